@@ -1,0 +1,140 @@
+"""One exchange over HTTP, in our own words: what is asked, what comes back, and how it can fail.
+
+Everything above speaks these types; only `client/wire.py` knows a HTTP library. Nothing here does I/O.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol
+
+__all__ = ["Answer", "ApiError", "Detail", "NetworkFault", "Operation", "Reply", "Request", "Wire", "WireFault"]
+
+
+class NetworkFault(StrEnum):
+    """How an attempt ended without a usable HTTP answer."""
+
+    DNS = "dns"
+    REFUSED = "refused"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    PROTOCOL = "protocol"
+    TOO_LARGE = "too_large"
+
+
+class Operation(StrEnum):
+    """What a call does, which decides when repeating it is safe."""
+
+    READ = "read"
+    WRITE = "write"
+    TOKEN = "token"  # noqa: S105 - the name of an operation, not a secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One call, relative to the target's base URL."""
+
+    method: str
+    path: str
+    """Path and query, already escaped, beginning with a slash; or an absolute URL where there is no base."""
+    template: str
+    """The path with its parameters named (`/engine/v2/items/{item_id}`): what logs and incidents show."""
+    operation: Operation = Operation.READ
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    body: bytes | None = dataclasses.field(default=None, repr=False)
+    max_bytes: int = 1 << 20
+    """The most decoded bytes of the answer's body that are read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An HTTP answer of any status, its body whole and below the cap."""
+
+    status: int
+    headers: Mapping[str, str] = dataclasses.field(repr=False)
+    """Names in lower case; repeated headers joined with a comma."""
+    body: bytes = dataclasses.field(repr=False)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireFault:
+    """No usable HTTP answer came."""
+
+    fault: NetworkFault
+    text: str
+    """Our own words, without URL or secret."""
+
+
+class Wire(Protocol):
+    """One attempt over HTTP: no retry, no redirect, no decision."""
+
+    async def send(self, request: Request, *, timeout_s: float) -> Reply | WireFault:
+        """Sends the request once and reads the whole answer.
+
+        Args:
+            request: what to send; `request.max_bytes` caps the decoded body (`too_large` beyond it).
+            timeout_s: wall-clock seconds (> 0) for all of it: name look-up, connect, headers, body.
+
+        Returns:
+            The reply, whatever its status (3xx included: never followed), or how it failed. Never raises for
+            what the network or the server does; cancellation passes through.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Closes every connection. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """One entry of a validation error; the `input` that APIs echo is never kept."""
+
+    loc: str
+    msg: str = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiError:
+    """Any failed call, whatever shape its body came in. Decisions rest on `status`; the rest is for people.
+
+    The API's own words (`error`, `message`, `details`) may quote documents, so `repr` leaves them out.
+    """
+
+    status: int | None
+    """HTTP status; None when no usable answer came (then `network` says why)."""
+    code: str | None = None
+    error: str | None = dataclasses.field(default=None, repr=False)
+    type: str | None = None
+    message: str | None = dataclasses.field(default=None, repr=False)
+    field: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    details: tuple[Detail, ...] = dataclasses.field(default=(), repr=False)
+    fault: str | None = None
+    """Whose fault the API says it is (`client`, `provider`)."""
+    retryable: bool | None = None
+    """What the API says; it may veto a retry, never grant one."""
+    retry_after: timedelta | None = None
+    """The server's hint, sane and capped at one hour; None without one."""
+    network: NetworkFault | None = None
+    from_token_endpoint: bool = False
+    gateway: tuple[tuple[str, str], ...] = ()
+    """`server`, `via` and `x-request-id` of a gateway's answer, for the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How a call ended after its retries: exactly one of `reply` (2xx) and `error` is set."""
+
+    reply: Reply | None = None
+    error: ApiError | None = None
+    attempts: int = 1
+    """Attempts that reached for the network, the first included; 0 when the client refused to start."""
+    latency_ms: float = 0.0
+    """Of the last attempt."""
+    timed_out: bool = False

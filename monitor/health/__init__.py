@@ -1,0 +1,1 @@
+"""What answers mean: classification, an item's transitions, a run's tally, evidence and rollup. Pure."""
