@@ -22,8 +22,6 @@ __all__ = [
     "ItemState",
     "ItemStatus",
     "LogEntry",
-    "Message",
-    "MessageKind",
     "Outcome",
     "Reason",
     "RunStatus",
@@ -289,32 +287,3 @@ class Incident:
     """Where the opening went: resolve messages go there and nowhere else."""
     evidence: Evidence | None = None
     """The newest evidence."""
-
-
-class MessageKind(StrEnum):
-    """Why a message is sent."""
-
-    OPENED = "opened"
-    UPDATED = "updated"
-    REMINDER = "reminder"
-    RESOLVED = "resolved"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """What leaves for people: our own words, counts and ids; never the API's text."""
-
-    kind: MessageKind
-    incident_id: int
-    target: str
-    environment: str
-    cause: Cause
-    severity: Severity
-    team: Team
-    title: str
-    what_to_check: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    """Label and value, in reading order: since, evidence, how many, samples, request ids, effect on the run."""
-    opened_at: datetime
-    at: datetime
-    resolved_at: datetime | None = None

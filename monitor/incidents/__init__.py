@@ -1,0 +1,1 @@
+"""Rules, routing and rendering: evidence in, decisions and words out. Pure."""
