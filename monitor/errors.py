@@ -6,6 +6,7 @@ MonitorError              the root: one sentence for a person, and the exit code
 │   └── SchemaError       its schema is newer than this program, or missing
 ├── SyncLogError          the user's sync log can't be read
 ├── LeaseHeldError        another run of that target is under way
+├── SlotSpentError        the slot was run already
 └── LeaseLostError        our lease ran out and someone else took over: nothing more may be written
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "LeaseLostError",
     "MonitorError",
     "SchemaError",
+    "SlotSpentError",
     "StoreError",
     "SyncLogError",
 ]
@@ -75,6 +77,12 @@ class LeaseHeldError(MonitorError):
             f"target {target}: another run is under way ({holder}, since {since:%Y-%m-%d %H:%M:%S} UTC); "
             "wait for it, or let its lease run out (30 s after it died)"
         )
+
+
+class SlotSpentError(MonitorError):
+    """A finished run of the target has spent the slot: there is nothing to do."""
+
+    exit_code = 5
 
 
 class LeaseLostError(MonitorError):

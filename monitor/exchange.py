@@ -10,7 +10,20 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 
-__all__ = ["Answer", "ApiError", "Detail", "NetworkFault", "Operation", "Reply", "Request", "Wire", "WireFault"]
+__all__ = [
+    "BREAKER_OPEN",
+    "PAST_DEADLINE",
+    "UNUSABLE_SECRET",
+    "Answer",
+    "ApiError",
+    "Detail",
+    "NetworkFault",
+    "Operation",
+    "Reply",
+    "Request",
+    "Wire",
+    "WireFault",
+]
 
 
 class NetworkFault(StrEnum):
@@ -30,7 +43,7 @@ class Operation(StrEnum):
 
     READ = "read"
     WRITE = "write"
-    TOKEN = "token"  # noqa: S105 - the name of an operation, not a secret
+    TOKEN = "token"  # noqa: S105  # the name of an operation, not a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +138,13 @@ class ApiError:
     from_token_endpoint: bool = False
     gateway: tuple[tuple[str, str], ...] = ()
     """`server`, `via` and `x-request-id` of a gateway's answer, for the log."""
+
+
+BREAKER_OPEN = "breaker_open"
+PAST_DEADLINE = "past_deadline"
+UNUSABLE_SECRET = "unusable_secret"  # noqa: S105  # the name of an error, not a secret
+"""Codes of our own errors, which have neither status nor network fault: the service was down in this run; our deadline,
+and not the API, ended the call; the credentials can't be read or sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from sqlalchemy.engine import Dialect
 
 __all__ = [
     "HISTORY_VIEW",
+    "ITEM_IS_DUE",
     "UtcDateTime",
     "evidence",
     "incident_events",
@@ -74,7 +75,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         utc = value.astimezone(UTC)
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's signature
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
         """Aware out, in UTC, whatever the session's time zone."""
         if value is None:
             return None
@@ -180,6 +181,7 @@ incidents = Table(
     Column("last_message_at", UtcDateTime),
     Column("member_count", Integer, nullable=False, server_default="0"),
     Column("peak_count", Integer, nullable=False, server_default="0"),
+    Column("untold_count", Integer, nullable=False, server_default="0"),  # members that no message has named yet
     Column("channels", JSON, nullable=False),
     Column("evidence_id", Key),  # the newest evidence
     # One open incident per key, kept by the database itself.
@@ -206,6 +208,10 @@ incident_events = Table(
     Column("data", JSON, nullable=False),
     Index(None, "incident_id", "at"),
 )
+
+ITEM_IS_DUE = "state <> 'completed' AND removed_at IS NULL AND ignored_at IS NULL"
+"""Every run asks about these. Queries repeat it to the letter: it is how databases recognise the index that has only
+these rows."""
 
 items = Table(
     "items",
@@ -234,6 +240,7 @@ items = Table(
     Column("incident_id", Key),  # the item incident that it belongs to
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
+    Index("ix_items_due", "target", "item_id", sqlite_where=text(ITEM_IS_DUE), postgresql_where=text(ITEM_IS_DUE)),
     Index("ix_items_incident_id", "incident_id", sqlite_where=text("incident_id IS NOT NULL"),
           postgresql_where=text("incident_id IS NOT NULL")),
 )  # fmt: skip

@@ -1,0 +1,48 @@
+# The tags name a Python and a Debian release. To pin the very bytes, append the digest that your own registry or
+# `docker buildx imagetools inspect python:3.12-slim-bookworm` shows: FROM python:3.12-slim-bookworm@sha256:…
+FROM python:3.12-slim-bookworm AS build
+
+WORKDIR /src
+# Dependencies first: they change more rarely than the code, so this layer is mostly cached.
+COPY requirements/runtime.txt requirements/build.txt requirements/
+RUN python -m venv --without-pip /opt/ingestion-monitor \
+ && pip --python /opt/ingestion-monitor install --no-cache-dir --require-hashes -r requirements/runtime.txt \
+ && pip install --no-cache-dir --require-hashes -r requirements/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY migrations migrations
+COPY monitor monitor
+RUN python -m hatchling build -t wheel -d dist \
+ && pip --python /opt/ingestion-monitor install --no-cache-dir --no-deps dist/*.whl
+
+
+FROM python:3.12-slim-bookworm
+
+LABEL org.opencontainers.image.title="Ingestion Monitor" \
+      org.opencontainers.image.description="Watches what a hosted RAG data engine does with your uploads." \
+      org.opencontainers.image.licenses="MIT"
+
+# Byte code was compiled when the packages were installed; at run time nothing is written outside /data and /tmp, so the
+# root file system can be mounted read-only.
+ENV PATH=/opt/ingestion-monitor/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    MONITOR_DATABASE=sqlite:////data/monitor.db
+
+COPY --from=build /opt/ingestion-monitor /opt/ingestion-monitor
+RUN install -d -o 10001 -g 10001 /data
+
+# A number, so that Kubernetes can verify `runAsNonRoot` without reading /etc/passwd.
+USER 10001:10001
+# monitor.toml and .env are looked for here, unless MONITOR_CONFIG names another place.
+WORKDIR /data
+VOLUME /data
+
+# Healthy: the configured database answers and has the schema of this version.
+HEALTHCHECK --interval=1m --timeout=15s --start-period=30s --retries=3 \
+  CMD ["ingestion-monitor", "db", "current"]
+
+# The exec form makes the program process 1, which gets SIGTERM itself and handles it; it starts no children, so there is
+# nobody to reap and no need for an init.
+ENTRYPOINT ["ingestion-monitor"]
+CMD ["daemon"]

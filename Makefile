@@ -1,0 +1,81 @@
+# Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
+
+.DEFAULT_GOAL := check
+.PHONY: demo test check fmt fmt-check lint types imports cov lock migration build clean help
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+# Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
+CORE := monitor/model.py,monitor/errors.py,monitor/exchange.py,monitor/health/*,monitor/incidents/*,monitor/client/failure.py,monitor/client/hints.py,monitor/client/retry.py,monitor/client/limits.py
+
+demo: .venv/.runtime ## the main job end to end against the built-in sandbox
+	@$(BIN)/ingestion-monitor demo
+
+test: .venv/.installed ## run the tests
+	@$(BIN)/python -m pytest --quiet
+
+check: fmt-check lint types imports cov ## everything that must hold before a change is shared (the default)
+
+fmt: .venv/.installed ## format the code and apply ruff's safe fixes
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+fmt-check: .venv/.installed ## fail where `make fmt` would change the layout
+	@$(BIN)/ruff format --check .
+
+lint: .venv/.installed ## ruff, the Dockerfile and the shell scripts
+	@$(BIN)/ruff check .
+	@$(BIN)/hadolint Dockerfile
+	@bash -n .ci/run
+
+types: .venv/.installed ## mypy, strict
+	@$(BIN)/mypy
+
+imports: .venv/.installed ## the import contract: layers, and a core without I/O
+	@$(BIN)/lint-imports
+
+cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the core
+	@$(BIN)/python -m pytest --quiet --cov --cov-report=
+	@$(BIN)/coverage report --fail-under=90
+	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
+
+lock: .venv/.installed ## pin the dependencies anew (newer versions: make lock LOCK=--upgrade)
+	@$(call compile,runtime,pyproject.toml)
+	@$(call compile,dev,pyproject.toml --group dev -c requirements/runtime.txt)
+	@$(call compile,build,requirements/build.in -c requirements/dev.txt)
+compile = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $(2) -o requirements/$(1).txt $(LOCK)
+
+migration: export m := $(m)
+migration: .venv/.installed ## write the next migration from the tables: make migration m="add a column"
+	@test -n "$$m" || { echo 'make migration: say what it does: make migration m="add a column"' >&2; exit 2; }
+	@$(BIN)/alembic --version
+
+build: .venv/.installed ## the wheel, into dist/
+	@$(BIN)/python -m hatchling build -t wheel -d dist
+
+clean: ## remove builds, caches and coverage data; .venv and databases stay
+	@rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+help: ## print this
+	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+
+# A stamp is newer than what it was made from. The development environment contains the runtime one.
+.venv/.installed: .venv/pyvenv.cfg requirements/dev.txt pyproject.toml
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch .venv/.runtime $@
+
+.venv/.runtime: .venv/pyvenv.cfg requirements/runtime.txt requirements/build.txt pyproject.toml
+	@$(PIP) install --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/pyvenv.cfg:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    $$python -m venv .venv || { rm -rf .venv; exit 1; }; exit 0; \
+	  fi; \
+	done; \
+	echo 'make: no Python 3.11 or newer was found: install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1

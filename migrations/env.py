@@ -1,0 +1,64 @@
+"""How Alembic reaches the database: the connection that the program hands it, or, on the command line, the one that
+`-x url=…` or MONITOR_DATABASE names. It configures no logging and prints nothing.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from alembic.migration import MigrationContext
+from alembic.operations import MigrationScript
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from monitor.errors import StoreError
+from monitor.store.schema import migrating
+from monitor.store.tables import UtcDateTime, metadata
+
+
+def _number(
+    _context: MigrationContext, _revision: str | Iterable[str | None] | Iterable[str], scripts: list[MigrationScript]
+) -> None:
+    """Numbers a new revision after the last one, so that the files sort in the order in which they run."""
+    versions = Path(__file__).parent / "versions"
+    last = max((path.name[:4] for path in versions.glob("[0-9]*.py")), default="0000")
+    scripts[0].rev_id = f"{int(last) + 1:04d}"
+
+
+def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:  # noqa: ANN401 - Alembic hands over any schema item
+    """Writes our own types as what they are in the database: a migration must outlive the code that made it."""
+    return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
+
+
+def _run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        process_revision_directives=_number,
+        render_item=_render,
+        render_as_batch=connection.dialect.name == "sqlite",
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def _run_from_the_command_line() -> None:
+    url = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("MONITOR_DATABASE")
+    if not url:
+        raise CommandError("name the database: set MONITOR_DATABASE, or pass -x url=sqlite:///monitor.db")
+    try:
+        with migrating(url) as connection:
+            _run(connection)
+    except StoreError as error:
+        raise CommandError(str(error)) from error
+
+
+_handed: Connection | None = context.config.attributes.get("connection")
+if _handed is not None:
+    _run(_handed)
+else:
+    _run_from_the_command_line()

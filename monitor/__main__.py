@@ -1,0 +1,5 @@
+"""`python -m monitor` is the command `ingestion-monitor`."""
+
+from monitor.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,30 @@
+"""The channel `log`: an incident's message becomes one structured event. It reaches whoever reads the logs."""
+
+import structlog
+
+from monitor.channels import Ending, Verdict
+from monitor.incidents.message import Message
+
+__all__ = ["LogChannel"]
+
+
+class LogChannel:
+    """Writes each message as the event `incident_message`, at warning level."""
+
+    async def send(self, message: Message, *, key: str) -> Verdict:
+        """Logs the message; always delivered."""
+        structlog.get_logger().warning(
+            "incident_message",
+            kind=message.kind.value,
+            incident_id=message.incident_id,
+            integration=message.target,
+            environment=message.environment,
+            cause=message.cause.value,
+            severity=message.severity.value,
+            team=message.team.value,
+            title=message.title,
+            what_to_check=list(message.what_to_check),
+            facts=dict(message.facts),
+            key=key,
+        )
+        return Verdict(ending=Ending.DELIVERED, reason="logged")

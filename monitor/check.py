@@ -1,0 +1,258 @@
+"""Ids to outcomes: asks the API about every due item, concurrently and bounded, and hands the outcomes on in batches.
+
+It holds one batch of due items and one of outcomes, never the whole log. When the target must stop, the deadline
+passes or a signal comes, what was finished has been handed on and the rest is left to the caller.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from monitor.exchange import PAST_DEADLINE, Answer, Request
+from monitor.health.classify import malformed, outcome_of, unasked
+from monitor.health.evidence import Tally
+from monitor.health.latency import LatencyHistogram
+from monitor.health.stopping import FIRST_ITEMS, StopRule
+from monitor.health.transition import ItemChange, TrackedItem, transition
+from monitor.model import Cause, Outcome, Reason
+from monitor.providers import Provider
+
+__all__ = ["Asker", "CheckReport", "ItemCheck", "NoProgress", "Progress"]
+
+BATCH = 500
+"""Outcomes per writing transaction."""
+
+FLUSH_S = 1.0
+"""Outcomes wait at most so long, in seconds, before they are handed on."""
+
+GRACE_S = 5.0
+"""Once a run must end, requests in flight may finish for so long, in seconds."""
+
+
+class Asker(Protocol):
+    """What the check needs of the resilient client."""
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the breaker has stopped the target."""
+        ...
+
+    async def ask(self, request: Request, *, deadline_s: float) -> Answer:
+        """Sends a request, with retries, until `deadline_s` on the monotonic clock."""
+        ...
+
+
+class Progress(Protocol):
+    """Told how a check gets on, for whoever watches."""
+
+    def begin(self, total: int) -> None:
+        """So many items are due."""
+        ...
+
+    def advance(self) -> None:
+        """One more item is finished."""
+        ...
+
+
+class NoProgress:
+    """Nobody watches."""
+
+    def begin(self, total: int) -> None:
+        """Nothing is shown."""
+
+    def advance(self) -> None:
+        """Nothing is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """How the check of one target ended."""
+
+    tally: Tally
+    asked: int
+    """Items that have an outcome."""
+    requests: int
+    retries: int
+    latencies_ms: tuple[float | None, float | None]
+    """Median and 95th percentile."""
+    stopped_by: Cause | None = None
+    """The cause that stopped the target; `outage` when the breaker did."""
+    cut: Reason | None = None
+    """`deadline` or `interrupted`, when that left items unasked."""
+
+
+class ItemCheck:
+    """One pass over the due items of one target, item by item.
+
+    Args:
+        provider: how to ask for an item and read the answer.
+        client: the resilient client.
+        record: stores a batch of changes; called in a worker thread, one call at a time.
+        concurrency: requests in flight at the most. Until the first answer is accepted there are five, so that a
+            service that is down or refuses us is met by five requests and not by all.
+        deadline_s: when to stop, on the monotonic clock.
+        interrupt: set by a signal.
+        progress: told about every finished item.
+        utcnow: the clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        provider: Provider,
+        client: Asker,
+        record: Callable[[Sequence[ItemChange]], None],
+        concurrency: int,
+        deadline_s: float,
+        interrupt: asyncio.Event,
+        progress: Progress,
+        utcnow: Callable[[], datetime],
+    ) -> None:
+        self._provider, self._client, self._record = provider, client, record
+        self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
+        self._progress, self._utcnow = progress, utcnow
+        self._tally, self._latencies, self._stop_rule = Tally(), LatencyHistogram(), StopRule()
+        self._asked = self._requests = self._retries = 0
+        self._stopped_by: Cause | None = None
+        self._cut: Reason | None = None
+        self._accepted, self._ending = asyncio.Event(), asyncio.Event()
+        self._changes: list[ItemChange] = []
+        self._flushing, self._flushed_at = asyncio.Lock(), time.monotonic()
+        self._writing: asyncio.Future[None] | None = None
+
+    async def run(self, due: Iterator[list[TrackedItem]]) -> CheckReport:
+        """Asks about every item that `due` yields, until it ends or the run must.
+
+        Args:
+            due: batches of due items; advanced in a worker thread.
+
+        Raises:
+            StoreError: when the work list can't be read or written.
+            LeaseLostError: when another run took over.
+        """
+        source = _Source(due)
+        workers = [asyncio.create_task(self._work(source, first=n < FIRST_ITEMS)) for n in range(self._concurrency)]
+        watches = [asyncio.create_task(self._heed_interrupt()), asyncio.create_task(self._end(workers))]
+        try:
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in (*workers, *watches):
+                task.cancel()
+            await asyncio.gather(*workers, *watches, return_exceptions=True)
+        for worker in workers:
+            if not worker.cancelled():
+                worker.result()
+        await self._flush()
+        return self._report()
+
+    async def _heed_interrupt(self) -> None:
+        await self._interrupt.wait()
+        self._cut = self._cut or Reason.INTERRUPTED
+        self._over()
+
+    async def _end(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """Once nothing further may start, gives requests in flight a grace period and then ends them."""
+        await self._ending.wait()
+        await asyncio.sleep(GRACE_S)
+        for worker in workers:
+            worker.cancel()
+
+    async def _work(self, source: "_Source", *, first: bool) -> None:
+        if not first:
+            await self._accepted.wait()
+        try:
+            while (item := await self._next(source)) is not None:
+                await self._finish(item, await self._ask(item))
+        finally:
+            # Whoever still waits for a first accepted answer must not wait for a worker that has ended.
+            self._accepted.set()
+
+    async def _next(self, source: "_Source") -> TrackedItem | None:
+        if self._over():
+            return None
+        item = await source.take()
+        if item is None or not self._over():
+            return item
+        return None
+
+    def _over(self) -> bool:
+        """Whether no further request may start."""
+        if self._stopped_by is None and self._cut is None and time.monotonic() >= self._deadline_s:
+            self._cut = Reason.DEADLINE
+        over = self._stopped_by is not None or self._cut is not None
+        if over:
+            self._ending.set()
+            self._accepted.set()
+        return over
+
+    async def _ask(self, item: TrackedItem) -> Outcome:
+        if not self._provider.valid_id(item.item_id):
+            return malformed(item.item_id, self._utcnow())
+        answer = await self._client.ask(self._provider.item_request(item.item_id), deadline_s=self._deadline_s)
+        self._requests += answer.attempts
+        self._retries += max(0, answer.attempts - 1)
+        if answer.attempts:
+            self._latencies.add(answer.latency_ms)
+        if answer.error is not None and answer.error.code == PAST_DEADLINE:
+            self._cut = Reason.DEADLINE
+            return unasked(item.item_id, Reason.DEADLINE, self._utcnow())
+        return outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
+
+    async def _finish(self, item: TrackedItem, outcome: Outcome) -> None:
+        self._tally.add(item, outcome)
+        if outcome.answered:
+            self._accepted.set()
+        stopped_by = self._stop_rule.observe(outcome) or (Cause.OUTAGE if self._client.tripped else None)
+        self._stopped_by = self._stopped_by or stopped_by
+        self._asked += 1
+        self._changes.append(transition(item, outcome))
+        self._progress.advance()
+        if len(self._changes) >= BATCH or time.monotonic() - self._flushed_at >= FLUSH_S:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._flushing:
+            if self._writing is not None:
+                await asyncio.shield(self._writing)
+            changes, self._changes = self._changes, []
+            self._flushed_at = time.monotonic()
+            if changes:
+                # A worker may be cancelled here, the thread can't be: whoever comes next waits for it.
+                self._writing = asyncio.ensure_future(asyncio.to_thread(self._record, changes))
+                await asyncio.shield(self._writing)
+
+    def _report(self) -> CheckReport:
+        return CheckReport(
+            tally=self._tally,
+            asked=self._asked,
+            requests=self._requests,
+            retries=self._retries,
+            latencies_ms=(self._latencies.quantile(0.5), self._latencies.quantile(0.95)),
+            stopped_by=self._stopped_by,
+            cut=self._cut if self._stopped_by is None else None,
+        )
+
+
+class _Source:
+    """Hands out items one by one to many workers; reads the next batch in a thread when one is used up."""
+
+    def __init__(self, batches: Iterator[list[TrackedItem]]) -> None:
+        self._batches, self._items = batches, deque[TrackedItem]()
+        self._reading = asyncio.Lock()
+        self._ended = False
+
+    async def take(self) -> TrackedItem | None:
+        """The next item, or None when there is none left."""
+        while not self._items:
+            async with self._reading:
+                if self._ended and not self._items:
+                    return None
+                if not self._items:
+                    batch = await asyncio.to_thread(next, self._batches, None)
+                    self._ended = batch is None
+                    self._items.extend(batch or ())
+        return self._items.popleft()

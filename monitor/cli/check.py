@@ -1,0 +1,191 @@
+"""`check`: one run over each chosen target, side by side, then delivery; complete by itself, for cron."""
+
+import asyncio
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from monitor.check import Progress
+from monitor.cli.notify import UNREACHABLE, delivery_line
+from monitor.cli.progress import bars
+from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.closing import RunReport
+from monitor.config import Config, Target
+from monitor.config.durations import parse_duration
+from monitor.delivery import DeliveryReport
+from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError
+from monitor.report.exits import FailOn, combined, exit_of
+from monitor.report.run import all_is_well, run_json, run_text
+from monitor.run import Job, Run
+from monitor.store.schema import ensure
+from monitor.wiring import App, utcnow
+
+__all__ = ["CheckOptions", "check"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOptions:
+    """The command line of `check`."""
+
+    targets: tuple[str, ...] = ()
+    as_json: bool = False
+    quiet: bool = False
+    dry_run: bool = False
+    deadline: str | None = None
+    slot: str | None = None
+    fail_on: str | None = None
+    skip_ok: bool = False
+    log_level: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """How one target's run ended: with a report, or an error."""
+
+    target: str
+    exit_code: int
+    report: RunReport | None = None
+    error: str | None = None
+
+
+def check(path: Path | None, options: CheckOptions) -> int:
+    """Checks the chosen targets and prints what was found; gives back the exit code.
+
+    Raises:
+        ConfigError: the configuration or an option is wrong; nothing was contacted or written.
+        StoreError: the database can't be opened.
+    """
+    fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
+    config = load(path, log_level=options.log_level or ("warning" if options.quiet else None))
+    targets = _chosen(config, options.targets)
+    with _app(config, dry_run=options.dry_run) as app:
+        session = _Session(app, options, fail_on, deadline)
+        ends, delivery = asyncio.run(session.run(targets))
+    code = session.exit_code(ends, delivery)
+    _print(options, ends, delivery, code)
+    return code
+
+
+def _fail_on(text: str | None) -> frozenset[FailOn]:
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    known = {each.value for each in FailOn}
+    if unknown := sorted(set(words) - known):
+        raise ConfigError([f"--fail-on: {', '.join(unknown)} is none of {', '.join(known)}"])
+    return frozenset(FailOn(word) for word in words)
+
+
+def _deadline(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError([f"--deadline: {error}"]) from None
+
+
+def _chosen(config: Config, names: Sequence[str]) -> list[Target]:
+    by_name = {target.name: target for target in config.targets}
+    if unknown := [name for name in names if name not in by_name]:
+        raise ConfigError([f"--target: there is no target {', '.join(unknown)}; there are {', '.join(by_name)}"])
+    return [by_name[name] for name in dict.fromkeys(names)] or list(config.targets)
+
+
+@contextmanager
+def _app(config: Config, *, dry_run: bool) -> Iterator[App]:
+    """The live parts; for a dry run on a database of its own that is thrown away, so that nothing can be written."""
+    if not dry_run:
+        with opened(config) as app:
+            yield app
+        return
+    with tempfile.TemporaryDirectory(prefix="ingestion-monitor-") as folder:
+        engine = ensure(f"sqlite:///{folder}/dry-run.db")
+        try:
+            yield App(config=config, engine=engine)
+        finally:
+            engine.dispose()
+
+
+class _Session:
+    """The runs of one `check`, with their signals."""
+
+    def __init__(self, app: App, options: CheckOptions, fail_on: frozenset[FailOn], deadline: timedelta | None) -> None:
+        self._app, self._options, self._fail_on, self._deadline = app, options, fail_on, deadline
+        self._signal: signal.Signals | None = None
+
+    async def run(self, targets: Sequence[Target]) -> tuple[list[_End], DeliveryReport]:
+        """Runs over the targets side by side, then delivers what is due."""
+        interrupt = asyncio.Event()
+        self._heed(interrupt)
+        with bars(wanted=not (self._options.quiet or self._options.as_json)) as line:
+            ends = await asyncio.gather(*(self._one(target, interrupt, line(target.name)) for target in targets))
+        if self._options.dry_run or interrupt.is_set():
+            return list(ends), DeliveryReport()
+        try:
+            return list(ends), await self._app.sender().deliver()
+        except MonitorError as error:
+            return [*ends, _End(target="messages", exit_code=error.exit_code, error=str(error))], DeliveryReport()
+
+    def _heed(self, interrupt: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop(sign: signal.Signals) -> None:
+            self._signal = sign
+            interrupt.set()
+            loop.remove_signal_handler(sign)  # a second one ends the process the hard way
+
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, stop, sign)
+
+    async def _one(self, target: Target, interrupt: asyncio.Event, progress: Progress) -> _End:
+        job = self._job(target)
+        try:
+            report = await Run(job, interrupt=interrupt, progress=progress, slot=self._options.slot)()
+        except (LeaseHeldError, SlotSpentError) as error:
+            code = 0 if self._options.skip_ok else error.exit_code
+            return _End(target=target.name, exit_code=code, error=str(error))
+        except MonitorError as error:
+            return _End(target=target.name, exit_code=error.exit_code, error=str(error))
+        return _End(target=target.name, exit_code=exit_of(report, self._fail_on), report=report)
+
+    def _job(self, target: Target) -> Job:
+        job = self._app.job(target)
+        return job if self._deadline is None else replace(job, deadline=self._deadline)
+
+    def exit_code(self, ends: Sequence[_End], delivery: DeliveryReport) -> int:
+        """The exit code of all of it."""
+        if self._signal is not None:
+            return 128 + self._signal
+        return combined([*(end.exit_code for end in ends), UNREACHABLE if delivery.unreachable else 0])
+
+
+def _print(options: CheckOptions, ends: Sequence[_End], delivery: DeliveryReport, code: int) -> None:
+    for end in ends:
+        if end.error is not None:
+            print(f"error: {end.error}", file=sys.stderr)
+    if options.as_json:
+        print_json(_as_json(ends, delivery, code))
+        return
+    shown = [end.report for end in ends if end.report and not (options.quiet and all_is_well(end.report))]
+    texts = [run_text(report, now=utcnow()) for report in shown]
+    messages = delivery_line(delivery)
+    if messages and (texts or not options.quiet or delivery.unreachable):
+        texts.append(messages)
+    if texts:
+        print_lines("\n\n".join(texts))
+
+
+def _as_json(ends: Sequence[_End], delivery: DeliveryReport, code: int) -> dict[str, Any]:
+    listed = [
+        {**run_json(end.report), "exit_code": end.exit_code}
+        if end.report
+        else {"target": end.target, "error": end.error, "exit_code": end.exit_code}
+        for end in ends
+    ]
+    messages = {"sent": delivery.sent, "put_off": delivery.put_off, "dead": delivery.dead}
+    return {"targets": listed, "messages": messages, "exit_code": code}

@@ -1,0 +1,24 @@
+"""`daemon`: serves until a signal."""
+
+import asyncio
+from pathlib import Path
+
+from monitor.cli.session import load
+
+__all__ = ["daemon"]
+
+
+def daemon(path: Path | None, log_level: str | None) -> int:
+    """Runs the daemon; exit code 143 after SIGTERM, 130 after SIGINT.
+
+    Raises:
+        ConfigError: with every problem found.
+        SchemaError: the database's schema is not this program's.
+    """
+    config = load(path, log_level=log_level or "info")
+    from monitor.daemon import Daemon
+
+    async def serve() -> int:
+        return await Daemon(config).serve()
+
+    return asyncio.run(serve())

@@ -1,0 +1,24 @@
+"""`history`: past snapshots."""
+
+from pathlib import Path
+
+from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.report.history import history_json, history_text
+from monitor.store import runs
+from monitor.store.engine import reading
+
+__all__ = ["history"]
+
+
+def history(path: Path | None, target: str | None, limit: int, as_json: bool) -> None:
+    """Prints the newest snapshots.
+
+    Raises:
+        StoreError: the database can't be used.
+    """
+    with opened(load(path)) as app, reading(app.engine) as conn:
+        rows = runs.history(conn, target=target, limit=limit)
+    if as_json:
+        print_json(history_json(rows))
+    else:
+        print_lines(history_text(rows))

@@ -1,0 +1,193 @@
+"""One attempt over HTTP with httpx, on pyreqwest's pool. The only module that knows these libraries.
+
+It decides nothing and repeats nothing. Redirects are not followed, cookies not kept, `.netrc` not read, TLS always
+verified (1.2 or newer). Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`), except towards loopback. Neither
+library's own timeouts are used, since a dripped body outlasts them: one wall clock covers the whole attempt.
+"""
+
+import asyncio
+import re
+import zlib
+from collections.abc import Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import ip_address
+from typing import cast
+from urllib.parse import urlsplit
+
+import httpx
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.compatibility.httpx import HttpxTransport
+from pyreqwest.exceptions import DetailedPyreqwestError, PyreqwestError
+
+from monitor import __version__
+from monitor.exchange import NetworkFault, Reply, Request, WireFault
+
+__all__ = ["HttpxWire"]
+
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
+_LONGEST_PATH = 8192
+_DOT_SEGMENTS = frozenset({".", ".."})
+_GZIP = 16 + zlib.MAX_WBITS
+_FAULT_BY_CAUSE = (
+    (NetworkFault.DNS, ("dns error",)),
+    (NetworkFault.REFUSED, ("connection refused", "unreachable", "no route to host")),
+    (NetworkFault.RESET, ("reset by peer", "closed before", "broken pipe", "end of file", "eof")),
+    (NetworkFault.TIMEOUT, ("timed out",)),
+    (NetworkFault.TLS, ("certificate", "tls", "fatal alert", "handshake", "corrupt message", "peer is incompatible")),
+    (NetworkFault.TOO_LARGE, ("head is too large",)),
+)
+_FAULT_BY_TYPE = (
+    (httpx.TimeoutException, NetworkFault.TIMEOUT),
+    (httpx.ConnectError, NetworkFault.REFUSED),
+    (httpx.NetworkError, NetworkFault.RESET),
+    (httpx.ProxyError, NetworkFault.REFUSED),
+)
+_WORDS = {
+    NetworkFault.DNS: "the host name can't be resolved",
+    NetworkFault.REFUSED: "no connection to the host",
+    NetworkFault.TLS: "no trusted TLS connection to the host",
+    NetworkFault.TIMEOUT: "the connection timed out",
+    NetworkFault.RESET: "the connection broke before the answer was complete",
+    NetworkFault.PROTOCOL: "the answer is not valid HTTP",
+    NetworkFault.TOO_LARGE: "the head of the answer is too large",
+}
+
+
+class HttpxWire:
+    """`Wire` over `httpx.AsyncClient`; its own pool is quadratic, so the transport is pyreqwest's.
+
+    Args:
+        base_url: origin, and path prefix if any, that relative paths are appended to; empty when all are absolute.
+        transport: instead of pyreqwest's, such as `httpx.MockTransport`.
+    """
+
+    def __init__(self, *, base_url: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._client = httpx.AsyncClient(
+            transport=transport or HttpxTransport(_pool(self._base_url)),
+            timeout=None,  # noqa: S113  # `send` holds a wall clock over each attempt
+            trust_env=False,  # it would read .netrc and send what stands there
+            follow_redirects=False,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            headers={"user-agent": f"ingestion-monitor/{__version__}"},
+            event_hooks={"response": [_set_location_aside]},
+        )
+
+    async def send(self, request: Request, *, timeout_s: float) -> Reply | WireFault:
+        """Sends the request once and reads the whole answer; see `Wire.send`.
+
+        Raises:
+            ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
+        """
+        outgoing = self._outgoing(request)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._exchange(outgoing, request.max_bytes)
+        except TimeoutError:
+            return WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
+        except (httpx.HTTPError, PyreqwestError) as error:
+            return _fault(error)
+        except ValueError:
+            # pyreqwest hands out header values as text only, and gives up on other bytes
+            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
+
+    async def close(self) -> None:
+        """Closes every connection. Safe to call twice."""
+        await self._client.aclose()
+
+    def _outgoing(self, request: Request) -> httpx.Request:
+        if not all(value.isascii() and value.isprintable() for value in request.headers.values()):
+            raise ValueError("a request's header values must each be one line of printable ASCII")
+        headers = {**request.headers, "accept-encoding": "gzip"}
+        url = self._url(request.path)
+        try:
+            return self._client.build_request(request.method, url, headers=headers, content=request.body)
+        except httpx.InvalidURL:
+            # its text quotes the URL, which may be a secret
+            raise ValueError("a request's URL can't be read; check the address in the configuration") from None
+
+    def _url(self, path: str) -> str:
+        if path.startswith(("https://", "http://")):
+            return path  # whoever gives a whole URL vouches for it
+        if len(path) > _LONGEST_PATH or not _PATH.fullmatch(path) or not _DOT_SEGMENTS.isdisjoint(_segments(path)):
+            raise ValueError("a request's path must be escaped, free of dot segments and below 8 KiB")
+        return self._base_url + path
+
+    async def _exchange(self, outgoing: httpx.Request, max_bytes: int) -> Reply | WireFault:
+        response = await self._client.send(outgoing, stream=True)
+        try:
+            body = await _read(response, max_bytes)
+        finally:
+            await response.aclose()
+        if isinstance(body, WireFault):
+            return body
+        headers = dict(response.headers)  # lower case, repeated ones joined
+        headers |= response.extensions.get("monitor.location", {})
+        return Reply(status=response.status_code, headers=headers, body=body, reason=response.reason_phrase)
+
+
+def _segments(path: str) -> Iterator[str]:
+    # %2e is a dot to URL parsers
+    return (segment.lower().replace("%2e", ".") for segment in path.partition("?")[0].split("/"))
+
+
+def _pool(base_url: str) -> Client:
+    builder = ClientBuilder().follow_redirects(enable=False).referer(enable=False).min_tls_version("TLSv1.2")
+    # decoded here, where each step is bounded
+    builder = builder.gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
+    if base_url.startswith("https://"):
+        builder = builder.https_only(enable=True)
+    return (builder.no_proxy() if _is_loopback(base_url) else builder).build()
+
+
+def _is_loopback(base_url: str) -> bool:
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _set_location_aside(response: httpx.Response) -> None:
+    # httpx builds the redirected request even when told not to follow, and raises when the location is garbage
+    if "location" in response.headers:
+        response.extensions["monitor.location"] = {"location": response.headers.pop("location")}
+
+
+async def _read(response: httpx.Response, max_bytes: int) -> bytes | WireFault:
+    """The decoded body. Neither what comes over the wire nor what it decodes to may exceed `max_bytes`."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "x-gzip", ""}:
+        return WireFault(fault=NetworkFault.PROTOCOL, text="the answer is encoded in a way that was not asked for")
+    inflate = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
+    body, received = bytearray(), 0
+    # the bytes as they came: httpx would decode each chunk without a bound
+    async for chunk in cast(httpx.AsyncByteStream, response.stream):
+        received += len(chunk)
+        try:
+            body += inflate.decompress(chunk, max_bytes + 1 - len(body)) if inflate else chunk
+        except zlib.error:
+            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
+        if max(received, len(body)) > max_bytes:
+            return WireFault(fault=NetworkFault.TOO_LARGE, text=f"the answer is larger than {max_bytes} bytes")
+    if inflate and received and not inflate.eof:
+        return WireFault(fault=NetworkFault.RESET, text="the answer's gzip encoding ends too early")
+    return bytes(body)
+
+
+def _fault(error: Exception) -> WireFault:
+    fault = _fault_by_cause(error) or _fault_by_type(error)
+    return WireFault(fault=fault, text=_WORDS[fault])
+
+
+def _fault_by_cause(error: Exception) -> NetworkFault | None:
+    """What pyreqwest's chain of causes says; its own message is "connection error" for all of them."""
+    source = error if isinstance(error, DetailedPyreqwestError) else error.__cause__
+    causes = source.details["causes"] if isinstance(source, DetailedPyreqwestError) else None
+    # the first cause quotes the URL, whose words are not about the fault
+    said = " ".join(cause["message"].lower() for cause in (causes or [])[1:])
+    return next((fault for fault, words in _FAULT_BY_CAUSE if any(word in said for word in words)), None)
+
+
+def _fault_by_type(error: Exception) -> NetworkFault:
+    return next((fault for kind, fault in _FAULT_BY_TYPE if isinstance(error, kind)), NetworkFault.PROTOCOL)

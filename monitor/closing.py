@@ -1,0 +1,213 @@
+"""The end of a run: one transaction that writes the snapshot, the evidence, the incidents' changes and their messages.
+
+The lease's epoch is checked first; whoever lost it writes nothing. What the run could not find out is left unknown.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+from sqlalchemy import Connection, Engine
+
+from monitor.check import CheckReport
+from monitor.errors import SyncLogError
+from monitor.health.rollup import roll_up
+from monitor.incidents.render import RunFacts
+from monitor.judgement import Judge, Verdict
+from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
+from monitor.store import incidents as incident_store
+from monitor.store import items, leases, runs, turns
+from monitor.store.engine import writing
+from monitor.store.turns import ItemTurn
+
+__all__ = ["Closing", "Due", "RunReport", "Started"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A run that was begun under a lease."""
+
+    target: str
+    run_id: int
+    epoch: int
+    at: datetime
+    previous: Snapshot | None
+    """The target's newest snapshot before this run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What a run is to ask about."""
+
+    count: int
+    recheck_ids: tuple[str, ...]
+    """The completed items among them; the other completed ones are carried over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What one run found out and did."""
+
+    target: str
+    run_id: int
+    status: RunStatus
+    abort_reason: str | None = None
+    snapshot: Snapshot | None = None
+    """None when the sync log could not be read."""
+    previous: Snapshot | None = None
+    sync: SyncReport = field(default_factory=SyncReport)
+    turns: tuple[ItemTurn, ...] = ()
+    verdict: Verdict = field(default_factory=Verdict)
+    open_incidents: tuple[Incident, ...] = ()
+    error: str | None = None
+    """Why there is no snapshot."""
+
+
+class Closing:
+    """Closes the runs of one target.
+
+    Args:
+        engine: our own database.
+        judge: judges what the run saw.
+        utcnow: the clock.
+    """
+
+    def __init__(self, engine: Engine, judge: Judge, *, utcnow: Callable[[], datetime]) -> None:
+        self._engine, self._judge, self._utcnow = engine, judge, utcnow
+
+    def close(self, started: Started, sync: SyncReport, due: Due, checked: CheckReport) -> RunReport:
+        """Closes a run that asked the API.
+
+        Raises:
+            LeaseLostError: another run took over; nothing of this is written.
+            StoreError: our database can't be used; nothing of this is written.
+        """
+        status, reason = _ending(checked)
+        now = self._utcnow()
+        with writing(self._engine) as conn:
+            leases.verify(conn, target=started.target, epoch=started.epoch)
+            if reason is not None:
+                items.leave_unasked(
+                    conn, target=started.target, run_id=started.run_id, reason=reason, recheck_ids=due.recheck_ids
+                )
+            snapshot = self._snapshot(conn, started, checked, now)
+            seen = checked.tally.evidence()
+            # Before the judgement: the rules count this run among the finished ones.
+            runs.finish(
+                conn,
+                run_id=started.run_id,
+                status=status,
+                abort_reason=reason.value if reason else None,
+                owner_cause=seen[0].cause if seen else None,
+                due=due.count,
+                answered=checked.tally.answered,
+                error=None,
+                finished_at=now,
+                snapshot=snapshot,
+            )
+            facts = RunFacts(
+                run_id=started.run_id,
+                status=status,
+                total=snapshot.total,
+                unknown=snapshot.unknown,
+                answered=checked.tally.answered,
+            )
+            verdict = self._judge.judge(conn, facts=facts, seen=seen, now=now, log_empty=sync.tracked == 0)
+            readable = self._judge.judge_monitor(conn, facts=facts, cause=Cause.SYNC_LOG_UNREADABLE, seen=None, now=now)
+            report = self._report(
+                conn, started, status, Verdict(evidence=verdict.evidence, changes=verdict.changes + readable.changes)
+            )
+        report = replace(report, abort_reason=reason.value if reason else None, snapshot=snapshot, sync=sync)
+        _log(report, checked)
+        return report
+
+    def close_unread(self, started: Started, error: SyncLogError) -> RunReport:
+        """Closes a run that could not read the sync log: no snapshot, but evidence.
+
+        Raises:
+            LeaseLostError: another run took over; nothing of this is written.
+            StoreError: our database can't be used; nothing of this is written.
+        """
+        now = self._utcnow()
+        seen = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
+        facts = RunFacts(run_id=started.run_id, status=RunStatus.UNREAD, total=0, unknown=0, answered=0)
+        with writing(self._engine) as conn:
+            leases.verify(conn, target=started.target, epoch=started.epoch)
+            runs.finish(
+                conn,
+                run_id=started.run_id,
+                status=RunStatus.UNREAD,
+                abort_reason=None,
+                owner_cause=None,
+                due=0,
+                answered=0,
+                error=str(error),
+                finished_at=now,
+                snapshot=None,
+            )
+            verdict = self._judge.judge_monitor(conn, facts=facts, cause=seen.cause, seen=seen, now=now)
+            report = self._report(conn, started, RunStatus.UNREAD, verdict)
+        report = replace(report, error=str(error))
+        _log(report, None)
+        return report
+
+    def _snapshot(self, conn: Connection, started: Started, checked: CheckReport, now: datetime) -> Snapshot:
+        stuck_after = self._judge.patience.stuck_after
+        tallies = items.tallies(conn, target=started.target, now=now, stuck_after=stuck_after)
+        return roll_up(
+            tallies.counts.items(),
+            stuck=tallies.stuck,
+            checked=checked.tally.answered,
+            requests=checked.requests,
+            retries=checked.retries,
+            latencies_ms=checked.latencies_ms,
+            duration_s=round((now - started.at).total_seconds(), 3),
+        )
+
+    def _report(self, conn: Connection, started: Started, status: RunStatus, verdict: Verdict) -> RunReport:
+        return RunReport(
+            target=started.target,
+            run_id=started.run_id,
+            status=status,
+            previous=started.previous,
+            turns=tuple(turns.of_run(conn, started.run_id)),
+            verdict=verdict,
+            open_incidents=tuple(incident_store.listing(conn, target=started.target, open_only=True)),
+        )
+
+
+def _ending(checked: CheckReport) -> tuple[RunStatus, Reason | None]:
+    if checked.stopped_by is not None:
+        return RunStatus.ABORTED, Reason(checked.stopped_by.value)
+    if checked.cut is not None:
+        return RunStatus.PARTIAL, checked.cut
+    return RunStatus.COMPLETE, None
+
+
+def _log(report: RunReport, checked: CheckReport | None) -> None:
+    """One event per run, and one per class of failed requests; the run has bound what they have in common."""
+    log = structlog.get_logger()
+    for piece in report.verdict.evidence:
+        log.warning(
+            "requests_failed" if piece.cause in REQUEST_CAUSES else "items_ailing",
+            cause=piece.cause.value,
+            count=piece.count,
+            http_status=dict(piece.breakdown),
+            code=piece.code,
+            request_ids=list(piece.request_ids),
+            sample_ids=list(piece.sample_ids),
+            explained_by=piece.explained_by.value if piece.explained_by else None,
+        )
+    snapshot = report.snapshot
+    log.info(
+        "run_finished",
+        status=report.status.value,
+        abort_reason=report.abort_reason,
+        error=report.error,
+        **({state.value: count for state, count in snapshot.states.items()} if snapshot else {}),
+        stuck=snapshot.stuck if snapshot else None,
+        requests=checked.requests if checked else 0,
+        retry_count=checked.retries if checked else 0,
+        latency_ms=checked.latencies_ms[0] if checked else None,
+    )

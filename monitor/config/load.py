@@ -1,0 +1,150 @@
+"""Reads the file, `.env` and the environment into one `Config`, or says everything that is wrong with them at once.
+
+The only module that opens configuration files or reads the process's environment.
+"""
+
+import io
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+from pydantic import ValidationError
+
+from monitor.config.layers import Layer, anchored, fill_in, merge
+from monitor.config.problems import Loc, Problem, explain, relations, sentences
+from monitor.config.schema import DEFAULT_DATABASE, Config
+from monitor.config.variables import decode, gloo_target
+from monitor.errors import ConfigError
+
+__all__ = ["load"]
+
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(slots=True, kw_only=True)
+class _Gathered:
+    """What was read, and what went wrong in reading."""
+
+    source: Path | None
+    folder: Path
+    """Where the file stands; the working folder without one."""
+    file: dict[str, object] = field(default_factory=dict)
+    dotenv: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, object]
+) -> tuple[Config, tuple[str, ...], Path | None]:
+    """Steps: 1. read the file and `.env`; 2. make layers of them, the environment and `overrides`; 3. merge; 4. check.
+
+    Returns:
+        The configuration, warnings, and the file that was read.
+
+    Raises:
+        ConfigError: with every problem. Where a file can't be read at all, the settings in it are not missed as well.
+    """
+    environment = os.environ if environ is None else environ
+    here = Path.cwd()
+    gathered = _gather(path, environment, here)
+    layers, problems, warnings = _layers(gathered, environment, here)
+    merged = merge([*layers, Layer(data=anchored(overrides, here))])
+    config, wrong = (None, []) if gathered.faults else _check(merged.data, {problem.loc for problem in problems})
+    told = sentences([*problems, *wrong], merged.data, merged.origins)
+    if config is None or told:
+        raise ConfigError(list(dict.fromkeys([*gathered.faults, *told])))
+    return config, warnings, gathered.source
+
+
+def _gather(path: Path | None, environment: Mapping[str, str], here: Path) -> _Gathered:
+    source = _source(path, environment, here)
+    gathered = _Gathered(source=source, folder=source.parent if source else here)
+    if source is not None and (text := _read(source, gathered.faults)) is not None:
+        gathered.file = _toml(source, text, gathered.faults)
+    dotenv = gathered.folder / ".env"
+    if dotenv.is_file() and (text := _read(dotenv, gathered.faults)) is not None:
+        gathered.dotenv = _dotenv(dotenv, text, gathered.faults)
+    return gathered
+
+
+def _source(path: Path | None, environment: Mapping[str, str], here: Path) -> Path | None:
+    if path is not None:
+        return here / path
+    if named := environment.get("MONITOR_CONFIG"):
+        return here / named
+    usual = here / "monitor.toml"
+    return usual if usual.exists() else None
+
+
+def _read(path: Path, faults: list[str]) -> str | None:
+    try:
+        with path.open("rb") as opened:
+            raw = opened.read(_MAX_BYTES + 1)
+    except OSError as error:
+        faults.append(f"{path} can't be read ({error.strerror}): mend the path or its permissions")
+        return None
+    if len(raw) > _MAX_BYTES:
+        faults.append(f"{path} is larger than 1 MiB: name a configuration file")
+        return None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        faults.append(f"{path} is not UTF-8 text: save it as UTF-8")
+        return None
+
+
+def _toml(path: Path, text: str, faults: list[str]) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # the message is tomllib's own words about the syntax; only its place is certain to quote nothing
+        place = re.search(r"line \d+, column \d+|end of document", str(error))
+        where = f"at {place[0]}" if place else "somewhere"
+    except RecursionError:
+        where = "where it nests too deeply"
+    faults.append(f"{path} is not valid TOML {where}: mend what stands there (text needs quotes, tables [brackets])")
+    return {}
+
+
+def _dotenv(path: Path, text: str, faults: list[str]) -> dict[str, str]:
+    bindings = list(parse_stream(io.StringIO(text)))
+    faults += [
+        f"{path} can't be read at line {binding.original.line}: write NAME=value"
+        for binding in bindings
+        if binding.error
+    ]
+    return {binding.key: binding.value for binding in bindings if binding.key and binding.value is not None}
+
+
+def _layers(
+    gathered: _Gathered, environment: Mapping[str, str], here: Path
+) -> tuple[list[Layer], list[Problem], tuple[str, ...]]:
+    """Everything below the command line, lowest first. `.env` speaks from its own folder, the environment from ours."""
+    filled, problems = fill_in(gathered.file, {**gathered.dotenv, **environment})
+    # the default database stands beside the file, so that the same file means the same history from any folder
+    layers = [Layer(data=anchored({"database": DEFAULT_DATABASE}, gathered.folder))]
+    if target := gloo_target({**anchored(gathered.dotenv, gathered.folder), **anchored(environment, here)}):
+        layers.append(target)
+    layers.append(Layer(data=anchored(filled, gathered.folder)))
+    warnings: list[str] = []
+    for variables, folder in (gathered.dotenv, gathered.folder), (environment, here):
+        decoded = decode(variables, folder)
+        layers += decoded.layers
+        problems += decoded.problems
+        warnings += decoded.warnings
+    return layers, problems, tuple(dict.fromkeys(warnings))
+
+
+def _check(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:
+    """The configuration, if all is well; what is wrong, but for what is known already."""
+    wrong = relations(data)
+    config = None
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        wrong += explain(error)
+    return config, [each for each in wrong if not any(each.loc[: len(loc)] == loc for loc in known)]

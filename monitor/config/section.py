@@ -1,0 +1,58 @@
+"""What every table of the configuration has in common: frozen, closed, and silent about values. Pure."""
+
+from collections.abc import Iterator
+from typing import Annotated, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from monitor.config.secret import Secret, SecretFile
+
+__all__ = ["Section", "models_in", "secret_fields", "secrets_in"]
+
+
+class Section(BaseModel):
+    """A table: unknown keys are errors, and each secret `x` may be given as `x_file`, the path of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_files(cls, raw: object) -> object:
+        if not isinstance(raw, dict):
+            return raw
+        taken = dict(raw)
+        for name in secret_fields(cls):
+            if (file := f"{name}_file") in taken:
+                path = taken.pop(file)
+                taken[name] = SecretFile(path=path, rival=name in taken)
+        return taken
+
+
+def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    """The fields of a model that hold a secret, in their order."""
+    return tuple(name for name, field in model.model_fields.items() if Secret in _types_in(field.annotation))
+
+
+def secrets_in(value: object) -> Iterator[Secret]:
+    """Every secret that a section holds, those of the sections below it included."""
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from secrets_in(getattr(value, name))
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from secrets_in(each)
+
+
+def models_in(annotation: object) -> tuple[type[BaseModel], ...]:
+    """The models that an annotation names, however deep: `tuple[Target, ...]` names Target."""
+    return tuple(each for each in _types_in(annotation) if isinstance(each, type) and issubclass(each, BaseModel))
+
+
+def _types_in(annotation: object) -> tuple[object, ...]:
+    arguments = get_args(annotation)
+    if not arguments:
+        return (annotation,)
+    inner = arguments[:1] if get_origin(annotation) is Annotated else arguments
+    return tuple(each for argument in inner for each in _types_in(argument))

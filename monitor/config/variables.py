@@ -1,0 +1,113 @@
+"""Settings from environment variables: `MONITOR_…` by name, and one Gloo target from `GLOO_…`.
+
+It is handed the variables; it reads no environment itself.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from monitor.config.layers import Layer, anchored
+from monitor.config.problems import Loc, Problem, known_keys
+
+__all__ = ["Decoded", "decode", "gloo_target"]
+
+_PREFIX = "MONITOR_"
+_GLOO: Mapping[str, Loc] = {
+    "GLOO_BASE_URL": ("base_url",),
+    "GLOO_PUBLISHER_ID": ("publisher_id",),
+    "GLOO_CLIENT_ID": ("auth", "client_id"),
+    "GLOO_CLIENT_SECRET": ("auth", "client_secret"),
+    "GLOO_API_KEY": ("auth", "api_key"),
+    "MONITOR_SYNC_LOG_URL": ("sync_log", "url"),
+    "MONITOR_SYNC_LOG_TABLE": ("sync_log", "table"),
+    "MONITOR_SYNC_LOG_ID_COLUMN": ("sync_log", "id_column"),
+}
+"""The variables that describe one target without a file, and where each belongs in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What the variables of one source say."""
+
+    layers: tuple[Layer, ...]
+    """One per variable, a table before its single keys."""
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+    """One sentence per variable that is no setting."""
+
+
+def decode(variables: Mapping[str, str], folder: Path) -> Decoded:
+    """Reads the `MONITOR_…` variables, whatever their case; relative paths in them are taken from `folder`."""
+    settings = {f"{_PREFIX}{key}".upper(): key for key in _settings()}
+    layers, problems, warnings = [], [], []
+    for variable in sorted(name for name in variables if name.upper().startswith(_PREFIX)):
+        if variable.upper() in {"MONITOR_CONFIG", *_GLOO}:
+            continue
+        if (key := settings.get(variable.upper())) is None:
+            warnings.append(f"{variable} is not a setting and was ignored{_nearest(variable, settings)}")
+            continue
+        loc: Loc = tuple(key.split("__"))
+        data = _value(key, variables[variable])
+        if data is None:
+            problems.append(Problem(loc=loc, predicate=_NOT_JSON))
+        layers.append(Layer(data=anchored(data or {}, folder), origins={loc: variable}))
+    return Decoded(layers=tuple(layers), problems=tuple(problems), warnings=tuple(warnings))
+
+
+def gloo_target(variables: Mapping[str, object]) -> Layer | None:
+    """One Gloo target as the environment alone describes it; None when no variable of one is set."""
+    given = {name.upper(): value for name, value in variables.items() if name.upper() in _GLOO}
+    if not given:
+        return None
+    parts: dict[str, dict[str, object]] = {"": {"name": "gloo", "provider": "gloo"}, "auth": {}, "sync_log": {}}
+    for name, value in given.items():
+        *table, key = _GLOO[name]
+        parts["".join(map(str, table))][str(key)] = value
+    target = {**parts.pop(""), **parts}
+    origins: dict[Loc, str] = {("targets", 0, *loc): name for name, loc in _GLOO.items()}
+    origins["targets", 0, "auth"] = "GLOO_CLIENT_ID with GLOO_CLIENT_SECRET, or GLOO_API_KEY"
+    return Layer(data={"targets": [target]}, origins=origins)
+
+
+_NOT_JSON = 'must be JSON, such as [{"name": "…"}] for a list or {"every": "5m"} for a table'
+
+
+def _nearest(variable: str, settings: Iterable[str]) -> str:
+    # without the prefix, which makes any two of them look alike
+    known = [setting.removeprefix(_PREFIX) for setting in settings]
+    near = difflib.get_close_matches(variable.upper().removeprefix(_PREFIX), known, n=1, cutoff=0.8)
+    return f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+
+
+def _settings() -> tuple[str, ...]:
+    """Everything that one variable can set, below the prefix."""
+    return (*known_keys(("",)), *(f"schedule__{key}" for key in known_keys(("schedule", ""))))
+
+
+def _value(key: str, text: str) -> dict[str, object] | None:
+    """The settings that one variable stands for; None when it should be JSON and is not."""
+    if key == "database_file":  # a key of ours, not a field that pydantic-settings could know
+        return {key: text}
+
+    # pydantic-settings takes a tenth of a second to import, which a run without variables need not wait for
+    from pydantic_settings import EnvSettingsSource, SettingsError
+
+    from monitor.config.schema import Config
+
+    class OneVariable(EnvSettingsSource):
+        """Decodes a variable by itself, so that its problems are its own."""
+
+        def _load_env_vars(self) -> Mapping[str, str | None]:
+            return {f"{_PREFIX}{key}".lower(): text}
+
+    try:
+        return OneVariable(
+            Config,  # type: ignore[arg-type]  # it reads the fields of any model
+            case_sensitive=False,
+            env_prefix=_PREFIX,
+            env_nested_delimiter="__",
+        )()
+    except (SettingsError, RecursionError):
+        return None

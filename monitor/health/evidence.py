@@ -1,0 +1,128 @@
+"""A run's outcomes, gathered into evidence of request causes. Pure; the order of outcomes does not matter.
+
+Evidence of a request cause is an item that was left unknown because of it. Retries that recovered are metrics, not
+evidence: they leave no item unknown. `wrong_scope` and `bad_request` are read off the run as a whole.
+"""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from monitor.exchange import ApiError
+from monitor.health.transition import TrackedItem
+from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome
+
+__all__ = ["EXPLAINS", "SAMPLES", "Tally", "attach"]
+
+SAMPLES = 10
+"""How many item ids a piece of evidence names."""
+
+_NEWS_FLOOR = 5
+"""`wrong_scope` wants at least so many items that were not known missing; `bad_request` so many refused ids."""
+
+EXPLAINS: Mapping[Cause, frozenset[Cause]] = {
+    Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED}),
+    # A gateway may answer one rejected credential with 401 here and 403 there.
+    Cause.UNAUTHORIZED: frozenset({Cause.FORBIDDEN}),
+    Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING}),
+    # Half-dead gateways mix error pages with cut and unreadable bodies.
+    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE}),
+}
+"""Which lower causes a request cause explains in the same run: they are attached to it and open nothing."""
+
+
+@dataclass(slots=True)
+class _Heap:
+    """What is gathered for one cause."""
+
+    count: int = 0
+    breakdown: Counter[str] = field(default_factory=Counter)
+    samples: list[tuple[str, ApiError | None]] = field(default_factory=list)
+
+    def add(self, item_id: str, error: ApiError | None) -> None:
+        self.count += 1
+        if error is not None:
+            self.breakdown[_label(error)] += 1
+        # The smallest ids, not the first to arrive: so the order of answers does not show.
+        insort(self.samples, (item_id, error), key=lambda sample: sample[0])
+        del self.samples[SAMPLES:]
+
+    def evidence(self, cause: Cause) -> Evidence:
+        errors = [error for _, error in self.samples if error is not None]
+        return Evidence(
+            cause=cause,
+            count=self.count,
+            breakdown=dict(sorted(self.breakdown.items())),
+            sample_ids=tuple(item_id for item_id, _ in self.samples),
+            request_ids=tuple(dict.fromkeys(e.request_id for e in errors if e.request_id)),
+            code=next((e.code for e in errors if e.code), None),
+            api_message=next((e.message for e in errors if e.message), None),
+        )
+
+
+def _label(error: ApiError) -> str:
+    label = str(error.status) if error.status is not None else str(error.network or "no answer")
+    return f"{label} (token)" if error.from_token_endpoint else label
+
+
+class Tally:
+    """Takes a run's outcomes one by one and says at the end what they are evidence of. Memory is bounded."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        """Items that the API said something about."""
+        self._unknown: dict[Cause, _Heap] = {}
+        self._absent = _Heap()
+        self._refused = _Heap()
+        self._news = 0
+        self._accepted = 0
+
+    def add(self, item: TrackedItem, outcome: Outcome) -> None:
+        """Counts one outcome of an item, given what was known of it before."""
+        self.answered += outcome.answered
+        if outcome.reason is not None and outcome.reason.value in _REQUEST_VALUES:
+            self._unknown.setdefault(Cause(outcome.reason.value), _Heap()).add(outcome.item_id, outcome.error)
+        if not outcome.answered:
+            return
+        if outcome.state is ItemState.INVALID:
+            self._refused.add(outcome.item_id, outcome.error)
+        else:
+            self._accepted += 1
+        if not item.known_missing:
+            self._news += 1
+            if outcome.state is ItemState.NOT_FOUND:
+                self._absent.add(outcome.item_id, outcome.error)
+
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Evidence of request causes, highest rank first; one per cause."""
+        heaps = dict(self._unknown)
+        if self._news >= _NEWS_FLOOR and 2 * self._absent.count >= self._news:
+            heaps[Cause.WRONG_SCOPE] = _merged(heaps.get(Cause.WRONG_SCOPE), self._absent)
+        if self._refused.count >= _NEWS_FLOOR and not self._accepted:
+            heaps[Cause.BAD_REQUEST] = _merged(heaps.get(Cause.BAD_REQUEST), self._refused)
+        return tuple(heaps[cause].evidence(cause) for cause in REQUEST_CAUSES if cause in heaps)
+
+
+_REQUEST_VALUES = frozenset(cause.value for cause in REQUEST_CAUSES)
+
+
+def _merged(one: _Heap | None, other: _Heap) -> _Heap:
+    if one is None:
+        return other
+    samples = sorted((*one.samples, *other.samples), key=lambda sample: sample[0])[:SAMPLES]
+    return _Heap(one.count + other.count, one.breakdown + other.breakdown, samples)
+
+
+def attach(evidence: Iterable[Evidence], owners: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """Marks every piece of evidence that a higher cause of the same run explains.
+
+    Args:
+        evidence: what is to be marked.
+        owners: the run's evidence of request causes, highest rank first.
+    """
+    marked = []
+    for piece in evidence:
+        explained_by = next((o.cause for o in owners if piece.cause in EXPLAINS.get(o.cause, frozenset())), None)
+        marked.append(replace(piece, explained_by=explained_by))
+    return tuple(marked)

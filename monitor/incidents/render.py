@@ -1,0 +1,126 @@
+"""From an incident to the message that people read: title, what to check, facts. Pure; the API's own text stays out."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from monitor.incidents.message import Message, MessageKind
+from monitor.incidents.words import IN_WORDS, NOTHING_ACCEPTED, WHAT_TO_CHECK
+from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, RunStatus
+
+__all__ = ["RunFacts", "age", "render", "to_text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a message says about the run behind it."""
+
+    run_id: int
+    status: RunStatus
+    total: int
+    unknown: int
+    answered: int
+
+
+def render(
+    kind: MessageKind, incident: Incident, run: RunFacts | None, *, now: datetime, again: bool = False
+) -> Message:
+    """Writes the message of one kind about an incident.
+
+    Args:
+        kind: why it is sent.
+        incident: as it stands after the decision.
+        run: the run that led to it; None when no run did.
+        now: when (aware).
+        again: whether the incident was reopened.
+    """
+    resolved = kind is MessageKind.RESOLVED
+    return Message(
+        kind=kind,
+        incident_id=incident.id,
+        target=incident.target,
+        environment=incident.environment,
+        cause=incident.cause,
+        severity=incident.severity,
+        team=incident.team,
+        title=_title(kind, incident, again=again),
+        what_to_check=() if resolved else _what_to_check(incident, run),
+        facts=_facts(incident, run, now=now, resolved=resolved),
+        opened_at=incident.opened_at,
+        at=now,
+        resolved_at=incident.resolved_at,
+    )
+
+
+def _title(kind: MessageKind, incident: Incident, *, again: bool) -> str:
+    count = f"{incident.member_count} " if incident.cause in ITEM_CAUSES and incident.member_count else ""
+    words = f"{incident.target}: {count}{IN_WORDS[incident.cause]}"
+    match kind:
+        case MessageKind.OPENED:
+            return f"{words} again" if again else words
+        case MessageKind.UPDATED:
+            return f"{words}: more of them"
+        case MessageKind.REMINDER:
+            return f"{words}: still open"
+        case MessageKind.RESOLVED:
+            return f"{words}: resolved"
+
+
+def _what_to_check(incident: Incident, run: RunFacts | None) -> tuple[str, ...]:
+    checks = WHAT_TO_CHECK[incident.cause]
+    if incident.cause is Cause.FORBIDDEN and run is not None and not run.answered:
+        return (*checks, NOTHING_ACCEPTED)
+    return checks
+
+
+def _facts(incident: Incident, run: RunFacts | None, *, now: datetime, resolved: bool) -> tuple[tuple[str, str], ...]:
+    facts = [("since", f"{incident.first_evidence_at:%Y-%m-%d %H:%M:%S} UTC")]
+    if resolved:
+        lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
+        return (*facts, ("lasted", lasted), *_effect(run))
+    if incident.member_count:
+        facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
+    facts += _seen(incident.evidence)
+    return (*facts, *_effect(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
+
+
+def _seen(evidence: Evidence | None) -> list[tuple[str, str]]:
+    if evidence is None:
+        return []
+    facts = []
+    if evidence.breakdown:
+        facts.append(("evidence", ", ".join(f"{count} × {label}" for label, count in evidence.breakdown.items())))
+    if evidence.code:
+        facts.append(("code", evidence.code))
+    if evidence.sample_ids:
+        more = evidence.count - len(evidence.sample_ids)
+        named = ", ".join(evidence.sample_ids)
+        facts.append(("sample ids", f"{named} and {more} more" if more > 0 else named))
+    if evidence.request_ids:
+        facts.append(("request ids", ", ".join(evidence.request_ids)))
+    return facts
+
+
+def _effect(run: RunFacts | None) -> tuple[tuple[str, str], ...]:
+    if run is None:
+        return ()
+    counted = f"{run.total} items tracked, {run.answered} answered, {run.unknown} unknown"
+    return ((f"run {run.run_id}", f"{run.status.value}: {counted}"),)
+
+
+def age(span: timedelta) -> str:
+    """A span in its two largest units: `6 d 4 h`, `3 min 20 s`, `0 s`."""
+    seconds = max(0, int(span.total_seconds()))
+    parts = []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        number, seconds = divmod(seconds, size)
+        if number:
+            parts.append(f"{number} {name}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def to_text(message: Message) -> str:
+    """The message as plain lines, for terminals and for channels that know no markup."""
+    lines = [f"[{message.severity.value}] {message.title} ({message.environment}, for {message.team.value})"]
+    lines += [f"  check: {check}" for check in message.what_to_check]
+    lines += [f"  {label}: {value}" for label, value in message.facts]
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""The rules themselves, one per cause: how much evidence opens an incident, and whose it is. Data only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from monitor.model import Cause, Severity, Team
+
+__all__ = ["DEFAULT_RULES", "Rule"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """When the incident of one cause opens and resolves, and who is told."""
+
+    cause: Cause
+    team: Team
+    severity: Severity = Severity.WARNING
+    runs: int = 1
+    """Evidence in so many …"""
+    of: int = 1
+    """… of the last so many runs …"""
+    window: timedelta = timedelta(hours=1)
+    """… inside this; if fewer runs fall inside it, in all of them."""
+    span: timedelta = timedelta(0)
+    """First and last evidence at least so far apart; one lone run in the window counts."""
+    resolve_after: int = 2
+    """Runs without evidence that resolve a request cause."""
+    remind_every: timedelta = timedelta(hours=4)
+
+
+_DAY = timedelta(days=1)
+_MINUTES_3 = timedelta(minutes=3)
+
+DEFAULT_RULES: Mapping[Cause, Rule] = {
+    rule.cause: rule
+    for rule in (
+        Rule(cause=Cause.SPENDING_LIMIT, team=Team.ACCOUNT, severity=Severity.CRITICAL),
+        Rule(cause=Cause.UNAUTHORIZED, team=Team.CREDENTIALS, severity=Severity.CRITICAL, runs=2, of=2),
+        Rule(cause=Cause.FORBIDDEN, team=Team.ACCOUNT, runs=2, of=2),
+        Rule(cause=Cause.WRONG_SCOPE, team=Team.INTEGRATION, runs=2, of=2),
+        Rule(cause=Cause.RATE_LIMITED, team=Team.OPERATIONS, runs=3, of=5),
+        Rule(cause=Cause.OUTAGE, team=Team.OPERATIONS, severity=Severity.CRITICAL, runs=2, of=2, span=_MINUTES_3),
+        Rule(cause=Cause.BAD_RESPONSE, team=Team.INTEGRATION, runs=2, of=2),
+        Rule(cause=Cause.BAD_REQUEST, team=Team.INTEGRATION, runs=2, of=2),
+        Rule(cause=Cause.ITEMS_FAILED, team=Team.PIPELINE, remind_every=_DAY),
+        Rule(cause=Cause.ITEMS_MISSING, team=Team.PIPELINE, remind_every=_DAY),
+        Rule(cause=Cause.ITEMS_STUCK, team=Team.PIPELINE, remind_every=_DAY),
+        Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
+    )
+}
+"""The built-in rules, one per cause."""

@@ -1,0 +1,199 @@
+"""When an incident opens, goes on, is told again, and resolves. Pure: stored runs and `now` in, a decision out.
+
+All counting is over runs and time as the database keeps them, so that a hundred cron runs decide what a hundred daemon
+ticks decide. This module never reads a clock and writes nothing; `evolve` says what a decision makes of an incident.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from monitor.incidents.rulebook import Rule
+from monitor.model import Cause, Evidence, Incident, IncidentState
+
+__all__ = ["REOPEN_WITHIN", "UPDATE_EVERY", "Action", "Decision", "Mark", "Why", "decide", "evolve"]
+
+REOPEN_WITHIN = timedelta(minutes=15)
+"""What comes back so soon after its resolution is the same incident."""
+
+UPDATE_EVERY = timedelta(minutes=30)
+"""New members of an open incident are told at most so often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What one finished run says about one cause."""
+
+    run_id: int
+    at: datetime
+    evidence: bool
+    """Evidence that no higher cause explains."""
+    muted: bool = False
+    """Evidence that a higher cause explains."""
+    enough: bool = True
+    """At least min(20, due) answered requests: only then does silence speak for recovery."""
+
+
+class Action(StrEnum):
+    """What is done about one cause."""
+
+    NOTHING = "nothing"
+    MUTE = "mute"
+    WAIT = "wait"
+    OPEN = "open"
+    REOPEN = "reopen"
+    CONTINUE = "continue"
+    UPDATE = "update"
+    REMIND = "remind"
+    RESOLVE = "resolve"
+
+
+class Why(StrEnum):
+    """The reason of a decision."""
+
+    NO_EVIDENCE = "no evidence"
+    EXPLAINED = "a higher cause in the same run explains it"
+    BELOW_THRESHOLD = "not yet in enough of the last runs"
+    TOO_SHORT = "not yet for long enough"
+    THRESHOLD_MET = "evidence in enough of the last runs"
+    CAME_BACK = "it came back soon after its resolution"
+    STILL_THERE = "still open"
+    NEW_MEMBERS = "items joined it since people were told"
+    NOT_TOLD_FOR_LONG = "people were last told long ago"
+    CLEAN_RUNS = "enough runs without evidence"
+    MEMBERS_WELL = "every item of it is well, removed or ignored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do about one cause on one target, and why."""
+
+    cause: Cause
+    action: Action
+    why: Why
+    first_evidence_at: datetime | None = None
+    """Start of the evidence that opens it."""
+
+
+def decide(
+    rule: Rule,
+    incident: Incident | None,
+    marks: Sequence[Mark],
+    *,
+    now: datetime,
+    members: int | None = None,
+    may_resolve: bool = True,
+) -> Decision:
+    """Decides about one cause on one target.
+
+    Args:
+        rule: the rule in force for the cause.
+        incident: the open incident of that key, else the one resolved last, else None.
+        marks: finished runs of the target, newest first, the present one included.
+        now: the end of the present run (aware).
+        members: items that belong to the incident after this run; None for a cause without members.
+        may_resolve: False for a run that can't vouch for the members (cut short, sync log empty).
+    """
+    if incident is not None and incident.state is not IncidentState.RESOLVED:
+        return _about_open(rule, incident, marks, now=now, members=members, may_resolve=may_resolve)
+    newest = marks[0] if marks else None
+    if newest is None or not newest.evidence:
+        muted = newest is not None and newest.muted
+        return (
+            _decision(rule, Action.MUTE, Why.EXPLAINED) if muted else _decision(rule, Action.NOTHING, Why.NO_EVIDENCE)
+        )
+    if incident is not None and incident.resolved_at is not None:
+        marks = [mark for mark in marks if mark.at > incident.resolved_at]
+    opening = _threshold(rule, marks, now)
+    if opening.action is not Action.OPEN or incident is None or incident.resolved_at is None:
+        return opening
+    if now - incident.resolved_at <= REOPEN_WITHIN:
+        return replace(opening, action=Action.REOPEN, why=Why.CAME_BACK)
+    return opening
+
+
+def _decision(rule: Rule, action: Action, why: Why, first: datetime | None = None) -> Decision:
+    return Decision(cause=rule.cause, action=action, why=why, first_evidence_at=first)
+
+
+def _threshold(rule: Rule, marks: Sequence[Mark], now: datetime) -> Decision:
+    inside = [mark for mark in marks if now - mark.at <= rule.window]
+    needed = rule.runs if len(inside) >= rule.of else len(inside)
+    if sum(mark.evidence for mark in inside[: rule.of]) < needed:
+        return _decision(rule, Action.WAIT, Why.BELOW_THRESHOLD)
+    first = _streak_start(rule, inside)
+    if len(inside) > 1 and inside[0].at - first < rule.span:
+        return _decision(rule, Action.WAIT, Why.TOO_SHORT)
+    return _decision(rule, Action.OPEN, Why.THRESHOLD_MET, first)
+
+
+def _streak_start(rule: Rule, marks: Sequence[Mark]) -> datetime:
+    """Time of the first evidence with no `resolve_after` clean runs between it and the newest (which is evidence)."""
+    first, clean = marks[0].at, 0
+    for mark in marks:
+        if mark.evidence:
+            first, clean = mark.at, 0
+        else:
+            clean += mark.enough
+        if clean >= rule.resolve_after:
+            break
+    return first
+
+
+def _about_open(
+    rule: Rule, incident: Incident, marks: Sequence[Mark], *, now: datetime, members: int | None, may_resolve: bool
+) -> Decision:
+    if may_resolve and members == 0:
+        return _decision(rule, Action.RESOLVE, Why.MEMBERS_WELL)
+    if members is None and _clean_runs(incident, marks) >= rule.resolve_after:
+        return _decision(rule, Action.RESOLVE, Why.CLEAN_RUNS)
+    quiet_for = now - (incident.last_message_at or incident.opened_at)
+    if incident.untold_count and quiet_for >= UPDATE_EVERY:
+        return _decision(rule, Action.UPDATE, Why.NEW_MEMBERS)
+    if incident.state is IncidentState.OPEN and quiet_for >= rule.remind_every:
+        return _decision(rule, Action.REMIND, Why.NOT_TOLD_FOR_LONG)
+    return _decision(rule, Action.CONTINUE, Why.STILL_THERE)
+
+
+def _clean_runs(incident: Incident, marks: Sequence[Mark]) -> int:
+    """Runs since the last evidence that answered enough to vouch for recovery; muted ones vouch for nothing."""
+    clean = 0
+    for mark in marks:
+        if mark.evidence or mark.at <= incident.last_evidence_at:
+            break
+        clean += mark.enough and not mark.muted
+    return clean
+
+
+_TOLD = frozenset({Action.OPEN, Action.REOPEN, Action.UPDATE, Action.REMIND, Action.RESOLVE})
+
+
+def evolve(
+    incident: Incident, decision: Decision, *, now: datetime, evidence: Evidence | None = None, members: int = 0
+) -> Incident:
+    """What a decision makes of an incident that exists already.
+
+    Args:
+        incident: as it is stored.
+        decision: what was decided about it.
+        now: the end of the present run (aware).
+        evidence: what the present run saw of the cause, explained or not; None when it saw nothing.
+        members: items that belong to it after this run (0 for a request cause).
+    """
+    seen = evidence is not None and evidence.explained_by is None
+    touched = members or (evidence.count if evidence is not None and seen else 0)
+    changed = replace(
+        incident,
+        member_count=members,
+        peak_count=max(incident.peak_count, touched),
+        last_evidence_at=now if seen else incident.last_evidence_at,
+        evidence=evidence if seen else incident.evidence,
+    )
+    if decision.action in _TOLD:
+        changed = replace(changed, last_message_at=now, untold_count=0)
+    if decision.action is Action.RESOLVE:
+        return replace(changed, state=IncidentState.RESOLVED, resolved_at=now)
+    if decision.action is Action.REOPEN:
+        return replace(changed, state=IncidentState.OPEN, resolved_at=None)
+    return changed

@@ -1,0 +1,1 @@
+"""From what is stored or was just found out to text and JSON. It queries nothing and decides nothing."""

@@ -1,0 +1,109 @@
+"""Incidents as text and as JSON values. The API's own words stand in the full text of one incident and nowhere else."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from monitor.incidents.render import age
+from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK
+from monitor.model import Incident
+from monitor.report.columns import align, moment
+from monitor.store.incidents import IncidentEvent
+
+__all__ = ["incident_json", "incident_text", "incidents_text"]
+
+
+def incidents_text(incidents: Sequence[Incident], *, now: datetime) -> str:
+    """A line per incident, newest first."""
+    if not incidents:
+        return "No incidents."
+    rows = [
+        (
+            each.id,
+            each.state.value,
+            each.severity.value,
+            each.target,
+            each.cause.value,
+            each.member_count or None,
+            moment(each.first_evidence_at),
+            age((each.resolved_at or now) - each.first_evidence_at),
+        )
+        for each in incidents
+    ]
+    return align(("ID", "STATE", "SEVERITY", "TARGET", "CAUSE", "ITEMS", "SINCE (UTC)", "FOR"), rows)
+
+
+def incident_text(
+    incident: Incident,
+    *,
+    events: Sequence[IncidentEvent],
+    members: Sequence[tuple[str, str | None, datetime | None]],
+    now: datetime,
+) -> str:
+    """All there is to know about one incident, for the person who looks after it."""
+    lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
+    lines = [
+        f"Incident {incident.id}: {incident.target}: {IN_WORDS[incident.cause]}",
+        f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
+        f"  state      {incident.state.value}",
+        f"  since      {moment(incident.first_evidence_at)} UTC, for {lasted}",
+        f"  opened     {moment(incident.opened_at)} UTC, told to {', '.join(incident.channels) or 'nobody'}",
+        f"  evidence   last {moment(incident.last_evidence_at)} UTC",
+    ]
+    if incident.resolved_at:
+        lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
+    lines += _evidence_lines(incident)
+    lines += ["What to check:", *(f"  - {check}" for check in WHAT_TO_CHECK[incident.cause])]
+    if members:
+        lines.append(f"Items ({incident.member_count}):")
+        lines += [f"  {item_id}  {stage or '-'}  since {moment(since)}" for item_id, stage, since in members]
+    lines.append("What happened (UTC):")
+    return "\n".join([*lines, *(_event_line(event) for event in events)])
+
+
+def _evidence_lines(incident: Incident) -> list[str]:
+    seen = incident.evidence
+    if seen is None:
+        return []
+    lines = []
+    if seen.breakdown:
+        lines.append("  answers    " + ", ".join(f"{count} × {label}" for label, count in seen.breakdown.items()))
+    if seen.code:
+        lines.append(f"  code       {seen.code}")
+    if seen.api_message:
+        lines.append(f"  API says   {seen.api_message}")
+    if seen.sample_ids:
+        lines.append(f"  sample ids {', '.join(seen.sample_ids)}")
+    if seen.request_ids:
+        lines.append(f"  requests   {', '.join(seen.request_ids)}")
+    return lines
+
+
+def _event_line(event: IncidentEvent) -> str:
+    run = f" (run {event.run_id})" if event.run_id is not None else ""
+    return f"  {moment(event.at)}  {event.kind}: {event.reason}{run}"
+
+
+def incident_json(incident: Incident) -> dict[str, Any]:
+    """One incident as JSON values, without the API's own words."""
+    seen = incident.evidence
+    return {
+        "id": incident.id,
+        "target": incident.target,
+        "environment": incident.environment,
+        "cause": incident.cause.value,
+        "state": incident.state.value,
+        "severity": incident.severity.value,
+        "team": incident.team.value,
+        "opened_at": incident.opened_at.isoformat(),
+        "first_evidence_at": incident.first_evidence_at.isoformat(),
+        "last_evidence_at": incident.last_evidence_at.isoformat(),
+        "resolved_at": incident.resolved_at.isoformat() if incident.resolved_at else None,
+        "items": incident.member_count,
+        "peak_items": incident.peak_count,
+        "channels": list(incident.channels),
+        "what_to_check": list(WHAT_TO_CHECK[incident.cause]),
+        "sample_ids": list(seen.sample_ids) if seen else [],
+        "request_ids": list(seen.request_ids) if seen else [],
+        "breakdown": dict(seen.breakdown) if seen else {},
+    }

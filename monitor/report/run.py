@@ -1,0 +1,162 @@
+"""One run as `check` prints it: the health line, what changed, the open incidents; and the same as JSON values."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from monitor.closing import RunReport
+from monitor.health.rollup import health_line
+from monitor.incidents.render import age
+from monitor.incidents.rules import Action
+from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK
+from monitor.judgement import Change
+from monitor.model import Evidence, Incident, RunStatus, Snapshot, SyncReport
+from monitor.report.incidents import incident_json
+from monitor.store.turns import ItemTurn
+
+__all__ = ["all_is_well", "run_json", "run_text"]
+
+_VERBS = {
+    Action.OPEN: "opened",
+    Action.REOPEN: "reopened",
+    Action.RESOLVE: "resolved",
+    Action.UPDATE: "grew",
+    Action.REMIND: "is still open",
+}
+
+
+def all_is_well(report: RunReport) -> bool:
+    """Whether a cron job may stay silent: a complete run, no incident open, none that just ended."""
+    changed = any(change.decision.action in _VERBS for change in report.verdict.changes)
+    return report.status is RunStatus.COMPLETE and not report.open_incidents and not changed
+
+
+def run_text(report: RunReport, *, now: datetime) -> str:
+    """A run for people; the health line is the second line, below the target's name."""
+    ending = report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
+    lines = [f"{report.target}: run {report.run_id}, {ending}"]
+    if report.snapshot is None:
+        return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
+    lines.append(health_line(report.snapshot))
+    changed = [*_log_lines(report.sync), *_turn_lines(report.turns), *_evidence_lines(report.verdict.evidence)]
+    if changed:
+        lines += ["Changed:", *(f"  {line}" for line in changed)]
+    return "\n".join([*lines, *_incidents(report, now)])
+
+
+def _log_lines(sync: SyncReport) -> list[str]:
+    counted = [
+        (sync.new, "new in the sync log"),
+        (sync.removed, "left the sync log"),
+        (sync.returned, "came back to it"),
+    ]
+    lines = [f"{_items(count)} {what}" for count, what in counted if count]
+    if sync.read and not sync.tracked:
+        lines.append("the sync log holds no usable id")
+    problems = [
+        (sync.null, "without an id", ()),
+        (sync.blank, "with a blank id", ()),
+        (sync.duplicate, "that repeat an id", sync.duplicate_ids),
+        (sync.unusable, "with an id that can't be used", sync.unusable_ids),
+        (sync.future, "uploaded in the future (that time is not used)", ()),
+    ]
+    return lines + [f"sync log: {_rows(count)} {what}{_named(ids)}" for count, what, ids in problems if count]
+
+
+def _turn_lines(turns: Sequence[ItemTurn]) -> list[str]:
+    lines = []
+    for turn in turns:
+        if turn.kind == "state":
+            way = f"{turn.old or 'not known'} → {turn.new or 'not known'}"
+            lines.append(f"{_items(turn.count)} {way}{_named(turn.sample_ids, turn.count)}")
+    return lines
+
+
+def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
+    return [
+        f"{piece.cause.value}: {IN_WORDS[piece.cause]}{_how(piece)}"
+        for piece in evidence
+        if piece.breakdown and piece.explained_by is None
+    ]
+
+
+def _how(piece: Evidence) -> str:
+    return " (" + ", ".join(f"{count} × {label}" for label, count in piece.breakdown.items()) + ")"
+
+
+def _incidents(report: RunReport, now: datetime) -> list[str]:
+    lines = [_changed(change) for change in report.verdict.changes if change.decision.action in _VERBS]
+    lines = ["Incidents:", *lines] if lines else []
+    if report.open_incidents:
+        lines.append("Open incidents:")
+        for incident in report.open_incidents:
+            lines += _open(incident, now)
+    return lines
+
+
+def _changed(change: Change) -> str:
+    incident = change.incident
+    return f"  #{incident.id} {incident.cause.value} {_VERBS[change.decision.action]}: {change.decision.why.value}"
+
+
+def _open(incident: Incident, now: datetime) -> list[str]:
+    count = f"{incident.member_count} " if incident.member_count else ""
+    lasted = age(now - incident.first_evidence_at)
+    head = f"  #{incident.id} {incident.cause.value} ({incident.severity.value}): {count}{IN_WORDS[incident.cause]}"
+    return [f"{head}, for {lasted}", *(f"    check: {check}" for check in WHAT_TO_CHECK[incident.cause])]
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count} items"
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _named(ids: Sequence[str], count: int = 0) -> str:
+    more = f" and {count - len(ids)} more" if count > len(ids) else ""
+    return f": {', '.join(ids)}{more}" if ids else ""
+
+
+def run_json(report: RunReport) -> dict[str, Any]:
+    """The same as JSON values, for `check --json`."""
+    return {
+        "target": report.target,
+        "run_id": report.run_id,
+        "status": report.status.value,
+        "abort_reason": report.abort_reason,
+        "error": report.error,
+        "health": _snapshot(report.snapshot),
+        "sync_log": {name: getattr(report.sync, name) for name in SyncReport.__dataclass_fields__},
+        "changes": [
+            {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
+            for t in report.turns
+        ],
+        "evidence": [_evidence_json(piece) for piece in report.verdict.evidence],
+        "incident_changes": [
+            {"id": c.incident.id, "cause": c.incident.cause.value, "action": c.decision.action.value}
+            for c in report.verdict.changes
+            if c.decision.action in _VERBS
+        ],
+        "open_incidents": [incident_json(incident) for incident in report.open_incidents],
+    }
+
+
+def _snapshot(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    fields = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
+    return {"total": snapshot.total, **fields}
+
+
+def _evidence_json(piece: Evidence) -> dict[str, Any]:
+    return {
+        "cause": piece.cause.value,
+        "count": piece.count,
+        "breakdown": dict(piece.breakdown),
+        "code": piece.code,
+        "sample_ids": list(piece.sample_ids),
+        "request_ids": list(piece.request_ids),
+        "explained_by": piece.explained_by.value if piece.explained_by else None,
+    }

@@ -1,0 +1,194 @@
+"""One run over one target, readable as its flow: begin, sync, check, close.
+
+1. Begin: the lease is taken and the run's row written, in one transaction.
+2. Sync: ids are copied from the user's sync log into the work list, and the log is closed.
+3. Check: due items are asked about; outcomes are stored in batches, each under the lease's epoch.
+4. Close: one transaction writes the snapshot, the evidence, the incidents' changes and their notifications.
+A process that is killed in between leaves a lease that expires and outcomes that the next run builds on.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Engine
+
+from monitor.check import Asker, CheckReport, ItemCheck, Progress
+from monitor.closing import Closing, Due, RunReport, Started
+from monitor.errors import SlotSpentError, StoreError, SyncLogError
+from monitor.health.transition import ItemChange
+from monitor.judgement import Judge
+from monitor.model import LogEntry, SyncReport
+from monitor.providers import Provider
+from monitor.store import items, leases, runs, worklist
+from monitor.store.engine import reading, writing
+
+__all__ = ["LEASE", "Job", "Run"]
+
+LEASE = timedelta(seconds=30)
+"""How long a lease lives without being renewed: how long a dead run blocks its target."""
+
+RECHECK_FLOOR = 200
+RECHECK_SHARE = 0.004
+"""Completed items are looked at again, the longest-unchecked first: so many, or this share of the work list."""
+RENEW_S = LEASE.total_seconds() / 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything that runs over one target need, put together by `wiring`."""
+
+    target: str
+    environment: str
+    engine: Engine
+    read_log: Callable[[], Iterator[Sequence[LogEntry]]]
+    """Opens the sync log and yields it in batches; closes it when exhausted."""
+    provider: Provider
+    open_client: Callable[[], AbstractAsyncContextManager[Asker]]
+    judge: Judge
+    concurrency: int
+    deadline: timedelta
+    holder: str
+    """Who runs, as `host:pid`."""
+    utcnow: Callable[[], datetime]
+    log_fields: Mapping[str, str]
+    """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
+
+
+class Run:
+    """One run of a job.
+
+    Args:
+        job: the target.
+        interrupt: set by a signal: the run stores what was finished and ends as `partial`.
+        progress: told about every finished item.
+        slot: the slot that this run spends; None for a run without one.
+    """
+
+    def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, slot: str | None = None) -> None:
+        self._job, self._interrupt, self._progress, self._slot = job, interrupt, progress, slot
+        self._closing = Closing(job.engine, job.judge, utcnow=job.utcnow)
+
+    async def __call__(self) -> RunReport:
+        """Runs from begin to close.
+
+        Raises:
+            LeaseHeldError: another run of the target is under way, or the slot is spent.
+            LeaseLostError: another run took over; what was stored until then stays.
+            StoreError: our database can't be used.
+        """
+        started_s = time.monotonic()
+        started = await asyncio.to_thread(self._begin)
+        with structlog.contextvars.bound_contextvars(
+            run_id=started.run_id,
+            integration=self._job.target,
+            environment=self._job.environment,
+            **self._job.log_fields,
+        ):
+            try:
+                return await self._under_lease(started, self._steps(started, started_s))
+            finally:
+                await asyncio.to_thread(self._release, started)
+
+    def _begin(self) -> Started:
+        job, now = self._job, self._job.utcnow()
+        with writing(job.engine) as conn:
+            if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
+                raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
+            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=LEASE)
+            runs.abandon(conn, target=job.target, before_epoch=epoch, at=now)
+            run_id = runs.start(
+                conn, target=job.target, environment=job.environment, slot=self._slot, epoch=epoch, started_at=now
+            )
+            return Started(
+                target=job.target, run_id=run_id, epoch=epoch, at=now, previous=runs.last_snapshot(conn, job.target)
+            )
+
+    async def _steps(self, started: Started, started_s: float) -> RunReport:
+        try:
+            sync = await asyncio.to_thread(self._sync, started)
+        except SyncLogError as error:
+            return await asyncio.to_thread(self._closing.close_unread, started, error)
+        due = await asyncio.to_thread(self._plan, started)
+        checked = await self._check(started, due, started_s)
+        return await asyncio.to_thread(self._closing.close, started, sync, due, checked)
+
+    def _sync(self, started: Started) -> SyncReport:
+        return worklist.sync(
+            self._job.engine,
+            target=self._job.target,
+            epoch=started.epoch,
+            run_id=started.run_id,
+            batches=self._job.read_log(),
+            now=self._job.utcnow(),
+        )
+
+    def _plan(self, started: Started) -> Due:
+        target = self._job.target
+        with reading(self._job.engine) as conn:
+            tracked = items.count_active(conn, target=target)
+            recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
+            again = items.longest_unchecked(conn, target=target, run_id=started.run_id, limit=recheck)
+            return Due(count=items.count_due(conn, target=target, recheck=recheck), recheck_ids=again)
+
+    async def _check(self, started: Started, due: Due, started_s: float) -> CheckReport:
+        self._progress.begin(due.count)
+        async with self._job.open_client() as client:
+            check = ItemCheck(
+                provider=self._job.provider,
+                client=client,
+                record=lambda changes: self._record(started, changes),
+                concurrency=self._job.concurrency,
+                deadline_s=started_s + self._job.deadline.total_seconds(),
+                interrupt=self._interrupt,
+                progress=self._progress,
+                utcnow=self._job.utcnow,
+            )
+            target, recheck = self._job.target, len(due.recheck_ids)
+            return await check.run(items.due(self._job.engine, target=target, run_id=started.run_id, recheck=recheck))
+
+    def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
+        with writing(self._job.engine) as conn:
+            leases.verify(conn, target=self._job.target, epoch=started.epoch)
+            items.record(conn, target=self._job.target, run_id=started.run_id, changes=changes)
+
+    async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
+        """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
+        working = asyncio.create_task(work)
+        keeping = asyncio.create_task(self._keep(started))
+        try:
+            await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+                keeping.result()
+            return await working
+        finally:
+            for task in (working, keeping):
+                task.cancel()
+            await asyncio.gather(working, keeping, return_exceptions=True)
+
+    async def _keep(self, started: Started) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await asyncio.to_thread(self._renew, started)
+            except StoreError as error:
+                # The epoch guards every write: a renewal may fail for a while without harm.
+                structlog.get_logger().warning("lease_not_renewed", reason=str(error))
+
+    def _renew(self, started: Started) -> None:
+        with writing(self._job.engine) as conn:
+            leases.renew(conn, target=self._job.target, epoch=started.epoch, now=self._job.utcnow(), ttl=LEASE)
+
+    def _release(self, started: Started) -> None:
+        try:
+            with writing(self._job.engine) as conn:
+                leases.release(conn, target=self._job.target, epoch=started.epoch)
+        except StoreError as error:
+            # It expires by itself; what ended the run matters more than this.
+            structlog.get_logger().warning("lease_not_released", reason=str(error))

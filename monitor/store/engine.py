@@ -1,0 +1,172 @@
+"""Connections to our own database, the same on SQLite and PostgreSQL: short reads, short writes, faults as sentences.
+
+It knows no table.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from monitor.database import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
+from monitor.errors import StoreError
+
+__all__ = ["connect", "connect_read_only", "immediate", "insert", "reading", "translated", "writing"]
+
+BUSY_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10
+_BEGIN = "sqlite_begin"
+
+
+def connect(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """Makes an engine; nothing is opened before its first use. Close it with `engine.dispose()`.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://…`.
+        busy_timeout_s: seconds (≥ 0) that a SQLite write waits for another process's write.
+
+    Raises:
+        StoreError: when the URL is neither.
+    """
+    parsed = _parsed(url)
+    if is_sqlite(parsed):
+        return _sqlite_engine(parsed, busy_timeout_s)
+    return _postgres_engine(parsed)
+
+
+def connect_read_only(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """The same, but able to write nothing, not even a SQLite file's header: for a look at a schema we may not know.
+
+    Raises:
+        StoreError: when the URL is neither SQLite nor PostgreSQL.
+    """
+    parsed = _parsed(url)
+    if not is_sqlite(parsed):
+        return _postgres_engine(parsed).execution_options(postgresql_readonly=True)
+    path = Path(str(parsed.database))
+    return create_engine(
+        parsed, creator=lambda: open_read_only(path, busy_timeout_s=busy_timeout_s), poolclass=NullPool
+    )
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One short read transaction.
+
+    Raises:
+        StoreError: for whatever the database does.
+    """
+    with translated(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One short write transaction: committed at the end, rolled back by any exception.
+
+    On SQLite it takes the write lock at once: a transaction that reads first and then wants to write fails without
+    waiting, whatever the busy timeout.
+
+    Raises:
+        StoreError: for whatever the database does.
+    """
+    with translated(engine), engine.connect() as connection, immediate(connection).begin():
+        yield connection
+
+
+def immediate(connection: Connection) -> Connection:
+    """Lets the connection's later transactions take SQLite's write lock when they begin."""
+    return connection.execution_options(**{_BEGIN: "IMMEDIATE"})
+
+
+def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that takes `on_conflict_do_nothing` and `on_conflict_do_update`, in the connection's dialect."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turns database errors into one sentence without URL, SQL or values.
+
+    Raises:
+        StoreError: in place of any error of SQLAlchemy or the driver; other exceptions pass.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(_sentence(error, engine.url)) from error
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return parse(url)
+    except ValueError as error:
+        raise StoreError(f"database: {error}") from None
+
+
+def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions by itself, and never IMMEDIATE
+    # auto_vacuum only takes hold in an empty file, and setting WAL already writes its first page
+    for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(_BEGIN, 'DEFERRED')}")
+
+
+def _postgres_engine(url: URL) -> Engine:
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "ingestion-monitor"}
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        connect_args={name: value for name, value in arguments.items() if name not in url.query},
+    )
+    event.listen(engine, "connect", _prepare_postgres)
+    return engine
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg's generic connection, untyped in SQLAlchemy's event
+    # SET, not the start-up packet's `options`, which PgBouncer refuses
+    connection.autocommit = True
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.autocommit = False
+
+
+_SENTENCES: Mapping[DatabaseFault, str] = {
+    DatabaseFault.LOCKED: "is locked by another process; try again, or end the process that holds it",
+    DatabaseFault.READ_ONLY: "can't be written: it, its folder or its server is read-only; allow this user to write",
+    DatabaseFault.FULL: "has no space left; free some and run again",
+    DatabaseFault.CANNOT_OPEN: "can't be opened; check that its folder exists and that this user may write there",
+    DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; name another file, or restore a copy",
+    DatabaseFault.DISK: "can't be read from its disk; check that it is a file and that the disk is well",
+    DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
+    DatabaseFault.LOST: "dropped the connection; check that the server runs, then run again",
+    DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the database URL",
+    DatabaseFault.NO_DATABASE: "does not exist on that server; create it, or correct the name",
+    DatabaseFault.PERMISSION: "refused access: this user lacks a privilege; grant it",
+    DatabaseFault.NO_TABLE: "lacks a table of this program; run `ingestion-monitor db upgrade`",
+    DatabaseFault.TIMEOUT: "did not answer in time; check its load, then run again",
+}
+
+
+def _sentence(error: SQLAlchemyError, url: URL) -> str:
+    kind = "SQLite" if is_sqlite(url) else "PostgreSQL"
+    cause = getattr(error, "orig", None) or error
+    what = _SENTENCES.get(
+        diagnose(error), f"failed with {type(cause).__name__}; look at the database's own log, then run again"
+    )
+    return f"database {kind} {place(url)} {what}"

@@ -1,0 +1,138 @@
+"""Incidents, their events and their members. It writes what the rules decided and decides nothing itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
+
+from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
+from monitor.store import evidence as evidence_store
+from monitor.store.tables import evidence, incident_events, incidents
+
+__all__ = ["IncidentEvent", "add_event", "current", "events", "find", "listing", "open_new", "save"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentEvent:
+    """One step in an incident's life."""
+
+    at: datetime
+    kind: str
+    reason: str
+    run_id: int | None
+    data: Mapping[str, object]
+
+
+def current(conn: Connection, *, target: str) -> dict[Cause, Incident]:
+    """Per cause the open incident of a target, else the one that was resolved last."""
+    # The open one of a key, if there is one, is its newest.
+    newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(incidents.c.cause)
+    rows = conn.execute(select(incidents).where(incidents.c.id.in_(newest))).mappings().all()
+    return {Cause(row["cause"]): _incident(conn, row) for row in rows}
+
+
+def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
+    """Stores a new incident (whose `id` is not looked at) and gives back its id."""
+    row = {**_row(incident), "evidence_id": evidence_id}
+    new_id: int = conn.execute(insert(incidents).values(row).returning(incidents.c.id)).scalar_one()
+    return new_id
+
+
+def save(conn: Connection, incident: Incident, *, evidence_id: int | None = None) -> None:
+    """Stores an incident that exists already; `evidence_id` replaces the newest evidence when given."""
+    row = _row(incident)
+    if evidence_id is not None:
+        row["evidence_id"] = evidence_id
+    conn.execute(update(incidents).where(incidents.c.id == incident.id).values(row))
+
+
+def _row(incident: Incident) -> dict[str, object]:
+    return {
+        "target": incident.target,
+        "environment": incident.environment,
+        "cause": incident.cause.value,
+        "state": incident.state.value,
+        "severity": incident.severity.value,
+        "team": incident.team.value,
+        "opened_at": incident.opened_at,
+        "first_evidence_at": incident.first_evidence_at,
+        "last_evidence_at": incident.last_evidence_at,
+        "resolved_at": incident.resolved_at,
+        "last_message_at": incident.last_message_at,
+        "member_count": incident.member_count,
+        "peak_count": incident.peak_count,
+        "untold_count": incident.untold_count,
+        "channels": list(incident.channels),
+    }
+
+
+def add_event(
+    conn: Connection,
+    *,
+    incident_id: int,
+    run_id: int | None,
+    at: datetime,
+    kind: str,
+    reason: str,
+    data: Mapping[str, object] | None = None,
+) -> None:
+    """Records one step in an incident's life."""
+    row = {"incident_id": incident_id, "run_id": run_id, "at": at, "kind": kind, "reason": reason, "data": data or {}}
+    conn.execute(insert(incident_events).values(row))
+
+
+def listing(
+    conn: Connection, *, target: str | None = None, open_only: bool = False, limit: int = 100
+) -> list[Incident]:
+    """Incidents, newest first."""
+    query = select(incidents).order_by(incidents.c.id.desc()).limit(limit)
+    if target is not None:
+        query = query.where(incidents.c.target == target)
+    if open_only:
+        query = query.where(incidents.c.state != IncidentState.RESOLVED.value)
+    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def find(conn: Connection, incident_id: int) -> Incident | None:
+    """One incident with its newest evidence, or None."""
+    row = conn.execute(select(incidents).where(incidents.c.id == incident_id)).mappings().one_or_none()
+    return None if row is None else _incident(conn, row)
+
+
+def events(conn: Connection, incident_id: int) -> list[IncidentEvent]:
+    """The life of an incident, oldest first."""
+    query = select(incident_events).where(incident_events.c.incident_id == incident_id).order_by(incident_events.c.id)
+    return [
+        IncidentEvent(at=row.at, kind=row.kind, reason=row.reason, run_id=row.run_id, data=row.data)
+        for row in conn.execute(query)
+    ]
+
+
+def _evidence(conn: Connection, evidence_id: int | None) -> Evidence | None:
+    if evidence_id is None:
+        return None
+    row = conn.execute(select(evidence).where(evidence.c.id == evidence_id)).mappings().one_or_none()
+    return None if row is None else evidence_store.from_row(row)
+
+
+def _incident(conn: Connection, values: RowMapping) -> Incident:
+    return Incident(
+        id=values["id"],
+        target=values["target"],
+        environment=values["environment"],
+        cause=Cause(values["cause"]),
+        state=IncidentState(values["state"]),
+        severity=Severity(values["severity"]),
+        team=Team(values["team"]),
+        opened_at=values["opened_at"],
+        first_evidence_at=values["first_evidence_at"],
+        last_evidence_at=values["last_evidence_at"],
+        resolved_at=values["resolved_at"],
+        last_message_at=values["last_message_at"],
+        member_count=values["member_count"],
+        peak_count=values["peak_count"],
+        untold_count=values["untold_count"],
+        channels=tuple(values["channels"]),
+        evidence=_evidence(conn, values["evidence_id"]),
+    )

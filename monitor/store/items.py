@@ -1,0 +1,227 @@
+"""The work list while a run goes through it: what is due, what came of it, what it adds up to.
+
+Which ids are on the list is `worklist`'s business; whether an item is well is `health`'s.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
+
+from monitor.health.transition import ItemChange, TrackedItem
+from monitor.model import ItemState, Reason
+from monitor.store.engine import reading
+from monitor.store.tables import ITEM_IS_DUE, item_events, items
+from monitor.store.text import storable
+
+__all__ = ["Tallies", "count_active", "count_due", "due", "leave_unasked", "longest_unchecked", "record", "tallies"]
+
+_FEW = 500
+"""Ids in one IN list: far below any database's limit on parameters."""
+
+_TRACKED = (
+    items.c.item_id,
+    items.c.first_seen_at,
+    items.c.submitted_at,
+    items.c.known_state,
+    items.c.stage,
+    items.c.recognised,
+    items.c.since,
+    items.c.pending_since,
+    items.c.seen_at,
+    items.c.checked_at,
+    items.c.incident_id,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tallies:
+    """What the work list of a target adds up to; removed and ignored items are not in it."""
+
+    counts: Mapping[ItemState, int]
+    """Every state, also those with no item."""
+    stuck: int
+    """Pending items that are so for longer than they may."""
+
+
+def count_due(conn: Connection, *, target: str, recheck: int) -> int:
+    """How many items a run asks about: all that are not completed, and at most `recheck` (≥ 0) that are."""
+    unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due())
+    again = select(items.c.item_id).where(_completed(target)).limit(recheck).subquery()
+    return conn.execute(unfinished).scalar_one() + conn.execute(select(func.count()).select_from(again)).scalar_one()
+
+
+def count_active(conn: Connection, *, target: str) -> int:
+    """How many items of a target are tracked: neither removed nor ignored."""
+    return conn.execute(
+        select(func.count()).select_from(items).where(items.c.target == target, *_active())
+    ).scalar_one()
+
+
+def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
+    """The ids of the completed items that `due` hands out with `recheck=limit`, as long as nothing is recorded."""
+    page = conn.execute(_longest_unchecked(target, run_id, None).limit(limit)).mappings()
+    return tuple(row["item_id"] for row in page)
+
+
+def due(engine: Engine, *, target: str, run_id: int, recheck: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
+    """The items that a run asks about, each once, whatever is recorded meanwhile.
+
+    First all that are not completed, by id; then those completed ones that were not checked for longest. Each batch is
+    a read transaction of its own, over before the batch is handed out.
+
+    Args:
+        engine: our own database.
+        target: whose items.
+        run_id: the run that asks: what it has an outcome for already is no longer due as completed.
+        recheck: how many completed items to check again at most (≥ 0).
+        batch: items per batch (> 0).
+    """
+    last = ""
+    while page := _page(engine, _unfinished(target, after=last).limit(batch)):
+        yield [_tracked(row) for row in page]
+        last = page[-1]["item_id"]
+    seen: tuple[datetime, str] | None = None
+    while recheck > 0 and (page := _page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))):
+        yield [_tracked(row) for row in page]
+        recheck -= len(page)
+        seen = (page[-1]["checked_at"], page[-1]["item_id"])
+
+
+def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[ItemChange]) -> None:
+    """Stores outcomes: the rows of the items, and an event for each whose known state or stage changed."""
+    if not changes:
+        return
+    conn.execute(_RECORD, [_values(target, run_id, change) for change in changes])
+    events = [_event(target, run_id, change) for change in changes if change.event]
+    if events:
+        conn.execute(insert(item_events), events)
+
+
+def leave_unasked(
+    conn: Connection, *, target: str, run_id: int, reason: Reason, recheck_ids: Sequence[str] = ()
+) -> int:
+    """Makes what this run has no outcome for unknown, with the reason; what was known of it stays, and so no event.
+
+    Args:
+        conn: a write transaction.
+        target: whose items.
+        run_id: the run that was cut short.
+        reason: why it did not ask.
+        recheck_ids: completed items that it meant to ask about again; other completed ones are carried over.
+
+    Returns:
+        How many items it left unknown.
+    """
+    unanswered = and_(items.c.target == target, items.c.asked_run_id.is_distinct_from(run_id))
+    values = {"state": ItemState.UNKNOWN.value, "reason": reason.value}
+    # what an earlier answer said does not belong to this reason
+    leave = update(items).values(http_status=None, code=None, request_id=None, **values)
+    left = conn.execute(leave.where(unanswered, _is_due())).rowcount
+    for start in range(0, len(recheck_ids), _FEW):
+        few = items.c.item_id.in_(recheck_ids[start : start + _FEW])
+        left += conn.execute(leave.where(unanswered, _completed(target), few)).rowcount
+    return left
+
+
+def tallies(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> Tallies:
+    """Counts a target's items by state, and the pending ones that are so for longer than `stuck_after`."""
+    overdue = and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < now - stuck_after)
+    rows = conn.execute(
+        select(items.c.state, func.count().label("items"), func.sum(case((overdue, 1), else_=0)).label("stuck"))
+        .where(items.c.target == target, *_active())
+        .group_by(items.c.state)
+    ).all()
+    counts = dict.fromkeys(ItemState, 0) | {ItemState(row.state): row.items for row in rows}
+    return Tallies(counts=MappingProxyType(counts), stuck=sum(row.stuck for row in rows))
+
+
+def _active() -> tuple[ColumnElement[bool], ...]:
+    return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
+
+
+def _is_due() -> ColumnElement[bool]:
+    return text(ITEM_IS_DUE)  # type: ignore[return-value] # stands where a condition may stand
+
+
+def _completed(target: str) -> ColumnElement[bool]:
+    return and_(items.c.target == target, items.c.state == ItemState.COMPLETED.value, *_active())
+
+
+def _unfinished(target: str, *, after: str) -> Select[tuple[object, ...]]:
+    query = select(*_TRACKED).where(items.c.target == target, items.c.item_id > after, _is_due())
+    return query.order_by(items.c.item_id)
+
+
+def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[object, ...]]:
+    order = tuple_(items.c.checked_at, items.c.item_id)
+    query = select(*_TRACKED).where(_completed(target), items.c.checked_at.is_not(None))
+    query = query.where(items.c.asked_run_id.is_distinct_from(run_id))
+    if after is not None:
+        query = query.where(order > tuple_(*after))
+    return query.order_by(items.c.checked_at, items.c.item_id)
+
+
+def _page(engine: Engine, query: Select[tuple[object, ...]]) -> Sequence[RowMapping]:
+    with reading(engine) as conn:
+        return conn.execute(query).mappings().all()
+
+
+def _tracked(row: RowMapping) -> TrackedItem:
+    values = dict(row)
+    known = ItemState(values["known_state"]) if values["known_state"] else None
+    member = values.pop("incident_id") is not None
+    values["known_state"] = known
+    return TrackedItem(known_missing=member and known is ItemState.NOT_FOUND, **values)
+
+
+_STORED = (
+    "state",
+    "reason",
+    "known_state",
+    "stage",
+    "recognised",
+    "since",
+    "pending_since",
+    "seen_at",
+    "checked_at",
+    "http_status",
+    "code",
+    "request_id",
+)
+
+_RECORD = (
+    update(items)
+    .where(items.c.target == bindparam("of_target"), items.c.item_id == bindparam("of_item"))
+    .values({name: bindparam(name) for name in (*_STORED, "asked_run_id")})
+)
+
+
+def _values(target: str, run_id: int, change: ItemChange) -> dict[str, object]:
+    values = {name: getattr(change, name) for name in _STORED}
+    # the API's own words come in any length and with any character
+    texts = {name: storable(values[name], 200) for name in ("stage", "code", "request_id")}
+    return {**values, **texts, "asked_run_id": run_id, "of_target": target, "of_item": change.item_id}
+
+
+def _event(target: str, run_id: int, change: ItemChange) -> dict[str, object]:
+    kind, old, new = change.event or ("", None, None)
+    texts = {"old": storable(old, 200), "new": storable(new, 200)}
+    return {"target": target, "item_id": change.item_id, "run_id": run_id, "at": change.at, "kind": kind, **texts}

@@ -1,0 +1,102 @@
+"""One run per target at a time: a lease that expires, and an epoch that fences off whoever outlived it.
+
+Every function works inside the caller's transaction and commits nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, or_, select, update
+
+from monitor.errors import LeaseHeldError, LeaseLostError
+from monitor.store.engine import insert
+from monitor.store.tables import leases
+
+__all__ = ["Lease", "acquire", "holder", "release", "renew", "verify"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who holds a target, since when and until when."""
+
+    target: str
+    holder: str
+    """As `host:pid`."""
+    epoch: int
+    acquired_at: datetime
+    expires_at: datetime
+    """From then on anyone may take it."""
+
+
+def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: timedelta) -> int:
+    """Takes the lease of a target that nobody holds, or whose holder let it expire.
+
+    It is one statement, so that of many processes at once exactly one gets it.
+
+    Returns:
+        The epoch, greater than any before it for this target: the fencing token of all that the run writes.
+
+    Raises:
+        LeaseHeldError: when an unexpired holder exists.
+    """
+    row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
+    statement = (
+        insert(conn, leases)
+        .values(target=target, epoch=1, **row)
+        .on_conflict_do_update(
+            index_elements=[leases.c.target],
+            set_={"epoch": leases.c.epoch + 1, **row},
+            where=or_(leases.c.holder.is_(None), leases.c.expires_at <= now),
+        )
+    )
+    taken = conn.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
+    found = conn.execute(select(leases).where(leases.c.target == target)).one()
+    if not taken:
+        raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at)
+    return int(found.epoch)
+
+
+def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: timedelta) -> None:
+    """Moves the end of the lease to `now + ttl`. One that expired but that nobody took is still ours.
+
+    Raises:
+        LeaseLostError: when someone else took it, or it was released.
+    """
+    ours = update(leases).where(*_ours(target, epoch)).values(expires_at=now + ttl)
+    if conn.execute(ours).rowcount != 1:
+        raise _lost(target, epoch)
+
+
+def verify(conn: Connection, *, target: str, epoch: int) -> None:
+    """Makes sure that what this transaction writes is still ours to write: nobody can take the lease before its end.
+
+    Raises:
+        LeaseLostError: when someone else took it, or it was released.
+    """
+    # The row lock holds PostgreSQL's takers off; on SQLite the write transaction itself does.
+    ours = select(leases.c.epoch).where(*_ours(target, epoch)).with_for_update(read=True)
+    if conn.execute(ours).first() is None:
+        raise _lost(target, epoch)
+
+
+def release(conn: Connection, *, target: str, epoch: int) -> None:
+    """Gives the lease back. When someone else holds it by now, nothing happens."""
+    conn.execute(update(leases).where(*_ours(target, epoch)).values(holder=None, expires_at=None))
+
+
+def holder(conn: Connection, target: str) -> Lease | None:
+    """Who holds the target, expired or not; None when nobody does."""
+    found = conn.execute(select(leases).where(leases.c.target == target, leases.c.holder.is_not(None)))
+    row = found.mappings().first()
+    return None if row is None else Lease(**row)
+
+
+def _ours(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
+    return leases.c.target == target, leases.c.epoch == epoch, leases.c.holder.is_not(None)
+
+
+def _lost(target: str, epoch: int) -> LeaseLostError:
+    return LeaseLostError(
+        f"target {target}: this run's lease (epoch {epoch}) ran out and is no longer its own; what it had not stored "
+        "yet is dropped, the next run asks again"
+    )

@@ -1,0 +1,162 @@
+"""Runs and their snapshots: opened, closed once, read back as history. Evidence and incidents are kept elsewhere."""
+
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, column, func, insert, select, table, update
+
+from monitor.errors import LeaseLostError
+from monitor.model import Cause, Reason, RunStatus, Snapshot
+from monitor.store.tables import runs, snapshots
+from monitor.store.text import storable
+
+__all__ = ["HistoryRow", "abandon", "finish", "history", "last_snapshot", "slot_spent", "start"]
+
+DIED = "the process ended before the run was closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRow:
+    """One row of the view `history`: a closed run that has a snapshot."""
+
+    run_id: int
+    target: str
+    environment: str
+    slot: str | None
+    started_at: datetime
+    finished_at: datetime
+    status: RunStatus
+    abort_reason: str | None
+    total: int
+    checked: int
+    """Items answered in this run."""
+    completed: int
+    pending: int
+    failed: int
+    not_found: int
+    invalid: int
+    unknown: int
+    stuck: int
+    requests: int
+    retries: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    duration_s: float
+
+
+_VIEW = table(
+    "history",
+    *(
+        column(field.name, (snapshots.c if field.name in snapshots.c else runs.c)[field.name].type)
+        for field in fields(HistoryRow)
+    ),
+)
+_SNAPSHOT = [snapshots.c[field.name] for field in fields(Snapshot)]
+
+
+def start(
+    conn: Connection, *, target: str, environment: str, slot: str | None, epoch: int, started_at: datetime
+) -> int:
+    """Opens a run under the lease's epoch.
+
+    Returns:
+        Its id, never handed out twice.
+    """
+    values = {"target": target, "environment": environment, "slot": slot, "epoch": epoch, "started_at": started_at}
+    opened = insert(runs).values(status=RunStatus.RUNNING.value, **values).returning(runs.c.id)
+    return int(conn.execute(opened).scalar_one())
+
+
+def slot_spent(conn: Connection, *, target: str, slot: str) -> bool:
+    """Whether a run of that slot was closed by its own process. One that died spends nothing: the slot is run again."""
+    closed = runs.c.status != RunStatus.RUNNING.value
+    spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~_abandoned()).limit(1)
+    return conn.execute(spent).first() is not None
+
+
+def _abandoned() -> ColumnElement[bool]:
+    """A run that a signal cut short is `partial`: interrupted and `aborted` is one that could not close itself."""
+    reason = func.coalesce(runs.c.abort_reason, "")
+    return and_(runs.c.status == RunStatus.ABORTED.value, reason == Reason.INTERRUPTED.value)
+
+
+def finish(  # noqa: PLR0913 - the row as it is closed, each part named at the call
+    conn: Connection,
+    *,
+    run_id: int,
+    status: RunStatus,
+    abort_reason: str | None,
+    owner_cause: Cause | None,
+    due: int,
+    answered: int,
+    error: str | None,
+    finished_at: datetime,
+    snapshot: Snapshot | None,
+) -> None:
+    """Closes a run and stores its snapshot.
+
+    Args:
+        conn: the closing transaction.
+        run_id: a run that is open.
+        status: any but `running`.
+        abort_reason: a cause, `deadline` or `interrupted`, when it was cut short.
+        owner_cause: the highest-ranked request cause of the run.
+        due: items that the run meant to ask about.
+        answered: those of them that the API said something about.
+        error: why there is no snapshot, in our own words.
+        finished_at: aware.
+        snapshot: None when there is nothing to roll up, as after an unreadable sync log.
+
+    Raises:
+        LeaseLostError: when the run is closed already: another process took it for dead.
+    """
+    still_open = runs.c.status == RunStatus.RUNNING.value
+    closed = conn.execute(
+        update(runs)
+        .where(runs.c.id == run_id, still_open)
+        .values(
+            status=status.value,
+            abort_reason=abort_reason,
+            owner_cause=owner_cause.value if owner_cause else None,
+            due=due,
+            answered=answered,
+            error=storable(error, 2000),
+            finished_at=finished_at,
+        )
+    )
+    if closed.rowcount != 1:
+        raise LeaseLostError(f"run {run_id} was closed by another process; its snapshot is not stored")
+    if snapshot is not None:
+        conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
+
+
+def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -> int:
+    """Closes, without a snapshot, the runs that a dead process left open: those of an older epoch.
+
+    Returns:
+        How many there were.
+    """
+    left_open = (runs.c.target == target, runs.c.status == RunStatus.RUNNING.value, runs.c.epoch < before_epoch)
+    values = {"status": RunStatus.ABORTED.value, "abort_reason": Reason.INTERRUPTED.value, "error": DIED}
+    return conn.execute(update(runs).where(*left_open).values(finished_at=at, **values)).rowcount
+
+
+def history(conn: Connection, *, target: str | None, limit: int) -> list[HistoryRow]:
+    """The newest `limit` (> 0) snapshots of a target, or of all targets, newest first."""
+    newest = select(_VIEW).order_by(_VIEW.c.started_at.desc(), _VIEW.c.run_id.desc()).limit(limit)
+    if target is not None:
+        newest = newest.where(_VIEW.c.target == target)
+    return [HistoryRow(**{**row, "status": RunStatus(row["status"])}) for row in conn.execute(newest).mappings()]
+
+
+def last_snapshot(conn: Connection, target: str) -> Snapshot | None:
+    """The newest snapshot of a target; None before its first."""
+    newest = (
+        select(*_SNAPSHOT)
+        .join(runs, runs.c.id == snapshots.c.run_id)
+        .where(runs.c.target == target)
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .limit(1)
+    )
+    found = conn.execute(newest).mappings().first()
+    return None if found is None else Snapshot(**found)

@@ -1,0 +1,15 @@
+"""Text from outside, made fit for a column: what PostgreSQL refuses is spelled out, what is too long is cut. Pure."""
+
+import re
+
+__all__ = ["UNSTORABLE", "storable"]
+
+UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters (PostgreSQL refuses NUL, the rest garble terminals) and lone surrogates (no encoding has them)."""
+
+
+def storable(value: str | None, width: int) -> str | None:
+    """The text with such characters escaped as Python spells them, cut to `width` (> 0) characters."""
+    if value is None:
+        return None
+    return UNSTORABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value[:width])[:width]

@@ -1,0 +1,52 @@
+"""Upload times as people store them, read as aware UTC datetimes. Pure."""
+
+import math
+import re
+from datetime import UTC, date, datetime, time, tzinfo
+from decimal import Decimal
+
+__all__ = ["moment"]
+
+_NUMBER = re.compile(r"\d{9,13}(?:\.\d+)?", re.ASCII)
+"""Seconds from 1973 on, milliseconds until 2286; fewer digits are a year or a date."""
+_MILLISECONDS_FROM = 1e11
+"""As seconds this is the year 5138, as milliseconds 1973."""
+_BEYOND = 1e14
+
+
+def moment(value: object, zone: tzinfo) -> datetime | None:
+    """Reads a time: ISO 8601 text, a native date or timestamp, Unix seconds or milliseconds as number or text.
+
+    Args:
+        value: what the database holds.
+        zone: what times without an offset are in.
+
+    Returns:
+        The time in UTC; None for what can't be read as one, and for zero and negative numbers.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        value = float(text) if _NUMBER.fullmatch(text) else _from_iso(text)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    try:
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=zone)).astimezone(UTC)
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            return _from_unix(float(value))
+    except (OverflowError, ValueError):  # at the ends of the calendar
+        return None
+    return None
+
+
+def _from_iso(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _from_unix(number: float) -> datetime | None:
+    if not math.isfinite(number) or not 0 < number < _BEYOND:
+        return None
+    return datetime.fromtimestamp(number / 1000 if number >= _MILLISECONDS_FROM else number, UTC)

@@ -1,0 +1,36 @@
+"""When the daemon runs a target: APScheduler triggers for a fixed interval and for cron expressions.
+
+Cron follows cronsim (Debian's semantics): APScheduler's own parser numbers weekdays from Monday and fires twice at the
+autumn clock change.
+"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from cronsim import CronSim
+
+__all__ = ["CronTrigger", "trigger"]
+
+
+class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
+    """Fires at the times of a crontab expression in a time zone."""
+
+    def __init__(self, expression: str, timezone: str) -> None:
+        self._expression, self._zone = expression, ZoneInfo(timezone)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """The first time of the expression after the previous one, or after now; None when there is none for years."""
+        after = previous_fire_time or now
+        fires = next(CronSim(self._expression, after.astimezone(self._zone)), None)
+        return None if fires is None else fires.astimezone(UTC)
+
+
+def trigger(*, every: timedelta | None, cron: str | None, timezone: str) -> BaseTrigger:
+    """The trigger of a schedule: of `cron` in its time zone if given, else of `every` (> 0)."""
+    if cron is not None:
+        return CronTrigger(cron, timezone)
+    if every is None:
+        raise ValueError("a schedule has an interval or a cron expression")
+    return IntervalTrigger(seconds=every.total_seconds(), timezone=UTC)

@@ -1,0 +1,175 @@
+"""Configuration to live objects: the only place where parts are put together. It decides nothing."""
+
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from monitor.channels import Channel
+from monitor.channels.log import LogChannel
+from monitor.channels.webhook import WebhookChannel
+from monitor.client.auth import ApiKey, Auth, ClientCredentials
+from monitor.client.client import Client
+from monitor.client.limits import Breaker
+from monitor.client.wire import HttpxWire
+from monitor.config import ApiKeyAuth, ChannelConfig, Config, RouteConfig, RuleOverride, Target
+from monitor.delivery import Sender
+from monitor.errors import ConfigError
+from monitor.exchange import Answer, Request
+from monitor.incidents.routing import LOG_CHANNEL, Route, route
+from monitor.incidents.rulebook import DEFAULT_RULES, Rule
+from monitor.judgement import Judge
+from monitor.model import Cause
+from monitor.providers import Provider, provider_for
+from monitor.run import Job
+from monitor.store.members import Patience
+from monitor.store.schema import ensure
+from monitor.synclog import SyncLogSpec
+from monitor.synclog import read as read_log
+
+__all__ = ["App", "holder", "open_store", "utcnow"]
+
+CHANNEL_TIMEOUT_S = 15.0
+"""Wall-clock seconds for one attempt to reach a channel."""
+
+
+def utcnow() -> datetime:
+    """The clock of everything that is stored."""
+    return datetime.now(UTC)
+
+
+def holder() -> str:
+    """Who this process is in leases and claims: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def open_store(config: Config) -> Engine:
+    """Opens the configured database at this program's schema; an embedded SQLite is brought there first.
+
+    Raises:
+        SchemaError: the schema is newer, or a server's is older.
+        StoreError: the database can't be used.
+    """
+    return ensure(config.database.reveal())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A configuration and a database, from which the live parts are made."""
+
+    config: Config
+    engine: Engine
+
+    def job(self, target: Target) -> Job:
+        """Everything that runs over one target need."""
+        provider = provider_for(target.provider, publisher_id=target.publisher_id, statuses={**target.statuses})
+        return Job(
+            target=target.name,
+            environment=self.config.environment,
+            engine=self.engine,
+            read_log=lambda: read_log(_sync_log(target)),
+            provider=provider,
+            open_client=lambda: open_client(target, provider),
+            judge=self._judge(target),
+            concurrency=target.check.concurrency,
+            deadline=target.check.deadline,
+            holder=holder(),
+            utcnow=utcnow,
+            log_fields={"publisher_id": target.publisher_id, "endpoint": provider.item_request("id").template},
+        )
+
+    def sender(self) -> Sender:
+        """Delivers what is due to the configured channels."""
+        channels: dict[str, Channel] = {LOG_CHANNEL: LogChannel()}
+        channels.update({channel.name: _channel(channel) for channel in self.config.channels})
+        return Sender(self.engine, channels, holder=holder(), utcnow=utcnow, rand=random.random)
+
+    def _judge(self, target: Target) -> Judge:
+        config = self.config
+        routes, channels = [_route(each) for each in config.routes], [channel.name for channel in config.channels]
+        return Judge(
+            target=target.name,
+            environment=config.environment,
+            rules=rules_in_force(config.rules),
+            patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
+            route=lambda attributes: route(attributes, routes, channels),
+        )
+
+
+def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
+    """The built-in rules with the configured differences laid over them, later ones last."""
+    rules = dict(DEFAULT_RULES)
+    for override in overrides:
+        given = override.model_dump(exclude={"cause"}, exclude_none=True)
+        rule = replace(rules[override.cause], **given)
+        # `runs = 3` alone means three in a row, whatever the built-in `of` is.
+        rules[override.cause] = replace(rule, of=max(rule.of, rule.runs))
+    return rules
+
+
+def _route(config: RouteConfig) -> Route:
+    return Route(match={**config.match}, channels=config.channels, goes_on=config.continue_)
+
+
+def _sync_log(target: Target) -> SyncLogSpec:
+    log = target.sync_log
+    return SyncLogSpec(
+        url=log.url.reveal(),
+        table=log.table,
+        id_column=log.id_column,
+        submitted_at_column=log.submitted_at_column,
+        group_column=log.group_column,
+        timezone=log.timezone,
+    )
+
+
+@asynccontextmanager
+async def open_client(target: Target, provider: Provider) -> AsyncIterator[Client]:
+    """A resilient client for one run over a target; its connections are closed at the end."""
+    wire = HttpxWire(base_url=target.base_url)
+    try:
+        yield Client(
+            wire=wire,
+            auth=_auth(target, provider),
+            breaker=Breaker(),
+            attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
+            max_attempts=target.check.max_attempts,
+        )
+    finally:
+        await wire.close()
+
+
+def _auth(target: Target, provider: Provider) -> Auth:
+    auth = target.auth
+    if isinstance(auth, ApiKeyAuth):
+        return ApiKey(auth.api_key.reveal)
+    if provider.token_path is None:
+        raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
+    return ClientCredentials(
+        token_path=provider.token_path,
+        client_id=auth.client_id,
+        read_secret=auth.client_secret.reveal,
+        scope=provider.token_scope,
+    )
+
+
+def _channel(config: ChannelConfig) -> Channel:
+    if config.url is None:
+        return LogChannel()
+    return WebhookChannel(config.url.reveal, ask_once)
+
+
+async def ask_once(request: Request) -> Answer:
+    """Sends one request to where its absolute URL says, once, without credentials of any target."""
+    wire = HttpxWire()
+    try:
+        client = Client(wire=wire, attempt_timeout_s=CHANNEL_TIMEOUT_S, max_attempts=1)
+        return await client.ask(request, deadline_s=time.monotonic() + CHANNEL_TIMEOUT_S)
+    finally:
+        await wire.close()

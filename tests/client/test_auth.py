@@ -1,0 +1,347 @@
+import asyncio
+import base64
+import json
+from itertools import count
+
+import pytest
+from client import hostile
+from client.scripted import NOW, ScriptedWire, fault, reply
+
+from monitor.client.auth import ApiKey, ClientCredentials, Grant
+from monitor.client.client import Client
+from monitor.client.wire import HttpxWire
+from monitor.errors import ConfigError
+from monitor.exchange import NetworkFault, Operation, Request
+
+SECRET = "s3cret-canary"
+ITEM = Request(method="GET", path="/items/42", template="/items/{item_id}")
+TOKEN_PATH = "/oauth2/token"
+
+
+class Api:
+    """Issues numbered tokens; those below `oldest` are expired. `token_reply` takes the place of the endpoint."""
+
+    def __init__(self, *, oldest=1, expires_in=3600, token_reply=None):
+        self.oldest, self.expires_in, self.token_reply = oldest, expires_in, token_reply
+        self.numbers = count(1)
+        self.wire = ScriptedWire(self)
+
+    def __call__(self, request):
+        if request.path == TOKEN_PATH:
+            token = {"access_token": f"t{next(self.numbers)}", "expires_in": self.expires_in, "token_type": "Bearer"}
+            return self.token_reply or reply(200, json.dumps(token).encode())
+        number = int(request.headers["authorization"].removeprefix("Bearer t"))
+        return reply(200 if number >= self.oldest else 401)
+
+    @property
+    def token_requests(self):
+        return self.wire.to(TOKEN_PATH)
+
+    @property
+    def item_requests(self):
+        return self.wire.to(ITEM.path)
+
+
+def credentials(read_secret=lambda: SECRET, **said):
+    return ClientCredentials(token_path=TOKEN_PATH, client_id="me", read_secret=read_secret, **said)
+
+
+def client_of(wire, auth):
+    clock = wire.clock
+    return Client(wire=wire, auth=auth, sleep=clock.sleep, monotonic=clock, utcnow=lambda: NOW, rand=lambda: 0.5)
+
+
+async def ask(client, *, times=1, deadline_s=9000.0):
+    return await asyncio.gather(*(client.ask(ITEM, deadline_s=deadline_s) for _ in range(times)))
+
+
+async def test_it_asks_for_a_token_as_the_reference_says():
+    api = Api()
+    (answer,) = await ask(client_of(api.wire, credentials()))
+    (request,) = api.token_requests
+    assert answer.reply.status == 200
+    assert answer.attempts == 1
+    assert (request.method, request.operation) == ("POST", Operation.TOKEN)
+    assert request.body == b"grant_type=client_credentials&scope=api/access"
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert request.headers["authorization"] == "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
+    assert api.item_requests[0].headers["authorization"] == "Bearer t1"
+
+
+async def test_an_empty_scope_is_not_sent():
+    api = Api()
+    await ask(client_of(api.wire, credentials(scope="")))
+    assert api.token_requests[0].body == b"grant_type=client_credentials"
+
+
+async def test_many_first_calls_share_one_token():
+    api = Api()
+    answers = await ask(client_of(api.wire, credentials()), times=50)
+    assert {answer.reply.status for answer in answers} == {200}
+    assert len(api.token_requests) == 1
+
+
+async def test_it_refreshes_once_when_fifty_requests_meet_an_expired_token():
+    api = Api()
+    client = client_of(api.wire, credentials())
+    await ask(client)
+    api.oldest = 2
+    answers = await ask(client, times=50)
+    assert {answer.reply.status for answer in answers} == {200}
+    assert len(api.token_requests) == 2
+    assert max(answer.attempts for answer in answers) == 2
+    assert len(api.item_requests) == 1 + sum(answer.attempts for answer in answers) <= 101
+
+
+async def test_a_401_that_outlives_its_refresh_is_the_answer():
+    api = Api(oldest=99)
+    (answer,) = await ask(client_of(api.wire, credentials()))
+    assert (answer.error.status, answer.attempts, answer.error.from_token_endpoint) == (401, 2, False)
+    assert len(api.token_requests) == 2
+
+
+async def test_a_403_is_never_refreshed():
+    api = Api()
+    wire = ScriptedWire(
+        lambda request: api(request) if request.path == TOKEN_PATH else reply(403), clock=api.wire.clock
+    )
+    (answer,) = await ask(client_of(wire, credentials()))
+    assert (answer.error.status, answer.attempts, len(wire.sent)) == (403, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "life_s"),
+    [
+        (3600, 3540),
+        (100, 50),
+        ("3600", 3540),
+        (None, 3540),
+        ("soon", 3540),
+        (-5, 3540),
+        (0, 3540),
+        (True, 3540),
+        ([], 3540),
+        ("nan", 3540),
+        ("inf", 3540),
+        (10**400, 3540),
+        (10**12, 30 * 86_400 - 60),
+    ],
+)
+async def test_a_token_is_refreshed_sixty_seconds_before_it_expires(expires_in, life_s):
+    api = Api(expires_in=expires_in)
+    client = client_of(api.wire, credentials())
+    await ask(client, deadline_s=1e9)
+    api.wire.clock.now_s += life_s - 1
+    await ask(client, deadline_s=1e9)
+    assert len(api.token_requests) == 1
+    api.wire.clock.now_s += 2
+    await ask(client, deadline_s=1e9)
+    assert len(api.token_requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 302, 402])
+async def test_a_refusal_is_told_to_every_call_and_asked_for_once(status):
+    api = Api(token_reply=reply(status, b'{"error": "invalid_client"}'))
+    client = client_of(api.wire, credentials())
+    answers = await ask(client, times=20) + await ask(client, times=20)
+    assert {(a.error.status, a.error.error, a.error.from_token_endpoint, a.attempts) for a in answers} == {
+        (status, "invalid_client", True, 0)
+    }
+    assert len(api.wire.sent) == 1
+
+
+async def test_a_client_revoked_in_mid_run_is_one_refusal():
+    api = Api()
+    client = client_of(api.wire, credentials())
+    await ask(client)
+    api.oldest, api.token_reply = 99, reply(401, b'{"error": "invalid_client"}')
+    answers = await ask(client, times=30)
+    assert {(answer.error.status, answer.error.from_token_endpoint) for answer in answers} == {(401, True)}
+    assert len(api.token_requests) == 2
+
+
+async def test_the_token_request_is_retried_like_any_other():
+    api = Api()
+    outcomes = [reply(503), fault(NetworkFault.TIMEOUT), api]
+    wire = ScriptedWire(*outcomes, clock=api.wire.clock)
+    (answer,) = await ask(client_of(wire, credentials()))
+    assert answer.reply.status == 200
+    assert len(wire.to(TOKEN_PATH)) == 3
+
+
+async def test_calls_that_waited_for_a_failed_token_request_share_its_failure():
+    wire = ScriptedWire(reply(429))
+    answers = await ask(client_of(wire, credentials()), times=20)
+    assert {(answer.error.status, answer.error.from_token_endpoint) for answer in answers} == {(429, True)}
+    assert len(wire.sent) == 5
+
+
+async def test_a_token_endpoint_that_is_down_may_come_back():
+    api = Api(token_reply=reply(429))
+    client = client_of(api.wire, credentials())
+    (before,) = await ask(client)
+    api.token_reply = None
+    (after,) = await ask(client)
+    assert (before.error.status, after.reply.status) == (429, 200)
+
+
+UNUSABLE = {
+    "empty": b"",
+    "HTML": b"<html>",
+    "list": b"[]",
+    "no token": b"{}",
+    "blank token": b'{"access_token": ""}',
+    "token of another type": b'{"access_token": 7}',
+    "token with a line break": b'{"access_token": "a\\r\\nx-evil: 1"}',
+    "depth 100,000": b"[" * 100_000,
+    "not UTF-8": b'{"access_token": "\xff"}',
+}
+
+
+@pytest.mark.parametrize("body", UNUSABLE.values(), ids=UNUSABLE)
+async def test_a_token_answer_that_holds_no_token_is_a_refusal(body):
+    api = Api(token_reply=reply(200, body))
+    answers = await ask(client_of(api.wire, credentials()), times=3)
+    assert {(a.error.status, a.error.code, a.error.from_token_endpoint) for a in answers} == {
+        (200, "unusable_token", True)
+    }
+    assert len(api.wire.sent) == 1
+
+
+def fails(error):
+    def read():
+        raise error
+
+    return read
+
+
+BAD_SECRETS = {
+    "control character": lambda: f"{SECRET}\r\nx-evil: 1",
+    "not ASCII": lambda: f"{SECRET}é",
+    "blank": lambda: " \n",
+    "missing file": fails(FileNotFoundError(SECRET)),
+    "not text": fails(UnicodeDecodeError("utf-8", b"", 0, 1, SECRET)),
+    "refused by configuration": fails(ConfigError([SECRET])),
+}
+
+
+@pytest.mark.parametrize("read_secret", BAD_SECRETS.values(), ids=BAD_SECRETS)
+@pytest.mark.parametrize("kind", [credentials, ApiKey])
+async def test_a_secret_that_can_not_be_sent_is_a_clear_error_without_its_value(read_secret, kind):
+    wire = ScriptedWire(reply(200))
+    (answer,) = await ask(client_of(wire, kind(read_secret)))
+    assert (answer.error.code, answer.error.from_token_endpoint, wire.sent) == ("unusable_secret", True, [])
+    assert SECRET not in answer.error.message
+    assert "check" in answer.error.message
+
+
+async def test_the_secret_is_read_at_each_token_request_and_trimmed():
+    secrets = iter(["old\n", "new  \r\n"])
+    api = Api()
+    client = client_of(api.wire, credentials(lambda: next(secrets)))
+    await ask(client)
+    api.oldest = 2
+    await ask(client)
+    sent = [base64.b64decode(request.headers["authorization"][6:]) for request in api.token_requests]
+    assert sent == [b"me:old", b"me:new"]
+
+
+async def test_an_api_key_goes_into_the_header_that_was_named():
+    wire = ScriptedWire(reply(200))
+    await ask(client_of(wire, ApiKey(lambda: f"{SECRET}\n")))
+    await ask(client_of(wire, ApiKey(lambda: SECRET, header="x-api-key", scheme="")))
+    assert [dict(request.headers) for request in wire.sent] == [
+        {"authorization": f"Bearer {SECRET}"},
+        {"x-api-key": SECRET},
+    ]
+
+
+async def test_a_rejected_api_key_is_not_sent_again():
+    wire = ScriptedWire(reply(401))
+    (answer,) = await ask(client_of(wire, ApiKey(lambda: SECRET)))
+    assert (answer.error.status, answer.attempts) == (401, 1)
+
+
+async def test_a_rotated_api_key_is_picked_up_after_a_401():
+    keys = iter(["old", "new"])
+    wire = ScriptedWire(lambda request: reply(200 if request.headers["authorization"] == "Bearer new" else 401))
+    answers = await ask(client_of(wire, ApiKey(lambda: next(keys))), times=10)
+    assert {(answer.reply.status, answer.attempts) for answer in answers} == {(200, 2)}
+
+
+async def test_an_api_key_that_vanished_is_told():
+    keys = iter(["old", ""])
+    (answer,) = await ask(client_of(ScriptedWire(reply(401)), ApiKey(lambda: next(keys))))
+    assert answer.error.code == "unusable_secret"
+
+
+async def test_waiting_for_anothers_token_request_ends_at_ones_own_deadline():
+    async with hostile.serving(hostile.hang) as server:
+        client = Client(wire=HttpxWire(base_url=server.url), auth=credentials())
+        patient = asyncio.create_task(client.ask(ITEM, deadline_s=client.monotonic() + 60))
+        await asyncio.sleep(0)
+        hasty = await client.ask(ITEM, deadline_s=client.monotonic() + 0.1)
+        assert not patient.done()
+        patient.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await patient
+        await client.aclose()
+    assert (hasty.error.code, hasty.attempts) == ("past_deadline", 0)
+
+
+async def test_a_401_whose_refresh_the_deadline_prevents_is_no_lasting_401():
+    api = Api(oldest=2)
+
+    def slow(request):
+        api.wire.clock.now_s += 20 if request.path == ITEM.path else 0
+        return api(request)
+
+    wire = ScriptedWire(slow, clock=api.wire.clock)
+    (answer,) = await ask(client_of(wire, credentials()), deadline_s=1015.0)
+    assert (answer.error.status, answer.error.code, answer.attempts) == (None, "past_deadline", 1)
+
+
+async def test_a_token_request_without_an_answer_in_time_is_the_calls_error():
+    wire = ScriptedWire(fault(NetworkFault.TIMEOUT), takes_s=1000)
+    (answer,) = await ask(client_of(wire, credentials()), deadline_s=1050.0)
+    assert (answer.error.network, answer.error.from_token_endpoint) == (NetworkFault.TIMEOUT, True)
+
+
+async def test_a_call_that_is_cancelled_in_mid_flight_leaves_the_token_to_the_others():
+    api = Api()
+    client = client_of(api.wire, credentials())
+    first = asyncio.create_task(client.ask(ITEM, deadline_s=9000.0))
+    others = [asyncio.create_task(client.ask(ITEM, deadline_s=9000.0)) for _ in range(5)]
+    await asyncio.sleep(0)
+    first.cancel()
+    answers = await asyncio.gather(*others)
+    assert {answer.reply.status for answer in answers} == {200}
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_one_refresh_holds_against_a_real_server():
+    issued = count(1)
+    oldest = 1
+
+    async def behave(reader, writer):
+        head = server.received[-1]
+        if head.startswith(b"POST /oauth2/token"):
+            body = json.dumps({"access_token": f"t{next(issued)}", "expires_in": 3600}).encode()
+            return await hostile.replies(200, body)(reader, writer)
+        number = int(head.partition(b"Bearer t")[2].partition(b"\r\n")[0])
+        return await hostile.replies(200 if number >= oldest else 401)(reader, writer)
+
+    async with hostile.serving(behave) as server:
+        client = Client(wire=HttpxWire(base_url=server.url), auth=credentials())
+        deadline_s = client.monotonic() + 10
+        await ask(client, deadline_s=deadline_s)
+        oldest = 2
+        answers = await ask(client, times=50, deadline_s=deadline_s)
+        await client.aclose()
+    assert {answer.reply.status for answer in answers} == {200}
+    assert next(issued) == 3
+
+
+def test_a_grant_does_not_print_its_value():
+    assert SECRET not in repr(Grant(header="authorization", value=SECRET))

@@ -1,0 +1,206 @@
+import asyncio
+import json
+
+import pytest
+import structlog
+from client import hostile
+from client.scripted import NOW, Clock, ScriptedWire, fault, reply
+
+from monitor.client.auth import ApiKey
+from monitor.client.client import AttemptRecord, Client
+from monitor.client.wire import HttpxWire
+from monitor.exchange import NetworkFault, Operation, Request
+
+CANARY = "s3cret-canary"
+ITEM = Request(method="GET", path="/items/42", template="/items/{item_id}")
+TIMEOUT = fault(NetworkFault.TIMEOUT)
+OK = reply(200, b'{"status": "COMPLETED"}')
+
+
+def make(wire, **said):
+    clock = wire.clock
+    said = {"sleep": clock.sleep, "monotonic": clock, "utcnow": lambda: NOW, "rand": lambda: 0.5, **said}
+    return Client(wire=wire, **said)
+
+
+async def ask(wire, request=ITEM, *, deadline_s=2000.0, **said):
+    return await make(wire, **said).ask(request, deadline_s=deadline_s)
+
+
+async def test_a_success_is_answered_at_once():
+    answer = await ask(ScriptedWire(OK, takes_s=0.25))
+    assert (answer.reply, answer.error, answer.attempts, answer.latency_ms) == (OK, None, 1, 250)
+
+
+@pytest.mark.parametrize(("status", "success"), [(199, False), (200, True), (204, True), (299, True), (300, False)])
+async def test_only_the_two_hundreds_are_a_success(status, success):
+    answer = await ask(ScriptedWire(reply(status)))
+    assert (answer.reply is not None, answer.error is None) == (success, success)
+
+
+async def test_transient_failures_are_retried_with_growing_waits():
+    wire = ScriptedWire(reply(503), TIMEOUT, reply(429), OK)
+    answer = await ask(wire)
+    assert (answer.reply, answer.attempts, answer.timed_out) == (OK, 4, False)
+    assert wire.clock.slept == [0.5, 1.0, 2.0]
+
+
+async def test_attempts_are_bounded_and_the_last_failure_is_the_answer():
+    wire = ScriptedWire(TIMEOUT, reply(503, b'{"code": "last"}'), OK)
+    answer = await ask(wire, max_attempts=2)
+    assert (answer.reply, answer.error.code, answer.attempts) == (None, "last", 2)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 501, 302, 402])
+async def test_what_the_status_forbids_is_sent_once(status):
+    wire = ScriptedWire(reply(status))
+    answer = await ask(wire)
+    assert (answer.error.status, answer.attempts, len(wire.sent), wire.clock.slept) == (status, 1, 1, [])
+
+
+async def test_a_hint_is_waited_for():
+    wire = ScriptedWire(reply(429, retry_after="7"), OK)
+    assert (await ask(wire)).reply == OK
+    assert wire.clock.slept == [7]
+
+
+async def test_a_hint_beyond_the_deadline_ends_the_call_at_once():
+    wire = ScriptedWire(reply(429, retry_after="700"), OK)
+    answer = await ask(wire, deadline_s=1100.0)
+    assert (answer.error.status, answer.error.retry_after.total_seconds(), wire.clock.slept) == (429, 700, [])
+
+
+async def test_an_attempt_gets_the_time_that_is_left_and_no_more():
+    wire = ScriptedWire(TIMEOUT, takes_s=1000)
+    answer = await ask(wire, deadline_s=1010.0, attempt_timeout_s=8.0, rand=lambda: 0.0)
+    assert wire.timeouts_s == [8.0, 2.0]
+    assert (answer.error.network, answer.error.code, answer.timed_out) == (NetworkFault.TIMEOUT, None, True)
+
+
+async def test_an_attempt_cut_short_by_the_deadline_says_nothing_about_the_service():
+    wire = ScriptedWire(TIMEOUT, takes_s=1000)
+    client = make(wire, attempt_timeout_s=30.0)
+    answers = [await client.ask(ITEM, deadline_s=wire.clock.now_s + 10.0) for _ in range(6)]
+    assert {(answer.error.network, answer.error.code, answer.attempts) for answer in answers} == {
+        (None, "past_deadline", 1)
+    }
+    assert not client.tripped
+
+
+async def test_a_deadline_as_long_as_the_attempt_leaves_a_timeout_a_timeout():
+    wire = ScriptedWire(TIMEOUT, takes_s=1000)
+    answer = await ask(wire, attempt_timeout_s=10.0, deadline_s=1009.99)
+    assert (answer.error.network, answer.error.code) == (NetworkFault.TIMEOUT, None)
+
+
+async def test_nothing_is_sent_past_the_deadline():
+    wire = ScriptedWire(OK)
+    answer = await ask(wire, deadline_s=1000.0)
+    assert (answer.error.code, answer.attempts, wire.sent) == ("past_deadline", 0, [])
+    assert (answer.error.status, answer.error.network) == (None, None)
+
+
+async def test_a_sleep_that_overshoots_the_deadline_sends_nothing_more():
+    wire = ScriptedWire(reply(503, b'{"code": "down"}'))
+
+    async def oversleep(seconds):
+        wire.clock.now_s += 500
+
+    answer = await ask(wire, deadline_s=1100.0, sleep=oversleep)
+    assert (answer.error.code, answer.attempts) == ("down", 1)
+
+
+async def test_a_dead_service_trips_the_breaker_and_is_left_alone():
+    wire = ScriptedWire(reply(503))
+    client = make(wire)
+    answers = [await client.ask(ITEM, deadline_s=2000.0) for _ in range(3)]
+    assert client.tripped
+    assert [(answer.error.code, answer.attempts) for answer in answers] == [
+        (None, 5),
+        ("breaker_open", 0),
+        ("breaker_open", 0),
+    ]
+    assert len(wire.sent) == 5
+
+
+async def test_a_total_outage_costs_few_requests_however_many_ask():
+    wire = ScriptedWire(fault(NetworkFault.REFUSED))
+    client = make(wire)
+    answers = await asyncio.gather(*(client.ask(ITEM, deadline_s=2000.0) for _ in range(32)))
+    assert len(wire.sent) == 32
+    assert {answer.error.network for answer in answers} == {NetworkFault.REFUSED}
+    assert (await client.ask(ITEM, deadline_s=2000.0)).error.code == "breaker_open"
+
+
+async def test_refusals_do_not_trip_the_breaker():
+    wire = ScriptedWire(reply(404))
+    client = make(wire)
+    for _ in range(30):
+        await client.ask(ITEM, deadline_s=2000.0)
+    assert not client.tripped
+
+
+async def test_every_attempt_is_observed_without_the_apis_words():
+    records = []
+    failed = reply(503, b'{"code": "busy", "message": "words", "request_id": "r1"}')
+    await ask(ScriptedWire(failed, reply(200, x_request_id="r2"), takes_s=0.5), observe=records.append)
+    said = {"template": "/items/{item_id}", "operation": Operation.READ, "network": None, "timed_out": False}
+    assert records == [
+        AttemptRecord(status=503, latency_ms=500, retry_count=0, request_id="r1", code="busy", wait_s=0.5, **said),
+        AttemptRecord(status=200, latency_ms=500, retry_count=1, request_id="r2", code=None, wait_s=0, **said),
+    ]
+
+
+async def test_one_event_per_request_without_url_words_or_secret():
+    body = json.dumps({"code": "busy", "message": CANARY, "error": CANARY}).encode()
+    wire = ScriptedWire(reply(500, body, x_request_id="r1"), reply(502, b"<html>", server="nginx"))
+    with structlog.testing.capture_logs() as events:
+        await ask(wire, max_attempts=1, auth=ApiKey(lambda: CANARY))
+        await ask(wire, max_attempts=1)
+    assert CANARY not in repr(events)
+    assert "/items/42" not in repr(events)
+    assert events[0] == {
+        "event": "request_finished",
+        "log_level": "debug",
+        "endpoint": "/items/{item_id}",
+        "http_status": 500,
+        "code": "busy",
+        "request_id": "r1",
+        "retry_count": 0,
+        "latency_ms": 0.0,
+        "timed_out": False,
+    }
+    assert events[1]["gateway"] == {"server": "nginx"}
+
+
+async def test_closing_closes_the_wire():
+    wire = ScriptedWire(OK)
+    await make(wire).aclose()
+    assert wire.closed == 1
+
+
+async def test_a_write_that_timed_out_is_not_repeated():
+    wire = ScriptedWire(TIMEOUT, OK)
+    write = Request(method="POST", path="/x", template="/x", operation=Operation.WRITE)
+    answer = await ask(wire, write)
+    assert (answer.error.network, len(wire.sent)) == (NetworkFault.TIMEOUT, 1)
+
+
+async def test_a_real_server_that_drips_is_given_up_on_time():
+    loop = asyncio.get_running_loop()
+    async with hostile.serving(hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")) as server:
+        client = Client(wire=HttpxWire(base_url=server.url), attempt_timeout_s=0.1)
+        started = loop.time()
+        answer = await client.ask(ITEM, deadline_s=client.monotonic() + 0.3)
+        took_s = loop.time() - started
+        await client.aclose()
+    assert answer.error.network is NetworkFault.TIMEOUT
+    assert took_s <= 0.8
+
+
+async def test_the_default_clock_is_aware():
+    assert Client(wire=ScriptedWire(OK)).utcnow().tzinfo is not None
+
+
+def test_the_scripted_clock_stands_still():
+    assert Clock()() == 1000.0

@@ -1,0 +1,167 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.client.retry import RetryReason, Verdict, decide, is_transient
+from monitor.exchange import ApiError, NetworkFault, Operation
+
+READ, WRITE, TOKEN = Operation.READ, Operation.WRITE, Operation.TOKEN
+
+
+def ask(failure, *, operation=READ, attempt=1, max_attempts=5, now_s=0.0, deadline_s=1000.0, rand=0.5):
+    return decide(
+        failure,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        operation=operation,
+        now_s=now_s,
+        deadline_s=deadline_s,
+        rand=rand,
+    )
+
+
+def status(code, /, **said):
+    return ApiError(status=code, **said)
+
+
+def network(fault):
+    return ApiError(status=None, network=fault)
+
+
+RETRIED = [408, 429, 500, 502, 503, 504, 507, 520, 599]
+FORBIDDEN = [200, 301, 302, 307, 308, 304, 400, 401, 403, 404, 405, 409, 410, 413, 422, 451, 499, 501, 505, 600, 999]
+
+
+@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("code", RETRIED)
+def test_a_passing_status_is_retried_for_every_operation(code, operation):
+    decision = ask(status(code), operation=operation)
+    assert (decision.verdict, decision.reason) == (Verdict.RETRY, RetryReason.TRANSIENT)
+
+
+@pytest.mark.parametrize("code", FORBIDDEN)
+def test_a_lasting_status_is_never_retried_whatever_the_body_grants(code):
+    decision = ask(status(code, retryable=True, retry_after=timedelta(seconds=1)))
+    assert (decision.verdict, decision.reason) == (Verdict.GIVE_UP, RetryReason.STATUS_FORBIDS)
+
+
+READ_FAULTS = {
+    NetworkFault.DNS: True,
+    NetworkFault.REFUSED: True,
+    NetworkFault.TIMEOUT: True,
+    NetworkFault.RESET: True,
+    NetworkFault.PROTOCOL: True,
+    NetworkFault.TLS: False,
+    NetworkFault.TOO_LARGE: False,
+}
+
+
+@pytest.mark.parametrize(("fault", "retried"), READ_FAULTS.items())
+@pytest.mark.parametrize("operation", [READ, TOKEN])
+def test_a_read_is_retried_on_what_the_network_may_do_once(fault, retried, operation):
+    decision = ask(network(fault), operation=operation)
+    assert (decision.verdict is Verdict.RETRY) == retried
+    assert decision.reason is (RetryReason.TRANSIENT if retried else RetryReason.STATUS_FORBIDS)
+
+
+@pytest.mark.parametrize("fault", [NetworkFault.TIMEOUT, NetworkFault.RESET, NetworkFault.PROTOCOL])
+def test_a_write_that_may_have_happened_is_not_repeated(fault):
+    decision = ask(network(fault), operation=WRITE)
+    assert (decision.verdict, decision.reason) == (Verdict.GIVE_UP, RetryReason.UNSAFE_TO_REPEAT)
+
+
+@pytest.mark.parametrize("fault", [NetworkFault.DNS, NetworkFault.REFUSED])
+def test_a_write_that_never_left_is_repeated(fault):
+    assert ask(network(fault), operation=WRITE).verdict is Verdict.RETRY
+
+
+SPENT = {
+    "Gloo's code": status(429, code="SPENDING_LIMIT_EXCEEDED", retryable=True),
+    "in lower case": status(429, code="spending_limit_exceeded"),
+    "OpenAI's code": status(429, code="insufficient_quota"),
+    "OpenAI's type": status(429, code="x", type="insufficient_quota"),
+    "payment required": status(402),
+}
+
+
+@pytest.mark.parametrize("failure", SPENT.values(), ids=SPENT)
+def test_money_that_is_spent_is_not_waited_for(failure):
+    assert ask(failure).reason is RetryReason.SPENDING_LIMIT
+
+
+OTHER_LIMITS = [status(429), status(429, code="too_many_requests"), status(500, code="insufficient_quota")]
+
+
+@pytest.mark.parametrize("failure", OTHER_LIMITS)
+def test_other_limits_are_not_taken_for_spent_money(failure):
+    assert ask(failure).reason is RetryReason.TRANSIENT
+
+
+def test_the_api_may_veto_a_retry():
+    assert ask(status(503, retryable=False)).reason is RetryReason.VETOED
+
+
+def test_a_hint_takes_the_place_of_the_backoff():
+    decision = ask(status(429, retry_after=timedelta(seconds=7)))
+    assert (decision.verdict, decision.reason, decision.wait_s) == (Verdict.RETRY, RetryReason.HINT, 7)
+
+
+@pytest.mark.parametrize(("deadline_s", "verdict"), [(107.0, Verdict.GIVE_UP), (107.1, Verdict.RETRY)])
+def test_no_wait_ends_at_or_past_the_deadline(deadline_s, verdict):
+    decision = ask(status(429, retry_after=timedelta(seconds=7)), now_s=100.0, deadline_s=deadline_s)
+    assert decision.verdict is verdict
+    assert (decision.reason is RetryReason.PAST_DEADLINE) == (verdict is Verdict.GIVE_UP)
+
+
+@pytest.mark.parametrize(("attempt", "verdict"), [(1, Verdict.RETRY), (4, Verdict.RETRY), (5, Verdict.GIVE_UP)])
+def test_attempts_are_bounded(attempt, verdict):
+    decision = ask(status(503), attempt=attempt)
+    assert decision.verdict is verdict
+    assert (decision.reason is RetryReason.ATTEMPTS_SPENT) == (verdict is Verdict.GIVE_UP)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "ceiling_s"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (7, 30), (900, 30)]
+)
+def test_the_backoff_doubles_up_to_thirty_seconds_with_full_jitter(attempt, ceiling_s):
+    waits = [ask(status(503), attempt=attempt, max_attempts=1000, rand=rand).wait_s for rand in (0.0, 0.5, 1.0)]
+    assert waits == [0, ceiling_s / 2, ceiling_s]
+
+
+TRANSIENT = [
+    (status(503), True),
+    (status(401), False),
+    (network(NetworkFault.TLS), False),
+    (ApiError(status=None), False),
+]
+
+
+@pytest.mark.parametrize(("failure", "transient"), TRANSIENT)
+def test_it_knows_what_may_pass_by_itself(failure, transient):
+    assert is_transient(failure) is transient
+
+
+@given(
+    st.builds(
+        ApiError,
+        status=st.none() | st.integers(100, 999),
+        network=st.none() | st.sampled_from(NetworkFault),
+        retryable=st.none() | st.booleans(),
+        retry_after=st.none() | st.timedeltas(timedelta(0), timedelta(hours=1)),
+    ),
+    st.sampled_from(Operation),
+    st.integers(1, 10),
+    st.floats(0, 100),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_a_retry_always_fits_its_bounds(failure, operation, attempt, deadline_s, rand):
+    decision = ask(failure, operation=operation, attempt=attempt, deadline_s=deadline_s, rand=rand)
+    assert decision.wait_s >= 0
+    if decision.verdict is Verdict.RETRY:
+        assert attempt < 5
+        assert decision.wait_s < deadline_s
+        assert failure.retryable is not False
+    else:
+        assert decision.wait_s == 0

@@ -1,0 +1,69 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from monitor.config import Config
+from monitor.errors import ConfigError
+
+VALID = """
+#top
+[schedule]
+#schedule
+[[targets]]
+name = "gloo-prod"
+provider = "gloo"
+publisher_id = "p1"
+auth = { client_id = "id", client_secret = "s3cret" }
+#target
+[targets.sync_log]
+url = "sqlite:///pipeline.db"
+#sync_log
+[targets.check]
+#check
+#end
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """A folder with configuration files in it, and what loading them gives."""
+
+    folder: Path
+
+    def write(self, text: str = VALID, *, dotenv: str | None = None) -> Path:
+        path = self.folder / "monitor.toml"
+        path.write_text(text)
+        if dotenv is not None:
+            (self.folder / ".env").write_text(dotenv)
+        return path
+
+    def problems(
+        self, path: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: object
+    ) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            Config.load(path, environ or {}, overrides)
+        assert caught.value.exit_code == 2
+        return list(caught.value.problems)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working folder, so that no file of the project is found by chance."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path, elsewhere):
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    return Desk(folder=folder)
+
+
+@pytest.fixture
+def valid():
+    return VALID

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+
+from monitor.config.addresses import anchor_sqlite, api_base, database_url, webhook_url
+
+
+@pytest.mark.parametrize(
+    ("url", "allow_http", "base"),
+    [
+        ("https://platform.ai.gloo.com", False, "https://platform.ai.gloo.com"),
+        ("https://gw.example:8443/gloo/", False, "https://gw.example:8443/gloo"),
+        ("http://127.0.0.1:9000", False, "http://127.0.0.1:9000"),
+        ("http://127.8.8.8", False, "http://127.8.8.8"),
+        ("http://[::1]:9000", False, "http://[::1]:9000"),
+        ("http://localhost:9000", False, "http://localhost:9000"),
+        ("http://gloo.localhost", False, "http://gloo.localhost"),
+        ("http://gateway", True, "http://gateway"),
+    ],
+)
+def test_a_base_url_is_kept_without_its_trailing_slash(url, allow_http, base):
+    assert api_base(url, allow_http=allow_http) == base
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("http://gateway", "must use https"),
+        ("http://10.0.0.1", "must use https"),
+        ("http://localhost.evil.example", "must use https"),
+        ("", "must be a URL"),
+        ("platform.ai.gloo.com", "must be a URL"),
+        ("ftp://host", "must be a URL"),
+        ("https://", "must be a URL"),
+        ("https://host:port", "must be a URL"),
+        ("https://[::1", "must be a URL"),
+        ("https://ho st", "must be a URL"),
+        ("https://host\r\n", "must be a URL"),
+        ("https://user@host", "must hold only scheme, host and path"),
+        ("https://:password@host", "must hold only scheme, host and path"),
+        ("https://host?key=1", "must hold only scheme, host and path"),
+        ("https://host#x", "must hold only scheme, host and path"),
+    ],
+)
+def test_any_other_base_url_is_refused_without_being_quoted(url, fault):
+    with pytest.raises(ValueError, match=fault) as caught:
+        api_base(url, allow_http=False)
+
+    assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "sqlalchemy"),
+    [
+        ("postgresql://reader@db/pipeline", "postgresql+psycopg://reader@db/pipeline"),
+        ("postgres://u:p%40ss@db:5432/x?sslmode=require", "postgresql+psycopg://u:p%40ss@db:5432/x?sslmode=require"),
+        ("postgresql+psycopg://db/x", "postgresql+psycopg://db/x"),
+        ("postgresql:///x?host=/run/postgresql", "postgresql+psycopg:///x?host=/run/postgresql"),
+        ("postgresql://?dbname=x", "postgresql+psycopg://?dbname=x"),
+        ("sqlite:///monitor.db", "sqlite:///monitor.db"),
+        ("sqlite:////var/lib/monitor.db?timeout=5", "sqlite:////var/lib/monitor.db?timeout=5"),
+    ],
+)
+def test_a_connection_url_becomes_one_that_sqlalchemy_reads(url, sqlalchemy):
+    assert database_url(url) == sqlalchemy
+    assert database_url(sqlalchemy) == sqlalchemy
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("mysql://db/x", "must begin with sqlite:/// or postgresql://"),
+        ("postgresql+asyncpg://db/x", "must begin with sqlite:/// or postgresql://"),
+        ("postgresql", "must begin with sqlite:/// or postgresql://"),
+        ("monitor.db", "must begin with sqlite:/// or postgresql://"),
+        ("postgresql://u:pa/ss@db/x", "can't be taken apart"),
+        ("postgresql://db", "names no database"),
+        ("postgresql://db/", "names no database"),
+        ("sqlite://", "must name a file"),
+        ("sqlite:///", "must name a file"),
+        ("sqlite:///:memory:", "must name a file"),
+        ("sqlite://host/x", "must name a file"),
+    ],
+)
+def test_any_other_connection_url_is_refused_without_being_quoted(url, fault):
+    with pytest.raises(ValueError, match=fault) as caught:
+        database_url(url)
+
+    assert "pa/ss" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["slack.com/x", "mailto:a@b", "https://", "https://a b"])
+def test_a_webhook_needs_an_http_url(url):
+    with pytest.raises(ValueError, match="must be a URL that begins with"):
+        webhook_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "anchored"),
+    [
+        ("sqlite:///monitor.db", "sqlite:////etc/monitor/monitor.db"),
+        ("sqlite:///data/m.db?timeout=5", "sqlite:////etc/monitor/data/m.db?timeout=5"),
+        ("sqlite:////var/m.db", "sqlite:////var/m.db"),
+        ("sqlite:///", "sqlite:///"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("postgresql://db/x", "postgresql://db/x"),
+    ],
+)
+def test_a_relative_sqlite_path_is_taken_from_the_folder(url, anchored):
+    assert anchor_sqlite(url, Path("/etc/monitor")) == anchored

@@ -1,0 +1,155 @@
+import base64
+import io
+import json
+import traceback
+from urllib.parse import quote
+
+import pytest
+import structlog
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from monitor.config import Config
+from monitor.errors import ConfigError
+from monitor.log import configure
+
+CANARY = "c4n/ry+S3cr3t="
+SECRETS = ("database", "client_secret", "api_key", "sync_log", "channel", "dotenv", "variable")
+
+WHOLE = """
+database = "postgresql://u:{database}@db/x"
+environment = "production"
+[[targets]]
+name = "one"
+provider = "gloo"
+publisher_id = "p1"
+auth = {{ client_id = "id", client_secret = "{client_secret}" }}
+[targets.sync_log]
+url = "postgresql://u:{sync_log}@db/x"
+[[targets]]
+name = "two"
+provider = "gloo"
+publisher_id = "p2"
+auth = {{ api_key = "{api_key}" }}
+[targets.sync_log]
+url = "postgresql://u:${{DOTENV}}@db/x"
+[[channels]]
+name = "hook"
+type = "webhook"
+url = "https://u:{channel}@hooks.example/x"
+"""
+
+
+def canary(place):
+    return f"{place}-{CANARY}"
+
+
+def whole(escape):
+    return WHOLE.format(**{place: escape(canary(place)) for place in SECRETS})
+
+
+def found(text):
+    codings = [CANARY, quote(CANARY), quote(CANARY, safe=""), "S3cr3t"]
+    codings += [base64.b64encode(b"\0" * pad + CANARY.encode()).decode()[pad + 1 : -4] for pad in range(3)]
+    return [coding for coding in codings if coding in text]
+
+
+def everything_shown(error):
+    """What any report of an error could hold, with its causes and what their traceback shows."""
+    chain = "".join(traceback.format_exception(error))
+    return "\n".join([chain, str(error), repr(error), str(error.args), str(vars(error))])
+
+
+def quoted(secret):
+    return quote(secret, safe="")
+
+
+@pytest.fixture(params=["value", "file"])
+def config(request, desk):
+    text = whole(quoted)
+    if request.param == "file":
+        (desk.folder / "key").write_text(canary("api_key"))
+        text = text.replace(f'api_key = "{quoted(canary("api_key"))}"', 'api_key_file = "key"')
+    return Config.load(desk.write(text, dotenv=f"DOTENV={quoted(canary('dotenv'))}"), {})
+
+
+def test_a_configuration_shows_no_secret_in_any_form(config):
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, write_through=True) as stream:
+        configure(stream=stream, level="DEBUG")
+        structlog.get_logger().debug("loaded", config=config, dump=config.model_dump(), view=config.describe())
+        logged = written.getvalue().decode()
+    structlog.reset_defaults()
+    shown = [
+        repr(config), str(config), str(config.model_dump()), config.model_dump_json(), json.dumps(config.describe()),
+        str(vars(config)), str(config.targets), f"{config.database}{config.targets[0].auth}", logged,
+    ]  # fmt: skip
+
+    assert [found(text) for text in shown if found(text)] == []
+    assert config.targets[0].auth.client_secret.reveal() == quoted(canary("client_secret"))
+
+
+BREAKAGES = st.sampled_from(["cut", "drop", "double", "insert", "swap"])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    breakages=st.lists(
+        st.tuples(
+            BREAKAGES, st.integers(0, 10_000), st.sampled_from(['"', "\n", "[", "]", "=", "{", "#", "\x00", "é", "$"])
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    escaped=st.booleans(),
+)
+def test_whatever_breaks_no_secret_is_told(desk, breakages, escaped):
+    text = whole(quoted if escaped else str)
+    for kind, seed, character in breakages:
+        place = seed % (len(text) or 1)
+        lines = text.splitlines()
+        row = seed % (len(lines) or 1)
+        match kind:
+            case "cut":
+                text = text[:place]
+            case "drop":
+                text = "\n".join(lines[:row] + lines[row + 1 :])
+            case "double":
+                text = "\n".join(lines[: row + 1] + lines[row:])
+            case "swap":
+                text = "\n".join(lines[row:] + lines[:row])
+            case _:
+                text = text[:place] + character + text[place:]
+    path = desk.write(text, dotenv=f"DOTENV='{canary('dotenv')}'\n")
+    environ = (
+        {"MONITOR_CHANNELS": f"[{canary('variable')}"} if escaped else {"MONITOR_ROUTES": f'"{canary("variable")}"'}
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path, environ)
+
+    assert found(everything_shown(caught.value)) == []
+
+
+@pytest.mark.parametrize("where", ["database", "sync_log", "channel", "client_secret", "api_key"])
+@pytest.mark.parametrize("secret", ["mysql://u:{}@h/x", "{}\n", "{}é\x00", "http://[{}", "postgresql://u:{}@h:port/x"])
+def test_a_refused_secret_is_not_told(desk, where, secret):
+    value = json.dumps(secret.format(CANARY))
+    text = whole(lambda _: "x")
+    old = {
+        "database": '"postgresql://u:x@db/x"\nenvironment',
+        "sync_log": '"postgresql://u:x@db/x"\n[[targets]]',
+        "channel": '"https://u:x@hooks.example/x"',
+        "client_secret": '"x" }\n[targets.sync_log]\nurl = "postgresql://u:x',
+        "api_key": '"x" }\n[targets.sync_log]\nurl = "postgresql://u:$',
+    }[where]
+    assert text.count(old) == 1
+    path = desk.write(text.replace(old, value + old[old.index('"', 1) + 1 :]), dotenv="DOTENV=x")
+    try:
+        config = Config.load(path, {})
+    except ConfigError as error:
+        told = everything_shown(error)
+    else:
+        told = repr(config) + str(config.describe())
+
+    assert found(told) == []

@@ -1,0 +1,41 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.config.durations import format_duration, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        ("30s", timedelta(seconds=30)),
+        ("5m", timedelta(minutes=5)),
+        ("4h", timedelta(hours=4)),
+        ("7d", timedelta(days=7)),
+        ("1h30m", timedelta(hours=1, minutes=30)),
+        ("500ms", timedelta(milliseconds=500)),
+        ("1m500ms", timedelta(minutes=1, milliseconds=500)),
+        ("90m", timedelta(minutes=90)),
+        ("0s", timedelta(0)),
+    ],
+)
+def test_a_duration_reads_as_people_write_it(text, duration):
+    assert parse_duration(text) == duration
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "5", "5 m", " 5m", "5m ", "-5m", "1.5h", "5M", "30m1h", "5m5m", "m", "5w", "\u0665m", "123456789s", "5m\n"],
+)
+def test_anything_else_is_no_duration(text):
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
+
+
+@given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=10**6)))
+def test_a_formatted_duration_reads_back_to_the_millisecond(duration):
+    whole = duration - duration % timedelta(milliseconds=1)
+
+    assert parse_duration(format_duration(duration)) == whole

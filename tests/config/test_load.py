@@ -1,0 +1,352 @@
+import json
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.config import MASK, Config, Secret
+from monitor.model import Cause, Severity, Team
+
+FULL = """
+database = "postgresql://monitor:pw@db/monitor"
+environment = "staging"
+[schedule]
+cron = "*/5 * * * *"
+timezone = "Europe/Paris"
+[[targets]]
+name = "gloo-prod"
+provider = "gloo"
+base_url = "https://gw.example/gloo/"
+publisher_id = "p1"
+auth = { client_id = "${ID}", client_secret_file = "secrets/gloo" }
+statuses = { pending = ["RERANKING"] }
+schedule = { every = "10m" }
+[targets.sync_log]
+url = "postgres://reader@db/pipeline"
+table = "uploads"
+id_column = "id"
+submitted_at_column = "uploaded_at"
+group_column = "collection"
+timezone = "Europe/Paris"
+[targets.check]
+strategy = "items"
+concurrency = 16
+deadline = "1h30m"
+attempt_timeout = "500ms"
+max_attempts = 1
+http = "httpx"
+stuck_after = "7d"
+missing_after = "0s"
+[[rules]]
+cause = "unauthorized"
+runs = 2
+of = 3
+window = "1h"
+span = "0s"
+resolve_after = 2
+severity = "critical"
+remind_every = "4h"
+team = "credentials"
+[[channels]]
+name = "oncall"
+type = "webhook"
+url = "https://hooks.example/x"
+[[channels]]
+name = "log"
+type = "log"
+[[routes]]
+match = { team = ["credentials", "account"], target = "gloo-*" }
+channels = ["oncall"]
+continue = true
+[[routes]]
+channels = ["log"]
+"""
+
+GLOO = {
+    "GLOO_CLIENT_ID": "id",
+    "GLOO_CLIENT_SECRET": "s3cret",
+    "GLOO_PUBLISHER_ID": "p1",
+    "MONITOR_SYNC_LOG_URL": "sqlite:///pipeline.db",
+}
+
+
+def test_every_setting_of_a_file_is_read(desk):
+    (desk.folder / "secrets").mkdir()
+    (desk.folder / "secrets" / "gloo").write_text("s3cret\n")
+    config = Config.load(desk.write(FULL), {"ID": "client"})
+
+    (target,) = config.targets
+    assert target.auth.client_secret.reveal() == "s3cret"
+    assert target.sync_log.url.reveal() == "postgresql+psycopg://reader@db/pipeline"
+    assert config.channels[0].url.reveal() == "https://hooks.example/x"
+    assert config.channels[1].url is None
+    assert config.database.reveal() == "postgresql+psycopg://monitor:pw@db/monitor"
+    assert (config.environment, config.schedule.cron, config.schedule.every) == ("staging", "*/5 * * * *", None)
+    assert target.base_url == "https://gw.example/gloo"
+    assert (target.check.deadline, target.check.attempt_timeout) == (timedelta(hours=1.5), timedelta(seconds=0.5))
+    (rule,) = config.rules
+    assert (rule.cause, rule.severity, rule.team) == (Cause.UNAUTHORIZED, Severity.CRITICAL, Team.CREDENTIALS)
+    assert (rule.runs, rule.of, rule.window, rule.span) == (2, 3, timedelta(hours=1), timedelta(0))
+    assert config.routes[0].match == {"team": ("credentials", "account"), "target": ("gloo-*",)}
+    assert [route.continue_ for route in config.routes] == [True, False]
+    assert config.source == desk.folder / "monitor.toml"
+    assert config.warnings == ()
+
+
+def test_the_view_of_a_configuration_has_its_keys_and_no_secret(desk):
+    (desk.folder / "secrets").mkdir()
+    (desk.folder / "secrets" / "gloo").write_text("s3cret\n")
+    view = Config.load(desk.write(FULL), {"ID": "client"}).describe()
+
+    assert json.loads(json.dumps(view)) == view
+    assert view["database"] == MASK
+    assert view["targets"][0]["auth"] == {"client_id": "client", "client_secret": MASK}
+    assert view["targets"][0]["check"]["deadline"] == "1h30m"
+    assert view["channels"][0] == {"name": "oncall", "type": "webhook", "url": MASK}
+    assert view["routes"][0]["continue"] is True
+    assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris"}
+
+
+def test_what_is_left_out_has_a_default(desk):
+    config = Config.load(desk.write())
+
+    (target,) = config.targets
+    assert (config.environment, config.rules, config.channels, config.routes) == ("production", (), (), ())
+    assert (config.schedule.every, config.schedule.cron, config.schedule.timezone) == (
+        timedelta(minutes=5),
+        None,
+        "UTC",
+    )
+    assert (target.base_url, target.allow_http, target.statuses) == ("https://platform.ai.gloo.com", False, {})
+    assert (target.sync_log.table, target.sync_log.id_column) == ("sync_log", "item_id")
+    assert (target.sync_log.submitted_at_column, target.sync_log.group_column) == (None, None)
+    assert target.check.model_dump(mode="json") == {
+        "strategy": "auto", "concurrency": 32, "deadline": "4m", "attempt_timeout": "30s", "max_attempts": 5,
+        "http": "httpx", "stuck_after": "30m", "missing_after": "15m",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schedule", "explicit"),
+    [("", False), ('timezone = "UTC"', False), ('every = "5m"', True), ('cron = "* * * * *"', True)],
+)
+def test_a_schedule_is_explicit_when_someone_wrote_it(desk, valid, schedule, explicit):
+    assert Config.load(desk.write(valid.replace("#schedule", schedule))).schedule.explicit is explicit
+
+
+SOURCES = ("file", "dotenv", "environment", "overrides")
+
+
+@pytest.mark.parametrize(
+    ("given", "winner"),
+    [
+        ((), "production"),
+        (("file",), "file"),
+        (("file", "dotenv"), "dotenv"),
+        (("file", "dotenv", "environment"), "environment"),
+        (("file", "dotenv", "environment", "overrides"), "overrides"),
+        (("file", "environment"), "environment"),
+        (("dotenv", "environment"), "environment"),
+        (("dotenv", "overrides"), "overrides"),
+        (("file", "overrides"), "overrides"),
+    ],
+    ids=lambda value: "+".join(value) or "none" if isinstance(value, tuple) else value,
+)
+def test_the_later_source_wins(desk, valid, given, winner):
+    path = desk.write(
+        valid.replace("#top", 'environment = "file"' if "file" in given else ""),
+        dotenv='MONITOR_ENVIRONMENT="dotenv"' if "dotenv" in given else "",
+    )
+    environ = {"MONITOR_ENVIRONMENT": "environment"} if "environment" in given else {}
+    overrides = {"environment": "overrides"} if "overrides" in given else None
+
+    assert Config.load(path, environ, overrides).environment == winner
+
+
+def test_tables_are_merged_key_by_key_and_lists_are_replaced(desk, valid):
+    path = desk.write(valid.replace("#schedule", 'timezone = "Europe/Paris"'))
+    targets = json.loads(json.dumps(Config.load(path).describe()["targets"]))
+    targets[0] |= {"name": "other", "auth": {"api_key": "k3y"}}
+    targets[0]["sync_log"]["url"] = "sqlite:///x.db"
+
+    config = Config.load(
+        path,
+        {
+            "monitor_schedule__every": "10s",
+            "MONITOR_SCHEDULE": '{"every": "9s"}',
+            "MONITOR_TARGETS": json.dumps(targets),
+        },
+    )
+
+    assert (config.schedule.timezone, config.schedule.every) == ("Europe/Paris", timedelta(seconds=10))
+    assert [target.name for target in config.targets] == ["other"]
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "environ", "every", "cron"),
+    [
+        ('every = "5m"', {"MONITOR_SCHEDULE__CRON": "* * * * *"}, None, "* * * * *"),
+        ('cron = "* * * * *"', {"MONITOR_SCHEDULE__EVERY": "10s"}, timedelta(seconds=10), None),
+    ],
+)
+def test_a_later_schedule_replaces_an_earlier_one_of_the_other_kind(desk, valid, written, environ, every, cron):
+    schedule = Config.load(desk.write(valid.replace("#schedule", written)), environ).schedule
+
+    assert (schedule.every, schedule.cron) == (every, cron)
+
+
+def test_a_secret_replaces_an_earlier_secret_file_and_the_other_way_round(desk, valid):
+    key = desk.folder / "key"
+    key.write_text("postgresql://db/from-file")
+    by_file = desk.write(valid.replace("#top", 'database_file = "key"'))
+    assert Config.load(by_file).database.reveal() == "postgresql+psycopg://db/from-file"
+    assert Config.load(by_file, {"MONITOR_DATABASE": "postgresql://db/x"}).database.reveal().endswith("/x")
+
+    by_value = desk.write(valid.replace("#top", 'database = "postgresql://db/x"'))
+    config = Config.load(by_value, {"MONITOR_DATABASE_FILE": str(key)})
+    key.write_text("postgresql://db/rotated")
+    assert config.database.reveal() == "postgresql+psycopg://db/rotated"
+
+
+def test_relative_paths_are_taken_from_where_they_are_written(desk, elsewhere, valid):
+    (desk.folder / "key").write_text("in-file")
+    (elsewhere / "key").write_text("postgresql://db/here")
+    text = valid.replace('client_secret = "s3cret"', 'client_secret_file = "key"')
+    path = desk.write(text.replace("#top", 'database = "sqlite:///data/monitor.db"'))
+
+    config = Config.load(path)
+    assert config.targets[0].auth.client_secret.reveal() == "in-file"
+    assert config.targets[0].sync_log.url.reveal() == f"sqlite:///{desk.folder}/pipeline.db"
+    assert config.database.reveal() == f"sqlite:///{desk.folder}/data/monitor.db"
+
+    assert Config.load(path, {"MONITOR_DATABASE": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{elsewhere}/m.db"
+    assert Config.load(path, {"MONITOR_DATABASE_FILE": "key"}).database.reveal() == "postgresql+psycopg://db/here"
+    assert Config.load(path, {}, {"database": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{elsewhere}/m.db"
+    desk.write(text, dotenv="MONITOR_DATABASE=sqlite:///m.db")
+    assert Config.load(path, {}).database.reveal() == f"sqlite:///{desk.folder}/m.db"
+
+
+def test_the_default_database_stands_beside_the_file(desk, elsewhere):
+    assert Config.load(desk.write(), {}).database.reveal() == f"sqlite:///{desk.folder}/monitor.db"
+    assert Config.load(None, GLOO).database.reveal() == f"sqlite:///{elsewhere}/monitor.db"
+
+
+def test_the_file_is_the_one_named_else_that_of_the_environment_else_the_usual_one(desk, elsewhere, valid):
+    desk.write(valid.replace("#top", 'environment = "named"'))
+    relative = Path("../etc/monitor.toml")
+    (elsewhere / "other.toml").write_text(valid.replace("#top", 'environment = "of the environment"'))
+    (elsewhere / "monitor.toml").write_text(valid.replace("#top", 'environment = "usual"'))
+
+    named = {"MONITOR_CONFIG": "other.toml"}
+    assert Config.load(relative, named).environment == "named"
+    assert Config.load(None, named).environment == "of the environment"
+    assert Config.load(None, named).source == elsewhere / "other.toml"
+    assert Config.load(None, {}).environment == "usual"
+
+
+def test_variables_fill_in_texts_from_the_environment_and_dotenv(desk, valid):
+    text = valid.replace('"s3cret"', '"${A}-${B}-$$-$${B}-$C"').replace("#end", '[[routes]]\nchannels = ["${L}"]')
+    text += '[[channels]]\nname = "log"\ntype = "log"\n'
+    path = desk.write(
+        text.replace("#check", 'concurrency = "${N}"'), dotenv="A=x\nB='y ${A}'\nexport L=log\nUNSET\nN=7\n"
+    )
+
+    config = Config.load(path, {"A": "z"})
+
+    assert config.targets[0].auth.client_secret.reveal() == "z-y ${A}-$-${B}-$C"
+    assert config.routes[0].channels == ("log",)
+    assert config.targets[0].check.concurrency == 7
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_a_byte_order_mark_is_no_part_of_a_file(desk, valid, bom):
+    assert Config.load(desk.write(bom + valid, dotenv=f"{bom}MONITOR_ENVIRONMENT=x")).environment == "x"
+
+
+def test_an_unknown_variable_is_a_warning(desk):
+    environ = {
+        "MONITOR_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "MONITOR_SERVICE_HOST": "10.0.0.1",
+        "MONITOR_DATABSE": "x",
+        "MONITOR_SCHEDULE__EVRY": "5m",
+        "MONITOR_TARGETS__0__NAME": "x",
+        "MONITORING": "x",
+        **GLOO,
+    }
+    config = Config.load(desk.write(dotenv="MONITOR_DATABSE=y"), environ)
+
+    assert config.warnings == (
+        "MONITOR_DATABSE is not a setting and was ignored; did you mean MONITOR_DATABASE?",
+        "MONITOR_PORT_8080_TCP is not a setting and was ignored",
+        "MONITOR_SCHEDULE__EVRY is not a setting and was ignored; did you mean MONITOR_SCHEDULE__EVERY?",
+        "MONITOR_SERVICE_HOST is not a setting and was ignored",
+        "MONITOR_TARGETS__0__NAME is not a setting and was ignored",
+    )
+    assert [target.name for target in config.targets] == ["gloo-prod"]
+
+
+def test_the_environment_alone_can_describe_one_gloo_target(elsewhere):
+    config = Config.load(None, GLOO)
+
+    (target,) = config.targets
+    assert (target.name, target.provider, target.publisher_id) == ("gloo", "gloo", "p1")
+    assert (target.auth.client_id, target.auth.client_secret.reveal()) == ("id", "s3cret")
+    assert target.sync_log.url.reveal() == f"sqlite:///{elsewhere}/pipeline.db"
+    assert (target.sync_log.table, target.sync_log.id_column) == ("sync_log", "item_id")
+    assert (config.source, config.warnings) == (None, ())
+
+
+def test_the_environment_may_say_more_about_its_target(elsewhere):
+    (elsewhere / ".env").write_text("GLOO_API_KEY=k3y\nGLOO_PUBLISHER_ID=p2\nMONITOR_SYNC_LOG_URL=postgres://db/x\n")
+    config = Config.load(
+        None,
+        {
+            "MONITOR_SYNC_LOG_TABLE": "uploads",
+            "MONITOR_SYNC_LOG_ID_COLUMN": "id",
+            "GLOO_BASE_URL": "http://127.0.0.1:9000",
+            "MONITOR_SCHEDULE__EVERY": "10s",
+        },
+    )
+
+    (target,) = config.targets
+    assert target.auth.api_key.reveal() == "k3y"
+    assert (target.publisher_id, target.base_url) == ("p2", "http://127.0.0.1:9000")
+    assert (target.sync_log.table, target.sync_log.id_column) == ("uploads", "id")
+    assert target.sync_log.url.reveal() == "postgresql+psycopg://db/x"
+
+
+def test_this_process_s_own_environment_is_read_when_none_is_given(elsewhere):
+    code = "from monitor.config import Config; print(Config.load().targets[0].auth.client_secret.reveal())"
+    env = {**GLOO, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "s3cret\n"
+
+
+def test_a_configuration_can_be_made_without_any_file(desk, valid):
+    loaded = Config.load(desk.write(valid.replace("#end", "[[rules]]\ncause = 'outage'")))
+
+    made = Config(targets=loaded.targets, rules=loaded.rules, database=Secret("sqlite:///x.db"))
+
+    assert made.targets == loaded.targets
+    assert (made.warnings, made.source) == ((), None)
+    with pytest.raises(ValueError, match="frozen"):
+        made.environment = "other"
+
+
+def test_the_sentences_of_a_problem_hold_no_python(desk):
+    path = desk.write("a = 1\ntargets = [1]\nrules = {}\nchannels = [[]]\nroutes = [{channels = [1]}]\n")
+
+    for sentence in desk.problems(path):
+        assert re.fullmatch(r"[a-z]\S* (is|must|has) [^'<>]*", sentence), sentence
+
+
+def test_a_route_may_name_the_log_that_is_always_there(desk, valid):
+    config = Config.load(desk.write(valid.replace("#end", '[[routes]]\nchannels = ["log"]')))
+
+    assert config.routes[0].channels == ("log",)

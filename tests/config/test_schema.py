@@ -1,0 +1,76 @@
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from monitor.config import (
+    ApiKeyAuth,
+    ChannelConfig,
+    CheckConfig,
+    ClientCredentialsAuth,
+    Config,
+    RouteConfig,
+    Schedule,
+    Secret,
+    SyncLogConfig,
+    Target,
+)
+
+
+@pytest.fixture(params=["client credentials", "api key"])
+def auth(request):
+    if request.param == "api key":
+        return ApiKeyAuth(api_key=Secret("k3y"))
+    return ClientCredentialsAuth(client_id="id", client_secret=Secret("s3cret"))
+
+
+@pytest.fixture
+def target(auth):
+    return Target(
+        name="gloo-prod",
+        provider="gloo",
+        publisher_id="p1",
+        auth=auth,
+        sync_log=SyncLogConfig(url=Secret("postgres://db/x")),
+        check=CheckConfig(deadline=timedelta(seconds=10)),
+        schedule=Schedule(every=timedelta(seconds=10)),
+    )
+
+
+def test_a_target_is_made_from_its_parts(target, auth):
+    assert target.auth is auth
+    assert target.sync_log.url.reveal() == "postgresql+psycopg://db/x"
+    assert target.check.deadline == timedelta(seconds=10)
+    assert target.schedule.explicit
+
+
+def test_a_configuration_lists_every_secret_in_it(target, auth):
+    hook = ChannelConfig(name="hook", type="webhook", url=Secret("https://hooks.example/x"))
+    config = Config(targets=(target,), channels=(hook, ChannelConfig(name="log", type="log")))
+
+    revealed = [secret.reveal() for secret in config.secrets()]
+
+    credential = auth.api_key if isinstance(auth, ApiKeyAuth) else auth.client_secret
+    assert revealed == [
+        "sqlite:///monitor.db",
+        credential.reveal(),
+        "postgresql+psycopg://db/x",
+        "https://hooks.example/x",
+    ]
+
+
+def test_a_route_matches_one_pattern_or_several_and_may_go_on():
+    route = RouteConfig(match={"team": "pipeline", "target": ("a", "b*")}, channels=("log",), continue_=True)
+
+    assert route.match == {"team": ("pipeline",), "target": ("a", "b*")}
+    assert route.continue_
+
+
+def test_a_time_span_out_of_range_is_refused_in_python_too():
+    with pytest.raises(ValidationError, match="must be between 1s and 1d"):
+        CheckConfig(deadline=timedelta(days=2))
+
+
+def test_a_section_is_made_from_nothing_but_a_table():
+    with pytest.raises(ValidationError, match="valid dictionary"):
+        Schedule.model_validate("5m")

@@ -1,0 +1,152 @@
+import copy
+import json
+import pickle
+import stat
+
+import msgspec
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from monitor.config import MASK, Secret
+from monitor.config.section import Section
+from monitor.errors import ConfigError
+
+CANARY = "c4nary-5ecret"
+
+
+class Credentials(Section):
+    key: Secret
+
+
+class Holder(BaseModel):
+    key: Secret
+
+
+@pytest.fixture
+def secret_file(tmp_path):
+    path = tmp_path / "key"
+    path.write_text(CANARY + "\n")
+    return path
+
+
+@pytest.fixture(params=["value", "file"])
+def secret(request, secret_file):
+    return Secret(CANARY) if request.param == "value" else Secret.from_file(secret_file)
+
+
+def test_only_reveal_shows_a_secret(secret):
+    holder = Holder(key=secret)
+    shown = [
+        str(secret), repr(secret), f"{secret}", f"{secret!r:>40}", f"{secret:>40}", "%s" % secret, str([secret]),  # noqa: UP031 - the old way too
+        str(holder), repr(holder), str(holder.model_dump()), holder.model_dump_json(), str(vars(holder)),
+        str(dir(secret)),        str({name: getattr(secret, name) for name in Secret.__slots__}),
+    ]  # fmt: skip
+
+    assert [text for text in shown if CANARY in text] == []
+    assert holder.model_dump() == {"key": MASK}
+    assert secret.reveal() == CANARY
+
+
+@pytest.mark.parametrize(
+    "leave", [json.dumps, pickle.dumps, msgspec.json.encode, vars, bytes, list], ids=lambda way: way.__name__
+)
+def test_a_secret_leaves_in_no_other_way(secret, leave):
+    with pytest.raises(TypeError) as caught:
+        leave(secret)
+
+    assert CANARY not in str(caught.value)
+
+
+def test_a_copy_of_a_secret_is_the_same_secret(secret):
+    assert copy.copy(secret) is secret
+    assert copy.deepcopy({"key": secret})["key"] is secret
+
+
+def test_a_secret_from_a_file_follows_its_rotation(secret_file):
+    secret = Secret.from_file(secret_file)
+    doubled = secret.changed(lambda value: value * 2)
+    assert (secret.reveal(), doubled.reveal()) == (CANARY, CANARY * 2)
+
+    secret_file.write_text("rotated")
+
+    assert (secret.reveal(), doubled.reveal()) == ("rotated", "rotatedrotated")
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [("key", "key"), ("key\n", "key"), ("key\r\n", "key"), (" key ", " key "), ("clé✓", "clé✓")],
+    ids=["bare", "newline", "crlf", "spaces", "non-ascii"],
+)
+def test_one_final_newline_is_no_part_of_the_secret(secret_file, content, value):
+    secret_file.write_bytes(content.encode())
+
+    assert Secret.from_file(secret_file).reveal() == value
+
+
+FAULTY = {
+    "empty": (b"", "which is empty: give it a value"),
+    "blank line": (b"\n", "which is empty: give it a value"),
+    "two newlines": (CANARY.encode() + b"\n\n", "which holds control characters: was it copied with a line break?"),
+    "null": (b"\0" + CANARY.encode(), "which holds control characters: was it copied with a line break?"),
+    "latin-1": (CANARY.encode() + b"\xe9", "which is not UTF-8 text; write the secret alone into it"),
+    "huge": (CANARY.encode() * 6_000, "which is larger than 64 KiB; write the secret alone into it"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_file_that_cannot_be_a_secret_is_named_and_not_quoted(secret_file, fault):
+    content, words = FAULTY[fault]
+    secret = Secret.from_file(secret_file)
+    secret_file.write_bytes(content)
+
+    with pytest.raises(ConfigError) as later:
+        secret.reveal()
+    with pytest.raises(ValidationError) as at_start:
+        Credentials.model_validate({"key_file": str(secret_file)})
+
+    assert str(later.value) == f"the setting of a secret names {secret_file}, {words}"
+    assert f"names {secret_file}, {words}" in str(at_start.value)
+    assert CANARY not in str(later.value) + str(at_start.value) + repr(at_start.value)
+
+
+def test_a_secret_file_that_is_not_there_or_not_a_file_is_named(tmp_path):
+    missing = tmp_path / "missing"
+    with pytest.raises(ConfigError) as caught:
+        Secret.from_file(missing).reveal()
+    assert str(caught.value) == (
+        f"the setting of a secret names {missing}, which can't be read (No such file or directory); "
+        "mend the path or its permissions"
+    )
+
+    assert stat.S_ISDIR(tmp_path.stat().st_mode)
+    with pytest.raises(ConfigError, match="which is not a regular file; name the file that holds the secret"):
+        Secret.from_file(tmp_path).reveal()
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"key": ""}, "is empty: give it a value"),
+        ({"key": f"{CANARY}\n"}, "holds control characters: was it copied with a line break?"),
+        ({"key": f"{CANARY}\u2028"}, "holds control characters: was it copied with a line break?"),
+        ({"key": 5}, "must be text in quotes"),
+        ({"key_file": 5}, "must be the path of a file, in quotes"),
+        ({"key_file": ""}, "must be the path of a file, in quotes"),
+        ({"key": CANARY, "key_file": "x"}, "can't stand beside the secret itself: keep one of them"),
+    ],
+)
+def test_a_setting_that_is_no_secret_is_refused_without_its_value(raw, words):
+    with pytest.raises(ValidationError) as caught:
+        Credentials.model_validate(raw)
+
+    assert words in str(caught.value)
+    assert CANARY not in str(caught.value) + repr(caught.value)
+
+
+def test_a_secret_in_a_section_is_given_as_value_file_or_object(secret_file):
+    ready = Secret(CANARY)
+
+    assert Credentials(key=ready).key is ready
+    assert Credentials.model_validate({"key": CANARY}).key.reveal() == CANARY
+    assert Credentials.model_validate({"key_file": str(secret_file)}).key.reveal() == CANARY
+    assert Credentials.model_validate(Credentials(key=ready)).key is ready

@@ -1,0 +1,118 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from monitor.exchange import Answer, ApiError, Detail, NetworkFault, Reply
+from monitor.health.classify import cause_of, is_invalid_id, malformed, outcome_of, unasked
+from monitor.model import BadBody, Cause, ItemState, ItemStatus, Reason
+
+AT = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+
+
+def error(status=None, **fields):
+    return ApiError(status=status, **fields)
+
+
+CAUSES = [
+    ("network: refused", error(network=NetworkFault.REFUSED), Cause.OUTAGE),
+    ("network: timeout", error(network=NetworkFault.TIMEOUT), Cause.OUTAGE),
+    ("network: tls", error(network=NetworkFault.TLS), Cause.OUTAGE),
+    ("garbage on the wire", error(network=NetworkFault.PROTOCOL), Cause.BAD_RESPONSE),
+    ("body over the cap", error(network=NetworkFault.TOO_LARGE), Cause.BAD_RESPONSE),
+    ("breaker open", error(code="breaker_open"), Cause.OUTAGE),
+    ("unusable secret", error(code="unusable_secret", from_token_endpoint=True), Cause.UNAUTHORIZED),
+    ("token 400", error(400, from_token_endpoint=True), Cause.UNAUTHORIZED),
+    ("token 401", error(401, code="invalid_client", from_token_endpoint=True), Cause.UNAUTHORIZED),
+    ("token 403", error(403, from_token_endpoint=True), Cause.UNAUTHORIZED),
+    ("token 503", error(503, from_token_endpoint=True), Cause.OUTAGE),
+    ("token 429", error(429, from_token_endpoint=True), Cause.RATE_LIMITED),
+    ("200 that can't be read", error(200), Cause.BAD_RESPONSE),
+    ("redirect", error(302), Cause.BAD_RESPONSE),
+    ("401", error(401), Cause.UNAUTHORIZED),
+    ("402", error(402), Cause.SPENDING_LIMIT),
+    ("403", error(403, code="forbidden"), Cause.FORBIDDEN),
+    ("403 with a list of details", error(403, details=(Detail(loc="body.query", msg="x"),)), Cause.BAD_REQUEST),
+    ("404", error(404), Cause.WRONG_SCOPE),
+    ("410", error(410), Cause.WRONG_SCOPE),
+    ("429", error(429, code="too_many_requests"), Cause.RATE_LIMITED),
+    ("429 spending limit", error(429, code="SPENDING_LIMIT_EXCEEDED", retryable=True), Cause.SPENDING_LIMIT),
+    ("429 quota, in the type", error(429, type="insufficient_quota"), Cause.SPENDING_LIMIT),
+    ("400 publisher not found", error(400, code="Publisher_Not_Found"), Cause.WRONG_SCOPE),
+    ("400", error(400), Cause.BAD_REQUEST),
+    ("405", error(405), Cause.BAD_REQUEST),
+    ("409", error(409), Cause.BAD_REQUEST),
+    ("422", error(422), Cause.BAD_REQUEST),
+    ("408", error(408), Cause.OUTAGE),
+    ("500", error(500), Cause.OUTAGE),
+    ("501", error(501), Cause.OUTAGE),
+    ("504", error(504), Cause.OUTAGE),
+]
+
+
+@pytest.mark.parametrize(("failure", "cause"), [row[1:] for row in CAUSES], ids=[row[0] for row in CAUSES])
+def test_an_error_has_one_cause(failure, cause):
+    assert cause_of(failure) is cause
+
+
+def read_as(status):
+    return lambda body, item_id: status
+
+
+def test_a_readable_200_gives_the_provider_s_reading():
+    answer = Answer(reply=Reply(status=200, headers={}, body=b"{}"))
+    status = ItemStatus(state=ItemState.PENDING, stage="Chunking", recognised=False)
+    outcome = outcome_of("a", answer, read_as(status), AT)
+    assert (outcome.state, outcome.stage, outcome.recognised, outcome.answered) == (
+        ItemState.PENDING, "Chunking", False, True,
+    )  # fmt: skip
+    assert outcome.reason is None
+
+
+def test_a_200_that_is_not_what_was_asked_for_is_unknown_and_never_healthy():
+    answer = Answer(reply=Reply(status=200, headers={}, body=b"<html>"))
+    outcome = outcome_of("a", answer, read_as(BadBody(reason="not JSON")), AT)
+    assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Reason.BAD_RESPONSE, False)
+    assert outcome.error is not None
+    assert outcome.error.message == "not JSON"
+
+
+OUTCOMES = [
+    ("404", error(404), ItemState.NOT_FOUND, None, True),
+    ("410", error(410), ItemState.NOT_FOUND, None, True),
+    ("400 for the id", error(400), ItemState.INVALID, None, True),
+    ("422 for the id", error(422), ItemState.INVALID, None, True),
+    ("403 that is a validation error", error(403, details=(Detail(loc="q", msg="m"),)), ItemState.INVALID, None, True),
+    ("400 for the publisher", error(400, code="publisher_not_found"), ItemState.UNKNOWN, Reason.WRONG_SCOPE, False),
+    ("403 on one item", error(403), ItemState.UNKNOWN, Reason.FORBIDDEN, False),
+    ("404 of the token endpoint", error(404, from_token_endpoint=True), ItemState.UNKNOWN, Reason.WRONG_SCOPE, False),
+    ("409", error(409), ItemState.UNKNOWN, Reason.BAD_REQUEST, False),
+    ("503", error(503), ItemState.UNKNOWN, Reason.OUTAGE, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("failure", "state", "reason", "answered"), [row[1:] for row in OUTCOMES], ids=[row[0] for row in OUTCOMES]
+)
+def test_an_error_says_something_about_the_item_or_leaves_it_unknown(failure, state, reason, answered):
+    outcome = outcome_of("a", Answer(error=failure), read_as(BadBody(reason="")), AT)
+    assert (outcome.state, outcome.reason, outcome.answered) == (state, reason, answered)
+    assert outcome.error == failure
+
+
+def test_an_answer_without_anything_is_an_outage():
+    assert outcome_of("a", Answer(), read_as(BadBody(reason="")), AT).reason is Reason.OUTAGE
+
+
+def test_a_409_does_not_make_an_id_invalid():
+    assert not is_invalid_id(error(409))
+    assert is_invalid_id(error(400))
+
+
+def test_a_malformed_id_is_invalid_though_nobody_was_asked():
+    outcome = malformed("not a uuid", AT)
+    assert (outcome.state, outcome.answered, outcome.error) == (ItemState.INVALID, False, None)
+
+
+def test_an_item_that_was_given_up_is_unknown_for_that_reason():
+    outcome = unasked("a", Reason.DEADLINE, AT)
+    assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Reason.DEADLINE, False)

@@ -1,0 +1,137 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.exchange import ApiError, NetworkFault
+from monitor.health.evidence import EXPLAINS, SAMPLES, Tally, attach
+from monitor.health.transition import TrackedItem
+from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome, Reason, rank
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def item(item_id, *, known_missing=False):
+    return TrackedItem(item_id=item_id, first_seen_at=AT, known_missing=known_missing)
+
+
+def unknown(item_id, reason, error):
+    return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=reason, error=error, answered=False, at=AT)
+
+
+def answered(item_id, state, status=None):
+    error = ApiError(status=status) if status else None
+    return Outcome(item_id=item_id, state=state, error=error, answered=True, at=AT)
+
+
+def tally(*outcomes, missing=()):
+    gathered = Tally()
+    for outcome in outcomes:
+        gathered.add(item(outcome.item_id, known_missing=outcome.item_id in missing), outcome)
+    return gathered
+
+
+def causes(gathered):
+    return [piece.cause for piece in gathered.evidence()]
+
+
+def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
+    errors = [
+        ApiError(status=502), ApiError(status=504), ApiError(status=None, network=NetworkFault.TIMEOUT),
+        ApiError(status=None, network=NetworkFault.RESET), ApiError(status=502, from_token_endpoint=True),
+        ApiError(status=None, code="breaker_open"),
+    ]  # fmt: skip
+    (piece,) = tally(*(unknown(str(n), Reason.OUTAGE, e) for n, e in enumerate(errors))).evidence()
+    assert piece.cause is Cause.OUTAGE
+    assert piece.count == 6
+    assert piece.breakdown == {"502": 1, "504": 1, "timeout": 1, "reset": 1, "502 (token)": 1, "no answer": 1}
+
+
+def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
+    errors = [ApiError(status=403, code="publisher_mismatch", request_id="req_1", message="not yours")] * 2
+    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence()
+    assert piece.sample_ids == ("a", "b")
+    assert piece.request_ids == ("req_1",)
+    assert (piece.code, piece.api_message) == ("publisher_mismatch", "not yours")
+
+
+def test_what_was_cut_short_is_no_evidence():
+    assert tally(unknown("a", Reason.DEADLINE, None), unknown("b", Reason.INTERRUPTED, None)).evidence() == ()
+
+
+NOT_FOUND = [
+    ("half of five", 3, 2, True),
+    ("all of five", 5, 0, True),
+    ("exactly half of six", 3, 3, True),
+    ("less than half", 2, 3, False),
+    ("all of four: too few to judge", 4, 0, False),
+]
+
+
+@pytest.mark.parametrize(("absent", "present", "expected"), [r[1:] for r in NOT_FOUND], ids=[r[0] for r in NOT_FOUND])
+def test_many_404_at_once_are_the_scope_s_fault(absent, present, expected):
+    outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(absent)]
+    outcomes += [answered(f"p{n}", ItemState.COMPLETED) for n in range(present)]
+    assert (Cause.WRONG_SCOPE in causes(tally(*outcomes))) is expected
+
+
+def test_items_that_are_known_to_be_missing_are_no_news():
+    outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(9)]
+    assert causes(tally(*outcomes, missing={f"a{n}" for n in range(6)})) == []
+
+
+def test_an_unknown_publisher_and_missing_items_are_one_wrong_scope():
+    outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(5)]
+    outcomes.append(unknown("b", Reason.WRONG_SCOPE, ApiError(status=400, code="publisher_not_found")))
+    (piece,) = tally(*outcomes).evidence()
+    assert (piece.cause, piece.count) == (Cause.WRONG_SCOPE, 6)
+    assert piece.breakdown == {"400": 1, "404": 5}
+
+
+def test_refused_ids_are_the_request_s_fault_only_when_nothing_was_accepted():
+    refused = [answered(f"r{n}", ItemState.INVALID, 422) for n in range(5)]
+    assert causes(tally(*refused)) == [Cause.BAD_REQUEST]
+    assert causes(tally(*refused, answered("ok", ItemState.COMPLETED))) == []
+    assert causes(tally(*refused[:4])) == []
+
+
+outcomes = st.builds(
+    lambda n, kind: kind(f"{n:04}"),
+    st.integers(0, 300),
+    st.sampled_from(
+        [
+            lambda i: answered(i, ItemState.COMPLETED),
+            lambda i: answered(i, ItemState.NOT_FOUND, 404),
+            lambda i: answered(i, ItemState.INVALID, 400),
+            lambda i: unknown(i, Reason.OUTAGE, ApiError(status=503, request_id=i, code="X", message="m")),
+            lambda i: unknown(i, Reason.FORBIDDEN, ApiError(status=403)),
+        ]
+    ),
+)
+
+
+@given(st.lists(outcomes, unique_by=lambda o: o.item_id), st.randoms())
+def test_the_order_of_outcomes_does_not_matter(found, random):
+    shuffled = list(found)
+    random.shuffle(shuffled)
+    assert tally(*found).evidence() == tally(*shuffled).evidence()
+    assert tally(*found).answered == sum(o.answered for o in found)
+    for piece in tally(*found).evidence():
+        assert len(piece.sample_ids) <= SAMPLES
+        assert piece.count == sum(piece.breakdown.values())
+
+
+def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
+    seen = tuple(Evidence(cause=cause, count=1) for cause in REQUEST_CAUSES)
+    marked = {piece.cause: piece.explained_by for piece in attach(seen, seen)}
+    assert marked[Cause.RATE_LIMITED] is Cause.SPENDING_LIMIT
+    assert marked[Cause.FORBIDDEN] is Cause.UNAUTHORIZED
+    assert marked[Cause.BAD_RESPONSE] is Cause.OUTAGE
+    assert marked[Cause.SPENDING_LIMIT] is None
+    assert marked[Cause.OUTAGE] is None
+
+
+def test_nothing_explains_a_cause_of_higher_rank():
+    for owner, explained in EXPLAINS.items():
+        assert all(rank(owner) < rank(cause) for cause in explained)

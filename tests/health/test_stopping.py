@@ -1,0 +1,40 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from monitor.exchange import ApiError
+from monitor.health.classify import malformed
+from monitor.health.stopping import StopRule
+from monitor.model import Cause, ItemState, Outcome, Reason
+
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def refused(status, **fields):
+    reasons = {401: Reason.UNAUTHORIZED, 403: Reason.FORBIDDEN, 429: Reason.SPENDING_LIMIT, 503: Reason.OUTAGE}
+    error = ApiError(status=status, **fields)
+    return Outcome(item_id="x", state=ItemState.UNKNOWN, reason=reasons[status], error=error, answered=False, at=AT)
+
+
+DONE = Outcome(item_id="y", state=ItemState.COMPLETED, answered=True, at=AT)
+ABSENT = Outcome(item_id="z", state=ItemState.NOT_FOUND, answered=True, error=ApiError(status=404), at=AT)
+
+SEQUENCES = [
+    ("one 401 that outlived its refresh", [DONE, refused(401)], Cause.UNAUTHORIZED),
+    ("token request refused", [refused(401, from_token_endpoint=True)], Cause.UNAUTHORIZED),
+    ("token endpoint down for good", [refused(503, from_token_endpoint=True)], Cause.OUTAGE),
+    ("spending limit", [DONE, refused(429, code="SPENDING_LIMIT_EXCEEDED")], Cause.SPENDING_LIMIT),
+    ("first five all 403", [refused(403)] * 5, Cause.FORBIDDEN),
+    ("four 403", [refused(403)] * 4, None),
+    ("a foreign item among many", [refused(403), DONE, refused(403), *[refused(403)] * 9], None),
+    ("four 403, then a 404, then more", [*[refused(403)] * 4, ABSENT, *[refused(403)] * 9], None),
+    ("quarantined ids are not asked and do not count", [malformed("?", AT), *[refused(403)] * 5], Cause.FORBIDDEN),
+    ("any number of 503", [refused(503)] * 20, None),
+]
+
+
+@pytest.mark.parametrize(("outcomes", "cause"), [row[1:] for row in SEQUENCES], ids=[row[0] for row in SEQUENCES])
+def test_what_stops_a_target(outcomes, cause):
+    rule = StopRule()
+    stopped = [rule.observe(outcome) for outcome in outcomes]
+    assert next((each for each in stopped if each), None) is cause

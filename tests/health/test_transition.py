@@ -1,0 +1,91 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.exchange import ApiError
+from monitor.health.transition import TrackedItem, transition
+from monitor.model import ItemState, Outcome, Reason
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+UPLOADED = NOW - timedelta(hours=2)
+FIRST = NOW - timedelta(hours=1)
+NEW = TrackedItem(item_id="a", first_seen_at=FIRST, submitted_at=UPLOADED)
+PENDING = replace(
+    NEW,
+    known_state=ItemState.PENDING,
+    stage="QUEUED",
+    since=FIRST,
+    pending_since=UPLOADED,
+    seen_at=FIRST,
+    checked_at=FIRST,
+)
+DONE = replace(NEW, known_state=ItemState.COMPLETED, stage="COMPLETED", since=FIRST, seen_at=FIRST, checked_at=FIRST)
+
+
+def outcome(state, stage=None, **fields):
+    return Outcome(item_id="a", state=state, stage=stage, answered=state is not ItemState.UNKNOWN, at=NOW, **fields)
+
+
+def test_a_first_pending_counts_from_the_upload():
+    change = transition(NEW, outcome(ItemState.PENDING, "QUEUED"))
+    assert change.pending_since == UPLOADED
+    assert change.event == ("state", None, "pending")
+
+
+def test_without_an_upload_time_it_counts_from_the_first_reading():
+    assert transition(replace(NEW, submitted_at=None), outcome(ItemState.PENDING)).pending_since == FIRST
+
+
+def test_a_return_to_pending_counts_from_the_return():
+    change = transition(DONE, outcome(ItemState.PENDING, "QUEUED"))
+    assert change.pending_since == NOW
+    assert change.since == NOW
+    assert change.event == ("state", "completed", "pending")
+
+
+def test_a_move_of_stage_keeps_the_clock_and_is_an_event():
+    change = transition(PENDING, outcome(ItemState.PENDING, "EMBEDDING"))
+    assert (change.pending_since, change.since) == (UPLOADED, FIRST)
+    assert change.event == ("stage", "QUEUED", "EMBEDDING")
+
+
+def test_pending_without_a_clock_gets_one():
+    assert transition(replace(PENDING, pending_since=None), outcome(ItemState.PENDING)).pending_since == NOW
+
+
+def test_the_same_again_is_no_event():
+    change = transition(PENDING, outcome(ItemState.PENDING, "QUEUED"))
+    assert change.event is None
+    assert change.checked_at == NOW
+
+
+def test_unknown_keeps_all_that_was_known_and_is_no_event():
+    change = transition(
+        DONE, outcome(ItemState.UNKNOWN, reason=Reason.OUTAGE, error=ApiError(status=503, request_id="r"))
+    )
+    assert change.state is ItemState.UNKNOWN
+    assert change.known_state is ItemState.COMPLETED
+    assert (change.stage, change.since, change.seen_at, change.checked_at) == ("COMPLETED", FIRST, FIRST, FIRST)
+    assert (change.http_status, change.request_id, change.event) == (503, "r", None)
+
+
+@pytest.mark.parametrize("state", [ItemState.NOT_FOUND, ItemState.INVALID])
+def test_what_the_api_does_not_show_was_not_seen(state):
+    change = transition(DONE, outcome(state))
+    assert change.seen_at == FIRST
+    assert change.pending_since is None
+
+
+@given(st.sampled_from([NEW, PENDING, DONE]), st.sampled_from([s for s in ItemState if s is not ItemState.UNKNOWN]))
+def test_applying_the_same_outcome_twice_changes_nothing_more(item, state):
+    first = transition(item, outcome(state, "X"))
+    then = replace(
+        item, known_state=first.known_state, stage=first.stage, since=first.since, pending_since=first.pending_since,
+        seen_at=first.seen_at, checked_at=first.checked_at,
+    )  # fmt: skip
+    second = transition(then, outcome(state, "X"))
+    assert second.event is None
+    assert replace(second, event=first.event) == first

@@ -1,0 +1,113 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from monitor.incidents.message import Message, MessageKind
+from monitor.incidents.render import RunFacts, age, render, to_text
+from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK
+from monitor.model import Cause, Evidence, Incident, IncidentState, RunStatus, Severity, Team
+
+NOW = datetime(2026, 3, 1, 5, 40, tzinfo=UTC)
+OPENED = datetime(2026, 3, 1, 3, 10, tzinfo=UTC)
+SEEN = Evidence(
+    cause=Cause.UNAUTHORIZED, count=12, breakdown={"401": 12}, sample_ids=("a", "b"), request_ids=("req_1",),
+    code="invalid_client", api_message="token for sermon.pdf rejected",
+)  # fmt: skip
+INCIDENT = Incident(
+    id=7, target="gloo-prod", environment="production", cause=Cause.UNAUTHORIZED, state=IncidentState.OPEN,
+    severity=Severity.CRITICAL, team=Team.CREDENTIALS, opened_at=OPENED, first_evidence_at=OPENED,
+    last_evidence_at=NOW, evidence=SEEN, peak_count=12,
+)  # fmt: skip
+RUN = RunFacts(run_id=41, status=RunStatus.ABORTED, total=100, unknown=95, answered=5)
+
+
+def test_an_opening_says_what_to_check_and_what_was_seen():
+    text = to_text(render(MessageKind.OPENED, INCIDENT, RUN, now=NOW))
+    assert text.splitlines() == [
+        "[critical] gloo-prod: the API rejects the credentials (production, for credentials)",
+        "  check: key rotation: was the client secret or API key rotated without telling this deployment?",
+        "  check: deployment configuration: does it carry the credentials of this environment?",
+        "  check: revoked keys: is the client or key still active at the provider?",
+        "  since: 2026-03-01 03:10:00 UTC",
+        "  evidence: 12 × 401",
+        "  code: invalid_client",
+        "  sample ids: a, b and 10 more",
+        "  request ids: req_1",
+        "  run 41: aborted: 100 items tracked, 5 answered, 95 unknown",
+        "  more: ingestion-monitor incidents show 7",
+    ]
+
+
+@pytest.mark.parametrize("kind", MessageKind)
+def test_the_api_s_own_words_never_leave(kind):
+    message = render(kind, replace(INCIDENT, resolved_at=NOW), RUN, now=NOW)
+    assert "sermon" not in repr(message)
+    assert "sermon" not in to_text(message)
+
+
+def test_a_resolution_says_how_long_it_lasted_and_asks_nothing():
+    message = render(MessageKind.RESOLVED, replace(INCIDENT, resolved_at=NOW), RUN, now=NOW)
+    assert message.title == "gloo-prod: the API rejects the credentials: resolved"
+    assert message.what_to_check == ()
+    assert ("lasted", "2 h 30 min") in message.facts
+    unfinished = render(MessageKind.RESOLVED, INCIDENT, None, now=NOW)
+    assert ("lasted", "2 h 30 min") in unfinished.facts
+
+
+TITLES = [
+    (MessageKind.OPENED, False, "gloo-prod: 3 documents failed to ingest"),
+    (MessageKind.OPENED, True, "gloo-prod: 3 documents failed to ingest again"),
+    (MessageKind.UPDATED, False, "gloo-prod: 3 documents failed to ingest: more of them"),
+    (MessageKind.REMINDER, False, "gloo-prod: 3 documents failed to ingest: still open"),
+]
+
+
+@pytest.mark.parametrize(("kind", "again", "title"), TITLES, ids=["opened", "again", "updated", "reminder"])
+def test_titles(kind, again, title):
+    failed = replace(INCIDENT, cause=Cause.ITEMS_FAILED, member_count=3, peak_count=5, evidence=None)
+    message = render(kind, failed, None, now=NOW, again=again)
+    assert message.title == title
+    assert ("items", "3 (at most 5)") in message.facts
+
+
+def test_few_items_are_all_named():
+    seen = Evidence(cause=Cause.ITEMS_FAILED, count=2, sample_ids=("a", "b"))
+    message = render(MessageKind.OPENED, replace(INCIDENT, evidence=seen), None, now=NOW)
+    assert ("sample ids", "a, b") in message.facts
+    assert "evidence" not in dict(message.facts)
+
+
+def test_forbidden_without_any_accepted_request_points_to_the_credentials_too():
+    forbidden = replace(INCIDENT, cause=Cause.FORBIDDEN)
+    shut_out = render(MessageKind.OPENED, forbidden, replace(RUN, answered=0), now=NOW)
+    assert any("rotated key" in check for check in shut_out.what_to_check)
+    foreign = render(MessageKind.OPENED, forbidden, RUN, now=NOW)
+    assert not any("credentials" in check for check in foreign.what_to_check)
+
+
+AGES = [
+    (timedelta(0), "0 s"),
+    (timedelta(seconds=-5), "0 s"),
+    (timedelta(seconds=200), "3 min 20 s"),
+    (timedelta(days=42, hours=4, minutes=9), "42 d 4 h"),
+    (timedelta(hours=1), "1 h"),
+]
+
+
+@pytest.mark.parametrize(("span", "text"), AGES, ids=[row[1] for row in AGES])
+def test_ages(span, text):
+    assert age(span) == text
+
+
+def test_every_cause_has_words_and_something_to_check():
+    assert set(IN_WORDS) == set(WHAT_TO_CHECK) == set(Cause)
+    assert all(WHAT_TO_CHECK[cause] for cause in Cause)
+    assert "key rotation" in WHAT_TO_CHECK[Cause.UNAUTHORIZED][0]
+
+
+@pytest.mark.parametrize("kind", MessageKind)
+def test_a_message_survives_being_stored_as_json(kind):
+    message = render(kind, replace(INCIDENT, resolved_at=NOW), RUN, now=NOW)
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(message))), Message) == message

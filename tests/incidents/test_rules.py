@@ -1,0 +1,218 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.incidents.rulebook import DEFAULT_RULES, Rule
+from monitor.incidents.rules import Action, Mark, Why, decide, evolve
+from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
+
+NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+TWO_OF_TWO = Rule(cause=Cause.UNAUTHORIZED, team=Team.CREDENTIALS, runs=2, of=2)
+THREE_OF_FIVE = Rule(cause=Cause.RATE_LIMITED, team=Team.OPERATIONS, runs=3, of=5)
+OUTAGE = DEFAULT_RULES[Cause.OUTAGE]
+AT_ONCE = DEFAULT_RULES[Cause.ITEMS_FAILED]
+
+
+def marks(pattern, *, every=5 * MINUTE, now=NOW):
+    """Newest last: `x` evidence, `.` none, `m` muted, `?` too few answers."""
+    runs = [
+        Mark(run_id=n, at=now - every * (len(pattern) - 1 - n), evidence=c == "x", muted=c == "m", enough=c != "?")
+        for n, c in enumerate(pattern)
+    ]
+    return list(reversed(runs))
+
+
+def incident(**fields):
+    defaults = {
+        "id": 1, "target": "t", "environment": "e", "cause": Cause.UNAUTHORIZED, "state": IncidentState.OPEN,
+        "severity": Severity.CRITICAL, "team": Team.CREDENTIALS, "opened_at": NOW - timedelta(hours=1),
+        "first_evidence_at": NOW - timedelta(hours=1), "last_evidence_at": NOW - timedelta(minutes=30),
+        "last_message_at": NOW - timedelta(hours=1),
+    }  # fmt: skip
+    return Incident(**{**defaults, **fields})
+
+
+OPENINGS = [
+    ("two in a row", TWO_OF_TWO, ".xx", 5 * MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("one after a clean one", TWO_OF_TWO, ".x", 5 * MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
+    ("one, then clean", TWO_OF_TWO, "x.", 5 * MINUTE, Action.NOTHING, Why.NO_EVIDENCE),
+    ("not consecutive", TWO_OF_TWO, "x.x", 5 * MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
+    ("a lone run in the window counts", TWO_OF_TWO, ".x", timedelta(hours=6), Action.OPEN, Why.THRESHOLD_MET),
+    ("the very first run", TWO_OF_TWO, "x", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("three of five", THREE_OF_FIVE, "..x.xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("two of five", THREE_OF_FIVE, "x...xx", MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
+    ("two runs only, both bad", THREE_OF_FIVE, "xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("explained by a higher cause", TWO_OF_TWO, "xm", MINUTE, Action.MUTE, Why.EXPLAINED),
+    ("muted runs are no evidence", TWO_OF_TWO, "..mx", MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
+    ("an outage of ten seconds", OUTAGE, "..xx", timedelta(seconds=10), Action.WAIT, Why.TOO_SHORT),
+    ("an outage of three minutes", OUTAGE, ".." + "x" * 19, timedelta(seconds=10), Action.OPEN, Why.THRESHOLD_MET),
+    ("an outage seen twice in five minutes", OUTAGE, "..xx", 5 * MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("two blips far apart are two", OUTAGE, "xx" + "." * 20 + "xx", timedelta(seconds=10), Action.WAIT, Why.TOO_SHORT),
+    ("a single clean run does not end a streak", OUTAGE, "xx.xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("runs that answered too little do not end one", OUTAGE, "x???xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("item causes open at once", AT_ONCE, "...x", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("no runs", TWO_OF_TWO, "", MINUTE, Action.NOTHING, Why.NO_EVIDENCE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "pattern", "every", "action", "why"), [r[1:] for r in OPENINGS], ids=[r[0] for r in OPENINGS]
+)
+def test_when_an_incident_opens(rule, pattern, every, action, why):
+    decision = decide(rule, None, marks(pattern, every=every), now=NOW)
+    assert (decision.action, decision.why, decision.cause) == (action, why, rule.cause)
+
+
+def test_an_opening_knows_when_the_evidence_began():
+    decision = decide(TWO_OF_TWO, None, marks(".xx"), now=NOW)
+    assert decision.first_evidence_at == NOW - 5 * MINUTE
+
+
+RETURNS = [
+    ("soon after", timedelta(minutes=14), Action.REOPEN, Why.CAME_BACK),
+    ("long after", timedelta(minutes=16), Action.OPEN, Why.THRESHOLD_MET),
+]
+
+
+@pytest.mark.parametrize(("ago", "action", "why"), [r[1:] for r in RETURNS], ids=[r[0] for r in RETURNS])
+def test_what_comes_back_soon_is_the_same_incident(ago, action, why):
+    before = incident(state=IncidentState.RESOLVED, resolved_at=NOW - ago)
+    decision = decide(TWO_OF_TWO, before, marks("xx..xx", every=MINUTE), now=NOW)
+    assert (decision.action, decision.why) == (action, why)
+
+
+def test_evidence_from_before_the_resolution_does_not_open_it_again():
+    rule = replace(TWO_OF_TWO, of=5)
+    before = incident(state=IncidentState.RESOLVED, resolved_at=NOW - timedelta(seconds=150))
+    assert decide(rule, None, marks("xx..x", every=MINUTE), now=NOW).action is Action.OPEN
+    assert decide(rule, before, marks("xx..x", every=MINUTE), now=NOW).action is Action.WAIT
+
+
+RESOLUTIONS = [
+    ("two clean runs", "x..", Action.RESOLVE),
+    ("one clean run", "x.", Action.CONTINUE),
+    ("evidence again", "x.x", Action.CONTINUE),
+    ("runs with too few answers vouch for nothing", "x???", Action.CONTINUE),
+    ("one clean, one with too few answers", "x.?", Action.CONTINUE),
+    ("clean runs around one with too few answers", "x.?.", Action.RESOLVE),
+    ("muted runs vouch for nothing", "xmmm", Action.CONTINUE),
+]
+
+
+@pytest.mark.parametrize(("pattern", "action"), [r[1:] for r in RESOLUTIONS], ids=[r[0] for r in RESOLUTIONS])
+def test_when_a_request_cause_resolves(pattern, action):
+    found = marks(pattern)
+    last = max(mark.at for mark in found if mark.evidence)
+    state = incident(last_evidence_at=last, last_message_at=NOW - timedelta(hours=1))
+    assert decide(TWO_OF_TWO, state, found, now=NOW).action is action
+
+
+def test_clean_runs_from_before_the_evidence_do_not_count():
+    state = incident(last_evidence_at=NOW - 2 * MINUTE)
+    assert decide(TWO_OF_TWO, state, marks("...", every=MINUTE), now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, state, marks("...", every=2 * MINUTE), now=NOW).action is Action.CONTINUE
+
+
+MEMBERS = [
+    ("all well", {"members": 0}, {}, Action.RESOLVE),
+    ("all well, in a run that can't vouch for it", {"members": 0, "may_resolve": False}, {}, Action.CONTINUE),
+    ("some left", {"members": 2}, {}, Action.CONTINUE),
+    ("new ones, told long ago", {"members": 3}, {"untold_count": 1}, Action.UPDATE),
+    (
+        "new ones, told just now", {"members": 3},
+        {"untold_count": 1, "last_message_at": NOW - 29 * MINUTE}, Action.CONTINUE,
+    ),
+    ("a day later", {"members": 1}, {"last_message_at": NOW - timedelta(days=1)}, Action.REMIND),
+    (
+        "a day later, never told", {"members": 1},
+        {"last_message_at": None, "opened_at": NOW - timedelta(days=2)}, Action.REMIND,
+    ),
+    (
+        "a day later, acknowledged", {"members": 1},
+        {"last_message_at": NOW - timedelta(days=1), "state": IncidentState.ACKNOWLEDGED}, Action.CONTINUE,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("run", "fields", "action"), [r[1:] for r in MEMBERS], ids=[r[0] for r in MEMBERS])
+def test_an_incident_with_members(run, fields, action):
+    state = incident(cause=Cause.ITEMS_FAILED, **fields)
+    assert decide(AT_ONCE, state, marks("..x"), now=NOW, **run).action is action
+
+
+def test_a_request_cause_is_told_again_after_four_hours():
+    state = incident(last_message_at=NOW - timedelta(hours=4), last_evidence_at=NOW - 5 * MINUTE)
+    assert decide(TWO_OF_TWO, state, marks("xx"), now=NOW).action is Action.REMIND
+
+
+def apply(rule, state, decision, now, evidence):
+    if decision.action is Action.OPEN:
+        return incident(
+            cause=rule.cause, opened_at=now, first_evidence_at=decision.first_evidence_at, last_evidence_at=now,
+            last_message_at=now, evidence=evidence, peak_count=evidence.count,
+        )  # fmt: skip
+    if state is None or decision.action in {Action.NOTHING, Action.WAIT, Action.MUTE}:
+        return state
+    return evolve(state, decision, now=now, evidence=evidence)
+
+
+@given(st.text("x.m?", min_size=1, max_size=60), st.sampled_from([TWO_OF_TWO, THREE_OF_FIVE, OUTAGE]))
+def test_deciding_twice_on_unchanged_state_changes_nothing(pattern, rule):
+    state = None
+    for end in range(1, len(pattern) + 1):
+        now = NOW + end * MINUTE
+        found = marks(pattern[:end], every=MINUTE, now=now)
+        seen = Evidence(cause=rule.cause, count=1) if found[0].evidence else None
+        state = apply(rule, state, decide(rule, state, found, now=now), now, seen)
+        again = decide(rule, state, found, now=now)
+        assert again.action in {Action.NOTHING, Action.WAIT, Action.MUTE, Action.CONTINUE}
+        assert apply(rule, state, again, now, seen) == state
+
+
+@given(st.text("x.?", min_size=1, max_size=60))
+def test_openings_and_resolutions_take_turns(pattern):
+    state, told = None, []
+    for end in range(1, len(pattern) + 1):
+        now = NOW + end * MINUTE
+        found = marks(pattern[:end], every=MINUTE, now=now)
+        decision = decide(TWO_OF_TWO, state, found, now=now)
+        state = apply(
+            TWO_OF_TWO, state, decision, now, Evidence(cause=TWO_OF_TWO.cause, count=1) if found[0].evidence else None
+        )
+        if decision.action in {Action.OPEN, Action.REOPEN, Action.RESOLVE}:
+            told.append(decision.action is Action.RESOLVE)
+    assert told == [n % 2 == 1 for n in range(len(told))]
+
+
+def test_evolving_keeps_the_highest_count_and_the_newest_evidence():
+    piece = Evidence(cause=Cause.OUTAGE, count=40)
+    state = incident(cause=Cause.OUTAGE, peak_count=7)
+    went_on = decide(OUTAGE, state, marks("xx"), now=NOW)
+    after = evolve(state, went_on, now=NOW, evidence=piece)
+    assert (after.peak_count, after.last_evidence_at, after.evidence) == (40, NOW, piece)
+
+
+def test_explained_evidence_does_not_keep_an_incident_alive():
+    piece = Evidence(cause=Cause.FORBIDDEN, count=4, explained_by=Cause.UNAUTHORIZED)
+    state = incident(cause=Cause.FORBIDDEN)
+    after = evolve(state, decide(TWO_OF_TWO, state, marks("xm"), now=NOW), now=NOW, evidence=piece)
+    assert after.last_evidence_at == state.last_evidence_at
+    assert after.evidence is None
+
+
+def test_resolving_and_reopening_move_the_state_and_the_clock_of_messages():
+    resolved = evolve(incident(), decide(TWO_OF_TWO, incident(), marks(".."), now=NOW), now=NOW)
+    assert (resolved.state, resolved.resolved_at, resolved.last_message_at) == (IncidentState.RESOLVED, NOW, NOW)
+    later = NOW + 10 * MINUTE
+    back = decide(TWO_OF_TWO, resolved, marks("xx", now=later), now=later)
+    again = evolve(resolved, back, now=later, evidence=Evidence(cause=Cause.UNAUTHORIZED, count=1))
+    assert (again.state, again.resolved_at, again.id) == (IncidentState.OPEN, None, resolved.id)
+
+
+def test_every_cause_has_a_rule():
+    assert set(DEFAULT_RULES) == set(Cause)
+    assert all(rule.cause is cause and rule.runs <= rule.of for cause, rule in DEFAULT_RULES.items())

@@ -1,0 +1,168 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.errors import ConfigError
+from monitor.exchange import Operation
+from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.providers import PROVIDERS, provider_for
+
+ID = "c68c9303-9851-476e-96af-aa5bdd385811"
+
+
+def gloo(**statuses):
+    return provider_for("gloo", publisher_id="pub", statuses=statuses)
+
+
+def read(body, provider=None):
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return (provider or gloo()).read_item(raw, ID)
+
+
+PENDING = [
+    "STARTED",
+    "QUEUED",
+    "FETCHING",
+    "TRANSCRIBING",
+    "NORMALIZING",
+    "CHUNKING",
+    "EMBEDDING",
+    "SYNCED",
+    "ENRICHED",
+]
+TABLE = [
+    *((status, ItemState.PENDING) for status in PENDING),
+    ("COMPLETED", ItemState.COMPLETED),
+    ("FAILED", ItemState.FAILED),
+    ("ERROR", ItemState.FAILED),
+]
+
+
+@pytest.mark.parametrize("spelt", [str.upper, str.lower, str.title])
+@pytest.mark.parametrize(("status", "state"), TABLE)
+def test_it_knows_every_documented_status_in_any_case(status, state, spelt):
+    assert read({"item_id": ID, "status": spelt(status)}) == ItemStatus(state=state, stage=spelt(status))
+
+
+@pytest.mark.parametrize("status", ["RERANKING", "DONE", "COMPLETE", "COMPLETED!", "0"])
+def test_a_status_that_nobody_described_is_pending_and_reported(status):
+    assert read({"status": status}) == ItemStatus(state=ItemState.PENDING, stage=status, recognised=False)
+
+
+def test_a_status_is_bounded_and_printable():
+    assert read({"status": "  completed\n"}) == ItemStatus(state=ItemState.COMPLETED, stage="completed")
+    odd = read({"status": "\u202ea\u0000b" + "x" * 5000})
+    assert isinstance(odd, ItemStatus)
+    assert odd.stage == "a b" + "x" * 197
+
+
+def test_configured_statuses_add_to_the_table_and_win_over_it():
+    provider = gloo(pending=["Reranking", "error"], completed=["DONE"])
+    stages = {status: read({"status": status}, provider).state for status in ("RERANKING", "ERROR", "done", "FAILED")}
+    assert stages == {
+        "RERANKING": ItemState.PENDING,
+        "ERROR": ItemState.PENDING,
+        "done": ItemState.COMPLETED,
+        "FAILED": ItemState.FAILED,
+    }
+    assert read({"status": "RERANKING"}, provider).recognised
+
+
+def test_an_item_may_name_itself_in_either_case_or_not_at_all():
+    bodies = [{"item_id": ID.upper(), "status": "QUEUED"}, {"item_id": None, "status": "QUEUED"}, {"status": "QUEUED"}]
+    assert {type(read(body)) for body in bodies} == {ItemStatus}
+
+
+BAD = {
+    "empty": (b"", "an item's body is empty"),
+    "HTML": (b"<html>", "an item's body is not JSON"),
+    "truncated": (b'{"status": "COMPLE', "an item's body is not JSON"),
+    "not UTF-8": (b'{"status": "\xff"}', "an item's body is not JSON"),
+    "NaN": (b'{"status": "COMPLETED", "x": NaN}', "an item's body is not JSON"),
+    "depth 100,000": (b'{"status": "COMPLETED", "x": ' + b"[" * 100_000, "an item's body is not JSON"),
+    "null": (b"null", "an item's body has another form"),
+    "list": (b"[]", "an item's body has another form"),
+    "no status": (b"{}", "an item's body has another form"),
+    "status null": (b'{"status": null}', "an item's body has another form"),
+    "status a number": (b'{"status": 3}', "an item's body has another form"),
+    "item_id a number": (b'{"status": "QUEUED", "item_id": 3}', "an item's body has another form"),
+    "blank status": (b'{"status": " \\u0000 "}', "an item's status is blank"),
+    "another item": (b'{"status": "COMPLETED", "item_id": "other"}', "the body is about another item"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), BAD.values(), ids=BAD)
+def test_a_body_that_is_not_what_was_asked_for_is_bad(body, reason):
+    answer = read(body)
+    assert isinstance(answer, BadBody)
+    assert answer.reason.startswith(reason)
+
+
+@given(st.binary(max_size=200))
+def test_no_body_raises_or_is_taken_for_an_item(body):
+    assert isinstance(read(body), BadBody)
+
+
+@given(st.text(max_size=300))
+def test_any_status_text_has_a_state_or_is_blank(status):
+    answer = read({"status": status})
+    if isinstance(answer, ItemStatus):
+        assert answer.stage.isprintable()
+        assert 0 < len(answer.stage) <= 200
+        assert answer.recognised or answer.state is ItemState.PENDING
+    else:
+        assert answer.reason == "an item's status is blank"
+
+
+@pytest.mark.parametrize("item_id", [ID, ID.upper()])
+def test_it_accepts_canonical_uuids(item_id):
+    assert gloo().valid_id(item_id)
+
+
+BAD_IDS = ["", "x", ID[:-1], ID + "0", ID + "\n", ID.replace("-", ""), f"{{{ID}}}", ID.replace("c", "g"), f"../{ID}"]
+
+
+@pytest.mark.parametrize("item_id", BAD_IDS)
+def test_it_refuses_what_the_api_can_not_accept(item_id):
+    assert not gloo().valid_id(item_id)
+
+
+def test_it_asks_for_one_item():
+    request = gloo().item_request(ID)
+    assert (request.method, request.path, request.operation) == ("GET", f"/engine/v2/items/{ID}", Operation.READ)
+    assert request.template == "/engine/v2/items/{item_id}"
+
+
+@given(st.text(max_size=50))
+def test_an_id_stays_one_segment_of_the_path(item_id):
+    path = gloo().item_request(item_id).path
+    assert path.startswith("/engine/v2/items/")
+    assert path.count("/") == 4
+    assert path.isascii()
+    assert path.isprintable()
+    assert not set(path) & set("?#\\ ")
+
+
+def test_it_says_where_tokens_come_from():
+    provider = gloo()
+    assert (provider.name, provider.token_path, provider.token_scope) == ("gloo", "/oauth2/token", "api/access")
+
+
+def test_every_listed_provider_can_be_made():
+    assert [provider_for(name, publisher_id=None, statuses={}).name for name in PROVIDERS] == list(PROVIDERS)
+
+
+WRONG = {
+    "provider": ("glue", {}, "provider = 'glue' is not known: use one of gloo"),
+    "state": ("gloo", {"done": ["X"]}, "statuses.done is not a state: use completed, pending, failed"),
+    "two states": ("gloo", {"pending": ["X"], "failed": ["x"]}, "statuses gives x two states"),
+}
+
+
+@pytest.mark.parametrize(("name", "statuses", "problem"), WRONG.values(), ids=WRONG)
+def test_a_wrong_configuration_is_named(name, statuses, problem):
+    with pytest.raises(ConfigError) as caught:
+        provider_for(name, publisher_id=None, statuses=statuses)
+    assert caught.value.problems[0].startswith(problem)

@@ -1,0 +1,184 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from monitor.exchange import ApiError
+from monitor.health.transition import transition
+from monitor.model import ItemState, LogEntry, Outcome, Reason
+from monitor.store import items as work
+from monitor.store import leases, worklist
+from monitor.store.engine import reading, writing
+from monitor.store.tables import item_events, items
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+TARGET = "gloo"
+
+
+@pytest.fixture
+def listed(engine):
+    """Puts ids on the work list."""
+    with writing(engine) as conn:
+        epoch = leases.acquire(conn, target=TARGET, holder="h:1", now=NOW, ttl=MINUTE)
+
+    def put(*ids, target=TARGET):
+        batch = [LogEntry(item_id=item_id, submitted_at=NOW - 60 * MINUTE) for item_id in ids]
+        worklist.sync(engine, target=target, epoch=epoch, run_id=1, batches=[batch], now=NOW)
+
+    return put
+
+
+def ids(batches):
+    return [[item.item_id for item in batch] for batch in batches]
+
+
+def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
+    with reading(engine) as conn:
+        rows = conn.execute(select(*work._TRACKED).where(items.c.target == target)).mappings().all()
+    known = {row["item_id"]: work._tracked(row) for row in rows}
+    changes = [
+        transition(known[item_id], Outcome(item_id=item_id, state=state, at=at, answered=True, **more))
+        for item_id, state in states.items()
+    ]
+    with writing(engine) as conn:
+        work.record(conn, target=target, run_id=run_id, changes=changes)
+
+
+def row(engine, item_id):
+    with reading(engine) as conn:
+        return conn.execute(select(items).where(items.c.item_id == item_id)).one()
+
+
+def events(engine):
+    with reading(engine) as conn:
+        query = select(item_events.c.item_id, item_events.c.kind, item_events.c.old, item_events.c.new)
+        return [tuple(row) for row in conn.execute(query.order_by(item_events.c.id))]
+
+
+def test_everything_new_is_due_by_id_in_batches(engine, listed):
+    listed("d", "a", "c", "b", "e")
+    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=0, batch=2)) == [["a", "b"], ["c", "d"], ["e"]]
+    with reading(engine) as conn:
+        assert work.count_due(conn, target=TARGET, recheck=10) == 5
+
+
+def test_a_due_item_carries_what_is_known_of_it(engine, listed):
+    listed("a")
+    outcomes(engine, 1, {"a": ItemState.NOT_FOUND}, at=NOW, error=ApiError(status=404, code="gone", request_id="r1"))
+    with writing(engine) as conn:
+        conn.execute(update(items).values(incident_id=7))
+    [[item]] = work.due(engine, target=TARGET, run_id=2, recheck=0)
+    assert (item.known_state, item.known_missing, item.since, item.checked_at) == (ItemState.NOT_FOUND, True, NOW, NOW)
+    assert (item.submitted_at, item.first_seen_at, item.seen_at) == (NOW - 60 * MINUTE, NOW, None)
+    stored = row(engine, "a")
+    assert (stored.http_status, stored.code, stored.request_id, stored.asked_run_id) == (404, "gone", "r1", 1)
+
+
+def test_removed_ignored_and_foreign_items_are_not_due(engine, listed):
+    listed("kept", "gone", "ignored")
+    with writing(engine) as conn:
+        conn.execute(update(items).where(items.c.item_id == "gone").values(removed_at=NOW))
+        conn.execute(update(items).where(items.c.item_id == "ignored").values(ignored_at=NOW))
+        tallies = work.tallies(conn, target=TARGET, now=NOW, stuck_after=MINUTE)
+    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=9)) == [["kept"]]
+    assert ids(work.due(engine, target="other", run_id=2, recheck=9)) == []
+    assert sum(tallies.counts.values()) == 1
+
+
+def test_completed_items_are_rechecked_longest_unchecked_first_and_no_more_than_asked(engine, listed):
+    listed(*"abcdef")
+    for minute, item_id in enumerate("cbaed"):
+        outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
+    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=3, batch=2)) == [["f"], ["c", "b"], ["a"]]
+    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=99, batch=3)) == [["f"], ["c", "b", "a"], ["e", "d"]]
+    with reading(engine) as conn:
+        assert [work.count_due(conn, target=TARGET, recheck=n) for n in (0, 3, 99)] == [1, 4, 6]
+
+
+def test_items_checked_at_the_same_moment_are_rechecked_in_pages_without_loss(engine, listed):
+    listed(*"abcde")
+    outcomes(engine, 1, dict.fromkeys("abcde", ItemState.COMPLETED))
+    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=5, batch=2)) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_recording_while_due_items_stream_asks_about_none_twice(engine, listed):
+    listed(*"abcdef")
+    outcomes(engine, 1, {"e": ItemState.COMPLETED, "f": ItemState.COMPLETED})
+    asked = []
+    for batch in work.due(engine, target=TARGET, run_id=2, recheck=10, batch=2):
+        asked += [item.item_id for item in batch]
+        states = {item.item_id: ItemState.COMPLETED for item in batch}
+        outcomes(engine, 2, states, at=NOW + MINUTE)
+    assert asked == list("abcdef")
+
+
+def test_an_outcome_is_stored_with_an_event_only_when_something_changed(engine, listed):
+    listed("a")
+    outcomes(engine, 1, {"a": ItemState.PENDING}, stage="QUEUED")
+    outcomes(engine, 2, {"a": ItemState.PENDING}, stage="QUEUED")
+    outcomes(engine, 3, {"a": ItemState.PENDING}, stage="EMBEDDING")
+    outcomes(engine, 4, {"a": ItemState.COMPLETED}, stage="DONE")
+    assert events(engine) == [
+        ("a", "state", None, "pending"), ("a", "stage", "QUEUED", "EMBEDDING"), ("a", "state", "pending", "completed"),
+    ]  # fmt: skip
+
+
+def test_recording_nothing_writes_nothing(engine):
+    with writing(engine) as conn:
+        work.record(conn, target=TARGET, run_id=1, changes=[])
+    assert events(engine) == []
+
+
+def test_what_the_api_says_fits_its_columns_whatever_it_is(engine, listed):
+    listed("a")
+    error = ApiError(status=404, code="c" * 999, request_id="\ud800\r\n")
+    outcomes(engine, 1, {"a": ItemState.PENDING}, stage="NUL\x00" + "x" * 999, error=error)
+    stored = row(engine, "a")
+    assert (len(stored.stage), stored.stage[:8], len(stored.code), stored.request_id) == (
+        200, r"NUL\x00x", 200, r"\ud800\r\n",
+    )  # fmt: skip
+
+
+def test_what_was_not_asked_becomes_unknown_and_keeps_what_is_known(engine, listed):
+    listed("asked", "late", "good", "again")
+    outcomes(engine, 1, {"good": ItemState.COMPLETED, "again": ItemState.COMPLETED})
+    outcomes(engine, 1, {"late": ItemState.FAILED}, stage="FAILED", error=ApiError(status=500, code="x"))
+    outcomes(engine, 2, {"asked": ItemState.PENDING})
+    before = events(engine)
+    with writing(engine) as conn:
+        left = work.leave_unasked(
+            conn, target=TARGET, run_id=2, reason=Reason.DEADLINE, recheck_ids=["again", "asked", "none"]
+        )
+    assert left == 2
+    late = row(engine, "late")
+    assert (late.state, late.reason, late.known_state, late.stage) == ("unknown", "deadline", "failed", "FAILED")
+    assert (late.http_status, late.code) == (None, None)
+    assert [row(engine, i).state for i in ("asked", "good", "again")] == ["pending", "completed", "unknown"]
+    assert events(engine) == before
+
+
+def test_more_rechecks_than_one_statement_may_name_are_left_unknown_too(engine, listed):
+    many = [f"{n:04}" for n in range(1_203)]
+    listed(*many)
+    outcomes(engine, 1, dict.fromkeys(many, ItemState.COMPLETED))
+    with writing(engine) as conn:
+        left = work.leave_unasked(conn, target=TARGET, run_id=2, reason=Reason.OUTAGE, recheck_ids=many)
+    assert left == 1_203
+
+
+def test_tallies_count_every_state_and_what_is_stuck(engine, listed):
+    listed("old", "fresh", "done", "bad", "new")
+    outcomes(engine, 1, {"old": ItemState.PENDING, "done": ItemState.COMPLETED, "bad": ItemState.FAILED})
+    with writing(engine) as conn:
+        conn.execute(update(items).where(items.c.item_id == "fresh").values(submitted_at=NOW))
+    outcomes(engine, 1, {"fresh": ItemState.PENDING})
+    with reading(engine) as conn:
+        tallies = work.tallies(conn, target=TARGET, now=NOW, stuck_after=30 * MINUTE)
+        late = work.tallies(conn, target=TARGET, now=NOW, stuck_after=60 * MINUTE)
+        none = work.tallies(conn, target="other", now=NOW, stuck_after=MINUTE)
+    assert {state.value: n for state, n in tallies.counts.items()} == {
+        "completed": 1, "pending": 2, "failed": 1, "not_found": 0, "invalid": 0, "unknown": 1,
+    }  # fmt: skip
+    assert (tallies.stuck, late.stuck) == (1, 0)
+    assert (sum(none.counts.values()), len(none.counts), none.stuck) == (0, 6, 0)

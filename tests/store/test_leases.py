@@ -1,0 +1,139 @@
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.errors import LeaseHeldError, LeaseLostError
+from monitor.store import leases
+from monitor.store.engine import reading, writing
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TTL = timedelta(seconds=30)
+
+
+def acquire(engine, holder="a:1", now=NOW, target="gloo"):
+    with writing(engine) as conn:
+        return leases.acquire(conn, target=target, holder=holder, now=now, ttl=TTL)
+
+
+def held(engine, target="gloo"):
+    with reading(engine) as conn:
+        return leases.holder(conn, target)
+
+
+def test_a_held_target_is_refused_and_its_holder_named(engine):
+    assert acquire(engine) == 1
+    with pytest.raises(LeaseHeldError, match=r"target gloo: another run is under way \(a:1, since 2026-03-01 12:00:00"):
+        acquire(engine, "b:2", NOW + TTL - timedelta(microseconds=1))
+    assert held(engine) == leases.Lease(target="gloo", holder="a:1", epoch=1, acquired_at=NOW, expires_at=NOW + TTL)
+
+
+def test_targets_are_held_apart(engine):
+    assert [acquire(engine, target="x"), acquire(engine, target="y")] == [1, 1]
+
+
+def test_an_expired_lease_goes_to_the_next_under_a_new_epoch(engine):
+    acquire(engine)
+    assert acquire(engine, "b:2", NOW + TTL) == 2
+    assert held(engine).holder == "b:2"
+
+
+def test_a_released_lease_is_free_at_once_and_epochs_go_on_growing(engine):
+    epoch = acquire(engine)
+    with writing(engine) as conn:
+        leases.release(conn, target="gloo", epoch=epoch)
+        with pytest.raises(LeaseLostError):
+            leases.verify(conn, target="gloo", epoch=epoch)
+    assert held(engine) is None
+    assert acquire(engine, "b:2") == 2
+
+
+def test_renewing_moves_the_end(engine):
+    epoch = acquire(engine)
+    with writing(engine) as conn:
+        leases.renew(conn, target="gloo", epoch=epoch, now=NOW + timedelta(seconds=20), ttl=TTL)
+    with pytest.raises(LeaseHeldError):
+        acquire(engine, "b:2", NOW + timedelta(seconds=49))
+
+
+def test_an_expired_lease_that_nobody_took_is_still_ours(engine):
+    epoch = acquire(engine)
+    with writing(engine) as conn:
+        leases.renew(conn, target="gloo", epoch=epoch, now=NOW + 10 * TTL, ttl=TTL)
+        leases.verify(conn, target="gloo", epoch=epoch)
+    assert held(engine).expires_at == NOW + 11 * TTL
+
+
+@pytest.mark.parametrize("use", ["renew", "verify"])
+def test_a_stale_epoch_is_told_so(engine, use):
+    old = acquire(engine)
+    acquire(engine, "b:2", NOW + TTL)
+    times = {"now": NOW + TTL, "ttl": TTL} if use == "renew" else {}
+    with (
+        pytest.raises(LeaseLostError, match=r"target gloo: this run's lease \(epoch 1\) ran out"),
+        writing(engine) as conn,
+    ):
+        getattr(leases, use)(conn, target="gloo", epoch=old, **times)
+    assert held(engine).expires_at == NOW + 2 * TTL
+
+
+def test_releasing_under_a_stale_epoch_leaves_the_new_holder_alone(engine):
+    old = acquire(engine)
+    acquire(engine, "b:2", NOW + TTL)
+    with writing(engine) as conn:
+        leases.release(conn, target="gloo", epoch=old)
+    assert held(engine).holder == "b:2"
+
+
+def test_nobody_takes_over_while_a_verified_transaction_writes(engine):
+    epoch = acquire(engine)
+    order = []
+
+    def take_over():
+        acquire(engine, "b:2", NOW + TTL)
+        order.append("taken")
+
+    with writing(engine) as conn:
+        leases.verify(conn, target="gloo", epoch=epoch)
+        taker = threading.Thread(target=take_over)
+        taker.start()
+        taker.join(timeout=0.3)
+        order.append("written")
+    taker.join(timeout=10)
+    assert order == ["written", "taken"]
+
+
+RACE = """
+import sys
+from datetime import UTC, datetime, timedelta
+from monitor.errors import LeaseHeldError
+from monitor.store import leases
+from monitor.store.engine import connect, writing
+engine = connect(sys.argv[1])
+sys.stdin.readline()
+for slot in range(20):
+    try:
+        with writing(engine) as conn:
+            now = datetime(2026, 3, 1, tzinfo=UTC)
+            leases.acquire(conn, target=f"t{slot}", holder=sys.argv[2], now=now, ttl=timedelta(hours=1))
+        print(slot)
+    except LeaseHeldError:
+        pass
+engine.dispose()
+"""
+
+
+def test_of_racing_processes_exactly_one_gets_each_lease(engine, store_url):
+    root = Path(__file__).parents[2]
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, store_url, f"h:{n}"], cwd=root, stdin=-1, stdout=-1, stderr=-1, text=True
+        )
+        for n in range(4)
+    ]
+    ended = [racer.communicate("go\n", timeout=60) for racer in racers]
+    assert [err for _, err in ended] == [""] * 4
+    assert sorted(int(slot) for out, _ in ended for slot in out.split()) == list(range(20))

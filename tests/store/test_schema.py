@@ -1,0 +1,243 @@
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from monitor.errors import SchemaError, StoreError
+from monitor.store import schema
+from monitor.store.engine import connect, reading, writing
+from monitor.store.tables import HISTORY_VIEW, metadata
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def disposing():
+    with contextlib.ExitStack() as stack:
+
+        def opened(url):
+            engine = connect(url)
+            stack.callback(engine.dispose)
+            return engine
+
+        yield opened
+
+
+def test_the_migrations_end_where_the_tables_are(engine):
+    with reading(engine) as conn:
+        context = MigrationContext.configure(conn, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def shape(engine):
+    """What compare_metadata does not look at: keys, checks, partial indexes, and the view."""
+    with reading(engine) as conn:
+        found = inspect(conn)
+        tables = {
+            name: (
+                [
+                    (c["name"], str(c["type"]), c["nullable"], str(c["default"]).strip("()"))
+                    for c in found.get_columns(name)
+                ],
+                found.get_pk_constraint(name),
+                sorted(found.get_check_constraints(name), key=str),
+                sorted(found.get_foreign_keys(name), key=str),
+                sorted(found.get_unique_constraints(name), key=str),
+                sorted(_index(index) for index in found.get_indexes(name)),
+            )
+            for name in metadata.tables
+        }
+        return tables, [c["name"] for c in found.get_columns("history")], found.get_view_definition("history").strip()
+
+
+def _index(index):
+    only = {option: str(value) for option, value in index.get("dialect_options", {}).items()}
+    return index["name"], str(index["column_names"]), bool(index["unique"]), str(only)
+
+
+def test_a_migrated_database_and_one_made_from_the_tables_are_the_same(engine, database_url, disposing):
+    other = disposing(database_url)
+    with writing(other) as conn:
+        metadata.create_all(conn)
+        conn.execute(text(HISTORY_VIEW))
+    assert shape(engine) == shape(other)
+
+
+def test_the_newest_file_is_alembics_head():
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert [script.revision for script in reversed(list(scripts.walk_revisions()))] == schema._revisions()
+
+
+def test_an_upgrade_tells_what_it_did_and_a_second_one_has_nothing_to_do(database_url, disposing, capfd):
+    assert schema.upgrade(database_url) == schema._revisions()
+    assert schema.upgrade(database_url) == []
+    version = schema.current(disposing(database_url))
+    assert version.current == version.head
+    assert capfd.readouterr() == ("", "")
+
+
+def test_looking_at_the_version_of_a_missing_file_does_not_create_it(tmp_path, disposing):
+    version = schema.current(disposing(f"sqlite:///{tmp_path}/none.db"))
+    assert (version.current, version.fit) == (None, schema.SchemaFit.MISSING)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_sqlite_file_can_give_back_space(tmp_path, disposing):
+    engine = schema.ensure(f"sqlite:///{tmp_path}/new.db")
+    with reading(engine) as conn:
+        pragmas = [
+            conn.scalar(text(f"PRAGMA {name}"))
+            for name in ("auto_vacuum", "journal_mode", "synchronous", "foreign_keys")
+        ]
+    engine.dispose()
+    assert pragmas == [2, "wal", 2, 1]
+
+
+def test_down_and_up_again_leaves_the_same(engine, store_url):
+    before = shape(engine)
+    with schema.migrating(store_url) as conn:
+        config = Config()
+        config.set_main_option("script_location", str(ROOT / "migrations"))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = conn
+        command.downgrade(config, "base")
+        assert set(inspect(conn).get_table_names()) == {"alembic_version"}
+        assert inspect(conn).get_view_names() == []
+    assert schema.current(engine).fit is schema.SchemaFit.MISSING
+    assert schema.upgrade(store_url) == schema._revisions()
+    assert shape(engine) == before
+
+
+def test_an_older_or_missing_schema_is_mended_on_sqlite_and_named_on_a_server(database_url, database_kind):
+    if database_kind == "sqlite":
+        engine = schema.ensure(database_url)
+        assert schema.current(engine).fit is schema.SchemaFit.CURRENT
+        engine.dispose()
+        return
+    with pytest.raises(SchemaError, match=r"is empty; run `ingestion-monitor db upgrade`$"):
+        schema.ensure(database_url)
+    schema.upgrade(database_url)
+    engine = schema.ensure(database_url)
+    assert schema.current(engine).fit is schema.SchemaFit.CURRENT
+    engine.dispose()
+
+
+def test_a_schema_counts_as_older_when_its_revision_is_known_and_not_the_last():
+    first = schema._revisions()[0]
+    assert schema.SchemaVersion(current=first, head="9999").fit is schema.SchemaFit.OLDER
+
+
+@pytest.mark.parametrize("use", [schema.ensure, schema.upgrade], ids=["ensure", "upgrade"])
+def test_a_newer_schema_is_refused_without_a_write(store_url, engine, database_kind, use):
+    with writing(engine) as conn:
+        conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        conn.execute(text("INSERT INTO leases (target, epoch) VALUES ('kept', 1)"))
+    engine.dispose()
+    before = _bytes(store_url) if database_kind == "sqlite" else None
+    with pytest.raises(
+        SchemaError, match=r"has the schema 9999, which is newer than this program's \(\d{4}\); install"
+    ):
+        use(store_url)
+    assert before == (_bytes(store_url) if database_kind == "sqlite" else None)
+    with reading(engine) as conn:
+        assert conn.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+        assert conn.scalar(text("SELECT count(*) FROM leases")) == 1
+
+
+def _bytes(url):
+    return Path(url.removeprefix("sqlite:///")).read_bytes()
+
+
+def test_someone_elses_tables_are_left_alone(database_url, disposing):
+    with writing(disposing(database_url)) as conn:
+        conn.execute(text("CREATE TABLE items (id INTEGER PRIMARY KEY)"))
+    with pytest.raises(SchemaError, match="already holds items, not made by this program"):
+        schema.upgrade(database_url)
+    with reading(disposing(database_url)) as conn:
+        assert inspect(conn).get_table_names() == ["items"]
+
+
+def test_six_processes_at_once_upgrade_it_once(database_url):
+    script = "import sys; from monitor.store.schema import upgrade; print(len(upgrade(sys.argv[1])))"
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, database_url], cwd=ROOT, stdout=-1, stderr=-1, text=True)
+        for _ in range(6)
+    ]
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [error for _, error in ended] == [""] * 6
+    assert sorted(out.strip() for out, _ in ended) == ["0"] * 5 + [str(len(schema._revisions()))]
+
+
+def test_a_migration_that_would_orphan_rows_is_undone(tmp_path):
+    url = f"sqlite:///{tmp_path}/m.db"
+    schema.upgrade(url)
+    orphan = "INSERT INTO snapshots SELECT 7, 0,0,0,0,0,0,0,0,0,0,0,0,0,0"
+    with pytest.raises(StoreError, match="was left as it was"), schema.migrating(url) as conn:
+        conn.execute(text(orphan))
+    with contextlib.closing(sqlite3.connect(f"{tmp_path}/m.db")) as conn:
+        assert conn.execute("SELECT count(*) FROM snapshots").fetchone() == (0,)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(
+        StoreError, match=rf"database SQLite {tmp_path}/no/m.db can't be locked .*check that its folder"
+    ):
+        schema.ensure(f"sqlite:///{tmp_path}/no/m.db")
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+    path = tmp_path / "notes.db"
+    path.write_text("these are my notes, not a database\n" * 40)
+    with pytest.raises(StoreError, match=r"notes\.db is not a SQLite database"):
+        schema.ensure(f"sqlite:///{path}")
+    assert path.read_text().startswith("these are my notes")
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.db"]
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(StoreError, match="check that it is a file"):
+        schema.ensure(f"sqlite:///{tmp_path}")
+
+
+def test_waiting_for_another_upgrade_has_an_end(database_url, database_kind, disposing):
+    with schema.migrating(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117 - one holds, one waits
+        with schema.migrating(database_url, wait_s=0.2):
+            raise AssertionError("two at once")
+
+
+def alembic(*arguments, **environ):
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", ROOT / "alembic.ini", *arguments],
+        cwd="/", capture_output=True, text=True, check=False, env={**os.environ, **environ},
+    )  # fmt: skip
+
+
+def test_alembics_own_command_reaches_the_database_by_environment_or_argument(database_url, disposing):
+    done = alembic("upgrade", "head", MONITOR_DATABASE=database_url)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert schema.current(disposing(database_url)).fit is schema.SchemaFit.CURRENT
+    shown = alembic("-x", f"url={database_url}", "current")
+    assert shown.stdout.strip() == f"{schema._revisions()[-1]} (head)"
+
+
+def test_alembics_own_command_says_what_is_missing_and_no_secret(postgres_url):
+    nothing = alembic("current", MONITOR_DATABASE="")
+    assert (nothing.returncode, "set MONITOR_DATABASE" in nothing.stdout + nothing.stderr) == (255, True)
+    refused = alembic("-x", "url=postgresql://postgres:canary-s3cret@127.0.0.1:1/db", "current")
+    said = refused.stdout + refused.stderr
+    assert "can't be reached" in said
+    assert "canary" not in said
+    assert "Traceback" not in said

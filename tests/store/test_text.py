@@ -1,0 +1,31 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.store.text import UNSTORABLE, storable
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "stored"),
+    [
+        (None, 5, None),
+        ("", 5, ""),
+        ("日本語", 5, "日本語"),
+        ("abcdef", 5, "abcde"),
+        ("a\x00b", 9, r"a\x00b"),
+        ("a\r\nb", 9, r"a\r\nb"),
+        ("\ud800", 9, r"\ud800"),
+        ("\x00\x00", 5, r"\x00" + "\\"),
+    ],
+)
+def test_text_is_cut_and_what_no_database_takes_is_spelled_out(value, width, stored):
+    assert storable(value, width) == stored
+
+
+@given(value=st.text(st.characters(), max_size=40), width=st.integers(1, 50))
+def test_any_text_fits_and_fits_again_unchanged(value, width):
+    stored = storable(value, width)
+    assert len(stored) <= width
+    assert not UNSTORABLE.search(stored)
+    assert stored.encode().decode() == stored
+    assert storable(stored, width) == stored

@@ -1,0 +1,225 @@
+import contextlib
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text
+
+from monitor.errors import LeaseLostError, SyncLogError
+from monitor.model import LogEntry
+from monitor.store import leases
+from monitor.store.engine import reading, writing
+from monitor.store.screening import add, screen
+from monitor.store.tables import item_events, items
+from monitor.store.worklist import sync
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+TARGET = "gloo"
+
+
+@pytest.fixture
+def epoch(engine):
+    with writing(engine) as conn:
+        return leases.acquire(conn, target=TARGET, holder="h:1", now=NOW, ttl=HOUR)
+
+
+@pytest.fixture
+def run(engine, epoch):
+    def synced(*ids, now=NOW, run_id=1, entries=None, size=2):
+        rows = entries if entries is not None else [LogEntry(item_id=item_id) for item_id in ids]
+        batches = (rows[i : i + size] for i in range(0, len(rows), size))
+        return sync(engine, target=TARGET, epoch=epoch, run_id=run_id, batches=batches, now=now)
+
+    return synced
+
+
+def rows(engine):
+    with reading(engine) as conn:
+        return {row.item_id: row for row in conn.execute(select(items))}
+
+
+def events(engine):
+    with reading(engine) as conn:
+        query = select(item_events.c.run_id, item_events.c.item_id, item_events.c.kind, item_events.c.at)
+        return [tuple(row) for row in conn.execute(query.order_by(item_events.c.id))]
+
+
+def test_new_ids_are_tracked_as_unknown_and_not_asked(engine, run):
+    report = run("a", "b", "c")
+    assert (report.read, report.tracked, report.new, report.removed, report.returned) == (3, 3, 3, 0, 0)
+    stored = rows(engine)["b"]
+    assert (stored.state, stored.reason, stored.first_seen_at, stored.recognised) == ("unknown", "not_asked", NOW, True)
+    assert events(engine) == []
+
+
+def test_ids_that_leave_are_removed_and_come_back_as_they_were(engine, run):
+    run("a", "b", "c")
+    gone = run("b", now=NOW + HOUR, run_id=2)
+    assert (gone.new, gone.removed, gone.returned, gone.tracked) == (0, 2, 0, 1)
+    assert rows(engine)["a"].removed_at == NOW + HOUR
+    again = run("b", now=NOW + 2 * HOUR, run_id=3)
+    assert (again.removed, rows(engine)["a"].removed_at) == (0, NOW + HOUR)
+    back = run("a", "b", now=NOW + 3 * HOUR, run_id=4)
+    assert (back.new, back.removed, back.returned) == (0, 0, 1)
+    stored = rows(engine)["a"]
+    assert (stored.removed_at, stored.first_seen_at) == (None, NOW)
+    assert sorted(events(engine)) == [
+        (2, "a", "removed", NOW + HOUR), (2, "c", "removed", NOW + HOUR), (4, "a", "returned", NOW + 3 * HOUR),
+    ]  # fmt: skip
+
+
+def test_an_emptied_log_removes_everything_and_the_report_shows_it(engine, run):
+    run("a", "b")
+    report = run(run_id=2)
+    assert (report.read, report.tracked, report.removed) == (0, 0, 2)
+
+
+def test_ids_that_nobody_can_ask_about_are_counted_and_never_tracked(engine, run):
+    long, nul, lone = "x" * 513, "a\x00b", "\ud800" * 70
+    report = run(None, "", " \t ", "ok", long, nul, lone, "tab\there", "ok", "ok", "x" * 512, "two", "two")
+    assert (report.read, report.null, report.blank, report.unusable, report.duplicate) == (13, 1, 2, 4, 3)
+    assert (report.tracked, report.new) == (3, 3)
+    assert report.duplicate_ids == ("ok", "two")
+    assert report.unusable_ids == ("x" * 60, r"a\x00b", r"\ud800" * 10, r"tab\there")
+    assert set(rows(engine)) == {"ok", "x" * 512, "two"}
+
+
+def test_ids_are_kept_to_the_letter(engine, run):
+    odd = [" padded ", "Case", "case", "日本語", "a'b\"c;--", "%41", "e\u0301", "\u00e9", "\u202eevil"]
+    assert run(*odd).tracked == len(odd)
+    assert set(rows(engine)) == set(odd)
+
+
+def test_of_rows_with_one_id_the_first_counts(engine, run):
+    entries = [LogEntry(item_id="a", group="one"), LogEntry(item_id="b"), LogEntry(item_id="a", group="two")]
+    run(entries=entries)
+    assert rows(engine)["a"].group_name == "one"
+
+
+def test_future_upload_times_are_counted_and_not_used(engine, run):
+    future, past = NOW + HOUR, NOW - HOUR
+    report = run(entries=[LogEntry(item_id="a", submitted_at=future), LogEntry(item_id="b", submitted_at=past)])
+    assert report.future == 1
+    assert [rows(engine)[i].submitted_at for i in "ab"] == [None, past]
+    later = run(entries=[LogEntry(item_id="a", submitted_at=future), LogEntry(item_id="b")], now=NOW + 2 * HOUR)
+    assert later.future == 0
+    assert [rows(engine)[i].submitted_at for i in "ab"] == [future, None]
+
+
+def test_a_group_of_any_length_and_kind_fits(engine, run):
+    run(entries=[LogEntry(item_id="a", group="g" * 500), LogEntry(item_id="b", group="x\x00y")])
+    assert [rows(engine)[i].group_name for i in "ab"] == ["g" * 200, r"x\x00y"]
+
+
+def test_a_second_sync_of_the_same_log_writes_no_item(engine, run, database_kind):
+    run(*"abcdef")
+    # every row's physical version must stay the same
+    version = "SELECT sum(CAST(CAST(xmin AS text) AS bigint)) FROM items"
+    if database_kind == "sqlite":
+        version = "SELECT count(*) FROM touched"
+        with writing(engine) as conn:
+            conn.execute(text("CREATE TABLE touched (id)"))
+            conn.execute(
+                text("CREATE TRIGGER t AFTER UPDATE ON items BEGIN INSERT INTO touched VALUES (NEW.item_id); END")
+            )
+    with reading(engine) as conn:
+        before = conn.scalar(text(version))
+    report = run(*"abcdef", now=NOW + HOUR, run_id=2)
+    assert (report.new, report.removed, report.returned, report.tracked) == (0, 0, 0, 6)
+    with reading(engine) as conn:
+        assert conn.scalar(text(version)) == before
+
+
+def test_another_targets_items_are_left_alone(engine, run, epoch):
+    with writing(engine) as conn:
+        other = leases.acquire(conn, target="other", holder="h:1", now=NOW, ttl=HOUR)
+    sync(engine, target="other", epoch=other, run_id=1, batches=[[LogEntry(item_id="x")]], now=NOW)
+    run("a")
+    run()
+    with reading(engine) as conn:
+        left = conn.execute(select(items.c.target).where(items.c.removed_at.is_(None))).scalars().all()
+    assert left == ["other"]
+
+
+def test_a_stale_epoch_writes_nothing(engine, run, epoch):
+    run("a")
+    with writing(engine) as conn:
+        leases.release(conn, target=TARGET, epoch=epoch)
+        leases.acquire(conn, target=TARGET, holder="h:2", now=NOW, ttl=HOUR)
+    with pytest.raises(LeaseLostError, match=r"target gloo: this run's lease \(epoch 1\)"):
+        run("b")
+    assert {i: row.removed_at for i, row in rows(engine).items()} == {"a": None}
+
+
+def test_a_log_that_breaks_halfway_changes_nothing_and_the_next_sync_works(engine, run, epoch):
+    run("a")
+
+    def breaking():
+        yield [LogEntry(item_id="b")]
+        raise SyncLogError("gone")
+
+    with pytest.raises(SyncLogError, match="gone"):
+        sync(engine, target=TARGET, epoch=epoch, run_id=2, batches=breaking(), now=NOW)
+    assert {i: row.removed_at for i, row in rows(engine).items()} == {"a": None}
+    assert run("a", "c").new == 1
+
+
+def test_nobody_waits_for_our_lock_while_the_users_log_is_read(engine, epoch, store_url, database_kind):
+    written = []
+
+    def slow():
+        yield [LogEntry(item_id="a")]
+        if database_kind == "sqlite":
+            with contextlib.closing(sqlite3.connect(store_url.removeprefix("sqlite:///"), timeout=0)) as conn:
+                conn.execute("INSERT INTO leases (target, epoch) VALUES ('else', 1)")
+                conn.commit()
+                written.append(conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+        else:
+            with writing(engine) as conn:
+                leases.acquire(conn, target="else", holder="h:2", now=NOW, ttl=HOUR)
+                leases.renew(conn, target=TARGET, epoch=epoch, now=NOW, ttl=HOUR)
+            written.append(0)
+        yield [LogEntry(item_id="b")]
+
+    assert sync(engine, target=TARGET, epoch=epoch, run_id=1, batches=slow(), now=NOW).new == 2
+    assert written == [0]
+
+
+def test_no_staged_id_outlives_the_sync(engine, run, database_kind):
+    run("a")
+    catalogue = "sqlite_temp_master" if database_kind == "sqlite" else "pg_class WHERE relname = 'staged_ids'"
+    with reading(engine) as conn:
+        assert conn.scalar(text(f"SELECT count(*) FROM {catalogue}")) == 0
+
+
+ENTRY = st.builds(
+    LogEntry,
+    item_id=st.none() | st.sampled_from(["", " ", "a", "b", "c", "d", "\x00", "x" * 600]),
+    submitted_at=st.none() | st.sampled_from([NOW - HOUR, NOW + HOUR]),
+)
+LOGS = st.lists(st.lists(ENTRY, max_size=12), min_size=1, max_size=4)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(logs=LOGS)
+def test_after_any_logs_the_active_items_are_the_last_logs_usable_ids(engine, run, logs):
+    for log in logs:
+        with reading(engine) as conn:
+            before = conn.scalar(select(func.count()).select_from(items).where(items.c.removed_at.is_(None)))
+        report = run(entries=log)
+        usable = {e.item_id for e in log if e.item_id and e.item_id.strip() and e.item_id in "abcd"}
+        assert {i for i, row in rows(engine).items() if row.removed_at is None} == usable
+        assert before + report.new + report.returned - report.removed == report.tracked == len(usable)
+        assert report.read == report.tracked + report.duplicate + report.null + report.blank + report.unusable
+
+
+@given(entries=st.lists(ENTRY, max_size=30), cut=st.integers(0, 30))
+def test_screening_in_batches_counts_the_same_as_screening_at_once(entries, cut):
+    whole, counts = screen(entries, now=NOW)
+    first, some = screen(entries[:cut], now=NOW)
+    second, others = screen(entries[cut:], now=NOW)
+    assert (first + second, add(some, others)) == (whole, counts)
+    assert all(e.item_id and (e.submitted_at is None or e.submitted_at <= NOW) for e in whole)

@@ -1,0 +1,69 @@
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.synclog.moments import moment
+
+PARIS = ZoneInfo("Europe/Paris")
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+NO_TIMES = [
+    *(None, "", "yesterday", "0000-00-00 00:00:00", "infinity", "0044-03-15 00:00:00 BC", "2026-13-01", "2026"),
+    *(0, -1, 1e14, 1e300, float("nan"), float("inf"), Decimal("NaN"), True, b"2026-07-01", []),
+    *("٢٠٢٦-07-01", "17829072000001782907200", "0001-01-01 00:00:00"),
+    datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("2026-07-01T12:00:00Z", NOON),
+        ("2026-07-01 12:00:00+00", NOON),
+        ("2026-07-01T14:00:00+02:00", NOON),
+        ("2026-07-01T14:00:00", NOON),
+        (" 2026-07-01 14:00 ", NOON),
+        ("2026-07-01 14:00:00.1", NOON + timedelta(milliseconds=100)),
+        ("2026-07-01 14:00:00.123456789", NOON + timedelta(microseconds=123456)),
+        ("2026-07-01", NOON - timedelta(hours=14)),
+        ("20260701", NOON - timedelta(hours=14)),
+        (date(2026, 7, 1), NOON - timedelta(hours=14)),
+        (datetime(2026, 7, 1, 14), NOON),  # noqa: DTZ001 - naive is what is tried
+        (datetime(2026, 7, 1, 7, tzinfo=timezone(timedelta(hours=-5))), NOON),
+        (1782907200, NOON),
+        (1782907200.0, NOON),
+        (1782907200000, NOON),
+        (Decimal("1782907200.5"), NOON + timedelta(milliseconds=500)),
+        ("1782907200", NOON),
+        ("1782907200000", NOON),
+        ("1782907200.25", NOON + timedelta(milliseconds=250)),
+    ],
+    ids=str,
+)
+def test_times_as_people_store_them_are_read(value, read):
+    assert moment(value, PARIS) == read
+    assert moment(value, PARIS).tzinfo is UTC
+
+
+@pytest.mark.parametrize("value", NO_TIMES, ids=repr)
+def test_what_is_no_time_is_none(value):
+    assert moment(value, PARIS) is None
+
+
+@given(value=st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes())
+def test_anything_is_read_as_an_aware_utc_time_or_none(value):
+    read = moment(value, PARIS)
+    assert read is None or read.tzinfo is UTC
+
+
+@given(seconds=st.integers(10**9, 7 * 10**9), micros=st.integers(0, 999_999))
+def test_a_time_is_the_same_in_every_spelling(seconds, micros):
+    whole = datetime.fromtimestamp(seconds, UTC)
+    at = whole + timedelta(microseconds=micros)
+    assert [moment(v, PARIS) for v in (at, at.isoformat(), str(at))] == [at] * 3
+    assert [moment(v, PARIS) for v in (seconds, seconds * 1000, str(seconds), str(seconds * 1000))] == [whole] * 4

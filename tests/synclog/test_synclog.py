@@ -1,0 +1,441 @@
+import contextlib
+import gc
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import tracemalloc
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import NullPool, create_engine, make_url, text
+
+from monitor.errors import SyncLogError
+from monitor.model import LogEntry
+from monitor.synclog import SyncLogSpec, read, verify
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+SECRET = "canary-s3cret"
+
+
+@pytest.fixture
+def pipeline(synclog_url):
+    """Runs the user's own statements in the user's own database."""
+
+    def run(*statements, rows=None):
+        url = make_url(synclog_url)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        engine = create_engine(url, poolclass=NullPool)
+        with engine.begin() as conn:
+            for statement in statements:
+                conn.execute(text(statement), *([rows] if rows else []))
+        engine.dispose()
+
+    return run
+
+
+@pytest.fixture
+def spec(synclog_url):
+    def made(table="sync_log", id_column="item_id", **more):
+        return SyncLogSpec(url=synclog_url, table=table, id_column=id_column, **more)
+
+    return made
+
+
+def ids(spec, **options):
+    return [entry.item_id for rows in read(spec, **options) for entry in rows]
+
+
+def path_of(url):
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def test_rows_come_in_batches_as_they_stand(pipeline, spec):
+    pipeline(
+        "CREATE TABLE sync_log (item_id TEXT, uploaded_at TEXT, collection TEXT)",
+        "INSERT INTO sync_log VALUES ('a', '2026-07-01 14:00', 'one'), (NULL, NULL, NULL)",
+        "INSERT INTO sync_log VALUES ('', 'never', ''), ('a', '', 'x')",
+    )
+    logged = spec(submitted_at_column="uploaded_at", group_column="collection", timezone="Europe/Paris")
+    assert list(read(logged, batch=3)) == [
+        [LogEntry(item_id="a", submitted_at=NOON, group="one"), LogEntry(item_id=None), LogEntry(item_id="", group="")],
+        [LogEntry(item_id="a", group="x")],
+    ]
+
+
+def test_an_empty_log_has_no_batches(pipeline, spec):
+    pipeline("CREATE TABLE sync_log (item_id TEXT)")
+    assert list(read(spec())) == []
+    verify(spec())
+
+
+def test_a_view_is_as_good_as_a_table(pipeline, spec):
+    pipeline(
+        "CREATE TABLE uploads (id INTEGER PRIMARY KEY, name TEXT)",
+        "INSERT INTO uploads VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+        "CREATE VIEW sync_log AS SELECT 'doc-' || name AS item_id FROM uploads WHERE id > 1",
+    )
+    assert list(read(spec(), batch=1)) == [[LogEntry(item_id="doc-b")], [LogEntry(item_id="doc-c")]]
+
+
+def test_names_of_any_kind_are_quoted(pipeline, spec):
+    pipeline('CREATE TABLE "my ""log""; --" ("select" TEXT)', """INSERT INTO "my ""log""; --" VALUES ('a')""")
+    assert ids(spec('my "log"; --', "select")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("Sync_Log", "Item_Id"), ("sync_log", "item_id"), ("SYNC_LOG", "ITEM_ID")]
+)
+def test_names_may_differ_in_case_when_only_one_is_meant(pipeline, spec, table, column):
+    pipeline('CREATE TABLE "Sync_Log" ("Item_Id" TEXT)', """INSERT INTO "Sync_Log" VALUES ('a')""")
+    assert ids(spec(table, column)) == ["a"]
+
+
+def test_an_exact_name_goes_before_one_in_another_case(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute('CREATE TABLE "Log" ("ID" text, id text); CREATE TABLE log (id text)')
+        conn.execute("""INSERT INTO log VALUES ('right'); INSERT INTO "Log" VALUES ('upper', 'lower')""")
+    assert ids(SyncLogSpec(url=url, table="log", id_column="id")) == ["right"]
+    assert ids(SyncLogSpec(url=url, table="Log", id_column="ID")) == ["upper"]
+    with pytest.raises(SyncLogError, match=r'no table "LOG", but "(Log|log)" or "(Log|log)"; write it exactly'):
+        verify(SyncLogSpec(url=url, table="LOG", id_column="id"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"table": "synclog"}, r'has no table "synclog"; did you mean "sync_log"\?$'),
+        ({"table": "other"}, r'has no table "other"; there is "sync_log"$'),
+        ({"id_column": "item"}, r'table "sync_log": it has no column "item"; did you mean "item_id"\?$'),
+        ({"id_column": "nocol"}, r'it has no column "nocol"; there is "item_id" or "uploaded_at"$'),
+        ({"submitted_at_column": "uploaded"}, r'no column "uploaded"; did you mean "uploaded_at"\?$'),
+        ({"group_column": "collection"}, r'no column "collection"; there is'),
+        ({"timezone": "Paris"}, r'there is no time zone "Paris"; name one like Europe/Paris$'),
+        ({"timezone": "../x"}, r'there is no time zone "../x"'),
+    ],
+    ids=str,
+)
+def test_a_name_that_is_not_there_is_named_with_what_is(pipeline, spec, asked, said):
+    pipeline("CREATE TABLE sync_log (item_id TEXT, uploaded_at TEXT)", "INSERT INTO sync_log VALUES ('a', '')")
+    for use in (verify, lambda s: next(read(s))):
+        with pytest.raises(SyncLogError, match=said) as caught:
+            use(spec(**asked))
+        assert str(caught.value).startswith("sync log")
+
+
+def test_a_database_without_tables_says_so(spec):
+    with pytest.raises(SyncLogError, match='has no table "sync_log"; there is none at all'):
+        verify(spec())
+
+
+def test_a_dropped_column_is_not_found(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute("CREATE TABLE sync_log (item_id text, old text); ALTER TABLE sync_log DROP COLUMN old")
+    with pytest.raises(SyncLogError, match='no column "old"'):
+        verify(SyncLogSpec(url=url, table="sync_log", id_column="old"))
+
+
+def test_a_table_in_another_schema_is_named_with_it(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute('CREATE SCHEMA "Ops"; CREATE TABLE "Ops".log (id text); CREATE TABLE public."a.b" (id text)')
+        conn.execute("""INSERT INTO "Ops".log VALUES ('ops'); INSERT INTO "a.b" VALUES ('dot')""")
+    for table, found in [("Ops.log", "ops"), ("ops.log", "ops"), ("a.b", "dot")]:
+        assert ids(SyncLogSpec(url=url, table=table, id_column="id")) == [found]
+    with pytest.raises(SyncLogError, match=r'no table "logs" in the schema "Ops"; did you mean "log"\?'):
+        verify(SyncLogSpec(url=url, table="Ops.logs", id_column="id"))
+    with pytest.raises(SyncLogError, match=r'no table "log" in the schema "None"; there is none'):
+        verify(SyncLogSpec(url=url, table="None.log", id_column="id"))
+
+
+def test_ids_of_any_type_become_text_on_sqlite(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as conn:
+        conn.execute("CREATE TABLE log (id)")
+        values = [7, 7.0, 1.5, b"bytes", b"\xff\x00", "text", None]
+        conn.executemany("INSERT INTO log VALUES (?)", [(value,) for value in values])
+        conn.execute("INSERT INTO log VALUES (CAST(x'61ff' AS TEXT))")
+        conn.commit()
+    found = ids(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="log", id_column="id"))
+    assert found == ["7", "7", "1.5", "bytes", "ff00", "text", None, "a\udcff"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "read_as"),
+    [
+        ("integer", "7", "7"),
+        ("uuid", "'AAAAAAAA-0000-0000-0000-000000000001'", "aaaaaaaa-0000-0000-0000-000000000001"),
+        ("bytea", "'abc'", "abc"),
+        ("numeric", "12.0", "12"),
+        ("numeric", "'NaN'", "NaN"),
+        ("double precision", "'Infinity'", "inf"),
+        ("char(5)", "'ab'", "ab   "),
+        ("boolean", "true", "True"),
+    ],
+)
+def test_ids_of_any_type_become_text_on_postgresql(new_postgres, kind, value, read_as):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute(f"CREATE TABLE log (id {kind}); INSERT INTO log VALUES ({value})")
+    assert ids(SyncLogSpec(url=url, table="log", id_column="id")) == [read_as]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "moment"),
+    [
+        ("timestamptz", "'2026-07-01 14:00+02'", NOON),
+        ("timestamp", "'2026-07-01 14:00'", NOON),
+        ("text", "'2026-07-01T12:00:00Z'", NOON),
+        ("bigint", "1782907200000", NOON),
+        ("double precision", "1782907200", NOON),
+        ("timestamptz", "'infinity'", None),
+        ("timestamp", "'0044-03-15 BC'", None),
+        ("timestamp", "NULL", None),
+    ],
+)
+def test_upload_times_of_any_type_are_read_on_postgresql(new_postgres, kind, value, moment):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute(f"CREATE TABLE log (id text, at {kind}); INSERT INTO log VALUES ('a', {value})")
+    logged = SyncLogSpec(url=url, table="log", id_column="id", submitted_at_column="at", timezone="Europe/Paris")
+    assert list(read(logged)) == [[LogEntry(item_id="a", submitted_at=moment)]]
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "CREATE TABLE log (id TEXT PRIMARY KEY) WITHOUT ROWID",
+        "CREATE TABLE log (id TEXT, rowid TEXT)",
+        "CREATE TABLE log (id TEXT, rowid TEXT, _rowid_ TEXT, oid TEXT)",
+        "CREATE TABLE log (key INTEGER PRIMARY KEY, id TEXT)",
+        "CREATE VIRTUAL TABLE log USING fts5(id)",
+        "CREATE TABLE base (x TEXT); CREATE TABLE log (id TEXT, up TEXT AS (upper(id)))",
+    ],
+)
+def test_every_kind_of_sqlite_table_is_read_whole(tmp_path, definition):
+    wanted = [f"{n:03}" for n in range(25)]
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as conn:
+        conn.executescript(definition)
+        conn.executemany("INSERT INTO log (id) VALUES (?)", [(item_id,) for item_id in wanted])
+        conn.commit()
+    assert ids(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="log", id_column="id"), batch=10) == wanted
+
+
+def test_negative_and_sparse_row_numbers_are_read_too(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as conn:
+        conn.execute("CREATE TABLE log (key INTEGER PRIMARY KEY, id TEXT)")
+        conn.executemany("INSERT INTO log VALUES (?, ?)", [(-5, "a"), (0, "b"), (2**62, "c")])
+        conn.commit()
+    assert ids(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="log", id_column="id"), batch=1) == ["a", "b", "c"]
+
+
+def test_nothing_can_be_written_even_by_a_view(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url) as conn:
+        conn.execute("CREATE TABLE t (a int)")
+        conn.execute(
+            "CREATE FUNCTION sneak() RETURNS text LANGUAGE plpgsql AS "
+            "$$ BEGIN INSERT INTO t VALUES (1); RETURN 'x'; END $$; CREATE VIEW log AS SELECT sneak() AS id"
+        )
+    with pytest.raises(SyncLogError, match=r"can't be read without writing: .* a view must not change anything"):
+        verify(SyncLogSpec(url=url, table="log", id_column="id"))
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_users_writer_goes_on_while_the_log_is_read(tmp_path, mode):
+    path = tmp_path / "p.db"
+    with contextlib.closing(sqlite3.connect(path, timeout=0)) as conn:
+        conn.execute(f"PRAGMA journal_mode={mode}")
+        conn.execute("CREATE TABLE log (id TEXT)")
+        conn.executemany("INSERT INTO log VALUES (?)", [(str(n),) for n in range(100)])
+        conn.commit()
+        seen = []
+        for rows in read(SyncLogSpec(url=f"sqlite:///{path}", table="log", id_column="id"), batch=10):
+            seen += [entry.item_id for entry in rows]
+            if len(seen) <= 100:
+                conn.execute("INSERT INTO log VALUES (?)", (f"new{len(seen)}",))
+                conn.commit()
+    assert seen[:100] == [str(n) for n in range(100)]
+    assert len(seen) == 110
+
+
+def test_a_log_that_is_left_early_is_closed(pipeline, spec, synclog_kind, synclog_url):
+    pipeline("CREATE TABLE sync_log (item_id TEXT)", "INSERT INTO sync_log VALUES ('a'), ('b'), ('c')")
+    reading = read(spec(), batch=1)
+    assert next(reading) == [LogEntry(item_id="a")]
+    reading.close()
+    abandoned = read(spec(), batch=1)
+    next(abandoned)
+    del abandoned
+    gc.collect()
+    # nobody is in the way of a change to the table
+    pipeline("DROP TABLE sync_log")
+    if synclog_kind == "postgresql":
+        with psycopg.connect(synclog_url) as conn:
+            query = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert conn.execute(query).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("source", ["sync_log", "as_view"])
+def test_two_hundred_thousand_rows_stream_in_little_memory(pipeline, spec, synclog_kind, source):
+    series = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT 'item-' || i FROM n"
+        if synclog_kind == "sqlite"
+        else "SELECT 'document-' || i FROM generate_series(1, 200000) AS i"
+    )
+    pipeline(
+        "CREATE TABLE sync_log (item_id TEXT)",
+        f"INSERT INTO sync_log {series}",
+        "CREATE VIEW as_view AS SELECT item_id FROM sync_log",
+    )
+    count = largest = 0
+    verify(spec(source))
+    tracemalloc.start()
+    for rows in read(spec(source), batch=1000):
+        count += len(rows)
+        largest = max(largest, len(rows))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (count, largest) == (200_000, 1000)
+    assert peak < 6_000_000
+
+
+def test_a_missing_file_is_named_and_not_made(tmp_path):
+    with pytest.raises(SyncLogError, match=rf"sync log {tmp_path}/none.db does not exist; correct the path"):
+        verify(SyncLogSpec(url=f"sqlite:///{tmp_path}/none.db", table="t", id_column="id"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "p.db").write_text("id,time\n" * 200)
+    with pytest.raises(SyncLogError, match=r"p\.db is not a SQLite database, or is damaged; correct the path"):
+        verify(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="t", id_column="id"))
+
+
+def test_a_folder_is_named(tmp_path):
+    with pytest.raises(SyncLogError, match="check that it is a file"):
+        verify(SyncLogSpec(url=f"sqlite:///{tmp_path}", table="t", id_column="id"))
+
+
+@pytest.mark.parametrize("name", ["with space.db", "100%.db", "a?b#c.db", "ünïcode.db", "%41.db"])
+def test_file_names_of_any_kind_are_opened(tmp_path, name):
+    with contextlib.closing(sqlite3.connect(tmp_path / name)) as conn:
+        conn.execute("CREATE TABLE log AS SELECT 'a' AS id")
+    url = make_url("sqlite://").set(database=str(tmp_path / name)).render_as_string()
+    assert ids(SyncLogSpec(url=url, table="log", id_column="id")) == ["a"]
+
+
+def test_a_locked_log_is_waited_for_and_named_after_the_busy_timeout(tmp_path):
+    path = tmp_path / "p.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as conn:
+        conn.execute("CREATE TABLE log AS SELECT 'a' AS id")
+        conn.execute("BEGIN EXCLUSIVE")
+        spec = SyncLogSpec(url=f"sqlite:///{path}", table="log", id_column="id", busy_timeout_s=0.1)
+        with pytest.raises(SyncLogError, match=r"p\.db is locked by a writer; end its long transaction"):
+            verify(spec)
+        writer = threading.Timer(0.2, conn.execute, ["COMMIT"])
+        writer.start()
+        assert ids(SyncLogSpec(url=f"sqlite:///{path}", table="log", id_column="id")) == ["a"]
+        writer.join()
+
+
+def test_a_wal_log_whose_side_files_cannot_be_made_is_read(tmp_path):
+    path = tmp_path / "p.db"
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        conn.execute("PRAGMA journal_mode=WAL")
+        conn.execute("CREATE TABLE log AS SELECT 'a' AS id")
+        conn.commit()
+    (tmp_path / "p.db-shm").mkdir()  # stands in the way for root too
+    assert ids(SyncLogSpec(url=f"sqlite:///{path}", table="log", id_column="id")) == ["a"]
+
+
+AS_NOBODY = """
+import os, pwd, sys
+from monitor.synclog import SyncLogSpec, read
+if os.geteuid() == 0:  # root may read anything
+    os.setuid(pwd.getpwnam("nobody").pw_uid)
+try:
+    print(*[e.item_id for rows in read(SyncLogSpec(url=sys.argv[1], table="log", id_column="id")) for e in rows])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "rights", "said"),
+    [("WAL", 0o444, "a\n"), ("DELETE", 0o444, "a\n"), ("DELETE", 0o000, "SyncLogError sync log {} can't be opened;")],
+)
+def test_a_folder_and_a_file_that_may_only_be_read_are_enough(mode, rights, said):
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "p.db"
+        with contextlib.closing(sqlite3.connect(path)) as conn:
+            conn.execute(f"PRAGMA journal_mode={mode}")
+            conn.execute("CREATE TABLE log AS SELECT 'a' AS id")
+            conn.commit()
+        path.chmod(rights)
+        path.parent.chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, f"sqlite:///{path}"],
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        path.parent.chmod(0o755)
+        assert done.stdout.startswith(said.format(path))
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"username": "canary_user", "password": SECRET}, "refused the user or the password; check the credentials"),
+        ({"database": "no_such_db"}, "does not exist on that server; correct the name"),
+        ({"port": "free", "password": SECRET}, "can't be reached; check that the server runs"),
+        ({"host": "host.invalid", "password": SECRET}, "can't be reached; check that the server runs"),
+    ],
+    ids=["login", "database", "refused", "name"],
+)
+def test_a_server_that_cannot_be_used_is_named_without_user_or_password(postgres_url, change, said):
+    if change.get("port") == "free":
+        change = {**change, "port": _free_port()}
+    url = make_url(postgres_url).set(**change)
+    spec = SyncLogSpec(url=url.render_as_string(hide_password=False), table="t", id_column="id")
+    with pytest.raises(SyncLogError) as caught:
+        verify(spec)
+    assert str(caught.value).startswith(f"sync log {url.host}:{url.port}/{url.database} {said}")
+    assert "canary" not in str(caught.value) + repr(spec)
+    assert make_url(postgres_url).password not in str(caught.value) + repr(spec)
+
+
+def test_a_missing_grant_is_named_with_the_table(new_postgres):
+    url = new_postgres()
+    role = f"reader_{make_url(url).database}"
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'; CREATE TABLE log (id text, hidden text)")
+        reader = make_url(url).set(username=role, password="x").render_as_string(hide_password=False)
+        spec = SyncLogSpec(url=reader, table="log", id_column="id")
+        try:
+            with pytest.raises(SyncLogError, match='table "log": this user may not read it; grant it SELECT'):
+                verify(spec)
+            conn.execute(f"GRANT SELECT (id) ON log TO {role}")
+            verify(spec)
+        finally:
+            conn.execute(f"REVOKE ALL ON log FROM {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("url", ["mysql://u:canary@h/d", "canary", "sqlite://"])
+def test_an_unusable_url_is_refused_without_repeating_it(url):
+    with pytest.raises(SyncLogError, match=r"^sync log: ") as caught:
+        verify(SyncLogSpec(url=url, table="t", id_column="id"))
+    assert "canary" not in str(caught.value)

@@ -1,0 +1,79 @@
+import contextlib
+import sqlite3
+
+import psycopg
+import pytest
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from monitor.database import DatabaseFault, diagnose, open_read_only, parse, place
+
+
+def sqlite_error(code, said=""):
+    error = sqlite3.OperationalError(said)
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"),
+    [
+        (sqlite_error(sqlite3.SQLITE_BUSY), "locked"),
+        (sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), "locked"),
+        (sqlite_error(sqlite3.SQLITE_READONLY_DIRECTORY), "read_only"),
+        (sqlite_error(sqlite3.SQLITE_IOERR_READ), "disk"),
+        (sqlite_error(sqlite3.SQLITE_CORRUPT), "not_a_database"),
+        (sqlite_error(sqlite3.SQLITE_ERROR, "no such table: items"), "no_table"),
+        (sqlite_error(sqlite3.SQLITE_ERROR, "near x: syntax error"), "other"),
+        (sqlite3.ProgrammingError("closed"), "other"),
+        (psycopg.errors.DeadlockDetected(), "locked"),
+        (psycopg.errors.LockNotAvailable(), "locked"),
+        (psycopg.errors.QueryCanceled(), "timeout"),
+        (psycopg.errors.TooManyConnections(), "unreachable"),
+        (psycopg.errors.InvalidPassword(), "login"),
+        (psycopg.errors.ConnectionFailure(), "lost"),
+        (psycopg.errors.SyntaxError(), "other"),
+        (psycopg.OperationalError('FATAL:  no pg_hba.conf entry for host "h", user "u", database "d"'), "login"),
+        (psycopg.OperationalError('FATAL:  role "postgres" does not exist'), "login"),
+        (psycopg.OperationalError('FATAL:  database "d" does not exist'), "no_database"),
+        (psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly"), "lost"),
+        (psycopg.errors.ConnectionTimeout("connection timeout expired"), "unreachable"),
+        (psycopg.OperationalError("something else"), "other"),
+        (PoolTimeoutError("pool"), "timeout"),
+        (InvalidRequestError("misuse"), "other"),
+        (DBAPIError("SELECT", {}, sqlite_error(sqlite3.SQLITE_FULL)), "full"),
+        (DBAPIError("SELECT", {}, psycopg.OperationalError("?"), connection_invalidated=True), "lost"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_every_error_has_a_kind(error, fault):
+    assert diagnose(error) is DatabaseFault(fault)
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("sqlite:///data/monitor.db", "data/monitor.db"),
+        ("sqlite:////var/lib/monitor.db", "/var/lib/monitor.db"),
+        ("postgresql://user:canary@db/pipeline", "db:5432/pipeline"),
+        ("postgres://user:canary@db:6432/pipeline?sslmode=require", "db:6432/pipeline"),
+        ("postgresql+psycopg://user:canary@/pipeline?host=/run/postgresql", "/run/postgresql:5432/pipeline"),
+        ("postgresql:///pipeline?host=a&host=b", "a,b:5432/pipeline"),
+        ("postgresql://", "localhost:5432/"),
+    ],
+)
+def test_a_place_is_named_without_user_and_password(url, named):
+    assert place(parse(url)) == named
+    assert parse(url).drivername in {"sqlite+pysqlite", "postgresql+psycopg"}
+
+
+def test_rows_that_are_still_in_the_wal_are_read_even_without_its_index(tmp_path):
+    path = tmp_path / "p.db"
+    with contextlib.closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("CREATE TABLE log (id TEXT)")
+        wal = (tmp_path / "p.db-wal").read_bytes()
+    (tmp_path / "p.db-wal").write_bytes(wal)
+    (tmp_path / "p.db-shm").mkdir()
+    with contextlib.closing(open_read_only(path, busy_timeout_s=0.1)) as reader:
+        assert reader.execute("SELECT name FROM sqlite_master").fetchall() == [("log",)]

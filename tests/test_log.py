@@ -1,0 +1,356 @@
+import base64
+import io
+import json
+import logging
+from urllib.parse import quote, quote_plus
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.errors import ConfigError
+from monitor.log import MASK, configure, register_secret
+from monitor.log.redaction import Redactor
+
+CANARY = "cAn4ry/+ =é~key"
+URL = "postgresql://reader:cAn4ryPa55@db.example/pipeline"
+LIBRARIES = (
+    "httpx",
+    "httpcore.connection",
+    "pyreqwest",
+    "uvicorn.access",
+    "apscheduler",
+    "alembic",
+    "sqlalchemy.engine",
+)
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    root = logging.getLogger()
+    yield
+    for handler in [each for each in root.handlers if type(each).__module__ == "monitor.log"]:
+        root.removeHandler(handler)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture
+def written():
+    return io.BytesIO()
+
+
+@pytest.fixture
+def stream(written):
+    with io.TextIOWrapper(written, write_through=True) as text:
+        yield text
+
+
+@pytest.fixture
+def log(stream):
+    register_secret(CANARY)
+    register_secret(URL)
+    configure(stream=stream, level="DEBUG")
+    return structlog.get_logger()
+
+
+def events(written):
+    return [json.loads(line) for line in written.getvalue().decode().splitlines()]
+
+
+def forms(secret):
+    raw = secret.encode()
+    basic = [base64.b64encode(b"id" + b"x" * pad + b":" + raw + b":y").decode() for pad in range(3)]
+    return {
+        "plain": secret,
+        "quoted": quote(secret),
+        "quoted whole": quote(secret, safe=""),
+        "form": quote_plus(secret),
+        "lower-case escapes": quote(secret, safe="").replace("%2F", "%2f").replace("%2B", "%2b"),
+        "base64": base64.b64encode(raw).decode(),
+        "url-safe base64": base64.urlsafe_b64encode(raw).decode(),
+        **{f"inside base64, offset {pad}": text for pad, text in enumerate(basic)},
+    }
+
+
+def gives_away(text):
+    """Any coding of the canaries, base64 by what it decodes to at any offset."""
+    known = [CANARY, quote(CANARY), quote(CANARY, safe=""), "cAn4ryPa55"]
+    inner = [base64.b64encode(b"\0" * pad + CANARY.encode()).decode()[pad + 1 : -4] for pad in range(3)]
+    return [each for each in known + inner if each in text]
+
+
+def test_it_writes_one_json_object_per_event_with_time_level_and_name_first(log, written):
+    log.info("run_started", run_id=7, integration="gloo-prod", share=0.5, partial=False, code=None)
+
+    (event,) = events(written)
+    assert list(event)[:3] == ["timestamp", "level", "event"]
+    assert event["timestamp"].endswith("Z")
+    fields = {"run_id": 7, "integration": "gloo-prod", "share": 0.5, "partial": False, "code": None}
+    assert event | fields | {"level": "info", "event": "run_started"} == event
+
+
+def test_it_adds_what_is_bound_to_the_context(log, written):
+    with structlog.contextvars.bound_contextvars(run_id=9, token=CANARY):
+        log.info("run_started")
+
+    assert events(written)[0]["run_id"] == 9
+    assert events(written)[0]["token"] == MASK
+
+
+@pytest.mark.parametrize(("level", "heard"), [("DEBUG", 3), ("info", 2), ("ERROR", 1)])
+def test_it_writes_events_of_the_level_and_above(stream, written, level, heard):
+    configure(stream=stream, level=level)
+
+    for name in ("debug", "info", "error"):
+        getattr(structlog.get_logger(), name)("tick")
+
+    assert len(events(written)) == heard
+
+
+def test_it_refuses_a_level_that_does_not_exist(stream):
+    with pytest.raises(ConfigError, match="the log level must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"):
+        configure(stream=stream, level="LOUD")
+
+
+def test_it_writes_to_stderr_when_no_stream_is_named(capsysbinary):
+    configure()
+
+    structlog.get_logger().info("tick")
+
+    captured = capsysbinary.readouterr()
+    assert captured.out == b""
+    assert json.loads(captured.err)["event"] == "tick"
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)], ids=["colours", "NO_COLOR"])
+def test_it_writes_for_people_on_a_terminal(monkeypatch, written, no_color, coloured):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    register_secret(CANARY)
+    with Terminal(written, write_through=True) as terminal:
+        configure(stream=terminal)
+        structlog.get_logger().error("run_failed", target="gloo\x1b]0;prod", exc_info=ValueError(f"bad {CANARY}"))
+        text = written.getvalue().decode()
+
+    assert "run_failed" in text
+    assert "ValueError: bad **********" in text
+    assert "\x1b]" not in text
+    assert ("\x1b[" in text) is coloured
+
+
+@pytest.mark.parametrize("form", forms(CANARY))
+@pytest.mark.parametrize("place", ["event", "value", "key", "nested", "list", "object", "exception", "library"])
+def test_a_registered_secret_is_masked_in_every_coding_wherever_it_stands(log, written, form, place):
+    text = f"before {forms(CANARY)[form]} after"
+    match place:
+        case "event":
+            log.debug(text)
+        case "value":
+            log.debug("tick", said=text)
+        case "key":
+            log.debug("tick", **{text: 1})
+        case "nested":
+            log.debug("tick", a={"b": {text: [text]}})
+        case "list":
+            log.debug("tick", a=[text, (text, {text})])
+        case "object":
+            log.debug("tick", a=ValueError(text), b=text.encode())
+        case "exception":
+            log.debug("tick", exc_info=ValueError(text))
+        case _:
+            logging.getLogger("httpx").warning("sent %s", text)
+
+    assert len(events(written)) == 1
+    assert gives_away(written.getvalue().decode()) == []
+    assert "before" in written.getvalue().decode()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "authorization", "Proxy-Authorization", "token", "access_token", "accessToken", "api_key", "X-API-Key",
+        "client_secret", "password", "cookie", "url", "sync_log_url", "database", "dsn", "message", "api_message",
+        "body", "content", "document", "headers",
+    ],
+)  # fmt: skip
+def test_a_key_that_never_carries_anything_printable_is_masked_at_any_depth(log, written, key):
+    log.info("tick", **{key: "harmless", "inner": [{key: {"a": 1}}]}, other={key: None})
+
+    (event,) = events(written)
+    assert event[key] == MASK
+    assert event["inner"] == [{key: MASK}]
+    assert event["other"] == {key: None}
+
+
+@pytest.mark.parametrize("key", ["base_url", "endpoint", "retry_count", "http_status", "code", "request_id", "tokens"])
+def test_a_field_of_the_logging_contract_is_left_alone(log, written, key):
+    log.info("tick", **{key: "harmless"})
+
+    assert events(written)[0][key] == "harmless"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("GET https://me:pw@host/x", "GET https://**********@host/x"),
+        ("at postgresql://me:p@ss/wo:rd@host/db", "at postgresql://**********@host/db"),
+        ("redis://:pw@host", "redis://**********@host"),
+        ("/token?api_key=abc&page=2", "/token?api_key=**********&page=2"),
+        ("Authorization: Bearer abc.def", "Authorization: ********** **********"),
+        ("got Basic aWQ6c2VjcmV0", "got Basic **********"),
+        ('{"client_secret": "abc", "a": 1}', '{"client_secret": "**********", "a": 1}'),
+        ("password=abc", "password=**********"),
+        ("2 tokens left", "2 tokens left"),
+    ],
+)
+def test_what_looks_like_a_credential_is_masked_unregistered(log, written, said, shown):
+    log.info("tick", said=said)
+
+    assert events(written)[0]["said"] == shown
+
+
+def test_a_traceback_has_types_and_places_but_no_secret_and_no_local_variable(log, written):
+    def connect(key):
+        held = "l0cal-value"
+        try:
+            {}[f"{key}{URL}"]
+        except KeyError as error:
+            error.add_note(f"while using {key}")
+            raise RuntimeError(f"{len(held)} bytes to {URL}") from error
+
+    try:
+        connect(CANARY)
+    except RuntimeError as failure:
+        log.exception("request_failed")
+        log.exception("request_failed", exc_info=failure)
+        log.exception("request_failed", exc_info=ExceptionGroup("several", [failure]))
+
+    for event in events(written):
+        assert "RuntimeError" in event["exception"]
+        assert "KeyError" in event["exception"]
+        assert "in connect" in event["exception"]
+        assert "\n" in event["exception"]
+        assert "l0cal-value" not in event["exception"]
+    assert len(events(written)) == 3
+    assert gives_away(written.getvalue().decode()) == []
+
+
+def test_an_event_outside_any_exception_carries_none(log, written):
+    log.exception("tick")  # noqa: LOG004 - a slip that must not cost the event
+    log.error("tick", exc_info=(None, None, None))
+
+    assert ["exception" in event or "exc_info" in event for event in events(written)] == [False, False]
+
+
+def test_a_long_traceback_keeps_its_end(log, written):
+    log.error("tick", exc_info=ValueError("x" * 9_000 + "the end"))
+
+    assert events(written)[0]["exception"].startswith("…")
+    assert events(written)[0]["exception"].endswith("the end")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202egnp\u2066", "\\u202egnp\\u2066"),
+        ("\u2028", "\\u2028"),
+        ("\udc80", "\\udc80"),
+        ("été ✓ 日本", "été ✓ 日本"),
+        ("x" * 2_001, "x" * 2_000 + "…"),
+        (b"raw", "<3 bytes>"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (1 << 70, hex(1 << 70)),
+        ([[[[[[["deep"]]]]]]], [[[[[["…"]]]]]]),
+        (list(range(60)), list(range(50))),
+    ],
+    ids=str,
+)
+def test_a_value_becomes_bounded_printable_json(log, written, value, shown):
+    log.info("tick", value=value)
+
+    assert events(written)[0]["value"] == shown
+
+
+def test_an_object_that_cannot_be_told_is_named_by_its_type(log, written):
+    class Silent:
+        def __str__(self):
+            raise RuntimeError(CANARY)
+
+    log.info("tick", value=Silent())
+
+    assert events(written)[0]["value"] == "<Silent: str() raised RuntimeError>"
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_is_heard_from_warning_on_and_never_below(log, written, name):
+    library = logging.getLogger(name)
+    library.debug("GET %s", URL)
+    library.info("GET %s", URL)
+    library.warning("failed %s", URL, exc_info=ValueError(URL))
+
+    (event,) = events(written)
+    assert event["event"] == "library"
+    assert event["level"] == "warning"
+    assert event["logger"] == name
+    assert event["said"] == "failed **********"
+    assert "ValueError: **********" in event["exception"]
+
+
+def test_a_library_that_formats_wrongly_or_invents_a_level_is_still_heard(stream, written, capsys):
+    logging.getLogger().handlers.clear()  # pytest's own would fail the test for the library's slip
+    configure(stream=stream)
+
+    logging.getLogger("alembic").warning("%d items", CANARY)
+    logging.getLogger("alembic").log(35, "between")
+    logging.getLogger("alembic").log(99, "beyond")
+
+    assert [(event["level"], event["said"]) for event in events(written)] == [
+        ("warning", "%d items (its arguments do not fit: TypeError)"),
+        ("warning", "between"),
+        ("critical", "beyond"),
+    ]
+    assert capsys.readouterr().err == ""
+
+
+def test_configuring_again_replaces_what_was_set_before(stream, written):
+    configure(stream=stream)
+    later = io.BytesIO()
+    with io.TextIOWrapper(later, write_through=True) as second:
+        configure(stream=second)
+        structlog.get_logger().info("tick")
+        logging.getLogger("alembic").warning("once")
+        assert len(events(later)) == 2
+    assert events(written) == []
+
+
+@given(secret=st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=6, max_size=40),
+       around=st.text(max_size=20), pad=st.binary(max_size=5))  # fmt: skip
+def test_no_text_shows_a_registered_secret(secret, around, pad):
+    redactor = Redactor()
+    redactor.register(secret)
+    inside = base64.b64encode(pad + secret.encode() + pad).decode()
+    core = base64.b64encode(b"\0" * (len(pad) % 3) + secret.encode()).decode()[4:-4]
+
+    shown = redactor.text(f"{around}{secret}|{quote(secret, safe='')}|{inside}")
+
+    assert secret not in shown.replace(around, "") or secret in MASK
+    assert not core or core not in shown
+    assert redactor.text(around).isprintable()
+
+
+def test_a_value_that_is_no_url_or_too_short_registers_no_more_than_itself():
+    redactor = Redactor()
+    redactor.register("abc")
+    redactor.register("http://[bad")
+
+    assert redactor.text("abc, YWJj and http://[bad") == f"abc, YWJj and {MASK}"

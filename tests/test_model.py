@@ -1,0 +1,51 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.exchange import ApiError, Detail
+from monitor.model import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, ItemState, Reason, Snapshot, rank
+
+counts = st.integers(0, 10**7)
+
+
+@given(counts, counts, counts, counts, counts, counts)
+def test_total_is_the_sum_of_the_states(completed, pending, failed, not_found, invalid, unknown):
+    snapshot = Snapshot(
+        completed=completed, pending=pending, failed=failed, not_found=not_found, invalid=invalid, unknown=unknown
+    )
+    assert snapshot.total == completed + pending + failed + not_found + invalid + unknown
+    assert snapshot.total == sum(snapshot.states.values())
+    assert set(snapshot.states) == set(ItemState)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [("failed", -1, "never negative"), ("retries", -1, "never negative"), ("stuck", 1, "stuck")],
+)
+def test_a_snapshot_that_breaks_a_law_does_not_exist(field, value, why):
+    with pytest.raises(ValueError, match=why):
+        Snapshot(**{field: value})
+
+
+def test_causes_fall_into_three_groups_and_request_causes_rank_highest():
+    assert tuple(Cause) == REQUEST_CAUSES + ITEM_CAUSES + MONITOR_CAUSES
+    assert REQUEST_CAUSES[0] is Cause.SPENDING_LIMIT
+    assert REQUEST_CAUSES[-1] is Cause.BAD_REQUEST
+    assert rank(Cause.UNAUTHORIZED) < rank(Cause.OUTAGE) < rank(Cause.ITEMS_FAILED) < rank(Cause.SYNC_LOG_UNREADABLE)
+
+
+def test_every_request_cause_is_a_reason_to_be_unknown():
+    assert {cause.value for cause in REQUEST_CAUSES} <= {reason.value for reason in Reason}
+
+
+def test_the_api_s_own_words_stay_out_of_repr():
+    error = ApiError(
+        status=422,
+        error="quoted title",
+        message="Could not read sermon.pdf",
+        details=(Detail(loc="body", msg="secret"),),
+    )
+    assert "sermon" not in repr(error)
+    assert "quoted" not in repr(error)
+    assert "secret" not in repr(error)
+    assert "422" in repr(error)
