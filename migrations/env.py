@@ -28,7 +28,7 @@ def _number(
     scripts[0].rev_id = f"{int(last) + 1:04d}"
 
 
-def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:  # noqa: ANN401 - Alembic hands over any schema item
+def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:  # noqa: ANN401  # Alembic hands over any schema item
     """Writes our own types as what they are in the database: a migration must outlive the code that made it."""
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 

@@ -68,7 +68,11 @@ class App:
 
     def job(self, target: Target) -> Job:
         """Everything that runs over one target need."""
-        provider = provider_for(target.provider, publisher_id=target.publisher_id, statuses={**target.statuses})
+        provider = provider_for(
+            target.provider,
+            publisher_id=target.publisher_id,
+            statuses={str(state): names for state, names in target.statuses.items()},
+        )
         return Job(
             target=target.name,
             environment=self.config.environment,
@@ -114,7 +118,11 @@ def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
 
 
 def _route(config: RouteConfig) -> Route:
-    return Route(match={**config.match}, channels=config.channels, goes_on=config.continue_)
+    return Route(
+        match={str(name): patterns for name, patterns in config.match.items()},
+        channels=config.channels,
+        goes_on=config.continue_,
+    )
 
 
 def _sync_log(target: Target) -> SyncLogSpec:

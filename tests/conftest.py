@@ -6,6 +6,8 @@
 `database_url`                an EMPTY database of that kind (the SQLite file does not exist yet)
 `store_url`                   a database of that kind with the newest schema
 `engine`                      connected to `store_url`, disposed at the end
+`world`                       an end-to-end World of that kind (see world.py); `small_world`: only on SQLite
+`sandbox`                     a simulated data engine on loopback
 `synclog_kind`, `synclog_url` likewise an empty database for the user's sync log (the SQLite file exists)
 """
 
@@ -20,7 +22,9 @@ import pytest
 from hypothesis import settings
 from postgres import private_server
 from sqlalchemy import make_url
+from world import World
 
+from monitor.sandbox import Sandbox
 from monitor.store.engine import connect
 from monitor.store.schema import upgrade
 
@@ -115,3 +119,37 @@ def synclog_url(request, synclog_kind, tmp_path):
     with contextlib.closing(sqlite3.connect(path)) as conn:
         conn.execute("VACUUM")
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def sandbox():
+    with Sandbox() as serving:
+        yield serving
+
+
+@pytest.fixture
+def world(request, tmp_path, sandbox, database_kind):
+    """A World whose database and sync log are of `database_kind`."""
+    if database_kind == "postgresql":
+        make = request.getfixturevalue("new_postgres")
+        database, sync_log = make(migrated=True), make()
+    else:
+        database, sync_log = f"sqlite:///{tmp_path / 'monitor.db'}", f"sqlite:///{tmp_path / 'pipeline.db'}"
+        shutil.copyfile(request.getfixturevalue("_sqlite_template"), tmp_path / "monitor.db")
+    made = World(tmp_path, sandbox, database=database, sync_log=sync_log)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def small_world(tmp_path, sandbox, _sqlite_template):
+    """A World on SQLite, for what does not depend on the database."""
+    shutil.copyfile(_sqlite_template, tmp_path / "monitor.db")
+    made = World(
+        tmp_path,
+        sandbox,
+        database=f"sqlite:///{tmp_path / 'monitor.db'}",
+        sync_log=f"sqlite:///{tmp_path / 'pipeline.db'}",
+    )
+    yield made
+    made.close()

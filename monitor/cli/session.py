@@ -9,7 +9,6 @@ from typing import Any
 
 from monitor import log
 from monitor.config import Config
-from monitor.errors import ConfigError
 from monitor.wiring import App, open_store
 
 __all__ = ["configure_logging", "load", "opened", "print_json", "print_lines"]
@@ -21,10 +20,8 @@ def configure_logging(level: str | None) -> None:
     Raises:
         ConfigError: when there is no such level.
     """
-    if level is not None and level.lower() not in log.LEVELS:
-        raise ConfigError([f"--log-level: {level!r} is not a level; use one of {', '.join(log.LEVELS)}"])
     chosen = level or ("warning" if sys.stderr.isatty() else "info")
-    log.configure(level=chosen.upper())
+    log.configure(level=chosen)
 
 
 def load(path: Path | None, *, log_level: str | None = None) -> Config:

@@ -139,7 +139,7 @@ def _postgres_engine(url: URL) -> Engine:
     return engine
 
 
-def _prepare_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg's generic connection, untyped in SQLAlchemy's event
+def _prepare_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401  # psycopg's generic connection, untyped in SQLAlchemy's event
     # SET, not the start-up packet's `options`, which PgBouncer refuses
     connection.autocommit = True
     connection.execute("SET TIME ZONE 'UTC'")

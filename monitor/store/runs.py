@@ -80,7 +80,7 @@ def _abandoned() -> ColumnElement[bool]:
     return and_(runs.c.status == RunStatus.ABORTED.value, reason == Reason.INTERRUPTED.value)
 
 
-def finish(  # noqa: PLR0913 - the row as it is closed, each part named at the call
+def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the call
     conn: Connection,
     *,
     run_id: int,

@@ -231,7 +231,7 @@ def test_other_failures_name_their_class_and_neither_sql_nor_values(engine):
 
 def test_a_naive_time_is_refused(engine):
     with pytest.raises(StoreError, match="failed with ValueError"), reading(engine) as conn:
-        conn.execute(select(leases).where(leases.c.acquired_at > bindparam("t")), {"t": datetime(2026, 3, 1)})  # noqa: DTZ001 - that is the point
+        conn.execute(select(leases).where(leases.c.acquired_at > bindparam("t")), {"t": datetime(2026, 3, 1)})  # noqa: DTZ001  # that is the point
 
 
 @pytest.mark.parametrize(

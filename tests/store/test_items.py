@@ -182,3 +182,15 @@ def test_tallies_count_every_state_and_what_is_stuck(engine, listed):
     }  # fmt: skip
     assert (tallies.stuck, late.stuck) == (1, 0)
     assert (sum(none.counts.values()), len(none.counts), none.stuck) == (0, 6, 0)
+
+
+def test_what_is_tracked_and_what_would_be_rechecked_can_be_asked_beforehand(engine, listed):
+    listed(*"abcd")
+    for minute, item_id in enumerate("cba"):
+        outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
+    with writing(engine) as conn:
+        conn.execute(update(items).where(items.c.item_id == "a").values(ignored_at=NOW))
+        assert work.count_active(conn, target=TARGET) == 3
+        assert work.longest_unchecked(conn, target=TARGET, run_id=2, limit=9) == ("c", "b")
+        assert work.longest_unchecked(conn, target=TARGET, run_id=2, limit=1) == ("c",)
+        assert work.longest_unchecked(conn, target=TARGET, run_id=1, limit=9) == ()

@@ -213,7 +213,7 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
 
 
 def test_waiting_for_another_upgrade_has_an_end(database_url, database_kind, disposing):
-    with schema.migrating(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117 - one holds, one waits
+    with schema.migrating(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117  # one holds, one waits
         with schema.migrating(database_url, wait_s=0.2):
             raise AssertionError("two at once")
 

@@ -33,7 +33,7 @@ NO_TIMES = [
         ("2026-07-01", NOON - timedelta(hours=14)),
         ("20260701", NOON - timedelta(hours=14)),
         (date(2026, 7, 1), NOON - timedelta(hours=14)),
-        (datetime(2026, 7, 1, 14), NOON),  # noqa: DTZ001 - naive is what is tried
+        (datetime(2026, 7, 1, 14), NOON),  # noqa: DTZ001  # naive is what is tried
         (datetime(2026, 7, 1, 7, tzinfo=timezone(timedelta(hours=-5))), NOON),
         (1782907200, NOON),
         (1782907200.0, NOON),

@@ -1,0 +1,378 @@
+"""The main job end to end, on SQLite and PostgreSQL: what a run finds, stores, opens, tells and resolves."""
+
+import asyncio
+import threading
+import uuid
+from datetime import timedelta
+
+import pytest
+
+from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError
+from monitor.model import Cause, IncidentState, RunStatus
+from monitor.report.run import run_text
+from monitor.store import leases
+from monitor.store.engine import writing
+
+
+def causes(report):
+    return [incident.cause for incident in report.open_incidents]
+
+
+def messages(world):
+    return [(row["kind"], row["cause"]) for row in world.rows(
+        "SELECT n.kind, i.cause FROM notifications n JOIN incidents i ON i.id = n.incident_id ORDER BY n.id"
+    )]  # fmt: skip
+
+
+def states(snapshot):
+    return {state.value: count for state, count in snapshot.states.items() if count}
+
+
+def test_it_says_how_many_are_completed_pending_failed_and_missing(world):
+    world.track(2)
+    world.track(3, "EMBEDDING", uploaded_at=world.clock() - timedelta(minutes=5))
+    world.track(1, "FAILED")
+    world.record(str(uuid.uuid4()), "not-a-uuid")
+    report = world.run()
+    assert report.status is RunStatus.COMPLETE
+    assert states(report.snapshot) == {"completed": 2, "pending": 3, "failed": 1, "not_found": 1, "invalid": 1}
+    assert report.snapshot.requests == 7
+    (row,) = world.rows("SELECT * FROM history")
+    assert (row["total"], row["checked"], row["completed"], row["not_found"]) == (8, 7, 2, 1)
+    assert row["status"] == "complete"
+    assert "Health: 2 completed, 3 pending, 1 failed, 1 not found, 1 invalid" in run_text(report, now=world.clock())
+
+
+def test_a_second_run_writes_no_event_twice(world):
+    world.track(3)
+    world.track(2, "QUEUED", uploaded_at=world.clock())
+    world.run()
+    events = world.rows("SELECT * FROM item_events")
+    world.run()
+    assert len(events) == 5
+    assert world.rows("SELECT * FROM item_events") == events
+    assert len(world.rows("SELECT * FROM history")) == 2
+
+
+def test_a_status_nobody_has_seen_is_pending_and_never_terminal(world):
+    world.track(1, "MARINATING", uploaded_at=world.clock())
+    report = world.run()
+    assert states(report.snapshot) == {"pending": 1}
+    assert world.rows("SELECT stage, recognised FROM items") == [{"stage": "MARINATING", "recognised": False}]
+
+
+def test_a_revoked_client_is_one_incident_and_one_message_and_so_is_its_end(world):
+    world.track(8)
+    world.run()
+    world.sandbox.revoke_client()
+    first, second, third = (world.run() for _ in range(3))
+    assert [causes(report) for report in (first, second, third)] == [[], [Cause.UNAUTHORIZED], [Cause.UNAUTHORIZED]]
+    assert (third.status, third.abort_reason) == (RunStatus.ABORTED, "unauthorized")
+    assert states(third.snapshot) == {"unknown": 8}
+    assert messages(world) == [("opened", "unauthorized")]
+    world.sandbox.restore_client()
+    assert causes(world.run()) == [Cause.UNAUTHORIZED]
+    assert causes(world.run()) == []
+    assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
+    assert len(world.rows("SELECT * FROM incidents")) == 1
+
+
+def test_a_revoked_api_key_stops_the_target_after_five_items(world):
+    world.configure(auth=world.key_auth)
+    world.track(50)
+    world.run()
+    world.sandbox.revoke_key()
+    before = world.sandbox.requests("items")
+    report = world.run()
+    assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "forbidden")
+    assert world.sandbox.requests("items") - before == 5
+    assert states(report.snapshot) == {"unknown": 50}
+    opened = world.run().open_incidents
+    assert [incident.cause for incident in opened] == [Cause.FORBIDDEN]
+    (row,) = world.rows("SELECT message FROM notifications")
+    assert "rotated key" in str(row["message"])
+
+
+def test_one_foreign_item_among_a_hundred_stops_nothing(world):
+    foreign, *_ = world.track(100)
+    world.sandbox.give_away(foreign)
+    report = world.run()
+    assert report.status is RunStatus.COMPLETE
+    assert states(report.snapshot) == {"completed": 99, "unknown": 1}
+    assert report.snapshot.checked == 99
+    (incident,) = world.run().open_incidents
+    assert incident.cause is Cause.FORBIDDEN
+    assert incident.evidence.sample_ids == (foreign,)
+    assert len(world.rows("SELECT * FROM incidents")) == 1
+
+
+def test_an_api_that_is_down_is_met_by_five_requests_and_becomes_one_incident(world):
+    world.track(300)
+    world.run()
+    world.sandbox.add_fault(path="/engine", status=503)
+    before = world.sandbox.requests("items")
+    report = world.run()
+    assert world.sandbox.requests("items") - before == 5
+    assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "outage")
+    assert states(report.snapshot) == {"completed": 100, "unknown": 200}
+    assert causes(report) == []
+    world.clock.advance(minutes=3)
+    assert causes(world.run()) == [Cause.OUTAGE]
+    assert [incident["cause"] for incident in world.rows("SELECT cause FROM incidents")] == ["outage"]
+
+
+def test_an_api_that_is_gone_is_an_outage_and_comes_back(world):
+    world.track(3)
+    world.run()
+    world.sandbox.stop()
+    for _ in range(5):
+        report = world.run(deadline=timedelta(seconds=3))
+        assert states(report.snapshot) == {"unknown": 3}
+    assert causes(report) == [Cause.OUTAGE]
+    assert "refused" in report.open_incidents[0].evidence.breakdown
+    world.sandbox.start()
+    world.run()
+    assert causes(world.run()) == []
+
+
+def test_failed_items_open_one_incident_that_names_them_and_resolves_when_all_are_well(world):
+    first, second, third = world.track(3)
+    world.sandbox.set_status(first, "FAILED")
+    report = world.run()
+    (incident,) = report.open_incidents
+    assert (incident.cause, incident.member_count) == (Cause.ITEMS_FAILED, 1)
+    world.sandbox.set_status(second, "ERROR")
+    assert world.run().open_incidents[0].member_count == 2
+    world.sandbox.set_status(first, "COMPLETED")
+    world.sandbox.set_status(second, "QUEUED")
+    report = world.run()
+    assert causes(report) == []
+    assert messages(world) == [("opened", "items_failed"), ("resolved", "items_failed")]
+    assert third not in str(world.rows("SELECT message FROM notifications"))
+
+
+def test_new_members_are_told_in_one_update_after_half_an_hour(world):
+    ids = world.track(4)
+    for minutes, item_id in zip((0, 5, 30), ids, strict=False):
+        world.clock.advance(minutes=minutes)
+        world.sandbox.set_status(item_id, "FAILED")
+        world.run()
+    assert messages(world) == [("opened", "items_failed"), ("updated", "items_failed")]
+    assert world.rows("SELECT member_count, untold_count FROM incidents") == [{"member_count": 3, "untold_count": 0}]
+
+
+def test_uploads_that_never_arrived_are_one_incident_once_they_had_time(world):
+    world.track(30)
+    lost = [str(uuid.uuid4()) for _ in range(3)]
+    world.record(*lost, uploaded_at=world.clock() - timedelta(minutes=10))
+    assert causes(world.run()) == []
+    world.clock.advance(minutes=5)
+    (incident,) = world.run().open_incidents
+    assert incident.cause is Cause.ITEMS_MISSING
+    assert sorted(incident.evidence.sample_ids) == sorted(lost)
+
+
+def test_an_item_that_was_there_is_missing_at_once_and_well_when_it_left_the_log(world):
+    item_id, *_ = world.track(12)
+    world.run()
+    world.sandbox.remove(item_id)
+    assert causes(world.run()) == [Cause.ITEMS_MISSING]
+    world.log(f"DELETE FROM sync_log WHERE item_id = '{item_id}'")
+    report = world.run()
+    assert causes(report) == []
+    assert report.snapshot.total == 11
+
+
+def test_items_that_hang_are_stuck_and_one_incident(world):
+    world.track(157, "CHUNKING", uploaded_at=world.clock() - timedelta(minutes=29))
+    assert world.run().snapshot.stuck == 0
+    world.clock.advance(minutes=1)
+    report = world.run()
+    assert (report.snapshot.pending, report.snapshot.stuck) == (157, 157)
+    (incident,) = report.open_incidents
+    assert (incident.cause, incident.member_count) == (Cause.ITEMS_STUCK, 157)
+    assert world.run().open_incidents[0].id == incident.id
+
+
+def test_a_wrong_publisher_explains_missing_items(world):
+    world.track(10)
+    world.run()
+    with world.app.engine.connect():
+        elsewhere = [str(uuid.uuid4()) for _ in range(10)]
+    world.log("DELETE FROM sync_log")
+    world.record(*elsewhere, uploaded_at=world.clock() - timedelta(hours=2))
+    report = world.run()
+    assert causes(report) == []
+    assert causes(world.run()) == [Cause.WRONG_SCOPE]
+    evidence = world.rows("SELECT cause, explained_by FROM evidence WHERE cause = 'items_missing'")
+    assert evidence == [{"cause": "items_missing", "explained_by": "wrong_scope"}] * 2
+
+
+def test_a_run_that_was_cut_short_leaves_the_rest_unknown_and_resolves_no_item_incident(world):
+    world.configure(check="concurrency = 1")
+    failed, *_ = world.track(6)
+    world.sandbox.set_status(failed, "FAILED")
+    assert causes(world.run()) == [Cause.ITEMS_FAILED]
+    world.sandbox.set_status(failed, "COMPLETED")
+    world.sandbox.add_fault(path="/engine", delay_s=0.4, passes=True)
+    report = world.run(deadline=timedelta(seconds=1))
+    assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "deadline")
+    assert report.snapshot.unknown >= 3
+    assert causes(report) == [Cause.ITEMS_FAILED]
+    world.sandbox.clear_faults()
+    assert causes(world.run()) == []
+
+
+def test_an_unknown_item_keeps_what_was_known_of_it(world):
+    (item_id,) = world.track(1)
+    world.run()
+    world.sandbox.add_fault(path="/engine", status=500, body={"request_id": "req_1", "code": "BOOM"})
+    world.run(deadline=timedelta(seconds=1))
+    (row,) = world.rows("SELECT state, reason, known_state, http_status, request_id FROM items")
+    assert row["state"] == "unknown"
+    assert row["known_state"] == "completed"
+    assert row["reason"] in {"outage", "deadline"}
+    assert item_id in str(world.rows("SELECT sample_ids FROM evidence")) or row["reason"] == "deadline"
+
+
+def test_ids_that_leave_the_log_are_removed_and_return_as_they_were(world):
+    gone, _ = world.track(2)
+    world.run()
+    world.log(f"DELETE FROM sync_log WHERE item_id = '{gone}'")
+    report = world.run()
+    assert (report.sync.removed, report.snapshot.total) == (1, 1)
+    world.record(gone)
+    report = world.run()
+    assert (report.sync.returned, report.snapshot.total) == (1, 2)
+    kinds = [row["kind"] for row in world.rows(f"SELECT kind FROM item_events WHERE item_id = '{gone}' ORDER BY id")]
+    assert kinds == ["state", "removed", "returned"]
+
+
+def test_null_blank_repeated_and_unusable_ids_cost_no_request_and_are_named(world):
+    (good,) = world.track(1)
+    world.record(None, "  ", good, good, "x" * 600)
+    report = world.run()
+    sync = report.sync
+    assert (sync.null, sync.blank, sync.duplicate, sync.unusable, sync.tracked) == (1, 1, 2, 1, 1)
+    assert report.snapshot.requests == 1
+    text = run_text(report, now=world.clock())
+    assert f"sync log: 2 rows that repeat an id: {good}" in text
+    assert "sync log: 1 row without an id" in text
+
+
+def test_an_empty_sync_log_resolves_nothing(world):
+    item_id, *_ = world.track(3)
+    world.sandbox.set_status(item_id, "FAILED")
+    world.run()
+    world.log("DELETE FROM sync_log")
+    for _ in range(3):
+        report = world.run()
+    assert report.snapshot.total == 0
+    assert causes(report) == [Cause.ITEMS_FAILED]
+    assert "the sync log holds no usable id" in run_text(report, now=world.clock())
+
+
+def test_a_sync_log_that_can_t_be_read_is_a_run_without_a_snapshot(world):
+    world.track(3)
+    world.run()
+    world.log("ALTER TABLE sync_log RENAME TO elsewhere")
+    first, second = world.run(), world.run()
+    assert first.snapshot is None
+    assert first.status is RunStatus.UNREAD
+    assert "sync_log" in first.error
+    assert causes(first) == []
+    assert causes(second) == [Cause.SYNC_LOG_UNREADABLE]
+    assert len(world.rows("SELECT * FROM history")) == 1
+    world.log("ALTER TABLE elsewhere RENAME TO sync_log")
+    world.run()
+    assert causes(world.run()) == []
+
+
+def test_a_run_under_way_refuses_another(world):
+    world.track(1)
+    with writing(world.app.engine) as conn:
+        epoch = leases.acquire(conn, target="gloo", holder="elsewhere:1", now=world.clock(), ttl=timedelta(seconds=30))
+    with pytest.raises(LeaseHeldError, match="elsewhere:1"):
+        world.run()
+    assert epoch == 1
+    assert world.run().snapshot.total == 1, "a lease that was not renewed for a minute has expired"
+
+
+def test_whoever_lost_the_lease_writes_nothing_more(world):
+    world.track(40)
+    world.configure(check="concurrency = 1")
+    world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
+
+    def take_over():
+        with writing(world.app.engine) as conn:
+            leases.acquire(
+                conn, target="gloo", holder="thief:2", now=world.clock() + timedelta(hours=1), ttl=timedelta(hours=2)
+            )
+
+    thief = threading.Timer(1.0, take_over)
+    thief.start()
+    with pytest.raises(LeaseLostError):
+        world.run()
+    thief.join()
+    assert world.rows("SELECT * FROM history") == []
+    assert world.rows("SELECT * FROM snapshots") == []
+
+
+def test_a_slot_that_was_run_is_not_run_again(world):
+    world.track(1)
+    world.run(slot="job-1")
+    with pytest.raises(SlotSpentError, match="job-1"):
+        world.run(slot="job-1")
+    world.run(slot="job-2")
+    assert [row["slot"] for row in world.rows("SELECT slot FROM history ORDER BY run_id")] == ["job-1", "job-2"]
+
+
+def test_an_interrupted_run_stores_what_was_finished(world):
+    world.configure(check="concurrency = 2")
+    world.track(60)
+    world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
+
+    async def interrupted():
+        from monitor.check import NoProgress
+        from monitor.run import Run
+
+        interrupt = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.8, interrupt.set)
+        return await Run(world.job(), interrupt=interrupt, progress=NoProgress())()
+
+    report = asyncio.run(interrupted())
+    assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "interrupted")
+    assert 0 < report.snapshot.completed < 60
+    assert report.snapshot.completed + report.snapshot.unknown == 60
+
+
+def test_an_expired_token_is_refreshed_in_mid_run(world):
+    world.configure(check="concurrency = 8")
+    world.track(60)
+    world.sandbox.add_fault(path="/engine", delay_s=0.05, passes=True)
+    threading.Timer(0.25, world.sandbox.expire_tokens).start()
+    report = world.run()
+    assert states(report.snapshot) == {"completed": 60}
+    assert world.sandbox.requests("token") == 2
+
+
+def test_what_comes_back_within_a_quarter_of_an_hour_is_the_same_incident(world):
+    world.track(3)
+    for revoked in (False, True, True, False, False, True, True):
+        world.sandbox.revoke_client() if revoked else world.sandbox.restore_client()
+        report = world.run()
+    (incident,) = report.open_incidents
+    assert incident.state is IncidentState.OPEN
+    assert len(world.rows("SELECT * FROM incidents")) == 1
+    assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized"), ("opened", "unauthorized")]
+
+
+def test_many_one_shot_processes_decide_what_one_long_lived_one_decides(world):
+    """The rules count runs in the database: a fresh App per run changes nothing."""
+    world.track(4)
+    script = [False, True, True, True, False, False, False, True, False]
+    for revoked in script:
+        world.sandbox.revoke_client() if revoked else world.sandbox.restore_client()
+        world.run()
+        world.close()
+    assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]

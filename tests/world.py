@@ -1,0 +1,173 @@
+"""A small world for end-to-end tests: a sandbox, a sync log, a configuration, and the monitor's own database.
+
+Everything in it is real: HTTP over loopback, SQLite files or PostgreSQL databases, and the product's own wiring.
+"""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import create_engine, make_url, text
+
+from monitor.check import NoProgress
+from monitor.config import Config
+from monitor.run import Run
+from monitor.sandbox import Sandbox
+from monitor.wiring import App, open_store
+
+CONFIG = """\
+database = "{database}"
+environment = "test"
+
+[[targets]]
+name = "gloo"
+provider = "gloo"
+base_url = "{base_url}"
+publisher_id = "{publisher}"
+auth = {auth}
+
+[targets.sync_log]
+url = "{sync_log}"
+submitted_at_column = "uploaded_at"
+
+[targets.check]
+attempt_timeout = "5s"
+{check}
+{more}
+"""
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self):
+        self.now = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, **span):
+        self.now += timedelta(**span)
+
+
+class World:
+    """What one test needs; `run` is one run of the target, `check` the command in a process of its own."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox, *, database: str, sync_log: str):
+        self.folder, self.sandbox, self.database, self.sync_log = folder, sandbox, database, sync_log
+        self.clock = Clock()
+        self.config_path = folder / "monitor.toml"
+        self._apps = contextlib.ExitStack()
+        self._app = None
+        settings = sandbox.settings
+        self.client_auth = f'{{ client_id = "{settings.client_id}", client_secret = "{settings.client_secret}" }}'
+        self.key_auth = f'{{ api_key = "{settings.api_key}" }}'
+        self.configure()
+        self.log("CREATE TABLE sync_log (item_id TEXT, uploaded_at TEXT)")
+
+    def configure(self, *, auth=None, check="", more="", base_url=None, sync_log=None, database=None):
+        """Writes the configuration; the next run heeds it."""
+        content = CONFIG.format(
+            database=database or self.database,
+            base_url=base_url or self.sandbox.url,
+            publisher=self.sandbox.settings.publisher_id,
+            auth=auth or self.client_auth,
+            sync_log=sync_log or self.sync_log,
+            check=check,
+            more=more,
+        )
+        self.config_path.write_text(content, encoding="utf-8")
+        self.close()
+
+    @property
+    def app(self):
+        if self._app is None:
+            config = Config.load(self.config_path, environ={})
+            engine = open_store(config)
+            self._apps.callback(engine.dispose)
+            self._app = App(config=config, engine=engine)
+        return self._app
+
+    def close(self):
+        self._apps.close()
+        self._app = None
+
+    def log(self, statement, rows=()):
+        """Runs a statement on the user's sync log."""
+        engine = create_engine(make_url(self.sync_log).set(drivername=_driver(self.sync_log)))
+        with engine.begin() as conn:
+            conn.execute(text(statement), rows) if rows else conn.execute(text(statement))
+        engine.dispose()
+
+    def record(self, *item_ids, uploaded_at=None):
+        """Records uploads in the sync log, as the pipeline does."""
+        at = uploaded_at.isoformat() if uploaded_at else None
+        self.log("INSERT INTO sync_log VALUES (:i, :at)", [{"i": item_id, "at": at} for item_id in item_ids])
+
+    def track(self, count, status="COMPLETED", **fields):
+        """Items in the engine and in the sync log; gives back their ids."""
+        made = self.sandbox.create_items(count, status=status)
+        self.record(*made, **fields)
+        return made
+
+    def job(self, **changes):
+        return replace(self.app.job(self.app.config.targets[0]), utcnow=self.clock, **changes)
+
+    def run(self, *, slot=None, interrupt=None, **changes):
+        """One run of the target at the clock's time; then the clock moves by a minute."""
+
+        async def once():
+            return await Run(
+                self.job(**changes), interrupt=interrupt or asyncio.Event(), progress=NoProgress(), slot=slot
+            )()
+
+        try:
+            return asyncio.run(once())
+        finally:
+            self.clock.advance(minutes=1)
+
+    def rows(self, query):
+        """Rows of our own database, as dictionaries."""
+        with self.app.engine.connect() as conn:
+            return [dict(row) for row in conn.execute(text(query)).mappings()]
+
+    def cli(self, *arguments, env=None, config=True, timeout=60, cwd=None):
+        """The command in a process of its own; what it printed and how it ended."""
+        command = [
+            sys.executable,
+            "-m",
+            "monitor",
+            *arguments,
+            *(["--config", str(self.config_path)] if config else []),
+        ]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment(env),
+            cwd=cwd or self.folder,
+            check=False,
+        )
+
+    def start(self, *arguments, env=None):
+        """The command, started and left to run."""
+        command = [sys.executable, "-m", "monitor", *arguments, "--config", str(self.config_path)]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env), cwd=self.folder
+        )
+
+
+def environment(extra=None):
+    """The environment without anything that would configure the monitor."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "GLOO_"))}
+    return {**kept, **(extra or {})}
+
+
+def _driver(url):
+    return "sqlite" if url.startswith("sqlite") else "postgresql+psycopg"
