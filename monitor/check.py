@@ -116,7 +116,7 @@ class ItemCheck:
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow = progress, utcnow
         self._tally, self._latencies, self._stop_rule = Tally(), LatencyHistogram(), StopRule()
-        self._asked = self._requests = self._retries = 0
+        self._asked = self._requests = self._retries = self._first_answers = 0
         self._stopped_by: Cause | None = None
         self._cut: Reason | None = None
         self._accepted, self._ending = asyncio.Event(), asyncio.Event()
@@ -166,10 +166,21 @@ class ItemCheck:
             await self._accepted.wait()
         try:
             while (item := await self._next(source)) is not None:
-                await self._finish(item, await self._ask(item))
+                outcome = await self._ask(item)
+                await self._finish(item, outcome)
+                if first and (outcome.answered or outcome.error is not None):
+                    first = False
+                    await self._first_answered()
         finally:
             # Whoever still waits for a first accepted answer must not wait for a worker that has ended.
             self._accepted.set()
+
+    async def _first_answered(self) -> None:
+        """Holds a worker back after its first answer until one was accepted, or all first ones are in."""
+        self._first_answers += 1
+        if self._first_answers >= min(FIRST_ITEMS, self._concurrency):
+            self._accepted.set()
+        await self._accepted.wait()
 
     async def _next(self, source: "_Source") -> TrackedItem | None:
         if self._over():

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
 
@@ -175,7 +176,8 @@ def _channel(config: ChannelConfig) -> Channel:
 
 async def ask_once(request: Request) -> Answer:
     """Sends one request to where its absolute URL says, once, without credentials of any target."""
-    wire = HttpxWire()
+    url = urlsplit(request.path)
+    wire = HttpxWire(base_url=f"{url.scheme}://{url.netloc}")
     try:
         client = Client(wire=wire, attempt_timeout_s=CHANNEL_TIMEOUT_S, max_attempts=1)
         return await client.ask(request, deadline_s=time.monotonic() + CHANNEL_TIMEOUT_S)

@@ -242,7 +242,7 @@ def test_a_traceback_has_types_and_places_but_no_secret_and_no_local_variable(lo
 
 
 def test_an_event_outside_any_exception_carries_none(log, written):
-    log.exception("tick")  # noqa: LOG004 - a slip that must not cost the event
+    log.exception("tick")  # noqa: LOG004  # a slip that must not cost the event
     log.error("tick", exc_info=(None, None, None))
 
     assert ["exception" in event or "exc_info" in event for event in events(written)] == [False, False]

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from monitor.channels import Ending, Verdict
+from monitor.errors import MonitorError
 from monitor.exchange import Answer, ApiError, Operation, Request
 from monitor.incidents.message import Message
 
@@ -30,11 +31,15 @@ class WebhookChannel:
         self._ask = ask
 
     async def send(self, message: Message, *, key: str) -> Verdict:
-        """Posts the message; delivered once the receiver has answered 2xx."""
+        """Posts the message; delivered once the receiver has answered 2xx. A URL that can't be read parks it."""
         payload = {"version": VERSION, "key": key, **msgspec.to_builtins(message), "facts": dict(message.facts)}
+        try:
+            url = self._read_url()
+        except MonitorError as error:
+            return Verdict(ending=Ending.PARKED, reason=f"its URL can't be read: {error}")
         request = Request(
             method="POST",
-            path=self._read_url(),
+            path=url,
             template="webhook",
             operation=Operation.WRITE,
             headers={"content-type": "application/json", "idempotency-key": key},

@@ -168,7 +168,9 @@ class Client:
                 return failure or refused
             result = await self._attempt(call, request)
             error = result if isinstance(result, ApiError) else None
-            self.breaker.record(error)
+            if error or request.operation is not Operation.TOKEN:
+                # a token that was granted says nothing about the API behind it
+                self.breaker.record(error)
             wait_s = self._next_wait_s(call, error)
             if self.observe:
                 self.observe(_attempt_record(call, result, wait_s or 0.0))

@@ -252,7 +252,7 @@ class Config(Section):
         from monitor.config.load import load
 
         config, warnings, source = load(path, environ, overrides or {})
-        config._warnings, config._source = warnings, source  # noqa: SLF001 - an instance of this very class
+        config._warnings, config._source = warnings, source  # noqa: SLF001  # an instance of this very class
         return config
 
     @property

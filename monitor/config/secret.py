@@ -55,7 +55,7 @@ class Secret:
     @classmethod
     def _reading(cls, read: Callable[[], str]) -> Self:
         made = cls.__new__(cls)
-        made._read = read  # noqa: SLF001 - an instance of this very class
+        made._read = read  # noqa: SLF001  # an instance of this very class
         return made
 
     def reveal(self) -> str:

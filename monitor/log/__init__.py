@@ -106,7 +106,7 @@ class _ToStructlog(logging.Handler):
         """Never raises for a record that can't be put together: `logging` would print its arguments."""
         try:
             said = record.getMessage()
-        except Exception as error:  # noqa: BLE001 - a library's formatting slip; the event says so
+        except Exception as error:  # noqa: BLE001  # a library's formatting slip; the event says so
             said = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
         # structlog knows only the five standard levels
         level = min(record.levelno // 10 * 10, logging.CRITICAL)

@@ -122,7 +122,7 @@ def _is_denied(key: str) -> bool:
 def _spoken(value: object) -> str:
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001 - a broken __str__ must not break the log, and is reported in it
+    except Exception as error:  # noqa: BLE001  # a broken __str__ must not break the log, and is reported in it
         return f"<{type(value).__name__}: str() raised {type(error).__name__}>"
 
 

@@ -51,8 +51,8 @@ def _log_lines(sync: SyncReport) -> list[str]:
         (sync.returned, "came back to it"),
     ]
     lines = [f"{_items(count)} {what}" for count, what in counted if count]
-    if sync.read and not sync.tracked:
-        lines.append("the sync log holds no usable id")
+    if not sync.tracked:
+        lines.append("the sync log holds no usable id" if sync.read else "the sync log is empty")
     problems = [
         (sync.null, "without an id", ()),
         (sync.blank, "with a blank id", ()),

@@ -37,7 +37,7 @@ def secret(request, secret_file):
 def test_only_reveal_shows_a_secret(secret):
     holder = Holder(key=secret)
     shown = [
-        str(secret), repr(secret), f"{secret}", f"{secret!r:>40}", f"{secret:>40}", "%s" % secret, str([secret]),  # noqa: UP031 - the old way too
+        str(secret), repr(secret), f"{secret}", f"{secret!r:>40}", f"{secret:>40}", "%s" % secret, str([secret]),  # noqa: UP031  # the old way too
         str(holder), repr(holder), str(holder.model_dump()), holder.model_dump_json(), str(vars(holder)),
         str(dir(secret)),        str({name: getattr(secret, name) for name in Secret.__slots__}),
     ]  # fmt: skip
