@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.incidents.message import Message, MessageKind
-from monitor.incidents.words import IN_WORDS, NOTHING_ACCEPTED, WHAT_TO_CHECK
-from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, RunStatus
+from monitor.incidents.words import NOTHING_ACCEPTED, WHAT_TO_CHECK, in_words
+from monitor.model import Cause, Evidence, Incident, RunStatus
 
 __all__ = ["RunFacts", "age", "render", "to_text"]
 
@@ -52,8 +52,7 @@ def render(
 
 
 def _title(kind: MessageKind, incident: Incident, *, again: bool) -> str:
-    count = f"{incident.member_count} " if incident.cause in ITEM_CAUSES and incident.member_count else ""
-    words = f"{incident.target}: {count}{IN_WORDS[incident.cause]}"
+    words = f"{incident.target}: {in_words(incident.cause, incident.member_count)}"
     match kind:
         case MessageKind.OPENED:
             return f"{words} again" if again else words

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from monitor.model import Cause
 
-__all__ = ["IN_WORDS", "NOTHING_ACCEPTED", "WHAT_TO_CHECK"]
+__all__ = ["IN_WORDS", "NOTHING_ACCEPTED", "WHAT_TO_CHECK", "in_words"]
 
 IN_WORDS: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: "the plan's spending limit is reached",
@@ -23,6 +23,20 @@ IN_WORDS: Mapping[Cause, str] = {
     Cause.ITEMS_STUCK: "documents are stuck in ingestion",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
 }
+
+_OF_ONE: Mapping[Cause, str] = {
+    Cause.ITEMS_FAILED: "document failed to ingest",
+    Cause.ITEMS_MISSING: "document is missing at the API",
+    Cause.ITEMS_STUCK: "document is stuck in ingestion",
+}
+
+
+def in_words(cause: Cause, members: int = 0) -> str:
+    """What a cause is called; with the number of items for one that is about items (0: leave the number out)."""
+    if cause not in _OF_ONE or not members:
+        return IN_WORDS[cause]
+    return f"1 {_OF_ONE[cause]}" if members == 1 else f"{members} {IN_WORDS[cause]}"
+
 
 WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.SPENDING_LIMIT: ("billing limit of the plan: waiting does not cure this one",),

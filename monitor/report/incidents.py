@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.incidents.render import age
-from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK
+from monitor.incidents.words import WHAT_TO_CHECK, in_words
 from monitor.model import Incident
 from monitor.report.columns import align, moment
 from monitor.store.incidents import IncidentEvent
@@ -43,7 +43,7 @@ def incident_text(
     """All there is to know about one incident, for the person who looks after it."""
     lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
     lines = [
-        f"Incident {incident.id}: {incident.target}: {IN_WORDS[incident.cause]}",
+        f"Incident {incident.id}: {incident.target}: {in_words(incident.cause, incident.member_count)}",
         f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
         f"  state      {incident.state.value}",
         f"  since      {moment(incident.first_evidence_at)} UTC, for {lasted}",

@@ -8,13 +8,16 @@ from monitor.closing import RunReport
 from monitor.health.rollup import health_line
 from monitor.incidents.render import age
 from monitor.incidents.rules import Action
-from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK
+from monitor.incidents.words import WHAT_TO_CHECK, in_words
 from monitor.judgement import Change
 from monitor.model import Evidence, Incident, RunStatus, Snapshot, SyncReport
 from monitor.report.incidents import incident_json
 from monitor.store.turns import ItemTurn
 
 __all__ = ["all_is_well", "run_json", "run_text"]
+
+NAMED = 3
+"""Items of an open incident that are named; `incidents show` has them all."""
 
 _VERBS = {
     Action.OPEN: "opened",
@@ -38,10 +41,13 @@ def run_text(report: RunReport, *, now: datetime) -> str:
     if report.snapshot is None:
         return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
     lines.append(health_line(report.snapshot))
-    changed = [*_log_lines(report.sync), *_turn_lines(report.turns), *_evidence_lines(report.verdict.evidence)]
-    if changed:
-        lines += ["Changed:", *(f"  {line}" for line in changed)]
+    lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.turns)])
+    lines += _section("Failed requests", _evidence_lines(report.verdict.evidence))
     return "\n".join([*lines, *_incidents(report, now)])
+
+
+def _section(heading: str, lines: Sequence[str]) -> list[str]:
+    return [f"{heading}:", *(f"  {line}" for line in lines)] if lines else []
 
 
 def _log_lines(sync: SyncReport) -> list[str]:
@@ -74,7 +80,7 @@ def _turn_lines(turns: Sequence[ItemTurn]) -> list[str]:
 
 def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
     return [
-        f"{piece.cause.value}: {IN_WORDS[piece.cause]}{_how(piece)}"
+        f"{piece.cause.value}: {in_words(piece.cause)}{_how(piece)}"
         for piece in evidence
         if piece.breakdown and piece.explained_by is None
     ]
@@ -100,10 +106,12 @@ def _changed(change: Change) -> str:
 
 
 def _open(incident: Incident, now: datetime) -> list[str]:
-    count = f"{incident.member_count} " if incident.member_count else ""
     lasted = age(now - incident.first_evidence_at)
-    head = f"  #{incident.id} {incident.cause.value} ({incident.severity.value}): {count}{IN_WORDS[incident.cause]}"
-    return [f"{head}, for {lasted}", *(f"    check: {check}" for check in WHAT_TO_CHECK[incident.cause])]
+    words = in_words(incident.cause, incident.member_count)
+    lines = [f"  #{incident.id} {incident.cause.value} ({incident.severity.value}): {words}, for {lasted}"]
+    if incident.evidence and incident.evidence.sample_ids:
+        lines.append(f"    such as: {', '.join(incident.evidence.sample_ids[:NAMED])}")
+    return lines + [f"    check: {check}" for check in WHAT_TO_CHECK[incident.cause]]
 
 
 def _items(count: int) -> str:

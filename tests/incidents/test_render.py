@@ -6,7 +6,7 @@ import pytest
 
 from monitor.incidents.message import Message, MessageKind
 from monitor.incidents.render import RunFacts, age, render, to_text
-from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK
+from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK, in_words
 from monitor.model import Cause, Evidence, Incident, IncidentState, RunStatus, Severity, Team
 
 NOW = datetime(2026, 3, 1, 5, 40, tzinfo=UTC)
@@ -99,6 +99,13 @@ AGES = [
 @pytest.mark.parametrize(("span", "text"), AGES, ids=[row[1] for row in AGES])
 def test_ages(span, text):
     assert age(span) == text
+
+
+def test_one_document_is_not_one_documents():
+    assert in_words(Cause.ITEMS_STUCK, 1) == "1 document is stuck in ingestion"
+    assert in_words(Cause.ITEMS_STUCK, 157) == "157 documents are stuck in ingestion"
+    assert in_words(Cause.ITEMS_STUCK) == "documents are stuck in ingestion"
+    assert in_words(Cause.OUTAGE, 3) == "the API is failing or can't be reached"
 
 
 def test_every_cause_has_words_and_something_to_check():
