@@ -21,7 +21,7 @@ from monitor.wiring import App, open_store
 
 __all__ = ["DRAIN_S", "Daemon"]
 
-DRAIN_S = 9.0
+DRAIN_S = 8.0
 """After a signal, runs under way may finish and store for so long, in seconds."""
 
 DELIVER_EVERY = timedelta(seconds=30)
@@ -33,10 +33,11 @@ class Daemon:
 
     Args:
         config: what to run; it stays as it is until the daemon ends.
+        on_stop: told about each signal that ends the daemon.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, *, on_stop: Callable[[signal.Signals], None]) -> None:
+        self._config, self._on_stop = config, on_stop
         self._interrupt = asyncio.Event()
         self._signal: signal.Signals | None = None
         self._busy: set[asyncio.Task[None]] = set()
@@ -58,7 +59,8 @@ class Daemon:
 
     def _stop(self, sign: signal.Signals) -> None:
         self._signal = sign
-        structlog.get_logger().info("daemon_stopping", signal=sign.name, runs_under_way=len(self._busy))
+        structlog.get_logger().info("daemon_stopping", signal=sign.name, work_under_way=len(self._busy))
+        self._on_stop(sign)
         self._interrupt.set()
 
     async def _open(self) -> App | None:

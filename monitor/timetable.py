@@ -23,8 +23,9 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no ty
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         """The first time of the expression after the previous one, or after now; None when there is none for years."""
         after = previous_fire_time or now
-        fires = next(CronSim(self._expression, after.astimezone(self._zone)), None)
-        return None if fires is None else fires.astimezone(UTC)
+        times = (time.astimezone(UTC) for time in CronSim(self._expression, after.astimezone(self._zone)))
+        # In the hour that the autumn clock change repeats, cronsim begins with the hour's first pass, which is over.
+        return next((time for time in times if time > after), None)
 
 
 def trigger(*, every: timedelta | None, cron: str | None, timezone: str) -> BaseTrigger:

@@ -1,5 +1,6 @@
 """The command `ingestion-monitor`: parses, calls, prints. Each command imports what it needs when it runs."""
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -22,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from monitor.cli.app import app
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # what a terminal can't show must not end a run that did its work
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="ingestion-monitor")
     except MonitorError as error:

@@ -212,7 +212,9 @@ def incidents_list(
 
 @incidents_app.command("show")
 def incidents_show(
-    incident_id: Annotated[int, typer.Argument(help="Its number, as `incidents list` prints it.")],
+    incident_id: Annotated[
+        int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")
+    ],
     config: ConfigPath = None,
     as_json: AsJson = False,
 ) -> None:

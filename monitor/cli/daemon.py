@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from monitor.cli.ending import end_soon
 from monitor.cli.session import load
 
 __all__ = ["daemon"]
@@ -19,6 +20,6 @@ def daemon(path: Path | None, log_level: str | None) -> int:
     from monitor.daemon import Daemon
 
     async def serve() -> int:
-        return await Daemon(config).serve()
+        return await Daemon(config, on_stop=end_soon).serve()
 
     return asyncio.run(serve())
