@@ -26,15 +26,15 @@ LABEL org.opencontainers.image.title="Ingestion Monitor" \
 ENV PATH=/opt/ingestion-monitor/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    HOME=/tmp \
-    MONITOR_DATABASE=sqlite:////data/monitor.db
+    HOME=/tmp
 
 COPY --from=build /opt/ingestion-monitor /opt/ingestion-monitor
 RUN install -d -o 10001 -g 10001 /data
 
 # A number, so that Kubernetes can verify `runAsNonRoot` without reading /etc/passwd.
 USER 10001:10001
-# monitor.toml and .env are looked for here, unless MONITOR_CONFIG names another place.
+# monitor.toml and .env are looked for here, unless MONITOR_CONFIG names another place; without `database` in it, an
+# embedded monitor.db is kept beside it.
 WORKDIR /data
 VOLUME /data
 

@@ -49,14 +49,16 @@ compile = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-v
 migration: export m := $(m)
 migration: .venv/.installed ## write the next migration from the tables: make migration m="add a column"
 	@test -n "$$m" || { echo 'make migration: say what it does: make migration m="add a column"' >&2; exit 2; }
-	@$(BIN)/alembic --version
+	@rm -rf build/migration.db && mkdir -p build
+	@$(BIN)/alembic -x url=sqlite:///build/migration.db upgrade head
+	@$(BIN)/alembic -x url=sqlite:///build/migration.db revision --autogenerate -m "$$m"
 
 build: .venv/.installed ## the wheel, into dist/
 	@$(BIN)/python -m hatchling build -t wheel -d dist
 
 clean: ## remove builds, caches and coverage data; .venv and databases stay
 	@rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## print this
 	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile

@@ -27,7 +27,7 @@ BATCH = 500
 """Outcomes per writing transaction."""
 
 FLUSH_S = 1.0
-"""Outcomes wait at most so long, in seconds, before they are handed on."""
+"""After so long, in seconds, the next outcome takes those before it along."""
 
 GRACE_S = 5.0
 """Once a run must end, requests in flight may finish for so long, in seconds."""
@@ -92,15 +92,17 @@ class ItemCheck:
         provider: how to ask for an item and read the answer.
         client: the resilient client.
         record: stores a batch of changes; called in a worker thread, one call at a time.
-        concurrency: requests in flight at the most. Until the first answer is accepted there are five, so that a
-            service that is down or refuses us is met by five requests and not by all.
+        concurrency: requests in flight at the most. Until an answer is accepted no more than five items are asked
+            about, or until all five have failed without stopping the target: a service that is down or refuses us is
+            met by five requests and not by all.
         deadline_s: when to stop, on the monotonic clock.
         interrupt: set by a signal.
         progress: told about every finished item.
         utcnow: the clock.
+        grace_s: once the run must end, requests in flight may finish for so long, in seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each part of a check is named where it is wired
         self,
         *,
         provider: Provider,
@@ -111,15 +113,17 @@ class ItemCheck:
         interrupt: asyncio.Event,
         progress: Progress,
         utcnow: Callable[[], datetime],
+        grace_s: float = GRACE_S,
     ) -> None:
         self._provider, self._client, self._record = provider, client, record
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
-        self._progress, self._utcnow = progress, utcnow
+        self._progress, self._utcnow, self._grace_s = progress, utcnow, grace_s
         self._tally, self._latencies, self._stop_rule = Tally(), LatencyHistogram(), StopRule()
-        self._asked = self._requests = self._retries = self._first_answers = 0
+        self._taken = self._asked = self._given_up = self._requests = self._retries = 0
+        self._first_asked = self._first_answers = 0
         self._stopped_by: Cause | None = None
         self._cut: Reason | None = None
-        self._accepted, self._ending = asyncio.Event(), asyncio.Event()
+        self._opened, self._ending = asyncio.Event(), asyncio.Event()
         self._changes: list[ItemChange] = []
         self._flushing, self._flushed_at = asyncio.Lock(), time.monotonic()
         self._writing: asyncio.Future[None] | None = None
@@ -135,19 +139,21 @@ class ItemCheck:
             LeaseLostError: when another run took over.
         """
         source = _Source(due)
-        workers = [asyncio.create_task(self._work(source, first=n < FIRST_ITEMS)) for n in range(self._concurrency)]
+        workers = [asyncio.create_task(self._work(source)) for _ in range(self._concurrency)]
         watches = [asyncio.create_task(self._heed_interrupt()), asyncio.create_task(self._end(workers))]
         try:
             await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             for task in (*workers, *watches):
                 task.cancel()
-            await asyncio.gather(*workers, *watches, return_exceptions=True)
+            # A thread that writes can't be cancelled: it ends before the check does.
+            writing = () if self._writing is None else (self._writing,)
+            await asyncio.gather(*workers, *watches, *writing, return_exceptions=True)
         for worker in workers:
             if not worker.cancelled():
                 worker.result()
         await self._flush()
-        return self._report()
+        return self._report(source)
 
     async def _heed_interrupt(self) -> None:
         await self._interrupt.wait()
@@ -157,38 +163,35 @@ class ItemCheck:
     async def _end(self, workers: Sequence[asyncio.Task[None]]) -> None:
         """Once nothing further may start, gives requests in flight a grace period and then ends them."""
         await self._ending.wait()
-        await asyncio.sleep(GRACE_S)
+        await asyncio.sleep(self._grace_s)
         for worker in workers:
             worker.cancel()
 
-    async def _work(self, source: "_Source", *, first: bool) -> None:
-        if not first:
-            await self._accepted.wait()
-        try:
-            while (item := await self._next(source)) is not None:
-                outcome = await self._ask(item)
-                await self._finish(item, outcome)
-                if first and (outcome.answered or outcome.error is not None):
-                    first = False
-                    await self._first_answered()
-        finally:
-            # Whoever still waits for a first accepted answer must not wait for a worker that has ended.
-            self._accepted.set()
+    async def _work(self, source: "_Source") -> None:
+        while (item := await self._next(source)) is not None:
+            if not self._provider.valid_id(item.item_id):
+                await self._finish(item, malformed(item.item_id, self._utcnow()))
+            elif await self._may_ask():
+                await self._finish(item, await self._ask(item))
+                self._first_answered()
 
-    async def _first_answered(self) -> None:
-        """Holds a worker back after its first answer until one was accepted, or all first ones are in."""
+    async def _may_ask(self) -> bool:
+        """Waits for its turn; False when by then nothing further may start."""
+        if not self._opened.is_set() and self._first_asked >= FIRST_ITEMS:
+            await self._opened.wait()
+        self._first_asked += 1
+        return not self._over()
+
+    def _first_answered(self) -> None:
         self._first_answers += 1
-        if self._first_answers >= min(FIRST_ITEMS, self._concurrency):
-            self._accepted.set()
-        await self._accepted.wait()
+        if self._first_answers >= FIRST_ITEMS:
+            self._opened.set()
 
     async def _next(self, source: "_Source") -> TrackedItem | None:
-        if self._over():
-            return None
+        """The next item; None when there is none left, and when nothing further may start."""
         item = await source.take()
-        if item is None or not self._over():
-            return item
-        return None
+        self._taken += item is not None
+        return None if self._over() else item
 
     def _over(self) -> bool:
         """Whether no further request may start."""
@@ -197,12 +200,10 @@ class ItemCheck:
         over = self._stopped_by is not None or self._cut is not None
         if over:
             self._ending.set()
-            self._accepted.set()
+            self._opened.set()
         return over
 
     async def _ask(self, item: TrackedItem) -> Outcome:
-        if not self._provider.valid_id(item.item_id):
-            return malformed(item.item_id, self._utcnow())
         answer = await self._client.ask(self._provider.item_request(item.item_id), deadline_s=self._deadline_s)
         self._requests += answer.attempts
         self._retries += max(0, answer.attempts - 1)
@@ -210,13 +211,14 @@ class ItemCheck:
             self._latencies.add(answer.latency_ms)
         if answer.error is not None and answer.error.code == PAST_DEADLINE:
             self._cut = Reason.DEADLINE
+            self._given_up += 1
             return unasked(item.item_id, Reason.DEADLINE, self._utcnow())
         return outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
 
     async def _finish(self, item: TrackedItem, outcome: Outcome) -> None:
         self._tally.add(item, outcome)
         if outcome.answered:
-            self._accepted.set()
+            self._opened.set()
         stopped_by = self._stop_rule.observe(outcome) or (Cause.OUTAGE if self._client.tripped else None)
         self._stopped_by = self._stopped_by or stopped_by
         self._asked += 1
@@ -236,7 +238,8 @@ class ItemCheck:
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._record, changes))
                 await asyncio.shield(self._writing)
 
-    def _report(self) -> CheckReport:
+    def _report(self, source: "_Source") -> CheckReport:
+        left = self._taken > self._asked or self._given_up > 0 or not source.drained
         return CheckReport(
             tally=self._tally,
             asked=self._asked,
@@ -244,7 +247,7 @@ class ItemCheck:
             retries=self._retries,
             latencies_ms=(self._latencies.quantile(0.5), self._latencies.quantile(0.95)),
             stopped_by=self._stopped_by,
-            cut=self._cut if self._stopped_by is None else None,
+            cut=self._cut if left and self._stopped_by is None else None,
         )
 
 
@@ -255,6 +258,11 @@ class _Source:
         self._batches, self._items = batches, deque[TrackedItem]()
         self._reading = asyncio.Lock()
         self._ended = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether every item was handed out."""
+        return self._ended and not self._items
 
     async def take(self) -> TrackedItem | None:
         """The next item, or None when there is none left."""

@@ -3,7 +3,7 @@
 The lease's epoch is checked first; whoever lost it writes nothing. What the run could not find out is left unknown.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from monitor.check import CheckReport
 from monitor.errors import SyncLogError
+from monitor.exchange import NetworkFault
 from monitor.health.rollup import roll_up
 from monitor.incidents.render import RunFacts
 from monitor.judgement import Judge, Verdict
@@ -58,6 +59,8 @@ class RunReport:
     previous: Snapshot | None = None
     sync: SyncReport = field(default_factory=SyncReport)
     turns: tuple[ItemTurn, ...] = ()
+    unrecognised: Mapping[str, int] = field(default_factory=dict)
+    """Statuses that nobody has described, with the number of items in each: they count as pending."""
     verdict: Verdict = field(default_factory=Verdict)
     open_incidents: tuple[Incident, ...] = ()
     error: str | None = None
@@ -92,32 +95,10 @@ class Closing:
                     conn, target=started.target, run_id=started.run_id, reason=reason, recheck_ids=due.recheck_ids
                 )
             snapshot = self._snapshot(conn, started, checked, now)
-            seen = checked.tally.evidence()
             # Before the judgement: the rules count this run among the finished ones.
-            runs.finish(
-                conn,
-                run_id=started.run_id,
-                status=status,
-                abort_reason=reason.value if reason else None,
-                owner_cause=seen[0].cause if seen else None,
-                due=due.count,
-                answered=checked.tally.answered,
-                error=None,
-                finished_at=now,
-                snapshot=snapshot,
-            )
-            facts = RunFacts(
-                run_id=started.run_id,
-                status=status,
-                total=snapshot.total,
-                unknown=snapshot.unknown,
-                answered=checked.tally.answered,
-            )
-            verdict = self._judge.judge(conn, facts=facts, seen=seen, now=now, log_empty=sync.tracked == 0)
-            readable = self._judge.judge_monitor(conn, facts=facts, cause=Cause.SYNC_LOG_UNREADABLE, seen=None, now=now)
-            report = self._report(
-                conn, started, status, Verdict(evidence=verdict.evidence, changes=verdict.changes + readable.changes)
-            )
+            _finish(conn, started, due, checked, snapshot=snapshot, now=now)
+            verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, log_empty=sync.tracked == 0)
+            report = self._report(conn, started, status, verdict)
         report = replace(report, abort_reason=reason.value if reason else None, snapshot=snapshot, sync=sync)
         _log(report, checked)
         return report
@@ -165,6 +146,28 @@ class Closing:
             duration_s=round((now - started.at).total_seconds(), 3),
         )
 
+    def _judged(
+        self,
+        conn: Connection,
+        started: Started,
+        checked: CheckReport,
+        *,
+        snapshot: Snapshot,
+        now: datetime,
+        log_empty: bool,
+    ) -> Verdict:
+        facts = RunFacts(
+            run_id=started.run_id,
+            status=_ending(checked)[0],
+            total=snapshot.total,
+            unknown=snapshot.unknown,
+            answered=checked.tally.answered,
+        )
+        seen = checked.tally.evidence()
+        verdict = self._judge.judge(conn, facts=facts, seen=seen, now=now, log_empty=log_empty)
+        read = self._judge.judge_monitor(conn, facts=facts, cause=Cause.SYNC_LOG_UNREADABLE, seen=None, now=now)
+        return replace(verdict, changes=verdict.changes + read.changes)
+
     def _report(self, conn: Connection, started: Started, status: RunStatus, verdict: Verdict) -> RunReport:
         return RunReport(
             target=started.target,
@@ -173,6 +176,7 @@ class Closing:
             previous=started.previous,
             turns=tuple(turns.of_run(conn, started.run_id)),
             verdict=verdict,
+            unrecognised=items.unrecognised(conn, target=started.target),
             open_incidents=tuple(incident_store.listing(conn, target=started.target, open_only=True)),
         )
 
@@ -185,6 +189,25 @@ def _ending(checked: CheckReport) -> tuple[RunStatus, Reason | None]:
     return RunStatus.COMPLETE, None
 
 
+def _finish(
+    conn: Connection, started: Started, due: Due, checked: CheckReport, *, snapshot: Snapshot, now: datetime
+) -> None:
+    status, reason = _ending(checked)
+    seen = checked.tally.evidence()
+    runs.finish(
+        conn,
+        run_id=started.run_id,
+        status=status,
+        abort_reason=reason.value if reason else None,
+        owner_cause=seen[0].cause if seen else None,
+        due=due.count,
+        answered=checked.tally.answered,
+        error=None,
+        finished_at=now,
+        snapshot=snapshot,
+    )
+
+
 def _log(report: RunReport, checked: CheckReport | None) -> None:
     """One event per run, and one per class of failed requests; the run has bound what they have in common."""
     log = structlog.get_logger()
@@ -194,6 +217,7 @@ def _log(report: RunReport, checked: CheckReport | None) -> None:
             cause=piece.cause.value,
             count=piece.count,
             http_status=dict(piece.breakdown),
+            timed_out=NetworkFault.TIMEOUT.value in piece.breakdown,
             code=piece.code,
             request_ids=list(piece.request_ids),
             sample_ids=list(piece.sample_ids),

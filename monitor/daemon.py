@@ -16,13 +16,13 @@ from monitor.check import NoProgress
 from monitor.config import Config, Target
 from monitor.errors import LeaseHeldError, MonitorError, SchemaError, StoreError
 from monitor.run import Run
-from monitor.timetable import trigger
+from monitor.timetable import scheduler, trigger
 from monitor.wiring import App, open_store
 
 __all__ = ["DRAIN_S", "Daemon"]
 
 DRAIN_S = 8.0
-"""After a signal, runs under way may finish and store for so long, in seconds."""
+"""Leaves time to cancel and release within the ten seconds that supervisors grant."""
 
 DELIVER_EVERY = timedelta(seconds=30)
 RETRY_STORE_S = 5.0
@@ -34,10 +34,11 @@ class Daemon:
     Args:
         config: what to run; it stays as it is until the daemon ends.
         on_stop: told about each signal that ends the daemon.
+        drain_s: after a signal, work under way may finish and store for so long, in seconds (> 0).
     """
 
-    def __init__(self, config: Config, *, on_stop: Callable[[signal.Signals], None]) -> None:
-        self._config, self._on_stop = config, on_stop
+    def __init__(self, config: Config, *, on_stop: Callable[[signal.Signals], None], drain_s: float = DRAIN_S) -> None:
+        self._config, self._on_stop, self._drain_s = config, on_stop, drain_s
         self._interrupt = asyncio.Event()
         self._signal: signal.Signals | None = None
         self._busy: set[asyncio.Task[None]] = set()
@@ -84,33 +85,32 @@ class Daemon:
             return
 
     async def _schedule(self, app: App) -> None:
-        scheduler = AsyncIOScheduler(
-            timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        )
+        jobs = scheduler()
         for target in self._config.targets:
-            self._add(scheduler, app, target)
+            self._add(jobs, app, target)
         every = trigger(every=DELIVER_EVERY, cron=None, timezone="UTC")
-        scheduler.add_job(self._tracked, every, args=[lambda: self._deliver(app)], id="deliver")
-        scheduler.start()
+        jobs.add_job(self._tracked, every, args=[lambda: self._deliver(app)], id="deliver")
+        jobs.start()
         structlog.get_logger().info("daemon_started", targets=[target.name for target in self._config.targets])
         await self._interrupt.wait()
         # shutdown(wait=True) would cancel coroutines: nothing new starts, then ours end by themselves.
-        scheduler.pause()
+        jobs.pause()
         await self._drain()
-        scheduler.shutdown(wait=False)
+        jobs.shutdown(wait=False)
 
-    def _add(self, scheduler: AsyncIOScheduler, app: App, target: Target) -> None:
+    def _add(self, jobs: AsyncIOScheduler, app: App, target: Target) -> None:
         schedule = target.schedule or self._config.schedule
         when = trigger(every=schedule.every, cron=schedule.cron, timezone=schedule.timezone)
         first = {} if schedule.cron else {"next_run_time": datetime.now(UTC)}
-        scheduler.add_job(self._tracked, when, args=[lambda: self._tick(app, target)], id=f"run {target.name}", **first)
+        jobs.add_job(self._tracked, when, args=[lambda: self._tick(app, target)], id=f"run {target.name}", **first)
 
     async def _tracked(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does one piece of work as a task of our own, which the scheduler can't cancel."""
         task = asyncio.ensure_future(_logged(work))
         self._busy.add(task)
         task.add_done_callback(self._busy.discard)
-        await asyncio.shield(task)
+        # neither cancels it nor raises what ended it
+        await asyncio.wait((task,))
 
     async def _tick(self, app: App, target: Target) -> None:
         try:
@@ -126,8 +126,9 @@ class Daemon:
     async def _drain(self) -> None:
         """Waits for work under way; what does not end in time is cancelled, and its lease and claims expire."""
         if self._busy:
-            _, late = await asyncio.wait(self._busy, timeout=DRAIN_S)
+            _, late = await asyncio.wait(self._busy, timeout=self._drain_s)
             for task in late:
+                structlog.get_logger().warning("work_cancelled", after_s=self._drain_s)
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 

@@ -205,6 +205,7 @@ class _Bench:
             after = self._open_new(decision)
         else:
             after = self._save(decision, before, members_now)
+        after = replace(after, member_ids=members.first_ids(self.conn, incident_id=after.id))
         self._tell(decision, after)
         return Change(decision=decision, incident=after)
 
@@ -235,7 +236,9 @@ class _Bench:
         after = evolve(before, decision, now=self.now, evidence=piece, members=members_now)
         if decision.action is Action.RESOLVE:
             members.detach(self.conn, incident_id=after.id)
-        incident_store.save(self.conn, after, evidence_id=self.evidence_ids.get(decision.cause))
+        # Evidence that a higher cause explains is not this incident's.
+        own = piece is not None and piece.explained_by is None
+        incident_store.save(self.conn, after, evidence_id=self.evidence_ids[decision.cause] if own else None)
         return self._with_members(after) if decision.action is Action.REOPEN else after
 
     def _with_members(self, incident: Incident) -> Incident:

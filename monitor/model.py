@@ -283,6 +283,8 @@ class Incident:
     """Items that belong to it now; always 0 for a request cause."""
     peak_count: int = 0
     """The most items that it ever touched at once."""
+    member_ids: tuple[str, ...] = ()
+    """The first few of those items, by id."""
     untold_count: int = 0
     """Members that joined since people were last told."""
     channels: tuple[str, ...] = ()

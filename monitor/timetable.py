@@ -1,4 +1,4 @@
-"""When the daemon runs a target: APScheduler triggers for a fixed interval and for cron expressions.
+"""When the daemon runs a target: the scheduler, and triggers for a fixed interval and for cron expressions.
 
 Cron follows cronsim (Debian's semantics): APScheduler's own parser numbers weekdays from Monday and fires twice at the
 autumn clock change.
@@ -7,11 +7,12 @@ autumn clock change.
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from cronsim import CronSim
 
-__all__ = ["CronTrigger", "trigger"]
+__all__ = ["CronTrigger", "scheduler", "trigger"]
 
 
 class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no types
@@ -26,6 +27,12 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no ty
         times = (time.astimezone(UTC) for time in CronSim(self._expression, after.astimezone(self._zone)))
         # In the hour that the autumn clock change repeats, cronsim begins with the hour's first pass, which is over.
         return next((time for time in times if time > after), None)
+
+
+def scheduler() -> AsyncIOScheduler:
+    """A scheduler that never drops a late run, catches up on many missed ones by one, and overlaps none with itself."""
+    defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+    return AsyncIOScheduler(timezone=UTC, job_defaults=defaults)
 
 
 def trigger(*, every: timedelta | None, cron: str | None, timezone: str) -> BaseTrigger:

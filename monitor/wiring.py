@@ -174,12 +174,16 @@ def _channel(config: ChannelConfig) -> Channel:
     return WebhookChannel(config.url.reveal, ask_once)
 
 
-async def ask_once(request: Request) -> Answer:
-    """Sends one request to where its absolute URL says, once, without credentials of any target."""
+async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) -> Answer:
+    """Sends one request to where its absolute URL says, once, without credentials of any target.
+
+    Raises:
+        ValueError: the URL can't be taken apart.
+    """
     url = urlsplit(request.path)
     wire = HttpxWire(base_url=f"{url.scheme}://{url.netloc}")
     try:
-        client = Client(wire=wire, attempt_timeout_s=CHANNEL_TIMEOUT_S, max_attempts=1)
-        return await client.ask(request, deadline_s=time.monotonic() + CHANNEL_TIMEOUT_S)
+        client = Client(wire=wire, attempt_timeout_s=timeout_s, max_attempts=1)
+        return await client.ask(request, deadline_s=time.monotonic() + timeout_s)
     finally:
         await wire.close()

@@ -12,6 +12,7 @@
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import sqlite3
@@ -19,6 +20,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 from hypothesis import settings
 from postgres import private_server
 from sqlalchemy import make_url
@@ -32,6 +34,15 @@ KINDS = ["sqlite", "postgresql"]
 
 settings.register_profile("monitor", deadline=None, max_examples=60, database=None)
 settings.load_profile("monitor")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    """Whoever configures logging to a captured stream leaves nothing of it to the next test."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    logging.getLogger("uvicorn.access").propagate = True  # uvicorn switches it off for the whole process
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,7 @@ def test_a_status_nobody_has_seen_is_pending_and_never_terminal(world):
     world.track(1, "MARINATING", uploaded_at=world.clock())
     report = world.run()
     assert states(report.snapshot) == {"pending": 1}
+    assert "  MARINATING: 1 item" in run_text(report, now=world.clock()).splitlines()
     assert world.rows("SELECT stage, recognised FROM items") == [{"stage": "MARINATING", "recognised": False}]
 
 
@@ -130,7 +131,7 @@ def test_an_api_that_is_gone_is_an_outage_and_comes_back(world):
         report = world.run()
         assert states(report.snapshot) == {"unknown": 3}
     assert causes(report) == [Cause.OUTAGE]
-    assert report.open_incidents[0].evidence.breakdown == {"refused (token)": 3}
+    assert set(report.open_incidents[0].evidence.breakdown) == {"refused (token)"}
     world.sandbox.start()
     world.run()
     assert causes(world.run()) == []
@@ -150,6 +151,20 @@ def test_failed_items_open_one_incident_that_names_them_and_resolves_when_all_ar
     assert causes(report) == []
     assert messages(world) == [("opened", "items_failed"), ("resolved", "items_failed")]
     assert third not in str(world.rows("SELECT message FROM notifications"))
+
+
+def test_a_reminder_names_the_items_that_are_still_in_a_bad_state(world):
+    first, second, *_ = world.track(4)
+    world.sandbox.set_status(first, "FAILED")
+    world.run()
+    world.sandbox.set_status(first, "COMPLETED")
+    world.sandbox.set_status(second, "FAILED")
+    world.run()
+    world.clock.advance(days=1)
+    world.run()
+    reminder = world.rows("SELECT message FROM notifications ORDER BY id")[-1]["message"]
+    assert second in str(reminder)
+    assert first not in str(reminder)
 
 
 def test_new_members_are_told_in_one_update_after_half_an_hour(world):

@@ -23,7 +23,7 @@ class WebhookChannel:
 
     Args:
         read_url: gives the URL, which is a secret, at the time of use.
-        ask: sends one request, once, within a deadline of its own.
+        ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
     """
 
     def __init__(self, read_url: Callable[[], str], ask: Callable[[Request], Awaitable[Answer]]) -> None:
@@ -45,7 +45,11 @@ class WebhookChannel:
             headers={"content-type": "application/json", "idempotency-key": key},
             body=msgspec.json.encode(payload),
         )
-        return verdict(await self._ask(request))
+        try:
+            return verdict(await self._ask(request))
+        except ValueError:
+            # what the wire says when it can't take a URL apart; a URL is a secret, and so its words stay here
+            return Verdict(ending=Ending.PARKED, reason="its URL can't be used: check the address in the configuration")
 
 
 def verdict(answer: Answer) -> Verdict:

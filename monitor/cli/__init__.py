@@ -8,8 +8,6 @@ from monitor.errors import ConfigError, MonitorError
 
 __all__ = ["main"]
 
-INTERRUPTED = 130
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
@@ -31,9 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(args=arguments, prog_name="ingestion-monitor")
     except MonitorError as error:
         return report(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except SystemExit as end:  # how typer ends, with usage errors shown already
+    except SystemExit as end:  # how typer ends: usage errors are shown, Ctrl-C is 130
         return end.code if isinstance(end.code, int) else 0
     return 0
 

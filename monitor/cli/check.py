@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,21 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from monitor.check import Progress
+from monitor.cli.ending import end_soon
 from monitor.cli.notify import UNREACHABLE, delivery_line
 from monitor.cli.progress import bars
-from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.cli.session import load, opened, print_json, print_lines, scratch
 from monitor.closing import RunReport
 from monitor.config import Config, Target
 from monitor.config.durations import parse_duration
 from monitor.delivery import DeliveryReport
-from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError
+from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError, StoreError
 from monitor.report.exits import FailOn, combined, exit_of
-from monitor.report.run import all_is_well, run_json, run_text
+from monitor.report.run import all_is_well, run_json, run_text, shortfall
 from monitor.run import Job, Run
 from monitor.store.schema import ensure
 from monitor.wiring import App, utcnow
 
 __all__ = ["CheckOptions", "check"]
+
+SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=1)
+"""Of a deadline, as in the configuration."""
+LONGEST_SLOT = 200
+SEND_GRACE_S = 3.0
+"""After a signal, messages being sent may finish for so long, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +58,8 @@ class _End:
     exit_code: int
     report: RunReport | None = None
     error: str | None = None
+    skipped: bool = False
+    store_failed: bool = False
 
 
 def check(path: Path | None, options: CheckOptions) -> int:
@@ -62,6 +70,7 @@ def check(path: Path | None, options: CheckOptions) -> int:
         StoreError: the database can't be opened.
     """
     fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
+    _check_slot(options.slot)
     config = load(path, log_level=options.log_level or ("warning" if options.quiet else None))
     targets = _chosen(config, options.targets)
     with _app(config, dry_run=options.dry_run) as app:
@@ -74,8 +83,8 @@ def check(path: Path | None, options: CheckOptions) -> int:
 
 def _fail_on(text: str | None) -> frozenset[FailOn]:
     words = [word.strip() for word in (text or "").split(",") if word.strip()]
-    known = {each.value for each in FailOn}
-    if unknown := sorted(set(words) - known):
+    known = [each.value for each in FailOn]
+    if unknown := [word for word in words if word not in known]:
         raise ConfigError([f"--fail-on: {', '.join(unknown)} is none of {', '.join(known)}"])
     return frozenset(FailOn(word) for word in words)
 
@@ -84,9 +93,17 @@ def _deadline(text: str | None) -> timedelta | None:
     if text is None:
         return None
     try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise ConfigError([f"--deadline: {error}"]) from None
+        deadline = parse_duration(text)
+    except ValueError:
+        deadline = timedelta(0)
+    if not SHORTEST <= deadline <= LONGEST:
+        raise ConfigError([f'--deadline: {text} is no duration from 1s to 1d; write it as in "30s", "4m" or "1h30m"'])
+    return deadline
+
+
+def _check_slot(slot: str | None) -> None:
+    if slot is not None and not (slot.strip() and slot.isprintable() and len(slot) <= LONGEST_SLOT):
+        raise ConfigError([f"--slot: give it a name of 1 to {LONGEST_SLOT} printable characters"])
 
 
 def _chosen(config: Config, names: Sequence[str]) -> list[Target]:
@@ -103,7 +120,7 @@ def _app(config: Config, *, dry_run: bool) -> Iterator[App]:
         with opened(config) as app:
             yield app
         return
-    with tempfile.TemporaryDirectory(prefix="ingestion-monitor-") as folder:
+    with scratch() as folder:
         engine = ensure(f"sqlite:///{folder}/dry-run.db")
         try:
             yield App(config=config, engine=engine)
@@ -124,12 +141,26 @@ class _Session:
         self._heed(interrupt)
         with bars(wanted=not (self._options.quiet or self._options.as_json)) as line:
             ends = await asyncio.gather(*(self._one(target, interrupt, line(target.name)) for target in targets))
-        if self._options.dry_run or interrupt.is_set():
+        # the outbox is in the same database: what failed the runs would fail the delivery too
+        if self._options.dry_run or interrupt.is_set() or any(end.store_failed for end in ends):
             return list(ends), DeliveryReport()
         try:
-            return list(ends), await self._app.sender().deliver()
+            return list(ends), await self._deliver(interrupt)
         except MonitorError as error:
             return [*ends, _End(target="messages", exit_code=error.exit_code, error=str(error))], DeliveryReport()
+
+    async def _deliver(self, interrupt: asyncio.Event) -> DeliveryReport:
+        """Delivers what is due; after a signal, what is being sent may finish for a while."""
+        sending = asyncio.create_task(self._app.sender().deliver())
+        stopping = asyncio.create_task(interrupt.wait())
+        try:
+            await asyncio.wait((sending, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((sending,), timeout=SEND_GRACE_S)
+        finally:
+            for task in (sending, stopping):
+                task.cancel()
+            await asyncio.gather(sending, stopping, return_exceptions=True)
+        return DeliveryReport() if sending.cancelled() else sending.result()
 
     def _heed(self, interrupt: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -137,6 +168,7 @@ class _Session:
         def stop(sign: signal.Signals) -> None:
             self._signal = sign
             interrupt.set()
+            end_soon(sign)
             loop.remove_signal_handler(sign)  # a second one ends the process the hard way
 
         for sign in (signal.SIGINT, signal.SIGTERM):
@@ -148,9 +180,10 @@ class _Session:
             report = await Run(job, interrupt=interrupt, progress=progress, slot=self._options.slot)()
         except (LeaseHeldError, SlotSpentError) as error:
             code = 0 if self._options.skip_ok else error.exit_code
-            return _End(target=target.name, exit_code=code, error=str(error))
+            return _End(target=target.name, exit_code=code, error=str(error), skipped=True)
         except MonitorError as error:
-            return _End(target=target.name, exit_code=error.exit_code, error=str(error))
+            failed = isinstance(error, StoreError)
+            return _End(target=target.name, exit_code=error.exit_code, error=str(error), store_failed=failed)
         return _End(target=target.name, exit_code=exit_of(report, self._fail_on), report=report)
 
     def _job(self, target: Target) -> Job:
@@ -165,9 +198,10 @@ class _Session:
 
 
 def _print(options: CheckOptions, ends: Sequence[_End], delivery: DeliveryReport, code: int) -> None:
-    for end in ends:
-        if end.error is not None:
-            print(f"error: {end.error}", file=sys.stderr)
+    told = [_sentence(end) for end in ends if not (options.quiet and end.skipped and end.exit_code == 0)]
+    for sentence in dict.fromkeys(told):
+        if sentence:
+            print(sentence, file=sys.stderr)
     if options.as_json:
         print_json(_as_json(ends, delivery, code))
         return
@@ -178,6 +212,12 @@ def _print(options: CheckOptions, ends: Sequence[_End], delivery: DeliveryReport
         texts.append(messages)
     if texts:
         print_lines("\n\n".join(texts))
+
+
+def _sentence(end: _End) -> str | None:
+    """Why a target was not checked, or not to the end."""
+    sentence = end.error or (end.report and shortfall(end.report))
+    return f"{'skipped' if end.skipped else 'error'}: {sentence}" if sentence else None
 
 
 def _as_json(ends: Sequence[_End], delivery: DeliveryReport, code: int) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from monitor.cli.session import load, print_lines
 from monitor.store import schema
-from monitor.store.engine import connect
+from monitor.store.engine import connect_read_only
+from monitor.store.schema import SchemaFit, SchemaVersion
 
 __all__ = ["current", "upgrade"]
 
-BEHIND = 3
+UNFIT = 3
 
 
 def upgrade(path: Path | None) -> None:
@@ -18,20 +19,37 @@ def upgrade(path: Path | None) -> None:
         SchemaError: the schema is newer than this program.
         StoreError: the database can't be used.
     """
-    version = schema.upgrade(load(path).database.reveal())
-    print_lines(f"The database is at schema {version}.")
+    applied = schema.upgrade(load(path).database.reveal())
+    steps = f"upgraded: {', '.join(applied)}" if applied else "nothing to do"
+    print_lines(f"The database is at this program's schema ({steps}).")
 
 
 def current(path: Path | None) -> int:
-    """Prints the schema's version; exit code 0 when it is this program's, else 3."""
-    engine = connect(load(path).database.reveal())
+    """Prints the schema's version; exit code 0 when it is this program's, else 3.
+
+    Raises:
+        StoreError: the database can't be read.
+    """
+    engine = connect_read_only(load(path).database.reveal())
     try:
         version = schema.current(engine)
     finally:
         engine.dispose()
-    if version.current == version.head:
-        print_lines(f"The database is at schema {version.current}, which is this program's.")
-        return 0
-    found = f"at schema {version.current}" if version.current else "empty"
-    print_lines(f"The database is {found}; this program needs {version.head}: run `ingestion-monitor db upgrade`.")
-    return BEHIND
+    print_lines(_sentence(version))
+    return 0 if version.fit is SchemaFit.CURRENT else UNFIT
+
+
+def _sentence(version: SchemaVersion) -> str:
+    match version.fit:
+        case SchemaFit.CURRENT:
+            return f"The database is at schema {version.current}, which is this program's."
+        case SchemaFit.NEWER:
+            return (
+                f"The database is at schema {version.current}, which is newer than this program's ({version.head}): "
+                "install the newer ingestion-monitor, or name another database."
+            )
+        case SchemaFit.MISSING:
+            found = "empty"
+        case SchemaFit.OLDER:
+            found = f"at schema {version.current}"
+    return f"The database is {found}; this program needs {version.head}: run `ingestion-monitor db upgrade`."

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.cli.session import known_target, load, opened, print_json, print_lines
 from monitor.report.history import history_json, history_text
 from monitor.store import runs
 from monitor.store.engine import reading
@@ -14,10 +14,13 @@ def history(path: Path | None, target: str | None, limit: int, as_json: bool) ->
     """Prints the newest snapshots.
 
     Raises:
+        ConfigError: there is no such target.
         StoreError: the database can't be used.
     """
-    with opened(load(path)) as app, reading(app.engine) as conn:
-        rows = runs.history(conn, target=target, limit=limit)
+    with opened(load(path)) as app:
+        known_target(app, target)
+        with reading(app.engine) as conn:
+            rows = runs.history(conn, target=target, limit=limit)
     if as_json:
         print_json(history_json(rows))
     else:

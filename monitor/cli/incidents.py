@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.cli.session import known_target, load, opened, print_json, print_lines
 from monitor.errors import ConfigError
 from monitor.report.incidents import incident_json, incident_text, incidents_text
 from monitor.store import incidents, members
@@ -19,10 +19,13 @@ def listing(path: Path | None, target: str | None, limit: int, *, show_all: bool
     """Prints incidents, newest first.
 
     Raises:
+        ConfigError: there is no such target.
         StoreError: the database can't be used.
     """
-    with opened(load(path)) as app, reading(app.engine) as conn:
-        found = incidents.listing(conn, target=target, open_only=not show_all, limit=limit)
+    with opened(load(path)) as app:
+        known_target(app, target)
+        with reading(app.engine) as conn:
+            found = incidents.listing(conn, target=target, open_only=not show_all, limit=limit)
     if as_json:
         print_json([incident_json(incident) for incident in found])
     elif not found and not show_all:

@@ -2,16 +2,25 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from monitor import log
 from monitor.config import Config
+from monitor.errors import ConfigError, MonitorError
+from monitor.store import runs
+from monitor.store.engine import reading
 from monitor.wiring import App, open_store
 
-__all__ = ["configure_logging", "load", "opened", "print_json", "print_lines"]
+__all__ = ["configure_logging", "known_target", "load", "opened", "print_json", "print_lines", "scratch"]
+
+
+SHORTEST_TOKEN = 10
+"""Characters: shorter parts of a webhook's path are words (`services`) that stand elsewhere too."""
 
 
 def configure_logging(level: str | None) -> None:
@@ -33,10 +42,22 @@ def load(path: Path | None, *, log_level: str | None = None) -> Config:
     configure_logging(log_level)
     config = Config.load(path)
     for secret in config.secrets():
-        log.register_secret(secret.reveal())
+        value = secret.reveal()
+        for piece in (value, *_tokens(value)):
+            log.register_secret(piece)
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return config
+
+
+def _tokens(value: str) -> set[str]:
+    """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest."""
+    if not value.startswith(("http://", "https://")):
+        return set()
+    url = urlsplit(value)
+    parts = {url.path, url.query, *url.path.split("/"), *(part.partition("=")[2] for part in url.query.split("&"))}
+    long = {part for part in parts if len(part) >= SHORTEST_TOKEN}
+    return long | {unquote(part) for part in long}
 
 
 @contextmanager
@@ -51,6 +72,39 @@ def opened(config: Config) -> Iterator[App]:
         yield App(config=config, engine=engine)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder of our own that is gone at the end.
+
+    Raises:
+        MonitorError: there is nowhere to make it.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="ingestion-monitor-")
+    except OSError as error:
+        raise MonitorError(
+            f"no temporary folder can be made ({error.strerror}); set TMPDIR to one that this user may write to"
+        ) from error
+    with made as folder:
+        yield Path(folder).resolve()
+
+
+def known_target(app: App, name: str | None) -> None:
+    """Makes sure that a target is configured, or was once: of a slip in its name nothing would be found.
+
+    Raises:
+        ConfigError: it is neither.
+        StoreError: the database can't be read.
+    """
+    configured = [target.name for target in app.config.targets]
+    if name is None or name in configured:
+        return
+    with reading(app.engine) as conn:
+        # text that can't be printed can't be stored either
+        if not name.isprintable() or not runs.history(conn, target=name, limit=1):
+            raise ConfigError([f"--target: there is no target {name!a}; there are {', '.join(configured)}"])
 
 
 def print_lines(text: str) -> None:

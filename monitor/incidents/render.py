@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from monitor.incidents.message import Message, MessageKind
 from monitor.incidents.words import NOTHING_ACCEPTED, WHAT_TO_CHECK, in_words
-from monitor.model import Cause, Evidence, Incident, RunStatus
+from monitor.model import Cause, Incident, RunStatus
 
 __all__ = ["RunFacts", "age", "render", "to_text"]
 
@@ -78,11 +78,12 @@ def _facts(incident: Incident, run: RunFacts | None, *, now: datetime, resolved:
         return (*facts, ("lasted", lasted), *_effect(run))
     if incident.member_count:
         facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
-    facts += _seen(incident.evidence)
+    facts += _seen(incident)
     return (*facts, *_effect(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
 
 
-def _seen(evidence: Evidence | None) -> list[tuple[str, str]]:
+def _seen(incident: Incident) -> list[tuple[str, str]]:
+    evidence = incident.evidence
     if evidence is None:
         return []
     facts = []
@@ -90,9 +91,12 @@ def _seen(evidence: Evidence | None) -> list[tuple[str, str]]:
         facts.append(("evidence", ", ".join(f"{count} × {label}" for label, count in evidence.breakdown.items())))
     if evidence.code:
         facts.append(("code", evidence.code))
-    if evidence.sample_ids:
-        more = evidence.count - len(evidence.sample_ids)
-        named = ", ".join(evidence.sample_ids)
+    # Members change from run to run; what the evidence saw once may be well by now.
+    ids, count = (
+        (incident.member_ids, incident.member_count) if incident.member_ids else (evidence.sample_ids, evidence.count)
+    )
+    if ids:
+        more, named = count - len(ids), ", ".join(ids)
         facts.append(("sample ids", f"{named} and {more} more" if more > 0 else named))
     if evidence.request_ids:
         facts.append(("request ids", ", ".join(evidence.request_ids)))

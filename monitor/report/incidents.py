@@ -103,7 +103,7 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "peak_items": incident.peak_count,
         "channels": list(incident.channels),
         "what_to_check": list(WHAT_TO_CHECK[incident.cause]),
-        "sample_ids": list(seen.sample_ids) if seen else [],
+        "sample_ids": list(incident.member_ids or (seen.sample_ids if seen else ())),
         "request_ids": list(seen.request_ids) if seen else [],
         "breakdown": dict(seen.breakdown) if seen else {},
     }

@@ -10,11 +10,11 @@ from monitor.incidents.render import age
 from monitor.incidents.rules import Action
 from monitor.incidents.words import WHAT_TO_CHECK, in_words
 from monitor.judgement import Change
-from monitor.model import Evidence, Incident, RunStatus, Snapshot, SyncReport
+from monitor.model import Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
 from monitor.report.incidents import incident_json
 from monitor.store.turns import ItemTurn
 
-__all__ = ["all_is_well", "run_json", "run_text"]
+__all__ = ["all_is_well", "run_json", "run_text", "shortfall"]
 
 NAMED = 3
 """Items of an open incident that are named; `incidents show` has them all."""
@@ -34,6 +34,22 @@ def all_is_well(report: RunReport) -> bool:
     return report.status is RunStatus.COMPLETE and not report.open_incidents and not changed
 
 
+def shortfall(report: RunReport) -> str | None:
+    """One sentence about a run that did not get through: why, and what to do; None for a complete one."""
+    where = f"target {report.target}:"
+    if report.status is RunStatus.COMPLETE:
+        return None
+    if report.snapshot is None:
+        return f"{where} {report.error}"
+    left = f"{_items(report.snapshot.unknown)} left unknown"
+    if report.abort_reason == Reason.DEADLINE:
+        return f"{where} the deadline cut the run short, {left}; give it longer, or see why the API is slow"
+    if report.abort_reason == Reason.INTERRUPTED:
+        return f"{where} a signal cut the run short, {left}; what was finished is stored, run again for the rest"
+    cause = Cause(report.abort_reason or Cause.OUTAGE)
+    return f"{where} the run stopped early, {left}: {in_words(cause)}; check {WHAT_TO_CHECK[cause][0]}"
+
+
 def run_text(report: RunReport, *, now: datetime) -> str:
     """A run for people; the health line is the second line, below the target's name."""
     ending = report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
@@ -42,6 +58,8 @@ def run_text(report: RunReport, *, now: datetime) -> str:
         return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
     lines.append(health_line(report.snapshot))
     lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.turns)])
+    unknown = [f"{status}: {_items(count)}" for status, count in report.unrecognised.items()]
+    lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
     lines += _section("Failed requests", _evidence_lines(report.verdict.evidence))
     return "\n".join([*lines, *_incidents(report, now)])
 
@@ -109,8 +127,9 @@ def _open(incident: Incident, now: datetime) -> list[str]:
     lasted = age(now - incident.first_evidence_at)
     words = in_words(incident.cause, incident.member_count)
     lines = [f"  #{incident.id} {incident.cause.value} ({incident.severity.value}): {words}, for {lasted}"]
-    if incident.evidence and incident.evidence.sample_ids:
-        lines.append(f"    such as: {', '.join(incident.evidence.sample_ids[:NAMED])}")
+    ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
+    if ids:
+        lines.append(f"    such as: {', '.join(ids[:NAMED])}")
     return lines + [f"    check: {check}" for check in WHAT_TO_CHECK[incident.cause]]
 
 
@@ -141,6 +160,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
             {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
             for t in report.turns
         ],
+        "unrecognised_statuses": dict(report.unrecognised),
         "evidence": [_evidence_json(piece) for piece in report.verdict.evidence],
         "incident_changes": [
             {"id": c.incident.id, "cause": c.incident.cause.value, "action": c.decision.action.value}

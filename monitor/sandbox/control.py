@@ -1,22 +1,47 @@
-"""The sandbox's control endpoint: faults, revocations, items made by hand, statistics. See `app` for the list."""
+"""The sandbox's control endpoint, all JSON, under `/_sandbox`: faults, revocations, items by hand, statistics.
+
+`ROUTES` lists the calls. What is wrong with a call is said in one sentence, in a 400.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 
-from monitor.sandbox.app import MOST_MADE, Handler, State
-from monitor.sandbox.engine import Answer
-from monitor.sandbox.faults import read_fault
+from monitor.sandbox.engine import Answer, Engine
+from monitor.sandbox.faults import read_fault, shaped
+from monitor.sandbox.item import Item
+from monitor.sandbox.state import Handler, State
 
-__all__ = ["ROUTES", "stats"]
+__all__ = ["ROUTES", "stats", "unknown"]
+
+MOST_MADE = 1_000_000
+
+T = TypeVar("T")
 
 _DONE: Answer = (200, {"done": True})
+_ACTS: dict[str, Callable[[Engine, str], None]] = {"revoke": Engine.revoke, "restore": Engine.restore}
+
+
+class _WrongCallError(Exception):
+    """One sentence about what is wrong with the call."""
+
+
+class _Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    count: Annotated[int, msgspec.Meta(ge=1, le=MOST_MADE)] = 1
+    status: str | None = None
+    filename: str = "made.txt"
+    publisher_id: str | None = None
+
+
+class _Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    status: str | msgspec.UnsetType | None = msgspec.UNSET
+    publisher_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def stats(state: State) -> dict[str, Any]:
-    """Requests by method, path template and status; tokens and items; the most requests in flight at once."""
+    """Requests by method, path template and how they ended; items; the most requests in flight at once."""
     with state.lock:
         return {
             "requests": dict(sorted(state.requests.items())),
@@ -25,23 +50,20 @@ def stats(state: State) -> dict[str, Any]:
         }
 
 
-def _wrong(sentence: str) -> Answer:
-    return 400, {"error": sentence}
-
-
-async def _json(request: Request) -> Any:  # noqa: ANN401  # any JSON value
-    """The body; None when it is no JSON."""
+async def _read(request: Request, convert: Callable[[object], T]) -> T:
+    """The body, converted; an empty one is an empty object."""
     try:
-        return msgspec.json.decode(await request.body() or b"{}")
-    except msgspec.DecodeError:
-        return None
+        raw = msgspec.json.decode(await request.body() or b"{}")
+    except (ValueError, RecursionError):
+        raise _WrongCallError("the body is not JSON") from None
+    try:
+        return convert(raw)
+    except ValueError as error:
+        raise _WrongCallError(str(error)) from None
 
 
 async def _add_fault(state: State, request: Request) -> Answer:
-    try:
-        fault = read_fault(await _json(request))
-    except ValueError as error:
-        return _wrong(str(error))
+    fault = await _read(request, read_fault)
     with state.lock:
         state.faults.add(fault)
     return _DONE
@@ -53,16 +75,23 @@ async def _clear_faults(state: State, request: Request) -> Answer:  # noqa: ARG0
     return _DONE
 
 
-def _revocation(act: Callable[[State, str], None], known: Callable[[State], str], what: str) -> Handler:
-    async def handler(state: State, request: Request) -> Answer:
-        name = request.path_params["name"]
-        if name != known(state):
-            return _wrong(f"there is no {what} {name}; there is {known(state)}")
-        with state.lock:
-            act(state, name)
-        return _DONE
+async def _switch_client(state: State, request: Request) -> Answer:
+    return _switch(state, request, "client", state.settings.client_id)
 
-    return handler
+
+async def _switch_key(state: State, request: Request) -> Answer:
+    return _switch(state, request, "API key", state.settings.api_key)
+
+
+def _switch(state: State, request: Request, what: str, known: str) -> Answer:
+    name, act = request.path_params["name"], _ACTS.get(request.path_params["act"])
+    if name != known:
+        raise _WrongCallError(f"there is no {what} {name}; there is {known}")
+    if act is None:
+        raise _WrongCallError(f"the {what} can be told to {' or '.join(_ACTS)}")
+    with state.lock:
+        act(state.engine, name)
+    return _DONE
 
 
 async def _expire_tokens(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
@@ -72,40 +101,37 @@ async def _expire_tokens(state: State, request: Request) -> Answer:  # noqa: ARG
 
 
 async def _make_items(state: State, request: Request) -> Answer:
-    raw = await _json(request)
-    if not isinstance(raw, dict) or raw.keys() - {"count", "status", "filename", "publisher_id"}:
-        return _wrong("items are made from an object with count, status, filename, publisher_id")
-    count = raw.get("count", 1)
-    texts = [raw.get(name) for name in ("status", "filename", "publisher_id")]
-    if not isinstance(count, int) or not 1 <= count <= MOST_MADE:
-        return _wrong(f"count is a number from 1 to {MOST_MADE}")
-    if not all(text is None or isinstance(text, str) for text in texts):
-        return _wrong("status, filename and publisher_id are texts")
+    batch = await _read(request, lambda raw: shaped(raw, _Batch, "batch of items"))
     with state.lock:
-        made = [
-            state.engine.add(texts[1] or "made.txt", now_s=state.clock(), status=texts[0], publisher_id=texts[2])
-            for _ in range(count)
-        ]
+        made = state.engine.make(now_s=state.clock(), **msgspec.structs.asdict(batch))
     return 200, {"item_ids": made}
 
 
+def _item(state: State, request: Request) -> Item:
+    item = state.engine.items.get(request.path_params["item_id"].lower())
+    if item is None:
+        raise _WrongCallError("there is no such item")
+    return item
+
+
 async def _change_item(state: State, request: Request) -> Answer:
-    raw = await _json(request)
-    if not isinstance(raw, dict) or raw.keys() - {"status", "publisher_id"}:
-        return _wrong("an item is changed by an object with status or publisher_id")
+    change = await _read(request, lambda raw: shaped(raw, _Change, "change of an item"))
+    if change == _Change():
+        raise _WrongCallError("an item is changed by an object with status, publisher_id or both")
     with state.lock:
-        item = state.engine.items.get(request.path_params["item_id"].lower())
-        if item is None:
-            return _wrong("there is no such item")
-        item.status = raw.get("status", item.status)
-        item.publisher_id = raw.get("publisher_id", item.publisher_id)
+        item = _item(state, request)
+        item.changed_s = state.clock()
+        if change.status is not msgspec.UNSET:
+            item.status = change.status
+        if change.publisher_id is not msgspec.UNSET:
+            item.publisher_id = change.publisher_id
     return _DONE
 
 
 async def _remove_item(state: State, request: Request) -> Answer:
     with state.lock:
-        removed = state.engine.items.pop(request.path_params["item_id"].lower(), None)
-    return _DONE if removed else _wrong("there is no such item")
+        del state.engine.items[_item(state, request).item_id]
+    return _DONE
 
 
 async def _stats(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
@@ -117,29 +143,21 @@ async def _reset(state: State, request: Request) -> Answer:  # noqa: ARG001  # a
     return _DONE
 
 
-def _client(state: State) -> str:
-    return state.settings.client_id
+def _explained(handler: Handler) -> Handler:
+    async def explained(state: State, request: Request) -> Answer:
+        try:
+            return await handler(state, request)
+        except _WrongCallError as error:
+            return 400, {"error": str(error)}
+
+    return explained
 
 
-def _key(state: State) -> str:
-    return state.settings.api_key
-
-
-def _revoke(state: State, name: str) -> None:
-    state.engine.revoke(name)
-
-
-def _restore(state: State, name: str) -> None:
-    state.engine.restore(name)
-
-
-ROUTES: tuple[tuple[str, str, Handler], ...] = (
+_CALLS: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/faults", _add_fault),
     ("DELETE", "/faults", _clear_faults),
-    ("POST", "/clients/{name}/revoke", _revocation(_revoke, _client, "client")),
-    ("POST", "/clients/{name}/restore", _revocation(_restore, _client, "client")),
-    ("POST", "/keys/{name}/revoke", _revocation(_revoke, _key, "API key")),
-    ("POST", "/keys/{name}/restore", _revocation(_restore, _key, "API key")),
+    ("POST", "/clients/{name}/{act}", _switch_client),
+    ("POST", "/keys/{name}/{act}", _switch_key),
     ("POST", "/expire-tokens", _expire_tokens),
     ("POST", "/items", _make_items),
     ("PATCH", "/items/{item_id}", _change_item),
@@ -147,4 +165,12 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/stats", _stats),
     ("POST", "/reset", _reset),
 )
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = tuple((method, path, _explained(call)) for method, path, call in _CALLS)
 """Method, path below `/_sandbox`, handler."""
+
+
+async def unknown(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
+    """Answers whatever else is sent there."""
+    known = ", ".join(f"{method} {path}" for method, path, _ in _CALLS)
+    return 400, {"error": f"{request.method} {request.url.path} is no call of the sandbox; there are {known}"}

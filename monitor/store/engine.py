@@ -118,8 +118,11 @@ def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver would begin transactions by itself, and never IMMEDIATE
-    # auto_vacuum only takes hold in an empty file, and setting WAL already writes its first page
-    for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    # auto_vacuum only takes hold in an empty file, before WAL writes its first page; in any other it would wait for
+    # the write lock in vain
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -51,7 +51,8 @@ def marks(
         causes: the causes asked about.
         since: runs that finished before this are left out, unless they are among the newest `at_least`.
         at_least: how many runs to give back at the least, as far as there are so many.
-        unread: whether runs count that could not read the sync log; they say nothing about the API.
+        unread: whether it is about reading the sync log: then runs count that could not, and one that read ids vouches
+            for it whatever the API said. Otherwise they are left out, as they say nothing about the API.
     """
     statuses = (*_ASKED, RunStatus.UNREAD.value) if unread else _ASKED
     finished = (
@@ -63,7 +64,7 @@ def marks(
     if len(rows) < at_least:
         rows = conn.execute(finished.limit(at_least)).mappings().all()
     explained = _explained(conn, [row["id"] for row in rows])
-    return {cause: [_mark(row, explained.get((row["id"], cause.value))) for row in rows] for cause in causes}
+    return {cause: [_mark(row, explained, cause, unread=unread) for row in rows] for cause in causes}
 
 
 _CHUNK = 500
@@ -81,14 +82,16 @@ def _explained(conn: Connection, run_ids: Sequence[int]) -> dict[tuple[int, str]
     return explained
 
 
-def _mark(run: RowMapping, explained: object) -> Mark:
+def _mark(run: RowMapping, explained: Mapping[tuple[int, str], bool], cause: Cause, *, unread: bool) -> Mark:
+    by_a_higher_cause = explained.get((run["id"], cause.value))
+    answers = unread or run["answered"] >= min(ENOUGH, run["due"])
     return Mark(
         run_id=run["id"],
         at=run["finished_at"],
-        evidence=explained is False,
-        muted=explained is True,
+        evidence=by_a_higher_cause is False,
+        muted=by_a_higher_cause is True,
         # An empty work list vouches for nothing.
-        enough=run["due"] > 0 and run["answered"] >= min(ENOUGH, run["due"]),
+        enough=run["due"] > 0 and answers,
     )
 
 

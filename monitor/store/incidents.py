@@ -8,6 +8,7 @@ from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 from monitor.store import evidence as evidence_store
+from monitor.store import members
 from monitor.store.tables import evidence, incident_events, incidents
 
 __all__ = ["IncidentEvent", "add_event", "current", "events", "find", "listing", "open_new", "save"]
@@ -131,6 +132,7 @@ def _incident(conn: Connection, values: RowMapping) -> Incident:
         resolved_at=values["resolved_at"],
         last_message_at=values["last_message_at"],
         member_count=values["member_count"],
+        member_ids=members.first_ids(conn, incident_id=values["id"]) if values["member_count"] else (),
         peak_count=values["peak_count"],
         untold_count=values["untold_count"],
         channels=tuple(values["channels"]),

@@ -31,7 +31,17 @@ from monitor.store.engine import reading
 from monitor.store.tables import ITEM_IS_DUE, item_events, items
 from monitor.store.text import storable
 
-__all__ = ["Tallies", "count_active", "count_due", "due", "leave_unasked", "longest_unchecked", "record", "tallies"]
+__all__ = [
+    "Tallies",
+    "count_active",
+    "count_due",
+    "due",
+    "leave_unasked",
+    "longest_unchecked",
+    "record",
+    "tallies",
+    "unrecognised",
+]
 
 _FEW = 500
 """Ids in one IN list: far below any database's limit on parameters."""
@@ -151,6 +161,14 @@ def tallies(conn: Connection, *, target: str, now: datetime, stuck_after: timede
     ).all()
     counts = dict.fromkeys(ItemState, 0) | {ItemState(row.state): row.items for row in rows}
     return Tallies(counts=MappingProxyType(counts), stuck=sum(row.stuck for row in rows))
+
+
+def unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
+    """Statuses that nobody has described, and how many tracked items are in each; the most frequent ten."""
+    how_many = func.count()
+    query = select(items.c.stage, how_many).where(items.c.target == target, items.c.recognised.is_(False), *_active())
+    rows = conn.execute(query.group_by(items.c.stage).order_by(how_many.desc(), items.c.stage).limit(10))
+    return {stage: count for stage, count in rows if stage is not None}
 
 
 def _active() -> tuple[ColumnElement[bool], ...]:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 from monitor.model import Cause, ItemState
 from monitor.store.tables import items
 
-__all__ = ["Patience", "ailing", "count", "detach", "join", "leave", "release", "sample"]
+__all__ = ["Patience", "ailing", "count", "detach", "first_ids", "join", "leave", "release", "sample"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,11 @@ def detach(conn: Connection, *, incident_id: int) -> None:
 def count(conn: Connection, *, incident_id: int) -> int:
     """How many items belong to an incident."""
     return conn.execute(select(func.count()).select_from(items).where(items.c.incident_id == incident_id)).scalar_one()
+
+
+def first_ids(conn: Connection, *, incident_id: int, limit: int = 10) -> tuple[str, ...]:
+    """The first few members of an incident, by id."""
+    return tuple(item_id for item_id, *_ in sample(conn, incident_id=incident_id, limit=limit))
 
 
 def sample(conn: Connection, *, incident_id: int, limit: int) -> list[tuple[str, str | None, datetime | None]]:

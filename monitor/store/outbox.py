@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
 
 from monitor.incidents.message import Message
 from monitor.store.tables import notifications
 
-__all__ = ["Notification", "claim", "mark_dead", "mark_sent", "put", "put_off", "release"]
+__all__ = ["Notification", "claim", "hold", "mark_dead", "mark_sent", "put", "put_off", "release"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ class Notification:
     created_at: datetime
     attempts: int
     """Attempts made before this one."""
+    claimed_until: datetime
+    """How long it is ours to send. Later claims end later, so that this tells a claim from any other."""
 
 
 def put(conn: Connection, message: Message, *, channels: Sequence[str], now: datetime) -> None:
@@ -68,7 +70,8 @@ def claim(conn: Connection, *, holder: str, now: datetime, lease: timedelta, lim
     query = select(row).where(due).order_by(row.c.id).limit(limit).with_for_update(of=row, skip_locked=True)
     found = conn.execute(query).all()
     ids = [each.id for each in found]
-    mine = {"claimed_by": holder, "claimed_until": now + lease}
+    until = now + lease
+    mine = {"claimed_by": holder, "claimed_until": until}
     conn.execute(update(notifications).where(notifications.c.id.in_(ids)).values(mine))
     return [
         Notification(
@@ -78,6 +81,7 @@ def claim(conn: Connection, *, holder: str, now: datetime, lease: timedelta, lim
             message=msgspec.convert(each.message, Message),
             created_at=each.created_at,
             attempts=each.attempts,
+            claimed_until=until,
         )
         for each in found
     ]
@@ -87,26 +91,49 @@ _UNCLAIMED = {"claimed_by": None, "claimed_until": None}
 
 
 def mark_sent(conn: Connection, notification: Notification, *, now: datetime) -> None:
-    """The receiver answered: it is done."""
+    """The receiver answered: it is done, whoever has claimed it by now."""
     done = {"status": "sent", "sent_at": now, "attempts": notification.attempts + 1, "last_error": None}
-    _set(conn, notification, done)
+    _set(conn, _undelivered(notification), done)
 
 
 def put_off(conn: Connection, notification: Notification, *, until: datetime, error: str) -> None:
-    """It could not be sent: it is due again later."""
-    _set(conn, notification, {"next_attempt_at": until, "attempts": notification.attempts + 1, "last_error": error})
+    """It could not be sent: it is due again later. Nothing happens when the claim is no longer ours."""
+    later = {"next_attempt_at": until, "attempts": notification.attempts + 1, "last_error": error}
+    _set(conn, _ours(notification), later)
 
 
 def mark_dead(conn: Connection, notification: Notification, *, error: str) -> None:
-    """It is given up, and stays visible."""
-    _set(conn, notification, {"status": "dead", "attempts": notification.attempts + 1, "last_error": error})
+    """It is given up, and stays visible. Nothing happens when the claim is no longer ours."""
+    given_up = {"status": "dead", "attempts": notification.attempts + 1, "last_error": error}
+    _set(conn, _ours(notification), given_up)
 
 
 def release(conn: Connection, notification: Notification) -> None:
-    """Gives a claim back unsent."""
-    _set(conn, notification, {})
+    """Gives a claim back unsent. Nothing happens when it is no longer ours."""
+    _set(conn, _ours(notification), {})
 
 
-def _set(conn: Connection, notification: Notification, values: dict[str, object]) -> None:
-    this = and_(notifications.c.id == notification.id, notifications.c.status == "due")
-    conn.execute(update(notifications).where(this).values({**_UNCLAIMED, **values}))
+def hold(conn: Connection, *, channel: str, now: datetime, until: datetime) -> int:
+    """Keeps back what is due on a channel that just failed, without counting an attempt: one failure speaks for all.
+
+    What another sender has claimed is left to it.
+
+    Returns:
+        How many were kept back.
+    """
+    free = or_(notifications.c.claimed_until.is_(None), notifications.c.claimed_until <= now)
+    due = and_(notifications.c.status == "due", notifications.c.next_attempt_at <= now, free)
+    kept_back = update(notifications).where(notifications.c.channel == channel, due)
+    return conn.execute(kept_back.values(next_attempt_at=until)).rowcount
+
+
+def _undelivered(notification: Notification) -> ColumnElement[bool]:
+    return and_(notifications.c.id == notification.id, notifications.c.status == "due")
+
+
+def _ours(notification: Notification) -> ColumnElement[bool]:
+    return and_(_undelivered(notification), notifications.c.claimed_until == notification.claimed_until)
+
+
+def _set(conn: Connection, where: ColumnElement[bool], values: dict[str, object]) -> None:
+    conn.execute(update(notifications).where(where).values({**_UNCLAIMED, **values}))

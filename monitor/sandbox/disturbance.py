@@ -1,0 +1,103 @@
+"""What stands before the engine: counts every call, and answers those that a fault hits.
+
+The control endpoint passes uncounted and is never hit.
+"""
+
+import asyncio
+from email.utils import formatdate
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from monitor.sandbox.faults import Fault
+from monitor.sandbox.state import Connection, State
+
+__all__ = ["Disturbed"]
+
+
+class Disturbed:
+    """An application with the faults of a state before it.
+
+    Args:
+        app: answers rightly.
+        state: whose faults, and where calls are counted.
+    """
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self._app, self._state = app, state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one call (ASGI)."""
+        if scope["type"] != "http" or scope["path"].startswith("/_sandbox"):
+            await self._app(scope, receive, send)
+            return
+        state = self._state
+        with state.lock:
+            fault = state.faults.hit(scope["method"], scope["path"])
+            state.in_flight += 1
+            state.most_in_flight = max(state.most_in_flight, state.in_flight)
+        try:
+            if fault is None:
+                await self._app(scope, receive, self._counting(scope, send, None))
+            else:
+                await self._disturb(fault, scope, receive, send)
+        except ClientDisconnect:
+            return  # counted as gone: nobody is left to answer
+        finally:
+            with state.lock:
+                state.in_flight -= 1
+
+    async def _disturb(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = self._state.connections.get(tuple(scope["client"]))
+        if connection is None or not await _outlasts(connection, fault.delay_s):
+            self._count(scope, "gone")
+        elif fault.close:
+            self._count(scope, "closed")
+            connection.transport.abort()
+            await connection.gone.wait()
+        else:
+            answer = self._app if fault.passes else _response(fault)
+            await answer(scope, receive, self._counting(scope, send, fault))
+
+    def _counting(self, scope: Scope, send: Send, fault: Fault | None) -> Send:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                here = tuple(scope["client"]) in self._state.connections
+                self._count(scope, str(message["status"]) if here else "gone")
+                headers = MutableHeaders(scope=message)
+                headers["date"] = formatdate(usegmt=True)
+                if fault is not None:
+                    headers.update(fault.headers)
+            await send(message)
+
+        return counted
+
+    def _count(self, scope: Scope, ending: str) -> None:
+        with self._state.lock:
+            self._state.requests[f"{scope['method']} {_template(scope['path'])} {ending}"] += 1
+
+
+async def _outlasts(connection: Connection, delay_s: float) -> bool:
+    """Waits; whether the connection is still there afterwards. Ends early when it is not."""
+    if delay_s:
+        try:
+            await asyncio.wait_for(connection.gone.wait(), delay_s)
+        except TimeoutError:
+            return True
+    return not connection.gone.is_set()
+
+
+def _response(fault: Fault) -> Response:
+    content, media_type = fault.content()
+    return Response(content, fault.status, media_type=media_type)
+
+
+def _template(path: str) -> str:
+    parts = path.split("/")
+    if parts[1:4] == ["engine", "v2", "items"] and len(parts) > 4:
+        return "/engine/v2/items/{item_id}"
+    if parts[1:4] == ["engine", "v2", "publisher"]:
+        return "/engine/v2/publisher/{publisher_id}/items"
+    return path

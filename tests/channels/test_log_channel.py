@@ -1,0 +1,33 @@
+from samples import message
+from structlog.testing import capture_logs
+
+from monitor.channels import Ending
+from monitor.channels.log import LogChannel
+
+
+async def test_a_message_becomes_one_event_with_all_that_it_says():
+    with capture_logs() as logs:
+        verdict = await LogChannel().send(message(7), key="k1")
+    assert verdict.ending is Ending.DELIVERED
+    assert logs == [
+        {
+            "event": "incident_message",
+            "log_level": "warning",
+            "kind": "opened",
+            "incident_id": 7,
+            "integration": "gloo-prod",
+            "environment": "production",
+            "cause": "unauthorized",
+            "severity": "critical",
+            "team": "credentials",
+            "title": "gloo-prod: the API rejects the credentials",
+            "what_to_check": ["key rotation", "deployment configuration", "revoked keys"],
+            "facts": {
+                "since": "2026-03-01 11:55:00 UTC",
+                "evidence": "1 × 401 (token)",
+                "run 17": "aborted: 120 items tracked, 0 answered, 120 unknown",
+                "more": "ingestion-monitor incidents show 1",
+            },
+            "key": "k1",
+        }
+    ]

@@ -1,0 +1,253 @@
+"""`history`, `incidents`, `notify`, `config check` and `db`: commands that ask nothing of the API."""
+
+import json
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cli.observed import events
+from receiver import Receiver
+
+from monitor import __version__
+from monitor.cli import db, main
+from monitor.store.schema import SchemaVersion
+from monitor.store.tables import metadata
+
+NEWER = "UPDATE alembic_version SET version_num = '9999'"
+
+
+def sql(world, statement):
+    with world.app.engine.begin() as conn:
+        conn.exec_driver_sql(statement)
+
+
+@pytest.fixture
+def troubled(small_world):
+    """Three runs, of which the last two failed, with a failed item and a revoked client: two open incidents."""
+    small_world.clock.now = datetime.now(UTC) - timedelta(minutes=5)
+    item_id, *_ = small_world.track(4)
+    small_world.sandbox.set_status(item_id, "FAILED")
+    small_world.run()
+    small_world.sandbox.revoke_client()
+    small_world.run()
+    small_world.run()
+    small_world.close()
+    return small_world
+
+
+def test_the_history_is_told_newest_first_as_text_and_as_json(here, troubled):
+    text = here(troubled, "history").stdout.splitlines()
+    assert [line.split()[0] for line in text] == ["RUN", "3", "2", "1"]
+    assert "aborted (unauthorized)" in text[1]
+    listed = json.loads(here(troubled, "history", "--json", "--limit", "2", "--target", "gloo").stdout)
+    assert [(row["run_id"], row["status"], row["unknown"]) for row in listed] == [(3, "aborted", 4), (2, "aborted", 4)]
+
+
+def test_the_history_of_a_target_that_never_was_is_refused_and_of_one_that_was_is_shown(here, troubled):
+    slip = here(troubled, "history", "--target", "glo")
+    assert (slip.returncode, slip.stderr) == (2, "error: --target: there is no target 'glo'; there are gloo\n")
+    assert here(troubled, "incidents", "list", "--target", "\udcff").returncode == 2
+    troubled.config_path.write_text(troubled.config_path.read_text().replace('name = "gloo"', 'name = "renamed"'))
+    assert here(troubled, "history", "--target", "gloo").stdout.count("\n") == 4
+    assert "No history yet" in here(troubled, "history", "--target", "renamed").stdout
+
+
+def test_incidents_are_listed_open_ones_first_asked_for(here, troubled):
+    listed = here(troubled, "incidents", "list").stdout.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [["2", "open"], ["1", "open"]]
+    found = json.loads(here(troubled, "incidents", "list", "--json", "--limit", "1").stdout)
+    assert [(each["id"], each["cause"], each["items"]) for each in found] == [(2, "unauthorized", 0)]
+    sql(troubled, "UPDATE incidents SET state = 'resolved', resolved_at = opened_at")
+    assert here(troubled, "incidents", "list").stdout == "No open incidents.\n"
+    assert here(troubled, "incidents", "list", "--all", "--target", "gloo").stdout.count("resolved") == 2
+
+
+def test_an_incident_is_shown_with_its_items_and_what_to_check(here, troubled):
+    shown = here(troubled, "incidents", "show", "1").stdout
+    (failed,) = (row["item_id"] for row in troubled.rows("SELECT item_id FROM items WHERE incident_id = 1"))
+    assert f"  {failed}  FAILED  since {troubled.clock():%Y-%m-%d}" in shown
+    assert "What to check:" in shown
+    assert "opened: evidence in enough of the last runs (run 1)" in shown
+    value = json.loads(here(troubled, "incidents", "show", "2", "--json").stdout)
+    assert (value["cause"], value["members"], value["breakdown"]) == ("unauthorized", [], value["breakdown"])
+    assert value["events"][0]["kind"] == "opened"
+    assert "key rotation" in value["what_to_check"][0]
+
+
+def test_an_unknown_incident_is_code_2_with_a_remedy(here, small_world):
+    done = here(small_world, "incidents", "show", "99")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: there is no incident 99; `ingestion-monitor incidents list --all` has all\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["incidents", "show", "9" * 30],
+        ["incidents", "show", "0"],
+        ["incidents", "show", "one"],
+        ["incidents", "show"],
+        ["history", "--limit", "0"],
+        ["history", "--limit", "many"],
+        ["sandbox", "--port", "70000"],
+        ["db"],
+        ["frobnicate"],
+        ["check", "--colour"],
+    ],
+    ids=" ".join,
+)
+def test_a_slip_in_the_usage_is_code_2(arguments, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    assert "Usage: ingestion-monitor" in out + err
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+COMMANDS = [
+    ["demo"], ["check"], ["daemon"], ["notify"], ["history"], ["sandbox"], ["config", "check"], ["db", "upgrade"],
+    ["db", "current"], ["incidents", "list"], ["incidents", "show"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_help_of_each_command_has_an_example_and_no_colours(command, capsys):
+    assert main([*command, "--help"]) == 0
+    help_text = capsys.readouterr().out
+    assert f"Example: ingestion-monitor {' '.join(command)}" in " ".join(help_text.split())
+    assert "\x1b" not in help_text
+
+
+def test_the_help_of_a_process_of_its_own_heeds_no_color(small_world):
+    done = small_world.cli("--help", config=False, env={"NO_COLOR": "1", "FORCE_COLOR": "1"})
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert [
+        name for name in ("demo", "check", "daemon", "notify", "history", "sandbox") if name not in done.stdout
+    ] == []
+
+
+def test_notify_delivers_what_is_due_once(here, troubled):
+    with Receiver((500, {}, b""), (200, {}, b"")) as receiver:
+        troubled.configure(more=f'[[channels]]\nname = "log"\ntype = "webhook"\nurl = "{receiver.url}"\n')
+        failed = here(troubled, "notify")
+        assert failed.returncode == 4
+        assert "put off for a later attempt" in failed.stdout
+        sql(troubled, "UPDATE notifications SET next_attempt_at = created_at")
+        done = here(troubled, "notify")
+        assert (done.returncode, done.stdout) == (0, "Messages: 2 sent\n")
+        assert here(troubled, "notify").stdout == "Nothing is due.\n"
+        keys = {headers["idempotency-key"] for _, headers, _ in receiver.got}
+    assert len(keys) == 2
+
+
+def test_without_a_channel_a_message_goes_to_the_log(here, troubled):
+    done = here(troubled, "notify", "--log-level", "warning")
+    assert done.returncode == 0
+    assert {event["cause"] for event in events(done.stderr, "incident_message")} == {"items_failed", "unauthorized"}
+
+
+def test_a_sound_configuration_is_described_and_nothing_is_contacted(here, small_world, monkeypatch):
+    monkeypatch.setenv("MONITOR_SERVICE_PORT", "80")
+    done = here(small_world, "config", "check")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"{small_world.config_path}: no problems found",
+        "  targets:  gloo",
+        "  channels: none: messages go to the log",
+    ]
+    assert done.stderr.startswith("warning: ")
+    assert "MONITOR_SERVICE_PORT" in done.stderr
+    assert small_world.sandbox.requests() == 0
+
+
+def test_each_problem_of_a_configuration_is_told_on_a_line_of_its_own(here, small_world):
+    small_world.configure(check='concurrency = "many"\ndeadline = "yesterday"', more='[[channels]]\nname = "x"\n')
+    for command in (["config", "check"], ["check"], ["daemon"]):
+        done = here(small_world, *command)
+        lines = done.stderr.splitlines()
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(lines) >= 3
+        assert [line for line in lines if not line.startswith("error: ")] == []
+        for key in ("concurrency", "deadline", "channels"):
+            assert len([line for line in lines if key in line]) == 1, key
+
+
+@pytest.mark.parametrize("name", ["absent.toml", "."], ids=["missing", "folder"])
+def test_a_configuration_that_can_t_be_read_is_code_2(here, small_world, name):
+    small_world.config_path = small_world.folder / name
+    done = here(small_world, "check")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_empty_database_is_named_left_alone_and_upgraded_once(here, small_world):
+    path = small_world.folder / "new.db"
+    small_world.configure(database=f"sqlite:///{path}")
+    empty = here(small_world, "db", "current")
+    assert empty.returncode == 3
+    assert empty.stdout.startswith("The database is empty; this program needs ")
+    assert not path.exists()
+    first, second = here(small_world, "db", "upgrade"), here(small_world, "db", "upgrade")
+    assert first.stdout == "The database is at this program's schema (upgraded: 0001).\n"
+    assert second.stdout == "The database is at this program's schema (nothing to do).\n"
+    current = here(small_world, "db", "current")
+    assert (current.returncode, current.stdout) == (0, "The database is at schema 0001, which is this program's.\n")
+    with sqlite3.connect(path) as made:
+        tables = {name for (name,) in made.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    made.close()
+    assert set(metadata.tables) <= tables
+
+
+def test_a_server_that_is_empty_is_not_upgraded_without_being_asked(here, small_world, new_postgres):
+    small_world.configure(database=new_postgres())
+    for command in (["check"], ["daemon"], ["history"]):
+        done = here(small_world, *command)
+        assert done.returncode == 3
+        assert "is empty; run `ingestion-monitor db upgrade`" in done.stderr
+    assert here(small_world, "db", "current").returncode == 3
+    assert here(small_world, "db", "upgrade").returncode == 0
+    assert here(small_world, "db", "current").returncode == 0
+    small_world.track(1)
+    assert here(small_world, "check").returncode == 0
+
+
+def test_a_newer_schema_is_named_and_never_touched(here, world):
+    world.track(1)
+    sql(world, NEWER)
+    current = here(world, "db", "current")
+    assert current.returncode == 3
+    assert "9999" in current.stdout + current.stderr
+    assert "newer" in current.stdout + current.stderr
+    assert "db upgrade" not in current.stdout + current.stderr
+    upgrade = here(world, "db", "upgrade")
+    assert (upgrade.returncode, upgrade.stdout) == (3, "")
+    assert "newer than this program's" in upgrade.stderr
+
+
+def test_an_older_schema_is_told_with_what_to_run():
+    assert db._sentence(SchemaVersion(current="0001", head="0002")) == (
+        "The database is at schema 0001; this program needs 0002: run `ingestion-monitor db upgrade`."
+    )
+
+
+def test_tables_of_somebody_else_are_not_built_upon(here, small_world):
+    sql(small_world, "DELETE FROM alembic_version")
+    done = here(small_world, "db", "upgrade")
+    assert done.returncode == 3
+    assert "already holds" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(troubled):
+    reading = troubled.start("history", "--json")
+    reading.stdout.close()
+    err = reading.stderr.read()
+    reading.stderr.close()
+    assert reading.wait(timeout=20) == 1
+    assert "Traceback" not in err

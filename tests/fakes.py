@@ -1,0 +1,94 @@
+"""Every fake of the tests: each stands where the product asks for a Protocol that has a second implementation."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from monitor.channels import Ending, Verdict
+from monitor.exchange import Answer, ApiError, Reply, Request
+from monitor.model import BadBody, ItemState, ItemStatus
+
+DELIVERED = Verdict(ending=Ending.DELIVERED, reason="accepted")
+
+
+class FakeChannel:
+    """A channel that ends its sends as it was told, the last of them for ever; it keeps what it was given."""
+
+    def __init__(self, *verdicts, before=None):
+        self.verdicts = list(verdicts) or [DELIVERED]
+        self.sent, self.keys = [], []
+        self._before = before
+
+    async def send(self, message, *, key):
+        """Does what `before` says, if anything, then ends as told; an exception in place of a verdict is raised."""
+        if self._before is not None:
+            await self._before()
+        self.sent.append(message)
+        self.keys.append(key)
+        verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+
+
+@dataclass
+class FakeProvider:
+    """Ids are words; a body is the item's status."""
+
+    name: str = "fake"
+    token_path: str | None = None
+    token_scope: str = ""
+
+    def valid_id(self, item_id):
+        return not item_id.startswith("bad")
+
+    def item_request(self, item_id):
+        return Request(method="GET", path=f"/items/{item_id}", template="/items/{item_id}")
+
+    def read_item(self, body, item_id):
+        status = body.decode()
+        return ItemStatus(state=ItemState(status), stage=status) if status != "garbage" else BadBody(reason="garbage")
+
+
+def ok(status="completed"):
+    """A 200 that says so about the item."""
+    return Answer(reply=Reply(status=200, headers={}, body=status.encode()), latency_ms=1.0)
+
+
+def refused(status=None, **fields):
+    """An answer that is an error."""
+    return Answer(error=ApiError(status=status, **fields), latency_ms=1.0)
+
+
+@dataclass
+class FakeAsker:
+    """A client that answers by item id, at once or when a gate opens; it counts how many requests are in flight."""
+
+    answers: dict = field(default_factory=dict)
+    default: Answer = field(default_factory=ok)
+    gate: asyncio.Event | None = None
+    """Answers wait for it."""
+    tripped: bool = False
+    asked: list = field(default_factory=list)
+    cancelled: list = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    before: object = None
+    """Awaited with the item's id before each answer."""
+
+    async def ask(self, request, *, deadline_s):
+        item_id = request.path.rpartition("/")[2]
+        self.asked.append(item_id)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(0)
+            if self.before is not None:
+                await self.before(item_id)
+            if self.gate is not None:
+                await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(item_id)
+            raise
+        finally:
+            self.in_flight -= 1
+        return self.answers.get(item_id, self.default)

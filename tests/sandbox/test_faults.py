@@ -1,0 +1,107 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.sandbox.faults import Fault, FaultPlan, read_fault
+
+
+def plan(*faults, seed=0):
+    made = FaultPlan(seed)
+    for fault in faults:
+        made.add(read_fault(fault))
+    return made
+
+
+CALL = ("GET", "/engine/v2/items/1")
+MATCHES = {
+    "everything": ({}, True),
+    "prefix": ({"path": "/engine"}, True),
+    "another path": ({"path": "/oauth2"}, False),
+    "its method": ({"method": "GET"}, True),
+    "its method in lower case": ({"method": "get"}, True),
+    "another method": ({"method": "POST"}, False),
+    "no share": ({"share": 0}, False),
+    "whole share": ({"share": 1}, True),
+}
+
+
+@pytest.mark.parametrize(("fault", "hits"), MATCHES.values(), ids=MATCHES)
+def test_a_fault_hits_the_calls_that_it_names(fault, hits):
+    assert (plan(fault).hit(*CALL) is not None) is hits
+
+
+def test_a_counted_fault_is_used_up_and_the_next_one_takes_over():
+    faults = plan({"status": 500, "count": 2}, {"status": 502, "count": 1})
+    hits = [faults.hit(*CALL) for _ in range(4)]
+    assert [fault and fault.status for fault in hits] == [500, 500, 502, None]
+
+
+def test_the_first_fault_that_matches_is_the_one():
+    assert plan({"path": "/oauth2", "status": 500}, {"status": 502}, {"status": 504}).hit(*CALL).status == 502
+
+
+def test_clearing_ends_all_faults():
+    faults = plan({}, {"count": 3})
+    faults.clear()
+    assert faults.hit(*CALL) is None
+
+
+@given(share=st.floats(min_value=0.05, max_value=0.95), seed=st.integers(min_value=0, max_value=1000))
+def test_a_share_hits_about_that_share_and_the_same_calls_each_time(share, seed):
+    first, second = plan({"share": share}, seed=seed), plan({"share": share}, seed=seed)
+    hits = [first.hit(*CALL) is not None for _ in range(2000)]
+    assert hits == [second.hit(*CALL) is not None for _ in range(2000)]
+    assert sum(hits) / 2000 == pytest.approx(share, abs=0.07)
+
+
+@given(count=st.integers(min_value=1, max_value=50), share=st.floats(min_value=0.1, max_value=1))
+def test_a_count_is_never_exceeded_whatever_the_share(count, share):
+    faults = plan({"count": count, "share": share})
+    assert sum(faults.hit(*CALL) is not None for _ in range(1500)) == count
+
+
+CONTENTS = {
+    "nothing": (None, b"", "application/json"),
+    "object": ({"code": "x"}, b'{"code":"x"}', "application/json"),
+    "list": ([1], b"[1]", "application/json"),
+    "text": ("<h1>502</h1>", b"<h1>502</h1>", "text/html"),
+    "bytes": (b"\xff\xfe", b"\xff\xfe", "text/html"),
+}
+
+
+@pytest.mark.parametrize(("body", "content", "media_type"), CONTENTS.values(), ids=CONTENTS)
+def test_a_body_is_sent_as_json_and_text_as_it_is(body, content, media_type):
+    assert Fault(body=body).content() == (content, media_type)
+
+
+WRONG = {
+    "a list": ([], "Expected `object`, got `array`"),
+    "an unknown field": ({"stauts": 503}, "unknown field `stauts`"),
+    "a path that matches nothing": ({"path": "engine"}, "`$.path`"),
+    "an informational status": ({"status": 100}, ">= 200"),
+    "a status beyond all": ({"status": 600}, "<= 599"),
+    "a share above one": ({"share": 1.5}, "<= 1.0"),
+    "no calls": ({"count": 0}, ">= 1"),
+    "a negative delay": ({"delay_s": -1}, ">= 0.0"),
+    "an endless delay": ({"delay_s": float("nan")}, ">= 0.0"),
+    "a header that is a number": ({"headers": {"retry-after": 5}}, "Expected `str`"),
+    "a header with a line break": ({"headers": {"x": "a\r\nset-cookie: b"}}, "HTTP can't carry the header 'x'"),
+    "a header beyond Latin-1": ({"headers": {"x": "\u0665"}}, "HTTP can't carry the header 'x'"),
+    "a header without a name": ({"headers": {"": "x"}}, "HTTP can't carry the header ''"),
+    "a header that frames": ({"headers": {"Content-Length": "7"}}, "'Content-Length' frames the body"),
+    "a body that is no JSON": ({"body": object()}, "neither a JSON value nor text"),
+    "a body that is no text": ({"body": "\ud800"}, "neither a JSON value nor text"),
+    "a body where none can be": ({"status": 204, "body": {}}, "status 204 has no body"),
+    "closing and passing": ({"close": True, "passes": True}, "either closes or passes"),
+}
+
+
+@pytest.mark.parametrize(("raw", "why"), WRONG.values(), ids=WRONG)
+def test_what_is_no_fault_is_refused_in_a_sentence(raw, why):
+    with pytest.raises(ValueError, match="that is no fault: ") as refused:
+        read_fault(raw)
+    assert why in str(refused.value)
+
+
+def test_an_empty_status_without_a_body_is_a_fault():
+    assert read_fault({"status": 204}).content()[0] == b""

@@ -1,0 +1,180 @@
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from monitor.errors import MonitorError
+from monitor.sandbox import Sandbox, SandboxSettings, serve
+
+URL = "/engine/v2/items/not-a-uuid"
+HEADERS = {"Authorization": "Bearer sandbox-key"}
+SERVE = "from monitor.sandbox import *; serve(SandboxSettings(), on_ready=lambda url: print(url, flush=True))"
+
+
+def get(url, **options):
+    return httpx.get(url, trust_env=False, **options)
+
+
+@pytest.fixture
+def own(_no_complaint):
+    """A sandbox that the test may stop and start."""
+    serving = Sandbox()
+    yield serving
+    serving.stop()
+
+
+def test_it_comes_back_on_the_same_port_with_what_it_knew(own):
+    own.start()
+    url, port = own.url, own.port
+    (item_id,) = own.create_items(1, status="COMPLETED")
+    own.stop()
+    with pytest.raises(httpx.ConnectError):
+        get(url)
+    own.start()
+    assert (own.url, own.port) == (url, port)
+    assert get(f"{url}/engine/v2/items/{item_id}", headers=HEADERS).json()["status"] == "COMPLETED"
+
+
+def test_starting_and_stopping_twice_does_no_harm(own):
+    own.stop()
+    own.start()
+    own.start()
+    assert get(own.url + URL).status_code == 401
+    own.stop()
+    own.stop()
+    assert "sandbox" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(httpx.ConnectError):
+        get(own.url)
+
+
+def test_stopping_right_after_starting_leaves_nothing_open(own):
+    own.start()
+    own.stop()
+    with socket.create_server(("127.0.0.1", own.port)) as taken:
+        assert taken.getsockname()[1] == own.port
+
+
+def test_stopping_drops_calls_in_flight_at_once(own):
+    own.start()
+    own.add_fault(delay_s=3600)
+    with socket.create_connection(("127.0.0.1", own.port)) as connection:
+        connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        while own.stats()["most_in_flight"] == 0:
+            time.sleep(0.005)
+        own.stop()  # waiting for the call would end in a complaint
+        assert connection.recv(1) == b""
+    assert own.requests("gone") == 1
+
+
+def test_stopping_drops_idle_connections(own):
+    own.start()
+    with httpx.Client(base_url=own.url, trust_env=False) as client:
+        assert client.get(URL).status_code == 401
+        own.stop()
+        with pytest.raises(httpx.TransportError):
+            client.get(URL)
+
+
+def test_a_taken_port_is_said_in_a_sentence(own):
+    own.start()
+    other = Sandbox(SandboxSettings(port=own.port))
+    sentence = (
+        rf"the sandbox can't listen on 127\.0\.0\.1 port {own.port}: Address already in use; choose another with --port"
+    )
+    with pytest.raises(MonitorError, match=sentence):
+        other.start()
+    with pytest.raises(MonitorError, match=sentence):
+        serve(other.settings, on_ready=print)
+    other.stop()
+
+
+ADDRESSES = {
+    "a port beyond all": SandboxSettings(port=65536),
+    "an address of nobody here": SandboxSettings(host="192.0.2.1"),
+    "no address": SandboxSettings(host="256.256.256.256"),
+}
+
+
+@pytest.mark.parametrize("settings", ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address_that_cannot_be_used_is_said_in_a_sentence(settings):
+    with pytest.raises(MonitorError, match=rf"^the sandbox can't listen on {settings.host} port {settings.port}: \w"):
+        Sandbox(settings).start()
+
+
+def test_it_listens_on_ipv6():
+    with Sandbox(SandboxSettings(host="::1")) as sandbox:
+        assert sandbox.url == f"http://[::1]:{sandbox.port}"
+        assert get(sandbox.url + URL, headers=HEADERS).status_code == 400
+
+
+def test_answers_do_not_wait_for_acknowledgements(own):
+    """With Nagle's algorithm the second packet of each answer waits 40 ms for the client's delayed ACK."""
+    own.start()
+    with httpx.Client(base_url=own.url, trust_env=False) as client:
+        client.get(URL)
+        (connection,) = own._state.connections.values()
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def test_many_threads_lose_no_item_and_no_count(own):
+    own.start()
+    own.add_fault(path="/engine", status=503, count=25)
+
+    def work(_):
+        (made,) = own.create_items(1, status="QUEUED")
+        own.set_status(made, "COMPLETED")
+        with httpx.Client(base_url=own.url, headers=HEADERS, trust_env=False) as client:
+            return [client.get(f"/engine/v2/items/{made}").status_code for _ in range(10)]
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = [status for several in threads.map(work, range(16)) for status in several]
+    assert (statuses.count(503), statuses.count(200), len(statuses)) == (25, 135, 160)
+    assert own.stats()["items"] == 16
+    assert (own.requests(), own.requests("503"), own.requests("200")) == (160, 25, 135)
+
+
+@pytest.fixture
+def served():
+    """`serve` in a process of its own, and its URL."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", SERVE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)])
+def test_serving_in_the_foreground_ends_cleanly_with_a_signal(served, number, code):
+    process, url = served
+    assert get(url + URL).status_code == 401
+    process.send_signal(number)
+    _, complaints = process.communicate(timeout=10)
+    assert (process.returncode, complaints) == (code, "")
+    with pytest.raises(httpx.ConnectError):
+        get(url)
+
+
+def test_a_signal_does_not_wait_for_calls_in_flight(served):
+    process, url = served
+    httpx.post(f"{url}/_sandbox/faults", content=json.dumps({"delay_s": 3600}), trust_env=False)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        while get(f"{url}/_sandbox/stats").json()["most_in_flight"] == 0:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=10)
+    assert complaints == ""

@@ -1,0 +1,310 @@
+"""The daemon in a process of its own: schedule, incidents, signals, and a database or API that is not there."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cli.observed import events, until, until_asked
+from receiver import Receiver
+from sqlalchemy import make_url
+from structlog.testing import capture_logs
+
+from monitor import daemon as daemon_module
+from monitor.daemon import Daemon
+from monitor.store import leases
+from monitor.store.engine import writing
+
+EVERY_SECOND = '[schedule]\nevery = "1s"\n'
+HOURLY = '[schedule]\nevery = "1h"\n'
+
+
+class Running:
+    """A daemon whose log is read as it comes."""
+
+    def __init__(self, world):
+        self.process = world.start("daemon")
+        self.lines = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+
+    def logged(self, name):
+        return events("".join(list(self.lines)), name)
+
+    def await_events(self, name, count=1):
+        until(lambda: len(self.logged(name)) >= count, f"{count} × {name} in {self.lines}")
+
+    def end(self, sign=signal.SIGTERM):
+        """Signals it; the exit code, and how long that took in seconds."""
+        started_s = time.monotonic()
+        self.process.send_signal(sign)
+        code = self.process.wait(timeout=20)
+        return code, time.monotonic() - started_s
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(timeout=20)
+        self._reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def start():
+    with contextlib.ExitStack() as started:
+
+        def make(world):
+            running = Running(world)
+            started.callback(running.close)
+            return running
+
+        yield make
+
+
+def test_it_runs_on_schedule_opens_an_incident_resolves_it_and_ends_on_sigterm(small_world, start):
+    small_world.configure(more=EVERY_SECOND)
+    small_world.track(4)
+    daemon = start(small_world)
+    daemon.await_events("run_finished", 2)
+    small_world.sandbox.revoke_client()
+    until(lambda: small_world.rows("SELECT 1 FROM incidents WHERE state = 'open'"), "an open incident")
+    small_world.sandbox.restore_client()
+    until(lambda: small_world.rows("SELECT 1 FROM incidents WHERE state = 'resolved'"), "its resolution")
+    until(lambda: len(daemon.logged("incident_message")) == 2, "both messages in the log")
+    code, took_s = daemon.end()
+    assert (code, took_s < 10) == (143, True)
+    assert [event["kind"] for event in daemon.logged("incident_message")] == ["opened", "resolved"]
+    assert [row["cause"] for row in small_world.rows("SELECT cause FROM incidents")] == ["unauthorized"]
+    finished = daemon.logged("run_finished")
+    assert len(finished) == len(small_world.rows("SELECT 1 FROM history"))
+    assert [row["run_id"] for row in small_world.rows("SELECT run_id FROM history ORDER BY run_id")] == [
+        event["run_id"] for event in finished
+    ]
+    assert small_world.rows("SELECT holder FROM leases") == [{"holder": None}]
+
+
+def test_one_event_per_run_carries_what_people_search_for_and_every_line_is_json(small_world, start):
+    small_world.configure(more=EVERY_SECOND)
+    small_world.track(2)
+    daemon = start(small_world)
+    daemon.await_events("run_finished")
+    daemon.end()
+    daemon.close()
+    assert [line for line in daemon.lines if not isinstance(json.loads(line), dict)] == []
+    first = daemon.logged("run_finished")[0]
+    expected = {
+        "integration": "gloo",
+        "environment": "test",
+        "endpoint": "/engine/v2/items/{item_id}",
+        "publisher_id": small_world.sandbox.settings.publisher_id,
+        "run_id": 1,
+        "status": "complete",
+        "completed": 2,
+        "requests": 2,
+        "retry_count": 0,
+    }
+    assert {name: first.get(name) for name in expected} == expected
+    assert first["latency_ms"] > 0
+    assert first["timestamp"].endswith("Z")
+
+
+def test_sigterm_in_mid_run_stores_a_partial_snapshot_and_leaves_nothing_claimed(world, start):
+    world.configure(check="concurrency = 2", more=HOURLY)
+    world.track(200)
+    world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
+    daemon = start(world)
+    until_asked(world, 6)
+    code, took_s = daemon.end()
+    assert (code, took_s < 10) == (143, True)
+    (row,) = world.rows("SELECT status, abort_reason, completed, unknown FROM history")
+    assert (row["status"], row["abort_reason"]) == ("partial", "interrupted")
+    assert 6 <= row["completed"] < 200
+    assert row["completed"] + row["unknown"] == 200
+    assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
+    assert world.rows("SELECT 1 FROM notifications WHERE claimed_by IS NOT NULL") == []
+
+
+def test_an_api_that_stays_silent_does_not_hold_up_sigterm(small_world, start):
+    small_world.configure(check="concurrency = 4", more=HOURLY)
+    small_world.track(8)
+    small_world.sandbox.add_fault(path="/engine", delay_s=60)
+    daemon = start(small_world)
+    until(lambda: small_world.sandbox.stats()["most_in_flight"] >= 4, "four questions in flight")
+    code, took_s = daemon.end()
+    assert (code, took_s < 10) == (143, True)
+    (row,) = small_world.rows("SELECT status, unknown FROM history")
+    assert row == {"status": "partial", "unknown": 8}
+    assert small_world.rows("SELECT holder FROM leases") == [{"holder": None}]
+
+
+def test_ctrl_c_is_code_130(small_world, start):
+    small_world.configure(more=HOURLY)
+    daemon = start(small_world)
+    daemon.await_events("run_finished")
+    assert daemon.end(signal.SIGINT)[0] == 130
+    assert [event["signal"] for event in daemon.logged("daemon_stopping")] == ["SIGINT"]
+
+
+def test_a_cron_schedule_waits_for_its_time(small_world, start):
+    small_world.configure(more='[schedule]\ncron = "0 4 29 2 *"\ntimezone = "Europe/Paris"\n')
+    small_world.track(1)
+    daemon = start(small_world)
+    daemon.await_events("daemon_started")
+    assert daemon.end()[0] == 143
+    assert daemon.logged("run_finished") == []
+    assert small_world.sandbox.requests() == 0
+
+
+def test_it_goes_on_while_the_api_is_down_and_when_it_is_back(small_world, start):
+    small_world.configure(check="max_attempts = 1", more=EVERY_SECOND)
+    small_world.track(2)
+    small_world.sandbox.stop()
+    daemon = start(small_world)
+    until(lambda: {event["abort_reason"] for event in daemon.logged("run_finished")} == {"outage"}, "an aborted run")
+    small_world.sandbox.start()
+    until(lambda: any(event["status"] == "complete" for event in daemon.logged("run_finished")), "a complete run")
+    assert daemon.end()[0] == 143
+    assert daemon.logged("tick_crashed") == []
+
+
+def test_a_tick_that_fails_is_logged_and_the_next_one_comes(small_world, start):
+    small_world.configure(more=EVERY_SECOND)
+    small_world.track(1)
+    daemon = start(small_world)
+    daemon.await_events("run_finished")
+    alter(small_world, "ALTER TABLE leases RENAME TO mislaid")
+    daemon.await_events("tick_failed")
+    alter(small_world, "ALTER TABLE mislaid RENAME TO leases")
+    seen = len(daemon.logged("run_finished"))
+    daemon.await_events("run_finished", seen + 1)
+    assert "lacks a table of this program" in daemon.logged("tick_failed")[0]["reason"]
+    assert daemon.end()[0] == 143
+
+
+def test_a_run_that_somebody_else_does_is_skipped_and_said_so(small_world, start):
+    now = datetime.now(UTC)
+    with writing(small_world.app.engine) as conn:
+        leases.acquire(conn, target="gloo", holder="cron:1", now=now, ttl=timedelta(minutes=5))
+    small_world.configure(more=EVERY_SECOND)
+    daemon = start(small_world)
+    daemon.await_events("run_skipped")
+    assert daemon.end()[0] == 143
+    assert "cron:1" in daemon.logged("run_skipped")[0]["reason"]
+    assert small_world.rows("SELECT 1 FROM runs") == []
+
+
+async def test_what_does_not_end_in_time_is_cancelled_and_its_claim_given_back(small_world, caplog):
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.set_status(item_id, "FAILED")
+    with Receiver() as receiver:
+        receiver.hang = True
+        small_world.configure(more=f'{HOURLY}[[channels]]\nname = "a"\ntype = "webhook"\nurl = "{receiver.url}"\n')
+        stopped_by = []
+        daemon = Daemon(small_world.app.config, on_stop=stopped_by.append, drain_s=0.2)
+        serving = asyncio.create_task(daemon.serve())
+        await asyncio.to_thread(until, lambda: receiver.got, "a message to the receiver")
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await serving == 143
+    assert stopped_by == [signal.SIGTERM]
+    assert caplog.records == [], "the scheduler does not take it for a failure"
+    assert small_world.rows("SELECT status, claimed_by FROM notifications") == [{"status": "due", "claimed_by": None}]
+    assert [row["status"] for row in small_world.rows("SELECT status FROM history")] == ["complete"]
+
+
+async def test_a_defect_in_one_tick_is_logged_and_does_not_end_the_daemon():
+    async def defective():
+        raise ZeroDivisionError
+
+    with capture_logs() as logged:
+        await daemon_module._logged(defective)
+    assert [(event["event"], event["log_level"]) for event in logged] == [("tick_crashed", "error")]
+
+
+def alter(world, statement):
+    with writing(world.app.engine) as conn:
+        conn.exec_driver_sql(statement)
+
+
+class Door:
+    """A port that refuses until it is opened and then leads to a server."""
+
+    def __init__(self, host, port):
+        self._server = (host, port)
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._threads = []
+
+    def open(self):
+        self._listener.listen()
+        self._threads.append(threading.Thread(target=self._serve))
+        self._threads[0].start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                inside = self._listener.accept()[0]
+                outside = socket.create_connection(self._server)
+                for pair in ((inside, outside), (outside, inside)):
+                    self._threads.append(threading.Thread(target=_pump, args=pair))
+                    self._threads[-1].start()
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+
+def _pump(source, sink):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
+
+def test_a_server_that_starts_later_delays_it_and_then_it_works(small_world, start, new_postgres):
+    url = make_url(new_postgres(migrated=True))
+    door = Door(url.host, url.port)
+    try:
+        small_world.configure(
+            database=url.set(host="127.0.0.1", port=door.port).render_as_string(hide_password=False), more=EVERY_SECOND
+        )
+        small_world.track(1)
+        daemon = start(small_world)
+        daemon.await_events("database_not_ready")
+        door.open()
+        daemon.await_events("run_finished")
+        assert daemon.end()[0] == 143
+        (told, *_) = daemon.logged("database_not_ready")
+        assert f"127.0.0.1:{door.port}" in told["reason"]
+        assert "can't be reached" in told["reason"]
+    finally:
+        daemon.close()
+        door.close()
+
+
+def test_a_signal_ends_it_while_it_waits_for_its_database(small_world, start):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        small_world.configure(database=f"postgresql://u:p@127.0.0.1:{port}/monitor")
+        daemon = start(small_world)
+        daemon.await_events("database_not_ready")
+        code, took_s = daemon.end()
+    assert (code, took_s < 5) == (143, True)
