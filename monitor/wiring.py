@@ -4,7 +4,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,13 +19,14 @@ from monitor.client.auth import ApiKey, Auth, ClientCredentials
 from monitor.client.client import Client
 from monitor.client.limits import Breaker
 from monitor.client.wire import HttpxWire
-from monitor.config import ApiKeyAuth, ChannelConfig, Config, RouteConfig, RuleOverride, Target
+from monitor.config import ApiKeyAuth, ChannelConfig, Config, RouteConfig, RuleOverride, Secret, Target
 from monitor.delivery import Sender
 from monitor.errors import ConfigError
 from monitor.exchange import Answer, Request
 from monitor.incidents.routing import LOG_CHANNEL, Route, route
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule
 from monitor.judgement import Judge
+from monitor.log import masked, register_secret
 from monitor.model import Cause
 from monitor.providers import Provider, provider_for
 from monitor.run import Job
@@ -149,6 +150,7 @@ async def open_client(target: Target, provider: Provider) -> AsyncIterator[Clien
             breaker=Breaker(),
             attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
             max_attempts=target.check.max_attempts,
+            mask=masked,
         )
     finally:
         await wire.close()
@@ -157,21 +159,32 @@ async def open_client(target: Target, provider: Provider) -> AsyncIterator[Clien
 def _auth(target: Target, provider: Provider) -> Auth:
     auth = target.auth
     if isinstance(auth, ApiKeyAuth):
-        return ApiKey(auth.api_key.reveal)
+        return ApiKey(_reader(auth.api_key))
     if provider.token_path is None:
         raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
     return ClientCredentials(
         token_path=provider.token_path,
         client_id=auth.client_id,
-        read_secret=auth.client_secret.reveal,
+        read_secret=_reader(auth.client_secret),
         scope=provider.token_scope,
     )
+
+
+def _reader(secret: Secret) -> Callable[[], str]:
+    """Reads a secret at the time of use; a rotated one is masked in logs from then on, like the first."""
+
+    def read() -> str:
+        value = secret.reveal()
+        register_secret(value)
+        return value
+
+    return read
 
 
 def _channel(config: ChannelConfig) -> Channel:
     if config.url is None:
         return LogChannel()
-    return WebhookChannel(config.url.reveal, ask_once)
+    return WebhookChannel(_reader(config.url), ask_once)
 
 
 async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) -> Answer:
@@ -183,7 +196,7 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) ->
     url = urlsplit(request.path)
     wire = HttpxWire(base_url=f"{url.scheme}://{url.netloc}")
     try:
-        client = Client(wire=wire, attempt_timeout_s=timeout_s, max_attempts=1)
+        client = Client(wire=wire, mask=masked, attempt_timeout_s=timeout_s, max_attempts=1)
         return await client.ask(request, deadline_s=time.monotonic() + timeout_s)
     finally:
         await wire.close()

@@ -272,7 +272,7 @@ def test_null_blank_repeated_and_unusable_ids_cost_no_request_and_are_named(worl
     assert (sync.null, sync.blank, sync.duplicate, sync.unusable, sync.tracked) == (1, 1, 2, 1, 1)
     assert report.snapshot.requests == 1
     text = run_text(report, now=world.clock())
-    assert f"sync log: 2 rows that repeat an id: {good}" in text
+    assert f"sync log: 2 rows with an id that stands there already: {good}" in text
     assert "sync log: 1 row without an id" in text
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from monitor import log
 from monitor.config import Config
@@ -17,10 +16,6 @@ from monitor.store.engine import reading
 from monitor.wiring import App, open_store
 
 __all__ = ["configure_logging", "known_target", "load", "opened", "print_json", "print_lines", "scratch"]
-
-
-SHORTEST_TOKEN = 10
-"""Characters: shorter parts of a webhook's path are words (`services`) that stand elsewhere too."""
 
 
 def configure_logging(level: str | None) -> None:
@@ -42,22 +37,10 @@ def load(path: Path | None, *, log_level: str | None = None) -> Config:
     configure_logging(log_level)
     config = Config.load(path)
     for secret in config.secrets():
-        value = secret.reveal()
-        for piece in (value, *_tokens(value)):
-            log.register_secret(piece)
+        log.register_secret(secret.reveal())
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return config
-
-
-def _tokens(value: str) -> set[str]:
-    """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest."""
-    if not value.startswith(("http://", "https://")):
-        return set()
-    url = urlsplit(value)
-    parts = {url.path, url.query, *url.path.split("/"), *(part.partition("=")[2] for part in url.query.split("&"))}
-    long = {part for part in parts if len(part) >= SHORTEST_TOKEN}
-    return long | {unquote(part) for part in long}
 
 
 @contextmanager

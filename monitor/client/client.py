@@ -18,6 +18,7 @@ from monitor.client.auth import Ask, Auth, Grant
 from monitor.client.failure import fault_error, plain_text, read_failure
 from monitor.client.limits import Breaker
 from monitor.client.retry import Verdict, decide
+from monitor.client.secrecy import without_secrets
 from monitor.exchange import (
     BREAKER_OPEN,
     PAST_DEADLINE,
@@ -39,6 +40,8 @@ _T = TypeVar("_T")
 _ID_CHARS = 200
 _FAIR_SHARE = 0.9
 """Of the attempt timeout: a service that stays silent for longer has timed out, whatever the deadline."""
+
+_MASK = "**********"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,8 @@ class Client:
     monotonic: Callable[[], float] = time.monotonic
     utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
     rand: Callable[[], float] = random.random
+    mask: Callable[[str], str] = str
+    """Takes the caller's secrets out of a text that an API sent."""
     observe: Callable[[AttemptRecord], None] | None = None
 
     @property
@@ -167,7 +172,9 @@ class Client:
             if refused:
                 return failure or refused
             result = await self._attempt(call, request)
-            error = result if isinstance(result, ApiError) else None
+            error = None
+            if isinstance(result, ApiError):
+                result = error = without_secrets(result, self._hiding(grant))
             if error or request.operation is not Operation.TOKEN:
                 # a token that was granted says nothing about the API behind it
                 self.breaker.record(error)
@@ -180,6 +187,11 @@ class Client:
                 return result
             failure = error
             await self.sleep(wait_s)
+
+    def _hiding(self, grant: Grant | None) -> Callable[[str], str]:
+        """Masks what the caller calls secret, and the credential that this very call carries."""
+        credential = grant.value.rpartition(" ")[2] if grant else ""
+        return lambda text: self.mask(text.replace(credential, _MASK) if credential else text)
 
     async def _attempt(self, call: _Call, request: Request) -> Reply | ApiError:
         started_s = self.monotonic()

@@ -17,7 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from monitor.errors import ConfigError
 from monitor.log.redaction import MASK, Redactor
 
-__all__ = ["LEVELS", "MASK", "configure", "register_secret"]
+__all__ = ["LEVELS", "MASK", "configure", "masked", "register_secret"]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LIBRARIES = ("httpx", "httpcore", "pyreqwest", "uvicorn", "apscheduler", "alembic", "sqlalchemy", "asyncio", "dotenv")
@@ -67,6 +67,11 @@ def register_secret(value: str) -> None:
     Of a URL with a password, the password by itself too. Values below 4 characters are not registered.
     """
     _redactor.register(value)
+
+
+def masked(text: str) -> str:
+    """A text from outside without registered secrets and what looks like one; one line, at most 2,000 characters."""
+    return _redactor.text(text)
 
 
 def _tell_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

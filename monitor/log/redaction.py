@@ -22,6 +22,9 @@ _MAX_ELEMENTS = 50
 _SHORTEST = 4
 """Characters: below this, masking a value everywhere would mask ordinary words."""
 
+_SHORTEST_TOKEN = 10
+"""Characters: shorter parts of a URL's path (`/api/v2`) are words, not secrets."""
+
 _DENIED_ENDINGS = (
     "authorization", "cookie", "credential", "credentials", "database", "dsn", "apikey", "password", "passwd",
     "passphrase", "privatekey", "secret", "secrets", "token", "url",
@@ -51,7 +54,7 @@ class Redactor:
 
         Of a URL with a password, the password by itself too. Values below 4 characters are left to the other nets.
         """
-        if len(value) < _SHORTEST:
+        if len(value) < _SHORTEST or value in self._pieces:
             return
         with self._lock:
             self._pieces.update(piece for piece in _codings(value) if len(piece) >= _SHORTEST)
@@ -139,8 +142,8 @@ def _codings(value: str) -> set[str]:
     found |= {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), each) for each in found if "%" in each}
     for offset in range(3):
         found |= {_inner_base64(raw, offset, altchars) for altchars in (b"+/", b"-_")}
-    if password := _password(value):
-        found |= {password, unquote(password)}
+    for part in (_password(value), *_tokens(value)):
+        found |= {part, unquote(part)} if part else set()
     return found
 
 
@@ -150,6 +153,18 @@ def _inner_base64(raw: bytes, offset: int, altchars: bytes) -> str:
     first = -(-offset * 8 // 6)
     last = (offset + len(raw)) * 8 // 6
     return coded[first:last]
+
+
+def _tokens(value: str) -> set[str]:
+    """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest."""
+    try:
+        url = urlsplit(value) if value.startswith(("http://", "https://")) else None
+    except ValueError:
+        url = None
+    if url is None:
+        return set()
+    parts = {url.path, url.query, *url.path.split("/"), *(part.partition("=")[2] for part in url.query.split("&"))}
+    return {part for part in parts if len(part) >= _SHORTEST_TOKEN}
 
 
 def _password(value: str) -> str:

@@ -80,7 +80,7 @@ def _log_lines(sync: SyncReport) -> list[str]:
     problems = [
         (sync.null, "without an id", ()),
         (sync.blank, "with a blank id", ()),
-        (sync.duplicate, "that repeat an id", sync.duplicate_ids),
+        (sync.duplicate, "with an id that stands there already", sync.duplicate_ids),
         (sync.unusable, "with an id that can't be used", sync.unusable_ids),
         (sync.future, "uploaded in the future (that time is not used)", ()),
     ]

@@ -26,13 +26,15 @@ __all__ = ["Sandbox", "serve"]
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only where the protocol is named: each answer would wait 40 ms for an ACK
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = None
     try:
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(1024)
-    except (OSError, OverflowError) as error:
-        listener.close()
+    except (OSError, OverflowError, TypeError) as error:  # TypeError: a host with a NUL in it
+        if listener is not None:
+            listener.close()
         why = getattr(error, "strerror", None) or error
         raise MonitorError(
             f"the sandbox can't listen on {host} port {port}: {why}; choose another with --port"

@@ -204,3 +204,19 @@ async def test_the_default_clock_is_aware():
 
 def test_the_scripted_clock_stands_still():
     assert Clock()() == 1000.0
+
+
+async def test_an_api_that_repeats_the_credential_gives_nothing_away():
+    said = json.dumps({"message": f"Incorrect API key provided: {CANARY}", "code": f"bad {CANARY}"}).encode()
+    wire = ScriptedWire(reply(403, said, x_request_id=f"req-{CANARY}"))
+    answer = await ask(wire, auth=ApiKey(lambda: CANARY))
+    assert wire.sent[0].headers["authorization"] == f"Bearer {CANARY}"
+    error = answer.error
+    assert CANARY not in f"{error.message} {error.code} {error.request_id}"
+    assert error.message == "Incorrect API key provided: **********"
+
+
+async def test_what_the_caller_calls_secret_is_masked_too():
+    wire = ScriptedWire(reply(404, b'{"message": "no tenant hush-hush"}'))
+    answer = await ask(wire, mask=lambda text: text.replace("hush-hush", "*"))
+    assert answer.error.message == "no tenant *"

@@ -85,7 +85,7 @@ def test_a_run_tells_what_changed_what_failed_and_what_is_open():
         "  2 items left the sync log",
         "  1 item came back to it",
         "  sync log: 1 row without an id",
-        "  sync log: 1 row that repeat an id: b",
+        "  sync log: 1 row with an id that stands there already: b",
         "  1 item not known → completed: a",
         "  5 items pending → failed: b, c and 3 more",
         "Failed requests:",
