@@ -1,6 +1,7 @@
 """Quantiles of latencies in bounded memory: logarithmic buckets, 5% wide. Pure."""
 
 import math
+from itertools import accumulate
 
 __all__ = ["LatencyHistogram"]
 
@@ -28,9 +29,7 @@ class LatencyHistogram:
         """The latency in milliseconds below which `share` (0 to 1) of them lie; None when none was counted."""
         if not self._total:
             return None
-        wanted, seen = share * self._total, 0
-        for bucket in sorted(self._counts):
-            seen += self._counts[bucket]
-            if seen >= wanted:
-                break
-        return round(_FLOOR_MS * _GROWTH**bucket, 2)
+        buckets = sorted(self._counts)
+        counted = accumulate(self._counts[bucket] for bucket in buckets)
+        position = sum(seen < share * self._total for seen in counted)
+        return round(_FLOOR_MS * _GROWTH ** buckets[position], 2)

@@ -1,5 +1,6 @@
 """From an incident to the message that people read: title, what to check, facts. Pure; the API's own text stays out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -51,17 +52,17 @@ def render(
     )
 
 
+_ENDINGS: Mapping[MessageKind, str] = {
+    MessageKind.OPENED: "",
+    MessageKind.UPDATED: ": more of them",
+    MessageKind.REMINDER: ": still open",
+    MessageKind.RESOLVED: ": resolved",
+}
+
+
 def _title(kind: MessageKind, incident: Incident, *, again: bool) -> str:
     words = f"{incident.target}: {in_words(incident.cause, incident.member_count)}"
-    match kind:
-        case MessageKind.OPENED:
-            return f"{words} again" if again else words
-        case MessageKind.UPDATED:
-            return f"{words}: more of them"
-        case MessageKind.REMINDER:
-            return f"{words}: still open"
-        case MessageKind.RESOLVED:
-            return f"{words}: resolved"
+    return words + (" again" if again else _ENDINGS[kind])
 
 
 def _what_to_check(incident: Incident, run: RunFacts | None) -> tuple[str, ...]:

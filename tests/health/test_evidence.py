@@ -56,6 +56,11 @@ def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
     assert (piece.code, piece.api_message) == ("publisher_mismatch", "not yours")
 
 
+def test_an_outcome_without_an_error_counts_without_a_label():
+    (piece,) = tally(unknown("a", Reason.OUTAGE, None)).evidence()
+    assert (piece.count, piece.breakdown, piece.sample_ids) == (1, {}, ("a",))
+
+
 def test_what_was_cut_short_is_no_evidence():
     assert tally(unknown("a", Reason.DEADLINE, None), unknown("b", Reason.INTERRUPTED, None)).evidence() == ()
 
