@@ -118,3 +118,10 @@ def test_every_cause_has_words_and_something_to_check():
 def test_a_message_survives_being_stored_as_json(kind):
     message = render(kind, replace(INCIDENT, resolved_at=NOW), RUN, now=NOW)
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(message))), Message) == message
+
+
+def test_evidence_that_names_no_item_is_told_without_samples():
+    seen = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
+    unread = replace(INCIDENT, cause=Cause.SYNC_LOG_UNREADABLE, evidence=seen)
+    labels = dict(render(MessageKind.OPENED, unread, None, now=NOW).facts)
+    assert set(labels) == {"since", "more"}
