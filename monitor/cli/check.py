@@ -203,13 +203,15 @@ def _print(options: CheckOptions, ends: Sequence[_End], delivery: DeliveryReport
         if sentence:
             print(sentence, file=sys.stderr)
     if options.as_json:
-        print_json(_as_json(ends, delivery, code))
+        print_json({**_as_json(ends, delivery, code), "dry_run": options.dry_run})
         return
     shown = [end.report for end in ends if end.report and not (options.quiet and all_is_well(end.report))]
     texts = [run_text(report, now=utcnow()) for report in shown]
     messages = delivery_line(delivery)
     if messages and (texts or not options.quiet or delivery.unreachable):
         texts.append(messages)
+    if options.dry_run and not options.quiet:
+        texts.append("Dry run: nothing was stored or sent, and earlier runs were not looked at.")
     if texts:
         print_lines("\n\n".join(texts))
 

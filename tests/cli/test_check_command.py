@@ -109,6 +109,7 @@ def test_a_dry_run_asks_and_prints_but_creates_not_even_the_database(here, small
     done = here(small_world, "check", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert health(done) == "Health: 1 completed, 0 pending, 1 failed, 0 not found"
+    assert done.stdout.splitlines()[-1].startswith("Dry run: nothing was stored or sent")
     assert small_world.sandbox.requests("items") == 2
     assert sorted(path.name for path in small_world.folder.iterdir()) == before
     assert receiver.got == []
