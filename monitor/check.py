@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from monitor.exchange import PAST_DEADLINE, Answer, Request
-from monitor.health.classify import malformed, outcome_of, unasked
+from monitor.health.classify import cause_of, malformed, outcome_of, unasked
 from monitor.health.evidence import Tally
 from monitor.health.latency import LatencyHistogram
 from monitor.health.stopping import FIRST_ITEMS, StopRule
@@ -219,13 +219,19 @@ class ItemCheck:
         self._tally.add(item, outcome)
         if outcome.answered:
             self._opened.set()
-        stopped_by = self._stop_rule.observe(outcome) or (Cause.OUTAGE if self._client.tripped else None)
-        self._stopped_by = self._stopped_by or stopped_by
+        self._stopped_by = self._stopped_by or self._stopping(outcome)
         self._asked += 1
         self._changes.append(transition(item, outcome))
         self._progress.advance()
         if len(self._changes) >= BATCH or time.monotonic() - self._flushed_at >= FLUSH_S:
             await self._flush()
+
+    def _stopping(self, outcome: Outcome) -> Cause | None:
+        """Why the target must stop after this outcome, or None."""
+        hint = outcome.error.retry_after if outcome.error else None
+        if outcome.error and hint and time.monotonic() + hint.total_seconds() >= self._deadline_s:
+            return cause_of(outcome.error)  # the server says to come back, and this run will be over by then
+        return self._stop_rule.observe(outcome) or (Cause.OUTAGE if self._client.tripped else None)
 
     async def _flush(self) -> None:
         async with self._flushing:

@@ -16,7 +16,17 @@ from monitor.exchange import NetworkFault
 from monitor.health.rollup import roll_up
 from monitor.incidents.render import RunFacts
 from monitor.judgement import Judge, Verdict
-from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
+from monitor.model import (
+    ITEM_CAUSES,
+    REQUEST_CAUSES,
+    Cause,
+    Evidence,
+    Incident,
+    Reason,
+    RunStatus,
+    Snapshot,
+    SyncReport,
+)
 from monitor.store import incidents as incident_store
 from monitor.store import items, leases, runs, turns
 from monitor.store.engine import writing
@@ -42,8 +52,10 @@ class Due:
     """What a run is to ask about."""
 
     count: int
-    recheck_ids: tuple[str, ...]
+    recheck_ids: tuple[str, ...] = ()
     """The completed items among them; the other completed ones are carried over."""
+    first_ids: tuple[str, ...] = ()
+    """Those of the completed items that it begins with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,29 +212,22 @@ def _finish(
         status=status,
         abort_reason=reason.value if reason else None,
         owner_cause=seen[0].cause if seen else None,
-        due=due.count,
-        answered=checked.tally.answered,
+        due=max(0, due.count - checked.tally.quarantined),
+        answered=checked.tally.replied,
         error=None,
         finished_at=now,
         snapshot=snapshot,
     )
 
 
+_EVENTS = dict.fromkeys(REQUEST_CAUSES, "requests_failed") | dict.fromkeys(ITEM_CAUSES, "items_ailing")
+
+
 def _log(report: RunReport, checked: CheckReport | None) -> None:
     """One event per run, and one per class of failed requests; the run has bound what they have in common."""
     log = structlog.get_logger()
     for piece in report.verdict.evidence:
-        log.warning(
-            "requests_failed" if piece.cause in REQUEST_CAUSES else "items_ailing",
-            cause=piece.cause.value,
-            count=piece.count,
-            http_status=dict(piece.breakdown),
-            timed_out=NetworkFault.TIMEOUT.value in piece.breakdown,
-            code=piece.code,
-            request_ids=list(piece.request_ids),
-            sample_ids=list(piece.sample_ids),
-            explained_by=piece.explained_by.value if piece.explained_by else None,
-        )
+        log.warning(_EVENTS.get(piece.cause, piece.cause.value), **_evidence_fields(piece), **_effort(checked))
     snapshot = report.snapshot
     log.info(
         "run_finished",
@@ -232,6 +237,30 @@ def _log(report: RunReport, checked: CheckReport | None) -> None:
         **({state.value: count for state, count in snapshot.states.items()} if snapshot else {}),
         stuck=snapshot.stuck if snapshot else None,
         requests=checked.requests if checked else 0,
-        retry_count=checked.retries if checked else 0,
-        latency_ms=checked.latencies_ms[0] if checked else None,
+        **_effort(checked),
     )
+
+
+def _effort(checked: CheckReport | None) -> dict[str, object]:
+    return {
+        "retry_count": checked.retries if checked else 0,
+        "latency_ms": checked.latencies_ms[0] if checked else None,
+    }
+
+
+def _evidence_fields(piece: Evidence) -> dict[str, object]:
+    most = max(piece.breakdown, key=lambda label: piece.breakdown[label], default="")
+    status, _, place = most.partition(" from the ")
+    return {
+        "cause": piece.cause.value,
+        "count": piece.count,
+        "breakdown": dict(piece.breakdown),
+        "http_status": int(status) if status.isdecimal() else None,
+        **({"endpoint": place} if place else {}),
+        "timed_out": NetworkFault.TIMEOUT.value in piece.breakdown,
+        "code": piece.code,
+        "request_id": next(iter(piece.request_ids), None),
+        "sample_ids": list(piece.sample_ids),
+        **({"gateway": dict(piece.gateway)} if piece.gateway else {}),
+        "explained_by": piece.explained_by.value if piece.explained_by else None,
+    }

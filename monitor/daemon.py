@@ -15,7 +15,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from monitor.check import NoProgress
 from monitor.config import Config, Target
 from monitor.errors import LeaseHeldError, MonitorError, SchemaError, StoreError
-from monitor.run import Run
+from monitor.run import LEASE, Run
 from monitor.timetable import scheduler, trigger
 from monitor.wiring import App, open_store
 
@@ -41,6 +41,8 @@ class Daemon:
         self._config, self._on_stop, self._drain_s = config, on_stop, drain_s
         self._interrupt = asyncio.Event()
         self._signal: signal.Signals | None = None
+        self._met: set[str] = set()
+        """Targets that had a tick."""
         self._busy: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> int:
@@ -117,6 +119,14 @@ class Daemon:
             await Run(app.job(target), interrupt=self._interrupt, progress=NoProgress())()
         except LeaseHeldError as error:
             structlog.get_logger().info("run_skipped", integration=target.name, reason=str(error))
+            if target.name not in self._met:
+                # At the start it may be a dead process's lease: that is over soon, the next tick may not come for long.
+                self._met.add(target.name)
+                await self._pause(LEASE.total_seconds())
+                if not self._interrupt.is_set():
+                    await self._tick(app, target)
+                return
+        self._met.add(target.name)
         await self._deliver(app)
 
     async def _deliver(self, app: App) -> None:

@@ -15,6 +15,7 @@ from monitor.incidents.message import MessageKind
 from monitor.incidents.render import RunFacts, render
 from monitor.incidents.rulebook import Rule
 from monitor.incidents.rules import Action, Decision, Mark, decide, evolve
+from monitor.incidents.words import counted
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, Incident, IncidentState, RunStatus
 from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
@@ -81,10 +82,13 @@ class Judge:
             now: the end of the run (aware).
             log_empty: whether the sync log held no id: then nothing is resolved.
         """
-        owners = attach(seen, seen)
-        sick = [self._sick(conn, cause, now) for cause in ITEM_CAUSES]
-        pieces = (*owners, *attach((piece for piece in sick if piece.count), seen))
         may_resolve = facts.status is RunStatus.COMPLETE and not log_empty
+        # Before anything is counted: an item that went from one bad state to another must be free to join there.
+        for incident in incident_store.current(conn, target=self.target).values():
+            if incident.cause in ITEM_CAUSES and incident.state is not IncidentState.RESOLVED:
+                self._let_go(conn, incident, facts, now, may_release=may_resolve)
+        sick = [self._sick(conn, cause, now) for cause in ITEM_CAUSES]
+        pieces = (*attach(seen, seen), *attach((piece for piece in sick if piece.count), seen))
         bench = self._bench(conn, facts, pieces, now, causes=(*REQUEST_CAUSES, *ITEM_CAUSES))
         changes = [bench.about_requests(cause) for cause in REQUEST_CAUSES]
         changes += [bench.about_items(cause, may_resolve=may_resolve) for cause in ITEM_CAUSES]
@@ -97,6 +101,22 @@ class Judge:
         pieces = (seen,) if seen else ()
         change = self._bench(conn, facts, pieces, now, causes=(cause,), unread=True).about_requests(cause)
         return Verdict(evidence=pieces, changes=(change,) if change else ())
+
+    def _let_go(
+        self, conn: Connection, incident: Incident, facts: RunFacts, now: datetime, *, may_release: bool
+    ) -> None:
+        left = members.leave(conn, incident_id=incident.id, cause=incident.cause, now=now, patience=self.patience)
+        left += members.release(conn, incident_id=incident.id) if may_release else 0
+        if left:
+            incident_store.add_event(
+                conn,
+                incident_id=incident.id,
+                run_id=facts.run_id,
+                at=now,
+                kind="left",
+                reason=f"{counted(left)} no longer in that state, or no longer tracked",
+                data={"count": left},
+            )
 
     def _sick(self, conn: Connection, cause: Cause, now: datetime) -> Evidence:
         count, ids = members.ailing(
@@ -150,12 +170,10 @@ class _Bench:
         return self._carry_out(decision, members_now=0)
 
     def about_items(self, cause: Cause, *, may_resolve: bool) -> Change | None:
-        """Decides about a cause with members: who is well leaves first, then who is not joins."""
-        incident, joined = self._open(cause), 0
+        """Decides about a cause with members; who is well has left already, who is not joins now."""
+        incident = self._open(cause)
         if incident is not None:
-            self._let_go(incident, may_resolve=may_resolve)
-            if not self._explained(cause):
-                joined = self._join(cause, incident.id)
+            joined = 0 if self._explained(cause) else self._join(cause, incident.id)
             incident = replace(incident, untold_count=incident.untold_count + joined)
         members_now = members.count(self.conn, incident_id=incident.id) if incident else 0
         decision = decide(
@@ -176,13 +194,6 @@ class _Bench:
         piece = self.seen.get(cause)
         return piece is not None and piece.explained_by is not None
 
-    def _let_go(self, incident: Incident, *, may_resolve: bool) -> None:
-        where = {"incident_id": incident.id}
-        left = members.leave(self.conn, **where, cause=incident.cause, now=self.now, patience=self.judge.patience)
-        left += members.release(self.conn, **where) if may_resolve else 0
-        if left:
-            self._event(incident.id, "left", f"{left} items are well, removed or ignored", {"count": left})
-
     def _join(self, cause: Cause, incident_id: int) -> int:
         joined = members.join(
             self.conn,
@@ -194,7 +205,7 @@ class _Bench:
         )
         if joined:
             sample = list(self.seen[cause].sample_ids) if cause in self.seen else []
-            self._event(incident_id, "joined", f"{joined} items joined", {"count": joined, "sample_ids": sample})
+            self._event(incident_id, "joined", f"{counted(joined)} joined", {"count": joined, "sample_ids": sample})
         return joined
 
     def _carry_out(self, decision: Decision, *, members_now: int, incident: Incident | None = None) -> Change | None:

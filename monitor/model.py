@@ -59,18 +59,19 @@ class Cause(StrEnum):
     ITEMS_FAILED = "items_failed"
     ITEMS_MISSING = "items_missing"
     ITEMS_STUCK = "items_stuck"
+    ITEMS_INVALID = "items_invalid"
 
     SYNC_LOG_UNREADABLE = "sync_log_unreadable"
 
 
-REQUEST_CAUSES: tuple[Cause, ...] = tuple(Cause)[:8]
-"""Causes read off requests, highest rank first."""
-
-ITEM_CAUSES: tuple[Cause, ...] = tuple(Cause)[8:11]
+ITEM_CAUSES: tuple[Cause, ...] = (Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.ITEMS_STUCK, Cause.ITEMS_INVALID)
 """Causes read off items; their incidents have members."""
 
-MONITOR_CAUSES: tuple[Cause, ...] = tuple(Cause)[11:]
+MONITOR_CAUSES: tuple[Cause, ...] = (Cause.SYNC_LOG_UNREADABLE,)
 """Causes about the monitor itself."""
+
+REQUEST_CAUSES: tuple[Cause, ...] = tuple(cause for cause in Cause if cause not in ITEM_CAUSES + MONITOR_CAUSES)
+"""Causes read off requests, highest rank first."""
 
 
 def rank(cause: Cause) -> int:
@@ -250,6 +251,8 @@ class Evidence:
     code: str | None = None
     api_message: str | None = field(default=None, repr=False)
     """The API's raw words: only for `incidents show`, never for channels or logs."""
+    gateway: tuple[tuple[str, str], ...] = ()
+    """`server`, `via` and `x-request-id` of a gateway that answered in the API's place; for the log alone."""
     explained_by: Cause | None = None
     """The higher cause in the same run that explains this one: then it opens nothing."""
 

@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from monitor.check import Asker, CheckReport, ItemCheck, Progress
 from monitor.closing import Closing, Due, RunReport, Started
 from monitor.errors import SlotSpentError, StoreError, SyncLogError
+from monitor.health.stopping import FIRST_ITEMS
 from monitor.health.transition import ItemChange
 from monitor.judgement import Judge
 from monitor.model import LogEntry, SyncReport
@@ -133,7 +134,11 @@ class Run:
             tracked = items.count_active(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
             again = items.longest_unchecked(conn, target=target, run_id=started.run_id, limit=recheck)
-            return Due(count=items.count_due(conn, target=target, recheck=recheck), recheck_ids=again)
+            return Due(
+                count=items.count_due(conn, target=target, recheck=recheck),
+                first_ids=items.openers(conn, target=target, item_ids=again, count=FIRST_ITEMS),
+                recheck_ids=again,
+            )
 
     async def _check(self, started: Started, due: Due, started_s: float) -> CheckReport:
         self._progress.begin(due.count)
@@ -148,8 +153,15 @@ class Run:
                 progress=self._progress,
                 utcnow=self._job.utcnow,
             )
-            target, recheck = self._job.target, len(due.recheck_ids)
-            return await check.run(items.due(self._job.engine, target=target, run_id=started.run_id, recheck=recheck))
+            return await check.run(
+                items.due(
+                    self._job.engine,
+                    target=self._job.target,
+                    run_id=started.run_id,
+                    recheck=len(due.recheck_ids),
+                    first=due.first_ids,
+                )
+            )
 
     def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
         with writing(self._job.engine) as conn:

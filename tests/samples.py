@@ -27,7 +27,7 @@ def message(incident_id=1, **fields):
         "what_to_check": ("key rotation", "deployment configuration", "revoked keys"),
         "facts": (
             ("since", "2026-03-01 11:55:00 UTC"),
-            ("evidence", "1 × 401 (token)"),
+            ("evidence", "1 × 401 from the token endpoint"),
             ("run 17", "aborted: 120 items tracked, 0 answered, 120 unknown"),
             ("more", "ingestion-monitor incidents show 1"),
         ),

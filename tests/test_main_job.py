@@ -131,7 +131,7 @@ def test_an_api_that_is_gone_is_an_outage_and_comes_back(world):
         report = world.run()
         assert states(report.snapshot) == {"unknown": 3}
     assert causes(report) == [Cause.OUTAGE]
-    assert set(report.open_incidents[0].evidence.breakdown) == {"refused (token)"}
+    assert set(report.open_incidents[0].evidence.breakdown) == {"refused from the token endpoint"}
     world.sandbox.start()
     world.run()
     assert causes(world.run()) == []
@@ -392,3 +392,119 @@ def test_many_one_shot_processes_decide_what_one_long_lived_one_decides(world):
         world.run()
         world.close()
     assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
+
+
+def test_runs_that_are_refused_leave_most_finished_items_finished(world):
+    """An outage must not make ever more finished items unknown, and flood the API once it is over."""
+    world.track(1000)
+    world.run()
+    world.sandbox.revoke_client()
+    for _ in range(4):
+        assert states(world.run().snapshot) == {"completed": 800, "unknown": 200}
+    world.sandbox.restore_client()
+    before = world.sandbox.requests("items")
+    assert states(world.run().snapshot) == {"completed": 1000}
+    assert world.sandbox.requests("items") - before <= 205
+
+
+def test_runs_that_are_always_cut_short_get_round_to_every_item(world):
+    world.configure(check="concurrency = 2")
+    world.track(24, "QUEUED", uploaded_at=world.clock())
+    world.sandbox.add_fault(path="/engine", delay_s=0.15, passes=True)
+    for _ in range(3):
+        world.run(deadline=timedelta(seconds=1))
+    (row,) = world.rows("SELECT count(*) AS never FROM items WHERE checked_at IS NULL")
+    assert row["never"] == 0
+
+
+@pytest.mark.parametrize("ailment", ["foreign", "broken"])
+def test_a_few_items_that_always_fail_stop_nobody_else(world, ailment):
+    ids = sorted(world.track(60))
+    world.run()
+    for item_id in ids[:5]:
+        if ailment == "foreign":
+            world.sandbox.give_away(item_id)
+        else:
+            world.sandbox.add_fault(path=f"/engine/v2/items/{item_id}", status=500)
+    world.configure(check="max_attempts = 1\nconcurrency = 4")
+    for _ in range(3):
+        report = world.run()
+        assert report.status is RunStatus.COMPLETE
+        assert states(report.snapshot) == {"completed": 55, "unknown": 5}
+
+
+@pytest.mark.parametrize("odd", ["malformed", "foreign"])
+def test_an_item_that_can_never_be_answered_holds_no_resolution_up(world, odd):
+    first, *_ = world.track(3)
+    if odd == "malformed":
+        world.record("not-a-uuid")
+    else:
+        world.sandbox.give_away(first)
+    world.run()
+    world.sandbox.revoke_client()
+    world.run()
+    assert Cause.UNAUTHORIZED in causes(world.run())
+    world.sandbox.restore_client()
+    world.run()
+    assert Cause.UNAUTHORIZED not in causes(world.run())
+
+
+def test_ids_that_the_api_can_never_accept_are_an_incident(world):
+    world.record("2026-03-01", "2026-03-02", "2026-03-03")
+    (incident,) = world.run().open_incidents
+    assert (incident.cause, incident.member_count) == (Cause.ITEMS_INVALID, 3)
+    world.log("DELETE FROM sync_log")
+    world.track(2)
+    assert causes(world.run()) == []
+
+
+def test_an_item_that_goes_from_stuck_to_failed_changes_its_incident_in_one_run(world):
+    (item_id,) = world.track(1, "CHUNKING", uploaded_at=world.clock() - timedelta(hours=1))
+    assert causes(world.run()) == [Cause.ITEMS_STUCK]
+    world.sandbox.set_status(item_id, "FAILED")
+    assert causes(world.run()) == [Cause.ITEMS_FAILED]
+    assert messages(world) == [("opened", "items_stuck"), ("opened", "items_failed"), ("resolved", "items_stuck")]
+
+
+def test_an_incident_whose_items_are_all_well_is_not_reminded_of_while_runs_are_cut_short(world):
+    world.configure(check="concurrency = 1")
+    failed, *_ = sorted(world.track(12))
+    world.sandbox.set_status(failed, "FAILED")
+    world.run()
+    world.sandbox.set_status(failed, "COMPLETED")
+    world.sandbox.add_fault(path="/engine", delay_s=0.2, passes=True)
+    for _ in range(2):
+        report = world.run(deadline=timedelta(seconds=1.7))
+        assert report.status is RunStatus.PARTIAL
+        assert report.open_incidents[0].member_count == 0
+        world.clock.advance(days=1)
+    assert messages(world) == [("opened", "items_failed")]
+
+
+def test_a_server_that_says_to_come_back_after_the_deadline_ends_the_run(world):
+    world.track(200)
+    world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "3600"})
+    report = world.run()
+    assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "rate_limited")
+    assert world.sandbox.requests("items") <= 5
+    assert states(report.snapshot) == {"unknown": 200}
+
+
+def test_one_refusal_after_a_resolution_reopens_nothing(world):
+    world.track(3)
+    for revoked in (False, True, True, False, False, True):
+        world.sandbox.revoke_client() if revoked else world.sandbox.restore_client()
+        report = world.run()
+    assert causes(report) == []
+    assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
+
+
+def test_a_token_that_the_api_repeats_as_a_status_is_not_kept(world):
+    world.configure(auth=world.key_auth)
+    (item_id,) = world.track(1)
+    key = world.sandbox.settings.api_key
+    world.sandbox.add_fault(path="/engine", status=200, body={"item_id": item_id, "status": f"Bearer {key}"})
+    world.run()
+    (row,) = world.rows("SELECT stage, state FROM items")
+    assert key not in row["stage"]
+    assert row["state"] == "pending"

@@ -195,7 +195,7 @@ ROUTES = [
     ("without channels the log is told", [], [], ("log",)),
     ("without routes every channel", ["a", "b"], [], ("a", "b")),
     ("a route", ["a", "b"], [{"match": {"team": "credentials"}, "channels": ["b"]}], ("b",)),
-    ("one that does not match", ["a"], [{"match": {"target": ["other-*"]}, "channels": ["a"]}], ()),
+    ("one that does not match", ["a"], [{"match": {"target": ["other-*"]}, "channels": ["a"]}], ("log",)),
     ("one that goes on", ["a", "b"], [{"channels": ["b"], "continue": True}, {"channels": ["a"]}], ("b", "a")),
 ]
 

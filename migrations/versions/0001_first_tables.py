@@ -213,7 +213,7 @@ def _items() -> None:
         sa.Column("pending_since", _TIME),
         sa.Column("seen_at", _TIME),
         sa.Column("checked_at", _TIME),
-        sa.Column("asked_run_id", _KEY),
+        sa.Column("asked_run_id", _KEY, nullable=False, server_default="0"),
         sa.Column("http_status", sa.Integer()),
         sa.Column("code", sa.String(length=200)),
         sa.Column("request_id", sa.String(length=200)),
@@ -224,8 +224,10 @@ def _items() -> None:
     op.create_index("ix_items_incident_id", "items", ["incident_id"], sqlite_where=member, postgresql_where=member)
     op.create_index(op.f("ix_items_target_checked_at"), "items", ["target", "checked_at"])
     op.create_index(op.f("ix_items_target_state"), "items", ["target", "state"])
-    due = sa.text("state <> 'completed' AND removed_at IS NULL AND ignored_at IS NULL")
-    op.create_index("ix_items_due", "items", ["target", "item_id"], sqlite_where=due, postgresql_where=due)
+    due = sa.text("(known_state IS NULL OR known_state <> 'completed') AND removed_at IS NULL AND ignored_at IS NULL")
+    op.create_index(
+        "ix_items_due", "items", ["target", "asked_run_id", "item_id"], sqlite_where=due, postgresql_where=due
+    )
 
 
 def _item_events() -> None:

@@ -171,10 +171,8 @@ class Client:
             refused = self._refused(call)
             if refused:
                 return failure or refused
-            result = await self._attempt(call, request)
-            error = None
-            if isinstance(result, ApiError):
-                result = error = without_secrets(result, self._hiding(grant))
+            result = self._discreet(await self._attempt(call, request), grant)
+            error = result if isinstance(result, ApiError) else None
             if error or request.operation is not Operation.TOKEN:
                 # a token that was granted says nothing about the API behind it
                 self.breaker.record(error)
@@ -188,10 +186,16 @@ class Client:
             failure = error
             await self.sleep(wait_s)
 
-    def _hiding(self, grant: Grant | None) -> Callable[[str], str]:
-        """Masks what the caller calls secret, and the credential that this very call carries."""
+    def _discreet(self, result: Reply | ApiError, grant: Grant | None) -> Reply | ApiError:
+        """What came back without what the caller calls secret, and without the credential that this call carried."""
         credential = grant.value.rpartition(" ")[2] if grant else ""
-        return lambda text: self.mask(text.replace(credential, _MASK) if credential else text)
+        if isinstance(result, ApiError):
+            return without_secrets(
+                result, lambda text: self.mask(text.replace(credential, _MASK) if credential else text)
+            )
+        if credential and credential.encode() in result.body:
+            return dataclasses.replace(result, body=result.body.replace(credential.encode(), _MASK.encode()))
+        return result
 
     async def _attempt(self, call: _Call, request: Request) -> Reply | ApiError:
         started_s = self.monotonic()

@@ -28,6 +28,7 @@ EXPLAINS: Mapping[Cause, frozenset[Cause]] = {
     Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING}),
     # Half-dead gateways mix error pages with cut and unreadable bodies.
     Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE}),
+    Cause.BAD_REQUEST: frozenset({Cause.ITEMS_INVALID}),
 }
 """Which lower causes a request cause explains in the same run: they are attached to it and open nothing."""
 
@@ -57,13 +58,20 @@ class _Heap:
             sample_ids=tuple(item_id for item_id, _ in self.samples),
             request_ids=tuple(dict.fromkeys(e.request_id for e in errors if e.request_id)),
             code=next((e.code for e in errors if e.code), None),
-            api_message=next((e.message for e in errors if e.message), None),
+            gateway=next((e.gateway for e in errors if e.gateway), ()),
+            api_message=next((said for e in errors if (said := _said(e))), None),
         )
+
+
+def _said(error: ApiError) -> str | None:
+    """The API's own words: its message, or the text that it calls `error`, which is often the clearer one."""
+    words = dict.fromkeys(text for text in (error.error, error.message) if text)
+    return ": ".join(words) or None
 
 
 def _label(error: ApiError) -> str:
     label = str(error.status) if error.status is not None else str(error.network or "no answer")
-    return f"{label} (token)" if error.from_token_endpoint else label
+    return f"{label} from the token endpoint" if error.from_token_endpoint else label
 
 
 class Tally:
@@ -72,6 +80,10 @@ class Tally:
     def __init__(self) -> None:
         self.answered = 0
         """Items that the API said something about."""
+        self.replied = 0
+        """Items whose request the API itself replied to, whatever it said: a refusal shows too that it can be asked."""
+        self.quarantined = 0
+        """Items that were not asked about, because their ids can't be."""
         self._unknown: dict[Cause, _Heap] = {}
         self._absent = _Heap()
         self._refused = _Heap()
@@ -81,6 +93,11 @@ class Tally:
     def add(self, item: TrackedItem, outcome: Outcome) -> None:
         """Counts one outcome of an item, given what was known of it before."""
         self.answered += outcome.answered
+        error = outcome.error
+        self.replied += outcome.answered or (
+            error is not None and error.status is not None and not error.from_token_endpoint
+        )
+        self.quarantined += outcome.state is ItemState.INVALID and not outcome.answered
         if outcome.reason is not None and outcome.reason.value in _REQUEST_VALUES:
             self._unknown.setdefault(Cause(outcome.reason.value), _Heap()).add(outcome.item_id, outcome.error)
         if not outcome.answered:

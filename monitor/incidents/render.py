@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.incidents.message import Message, MessageKind
-from monitor.incidents.words import NOTHING_ACCEPTED, WHAT_TO_CHECK, in_words
-from monitor.model import Cause, Incident, RunStatus
+from monitor.incidents.words import in_words, what_to_check
+from monitor.model import Incident, RunStatus
 
 __all__ = ["RunFacts", "age", "render", "to_text"]
 
@@ -44,7 +44,7 @@ def render(
         severity=incident.severity,
         team=incident.team,
         title=_title(kind, incident, again=again),
-        what_to_check=() if resolved else _what_to_check(incident, run),
+        what_to_check=() if resolved else what_to_check(incident.cause, accepted=bool(run.answered) if run else None),
         facts=_facts(incident, run, now=now, resolved=resolved),
         opened_at=incident.opened_at,
         at=now,
@@ -63,13 +63,6 @@ _ENDINGS: Mapping[MessageKind, str] = {
 def _title(kind: MessageKind, incident: Incident, *, again: bool) -> str:
     words = f"{incident.target}: {in_words(incident.cause, incident.member_count)}"
     return words + (" again" if again else _ENDINGS[kind])
-
-
-def _what_to_check(incident: Incident, run: RunFacts | None) -> tuple[str, ...]:
-    checks = WHAT_TO_CHECK[incident.cause]
-    if incident.cause is Cause.FORBIDDEN and run is not None and not run.answered:
-        return (*checks, NOTHING_ACCEPTED)
-    return checks
 
 
 def _facts(incident: Incident, run: RunFacts | None, *, now: datetime, resolved: bool) -> tuple[tuple[str, str], ...]:

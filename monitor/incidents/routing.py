@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 __all__ = ["LOG_CHANNEL", "Route", "route"]
 
 LOG_CHANNEL = "log"
-"""Where incidents go when no channel is configured."""
+"""Where incidents go when no channel is configured, and those that no route matches: nothing is told to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ def route(attributes: Mapping[str, str], routes: Sequence[Route], channels: Sequ
             told.update(dict.fromkeys(candidate.channels))
             if not candidate.goes_on:
                 break
-    return tuple(told)
+    return tuple(told) or (LOG_CHANNEL,)
 
 
 def _matches(candidate: Route, attributes: Mapping[str, str]) -> bool:

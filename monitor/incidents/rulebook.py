@@ -46,6 +46,7 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.ITEMS_FAILED, team=Team.PIPELINE, remind_every=_DAY),
         Rule(cause=Cause.ITEMS_MISSING, team=Team.PIPELINE, remind_every=_DAY),
         Rule(cause=Cause.ITEMS_STUCK, team=Team.PIPELINE, remind_every=_DAY),
+        Rule(cause=Cause.ITEMS_INVALID, team=Team.PIPELINE, remind_every=_DAY),
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
     )
 }

@@ -62,7 +62,8 @@ class Why(StrEnum):
     NEW_MEMBERS = "items joined it since people were told"
     NOT_TOLD_FOR_LONG = "people were last told long ago"
     CLEAN_RUNS = "enough runs without evidence"
-    MEMBERS_WELL = "every item of it is well, removed or ignored"
+    MEMBERS_WELL = "no item is in that state any more"
+    NOT_VOUCHED = "no item is in that state any more, but the run was cut short or the sync log empty"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +105,8 @@ def decide(
             _decision(rule, Action.MUTE, Why.EXPLAINED) if muted else _decision(rule, Action.NOTHING, Why.NO_EVIDENCE)
         )
     if incident is not None and incident.resolved_at is not None:
-        marks = [mark for mark in marks if mark.at > incident.resolved_at]
+        # What was resolved is no evidence any more; the runs themselves still count.
+        marks = [mark if mark.at > incident.resolved_at else replace(mark, evidence=False) for mark in marks]
     opening = _threshold(rule, marks, now)
     if opening.action is not Action.OPEN or incident is None or incident.resolved_at is None:
         return opening
@@ -148,6 +150,8 @@ def _about_open(
         return _decision(rule, Action.RESOLVE, Why.MEMBERS_WELL)
     if members is None and _clean_runs(incident, marks) >= rule.resolve_after:
         return _decision(rule, Action.RESOLVE, Why.CLEAN_RUNS)
+    if members == 0:
+        return _decision(rule, Action.CONTINUE, Why.NOT_VOUCHED)
     quiet_for = now - (incident.last_message_at or incident.opened_at)
     if incident.untold_count and quiet_for >= UPDATE_EVERY:
         return _decision(rule, Action.UPDATE, Why.NEW_MEMBERS)

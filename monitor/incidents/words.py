@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from monitor.model import Cause
 
-__all__ = ["IN_WORDS", "NOTHING_ACCEPTED", "WHAT_TO_CHECK", "in_words"]
+__all__ = ["IN_WORDS", "WHAT_TO_CHECK", "counted", "in_words", "what_to_check"]
 
 IN_WORDS: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: "the plan's spending limit is reached",
@@ -21,6 +21,7 @@ IN_WORDS: Mapping[Cause, str] = {
     Cause.ITEMS_FAILED: "documents failed to ingest",
     Cause.ITEMS_MISSING: "documents are missing at the API",
     Cause.ITEMS_STUCK: "documents are stuck in ingestion",
+    Cause.ITEMS_INVALID: "ids are none that the API can accept",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
 }
 
@@ -28,6 +29,7 @@ _OF_ONE: Mapping[Cause, str] = {
     Cause.ITEMS_FAILED: "document failed to ingest",
     Cause.ITEMS_MISSING: "document is missing at the API",
     Cause.ITEMS_STUCK: "document is stuck in ingestion",
+    Cause.ITEMS_INVALID: "id is none that the API can accept",
 }
 
 
@@ -62,12 +64,13 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.OUTAGE: (
         "recovery of the service: the provider's status page; bounded retries stay on",
         "pause bulk jobs that can wait",
+        "the configured base_url, the network and the proxy, if nothing answers at all",
     ),
     Cause.BAD_RESPONSE: ("a change of the API or its gateway", "a proxy in between", "the configured base URL"),
     Cause.BAD_REQUEST: ("the form of the requests: API version and item ids", "the configured base URL"),
     Cause.ITEMS_FAILED: (
         "the documents named: what was last known of each, their format and size",
-        "upload them again once the cause is mended, or tell the monitor to ignore them",
+        "upload them again once the cause is mended; what leaves the sync log is no longer watched",
     ),
     Cause.ITEMS_MISSING: (
         "the documents named: were they deleted, or did they never arrive?",
@@ -79,8 +82,31 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
         "worker concurrency",
         "the documents named, by stage and age",
     ),
+    Cause.ITEMS_INVALID: (
+        "the ids named: does the pipeline record what the API gave it?",
+        "the sync log's table and id_column",
+    ),
     Cause.SYNC_LOG_UNREADABLE: ("the sync log's URL, table and columns", "the reader's permissions"),
 }
 
-NOTHING_ACCEPTED = "credentials: nothing at all was accepted, so a rejected, malformed or rotated key fits too"
-"""Added to `forbidden` when not one request of the run was accepted (Gloo answers a malformed token with 403)."""
+_CREDENTIALS = "credentials: nothing at all was accepted, so a rejected, malformed or rotated key fits too"
+_PERHAPS = "credentials, if nothing at all is accepted: a rejected, malformed or rotated key"
+
+
+def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, ...]:
+    """What to check for a cause.
+
+    Args:
+        cause: which.
+        accepted: whether the API accepted anything in the run; None when that is not known. A key that is refused
+            throughout may as well be malformed: Gloo answers that with 403.
+    """
+    checks = WHAT_TO_CHECK[cause]
+    if cause is not Cause.FORBIDDEN or accepted:
+        return checks
+    return (*checks, _PERHAPS) if accepted is None else (*checks, _CREDENTIALS)
+
+
+def counted(items: int) -> str:
+    """`1 item`, `12 items`."""
+    return "1 item" if items == 1 else f"{items} items"

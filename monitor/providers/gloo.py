@@ -107,7 +107,8 @@ class Gloo:
         stage = _printable(item.status)
         if not stage:
             return BadBody(reason="an item's status is blank")
-        state = self.states.get(stage.casefold())
+        # only what was sent clean is known: tidied up for people, anything could look like a known status
+        state = self.states.get(stage.casefold()) if item.status.strip().isprintable() else None
         return ItemStatus(state=state or ItemState.PENDING, stage=stage, recognised=state is not None)
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.incidents.render import age
-from monitor.incidents.words import WHAT_TO_CHECK, in_words
+from monitor.incidents.words import in_words, what_to_check
 from monitor.model import Incident
 from monitor.report.columns import align, moment
 from monitor.store.incidents import IncidentEvent
@@ -53,7 +53,7 @@ def incident_text(
     if incident.resolved_at:
         lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
     lines += _evidence_lines(incident)
-    lines += ["What to check:", *(f"  - {check}" for check in WHAT_TO_CHECK[incident.cause])]
+    lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
     if members:
         lines.append(f"Items ({incident.member_count}):")
         lines += [f"  {item_id}  {stage or '-'}  since {moment(since)}" for item_id, stage, since in members]
@@ -102,7 +102,7 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "items": incident.member_count,
         "peak_items": incident.peak_count,
         "channels": list(incident.channels),
-        "what_to_check": list(WHAT_TO_CHECK[incident.cause]),
+        "what_to_check": list(what_to_check(incident.cause)),
         "sample_ids": list(incident.member_ids or (seen.sample_ids if seen else ())),
         "request_ids": list(seen.request_ids) if seen else [],
         "breakdown": dict(seen.breakdown) if seen else {},

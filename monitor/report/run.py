@@ -8,7 +8,7 @@ from monitor.closing import RunReport
 from monitor.health.rollup import health_line
 from monitor.incidents.render import age
 from monitor.incidents.rules import Action
-from monitor.incidents.words import WHAT_TO_CHECK, in_words
+from monitor.incidents.words import counted, in_words, what_to_check
 from monitor.judgement import Change
 from monitor.model import Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
 from monitor.report.incidents import incident_json
@@ -41,13 +41,13 @@ def shortfall(report: RunReport) -> str | None:
         return None
     if report.snapshot is None:
         return f"{where} {report.error}"
-    left = f"{_items(report.snapshot.unknown)} left unknown"
+    left = f"{counted(report.snapshot.unknown)} left unknown"
     if report.abort_reason == Reason.DEADLINE:
         return f"{where} the deadline cut the run short, {left}; give it longer, or see why the API is slow"
     if report.abort_reason == Reason.INTERRUPTED:
         return f"{where} a signal cut the run short, {left}; what was finished is stored, run again for the rest"
     cause = Cause(report.abort_reason or Cause.OUTAGE)
-    return f"{where} the run stopped early, {left}: {in_words(cause)}; check {WHAT_TO_CHECK[cause][0]}"
+    return f"{where} the run stopped early, {left}: {in_words(cause)}; check {what_to_check(cause)[0]}"
 
 
 def run_text(report: RunReport, *, now: datetime) -> str:
@@ -58,7 +58,7 @@ def run_text(report: RunReport, *, now: datetime) -> str:
         return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
     lines.append(health_line(report.snapshot))
     lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.turns)])
-    unknown = [f"{status}: {_items(count)}" for status, count in report.unrecognised.items()]
+    unknown = [f"{status}: {counted(count)}" for status, count in report.unrecognised.items()]
     lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
     lines += _section("Failed requests", _evidence_lines(report.verdict.evidence))
     return "\n".join([*lines, *_incidents(report, now)])
@@ -69,12 +69,8 @@ def _section(heading: str, lines: Sequence[str]) -> list[str]:
 
 
 def _log_lines(sync: SyncReport) -> list[str]:
-    counted = [
-        (sync.new, "new in the sync log"),
-        (sync.removed, "left the sync log"),
-        (sync.returned, "came back to it"),
-    ]
-    lines = [f"{_items(count)} {what}" for count, what in counted if count]
+    moved = [(sync.new, "new in the sync log"), (sync.removed, "left the sync log"), (sync.returned, "came back to it")]
+    lines = [f"{counted(count)} {what}" for count, what in moved if count]
     if not sync.tracked:
         lines.append("the sync log holds no usable id" if sync.read else "the sync log is empty")
     problems = [
@@ -92,7 +88,7 @@ def _turn_lines(turns: Sequence[ItemTurn]) -> list[str]:
     for turn in turns:
         if turn.kind == "state":
             way = f"{turn.old or 'not known'} → {turn.new or 'not known'}"
-            lines.append(f"{_items(turn.count)} {way}{_named(turn.sample_ids, turn.count)}")
+            lines.append(f"{counted(turn.count)} {way}{_named(turn.sample_ids, turn.count)}")
     return lines
 
 
@@ -130,11 +126,7 @@ def _open(incident: Incident, now: datetime) -> list[str]:
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
         lines.append(f"    such as: {', '.join(ids[:NAMED])}")
-    return lines + [f"    check: {check}" for check in WHAT_TO_CHECK[incident.cause]]
-
-
-def _items(count: int) -> str:
-    return "1 item" if count == 1 else f"{count} items"
+    return lines + [f"    check: {check}" for check in what_to_check(incident.cause)]
 
 
 def _rows(count: int) -> str:

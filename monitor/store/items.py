@@ -33,11 +33,13 @@ from monitor.store.text import storable
 
 __all__ = [
     "Tallies",
+    "active",
     "count_active",
     "count_due",
     "due",
     "leave_unasked",
     "longest_unchecked",
+    "openers",
     "record",
     "tallies",
     "unrecognised",
@@ -58,6 +60,7 @@ _TRACKED = (
     items.c.seen_at,
     items.c.checked_at,
     items.c.incident_id,
+    items.c.asked_run_id,
 )
 
 
@@ -72,7 +75,7 @@ class Tallies:
 
 
 def count_due(conn: Connection, *, target: str, recheck: int) -> int:
-    """How many items a run asks about: all that are not completed, and at most `recheck` (≥ 0) that are."""
+    """How many items a run asks about: all not known to be completed, and at most `recheck` (≥ 0) that are."""
     unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due())
     again = select(items.c.item_id).where(_completed(target)).limit(recheck).subquery()
     return conn.execute(unfinished).scalar_one() + conn.execute(select(func.count()).select_from(again)).scalar_one()
@@ -80,9 +83,7 @@ def count_due(conn: Connection, *, target: str, recheck: int) -> int:
 
 def count_active(conn: Connection, *, target: str) -> int:
     """How many items of a target are tracked: neither removed nor ignored."""
-    return conn.execute(
-        select(func.count()).select_from(items).where(items.c.target == target, *_active())
-    ).scalar_one()
+    return conn.execute(select(func.count()).select_from(items).where(items.c.target == target, *active())).scalar_one()
 
 
 def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
@@ -91,26 +92,54 @@ def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int)
     return tuple(row["item_id"] for row in page)
 
 
-def due(engine: Engine, *, target: str, run_id: int, recheck: int, batch: int = 1000) -> Iterator[list[TrackedItem]]:
+def openers(conn: Connection, *, target: str, item_ids: Sequence[str], count: int) -> tuple[str, ...]:
+    """A few of these items to begin a run with, spread over them: they tell how the API is.
+
+    Those that the last run saw completed are taken before all others, so that what a run learns first is not what ails
+    a few items that always fail.
+
+    Args:
+        conn: a connection.
+        target: whose items.
+        item_ids: ids to choose from.
+        count: how many to choose (> 0).
+    """
+    well: set[str] = set()
+    for start in range(0, len(item_ids), _FEW):
+        few = items.c.item_id.in_(item_ids[start : start + _FEW])
+        query = select(items.c.item_id).where(items.c.target == target, few)
+        well.update(conn.execute(query.where(items.c.state == ItemState.COMPLETED.value)).scalars())
+    choice = [item_id for item_id in item_ids if item_id in well] or list(item_ids)
+    return tuple(choice[:: max(1, len(choice) // count)][:count])
+
+
+def due(
+    engine: Engine, *, target: str, run_id: int, recheck: int, first: Sequence[str] = (), batch: int = 1000
+) -> Iterator[list[TrackedItem]]:
     """The items that a run asks about, each once, whatever is recorded meanwhile.
 
-    First all that are not completed, by id; then those completed ones that were not checked for longest. Each batch is
-    a read transaction of its own, over before the batch is handed out.
+    First those named as `first`; then all that are not known to be completed, those that no run asked about for longest
+    before the others, so that a run that is always cut short still gets round to each; then those completed ones that
+    were not checked for longest. Each batch is a read transaction of its own, over before the batch is handed out.
 
     Args:
         engine: our own database.
         target: whose items.
         run_id: the run that asks: what it has an outcome for already is no longer due as completed.
         recheck: how many completed items to check again at most (≥ 0).
+        first: ids of completed items to begin with.
         batch: items per batch (> 0).
     """
-    last = ""
-    while page := _page(engine, _unfinished(target, after=last).limit(batch)):
+    if first and (page := _page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
         yield [_tracked(row) for row in page]
-        last = page[-1]["item_id"]
+    last = (-1, "")
+    while page := _page(engine, _unfinished(target, run_id, after=last).limit(batch)):
+        yield [_tracked(row) for row in page]
+        last = (page[-1]["asked_run_id"], page[-1]["item_id"])
     seen: tuple[datetime, str] | None = None
     while recheck > 0 and (page := _page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))):
-        yield [_tracked(row) for row in page]
+        # what came first may not be recorded yet
+        yield [_tracked(row) for row in page if row["item_id"] not in first]
         recheck -= len(page)
         seen = (page[-1]["checked_at"], page[-1]["item_id"])
 
@@ -156,7 +185,7 @@ def tallies(conn: Connection, *, target: str, now: datetime, stuck_after: timede
     overdue = and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < now - stuck_after)
     rows = conn.execute(
         select(items.c.state, func.count().label("items"), func.sum(case((overdue, 1), else_=0)).label("stuck"))
-        .where(items.c.target == target, *_active())
+        .where(items.c.target == target, *active())
         .group_by(items.c.state)
     ).all()
     counts = dict.fromkeys(ItemState, 0) | {ItemState(row.state): row.items for row in rows}
@@ -166,12 +195,13 @@ def tallies(conn: Connection, *, target: str, now: datetime, stuck_after: timede
 def unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
     """Statuses that nobody has described, and how many tracked items are in each; the most frequent ten."""
     how_many = func.count()
-    query = select(items.c.stage, how_many).where(items.c.target == target, items.c.recognised.is_(False), *_active())
+    query = select(items.c.stage, how_many).where(items.c.target == target, items.c.recognised.is_(False), *active())
     rows = conn.execute(query.group_by(items.c.stage).order_by(how_many.desc(), items.c.stage).limit(10))
     return {stage: count for stage, count in rows if stage is not None}
 
 
-def _active() -> tuple[ColumnElement[bool], ...]:
+def active() -> tuple[ColumnElement[bool], ...]:
+    """What holds for an item that is tracked: it neither left the sync log nor is it to be ignored."""
     return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
 
 
@@ -180,12 +210,14 @@ def _is_due() -> ColumnElement[bool]:
 
 
 def _completed(target: str) -> ColumnElement[bool]:
-    return and_(items.c.target == target, items.c.state == ItemState.COMPLETED.value, *_active())
+    """Items that were completed when last anything was found out about them."""
+    return and_(items.c.target == target, items.c.known_state == ItemState.COMPLETED.value, *active())
 
 
-def _unfinished(target: str, *, after: str) -> Select[tuple[object, ...]]:
-    query = select(*_TRACKED).where(items.c.target == target, items.c.item_id > after, _is_due())
-    return query.order_by(items.c.item_id)
+def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[object, ...]]:
+    order = tuple_(items.c.asked_run_id, items.c.item_id)
+    query = select(*_TRACKED).where(items.c.target == target, items.c.asked_run_id < run_id, _is_due())
+    return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
 
 
 def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[object, ...]]:
@@ -206,6 +238,7 @@ def _tracked(row: RowMapping) -> TrackedItem:
     values = dict(row)
     known = ItemState(values["known_state"]) if values["known_state"] else None
     member = values.pop("incident_id") is not None
+    del values["asked_run_id"]  # the order's, not the item's
     values["known_state"] = known
     return TrackedItem(known_missing=member and known is ItemState.NOT_FOUND, **values)
 

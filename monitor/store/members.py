@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from monitor.model import Cause, ItemState
+from monitor.store.items import active
 from monitor.store.tables import items
 
 __all__ = ["Patience", "ailing", "count", "detach", "first_ids", "join", "leave", "release", "sample"]
@@ -24,7 +25,7 @@ class Patience:
 
 
 def _active() -> ColumnElement[bool]:
-    return and_(items.c.removed_at.is_(None), items.c.ignored_at.is_(None))
+    return and_(*active())
 
 
 def _bad(cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]:
@@ -39,6 +40,8 @@ def _bad(cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]
         case Cause.ITEMS_STUCK:
             overdue = items.c.pending_since < now - patience.stuck_after
             return and_(items.c.state == ItemState.PENDING.value, overdue)
+        case Cause.ITEMS_INVALID:
+            return items.c.state == ItemState.INVALID.value
         case _:
             raise ValueError(f"{cause} is not a cause of items")
 

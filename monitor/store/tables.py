@@ -103,8 +103,8 @@ runs = Table(
     Column("status", String(20), nullable=False),  # RunStatus
     Column("abort_reason", String(40)),  # a Cause, or deadline/interrupted
     Column("owner_cause", String(40)),  # the highest-ranked request cause of the run
-    Column("due", Integer, nullable=False, server_default="0"),
-    Column("answered", Integer, nullable=False, server_default="0"),
+    Column("due", Integer, nullable=False, server_default="0"),  # items to ask about; quarantined ids are not
+    Column("answered", Integer, nullable=False, server_default="0"),  # of them, those that got a reply
     Column("error", String(2000)),  # why the run has no snapshot, in our own words
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
@@ -209,9 +209,9 @@ incident_events = Table(
     Index(None, "incident_id", "at"),
 )
 
-ITEM_IS_DUE = "state <> 'completed' AND removed_at IS NULL AND ignored_at IS NULL"
-"""Every run asks about these. Queries repeat it to the letter: it is how databases recognise the index that has only
-these rows."""
+ITEM_IS_DUE = "(known_state IS NULL OR known_state <> 'completed') AND removed_at IS NULL AND ignored_at IS NULL"
+"""Every run asks about these. It rests on what was found out last: an outage must not make finished items due. Queries
+repeat it to the letter: it is how databases recognise the index that has only these rows."""
 
 items = Table(
     "items",
@@ -233,14 +233,15 @@ items = Table(
     Column("pending_since", UtcDateTime),  # what `stuck` counts from: upload, or the return to pending
     Column("seen_at", UtcDateTime),  # last time the API showed the item (a readable 200)
     Column("checked_at", UtcDateTime),  # last time the API said anything about it
-    Column("asked_run_id", Key),  # last run that has an outcome for it
+    Column("asked_run_id", Key, nullable=False, server_default="0"),  # last run that has an outcome for it; 0: none
     Column("http_status", Integer),
     Column("code", String(200)),
     Column("request_id", String(200)),
     Column("incident_id", Key),  # the item incident that it belongs to
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
-    Index("ix_items_due", "target", "item_id", sqlite_where=text(ITEM_IS_DUE), postgresql_where=text(ITEM_IS_DUE)),
+    Index("ix_items_due", "target", "asked_run_id", "item_id",
+          sqlite_where=text(ITEM_IS_DUE), postgresql_where=text(ITEM_IS_DUE)),
     Index("ix_items_incident_id", "incident_id", sqlite_where=text("incident_id IS NOT NULL"),
           postgresql_where=text("incident_id IS NOT NULL")),
 )  # fmt: skip

@@ -5,6 +5,7 @@ out, and so for no longer than one page. A view has no rowid, and a table withou
 stream from a single SELECT. PostgreSQL streams through a server-side cursor, since readers there block nobody.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 from decimal import Decimal
@@ -105,7 +106,7 @@ def _text(value: object) -> str | None:
                 return raw.decode("utf-8")
             except UnicodeDecodeError:
                 return raw.hex()
-        case float() | Decimal() if value == value // 1:
+        case float() | Decimal() if math.isfinite(value) and value == value // 1:
             return str(int(value))
         case _:
             return str(value)

@@ -4,7 +4,7 @@ import pytest
 
 CAUSES = (
     '"spending_limit", "unauthorized", "forbidden", "wrong_scope", "rate_limited", "outage", "bad_response", '
-    '"bad_request", "items_failed", "items_missing", "items_stuck" or "sync_log_unreadable"'
+    '"bad_request", "items_failed", "items_missing", "items_stuck", "items_invalid" or "sync_log_unreadable"'
 )
 AUTH = 'auth = { client_id = "id", client_secret = "s3cret" }'
 IN_SYNC_LOG = 'url = "sqlite:///pipeline.db"'

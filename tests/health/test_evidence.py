@@ -45,7 +45,14 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
     (piece,) = tally(*(unknown(str(n), Reason.OUTAGE, e) for n, e in enumerate(errors))).evidence()
     assert piece.cause is Cause.OUTAGE
     assert piece.count == 6
-    assert piece.breakdown == {"502": 1, "504": 1, "timeout": 1, "reset": 1, "502 (token)": 1, "no answer": 1}
+    assert piece.breakdown == {
+        "502": 1,
+        "504": 1,
+        "timeout": 1,
+        "reset": 1,
+        "502 from the token endpoint": 1,
+        "no answer": 1,
+    }
 
 
 def test_evidence_names_samples_request_ids_code_and_the_api_s_words():

@@ -26,11 +26,11 @@ ROUTES = [
         "all of the attributes",
         [Route(match={"team": ("credentials",), "target": ("x-*",)}, channels=("oncall",))],
         ALL,
-        (),
+        ("log",),
     ),
     ("globs", [Route(match={"target": ("gloo-*",)}, channels=("chat",))], ALL, ("chat",)),
-    ("an attribute that it lacks", [Route(match={"group": ("a",)}, channels=("chat",))], ALL, ()),
-    ("case matters", [Route(match={"team": ("Credentials",)}, channels=("chat",))], ALL, ()),
+    ("an attribute that it lacks", [Route(match={"group": ("a",)}, channels=("chat",))], ALL, ("log",)),
+    ("case matters", [Route(match={"team": ("Credentials",)}, channels=("chat",))], ALL, ("log",)),
 ]
 
 

@@ -166,3 +166,8 @@ def test_a_wrong_configuration_is_named(name, statuses, problem):
     with pytest.raises(ConfigError) as caught:
         provider_for(name, publisher_id=None, statuses=statuses)
     assert caught.value.problems[0].startswith(problem)
+
+
+def test_a_known_status_with_a_control_character_in_it_is_not_that_status():
+    found = read({"status": "\0COMPLETED"})
+    assert (found.state, found.stage, found.recognised) == (ItemState.PENDING, "COMPLETED", False)

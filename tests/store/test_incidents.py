@@ -62,7 +62,8 @@ def test_an_incident_that_is_not_there_is_none(engine):
 
 def test_its_newest_evidence_comes_with_it_and_is_kept_until_there_is_newer(engine):
     piece = Evidence(
-        cause=Cause.UNAUTHORIZED, count=40, breakdown={"401 (token)": 40}, sample_ids=("a", "b"), request_ids=("r1",),
+        cause=Cause.UNAUTHORIZED, count=40, breakdown={"401 from the token endpoint": 40}, sample_ids=("a", "b"),
+        request_ids=("r1",),
         code="invalid_client", api_message="their words",
     )  # fmt: skip
     fields = {name: getattr(piece, name) for name in ("count", "breakdown", "sample_ids", "request_ids", "code")}

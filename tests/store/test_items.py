@@ -194,3 +194,51 @@ def test_what_is_tracked_and_what_would_be_rechecked_can_be_asked_beforehand(eng
         assert work.longest_unchecked(conn, target=TARGET, run_id=2, limit=9) == ("c", "b")
         assert work.longest_unchecked(conn, target=TARGET, run_id=2, limit=1) == ("c",)
         assert work.longest_unchecked(conn, target=TARGET, run_id=1, limit=9) == ()
+
+
+def completed(engine, *item_ids):
+    outcomes(engine, 1, dict.fromkeys(item_ids, ItemState.COMPLETED))
+
+
+def leave_unknown(engine, *conditions):
+    with writing(engine) as conn:
+        conn.execute(update(items).where(*conditions).values(state="unknown"))
+
+
+def test_a_run_opens_with_items_that_were_well_spread_over_the_choice(engine, listed):
+    all_of_them = tuple(f"i{n:02}" for n in range(20))
+    listed(*all_of_them)
+    completed(engine, *all_of_them)
+
+    def openers(*item_ids):
+        with reading(engine) as conn:
+            return work.openers(conn, target=TARGET, item_ids=item_ids, count=5)
+
+    assert openers(*all_of_them) == ("i00", "i04", "i08", "i12", "i16")
+    leave_unknown(engine, items.c.item_id < "i15")
+    assert openers(*all_of_them) == ("i15", "i16", "i17", "i18", "i19")
+    leave_unknown(engine)
+    assert openers(*all_of_them) == ("i00", "i04", "i08", "i12", "i16")
+    assert openers() == ()
+
+
+def test_what_a_run_opens_with_is_handed_out_once(engine, listed):
+    listed("a", "b", "c", "new")
+    completed(engine, "a", "b", "c")
+    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=3, first=("b",))) == [["b"], ["new"], ["a", "c"]]
+
+
+def test_unfinished_items_that_no_run_asked_about_for_longest_come_first(engine, listed):
+    listed("a", "b", "c")
+    outcomes(engine, 5, {"a": ItemState.PENDING})
+    outcomes(engine, 4, {"b": ItemState.PENDING})
+    assert ids(work.due(engine, target=TARGET, run_id=6, recheck=0, batch=1)) == [["c"], ["b"], ["a"]]
+
+
+def test_a_finished_item_that_a_run_could_not_find_out_about_is_not_unfinished(engine, listed):
+    listed("a", "b")
+    completed(engine, "a", "b")
+    leave_unknown(engine)
+    with reading(engine) as conn:
+        assert work.count_due(conn, target=TARGET, recheck=1) == 1
+    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=1)) == [["a"]]
