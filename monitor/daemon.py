@@ -15,9 +15,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from monitor.check import NoProgress
 from monitor.config import Config, Target
 from monitor.errors import LeaseHeldError, MonitorError, SchemaError, StoreError
-from monitor.run import LEASE, Run
+from monitor.run import Run
 from monitor.timetable import scheduler, trigger
-from monitor.wiring import App, open_store
+from monitor.wiring import App, open_store, utcnow
 
 __all__ = ["DRAIN_S", "Daemon"]
 
@@ -122,7 +122,7 @@ class Daemon:
             if target.name not in self._met:
                 # At the start it may be a dead process's lease: that is over soon, the next tick may not come for long.
                 self._met.add(target.name)
-                await self._pause(LEASE.total_seconds())
+                await self._pause((error.until - utcnow()).total_seconds() + 1)
                 if not self._interrupt.is_set():
                     await self._tick(app, target)
                 return

@@ -67,12 +67,13 @@ class LeaseHeldError(MonitorError):
         target: name of the target.
         holder: who holds it, as `host:pid`.
         since: when that run took it (aware, UTC).
+        until: when it ends, unless that run renews it (aware, UTC).
     """
 
     exit_code = 5
 
-    def __init__(self, *, target: str, holder: str, since: datetime) -> None:
-        self.target, self.holder, self.since = target, holder, since
+    def __init__(self, *, target: str, holder: str, since: datetime, until: datetime) -> None:
+        self.target, self.holder, self.since, self.until = target, holder, since, until
         super().__init__(
             f"target {target}: another run is under way ({holder}, since {since:%Y-%m-%d %H:%M:%S} UTC); "
             "wait for it, or let its lease run out (30 s after it died)"

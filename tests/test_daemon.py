@@ -308,3 +308,15 @@ def test_a_signal_ends_it_while_it_waits_for_its_database(small_world, start):
         daemon.await_events("database_not_ready")
         code, took_s = daemon.end()
     assert (code, took_s < 5) == (143, True)
+
+
+def test_a_lease_that_a_dead_process_left_delays_the_first_run_only_until_it_ends(small_world, start):
+    small_world.configure(more=HOURLY)
+    small_world.track(1)
+    with writing(small_world.app.engine) as conn:
+        leases.acquire(conn, target="gloo", holder="gone:1", now=datetime.now(UTC), ttl=timedelta(seconds=2))
+    daemon = start(small_world)
+    daemon.await_events("run_finished")
+    (skipped,) = daemon.logged("run_skipped")
+    assert "gone:1" in skipped["reason"]
+    assert len(small_world.rows("SELECT 1 FROM history")) == 1

@@ -120,6 +120,8 @@ def _problem(error: ErrorDetails) -> Problem:
         return Problem(loc=loc, predicate=_not_a_choice(str(loc[-1]), error["input"], _choices(context)))
     if kind in {"wrong", "secret", "duration"}:
         return Problem(loc=(*loc[:-1], f"{loc[-1]}{context.get('suffix', '')}"), predicate=error["msg"])
+    if kind == "tuple_type" and len(loc) == 1 and isinstance(error["input"], Mapping):
+        return Problem(loc=loc, predicate=f"must be a list of tables: write [[{loc[0]}]], with two brackets each side")
     template = _PREDICATES.get(kind) or _PREDICATES.get(kind.partition("_")[0], "has a value of the wrong kind")
     return Problem(loc=loc, predicate=template.format(**context))
 

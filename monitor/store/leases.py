@@ -52,7 +52,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
     taken = conn.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
     found = conn.execute(select(leases).where(leases.c.target == target)).one()
     if not taken:
-        raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at)
+        raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at, until=found.expires_at)
     return int(found.epoch)
 
 
