@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from monitor.exchange import PAST_DEADLINE, Answer, Request
-from monitor.health.classify import cause_of, malformed, outcome_of, unasked
+from monitor.health.classify import cause_of, malformed, outcome_of
 from monitor.health.evidence import Tally
 from monitor.health.latency import LatencyHistogram
 from monitor.health.stopping import FIRST_ITEMS, StopRule
@@ -119,7 +119,7 @@ class ItemCheck:
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow, self._grace_s = progress, utcnow, grace_s
         self._tally, self._latencies, self._stop_rule = Tally(), LatencyHistogram(), StopRule()
-        self._taken = self._asked = self._given_up = self._requests = self._retries = 0
+        self._taken = self._asked = self._requests = self._retries = 0
         self._first_asked = self._first_answers = 0
         self._stopped_by: Cause | None = None
         self._cut: Reason | None = None
@@ -172,7 +172,9 @@ class ItemCheck:
             if not self._provider.valid_id(item.item_id):
                 await self._finish(item, malformed(item.item_id, self._utcnow()))
             elif await self._may_ask():
-                await self._finish(item, await self._ask(item))
+                outcome = await self._ask(item)
+                if outcome is not None:
+                    await self._finish(item, outcome)
                 self._first_answered()
 
     async def _may_ask(self) -> bool:
@@ -203,7 +205,8 @@ class ItemCheck:
             self._opened.set()
         return over
 
-    async def _ask(self, item: TrackedItem) -> Outcome:
+    async def _ask(self, item: TrackedItem) -> Outcome | None:
+        """The outcome; None when our deadline came first: the item counts as not asked, and is due first next time."""
         answer = await self._client.ask(self._provider.item_request(item.item_id), deadline_s=self._deadline_s)
         self._requests += answer.attempts
         self._retries += max(0, answer.attempts - 1)
@@ -211,8 +214,7 @@ class ItemCheck:
             self._latencies.add(answer.latency_ms)
         if answer.error is not None and answer.error.code == PAST_DEADLINE:
             self._cut = Reason.DEADLINE
-            self._given_up += 1
-            return unasked(item.item_id, Reason.DEADLINE, self._utcnow())
+            return None
         return outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
 
     async def _finish(self, item: TrackedItem, outcome: Outcome) -> None:
@@ -245,7 +247,7 @@ class ItemCheck:
                 await asyncio.shield(self._writing)
 
     def _report(self, source: "_Source") -> CheckReport:
-        left = self._taken > self._asked or self._given_up > 0 or not source.drained
+        left = self._taken > self._asked or not source.drained
         return CheckReport(
             tally=self._tally,
             asked=self._asked,

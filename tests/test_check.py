@@ -314,12 +314,12 @@ async def test_a_deadline_that_has_passed_starts_no_request():
     assert (report.cut, report.asked, one.asker.asked) == (Reason.DEADLINE, 0, [])
 
 
-async def test_an_answer_that_the_deadline_cut_short_leaves_its_item_unknown_and_ends_the_run():
+async def test_an_item_whose_answer_the_deadline_cut_short_counts_as_not_asked_and_ends_the_run():
     late = refused(code=PAST_DEADLINE)
     one = Pass(FakeAsker(answers={"i0002": late}), concurrency=1)
     report = await one.over(numbered(3))
-    assert (report.cut, report.asked) == (Reason.DEADLINE, 3)
-    assert one.store.stored["i0002"].reason is Reason.DEADLINE
+    assert (report.cut, report.asked) == (Reason.DEADLINE, 2)
+    assert "i0002" not in one.store.stored, "the next run begins with it"
     assert report.tally.evidence() == ()
 
 

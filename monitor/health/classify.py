@@ -9,7 +9,7 @@ from datetime import datetime
 from monitor.exchange import UNUSABLE_SECRET, Answer, ApiError, NetworkFault
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome, Reason
 
-__all__ = ["cause_of", "is_invalid_id", "malformed", "outcome_of", "unasked"]
+__all__ = ["cause_of", "is_invalid_id", "malformed", "outcome_of"]
 
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
 """429s that waiting does not cure (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
@@ -100,8 +100,3 @@ def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
 def malformed(item_id: str, at: datetime) -> Outcome:
     """The outcome for an id that the provider can't accept: quarantined, no request sent."""
     return Outcome(item_id=item_id, state=ItemState.INVALID, answered=False, at=at)
-
-
-def unasked(item_id: str, reason: Reason, at: datetime) -> Outcome:
-    """The outcome for an item whose request this run had to give up."""
-    return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=reason, answered=False, at=at)

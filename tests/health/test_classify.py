@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from monitor.exchange import Answer, ApiError, Detail, NetworkFault, Reply
-from monitor.health.classify import cause_of, is_invalid_id, malformed, outcome_of, unasked
+from monitor.health.classify import cause_of, is_invalid_id, malformed, outcome_of
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Reason
 
 AT = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -111,8 +111,3 @@ def test_a_409_does_not_make_an_id_invalid():
 def test_a_malformed_id_is_invalid_though_nobody_was_asked():
     outcome = malformed("not a uuid", AT)
     assert (outcome.state, outcome.answered, outcome.error) == (ItemState.INVALID, False, None)
-
-
-def test_an_item_that_was_given_up_is_unknown_for_that_reason():
-    outcome = unasked("a", Reason.DEADLINE, AT)
-    assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Reason.DEADLINE, False)
