@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
-CORE := monitor/model.py,monitor/errors.py,monitor/exchange.py,monitor/health/*,monitor/incidents/*,monitor/client/failure.py,monitor/client/hints.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/secrecy.py
+CORE := monitor/model/*,monitor/errors.py,monitor/exchange.py,monitor/health/*,monitor/incidents/*,monitor/client/failure.py,monitor/client/hints.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/secrecy.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo

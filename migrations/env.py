@@ -15,8 +15,9 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from monitor.errors import StoreError
+from monitor.store.columns import UtcDateTime
 from monitor.store.schema import migrating
-from monitor.store.tables import UtcDateTime, metadata
+from monitor.store.tables import metadata
 
 
 def _number(

@@ -4,7 +4,7 @@ Everything above speaks these types; only `client/wire.py` knows a HTTP library.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -21,6 +21,7 @@ __all__ = [
     "Operation",
     "Reply",
     "Request",
+    "Sink",
     "Wire",
     "WireFault",
 ]
@@ -82,15 +83,24 @@ class WireFault:
     """Our own words, without URL or secret."""
 
 
+Sink = Callable[[bytes], bool]
+"""Takes a body piece by piece, decoded; False once it wants no more, and nothing further is read. Never raises."""
+
+
 class Wire(Protocol):
     """One attempt over HTTP: no retry, no redirect, no decision."""
 
-    async def send(self, request: Request, *, timeout_s: float) -> Reply | WireFault:
+    async def send(
+        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
+    ) -> Reply | WireFault:
         """Sends the request once and reads the whole answer.
 
         Args:
             request: what to send; `request.max_bytes` caps the decoded body (`too_large` beyond it).
             timeout_s: wall-clock seconds (> 0) for all of it: name look-up, connect, headers, body.
+            sink: takes the body of a 2xx as it comes in; the reply's own is then empty. Any other body is read whole,
+                and capped at 1 MiB.
+            stall_s: how long (> 0, seconds) the server may send nothing at all; None: no limit but `timeout_s`.
 
         Returns:
             The reply, whatever its status (3xx included: never followed), or how it failed. Never raises for

@@ -1,17 +1,17 @@
-"""One file per API: how to ask it for an item, and how to read what it says. Nothing here sends, retries or stores."""
+"""One file per API: how to ask it for an item or for all of them, and how to read what it says.
+
+Nothing here sends, retries or stores. `found` knows which providers there are.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from monitor.errors import ConfigError
 from monitor.exchange import Request
 from monitor.model import BadBody, ItemStatus
-from monitor.providers.gloo import Gloo
+from monitor.providers.listing import Listing, ListReader
 
-__all__ = ["PROVIDERS", "Provider", "provider_for"]
-
-PROVIDERS = ("gloo",)
-"""Names that a target's `provider` may have."""
+__all__ = ["ListReader", "Listing", "Provider", "ProviderSettings"]
 
 
 class Provider(Protocol):
@@ -44,19 +44,33 @@ class Provider(Protocol):
         """The item's status out of a 200's body, or why it can't be used. Never raises."""
         ...
 
+    def canonical(self, item_id: str) -> str:
+        """The one spelling under which `list_reader` files an id: what the API takes for the same item is the same."""
+        ...
 
-def provider_for(name: str, *, publisher_id: str | None, statuses: Mapping[str, Sequence[str]]) -> Provider:
-    """The provider that a target names.
+    def list_request(self) -> Request | None:
+        """The request for the (first page of the) list of all items; None when the API has none."""
+        ...
 
-    Args:
-        name: one of `PROVIDERS`.
-        publisher_id: the publisher (tenant) that the items belong to, where the API knows such a thing.
-        statuses: additions to the provider's own table, by the state that each status means: `completed`, `pending`
-            or `failed`. They win over the table.
+    def list_reader(self, page: Request, listing: Listing) -> ListReader:
+        """Reads the answer to a page's request into `listing`."""
+        ...
 
-    Raises:
-        ConfigError: the name, or a state in `statuses`, is unknown, or a status is given two states.
-    """
-    if name not in PROVIDERS:
-        raise ConfigError([f"provider = {name[:60]!r} is not known: use one of {', '.join(PROVIDERS)}"])
-    return Gloo.configured(publisher_id=publisher_id, statuses=statuses)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """What a target's configuration says about its API, for the provider that it names."""
+
+    target: str
+    """The target's name, for sentences about what is wrong."""
+    base_url: str
+    """Without a trailing slash; it may have a path, to which relative request paths are appended."""
+    publisher_id: str | None = None
+    """The publisher (tenant) that the items belong to, where the API knows such a thing."""
+    statuses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Statuses by the state that each means: `completed`, `pending` or `failed`. They win over the provider's table."""
+    list_max_bytes: int = 1 << 30
+    """The most decoded bytes of one page of the list that are read."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """The target's own tables for this provider, as plain JSON values: for `generic` its `item` and `list`, for a
+    provider from an entry point its `options`."""

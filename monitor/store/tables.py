@@ -4,15 +4,11 @@
 reports read; `incidents` and `notifications` carry what people are told. All times are UTC.
 """
 
-from datetime import UTC, datetime
-
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     Float,
     ForeignKey,
     Index,
@@ -20,16 +16,15 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.engine import Dialect
+
+from monitor.store.columns import Key, UtcDateTime
 
 __all__ = [
     "HISTORY_VIEW",
     "ITEM_IS_DUE",
-    "UtcDateTime",
     "evidence",
     "incident_events",
     "incidents",
@@ -38,8 +33,10 @@ __all__ = [
     "leases",
     "metadata",
     "notifications",
+    "reports",
     "runs",
     "snapshots",
+    "tracked_items",
 ]
 
 metadata = MetaData(
@@ -51,36 +48,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-
-Key = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite numbers rows by itself only for INTEGER PRIMARY KEY."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes in and out: `timestamptz` on PostgreSQL, readable UTC text on SQLite.
-
-    Raises:
-        ValueError: when a naive datetime is bound.
-    """
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Aware in; SQLite gets it naive, in UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("only aware datetimes are stored")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
-        """Aware out, in UTC, whatever the session's time zone."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
 
 leases = Table(
     "leases",
@@ -238,6 +205,7 @@ items = Table(
     Column("code", String(200)),
     Column("request_id", String(200)),
     Column("incident_id", Key),  # the item incident that it belongs to
+    Column("regressed_at", UtcDateTime),  # when it went back from completed to pending; null once it left pending
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
     Index("ix_items_due", "target", "asked_run_id", "item_id",
@@ -259,6 +227,27 @@ item_events = Table(
     Column("new", String(200)),
     Index(None, "target", "item_id", "at"),
 )
+
+tracked_items = Table(
+    "tracked_items",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("item_id", String(512), primary_key=True),
+    Column("submitted_at", UtcDateTime),
+    Column("group_name", String(200)),
+    Column("added_at", UtcDateTime, nullable=False),
+)
+"""The built-in sync log, for targets that name none of their own: `items import` writes it, a run only reads it."""
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("last_run_id", Key, nullable=False),  # the newest finished run that it told of; 0: none
+    Column("last_incident_event_id", Key, nullable=False),
+)
+"""When `report` was read last, and how far: the next one tells what changed since."""
 
 notifications = Table(
     "notifications",

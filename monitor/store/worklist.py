@@ -29,10 +29,11 @@ from sqlalchemy import (
 
 from monitor.model import ItemState, LogEntry, Reason, SyncReport
 from monitor.store import leases
+from monitor.store.columns import UtcDateTime
 from monitor.store.engine import immediate, translated
 from monitor.store.engine import insert as insert_or
 from monitor.store.screening import LONGEST_GROUP, LONGEST_ID, SAMPLES, add, screen
-from monitor.store.tables import UtcDateTime, item_events, items
+from monitor.store.tables import item_events, items
 
 __all__ = ["sync"]
 

@@ -1,0 +1,31 @@
+"""The vocabulary that everything else speaks: states, causes and their rank, and one frozen dataclass per concept.
+
+It decides nothing and touches nothing; where a rule is laid down here it is a law of the data (`total = Σ states`).
+"""
+
+from monitor.model.causes import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, Severity, Team, rank
+from monitor.model.incidents import Evidence, Incident, IncidentState
+from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason
+from monitor.model.runs import RunStatus, Snapshot, SyncReport
+
+__all__ = [
+    "ITEM_CAUSES",
+    "MONITOR_CAUSES",
+    "REQUEST_CAUSES",
+    "BadBody",
+    "Cause",
+    "Evidence",
+    "Incident",
+    "IncidentState",
+    "ItemState",
+    "ItemStatus",
+    "LogEntry",
+    "Outcome",
+    "Reason",
+    "RunStatus",
+    "Severity",
+    "Snapshot",
+    "SyncReport",
+    "Team",
+    "rank",
+]

@@ -1,0 +1,69 @@
+"""What a run saw of a cause, and the incident that it becomes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from monitor.model.causes import Cause, Severity, Team
+
+__all__ = ["Evidence", "Incident", "IncidentState"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one run saw of one cause on one target."""
+
+    cause: Cause
+    count: int
+    """Items left unknown by a request cause, or items in the bad state."""
+    breakdown: Mapping[str, int] = field(default_factory=dict)
+    """How often by HTTP status or network fault: `{"502": 3, "timeout": 2}`."""
+    sample_ids: tuple[str, ...] = ()
+    request_ids: tuple[str, ...] = ()
+    code: str | None = None
+    api_message: str | None = field(default=None, repr=False)
+    """The API's raw words: only for `incidents show`, never for channels or logs."""
+    gateway: tuple[tuple[str, str], ...] = ()
+    """`server`, `via` and `x-request-id` of a gateway that answered in the API's place; for the log alone."""
+    explained_by: Cause | None = None
+    """The higher cause in the same run that explains this one: then it opens nothing."""
+
+
+class IncidentState(StrEnum):
+    """The life of an incident."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One cause on one target, from its first evidence to its resolution."""
+
+    id: int
+    target: str
+    environment: str
+    cause: Cause
+    state: IncidentState
+    severity: Severity
+    team: Team
+    opened_at: datetime
+    first_evidence_at: datetime
+    last_evidence_at: datetime
+    resolved_at: datetime | None = None
+    last_message_at: datetime | None = None
+    """When people were last told: the clock of updates and reminders."""
+    member_count: int = 0
+    """Items that belong to it now; always 0 for a request cause."""
+    peak_count: int = 0
+    """The most items that it ever touched at once."""
+    member_ids: tuple[str, ...] = ()
+    """The first few of those items, by id."""
+    untold_count: int = 0
+    """Members that joined since people were last told."""
+    channels: tuple[str, ...] = ()
+    """Where the opening went: resolve messages go there and nowhere else."""
+    evidence: Evidence | None = None
+    """The newest evidence."""
