@@ -7,8 +7,7 @@ library's own timeouts are used, since a dripped body outlasts them: one wall cl
 
 import asyncio
 import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import cast
@@ -17,17 +16,19 @@ from urllib.parse import urlsplit
 import httpx
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.compatibility.httpx import HttpxTransport
+from pyreqwest.compatibility.httpx.transport import ResponseStream
 from pyreqwest.exceptions import DetailedPyreqwestError, PyreqwestError
+from pyreqwest.request import RequestBuilder
 
 from monitor import __version__
-from monitor.exchange import NetworkFault, Reply, Request, WireFault
+from monitor.client.body import WHOLE_BYTES, Body, Patience
+from monitor.exchange import NetworkFault, Reply, Request, Sink, WireFault
 
 __all__ = ["HttpxWire"]
 
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
 _LONGEST_PATH = 8192
 _DOT_SEGMENTS = frozenset({".", ".."})
-_GZIP = 16 + zlib.MAX_WBITS
 _FAULT_BY_CAUSE = (
     (NetworkFault.DNS, ("dns error",)),
     (NetworkFault.REFUSED, ("connection refused", "unreachable", "no route to host")),
@@ -64,7 +65,7 @@ class HttpxWire:
     def __init__(self, *, base_url: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._base_url = base_url.rstrip("/")
         self._client = httpx.AsyncClient(
-            transport=transport or HttpxTransport(_pool(self._base_url)),
+            transport=transport or _Transport(_pool(self._base_url)),
             timeout=None,  # noqa: S113  # `send` holds a wall clock over each attempt
             trust_env=False,  # it would read .netrc and send what stands there
             follow_redirects=False,
@@ -73,7 +74,9 @@ class HttpxWire:
             event_hooks={"response": [_set_location_aside]},
         )
 
-    async def send(self, request: Request, *, timeout_s: float) -> Reply | WireFault:
+    async def send(
+        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
+    ) -> Reply | WireFault:
         """Sends the request once and reads the whole answer; see `Wire.send`.
 
         Raises:
@@ -82,7 +85,7 @@ class HttpxWire:
         outgoing = self._outgoing(request)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._exchange(outgoing, request.max_bytes)
+                return await self._exchange(outgoing, request.max_bytes, sink, Patience(stall_s))
         except TimeoutError:
             return WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
         except (httpx.HTTPError, PyreqwestError) as error:
@@ -113,17 +116,48 @@ class HttpxWire:
             raise ValueError("a request's path must be escaped, free of dot segments and below 8 KiB")
         return self._base_url + path
 
-    async def _exchange(self, outgoing: httpx.Request, max_bytes: int) -> Reply | WireFault:
-        response = await self._client.send(outgoing, stream=True)
+    async def _exchange(
+        self, outgoing: httpx.Request, max_bytes: int, sink: Sink | None, patience: Patience
+    ) -> Reply | WireFault:
+        response = await patience.wait(self._client.send(outgoing, stream=True))
+        wanted = sink if sink is not None and response.is_success else None
         try:
-            body = await _read(response, max_bytes)
+            body = Body(response.headers.get("content-encoding", ""), max_bytes if wanted or not sink else WHOLE_BYTES)
+            # the bytes as they came: httpx would decode each chunk without a bound
+            fault = await body.read(cast("AsyncIterable[bytes]", response.stream), patience, wanted)
         finally:
             await response.aclose()
-        if isinstance(body, WireFault):
-            return body
+        if fault is not None:
+            return fault
         headers = dict(response.headers)  # lower case, repeated ones joined
         headers |= response.extensions.get("monitor.location", {})
-        return Reply(status=response.status_code, headers=headers, body=body, reason=response.reason_phrase)
+        return Reply(status=response.status_code, headers=headers, body=body.whole, reason=response.reason_phrase)
+
+
+class _Transport(HttpxTransport):
+    """Hands a body on as it arrives: pyreqwest's own waits for 64 KiB, and a slow list would look like a silent one."""
+
+    def _map_body(self, builder: RequestBuilder, request: httpx.Request) -> RequestBuilder:
+        return super()._map_body(builder, request).streamed_read_buffer_limit(0)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if isinstance(response.stream, ResponseStream):
+            response.stream = _Arriving(response.stream)
+        return response
+
+
+class _Arriving(httpx.AsyncByteStream):
+    def __init__(self, stream: ResponseStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        reader = self._stream._body_reader  # noqa: SLF001  # there is no public way to it
+        while (chunk := await reader.read_chunk()) is not None:
+            yield bytes(chunk)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def _segments(path: str) -> Iterator[str]:
@@ -152,27 +186,6 @@ async def _set_location_aside(response: httpx.Response) -> None:
     # httpx builds the redirected request even when told not to follow, and raises when the location is garbage
     if "location" in response.headers:
         response.extensions["monitor.location"] = {"location": response.headers.pop("location")}
-
-
-async def _read(response: httpx.Response, max_bytes: int) -> bytes | WireFault:
-    """The decoded body. Neither what comes over the wire nor what it decodes to may exceed `max_bytes`."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "x-gzip", ""}:
-        return WireFault(fault=NetworkFault.PROTOCOL, text="the answer is encoded in a way that was not asked for")
-    inflate = zlib.decompressobj(_GZIP) if "gzip" in encoding else None
-    body, received = bytearray(), 0
-    # the bytes as they came: httpx would decode each chunk without a bound
-    async for chunk in cast(httpx.AsyncByteStream, response.stream):
-        received += len(chunk)
-        try:
-            body += inflate.decompress(chunk, max_bytes + 1 - len(body)) if inflate else chunk
-        except zlib.error:
-            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
-        if max(received, len(body)) > max_bytes:
-            return WireFault(fault=NetworkFault.TOO_LARGE, text=f"the answer is larger than {max_bytes} bytes")
-    if inflate and received and not inflate.eof:
-        return WireFault(fault=NetworkFault.RESET, text="the answer's gzip encoding ends too early")
-    return bytes(body)
 
 
 def _fault(error: Exception) -> WireFault:

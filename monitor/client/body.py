@@ -1,0 +1,114 @@
+"""The body of one answer as it comes in: decoded step by step, bounded at each, kept whole or handed on in pieces."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterable, Awaitable, Iterator
+from typing import TypeVar
+
+from monitor.exchange import NetworkFault, Sink, WireFault
+
+__all__ = ["WHOLE_BYTES", "Body", "Patience"]
+
+WHOLE_BYTES = 1 << 20
+"""The most of an error's body that is read where the body asked for may be larger."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+_PIECE = 256 * 1024
+"""Bytes that are decoded at once, and handed on at once: enough that a piece costs little, and a bomb nothing."""
+
+_T = TypeVar("_T")
+
+
+class Patience:
+    """Waits for a server that may fall silent only for so long.
+
+    Args:
+        stall_s: seconds (> 0); None: no limit of its own.
+    """
+
+    def __init__(self, stall_s: float | None) -> None:
+        self._stall_s = stall_s
+
+    async def wait(self, coming: Awaitable[_T]) -> _T:
+        """What comes.
+
+        Raises:
+            TimeoutError: nothing came in time.
+        """
+        async with asyncio.timeout(self._stall_s):
+            return await coming
+
+
+class Body:
+    """Reads one body.
+
+    Args:
+        encoding: the answer's content encoding; empty for none.
+        max_bytes: neither what comes over the wire nor what it decodes to may exceed it.
+    """
+
+    def __init__(self, encoding: str, max_bytes: int) -> None:
+        self._encoding, self._max_bytes = encoding.strip().lower() or "identity", max_bytes
+        self._inflate = zlib.decompressobj(_GZIP) if "gzip" in self._encoding else None
+        self._received = self._decoded = 0
+        self._kept = bytearray()
+
+    @property
+    def whole(self) -> bytes:
+        """What was read, as far as no sink took it."""
+        return bytes(self._kept)
+
+    async def read(self, chunks: AsyncIterable[bytes], patience: Patience, sink: Sink | None) -> WireFault | None:
+        """Reads to the end, or until the sink wants no more; gives back what went wrong.
+
+        Raises:
+            TimeoutError: the server fell silent for too long.
+        """
+        if self._encoding not in {"identity", "gzip", "x-gzip"}:
+            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer is encoded in a way that was not asked for")
+        iterator = aiter(chunks)
+        while (chunk := await patience.wait(anext(iterator, None))) is not None:
+            self._received += len(chunk)
+            try:
+                wanted = self._take(chunk, sink)
+            except zlib.error:
+                return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
+            if max(self._received, self._decoded) > self._max_bytes:
+                text = f"the answer is larger than {self._max_bytes} bytes"
+                return WireFault(fault=NetworkFault.TOO_LARGE, text=text)
+            if not wanted:
+                return None
+        if self._inflate and self._received and not self._inflate.eof:
+            return WireFault(fault=NetworkFault.RESET, text="the answer's gzip encoding ends too early")
+        self._hand_on(sink, at_least=1)
+        return None
+
+    def _take(self, chunk: bytes, sink: Sink | None) -> bool:
+        """Decodes a chunk as far as the cap allows; False once the sink wants no more."""
+        for piece in self._pieces(chunk):
+            self._decoded += len(piece)
+            if self._decoded > self._max_bytes:
+                return True
+            self._kept += piece
+            if not self._hand_on(sink, at_least=_PIECE):
+                return False
+        return True
+
+    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+        if self._inflate is None:
+            yield chunk
+            return
+        piece = self._inflate.decompress(chunk, _PIECE)
+        yield piece
+        # a full piece may have left some of the chunk, or some of what it decodes to
+        while len(piece) == _PIECE:
+            piece = self._inflate.decompress(self._inflate.unconsumed_tail, _PIECE)
+            yield piece
+
+    def _hand_on(self, sink: Sink | None, *, at_least: int) -> bool:
+        """Gives what was read to the sink, if that is so many bytes; False once it wants no more."""
+        if sink is None or len(self._kept) < at_least:
+            return True
+        piece = bytes(self._kept)
+        self._kept.clear()
+        return sink(piece)

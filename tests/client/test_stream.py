@@ -1,0 +1,213 @@
+"""Bodies that are handed on piece by piece: by the wire, over real sockets, and by the client's loop."""
+
+import asyncio
+import gzip
+import os
+import sys
+import time
+
+import pytest
+from client import hostile
+from client.scripted import Clock
+
+from monitor.client.client import Client
+from monitor.client.wire import HttpxWire
+from monitor.exchange import PAST_DEADLINE, NetworkFault, Reply, Request, WireFault
+
+MIB = 1 << 20
+
+
+class Taken:
+    """A sink that keeps what it gets, and wants no more after so many pieces."""
+
+    def __init__(self, most_pieces=None):
+        self.pieces, self._most = [], most_pieces
+
+    def __call__(self, piece):
+        self.pieces.append(piece)
+        return self._most is None or len(self.pieces) < self._most
+
+    @property
+    def whole(self):
+        return b"".join(self.pieces)
+
+
+def get(url, **said):
+    return Request(method="GET", path=url, template="/list", **said)
+
+
+async def stream(behave, *, timeout_s=5.0, stall_s=None, max_bytes=16 * MIB, sink=None):
+    sink, wire = sink or Taken(), HttpxWire()
+    async with hostile.serving(behave) as server:
+        try:
+            said = {"timeout_s": timeout_s, "sink": sink, "stall_s": stall_s}
+            return await wire.send(get(server.url, max_bytes=max_bytes), **said), sink
+        finally:
+            await wire.close()
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_a_large_body_is_handed_on_in_few_pieces_and_whole(coding):
+    body = os.urandom(3 * MIB + 17)
+    sent = gzip.compress(body, 1) if coding == "gzip" else body
+    answer, sink = await stream(hostile.replies(200, sent, content_encoding=coding, link="</next>"))
+    assert sink.whole == body
+    assert len(sink.pieces) <= 13
+    assert (answer.status, answer.body, answer.headers["link"]) == (200, b"", "</next>")
+
+
+async def test_an_empty_body_hands_nothing_on():
+    answer, sink = await stream(hostile.replies(200, b""))
+    assert (answer.status, sink.pieces) == (200, [])
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+async def test_only_the_body_of_a_success_goes_to_the_sink(status):
+    answer, sink = await stream(hostile.replies(status, b'{"code": "no"}'))
+    assert (answer.status, answer.body, sink.pieces) == (status, b'{"code": "no"}', [])
+
+
+async def test_an_error_is_capped_though_the_list_may_be_larger():
+    answer, sink = await stream(hostile.replies(500, bytes(MIB + 1)), max_bytes=16 * MIB)
+    assert (answer.fault, sink.pieces) == (NetworkFault.TOO_LARGE, [])
+
+
+@pytest.mark.parametrize(("size", "kind"), [(2 * MIB, Reply), (2 * MIB + 1, WireFault)])
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_the_cap_of_a_stream_is_exact(size, kind, coding):
+    body = bytes(size)
+    sent = gzip.compress(body) if coding == "gzip" else body
+    answer, _ = await stream(hostile.replies(200, sent, content_encoding=coding), max_bytes=2 * MIB)
+    assert isinstance(answer, kind)
+
+
+BROKEN = {
+    "endless": (hostile.endless, NetworkFault.TOO_LARGE),
+    "a bomb": (hostile.replies(200, hostile.gzip_bomb(300), content_encoding="gzip"), NetworkFault.TOO_LARGE),
+    "reset in mid-body": (hostile.reset_mid_body, NetworkFault.RESET),
+    "gzip that is none": (hostile.replies(200, b"not gzip", content_encoding="gzip"), NetworkFault.PROTOCOL),
+    "gzip cut short": (
+        hostile.replies(200, gzip.compress(b"x" * 99)[:-9], content_encoding="gzip"),
+        NetworkFault.RESET,
+    ),
+    "a coding not asked for": (hostile.replies(200, b"x", content_encoding="br"), NetworkFault.PROTOCOL),
+}
+
+
+@pytest.mark.parametrize(("behave", "fault"), BROKEN.values(), ids=BROKEN)
+async def test_a_broken_stream_is_a_fault(behave, fault):
+    answer, sink = await stream(behave, max_bytes=4 * MIB)
+    assert answer.fault is fault
+    assert len(sink.whole) <= 4 * MIB
+
+
+async def test_a_sink_that_wants_no_more_ends_the_reading():
+    answer, sink = await stream(hostile.endless, max_bytes=1 << 40, sink=Taken(most_pieces=2))
+    assert (answer.status, len(sink.pieces)) == (200, 2)
+
+
+SILENT = {
+    "before the headers": hostile.hang,
+    "in mid-body": hostile.answers(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc"),
+}
+
+
+@pytest.mark.parametrize("behave", SILENT.values(), ids=SILENT)
+async def test_silence_ends_a_stream_long_before_its_deadline(behave):
+    started = time.monotonic()
+    answer, _ = await stream(behave, timeout_s=60, stall_s=0.2)
+    assert answer.fault is NetworkFault.TIMEOUT
+    assert time.monotonic() - started < 10
+
+
+async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it():
+    started = time.monotonic()
+    answer, _ = await stream(
+        hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"), timeout_s=0.5, stall_s=0.4
+    )
+    assert answer.fault is NetworkFault.TIMEOUT
+    assert 0.5 <= time.monotonic() - started <= 1.0
+
+
+async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink():
+    turns = iter([hostile.reset_mid_body, hostile.replies(503), hostile.replies(200, b"whole")])
+
+    async def behave(reader, writer):
+        await next(turns)(reader, writer)
+
+    sinks = []
+
+    def into():
+        sinks.append(Taken())
+        return sinks[-1]
+
+    async with hostile.serving(behave) as server:
+        client = Client(wire=HttpxWire(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
+        answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
+        await client.aclose()
+    assert (answer.attempts, answer.reply.status) == (3, 200)
+    assert [sink.whole for sink in sinks][1:] == [b"", b"whole"]
+
+
+async def test_the_caller_may_ask_for_fewer_attempts():
+    async with hostile.serving(hostile.replies(503)) as server:
+        client = Client(wire=HttpxWire(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
+        answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=Taken, max_attempts=2)
+        await client.aclose()
+    assert (answer.attempts, answer.error.status) == (2, 503)
+
+
+class StreamWire:
+    """A wire that remembers how long it was given, and lets the whole of it pass."""
+
+    def __init__(self, clock, fault):
+        self.clock, self.fault, self.given = clock, fault, []
+
+    async def send(self, request, *, timeout_s, sink=None, stall_s=None):
+        self.given.append((timeout_s, stall_s))
+        self.clock.now_s += timeout_s if self.fault is NetworkFault.TIMEOUT else 1.0
+        return WireFault(fault=self.fault, text="")
+
+    async def close(self):
+        """Nothing is open."""
+
+
+async def test_a_stream_may_last_until_the_deadline_and_then_that_is_our_own_doing():
+    clock = Clock()
+    wire = StreamWire(clock, NetworkFault.TIMEOUT)
+    client = Client(wire=wire, monotonic=clock, sleep=clock.sleep, attempt_timeout_s=5.0)
+    answer = await client.ask(get("/list"), deadline_s=clock.now_s + 100, into=Taken)
+    assert wire.given == [(100.0, 5.0)]
+    assert answer.error.code == PAST_DEADLINE
+
+
+# in a process of its own: elsewhere the peak of other tests would hide this one's
+MEASURE = """
+import asyncio, resource, sys
+from monitor.client.wire import HttpxWire
+from monitor.exchange import Request
+
+async def main():
+    wire, peaks_kb = HttpxWire(), []
+    for url in sys.argv[1:]:
+        request = Request(method="GET", path=url, template="/", max_bytes=1 << 30)
+        answer = await wire.send(request, timeout_s=60, sink=lambda piece: True)
+        peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    await wire.close()
+    print(answer.status, peaks_kb[1] - peaks_kb[0])
+
+asyncio.run(main())
+"""
+
+
+async def test_a_body_of_three_hundred_megabytes_passes_through_in_ten():
+    mild = hostile.replies(200, gzip.compress(b"x"), content_encoding="gzip")
+    wild = hostile.replies(200, hostile.gzip_bomb(300), content_encoding="gzip")
+    async with hostile.serving(mild) as first, hostile.serving(wild) as second:
+        measuring = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MEASURE, first.url, second.url, stdout=asyncio.subprocess.PIPE
+        )
+        printed, _ = await measuring.communicate()
+    status, growth_kb = printed.decode().split()
+    assert status == "200"
+    assert int(growth_kb) < 10 * 1024
