@@ -4,7 +4,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,11 +15,12 @@ from sqlalchemy import Engine
 from monitor.channels import Channel
 from monitor.channels.log import LogChannel
 from monitor.channels.webhook import WebhookChannel
+from monitor.check import Strategy
 from monitor.client.auth import ApiKey, Auth, ClientCredentials
 from monitor.client.client import Client
 from monitor.client.limits import Breaker
 from monitor.client.wire import HttpxWire
-from monitor.config import ApiKeyAuth, ChannelConfig, Config, RouteConfig, RuleOverride, Secret, Target
+from monitor.config import ApiKeyAuth, ChannelConfig, Config, RouteConfig, RuleOverride, Secret, SyncLogConfig, Target
 from monitor.delivery import Sender
 from monitor.errors import ConfigError
 from monitor.exchange import Answer, Request
@@ -27,15 +28,18 @@ from monitor.incidents.routing import LOG_CHANNEL, Route, route
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule
 from monitor.judgement import Judge
 from monitor.log import masked, register_secret
-from monitor.model import Cause
-from monitor.providers import Provider, provider_for
+from monitor.model import Cause, LogEntry
+from monitor.providers import Provider, ProviderSettings
+from monitor.providers.found import provider_for
 from monitor.run import Job
+from monitor.store import tracked
+from monitor.store.engine import connect_read_only
 from monitor.store.members import Patience
 from monitor.store.schema import ensure
 from monitor.synclog import SyncLogSpec
 from monitor.synclog import read as read_log
 
-__all__ = ["App", "holder", "open_store", "utcnow"]
+__all__ = ["App", "holder", "open_store", "provider_of", "utcnow"]
 
 CHANNEL_TIMEOUT_S = 15.0
 """Wall-clock seconds for one attempt to reach a channel."""
@@ -70,25 +74,42 @@ class App:
 
     def job(self, target: Target) -> Job:
         """Everything that runs over one target need."""
-        provider = provider_for(
-            target.provider,
-            publisher_id=target.publisher_id,
-            statuses={str(state): names for state, names in target.statuses.items()},
-        )
+        provider = provider_of(target)
         return Job(
             target=target.name,
             environment=self.config.environment,
             engine=self.engine,
-            read_log=lambda: read_log(_sync_log(target)),
+            read_log=lambda: self.read_log(target),
             provider=provider,
             open_client=lambda: open_client(target, provider),
             judge=self._judge(target),
+            strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
             holder=holder(),
             utcnow=utcnow,
-            log_fields={"publisher_id": target.publisher_id, "endpoint": provider.item_request("id").template},
+            log_fields={
+                **({"publisher_id": target.publisher_id} if target.publisher_id else {}),
+                "endpoint": provider.item_request("id").template,
+            },
         )
+
+    def read_log(self, target: Target) -> Iterator[Sequence[LogEntry]]:
+        """The sync log of a target in batches: the pipeline's own, or the built-in one.
+
+        Raises:
+            SyncLogError: the pipeline's log can't be read.
+            StoreError: the built-in log can't be read.
+        """
+        if target.sync_log is not None:
+            yield from read_log(_sync_log(target.sync_log))
+            return
+        # of the configured database, also when the run itself works on a scratch one (ADR 14)
+        engine = connect_read_only(self.config.database.reveal())
+        try:
+            yield from tracked.read(engine, target=target.name)
+        finally:
+            engine.dispose()
 
     def sender(self) -> Sender:
         """Delivers what is due to the configured channels."""
@@ -119,6 +140,33 @@ def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
     return rules
 
 
+def provider_of(target: Target) -> Provider:
+    """The provider of a target, set up as its configuration says.
+
+    Raises:
+        ConfigError: it can't work with these settings.
+    """
+    settings = ProviderSettings(
+        target=target.name,
+        base_url=target.base_url,
+        publisher_id=target.publisher_id,
+        statuses={str(state): names for state, names in target.statuses.items()},
+        list_max_bytes=target.check.list_max_mb << 20,
+        options=_options(target),
+    )
+    return provider_for(target.provider, settings)
+
+
+def _options(target: Target) -> Mapping[str, object]:
+    if target.provider != "generic":
+        return target.options
+    return {
+        "item": target.item.model_dump() if target.item else None,
+        "list": target.list_.model_dump() if target.list_ else None,
+        "headers": dict(target.headers),
+    }
+
+
 def _route(config: RouteConfig) -> Route:
     return Route(
         match={str(name): patterns for name, patterns in config.match.items()},
@@ -127,8 +175,7 @@ def _route(config: RouteConfig) -> Route:
     )
 
 
-def _sync_log(target: Target) -> SyncLogSpec:
-    log = target.sync_log
+def _sync_log(log: SyncLogConfig) -> SyncLogSpec:
     return SyncLogSpec(
         url=log.url.reveal(),
         table=log.table,
@@ -156,17 +203,20 @@ async def open_client(target: Target, provider: Provider) -> AsyncIterator[Clien
         await wire.close()
 
 
-def _auth(target: Target, provider: Provider) -> Auth:
+def _auth(target: Target, provider: Provider) -> Auth | None:
     auth = target.auth
+    if auth is None:
+        return None
     if isinstance(auth, ApiKeyAuth):
-        return ApiKey(_reader(auth.api_key))
-    if provider.token_path is None:
+        return ApiKey(_reader(auth.api_key), header=auth.header.lower(), scheme=auth.scheme)
+    token_path = auth.token_path or provider.token_path
+    if token_path is None:
         raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
     return ClientCredentials(
-        token_path=provider.token_path,
+        token_path=token_path,
         client_id=auth.client_id,
         read_secret=_reader(auth.client_secret),
-        scope=provider.token_scope,
+        scope=provider.token_scope if auth.scope is None else auth.scope,
     )
 
 

@@ -11,14 +11,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from monitor.errors import ConfigError
 from monitor.exchange import Request
 from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.providers import ProviderSettings
+from monitor.providers.listing import Listing, ListReader
+from monitor.providers.rows import Rows
+from monitor.providers.statuses import StatusTable
 
 __all__ = ["Gloo"]
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_STAGE_CHARS = 200
 _PENDING = (
     "STARTED",
     "QUEUED",
@@ -31,12 +33,15 @@ _PENDING = (
     "ENRICHED",
 )
 _TABLE: Mapping[str, ItemState] = {
-    **{status.casefold(): ItemState.PENDING for status in _PENDING},
-    "completed": ItemState.COMPLETED,
-    "failed": ItemState.FAILED,
-    "error": ItemState.FAILED,
+    **dict.fromkeys(_PENDING, ItemState.PENDING),
+    "COMPLETED": ItemState.COMPLETED,
+    "FAILED": ItemState.FAILED,
+    "ERROR": ItemState.FAILED,
 }
-_STATES = {str(state): state for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)}
+
+
+_MOST_STATUSES = 1000
+"""Distinct ones that are remembered: more are noise."""
 
 
 class _Item(msgspec.Struct):
@@ -49,17 +54,21 @@ class Gloo:
     """Gloo AI (API reference: Get Item Metadata, `GET /engine/v2/items/{item_id}`)."""
 
     publisher_id: str | None = None
-    states: Mapping[str, ItemState] = field(default_factory=lambda: _TABLE)
-    """State by case-folded status."""
+    statuses: StatusTable = field(default_factory=lambda: StatusTable.of(_TABLE, {}))
+    list_max_bytes: int = 1 << 30
 
     @classmethod
-    def configured(cls, *, publisher_id: str | None, statuses: Mapping[str, Sequence[str]]) -> "Gloo":
+    def configured(cls, settings: ProviderSettings) -> "Gloo":
         """With a target's own `statuses` on top of the table.
 
         Raises:
             ConfigError: a state is not one of completed, pending, failed, or a status is given two states.
         """
-        return cls(publisher_id=publisher_id, states={**_TABLE, **_overrides(statuses)})
+        return cls(
+            publisher_id=settings.publisher_id,
+            statuses=StatusTable.of(_TABLE, settings.statuses),
+            list_max_bytes=settings.list_max_bytes,
+        )
 
     @property
     def name(self) -> str:
@@ -104,32 +113,71 @@ class Gloo:
             return BadBody(reason="an item's body is not JSON" if body else "an item's body is empty")
         if item.item_id is not None and item.item_id.casefold() != item_id.casefold():
             return BadBody(reason="the body is about another item than the one asked for")
-        stage = _printable(item.status)
-        if not stage:
-            return BadBody(reason="an item's status is blank")
-        # only what was sent clean is known: tidied up for people, anything could look like a known status
-        state = self.states.get(stage.casefold()) if item.status.strip().isprintable() else None
-        return ItemStatus(state=state or ItemState.PENDING, stage=stage, recognised=state is not None)
+        return self.statuses.read(item.status) or BadBody(reason="an item's status is blank")
+
+    def canonical(self, item_id: str) -> str:
+        """UUIDs are the same in either case."""
+        return item_id.lower()
+
+    def list_request(self) -> Request | None:
+        """`GET /engine/v2/publisher/{publisher_id}/items`: a bare array, in one answer; None without a publisher."""
+        if self.publisher_id is None:
+            return None
+        return Request(
+            method="GET",
+            path=f"/engine/v2/publisher/{quote(self.publisher_id, safe='', errors='replace')}/items",
+            template="/engine/v2/publisher/{publisher_id}/items",
+            max_bytes=self.list_max_bytes,
+        )
+
+    def list_reader(self, page: Request, listing: Listing) -> ListReader:  # noqa: ARG002  # Provider's signature
+        """Reads the array as it comes in."""
+        return _ListReader(self.statuses, listing)
 
 
-def _printable(text: str) -> str:
-    kept = "".join(char if char.isprintable() else " " for char in text[: _STAGE_CHARS * 4])
-    return " ".join(kept.split())[:_STAGE_CHARS].rstrip()
+class _ListRow(msgspec.Struct, gc=False):
+    item_id: str
+    status: str
 
 
-def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:
-    problems: list[str] = []
-    states: dict[str, ItemState] = {}
-    for name, given in statuses.items():
-        state = _STATES.get(name)
-        if state is None:
-            problems.append(f"statuses.{name[:60]} is not a state: use {', '.join(_STATES)}")
-            continue
-        problems += [
-            f"statuses gives {_printable(status)[:60]} two states: keep it under one of them"
-            for status in given
-            if states.setdefault(_printable(status).casefold(), state) is not state
-        ]
-    if problems:
-        raise ConfigError(problems)
-    return states
+class _ListReader:
+    """Files the rows of one answer under what their statuses mean."""
+
+    def __init__(self, statuses: StatusTable, listing: Listing) -> None:
+        self._statuses, self._listing, self._rows = statuses, listing, Rows(_ListRow)
+        self._meanings: dict[str, ItemStatus | None] = {}
+        """By raw status: a list repeats a few of them a million times."""
+
+    def feed(self, piece: bytes) -> bool:
+        """Takes the next piece of the body; False once the rest is not worth reading."""
+        self._file(self._rows.feed(piece))
+        return self._rows.broken is None
+
+    def finish(self, headers: Mapping[str, str]) -> BadBody | None:  # noqa: ARG002  # ListReader's signature
+        """None at the end of the list: there is one page; or why it can't be used."""
+        self._file(self._rows.finish())
+        if self._rows.broken is not None:
+            return BadBody(reason=self._rows.broken)
+        if self._rows.unreadable > self._rows.readable:
+            return BadBody(reason="most rows of the list have no item_id and status that are text")
+        return None
+
+    def _file(self, rows: Sequence[_ListRow]) -> None:
+        completed: dict[str, list[str]] = {}
+        others: list[str] = []
+        for row in rows:
+            meaning = self._meaning(row.status)
+            if meaning is not None and meaning.state is ItemState.COMPLETED:
+                completed.setdefault(meaning.stage, []).append(row.item_id.lower())
+            else:
+                others.append(row.item_id.lower())
+        for stage, item_ids in completed.items():
+            self._listing.add_completed(stage, item_ids)
+        self._listing.add_others(others)
+
+    def _meaning(self, raw: str) -> ItemStatus | None:
+        if raw not in self._meanings:
+            if len(self._meanings) > _MOST_STATUSES:
+                self._meanings.clear()
+            self._meanings[raw] = self._statuses.read(raw)
+        return self._meanings[raw]

@@ -1,5 +1,6 @@
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,13 +8,18 @@ from hypothesis import strategies as st
 from monitor.errors import ConfigError
 from monitor.exchange import Operation
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.providers import PROVIDERS, provider_for
+from monitor.providers import Listing, ProviderSettings
+from monitor.providers.gloo import Gloo
 
 ID = "c68c9303-9851-476e-96af-aa5bdd385811"
 
 
+def settings(**fields):
+    return ProviderSettings(**{"target": "t", "base_url": "https://gloo.test", "publisher_id": "pub", **fields})
+
+
 def gloo(**statuses):
-    return provider_for("gloo", publisher_id="pub", statuses=statuses)
+    return Gloo.configured(settings(statuses=statuses))
 
 
 def read(body, provider=None):
@@ -150,24 +156,88 @@ def test_it_says_where_tokens_come_from():
     assert (provider.name, provider.token_path, provider.token_scope) == ("gloo", "/oauth2/token", "api/access")
 
 
-def test_every_listed_provider_can_be_made():
-    assert [provider_for(name, publisher_id=None, statuses={}).name for name in PROVIDERS] == list(PROVIDERS)
-
-
 WRONG = {
-    "provider": ("glue", {}, "provider = 'glue' is not known: use one of gloo"),
-    "state": ("gloo", {"done": ["X"]}, "statuses.done is not a state: use completed, pending, failed"),
-    "two states": ("gloo", {"pending": ["X"], "failed": ["x"]}, "statuses gives x two states"),
+    "state": ({"done": ["X"]}, "statuses.done is not a state: use completed, pending, failed"),
+    "two states": ({"pending": ["X"], "failed": ["x"]}, "statuses gives x two states"),
 }
 
 
-@pytest.mark.parametrize(("name", "statuses", "problem"), WRONG.values(), ids=WRONG)
-def test_a_wrong_configuration_is_named(name, statuses, problem):
+@pytest.mark.parametrize(("statuses", "problem"), WRONG.values(), ids=WRONG)
+def test_a_wrong_configuration_is_named(statuses, problem):
     with pytest.raises(ConfigError) as caught:
-        provider_for(name, publisher_id=None, statuses=statuses)
+        Gloo.configured(settings(statuses=statuses))
     assert caught.value.problems[0].startswith(problem)
 
 
 def test_a_known_status_with_a_control_character_in_it_is_not_that_status():
     found = read({"status": "\0COMPLETED"})
     assert (found.state, found.stage, found.recognised) == (ItemState.PENDING, "COMPLETED", False)
+
+
+def listed(body, *, piece=7, **fields):
+    """The listing of a body that comes in small pieces, and what comes after it."""
+    provider, listing = Gloo.configured(settings(**fields)), Listing()
+    reader = provider.list_reader(provider.list_request(), listing)
+    for start in range(0, len(body), piece):
+        if not reader.feed(body[start : start + piece]):
+            break
+    return listing, reader.finish({})
+
+
+def rows(*pairs):
+    return msgspec.json.encode(
+        [{"item_id": i, "item_title": "a },{ b", "filename": "f", "status": s} for i, s in pairs]
+    )
+
+
+def test_the_list_is_one_request_for_the_publisher():
+    request = Gloo.configured(settings(publisher_id="a/../b", list_max_bytes=5)).list_request()
+    assert request.path == "/engine/v2/publisher/a%2F..%2Fb/items"
+    assert (request.template, request.max_bytes) == ("/engine/v2/publisher/{publisher_id}/items", 5)
+    assert Gloo.configured(settings(publisher_id=None)).list_request() is None
+
+
+def test_the_list_tells_completed_items_from_all_others():
+    body = rows(
+        ("AB", "COMPLETED"), ("c", "completed"), ("d", "FAILED"), ("e", "EMBEDDING"), ("f", "THAWING"), ("g", " ")
+    )
+    listing, after = listed(body)
+    assert after is None
+    assert {i: listing.completed_as(i) for i in "cdefg"} == {"c": "completed", **dict.fromkeys("defg")}
+    assert listing.completed_as("ab") == "COMPLETED"
+    assert all(listing.names(i) for i in ("ab", *"cdefg"))
+
+
+def test_a_list_heeds_the_targets_own_statuses():
+    listing, _ = listed(rows(("a", "ARCHIVED")), statuses={"completed": ["archived"]})
+    assert listing.completed_as("a") == "ARCHIVED"
+
+
+def test_rows_of_another_form_do_not_spoil_their_neighbours():
+    listing, after = listed(
+        b'[{"item_id":"a","status":"COMPLETED"},{"item_id":null,"status":3},{"item_id":"b","status":"X"}]'
+    )
+    assert (after, len(listing)) == (None, 2)
+
+
+UNUSABLE = {
+    "nothing": (b"", "the list is empty or no JSON array"),
+    "an object": (b'{"items": []}', "the list is not a JSON array"),
+    "a page": (b"<html>502</html>", "the list is not a JSON array"),
+    "cut short": (rows(("a", "COMPLETED"), ("b", "COMPLETED"))[:-3], "the list ends too early"),
+    "mostly unreadable": (
+        b'[{"id":"a"},{"id":"b"},{"item_id":"c","status":"FAILED"}]',
+        "most rows of the list have no",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), UNUSABLE.values(), ids=UNUSABLE)
+def test_a_list_that_can_not_be_used_says_why(body, reason):
+    _, after = listed(body)
+    assert after.reason.startswith(reason)
+
+
+def test_a_thousand_made_up_statuses_are_not_remembered_for_ever():
+    listing, after = listed(rows(*((str(n), f"S{n}") for n in range(2500)), ("z", "COMPLETED")), piece=1000)
+    assert (after, len(listing), listing.completed_as("z")) == (None, 2501, "COMPLETED")

@@ -1,0 +1,263 @@
+"""Any API that has a status per item, described by configuration alone: paths, where the answer says what, statuses.
+
+It reads; it does not send. What the answers look like is documented in docs/providers; nothing is guessed: a body that
+does not hold what the configuration says is a bad body.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from monitor.errors import ConfigError
+from monitor.exchange import Request
+from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.providers import ProviderSettings
+from monitor.providers.addresses import fill, sendable, template_fault, without_query
+from monitor.providers.listing import Listing, ListReader
+from monitor.providers.pages import PageRequest, PageRule, first_page, next_page
+from monitor.providers.paths import find, plain
+from monitor.providers.statuses import StatusTable
+
+__all__ = ["Generic"]
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, 5.6.2)."""
+
+
+class _ItemRule(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    status: str = "status"
+    id: str | None = None
+    id_pattern: str | None = None
+
+
+class _ListRule(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    items: str = ""
+    id: str = "id"
+    status: str = "status"
+    page: PageRule = PageRule()
+
+
+class _Options(msgspec.Struct, frozen=True, kw_only=True):
+    item: _ItemRule | None = None
+    list: _ListRule | None = None
+    headers: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generic:
+    """One API as its target describes it; made by `configured`."""
+
+    item: _ItemRule
+    list_: _ListRule | None
+    statuses: StatusTable
+    base_url: str
+    list_max_bytes: int
+    headers: Mapping[str, str]
+    ids: re.Pattern[str] | None
+    """What an id looks like, where that is known."""
+    values: Mapping[str, str]
+    """What placeholders other than `item_id` stand for."""
+
+    @classmethod
+    def configured(cls, settings: ProviderSettings) -> "Generic":
+        """The API that a target's `item`, `list`, `headers` and `statuses` describe.
+
+        Raises:
+            ConfigError: with every problem found.
+        """
+        where = f"targets.{settings.target}"
+        try:
+            options = msgspec.convert(settings.options, type=_Options)
+        except msgspec.ValidationError as error:
+            raise ConfigError([f"{where}: item, list or headers have another form: {error}"]) from None
+        known = {"publisher_id": settings.publisher_id} if settings.publisher_id else {}
+        problems = [f"{where}.{problem}" for problem in _problems(options, settings, known)]
+        if problems or options.item is None:
+            raise ConfigError(problems)
+        return cls(
+            item=options.item,
+            list_=options.list,
+            statuses=StatusTable.of({}, settings.statuses),
+            base_url=settings.base_url.rstrip("/"),
+            list_max_bytes=settings.list_max_bytes,
+            headers=options.headers,
+            ids=re.compile(options.item.id_pattern) if options.item.id_pattern is not None else None,
+            values=known,
+        )
+
+    @property
+    def name(self) -> str:
+        """What configuration calls it."""
+        return "generic"
+
+    @property
+    def token_path(self) -> None:
+        """None: a target with client credentials names its own."""
+        return
+
+    @property
+    def token_scope(self) -> str:
+        """None unless the target names one."""
+        return ""
+
+    def valid_id(self, item_id: str) -> bool:
+        """Whether it is printable, can be sent, and looks as `item.id_pattern` says."""
+        if not item_id.strip() or not item_id.isprintable() or not sendable(self._item_path(item_id)):
+            return False
+        return self.ids is None or self.ids.fullmatch(item_id) is not None
+
+    def item_request(self, item_id: str) -> Request:
+        """`GET` of `item.path`, everything in the id but letters, digits and `-._~` escaped."""
+        return Request(
+            method="GET", path=self._item_path(item_id), template=without_query(self.item.path), headers=self.headers
+        )
+
+    def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:
+        """The status at `item.status`; a text, a whole number or a boolean.
+
+        Returns:
+            The status, or a `BadBody` when the body is not JSON, has no status there, or is about another item (where
+            `item.id` says how to tell).
+        """
+        decoded = _decoded(body, "an item's body")
+        if isinstance(decoded, BadBody):
+            return decoded
+        named = plain(find(decoded.value, self.item.id)) if self.item.id is not None else item_id
+        if named is None:
+            return BadBody(reason=f"an item's body has no id at {self.item.id!r}")
+        if named.casefold() != item_id.casefold():
+            return BadBody(reason="the body is about another item than the one asked for")
+        raw = plain(find(decoded.value, self.item.status))
+        if raw is None:
+            return BadBody(reason=f"an item's body has no status at {self.item.status!r}")
+        return self.statuses.read(raw) or BadBody(reason="an item's status is blank")
+
+    def canonical(self, item_id: str) -> str:
+        """The id as it is: nothing is known of other spellings."""
+        return item_id
+
+    def list_request(self) -> PageRequest | None:
+        """`GET` of `list.path`, its first page; None when the target has no `list`."""
+        if self.list_ is None:
+            return None
+        request = Request(
+            method="GET",
+            path=fill(self.list_.path, self.values),
+            template=without_query(self.list_.path),
+            headers=self.headers,
+            max_bytes=self.list_max_bytes,
+        )
+        return first_page(self.list_.page, request)
+
+    def list_reader(self, page: Request, listing: Listing) -> ListReader:
+        """Reads one page, whole, as `list` describes it.
+
+        Raises:
+            ValueError: the target has no `list`, or the page is not one that this provider asked for.
+        """
+        if self.list_ is None or not isinstance(page, PageRequest):
+            raise ValueError("only pages that list_request led to can be read")
+        return _PageReader(rule=self.list_, statuses=self.statuses, base_url=self.base_url, page=page, listing=listing)
+
+    def _item_path(self, item_id: str) -> str:
+        return fill(self.item.path, {**self.values, "item_id": item_id})
+
+
+@dataclass(slots=True, kw_only=True)
+class _PageReader:
+    """Keeps a page until it is whole; nothing of a page that can't be used reaches the listing."""
+
+    rule: _ListRule
+    statuses: StatusTable
+    base_url: str
+    page: PageRequest
+    listing: Listing
+    body: bytearray = field(default_factory=bytearray)
+    too_large: bool = False
+
+    def feed(self, piece: bytes) -> bool:
+        """Keeps the piece; False once the page is larger than allowed."""
+        self.too_large = self.too_large or len(self.body) + len(piece) > self.page.max_bytes
+        if not self.too_large:
+            self.body += piece
+        return not self.too_large
+
+    def finish(self, headers: Mapping[str, str]) -> Request | BadBody | None:
+        """Files the page's items and says what comes after it."""
+        if self.too_large:
+            return BadBody(reason=f"a page of the list is larger than {self.page.max_bytes} bytes")
+        decoded = _decoded(bytes(self.body), "a page of the list")
+        if isinstance(decoded, BadBody):
+            return decoded
+        items = find(decoded.value, self.rule.items)
+        if not isinstance(items, list):
+            return BadBody(reason=f"a page of the list has no array at {self.rule.items!r}")
+        following = next_page(
+            self.rule.page, self.page, body=decoded.value, count=len(items), headers=headers, base_url=self.base_url
+        )
+        return following if isinstance(following, BadBody) else self._file(items) or following
+
+    def _file(self, items: list[object]) -> BadBody | None:
+        completed: dict[str, list[str]] = {}
+        others: list[str] = []
+        for item in items:
+            item_id = plain(find(item, self.rule.id))
+            if not item_id:
+                return BadBody(reason=f"an item of the list has no id at {self.rule.id!r}")
+            found = self.statuses.read(plain(find(item, self.rule.status)) or "")
+            if found is not None and found.state is ItemState.COMPLETED:
+                completed.setdefault(found.stage, []).append(item_id)
+            else:
+                others.append(item_id)  # asked one by one, which tells what is wrong with it
+        known = len(self.listing)
+        for stage, ids in completed.items():
+            self.listing.add_completed(stage, ids)
+        self.listing.add_others(others)
+        if items and len(self.listing) == known:
+            # an API that does not know the page parameter gives the first page for ever
+            return BadBody(reason="a page of the list names nothing new: its pages lead in a circle")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    value: object
+
+
+def _decoded(body: bytes, what: str) -> _Decoded | BadBody:
+    try:
+        return _Decoded(msgspec.json.decode(body))
+    except (ValueError, RecursionError):
+        return BadBody(reason=f"{what} is not JSON" if body else f"{what} is empty")
+
+
+def _problems(options: _Options, settings: ProviderSettings, known: Mapping[str, str]) -> list[str]:
+    problems = []
+    if options.item is None:
+        problems.append('item is missing: say how one item is asked for, as in { path = "/documents/{item_id}" }')
+    elif fault := template_fault(options.item.path, once="item_id", known=("item_id", *known)):
+        problems.append(f"item.path {fault}")
+    if options.item is not None and options.item.id_pattern is not None and not _compiles(options.item.id_pattern):
+        problems.append("item.id_pattern is not a regular expression: mend it, or leave it out")
+    if options.list is not None and (fault := template_fault(options.list.path, once=None, known=tuple(known))):
+        problems.append(f"list.path {fault}")
+    problems += [
+        f"headers.{name[:60]!r} must be a name and one line of printable ASCII"
+        for name, value in options.headers.items()
+        if not (_HEADER.fullmatch(name) and value.isascii() and value.isprintable())
+    ]
+    if not settings.statuses.get("completed"):
+        problems.append("statuses.completed is missing: name the statuses that mean that an item is ready")
+    return problems
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""What an API's words for a status mean: a provider's own table with the target's `statuses` laid over it. Pure.
+
+Every provider reads through it, so that all agree on the rules: case does not count, a status that nobody has
+described is pending and marked as not recognised, and nothing unprintable leaves this module.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from monitor.errors import ConfigError
+from monitor.model import ItemState, ItemStatus
+
+__all__ = ["StatusTable", "printable"]
+
+_STAGE_CHARS = 200
+_STATES = {str(state): state for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusTable:
+    """State by case-folded status."""
+
+    states: Mapping[str, ItemState]
+
+    @classmethod
+    def of(cls, known: Mapping[str, ItemState], statuses: Mapping[str, Sequence[str]]) -> "StatusTable":
+        """The provider's table with the target's own statuses, which win over it.
+
+        Args:
+            known: state by status, as the API documents them, in any case.
+            statuses: statuses by state (`completed`, `pending`, `failed`), from the target's configuration.
+
+        Raises:
+            ConfigError: a state is not one of the three, or a status is given two states.
+        """
+        return cls(states={**{_key(name): state for name, state in known.items()}, **_overrides(statuses)})
+
+    def read(self, raw: str) -> ItemStatus | None:
+        """What a status means, with the raw text as `stage` (printable, at most 200 characters); None when blank."""
+        stage = printable(raw)
+        if not stage:
+            return None
+        # only what was sent clean is known: tidied up for people, anything could look like a known status
+        state = self.states.get(stage.casefold()) if raw.strip().isprintable() else None
+        return ItemStatus(state=state or ItemState.PENDING, stage=stage, recognised=state is not None)
+
+
+def printable(text: str) -> str:
+    """The text on one line, without control characters, at most 200 characters."""
+    kept = "".join(char if char.isprintable() else " " for char in text[: _STAGE_CHARS * 4])
+    return " ".join(kept.split())[:_STAGE_CHARS].rstrip()
+
+
+def _key(status: str) -> str:
+    return printable(status).casefold()
+
+
+def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:
+    problems: list[str] = []
+    states: dict[str, ItemState] = {}
+    for name, given in statuses.items():
+        state = _STATES.get(name)
+        if state is None:
+            problems.append(f"statuses.{name[:60]} is not a state: use {', '.join(_STATES)}")
+            continue
+        problems += [
+            f"statuses gives {printable(status)[:60]} two states: keep it under one of them"
+            for status in given
+            if states.setdefault(_key(status), state) is not state
+        ]
+    if problems:
+        raise ConfigError(problems)
+    return states

@@ -1,0 +1,327 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.errors import ConfigError
+from monitor.exchange import Operation
+from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.providers import Listing, ProviderSettings
+from monitor.providers.addresses import sendable
+from monitor.providers.generic import Generic
+from monitor.providers.paths import find, plain
+
+STATUSES = {"completed": ["ready", "true", "2"], "pending": ["working"], "failed": ["broken"]}
+ITEM = {"path": "/v1/documents/{item_id}"}
+LIST = {"path": "/v1/documents", "items": "data"}
+
+
+def settings(*, statuses=None, publisher_id=None, **options):
+    return ProviderSettings(
+        target="docs",
+        base_url="https://api.example.com/base",
+        publisher_id=publisher_id,
+        statuses=STATUSES if statuses is None else statuses,
+        list_max_bytes=2000,
+        options=options,
+    )
+
+
+def generic(item=None, **more):
+    return Generic.configured(settings(item={**ITEM, **(item or {})}, **more))
+
+
+def encoded(body):
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def read(body, *, item_id="doc-1", **item):
+    return generic(item).read_item(encoded(body), item_id)
+
+
+# --- dotted paths ----------------------------------------------------------------------------------------------------
+
+FOUND = {
+    "the value itself": ({"a": 1}, "", {"a": 1}),
+    "a member": ({"a": {"b": "x"}}, "a.b", "x"),
+    "an element": ({"a": [{"b": "x"}, {"b": "y"}]}, "a.1.b", "y"),
+    "a member named by a number": ({"0": "x"}, "0", "x"),
+    "nothing": ({"a": 1}, "b", None),
+    "a null": ({"a": None}, "a", None),
+    "below a text": ({"a": "x"}, "a.b", None),
+    "below a null": ({"a": None}, "a.b", None),
+    "past the end": ({"a": [1]}, "a.1", None),
+    "from the end": ({"a": [1]}, "a.-1", None),
+    "a name in an array": ({"a": [1]}, "a.b", None),
+    "a digit of another script": ({"a": [1]}, "a.²", None),
+    "a number without end": ({"a": [1]}, "a." + "9" * 5000, None),
+}
+
+
+@pytest.mark.parametrize(("value", "path", "expected"), FOUND.values(), ids=FOUND)
+def test_a_dotted_path_leads_to_a_value_or_to_nothing(value, path, expected):
+    assert find(value, path) == expected
+
+
+PLAIN = [("x", "x"), ("", ""), (7, "7"), (True, "true"), (False, "false"), (1.5, None), (None, None), ([], None)]
+
+
+@pytest.mark.parametrize(("value", "text"), [*PLAIN, (10**5000, None)], ids=lambda value: str(type(value)))
+def test_only_texts_whole_numbers_and_booleans_stand_for_a_text(value, text):
+    assert plain(value) == text
+
+
+# --- one item --------------------------------------------------------------------------------------------------------
+
+READ = {
+    "at the top": ({"status": "ready"}, {}, ItemState.COMPLETED),
+    "in any case": ({"status": "Working"}, {}, ItemState.PENDING),
+    "nested": ({"data": {"status": "broken"}}, {"status": "data.status"}, ItemState.FAILED),
+    "in an array": ({"documents": [{"state": "ready"}]}, {"status": "documents.0.state"}, ItemState.COMPLETED),
+    "a boolean": ({"indexed": True}, {"status": "indexed"}, ItemState.COMPLETED),
+    "a number": ({"status": 2}, {}, ItemState.COMPLETED),
+    "the body itself": ("ready", {"status": ""}, ItemState.COMPLETED),
+    "named as asked": ({"id": "doc-1", "status": "ready"}, {"id": "id"}, ItemState.COMPLETED),
+    "named in another case": ({"id": "DOC-1", "status": "ready"}, {"id": "id"}, ItemState.COMPLETED),
+}
+
+
+@pytest.mark.parametrize(("body", "item", "state"), READ.values(), ids=READ)
+def test_it_finds_the_status_where_the_configuration_says(body, item, state):
+    found = read(body, **item)
+    assert isinstance(found, ItemStatus)
+    assert (found.state, found.recognised) == (state, True)
+
+
+def test_a_number_may_name_the_item():
+    assert read({"id": 17, "status": "ready"}, item_id="17", id="id") == ItemStatus(
+        state=ItemState.COMPLETED, stage="ready"
+    )
+
+
+def test_a_status_that_the_configuration_does_not_name_is_pending_and_reported():
+    assert read({"status": "marinating"}) == ItemStatus(state=ItemState.PENDING, stage="marinating", recognised=False)
+
+
+BAD = {
+    "empty": (b"", {}, "an item's body is empty"),
+    "HTML": (b"<html>", {}, "an item's body is not JSON"),
+    "truncated": (b'{"status": "rea', {}, "an item's body is not JSON"),
+    "not UTF-8": (b'{"status": "\xff"}', {}, "an item's body is not JSON"),
+    "depth 100,000": (b"[" * 100_000, {}, "an item's body is not JSON"),
+    "no status": ({}, {}, "an item's body has no status at 'status'"),
+    "status null": ({"status": None}, {}, "an item's body has no status at 'status'"),
+    "status an object": ({"status": {}}, {}, "an item's body has no status at 'status'"),
+    "status half a number": ({"status": 1.5}, {}, "an item's body has no status at 'status'"),
+    "status blank": ({"status": " "}, {}, "an item's status is blank"),
+    "an array": ([], {}, "an item's body has no status at 'status'"),
+    "no id": ({"status": "ready"}, {"id": "id"}, "an item's body has no id at 'id'"),
+    "another item": ({"status": "ready", "id": "doc-2"}, {"id": "id"}, "the body is about another item"),
+}
+
+
+@pytest.mark.parametrize(("body", "item", "reason"), BAD.values(), ids=BAD)
+def test_a_body_that_does_not_hold_what_the_configuration_says_is_bad(body, item, reason):
+    found = read(body, **item)
+    assert isinstance(found, BadBody)
+    assert found.reason.startswith(reason)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["status", "data", "id", "n"]), inner),
+    max_leaves=12,
+)
+
+
+@given(st.binary(max_size=60) | JSON.map(encoded), st.sampled_from(["", "status", "data.status", "data.0.status"]))
+def test_no_item_body_raises(body, status):
+    assert isinstance(read(body, status=status, id="id"), ItemStatus | BadBody)
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_it_asks_for_one_item_with_the_configured_headers():
+    request = generic(headers={"X-Api-Version": "2"}).item_request("doc 1")
+    assert (request.method, request.path, request.operation) == ("GET", "/v1/documents/doc%201", Operation.READ)
+    assert request.template == "/v1/documents/{item_id}"
+    assert request.headers == {"X-Api-Version": "2"}
+
+
+def test_a_publisher_is_put_into_the_path_escaped_and_stays_out_of_the_template():
+    provider = generic(
+        {"path": "/t/{publisher_id}/d/{item_id}?full=1"}, publisher_id="a/b", list={"path": "/t/{publisher_id}/d?x=1"}
+    )
+    assert provider.item_request("7").path == "/t/a%2Fb/d/7?full=1"
+    assert provider.item_request("7").template == "/t/{publisher_id}/d/{item_id}"
+    assert provider.list_request().path == "/t/a%2Fb/d?x=1"
+    assert provider.list_request().template == "/t/{publisher_id}/d"
+
+
+@given(st.text(max_size=60))
+def test_an_id_stays_one_segment_of_the_path_and_can_be_sent_or_is_not_valid(item_id):
+    provider = generic()
+    path = provider.item_request(item_id).path
+    assert path.startswith("/v1/documents/")
+    assert path.count("/") == 3
+    assert not set(path) & set("?#\\ ")
+    assert sendable(path) or not provider.valid_id(item_id)
+
+
+@given(st.text(max_size=60))
+def test_an_id_in_the_query_stays_one_value(item_id):
+    path = generic({"path": "/v1/documents?id={item_id}&full=1"}).item_request(item_id).path
+    assert path.startswith("/v1/documents?id=")
+    assert path.endswith("&full=1")
+    assert (path.count("="), path.count("&"), "#" in path) == (2, 1, False)
+
+
+@pytest.mark.parametrize("item_id", ["", " ", ".", "..", "a\nb", "a\0b", "é" * 2000])
+def test_an_id_that_can_not_be_sent_is_not_valid(item_id):
+    assert not generic().valid_id(item_id)
+
+
+def test_an_id_must_look_as_the_configuration_says_from_end_to_end():
+    provider = generic({"id_pattern": "file-[a-z0-9]+"})
+    assert [provider.valid_id(item_id) for item_id in ("file-a1", "file-", "xfile-a1", "file-a1\n")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_it_knows_no_other_spelling_of_an_id_and_no_token_endpoint():
+    provider = generic()
+    assert (provider.name, provider.token_path, provider.token_scope) == ("generic", None, "")
+    assert provider.canonical("DOC-1") == "DOC-1"
+
+
+# --- the list --------------------------------------------------------------------------------------------------------
+
+
+def page(body, *, pieces=1, listing=None, headers=None, **rule):
+    """Reads one page, in pieces; what followed it, and the listing."""
+    provider = generic(list={**LIST, **rule})
+    listing = Listing() if listing is None else listing
+    reader = provider.list_reader(provider.list_request(), listing)
+    raw = encoded(body)
+    step = max(1, -(-len(raw) // pieces))
+    for start in range(0, len(raw), step):
+        if not reader.feed(raw[start : start + step]):
+            break
+    return reader.finish(headers or {}), listing
+
+
+def test_a_target_without_a_list_has_no_list_request():
+    assert generic().list_request() is None
+    with pytest.raises(ValueError, match="only pages that list_request led to"):
+        generic().list_reader(generic().item_request("x"), Listing())
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_it_files_the_completed_and_all_others_of_a_page(pieces):
+    items = [
+        {"id": "a", "status": "ready"},
+        {"id": "b", "status": "READY"},
+        {"id": "c", "status": "working"},
+        {"id": "d", "status": "nobody knows"},
+        {"id": "e"},
+        {"id": 6, "status": True},
+    ]
+    following, listing = page({"data": items}, pieces=pieces)
+    assert following is None
+    assert {stage: set(ids) for stage, ids in listing.completed.items()} == {
+        "ready": {"a"},
+        "READY": {"b"},
+        "true": {"6"},
+    }
+    assert [item_id for item_id in "abcde6" if listing.completed_as(item_id)] == ["a", "b", "6"]
+    assert all(listing.names(item_id) for item_id in "abcde6")
+
+
+def test_ids_and_statuses_of_a_list_lie_where_the_configuration_says():
+    body = [{"file": {"id": "a"}, "state": {"now": "ready"}}]
+    _, listing = page(body, items="", id="file.id", status="state.now")
+    assert listing.completed_as("a") == "ready"
+
+
+BAD_PAGES = {
+    "empty": (b"", "a page of the list is empty"),
+    "HTML": (b"<html>", "a page of the list is not JSON"),
+    "no array": ({"data": {}}, "a page of the list has no array at 'data'"),
+    "nothing there": ({}, "a page of the list has no array at 'data'"),
+    "an item without an id": ({"data": [{"id": "a", "status": "ready"}, {"status": "ready"}]}, "an item of the list"),
+    "an item with an empty id": ({"data": [{"id": "", "status": "ready"}]}, "an item of the list has no id at 'id'"),
+    "an item that is a text": ({"data": ["a"]}, "an item of the list has no id at 'id'"),
+    "too large": ({"data": ["x" * 3000]}, "a page of the list is larger than 2000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), BAD_PAGES.values(), ids=BAD_PAGES)
+def test_nothing_of_a_page_that_can_not_be_used_is_filed(body, reason):
+    following, listing = page(body, pieces=7)
+    assert isinstance(following, BadBody)
+    assert following.reason.startswith(reason)
+    assert len(listing) == 0
+
+
+def test_a_page_that_names_nothing_new_ends_the_walk():
+    first = {"data": [{"id": "a", "status": "ready"}]}
+    following, listing = page(first, page={"by": "number"})
+    assert following.path == "/v1/documents?page=2"
+    again, _ = page(first, page={"by": "number"}, listing=listing)
+    assert again == BadBody(reason="a page of the list names nothing new: its pages lead in a circle")
+    assert page({"data": []}, page={"by": "number"}, listing=listing)[0] is None
+
+
+def test_a_page_that_is_too_large_is_not_worth_reading_on():
+    provider = generic(list=LIST)
+    reader = provider.list_reader(provider.list_request(), Listing())
+    assert [reader.feed(b"x" * 1500), reader.feed(b"x" * 1500), reader.feed(b"x")] == [True, False, False]
+
+
+@given(st.binary(max_size=60) | JSON.map(encoded), st.sampled_from(["none", "link", "cursor", "offset", "number"]))
+def test_no_page_raises(body, by):
+    following, _ = page(body, page={"by": by, "more": "n", "total": "n", "next": "id"}, headers={"link": repr(body)})
+    assert following is None or isinstance(following, BadBody) or sendable(following.path)
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+WRONG = {
+    "no item": ({}, "targets.docs.item is missing: say how one item is asked for"),
+    "no placeholder": ({"item": {"path": "/v1"}}, "targets.docs.item.path must hold {item_id} once"),
+    "two placeholders": ({"item": {"path": "/{item_id}/{item_id}"}}, "targets.docs.item.path must hold {item_id} once"),
+    "no slash": ({"item": {"path": "v1/{item_id}"}}, "targets.docs.item.path must begin with a slash"),
+    "another placeholder": ({"item": {"path": "/{store}/{item_id}"}}, "targets.docs.item.path holds {store}"),
+    "no publisher": ({"item": {"path": "/{publisher_id}/{item_id}"}}, "targets.docs.item.path holds {publisher_id}"),
+    "dot segments": ({"item": {"path": "/a/../{item_id}"}}, "targets.docs.item.path must be a path as it stands"),
+    "a space": ({"item": {"path": "/a b/{item_id}"}}, "targets.docs.item.path must be a path as it stands"),
+    "a list of one item": ({"item": ITEM, "list": {"path": "/{item_id}"}}, "targets.docs.list.path holds {item_id}"),
+    "a broken pattern": ({"item": {**ITEM, "id_pattern": "["}}, "targets.docs.item.id_pattern is not a regular"),
+    "a header in two lines": ({"item": ITEM, "headers": {"X": "a\nb"}}, "targets.docs.headers.'X' must be"),
+    "a header's name": ({"item": ITEM, "headers": {"X Y": "a"}}, "targets.docs.headers.'X Y' must be"),
+    "an unknown page rule": (
+        {"item": ITEM, "list": {**LIST, "page": {"by": "magic"}}},
+        "targets.docs: item, list or headers have another form",
+    ),
+    "nothing is ready": ({"item": ITEM, "statuses": {"failed": ["x"]}}, "targets.docs.statuses.completed is missing"),
+    "not a state": ({"item": ITEM, "statuses": {"completed": ["x"], "done": ["y"]}}, "statuses.done is not a state"),
+    "two states": ({"item": ITEM, "statuses": {"completed": ["x"], "failed": ["X"]}}, "statuses gives X two states"),
+}
+
+
+@pytest.mark.parametrize(("options", "problem"), WRONG.values(), ids=WRONG)
+def test_a_wrong_configuration_is_named(options, problem):
+    with pytest.raises(ConfigError) as caught:
+        Generic.configured(settings(**options))
+    assert [text for text in caught.value.problems if text.startswith(problem)]
+
+
+def test_every_problem_is_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        Generic.configured(settings(item={"path": "x"}, list={"path": "x"}, statuses={}))
+    assert len(caught.value.problems) == 3

@@ -1,0 +1,105 @@
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.providers.rows import Rows
+
+
+class Row(msgspec.Struct):
+    item_id: str
+    status: str
+
+
+def read(body, sizes=(50,)):
+    """The rows of a body that comes in pieces of these sizes, over and over."""
+    rows, found, start, turn = Rows(Row), [], 0, 0
+    while start < len(body):
+        size = sizes[turn % len(sizes)]
+        found += rows.feed(body[start : start + size])
+        start, turn = start + size, turn + 1
+    return rows, found + rows.finish()
+
+
+NEARLY_ENDS = ["},{", '"}, {"', "\\", "]", "}"]
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(NEARLY_ENDS)
+a_row = st.fixed_dictionaries(
+    {"item_id": texts, "status": texts}, optional={"item_title": texts, "tags": st.lists(st.dictionaries(texts, texts))}
+)
+
+
+@given(
+    st.lists(a_row, max_size=30),
+    st.lists(st.integers(1, 200), min_size=1, max_size=5),
+    st.sampled_from([None, 2]),
+    st.booleans(),
+    st.sampled_from(["", "\ufeff", " \n"]),
+)
+def test_what_is_written_is_read_however_it_is_cut(written, sizes, indent, plain, before):
+    body = (before + json.dumps(written, indent=indent, ensure_ascii=plain) + " \n").encode()
+    rows, found = read(body, sizes)
+    assert rows.broken is None
+    assert [(row.item_id, row.status) for row in found] == [(row["item_id"], row["status"]) for row in written]
+    assert (rows.readable, rows.unreadable) == (len(written), 0)
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(1, 50), min_size=1, max_size=4))
+def test_any_bytes_are_read_without_an_exception(body, sizes):
+    rows, found = read(body, sizes)
+    assert rows.broken is not None or len(found) == rows.readable
+
+
+@given(st.binary(max_size=60), st.integers(0, 5))
+def test_bytes_in_the_middle_never_make_a_row_that_nobody_wrote(garbage, at):
+    good = [b'{"item_id":"%d","status":"S"}' % n for n in range(6)]
+    body = b"[" + b",".join([*good[:at], garbage, *good[at:]]) + b"]"
+    _, found = read(body)
+    assert {row.item_id for row in found} <= {str(n) for n in range(6)} | _written(garbage)
+
+
+def _written(garbage):
+    """Ids in garbage that happens to be JSON."""
+    try:
+        each = json.loads(b"[" + garbage + b"]")
+    except (ValueError, RecursionError):
+        return set()
+    return {row["item_id"] for row in each if isinstance(row, dict) and isinstance(row.get("item_id"), str)}
+
+
+ODD = {
+    "a depth of 100,000": b'[{"item_id":"a","status":"S","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]",
+    "NaN": b'[{"item_id":"a","status":"S","x":NaN}]',
+    "truncated": b'[{"item_id":"a","status":"S"},{"item_id":"b"',
+    "a trailing word": b'[{"item_id":"a","status":"S"}] and more',
+    "not UTF-8 as an id": b'[{"item_id":"\xff","status":"S"},{"item_id":"\xfe","status":"S"} x]',
+    "one endless row": b'[{"item_id":"' + b"a" * (5 << 20),
+}
+
+
+@pytest.mark.parametrize("body", ODD.values(), ids=ODD)
+def test_what_is_no_array_of_rows_is_broken_and_not_half_believed(body):
+    rows, _ = read(body, (65_536,))
+    assert rows.broken is not None
+    assert rows.feed(b"more") == rows.finish() == []
+
+
+def test_rows_of_another_form_are_counted_and_left_out():
+    rows, found = read(
+        b'[{"item_id":"a","status":"S"},{"item_id":1,"status":"S"},[],7,{"item_id":"b","status":"S","n":1e999}]'
+    )
+    assert [row.item_id for row in found] == ["a", "b"]
+    assert (rows.readable, rows.unreadable, rows.broken) == (2, 3, None)
+
+
+def test_huge_integers_and_lone_surrogates_spoil_only_their_own_row():
+    huge = b'{"item_id":"a","status":"S","n":' + b"9" * 5000 + b"}"
+    rows, found = read(b"[" + huge + b',{"item_id":"\\ud800","status":"S"},{"item_id":"b","status":"S"}]')
+    assert [row.item_id for row in found][-1] == "b"
+    assert rows.broken is None
+
+
+def test_an_empty_array_is_a_list_without_rows():
+    rows, found = read(b" [ ] ")
+    assert (rows.broken, found) == (None, [])
