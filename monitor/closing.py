@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy import Connection, Engine
 
-from monitor.check import CheckReport
+from monitor.check import ITEM_BY_ITEM, Approach, CheckReport, Due
 from monitor.errors import SyncLogError
 from monitor.exchange import NetworkFault
 from monitor.health.rollup import roll_up
@@ -32,7 +32,7 @@ from monitor.store import items, leases, runs, turns
 from monitor.store.engine import writing
 from monitor.store.turns import ItemTurn
 
-__all__ = ["Closing", "Due", "RunReport", "Started"]
+__all__ = ["Closing", "RunReport", "Started"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +45,6 @@ class Started:
     at: datetime
     previous: Snapshot | None
     """The target's newest snapshot before this run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """What a run is to ask about."""
-
-    count: int
-    recheck_ids: tuple[str, ...] = ()
-    """The completed items among them; the other completed ones are carried over."""
-    first_ids: tuple[str, ...] = ()
-    """Those of the completed items that it begins with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +64,8 @@ class RunReport:
     """Statuses that nobody has described, with the number of items in each: they count as pending."""
     verdict: Verdict = field(default_factory=Verdict)
     open_incidents: tuple[Incident, ...] = ()
+    approach: Approach = ITEM_BY_ITEM
+    """Whether the provider's list spoke for items, and why or why not."""
     error: str | None = None
     """Why there is no snapshot."""
 
@@ -109,9 +100,10 @@ class Closing:
             snapshot = self._snapshot(conn, started, checked, now)
             # Before the judgement: the rules count this run among the finished ones.
             _finish(conn, started, due, checked, snapshot=snapshot, now=now)
-            verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, log_empty=sync.tracked == 0)
+            verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, sync=sync)
             report = self._report(conn, started, status, verdict)
         report = replace(report, abort_reason=reason.value if reason else None, snapshot=snapshot, sync=sync)
+        report = replace(report, approach=checked.approach)
         _log(report, checked)
         return report
 
@@ -123,8 +115,9 @@ class Closing:
             StoreError: our database can't be used; nothing of this is written.
         """
         now = self._utcnow()
-        seen = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
-        facts = RunFacts(run_id=started.run_id, status=RunStatus.UNREAD, total=0, unknown=0, answered=0)
+        facts = RunFacts(
+            run_id=started.run_id, status=RunStatus.UNREAD, total=0, unknown=0, answered=0, error=str(error)
+        )
         with writing(self._engine) as conn:
             leases.verify(conn, target=started.target, epoch=started.epoch)
             runs.finish(
@@ -139,7 +132,7 @@ class Closing:
                 finished_at=now,
                 snapshot=None,
             )
-            verdict = self._judge.judge_monitor(conn, facts=facts, cause=seen.cause, seen=seen, now=now)
+            verdict = self._judge.judge_monitor(conn, facts=facts, read=None, started_at=started.at, now=now)
             report = self._report(conn, started, RunStatus.UNREAD, verdict)
         report = replace(report, error=str(error))
         _log(report, None)
@@ -166,7 +159,7 @@ class Closing:
         *,
         snapshot: Snapshot,
         now: datetime,
-        log_empty: bool,
+        sync: SyncReport,
     ) -> Verdict:
         facts = RunFacts(
             run_id=started.run_id,
@@ -176,9 +169,9 @@ class Closing:
             answered=checked.tally.answered,
         )
         seen = checked.tally.evidence()
-        verdict = self._judge.judge(conn, facts=facts, seen=seen, now=now, log_empty=log_empty)
-        read = self._judge.judge_monitor(conn, facts=facts, cause=Cause.SYNC_LOG_UNREADABLE, seen=None, now=now)
-        return replace(verdict, changes=verdict.changes + read.changes)
+        verdict = self._judge.judge(conn, facts=facts, seen=seen, now=now, log_empty=sync.tracked == 0)
+        own = self._judge.judge_monitor(conn, facts=facts, read=sync, started_at=started.at, now=now)
+        return Verdict(evidence=verdict.evidence + own.evidence, changes=verdict.changes + own.changes)
 
     def _report(self, conn: Connection, started: Started, status: RunStatus, verdict: Verdict) -> RunReport:
         return RunReport(
@@ -237,8 +230,16 @@ def _log(report: RunReport, checked: CheckReport | None) -> None:
         **({state.value: count for state, count in snapshot.states.items()} if snapshot else {}),
         stuck=snapshot.stuck if snapshot else None,
         requests=checked.requests if checked else 0,
+        strategy=_strategy(report),
         **_effort(checked),
     )
+
+
+def _strategy(report: RunReport) -> str:
+    """How the items were asked about; with the reason, where a list was wanted and not to be had."""
+    if report.approach.by_list:
+        return "list"
+    return f"items: {report.approach.why.value}" if report.approach.detail else "items"
 
 
 def _effort(checked: CheckReport | None) -> dict[str, object]:
@@ -249,7 +250,9 @@ def _effort(checked: CheckReport | None) -> dict[str, object]:
 
 
 def _evidence_fields(piece: Evidence) -> dict[str, object]:
-    most = max(piece.breakdown, key=lambda label: piece.breakdown[label], default="")
+    # What else is broken down by is no answer: a document's status may be called anything.
+    answers = piece.breakdown if piece.cause in REQUEST_CAUSES else {}
+    most = max(answers, key=lambda label: answers[label], default="")
     status, _, place = most.partition(" from the ")
     return {
         "cause": piece.cause.value,
@@ -257,7 +260,7 @@ def _evidence_fields(piece: Evidence) -> dict[str, object]:
         "breakdown": dict(piece.breakdown),
         "http_status": int(status) if status.isdecimal() else None,
         **({"endpoint": place} if place else {}),
-        "timed_out": NetworkFault.TIMEOUT.value in piece.breakdown,
+        "timed_out": NetworkFault.TIMEOUT.value in answers,
         "code": piece.code,
         "request_id": next(iter(piece.request_ids), None),
         "sample_ids": list(piece.sample_ids),

@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Engine
 
-from monitor.check import Asker, CheckReport, ItemCheck, Progress
-from monitor.closing import Closing, Due, RunReport, Started
+from monitor.check import CheckReport, Due, Inquirer, Inquiry, ItemCheck, Progress, Strategy
+from monitor.closing import Closing, RunReport, Started
 from monitor.errors import SlotSpentError, StoreError, SyncLogError
 from monitor.health.stopping import FIRST_ITEMS
 from monitor.health.transition import ItemChange
@@ -49,8 +49,9 @@ class Job:
     read_log: Callable[[], Iterator[Sequence[LogEntry]]]
     """Opens the sync log and yields it in batches; closes it when exhausted."""
     provider: Provider
-    open_client: Callable[[], AbstractAsyncContextManager[Asker]]
+    open_client: Callable[[], AbstractAsyncContextManager[Inquirer]]
     judge: Judge
+    strategy: Strategy
     concurrency: int
     deadline: timedelta
     holder: str
@@ -115,7 +116,7 @@ class Run:
         except SyncLogError as error:
             return await asyncio.to_thread(self._closing.close_unread, started, error)
         due = await asyncio.to_thread(self._plan, started)
-        checked = await self._check(started, due, started_s)
+        due, checked = await self._check(started, due, started_s)
         return await asyncio.to_thread(self._closing.close, started, sync, due, checked)
 
     def _sync(self, started: Started) -> SyncReport:
@@ -140,28 +141,34 @@ class Run:
                 recheck_ids=again,
             )
 
-    async def _check(self, started: Started, due: Due, started_s: float) -> CheckReport:
-        self._progress.begin(due.count)
-        async with self._job.open_client() as client:
+    async def _check(self, started: Started, due: Due, started_s: float) -> tuple[Due, CheckReport]:
+        job, deadline_s = self._job, started_s + self._job.deadline.total_seconds()
+        async with job.open_client() as client:
             check = ItemCheck(
-                provider=self._job.provider,
+                provider=job.provider,
                 client=client,
                 record=lambda changes: self._record(started, changes),
-                concurrency=self._job.concurrency,
-                deadline_s=started_s + self._job.deadline.total_seconds(),
+                concurrency=job.concurrency,
+                deadline_s=deadline_s,
                 interrupt=self._interrupt,
                 progress=self._progress,
-                utcnow=self._job.utcnow,
+                utcnow=job.utcnow,
             )
-            return await check.run(
-                items.due(
-                    self._job.engine,
-                    target=self._job.target,
-                    run_id=started.run_id,
-                    recheck=len(due.recheck_ids),
-                    first=due.first_ids,
-                )
+            inquiry = Inquiry(
+                engine=job.engine,
+                target=job.target,
+                run_id=started.run_id,
+                due=due,
+                strategy=job.strategy,
+                provider=job.provider,
+                client=client,
+                check=check,
+                deadline_s=deadline_s,
+                interrupt=self._interrupt,
+                progress=self._progress,
+                utcnow=job.utcnow,
             )
+            return await inquiry.run()
 
     def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
         with writing(self._job.engine) as conn:

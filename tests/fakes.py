@@ -38,6 +38,12 @@ class FakeProvider:
     token_path: str | None = None
     token_scope: str = ""
 
+    def canonical(self, item_id):
+        return item_id
+
+    def list_request(self):
+        return None
+
     def valid_id(self, item_id):
         return not item_id.startswith("bad")
 

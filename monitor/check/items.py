@@ -6,13 +6,13 @@ passes or a signal comes, what was finished has been handed on and the rest is l
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from monitor.exchange import PAST_DEADLINE, Answer, Request
+from monitor.check.report import CheckReport, Progress
+from monitor.check.source import Source
+from monitor.exchange import PAST_DEADLINE, Answer, ApiError, Request
 from monitor.health.classify import cause_of, malformed, outcome_of
 from monitor.health.evidence import Tally
 from monitor.health.latency import LatencyHistogram
@@ -21,7 +21,15 @@ from monitor.health.transition import ItemChange, TrackedItem, transition
 from monitor.model import Cause, Outcome, Reason
 from monitor.providers import Provider
 
-__all__ = ["Asker", "CheckReport", "ItemCheck", "NoProgress", "Progress"]
+__all__ = ["Asker", "ItemCheck", "Known", "nothing_known"]
+
+Known = Callable[[TrackedItem], Outcome | None]
+"""What is known of an item without asking about it alone; None: it has to be asked about."""
+
+
+def nothing_known(_: TrackedItem) -> None:
+    """Every item has to be asked about."""
+
 
 BATCH = 500
 """Outcomes per writing transaction."""
@@ -44,45 +52,6 @@ class Asker(Protocol):
     async def ask(self, request: Request, *, deadline_s: float) -> Answer:
         """Sends a request, with retries, until `deadline_s` on the monotonic clock."""
         ...
-
-
-class Progress(Protocol):
-    """Told how a check gets on, for whoever watches."""
-
-    def begin(self, total: int) -> None:
-        """So many items are due."""
-        ...
-
-    def advance(self) -> None:
-        """One more item is finished."""
-        ...
-
-
-class NoProgress:
-    """Nobody watches."""
-
-    def begin(self, total: int) -> None:
-        """Nothing is shown."""
-
-    def advance(self) -> None:
-        """Nothing is shown."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport:
-    """How the check of one target ended."""
-
-    tally: Tally
-    asked: int
-    """Items that have an outcome."""
-    requests: int
-    retries: int
-    latencies_ms: tuple[float | None, float | None]
-    """Median and 95th percentile."""
-    stopped_by: Cause | None = None
-    """The cause that stopped the target; `outage` when the breaker did."""
-    cut: Reason | None = None
-    """`deadline` or `interrupted`, when that left items unasked."""
 
 
 class ItemCheck:
@@ -120,6 +89,7 @@ class ItemCheck:
         self._progress, self._utcnow, self._grace_s = progress, utcnow, grace_s
         self._tally, self._latencies, self._stop_rule = Tally(), LatencyHistogram(), StopRule()
         self._taken = self._asked = self._requests = self._retries = 0
+        self._undrained = False
         self._first_asked = self._first_answers = 0
         self._stopped_by: Cause | None = None
         self._cut: Reason | None = None
@@ -128,18 +98,22 @@ class ItemCheck:
         self._flushing, self._flushed_at = asyncio.Lock(), time.monotonic()
         self._writing: asyncio.Future[None] | None = None
 
-    async def run(self, due: Iterator[list[TrackedItem]]) -> CheckReport:
-        """Asks about every item that `due` yields, until it ends or the run must.
+    async def run(self, due: Iterator[list[TrackedItem]], *, known: Known = nothing_known) -> CheckReport:
+        """Asks about every item that `due` yields, until it ends or the run must. May be called again with more.
 
         Args:
             due: batches of due items; advanced in a worker thread.
+            known: what is known of an item already, without asking about it.
+
+        Returns:
+            How it ended so far, earlier calls included.
 
         Raises:
             StoreError: when the work list can't be read or written.
             LeaseLostError: when another run took over.
         """
-        source = _Source(due)
-        workers = [asyncio.create_task(self._work(source)) for _ in range(self._concurrency)]
+        source = Source(due)
+        workers = [asyncio.create_task(self._work(source, known)) for _ in range(self._concurrency)]
         watches = [asyncio.create_task(self._heed_interrupt()), asyncio.create_task(self._end(workers))]
         try:
             await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
@@ -153,7 +127,33 @@ class ItemCheck:
             if not worker.cancelled():
                 worker.result()
         await self._flush()
-        return self._report(source)
+        self._undrained = self._undrained or not source.drained
+        return self.report()
+
+    @property
+    def over(self) -> bool:
+        """Whether no further request may start."""
+        return self._over()
+
+    def count(self, *, requests: int, retries: int, latencies_ms: Iterable[float]) -> None:
+        """Counts requests that somebody else made for this run, such as those for the list."""
+        self._requests += requests
+        self._retries += retries
+        for latency_ms in latencies_ms:
+            self._latencies.add(latency_ms)
+
+    def confirm(self, items: int) -> None:
+        """Counts items that the API said to be completed still, all at once: nothing about them changes."""
+        self._tally.confirm(items)
+
+    def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
+        """Stops the target because of an error that leaves so many items unknown."""
+        self._stopped_by = self._stopped_by or cause
+        self._tally.block(cause, error, items)
+
+    def cut(self, reason: Reason) -> None:
+        """Ends the run before its items were asked about."""
+        self._cut, self._undrained = self._cut or reason, True
 
     async def _heed_interrupt(self) -> None:
         await self._interrupt.wait()
@@ -167,15 +167,15 @@ class ItemCheck:
         for worker in workers:
             worker.cancel()
 
-    async def _work(self, source: "_Source") -> None:
+    async def _work(self, source: Source, known: Known) -> None:
         while (item := await self._next(source)) is not None:
-            if not self._provider.valid_id(item.item_id):
-                await self._finish(item, malformed(item.item_id, self._utcnow()))
-            elif await self._may_ask():
+            outcome = known(item)
+            if outcome is None and not self._provider.valid_id(item.item_id):
+                outcome = malformed(item.item_id, self._utcnow())
+            elif outcome is None and await self._may_ask():
                 outcome = await self._ask(item)
-                if outcome is not None:
-                    await self._finish(item, outcome)
-                self._first_answered()
+            if outcome is not None:
+                await self._finish(item, outcome)
 
     async def _may_ask(self) -> bool:
         """Waits for its turn; False when by then nothing further may start."""
@@ -184,12 +184,7 @@ class ItemCheck:
         self._first_asked += 1
         return not self._over()
 
-    def _first_answered(self) -> None:
-        self._first_answers += 1
-        if self._first_answers >= FIRST_ITEMS:
-            self._opened.set()
-
-    async def _next(self, source: "_Source") -> TrackedItem | None:
+    async def _next(self, source: Source) -> TrackedItem | None:
         """The next item; None when there is none left, and when nothing further may start."""
         item = await source.take()
         self._taken += item is not None
@@ -215,13 +210,19 @@ class ItemCheck:
         if answer.error is not None and answer.error.code == PAST_DEADLINE:
             self._cut = Reason.DEADLINE
             return None
-        return outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
+        outcome = outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
+        self._heed(outcome)
+        return outcome
+
+    def _heed(self, outcome: Outcome) -> None:
+        """What an answer means for the rest of the run: it must stop, or the first five have been heard."""
+        self._stopped_by = self._stopped_by or self._stopping(outcome)
+        self._first_answers += 1
+        if outcome.answered or self._first_answers >= FIRST_ITEMS:
+            self._opened.set()
 
     async def _finish(self, item: TrackedItem, outcome: Outcome) -> None:
         self._tally.add(item, outcome)
-        if outcome.answered:
-            self._opened.set()
-        self._stopped_by = self._stopped_by or self._stopping(outcome)
         self._asked += 1
         self._changes.append(transition(item, outcome))
         self._progress.advance()
@@ -246,8 +247,9 @@ class ItemCheck:
                 self._writing = asyncio.ensure_future(asyncio.to_thread(self._record, changes))
                 await asyncio.shield(self._writing)
 
-    def _report(self, source: "_Source") -> CheckReport:
-        left = self._taken > self._asked or not source.drained
+    def report(self) -> CheckReport:
+        """How it ended, or how far it is."""
+        left = self._taken > self._asked or self._undrained
         return CheckReport(
             tally=self._tally,
             asked=self._asked,
@@ -257,29 +259,3 @@ class ItemCheck:
             stopped_by=self._stopped_by,
             cut=self._cut if left and self._stopped_by is None else None,
         )
-
-
-class _Source:
-    """Hands out items one by one to many workers; reads the next batch in a thread when one is used up."""
-
-    def __init__(self, batches: Iterator[list[TrackedItem]]) -> None:
-        self._batches, self._items = batches, deque[TrackedItem]()
-        self._reading = asyncio.Lock()
-        self._ended = False
-
-    @property
-    def drained(self) -> bool:
-        """Whether every item was handed out."""
-        return self._ended and not self._items
-
-    async def take(self) -> TrackedItem | None:
-        """The next item, or None when there is none left."""
-        while not self._items:
-            async with self._reading:
-                if self._ended and not self._items:
-                    return None
-                if not self._items:
-                    batch = await asyncio.to_thread(next, self._batches, None)
-                    self._ended = batch is None
-                    self._items.extend(batch or ())
-        return self._items.popleft()

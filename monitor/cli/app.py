@@ -6,7 +6,12 @@ from typing import Annotated
 import typer
 
 from monitor import __version__
+from monitor.cli.config_app import config_app
+from monitor.cli.db_app import db_app
+from monitor.cli.incidents_app import incidents_app
+from monitor.cli.items_app import items_app
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetName
+from monitor.cli.sandbox_app import sandbox
 
 __all__ = ["app"]
 
@@ -17,11 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-config_app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
-db_app = typer.Typer(help="The monitor's own database.", no_args_is_help=True, rich_markup_mode=None)
-incidents_app = typer.Typer(help="Incidents: what is or was wrong.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
+app.add_typer(items_app, name="items")
 app.add_typer(incidents_app, name="incidents")
 
 
@@ -53,6 +56,23 @@ def demo(
     from monitor.cli.demo import demo as command
 
     raise typer.Exit(command(keep))
+
+
+@app.command()
+def init(
+    path: Annotated[
+        Path | None, typer.Option("--path", "-p", help="A folder, or a file that ends with .toml.", show_default=".")
+    ] = None,
+    provider: Annotated[str, typer.Option("--provider", help="gloo, or generic for any other API.")] = "gloo",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Write a commented monitor.toml and a .env to fill in. It asks nothing.
+
+    Example: ingestion-monitor init
+    """
+    from monitor.cli.init import init as command
+
+    command(path, provider, force)
 
 
 @app.command()
@@ -142,86 +162,4 @@ def history(
     command(config, target, limit, as_json)
 
 
-@app.command()
-def sandbox(
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    item_seconds: Annotated[
-        float, typer.Option("--item-seconds", min=0, help="How long an item takes through all its stages.")
-    ] = 6.0,
-    token_seconds: Annotated[float, typer.Option("--token-seconds", min=1, help="How long a token lives.")] = 3600.0,
-) -> None:
-    """Serve a simulated data engine that speaks Gloo's API, with faults on demand.
-
-    Example: ingestion-monitor sandbox --port 8080
-    """
-    from monitor.cli.sandbox import sandbox as command
-
-    command(host=host, port=port, item_seconds=item_seconds, token_seconds=token_seconds)
-
-
-@config_app.command("check")
-def config_check(config: ConfigPath = None) -> None:
-    """Read the configuration and list every problem, each with its remedy. Nothing is contacted.
-
-    Example: ingestion-monitor config check --config monitor.toml
-    """
-    from monitor.cli.config import check as command
-
-    command(config)
-
-
-@db_app.command("upgrade")
-def db_upgrade(config: ConfigPath = None) -> None:
-    """Bring the database's schema to this program's version.
-
-    Example: ingestion-monitor db upgrade
-    """
-    from monitor.cli.db import upgrade as command
-
-    command(config)
-
-
-@db_app.command("current")
-def db_current(config: ConfigPath = None) -> None:
-    """Tell the schema's version, and whether it is this program's.
-
-    Example: ingestion-monitor db current
-    """
-    from monitor.cli.db import current as command
-
-    raise typer.Exit(command(config))
-
-
-@incidents_app.command("list")
-def incidents_list(
-    config: ConfigPath = None,
-    target: TargetName = None,
-    show_all: Annotated[bool, typer.Option("--all", "-a", help="Resolved ones too.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 50,
-    as_json: AsJson = False,
-) -> None:
-    """List incidents, newest first: the open ones, or all.
-
-    Example: ingestion-monitor incidents list --all
-    """
-    from monitor.cli.incidents import listing as command
-
-    command(config, target, limit, show_all=show_all, as_json=as_json)
-
-
-@incidents_app.command("show")
-def incidents_show(
-    incident_id: Annotated[
-        int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")
-    ],
-    config: ConfigPath = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show all there is to know about one incident: evidence, items, what to check, what happened.
-
-    Example: ingestion-monitor incidents show 3
-    """
-    from monitor.cli.incidents import show as command
-
-    command(config, incident_id, as_json=as_json)
+app.command()(sandbox)

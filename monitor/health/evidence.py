@@ -49,13 +49,18 @@ class _Heap:
         insort(self.samples, (item_id, error), key=lambda sample: sample[0])
         del self.samples[SAMPLES:]
 
+    def block(self, error: ApiError, items: int) -> None:
+        self.count += items
+        self.breakdown[_label(error)] += 1
+        self.samples.append(("", error))
+
     def evidence(self, cause: Cause) -> Evidence:
         errors = [error for _, error in self.samples if error is not None]
         return Evidence(
             cause=cause,
             count=self.count,
             breakdown=dict(sorted(self.breakdown.items())),
-            sample_ids=tuple(item_id for item_id, _ in self.samples),
+            sample_ids=tuple(item_id for item_id, _ in self.samples if item_id),
             request_ids=tuple(dict.fromkeys(e.request_id for e in errors if e.request_id)),
             code=next((e.code for e in errors if e.code), None),
             gateway=next((e.gateway for e in errors if e.gateway), ()),
@@ -110,6 +115,17 @@ class Tally:
             self._news += 1
             if outcome.state is ItemState.NOT_FOUND:
                 self._absent.add(outcome.item_id, outcome.error)
+
+    def confirm(self, items: int) -> None:
+        """Counts items of which a list said, all at once, that they are completed still."""
+        self.answered += items
+        self.replied += items
+        self._accepted += items
+        self._news += items
+
+    def block(self, cause: Cause, error: ApiError, items: int) -> None:
+        """Counts an error that leaves so many items unknown without any of them having been asked about."""
+        self._unknown.setdefault(cause, _Heap()).block(error, items)
 
     def evidence(self) -> tuple[Evidence, ...]:
         """Evidence of request causes, highest rank first; one per cause."""

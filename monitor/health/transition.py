@@ -23,6 +23,8 @@ class TrackedItem:
     pending_since: datetime | None = None
     seen_at: datetime | None = None
     checked_at: datetime | None = None
+    regressed_at: datetime | None = None
+    """When it went back from completed to pending; None once it left pending."""
     known_missing: bool = False
     """It belongs to an incident already, so its absence is no news."""
 
@@ -41,6 +43,7 @@ class ItemChange:
     pending_since: datetime | None
     seen_at: datetime | None
     checked_at: datetime | None
+    regressed_at: datetime | None
     http_status: int | None
     code: str | None
     request_id: str | None
@@ -72,6 +75,7 @@ def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
         pending_since=_pending_since(item, outcome) if known else item.pending_since,
         seen_at=outcome.at if outcome.state in _ON_VIEW else item.seen_at,
         checked_at=outcome.at if outcome.answered else item.checked_at,
+        regressed_at=_regressed_at(item, outcome) if known else item.regressed_at,
         http_status=error.status if error else None,
         code=error.code if error else None,
         request_id=error.request_id if error else None,
@@ -88,6 +92,12 @@ def _pending_since(item: TrackedItem, outcome: Outcome) -> datetime | None:
     if item.seen_at is None:
         return item.submitted_at or item.first_seen_at
     return outcome.at
+
+
+def _regressed_at(item: TrackedItem, outcome: Outcome) -> datetime | None:
+    if outcome.state is not ItemState.PENDING:
+        return None
+    return outcome.at if item.known_state is ItemState.COMPLETED else item.regressed_at
 
 
 def _event(item: TrackedItem, outcome: Outcome) -> tuple[str, str | None, str | None] | None:

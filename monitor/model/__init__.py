@@ -5,7 +5,7 @@ It decides nothing and touches nothing; where a rule is laid down here it is a l
 
 from monitor.model.causes import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, Severity, Team, rank
 from monitor.model.incidents import Evidence, Incident, IncidentState
-from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason
+from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason, Standing
 from monitor.model.runs import RunStatus, Snapshot, SyncReport
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "RunStatus",
     "Severity",
     "Snapshot",
+    "Standing",
     "SyncReport",
     "Team",
     "rank",

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from monitor.exchange import ApiError
 
-__all__ = ["BadBody", "ItemState", "ItemStatus", "LogEntry", "Outcome", "Reason"]
+__all__ = ["BadBody", "ItemState", "ItemStatus", "LogEntry", "Outcome", "Reason", "Standing"]
 
 
 class ItemState(StrEnum):
@@ -79,3 +79,14 @@ class Outcome:
     reason: Reason | None = None
     """Set exactly when the state is unknown."""
     error: ApiError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the work list knows of one tracked item, as far as a list can say something about it."""
+
+    item_id: str
+    finished: bool
+    """Known to be completed."""
+    seen_so: bool
+    """The last run saw it completed, so that a list that says so again changes nothing."""

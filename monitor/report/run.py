@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from monitor.check import Approach, Strategy, Why
 from monitor.closing import RunReport
 from monitor.health.rollup import health_line
 from monitor.incidents.render import age
 from monitor.incidents.rules import Action
 from monitor.incidents.words import counted, in_words, what_to_check
 from monitor.judgement import Change
-from monitor.model import Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
+from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
 from monitor.report.incidents import incident_json
 from monitor.store.turns import ItemTurn
 
@@ -57,6 +58,7 @@ def run_text(report: RunReport, *, now: datetime) -> str:
     if report.snapshot is None:
         return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
     lines.append(health_line(report.snapshot))
+    lines += _list_lines(report.approach)
     lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.turns)])
     unknown = [f"{status}: {counted(count)}" for status, count in report.unrecognised.items()]
     lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
@@ -66,6 +68,16 @@ def run_text(report: RunReport, *, now: datetime) -> str:
 
 def _section(heading: str, lines: Sequence[str]) -> list[str]:
     return [f"{heading}:", *(f"  {line}" for line in lines)] if lines else []
+
+
+_LIST_DROPPED = frozenset({Why.LIST_REFUSED, Why.LIST_FAILED, Why.LIST_UNREADABLE, Why.LIST_WRONG})
+
+
+def _list_lines(approach: Approach) -> list[str]:
+    """Why a list that was wanted was not used: somebody may want to mend it, or to set `strategy = "items"`."""
+    if approach.why not in _LIST_DROPPED:
+        return []
+    return [f"Asked item by item: {approach.why.value} ({approach.detail})"]
 
 
 def _log_lines(sync: SyncReport) -> list[str]:
@@ -96,7 +108,7 @@ def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
     return [
         f"{piece.cause.value}: {in_words(piece.cause)}{_how(piece)}"
         for piece in evidence
-        if piece.breakdown and piece.explained_by is None
+        if piece.breakdown and piece.explained_by is None and piece.cause in REQUEST_CAUSES
     ]
 
 
@@ -147,6 +159,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
         "abort_reason": report.abort_reason,
         "error": report.error,
         "health": _snapshot(report.snapshot),
+        "strategy": _strategy(report.approach),
         "sync_log": {name: getattr(report.sync, name) for name in SyncReport.__dataclass_fields__},
         "changes": [
             {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
@@ -161,6 +174,11 @@ def run_json(report: RunReport) -> dict[str, Any]:
         ],
         "open_incidents": [incident_json(incident) for incident in report.open_incidents],
     }
+
+
+def _strategy(approach: Approach) -> dict[str, str]:
+    name = Strategy.LIST if approach.by_list else Strategy.ITEMS
+    return {"used": name.value, "why": approach.why.value, "detail": approach.detail}
 
 
 def _snapshot(snapshot: Snapshot | None) -> dict[str, Any] | None:

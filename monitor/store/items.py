@@ -39,6 +39,7 @@ __all__ = [
     "due",
     "leave_unasked",
     "longest_unchecked",
+    "named",
     "openers",
     "record",
     "tallies",
@@ -59,6 +60,7 @@ _TRACKED = (
     items.c.pending_since,
     items.c.seen_at,
     items.c.checked_at,
+    items.c.regressed_at,
     items.c.incident_id,
     items.c.asked_run_id,
 )
@@ -142,6 +144,12 @@ def due(
         yield [_tracked(row) for row in page if row["item_id"] not in first]
         recheck -= len(page)
         seen = (page[-1]["checked_at"], page[-1]["item_id"])
+
+
+def named(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
+    """Those of some items (at most 500) that are tracked and that the run has no outcome for yet."""
+    query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:_FEW]), *active())
+    return [_tracked(row) for row in _page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
 
 
 def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[ItemChange]) -> None:
@@ -253,6 +261,7 @@ _STORED = (
     "pending_since",
     "seen_at",
     "checked_at",
+    "regressed_at",
     "http_status",
     "code",
     "request_id",

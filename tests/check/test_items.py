@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import NOW
 
-from monitor import check
 from monitor.check import ItemCheck, NoProgress
+from monitor.check import items as check
 from monitor.errors import StoreError
 from monitor.exchange import PAST_DEADLINE, NetworkFault
 from monitor.health.transition import TrackedItem

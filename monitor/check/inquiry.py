@@ -1,0 +1,199 @@
+"""One run's questions to the API, by the target's strategy: its list first, or item by item.
+
+1. `choose` decides. Item by item, the due items of the work list are asked about, and that is all.
+2. The list is fetched as a stream. What could not be had ends the run or leads to item by item (`ends_the_run`).
+3. It is compared with the work list. One that lacks much is tried on a sample, and dropped if that refutes it.
+4. What it calls completed is taken from it; every other tracked item is asked about by itself.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Engine
+
+from monitor.check import catalogue as catalogues
+from monitor.check.catalogue import Catalogue, ListAsker
+from monitor.check.items import Asker, ItemCheck
+from monitor.check.report import CheckReport, Due, Progress
+from monitor.check.strategy import Approach, Strategy, Why, choose, ends_the_run, lacks_much, refuted
+from monitor.check.survey import Survey, confirmed, survey
+from monitor.exchange import PAST_DEADLINE, ApiError, Request
+from monitor.health.classify import cause_of
+from monitor.health.transition import TrackedItem
+from monitor.model import Cause, ItemState, Outcome, Reason, Standing
+from monitor.providers import Listing, Provider
+from monitor.store import items, standings
+
+__all__ = ["Inquirer", "Inquiry"]
+
+LIST_SHARE = 0.5
+"""Of the time that is left, what `auto` grants the list: there must be some left to ask item by item."""
+LIST_ATTEMPTS = 2
+"""Of `auto` per page: where the list fails and the items do not, the breaker must not have opened before them."""
+_PAGE = 500
+
+
+class Inquirer(ListAsker, Asker, Protocol):
+    """What an inquiry needs of the resilient client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """Asks about the items of one target, for one run."""
+
+    engine: Engine
+    target: str
+    run_id: int
+    due: Due
+    """What item by item would ask about."""
+    strategy: Strategy
+    provider: Provider
+    client: Inquirer
+    check: ItemCheck
+    deadline_s: float
+    interrupt: asyncio.Event
+    progress: Progress
+    utcnow: Callable[[], datetime]
+
+    async def run(self) -> tuple[Due, CheckReport]:
+        """Asks; gives back what turned out to be due, and how it ended.
+
+        Raises:
+            StoreError: when the work list can't be read or written.
+            LeaseLostError: when another run took over.
+        """
+        first = self.provider.list_request()
+        approach = choose(self.strategy, has_list=first is not None, due=self.due.count)
+        due = self.due
+        if approach.by_list and first is not None:
+            approach, due = await self._by_list(first, approach)
+        if not approach.by_list and not self.check.over:
+            self.progress.begin(due.count)
+            recheck, openers = len(due.recheck_ids), due.first_ids
+            await self.check.run(
+                items.due(self.engine, target=self.target, run_id=self.run_id, recheck=recheck, first=openers)
+            )
+        return due, replace(self.check.report(), approach=approach)
+
+    async def _by_list(self, first: Request, approach: Approach) -> tuple[Approach, Due]:
+        found = await self._fetched(first)
+        self.check.count(requests=found.requests, retries=found.retries, latencies_ms=found.latencies_ms)
+        if self.check.over:
+            return approach, self.due
+        if error := _failure(found):
+            return self._without(error, approach), self.due
+        seen = await asyncio.to_thread(self._surveyed, found.listing)
+        if lacks_much(tracked=seen.tracked, lacking=seen.lacking) and await self._refuted(seen):
+            detail = f"it lacks {seen.lacking} of {seen.tracked} items, and those that were asked about exist"
+            return Approach(by_list=False, why=Why.LIST_WRONG, detail=detail), self.due
+        self.check.confirm(seen.confirmed)
+        self.progress.begin(seen.tracked - seen.confirmed)
+        await self.check.run(self._open_questions(found.listing), known=lambda item: self._listed(found.listing, item))
+        return approach, await self._due_by_list(seen, found.listing)
+
+    async def _fetched(self, first: Request) -> Catalogue:
+        """The list; an interrupt ends the wait for it."""
+        auto, left_s = self.strategy is Strategy.AUTO, self.deadline_s - time.monotonic()
+        reading = asyncio.create_task(
+            catalogues.fetch(
+                self.provider,
+                self.client,
+                first=first,
+                deadline_s=self.deadline_s - left_s * LIST_SHARE if auto else self.deadline_s,
+                max_attempts=LIST_ATTEMPTS if auto else None,
+            )
+        )
+        stopping = asyncio.create_task(self.interrupt.wait())
+        try:
+            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            self.check.cut(Reason.INTERRUPTED)
+            return Catalogue()
+        finally:
+            for task in (reading, stopping):
+                task.cancel()
+            await asyncio.gather(reading, stopping, return_exceptions=True)
+
+    def _without(self, error: ApiError, approach: Approach) -> Approach:
+        """What a list that could not be had leads to."""
+        if error.code == PAST_DEADLINE and self.strategy is Strategy.LIST:
+            self.check.cut(Reason.DEADLINE)
+            return approach
+        cause = cause_of(error)
+        hint_s = error.retry_after.total_seconds() if error.retry_after else 0.0
+        comes_back_late = time.monotonic() + hint_s >= self.deadline_s
+        if ends_the_run(self.strategy, cause) or error.from_token_endpoint or self.client.tripped or comes_back_late:
+            self.check.stop(cause, error, items=self.due.count)
+            return approach
+        return Approach(by_list=False, why=_WHY.get(cause, Why.LIST_REFUSED), detail=_detail(error))
+
+    async def _refuted(self, seen: Survey) -> bool:
+        """Asks about a sample of what the list lacks."""
+        before = len(seen.sample)
+        self.progress.begin(before)
+        sample = await asyncio.to_thread(self._named, seen.sample)
+        await self.check.run(iter([sample]))
+        states = await asyncio.to_thread(self._states, seen.sample)
+        shown = (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)
+        existing = sum(state in shown for state in states)
+        return refuted(existing=existing, absent=sum(state is ItemState.NOT_FOUND for state in states))
+
+    def _surveyed(self, listing: Listing) -> Survey:
+        canonical, valid = self.provider.canonical, self.provider.valid_id
+        return survey(self._standings(), listing, canonical=canonical, valid=valid)
+
+    def _standings(self) -> Iterator[list[Standing]]:
+        return standings.read(self.engine, target=self.target)
+
+    def _named(self, item_ids: tuple[str, ...] | list[str]) -> list[TrackedItem]:
+        return items.named(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
+
+    def _states(self, item_ids: tuple[str, ...]) -> list[ItemState]:
+        return standings.states(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
+
+    def _open_questions(self, listing: Listing) -> Iterator[list[TrackedItem]]:
+        """What is not known to be completed, and what is but the list does not say so again."""
+        yield from items.due(self.engine, target=self.target, run_id=self.run_id, recheck=0)
+        for few in self._unconfirmed(listing):
+            yield self._named(few)
+
+    def _unconfirmed(self, listing: Listing) -> Iterator[list[str]]:
+        canonical = self.provider.canonical
+        for page in self._standings():
+            odd = [s.item_id for s in page if s.finished and not confirmed(s, listing, canonical)]
+            yield from (odd[start : start + _PAGE] for start in range(0, len(odd), _PAGE))
+
+    def _listed(self, listing: Listing, item: TrackedItem) -> Outcome | None:
+        stage = listing.completed_as(self.provider.canonical(item.item_id))
+        if stage is None:
+            return None
+        at = self.utcnow()
+        return Outcome(item_id=item.item_id, state=ItemState.COMPLETED, stage=stage, answered=True, at=at)
+
+    async def _due_by_list(self, seen: Survey, listing: Listing) -> Due:
+        """Everything was due; of a run that was cut short, what the list did not confirm is left unknown."""
+        unsure: tuple[str, ...] = ()
+        if self.check.over:
+            unsure = await asyncio.to_thread(lambda: tuple(i for few in self._unconfirmed(listing) for i in few))
+        return Due(count=seen.tracked, recheck_ids=unsure)
+
+
+_WHY = {Cause.OUTAGE: Why.LIST_FAILED, Cause.BAD_RESPONSE: Why.LIST_UNREADABLE}
+
+
+def _failure(found: Catalogue) -> ApiError | None:
+    """Why there is no list; a body that can't be used is an error like one that the API sent."""
+    if found.bad is not None:
+        return ApiError(status=200, message=found.bad.reason)
+    return found.error
+
+
+def _detail(error: ApiError) -> str:
+    if error.status == 200:
+        return error.message or ""
+    return f"HTTP {error.status}" if error.status is not None else str(error.network or error.code or "no answer")

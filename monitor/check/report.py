@@ -1,0 +1,61 @@
+"""What a check is to ask about, how it gets on, and how it ended."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from monitor.check.strategy import ITEM_BY_ITEM, Approach
+from monitor.health.evidence import Tally
+from monitor.model import Cause, Reason
+
+__all__ = ["CheckReport", "Due", "NoProgress", "Progress"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What a run is to ask about."""
+
+    count: int
+    recheck_ids: tuple[str, ...] = ()
+    """The completed items among them; the other completed ones are carried over."""
+    first_ids: tuple[str, ...] = ()
+    """Those of the completed items that it begins with."""
+
+
+class Progress(Protocol):
+    """Told how a check gets on, for whoever watches."""
+
+    def begin(self, total: int) -> None:
+        """So many items are due."""
+        ...
+
+    def advance(self) -> None:
+        """One more item is finished."""
+        ...
+
+
+class NoProgress:
+    """Nobody watches."""
+
+    def begin(self, total: int) -> None:
+        """Nothing is shown."""
+
+    def advance(self) -> None:
+        """Nothing is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckReport:
+    """How the check of one target ended."""
+
+    tally: Tally
+    asked: int
+    """Items that have an outcome."""
+    requests: int
+    retries: int
+    latencies_ms: tuple[float | None, float | None]
+    """Median and 95th percentile."""
+    stopped_by: Cause | None = None
+    """The cause that stopped the target; `outage` when the breaker did."""
+    cut: Reason | None = None
+    """`deadline` or `interrupted`, when that left items unasked."""
+    approach: Approach = ITEM_BY_ITEM

@@ -1,0 +1,45 @@
+"""The commands `incidents …`: names, options and help. Each hands over to the module that does it, imported only then."""
+
+from typing import Annotated
+
+import typer
+
+from monitor.cli.options import AsJson, ConfigPath, TargetName
+
+__all__ = ["incidents_app"]
+
+incidents_app = typer.Typer(help="Incidents: what is or was wrong.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@incidents_app.command("list")
+def incidents_list(
+    config: ConfigPath = None,
+    target: TargetName = None,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="Resolved ones too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List incidents, newest first: the open ones, or all.
+
+    Example: ingestion-monitor incidents list --all
+    """
+    from monitor.cli.incidents import listing as command
+
+    command(config, target, limit, show_all=show_all, as_json=as_json)
+
+
+@incidents_app.command("show")
+def incidents_show(
+    incident_id: Annotated[
+        int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")
+    ],
+    config: ConfigPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show all there is to know about one incident: evidence, items, what to check, what happened.
+
+    Example: ingestion-monitor incidents show 3
+    """
+    from monitor.cli.incidents import show as command
+
+    command(config, incident_id, as_json=as_json)

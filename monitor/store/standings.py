@@ -1,0 +1,45 @@
+"""What the work list knows of every tracked item, for the comparison with a provider's list: ids and two facts each."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Engine, select
+
+from monitor.model import ItemState, Standing
+from monitor.store.engine import reading
+from monitor.store.items import active
+from monitor.store.tables import items
+
+__all__ = ["read", "states"]
+
+_FEW = 500
+
+
+def read(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[Standing]]:
+    """Every tracked item of a target, by id; each batch (> 0 items) is a read transaction of its own.
+
+    Raises:
+        StoreError: when the database can't be read.
+    """
+    columns = (items.c.item_id, items.c.known_state, items.c.state)
+    query = select(*columns).where(items.c.target == target, *active()).order_by(items.c.item_id).limit(batch)
+    last = ""
+    completed = ItemState.COMPLETED.value
+    while True:
+        with reading(engine) as conn:
+            rows = conn.execute(query.where(items.c.item_id > last)).all()
+        if not rows:
+            return
+        yield [
+            Standing(item_id=item_id, finished=known == completed, seen_so=state == completed)
+            for item_id, known, state in rows
+        ]
+        last = rows[-1][0]
+
+
+def states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:
+    """What a run found out about some items (at most 500), as far as it asked about them; in no order."""
+    query = select(items.c.state).where(
+        items.c.target == target, items.c.item_id.in_(item_ids[:_FEW]), items.c.asked_run_id == run_id
+    )
+    with reading(engine) as conn:
+        return [ItemState(state) for state in conn.execute(query).scalars()]

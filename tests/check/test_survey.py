@@ -1,0 +1,53 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.check.strategy import SAMPLE
+from monitor.check.survey import survey
+from monitor.model import Standing
+from monitor.providers import Listing
+
+
+def standing(item_id, *, finished=True, seen_so=True):
+    return Standing(item_id=item_id, finished=finished, seen_so=seen_so)
+
+
+def listing(completed=(), others=()):
+    made = Listing()
+    made.add_completed("COMPLETED", completed)
+    made.add_others(others)
+    return made
+
+
+def surveyed(standings, listed, valid=lambda _: True):
+    return survey([standings], listed, canonical=str.lower, valid=valid)
+
+
+def test_what_is_known_and_listed_to_be_completed_is_confirmed():
+    found = surveyed([standing("A"), standing("b", finished=False), standing("c")], listing("ab", "c"))
+    assert (found.tracked, found.confirmed, found.lacking) == (3, 1, 0)
+
+
+def test_an_item_that_the_last_run_could_not_see_is_not_confirmed_silently():
+    assert surveyed([standing("a", seen_so=False)], listing("a")).confirmed == 0
+
+
+def test_an_item_that_the_list_names_twice_counts_as_the_worse():
+    assert surveyed([standing("a")], listing("a", "a")).confirmed == 0
+
+
+def test_an_id_that_the_api_can_never_accept_is_not_missing_from_its_list():
+    found = surveyed([standing("bad"), standing("good")], listing(), valid=lambda item_id: item_id == "good")
+    assert (found.lacking, found.sample) == (1, ("good",))
+
+
+@given(st.integers(0, 3000), st.integers(1, 700))
+def test_the_sample_is_spread_over_all_that_is_lacking(count, page):
+    ids = [f"{n:05}" for n in range(count)]
+    pages = [[standing(i) for i in ids[start : start + page]] for start in range(0, count, page)]
+    found = survey(pages, listing(), canonical=str, valid=lambda _: True)
+    assert found.lacking == found.tracked == count
+    assert len(found.sample) == min(SAMPLE, count)
+    assert len(set(found.sample)) == len(found.sample)
+    assert set(found.sample) <= set(ids)
+    if count > 4 * SAMPLE:
+        assert found.sample[-1] > ids[count // 2]

@@ -1,0 +1,192 @@
+"""The strategies `list` and `auto`, end to end against the sandbox: what is asked, what is believed, what is stored."""
+
+import asyncio
+import time
+import uuid
+
+import pytest
+
+from monitor.check import NoProgress, Why
+from monitor.model import Cause, RunStatus
+from monitor.report.run import run_json, run_text
+from monitor.run import Run
+
+LIST = "/engine/v2/publisher"
+
+
+def states(report):
+    return {state.value: count for state, count in report.snapshot.states.items() if count}
+
+
+def causes(report):
+    return [incident.cause for incident in report.open_incidents]
+
+
+def listed(*item_ids, status="COMPLETED"):
+    return [{"item_id": i, "item_title": "t", "filename": "f.txt", "status": status} for i in item_ids]
+
+
+def test_many_completed_items_cost_one_request(world):
+    world.track(60)
+    first, second = world.run(), world.run()
+    for report in first, second:
+        assert report.approach.why is Why.MANY_DUE
+        assert report.approach.by_list
+        assert states(report) == {"completed": 60}
+        assert (report.snapshot.requests, report.snapshot.checked) == (1, 60)
+        assert report.status is RunStatus.COMPLETE
+    assert len(world.rows("SELECT * FROM item_events")) == 60
+    assert {row["stage"] for row in world.rows("SELECT stage FROM items")} == {"COMPLETED"}
+    assert run_json(second)["strategy"] == {"used": "list", "why": "many items are due", "detail": ""}
+
+
+def test_what_the_list_does_not_call_completed_is_asked_one_by_one(world):
+    world.track(60)
+    world.track(2, "EMBEDDING", uploaded_at=world.clock())
+    world.track(1, "FAILED")
+    world.record(str(uuid.uuid4()), "not-a-uuid")
+    for report in world.run(), world.run():
+        assert states(report) == {"completed": 60, "pending": 2, "failed": 1, "not_found": 1, "invalid": 1}
+        assert report.snapshot.requests == 1 + 4
+
+
+def test_few_items_are_asked_one_by_one(small_world):
+    small_world.track(50)
+    report = small_world.run()
+    assert (report.approach.why, report.snapshot.requests) == (Why.FEW_DUE, 50)
+
+
+def test_a_finished_item_that_left_the_engine_or_its_good_state_is_found_by_the_next_run(world):
+    ids = world.track(300)
+    world.run()
+    world.sandbox.remove(ids[0])
+    world.sandbox.set_status(ids[1], "FAILED")
+    report = world.run()
+    assert states(report) == {"completed": 298, "not_found": 1, "failed": 1}
+    assert report.snapshot.requests == 3
+    assert causes(report) == [Cause.ITEMS_MISSING, Cause.ITEMS_FAILED]
+
+
+def test_an_item_that_the_last_run_could_not_see_is_completed_again_by_the_list(world):
+    world.track(60)
+    world.run()
+    world.sandbox.revoke_client()
+    assert states(world.run()) == {"unknown": 60}
+    world.sandbox.restore_client()
+    report = world.run()
+    assert (states(report), report.snapshot.requests) == ({"completed": 60}, 1)
+
+
+def test_a_list_that_lacks_items_which_exist_is_not_trusted(small_world):
+    ids = small_world.track(100)
+    small_world.sandbox.add_fault(path=LIST, status=200, body=listed(*ids[:70]))
+    report = small_world.run()
+    assert report.approach.why is Why.LIST_WRONG
+    assert states(report) == {"completed": 100}
+    assert report.snapshot.requests == 1 + 100
+    text = run_text(report, now=small_world.clock())
+    assert "Asked item by item: the list lacks items that exist (it lacks 30 of 100 items" in text
+
+
+def test_a_list_that_lacks_items_which_do_not_exist_is_right(small_world):
+    ids = small_world.track(100)
+    for item_id in ids[:30]:
+        small_world.sandbox.remove(item_id)
+    report = small_world.run()
+    assert report.approach.by_list
+    assert states(report) == {"completed": 70, "not_found": 30}
+    assert report.snapshot.requests == 1 + 30
+
+
+def test_up_to_twenty_that_the_list_lacks_are_asked_without_ado(small_world):
+    ids = small_world.track(60)
+    small_world.sandbox.add_fault(path=LIST, status=200, body=listed(*ids[:40]))
+    report = small_world.run()
+    assert (report.approach.by_list, states(report)) == (True, {"completed": 60})
+    assert report.snapshot.requests == 1 + 20
+
+
+WITHOUT = [
+    ("refused", {"status": 403, "body": {"code": "forbidden"}}, Why.LIST_REFUSED, "HTTP 403"),
+    ("not there", {"status": 404, "body": {"detail": "Not Found"}}, Why.LIST_REFUSED, "HTTP 404"),
+    ("a page of HTML", {"status": 200, "body": "<html>hello</html>"}, Why.LIST_UNREADABLE, ""),
+    ("an object", {"status": 200, "body": {"items": []}}, Why.LIST_UNREADABLE, ""),
+    ("cut short", {"status": 200, "body": '[{"item_id": "x", "status": "COMPLETED"},'}, Why.LIST_UNREADABLE, ""),
+    ("too large", {"status": 200, "body": "[" + " " * (1 << 20) + "]"}, Why.LIST_UNREADABLE, ""),
+    ("a gateway gives up", {"status": 504, "body": "<html>Gateway Timeout</html>"}, Why.LIST_FAILED, "HTTP 504"),
+]
+
+
+@pytest.mark.parametrize(("fault", "why", "detail"), [w[1:] for w in WITHOUT], ids=[w[0] for w in WITHOUT])
+def test_auto_goes_on_item_by_item_without_a_list(small_world, fault, why, detail):
+    small_world.configure(check="list_max_mb = 1")
+    small_world.track(60)
+    small_world.sandbox.add_fault(path=LIST, **fault)
+    report = small_world.run()
+    assert (report.status, report.approach.why) == (RunStatus.COMPLETE, why)
+    assert detail in report.approach.detail
+    assert states(report) == {"completed": 60}
+    assert causes(report) == []
+
+
+def test_a_list_that_is_not_there_is_a_wrong_scope_where_the_list_is_all_there_is(world):
+    world.configure(check='strategy = "list"')
+    world.track(3)
+    world.run()
+    world.sandbox.add_fault(path=LIST, status=404, body={"detail": "Not Found"})
+    reports = [world.run(), world.run()]
+    assert [report.abort_reason for report in reports] == ["wrong_scope", "wrong_scope"]
+    assert [causes(report) for report in reports] == [[], [Cause.WRONG_SCOPE]]
+    assert states(reports[1]) == {"unknown": 3}
+
+
+def test_a_service_that_says_to_come_back_later_is_left_alone(small_world):
+    small_world.track(60)
+    small_world.sandbox.add_fault(path=LIST, status=429, headers={"Retry-After": "3600"}, body={"code": "slow_down"})
+    report = small_world.run()
+    assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "rate_limited")
+    assert report.snapshot.requests == 1
+    assert states(report) == {"unknown": 60}
+
+
+def test_a_rejected_client_costs_no_request_for_items(small_world):
+    small_world.track(60)
+    small_world.sandbox.revoke_client()
+    report = small_world.run()
+    assert (report.abort_reason, report.snapshot.requests) == ("unauthorized", 0)
+
+
+def test_a_total_outage_is_met_by_a_handful_of_requests(small_world):
+    small_world.track(500)
+    small_world.sandbox.add_fault(path="/engine", status=503)
+    report = small_world.run()
+    assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "outage")
+    assert small_world.sandbox.requests("503") <= 7
+    assert states(report) == {"unknown": 500}
+
+
+def test_a_signal_ends_the_wait_for_a_list(small_world):
+    small_world.track(60)
+    small_world.sandbox.add_fault(path=LIST, delay_s=30, passes=True)
+
+    async def signalled():
+        interrupt = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.5, interrupt.set)
+        return await Run(small_world.job(), interrupt=interrupt, progress=NoProgress())()
+
+    started_s = time.monotonic()
+    report = asyncio.run(signalled())
+    assert time.monotonic() - started_s < 15  # the fault lasts for thirty
+    assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "interrupted")
+    assert states(report) == {"unknown": 60}
+
+
+def test_what_the_list_did_not_confirm_is_unknown_when_the_run_is_cut(small_world):
+    ids = small_world.track(100)
+    small_world.run()
+    for item_id in ids[:10]:
+        small_world.sandbox.set_status(item_id, "QUEUED")
+    small_world.sandbox.add_fault(path="/engine/v2/items", status=401, body={"detail": "expired"})
+    report = small_world.run()
+    assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "unauthorized")
+    assert states(report) == {"completed": 90, "unknown": 10}
