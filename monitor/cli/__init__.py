@@ -28,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=arguments, prog_name="ingestion-monitor")
     except MonitorError as error:
-        return report(error)
+        return _told(error)
     except SystemExit as end:  # how typer ends: usage errors are shown, Ctrl-C is 130
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
-def report(error: MonitorError) -> int:
+def _told(error: MonitorError) -> int:
     """Prints an error as its sentences on stderr; gives back its exit code."""
     sentences = error.problems if isinstance(error, ConfigError) else (str(error),)
     for sentence in sentences:

@@ -147,6 +147,25 @@ def notify(config: ConfigPath = None, log_level: LogLevel = None) -> None:
 
 
 @app.command()
+def report(
+    config: ConfigPath = None,
+    since: Annotated[str, typer.Option("--since", help="How far back the trend goes: 1h to 3653d.")] = "7d",
+    target: TargetName = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, or csv: the trend as rows.")] = "text",
+    peek: Annotated[
+        bool, typer.Option("--peek", help="Do not count as the last report: the next one tells the same again.")
+    ] = False,
+) -> None:
+    """Report how the targets are, how they were, and what changed since the last report.
+
+    Example: ingestion-monitor report --since 30d
+    """
+    from monitor.cli.report import report as command
+
+    command(config, target, since, form, peek=peek)
+
+
+@app.command()
 def history(
     config: ConfigPath = None,
     target: TargetName = None,

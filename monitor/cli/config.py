@@ -1,20 +1,79 @@
-"""`config …`: reads the configuration and says what it found."""
+"""`config …`: reads the configuration and says what it found; prints its schema."""
 
+import json
 from pathlib import Path
 
-from monitor.cli.session import load, print_lines
+from monitor.cli.session import load, print_json, print_lines
+from monitor.config import Config
+from monitor.config.effective import as_text, in_force
+from monitor.errors import ConfigError, MonitorError
+from monitor.wiring import provider_of
 
-__all__ = ["check"]
+__all__ = ["check", "schema", "show"]
 
 
 def check(path: Path | None) -> None:
     """Prints what the configuration describes.
 
     Raises:
-        ConfigError: with every problem found.
+        ConfigError: with every problem found, those of providers included.
     """
     config = load(path)
+    _try_providers(config)
     source = config.source or "the environment"
     targets = ", ".join(target.name for target in config.targets)
     channels = ", ".join(channel.name for channel in config.channels) or "none: messages go to the log"
     print_lines(f"{source}: no problems found\n  targets:  {targets}\n  channels: {channels}")
+
+
+def show(path: Path | None, as_json: bool) -> None:
+    """Prints every setting in force, secrets masked, with where it came from.
+
+    As JSON, one object: `file` (its path or null), `warnings`, and `settings`, each with `key`, `value`, `source`
+    (default, file, dotenv, environment or flag) and `origin` in words.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    config = load(path)
+    settings = in_force(config.describe(), config.origins)
+    if not as_json:
+        print_lines(f"# {config.source or 'no file: the environment alone'}\n{as_text(settings)}")
+        return
+    rows = [
+        {"key": each.key, "value": each.value, "source": each.origin.source, "origin": str(each.origin)}
+        for each in settings
+    ]
+    file = str(config.source) if config.source else None
+    print_json({"file": file, "warnings": list(config.warnings), "settings": rows})
+
+
+def schema(output: Path | None) -> None:
+    """Prints the JSON Schema of `monitor.toml`, or writes it to a file.
+
+    Raises:
+        MonitorError: the file can't be written.
+    """
+    from monitor.config.available import installed
+    from monitor.config.json_schema import json_schema
+
+    made = json_schema(installed())
+    if output is None:
+        print_json(made)
+        return
+    try:
+        output.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise MonitorError(f"{output} can't be written ({error.strerror}): name a file in a folder of yours") from error
+    print_lines(f"wrote {output}; editors find it by the first line of monitor.toml: #:schema ./{output.name}")
+
+
+def _try_providers(config: Config) -> None:
+    problems: list[str] = []
+    for target in config.targets:
+        try:
+            provider_of(target)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)

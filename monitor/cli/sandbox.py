@@ -1,36 +1,131 @@
 """`sandbox`: serves the simulated data engine until a signal."""
 
 import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from monitor.cli.session import configure_logging, print_lines
+from monitor.errors import ConfigError
 from monitor.sandbox import SandboxSettings, serve
+from monitor.sandbox.faults import Fault
+from monitor.sandbox.presets import parse_fault
+from monitor.sandbox.quota import Rate, read_rate
+from monitor.sandbox.scenario import Scenario, read_scenario
 
-__all__ = ["sandbox"]
+__all__ = ["Plan", "SandboxOptions", "plan", "sandbox"]
+
+T = TypeVar("T")
 
 
-def sandbox(*, host: str, port: int, item_seconds: float, token_seconds: float) -> None:
-    """Serves on host and port; prints what a client needs first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOptions:
+    """The command line."""
+
+    port: int
+    host: str
+    fault: Sequence[str]
+    rate: str | None
+    retry_after: bool
+    scenario: Path | None
+    items: int
+    item_seconds: float
+    token_seconds: float
+    cache_seconds: float
+    delete_lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The command line, understood."""
+
+    settings: SandboxSettings
+    faults: Sequence[Fault]
+    scenario: Scenario | None
+
+
+def plan(options: SandboxOptions) -> Plan:
+    """Understands the command line, and reads the scenario.
 
     Raises:
+        ConfigError: with everything that is wrong.
+    """
+    problems: list[str] = []
+    faults = [_read("--fault", text, parse_fault, problems) for text in options.fault]
+    rate: Rate | None = _read("--rate", options.rate, read_rate, problems) if options.rate is not None else None
+    scenario = _scenario(options.scenario, problems) if options.scenario is not None else None
+    if problems:
+        raise ConfigError(problems)
+    settings = SandboxSettings(
+        host=options.host,
+        port=options.port,
+        rate=rate,
+        retry_after=options.retry_after,
+        item_seconds=options.item_seconds,
+        token_seconds=options.token_seconds,
+        cache_seconds=options.cache_seconds,
+        delete_lag_seconds=options.delete_lag_seconds,
+    )
+    return Plan(settings=settings, faults=[fault for fault in faults if fault], scenario=scenario)
+
+
+def sandbox(options: SandboxOptions) -> None:
+    """Serves on host and port; prints what a client needs first, and each step of the scenario as it happens.
+
+    Raises:
+        ConfigError: an option can't be understood.
         MonitorError: the port is taken.
     """
     configure_logging(None)
-    settings = SandboxSettings(host=host, port=port, item_seconds=item_seconds, token_seconds=token_seconds)
+    made = plan(options)
 
     def end(sign: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + sign)
 
     def ready(url: str) -> None:
-        print_lines(
-            f"The sandbox serves Gloo's API at {url} until Ctrl-C.\n"
-            f"  client id      {settings.client_id}\n"
-            f"  client secret  {settings.client_secret}\n"
-            f"  API key        {settings.api_key}\n"
-            f"  publisher id   {settings.publisher_id}\n"
-            f"  faults         POST {url}/_sandbox/faults (docs/sandbox.md)"
-        )
+        print_lines(_welcome(url, made.settings))
+        if made.scenario and made.scenario.about:
+            print_lines(f"\n{made.scenario.about.strip()}")
 
-    # the server ends cleanly on SIGTERM and then raises it again
     signal.signal(signal.SIGTERM, end)
-    serve(settings, on_ready=ready)
+    serve(
+        made.settings,
+        on_ready=ready,
+        faults=made.faults,
+        items=options.items,
+        scenario=made.scenario,
+        on_step=lambda step: print_lines(step.line()),
+    )
+
+
+def _welcome(url: str, settings: SandboxSettings) -> str:
+    return (
+        f"The sandbox serves Gloo's API at {url} until Ctrl-C.\n"
+        f"  client id      {settings.client_id}\n"
+        f"  client secret  {settings.client_secret}\n"
+        f"  API key        {settings.api_key}\n"
+        f"  publisher id   {settings.publisher_id}\n"
+        f"  faults         POST {url}/_sandbox/faults (docs/sandbox.md)"
+    )
+
+
+def _read(option: str, text: str, reader: Callable[[str], T], problems: list[str]) -> T | None:
+    try:
+        return reader(text)
+    except ValueError as error:
+        problems.append(f"{option} {text}: {error}")
+        return None
+
+
+def _scenario(path: Path, problems: list[str]) -> Scenario | None:
+    try:
+        return read_scenario(path.read_text(encoding="utf-8"), name=str(path))
+    except ConfigError as error:
+        problems.extend(error.problems)
+    except OSError as error:
+        problems.append(f"--scenario: {path} can't be read ({error.strerror}); name a file")
+    except UnicodeDecodeError:
+        problems.append(f"--scenario: {path} is no UTF-8 text; save it as UTF-8")
+    return None

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from monitor import log
 from monitor.config import Config
 from monitor.errors import ConfigError, MonitorError
-from monitor.store import runs
+from monitor.incidents.words import channel_target
+from monitor.store import incidents, runs
 from monitor.store.engine import reading
 from monitor.wiring import App, open_store
 
@@ -77,17 +80,24 @@ def scratch() -> Iterator[Path]:
 def known_target(app: App, name: str | None) -> None:
     """Makes sure that a target is configured, or was once: of a slip in its name nothing would be found.
 
+    What stands in a target's place for a channel (`channel:oncall`) is known as long as the channel is, or there are
+    incidents about it.
+
     Raises:
         ConfigError: it is neither.
         StoreError: the database can't be read.
     """
     configured = [target.name for target in app.config.targets]
-    if name is None or name in configured:
+    if name is None or name in configured or name in {channel_target(each.name) for each in app.config.channels}:
         return
     with reading(app.engine) as conn:
         # text that can't be printed can't be stored either
-        if not name.isprintable() or not runs.history(conn, target=name, limit=1):
+        if not name.isprintable() or not _left_a_trace(conn, name):
             raise ConfigError([f"--target: there is no target {name!a}; there are {', '.join(configured)}"])
+
+
+def _left_a_trace(conn: Connection, name: str) -> bool:
+    return bool(runs.history(conn, target=name, limit=1) or incidents.listing(conn, target=name, limit=1))
 
 
 def print_lines(text: str) -> None:

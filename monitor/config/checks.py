@@ -9,7 +9,7 @@ from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from monitor.config.addresses import database_url, webhook_url
@@ -78,11 +78,24 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 Text = Annotated[str, Field(max_length=200), AfterValidator(_text)]
 """Printable text of 1 to 200 characters."""
 
-Patterns = Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_patterns)]
+Patterns = Annotated[
+    tuple[Text, ...],
+    Field(min_length=1),
+    BeforeValidator(_patterns),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}]}
+    ),
+]
 """One glob pattern or a list of them."""
 
-Cron = Annotated[str, Field(max_length=200), AfterValidator(_cron)]
+Cron = Annotated[
+    str, Field(max_length=200, json_schema_extra={"pattern": r"^\s*(\S+\s+){4}\S+\s*$"}), AfterValidator(_cron)
+]
 TimeZone = Annotated[str, Field(max_length=100), AfterValidator(_time_zone)]
-DatabaseUrl = Annotated[Secret, AfterValidator(_secret_that(database_url))]
+DatabaseUrl = Annotated[
+    Secret,
+    Field(json_schema_extra={"pattern": r"^(sqlite:///|postgres(ql)?(\+psycopg)?://)."}),
+    AfterValidator(_secret_that(database_url)),
+]
 WebhookUrl = Annotated[Secret, AfterValidator(_secret_that(webhook_url))]
 HeaderSecret = Annotated[Secret, AfterValidator(_secret_that(_for_header))]

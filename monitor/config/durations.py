@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 __all__ = ["Between", "format_duration", "parse_duration"]
@@ -12,6 +12,7 @@ __all__ = ["Between", "format_duration", "parse_duration"]
 _PATTERN = re.compile(
     r"(?:(\d{1,8})d)?(?:(\d{1,8})h)?(?:(\d{1,8})m)?(?:(\d{1,8})s)?(?:(\d{1,8})ms)?", re.ASCII
 )  # fmt: skip
+_UNGROUPED = "".join(rf"(\d{{1,8}}{unit})?" for unit in ("d", "h", "m", "s", "ms"))
 _UNITS = ("days", "hours", "minutes", "seconds", "milliseconds")
 
 
@@ -53,6 +54,11 @@ class Between:
                 format_duration, when_used="json-unless-none"
             ),
         )
+
+    def __get_pydantic_json_schema__(self, source: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
+        """What a file may hold for it; the bounds are a comment, since no pattern can say them."""
+        bounds = f"{self.shortest} to {self.longest}"
+        return {"type": "string", "pattern": f"^{_UNGROUPED}$", "minLength": 2, "$comment": bounds}
 
     def _read(self, value: object) -> timedelta:
         try:

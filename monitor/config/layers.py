@@ -1,17 +1,21 @@
 """Layers of settings, the later laid over the earlier; `${NAME}` filled in; relative paths anchored. Pure."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from monitor.config.addresses import anchor_sqlite
-from monitor.config.problems import Loc, Problem
+from monitor.config.origin import DEFAULT, Loc, Origin, leaves, origin_of
+from monitor.config.problems import Problem
 
-__all__ = ["Layer", "anchored", "fill_in", "merge"]
+__all__ = ["Filled", "Layer", "Merged", "anchored", "fill_in", "merge", "trace"]
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_FILL = "give it a value in the environment or in .env"
+_T = TypeVar("_T")
 _RIVALS = {"every": "cron", "cron": "every"}
 
 
@@ -20,44 +24,80 @@ class Layer:
     """Settings from one source."""
 
     data: Mapping[str, object]
-    origins: Mapping[Loc, str] = field(default_factory=dict)
-    """The variables that settings came from; a setting without one is named by its key."""
+    origin: Origin = DEFAULT
+    origins: Mapping[Loc, Origin] = field(default_factory=dict)
+    """Settings in it that came from elsewhere than the rest."""
+    variables: Mapping[Loc, str] = field(default_factory=dict)
+    """What sentences call a setting that was not written as a key."""
 
 
-def merge(layers: Iterable[Layer]) -> Layer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """All layers in one."""
+
+    data: Mapping[str, object]
+    origins: Mapping[Loc, Origin]
+    """Of settings, and of whole tables and lists that were written at once."""
+    variables: Mapping[Loc, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """Settings with the variables in them replaced."""
+
+    data: dict[str, object]
+    problems: list[Problem]
+    used: Mapping[Loc, tuple[str, ...]]
+    """The variables that each text took its value from."""
+
+
+def merge(layers: Iterable[Layer]) -> Merged:
     """One layer of all: tables merged key by key, anything else replaced whole.
 
     A setting also replaces its rivals from earlier layers: `every` and `cron`, `url` and `url_file`.
     """
     data: dict[str, object] = {}
-    origins: dict[Loc, str] = {}
+    origins: dict[Loc, Origin] = {}
+    variables: dict[Loc, str] = {}
     for layer in layers:
         _lay_over(data, layer.data)
-        replaced = list(_leaves(layer.data)) if layer.data else []
-        origins = {loc: name for loc, name in origins.items() if not any(loc[: len(leaf)] == leaf for leaf in replaced)}
-        origins.update(layer.origins)
-    return Layer(data=data, origins=origins)
+        replaced = [loc for loc, _ in leaves(layer.data)] if layer.data else []
+        origins = {**_outside(origins, replaced), **dict.fromkeys(replaced, layer.origin), **layer.origins}
+        variables = {**_outside(variables, replaced), **layer.variables}
+    return Merged(data=data, origins=origins, variables=variables)
 
 
-def fill_in(data: Mapping[str, object], variables: Mapping[str, str]) -> tuple[dict[str, object], list[Problem]]:
+def trace(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> dict[Loc, Origin]:
+    """The origin of every single setting that is there; a secret's file is the origin of the secret itself."""
+    traced = {}
+    for loc, value in leaves(data, into_rows=True):
+        origin, key = origin_of(loc, origins), str(loc[-1])
+        if key.endswith("_file") and isinstance(value, str):
+            traced[*loc[:-1], key.removesuffix("_file")] = replace(origin, secret_file=value)
+        else:
+            traced[loc] = origin
+    return traced
+
+
+def fill_in(data: Mapping[str, object], variables: Mapping[str, str]) -> Filled:
     """Replaces `${NAME}` in every text by the variable's value, and `$$` by a dollar sign.
 
-    What is not set stays as it stands, and is a problem of that text.
+    What is not set stays as it stands, and is a problem of that text; so is a text that would be empty.
     """
     problems: list[Problem] = []
+    used: dict[Loc, tuple[str, ...]] = {}
 
     def fill(loc: Loc, text: str) -> str:
-        return _VARIABLE.sub(lambda match: value_of(loc, match), text)
+        names = [match[1] for match in _VARIABLE.finditer(text) if match[1] is not None]
+        problems.extend(Problem(loc=loc, predicate=_unset(name)) for name in names if name not in variables)
+        filled = _VARIABLE.sub(lambda match: "$" if match[1] is None else variables.get(match[1], match[0]), text)
+        if names and not filled:
+            problems.append(Problem(loc=loc, predicate=f"needs the variable {names[0]}, which is empty: {_FILL}"))
+        if names:
+            used[loc] = tuple(dict.fromkeys(names))
+        return filled
 
-    def value_of(loc: Loc, match: re.Match[str]) -> str:
-        name = match[1]
-        if name is None:
-            return "$"
-        if name not in variables:
-            problems.append(Problem(loc=loc, predicate=_unset(name)))
-        return variables.get(name, match[0])
-
-    return _each_text(data, fill), problems
+    return Filled(data=_each_text(data, fill), problems=problems, used=used)
 
 
 def anchored(data: Mapping[str, object], folder: Path) -> dict[str, object]:
@@ -91,12 +131,9 @@ def _lay_over(under: dict[str, object], over: Mapping[str, object]) -> None:
             under[key] = value
 
 
-def _leaves(value: object, loc: Loc = ()) -> Iterator[Loc]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, (*loc, key))
-    else:
-        yield loc
+def _outside(known: Mapping[Loc, _T], replaced: Iterable[Loc]) -> dict[Loc, _T]:
+    """What was said of settings that nothing replaced."""
+    return {loc: value for loc, value in known.items() if not any(loc[: len(leaf)] == leaf for leaf in replaced)}
 
 
 def _each_text(data: Mapping[str, object], change: Callable[[Loc, str], str], loc: Loc = ()) -> dict[str, object]:

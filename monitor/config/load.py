@@ -8,19 +8,20 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
-from monitor.config.layers import Layer, anchored, fill_in, merge
-from monitor.config.problems import Loc, Problem, explain, relations, sentences
+from monitor.config.layers import Filled, Layer, anchored, fill_in, merge, trace
+from monitor.config.origin import Loc, Origin, Source
+from monitor.config.problems import Problem, explain, relations, sentences
 from monitor.config.schema import DEFAULT_DATABASE, Config
 from monitor.config.variables import decode, gloo_target
 from monitor.errors import ConfigError
 
-__all__ = ["load"]
+__all__ = ["Loaded", "load"]
 
 _MAX_BYTES = 1 << 20
 
@@ -37,13 +38,21 @@ class _Gathered:
     faults: list[str] = field(default_factory=list)
 
 
-def load(
-    path: Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, object]
-) -> tuple[Config, tuple[str, ...], Path | None]:
-    """Steps: 1. read the file and `.env`; 2. make layers of them, the environment and `overrides`; 3. merge; 4. check.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A configuration, and how it came about."""
 
-    Returns:
-        The configuration, warnings, and the file that was read.
+    config: Config
+    warnings: tuple[str, ...]
+    """What was ignored, one sentence each."""
+    source: Path | None
+    """The file that was read, absolute; None when there was none."""
+    origins: Mapping[Loc, Origin]
+    """Where each setting came from that has not its default."""
+
+
+def load(path: Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, object]) -> Loaded:
+    """Steps: 1. read the file and `.env`; 2. make layers of them, the environment and `overrides`; 3. merge; 4. check.
 
     Raises:
         ConfigError: with every problem. Where a file can't be read at all, the settings in it are not missed as well.
@@ -52,12 +61,13 @@ def load(
     here = Path.cwd()
     gathered = _gather(path, environment, here)
     layers, problems, warnings = _layers(gathered, environment, here)
-    merged = merge([*layers, Layer(data=anchored(overrides, here))])
+    merged = merge([*layers, Layer(data=anchored(overrides, here), origin=Origin(source=Source.FLAG))])
     config, wrong = (None, []) if gathered.faults else _check(merged.data, {problem.loc for problem in problems})
-    told = sentences([*problems, *wrong], merged.data, merged.origins)
+    told = sentences([*problems, *wrong], merged.data, merged.variables)
     if config is None or told:
         raise ConfigError(list(dict.fromkeys([*gathered.faults, *told])))
-    return config, warnings, gathered.source
+    origins = trace(merged.data, merged.origins)
+    return Loaded(config=config, warnings=warnings, source=gathered.source, origins=origins)
 
 
 def _gather(path: Path | None, environment: Mapping[str, str], here: Path) -> _Gathered:
@@ -124,19 +134,34 @@ def _layers(
     gathered: _Gathered, environment: Mapping[str, str], here: Path
 ) -> tuple[list[Layer], list[Problem], tuple[str, ...]]:
     """Everything below the command line, lowest first. `.env` speaks from its own folder, the environment from ours."""
-    filled, problems = fill_in(gathered.file, {**gathered.dotenv, **environment})
+    filled = fill_in(gathered.file, {**gathered.dotenv, **environment})
+    problems, warnings = filled.problems, list[str]()
     # the default database stands beside the file, so that the same file means the same history from any folder
     layers = [Layer(data=anchored({"database": DEFAULT_DATABASE}, gathered.folder))]
-    if target := gloo_target({**anchored(gathered.dotenv, gathered.folder), **anchored(environment, here)}):
+    sources = (Source.DOTENV, gathered.dotenv, gathered.folder), (Source.ENVIRONMENT, environment, here)
+    if target := gloo_target({source: anchored(variables, folder) for source, variables, folder in sources}):
         layers.append(target)
-    layers.append(Layer(data=anchored(filled, gathered.folder)))
-    warnings: list[str] = []
-    for variables, folder in (gathered.dotenv, gathered.folder), (environment, here):
-        decoded = decode(variables, folder)
+    layers.append(_file_layer(gathered, filled, environment))
+    for source, variables, folder in sources:
+        decoded = decode(variables, folder, source)
         layers += decoded.layers
         problems += decoded.problems
         warnings += decoded.warnings
     return layers, problems, tuple(dict.fromkeys(warnings))
+
+
+def _file_layer(gathered: _Gathered, filled: Filled, environment: Mapping[str, str]) -> Layer:
+    origin = Origin(source=Source.FILE, name=gathered.source.name if gathered.source else None)
+
+    def named(variable: str) -> str:
+        return f"{variable} in {'the environment' if variable in environment else '.env'}"
+
+    used: dict[Loc, list[str]] = {}
+    for loc, names in filled.used.items():
+        whole = loc[:-1] if isinstance(loc[-1], int) else loc  # a list of texts is one setting
+        used.setdefault(whole, []).extend(map(named, names))
+    origins = {loc: replace(origin, variables=tuple(dict.fromkeys(names))) for loc, names in used.items()}
+    return Layer(data=anchored(filled.data, gathered.folder), origin=origin, origins=origins)
 
 
 def _check(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:

@@ -2,7 +2,6 @@
 that could be a secret.
 """
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,27 +10,19 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from monitor.config.origin import Loc
 from monitor.config.schema import Config
-from monitor.config.section import models_in, secret_fields
+from monitor.config.section import Remedy, field_of, models_in, secret_fields
+from monitor.config.wording import did_you_mean, listed, shown
 
-__all__ = ["Loc", "Problem", "did_you_mean", "explain", "known_keys", "relations", "sentences", "shown"]
-
-Loc = tuple[str | int, ...]
-"""Where a setting stands: `("targets", 0, "check", "deadline")`."""
+__all__ = ["Problem", "explain", "known_keys", "relations", "sentences"]
 
 _LATER = {
-    "rate",
-    "rate_share",
-    "by",
-    "group_wait",
-    "include_api_message",
+    ("", "group_wait"), ("channels", "include_api_message"), ("check", "rate"), ("check", "rate_share"), ("rules", "by")
 }  # fmt: skip
-_LATER_CHOICES = {
-    "provider": {"generic", "uppzy", "rag_modulo", "openai"},
-    "strategy": {"list"},
-    "http": {"fast"},
-    "type": {"slack", "email", "pagerduty", "alertmanager", "apprise"},
-}
+"""Table and key of settings that are planned."""
+
+_LATER_CHOICES = {"http": {"fast"}, "type": {"email", "pagerduty", "alertmanager", "apprise"}}
 _PREDICATES = {
     "bool": "must be true or false",
     "dict": "must be a table",
@@ -72,15 +63,15 @@ def relations(data: Mapping[str, object]) -> list[Problem]:
     return [*_repeats(data, "targets"), *_repeats(data, "channels"), *_lost_routes(data)]
 
 
-def sentences(problems: Iterable[Problem], data: Mapping[str, object], origins: Mapping[Loc, str]) -> list[str]:
+def sentences(problems: Iterable[Problem], data: Mapping[str, object], variables: Mapping[Loc, str]) -> list[str]:
     """The problems as people read them.
 
     Args:
         problems: what is wrong.
         data: the settings as merged, for the names of targets and channels.
-        origins: the variables that settings came from; others were written as a key.
+        variables: the variables that settings came from; others were written as a key.
     """
-    return [f"{_key(problem, data, origins)} {problem.predicate}" for problem in problems]
+    return [f"{_key(problem, data, variables)} {problem.predicate}" for problem in problems]
 
 
 def known_keys(loc: Loc) -> tuple[str, ...]:
@@ -88,22 +79,10 @@ def known_keys(loc: Loc) -> tuple[str, ...]:
     models: tuple[type[BaseModel], ...] = (Config,)
     for part in loc[:-1]:
         if isinstance(part, str):
-            fields = [model.model_fields[part] for model in models if part in model.model_fields]
+            fields = [field for model in models if (field := field_of(model, part))]
             models = tuple(inner for field in fields for inner in models_in(field.annotation))
     names = [field.alias or name for model in models for name, field in model.model_fields.items()]
     return (*names, *(f"{name}_file" for model in models for name in secret_fields(model)))
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "…"?` for the nearest of the known names; empty when none is near."""
-    near = difflib.get_close_matches(name.lower(), list(known), n=1)
-    return f'; did you mean "{near[0]}"?' if near else ""
-
-
-def shown(text: str) -> str:
-    """A name in quotes, printable and no longer than 60 characters."""
-    printable = "".join(each if each.isprintable() else "?" for each in text)
-    return f'"{printable}"' if len(printable) <= 60 else f'"{printable[:59]}…"'
 
 
 def _problem(error: ErrorDetails) -> Problem:
@@ -111,9 +90,9 @@ def _problem(error: ErrorDetails) -> Problem:
     context = error.get("ctx", {})
     kind = error["type"]
     if loc[-1:] == ("[key]",):
-        return Problem(loc=loc[:-1], predicate=_unknown(str(loc[-2]), _choices(context)))
+        return Problem(loc=loc[:-1], predicate=_unknown(loc[:-1], _choices(context)))
     if kind == "extra_forbidden":
-        return Problem(loc=loc, predicate=_unknown(str(loc[-1]), known_keys(loc)))
+        return Problem(loc=loc, predicate=_unknown(loc, known_keys(loc)))
     if kind in {"missing", "too_short"}:
         return Problem(loc=loc, predicate=f"is missing: {_remedy(loc)}")
     if kind in {"literal_error", "enum"}:
@@ -130,19 +109,19 @@ def _choices(context: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(re.findall(r"'([^']*)'", str(context["expected"])))
 
 
-def _unknown(name: str, known: tuple[str, ...]) -> str:
-    if name in _LATER:
+def _unknown(loc: Loc, known: tuple[str, ...]) -> str:
+    *tables, name = ["", *(part for part in loc if isinstance(part, str))]
+    if (tables[-1], name) in _LATER:
         return "is not available in this version: remove it"
     return "is not a known key" + (did_you_mean(name, known) or f"; known here: {', '.join(known)}")
 
 
 def _not_a_choice(key: str, value: object, choices: tuple[str, ...]) -> str:
-    quoted = [f'"{choice}"' for choice in choices]
-    listed = " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
+    allowed = listed(choices)
     if isinstance(value, str) and value in _LATER_CHOICES.get(key, ()):
-        return f"must be {listed}: {shown(value)} is not available in this version"
+        return f"must be {allowed}: {shown(value)} is not available in this version"
     near = did_you_mean(value, choices) if isinstance(value, str) and len(choices) > 1 else ""
-    return f"is not a known value{near}" if near else f"must be {listed}"
+    return f"is not a known value{near}" if near else f"must be {allowed}"
 
 
 def _remedy(loc: Loc) -> str:
@@ -150,8 +129,9 @@ def _remedy(loc: Loc) -> str:
     models: tuple[type[BaseModel], ...] = (Config,)
     remedy = "give it a value"
     for part in loc:
-        for field in [model.model_fields[part] for model in models if part in model.model_fields]:
-            models, remedy = models_in(field.annotation), field.description or "give it at least one value"
+        for field in [field for model in models if (field := field_of(model, part))]:
+            said = [each.text for each in field.metadata if isinstance(each, Remedy)]
+            models, remedy = models_in(field.annotation), [*said, "give it at least one value"][0]
             break
     return remedy
 
@@ -194,13 +174,13 @@ def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _key(problem: Problem, data: Mapping[str, object], origins: Mapping[Loc, str]) -> str:
+def _key(problem: Problem, data: Mapping[str, object], variables: Mapping[Loc, str]) -> str:
     loc = problem.loc
-    if variable := origins.get(loc):
+    if variable := variables.get(loc):
         return variable
     key = _path(loc, data)
     for length in range(len(loc) - 1, 0, -1):
-        if variable := origins.get(loc[:length]):
+        if variable := variables.get(loc[:length]):
             return f"{key} in {variable}"
     return key
 

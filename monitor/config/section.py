@@ -1,13 +1,22 @@
 """What every table of the configuration has in common: frozen, closed, and silent about values. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
 
 from monitor.config.secret import Secret, SecretFile
 
-__all__ = ["Section", "models_in", "secret_fields", "secrets_in"]
+__all__ = ["Remedy", "Section", "field_of", "models_in", "secret_fields", "secrets_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Marks a setting with what to do when it is missing: what follows "is missing: "."""
+
+    text: str
 
 
 class Section(BaseModel):
@@ -26,6 +35,11 @@ class Section(BaseModel):
                 path = taken.pop(file)
                 taken[name] = SecretFile(path=path, rival=name in taken)
         return taken
+
+
+def field_of(model: type[BaseModel], key: str | int) -> FieldInfo | None:
+    """The field that a key of the file stands for; None when there is none."""
+    return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
 
 
 def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:

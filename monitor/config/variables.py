@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monitor.config.layers import Layer, anchored
-from monitor.config.problems import Loc, Problem, known_keys
+from monitor.config.origin import Loc, Origin, Source
+from monitor.config.problems import Problem, known_keys
 
 __all__ = ["Decoded", "decode", "gloo_target"]
 
@@ -38,7 +39,7 @@ class Decoded:
     """One sentence per variable that is no setting."""
 
 
-def decode(variables: Mapping[str, str], folder: Path) -> Decoded:
+def decode(variables: Mapping[str, str], folder: Path, source: Source) -> Decoded:
     """Reads the `MONITOR_…` variables, whatever their case; relative paths in them are taken from `folder`."""
     settings = {f"{_PREFIX}{key}".upper(): key for key in _settings()}
     layers, problems, warnings = [], [], []
@@ -52,23 +53,33 @@ def decode(variables: Mapping[str, str], folder: Path) -> Decoded:
         data = _value(key, variables[variable])
         if data is None:
             problems.append(Problem(loc=loc, predicate=_NOT_JSON))
-        layers.append(Layer(data=anchored(data or {}, folder), origins={loc: variable}))
+        origin = Origin(source=source, name=variable)
+        layers.append(Layer(data=anchored(data or {}, folder), origin=origin, variables={loc: variable}))
     return Decoded(layers=tuple(layers), problems=tuple(problems), warnings=tuple(warnings))
 
 
-def gloo_target(variables: Mapping[str, object]) -> Layer | None:
-    """One Gloo target as the environment alone describes it; None when no variable of one is set."""
-    given = {name.upper(): value for name, value in variables.items() if name.upper() in _GLOO}
+def gloo_target(sources: Mapping[Source, Mapping[str, object]]) -> Layer | None:
+    """One Gloo target as variables alone describe it, later sources winning; None when no variable of one is set."""
+    given: dict[Loc, object] = {}
+    origins: dict[Loc, Origin] = {}
+    for source, variables in sources.items():
+        for name in (name for name in variables if name.upper() in _GLOO):
+            loc = _GLOO[name.upper()]
+            given[loc] = variables[name]
+            origins["targets", 0, *loc] = Origin(source=source, name=name)
     if not given:
         return None
-    parts: dict[str, dict[str, object]] = {"": {"name": "gloo", "provider": "gloo"}, "auth": {}, "sync_log": {}}
-    for name, value in given.items():
-        *table, key = _GLOO[name]
-        parts["".join(map(str, table))][str(key)] = value
-    target = {**parts.pop(""), **parts}
-    origins: dict[Loc, str] = {("targets", 0, *loc): name for name, loc in _GLOO.items()}
-    origins["targets", 0, "auth"] = "GLOO_CLIENT_ID with GLOO_CLIENT_SECRET, or GLOO_API_KEY"
-    return Layer(data={"targets": [target]}, origins=origins)
+    target: dict[str, object] = {"name": "gloo", "provider": "gloo", "auth": {}}
+    for loc, value in given.items():
+        *tables, key = map(str, loc)
+        table = target
+        for each in tables:
+            table = table.setdefault(each, {})  # type: ignore[assignment]  # every one of them is a table
+        table[key] = value
+    names: dict[Loc, str] = {("targets", 0, *loc): name for name, loc in _GLOO.items()}
+    names["targets", 0, "auth"] = "GLOO_CLIENT_ID with GLOO_CLIENT_SECRET, or GLOO_API_KEY"
+    whole = Origin(source=Source.ENVIRONMENT, name="GLOO_…")
+    return Layer(data={"targets": [target]}, origin=whole, origins=origins, variables=names)
 
 
 _NOT_JSON = 'must be JSON, such as [{"name": "…"}] for a list or {"every": "5m"} for a table'

@@ -3,27 +3,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from config.mistakes import GLOO
 
 from monitor.config import Config
 from monitor.errors import ConfigError
-
-VALID = """
-#top
-[schedule]
-#schedule
-[[targets]]
-name = "gloo-prod"
-provider = "gloo"
-publisher_id = "p1"
-auth = { client_id = "id", client_secret = "s3cret" }
-#target
-[targets.sync_log]
-url = "sqlite:///pipeline.db"
-#sync_log
-[targets.check]
-#check
-#end
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +15,7 @@ class Desk:
 
     folder: Path
 
-    def write(self, text: str = VALID, *, dotenv: str | None = None) -> Path:
+    def write(self, text: str = GLOO, *, dotenv: str | None = None) -> Path:
         path = self.folder / "monitor.toml"
         path.write_text(text)
         if dotenv is not None:
@@ -66,4 +49,4 @@ def desk(tmp_path, elsewhere):
 
 @pytest.fixture
 def valid():
-    return VALID
+    return GLOO

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.config import Config
+from monitor.config.effective import as_text, in_force
 from monitor.errors import ConfigError
 from monitor.log import configure
 
@@ -83,6 +84,7 @@ def test_a_configuration_shows_no_secret_in_any_form(config):
     shown = [
         repr(config), str(config), str(config.model_dump()), config.model_dump_json(), json.dumps(config.describe()),
         str(vars(config)), str(config.targets), f"{config.database}{config.targets[0].auth}", logged,
+        as_text(in_force(config.describe(), config.origins)), str(config.origins),
     ]  # fmt: skip
 
     assert [found(text) for text in shown if found(text)] == []

@@ -65,6 +65,31 @@ continue = true
 channels = ["log"]
 """
 
+GENERIC = """
+[[targets]]
+name = "docs"
+provider = "generic"
+base_url = "https://api.example/v1"
+publisher_id = "tenant-7"
+auth = { client_id = "id", client_secret = "s3cret", token_path = "/token", scope = "read" }
+headers = { X-Version = "2" }
+statuses = { completed = ["done", "ready"], failed = ["cancelled"] }
+[targets.item]
+path = "/{publisher_id}/documents/{item_id}?full=1"
+status = "document.state"
+id = "document.0.id"
+id_pattern = "doc_[0-9]+"
+[targets.list]
+path = "/{publisher_id}/documents?kind=pdf"
+items = "data.rows"
+id = "doc.id"
+status = "doc.state"
+page = { by = "offset", parameter = "start", total = "data.total", more = "more", size = 50, size_parameter = "n" }
+[targets.check]
+strategy = "list"
+list_max_mb = 16
+"""
+
 GLOO = {
     "GLOO_CLIENT_ID": "id",
     "GLOO_CLIENT_SECRET": "s3cret",
@@ -96,6 +121,61 @@ def test_every_setting_of_a_file_is_read(desk):
     assert config.warnings == ()
 
 
+def test_every_setting_of_a_generic_target_is_read(desk):
+    (target,) = Config.load(desk.write(GENERIC), {}).targets
+
+    assert (target.base_url, target.publisher_id) == ("https://api.example/v1", "tenant-7")
+    assert (target.auth.token_path, target.auth.scope) == ("/token", "read")
+    assert target.headers == {"X-Version": "2"}
+    assert target.statuses == {"completed": ("done", "ready"), "failed": ("cancelled",)}
+    assert target.item.model_dump() == {
+        "path": "/{publisher_id}/documents/{item_id}?full=1", "status": "document.state", "id": "document.0.id",
+        "id_pattern": "doc_[0-9]+",
+    }  # fmt: skip
+    assert target.list_.model_dump() == {
+        "path": "/{publisher_id}/documents?kind=pdf", "items": "data.rows", "id": "doc.id", "status": "doc.state",
+        "page": {
+            "by": "offset", "parameter": "start", "next": "next_cursor", "more": "more", "total": "data.total",
+            "size": 50, "size_parameter": "n", "first": 1,
+        },
+    }  # fmt: skip
+    assert (target.check.strategy, target.check.list_max_mb) == ("list", 16)
+    assert (target.sync_log, target.options) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("by", "parameter"),
+    [("none", None), ("link", None), ("cursor", "cursor"), ("offset", "offset"), ("number", "page")],
+)
+def test_each_page_rule_has_its_usual_parameter(desk, by, parameter):
+    text = GENERIC.partition("page = ")[0] + f'page = {{ by = "{by}" }}\n'
+
+    page = Config.load(desk.write(text), {}).targets[0].list_.page
+
+    assert (page.parameter, page.next, page.first) == (parameter, "next_cursor", 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "scheme"),
+    [("", "Bearer"), ('header = "authorization"', "Bearer"), ('header = "X-API-Key"', ""),
+     ('header = "X-API-Key", scheme = "Key"', "Key"), ('scheme = ""', "")],
+)  # fmt: skip
+def test_a_key_has_the_usual_word_before_it_in_the_usual_header_alone(desk, header, scheme):
+    auth = f'auth = {{ api_key = "k3y"{", " if header else ""}{header} }}'
+    text = GENERIC.replace('auth = { client_id = "id", client_secret = "s3cret", token_path = "/token", '
+                           'scope = "read" }', auth)  # fmt: skip
+
+    assert Config.load(desk.write(text), {}).targets[0].auth.scheme == scheme
+
+
+def test_without_a_sync_log_of_its_own_a_target_uses_the_built_in_one(desk, valid):
+    text = valid.replace('[targets.sync_log]\nurl = "sqlite:///pipeline.db"', "")
+
+    assert Config.load(desk.write(text), {}).targets[0].sync_log is None
+    without_log = {name: value for name, value in GLOO.items() if name != "MONITOR_SYNC_LOG_URL"}
+    assert Config.load(None, without_log).targets[0].sync_log is None
+
+
 def test_the_view_of_a_configuration_has_its_keys_and_no_secret(desk):
     (desk.folder / "secrets").mkdir()
     (desk.folder / "secrets" / "gloo").write_text("s3cret\n")
@@ -125,7 +205,7 @@ def test_what_is_left_out_has_a_default(desk):
     assert (target.sync_log.submitted_at_column, target.sync_log.group_column) == (None, None)
     assert target.check.model_dump(mode="json") == {
         "strategy": "auto", "concurrency": 32, "deadline": "4m", "attempt_timeout": "30s", "max_attempts": 5,
-        "http": "httpx", "stuck_after": "30m", "missing_after": "15m",
+        "http": "httpx", "stuck_after": "30m", "missing_after": "15m", "list_max_mb": 1024,
     }  # fmt: skip
 
 

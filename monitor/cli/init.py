@@ -1,0 +1,99 @@
+"""`init`: writes a commented monitor.toml and a .env to fill in. It asks nothing and overwrites nothing unasked."""
+
+import os
+import re
+import shlex
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from monitor.cli.session import print_lines
+from monitor.config.available import BUILT_IN
+from monitor.config.wording import did_you_mean, listed
+from monitor.errors import ConfigError, MonitorError
+
+__all__ = ["init"]
+
+_NEXT = """\
+wrote {config}
+wrote {dotenv} (only you can read it)
+
+Next:
+  1. Fill in three lines of {dotenv}:
+     {names}
+  2. ingestion-monitor doctor{option}
+     tries each part for real and says what to mend
+  3. ingestion-monitor items import FILE{option}
+     tells it which items there are (or name your own table in {config})
+  4. ingestion-monitor check{option}
+     asks about each item, stores a snapshot, and says what is wrong"""
+
+_SANDBOX = """
+To try it without an account, run `ingestion-monitor sandbox` beside it: it
+prints credentials for {dotenv}, and the base_url for a line of
+{config}."""
+
+
+def init(where: Path | None, provider: str, force: bool) -> None:
+    """Writes both files and says what to do next.
+
+    Args:
+        where: a folder, or a file whose name ends with .toml; None is the working folder. `.env` goes beside it.
+        provider: "gloo" or "generic", whose template is taken.
+        force: overwrite what is there.
+
+    Raises:
+        ConfigError: a file is there already, or there is no such template; nothing was written.
+        MonitorError: a file can't be written.
+    """
+    if provider not in BUILT_IN:
+        near = did_you_mean(provider, BUILT_IN)
+        raise ConfigError([f"--provider: there are templates for {listed(BUILT_IN)} alone{near}"])
+    config = _config_path(where or Path())
+    dotenv = config.parent / ".env"
+    there = [] if force else [path for path in (config, dotenv) if os.path.lexists(path)]
+    if there:
+        raise ConfigError(
+            [f"{path} is there already: use another --path, or --force to overwrite it" for path in there]
+        )
+    env = _template(f"{provider}-env.txt")
+    _write(dotenv, env, mode=0o600, force=force)
+    _write(config, _template(f"{provider}.toml"), mode=0o644, force=force)
+    option = "" if config == Path("monitor.toml") else f" --config {shlex.quote(str(config))}"
+    names = ", ".join(re.findall(r"^(\w+)=$", env, re.MULTILINE))
+    said = _NEXT + ("\n" + _SANDBOX if provider == "gloo" else "")
+    print_lines(said.format(config=config, dotenv=dotenv, names=names, option=option))
+
+
+def _config_path(where: Path) -> Path:
+    return where if where.suffix == ".toml" and not where.is_dir() else where / "monitor.toml"
+
+
+def _template(name: str) -> str:
+    return resources.files("monitor.cli").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
+    """Puts a whole file in place at once, with its mode from the first moment."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner alone
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    made = Path(name)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        made.chmod(mode)
+        if force:
+            made.replace(path)
+        else:
+            path.hardlink_to(made)  # unlike a rename, it never takes the place of a file that came in between
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> MonitorError:
+    return MonitorError(f"{path} can't be written ({error.strerror}): name a folder of yours with --path")

@@ -1,0 +1,97 @@
+"""The settings in force, each with where it came from: as data, and as text that reads like the file. Pure; secrets
+are masked before they get here.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from monitor.config.origin import Loc, Origin, origin_of
+
+__all__ = ["Setting", "as_text", "in_force"]
+
+_WIDTH = 80
+_COLUMN = 42
+"""Where the comments begin, unless a setting is longer."""
+_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting in force."""
+
+    loc: Loc
+    value: object
+    """A JSON value without tables in it."""
+    origin: Origin
+
+    @property
+    def key(self) -> str:
+        """Its place, with positions in brackets: `targets[0].check.deadline`."""
+        path = ""
+        for part in self.loc:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        return path
+
+
+def in_force(described: Mapping[str, object], origins: Mapping[Loc, Origin]) -> tuple[Setting, ...]:
+    """Every setting of a configuration, in the order of its tables.
+
+    Args:
+        described: what `Config.describe` gives.
+        origins: what `Config.origins` gives.
+    """
+    return tuple(
+        Setting(loc=loc, value=value, origin=origin_of(loc, origins)) for loc, value in _settings(described, ())
+    )
+
+
+def as_text(settings: Sequence[Setting]) -> str:
+    """The settings as TOML whose comments say where each came from; reads well at 80 columns."""
+    lines: list[str] = []
+    table: Loc | None = None
+    for setting in _top_level_first(settings):
+        above, key = setting.loc[:-1], str(setting.loc[-1])
+        if above != table and above:
+            lines += ["", _heading(above)] if lines else [_heading(above)]
+        table = above
+        lines += _line(key, setting)
+    return "\n".join(lines)
+
+
+def _settings(table: Mapping[str, object], above: Loc) -> Iterator[tuple[Loc, object]]:
+    """A table's own settings come before those of the tables in it, as TOML wants it."""
+    for key, value in table.items():
+        if not _tables(value):
+            yield (*above, key), value
+    for key, value in table.items():
+        for place, inner in _tables(value):
+            yield from _settings(inner, (*above, key, *place))
+
+
+def _tables(value: object) -> list[tuple[Loc, Mapping[str, object]]]:
+    """The tables that a value is, or is a list of, each with its place in it."""
+    if isinstance(value, Mapping):
+        return [((), value)]
+    rows = enumerate(value) if isinstance(value, list) else ()
+    return [((position,), row) for position, row in rows if isinstance(row, Mapping)]
+
+
+def _top_level_first(settings: Sequence[Setting]) -> list[Setting]:
+    return sorted(settings, key=lambda setting: len(setting.loc) > 1)  # stable
+
+
+def _heading(table: Loc) -> str:
+    name = ".".join(_quoted(part) for part in table if isinstance(part, str))
+    return f"[[{name}]]" if isinstance(table[-1], int) else f"[{name}]"
+
+
+def _line(key: str, setting: Setting) -> list[str]:
+    written = f"{_quoted(key)} = {json.dumps(setting.value, ensure_ascii=False)}"
+    line = f"{written:<{_COLUMN}}  # {setting.origin}"
+    return [line] if len(line) <= _WIDTH else [f"# {setting.origin}", written]
+
+
+def _quoted(key: str) -> str:
+    return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)

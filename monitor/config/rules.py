@@ -1,0 +1,55 @@
+"""What differs from the built-in rules of incidents: the tables `[[rules]]`."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from monitor.config.checks import wrong
+from monitor.config.durations import Between
+from monitor.config.section import Remedy, Section
+from monitor.model import Cause, Severity, Team
+
+__all__ = ["RuleOverride"]
+
+
+class RuleOverride(Section):
+    """What differs from the built-in rule of a cause; what is left out stays as it is."""
+
+    cause: Annotated[Cause, Remedy("say which cause the rule is for")] = Field(
+        description="The cause whose rule is changed."
+    )
+    runs: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="How many of the latest `of` runs must have seen the cause before an incident opens; given without "
+        "`of`, that many in a row.",
+    )
+    of: int | None = Field(
+        default=None, ge=1, le=100, description="Of how many of the latest runs `runs` must have seen it."
+    )
+    window: Annotated[timedelta, Between("1s", "30d")] | None = Field(
+        default=None, description="Only runs inside this window count, so that old evidence opens nothing."
+    )
+    span: Annotated[timedelta, Between("0s", "7d")] | None = Field(
+        default=None, description="The first and the last run that saw it lie at least this far apart."
+    )
+    resolve_after: int | None = Field(
+        default=None, ge=1, le=100, description="The incident resolves after so many runs in a row without the cause."
+    )
+    severity: Severity | None = Field(
+        default=None, description="How urgent it is: it goes into messages, and routes can match it."
+    )
+    remind_every: Annotated[timedelta, Between("1m", "30d")] | None = Field(
+        default=None, description="How often an open incident is told again."
+    )
+    team: Team | None = Field(default=None, description="Who is asked to look: routes can match it.")
+
+    @field_validator("of")
+    @classmethod
+    def _reachable(cls, of: int | None, info: ValidationInfo) -> int | None:
+        runs = info.data.get("runs")
+        if of is not None and runs is not None and runs > of:
+            raise wrong("is smaller than runs, so that the rule could never open an incident: raise it, or lower runs")
+        return of

@@ -1,0 +1,230 @@
+"""What is watched, and how: the tables `[[targets]]`, `[targets.sync_log]` and `[targets.check]`."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from monitor.config.addresses import api_base
+from monitor.config.available import BUILT_IN, provider_name
+from monitor.config.checks import DatabaseUrl, Name, Text, TimeZone, wrong
+from monitor.config.credentials import Auth, ClientCredentialsAuth
+from monitor.config.durations import Between
+from monitor.config.generic import ItemConfig, ListConfig
+from monitor.config.requests import Headers
+from monitor.config.schedule import Schedule
+from monitor.config.section import Remedy, Section
+
+__all__ = ["CheckConfig", "SyncLogConfig", "Target"]
+
+GLOO_URL = "https://platform.ai.gloo.com"
+_CREDENTIALS = 'is missing: give the credentials, as in auth = { client_id = "…", client_secret_file = "…" }'
+_ITEM = 'is missing: say how one item is asked for, in [targets.item], as in path = "/documents/{item_id}"'
+_DONE = 'is missing: say which statuses mean that an item is done, as in statuses = { completed = ["done"] }'
+
+
+class SyncLogConfig(Section):
+    """Where the pipeline records what it uploaded. It is only ever read; names are checked against its catalogue."""
+
+    url: Annotated[DatabaseUrl, Remedy("give the connection URL of the database that holds your sync log")] = Field(
+        description="The database that your pipeline writes to: sqlite:///path or postgresql://user:password@host/name.",
+        examples=["sqlite:///pipeline.db"],
+    )
+    table: Text = Field(default="sync_log", description="The table or view that holds one row per uploaded item.")
+    id_column: Text = Field(default="item_id", description="The column that holds the item's id, as the API knows it.")
+    submitted_at_column: Text | None = Field(
+        default=None,
+        description="The column that says when an item was uploaded: ISO text, a native time, or Unix seconds or "
+        "milliseconds. Without it an item's age counts from when the monitor first saw it.",
+    )
+    group_column: Text | None = Field(
+        default=None, description="A column to break reports and incidents down by, such as a collection or a customer."
+    )
+    timezone: TimeZone = Field(default="UTC", description="What times without a zone of their own are in.")
+
+
+class CheckConfig(Section):
+    """How a target is asked, and how patient the monitor is."""
+
+    strategy: Literal["items", "list", "auto"] = Field(
+        default="auto",
+        description="`items`: one request per item. `list`: one request for all, then item by item for those that are "
+        "not completed. `auto`: the list when over 50 items are due and the provider has one.",
+    )
+    concurrency: int = Field(default=32, ge=1, le=1024, description="How many requests are under way at most.")
+    deadline: Annotated[timedelta, Between("1s", "1d")] = Field(
+        default=timedelta(minutes=4),
+        description="How long one run may ask; what it did not get to is unknown. Best below the schedule's interval.",
+    )
+    attempt_timeout: Annotated[timedelta, Between("100ms", "10m")] = Field(
+        default=timedelta(seconds=30),
+        description="How long one attempt may take, from connecting to the last byte; for a list, how long it may be "
+        "silent.",
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, le=10, description="How often one request is tried when it fails in a way that may pass."
+    )
+    http: Literal["httpx"] = Field(default="httpx", description="The HTTP client. There is one.")
+    stuck_after: Annotated[timedelta, Between("1s", "30d")] = Field(
+        default=timedelta(minutes=30), description="How long an item may be pending before it counts as stuck."
+    )
+    missing_after: Annotated[timedelta, Between("0s", "30d")] = Field(
+        default=timedelta(minutes=15),
+        description="How long after its upload the API may not know an item; uploads need a while to appear.",
+    )
+    list_max_mb: int = Field(
+        default=1024,
+        ge=1,
+        le=65_536,
+        description="The most megabytes (2²⁰ bytes) of one page of the list that are read; beyond it, `auto` asks item "
+        "by item.",
+    )
+
+
+class Target(Section):
+    """One integration that is watched."""
+
+    name: Annotated[Name, Remedy("give the target a name, such as gloo-prod")] = Field(
+        description="How reports, incidents and logs call it. History is kept under this name: keep it."
+    )
+    provider: Annotated[
+        str, AfterValidator(provider_name), Remedy('say which API it is: "gloo", or "generic" for any other')
+    ] = Field(
+        description="Which API it is: `gloo`, `generic` (described by `item` and `list` below), or the name of an "
+        "installed provider."
+    )
+    allow_http: bool = Field(
+        default=False, description="Lets `base_url` be plain http beyond this machine, where anybody can listen in."
+    )
+    base_url: str = Field(
+        default_factory=lambda given: GLOO_URL if given.get("provider") == "gloo" else "",
+        validate_default=True,
+        description=f"Where the API is: scheme, host, and a path if all requests share one. {GLOO_URL} for gloo unless "
+        "said otherwise; required for others.",
+    )
+    publisher_id: Text | None = Field(
+        default=None,
+        validate_default=True,
+        description="The publisher (tenant, project) that the items belong to. Required for gloo; elsewhere it fills "
+        "`{publisher_id}` in paths.",
+    )
+    auth: Auth | None = Field(
+        default=None,
+        validate_default=True,
+        description="The credentials: client_id and client_secret, or api_key. Required for gloo.",
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        description="Further headers of every request, for the generic provider. They are not secret: keys belong "
+        "under `auth`.",
+        examples=[{"OpenAI-Beta": "assistants=v2"}],
+    )
+    statuses: Mapping[Literal["pending", "completed", "failed"], tuple[Text, ...]] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="Which of the API's words for a status mean `completed`, `pending` and `failed`. For gloo, "
+        "additions to what is known; for generic, `completed` at least. Case does not count; an unknown status is "
+        "pending.",
+        examples=[{"completed": ["done"], "failed": ["error", "cancelled"]}],
+    )
+    item: ItemConfig | None = Field(
+        default=None, validate_default=True, description="How one item is asked for: generic needs it."
+    )
+    list_: ListConfig | None = Field(
+        default=None, alias="list", description="How all items are asked for at once, if the API can do that."
+    )
+    options: Mapping[str, object] = Field(
+        default_factory=dict,
+        description="What an installed provider wants to be told: its own documentation says. They are not secret.",
+    )
+    sync_log: SyncLogConfig | None = Field(
+        default=None,
+        description="Where your pipeline records its uploads. Left out: the built-in log, filled by `items import`.",
+    )
+    check: CheckConfig = Field(
+        default=CheckConfig(),
+        validate_default=True,
+        description="How the target is asked, and how patient the monitor is.",
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="When the daemon runs this target; left out, the common schedule."
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _reachable_safely(cls, url: str, info: ValidationInfo) -> str:
+        if not url and info.data.get("provider") != "gloo":
+            raise wrong('is missing: give the URL that all paths of the API begin with, such as "https://api.example"')
+        try:
+            return api_base(url, allow_http=info.data.get("allow_http", False))
+        except ValueError as error:
+            raise wrong(str(error)) from None
+
+    @field_validator("publisher_id")
+    @classmethod
+    def _whose(cls, publisher_id: str | None, info: ValidationInfo) -> str | None:
+        if publisher_id is None and info.data.get("provider") == "gloo":
+            raise wrong("is missing: give the id of the publisher whose items are watched")
+        return publisher_id
+
+    @field_validator("auth")
+    @classmethod
+    def _as_the_provider_wants(cls, auth: Auth | None, info: ValidationInfo) -> Auth | None:
+        provider = info.data.get("provider")
+        if auth is None and provider == "gloo":
+            raise wrong(_CREDENTIALS)
+        if isinstance(auth, ClientCredentialsAuth) and auth.token_path is None and provider == "generic":
+            raise wrong(
+                'is missing: give the path of the token endpoint, such as "/oauth2/token"; or use an api_key',
+                suffix=".token_path",
+            )
+        return auth
+
+    @field_validator("headers", "item", "list_", "options")
+    @classmethod
+    def _with_a_meaning(cls, value: object, info: ValidationInfo) -> object:
+        provider = info.data.get("provider")
+        if not value or provider is None:
+            return value
+        if info.field_name == "options" and provider in BUILT_IN:
+            raise wrong(f"has no meaning for {provider}, which is built in: remove it")
+        if info.field_name != "options" and provider != "generic":
+            raise wrong(f"has no meaning for {provider}, only for generic: remove it")
+        return value
+
+    @field_validator("statuses")
+    @classmethod
+    def _one_meaning_each(
+        cls, statuses: Mapping[str, tuple[str, ...]], info: ValidationInfo
+    ) -> Mapping[str, tuple[str, ...]]:
+        spelled = [name.casefold() for names in statuses.values() for name in names]
+        if len(spelled) != len(set(spelled)):
+            raise wrong("gives one status twice: a status means one thing")
+        if info.data.get("provider") == "generic" and not statuses.get("completed"):
+            raise wrong(_DONE, suffix=".completed")
+        return statuses
+
+    @field_validator("item", "list_")
+    @classmethod
+    def _can_be_asked(
+        cls, asked: ItemConfig | ListConfig | None, info: ValidationInfo
+    ) -> ItemConfig | ListConfig | None:
+        if asked is None:
+            if info.field_name == "item" and info.data.get("provider") == "generic":
+                raise wrong(_ITEM)
+        elif "{publisher_id}" in asked.path and info.data.get("publisher_id", "") is None:
+            raise wrong("names {publisher_id}, and the target has none: give publisher_id", suffix=".path")
+        return asked
+
+    @field_validator("check")
+    @classmethod
+    def _has_what_it_asks(cls, check: CheckConfig, info: ValidationInfo) -> CheckConfig:
+        listless = info.data.get("provider") == "generic" and info.data.get("list_", "") is None
+        if check.strategy == "list" and listless:
+            raise wrong(
+                'can\'t be "list" without [targets.list], which says how all items are asked for: '
+                'describe it, or use "items"',
+                suffix=".strategy",
+            )
+        return check

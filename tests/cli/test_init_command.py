@@ -1,0 +1,186 @@
+import os
+import stat
+from types import SimpleNamespace
+
+import pytest
+
+from monitor.cli import main
+from monitor.config import Config
+
+FILLED_IN = {
+    "gloo": {"GLOO_PUBLISHER_ID": "p1", "GLOO_CLIENT_ID": "id", "GLOO_CLIENT_SECRET": "s3cret"},
+    "generic": {"API_URL": "https://api.example", "API_ITEM_PATH": "/documents/{item_id}", "API_KEY": "s3cret"},
+}
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Commands in an empty working folder, without the developer's own variables."""
+    for name in [name for name in os.environ if name.startswith(("MONITOR_", "GLOO_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = main([str(each) for each in arguments])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return call
+
+
+def fill_in(dotenv, values):
+    lines = [line + values.get(line.removesuffix("="), "") for line in dotenv.read_text().splitlines()]
+    dotenv.write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("provider", FILLED_IN)
+def test_three_lines_filled_in_make_a_valid_configuration(command, tmp_path, provider):
+    made = command("init", "--provider", provider)
+    assert made.returncode == 0, made.stderr
+    before = command("config", "check")
+    fill_in(tmp_path / ".env", FILLED_IN[provider])
+    after = command("config", "check")
+
+    assert before.returncode == 2
+    missing = before.stderr.splitlines()
+    assert len(missing) == len(FILLED_IN[provider])
+    for name in FILLED_IN[provider]:
+        told = f"needs the variable {name}, which is empty: give it a value in the environment or in .env"
+        assert any(line.endswith(told) for line in missing), name
+        assert name in made.stdout
+    assert (after.returncode, after.stderr) == (0, "")
+    assert f"{tmp_path / 'monitor.toml'}: no problems found" in after.stdout
+
+
+def test_it_says_what_to_do_next_and_fits_a_terminal(command):
+    made = command("init")
+
+    assert made.stdout.startswith("wrote monitor.toml\nwrote .env (only you can read it)\n")
+    steps = ["Fill in three lines", "ingestion-monitor doctor", "ingestion-monitor items import", "check"]
+    places = [made.stdout.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "--config" not in made.stdout
+    assert [line for line in made.stdout.splitlines() if len(line) > 80] == []
+
+
+def test_only_the_owner_can_read_the_secrets(command, tmp_path):
+    mask = os.umask(0)
+    try:
+        command("init")
+    finally:
+        os.umask(mask)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {".env": 0o600, "monitor.toml": 0o644}
+
+
+@pytest.mark.parametrize("name", ["monitor.toml", ".env"])
+def test_it_overwrites_nothing_unless_forced(command, tmp_path, name):
+    (tmp_path / name).write_text("MINE=1\n")
+    (tmp_path / name).chmod(0o644)
+
+    refused = command("init")
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"error: {name} is there already: use another --path, or --force to overwrite it\n"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "MINE=1\n"
+
+    assert command("init", "--force").returncode == 0
+    assert "MINE" not in (tmp_path / name).read_text()
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+def test_a_link_that_leads_nowhere_is_there_too(command, tmp_path):
+    (tmp_path / ".env").symlink_to(tmp_path / "elsewhere")
+
+    assert command("init").returncode == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(("path", "file"), [("etc/gloo", "etc/gloo/monitor.toml"), ("etc/gloo.toml", "etc/gloo.toml")])
+def test_a_folder_or_a_file_may_be_named(command, tmp_path, path, file):
+    made = command("init", "--path", path)
+    fill_in(tmp_path / "etc" / ("gloo/.env" if path == "etc/gloo" else ".env"), FILLED_IN["gloo"])
+
+    assert f"ingestion-monitor check --config {file}" in made.stdout
+    assert command("config", "check", "--config", file).returncode == 0
+
+
+def test_a_place_that_cannot_be_written_is_told(command, tmp_path):
+    (tmp_path / "file").touch()
+
+    refused = command("init", "--path", "file/folder")
+
+    assert refused.returncode == 3
+    assert refused.stderr == (
+        "error: file/folder/.env can't be written (Not a directory): name a folder of yours with --path\n"
+    )
+
+
+def test_even_force_takes_no_folder_s_place(command, tmp_path):
+    (tmp_path / "monitor.toml").mkdir()
+
+    refused = command("init", "--force")
+
+    assert refused.returncode == 3
+    assert refused.stderr.startswith("error: monitor.toml can't be written (")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "monitor.toml"]
+
+
+def test_an_unknown_provider_has_no_template(command, tmp_path):
+    refused = command("init", "--provider", "glo")
+
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        'error: --provider: there are templates for "gloo" or "generic" alone; did you mean "gloo"?\n'
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("provider", FILLED_IN)
+def test_everything_that_is_commented_out_is_valid_too(command, tmp_path, provider):
+    """Each line that looks like a setting may be uncommented, one of several of the same key at a time."""
+    command("init", "--provider", provider)
+    fill_in(tmp_path / ".env", FILLED_IN[provider])
+    lines = (tmp_path / "monitor.toml").read_text().splitlines()
+    values = {"DATABASE_PASSWORD": "x", "SYNC_LOG_URL": "sqlite:///p.db", "ONCALL_WEBHOOK_URL": "https://h.example/x"}
+
+    shown, taken = [], set()
+    for line in lines:
+        setting = line.removeprefix("# ")
+        key = setting.partition(" =")[0]
+        if setting.startswith("["):
+            taken = set()
+        commented = line != setting and (setting.startswith("[") or (" = " in setting and key.isidentifier()))
+        if commented and key in taken | {"database", "auth", "cron"}:
+            continue
+        taken.add(key)
+        shown.append(setting if commented else line)
+    (tmp_path / "monitor.toml").write_text("\n".join(shown))
+
+    config = Config.load(tmp_path / "monitor.toml", values)
+
+    (target,) = config.targets
+    assert target.sync_log.group_column == "collection"
+    assert (config.channels[0].type, config.routes[0].channels) == ("slack", ("oncall",))
+    assert (config.rules[0].cause, config.schedule.explicit) == ("items_stuck", True)
+    if provider == "gloo":
+        assert target.statuses == {"pending": ("RERANKING",)}
+        assert target.base_url == "http://127.0.0.1:8080"
+    else:
+        assert (target.list_.page.by, target.item.id) == ("cursor", "id")
+
+
+@pytest.mark.parametrize("provider", FILLED_IN)
+def test_what_is_commented_out_as_a_default_is_the_default(command, tmp_path, provider):
+    command("init", "--provider", provider)
+    fill_in(tmp_path / ".env", FILLED_IN[provider])
+    text = (tmp_path / "monitor.toml").read_text()
+    before = Config.load(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"]
+
+    block = text[text.index("# [targets.check]") :].partition("\n\n")[0]
+    shown = "\n".join(line.removeprefix("# ") for line in block.splitlines())
+    (tmp_path / "monitor.toml").write_text(text.replace(block, shown))
+
+    assert Config.load(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"] == before

@@ -1,0 +1,107 @@
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from config.mistakes import AUTH, GENERIC, GLOO, LINES, URL
+from jsonschema import Draft202012Validator
+
+from monitor.config import Config
+from monitor.config.json_schema import json_schema
+
+ROOT = Path(__file__).resolve().parents[2]
+WHOLE = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SEEN_IN_THE_FILE = re.compile(
+    r"is not a known (?:key|value|provider)|is not available in this version|must be (?:text in quotes|a whole number|"
+    r'true or false|a table|a list|"|[0-9]+ or)|is missing: (?!give the url of the webhook)|can\'t stand beside'
+)
+"""Of the sentences, those about what stands in the file itself: its keys, types, choices, and what it lacks."""
+
+
+@pytest.fixture(scope="module")
+def schema():
+    return Draft202012Validator(json_schema(["acme"]))  # which one of the documents installs
+
+
+def whole_files():
+    """Every complete configuration in the documents, and the templates."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for number, block in enumerate(WHOLE.findall(path.read_text(encoding="utf-8"))):
+            if "[[targets]]" in block and "name =" in block and path.name != "mistakes.md":
+                yield pytest.param(block, id=f"{path.relative_to(ROOT)} {number}")
+    for name in ("gloo", "generic"):
+        text = resources.files("monitor.cli").joinpath("templates", f"{name}.toml").read_text(encoding="utf-8")
+        yield pytest.param(text, id=f"the template {name}.toml")
+
+
+def test_it_is_a_schema():
+    Draft202012Validator.check_schema(json_schema())
+
+
+@pytest.mark.parametrize("text", [*whole_files(), GLOO, GENERIC])
+def test_a_whole_file_fits_the_schema(schema, text):
+    assert [error.message for error in schema.iter_errors(tomllib.loads(text))] == []
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        pytest.param(mistake, id=mistake.title)
+        for table in LINES.values()
+        for mistake in table
+        if SEEN_IN_THE_FILE.search(mistake.sentence)
+    ],
+)
+def test_a_mistake_that_the_file_alone_shows_does_not_fit(schema, mistake):
+    assert not schema.is_valid(tomllib.loads(mistake.text))
+
+
+@pytest.mark.parametrize(
+    "written", ['concurrency = "${N}"', 'deadline = "${DEADLINE}"', 'strategy = "${STRATEGY}"', 'http = "${HTTP}"']
+)
+def test_a_variable_may_stand_for_anything(schema, written):
+    assert schema.is_valid(tomllib.loads(GLOO.replace("#check", written)))
+
+
+@pytest.mark.parametrize("duration", ["30s", "5m", "1h30m", "500ms", "0s", "1d2h3m4s5ms"])
+def test_a_duration_fits(schema, duration):
+    assert schema.is_valid(tomllib.loads(GLOO.replace("#check", f'missing_after = "{duration}"')))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (AUTH, 'auth = { client_id = "id", client_secret_file = "secret" }'),
+        (AUTH, 'auth = { api_key_file = "key" }'),
+        (URL, 'url_file = "url"'),
+        ("#top", 'database_file = "url"'),
+    ],
+)
+def test_a_secret_may_be_a_file(schema, old, new):
+    assert schema.is_valid(tomllib.loads(GLOO.replace(old, new)))
+
+
+def test_a_provider_that_is_installed_fits_where_it_is():
+    text = tomllib.loads(GENERIC.replace('"generic"', '"acme"').replace('item = { path = "/documents/{item_id}" }', ""))
+
+    assert Draft202012Validator(json_schema(["acme"])).is_valid(text)
+    assert not Draft202012Validator(json_schema()).is_valid(text)
+
+
+def test_every_setting_says_what_it_means():
+    def silent(schema, path=""):
+        for name, inner in schema.get("properties", {}).items():
+            if len(inner.get("description", "")) < 20:
+                yield f"{path}.{name}"
+        for name, inner in schema.get("$defs", {}).items():
+            yield from silent(inner, name)
+
+    assert list(silent(json_schema())) == []
+
+
+def test_defaults_are_those_in_force():
+    properties = json_schema()["$defs"]["CheckConfig"]["properties"]
+    made = Config.model_fields["targets"].annotation.__args__[0].model_fields["check"].default
+
+    assert {name: field["default"] for name, field in properties.items()} == made.model_dump(mode="json")
