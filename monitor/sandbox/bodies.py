@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "BAD_GATEWAY",
+    "BY_STATUS",
     "EXPIRED_TOKEN",
     "FORBIDDEN",
     "INVALID_CLIENT",
@@ -13,18 +15,28 @@ __all__ = [
     "MISSING_AUTHORIZATION",
     "MISSING_GRANT",
     "MISSING_ITEM_IDS",
+    "MISSING_PRODUCER_IDS",
+    "NO_ITEMS_OF_PRODUCERS",
     "PUBLISHER_MISMATCH",
     "PUBLISHER_NOT_FOUND",
+    "RATE_LIMITED",
+    "SPENDING_LIMIT",
     "TOO_MANY_FILES",
     "TOO_MANY_ITEM_IDS",
     "UNSUPPORTED_GRANT",
+    "Answer",
     "Body",
+    "deleted",
     "missing_fields",
+    "not_a_limit",
     "not_text",
     "unauthorized_delete",
 ]
 
 Body = Mapping[str, object]
+
+Answer = tuple[int, Body | Sequence[Body]]
+"""A status and a JSON body."""
 
 INVALID_CLIENT: Body = {"error": "invalid_client", "error_description": "Client authentication failed"}
 MISSING_GRANT: Body = {"error": "invalid_request", "error_description": "grant_type is required"}
@@ -50,6 +62,58 @@ TOO_MANY_FILES: Body = {
 }
 MISSING_ITEM_IDS: Body = {"detail": {"code": "Invalid request", "message": "At least one item_id is required"}}
 TOO_MANY_ITEM_IDS: Body = {"detail": {"code": "Invalid request", "message": "At most 1000 item_ids are allowed"}}
+MISSING_PRODUCER_IDS: Body = {
+    "detail": {"code": "Invalid request", "message": "At least one producer_id must be provided"}
+}
+NO_ITEMS_OF_PRODUCERS: Body = {
+    "detail": {"code": "Items not found", "message": "No items were found for the provided producer IDs"}
+}
+RATE_LIMITED: Body = {"error": "Rate limit exceeded", "code": "too_many_requests"}
+BAD_GATEWAY = (
+    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+    "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+"""What a gateway says in the engine's stead."""
+
+_DELETED_FROM = ("weaviate", "s3", "chunk_enrichments", "files", "database")
+_KEPT_IN = frozenset({"files", "database"})
+_UNSTABLE = "The provider is currently unavailable. Please try again later."
+_UNEXPECTED = "An unexpected error occurred during model inference. Please try again."
+_TIMEOUT = "The provider did not respond in time. Please try again."
+
+
+def _reported(message: str, kind: str, code: str, fault: str, *, detail: object = None) -> Body:
+    error = {
+        "message": message, "type": kind, "code": code, "fault": fault, "retryable": True, "trace_id": "trace-sandbox",
+    }  # fmt: skip
+    return {"detail": detail or message, "error": error}
+
+
+SPENDING_LIMIT = _reported(
+    "Spending limit reached",
+    "rate_limit_error",
+    "SPENDING_LIMIT_EXCEEDED",
+    "client",
+    detail={"message": "Spending limit reached", "code": "SPENDING_LIMIT_EXCEEDED"},
+)
+
+BY_STATUS: Mapping[int, Body] = {
+    401: EXPIRED_TOKEN,
+    403: FORBIDDEN,
+    404: ITEM_NOT_FOUND,
+    408: _reported(_TIMEOUT, "provider_timeout_error", "PROVIDER_TIMEOUT", "provider"),
+    429: RATE_LIMITED,
+    500: _reported(_UNEXPECTED, "provider_error", "PROVIDER_INFERENCE_ERROR", "provider"),
+    502: {
+        "detail": {
+            "code": "Weaviate update failed",
+            "message": "Postgres not modified due to vector store update failure",
+            "weaviate_error": "Weaviate update failed",
+        }
+    },
+    503: _reported(_UNSTABLE, "service_unavailable_error", "PROVIDER_UNAVAILABLE", "provider"),
+}
+"""What the error reference shows for a status."""
 
 
 def missing_fields(names: Sequence[str]) -> Body:
@@ -63,6 +127,42 @@ def not_text(loc: Sequence[str | int], given: object) -> Body:
     """The validation error (422) of a field that should be a text."""
     entry = {"type": "string_type", "loc": ["body", *loc], "msg": "Input should be a valid string", "input": given}
     return {"detail": [entry]}
+
+
+def not_a_limit(given: str) -> Body:
+    """The validation error (422) of a limit that is no whole number of 1 or more."""
+    entry = {"type": "int_parsing", "loc": ["query", "limit"], "msg": "Input should be a valid integer", "input": given}
+    return {"detail": [entry]}
+
+
+def deleted(errors: Mapping[str, str | None], *, partly: frozenset[str]) -> Body:
+    """The results of a bulk delete.
+
+    Args:
+        errors: by id, in the order of the request: why it was not deleted, or None when it was.
+        partly: those of them that are gone from some places, but not from all.
+    """
+    total, gone = len(errors), sum(error is None for error in errors.values())
+    results = [
+        {
+            "item_id": item_id,
+            "success": error is None,
+            "error": error,
+            "deleted_from": {
+                place: error is None or (item_id in partly and place not in _KEPT_IN) for place in _DELETED_FROM
+            },
+        }
+        for item_id, error in errors.items()
+    ]
+    return {
+        "success": gone == total,
+        "mode": "hard",
+        "total_requested": total,
+        "total_deleted": gone,
+        "total_failed": total - gone,
+        "results": results,
+        "message": f"{gone} of {total} items deleted",
+    }
 
 
 def unauthorized_delete(item_ids: Sequence[str]) -> Body:

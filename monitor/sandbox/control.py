@@ -1,43 +1,32 @@
-"""The sandbox's control endpoint, all JSON, under `/_sandbox`: faults, revocations, items by hand, statistics.
+"""The sandbox's control endpoint, all JSON, under `/_sandbox`: faults, rates, revocations, items by hand, statistics.
 
 `ROUTES` lists the calls. What is wrong with a call is said in one sentence, in a 400.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 
-from monitor.sandbox.engine import Answer, Engine
-from monitor.sandbox.faults import read_fault, shaped
+from monitor.sandbox.bodies import Answer
+from monitor.sandbox.credentials import Credentials
+from monitor.sandbox.faults import read_fault
 from monitor.sandbox.item import Item
+from monitor.sandbox.orders import Batch, ItemChange, RateChange, shaped
+from monitor.sandbox.quota import read_rate
 from monitor.sandbox.state import Handler, State
 
 __all__ = ["ROUTES", "stats", "unknown"]
 
-MOST_MADE = 1_000_000
-
 T = TypeVar("T")
 
 _DONE: Answer = (200, {"done": True})
-_ACTS: dict[str, Callable[[Engine, str], None]] = {"revoke": Engine.revoke, "restore": Engine.restore}
+_ACTS: dict[str, Callable[[Credentials, str], None]] = {"revoke": Credentials.revoke, "restore": Credentials.restore}
 
 
 class _WrongCallError(Exception):
     """One sentence about what is wrong with the call."""
-
-
-class _Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    count: Annotated[int, msgspec.Meta(ge=1, le=MOST_MADE)] = 1
-    status: str | None = None
-    filename: str = "made.txt"
-    publisher_id: str | None = None
-
-
-class _Change(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    status: str | msgspec.UnsetType | None = msgspec.UNSET
-    publisher_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def stats(state: State) -> dict[str, Any]:
@@ -45,7 +34,7 @@ def stats(state: State) -> dict[str, Any]:
     with state.lock:
         return {
             "requests": dict(sorted(state.requests.items())),
-            "items": len(state.engine.items),
+            "items": state.engine.count(state.clock()),
             "most_in_flight": state.most_in_flight,
         }
 
@@ -65,13 +54,22 @@ async def _read(request: Request, convert: Callable[[object], T]) -> T:
 async def _add_fault(state: State, request: Request) -> Answer:
     fault = await _read(request, read_fault)
     with state.lock:
-        state.faults.add(fault)
+        state.faults.add(fault, state.clock())
     return _DONE
 
 
 async def _clear_faults(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
     with state.lock:
         state.faults.clear()
+    return _DONE
+
+
+async def _limit_rate(state: State, request: Request) -> Answer:
+    asked = await _read(request, lambda raw: shaped(raw, RateChange, "change of the rate"))
+    try:
+        state.limit(None if asked.rate is None else read_rate(asked.rate))
+    except ValueError as error:
+        raise _WrongCallError(str(error)) from None
     return _DONE
 
 
@@ -90,18 +88,18 @@ def _switch(state: State, request: Request, what: str, known: str) -> Answer:
     if act is None:
         raise _WrongCallError(f"the {what} can be told to {' or '.join(_ACTS)}")
     with state.lock:
-        act(state.engine, name)
+        act(state.engine.credentials, name)
     return _DONE
 
 
 async def _expire_tokens(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
     with state.lock:
-        state.engine.expire_tokens()
+        state.engine.credentials.expire_tokens()
     return _DONE
 
 
 async def _make_items(state: State, request: Request) -> Answer:
-    batch = await _read(request, lambda raw: shaped(raw, _Batch, "batch of items"))
+    batch = await _read(request, lambda raw: shaped(raw, Batch, "batch of items"))
     with state.lock:
         made = state.engine.make(now_s=state.clock(), **msgspec.structs.asdict(batch))
     return 200, {"item_ids": made}
@@ -115,8 +113,8 @@ def _item(state: State, request: Request) -> Item:
 
 
 async def _change_item(state: State, request: Request) -> Answer:
-    change = await _read(request, lambda raw: shaped(raw, _Change, "change of an item"))
-    if change == _Change():
+    change = await _read(request, lambda raw: shaped(raw, ItemChange, "change of an item"))
+    if change == ItemChange():
         raise _WrongCallError("an item is changed by an object with status, publisher_id or both")
     with state.lock:
         item = _item(state, request)
@@ -156,6 +154,7 @@ def _explained(handler: Handler) -> Handler:
 _CALLS: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/faults", _add_fault),
     ("DELETE", "/faults", _clear_faults),
+    ("POST", "/rate", _limit_rate),
     ("POST", "/clients/{name}/{act}", _switch_client),
     ("POST", "/keys/{name}/{act}", _switch_key),
     ("POST", "/expire-tokens", _expire_tokens),

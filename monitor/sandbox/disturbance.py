@@ -3,7 +3,6 @@
 The control endpoint passes uncounted and is never hit.
 """
 
-import asyncio
 from email.utils import formatdate
 
 from starlette.datastructures import MutableHeaders
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.sandbox.faults import Fault
 from monitor.sandbox.state import Connection, State
+from monitor.sandbox.trickle import gather, write
 
 __all__ = ["Disturbed"]
 
@@ -35,7 +35,7 @@ class Disturbed:
             return
         state = self._state
         with state.lock:
-            fault = state.faults.hit(scope["method"], scope["path"])
+            fault = state.faults.hit(scope["method"], scope["path"], state.clock())
             state.in_flight += 1
             state.most_in_flight = max(state.most_in_flight, state.in_flight)
         try:
@@ -51,25 +51,45 @@ class Disturbed:
 
     async def _disturb(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         connection = self._state.connections.get(tuple(scope["client"]))
-        if connection is None or not await _outlasts(connection, fault.delay_s):
+        if connection is None or not await connection.outlasts(fault.delay_s):
             self._count(scope, "gone")
-        elif fault.close:
+            return
+        if fault.expires:
+            with self._state.lock:
+                self._state.engine.credentials.expire_tokens()
+        answer = self._app if fault.passes else _response(fault)
+        if fault.close:
             self._count(scope, "closed")
             connection.transport.abort()
             await connection.gone.wait()
+        elif fault.by_hand:
+            await self._by_hand(fault, connection, answer, scope, receive)
         else:
-            answer = self._app if fault.passes else _response(fault)
             await answer(scope, receive, self._counting(scope, send, fault))
+
+    async def _by_hand(
+        self, fault: Fault, connection: Connection, answer: ASGIApp, scope: Scope, receive: Receive
+    ) -> None:
+        status = ""
+
+        def finish(message: Message) -> None:
+            nonlocal status
+            status = str(message["status"])
+            _finish(message, fault)
+
+        head, body = await gather(answer, scope, receive, finish)
+        stayed = await write(connection, fault, head, body)
+        ending = status if fault.cut_after is None else "closed"
+        self._count(scope, ending if stayed else "gone")
+        connection.transport.close()  # which sends what was written first
+        await connection.gone.wait()
 
     def _counting(self, scope: Scope, send: Send, fault: Fault | None) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 here = tuple(scope["client"]) in self._state.connections
                 self._count(scope, str(message["status"]) if here else "gone")
-                headers = MutableHeaders(scope=message)
-                headers["date"] = formatdate(usegmt=True)
-                if fault is not None:
-                    headers.update(fault.headers)
+                _finish(message, fault)
             await send(message)
 
         return counted
@@ -79,14 +99,11 @@ class Disturbed:
             self._state.requests[f"{scope['method']} {_template(scope['path'])} {ending}"] += 1
 
 
-async def _outlasts(connection: Connection, delay_s: float) -> bool:
-    """Waits; whether the connection is still there afterwards. Ends early when it is not."""
-    if delay_s:
-        try:
-            await asyncio.wait_for(connection.gone.wait(), delay_s)
-        except TimeoutError:
-            return True
-    return not connection.gone.is_set()
+def _finish(message: Message, fault: Fault | None) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["date"] = formatdate(usegmt=True)
+    if fault is not None:
+        headers.update(fault.headers)
 
 
 def _response(fault: Fault) -> Response:
@@ -99,5 +116,8 @@ def _template(path: str) -> str:
     if parts[1:4] == ["engine", "v2", "items"] and len(parts) > 4:
         return "/engine/v2/items/{item_id}"
     if parts[1:4] == ["engine", "v2", "publisher"]:
-        return "/engine/v2/publisher/{publisher_id}/items"
+        ending = "/by-producer" if parts[-1] == "by-producer" else ""
+        return f"/engine/v2/publisher/{{publisher_id}}/items{ending}"
+    if parts[1:4] == ["engine", "v1", "files"]:
+        return "/engine/v1/files/{item_id}/snippets"
     return path

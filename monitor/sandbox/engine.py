@@ -1,34 +1,26 @@
-"""The simulated data engine: credentials, items, and what each call is answered.
+"""The simulated data engine: its items, and what each call about them is answered.
 
 It speaks no HTTP and reads no clock: every call takes `now_s`, in seconds on any steady clock.
 """
 
 import hashlib
-import math
-import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from monitor.sandbox import bodies
-from monitor.sandbox.bodies import Body
+from monitor.sandbox.bodies import Answer, Body
+from monitor.sandbox.credentials import Credentials
 from monitor.sandbox.item import Item
+from monitor.sandbox.listing import pieces
+from monitor.sandbox.producers import Producers
 from monitor.sandbox.settings import SandboxSettings
+from monitor.sandbox.snippets import read_text, snippets
 
-__all__ = ["Answer", "Engine"]
+__all__ = ["Engine"]
 
-SCOPE = "api/access"
 MOST_IDS = 1000
-
-Answer = tuple[int, Body | Sequence[Body]]
-"""A status and a JSON body."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Token:
-    subject: str
-    expires_s: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,68 +32,64 @@ class Engine:
     """The moment (aware) at which the clock that `now_s` is read from stood at zero."""
     items: dict[str, Item] = field(default_factory=dict)
     """By id, in lower case."""
+    credentials: Credentials = field(init=False)
+    _producers: Producers = field(init=False)
     _digests: dict[bytes, str] = field(default_factory=dict)
-    _tokens: dict[str, _Token] = field(default_factory=dict)
-    _revoked: set[str] = field(default_factory=set)
+    _leaving: dict[str, float] = field(default_factory=dict)
+    """Deleted items that are still answered for, and until when; the first to leave stands first."""
 
-    def token(self, credentials: tuple[str, str] | None, form: Mapping[str, str], now_s: float) -> Answer:
-        """Answers the token endpoint: OAuth2 client credentials with HTTP Basic (RFC 6749, 4.4, 5.1, 5.2)."""
-        settings = self.settings
-        if credentials != (settings.client_id, settings.client_secret) or settings.client_id in self._revoked:
-            return 401, bodies.INVALID_CLIENT
-        if not form.get("grant_type"):
-            return 400, bodies.MISSING_GRANT
-        if form["grant_type"] != "client_credentials":
-            return 400, bodies.UNSUPPORTED_GRANT
-        if form.get("scope", SCOPE) not in {SCOPE, ""}:
-            return 400, bodies.INVALID_SCOPE
-        token = secrets.token_urlsafe(24)
-        self._tokens[token] = _Token(subject=settings.client_id, expires_s=now_s + settings.token_seconds)
-        life = int(settings.token_seconds)
-        return 200, {"access_token": token, "expires_in": life, "token_type": "Bearer", "scope": SCOPE}
-
-    def refusal(self, authorization: str | None, now_s: float) -> Answer | None:
-        """Why a call with this `Authorization` header is refused, or None when it is let in.
-
-        A rejected or malformed token answers 403, an expired one and one of a revoked client 401, as Gloo's do.
-        """
-        if not authorization:
-            return 401, bodies.MISSING_AUTHORIZATION
-        scheme, _, value = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            return 403, bodies.FORBIDDEN
-        if value == self.settings.api_key:
-            return (403, bodies.FORBIDDEN) if value in self._revoked else None
-        token = self._tokens.get(value)
-        if token is None:
-            return 403, bodies.FORBIDDEN
-        if token.expires_s <= now_s or token.subject in self._revoked:
-            return 401, bodies.EXPIRED_TOKEN
-        return None
+    def __post_init__(self) -> None:
+        self.credentials = Credentials(settings=self.settings)
+        self._producers = Producers(cache_seconds=self.settings.cache_seconds)
 
     def item(self, item_id: str, now_s: float) -> Answer:
         """Answers the question for one item."""
-        found = self.items.get(item_id.lower())
-        if found is None:
-            return (404, bodies.ITEM_NOT_FOUND) if _is_uuid(item_id) else (400, bodies.MALFORMED_ID)
-        if found.publisher_id != self.settings.publisher_id:
-            return 403, bodies.ITEM_MISMATCH
+        found = self._own(item_id, now_s)
+        if isinstance(found, tuple):
+            return found
         row, since_s = self._row(found, now_s)
         updated_at = (self.epoch + timedelta(seconds=since_s)).isoformat(timespec="milliseconds")
         etag = hashlib.sha256(f"{row} {since_s}".encode()).hexdigest()[:16]
         more: Body = {"author": [], "item_tags": [], "etag": etag, "updated_at": updated_at.replace("+00:00", "Z")}
         return 200, {**row, **more}
 
-    def listing(self, publisher_id: str, now_s: float) -> Answer:
-        """Answers the question for all items of a publisher: a bare array."""
+    def listing(self, publisher_id: str, now_s: float) -> Answer | Iterator[bytes]:
+        """Answers the question for all items of a publisher: a bare array, in pieces of its JSON."""
+        self._sweep(now_s)
         if publisher_id != self.settings.publisher_id:
             return self._closed(publisher_id, bodies.FORBIDDEN)
-        return 200, [self._row(item, now_s)[0] for item in self.items.values() if item.publisher_id == publisher_id]
+        own = [item for item in self.items.values() if item.publisher_id == publisher_id]
+        return pieces(own, now_s=now_s, item_seconds=self.settings.item_seconds)
+
+    def by_producer(self, publisher_id: str, producer_ids: object, now_s: float) -> Answer:
+        """Answers the lookup by producer ids, from what was found in the last minutes if that is kept."""
+        self._sweep(now_s)
+        if publisher_id != self.settings.publisher_id:
+            return self._closed(publisher_id, bodies.FORBIDDEN)
+        if not isinstance(producer_ids, list) or not producer_ids:
+            return 400, bodies.MISSING_PRODUCER_IDS
+        for position, each in enumerate(producer_ids):
+            if not isinstance(each, str):
+                return 422, bodies.not_text(["producer_ids", position], each)
+        found = self._producers.rows(producer_ids, now_s, lambda item_id: self._look_up(item_id, now_s))
+        return (200, found) if found else (404, bodies.NO_ITEMS_OF_PRODUCERS)
+
+    def snippets(self, item_id: str, limit: str, now_s: float) -> Answer:
+        """Answers the question for the snippets of one document: none before it is completed."""
+        found = self._own(item_id, now_s)
+        if isinstance(found, tuple):
+            return found
+        if not limit.isdecimal() or int(limit[:9]) < 1:
+            return 422, bodies.not_a_limit(limit)
+        if self._row(found, now_s)[0]["status"] != "COMPLETED":
+            return 200, {"data": [], "pagination": {"total": 0}}
+        return 200, snippets(found, limit=int(limit[:9]))
 
     def upload(
         self, publisher_id: str | None, files: Sequence[tuple[str, bytes]], *, producer_id: str | None, now_s: float
     ) -> Answer:
         """Answers an upload: new documents start to be processed, known content is a duplicate, never a 409."""
+        self._sweep(now_s)
         if not publisher_id or not files:
             given = {"publisher_id": publisher_id, "files": files}
             return 422, bodies.missing_fields([name for name, value in given.items() if not value])
@@ -113,16 +101,20 @@ class Engine:
         for filename, content in files:
             digest = hashlib.sha256(content).digest()
             known = self._digests.get(digest)
-            if known in self.items:
+            if known in self.items and known not in self._leaving:
                 duplicates.append(known)
             else:
-                (self._digests[digest],) = self.make(1, now_s=now_s, filename=filename)
-                ingesting.append(self._digests[digest])
+                ingesting.append(self._take_in(filename, content, producer_id=producer_id, now_s=now_s))
+                self._digests[digest] = ingesting[-1]
         message = "File processing started in background."
         return 200, {"success": True, "message": message, "ingesting": ingesting, "duplicates": duplicates}
 
-    def delete(self, item_ids: object) -> Answer:
-        """Answers a bulk delete of 1 to 1000 ids: all or, when one of them is another publisher's, none."""
+    def delete(self, item_ids: object, now_s: float) -> Answer:
+        """Answers a bulk delete of 1 to 1000 ids: none of them when one is another publisher's, else what can be.
+
+        An item with `locked` in its file's name is deleted in part only, and stays.
+        """
+        self._sweep(now_s)
         if not isinstance(item_ids, list) or not item_ids:
             return 400, bodies.MISSING_ITEM_IDS
         if len(item_ids) > MOST_IDS:
@@ -134,7 +126,8 @@ class Engine:
         foreign = [each for each, item in found.items() if item and item.publisher_id != self.settings.publisher_id]
         if foreign:
             return 403, bodies.unauthorized_delete(foreign)
-        return 200, _deleted({each: self.items.pop(each.lower(), None) is not None for each in found})
+        locked = frozenset(each for each, item in found.items() if item and "locked" in item.filename)
+        return 200, bodies.deleted({each: self._leave(each.lower(), now_s) for each in found}, partly=locked)
 
     def make(
         self,
@@ -147,10 +140,11 @@ class Engine:
     ) -> list[str]:
         """Makes items that keep a status, or walk to the end that their filename says (`item.end_of`)."""
         made = [str(uuid.uuid4()) for _ in range(count)]
+        publisher = publisher_id or self.settings.publisher_id
         for item_id in made:
             self.items[item_id] = Item(
                 item_id=item_id,
-                publisher_id=publisher_id or self.settings.publisher_id,
+                publisher_id=publisher,
                 filename=filename,
                 created_s=now_s,
                 changed_s=now_s,
@@ -158,40 +152,60 @@ class Engine:
             )
         return made
 
-    def revoke(self, name: str) -> None:
-        """Revokes a client id or an API key until it is restored."""
-        self._revoked.add(name)
+    def count(self, now_s: float) -> int:
+        """How many items there are, those included that are deleted but still answered for."""
+        self._sweep(now_s)
+        return len(self.items)
 
-    def restore(self, name: str) -> None:
-        """Undoes a revocation; tokens that were issued before it work again."""
-        self._revoked.discard(name)
+    def chosen(self, *, filename: str, count: int | None) -> Sequence[Item]:
+        """Items with a text in their filename, in the order in which they came; at most `count` of them."""
+        return [item for item in self.items.values() if filename in item.filename][:count]
 
-    def expire_tokens(self) -> None:
-        """Makes every issued token expire now."""
-        for token in self._tokens.values():
-            token.expires_s = -math.inf
+    def _own(self, item_id: str, now_s: float) -> Item | Answer:
+        self._sweep(now_s)
+        found = self.items.get(item_id.lower())
+        if found is None:
+            return (404, bodies.ITEM_NOT_FOUND) if _is_uuid(item_id) else (400, bodies.MALFORMED_ID)
+        return found if found.publisher_id == self.settings.publisher_id else (403, bodies.ITEM_MISMATCH)
+
+    def _look_up(self, item_id: str, now_s: float) -> Mapping[str, object] | None:
+        item = self.items.get(item_id)
+        return None if item is None else self._row(item, now_s)[0]
+
+    def _row(self, item: Item, now_s: float) -> tuple[dict[str, object], float]:
+        status, since_s = item.standing(now_s, item_seconds=self.settings.item_seconds)
+        return item.row(status), since_s
+
+    def _take_in(self, filename: str, content: bytes, *, producer_id: str | None, now_s: float) -> str:
+        (item_id,) = self.make(1, now_s=now_s, filename=filename)
+        item = self.items[item_id]
+        item.text, item.producer_id = read_text(content), producer_id
+        if producer_id is not None:
+            self._producers.note(producer_id, item_id)
+        return item_id
+
+    def _leave(self, item_id: str, now_s: float) -> str | None:
+        item = self.items.get(item_id)
+        if item is None or item_id in self._leaving:
+            return "Item not found"
+        if "locked" in item.filename:
+            return "Deletion failed"
+        self._leaving[item_id] = now_s + self.settings.delete_lag_seconds
+        self._sweep(now_s)
+        return None
+
+    def _sweep(self, now_s: float) -> None:
+        """Lets go of deleted items whose time is over; they left in the order in which they stand."""
+        while self._leaving:
+            item_id, until_s = next(iter(self._leaving.items()))
+            if until_s > now_s:
+                return
+            del self._leaving[item_id]
+            self.items.pop(item_id, None)
 
     def _closed(self, publisher_id: str, foreign: Body) -> Answer:
         known = publisher_id == self.settings.foreign_publisher_id
         return (403, foreign) if known else (400, bodies.PUBLISHER_NOT_FOUND)
-
-    def _row(self, item: Item, now_s: float) -> tuple[dict[str, object], float]:
-        status, since_s = item.standing(now_s, item_seconds=self.settings.item_seconds)
-        title = item.filename.rsplit(".", 1)[0]
-        return {"item_id": item.item_id, "item_title": title, "filename": item.filename, "status": status}, since_s
-
-
-def _deleted(successes: Mapping[str, bool]) -> Body:
-    total, deleted = len(successes), sum(successes.values())
-    return {
-        "success": deleted == total,
-        "mode": "sync",
-        "total_requested": total,
-        "total_deleted": deleted,
-        "total_failed": total - deleted,
-        "results": [{"item_id": item_id, "success": success} for item_id, success in successes.items()],
-        "message": f"{deleted} of {total} items deleted",
-    }
 
 
 def _is_uuid(text: str) -> bool:

@@ -3,17 +3,20 @@
 import random
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 
-__all__ = ["Fault", "FaultPlan", "read_fault", "shaped"]
+from monitor.sandbox.orders import shaped
 
-T = TypeVar("T", bound=msgspec.Struct)
+__all__ = ["Fault", "FaultPlan", "read_fault"]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,10 +35,22 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How many calls it hits; None for all."""
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     """Share of the matching calls that it hits, from 0 to 1."""
-    delay_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+    for_s: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] | None = None
+    """How long it is in force; None until it is cleared."""
+    delay_s: Seconds = 0.0
     """How long the call is kept waiting first."""
+    fades: bool = False
+    """The delay shrinks evenly to nothing while the fault is in force."""
+    drip: Annotated[float, msgspec.Meta(ge=1, le=1e9)] | None = None
+    """The body comes at this many bytes per second, on a connection of its own."""
+    drip_headers: bool = False
+    """The headers come as slowly as the body."""
+    cut_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """Drop the connection after this many bytes of the body, or before its last byte if it is no longer."""
     close: bool = False
     """Drop the connection without an answer."""
+    expires: bool = False
+    """Every issued token expires before the call is looked at."""
     passes: bool = False
     """Answer rightly after the delay, with the headers added; status and body say nothing then."""
 
@@ -47,18 +62,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             return self.body.encode(), "text/html"
         return b"" if self.body is None else msgspec.json.encode(self.body), "application/json"
 
-
-def shaped(raw: object, kind: type[T], what: str) -> T:
-    """Reads what the control endpoint gets.
-
-    Raises:
-        ValueError: with one sentence about what is wrong.
-    """
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        known = ", ".join(field.name for field in msgspec.structs.fields(kind))
-        raise ValueError(f"that is no {what}: {error}; a {what} has {known}") from None
+    @property
+    def by_hand(self) -> bool:
+        """Whether its answer can't be left to the server, as it comes slowly or not to its end."""
+        return self.drip is not None or self.cut_after is not None
 
 
 def read_fault(raw: object) -> Fault:
@@ -68,27 +75,59 @@ def read_fault(raw: object) -> Fault:
         ValueError: with one sentence about what is wrong.
     """
     fault = shaped(raw, Fault, "fault")
-    problem = _problem(fault)
+    problem = _wrong_header(fault) or _contradiction(fault) or _wrong_body(fault)
     if problem:
         raise ValueError(f"that is no fault: {problem}")
     return fault
 
 
-def _problem(fault: Fault) -> str | None:
+def _wrong_header(fault: Fault) -> str | None:
     for name, value in fault.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             return f"HTTP can't carry the header {name!r} with that value"
         if name.lower() in _FRAMING:
             return f"the header {name!r} frames the body, which is the sandbox's own affair"
+    return None
+
+
+def _wrong_body(fault: Fault) -> str | None:
     try:
         content, _ = fault.content()
     except (TypeError, ValueError):
         return "its body is neither a JSON value nor text"
     if content and fault.status in {204, 304}:
         return f"an answer with status {fault.status} has no body"
-    if fault.close and fault.passes:
-        return "it either closes or passes"
+    wanted = fault.cut_after is not None or (fault.drip is not None and not fault.drip_headers)
+    if wanted and not content and not fault.passes:
+        return "it has no body that could drip or be cut"
     return None
+
+
+def _contradiction(fault: Fault) -> str | None:
+    if fault.close and (fault.passes or fault.by_hand):
+        return "it either closes or passes, drips and cuts"
+    if fault.drip_headers and fault.drip is None:
+        return "headers drip only with drip, the bytes per second"
+    if fault.fades and (fault.for_s is None or not fault.delay_s):
+        return "only a delay_s fades, and only over for_s"
+    return None
+
+
+@dataclass(slots=True, kw_only=True)
+class _InForce:
+    fault: Fault
+    since_s: float
+    left: int | None
+
+    def at(self, now_s: float) -> Fault | None:
+        """The fault as it is at a moment; None once its time is over."""
+        fault, lasts_s = self.fault, self.fault.for_s
+        if lasts_s is None:
+            return fault
+        gone = (now_s - self.since_s) / lasts_s
+        if gone >= 1:
+            return None
+        return msgspec.structs.replace(fault, delay_s=fault.delay_s * (1 - gone)) if fault.fades else fault
 
 
 class FaultPlan:
@@ -99,27 +138,27 @@ class FaultPlan:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._faults: list[Fault] = []
-        self._left: list[int | None] = []
+        self._in_force: list[_InForce] = []
         self._random = random.Random(seed)  # noqa: S311  # which calls a share hits is no secret
 
-    def add(self, fault: Fault) -> None:
-        """Puts one more fault in force."""
-        self._faults.append(fault)
-        self._left.append(fault.count)
+    def add(self, fault: Fault, now_s: float = 0.0) -> None:
+        """Puts one more fault in force, from a moment (seconds on a steady clock) on."""
+        self._in_force.append(_InForce(fault=fault, since_s=now_s, left=fault.count))
 
     def clear(self) -> None:
         """Ends all faults."""
-        self._faults.clear()
-        self._left.clear()
+        self._in_force.clear()
 
-    def hit(self, method: str, path: str) -> Fault | None:
-        """The fault that this call meets, or None; a counted one is used up by one."""
-        for n, (fault, left) in enumerate(zip(self._faults, self._left, strict=True)):
-            if left == 0 or not path.startswith(fault.path) or (fault.method or method).upper() != method:
+    def hit(self, method: str, path: str, now_s: float = 0.0) -> Fault | None:
+        """The fault that this call meets at a moment, or None; a counted one is used up by one."""
+        for each in self._in_force:
+            fault = each.at(now_s)
+            if fault is None or each.left == 0 or not path.startswith(fault.path):
+                continue
+            if (fault.method or method).upper() != method:
                 continue
             if fault.share < 1 and self._random.random() >= fault.share:
                 continue
-            self._left[n] = None if left is None else left - 1
+            each.left = None if each.left is None else each.left - 1
             return fault
         return None

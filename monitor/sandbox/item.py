@@ -27,6 +27,23 @@ class Item:
     """When it was last changed by hand."""
     status: str | None = None
     """A status that it keeps; None while it walks through the stages."""
+    producer_id: str | None = None
+    """What its uploader calls it."""
+    text: str = ""
+    """What was uploaded, as far as it can be read as text; empty for one that was made by hand."""
+
+    @property
+    def title(self) -> str:
+        """The file's name without its ending."""
+        return self.filename.rsplit(".", 1)[0]
+
+    def row(self, status: str) -> dict[str, object]:
+        """What a list says of it, in a status that it has."""
+        said: dict[str, object] = {"item_id": self.item_id, "item_title": self.title, "filename": self.filename}
+        said["status"] = status
+        if self.producer_id is not None:
+            said["producer_id"] = self.producer_id
+        return said
 
     def standing(self, now_s: float, *, item_seconds: float) -> tuple[str, float]:
         """Its status, and since when it has had it (seconds on the clock that `now_s` was read from).

@@ -4,8 +4,11 @@ import math
 from dataclasses import dataclass
 
 from monitor.errors import ConfigError
+from monitor.sandbox.quota import Rate
 
 __all__ = ["SandboxSettings"]
+
+_DURATIONS = ("token_seconds", "item_seconds", "cache_seconds", "delete_lag_seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +32,17 @@ class SandboxSettings:
     """How long a token lives; it really expires."""
     item_seconds: float = 6.0
     """How long an item takes through all its stages; 0 completes it at once."""
+    cache_seconds: float = 300.0
+    """How long an answer by producer id is kept, whatever happens to the item; 0 keeps none."""
+    delete_lag_seconds: float = 0.0
+    """How long a deleted item is still answered for."""
+    rate: Rate | None = None
+    """How many calls each credential may make; None sets no limit."""
+    retry_after: bool = False
+    """Whether a call beyond the rate is told `Retry-After` too; Gloo's reference does not mention it."""
 
     def __post_init__(self) -> None:
-        durations = {"token_seconds": self.token_seconds, "item_seconds": self.item_seconds}
-        wrong = [name for name, seconds in durations.items() if not (math.isfinite(seconds) and seconds >= 0)]
+        seconds = {name: float(getattr(self, name)) for name in _DURATIONS}
+        wrong = [name for name, value in seconds.items() if not (math.isfinite(value) and value >= 0)]
         if wrong:
             raise ConfigError([f"{name} of the sandbox is a number of seconds, 0 or more" for name in wrong])

@@ -3,15 +3,17 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import RLock
 
 from starlette.requests import Request
 
-from monitor.sandbox.engine import Answer, Engine
+from monitor.sandbox.bodies import RATE_LIMITED, Answer
+from monitor.sandbox.engine import Engine
 from monitor.sandbox.faults import FaultPlan
+from monitor.sandbox.quota import Quota, Rate
 from monitor.sandbox.settings import SandboxSettings
 
 __all__ = ["Connection", "Handler", "State"]
@@ -25,9 +27,18 @@ class Connection:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is closed, by whichever side."""
 
+    async def outlasts(self, delay_s: float) -> bool:
+        """Waits; whether the connection is still there afterwards. Ends early when it is not."""
+        if delay_s:
+            try:
+                await asyncio.wait_for(self.gone.wait(), delay_s)
+            except TimeoutError:
+                return True
+        return not self.gone.is_set()
+
 
 class State:
-    """The engine, the faults in force, and what has been counted.
+    """The engine, the faults and the rate limit in force, and what has been counted.
 
     Args:
         settings: how the sandbox behaves.
@@ -47,8 +58,28 @@ class State:
         """Forgets everything but the connections and the calls that are in flight."""
         with self.lock:
             self.engine, self.faults = Engine(settings=self.settings, epoch=self._epoch), FaultPlan()
+            self.limit(self.settings.rate)
             self.requests.clear()
             self.most_in_flight = self.in_flight
+
+    def limit(self, rate: Rate | None) -> None:
+        """Sets a rate limit, of which nothing is used yet, or ends it."""
+        with self.lock:
+            self._quota = Quota(rate=rate) if rate else None
+
+    def admit(self, authorization: str | None) -> tuple[Answer | None, Mapping[str, str]]:
+        """Why a call with this `Authorization` header is refused, if it is, and the headers that tell its rate."""
+        with self.lock:
+            now_s = self.clock()
+            admitted = self.engine.credentials.admit(authorization, now_s)
+            if not isinstance(admitted, str):
+                return admitted, {}
+            if self._quota is None:
+                return None, {}
+            grant = self._quota.take(admitted, now_s)
+            unix_s = self._epoch.timestamp() + now_s
+            told = grant.headers(unix_s=unix_s, now_s=now_s, retry_after=self.settings.retry_after)
+            return (None if grant.allowed else (429, RATE_LIMITED)), told
 
 
 Handler = Callable[[State, Request], Awaitable[Answer]]

@@ -35,6 +35,63 @@ def test_the_sandbox_tells_its_address_and_credentials_serves_and_ends_on_sigter
     assert (running.returncode, err) == (143, "")
 
 
+def test_the_sandbox_begins_as_the_command_line_says_and_plays_its_scenario(tmp_path):
+    night = tmp_path / "night.toml"
+    night.write_text(
+        'about = "A short night."\n'
+        '[[steps]]\nat = "0s"\nmake = { count = 2 }\n'
+        '[[steps]]\nat = "50ms"\nsay = "the key is revoked"\nrevoke = "key"\n'
+    )
+    faults = ("--fault", "503:count=1", "--fault", "html502:count=1", "--rate", "3/h", "--retry-after")
+    running = start("sandbox", "--port", "0", "--items", "3", *faults, "--scenario", str(night))
+    told = [running.stdout.readline().rstrip() for _ in range(10)]
+    (url,) = re.findall(r"http://127\.0\.0\.1:\d+(?= until)", told[0])
+    assert told[6:] == ["", "A short night.", "     0s  make count 2", "   50ms  the key is revoked"]
+    with httpx.Client(base_url=url, headers={"Authorization": "Bearer sandbox-key"}, trust_env=False) as client:
+        assert client.get("/_sandbox/stats").json()["items"] == 5
+        statuses = [client.get("/engine/v2/items/x").status_code for _ in range(3)]
+        client.post("/_sandbox/keys/sandbox-key/restore")
+        answers = [client.get("/engine/v2/items/x") for _ in range(4)]
+    assert statuses == [503, 502, 403]
+    assert [answer.status_code for answer in answers] == [400, 400, 400, 429]
+    assert "retry-after" in answers[-1].headers
+    running.terminate()
+    _, err = running.communicate(timeout=15)
+    assert (running.returncode, err) == (143, "")
+
+
+MISTAKES = {
+    "a fault that is none": (("--fault", "html50"), "error: --fault html50: there is no fault named 'html50'"),
+    "a rate that is none": (("--rate", "fast"), "error: --rate fast: 'fast' is no rate; write calls per s, m or h"),
+    "no such scenario": (("--scenario", "absent.toml"), "error: --scenario: absent.toml can't be read (No such file"),
+    "a scenario that is no text": (("--scenario", "bytes.toml"), "error: --scenario: bytes.toml is no UTF-8 text"),
+    "a scenario that is wrong": (("--scenario", "wrong.toml"), "error: wrong.toml, step 1 (line 2): at = "),
+}
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_on_the_sandbox_s_command_line_is_one_sentence_and_code_2(
+    tmp_path, monkeypatch, capsys, arguments, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff")
+    (tmp_path / "wrong.toml").write_text('\n[[steps]]\nat = "soon"\nstop = true\n')
+    assert main(["sandbox", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(sentence)
+    assert err.count("\n") == 1
+
+
+def test_all_mistakes_on_the_sandbox_s_command_line_are_said_at_once(capsys):
+    assert main(["sandbox", "--fault", "x", "--fault", "503:y", "--rate", "z"]) == 2
+    assert [line.split(":")[1] for line in capsys.readouterr().err.splitlines()] == [
+        " --fault x",
+        " --fault 503",
+        " --rate z",
+    ]
+
+
 def test_the_sandbox_ends_on_ctrl_c():
     running = start("sandbox", "--port", "0")
     running.stdout.readline()

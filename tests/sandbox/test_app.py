@@ -2,8 +2,13 @@
 
 import uuid
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 
+import httpx
 import pytest
+
+from monitor.sandbox import Sandbox, SandboxSettings
+from monitor.sandbox.quota import read_rate
 
 FORBIDDEN = {"error": "Forbidden - insufficient permissions", "code": "forbidden"}
 EXPIRED = {"detail": "Invalid or expired access token."}
@@ -104,6 +109,8 @@ def test_expiring_all_tokens_leaves_the_way_to_a_new_one_open(http, sandbox, gra
 CALLS = {
     "item": ("GET", "/engine/v2/items/33333333-3333-4333-8333-333333333333"),
     "list": ("GET", "/engine/v2/publisher/11111111-1111-4111-8111-111111111111/items"),
+    "by producer": ("POST", "/engine/v2/publisher/11111111-1111-4111-8111-111111111111/items/by-producer"),
+    "snippets": ("GET", "/engine/v1/files/33333333-3333-4333-8333-333333333333/snippets"),
     "upload": ("POST", "/ingestion/v2/files"),
     "delete": ("DELETE", "/engine/v2/items"),
 }
@@ -270,6 +277,199 @@ def test_the_list_of_a_foreign_publisher_is_a_403(http, sandbox, key):
     assert (answer.status_code, answer.json()) == (403, FORBIDDEN)
 
 
+def test_a_large_list_is_streamed_and_a_small_one_has_a_length(http, sandbox, key):
+    path = f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items"
+    ids = sandbox.create_items(3)
+    assert "content-length" in http.get(path, headers=key).headers
+    ids += sandbox.create_items(5000)
+    answer = http.get(path, headers=key)
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.headers["content-type"] == "application/json"
+    assert [row["item_id"] for row in answer.json()] == ids
+
+
+def test_a_client_that_leaves_in_the_middle_of_the_list_is_no_trouble(http, sandbox, key):
+    sandbox.create_items(20_000)
+    path = f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items"
+    with http.stream("GET", path, headers=key) as answer:
+        assert next(answer.iter_raw()).startswith(b'[{"item_id":"')
+    assert len(http.get(path, headers=key).json()) == 20_000
+
+
+# --- by producer id --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_producer(http, key, sandbox):
+    def send(*producer_ids, publisher=sandbox.settings.publisher_id, **body):
+        given = body or {"json": {"producer_ids": list(producer_ids)}}
+        return http.post(f"/engine/v2/publisher/{publisher}/items/by-producer", headers=key, **given)
+
+    return send
+
+
+def test_items_are_found_by_the_ids_that_their_uploader_gave_them(upload, by_producer):
+    (first,) = upload(("a.txt", b"a"), query={"producer_id": "p1"}).json()["ingesting"]
+    (second,) = upload(("b.txt", b"b"), query={"producer_id": "p2"}).json()["ingesting"]
+    row = {"item_title": "a", "filename": "a.txt", "status": "STARTED", "producer_id": "p1"}
+    assert by_producer("p1").json() == [{"item_id": first, **row}]
+    assert [row["item_id"] for row in by_producer("p2", "p1", "p2", "p3").json()] == [second, first]
+
+
+def test_the_list_names_a_producer_id_too(http, key, sandbox, upload):
+    upload(("a.txt", b"a"), query={"producer_id": "p1"})
+    (row,) = http.get(f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items", headers=key).json()
+    assert row["producer_id"] == "p1"
+
+
+def test_what_was_found_by_producer_id_is_kept_whatever_happens_to_the_item(http, key, clock, upload, by_producer):
+    (item_id,) = upload(("a.txt", b"a"), query={"producer_id": "p1"}).json()["ingesting"]
+    stale = by_producer("p1").json()
+    http.request("DELETE", "/engine/v2/items", json={"item_ids": [item_id]}, headers=key)
+    clock.advance(299.9)
+    assert by_producer("p1").json() == stale
+    assert item_status(http, item_id, key) == 404
+    clock.advance(0.1)
+    assert by_producer("p1").status_code == 404
+
+
+def test_what_was_not_found_by_producer_id_is_kept_too(clock, upload, by_producer):
+    nothing = by_producer("p1")
+    assert nothing.status_code == 404
+    assert nothing.json() == {
+        "detail": {"code": "Items not found", "message": "No items were found for the provided producer IDs"}
+    }
+    upload(("a.txt", b"a"), query={"producer_id": "p1"})
+    assert by_producer("p1").status_code == 404
+    clock.advance(300)
+    assert len(by_producer("p1").json()) == 1
+
+
+NO_PRODUCERS = {"no ids": {"json": {"producer_ids": []}}, "a text": {"json": {"producer_ids": "p"}}, "nothing": {}}
+
+
+@pytest.mark.parametrize("body", NO_PRODUCERS.values(), ids=NO_PRODUCERS)
+def test_a_lookup_without_producer_ids_is_a_400(by_producer, body):
+    answer = by_producer(**(body or {"content": b""}))
+    assert answer.status_code == 400
+    assert answer.json() == {
+        "detail": {"code": "Invalid request", "message": "At least one producer_id must be provided"}
+    }
+
+
+def test_a_producer_id_that_is_no_text_is_a_422_that_says_where(by_producer):
+    answer = by_producer("p1", 7)
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "producer_ids", 1])
+
+
+def test_a_lookup_at_another_publisher_is_refused(sandbox, by_producer):
+    assert by_producer("p1", publisher=sandbox.settings.foreign_publisher_id).status_code == 403
+    assert by_producer("p1", publisher="nobody").status_code == 400
+
+
+# --- snippets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def snippets(http, key):
+    return lambda item_id, **query: http.get(f"/engine/v1/files/{item_id}/snippets", params=query, headers=key)
+
+
+def test_a_completed_document_can_be_found_again_in_its_snippets(clock, upload, snippets):
+    (item_id,) = upload(("a.txt", b"the sentinel-42 stands here")).json()["ingesting"]
+    assert snippets(item_id).json() == {"data": [], "pagination": {"total": 0}}
+    clock.advance(80)
+    (entry,) = snippets(item_id, limit=25).json()["data"]
+    assert entry["snippet"] == "the sentinel-42 stands here"
+
+
+def test_snippets_are_cut_at_words_and_limited(clock, upload, snippets):
+    (item_id,) = upload(("a.txt", b"word " * 20_000)).json()["ingesting"]
+    clock.advance(80)
+    body = snippets(item_id).json()
+    assert len(body["data"]) == 25
+    assert body["pagination"]["total"] > 100
+    assert {word for entry in body["data"] for word in entry["snippet"].split()} == {"word"}
+    assert [entry["part"] for entry in snippets(item_id, limit=2).json()["data"]] == [0, 1]
+
+
+def test_what_is_no_text_has_snippets_all_the_same(clock, upload, snippets):
+    (item_id,) = upload(("a.pdf", b"%PDF \xff\xfe")).json()["ingesting"]
+    clock.advance(80)
+    assert snippets(item_id).json()["data"][0]["snippet"].startswith("%PDF ")
+
+
+def test_an_item_that_was_made_by_hand_has_a_sentence(sandbox, snippets):
+    (item_id,) = sandbox.create_items(1, status="COMPLETED", filename="letter.txt")
+    assert "letter" in snippets(item_id).json()["data"][0]["snippet"]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5"])
+def test_a_limit_of_snippets_that_is_none_is_a_422(sandbox, snippets, limit):
+    (item_id,) = sandbox.create_items(1, status="COMPLETED")
+    answer = snippets(item_id, limit=limit)
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["query", "limit"])
+
+
+def test_snippets_of_what_is_not_ours_are_refused_as_the_item_is(sandbox, snippets):
+    (foreign,) = sandbox.create_items(1)
+    sandbox.give_away(foreign)
+    assert [snippets(each).status_code for each in (foreign, uuid.uuid4(), "1")] == [403, 404, 400]
+
+
+# --- the rate limit --------------------------------------------------------------------------------------------------
+
+
+def test_each_credential_may_make_so_many_calls_and_is_told_how_many_are_left(http, sandbox, clock, key, granted):
+    sandbox.limit_rate(read_rate("2/10s"))
+    path = f"/engine/v2/items/{uuid.uuid4()}"
+    answers = [http.get(path, headers=key) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [404, 404, 429]
+    assert answers[2].json() == {"error": "Rate limit exceeded", "code": "too_many_requests"}
+    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
+    assert {answer.headers["x-ratelimit-limit"] for answer in answers} == {"2"}
+    assert "retry-after" not in answers[2].headers
+    assert http.get(path, headers=granted).status_code == 404
+    clock.advance(10)
+    assert http.get(path, headers=key).status_code == 404
+
+
+def test_the_reset_is_a_moment_in_unix_seconds_after_which_all_calls_are_there_again(http, sandbox, clock, key):
+    sandbox.limit_rate(read_rate("2/10s"))
+    path = f"/engine/v2/items/{uuid.uuid4()}"
+    before = [http.get(path, headers=key) for _ in range(3)][-1].headers
+    # the sandbox began when its clock stood at 5000 s: its Unix time is that of its start, and what went by since
+    sent = parsedate_to_datetime(before["date"]).timestamp()
+    assert sent - 60 < int(before["x-ratelimit-reset"]) - 10 - (clock.now_s - 5000.0) < sent + 60
+    clock.advance(11)
+    assert http.get(path, headers=key).headers["x-ratelimit-remaining"] == "1"
+
+
+def test_who_is_not_let_in_uses_nothing_up(http, sandbox, key):
+    sandbox.limit_rate(read_rate("1/10s"))
+    path = f"/engine/v2/items/{uuid.uuid4()}"
+    refused = [http.get(path, headers=headers) for headers in ({}, bearer("rejected"))]
+    assert [answer.status_code for answer in refused] == [401, 403]
+    assert {"x-ratelimit-limit" in answer.headers for answer in refused} == {False}
+    assert http.get(path, headers=key).status_code == 404
+
+
+@pytest.mark.usefixtures("_no_complaint")
+def test_a_sandbox_that_is_told_to_says_retry_after_and_keeps_its_rate_over_a_reset():
+    settings = SandboxSettings(rate=read_rate("1/10s"), retry_after=True)
+    with Sandbox(settings, clock=lambda: 5.0) as serving, httpx.Client(base_url=serving.url, trust_env=False) as client:
+
+        def ask():
+            return client.get("/engine/v2/items/1", headers=bearer(settings.api_key))
+
+        assert ask().status_code == 400
+        assert (ask().status_code, ask().headers["retry-after"]) == (429, "10")
+        serving.reset()
+        assert ask().status_code == 400
+        serving.limit_rate(None)
+        assert "x-ratelimit-limit" not in ask().headers
+
+
 # --- uploads ---------------------------------------------------------------------------------------------------------
 
 
@@ -360,14 +560,26 @@ def delete(http, key):
     return send
 
 
+PLACES = ("weaviate", "s3", "chunk_enrichments", "files", "database")
+
+
+def outcome(item_id, *, error=None, gone=PLACES):
+    return {
+        "item_id": item_id,
+        "success": error is None,
+        "error": error,
+        "deleted_from": {place: place in gone for place in PLACES},
+    }
+
+
 @pytest.mark.parametrize("count", [1, 1000])
 def test_deleted_items_are_gone(http, sandbox, key, delete, count):
     ids = sandbox.create_items(count)
     body = delete(json={"item_ids": ids}).json()
-    assert body.pop("results") == [{"item_id": item_id, "success": True} for item_id in ids]
+    assert body.pop("results") == [outcome(item_id) for item_id in ids]
     assert body == {
         "success": True,
-        "mode": "sync",
+        "mode": "hard",
         "total_requested": count,
         "total_deleted": count,
         "total_failed": 0,
@@ -382,7 +594,60 @@ def test_unknown_ids_fail_by_themselves(sandbox, delete):
     answer = delete(json={"item_ids": [known, unknown]})
     body = answer.json()
     assert (answer.status_code, body["success"], body["total_deleted"], body["total_failed"]) == (200, False, 1, 1)
-    assert body["results"] == [{"item_id": known, "success": True}, {"item_id": unknown, "success": False}]
+    assert body["results"] == [outcome(known), outcome(unknown, error="Item not found", gone=())]
+
+
+def test_a_locked_item_is_deleted_in_part_only_and_stays(http, sandbox, key, delete):
+    (free,), (locked,) = sandbox.create_items(1), sandbox.create_items(1, filename="locked.txt")
+    body = delete(json={"item_ids": [locked, free]}).json()
+    assert (body["success"], body["total_deleted"], body["total_failed"]) == (False, 1, 1)
+    partly = outcome(locked, error="Deletion failed", gone=("weaviate", "s3", "chunk_enrichments"))
+    assert body["results"] == [partly, outcome(free)]
+    assert [item_status(http, each, key) for each in (locked, free)] == ["STARTED", 404]
+
+
+def test_an_id_that_is_named_twice_is_deleted_once(sandbox, delete):
+    (known,) = sandbox.create_items(1)
+    body = delete(json={"item_ids": [known, known]}).json()
+    assert (body["total_requested"], body["total_deleted"]) == (1, 1)
+
+
+@pytest.fixture
+def lagging(_no_complaint, clock):
+    """Answers for deleted items for 30 s more."""
+    with (
+        Sandbox(SandboxSettings(delete_lag_seconds=30.0), clock=clock) as serving,
+        httpx.Client(base_url=serving.url, headers=bearer(serving.settings.api_key), trust_env=False) as client,
+    ):
+        yield serving, client
+
+
+def test_a_deleted_item_is_answered_for_until_the_lag_is_over(lagging, clock):
+    sandbox, client = lagging
+    first, second = sandbox.create_items(2, status="COMPLETED")
+    path = f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items"
+    assert client.request("DELETE", "/engine/v2/items", json={"item_ids": [first]}).json()["success"]
+    clock.advance(29.9)
+    again = client.request("DELETE", "/engine/v2/items", json={"item_ids": [first]}).json()
+    assert again["results"] == [outcome(first, error="Item not found", gone=())]
+    assert client.get(f"/engine/v2/items/{first}").json()["status"] == "COMPLETED"
+    assert (len(client.get(path).json()), sandbox.stats()["items"]) == (2, 2)
+    clock.advance(0.1)
+    assert (len(client.get(path).json()), sandbox.stats()["items"]) == (1, 1)
+    assert client.get(f"/engine/v2/items/{first}").status_code == 404
+    assert client.get(f"/engine/v2/items/{second}").status_code == 200
+
+
+def test_content_whose_item_is_being_deleted_can_be_uploaded_again(lagging):
+    sandbox, client = lagging
+    form = {"publisher_id": sandbox.settings.publisher_id}
+
+    def upload():
+        return client.post("/ingestion/v2/files", data=form, files={"files": ("a.txt", b"same")}).json()
+
+    (first,) = upload()["ingesting"]
+    client.request("DELETE", "/engine/v2/items", json={"item_ids": [first]})
+    assert upload()["duplicates"] == []
 
 
 NO_IDS = {

@@ -89,6 +89,14 @@ def test_an_api_key_is_revoked_and_restored(control, ask):
     assert ask(uuid.uuid4()).status_code == 404
 
 
+def test_a_rate_limit_is_set_and_ended(control, ask):
+    assert done(control("POST", "/rate", json={"rate": "1/h"}))
+    assert [ask("1").status_code, ask("1").status_code] == [400, 429]
+    assert control("GET", "/stats").status_code == 200
+    assert done(control("POST", "/rate", json={"rate": None}))
+    assert ask("1").status_code == 400
+
+
 def test_tokens_expire_when_told_to(control, http, granted):
     assert done(control("POST", "/expire-tokens"))
     assert http.get(f"/engine/v2/items/{uuid.uuid4()}", headers=granted).status_code == 401
@@ -99,12 +107,16 @@ def test_the_statistics_count_by_template_and_ending(control, ask, http):
     for asked in (item_id, item_id, uuid.uuid4(), "malformed"):
         ask(asked)
     http.get("/engine/v2/publisher/p/items")
+    http.post("/engine/v2/publisher/p/items/by-producer")
+    http.get(f"/engine/v1/files/{item_id}/snippets")
     assert control("GET", "/stats").json() == {
         "requests": {
+            "GET /engine/v1/files/{item_id}/snippets 401": 1,
             "GET /engine/v2/items/{item_id} 200": 2,
             "GET /engine/v2/items/{item_id} 400": 1,
             "GET /engine/v2/items/{item_id} 404": 1,
             "GET /engine/v2/publisher/{publisher_id}/items 401": 1,
+            "POST /engine/v2/publisher/{publisher_id}/items/by-producer 401": 1,
         },
         "items": 1,
         "most_in_flight": 1,
@@ -133,6 +145,8 @@ MISUSE = {
     "unknown field": ("POST", "/faults", {"json": {"stauts": 500}}, "a fault has path, method, status, body, headers"),
     "wrong type": ("POST", "/faults", {"json": {"status": "500"}}, "Expected `int`, got `str` - at `$.status`"),
     "closing and passing": ("POST", "/faults", {"json": {"close": True, "passes": True}}, "it either closes or passes"),
+    "no rate": ("POST", "/rate", {"json": {"rate": "fast"}}, "'fast' is no rate; write calls per s, m or h"),
+    "nothing about the rate": ("POST", "/rate", {}, "missing required field `rate`; a change of the rate has rate"),
     "unknown client": ("POST", "/clients/nobody/revoke", {}, "there is no client nobody; there is sandbox-client"),
     "unknown key": ("POST", "/keys/none/restore", {}, "there is no API key none; there is sandbox-key"),
     "unknown act": ("POST", "/keys/sandbox-key/rotate", {}, "the API key can be told to revoke or restore"),

@@ -152,3 +152,124 @@ def test_a_reset_keeps_count_of_the_calls_in_flight(sandbox):
         sandbox.reset()
         assert sandbox.stats()["most_in_flight"] == 1
     wait_for(lambda: sandbox.requests("gone") == 1)
+
+
+# --- slowly, and not to the end ---------------------------------------------------------------------------------------
+
+
+class Raw:
+    """What comes back on a connection, piece by piece, with the time at which it came."""
+
+    def __init__(self, sandbox, method="GET"):
+        request = f"{method} {URL} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sandbox-key\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", sandbox.port), timeout=30) as connection:
+            connection.sendall(request.encode())
+            begun_s = time.monotonic()
+            self.pieces = [(piece, time.monotonic() - begun_s) for piece in iter(lambda: connection.recv(65_536), b"")]
+        self.text = b"".join(piece for piece, _ in self.pieces).decode()
+        self.head, _, self.body = self.text.partition("\r\n\r\n")
+
+    @property
+    def length(self):
+        return int(self.head.lower().split("content-length: ")[1].split("\r\n")[0])
+
+
+RIGHT = '{"detail":{"code":"Invalid item ID format","message":"Item ID must be a valid UUID format"}}'
+
+
+def test_a_body_that_drips_comes_after_its_headers_and_takes_its_time(sandbox):
+    sandbox.add_fault("drip:drip=400")
+    raw = Raw(sandbox)
+    assert raw.body == RIGHT
+    assert raw.head.startswith("HTTP/1.1 400 Bad Request\r\n")
+    assert raw.pieces[0][0].endswith(b"\r\n\r\n")
+    assert raw.pieces[-1][1] >= len(RIGHT) / 400 * 0.9
+    assert sandbox.stats()["requests"] == {"GET /engine/v2/items/{item_id} 400": 1}
+
+
+def test_headers_that_drip_come_byte_by_byte(sandbox):
+    sandbox.add_fault(status=500, body="<html>", drip=1000, drip_headers=True, headers={"X-Slow": "yes"})
+    raw = Raw(sandbox)
+    assert raw.head.startswith("HTTP/1.1 500 Internal Server Error\r\n")
+    assert "x-slow: yes" in raw.head.lower()
+    assert raw.body == "<html>"
+    assert raw.pieces[-1][1] >= len(raw.text) / 1000 * 0.9
+
+
+def test_a_client_reads_what_dripped_and_the_next_call_is_answered(sandbox, ask):
+    sandbox.add_fault("drip:drip=2000,count=1")
+    assert ask().json() == ask().json()
+
+
+def test_an_answer_that_drips_to_a_head_request_has_no_body(sandbox):
+    sandbox.add_fault("drip")
+    assert Raw(sandbox, "HEAD").body == ""
+
+
+def test_a_client_that_leaves_while_it_drips_ends_its_call(sandbox):
+    sandbox.add_fault("drip:drip=1")
+    with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
+        connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.recv(10)
+    wait_for(lambda: sandbox.requests("gone") == 1)
+
+
+CUTS = {
+    "after the headers": ("cut-headers", ""),
+    "in the body": ("cut-body", RIGHT[:20]),
+    "before the last byte at the latest": ("cut-body:cut=5000", RIGHT[:-1]),
+    "in the body, slowly": ("cut-body:drip=1000", RIGHT[:20]),
+}
+
+
+@pytest.mark.parametrize(("fault", "body"), CUTS.values(), ids=CUTS)
+def test_a_cut_answer_promises_more_than_it_sends(sandbox, fault, body):
+    sandbox.add_fault(fault)
+    raw = Raw(sandbox)
+    assert (raw.body, raw.length) == (body, len(RIGHT))
+    assert sandbox.stats()["requests"] == {"GET /engine/v2/items/{item_id} closed": 1}
+
+
+def test_a_client_meets_a_cut_answer_as_a_broken_connection(sandbox, ask):
+    sandbox.add_fault("cut-body:count=1")
+    with pytest.raises(httpx.RemoteProtocolError):
+        ask()
+    assert ask().status_code == 400
+
+
+def test_a_list_that_would_be_streamed_can_be_cut(sandbox, http):
+    sandbox.create_items(5000, status="COMPLETED")
+    sandbox.add_fault("cut-body:cut=300000")
+    with pytest.raises(httpx.RemoteProtocolError, match="received 300000 bytes, expected 570001"):
+        http.get(f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items", headers=HEADERS)
+
+
+def test_a_status_that_has_no_name_can_drip(sandbox):
+    sandbox.add_fault(status=299, body="ok", drip=1000)
+    assert Raw(sandbox).head.startswith("HTTP/1.1 299 \r\n")
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gateway_s_502_is_html_that_names_the_gateway(sandbox, ask):
+    sandbox.add_fault("html502")
+    answer = ask()
+    assert (answer.status_code, answer.headers["server"], answer.headers["via"]) == (502, "nginx", "1.1 google")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "<h1>502 Bad Gateway</h1>" in answer.text
+
+
+def test_a_storm_expires_the_tokens_that_are_there_and_a_new_one_works(sandbox, http, granted):
+    sandbox.add_fault("token-storm:share=1,count=1")
+    assert http.get(URL, headers=granted).json() == {"detail": "Invalid or expired access token."}
+    assert http.get(URL, headers=granted).status_code == 401
+    form = {"grant_type": "client_credentials"}
+    fresh = http.post("/oauth2/token", data=form, auth=("sandbox-client", "sandbox-secret")).json()["access_token"]
+    assert http.get(URL, headers={"Authorization": f"Bearer {fresh}"}).status_code == 400
+
+
+def test_a_slow_start_is_over_when_its_time_is(sandbox, clock, ask):
+    sandbox.add_fault("slow-start:delay=1h")
+    clock.advance(60)
+    assert ask().status_code == 400

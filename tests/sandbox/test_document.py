@@ -1,16 +1,59 @@
-"""docs/sandbox.md keeps up with the sandbox."""
+"""docs/sandbox.md keeps up with the sandbox: each of its tables, and each of its commands, which are all run here."""
 
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
+import pytest
+import typer
+
+from monitor.cli.app import app
+from monitor.cli.sandbox import SandboxOptions, plan
+from monitor.sandbox import Player, Sandbox
 from monitor.sandbox.control import ROUTES
 from monitor.sandbox.faults import Fault
+from monitor.sandbox.presets import KEYS, PRESETS
+from monitor.sandbox.scenario import ACTIONS, Scenario, read_scenario
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs/sandbox.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs/sandbox.md").read_text(encoding="utf-8")
+LINES = re.findall(r"^ {4}(\S.*)$", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+COMMAND = typer.main.get_command(app).commands["sandbox"]
+
+
+def table(first_column):
+    """The rows of one table, by its first column's name."""
+    body = TEXT.split(f"| {first_column} |")[1].split("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in body.splitlines()[2:]]
+
+
+def names(first_column):
+    return [row[0].strip("`") for row in table(first_column)]
+
+
+def test_it_describes_every_option_of_the_command_and_no_other():
+    options = [option.opts[0] for option in COMMAND.params if option.name != "help"]
+    assert sorted(names("option")) == sorted(options)
 
 
 def test_it_describes_every_field_of_a_fault_and_no_other():
-    assert re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE) == list(Fault.__struct_fields__)
+    assert names("field") == list(Fault.__struct_fields__)
+
+
+def test_it_describes_every_fault_that_has_a_name():
+    assert [(row[0].strip("`"), row[1]) for row in table("name")] == [
+        (name, each.about) for name, each in PRESETS.items()
+    ]
+
+
+def test_it_describes_every_key_of_a_fault_by_name():
+    assert [(row[0].strip("`"), row[1].strip("`")) for row in table("key")[:-1]] == list(KEYS.items())
+
+
+def test_it_describes_every_action_of_a_scenario():
+    assert names("action") == list(ACTIONS)
 
 
 def test_it_has_an_example_of_every_control_call():
@@ -21,3 +64,98 @@ def test_it_has_an_example_of_every_control_call():
         named = re.sub(r"/(clients|keys)/[\w-]+/\w+", r"/\1/{name}/{act}", path).replace("$I", "{item_id}")
         examples.add(((method[1].strip() or "POST") if method else "GET", named))
     assert examples == {(method, path) for method, path, _ in ROUTES}
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("ingestion-monitor")])
+def test_a_command_of_the_document_serves(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    program, name, *arguments = shlex.split(line)
+    assert (program, name) == ("ingestion-monitor", "sandbox")
+    given = COMMAND.make_context(name, list(arguments)).params
+    made = plan(SandboxOptions(**{**given, "fault": tuple(given["fault"] or ())}))
+    assert len(made.faults) == arguments.count("--fault")
+    assert (made.scenario is not None) == ("--scenario" in arguments)
+    assert (made.settings.rate is not None) == ("--rate" in arguments)
+    with Sandbox(replace(made.settings, port=0)) as sandbox:
+        for fault in made.faults:
+            sandbox.put(fault)
+        Player(sandbox, made.scenario or Scenario(about="", steps=())).advance(0.0)
+        assert httpx.get(f"{sandbox.url}/_sandbox/stats", trust_env=False).status_code == 200
+
+
+class Shell:
+    """As much of a shell, of `echo`, of `cut` and of `curl` as the document uses."""
+
+    def __init__(self, sandbox):
+        self.sandbox, self.variables, self.files = sandbox, {}, {}
+        self.http = httpx.Client(trust_env=False)
+
+    def run(self, line):
+        taken = re.fullmatch(r"""(\w)=\$\((.*) \| cut -d'"' -f(\d+)\)""", line)
+        if taken:
+            self.variables[taken[1]] = self.curl(taken[2]).text.split('"')[int(taken[3]) - 1]
+        elif line.startswith("echo "):
+            _, text, _, name = shlex.split(line)
+            self.files[name] = text.encode()
+        elif line.startswith("curl "):
+            self.curl(line)
+        else:
+            self.variables |= dict(word.split("=", 1) for word in shlex.split(line))
+            self.variables["U"] = self.sandbox.url
+
+    def curl(self, line):
+        # single quotes keep what a shell would fill in; none of the document's holds a dollar sign
+        filled = re.sub(r"\$(\w)", lambda match: self.variables[match[1]], line)
+        words = iter(shlex.split(filled)[1:])
+        method, url, data, form, files, headers, auth = None, None, [], {}, {}, {}, None
+        for word in words:
+            match word:
+                case "-s":
+                    pass
+                case "-X":
+                    method = next(words)
+                case "-u":
+                    auth = tuple(next(words).split(":"))
+                case "-H":
+                    name, value = next(words).split(": ")
+                    headers[name] = value
+                case "-d":
+                    data.append(next(words))
+                    headers["Content-Type"] = "application/x-www-form-urlencoded"
+                case "-F":
+                    name, value = next(words).split("=")
+                    if value.startswith("@"):
+                        files[name] = (value[1:], self.files[value[1:]])
+                    else:
+                        form[name] = value
+                case _:
+                    assert url is None, line
+                    url = word
+        sent = {"data": form, "files": files} if files else {"content": "&".join(data)}
+        method = method or ("POST" if data or files else "GET")
+        answer = self.http.request(method, url, headers=headers, auth=auth, **sent)
+        assert answer.status_code == 200, f"{line}\n{answer.text}"
+        return answer
+
+
+def test_every_call_of_the_document_is_answered():
+    with Sandbox() as sandbox:
+        shell = Shell(sandbox)
+        for line in LINES:
+            if line.startswith("ingestion-monitor"):
+                continue
+            shell.run(line)
+            sandbox.clear_faults()  # so that none hits what the document shows next
+        shell.http.close()
+    assert len([line for line in LINES if "curl" in line]) > 25
+
+
+def test_the_scenario_of_the_document_is_one():
+    (text,) = re.findall(r"^```toml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    scenario = read_scenario(text, name="the document")
+    assert [step.at_s for step in scenario.steps] == [0, 60, 360, 600, 660]
+
+
+def test_the_example_of_a_test_runs():
+    (text,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    exec(compile(text, "docs/sandbox.md", "exec"), {})  # noqa: S102  # the document's own example

@@ -92,6 +92,15 @@ WRONG = {
     "a body that is no JSON": ({"body": object()}, "neither a JSON value nor text"),
     "a body that is no text": ({"body": "\ud800"}, "neither a JSON value nor text"),
     "a body where none can be": ({"status": 204, "body": {}}, "status 204 has no body"),
+    "a time that is none": ({"for_s": 0}, "> 0"),
+    "no bytes per second": ({"drip": 0}, ">= 1"),
+    "a cut before the beginning": ({"cut_after": -1}, ">= 0"),
+    "nothing to drip": ({"drip": 5}, "no body that could drip or be cut"),
+    "nothing to cut": ({"cut_after": 0, "drip": 5, "drip_headers": True}, "no body that could drip or be cut"),
+    "headers that drip at no pace": ({"drip_headers": True}, "headers drip only with drip"),
+    "fading without an end": ({"fades": True, "delay_s": 1}, "only a delay_s fades, and only over for_s"),
+    "fading without a delay": ({"fades": True, "for_s": 1}, "only a delay_s fades, and only over for_s"),
+    "closing and dripping": ({"close": True, "drip": 5}, "either closes or passes, drips and cuts"),
     "closing and passing": ({"close": True, "passes": True}, "either closes or passes"),
 }
 
@@ -103,5 +112,25 @@ def test_what_is_no_fault_is_refused_in_a_sentence(raw, why):
     assert why in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "raw", [{"drip": 5, "drip_headers": True}, {"drip": 5, "passes": True}], ids=["headers", "passes"]
+)
+def test_headers_drip_and_right_answers_drip_without_a_body_of_its_own(raw):
+    assert read_fault(raw).by_hand
+
+
 def test_an_empty_status_without_a_body_is_a_fault():
     assert read_fault({"status": 204}).content()[0] == b""
+
+
+def test_a_fault_that_lasts_ends_by_itself():
+    faults = FaultPlan()
+    faults.add(read_fault({"for_s": 10}), now_s=100.0)
+    assert [faults.hit(*CALL, now_s) is not None for now_s in (100.0, 109.9, 110.0)] == [True, True, False]
+
+
+def test_a_delay_that_fades_shrinks_evenly_to_nothing():
+    faults = FaultPlan()
+    faults.add(read_fault({"delay_s": 8, "for_s": 10, "fades": True, "passes": True}), now_s=100.0)
+    hits = [faults.hit(*CALL, now_s) for now_s in (100.0, 105.0, 107.5, 110.0)]
+    assert [fault and fault.delay_s for fault in hits] == [8.0, 4.0, 2.0, None]

@@ -1,0 +1,91 @@
+"""Rate limits: how many calls each credential may make, as a bucket that fills steadily. It reads no clock."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Grant", "Quota", "Rate", "read_rate"]
+
+_RATE = re.compile(r"(\d{1,9})/(\d{0,6})([smh])", re.ASCII)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_ROUNDING = 1e-6  # of a call; what is lost in adding up parts of calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """So many calls in so many seconds; that many may also come at once."""
+
+    count: int
+    """1 or more."""
+    per_s: float
+
+
+def read_rate(text: str) -> Rate:
+    """Reads a rate such as "50/s", "600/m", "1000/h" or "5/10s".
+
+    Raises:
+        ValueError: with one sentence about what is wrong.
+    """
+    match = _RATE.fullmatch(text)
+    count, many, unit = match.groups() if match else ("0", "0", "s")
+    rate = Rate(count=int(count), per_s=int(many or 1) * _UNITS[unit])
+    if not rate.count or not rate.per_s:
+        raise ValueError(f"{text!r} is no rate; write calls per s, m or h, such as 50/s, 600/m or 5/10s")
+    return rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Whether one call is let in, and what is left."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    whole_s: float
+    """When the limit will be whole again, on the clock that `now_s` was read from."""
+    next_s: float
+    """When the next call will be let in, on the same clock."""
+
+    def headers(self, *, unix_s: float, now_s: float, retry_after: bool) -> Mapping[str, str]:
+        """The `X-RateLimit-*` of Gloo's reference, rounded up so that who waits that long is let in.
+
+        Args:
+            unix_s: what `now_s` is in Unix seconds.
+            now_s: the moment of the call.
+            retry_after: whether a refused call is told `Retry-After` too.
+        """
+        told = {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(math.ceil(unix_s + self.whole_s - now_s)),
+        }
+        if retry_after and not self.allowed:
+            told["Retry-After"] = str(max(1, math.ceil(self.next_s - now_s)))
+        return told
+
+
+@dataclass(slots=True, kw_only=True)
+class Quota:
+    """One bucket per credential; it begins full, holds `rate.count` calls, and fills evenly in `rate.per_s`."""
+
+    rate: Rate
+    _left: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By credential: calls left, and when that was counted."""
+
+    def take(self, credential: str, now_s: float) -> Grant:
+        """Counts one call; a refused one costs nothing."""
+        rate = self.rate
+        left, since_s = self._left.get(credential, (float(rate.count), now_s))
+        left = min(left + (now_s - since_s) * rate.count / rate.per_s, float(rate.count))
+        allowed = left >= 1 - _ROUNDING
+        left = max(left - 1, 0.0) if allowed else left
+        self._left[credential] = (left, now_s)
+        call_s = rate.per_s / rate.count
+        return Grant(
+            allowed=allowed,
+            limit=rate.count,
+            remaining=int(left + _ROUNDING),
+            whole_s=now_s + (rate.count - left) * call_s,
+            next_s=now_s + max(1 - left, 0.0) * call_s,
+        )

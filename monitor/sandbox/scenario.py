@@ -1,0 +1,175 @@
+"""Scenarios: timelines of what happens to a sandbox, as TOML files tell them. Pure: read here, played by `player`.
+
+A scenario has `[[steps]]`, each with `at`, a duration since the start, and exactly one thing that happens then.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from monitor.config.durations import format_duration, parse_duration
+from monitor.errors import ConfigError
+from monitor.sandbox.faults import Fault, read_fault
+from monitor.sandbox.orders import Batch, Selection, StatusChange, shaped
+from monitor.sandbox.presets import parse_fault
+from monitor.sandbox.quota import Rate, read_rate
+
+__all__ = ["ACTIONS", "Argument", "Scenario", "Step", "due", "read_scenario"]
+
+Argument = Fault | Batch | StatusChange | Selection | Rate | str | bool | None
+"""What an action is done with."""
+
+_STEP = re.compile(r"^[ \t]*\[\[[ \t]*steps[ \t]*\]\]", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that happens."""
+
+    at_s: float
+    """Seconds since the start."""
+    action: str
+    """One of `ACTIONS`."""
+    argument: Argument
+    text: str
+    """What happens, in a line for people."""
+
+    def line(self) -> str:
+        """When and what, such as "1m30s  the key is revoked"."""
+        return f"{format_duration(timedelta(seconds=self.at_s)):>7}  {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A timeline."""
+
+    about: str
+    steps: Sequence[Step]
+    """In the order in which they happen."""
+
+
+class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    at: str
+    say: str | None = None
+    every: str | None = None
+    times: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
+    fault: str | dict[str, Any] | None = None
+    clear: Literal[True] | None = None
+    revoke: str | None = None
+    restore: str | None = None
+    expire_tokens: Literal[True] | None = None
+    make: dict[str, Any] | None = None
+    set: dict[str, Any] | None = None
+    remove: dict[str, Any] | None = None
+    rate: str | None = None
+    stop: Literal[True] | None = None
+    start: Literal[True] | None = None
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    steps: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
+    about: str = ""
+
+
+def _fault(written: Any) -> Fault:  # noqa: ANN401  # text or a table, as the step's shape has it
+    return parse_fault(written) if isinstance(written, str) else read_fault(written)
+
+
+def _rate(written: str) -> Rate | None:
+    return None if written == "none" else read_rate(written)
+
+
+def _whom(written: str) -> str:
+    if written not in {"client", "key"}:
+        raise ValueError(f'"{written}" is nobody; write "client" or "key"')
+    return written
+
+
+_READERS: Mapping[str, Callable[[Any], Argument]] = {
+    "fault": _fault,
+    "revoke": _whom,
+    "restore": _whom,
+    "make": lambda written: shaped(written, Batch, "batch of items"),
+    "set": lambda written: shaped(written, StatusChange, "change of items"),
+    "remove": lambda written: shaped(written, Selection, "selection of items"),
+    "rate": _rate,
+}
+
+ACTIONS = tuple(name for name in _Step.__struct_fields__ if name not in {"at", "say", "every", "times"})
+"""What can happen."""
+
+
+def due(steps: Sequence[Step], elapsed_s: float) -> Sequence[Step]:
+    """The steps whose time has come, in their order; a later call gives the same ones again, and more.
+
+    Args:
+        steps: in the order in which they happen.
+        elapsed_s: seconds since the start.
+    """
+    return [step for step in steps if step.at_s <= elapsed_s]
+
+
+def read_scenario(text: str, *, name: str) -> Scenario:
+    """Reads a scenario.
+
+    Args:
+        text: the TOML.
+        name: what a person calls the file.
+
+    Raises:
+        ConfigError: with everything that is wrong, each with the number of its step and the line where that begins.
+    """
+    try:
+        file = shaped(tomllib.loads(text), _File, "scenario")
+    except ValueError as error:  # TOML's own errors name the line
+        raise ConfigError([f"{name}: {error}"]) from None
+    lines = [text.count("\n", 0, match.start()) + 1 for match in _STEP.finditer(text)]
+    steps: list[Step] = []
+    problems = []
+    for n, raw in enumerate(file.steps):
+        try:
+            steps += _steps(raw)
+        except ValueError as error:
+            where = f"step {n + 1}" + (f" (line {lines[n]})" if len(lines) == len(file.steps) else "")
+            problems.append(f"{name}, {where}: {error}")
+    if problems:
+        raise ConfigError(problems)
+    return Scenario(about=file.about, steps=sorted(steps, key=lambda step: step.at_s))
+
+
+def _steps(raw: Mapping[str, Any]) -> Iterator[Step]:
+    written = shaped(raw, _Step, "step")
+    named = [name for name in ACTIONS if getattr(written, name) is not None]
+    if len(named) != 1:
+        found = f"it has {' and '.join(named)}" if named else "it has none"
+        raise ValueError(f"a step is exactly one of {', '.join(ACTIONS)}; {found}")
+    if (written.every is None) != (written.times is None):
+        raise ValueError('a step that is repeated has both every and times, such as every = "10m" and times = 3')
+    (action,) = named
+    argument = _READERS.get(action, _as_it_is)(getattr(written, action))
+    at_s, every_s = _seconds("at", written.at), _seconds("every", written.every or "0s")
+    for n in range(written.times or 1):
+        yield Step(at_s=at_s + n * every_s, action=action, argument=argument, text=written.say or _told(raw, action))
+
+
+def _as_it_is(written: Argument) -> Argument:
+    return written
+
+
+def _seconds(key: str, written: str) -> float:
+    try:
+        return parse_duration(written).total_seconds()
+    except ValueError:
+        raise ValueError(f'{key} = "{written}" is no duration; write one such as "30s", "5m" or "1h30m"') from None
+
+
+def _told(raw: Mapping[str, Any], action: str) -> str:
+    argument = raw[action]
+    if isinstance(argument, dict):
+        argument = ", ".join(f"{key} {value}" for key, value in argument.items())
+    return action.replace("_", " ") if argument is True else f"{action} {argument}".strip()

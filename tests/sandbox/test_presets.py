@@ -1,0 +1,70 @@
+import inspect
+
+import pytest
+
+from monitor.cli import sandbox_app
+from monitor.sandbox import bodies
+from monitor.sandbox.faults import Fault
+from monitor.sandbox.presets import KEYS, PRESETS, parse_fault
+
+WRITTEN = {
+    "503": Fault(status=503, body=bodies.BY_STATUS[503]),
+    "504": Fault(status=504),
+    "503:share=0.3": Fault(status=503, body=bodies.BY_STATUS[503], share=0.3),
+    "429:header.Retry-After=5": Fault(status=429, body=bodies.RATE_LIMITED, headers={"Retry-After": "5"}),
+    "html502:path=/engine,count=5": Fault(**PRESETS["html502"].fields, path="/engine", count=5),
+    "html502:header.X=y": Fault(
+        status=502, body=bodies.BAD_GATEWAY, headers={"Server": "nginx", "Via": "1.1 google", "X": "y"}
+    ),
+    "drip:drip=5": Fault(passes=True, drip=5.0),
+    "cut-body:cut=7, method=get": Fault(passes=True, cut_after=7, method="get"),
+    "slow:delay=1m30s,for=1h": Fault(passes=True, delay_s=90.0, for_s=3600.0),
+    "token-storm:share=1": Fault(passes=True, expires=True, path="/engine", share=1.0),
+    "drop:status=500": Fault(close=True, status=500),
+}
+
+
+@pytest.mark.parametrize(("text", "fault"), WRITTEN.items(), ids=list(WRITTEN))
+def test_a_fault_is_written_as_a_name_and_what_differs(text, fault):
+    assert parse_fault(text) == fault
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_name_is_a_fault_and_says_what_it_does(name):
+    assert isinstance(parse_fault(name), Fault)
+    assert PRESETS[name].about
+
+
+def test_the_spending_limit_is_a_429_that_says_retryable_as_the_reference_shows():
+    body = parse_fault("spending-limit").body
+    assert body["detail"] == {"message": "Spending limit reached", "code": "SPENDING_LIMIT_EXCEEDED"}
+    assert (body["error"]["type"], body["error"]["retryable"]) == ("rate_limit_error", True)
+
+
+WRONG = {
+    "no name": ("", "there is no fault named ''; there are a status from 200 to 599, html502, "),
+    "a near miss": ("html50", "there is no fault named 'html50' (did you mean html502?)"),
+    "no status": ("600", "there is no fault named '600'"),
+    "a key that is not there": ("503:shar=1", "there is no key 'shar' (did you mean share?); there are path, "),
+    "no value": ("503:share", "'share' is no key=value"),
+    "nothing after a comma": ("503:share=1,", "'' is no key=value"),
+    "no number": ("503:share=many", "share=many of a fault wants a number"),
+    "no whole number": ("503:count=1.5", "count=1.5 of a fault wants a number"),
+    "no duration": ("slow:delay=2", 'delay=2 of a fault wants a duration such as "30s"'),
+    "out of range": ("503:share=2", "that is no fault: Expected `float` <= 1.0"),
+    "a path without a slash": ("503:path=engine", "`$.path`"),
+    "a header that is none": ("503:header.=x", "HTTP can't carry the header ''"),
+    "a contradiction": ("drop:cut=5", "it either closes or passes, drips and cuts"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), WRONG.values(), ids=WRONG)
+def test_what_is_no_fault_is_refused_in_a_sentence(text, why):
+    with pytest.raises(ValueError, match=r"fault|key") as refused:
+        parse_fault(text)
+    assert why in str(refused.value)
+
+
+def test_the_command_s_help_names_every_fault_and_every_key():
+    assert ", ".join(PRESETS) == sandbox_app.FAULT_NAMES
+    assert f"Keys: {', '.join(KEYS)}, header.NAME." in inspect.getsource(sandbox_app)
