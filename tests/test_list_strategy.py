@@ -14,6 +14,18 @@ from monitor.run import Run
 LIST = "/engine/v2/publisher"
 
 
+@pytest.fixture
+def world(world):
+    world.configure(strategy="auto")
+    return world
+
+
+@pytest.fixture
+def small_world(small_world):
+    small_world.configure(strategy="auto")
+    return small_world
+
+
 def states(report):
     return {state.value: count for state, count in report.snapshot.states.items() if count}
 
@@ -119,7 +131,7 @@ WITHOUT = [
 
 @pytest.mark.parametrize(("fault", "why", "detail"), [w[1:] for w in WITHOUT], ids=[w[0] for w in WITHOUT])
 def test_auto_goes_on_item_by_item_without_a_list(small_world, fault, why, detail):
-    small_world.configure(check="list_max_mb = 1")
+    small_world.configure(strategy="auto", check="list_max_mb = 1")
     small_world.track(60)
     small_world.sandbox.add_fault(path=LIST, **fault)
     report = small_world.run()
@@ -130,7 +142,7 @@ def test_auto_goes_on_item_by_item_without_a_list(small_world, fault, why, detai
 
 
 def test_a_list_that_is_not_there_is_a_wrong_scope_where_the_list_is_all_there_is(world):
-    world.configure(check='strategy = "list"')
+    world.configure(strategy="list")
     world.track(3)
     world.run()
     world.sandbox.add_fault(path=LIST, status=404, body={"detail": "Not Found"})

@@ -22,7 +22,8 @@ from monitor.errors import ConfigError, SchemaError
 from monitor.exchange import Operation, Request
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Severity, Team
-from monitor.providers import provider_for
+from monitor.providers import ProviderSettings
+from monitor.providers.found import provider_for
 from monitor.wiring import App, ask_once, open_client, open_store, rules_in_force
 
 TARGET = {
@@ -33,7 +34,7 @@ TARGET = {
     "sync_log": {"url": "sqlite:///pipeline.db"},
 }
 KEY = {"api_key": "k3y"}
-GLOO = provider_for("gloo", publisher_id="p-1", statuses={})
+GLOO = provider_for("gloo", ProviderSettings(target="t", base_url="https://gloo.test", publisher_id="p-1"))
 
 
 @pytest.fixture

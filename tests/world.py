@@ -6,6 +6,7 @@ Everything in it is real: HTTP over loopback, SQLite files or PostgreSQL databas
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -36,6 +37,7 @@ url = "{sync_log}"
 submitted_at_column = "uploaded_at"
 
 [targets.check]
+strategy = "{strategy}"
 attempt_timeout = "5s"
 {check}
 {more}
@@ -70,7 +72,18 @@ class World:
         self.configure()
         self.log("CREATE TABLE sync_log (item_id TEXT, uploaded_at TEXT)")
 
-    def configure(self, *, auth=None, check="", more="", base_url=None, sync_log=None, database=None):
+    def configure(
+        self,
+        *,
+        auth=None,
+        strategy="items",
+        check="",
+        more="",
+        base_url=None,
+        sync_log=None,
+        database=None,
+        built_in_log=False,
+    ):
         """Writes the configuration; the next run heeds it."""
         content = CONFIG.format(
             database=database or self.database,
@@ -78,9 +91,12 @@ class World:
             publisher=self.sandbox.settings.publisher_id,
             auth=auth or self.client_auth,
             sync_log=sync_log or self.sync_log,
+            strategy=strategy,
             check=check,
             more=more,
         )
+        if built_in_log:
+            content = re.sub(r"\[targets\.sync_log\].*?\n\n", "", content, flags=re.DOTALL)
         self.config_path.write_text(content, encoding="utf-8")
         self.close()
 
