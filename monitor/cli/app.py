@@ -76,6 +76,31 @@ def init(
 
 
 @app.command()
+def doctor(
+    config: ConfigPath = None,
+    target: Annotated[
+        list[str] | None, typer.Option("--target", "-t", help="Only this target; may be repeated.", show_default="all")
+    ] = None,
+    send_test: Annotated[bool, typer.Option("--send-test", help="Send a test message on each channel.")] = False,
+    as_json: AsJson = False,
+    log_level: LogLevel = None,
+) -> None:
+    """Try each part for real, and say what is wrong and which line to change.
+
+    It asks the API for a token, one item and the list, and changes nothing; only a SQLite database that is missing or
+    old is brought to this program's schema, as `check` would. Exit code: 0 no problem (there may be warnings), 2 the
+    configuration is wrong, 3 another part failed.
+
+    Example: ingestion-monitor doctor --send-test
+    """
+    from monitor.cli.doctor import DoctorOptions
+    from monitor.cli.doctor import doctor as command
+
+    options = DoctorOptions(targets=tuple(target or ()), send_test=send_test, as_json=as_json, log_level=log_level)
+    raise typer.Exit(command(config, options))
+
+
+@app.command()
 def check(
     config: ConfigPath = None,
     target: Annotated[

@@ -24,7 +24,7 @@ from monitor.report.exits import FailOn, combined, exit_of
 from monitor.report.run import all_is_well, run_json, run_text, shortfall
 from monitor.run import Job, Run
 from monitor.store.schema import ensure
-from monitor.wiring import App, utcnow
+from monitor.wiring import App, try_providers, utcnow
 
 __all__ = ["CheckOptions", "check"]
 
@@ -73,6 +73,7 @@ def check(path: Path | None, options: CheckOptions) -> int:
     _check_slot(options.slot)
     config = load(path, log_level=options.log_level or ("warning" if options.quiet else None))
     targets = _chosen(config, options.targets)
+    try_providers(targets)
     with _app(config, dry_run=options.dry_run) as app:
         session = _Session(app, options, fail_on, deadline)
         ends, delivery = asyncio.run(session.run(targets))

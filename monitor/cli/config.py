@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 from monitor.cli.session import load, print_json, print_lines
-from monitor.config import Config
 from monitor.config.effective import as_text, in_force
-from monitor.errors import ConfigError, MonitorError
-from monitor.wiring import provider_of
+from monitor.errors import MonitorError
+from monitor.wiring import try_providers
 
 __all__ = ["check", "schema", "show"]
 
@@ -19,7 +18,7 @@ def check(path: Path | None) -> None:
         ConfigError: with every problem found, those of providers included.
     """
     config = load(path)
-    _try_providers(config)
+    try_providers(config.targets)
     source = config.source or "the environment"
     targets = ", ".join(target.name for target in config.targets)
     channels = ", ".join(channel.name for channel in config.channels) or "none: messages go to the log"
@@ -66,14 +65,3 @@ def schema(output: Path | None) -> None:
     except OSError as error:
         raise MonitorError(f"{output} can't be written ({error.strerror}): name a file in a folder of yours") from error
     print_lines(f"wrote {output}; editors find it by the first line of monitor.toml: #:schema ./{output.name}")
-
-
-def _try_providers(config: Config) -> None:
-    problems: list[str] = []
-    for target in config.targets:
-        try:
-            provider_of(target)
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)

@@ -18,6 +18,9 @@ def daemon(path: Path | None, log_level: str | None) -> int:
     """
     config = load(path, log_level=log_level or "info")
     from monitor.daemon import Daemon
+    from monitor.wiring import try_providers
+
+    try_providers(config.targets)
 
     async def serve() -> int:
         return await Daemon(config, on_stop=end_soon).serve()

@@ -1,4 +1,4 @@
-"""The commands `incidents …`: names, options and help. Each hands over to the module that does it, imported only then."""
+"""The commands `incidents …`: names, options and help. Each hands over to the module that does it."""
 
 from typing import Annotated
 

@@ -1,0 +1,247 @@
+import io
+import json
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.errors import ConfigError
+from monitor.importing import BadLine, FileSpec, Lines, read_items
+from monitor.importing.lines import LONGEST_LINE
+from monitor.model import LogEntry
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def found(content, name="ids", **spec):
+    raw = content.encode() if isinstance(content, str) else content
+    return read_items(Lines(io.BytesIO(raw), name), FileSpec(name=name, **spec))
+
+
+def read(content, name="ids", **spec):
+    """Ids of the usable lines, and (first, last, reason) of the others."""
+    entries = list(found(content, name, **spec).entries)
+    bad = [(each.first, each.last, each.reason) for each in entries if isinstance(each, BadLine)]
+    return [each.item_id for each in entries if isinstance(each, LogEntry)], bad
+
+
+TIMES = {"submitted_at_column": "at", "group_column": "col"}
+
+
+@pytest.mark.parametrize(
+    ("content", "ids"),
+    [
+        ("", []),
+        ("\n\n", []),
+        ("item_id\n", []),
+        ("item_id\na\nb\n", ["a", "b"]),
+        ("item_id\na\nb", ["a", "b"]),
+        ("item_id\r\na\r\nb\r\n", ["a", "b"]),
+        ("\ufeffitem_id,x\na,1\n", ["a"]),
+        ("ITEM_ID,x\na,1\n", ["a"]),
+        (" item_id , x\n a , 1\n", ["a"]),
+        ("x;item_id\n1;a\n2;b\n", ["a", "b"]),
+        ("x\titem_id\n1\ta\n", ["a"]),
+        ("x|item_id\n1|a\n", ["a"]),
+        ('"item_id","x"\n"a,b","1"\n', ["a,b"]),
+        ('"item_id"\n"a"\n', ["a"]),
+        ('item_id,title\na,"two\nlines"\nb,"say ""hi"""\n', ["a", "b"]),
+        ("a\nb\n", ["a", "b"]),
+        ("\n\na\nb\n", ["a", "b"]),
+        ("id\na\n", ["a"]),
+        ("Document-ID\na\n", ["a"]),
+        ("7\n8\n", ["7", "8"]),
+        ("item_id\na\n\n\n", ["a"]),
+        ('{"item_id": "a"}\n{"item_id": 7, "x": [1]}\n', ["a", "7"]),
+        ('"a"\n"b"\n', ["a", "b"]),
+        ('\n{"item_id": "a"}\n\n', ["a"]),
+        ('{"item_id": " a "}\n', [" a "]),
+        ('"item_id"\na\n', ["a"]),
+        ('"broken\n', []),
+    ],
+    ids=repr,
+)
+def test_ids_are_read_in_every_form_that_people_have_them_in(content, ids):
+    assert read(content)[0] == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "expected"),
+    [
+        ("ids", {}, "csv"),
+        ("x.csv", {}, "csv"),
+        ("x.TSV", {}, "csv"),
+        ("x.ndjson", {}, "jsonl"),
+        ("x.jsonl", {}, "jsonl"),
+        ("x.json", {}, "csv"),
+        ("x.csv", {"format": "jsonl"}, "jsonl"),
+        ("x.jsonl", {"format": "csv"}, "csv"),
+    ],
+    ids=str,
+)
+def test_the_format_is_the_one_asked_for_else_told_by_the_name(name, spec, expected):
+    assert found("7\n", name, **spec).format == expected
+
+
+def test_times_and_groups_come_from_the_columns_named_and_from_nowhere_else():
+    table = "item_id,at,col\na,2026-03-01 13:00,books\nb,1772366400,\nc,,\n"
+    expected = [
+        LogEntry(item_id="a", submitted_at=NOON, group="books"),
+        LogEntry(item_id="b", submitted_at=NOON),
+        LogEntry(item_id="c"),
+    ]
+    assert list(found(table, zone=ZoneInfo("Europe/Paris"), **TIMES).entries) == expected
+    assert list(found(table).entries) == [LogEntry(item_id=item_id) for item_id in "abc"]
+    rows = [
+        {"item_id": "a", "at": "2026-03-01T12:00:00Z", "col": "books"},
+        {"item_id": "b", "at": 1772366400, "col": None},
+        {"item_id": "c", "at": "", "col": ""},
+    ]
+    assert list(found("\n".join(map(json.dumps, rows)), **TIMES).entries) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "bad"),
+    [
+        ("item_id,x\n,1\nb,2\n", (2, 2, "its id is blank")),
+        ("item_id,x\n   ,1\nb,2\n", (2, 2, "its id is blank")),
+        ("item_id\na\n\n \nb\n", (3, 4, "nothing stands there")),
+        (f"item_id\n{'x' * 513}\nb\n", (2, 2, f'its id is longer than 512 characters: "{"x" * 40}…"')),
+        ("item_id\na\0c\nb\n", (2, 2, 'its id holds a control character: "a\\x00c"')),
+        ("item_id,x\n1,2,3\nb,2\n", (2, 2, "its number of fields is 3 instead of 2")),
+        ("item_id,x\n1\nb,2\n", (2, 2, "its number of fields is 1 instead of 2")),
+        ("a\nb,c\nd\n", (2, 2, "its number of fields is 2 instead of 1")),
+        ('item_id,t\n"x\ny",2\nb,2\n', (2, 3, 'its id holds a control character: "x\\ny"')),
+        ('item_id,t\n"x"y,2\nb,2\n', (2, 2, "it can't be read as CSV: ',' expected after '\"'")),
+        (
+            'item_id,t\na,1\nb,"2\nc,3\nd,4\n',
+            (3, 5, "it can't be read as CSV: unexpected end of data (a quote that is not closed?)"),
+        ),
+        ('{"item_id": "a"}\n{"item_id": \n', (2, 2, "it is not JSON (Input data was truncated)")),
+        ('{"item_id": "a"}\n{"id": "b", "x": 1}\n', (2, 2, 'it has no "item_id"; its keys are "id", "x"')),
+        ('{"item_id": "a"}\n{}\n', (2, 2, 'it has no "item_id"')),
+        ('{"item_id": null}\n', (1, 1, 'its id is neither text nor a whole number: "None"')),
+        ('{"item_id": true}\n', (1, 1, 'its id is neither text nor a whole number: "True"')),
+        ('{"item_id": 1.5}\n', (1, 1, 'its id is neither text nor a whole number: "1.5"')),
+        ('{"item_id": ""}\n', (1, 1, "its id is blank")),
+        ('{"item_id": "a"}\n[1]\n', (2, 2, 'its id is neither text nor a whole number: "[1]"')),
+        ('{"item_id": "a"}\n\n{"item_id": "b"}\n', (2, 2, "nothing stands there")),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_a_line_that_cannot_be_used_is_told_with_its_number_and_the_reason(content, bad):
+    assert read(content)[1] == [bad]
+
+
+def test_a_time_that_cannot_be_read_and_a_group_that_is_none_spoil_their_line():
+    _, (bad,) = read("item_id,at,col\na,yesterday,x\nb,,x\n", **TIMES)
+    assert bad == (2, 2, '"yesterday" is no time; write it like 2026-03-01T12:00:00Z, or as Unix seconds')
+    ids, (bad,) = read('{"item_id": "a", "col": [1]}\n{"item_id": "b", "col": 7}\n', **TIMES)
+    assert (ids, bad) == (["b"], (1, 1, 'its group is neither text nor a whole number: "[1]"'))
+
+
+NO_COLUMN = "x: it has no column {}; its header line has {}: name one with {}"
+NOT_UTF_8 = "x: {}; save the file as UTF-8 and try again"
+ALIKE = "x: {} of its columns are called {}; rename the others"
+
+
+@pytest.mark.parametrize(
+    ("content", "spec", "sentence"),
+    [
+        ("id,name\na,1\n", {}, NO_COLUMN.format('"item_id"', '"id", "name"', "--id-column")),
+        ("a\nb\n", {"id_column": "doc"}, NO_COLUMN.format('"doc"', '"a"', "--id-column")),
+        ("item_id\na\n", {"group_column": "g"}, NO_COLUMN.format('"g"', '"item_id"', "--group-column")),
+        ("item_id,ITEM_ID,Item_Id\n", {"id_column": "Item_ID"}, ALIKE.format(3, '"Item_ID"')),
+        ("item_id,item_id\n", {}, ALIKE.format(2, '"item_id"')),
+        ('item_id,"x\n', {}, "x: the header line can't be read as CSV (unexpected end of data); correct it"),
+        ("[\n", {}, "x: it is a JSON array; write one object per line, as `jq -c '.[]'` does"),
+        ("item_id\n".encode("utf-16"), {}, NOT_UTF_8.format("it looks like UTF-16")),
+        ("item_id\n".encode("utf-16-le"), {}, NOT_UTF_8.format("it looks like UTF-16")),
+        ("item_id\n\xe9\n".encode("latin-1"), {}, NOT_UTF_8.format("line 2 is not UTF-8")),
+    ],
+    ids=repr,
+)
+def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(content, spec, sentence):
+    with pytest.raises(ConfigError) as refused:
+        read(content, "x", **spec)
+    assert str(refused.value) == sentence
+
+
+def test_many_columns_are_not_all_named():
+    with pytest.raises(ConfigError, match='"c19" and 10 more: name one with'):
+        found(",".join(f"c{n}" for n in range(30)) + "\n")
+
+
+def test_an_exact_name_wins_over_one_that_differs_in_case():
+    assert read("ITEM_ID,item_id\na,b\n")[0] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ("a\nb\n", "x: there is no header line; every line is taken for an id, the first one too"),
+        ("doc_id\nb\n", 'x: the ids are taken from its only column, "doc_id"'),
+    ],
+)
+def test_what_is_guessed_is_told(content, note):
+    assert found(content, "x").notes == (note,)
+    assert found("item_id\na\n", "x").notes == ()
+
+
+def test_a_line_too_long_for_memory_is_passed_over():
+    endless = b"y" * (LONGEST_LINE + 2**21)
+    bad = [(3, 3, "it is longer than 16777216 bytes")]
+    assert read(b"item_id\na\n%s\nb\n" % endless) == (["a", "b"], bad)
+    assert read(b'"x"\n"a"\n"%s"\n"b"\n' % endless) == (["x", "a", "b"], bad)
+    with pytest.raises(ConfigError, match="its first line is longer than 16777216 bytes"):
+        found(endless, "x")
+
+
+def test_a_field_longer_than_python_allows_by_itself_is_read():
+    ids, bad = read("item_id,content\na," + "x" * 200_000 + "\nb,1\n")
+    assert (ids, bad) == (["a", "b"], [])
+    ids, bad = read("item_id,content\na," + "x" * (2**20 + 1) + "\nb,1\n")
+    assert (ids, bad) == (["b"], [(2, 2, "it can't be read as CSV: field larger than field limit (1048576)")])
+
+
+def test_deep_json_costs_its_line_only():
+    ids, bad = read('"a"\n' + "[" * 100_000 + "\n" + '"b"\n', format="jsonl")
+    assert (ids, [each[:2] for each in bad]) == (["a", "b"], [(2, 2)])
+
+
+class Broken(io.RawIOBase):
+    """A file whose disk fails."""
+
+    def readable(self):
+        return True
+
+    def readinto(self, _):
+        raise OSError(5, "Input/output error")
+
+
+def test_a_disk_that_fails_is_told_in_a_sentence():
+    with pytest.raises(
+        ConfigError, match=r"^x: can't be read \(Input/output error\); check the disk or the pipe, and try again$"
+    ):
+        read_items(Lines(io.BufferedReader(Broken()), "x"), FileSpec(name="x"))
+
+
+IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(str.strip)
+
+
+@given(ids=st.lists(IDS, min_size=1, max_size=20))
+def test_every_id_that_can_be_stored_comes_back_from_json_lines_to_the_letter(ids):
+    content = "\n".join(json.dumps({"item_id": item_id}) for item_id in ids)
+    assert read(content) == (ids, [])
+
+
+@given(content=st.binary(max_size=200), name=st.sampled_from(["x", "x.csv", "x.jsonl"]))
+def test_any_bytes_are_read_or_refused_and_never_raise_anything_else(content, name):
+    try:
+        ids, bad = read(content, name, **TIMES)
+    except ConfigError:
+        return
+    assert all(ids)
+    assert all(1 <= first <= last for first, last, _ in bad)
