@@ -16,17 +16,7 @@ from monitor.exchange import NetworkFault
 from monitor.health.rollup import roll_up
 from monitor.incidents.render import RunFacts
 from monitor.judgement import Judge, Verdict
-from monitor.model import (
-    ITEM_CAUSES,
-    REQUEST_CAUSES,
-    Cause,
-    Evidence,
-    Incident,
-    Reason,
-    RunStatus,
-    Snapshot,
-    SyncReport,
-)
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
 from monitor.store import incidents as incident_store
 from monitor.store import items, leases, runs, turns
 from monitor.store.engine import writing

@@ -116,7 +116,7 @@ class Daemon:
 
     async def _tick(self, app: App, target: Target) -> None:
         try:
-            await Run(app.job(target), interrupt=self._interrupt, progress=NoProgress())()
+            await Run(app.job(target, scheduled=True), interrupt=self._interrupt, progress=NoProgress())()
         except LeaseHeldError as error:
             structlog.get_logger().info("run_skipped", integration=target.name, reason=str(error))
             if target.name not in self._met:

@@ -4,6 +4,7 @@
 2. Each is sent by its channel; channels go side by side, one channel's messages in order. No transaction is open.
 3. Each is marked by itself after its receiver answered: sent, due again later, or dead. What can't be sent now keeps
    back all else that is due on its channel, so that a receiver that is down is met by one message and not by all.
+A channel that is parked, or lets a message die, opens an incident that is told on the others (`reachability`).
 A sender that dies between 2 and 3 leaves a claim that expires; the next one sends again under the same key.
 """
 
@@ -17,6 +18,9 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.channels import Channel, Ending, Verdict
+from monitor.incidents.routing import LOG_CHANNEL
+from monitor.model import Cause
+from monitor.reachability import Reachability
 from monitor.store import outbox
 from monitor.store.engine import writing
 from monitor.store.outbox import Notification
@@ -48,11 +52,13 @@ class DeliveryReport:
     dead: int = 0
     refused: int = 0
     """Those of the dead that their receiver refused: it was reached."""
+    logged: int = 0
+    """Those of the sent that could only tell the log that a channel fails."""
 
     @property
     def unreachable(self) -> bool:
         """Whether something was due and no channel could be reached."""
-        return self.sent == 0 and self.put_off + self.dead > self.refused
+        return self.sent == self.logged and self.put_off + self.dead > self.refused
 
 
 def next_attempt(
@@ -86,6 +92,12 @@ class _Attempt:
     def delivered(self) -> bool:
         return self.verdict.ending is Ending.DELIVERED
 
+    @property
+    def shuts_the_channel(self) -> bool:
+        """Whether it shows that nothing gets through there: it was parked, or could not be reached for a day."""
+        given_up = self.again is None and self.verdict.ending is Ending.RETRY
+        return given_up or self.verdict.ending is Ending.PARKED
+
 
 class Sender:
     """Delivers what is due, for one process.
@@ -93,6 +105,7 @@ class Sender:
     Args:
         engine: our own database.
         channels: by name, as configured now.
+        reach: keeps the incidents of channels that fail.
         holder: who claims, as `host:pid`.
         utcnow: the clock.
         rand: jitter, from 0 to 1.
@@ -103,11 +116,12 @@ class Sender:
         engine: Engine,
         channels: Mapping[str, Channel],
         *,
+        reach: Reachability,
         holder: str,
         utcnow: Callable[[], datetime],
         rand: Callable[[], float],
     ) -> None:
-        self._engine, self._channels, self._holder = engine, channels, holder
+        self._engine, self._channels, self._reach, self._holder = engine, channels, reach, holder
         self._utcnow, self._rand = utcnow, rand
 
     async def deliver(self) -> DeliveryReport:
@@ -126,8 +140,10 @@ class Sender:
         return total
 
     def _claim(self) -> list[Notification]:
+        now = self._utcnow()
         with writing(self._engine) as conn:
-            return outbox.claim(conn, holder=self._holder, now=self._utcnow(), lease=CLAIM, limit=_BATCH)
+            self._reach.forget_the_gone(conn, now=now)
+            return outbox.claim(conn, holder=self._holder, now=now, lease=CLAIM, limit=_BATCH)
 
     async def _send_lane(self, lane: deque[Notification]) -> DeliveryReport:
         """Sends one channel's notifications in order, until one must wait; the rest is given back."""
@@ -177,23 +193,30 @@ class Sender:
     def _store(
         self, conn: Connection, notification: Notification, attempt: _Attempt, rest: Sequence[Notification]
     ) -> DeliveryReport:
-        reason = attempt.verdict.reason
+        channel, reason = notification.channel, attempt.verdict.reason
         if attempt.delivered:
             outbox.mark_sent(conn, notification, now=attempt.at)
-            return DeliveryReport(sent=1)
+            self._reach.delivered(conn, channel, now=attempt.at)
+            return DeliveryReport(sent=1, logged=int(_about_a_channel(notification) and channel == LOG_CHANNEL))
+        if attempt.shuts_the_channel:
+            self._reach.failed(conn, channel, error=reason, now=attempt.at)
         if attempt.again is None:
             outbox.mark_dead(conn, notification, error=reason)
             return DeliveryReport(dead=1, refused=int(attempt.verdict.ending is Ending.REFUSED))
         outbox.put_off(conn, notification, until=attempt.again, error=reason)
         for unsent in rest:
             outbox.release(conn, unsent)
-        held = outbox.hold(conn, channel=notification.channel, now=attempt.at, until=attempt.again)
+        held = outbox.hold(conn, channel=channel, now=attempt.at, until=attempt.again)
         return DeliveryReport(put_off=1 + held)
 
     def _give_back(self, unsent: Iterable[Notification]) -> None:
         with writing(self._engine) as conn:
             for notification in unsent:
                 outbox.release(conn, notification)
+
+
+def _about_a_channel(notification: Notification) -> bool:
+    return notification.message.cause is Cause.CHANNEL_FAILING
 
 
 def _unfailed(ends: Sequence[DeliveryReport | BaseException]) -> list[DeliveryReport]:
@@ -212,5 +235,6 @@ def _sum(reports: Iterable[DeliveryReport]) -> DeliveryReport:
             put_off=total.put_off + report.put_off,
             dead=total.dead + report.dead,
             refused=total.refused + report.refused,
+            logged=total.logged + report.logged,
         )
     return total

@@ -4,41 +4,41 @@ It fetches what the pure rules need, lets them decide, and writes incidents, eve
 the store. The caller's transaction makes all of it one change, together with the snapshot.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from monitor.casebook import Casebook, Router
 from monitor.health.evidence import SAMPLES, attach
-from monitor.incidents.message import MessageKind
-from monitor.incidents.render import RunFacts, render
+from monitor.health.oversight import coverage, emptied, missed
+from monitor.health.punctuality import DueTimes
+from monitor.incidents.render import RunFacts
 from monitor.incidents.rulebook import Rule
 from monitor.incidents.rules import Action, Decision, Mark, decide, evolve
+from monitor.incidents.witnesses import witness
 from monitor.incidents.words import counted
-from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, Incident, IncidentState, RunStatus
+from monitor.model import (
+    ITEM_CAUSES,
+    MONITOR_CAUSES,
+    REQUEST_CAUSES,
+    Cause,
+    Evidence,
+    Incident,
+    IncidentState,
+    RunStatus,
+    SyncReport,
+)
 from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
-from monitor.store import members, outbox
+from monitor.store import members, oversight
 from monitor.store.members import Patience
 
 __all__ = ["Change", "Judge", "Verdict"]
 
-_EVENTS: Mapping[Action, str] = {
-    Action.OPEN: "opened",
-    Action.REOPEN: "reopened",
-    Action.UPDATE: "updated",
-    Action.REMIND: "reminded",
-    Action.RESOLVE: "resolved",
-}
-
-_KINDS: Mapping[Action, MessageKind] = {
-    Action.OPEN: MessageKind.OPENED,
-    Action.REOPEN: MessageKind.OPENED,
-    Action.UPDATE: MessageKind.UPDATED,
-    Action.REMIND: MessageKind.REMINDER,
-    Action.RESOLVE: MessageKind.RESOLVED,
-}
+_RUN_CAUSES = tuple(cause for cause in MONITOR_CAUSES if cause is not Cause.CHANNEL_FAILING)
+"""What runs show about the monitor; channels are watched where messages are sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +59,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """Judges the runs of one target.
-
-    `route` names the channels for an incident's attributes (team, cause, target, severity, environment).
-    """
+    """Judges the runs of one target."""
 
     target: str
     environment: str
     rules: Mapping[Cause, Rule]
     patience: Patience
-    route: Callable[[Mapping[str, str]], tuple[str, ...]]
+    route: Router
+    due_times: DueTimes | None = None
+    """When its runs are due; None when nobody said so, and so none can be missed."""
 
     def judge(
         self, conn: Connection, *, facts: RunFacts, seen: Sequence[Evidence], now: datetime, log_empty: bool
@@ -87,20 +86,52 @@ class Judge:
         for incident in incident_store.current(conn, target=self.target).values():
             if incident.cause in ITEM_CAUSES and incident.state is not IncidentState.RESOLVED:
                 self._let_go(conn, incident, facts, now, may_release=may_resolve)
-        sick = [self._sick(conn, cause, now) for cause in ITEM_CAUSES]
-        pieces = (*attach(seen, seen), *attach((piece for piece in sick if piece.count), seen))
+        sick = (self._sick(conn, cause, now) for cause in ITEM_CAUSES)
+        pieces = (*attach(seen, seen), *attach((piece for piece in sick if piece), seen))
         bench = self._bench(conn, facts, pieces, now, causes=(*REQUEST_CAUSES, *ITEM_CAUSES))
-        changes = [bench.about_requests(cause) for cause in REQUEST_CAUSES]
+        changes = [bench.about_runs(cause) for cause in REQUEST_CAUSES]
         changes += [bench.about_items(cause, may_resolve=may_resolve) for cause in ITEM_CAUSES]
         return Verdict(evidence=pieces, changes=tuple(change for change in changes if change is not None))
 
     def judge_monitor(
-        self, conn: Connection, *, facts: RunFacts, cause: Cause, seen: Evidence | None, now: datetime
+        self, conn: Connection, *, facts: RunFacts, read: SyncReport | None, started_at: datetime, now: datetime
     ) -> Verdict:
-        """Judges one cause about the monitor itself, for a run with evidence of it (`seen`) or without."""
-        pieces = (seen,) if seen else ()
-        change = self._bench(conn, facts, pieces, now, causes=(cause,), unread=True).about_requests(cause)
-        return Verdict(evidence=pieces, changes=(change,) if change else ())
+        """Judges what a run shows about the monitor itself, by the causes of which it is a witness.
+
+        Args:
+            conn: the closing transaction; items already carry this run's outcomes.
+            facts: about the run.
+            read: what reading the sync log brought; None when it could not be read.
+            started_at: when the run started (aware).
+            now: the end of the run (aware).
+        """
+        pieces = self._about_monitor(conn, facts, read, started_at)
+        causes = tuple(cause for cause in _RUN_CAUSES if facts.status in witness(cause).statuses)
+        bench = self._bench(conn, facts, pieces, now, causes=causes)
+        changes = [bench.about_runs(cause) for cause in causes]
+        return Verdict(evidence=pieces, changes=tuple(change for change in changes if change is not None))
+
+    def _about_monitor(
+        self, conn: Connection, facts: RunFacts, read: SyncReport | None, started_at: datetime
+    ) -> tuple[Evidence, ...]:
+        late = missed(self._missed_runs(conn, facts, started_at))
+        if read is None:
+            unread = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
+            return (unread, late) if late else (unread,)
+        unknown = oversight.unknown_by_reason(conn, target=self.target)
+        tracked_before = oversight.has_tracked(conn, target=self.target)
+        pieces = (
+            coverage(facts.status, total=facts.total, unknown=unknown),
+            emptied(read, tracked_before=tracked_before),
+            late,
+        )
+        return tuple(piece for piece in pieces if piece)
+
+    def _missed_runs(self, conn: Connection, facts: RunFacts, started_at: datetime) -> int:
+        if self.due_times is None:
+            return 0
+        previous = oversight.previous_start(conn, target=self.target, before=facts.run_id)
+        return 0 if previous is None else self.due_times.missed(previous, started_at)
 
     def _let_go(
         self, conn: Connection, incident: Incident, facts: RunFacts, now: datetime, *, may_release: bool
@@ -118,32 +149,23 @@ class Judge:
                 data={"count": left},
             )
 
-    def _sick(self, conn: Connection, cause: Cause, now: datetime) -> Evidence:
-        count, ids = members.ailing(
-            conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES
-        )
-        return Evidence(cause=cause, count=count, sample_ids=ids)
+    def _sick(self, conn: Connection, cause: Cause, now: datetime) -> Evidence | None:
+        return members.ailing(conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES)
 
     def _bench(
-        self,
-        conn: Connection,
-        facts: RunFacts,
-        pieces: Sequence[Evidence],
-        now: datetime,
-        *,
-        causes: Sequence[Cause],
-        unread: bool = False,
+        self, conn: Connection, facts: RunFacts, pieces: Sequence[Evidence], now: datetime, *, causes: Sequence[Cause]
     ) -> "_Bench":
         ids = evidence_store.write(conn, target=self.target, run_id=facts.run_id, at=now, pieces=pieces)
         window = max(self.rules[cause].window for cause in causes)
         at_least = max(max(self.rules[cause].of, self.rules[cause].resolve_after) for cause in causes)
-        marks = evidence_store.marks(
-            conn, target=self.target, causes=causes, since=now - window, at_least=at_least, unread=unread
+        marks = evidence_store.marks(conn, target=self.target, causes=causes, since=now - window, at_least=at_least)
+        book = Casebook(
+            conn=conn, target=self.target, environment=self.environment, route=self.route, now=now, run=facts
         )
         return _Bench(
             judge=self,
             conn=conn,
-            facts=facts,
+            book=book,
             now=now,
             seen={piece.cause: piece for piece in pieces},
             evidence_ids=ids,
@@ -158,14 +180,14 @@ class _Bench:
 
     judge: Judge
     conn: Connection
-    facts: RunFacts
+    book: Casebook
     now: datetime
     seen: Mapping[Cause, Evidence]
     evidence_ids: Mapping[Cause, int]
     marks: Mapping[Cause, Sequence[Mark]]
     current: Mapping[Cause, Incident]
 
-    def about_requests(self, cause: Cause) -> Change | None:
+    def about_runs(self, cause: Cause) -> Change | None:
         decision = decide(self.judge.rules[cause], self.current.get(cause), self.marks[cause], now=self.now)
         return self._carry_out(decision, members_now=0)
 
@@ -205,7 +227,7 @@ class _Bench:
         )
         if joined:
             sample = list(self.seen[cause].sample_ids) if cause in self.seen else []
-            self._event(incident_id, "joined", f"{counted(joined)} joined", {"count": joined, "sample_ids": sample})
+            self.book.note(incident_id, "joined", f"{counted(joined)} joined", {"count": joined, "sample_ids": sample})
         return joined
 
     def _carry_out(self, decision: Decision, *, members_now: int, incident: Incident | None = None) -> Change | None:
@@ -216,28 +238,13 @@ class _Bench:
             after = self._open_new(decision)
         else:
             after = self._save(decision, before, members_now)
-        after = replace(after, member_ids=members.first_ids(self.conn, incident_id=after.id))
-        self._tell(decision, after)
+        after = incident_store.as_it_stands(self.conn, after)
+        self.book.tell(decision, after, error=self._last_error(decision.cause))
         return Change(decision=decision, incident=after)
 
     def _open_new(self, decision: Decision) -> Incident:
         piece, rule = self.seen[decision.cause], self.judge.rules[decision.cause]
-        draft = Incident(
-            id=0,
-            target=self.judge.target,
-            environment=self.judge.environment,
-            cause=decision.cause,
-            state=IncidentState.OPEN,
-            severity=rule.severity,
-            team=rule.team,
-            opened_at=self.now,
-            first_evidence_at=decision.first_evidence_at or self.now,
-            last_evidence_at=self.now,
-            last_message_at=self.now,
-            peak_count=piece.count,
-            evidence=piece,
-        )
-        draft = replace(draft, channels=self._route(draft))
+        draft = self.book.draft(decision, rule, piece)
         evidence_id = self.evidence_ids[decision.cause]
         opened = replace(draft, id=incident_store.open_new(self.conn, draft, evidence_id=evidence_id))
         return self._with_members(opened)
@@ -261,33 +268,5 @@ class _Bench:
         incident_store.save(self.conn, taken)
         return taken
 
-    def _tell(self, decision: Decision, incident: Incident) -> None:
-        kind = _KINDS.get(decision.action)
-        if kind is None:
-            return
-        self._event(incident.id, _EVENTS[decision.action], decision.why.value, {"channels": list(incident.channels)})
-        again = decision.action is Action.REOPEN
-        message = render(kind, incident, self.facts, now=self.now, again=again)
-        outbox.put(self.conn, message, channels=incident.channels, now=self.now)
-
-    def _route(self, incident: Incident) -> tuple[str, ...]:
-        return self.judge.route(
-            {
-                "team": incident.team.value,
-                "cause": incident.cause.value,
-                "target": incident.target,
-                "severity": incident.severity.value,
-                "environment": incident.environment,
-            }
-        )
-
-    def _event(self, incident_id: int, kind: str, reason: str, data: Mapping[str, object]) -> None:
-        incident_store.add_event(
-            self.conn,
-            incident_id=incident_id,
-            run_id=self.facts.run_id,
-            at=self.now,
-            kind=kind,
-            reason=reason,
-            data=data,
-        )
+    def _last_error(self, cause: Cause) -> str | None:
+        return self.book.run.error if self.book.run and cause is Cause.SYNC_LOG_UNREADABLE else None

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
-from cronsim import CronSim
+
+from monitor.health.punctuality import cron_times
 
 __all__ = ["CronTrigger", "scheduler", "trigger"]
 
@@ -23,10 +24,7 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler ships no ty
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         """The first time of the expression after the previous one, or after now; None when there is none for years."""
-        after = previous_fire_time or now
-        times = (time.astimezone(UTC) for time in CronSim(self._expression, after.astimezone(self._zone)))
-        # In the hour that the autumn clock change repeats, cronsim begins with the hour's first pass, which is over.
-        return next((time for time in times if time > after), None)
+        return next(cron_times(self._expression, after=previous_fire_time or now, zone=self._zone), None)
 
 
 def scheduler() -> AsyncIOScheduler:

@@ -4,26 +4,40 @@ import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
+from monitor.casebook import Router
 from monitor.channels import Channel
 from monitor.channels.log import LogChannel
+from monitor.channels.slack import SlackChannel
 from monitor.channels.webhook import WebhookChannel
 from monitor.check import Strategy
 from monitor.client.auth import ApiKey, Auth, ClientCredentials
 from monitor.client.client import Client
 from monitor.client.limits import Breaker
 from monitor.client.wire import HttpxWire
-from monitor.config import ApiKeyAuth, ChannelConfig, Config, RouteConfig, RuleOverride, Secret, SyncLogConfig, Target
+from monitor.config import (
+    ApiKeyAuth,
+    ChannelConfig,
+    Config,
+    RouteConfig,
+    RuleOverride,
+    Schedule,
+    Secret,
+    SyncLogConfig,
+    Target,
+)
 from monitor.delivery import Sender
 from monitor.errors import ConfigError
 from monitor.exchange import Answer, Request
+from monitor.health.punctuality import DueTimes
 from monitor.incidents.routing import LOG_CHANNEL, Route, route
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule
 from monitor.judgement import Judge
@@ -31,6 +45,7 @@ from monitor.log import masked, register_secret
 from monitor.model import Cause, LogEntry
 from monitor.providers import Provider, ProviderSettings
 from monitor.providers.found import provider_for
+from monitor.reachability import Reachability
 from monitor.run import Job
 from monitor.store import tracked
 from monitor.store.engine import connect_read_only
@@ -39,7 +54,7 @@ from monitor.store.schema import ensure
 from monitor.synclog import SyncLogSpec
 from monitor.synclog import read as read_log
 
-__all__ = ["App", "holder", "open_store", "provider_of", "utcnow"]
+__all__ = ["App", "channel_of", "holder", "open_client", "open_store", "provider_of", "try_providers", "utcnow"]
 
 CHANNEL_TIMEOUT_S = 15.0
 """Wall-clock seconds for one attempt to reach a channel."""
@@ -72,8 +87,14 @@ class App:
     config: Config
     engine: Engine
 
-    def job(self, target: Target) -> Job:
-        """Everything that runs over one target need."""
+    def job(self, target: Target, *, scheduled: bool = False) -> Job:
+        """Everything that runs over one target need.
+
+        Args:
+            target: one of the configuration's.
+            scheduled: whether its schedule is kept here, by the daemon; otherwise only one that somebody wrote down
+                is expected of whoever keeps it, such as cron.
+        """
         provider = provider_of(target)
         return Job(
             target=target.name,
@@ -82,7 +103,7 @@ class App:
             read_log=lambda: self.read_log(target),
             provider=provider,
             open_client=lambda: open_client(target, provider),
-            judge=self._judge(target),
+            judge=self._judge(target, scheduled=scheduled),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
@@ -114,18 +135,29 @@ class App:
     def sender(self) -> Sender:
         """Delivers what is due to the configured channels."""
         channels: dict[str, Channel] = {LOG_CHANNEL: LogChannel()}
-        channels.update({channel.name: _channel(channel) for channel in self.config.channels})
-        return Sender(self.engine, channels, holder=holder(), utcnow=utcnow, rand=random.random)
+        channels.update({channel.name: channel_of(channel) for channel in self.config.channels})
+        reach = Reachability(
+            environment=self.config.environment,
+            rule=rules_in_force(self.config.rules)[Cause.CHANNEL_FAILING],
+            channels=[channel.name for channel in self.config.channels],
+            route=self._router(),
+        )
+        return Sender(self.engine, channels, reach=reach, holder=holder(), utcnow=utcnow, rand=random.random)
 
-    def _judge(self, target: Target) -> Judge:
-        config = self.config
-        routes, channels = [_route(each) for each in config.routes], [channel.name for channel in config.channels]
+    def _router(self) -> Router:
+        routes = [_route(each) for each in self.config.routes]
+        channels = [channel.name for channel in self.config.channels]
+        return lambda attributes: route(attributes, routes, channels)
+
+    def _judge(self, target: Target, *, scheduled: bool) -> Judge:
+        config, schedule = self.config, target.schedule or self.config.schedule
         return Judge(
             target=target.name,
             environment=config.environment,
             rules=rules_in_force(config.rules),
             patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
-            route=lambda attributes: route(attributes, routes, channels),
+            route=self._router(),
+            due_times=_due_times(schedule) if scheduled or schedule.explicit else None,
         )
 
 
@@ -138,6 +170,10 @@ def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
         # `runs = 3` alone means three in a row, whatever the built-in `of` is.
         rules[override.cause] = replace(rule, of=max(rule.of, rule.runs))
     return rules
+
+
+def _due_times(schedule: Schedule) -> DueTimes:
+    return DueTimes(every=schedule.every, cron=schedule.cron, zone=ZoneInfo(schedule.timezone))
 
 
 def provider_of(target: Target) -> Provider:
@@ -165,6 +201,22 @@ def _options(target: Target) -> Mapping[str, object]:
         "list": target.list_.model_dump() if target.list_ else None,
         "headers": dict(target.headers),
     }
+
+
+def try_providers(targets: Iterable[Target]) -> None:
+    """Sets every target's provider up once, so that what is wrong with one is said before any network or write.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[str] = []
+    for target in targets:
+        try:
+            provider_of(target)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def _route(config: RouteConfig) -> Route:
@@ -231,10 +283,12 @@ def _reader(secret: Secret) -> Callable[[], str]:
     return read
 
 
-def _channel(config: ChannelConfig) -> Channel:
+def channel_of(config: ChannelConfig) -> Channel:
+    """The channel that a configuration describes."""
     if config.url is None:
         return LogChannel()
-    return WebhookChannel(_reader(config.url), ask_once)
+    make = SlackChannel if config.type == "slack" else WebhookChannel
+    return make(_reader(config.url), ask_once)
 
 
 async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) -> Answer:

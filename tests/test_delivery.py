@@ -17,6 +17,10 @@ from monitor.channels.webhook import WebhookChannel
 from monitor.delivery import CLAIM, GIVE_UP_AFTER, LAST_START, DeliveryReport, Sender, next_attempt
 from monitor.errors import StoreError
 from monitor.incidents.message import MessageKind
+from monitor.incidents.routing import LOG_CHANNEL
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.model import Cause
+from monitor.reachability import Reachability
 from monitor.store import incidents, outbox
 from monitor.store.engine import reading, writing
 from monitor.store.tables import notifications
@@ -108,7 +112,14 @@ def put(engine, clock):
 @pytest.fixture
 def sender(engine, clock):
     def sender(**channels):
-        return Sender(engine, channels, holder="host:1", utcnow=clock, rand=lambda: 1.0)
+        reach = Reachability(
+            environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=list(channels),
+            route=lambda _: tuple(channels),
+        )  # fmt: skip
+        return Sender(
+            engine, {LOG_CHANNEL: FakeChannel(), **channels}, reach=reach, holder="host:1", utcnow=clock,
+            rand=lambda: 1.0,
+        )  # fmt: skip
 
     return sender
 
@@ -201,8 +212,8 @@ async def test_a_channel_that_refuses_us_is_parked_loudly_and_leaves_the_other_a
         capture_logs() as logs,
     ):
         report = await sender(broken=webhook(broken), audit=webhook(audit)).deliver()
-        assert (len(broken.got), len(audit.got)) == (1, 3)
-    assert report == DeliveryReport(sent=3, put_off=3)
+        assert (len(broken.got), len(audit.got)) == (1, 4)
+    assert report == DeliveryReport(sent=4, put_off=3), "the three, and that the other channel fails"
     assert not report.unreachable
     (loud,) = [log for log in logs if log["event"] == "notification_not_delivered"]
     assert (loud["log_level"], loud["channel"], loud["ending"]) == ("error", "broken", "parked")
@@ -257,7 +268,7 @@ async def test_a_receiver_down_for_a_day_leaves_dead_letters_and_the_others_unha
         clock.now = min(due)
         await sender(down=down, audit=audit).deliver()
     assert NOW + DAY - timedelta(minutes=15) < clock() <= NOW + DAY
-    assert len(audit.sent) == 1
+    assert [sent.cause for sent in audit.sent] == [Cause.UNAUTHORIZED, Cause.CHANNEL_FAILING]
     assert 90 < len(down.sent) < 110, "a few quick attempts, then one each quarter of an hour"
     assert set(down.keys) == {rows(engine)[0].key}
     assert status(engine)[0][:2] == ("down", "dead")
@@ -353,6 +364,9 @@ REPORTS = [
     ("one channel of two failed", DeliveryReport(sent=1, put_off=1), False),
     ("all were put off", DeliveryReport(put_off=2), True),
     ("all were given up", DeliveryReport(dead=1), True),
+    ("only the log could be told that a channel fails", DeliveryReport(sent=1, logged=1, put_off=1), True),
+    ("the log is told, and another channel was reached", DeliveryReport(sent=2, logged=1, put_off=1), False),
+    ("the log was told of it, nothing else was due", DeliveryReport(sent=1, logged=1), False),
 ]
 
 

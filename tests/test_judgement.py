@@ -6,12 +6,13 @@ import pytest
 from samples import NOW
 from sqlalchemy import insert, select, update
 
+from monitor.health.punctuality import DueTimes
 from monitor.incidents.message import Message
 from monitor.incidents.render import RunFacts
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.incidents.rules import Action, Why
-from monitor.judgement import Judge
-from monitor.model import Cause, Evidence, IncidentState, RunStatus
+from monitor.judgement import Judge, Verdict
+from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, SyncReport, Team
 from monitor.store import incidents, members, runs
 from monitor.store.engine import reading, writing
 from monitor.store.members import Patience
@@ -20,7 +21,7 @@ from monitor.store.tables import items, notifications
 MINUTE = timedelta(minutes=1)
 PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
 FAILED, MISSING, OUTAGE, SCOPE = Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.OUTAGE, Cause.WRONG_SCOPE
-UNREADABLE = Cause.SYNC_LOG_UNREADABLE
+STUCK, UNREADABLE = Cause.ITEMS_STUCK, Cause.SYNC_LOG_UNREADABLE
 
 
 class Court:
@@ -42,13 +43,17 @@ class Court:
             facts = self._finished(conn, status=status, due=30, answered=answered)
             return self.judge.judge(conn, facts=facts, seen=seen, now=self.now, log_empty=log_empty)
 
-    def monitor_run(self, *, unread, answered=30):
-        status = RunStatus.UNREAD if unread else RunStatus.COMPLETE
-        seen = Evidence(cause=UNREADABLE, count=1) if unread else None
+    def monitor_run(self, *, unread=False, status=RunStatus.COMPLETE, tracked=30, answered=30, error=None):
+        """One run and what it shows about the monitor itself."""
+        status = RunStatus.UNREAD if unread else status
+        read = None if unread else SyncReport(read=tracked, tracked=tracked)
         with writing(self.engine) as conn:
-            due = 0 if unread else 30
-            facts = self._finished(conn, status=status, due=due, answered=0 if unread else answered)
-            return self.judge.judge_monitor(conn, facts=facts, cause=UNREADABLE, seen=seen, now=self.now)
+            facts = self._finished(
+                conn, status=status, due=0 if unread else tracked, answered=0 if unread else answered
+            )
+            return self.judge.judge_monitor(
+                conn, facts=replace(facts, error=error), read=read, started_at=self.now, now=self.now
+            )
 
     def _finished(self, conn, *, status, due, answered):
         self.now += MINUTE
@@ -359,3 +364,129 @@ def test_an_acknowledged_incident_is_neither_opened_again_nor_reminded_of(court)
     court.change("a", state="completed")
     court.run()
     assert court.incident.state is IncidentState.RESOLVED
+
+
+def test_an_item_in_two_bad_states_opens_one_incident(court):
+    court.put("a", state="pending", regressed_at=NOW, recognised=False, pending_since=NOW - 60 * MINUTE, stage="NEW")
+    court.put("b", state="pending", recognised=False, pending_since=NOW, stage="NEW")
+    verdict = court.run()
+    assert actions(verdict) == [(Cause.ITEMS_REGRESSED, Action.OPEN), (Cause.UNRECOGNISED_STATUS, Action.OPEN)]
+    assert {each.cause: court.members(each.id) for each in court.incidents} == {
+        Cause.ITEMS_REGRESSED: ["a"], Cause.UNRECOGNISED_STATUS: ["b"],
+    }  # fmt: skip
+    assert actions(court.run()) == [(cause, Action.CONTINUE) for cause, _ in actions(verdict)]
+
+
+def test_an_item_stays_with_the_incident_that_it_joined_until_that_one_is_done_with_it(court):
+    court.put("a", state="pending", recognised=False, pending_since=NOW, stage="NEW")
+    court.run()
+    court.now += 60 * MINUTE
+    assert actions(court.run()) == [(Cause.UNRECOGNISED_STATUS, Action.CONTINUE)], "it is stuck as well by now"
+    court.change("a", recognised=True)
+    assert actions(court.run()) == [(STUCK, Action.OPEN), (Cause.UNRECOGNISED_STATUS, Action.RESOLVE)]
+
+
+def test_an_incident_tells_the_statuses_of_all_its_members_not_of_those_that_joined_last(court):
+    court.put("a", "b", state="pending", recognised=False, stage="NEW")
+    court.run()
+    court.put("c", state="pending", recognised=False, stage="NEWER")
+    court.now += 40 * MINUTE
+    (change,) = court.run().changes
+    assert change.decision.action is Action.UPDATE
+    assert change.incident.evidence.breakdown == court.incident.evidence.breakdown == {"NEW": 2, "NEWER": 1}
+    assert ("statuses", "2 × NEW, 1 × NEWER") in court.messages[-1][0].facts
+
+
+def deadline(court, *item_ids):
+    court.change(*item_ids, state="unknown", reason="deadline")
+
+
+def test_too_little_coverage_opens_after_two_such_runs_and_resolves_after_two_better_ones(court):
+    court.put(*(f"i{n:02}" for n in range(30)), state="completed")
+    court.monitor_run()
+    deadline(court, *(f"i{n:02}" for n in range(7)))
+    assert court.monitor_run(status=RunStatus.PARTIAL).changes == ()
+    verdict = court.monitor_run(status=RunStatus.PARTIAL)
+    assert actions(verdict) == [(Cause.COVERAGE, Action.OPEN)]
+    assert court.incident.evidence == Evidence(cause=Cause.COVERAGE, count=7, breakdown={"deadline": 7})
+    assert ("evidence", "7 × deadline") in court.messages[0][0].facts
+    court.change("i00", state="completed")
+    assert actions(court.monitor_run(status=RunStatus.PARTIAL)) == [(Cause.COVERAGE, Action.CONTINUE)]
+    court.monitor_run(status=RunStatus.ABORTED)
+    assert court.incident.state is IncidentState.OPEN, "an aborted run says nothing about it"
+    assert actions(court.monitor_run()) == [(Cause.COVERAGE, Action.RESOLVE)]
+
+
+def test_what_an_outage_left_unknown_is_no_lack_of_coverage(court):
+    court.put("a", "b", state="unknown", reason="not_asked")
+    for _ in range(3):
+        assert court.monitor_run(status=RunStatus.ABORTED, answered=0) == Verdict()
+
+
+def test_an_emptied_sync_log_opens_at_once_and_resolves_when_ids_are_there_again(court):
+    court.put("a", state="completed", removed_at=NOW)
+    verdict = court.monitor_run(tracked=0, answered=0)
+    assert actions(verdict) == [(Cause.SYNC_LOG_EMPTY, Action.OPEN)]
+    assert actions(court.monitor_run(tracked=0, answered=0)) == [(Cause.SYNC_LOG_EMPTY, Action.CONTINUE)]
+    court.monitor_run(unread=True)
+    court.monitor_run(answered=0, status=RunStatus.ABORTED)
+    assert court.incidents[-1].state is IncidentState.OPEN
+    assert (Cause.SYNC_LOG_EMPTY, Action.RESOLVE) in actions(court.monitor_run(answered=0, status=RunStatus.ABORTED))
+    assert court.kinds.count("resolved") == 1
+
+
+def test_a_sync_log_that_was_never_filled_is_no_incident(court):
+    assert court.monitor_run(tracked=0, answered=0) == Verdict()
+
+
+def test_an_emptied_log_ends_no_unreadable_one(court):
+    court.monitor_run(unread=True)
+    for _ in range(3):
+        court.monitor_run(tracked=0, answered=0)
+    assert court.incident.cause is UNREADABLE
+    assert court.incident.state is IncidentState.OPEN
+
+
+def test_missed_runs_are_told_at_once_and_over_after_two_runs_in_time(court):
+    court.judge = replace(court.judge, due_times=DueTimes(every=MINUTE))
+    assert court.monitor_run() == Verdict()
+    court.now += 9 * MINUTE
+    verdict = court.monitor_run(unread=True)
+    assert (Cause.RUN_MISSED, Action.OPEN) in actions(verdict)
+    assert verdict.evidence[-1] == Evidence(cause=Cause.RUN_MISSED, count=9, breakdown={"missed": 9})
+    court.now += 2 * MINUTE
+    assert (Cause.RUN_MISSED, Action.CONTINUE) in actions(court.monitor_run())
+    court.monitor_run()
+    assert (Cause.RUN_MISSED, Action.RESOLVE) in actions(court.monitor_run())
+
+
+def test_without_a_schedule_no_run_is_missed(court):
+    court.monitor_run()
+    court.now += timedelta(days=400)
+    assert court.monitor_run() == Verdict()
+
+
+def test_an_unreadable_log_is_told_with_its_last_error(court):
+    court.monitor_run(unread=True, error="sync log pipeline.db does not exist")
+    ((message, _),) = court.messages
+    assert ("last error", "sync log pipeline.db does not exist") in message.facts
+    with reading(court.engine) as conn:
+        (opened,) = incidents.events(conn, court.incident.id)
+    assert opened.reason.endswith(": sync log pipeline.db does not exist")
+    assert opened.data["error"] == "sync log pipeline.db does not exist"
+
+
+@pytest.mark.parametrize("cause", [Cause.COVERAGE, Cause.SYNC_LOG_EMPTY, Cause.RUN_MISSED])
+def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(court, cause):
+    rule = replace(DEFAULT_RULES[cause], runs=2, of=2, severity=Severity.INFO, team=Team.OPERATIONS)
+    due_times = DueTimes(every=MINUTE)
+    court.judge = replace(court.judge, rules={**DEFAULT_RULES, cause: rule}, due_times=due_times)
+    court.monitor_run()
+    court.put(*"abcdefgh", state="unknown", reason="deadline")
+    tracked = 0 if cause is Cause.SYNC_LOG_EMPTY else 1
+    for opened in (False, True):
+        court.now += 4 * MINUTE
+        court.monitor_run(tracked=tracked, status=RunStatus.PARTIAL)
+        about = [each for each in court.incidents if each.cause is cause]
+        assert bool(about) is opened
+    assert (about[0].severity, about[0].team) == (Severity.INFO, Team.OPERATIONS)

@@ -30,16 +30,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "reports",
-        sa.Column("id", _KEY, autoincrement=True, nullable=False),
+        sa.Column("target", sa.String(200), nullable=False),
         sa.Column("made_at", _TIME, nullable=False),
         sa.Column("last_run_id", _KEY, nullable=False),
         sa.Column("last_incident_event_id", _KEY, nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_reports")),
+        sa.PrimaryKeyConstraint("target", name=op.f("pk_reports")),
     )
+    op.create_index(op.f("ix_item_events_run_id"), "item_events", ["run_id"])
 
 
 def downgrade() -> None:
     """One revision down: ids that were imported are lost."""
+    op.drop_index(op.f("ix_item_events_run_id"), "item_events")
     op.drop_table("reports")
     op.drop_table("tracked_items")
     op.drop_column("items", "regressed_at")

@@ -16,6 +16,8 @@ class MessageKind(StrEnum):
     UPDATED = "updated"
     REMINDER = "reminder"
     RESOLVED = "resolved"
+    TEST = "test"
+    """Somebody tries the channel: there is no incident."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.incidents.message import Message, MessageKind
-from monitor.incidents.words import in_words, what_to_check
-from monitor.model import Incident, RunStatus
+from monitor.incidents.words import in_words, spoken, what_to_check
+from monitor.model import ITEM_CAUSES, Incident, RunStatus
 
 __all__ = ["RunFacts", "age", "render", "to_text"]
 
@@ -20,10 +20,18 @@ class RunFacts:
     total: int
     unknown: int
     answered: int
+    error: str | None = None
+    """Why it has no snapshot, in our own words."""
 
 
 def render(
-    kind: MessageKind, incident: Incident, run: RunFacts | None, *, now: datetime, again: bool = False
+    kind: MessageKind,
+    incident: Incident,
+    run: RunFacts | None,
+    *,
+    now: datetime,
+    again: bool = False,
+    error: str | None = None,
 ) -> Message:
     """Writes the message of one kind about an incident.
 
@@ -33,6 +41,7 @@ def render(
         run: the run that led to it; None when no run did.
         now: when (aware).
         again: whether the incident was reopened.
+        error: the last error of a part of the monitor, in our own words, without a secret.
     """
     resolved = kind is MessageKind.RESOLVED
     return Message(
@@ -45,7 +54,7 @@ def render(
         team=incident.team,
         title=_title(kind, incident, again=again),
         what_to_check=() if resolved else what_to_check(incident.cause, accepted=bool(run.answered) if run else None),
-        facts=_facts(incident, run, now=now, resolved=resolved),
+        facts=_facts(incident, run, now=now, error=error, resolved=resolved),
         opened_at=incident.opened_at,
         at=now,
         resolved_at=incident.resolved_at,
@@ -61,11 +70,13 @@ _ENDINGS: Mapping[MessageKind, str] = {
 
 
 def _title(kind: MessageKind, incident: Incident, *, again: bool) -> str:
-    words = f"{incident.target}: {in_words(incident.cause, incident.member_count)}"
+    words = f"{spoken(incident.target)}: {in_words(incident.cause, incident.member_count)}"
     return words + (" again" if again else _ENDINGS[kind])
 
 
-def _facts(incident: Incident, run: RunFacts | None, *, now: datetime, resolved: bool) -> tuple[tuple[str, str], ...]:
+def _facts(
+    incident: Incident, run: RunFacts | None, *, now: datetime, error: str | None, resolved: bool
+) -> tuple[tuple[str, str], ...]:
     facts = [("since", f"{incident.first_evidence_at:%Y-%m-%d %H:%M:%S} UTC")]
     if resolved:
         lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
@@ -73,6 +84,8 @@ def _facts(incident: Incident, run: RunFacts | None, *, now: datetime, resolved:
     if incident.member_count:
         facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
     facts += _seen(incident)
+    if error:
+        facts.append(("last error", error))
     return (*facts, *_effect(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
 
 
@@ -82,7 +95,8 @@ def _seen(incident: Incident) -> list[tuple[str, str]]:
         return []
     facts = []
     if evidence.breakdown:
-        facts.append(("evidence", ", ".join(f"{count} × {label}" for label, count in evidence.breakdown.items())))
+        label = "statuses" if incident.cause in ITEM_CAUSES else "evidence"
+        facts.append((label, ", ".join(f"{count} × {what}" for what, count in evidence.breakdown.items())))
     if evidence.code:
         facts.append(("code", evidence.code))
     # Members change from run to run; what the evidence saw once may be well by now.

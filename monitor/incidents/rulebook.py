@@ -45,9 +45,15 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.BAD_REQUEST, team=Team.INTEGRATION, runs=2, of=2),
         Rule(cause=Cause.ITEMS_FAILED, team=Team.PIPELINE, remind_every=_DAY),
         Rule(cause=Cause.ITEMS_MISSING, team=Team.PIPELINE, remind_every=_DAY),
+        Rule(cause=Cause.ITEMS_REGRESSED, team=Team.PIPELINE, remind_every=_DAY),
         Rule(cause=Cause.ITEMS_STUCK, team=Team.PIPELINE, remind_every=_DAY),
         Rule(cause=Cause.ITEMS_INVALID, team=Team.PIPELINE, remind_every=_DAY),
+        Rule(cause=Cause.UNRECOGNISED_STATUS, team=Team.INTEGRATION, remind_every=_DAY),
+        Rule(cause=Cause.COVERAGE, team=Team.MONITOR, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
+        Rule(cause=Cause.SYNC_LOG_EMPTY, team=Team.MONITOR),
+        Rule(cause=Cause.RUN_MISSED, team=Team.MONITOR),
+        Rule(cause=Cause.CHANNEL_FAILING, team=Team.MONITOR),
     )
 }
 """The built-in rules, one per cause."""

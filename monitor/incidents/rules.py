@@ -63,6 +63,10 @@ class Why(StrEnum):
     NOT_TOLD_FOR_LONG = "people were last told long ago"
     CLEAN_RUNS = "enough runs without evidence"
     MEMBERS_WELL = "no item is in that state any more"
+    UNDELIVERABLE = "messages can't be delivered"
+    TOLD_IN_VAIN = "the channels that it was told on fail too"
+    DELIVERED = "a message was delivered there again"
+    NOT_CONFIGURED = "no channel of that name is configured any more"
     NOT_VOUCHED = "no item is in that state any more, but the run was cut short or the sync log empty"
 
 

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from monitor.model import Cause
 
-__all__ = ["IN_WORDS", "WHAT_TO_CHECK", "counted", "in_words", "what_to_check"]
+__all__ = ["IN_WORDS", "WHAT_TO_CHECK", "channel_target", "counted", "in_words", "spoken", "what_to_check"]
+
+_CHANNEL = "channel:"
+"""No target's name can hold a colon."""
 
 IN_WORDS: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: "the plan's spending limit is reached",
@@ -20,16 +23,24 @@ IN_WORDS: Mapping[Cause, str] = {
     Cause.BAD_REQUEST: "the API refuses the form of the requests",
     Cause.ITEMS_FAILED: "documents failed to ingest",
     Cause.ITEMS_MISSING: "documents are missing at the API",
+    Cause.ITEMS_REGRESSED: "documents went back from completed to pending",
     Cause.ITEMS_STUCK: "documents are stuck in ingestion",
     Cause.ITEMS_INVALID: "ids are none that the API can accept",
+    Cause.UNRECOGNISED_STATUS: "documents are in a status that nobody has described",
+    Cause.COVERAGE: "too little was found out about the documents",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
+    Cause.SYNC_LOG_EMPTY: "the sync log is empty",
+    Cause.RUN_MISSED: "runs were missed",
+    Cause.CHANNEL_FAILING: "messages do not get through",
 }
 
 _OF_ONE: Mapping[Cause, str] = {
     Cause.ITEMS_FAILED: "document failed to ingest",
     Cause.ITEMS_MISSING: "document is missing at the API",
+    Cause.ITEMS_REGRESSED: "document went back from completed to pending",
     Cause.ITEMS_STUCK: "document is stuck in ingestion",
     Cause.ITEMS_INVALID: "id is none that the API can accept",
+    Cause.UNRECOGNISED_STATUS: "document is in a status that nobody has described",
 }
 
 
@@ -86,6 +97,27 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
         "the ids named: does the pipeline record what the API gave it?",
         "the sync log's table and id_column",
     ),
+    Cause.ITEMS_REGRESSED: (
+        "the documents named: were they uploaded again, or is the provider indexing them anew?",
+        "what was last known of each; a status that the provider has renamed belongs in `statuses`",
+    ),
+    Cause.UNRECOGNISED_STATUS: (
+        "the status's name: what does the provider mean by it? Until then it counts as pending",
+        "the target's `statuses`: add it there",
+    ),
+    Cause.COVERAGE: (
+        "the deadline: is it long enough for so many items?",
+        "what ended the runs early: signals, or a process that is given too little time",
+    ),
+    Cause.SYNC_LOG_EMPTY: (
+        "the pipeline: does it still record its uploads?",
+        "the sync log's table or view: did a filter or a migration empty it?",
+    ),
+    Cause.RUN_MISSED: ("the daemon, cron or the CronJob: did it run, and did it end in time?",),
+    Cause.CHANNEL_FAILING: (
+        "the channel named: its URL and credentials, with the last error",
+        "the receiver: does it still exist, and does it accept messages from here?",
+    ),
     Cause.SYNC_LOG_UNREADABLE: ("the sync log's URL, table and columns", "the reader's permissions"),
 }
 
@@ -105,6 +137,16 @@ def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, .
     if cause is not Cause.FORBIDDEN or accepted:
         return checks
     return (*checks, _PERHAPS) if accepted is None else (*checks, _CREDENTIALS)
+
+
+def channel_target(name: str) -> str:
+    """What stands in a target's place for an incident about a channel: `channel:oncall`."""
+    return f"{_CHANNEL}{name}"
+
+
+def spoken(target: str) -> str:
+    """What an incident is about, for people: the target's name, or `channel oncall`."""
+    return f"channel {target.removeprefix(_CHANNEL)}" if target.startswith(_CHANNEL) else target
 
 
 def counted(items: int) -> str:

@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from monitor.incidents.render import age
-from monitor.incidents.words import in_words, what_to_check
-from monitor.model import Incident
+from monitor.incidents.words import in_words, spoken, what_to_check
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident
 from monitor.report.columns import align, moment
 from monitor.store.incidents import IncidentEvent
 
@@ -43,7 +43,7 @@ def incident_text(
     """All there is to know about one incident, for the person who looks after it."""
     lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
     lines = [
-        f"Incident {incident.id}: {incident.target}: {in_words(incident.cause, incident.member_count)}",
+        f"Incident {incident.id}: {spoken(incident.target)}: {in_words(incident.cause, incident.member_count)}",
         f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
         f"  state      {incident.state.value}",
         f"  since      {moment(incident.first_evidence_at)} UTC, for {lasted}",
@@ -67,7 +67,7 @@ def _evidence_lines(incident: Incident) -> list[str]:
         return []
     lines = []
     if seen.breakdown:
-        lines.append("  answers    " + ", ".join(f"{count} × {label}" for label, count in seen.breakdown.items()))
+        lines.append(f"  {_kind(seen):<10} " + ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items()))
     if seen.code:
         lines.append(f"  code       {seen.code}")
     if seen.api_message:
@@ -77,6 +77,13 @@ def _evidence_lines(incident: Incident) -> list[str]:
     if seen.request_ids:
         lines.append(f"  requests   {', '.join(seen.request_ids)}")
     return lines
+
+
+def _kind(seen: Evidence) -> str:
+    """What the evidence is broken down by."""
+    if seen.cause in ITEM_CAUSES:
+        return "statuses"
+    return "answers" if seen.cause in REQUEST_CAUSES else "counts"
 
 
 def _event_line(event: IncidentEvent) -> str:

@@ -6,15 +6,12 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from monitor.incidents.rules import Mark
+from monitor.incidents.witnesses import vouches, witness
 from monitor.model import Cause, Evidence, RunStatus
 from monitor.store.tables import evidence, runs
 
-__all__ = ["ENOUGH", "from_row", "marks", "write"]
+__all__ = ["from_row", "marks", "write"]
 
-ENOUGH = 20
-"""A run vouches for recovery when it got answers for so many items, or for all that were due."""
-
-_ASKED = tuple(s.value for s in (RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED))
 _MOST = 5_000
 """Runs that a rule looks back on at the most, whatever its window."""
 
@@ -41,9 +38,9 @@ def write(conn: Connection, *, target: str, run_id: int, at: datetime, pieces: I
 
 
 def marks(
-    conn: Connection, *, target: str, causes: Sequence[Cause], since: datetime, at_least: int, unread: bool = False
+    conn: Connection, *, target: str, causes: Sequence[Cause], since: datetime, at_least: int
 ) -> Mapping[Cause, Sequence[Mark]]:
-    """What the finished runs of a target say about each cause, newest first.
+    """What the runs that are witnesses of a cause say about it, for each cause, newest first.
 
     Args:
         conn: a connection.
@@ -51,20 +48,27 @@ def marks(
         causes: the causes asked about.
         since: runs that finished before this are left out, unless they are among the newest `at_least`.
         at_least: how many runs to give back at the least, as far as there are so many.
-        unread: whether it is about reading the sync log: then runs count that could not, and one that read ids vouches
-            for it whatever the API said. Otherwise they are left out, as they say nothing about the API.
     """
-    statuses = (*_ASKED, RunStatus.UNREAD.value) if unread else _ASKED
+    found: dict[Cause, Sequence[Mark]] = {}
+    for statuses in {witness(cause).statuses for cause in causes}:
+        rows = _finished(conn, target, statuses, since, at_least)
+        explained = _explained(conn, [row["id"] for row in rows])
+        alike = [cause for cause in causes if witness(cause).statuses == statuses]
+        found.update({cause: [_mark(row, explained, cause) for row in rows] for cause in alike})
+    return found
+
+
+def _finished(
+    conn: Connection, target: str, statuses: Iterable[RunStatus], since: datetime, at_least: int
+) -> Sequence[RowMapping]:
+    ended = runs.c.status.in_(sorted(status.value for status in statuses))
     finished = (
         select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered)
-        .where(runs.c.target == target, runs.c.status.in_(statuses), runs.c.finished_at.is_not(None))
+        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None))
         .order_by(runs.c.id.desc())
     )
     rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MOST)).mappings().all()
-    if len(rows) < at_least:
-        rows = conn.execute(finished.limit(at_least)).mappings().all()
-    explained = _explained(conn, [row["id"] for row in rows])
-    return {cause: [_mark(row, explained, cause, unread=unread) for row in rows] for cause in causes}
+    return rows if len(rows) >= at_least else conn.execute(finished.limit(at_least)).mappings().all()
 
 
 _CHUNK = 500
@@ -82,16 +86,14 @@ def _explained(conn: Connection, run_ids: Sequence[int]) -> dict[tuple[int, str]
     return explained
 
 
-def _mark(run: RowMapping, explained: Mapping[tuple[int, str], bool], cause: Cause, *, unread: bool) -> Mark:
+def _mark(run: RowMapping, explained: Mapping[tuple[int, str], bool], cause: Cause) -> Mark:
     by_a_higher_cause = explained.get((run["id"], cause.value))
-    answers = unread or run["answered"] >= min(ENOUGH, run["due"])
     return Mark(
         run_id=run["id"],
         at=run["finished_at"],
         evidence=by_a_higher_cause is False,
         muted=by_a_higher_cause is True,
-        # An empty work list vouches for nothing.
-        enough=run["due"] > 0 and answers,
+        enough=vouches(witness(cause).vouching, due=run["due"], answered=run["answered"]),
     )
 
 

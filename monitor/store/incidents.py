@@ -1,17 +1,34 @@
 """Incidents, their events and their members. It writes what the rules decided and decides nothing itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, text, update
 
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 from monitor.store import evidence as evidence_store
 from monitor.store import members
+from monitor.store.engine import insert as insert_or
 from monitor.store.tables import evidence, incident_events, incidents
+from monitor.store.text import storable
 
-__all__ = ["IncidentEvent", "add_event", "current", "events", "find", "listing", "open_new", "save"]
+__all__ = [
+    "IncidentEvent",
+    "add_event",
+    "as_it_stands",
+    "current",
+    "events",
+    "find",
+    "listing",
+    "open_about",
+    "open_new",
+    "open_once",
+    "save",
+]
+
+_IS_OPEN = "state <> 'resolved'"
+"""To the letter as the index of open incidents has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +55,17 @@ def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -
     row = {**_row(incident), "evidence_id": evidence_id}
     new_id: int = conn.execute(insert(incidents).values(row).returning(incidents.c.id)).scalar_one()
     return new_id
+
+
+def open_once(conn: Connection, incident: Incident) -> int | None:
+    """Stores a new incident that no run leads to; None when one of its key is open already.
+
+    Unlike a target's runs, senders of one channel work side by side: another process may have been faster.
+    """
+    key = [incidents.c.target, incidents.c.cause]
+    row = insert_or(conn, incidents).values(_row(incident))
+    once = row.on_conflict_do_nothing(index_elements=key, index_where=text(_IS_OPEN))
+    return conn.execute(once.returning(incidents.c.id)).scalar()
 
 
 def save(conn: Connection, incident: Incident, *, evidence_id: int | None = None) -> None:
@@ -79,8 +107,8 @@ def add_event(
     data: Mapping[str, object] | None = None,
 ) -> None:
     """Records one step in an incident's life."""
-    row = {"incident_id": incident_id, "run_id": run_id, "at": at, "kind": kind, "reason": reason, "data": data or {}}
-    conn.execute(insert(incident_events).values(row))
+    step = {"incident_id": incident_id, "run_id": run_id, "at": at, "kind": kind, "data": data or {}}
+    conn.execute(insert(incident_events).values(reason=storable(reason, 500), **step))
 
 
 def listing(
@@ -93,6 +121,17 @@ def listing(
     if open_only:
         query = query.where(incidents.c.state != IncidentState.RESOLVED.value)
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def open_about(conn: Connection, *, cause: Cause, environment: str) -> list[Incident]:
+    """The open incidents of one cause in an environment, whatever their targets, oldest first.
+
+    They stay locked until the caller's writing transaction ends: of two that change each other's, one waits for the
+    other before it has changed anything.
+    """
+    about = (incidents.c.cause == cause.value, incidents.c.environment == environment)
+    query = select(incidents).where(*about, text(_IS_OPEN)).order_by(incidents.c.id)
+    return [_incident(conn, row) for row in conn.execute(query.with_for_update()).mappings().all()]
 
 
 def find(conn: Connection, incident_id: int) -> Incident | None:
@@ -117,8 +156,23 @@ def _evidence(conn: Connection, evidence_id: int | None) -> Evidence | None:
     return None if row is None else evidence_store.from_row(row)
 
 
+def as_it_stands(conn: Connection, incident: Incident) -> Incident:
+    """An incident with what its members are now: the first few, and how many are in which status.
+
+    What the evidence saw once were those that joined then.
+    """
+    if not incident.member_count:
+        return replace(incident, member_ids=())
+    seen, by_status = incident.evidence, members.statuses(conn, incident_id=incident.id, cause=incident.cause)
+    return replace(
+        incident,
+        member_ids=members.first_ids(conn, incident_id=incident.id),
+        evidence=replace(seen, breakdown=by_status) if seen and by_status else seen,
+    )
+
+
 def _incident(conn: Connection, values: RowMapping) -> Incident:
-    return Incident(
+    stored = Incident(
         id=values["id"],
         target=values["target"],
         environment=values["environment"],
@@ -132,9 +186,9 @@ def _incident(conn: Connection, values: RowMapping) -> Incident:
         resolved_at=values["resolved_at"],
         last_message_at=values["last_message_at"],
         member_count=values["member_count"],
-        member_ids=members.first_ids(conn, incident_id=values["id"]) if values["member_count"] else (),
         peak_count=values["peak_count"],
         untold_count=values["untold_count"],
         channels=tuple(values["channels"]),
         evidence=_evidence(conn, values["evidence_id"]),
     )
+    return as_it_stands(conn, stored)

@@ -7,13 +7,18 @@ that was killed between check and close loses nothing.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, update
 
-from monitor.model import Cause, ItemState
+from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
 from monitor.store.items import active
 from monitor.store.tables import items
 
-__all__ = ["Patience", "ailing", "count", "detach", "first_ids", "join", "leave", "release", "sample"]
+__all__ = ["Patience", "ailing", "count", "detach", "first_ids", "join", "leave", "release", "sample", "statuses"]
+
+_IN_PROGRESS = frozenset({Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS})
+"""Causes whose items differ by their status, and are told by it."""
+_STATUSES = 10
+_LONGEST_STATUS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,7 @@ def _active() -> ColumnElement[bool]:
 
 
 def _bad(cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]:
-    """Items that this cause is about, as far as the newest run could see them."""
+    """Items that this cause is about, as far as the newest run could see them; true or false, never null."""
     match cause:
         case Cause.ITEMS_FAILED:
             return items.c.state == ItemState.FAILED.value
@@ -38,30 +43,61 @@ def _bad(cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]
             expected = or_(items.c.seen_at.is_not(None), uploaded < now - patience.missing_after)
             return and_(items.c.state == ItemState.NOT_FOUND.value, expected)
         case Cause.ITEMS_STUCK:
-            overdue = items.c.pending_since < now - patience.stuck_after
+            overdue = and_(items.c.pending_since.is_not(None), items.c.pending_since < now - patience.stuck_after)
             return and_(items.c.state == ItemState.PENDING.value, overdue)
         case Cause.ITEMS_INVALID:
             return items.c.state == ItemState.INVALID.value
+        case Cause.ITEMS_REGRESSED:
+            return and_(items.c.state == ItemState.PENDING.value, items.c.regressed_at.is_not(None))
+        case Cause.UNRECOGNISED_STATUS:
+            return and_(items.c.state == ItemState.PENDING.value, items.c.recognised.is_(False))
         case _:
             raise ValueError(f"{cause} is not a cause of items")
 
 
 def _loose(target: str, cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]:
-    return and_(items.c.target == target, _active(), items.c.incident_id.is_(None), _bad(cause, now, patience))
+    """Items for this cause to take: what fits two causes is the first one's, also while that one waits to open."""
+    bad = _bad(cause, now, patience)
+    earlier = (not_(_bad(other, now, patience)) for other in ITEM_CAUSES[: ITEM_CAUSES.index(cause)])
+    return and_(items.c.target == target, _active(), items.c.incident_id.is_(None), bad, *earlier)
 
 
 def ailing(
     conn: Connection, *, target: str, cause: Cause, now: datetime, patience: Patience, samples: int
-) -> tuple[int, tuple[str, ...]]:
-    """How many items are in the bad state of a cause and belong to no incident, and the first few ids."""
+) -> Evidence | None:
+    """Evidence of an item cause, or None: the items that it is about and no earlier one, and that no incident has."""
     where = _loose(target, cause, now, patience)
     total = conn.execute(select(func.count()).select_from(items).where(where)).scalar_one()
+    if not total:
+        return None
     ids = conn.execute(select(items.c.item_id).where(where).order_by(items.c.item_id).limit(samples)).scalars().all()
-    return total, tuple(ids)
+    return Evidence(cause=cause, count=total, sample_ids=tuple(ids), breakdown=_by_status(conn, cause, where))
+
+
+def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
+    """How many members of an incident are in which status, as the provider spells it: the most frequent ten, the rest
+    as one. Empty for a cause whose items don't differ by it.
+    """
+    return _by_status(conn, cause, items.c.incident_id == incident_id)
+
+
+def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, int]:
+    if cause not in _IN_PROGRESS:
+        return {}
+    # What the API says may be long; people want its name.
+    status = func.substr(func.coalesce(items.c.stage, "no status"), 1, _LONGEST_STATUS)
+    how_many = func.count()
+    query = select(status, how_many).where(where).group_by(status).order_by(how_many.desc(), status)
+    named = {row[0]: row[1] for row in conn.execute(query.limit(_STATUSES))}
+    if len(named) == _STATUSES:
+        total = conn.execute(select(how_many).select_from(items).where(where)).scalar_one()
+        others = total - sum(named.values())
+        named |= {"other statuses": others} if others else {}
+    return named
 
 
 def join(conn: Connection, *, target: str, cause: Cause, incident_id: int, now: datetime, patience: Patience) -> int:
-    """Makes every item in the bad state that belongs to no incident a member; gives back how many."""
+    """Makes every such item a member; gives back how many."""
     where = _loose(target, cause, now, patience)
     return conn.execute(update(items).where(where).values(incident_id=incident_id)).rowcount
 

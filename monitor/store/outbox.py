@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, sel
 
 from monitor.incidents.message import Message
 from monitor.store.tables import notifications
+from monitor.store.text import storable
 
 __all__ = ["Notification", "claim", "hold", "mark_dead", "mark_sent", "put", "put_off", "release"]
 
@@ -98,13 +99,13 @@ def mark_sent(conn: Connection, notification: Notification, *, now: datetime) ->
 
 def put_off(conn: Connection, notification: Notification, *, until: datetime, error: str) -> None:
     """It could not be sent: it is due again later. Nothing happens when the claim is no longer ours."""
-    later = {"next_attempt_at": until, "attempts": notification.attempts + 1, "last_error": error}
+    later = {"next_attempt_at": until, "attempts": notification.attempts + 1, "last_error": storable(error, 500)}
     _set(conn, _ours(notification), later)
 
 
 def mark_dead(conn: Connection, notification: Notification, *, error: str) -> None:
     """It is given up, and stays visible. Nothing happens when the claim is no longer ours."""
-    given_up = {"status": "dead", "attempts": notification.attempts + 1, "last_error": error}
+    given_up = {"status": "dead", "attempts": notification.attempts + 1, "last_error": storable(error, 500)}
     _set(conn, _ours(notification), given_up)
 
 

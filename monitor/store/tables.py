@@ -226,6 +226,7 @@ item_events = Table(
     Column("old", String(200)),
     Column("new", String(200)),
     Index(None, "target", "item_id", "at"),
+    Index(None, "run_id"),  # what one run changed, and all runs since another
 )
 
 tracked_items = Table(
@@ -242,12 +243,12 @@ tracked_items = Table(
 reports = Table(
     "reports",
     metadata,
-    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("target", String(200), primary_key=True),  # empty: incidents that belong to none of the configured targets
     Column("made_at", UtcDateTime, nullable=False),
-    Column("last_run_id", Key, nullable=False),  # the newest finished run that it told of; 0: none
+    Column("last_run_id", Key, nullable=False),  # the target's newest finished run that it told of; 0: none
     Column("last_incident_event_id", Key, nullable=False),
 )
-"""When `report` was read last, and how far: the next one tells what changed since."""
+"""When a report on a target was read last, and how far it told: the next one tells what changed since."""
 
 notifications = Table(
     "notifications",

@@ -9,9 +9,8 @@ from receiver import Receiver
 from samples import NOW, message
 
 from monitor.channels import Ending, Verdict
-from monitor.channels.webhook import VERSION, WebhookChannel, verdict
+from monitor.channels.webhook import VERSION, WebhookChannel
 from monitor.config.secret import Secret
-from monitor.exchange import PAST_DEADLINE, Answer, ApiError, NetworkFault, Reply
 from monitor.incidents.message import MessageKind
 from monitor.wiring import ask_once
 
@@ -118,26 +117,3 @@ async def test_a_receiver_that_dawdles_is_given_up_in_time():
         hasty = partial(ask_once, timeout_s=0.2)
         ending = await WebhookChannel(lambda: receiver.url, hasty).send(message(), key=KEY)
     assert (ending.ending, ending.reason) == (Ending.RETRY, "no answer (timeout)")
-
-
-ENDINGS = [
-    *[(f"{status}", ApiError(status=status), Ending.PARKED, f"HTTP {status}") for status in (401, 403, 404, 410)],
-    *[(f"{status}", ApiError(status=status), Ending.REFUSED, f"HTTP {status}") for status in (400, 413, 422)],
-    *[(f"{status}", ApiError(status=status), Ending.RETRY, f"HTTP {status}") for status in (302, 408, 429, 500)],
-    ("no name", ApiError(status=None, network=NetworkFault.DNS), Ending.RETRY, "no answer (dns)"),
-    ("our own deadline", ApiError(status=None, code=PAST_DEADLINE), Ending.RETRY, "no answer (not sent)"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("error", "ending", "reason"), [e[1:] for e in ENDINGS], ids=[e[0] for e in ENDINGS])
-def test_how_an_answer_is_taken(error, ending, reason):
-    assert verdict(Answer(error=error)) == Verdict(ending=ending, reason=reason)
-
-
-def test_any_2xx_is_a_delivery():
-    assert verdict(Answer(reply=Reply(status=204, headers={}, body=b""))).ending is Ending.DELIVERED
-
-
-def test_a_hint_to_come_back_is_handed_on():
-    hint = timedelta(minutes=3)
-    assert verdict(Answer(error=ApiError(status=429, retry_after=hint))).retry_after == hint

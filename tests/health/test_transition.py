@@ -79,12 +79,40 @@ def test_what_the_api_does_not_show_was_not_seen(state):
     assert change.pending_since is None
 
 
-@given(st.sampled_from([NEW, PENDING, DONE]), st.sampled_from([s for s in ItemState if s is not ItemState.UNKNOWN]))
+BACK = replace(PENDING, regressed_at=FIRST)
+REGRESSIONS = [
+    ("completed, now pending", DONE, ItemState.PENDING, NOW),
+    ("completed, now failed", DONE, ItemState.FAILED, None),
+    ("pending still: since the first time", BACK, ItemState.PENDING, FIRST),
+    ("completed again", BACK, ItemState.COMPLETED, None),
+    ("failed in the end", BACK, ItemState.FAILED, None),
+    ("gone in the end", BACK, ItemState.NOT_FOUND, None),
+    ("not found out", BACK, ItemState.UNKNOWN, FIRST),
+    ("completed, not found out", DONE, ItemState.UNKNOWN, None),
+    ("pending from the first", NEW, ItemState.PENDING, None),
+    ("pending, and never completed", PENDING, ItemState.PENDING, None),
+]
+
+
+@pytest.mark.parametrize(("item", "state", "at"), [r[1:] for r in REGRESSIONS], ids=[r[0] for r in REGRESSIONS])
+def test_when_an_item_went_back_from_completed_to_pending(item, state, at):
+    assert transition(item, outcome(state)).regressed_at == at
+
+
+def test_a_run_that_found_nothing_out_does_not_hide_a_regression():
+    between = transition(DONE, outcome(ItemState.UNKNOWN, reason=Reason.OUTAGE))
+    asked_again = replace(DONE, known_state=between.known_state, regressed_at=between.regressed_at)
+    assert transition(asked_again, outcome(ItemState.PENDING)).regressed_at == NOW
+
+
+@given(
+    st.sampled_from([NEW, PENDING, DONE, BACK]), st.sampled_from([s for s in ItemState if s is not ItemState.UNKNOWN])
+)
 def test_applying_the_same_outcome_twice_changes_nothing_more(item, state):
     first = transition(item, outcome(state, "X"))
     then = replace(
         item, known_state=first.known_state, stage=first.stage, since=first.since, pending_since=first.pending_since,
-        seen_at=first.seen_at, checked_at=first.checked_at,
+        seen_at=first.seen_at, checked_at=first.checked_at, regressed_at=first.regressed_at,
     )  # fmt: skip
     second = transition(then, outcome(state, "X"))
     assert second.event is None

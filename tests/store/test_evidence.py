@@ -34,12 +34,9 @@ def ran(engine):
 
 @pytest.fixture
 def marks(engine):
-    def marks(cause=OUTAGE, *, window=60 * MINUTE, at_least=2, unread=False, target="gloo"):
+    def marks(cause=OUTAGE, *, window=60 * MINUTE, at_least=2, target="gloo"):
         with reading(engine) as conn:
-            asked = store.marks(
-                conn, target=target, causes=[cause], since=NOW - window, at_least=at_least, unread=unread
-            )
-        return asked[cause]
+            return store.marks(conn, target=target, causes=[cause], since=NOW - window, at_least=at_least)[cause]
 
     return marks
 
@@ -77,34 +74,36 @@ def test_neither_a_run_under_way_nor_another_targets_says_anything(ran, marks):
     ran(3, status=RunStatus.RUNNING)
     ran(2, target="another")
     assert marks() == []
-    assert marks(unread=True) == []
+    assert marks(UNREADABLE) == []
 
 
 def test_a_run_that_could_not_read_the_log_counts_only_where_it_is_about_that(ran, marks):
     read = ran(2)
     unread = ran(1, Evidence(cause=UNREADABLE, count=1), status=RunStatus.UNREAD, due=0, answered=0)
     assert ids(marks(OUTAGE)) == [read]
-    assert [(mark.run_id, mark.evidence, mark.enough) for mark in marks(UNREADABLE, unread=True)] == [
+    assert [(mark.run_id, mark.evidence, mark.enough) for mark in marks(UNREADABLE)] == [
         (unread, True, False), (read, False, True),
     ]  # fmt: skip
 
 
-ENOUGH = [
-    ("all of a few", 5, 5, False, True),
-    ("not all of a few", 5, 4, False, False),
-    ("twenty of many", 1000, 20, False, True),
-    ("nineteen of many", 1000, 19, False, False),
-    ("an empty work list vouches for nothing", 0, 0, False, False),
-    ("an empty work list says nothing about the log either", 0, 0, True, False),
-    ("reading ids vouches for the log though the API is down", 1000, 0, True, True),
-]
-
-
-@pytest.mark.parametrize(("due", "answered", "unread", "enough"), [e[1:] for e in ENOUGH], ids=[e[0] for e in ENOUGH])
-def test_when_silence_speaks_for_recovery(ran, marks, due, answered, unread, enough):
-    ran(1, due=due, answered=answered, status=RunStatus.PARTIAL)
-    (mark,) = marks(unread=unread)
+@pytest.mark.parametrize(("answered", "enough"), [(20, True), (19, False)])
+def test_silence_speaks_for_recovery_as_the_cause_wants_it(ran, marks, answered, enough):
+    ran(1, due=1000, answered=answered, status=RunStatus.PARTIAL)
+    (mark,) = marks(OUTAGE)
     assert mark.enough is enough
+    (mark,) = marks(UNREADABLE)
+    assert mark.enough
+
+
+def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
+    ran(4, status=RunStatus.UNREAD, due=0, answered=0)
+    ran(3)
+    ran(2, status=RunStatus.ABORTED, answered=0)
+    ran(1, status=RunStatus.PARTIAL)
+    asked = [OUTAGE, Cause.COVERAGE, UNREADABLE, Cause.SYNC_LOG_EMPTY]
+    with reading(engine) as conn:
+        found = store.marks(conn, target="gloo", causes=asked, since=NOW - 60 * MINUTE, at_least=1)
+    assert [len(found[cause]) for cause in asked] == [3, 2, 4, 3]
 
 
 def test_more_runs_than_one_query_can_name_are_looked_at(engine, ran, marks):

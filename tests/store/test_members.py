@@ -1,10 +1,12 @@
 from datetime import timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from samples import NOW
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
-from monitor.model import Cause, ItemState
+from monitor.model import ITEM_CAUSES, Cause, ItemState
 from monitor.store import members
 from monitor.store.engine import reading, writing
 from monitor.store.members import Patience
@@ -13,6 +15,7 @@ from monitor.store.tables import items
 MINUTE = timedelta(minutes=1)
 PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
 FAILED, MISSING, STUCK = Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.ITEMS_STUCK
+INVALID, REGRESSED, ODD = Cause.ITEMS_INVALID, Cause.ITEMS_REGRESSED, Cause.UNRECOGNISED_STATUS
 LONG_AGO = NOW - 60 * MINUTE
 
 
@@ -39,7 +42,8 @@ def change(engine):
 
 def ailing(engine, cause, *, samples=10, target="gloo"):
     with reading(engine) as conn:
-        return members.ailing(conn, target=target, cause=cause, now=NOW, patience=PATIENCE, samples=samples)
+        found = members.ailing(conn, target=target, cause=cause, now=NOW, patience=PATIENCE, samples=samples)
+    return (found.count, found.sample_ids) if found else (0, ())
 
 
 def join(engine, cause, incident_id=7, target="gloo"):
@@ -77,6 +81,13 @@ BAD = [
     ("pending for a while", STUCK, ItemState.PENDING, {"pending_since": JUST_NOW}, False),
     ("pending since nobody knows when", STUCK, ItemState.PENDING, {}, False),
     ("was pending for long", STUCK, ItemState.COMPLETED, {"pending_since": LONG_AGO}, False),
+    ("went back to pending", REGRESSED, ItemState.PENDING, {"regressed_at": JUST_NOW}, True),
+    ("pending as ever", REGRESSED, ItemState.PENDING, {}, False),
+    ("went back, and then unknown", REGRESSED, ItemState.UNKNOWN, {"regressed_at": JUST_NOW}, False),
+    ("in a status nobody described", ODD, ItemState.PENDING, {"recognised": False}, True),
+    ("in a known one", ODD, ItemState.PENDING, {}, False),
+    ("was in such a status, now unknown", ODD, ItemState.UNKNOWN, {"recognised": False}, False),
+    ("a refused id", INVALID, ItemState.INVALID, {}, True),
 ]
 
 
@@ -174,3 +185,85 @@ def test_members_are_shown_with_their_stage_and_since_when(engine, add):
             ("a", "QUEUED", LONG_AGO - MINUTE), ("b", "CHUNKING", LONG_AGO),
         ]  # fmt: skip
         assert members.sample(conn, incident_id=8, limit=2) == [("d", None, NOW)]
+
+
+def test_an_item_that_fits_several_causes_is_the_first_ones(engine, add):
+    back, slow, odd = {"regressed_at": LONG_AGO}, {"pending_since": LONG_AGO}, {"recognised": False}
+    add("all", ItemState.PENDING, **back, **slow, **odd)
+    add("back-odd", ItemState.PENDING, **back, **odd)
+    add("odd", ItemState.PENDING, **odd)
+    add("slow-odd", ItemState.PENDING, **slow, **odd)
+    expected = {REGRESSED: ("all", "back-odd"), STUCK: ("slow-odd",), ODD: ("odd",)}
+    seen = {cause: ailing(engine, cause)[1] for cause in ITEM_CAUSES}
+    assert {cause: ids for cause, ids in seen.items() if ids} == expected
+    assert [join(engine, cause, incident_id=number) for number, cause in enumerate(expected)] == [2, 1, 1]
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "state": st.sampled_from([state.value for state in ItemState]),
+        "regressed_at": st.sampled_from([None, LONG_AGO]),
+        "pending_since": st.sampled_from([None, LONG_AGO, JUST_NOW]),
+        "recognised": st.booleans(),
+        "seen_at": st.sampled_from([None, LONG_AGO]),
+        "submitted_at": st.sampled_from([None, LONG_AGO, JUST_NOW]),
+        "removed_at": st.sampled_from([None, None, NOW]),
+    }
+)
+
+
+@given(st.lists(FIELDS, max_size=12))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_item_is_evidence_of_two_causes(engine, found):
+    with writing(engine) as conn:
+        conn.execute(delete(items))
+        rows = [{"target": "gloo", "item_id": f"{n:02}", "first_seen_at": NOW, **row} for n, row in enumerate(found)]
+        if rows:
+            conn.execute(insert(items), rows)
+    named = [item_id for cause in ITEM_CAUSES for item_id in ailing(engine, cause, samples=20)[1]]
+    assert len(named) == len(set(named))
+    assert sum(join(engine, cause, incident_id=number) for number, cause in enumerate(ITEM_CAUSES)) == len(named)
+
+
+def test_what_is_in_progress_is_told_by_its_status(engine, add):
+    for number, stage in enumerate(["QUEUED", "CHUNKING", "QUEUED", None]):
+        add(f"s{number}", ItemState.PENDING, pending_since=LONG_AGO, stage=stage)
+    add("f", ItemState.FAILED, stage="FAILED")
+    with reading(engine) as conn:
+        seen = members.ailing(conn, target="gloo", cause=STUCK, now=NOW, patience=PATIENCE, samples=1)
+        failed = members.ailing(conn, target="gloo", cause=FAILED, now=NOW, patience=PATIENCE, samples=1)
+    assert list(seen.breakdown.items()) == [("QUEUED", 2), ("CHUNKING", 1), ("no status", 1)]
+    assert (seen.count, seen.sample_ids, failed.breakdown) == (4, ("s0",), {})
+    join(engine, STUCK)
+    with reading(engine) as conn:
+        assert members.statuses(conn, incident_id=7, cause=STUCK) == seen.breakdown
+        assert members.statuses(conn, incident_id=7, cause=FAILED) == {}
+
+
+@pytest.mark.parametrize(("how_many", "others"), [(10, 0), (12, 2)])
+def test_ever_new_statuses_are_named_only_so_far_and_cut(engine, add, how_many, others):
+    for number in range(how_many):
+        add(f"i{number:02}", ItemState.PENDING, recognised=False, stage=f"{number:02}" + "x" * 100)
+    with reading(engine) as conn:
+        seen = members.ailing(conn, target="gloo", cause=ODD, now=NOW, patience=PATIENCE, samples=1)
+    assert seen.breakdown.get("other statuses", 0) == others
+    assert sum(seen.breakdown.values()) == seen.count == how_many
+    assert "00" + "x" * 58 in seen.breakdown
+
+
+def test_an_item_in_a_new_status_leaves_once_somebody_described_it(engine, add, change):
+    add("a", ItemState.PENDING, recognised=False)
+    add("b", ItemState.PENDING, recognised=False)
+    join(engine, ODD)
+    change("a", recognised=True)
+    change("b", state="unknown")
+    assert leave(engine, ODD) == 1
+
+
+def test_an_item_that_went_back_leaves_once_it_is_no_longer_pending(engine, add, change):
+    add("a", ItemState.PENDING, regressed_at=LONG_AGO)
+    add("b", ItemState.PENDING, regressed_at=LONG_AGO)
+    join(engine, REGRESSED)
+    change("a", state="completed", regressed_at=None)
+    assert leave(engine, REGRESSED) == 1
+    assert count(engine) == 1

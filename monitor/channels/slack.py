@@ -1,0 +1,143 @@
+"""The channel `slack`: each message is POSTed to an incoming webhook as blocks, or as text where those are refused.
+
+What may come from outside (names, ids, codes) stands in `plain_text` objects, which Slack reads neither for markup nor
+for mentions and links. There are no attachments: Slack folds those, and what to check must be seen.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from monitor.channels import Ending, Verdict
+from monitor.channels.posting import Post
+from monitor.channels.slack_text import calling_nobody, fitted, one_line
+from monitor.exchange import Answer, Request
+from monitor.incidents.message import Message, MessageKind
+from monitor.incidents.render import to_text
+from monitor.model import Severity
+
+__all__ = ["SlackChannel", "as_blocks", "as_text"]
+
+_HEADER, _FIELD, _TEXT = 150, 2000, 3000
+"""The most characters of a header, of a section's field, and of any other text (Block Kit's reference)."""
+_FIELDS = 10
+"""The most fields of one section: five facts, each with its label."""
+_MOST_FACTS = 100
+"""Twenty sections: far from the 50 blocks that a message may have."""
+
+_MARKS: Mapping[Severity, str] = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🔵"}
+_MARKS_BY_KIND: Mapping[MessageKind, str] = {MessageKind.RESOLVED: "🟢", MessageKind.TEST: "⚪"}
+
+_SAID: Mapping[str, str] = {
+    "action_prohibited": "the workspace does not allow this",
+    "channel_is_archived": "the channel is archived",
+    "channel_not_found": "the channel does not exist",
+    "invalid_payload": "it can't read the message",
+    "invalid_token": "the webhook is revoked",
+    "no_active_hooks": "the webhook is disabled",
+    "no_service": "the webhook is removed or disabled",
+    "no_service_id": "the webhook does not exist",
+    "no_team": "the workspace does not exist",
+    "no_text": "the message is empty",
+    "posting_to_general_channel_denied": "the webhook's owner may not post in the general channel",
+    "team_disabled": "the workspace is disabled",
+    "too_many_attachments": "the message is too long",
+    "user_not_found": "the webhook's owner does not exist",
+}
+"""What an incoming webhook answers a refused message with, by Slack's documentation."""
+
+Block = dict[str, object]
+
+
+class SlackChannel:
+    """Posts messages to one incoming webhook.
+
+    Args:
+        read_url: gives the URL, which is a secret, at the time of use.
+        ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
+    """
+
+    def __init__(self, read_url: Callable[[], str], ask: Callable[[Request], Awaitable[Answer]]) -> None:
+        self._post = Post(read_url=read_url, ask=ask, template="slack", known=_SAID)
+
+    async def send(self, message: Message, *, key: str) -> Verdict:
+        """Posts the message as blocks and, only if those are refused (400, 413, 422), once more as plain text."""
+        first = await self._post(as_blocks(message), key=key)
+        if first.ending is not Ending.REFUSED:
+            return first
+        # another payload wants another key: whoever remembers keys would repeat the refusal
+        return await self._post(as_text(message), key=f"{key}-plain")
+
+
+def as_blocks(message: Message) -> dict[str, object]:
+    """The payload as blocks, with the whole message as text for notifications and for clients without blocks."""
+    clean = _without_line_breaks(message)
+    made = [_header(clean), *_facts(_told(clean)), *_checks(clean.what_to_check), _context(clean)]
+    return {**as_text(message), "blocks": made}
+
+
+def as_text(message: Message) -> dict[str, object]:
+    """The payload as text alone, in which Slack shall see no markup."""
+    text = fitted(calling_nobody(to_text(_without_line_breaks(message))), _TEXT)
+    return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
+
+
+def _without_line_breaks(message: Message) -> Message:
+    return replace(
+        message,
+        target=one_line(message.target),
+        environment=one_line(message.environment),
+        title=one_line(message.title),
+        what_to_check=tuple(map(one_line, message.what_to_check)),
+        facts=tuple((one_line(label), one_line(value)) for label, value in message.facts),
+    )
+
+
+def _header(message: Message) -> Block:
+    mark = _MARKS_BY_KIND.get(message.kind) or _MARKS[message.severity]
+    return {"type": "header", "text": _plain(f"{mark} {message.title}", _HEADER)}
+
+
+def _told(message: Message) -> Sequence[tuple[str, str]]:
+    """The facts but for the command, which stands below them."""
+    facts = [fact for fact in message.facts if fact[1] != _command(message)]
+    left_out = len(facts) - _MOST_FACTS
+    return [*facts[: _MOST_FACTS - 1], ("…", f"{left_out + 1} more")] if left_out > 0 else facts
+
+
+def _facts(facts: Sequence[tuple[str, str]]) -> list[Block]:
+    fields = [field for label, value in facts for field in (_label(label), _plain(value, _FIELD))]
+    return [{"type": "section", "fields": fields[start : start + _FIELDS]} for start in range(0, len(fields), _FIELDS)]
+
+
+def _label(label: str) -> Block:
+    """In bold, unless it could close that itself."""
+    if set("*_~`") & set(label):
+        return _plain(label, _FIELD)
+    return {"type": "mrkdwn", "text": f"*{fitted(label, _FIELD - 2)}*", "verbatim": True}
+
+
+def _checks(checks: Sequence[str]) -> list[Block]:
+    if not checks:
+        return []
+    heading = {"type": "mrkdwn", "text": "*What to check*", "verbatim": True}
+    lines = "\n".join(f"• {check}" for check in checks)
+    return [{"type": "section", "text": heading}, {"type": "section", "text": _plain(lines, _TEXT)}]
+
+
+def _context(message: Message) -> Block:
+    parts = (
+        f"{message.cause.value}, {message.severity.value}, for {message.team.value}",
+        message.environment,
+        f"{message.at:%Y-%m-%d %H:%M} UTC",
+        *(() if message.kind is MessageKind.TEST else (f"incident {message.incident_id}", _command(message))),
+    )
+    return {"type": "context", "elements": [_plain(" · ".join(parts), _TEXT)]}
+
+
+def _command(message: Message) -> str:
+    return f"ingestion-monitor incidents show {message.incident_id}"
+
+
+def _plain(text: str, limit: int) -> Block:
+    # without `emoji` a colon in an id stays a colon
+    return {"type": "plain_text", "text": fitted(text, limit), "emoji": False}

@@ -1,0 +1,131 @@
+"""Tries each part for real and says what is wrong. Nothing stops at a failure; what depends on one is not tried.
+
+It changes no row of any database and no incident. A SQLite database that is missing is created, as `check` would.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from monitor.config import Config, Target
+from monitor.doctor import clock, disk, readers, routes
+from monitor.doctor.answers import findings
+from monitor.doctor.database import sqlite_file, try_database
+from monitor.doctor.disk import Surroundings
+from monitor.doctor.interview import interview
+from monitor.doctor.places import Places, lines_of
+from monitor.doctor.sending import look_at_channel, send_test
+from monitor.doctor.tracking import SAMPLE, LogSample, judge_ids, judge_log, take_sample, unreadable
+from monitor.errors import ConfigError, MonitorError
+from monitor.providers import Provider
+from monitor.report.doctor import Finding, Level, ended
+from monitor.report.exits import USAGE
+from monitor.store.engine import connect
+from monitor.wiring import App, provider_of, utcnow
+
+__all__ = ["Doctor", "places_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doctor:
+    """Examines what a configuration describes."""
+
+    config: Config
+    surroundings: Surroundings
+    option: str = ""
+    """What a command needs to read the same configuration, such as ` --config other.toml`."""
+
+    async def examine(self, targets: Sequence[str], *, test_channels: bool) -> AsyncIterator[Finding]:
+        """Finding after finding: configuration, database, disk, secret files, targets, channels, routes.
+
+        Args:
+            targets: names of those to try.
+            test_channels: send a test message on each channel.
+        """
+        places = places_of(self.config)
+        for finding in self._ground(places):
+            yield finding
+        for row, target in enumerate(self.config.targets):
+            if target.name in targets:
+                async for finding in self._target(target, row, places):
+                    yield replace(finding, about=f"target {target.name}")
+        for row, channel in enumerate(self.config.channels):
+            at = places.of("channels", row, "url")
+            tried = await send_test(channel, self.config, at) if test_channels else look_at_channel(channel, at)
+            yield replace(tried, about="channels")
+        for finding in routes.judge(self.config, places):
+            yield replace(finding, about="channels")
+
+    def _ground(self, places: Places) -> Iterator[Finding]:
+        """What concerns all targets."""
+        yield from _configuration(self.config)
+        url, at = self.config.database.reveal(), places.of("database")
+        yield try_database(url, at, option=self.option)
+        file = sqlite_file(url)
+        loss = disk.judge(self.surroundings, file, at) if file is not None else None
+        if loss is not None:
+            yield loss
+        yield from readers.judge(readers.look_at(readers.secret_files(self.config)))
+
+    async def _target(self, target: Target, row: int, places: Places) -> AsyncIterator[Finding]:
+        try:
+            provider = provider_of(target)
+        except ConfigError as error:
+            for problem in error.problems:
+                yield Finding(part="provider", level=Level.PROBLEM, says=ended(problem), exit_code=USAGE)
+            return
+        sample = LogSample()
+        try:
+            sample = self._sample(target)
+            yield judge_log(sample, target, places.of("targets", row, "sync_log"), option=self.option)
+        except MonitorError as error:
+            yield unreadable(error, target, places, row)
+        if sample.ids:
+            yield judge_ids(sample, provider, places.of("targets", row, "sync_log", "id_column"))
+        async for finding in _api(target, provider, sample, row, places):
+            yield finding
+
+    def _sample(self, target: Target) -> LogSample:
+        engine = connect(self.config.database.reveal())
+        try:
+            return take_sample(App(config=self.config, engine=engine).read_log(target), now=utcnow())
+        finally:
+            engine.dispose()
+
+
+async def _api(
+    target: Target, provider: Provider, sample: LogSample, row: int, places: Places
+) -> AsyncIterator[Finding]:
+    ids = tuple(sample.some(SAMPLE, provider.valid_id))
+    heard, ahead = await interview(target, provider, ids)
+    for finding in findings(heard, target=target, provider=provider, places=places, row=row, sample=ids):
+        yield finding
+    yield clock.judge(ahead)
+
+
+def _configuration(config: Config) -> Iterator[Finding]:
+    source = str(config.source) if config.source else "the environment alone"
+    channels = f"{len(config.channels)} channel{'' if len(config.channels) == 1 else 's'}"
+    says = f"{source}: {len(config.targets)} target{'' if len(config.targets) == 1 else 's'}, {channels}."
+    yield Finding(part="configuration", level=Level.OK, says=says)
+    for warning in config.warnings:
+        yield Finding(part="configuration", level=Level.WARNING, says=ended(warning))
+
+
+def places_of(config: Config) -> Places:
+    """Where the settings of a configuration stand; its file is read once more for the line numbers."""
+    named = {("targets", row): target.name for row, target in enumerate(config.targets)}
+    named |= {("channels", row): channel.name for row, channel in enumerate(config.channels)}
+    return Places(
+        origins=config.origins,
+        names=named,
+        file=config.source.name if config.source else None,
+        lines=lines_of(_text(config.source)) if config.source else {},
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return ""  # it could be read a moment ago; without it there are no line numbers

@@ -1,0 +1,102 @@
+"""Where a setting stands, for people who are to change it: its key, and the line, variable or file. Pure.
+
+The file is not parsed again, only its headings and keys are found: `tomllib`, which read it, keeps no line numbers.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from monitor.config.origin import Loc, Origin, Source, origin_of
+
+__all__ = ["Place", "Places", "lines_of"]
+
+_HEADING = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]")
+_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A setting and where it stands."""
+
+    setting: str
+    """`targets.gloo.sync_log.table`."""
+    where: str | None
+    """`monitor.toml, line 12`; None when nobody wrote it and there is no file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Everything that is known about where settings stand."""
+
+    origins: Mapping[Loc, Origin]
+    names: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """What rows are called: `("targets", 0)` is gloo."""
+    file: str | None = None
+    """The name of the configuration file."""
+    lines: Mapping[Loc, int] = field(default_factory=dict)
+
+    def of(self, *loc: str | int) -> Place:
+        """The place of a setting, or where it would belong if nobody wrote it."""
+        return Place(setting=self._key(loc), where=self._where(loc))
+
+    def _key(self, loc: Loc) -> str:
+        parts = []
+        for depth, part in enumerate(loc):
+            if isinstance(part, int):
+                named = self.names.get((str(loc[0]), part)) if depth == 1 else None
+                parts.append(f".{named}" if named else f"[{part}]")
+            else:
+                parts.append(f".{part}" if parts else part)
+        return "".join(parts)
+
+    def _where(self, loc: Loc) -> str | None:
+        origin = origin_of(loc, self.origins)
+        if origin.source in {Source.DOTENV, Source.ENVIRONMENT}:
+            return str(origin)
+        told = [self._line(loc), *origin.variables]
+        if origin.secret_file is not None:
+            told.append(origin.secret_file)
+        return ", ".join(each for each in told if each) or None
+
+    def _line(self, loc: Loc) -> str | None:
+        if self.file is None:
+            return None
+        for length in range(len(loc), 0, -1):
+            part = loc[:length]
+            line = self.lines.get(part) or self.lines.get((*part[:-1], f"{part[-1]}_file"))
+            if line is not None:
+                return f"{self.file}, line {line}"
+        return self.file
+
+
+def lines_of(text: str) -> dict[Loc, int]:
+    """The lines (from 1) of all tables and keys of a TOML file; what stands inside a value is not looked into."""
+    found: dict[Loc, int] = {}
+    rows: Counter[Loc] = Counter()
+    table: Loc = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if heading := _HEADING.match(line):
+            table = _table(_parts(heading[2]), rows, begins_row=heading[1] == "[[")
+            found.setdefault(table, number)
+        elif key := _KEY.match(line):
+            found.setdefault((*table, *_parts(key[1])), number)
+    return found
+
+
+def _table(parts: Loc, rows: Counter[Loc], *, begins_row: bool) -> Loc:
+    """The place that a heading opens, with the position of each row on the way."""
+    loc: Loc = ()
+    for depth, part in enumerate(parts, 1):
+        loc = (*loc, part)
+        if begins_row and depth == len(parts):
+            rows[loc] += 1
+        if rows[loc]:
+            loc = (*loc, rows[loc] - 1)
+    return loc
+
+
+def _parts(dotted: str) -> Loc:
+    return tuple(part.strip("\"'") for part in _PART.findall(dotted))

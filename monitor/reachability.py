@@ -1,0 +1,122 @@
+"""Whether people can be reached: the incidents of channels that fail, told on the others.
+
+It is called in the transaction that marks what became of a message, and sends nothing itself. A message about a channel
+is a message like any other; as a channel has one open incident at the most, there is no end of messages about messages.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from monitor.casebook import Casebook, Router
+from monitor.incidents.channels import Sign, bystanders, decide_about_channel
+from monitor.incidents.rulebook import Rule
+from monitor.incidents.rules import Action, Decision, Why, evolve
+from monitor.incidents.words import channel_target
+from monitor.model import Cause, Evidence, Incident
+from monitor.store import incidents as incident_store
+
+__all__ = ["Reachability"]
+
+_CAUSE = Cause.CHANNEL_FAILING
+_SEEN = Evidence(cause=_CAUSE, count=1)
+"""No run is behind it, and so no row of evidence: the last error is in the incident's events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reachability:
+    """Keeps the incidents of an environment's channels."""
+
+    environment: str
+    rule: Rule
+    """Of `channel_failing`."""
+    channels: Sequence[str]
+    """Names of all configured channels."""
+    route: Router
+
+    def failed(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
+        """Takes notice that a channel is parked or let a message die; a channel that nobody configured can't fail.
+
+        Args:
+            conn: the transaction that marks it.
+            channel: its name.
+            error: in our own words, without a secret.
+            now: when (aware).
+        """
+        if channel not in self.channels:
+            return
+        failing = self._failing(conn) | {channel}
+        before = self._current(conn, channel)
+        decision = decide_about_channel(self.rule, before, Sign.FAILED, now=now)
+        book = self._book(conn, channel_target(channel), now, failing=failing)
+        if before is None or decision.action is Action.OPEN:
+            after = self._opened(book, decision)
+        else:
+            after = self._went_on(book, decision, before)
+        if after is not None:
+            book.tell(decision, after, error=error)
+        self._tell_elsewhere(conn, now)
+
+    def delivered(self, conn: Connection, channel: str, *, now: datetime) -> None:
+        """Takes notice that a message got through: whatever ailed the channel is over."""
+        self._end(conn, self._current(conn, channel), Sign.DELIVERED, now)
+
+    def forget_the_gone(self, conn: Connection, *, now: datetime) -> None:
+        """Ends the incidents of channels that are not configured any more: nothing can be delivered there again."""
+        configured = {channel_target(name) for name in self.channels}
+        for incident in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment):
+            if incident.target not in configured:
+                self._end(conn, incident, Sign.GONE, now)
+
+    def _end(self, conn: Connection, incident: Incident | None, sign: Sign, now: datetime) -> None:
+        decision = decide_about_channel(self.rule, incident, sign, now=now)
+        if incident is not None and decision.action is Action.RESOLVE:
+            after = evolve(incident, decision, now=now)
+            incident_store.save(conn, after)
+            self._book(conn, incident.target, now).tell(decision, after)
+
+    def _opened(self, book: Casebook, decision: Decision) -> Incident | None:
+        """The new incident; None when another sender was faster."""
+        draft = book.draft(decision, self.rule, _SEEN)
+        opened = incident_store.open_once(book.conn, draft)
+        return None if opened is None else replace(draft, id=opened)
+
+    def _went_on(self, book: Casebook, decision: Decision, before: Incident) -> Incident:
+        after = evolve(before, decision, now=book.now, evidence=_SEEN)
+        incident_store.save(book.conn, after)
+        return after
+
+    def _tell_elsewhere(self, conn: Connection, now: datetime) -> None:
+        """Tells anew what was told only on channels that fail themselves by now."""
+        failing = self._failing(conn)
+        again = Decision(cause=_CAUSE, action=Action.REMIND, why=Why.TOLD_IN_VAIN)
+        for incident in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment):
+            book = self._book(conn, incident.target, now, failing=failing)
+            elsewhere = tuple(name for name in book.channels_for(incident) if name not in incident.channels)
+            if elsewhere and failing.issuperset(incident.channels):
+                after = replace(incident, channels=(*incident.channels, *elsewhere), last_message_at=now)
+                incident_store.save(conn, after)
+                book.tell(again, replace(after, channels=elsewhere), error=_last_error(conn, incident.id))
+
+    def _current(self, conn: Connection, channel: str) -> Incident | None:
+        return incident_store.current(conn, target=channel_target(channel)).get(_CAUSE)
+
+    def _failing(self, conn: Connection) -> frozenset[str]:
+        targets = {each.target for each in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment)}
+        return frozenset(name for name in self.channels if channel_target(name) in targets)
+
+    def _book(self, conn: Connection, target: str, now: datetime, *, failing: frozenset[str] = frozenset()) -> Casebook:
+        return Casebook(
+            conn=conn,
+            target=target,
+            environment=self.environment,
+            route=lambda attributes: bystanders(self.route(attributes), self.channels, failing=failing),
+            now=now,
+        )
+
+
+def _last_error(conn: Connection, incident_id: int) -> str | None:
+    told = (step.data.get("error") for step in reversed(incident_store.events(conn, incident_id)))
+    return next((error for error in told if isinstance(error, str)), None)

@@ -1,0 +1,37 @@
+from datetime import timedelta
+
+import pytest
+
+from monitor.channels import Ending, Verdict
+from monitor.channels.posting import verdict
+from monitor.exchange import PAST_DEADLINE, Answer, ApiError, NetworkFault, Reply
+
+ENDINGS = [
+    *[(f"{status}", ApiError(status=status), Ending.PARKED, f"HTTP {status}") for status in (401, 403, 404, 410)],
+    *[(f"{status}", ApiError(status=status), Ending.REFUSED, f"HTTP {status}") for status in (400, 413, 422)],
+    *[(f"{status}", ApiError(status=status), Ending.RETRY, f"HTTP {status}") for status in (302, 408, 429, 500)],
+    ("no name", ApiError(status=None, network=NetworkFault.DNS), Ending.RETRY, "no answer (dns)"),
+    ("our own deadline", ApiError(status=None, code=PAST_DEADLINE), Ending.RETRY, "no answer (not sent)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "ending", "reason"), [e[1:] for e in ENDINGS], ids=[e[0] for e in ENDINGS])
+def test_how_an_answer_is_taken(error, ending, reason):
+    assert verdict(Answer(error=error)) == Verdict(ending=ending, reason=reason)
+
+
+def test_any_2xx_is_a_delivery():
+    assert verdict(Answer(reply=Reply(status=204, headers={}, body=b""))).ending is Ending.DELIVERED
+
+
+def test_a_hint_to_come_back_is_handed_on():
+    hint = timedelta(minutes=3)
+    assert verdict(Answer(error=ApiError(status=429, retry_after=hint))).retry_after == hint
+
+
+def test_a_receivers_words_are_explained_when_they_are_known_and_never_repeated():
+    known = {"no_service": "the webhook is gone"}
+    assert verdict(Answer(error=ApiError(status=404, message="no_service")), known).reason == (
+        "HTTP 404: the webhook is gone"
+    )
+    assert verdict(Answer(error=ApiError(status=404, message="no_service of T0K3N")), known).reason == "HTTP 404"

@@ -1,0 +1,47 @@
+"""A channel that fails, as commands show it: its incident stands where a target's would."""
+
+import json
+
+import pytest
+from receiver import Receiver
+
+CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
+
+
+@pytest.fixture
+def failing(here, small_world):
+    """One failed item, and the one channel that would tell of it is refused."""
+    with Receiver((401, {}, b"")) as receiver:
+        small_world.configure(more=CHANNEL.format(receiver.url))
+        small_world.track(1, "FAILED")
+        checked = here(small_world, "check", "--quiet")
+        assert checked.returncode == 4, "no channel could be reached"
+        assert receiver.url not in checked.stdout + checked.stderr
+        yield small_world
+
+
+def test_the_list_and_the_incident_itself_name_the_channel_and_its_last_error(here, failing):
+    listed = here(failing, "incidents", "list", "--target", "channel:oncall").stdout.splitlines()
+    assert len(listed) == 2
+    number, state, severity, target, cause, *_ = listed[1].split()
+    assert (state, severity, target, cause) == ("open", "warning", "channel:oncall", "channel_failing")
+    shown = here(failing, "incidents", "show", number).stdout
+    assert shown.startswith(f"Incident {number}: channel oncall: messages do not get through\n")
+    assert "told to log" in shown
+    assert "opened: messages can't be delivered: HTTP 401\n" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    as_json = json.loads(here(failing, "incidents", "show", number, "--json").stdout)
+    assert (as_json["target"], as_json["cause"], as_json["breakdown"]) == ("channel:oncall", "channel_failing", {})
+
+
+def test_a_channel_that_nobody_knows_is_a_slip(here, failing):
+    refused = here(failing, "incidents", "list", "--target", "channel:oncal")
+    assert refused.returncode == 2
+    assert "there is no target 'channel:oncal'" in refused.stderr
+
+
+def test_a_channel_of_old_is_known_by_its_incidents(here, failing):
+    failing.configure()
+    known = here(failing, "incidents", "list", "--target", "channel:oncall", "--all")
+    assert (known.returncode, "channel_failing" in known.stdout) == (0, True)
+    assert here(failing, "history", "--target", "channel:oncall").returncode == 0

@@ -1,0 +1,41 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from monitor.doctor.clock import judge, offset
+from monitor.report.doctor import Level
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+HEADERS = {
+    "the same": ("Sun, 01 Mar 2026 12:00:00 GMT", "", timedelta(0)),
+    "ahead": ("Sun, 01 Mar 2026 12:01:30 GMT", "", timedelta(seconds=90)),
+    "behind": ("Sun, 01 Mar 2026 11:00:00 GMT", "", timedelta(hours=-1)),
+    "kept in a cache for a minute": ("Sun, 01 Mar 2026 11:59:00 GMT", "60", timedelta(0)),
+    "an age that is none": ("Sun, 01 Mar 2026 12:00:00 GMT", "²", timedelta(0)),
+    "without a zone": ("Sun, 01 Mar 2026 12:00:00 -0000", "", timedelta(0)),
+    "none": ("", "", None),
+    "no date": ("yesterday", "", None),
+    "two at once": ("Sun, 01 Mar 2026 12:00:00 GMT, Sun, 01 Mar 2026 12:00:00 GMT", "", None),
+}
+
+
+@pytest.mark.parametrize(("date", "age", "ahead"), HEADERS.values(), ids=HEADERS)
+def test_the_date_of_an_answer_says_how_far_the_clocks_are_apart(date, age, ahead):
+    assert offset(date, age, now=NOW) == ahead
+
+
+OFFSETS = {
+    "not said": (None, Level.NOT_TRIED, "not tried: no answer said what time the API has."),
+    "agree": (timedelta(0), Level.OK, "ours and the API's agree within 1 s."),
+    "just within": (timedelta(seconds=-30), Level.OK, "ours and the API's agree within 30 s."),
+    "ours is behind": (timedelta(seconds=95), Level.WARNING, "ours is 95 s behind the API's: "),
+    "ours is ahead": (timedelta(seconds=-31), Level.WARNING, "ours is 31 s ahead of the API's: "),
+}
+
+
+@pytest.mark.parametrize(("ahead", "level", "says"), OFFSETS.values(), ids=OFFSETS)
+def test_more_than_half_a_minute_is_a_warning_with_the_number(ahead, level, says):
+    finding = judge(ahead)
+    assert finding.level is level
+    assert finding.says.startswith(says)

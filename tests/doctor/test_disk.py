@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from monitor.doctor.disk import Surroundings, file_system_of, judge, look_around
+from monitor.doctor.places import Place
+from monitor.report.doctor import Level
+
+MOUNTS = """\
+640 607 0:62 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/l
+650 640 259:1 /volumes/d /data rw,relatime - ext4 /dev/nvme0n1p1 rw
+651 640 0:70 / /data/scratch rw - tmpfs tmpfs rw,size=64k
+652 640 259:1 /v /my\\040volume rw - xfs /dev/sdb rw
+653 640 0:71 / /covered rw - tmpfs tmpfs rw
+654 640 259:1 /w /covered rw - ext4 /dev/sdb rw
+nonsense
+"""
+AT = Place(setting="database", where="monitor.toml, line 1")
+
+FILE_SYSTEMS = {
+    "the container's own": ("/app/monitor.db", "overlay"),
+    "a volume": ("/data/monitor.db", "ext4"),
+    "the deepest mount counts": ("/data/scratch/monitor.db", "tmpfs"),
+    "a name that begins alike": ("/database/monitor.db", "overlay"),
+    "a space in the mount point": ("/my volume/monitor.db", "xfs"),
+    "of two on one point the later": ("/covered/monitor.db", "ext4"),
+}
+
+
+@pytest.mark.parametrize(("path", "kind"), FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
+def test_the_file_system_is_that_of_the_deepest_mount(path, kind):
+    assert file_system_of(Path(path), MOUNTS) == kind
+
+
+@pytest.mark.parametrize("path", ["/app/monitor.db", "/data/scratch/monitor.db"], ids=["overlay", "tmpfs"])
+def test_a_database_that_goes_away_with_its_container_is_a_warning(path):
+    finding = judge(Surroundings(in_container=True, mounts=MOUNTS), Path(path), AT)
+    assert finding.level is Level.WARNING
+    assert "gone when it is replaced" in finding.says
+    assert (finding.setting, finding.place) == ("database", "monitor.toml, line 1")
+    assert "volume" in finding.remedy
+
+
+FINE = {
+    "on a volume": Surroundings(in_container=True, mounts=MOUNTS),
+    "not in a container": Surroundings(in_container=False, mounts=MOUNTS.replace("ext4", "overlay")),
+    "nothing is known": Surroundings(in_container=True),
+}
+
+
+@pytest.mark.parametrize("surroundings", FINE.values(), ids=FINE)
+def test_any_other_place_is_nothing_to_speak_of(surroundings):
+    assert judge(surroundings, Path("/data/monitor.db"), AT) is None
+
+
+MARKERS = {
+    "nothing": ((), {}, False),
+    "docker": ((".dockerenv",), {}, True),
+    "podman": (("run/.containerenv",), {}, True),
+    "kubernetes": ((), {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
+}
+
+
+@pytest.mark.parametrize(("files", "environ", "in_container"), MARKERS.values(), ids=MARKERS)
+def test_a_container_is_known_by_its_marks(tmp_path, files, environ, in_container):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text(MOUNTS, encoding="utf-8")
+    assert look_around(environ, tmp_path) == Surroundings(in_container=in_container, mounts=MOUNTS)
+
+
+def test_where_there_is_no_proc_nothing_is_known_of_mounts(tmp_path):
+    assert look_around({}, tmp_path).mounts == ""

@@ -1,0 +1,62 @@
+import pytest
+
+from monitor.config import Config
+from monitor.doctor import places_of
+from monitor.doctor.routes import judge
+
+BASE = """
+environment = "test"
+[[targets]]
+name = "gloo-prod"
+provider = "gloo"
+publisher_id = "p"
+auth = { api_key = "k" }
+"""
+CHANNELS = '[[channels]]\nname = "a"\ntype = "log"\n[[channels]]\nname = "b"\ntype = "log"\n'
+
+
+def route(channels='["a", "b"]', **match):
+    lines = "".join(f'match.{name} = "{pattern}"\n' for name, pattern in match.items())
+    return f"[[routes]]\nchannels = {channels}\n{lines}"
+
+
+FINE = "each of {} can be taken, and each channel is reached."
+RULES = {
+    "no channel": ("", ["there is no channel: incidents go to the log."]),
+    "no route": (CHANNELS, ["there is no route: every channel hears of every incident."]),
+    "all is well": (CHANNELS + route(team="credentials") + route(), [FINE.format(2)]),
+    "a glob that fits": (CHANNELS + route(target="gloo-*"), [FINE.format(1)]),
+    "incidents about channels": (CHANNELS + route(target="channel:a"), [FINE.format(1)]),
+    "no such target": (CHANNELS + route(target="prod-*"), ["route 1 matches nothing: there is no target like prod-*."]),
+    "no such team": (CHANNELS + route(team="sales"), ["route 1 matches nothing: there is no team like sales."]),
+    "no such cause": (CHANNELS + route(cause="401"), ["route 1 matches nothing: there is no cause like 401."]),
+    "another environment": (
+        CHANNELS + route(environment="production"),
+        ["route 1 matches nothing: there is no environment like production."],
+    ),
+    "never reached": (
+        CHANNELS + route() + route(team="credentials") + route(),
+        ["route 1 takes everything, so that these are never reached: 2, 3."],
+    ),
+    "it goes on": (CHANNELS + route() + "continue = true\n" + route(), [FINE.format(2)]),
+    "nobody is sent to a channel": (
+        CHANNELS + route('["a"]'),
+        ["no route leads to the channel b: it hears of nothing."],
+    ),
+}
+
+
+@pytest.mark.parametrize(("toml", "said"), RULES.values(), ids=RULES)
+def test_a_route_that_leads_nowhere_is_told(tmp_path, toml, said):
+    path = tmp_path / "monitor.toml"
+    path.write_text(BASE + toml, encoding="utf-8")
+    config = Config.load(path, environ={})
+    assert [finding.says for finding in judge(config, places_of(config))] == said
+
+
+def test_a_warning_names_the_line(tmp_path):
+    path = tmp_path / "monitor.toml"
+    path.write_text(BASE + CHANNELS + route(team="sales"), encoding="utf-8")
+    config = Config.load(path, environ={})
+    (finding,) = judge(config, places_of(config))
+    assert (finding.setting, finding.place) == ("routes[0].match.team", "monitor.toml, line 16")

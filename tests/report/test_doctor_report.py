@@ -1,0 +1,92 @@
+import pytest
+
+from monitor.report.doctor import Finding, Level, doctor_json, exit_code, finding_lines, summary
+
+
+def finding(level=Level.OK, **fields):
+    return Finding(**{"part": "database", "level": level, "says": "it is well.", **fields})
+
+
+def test_a_finding_is_one_line_with_its_mark():
+    assert finding_lines(finding(), after=None, ascii_only=False) == ["✓ database       it is well."]
+
+
+def test_what_to_do_and_where_stand_below_it():
+    told = finding(Level.PROBLEM, says="no.", remedy="mend it", setting="database", place="monitor.toml, line 1")
+    assert finding_lines(told, after=None, ascii_only=False) == [
+        "✗ database       no.",
+        "                 → mend it",
+        "                 → database (monitor.toml, line 1)",
+    ]
+
+
+def test_where_a_thing_stands_is_told_only_of_what_is_wrong():
+    told = finding(setting="database", place="monitor.toml, line 1")
+    assert len(finding_lines(told, after=None, ascii_only=False)) == 1
+
+
+MARKS = {Level.OK: "+", Level.WARNING: "!", Level.PROBLEM: "x", Level.NOT_TRIED: "-"}
+
+
+@pytest.mark.parametrize(("level", "mark"), MARKS.items(), ids=[level.value for level in MARKS])
+def test_a_terminal_that_knows_ascii_alone_gets_that(level, mark):
+    lines = finding_lines(finding(level, remedy="mend it"), after=None, ascii_only=True)
+    assert lines == [f"{mark} database       it is well.", "                 -> mend it"]
+    assert all(line.isascii() for line in lines)
+
+
+def test_a_new_group_gets_a_heading_once():
+    first, second = finding(about="target gloo"), finding(about="target gloo", part="item")
+    assert finding_lines(first, after=finding(), ascii_only=False)[:2] == ["", "target gloo"]
+    assert len(finding_lines(second, after=first, ascii_only=False)) == 1
+
+
+def test_lines_end_before_column_80_and_paths_stay_whole():
+    path = "/" + "long/" * 30
+    lines = finding_lines(finding(says="word " * 60 + path), after=None, ascii_only=False)
+    assert path in [line.strip() for line in lines]
+    assert all(len(line) < 80 for line in lines if path not in line)
+
+
+SUMMARIES = {
+    "well": ([Level.OK, Level.NOT_TRIED], "All is well. Next: `ingestion-monitor check -c x`"),
+    "warned": (
+        [Level.WARNING],
+        "1 warning, and nothing that keeps it from running. Next: `ingestion-monitor check -c x`",
+    ),
+    "broken": (
+        [Level.PROBLEM, Level.PROBLEM, Level.WARNING],
+        "2 problems and 1 warning: mend what is marked, then run `ingestion-monitor doctor -c x` again.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("levels", "said"), SUMMARIES.values(), ids=SUMMARIES)
+def test_the_last_sentence_sums_up_and_says_what_is_next(levels, said):
+    told = summary([finding(level) for level in levels], option=" -c x")
+    assert " ".join(told.split()) == said
+    assert all(len(line) < 80 for line in told.splitlines())
+
+
+CODES = {
+    "well": ([finding(), finding(Level.WARNING)], 0),
+    "a part failed": ([finding(Level.PROBLEM)], 3),
+    "the configuration is wrong": ([finding(Level.PROBLEM), finding(Level.PROBLEM, exit_code=2)], 2),
+    "warnings have no code": ([finding(Level.WARNING, exit_code=2)], 0),
+}
+
+
+@pytest.mark.parametrize(("findings", "code"), CODES.values(), ids=CODES)
+def test_the_exit_code_tells_configuration_from_other_parts(findings, code):
+    assert exit_code(findings) == code
+    assert (doctor_json(findings)["exit_code"], doctor_json(findings)["ok"]) == (code, code == 0)
+
+
+def test_json_has_every_field_of_a_finding():
+    told = finding(Level.WARNING, about="target gloo", remedy="mend", setting="database", place="monitor.toml")
+    assert doctor_json([told])["findings"] == [
+        {
+            "about": "target gloo", "part": "database", "level": "warning", "says": "it is well.", "remedy": "mend",
+            "setting": "database", "place": "monitor.toml",
+        }
+    ]  # fmt: skip

@@ -1,0 +1,131 @@
+"""What the shown reports are made of: spans, sparklines and figures."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.report.figures import figure, latency, plural, right, share, shortened, wrapped
+from monitor.report.periods import MARKS, length, spans
+from monitor.report.sparklines import ASCII_MARKS, BLOCKS, sparkline
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+VALUES = st.lists(st.none() | st.floats(0, 1e12) | st.integers(0, 10**9), max_size=60)
+
+
+@given(VALUES, st.booleans(), st.sampled_from([BLOCKS, ASCII_MARKS]))
+def test_a_sparkline_has_one_mark_per_value_and_a_gap_where_there_is_none(values, from_zero, marks):
+    line = sparkline(values, from_zero=from_zero, marks=marks)
+    assert len(line) == len(values)
+    assert [mark == " " for mark in line] == [value is None for value in values]
+    assert set(line) <= {*marks, " "}
+
+
+@given(VALUES, st.booleans())
+def test_a_larger_value_never_has_a_lower_mark(values, from_zero):
+    line = sparkline(values, from_zero=from_zero)
+    known = sorted((value, BLOCKS.index(mark)) for value, mark in zip(values, line, strict=True) if value is not None)
+    assert [level for _, level in known] == sorted(level for _, level in known)
+
+
+@given(VALUES.filter(lambda values: len({value for value in values if value is not None}) > 1))
+def test_the_smallest_value_has_the_lowest_mark_the_largest_the_highest_and_no_other_the_lowest(values):
+    line = sparkline(values)
+    known = [value for value in values if value is not None]
+    low = {mark for value, mark in zip(values, line, strict=True) if value == min(known)}
+    high = {mark for value, mark in zip(values, line, strict=True) if value == max(known)}
+    others = {mark for value, mark in zip(values, line, strict=True) if value not in {None, min(known)}}
+    assert (low, high) == ({BLOCKS[0]}, {BLOCKS[-1]})
+    assert BLOCKS[0] not in others
+
+
+@pytest.mark.parametrize(
+    ("values", "from_zero", "line"),
+    [
+        ([], False, ""),
+        ([None, None], False, "  "),
+        ([0, 0], True, "▁▁"),
+        ([3, 3], False, "██"),
+        ([5, 10], True, "▅█"),
+        ([5, 10], False, "▁█"),
+        ([0, 1, 1000], True, "▁▂█"),
+        ([1, None, 2], False, "▁ █"),
+    ],
+    ids=["nothing", "gaps", "zero", "level", "sizes", "ups-and-downs", "a-little-is-seen", "gap"],
+)
+def test_marks_are_chosen_so(values, from_zero, line):
+    assert sparkline(values, from_zero=from_zero) == line
+
+
+@pytest.mark.parametrize(
+    ("period", "step", "count"),
+    [
+        (timedelta(hours=1), timedelta(minutes=2), 30),
+        (timedelta(days=1), timedelta(hours=1), 24),
+        (timedelta(days=7), timedelta(hours=6), 28),
+        (timedelta(days=30), timedelta(days=1), 30),
+        (timedelta(days=365), timedelta(days=14), 27),
+        (timedelta(days=3653), timedelta(days=120), 31),
+        (timedelta(days=36530), timedelta(days=36530) / MARKS, MARKS),
+    ],
+    ids=["1h", "1d", "7d", "30d", "a-year", "ten-years", "a-century"],
+)
+def test_a_period_is_cut_into_lengths_that_people_can_name(period, step, count):
+    assert (length(period), len(spans(NOW - period, NOW)) - 1) == (step, count)
+
+
+@given(st.timedeltas(timedelta(hours=1), timedelta(days=3653)))
+def test_the_spans_of_a_period_join_without_a_gap_and_are_few(period):
+    bounds = spans(NOW - period, NOW)
+    lengths = [end - start for start, end in pairwise(bounds)]
+    assert (bounds[0], bounds[-1]) == (NOW - period, NOW)
+    assert len(lengths) <= MARKS
+    assert set(lengths[1:]) <= {length(period)}
+    assert timedelta(0) < lengths[0] <= length(period)
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0"), (999_999, "999999"), (1_000_000, "1.0M"), (123_456_789, "123M"), (5 * 10**9, "5.0G"), (10**13, "1e+13")],
+)
+def test_counts_stay_narrow(number, shown):
+    assert figure(number) == shown
+    assert len(shown) <= 6
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"), [(0, "0%"), (0.00001, "0.1%"), (0.5, "50%"), (0.912, "91.2%"), (0.99999, "99.9%"), (1, "100%")]
+)
+def test_a_share_is_all_or_nothing_only_when_it_is(part, shown):
+    assert share(part) == shown
+
+
+def test_latencies_and_plurals():
+    assert [latency(ms) for ms in (0.4, 80, 1234)] == ["0 ms", "80 ms", "1.2 s"]
+    assert [plural(1, "run"), plural(2, "run"), plural(2, "entry", "entries")] == ["1 run", "2 runs", "2 entries"]
+
+
+@given(st.text(min_size=1), st.integers(5, 80), st.sampled_from(["…", ".."]))
+def test_a_long_text_keeps_both_its_ends(text, width, ellipsis):
+    shown = shortened(text, width, ellipsis=ellipsis)
+    if len(text) <= width:
+        assert shown == text
+    else:
+        begin, _, end = shown.partition(ellipsis)
+        assert len(shown) == width
+        assert text.startswith(begin[:1])
+        assert text.endswith(end[-1:])
+
+
+def test_a_column_of_figures_stands_at_its_right_edge():
+    assert right("N", ["1", "222"]) == ("  N", ["  1", "222"])
+    assert right("NAME", []) == ("NAME", [])
+
+
+def test_a_long_sentence_is_folded_with_its_rest_further_in_and_hyphens_are_no_place_to_fold():
+    lines = list(wrapped("a-b " * 40, indent=2, hang=3))
+    assert max(map(len, lines)) <= 80
+    assert [line[:5] for line in lines] == ["  a-b", "     ", "     "]
+    assert [line for line in lines if line.endswith("-")] == []

@@ -1,0 +1,50 @@
+from datetime import timedelta
+
+import pytest
+from samples import NOW, incident, message
+from sqlalchemy import update
+
+from monitor.store import incidents, outbox
+from monitor.store.engine import reading, writing
+from monitor.store.tables import notifications
+from monitor.store.undelivered import Undelivered, undelivered
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def post(engine):
+    """A message to a channel, in the state that these fields say."""
+
+    def post(channel, target="gloo-prod", at=NOW, **fields):
+        with writing(engine) as conn:
+            number = incidents.open_new(conn, incident(target=target), evidence_id=None)
+            outbox.put(conn, message(number), channels=(channel,), now=at)
+            mine = notifications.c.incident_id == number
+            conn.execute(update(notifications).where(mine).values(attempts=0, **fields))
+
+    return post
+
+
+def found(engine, target=None):
+    with reading(engine) as conn:
+        return undelivered(conn, since=NOW - DAY, target=target)
+
+
+def test_what_was_given_up_and_what_waits_is_counted_by_channel(engine, post):
+    post("mail", "a", status="dead")
+    post("mail", "b", next_attempt_at=NOW + DAY)
+    post("chat", "c", status="dead")
+    post("chat", "d", status="dead")
+    assert found(engine) == [
+        Undelivered(channel="chat", dead=2, waiting=0),
+        Undelivered(channel="mail", dead=1, waiting=1),
+    ]
+    assert found(engine, target="b") == [Undelivered(channel="mail", dead=0, waiting=1)]
+
+
+def test_what_was_sent_what_is_due_for_the_first_time_and_what_is_long_dead_is_not_told(engine, post):
+    post("mail", "a", status="sent", next_attempt_at=NOW + DAY)
+    post("mail", "b", status="due")
+    post("mail", "c", status="dead", at=NOW - 2 * DAY)
+    assert found(engine) == []

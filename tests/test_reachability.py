@@ -1,0 +1,222 @@
+"""Channels that fail: what is told about them, where, and when it is over. Messages go through a real sender."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from fakes import DELIVERED, FakeChannel
+from samples import NOW, incident, message
+from sqlalchemy import select
+from world import Clock
+
+from monitor.channels import Ending, Verdict
+from monitor.channels.log import LogChannel
+from monitor.delivery import DeliveryReport, Sender
+from monitor.incidents.routing import LOG_CHANNEL
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.model import Cause, IncidentState
+from monitor.reachability import Reachability
+from monitor.store import incidents, outbox
+from monitor.store.engine import reading, writing
+from monitor.store.tables import notifications
+
+HOUR = timedelta(hours=1)
+PARKED = Verdict(ending=Ending.PARKED, reason="HTTP 401")
+RETRY = Verdict(ending=Ending.RETRY, reason="HTTP 503")
+REFUSED = Verdict(ending=Ending.REFUSED, reason="HTTP 400")
+RULE = DEFAULT_RULES[Cause.CHANNEL_FAILING]
+
+
+class Post:
+    """A post office with channels of our choice, and an incident `unauthorized` that gives occasion to write."""
+
+    def __init__(self, engine):
+        self.engine, self.clock = engine, Clock()
+        self.clock.now = NOW
+        self.channels, self.routes = {}, None
+        with writing(engine) as conn:
+            self.occasion = incidents.open_new(conn, incident(), evidence_id=None)
+
+    @property
+    def reach(self):
+        names = list(self.channels)
+        routed = self.routes if self.routes is not None else tuple(names) or (LOG_CHANNEL,)
+        return Reachability(environment="test", rule=RULE, channels=names, route=lambda _: routed)
+
+    async def write(self, *channels):
+        """Writes to the channels and delivers all that is due; an hour later, so that what was parked is tried."""
+        with writing(self.engine) as conn:
+            outbox.put(conn, message(self.occasion), channels=channels, now=self.clock())
+        return await self.deliver()
+
+    async def deliver(self):
+        sender = Sender(
+            self.engine, {LOG_CHANNEL: LogChannel(), **self.channels}, reach=self.reach, holder="host:1",
+            utcnow=self.clock, rand=lambda: 1.0,
+        )  # fmt: skip
+        report = await sender.deliver()
+        self.clock.advance(hours=1)
+        return report
+
+    @property
+    def incidents(self):
+        with reading(self.engine) as conn:
+            found = incidents.listing(conn)
+        return [each for each in reversed(found) if each.cause is Cause.CHANNEL_FAILING]
+
+    @property
+    def open(self):
+        return [each.target for each in self.incidents if each.state is not IncidentState.RESOLVED]
+
+    @property
+    def told(self):
+        """Messages about channels: which kind about which, and where."""
+        with reading(self.engine) as conn:
+            rows = conn.execute(select(notifications).order_by(notifications.c.id)).all()
+        about = [row for row in rows if row.message["cause"] == "channel_failing"]
+        return [(row.kind, row.message["target"], row.channel) for row in about]
+
+    def life(self, number=0):
+        with reading(self.engine) as conn:
+            return [(each.kind, each.reason) for each in incidents.events(conn, self.incidents[number].id)]
+
+
+@pytest.fixture
+def post(engine):
+    return Post(engine)
+
+
+async def test_a_parked_channel_is_told_at_once_on_the_others_and_once(post):
+    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    assert await post.write("oncall", "audit") == DeliveryReport(sent=2, put_off=1)
+    (opened,) = post.incidents
+    assert (opened.target, opened.channels, opened.team.value) == ("channel:oncall", ("audit",), "monitor")
+    assert post.channels["audit"].sent[-1].title == "channel oncall: messages do not get through"
+    assert ("last error", "HTTP 401") in post.channels["audit"].sent[-1].facts
+    assert post.life() == [("opened", "messages can't be delivered: HTTP 401")]
+    await post.write("oncall")
+    await post.deliver()
+    assert post.told == [("opened", "channel:oncall", "audit")]
+
+
+async def test_it_is_over_once_something_is_delivered_there_again(post):
+    post.channels = {"oncall": FakeChannel(PARKED, DELIVERED), "audit": FakeChannel()}
+    await post.write("oncall")
+    assert post.open == ["channel:oncall"]
+    await post.deliver()
+    assert post.open == []
+    assert post.life()[-1] == ("resolved", "a message was delivered there again")
+    assert post.told == [("opened", "channel:oncall", "audit"), ("resolved", "channel:oncall", "audit")]
+    await post.write("oncall")
+    assert len(post.told) == 2
+
+
+async def test_messages_that_die_of_a_day_without_an_answer_are_told(post):
+    post.channels = {"oncall": FakeChannel(RETRY), "audit": FakeChannel()}
+    await post.write("oncall")
+    assert post.open == [], "a receiver may be down for a while"
+    for _ in range(24):
+        await post.deliver()
+    assert post.open == ["channel:oncall"]
+    assert post.life() == [("opened", "messages can't be delivered: HTTP 503")]
+
+
+async def test_a_refused_message_says_nothing_against_its_channel(post):
+    post.channels = {"oncall": FakeChannel(REFUSED), "audit": FakeChannel()}
+    assert await post.write("oncall") == DeliveryReport(dead=1, refused=1)
+    assert post.open == []
+
+
+async def test_people_are_reminded_as_the_rule_says(post):
+    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    for _ in range(6):
+        await post.write("oncall")
+    assert post.told == [("opened", "channel:oncall", "audit"), ("reminder", "channel:oncall", "audit")]
+    assert post.life()[-1] == ("reminded", "people were last told long ago: HTTP 401")
+
+
+async def test_what_fails_again_soon_is_the_same_incident(post):
+    post.channels = {"oncall": FakeChannel(PARKED, DELIVERED, PARKED), "audit": FakeChannel()}
+    await post.write("oncall")
+    await post.deliver()
+    post.clock.advance(minutes=-50)
+    await post.write("oncall")
+    assert [each.state for each in post.incidents] == [IncidentState.OPEN]
+    assert post.life()[-1] == ("reopened", "it came back soon after its resolution: HTTP 401")
+
+
+async def test_without_another_channel_the_log_is_told_and_nobody_counts_as_reached(post):
+    post.channels = {"oncall": FakeChannel(PARKED)}
+    report = await post.write("oncall")
+    assert report == DeliveryReport(sent=1, logged=1, put_off=1)
+    assert report.unreachable
+    assert post.told == [("opened", "channel:oncall", "log")]
+
+
+async def test_two_channels_that_fail_one_after_the_other_are_told_where_it_can_be(post):
+    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel(DELIVERED, PARKED), "chat": FakeChannel()}
+    post.routes = ("oncall", "audit")
+    await post.write("oncall")
+    await post.write("audit")
+    assert post.open == ["channel:oncall", "channel:audit"]
+    assert post.told == [
+        ("opened", "channel:oncall", "audit"),
+        ("opened", "channel:audit", "chat"),
+        ("reminder", "channel:oncall", "chat"),
+    ]
+    assert [each.channels for each in post.incidents] == [("audit", "chat"), ("chat",)]
+    assert post.life()[-1] == ("reminded", "the channels that it was told on fail too: HTTP 401")
+
+
+async def test_when_all_channels_fail_at_once_each_is_in_the_log_and_it_ends(post):
+    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel(PARKED)}
+    for _ in range(3):
+        await post.write("oncall", "audit")
+    assert sorted(post.open) == ["channel:audit", "channel:oncall"]
+    assert {target for _, target, channel in post.told if channel == LOG_CHANNEL} == set(post.open)
+    told = len(post.told)
+    await post.deliver()
+    assert len(post.told) == told, "no message about the messages about messages"
+
+
+async def test_a_channel_that_took_the_logs_name_is_never_told_of_itself(post):
+    post.channels = {LOG_CHANNEL: FakeChannel(PARKED)}
+    assert await post.write(LOG_CHANNEL) == DeliveryReport(put_off=1)
+    assert (post.open, post.told) == (["channel:log"], [])
+
+
+async def test_a_channel_that_is_taken_out_of_the_configuration_fails_no_longer(post):
+    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    await post.write("oncall")
+    del post.channels["oncall"]
+    await post.write("oncall")
+    assert post.open == []
+    assert post.life()[-1] == ("resolved", "no channel of that name is configured any more")
+    assert post.told[-1] == ("resolved", "channel:oncall", "audit")
+
+
+async def test_a_channel_of_another_environment_is_left_to_its_own_senders(post):
+    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    await post.write("oncall")
+    elsewhere = replace(post.reach, environment="staging", channels=("audit",))
+    with writing(post.engine) as conn:
+        elsewhere.forget_the_gone(conn, now=post.clock())
+    assert post.open == ["channel:oncall"]
+
+
+def test_of_two_senders_that_see_it_one_opens_it(post):
+    twin = incident(target="channel:oncall", cause=Cause.CHANNEL_FAILING)
+    with writing(post.engine) as conn:
+        first = incidents.open_once(conn, twin)
+        assert incidents.open_once(conn, twin) is None
+        assert incidents.open_once(conn, replace(twin, target="channel:audit")) is not None
+        incidents.save(conn, replace(twin, id=first, state=IncidentState.RESOLVED))
+        assert incidents.open_once(conn, twin) is not None
+
+
+async def test_a_long_error_fits_the_events(post):
+    long = Verdict(ending=Ending.PARKED, reason="x" * 900)
+    post.channels = {"oncall": FakeChannel(long), "audit": FakeChannel()}
+    await post.write("oncall")
+    ((_, reason),) = post.life()
+    assert len(reason) == 500
