@@ -94,16 +94,20 @@ class _Judge:
             return self._refused("credentials", refusal)
         if not self.heard.replies:
             return self._finding("credentials", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
+        if (rejected := next((each for each in self._errors() if each.status == 401), None)) is not None:
+            return self._refused("credentials", rejected) if auth else self._wanted(rejected)
         if auth is None:
             return self._finding("credentials", Level.OK, "none are set, and requests go without.")
-        if (rejected := next((each for each in self._errors() if each.status == 401), None)) is not None:
-            return self._refused("credentials", rejected)
         what = "a token was issued" if self._token() else "the key"
         if self._accepted():
             return self._finding("credentials", Level.OK, f"{what}{' and' if self._token() else ' was'} accepted.")
         if self._token():
             return self._finding("credentials", Level.OK, "a token was issued; whether it is accepted was not seen.")
         return self._finding("credentials", Level.NOT_TRIED, "no answer shows whether the key is accepted.")
+
+    def _wanted(self, error: ApiError) -> Finding:
+        says = f"none are set, and the API wants some ({_how(error)})."
+        return self._finding("credentials", Level.PROBLEM, says, "auth", "give the target its auth")
 
     def item(self) -> Finding:
         item_id, answer = self.heard.asked[-1] if self.heard.asked else ("", Answer())

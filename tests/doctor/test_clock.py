@@ -16,7 +16,7 @@ HEADERS = {
     "without a zone": ("Sun, 01 Mar 2026 12:00:00 -0000", "", timedelta(0)),
     "none": ("", "", None),
     "no date": ("yesterday", "", None),
-    "two at once": ("Sun, 01 Mar 2026 12:00:00 GMT, Sun, 01 Mar 2026 12:00:00 GMT", "", None),
+    "two at once": ("Sun, 01 Mar 2026 12:00:00 GMT, Sun, 01 Mar 2026 12:00:00 GMT", "", timedelta(0)),
 }
 
 

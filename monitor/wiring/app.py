@@ -1,14 +1,11 @@
-"""Configuration to live objects: the only place where parts are put together. It decides nothing."""
+"""A configuration and a database, and the live parts that are made from them."""
 
 import os
 import random
 import socket
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
@@ -16,35 +13,14 @@ from sqlalchemy import Engine
 from monitor.casebook import Router
 from monitor.channels import Channel
 from monitor.channels.log import LogChannel
-from monitor.channels.slack import SlackChannel
-from monitor.channels.webhook import WebhookChannel
 from monitor.check import Strategy
-from monitor.client.auth import ApiKey, Auth, ClientCredentials
-from monitor.client.client import Client
-from monitor.client.limits import Breaker
-from monitor.client.wire import HttpxWire
-from monitor.config import (
-    ApiKeyAuth,
-    ChannelConfig,
-    Config,
-    RouteConfig,
-    RuleOverride,
-    Schedule,
-    Secret,
-    SyncLogConfig,
-    Target,
-)
+from monitor.config import Config, RouteConfig, RuleOverride, Schedule, SyncLogConfig, Target
 from monitor.delivery import Sender
-from monitor.errors import ConfigError
-from monitor.exchange import Answer, Request
 from monitor.health.punctuality import DueTimes
 from monitor.incidents.routing import LOG_CHANNEL, Route, route
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule
 from monitor.judgement import Judge
-from monitor.log import masked, register_secret
 from monitor.model import Cause, LogEntry
-from monitor.providers import Provider, ProviderSettings
-from monitor.providers.found import provider_for
 from monitor.reachability import Reachability
 from monitor.run import Job
 from monitor.store import tracked
@@ -53,11 +29,11 @@ from monitor.store.members import Patience
 from monitor.store.schema import ensure
 from monitor.synclog import SyncLogSpec
 from monitor.synclog import read as read_log
+from monitor.wiring.channels import channel_of
+from monitor.wiring.clients import open_client
+from monitor.wiring.providers import provider_of
 
-__all__ = ["App", "channel_of", "holder", "open_client", "open_store", "provider_of", "try_providers", "utcnow"]
-
-CHANNEL_TIMEOUT_S = 15.0
-"""Wall-clock seconds for one attempt to reach a channel."""
+__all__ = ["App", "holder", "open_store", "rules_in_force", "utcnow"]
 
 
 def utcnow() -> datetime:
@@ -176,49 +152,6 @@ def _due_times(schedule: Schedule) -> DueTimes:
     return DueTimes(every=schedule.every, cron=schedule.cron, zone=ZoneInfo(schedule.timezone))
 
 
-def provider_of(target: Target) -> Provider:
-    """The provider of a target, set up as its configuration says.
-
-    Raises:
-        ConfigError: it can't work with these settings.
-    """
-    settings = ProviderSettings(
-        target=target.name,
-        base_url=target.base_url,
-        publisher_id=target.publisher_id,
-        statuses={str(state): names for state, names in target.statuses.items()},
-        list_max_bytes=target.check.list_max_mb << 20,
-        options=_options(target),
-    )
-    return provider_for(target.provider, settings)
-
-
-def _options(target: Target) -> Mapping[str, object]:
-    if target.provider != "generic":
-        return target.options
-    return {
-        "item": target.item.model_dump() if target.item else None,
-        "list": target.list_.model_dump() if target.list_ else None,
-        "headers": dict(target.headers),
-    }
-
-
-def try_providers(targets: Iterable[Target]) -> None:
-    """Sets every target's provider up once, so that what is wrong with one is said before any network or write.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
-    problems: list[str] = []
-    for target in targets:
-        try:
-            provider_of(target)
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
-
-
 def _route(config: RouteConfig) -> Route:
     return Route(
         match={str(name): patterns for name, patterns in config.match.items()},
@@ -236,71 +169,3 @@ def _sync_log(log: SyncLogConfig) -> SyncLogSpec:
         group_column=log.group_column,
         timezone=log.timezone,
     )
-
-
-@asynccontextmanager
-async def open_client(target: Target, provider: Provider) -> AsyncIterator[Client]:
-    """A resilient client for one run over a target; its connections are closed at the end."""
-    wire = HttpxWire(base_url=target.base_url)
-    try:
-        yield Client(
-            wire=wire,
-            auth=_auth(target, provider),
-            breaker=Breaker(),
-            attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
-            max_attempts=target.check.max_attempts,
-            mask=masked,
-        )
-    finally:
-        await wire.close()
-
-
-def _auth(target: Target, provider: Provider) -> Auth | None:
-    auth = target.auth
-    if auth is None:
-        return None
-    if isinstance(auth, ApiKeyAuth):
-        return ApiKey(_reader(auth.api_key), header=auth.header.lower(), scheme=auth.scheme)
-    token_path = auth.token_path or provider.token_path
-    if token_path is None:
-        raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
-    return ClientCredentials(
-        token_path=token_path,
-        client_id=auth.client_id,
-        read_secret=_reader(auth.client_secret),
-        scope=provider.token_scope if auth.scope is None else auth.scope,
-    )
-
-
-def _reader(secret: Secret) -> Callable[[], str]:
-    """Reads a secret at the time of use; a rotated one is masked in logs from then on, like the first."""
-
-    def read() -> str:
-        value = secret.reveal()
-        register_secret(value)
-        return value
-
-    return read
-
-
-def channel_of(config: ChannelConfig) -> Channel:
-    """The channel that a configuration describes."""
-    if config.url is None:
-        return LogChannel()
-    make = SlackChannel if config.type == "slack" else WebhookChannel
-    return make(_reader(config.url), ask_once)
-
-
-async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) -> Answer:
-    """Sends one request to where its absolute URL says, once, without credentials of any target.
-
-    Raises:
-        ValueError: the URL can't be taken apart.
-    """
-    url = urlsplit(request.path)
-    wire = HttpxWire(base_url=f"{url.scheme}://{url.netloc}")
-    try:
-        client = Client(wire=wire, mask=masked, attempt_timeout_s=timeout_s, max_attempts=1)
-        return await client.ask(request, deadline_s=time.monotonic() + timeout_s)
-    finally:
-        await wire.close()

@@ -1,0 +1,19 @@
+"""Configuration to live objects: the only place where parts are put together. It decides nothing."""
+
+from monitor.wiring.app import App, holder, open_store, rules_in_force, utcnow
+from monitor.wiring.channels import ask_once, channel_of
+from monitor.wiring.clients import open_client
+from monitor.wiring.providers import provider_of, try_providers
+
+__all__ = [
+    "App",
+    "ask_once",
+    "channel_of",
+    "holder",
+    "open_client",
+    "open_store",
+    "provider_of",
+    "rules_in_force",
+    "try_providers",
+    "utcnow",
+]
