@@ -140,7 +140,7 @@ def test_a_postgresql_database_without_a_schema_is_left_alone(small_world, new_p
     small_world.track(1)
     small_world.configure(database=url)
     database = only(examined(small_world), "database")
-    assert (database.level, database.remedy) == (Level.PROBLEM, "ingestion-monitor db upgrade")
+    assert (database.level, database.command) == (Level.PROBLEM, "ingestion-monitor db upgrade")
     assert (database.setting, database.place) == ("database", "monitor.toml, line 1")
     assert "is empty" in database.says
 
@@ -190,7 +190,7 @@ def test_a_file_with_secrets_that_everyone_can_read_is_a_warning(small_world):
     dotenv.chmod(0o644)
     alone_readable(small_world)
     secrets = only(examined(small_world), "secret files")
-    assert (secrets.level, secrets.remedy) == (Level.WARNING, f"chmod 600 {dotenv}")
+    assert (secrets.level, secrets.command) == (Level.WARNING, f"chmod 600 {dotenv}")
 
 
 # --- the sync log ----------------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_rows_without_a_usable_id_are_a_problem(small_world):
 def test_an_empty_built_in_log_says_how_to_fill_it(small_world):
     small_world.configure(built_in_log=True)
     log = only(examined(small_world), "sync log")
-    assert (log.level, log.remedy) == (Level.WARNING, "ingestion-monitor items import FILE --target gloo")
+    assert (log.level, log.command) == (Level.WARNING, "ingestion-monitor items import FILE --target gloo")
 
 
 def test_the_built_in_log_is_read(world):

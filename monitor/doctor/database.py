@@ -67,10 +67,18 @@ def _write(url: str) -> None:
 def _unfit(version: SchemaVersion, where: str, at: Place, option: str) -> Finding:
     if version.fit is SchemaFit.NEWER:
         says = f"{where} has the schema {version.current}, newer than this program's ({version.head})."
-        return _problem(says, at, "install the newer ingestion-monitor, or name another database")
+        return _problem(says, at, remedy="install the newer ingestion-monitor, or name another database")
     state = "is empty" if version.current is None else f"has the older schema {version.current}"
-    return _problem(f"{where} {state}; this program needs {version.head}.", at, f"{_UPGRADE}{option}")
+    return _problem(f"{where} {state}; this program needs {version.head}.", at, command=f"{_UPGRADE}{option}")
 
 
-def _problem(says: str, at: Place, remedy: str = "") -> Finding:
-    return Finding(part="database", level=Level.PROBLEM, says=says, remedy=remedy, setting=at.setting, place=at.where)
+def _problem(says: str, at: Place, *, remedy: str = "", command: str = "") -> Finding:
+    return Finding(
+        part="database",
+        level=Level.PROBLEM,
+        says=says,
+        remedy=remedy,
+        command=command,
+        setting=at.setting,
+        place=at.where,
+    )

@@ -1,5 +1,6 @@
 """Who may read the files that hold secrets. It looks at their modes; their content it leaves alone."""
 
+import shlex
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,13 @@ def judge(files: Sequence[SecretFile]) -> list[Finding]:
     if not loose:
         says = f"{len(files)} of them, readable by their owners alone." if files else "none in files."
         return [Finding(part="secret files", level=Level.OK, says=says)]
-    return [Finding(part="secret files", level=Level.WARNING, says=_says(file), remedy=_remedy(file)) for file in loose]
+    return [_loose(file) for file in loose]
+
+
+def _loose(file: SecretFile) -> Finding:
+    remedy = _remedy(file)
+    command = "" if remedy else f"chmod 600 {shlex.quote(str(file.path))}"
+    return Finding(part="secret files", level=Level.WARNING, says=_says(file), remedy=remedy, command=command)
 
 
 def _says(file: SecretFile) -> str:
@@ -93,8 +100,9 @@ def _says(file: SecretFile) -> str:
 
 
 def _remedy(file: SecretFile) -> str:
+    """What to do where a mode can't be changed; empty where it can."""
     if file.projected:
         return "set defaultMode: 0400 on the secret's volume (0440 with an fsGroup, where runAsUser is not root)"
     if file.path.is_relative_to(_DOCKER):
         return "set mode: 0400, and the uid that the monitor runs as, for this secret in the compose or stack file"
-    return f"chmod 600 {file.path}"
+    return ""

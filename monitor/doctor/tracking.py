@@ -64,9 +64,11 @@ def judge_log(sample: LogSample, target: Target, at: Place, *, option: str = "")
     built_in, counts = target.sync_log is None, sample.counts
     name = "the built-in log" if built_in or target.sync_log is None else f'table "{target.sync_log.table}"'
     if not counts.read:
-        remedy = f"ingestion-monitor items import FILE --target {target.name}{option}" if built_in else ""
-        says = f"{name} can be read, and is empty" + ("." if built_in else ": has the pipeline recorded anything yet?")
-        return _finding(Level.WARNING, says, None if built_in else at, remedy)
+        if built_in:
+            command = f"ingestion-monitor items import FILE --target {target.name}{option}"
+            return _finding(Level.WARNING, f"{name} can be read, and is empty.", None, command=command)
+        says = f"{name} can be read, and is empty: has the pipeline recorded anything yet?"
+        return _finding(Level.WARNING, says, at)
     begin = f"{name} can be read: " + (_rows(counts.read) if sample.whole else f"the first {_rows(counts.read)}")
     repeated = counts.read - counts.null - counts.blank - counts.unusable - len(sample.ids)
     odd = [
@@ -117,12 +119,15 @@ def _setting(sentence: str, log: SyncLogConfig) -> str:
     return "table" if f'table "{log.table.rpartition(".")[2]}"' in sentence else "url"
 
 
-def _finding(level: Level, says: str, at: Place | None, remedy: str = "", *, part: str = "sync log") -> Finding:
+def _finding(
+    level: Level, says: str, at: Place | None, remedy: str = "", *, part: str = "sync log", command: str = ""
+) -> Finding:
     return Finding(
         part=part,
         level=level,
         says=says,
         remedy=remedy,
+        command=command,
         setting=at.setting if at else None,
         place=at.where if at else None,
     )

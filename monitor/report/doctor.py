@@ -36,7 +36,9 @@ class Finding:
     about: str = ""
     """The group it belongs to: `target gloo`, `channels`; empty for what concerns all."""
     remedy: str = ""
-    """What to do: a sentence or a command; empty where `says` has it."""
+    """What to do; empty where `says` has it."""
+    command: str = ""
+    """A command that mends it, to be copied."""
     setting: str | None = None
     """The setting to look at: `targets.gloo.sync_log.table`."""
     place: str | None = None
@@ -71,15 +73,13 @@ def finding_lines(finding: Finding, *, after: Finding | None, ascii_only: bool) 
     for told in (finding.remedy, _where(finding)):
         if told:
             lines += _wrapped(f"{indent}{arrow} {told}", indent + "   "[: len(arrow) + 1])
+    if finding.command:
+        lines.append(f"{indent}{arrow} {finding.command}")  # a command that is broken into lines can't be copied
     return [*heading, *lines]
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH - 1, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _filled(text: str) -> str:
-    return "\n".join(_wrapped(text, ""))
 
 
 def _where(finding: Finding) -> str:
@@ -89,7 +89,7 @@ def _where(finding: Finding) -> str:
 
 
 def summary(findings: Iterable[Finding], *, option: str = "") -> str:
-    """The last sentence, with the next step.
+    """The last sentence, and the next step as a command on a line of its own.
 
     Args:
         findings: all of them.
@@ -103,9 +103,9 @@ def summary(findings: Iterable[Finding], *, option: str = "") -> str:
         if count
     )
     if problems:
-        return _filled(f"{told}: mend what is marked, then run `ingestion-monitor doctor{option}` again.")
+        return f"{told}: mend what is marked, then try again:\n  ingestion-monitor doctor{option}"
     begin = f"{told}, and nothing that keeps it from running." if warnings else "All is well."
-    return _filled(f"{begin} Next: `ingestion-monitor check{option}`")
+    return f"{begin} Next:\n  ingestion-monitor check{option}"
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
@@ -127,6 +127,7 @@ def doctor_json(findings: Sequence[Finding]) -> dict[str, Any]:
                 "level": finding.level.value,
                 "says": finding.says,
                 "remedy": finding.remedy or None,
+                "command": finding.command or None,
                 "setting": finding.setting,
                 "place": finding.place,
             }

@@ -10,6 +10,7 @@ import pytest
 from client import hostile
 from client.scripted import Clock
 
+from monitor.client.auth import ApiKey
 from monitor.client.client import Client
 from monitor.client.wire import HttpxWire
 from monitor.exchange import PAST_DEADLINE, NetworkFault, Reply, Request, WireFault
@@ -147,6 +148,25 @@ async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink
         await client.aclose()
     assert (answer.attempts, answer.reply.status) == (3, 200)
     assert [sink.whole for sink in sinks][1:] == [b"", b"whole"]
+
+
+async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too():
+    keys, sinks = iter(["old", "new"]), []
+
+    async def behave(reader, writer):
+        fresh = b"new" in server.received[-1]
+        await (hostile.replies(200, b"whole") if fresh else hostile.replies(401, b"{}"))(reader, writer)
+
+    def into():
+        sinks.append(Taken())
+        return sinks[-1]
+
+    async with hostile.serving(behave) as server:
+        client = Client(wire=HttpxWire(base_url=server.url), auth=ApiKey(lambda: next(keys)))
+        answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
+        await client.aclose()
+    assert (answer.attempts, answer.reply.status) == (2, 200)
+    assert [sink.whole for sink in sinks] == [b"", b"whole"]
 
 
 async def test_the_caller_may_ask_for_fewer_attempts():

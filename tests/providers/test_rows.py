@@ -93,11 +93,49 @@ def test_rows_of_another_form_are_counted_and_left_out():
     assert (rows.readable, rows.unreadable, rows.broken) == (2, 3, None)
 
 
-def test_huge_integers_and_lone_surrogates_spoil_only_their_own_row():
-    huge = b'{"item_id":"a","status":"S","n":' + b"9" * 5000 + b"}"
-    rows, found = read(b"[" + huge + b',{"item_id":"\\ud800","status":"S"},{"item_id":"b","status":"S"}]')
-    assert [row.item_id for row in found][-1] == "b"
+MAZES = {
+    "many objects in a row": {"tags": [{"a": [{}] * (n % 3)} for n in range(60)]},
+    "a title like the ends of rows": {"item_title": '"},{"item_id":"x","status":"S"},{' * 40},
+    "a title that ends in escapes": {"item_title": '\\"' * 40 + "}]\\"},
+}
+
+
+@pytest.mark.parametrize("size", [1, 64, 999, 65_536])
+@pytest.mark.parametrize("more", MAZES.values(), ids=MAZES)
+def test_rows_are_found_where_the_place_to_cut_can_not_be_guessed(more, size):
+    written = [str(n) for n in range(8)]
+    body = json.dumps([{"item_id": item_id, "status": "S", **more} for item_id in written]).encode()
+    rows, found = read(body, (size,))
     assert rows.broken is None
+    assert [row.item_id for row in found] == written
+
+
+def test_a_stretch_that_is_no_json_breaks_the_list_at_its_end():
+    rows = Rows(Row)
+    assert rows.feed(b'[{"item_id":"a","status":"S"} {"item_id":"b","status":"S"},{"item_id":"c"') == []
+    assert rows.broken == "the list is not JSON"
+
+
+SURROGATES = {
+    "a pair": (rb"\ud83d\ude00", "\U0001f600"),
+    "one alone": (rb"a\ud83d", "a\ufffd"),
+    "the wrong half first": (rb"\ude00\ud83d.", "\ufffd\ufffd."),
+    "a backslash before what looks like one": (rb"C:\\ud83d", r"C:\ud83d"),
+}
+
+
+@pytest.mark.parametrize("piece", [1, 40, 9999])
+@pytest.mark.parametrize(("escaped", "item_id"), SURROGATES.values(), ids=SURROGATES)
+def test_a_lone_surrogate_in_one_title_changes_no_id_that_text_can_hold(escaped, item_id, piece):
+    odd = rb'{"item_id":"%s","status":"S","item_title":"\udfff"}' % escaped
+    rows, found = read(b'[{"item_id":"a","status":"S"},' + odd + b',{"item_id":"b","status":"S"}]', (piece,))
+    assert (rows.broken, [row.item_id for row in found]) == (None, ["a", item_id, "b"])
+
+
+def test_a_huge_integer_that_nobody_asked_for_is_passed_over():
+    huge = b'{"item_id":"a","status":"S","n":' + b"9" * 5000 + b"}"
+    rows, found = read(b"[" + huge + b',{"item_id":"b","status":"S"}]')
+    assert (rows.broken, [row.item_id for row in found]) == (None, ["a", "b"])
 
 
 def test_an_empty_array_is_a_list_without_rows():

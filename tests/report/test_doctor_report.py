@@ -20,6 +20,11 @@ def test_what_to_do_and_where_stand_below_it():
     ]
 
 
+def test_a_command_stays_on_one_line_however_long():
+    command = "chmod 600 /" + "long/" * 30
+    assert finding_lines(finding(command=command), after=None, ascii_only=False)[-1].endswith(f"→ {command}")
+
+
 def test_where_a_thing_stands_is_told_only_of_what_is_wrong():
     told = finding(setting="database", place="monitor.toml, line 1")
     assert len(finding_lines(told, after=None, ascii_only=False)) == 1
@@ -49,23 +54,21 @@ def test_lines_end_before_column_80_and_paths_stay_whole():
 
 
 SUMMARIES = {
-    "well": ([Level.OK, Level.NOT_TRIED], "All is well. Next: `ingestion-monitor check -c x`"),
+    "well": ([Level.OK, Level.NOT_TRIED], "All is well. Next:\n  ingestion-monitor check -c x"),
     "warned": (
         [Level.WARNING],
-        "1 warning, and nothing that keeps it from running. Next: `ingestion-monitor check -c x`",
+        "1 warning, and nothing that keeps it from running. Next:\n  ingestion-monitor check -c x",
     ),
     "broken": (
         [Level.PROBLEM, Level.PROBLEM, Level.WARNING],
-        "2 problems and 1 warning: mend what is marked, then run `ingestion-monitor doctor -c x` again.",
+        "2 problems and 1 warning: mend what is marked, then try again:\n  ingestion-monitor doctor -c x",
     ),
 }
 
 
 @pytest.mark.parametrize(("levels", "said"), SUMMARIES.values(), ids=SUMMARIES)
 def test_the_last_sentence_sums_up_and_says_what_is_next(levels, said):
-    told = summary([finding(level) for level in levels], option=" -c x")
-    assert " ".join(told.split()) == said
-    assert all(len(line) < 80 for line in told.splitlines())
+    assert summary([finding(level) for level in levels], option=" -c x") == said
 
 
 CODES = {
@@ -87,6 +90,6 @@ def test_json_has_every_field_of_a_finding():
     assert doctor_json([told])["findings"] == [
         {
             "about": "target gloo", "part": "database", "level": "warning", "says": "it is well.", "remedy": "mend",
-            "setting": "database", "place": "monitor.toml",
+            "command": None, "setting": "database", "place": "monitor.toml",
         }
     ]  # fmt: skip
