@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-.PHONY: demo test check fmt fmt-check lint types imports cov lock migration build clean help
+.PHONY: demo test check fmt fmt-check lint types imports cov bench lock migration build clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,6 +39,9 @@ cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the
 	@$(BIN)/python -m pytest --quiet --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
+
+bench: .venv/.installed ## the benchmarks: figures beside their goals (takes a while)
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
 
 lock: .venv/.installed ## pin the dependencies anew (newer versions: make lock LOCK=--upgrade)
 	@$(call compile,runtime,pyproject.toml)

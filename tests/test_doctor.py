@@ -9,18 +9,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import trustme
+from alembic import command
+from alembic.config import Config as AlembicConfig
 from receiver import Receiver
 
 from monitor.config import Config
-from monitor.doctor import Doctor
+from monitor.doctor import Doctor, places_of
 from monitor.doctor.disk import Surroundings
 from monitor.doctor.tracking import MOST_ROWS
 from monitor.model import LogEntry
 from monitor.report.doctor import Level, exit_code
-from monitor.store import tracked
+from monitor.store import schema, tracked
 from monitor.store.tables import metadata
 
 OUTSIDE = Surroundings(in_container=False)
@@ -37,7 +40,10 @@ def unused_port():
 def examined(world, *, send_test=False, surroundings=OUTSIDE):
     """All findings, in their order."""
     config = Config.load(world.config_path, environ={})
+    return diagnosed(config, send_test=send_test, surroundings=surroundings)
 
+
+def diagnosed(config, *, send_test=False, surroundings=OUTSIDE):
     async def gathered():
         doctor = Doctor(config=config, surroundings=surroundings)
         names = [target.name for target in config.targets]
@@ -179,6 +185,54 @@ def test_a_database_on_a_containers_own_disk_is_a_warning(small_world):
     mounts = "1 0 0:1 / / rw - overlay overlay rw"
     disk = only(examined(small_world, surroundings=Surroundings(in_container=True, mounts=mounts)), "disk")
     assert (disk.level, disk.place) == (Level.WARNING, "monitor.toml, line 1")
+
+
+def test_a_sqlite_database_of_before_is_brought_up_to_date(small_world):
+    path = small_world.folder / "old.db"
+    settings = AlembicConfig()
+    settings.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    settings.set_main_option("path_separator", "os")
+    with schema.migrating(f"sqlite:///{path}") as conn:
+        settings.attributes["connection"] = conn
+        command.upgrade(settings, "0001")
+    small_world.configure(database=f"sqlite:///{path}")
+    database = only(examined(small_world), "database")
+    assert database.level is Level.OK
+    assert "was brought from schema 0001 to " in database.says
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def test_what_the_configuration_ignores_is_a_warning(small_world):
+    config = Config.load(small_world.config_path, environ={"MONITOR_ENVIROMENT": "test"})
+    told = [finding for finding in diagnosed(config) if finding.part == "configuration"]
+    assert [finding.level for finding in told] == [Level.OK, Level.WARNING]
+    assert "MONITOR_ENVIROMENT" in told[1].says
+
+
+def test_what_a_provider_can_t_work_with_is_a_matter_of_configuration(small_world, tmp_path, monkeypatch):
+    (tmp_path / "picky_provider.py").write_text(
+        "from monitor.errors import ConfigError\n"
+        "def make(settings):\n    raise ConfigError(['targets.gloo.options.tenant is missing: give it'])\n"
+    )
+    metadata_of = tmp_path / "picky-1.0.dist-info"
+    metadata_of.mkdir()
+    (metadata_of / "METADATA").write_text("Metadata-Version: 2.1\nName: picky\nVersion: 1.0\n")
+    (metadata_of / "entry_points.txt").write_text("[ingestion_monitor.providers]\npicky = picky_provider:make\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    change(small_world, 'provider = "gloo"', 'provider = "picky"')
+    findings = examined(small_world)
+    provider = only(findings, "provider")
+    assert provider.says == "targets.gloo.options.tenant is missing: give it."
+    assert exit_code(findings) == 2
+    assert "sync log" not in levels(findings)
+
+
+def test_a_file_that_goes_away_meanwhile_has_no_lines(small_world):
+    config = Config.load(small_world.config_path, environ={})
+    small_world.config_path.unlink()
+    assert places_of(config).of("database").where == "monitor.toml"
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -397,6 +451,13 @@ def test_an_api_that_fails_is_told(small_world):
     assert only(findings, "connection").level is Level.OK
 
 
+def test_an_api_that_drops_connections_behind_its_token_endpoint_is_told(small_world):
+    small_world.track(1)
+    small_world.sandbox.add_fault(path="/engine", close=True)
+    item = only(examined(small_world), "item")
+    assert item.says == "the API is failing or can't be reached (it drops the connection)."
+
+
 def test_an_api_that_is_down_is_told_once(small_world):
     small_world.track(1)
     small_world.configure(strategy="auto")
@@ -596,6 +657,17 @@ def test_a_receiver_that_takes_no_message_is_told(small_world, answer, said):
         hook = only(examined(small_world, send_test=True), "hook")
     assert (hook.level, hook.setting) == (Level.PROBLEM, "channels.hook.url")
     assert hook.says.endswith(said)
+
+
+def test_a_url_that_can_t_be_read_any_more_is_told(small_world):
+    file = small_world.folder / "hook"
+    file.write_text("https://hooks.example/x", encoding="utf-8")
+    small_world.configure(more='[[channels]]\nname = "hook"\ntype = "slack"\nurl_file = "hook"\n')
+    config = Config.load(small_world.config_path, environ={})
+    file.unlink()
+    hook = only(diagnosed(config), "hook")
+    assert (hook.level, hook.setting) == (Level.PROBLEM, "channels.hook.url")
+    assert str(file) in hook.says
 
 
 def test_the_log_takes_a_test_message(small_world):

@@ -1,6 +1,7 @@
 """Text made fit for Slack: one line, escaped, within a limit, and calling nobody. Pure."""
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 __all__ = ["calling_nobody", "fitted", "one_line"]
 
@@ -31,13 +32,8 @@ def fitted(text: str, limit: int) -> str:
     pieces = [_ESCAPES.get(each, each) for each in text[: limit + 1]]
     if sum(map(_length, pieces)) <= limit:
         return "".join(pieces)
-    kept, left = [], limit - len(_CUT)
-    for piece in pieces:
-        left -= _length(piece)
-        if left < 0:
-            break
-        kept.append(piece)
-    return "".join(kept) + _CUT
+    ends = accumulate(map(_length, pieces))
+    return "".join(piece for piece, end in zip(pieces, ends, strict=True) if end <= limit - len(_CUT)) + _CUT
 
 
 def _length(piece: str) -> int:

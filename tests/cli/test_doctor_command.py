@@ -11,7 +11,7 @@ from monitor.cli import main
 
 
 def told(done, world):
-    """What is well or a problem, each on one line with single spaces; a container's disk may be worth a warning more."""
+    """What is well or a problem, each on one line with single spaces. A container has warnings of its own."""
     text = re.sub(r"\n {17}(?! )", " ", done.stdout).replace(str(world.folder), "…")
     lines = [" ".join(line.split()) for line in text.replace(world.sandbox.url[7:], "HOST").splitlines()]
     return [re.sub(r"\(\d{4}\)", "(N)", line) for line in lines if line.startswith(("✓", "✗", "target"))]
@@ -129,7 +129,7 @@ FAILING = {
     "a refused client": ("client", None),
     "a refused key": ("apikey", None),
     "an api that repeats the key": ("apikey", {"path": "/engine", "status": 403, "body": ECHO}),
-    "a rejected token": ("right", {"path": "/engine", "status": 401, "body": ECHO}),
+    "a rejected token": ("right", {"path": "/engine", "status": 401}),
     "a dropped token request": ("client", {"path": "/oauth2", "close": True}),
     "a body that can't be read": ("apikey", {"path": "/engine", "status": 200, "body": "<html>"}),
 }

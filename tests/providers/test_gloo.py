@@ -197,6 +197,12 @@ def test_the_list_is_one_request_for_the_publisher():
     assert Gloo.configured(settings(publisher_id=None)).list_request() is None
 
 
+def test_the_list_files_an_id_under_the_spelling_that_both_sides_share():
+    listing, _ = listed(rows((ID.upper(), "COMPLETED")))
+    assert gloo().canonical(ID.upper()) == gloo().canonical(ID) == ID
+    assert listing.names(gloo().canonical(ID.upper()))
+
+
 def test_the_list_tells_completed_items_from_all_others():
     body = rows(
         ("AB", "COMPLETED"), ("c", "completed"), ("d", "FAILED"), ("e", "EMBEDDING"), ("f", "THAWING"), ("g", " ")
