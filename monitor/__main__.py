@@ -1,5 +1,5 @@
 """`python -m monitor` is the command `ingestion-monitor`."""
 
-from monitor.cli import main
+from monitor.cli import command
 
-raise SystemExit(main())
+command()

@@ -359,7 +359,7 @@ def test_the_wheel_carries_nothing_but_the_package_and_its_description(wheel):
 
 def test_the_wheel_installs_one_command(wheel):
     (entry,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
-    assert wheel.read(entry).decode().split() == ["[console_scripts]", "ingestion-monitor", "=", "monitor.cli:main"]
+    assert wheel.read(entry).decode().split() == ["[console_scripts]", "ingestion-monitor", "=", "monitor.cli:command"]
 
 
 def test_the_version_is_the_same_in_the_package_its_metadata_and_the_changelog():

@@ -1,13 +1,13 @@
 """Runs the commands of a document and makes their outputs anew: `python tests/transcript.py docs/quickstart.md`.
 
-What differs from the committed output by nothing but ids, times and the port is left as it is, so that a document that is
-true stays the same to the letter. Blocks, in the order of the document:
+What differs from the committed output by nothing but ids, times and the port is left as it is, so that a document
+that is true stays the same to the letter. Blocks, in the order of the document:
 
 - `console`: commands after `$ `, continued after `> `, each with what it prints on both streams;
 - `diff NAME`: lines of a file that are there (`-`), and what the reader makes of them (`+`);
 - any other block with a NAME: a file that the reader writes.
 
-An id in a command, an edit or a file stands in an output above it: it is replaced by the one that this run printed there.
+An id in a command, an edit or a file stands in an output above it: the one that this run printed there takes its place.
 """
 
 import os
@@ -22,36 +22,41 @@ from pathlib import Path
 from world import environment
 
 FOLDER, PORT = "/srv/watching", "8080"
-"""Where the document's reader is, as long as our folder's path so that lines break alike; and the sandbox's port."""
+"""Where the document's reader is, a path as long as `/tmp/` and eight letters; and the sandbox's port."""
 SERVES = "ingestion-monitor sandbox"
 LAST_WORD = "faults"
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(\$ .*(?:\n> .*)*)\n?", re.MULTILINE)
 ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 VARIES = re.compile(
-    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z?"  # moments
-    r"|\d+(?:\.\d+)? (?:ms|s|min|h)\b(?: \d+ (?:s|min)\b)*"  # durations
+    r"\d{4}-\d\d-\d\d(?:T|\s+)\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z?"  # moments
+    r"|\d+(?:\.\d+)?\s+(?:ms|s|min|h)\b(?:\s+\d+\s+(?:s|min)\b)*"  # durations
 )
 
 
 def renewed(text):
     """A document with the outputs that its commands have now."""
     with ExitStack() as stack:
-        # mkdtemp's eight letters
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="", dir="/tmp")))  # noqa: S108  # as FOLDER
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=""))).resolve()
         reader = Reader(folder, shown=dict.fromkeys(ID.findall(text)), stack=stack)
         return BLOCK.sub(lambda block: f"```{block[1]}{_after(block[2])}\n{reader.follow(*block.groups())}```", text)
 
 
-def kept(printed, committed):
-    """What was printed, paragraph by paragraph as it was committed where the two say the same."""
+def kept(printed, committed, *, moved=False):
+    """What was printed, paragraph by paragraph as it was committed where the two say the same.
+
+    Where a moment or a duration is longer now, or the folder's path is (`moved`), lines may break and columns stand
+    elsewhere.
+    """
+    widths = {tuple(len("".join(each.split())) for each in VARIES.findall(text)) for text in (printed, committed)}
+    loose = moved or len(widths) > 1
     pairs = zip_longest(paragraphs(printed), paragraphs(committed))
-    return "".join(old if old is not None and same(new, old) else new for new, old in pairs if new is not None)
+    return "".join(old if old and masked(old, loose) == masked(new, loose) else new for new, old in pairs if new)
 
 
 def paragraphs(text):
     """Lines, each with those that are indented below it: how a long one is broken may depend on a duration."""
-    made, depth = [], 0
+    made, depth = [], sys.maxsize
     for line in text.splitlines(keepends=True):
         indent = len(line) - len(line.lstrip())
         if made and line.strip() and indent > depth:
@@ -62,13 +67,9 @@ def paragraphs(text):
     return made
 
 
-def same(printed, committed):
-    """Whether two paragraphs differ by moments and durations alone; in layout only if one of those is longer now."""
-    words = [" ".join(text.split()) for text in (printed, committed)]
-    if len({VARIES.sub("~", each) for each in words}) > 1:
-        return False
-    widths = {tuple(len(each) for each in VARIES.findall(text)) for text in words}
-    return len(widths) > 1 or len({VARIES.sub(lambda m: "~" * len(m[0]), text) for text in (printed, committed)}) == 1
+def masked(text, loose):
+    """A paragraph without what differs from run to run."""
+    return VARIES.sub("~", " ".join(text.split()) if loose else text)
 
 
 class Reader:
@@ -100,13 +101,14 @@ class Reader:
     def _step(self, command, committed):
         line = self._ours("\n".join(part[2:] for part in command.split("\n")))
         printed = self._serve(line) if line.startswith(SERVES) else self._run(line)
-        return f"{command}\n{kept(self._theirs(printed), committed)}"
+        moved = len(str(self.folder)) != len(FOLDER)
+        return f"{command}\n{kept(self._theirs(printed), committed, moved=moved)}"
 
     def _run(self, line):
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S602  # the document's own line
             line, shell=True, cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, encoding="utf-8", timeout=60, check=False,
-        )  # fmt: skip  # noqa: S602  # the document's own line
+        )  # fmt: skip
         assert done.returncode == 0, f"{line} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
