@@ -22,8 +22,8 @@ def demo(keep: Path | None) -> int:
     with nullcontext(_made(keep)) if keep else scratch() as folder:
         asyncio.run(Demo(folder, lambda text: print_lines(f"{text}\n")).play())
     print_lines(
-        "That was the main job. For real: write a monitor.toml with your credentials and your sync log (see README), "
-        "then run `ingestion-monitor check`."
+        "That was the main job. For real: `ingestion-monitor init` writes a monitor.toml, you fill in three lines, "
+        "and\n`ingestion-monitor doctor` says what is missing (docs/quickstart.md)."
     )
     return 0
 
