@@ -40,8 +40,10 @@ cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
-bench: .venv/.installed ## the benchmarks: figures beside their goals (takes a while)
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
+bench: .venv/.installed ## the quick benchmarks: figures beside their goals
+	@$(BIN)/python benchmarks/list.py
+	@$(BIN)/python benchmarks/report.py
+	@echo 'make: benchmarks/memory.py takes ten minutes or more, so it is run by itself: $(BIN)/python benchmarks/memory.py'
 
 lock: .venv/.installed ## pin the dependencies anew (newer versions: make lock LOCK=--upgrade)
 	@$(call compile,runtime,pyproject.toml)
