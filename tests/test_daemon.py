@@ -94,6 +94,17 @@ def test_it_runs_on_schedule_opens_an_incident_resolves_it_and_ends_on_sigterm(s
     assert small_world.rows("SELECT holder FROM leases") == [{"holder": None}]
 
 
+def test_runs_that_it_was_not_there_for_are_told(small_world, start):
+    small_world.track(2)
+    small_world.clock.now = datetime.now(UTC) - timedelta(hours=1)
+    small_world.run()
+    daemon = start(small_world)
+    daemon.await_events("incident_message")
+    daemon.end()
+    (told,) = daemon.logged("incident_message")
+    assert (told["kind"], told["cause"], told["facts"]["evidence"]) == ("opened", "run_missed", "11 × missed")
+
+
 def test_one_event_per_run_carries_what_people_search_for_and_every_line_is_json(small_world, start):
     small_world.configure(more=EVERY_SECOND)
     small_world.track(2)

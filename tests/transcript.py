@@ -23,6 +23,7 @@ from world import environment
 
 FOLDER, PORT = "/srv/watching", "8080"
 """Where the document's reader is, a path as long as `/tmp/` and eight letters; and the sandbox's port."""
+LOGGED = re.compile(r'^\{.*"level": ?"(?:info|warning)".*\}\n', re.MULTILINE)
 SERVES = "ingestion-monitor sandbox"
 LAST_WORD = "faults"
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -110,7 +111,8 @@ class Reader:
             stderr=subprocess.STDOUT, encoding="utf-8", timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line} ended with {done.returncode}:\n{done.stdout}"
-        return done.stdout
+        # on a terminal, which the reader sits at, the log shows none of these
+        return LOGGED.sub("", done.stdout)
 
     def _serve(self, line):
         running = self.stack.enter_context(

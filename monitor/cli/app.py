@@ -64,6 +64,10 @@ def init(
         Path | None, typer.Option("--path", "-p", help="A folder, or a file that ends with .toml.", show_default=".")
     ] = None,
     provider: Annotated[str, typer.Option("--provider", help="gloo, or generic for any other API.")] = "gloo",
+    base_url: Annotated[
+        str | None,
+        typer.Option("--base-url", help="Where the API is, such as the sandbox's.", show_default="the provider's own"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Write a commented monitor.toml and a .env to fill in. It asks nothing.
@@ -72,7 +76,7 @@ def init(
     """
     from monitor.cli.init import init as command
 
-    command(path, provider, force)
+    command(path, provider, force, base_url)
 
 
 @app.command()

@@ -71,7 +71,7 @@ def check(path: Path | None, options: CheckOptions) -> int:
     """
     fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
     _check_slot(options.slot)
-    config = load(path, log_level=options.log_level or ("warning" if options.quiet else None))
+    config = load(path, log_level=options.log_level or _log_level(options))
     targets = _chosen(config, options.targets)
     try_providers(targets)
     with _app(config, dry_run=options.dry_run) as app:
@@ -80,6 +80,13 @@ def check(path: Path | None, options: CheckOptions) -> int:
     code = session.exit_code(ends, delivery)
     _print(options, ends, delivery, code)
     return code
+
+
+def _log_level(options: CheckOptions) -> str | None:
+    """What the log shows unless told otherwise: to people on a terminal nothing that the command itself prints."""
+    if options.quiet:
+        return "warning"
+    return "error" if sys.stdout.isatty() and sys.stderr.isatty() else None
 
 
 def _fail_on(text: str | None) -> frozenset[FailOn]:

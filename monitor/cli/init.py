@@ -1,5 +1,6 @@
 """`init`: writes a commented monitor.toml and a .env to fill in. It asks nothing and overwrites nothing unasked."""
 
+import json
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from monitor.cli.session import print_lines
+from monitor.config.addresses import api_base
 from monitor.config.available import BUILT_IN
 from monitor.config.wording import did_you_mean, listed
 from monitor.errors import ConfigError, MonitorError
@@ -28,22 +30,24 @@ Next:
   4. ingestion-monitor check{option}
      asks about each item, stores a snapshot, and says what is wrong"""
 
+_BASE_URL = re.compile(r"^(# )?base_url = .*$", re.MULTILINE)
+
 _SANDBOX = """
 To try it without an account, run `ingestion-monitor sandbox` beside it: it
-prints credentials for {dotenv}, and the base_url for a line of
-{config}."""
+prints those three lines, and the --base-url to give to `init`."""
 
 
-def init(where: Path | None, provider: str, force: bool) -> None:
+def init(where: Path | None, provider: str, force: bool, base_url: str | None = None) -> None:
     """Writes both files and says what to do next.
 
     Args:
         where: a folder, or a file whose name ends with .toml; None is the working folder. `.env` goes beside it.
         provider: "gloo" or "generic", whose template is taken.
         force: overwrite what is there.
+        base_url: where the API is, such as the sandbox's; None leaves the provider's own.
 
     Raises:
-        ConfigError: a file is there already, or there is no such template; nothing was written.
+        ConfigError: a file is there already, there is no such template, or that is no URL; nothing was written.
         MonitorError: a file can't be written.
     """
     if provider not in BUILT_IN:
@@ -56,17 +60,30 @@ def init(where: Path | None, provider: str, force: bool) -> None:
         raise ConfigError(
             [f"{path} is there already: use another --path, or --force to overwrite it" for path in there]
         )
+    if base_url is not None and provider != "gloo":
+        raise ConfigError(["--base-url goes with --provider gloo: for others it is the line API_URL of .env"])
+    toml = _with_base_url(_template(f"{provider}.toml"), base_url)
     env = _template(f"{provider}-env.txt")
     _write(dotenv, env, mode=0o600, force=force)
-    _write(config, _template(f"{provider}.toml"), mode=0o644, force=force)
+    _write(config, toml, mode=0o644, force=force)
     option = "" if config == Path("monitor.toml") else f" --config {shlex.quote(str(config))}"
     names = ", ".join(re.findall(r"^(\w+)=$", env, re.MULTILINE))
-    said = _NEXT + ("\n" + _SANDBOX if provider == "gloo" else "")
+    said = _NEXT + ("\n" + _SANDBOX if provider == "gloo" and base_url is None else "")
     print_lines(said.format(config=config, dotenv=dotenv, names=names, option=option))
 
 
 def _config_path(where: Path) -> Path:
     return where if where.suffix == ".toml" and not where.is_dir() else where / "monitor.toml"
+
+
+def _with_base_url(template: str, base_url: str | None) -> str:
+    if base_url is None:
+        return template
+    try:
+        address = api_base(base_url, allow_http=False)
+    except ValueError as error:
+        raise ConfigError([f"--base-url {error}"]) from None
+    return _BASE_URL.sub(lambda _: f"base_url = {json.dumps(address)}", template)
 
 
 def _template(name: str) -> str:

@@ -102,12 +102,15 @@ def sandbox(options: SandboxOptions) -> None:
 
 def _welcome(url: str, settings: SandboxSettings) -> str:
     return (
-        f"The sandbox serves Gloo's API at {url} until Ctrl-C.\n"
-        f"  client id      {settings.client_id}\n"
-        f"  client secret  {settings.client_secret}\n"
-        f"  API key        {settings.api_key}\n"
-        f"  publisher id   {settings.publisher_id}\n"
-        f"  faults         POST {url}/_sandbox/faults (docs/sandbox.md)"
+        f"The sandbox serves Gloo's API at {url} until Ctrl-C.\n\n"
+        f"  For .env:\n"
+        f"    GLOO_PUBLISHER_ID={settings.publisher_id}\n"
+        f"    GLOO_CLIENT_ID={settings.client_id}\n"
+        f"    GLOO_CLIENT_SECRET={settings.client_secret}\n"
+        f"  For monitor.toml (`ingestion-monitor init --base-url {url}` writes it):\n"
+        f'    base_url = "{url}"\n\n'
+        f"  An API key that it takes as well: {settings.api_key}\n"
+        f"  Any faults you like: POST {url}/_sandbox/faults (docs/sandbox.md)"
     )
 
 

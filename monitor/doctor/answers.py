@@ -150,7 +150,8 @@ class _Judge:
             return self._finding(
                 "list", Level.WARNING, says, "publisher_id", "does the sync log belong to this publisher?"
             )
-        return self._finding("list", Level.OK, f"{size} could be read; {use} will use it.")
+        said = f"{size} could be read" if heard.items else "it can be read, and is empty"
+        return self._finding("list", Level.OK, f"{said}; {use} will use it.")
 
     def _list_refused(self, error: ApiError, strategy: Strategy) -> Finding:
         cause = cause_of(error)

@@ -83,7 +83,8 @@ def judge(files: Sequence[SecretFile]) -> list[Finding]:
     """A warning for each file that more than its owner can read; the group of a projected volume is meant to."""
     loose = [file for file in files if file.mode & (_OTHERS if file.projected else _OTHERS | _GROUP)]
     if not loose:
-        says = f"{len(files)} of them, readable by their owners alone." if files else "none in files."
+        one = "1 file, readable by its owner alone." if len(files) == 1 else None
+        says = one or (f"{len(files)} files, readable by their owners alone." if files else "none in files.")
         return [Finding(part="secret files", level=Level.OK, says=says)]
     return [_loose(file) for file in loose]
 

@@ -10,10 +10,13 @@ from itertools import islice, pairwise
 
 from cronsim import CronSim
 
-__all__ = ["COUNTED", "DueTimes", "cron_times"]
+__all__ = ["COUNTED", "SOON", "DueTimes", "cron_times"]
 
 COUNTED = 1000
 """So many missed runs of a cron expression are counted at the most: a year's worth of minutes is not walked through."""
+
+SOON = timedelta(seconds=10)
+"""Runs that start so soon after each other miss nothing, however short the interval: a process takes time to start."""
 
 
 def cron_times(expression: str, *, after: datetime, zone: tzinfo) -> Iterator[datetime]:
@@ -48,12 +51,12 @@ class DueTimes:
 
         Args:
             previous: when the earlier run started (aware).
-            now: when the later one did; before `previous` (a clock was set back) nothing is missed.
+            now: when the later one did; within `SOON`, or before (a clock was set back), nothing is missed.
 
         Returns:
             0 or more; at most `COUNTED` by cron.
         """
-        if now <= previous:
+        if now - previous < SOON:
             return 0
         if self.cron is not None:
             return self._missed_by_cron(self.cron, previous, now)

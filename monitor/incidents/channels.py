@@ -41,7 +41,7 @@ def decide_about_channel(rule: Rule, incident: Incident | None, sign: Sign, *, n
     if sign is Sign.FAILED:
         at_once = replace(rule, runs=1, of=1)
         decision = decide(at_once, incident, [Mark(run_id=0, at=now, evidence=True)], now=now)
-        return replace(decision, why=Why.UNDELIVERABLE) if decision.why is Why.THRESHOLD_MET else decision
+        return replace(decision, why=Why.UNDELIVERABLE) if decision.action is Action.OPEN else decision
     if incident is None or incident.state is IncidentState.RESOLVED:
         return Decision(cause=rule.cause, action=Action.NOTHING, why=Why.NO_EVIDENCE)
     return Decision(cause=rule.cause, action=Action.RESOLVE, why=_ENDINGS[sign])

@@ -57,6 +57,7 @@ class Why(StrEnum):
     BELOW_THRESHOLD = "not yet in enough of the last runs"
     TOO_SHORT = "not yet for long enough"
     THRESHOLD_MET = "evidence in enough of the last runs"
+    SEEN = "one run that sees it is enough"
     CAME_BACK = "it came back soon after its resolution"
     STILL_THERE = "still open"
     NEW_MEMBERS = "items joined it since people were told"
@@ -131,7 +132,7 @@ def _threshold(rule: Rule, marks: Sequence[Mark], now: datetime) -> Decision:
     first = _streak_start(rule, inside)
     if len(inside) > 1 and inside[0].at - first < rule.span:
         return _decision(rule, Action.WAIT, Why.TOO_SHORT)
-    return _decision(rule, Action.OPEN, Why.THRESHOLD_MET, first)
+    return _decision(rule, Action.OPEN, Why.SEEN if rule.of == 1 else Why.THRESHOLD_MET, first)
 
 
 def _streak_start(rule: Rule, marks: Sequence[Mark]) -> datetime:

@@ -95,7 +95,8 @@ def summary(findings: Iterable[Finding], *, option: str = "") -> str:
         findings: all of them.
         option: what the next command needs to read the same configuration, such as ` --config other.toml`.
     """
-    levels = [finding.level for finding in findings]
+    found = list(findings)
+    levels = [finding.level for finding in found]
     problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
     told = " and ".join(
         f"{count} {word}{'' if count == 1 else 's'}"
@@ -105,7 +106,9 @@ def summary(findings: Iterable[Finding], *, option: str = "") -> str:
     if problems:
         return f"{told}: mend what is marked, then try again:\n  ingestion-monitor doctor{option}"
     begin = f"{told}, and nothing that keeps it from running." if warnings else "All is well."
-    return f"{begin} Next:\n  ingestion-monitor check{option}"
+    # what an empty log needs comes before a check that would find nothing
+    first = next((f.command for f in found if f.level is Level.WARNING and f.part == "sync log" and f.command), None)
+    return f"{begin} Next:\n  {first or f'ingestion-monitor check{option}'}"
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

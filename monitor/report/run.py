@@ -12,6 +12,7 @@ from monitor.incidents.rules import Action
 from monitor.incidents.words import counted, in_words, what_to_check
 from monitor.judgement import Change
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
+from monitor.report.figures import wrapped
 from monitor.report.incidents import incident_json
 from monitor.store.turns import ItemTurn
 
@@ -67,7 +68,7 @@ def run_text(report: RunReport, *, now: datetime) -> str:
 
 
 def _section(heading: str, lines: Sequence[str]) -> list[str]:
-    return [f"{heading}:", *(f"  {line}" for line in lines)] if lines else []
+    return [f"{heading}:", *(row for line in lines for row in wrapped(line, indent=2))] if lines else []
 
 
 _LIST_DROPPED = frozenset({Why.LIST_REFUSED, Why.LIST_FAILED, Why.LIST_UNREADABLE, Why.LIST_WRONG})
@@ -77,7 +78,7 @@ def _list_lines(approach: Approach) -> list[str]:
     """Why a list that was wanted was not used: somebody may want to mend it, or to set `strategy = "items"`."""
     if approach.why not in _LIST_DROPPED:
         return []
-    return [f"Asked item by item: {approach.why.value} ({approach.detail})"]
+    return list(wrapped(f"Asked item by item: {approach.why.value} ({approach.detail})", indent=0))
 
 
 def _log_lines(sync: SyncReport) -> list[str]:
@@ -134,11 +135,12 @@ def _changed(change: Change) -> str:
 def _open(incident: Incident, now: datetime) -> list[str]:
     lasted = age(now - incident.first_evidence_at)
     words = in_words(incident.cause, incident.member_count)
-    lines = [f"  #{incident.id} {incident.cause.value} ({incident.severity.value}): {words}, for {lasted}"]
+    title = f"#{incident.id} {incident.cause.value} ({incident.severity.value}): {words}, for {lasted}"
+    lines = list(wrapped(title, indent=2))
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
-        lines.append(f"    such as: {', '.join(ids[:NAMED])}")
-    return lines + [f"    check: {check}" for check in what_to_check(incident.cause)]
+        lines += wrapped(f"such as: {', '.join(ids[:NAMED])}", indent=4)
+    return lines + [row for check in what_to_check(incident.cause) for row in wrapped(f"check: {check}", indent=4)]
 
 
 def _rows(count: int) -> str:

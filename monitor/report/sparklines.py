@@ -32,6 +32,9 @@ def sparkline(values: Sequence[float | None], *, marks: str = BLOCKS, from_zero:
     def mark(value: float) -> str:
         if high <= low:
             return marks[0 if value <= 0 else -1]
-        return marks[min(steps, math.ceil((value - low) / (high - low) * steps))]
+        if value <= low:
+            return marks[0]
+        # a share may be too small for a float: it is seen all the same
+        return marks[max(1, min(steps, math.ceil((value - low) / (high - low) * steps)))]
 
     return "".join(" " if value is None else mark(value) for value in values)

@@ -184,3 +184,25 @@ def test_what_is_commented_out_as_a_default_is_the_default(command, tmp_path, pr
     (tmp_path / "monitor.toml").write_text(text.replace(block, shown))
 
     assert Config.load(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"] == before
+
+
+def test_it_points_at_another_address_when_told(command, tmp_path):
+    made = command("init", "--base-url", "http://127.0.0.1:8080/")
+    fill_in(tmp_path / ".env", FILLED_IN["gloo"])
+    assert made.returncode == 0
+    (target,) = Config.load(tmp_path / "monitor.toml", environ={}).targets
+    assert target.base_url == "http://127.0.0.1:8080"
+
+
+WRONG_ADDRESSES = {
+    "plain http": (["--base-url", "http://api.example"], "error: --base-url must use https"),
+    "no URL": (["--base-url", "sandbox"], "error: --base-url must be a URL"),
+    "generic": (["--provider", "generic", "--base-url", "https://api.example"], "error: --base-url goes with"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "told"), WRONG_ADDRESSES.values(), ids=WRONG_ADDRESSES)
+def test_a_wrong_address_writes_nothing(command, tmp_path, arguments, told):
+    made = command("init", *arguments)
+    assert (made.returncode, made.stderr.startswith(told)) == (2, True)
+    assert list(tmp_path.iterdir()) == []

@@ -34,6 +34,12 @@ def test_runs_missed_by_an_interval(minutes, missed):
     assert FIVE.missed(START, START + minutes * MINUTE) == missed
 
 
+def test_a_busy_machine_misses_no_run_of_a_second_interval():
+    every_second = DueTimes(every=timedelta(seconds=1))
+    assert every_second.missed(START, START + timedelta(seconds=9.9)) == 0
+    assert every_second.missed(START, START + timedelta(seconds=10)) == 9
+
+
 def test_a_year_of_seconds_is_counted_without_walking_through_it():
     assert DueTimes(every=timedelta(seconds=1)).missed(START, START + 365 * DAY) == 365 * 86400 - 1
 

@@ -54,7 +54,7 @@ OPENINGS = [
     ("two blips far apart are two", OUTAGE, "xx" + "." * 20 + "xx", timedelta(seconds=10), Action.WAIT, Why.TOO_SHORT),
     ("a single clean run does not end a streak", OUTAGE, "xx.xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
     ("runs that answered too little do not end one", OUTAGE, "x???xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("item causes open at once", AT_ONCE, "...x", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
+    ("item causes open at once", AT_ONCE, "...x", MINUTE, Action.OPEN, Why.SEEN),
     ("no runs", TWO_OF_TWO, "", MINUTE, Action.NOTHING, Why.NO_EVIDENCE),
 ]  # fmt: skip
 

@@ -51,9 +51,20 @@ def test_the_smallest_value_has_the_lowest_mark_the_largest_the_highest_and_no_o
         ([5, 10], True, "▅█"),
         ([5, 10], False, "▁█"),
         ([0, 1, 1000], True, "▁▂█"),
+        ([0.0, 5e-324, 1e300], False, "▁▂█"),
         ([1, None, 2], False, "▁ █"),
     ],
-    ids=["nothing", "gaps", "zero", "level", "sizes", "ups-and-downs", "a-little-is-seen", "gap"],
+    ids=[
+        "nothing",
+        "gaps",
+        "zero",
+        "level",
+        "sizes",
+        "ups-and-downs",
+        "a-little-is-seen",
+        "next-to-nothing-too",
+        "gap",
+    ],
 )
 def test_marks_are_chosen_so(values, from_zero, line):
     assert sparkline(values, from_zero=from_zero) == line

@@ -95,8 +95,10 @@ def test_a_run_tells_what_changed_what_failed_and_what_is_open():
         "Open incidents:",
         "  #7 items_failed (warning): 2 documents failed to ingest, for 2 h 30 min",
         "    such as: doc-1, doc-2",
-        "    check: the documents named: what was last known of each, their format and size",
-        "    check: upload them again once the cause is mended; what leaves the sync log is no longer watched",
+        "    check: the documents named: what was last known of each, their format and",
+        "      size",
+        "    check: upload them again once the cause is mended; what leaves the sync log",
+        "      is no longer watched",
     ]
 
 
