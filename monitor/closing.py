@@ -92,8 +92,13 @@ class Closing:
             _finish(conn, started, due, checked, snapshot=snapshot, now=now)
             verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, sync=sync)
             report = self._report(conn, started, status, verdict)
-        report = replace(report, abort_reason=reason.value if reason else None, snapshot=snapshot, sync=sync)
-        report = replace(report, approach=checked.approach)
+        report = replace(
+            report,
+            abort_reason=reason.value if reason else None,
+            snapshot=snapshot,
+            sync=sync,
+            approach=checked.approach,
+        )
         _log(report, checked)
         return report
 

@@ -101,7 +101,7 @@ class Daemon:
         jobs.shutdown(wait=False)
 
     def _add(self, jobs: AsyncIOScheduler, app: App, target: Target) -> None:
-        schedule = target.schedule or self._config.schedule
+        schedule = self._config.schedule_of(target)
         when = trigger(every=schedule.every, cron=schedule.cron, timezone=schedule.timezone)
         first = {} if schedule.cron else {"next_run_time": datetime.now(UTC)}
         jobs.add_job(self._tracked, when, args=[lambda: self._tick(app, target)], id=f"run {target.name}", **first)

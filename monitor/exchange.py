@@ -4,7 +4,8 @@ Everything above speaks these types; only `client/wire.py` knows a HTTP library.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -24,7 +25,12 @@ __all__ = [
     "Sink",
     "Wire",
     "WireFault",
+    "plain_text",
+    "sendable",
 ]
+
+_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
+_LONGEST_PATH = 8192
 
 
 class NetworkFault(StrEnum):
@@ -168,3 +174,23 @@ class Answer:
     latency_ms: float = 0.0
     """Of the last attempt."""
     timed_out: bool = False
+
+
+def sendable(path: str) -> bool:
+    """Whether path and query are escaped, at most 8 KiB, and free of dot segments, which lead elsewhere than they say.
+
+    What is not is refused by every `Wire`.
+    """
+    return len(path) <= _LONGEST_PATH and bool(_PATH.fullmatch(path)) and not {".", ".."}.intersection(_segments(path))
+
+
+def _segments(path: str) -> Iterator[str]:
+    # %2e is a dot to URL parsers
+    return (segment.lower().replace("%2e", ".") for segment in path.partition("?")[0].split("/"))
+
+
+def plain_text(text: str, limit: int) -> str:
+    """The text on one line, at most `limit` characters, without control, bidi or surrogate characters; may be empty."""
+    # cut before and after: a megabyte is not walked for the sake of its first line
+    printable = "".join(char if char.isprintable() else " " for char in text[: limit * 4])
+    return " ".join(printable.split())[:limit].rstrip()

@@ -79,7 +79,8 @@ class Run:
         """Runs from begin to close.
 
         Raises:
-            LeaseHeldError: another run of the target is under way, or the slot is spent.
+            SlotSpentError: the slot was run already.
+            LeaseHeldError: another run of the target is under way.
             LeaseLostError: another run took over; what was stored until then stays.
             StoreError: our database can't be used.
         """

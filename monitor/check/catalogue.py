@@ -1,5 +1,6 @@
 """Fetches a provider's list, page by page, as a stream: nothing but ids and their standing stays in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,17 +17,14 @@ class ListAsker(Protocol):
     """What fetching a list needs of the resilient client."""
 
     async def ask(
-        self, request: Request, *, deadline_s: float, into: "SinkMaker | None" = None, max_attempts: int | None = None
+        self,
+        request: Request,
+        *,
+        deadline_s: float,
+        into: Callable[[], Sink] | None = None,
+        max_attempts: int | None = None,
     ) -> Answer:
         """Sends a request, with retries; hands the body to what `into` makes for each attempt."""
-        ...
-
-
-class SinkMaker(Protocol):
-    """Makes what takes the body of one attempt."""
-
-    def __call__(self) -> Sink:
-        """A sink for the next attempt."""
         ...
 
 

@@ -8,7 +8,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -27,6 +27,7 @@ from monitor.health.transition import TrackedItem
 from monitor.model import Cause, ItemState, Outcome, Reason, Standing
 from monitor.providers import Listing, Provider
 from monitor.store import items, standings
+from monitor.store.engine import in_fews
 
 __all__ = ["Inquirer", "Inquiry"]
 
@@ -34,7 +35,6 @@ LIST_SHARE = 0.5
 """Of the time that is left, what `auto` grants the list: there must be some left to ask item by item."""
 LIST_ATTEMPTS = 2
 """Of `auto` per page: where the list fails and the items do not, the breaker must not have opened before them."""
-_PAGE = 500
 
 
 class Inquirer(ListAsker, Asker, Protocol):
@@ -71,7 +71,7 @@ class Inquiry:
         due = self.due
         if approach.by_list and first is not None:
             approach, due = await self._by_list(first, approach)
-        if not approach.by_list and not self.check.over:
+        if not approach.by_list:
             self.progress.begin(due.count)
             recheck, openers = len(due.recheck_ids), due.first_ids
             await self.check.run(
@@ -83,13 +83,17 @@ class Inquiry:
         found = await self._fetched(first)
         self.check.count(requests=found.requests, retries=found.retries, latencies_ms=found.latencies_ms)
         if self.check.over:
+            self.check.cut(Reason.DEADLINE)
             return approach, self.due
         if error := _failure(found):
             return self._without(error, approach), self.due
         seen = await asyncio.to_thread(self._surveyed, found.listing)
+        if seen.named:
+            self.check.vouch()
         if lacks_much(tracked=seen.tracked, lacking=seen.lacking) and await self._refuted(seen):
             detail = f"it lacks {seen.lacking} of {seen.tracked} items, and those that were asked about exist"
-            return Approach(by_list=False, why=Why.LIST_WRONG, detail=detail), self.due
+            # the sample was asked: it has opened the run, and nothing of it is asked twice
+            return Approach(by_list=False, why=Why.LIST_WRONG, detail=detail), replace(self.due, first_ids=())
         self.check.confirm(seen.confirmed)
         self.progress.begin(seen.tracked - seen.confirmed)
         await self.check.run(self._open_questions(found.listing), known=lambda item: self._listed(found.listing, item))
@@ -134,8 +138,7 @@ class Inquiry:
 
     async def _refuted(self, seen: Survey) -> bool:
         """Asks about a sample of what the list lacks."""
-        before = len(seen.sample)
-        self.progress.begin(before)
+        self.progress.begin(len(seen.sample))
         sample = await asyncio.to_thread(self._named, seen.sample)
         await self.check.run(iter([sample]))
         states = await asyncio.to_thread(self._states, seen.sample)
@@ -150,10 +153,10 @@ class Inquiry:
     def _standings(self) -> Iterator[list[Standing]]:
         return standings.read(self.engine, target=self.target)
 
-    def _named(self, item_ids: tuple[str, ...] | list[str]) -> list[TrackedItem]:
+    def _named(self, item_ids: Sequence[str]) -> list[TrackedItem]:
         return items.named(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
 
-    def _states(self, item_ids: tuple[str, ...]) -> list[ItemState]:
+    def _states(self, item_ids: Sequence[str]) -> list[ItemState]:
         return standings.states(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
 
     def _open_questions(self, listing: Listing) -> Iterator[list[TrackedItem]]:
@@ -162,11 +165,11 @@ class Inquiry:
         for few in self._unconfirmed(listing):
             yield self._named(few)
 
-    def _unconfirmed(self, listing: Listing) -> Iterator[list[str]]:
+    def _unconfirmed(self, listing: Listing) -> Iterator[Sequence[str]]:
         canonical = self.provider.canonical
         for page in self._standings():
             odd = [s.item_id for s in page if s.finished and not confirmed(s, listing, canonical)]
-            yield from (odd[start : start + _PAGE] for start in range(0, len(odd), _PAGE))
+            yield from in_fews(odd)
 
     def _listed(self, listing: Listing, item: TrackedItem) -> Outcome | None:
         stage = listing.completed_as(self.provider.canonical(item.item_id))
@@ -194,6 +197,7 @@ def _failure(found: Catalogue) -> ApiError | None:
 
 
 def _detail(error: ApiError) -> str:
-    if error.status == 200:
-        return error.message or ""
-    return f"HTTP {error.status}" if error.status is not None else str(error.network or error.code or "no answer")
+    if error.code == PAST_DEADLINE:
+        return "it took too long"
+    # without a status, and for a body that can't be used, the message is our own
+    return f"HTTP {error.status}" if error.status not in {None, 200} else error.message or "no answer"

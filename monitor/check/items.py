@@ -91,6 +91,7 @@ class ItemCheck:
         self._taken = self._asked = self._requests = self._retries = 0
         self._undrained = False
         self._first_asked = self._first_answers = 0
+        self._vouched_for = False
         self._stopped_by: Cause | None = None
         self._cut: Reason | None = None
         self._opened, self._ending = asyncio.Event(), asyncio.Event()
@@ -145,6 +146,10 @@ class ItemCheck:
     def confirm(self, items: int) -> None:
         """Counts items that the API said to be completed still, all at once: nothing about them changes."""
         self._tally.confirm(items)
+
+    def vouch(self) -> None:
+        """Heeds that a list showed items of ours: a 403 on one that it lacks is that item's own, on however many."""
+        self._vouched_for = True
 
     def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
         """Stops the target because of an error that leaves so many items unknown."""
@@ -234,7 +239,10 @@ class ItemCheck:
         hint = outcome.error.retry_after if outcome.error else None
         if outcome.error and hint and time.monotonic() + hint.total_seconds() >= self._deadline_s:
             return cause_of(outcome.error)  # the server says to come back, and this run will be over by then
-        return self._stop_rule.observe(outcome) or (Cause.OUTAGE if self._client.tripped else None)
+        stopping = self._stop_rule.observe(outcome)
+        if stopping is Cause.FORBIDDEN and self._vouched_for:
+            stopping = None
+        return stopping or (Cause.OUTAGE if self._client.tripped else None)
 
     async def _flush(self) -> None:
         async with self._flushing:

@@ -15,8 +15,10 @@ class Survey:
     """How a list and a work list compare."""
 
     tracked: int
+    named: int
+    """Tracked ids that the list names."""
     lacking: int
-    """Tracked ids that the list does not name."""
+    """Tracked ids that it could name, and does not."""
     sample: tuple[str, ...]
     """Up to `SAMPLE` of them, spread over all."""
     confirmed: int
@@ -43,14 +45,16 @@ def survey(
         canonical: the spelling under which the list files an id.
         valid: whether the API could accept an id; one that it can't is in no list, and says nothing about this one.
     """
-    tracked = lacking = agreed = 0
+    tracked = named = lacking = agreed = 0
     sample, stride = [], 1
     for page in pages:
         for standing in page:
             tracked += 1
             if confirmed(standing, listing, canonical):
                 agreed += 1
-            elif not listing.names(canonical(standing.item_id)) and valid(standing.item_id):
+            elif listing.names(canonical(standing.item_id)):
+                named += 1
+            elif valid(standing.item_id):
                 if lacking % stride == 0:
                     sample.append(standing.item_id)
                 lacking += 1
@@ -58,4 +62,4 @@ def survey(
                     sample, stride = sample[::2], stride * 2
     few = min(SAMPLE, len(sample))
     spread = tuple(sample[len(sample) * position // few] for position in range(few))
-    return Survey(tracked=tracked, lacking=lacking, sample=spread, confirmed=agreed)
+    return Survey(tracked=tracked, named=named + agreed, lacking=lacking, sample=spread, confirmed=agreed)

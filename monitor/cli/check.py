@@ -14,10 +14,9 @@ from monitor.check import Progress
 from monitor.cli.ending import end_soon
 from monitor.cli.notify import UNREACHABLE, delivery_line
 from monitor.cli.progress import bars
-from monitor.cli.session import load, opened, print_json, print_lines, scratch
+from monitor.cli.session import chosen, duration, load, opened, print_json, print_lines, scratch
 from monitor.closing import RunReport
 from monitor.config import Config, Target
-from monitor.config.durations import parse_duration
 from monitor.delivery import DeliveryReport
 from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError, StoreError
 from monitor.report.exits import FailOn, combined, exit_of
@@ -72,7 +71,7 @@ def check(path: Path | None, options: CheckOptions) -> int:
     fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
     _check_slot(options.slot)
     config = load(path, log_level=options.log_level or _log_level(options))
-    targets = _chosen(config, options.targets)
+    targets = chosen(config, options.targets)
     try_providers(targets)
     with _app(config, dry_run=options.dry_run) as app:
         session = _Session(app, options, fail_on, deadline)
@@ -100,25 +99,12 @@ def _fail_on(text: str | None) -> frozenset[FailOn]:
 def _deadline(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    try:
-        deadline = parse_duration(text)
-    except ValueError:
-        deadline = timedelta(0)
-    if not SHORTEST <= deadline <= LONGEST:
-        raise ConfigError([f'--deadline: {text} is no duration from 1s to 1d; write it as in "30s", "4m" or "1h30m"'])
-    return deadline
+    return duration("--deadline", text, shortest=SHORTEST, longest=LONGEST, such_as='"30s", "4m" or "1h30m"')
 
 
 def _check_slot(slot: str | None) -> None:
     if slot is not None and not (slot.strip() and slot.isprintable() and len(slot) <= LONGEST_SLOT):
         raise ConfigError([f"--slot: give it a name of 1 to {LONGEST_SLOT} printable characters"])
-
-
-def _chosen(config: Config, names: Sequence[str]) -> list[Target]:
-    by_name = {target.name: target for target in config.targets}
-    if unknown := [name for name in names if name not in by_name]:
-        raise ConfigError([f"--target: there is no target {', '.join(unknown)}; there are {', '.join(by_name)}"])
-    return [by_name[name] for name in dict.fromkeys(names)] or list(config.targets)
 
 
 @contextmanager

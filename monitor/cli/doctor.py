@@ -3,12 +3,11 @@
 import asyncio
 import os
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from monitor import log
-from monitor.cli.session import configure_logging, print_json, print_lines
+from monitor.cli.session import can_print, chosen, configure_logging, print_json, print_lines
 from monitor.config import Config
 from monitor.doctor import Doctor
 from monitor.doctor.disk import look_around
@@ -50,22 +49,15 @@ def doctor(path: Path | None, options: DoctorOptions) -> int:
         return printer.end(option)
     for secret in config.secrets():
         log.register_secret(secret.reveal())
-    chosen = _chosen(config, options.targets)
+    names = [target.name for target in chosen(config, options.targets)]
     examiner = Doctor(config=config, surroundings=look_around(os.environ), option=option)
 
     async def examine() -> None:
-        async for finding in examiner.examine(chosen, test_channels=options.send_test):
+        async for finding in examiner.examine(names, test_channels=options.send_test):
             printer.tell(finding)
 
     asyncio.run(examine())
     return printer.end(option)
-
-
-def _chosen(config: Config, names: tuple[str, ...]) -> list[str]:
-    known = [target.name for target in config.targets]
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigError([f"--target: there is no target {', '.join(unknown)}; there are {', '.join(known)}"])
-    return list(names) or known
 
 
 class _Printer:
@@ -74,7 +66,7 @@ class _Printer:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._told: list[Finding] = []
-        self._ascii_only = not _can_print("✓✗→")
+        self._ascii_only = not can_print("✓✗→")
 
     def tell(self, finding: Finding) -> None:
         after = self._told[-1] if self._told else None
@@ -88,11 +80,3 @@ class _Printer:
         else:
             print_lines("\n" + summary(self._told, option=option))
         return exit_code(self._told)
-
-
-def _can_print(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True

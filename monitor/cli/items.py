@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from monitor.cli.session import known_target, load, opened, print_json, print_lines
-from monitor.config.durations import parse_duration
+from monitor.cli.session import duration, known_target, load, opened, print_json, print_lines, unknown_target
 from monitor.errors import ConfigError
 from monitor.incidents.words import counted
 from monitor.model import ItemState
@@ -19,7 +18,7 @@ from monitor.wiring import App, utcnow
 __all__ = ["ListOptions", "ignore", "listing", "require_storable", "show"]
 
 STATES = (*(state.value for state in ItemState), lookup.REMOVED, lookup.IGNORED)
-LONGEST_AGE = timedelta(days=36_500)
+NO_AGE, LONGEST_AGE = timedelta(0), timedelta(days=36_500)
 LONGEST_REASON = 500
 EVENTS = 10_000
 """Turns of one item's life that are shown."""
@@ -79,13 +78,7 @@ def _states(words: Sequence[str]) -> frozenset[str]:
 def _age(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    try:
-        age = parse_duration(text)
-    except (ValueError, OverflowError):
-        age = LONGEST_AGE + timedelta(1)
-    if age > LONGEST_AGE:
-        raise ConfigError([f'--older-than: {text!a} is no duration; write it as in "30m", "2h" or "1d12h"'])
-    return age
+    return duration("--older-than", text, shortest=NO_AGE, longest=LONGEST_AGE, such_as='"30m", "2h" or "1d12h"')
 
 
 def _stuck_after(app: App) -> Mapping[str, timedelta]:
@@ -191,7 +184,7 @@ def _owner(app: App, target: str | None) -> str:
             raise ConfigError([f"--target: say whose items these are: {', '.join(names)}"])
         return names[0]
     if target not in names:
-        raise ConfigError([f"--target: there is no target {target!a}; there are {', '.join(names)}"])
+        raise unknown_target(app.config, target)
     return target
 
 

@@ -1,12 +1,10 @@
 """`report`: how the targets are, how they were, and what changed since the last report."""
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 from monitor.cli.reporting import gather
-from monitor.cli.session import known_target, load, opened, print_json, print_lines
-from monitor.config.durations import parse_duration
+from monitor.cli.session import can_print, duration, known_target, load, opened, print_json, print_lines
 from monitor.errors import ConfigError
 from monitor.report.overview import Overview
 from monitor.report.overview_csv import overview_csv
@@ -30,7 +28,7 @@ def report(path: Path | None, target: str | None, since: str, form: str, *, peek
         ConfigError: an option is wrong, or there is no such target.
         StoreError: the database can't be used.
     """
-    period = _period(since)
+    period = duration("--since", since, shortest=SHORTEST, longest=LONGEST, such_as='"24h", "7d" or "90d"')
     if form not in FORMATS:
         raise ConfigError([f"--format: {form!a} is none of {', '.join(FORMATS)}"])
     with opened(load(path)) as app:
@@ -45,19 +43,6 @@ def report(path: Path | None, target: str | None, since: str, form: str, *, peek
                 reports.remember(conn, target=name, told=how_far)
 
 
-def _period(since: str) -> timedelta:
-    try:
-        period = parse_duration(since)
-    except ValueError:
-        period = timedelta(0)
-    if not SHORTEST <= period <= LONGEST:
-        sentence = (
-            f'--since: {since!a} is no duration from 1h to 3653d (ten years); write it as in "24h", "7d" or "90d"'
-        )
-        raise ConfigError([sentence])
-    return period
-
-
 def _print(overview: Overview, form: str) -> None:
     match form:
         case "json":
@@ -65,13 +50,4 @@ def _print(overview: Overview, form: str) -> None:
         case "csv":
             print_lines(overview_csv(overview).removesuffix("\n"))
         case _:
-            print_lines(overview_text(overview, ascii_only=_ascii_only()))
-
-
-def _ascii_only() -> bool:
-    """Whether stdout can't carry the blocks of the sparklines."""
-    try:
-        BLOCKS.encode(sys.stdout.encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return True
-    return False
+            print_lines(overview_text(overview, ascii_only=not can_print(BLOCKS)))

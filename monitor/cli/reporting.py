@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -17,6 +16,7 @@ from monitor.store import breakdowns, changes, incidents, ingestion, reports, tr
 from monitor.store.reports import ELSEWHERE, Told
 from monitor.store.runs import HistoryRow
 from monitor.store.undelivered import undelivered
+from monitor.wiring import due_times
 
 __all__ = ["Watched", "gather", "watched"]
 
@@ -40,10 +40,9 @@ def watched(config: Config, name: str | None) -> list[Watched]:
     """The configured targets, or the one of that name, which may be one that is configured no longer."""
     found = []
     for target in config.targets:
-        schedule = target.schedule or config.schedule
-        zone = ZoneInfo(schedule.timezone)
-        due = DueTimes(every=schedule.every, cron=schedule.cron, zone=zone) if schedule.explicit else None
+        schedule = config.schedule_of(target)
         if name is None or name == target.name:
+            due = due_times(schedule) if schedule.explicit else None
             found.append(Watched(name=target.name, stuck_after=target.check.stuck_after, due=due))
     if name is not None and not found:
         found.append(Watched(name=name, stuck_after=CheckConfig().stuck_after, due=None))

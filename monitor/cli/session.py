@@ -3,22 +3,35 @@
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from monitor import log
-from monitor.config import Config
+from monitor.config import Config, Target, format_duration, parse_duration
 from monitor.errors import ConfigError, MonitorError
 from monitor.incidents.words import channel_target
 from monitor.store import incidents, runs
 from monitor.store.engine import reading
 from monitor.wiring import App, open_store
 
-__all__ = ["configure_logging", "known_target", "load", "opened", "print_json", "print_lines", "scratch"]
+__all__ = [
+    "can_print",
+    "chosen",
+    "configure_logging",
+    "duration",
+    "known_target",
+    "load",
+    "opened",
+    "print_json",
+    "print_lines",
+    "scratch",
+    "unknown_target",
+]
 
 
 def configure_logging(level: str | None) -> None:
@@ -87,17 +100,67 @@ def known_target(app: App, name: str | None) -> None:
         ConfigError: it is neither.
         StoreError: the database can't be read.
     """
-    configured = [target.name for target in app.config.targets]
-    if name is None or name in configured or name in {channel_target(each.name) for each in app.config.channels}:
+    configured = {target.name for target in app.config.targets}
+    if name is None or name in configured | {channel_target(each.name) for each in app.config.channels}:
         return
     with reading(app.engine) as conn:
         # text that can't be printed can't be stored either
         if not name.isprintable() or not _left_a_trace(conn, name):
-            raise ConfigError([f"--target: there is no target {name!a}; there are {', '.join(configured)}"])
+            raise unknown_target(app.config, name)
 
 
 def _left_a_trace(conn: Connection, name: str) -> bool:
     return bool(runs.history(conn, target=name, limit=1) or incidents.listing(conn, target=name, limit=1))
+
+
+def unknown_target(config: Config, *names: str) -> ConfigError:
+    """What to raise when an option names targets that are not configured."""
+    given, there = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
+    return ConfigError([f"--target: there is no target {given}; there are {there}"])
+
+
+def chosen(config: Config, names: Sequence[str]) -> list[Target]:
+    """The targets of those names, each once; all of them without any.
+
+    Raises:
+        ConfigError: one is not configured.
+    """
+    by_name = {target.name: target for target in config.targets}
+    if unknown := [name for name in names if name not in by_name]:
+        raise unknown_target(config, *unknown)
+    return [by_name[name] for name in dict.fromkeys(names)] or list(config.targets)
+
+
+def duration(option: str, text: str, *, shortest: timedelta, longest: timedelta, such_as: str) -> timedelta:
+    """Reads an option that is a duration.
+
+    Args:
+        option: its name, such as `--deadline`.
+        text: what was given.
+        shortest: the least that is allowed.
+        longest: the most.
+        such_as: examples, for the sentence.
+
+    Raises:
+        ConfigError: it is none, or out of bounds.
+    """
+    try:
+        read = parse_duration(text)
+    except ValueError:
+        read = None
+    if read is None or not shortest <= read <= longest:
+        bounds = f"{format_duration(shortest)} to {format_duration(longest)}"
+        raise ConfigError([f"{option}: {text!a} is no duration from {bounds}; write it as in {such_as}"])
+    return read
+
+
+def can_print(text: str) -> bool:
+    """Whether stdout's encoding has all of these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def print_lines(text: str) -> None:

@@ -10,12 +10,13 @@ from typing import BinaryIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from monitor.cli.items import require_storable
-from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.cli.session import load, opened, print_json, print_lines, unknown_target
 from monitor.config import Config, Target
 from monitor.errors import ConfigError
 from monitor.importing import FORMATS, BadLine, FileSpec, Found, Lines, read_items
 from monitor.incidents.words import counted
 from monitor.model import LogEntry
+from monitor.report.figures import plural
 from monitor.store import tracked
 from monitor.store.engine import reading
 from monitor.wiring import utcnow
@@ -84,7 +85,9 @@ class _Reader:
         if self.bad and not self.read:
             raise ConfigError([f"{self.name}: none of its lines can be used; nothing was changed"])
         if self.bad and self.strict:
-            raise ConfigError([f"{self.name}: {_lines(self.bad)} can't be used; by --strict nothing was changed"])
+            raise ConfigError(
+                [f"{self.name}: {plural(self.bad, 'line')} can't be used; by --strict nothing was changed"]
+            )
 
 
 def import_items(path: Path | None, file: str, options: ImportOptions) -> None:
@@ -114,9 +117,9 @@ def import_items(path: Path | None, file: str, options: ImportOptions) -> None:
 def _imported_text(target: str, done: tracked.Imported, bad: int, total: int) -> str:
     lines = [f"{target}: {done.new} new, {done.known} known, {done.updated} updated"]
     if done.repeated:
-        lines.append(f"  {_lines(done.repeated)} with an id that stood there before: the first one counts")
+        lines.append(f"  {plural(done.repeated, 'line')} with an id that stood there before: the first one counts")
     if bad:
-        lines.append(f"  {_lines(bad)} could not be used: named on stderr")
+        lines.append(f"  {plural(bad, 'line')} could not be used: named on stderr")
     return "\n".join([*lines, f"  {counted(total)} in the built-in log"])
 
 
@@ -176,8 +179,7 @@ def _built_in(config: Config, name: str | None, *, instead: str) -> Target:
     """The target whose built-in log is meant."""
     named = [target for target in config.targets if name in {None, target.name}]
     if not named:
-        there = ", ".join(target.name for target in config.targets)
-        raise ConfigError([f"--target: there is no target {name!a}; there are {there}"])
+        raise unknown_target(config, str(name))
     built_in = [target for target in named if target.sync_log is None]
     if len(built_in) == 1:
         return built_in[0]
@@ -207,7 +209,3 @@ def _found(stream: BinaryIO, spec: FileSpec) -> Found:
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     return found
-
-
-def _lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count} lines"

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from monitor.client.failure import plain_text
-from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request, Sink
+from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request, Sink, plain_text
 
 __all__ = ["AttemptRecord", "Call", "attempt_record", "log_call"]
 

@@ -24,9 +24,9 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from monitor.client.hints import retry_hint
-from monitor.exchange import ApiError, Detail, Reply, WireFault
+from monitor.exchange import ApiError, Detail, Reply, WireFault, plain_text
 
-__all__ = ["fault_error", "plain_text", "read_failure"]
+__all__ = ["fault_error", "read_failure"]
 
 _NAME_CHARS = 200
 _MESSAGE_CHARS = 500
@@ -83,13 +83,6 @@ def fault_error(fault: WireFault, *, from_token_endpoint: bool = False) -> ApiEr
         message=plain_text(fault.text, _MESSAGE_CHARS) or f"no usable answer ({fault.fault})",
         from_token_endpoint=from_token_endpoint,
     )
-
-
-def plain_text(text: str, limit: int) -> str:
-    """The text on one line, at most `limit` characters, without control, bidi or surrogate characters; may be empty."""
-    # cut before and after: a megabyte is not walked for the sake of its first line
-    printable = "".join(char if char.isprintable() else " " for char in text[: limit * 4])
-    return " ".join(printable.split())[:limit].rstrip()
 
 
 def _decode(body: bytes) -> tuple[object, bool]:

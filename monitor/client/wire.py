@@ -6,8 +6,7 @@ library's own timeouts are used, since a dripped body outlasts them: one wall cl
 """
 
 import asyncio
-import re
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from typing import cast
@@ -22,13 +21,10 @@ from pyreqwest.request import RequestBuilder
 
 from monitor import __version__
 from monitor.client.body import WHOLE_BYTES, Body, Patience
-from monitor.exchange import NetworkFault, Reply, Request, Sink, WireFault
+from monitor.exchange import NetworkFault, Reply, Request, Sink, WireFault, sendable
 
 __all__ = ["HttpxWire"]
 
-_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
-_LONGEST_PATH = 8192
-_DOT_SEGMENTS = frozenset({".", ".."})
 _FAULT_BY_CAUSE = (
     (NetworkFault.DNS, ("dns error",)),
     (NetworkFault.REFUSED, ("connection refused", "unreachable", "no route to host")),
@@ -112,7 +108,7 @@ class HttpxWire:
     def _url(self, path: str) -> str:
         if path.startswith(("https://", "http://")):
             return path  # whoever gives a whole URL vouches for it
-        if len(path) > _LONGEST_PATH or not _PATH.fullmatch(path) or not _DOT_SEGMENTS.isdisjoint(_segments(path)):
+        if not sendable(path):
             raise ValueError("a request's path must be escaped, free of dot segments and below 8 KiB")
         return self._base_url + path
 
@@ -158,11 +154,6 @@ class _Arriving(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _segments(path: str) -> Iterator[str]:
-    # %2e is a dot to URL parsers
-    return (segment.lower().replace("%2e", ".") for segment in path.partition("?")[0].split("/"))
 
 
 def _pool(base_url: str) -> Client:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from monitor.config.origin import Loc
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, field_of, models_in, secret_fields
-from monitor.config.wording import did_you_mean, listed, shown
+from monitor.config.wording import did_you_mean, listed, printable, shown
 
 __all__ = ["Problem", "explain", "known_keys", "relations", "sentences"]
 
@@ -198,8 +198,4 @@ def _path(loc: Loc, data: Mapping[str, object]) -> str:
             path += f".{name}" if name in once else f"[{part}]"
         else:
             path += f".{part}" if path else part
-    return _printable(path)
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return printable(path)

@@ -104,6 +104,10 @@ class Config(Section):
         """Every secret in force, for the log to mask what they reveal."""
         return tuple(secrets_in(self))
 
+    def schedule_of(self, target: Target) -> Schedule:
+        """When the daemon runs a target: its own schedule, or the common one."""
+        return target.schedule or self.schedule
+
     def describe(self) -> dict[str, object]:
         """The settings in force as JSON values, keyed as in the file, secrets masked."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "listed", "shown"]
+__all__ = ["did_you_mean", "listed", "printable", "shown"]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -20,5 +20,10 @@ def listed(names: Iterable[str]) -> str:
 
 def shown(text: str) -> str:
     """A name in quotes, printable and no longer than 60 characters."""
-    printable = "".join(each if each.isprintable() else "?" for each in text)
-    return f'"{printable}"' if len(printable) <= 60 else f'"{printable[:59]}…"'
+    clean = printable(text)
+    return f'"{clean}"' if len(clean) <= 60 else f'"{clean[:59]}…"'
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each character that can't be printed."""
+    return "".join(each if each.isprintable() else "?" for each in text)

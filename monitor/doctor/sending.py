@@ -9,6 +9,7 @@ from monitor.config import ChannelConfig, Config
 from monitor.doctor.places import Place
 from monitor.errors import ConfigError
 from monitor.incidents.message import Message, MessageKind
+from monitor.incidents.words import channel_target
 from monitor.model import Cause, Severity, Team
 from monitor.report.doctor import Finding, Level, ended
 from monitor.wiring import channel_of, utcnow
@@ -50,7 +51,7 @@ def message(channel: str, environment: str, *, at: datetime) -> Message:
     return Message(
         kind=MessageKind.TEST,
         incident_id=0,
-        target=f"channel:{channel}",
+        target=channel_target(channel),
         environment=environment,
         cause=Cause.CHANNEL_FAILING,
         severity=Severity.INFO,

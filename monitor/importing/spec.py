@@ -5,7 +5,7 @@ from datetime import UTC, datetime, tzinfo
 
 from monitor.model import LogEntry
 from monitor.store.screening import LONGEST_ID
-from monitor.store.text import UNSTORABLE
+from monitor.store.text import UNSTORABLE, spelled_out
 from monitor.synclog.moments import moment
 
 __all__ = ["FORMATS", "ITEM_ID", "BadLine", "Blank", "FileSpec", "Line", "entry_of", "shown"]
@@ -89,5 +89,4 @@ def shown(value: object) -> str:
     """A value of the file, quoted for people: short, and free of what would garble a terminal."""
     text = str(value)
     cut = text[:LONGEST_SHOWN]
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-    return f'"{printable}{"…" if len(text) > len(cut) else ""}"'
+    return f'"{spelled_out(cut)}{"…" if len(text) > len(cut) else ""}"'

@@ -4,15 +4,13 @@ Nothing that is put into a path here can change host, path or query: it is escap
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
-__all__ = ["fill", "sendable", "template_fault", "with_parameter", "without_query"]
+from monitor.exchange import sendable
 
-_LONGEST = 8192
-"""As the wire has it, which refuses what is longer."""
+__all__ = ["fill", "template_fault", "with_parameter", "without_query"]
 
-_PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -51,13 +49,3 @@ def with_parameter(path: str, name: str, value: str) -> str:
 def without_query(path: str) -> str:
     """The path alone."""
     return path.partition("?")[0]
-
-
-def sendable(path: str) -> bool:
-    """Whether path and query are escaped, below 8 KiB, and free of dot segments, which lead elsewhere than they say."""
-    return len(path) <= _LONGEST and bool(_PATH.fullmatch(path)) and not {".", ".."}.intersection(_segments(path))
-
-
-def _segments(path: str) -> Iterator[str]:
-    # %2e is a dot to URL parsers
-    return (segment.lower().replace("%2e", ".") for segment in without_query(path).split("/"))

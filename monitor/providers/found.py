@@ -8,22 +8,19 @@ that is named is loaded.
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
+from monitor.config.available import BUILT_IN, GROUP, installed
 from monitor.errors import ConfigError
 from monitor.providers import Provider, ProviderSettings
 from monitor.providers.generic import Generic
 from monitor.providers.gloo import Gloo
 
-__all__ = ["BUILT_IN", "GROUP", "provider_for"]
-
-GROUP = "ingestion_monitor.providers"
-"""The group of entry points."""
+__all__ = ["provider_for"]
 
 _BUILT_IN: Mapping[str, Callable[[ProviderSettings], Provider]] = {
     "gloo": Gloo.configured,
     "generic": Generic.configured,
 }
-BUILT_IN = tuple(_BUILT_IN)
-"""Names that a target's `provider` may have without anything installed; an entry point can't take them over."""
+"""What an entry point can't take over."""
 
 _MEMBERS = tuple(name for name in vars(Provider) if not name.startswith("_"))
 
@@ -42,7 +39,7 @@ def _installed(name: str, settings: ProviderSettings) -> Provider:
     where = f"targets.{settings.target}.provider = {name[:60]!r}"
     found = tuple(entry_points(group=GROUP, name=name))
     if not found:
-        names = ", ".join([*BUILT_IN, *sorted(set(entry_points(group=GROUP).names))])
+        names = ", ".join([*BUILT_IN, *installed()])
         raise ConfigError([f"{where} is not known: use one of {names}, or install the package that provides it"])
     makers = sorted({_distribution(point) for point in found})
     if len(makers) > 1:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from monitor.errors import ConfigError
-from monitor.exchange import Request
+from monitor.exchange import Request, sendable
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.providers import ProviderSettings
-from monitor.providers.addresses import fill, sendable, template_fault, without_query
+from monitor.providers.addresses import fill, template_fault, without_query
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.pages import PageRequest, PageRule, first_page, next_page
 from monitor.providers.paths import find, plain

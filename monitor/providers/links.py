@@ -3,8 +3,8 @@
 import re
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from monitor.exchange import sendable
 from monitor.model import BadBody
-from monitor.providers.addresses import sendable
 
 __all__ = ["next_link"]
 

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from monitor.exchange import Request
+from monitor.exchange import Request, sendable
 from monitor.model import BadBody
-from monitor.providers.addresses import sendable, with_parameter
+from monitor.providers.addresses import with_parameter
 from monitor.providers.links import next_link
 from monitor.providers.paths import find, plain
 

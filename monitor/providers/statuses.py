@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from monitor.errors import ConfigError
+from monitor.exchange import plain_text
 from monitor.model import ItemState, ItemStatus
 
-__all__ = ["StatusTable", "printable"]
+__all__ = ["StatusTable"]
 
 _STAGE_CHARS = 200
 _STATES = {str(state): state for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)}
@@ -37,7 +38,7 @@ class StatusTable:
 
     def read(self, raw: str) -> ItemStatus | None:
         """What a status means, with the raw text as `stage` (printable, at most 200 characters); None when blank."""
-        stage = printable(raw)
+        stage = plain_text(raw, _STAGE_CHARS)
         if not stage:
             return None
         # only what was sent clean is known: tidied up for people, anything could look like a known status
@@ -45,14 +46,8 @@ class StatusTable:
         return ItemStatus(state=state or ItemState.PENDING, stage=stage, recognised=state is not None)
 
 
-def printable(text: str) -> str:
-    """The text on one line, without control characters, at most 200 characters."""
-    kept = "".join(char if char.isprintable() else " " for char in text[: _STAGE_CHARS * 4])
-    return " ".join(kept.split())[:_STAGE_CHARS].rstrip()
-
-
 def _key(status: str) -> str:
-    return printable(status).casefold()
+    return plain_text(status, _STAGE_CHARS).casefold()
 
 
 def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:
@@ -64,7 +59,7 @@ def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:
             problems.append(f"statuses.{name[:60]} is not a state: use {', '.join(_STATES)}")
             continue
         problems += [
-            f"statuses gives {printable(status)[:60]} two states: keep it under one of them"
+            f"statuses gives {plain_text(status, 60)} two states: keep it under one of them"
             for status in given
             if states.setdefault(_key(status), state) is not state
         ]

@@ -1,9 +1,9 @@
-"""Plain columns for terminals and pipes: no boxes, no colour, nothing cut off."""
+"""Plain columns for terminals and pipes: no boxes, no colour, nothing cut off; and times, for people and as JSON."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-__all__ = ["align", "moment"]
+__all__ = ["align", "iso", "moment"]
 
 
 def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -29,3 +29,8 @@ def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def moment(at: datetime | None) -> str:
     """A time in UTC to the second, or a dash."""
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
+
+
+def iso(at: datetime | None) -> str | None:
+    """A time as JSON has it: ISO 8601, or null."""
+    return at.isoformat() if at else None

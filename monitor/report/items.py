@@ -6,13 +6,12 @@ from typing import Any
 
 from monitor.incidents.render import age
 from monitor.model import ItemState
-from monitor.report.columns import align, moment
+from monitor.report.columns import align, iso, moment
+from monitor.report.figures import WIDTH, shortened
 from monitor.store.lookup import ItemEvent, ItemRow
 
 __all__ = ["item_json", "item_text", "items_json", "items_text"]
 
-WIDTH = 80
-"""Characters of a line, unless everything is wanted."""
 _LEAST = ({"ITEM": 36, "DETAIL": 10, "GROUP": 10, "TARGET": 10}, {"ITEM": 6, "DETAIL": 6, "GROUP": 6, "TARGET": 6})
 """Characters that columns keep: as long as it goes a whole UUID, which people copy, and else what must do."""
 
@@ -66,9 +65,7 @@ def _narrow(widths: dict[str, int], least: dict[str, int]) -> None:
 def _shortened(cell: str | None, width: int, column: str) -> str | None:
     if cell is None or len(cell) <= width:
         return cell
-    # of an id the ends tell most
-    tail = (width - 1) // 2 if column == "ITEM" else 0
-    return f"{cell[: width - 1 - tail]}…{cell[len(cell) - tail :]}"
+    return shortened(cell, width) if column == "ITEM" else f"{cell[: width - 1]}…"
 
 
 def _detail(row: ItemRow) -> str | None:
@@ -107,24 +104,20 @@ def item_json(row: ItemRow) -> dict[str, Any]:
         "stage": row.stage,
         "recognised": row.recognised,
         "begun_at": row.begun_at.isoformat(),
-        "since": _iso(row.since),
-        "pending_since": _iso(row.pending_since),
-        "submitted_at": _iso(row.submitted_at),
+        "since": iso(row.since),
+        "pending_since": iso(row.pending_since),
+        "submitted_at": iso(row.submitted_at),
         "first_seen_at": row.first_seen_at.isoformat(),
-        "seen_at": _iso(row.seen_at),
-        "checked_at": _iso(row.checked_at),
-        "removed_at": _iso(row.removed_at),
-        "ignored_at": _iso(row.ignored_at),
+        "seen_at": iso(row.seen_at),
+        "checked_at": iso(row.checked_at),
+        "removed_at": iso(row.removed_at),
+        "ignored_at": iso(row.ignored_at),
         "ignore_reason": row.ignore_reason,
         "http_status": row.http_status,
         "code": row.code,
         "request_id": row.request_id,
         "incident_id": row.incident_id,
     }
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None
 
 
 def item_text(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: datetime) -> str:

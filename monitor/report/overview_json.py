@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from monitor.model import ItemState, RunStatus
+from monitor.report.columns import iso
 from monitor.report.history import history_json
 from monitor.report.incidents import incident_json
 from monitor.report.overview import Changes, IncidentChanges, Overview, TargetOverview
@@ -44,8 +45,8 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "condition": target.condition.value,
         "stale": target.stale,
         "last_run": _run(facts.last_run),
-        "under_way_since": _iso(facts.under_way_since),
-        "sync_log_unread_since": _iso(facts.unread_since),
+        "under_way_since": iso(facts.under_way_since),
+        "sync_log_unread_since": iso(facts.unread_since),
         "health": _row(facts.snapshot),
         "groups": {"total": facts.group_count, "shown": [_group(group) for group in facts.groups]},
         "trend": [
@@ -140,7 +141,3 @@ def _incidents(changes: IncidentChanges) -> dict[str, Any]:
             for each in changes.newest
         ],
     }
-
-
-def _iso(at: datetime | None) -> str | None:
-    return at.isoformat() if at else None

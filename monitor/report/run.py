@@ -12,7 +12,7 @@ from monitor.incidents.rules import Action
 from monitor.incidents.words import counted, in_words, what_to_check
 from monitor.judgement import Change
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
-from monitor.report.figures import wrapped
+from monitor.report.figures import plural, wrapped
 from monitor.report.incidents import incident_json
 from monitor.store.turns import ItemTurn
 
@@ -93,7 +93,7 @@ def _log_lines(sync: SyncReport) -> list[str]:
         (sync.unusable, "with an id that can't be used", sync.unusable_ids),
         (sync.future, "uploaded in the future (that time is not used)", ()),
     ]
-    return lines + [f"sync log: {_rows(count)} {what}{_named(ids)}" for count, what, ids in problems if count]
+    return lines + [f"sync log: {plural(count, 'row')} {what}{_named(ids)}" for count, what, ids in problems if count]
 
 
 def _turn_lines(turns: Sequence[ItemTurn]) -> list[str]:
@@ -141,10 +141,6 @@ def _open(incident: Incident, now: datetime) -> list[str]:
     if ids:
         lines += wrapped(f"such as: {', '.join(ids[:NAMED])}", indent=4)
     return lines + [row for check in what_to_check(incident.cause) for row in wrapped(f"check: {check}", indent=4)]
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _named(ids: Sequence[str], count: int = 0) -> str:

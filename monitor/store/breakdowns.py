@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from monitor.model import ItemState
-from monitor.store.items import active
+from monitor.store.items import active, stuck
 from monitor.store.tables import items
 
 __all__ = ["GroupHealth", "StageCount", "StuckItem", "by_group", "by_stage", "longest_stuck"]
@@ -70,13 +70,13 @@ def by_group(
         limit: how many groups to give back (> 0).
     """
     counts = {state: _count(items.c.state == state.value) for state in ItemState}
-    stuck = _count(_stuck(as_of, stuck_after))
-    trouble = sum((counts[state] for state in _TROUBLED), stuck)
+    late = _count(stuck(as_of - stuck_after))
+    trouble = sum((counts[state] for state in _TROUBLED), late)
     query = (
         select(
             items.c.group_name,
             func.count().over().label("groups"),
-            stuck.label("stuck"),
+            late.label("stuck"),
             *(count.label(state.value) for state, count in counts.items()),
         )
         .where(items.c.target == target, *active())
@@ -122,16 +122,12 @@ def longest_stuck(
 ) -> list[StuckItem]:
     """The stuck items that are pending the longest, at most `limit` (> 0); the arguments are those of `by_group`."""
     query = select(items.c.item_id, items.c.group_name, items.c.stage, items.c.pending_since)
-    query = query.where(items.c.target == target, *active(), _stuck(as_of, stuck_after))
+    query = query.where(items.c.target == target, *active(), stuck(as_of - stuck_after))
     rows = conn.execute(query.order_by(items.c.pending_since, items.c.item_id).limit(limit))
     return [
         StuckItem(item_id=row.item_id, group=row.group_name, stage=row.stage, pending_since=row.pending_since)
         for row in rows
     ]
-
-
-def _stuck(as_of: datetime, stuck_after: timedelta) -> ColumnElement[bool]:
-    return and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < as_of - stuck_after)
 
 
 def _count(which: ColumnElement[bool]) -> ColumnElement[int]:

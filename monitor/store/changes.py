@@ -115,8 +115,10 @@ def items_changed(conn: Connection, *, target: str, after: int, upto: int, sampl
     back = and_(item_events.c.kind == "returned", items.c.removed_at.is_(None))
     what = case((item_events.c.kind == "state", item_events.c.new), else_=item_events.c.kind).label("what")
     same = and_(items.c.target == item_events.c.target, items.c.item_id == item_events.c.item_id)
-    of_runs = item_events.c.run_id > after, item_events.c.run_id <= upto, item_events.c.target == target
-    each = select(what, items.c.item_id).distinct().join(items, same).where(*of_runs, or_(turned, left, back))
+    # not by the target of the events: then SQLite would walk through all that it ever had
+    of_target = select(runs.c.id).where(runs.c.target == target, runs.c.id > after, runs.c.id <= upto)
+    of_runs = item_events.c.run_id.in_(of_target)
+    each = select(what, items.c.item_id).distinct().join(items, same).where(of_runs, or_(turned, left, back))
     each_one = each.subquery("each_one")
     place = func.row_number().over(partition_by=each_one.c.what, order_by=each_one.c.item_id).label("place")
     counted = func.count().over(partition_by=each_one.c.what).label("items")

@@ -4,10 +4,10 @@ It knows no table.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,11 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from monitor.database import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
 from monitor.errors import StoreError
 
-__all__ = ["connect", "connect_read_only", "immediate", "insert", "reading", "translated", "writing"]
+__all__ = ["FEW", "connect", "connect_read_only", "immediate", "in_fews", "insert", "reading", "translated", "writing"]
 
 BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10
+FEW = 500
+"""Values in one IN list: far below any database's limit on parameters."""
 _BEGIN = "sqlite_begin"
+_T = TypeVar("_T")
 
 
 def connect(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
@@ -87,6 +90,11 @@ def immediate(connection: Connection) -> Connection:
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that takes `on_conflict_do_nothing` and `on_conflict_do_update`, in the connection's dialect."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def in_fews(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The values in portions that one IN list may hold."""
+    return (values[start : start + FEW] for start in range(0, len(values), FEW))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from monitor.incidents.rules import Mark
 from monitor.incidents.witnesses import vouches, witness
 from monitor.model import Cause, Evidence, RunStatus
+from monitor.store.engine import in_fews
 from monitor.store.tables import evidence, runs
 
 __all__ = ["from_row", "marks", "write"]
@@ -71,17 +72,12 @@ def _finished(
     return rows if len(rows) >= at_least else conn.execute(finished.limit(at_least)).mappings().all()
 
 
-_CHUNK = 500
-"""Ids per IN list: below every limit on bound parameters."""
-
-
 def _explained(conn: Connection, run_ids: Sequence[int]) -> dict[tuple[int, str], bool]:
     """(run, cause) to whether a higher cause explains that evidence."""
     explained: dict[tuple[int, str], bool] = {}
-    for start in range(0, len(run_ids), _CHUNK):
-        chunk = run_ids[start : start + _CHUNK]
+    for few in in_fews(run_ids):
         query = select(evidence.c.run_id, evidence.c.cause, evidence.c.explained_by)
-        for row in conn.execute(query.where(evidence.c.run_id.in_(chunk))):
+        for row in conn.execute(query.where(evidence.c.run_id.in_(few))):
             explained[row.run_id, row.cause] = row.explained_by is not None
     return explained
 

@@ -9,14 +9,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
 
+from monitor.store.engine import in_fews
 from monitor.store.tables import item_events, items
 
 __all__ = ["BY_HAND", "SetAside", "heed", "ignore", "off_the_list"]
 
 BY_HAND = 0
 """In the place of a run's id: no run did it."""
-_FEW = 500
-"""Ids in one IN list: far below any database's limit on parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +30,9 @@ class SetAside:
 def off_the_list(conn: Connection, *, target: str, item_ids: Sequence[str]) -> list[str]:
     """Those of some ids that are not on a target's work list, in their order."""
     on_it: set[str] = set()
-    for start in range(0, len(item_ids), _FEW):
-        few = items.c.item_id.in_(item_ids[start : start + _FEW])
-        on_it.update(conn.execute(select(items.c.item_id).where(items.c.target == target, few)).scalars())
+    for few in in_fews(item_ids):
+        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(few))
+        on_it.update(conn.execute(query).scalars())
     return [item_id for item_id in item_ids if item_id not in on_it]
 
 
@@ -48,8 +47,8 @@ def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: st
         now: aware.
     """
     changed = 0
-    for start in range(0, len(item_ids), _FEW):
-        these = items.c.target == target, items.c.item_id.in_(item_ids[start : start + _FEW])
+    for few in in_fews(item_ids):
+        these = items.c.target == target, items.c.item_id.in_(few)
         fresh = conn.execute(select(items.c.item_id).where(*these, items.c.ignored_at.is_(None))).scalars().all()
         _note(conn, target, fresh, kind="ignored", why=reason, now=now)
         conn.execute(update(items).where(*these, items.c.ignored_at.is_(None)).values(ignored_at=now))
@@ -61,8 +60,8 @@ def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: st
 def heed(conn: Connection, *, target: str, item_ids: Sequence[str], now: datetime) -> SetAside:
     """Makes items count again, and notes it in their lives; the arguments are those of `ignore`."""
     changed = 0
-    for start in range(0, len(item_ids), _FEW):
-        these = items.c.target == target, items.c.item_id.in_(item_ids[start : start + _FEW])
+    for few in in_fews(item_ids):
+        these = items.c.target == target, items.c.item_id.in_(few)
         set_aside = select(items.c.item_id).where(*these, items.c.ignored_at.is_not(None))
         back = conn.execute(set_aside).scalars().all()
         _note(conn, target, back, kind="heeded", why=None, now=now)

@@ -107,7 +107,8 @@ def _timed(target: str, start: datetime, end: datetime) -> Subquery:
     uploaded = func.coalesce(items.c.submitted_at, items.c.first_seen_at)
     of_target = runs.c.target == target
     watched = select(func.min(runs.c.started_at)).where(of_target).scalar_subquery()
-    first_run = select(func.min(runs.c.id)).where(of_target, runs.c.started_at >= start).scalar_subquery()
+    # not by the target of the events: then SQLite would walk through all that it ever had
+    in_period = select(runs.c.id).where(of_target, runs.c.started_at >= start, runs.c.started_at <= end)
     completed = ("state", ItemState.COMPLETED.value)
     before = exists().where(
         earlier.c.target == target,
@@ -120,8 +121,7 @@ def _timed(target: str, start: datetime, end: datetime) -> Subquery:
         select(done.c.item_id, items.c.group_name, done.c.at, _Seconds(done.c.at, uploaded).label("seconds"))
         .join(items, (items.c.target == done.c.target) & (items.c.item_id == done.c.item_id))
         .where(
-            done.c.run_id >= first_run,
-            done.c.target == target,
+            done.c.run_id.in_(in_period),
             done.c.at <= end,
             done.c.kind == completed[0],
             done.c.new == completed[1],

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from monitor.health.transition import ItemChange, TrackedItem
 from monitor.model import ItemState, Reason
-from monitor.store.engine import reading
+from monitor.store.engine import FEW, in_fews, reading
 from monitor.store.tables import ITEM_IS_DUE, item_events, items
 from monitor.store.text import storable
 
@@ -42,12 +42,10 @@ __all__ = [
     "named",
     "openers",
     "record",
+    "stuck",
     "tallies",
     "unrecognised",
 ]
-
-_FEW = 500
-"""Ids in one IN list: far below any database's limit on parameters."""
 
 _TRACKED = (
     items.c.item_id,
@@ -107,9 +105,8 @@ def openers(conn: Connection, *, target: str, item_ids: Sequence[str], count: in
         count: how many to choose (> 0).
     """
     well: set[str] = set()
-    for start in range(0, len(item_ids), _FEW):
-        few = items.c.item_id.in_(item_ids[start : start + _FEW])
-        query = select(items.c.item_id).where(items.c.target == target, few)
+    for few in in_fews(item_ids):
+        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(few))
         well.update(conn.execute(query.where(items.c.state == ItemState.COMPLETED.value)).scalars())
     choice = [item_id for item_id in item_ids if item_id in well] or list(item_ids)
     return tuple(choice[:: max(1, len(choice) // count)][:count])
@@ -147,8 +144,8 @@ def due(
 
 
 def named(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
-    """Those of some items (at most 500) that are tracked and that the run has no outcome for yet."""
-    query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:_FEW]), *active())
+    """Those of some items (at most `FEW`) that are tracked and that the run has no outcome for yet."""
+    query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), *active())
     return [_tracked(row) for row in _page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
 
 
@@ -182,15 +179,14 @@ def leave_unasked(
     # what an earlier answer said does not belong to this reason
     leave = update(items).values(http_status=None, code=None, request_id=None, **values)
     left = conn.execute(leave.where(unanswered, _is_due())).rowcount
-    for start in range(0, len(recheck_ids), _FEW):
-        few = items.c.item_id.in_(recheck_ids[start : start + _FEW])
-        left += conn.execute(leave.where(unanswered, _completed(target), few)).rowcount
+    for few in in_fews(recheck_ids):
+        left += conn.execute(leave.where(unanswered, _completed(target), items.c.item_id.in_(few))).rowcount
     return left
 
 
 def tallies(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> Tallies:
     """Counts a target's items by state, and the pending ones that are so for longer than `stuck_after`."""
-    overdue = and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < now - stuck_after)
+    overdue = stuck(now - stuck_after)
     rows = conn.execute(
         select(items.c.state, func.count().label("items"), func.sum(case((overdue, 1), else_=0)).label("stuck"))
         .where(items.c.target == target, *active())
@@ -211,6 +207,11 @@ def unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
 def active() -> tuple[ColumnElement[bool], ...]:
     """What holds for an item that is tracked: it neither left the sync log nor is it to be ignored."""
     return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
+
+
+def stuck(since: datetime) -> ColumnElement[bool]:
+    """What holds for an item that is pending since before a time."""
+    return and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < since)
 
 
 def _is_due() -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, false, func, or_, select
 
 from monitor.model import ItemState
-from monitor.store.items import active
+from monitor.store.items import active, stuck
 from monitor.store.tables import item_events, items
 
 __all__ = ["IGNORED", "REMOVED", "ItemEvent", "ItemFilter", "ItemRow", "events", "find", "listing", "near"]
@@ -103,17 +103,17 @@ def listing(conn: Connection, wanted: ItemFilter, *, limit: int, now: datetime) 
         limit: how many to give back (> 0).
         now: aware; what `stuck` is measured against.
     """
-    stuck = _stuck(wanted.stuck_after, now)
-    where = _where(wanted, stuck)
+    late = _stuck(wanted.stuck_after, now)
+    where = _where(wanted, late)
     total = conn.execute(select(func.count()).select_from(items).where(*where)).scalar_one()
     urgency = case(
-        (or_(items.c.state.in_(_PROBLEMS), stuck), 0),
+        (or_(items.c.state.in_(_PROBLEMS), late), 0),
         (items.c.state == ItemState.UNKNOWN.value, 1),
         (items.c.state == ItemState.PENDING.value, 2),
         else_=3,
     )
     order = (urgency, _begun.desc(), items.c.target, items.c.item_id)
-    rows = conn.execute(_select(stuck).where(*where).order_by(*order).limit(limit)).mappings()
+    rows = conn.execute(_select(late).where(*where).order_by(*order).limit(limit)).mappings()
     return total, [_item(row) for row in rows]
 
 
@@ -158,19 +158,16 @@ def near(conn: Connection, item_id: str, *, target: str | None, limit: int = 5) 
 
 
 def _stuck(stuck_after: Mapping[str, timedelta], now: datetime) -> ColumnElement[bool]:
-    late = (
-        and_(items.c.target == target, items.c.pending_since < now - patience)
-        for target, patience in stuck_after.items()
-    )
-    return and_(items.c.state == ItemState.PENDING.value, *active(), or_(false(), *late))
+    late = (and_(items.c.target == target, stuck(now - patience)) for target, patience in stuck_after.items())
+    return and_(*active(), or_(false(), *late))
 
 
-def _where(wanted: ItemFilter, stuck: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+def _where(wanted: ItemFilter, late: ColumnElement[bool]) -> list[ColumnElement[bool]]:
     where = [_in_states(wanted.states)]
     if wanted.target is not None:
         where.append(items.c.target == wanted.target)
     if wanted.stuck:
-        where.append(stuck)
+        where.append(late)
     if wanted.group is not None:
         where.append(items.c.group_name == wanted.group)
     if wanted.stage is not None:
@@ -192,9 +189,9 @@ def _in_states(states: frozenset[str]) -> ColumnElement[bool]:
     return or_(*ways)
 
 
-def _select(stuck: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
+def _select(late: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
     stored = (items.c[name] for name in _STORED)
-    return select(*stored, case((stuck, 1), else_=0).label("stuck"), _begun.label("begun_at"))
+    return select(*stored, case((late, 1), else_=0).label("stuck"), _begun.label("begun_at"))
 
 
 def _item(row: RowMapping) -> ItemRow:

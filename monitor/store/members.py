@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, update
 
 from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
-from monitor.store.items import active
+from monitor.store.items import active, stuck
 from monitor.store.tables import items
 
 __all__ = ["Patience", "ailing", "count", "detach", "first_ids", "join", "leave", "release", "sample", "statuses"]
@@ -43,8 +43,7 @@ def _bad(cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]
             expected = or_(items.c.seen_at.is_not(None), uploaded < now - patience.missing_after)
             return and_(items.c.state == ItemState.NOT_FOUND.value, expected)
         case Cause.ITEMS_STUCK:
-            overdue = and_(items.c.pending_since.is_not(None), items.c.pending_since < now - patience.stuck_after)
-            return and_(items.c.state == ItemState.PENDING.value, overdue)
+            return and_(items.c.pending_since.is_not(None), stuck(now - patience.stuck_after))
         case Cause.ITEMS_INVALID:
             return items.c.state == ItemState.INVALID.value
         case Cause.ITEMS_REGRESSED:

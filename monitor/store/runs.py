@@ -3,14 +3,24 @@
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, column, func, insert, select, table, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, column, func, insert, select, table, update
 
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, Reason, RunStatus, Snapshot
 from monitor.store.tables import runs, snapshots
 from monitor.store.text import storable
 
-__all__ = ["HistoryRow", "abandon", "finish", "history", "last_snapshot", "slot_spent", "start"]
+__all__ = [
+    "HISTORY",
+    "HistoryRow",
+    "abandon",
+    "finish",
+    "history",
+    "history_row",
+    "last_snapshot",
+    "slot_spent",
+    "start",
+]
 
 DIED = "the process ended before the run was closed"
 
@@ -44,13 +54,14 @@ class HistoryRow:
     duration_s: float
 
 
-_VIEW = table(
+HISTORY = table(
     "history",
     *(
         column(field.name, (snapshots.c if field.name in snapshots.c else runs.c)[field.name].type)
         for field in fields(HistoryRow)
     ),
 )
+"""The view, as queries name it."""
 _SNAPSHOT = [snapshots.c[field.name] for field in fields(Snapshot)]
 
 
@@ -143,10 +154,15 @@ def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -
 
 def history(conn: Connection, *, target: str | None, limit: int) -> list[HistoryRow]:
     """The newest `limit` (> 0) snapshots of a target, or of all targets, newest first."""
-    newest = select(_VIEW).order_by(_VIEW.c.started_at.desc(), _VIEW.c.run_id.desc()).limit(limit)
+    newest = select(HISTORY).order_by(HISTORY.c.started_at.desc(), HISTORY.c.run_id.desc()).limit(limit)
     if target is not None:
-        newest = newest.where(_VIEW.c.target == target)
-    return [HistoryRow(**{**row, "status": RunStatus(row["status"])}) for row in conn.execute(newest).mappings()]
+        newest = newest.where(HISTORY.c.target == target)
+    return [history_row(row) for row in conn.execute(newest).mappings()]
+
+
+def history_row(values: RowMapping) -> HistoryRow:
+    """One snapshot from a row of the view."""
+    return HistoryRow(**{**values, "status": RunStatus(values["status"])})
 
 
 def last_snapshot(conn: Connection, target: str) -> Snapshot | None:

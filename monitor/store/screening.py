@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.model import LogEntry, SyncReport
-from monitor.store.text import UNSTORABLE, storable
+from monitor.store.text import UNSTORABLE, spelled_out, storable
 
 __all__ = ["LONGEST_GROUP", "LONGEST_ID", "SAMPLES", "add", "screen"]
 
@@ -71,5 +71,4 @@ def _fit(entry: LogEntry, *, late: bool) -> LogEntry:
 
 
 def _sample(item_id: str) -> str:
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in item_id[:LONGEST_SAMPLE])
-    return shown[:LONGEST_SAMPLE]
+    return spelled_out(item_id[:LONGEST_SAMPLE])[:LONGEST_SAMPLE]

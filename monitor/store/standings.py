@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Engine, select
 
 from monitor.model import ItemState, Standing
-from monitor.store.engine import reading
+from monitor.store.engine import FEW, reading
 from monitor.store.items import active
 from monitor.store.tables import items
 
 __all__ = ["read", "states"]
-
-_FEW = 500
 
 
 def read(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[Standing]]:
@@ -37,9 +35,9 @@ def read(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[Sta
 
 
 def states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:
-    """What a run found out about some items (at most 500), as far as it asked about them; in no order."""
+    """What a run found out about some items (at most `FEW`), as far as it asked about them; in no order."""
     query = select(items.c.state).where(
-        items.c.target == target, items.c.item_id.in_(item_ids[:_FEW]), items.c.asked_run_id == run_id
+        items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), items.c.asked_run_id == run_id
     )
     with reading(engine) as conn:
         return [ItemState(state) for state in conn.execute(query).scalars()]

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["UNSTORABLE", "storable"]
+__all__ = ["UNSTORABLE", "spelled_out", "storable"]
 
 UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters (PostgreSQL refuses NUL, the rest garble terminals) and lone surrogates (no encoding has them)."""
@@ -13,3 +13,8 @@ def storable(value: str | None, width: int) -> str | None:
     if value is None:
         return None
     return UNSTORABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value[:width])[:width]
+
+
+def spelled_out(text: str) -> str:
+    """The text for people: what would garble a terminal is escaped as Python spells it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -17,22 +17,20 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     update,
 )
 
 from monitor.model import LogEntry
 from monitor.store.columns import UtcDateTime
-from monitor.store.engine import immediate, reading, translated, writing
+from monitor.store.engine import in_fews, reading, translated, writing
 from monitor.store.engine import insert as insert_or
 from monitor.store.screening import LONGEST_GROUP, LONGEST_ID
+from monitor.store.staging import begin_merging, make_room
 from monitor.store.tables import tracked_items
 from monitor.store.text import storable
 
 __all__ = ["Imported", "Removed", "add", "added_at", "count", "read", "remove"]
 
-_FEW = 500
-"""Ids in one IN list: far below any database's limit on parameters."""
 NAMED = 20
 
 _staged = Table(
@@ -88,7 +86,7 @@ def add(engine: Engine, *, target: str, batches: Iterable[Sequence[LogEntry]], n
     """
     with translated(engine), engine.connect() as conn:
         rows = _stage(conn, batches)
-        _lock_for_writing(conn)
+        begin_merging(conn, _staged)
         imported = _merged(conn, rows, target=target, now=now)
         _staged.drop(conn)
         conn.commit()
@@ -96,12 +94,7 @@ def add(engine: Engine, *, target: str, batches: Iterable[Sequence[LogEntry]], n
 
 
 def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]]) -> int:
-    if conn.dialect.name == "sqlite":
-        _staged.drop(conn, checkfirst=True)  # from an import that failed on this pooled connection
-        _staged.create(conn, checkfirst=False)
-        conn.commit()  # looking the name up read our own schema: a transaction that goes on would hold the WAL
-    else:
-        _staged.create(conn, checkfirst=False)
+    make_room(conn, _staged)
     first_counts = insert_or(conn, _staged).on_conflict_do_nothing()
     rows = 0
     for batch in batches:
@@ -114,15 +107,6 @@ def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]]) -> int:
 def _row(entry: LogEntry) -> dict[str, object]:
     group = storable(entry.group, LONGEST_GROUP)
     return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": group}
-
-
-def _lock_for_writing(conn: Connection) -> None:
-    # PostgreSQL goes on in the same transaction: behind PgBouncer the next one might be another server session's
-    if conn.dialect.name == "sqlite":
-        conn.commit()
-        immediate(conn)
-    else:
-        conn.execute(text("ANALYZE staged_imports"))
 
 
 def _merged(conn: Connection, rows: int, *, target: str, now: datetime) -> Imported:
@@ -170,7 +154,7 @@ def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> 
         distinct = list(dict.fromkeys(batch))
         with writing(engine) as conn:
             known = _known(conn, target, distinct)
-            for few in _in_fews(known):
+            for few in in_fews(list(known)):
                 these = tracked_items.c.target == target, tracked_items.c.item_id.in_(few)
                 removed += conn.execute(delete(tracked_items).where(*these)).rowcount
         missing = [item_id for item_id in distinct if item_id not in known]
@@ -181,17 +165,12 @@ def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> 
 
 def _known(conn: Connection, target: str, item_ids: Sequence[str]) -> dict[str, None]:
     known: dict[str, None] = {}
-    for few in _in_fews(item_ids):
+    for few in in_fews(item_ids):
         query = select(tracked_items.c.item_id).where(
             tracked_items.c.target == target, tracked_items.c.item_id.in_(few)
         )
         known |= dict.fromkeys(conn.execute(query).scalars())
     return known
-
-
-def _in_fews(item_ids: Iterable[str]) -> Iterator[Sequence[str]]:
-    these = list(item_ids)
-    return (these[start : start + _FEW] for start in range(0, len(these), _FEW))
 
 
 def count(conn: Connection, *, target: str) -> int:

@@ -8,23 +8,16 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from sqlalchemy import Connection, Integer, column, func, select, table, values
+from sqlalchemy import Connection, Integer, column, func, select, values
 
 from monitor.model import RunStatus
 from monitor.store.columns import UtcDateTime
-from monitor.store.runs import HistoryRow
+from monitor.store.runs import HISTORY, HistoryRow, history, history_row
 from monitor.store.tables import runs, snapshots
 
 __all__ = ["LastRun", "last_run", "newest_snapshot", "samples", "under_way_since", "unread_since"]
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-_HISTORY = table(
-    "history",
-    *(
-        column(field.name, (snapshots.c if field.name in snapshots.c else runs.c)[field.name].type)
-        for field in fields(HistoryRow)
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +60,14 @@ def samples(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> lis
         .scalar_subquery()
     )
     chosen = conn.execute(select(spans.c.n, newest).order_by(spans.c.n)).all()
-    query = select(_HISTORY).where(_HISTORY.c.run_id.in_([run_id for _, run_id in chosen if run_id is not None]))
-    found = {row["run_id"]: row for row in conn.execute(query).mappings()}
-    return [
-        HistoryRow(**{**found[run_id], "status": RunStatus(found[run_id]["status"])}) if run_id in found else None
-        for _, run_id in chosen
-    ]
+    query = select(HISTORY).where(HISTORY.c.run_id.in_([run_id for _, run_id in chosen if run_id is not None]))
+    found = {row["run_id"]: history_row(row) for row in conn.execute(query).mappings()}
+    return [found.get(run_id) for _, run_id in chosen]
 
 
 def newest_snapshot(conn: Connection, *, target: str) -> HistoryRow | None:
     """The newest row of history of a target; None before its first."""
-    newest = select(_HISTORY).where(_HISTORY.c.target == target)
-    newest = newest.order_by(_HISTORY.c.started_at.desc(), _HISTORY.c.run_id.desc()).limit(1)
-    row = conn.execute(newest).mappings().first()
-    return None if row is None else HistoryRow(**{**row, "status": RunStatus(row["status"])})
+    return next(iter(history(conn, target=target, limit=1)), None)
 
 
 def last_run(conn: Connection, *, target: str) -> LastRun | None:

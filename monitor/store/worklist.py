@@ -23,16 +23,16 @@ from sqlalchemy import (
     literal,
     or_,
     select,
-    text,
     update,
 )
 
 from monitor.model import ItemState, LogEntry, Reason, SyncReport
 from monitor.store import leases
 from monitor.store.columns import UtcDateTime
-from monitor.store.engine import immediate, translated
 from monitor.store.engine import insert as insert_or
+from monitor.store.engine import translated
 from monitor.store.screening import LONGEST_GROUP, LONGEST_ID, SAMPLES, add, screen
+from monitor.store.staging import begin_merging, make_room
 from monitor.store.tables import item_events, items
 
 __all__ = ["sync"]
@@ -74,7 +74,7 @@ def sync(
     """
     with translated(engine), engine.connect() as conn:
         report = _stage(conn, batches, now)
-        _lock_for_writing(conn)
+        begin_merging(conn, _staged)
         leases.verify(conn, target=target, epoch=epoch)
         report = _merged(conn, report, target=target, run_id=run_id, now=now)
         _staged.drop(conn)
@@ -83,7 +83,7 @@ def sync(
 
 
 def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]], now: datetime) -> SyncReport:
-    _make_room(conn)
+    make_room(conn, _staged)
     row = insert_or(conn, _staged)
     again = row.on_conflict_do_update(index_elements=[_staged.c.item_id], set_={"seen": _staged.c.seen + 1})
     report = SyncReport()
@@ -95,31 +95,8 @@ def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]], now: datetim
     return report
 
 
-def _make_room(conn: Connection) -> None:
-    if conn.dialect.name != "sqlite":
-        _staged.create(conn, checkfirst=False)
-        return
-    _staged.drop(conn, checkfirst=True)  # from a sync that failed on this pooled connection
-    _staged.create(conn, checkfirst=False)
-    # looking the name up read our own schema: a transaction that goes on would keep the WAL from being cut
-    conn.commit()
-
-
 def _row(entry: LogEntry) -> dict[str, object]:
     return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": entry.group, "seen": 1}
-
-
-def _lock_for_writing(conn: Connection) -> None:
-    """From here on the connection's transaction writes our tables.
-
-    SQLite's temporary table outlives the transaction that filled it, so the write lock is only taken now. PostgreSQL
-    goes on in the same transaction: behind PgBouncer the next one might be another server session's.
-    """
-    if conn.dialect.name == "sqlite":
-        conn.commit()
-        immediate(conn)
-    else:
-        conn.execute(text("ANALYZE staged_ids"))
 
 
 def _merged(conn: Connection, report: SyncReport, *, target: str, run_id: int, now: datetime) -> SyncReport:

@@ -1,6 +1,6 @@
 """Configuration to live objects: the only place where parts are put together. It decides nothing."""
 
-from monitor.wiring.app import App, holder, open_store, rules_in_force, utcnow
+from monitor.wiring.app import App, due_times, holder, open_store, rules_in_force, utcnow
 from monitor.wiring.channels import ask_once, channel_of
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of, try_providers
@@ -9,6 +9,7 @@ __all__ = [
     "App",
     "ask_once",
     "channel_of",
+    "due_times",
     "holder",
     "open_client",
     "open_store",

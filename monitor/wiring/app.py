@@ -33,7 +33,7 @@ from monitor.wiring.channels import channel_of
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of
 
-__all__ = ["App", "holder", "open_store", "rules_in_force", "utcnow"]
+__all__ = ["App", "due_times", "holder", "open_store", "rules_in_force", "utcnow"]
 
 
 def utcnow() -> datetime:
@@ -126,14 +126,14 @@ class App:
         return lambda attributes: route(attributes, routes, channels)
 
     def _judge(self, target: Target, *, scheduled: bool) -> Judge:
-        config, schedule = self.config, target.schedule or self.config.schedule
+        config, schedule = self.config, self.config.schedule_of(target)
         return Judge(
             target=target.name,
             environment=config.environment,
             rules=rules_in_force(config.rules),
             patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
             route=self._router(),
-            due_times=_due_times(schedule) if scheduled or schedule.explicit else None,
+            due_times=due_times(schedule) if scheduled or schedule.explicit else None,
         )
 
 
@@ -148,7 +148,8 @@ def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
     return rules
 
 
-def _due_times(schedule: Schedule) -> DueTimes:
+def due_times(schedule: Schedule) -> DueTimes:
+    """When a schedule's runs are due."""
     return DueTimes(every=schedule.every, cron=schedule.cron, zone=ZoneInfo(schedule.timezone))
 
 

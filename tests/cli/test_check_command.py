@@ -130,10 +130,10 @@ def test_a_deadline_makes_a_partial_run_with_code_4(here, small_world):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--deadline", "soon"], "--deadline: soon is no duration from 1s to 1d"),
-        (["--deadline", "0s"], "--deadline: 0s is no duration"),
-        (["--deadline", "2d"], "--deadline: 2d is no duration"),
-        (["--deadline", "300"], "--deadline: 300 is no duration"),
+        (["--deadline", "soon"], "--deadline: 'soon' is no duration from 1s to 1d"),
+        (["--deadline", "0s"], "--deadline: '0s' is no duration"),
+        (["--deadline", "2d"], "--deadline: '2d' is no duration"),
+        (["--deadline", "300"], "--deadline: '300' is no duration"),
         (["--fail-on", "failed,smell"], "--fail-on: smell is none of failed, stuck, unknown, incident"),
         (["--slot", "x" * 201], "--slot: give it a name of 1 to 200 printable characters"),
         (["--slot", "  "], "--slot: give it a name"),

@@ -92,7 +92,7 @@ def test_one_target_can_be_named(here, small_world):
     assert "target gloo" not in done.stdout
     unknown = here(small_world, "doctor", "--target", "three")
     assert (unknown.returncode, unknown.stdout) == (2, "")
-    assert unknown.stderr == "error: --target: there is no target three; there are gloo, two\n"
+    assert unknown.stderr == "error: --target: there is no target 'three'; there are gloo, two\n"
 
 
 def test_a_test_message_is_sent_on_request(here, small_world):

@@ -340,7 +340,7 @@ def test_stuck_means_pending_for_longer_than_the_target_allows(here, small_world
 
 
 STATES = "completed, pending, failed, not_found, invalid, unknown, removed, ignored"
-NO_DURATION = 'is no duration; write it as in "30m", "2h" or "1d12h"'
+NO_DURATION = 'is no duration from 0s to 36500d; write it as in "30m", "2h" or "1d12h"'
 
 
 NOT_LISTED = [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.failure import fault_error, plain_text, read_failure
-from monitor.exchange import ApiError, Detail, NetworkFault, Reply, WireFault
+from monitor.client.failure import fault_error, read_failure
+from monitor.exchange import ApiError, Detail, NetworkFault, Reply, WireFault, plain_text
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REFERENCE = json.loads(Path(__file__).with_name("reference_bodies.json").read_text(encoding="utf-8"))

@@ -10,9 +10,7 @@ from config.mistakes import AUTH, DATABASE, FILES, GENERIC, LINES, NOT_JSON, SYN
 from sqlalchemy import create_engine, text
 
 from monitor.config import Config
-from monitor.config.available import BUILT_IN
 from monitor.errors import StoreError, SyncLogError
-from monitor.providers import found
 from monitor.wiring import App, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,10 +155,6 @@ def test_the_same_key_of_another_table_is_no_option_of_a_later_version(desk, val
     (problem,) = desk.problems(desk.write(valid.replace("#schedule", 'by = "group"')))
 
     assert problem == "schedule.by is not a known key; known here: cron, every, timezone"
-
-
-def test_the_providers_that_may_be_named_are_those_that_there_are():
-    assert set(BUILT_IN) == set(found.BUILT_IN)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 from providers.servers.documents import DocumentServer
 from world import environment
 
-from monitor.config import Config, available
+from monitor.config import Config
+from monitor.config.available import BUILT_IN, GROUP
 from monitor.errors import ConfigError
 from monitor.providers import ProviderSettings
-from monitor.providers.found import BUILT_IN, GROUP, provider_for
+from monitor.providers.found import provider_for
 from monitor.wiring import provider_of
 
 SETTINGS = ProviderSettings(
@@ -109,10 +110,6 @@ def with_options(**options):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_provider_can_be_made(name):
     assert provider_for(name, SETTINGS).name == name
-
-
-def test_configuration_knows_the_same_names():
-    assert (available.BUILT_IN, available.GROUP) == (BUILT_IN, GROUP)
 
 
 def test_an_unknown_provider_is_answered_with_those_that_there_are(site):

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.exchange import Operation
+from monitor.exchange import Operation, sendable
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.providers import Listing, ProviderSettings
-from monitor.providers.addresses import sendable
 from monitor.providers.generic import Generic
 from monitor.providers.paths import find, plain
 

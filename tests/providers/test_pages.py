@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.exchange import Request
+from monitor.exchange import Request, sendable
 from monitor.model import BadBody
-from monitor.providers.addresses import sendable, with_parameter
+from monitor.providers.addresses import with_parameter
 from monitor.providers.links import next_link
 from monitor.providers.pages import PageRule, first_page, next_page
 

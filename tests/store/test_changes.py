@@ -50,44 +50,49 @@ def test_the_run_before_a_moment_and_when_it_was_counted(engine, past):
 
 
 def test_an_item_counts_under_what_holds_of_it_now(engine, past):
+    told, first, last = (past.run(NOW + n * MINUTE) for n in range(3))
     past.item("a", "completed")
-    past.event("a", 2, old="pending", new="failed", at=NOW)
-    past.event("a", 3, old="failed", new="completed", at=NOW)
-    past.event("a", 3, old="pending", new="completed", at=NOW)
+    past.event("a", first, old="pending", new="failed", at=NOW)
+    past.event("a", last, old="failed", new="completed", at=NOW)
+    past.event("a", last, old="pending", new="completed", at=NOW)
     past.item("b", "unknown", known_state="failed")
-    past.event("b", 3, old=None, new="failed", at=NOW)
+    past.event("b", last, old=None, new="failed", at=NOW)
     past.item("c", "completed")
-    past.event("c", 3, old="QUEUED", new="completed", at=NOW, kind="stage")
-    assert changed(engine, 1, 3) == {
+    past.event("c", last, old="QUEUED", new="completed", at=NOW, kind="stage")
+    assert changed(engine, told, last) == {
         "completed": ItemsChanged(what="completed", count=1, sample_ids=("a",)),
         "failed": ItemsChanged(what="failed", count=1, sample_ids=("b",)),
     }
 
 
 def test_items_that_left_the_log_or_came_back_are_counted_unless_that_was_undone(engine, past):
+    told, last = past.run(NOW), past.run(NOW + MINUTE)
     past.item("gone", removed_at=NOW)
     past.item("back")
     past.item("ignored", "failed", ignored_at=NOW)
     for item_id, kinds in {"gone": ("removed",), "back": ("removed", "returned")}.items():
         for kind in kinds:
-            past.event(item_id, 2, old=None, new=None, at=NOW, kind=kind)
-    past.event("gone", 2, old=None, new="completed", at=NOW)
-    past.event("ignored", 2, old=None, new="failed", at=NOW)
-    assert {what: each.sample_ids for what, each in changed(engine, 1, 2).items()} == {
+            past.event(item_id, last, old=None, new=None, at=NOW, kind=kind)
+    past.event("gone", last, old=None, new="completed", at=NOW)
+    past.event("ignored", last, old=None, new="failed", at=NOW)
+    assert {what: each.sample_ids for what, each in changed(engine, told, last).items()} == {
         "removed": ("gone",),
         "returned": ("back",),
     }
 
 
 def test_only_the_runs_of_the_target_after_one_and_up_to_another_count_and_few_ids_are_named(engine, past):
-    for n in range(5):
-        past.item(f"i{n}", "failed")
-        past.event(f"i{n}", n, old=None, new="failed", at=NOW)
-    past.item("i9", "failed", target="other")
-    past.event("i9", 2, old=None, new="failed", at=NOW, target="other")
-    assert changed(engine, 0, 3)["failed"] == ItemsChanged(what="failed", count=3, sample_ids=("i1", "i2", "i3"))
-    assert changed(engine, 0, 3, samples=1)["failed"] == ItemsChanged(what="failed", count=3, sample_ids=("i1",))
-    assert changed(engine, 4, 9) == {}
+    owners = ("gloo", "gloo", "other", "gloo", "gloo")
+    runs = [past.run(NOW + n * MINUTE, target=target) for n, target in enumerate(owners)]
+    for n, (target, run_id) in enumerate(zip(owners, runs, strict=True)):
+        past.item(f"i{n}", "failed", target=target)
+        past.event(f"i{n}", run_id, old=None, new="failed", at=NOW, target=target)
+    past.item("by hand", "failed")
+    past.event("by hand", 0, old=None, new="failed", at=NOW)
+    upto = runs[3]
+    assert changed(engine, 0, upto)["failed"] == ItemsChanged(what="failed", count=3, sample_ids=("i0", "i1", "i3"))
+    assert changed(engine, 0, upto, samples=1)["failed"] == ItemsChanged(what="failed", count=3, sample_ids=("i0",))
+    assert changed(engine, runs[4], runs[4] + 9) == {}
 
 
 def test_items_are_new_when_they_were_first_read_in_those_runs(engine, past):
