@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from monitor.incidents.message import MessageKind
 from monitor.incidents.render import RunFacts, render
-from monitor.incidents.rulebook import Rule
+from monitor.incidents.rulebook import Rule, severity_of
 from monitor.incidents.rules import Action, Decision
 from monitor.model import Evidence, Incident, IncidentState
 from monitor.store import incidents as incident_store
@@ -59,7 +59,7 @@ class Casebook:
             environment=self.environment,
             cause=decision.cause,
             state=IncidentState.OPEN,
-            severity=rule.severity,
+            severity=severity_of(rule, accepted=self.run is None or self.run.answered > 0),
             team=rule.team,
             opened_at=self.now,
             first_evidence_at=decision.first_evidence_at or self.now,

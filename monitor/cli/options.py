@@ -17,5 +17,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and 
 TargetName = Annotated[str | None, typer.Option("--target", "-t", help="Only this target.", show_default="all targets")]
 LogLevel = Annotated[
     str | None,
-    typer.Option("--log-level", help="debug, info, warning or error.", show_default="info; warning on a terminal"),
+    typer.Option(
+        "--log-level",
+        help="debug, info, warning or error.",
+        show_default="info; on a terminal less, but for the daemon",
+    ),
 ]

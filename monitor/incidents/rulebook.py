@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from monitor.model import Cause, Severity, Team
 
-__all__ = ["DEFAULT_RULES", "Rule"]
+__all__ = ["DEFAULT_RULES", "Rule", "severity_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +57,18 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
     )
 }
 """The built-in rules, one per cause."""
+
+
+def severity_of(rule: Rule, *, accepted: bool) -> Severity:
+    """How urgent an incident is when it opens: as its rule says, but for a denial of everything.
+
+    A rejected or malformed key answers 403 at Gloo, where others say 401: nothing is watched any more, and that is
+    critical. A rule for `forbidden` with a severity of its own is left alone.
+
+    Args:
+        rule: in force for the cause.
+        accepted: whether the API accepted anything in the run.
+    """
+    built_in = rule.severity is DEFAULT_RULES[rule.cause].severity
+    denied = rule.cause is Cause.FORBIDDEN and not accepted
+    return Severity.CRITICAL if denied and built_in else rule.severity

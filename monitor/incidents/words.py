@@ -136,7 +136,7 @@ def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, .
     checks = WHAT_TO_CHECK[cause]
     if cause is not Cause.FORBIDDEN or accepted:
         return checks
-    return (*checks, _PERHAPS) if accepted is None else (*checks, _CREDENTIALS)
+    return (*checks, _PERHAPS) if accepted is None else (_CREDENTIALS, *checks)
 
 
 def channel_target(name: str) -> str:

@@ -136,7 +136,7 @@ def _incidents(changes: IncidentChanges) -> dict[str, Any]:
                 "target": each.target,
                 "cause": each.cause.value,
                 "state": each.state.value,
-                "happened": sorted(each.kinds),
+                "happened": list(each.kinds),
             }
             for each in changes.newest
         ],

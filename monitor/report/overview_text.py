@@ -130,7 +130,7 @@ def _turns(changes: IncidentChanges, *, indent: int, of: Callable[[IncidentChang
     """A line per incident; `of` says whose it is, where that is not clear."""
     lines: list[str] = []
     for change in changes.newest:
-        happened = " and ".join(kind for kind in ("opened", "reopened", "resolved") if kind in change.kinds)
+        happened = " and ".join(change.kinds)
         lines += wrapped(f"#{change.id} {change.cause.value}{of(change)} {happened}", indent=indent)
     more = changes.total - len(changes.newest)
     return [*lines, f"{' ' * indent}and {plural(more, 'more incident')}"] if more > 0 else lines

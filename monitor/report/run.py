@@ -31,9 +31,10 @@ _VERBS = {
 
 
 def all_is_well(report: RunReport) -> bool:
-    """Whether a cron job may stay silent: a complete run, no incident open, none that just ended."""
+    """Whether a cron job may stay silent: a complete run over some items, no incident open, none that just ended."""
     changed = any(change.decision.action in _VERBS for change in report.verdict.changes)
-    return report.status is RunStatus.COMPLETE and not report.open_incidents and not changed
+    watched = report.snapshot is not None and report.snapshot.total > 0  # a moved or mistaken log would be silent
+    return report.status is RunStatus.COMPLETE and watched and not report.open_incidents and not changed
 
 
 def shortfall(report: RunReport) -> str | None:
@@ -48,8 +49,10 @@ def shortfall(report: RunReport) -> str | None:
         return f"{where} the deadline cut the run short, {left}; give it longer, or see why the API is slow"
     if report.abort_reason == Reason.INTERRUPTED:
         return f"{where} a signal cut the run short, {left}; what was finished is stored, run again for the rest"
-    cause = Cause(report.abort_reason or Cause.OUTAGE)
-    return f"{where} the run stopped early, {left}: {in_words(cause)}; check {what_to_check(cause)[0]}"
+    cause, accepted = Cause(report.abort_reason or Cause.OUTAGE), report.snapshot.checked > 0
+    return (
+        f"{where} the run stopped early, {left}: {in_words(cause)}; check {what_to_check(cause, accepted=accepted)[0]}"
+    )
 
 
 def run_text(report: RunReport, *, now: datetime) -> str:

@@ -62,8 +62,8 @@ class IncidentChange:
     cause: Cause
     state: IncidentState
     """As it is now."""
-    kinds: frozenset[str]
-    """Which of `opened`, `reopened` and `resolved` happened to it."""
+    kinds: tuple[str, ...]
+    """Which of `opened`, `reopened` and `resolved` happened to it, in the order in which each did last."""
 
 
 def run_before(conn: Connection, *, target: str, at: datetime) -> int:
@@ -164,7 +164,9 @@ def incident_changes(
     if since is not None:
         happened.append(incident_events.c.at >= since)
     which = (incidents.c.id, incidents.c.target, incidents.c.cause, incidents.c.state)
-    flags = [func.max(case((incident_events.c.kind == kind, 1), else_=0)).label(kind) for kind in _TOLD]
+    flags = [
+        func.max(case((incident_events.c.kind == kind, incident_events.c.id), else_=0)).label(kind) for kind in _TOLD
+    ]
     query = select(*which, *flags, func.count().over().label("incidents"))
     query = query.join(incident_events, incident_events.c.incident_id == incidents.c.id).where(*happened)
     rows = conn.execute(query.group_by(*which).order_by(incidents.c.id.desc()).limit(limit)).mappings().all()
@@ -174,7 +176,7 @@ def incident_changes(
             target=row["target"],
             cause=Cause(row["cause"]),
             state=IncidentState(row["state"]),
-            kinds=frozenset(kind for kind in _TOLD if row[kind]),
+            kinds=tuple(sorted((kind for kind in _TOLD if row[kind]), key=lambda kind: row[kind])),
         )
         for row in rows
     ]

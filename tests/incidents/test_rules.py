@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.rulebook import DEFAULT_RULES, Rule
+from monitor.incidents.rulebook import DEFAULT_RULES, Rule, severity_of
 from monitor.incidents.rules import Action, Mark, Why, decide, evolve
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 
@@ -216,3 +216,21 @@ def test_resolving_and_reopening_move_the_state_and_the_clock_of_messages():
 def test_every_cause_has_a_rule():
     assert set(DEFAULT_RULES) == set(Cause)
     assert all(rule.cause is cause and rule.runs <= rule.of for cause, rule in DEFAULT_RULES.items())
+
+
+FORBIDDEN = DEFAULT_RULES[Cause.FORBIDDEN]
+URGENCY = {
+    "one document is denied": (FORBIDDEN, True, Severity.WARNING),
+    "everything is denied": (FORBIDDEN, False, Severity.CRITICAL),
+    "everything is denied, and somebody says how bad that is": (
+        Rule(cause=Cause.FORBIDDEN, team=Team.ACCOUNT, severity=Severity.INFO),
+        False,
+        Severity.INFO,
+    ),
+    "another cause in a run without an answer": (THREE_OF_FIVE, False, Severity.WARNING),
+}
+
+
+@pytest.mark.parametrize(("rule", "accepted", "severity"), URGENCY.values(), ids=URGENCY)
+def test_a_denial_of_everything_is_critical(rule, accepted, severity):
+    assert severity_of(rule, accepted=accepted) is severity

@@ -116,7 +116,7 @@ SAMPLE = overview(
             stuck=2,
             incidents=IncidentChanges(total=1, newest=(
                 IncidentChange(id=7, target="gloo", cause=Cause.ITEMS_FAILED, state=IncidentState.OPEN,
-                               kinds=frozenset({"opened"})),
+                               kinds=("opened",)),
             )),
         ),
     ),

@@ -288,7 +288,7 @@ def test_targets_that_were_reported_at_different_times_each_say_since_when():
 
 def test_incidents_of_no_target_and_those_that_are_too_many_are_told():
     mail = IncidentChange(id=3, target="channel:mail", cause=Cause.CHANNEL_FAILING, state=IncidentState.RESOLVED,
-                          kinds=frozenset({"opened", "resolved"}))  # fmt: skip
+                          kinds=("opened", "resolved"))  # fmt: skip
     shown = lines(elsewhere=IncidentChanges(total=2, newest=(mail,)))
     assert "  #3 channel_failing on channel:mail opened and resolved" in shown
     assert "  and 1 more incident" in shown

@@ -7,7 +7,7 @@ from monitor.errors import StoreError
 from monitor.model import Cause, Evidence, RunStatus
 from monitor.store import evidence as store
 from monitor.store import runs
-from monitor.store.engine import reading, writing
+from monitor.store.engine import FEW, reading, writing
 
 MINUTE = timedelta(minutes=1)
 OUTAGE, MISSING, UNREADABLE = Cause.OUTAGE, Cause.ITEMS_MISSING, Cause.SYNC_LOG_UNREADABLE
@@ -108,7 +108,7 @@ def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
 
 def test_more_runs_than_one_query_can_name_are_looked_at(engine, ran, marks):
     first = ran(50, Evidence(cause=OUTAGE, count=1))
-    for _ in range(store._CHUNK):
+    for _ in range(FEW):
         ran(40)
     last = ran(30, Evidence(cause=OUTAGE, count=1))
     assert [mark.run_id for mark in marks() if mark.evidence] == [last, first]
