@@ -5,8 +5,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests at once; one by one: make test AT_ONCE=
-AT_ONCE ?= --numprocesses=auto --maxprocesses=4
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
 CORE := monitor/model/*,monitor/errors.py,monitor/exchange.py,monitor/health/*,monitor/incidents/*,monitor/client/failure.py,monitor/client/hints.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/secrecy.py
@@ -15,7 +13,7 @@ demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
 
 test: .venv/.installed ## run the tests
-	@$(BIN)/python -m pytest --quiet $(AT_ONCE)
+	@$(BIN)/python -m pytest --quiet
 
 check: fmt-check lint types imports cov ## everything that must hold before a change is shared (the default)
 
@@ -38,7 +36,7 @@ imports: .venv/.installed ## the import contract: layers, and a core without I/O
 	@$(BIN)/lint-imports
 
 cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the core
-	@$(BIN)/python -m pytest --quiet $(AT_ONCE) --cov --cov-report=
+	@$(BIN)/python -m pytest --quiet --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 

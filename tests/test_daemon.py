@@ -325,7 +325,7 @@ def test_a_lease_that_a_dead_process_left_delays_the_first_run_only_until_it_end
     small_world.configure(more=HOURLY)
     small_world.track(1)
     with writing(small_world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder="gone:1", now=datetime.now(UTC), ttl=timedelta(seconds=6))
+        leases.acquire(conn, target="gloo", holder="gone:1", now=datetime.now(UTC), ttl=timedelta(seconds=15))
     daemon = start(small_world)
     daemon.await_events("run_finished")
     (skipped,) = daemon.logged("run_skipped")

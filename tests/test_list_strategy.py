@@ -100,6 +100,39 @@ def test_a_list_that_lacks_items_which_exist_is_not_trusted(small_world):
     assert "Asked item by item: the list lacks items that exist (it lacks 30 of 100 items" in text
 
 
+def test_after_a_list_that_was_not_trusted_no_item_is_asked_twice(small_world):
+    small_world.track(100)
+    small_world.run()
+    small_world.sandbox.add_fault(path=LIST, status=200, body=[])
+    report = small_world.run()
+    assert (report.approach.why, states(report)) == (Why.LIST_WRONG, {"completed": 100})
+    assert (report.snapshot.requests, report.snapshot.checked) == (1 + 100, 100)
+
+
+@pytest.mark.parametrize("foreign", [6, 30], ids=["a few", "enough to try the list on a sample"])
+@pytest.mark.parametrize("strategy", ["auto", "list"])
+def test_documents_of_somebody_else_do_not_stop_a_target_whose_list_shows_ours(small_world, strategy, foreign):
+    small_world.configure(strategy=strategy)
+    small_world.track(60)
+    small_world.run()
+    for item_id in small_world.track(foreign):
+        small_world.sandbox.give_away(item_id)
+    reports = [small_world.run(), small_world.run()]
+    for report in reports:
+        assert (report.status, report.abort_reason) == (RunStatus.COMPLETE, None)
+        assert states(report) == {"completed": 60, "unknown": foreign}
+        assert report.snapshot.requests == 1 + foreign
+    assert causes(reports[1]) == [Cause.FORBIDDEN]
+
+
+def test_refused_items_stop_a_target_whose_list_shows_nothing_of_ours(small_world):
+    small_world.configure(strategy="list")
+    for item_id in small_world.track(12):
+        small_world.sandbox.give_away(item_id)
+    report = small_world.run()
+    assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "forbidden")
+
+
 def test_a_list_that_lacks_items_which_do_not_exist_is_right(small_world):
     ids = small_world.track(100)
     for item_id in ids[:30]:
@@ -124,7 +157,8 @@ WITHOUT = [
     ("a page of HTML", {"status": 200, "body": "<html>hello</html>"}, Why.LIST_UNREADABLE, ""),
     ("an object", {"status": 200, "body": {"items": []}}, Why.LIST_UNREADABLE, ""),
     ("cut short", {"status": 200, "body": '[{"item_id": "x", "status": "COMPLETED"},'}, Why.LIST_UNREADABLE, ""),
-    ("too large", {"status": 200, "body": "[" + " " * (1 << 20) + "]"}, Why.LIST_UNREADABLE, ""),
+    ("too large", {"status": 200, "body": "[" + " " * (1 << 20) + "]"}, Why.LIST_UNREADABLE, "larger than 1048576"),
+    ("dropped", {"close": True}, Why.LIST_FAILED, "the connection broke before the answer was complete"),
     ("a gateway gives up", {"status": 504, "body": "<html>Gateway Timeout</html>"}, Why.LIST_FAILED, "HTTP 504"),
 ]
 
@@ -191,6 +225,41 @@ def test_a_signal_ends_the_wait_for_a_list(small_world):
     assert time.monotonic() - started_s < 15  # the fault lasts for thirty
     assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "interrupted")
     assert states(report) == {"unknown": 60}
+
+
+@pytest.mark.parametrize("how", [{"delay_s": 30, "passes": True}, {"status": 200, "body": "[" * 99, "drip": 1}])
+def test_a_list_that_is_not_whole_by_the_deadline_cuts_the_run_short(small_world, how):
+    small_world.configure(strategy="list", check='deadline = "1s"')
+    small_world.track(60)
+    small_world.sandbox.add_fault(path=LIST, **how)
+    report = small_world.run()
+    assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "deadline")
+    assert states(report) == {"unknown": 60}
+
+
+class Interrupting(NoProgress):
+    """Sends the signal when so many items are finished."""
+
+    def __init__(self, interrupt, items):
+        self._interrupt, self._left = interrupt, items
+
+    def advance(self):
+        self._left -= 1
+        if not self._left:
+            self._interrupt.set()
+
+
+def test_a_signal_after_the_sample_leaves_unknown_what_was_not_asked(small_world):
+    small_world.track(100)
+    small_world.sandbox.add_fault(path=LIST, status=200, body=[])
+
+    async def signalled():
+        interrupt = asyncio.Event()
+        return await Run(small_world.job(), interrupt=interrupt, progress=Interrupting(interrupt, 20))()
+
+    report = asyncio.run(signalled())
+    assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "interrupted")
+    assert states(report) == {"completed": 20, "unknown": 80}
 
 
 def test_what_the_list_did_not_confirm_is_unknown_when_the_run_is_cut(small_world):

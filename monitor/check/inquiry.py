@@ -96,7 +96,8 @@ class Inquiry:
             return Approach(by_list=False, why=Why.LIST_WRONG, detail=detail), replace(self.due, first_ids=())
         self.check.confirm(seen.confirmed)
         self.progress.begin(seen.tracked - seen.confirmed)
-        await self.check.run(self._open_questions(found.listing), known=lambda item: self._listed(found.listing, item))
+        questions = self._open_questions(seen, found.listing)
+        await self.check.run(questions, known=lambda item: self._listed(found.listing, item))
         return approach, await self._due_by_list(seen, found.listing)
 
     async def _fetched(self, first: Request) -> Catalogue:
@@ -159,13 +160,15 @@ class Inquiry:
     def _states(self, item_ids: Sequence[str]) -> list[ItemState]:
         return standings.states(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
 
-    def _open_questions(self, listing: Listing) -> Iterator[list[TrackedItem]]:
+    def _open_questions(self, seen: Survey, listing: Listing) -> Iterator[list[TrackedItem]]:
         """What is not known to be completed, and what is but the list does not say so again."""
         yield from items.due(self.engine, target=self.target, run_id=self.run_id, recheck=0)
-        for few in self._unconfirmed(listing):
+        for few in self._unconfirmed(seen, listing):
             yield self._named(few)
 
-    def _unconfirmed(self, listing: Listing) -> Iterator[Sequence[str]]:
+    def _unconfirmed(self, seen: Survey, listing: Listing) -> Iterator[Sequence[str]]:
+        if not seen.unconfirmed:
+            return  # one more pass over a million items would find nothing
         canonical = self.provider.canonical
         for page in self._standings():
             odd = [s.item_id for s in page if s.finished and not confirmed(s, listing, canonical)]
@@ -182,7 +185,7 @@ class Inquiry:
         """Everything was due; of a run that was cut short, what the list did not confirm is left unknown."""
         unsure: tuple[str, ...] = ()
         if self.check.over:
-            unsure = await asyncio.to_thread(lambda: tuple(i for few in self._unconfirmed(listing) for i in few))
+            unsure = await asyncio.to_thread(lambda: tuple(i for few in self._unconfirmed(seen, listing) for i in few))
         return Due(count=seen.tracked, recheck_ids=unsure)
 
 

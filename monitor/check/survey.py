@@ -23,6 +23,8 @@ class Survey:
     """Up to `SAMPLE` of them, spread over all."""
     confirmed: int
     """Items known to be completed, of which the list says so again."""
+    unconfirmed: int
+    """Items known to be completed, of which it does not."""
 
 
 def confirmed(standing: Standing, listing: Listing, canonical: Callable[[str], str]) -> bool:
@@ -45,11 +47,12 @@ def survey(
         canonical: the spelling under which the list files an id.
         valid: whether the API could accept an id; one that it can't is in no list, and says nothing about this one.
     """
-    tracked = named = lacking = agreed = 0
+    tracked = named = lacking = finished = agreed = 0
     sample, stride = [], 1
     for page in pages:
         for standing in page:
             tracked += 1
+            finished += standing.finished
             if confirmed(standing, listing, canonical):
                 agreed += 1
             elif listing.names(canonical(standing.item_id)):
@@ -62,4 +65,11 @@ def survey(
                     sample, stride = sample[::2], stride * 2
     few = min(SAMPLE, len(sample))
     spread = tuple(sample[len(sample) * position // few] for position in range(few))
-    return Survey(tracked=tracked, named=named + agreed, lacking=lacking, sample=spread, confirmed=agreed)
+    return Survey(
+        tracked=tracked,
+        named=named + agreed,
+        lacking=lacking,
+        sample=spread,
+        confirmed=agreed,
+        unconfirmed=finished - agreed,
+    )

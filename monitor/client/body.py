@@ -1,6 +1,7 @@
 """The body of one answer as it comes in: decoded step by step, bounded at each, kept whole or handed on in pieces."""
 
 import asyncio
+import time
 import zlib
 from collections.abc import AsyncIterable, Awaitable, Iterator
 from typing import TypeVar
@@ -20,14 +21,18 @@ _T = TypeVar("_T")
 
 
 class Patience:
-    """Waits for a server that may fall silent only for so long.
+    """Waits for a server that may fall silent only for so long, and must be done by then.
+
+    The clock is looked at after each wait, too: pyreqwest's coroutines may swallow the cancellation by which asyncio's
+    time-outs work, and a server that drips would then be listened to for ever.
 
     Args:
+        until_s: an instant on the monotonic clock.
         stall_s: seconds (> 0); None: no limit of its own.
     """
 
-    def __init__(self, stall_s: float | None) -> None:
-        self._stall_s = stall_s
+    def __init__(self, *, until_s: float, stall_s: float | None) -> None:
+        self._until_s, self._stall_s = until_s, stall_s
 
     async def wait(self, coming: Awaitable[_T]) -> _T:
         """What comes.
@@ -36,7 +41,10 @@ class Patience:
             TimeoutError: nothing came in time.
         """
         async with asyncio.timeout(self._stall_s):
-            return await coming
+            came = await coming
+        if time.monotonic() >= self._until_s:
+            raise TimeoutError
+        return came
 
 
 class Body:

@@ -6,6 +6,7 @@ library's own timeouts are used, since a dripped body outlasts them: one wall cl
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
@@ -79,9 +80,10 @@ class HttpxWire:
             ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
         """
         outgoing = self._outgoing(request)
+        patience = Patience(until_s=time.monotonic() + timeout_s, stall_s=stall_s)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._exchange(outgoing, request.max_bytes, sink, Patience(stall_s))
+                return await self._exchange(outgoing, request.max_bytes, sink, patience)
         except TimeoutError:
             return WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
         except (httpx.HTTPError, PyreqwestError) as error:

@@ -81,7 +81,8 @@ class Doctor:
         except MonitorError as error:
             yield unreadable(error, target, places, row)
         if sample.ids:
-            yield judge_ids(sample, provider, places.of("targets", row, "sync_log", "id_column"))
+            of_column = places.of("targets", row, "sync_log", "id_column") if target.sync_log else None
+            yield judge_ids(sample, provider, of_column)
         async for finding in _api(target, provider, sample, row, places):
             yield finding
 

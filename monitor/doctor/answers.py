@@ -155,7 +155,9 @@ class _Judge:
 
     def _list_refused(self, error: ApiError, strategy: Strategy) -> Finding:
         cause = cause_of(error)
-        wrong = cause is Cause.WRONG_SCOPE or ends_the_run(strategy, cause)
+        # without an item to ask, nothing else shows that a key is refused
+        denied = cause is Cause.FORBIDDEN and not self.sample
+        wrong = cause is Cause.WRONG_SCOPE or denied or ends_the_run(strategy, cause)
         said = self._refused("list", error)
         if wrong:
             return said

@@ -85,8 +85,14 @@ def judge_log(sample: LogSample, target: Target, at: Place, *, option: str = "")
     return _finding(Level.WARNING if bad else Level.OK, f"{begin}, {counted(len(sample.ids))}{told}.", at)
 
 
-def judge_ids(sample: LogSample, provider: Provider, at: Place) -> Finding:
-    """Whether the ids are such as the API could accept; no request is sent for others."""
+def judge_ids(sample: LogSample, provider: Provider, at: Place | None) -> Finding:
+    """Whether the ids are such as the API could accept; no request is sent for others.
+
+    Args:
+        sample: what was read of the log.
+        provider: whose ids they should be.
+        at: the setting that names their column; None for the built-in log.
+    """
     bad = [item_id for item_id in sample.ids if not provider.valid_id(item_id)]
     if not bad:
         says = f"{counted(len(sample.ids))}, each with an id that {provider.name} can accept."
@@ -94,7 +100,9 @@ def judge_ids(sample: LogSample, provider: Provider, at: Place) -> Finding:
     shown = ", ".join(_shown(item_id) for item_id in bad[:SAMPLE])
     says = f"{len(bad)} of {len(sample.ids)} can't be ids of {provider.name}'s, such as {shown}."
     level = Level.PROBLEM if len(bad) == len(sample.ids) else Level.WARNING
-    return _finding(level, says, at, "does the pipeline record what the API gave it?", part="ids")
+    built_in = "take them out with `items remove`, and see that `items import` reads the right --id-column"
+    remedy = "does the pipeline record what the API gave it?" if at else built_in
+    return _finding(level, says, at, remedy, part="ids")
 
 
 def unreadable(error: MonitorError, target: Target, places: Places, row: int) -> Finding:

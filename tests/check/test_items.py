@@ -169,6 +169,13 @@ async def test_a_target_that_refuses_us_is_met_by_exactly_five_requests(concurre
     assert (report.stopped_by, report.cut) == (Cause.FORBIDDEN, None)
 
 
+async def test_refusals_do_not_stop_a_target_once_its_list_showed_items_of_ours():
+    one = Pass(FakeAsker(default=FORBIDDEN))
+    one.check.vouch()
+    report = await one.over(numbered(50))
+    assert (report.asked, report.requests, report.stopped_by, report.cut) == (50, 50, None, None)
+
+
 async def test_malformed_ids_cost_no_request_and_are_not_among_the_first_five():
     one = Pass(FakeAsker(default=FORBIDDEN), concurrency=4)
     ids = [f"bad{n}" for n in range(9)] + [f"i{n}" for n in range(20)]

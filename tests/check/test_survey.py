@@ -24,11 +24,13 @@ def surveyed(standings, listed, valid=lambda _: True):
 
 def test_what_is_known_and_listed_to_be_completed_is_confirmed():
     found = surveyed([standing("A"), standing("b", finished=False), standing("c")], listing("ab", "c"))
-    assert (found.tracked, found.confirmed, found.lacking) == (3, 1, 0)
+    assert (found.tracked, found.named, found.lacking) == (3, 3, 0)
+    assert (found.confirmed, found.unconfirmed) == (1, 1)
 
 
 def test_an_item_that_the_last_run_could_not_see_is_not_confirmed_silently():
-    assert surveyed([standing("a", seen_so=False)], listing("a")).confirmed == 0
+    found = surveyed([standing("a", seen_so=False)], listing("a"))
+    assert (found.confirmed, found.unconfirmed) == (0, 1)
 
 
 def test_an_item_that_the_list_names_twice_counts_as_the_worse():
@@ -37,7 +39,7 @@ def test_an_item_that_the_list_names_twice_counts_as_the_worse():
 
 def test_an_id_that_the_api_can_never_accept_is_not_missing_from_its_list():
     found = surveyed([standing("bad"), standing("good")], listing(), valid=lambda item_id: item_id == "good")
-    assert (found.lacking, found.sample) == (1, ("good",))
+    assert (found.named, found.lacking, found.sample) == (0, 1, ("good",))
 
 
 @given(st.integers(0, 3000), st.integers(1, 700))

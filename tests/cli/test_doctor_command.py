@@ -26,7 +26,7 @@ def test_a_configuration_in_order_reads_well(here, small_world):
     assert told(done, small_world) == [
         "✓ configuration …/monitor.toml: 1 target, 0 channels.",
         "✓ database …/monitor.db can be read and written; its schema is this program's (N).",
-        "✓ secret files 1 of them, readable by their owners alone.",
+        "✓ secret files 1 file, readable by its owner alone.",
         "target gloo",
         '✓ sync log table "sync_log" can be read: 1 row, 1 item.',
         "✓ ids 1 item, each with an id that gloo can accept.",

@@ -130,6 +130,18 @@ async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it():
     assert 0.5 <= time.monotonic() - started < 10
 
 
+async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancellation():
+    dripping = hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", every_s=0.0005)
+    wire = HttpxWire()
+    async with hostile.serving(dripping) as server:
+        for _ in range(10):
+            sent = (wire.send(get(server.url), timeout_s=0.1 + n / 500, sink=Taken(), stall_s=5) for n in range(10))
+            async with asyncio.timeout(30):
+                answers = await asyncio.gather(*sent)
+            assert {answer.fault for answer in answers} == {NetworkFault.TIMEOUT}
+    await wire.close()
+
+
 async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink():
     turns = iter([hostile.reset_mid_body, hostile.replies(503), hostile.replies(200, b"whole")])
 
