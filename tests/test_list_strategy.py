@@ -271,3 +271,15 @@ def test_what_the_list_did_not_confirm_is_unknown_when_the_run_is_cut(small_worl
     report = small_world.run()
     assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "unauthorized")
     assert states(report) == {"completed": 90, "unknown": 10}
+
+
+def test_a_list_that_lags_behind_does_not_resolve_the_incident_of_an_item(world):
+    ids = world.track(60)
+    world.sandbox.set_status(ids[0], "FAILED")
+    world.run()
+    world.sandbox.add_fault(path=LIST, status=200, body=listed(*ids))
+    report = world.run()
+    assert (states(report), causes(report)) == ({"completed": 59, "failed": 1}, [Cause.ITEMS_FAILED])
+    assert report.snapshot.requests == 2
+    world.sandbox.set_status(ids[0], "COMPLETED")
+    assert causes(world.run()) == []

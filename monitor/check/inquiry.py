@@ -176,7 +176,7 @@ class Inquiry:
 
     def _listed(self, listing: Listing, item: TrackedItem) -> Outcome | None:
         stage = listing.completed_as(self.provider.canonical(item.item_id))
-        if stage is None:
+        if stage is None or item.member:
             return None
         at = self.utcnow()
         return Outcome(item_id=item.item_id, state=ItemState.COMPLETED, stage=stage, answered=True, at=at)

@@ -25,6 +25,8 @@ class TrackedItem:
     checked_at: datetime | None = None
     regressed_at: datetime | None = None
     """When it went back from completed to pending; None once it left pending."""
+    member: bool = False
+    """It belongs to an incident: no list may say that it is well, only the API's answer about this very item."""
     known_missing: bool = False
     """It belongs to an incident already, so its absence is no news."""
 

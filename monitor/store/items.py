@@ -249,7 +249,7 @@ def _tracked(row: RowMapping) -> TrackedItem:
     member = values.pop("incident_id") is not None
     del values["asked_run_id"]  # the order's, not the item's
     values["known_state"] = known
-    return TrackedItem(known_missing=member and known is ItemState.NOT_FOUND, **values)
+    return TrackedItem(member=member, known_missing=member and known is ItemState.NOT_FOUND, **values)
 
 
 _STORED = (
