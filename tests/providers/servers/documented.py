@@ -3,13 +3,15 @@
 A page holds at most `most` documents, whatever is asked for, so that few documents make several pages.
 """
 
+from abc import ABC, abstractmethod
+
 from providers.servers.documents import DocumentServer
 
 STORE = "11111111-2222-4333-8444-555555555555"
 MOMENT = "2026-03-01T03:00:00Z"
 
 
-class Documented(DocumentServer):
+class Documented(DocumentServer, ABC):
     """What they have in common: documents in the order of their upload, below `root`."""
 
     root = ""
@@ -48,9 +50,9 @@ class Documented(DocumentServer):
         """A document that was asked for alone."""
         return self.item(item_id)
 
+    @abstractmethod
     def page(self, query, items):
         """Status, headers and body of one page."""
-        raise NotImplementedError
 
     def after(self, cursor, items, size):
         """The items behind the one that a cursor names, and whether there are more behind those."""
