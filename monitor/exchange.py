@@ -1,6 +1,6 @@
 """One exchange over HTTP, in our own words: what is asked, what comes back, and how it can fail.
 
-Everything above speaks these types; only `client/wire.py` knows a HTTP library. Nothing here does I/O.
+Everything above speaks these types; only `client/wire/` knows a HTTP library. Nothing here does I/O.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ __all__ = [
     "WireFault",
     "plain_text",
     "sendable",
+    "sendable_headers",
 ]
 
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
@@ -63,6 +64,8 @@ class Request:
     template: str
     """The path with its parameters named (`/engine/v2/items/{item_id}`): what logs and incidents show."""
     operation: Operation = Operation.READ
+    subject: str = ""
+    """The item that is asked about; empty when it is not about one."""
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     body: bytes | None = dataclasses.field(default=None, repr=False)
     max_bytes: int = 1 << 20
@@ -182,6 +185,11 @@ def sendable(path: str) -> bool:
     What is not is refused by every `Wire`.
     """
     return len(path) <= _LONGEST_PATH and bool(_PATH.fullmatch(path)) and not {".", ".."}.intersection(_segments(path))
+
+
+def sendable_headers(headers: Mapping[str, str]) -> bool:
+    """Whether each value is one line of printable ASCII. What is not is refused by every `Wire`."""
+    return all(value.isascii() and value.isprintable() for value in headers.values())
 
 
 def _segments(path: str) -> Iterator[str]:

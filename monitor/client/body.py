@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from monitor.exchange import NetworkFault, Sink, WireFault
 
-__all__ = ["WHOLE_BYTES", "Body", "Patience"]
+__all__ = ["WHOLE_BYTES", "Body", "Patience", "whole"]
 
 WHOLE_BYTES = 1 << 20
 """The most of an error's body that is read where the body asked for may be larger."""
@@ -60,6 +60,7 @@ class Body:
         self._inflate = zlib.decompressobj(_GZIP) if "gzip" in self._encoding else None
         self._received = self._decoded = 0
         self._kept = bytearray()
+        self._wanted = True
 
     @property
     def whole(self) -> bytes:
@@ -72,20 +73,28 @@ class Body:
         Raises:
             TimeoutError: the server fell silent for too long.
         """
+        iterator = aiter(chunks)
+        while self._wanted and (chunk := await patience.wait(anext(iterator, None))) is not None:
+            fault = self.feed(chunk, sink)
+            if fault is not None:
+                return fault
+        return self.end(sink)
+
+    def feed(self, chunk: bytes, sink: Sink | None = None) -> WireFault | None:
+        """Takes what came over the wire; gives back what is wrong with it."""
         if self._encoding not in {"identity", "gzip", "x-gzip"}:
             return WireFault(fault=NetworkFault.PROTOCOL, text="the answer is encoded in a way that was not asked for")
-        iterator = aiter(chunks)
-        while (chunk := await patience.wait(anext(iterator, None))) is not None:
-            self._received += len(chunk)
-            try:
-                wanted = self._take(chunk, sink)
-            except zlib.error:
-                return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
-            if max(self._received, self._decoded) > self._max_bytes:
-                text = f"the answer is larger than {self._max_bytes} bytes"
-                return WireFault(fault=NetworkFault.TOO_LARGE, text=text)
-            if not wanted:
-                return None
+        self._received += len(chunk)
+        try:
+            self._wanted = self._take(chunk, sink)
+        except zlib.error:
+            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
+        return _too_large(self._max_bytes) if max(self._received, self._decoded) > self._max_bytes else None
+
+    def end(self, sink: Sink | None = None) -> WireFault | None:
+        """Nothing more comes, or is wanted; gives back what is missing."""
+        if not self._wanted:
+            return None
         if self._inflate and self._received and not self._inflate.eof:
             return WireFault(fault=NetworkFault.RESET, text="the answer's gzip encoding ends too early")
         self._hand_on(sink, at_least=1)
@@ -120,3 +129,15 @@ class Body:
         piece = bytes(self._kept)
         self._kept.clear()
         return sink(piece)
+
+
+def whole(came: bytes, encoding: str, max_bytes: int) -> bytes | WireFault:
+    """A body that came in one piece, decoded; or what is wrong with it. Arguments as of `Body`."""
+    if not encoding:
+        return came if len(came) <= max_bytes else _too_large(max_bytes)
+    body = Body(encoding, max_bytes)
+    return body.feed(came) or body.end() or body.whole
+
+
+def _too_large(max_bytes: int) -> WireFault:
+    return WireFault(fault=NetworkFault.TOO_LARGE, text=f"the answer is larger than {max_bytes} bytes")

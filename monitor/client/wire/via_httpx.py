@@ -1,54 +1,27 @@
-"""One attempt over HTTP with httpx, on pyreqwest's pool. The only module that knows these libraries.
+"""One attempt over HTTP with httpx, on pyreqwest's pool.
 
-It decides nothing and repeats nothing. Redirects are not followed, cookies not kept, `.netrc` not read, TLS always
-verified (1.2 or newer). Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`), except towards loopback. Neither
-library's own timeouts are used, since a dripped body outlasts them: one wall clock covers the whole attempt.
+It decides nothing and repeats nothing. Redirects are not followed, cookies not kept, `.netrc` not read. Neither
+library's own timeouts are used, since a dripped body outlasts httpx's: one wall clock covers the whole attempt.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import ip_address
 from typing import cast
-from urllib.parse import urlsplit
 
 import httpx
-from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.compatibility.httpx.transport import ResponseStream
-from pyreqwest.exceptions import DetailedPyreqwestError, PyreqwestError
+from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 
-from monitor import __version__
 from monitor.client.body import WHOLE_BYTES, Body, Patience
-from monitor.exchange import NetworkFault, Reply, Request, Sink, WireFault, sendable
+from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, fault_of
+from monitor.client.wire.pool import USER_AGENT, Connection, pool
+from monitor.exchange import Reply, Request, Sink, WireFault, sendable, sendable_headers
 
 __all__ = ["HttpxWire"]
-
-_FAULT_BY_CAUSE = (
-    (NetworkFault.DNS, ("dns error",)),
-    (NetworkFault.REFUSED, ("connection refused", "unreachable", "no route to host")),
-    (NetworkFault.RESET, ("reset by peer", "closed before", "broken pipe", "end of file", "eof")),
-    (NetworkFault.TIMEOUT, ("timed out",)),
-    (NetworkFault.TLS, ("certificate", "tls", "fatal alert", "handshake", "corrupt message", "peer is incompatible")),
-    (NetworkFault.TOO_LARGE, ("head is too large",)),
-)
-_FAULT_BY_TYPE = (
-    (httpx.TimeoutException, NetworkFault.TIMEOUT),
-    (httpx.ConnectError, NetworkFault.REFUSED),
-    (httpx.NetworkError, NetworkFault.RESET),
-    (httpx.ProxyError, NetworkFault.REFUSED),
-)
-_WORDS = {
-    NetworkFault.DNS: "the host name can't be resolved",
-    NetworkFault.REFUSED: "no connection to the host",
-    NetworkFault.TLS: "no trusted TLS connection to the host",
-    NetworkFault.TIMEOUT: "the connection timed out",
-    NetworkFault.RESET: "the connection broke before the answer was complete",
-    NetworkFault.PROTOCOL: "the answer is not valid HTTP",
-    NetworkFault.TOO_LARGE: "the head of the answer is too large",
-}
 
 
 class HttpxWire:
@@ -56,18 +29,28 @@ class HttpxWire:
 
     Args:
         base_url: origin, and path prefix if any, that relative paths are appended to; empty when all are absolute.
+        connection: how the host is reached.
         transport: instead of pyreqwest's, such as `httpx.MockTransport`.
+
+    Raises:
+        ValueError: the certificates, the key or the proxy's URL can't be read.
     """
 
-    def __init__(self, *, base_url: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str = "",
+        connection: Connection | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         self._client = httpx.AsyncClient(
-            transport=transport or _Transport(_pool(self._base_url)),
+            transport=transport or _Transport(pool(self._base_url, connection or Connection())),
             timeout=None,  # noqa: S113  # `send` holds a wall clock over each attempt
             trust_env=False,  # it would read .netrc and send what stands there
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            headers={"user-agent": f"ingestion-monitor/{__version__}"},
+            headers={"user-agent": USER_AGENT},
             event_hooks={"response": [_set_location_aside]},
         )
 
@@ -85,19 +68,18 @@ class HttpxWire:
             async with asyncio.timeout(timeout_s):
                 return await self._exchange(outgoing, request.max_bytes, sink, patience)
         except TimeoutError:
-            return WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
+            return TOO_LATE
         except (httpx.HTTPError, PyreqwestError) as error:
-            return _fault(error)
+            return fault_of(error)
         except ValueError:
-            # pyreqwest hands out header values as text only, and gives up on other bytes
-            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
+            return HEADERS_NOT_TEXT
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""
         await self._client.aclose()
 
     def _outgoing(self, request: Request) -> httpx.Request:
-        if not all(value.isascii() and value.isprintable() for value in request.headers.values()):
+        if not sendable_headers(request.headers):
             raise ValueError("a request's header values must each be one line of printable ASCII")
         headers = {**request.headers, "accept-encoding": "gzip"}
         url = self._url(request.path)
@@ -158,42 +140,7 @@ class _Arriving(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def _pool(base_url: str) -> Client:
-    builder = ClientBuilder().follow_redirects(enable=False).referer(enable=False).min_tls_version("TLSv1.2")
-    # decoded here, where each step is bounded
-    builder = builder.gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
-    if base_url.startswith("https://"):
-        builder = builder.https_only(enable=True)
-    return (builder.no_proxy() if _is_loopback(base_url) else builder).build()
-
-
-def _is_loopback(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 async def _set_location_aside(response: httpx.Response) -> None:
     # httpx builds the redirected request even when told not to follow, and raises when the location is garbage
     if "location" in response.headers:
         response.extensions["monitor.location"] = {"location": response.headers.pop("location")}
-
-
-def _fault(error: Exception) -> WireFault:
-    fault = _fault_by_cause(error) or _fault_by_type(error)
-    return WireFault(fault=fault, text=_WORDS[fault])
-
-
-def _fault_by_cause(error: Exception) -> NetworkFault | None:
-    """What pyreqwest's chain of causes says; its own message is "connection error" for all of them."""
-    source = error if isinstance(error, DetailedPyreqwestError) else error.__cause__
-    causes = source.details["causes"] if isinstance(source, DetailedPyreqwestError) else None
-    # the first cause quotes the URL, whose words are not about the fault
-    said = " ".join(cause["message"].lower() for cause in (causes or [])[1:])
-    return next((fault for fault, words in _FAULT_BY_CAUSE if any(word in said for word in words)), None)
-
-
-def _fault_by_type(error: Exception) -> NetworkFault:
-    return next((fault for kind, fault in _FAULT_BY_TYPE if isinstance(error, kind)), NetworkFault.PROTOCOL)

@@ -1,0 +1,118 @@
+"""One attempt over HTTP with pyreqwest itself, at half its own cost at the most: the item and list path.
+
+It decides nothing and repeats nothing. The library's total time-out, a timer in its own thread, covers the whole
+attempt from the name look-up to the last byte; unlike a cancellation, nothing that the server does can outlast it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from pyreqwest.client import Client
+from pyreqwest.exceptions import BuilderError, PyreqwestError
+from pyreqwest.request import RequestBuilder
+from pyreqwest.response import Response, ResponseBodyReader
+
+from monitor.client.body import WHOLE_BYTES, Body, Patience, whole
+from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, fault_of
+from monitor.client.wire.pool import Connection, pool
+from monitor.exchange import Reply, Request, Sink, WireFault, sendable, sendable_headers
+
+__all__ = ["ReqwestWire"]
+
+
+class ReqwestWire:
+    """`Wire` over pyreqwest.
+
+    Args:
+        base_url: origin, and path prefix if any, that relative paths are appended to; empty when all are absolute.
+        connection: how the host is reached.
+
+    Raises:
+        ValueError: the certificates, the key or the proxy's URL can't be read.
+    """
+
+    def __init__(self, *, base_url: str = "", connection: Connection | None = None) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._client: Client = pool(self._base_url, connection or Connection())
+
+    async def send(
+        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
+    ) -> Reply | WireFault:
+        """Sends the request once and reads the whole answer; see `Wire.send`.
+
+        Raises:
+            ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
+        """
+        builder = self._builder(request).timeout(timedelta(seconds=timeout_s))
+        try:
+            if sink is None:
+                return await _item(builder, request.max_bytes)
+            patience = Patience(until_s=time.monotonic() + timeout_s, stall_s=stall_s)
+            async with asyncio.timeout(timeout_s):
+                return await _stream(builder, request.max_bytes, sink, patience)
+        except TimeoutError:
+            return TOO_LATE
+        except PyreqwestError as error:
+            return fault_of(error)
+        except ValueError:
+            return HEADERS_NOT_TEXT
+
+    async def close(self) -> None:
+        """Closes every connection. Safe to call twice."""
+        await self._client.close()
+
+    def _builder(self, request: Request) -> RequestBuilder:
+        path = request.path
+        if not sendable_headers(request.headers):
+            raise ValueError("a request's header values must each be one line of printable ASCII")
+        if not path.startswith(("https://", "http://")):  # whoever gives a whole URL vouches for it
+            if not sendable(path):
+                raise ValueError("a request's path must be escaped, free of dot segments and below 8 KiB")
+            path = self._base_url + path
+        try:
+            builder = self._client.request(request.method, path)
+            for name, value in request.headers.items():
+                builder = builder.header(name, value)
+        except BuilderError:
+            # its text quotes the URL, which may be a secret
+            raise ValueError("a request's URL can't be read; check the address in the configuration") from None
+        return builder if request.body is None else builder.body_bytes(request.body)
+
+
+async def _item(builder: RequestBuilder, max_bytes: int) -> Reply | WireFault:
+    """The whole answer at once: pyreqwest has read a small one when it hands its head over."""
+    async with builder.build_streamed() as response:
+        read = await response.body_reader.read(max_bytes + 1)
+        headers = _headers(response)
+        body = whole(b"" if read is None else bytes(read), headers.get("content-encoding", ""), max_bytes)
+    if isinstance(body, WireFault):
+        return body
+    return Reply(status=response.status, headers=headers, body=body)
+
+
+async def _stream(builder: RequestBuilder, max_bytes: int, sink: Sink, patience: Patience) -> Reply | WireFault:
+    """The body handed on as it arrives: pyreqwest would wait for 64 KiB, and a slow list look like a silent one."""
+    arriving = builder.streamed_read_buffer_limit(0).build_streamed()
+    response = await patience.wait(arriving.__aenter__())
+    try:
+        wanted = sink if 200 <= response.status < 300 else None
+        headers = _headers(response)
+        body = Body(headers.get("content-encoding", ""), max_bytes if wanted else WHOLE_BYTES)
+        fault = await body.read(_chunks(response.body_reader), patience, wanted)
+    finally:
+        await arriving.__aexit__(None, None, None)
+    return fault or Reply(status=response.status, headers=headers, body=body.whole)
+
+
+async def _chunks(reader: ResponseBodyReader) -> AsyncIterator[bytes]:
+    while (chunk := await reader.read_chunk()) is not None:
+        yield bytes(chunk)
+
+
+def _headers(response: Response) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
