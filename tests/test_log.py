@@ -2,14 +2,22 @@ import base64
 import io
 import json
 import logging
+from functools import partial
 from urllib.parse import quote, quote_plus
 
+import httpx
 import pytest
 import structlog
+from client import hostile
 from hypothesis import given
 from hypothesis import strategies as st
+from pyreqwest.client import ClientBuilder
+from pyreqwest.exceptions import ConnectError
+from pyreqwest.logging import flush_logs
 
+from monitor.client.wire import HttpxWire, ReqwestWire
 from monitor.errors import ConfigError
+from monitor.exchange import Request
 from monitor.log import MASK, configure, register_secret
 from monitor.log.redaction import Redactor
 
@@ -37,6 +45,7 @@ def logging_as_before():
     yield
     for handler in [each for each in root.handlers if type(each).__module__ == "monitor.log"]:
         root.removeHandler(handler)
+    logging.disable(logging.NOTSET)
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
@@ -207,6 +216,9 @@ def test_a_field_of_the_logging_contract_is_left_alone(log, written, key):
         ('{"client_secret": "abc", "a": 1}', '{"client_secret": "**********", "a": 1}'),
         ("password=abc", "password=**********"),
         ("2 tokens left", "2 tokens left"),
+        ("for url (https://host/x?q=abc), twice", "for url (https://host/x?********** twice"),
+        ("https://host/x?q=(abc)#d <https://host/?e>", "https://host/x?********** <https://host/?**********>"),
+        ("why? see https://host/x", "why? see https://host/x"),
     ],
 )
 def test_what_looks_like_a_credential_is_masked_unregistered(log, written, said, shown):
@@ -304,6 +316,87 @@ def test_a_library_is_heard_from_warning_on_and_never_below(log, written, name):
     assert event["logger"] == name
     assert event["said"] == "failed **********"
     assert "ValueError: **********" in event["exception"]
+
+
+async def over_our_wire(make, url):
+    wire = make()
+    await wire.send(Request(method="GET", path=url, template="/x"), timeout_s=5)
+    await wire.close()
+
+
+async def over_httpx(url):
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.get(url)
+
+
+async def over_reqwest(url):
+    async with ClientBuilder().no_proxy().connection_verbose(enable=True).build() as client:
+        await client.get(url).build().send()
+
+
+WAYS = {
+    "HttpxWire": (partial(over_our_wire, HttpxWire), "httpx"),
+    "ReqwestWire": (partial(over_our_wire, ReqwestWire), None),
+    "httpx on httpcore": (over_httpx, "httpx"),
+    "pyreqwest at its loudest": (over_reqwest, "reqwest::connect::verbose"),
+}
+
+
+class Everything(logging.Handler):
+    def __init__(self):
+        super().__init__(logging.NOTSET)
+        self.records = []
+
+    def emit(self, record):
+        self.records.append((record.name, record.getMessage()))
+
+    def telling(self, text):
+        return {name for name, said in self.records if text in said}
+
+
+@pytest.fixture
+def everything():
+    """What a handler hears that someone added, with every logger of a HTTP library set to DEBUG."""
+    names = ("", "httpx", "httpcore", "httpcore.http11", "httpcore.connection", "reqwest::connect::verbose")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    handler = Everything()
+    logging.disable(logging.NOTSET)  # whoever configured the log before this test switched it off
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_real_request_leaves_no_url_behind_at_any_level(everything, stream, written, way):
+    send, tells = WAYS[way]
+    async with hostile.serving(hostile.replies(200)) as server:
+        await send(f"{server.url}/x?q=unregistered-canary-1")
+        flush_logs()
+        assert everything.telling("unregistered-canary-1") == ({tells} if tells else set()), "it tells unless hindered"
+        everything.records.clear()
+
+        configure(stream=stream, level="DEBUG")
+        await send(f"{server.url}/x?q=unregistered-canary-2")
+        flush_logs()
+
+    assert [each for each in everything.records if each[0].startswith(("http", "reqwest"))] == []
+    assert b"unregistered-canary" not in written.getvalue()
+
+
+async def test_a_traceback_of_a_real_failure_does_not_show_the_query(log, written, unused_tcp_port):
+    with pytest.raises(ConnectError) as refused:
+        await over_reqwest(f"http://127.0.0.1:{unused_tcp_port}/x?q=unregistered-canary")
+    assert "unregistered-canary" in str(refused.value)
+
+    log.error("request_failed", exc_info=refused.value)
+    logging.getLogger("reqwest::connect").warning("gave up", exc_info=refused.value)
+
+    assert len(events(written)) == 2
+    assert b"unregistered-canary" not in written.getvalue()
 
 
 def test_a_library_that_formats_wrongly_or_invents_a_level_is_still_heard(stream, written, capsys):

@@ -1,33 +1,32 @@
 """Credentials for a call: OAuth2 client credentials (RFC 6749, 4.4) or an API key. The client's loop does the sending.
 
-A token is fetched in single flight and replaced only when the rejected one is still the current one, so that fifty
-calls meeting an expired token cost one refresh. A refusal by the token endpoint is remembered: make one object per run.
-Secrets are read when they are needed, never kept, and never part of a text.
+Fifty calls that meet an expired token cost one token request. What an API or a token endpoint refused is remembered:
+make one object per run. Secrets are never part of a text.
 """
 
 import asyncio
-import base64
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
-from urllib.parse import urlencode
-
-import msgspec
 
 from monitor.client.retry import is_transient
-from monitor.errors import MonitorError
-from monitor.exchange import UNUSABLE_SECRET, ApiError, Operation, Reply, Request
+from monitor.client.secret_source import SecretSource, Stamp, in_memory
+from monitor.client.tokens import Token, read_token, token_request
+from monitor.exchange import PAST_DEADLINE, ApiError, Reply, Request
 
 __all__ = ["ApiKey", "Ask", "Auth", "ClientCredentials", "Grant"]
 
 Ask = Callable[[Request], Awaitable[Reply | ApiError]]
 """The client's loop without credentials: retried, bounded by the asking call's deadline."""
 
-_DEFAULT_LIFE_S = 3600.0
-_LONGEST_LIFE_S = 30 * 86_400.0
-_EARLY_S = 60.0
+_SHORTEST_USE_S = 1.0
+"""Every token is used for so long: one that claims to be over sooner would cost a token request per call."""
+
+_NEXT_TRY_S = 5.0
+"""After an early refresh that failed; the token that it was to replace is good meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +40,10 @@ class Grant:
 class Auth(Protocol):
     """Where a call's credentials come from."""
 
+    def current(self, now_s: float) -> Grant | None:
+        """The header for a call, if it is at hand at `now_s` (monotonic seconds); None: await `grant`."""
+        ...
+
     async def grant(self, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:
         """The header for a call, or why there is none."""
         ...
@@ -51,47 +54,64 @@ class Auth(Protocol):
 
 
 class ApiKey:
-    """A long-lived key, read again after a 401, in case it was rotated.
+    """A long-lived key, read again when its file changes and after a 401.
 
     Args:
-        read_key: the key; called at the first request and after each 401. May raise OSError, ValueError, MonitorError.
+        read_key: the key. May raise OSError, ValueError, MonitorError.
         header: name of the header, in lower case.
         scheme: what stands before the key; empty for the bare key.
+        stamp: tells when to read again: see `SecretSource`.
     """
 
-    def __init__(self, read_key: Callable[[], str], *, header: str = "authorization", scheme: str = "Bearer") -> None:
-        self._read_key, self._header, self._scheme = read_key, header, scheme
+    def __init__(
+        self,
+        read_key: Callable[[], str],
+        *,
+        header: str = "authorization",
+        scheme: str = "Bearer",
+        stamp: Stamp = in_memory,
+    ) -> None:
+        self._source = SecretSource(read_key, name="API key", stamp=stamp)
+        self._header, self._scheme = header, scheme
         self._current: Grant | None = None
+        self._look_at_s = -math.inf
+
+    def current(self, now_s: float) -> Grant | None:
+        """The key, except about once per second, when it is time to look whether its file has changed."""
+        return self._current if now_s < self._look_at_s else None
 
     async def grant(self, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:  # noqa: ARG002  # Auth's signature
         """The key as a header; an error with code `UNUSABLE_SECRET` when it can't be read or sent."""
-        if self._current is None:
-            fresh = self._read()
-            if isinstance(fresh, ApiError):
-                return fresh
-            self._current = fresh
-        return self._current
+        key = self._source.value(monotonic())
+        return key if isinstance(key, ApiError) else self._take(key)
 
     async def renew(self, rejected: Grant, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError | None:  # noqa: ARG002  # Auth's signature
         """The key as it reads now, if it is another one."""
         if self._current is not None and self._current != rejected:
             return self._current
-        fresh = self._read()
-        if fresh == rejected:
-            return None
-        if isinstance(fresh, Grant):
-            self._current = fresh
-        return fresh
-
-    def _read(self) -> Grant | ApiError:
-        key = _read_secret(self._read_key, "API key")
+        key = self._source.reread(monotonic())
         if isinstance(key, ApiError):
             return key
-        return Grant(header=self._header, value=f"{self._scheme} {key}".strip())
+        fresh = self._take(key)
+        # the last good key, which bridges a rotation, is the one that was just rejected
+        return self._source.trouble if fresh == rejected else fresh
+
+    def _take(self, key: str) -> Grant:
+        self._look_at_s = self._source.look_at_s
+        self._current = Grant(header=self._header, value=f"{self._scheme} {key}".strip())
+        return self._current
 
 
 class ClientCredentials:
-    """OAuth2 client credentials: HTTP Basic, refreshed 60 s early and once after a 401.
+    """OAuth2 client credentials: one token for all calls, refreshed 60 s early and once after a 401.
+
+    1. One request for a token is under way at a time. Meanwhile a token that is only due for its early refresh serves
+       on; who has none waits, until its own deadline. A flight that its caller's deadline ends is taken over.
+    2. A token that was rejected is asked for anew once, whoever reports it and however often; when the same one is
+       granted again, the 401 stands.
+    3. A failure is the answer of all who waited for it, and of everyone until the moment that the server named. An
+       early refresh that fails leaves the old token in use until it expires.
+    4. A refusal is final for the run, unless the secret has changed since: then it is tried once more.
 
     Args:
         token_path: path of the token endpoint below the base URL, or an absolute URL.
@@ -99,121 +119,100 @@ class ClientCredentials:
         read_secret: the client's secret; called at each token request, so that a rotated file is seen. May raise
             OSError, ValueError or MonitorError.
         scope: what to ask for; empty to send none.
+        stamp: tells, after a refusal, when the secret has changed: see `SecretSource`.
     """
 
     def __init__(
-        self, *, token_path: str, client_id: str, read_secret: Callable[[], str], scope: str = "api/access"
+        self,
+        *,
+        token_path: str,
+        client_id: str,
+        read_secret: Callable[[], str],
+        scope: str = "api/access",
+        stamp: Stamp = in_memory,
     ) -> None:
-        self._token_path, self._client_id, self._read_secret, self._scope = token_path, client_id, read_secret, scope
+        self._request = partial(token_request, path=token_path, client_id=client_id, scope=scope)
+        self._source = SecretSource(read_secret, name="client secret", stamp=stamp)
         self._lock = asyncio.Lock()
-        self._current: Grant | None = None
-        self._stale_at_s = -math.inf
-        self._refusal: ApiError | None = None
         self._flights = 0
-        self._last_failure: ApiError | None = None
+        self._current: Grant | None = None
+        self._stale_at_s = self._expires_at_s = -math.inf
+        self._rejected: Grant | None = None
+        self._replaced: set[Grant] = set()
+        self._failure: ApiError | None = None
+        self._not_before_s = -math.inf
+        self._refusal: ApiError | None = None
+        self._refused_version = 0
+
+    def current(self, now_s: float) -> Grant | None:
+        """The token, unless it is due for its refresh and nobody is at it."""
+        if now_s < self._stale_at_s or (now_s < self._expires_at_s and self._lock.locked()):
+            return self._current
+        return None
 
     async def grant(self, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:
         """The current token, fetched first when there is none or it is about to expire."""
-        return self._usable(monotonic()) or await self._fly(ask, monotonic, rejected=None)
+        return self.current(monotonic()) or await self._fly(ask, monotonic, rejected=None)
 
-    async def renew(self, rejected: Grant, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:
+    async def renew(self, rejected: Grant, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError | None:
         """Another token than the rejected one; one request, however many calls ask."""
-        return await self._fly(ask, monotonic, rejected=rejected)
-
-    def _usable(self, now_s: float) -> Grant | None:
-        return self._current if now_s < self._stale_at_s else None
+        if rejected == self._current and rejected not in self._replaced:
+            # no further call shall set out with it
+            self._rejected, self._stale_at_s, self._expires_at_s = rejected, -math.inf, -math.inf
+        usable = self.current(monotonic())
+        known = usable is not None and usable != rejected
+        fresh = usable if known else await self._fly(ask, monotonic, rejected=rejected)
+        return None if fresh == rejected or fresh in self._replaced else fresh
 
     async def _fly(self, ask: Ask, monotonic: Callable[[], float], *, rejected: Grant | None) -> Grant | ApiError:
         flights_before = self._flights
         async with self._lock:
-            current = self._usable(monotonic())
-            if current is not None and current != rejected:
+            now_s = monotonic()
+            current = self._current if now_s < self._stale_at_s else None
+            if current is not None and (current != rejected or current in self._replaced):
                 return current
-            if self._refusal is not None:
+            told = self._told(now_s, waited=self._flights != flights_before)
+            return told or await self._fetch(ask, monotonic)
+
+    def _told(self, now_s: float, *, waited: bool) -> ApiError | None:
+        """What is known already of a token request at this moment: why it would fail."""
+        if self._refusal is not None:
+            self._source.value(now_s)
+            if self._source.version == self._refused_version:
                 return self._refusal
-            if self._flights != flights_before and self._last_failure is not None:
-                # it failed for the one who flew while this call waited: asking again would only queue up
-                return self._last_failure
-            return await self._fetch(ask, monotonic)
+        # it failed for the one who flew while this call waited: asking again would only queue up
+        return self._failure if waited or now_s < self._not_before_s else None
 
     async def _fetch(self, ask: Ask, monotonic: Callable[[], float]) -> Grant | ApiError:
-        asked_at_s = monotonic()
-        token = await self._request_token(ask)
+        asked_at_s, rejected = monotonic(), self._rejected
+        secret, version = self._source.reread(asked_at_s), self._source.version
+        reply = secret if isinstance(secret, ApiError) else await ask(self._request(secret=secret))
+        token = read_token(reply) if isinstance(reply, Reply) else reply
         self._flights += 1
-        self._last_failure = None
         if isinstance(token, ApiError):
-            self._last_failure = token
-            answered = token.status is not None or token.network is not None
-            self._refusal = token if answered and not is_transient(token) else None
-            return token
+            return self._failed(token, monotonic(), version)
+        if rejected is not None:
+            self._replaced.add(rejected)
+            self._rejected = None
+        return self._granted(token, asked_at_s, monotonic())
+
+    def _granted(self, token: Token, asked_at_s: float, now_s: float) -> Grant:
+        self._stale_at_s = max(asked_at_s + token.fresh_s, now_s + _SHORTEST_USE_S)
+        self._expires_at_s = max(asked_at_s + token.life_s, self._stale_at_s)
+        self._failure, self._refusal, self._not_before_s = None, None, -math.inf
         self._current = Grant(header="authorization", value=f"Bearer {token.value}")
-        self._stale_at_s = asked_at_s + max(token.life_s - _EARLY_S, token.life_s / 2)
         return self._current
 
-    async def _request_token(self, ask: Ask) -> "_Token | ApiError":
-        secret = _read_secret(self._read_secret, "client secret")
-        if isinstance(secret, ApiError):
-            return secret
-        pair = base64.b64encode(f"{self._client_id}:{secret}".encode()).decode()
-        form = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
-        reply = await ask(
-            Request(
-                method="POST",
-                path=self._token_path,
-                template="token endpoint",
-                operation=Operation.TOKEN,
-                headers={"authorization": f"Basic {pair}", "content-type": "application/x-www-form-urlencoded"},
-                body=urlencode(form, safe="/").encode(),
-            )
-        )
-        return reply if isinstance(reply, ApiError) else _read_token(reply)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Token:
-    value: str = dataclasses.field(repr=False)
-    life_s: float
-
-
-def _read_token(reply: Reply) -> _Token | ApiError:
-    try:
-        body = msgspec.json.decode(reply.body)
-    except (ValueError, RecursionError):
-        body = None
-    value = body.get("access_token") if isinstance(body, dict) else None
-    if not (isinstance(value, str) and _is_header_text(value)):
-        return ApiError(
-            status=reply.status,
-            code="unusable_token",
-            message="the token endpoint answered without a usable access_token",
-            from_token_endpoint=True,
-        )
-    return _Token(value=value, life_s=_life_s(body.get("expires_in")))
-
-
-def _life_s(expires_in: object) -> float:
-    try:
-        life_s = float(expires_in) if isinstance(expires_in, int | float | str) else _DEFAULT_LIFE_S
-    except (ValueError, OverflowError):
-        return _DEFAULT_LIFE_S
-    sane = math.isfinite(life_s) and life_s > 0 and not isinstance(expires_in, bool)
-    return min(life_s, _LONGEST_LIFE_S) if sane else _DEFAULT_LIFE_S
-
-
-def _read_secret(read: Callable[[], str], name: str) -> str | ApiError:
-    try:
-        secret = read().rstrip()
-    except (OSError, ValueError, MonitorError):
-        # what they say may quote the secret or its place
-        return _unusable(f"the {name} can't be read; check the file or setting that holds it")
-    if not _is_header_text(secret):
-        return _unusable(f"the {name} is empty or holds characters that no header may carry; check where it is set")
-    return secret
-
-
-def _unusable(message: str) -> ApiError:
-    return ApiError(status=None, code=UNUSABLE_SECRET, message=message, from_token_endpoint=True)
-
-
-def _is_header_text(text: str) -> bool:
-    return bool(text) and text.isascii() and text.isprintable()
+    def _failed(self, error: ApiError, now_s: float, version: int) -> Grant | ApiError:
+        """Remembers the failure; the token that is still good, if there is one."""
+        # the time of the one who flew was up, not that of those who waited
+        self._failure = None if error.status is None and error.code == PAST_DEADLINE else error
+        self._not_before_s = now_s + error.retry_after.total_seconds() if error.retry_after else -math.inf
+        final = (error.status is not None or error.network is not None) and not is_transient(error)
+        if final:
+            self._refusal, self._refused_version = error, version
+        if self._current is None or now_s >= self._expires_at_s:
+            return error
+        next_try_s = math.inf if final else max(now_s + _NEXT_TRY_S, self._not_before_s)
+        self._stale_at_s = min(self._expires_at_s, next_try_s)
+        return self._current

@@ -40,22 +40,24 @@ class Secret:
     object; two secrets are equal only when they are the same object.
     """
 
-    __slots__ = ("_read",)
+    __slots__ = ("_read", "_stamp")
     _read: Callable[[], str]
+    _stamp: Callable[[], tuple[int, ...] | None]
 
     def __init__(self, value: str) -> None:
         # a closure, so that even a listing of the attributes shows a function
         self._read = lambda: value
+        self._stamp = lambda: None
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """A secret that lives in a file; nothing is read yet."""
-        return cls._reading(lambda: _from_file(path))
+        return cls._reading(lambda: _from_file(path), lambda: _stamp_of(path))
 
     @classmethod
-    def _reading(cls, read: Callable[[], str]) -> Self:
+    def _reading(cls, read: Callable[[], str], stamp: Callable[[], tuple[int, ...] | None]) -> Self:
         made = cls.__new__(cls)
-        made._read = read  # noqa: SLF001  # an instance of this very class
+        made._read, made._stamp = read, stamp  # noqa: SLF001  # an instance of this very class
         return made
 
     def reveal(self) -> str:
@@ -71,7 +73,16 @@ class Secret:
 
     def changed(self, change: Callable[[str], str]) -> Self:
         """A secret whose value is `change` of this one's, worked out at each `reveal`."""
-        return self._reading(lambda: change(self.reveal()))
+        return self._reading(lambda: change(self.reveal()), self._stamp)
+
+    def stamp(self) -> tuple[int, ...] | None:
+        """Tells one state of the secret's file from another, at the cost of one `stat`.
+
+        Returns:
+            Inode, time of change (ns) and size of the file that the path leads to in the end, so that the swapped link
+            of a mounted Kubernetes secret shows; empty while there is none. None: it lives in memory and never changes.
+        """
+        return self._stamp()
 
     def __str__(self) -> str:
         return MASK
@@ -129,6 +140,14 @@ class Secret:
         except ValueError as error:
             raise PydanticCustomError("secret", "{fault}", {"fault": str(error), **context}) from None
         return cls.from_file(path)
+
+
+def _stamp_of(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _from_file(path: Path) -> str:

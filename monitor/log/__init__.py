@@ -20,7 +20,6 @@ from monitor.log.redaction import MASK, Redactor
 __all__ = ["LEVELS", "MASK", "configure", "masked", "register_secret"]
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_LIBRARIES = ("httpx", "httpcore", "pyreqwest", "uvicorn", "apscheduler", "alembic", "sqlalchemy", "asyncio", "dotenv")
 _LEADING = ("timestamp", "level", "event")
 
 _redactor = Redactor()
@@ -29,8 +28,9 @@ _redactor = Redactor()
 def configure(*, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None) -> None:
     """Sends events of `level` and above to the stream. May be called again, which replaces what was set before.
 
-    Libraries that use `logging` are heard from WARNING on, as events named `library`, whatever the level: below that
-    some of them (httpx) log whole URLs.
+    Libraries that use `logging` are heard from WARNING on, as events named `library`, whatever the level and whatever
+    anyone sets for their loggers: below that httpx logs whole URLs, and reqwest (pyreqwest's core, under names such as
+    `reqwest::connect::verbose`) whole requests with their credentials.
 
     Args:
         stream: a text stream over bytes; None is stderr as it is now.
@@ -123,5 +123,5 @@ def _listen_to_libraries() -> None:
     for handler in [each for each in root.handlers if isinstance(each, _ToStructlog)]:
         root.removeHandler(handler)
     root.addHandler(_ToStructlog(level=logging.WARNING))
-    for name in _LIBRARIES:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # for every logger at once: levels would have to be set by name, and some names have no common root
+    logging.disable(logging.WARNING - 1)

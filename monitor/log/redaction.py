@@ -1,7 +1,8 @@
 """Takes secrets and control characters out of what is about to be logged. It writes nothing.
 
 Three nets, one behind the other: keys that never carry anything printable, shapes that give credentials away
-(`user:password@`, `Bearer …`), and the registered values themselves, in every coding in which they travel.
+(`user:password@`, `Bearer …`, the query of a URL), and the registered values themselves, in every coding in which
+they travel.
 """
 
 import base64
@@ -34,6 +35,7 @@ _DENIED = frozenset({"apimessage", "body", "content", "document", "headers", "in
 _ALLOWED = frozenset({"baseurl"})
 
 _USERINFO = re.compile(r"(?<=://)[^\s\"']*@")
+_QUERY = re.compile(r"(?<=://)([^\s\"'<>?]{0,2000}\?)[^\s\"'<>]+")
 _SCHEME = re.compile(r"\b(Bearer|Basic|Digest)\s+[\w.~+/=-]+", re.IGNORECASE)
 _ASSIGNED = re.compile(
     r"([\w-]*(?:authorization|api[_-]?key|password|passwd|secret|token)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;)}\]]+",
@@ -84,6 +86,7 @@ class Redactor:
         pattern = self._pattern
         masked = text if pattern is None else pattern.sub(MASK, text)
         masked = _USERINFO.sub(f"{MASK}@", masked)
+        masked = _QUERY.sub(rf"\1{MASK}", masked)
         masked = _SCHEME.sub(rf"\1 {MASK}", masked)
         return _ASSIGNED.sub(rf"\1{MASK}", masked)
 

@@ -1,7 +1,9 @@
 import copy
 import json
+import os
 import pickle
 import stat
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -70,6 +72,56 @@ def test_a_secret_from_a_file_follows_its_rotation(secret_file):
     secret_file.write_text("rotated")
 
     assert (secret.reveal(), doubled.reveal()) == ("rotated", "rotatedrotated")
+
+
+def test_a_secret_in_memory_has_no_stamp():
+    assert Secret(CANARY).stamp() is None
+    assert Secret(CANARY).changed(str.upper).stamp() is None
+
+
+def rewrite(path):
+    path.write_text("rotated, and of another length")
+
+
+def replace_file(path):
+    path.with_name("new").write_text(CANARY + "\n")
+    path.with_name("new").replace(path)
+
+
+def touch(path):
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize("change", [rewrite, replace_file, touch, Path.unlink], ids=lambda change: change.__name__)
+def test_the_stamp_of_a_secret_changes_with_its_file(secret_file, change):
+    secret = Secret.from_file(secret_file)
+    doubled = secret.changed(lambda value: value * 2)
+    before = secret.stamp()
+    assert before == secret.stamp() == doubled.stamp()
+
+    change(secret_file)
+
+    assert before != secret.stamp() == doubled.stamp()
+
+
+def test_the_stamp_sees_the_swapped_link_of_a_mounted_secret(tmp_path):
+    for version in ("..1", "..2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "key").write_text("same size")
+        os.utime(tmp_path / version / "key", ns=(1, 1))
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "key").symlink_to("..data/key")
+    secret = Secret.from_file(tmp_path / "key")
+    before = secret.stamp()
+
+    (tmp_path / "..tmp").symlink_to("..2")
+    (tmp_path / "..tmp").rename(tmp_path / "..data")
+
+    assert secret.stamp() != before
+
+
+def test_a_file_that_is_not_there_has_an_empty_stamp(tmp_path):
+    assert Secret.from_file(tmp_path / "missing").stamp() == ()
 
 
 @pytest.mark.parametrize(
