@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-.PHONY: demo test check fmt fmt-check lint types imports cov bench lock migration build clean help
+.PHONY: demo test check fmt fmt-check lint types imports cov bench bench-client lock migration build clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -45,6 +45,9 @@ bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/report.py
 	@echo 'make: benchmarks/memory.py takes ten minutes or more, so it is run by itself: $(BIN)/python benchmarks/memory.py'
 
+bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes
+	@$(BIN)/python benchmarks/client.py $(BENCH)
+
 lock: .venv/.installed ## pin the dependencies anew (newer versions: make lock LOCK=--upgrade)
 	@$(call compile,runtime,pyproject.toml)
 	@$(call compile,dev,pyproject.toml --group dev -c requirements/runtime.txt)
@@ -66,7 +69,7 @@ clean: ## remove builds, caches and coverage data; .venv and databases stay
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## print this
-	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 # A stamp is newer than what it was made from. The development environment contains the runtime one.
 .venv/.installed: .venv/pyvenv.cfg requirements/dev.txt pyproject.toml

@@ -1,0 +1,212 @@
+"""Checks per second, item by item: ours, stored, beside bare loops that store nothing. Without latency, and with 50 ms.
+
+Every measurement is a fresh process on one core, the server another on the other core. All of them take turns, and the
+best of the rounds counts. Ours counts what is stored, from the first request until everything is; the copying of the
+sync log before and the snapshot after are in the row of whole runs.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from processes import measured, serving
+from table import Row
+
+from monitor.config.targets import CheckConfig
+
+__all__ = ["no_latency", "wires", "with_latency"]
+
+GOAL_OF_AIOHTTP, MOONSHOT_OF_PYREQWEST, GOAL_OF_TUTORIAL, GOAL_OF_LATENCY = 1.0, 0.5, 10, 0.9
+SATURATED = 0.85
+"""CPU share of the server from which it may be what holds the others up."""
+LATENCY_S, IN_FLIGHT = 0.05, 256
+_PEERS: Mapping[str, tuple[int, Sequence[int]]] = {
+    "tutorial": (800, (1,)),
+    "httpx": (1000, (16, 64, 256)),  # its own pool is quadratic: few items
+    "aiohttp": (8000, (16, 64, 256)),
+    "pyreqwest": (15_000, (16, 64, 256)),
+}
+"""Items, and how many are in flight."""
+_OURS_IN_FLIGHT = (32, 64, 256)
+_NAMES = {
+    "tutorial": "the tutorial's loop of requests, one by one",
+    "httpx": "httpx with its own pool",
+    "aiohttp": "aiohttp, bare",
+    "pyreqwest": "pyreqwest, bare",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Racer:
+    """One way to ask about items, with so many in flight."""
+
+    name: str
+    in_flight: int
+    items: int
+    measure: Callable[[str], Mapping[str, Any]]
+    """Its figures against the server at this origin."""
+
+
+Results = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
+
+
+def wires() -> tuple[str, ...]:
+    """What `http` may be in a target's check; the one that counts, the default, comes first."""
+    field = CheckConfig.model_fields["http"]
+    return tuple(sorted(get_args(field.annotation), key=lambda name: name != field.default))
+
+
+def no_latency(*, quick: bool) -> list[Row]:
+    """A server that answers at once: who asks the most per second on one core."""
+    scale = 4 if quick else 1
+    racers = [
+        _peer(name, in_flight, items // scale)
+        for name, (items, widths) in _PEERS.items()
+        for in_flight in (widths[-1:] if quick else widths)
+    ]
+    for number, wire in enumerate(wires()):
+        items = (3000 if number else 10_000) // scale
+        racers += [_ours(wire, width, items) for width in (_OURS_IN_FLIGHT[1:2] if quick else _OURS_IN_FLIGHT)]
+    with serving("plain") as url:
+        return _compared(_raced(racers, url, rounds=1 if quick else 3, budget_s=180))
+
+
+def with_latency(*, quick: bool) -> list[Row]:
+    """A server that answers after 50 ms, 256 requests in flight."""
+    items, possible = (5000 if quick else 20_000), IN_FLIGHT / LATENCY_S
+    racers = [_ours(wire, IN_FLIGHT, items) for wire in wires()]
+    racers += [_peer(name, IN_FLIGHT, items) for name in ("aiohttp", "pyreqwest")]
+    with serving("late", seconds=LATENCY_S) as url:
+        results = _raced(racers, url, rounds=1 if quick else 2, budget_s=60)
+    rows = []
+    for racer in racers:
+        share = max(_rates(results, racer.name)) / possible
+        counts = racer.name == _our_name(wires()[0])
+        rows.append(
+            Row(
+                figure=f"50 ms, 256 in flight: {_title(racer.name)} ÷ (256 ÷ 0.05 s)",
+                measured=f"{share:.2f} ({share * possible:,.0f}/s)",
+                goal=f"≥ {GOAL_OF_LATENCY}" if counts else "",
+                met=share >= GOAL_OF_LATENCY if counts else None,
+            )
+        )
+    return rows
+
+
+def _peer(name: str, in_flight: int, items: int) -> _Racer:
+    def measure(url: str) -> Mapping[str, Any]:
+        return measured("peers.py", peer=name, url=url, items=items, concurrency=in_flight)
+
+    return _Racer(name=name, in_flight=in_flight, items=items, measure=measure)
+
+
+def _ours(wire: str, in_flight: int, items: int) -> _Racer:
+    def measure(url: str) -> Mapping[str, Any]:
+        found = measured("ours.py", url=url, items=items, concurrency=in_flight, check={"http": wire})
+        if found["completed"] != items:
+            raise SystemExit(f"ours stored {found['completed']} of {items} items: {found}")
+        return found
+
+    return _Racer(name=_our_name(wire), in_flight=in_flight, items=items, measure=measure)
+
+
+def _our_name(wire: str) -> str:
+    return f"ours over http = {wire}"
+
+
+def _title(name: str) -> str:
+    return _NAMES.get(name, name)
+
+
+def _raced(racers: Sequence[_Racer], url: str, *, rounds: int, budget_s: float) -> Results:
+    """So many rounds, or as many as end in time, but one."""
+    results: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    started_s = time.monotonic()
+    for number in range(rounds):
+        if number and (time.monotonic() - started_s) * (number + 1) / number > budget_s:
+            print(f"only {number} of {rounds} rounds: the machine is too busy for more", file=sys.stderr)
+            break
+        for racer in racers:
+            print(f"round {number + 1}: {_title(racer.name)}, {racer.in_flight} in flight", file=sys.stderr)
+            found = racer.measure(url)
+            rate = racer.items / found["took_s"]
+            rates = {
+                "rate": rate,
+                "per_cpu_s": rate / found["cpu_share"],
+                "run_rate": racer.items / found.get("run_s", found["took_s"]),
+            }
+            results.setdefault((racer.name, racer.in_flight), []).append({**found, **rates})
+    return results
+
+
+def _rates(results: Results, name: str) -> list[float]:
+    """The best of the rounds for each number in flight."""
+    return [max(each["rate"] for each in found) for (racer, _), found in results.items() if racer == name]
+
+
+def _widths(results: Results, name: str) -> str:
+    return ", ".join(str(in_flight) for racer, in_flight in results if racer == name)
+
+
+def _compared(results: Results) -> list[Row]:
+    names = list(dict.fromkeys(name for name, _ in results))
+    rows = [
+        Row(
+            figure=f"checks/s: {_title(name)}"
+            + ("" if name == "tutorial" else f", {_widths(results, name)} in flight"),
+            measured=", ".join(f"{rate:,.0f}" for rate in _rates(results, name)),
+        )
+        for name in names
+    ]
+    for wire in wires():
+        rows += _ratios(results, _our_name(wire), counts=wire == wires()[0])
+    return [*rows, *_servers_share(results)]
+
+
+def _ratios(results: Results, name: str, *, counts: bool) -> list[Row]:
+    """Ours against three others; only the default wire is held to the goals.
+
+    A busy machine takes seconds away from one and not from another, so the ratio per second of CPU must hold as well.
+    """
+    goals = (
+        ("aiohttp", GOAL_OF_AIOHTTP, f"≥ {GOAL_OF_AIOHTTP}"),
+        ("pyreqwest", MOONSHOT_OF_PYREQWEST, f"≥ {MOONSHOT_OF_PYREQWEST} (moonshot)"),
+        ("tutorial", GOAL_OF_TUTORIAL, f"≥ {GOAL_OF_TUTORIAL}"),
+    )
+    rows = []
+    for peer, goal, said in goals:
+        ratio = _best(results, name, "rate") / _best(results, peer, "rate")
+        cpu = _best(results, name, "per_cpu_s") / _best(results, peer, "per_cpu_s")
+        rows.append(
+            Row(
+                figure=f"{name}, stored ÷ {_title(peer)}" + ("" if peer == "tutorial" else " (per second of CPU)"),
+                measured=f"{ratio:.2f}" + ("" if peer == "tutorial" else f" ({cpu:.2f})"),
+                goal=said if counts else "",
+                met=ratio >= goal and (cpu >= goal or peer == "tutorial") if counts else None,
+            )
+        )
+    whole = _best(results, name, "run_rate")
+    return [*rows, Row(figure=f"{name}: items/s of the whole run, sync log to snapshot", measured=f"{whole:,.0f}")]
+
+
+def _best(results: Results, name: str, figure: str) -> float:
+    return float(max(each[figure] for (racer, _), found in results.items() if racer == name for each in found))
+
+
+def _servers_share(results: Results) -> list[Row]:
+    """How busy the server's process was with each: it must not be what holds them up."""
+    rows = []
+    for name in ("pyreqwest", *(_our_name(wire) for wire in wires())):
+        found = [each for (racer, _), many in results.items() if racer == name for each in many]
+        server, client = max(e["server_share"] for e in found), max(e["cpu_share"] for e in found)
+        rows.append(
+            Row(
+                figure=f"CPU during {_title(name)}: server, client (at most)",
+                measured=f"{server:.0%}, {client:.0%}" + (" (the server is saturated)" if server > SATURATED else ""),
+                goal=f"server < {SATURATED:.0%}",
+                met=server < SATURATED,
+            )
+        )
+    return rows

@@ -1,0 +1,34 @@
+"""One table: figures, what was measured, the goal, and whether it was met."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Row", "print_table"]
+
+_HEADS = ("figure", "measured", "goal", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure. Without a goal it stands beside others for comparison."""
+
+    figure: str
+    measured: str
+    goal: str = ""
+    met: bool | None = None
+    """None: there is no goal, or it can't be judged yet; `measured` then says why."""
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """The row as text."""
+        verdict = "" if self.met is None else "met" if self.met else "MISSED"
+        return self.figure, self.measured, self.goal, verdict
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Prints the rows, each column as wide as its widest cell."""
+    cells = [_HEADS, *(row.cells for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, tuple("-" * width for width in widths))
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

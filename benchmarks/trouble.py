@@ -1,0 +1,167 @@
+"""How the client bears trouble: failures, refusals, rate limits, answers that don't end, and a gzip bomb.
+
+The server's counts are what is judged, not our own. Runs that mostly wait go side by side.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from processes import measured, serving
+from speed import wires
+from table import Row
+
+from monitor.config.targets import CheckConfig
+
+__all__ = ["bomb", "failures", "overruns", "rate_limits"]
+
+GOAL_REQUESTS, GOAL_OUTAGE, GOAL_SHARE, GOAL_REFUSED, GOAL_OVER_S, GOAL_MB = 1.10, 0.01, 0.95, 0.005, 0.5, 20
+DEADLINE_S = 2
+_SEED = 7
+_SECONDS = 14
+"""How long the rate limits are used; of that, whole seconds in the middle count."""
+
+
+def _ours(url: str, items: int, *, concurrency: int = 32, wire: str = "", **options: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
+    check = {"http": wire or wires()[0], **options.pop("check", {})}
+    return measured("ours.py", url=url, items=items, concurrency=concurrency, check=check, **options)
+
+
+def _side_by_side(works: Sequence[Callable[[], list[Row]]], *, at_once: int) -> list[Row]:
+    with ThreadPoolExecutor(at_once) as pool:
+        return [row for rows in pool.map(lambda work: work(), works) for row in rows]
+
+
+def failures(*, quick: bool) -> list[Row]:
+    """Requests per item while a share of the answers is 503, and while all of them are 429."""
+    items = 2000 if quick else 10_000
+    shares = (0.3, 1.0) if quick else (0.05, 0.1, 0.3, 0.5, 1.0)
+    print("failures: 503 at random, then 429", file=sys.stderr)
+    works = [lambda share=share: [_failing(share, items)] for share in shares]
+    return _side_by_side([*works, lambda: _refusing(items)], at_once=2)
+
+
+def _failing(share: float, items: int) -> Row:
+    outage = share >= 1
+    runs = 2 if outage else 1  # an outage is an incident from its second run on
+    with serving("failing", share=share, seed=_SEED) as url:
+        found = _ours(url, items, concurrency=256, deadline_s=30, runs=runs)
+    per_item = found["stats"]["requests"] / items / runs
+    told = f"{per_item:.4f}" if outage else f"{per_item:.2f} ({found['completed'] / items:.1%} answered"
+    if outage:
+        met = per_item <= GOAL_OUTAGE and found["incidents"] == 1
+        told += f", {found['incidents']} incident(s)"
+    else:
+        met = per_item <= GOAL_REQUESTS
+        told += f", {found['run_s']:.1f} s{', ' + found['reason'] if found['reason'] else ''})"
+    return Row(
+        figure=f"{items:,} items, {share:.0%} of answers 503: requests per item",
+        measured=told,
+        goal=f"≤ {GOAL_OUTAGE}, 1 incident" if outage else f"≤ {GOAL_REQUESTS:.2f}",
+        met=met,
+    )
+
+
+def _refusing(items: int) -> list[Row]:
+    with serving("refusing", seconds=1) as url:
+        found = _ours(url, items, concurrency=256, deadline_s=5)
+    counts = found["stats"]
+    per_item = counts["requests"] / items
+    return [
+        Row(
+            figure=f"{items:,} items, all 429 with Retry-After: 1: requests per item",
+            measured=f"{per_item:.3f} ({found['run_s']:.1f} s)",
+            goal=f"≤ {GOAL_REQUESTS:.2f}",
+            met=per_item <= GOAL_REQUESTS,
+        ),
+        Row(
+            figure="… sent before their time: for the same item, for any item (250 ms for those in flight)",
+            measured=f"{counts['early_same']}, {counts['early_any']} of {counts['requests']}",
+            goal="0, 0",
+            met=counts["early_same"] == counts["early_any"] == 0,
+        ),
+    ]
+
+
+def rate_limits(*, quick: bool) -> list[Row]:
+    """How much of a rate limit is used, and how often it is run into."""
+    print("rate limits", file=sys.stderr)
+    limits = [(kind, rate) for kind in ("windows", "bucket") for rate in ((200,) if quick else (200, 50))]
+    return _side_by_side([lambda kind=kind, rate=rate: _limited(kind, rate) for kind, rate in limits], at_once=4)
+
+
+def _limited(kind: str, rate: int) -> list[Row]:
+    share_known = "rate_share" in CheckConfig.model_fields
+    check = {"rate_share": 1.0} if share_known else {}
+    with serving(kind, rate=rate) as url:
+        counts = _ours(url, rate * _SECONDS, concurrency=64, deadline_s=3 * _SECONDS, check=check)["stats"]
+    accepted = {int(second): count for second, count in counts["accepted"].items()}
+    # neither the first second's burst nor what is left of a bucket after it, and not the last, which is cut short
+    inner = range(min(accepted) + 2, max(accepted))
+    used = sum(accepted.get(second, 0) for second in inner) / (rate * max(1, len(inner)))
+    refused = counts["refused"] / counts["requests"]
+    name = f"{rate}/s {'in windows of 1 s' if kind == 'windows' else 'from a bucket'}"
+    return [
+        Row(
+            figure=f"rate limit of {name}: share used, share of 429" + ("" if share_known else " (no rate_share yet)"),
+            measured=f"{used:.1%}, {refused:.1%} ({len(inner)} s)",
+            goal=f"≥ {GOAL_SHARE:.0%}, ≤ {GOAL_REFUSED:.1%}",
+            met=used >= GOAL_SHARE and refused <= GOAL_REFUSED,
+        )
+    ]
+
+
+def overruns(*, quick: bool) -> list[Row]:  # noqa: ARG001  # every figure takes it
+    """How long past its deadline a run ends when answers don't."""
+    print("overruns", file=sys.stderr)
+    alone = [lambda peer=peer: [_over_alone(peer)] for peer in ("requests, once", "httpx, once")]
+    ours = [lambda wire=wire, kind=kind: [_over(wire, kind)] for wire in wires() for kind in _UNENDING]
+    # the two that take ten seconds wait beside ours, of which one runs at a time
+    rows = _side_by_side([*alone, *ours], at_once=len(alone) + 1)
+    return rows[len(alone) :] + rows[: len(alone)]
+
+
+_UNENDING = {"dripping": {"seconds": 10}, "hanging": {}, "dropping": {}}
+
+
+def _over(wire: str, kind: str) -> Row:
+    with serving(kind, **_UNENDING[kind]) as url:
+        over_s = _ours(url, 500, wire=wire, deadline_s=DEADLINE_S)["run_s"] - DEADLINE_S
+    return Row(
+        figure=f"server {kind}, deadline of {DEADLINE_S} s: the run over http = {wire} ends after it by",
+        measured=f"{over_s:+.2f} s",
+        goal=f"≤ {GOAL_OVER_S} s",
+        met=over_s <= GOAL_OVER_S,
+    )
+
+
+def _over_alone(peer: str) -> Row:
+    with serving("dripping", seconds=10) as url:
+        found = measured("peers.py", peer=peer, url=url)
+    return Row(
+        figure=f"server dripping for 10 s, timeout of 1 s: {peer.partition(',')[0]} ends after it by",
+        measured=f"{found['took_s'] - 1:+.2f} s ({found['ended']})",
+    )
+
+
+def bomb(*, quick: bool) -> list[Row]:
+    """How much memory an answer of 0.5 MB takes that unpacks to 500 MB."""
+    print("gzip bomb", file=sys.stderr)
+    mb = 100 if quick else 500
+    rows = []
+    with serving("plain") as plain, serving("bomb", mb=mb) as bombed:
+        for wire in wires():
+            grown_mb = _ours(bombed, 64, wire=wire)["peak_mb"] - _ours(plain, 64, wire=wire)["peak_mb"]
+            rows.append(
+                Row(
+                    figure=f"gzip bomb of {mb} MB: peak over http = {wire}, beside that with items",
+                    measured=f"{grown_mb:+.1f} MB",
+                    goal=f"≤ +{GOAL_MB} MB",
+                    met=grown_mb <= GOAL_MB,
+                )
+            )
+    with serving("bomb", mb=100) as url:
+        found = measured("peers.py", peer="requests, once", url=url, memory_mb=2048)
+    figure = "gzip bomb of 100 MB: peak of requests"
+    return [*rows, Row(figure=figure, measured=f"{found['grown_mb']:+.1f} MB ({found['ended']})")]
