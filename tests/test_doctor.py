@@ -21,10 +21,12 @@ from monitor.config import Config
 from monitor.doctor import Doctor, places_of
 from monitor.doctor.disk import Surroundings
 from monitor.doctor.tracking import MOST_ROWS
-from monitor.model import LogEntry
+from monitor.model import Learned, LogEntry
 from monitor.report.doctor import Level, exit_code
-from monitor.store import schema, tracked
+from monitor.store import schema, throttles, tracked
+from monitor.store.engine import writing
 from monitor.store.tables import metadata
+from monitor.wiring.throttles import origin_of, throttle_key
 
 OUTSIDE = Surroundings(in_container=False)
 HOOK = '[[channels]]\nname = "hook"\ntype = "{type}"\nurl = "{url}"\n'
@@ -542,6 +544,26 @@ def test_the_clock_is_read_off_refusals_too(small_world):
     date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     small_world.sandbox.add_fault(path="/oauth2", status=401, headers={"Date": date})
     assert only(examined(small_world), "clock").level is Level.WARNING
+
+
+# --- what earlier runs learned ---------------------------------------------------------------------------------------
+
+
+def test_what_holds_a_target_back_is_told_before_its_api_is_asked(world):
+    world.track(1)
+    now = datetime.now(UTC).replace(microsecond=0)
+    config = Config.load(world.config_path, environ={})
+    learned = Learned(at=now, not_before=now + timedelta(minutes=30), status=429, code="SLOW_DOWN", down=True)
+    with writing(world.app.engine) as conn:
+        key = throttle_key(config.targets[0])
+        throttles.write(conn, key=key, origin=origin_of(config.targets[0]), learned=learned)
+    findings = diagnosed(config)
+    parts = [finding.part for finding in findings]
+    assert f"to come back at {learned.not_before:%Y-%m-%d %H:%M:%S} UTC" in only(findings, "hint").says
+    assert f"the last run ({now:%Y-%m-%d %H:%M:%S} UTC)" in only(findings, "breaker").says
+    assert parts.index("ids") < parts.index("hint") < parts.index("breaker") < parts.index("connection")
+    assert {only(findings, part).about for part in ("hint", "breaker")} == {"target gloo"}
+    assert exit_code(findings) == 0
 
 
 # --- the list --------------------------------------------------------------------------------------------------------

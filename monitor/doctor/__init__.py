@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monitor.config import Config, Target
-from monitor.doctor import clock, disk, readers, routes
+from monitor.doctor import clock, disk, holds, readers, routes
 from monitor.doctor.answers import findings
 from monitor.doctor.database import sqlite_file, try_database
 from monitor.doctor.disk import Surroundings
@@ -16,12 +16,15 @@ from monitor.doctor.interview import interview
 from monitor.doctor.places import Places, lines_of
 from monitor.doctor.sending import look_at_channel, send_test
 from monitor.doctor.tracking import SAMPLE, LogSample, judge_ids, judge_log, take_sample, unreadable
-from monitor.errors import ConfigError, MonitorError
+from monitor.errors import ConfigError, MonitorError, StoreError
+from monitor.model import Learned
 from monitor.providers import Provider
 from monitor.report.doctor import Finding, Level, ended
 from monitor.report.exits import USAGE
-from monitor.store.engine import connect
+from monitor.store import throttles
+from monitor.store.engine import connect, connect_read_only, reading
 from monitor.wiring import App, provider_of, utcnow
+from monitor.wiring.throttles import throttle_key
 
 __all__ = ["Doctor", "places_of"]
 
@@ -83,6 +86,8 @@ class Doctor:
         if sample.ids:
             of_column = places.of("targets", row, "sync_log", "id_column") if target.sync_log else None
             yield judge_ids(sample, provider, of_column)
+        for finding in holds.judge(self._learned(target), now=utcnow(), at=places.of("targets", row, "check")):
+            yield finding
         async for finding in _api(target, provider, sample, row, places):
             yield finding
 
@@ -90,6 +95,16 @@ class Doctor:
         engine = connect(self.config.database.reveal())
         try:
             return take_sample(App(config=self.config, engine=engine).read_log(target), now=utcnow())
+        finally:
+            engine.dispose()
+
+    def _learned(self, target: Target) -> Learned | None:
+        engine = connect_read_only(self.config.database.reveal())
+        try:
+            with reading(engine) as conn:
+                return throttles.read(conn, key=throttle_key(target))
+        except StoreError:
+            return None  # what is wrong with the database has been told
         finally:
             engine.dispose()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from monitor.config import MASK, Config
+from monitor.config import MASK, Config, Secret
 from monitor.config.effective import in_force
 from monitor.config.origin import Source
 from monitor.report.doctor import Finding, Level
@@ -54,12 +54,15 @@ def literal_secrets(config: Config) -> list[str]:
 
 
 def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
-    """A database's URL is one only if it has a password."""
+    """The URL of a database or a proxy is one only if it has a password."""
     if loc[-1] == "database":
         url = config.database.reveal()
     elif loc[-2:] == ("sync_log", "url") and isinstance(loc[1], int):
         log = config.targets[loc[1]].sync_log
         url = log.url.reveal() if log is not None else ""
+    elif loc[-1] == "proxy" and isinstance(loc[1], int):
+        proxy = config.targets[loc[1]].proxy
+        url = proxy.reveal() if isinstance(proxy, Secret) else ""
     else:
         return True
     parts = urlsplit(url)

@@ -7,29 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    RowMapping,
-    Select,
-    and_,
-    bindparam,
-    case,
-    func,
-    insert,
-    select,
-    text,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, func, select, text, tuple_, update
 
-from monitor.health.transition import ItemChange, TrackedItem
+from monitor.health.transition import TrackedItem
 from monitor.model import ItemState, Reason
 from monitor.store.engine import FEW, in_fews, reading
-from monitor.store.tables import ITEM_IS_DUE, item_events, items
-from monitor.store.text import storable
+from monitor.store.tables import ITEM_IS_DUE, items
 
 __all__ = [
     "Tallies",
@@ -41,7 +26,6 @@ __all__ = [
     "longest_unchecked",
     "named",
     "openers",
-    "record",
     "stuck",
     "tallies",
     "unrecognised",
@@ -62,6 +46,9 @@ _TRACKED = (
     items.c.incident_id,
     items.c.asked_run_id,
 )
+
+
+_STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: state for state in ItemState}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,29 +121,19 @@ def due(
     last = (-1, "")
     while page := _page(engine, _unfinished(target, run_id, after=last).limit(batch)):
         yield [_tracked(row) for row in page]
-        last = (page[-1]["asked_run_id"], page[-1]["item_id"])
+        last = (page[-1].asked_run_id, page[-1].item_id)
     seen: tuple[datetime, str] | None = None
     while recheck > 0 and (page := _page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))):
         # what came first may not be recorded yet
-        yield [_tracked(row) for row in page if row["item_id"] not in first]
+        yield [_tracked(row) for row in page if row.item_id not in first]
         recheck -= len(page)
-        seen = (page[-1]["checked_at"], page[-1]["item_id"])
+        seen = (page[-1].checked_at, page[-1].item_id)
 
 
 def named(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
     """Those of some items (at most `FEW`) that are tracked and that the run has no outcome for yet."""
     query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), *active())
     return [_tracked(row) for row in _page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
-
-
-def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[ItemChange]) -> None:
-    """Stores outcomes: the rows of the items, and an event for each whose known state or stage changed."""
-    if not changes:
-        return
-    conn.execute(_RECORD, [_values(target, run_id, change) for change in changes])
-    events = [_event(target, run_id, change) for change in changes if change.event]
-    if events:
-        conn.execute(insert(item_events), events)
 
 
 def leave_unasked(
@@ -223,13 +200,13 @@ def _completed(target: str) -> ColumnElement[bool]:
     return and_(items.c.target == target, items.c.known_state == ItemState.COMPLETED.value, *active())
 
 
-def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[object, ...]]:
+def _unfinished(target: str, run_id: int, *, after: tuple[int, str]) -> Select[tuple[Any, ...]]:
     order = tuple_(items.c.asked_run_id, items.c.item_id)
     query = select(*_TRACKED).where(items.c.target == target, items.c.asked_run_id < run_id, _is_due())
     return query.where(order > tuple_(*after)).order_by(items.c.asked_run_id, items.c.item_id)
 
 
-def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[object, ...]]:
+def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | None) -> Select[tuple[Any, ...]]:
     order = tuple_(items.c.checked_at, items.c.item_id)
     query = select(*_TRACKED).where(_completed(target), items.c.checked_at.is_not(None))
     query = query.where(items.c.asked_run_id.is_distinct_from(run_id))
@@ -238,51 +215,25 @@ def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | N
     return query.order_by(items.c.checked_at, items.c.item_id)
 
 
-def _page(engine: Engine, query: Select[tuple[object, ...]]) -> Sequence[RowMapping]:
+def _page(engine: Engine, query: Select[tuple[Any, ...]]) -> Sequence[Row[tuple[Any, ...]]]:
     with reading(engine) as conn:
-        return conn.execute(query).mappings().all()
+        return conn.execute(query).all()
 
 
-def _tracked(row: RowMapping) -> TrackedItem:
-    values = dict(row)
-    known = ItemState(values["known_state"]) if values["known_state"] else None
-    member = values.pop("incident_id") is not None
-    del values["asked_run_id"]  # the order's, not the item's
-    values["known_state"] = known
-    return TrackedItem(member=member, known_missing=member and known is ItemState.NOT_FOUND, **values)
-
-
-_STORED = (
-    "state",
-    "reason",
-    "known_state",
-    "stage",
-    "recognised",
-    "since",
-    "pending_since",
-    "seen_at",
-    "checked_at",
-    "regressed_at",
-    "http_status",
-    "code",
-    "request_id",
-)
-
-_RECORD = (
-    update(items)
-    .where(items.c.target == bindparam("of_target"), items.c.item_id == bindparam("of_item"))
-    .values({name: bindparam(name) for name in (*_STORED, "asked_run_id")})
-)
-
-
-def _values(target: str, run_id: int, change: ItemChange) -> dict[str, object]:
-    values = {name: getattr(change, name) for name in _STORED}
-    # the API's own words come in any length and with any character
-    texts = {name: storable(values[name], 200) for name in ("stage", "code", "request_id")}
-    return {**values, **texts, "asked_run_id": run_id, "of_target": target, "of_item": change.item_id}
-
-
-def _event(target: str, run_id: int, change: ItemChange) -> dict[str, object]:
-    kind, old, new = change.event or ("", None, None)
-    texts = {"old": storable(old, 200), "new": storable(new, 200)}
-    return {"target": target, "item_id": change.item_id, "run_id": run_id, "at": change.at, "kind": kind, **texts}
+def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
+    known, member = _STATES[row.known_state], row.incident_id is not None
+    return TrackedItem(
+        item_id=row.item_id,
+        first_seen_at=row.first_seen_at,
+        submitted_at=row.submitted_at,
+        known_state=known,
+        stage=row.stage,
+        recognised=row.recognised,
+        since=row.since,
+        pending_since=row.pending_since,
+        seen_at=row.seen_at,
+        checked_at=row.checked_at,
+        regressed_at=row.regressed_at,
+        member=member,
+        known_missing=member and known is ItemState.NOT_FOUND,
+    )

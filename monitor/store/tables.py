@@ -36,6 +36,7 @@ __all__ = [
     "reports",
     "runs",
     "snapshots",
+    "throttles",
     "tracked_items",
 ]
 
@@ -239,6 +240,21 @@ tracked_items = Table(
     Column("added_at", UtcDateTime, nullable=False),
 )
 """The built-in sync log, for targets that name none of their own: `items import` writes it, a run only reads it."""
+
+throttles = Table(
+    "throttles",
+    metadata,
+    Column("key", String(64), primary_key=True),  # names origin and credential, and gives neither away
+    Column("origin", String(500), nullable=False),  # scheme://host:port, for people
+    Column("not_before", UtcDateTime),  # the server said to come back no sooner; past: nothing holds anybody back
+    Column("status", Integer),  # HTTP status of the answer that said so
+    Column("code", String(200)),  # its error code
+    Column("rate_per_s", Float),  # requests per second that it takes; null: no limit was met
+    Column("concurrency", Float),  # requests in flight that it takes; null: no limit was met
+    Column("down", Boolean, nullable=False),  # the breaker was open at the end
+    Column("updated_at", UtcDateTime, nullable=False),  # when all but the hint was learned
+)
+"""What clients learned about an API, by origin and credential: targets on one key and later runs share it."""
 
 reports = Table(
     "reports",

@@ -8,6 +8,7 @@ from monitor.health.transition import transition
 from monitor.model import ItemState, LogEntry, Outcome, Reason
 from monitor.store import items as work
 from monitor.store import leases, worklist
+from monitor.store import outcomes as work_done
 from monitor.store.engine import reading, writing
 from monitor.store.tables import item_events, items
 
@@ -42,7 +43,7 @@ def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
         for item_id, state in states.items()
     ]
     with writing(engine) as conn:
-        work.record(conn, target=target, run_id=run_id, changes=changes)
+        work_done.record(conn, target=target, run_id=run_id, changes=changes)
 
 
 def row(engine, item_id):
@@ -126,7 +127,7 @@ def test_an_outcome_is_stored_with_an_event_only_when_something_changed(engine, 
 
 def test_recording_nothing_writes_nothing(engine):
     with writing(engine) as conn:
-        work.record(conn, target=TARGET, run_id=1, changes=[])
+        work_done.record(conn, target=TARGET, run_id=1, changes=[])
     assert events(engine) == []
 
 

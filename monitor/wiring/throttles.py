@@ -1,0 +1,43 @@
+"""What an origin and a credential are called together, so that targets on one key share what was learned about it."""
+
+import hashlib
+from urllib.parse import urlsplit
+
+from monitor.config import ApiKeyAuth, Target
+from monitor.errors import ConfigError
+
+__all__ = ["origin_of", "throttle_key"]
+
+_PORTS = {"https": 443, "http": 80}
+
+
+def throttle_key(target: Target) -> str:
+    """The name of a target's origin and credential: 32 hexadecimal digits.
+
+    It is stored, so it must not help anybody to the credential: scrypt (RFC 7914) makes each guess cost about 10 ms
+    and 4 MiB. A client's secret is not part of it: when it is rotated, the account is the same.
+
+    Reads the file of an API key, if it is in one. A key that can't be read shares nothing with other targets.
+    """
+    salt = origin_of(target).encode()
+    return hashlib.scrypt(_credential(target).encode(), salt=salt, n=1 << 12, r=8, p=1, dklen=16).hex()
+
+
+def origin_of(target: Target) -> str:
+    """Where a target's API is: `scheme://host:port`, the host in lower case, the port always there (RFC 6454, 4)."""
+    parts = urlsplit(target.base_url)
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[parts.scheme]}"
+
+
+def _credential(target: Target) -> str:
+    """Names a credential; the word before the colon keeps a key that looks like a client's id apart from it."""
+    if target.auth is None:
+        return "none"
+    if not isinstance(target.auth, ApiKeyAuth):
+        return f"client:{target.auth.client_id}"
+    try:
+        return f"key:{target.auth.api_key.reveal()}"
+    except ConfigError:
+        # the run finds it out as well, and says so
+        return f"setting:targets.{target.name}.auth.api_key"

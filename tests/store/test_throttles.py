@@ -1,0 +1,163 @@
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from monitor.model import Learned
+from monitor.store import throttles
+from monitor.store.engine import connect, reading, writing
+from monitor.store.tables import throttles as table
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+KEY = "0123456789abcdef0123456789abcdef"
+ORIGIN = "https://api.example:443"
+MINUTE = timedelta(minutes=1)
+FULL = Learned(
+    at=NOW, not_before=NOW + 60 * MINUTE, status=429, code="SLOW_DOWN", rate_per_s=12.5, concurrency=3.25, down=True
+)
+SILENT = Learned(at=NOW)
+
+
+def written(engine, *all_learned, key=KEY):
+    for learned in all_learned:
+        with writing(engine) as conn:
+            throttles.write(conn, key=key, origin=ORIGIN, learned=learned)
+    return known(engine, key)
+
+
+def known(engine, key=KEY):
+    with reading(engine) as conn:
+        return throttles.read(conn, key=key)
+
+
+def test_nothing_is_known_before_the_first_write(engine):
+    assert known(engine) is None
+
+
+@pytest.mark.parametrize("learned", [FULL, SILENT], ids=["all that there is", "nothing but when"])
+def test_what_was_learned_reads_back(engine, learned):
+    assert written(engine, learned) == learned
+
+
+def test_keys_are_apart(engine):
+    written(engine, FULL)
+
+    assert written(engine, SILENT, key="other") == SILENT
+    assert known(engine) == FULL
+
+
+def test_a_row_says_to_people_which_api_it_is_about(engine):
+    written(engine, SILENT)
+
+    with reading(engine) as conn:
+        assert conn.scalar(table.select().with_only_columns(table.c.origin)) == ORIGIN
+
+
+def hint(minutes, status, code=None, *, at=NOW):
+    return Learned(at=at, not_before=NOW + minutes * MINUTE, status=status, code=code)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stands"),
+    [
+        pytest.param(hint(5, 429, "A"), hint(9, 503), (9, 503, None), id="a later one, though it has no code"),
+        pytest.param(hint(9, 429, "A"), hint(5, 503, "B"), (9, 429, "A"), id="not an earlier one"),
+        pytest.param(hint(9, 429, "A"), hint(9, 503, "B"), (9, 429, "A"), id="of two for one instant, the first"),
+        pytest.param(hint(9, 429), replace(SILENT, at=NOW + MINUTE), (9, 429, None), id="not one who never heard it"),
+        pytest.param(replace(SILENT, at=NOW + MINUTE), hint(9, 429), (9, 429, None), id="one that arrives late"),
+        pytest.param(hint(1, 429), hint(7, 503, at=NOW + 5 * MINUTE), (7, 503, None), id="the next, after its time"),
+    ],
+)
+def test_of_two_hints_the_later_instant_stands_with_its_status_and_code(engine, first, second, stands):
+    found = written(engine, first, second)
+
+    minutes, status, code = stands
+    assert (found.not_before, found.status, found.code) == (NOW + minutes * MINUTE, status, code)
+
+
+OLD = Learned(at=NOW, rate_per_s=10.0, concurrency=2.0, down=True)
+NEW = Learned(at=NOW + MINUTE, rate_per_s=20.0, concurrency=4.0, down=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "stands"),
+    [
+        pytest.param(OLD, NEW, NEW, id="the newer one"),
+        pytest.param(NEW, OLD, NEW, id="the newer one, though it was written first"),
+        pytest.param(OLD, Learned(at=NEW.at), Learned(at=NEW.at), id="the newer one, that no limit was met"),
+        pytest.param(OLD, replace(NEW, at=NOW), replace(NEW, at=NOW), id="of two at one instant, the one written last"),
+    ],
+)
+def test_of_the_rest_what_was_learned_last_stands(engine, first, second, stands):
+    assert written(engine, first, second) == stands
+
+
+def test_a_hint_outlives_what_is_newer_and_heard_none(engine):
+    assert written(engine, FULL, NEW) == replace(NEW, not_before=FULL.not_before, status=429, code="SLOW_DOWN")
+
+
+def test_text_that_no_column_takes_is_made_to_fit(engine):
+    assert written(engine, replace(FULL, code="a\x00b\ud800")).code == "a\\x00b\\ud800"
+    late = replace(FULL, not_before=NOW + 61 * MINUTE, code="c" * 201)
+    with writing(engine) as conn:
+        throttles.write(conn, key="long", origin=f"https://{'h' * 600}:443", learned=late)
+    assert known(engine, "long").code == "c" * 200
+
+
+INSTANTS = st.timedeltas(timedelta(0), timedelta(hours=1)).map(lambda after: NOW + after)
+HINTS = st.fixed_dictionaries({
+    "not_before": INSTANTS, "status": st.sampled_from([429, 503]), "code": st.sampled_from([None, "A", "B"])
+})  # fmt: skip
+RESTS = st.fixed_dictionaries({
+    "rate_per_s": st.none() | st.floats(0.01, 1e6),
+    "concurrency": st.none() | st.floats(1, 1024),
+    "down": st.booleans(),
+})  # fmt: skip
+WRITERS = st.lists(
+    st.builds(lambda at, hint, rest: Learned(at=at, **hint, **rest), INSTANTS, st.just({}) | HINTS, RESTS),
+    min_size=1,
+    max_size=5,
+    unique_by=(lambda learned: learned.at, lambda learned: learned.not_before or learned),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(writers=WRITERS, data=st.data())
+def test_it_does_not_matter_who_writes_first(engine, writers, data):
+    one, other = uuid4().hex, uuid4().hex
+
+    assert written(engine, *writers, key=one) == written(engine, *data.draw(st.permutations(writers)), key=other)
+
+
+def test_of_processes_that_write_at_once_none_loses_a_hint(engine, store_url):
+    last, together = 20, threading.Barrier(2)
+    failures = []
+
+    def write_all(turns, *, heard):
+        mine = connect(store_url)
+        try:
+            together.wait()
+            for turn in turns:
+                at = NOW + turn * MINUTE
+                written(mine, Learned(at=at, not_before=at + MINUTE, status=429) if heard else Learned(at=at))
+        except Exception as error:  # noqa: BLE001  # a thread's failure is the test's
+            failures.append(error)
+        finally:
+            mine.dispose()
+
+    # one hears a hint each time, and the later one first; the other never hears any, and is the newer one in the end
+    threads = [
+        threading.Thread(target=write_all, args=[range(last, 0, -1)], kwargs={"heard": True}),
+        threading.Thread(target=write_all, args=[range(2, last + 2)], kwargs={"heard": False}),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert known(engine) == Learned(at=NOW + (last + 1) * MINUTE, not_before=NOW + (last + 1) * MINUTE, status=429)

@@ -1,0 +1,127 @@
+"""What an origin and a credential are called: the same for targets that share them, no help to who wants the key."""
+
+import hashlib
+import re
+
+import pytest
+
+from monitor.config import Target
+from monitor.wiring.throttles import origin_of, throttle_key
+
+SECRET, KEY = "canary-secret-0451", "canary-key-1984"
+CLIENT = {"client_id": "canary-client-77", "client_secret": SECRET, "token_path": "/token"}
+
+
+def target(name="docs", base_url="https://api.example", auth=None, **settings):
+    given = {"provider": "generic", "statuses": {"completed": ["done"]}, "item": {"path": "/documents/{item_id}"}}
+    given |= {"name": name, "base_url": base_url, **({"auth": auth} if auth else {})}
+    return Target.model_validate(given | settings)
+
+
+def file(folder, name, content):
+    path = folder / name
+    path.write_text(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "origin"),
+    [
+        ("https://api.example", "https://api.example:443"),
+        ("https://API.Example:443/v1", "https://api.example:443"),
+        ("HTTPS://api.example:8443", "https://api.example:8443"),
+        ("http://localhost", "http://localhost:80"),
+        ("http://[::1]:8080/base", "http://[::1]:8080"),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port_in_one_form(written, origin):
+    assert origin_of(target(base_url=written)) == origin
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"name": "other"}, id="another name"),
+        pytest.param({"publisher_id": "p2"}, id="another publisher"),
+        pytest.param({"base_url": "https://API.EXAMPLE:443/v2"}, id="the host in capitals, the port written, a path"),
+        pytest.param({"auth": {**CLIENT, "client_secret": "rotated"}}, id="another secret of the same client"),
+        pytest.param({"auth": {**CLIENT, "scope": "read"}}, id="another scope of the same client"),
+        pytest.param({"check": {"concurrency": 1, "rate": "1/s"}}, id="another pace"),
+    ],
+)
+def test_targets_on_one_origin_and_credential_share_a_key(other):
+    assert throttle_key(target(**({"auth": CLIENT} | other))) == throttle_key(target(auth=CLIENT))
+
+
+def test_a_key_is_the_same_wherever_it_is_written(tmp_path):
+    in_a_file = {"api_key_file": file(tmp_path, "key", f"{KEY}\n"), "header": "X-API-Key"}
+
+    assert throttle_key(target(auth=in_a_file)) == throttle_key(target(auth={"api_key": KEY}))
+
+
+def test_targets_without_credentials_share_a_key():
+    assert throttle_key(target()) == throttle_key(target(name="other"))
+
+
+def test_different_origins_and_credentials_have_different_keys():
+    different = [
+        target(),
+        target(base_url="http://localhost"),
+        target(base_url="https://api.example:8443"),
+        target(base_url="https://api2.example"),
+        target(auth=CLIENT),
+        target(auth={**CLIENT, "client_id": "another"}),
+        target(auth=CLIENT, base_url="https://api2.example"),
+        target(auth={"api_key": KEY}),
+        target(auth={"api_key": "another"}),
+        target(auth={"api_key": CLIENT["client_id"]}),
+        target(auth={"api_key": f"client:{CLIENT['client_id']}"}),
+        target(auth={"api_key": "none"}),
+    ]
+
+    keys = [throttle_key(each) for each in different]
+
+    assert len(set(keys)) == len(different)
+    assert [key for key in keys if not re.fullmatch(r"[0-9a-f]{32}", key)] == []
+
+
+def test_a_rotated_api_key_has_limits_of_its_own(tmp_path):
+    watched = target(auth={"api_key_file": file(tmp_path, "key", KEY)})
+    before = throttle_key(watched)
+
+    file(tmp_path, "key", "rotated")
+
+    assert throttle_key(watched) != before
+
+
+def test_a_key_that_cannot_be_read_is_named_by_its_setting(tmp_path):
+    auths = [{"api_key_file": file(tmp_path, name, KEY)} for name in ("a", "b")]
+    one, other = (target(name=auth["api_key_file"][-1], auth=auth) for auth in auths)
+    assert throttle_key(one) == throttle_key(other)
+
+    for name in ("a", "b"):
+        (tmp_path / name).unlink()
+
+    assert throttle_key(one) == throttle_key(one)
+    assert throttle_key(one) not in {throttle_key(other), throttle_key(target(name="a"))}
+
+
+@pytest.mark.parametrize("auth", [CLIENT, {"api_key": KEY}], ids=["client", "key"])
+def test_it_holds_no_credential(auth):
+    watched = target(auth=auth)
+    held = f"{throttle_key(watched)} {origin_of(watched)}"
+
+    assert [each for each in (SECRET, KEY, CLIENT["client_id"]) if each in held or each.encode().hex() in held] == []
+
+
+@pytest.mark.parametrize(
+    ("auth", "named"),
+    [(None, "none"), (CLIENT, f"client:{CLIENT['client_id']}"), ({"api_key": KEY}, f"key:{KEY}")],
+    ids=["none", "client", "key"],
+)
+def test_later_versions_find_it_again_and_each_guess_costs_four_mebibytes(auth, named):
+    work = {"n": 4096, "r": 8, "p": 1}
+    expected = hashlib.scrypt(named.encode(), salt=b"https://api.example:443", dklen=16, **work).hex()
+
+    assert 128 * work["n"] * work["r"] == 4 << 20
+    assert throttle_key(target(auth=auth)) == expected
