@@ -208,11 +208,11 @@ def _finish(
     )
 
 
-_EVENTS = dict.fromkeys(REQUEST_CAUSES, "requests_failed") | dict.fromkeys(ITEM_CAUSES, "items_ailing")
+_EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_ailing")
 
 
 def _log(report: RunReport, checked: CheckReport | None) -> None:
-    """One event per run, and one per class of failed requests; the run has bound what they have in common."""
+    """One event per run, and one per cause; the run has bound what they have in common."""
     log = structlog.get_logger()
     for piece in report.verdict.evidence:
         log.warning(_EVENTS.get(piece.cause, piece.cause.value), **_evidence_fields(piece), **_effort(checked))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 __all__ = [
     "BREAKER_OPEN",
+    "BUDGET_SPENT",
     "PAST_DEADLINE",
     "UNUSABLE_SECRET",
     "Answer",
@@ -50,7 +51,11 @@ class Operation(StrEnum):
     """What a call does, which decides when repeating it is safe."""
 
     READ = "read"
+    POLL = "poll"
+    """A read that is repeated until something has happened, or the deadline has come."""
     WRITE = "write"
+    CLOSE = "close"
+    """A write that does no harm when it happens twice, such as a deletion."""
     TOKEN = "token"  # noqa: S105  # the name of an operation, not a secret
 
 
@@ -70,6 +75,19 @@ class Request:
     body: bytes | None = dataclasses.field(default=None, repr=False)
     max_bytes: int = 1 << 20
     """The most decoded bytes of the answer's body that are read."""
+
+    def with_header(self, name: str, value: str) -> "Request":
+        """The same request with one header more, or another value of one."""
+        return Request(
+            method=self.method,
+            path=self.path,
+            template=self.template,
+            operation=self.operation,
+            subject=self.subject,
+            headers={**self.headers, name: value},
+            body=self.body,
+            max_bytes=self.max_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,15 +173,19 @@ class ApiError:
     """The server's hint, sane and capped at one hour; None without one."""
     network: NetworkFault | None = None
     from_token_endpoint: bool = False
+    held: bool = False
+    """The server said it to an earlier request, and it is in force still: this one was not sent."""
     gateway: tuple[tuple[str, str], ...] = ()
     """`server`, `via` and `x-request-id` of a gateway's answer, for the log."""
 
 
 BREAKER_OPEN = "breaker_open"
+BUDGET_SPENT = "budget_spent"
 PAST_DEADLINE = "past_deadline"
 UNUSABLE_SECRET = "unusable_secret"  # noqa: S105  # the name of an error, not a secret
-"""Codes of our own errors, which have neither status nor network fault: the service was down in this run; our deadline,
-and not the API, ended the call; the credentials can't be read or sent."""
+"""Codes of our own errors, which have neither status nor network fault: the service was down in this run; a second
+question would go beyond the budget; our deadline, and not the API, ended the call; the credentials can't be read or
+sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +206,10 @@ def sendable(path: str) -> bool:
 
     What is not is refused by every `Wire`.
     """
-    return len(path) <= _LONGEST_PATH and bool(_PATH.fullmatch(path)) and not {".", ".."}.intersection(_segments(path))
+    if len(path) > _LONGEST_PATH or not _PATH.fullmatch(path):
+        return False
+    # most paths hold neither, and this runs for every request
+    return not ("." in path or "%2" in path) or not {".", ".."}.intersection(_segments(path))
 
 
 def sendable_headers(headers: Mapping[str, str]) -> bool:

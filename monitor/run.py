@@ -25,7 +25,7 @@ from monitor.health.transition import ItemChange
 from monitor.judgement import Judge
 from monitor.model import LogEntry, SyncReport
 from monitor.providers import Provider
-from monitor.store import items, leases, runs, worklist
+from monitor.store import items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
 
 __all__ = ["LEASE", "Job", "Run"]
@@ -174,7 +174,7 @@ class Run:
     def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
         with writing(self._job.engine) as conn:
             leases.verify(conn, target=self._job.target, epoch=started.epoch)
-            items.record(conn, target=self._job.target, run_id=started.run_id, changes=changes)
+            outcomes.record(conn, target=self._job.target, run_id=started.run_id, changes=changes)
 
     async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
         """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""

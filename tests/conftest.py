@@ -41,6 +41,7 @@ def _logging_as_it_was():
     """Whoever configures logging to a captured stream leaves nothing of it to the next test."""
     yield
     structlog.reset_defaults()
+    logging.disable(logging.NOTSET)
     structlog.contextvars.clear_contextvars()
     logging.getLogger("uvicorn.access").propagate = True  # uvicorn switches it off for the whole process
 

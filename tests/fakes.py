@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from monitor.channels import Ending, Verdict
-from monitor.exchange import Answer, ApiError, Reply, Request
+from monitor.exchange import BUDGET_SPENT, Answer, ApiError, Reply, Request
 from monitor.model import BadBody, ItemState, ItemStatus
 
 DELIVERED = Verdict(ending=Ending.DELIVERED, reason="accepted")
@@ -80,10 +80,15 @@ class FakeAsker:
     most_in_flight: int = 0
     before: object = None
     """Awaited with the item's id before each answer."""
+    budget: int = 0
+    """Second questions that it answers."""
+    asked_again: list = field(default_factory=list)
 
-    async def ask(self, request, *, deadline_s):
+    async def ask(self, request, *, deadline_s, again=False):
         item_id = request.path.rpartition("/")[2]
-        self.asked.append(item_id)
+        if again and len(self.asked_again) >= self.budget:
+            return Answer(error=ApiError(status=None, code=BUDGET_SPENT), attempts=0)
+        (self.asked_again if again else self.asked).append(item_id)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

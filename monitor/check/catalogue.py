@@ -23,6 +23,7 @@ class ListAsker(Protocol):
         deadline_s: float,
         into: Callable[[], Sink] | None = None,
         max_attempts: int | None = None,
+        again: bool = False,
     ) -> Answer:
         """Sends a request, with retries; hands the body to what `into` makes for each attempt."""
         ...

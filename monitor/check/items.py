@@ -1,23 +1,26 @@
 """Ids to outcomes: asks the API about every due item, concurrently and bounded, and hands the outcomes on in batches.
 
-It holds one batch of due items and one of outcomes, never the whole log. When the target must stop, the deadline
-passes or a signal comes, what was finished has been handed on and the rest is left to the caller.
+It holds one batch of due items and one of outcomes, never the whole log. Items that met a failure which may pass are
+asked about once more when all others are done, as far as the retry budget allows. When the target must stop, the
+deadline passes or a signal comes, what was finished has been handed on and the rest is left to the caller.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from monitor.check.ledger import Ledger
 from monitor.check.report import CheckReport, Progress
 from monitor.check.source import Source
-from monitor.exchange import PAST_DEADLINE, Answer, ApiError, Request
+from monitor.client.retry import is_transient
+from monitor.exchange import BUDGET_SPENT, PAST_DEADLINE, Answer, ApiError, Request
 from monitor.health.classify import cause_of, malformed, outcome_of
-from monitor.health.evidence import Tally
 from monitor.health.latency import LatencyHistogram
 from monitor.health.stopping import FIRST_ITEMS, StopRule
-from monitor.health.transition import ItemChange, TrackedItem, transition
+from monitor.health.transition import ItemChange, TrackedItem
 from monitor.model import Cause, Outcome, Reason
 from monitor.providers import Provider
 
@@ -31,14 +34,11 @@ def nothing_known(_: TrackedItem) -> None:
     """Every item has to be asked about."""
 
 
-BATCH = 500
-"""Outcomes per writing transaction."""
-
-FLUSH_S = 1.0
-"""After so long, in seconds, the next outcome takes those before it along."""
-
 GRACE_S = 5.0
 """Once a run must end, requests in flight may finish for so long, in seconds."""
+
+MOST_LATER = 2000
+"""Items that are kept for a second question, at the most: memory is bounded, whatever fails."""
 
 
 class Asker(Protocol):
@@ -49,8 +49,8 @@ class Asker(Protocol):
         """Whether the breaker has stopped the target."""
         ...
 
-    async def ask(self, request: Request, *, deadline_s: float) -> Answer:
-        """Sends a request, with retries, until `deadline_s` on the monotonic clock."""
+    async def ask(self, request: Request, *, deadline_s: float, again: bool = False) -> Answer:
+        """Sends a request, with retries, until `deadline_s` on the monotonic clock; `again`: not for the first time."""
         ...
 
 
@@ -84,20 +84,18 @@ class ItemCheck:
         utcnow: Callable[[], datetime],
         grace_s: float = GRACE_S,
     ) -> None:
-        self._provider, self._client, self._record = provider, client, record
+        self._provider, self._client, self._ledger = provider, client, Ledger(record)
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow, self._grace_s = progress, utcnow, grace_s
-        self._tally, self._latencies, self._stop_rule = Tally(), LatencyHistogram(), StopRule()
-        self._taken = self._asked = self._requests = self._retries = 0
+        self._latencies, self._stop_rule = LatencyHistogram(), StopRule()
+        self._taken = self._requests = self._retries = 0
         self._undrained = False
         self._first_asked = self._first_answers = 0
         self._vouched_for = False
         self._stopped_by: Cause | None = None
         self._cut: Reason | None = None
         self._opened, self._ending = asyncio.Event(), asyncio.Event()
-        self._changes: list[ItemChange] = []
-        self._flushing, self._flushed_at = asyncio.Lock(), time.monotonic()
-        self._writing: asyncio.Future[None] | None = None
+        self._later: deque[tuple[TrackedItem, Outcome]] = deque()
 
     async def run(self, due: Iterator[list[TrackedItem]], *, known: Known = nothing_known) -> CheckReport:
         """Asks about every item that `due` yields, until it ends or the run must. May be called again with more.
@@ -121,13 +119,15 @@ class ItemCheck:
         finally:
             for task in (*workers, *watches):
                 task.cancel()
+            await asyncio.gather(*workers, *watches, return_exceptions=True)
             # A thread that writes can't be cancelled: it ends before the check does.
-            writing = () if self._writing is None else (self._writing,)
-            await asyncio.gather(*workers, *watches, *writing, return_exceptions=True)
+            await self._ledger.settle()
         for worker in workers:
             if not worker.cancelled():
                 worker.result()
-        await self._flush()
+        while self._later:
+            self._note(*self._later.popleft())
+        await self._ledger.flush()
         self._undrained = self._undrained or not source.drained
         return self.report()
 
@@ -145,7 +145,7 @@ class ItemCheck:
 
     def confirm(self, items: int) -> None:
         """Counts items that the API said to be completed still, all at once: nothing about them changes."""
-        self._tally.confirm(items)
+        self._ledger.tally.confirm(items)
 
     def vouch(self) -> None:
         """Heeds that a list showed items of ours: a 403 on one that it lacks is that item's own, on however many."""
@@ -154,7 +154,7 @@ class ItemCheck:
     def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
         """Stops the target because of an error that leaves so many items unknown."""
         self._stopped_by = self._stopped_by or cause
-        self._tally.block(cause, error, items)
+        self._ledger.tally.block(cause, error, items)
 
     def cut(self, reason: Reason) -> None:
         """Ends the run before its items were asked about."""
@@ -179,8 +179,31 @@ class ItemCheck:
                 outcome = malformed(item.item_id, self._utcnow())
             elif outcome is None and await self._may_ask():
                 outcome = await self._ask(item)
-            if outcome is not None:
-                await self._finish(item, outcome)
+            if outcome is None:
+                continue
+            if self._may_pass(outcome):
+                self._later.append((item, outcome))
+            elif self._note(item, outcome):
+                await self._ledger.flush()
+        await self._ask_again()
+
+    def _may_pass(self, outcome: Outcome) -> bool:
+        """Whether a second question at the end may be worth it."""
+        error = outcome.error
+        if error is None or error.held or len(self._later) >= MOST_LATER or self._over():
+            return False
+        return not outcome.answered and is_transient(error)
+
+    async def _ask_again(self) -> None:
+        """The second pass; what it can't improve keeps its first outcome."""
+        while self._later and not self._over():
+            item, outcome = self._later.popleft()
+            try:
+                outcome = await self._ask(item, again=True) or outcome
+            finally:
+                due = self._note(item, outcome)
+            if due:
+                await self._ledger.flush()
 
     async def _may_ask(self) -> bool:
         """Waits for its turn; False when by then nothing further may start."""
@@ -205,15 +228,22 @@ class ItemCheck:
             self._opened.set()
         return over
 
-    async def _ask(self, item: TrackedItem) -> Outcome | None:
-        """The outcome; None when our deadline came first: the item counts as not asked, and is due first next time."""
-        answer = await self._client.ask(self._provider.item_request(item.item_id), deadline_s=self._deadline_s)
-        self._requests += answer.attempts
-        self._retries += max(0, answer.attempts - 1)
+    async def _ask(self, item: TrackedItem, *, again: bool = False) -> Outcome | None:
+        """The outcome; None when our deadline came first: the item counts as not asked, and is due first next time.
+
+        None too for a second question that the budget does not allow.
+        """
+        request = self._provider.item_request(item.item_id)
+        answer = await self._client.ask(request, deadline_s=self._deadline_s, again=again)
         if answer.attempts:
+            self._requests += answer.attempts
+            self._retries += answer.attempts - (not again)
             self._latencies.add(answer.latency_ms)
-        if answer.error is not None and answer.error.code == PAST_DEADLINE:
+        error = answer.error
+        if error is not None and error.code == PAST_DEADLINE:
             self._cut = Reason.DEADLINE
+            return None
+        if error is not None and error.code == BUDGET_SPENT:
             return None
         outcome = outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
         self._heed(outcome)
@@ -226,13 +256,10 @@ class ItemCheck:
         if outcome.answered or self._first_answers >= FIRST_ITEMS:
             self._opened.set()
 
-    async def _finish(self, item: TrackedItem, outcome: Outcome) -> None:
-        self._tally.add(item, outcome)
-        self._asked += 1
-        self._changes.append(transition(item, outcome))
+    def _note(self, item: TrackedItem, outcome: Outcome) -> bool:
+        """Takes an outcome down; True when it is time to store."""
         self._progress.advance()
-        if len(self._changes) >= BATCH or time.monotonic() - self._flushed_at >= FLUSH_S:
-            await self._flush()
+        return self._ledger.note(item, outcome)
 
     def _stopping(self, outcome: Outcome) -> Cause | None:
         """Why the target must stop after this outcome, or None."""
@@ -244,23 +271,12 @@ class ItemCheck:
             stopping = None
         return stopping or (Cause.OUTAGE if self._client.tripped else None)
 
-    async def _flush(self) -> None:
-        async with self._flushing:
-            if self._writing is not None:
-                await asyncio.shield(self._writing)
-            changes, self._changes = self._changes, []
-            self._flushed_at = time.monotonic()
-            if changes:
-                # A worker may be cancelled here, the thread can't be: whoever comes next waits for it.
-                self._writing = asyncio.ensure_future(asyncio.to_thread(self._record, changes))
-                await asyncio.shield(self._writing)
-
     def report(self) -> CheckReport:
         """How it ended, or how far it is."""
-        left = self._taken > self._asked or self._undrained
+        left = self._taken > self._ledger.noted or self._undrained
         return CheckReport(
-            tally=self._tally,
-            asked=self._asked,
+            tally=self._ledger.tally,
+            asked=self._ledger.noted,
             requests=self._requests,
             retries=self._retries,
             latencies_ms=(self._latencies.quantile(0.5), self._latencies.quantile(0.95)),

@@ -1,5 +1,6 @@
 """One call: what it has come to so far, and what is kept and logged of it. No URL, no secret, no words of the API."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,7 +8,7 @@ import structlog
 
 from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request, Sink, plain_text
 
-__all__ = ["AttemptRecord", "Call", "attempt_record", "log_call"]
+__all__ = ["AttemptRecord", "Call", "attempt_record", "log_call", "logs_calls"]
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +43,8 @@ class Call:
     max_attempts: int
     into: Callable[[], Sink] | None = None
     replays: int = 0
+    allowed_s: float = 0.0
+    """How long the last attempt was allowed to take."""
     latency_ms: float = 0.0
     timed_out: bool = False
 
@@ -67,6 +70,11 @@ def _request_id(result: Reply | ApiError) -> str | None:
     if isinstance(result, ApiError):
         return result.request_id
     return plain_text(result.headers.get("x-request-id", ""), _ID_CHARS) or None
+
+
+def logs_calls() -> bool:
+    """Whether the log, as it is set up now, shows finished calls."""
+    return bool(_log.is_enabled_for(logging.DEBUG))
 
 
 def log_call(call: Call, result: Reply | ApiError) -> None:

@@ -1,4 +1,4 @@
-"""The loop that ties the client together: credentials, attempts, retries, one answer. The rules live in its neighbours.
+"""The loop that ties the client together: credentials, turns, attempts, retries, one answer. The rules live next door.
 
 It never raises for what the network or the API does, never sends past a deadline, and logs one event per request.
 """
@@ -7,19 +7,21 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from monitor.client.auth import Ask, Auth, Grant
-from monitor.client.call import AttemptRecord, Call, attempt_record, log_call
+from monitor.client.call import AttemptRecord, Call, attempt_record, log_call, logs_calls
+from monitor.client.digest import FailureDigest
 from monitor.client.failure import fault_error, read_failure
-from monitor.client.limits import Breaker
+from monitor.client.limits import RetryBudget
 from monitor.client.retry import Verdict, decide
 from monitor.client.secrecy import without_secrets
+from monitor.client.throttle import Throttle, breaker_open, past_deadline
 from monitor.exchange import (
-    BREAKER_OPEN,
+    BUDGET_SPENT,
     PAST_DEADLINE,
     Answer,
     ApiError,
@@ -39,6 +41,7 @@ _FAIR_SHARE = 0.9
 """Of the attempt timeout: a service that stays silent for longer has timed out, whatever the deadline."""
 
 _MASK = "**********"
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -46,15 +49,16 @@ class Client:
     """Asks one API, for one run.
 
     A call takes these steps: (1) an open breaker or a passed deadline refuses it; (2) its credentials are fetched,
-    in single flight; (3) it is attempted until it succeeds, `decide` gives up, the breaker opens or the deadline comes;
-    (4) a 401 renews the credentials and replays it, once.
+    in single flight; (3) it is attempted, each time in its turn, until it succeeds, `decide` gives up, the breaker
+    opens or the deadline comes; (4) a 401 renews the credentials and replays it, once.
     """
 
     wire: Wire
     auth: Auth | None = None
     attempt_timeout_s: float = 30.0
     max_attempts: int = 5
-    breaker: Breaker = dataclasses.field(default_factory=Breaker)
+    throttle: Throttle = dataclasses.field(default_factory=Throttle)
+    budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
     utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -62,11 +66,14 @@ class Client:
     mask: Callable[[str], str] = str
     """Takes the caller's secrets out of a text that an API sent."""
     observe: Callable[[AttemptRecord], None] | None = None
+    digest: FailureDigest = dataclasses.field(default_factory=FailureDigest)
+    logs: bool = dataclasses.field(default_factory=logs_calls)
+    """Whether finished calls are logged: looked up once, since that costs more than all else that a call logs."""
 
     @property
     def tripped(self) -> bool:
         """Whether the breaker has stopped this client."""
-        return self.breaker.open
+        return self.throttle.breaker.open
 
     async def ask(
         self,
@@ -75,6 +82,7 @@ class Client:
         deadline_s: float,
         into: Callable[[], Sink] | None = None,
         max_attempts: int | None = None,
+        again: bool = False,
     ) -> Answer:
         """Asks until there is an answer or no sense in asking.
 
@@ -85,15 +93,22 @@ class Client:
                 may last until the deadline, as long as the server is never silent for `attempt_timeout_s`. What is
                 handed on so is as the API sent it: no secret is masked in it.
             max_attempts: instead of the client's own.
+            again: it was asked before in this run, so that even the first attempt draws on the budget.
 
         Returns:
             The 2xx reply or the last error. Errors of our own have neither status nor network fault but the code
-            `BREAKER_OPEN`, `PAST_DEADLINE` (it came before anything else went wrong) or `UNUSABLE_SECRET`.
+            `BREAKER_OPEN`, `BUDGET_SPENT`, `PAST_DEADLINE` (it came before anything else went wrong) or
+            `UNUSABLE_SECRET`. One that is `held` was said to an earlier request, and this one was not sent.
         """
+        if not again:
+            self.budget.first()
+        elif not self.budget.take():
+            return Answer(error=ApiError(status=None, code=BUDGET_SPENT), attempts=0)
         most = max_attempts or self.max_attempts
         call = Call(request=request, deadline_s=deadline_s, max_attempts=most, into=into)
         result = await self._authorised(call)
-        log_call(call, result)
+        if self.logs:
+            log_call(call, result)
         return Answer(
             reply=result if isinstance(result, Reply) else None,
             error=result if isinstance(result, ApiError) else None,
@@ -110,13 +125,15 @@ class Client:
         refused = self._refused(call)
         if refused or self.auth is None:
             return refused or await self._attempts(call, None)
-        ask = self._token_loop(call)
-        grant = await self._in_time(call, self.auth.grant(ask, monotonic=self.monotonic))
+        grant: Grant | ApiError | None = self.auth.current(self.monotonic())
+        if grant is None:
+            grant = await self._in_time(call, self.auth.grant(self._token_loop(call), monotonic=self.monotonic))
         if isinstance(grant, ApiError):
             return grant
         result = await self._attempts(call, grant)
-        if not (isinstance(result, ApiError) and result.status == 401):
+        if not (isinstance(result, ApiError) and result.status == 401) or result.held:
             return result
+        ask = self._token_loop(call)
         fresh = await self._in_time(call, self.auth.renew(grant, ask, monotonic=self.monotonic))
         if not isinstance(fresh, Grant):
             return fresh or result
@@ -127,7 +144,8 @@ class Client:
         async def ask(request: Request) -> Reply | ApiError:
             token_call = Call(request=request, deadline_s=call.deadline_s, max_attempts=self.max_attempts)
             result = await self._attempts(token_call, None)
-            log_call(token_call, result)
+            if self.logs:
+                log_call(token_call, result)
             return result
 
         return ask
@@ -138,23 +156,22 @@ class Client:
             async with asyncio.timeout(max(0.0, call.deadline_s - self.monotonic())):
                 return await credentials
         except TimeoutError:
-            return _past_deadline()
+            return past_deadline()
 
     async def _attempts(self, call: Call, grant: Grant | None) -> Reply | ApiError:
         """Attempts until a reply, or a failure that is not worth another."""
         request = call.request
         if grant:
-            request = dataclasses.replace(request, headers={**request.headers, grant.header: grant.value})
+            request = request.with_header(grant.header, grant.value)
         failure: ApiError | None = None
         while True:
             refused = self._refused(call)
+            if refused is None and not self.throttle.try_enter(self.monotonic()):
+                refused = await self.throttle.enter(call.deadline_s)
             if refused:
                 return failure or refused
-            result = self._discreet(await self._attempt(call, request), grant)
+            result = await self._in_turn(call, request, grant)
             error = result if isinstance(result, ApiError) else None
-            if error or request.operation is not Operation.TOKEN:
-                # a token that was granted says nothing about the API behind it
-                self.breaker.record(error)
             wait_s = self._next_wait_s(call, error)
             if self.observe:
                 self.observe(attempt_record(call, result, wait_s or 0.0))
@@ -164,6 +181,34 @@ class Client:
                 return result
             failure = error
             await self.sleep(wait_s)
+
+    async def _in_turn(self, call: Call, request: Request, grant: Grant | None) -> Reply | ApiError:
+        """One attempt, with what the throttle learns from it."""
+        started_s, told = self.monotonic(), False
+        try:
+            came = await self._sent(call, request)
+            result = self._discreet(self._read(call, came), grant)
+            error = result if isinstance(result, ApiError) else None
+            if error is None and request.operation is Operation.TOKEN:
+                return result  # a token that was granted says nothing about the API behind it
+            if error is not None and error.code != PAST_DEADLINE:
+                self.digest.add(
+                    error,
+                    template=request.template,
+                    subject=request.subject,
+                    at=self.utcnow(),
+                    latency_ms=call.latency_ms,
+                    retry_count=call.attempts - 1,
+                )
+            if error is None or error.code != PAST_DEADLINE:
+                told = True
+                self.throttle.leave(
+                    error, came.headers if isinstance(came, Reply) else _NO_HEADERS, started_s=started_s
+                )
+            return result
+        finally:
+            if not told:
+                self.throttle.give_back()
 
     def _discreet(self, result: Reply | ApiError, grant: Grant | None) -> Reply | ApiError:
         """What came back without what the caller calls secret, and without the credential that this call carried."""
@@ -176,59 +221,54 @@ class Client:
             return dataclasses.replace(result, body=result.body.replace(credential.encode(), _MASK.encode()))
         return result
 
-    async def _attempt(self, call: Call, request: Request) -> Reply | ApiError:
+    async def _sent(self, call: Call, request: Request) -> Reply | WireFault:
         started_s = self.monotonic()
         left_s = call.deadline_s - started_s
-        allowed_s = min(self.attempt_timeout_s, left_s)
+        call.allowed_s = min(self.attempt_timeout_s, left_s)
         if call.into is None:
-            result = await self.wire.send(request, timeout_s=allowed_s)
+            came = await self.wire.send(request, timeout_s=call.allowed_s)
         else:
-            result = await self.wire.send(request, timeout_s=left_s, sink=call.into(), stall_s=self.attempt_timeout_s)
+            came = await self.wire.send(request, timeout_s=left_s, sink=call.into(), stall_s=self.attempt_timeout_s)
         call.attempts += 1
         call.latency_ms = (self.monotonic() - started_s) * 1000
-        call.timed_out = isinstance(result, WireFault) and result.fault is NetworkFault.TIMEOUT
-        from_token_endpoint = request.operation is Operation.TOKEN
-        if isinstance(result, Reply):
-            if 200 <= result.status < 300:
-                return result
-            return read_failure(result, from_token_endpoint=from_token_endpoint, now=self.utcnow())
-        if call.timed_out and self._cut_short(call, allowed_s):
-            # cut short by our own deadline: that says nothing about the service
-            return _past_deadline(from_token_endpoint=from_token_endpoint)
-        return fault_error(result, from_token_endpoint=from_token_endpoint)
+        return came
 
-    def _cut_short(self, call: Call, allowed_s: float) -> bool:
+    def _read(self, call: Call, came: Reply | WireFault) -> Reply | ApiError:
+        from_token_endpoint = call.request.operation is Operation.TOKEN
+        if isinstance(came, Reply):
+            call.timed_out = False
+            if 200 <= came.status < 300:
+                return came
+            return read_failure(came, from_token_endpoint=from_token_endpoint, now=self.utcnow())
+        call.timed_out = came.fault is NetworkFault.TIMEOUT
+        if call.timed_out and self._cut_short(call):
+            # cut short by our own deadline: that says nothing about the service
+            return past_deadline(from_token_endpoint=from_token_endpoint)
+        return fault_error(came, from_token_endpoint=from_token_endpoint)
+
+    def _cut_short(self, call: Call) -> bool:
         """Whether a timeout was our deadline's doing: it left too little time, or a stream was still under way."""
-        if allowed_s < _FAIR_SHARE * self.attempt_timeout_s:
+        if call.allowed_s < _FAIR_SHARE * self.attempt_timeout_s:
             return True
         return call.into is not None and self.monotonic() >= call.deadline_s
 
     def _next_wait_s(self, call: Call, failure: ApiError | None) -> float | None:
-        """Seconds to wait before the next attempt; None when there shall be none."""
-        if failure is None or self.breaker.open:
+        """Seconds to wait before the next attempt, which the budget then grants; None when there shall be none."""
+        if failure is None or self.tripped:
             return None
         decision = decide(
             failure,
             attempt=call.attempts - call.replays,
             max_attempts=call.max_attempts,
+            budget_left=self.budget.left,
             operation=call.request.operation,
             now_s=self.monotonic(),
             deadline_s=call.deadline_s,
             rand=self.rand(),
         )
-        return decision.wait_s if decision.verdict is Verdict.RETRY else None
+        return decision.wait_s if decision.verdict is Verdict.RETRY and self.budget.take() else None
 
     def _refused(self, call: Call) -> ApiError | None:
-        if self.breaker.open:
-            message = "the service was down in this run; nothing further was sent"
-            return ApiError(status=None, code=BREAKER_OPEN, message=message)
-        return _past_deadline() if self.monotonic() >= call.deadline_s else None
-
-
-def _past_deadline(*, from_token_endpoint: bool = False) -> ApiError:
-    return ApiError(
-        status=None,
-        code=PAST_DEADLINE,
-        message="the deadline came before there was an answer",
-        from_token_endpoint=from_token_endpoint,
-    )
+        if self.tripped:
+            return breaker_open()
+        return past_deadline() if self.monotonic() >= call.deadline_s else None

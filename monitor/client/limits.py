@@ -1,37 +1,56 @@
-"""Stops a run against a service that is down: a breaker as a pure state machine. It knows no clock and sends nothing.
+"""What keeps a client from hurting a service that struggles: pure state machines, given `now`. They wait for nothing.
 
-Each limit is told how an attempt ended and answers whether the next may start; rate and concurrency will stand beside
-the breaker in the same form, given `now`.
+| machine       | takes in                       | says                                                         |
+|---------------|--------------------------------|--------------------------------------------------------------|
+| `Breaker`     | how each attempt ended         | nothing more is sent in this run; or just one probe          |
+| `Concurrency` | how each attempt ended         | how many requests may be in flight (one up, half down)       |
+| `Hold`        | a server's hint on 429 and 503 | nothing is sent before an instant; then one probe            |
+| `RetryBudget` | first attempts                 | how many more there may be: 10% of them, and 3 in any case   |
+
+The rate stands in `pace`. `throttle` joins them all, for every client of one origin and credential.
 """
 
+import math
 from collections import deque
 
 from monitor.exchange import ApiError, NetworkFault
 
-__all__ = ["Breaker", "is_outage"]
+__all__ = ["Breaker", "Concurrency", "Hold", "RetryBudget", "is_outage", "is_overload"]
 
 _FIRST = 5
 _WINDOW = 20
 _FAILED_IN_WINDOW = 18
+_BUDGET_FLOOR = 3
+_FIRSTS_PER_RETRY = 10
+_HOLDING = frozenset({429, 503})
 
 
 class Breaker:
     """Opens when the first 5 attempts of a run all failed, or 18 of the last 20 (90%); then stays open for the run.
 
-    A retry is an attempt like any other. One breaker serves one run against one origin.
+    A retry is an attempt like any other. A run that begins with an open one is on trial: its first failure opens it
+    again, anything else closes it.
+
+    Args:
+        down: it was open when the last run ended.
     """
 
-    __slots__ = ("_failures", "_open", "_recorded")
+    __slots__ = ("_failures", "_recorded", "on_trial", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, *, down: bool = False) -> None:
         self._failures: deque[bool] = deque(maxlen=_WINDOW)
         self._recorded = 0
-        self._open = False
-
-    @property
-    def open(self) -> bool:
+        self.open = down
         """Whether no further attempt may start."""
-        return self._open
+        self.on_trial = False
+        """Whether one attempt may be under way, and no more."""
+
+    def begin(self) -> None:
+        """A run begins: what the last one met is forgotten, but for this: whether the service was down at its end."""
+        self.on_trial = self.on_trial or self.open
+        self.open = False
+        self._failures.clear()
+        self._recorded = 0
 
     def record(self, failure: ApiError | None) -> None:
         """Counts one finished attempt.
@@ -40,11 +59,110 @@ class Breaker:
             failure: how it failed; None when it succeeded. Only an outage counts as a failure here: any other answer,
                 a 403 or 429 included, shows that the service lives.
         """
+        failed = failure is not None and is_outage(failure)
         self._recorded += 1
-        self._failures.append(failure is not None and is_outage(failure))
+        self._failures.append(failed)
+        if not failed:
+            self.on_trial = False
+            return
         all_first = self._recorded == _FIRST and all(self._failures)
         most_of_the_last = self._recorded >= _WINDOW and sum(self._failures) >= _FAILED_IN_WINDOW
-        self._open = self._open or all_first or most_of_the_last
+        self.open = self.open or self.on_trial or all_first or most_of_the_last
+
+
+class Concurrency:
+    """How many requests may be in flight: one more per round of successes, half as many after an overload (AIMD).
+
+    Failures of requests that were under way already when the limit was halved do not halve it again.
+
+    Args:
+        ceiling: the most (≥ 1).
+        learned: what an earlier run ended with; None: nothing stands in the way of the ceiling.
+    """
+
+    __slots__ = ("_cut_at_s", "ceiling", "limit")
+
+    def __init__(self, ceiling: int, learned: float | None = None) -> None:
+        self.ceiling = ceiling
+        self.limit = float(ceiling) if learned is None else max(1.0, min(learned, ceiling))
+        """At least 1; a fraction counts once it is whole."""
+        self._cut_at_s = -math.inf
+
+    def succeeded(self) -> None:
+        """An attempt was answered as it should be."""
+        if self.limit < self.ceiling:
+            self.limit = min(float(self.ceiling), self.limit + 1.0 / self.limit)
+
+    def overloaded(self, *, started_s: float, now_s: float) -> None:
+        """An attempt that started then met an overload (see `is_overload`)."""
+        if started_s >= self._cut_at_s:
+            self.limit = max(1.0, self.limit / 2)
+            self._cut_at_s = now_s
+
+    @property
+    def learned(self) -> float | None:
+        """What a later run begins with; None: no limit was met."""
+        return self.limit if self.limit < self.ceiling else None
+
+
+class Hold:
+    """Sends nothing before the instant that the server named on a 429 or 503, and then one probe.
+
+    Another hint may lengthen it, none shortens it.
+    """
+
+    __slots__ = ("code", "on_trial", "status", "until_s")
+
+    def __init__(self) -> None:
+        self.until_s = -math.inf
+        """On the monotonic clock."""
+        self.status: int | None = None
+        self.code: str | None = None
+        """Of the answer that named the instant."""
+        self.on_trial = False
+        """Whether one attempt may be under way, and no more."""
+
+    def begin(self, *, wait_s: float, status: int | None, code: str | None, now_s: float) -> None:
+        """Holds everything for so long (> 0), unless it is held longer already."""
+        if now_s + wait_s > self.until_s:
+            self.until_s, self.status, self.code = now_s + wait_s, status, code
+        self.on_trial = True
+
+    def record(self, failure: ApiError | None, *, now_s: float) -> None:
+        """Takes in how one attempt ended."""
+        if failure is None or not is_overload(failure):
+            self.on_trial = self.on_trial and now_s < self.until_s  # it started before the hint came
+        elif failure.status in _HOLDING and failure.retry_after is not None:
+            wait_s = failure.retry_after.total_seconds()
+            self.begin(wait_s=wait_s, status=failure.status, code=failure.code, now_s=now_s)
+
+
+class RetryBudget:
+    """One in ten, and three in any case: what may be sent beyond the first attempts, so that no outage is amplified.
+
+    Retries and the second pass over unknown items of one run draw on it.
+    """
+
+    __slots__ = ("_firsts", "_spent")
+
+    def __init__(self) -> None:
+        self._firsts = self._spent = 0
+
+    def first(self) -> None:
+        """Counts a first attempt."""
+        self._firsts += 1
+
+    @property
+    def left(self) -> int:
+        """How many more there may be by now (≥ 0)."""
+        return max(_BUDGET_FLOOR, self._firsts // _FIRSTS_PER_RETRY) - self._spent
+
+    def take(self) -> bool:
+        """Takes one; False when there is none left."""
+        if self.left <= 0:
+            return False
+        self._spent += 1
+        return True
 
 
 def is_outage(failure: ApiError) -> bool:
@@ -52,3 +170,8 @@ def is_outage(failure: ApiError) -> bool:
     if failure.status is None:
         return failure.network is not None and failure.network is not NetworkFault.TOO_LARGE
     return failure.status == 408 or failure.status >= 500
+
+
+def is_overload(failure: ApiError) -> bool:
+    """Whether fewer requests at a time may help: 429, or an outage."""
+    return failure.status == 429 or is_outage(failure)

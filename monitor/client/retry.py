@@ -1,14 +1,11 @@
 """Decides whether a failed attempt is worth another, and when. Pure; it neither waits nor sends.
 
-| operation     | 408, 429, 5xx | DNS, refused | timeout, reset, garbage  | TLS, too large, 501, 505, 3xx, other 4xx |
-|---------------|---------------|--------------|--------------------------|------------------------------------------|
-| read, token   | yes           | yes          | yes                      | no                                       |
-| write         | yes, bounded  | yes, bounded | no: it may have happened | no                                       |
-
-After Uppzy's retry decision table. A spending limit (402, or a 429 that says so) is never waited out; `retryable:
-false` vetoes; nothing grants a retry that the status forbids. A 401 is refreshed once by the client, not retried here.
+`TABLE` says what each kind of failure means for each class of operation, after Uppzy's retry decision table. Beyond it,
+a spending limit (402, or a 429 that says so) is never waited out; `retryable: false` vetoes; nothing grants a retry
+that the status forbids. A 401 is refreshed once by the client, not retried here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,15 +13,64 @@ from monitor.exchange import ApiError, NetworkFault, Operation
 from monitor.health.classify import cause_of
 from monitor.model import Cause
 
-__all__ = ["RetryDecision", "RetryReason", "Verdict", "decide", "is_transient"]
+__all__ = [
+    "TABLE",
+    "WRITES",
+    "Failing",
+    "Repeat",
+    "RetryDecision",
+    "RetryReason",
+    "Verdict",
+    "decide",
+    "failing",
+    "is_transient",
+]
 
 _LONGEST_BACKOFF_S = 30.0
 _FIRST_BACKOFF_S = 1.0
 _MOST_DOUBLINGS = 5
-_SERVER_ERRORS = range(500, 600)
-_NOT_CURED_BY_TIME = frozenset({501, 505})
-_LASTING_FAULTS = frozenset({NetworkFault.TLS, NetworkFault.TOO_LARGE})
-_NOTHING_WAS_SENT = frozenset({NetworkFault.DNS, NetworkFault.REFUSED})
+
+WRITES = 3
+"""The most attempts of what is repeated with bounds."""
+
+
+class Failing(StrEnum):
+    """Kinds of failure, as far as repeating is concerned."""
+
+    LIMITED = "429"
+    SERVER = "408 and 5xx, but for 501 and 505"
+    NOT_SENT = "DNS, connection refused"
+    UNCERTAIN = "timeout, reset, garbage"
+    LASTING = "3xx, other 4xx, 501, 505, TLS, too large"
+
+
+class Repeat(StrEnum):
+    """Whether to repeat."""
+
+    YES = "yes"
+    BOUNDED = "yes, bounded"
+    UNTIL_DEADLINE = "until the deadline"
+    UNSAFE = "no: it may have happened"
+    NO = "no"
+
+
+def _row(server: Repeat, uncertain: Repeat) -> Mapping[Failing, Repeat]:
+    return {
+        Failing.LIMITED: server,
+        Failing.SERVER: server,
+        Failing.NOT_SENT: server,
+        Failing.UNCERTAIN: uncertain,
+        Failing.LASTING: Repeat.NO,
+    }
+
+
+TABLE: Mapping[Operation, Mapping[Failing, Repeat]] = {
+    Operation.READ: _row(Repeat.YES, Repeat.YES),
+    Operation.TOKEN: _row(Repeat.YES, Repeat.YES),
+    Operation.POLL: _row(Repeat.UNTIL_DEADLINE, Repeat.UNTIL_DEADLINE),
+    Operation.WRITE: _row(Repeat.BOUNDED, Repeat.UNSAFE),
+    Operation.CLOSE: _row(Repeat.BOUNDED, Repeat.BOUNDED),
+}
 
 
 class Verdict(StrEnum):
@@ -45,6 +91,7 @@ class RetryReason(StrEnum):
     UNSAFE_TO_REPEAT = "unsafe_to_repeat"
     PAST_DEADLINE = "past_deadline"
     ATTEMPTS_SPENT = "attempts_spent"
+    BUDGET_SPENT = "budget_spent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +109,7 @@ def decide(
     *,
     attempt: int,
     max_attempts: int,
+    budget_left: int,
     operation: Operation,
     now_s: float,
     deadline_s: float,
@@ -72,7 +120,8 @@ def decide(
     Args:
         failure: how the last attempt ended.
         attempt: attempts made so far (≥ 1).
-        max_attempts: how many there may be (≥ 1).
+        max_attempts: how many there may be (≥ 1); of what is bounded at most `WRITES`, of polling as many as fit.
+        budget_left: how many retries the run may still make, of all its calls together (≥ 0).
         operation: what the call does.
         now_s: monotonic seconds.
         deadline_s: the call's deadline on the same clock; no wait is begun that ends at or past it.
@@ -81,43 +130,59 @@ def decide(
     Returns:
         The decision; a server's hint takes the place of the backoff.
     """
-    forbidden = _forbidden(failure, operation)
+    repeat = TABLE[operation][failing(failure)]
+    forbidden = _forbidden(failure, repeat)
     if forbidden:
-        return RetryDecision(verdict=Verdict.GIVE_UP, reason=forbidden)
+        return _give_up(forbidden)
     if failure.retry_after is not None:
         wait_s, reason = failure.retry_after.total_seconds(), RetryReason.HINT
     else:
         wait_s, reason = rand * _backoff_s(attempt), RetryReason.TRANSIENT
     if now_s + wait_s >= deadline_s:
-        return RetryDecision(verdict=Verdict.GIVE_UP, reason=RetryReason.PAST_DEADLINE)
-    if attempt >= max_attempts:
-        return RetryDecision(verdict=Verdict.GIVE_UP, reason=RetryReason.ATTEMPTS_SPENT)
+        return _give_up(RetryReason.PAST_DEADLINE)
+    if repeat is not Repeat.UNTIL_DEADLINE and attempt >= _most(repeat, max_attempts):
+        return _give_up(RetryReason.ATTEMPTS_SPENT)
+    if budget_left <= 0:
+        return _give_up(RetryReason.BUDGET_SPENT)
     return RetryDecision(verdict=Verdict.RETRY, reason=reason, wait_s=wait_s)
 
 
 def is_transient(failure: ApiError) -> bool:
     """Whether the failure may pass by itself: 408, 429, 5xx save 501 and 505, or the network; no veto, money left."""
-    return _forbidden(failure, Operation.READ) is None
+    return _forbidden(failure, TABLE[Operation.READ][failing(failure)]) is None
 
 
-def _forbidden(failure: ApiError, operation: Operation) -> RetryReason | None:
+def failing(failure: ApiError) -> Failing:
+    """The kind of a failure. One without status and network fault is our own, and lasting."""
+    match failure.status, failure.network:
+        case None, NetworkFault.DNS | NetworkFault.REFUSED:
+            return Failing.NOT_SENT
+        case None, NetworkFault.TIMEOUT | NetworkFault.RESET | NetworkFault.PROTOCOL:
+            return Failing.UNCERTAIN
+        case 429, _:
+            return Failing.LIMITED
+        case None | 501 | 505, _:
+            return Failing.LASTING
+        case status, _:
+            return Failing.SERVER if status == 408 or 500 <= status < 600 else Failing.LASTING
+
+
+def _forbidden(failure: ApiError, repeat: Repeat) -> RetryReason | None:
     if cause_of(failure) is Cause.SPENDING_LIMIT:
         return RetryReason.SPENDING_LIMIT
-    if not _passing(failure):
+    if repeat is Repeat.NO:
         return RetryReason.STATUS_FORBIDS
     if failure.retryable is False:
         return RetryReason.VETOED
-    if operation is Operation.WRITE and failure.network is not None and failure.network not in _NOTHING_WAS_SENT:
-        return RetryReason.UNSAFE_TO_REPEAT
-    return None
+    return RetryReason.UNSAFE_TO_REPEAT if repeat is Repeat.UNSAFE else None
 
 
-def _passing(failure: ApiError) -> bool:
-    if failure.status is None:
-        return failure.network is not None and failure.network not in _LASTING_FAULTS
-    if failure.status in _NOT_CURED_BY_TIME:
-        return False
-    return failure.status in {408, 429} or failure.status in _SERVER_ERRORS
+def _most(repeat: Repeat, max_attempts: int) -> int:
+    return min(max_attempts, WRITES) if repeat is Repeat.BOUNDED else max_attempts
+
+
+def _give_up(reason: RetryReason) -> RetryDecision:
+    return RetryDecision(verdict=Verdict.GIVE_UP, reason=reason)
 
 
 def _backoff_s(attempt: int) -> float:

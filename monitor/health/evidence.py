@@ -100,7 +100,7 @@ class Tally:
         self.answered += outcome.answered
         error = outcome.error
         self.replied += outcome.answered or (
-            error is not None and error.status is not None and not error.from_token_endpoint
+            error is not None and error.status is not None and not (error.from_token_endpoint or error.held)
         )
         self.quarantined += outcome.state is ItemState.INVALID and not outcome.answered
         if outcome.reason is not None and outcome.reason.value in _REQUEST_VALUES:

@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 from monitor.exchange import sendable
 
-__all__ = ["fill", "template_fault", "with_parameter", "without_query"]
+__all__ = ["escaped", "fill", "template_fault", "with_parameter", "without_query"]
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_PLAIN = re.compile(r"[A-Za-z0-9_~-]+")
 
 
 def template_fault(template: str, *, once: str | None, known: Collection[str]) -> str | None:
@@ -35,15 +36,20 @@ def template_fault(template: str, *, once: str | None, known: Collection[str]) -
     return None
 
 
+def escaped(value: str) -> str:
+    """The value as one segment or one value of a query: all but letters, digits and `-._~` escaped."""
+    return value if _PLAIN.fullmatch(value) else quote(value, safe="", errors="replace")
+
+
 def fill(template: str, values: Mapping[str, str]) -> str:
-    """The template with its placeholders replaced by values, all but letters, digits and `-._~` of those escaped."""
-    return _PLACEHOLDER.sub(lambda match: quote(values[match[1]], safe="", errors="replace"), template)
+    """The template with its placeholders replaced by values, escaped."""
+    return _PLACEHOLDER.sub(lambda match: escaped(values[match[1]]), template)
 
 
 def with_parameter(path: str, name: str, value: str) -> str:
     """The path with one more query parameter."""
     mark = "&" if "?" in path else "?"
-    return f"{path}{mark}{quote(name, safe='')}={quote(value, safe='', errors='replace')}"
+    return f"{path}{mark}{quote(name, safe='')}={escaped(value)}"
 
 
 def without_query(path: str) -> str:

@@ -25,6 +25,9 @@ __all__ = ["Generic"]
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
 
+_HTTP_STATUSES = range(100, 600)
+"""Error objects repeat them as `status`."""
+
 
 class _ItemRule(msgspec.Struct, frozen=True, kw_only=True):
     path: str
@@ -131,10 +134,14 @@ class Generic:
             return BadBody(reason=f"an item's body has no id at {self.item.id!r}")
         if named.casefold() != item_id.casefold():
             return BadBody(reason="the body is about another item than the one asked for")
-        raw = plain(find(decoded.value, self.item.status))
+        said = find(decoded.value, self.item.status)
+        raw = plain(said)
         if raw is None:
             return BadBody(reason=f"an item's body has no status at {self.item.status!r}")
-        return self.statuses.read(raw) or BadBody(reason="an item's status is blank")
+        meaning = self.statuses.read(raw)
+        if meaning is not None and not meaning.recognised and isinstance(said, int) and said in _HTTP_STATUSES:
+            return BadBody(reason="an item's status is a number like an HTTP status, and `statuses` does not name it")
+        return meaning or BadBody(reason="an item's status is blank")
 
     def canonical(self, item_id: str) -> str:
         """The id as it is: nothing is known of other spellings."""

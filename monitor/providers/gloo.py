@@ -7,13 +7,13 @@ Case is not promised. A status that nobody has described counts as pending and i
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 import msgspec
 
 from monitor.exchange import Request
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.providers import ProviderSettings
+from monitor.providers.addresses import escaped
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.rows import Rows
 from monitor.providers.statuses import StatusTable
@@ -40,13 +40,9 @@ _TABLE: Mapping[str, ItemState] = {
 }
 
 
-_MOST_STATUSES = 1000
-"""Distinct ones that are remembered: more are noise."""
-
-
 class _Item(msgspec.Struct):
     status: str
-    item_id: str | None = None
+    item_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +89,9 @@ class Gloo:
         """`GET /engine/v2/items/{item_id}`, everything but letters, digits and `-._~` escaped."""
         return Request(
             method="GET",
-            path=f"/engine/v2/items/{quote(item_id, safe='', errors='replace')}",
+            path=f"/engine/v2/items/{escaped(item_id)}",
             template="/engine/v2/items/{item_id}",
+            subject=item_id,
         )
 
     def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:
@@ -102,7 +99,8 @@ class Gloo:
 
         Returns:
             The state with the raw status as `stage` (printable, at most 200 characters), or a `BadBody` when the body
-            is not a JSON object with a text `status`, or is about another item.
+            is not a JSON object with the texts `status` and `item_id`, as documented (error objects of gateways have a
+            `status` too), or is about another item.
         """
         try:
             item = msgspec.json.decode(body, type=_Item)
@@ -111,7 +109,7 @@ class Gloo:
             return BadBody(reason=f"an item's body has another form: {error}")
         except (ValueError, RecursionError):
             return BadBody(reason="an item's body is not JSON" if body else "an item's body is empty")
-        if item.item_id is not None and item.item_id.casefold() != item_id.casefold():
+        if item.item_id.casefold() != item_id.casefold():
             return BadBody(reason="the body is about another item than the one asked for")
         return self.statuses.read(item.status) or BadBody(reason="an item's status is blank")
 
@@ -125,7 +123,7 @@ class Gloo:
             return None
         return Request(
             method="GET",
-            path=f"/engine/v2/publisher/{quote(self.publisher_id, safe='', errors='replace')}/items",
+            path=f"/engine/v2/publisher/{escaped(self.publisher_id)}/items",
             template="/engine/v2/publisher/{publisher_id}/items",
             max_bytes=self.list_max_bytes,
         )
@@ -145,8 +143,6 @@ class _ListReader:
 
     def __init__(self, statuses: StatusTable, listing: Listing) -> None:
         self._statuses, self._listing, self._rows = statuses, listing, Rows(_ListRow)
-        self._meanings: dict[str, ItemStatus | None] = {}
-        """By raw status: a list repeats a few of them a million times."""
 
     def feed(self, piece: bytes) -> bool:
         """Takes the next piece of the body; False once the rest is not worth reading."""
@@ -166,7 +162,7 @@ class _ListReader:
         completed: dict[str, list[str]] = {}
         others: list[str] = []
         for row in rows:
-            meaning = self._meaning(row.status)
+            meaning = self._statuses.read(row.status)
             if meaning is not None and meaning.state is ItemState.COMPLETED:
                 completed.setdefault(meaning.stage, []).append(row.item_id.lower())
             else:
@@ -174,10 +170,3 @@ class _ListReader:
         for stage, item_ids in completed.items():
             self._listing.add_completed(stage, item_ids)
         self._listing.add_others(others)
-
-    def _meaning(self, raw: str) -> ItemStatus | None:
-        if raw not in self._meanings:
-            if len(self._meanings) > _MOST_STATUSES:
-                self._meanings.clear()
-            self._meanings[raw] = self._statuses.read(raw)
-        return self._meanings[raw]

@@ -5,7 +5,7 @@ described is pending and marked as not recognised, and nothing unprintable leave
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from monitor.errors import ConfigError
 from monitor.exchange import plain_text
@@ -14,6 +14,8 @@ from monitor.model import ItemState, ItemStatus
 __all__ = ["StatusTable"]
 
 _STAGE_CHARS = 200
+_MOST_MEANINGS = 1000
+"""Distinct statuses whose meaning is remembered; an API that sends more sends noise."""
 _STATES = {str(state): state for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)}
 
 
@@ -22,6 +24,8 @@ class StatusTable:
     """State by case-folded status."""
 
     states: Mapping[str, ItemState]
+    _meanings: dict[str, ItemStatus | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By raw status: an API repeats a few of them a million times."""
 
     @classmethod
     def of(cls, known: Mapping[str, ItemState], statuses: Mapping[str, Sequence[str]]) -> "StatusTable":
@@ -38,6 +42,16 @@ class StatusTable:
 
     def read(self, raw: str) -> ItemStatus | None:
         """What a status means, with the raw text as `stage` (printable, at most 200 characters); None when blank."""
+        if raw in self._meanings:
+            return self._meanings[raw]
+        meaning = self._meaning(raw)
+        if len(raw) <= _STAGE_CHARS:
+            if len(self._meanings) >= _MOST_MEANINGS:
+                self._meanings.clear()
+            self._meanings[raw] = meaning
+        return meaning
+
+    def _meaning(self, raw: str) -> ItemStatus | None:
         stage = plain_text(raw, _STAGE_CHARS)
         if not stage:
             return None

@@ -4,7 +4,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -32,6 +32,7 @@ from monitor.synclog import read as read_log
 from monitor.wiring.channels import channel_of
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of
+from monitor.wiring.sharing import Sharing
 
 __all__ = ["App", "due_times", "holder", "open_store", "rules_in_force", "utcnow"]
 
@@ -62,6 +63,7 @@ class App:
 
     config: Config
     engine: Engine
+    sharing: Sharing = field(default_factory=Sharing)
 
     def job(self, target: Target, *, scheduled: bool = False) -> Job:
         """Everything that runs over one target need.
@@ -78,7 +80,7 @@ class App:
             engine=self.engine,
             read_log=lambda: self.read_log(target),
             provider=provider,
-            open_client=lambda: open_client(target, provider),
+            open_client=lambda: open_client(target, provider, self.sharing.throttle(target, self.engine)),
             judge=self._judge(target, scheduled=scheduled),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,

@@ -1,33 +1,47 @@
 """The resilient client of a target, with its credentials; secrets are read when they are used."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from monitor.client.auth import ApiKey, Auth, ClientCredentials
 from monitor.client.client import Client
-from monitor.client.limits import Breaker
-from monitor.client.wire import HttpxWire
+from monitor.client.digest import log_failures
+from monitor.client.throttle import Throttle
 from monitor.config import ApiKeyAuth, Secret, Target
 from monitor.errors import ConfigError
 from monitor.log import masked, register_secret
 from monitor.providers import Provider
+from monitor.wiring.connections import wire_of
 
 __all__ = ["auth_of", "open_client", "reader"]
 
 
 @asynccontextmanager
-async def open_client(target: Target, provider: Provider) -> AsyncIterator[Client]:
-    """A resilient client for one run over a target; its connections are closed at the end."""
-    wire = HttpxWire(base_url=target.base_url)
+async def open_client(
+    target: Target, provider: Provider, throttle: AbstractAsyncContextManager[Throttle] | None = None
+) -> AsyncIterator[Client]:
+    """A resilient client for one run over a target; its connections are closed at the end.
+
+    Args:
+        target: whose API is asked.
+        provider: of that target.
+        throttle: what it shares with others; None: it is alone, and nothing is known of the API.
+    """
+    wire = wire_of(target)
     try:
-        yield Client(
-            wire=wire,
-            auth=auth_of(target, provider),
-            breaker=Breaker(),
-            attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
-            max_attempts=target.check.max_attempts,
-            mask=masked,
-        )
+        async with throttle or nullcontext(Throttle()) as shared:
+            client = Client(
+                wire=wire,
+                auth=auth_of(target, provider),
+                throttle=shared,
+                attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
+                max_attempts=target.check.max_attempts,
+                mask=masked,
+            )
+            try:
+                yield client
+            finally:
+                log_failures(client.digest)
     finally:
         await wire.close()
 
@@ -42,7 +56,7 @@ def auth_of(target: Target, provider: Provider) -> Auth | None:
     if auth is None:
         return None
     if isinstance(auth, ApiKeyAuth):
-        return ApiKey(reader(auth.api_key), header=auth.header.lower(), scheme=auth.scheme)
+        return ApiKey(reader(auth.api_key), header=auth.header.lower(), scheme=auth.scheme, stamp=auth.api_key.stamp)
     token_path = auth.token_path or provider.token_path
     if token_path is None:
         raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
@@ -50,6 +64,7 @@ def auth_of(target: Target, provider: Provider) -> Auth | None:
         token_path=token_path,
         client_id=auth.client_id,
         read_secret=reader(auth.client_secret),
+        stamp=auth.client_secret.stamp,
         scope=provider.token_scope if auth.scope is None else auth.scope,
     )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from samples import NOW
 
 from monitor.check import ItemCheck, NoProgress
-from monitor.check import items as check
+from monitor.check.ledger import BATCH, FLUSH_S
 from monitor.errors import StoreError
 from monitor.exchange import PAST_DEADLINE, NetworkFault
 from monitor.health.transition import TrackedItem
@@ -336,8 +336,8 @@ async def test_outcomes_are_stored_in_batches_never_two_at_once():
     assert one.store.overlaps == 0
     assert len(one.store.stored) == report.asked == 2300
     sizes = [len(batch) for batch in one.store.batches]
-    assert max(sizes) < 2 * check.BATCH
-    assert sizes[0] >= check.BATCH
+    assert max(sizes) < 2 * BATCH
+    assert sizes[0] >= BATCH
 
 
 async def test_what_was_finished_a_second_ago_is_stored_though_the_batch_is_not_full():
@@ -345,7 +345,7 @@ async def test_what_was_finished_a_second_ago_is_stored_though_the_batch_is_not_
 
     async def hold_the_last(item_id):
         if item_id == "i0002":
-            await asyncio.sleep(check.FLUSH_S + 0.05)
+            await asyncio.sleep(FLUSH_S + 0.05)
         if item_id == "i0003":
             await held.wait()
 
@@ -397,7 +397,7 @@ async def test_a_cancelled_check_cancels_its_requests_and_waits_for_the_thread_t
     asyncio.get_running_loop().call_later(0.05, go_on.set)
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert len(stored) == check.BATCH
+    assert len(stored) == BATCH
     assert one.asker.in_flight == 0
 
 

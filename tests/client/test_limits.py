@@ -1,8 +1,11 @@
+import math
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.limits import Breaker, is_outage
+from monitor.client.limits import Breaker, Concurrency, Hold, RetryBudget, is_outage, is_overload
 from monitor.exchange import ApiError, NetworkFault
 
 DOWN = ApiError(status=503)
@@ -62,3 +65,144 @@ def test_the_breaker_never_closes_again(outcomes):
         breaker.record(outcome)
         assert breaker.open or not was_open
         was_open = breaker.open
+
+
+def test_a_run_that_inherits_a_breaker_that_was_open_gets_one_probe():
+    breaker = Breaker(down=True)
+    assert breaker.open
+    breaker.begin()
+    assert (breaker.open, breaker.on_trial) == (False, True)
+    breaker.record(DOWN)
+    assert breaker.open
+
+
+@pytest.mark.parametrize("answer", [None, LIMITED, ApiError(status=403)])
+def test_any_answer_to_the_probe_closes_the_breaker(answer):
+    breaker = Breaker(down=True)
+    breaker.begin()
+    breaker.record(answer)
+    breaker.record(DOWN)
+    assert (breaker.open, breaker.on_trial) == (False, False)
+
+
+def test_a_new_run_starts_its_count_afresh():
+    breaker = Breaker()
+    for outcome in [None, *[DOWN] * 17]:
+        breaker.record(outcome)
+    breaker.begin()
+    for _ in range(4):
+        breaker.record(DOWN)
+    assert (breaker.open, breaker.on_trial) == (False, False)
+    breaker.record(DOWN)
+    assert breaker.open, "the first five of the new run"
+
+
+def test_a_probe_that_was_never_sent_is_still_owed():
+    breaker = Breaker(down=True)
+    breaker.begin()
+    breaker.begin()
+    assert (breaker.open, breaker.on_trial) == (False, True)
+
+
+OVERLOADS = [(LIMITED, True), (DOWN, True), (ApiError(status=403), False), (ApiError(status=404), False)]
+
+
+@pytest.mark.parametrize(("failure", "overload"), OVERLOADS)
+def test_a_limit_and_an_outage_are_overloads(failure, overload):
+    assert is_overload(failure) is overload
+
+
+def test_concurrency_is_halved_by_an_overload_and_recovers_by_one_a_round():
+    concurrency = Concurrency(32)
+    concurrency.overloaded(started_s=1.0, now_s=2.0)
+    assert concurrency.limit == 16
+    for _ in range(17):
+        concurrency.succeeded()
+    assert 16.9 < concurrency.limit < 17.1
+    for _ in range(10_000):
+        concurrency.succeeded()
+    assert (concurrency.limit, concurrency.learned) == (32, None)
+
+
+def test_requests_that_were_in_flight_together_halve_it_once():
+    concurrency = Concurrency(32)
+    for _ in range(20):
+        concurrency.overloaded(started_s=1.0, now_s=2.0)
+    assert concurrency.limit == 16
+    concurrency.overloaded(started_s=2.0, now_s=3.0)
+    assert concurrency.limit == 8
+
+
+def test_concurrency_never_falls_below_one():
+    concurrency = Concurrency(3)
+    for second in range(10):
+        concurrency.overloaded(started_s=second, now_s=second)
+    assert (concurrency.limit, concurrency.learned) == (1, 1)
+
+
+@pytest.mark.parametrize(("learned", "limit"), [(None, 8), (4.5, 4.5), (0.1, 1), (100, 8)])
+def test_what_was_learned_is_taken_up_within_the_ceiling(learned, limit):
+    assert Concurrency(8, learned).limit == limit
+
+
+def hinted(status, seconds, **said):
+    return ApiError(status=status, retry_after=timedelta(seconds=seconds), **said)
+
+
+def test_a_hint_holds_everything_until_its_instant_and_then_wants_a_probe():
+    hold = Hold()
+    assert (hold.until_s, hold.on_trial) == (-math.inf, False)
+    hold.record(hinted(429, 30, code="slow_down"), now_s=100.0)
+    assert (hold.until_s, hold.status, hold.code, hold.on_trial) == (130, 429, "slow_down", True)
+    hold.record(None, now_s=131.0)
+    assert not hold.on_trial
+
+
+def test_an_answer_to_a_request_that_was_in_flight_already_is_no_probe():
+    hold = Hold()
+    hold.record(hinted(503, 30), now_s=100.0)
+    hold.record(None, now_s=129.9)
+    assert hold.on_trial
+
+
+@pytest.mark.parametrize("failure", [hinted(500, 30), hinted(403, 30), hinted(404, 30), LIMITED, DOWN])
+def test_nothing_but_a_hint_on_429_and_503_holds_everybody(failure):
+    hold = Hold()
+    hold.record(failure, now_s=100.0)
+    assert (hold.until_s, hold.on_trial) == (-math.inf, False)
+
+
+def test_a_shorter_hint_does_not_shorten_the_wait_and_a_longer_one_lengthens_it():
+    hold = Hold()
+    for seconds, until_s, status in [(30, 130, 429), (10, 130, 429), (60, 160, 503)]:
+        hold.record(hinted(status if seconds != 10 else 503, seconds), now_s=100.0)
+        assert (hold.until_s, hold.status) == (until_s, status)
+
+
+def test_a_probe_that_fails_is_followed_by_another_probe_and_not_by_all():
+    hold = Hold()
+    hold.record(hinted(429, 1), now_s=100.0)
+    hold.record(DOWN, now_s=102.0)
+    assert hold.on_trial
+
+
+@pytest.mark.parametrize(("firsts", "granted"), [(0, 3), (1, 3), (39, 3), (40, 4), (10_000, 1000)])
+def test_the_budget_is_a_tenth_of_the_first_attempts_and_three_in_any_case(firsts, granted):
+    budget = RetryBudget()
+    for _ in range(firsts):
+        budget.first()
+    assert budget.left == granted
+    assert [budget.take() for _ in range(granted + 2)] == [True] * granted + [False] * 2
+    assert budget.left == 0
+
+
+@given(st.lists(st.booleans(), max_size=400))
+def test_the_budget_is_never_overdrawn(steps):
+    budget, firsts, taken = RetryBudget(), 0, 0
+    for is_first in steps:
+        if is_first:
+            budget.first()
+            firsts += 1
+        else:
+            taken += budget.take()
+        assert taken <= max(3, firsts / 10)

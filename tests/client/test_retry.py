@@ -4,17 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.retry import RetryReason, Verdict, decide, is_transient
+from monitor.client.retry import TABLE, WRITES, Failing, Repeat, RetryReason, Verdict, decide, is_transient
 from monitor.exchange import ApiError, NetworkFault, Operation
 
-READ, WRITE, TOKEN = Operation.READ, Operation.WRITE, Operation.TOKEN
+READ, POLL, WRITE, CLOSE, TOKEN = (
+    Operation.READ, Operation.POLL, Operation.WRITE, Operation.CLOSE, Operation.TOKEN
+)  # fmt: skip
 
 
-def ask(failure, *, operation=READ, attempt=1, max_attempts=5, now_s=0.0, deadline_s=1000.0, rand=0.5):
+def ask(failure, *, operation=READ, attempt=1, max_attempts=5, budget_left=9, now_s=0.0, deadline_s=1000.0, rand=0.5):
     return decide(
         failure,
         attempt=attempt,
         max_attempts=max_attempts,
+        budget_left=budget_left,
         operation=operation,
         now_s=now_s,
         deadline_s=deadline_s,
@@ -59,7 +62,7 @@ READ_FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "retried"), READ_FAULTS.items())
-@pytest.mark.parametrize("operation", [READ, TOKEN])
+@pytest.mark.parametrize("operation", [READ, TOKEN, POLL, CLOSE])
 def test_a_read_is_retried_on_what_the_network_may_do_once(fault, retried, operation):
     decision = ask(network(fault), operation=operation)
     assert (decision.verdict is Verdict.RETRY) == retried
@@ -122,6 +125,32 @@ def test_attempts_are_bounded(attempt, verdict):
     assert (decision.reason is RetryReason.ATTEMPTS_SPENT) == (verdict is Verdict.GIVE_UP)
 
 
+BOUNDS = [(WRITE, WRITES - 1, True), (WRITE, WRITES, False), (CLOSE, WRITES, False), (POLL, 900, True)]
+
+
+@pytest.mark.parametrize(("operation", "attempt", "retried"), BOUNDS)
+def test_writes_have_bounds_of_their_own_and_polling_has_its_deadline(operation, attempt, retried):
+    decision = ask(status(503), operation=operation, attempt=attempt, max_attempts=1000 if operation is WRITE else 5)
+    assert (decision.verdict is Verdict.RETRY) is retried
+    assert ask(status(503), operation=POLL, attempt=900, deadline_s=0.1).reason is RetryReason.PAST_DEADLINE
+
+
+def test_a_write_is_never_tried_more_often_than_the_client_allows():
+    assert ask(status(503), operation=WRITE, attempt=2, max_attempts=2).reason is RetryReason.ATTEMPTS_SPENT
+
+
+@pytest.mark.parametrize(("budget_left", "verdict"), [(0, Verdict.GIVE_UP), (1, Verdict.RETRY)])
+def test_the_runs_budget_bounds_the_retries_of_all_calls(budget_left, verdict):
+    decision = ask(status(503), budget_left=budget_left)
+    assert decision.verdict is verdict
+    assert (decision.reason is RetryReason.BUDGET_SPENT) == (verdict is Verdict.GIVE_UP)
+
+
+def test_every_class_of_operation_has_a_rule_for_every_kind_of_failure():
+    assert {operation: set(row) for operation, row in TABLE.items()} == {each: set(Failing) for each in Operation}
+    assert {row[Failing.LASTING] for row in TABLE.values()} == {Repeat.NO}
+
+
 @pytest.mark.parametrize(
     ("attempt", "ceiling_s"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (7, 30), (900, 30)]
 )
@@ -160,7 +189,7 @@ def test_a_retry_always_fits_its_bounds(failure, operation, attempt, deadline_s,
     decision = ask(failure, operation=operation, attempt=attempt, deadline_s=deadline_s, rand=rand)
     assert decision.wait_s >= 0
     if decision.verdict is Verdict.RETRY:
-        assert attempt < 5
+        assert attempt < {WRITE: WRITES, CLOSE: WRITES, POLL: 11}.get(operation, 5)
         assert decision.wait_s < deadline_s
         assert failure.retryable is not False
     else:

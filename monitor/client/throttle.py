@@ -1,0 +1,196 @@
+"""The turnstile in front of an API: joins the limits of one origin and credential, for all clients that share them.
+
+The machines in `limits` and `pace` decide; this waits. Whoever has to wait queues, first come, first served; only the
+first in the queue watches the clock.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from monitor.client.hints import LONGEST_HINT
+from monitor.client.limits import Breaker, Concurrency, Hold, is_overload
+from monitor.client.pace import Pace
+from monitor.client.quota import quota_of
+from monitor.exchange import BREAKER_OPEN, PAST_DEADLINE, ApiError
+from monitor.model import Learned
+
+__all__ = ["Throttle", "breaker_open", "past_deadline"]
+
+_MOST = 1024
+
+
+def _unlimited() -> Pace:
+    return Pace(ceiling_per_s=None, share=1.0)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Throttle:
+    """What may be sent to one API under one credential, and when. One event loop at a time."""
+
+    pace: Pace = dataclasses.field(default_factory=_unlimited)
+    concurrency: Concurrency = dataclasses.field(default_factory=lambda: Concurrency(_MOST))
+    breaker: Breaker = dataclasses.field(default_factory=Breaker)
+    hold: Hold = dataclasses.field(default_factory=Hold)
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
+    in_flight: int = 0
+    _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
+
+    def inherit(self, learned: Learned) -> None:
+        """Takes over the server's hint as an earlier run heard it; the rest goes into the machines themselves."""
+        wait_s = (learned.not_before - self.utcnow()).total_seconds() if learned.not_before else 0.0
+        # whoever stored it may have had a clock that was days ahead
+        wait_s = min(wait_s, LONGEST_HINT.total_seconds())
+        if wait_s > 0:
+            self.hold.begin(wait_s=wait_s, status=learned.status, code=learned.code, now_s=self.monotonic())
+
+    def learned(self) -> Learned:
+        """What later runs and other processes are to know."""
+        now, wait_s = self.utcnow(), self.hold.until_s - self.monotonic()
+        held = wait_s > 0
+        return Learned(
+            at=now,
+            not_before=now + timedelta(seconds=wait_s) if held else None,
+            status=self.hold.status if held else None,
+            code=self.hold.code if held else None,
+            rate_per_s=self.pace.per_s,
+            concurrency=self.concurrency.learned,
+            down=self.breaker.open or self.breaker.on_trial,
+        )
+
+    def try_enter(self, now_s: float) -> bool:
+        """Takes a turn if there is one at once; whoever took one must `leave`."""
+        if self._queue or self.breaker.open or self._wait_s(now_s) > 0:
+            return False
+        self.in_flight += 1
+        return True
+
+    async def enter(self, deadline_s: float) -> ApiError | None:
+        """Waits for a turn; None: it was taken, and whoever took it must `leave`.
+
+        Args:
+            deadline_s: an instant on `monotonic`; no wait is begun that would end at or past it.
+
+        Returns:
+            Why there is no turn: the breaker is open, the server said to come back too late, or the deadline.
+        """
+        mine = asyncio.Event()
+        self._queue.append(mine)
+        try:
+            return await self._first_in_line(mine, deadline_s)
+        finally:
+            self._queue.remove(mine)
+            self._wake()
+
+    async def _first_in_line(self, mine: asyncio.Event, deadline_s: float) -> ApiError | None:
+        while True:
+            mine.clear()
+            now_s = self.monotonic()
+            if self.breaker.open:
+                return breaker_open()
+            if now_s >= deadline_s:
+                return past_deadline()
+            if self._queue[0] is mine:
+                wait_s = self._wait_s(now_s)
+                if wait_s <= 0:
+                    self.in_flight += 1
+                    return None
+                if wait_s != _UNTIL_WOKEN and now_s + wait_s >= deadline_s:
+                    return self._held(now_s) or past_deadline()
+            else:
+                wait_s = _UNTIL_WOKEN
+            await self._pause(mine, min(wait_s, deadline_s - now_s))
+
+    def leave(self, failure: ApiError | None, headers: Mapping[str, str], *, started_s: float) -> None:
+        """An attempt ended.
+
+        Args:
+            failure: how it failed; None when it succeeded.
+            headers: of the reply, in lower case; empty without one.
+            started_s: when it began, on `monotonic`.
+        """
+        self.in_flight -= 1
+        now_s = self.monotonic()
+        self.breaker.record(failure)
+        self.hold.record(failure, now_s=now_s)
+        if failure is None or not is_overload(failure):
+            self.concurrency.succeeded()
+            self.pace.accepted(now_s)
+        else:
+            self.concurrency.overloaded(started_s=started_s, now_s=now_s)
+            if failure.status == 429:
+                self.pace.refused(now_s)
+        quota = quota_of(headers, self.utcnow())
+        if quota is not None:
+            self.pace.told(quota, now_s, self.in_flight)
+        self._wake()
+
+    def give_back(self) -> None:
+        """An attempt was given up, or says nothing about the service."""
+        self.in_flight -= 1
+        self._wake()
+
+    def _wait_s(self, now_s: float) -> float:
+        """Seconds until the next may start: 0 for now, and then its slot is taken."""
+        if now_s < self.hold.until_s:
+            return self.hold.until_s - now_s
+        most = 1 if self.breaker.on_trial or self.hold.on_trial else self.concurrency.limit
+        if self.in_flight + 1 > most:
+            return _UNTIL_WOKEN
+        return self.pace.wait_s(now_s, self.in_flight)
+
+    def _held(self, now_s: float) -> ApiError | None:
+        """What the server said before, as long as it holds: it would say so again."""
+        left_s = self.hold.until_s - now_s
+        if left_s <= 0:
+            return None
+        return ApiError(
+            status=self.hold.status,
+            code=self.hold.code,
+            message="an earlier answer said when to come back, and that is not before this run's deadline",
+            retry_after=timedelta(seconds=left_s),
+            held=True,
+        )
+
+    async def _pause(self, mine: asyncio.Event, wait_s: float) -> None:
+        """Waits until woken, at most so long."""
+        woken = asyncio.ensure_future(mine.wait())
+        late = asyncio.ensure_future(self.sleep(max(0.0, wait_s)))
+        try:
+            await asyncio.wait((woken, late), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            late.cancel()
+
+    def _wake(self) -> None:
+        if not self._queue:
+            return
+        if self.breaker.open:
+            for each in self._queue:
+                each.set()
+        self._queue[0].set()
+
+
+_UNTIL_WOKEN = float("inf")
+
+
+def breaker_open() -> ApiError:
+    """The error of a call that an open breaker refused."""
+    message = "the service was down in this run; nothing further was sent"
+    return ApiError(status=None, code=BREAKER_OPEN, message=message)
+
+
+def past_deadline(*, from_token_endpoint: bool = False) -> ApiError:
+    """The error of a call that its own deadline ended: it says nothing about the API."""
+    return ApiError(
+        status=None,
+        code=PAST_DEADLINE,
+        message="the deadline came before there was an answer",
+        from_token_endpoint=from_token_endpoint,
+    )

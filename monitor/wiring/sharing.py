@@ -1,0 +1,89 @@
+"""What may be sent under one key: shared by the targets of one process, and through the database with other runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from sqlalchemy import Engine
+
+from monitor.client.limits import Breaker, Concurrency
+from monitor.client.pace import Pace
+from monitor.client.throttle import Throttle
+from monitor.config import Target
+from monitor.errors import StoreError
+from monitor.model import Learned
+from monitor.store import throttles
+from monitor.store.engine import reading, writing
+from monitor.wiring.throttles import origin_of, throttle_key
+
+__all__ = ["SHARE_S", "Sharing"]
+
+SHARE_S = 10.0
+"""So often, in seconds, processes that run at the same time tell each other what they learned."""
+
+
+class Sharing:
+    """The live throttles of one process, one per origin and credential."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, Throttle] = {}
+
+    @asynccontextmanager
+    async def throttle(self, target: Target, engine: Engine) -> AsyncIterator[Throttle]:
+        """The throttle for one run over a target, as earlier runs and other processes left it."""
+        key = await asyncio.to_thread(throttle_key, target)
+        learned = await asyncio.to_thread(_read, engine, key)
+        throttle = self._live.get(key)
+        if throttle is None:
+            throttle = self._live[key] = _made(target, learned)
+        else:
+            throttle.concurrency.ceiling = max(throttle.concurrency.ceiling, target.check.concurrency)
+        if learned is not None:
+            throttle.inherit(learned)
+        throttle.breaker.begin()
+        telling = asyncio.create_task(_tell_on(engine, key, target, throttle))
+        try:
+            yield throttle
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+            await asyncio.to_thread(_write, engine, key, target, throttle.learned())
+
+
+def _made(target: Target, learned: Learned | None) -> Throttle:
+    check = target.check
+    return Throttle(
+        pace=Pace(
+            ceiling_per_s=check.rate, share=check.rate_share, learned_per_s=learned.rate_per_s if learned else None
+        ),
+        concurrency=Concurrency(check.concurrency, learned.concurrency if learned else None),
+        breaker=Breaker(down=learned.down if learned else False),
+    )
+
+
+async def _tell_on(engine: Engine, key: str, target: Target, throttle: Throttle) -> None:
+    while True:
+        await asyncio.sleep(SHARE_S)
+        await asyncio.to_thread(_write, engine, key, target, throttle.learned())
+        learned = await asyncio.to_thread(_read, engine, key)
+        if learned is not None:
+            throttle.inherit(learned)
+
+
+def _read(engine: Engine, key: str) -> Learned | None:
+    try:
+        with reading(engine) as conn:
+            return throttles.read(conn, key=key)
+    except StoreError as error:
+        # the run itself meets the same database, and says so; what it may send it finds out anew
+        structlog.get_logger().warning("throttle_not_read", reason=str(error))
+        return None
+
+
+def _write(engine: Engine, key: str, target: Target, learned: Learned) -> None:
+    try:
+        with writing(engine) as conn:
+            throttles.write(conn, key=key, origin=origin_of(target), learned=learned)
+    except StoreError as error:
+        structlog.get_logger().warning("throttle_not_written", reason=str(error))

@@ -1,0 +1,218 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from client import virtual_time
+
+from monitor.client.limits import Breaker, Concurrency
+from monitor.client.pace import Pace
+from monitor.client.throttle import Throttle
+from monitor.exchange import BREAKER_OPEN, PAST_DEADLINE, ApiError
+from monitor.model import Learned
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+DOWN = ApiError(status=503)
+LIMITED = ApiError(status=429, retry_after=timedelta(seconds=30), code="slow_down")
+
+
+def made(**parts):
+    """A throttle on the loop's own time."""
+    loop = asyncio.get_running_loop()
+    return Throttle(monotonic=loop.time, utcnow=lambda: START + timedelta(seconds=loop.time()), **parts)
+
+
+def now_s():
+    return asyncio.get_running_loop().time()
+
+
+class Caller:
+    """Enters, stays for a while, and leaves; notes when it was let in."""
+
+    def __init__(self, throttle, *, takes_s=1.0, answer=None, deadline_s=1000.0):
+        self.throttle, self.takes_s, self.answer, self.deadline_s = throttle, takes_s, answer, deadline_s
+        self.entered_s = None
+
+    async def __call__(self):
+        if not self.throttle.try_enter(now_s()):
+            refused = await self.throttle.enter(self.deadline_s)
+            if refused is not None:
+                return refused
+        self.entered_s = now_s()
+        await asyncio.sleep(self.takes_s)
+        self.throttle.leave(self.answer, {}, started_s=self.entered_s)
+        return None
+
+
+async def gathered(callers):
+    return await asyncio.gather(*(caller() for caller in callers))
+
+
+def test_no_more_are_in_flight_than_the_limit_allows_and_all_get_their_turn_in_order():
+    async def main():
+        throttle = made(concurrency=Concurrency(2))
+        callers = [Caller(throttle) for _ in range(6)]
+        assert await gathered(callers) == [None] * 6
+        assert [caller.entered_s for caller in callers] == [0, 0, 1, 1, 2, 2]
+        assert throttle.in_flight == 0
+
+    virtual_time.run(main())
+
+
+def test_a_hint_holds_everybody_and_then_lets_one_probe_in():
+    async def main():
+        throttle = made(concurrency=Concurrency(8))
+        assert await Caller(throttle, takes_s=0.0, answer=LIMITED)() is None
+        callers = [Caller(throttle, takes_s=0.5) for _ in range(4)]
+        assert await gathered(callers) == [None] * 4
+        first, *others = sorted(caller.entered_s for caller in callers)
+        assert first == 30
+        assert min(others) >= 30.5
+
+    virtual_time.run(main())
+
+
+def test_a_hint_beyond_the_deadline_is_told_at_once_as_the_server_said_it():
+    async def main():
+        throttle = made()
+        await Caller(throttle, takes_s=0.0, answer=LIMITED)()
+        refusals = await gathered([Caller(throttle, deadline_s=20.0) for _ in range(3)])
+        assert now_s() == 0
+        assert {(each.status, each.code, each.held) for each in refusals} == {(429, "slow_down", True)}
+        assert refusals[0].retry_after == timedelta(seconds=30)
+
+    virtual_time.run(main())
+
+
+def test_a_breaker_that_opens_sends_everybody_away_at_once():
+    async def main():
+        throttle = made(concurrency=Concurrency(1), breaker=Breaker(down=True))
+        throttle.breaker.begin()
+        refusals = await gathered([Caller(throttle, takes_s=2.0, answer=DOWN), *[Caller(throttle) for _ in range(3)]])
+        assert [each and each.code for each in refusals] == [None, BREAKER_OPEN, BREAKER_OPEN, BREAKER_OPEN]
+        assert now_s() == 2
+        assert not throttle.try_enter(now_s())
+        assert (await throttle.enter(1000.0)).code == BREAKER_OPEN
+
+    virtual_time.run(main())
+
+
+def test_a_run_on_trial_sends_one_probe_and_the_rest_when_it_is_answered():
+    async def main():
+        throttle = made(concurrency=Concurrency(8), breaker=Breaker(down=True))
+        throttle.breaker.begin()
+        callers = [Caller(throttle) for _ in range(3)]
+        assert await gathered(callers) == [None] * 3
+        assert [caller.entered_s for caller in callers] == [0, 1, 1]
+
+    virtual_time.run(main())
+
+
+def test_who_waits_for_others_is_sent_away_at_its_deadline():
+    async def main():
+        throttle = made(concurrency=Concurrency(1))
+        slow, late, patient = Caller(throttle, takes_s=10), Caller(throttle, deadline_s=4.0), Caller(throttle)
+        answers = await asyncio.gather(slow(), late(), patient())
+        assert [each and each.code for each in answers] == [None, PAST_DEADLINE, None]
+        assert patient.entered_s == 10
+
+    virtual_time.run(main())
+
+
+def test_no_wait_for_the_rate_is_begun_that_ends_past_the_deadline():
+    async def main():
+        throttle = made(pace=Pace(ceiling_per_s=0.1, share=1.0))
+        await Caller(throttle)()
+        started_s = now_s()
+        refusal = await Caller(throttle, deadline_s=started_s + 3)()
+        assert (refusal.code, now_s()) == (PAST_DEADLINE, started_s)
+
+    virtual_time.run(main())
+
+
+def test_a_configured_rate_is_kept():
+    async def main():
+        throttle = made(pace=Pace(ceiling_per_s=10.0, share=1.0), concurrency=Concurrency(64))
+        callers = [Caller(throttle, takes_s=0.3) for _ in range(50)]
+        await gathered(callers)
+        entered = sorted(caller.entered_s for caller in callers)
+        assert 4.0 <= entered[-1] <= 6.0
+        assert max(sum(start <= each < start + 1 for each in entered) for start in entered) <= 12
+
+    virtual_time.run(main())
+
+
+def test_a_waiter_that_is_cancelled_strands_nobody():
+    async def main():
+        throttle = made(concurrency=Concurrency(1))
+        tasks = [asyncio.create_task(Caller(throttle)()) for _ in range(5)]
+        await asyncio.sleep(0.5)
+        for task in tasks[1:3]:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in done] == [type(None), *[asyncio.CancelledError] * 2, type(None), type(None)]
+        assert (now_s(), throttle.in_flight) == (3, 0)
+
+    virtual_time.run(main())
+
+
+def test_an_attempt_that_says_nothing_gives_its_turn_back_and_teaches_nothing():
+    async def main():
+        throttle = made(concurrency=Concurrency(1))
+        assert throttle.try_enter(now_s())
+        assert not throttle.try_enter(now_s())
+        throttle.give_back()
+        assert throttle.try_enter(now_s())
+        assert throttle.learned() == Learned(at=START)
+
+    virtual_time.run(main())
+
+
+def test_what_was_learned_is_told_on_and_taken_up_by_another_process():
+    async def main():
+        throttle = made(concurrency=Concurrency(8))
+        await Caller(throttle, takes_s=0.0, answer=LIMITED)()
+        learned = throttle.learned()
+        assert (learned.not_before, learned.status, learned.code) == (START + timedelta(seconds=30), 429, "slow_down")
+        assert (learned.concurrency, learned.down) == (4, False)
+        heir = made(concurrency=Concurrency(8, learned.concurrency))
+        heir.inherit(learned)
+        refusal = await Caller(heir, deadline_s=5.0)()
+        assert (refusal.held, refusal.status) == (True, 429)
+        caller = Caller(heir)
+        assert await caller() is None
+        assert caller.entered_s == 30
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("not_before", [None, START - timedelta(seconds=1), START])
+def test_a_hint_that_is_over_holds_nobody_back(not_before):
+    async def main():
+        throttle = made()
+        throttle.inherit(Learned(at=START, not_before=not_before, status=429))
+        assert throttle.try_enter(now_s())
+
+    virtual_time.run(main())
+
+
+def test_a_stored_hint_holds_for_an_hour_at_the_most():
+    async def main():
+        throttle = made()
+        throttle.inherit(Learned(at=START, not_before=START + timedelta(days=9), status=429))
+        caller = Caller(throttle, deadline_s=1e6)
+        assert await caller() is None
+        assert caller.entered_s == 3600
+
+    virtual_time.run(main())
+
+
+def test_an_outage_is_told_on_and_so_is_a_trial_that_has_not_ended():
+    async def main():
+        throttle = made(breaker=Breaker(down=True))
+        assert throttle.learned().down
+        throttle.breaker.begin()
+        assert throttle.learned().down
+        await Caller(throttle)()
+        assert not throttle.learned().down
+
+    virtual_time.run(main())
