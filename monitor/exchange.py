@@ -11,6 +11,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 __all__ = [
     "BREAKER_OPEN",
     "BUDGET_SPENT",
@@ -59,8 +61,7 @@ class Operation(StrEnum):
     TOKEN = "token"  # noqa: S105  # the name of an operation, not a secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call, relative to the target's base URL."""
 
     method: str
@@ -71,10 +72,14 @@ class Request:
     operation: Operation = Operation.READ
     subject: str = ""
     """The item that is asked about; empty when it is not about one."""
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
-    body: bytes | None = dataclasses.field(default=None, repr=False)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    body: bytes | None = None
     max_bytes: int = 1 << 20
     """The most decoded bytes of the answer's body that are read."""
+
+    def __repr__(self) -> str:
+        """Without path, headers and body: they hold what no log may show."""
+        return f"Request(method={self.method!r}, template={self.template!r}, operation={self.operation!r})"
 
     def with_header(self, name: str, value: str) -> "Request":
         """The same request with one header more, or another value of one."""
@@ -90,15 +95,18 @@ class Request:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An HTTP answer of any status, its body whole and below the cap."""
 
     status: int
-    headers: Mapping[str, str] = dataclasses.field(repr=False)
+    headers: Mapping[str, str]
     """Names in lower case; repeated headers joined with a comma."""
-    body: bytes = dataclasses.field(repr=False)
+    body: bytes
     reason: str = ""
+
+    def __repr__(self) -> str:
+        """Without headers and body: they hold what no log may show."""
+        return f"Reply(status={self.status})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +196,7 @@ question would go beyond the budget; our deadline, and not the API, ended the ca
 sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a call ended after its retries: exactly one of `reply` (2xx) and `error` is set."""
 
     reply: Reply | None = None

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from monitor.incidents.message import Message, MessageKind
+from monitor.incidents.safe_words import safe_words
 from monitor.model import Cause, Incident, IncidentState, Severity, Team
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -25,6 +26,7 @@ def message(incident_id=1, **fields):
         "severity": Severity.CRITICAL, "team": Team.CREDENTIALS,
         "title": "gloo-prod: the API rejects the credentials",
         "what_to_check": ("key rotation", "deployment configuration", "revoked keys"),
+        "safe_message": safe_words(Cause.UNAUTHORIZED),
         "facts": (
             ("since", "2026-03-01 11:55:00 UTC"),
             ("evidence", "1 × 401 from the token endpoint"),

@@ -170,12 +170,13 @@ def test_no_module_hides_behind_a_vague_name():
 def test_the_architecture_names_every_module_and_no_other():
     text = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
     layout = text.split("```")[3]
-    folder, named = "", set()
-    for indent, name in re.findall(r"^(  |    )(\w+(?:\.py|/)) ", layout, re.MULTILINE):
+    folders, named = [], set()
+    for indent, name in re.findall(r"^((?:  )+)(\w+(?:\.py|/)) ", layout, re.MULTILINE):
+        folders = folders[: len(indent) // 2 - 1]
         if name.endswith("/"):
-            folder = name
+            folders.append(name)
         else:
-            named.add(name if len(indent) == 2 else folder + name)
+            named.add("".join(folders) + name)
     real = {p.relative_to(ROOT / "monitor").as_posix() for p in modules("monitor") if p.name != "__init__.py"}
     assert sorted(named - real) == [], "docs/ARCHITECTURE.md names what is not there"
     assert sorted(real - named) == [], "docs/ARCHITECTURE.md lacks a line"

@@ -24,6 +24,7 @@ class LogChannel:
             team=message.team.value,
             title=message.title,
             what_to_check=list(message.what_to_check),
+            safe_message=message.safe_message,
             facts=dict(message.facts),
             key=key,
         )

@@ -12,7 +12,7 @@ from monitor.channels.posting import Post
 from monitor.channels.slack_text import calling_nobody, fitted, one_line
 from monitor.exchange import Answer, Request
 from monitor.incidents.message import Message, MessageKind
-from monitor.incidents.render import to_text
+from monitor.incidents.render import for_users, to_text
 from monitor.model import Severity
 
 __all__ = ["SlackChannel", "as_blocks", "as_text"]
@@ -71,7 +71,8 @@ class SlackChannel:
 def as_blocks(message: Message) -> dict[str, object]:
     """The payload as blocks, with the whole message as text for notifications and for clients without blocks."""
     clean = _without_line_breaks(message)
-    made = [_header(clean), *_facts(_told(clean)), *_checks(clean.what_to_check), _context(clean)]
+    told = [*_facts(_told(clean)), *_checks(clean.what_to_check), *_for_users(clean)]
+    made = [_header(clean), *told, _context(clean)]
     return {**as_text(message), "blocks": made}
 
 
@@ -119,9 +120,17 @@ def _label(label: str) -> Block:
 def _checks(checks: Sequence[str]) -> list[Block]:
     if not checks:
         return []
-    heading = {"type": "mrkdwn", "text": "*What to check*", "verbatim": True}
-    lines = "\n".join(f"• {check}" for check in checks)
-    return [{"type": "section", "text": heading}, {"type": "section", "text": _plain(lines, _TEXT)}]
+    return _headed("What to check", "\n".join(f"• {check}" for check in checks))
+
+
+def _for_users(message: Message) -> list[Block]:
+    sentence = for_users(message)
+    return _headed("For your users", sentence) if sentence else []
+
+
+def _headed(heading: str, text: str) -> list[Block]:
+    bold = {"type": "mrkdwn", "text": f"*{heading}*", "verbatim": True}
+    return [{"type": "section", "text": bold}, {"type": "section", "text": _plain(text, _TEXT)}]
 
 
 def _context(message: Message) -> Block:

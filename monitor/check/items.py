@@ -173,11 +173,14 @@ class ItemCheck:
             worker.cancel()
 
     async def _work(self, source: Source, known: Known) -> None:
-        while (item := await self._next(source)) is not None:
+        while (item := source.at_hand() or await source.take()) is not None:
+            self._taken += 1
+            if self._over():
+                return
             outcome = known(item)
             if outcome is None and not self._provider.valid_id(item.item_id):
                 outcome = malformed(item.item_id, self._utcnow())
-            elif outcome is None and await self._may_ask():
+            elif outcome is None and (self._opened.is_set() or await self._may_open()):
                 outcome = await self._ask(item)
             if outcome is None:
                 continue
@@ -205,18 +208,12 @@ class ItemCheck:
             if due:
                 await self._ledger.flush()
 
-    async def _may_ask(self) -> bool:
-        """Waits for its turn; False when by then nothing further may start."""
-        if not self._opened.is_set() and self._first_asked >= FIRST_ITEMS:
+    async def _may_open(self) -> bool:
+        """Whether to be among the first; whoever is not waits for them. False when by then nothing may start."""
+        if self._first_asked >= FIRST_ITEMS:
             await self._opened.wait()
         self._first_asked += 1
         return not self._over()
-
-    async def _next(self, source: Source) -> TrackedItem | None:
-        """The next item; None when there is none left, and when nothing further may start."""
-        item = await source.take()
-        self._taken += item is not None
-        return None if self._over() else item
 
     def _over(self) -> bool:
         """Whether no further request may start."""

@@ -22,6 +22,10 @@ class Source:
         """Whether every item was handed out."""
         return self._ended and not self._items
 
+    def at_hand(self) -> TrackedItem | None:
+        """The next item, if none has to be waited for."""
+        return self._items.popleft() if self._items else None
+
     async def take(self) -> TrackedItem | None:
         """The next item, or None when there is none left."""
         while not self._items:

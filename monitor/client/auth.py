@@ -36,6 +36,11 @@ class Grant:
     header: str
     value: str = dataclasses.field(repr=False)
 
+    @property
+    def secret(self) -> str:
+        """The credential alone, without the scheme before it."""
+        return self.value.rpartition(" ")[2]
+
 
 class Auth(Protocol):
     """Where a call's credentials come from."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterable, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterator
 from typing import TypeVar
 
 from monitor.exchange import NetworkFault, Sink, WireFault
@@ -14,6 +14,7 @@ WHOLE_BYTES = 1 << 20
 """The most of an error's body that is read where the body asked for may be larger."""
 
 _GZIP = 16 + zlib.MAX_WBITS
+_GZIP_BEGINS = b"\x1f"
 _PIECE = 256 * 1024
 """Bytes that are decoded at once, and handed on at once: enough that a piece costs little, and a bomb nothing."""
 
@@ -74,10 +75,14 @@ class Body:
             TimeoutError: the server fell silent for too long.
         """
         iterator = aiter(chunks)
-        while self._wanted and (chunk := await patience.wait(anext(iterator, None))) is not None:
-            fault = self.feed(chunk, sink)
-            if fault is not None:
-                return fault
+        try:
+            while self._wanted and (chunk := await patience.wait(anext(iterator, None))) is not None:
+                fault = self.feed(chunk, sink)
+                if fault is not None:
+                    return fault
+        finally:
+            if isinstance(iterator, AsyncGenerator):
+                await iterator.aclose()  # else the event loop makes a task of it, some time later
         return self.end(sink)
 
     def feed(self, chunk: bytes, sink: Sink | None = None) -> WireFault | None:
@@ -115,12 +120,18 @@ class Body:
         if self._inflate is None:
             yield chunk
             return
-        piece = self._inflate.decompress(chunk, _PIECE)
-        yield piece
-        # a full piece may have left some of the chunk, or some of what it decodes to
-        while len(piece) == _PIECE:
-            piece = self._inflate.decompress(self._inflate.unconsumed_tail, _PIECE)
+        while True:
+            if self._inflate.eof:
+                # RFC 1952, section 2.2: members may follow one another; anything else after one is padding
+                if chunk[:1] != _GZIP_BEGINS:
+                    return
+                self._inflate = zlib.decompressobj(_GZIP)
+            piece = self._inflate.decompress(chunk, _PIECE)
             yield piece
+            chunk = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            # a full piece may have left some of the chunk, or some of what it decodes to
+            if not chunk and len(piece) < _PIECE:
+                return
 
     def _hand_on(self, sink: Sink | None, *, at_least: int) -> bool:
         """Gives what was read to the sink, if that is so many bytes; False once it wants no more."""

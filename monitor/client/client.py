@@ -18,7 +18,7 @@ from monitor.client.digest import FailureDigest
 from monitor.client.failure import fault_error, read_failure
 from monitor.client.limits import RetryBudget
 from monitor.client.retry import Verdict, decide
-from monitor.client.secrecy import without_secrets
+from monitor.client.secrecy import hiding, without_credential, without_secrets
 from monitor.client.throttle import Throttle, breaker_open, past_deadline
 from monitor.exchange import (
     BUDGET_SPENT,
@@ -40,7 +40,6 @@ _T = TypeVar("_T")
 _FAIR_SHARE = 0.9
 """Of the attempt timeout: a service that stays silent for longer has timed out, whatever the deadline."""
 
-_MASK = "**********"
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -187,7 +186,7 @@ class Client:
         started_s, told = self.monotonic(), False
         try:
             came = await self._sent(call, request)
-            result = self._discreet(self._read(call, came), grant)
+            result = self._read(call, came, grant.secret if grant else "")
             error = result if isinstance(result, ApiError) else None
             if error is None and request.operation is Operation.TOKEN:
                 return result  # a token that was granted says nothing about the API behind it
@@ -210,17 +209,6 @@ class Client:
             if not told:
                 self.throttle.give_back()
 
-    def _discreet(self, result: Reply | ApiError, grant: Grant | None) -> Reply | ApiError:
-        """What came back without what the caller calls secret, and without the credential that this call carried."""
-        credential = grant.value.rpartition(" ")[2] if grant else ""
-        if isinstance(result, ApiError):
-            return without_secrets(
-                result, lambda text: self.mask(text.replace(credential, _MASK) if credential else text)
-            )
-        if credential and credential.encode() in result.body:
-            return dataclasses.replace(result, body=result.body.replace(credential.encode(), _MASK.encode()))
-        return result
-
     async def _sent(self, call: Call, request: Request) -> Reply | WireFault:
         started_s = self.monotonic()
         left_s = call.deadline_s - started_s
@@ -233,13 +221,16 @@ class Client:
         call.latency_ms = (self.monotonic() - started_s) * 1000
         return came
 
-    def _read(self, call: Call, came: Reply | WireFault) -> Reply | ApiError:
+    def _read(self, call: Call, came: Reply | WireFault, credential: str) -> Reply | ApiError:
+        """What came, without what the caller calls secret, and without the credential that this call carried."""
         from_token_endpoint = call.request.operation is Operation.TOKEN
         if isinstance(came, Reply):
             call.timed_out = False
             if 200 <= came.status < 300:
-                return came
-            return read_failure(came, from_token_endpoint=from_token_endpoint, now=self.utcnow())
+                return without_credential(came, credential)
+            hide = hiding(credential, self.mask)
+            error = read_failure(came, from_token_endpoint=from_token_endpoint, now=self.utcnow(), hide=hide)
+            return without_secrets(error, hide)
         call.timed_out = came.fault is NetworkFault.TIMEOUT
         if call.timed_out and self._cut_short(call):
             # cut short by our own deadline: that says nothing about the service

@@ -10,30 +10,110 @@ The first row that names a sane time wins; a row that does not is passed over, a
 | 4 | `x-ratelimit-reset-requests` | as above (OpenAI sends durations)                                     | 429, 503 |
 | 5 | body `retry_after`           | seconds, as a number or in ASCII digits, or a duration like "6m0s"    | any      |
 
-Sane is a time after now: zero, past, negative, `nan`, `inf`, `²` and garbage are passed over, and the caller backs off
-by its own rule. Instants are measured against the `Date` header, when it can be read, so that a clock that is off on
-either side cancels out. Whatever is longer than an hour counts as an hour.
+| said                                                               | taken as                                      |
+|--------------------------------------------------------------------|-----------------------------------------------|
+| zero, past, negative, `nan`, `inf`, digits beyond ASCII, garbage   | nothing: the caller backs off by its own rule |
+| longer than an hour, however long                                  | an hour                                       |
+| an instant that the `Date` header puts within the hour to come     | the time from `Date` until then               |
+| an instant that it does not, or beside a `Date` that can't be read | the time from our own clock until then        |
+| a date without a zone, as asctime has none                         | UTC                                           |
+| a date in a zone by a name that RFC 5322 does not know             | nothing                                       |
+| a year of two digits                                               | the latest at most 50 years ahead (RFC 9110)  |
+
+Zero would mean "now", but a server that says so to everyone at once is met by a storm: our own backoff harms nobody.
+`Date` comes first because a clock that is off on either side cancels out; where it makes no sense of the instant (a
+frozen or absurd clock, a cached page), the instant may still make sense by our own.
 """
 
-import math
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-__all__ = ["LONGEST_HINT", "retry_hint"]
+from monitor.client.dates import http_date
+
+__all__ = ["LONGEST_HINT", "SOURCES", "Source", "retry_hint"]
 
 LONGEST_HINT = timedelta(hours=1)
 """What a longer hint counts as."""
 
-_LIMITED = frozenset({429, 503})
+_LONGEST_S = LONGEST_HINT.total_seconds()
 _DELTA_BELOW = 1e8
 _SECONDS_BELOW = 1e11
+_DIGITS = re.compile(r"[0-9]+")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _DURATION = re.compile(
     r"(?=[0-9])(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+(?:\.[0-9]+)?)s)?(?:([0-9]+(?:\.[0-9]+)?)ms)?"
 )
 _DURATION_UNITS_S = (3600.0, 60.0, 1.0, 0.001)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clocks:
+    own: datetime
+    server: datetime | None
+    """What the `Date` header says."""
+
+    def until(self, instant_s: float) -> float:
+        """Seconds until an instant in Unix seconds; negative when it is past."""
+        waits_s = [instant_s - clock.timestamp() for clock in (self.server, self.own) if clock]
+        return next((wait_s for wait_s in waits_s if 0 < wait_s <= _LONGEST_S), waits_s[-1])
+
+
+def _milliseconds(text: str, _: _Clocks) -> float | None:
+    return float(text) / 1000 if _NUMBER.fullmatch(text) else None
+
+
+def _retry_after(text: str, clocks: _Clocks) -> float | None:
+    if _DIGITS.fullmatch(text):
+        return float(text)
+    instant = http_date(text, now=clocks.own)
+    return clocks.until(instant.timestamp()) if instant else None
+
+
+def _reset(text: str, clocks: _Clocks) -> float | None:
+    if not _NUMBER.fullmatch(text):
+        return _duration(text)
+    number = float(text)
+    if number < _DELTA_BELOW:
+        return number
+    return clocks.until(number if number < _SECONDS_BELOW else number / 1000)
+
+
+def _seconds(text: str, _: _Clocks) -> float | None:
+    return float(text) if _NUMBER.fullmatch(text) else _duration(text)
+
+
+def _duration(text: str) -> float | None:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return None
+    return sum(float(part) * unit_s for part, unit_s in zip(match.groups("0"), _DURATION_UNITS_S, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One place where a server may say when to come back."""
+
+    header: str | None
+    """In lower case; None: the body's `retry_after`."""
+    statuses: frozenset[int] | None = None
+    """The only statuses on which it is a hint; None: any."""
+    read: Callable[[str, _Clocks], float | None]
+    """Seconds from now, if it says so; may be zero, negative or infinite."""
+
+
+_LIMITED = frozenset({429, 503})
+"""On other statuses the rate limit headers are routine."""
+
+SOURCES = (
+    Source(header="retry-after-ms", read=_milliseconds),
+    Source(header="retry-after", read=_retry_after),
+    Source(header="x-ratelimit-reset", read=_reset, statuses=_LIMITED),
+    Source(header="x-ratelimit-reset-requests", read=_reset, statuses=_LIMITED),
+    Source(header=None, read=_seconds),
+)
+"""The rows of the table above, in its order."""
 
 
 def retry_hint(
@@ -45,67 +125,27 @@ def retry_hint(
         headers: of the reply, names in lower case.
         body_retry_after: the body's `retry_after`, whatever it is; None when absent.
         now: our clock, aware.
-        status: of the reply; the rate limit headers are routine on others than 429 and 503, and no hint.
+        status: of the reply.
 
     Returns:
         More than zero and at most `LONGEST_HINT`, or None when nothing sane was said. Never raises.
     """
-    base = _http_date(headers.get("date", "")) or now
-    waits_s = [_milliseconds(headers.get("retry-after-ms", "")), _retry_after(headers.get("retry-after", ""), base)]
-    if status in _LIMITED:
-        waits_s += [_reset(headers.get(name, ""), base) for name in ("x-ratelimit-reset", "x-ratelimit-reset-requests")]
-    waits_s.append(_body(body_retry_after))
-    for wait_s in waits_s:
-        if wait_s is not None and wait_s > 0:
-            return timedelta(seconds=min(wait_s, LONGEST_HINT.total_seconds()))
+    clocks = _Clocks(own=now, server=http_date(headers.get("date", ""), now=now))
+    for source in SOURCES:
+        if source.statuses is not None and status not in source.statuses:
+            continue
+        said = _spelled(body_retry_after) if source.header is None else headers.get(source.header, "")
+        wait_s = source.read(said.strip(" \t"), clocks)
+        if wait_s is not None and (wait := timedelta(seconds=max(0.0, min(wait_s, _LONGEST_S)))):
+            return wait
     return None
 
 
-def _milliseconds(text: str) -> float | None:
-    return float(text) / 1000 if _NUMBER.fullmatch(text.strip()) else None
-
-
-def _retry_after(text: str, base: datetime) -> float | None:
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    instant = _http_date(text)
-    return (instant - base).total_seconds() if instant else None
-
-
-def _reset(text: str, base: datetime) -> float | None:
-    text = text.strip()
-    if not _NUMBER.fullmatch(text):
-        return _duration(text)
-    number = float(text)
-    if number < _DELTA_BELOW:
-        return number
-    return (number if number < _SECONDS_BELOW else number / 1000) - base.timestamp()
-
-
-def _body(value: object) -> float | None:
+def _spelled(value: object) -> str:
+    """A number as digits; a text as it is; nothing for the rest."""
     if isinstance(value, str):
-        return float(value) if _NUMBER.fullmatch(value.strip()) else _duration(value.strip())
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, int):
-        # bounded first: a float can't hold an integer of any size
-        return float(max(0, min(value, int(LONGEST_HINT.total_seconds()))))
-    return value if math.isfinite(value) else None
-
-
-def _duration(text: str) -> float | None:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        return None
-    return sum(float(part) * unit_s for part, unit_s in zip(match.groups("0"), _DURATION_UNITS_S, strict=True))
-
-
-def _http_date(text: str) -> datetime | None:
-    if not text.isascii():
-        return None
-    try:
-        instant = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+        return ""
+    # an integer may have more digits than a float can hold, or Python would spell
+    return format(value if isinstance(value, float) else max(-1, min(value, int(_LONGEST_S))), "f")

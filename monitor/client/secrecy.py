@@ -3,9 +3,26 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from monitor.exchange import ApiError, Detail
+import msgspec
 
-__all__ = ["without_secrets"]
+from monitor.exchange import ApiError, Detail, Reply
+
+__all__ = ["hiding", "without_credential", "without_secrets"]
+
+_MASK = "**********"
+
+
+def hiding(credential: str, mask: Callable[[str], str]) -> Callable[[str], str]:
+    """What takes a credential, if there is one, and everything that `mask` knows out of a text."""
+    return (lambda text: mask(text.replace(credential, _MASK))) if credential else mask
+
+
+def without_credential(reply: Reply, credential: str) -> Reply:
+    """The same reply with the credential masked in its body."""
+    secret = credential.encode()
+    if not secret or secret not in reply.body:
+        return reply
+    return msgspec.structs.replace(reply, body=reply.body.replace(secret, _MASK.encode()))
 
 
 def without_secrets(error: ApiError, hide: Callable[[str], str]) -> ApiError:

@@ -1,6 +1,7 @@
 """What the monitor is told to do: `Config.load` reads it, `Config` and its sections hold it, `Secret` hides values."""
 
 from monitor.config.channels import ChannelConfig, RouteConfig
+from monitor.config.connection import TlsConfig
 from monitor.config.credentials import ApiKeyAuth, Auth, ClientCredentialsAuth
 from monitor.config.durations import format_duration, parse_duration
 from monitor.config.generic import ItemConfig, ListConfig, PageConfig
@@ -27,6 +28,7 @@ __all__ = [
     "Secret",
     "SyncLogConfig",
     "Target",
+    "TlsConfig",
     "format_duration",
     "parse_duration",
 ]

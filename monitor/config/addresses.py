@@ -4,7 +4,10 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["anchor_sqlite", "api_base", "database_url", "webhook_url"]
+__all__ = ["DIRECT", "anchor_sqlite", "api_base", "database_url", "proxy_url", "webhook_url"]
+
+DIRECT = "direct"
+"""Instead of a proxy's URL: none at all."""
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = "postgresql+psycopg://"
@@ -32,6 +35,22 @@ def webhook_url(url: str) -> str:
         ValueError: not an absolute http(s) URL.
     """
     _web(url, "must be a URL that begins with https:// or http://")
+    return url
+
+
+def proxy_url(url: str) -> str:
+    """A proxy's URL as it is, or `DIRECT`.
+
+    Raises:
+        ValueError: another scheme than http, https, socks5 and socks5h, no host, or a path.
+    """
+    if url == DIRECT:
+        return url
+    parts = _split(url)
+    if parts is None or parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
+        raise ValueError('must be a URL that begins with http://, https:// or socks5h:// and names a host, or "direct"')
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("must hold only scheme, user, password, host and port: escape special characters (/ as %2F)")
     return url
 
 

@@ -15,7 +15,18 @@ from pydantic_core import PydanticCustomError
 from monitor.config.addresses import database_url, webhook_url
 from monitor.config.secret import Secret
 
-__all__ = ["Cron", "DatabaseUrl", "HeaderSecret", "Name", "Patterns", "Text", "TimeZone", "WebhookUrl", "wrong"]
+__all__ = [
+    "Cron",
+    "DatabaseUrl",
+    "HeaderSecret",
+    "Name",
+    "Patterns",
+    "Text",
+    "TimeZone",
+    "WebhookUrl",
+    "secret_that",
+    "wrong",
+]
 
 
 def wrong(predicate: str, **context: str) -> PydanticCustomError:
@@ -53,8 +64,8 @@ def _patterns(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def _secret_that(read: Callable[[str], str]) -> Callable[[Secret], Secret]:
-    """A validator of the secret's value now, which also reads it at each later `reveal`."""
+def secret_that(read: Callable[[str], str]) -> Callable[[Secret], Secret]:
+    """Makes a validator of the secret's value now, which also reads it at each later `reveal`."""
 
     def check(secret: Secret) -> Secret:
         try:
@@ -95,7 +106,7 @@ TimeZone = Annotated[str, Field(max_length=100), AfterValidator(_time_zone)]
 DatabaseUrl = Annotated[
     Secret,
     Field(json_schema_extra={"pattern": r"^(sqlite:///|postgres(ql)?(\+psycopg)?://)."}),
-    AfterValidator(_secret_that(database_url)),
+    AfterValidator(secret_that(database_url)),
 ]
-WebhookUrl = Annotated[Secret, AfterValidator(_secret_that(webhook_url))]
-HeaderSecret = Annotated[Secret, AfterValidator(_secret_that(_for_header))]
+WebhookUrl = Annotated[Secret, AfterValidator(secret_that(webhook_url))]
+HeaderSecret = Annotated[Secret, AfterValidator(secret_that(_for_header))]

@@ -37,7 +37,7 @@ def json_schema(installed: Iterable[str] = ()) -> Json:
     root.pop("required")  # variables may describe the target
     target: Json = defs["Target"]
     target["properties"]["provider"] |= {"enum": [*BUILT_IN, *installed]}
-    target["allOf"] = _PROVIDERS
+    target["allOf"] = [*target.get("allOf", ()), *_PROVIDERS]
     defs["ChannelConfig"].setdefault("allOf", []).append(_CHANNELS)
     defs["Schedule"]["not"] = {"required": ["every", "cron"]}
     whole = {"$schema": GenerateJsonSchema.schema_dialect, "title": "monitor.toml", **root, "$defs": defs}

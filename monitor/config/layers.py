@@ -16,6 +16,8 @@ _VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _FILL = "give it a value in the environment or in .env"
 _T = TypeVar("_T")
+_PLAIN_FILES = frozenset({"ca_file", "cert_file", "key_file"})
+"""Settings that are paths themselves, of the table `tls`; elsewhere `x_file` stands for the secret `x`."""
 _RIVALS = {"every": "cron", "cron": "every"}
 
 
@@ -72,7 +74,9 @@ def trace(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> dict[Loc
     traced = {}
     for loc, value in leaves(data, into_rows=True):
         origin, key = origin_of(loc, origins), str(loc[-1])
-        if key.endswith("_file") and isinstance(value, str):
+        if key in _PLAIN_FILES:
+            traced[loc] = replace(origin, secret_file=str(value)) if key == "key_file" else origin
+        elif key.endswith("_file") and isinstance(value, str):
             traced[*loc[:-1], key.removesuffix("_file")] = replace(origin, secret_file=value)
         else:
             traced[loc] = origin

@@ -18,11 +18,11 @@ from monitor.config.wording import did_you_mean, listed, printable, shown
 __all__ = ["Problem", "explain", "known_keys", "relations", "sentences"]
 
 _LATER = {
-    ("", "group_wait"), ("channels", "include_api_message"), ("check", "rate"), ("check", "rate_share"), ("rules", "by")
+    ("", "group_wait"), ("channels", "include_api_message"), ("rules", "by")
 }  # fmt: skip
 """Table and key of settings that are planned."""
 
-_LATER_CHOICES = {"http": {"fast"}, "type": {"email", "pagerduty", "alertmanager", "apprise"}}
+_LATER_CHOICES = {"type": {"email", "pagerduty", "alertmanager", "apprise"}}
 _PREDICATES = {
     "bool": "must be true or false",
     "dict": "must be a table",

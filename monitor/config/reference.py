@@ -55,8 +55,8 @@ def _section(schema: Json, defs: Json, *, name: str, heading: str, told: str | N
     }
     below = []
     for key, field in schema["properties"].items():
-        if key.endswith("_file"):
-            continue
+        if key.removesuffix("_file") in schema["properties"].keys() - {key}:
+            continue  # told with its twin
         tables = [defs[table] for table in _tables(field, defs)]
         twin = f"{key}_file" in schema["properties"]
         yield from _entry(key, field, defs, required=key in required, twin=twin, table=bool(tables))
@@ -104,6 +104,8 @@ def _kind(field: Json, defs: Json) -> str:
         return f"duration, {part['$comment']}"
     if part["type"] == "integer":
         return f"whole number, {part['minimum']} to {part['maximum']}"
+    if part["type"] == "number":
+        return f"number above {part['exclusiveMinimum']}, up to {part['maximum']}"
     return {"boolean": "`true` or `false`", "array": "list", "object": "table"}.get(part["type"], "text")
 
 

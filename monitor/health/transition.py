@@ -1,15 +1,15 @@
 """One item before and after an outcome: what changes in its row, and whether that is worth an event. Pure."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from monitor.model import ItemState, Outcome, Reason
 
 __all__ = ["ItemChange", "TrackedItem", "transition"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackedItem:
+class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One due item as the work list knows it before it is asked about."""
 
     item_id: str
@@ -31,8 +31,7 @@ class TrackedItem:
     """It belongs to an incident already, so its absence is no news."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemChange:
+class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The row of an item after an outcome, and the event to record, if its known state or stage changed."""
 
     item_id: str

@@ -33,6 +33,8 @@ class Message:
     team: Team
     title: str
     what_to_check: tuple[str, ...]
+    safe_message: str | None = None
+    """What the product's own users may be told; None for a test, and in messages stored before there was one."""
     facts: tuple[tuple[str, str], ...]
     """Label and value, in reading order: since, evidence, how many, samples, request ids, effect on the run."""
     opened_at: datetime

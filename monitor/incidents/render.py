@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitor.incidents.message import Message, MessageKind
+from monitor.incidents.safe_words import safe_words
 from monitor.incidents.words import in_words, spoken, what_to_check
 from monitor.model import ITEM_CAUSES, Incident, RunStatus
 
-__all__ = ["RunFacts", "age", "render", "to_text"]
+__all__ = ["RunFacts", "age", "for_users", "render", "to_text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ def render(
         opened_at=incident.opened_at,
         at=now,
         resolved_at=incident.resolved_at,
+        safe_message=safe_words(incident.cause, resolved=resolved),
     )
 
 
@@ -129,9 +131,20 @@ def age(span: timedelta) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
+def for_users(message: Message) -> str | None:
+    """The sentence for the product's users where a person reads the message: None where it would say nothing new.
+
+    An opening and a resolution change what users may be told. Updates and reminders stand below an opening that said
+    it; they have it as data alone.
+    """
+    return message.safe_message if message.kind in {MessageKind.OPENED, MessageKind.RESOLVED} else None
+
+
 def to_text(message: Message) -> str:
     """The message as plain lines, for terminals and for channels that know no markup."""
     lines = [f"[{message.severity.value}] {message.title} ({message.environment}, for {message.team.value})"]
     lines += [f"  check: {check}" for check in message.what_to_check]
+    if sentence := for_users(message):
+        lines.append(f"  for your users: {sentence}")
     lines += [f"  {label}: {value}" for label, value in message.facts]
     return "\n".join(lines)

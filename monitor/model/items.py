@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from monitor.exchange import ApiError
 
 __all__ = ["BadBody", "ItemState", "ItemStatus", "LogEntry", "Outcome", "Reason", "Standing"]
@@ -63,8 +65,7 @@ class LogEntry:
     group: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one run found out about one item."""
 
     item_id: str

@@ -5,7 +5,6 @@ when an API leads it in a circle is up to who walks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -45,8 +44,7 @@ class PageRule(msgspec.Struct, frozen=True, kw_only=True):
         return self.parameter or _PARAMETERS.get(self.by, "cursor")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageRequest(Request):
+class PageRequest(Request, frozen=True, kw_only=True):
     """The request for one page, and what the walk has come to."""
 
     start: str
@@ -140,7 +138,7 @@ def _following(rule: PageRule, page: PageRequest, count: int) -> int:
 def _follow(rule: PageRule, page: PageRequest, path: str, count: int) -> PageRequest | BadBody:
     if not sendable(path):
         return BadBody(reason="the list's cursor is too long to be sent")
-    return replace(page, path=path, position=_following(rule, page, count), seen=page.seen + count)
+    return msgspec.structs.replace(page, path=path, position=_following(rule, page, count), seen=page.seen + count)
 
 
 def _more(rule: PageRule, body: object) -> bool | BadBody | None:

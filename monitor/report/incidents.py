@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from monitor.incidents.render import age
+from monitor.incidents.safe_words import safe_words
 from monitor.incidents.words import in_words, spoken, what_to_check
-from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState
 from monitor.report.columns import align, moment
 from monitor.store.incidents import IncidentEvent
 
@@ -54,11 +55,16 @@ def incident_text(
         lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
     lines += _evidence_lines(incident)
     lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
+    lines.append(f"For your users: {_safe_message(incident)}")
     if members:
         lines.append(f"Items ({incident.member_count}):")
         lines += [f"  {item_id}  {stage or '-'}  since {moment(since)}" for item_id, stage, since in members]
     lines.append("What happened (UTC):")
     return "\n".join([*lines, *(_event_line(event) for event in events)])
+
+
+def _safe_message(incident: Incident) -> str:
+    return safe_words(incident.cause, resolved=incident.state is IncidentState.RESOLVED)
 
 
 def _evidence_lines(incident: Incident) -> list[str]:
@@ -110,6 +116,7 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "peak_items": incident.peak_count,
         "channels": list(incident.channels),
         "what_to_check": list(what_to_check(incident.cause)),
+        "safe_message": _safe_message(incident),
         "sample_ids": list(incident.member_ids or (seen.sample_ids if seen else ())),
         "request_ids": list(seen.request_ids) if seen else [],
         "breakdown": dict(seen.breakdown) if seen else {},

@@ -10,6 +10,7 @@ from monitor.incidents.witnesses import vouches, witness
 from monitor.model import Cause, Evidence, RunStatus
 from monitor.store.engine import in_fews
 from monitor.store.tables import evidence, runs
+from monitor.store.text import storable
 
 __all__ = ["from_row", "marks", "write"]
 
@@ -30,8 +31,8 @@ def write(conn: Connection, *, target: str, run_id: int, at: datetime, pieces: I
             "breakdown": dict(piece.breakdown),
             "sample_ids": list(piece.sample_ids),
             "request_ids": list(piece.request_ids),
-            "code": piece.code,
-            "api_message": piece.api_message,
+            "code": storable(piece.code, 200),
+            "api_message": storable(piece.api_message, 1000),
             "explained_by": piece.explained_by.value if piece.explained_by else None,
         }
         ids[piece.cause] = conn.execute(insert(evidence).values(row).returning(evidence.c.id)).scalar_one()

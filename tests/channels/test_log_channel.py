@@ -3,6 +3,8 @@ from structlog.testing import capture_logs
 
 from monitor.channels import Ending
 from monitor.channels.log import LogChannel
+from monitor.incidents.safe_words import SAFE_WORDS
+from monitor.model import Cause
 
 
 async def test_a_message_becomes_one_event_with_all_that_it_says():
@@ -22,6 +24,7 @@ async def test_a_message_becomes_one_event_with_all_that_it_says():
             "team": "credentials",
             "title": "gloo-prod: the API rejects the credentials",
             "what_to_check": ["key rotation", "deployment configuration", "revoked keys"],
+            "safe_message": SAFE_WORDS[Cause.UNAUTHORIZED],
             "facts": {
                 "since": "2026-03-01 11:55:00 UTC",
                 "evidence": "1 × 401 from the token endpoint",

@@ -68,11 +68,12 @@ def test_the_mark_shows_how_urgent_it_is(kind, severity, mark):
 
 def test_a_resolution_says_how_long_it_lasted_and_asks_to_check_nothing():
     resolution = message(
-        kind=MessageKind.RESOLVED, what_to_check=(), facts=(("lasted", "12 min"),),
+        kind=MessageKind.RESOLVED, what_to_check=(), facts=(("lasted", "12 min"),), safe_message="It is over.",
         at=NOW + timedelta(minutes=7), title="gloo-prod: the API rejects the credentials: resolved",
     )  # fmt: skip
     *lines, context = shown(as_blocks(resolution))
-    assert lines == ["🟢 gloo-prod: the API rejects the credentials: resolved", "*lasted*", "12 min"]
+    title = "🟢 gloo-prod: the API rejects the credentials: resolved"
+    assert lines == [title, "*lasted*", "12 min", "*For your users*", "It is over."]
     assert context.startswith(
         "unauthorized, critical, for credentials · production · 2026-03-01 12:07 UTC · incident 1"
     )

@@ -2,12 +2,12 @@ import asyncio
 import threading
 import time
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 from fakes import FakeAsker, FakeProvider, ok, refused
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from samples import NOW
 
 from monitor.check import ItemCheck, NoProgress

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import ssl
 import struct
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -16,6 +17,23 @@ Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 class Server:
     port: int
     received: list[bytes] = field(default_factory=list)
+    """The head and body of each request."""
+    accepted: int = 0
+    """Connections."""
+    ended: int = 0
+    """Of these, ones that the client closed in good order, between two requests."""
+    _end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def end(self) -> None:
+        self.ended += 1
+        self._end.set()
+
+    async def until_ended(self) -> None:
+        """Until every connection was closed in good order."""
+        async with asyncio.timeout(10):
+            while self.ended < self.accepted:
+                self._end.clear()
+                await self._end.wait()
 
     @property
     def url(self) -> str:
@@ -23,15 +41,25 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(behave: Behaviour, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
-    """Each request's head and body are kept, then `behave` answers; connections end with the block."""
+async def serving(
+    behave: Behaviour, *, tls: ssl.SSLContext | None = None, greet: Behaviour | None = None
+) -> AsyncIterator[Server]:
+    """Each request is kept, then `behave` answers; connections end with the block. `greet` comes before any request."""
     connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections[asyncio.current_task()] = writer
+        server.accepted += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            if greet:
+                await greet(reader, writer)
             while True:
-                server.received.append(await _request(reader))
+                try:
+                    server.received.append(await _request(reader))
+                except asyncio.IncompleteReadError as error:
+                    if not error.partial:
+                        server.end()
+                    raise
                 await behave(reader, writer)
         writer.close()
 
@@ -47,7 +75,7 @@ async def serving(behave: Behaviour, *, tls: ssl.SSLContext | None = None) -> As
         await asyncio.gather(*connections)
         # a transport that outlives the test's event loop would be warned of
         for writer in connections.values():
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
 
 
@@ -70,22 +98,38 @@ def answers(raw: bytes, *, close: bool = False) -> Behaviour:
 
 
 def replies(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    lines = [f"HTTP/1.1 {status} Reason", f"content-length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return answers("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    return answers(_head(status, content_length=str(len(body)), **headers) + body)
+
+
+def chunks(pieces: Iterable[bytes], **headers: str) -> Behaviour:
+    """A chunked body, one chunk per piece; endless if they are."""
+
+    async def behave(reader, writer):
+        writer.write(_head(200, transfer_encoding="chunked", **headers))
+        for piece in pieces:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+
+    return behave
+
+
+def _head(status: int, **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Reason", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
 async def hang(reader, writer):
     await asyncio.Event().wait()
 
 
-def drip(raw: bytes, *, every_s: float = 0.02) -> Behaviour:
-    """What was given at once, then one byte at a time for ever."""
+def drip(raw: bytes, *, every_s: float = 0.02, pieces: bytes | Iterable[bytes] = b"a") -> Behaviour:
+    """What was given at once, then piece after piece, the same for ever if it is but one."""
 
     async def behave(reader, writer):
         writer.write(raw)
-        while True:
-            writer.write(b"a")
+        for piece in itertools.repeat(pieces) if isinstance(pieces, bytes) else pieces:
+            writer.write(piece)
             await writer.drain()
             await asyncio.sleep(every_s)
 
@@ -108,7 +152,27 @@ async def reset_mid_body(reader, writer):
     raise ConnectionAbortedError
 
 
+@contextlib.contextmanager
+def full_backlog() -> Iterator[int]:
+    """The port of a listener that accepts nobody and whose queue is full: a further SYN is never answered."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        while True:
+            caller = waiting.enter_context(socket.socket())
+            caller.settimeout(0.2)
+            try:
+                caller.connect(listener.getsockname())
+            except TimeoutError:
+                break
+        yield listener.getsockname()[1]
+
+
 def gzip_bomb(megabytes: int) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     zeros = bytes(1 << 20)
     return b"".join([*(packer.compress(zeros) for _ in range(megabytes)), packer.flush()])
+
+
+def piecewise(body: bytes, size: int) -> list[bytes]:
+    return [body[start : start + size] for start in range(0, len(body), size)]

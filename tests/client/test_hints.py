@@ -1,13 +1,24 @@
-from datetime import UTC, datetime, timedelta
+import re
+import time
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from monitor.client.hints import LONGEST_HINT, retry_hint
+from monitor.client import hints
+from monitor.client.dates import http_date
+from monitor.client.hints import LONGEST_HINT, SOURCES, retry_hint
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNIX = int(NOW.timestamp())
+
+ZONES = dict.fromkeys(("GMT", "UTC", "UT", "Z"), 12) | {
+    **dict.fromkeys(("PST",), 4),
+    **dict.fromkeys(("MST", "PDT"), 5),
+    **dict.fromkeys(("CST", "MDT"), 6),
+    **dict.fromkeys(("EST", "CDT"), 7),
+    **dict.fromkeys(("EDT",), 8),
+}
+"""The hour there when it is noon in Greenwich."""
 
 SANE = {
     "milliseconds": ({"retry-after-ms": "1500"}, None, 1.5),
@@ -16,6 +27,23 @@ SANE = {
     "padded seconds": ({"retry-after": " 7 "}, None, 7),
     "IMF date": ({"retry-after": "Sun, 01 Mar 2026 12:00:30 GMT"}, None, 30),
     "IMF date in another zone": ({"retry-after": "Sun, 01 Mar 2026 14:00:30 +0200"}, None, 30),
+    "IMF date with a colon in its offset": ({"retry-after": "Sun, 01 Mar 2026 06:30:30 -05:30"}, None, 30),
+    "IMF date half an hour east": ({"retry-after": "Sun, 01 Mar 2026 17:30:30 +0530"}, None, 30),
+    "IMF date with the wrong weekday": ({"retry-after": "Fri, 01 Mar 2026 12:00:30 GMT"}, None, 30),
+    "weekday of nine letters": ({"retry-after": "Wednesday, 01-Mar-26 12:00:30 GMT"}, None, 30),
+    "IMF date without a weekday": ({"retry-after": "1 Mar 2026 12:00:30 GMT"}, None, 30),
+    "IMF date in lower case": ({"retry-after": "sun, 01 mar 2026 12:00:30 gmt"}, None, 30),
+    "IMF date without a zone": ({"retry-after": "Sun, 01 Mar 2026 12:00:30"}, None, 30),
+    "IMF date with -0000": ({"retry-after": "Sun, 01 Mar 2026 12:00:30 -0000"}, None, 30),
+    "IMF date with many blanks": ({"retry-after": "  Sun,  01 Mar 2026   12:00:30 GMT "}, None, 30),
+    "leap second": ({"retry-after": "Sun, 01 Mar 2026 12:00:60 GMT"}, None, 60),
+    **{
+        f"IMF date in {zone}": ({"retry-after": f"Sun, 01 Mar 2026 {hour:02}:00:30 {zone}"}, None, 30)
+        for zone, hour in ZONES.items()
+    },
+    "RFC 850 date with four digits": ({"retry-after": "Sunday, 01-Mar-2026 12:00:30 GMT"}, None, 30),
+    "asctime date in two digits": ({"retry-after": "Sun Mar 01 12:00:30 2026"}, None, 30),
+    "asctime date with a zone": ({"retry-after": "Sun Mar  1 13:00:30 2026 +0100"}, None, 30),
     "RFC 850 date": ({"retry-after": "Sunday, 01-Mar-26 12:00:30 GMT"}, None, 30),
     "asctime date": ({"retry-after": "Sun Mar  1 12:00:30 2026"}, None, 30),
     "date against the server's own clock": (
@@ -24,6 +52,68 @@ SANE = {
         30,
     ),
     "date beside a garbage clock": ({"retry-after": "Sun, 01 Mar 2026 12:00:30 GMT", "date": "noon"}, None, 30),
+    "date beside a Date of years ago": (
+        {"retry-after": "Sun, 01 Mar 2026 12:00:30 GMT", "date": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        None,
+        30,
+    ),
+    "date beside a Date of years to come": (
+        {"retry-after": "Sun, 01 Mar 2026 12:00:30 GMT", "date": "Sun, 01 Mar 2099 12:00:00 GMT"},
+        None,
+        30,
+    ),
+    "date beside a Date that is later": (
+        {"retry-after": "Sun, 01 Mar 2026 12:05:00 GMT", "date": "Sun, 01 Mar 2026 12:10:00 GMT"},
+        None,
+        300,
+    ),
+    "date a day away beside a Date of years to come": (
+        {"retry-after": "Mon, 02 Mar 2026 12:00:00 GMT", "date": "Sun, 01 Mar 2099 12:00:00 GMT"},
+        None,
+        3600,
+    ),
+    "reset beside a Date of years ago": (
+        {"x-ratelimit-reset": str(UNIX + 45), "date": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        None,
+        45,
+    ),
+    "date an hour after Date": (
+        {"retry-after": "Sun, 01 Mar 2026 12:10:00 GMT", "date": "Sun, 01 Mar 2026 11:10:00 GMT"},
+        None,
+        3600,
+    ),
+    "date over an hour after Date: by our clock": (
+        {"retry-after": "Sun, 01 Mar 2026 12:10:00 GMT", "date": "Sun, 01 Mar 2026 11:09:59 GMT"},
+        None,
+        600,
+    ),
+    "date a second after Date": (
+        {"retry-after": "Sun, 01 Mar 2026 12:10:00 GMT", "date": "Sun, 01 Mar 2026 12:09:59 GMT"},
+        None,
+        1,
+    ),
+    "date at Date itself: by our clock": (
+        {"retry-after": "Sun, 01 Mar 2026 12:10:00 GMT", "date": "Sun, 01 Mar 2026 12:10:00 GMT"},
+        None,
+        600,
+    ),
+    "Date with a year of two digits": (
+        {"retry-after": "Mon, 01 Mar 2021 08:00:30 GMT", "date": "Monday, 01-Mar-21 08:00:00 GMT"},
+        None,
+        30,
+    ),
+    "both dates in asctime": (
+        {"retry-after": "Mon Mar  1 08:00:30 2021", "date": "Mon Mar  1 08:00:00 2021"},
+        None,
+        30,
+    ),
+    "seconds don't heed Date": ({"retry-after": "30", "date": "Thu, 01 Jan 1970 00:00:00 GMT"}, None, 30),
+    "an hour in seconds": ({"retry-after": "3600"}, None, 3600),
+    "over an hour in seconds": ({"retry-after": "3601"}, None, 3600),
+    "leading zeros": ({"retry-after": "0007"}, None, 7),
+    "seconds between tabs": ({"retry-after": "\t7\t"}, None, 7),
+    "a microsecond": ({"retry-after-ms": "0.001"}, None, 0.000001),
+    "reset in fractions": ({"x-ratelimit-reset": "1.5"}, None, 1.5),
     "reset in Unix seconds": ({"x-ratelimit-reset": str(UNIX + 45)}, None, 45),
     "reset in Unix milliseconds": ({"x-ratelimit-reset": str((UNIX + 45) * 1000)}, None, 45),
     "reset against the server's own clock": (
@@ -41,6 +131,19 @@ SANE = {
     "reset as milliseconds of a duration": ({"x-ratelimit-reset": "20ms"}, None, 0.02),
     "reset as hours": ({"x-ratelimit-reset": "1h"}, None, 3600),
     "reset of requests": ({"x-ratelimit-reset-requests": "8.64s"}, None, 8.64),
+    "reset of requests in Unix seconds": ({"x-ratelimit-reset-requests": str(UNIX + 5)}, None, 5),
+    "reset before reset of requests": ({"x-ratelimit-reset": "8", "x-ratelimit-reset-requests": "9s"}, 60, 8),
+    "reset of requests before body": ({"x-ratelimit-reset-requests": "9s"}, 60, 9),
+    "all parts of a duration": ({"x-ratelimit-reset": "0h1m2.5s300ms"}, None, 62.8),
+    "duration of 10^400 hours": ({"x-ratelimit-reset": "1" + "0" * 400 + "h"}, None, 3600),
+    "reset of 10^400": ({"x-ratelimit-reset": "1" + "0" * 400}, None, 3600),
+    "milliseconds of 10^400": ({"retry-after-ms": "1" + "0" * 400}, None, 3600),
+    "body digits of 10^400": ({}, "1" + "0" * 400, 3600),
+    "body number of 10^5000": ({}, 10**5000, 3600),
+    "largest body fraction": ({}, 1.7e308, 3600),
+    "body fraction of an hour": ({}, 3599.5, 3599.5),
+    "body digits between blanks": ({}, " 15.5 ", 15.5),
+    "a zero is passed over": ({"retry-after-ms": "0", "retry-after": "0"}, 60, 60),
     "body number": ({}, 60, 60),
     "body fraction": ({}, 0.5, 0.5),
     "body digits": ({}, "15", 15),
@@ -57,6 +160,45 @@ SANE = {
 
 INSANE = {
     "nothing": ({}, None),
+    "past by our clock, beside a Date of years ago": (
+        {"retry-after": "Sun, 01 Mar 2026 11:59:59 GMT", "date": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        None,
+    ),
+    "now": ({"retry-after": "Sun, 01 Mar 2026 12:00:00 GMT"}, None),
+    "date in an unknown zone": ({"retry-after": "Sun, 01 Mar 2026 13:00:30 CET"}, None),
+    "date in an offset of over a day": ({"retry-after": "Sun, 01 Mar 2026 12:00:30 -9900"}, None),
+    "date in an unknown month": ({"retry-after": "Sun, 01 Foo 2026 12:00:30 GMT"}, None),
+    "date in the 61st second": ({"retry-after": "Sun, 01 Mar 2026 12:00:61 GMT"}, None),
+    "date in the 60th minute": ({"retry-after": "Sun, 01 Mar 2026 12:60:30 GMT"}, None),
+    "date in the 24th hour": ({"retry-after": "Sun, 01 Mar 2026 24:00:30 GMT"}, None),
+    "29 February of no leap year": ({"retry-after": "Sun, 29 Feb 2026 12:00:30 GMT"}, None),
+    "the calendar's last second": ({"retry-after": "Fri, 31 Dec 9999 23:59:60 GMT"}, None),
+    "year 0": ({"retry-after": "Fri, 31 Dec 0000 23:59:59 GMT"}, None),
+    "weekday of ten letters": ({"retry-after": "Wednesdays, 01 Mar 2026 12:00:30 GMT"}, None),
+    "weekday of two letters": ({"retry-after": "Su, 01 Mar 2026 12:00:30 GMT"}, None),
+    "date without a time": ({"retry-after": "Sun, 01 Mar 2026"}, None),
+    "something behind the date": ({"retry-after": "Sun, 01 Mar 2026 12:00:30 GMT x"}, None),
+    "asctime date of two digits": ({"retry-after": "Sun Mar  1 12:00:30 26"}, None),
+    "long s in a month's name": ({"retry-after": "Sun, 01 \u017fep 2026 12:00:30 GMT"}, None),
+    "less than a microsecond": ({"retry-after-ms": "0.0001"}, 1e-7),
+    "zero in a duration": ({"x-ratelimit-reset": "0s"}, "0m0s"),
+    "units alone": ({"x-ratelimit-reset": "ms"}, "h"),
+    "units in another order": ({"x-ratelimit-reset": "1s1m"}, "1m1h"),
+    "letters around digits": ({"retry-after": "X5X", "retry-after-ms": "X5"}, "5X"),
+    "blanks beyond ASCII": ({"retry-after": "\u20035", "retry-after-ms": "\x0b5"}, "\u20035"),
+    "blank inside": ({"retry-after": "1 0", "retry-after-ms": "1 0", "x-ratelimit-reset": "1 0"}, "1 0"),
+    "signs": ({"retry-after": "+5", "retry-after-ms": "+5", "x-ratelimit-reset": "+5"}, "+5"),
+    "exponents": ({"retry-after": "1e3", "retry-after-ms": "1e3", "x-ratelimit-reset": "1e3"}, "1e3"),
+    "underscores": ({"retry-after": "1_0", "retry-after-ms": "1_0", "x-ratelimit-reset": "1_0"}, "1_0"),
+    "bare points": ({"retry-after-ms": ".5", "x-ratelimit-reset": "5."}, ".5"),
+    "hexadecimal": ({"retry-after": "0x10", "retry-after-ms": "0x10"}, "0x10"),
+    "two values": ({"retry-after": "5, 10"}, "5, 10"),
+    "a duration as retry-after": ({"retry-after": "5s", "retry-after-ms": "5s"}, None),
+    "negative body fraction": ({}, -0.5),
+    "negative infinity": ({}, float("-inf")),
+    "false": ({}, False),
+    "object": ({}, {"seconds": 5}),
+    "bytes": ({}, b"60"),
     "zero": ({"retry-after": "0"}, 0),
     "past date": ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, None),
     "date without a zone in the past": ({"retry-after": "Sun, 06 Nov 1994 08:49:37 -0000"}, None),
@@ -95,20 +237,75 @@ def test_a_rate_limit_reset_is_a_hint_only_where_a_limit_was_met(status, hint):
     assert (found.total_seconds() if found else None) == hint
 
 
+TWO_DIGITS = {
+    "50 years ahead to the second": ("Sunday, 01-Mar-76 00:00:00 GMT", "2076"),
+    "a second more": ("Sunday, 01-Mar-76 00:00:01 GMT", "1976"),
+    "51 years ahead": ("Sunday, 01-Mar-77 00:00:00 GMT", "1977"),
+    "this century": ("Sunday, 01-Mar-68 00:00:00 GMT", "2068"),
+    "beyond the year at which mail turns": ("Sunday, 01-Mar-69 00:00:00 GMT", "2069"),
+    "this year": ("Sunday, 01-Mar-26 00:00:00 GMT", "2026"),
+    "last year": ("Sunday, 01-Mar-25 00:00:00 GMT", "2025"),
+    "the turn of the century": ("Sunday, 01-Mar-00 00:00:00 GMT", "2000"),
+}
+
+
+@pytest.mark.parametrize(("short", "year"), TWO_DIGITS.values(), ids=TWO_DIGITS)
+def test_a_year_of_two_digits_is_the_latest_at_most_fifty_years_ahead(short, year):
+    now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)  # 50 years of 365.25 days before 1 March 2076, 00:00
+    assert http_date(short, now=now) == http_date(re.sub(r"-(\d\d) ", f"-{year} ", short), now=now)
+
+
+def test_near_the_turn_of_a_century_two_digits_may_lie_in_the_next():
+    instant = datetime(2100, 1, 1, 0, 0, 10, tzinfo=UTC)
+    said = retry_hint({"retry-after": "Friday, 01-Jan-00 00:00:10 GMT"}, None, now=instant - timedelta(seconds=20))
+    assert said == timedelta(seconds=20)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati"])
+def test_the_time_zone_of_this_process_does_not_matter(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for form in ("Sun, 01 Mar 2026 12:00:30 GMT", "Sunday, 01-Mar-26 12:00:30 GMT", "Sun Mar  1 12:00:30 2026"):
+            assert retry_hint({"retry-after": form}, None, now=NOW) == timedelta(seconds=30)
+        assert retry_hint({"x-ratelimit-reset": str(UNIX + 45)}, None, now=NOW) == timedelta(seconds=45)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("hours", [-12, -5, 0, 5.5, 14])
+def test_the_zone_of_our_own_clock_does_not_matter(hours):
+    now = NOW.astimezone(timezone(timedelta(hours=hours)))
+    for said in ({"retry-after": "Sun Mar  1 12:00:30 2026"}, {"x-ratelimit-reset": str(UNIX + 30)}):
+        assert retry_hint(said, None, now=now) == timedelta(seconds=30)
+
+
+def test_the_documented_places_are_the_ones_that_are_read():
+    """The first table in the module's docstring."""
+    rows = [line.split("|")[1:-1] for line in hints.__doc__.splitlines() if re.match(r"\| \d", line)]
+    said = [(where.strip().strip("`"), on.strip()) for _, where, _, on in rows]
+    read = [
+        (source.header or "body `retry_after", ", ".join(map(str, sorted(source.statuses or ()))) or "any")
+        for source in SOURCES
+    ]
+    assert said == read
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source.header], ids=lambda source: source.header)
+@pytest.mark.parametrize("status", [None, 200, 400, 403, 428, 429, 430, 500, 502, 503, 504])
+def test_each_header_is_heard_on_its_statuses_alone(source, status):
+    heard = retry_hint({source.header: "5"}, None, now=NOW, status=status) is not None
+    assert heard == (source.statuses is None or status in source.statuses)
+
+
+def test_unless_told_it_takes_the_reply_for_a_429():
+    assert retry_hint({"x-ratelimit-reset": "5"}, None, now=NOW) == timedelta(seconds=5)
+
+
 def test_no_hint_is_longer_than_an_hour():
     assert retry_hint({}, 3601, now=NOW) == LONGEST_HINT == timedelta(hours=1)
 
 
 def test_retry_after_is_heard_on_any_status():
     assert retry_hint({"retry-after": "3"}, None, now=NOW, status=500) == timedelta(seconds=3)
-
-
-ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers())
-NAMES = ["retry-after", "retry-after-ms", "x-ratelimit-reset", "x-ratelimit-reset-requests", "date"]
-NEAR_MISSES = st.from_regex(r"[0-9]{0,30}(\.[0-9]*)?(h|m|s|ms| GMT)?[0-9]{0,4}(s|ms)?", fullmatch=True)
-
-
-@given(st.dictionaries(st.sampled_from(NAMES), st.text() | NEAR_MISSES), ANYTHING)
-def test_whatever_is_said_the_hint_is_none_or_within_the_hour(headers, body):
-    hint = retry_hint(headers, body, now=NOW, status=429)
-    assert hint is None or timedelta(0) <= hint <= LONGEST_HINT

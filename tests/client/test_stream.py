@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import os
 import sys
 import time
@@ -12,7 +13,6 @@ from client.scripted import Clock
 
 from monitor.client.auth import ApiKey
 from monitor.client.client import Client
-from monitor.client.wire import HttpxWire
 from monitor.exchange import PAST_DEADLINE, NetworkFault, Reply, Request, WireFault
 
 MIB = 1 << 20
@@ -37,18 +37,26 @@ def get(url, **said):
     return Request(method="GET", path=url, template="/list", **said)
 
 
-async def stream(behave, *, timeout_s=5.0, stall_s=None, max_bytes=16 * MIB, sink=None):
-    sink, wire = sink or Taken(), HttpxWire()
-    async with hostile.serving(behave) as server:
-        try:
-            said = {"timeout_s": timeout_s, "sink": sink, "stall_s": stall_s}
-            return await wire.send(get(server.url, max_bytes=max_bytes), **said), sink
-        finally:
-            await wire.close()
+@pytest.fixture
+def stream(wire_type):
+    """What comes of a stream from a server that behaves so, and its sink; nothing goes on afterwards."""
+
+    async def stream(behave, *, timeout_s=5.0, stall_s=None, max_bytes=16 * MIB, sink=None):
+        sink, wire, before = sink or Taken(), wire_type(), asyncio.all_tasks()
+        async with hostile.serving(behave) as server:
+            try:
+                said = {"timeout_s": timeout_s, "sink": sink, "stall_s": stall_s}
+                answer = await wire.send(get(server.url, max_bytes=max_bytes), **said)
+            finally:
+                await wire.close()
+        assert asyncio.all_tasks() == before
+        return answer, sink
+
+    return stream
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_a_large_body_is_handed_on_in_few_pieces_and_whole(coding):
+async def test_a_large_body_is_handed_on_in_few_pieces_and_whole(stream, coding):
     body = os.urandom(3 * MIB + 17)
     sent = gzip.compress(body, 1) if coding == "gzip" else body
     answer, sink = await stream(hostile.replies(200, sent, content_encoding=coding, link="</next>"))
@@ -57,25 +65,25 @@ async def test_a_large_body_is_handed_on_in_few_pieces_and_whole(coding):
     assert (answer.status, answer.body, answer.headers["link"]) == (200, b"", "</next>")
 
 
-async def test_an_empty_body_hands_nothing_on():
+async def test_an_empty_body_hands_nothing_on(stream):
     answer, sink = await stream(hostile.replies(200, b""))
     assert (answer.status, sink.pieces) == (200, [])
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
-async def test_only_the_body_of_a_success_goes_to_the_sink(status):
+async def test_only_the_body_of_a_success_goes_to_the_sink(stream, status):
     answer, sink = await stream(hostile.replies(status, b'{"code": "no"}'))
     assert (answer.status, answer.body, sink.pieces) == (status, b'{"code": "no"}', [])
 
 
-async def test_an_error_is_capped_though_the_list_may_be_larger():
+async def test_an_error_is_capped_though_the_list_may_be_larger(stream):
     answer, sink = await stream(hostile.replies(500, bytes(MIB + 1)), max_bytes=16 * MIB)
     assert (answer.fault, sink.pieces) == (NetworkFault.TOO_LARGE, [])
 
 
 @pytest.mark.parametrize(("size", "kind"), [(2 * MIB, Reply), (2 * MIB + 1, WireFault)])
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_the_cap_of_a_stream_is_exact(size, kind, coding):
+async def test_the_cap_of_a_stream_is_exact(stream, size, kind, coding):
     body = bytes(size)
     sent = gzip.compress(body) if coding == "gzip" else body
     answer, _ = await stream(hostile.replies(200, sent, content_encoding=coding), max_bytes=2 * MIB)
@@ -84,6 +92,19 @@ async def test_the_cap_of_a_stream_is_exact(size, kind, coding):
 
 BROKEN = {
     "endless": (hostile.endless, NetworkFault.TOO_LARGE),
+    "endless chunks": (hostile.chunks(itertools.repeat(bytes(100_000))), NetworkFault.TOO_LARGE),
+    "short of its content-length": (
+        hostile.answers(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", close=True),
+        NetworkFault.RESET,
+    ),
+    "broken chunks": (
+        hostile.answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
+        NetworkFault.PROTOCOL,
+    ),
+    "headers that are not text": (
+        hostile.answers(b"HTTP/1.1 200 OK\r\nx-a: \xff\r\ncontent-length: 0\r\n\r\n"),
+        NetworkFault.PROTOCOL,
+    ),
     "a bomb": (hostile.replies(200, hostile.gzip_bomb(300), content_encoding="gzip"), NetworkFault.TOO_LARGE),
     "reset in mid-body": (hostile.reset_mid_body, NetworkFault.RESET),
     "gzip that is none": (hostile.replies(200, b"not gzip", content_encoding="gzip"), NetworkFault.PROTOCOL),
@@ -96,32 +117,33 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("behave", "fault"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_stream_is_a_fault(behave, fault):
+async def test_a_broken_stream_is_a_fault(stream, behave, fault):
     answer, sink = await stream(behave, max_bytes=4 * MIB)
     assert answer.fault is fault
     assert len(sink.whole) <= 4 * MIB
 
 
-async def test_a_sink_that_wants_no_more_ends_the_reading():
+async def test_a_sink_that_wants_no_more_ends_the_reading(stream):
     answer, sink = await stream(hostile.endless, max_bytes=1 << 40, sink=Taken(most_pieces=2))
     assert (answer.status, len(sink.pieces)) == (200, 2)
 
 
 SILENT = {
     "before the headers": hostile.hang,
+    "in mid-chunk": hostile.answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc"),
     "in mid-body": hostile.answers(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc"),
 }
 
 
 @pytest.mark.parametrize("behave", SILENT.values(), ids=SILENT)
-async def test_silence_ends_a_stream_long_before_its_deadline(behave):
+async def test_silence_ends_a_stream_long_before_its_deadline(stream, behave):
     started = time.monotonic()
     answer, _ = await stream(behave, timeout_s=60, stall_s=0.2)
     assert answer.fault is NetworkFault.TIMEOUT
     assert time.monotonic() - started < 10
 
 
-async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it():
+async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it(stream):
     started = time.monotonic()
     answer, _ = await stream(
         hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"), timeout_s=0.5, stall_s=0.4
@@ -130,9 +152,9 @@ async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it():
     assert 0.5 <= time.monotonic() - started < 10
 
 
-async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancellation():
+async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancellation(wire_type):
     dripping = hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", every_s=0.0005)
-    wire = HttpxWire()
+    wire = wire_type()
     async with hostile.serving(dripping) as server:
         for _ in range(10):
             sent = (wire.send(get(server.url), timeout_s=0.1 + n / 500, sink=Taken(), stall_s=5) for n in range(10))
@@ -142,7 +164,7 @@ async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancel
     await wire.close()
 
 
-async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink():
+async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink(wire_type):
     turns = iter([hostile.reset_mid_body, hostile.replies(503), hostile.replies(200, b"whole")])
 
     async def behave(reader, writer):
@@ -155,14 +177,14 @@ async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink
         return sinks[-1]
 
     async with hostile.serving(behave) as server:
-        client = Client(wire=HttpxWire(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
+        client = Client(wire=wire_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
         answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
         await client.aclose()
     assert (answer.attempts, answer.reply.status) == (3, 200)
     assert [sink.whole for sink in sinks][1:] == [b"", b"whole"]
 
 
-async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too():
+async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too(wire_type):
     keys, sinks = iter(["old", "new"]), []
 
     async def behave(reader, writer):
@@ -174,16 +196,16 @@ async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too():
         return sinks[-1]
 
     async with hostile.serving(behave) as server:
-        client = Client(wire=HttpxWire(base_url=server.url), auth=ApiKey(lambda: next(keys)))
+        client = Client(wire=wire_type(base_url=server.url), auth=ApiKey(lambda: next(keys)))
         answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
         await client.aclose()
     assert (answer.attempts, answer.reply.status) == (2, 200)
     assert [sink.whole for sink in sinks] == [b"", b"whole"]
 
 
-async def test_the_caller_may_ask_for_fewer_attempts():
+async def test_the_caller_may_ask_for_fewer_attempts(wire_type):
     async with hostile.serving(hostile.replies(503)) as server:
-        client = Client(wire=HttpxWire(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
+        client = Client(wire=wire_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
         answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=Taken, max_attempts=2)
         await client.aclose()
     assert (answer.attempts, answer.error.status) == (2, 503)
@@ -216,28 +238,28 @@ async def test_a_stream_may_last_until_the_deadline_and_then_that_is_our_own_doi
 # in a process of its own: elsewhere the peak of other tests would hide this one's
 MEASURE = """
 import asyncio, resource, sys
-from monitor.client.wire import HttpxWire
+from monitor.client import wire
 from monitor.exchange import Request
 
 async def main():
-    wire, peaks_kb = HttpxWire(), []
-    for url in sys.argv[1:]:
+    sender, peaks_kb = getattr(wire, sys.argv[1])(), []
+    for url in sys.argv[2:]:
         request = Request(method="GET", path=url, template="/", max_bytes=1 << 30)
-        answer = await wire.send(request, timeout_s=60, sink=lambda piece: True)
+        answer = await sender.send(request, timeout_s=60, sink=lambda piece: True)
         peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    await wire.close()
+    await sender.close()
     print(answer.status, peaks_kb[1] - peaks_kb[0])
 
 asyncio.run(main())
 """
 
 
-async def test_a_body_of_three_hundred_megabytes_passes_through_in_ten():
+async def test_a_body_of_three_hundred_megabytes_passes_through_in_ten(wire_type):
     mild = hostile.replies(200, gzip.compress(b"x"), content_encoding="gzip")
     wild = hostile.replies(200, hostile.gzip_bomb(300), content_encoding="gzip")
     async with hostile.serving(mild) as first, hostile.serving(wild) as second:
         measuring = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", MEASURE, first.url, second.url, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-c", MEASURE, wire_type.__name__, first.url, second.url, stdout=asyncio.subprocess.PIPE
         )
         printed, _ = await measuring.communicate()
     status, growth_kb = printed.decode().split()

@@ -1,49 +1,32 @@
+"""The contract of `Wire`, over both wires, against a server that behaves as badly as it is told to."""
+
 import asyncio
 import gzip
+import itertools
 import logging
-import ssl
+import os
 import sys
 import time
-import warnings
-from datetime import UTC, datetime
+import traceback
+from pathlib import Path
 
 import httpx
 import pytest
-import trustme
 from client import hostile
-from pyreqwest.client import ClientBuilder
-from pyreqwest.compatibility.httpx import HttpxTransport
+from client.asking import CANARY, get
 
 from monitor.client.wire import HttpxWire
 from monitor.exchange import NetworkFault, Reply, Request, WireFault
 
-CANARY = "s3cret-canary"
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def get(path="/x", **said):
-    headers = {"authorization": f"Bearer {CANARY}", "x-api-key": CANARY}
-    return Request(method="GET", path=path, template="/x", headers=headers, **said)
-
-
-async def send(base_url, request=None, *, timeout_s=5.0, transport=None):
-    wire = HttpxWire(base_url=base_url, transport=transport)
-    try:
-        return await wire.send(request or get(), timeout_s=timeout_s)
-    finally:
-        await wire.close()
-
-
-async def answer_of(behave, request=None, *, timeout_s=5.0):
-    async with hostile.serving(behave) as server:
-        return await send(server.url, request, timeout_s=timeout_s)
-
-
-async def test_it_sends_what_it_was_given_and_brings_the_whole_reply():
+async def test_it_sends_what_it_was_given_and_brings_the_whole_reply(wire_type):
     behave = hostile.answers(
         b"HTTP/1.1 418 x\r\nContent-Length: 2\r\nX-Two: a\r\nx-two: b\r\nset-cookie: id=1\r\n\r\nhi"
     )
     async with hostile.serving(behave) as server:
-        wire = HttpxWire(base_url=server.url + "/gateway/")
+        wire = wire_type(base_url=server.url + "/gateway/")
         request = Request(
             method="POST", path="/a%2Fb?q=1", template="/", headers={"content-type": "text/plain"}, body=b"body"
         )
@@ -52,7 +35,6 @@ async def test_it_sends_what_it_was_given_and_brings_the_whole_reply():
         await wire.close()
     assert replies[0] == replies[1]
     assert (replies[0].status, replies[0].body, replies[0].headers["x-two"]) == (418, b"hi", "a, b")
-    assert replies[0].reason == "I'm a teapot"
     first, second = (sent.lower() for sent in server.received)
     assert first.startswith(b"post /gateway/a%2fb?q=1 http/1.1\r\n")
     assert first.endswith(b"\r\n\r\nbody")
@@ -69,6 +51,12 @@ BROKEN = {
     ),
     "closed without an answer": (hostile.answers(b"", close=True), NetworkFault.RESET),
     "garbage": (hostile.answers(b"\x00\x01garbage\r\n\r\n"), NetworkFault.PROTOCOL),
+    "half a chunk": (
+        hostile.answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", close=True),
+        NetworkFault.RESET,
+    ),
+    "no status": (hostile.answers(b"HTTP/1.1 OK\r\n\r\n"), NetworkFault.PROTOCOL),
+    "HTTP/0.9": (hostile.answers(b"<html>hello</html>", close=True), NetworkFault.PROTOCOL),
     "broken chunks": (
         hostile.answers(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"),
         NetworkFault.PROTOCOL,
@@ -85,18 +73,40 @@ BROKEN = {
         hostile.answers(b"HTTP/1.1 200 OK\r\nx-a: " + b"a" * 1_000_000 + b"\r\n\r\n"),
         NetworkFault.TOO_LARGE,
     ),
+    "a thousand headers": (
+        hostile.answers(b"HTTP/1.1 200 OK\r\n" + b"x-a: b\r\n" * 1000 + b"content-length: 0\r\n\r\n"),
+        NetworkFault.TOO_LARGE,
+    ),
     "endless body": (hostile.endless, NetworkFault.TOO_LARGE),
+    "endless chunks": (hostile.chunks(itertools.repeat(bytes(10_000))), NetworkFault.TOO_LARGE),
+    "a bomb": (hostile.replies(200, hostile.gzip_bomb(20), content_encoding="gzip"), NetworkFault.TOO_LARGE),
+    "a bomb in chunks": (
+        hostile.chunks(hostile.piecewise(hostile.gzip_bomb(20), 1000), content_encoding="gzip"),
+        NetworkFault.TOO_LARGE,
+    ),
+    "a thousand small bombs": (
+        hostile.replies(200, gzip.compress(bytes(2000)) * 1000, content_encoding="gzip"),
+        NetworkFault.TOO_LARGE,
+    ),
     "a coding that was not asked for": (hostile.replies(200, b"x", content_encoding="br"), NetworkFault.PROTOCOL),
     "gzip that is none": (hostile.replies(200, b"not gzip", content_encoding="gzip"), NetworkFault.PROTOCOL),
     "gzip cut short": (
         hostile.replies(200, gzip.compress(b"x" * 100)[:-9], content_encoding="gzip"),
         NetworkFault.RESET,
     ),
+    "a second gzip member cut short": (
+        hostile.replies(200, gzip.compress(b"a") + gzip.compress(b"b" * 99)[:-9], content_encoding="gzip"),
+        NetworkFault.RESET,
+    ),
+    "a broken checksum": (
+        hostile.replies(200, gzip.compress(b"x" * 99)[:-8] + bytes(8), content_encoding="gzip"),
+        NetworkFault.PROTOCOL,
+    ),
 }
 
 
 @pytest.mark.parametrize(("behave", "fault"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_answer_is_a_fault_with_our_own_words(behave, fault):
+async def test_a_broken_answer_is_a_fault_with_our_own_words(answer_of, behave, fault):
     answer = await answer_of(behave)
     assert isinstance(answer, WireFault)
     assert answer.fault is fault
@@ -104,23 +114,110 @@ async def test_a_broken_answer_is_a_fault_with_our_own_words(behave, fault):
     assert CANARY not in answer.text
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 SLOW = {
     "hang": hostile.hang,
-    "dripped headers": hostile.drip(b"HTTP/1.1 200 OK\r\nx-a: "),
-    "dripped body": hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"),
+    "dripped headers": hostile.drip(OK + b"x-a: "),
+    "dripped body": hostile.drip(OK + b"content-length: 100000\r\n\r\n"),
+    "dripped body without a length": hostile.drip(OK + b"\r\n"),
+    "dripped chunks": hostile.drip(CHUNKED, pieces=b"1\r\na\r\n"),
+    "dripped size of a chunk": hostile.drip(CHUNKED, pieces=b"0"),
+    "dripped trailers": hostile.drip(CHUNKED + b"0\r\n", pieces=b"x-a: b\r\n"),
+    "dripped interim answers": hostile.drip(b"", pieces=b"HTTP/1.1 102 Processing\r\n\r\n"),
+    "a flood of interim answers": hostile.drip(b"", pieces=b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10, every_s=0),
+    "dripped gzip": hostile.drip(
+        OK + b"content-encoding: gzip\r\ncontent-length: 100000\r\n\r\n",
+        pieces=hostile.piecewise(gzip.compress(os.urandom(100_000)), 1),
+    ),
+    "half a body": hostile.answers(OK + b"content-length: 100\r\n\r\nabc"),
 }
 
 
 @pytest.mark.parametrize("behave", SLOW.values(), ids=SLOW)
-async def test_the_wall_clock_ends_an_attempt(behave):
+async def test_the_wall_clock_ends_an_attempt(answer_of, behave):
     started = time.monotonic()
-    answer = await answer_of(behave, timeout_s=0.2)
+    answer = await answer_of(behave, timeout_s=0.3)
     assert isinstance(answer, WireFault)
     assert answer.fault is NetworkFault.TIMEOUT
-    assert 0.2 <= time.monotonic() - started <= 0.7
+    assert 0.3 <= time.monotonic() - started < 5
 
 
-async def test_cancellation_passes_through():
+SILENT = {
+    "accepts and says nothing": ("http", hostile.hang),
+    "no TLS handshake": ("https", hostile.hang),
+    "dripped TLS handshake": ("https", hostile.drip(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")),
+}
+
+
+@pytest.mark.parametrize(("scheme", "greet"), SILENT.values(), ids=SILENT)
+async def test_the_wall_clock_covers_the_connecting(send, scheme, greet):
+    before = asyncio.all_tasks()
+    async with hostile.serving(hostile.hang, greet=greet) as server:
+        started = time.monotonic()
+        answer = await send(f"{scheme}://127.0.0.1:{server.port}", timeout_s=0.3)
+        assert 0.3 <= time.monotonic() - started < 5
+    assert answer == WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
+    assert server.received == []
+    assert asyncio.all_tasks() == before
+
+
+async def test_the_wall_clock_covers_a_connection_that_nobody_takes(send):
+    with hostile.full_backlog() as port:
+        started = time.monotonic()
+        answer = await send(f"http://127.0.0.1:{port}", timeout_s=0.3)
+        assert 0.3 <= time.monotonic() - started < 5
+    assert answer.fault is NetworkFault.TIMEOUT
+
+
+def in_a_process(script, *arguments, **said):
+    command = [sys.executable, "-c", script, *arguments]
+    return asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT, **said)
+
+
+LOOK_UP = """
+import asyncio, sys, time
+from monitor.client import wire
+from monitor.exchange import Request
+
+async def main():
+    sender = getattr(wire, sys.argv[1])()
+    started = time.monotonic()
+    answer = await sender.send(Request(method="GET", path="http://api/", template="/"), timeout_s=0.3)
+    await sender.close()
+    print(answer.fault, time.monotonic() - started, flush=True)
+
+asyncio.run(main())
+sys.stdin.read()
+"""
+
+
+async def test_the_wall_clock_covers_a_look_up_that_never_ends(wire_type, tmp_path):
+    # the C library opens this file when it looks up a name without dots; a pipe that nobody writes to holds it there
+    os.mkfifo(aliases := tmp_path / "aliases")
+    environment = {**os.environ, "HOSTALIASES": str(aliases)}
+    looking = await in_a_process(LOOK_UP, wire_type.__name__, env=environment, stdin=asyncio.subprocess.PIPE)
+    fault, took_s = (await looking.stdout.readline()).decode().split()
+    os.close(os.open(aliases, os.O_WRONLY | os.O_NONBLOCK))  # fails unless the look-up still waits in there
+    await looking.communicate(b"")
+    assert (fault, looking.returncode) == ("timeout", 0)
+    assert 0.3 <= float(took_s) < 5
+
+
+def threads():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+async def test_faults_leave_no_threads_behind(answer_of):
+    counts = []
+    for _ in range(12):
+        await answer_of(hostile.hang, timeout_s=0.1)
+        await answer_of(hostile.reset_mid_body)
+        counts.append(threads())
+    assert max(counts[6:]) <= counts[2] + 1
+
+
+async def test_cancellation_passes_through(send):
     arrived = asyncio.Event()
 
     async def hang(reader, writer):
@@ -135,74 +232,132 @@ async def test_cancellation_passes_through():
             await attempt
 
 
-async def test_a_gzip_answer_is_decoded():
-    answer = await answer_of(hostile.replies(200, gzip.compress(b'{"a": 1}'), content_encoding="gzip"))
+JSON = b'{"a": 1}'
+PACKED = gzip.compress(JSON)
+GZIP = {
+    "one member": hostile.replies(200, PACKED, content_encoding="gzip"),
+    "its older name, shouted": hostile.replies(200, PACKED, content_encoding="X-GZIP"),
+    "two members": hostile.replies(200, gzip.compress(JSON[:3]) + gzip.compress(JSON[3:]), content_encoding="gzip"),
+    "two members, byte by byte": hostile.chunks(
+        hostile.piecewise(gzip.compress(JSON[:3]) + gzip.compress(JSON[3:]), 1), content_encoding="gzip"
+    ),
+    "zeros after it": hostile.replies(200, PACKED + bytes(512), content_encoding="gzip"),
+    "garbage after it": hostile.replies(200, PACKED + b"garbage", content_encoding="gzip"),
+    "an empty member after it": hostile.replies(200, PACKED + gzip.compress(b""), content_encoding="gzip"),
+}
+
+
+@pytest.mark.parametrize("behave", GZIP.values(), ids=GZIP)
+async def test_a_gzip_answer_is_decoded(answer_of, behave):
+    answer = await answer_of(behave)
     assert isinstance(answer, Reply)
-    assert answer.body == b'{"a": 1}'
+    assert answer.body == JSON
 
 
 # in a process of its own: elsewhere the peak of other tests would hide this one's
 MEASURE = """
 import asyncio, resource, sys
-from monitor.client.wire import HttpxWire
+from monitor.client import wire
 from monitor.exchange import Request
 
 async def main():
-    wire, peaks_kb = HttpxWire(), []
-    for url in sys.argv[1:]:
-        answer = await wire.send(Request(method="GET", path=url, template="/"), timeout_s=20)
+    sender, peaks_kb = getattr(wire, sys.argv[1])(), []
+    for url in sys.argv[2:]:
+        answer = await sender.send(Request(method="GET", path=url, template="/"), timeout_s=20)
         peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    await wire.close()
+    await sender.close()
     print(answer.fault, peaks_kb[1] - peaks_kb[0])
 
 asyncio.run(main())
 """
+BOMB = hostile.gzip_bomb(300)
+BOMBS = {
+    "a gzip bomb": hostile.replies(200, BOMB, content_encoding="gzip"),
+    "a gzip bomb in chunks": hostile.chunks(hostile.piecewise(BOMB, 10_000), content_encoding="gzip"),
+    "an endless body": hostile.endless,
+    "an endless chunk": hostile.drip(CHUNKED + b"ffffffffffff\r\n", pieces=bytes(65_536), every_s=0),
+    "endless chunks": hostile.chunks(itertools.repeat(bytes(65_536))),
+}
 
 
-async def test_a_gzip_bomb_is_refused_within_twenty_megabytes_of_memory():
-    bomb = hostile.gzip_bomb(300)
-    assert len(bomb) < 1 << 20
+@pytest.mark.parametrize("wild", BOMBS.values(), ids=BOMBS)
+async def test_what_would_fill_the_memory_is_refused_within_twenty_megabytes(wire_type, wild):
+    assert len(BOMB) < 1 << 20
     mild = hostile.replies(200, gzip.compress(b"x"), content_encoding="gzip")
-    wild = hostile.replies(200, bomb, content_encoding="gzip")
     async with hostile.serving(mild) as first, hostile.serving(wild) as second:
-        measuring = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", MEASURE, first.url, second.url, stdout=asyncio.subprocess.PIPE
-        )
+        measuring = await in_a_process(MEASURE, wire_type.__name__, first.url, second.url)
         printed, _ = await measuring.communicate()
     fault, growth_kb = printed.decode().split()
     assert fault == "too_large"
     assert int(growth_kb) < 20 * 1024
 
 
+async def test_a_closed_wire_sends_nothing(wire_type):
+    wire = wire_type(base_url="http://127.0.0.1:9")
+    await wire.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await wire.send(get(), timeout_s=5)
+
+
+async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(wire_type):
+    closing = hostile.answers(OK + b"content-length: 2\r\n\r\nhi", close=True)
+    async with hostile.serving(closing) as server:
+        wire = wire_type(base_url=server.url)
+        answers = []
+        for _ in range(5):
+            answers.append(await wire.send(get(), timeout_s=5))
+            await asyncio.sleep(0.05)
+        await wire.close()
+    assert [answer.body for answer in answers if isinstance(answer, Reply)] == [b"hi"] * 5
+    assert server.accepted == 5
+
+
+async def test_a_kept_connection_that_breaks_under_its_second_request_is_a_fault_and_nothing_is_sent_twice(wire_type):
+    async def behave(reader, writer):
+        if len(server.received) == 2:
+            writer.transport.abort()
+            raise ConnectionAbortedError
+        await hostile.replies(200)(reader, writer)
+
+    async with hostile.serving(behave) as server:
+        wire = wire_type(base_url=server.url)
+        first, second, third = [await wire.send(get(), timeout_s=5) for _ in range(3)]
+        await wire.close()
+    assert (first.status, second.fault, third.status) == (200, NetworkFault.RESET, 200)
+    assert (len(server.received), server.accepted) == (3, 2)
+
+
+async def test_connections_are_kept_for_a_whole_run_and_closed_in_good_order_at_its_end(wire_type):
+    requests, at_once = 500, 8
+
+    async def ask(wire, turns):
+        return [(await wire.send(get(), timeout_s=20)).status for _ in turns]
+
+    async with hostile.serving(hostile.replies(200, b"{}")) as server:
+        wire, turns = wire_type(base_url=server.url), iter(range(requests))
+        answers = await asyncio.gather(*(ask(wire, turns) for _ in range(at_once)))
+        await wire.close()
+        await server.until_ended()
+    assert [status for each in answers for status in each] == [200] * requests
+    assert server.accepted <= at_once
+
+
 @pytest.mark.parametrize(("size", "kind"), [(1000, Reply), (1001, WireFault)])
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_the_cap_is_exact(size, kind, coding):
+async def test_the_cap_is_exact(answer_of, size, kind, coding):
     body = bytes(size)
     body = gzip.compress(body) if coding == "gzip" else body
     answer = await answer_of(hostile.replies(200, body, content_encoding=coding), get(max_bytes=1000))
     assert isinstance(answer, kind)
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_no_byte_follows_a_redirect(status):
-    async with hostile.serving(hostile.replies(200)) as elsewhere:
-        redirect = hostile.replies(status, location=f"{elsewhere.url}/stolen")
-        request = Request(
-            method="POST", path="/x", template="/x", headers={"authorization": CANARY}, body=CANARY.encode()
-        )
-        answer = await answer_of(redirect, request)
-    assert isinstance(answer, Reply)
-    assert (answer.status, answer.headers["location"]) == (status, f"{elsewhere.url}/stolen")
-    assert elsewhere.received == []
-
-
-async def test_a_redirect_to_garbage_is_a_reply_like_any_other():
+async def test_a_redirect_to_garbage_is_a_reply_like_any_other(answer_of):
     answer = await answer_of(hostile.replies(302, location="http://[bad"))
     assert isinstance(answer, Reply)
     assert answer.headers["location"] == "http://[bad"
 
 
-async def test_a_refused_connection_is_told_from_an_unknown_host():
+async def test_a_refused_connection_is_told_from_an_unknown_host(send):
     async with hostile.serving(hostile.replies(200)) as gone:
         pass
     refused = await send(gone.url)
@@ -212,75 +367,11 @@ async def test_a_refused_connection_is_told_from_an_unknown_host():
     assert (refused.fault, unknown.fault) == (NetworkFault.REFUSED, NetworkFault.DNS)
 
 
-def server_context(authority, *hosts, **said):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*hosts, **said).configure_cert(context)
-    return context
-
-
-def trusting(authority):
-    pool = (
-        ClientBuilder().add_root_certificate_pem(authority.cert_pem.bytes()).follow_redirects(enable=False).no_proxy()
-    )
-    return HttpxTransport(pool.build())
-
-
-async def test_a_certificate_that_nobody_vouches_for_is_refused():
-    context = server_context(trustme.CA(), "127.0.0.1")
-    async with hostile.serving(hostile.replies(200), tls=context) as server:
-        answer = await send(f"https://127.0.0.1:{server.port}")
-    assert isinstance(answer, WireFault)
-    assert answer.fault is NetworkFault.TLS
-    assert server.received == []
-
-
-@pytest.mark.parametrize(("host", "fault"), [("127.0.0.1", None), ("other.example", NetworkFault.TLS)])
-async def test_a_trusted_certificate_must_name_the_host(host, fault):
-    authority = trustme.CA()
-    async with hostile.serving(hostile.replies(200), tls=server_context(authority, host)) as server:
-        answer = await send(f"https://127.0.0.1:{server.port}", transport=trusting(authority))
-    assert (answer.fault if isinstance(answer, WireFault) else None) is fault
-
-
-async def test_an_expired_certificate_is_refused():
-    authority = trustme.CA()
-    context = server_context(authority, "127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC))
-    async with hostile.serving(hostile.replies(200), tls=context) as server:
-        answer = await send(f"https://127.0.0.1:{server.port}", transport=trusting(authority))
-    assert isinstance(answer, WireFault)
-    assert answer.fault is NetworkFault.TLS
-
-
-async def test_no_library_logs_a_header_or_a_body(caplog):
+async def test_no_library_logs_a_header_or_a_body(answer_of, caplog):
     caplog.set_level(logging.DEBUG)
     request = Request(method="POST", path="/x", template="/x", headers={"x-api-key": CANARY}, body=CANARY.encode())
     assert isinstance(await answer_of(hostile.replies(200, CANARY.encode()), request), Reply)
     assert CANARY not in caplog.text
-
-
-async def test_tls_below_1_2_is_refused():
-    context = server_context(trustme.CA(), "127.0.0.1")
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of what the client must refuse
-        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    async with hostile.serving(hostile.replies(200), tls=context) as server:
-        answer = await send(f"https://127.0.0.1:{server.port}")
-    assert isinstance(answer, WireFault)
-    assert server.received == []
-
-
-async def test_the_environments_proxy_is_used_except_towards_loopback(monkeypatch):
-    async with hostile.serving(hostile.replies(203)) as proxy, hostile.serving(hostile.replies(200)) as local:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        far = await send("http://api.example")
-        near = [await send(local.url), await send(f"http://localhost:{local.port}")]
-    assert isinstance(far, Reply)
-    assert far.status == 203
-    assert [answer.status for answer in near if isinstance(answer, Reply)] == [200, 200]
-    assert proxy.received[0].startswith(b"GET http://api.example/x ")
-    assert len(proxy.received) == 1
 
 
 ASTRAY = {
@@ -299,7 +390,7 @@ ASTRAY = {
 
 
 @pytest.mark.parametrize("path", ASTRAY.values(), ids=ASTRAY)
-async def test_a_path_that_could_lead_elsewhere_is_never_sent(path):
+async def test_a_path_that_could_lead_elsewhere_is_never_sent(send, path):
     async with hostile.serving(hostile.replies(200)) as server:
         with pytest.raises(ValueError, match="path must be escaped"):
             await send(server.url, get(path))
@@ -307,13 +398,13 @@ async def test_a_path_that_could_lead_elsewhere_is_never_sent(path):
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "/@evil.example", "/%2F%2Fevil.example", "/a?b=../c", "/x:80"])
-async def test_a_path_cannot_change_the_host(path):
+async def test_a_path_cannot_change_the_host(send, path):
     async with hostile.serving(hostile.replies(200)) as server:
         assert isinstance(await send(server.url, get(path)), Reply)
     assert server.received[0].startswith(f"GET {path} HTTP/1.1\r\n".encode())
 
 
-async def test_a_header_cannot_carry_a_second_one():
+async def test_a_header_cannot_carry_a_second_one(send):
     request = Request(method="GET", path="/x", template="/x", headers={"authorization": "a\r\nx-evil: 1"})
     async with hostile.serving(hostile.replies(200)) as server:
         with pytest.raises(ValueError, match="header values"):
@@ -321,7 +412,7 @@ async def test_a_header_cannot_carry_a_second_one():
     assert server.received == []
 
 
-async def test_an_absolute_url_stands_for_itself():
+async def test_an_absolute_url_stands_for_itself(send):
     async with hostile.serving(hostile.replies(200)) as server:
         paths = ["/oauth2/token?a=b", "", "/hooks/a|b?c={d}#part"]
         answers = [await send("", get(server.url + path)) for path in paths]
@@ -330,11 +421,18 @@ async def test_an_absolute_url_stands_for_itself():
 
 
 @pytest.mark.parametrize("url", ["https://api.example:CANARY/", "https://api.example/CANARY\n"])
-async def test_an_absolute_url_that_can_not_be_read_is_named_without_being_quoted(url):
+async def test_an_absolute_url_that_can_not_be_read_is_named_without_being_quoted(send, url):
     with pytest.raises(ValueError, match="URL can't be read") as caught:
         await send("", get(url))
-    assert "CANARY" not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+
+
+async def send_through(transport):
+    wire = HttpxWire(base_url="https://api.example", transport=transport)
+    try:
+        return await wire.send(get(), timeout_s=5)
+    finally:
+        await wire.close()
 
 
 def raising(error):
@@ -355,7 +453,7 @@ CUSTOM = {
 
 @pytest.mark.parametrize(("error", "fault"), CUSTOM.values(), ids=CUSTOM)
 async def test_a_custom_transports_errors_are_told_apart_too(error, fault):
-    answer = await send("https://api.example", transport=raising(error))
+    answer = await send_through(raising(error))
     assert isinstance(answer, WireFault)
     assert answer.fault is fault
     assert "CANARY" not in answer.text
@@ -366,6 +464,6 @@ async def test_a_custom_transport_may_answer():
     transport = httpx.MockTransport(
         lambda request: httpx.Response(200, stream=httpx.ByteStream(packed), headers={"content-encoding": "gzip"})
     )
-    answer = await send("https://api.example", transport=transport)
+    answer = await send_through(transport)
     assert isinstance(answer, Reply)
     assert answer.body == b"ok"

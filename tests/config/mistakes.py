@@ -47,6 +47,7 @@ CAUSES = (
     '"bad_request", "items_failed", "items_missing", "items_regressed", "items_stuck", "items_invalid", '
     '"unrecognised_status", "coverage", "sync_log_unreadable", "sync_log_empty", "run_missed" or "channel_failing"'
 )
+PROXY = 'must be a URL that begins with http://, https:// or socks5h:// and names a host, or "direct"'
 NOT_TOML = "mend what stands there (text needs quotes, tables [brackets])"
 NOT_JSON = 'must be JSON, such as [{"name": "…"}] for a list or {"every": "5m"} for a table'
 NO_TARGET = (
@@ -263,15 +264,9 @@ LINES = {
         ),
         Mistake(
             title="an option of a later version",
-            instead_of="#check",
-            wrote='rate = "50/s"',
-            sentence="targets.gloo-prod.check.rate is not available in this version: remove it",
-        ),
-        Mistake(
-            title="a share of the rate",
-            instead_of="#check",
-            wrote="rate_share = 0.5",
-            sentence="targets.gloo-prod.check.rate_share is not available in this version: remove it",
+            instead_of="#top",
+            wrote='group_wait = "30s"',
+            sentence="group_wait is not available in this version: remove it",
         ),
     ],
     "Values": [
@@ -318,6 +313,42 @@ LINES = {
             sentence="targets.gloo-prod.check.concurrency must be 1024 or less",
         ),
         Mistake(
+            title="a rate without its unit",
+            instead_of="#check",
+            wrote="rate = 50",
+            sentence='targets.gloo-prod.check.rate must be a rate above zero, such as "50/s", "100/m" or "3000/h"',
+        ),
+        Mistake(
+            title="a rate per another unit",
+            instead_of="#check",
+            wrote='rate = "50/min"',
+            sentence='targets.gloo-prod.check.rate must be a rate above zero, such as "50/s", "100/m" or "3000/h"',
+        ),
+        Mistake(
+            title="a rate of nothing",
+            instead_of="#check",
+            wrote='rate = "0/s"',
+            sentence='targets.gloo-prod.check.rate must be a rate above zero, such as "50/s", "100/m" or "3000/h"',
+        ),
+        Mistake(
+            title="a share in percent",
+            instead_of="#check",
+            wrote="rate_share = 50",
+            sentence="targets.gloo-prod.check.rate_share must be above 0 and at most 1, such as 0.5",
+        ),
+        Mistake(
+            title="a share of nothing",
+            instead_of="#check",
+            wrote="rate_share = 0.0",
+            sentence="targets.gloo-prod.check.rate_share must be above 0 and at most 1, such as 0.5",
+        ),
+        Mistake(
+            title="a word for a share",
+            instead_of="#check",
+            wrote='rate_share = "half"',
+            sentence="targets.gloo-prod.check.rate_share must be a number",
+        ),
+        Mistake(
             title="a word for a yes",
             instead_of="#target",
             wrote='allow_http = "maybe"',
@@ -354,10 +385,10 @@ LINES = {
             sentence='targets.gloo-prod.check.strategy is not a known value; did you mean "items"?',
         ),
         Mistake(
-            title="the fast client",
+            title="an HTTP client of another name",
             instead_of="#check",
-            wrote='http = "fast"',
-            sentence='targets.gloo-prod.check.http must be "httpx": "fast" is not available in this version',
+            wrote='http = "curl"',
+            sentence='targets.gloo-prod.check.http must be "fast" or "httpx"',
         ),
     ],
     "Durations and schedules": [
@@ -639,6 +670,90 @@ LINES = {
                 'targets.gloo-prod.auth.token_path must begin with one "/" and hold neither spaces '
                 'nor "#": escape them as %20 and %23'
             ),
+        ),
+    ],
+    "Certificates and proxies": [
+        Mistake(
+            title="a file of authorities that is not there",
+            instead_of="#target",
+            wrote='tls = { ca_file = "corp.pem" }',
+            sentence="targets.gloo-prod.tls.ca_file names FOLDER/corp.pem, which can't be read (No such file or "
+            "directory); mend the path or its permissions",
+        ),
+        Mistake(
+            title="a folder for a file of authorities",
+            instead_of="#target",
+            wrote='tls = { ca_file = "." }',
+            sentence="targets.gloo-prod.tls.ca_file names FOLDER, which is not a regular file",
+        ),
+        Mistake(
+            title="a certificate that is not in PEM form",
+            instead_of="#target",
+            wrote='tls = { ca_file = "empty" }',
+            sentence="targets.gloo-prod.tls.ca_file names FOLDER/empty, which holds no certificate in PEM form",
+        ),
+        Mistake(
+            title="a key without its certificate",
+            instead_of="#target",
+            wrote='tls = { key_file = "empty" }',
+            sentence="targets.gloo-prod.tls.key_file has no meaning without cert_file: give the certificate that the "
+            "key belongs to",
+        ),
+        Mistake(
+            title="a certificate itself instead of its file",
+            instead_of="#target",
+            wrote='tls = { ca = "s3cret" }',
+            sentence="targets.gloo-prod.tls.ca is not a known key; known here: ca_file, cert_file, key_file",
+        ),
+        Mistake(
+            title="a file for the table tls",
+            instead_of="#target",
+            wrote='tls = "corp.pem"',
+            sentence="targets.gloo-prod.tls must be a table",
+        ),
+        Mistake(
+            title="a proxy without its scheme",
+            instead_of="#target",
+            wrote='proxy = "user:s3cret@proxy:3128"',
+            sentence=f"targets.gloo-prod.proxy {PROXY}",
+        ),
+        Mistake(
+            title="a proxy of a kind that is not supported",
+            instead_of="#target",
+            wrote='proxy = "ftp://user:s3cret@proxy:3128"',
+            sentence=f"targets.gloo-prod.proxy {PROXY}",
+        ),
+        Mistake(
+            title="a proxy without a host",
+            instead_of="#target",
+            wrote='proxy = "http://user:s3cret@:3128"',
+            sentence=f"targets.gloo-prod.proxy {PROXY}",
+        ),
+        Mistake(
+            title="a slash in a proxy's password",
+            instead_of="#target",
+            wrote='proxy = "http://user@proxy/s3cret"',
+            sentence="targets.gloo-prod.proxy must hold only scheme, user, password, host and port: escape special "
+            "characters (/ as %2F)",
+        ),
+        Mistake(
+            title="a proxy for the environment to say",
+            instead_of="#target",
+            wrote="proxy = true",
+            sentence="targets.gloo-prod.proxy must be text in quotes",
+        ),
+        Mistake(
+            title="a proxy twice",
+            instead_of="#target",
+            wrote='proxy = "http://proxy:3128"\nproxy_file = "proxy"',
+            sentence="targets.gloo-prod.proxy_file can't stand beside the secret itself: keep one of them",
+        ),
+        Mistake(
+            title="a proxy's file that is not there",
+            instead_of="#target",
+            wrote='proxy_file = "proxy"',
+            sentence="targets.gloo-prod.proxy_file names FOLDER/proxy, which can't be read (No such file or "
+            "directory); mend the path or its permissions",
         ),
     ],
     "Other APIs: the generic provider": [

@@ -15,6 +15,7 @@ auth = { client_id = "${ID}", client_secret_file = "gloo-secret" }
 statuses = { pending = ["${STATUS}", "RERANKING"] }
 [targets.check]
 deadline = "1h30m"
+rate = "3000/h"
 [[routes]]
 match = { team = "credentials" }
 channels = ["log"]
@@ -52,6 +53,7 @@ def config(desk):
             "monitor.toml, with STATUS in the environment",
         ),
         ("targets[0].check.deadline", "1h30m", "file", "monitor.toml"),
+        ("targets[0].check.rate", "3000/h", "file", "monitor.toml"),
         ("targets[0].check.max_attempts", 5, "default", "default"),
         ("routes[0].match.team", ["credentials"], "file", "monitor.toml"),
         ("routes[0].continue", False, "default", "default"),
@@ -108,7 +110,7 @@ def test_the_text_fits_a_terminal(config):
     lines = as_text(in_force(config.describe(), config.origins)).splitlines()
 
     assert [line for line in lines if len(line) > 80 and not line.startswith("#")] == []
-    assert lines[lines.index("[targets.check]") + 3] == 'deadline = "1h30m"                          # monitor.toml'
+    assert lines[lines.index("[targets.check]") + 5] == 'deadline = "1h30m"                          # monitor.toml'
     assert lines[lines.index("# MONITOR_DATABASE in the environment") + 1] == f'database = "{MASK}"'
 
 

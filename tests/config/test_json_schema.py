@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WHOLE = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SEEN_IN_THE_FILE = re.compile(
     r"is not a known (?:key|value|provider)|is not available in this version|must be (?:text in quotes|a whole number|"
-    r'true or false|a table|a list|"|[0-9]+ or)|is missing: (?!give the url of the webhook)|can\'t stand beside'
+    r'true or false|a table|a list|a number|a rate|above 0|"|[0-9]+ or)|is missing: (?!give the url of the webhook)|'
+    "can't stand beside"
 )
 """Of the sentences, those about what stands in the file itself: its keys, types, choices, and what it lacks."""
 
@@ -69,6 +70,11 @@ def test_a_duration_fits(schema, duration):
     assert schema.is_valid(tomllib.loads(GLOO.replace("#check", f'missing_after = "{duration}"')))
 
 
+@pytest.mark.parametrize("rate", ["50/s", "0.5/s", "100/m", "33.3/m", "3000/h", "${RATE}"])
+def test_a_rate_fits(schema, rate):
+    assert schema.is_valid(tomllib.loads(GLOO.replace("#check", f'rate = "{rate}"\nrate_share = 1')))
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -104,4 +110,5 @@ def test_defaults_are_those_in_force():
     properties = json_schema()["$defs"]["CheckConfig"]["properties"]
     made = Config.model_fields["targets"].annotation.__args__[0].model_fields["check"].default
 
-    assert {name: field["default"] for name, field in properties.items()} == made.model_dump(mode="json")
+    defaults = {name: field["default"] for name, field in properties.items() if "default" in field}
+    assert defaults == made.model_dump(mode="json", exclude_none=True)

@@ -34,6 +34,8 @@ timezone = "Europe/Paris"
 [targets.check]
 strategy = "items"
 concurrency = 16
+rate = "100/m"
+rate_share = 1
 deadline = "1h30m"
 attempt_timeout = "500ms"
 max_attempts = 1
@@ -112,6 +114,7 @@ def test_every_setting_of_a_file_is_read(desk):
     assert (config.environment, config.schedule.cron, config.schedule.every) == ("staging", "*/5 * * * *", None)
     assert target.base_url == "https://gw.example/gloo"
     assert (target.check.deadline, target.check.attempt_timeout) == (timedelta(hours=1.5), timedelta(seconds=0.5))
+    assert (target.check.rate, target.check.rate_share) == (100 / 60, 1.0)
     (rule,) = config.rules
     assert (rule.cause, rule.severity, rule.team) == (Cause.UNAUTHORIZED, Severity.CRITICAL, Team.CREDENTIALS)
     assert (rule.runs, rule.of, rule.window, rule.span) == (2, 3, timedelta(hours=1), timedelta(0))
@@ -204,8 +207,9 @@ def test_what_is_left_out_has_a_default(desk):
     assert (target.sync_log.table, target.sync_log.id_column) == ("sync_log", "item_id")
     assert (target.sync_log.submitted_at_column, target.sync_log.group_column) == (None, None)
     assert target.check.model_dump(mode="json") == {
-        "strategy": "auto", "concurrency": 32, "deadline": "4m", "attempt_timeout": "30s", "max_attempts": 5,
-        "http": "httpx", "stuck_after": "30m", "missing_after": "15m", "list_max_mb": 1024,
+        "strategy": "auto", "concurrency": 32, "rate": None, "rate_share": 0.5, "deadline": "4m",
+        "attempt_timeout": "30s", "max_attempts": 5, "http": "fast", "stuck_after": "30m", "missing_after": "15m",
+        "list_max_mb": 1024,
     }  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def test_all_mistakes_are_told_at_once(desk, valid):
         "targets[1].name repeats the name of targets[0]: give each a name of its own",
         "environment must be printable text, and not blank",
         'schedule.every must be a duration such as "30s", "5m" or "1h30m"',
-        'targets[0].check.http must be "httpx"',
+        'targets[0].check.http must be "fast" or "httpx"',
         "targets[1].publisher_id is missing: give the id of the publisher whose items are watched",
         'targets[1].auth is missing: give the credentials, as in auth = { client_id = "…", client_secret_file = "…" }',
         'channels.log.type in MONITOR_CHANNELS is not a known value; did you mean "log"?',

@@ -6,6 +6,7 @@ import pytest
 
 from monitor.incidents.message import Message, MessageKind
 from monitor.incidents.render import RunFacts, age, render, to_text
+from monitor.incidents.safe_words import SAFE_WORDS
 from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK, channel_target, counted, in_words, spoken
 from monitor.model import Cause, Evidence, Incident, IncidentState, RunStatus, Severity, Team
 
@@ -31,6 +32,7 @@ def test_an_opening_says_what_to_check_and_what_was_seen():
         "  check: key rotation: was the client secret or API key rotated without telling this deployment?",
         "  check: deployment configuration: does it carry the credentials of this environment?",
         "  check: revoked keys: is the client or key still active at the provider?",
+        f"  for your users: {SAFE_WORDS[Cause.UNAUTHORIZED]}",
         "  since: 2026-03-01 03:10:00 UTC",
         "  evidence: 12 × 401",
         "  code: invalid_client",

@@ -99,8 +99,10 @@ def test_a_number_may_name_the_item():
     )
 
 
-def test_a_status_that_the_configuration_does_not_name_is_pending_and_reported():
-    assert read({"status": "marinating"}) == ItemStatus(state=ItemState.PENDING, stage="marinating", recognised=False)
+@pytest.mark.parametrize("status", ["marinating", "404", 99, 600, -1, False])
+def test_a_status_that_the_configuration_does_not_name_is_pending_and_reported(status):
+    stage = "false" if status is False else str(status)
+    assert read({"status": status}) == ItemStatus(state=ItemState.PENDING, stage=stage, recognised=False)
 
 
 BAD = {
@@ -114,6 +116,9 @@ BAD = {
     "status an object": ({"status": {}}, {}, "an item's body has no status at 'status'"),
     "status half a number": ({"status": 1.5}, {}, "an item's body has no status at 'status'"),
     "status blank": ({"status": " "}, {}, "an item's status is blank"),
+    "an HTTP status": ({"status": 404, "title": "Not Found"}, {}, "an item's status is a number like an HTTP status"),
+    "the lowest": ({"status": 100}, {}, "an item's status is a number like an HTTP status"),
+    "the highest": ({"status": 599}, {}, "an item's status is a number like an HTTP status"),
     "an array": ([], {}, "an item's body has no status at 'status'"),
     "no id": ({"status": "ready"}, {"id": "id"}, "an item's body has no id at 'id'"),
     "another item": ({"status": "ready", "id": "doc-2"}, {"id": "id"}, "the body is about another item"),

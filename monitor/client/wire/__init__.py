@@ -1,6 +1,6 @@
 """One attempt over HTTP. The only package that knows HTTP libraries: two wires, one pool, one reading of faults.
 
-`ReqwestWire` serves the item and list path; `HttpxWire` serves tokens, messages, and whoever chose `http = "httpx"`.
+`ReqwestWire` serves targets; `HttpxWire` serves messages, and targets that chose `http = "httpx"`.
 Both keep the same contract (`Wire`), and one suite of tests holds both to it.
 """
 

@@ -18,8 +18,9 @@ from pyreqwest.request import RequestBuilder
 
 from monitor.client.body import WHOLE_BYTES, Body, Patience
 from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, fault_of
+from monitor.client.wire.outgoing import UNREADABLE_URL, url_of
 from monitor.client.wire.pool import USER_AGENT, Connection, pool
-from monitor.exchange import Reply, Request, Sink, WireFault, sendable, sendable_headers
+from monitor.exchange import Reply, Request, Sink, WireFault
 
 __all__ = ["HttpxWire"]
 
@@ -33,7 +34,7 @@ class HttpxWire:
         transport: instead of pyreqwest's, such as `httpx.MockTransport`.
 
     Raises:
-        ValueError: the certificates, the key or the proxy's URL can't be read.
+        ValueError: the certificates, the key or the proxy's URL can't be used; see `pool`.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class HttpxWire:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
+        connection = connection or Connection()
+        self._through_proxy = connection.through_proxy
         self._client = httpx.AsyncClient(
-            transport=transport or _Transport(pool(self._base_url, connection or Connection())),
+            transport=transport or _Transport(pool(self._base_url, connection)),
             timeout=None,  # noqa: S113  # `send` holds a wall clock over each attempt
             trust_env=False,  # it would read .netrc and send what stands there
             follow_redirects=False,
@@ -70,7 +73,7 @@ class HttpxWire:
         except TimeoutError:
             return TOO_LATE
         except (httpx.HTTPError, PyreqwestError) as error:
-            return fault_of(error)
+            return fault_of(error, through_proxy=self._through_proxy)
         except ValueError:
             return HEADERS_NOT_TEXT
 
@@ -79,22 +82,12 @@ class HttpxWire:
         await self._client.aclose()
 
     def _outgoing(self, request: Request) -> httpx.Request:
-        if not sendable_headers(request.headers):
-            raise ValueError("a request's header values must each be one line of printable ASCII")
+        url = url_of(self._base_url, request)
         headers = {**request.headers, "accept-encoding": "gzip"}
-        url = self._url(request.path)
         try:
             return self._client.build_request(request.method, url, headers=headers, content=request.body)
         except httpx.InvalidURL:
-            # its text quotes the URL, which may be a secret
-            raise ValueError("a request's URL can't be read; check the address in the configuration") from None
-
-    def _url(self, path: str) -> str:
-        if path.startswith(("https://", "http://")):
-            return path  # whoever gives a whole URL vouches for it
-        if not sendable(path):
-            raise ValueError("a request's path must be escaped, free of dot segments and below 8 KiB")
-        return self._base_url + path
+            raise ValueError(UNREADABLE_URL) from None
 
     async def _exchange(
         self, outgoing: httpx.Request, max_bytes: int, sink: Sink | None, patience: Patience
@@ -119,6 +112,10 @@ class _Transport(HttpxTransport):
 
     def _map_body(self, builder: RequestBuilder, request: httpx.Request) -> RequestBuilder:
         return super()._map_body(builder, request).streamed_read_buffer_limit(0)
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        del self._client  # idle connections are closed with the last reference to the pool
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await super().handle_async_request(request)

@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from pyreqwest.client import Client
-from pyreqwest.exceptions import BuilderError, PyreqwestError
+from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response, ResponseBodyReader
 
 from monitor.client.body import WHOLE_BYTES, Body, Patience, whole
 from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, fault_of
+from monitor.client.wire.outgoing import UNREADABLE_URL, url_of
 from monitor.client.wire.pool import Connection, pool
-from monitor.exchange import Reply, Request, Sink, WireFault, sendable, sendable_headers
+from monitor.exchange import Reply, Request, Sink, WireFault
 
 __all__ = ["ReqwestWire"]
 
@@ -30,12 +31,14 @@ class ReqwestWire:
         connection: how the host is reached.
 
     Raises:
-        ValueError: the certificates, the key or the proxy's URL can't be read.
+        ValueError: the certificates, the key or the proxy's URL can't be used; see `pool`.
     """
 
     def __init__(self, *, base_url: str = "", connection: Connection | None = None) -> None:
         self._base_url = base_url.rstrip("/")
-        self._client: Client = pool(self._base_url, connection or Connection())
+        connection = connection or Connection()
+        self._through_proxy = connection.through_proxy
+        self._client: Client | None = pool(self._base_url, connection)
 
     async def send(
         self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
@@ -55,29 +58,27 @@ class ReqwestWire:
         except TimeoutError:
             return TOO_LATE
         except PyreqwestError as error:
-            return fault_of(error)
+            return fault_of(error, through_proxy=self._through_proxy)
         except ValueError:
             return HEADERS_NOT_TEXT
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""
-        await self._client.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+        del client  # idle connections are closed with the last reference to the pool
 
     def _builder(self, request: Request) -> RequestBuilder:
-        path = request.path
-        if not sendable_headers(request.headers):
-            raise ValueError("a request's header values must each be one line of printable ASCII")
-        if not path.startswith(("https://", "http://")):  # whoever gives a whole URL vouches for it
-            if not sendable(path):
-                raise ValueError("a request's path must be escaped, free of dot segments and below 8 KiB")
-            path = self._base_url + path
+        if self._client is None:
+            raise RuntimeError("this wire is closed")
+        url = url_of(self._base_url, request)
         try:
-            builder = self._client.request(request.method, path)
+            builder = self._client.request(request.method, url)
             for name, value in request.headers.items():
                 builder = builder.header(name, value)
-        except BuilderError:
-            # its text quotes the URL, which may be a secret
-            raise ValueError("a request's URL can't be read; check the address in the configuration") from None
+        except ValueError:
+            raise ValueError(UNREADABLE_URL) from None
         return builder if request.body is None else builder.body_bytes(request.body)
 
 

@@ -1,0 +1,127 @@
+"""How a target is reached: the table `tls`, and which proxy. Files are looked at when the configuration is checked."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetPydanticSchema,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+
+from monitor.config.addresses import DIRECT, proxy_url
+from monitor.config.checks import secret_that, wrong
+from monitor.config.secret import Secret
+from monitor.config.section import Section
+
+__all__ = ["ProxyUrl", "TlsConfig"]
+
+_MOST_BYTES = 1 << 20
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_KEY = b"PRIVATE KEY-----"
+
+
+def _direct_or_secret(value: object, as_secret: ValidatorFunctionWrapHandler) -> object:
+    return value if value == DIRECT else as_secret(value)
+
+
+ProxyUrl = Annotated[
+    Secret | str,
+    GetPydanticSchema(lambda _, schema_of: schema_of(Secret)),
+    AfterValidator(secret_that(proxy_url)),
+    WrapValidator(_direct_or_secret),
+]
+"""A proxy's URL, or `DIRECT` as plain text: a secret would be masked wherever the word appears."""
+
+
+class TlsConfig(Section):
+    """Certificates beyond the system's, as PEM files, which are read anew by each run."""
+
+    ca_file: str | None = Field(
+        default=None,
+        description="Certificates of authorities to trust beside the system's, such as a company's own. The system's "
+        "are those of its own store, or of the file in the variable `SSL_CERT_FILE` (the folder in `SSL_CERT_DIR`).",
+        examples=["/etc/ssl/corp.pem"],
+    )
+    cert_file: str | None = Field(
+        default=None, description="The monitor's own certificate, and its chain, for an API that asks for one."
+    )
+    key_file: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="Its private key, not encrypted; it may stand in the same file. Keep it readable by the monitor "
+        "alone.",
+    )
+
+    @field_validator("ca_file", "cert_file")
+    @classmethod
+    def _holds_certificates(cls, path: str | None) -> str | None:
+        if path is None:
+            return None
+        if _CERTIFICATE not in _pem(path):
+            raise wrong(f"names {path}, which holds no certificate in PEM form")
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+        except (ssl.SSLError, OSError):
+            raise wrong(f"names {path}, in which a certificate is broken: was it copied whole?") from None
+        return path
+
+    @field_validator("key_file")
+    @classmethod
+    def _belongs_to_a_certificate(cls, path: str | None, info: ValidationInfo) -> str | None:
+        certificate = info.data.get("cert_file", "")
+        if path is None:
+            if certificate:
+                raise wrong("is missing: give the private key that belongs to cert_file")
+            return None
+        if certificate is None:
+            raise wrong("has no meaning without cert_file: give the certificate that the key belongs to")
+        if _KEY not in _pem(path):
+            raise wrong(f"names {path}, which holds no private key in PEM form")
+        if certificate:
+            _must_fit(certificate, path)
+        return path
+
+
+def _pem(path: str) -> bytes:
+    """A file's content, as far as it could be PEM."""
+    if not path or "\0" in path:
+        raise wrong("must be the path of a file")
+    try:
+        content = _content(Path(path))
+    except OSError as error:
+        raise wrong(f"names {path}, which can't be read ({error.strerror}); mend the path or its permissions") from None
+    if content is None:
+        raise wrong(f"names {path}, which is not a regular file")
+    return content
+
+
+def _content(file: Path) -> bytes | None:
+    """None: it is no file, but a folder, or a pipe that could be waited at for ever."""
+    if file.exists() and not file.is_file():
+        return None
+    with file.open("rb") as opened:
+        return opened.read(_MOST_BYTES)
+
+
+def _must_fit(certificate: str, key: str) -> None:
+    import ssl
+
+    asked = []
+
+    def no_password() -> str:
+        asked.append(True)
+        return ""
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=no_password)
+    except (ssl.SSLError, OSError):
+        if asked:
+            raise wrong(f"names {key}, which is encrypted: give the key without a password") from None
+        raise wrong(f"names {key}, which does not belong to the certificate in cert_file, or is broken") from None

@@ -1,0 +1,10 @@
+"""A request that carries credentials."""
+
+from monitor.exchange import Request
+
+CANARY = "s3cret-canary"
+
+
+def get(path="/x", **said):
+    headers = {"authorization": f"Bearer {CANARY}", "x-api-key": CANARY}
+    return Request(method="GET", path=path, template="/x", headers=headers, **said)

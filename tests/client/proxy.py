@@ -1,0 +1,38 @@
+"""What a forward proxy does with a CONNECT; every host that it is asked for is on loopback."""
+
+import asyncio
+import contextlib
+
+from client.hostile import Behaviour
+
+
+def tunnelling(port: int) -> Behaviour:
+    """Joins whoever asks to this port, whatever host was asked for, until one of the two ends closes."""
+
+    async def behave(reader, writer):
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await _join(reader, writer, port)
+        raise ConnectionAbortedError
+
+    return behave
+
+
+async def _join(reader, writer, port: int) -> None:
+    far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+    pumps = [asyncio.create_task(_pump(reader, far_writer)), asyncio.create_task(_pump(far_reader, writer))]
+    try:
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+        far_writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await far_writer.wait_closed()
+
+
+async def _pump(reader, writer) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()

@@ -1,0 +1,218 @@
+"""Proxies: which one is used, what it gets to see, and what is said when it won't."""
+
+import base64
+import ssl
+import time
+
+import pytest
+import trustme
+from client import hostile
+from client.asking import CANARY, get
+from client.proxy import tunnelling
+
+from monitor.client.client import Client
+from monitor.client.wire import Connection
+from monitor.client.wire.pool import DIRECT
+from monitor.exchange import NetworkFault, Reply, WireFault
+
+PASSWORD = "pr0xy-canary"
+BASIC = base64.b64encode(f"user:{PASSWORD}/@".encode())
+
+
+def through(port, scheme="http", **said):
+    """A connection by way of the proxy at a port of ours; its password needs escaping."""
+    return Connection(proxy=f"{scheme}://user:{PASSWORD}%2F%40@127.0.0.1:{port}", **said)
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def context(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("api.example", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy_of_the_machine(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+async def test_a_proxy_tunnels_https_and_sees_neither_credentials_nor_paths(send, authority, context):
+    async with (
+        hostile.serving(hostile.replies(200, b"hi"), tls=context) as api,
+        hostile.serving(tunnelling(api.port)) as proxy,
+    ):
+        connection = through(proxy.port, ca_pem=authority.cert_pem.bytes())
+        answer = await send("https://api.example", get("/secret-path"), connection=connection)
+    assert isinstance(answer, Reply)
+    assert answer.body == b"hi"
+    (asked,) = proxy.received
+    assert asked.startswith(b"CONNECT api.example:443 HTTP/1.1\r\n")
+    assert b"user-agent: ingestion-monitor/" in asked.lower()
+    assert b"proxy-authorization: basic " + BASIC.lower() in asked.lower()
+    assert CANARY.encode() not in asked
+    assert b"secret-path" not in asked
+    (told,) = api.received
+    assert told.startswith(b"GET /secret-path HTTP/1.1\r\n")
+    assert b"proxy-authorization" not in told.lower()
+    assert BASIC not in told
+
+
+async def test_a_tunnel_is_kept_for_the_next_request(wire_type, authority, context):
+    async with (
+        hostile.serving(hostile.replies(200), tls=context) as api,
+        hostile.serving(tunnelling(api.port)) as proxy,
+    ):
+        connection = through(proxy.port, ca_pem=authority.cert_pem.bytes())
+        wire = wire_type(base_url="https://api.example", connection=connection)
+        answers = [await wire.send(get(), timeout_s=5) for _ in range(5)]
+        await wire.close()
+    assert [answer.status for answer in answers] == [200] * 5
+    assert (proxy.accepted, api.accepted) == (1, 1)
+
+
+async def test_no_proxy_can_stand_in_for_the_api(send, authority, context):
+    async with (
+        hostile.serving(hostile.replies(200), tls=context) as api,
+        hostile.serving(tunnelling(api.port)) as proxy,
+    ):
+        trusted = Connection(proxy=through(proxy.port).proxy, ca_pem=authority.cert_pem.bytes())
+        answer = await send("https://other.example", connection=trusted)
+    assert answer == WireFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the host")
+    assert api.received == []
+
+
+async def test_plain_http_goes_to_the_proxy_whole(send):
+    async with hostile.serving(hostile.replies(203)) as proxy:
+        answer = await send("http://api.example", connection=through(proxy.port))
+    assert answer.status == 203
+    assert proxy.received[0].startswith(b"GET http://api.example/x HTTP/1.1\r\n")
+    assert b"proxy-authorization: basic " + BASIC.lower() in proxy.received[0].lower()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_configured_proxy_is_used_towards_loopback_too(send, host):
+    async with hostile.serving(hostile.replies(203)) as proxy, hostile.serving(hostile.replies(200)) as local:
+        answer = await send(f"http://{host}:{local.port}", connection=through(proxy.port))
+    assert (answer.status, len(proxy.received), local.accepted) == (203, 1, 0)
+
+
+@pytest.fixture
+async def environments(monkeypatch):
+    """The proxy that the environment names."""
+    async with hostile.serving(hostile.replies(203)) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        yield proxy
+
+
+async def test_the_environments_proxy_is_used_except_towards_loopback(send, environments):
+    async with hostile.serving(hostile.replies(200)) as local:
+        far = await send("http://api.example")
+        near = [await send(local.url), await send(f"http://localhost:{local.port}")]
+    assert far.status == 203
+    assert [answer.status for answer in near] == [200, 200]
+    assert len(environments.received) == 1
+
+
+async def test_the_environments_proxy_is_asked_to_tunnel_https(send, environments):
+    answer = await send("https://api.example", timeout_s=0.5)
+    assert isinstance(answer, WireFault)  # it says yes, and then there is no TLS
+    assert environments.received[0].startswith(b"CONNECT api.example:443 HTTP/1.1\r\n")
+    assert CANARY.encode() not in environments.received[0]
+
+
+async def test_no_proxy_of_the_environment_makes_exceptions(send, environments, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "api.invalid,.corp.invalid")
+    direct = [await send("http://api.invalid"), await send("http://docs.corp.invalid")]
+    assert [answer.fault for answer in direct] == [NetworkFault.DNS] * 2
+    assert (await send("http://api.example")).status == 203
+    assert len(environments.received) == 1
+
+
+async def test_the_environments_proxy_gives_way_to_one_that_is_configured_and_to_none(send, environments):
+    async with hostile.serving(hostile.replies(204)) as proxy:
+        configured = await send("http://api.example", connection=through(proxy.port))
+    direct = await send("http://api.invalid", connection=Connection(proxy=DIRECT))
+    assert configured.status == 204
+    assert direct.fault is NetworkFault.DNS
+    assert environments.received == []
+
+
+CREDENTIALS = "the proxy wants credentials, or refuses those that it was given"
+WONT = "the proxy won't connect us to the host"
+REFUSALS = {
+    "no credentials": (hostile.replies(407), NetworkFault.REFUSED, CREDENTIALS),
+    "a bad gateway": (hostile.replies(502, b"down"), NetworkFault.REFUSED, WONT),
+    "not allowed": (hostile.replies(403, b"no"), NetworkFault.REFUSED, WONT),
+    "a redirect": (hostile.replies(302, location="http://evil.example"), NetworkFault.REFUSED, WONT),
+    "garbage": (hostile.answers(b"\x00\x01garbage\r\n\r\n"), NetworkFault.REFUSED, WONT),
+    "an end": (hostile.answers(b"", close=True), NetworkFault.REFUSED, "no connection to the proxy"),
+    "silence": (hostile.hang, NetworkFault.TIMEOUT, "no complete answer in time"),
+    "a drip": (hostile.drip(b"HTTP/1.1 200 OK\r\nx: "), NetworkFault.TIMEOUT, "no complete answer in time"),
+}
+
+
+@pytest.mark.parametrize(("behave", "fault", "text"), REFUSALS.values(), ids=REFUSALS)
+async def test_a_proxy_that_will_not_is_told_from_the_host(send, behave, fault, text):
+    async with hostile.serving(behave) as proxy:
+        started = time.monotonic()
+        answer = await send("https://api.example", connection=through(proxy.port), timeout_s=1)
+        assert time.monotonic() - started < 6
+    assert answer == WireFault(fault=fault, text=text)
+    assert CANARY.encode() not in b"".join(proxy.received)
+
+
+async def test_a_proxy_that_floods_us_is_given_up(send):
+    async with hostile.serving(hostile.answers(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1_000_000)) as proxy:
+        answer = await send("https://api.example", connection=through(proxy.port), timeout_s=5)
+    assert isinstance(answer, WireFault)
+    assert "proxy" in answer.text
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1", "https://127.0.0.1"])
+async def test_a_proxy_that_is_down_is_told_from_the_host(send, scheme, base_url):
+    async with hostile.serving(hostile.hang) as gone:
+        pass
+    answer = await send(base_url, connection=through(gone.port, scheme))
+    assert answer == WireFault(fault=NetworkFault.REFUSED, text="no connection to the proxy")
+
+
+@pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
+async def test_a_proxy_without_an_address_is_told_from_the_host(send, base_url):
+    answer = await send(base_url, connection=Connection(proxy=f"http://user:{PASSWORD}@proxy.invalid:3128"))
+    assert answer == WireFault(fault=NetworkFault.DNS, text="the proxy's host name can't be resolved")
+
+
+async def test_with_socks5_the_hosts_name_is_looked_up_here(send):
+    async with hostile.serving(hostile.hang) as proxy:
+        answer = await send("https://api.invalid", connection=through(proxy.port, "socks5"))
+    assert answer == WireFault(fault=NetworkFault.DNS, text="the host name can't be resolved")
+
+
+async def test_a_proxy_over_tls_must_be_trusted_like_the_api(send, context):
+    async with hostile.serving(hostile.replies(200), tls=context) as proxy:
+        answer = await send("https://api.example", connection=through(proxy.port, "https"))
+    assert answer == WireFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the proxy")
+    assert proxy.received == []
+
+
+@pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
+async def test_no_text_and_no_log_holds_the_proxys_password(wire_type, caplog, base_url):
+    caplog.set_level("DEBUG")
+    async with hostile.serving(hostile.replies(407)) as proxy:
+        connection = through(proxy.port)
+        client = Client(wire=wire_type(base_url=base_url, connection=connection), max_attempts=1)
+        answer = await client.ask(get(), deadline_s=time.monotonic() + 20)
+        await client.aclose()
+    assert answer.error is not None
+    assert proxy.received != []
+    shown = [repr(answer), str(answer.error.message), repr(connection), caplog.text]
+    assert [text for text in shown if PASSWORD in text or BASIC.decode() in text] == []

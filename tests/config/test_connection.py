@@ -1,0 +1,203 @@
+"""The settings `tls` and `proxy`, down to the wire that they make."""
+
+import json
+
+import pytest
+import trustme
+from config.mistakes import GLOO
+from cryptography.hazmat.primitives import serialization
+
+from monitor.client.wire import Connection, HttpxWire, ReqwestWire
+from monitor.config import Config
+from monitor.config.effective import as_text, in_force
+from monitor.doctor.readers import literal_secrets, secret_files
+from monitor.errors import ConfigError
+from monitor.wiring.connections import connection_of, wire_of
+
+CANARY = "c4nary-5ecret"
+PROXY = f"http://user:{CANARY}@proxy.example:3128"
+
+
+@pytest.fixture
+def identity():
+    return trustme.CA().issue_cert("monitor.example")
+
+
+@pytest.fixture
+def pem(desk, identity):
+    """Files beside the configuration: those of a certificate, and the same broken in each way."""
+    authority, other = trustme.CA(), trustme.CA().issue_cert("monitor.example")
+    key, certificate = identity.private_key_pem.bytes(), identity.cert_chain_pems[0].bytes()
+    encrypted = serialization.load_pem_private_key(key, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(CANARY.encode()),
+    )
+    contents = {
+        "ca.pem": authority.cert_pem.bytes(),
+        "cert.pem": certificate,
+        "key.pem": key,
+        "both.pem": certificate + key,
+        "other.key": other.private_key_pem.bytes(),
+        "encrypted.key": encrypted,
+        "cut.pem": certificate[:300] + b"\n-----END CERTIFICATE-----\n",
+        "text.pem": CANARY.encode(),
+        "der.pem": bytes(range(256)),
+    }
+    for name, content in contents.items():
+        (desk.folder / name).write_bytes(content)
+    return contents
+
+
+def target_of(desk, written, environ=None):
+    (target,) = Config.load(desk.write(GLOO.replace("#target", written)), environ or {}).targets
+    return target
+
+
+def test_what_is_not_set_is_the_systems(desk):
+    assert connection_of(target_of(desk, "")) == Connection()
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ('cert_file = "cert.pem", key_file = "key.pem"', ("cert.pem", "key.pem")),
+        ('cert_file = "both.pem", key_file = "both.pem"', ("both.pem",)),
+        ('cert_file = "both.pem", key_file = "key.pem"', ("both.pem", "key.pem")),
+    ],
+)
+@pytest.mark.parametrize("http", ["fast", "httpx"])
+async def test_certificates_reach_the_wire(desk, pem, files, names, http):
+    path = desk.write(
+        GLOO.replace("#target", f'tls = {{ ca_file = "ca.pem", {files} }}').replace("#check", f'http = "{http}"')
+    )
+    (target,) = Config.load(path, {}).targets
+
+    connection = connection_of(target)
+    wire = wire_of(target)
+    await wire.close()
+
+    assert connection.ca_pem == pem["ca.pem"]
+    assert connection.identity_pem == b"\n".join(pem[name] for name in names)
+    assert type(wire) is {"fast": ReqwestWire, "httpx": HttpxWire}[http]
+
+
+MAY_NOT = {
+    "no certificate": ('cert_file = "text.pem"', "cert_file", "which holds no certificate in PEM form", "text.pem"),
+    "DER": ('ca_file = "der.pem"', "ca_file", "which holds no certificate in PEM form", "der.pem"),
+    "a key to trust": ('ca_file = "key.pem"', "ca_file", "which holds no certificate in PEM form", "key.pem"),
+    "a certificate cut short": (
+        'ca_file = "cut.pem"', "ca_file", "in which a certificate is broken: was it copied whole?", "cut.pem"
+    ),
+    "no key": (
+        'cert_file = "cert.pem", key_file = "text.pem"',
+        "key_file",
+        "which holds no private key in PEM form",
+        "text.pem",
+    ),
+    "an encrypted key": (
+        'cert_file = "cert.pem", key_file = "encrypted.key"',
+        "key_file",
+        "which is encrypted: give the key without a password",
+        "encrypted.key",
+    ),
+    "another's key": (
+        'cert_file = "cert.pem", key_file = "other.key"',
+        "key_file",
+        "which does not belong to the certificate in cert_file, or is broken",
+        "other.key",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "key", "words", "name"), MAY_NOT.values(), ids=MAY_NOT)
+def test_a_file_that_can_not_serve_is_one_sentence(desk, pem, files, key, words, name):
+    problems = desk.problems(desk.write(GLOO.replace("#target", f"tls = {{ {files} }}")))
+
+    assert problems == [f"targets.gloo-prod.tls.{key} names {desk.folder}/{name}, {words}"]
+
+
+@pytest.mark.parametrize("path", ["", "a\\u0000b"])
+def test_what_is_no_path_is_refused(desk, path):
+    assert desk.problems(desk.write(GLOO.replace("#target", f'tls = {{ ca_file = "{path}" }}'))) == [
+        "targets.gloo-prod.tls.ca_file must be the path of a file"
+    ]
+
+
+def test_a_certificate_needs_its_key(desk, pem):
+    assert desk.problems(desk.write(GLOO.replace("#target", 'tls = { cert_file = "cert.pem" }'))) == [
+        "targets.gloo-prod.tls.key_file is missing: give the private key that belongs to cert_file"
+    ]
+
+
+def test_a_path_may_come_from_a_variable_and_is_told_with_its_origin(desk, pem):
+    path = desk.write(
+        GLOO.replace("#target", 'tls = { ca_file = "${CORP}", cert_file = "cert.pem", key_file = "key.pem" }')
+    )
+    config = Config.load(path, {"CORP": str(desk.folder / "ca.pem")})
+
+    text = as_text(in_force(config.describe(), config.origins))
+
+    assert connection_of(config.targets[0]).ca_pem == pem["ca.pem"]
+    said = {
+        line.split(" = ")[0]: after for after, line in zip(["", *text.splitlines()], text.splitlines(), strict=False)
+    }
+    assert said["ca_file"] == "# monitor.toml, with CORP in the environment"
+    assert said["cert_file"] == "# monitor.toml"
+    assert desk.folder / "key.pem" in secret_files(config)
+    assert desk.folder / "ca.pem" not in secret_files(config)
+
+
+async def test_a_file_is_read_anew_each_time(desk, pem):
+    target = target_of(desk, 'tls = { ca_file = "ca.pem" }')
+    renewed = trustme.CA().cert_pem.bytes()
+    (desk.folder / "ca.pem").write_bytes(renewed)
+
+    assert connection_of(target).ca_pem == renewed
+
+    (desk.folder / "ca.pem").unlink()
+    with pytest.raises(ConfigError, match=r"targets\.gloo-prod\.tls\.ca_file names .* can't be read"):
+        connection_of(target)
+
+
+async def test_what_became_unusable_is_told_by_the_target(desk, pem):
+    target = target_of(desk, 'tls = { ca_file = "ca.pem" }')
+    (desk.folder / "ca.pem").write_bytes(CANARY.encode())
+
+    with pytest.raises(ConfigError) as caught:
+        wire_of(target)
+
+    assert str(caught.value) == "targets.gloo-prod can't be reached: the certificates to trust hold none in PEM form"
+
+
+@pytest.mark.parametrize("written", [f'proxy = "{PROXY}"', 'proxy = "${PROXY}"', 'proxy_file = "proxy"'])
+async def test_a_proxy_is_a_secret_from_wherever_it_comes(desk, written):
+    (desk.folder / "proxy").write_text(f"{PROXY}\n")
+    config = Config.load(desk.write(GLOO.replace("#target", written)), {"PROXY": PROXY})
+
+    await wire_of(config.targets[0]).close()
+
+    assert connection_of(config.targets[0]).proxy == PROXY
+    assert PROXY in [secret.reveal() for secret in config.secrets()]
+    shown = [repr(config), json.dumps(config.describe()), as_text(in_force(config.describe(), config.origins))]
+    assert [text for text in shown if CANARY in text] == []
+
+
+@pytest.mark.parametrize("url", ["http://proxy", "https://proxy:1/", "socks5://u:p@proxy", "socks5h://[::1]:1080"])
+async def test_a_proxy_of_each_kind_makes_a_wire(desk, url):
+    await wire_of(target_of(desk, f'proxy = "{url}"')).close()
+
+
+def test_direct_is_no_secret(desk):
+    config = Config.load(desk.write(GLOO.replace("#target", 'proxy = "direct"')), {})
+
+    assert connection_of(config.targets[0]).proxy == "direct"
+    assert "direct" not in [secret.reveal() for secret in config.secrets()]
+    assert config.describe()["targets"][0]["proxy"] == "direct"
+
+
+@pytest.mark.parametrize(("url", "told"), [(PROXY, True), ("http://proxy.example:3128", False)])
+def test_a_proxy_without_a_password_is_no_secret_to_guard(desk, url, told):
+    config = Config.load(desk.write(GLOO.replace("#target", f'proxy = "{url}"')), {})
+
+    assert ("targets[0].proxy" in literal_secrets(config)) is told
