@@ -7,7 +7,8 @@
 `store_url`                   a database of that kind with the newest schema
 `engine`                      connected to `store_url`, disposed at the end
 `world`                       an end-to-end World of that kind (see world.py); `small_world`: only on SQLite
-`sandbox`                     a simulated data engine on loopback
+`sandbox`                     a simulated data engine on loopback, which knows nothing yet
+`here`                        the command called in this process, for what needs no process of its own
 `synclog_kind`, `synclog_url` likewise an empty database for the user's sync log (the SQLite file exists)
 """
 
@@ -16,21 +17,30 @@ import logging
 import os
 import shutil
 import sqlite3
+import time
+from types import SimpleNamespace
 from uuid import uuid4
 
 import psycopg
 import pytest
 import structlog
 from hypothesis import settings
+from memory import folder_in_memory
 from postgres import private_server
 from sqlalchemy import make_url
 from world import World
 
+from monitor import log
+from monitor.cli import main
+from monitor.log.redaction import Redactor
 from monitor.sandbox import Sandbox
 from monitor.store.engine import connect
 from monitor.store.schema import upgrade
 
 KINDS = ["sqlite", "postgresql"]
+
+if folder := folder_in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))  # where `tmp_path` is
 
 settings.register_profile("monitor", deadline=None, max_examples=60, database=None)
 settings.load_profile("monitor")
@@ -39,11 +49,29 @@ settings.load_profile("monitor")
 @pytest.fixture(autouse=True)
 def _logging_as_it_was():
     """Whoever configures logging to a captured stream leaves nothing of it to the next test."""
+    handlers = list(logging.getLogger().handlers)
     yield
+    logging.getLogger().handlers[:] = handlers
     structlog.reset_defaults()
     logging.disable(logging.NOTSET)
     structlog.contextvars.clear_contextvars()
     logging.getLogger("uvicorn.access").propagate = True  # uvicorn switches it off for the whole process
+    log._redactor = Redactor()  # or every test's secrets stay to be looked for, and each new one costs more
+
+
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """Calls the command in this process, for what needs no process of its own."""
+    for name in [name for name in os.environ if name.startswith(("MONITOR_", "GLOO_"))]:
+        monkeypatch.delenv(name)
+
+    def call(world, *arguments):
+        capsys.readouterr()  # what the test itself printed before
+        code = main([*arguments, "--config", str(world.config_path)])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -53,21 +81,32 @@ def postgres_url():
         yield url
 
 
+@pytest.fixture(scope="session")
+def _postgres(postgres_url):
+    """A connection that makes databases, and the server's URL."""
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        yield conn, make_url(postgres_url)
+
+
+def _strategy(conn):
+    """Copying files, not logging every page of them: quick where the checkpoints that it needs wait for no disk."""
+    quick = conn.info.server_version >= 150000 and conn.execute("SHOW fsync").fetchone() == ("off",)
+    return "STRATEGY file_copy" if quick else ""
+
+
 @contextlib.contextmanager
-def _database(server_url, template=None):
+def _database(conn, server, template="template1"):
     name = f"monitor_test_{uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    conn.execute(f"CREATE DATABASE {name} TEMPLATE {template} {_strategy(conn)}")
     try:
-        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+        yield server.set(database=name).render_as_string(hide_password=False)
     finally:
-        with psycopg.connect(server_url, autocommit=True) as conn:
-            conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
-def _postgres_template(postgres_url):
-    with _database(postgres_url) as url:
+def _postgres_template(_postgres):
+    with _database(*_postgres) as url:
         upgrade(url)
         yield make_url(url).database
 
@@ -80,12 +119,12 @@ def _sqlite_template(tmp_path_factory):
 
 
 @pytest.fixture
-def new_postgres(request, postgres_url):
+def new_postgres(request, _postgres):
     with contextlib.ExitStack() as databases:
 
         def make(*, migrated=False):
-            template = request.getfixturevalue("_postgres_template") if migrated else None
-            return databases.enter_context(_database(postgres_url, template))
+            template = request.getfixturevalue("_postgres_template") if migrated else "template1"
+            return databases.enter_context(_database(*_postgres, template))
 
         yield make
 
@@ -133,10 +172,34 @@ def synclog_url(request, synclog_kind, tmp_path):
     return f"sqlite:///{path}"
 
 
+@pytest.fixture(scope="session")
+def _sandboxes():
+    """Sandboxes that serve and are at rest."""
+    idle = []
+    yield idle
+    for serving in idle:
+        serving.stop()
+
+
 @pytest.fixture
-def sandbox():
-    with Sandbox() as serving:
-        yield serving
+def sandbox(_sandboxes):
+    """As good as new. One that a test stopped, or left with somebody still connected, is not used again."""
+    serving = _sandboxes.pop() if _sandboxes else Sandbox()
+    serving.reset()
+    serving.start()
+    yield serving
+    if at_rest(serving):
+        _sandboxes.append(serving)
+    else:
+        serving.stop()
+
+
+def at_rest(serving, *, within_s=0.2):
+    """Whether it serves and nobody is connected any more: then nothing can still be counted."""
+    ends_s = time.monotonic() + within_s
+    while serving._state.connections and time.monotonic() < ends_s:
+        time.sleep(0.001)
+    return serving._server is not None and not serving._state.connections
 
 
 @pytest.fixture

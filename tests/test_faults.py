@@ -1,4 +1,7 @@
-"""Real faults, met by the real command: one clear sentence, the right exit code, nothing half-written."""
+"""Real faults, met by the real command: one clear sentence, the right exit code, nothing half-written.
+
+Where a process matters (signals, locks, rights, a kill) it has one of its own.
+"""
 
 import contextlib
 import shutil
@@ -82,11 +85,13 @@ def test_an_api_that_is_gone(small_world):
     ],
     ids=["token-503", "token-dropped", "token-400", "token-403", "gateway-502", "all-403", "spending-402"],
 )
-def test_an_api_that_fails_or_refuses(small_world, fault, words):
+def test_an_api_that_fails_or_refuses(here, small_world, fault, words):
     small_world.configure(check="max_attempts = 1")
     small_world.track(6)
     small_world.sandbox.add_fault(**fault)
-    expect_one_sentence(small_world.cli("check"), 4, "target gloo: the run stopped early, 6 items left unknown", words)
+    expect_one_sentence(
+        here(small_world, "check"), 4, "target gloo: the run stopped early, 6 items left unknown", words
+    )
     assert half_written(small_world) == []
 
 
@@ -100,20 +105,20 @@ def test_an_api_that_fails_or_refuses(small_world, fault, words):
     ],
     ids=["no-table", "other-table", "other-id-column", "no-time-column"],
 )
-def test_a_sync_log_that_is_not_as_described(world, break_it, words):
+def test_a_sync_log_that_is_not_as_described(here, world, break_it, words):
     world.track(2)
     world.log(break_it)
-    expect_one_sentence(world.cli("check"), 3, "target gloo: sync log ", words)
+    expect_one_sentence(here(world, "check"), 3, "target gloo: sync log ", words)
     assert [row["status"] for row in world.rows("SELECT status FROM runs")] == ["unread"]
     assert world.rows("SELECT 1 FROM snapshots") == world.rows("SELECT 1 FROM items") == []
     assert half_written(world) == []
     assert world.sandbox.requests() == 0
 
 
-def test_a_sync_log_whose_file_is_missing(small_world):
+def test_a_sync_log_whose_file_is_missing(here, small_world):
     path = small_world.folder / "gone.db"
     small_world.configure(sync_log=f"sqlite:///{path}")
-    expect_one_sentence(small_world.cli("check"), 3, f"sync log {path} does not exist")
+    expect_one_sentence(here(small_world, "check"), 3, f"sync log {path} does not exist")
     assert not path.exists()
     assert half_written(small_world) == []
 
@@ -156,11 +161,11 @@ def _began(connection):
 
 
 @pytest.mark.parametrize("command", ["check", "history", "daemon"])
-def test_a_schema_from_the_future(small_world, command):
+def test_a_schema_from_the_future(here, small_world, command):
     small_world.track(1)
     with writing(small_world.app.engine) as conn:
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    expect_one_sentence(small_world.cli(command), 3, "has the schema 9999, which is newer than this program's")
+    expect_one_sentence(here(small_world, command), 3, "has the schema 9999, which is newer than this program's")
     assert small_world.rows("SELECT 1 FROM runs") == []
     assert small_world.sandbox.requests() == 0
 
@@ -177,28 +182,28 @@ def test_a_server_that_is_not_there(small_world):
     assert small_world.sandbox.requests() == 0
 
 
-def test_a_server_whose_password_is_wrong(small_world, new_postgres):
+def test_a_server_whose_password_is_wrong(here, small_world, new_postgres):
     url = make_url(new_postgres(migrated=True)).set(password="n0t-it")
     small_world.configure(database=url.render_as_string(hide_password=False))
-    expect_one_sentence(small_world.cli("check"), 3, f"/{url.database} refused the user or the password")
+    expect_one_sentence(here(small_world, "check"), 3, f"/{url.database} refused the user or the password")
     small_world.configure(sync_log=url.render_as_string(hide_password=False))
-    done = small_world.cli("check")
+    done = here(small_world, "check")
     expect_one_sentence(done, 3, "sync log", "refused the user or the password")
     assert "n0t-it" not in done.stderr + done.stdout
 
 
-def test_a_server_that_takes_no_writes(small_world, new_postgres):
+def test_a_server_that_takes_no_writes(here, small_world, new_postgres):
     url = new_postgres(migrated=True)
     small_world.configure(database=url)
     small_world.track(1)
     with psycopg.connect(url, autocommit=True) as conn:
         name = make_url(url).database
         conn.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    expect_one_sentence(small_world.cli("check"), 3, f"/{name} can't be written", "read-only")
+    expect_one_sentence(here(small_world, "check"), 3, f"/{name} can't be written", "read-only")
     assert small_world.rows("SELECT 1 FROM runs") == []
 
 
-def test_a_role_without_rights(small_world, new_postgres):
+def test_a_role_without_rights(here, small_world, new_postgres):
     url = new_postgres(migrated=True)
     name = make_url(url).database
     role = f"{name}_reader"
@@ -208,7 +213,7 @@ def test_a_role_without_rights(small_world, new_postgres):
         small_world.configure(
             database=make_url(url).set(username=role, password="pw").render_as_string(hide_password=False)
         )
-        done = small_world.cli("check")
+        done = here(small_world, "check")
     finally:
         with psycopg.connect(url, autocommit=True) as conn:
             conn.execute(f"DROP ROLE {role}")
@@ -233,22 +238,22 @@ def test_a_file_that_this_user_may_not_write(small_world):
     assert [path.name for path in folder.iterdir()] == ["monitor.db"]
 
 
-def test_a_file_that_is_no_database(small_world):
+def test_a_file_that_is_no_database(here, small_world):
     (small_world.folder / "monitor.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
-    expect_one_sentence(small_world.cli("check"), 3, "is not a SQLite database, or is damaged")
+    expect_one_sentence(here(small_world, "check"), 3, "is not a SQLite database, or is damaged")
 
 
-def test_a_folder_that_does_not_exist(small_world):
+def test_a_folder_that_does_not_exist(here, small_world):
     small_world.configure(database=f"sqlite:///{small_world.folder / 'absent' / 'monitor.db'}")
-    expect_one_sentence(small_world.cli("check"), 3, "absent/monitor.db", "check that its folder exists")
+    expect_one_sentence(here(small_world, "check"), 3, "absent/monitor.db", "check that its folder exists")
     assert not (small_world.folder / "absent").exists()
 
 
-def test_an_outbox_that_is_gone_fails_the_delivery_and_not_the_run(small_world):
+def test_an_outbox_that_is_gone_fails_the_delivery_and_not_the_run(here, small_world):
     small_world.track(1)
     with writing(small_world.app.engine) as conn:
         conn.exec_driver_sql("ALTER TABLE notifications RENAME TO mislaid")
-    done = small_world.cli("check")
+    done = here(small_world, "check")
     expect_one_sentence(done, 3, "lacks a table of this program")
     assert "Health: 1 completed" in done.stdout
     assert half_written(small_world) == []

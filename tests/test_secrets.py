@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from cli.observed import events, until
 from sqlalchemy import make_url
+from world import World
 
 CANARIES = {
     place: f"{place}-c4n4ry/S3+x=" for place in ("client", "apikey", "dbpass", "logpass", "hookuser", "hookpath")
@@ -122,9 +123,9 @@ def everything_stored(world):
     return stored
 
 
-def told(world, *arguments):
-    """What the command printed and logged, at the most talkative."""
-    done = world.cli(*arguments, "--log-level", "debug")
+def told(world, *arguments, call=World.cli):
+    """What the command printed and logged, at the most talkative; with `here` it has no process of its own."""
+    done = call(world, *arguments, "--log-level", "debug")
     assert "Traceback" not in done.stderr
     return done, done.stdout + done.stderr
 
@@ -149,19 +150,19 @@ def test_the_search_finds_a_canary_in_every_coding():
     ],
     ids=["401-hook-500", "403-hook-404", "expired-hook-302", "forbidden-hook-400", "garbage-hook-200", "dropped-429"],
 )
-def test_a_refusal_or_a_failing_api_gives_no_secret_away(small_world, echo, auth, fault, hook_status):
+def test_a_refusal_or_a_failing_api_gives_no_secret_away(here, small_world, echo, auth, fault, hook_status):
     receiver = echo(hook_status)
     with_canaries(small_world, auth=auth, hook_port=receiver.port)
     small_world.track(6)
     if fault:
         small_world.sandbox.add_fault(**fault)
-    done, said = told(small_world, "check")
+    done, said = told(small_world, "check", call=here)
     assert (done.returncode, len(receiver.seen)) == (4, 1)
     assert events(done.stderr, "request_finished"), "the log is wide open"
     assert leaks(said, *everything_stored(small_world)) == []
 
 
-def test_what_the_api_itself_repeats_of_a_key_is_masked_everywhere(small_world):
+def test_what_the_api_itself_repeats_of_a_key_is_masked_everywhere(here, small_world):
     with_canaries(small_world, auth="apikey")
     small_world.track(6)
     key = CANARIES["apikey"]
@@ -172,30 +173,30 @@ def test_what_the_api_itself_repeats_of_a_key_is_masked_everywhere(small_world):
         body={"code": key, "message": f"Incorrect API key provided: {key}", "error": key, "trace_id": key},
     )
     _, said = told(small_world, "check", "--json")
-    shown = small_world.cli("incidents", "show", "1").stdout
+    shown = here(small_world, "incidents", "show", "1").stdout
     assert "forbidden" in said
     assert "Incorrect API key provided" in shown
     assert leaks(said, shown, *everything_stored(small_world)) == []
 
 
-def test_a_run_on_a_server_gives_no_secret_away(world, echo):
+def test_a_run_on_a_server_gives_no_secret_away(here, world, echo):
     receiver = echo(500)
     with_canaries(world, hook_port=receiver.port)
     world.track(6)
     world.sandbox.stop()
     _, said = told(world, "check", "--json")
-    shown = world.cli("incidents", "show", "1").stdout
+    shown = here(world, "incidents", "show", "1").stdout
     assert "outage" in shown
     assert leaks(said, shown, *everything_stored(world)) == []
 
 
-def test_a_database_or_sync_log_that_can_t_be_reached_gives_no_secret_away(small_world, closed_port):
+def test_a_database_or_sync_log_that_can_t_be_reached_gives_no_secret_away(here, small_world, closed_port):
     small_world.track(1)
     with_canaries(small_world, database=postgres(closed_port, "dbpass"))
     done, said = told(small_world, "check")
     assert (done.returncode, leaks(said)) == (3, [])
     for command in (["db", "current"], ["db", "upgrade"], ["history"]):
-        done = small_world.cli(*command)
+        done = here(small_world, *command)
         assert (done.returncode, leaks(done.stdout + done.stderr)) == (3, [])
     with_canaries(small_world, auth="right", sync_log=postgres(closed_port, "logpass"))
     done, said = told(small_world, "check")

@@ -18,6 +18,8 @@ from monitor.exchange import ApiError, NetworkFault
 __all__ = ["Breaker", "Concurrency", "Hold", "RetryBudget", "is_outage", "is_overload"]
 
 _FIRST = 5
+_ALL_OF = 3
+"""A run that ends after so many attempts, all of them failures, can't have opened the breaker, and has seen enough."""
 _WINDOW = 20
 _FAILED_IN_WINDOW = 18
 _BUDGET_FLOOR = 3
@@ -45,9 +47,15 @@ class Breaker:
         self.on_trial = False
         """Whether one attempt may be under way, and no more."""
 
+    @property
+    def down(self) -> bool:
+        """Whether the next run has to begin with a probe: it is open, on trial, or met nothing but failures so far."""
+        only_failures = self._recorded >= _ALL_OF and sum(self._failures) == self._recorded
+        return self.open or self.on_trial or only_failures
+
     def begin(self) -> None:
         """A run begins: what the last one met is forgotten, but for this: whether the service was down at its end."""
-        self.on_trial = self.on_trial or self.open
+        self.on_trial = self.down
         self.open = False
         self._failures.clear()
         self._recorded = 0

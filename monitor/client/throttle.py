@@ -61,7 +61,7 @@ class Throttle:
             code=self.hold.code if held else None,
             rate_per_s=self.pace.per_s,
             concurrency=self.concurrency.learned,
-            down=self.breaker.open or self.breaker.on_trial,
+            down=self.breaker.down,
         )
 
     def try_enter(self, now_s: float) -> bool:

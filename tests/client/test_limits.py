@@ -206,3 +206,23 @@ def test_the_budget_is_never_overdrawn(steps):
         else:
             taken += budget.take()
         assert taken <= max(3, firsts / 10)
+
+
+DOWN_AT_THE_END = {
+    "nothing was sent": ([], False),
+    "two failures": ([DOWN] * 2, False),
+    "three failures and nothing else": ([DOWN] * 3, True),
+    "three failures and an answer": ([DOWN, LIMITED, DOWN, DOWN], False),
+    "an answer long ago": ([None, *[DOWN] * 17], False),
+    "it is open": ([DOWN] * 5, True),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "down"), DOWN_AT_THE_END.values(), ids=DOWN_AT_THE_END)
+def test_the_next_run_begins_with_a_probe_when_this_one_met_nothing_but_failures(outcomes, down):
+    breaker = Breaker()
+    for outcome in outcomes:
+        breaker.record(outcome)
+    assert breaker.down is down
+    breaker.begin()
+    assert breaker.on_trial is down

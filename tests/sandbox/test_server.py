@@ -42,14 +42,20 @@ def test_it_comes_back_on_the_same_port_with_what_it_knew(own):
     assert get(f"{url}/engine/v2/items/{item_id}", headers=HEADERS).json()["status"] == "COMPLETED"
 
 
+def serving_threads():
+    return {thread for thread in threading.enumerate() if thread.name == "sandbox"}
+
+
 def test_starting_and_stopping_twice_does_no_harm(own):
+    before = serving_threads()
     own.stop()
     own.start()
     own.start()
+    assert len(serving_threads() - before) == 1
     assert get(own.url + URL).status_code == 401
     own.stop()
     own.stop()
-    assert "sandbox" not in {thread.name for thread in threading.enumerate()}
+    assert serving_threads() == before
     with pytest.raises(httpx.ConnectError):
         get(own.url)
 

@@ -1,0 +1,58 @@
+"""docs/client.md says what `check` prints under each fault; here each of them is in force."""
+
+import re
+from pathlib import Path
+
+import pytest
+from faults_table import BEGIN, CASES, END, committed, play, renewed
+
+from monitor.sandbox.bodies import BY_STATUS
+from monitor.sandbox.presets import PRESETS
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+AGAIN = "python tests/faults_table.py docs/client.md"
+CHANCE = 4
+"""Of the first five calls, so many may or may not have set off when the first answer is in; fewer calls are certain."""
+pytestmark = pytest.mark.timeout(600)  # the first test that asks for it waits for all the faults
+
+
+def cells(line):
+    """Fault, what was printed and exit code; and how many requests each run sent."""
+    fault, printed, code, *sent = line.strip("| ").split(" | ")
+    return (fault, printed, code), [sum(map(int, re.findall(r"\d+", each))) for each in sent]
+
+
+def near(now, once):
+    return abs(now - once) <= (CHANCE if once > CHANCE else 0)
+
+
+@pytest.fixture(scope="module")
+def played():
+    """The rows as they are now, by their first cell."""
+    return {cells(row)[0][0]: row for row in play()}
+
+
+@pytest.mark.parametrize("row", committed(DOCUMENT), ids=lambda row: cells(row)[0][0].strip("`"))
+def test_the_table_says_what_check_prints_and_sends_and_how_it_ends(played, row):
+    said, sent = cells(row)
+    said_now, sent_now = cells(played[said[0]])
+    assert said_now == said, AGAIN
+    assert all(near(now, once) for now, once in zip(sent_now, sent, strict=True)), (sent_now, sent, AGAIN)
+
+
+def test_the_table_has_each_fault_once_and_no_other():
+    faults = [cells(row)[0][0] for row in committed(DOCUMENT)]
+    assert faults == [case.name for case in CASES], AGAIN
+    assert {re.split("[:`]", name)[1] for name in faults if name.startswith("`")} >= {*PRESETS, *map(str, BY_STATUS)}
+
+
+def test_only_what_stands_between_the_marks_is_made_anew():
+    made = renewed(f"before {BEGIN} old {END} after", ["| a | b | 0 | 1 | 1 |"])
+    assert made.startswith(f"before {BEGIN}\n")
+    assert made.endswith(f"\n{END} after")
+    assert committed(made) == ["| a | b | 0 | 1 | 1 |"]
+
+
+def test_a_document_without_the_marks_is_refused():
+    with pytest.raises(SystemExit, match="there is no <!-- faults -->"):
+        renewed(f"{END}{BEGIN}", [])

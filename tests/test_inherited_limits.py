@@ -1,0 +1,205 @@
+"""What one run learned about the API, and what the next one makes of it: from cron as in the daemon."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+
+from monitor.check import NoProgress
+from monitor.config import Config
+from monitor.model import Cause, RunStatus
+from monitor.run import Run
+from monitor.wiring import App, open_store
+
+LATER = {"Retry-After": "600"}
+ANOTHER = """
+[[targets]]
+name = "same-key"
+provider = "gloo"
+base_url = "{url}"
+publisher_id = "{publisher}"
+auth = {auth}
+[targets.sync_log]
+url = "{sync_log}"
+[targets.check]
+strategy = "items"
+"""
+
+
+def asked(world):
+    return world.sandbox.requests("items")
+
+
+@pytest.fixture(params=["one process", "a process per run"])
+def next_run(request, world):
+    """Runs again, as the daemon would, or as cron would: with nothing kept but the database."""
+
+    def run():
+        if request.param == "a process per run":
+            world.close()
+        return world.run()
+
+    return run
+
+
+def test_a_service_that_was_down_is_met_by_one_probe_and_when_it_is_back_by_all(world, next_run):
+    world.track(60)
+    world.sandbox.add_fault(path="/engine", status=503)
+    assert next_run().abort_reason == "outage"
+    assert asked(world) == 5
+    for probes in (1, 2):
+        report = next_run()
+        assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "outage")
+        assert asked(world) == 5 + probes
+    world.sandbox.clear_faults()
+    report = next_run()
+    assert (report.status, report.snapshot.checked) == (RunStatus.COMPLETE, 60)
+    assert len(world.rows("SELECT * FROM incidents")) == 1
+
+
+def test_a_hint_beyond_the_deadline_ends_the_run_and_keeps_the_next_one_from_sending_anything(world, next_run):
+    world.configure(check='deadline = "60s"\nconcurrency = 2')
+    world.track(30)
+    world.sandbox.add_fault(path="/engine", status=429, headers=LATER, body={"detail": {"code": "TOO_FAST"}})
+    first = next_run()
+    assert (first.status, first.abort_reason) == (RunStatus.ABORTED, "rate_limited")
+    sent = asked(world)
+    assert 1 <= sent <= 2
+    world.sandbox.clear_faults()
+    for _ in range(2):
+        report = next_run()
+        assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "rate_limited")
+        assert {state.value: count for state, count in report.snapshot.states.items() if count} == {"unknown": 30}
+    assert asked(world) == sent
+    evidence = world.rows("SELECT cause, code FROM evidence ORDER BY run_id")
+    assert evidence == [{"cause": "rate_limited", "code": "TOO_FAST"}] * 3
+    assert [incident.cause for incident in report.open_incidents] == [Cause.RATE_LIMITED]
+    (row,) = world.rows("SELECT status, code, origin FROM throttles")
+    assert (row["status"], row["code"]) == (429, "TOO_FAST")
+    assert row["origin"] == world.sandbox.url
+
+
+def test_a_hint_within_the_deadline_is_waited_out_with_one_probe_at_its_end(world):
+    world.configure(check="concurrency = 8")
+    world.track(40)
+    world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "1"}, count=1)
+    started = time.monotonic()
+    report = world.run()
+    assert time.monotonic() - started >= 1.0
+    assert (report.status, report.snapshot.checked) == (RunStatus.COMPLETE, 40)
+    assert asked(world) <= 44
+
+
+def test_two_targets_on_one_key_share_what_is_learned(small_world):
+    world = small_world
+    settings = world.sandbox.settings
+    more = ANOTHER.format(
+        url=settings_url(world), publisher=settings.publisher_id, auth=world.client_auth, sync_log=world.sync_log
+    )
+    world.configure(check='deadline = "60s"', more=more)
+    world.track(30)
+    world.sandbox.add_fault(path="/engine", status=429, headers=LATER)
+    assert world.run().abort_reason == "rate_limited"
+    sent = asked(world)
+    job = world.app.job(world.app.config.targets[1])
+    report = asyncio.run(Run(job, interrupt=asyncio.Event(), progress=NoProgress())())
+    assert (report.abort_reason, asked(world)) == ("rate_limited", sent)
+    assert len(world.rows("SELECT * FROM throttles")) == 1
+
+
+def settings_url(world):
+    # the same origin in another spelling
+    return world.sandbox.url.replace("http://", "HTTP://")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
+def test_an_outage_of_some_answers_costs_a_tenth_more_at_the_most_and_is_over_a_run_after_it_ends(small_world, share):
+    world = small_world
+    world.configure(check="concurrency = 8")
+    world.track(300)
+    world.sandbox.add_fault(path="/engine", status=503, share=share)
+    report = world.run()
+    assert asked(world) <= 330
+    states = {state.value: count for state, count in report.snapshot.states.items() if count}
+    assert set(states) <= {"completed", "unknown"}
+    assert sum(states.values()) == 300
+    world.sandbox.clear_faults()
+    report = world.run()
+    if report.snapshot.states.get("unknown"):
+        report = world.run()
+    assert {state.value: count for state, count in report.snapshot.states.items() if count} == {"completed": 300}
+
+
+def test_items_that_met_a_passing_failure_are_asked_again_when_all_others_are_done(small_world):
+    world = small_world
+    world.configure(check="max_attempts = 1\nconcurrency = 1")
+    world.track(60)
+    world.run()
+    world.sandbox.add_fault(path="/engine", status=503, count=4)
+    before = asked(world)
+    world.log("DELETE FROM sync_log WHERE item_id IS NULL")
+    report = world.run()
+    assert {state.value: count for state, count in report.snapshot.states.items() if count} == {"completed": 60}
+    assert asked(world) - before == 64
+    assert world.rows("SELECT retries FROM snapshots ORDER BY run_id DESC LIMIT 1") == [{"retries": 4}]
+    assert world.rows("SELECT cause FROM evidence") == []
+
+
+def test_a_run_tells_each_class_of_failures_once(small_world):
+    world = small_world
+    world.configure(check="max_attempts = 1\nconcurrency = 4")
+    ids = world.track(40)
+    world.sandbox.add_fault(path="/engine", status=502, body="<h1>x</h1>", headers={"Server": "nginx"}, share=0.5)
+    world.sandbox.add_fault(path="/engine", status=418, count=2)
+    with structlog.testing.capture_logs() as events:
+        world.run()
+    told = [event for event in events if event["event"] == "requests_failed"]
+    assert sorted(event["http_status"] for event in told) == [418, 502]
+    for event in told:
+        assert event["log_level"] == "warning"
+        assert event["endpoint"] == "/engine/v2/items/{item_id}"
+        assert set(event["sample_ids"]) <= set(ids)
+        assert event["first_at"] <= event["last_at"]
+    assert next(event for event in told if event["http_status"] == 502)["gateway"]["server"] == "nginx"
+
+
+def test_a_database_that_can_not_be_read_costs_the_run_nothing_but_what_was_learned(small_world):
+    world = small_world
+    world.track(6)
+    config = Config.load(world.config_path, environ={})
+    engine = open_store(config)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("DROP TABLE throttles")
+    app = App(config=config, engine=engine)
+    with structlog.testing.capture_logs() as events:
+        run = Run(app.job(config.targets[0]), interrupt=asyncio.Event(), progress=NoProgress())
+        report = asyncio.run(run())
+    engine.dispose()
+    assert (report.status, report.snapshot.checked) == (RunStatus.COMPLETE, 6)
+    assert {"throttle_not_read", "throttle_not_written"} <= {event["event"] for event in events}
+
+
+def test_what_is_learned_is_told_other_processes_while_a_run_goes_on(small_world, monkeypatch):
+    world = small_world
+    monkeypatch.setattr("monitor.wiring.sharing.SHARE_S", 0.05)
+    world.configure(check="concurrency = 1")
+    world.track(4)
+    seen = []
+
+    def record_seen(*_):
+        seen.extend(world.rows("SELECT not_before FROM throttles"))
+
+    world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "1"}, count=1)
+
+    async def main():
+        run = asyncio.create_task(Run(world.job(), interrupt=asyncio.Event(), progress=NoProgress())())
+        await asyncio.sleep(0.8)
+        await asyncio.to_thread(record_seen)
+        return await run
+
+    report = asyncio.run(main())
+    assert report.status is RunStatus.COMPLETE
+    assert [datetime.fromisoformat(row["not_before"]).replace(tzinfo=UTC) > datetime(2026, 1, 1, tzinfo=UTC)
+            for row in seen] == [True]  # fmt: skip
