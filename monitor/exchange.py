@@ -221,7 +221,10 @@ def sendable(path: str) -> bool:
 
 def sendable_headers(headers: Mapping[str, str]) -> bool:
     """Whether each value is one line of printable ASCII. What is not is refused by every `Wire`."""
-    return all(value.isascii() and value.isprintable() for value in headers.values())
+    for value in headers.values():  # noqa: SIM110  # `all` with a generator costs three times as much, per request
+        if not (value.isascii() and value.isprintable()):
+            return False
+    return True
 
 
 def _segments(path: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 from monitor.client.auth import Ask, Auth, Grant
@@ -19,7 +19,7 @@ from monitor.client.failure import fault_error, read_failure
 from monitor.client.limits import RetryBudget
 from monitor.client.retry import Verdict, decide
 from monitor.client.secrecy import hiding, without_credential, without_secrets
-from monitor.client.throttle import Throttle, breaker_open, past_deadline
+from monitor.client.throttle import Throttle, breaker_open, past_deadline, utcnow
 from monitor.exchange import (
     BUDGET_SPENT,
     PAST_DEADLINE,
@@ -60,7 +60,7 @@ class Client:
     budget: RetryBudget = dataclasses.field(default_factory=RetryBudget)
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
-    utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
+    utcnow: Callable[[], datetime] = utcnow
     rand: Callable[[], float] = random.random
     mask: Callable[[str], str] = str
     """Takes the caller's secrets out of a text that an API sent."""

@@ -1,79 +1,109 @@
-"""A rate found by trying."""
+"""A rate found by trying, for an API that refuses without saying what it takes. Pure.
+
+1. A 429 ends a climb. Until a request is accepted again, one a second is tried; the 429s of those that were in flight
+   with the first say nothing new.
+2. Then what was accepted since the climb began, the pause included, is what the API sustains. We go on a little below
+   what we had, and not far above that.
+3. The rate returns to its plateau along a cubic curve, fast at first, rests there, and leaves it upwards along the same
+   curve (after CUBIC, RFC 9438). Each climb that ended at the plateau makes the next one twice as long.
+"""
 
 import math
 
 __all__ = ["Climb"]
 
-_FLOOR = 1.0
+_FLOOR_PER_S = 1.0
 _FIRST_CLIMB_S = 5.0
 _LONGEST_CLIMB_S = 120.0
+_BELOW = 0.95
+_PLATEAU = 0.97
+_ABOVE_SUSTAINED = 1.25
+_CURVATURE = 0.2
+_HIGHEST = 10.0
+_AT_PLATEAU = 0.9
 
 
 class Climb:
+    """The rate of one API. Instants are seconds on one clock."""
+
+    __slots__ = (
+        "_accepted",
+        "_at_per_s",
+        "_began_s",
+        "_climb_s",
+        "_counted",
+        "_counted_s",
+        "_last_per_s",
+        "_low_per_s",
+        "_old",
+        "_refusing",
+        "_since_s",
+        "_untried",
+        "plateau_per_s",
+    )
+
     def __init__(self, learned_per_s: float | None) -> None:
-        self.top = self.low = learned_per_s
-        self.since_s = -math.inf
-        self.climb_s = _FIRST_CLIMB_S
-        self.refusing = False
-        self.old = 0
-        self.fresh = True   # nothing started since the refusal
-        self.at: float | None = None
-        # counting
-        self.count_s: float | None = None
-        self.count = 0
-        self.last = 0.0
-        self.cycle_s: float | None = None
-        self.cycle = 0
+        """Begins on a plateau (> 0), or with None: without any limit."""
+        self.plateau_per_s = self._low_per_s = learned_per_s
+        self._since_s = math.inf
+        self._climb_s = _FIRST_CLIMB_S
+        self._refusing = self._untried = False
+        self._at_per_s = _FLOOR_PER_S
+        self._old = 0
+        self._counted_s = self._began_s = -math.inf
+        self._counted = self._accepted = 0
+        self._last_per_s = 0.0
+
+    def per_s(self, now_s: float) -> float | None:
+        """Requests per second (≥ 1, unless less was learned) that may start; None: no limit was met."""
+        return _FLOOR_PER_S if self._refusing else self._curve(now_s)
+
+    def started(self, now_s: float, in_flight: int) -> None:
+        """A request starts."""
+        if self._since_s == math.inf:
+            self._since_s = now_s - self._climb_s
+        if self._untried:
+            self._untried, self._old = False, in_flight
+        self._old = min(self._old, in_flight)
 
     def accepted(self, now_s: float) -> None:
-        if self.count_s is None or now_s - self.count_s >= 1.0:
-            self.last = self.count / max(now_s - self.count_s, 1.0) if self.count_s is not None else 0.0
-            self.count_s, self.count = now_s, 0
-            if self.cycle_s is None:
-                self.cycle_s = now_s
-        self.count += 1
-        self.cycle += 1
-        if self.old:
-            self.old -= 1
-        elif self.refusing and not self.fresh:
+        """A request was accepted."""
+        if now_s - self._counted_s >= 1.0:
+            self._last_per_s = self._counted / (now_s - self._counted_s)
+            self._counted_s, self._counted = now_s, 0
+            if self._began_s == -math.inf:
+                self._began_s = now_s
+        self._counted += 1
+        self._accepted += 1
+        if self._old:
+            self._old -= 1
+        elif self._refusing and not self._untried:
             self._resume(now_s)
 
     def refused(self, now_s: float) -> None:
-        if self.old:
-            self.old -= 1
-        elif not self.refusing:
-            self.refusing, self.fresh = True, True
-            rate = self.per_s(now_s, refusing=False)
-            seen = max(self.last, float(self.count), _FLOOR)
-            self.at = min(rate, seen) if rate else seen
-            if rate and self.top and rate < 0.9 * self.top:
-                self.climb_s = _FIRST_CLIMB_S
-            elif self.top:
-                self.climb_s = min(2 * self.climb_s, _LONGEST_CLIMB_S)
-
-    def started(self, in_flight: int) -> None:
-        if self.fresh:
-            self.fresh, self.old = False, in_flight if self.refusing else 0
-        self.old = min(self.old, in_flight)
+        """A request was refused."""
+        if self._old:
+            self._old -= 1
+        elif not self._refusing:
+            rate, seen = self._curve(now_s), max(self._last_per_s, float(self._counted), _FLOOR_PER_S)
+            self._at_per_s = min(rate, seen) if rate else seen
+            if rate and self.plateau_per_s:
+                near = rate >= _AT_PLATEAU * self.plateau_per_s
+                self._climb_s = min(2 * self._climb_s, _LONGEST_CLIMB_S) if near else _FIRST_CLIMB_S
+            self._refusing = self._untried = True
 
     def _resume(self, now_s: float) -> None:
-        begin_s = self.cycle_s if self.cycle_s is not None else now_s
-        sustained = self.cycle / max(now_s - begin_s, 1.0)
-        at = self.at or _FLOOR
-        self.low = max(min(0.95 * at, sustained), _FLOOR)
-        self.top = max(min(0.97 * at, 1.25 * sustained), self.low)
-        self.refusing, self.since_s = False, now_s
-        self.cycle_s, self.cycle = now_s, 0
+        sustained = self._accepted / max(now_s - self._began_s, 1.0)
+        self._low_per_s = max(min(_BELOW * self._at_per_s, sustained), _FLOOR_PER_S)
+        self.plateau_per_s = max(min(_PLATEAU * self._at_per_s, _ABOVE_SUSTAINED * sustained), self._low_per_s)
+        self._refusing = False
+        self._since_s = self._began_s = now_s
+        self._accepted = 0
 
-    def per_s(self, now_s: float, *, refusing: bool | None = None) -> float | None:
-        if self.refusing if refusing is None else refusing:
-            return _FLOOR
-        if self.top is None or self.low is None:
+    def _curve(self, now_s: float) -> float | None:
+        if self.plateau_per_s is None or self._low_per_s is None:
             return None
-        x = (now_s - self.since_s) / self.climb_s
-        if self.since_s == -math.inf:
-            self.since_s = now_s - self.climb_s
-            x = 1.0
-        if x < 1:
-            return self.top - (self.top - self.low) * (1 - x) ** 3
-        return self.top * (1 + 0.05 * min(x - 1, 10.0) ** 3)
+        way = (now_s - self._since_s) / self._climb_s if self._since_s < math.inf else 1.0
+        if way < 1:
+            return self.plateau_per_s - (self.plateau_per_s - self._low_per_s) * (1 - way) ** 3
+        return self.plateau_per_s * (1 + _CURVATURE * min(way - 1, _HIGHEST) ** 3)

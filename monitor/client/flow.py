@@ -1,86 +1,135 @@
-"""Flow."""
+"""A limit under a steady supply: a bucket that is filled, or a log of the last requests that forgets. Pure.
+
+1. What is left is reckoned forward from the last reply with what was supplied of late; below a small reserve nothing
+   starts.
+2. The rate is what is supplied, a little more while much is left and less while little is. Where the bucket is full the
+   supply can't be seen: then the rate grows until it isn't.
+3. With a share below one only that share of the limit is touched, and no more than that share of it starts in a
+   second. Once this part is used up the supply is known. To tell a bucket from a log, our share of it is tried: a
+   bucket fills up, and the rate stays; a log does not, and what is left of it keeps our share.
+"""
 
 import math
 
 __all__ = ["Flow"]
 
+_FLOOR_PER_S = 1.0
+_FULL = 1 / 8
+_SMOOTHING = 0.2
+_FULL_FOR_LONG_S = 2.0
+_USED_UP = 0.15
+_TRIAL = 2.5
+_JITTER_S = 0.02
+_MORE_RESERVE = 1 / 50
+_MOST_RESERVE = 1 / 10
+_SLOWEST_PULL, _FASTEST_PULL = -0.5, 1.0
+_CALM_PULL, _CALM_PULL_WHEN_FULL = 0.1, 0.6
+
 
 class Flow:
+    """The supply of one API. Instants are those at which requests were sent; requests are numbered as they start."""
+
+    __slots__ = (
+        "_again_s",
+        "_done",
+        "_fixed_per_s",
+        "_full_s",
+        "_is_log",
+        "_limit",
+        "_per_s",
+        "_refused_s",
+        "_sent_s",
+        "_share",
+        "_spare",
+        "_sure",
+        "_verdict_s",
+        "remaining",
+        "supplied_per_s",
+    )
+
     def __init__(self, share: float) -> None:
-        self.share = share
-        self.limit = 1
+        """Takes a share (0 to 1, above 0) of the supply."""
+        self._share = share
         self.remaining = 0
-        self.done = 0
-        self.sent_s = 0.0
-        self.again_s = math.inf
-        self.top = 0.0
-        self.q = 0.0
-        self.sure = False
-        self.full_s = math.inf
-        self.spare = 0.0
-        self.refused_s = -math.inf
-        self.fixed: float | None = None
-        self.verdict_s = math.inf
-        self.sliding = False
-
-    def begin(self, limit: int, per_s: float) -> None:
-        self.limit = limit
-        self.top = self.q = per_s
-        self.sure, self.fixed, self.sliding = False, None, False
-
-    def told(self, remaining: int, done: int, sent_s: float, reset_in_s: float | None) -> None:
-        self.remaining, self.done, self.sent_s = remaining, done, sent_s
-        self.again_s = sent_s + (reset_in_s or 1.0)
-
-    def measured(self, grown: int, used: int, span_s: float, sent_s: float) -> None:
-        self.q = max(grown / span_s, 0.0)
-        full = self.limit - self.remaining <= 1 + max(2, self.share * self.limit / 8)
-        if self.fixed is not None:
-            if full:
-                self.verdict_s = math.inf
-            elif sent_s > self.verdict_s:
-                self.fixed, self.sliding = None, True
-            return
-        if full:
-            self.full_s = min(self.full_s, sent_s)
-            self.sure = self.sure and sent_s - self.full_s < 2.0
-            self.top = max(self.top, self.q)
-            return
-        self.top = self.top + 0.2 * (self.q - self.top) if self.sure else self.q
-        self.sure, self.full_s = True, math.inf
-        if self.share < 1 and not self.sliding and self.remaining - self._kept() <= 0.15 * self.share * self.limit:
-            self.fixed = max(self.share * self.top, 1.0)
-            self.verdict_s = sent_s + 2.5 * self.share * self.limit / max((1 - self.share) * self.top, 0.1)
-
-    def refused(self, sent_s: float) -> None:
-        if sent_s > self.refused_s:
-            self.refused_s = self.sent_s + 1.0
-            self.spare = min(self.spare + max(1.0, self.limit / 50), self.limit / 10)
-
-    def wait_s(self, now_s: float, starts: int) -> float:
-        need = 1 + self._kept() + self._reserve() - self._level(now_s, starts)
-        if need <= 0 or (now_s >= self.again_s and starts == self.done):
-            return 0.0
-        return min(need / max(self.q, 0.1), max(self.again_s - now_s, 0.01))
-
-    def gap_s(self, last_s: float, now_s: float, starts: int) -> float:
-        if self.fixed is not None:
-            return 1 / self.fixed
-        level = self._level(now_s, starts)
-        most = 0.1 + 0.6 * max(0.0, level - self._kept()) / (self.limit * self.share) if self.sure else 1.0
-        pull = (level - self._kept() - self._reserve()) / max(self.top, 1.0)
-        rate = max(self.top * (1 + min(max(pull, -0.5), most)), 1.0)
-        return 1 / (min(rate, max(self.share * self.limit, 1.0)) if self.share < 1 else rate)
+        """What the last reply said."""
+        self.supplied_per_s = 0.0
+        """What was supplied per second of late; less than could be, where the bucket was full."""
+        self._done, self._sent_s, self._again_s = 0, 0.0, 0.0
+        self._refused_s = -math.inf
+        self._spare = 0.0
+        self.begin(1, _FLOOR_PER_S)
 
     @property
-    def per_s(self) -> float | None:
-        return self.fixed or self.top
+    def per_s(self) -> float:
+        """Requests per second that we take (> 0)."""
+        return self._fixed_per_s or max(self._per_s, _FLOOR_PER_S)
 
-    def _kept(self) -> float:
-        return (1 - self.share) * self.limit
+    def begin(self, limit: int, per_s: float) -> None:
+        """Begins with a limit and what was supplied per second."""
+        self._limit = limit
+        self._per_s = self.supplied_per_s = per_s
+        self._sure = self._is_log = False
+        self._full_s = self._verdict_s = math.inf
+        self._fixed_per_s: float | None = None
 
-    def _level(self, now_s: float, starts: int) -> float:
-        return min(self.limit, self.remaining + self.q * (now_s - self.sent_s) - (starts - self.done))
+    def told(self, remaining: int, done: int, sent_s: float, reset_in_s: float | None) -> None:
+        """A reply to request `done` came."""
+        self.remaining, self._done, self._sent_s = remaining, done, sent_s
+        self._again_s = sent_s + (reset_in_s or 1.0)
+
+    def measured(self, supplied_per_s: float, sent_s: float) -> None:
+        """What was supplied per second of late, up to the last reply."""
+        self.supplied_per_s = supplied_per_s
+        full = self._limit - self.remaining <= 1 + max(2.0, self._share * self._limit * _FULL)
+        if self._fixed_per_s is not None:
+            self._judge(full=full, sent_s=sent_s)
+        elif full:
+            self._full_s = min(self._full_s, sent_s)
+            self._sure = self._sure and sent_s - self._full_s < _FULL_FOR_LONG_S
+            self._per_s = max(self._per_s, supplied_per_s)
+        else:
+            self._per_s += (_SMOOTHING if self._sure else 1.0) * (supplied_per_s - self._per_s)
+            self._sure, self._full_s = True, math.inf
+            part = self._share * self._limit
+            if self._share < 1 and not self._is_log and self.remaining - self._others() <= _USED_UP * part:
+                self._fixed_per_s = max(self._share * self._per_s, _FLOOR_PER_S)
+                self._verdict_s = sent_s + _TRIAL * part / max((1 - self._share) * self._per_s, _FLOOR_PER_S)
+
+    def refused(self, now_s: float) -> None:
+        """A 429 came: more is kept in reserve from now on."""
+        if now_s > self._refused_s:
+            self._refused_s = now_s + 1.0
+            self._spare = min(self._spare + max(1.0, self._limit * _MORE_RESERVE), self._limit * _MOST_RESERVE)
+
+    def wait_s(self, now_s: float, starts: int) -> float:
+        """Seconds until what is left allows one more request; 0.0 or below: it does now."""
+        lacking = 1 + self._others() + self._reserve() - self._left(now_s, starts)
+        # when the API named the time, or after a second, one is tried whatever we reckon
+        tried_s = self._again_s + starts - self._done - now_s
+        return min(lacking / max(self.supplied_per_s, _FLOOR_PER_S), tried_s)
+
+    def gap_s(self, now_s: float, starts: int) -> float:
+        """Seconds that should lie between the last start and the next."""
+        if self._fixed_per_s is not None:
+            return 1 / self._fixed_per_s
+        ours = self._left(now_s, starts) - self._others()
+        calm = _CALM_PULL + _CALM_PULL_WHEN_FULL * max(0.0, ours) / (self._limit * self._share)
+        pull = min((ours - self._reserve()) / max(self._per_s, _FLOOR_PER_S), calm if self._sure else _FASTEST_PULL)
+        per_s = max(self._per_s * (1 + max(pull, _SLOWEST_PULL)), _FLOOR_PER_S)
+        return 1 / (per_s if self._share == 1 else min(per_s, max(self._share * self._limit, _FLOOR_PER_S)))
+
+    def _judge(self, *, full: bool, sent_s: float) -> None:
+        if full:
+            self._verdict_s = math.inf
+        elif sent_s > self._verdict_s:
+            self._fixed_per_s, self._is_log = None, True
+
+    def _others(self) -> float:
+        return (1 - self._share) * self._limit
+
+    def _left(self, now_s: float, starts: int) -> float:
+        supplied = self.supplied_per_s * (now_s - self._sent_s)
+        return min(float(self._limit), self.remaining + supplied - (starts - self._done))
 
     def _reserve(self) -> float:
-        return min(0.02 * self.q + self.spare, self.limit / 2)
+        return min(_JITTER_S * self.supplied_per_s + self._spare, self._limit / 2)

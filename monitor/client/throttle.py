@@ -11,17 +11,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from monitor.client.hints import LONGEST_HINT
 from monitor.client.limits import Breaker, Concurrency, Hold, is_overload
 from monitor.client.pace import Pace
-from monitor.client.quota import quota_of
+from monitor.client.quota import QuotaReader
 from monitor.exchange import BREAKER_OPEN, PAST_DEADLINE, ApiError
 from monitor.model import Learned
 
-__all__ = ["Throttle", "breaker_open", "past_deadline"]
+__all__ = ["Throttle", "breaker_open", "past_deadline", "utcnow"]
 
 _MOST = 1024
+
+utcnow: Callable[[], datetime] = partial(datetime.now, UTC)
+"""Our clock, at half the cost of a function of our own."""
 
 
 def _unlimited() -> Pace:
@@ -38,8 +42,9 @@ class Throttle:
     hold: Hold = dataclasses.field(default_factory=Hold)
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     monotonic: Callable[[], float] = time.monotonic
-    utcnow: Callable[[], datetime] = lambda: datetime.now(UTC)
+    utcnow: Callable[[], datetime] = utcnow
     in_flight: int = 0
+    _quota: QuotaReader = dataclasses.field(default_factory=QuotaReader)
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
     def inherit(self, learned: Learned) -> None:
@@ -126,7 +131,7 @@ class Throttle:
             self.concurrency.overloaded(started_s=started_s, now_s=now_s)
             if failure.status == 429:
                 self.pace.refused(now_s)
-        quota = quota_of(headers, self.utcnow())
+        quota = self._quota.read(headers, self.utcnow())
         if quota is not None:
             self.pace.told(quota, now_s, self.in_flight)
         self._wake()

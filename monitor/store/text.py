@@ -10,8 +10,8 @@ UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def storable(value: str | None, width: int) -> str | None:
     """The text with such characters escaped as Python spells them, cut to `width` (> 0) characters."""
-    if value is None:
-        return None
+    if value is None or (len(value) <= width and value.isprintable()):
+        return value  # most are, and this is asked for each item of a run
     return UNSTORABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value[:width])[:width]
 
 

@@ -198,7 +198,7 @@ class Run:
     on_event: Callable[[float, Api], None] | None = None
 
     def __post_init__(self):
-        self.dice = random.Random(self.seed)
+        self.dice = random.Random(self.seed)  # noqa: S311  # a simulation must repeat itself
         self.events, self.order = [], itertools.count()
         self.flying, self.held_until_s, self.probing, self.wake_s = 0, -math.inf, False, math.inf
         self.outcome, self.reader = Outcome(), QuotaReader()
@@ -270,5 +270,5 @@ class Run:
                 self.held_until_s, self.probing = max(self.held_until_s, now_s + hint.total_seconds()), True
         quota = self.reader.read(headers, now)
         if quota:
-            self.pace.told(quota, sent_s, self.flying)
+            self.pace.told(quota, sent_s=sent_s, in_flight=self.flying)
         self._start(now_s)
