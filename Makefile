@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
-CORE := monitor/model/*,monitor/errors.py,monitor/exchange.py,monitor/health/*,monitor/incidents/*,monitor/client/failure.py,monitor/client/hints.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/secrecy.py
+CORE := monitor/model/*,monitor/errors.py,monitor/exchange.py,monitor/health/*,monitor/incidents/*,monitor/client/failure.py,monitor/client/hints.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/secrecy.py,monitor/client/climb.py,monitor/client/flow.py,monitor/client/pace.py,monitor/client/quota.py,monitor/client/supply.py,monitor/client/window.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo

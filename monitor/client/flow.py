@@ -4,9 +4,9 @@
    starts.
 2. The rate is what is supplied, a little more while much is left and less while little is. Where the bucket is full the
    supply can't be seen: then the rate grows until it isn't.
-3. With a share below one only that share of the limit is touched, and no more than that share of it starts in a
-   second. Once this part is used up the supply is known. To tell a bucket from a log, our share of it is tried: a
-   bucket fills up, and the rate stays; a log does not, and what is left of it keeps our share.
+3. With a share below one only that share of the limit is touched. Once this part is used up the supply is known. To
+   tell a bucket from a log, our share of it is tried: a bucket fills up, and the rate stays; a log does not, and what
+   is left of it keeps our share.
 """
 
 import math
@@ -115,8 +115,7 @@ class Flow:
         ours = self._left(now_s, starts) - self._others()
         calm = _CALM_PULL + _CALM_PULL_WHEN_FULL * max(0.0, ours) / (self._limit * self._share)
         pull = min((ours - self._reserve()) / max(self._per_s, _FLOOR_PER_S), calm if self._sure else _FASTEST_PULL)
-        per_s = max(self._per_s * (1 + max(pull, _SLOWEST_PULL)), _FLOOR_PER_S)
-        return 1 / (per_s if self._share == 1 else min(per_s, max(self._share * self._limit, _FLOOR_PER_S)))
+        return 1 / max(self._per_s * (1 + max(pull, _SLOWEST_PULL)), _FLOOR_PER_S)
 
     def _judge(self, *, full: bool, sent_s: float) -> None:
         if full:

@@ -88,7 +88,7 @@ class Pace:
                 return max(wait_s, _SHORTEST_WAIT_S)
         else:
             self._climb.started(now_s, in_flight)
-        self._last_s = max(due_s, now_s - _LATE_S)
+        self._last_s = max(due_s, now_s - _LATE_S) if self._starts else now_s
         self._starts += 1
         self._sent.append(now_s)
         return 0.0

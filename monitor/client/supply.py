@@ -70,7 +70,9 @@ class Supply:
 
     def gap_s(self, last_s: float, now_s: float, starts: int) -> float:
         """Seconds that should lie between the last start, at `last_s`, and the next."""
-        return self._flow.gap_s(now_s, starts) if self._flows else self._window.gap_s(last_s, now_s, starts)
+        if self._flows:
+            return max(self._flow.gap_s(now_s, starts), self._window.share_gap_s)
+        return self._window.gap_s(last_s, now_s, starts)
 
     def refused(self, now_s: float) -> None:
         """A 429 came all the same."""

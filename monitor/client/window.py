@@ -61,6 +61,11 @@ class Window:
         """Our share per second (> 0), once the length of a window is known."""
         return self._share * self._limit / self._span_s if self._span_s else None
 
+    @property
+    def share_gap_s(self) -> float:
+        """Seconds between starts that keep a share below one, going by the longest reset that was told."""
+        return 0.0 if self._share == 1 else max(self._longest_s - 1, 1.0) / max(self._share * self._limit, 1.0)
+
     def forget(self) -> None:
         """Forgets how long windows are."""
         self._span_s: float | None = None
@@ -93,14 +98,15 @@ class Window:
 
     def began(self, quota: Quota, remaining: int, done: int, before_s: float, sent_s: float) -> None:
         """A window began between two requests, and request `done` was the first in it."""
-        foretold_s = self._began_s if self._fresh else self._began_s + (self._span_s or math.inf)
+        foretold_s = self._began_s if self._fresh or not self._span_s else self._began_s + self._span_s
         if not self._fresh:
             self._base = done - 1
         last, self._seen = self._seen, (before_s, sent_s)
         if last is not None:
             self._measure(last, self._seen, quota.reset_in_s)
         self._span_s = quota.window_s or self._span_s
-        self._began_s = min(max(foretold_s, before_s), sent_s) if self._span_s else sent_s
+        unheard_of = self._span_s is None or foretold_s == -math.inf
+        self._began_s = sent_s if unheard_of else min(max(foretold_s, before_s), sent_s)
         self._ends_s = sent_s + quota.reset_in_s if quota.reset_in_s is not None else math.inf
         self._fresh, self._remaining, self._done, self._sent_s = False, remaining, done, sent_s
 
@@ -127,8 +133,10 @@ class Window:
             left_s = self._began_s + self._span_s - self._edge_s() - from_s
             return max(left_s / parts, self._span_s / (_FASTEST * max(self._share * self._limit, 1.0)))
         if self._ends_s < math.inf:
-            return min(max(self._ends_s - from_s, _SHORTEST_LEFT_S) / parts, _LONGEST_GAP_S)
-        return min(max(self._longest_s, _SHORTEST_LEFT_S) / max(self._share * self._limit, 1.0), _LONGEST_GAP_S)
+            gap_s = max(self._ends_s - from_s, _SHORTEST_LEFT_S) / parts
+        else:
+            gap_s = max(self._longest_s, _SHORTEST_LEFT_S) / max(self._share * self._limit, 1.0)
+        return min(max(gap_s, self.share_gap_s), _LONGEST_GAP_S)
 
     def _measure(self, last: tuple[float, float], seen: tuple[float, float], reset_in_s: float | None) -> None:
         """How long windows are, from two beginnings: each came after its first instant, not after its second."""

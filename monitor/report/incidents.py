@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import Any
 
 from monitor.incidents.render import age
@@ -55,7 +56,7 @@ def incident_text(
         lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
     lines += _evidence_lines(incident)
     lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
-    lines.append(f"For your users: {_safe_message(incident)}")
+    lines += ["For your users:", *wrap(_safe_message(incident), 78, initial_indent="  ", subsequent_indent="  ")]
     if members:
         lines.append(f"Items ({incident.member_count}):")
         lines += [f"  {item_id}  {stage or '-'}  since {moment(since)}" for item_id, stage, since in members]

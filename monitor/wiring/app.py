@@ -80,7 +80,9 @@ class App:
             engine=self.engine,
             read_log=lambda: self.read_log(target),
             provider=provider,
-            open_client=lambda: open_client(target, provider, self.sharing.throttle(target, self.engine)),
+            open_client=lambda: open_client(
+                target, provider, self.sharing.throttle(target, self.config.targets, self.engine)
+            ),
             judge=self._judge(target, scheduled=scheduled),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,

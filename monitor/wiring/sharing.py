@@ -1,7 +1,7 @@
 """What may be sent under one key: shared by the targets of one process, and through the database with other runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from monitor.client.limits import Breaker, Concurrency
 from monitor.client.pace import Pace
 from monitor.client.throttle import Throttle
-from monitor.config import Target
+from monitor.config import CheckConfig, Target
 from monitor.errors import StoreError
 from monitor.model import Learned
 from monitor.store import throttles
@@ -30,15 +30,20 @@ class Sharing:
         self._live: dict[str, Throttle] = {}
 
     @asynccontextmanager
-    async def throttle(self, target: Target, engine: Engine) -> AsyncIterator[Throttle]:
-        """The throttle for one run over a target, as earlier runs and other processes left it."""
+    async def throttle(self, target: Target, among: Sequence[Target], engine: Engine) -> AsyncIterator[Throttle]:
+        """The throttle for one run over a target, as earlier runs and other processes left it.
+
+        Args:
+            target: whose run begins.
+            among: all that are configured: those on one key are held to the strictest of their rates and shares.
+            engine: where it is kept.
+        """
         key = await asyncio.to_thread(throttle_key, target)
         learned = await asyncio.to_thread(_read, engine, key)
         throttle = self._live.get(key)
         if throttle is None:
-            throttle = self._live[key] = _made(target, learned)
-        else:
-            throttle.concurrency.ceiling = max(throttle.concurrency.ceiling, target.check.concurrency)
+            checks = await asyncio.to_thread(_together, target, among, key)
+            throttle = self._live.setdefault(key, _made(checks, learned))
         if learned is not None:
             throttle.inherit(learned)
         throttle.breaker.begin()
@@ -51,13 +56,21 @@ class Sharing:
             await asyncio.to_thread(_write, engine, key, target, throttle.learned())
 
 
-def _made(target: Target, learned: Learned | None) -> Throttle:
-    check = target.check
+def _together(target: Target, among: Sequence[Target], key: str) -> Sequence[CheckConfig]:
+    """What is configured for the target and for the others on its key."""
+    near = [each for each in among if each.name != target.name and origin_of(each) == origin_of(target)]
+    return [target.check, *(each.check for each in near if throttle_key(each) == key)]
+
+
+def _made(checks: Sequence[CheckConfig], learned: Learned | None) -> Throttle:
+    rates = [check.rate for check in checks if check.rate is not None]
     return Throttle(
         pace=Pace(
-            ceiling_per_s=check.rate, share=check.rate_share, learned_per_s=learned.rate_per_s if learned else None
+            ceiling_per_s=min(rates, default=None),
+            share=min(check.rate_share for check in checks),
+            learned_per_s=learned.rate_per_s if learned else None,
         ),
-        concurrency=Concurrency(check.concurrency, learned.concurrency if learned else None),
+        concurrency=Concurrency(max(check.concurrency for check in checks), learned.concurrency if learned else None),
         breaker=Breaker(down=learned.down if learned else False),
     )
 

@@ -3,6 +3,7 @@ import stat
 from types import SimpleNamespace
 
 import pytest
+import trustme
 
 from monitor.cli import main
 from monitor.config import Config
@@ -144,7 +145,15 @@ def test_everything_that_is_commented_out_is_valid_too(command, tmp_path, provid
     command("init", "--provider", provider)
     fill_in(tmp_path / ".env", FILLED_IN[provider])
     lines = (tmp_path / "monitor.toml").read_text().splitlines()
-    values = {"DATABASE_PASSWORD": "x", "SYNC_LOG_URL": "sqlite:///p.db", "ONCALL_WEBHOOK_URL": "https://h.example/x"}
+    values = {
+        "DATABASE_PASSWORD": "x",
+        "SYNC_LOG_URL": "sqlite:///p.db",
+        "ONCALL_WEBHOOK_URL": "https://h.example/x",
+        "PROXY_URL": "http://user:x@proxy.example:3128",
+    }
+    authority = tmp_path / "corp.pem"
+    authority.write_bytes(trustme.CA().cert_pem.bytes())
+    lines = [line.replace("/etc/ssl/corp.pem", str(authority)) for line in lines]
 
     shown, taken = [], set()
     for line in lines:

@@ -115,7 +115,7 @@ def test_an_incident_that_is_shown_says_what_users_may_be_told(state):
     over = incident(state=state, resolved_at=NOW if state is IncidentState.RESOLVED else None)
     sentence = safe_words(Cause.UNAUTHORIZED, resolved=state is IncidentState.RESOLVED)
     text = incident_text(over, events=[], members=[], now=NOW)
-    assert f"For your users: {sentence}" in text.splitlines()
+    assert f"For your users: {sentence}" in " ".join(text.split())
     assert incident_json(over)["safe_message"] == sentence
 
 

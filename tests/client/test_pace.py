@@ -1,0 +1,358 @@
+"""Pace against simulated servers in virtual time, and its single rules."""
+
+import math
+
+import pytest
+from client.limited import Api, Bucket, Fixed, Latency, Run, Sliding, delta, duration, no_reset
+
+from monitor.client.pace import Pace
+from monitor.client.quota import Quota
+from monitor.client.window import Window
+
+NEAR, USUAL, FAR = Latency(round_s=0.005), Latency(round_s=0.05), Latency(round_s=0.2)
+
+
+def play(api, *, share=1.0, warm_s=2.0, ceiling_per_s=None, **settings):
+    """Requests per second that got through after a warm-up, the share of 429s among all, and the run."""
+    pace = Pace(ceiling_per_s=ceiling_per_s, share=share)
+    run = Run(api=api, pace=pace, **settings)
+    outcome = run.play()
+    from_s, to_s = run.start_s + warm_s, run.start_s + run.lasts_s - run.latency.round_s
+    return outcome.per_s(from_s, to_s), outcome.refused_share(from_s), run
+
+
+def fixed(per_s, window_s=1, offset_s=0.0):
+    return lambda: Fixed(limit=per_s * window_s, window_s=window_s, offset_s=offset_s)
+
+
+def bucket(per_s, limit=None, until="full"):
+    return lambda: Bucket(limit=limit or per_s, per_s=per_s, until=until)
+
+
+WHOLE = {
+    "10/s in windows, one at a time": (fixed(10), 10, 1, NEAR),
+    "10/s in windows, many at a time": (fixed(10), 10, 256, USUAL),
+    "10/s in windows off whole seconds, far away": (fixed(10, 1, 0.3), 10, 32, FAR),
+    "10/s in windows of 10 s": (fixed(10, 10), 10, 8, USUAL),
+    "10/s in windows of 60 s off whole seconds": (fixed(10, 60, 18.3), 10, 32, FAR),
+    "50/s in windows": (fixed(50), 50, 8, USUAL),
+    "50/s in windows off whole seconds": (fixed(50, 1, 0.3), 50, 8, USUAL),
+    "50/s in windows, far away": (fixed(50), 50, 32, FAR),
+    "50/s in windows of 10 s": (fixed(50, 10, 3.3), 50, 32, USUAL),
+    "200/s in windows": (fixed(200), 200, 256, NEAR),
+    "200/s in windows of 10 s, far away": (fixed(200, 10), 200, 256, FAR),
+    "1000/s in windows": (fixed(1000), 1000, 256, NEAR),
+    "50/s out of a bucket": (bucket(50), 50, 8, USUAL),
+    "50/s out of a bucket, one at a time": (bucket(50), 50, 1, NEAR),
+    "50/s out of a bucket, far away": (bucket(50), 50, 32, FAR),
+    "50/s out of a bucket that names the next token": (bucket(50, until="next"), 50, 8, USUAL),
+    "50/s out of a small bucket": (bucket(50, 10), 50, 8, NEAR),
+    "10/s out of a bucket of 600": (bucket(10, 600), 10, 8, USUAL),
+    "200/s out of a bucket": (bucket(200), 200, 256, USUAL),
+    "1000/s out of a bucket": (bucket(1000), 1000, 256, USUAL),
+}
+
+
+@pytest.mark.parametrize(("server", "per_s", "in_flight", "latency"), WHOLE.values(), ids=WHOLE)
+def test_it_uses_a_limit_that_is_told_and_is_hardly_refused(server, per_s, in_flight, latency):
+    window_s = getattr(server(), "window_s", 1)
+    lasts_s = 20 + 2 * window_s if per_s < 1000 else 10
+    got_per_s, refused, _ = play(
+        Api(server=server()), in_flight=in_flight, latency=latency, lasts_s=lasts_s, warm_s=max(2, window_s)
+    )
+    assert got_per_s >= 0.95 * per_s
+    assert refused <= 0.005
+
+
+@pytest.mark.parametrize("reset", [delta, duration], ids=["seconds from now", "durations"])
+@pytest.mark.parametrize("server", [fixed(50), fixed(50, 10, 3.3), bucket(50)], ids=["1 s", "10 s", "bucket"])
+def test_it_reads_resets_of_any_form_alike(server, reset):
+    got_per_s, refused, _ = play(Api(server=server(), reset=reset), lasts_s=40, warm_s=10)
+    assert got_per_s >= 0.95 * 50
+    assert refused <= 0.005
+
+
+SHARED = {
+    "windows of 1 s": (fixed(50), 8, USUAL),
+    "windows of 1 s off whole seconds": (fixed(50, 1, 0.3), 8, USUAL),
+    "windows of 10 s": (fixed(50, 10), 8, USUAL),
+    "windows of 60 s": (fixed(50, 60), 8, USUAL),
+    "bucket": (bucket(50), 8, USUAL),
+    "bucket, far away": (bucket(50), 32, FAR),
+}
+
+
+@pytest.mark.parametrize(("server", "in_flight", "latency"), SHARED.values(), ids=SHARED)
+def test_it_takes_its_share_and_no_more(server, in_flight, latency):
+    window_s = getattr(server(), "window_s", 1)
+    got_per_s, refused, _ = play(
+        Api(server=server()),
+        share=0.5,
+        in_flight=in_flight,
+        latency=latency,
+        lasts_s=20 + 3 * window_s,
+        warm_s=max(2, window_s),
+    )
+    assert 0.45 * 50 <= got_per_s <= 0.51 * 50
+    assert refused <= 0.005
+
+
+STEADY = {
+    "log of 1 s": (lambda: Sliding(limit=50, window_s=1), 50, 1),
+    "log of 10 s": (lambda: Sliding(limit=500, window_s=10), 50, 10),
+    "log of 60 s": (lambda: Sliding(limit=3000, window_s=60), 50, 60),
+    "bucket of 600": (bucket(10, 600), 10, 60),
+    "bucket of 3000": (bucket(50, 3000), 50, 60),
+}
+
+
+@pytest.mark.parametrize(("server", "per_s", "window_s"), STEADY.values(), ids=STEADY)
+def test_in_the_long_run_it_takes_its_share_of_a_steady_supply(server, per_s, window_s):
+    lasts_s = 300 + 3 * window_s
+    got_per_s, refused, run = play(Api(server=server()), share=0.5, lasts_s=lasts_s, warm_s=lasts_s - 120)
+    assert run.pace.per_s is None or run.pace.per_s == pytest.approx(per_s / 2, rel=0.1)
+    assert 0.45 * per_s <= got_per_s <= 0.52 * per_s
+    assert refused <= 0.005
+
+
+@pytest.mark.parametrize("server", [fixed(50), fixed(50, 10), fixed(50, 60)], ids=["1 s", "10 s", "60 s"])
+def test_its_share_leaves_the_pipeline_what_it_needs(server):
+    window_s = server().window_s
+    got_per_s, refused, run = play(
+        Api(server=server()), share=0.5, lasts_s=20 + 2 * window_s, warm_s=max(2, window_s), others_per_s=20
+    )
+    assert 0.45 * 50 <= got_per_s <= 0.51 * 50
+    assert refused <= 0.005
+    assert len(run.outcome.others_refused) <= 0.01 * len(run.outcome.others)
+
+
+LOGS = {"10 s": (10, 0.95, 0.005), "1 s": (1, 0.9, 0.005)}
+
+
+@pytest.mark.parametrize(("window_s", "use", "refused_at_most"), LOGS.values(), ids=LOGS)
+def test_a_log_that_forgets_is_used_nearly_whole(window_s, use, refused_at_most):
+    server = Sliding(limit=200 * window_s, window_s=window_s)
+    got_per_s, refused, _ = play(Api(server=server), in_flight=32, latency=USUAL, lasts_s=40, warm_s=10)
+    assert got_per_s >= use * 200
+    assert refused <= refused_at_most
+
+
+UNTOLD = {
+    "windows of 1 s": (fixed(50), "retry", 0.8),
+    "windows of 10 s": (fixed(50, 10), "retry", 0.85),
+    "bucket": (bucket(50), "retry", 0.8),
+    "windows of 1 s, not a word": (fixed(50), "nothing", 0.8),
+    "windows of 10 s, not a word": (fixed(50, 10), "nothing", 0.85),
+}
+
+
+@pytest.mark.parametrize(("server", "says", "use"), UNTOLD.values(), ids=UNTOLD)
+def test_without_a_word_it_finds_a_limit_by_trying(server, says, use):
+    got_per_s, refused, _ = play(Api(server=server(), says=says), in_flight=8, latency=USUAL, lasts_s=90, warm_s=30)
+    assert got_per_s >= use * 50
+    assert refused <= 0.02
+
+
+def test_without_resets_it_learns_windows_from_what_remains():
+    got_per_s, refused, _ = play(Api(server=fixed(50)(), reset=no_reset), lasts_s=30, warm_s=5)
+    assert got_per_s >= 0.9 * 50
+    assert refused <= 0.005
+
+
+def test_windows_need_not_last_whole_seconds():
+    got_per_s, refused, run = play(Api(server=Fixed(limit=75, window_s=1.5)), lasts_s=30, warm_s=5)
+    assert got_per_s >= 0.95 * 50
+    assert refused <= 0.005
+    assert run.pace.per_s == pytest.approx(50, rel=0.05)
+
+
+def test_two_a_second_are_not_exceeded():
+    got_per_s, refused, _ = play(Api(server=fixed(2)()), in_flight=4, first=1, lasts_s=60, warm_s=10)
+    assert got_per_s >= 0.8 * 2
+    assert refused <= 0.02
+
+
+def test_it_follows_a_limit_that_changes():
+    server = fixed(50, 10)()
+
+    def halve(now_s, api):
+        api.server.limit = 500 if now_s < 40 else 250
+
+    _, refused, run = play(Api(server=server), lasts_s=100, warm_s=60, on_event=halve)
+    assert run.outcome.per_s(60, 100) == pytest.approx(25, rel=0.05)
+    assert refused <= 0.005
+    assert run.pace.per_s == pytest.approx(25)
+
+
+def test_a_pause_of_many_windows_does_not_confuse_it():
+    got_per_s, refused, _ = play(Api(server=fixed(50)()), lasts_s=40, warm_s=25, pauses=((8, 23.4),))
+    assert got_per_s >= 0.95 * 50
+    assert refused <= 0.005
+
+
+def test_a_ceiling_holds_whatever_the_api_allows():
+    got_per_s, refused, run = play(Api(server=fixed(50)()), ceiling_per_s=20, lasts_s=20)
+    assert got_per_s == pytest.approx(20, rel=0.02)
+    assert refused == 0
+    assert run.pace.per_s == pytest.approx(50)
+
+
+def test_without_any_limit_it_stands_in_nobodys_way():
+    pace = Pace(ceiling_per_s=None, share=0.5)
+    assert all(pace.wait_s(0.0, in_flight) == 0 for in_flight in range(1000))
+    assert pace.per_s is None
+
+
+def test_it_begins_with_what_an_earlier_run_learned():
+    pace = Pace(ceiling_per_s=None, share=0.5, learned_per_s=10)
+    assert pace.per_s == 10
+    assert pace.wait_s(0.0, 0) == 0
+    assert pace.wait_s(0.0, 1) == pytest.approx(0.1)
+    assert pace.wait_s(0.1, 1) == 0
+
+
+def test_a_configured_ceiling_is_nothing_learned():
+    pace = Pace(ceiling_per_s=10, share=1.0)
+    assert pace.wait_s(0.0, 0) == 0
+    assert pace.wait_s(0.0, 1) == pytest.approx(0.1)
+    assert pace.per_s is None
+
+
+def test_a_late_start_is_made_up_for_within_bounds():
+    pace = Pace(ceiling_per_s=100, share=1.0)
+    assert pace.wait_s(0.0, 0) == 0
+    assert pace.wait_s(0.012, 0) == 0
+    assert pace.wait_s(0.012, 0) == pytest.approx(0.008)
+    assert pace.wait_s(50.0, 0) == 0
+    assert pace.wait_s(50.0, 0) == 0
+    assert pace.wait_s(50.0, 0) == pytest.approx(0.01)
+
+
+def test_what_was_in_flight_together_is_refused_once():
+    """Ten accepted in a second, then a volley of 429s: they tell no more than the first of them."""
+    once, often = (Pace(ceiling_per_s=None, share=1.0) for _ in range(2))
+    for pace, refusals in ((once, 1), (often, 6)):
+        for number in range(11):
+            pace.accepted(number / 10)
+        pace.refused(1.1)
+        for left in range(refusals - 1, 0, -1):
+            assert pace.wait_s(1.1 + refusals - left, left) == 0
+            pace.refused(1.2 + refusals - left)
+        assert pace.wait_s(8.0, 0) == 0
+        pace.accepted(8.1)
+    assert once.per_s == often.per_s == pytest.approx(1.25 * 12 / 8.1, rel=0.01)
+
+
+def test_a_429_leaves_a_little_less_than_was_accepted():
+    pace = Pace(ceiling_per_s=None, share=1.0)
+    for number in range(41):
+        pace.accepted(number / 20)
+    pace.refused(2.05)
+    assert pace.wait_s(2.06, 0) == 0
+    assert pace.wait_s(2.07, 1) > 0.9
+    pace.accepted(2.1)
+    assert pace.per_s == pytest.approx(0.97 * 20, rel=0.06)
+
+
+def test_a_rate_that_is_refused_again_and_again_stays_above_its_floor():
+    pace, now_s = Pace(ceiling_per_s=None, share=1.0), 0.0
+    for number in range(300):
+        now_s += pace.wait_s(now_s, 0) or 0.01
+        if pace.wait_s(now_s, 0) == 0:
+            (pace.accepted if number % 3 == 0 else pace.refused)(now_s)
+    assert pace.per_s >= 1
+    assert pace.wait_s(now_s, 0) <= 1
+
+
+def test_a_window_that_is_stated_without_what_remains_is_a_rate():
+    pace = Pace(ceiling_per_s=None, share=0.5)
+    pace.told(Quota(limit=100, window_s=10), sent_s=0.0, in_flight=0)
+    assert pace.per_s == 5
+    assert pace.wait_s(0.0, 0) == 0
+    assert pace.wait_s(0.0, 1) == pytest.approx(0.2)
+
+
+def test_a_limit_alone_says_nothing():
+    pace = Pace(ceiling_per_s=None, share=0.5)
+    pace.told(Quota(limit=100), sent_s=0.0, in_flight=0)
+    assert pace.per_s is None
+    assert pace.wait_s(0.0, 0) == pace.wait_s(0.0, 1) == 0
+
+
+def test_a_used_up_window_is_waited_out():
+    pace = Pace(ceiling_per_s=None, share=1.0)
+    pace.told(Quota(limit=100, remaining=0, reset_in_s=30), sent_s=0.0, in_flight=0)
+    assert pace.wait_s(5.0, 0) == pytest.approx(25)
+    assert pace.wait_s(30.0, 0) == 0
+
+
+def test_what_is_in_flight_counts_against_what_remains():
+    pace = Pace(ceiling_per_s=None, share=1.0)
+    pace.told(Quota(limit=100, remaining=8, reset_in_s=30), sent_s=0.0, in_flight=8)
+    assert pace.wait_s(1.0, 8) == pytest.approx(29)
+
+
+def test_without_a_limit_what_remains_is_enough():
+    pace = Pace(ceiling_per_s=None, share=1.0)
+    pace.told(Quota(remaining=9, reset_in_s=10), sent_s=0.0, in_flight=0)
+    started = 0
+    for tenth in range(100):
+        started += pace.wait_s(tenth / 10, started) == 0
+    assert 8 <= started <= 9
+
+
+def test_a_used_up_window_without_an_end_is_tried_once_a_second():
+    pace = Pace(ceiling_per_s=None, share=1.0)
+    pace.told(Quota(limit=100, remaining=0), sent_s=0.0, in_flight=0)
+    started = [tenth / 10 for tenth in range(100) if pace.wait_s(tenth / 10, 0) == 0]
+    assert started == list(range(1, 10))
+
+
+def test_an_overtaken_reply_changes_nothing():
+    pace, other = (Pace(ceiling_per_s=None, share=1.0) for _ in range(2))
+    for each in (pace, other):
+        each.told(Quota(limit=100, remaining=0, reset_in_s=30), sent_s=1.0, in_flight=0)
+    other.told(Quota(limit=100, remaining=99, reset_in_s=30), sent_s=0.5, in_flight=0)
+    assert pace.wait_s(2.0, 0) == other.wait_s(2.0, 0) > 1
+
+
+def test_even_the_smallest_share_gets_one_request_per_window():
+    pace = Pace(ceiling_per_s=None, share=0.1)
+    pace.told(Quota(limit=2, remaining=2, reset_in_s=1), sent_s=0.0, in_flight=0)
+    assert any(pace.wait_s(tenth / 10, 0) == 0 for tenth in range(20))
+    assert math.isfinite(pace.wait_s(2.0, 0))
+
+
+def window_of_ten_seconds():
+    """100 in each, known from two beginnings, at 10 s and 20 s; 90 were used by 28 s."""
+    window = Window(share=1.0)
+    window.begin(100, 50, 50, 0)
+    window.began(Quota(reset_in_s=10), 99, 101, 9.9, 10.0)
+    window.began(Quota(reset_in_s=10), 99, 201, 19.9, 20.0)
+    assert window.per_s == 10
+    window.told(Quota(reset_in_s=2), 10, 290, 28.0)
+    return window
+
+
+def test_a_window_that_lasts_longer_than_foretold_is_waited_out():
+    window = window_of_ten_seconds()
+    assert window.wait_s(30.5, 290) <= 0
+    window.told(Quota(reset_in_s=1), 9, 291, 30.5)
+    assert window.per_s == 10
+    assert window.wait_s(30.5, 291) <= 0.1
+
+
+def test_windows_that_do_not_come_as_foretold_are_forgotten():
+    window = window_of_ten_seconds()
+    assert window.wait_s(34.0, 290) <= 0
+    window.told(Quota(reset_in_s=7), 9, 291, 34.0)
+    assert window.per_s is None
+    assert window.wait_s(35.0, 300) == pytest.approx(6)
+
+
+def test_beginnings_that_the_resets_contradict_teach_no_length():
+    window = Window(share=1.0)
+    window.begin(100, 50, 50, 0)
+    window.began(Quota(reset_in_s=60), 99, 101, 9.9, 10.0)
+    window.began(Quota(reset_in_s=60), 99, 201, 19.9, 20.0)
+    assert window.per_s is None
