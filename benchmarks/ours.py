@@ -28,6 +28,7 @@ from processes import CLIENT_CORE, hold_to, stats
 from monitor import log
 from monitor.check import NoProgress
 from monitor.check.inquiry import Inquirer
+from monitor.cli import collect_seldom
 from monitor.closing import RunReport
 from monitor.config import Config
 from monitor.run import Job, Run
@@ -136,6 +137,7 @@ def _measure(options: _Options, folder: Path) -> dict[str, Any]:
     profile = cProfile.Profile()
     if options.profile:
         profile.enable()
+    collect_seldom()  # as the command does
     ended = asyncio.run(_runs(job, options.runs))
     profile.disable()
     engine.dispose()

@@ -120,7 +120,8 @@ class ItemCheck:
             for task in (*workers, *watches):
                 task.cancel()
             await asyncio.gather(*workers, *watches, return_exceptions=True)
-            # A thread that writes can't be cancelled: it ends before the check does.
+            # Threads that read and write can't be cancelled: they end before the check does.
+            await source.settle()
             await self._ledger.settle()
         for worker in workers:
             if not worker.cancelled():

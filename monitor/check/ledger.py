@@ -10,7 +10,7 @@ from monitor.model import Outcome
 
 __all__ = ["BATCH", "FLUSH_S", "Ledger"]
 
-BATCH = 500
+BATCH = 1000
 """Outcomes per writing transaction."""
 
 FLUSH_S = 1.0

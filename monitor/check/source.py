@@ -10,11 +10,12 @@ __all__ = ["Source"]
 
 
 class Source:
-    """Hands out items one by one to many workers; reads the next batch in a thread when one is used up."""
+    """Hands out items one by one to many workers; a thread reads the next batch while they work on one."""
 
     def __init__(self, batches: Iterator[list[TrackedItem]]) -> None:
         self._batches, self._items = batches, deque[TrackedItem]()
-        self._reading = asyncio.Lock()
+        self._taking = asyncio.Lock()
+        self._ahead: asyncio.Future[list[TrackedItem] | None] | None = None
         self._ended = False
 
     @property
@@ -27,13 +28,26 @@ class Source:
         return self._items.popleft() if self._items else None
 
     async def take(self) -> TrackedItem | None:
-        """The next item, or None when there is none left."""
+        """The next item, or None when there is none left.
+
+        Raises:
+            StoreError: the items can't be read.
+        """
         while not self._items:
-            async with self._reading:
+            async with self._taking:
                 if self._ended and not self._items:
                     return None
                 if not self._items:
-                    batch = await asyncio.to_thread(next, self._batches, None)
+                    batch = await asyncio.shield(self._ahead or self._read())
                     self._ended = batch is None
                     self._items.extend(batch or ())
+                    self._ahead = None if self._ended else self._read()
         return self._items.popleft()
+
+    async def settle(self) -> None:
+        """Waits for a thread that still reads, however that ends: what it reads is no longer wanted."""
+        if self._ahead is not None:
+            await asyncio.gather(self._ahead, return_exceptions=True)
+
+    def _read(self) -> asyncio.Future[list[TrackedItem] | None]:
+        return asyncio.ensure_future(asyncio.to_thread(next, self._batches, None))

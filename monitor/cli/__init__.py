@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from monitor.errors import ConfigError, MonitorError
 
-__all__ = ["command", "main"]
+__all__ = ["collect_seldom", "command", "main"]
 
 
 def command() -> NoReturn:
@@ -20,14 +20,18 @@ def command() -> NoReturn:
     The interpreter is not torn down. A thread of pyreqwest may still be handing back a connection that failed, and when
     it meets an interpreter that is going it aborts the process: in 1 of 7 runs that end on a dead receiver (exit 134).
     """
-    # a run makes and drops a few objects per item: looking for cycles among them every 700 costs 5% of its time
-    gc.set_threshold(20_000, 20, 20)
+    collect_seldom()
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # whoever read it has gone
             stream.flush()
     atexit._run_exitfuncs()  # noqa: SLF001  # there is no public way to them, and `os._exit` leaves them out
     os._exit(code)
+
+
+def collect_seldom() -> None:
+    """Looks for cycles in memory every 20,000 objects: every 700, among what a run makes and drops, costs 5% of it."""
+    gc.set_threshold(20_000, 20, 20)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

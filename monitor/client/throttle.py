@@ -133,7 +133,7 @@ class Throttle:
                 self.pace.refused(now_s)
         quota = self._quota.read(headers, self.utcnow())
         if quota is not None:
-            self.pace.told(quota, now_s, self.in_flight)
+            self.pace.told(quota, sent_s=started_s, in_flight=self.in_flight)
         self._wake()
 
     def give_back(self) -> None:

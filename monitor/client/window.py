@@ -98,15 +98,18 @@ class Window:
 
     def began(self, quota: Quota, remaining: int, done: int, before_s: float, sent_s: float) -> None:
         """A window began between two requests, and request `done` was the first in it."""
-        foretold_s = self._began_s if self._fresh or not self._span_s else self._began_s + self._span_s
+        foretold_s = sent_s
+        if self._fresh:
+            foretold_s = self._began_s
+        elif self._span_s:
+            foretold_s = self._began_s + self._span_s
         if not self._fresh:
             self._base = done - 1
         last, self._seen = self._seen, (before_s, sent_s)
         if last is not None:
             self._measure(last, self._seen, quota.reset_in_s)
         self._span_s = quota.window_s or self._span_s
-        unheard_of = self._span_s is None or foretold_s == -math.inf
-        self._began_s = sent_s if unheard_of else min(max(foretold_s, before_s), sent_s)
+        self._began_s = min(max(foretold_s, before_s), sent_s) if self._span_s else sent_s
         self._ends_s = sent_s + quota.reset_in_s if quota.reset_in_s is not None else math.inf
         self._fresh, self._remaining, self._done, self._sent_s = False, remaining, done, sent_s
 

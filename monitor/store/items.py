@@ -221,19 +221,22 @@ def _page(engine: Engine, query: Select[tuple[Any, ...]]) -> Sequence[Row[tuple[
 
 
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
-    known, member = _STATES[row.known_state], row.incident_id is not None
+    values: Any = tuple(row)  # by position, in the order of _TRACKED: made for every item
+    item_id, first_seen_at, submitted_at, known_state, stage, recognised, since, pending_since, seen_at = values[:9]
+    checked_at, regressed_at, incident_id, _ = values[9:]
+    known, member = _STATES[known_state], incident_id is not None
     return TrackedItem(
-        item_id=row.item_id,
-        first_seen_at=row.first_seen_at,
-        submitted_at=row.submitted_at,
+        item_id=item_id,
+        first_seen_at=first_seen_at,
+        submitted_at=submitted_at,
         known_state=known,
-        stage=row.stage,
-        recognised=row.recognised,
-        since=row.since,
-        pending_since=row.pending_since,
-        seen_at=row.seen_at,
-        checked_at=row.checked_at,
-        regressed_at=row.regressed_at,
+        stage=stage,
+        recognised=recognised,
+        since=since,
+        pending_since=pending_since,
+        seen_at=seen_at,
+        checked_at=checked_at,
+        regressed_at=regressed_at,
         member=member,
         known_missing=member and known is ItemState.NOT_FOUND,
     )

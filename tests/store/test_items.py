@@ -36,8 +36,8 @@ def ids(batches):
 
 def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
     with reading(engine) as conn:
-        rows = conn.execute(select(*work._TRACKED).where(items.c.target == target)).mappings().all()
-    known = {row["item_id"]: work._tracked(row) for row in rows}
+        rows = conn.execute(select(*work._TRACKED).where(items.c.target == target)).all()
+    known = {row.item_id: work._tracked(row) for row in rows}
     changes = [
         transition(known[item_id], Outcome(item_id=item_id, state=state, at=at, answered=True, **more))
         for item_id, state in states.items()

@@ -84,13 +84,18 @@ class ReqwestWire:
 
 async def _item(builder: RequestBuilder, max_bytes: int) -> Reply | WireFault:
     """The whole answer at once: pyreqwest has read a small one when it hands its head over."""
-    async with builder.build_streamed() as response:
+    arriving, ended = builder.build_streamed(), False
+    response = await arriving.__aenter__()
+    try:
         read = await response.body_reader.read(max_bytes + 1)
-        headers = _headers(response)
-        body = whole(b"" if read is None else bytes(read), headers.get("content-encoding", ""), max_bytes)
-    if isinstance(body, WireFault):
-        return body
-    return Reply(status=response.status, headers=headers, body=body)
+        # less than was asked for: that was all, and its connection is back in the pool
+        ended = read is None or len(read) <= max_bytes
+    finally:
+        if not ended:
+            await arriving.__aexit__(None, None, None)
+    headers = _headers(response)
+    body = whole(b"" if read is None else bytes(read), headers.get("content-encoding", ""), max_bytes)
+    return body if isinstance(body, WireFault) else Reply(status=response.status, headers=headers, body=body)
 
 
 async def _stream(builder: RequestBuilder, max_bytes: int, sink: Sink, patience: Patience) -> Reply | WireFault:
