@@ -67,7 +67,7 @@ def no_latency(*, quick: bool) -> list[Row]:
         for in_flight in (widths[-1:] if quick else widths)
     ]
     for number, wire in enumerate(wires()):
-        items = (3000 if number else 10_000) // scale
+        items = (3000 if number else 30_000) // scale
         racers += [_ours(wire, width, items) for width in (_OURS_IN_FLIGHT[1:2] if quick else _OURS_IN_FLIGHT)]
     with serving("plain") as url:
         return _compared(_raced(racers, url, rounds=1 if quick else 3, budget_s=180))

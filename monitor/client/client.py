@@ -130,7 +130,7 @@ class Client:
         if isinstance(grant, ApiError):
             return grant
         result = await self._attempts(call, grant)
-        if not (isinstance(result, ApiError) and result.status == 401) or result.held:
+        if not (isinstance(result, ApiError) and result.status == 401):
             return result
         ask = self._token_loop(call)
         fresh = await self._in_time(call, self.auth.renew(grant, ask, monotonic=self.monotonic))

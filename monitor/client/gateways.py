@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from monitor.exchange import Reply, plain_text
 
-__all__ = ["GATEWAY_HEADERS", "gateway_headers", "loose", "prose", "reason", "redirect"]
+__all__ = ["gateway_headers", "loose", "prose", "reason", "redirect"]
 
-GATEWAY_HEADERS = ("server", "via", "x-request-id")
+_GATEWAY_HEADERS = ("server", "via", "x-request-id")
 """What is kept of a gateway's own 5xx, for the log."""
 
 _NAME_CHARS = 200
@@ -89,5 +89,5 @@ def reason(reply: Reply) -> str:
 
 
 def gateway_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Those of `GATEWAY_HEADERS` that say something, at most 200 characters each."""
-    return tuple((name, text) for name in GATEWAY_HEADERS if (text := prose(headers.get(name, ""), _NAME_CHARS)))
+    """`server`, `via` and `x-request-id`, as far as they say something, at most 200 characters each."""
+    return tuple((name, text) for name in _GATEWAY_HEADERS if (text := prose(headers.get(name, ""), _NAME_CHARS)))

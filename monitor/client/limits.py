@@ -18,8 +18,8 @@ from monitor.exchange import ApiError, NetworkFault
 __all__ = ["Breaker", "Concurrency", "Hold", "RetryBudget", "is_outage", "is_overload"]
 
 _FIRST = 5
-_ALL_OF = 3
-"""A run that ends after so many attempts, all of them failures, can't have opened the breaker, and has seen enough."""
+_ENOUGH = 3
+"""Attempts: where all of a run failed, and there were so many, it needs no open breaker to know that it was down."""
 _WINDOW = 20
 _FAILED_IN_WINDOW = 18
 _BUDGET_FLOOR = 3
@@ -50,7 +50,7 @@ class Breaker:
     @property
     def down(self) -> bool:
         """Whether the next run has to begin with a probe: it is open, on trial, or met nothing but failures so far."""
-        only_failures = self._recorded >= _ALL_OF and sum(self._failures) == self._recorded
+        only_failures = self._recorded >= _ENOUGH and sum(self._failures) == self._recorded
         return self.open or self.on_trial or only_failures
 
     def begin(self) -> None:
@@ -97,7 +97,7 @@ class Concurrency:
         self._cut_at_s = -math.inf
 
     def succeeded(self) -> None:
-        """An attempt was answered as it should be."""
+        """An attempt met no overload: it was answered, be it with a refusal."""
         if self.limit < self.ceiling:
             self.limit = min(float(self.ceiling), self.limit + 1.0 / self.limit)
 
@@ -174,7 +174,7 @@ class RetryBudget:
 
 
 def is_outage(failure: ApiError) -> bool:
-    """Whether the service, or the way to it, was down: 408, 5xx, or no answer. Too large an answer is an answer."""
+    """Whether the service, or the way to it, was down: 408, 500 and above, or no answer. Too large an answer is one."""
     if failure.status is None:
         return failure.network is not None and failure.network is not NetworkFault.TOO_LARGE
     return failure.status == 408 or failure.status >= 500

@@ -148,7 +148,10 @@ def decide(
 
 
 def is_transient(failure: ApiError) -> bool:
-    """Whether the failure may pass by itself: 408, 429, 5xx save 501 and 505, or the network; no veto, money left."""
+    """Whether the failure may pass by itself: 408, 429, 5xx save 501 and 505, or the network save TLS and size.
+
+    A veto and a spending limit make it one that does not.
+    """
     return _forbidden(failure, TABLE[Operation.READ][failing(failure)]) is None
 
 

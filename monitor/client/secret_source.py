@@ -118,4 +118,5 @@ def is_header_text(text: str) -> bool:
 
 
 def _unusable(message: str) -> ApiError:
+    # it ends a run as a refused token does: no call can be made without it
     return ApiError(status=None, code=UNUSABLE_SECRET, message=message, from_token_endpoint=True)

@@ -6,6 +6,7 @@ first in the queue watches the clock.
 
 import asyncio
 import dataclasses
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +24,10 @@ from monitor.model import Learned
 __all__ = ["Throttle", "breaker_open", "past_deadline", "utcnow"]
 
 _MOST = 1024
+"""Requests in flight where nobody set a limit."""
+
+_UNTIL_WOKEN = math.inf
+"""Seconds to wait for what no clock foretells: that others leave, or that it is one's turn."""
 
 utcnow: Callable[[], datetime] = partial(datetime.now, UTC)
 """Our clock, at half the cost of a function of our own."""
@@ -48,7 +53,10 @@ class Throttle:
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
     def inherit(self, learned: Learned) -> None:
-        """Takes over the server's hint as an earlier run heard it; the rest goes into the machines themselves."""
+        """Takes over the server's hint as an earlier run, or another process, heard it.
+
+        What else they learned is for new machines alone: those of this throttle have learned on.
+        """
         wait_s = (learned.not_before - self.utcnow()).total_seconds() if learned.not_before else 0.0
         # whoever stored it may have had a clock that was days ahead
         wait_s = min(wait_s, LONGEST_HINT.total_seconds())
@@ -70,14 +78,14 @@ class Throttle:
         )
 
     def try_enter(self, now_s: float) -> bool:
-        """Takes a turn if there is one at once; whoever took one must `leave`."""
+        """Takes a turn if there is one at once; whoever took one must `leave`, or `give_back`."""
         if self._queue or self.breaker.open or self._wait_s(now_s) > 0:
             return False
         self.in_flight += 1
         return True
 
     async def enter(self, deadline_s: float) -> ApiError | None:
-        """Waits for a turn; None: it was taken, and whoever took it must `leave`.
+        """Waits for a turn; None: it was taken, and whoever took it must `leave`, or `give_back`.
 
         Args:
             deadline_s: an instant on `monotonic`; no wait is begun that would end at or past it.
@@ -180,9 +188,6 @@ class Throttle:
             for each in self._queue:
                 each.set()
         self._queue[0].set()
-
-
-_UNTIL_WOKEN = float("inf")
 
 
 def breaker_open() -> ApiError:

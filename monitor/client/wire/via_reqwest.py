@@ -1,4 +1,4 @@
-"""One attempt over HTTP with pyreqwest itself, at half its own cost at the most: the item and list path.
+"""One attempt over HTTP with pyreqwest itself: the item and list path, where httpx would cost several times as much.
 
 It decides nothing and repeats nothing. The library's total time-out, a timer in its own thread, covers the whole
 attempt from the name look-up to the last byte; unlike a cancellation, nothing that the server does can outlast it.
