@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-.PHONY: demo test check fmt fmt-check lint types imports cov bench bench-client lock migration build clean help
+.PHONY: demo test check fmt fmt-check lint types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -48,6 +48,9 @@ bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes
 	@$(BIN)/python benchmarks/client.py $(BENCH)
 
+mutants: .venv/.installed ## change the client's rules bit by bit, and count the changes that no test notices: five minutes
+	@nice -n 19 $(BIN)/python tests/mutation_score.py
+
 lock: .venv/.installed ## pin the dependencies anew (newer versions: make lock LOCK=--upgrade)
 	@$(call compile,runtime,pyproject.toml)
 	@$(call compile,dev,pyproject.toml --group dev -c requirements/runtime.txt)
@@ -65,7 +68,7 @@ build: .venv/.installed ## the wheel, into dist/
 	@$(BIN)/python -m hatchling build -t wheel -d dist
 
 clean: ## remove builds, caches and coverage data; .venv and databases stay
-	@rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf build dist mutants htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## print this

@@ -132,7 +132,8 @@ class Wire(Protocol):
 
         Args:
             request: what to send; `request.max_bytes` caps the decoded body (`too_large` beyond it).
-            timeout_s: wall-clock seconds (> 0) for all of it: name look-up, connect, headers, body.
+            timeout_s: wall-clock seconds for all of it: name look-up, connect, headers, body. Nothing is sent when
+                there are none left (≤ 0).
             sink: takes the body of a 2xx as it comes in; the reply's own is then empty. Any other body is read whole,
                 and capped at 1 MiB.
             stall_s: how long (> 0, seconds) the server may send nothing at all; None: no limit but `timeout_s`.
@@ -185,6 +186,10 @@ class ApiError:
     """The server said it to an earlier request, and it is in force still: this one was not sent."""
     gateway: tuple[tuple[str, str], ...] = ()
     """`server`, `via` and `x-request-id` of a gateway's answer, for the log."""
+
+    def is_our(self, code: str) -> bool:
+        """Whether it is an error of our own, of that code: an API may say the same word."""
+        return self.status is None and self.network is None and self.code == code
 
 
 BREAKER_OPEN = "breaker_open"

@@ -21,6 +21,7 @@ from monitor.check.items import Asker, ItemCheck
 from monitor.check.report import CheckReport, Due, Progress
 from monitor.check.strategy import Approach, Strategy, Why, choose, ends_the_run, lacks_much, refuted
 from monitor.check.survey import Survey, confirmed, survey
+from monitor.client.retry import is_transient
 from monitor.exchange import PAST_DEADLINE, ApiError, Request
 from monitor.health.classify import cause_of
 from monitor.health.transition import TrackedItem
@@ -126,11 +127,11 @@ class Inquiry:
 
     def _without(self, error: ApiError, approach: Approach) -> Approach:
         """What a list that could not be had leads to."""
-        if error.code == PAST_DEADLINE and self.strategy is Strategy.LIST:
+        if error.is_our(PAST_DEADLINE) and self.strategy is Strategy.LIST:
             self.check.cut(Reason.DEADLINE)
             return approach
         cause = cause_of(error)
-        hint_s = error.retry_after.total_seconds() if error.retry_after else 0.0
+        hint_s = error.retry_after.total_seconds() if error.retry_after and is_transient(error) else 0.0
         comes_back_late = time.monotonic() + hint_s >= self.deadline_s
         if ends_the_run(self.strategy, cause) or error.from_token_endpoint or self.client.tripped or comes_back_late:
             self.check.stop(cause, error, items=self.due.count)
@@ -200,7 +201,7 @@ def _failure(found: Catalogue) -> ApiError | None:
 
 
 def _detail(error: ApiError) -> str:
-    if error.code == PAST_DEADLINE:
+    if error.is_our(PAST_DEADLINE):
         return "it took too long"
     # without a status, and for a body that can't be used, the message is our own
     return f"HTTP {error.status}" if error.status not in {None, 200} else error.message or "no answer"

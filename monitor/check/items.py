@@ -1,6 +1,6 @@
 """Ids to outcomes: asks the API about every due item, concurrently and bounded, and hands the outcomes on in batches.
 
-It holds one batch of due items and one of outcomes, never the whole log. Items that met a failure which may pass are
+It holds two batches of due items and one of outcomes, never the whole log. Items that met a failure which may pass are
 asked about once more when all others are done, as far as the retry budget allows. When the target must stop, the
 deadline passes or a signal comes, what was finished has been handed on and the rest is left to the caller.
 """
@@ -24,13 +24,13 @@ from monitor.health.transition import ItemChange, TrackedItem
 from monitor.model import Cause, Outcome, Reason
 from monitor.providers import Provider
 
-__all__ = ["Asker", "ItemCheck", "Known", "nothing_known"]
+__all__ = ["Asker", "ItemCheck", "Known"]
 
 Known = Callable[[TrackedItem], Outcome | None]
 """What is known of an item without asking about it alone; None: it has to be asked about."""
 
 
-def nothing_known(_: TrackedItem) -> None:
+def _nothing_known(_: TrackedItem) -> None:
     """Every item has to be asked about."""
 
 
@@ -97,7 +97,7 @@ class ItemCheck:
         self._opened, self._ending = asyncio.Event(), asyncio.Event()
         self._later: deque[tuple[TrackedItem, Outcome]] = deque()
 
-    async def run(self, due: Iterator[list[TrackedItem]], *, known: Known = nothing_known) -> CheckReport:
+    async def run(self, due: Iterator[list[TrackedItem]], *, known: Known = _nothing_known) -> CheckReport:
         """Asks about every item that `due` yields, until it ends or the run must. May be called again with more.
 
         Args:
@@ -238,10 +238,10 @@ class ItemCheck:
             self._retries += answer.attempts - (not again)
             self._latencies.add(answer.latency_ms)
         error = answer.error
-        if error is not None and error.code == PAST_DEADLINE:
+        if error is not None and error.is_our(PAST_DEADLINE):
             self._cut = Reason.DEADLINE
             return None
-        if error is not None and error.code == BUDGET_SPENT:
+        if error is not None and error.is_our(BUDGET_SPENT):
             return None
         outcome = outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
         self._heed(outcome)
@@ -261,9 +261,10 @@ class ItemCheck:
 
     def _stopping(self, outcome: Outcome) -> Cause | None:
         """Why the target must stop after this outcome, or None."""
-        hint = outcome.error.retry_after if outcome.error else None
-        if outcome.error and hint and time.monotonic() + hint.total_seconds() >= self._deadline_s:
-            return cause_of(outcome.error)  # the server says to come back, and this run will be over by then
+        error = outcome.error
+        hint = error.retry_after if error and is_transient(error) else None
+        if error and hint and time.monotonic() + hint.total_seconds() >= self._deadline_s:
+            return cause_of(error)  # the server says to come back, and this run will be over by then
         stopping = self._stop_rule.observe(outcome)
         if stopping is Cause.FORBIDDEN and self._vouched_for:
             stopping = None

@@ -38,7 +38,8 @@ class Source:
                 if self._ended and not self._items:
                     return None
                 if not self._items:
-                    batch = await asyncio.shield(self._ahead or self._read())
+                    self._ahead = self._ahead or self._read()
+                    batch = await asyncio.shield(self._ahead)
                     self._ended = batch is None
                     self._items.extend(batch or ())
                     self._ahead = None if self._ended else self._read()

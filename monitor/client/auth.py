@@ -211,7 +211,7 @@ class ClientCredentials:
     def _failed(self, error: ApiError, now_s: float, version: int) -> Grant | ApiError:
         """Remembers the failure; the token that is still good, if there is one."""
         # the time of the one who flew was up, not that of those who waited
-        self._failure = None if error.status is None and error.code == PAST_DEADLINE else error
+        self._failure = None if error.is_our(PAST_DEADLINE) else error
         self._not_before_s = now_s + error.retry_after.total_seconds() if error.retry_after else -math.inf
         final = (error.status is not None or error.network is not None) and not is_transient(error)
         if final:

@@ -144,7 +144,7 @@ class Body:
 
 def whole(came: bytes, encoding: str, max_bytes: int) -> bytes | WireFault:
     """A body that came in one piece, decoded; or what is wrong with it. Arguments as of `Body`."""
-    if not encoding:
+    if not encoding or not came:
         return came if len(came) <= max_bytes else _too_large(max_bytes)
     body = Body(encoding, max_bytes)
     return body.feed(came) or body.end() or body.whole

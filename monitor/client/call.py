@@ -6,31 +6,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request, Sink, plain_text
+from monitor.exchange import ApiError, Reply, Request, Sink, plain_text
 
-__all__ = ["AttemptRecord", "Call", "attempt_record", "log_call", "logs_calls"]
+__all__ = ["Call", "log_call", "logs_calls"]
 
 _log = structlog.get_logger(__name__)
 
 _ID_CHARS = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
-    """One attempt that reached for the network, as statistics want it: no URL, no words of the API."""
-
-    template: str
-    operation: Operation
-    status: int | None
-    network: NetworkFault | None
-    latency_ms: float
-    retry_count: int
-    """Attempts that this call made before."""
-    timed_out: bool
-    request_id: str | None
-    code: str | None
-    wait_s: float
-    """How long the client waits before the next attempt; 0 when there is none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,28 +24,13 @@ class Call:
     attempts: int = 0
     max_attempts: int
     into: Callable[[], Sink] | None = None
+    again: bool = False
+    """It was asked before in this run, in another call."""
     replays: int = 0
     allowed_s: float = 0.0
     """How long the last attempt was allowed to take."""
     latency_ms: float = 0.0
     timed_out: bool = False
-
-
-def attempt_record(call: Call, result: Reply | ApiError, wait_s: float) -> AttemptRecord:
-    """The record of the attempt that ended so."""
-    failure = result if isinstance(result, ApiError) else None
-    return AttemptRecord(
-        template=call.request.template,
-        operation=call.request.operation,
-        status=result.status,
-        network=failure.network if failure else None,
-        latency_ms=call.latency_ms,
-        retry_count=call.attempts - 1,
-        timed_out=call.timed_out,
-        request_id=_request_id(result),
-        code=failure.code if failure else None,
-        wait_s=wait_s,
-    )
 
 
 def _request_id(result: Reply | ApiError) -> str | None:

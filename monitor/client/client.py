@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from monitor.client.auth import Ask, Auth, Grant
-from monitor.client.call import AttemptRecord, Call, attempt_record, log_call, logs_calls
+from monitor.client.call import Call, log_call, logs_calls
 from monitor.client.digest import FailureDigest
 from monitor.client.failure import fault_error, read_failure
 from monitor.client.limits import RetryBudget
@@ -34,7 +34,7 @@ from monitor.exchange import (
     WireFault,
 )
 
-__all__ = ["AttemptRecord", "Client"]
+__all__ = ["Client"]
 
 _T = TypeVar("_T")
 _FAIR_SHARE = 0.9
@@ -64,7 +64,6 @@ class Client:
     rand: Callable[[], float] = random.random
     mask: Callable[[str], str] = str
     """Takes the caller's secrets out of a text that an API sent."""
-    observe: Callable[[AttemptRecord], None] | None = None
     digest: FailureDigest = dataclasses.field(default_factory=FailureDigest)
     logs: bool = dataclasses.field(default_factory=logs_calls)
     """Whether finished calls are logged: looked up once, since that costs more than all else that a call logs."""
@@ -99,12 +98,10 @@ class Client:
             `BREAKER_OPEN`, `BUDGET_SPENT`, `PAST_DEADLINE` (it came before anything else went wrong) or
             `UNUSABLE_SECRET`. One that is `held` was said to an earlier request, and this one was not sent.
         """
-        if not again:
-            self.budget.first()
-        elif not self.budget.take():
+        if again and not self.budget.take():
             return Answer(error=ApiError(status=None, code=BUDGET_SPENT), attempts=0)
         most = max_attempts or self.max_attempts
-        call = Call(request=request, deadline_s=deadline_s, max_attempts=most, into=into)
+        call = Call(request=request, deadline_s=deadline_s, max_attempts=most, into=into, again=again)
         result = await self._authorised(call)
         if self.logs:
             log_call(call, result)
@@ -115,10 +112,6 @@ class Client:
             latency_ms=call.latency_ms,
             timed_out=call.timed_out,
         )
-
-    async def aclose(self) -> None:
-        """Closes the wire. Safe to call twice."""
-        await self.wire.close()
 
     async def _authorised(self, call: Call) -> Reply | ApiError:
         refused = self._refused(call)
@@ -169,12 +162,12 @@ class Client:
                 refused = await self.throttle.enter(call.deadline_s)
             if refused:
                 return failure or refused
+            if not (call.attempts or call.again):
+                self.budget.first()
             result = await self._in_turn(call, request, grant)
             error = result if isinstance(result, ApiError) else None
             wait_s = self._next_wait_s(call, error)
-            if self.observe:
-                self.observe(attempt_record(call, result, wait_s or 0.0))
-            if failure and error and error.code == PAST_DEADLINE:
+            if failure and error and error.is_our(PAST_DEADLINE):
                 return failure
             if wait_s is None:
                 return result
@@ -188,26 +181,34 @@ class Client:
             came = await self._sent(call, request)
             result = self._read(call, came, grant.secret if grant else "")
             error = result if isinstance(result, ApiError) else None
-            if error is None and request.operation is Operation.TOKEN:
-                return result  # a token that was granted says nothing about the API behind it
-            if error is not None and error.code != PAST_DEADLINE:
-                self.digest.add(
-                    error,
-                    template=request.template,
-                    subject=request.subject,
-                    at=self.utcnow(),
-                    latency_ms=call.latency_ms,
-                    retry_count=call.attempts - 1,
-                )
-            if error is None or error.code != PAST_DEADLINE:
+            if error is not None and error.is_our(PAST_DEADLINE):
+                return result
+            if error is not None:
+                self._note(error, call)
+            if self._is_about_the_api(error, request):
                 told = True
-                self.throttle.leave(
-                    error, came.headers if isinstance(came, Reply) else _NO_HEADERS, started_s=started_s
-                )
+                headers = came.headers if isinstance(came, Reply) else _NO_HEADERS
+                self.throttle.leave(error, headers, started_s=started_s)
             return result
         finally:
             if not told:
                 self.throttle.give_back()
+
+    def _note(self, error: ApiError, call: Call) -> None:
+        self.digest.add(
+            error,
+            template=call.request.template,
+            subject=call.request.subject,
+            at=self.utcnow(),
+            latency_ms=call.latency_ms,
+            retry_count=call.attempts - 1,
+        )
+
+    def _is_about_the_api(self, error: ApiError | None, request: Request) -> bool:
+        """A token that was granted says nothing about the API behind it, nor does one that is refused too early."""
+        if request.operation is not Operation.TOKEN or self.auth is None:
+            return True
+        return error is not None and self.auth.current(self.monotonic()) is None
 
     async def _sent(self, call: Call, request: Request) -> Reply | WireFault:
         started_s = self.monotonic()

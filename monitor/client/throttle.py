@@ -58,9 +58,8 @@ class Throttle:
         What else they learned is for new machines alone: those of this throttle have learned on.
         """
         wait_s = (learned.not_before - self.utcnow()).total_seconds() if learned.not_before else 0.0
-        # whoever stored it may have had a clock that was days ahead
-        wait_s = min(wait_s, LONGEST_HINT.total_seconds())
-        if wait_s > 0:
+        # no hint is longer: whoever stored this one had a clock that was ahead
+        if 0 < wait_s <= LONGEST_HINT.total_seconds():
             self.hold.begin(wait_s=wait_s, status=learned.status, code=learned.code, now_s=self.monotonic())
 
     def learned(self) -> Learned:

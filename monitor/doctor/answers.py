@@ -90,7 +90,7 @@ class _Judge:
 
     def credentials(self) -> Finding:
         auth, refusal = self.target.auth, self.heard.refusal
-        if refusal is not None and (refusal.status is not None or refusal.code == UNUSABLE_SECRET):
+        if refusal is not None and (refusal.status is not None or refusal.is_our(UNUSABLE_SECRET)):
             return self._refused("credentials", refusal)
         if not self.heard.replies:
             return self._finding("credentials", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
@@ -207,7 +207,7 @@ class _Judge:
         return calls > len(self._errors()) or any(_takes_credentials(error) for error in self._errors())
 
     def _refused(self, part: str, error: ApiError) -> Finding:
-        if error.code == UNUSABLE_SECRET:
+        if error.is_our(UNUSABLE_SECRET):
             return self._finding(part, Level.PROBLEM, ended(error.message or ""), "auth")
         cause, accepted = cause_of(error), self._token() or self._accepted()
         where = "the token endpoint: " if error.from_token_endpoint else ""

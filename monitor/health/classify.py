@@ -25,7 +25,7 @@ def cause_of(error: ApiError) -> Cause:
     """
     status = error.status
     if status is None:
-        if error.code == UNUSABLE_SECRET:
+        if error.is_our(UNUSABLE_SECRET):
             return Cause.UNAUTHORIZED
         return Cause.BAD_RESPONSE if error.network in _UNUSABLE else Cause.OUTAGE
     if error.from_token_endpoint and status in {400, 401, 403}:

@@ -3,6 +3,8 @@
 It does not say what a row is called, nor what follows from it for a run.
 """
 
+from datetime import timedelta
+
 from sqlalchemy import Connection, case, or_, select
 
 from monitor.model import Learned
@@ -13,6 +15,8 @@ from monitor.store.text import storable
 __all__ = ["read", "write"]
 
 _ORIGIN, _CODE = 500, 200
+_AHEAD = timedelta(hours=1)
+"""No hint is longer, and nothing is learned in the future."""
 
 
 def read(conn: Connection, *, key: str) -> Learned | None:
@@ -38,6 +42,8 @@ def write(conn: Connection, *, key: str, origin: str, learned: Learned) -> None:
        the hint must not wipe it out. One that lies in the past holds nobody back.
     2. Of the rest, what was learned last stands; of two that were learned at the same instant, the one written last.
 
+    3. What lies more than an hour ahead was stored by a clock that was wrong, and gives way.
+
     So the order in which processes write does not matter. Must run in a writing transaction.
 
     Args:
@@ -55,8 +61,10 @@ def write(conn: Connection, *, key: str, origin: str, learned: Learned) -> None:
     }
     row = insert(conn, throttles).values(key=key, origin=storable(origin, _ORIGIN), **hint, **rest)
     new, old = row.excluded, throttles.c
-    later = or_(old.not_before.is_(None), new.not_before > old.not_before)  # not true, should the new one be null
-    newer = new.updated_at >= old.updated_at
+    absurd = learned.at + _AHEAD
+    forgotten = or_(old.not_before.is_(None), old.not_before > absurd)
+    later = or_(forgotten, new.not_before > old.not_before)  # not true, should the new one be null
+    newer = or_(new.updated_at >= old.updated_at, old.updated_at > absurd)
     merged = {name: case((later, new[name]), else_=old[name]) for name in hint}
     merged |= {name: case((newer, new[name]), else_=old[name]) for name in rest}
     conn.execute(row.on_conflict_do_update(index_elements=[old.key], set_=merged))

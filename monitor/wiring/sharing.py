@@ -20,7 +20,7 @@ from monitor.wiring.throttles import origin_of, throttle_key
 __all__ = ["SHARE_S", "Sharing"]
 
 SHARE_S = 10.0
-"""So often, in seconds, processes that run at the same time tell each other what they learned."""
+"""So often, in seconds, processes that run at the same time tell each other of hints, and later ones of the rest."""
 
 
 class Sharing:
@@ -52,7 +52,9 @@ class Sharing:
             yield throttle
         finally:
             telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            (ended,) = await asyncio.gather(telling, return_exceptions=True)
+            if isinstance(ended, Exception):
+                structlog.get_logger().error("throttle_not_shared", reason=type(ended).__name__)
             await asyncio.to_thread(_write, engine, key, target, throttle.learned())
 
 

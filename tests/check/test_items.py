@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from fakes import FakeAsker, FakeProvider, ok, refused
@@ -250,6 +251,61 @@ async def test_a_target_that_stops_asks_no_further(answer, cause):
     report = await one.over(numbered(50))
     assert (report.stopped_by, report.cut, report.asked) == (cause, None, 11)
     assert len(one.store.stored) == 11
+
+
+LATER = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 422, 500])
+async def test_a_hint_on_an_answer_that_time_does_not_cure_stops_nothing(status):
+    answer = refused(status, retry_after=LATER, retryable=False)
+    report = await Pass(FakeAsker(answers={"i0010": answer}), concurrency=1).over(numbered(50))
+    assert (report.stopped_by, report.cut, report.asked) == (None, None, 50)
+
+
+async def test_a_hint_past_the_deadline_stops_the_target():
+    one = Pass(FakeAsker(answers={"i0010": refused(429, retry_after=LATER)}), concurrency=1)
+    report = await one.over(numbered(50))
+    assert (report.stopped_by, report.asked) == (Cause.RATE_LIMITED, 11)
+
+
+async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others_as_far_as_the_budget_goes():
+    failing = {f"i{number:04}": UNAVAILABLE for number in (10, 20, 30)}
+    asker = FakeAsker(answers=failing, budget=2)
+    one = Pass(asker, concurrency=1)
+    report = await one.over(numbered(50))
+    assert (asker.asked, asker.asked_again) == ([f"i{number:04}" for number in range(50)], ["i0010", "i0020"])
+    assert (report.asked, report.requests, report.retries) == (50, 52, 2)
+    assert list(one.store.stored)[-3:] == ["i0010", "i0020", "i0030"]
+    assert report.tally.evidence()[0].count == 3
+
+
+async def test_a_second_answer_takes_the_place_of_the_first():
+    asker = FakeAsker(answers={"i0010": UNAVAILABLE}, budget=1)
+
+    async def mend(_item_id):
+        if len(asker.asked) == 50:
+            asker.answers.clear()
+
+    asker.before = mend
+    one = Pass(asker, concurrency=1)
+    report = await one.over(numbered(50))
+    assert (report.asked, report.tally.answered, report.tally.evidence()) == (50, 50, ())
+
+
+async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before():
+    asker = FakeAsker(answers={"i0010": UNAVAILABLE, "i0020": UNAVAILABLE}, budget=2)
+    one = Pass(asker, concurrency=1, grace_s=0.1)
+
+    async def interrupt(_item_id):
+        if asker.asked_again:
+            one.interrupt.set()
+            await asyncio.Event().wait()
+
+    asker.before = interrupt
+    report = await one.over(numbered(50))
+    assert (report.asked, len(one.store.stored), report.cut) == (50, 50, None)
+    assert report.tally.evidence()[0].count == 2
 
 
 async def test_a_stop_cancels_what_is_still_in_flight_after_the_grace():

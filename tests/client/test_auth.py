@@ -286,7 +286,7 @@ async def test_waiting_for_anothers_token_request_ends_at_ones_own_deadline():
         patient.cancel()
         with pytest.raises(asyncio.CancelledError):
             await patient
-        await client.aclose()
+        await client.wire.close()
     assert (hasty.error.code, hasty.attempts) == ("past_deadline", 0)
 
 
@@ -339,7 +339,7 @@ async def test_one_refresh_holds_against_a_real_server():
         await ask(client, deadline_s=deadline_s)
         oldest = 2
         answers = await ask(client, times=50, deadline_s=deadline_s)
-        await client.aclose()
+        await client.wire.close()
     assert {answer.reply.status for answer in answers} == {200}
     assert next(issued) == 3
 

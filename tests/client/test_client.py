@@ -7,7 +7,7 @@ from client import hostile
 from client.scripted import NOW, Clock, ScriptedWire, fault, reply
 
 from monitor.client.auth import ApiKey
-from monitor.client.client import AttemptRecord, Client
+from monitor.client.client import Client
 from monitor.client.throttle import Throttle
 from monitor.client.wire import HttpxWire
 from monitor.exchange import NetworkFault, Operation, Request
@@ -142,17 +142,6 @@ async def test_refusals_do_not_trip_the_breaker():
     assert not client.tripped
 
 
-async def test_every_attempt_is_observed_without_the_apis_words():
-    records = []
-    failed = reply(503, b'{"code": "busy", "message": "words", "request_id": "r1"}')
-    await ask(ScriptedWire(failed, reply(200, x_request_id="r2"), takes_s=0.5), observe=records.append)
-    said = {"template": "/items/{item_id}", "operation": Operation.READ, "network": None, "timed_out": False}
-    assert records == [
-        AttemptRecord(status=503, latency_ms=500, retry_count=0, request_id="r1", code="busy", wait_s=0.5, **said),
-        AttemptRecord(status=200, latency_ms=500, retry_count=1, request_id="r2", code=None, wait_s=0, **said),
-    ]
-
-
 async def test_one_event_per_request_without_url_words_or_secret():
     body = json.dumps({"code": "busy", "message": CANARY, "error": CANARY}).encode()
     wire = ScriptedWire(reply(500, body, x_request_id="r1"), reply(502, b"<html>", server="nginx"))
@@ -175,12 +164,6 @@ async def test_one_event_per_request_without_url_words_or_secret():
     assert events[1]["gateway"] == {"server": "nginx"}
 
 
-async def test_closing_closes_the_wire():
-    wire = ScriptedWire(OK)
-    await make(wire).aclose()
-    assert wire.closed == 1
-
-
 async def test_a_write_that_timed_out_is_not_repeated():
     wire = ScriptedWire(TIMEOUT, OK)
     write = Request(method="POST", path="/x", template="/x", operation=Operation.WRITE)
@@ -195,7 +178,7 @@ async def test_a_real_server_that_drips_is_given_up_on_time():
         started = loop.time()
         answer = await client.ask(ITEM, deadline_s=client.monotonic() + 0.3)
         took_s = loop.time() - started
-        await client.aclose()
+        await client.wire.close()
     assert answer.error.network is NetworkFault.TIMEOUT
     assert took_s <= 0.8
 
@@ -222,3 +205,30 @@ async def test_what_the_caller_calls_secret_is_masked_too():
     wire = ScriptedWire(reply(404, b'{"message": "no tenant hush-hush"}'))
     answer = await ask(wire, mask=lambda text: text.replace("hush-hush", "*"))
     assert answer.error.message == "no tenant *"
+
+
+@pytest.mark.parametrize("code", ["past_deadline", "budget_spent", "breaker_open", "unusable_secret"])
+async def test_an_api_that_says_our_own_words_is_heard_as_an_api(code):
+    wire = ScriptedWire(reply(503, json.dumps({"code": code}).encode()))
+    client = make(wire, max_attempts=1)
+    answers = [await client.ask(ITEM, deadline_s=2000.0) for _ in range(5)]
+    assert [(answer.error.status, answer.error.code) for answer in answers] == [(503, code)] * 5
+    assert client.tripped
+    assert [(each["http_status"], each["count"]) for each in client.digest.report()] == [(503, 5)]
+
+
+async def test_a_call_that_was_asked_before_draws_on_the_budget_even_for_its_first_attempt():
+    wire = ScriptedWire(OK)
+    client = make(wire)
+    answers = [await client.ask(ITEM, deadline_s=2000.0, again=True) for _ in range(4)]
+    assert [answer.attempts for answer in answers] == [1, 1, 1, 0]
+    assert answers[-1].error.is_our("budget_spent")
+    assert len(wire.sent) == 3
+
+
+async def test_what_was_never_sent_earns_no_retry():
+    wire = ScriptedWire(OK)
+    client = make(wire)
+    for _ in range(100):
+        await client.ask(ITEM, deadline_s=0.0)
+    assert client.budget.left == 3

@@ -67,6 +67,11 @@ def test_the_breaker_never_closes_again(outcomes):
         was_open = breaker.open
 
 
+def test_a_new_breaker_holds_nobody_back():
+    breaker = Breaker()
+    assert (breaker.open, breaker.on_trial, breaker.down) == (False, False, False)
+
+
 def test_a_run_that_inherits_a_breaker_that_was_open_gets_one_probe():
     breaker = Breaker(down=True)
     assert breaker.open
@@ -151,7 +156,7 @@ def hinted(status, seconds, **said):
 
 def test_a_hint_holds_everything_until_its_instant_and_then_wants_a_probe():
     hold = Hold()
-    assert (hold.until_s, hold.on_trial) == (-math.inf, False)
+    assert (hold.until_s, hold.status, hold.code, hold.on_trial) == (-math.inf, None, None, False)
     hold.record(hinted(429, 30, code="slow_down"), now_s=100.0)
     assert (hold.until_s, hold.status, hold.code, hold.on_trial) == (130, 429, "slow_down", True)
     hold.record(None, now_s=131.0)
@@ -163,6 +168,13 @@ def test_an_answer_to_a_request_that_was_in_flight_already_is_no_probe():
     hold.record(hinted(503, 30), now_s=100.0)
     hold.record(None, now_s=129.9)
     assert hold.on_trial
+
+
+def test_an_answer_at_the_instant_itself_is_one():
+    hold = Hold()
+    hold.record(hinted(503, 30), now_s=100.0)
+    hold.record(None, now_s=130.0)
+    assert not hold.on_trial
 
 
 @pytest.mark.parametrize("failure", [hinted(500, 30), hinted(403, 30), hinted(404, 30), LIMITED, DOWN])
@@ -177,6 +189,13 @@ def test_a_shorter_hint_does_not_shorten_the_wait_and_a_longer_one_lengthens_it(
     for seconds, until_s, status in [(30, 130, 429), (10, 130, 429), (60, 160, 503)]:
         hold.record(hinted(status if seconds != 10 else 503, seconds), now_s=100.0)
         assert (hold.until_s, hold.status) == (until_s, status)
+
+
+def test_of_two_hints_for_one_instant_the_first_stands():
+    hold = Hold()
+    hold.record(hinted(429, 30, code="first"), now_s=100.0)
+    hold.record(hinted(503, 20, code="second"), now_s=110.0)
+    assert (hold.until_s, hold.status, hold.code) == (130, 429, "first")
 
 
 def test_a_probe_that_fails_is_followed_by_another_probe_and_not_by_all():

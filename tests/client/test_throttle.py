@@ -195,13 +195,14 @@ def test_a_hint_that_is_over_holds_nobody_back(not_before):
     virtual_time.run(main())
 
 
-def test_a_stored_hint_holds_for_an_hour_at_the_most():
+@pytest.mark.parametrize(("ahead", "entered_s"), [(timedelta(hours=1), 3600), (timedelta(hours=1, seconds=1), 0)])
+def test_a_stored_hint_that_no_server_can_have_given_holds_nobody_back(ahead, entered_s):
     async def main():
         throttle = made()
-        throttle.inherit(Learned(at=START, not_before=START + timedelta(days=9), status=429))
+        throttle.inherit(Learned(at=START, not_before=START + ahead, status=429))
         caller = Caller(throttle, deadline_s=1e6)
         assert await caller() is None
-        assert caller.entered_s == 3600
+        assert caller.entered_s == entered_s
 
     virtual_time.run(main())
 

@@ -43,6 +43,26 @@ async def test_it_sends_what_it_was_given_and_brings_the_whole_reply(wire_type):
     assert b"cookie" not in second
 
 
+@pytest.mark.parametrize("timeout_s", [0.0, -1e-6, -5.0])
+async def test_without_time_left_nothing_is_sent(wire_type, timeout_s):
+    async with hostile.serving(hostile.replies(200)) as server:
+        wire = wire_type(base_url=server.url)
+        answer = await wire.send(get(), timeout_s=timeout_s)
+        await wire.close()
+    assert isinstance(answer, WireFault)
+    assert answer.fault is NetworkFault.TIMEOUT
+    assert server.received == []
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip", "nonsense"])
+async def test_an_empty_answer_is_an_answer_whatever_its_coding(wire_type, coding):
+    async with hostile.serving(hostile.replies(503, content_encoding=coding)) as server:
+        wire = wire_type(base_url=server.url)
+        answer = await wire.send(get(), timeout_s=5)
+        await wire.close()
+    assert (answer.status, answer.body) == (503, b"")
+
+
 BROKEN = {
     "reset in mid-body": (hostile.reset_mid_body, NetworkFault.RESET),
     "short of its content-length": (

@@ -185,7 +185,9 @@ async def test_a_proxy_is_a_secret_from_wherever_it_comes(desk, written):
 
 @pytest.mark.parametrize("url", ["http://proxy", "https://proxy:1/", "socks5://u:p@proxy", "socks5h://[::1]:1080"])
 async def test_a_proxy_of_each_kind_makes_a_wire(desk, url):
-    await wire_of(target_of(desk, f'proxy = "{url}"')).close()
+    target = target_of(desk, f'proxy = "{url}"')
+    await wire_of(target).close()
+    assert connection_of(target).proxy == url
 
 
 def test_direct_is_no_secret(desk):

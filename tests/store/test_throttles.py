@@ -69,6 +69,7 @@ def hint(minutes, status, code=None, *, at=NOW):
         pytest.param(hint(9, 429, "A"), hint(9, 503, "B"), (9, 429, "A"), id="of two for one instant, the first"),
         pytest.param(hint(9, 429), replace(SILENT, at=NOW + MINUTE), (9, 429, None), id="not one who never heard it"),
         pytest.param(replace(SILENT, at=NOW + MINUTE), hint(9, 429), (9, 429, None), id="one that arrives late"),
+        pytest.param(hint(9999, 429, "A"), hint(5, 503, "B"), (5, 503, "B"), id="not one from a clock far ahead"),
         pytest.param(hint(1, 429), hint(7, 503, at=NOW + 5 * MINUTE), (7, 503, None), id="the next, after its time"),
     ],
 )
@@ -161,3 +162,10 @@ def test_of_processes_that_write_at_once_none_loses_a_hint(engine, store_url):
 
     assert failures == []
     assert known(engine) == Learned(at=NOW + (last + 1) * MINUTE, not_before=NOW + (last + 1) * MINUTE, status=429)
+
+
+def test_what_was_learned_by_a_clock_far_ahead_gives_way(engine):
+    ahead = replace(FULL, at=NOW + timedelta(days=400), not_before=NOW + timedelta(days=400))
+
+    assert written(engine, ahead, FULL) == FULL
+    assert written(engine, replace(FULL, at=NOW + 60 * MINUTE), SILENT).at == NOW + 60 * MINUTE, "an hour is no wonder"

@@ -65,6 +65,8 @@ class HttpxWire:
         Raises:
             ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
         """
+        if timeout_s <= 0:
+            return TOO_LATE
         outgoing = self._outgoing(request)
         patience = Patience(until_s=time.monotonic() + timeout_s, stall_s=stall_s)
         try:

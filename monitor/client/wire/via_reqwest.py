@@ -48,6 +48,8 @@ class ReqwestWire:
         Raises:
             ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
         """
+        if timeout_s <= 0:
+            return TOO_LATE
         builder = self._builder(request).timeout(timedelta(seconds=timeout_s))
         try:
             if sink is None:
