@@ -8,10 +8,16 @@ from typing import TypeVar
 
 from monitor.exchange import NetworkFault, Sink, WireFault
 
-__all__ = ["WHOLE_BYTES", "Body", "Patience", "whole"]
+__all__ = ["LARGE_AT_ONCE", "SMALL_BYTES", "WHOLE_BYTES", "Body", "Patience", "whole"]
 
 WHOLE_BYTES = 1 << 20
 """The most of an error's body that is read where the body asked for may be larger."""
+
+SMALL_BYTES = 1 << 16
+"""A larger body is read in pieces, and kept whole only in its turn."""
+
+LARGE_AT_ONCE = 8
+"""So many larger bodies are kept whole at a time: memory is bounded, whatever the answers in flight turn out to be."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _GZIP_BEGINS = b"\x1f"
@@ -68,19 +74,31 @@ class Body:
         """What was read, as far as no sink took it."""
         return bytes(self._kept)
 
-    async def read(self, chunks: AsyncIterable[bytes], patience: Patience, sink: Sink | None) -> WireFault | None:
+    async def read(
+        self, chunks: AsyncIterable[bytes], patience: Patience, sink: Sink | None, room: asyncio.Semaphore
+    ) -> WireFault | None:
         """Reads to the end, or until the sink wants no more; gives back what went wrong.
+
+        Args:
+            chunks: the body as it comes in.
+            patience: how long to wait for it.
+            sink: takes it; None: it is kept, in its turn if it is large.
+            room: the turns of large bodies.
 
         Raises:
             TimeoutError: the server fell silent for too long.
         """
-        iterator = aiter(chunks)
+        iterator, in_turn = aiter(chunks), sink is not None
         try:
             while self._wanted and (chunk := await patience.wait(anext(iterator, None))) is not None:
+                if not in_turn and self._received + len(chunk) > SMALL_BYTES:
+                    in_turn = await patience.wait(room.acquire())
                 fault = self.feed(chunk, sink)
                 if fault is not None:
                     return fault
         finally:
+            if in_turn and sink is None:
+                room.release()
             if isinstance(iterator, AsyncGenerator):
                 await iterator.aclose()  # else the event loop makes a task of it, some time later
         return self.end(sink)

@@ -24,6 +24,7 @@ _WINDOW = 20
 _FAILED_IN_WINDOW = 18
 _BUDGET_FLOOR = 3
 _FIRSTS_PER_RETRY = 10
+_LARGE_AT_ONCE = 5
 _HOLDING = frozenset({429, 503})
 
 
@@ -106,6 +107,10 @@ class Concurrency:
         if started_s >= self._cut_at_s:
             self.limit = max(1.0, self.limit / 2)
             self._cut_at_s = now_s
+
+    def burdened(self) -> None:
+        """An answer was too large. Each takes a megabyte or two in the library until it is cut: few at a time, then."""
+        self.limit = min(self.limit, float(_LARGE_AT_ONCE))
 
     @property
     def learned(self) -> float | None:

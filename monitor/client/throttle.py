@@ -18,7 +18,7 @@ from monitor.client.hints import LONGEST_HINT
 from monitor.client.limits import Breaker, Concurrency, Hold, is_overload
 from monitor.client.pace import Pace
 from monitor.client.quota import QuotaReader
-from monitor.exchange import BREAKER_OPEN, PAST_DEADLINE, ApiError
+from monitor.exchange import BREAKER_OPEN, PAST_DEADLINE, ApiError, NetworkFault
 from monitor.model import Learned
 
 __all__ = ["Throttle", "breaker_open", "past_deadline", "utcnow"]
@@ -132,7 +132,8 @@ class Throttle:
         self.breaker.record(failure)
         self.hold.record(failure, now_s=now_s)
         if failure is None or not is_overload(failure):
-            self.concurrency.succeeded()
+            too_large = failure is not None and failure.network is NetworkFault.TOO_LARGE
+            (self.concurrency.burdened if too_large else self.concurrency.succeeded)()
             self.pace.accepted(now_s)
         else:
             self.concurrency.overloaded(started_s=started_s, now_s=now_s)

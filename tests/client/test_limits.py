@@ -245,3 +245,12 @@ def test_the_next_run_begins_with_a_probe_when_this_one_met_nothing_but_failures
     assert breaker.down is down
     breaker.begin()
     assert breaker.on_trial is down
+
+
+def test_after_an_answer_that_was_too_large_few_are_asked_for_at_a_time():
+    concurrency = Concurrency(32)
+    concurrency.burdened()
+    assert concurrency.limit == 5
+    concurrency.overloaded(started_s=1.0, now_s=2.0)
+    concurrency.burdened()
+    assert concurrency.limit == 2.5

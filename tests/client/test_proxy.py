@@ -211,7 +211,7 @@ async def test_no_text_and_no_log_holds_the_proxys_password(wire_type, caplog, b
         connection = through(proxy.port)
         client = Client(wire=wire_type(base_url=base_url, connection=connection), max_attempts=1)
         answer = await client.ask(get(), deadline_s=time.monotonic() + 20)
-        await client.aclose()
+        await client.wire.close()
     assert answer.error is not None
     assert proxy.received != []
     shown = [repr(answer), str(answer.error.message), repr(connection), caplog.text]

@@ -75,7 +75,7 @@ async def test_a_redirect_is_an_error_that_names_no_more_than_the_host(wire_type
         client = Client(wire=wire_type(base_url=server.url), auth=ApiKey(lambda: CANARY))
         request = Request(method="GET", path="/x", template="/x")
         answer = await client.ask(request, deadline_s=time.monotonic() + 20)
-        await client.aclose()
+        await client.wire.close()
     assert (answer.reply, answer.attempts, answer.error.status) == (None, 1, status)
     assert "login.example" in answer.error.message
     assert CANARY not in answer.error.message

@@ -179,7 +179,7 @@ async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink
     async with hostile.serving(behave) as server:
         client = Client(wire=wire_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
         answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
-        await client.aclose()
+        await client.wire.close()
     assert (answer.attempts, answer.reply.status) == (3, 200)
     assert [sink.whole for sink in sinks][1:] == [b"", b"whole"]
 
@@ -198,7 +198,7 @@ async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too(wire
     async with hostile.serving(behave) as server:
         client = Client(wire=wire_type(base_url=server.url), auth=ApiKey(lambda: next(keys)))
         answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
-        await client.aclose()
+        await client.wire.close()
     assert (answer.attempts, answer.reply.status) == (2, 200)
     assert [sink.whole for sink in sinks] == [b"", b"whole"]
 
@@ -207,7 +207,7 @@ async def test_the_caller_may_ask_for_fewer_attempts(wire_type):
     async with hostile.serving(hostile.replies(503)) as server:
         client = Client(wire=wire_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
         answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=Taken, max_attempts=2)
-        await client.aclose()
+        await client.wire.close()
     assert (answer.attempts, answer.error.status) == (2, 503)
 
 

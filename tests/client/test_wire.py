@@ -487,3 +487,24 @@ async def test_a_custom_transport_may_answer():
     answer = await send_through(transport)
     assert isinstance(answer, Reply)
     assert answer.body == b"ok"
+
+
+async def test_large_answers_are_kept_a_few_at_a_time_and_all_of_them_come(wire_type):
+    body = os.urandom(1 << 19)
+    async with hostile.serving(hostile.replies(200, body)) as server:
+        wire = wire_type(base_url=server.url)
+        answers = await asyncio.gather(*(wire.send(get(), timeout_s=30) for _ in range(40)))
+        await wire.close()
+    assert [answer.body == body for answer in answers] == [True] * 40
+
+
+async def test_whoever_waits_for_room_is_done_when_its_time_is_over(wire_type):
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(200_000)
+    async with hostile.serving(hostile.answers(head)) as server:
+        wire = wire_type(base_url=server.url)
+        started = time.monotonic()
+        answers = await asyncio.gather(*(wire.send(get(), timeout_s=0.5) for _ in range(20)))
+        took_s = time.monotonic() - started
+        await wire.close()
+    assert {answer.fault for answer in answers} == {NetworkFault.TIMEOUT}
+    assert took_s < 1.5

@@ -16,7 +16,7 @@ from pyreqwest.compatibility.httpx.transport import ResponseStream
 from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 
-from monitor.client.body import WHOLE_BYTES, Body, Patience
+from monitor.client.body import LARGE_AT_ONCE, WHOLE_BYTES, Body, Patience
 from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, fault_of
 from monitor.client.wire.outgoing import UNREADABLE_URL, url_of
 from monitor.client.wire.pool import USER_AGENT, Connection, pool
@@ -45,6 +45,7 @@ class HttpxWire:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
+        self._room = asyncio.Semaphore(LARGE_AT_ONCE)
         connection = connection or Connection()
         self._through_proxy = connection.through_proxy
         self._client = httpx.AsyncClient(
@@ -99,7 +100,7 @@ class HttpxWire:
         try:
             body = Body(response.headers.get("content-encoding", ""), max_bytes if wanted or not sink else WHOLE_BYTES)
             # the bytes as they came: httpx would decode each chunk without a bound
-            fault = await body.read(cast("AsyncIterable[bytes]", response.stream), patience, wanted)
+            fault = await body.read(cast("AsyncIterable[bytes]", response.stream), patience, wanted, self._room)
         finally:
             await response.aclose()
         if fault is not None:

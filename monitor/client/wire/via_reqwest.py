@@ -14,7 +14,7 @@ from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response, ResponseBodyReader
 
-from monitor.client.body import WHOLE_BYTES, Body, Patience, whole
+from monitor.client.body import LARGE_AT_ONCE, SMALL_BYTES, WHOLE_BYTES, Body, Patience, whole
 from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, fault_of
 from monitor.client.wire.outgoing import UNREADABLE_URL, url_of
 from monitor.client.wire.pool import Connection, pool
@@ -38,6 +38,7 @@ class ReqwestWire:
         self._base_url = base_url.rstrip("/")
         connection = connection or Connection()
         self._through_proxy = connection.through_proxy
+        self._room = asyncio.Semaphore(LARGE_AT_ONCE)
         self._client: Client | None = pool(self._base_url, connection)
 
     async def send(
@@ -53,10 +54,9 @@ class ReqwestWire:
         builder = self._builder(request).timeout(timedelta(seconds=timeout_s))
         try:
             if sink is None:
-                return await _item(builder, request.max_bytes)
-            patience = Patience(until_s=time.monotonic() + timeout_s, stall_s=stall_s)
+                return await self._item(builder, request.max_bytes, timeout_s)
             async with asyncio.timeout(timeout_s):
-                return await _stream(builder, request.max_bytes, sink, patience)
+                return await self._stream(builder, request.max_bytes, sink, timeout_s, stall_s)
         except TimeoutError:
             return TOO_LATE
         except PyreqwestError as error:
@@ -71,6 +71,49 @@ class ReqwestWire:
             await client.close()
         del client  # idle connections are closed with the last reference to the pool
 
+    async def _item(self, builder: RequestBuilder, max_bytes: int, timeout_s: float) -> Reply | WireFault:
+        """A small answer at once: pyreqwest has read it when it hands its head over. A larger one in pieces."""
+        until_s = time.monotonic() + timeout_s
+        arriving, ended = builder.build_streamed(), False
+        response = await arriving.__aenter__()
+        try:
+            most = min(max_bytes, SMALL_BYTES)
+            read = await response.body_reader.read(most + 1)
+            # less than was asked for: that was all, and its connection is back in the pool
+            ended = read is None or len(read) <= most
+            headers, came = _headers(response), b"" if read is None else bytes(read)
+            encoding = headers.get("content-encoding", "")
+            if ended or max_bytes == most:
+                body = whole(came, encoding, max_bytes)
+            else:
+                body = await self._large(response.body_reader, came, Body(encoding, max_bytes), until_s)
+        finally:
+            if not ended:
+                await arriving.__aexit__(None, None, None)
+        return body if isinstance(body, WireFault) else Reply(status=response.status, headers=headers, body=body)
+
+    async def _large(self, reader: ResponseBodyReader, first: bytes, body: Body, until_s: float) -> bytes | WireFault:
+        patience = Patience(until_s=until_s, stall_s=None)
+        async with asyncio.timeout(until_s - time.monotonic()):
+            fault = await body.read(_chunks(reader, first), patience, None, self._room)
+        return fault or body.whole
+
+    async def _stream(
+        self, builder: RequestBuilder, max_bytes: int, sink: Sink, timeout_s: float, stall_s: float | None
+    ) -> Reply | WireFault:
+        """The body handed on as it arrives: pyreqwest would wait for 64 KiB, and a slow list look like a silent one."""
+        patience = Patience(until_s=time.monotonic() + timeout_s, stall_s=stall_s)
+        arriving = builder.streamed_read_buffer_limit(0).build_streamed()
+        response = await patience.wait(arriving.__aenter__())
+        try:
+            wanted = sink if 200 <= response.status < 300 else None
+            headers = _headers(response)
+            body = Body(headers.get("content-encoding", ""), max_bytes if wanted else WHOLE_BYTES)
+            fault = await body.read(_chunks(response.body_reader), patience, wanted, self._room)
+        finally:
+            await arriving.__aexit__(None, None, None)
+        return fault or Reply(status=response.status, headers=headers, body=body.whole)
+
     def _builder(self, request: Request) -> RequestBuilder:
         if self._client is None:
             raise RuntimeError("this wire is closed")
@@ -84,37 +127,9 @@ class ReqwestWire:
         return builder if request.body is None else builder.body_bytes(request.body)
 
 
-async def _item(builder: RequestBuilder, max_bytes: int) -> Reply | WireFault:
-    """The whole answer at once: pyreqwest has read a small one when it hands its head over."""
-    arriving, ended = builder.build_streamed(), False
-    response = await arriving.__aenter__()
-    try:
-        read = await response.body_reader.read(max_bytes + 1)
-        # less than was asked for: that was all, and its connection is back in the pool
-        ended = read is None or len(read) <= max_bytes
-    finally:
-        if not ended:
-            await arriving.__aexit__(None, None, None)
-    headers = _headers(response)
-    body = whole(b"" if read is None else bytes(read), headers.get("content-encoding", ""), max_bytes)
-    return body if isinstance(body, WireFault) else Reply(status=response.status, headers=headers, body=body)
-
-
-async def _stream(builder: RequestBuilder, max_bytes: int, sink: Sink, patience: Patience) -> Reply | WireFault:
-    """The body handed on as it arrives: pyreqwest would wait for 64 KiB, and a slow list look like a silent one."""
-    arriving = builder.streamed_read_buffer_limit(0).build_streamed()
-    response = await patience.wait(arriving.__aenter__())
-    try:
-        wanted = sink if 200 <= response.status < 300 else None
-        headers = _headers(response)
-        body = Body(headers.get("content-encoding", ""), max_bytes if wanted else WHOLE_BYTES)
-        fault = await body.read(_chunks(response.body_reader), patience, wanted)
-    finally:
-        await arriving.__aexit__(None, None, None)
-    return fault or Reply(status=response.status, headers=headers, body=body.whole)
-
-
-async def _chunks(reader: ResponseBodyReader) -> AsyncIterator[bytes]:
+async def _chunks(reader: ResponseBodyReader, first: bytes = b"") -> AsyncIterator[bytes]:
+    if first:
+        yield first
     while (chunk := await reader.read_chunk()) is not None:
         yield bytes(chunk)
 
