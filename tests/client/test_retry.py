@@ -135,6 +135,19 @@ def test_writes_have_bounds_of_their_own_and_polling_has_its_deadline(operation,
     assert ask(status(503), operation=POLL, attempt=900, deadline_s=0.1).reason is RetryReason.PAST_DEADLINE
 
 
+MANY = 50
+MOST_ATTEMPTS = {READ: 5, TOKEN: 5, POLL: MANY, WRITE: WRITES, CLOSE: WRITES}
+
+
+@pytest.mark.parametrize("operation", list(Operation))
+@pytest.mark.parametrize("failure", [status(429), status(503), network(NetworkFault.DNS), network(NetworkFault.RESET)])
+def test_each_operation_has_its_bound_whatever_passing_failure_it_meets(operation, failure):
+    retried = [ask(failure, operation=operation, attempt=n).verdict is Verdict.RETRY for n in range(1, MANY + 1)]
+    unsafe = operation is WRITE and failure.network is NetworkFault.RESET
+    attempts = 1 if unsafe else MOST_ATTEMPTS[operation]
+    assert retried == [n < attempts or attempts == MANY for n in range(1, MANY + 1)]
+
+
 def test_a_write_is_never_tried_more_often_than_the_client_allows():
     assert ask(status(503), operation=WRITE, attempt=2, max_attempts=2).reason is RetryReason.ATTEMPTS_SPENT
 

@@ -1,0 +1,339 @@
+"""docs/client.md explains the client by tables; here each of them is compared with the code, cell by cell."""
+
+import gzip
+import json
+import re
+from dataclasses import MISSING, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.client import climb, hints, limits, retry, throttle
+from monitor.client.body import whole
+from monitor.client.failure import PLACES, read_failure
+from monitor.client.hints import LONGEST_HINT, SOURCES, retry_hint
+from monitor.client.limits import is_outage
+from monitor.client.retry import TABLE, WRITES, Failing, Repeat, RetryReason, Verdict, decide, failing
+from monitor.client.wire import faults
+from monitor.config.durations import format_duration
+from monitor.config.targets import CheckConfig, Target
+from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request
+from monitor.health.classify import SPENDING_CODES, cause_of
+from monitor.model import Learned
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def tables(text):
+    """Each table as its rows of cells, the first of them its head."""
+    found = [[]]
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            found.append([])
+        elif not re.fullmatch(r"[-| ]+", line):
+            found[-1].append([cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")])
+    return [table for table in found if table]
+
+
+def section(heading):
+    (text,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    return tables(text)
+
+
+def code(text):
+    return f"`{text}`"
+
+
+def ticked(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+(SHARED,) = section("What is shared, and what is kept")
+REPEATS, VERDICTS = section("Retry or give up")
+HINTS, SANITY = section("When a server says to come back")
+FIELDS, BODIES = section("What an error says")
+(LIMITS,), (NETWORK,), (SETTINGS,) = section("Limits"), section("What the network did"), section("Settings")
+WITH_SOURCES = {
+    "repeats": REPEATS,
+    "verdicts": VERDICTS,
+    "hints": HINTS,
+    "sanity": SANITY,
+    "fields": FIELDS,
+    "limits": LIMITS,
+}
+
+
+@pytest.mark.parametrize("table", WITH_SOURCES.values(), ids=WITH_SOURCES)
+def test_each_row_names_its_source(table):
+    head, *rows = table
+    assert head[-1] == "source"
+    assert rows
+    assert all(row[-1] and len(row) == len(head) for row in rows)
+
+
+# --- retries
+
+
+def test_the_table_of_retries_is_the_codes_own():
+    head, *rows = REPEATS
+    assert head == ["operation", *Failing, "source"]
+    said = {row[0]: dict(zip(head[1:-1], row[1:-1], strict=True)) for row in rows}
+    assert said == {code(operation): {kind: row[kind] for kind in Failing} for operation, row in TABLE.items()}
+
+
+LATER = {
+    RetryReason.SPENDING_LIMIT: {"status": 402},
+    RetryReason.STATUS_FORBIDS: {"status": 404},
+    RetryReason.VETOED: {"retryable": False},
+    RetryReason.UNSAFE_TO_REPEAT: {"operation": Operation.WRITE, "status": None, "network": NetworkFault.RESET},
+    RetryReason.PAST_DEADLINE: {"deadline_s": 0.0},
+    RetryReason.ATTEMPTS_SPENT: {"attempt": 5},
+    RetryReason.BUDGET_SPENT: {"budget_left": 0},
+    RetryReason.HINT: {"retry_after": timedelta(seconds=1)},
+    RetryReason.TRANSIENT: {},
+}
+"""What makes each reason true, in the order of the document."""
+
+
+def decided(circumstances):
+    said = {name: circumstances[name] for name in ("status", "network", "retryable", "retry_after")}
+    given = {name: circumstances[name] for name in circumstances if name not in said}
+    return decide(ApiError(**said), max_attempts=5, now_s=0.0, rand=0.5, **given)
+
+
+CALM = {"status": 503, "network": None, "retryable": None, "retry_after": None}
+CALM |= {"operation": Operation.READ, "deadline_s": 1000.0, "attempt": 1, "budget_left": 9}
+
+
+@pytest.mark.parametrize("row", VERDICTS[1:], ids=lambda row: row[3])
+def test_of_two_reasons_the_one_that_is_listed_first_decides(row):
+    number, _, verdict, reason, _ = row
+    (mine,) = ticked(reason)
+    later = list(LATER)[int(number) - 1 :]
+    assert later[0] == mine
+    for other in later:
+        decision = decided(CALM | LATER[other] | LATER[mine])
+        assert (decision.reason, decision.verdict) == (mine, verdict), other
+
+
+def test_the_list_of_reasons_is_whole():
+    assert [ticked(row[3]) for row in VERDICTS[1:]] == [[reason] for reason in LATER]
+    assert set(LATER) == set(RetryReason)
+    assert {row[2] for row in VERDICTS[1:]} == set(Verdict)
+
+
+def test_the_conditions_quote_the_codes_own_names_and_numbers():
+    when = [row[1] for row in VERDICTS[1:]]
+    assert ticked(when[0]) == sorted(SPENDING_CODES)
+    assert [f'"{Repeat.NO}"' in when[1], f'"{Repeat.UNSAFE}"' in when[3]] == [True, True]
+    assert f" {WRITES} of what is bounded" in when[5]
+    assert backoffs() in when[8]
+
+
+def backoffs():
+    """The longest waits after the first, second … attempt, up to where they stay the same."""
+    longest_s = [f"{retry._backoff_s(attempt):g}" for attempt in range(1, 8)]
+    assert longest_s[-1] == longest_s[-2]
+    return f"a random part of {', '.join(longest_s[:-2])}, then {longest_s[-1]}"
+
+
+# --- hints
+
+
+def docstring_tables(module):
+    return [row for table in tables(module.__doc__) for row in table[1:]]
+
+
+def hinted(said):
+    """What comes of an example: headers as `name: value`, or a body."""
+    headers, body = {}, None
+    for part in ticked(said):
+        if part.startswith("{"):
+            body = json.loads(part)["retry_after"]
+        else:
+            name, value = part.split(": ", 1)
+            headers[name] = value
+    wait = retry_hint(headers, body, now=NOW, status=429)
+    return "nothing" if wait is None else f"{wait.total_seconds():g} s"
+
+
+def test_the_table_of_hints_is_the_codes_own():
+    rows = docstring_tables(hints)[: len(SOURCES)]
+    assert [row[:4] for row in HINTS[1:]] == rows
+    read = [(source.header, ", ".join(map(str, sorted(source.statuses or ()))) or "any") for source in SOURCES]
+    assert [(None if "body" in where else ticked(where)[0], on) for _, where, _, on, *_ in HINTS[1:]] == read
+
+
+def test_the_table_of_sane_hints_is_the_codes_own():
+    assert [row[:2] for row in SANITY[1:]] == docstring_tables(hints)[len(SOURCES) :]
+
+
+EXAMPLES = [(row[-2], example) for row in (*HINTS[1:], *SANITY[1:]) for example in row[-2].split("<br>")]
+
+
+@pytest.mark.parametrize("example", [example for _, example in EXAMPLES])
+def test_an_example_of_a_hint_is_read_as_the_table_says(example):
+    said, read = example.split(" → ")
+    assert hinted(said) == read
+
+
+@pytest.mark.parametrize("row", HINTS[1:], ids=lambda row: row[1])
+def test_the_examples_of_a_hint_are_of_its_own_place(row):
+    places = {"body `retry_after`" if part.startswith("{") else code(part.split(": ")[0]) for part in ticked(row[4])}
+    assert places == {row[1]}
+
+
+# --- errors
+
+
+def test_the_table_of_places_is_the_codes_own():
+    said = {ticked(field)[0]: tuple(ticked(places)) for field, places, _ in FIELDS[1:]}
+    assert list(said.items()) == list(PLACES.items())
+
+
+@pytest.mark.parametrize("row", FIELDS[1:], ids=lambda row: row[0])
+def test_the_source_of_each_place_is_named(row):
+    assert sorted(ticked(row[2])) == sorted(ticked(row[1]))
+
+
+def kept(failure):
+    """What an error holds beyond its status, as the document spells it."""
+    names = [
+        (each.name, getattr(failure, each.name))
+        for each in fields(failure)
+        if each.default is not MISSING and getattr(failure, each.name) != each.default
+    ]
+    spelled = {name: str(value) for name, value in names}
+    if failure.details:
+        spelled["details"] = ", ".join(f"{each.loc}: {each.msg}" for each in failure.details)
+    return spelled
+
+
+@pytest.mark.parametrize("row", BODIES[1:], ids=lambda row: row[0])
+def test_an_example_of_a_body_is_read_as_the_table_says(row):
+    _, status, body, said = row
+    failure = read_failure(Reply(status=int(status), headers={}, body=body.strip("`").encode()), now=NOW)
+    lines = (re.fullmatch(r"`(\w+)`: (.*)", line).groups() for line in said.split("<br>"))
+    assert dict(lines) == kept(failure)
+
+
+# --- limits, network, settings
+
+
+def default(model, name):
+    return model.model_fields[name].default
+
+
+def breaker_limits():
+    first, most, last = limits._FIRST, limits._FAILED_IN_WINDOW, limits._WINDOW
+    return {
+        "breaker, opens": f"the first {first} attempts of a run all meet an outage, or {most} of the last {last} do; "
+        "it stays open for the run",
+        "breaker, next run": f"one probe first, if it was open, or a run of {limits._ENOUGH} attempts and more met "
+        "nothing but outages",
+    }
+
+
+def retry_limits():
+    firsts, floor = limits._FIRSTS_PER_RETRY, limits._BUDGET_FLOOR
+    return {
+        "retry budget": f"1 retry for each {firsts} first attempts of the run, and {floor} in any case",
+        "attempts": f"{default(CheckConfig, 'max_attempts')} per call by default; {WRITES} of what is bounded",
+        "backoff": f"{backoffs()} s",
+    }
+
+
+def pace_limits():
+    usual, most = default(CheckConfig, "concurrency"), throttle._MOST
+    holding = ", ".join(map(str, sorted(limits._HOLDING)))
+    return {
+        "concurrency": f"at most {usual} by default ({most} where nothing is configured, and at most); half of it "
+        "after 429 or an outage, once for all that were under way together; one more per round of successes; never "
+        "below 1",
+        "hold": f"by hints on {holding}; at most {format_duration(LONGEST_HINT)}; then one probe",
+        "pace, a limit is stated": f"{default(CheckConfig, 'rate_share'):.0%} of it by default",
+        "pace, a 429 without that": f"{climb._FLOOR_PER_S:g} request a second until one is accepted; then at most "
+        f"{climb._BELOW:.0%} of what was sent before, back to {climb._PLATEAU:.0%} of it within "
+        f"{climb._FIRST_CLIMB_S:g} s, and slowly beyond; up to {climb._LONGEST_CLIMB_S:g} s where climbs end at the "
+        "same rate again",
+    }
+
+
+def test_the_table_of_limits_has_the_codes_own_numbers():
+    mib, page = Request(method="GET", path="/", template="/").max_bytes >> 20, default(CheckConfig, "list_max_mb")
+    body = {"body": f"{mib} MiB decoded; a page of a list {page} MiB by default"}
+    assert {name: text for name, text, _ in LIMITS[1:]} == breaker_limits() | retry_limits() | pace_limits() | body
+
+
+def test_a_target_may_have_as_many_requests_under_way_as_a_client_without_settings():
+    assert CheckConfig.model_json_schema()["properties"]["concurrency"]["maximum"] == throttle._MOST
+
+
+def test_all_that_is_kept_of_a_throttle_is_listed():
+    kept_as = [name for row in SHARED[1:] for name in ticked(row[2])]
+    assert sorted(kept_as) == sorted({each.name for each in fields(Learned)} - {"at"})
+
+
+def of_bodies():
+    """What is said of bodies that can't be read, by fault."""
+    cut = gzip.compress(b"x" * 100)[:-8]
+    read = (whole(b"xx", "", 1), whole(b"x", "br", 9), whole(b"x" * 9, "gzip", 99), whole(cut, "gzip", 999))
+    return [(each.fault, re.sub(r"\d+", "N", each.text)) for each in read]
+
+
+def words(fault):
+    others = [(each.fault, each.text) for each in (faults.TOO_LATE, faults.HEADERS_NOT_TEXT)]
+    return [faults._WORDS[fault], *(text for kind, text in [*others, *of_bodies()] if kind is fault)]
+
+
+def words_of_proxy(fault):
+    refusals = [text for _, text in faults._PROXY_REFUSES] if fault is NetworkFault.REFUSED else []
+    return [*([faults._WORDS_OF_PROXY[fault]] if fault in faults._WORDS_OF_PROXY else []), *refusals]
+
+
+@pytest.mark.parametrize("fault", list(NetworkFault))
+def test_the_table_of_network_faults_is_the_codes_own(fault):
+    (row,) = [row for row in NETWORK[1:] if row[0] == code(fault)]
+    failure = ApiError(status=None, network=fault)
+    kind = failing(failure)
+    assert row[1:] == [
+        "<br>".join(words(fault)),
+        "<br>".join(words_of_proxy(fault)),
+        code(cause_of(failure)),
+        kind,
+        TABLE[Operation.READ][kind],
+        TABLE[Operation.WRITE][kind],
+        "yes" if is_outage(failure) else "no",
+    ]
+
+
+def test_the_table_of_network_faults_has_each_of_them_once():
+    assert [row[0] for row in NETWORK[1:]] == [code(fault) for fault in NetworkFault]
+
+
+def as_written(value):
+    return "none" if value is None else code(format_duration(value) if isinstance(value, timedelta) else value)
+
+
+@pytest.mark.parametrize("row", SETTINGS[1:], ids=lambda row: row[0])
+def test_a_setting_has_the_default_that_the_table_says(row):
+    (name,) = ticked(row[0])
+    model = CheckConfig if name in CheckConfig.model_fields else Target
+    assert row[1] == as_written(default(model, name))
+
+
+def test_the_settings_of_the_client_are_all_there():
+    steering = [
+        "rate",
+        "rate_share",
+        "concurrency",
+        "deadline",
+        "attempt_timeout",
+        "max_attempts",
+        "http",
+        "tls",
+        "proxy",
+    ]
+    assert [ticked(row[0]) for row in SETTINGS[1:]] == [[name] for name in steering]
