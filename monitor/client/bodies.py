@@ -16,13 +16,13 @@ _BEYOND_NUMBERS = 10**20
 """Integers from here on say nothing as a text."""
 
 
-def decode(body: bytes, hide: Callable[[str], str]) -> tuple[Mapping[str, object], bool]:
+def decode(body: bytes) -> tuple[Mapping[str, object], bool]:
     """What the body says, as an object, and whether it was JSON.
 
     A list is taken for its first object, with the list as `errors`; anything outside JSON, and a JSON text, is read by
-    `gateways.loose`. `hide` takes secrets out of the text first.
+    `gateways.loose`. Secrets are still in it: `text_of` takes them out of each text that is kept.
     """
-    text = hide(body.decode("utf-8-sig", "replace"))
+    text = body.decode("utf-8-sig", "replace")
     try:
         value = _json(text)
     except (ValueError, RecursionError):
@@ -61,8 +61,11 @@ def at(value: object, path: str) -> object:
     return value
 
 
-def text_of(value: object, limit: int) -> str | None:
-    """A text as prose of at most `limit` characters, or a whole number; None for what is blank or anything else."""
+def text_of(value: object, limit: int, hide: Callable[[str], str] = str) -> str | None:
+    """A text as prose of at most `limit` characters, or a whole number; None for what is blank or anything else.
+
+    `hide` takes secrets out of a text before it is cut: the first half of a secret would not be found.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < _BEYOND_NUMBERS else None
-    return (prose(value, limit) or None) if isinstance(value, str) else None
+    return (prose(value, limit, hide) or None) if isinstance(value, str) else None

@@ -33,6 +33,7 @@ What is kept is bounded, printable and free of markup, so that no log, terminal 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 from monitor.client.bodies import at, decode, text_of
 from monitor.client.gateways import gateway_headers, prose, reason, redirect
@@ -70,6 +71,9 @@ _ERROR_CHARS = 400
 """It is stored together with the message, in a column of 1000."""
 
 _MOST_DETAILS = 20
+_Text = Callable[[object, int], str | None]
+"""`text_of`, with what hides secrets from it."""
+
 _WORD = re.compile(r"(?:[\w.]+#)?([A-Za-z]+(?:[_-][A-Za-z]+)*)", re.ASCII)
 
 
@@ -82,29 +86,31 @@ def read_failure(
         reply: any status, any bytes.
         from_token_endpoint: it answered a token request.
         now: our clock, aware; without it no hint is read.
-        hide: takes secrets out of the body before anything is cut: the first half of a secret would not be found.
+        hide: takes secrets out of a text; of each one that is kept, before it is cut. It may cut and escape, too, so
+            that it must not touch the body before the body is read.
 
     Returns:
         The error; its texts are printable and free of markup: names at most 200 characters long, messages 500, `error`
         400. Never raises.
     """
-    body, is_json = decode(reply.body, hide)
-    details = _details(at(body, "detail"))
+    body, is_json = decode(reply.body)
+    text: _Text = partial(text_of, hide=hide)
+    details = _details(at(body, "detail"), text)
     return ApiError(
         status=reply.status,
-        code=_code(body, reply.status),
-        error=_first(body, "error", _ERROR_CHARS),
-        type=_first(body, "type"),
-        message=redirect(reply) or _message(body, details) or reason(reply),
-        field=_first(body, "field"),
-        request_id=_first(body, "request_id") or text_of(reply.headers.get("x-request-id"), _NAME_CHARS),
-        trace_id=_first(body, "trace_id"),
+        code=_code(body, reply.status, text),
+        error=_first(body, "error", text, _ERROR_CHARS),
+        type=_first(body, "type", text),
+        message=redirect(reply, hide) or _message(body, details, text) or reason(reply, hide),
+        field=_first(body, "field", text),
+        request_id=_first(body, "request_id", text) or text(reply.headers.get("x-request-id"), _NAME_CHARS),
+        trace_id=_first(body, "trace_id", text),
         details=details,
-        fault=_first(body, "fault"),
+        fault=_first(body, "fault", text),
         retryable=_retryable(reply.headers, body),
         retry_after=_hint(reply, body, now),
         from_token_endpoint=from_token_endpoint,
-        gateway=() if is_json or reply.status < 500 else gateway_headers(reply.headers),
+        gateway=() if is_json or reply.status < 500 else gateway_headers(reply.headers, hide),
     )
 
 
@@ -118,23 +124,23 @@ def fault_error(fault: WireFault, *, from_token_endpoint: bool = False) -> ApiEr
     )
 
 
-def _texts(body: object, field: str, limit: int) -> Iterator[str]:
-    return (text for path in PLACES[field] if (text := text_of(at(body, path), limit)))
+def _texts(body: object, field: str, text: _Text, limit: int) -> Iterator[str]:
+    return (said for path in PLACES[field] if (said := text(at(body, path), limit)))
 
 
-def _first(body: object, field: str, limit: int = _NAME_CHARS) -> str | None:
-    return next(_texts(body, field, limit), None)
+def _first(body: object, field: str, text: _Text, limit: int = _NAME_CHARS) -> str | None:
+    return next(_texts(body, field, text, limit), None)
 
 
-def _code(body: object, status: int) -> str | None:
-    codes = list(_texts(body, "code", _NAME_CHARS))
-    words = map(_WORD.fullmatch, _texts(body, "code, one word", _NAME_CHARS))
+def _code(body: object, status: int, text: _Text) -> str | None:
+    codes = list(_texts(body, "code", text, _NAME_CHARS))
+    words = map(_WORD.fullmatch, _texts(body, "code, one word", text, _NAME_CHARS))
     telling = (*(code for code in codes if code != str(status)), *(word[1] for word in words if word), *codes)
     return next(iter(telling), None)
 
 
-def _message(body: Mapping[str, object], details: tuple[Detail, ...]) -> str | None:
-    return _first(body, "message", _MESSAGE_CHARS) or _of_details(details) or _of_lists(body)
+def _message(body: Mapping[str, object], details: tuple[Detail, ...], text: _Text) -> str | None:
+    return _first(body, "message", text, _MESSAGE_CHARS) or _of_details(details) or _of_lists(body, text)
 
 
 def _of_details(details: tuple[Detail, ...]) -> str | None:
@@ -143,28 +149,28 @@ def _of_details(details: tuple[Detail, ...]) -> str | None:
     )
 
 
-def _of_lists(body: object) -> str | None:
+def _of_lists(body: object, text: _Text) -> str | None:
     """The first text of an object whose members are all lists: Django REST's way to refuse fields, and Rails'."""
     lists = at(body, "errors") or body
     if not isinstance(lists, dict) or len(lists) > _MOST_DETAILS:
         return None
     if not all(isinstance(each, list) for each in lists.values()):
         return None
-    said = ((name, text_of(at(texts, "0"), _MESSAGE_CHARS)) for name, texts in lists.items())
-    return next((prose(f"{name}: {text}", _MESSAGE_CHARS) for name, text in said if text), None)
+    first = ((text(name, _MESSAGE_CHARS) or "", text(at(texts, "0"), _MESSAGE_CHARS)) for name, texts in lists.items())
+    return next((prose(f"{name}: {said}", _MESSAGE_CHARS) for name, said in first if said), None)
 
 
-def _details(detail: object) -> tuple[Detail, ...]:
-    return tuple(_detail(entry) for entry in detail[:_MOST_DETAILS]) if isinstance(detail, list) else ()
+def _details(detail: object, text: _Text) -> tuple[Detail, ...]:
+    return tuple(_detail(entry, text) for entry in detail[:_MOST_DETAILS]) if isinstance(detail, list) else ()
 
 
-def _detail(entry: object) -> Detail:
+def _detail(entry: object, text: _Text) -> Detail:
     if not isinstance(entry, dict):
-        return Detail(loc="", msg=text_of(entry, _MESSAGE_CHARS) or "")
+        return Detail(loc="", msg=text(entry, _MESSAGE_CHARS) or "")
     loc = entry.get("loc")
     parts = loc[:_MOST_DETAILS] if isinstance(loc, list) else [loc]
-    dotted = ".".join(text for part in parts if (text := text_of(part, _NAME_CHARS)))
-    return Detail(loc=dotted[:_NAME_CHARS], msg=text_of(entry.get("msg"), _MESSAGE_CHARS) or "")
+    dotted = ".".join(said for part in parts if (said := text(part, _NAME_CHARS)))
+    return Detail(loc=dotted[:_NAME_CHARS], msg=text(entry.get("msg"), _MESSAGE_CHARS) or "")
 
 
 def _retryable(headers: Mapping[str, str], body: object) -> bool | None:

@@ -5,7 +5,7 @@ The first row that names a sane time wins; a row that does not is passed over, a
 | # | where                        | read as                                                               | on       |
 |---|------------------------------|-----------------------------------------------------------------------|----------|
 | 1 | `retry-after-ms`             | milliseconds, decimals allowed                                        | any      |
-| 2 | `retry-after`                | seconds in ASCII digits, or an HTTP date in any of its three forms    | any      |
+| 2 | `retry-after`                | seconds, decimals allowed, or an HTTP date in any of its three forms  | any      |
 | 3 | `x-ratelimit-reset`          | < 10⁸: seconds from now; < 10¹¹: Unix s; else Unix ms; or like "6m0s" | 429, 503 |
 | 4 | `x-ratelimit-reset-requests` | as above (OpenAI sends durations)                                     | 429, 503 |
 | 5 | body `retry_after`           | seconds, as a number or in ASCII digits, or a duration like "6m0s"    | any      |
@@ -40,8 +40,8 @@ LONGEST_HINT = timedelta(hours=1)
 _LONGEST_S = LONGEST_HINT.total_seconds()
 _DELTA_BELOW = 1e8
 _SECONDS_BELOW = 1e11
-_DIGITS = re.compile(r"[0-9]+")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[ \t]*,[ \t]*[0-9]+(?:\.[0-9]+)?){0,9}")
 _DURATION = re.compile(
     r"(?=[0-9])(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+(?:\.[0-9]+)?)s)?(?:([0-9]+(?:\.[0-9]+)?)ms)?"
 )
@@ -65,8 +65,8 @@ def _milliseconds(text: str, _: _Clocks) -> float | None:
 
 
 def _retry_after(text: str, clocks: _Clocks) -> float | None:
-    if _DIGITS.fullmatch(text):
-        return float(text)
+    if _SECONDS.fullmatch(text):
+        return max(map(float, text.split(",")))  # a gateway may have added its own
     instant = http_date(text, now=clocks.own)
     return clocks.until(instant.timestamp()) if instant else None
 

@@ -1,7 +1,16 @@
+import base64
 import dataclasses
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
-from monitor.client.secrecy import without_secrets
-from monitor.exchange import ApiError, Detail
+import pytest
+
+from monitor.client.failure import read_failure
+from monitor.client.secrecy import hiding, without_credential, without_secrets
+from monitor.exchange import ApiError, Detail, Reply
+from monitor.log import masked
 
 CANARY = "canary-key-7c1f"
 
@@ -24,3 +33,94 @@ def test_no_text_of_an_error_keeps_a_secret_and_everything_else_stays():
 def test_what_was_not_said_stays_unsaid():
     error = ApiError(status=503)
     assert without_secrets(error, str.upper) == error
+
+
+TOKEN = "Zq9/xW7+vK3/mP5~rT2=uY8/eB6+nH4/"
+SPELLED = {
+    "plain": TOKEN,
+    "with slashes as PHP escapes them": TOKEN.replace("/", "\\/"),
+    "escaped": "".join(f"\\u{ord(char):04x}" for char in TOKEN),
+    "URL-encoded": quote(TOKEN, safe=""),
+    "URL-encoded in lower case": re.sub("%..", lambda octet: octet[0].lower(), quote(TOKEN, safe="")),
+    "base64": base64.b64encode(TOKEN.encode()).decode(),
+    "base64 of a whole header": base64.b64encode(f"Authorization: Bearer {TOKEN}".encode()).decode(),
+    "base64 for URLs, off by one": base64.urlsafe_b64encode(f"x{TOKEN}".encode()).decode(),
+}
+
+
+def _given_away(text):
+    """Whether eight characters in a row of the token, in one of its spellings, are left."""
+    spellings = {
+        TOKEN,
+        quote(TOKEN, safe=""),
+        *(base64.b64encode(b"x" * n + TOKEN.encode()).decode()[4:-4] for n in range(3)),
+    }
+    return any(each[at : at + 8] in text for each in spellings for at in range(len(each) - 7))
+
+
+@pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
+@pytest.mark.parametrize("before", [0, 185, 195, 485, 495])
+def test_no_spelling_of_a_credential_outlives_a_failed_reply_wherever_it_is_cut(spelled, before):
+    text = "x" * before + " " + spelled
+    body = (
+        f'{{"code":"{text}","message":"{text}","request_id":"{text}","detail":[{{"loc":["{text}"],"msg":"{text}"}}]}}'
+    )
+    hide = hiding(TOKEN, str)
+    for content in (body, f'["{text}"]', f'{{"name":["{text}"]}}'):
+        error = read_failure(Reply(status=503, headers={}, body=content.encode()), hide=hide)
+        assert not _given_away(str(dataclasses.asdict(without_secrets(error, hide))))
+
+
+@pytest.mark.parametrize("spelled", [text for name, text in SPELLED.items() if "\\" not in text])
+@pytest.mark.parametrize("before", [0, 185, 195, 485, 495])
+@pytest.mark.parametrize("status", [302, 503])
+def test_no_spelling_of_a_credential_outlives_the_head_of_a_failed_reply(spelled, before, status):
+    text, hide = "x" * before + spelled, hiding(TOKEN, str)
+    headers = {"x-request-id": text, "server": text, "via": text, "location": f"https://{text}.example/"}
+    error = read_failure(Reply(status=status, headers=headers, body=b"", reason=text), hide=hide)
+    assert not _given_away(str(dataclasses.asdict(without_secrets(error, hide))))
+
+
+@pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
+def test_no_spelling_of_a_credential_outlives_a_success(spelled):
+    body = f'{{"status":"{spelled}"}}'.encode()
+    reply = without_credential(Reply(status=200, headers={"x-request-id": spelled}, body=body), TOKEN)
+    assert not _given_away(reply.body.decode() + json.loads(reply.body)["status"])
+    if "\\" not in spelled:
+        assert not _given_away(reply.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("body", [b'{"status":"COMPLETED"}', b'{"title":"\\u00e9"}', b"\xff\\u", b""])
+def test_a_success_without_the_credential_stays_as_it_is(body):
+    reply = Reply(status=200, headers={"x-request-id": "r-1"}, body=body)
+    assert without_credential(reply, TOKEN) is reply
+    assert without_credential(reply, "") is reply
+
+
+def test_a_short_credential_is_masked_in_its_plain_form_alone():
+    assert hiding("abc", str)("abc YWJj") == "********** YWJj"
+
+
+LAID_OUT = {
+    "compact": json.dumps,
+    "indented": lambda body: json.dumps(body, indent=2),
+    "with CRLF": lambda body: json.dumps(body, indent=2).replace("\n", "\r\n"),
+    "long": lambda body: json.dumps({"input": "x" * 5000, **body}),
+    "with what looks like a secret": lambda body: json.dumps({"access_token": "x", "see": "https://x.y/z?q=1", **body}),
+}
+
+
+@pytest.mark.parametrize("lay_out", LAID_OUT.values(), ids=LAID_OUT)
+def test_however_an_error_is_laid_out_what_masks_secrets_in_a_run_leaves_it_readable(lay_out):
+    """A mask that escapes line breaks and cuts at 2,000 characters must not get hold of the body before it is read."""
+    body = {
+        "detail": {"code": "SPENDING_LIMIT_EXCEEDED", "message": "no\nmore", "request_id": "r-1", "retryable": False},
+        "retry_after": 7,
+    }
+    error = read_failure(
+        Reply(status=429, headers={}, body=lay_out(body).encode()),
+        hide=hiding(CANARY, masked),
+        now=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    assert (error.code, error.message, error.request_id) == ("SPENDING_LIMIT_EXCEEDED", "no more", "r-1")
+    assert (error.retryable, error.retry_after) == (False, timedelta(seconds=7))
