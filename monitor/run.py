@@ -8,6 +8,7 @@ A process that is killed in between leaves a lease that expires and outcomes tha
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -154,6 +155,7 @@ class Run:
                 interrupt=self._interrupt,
                 progress=self._progress,
                 utcnow=job.utcnow,
+                mix=random.shuffle,
             )
             inquiry = Inquiry(
                 engine=job.engine,

@@ -9,7 +9,7 @@ import structlog
 
 from monitor.check import NoProgress
 from monitor.config import Config
-from monitor.model import Cause, RunStatus
+from monitor.model import Cause, ItemState, RunStatus
 from monitor.run import Run
 from monitor.wiring import App, open_store
 
@@ -135,13 +135,13 @@ def test_an_outage_of_some_answers_costs_a_tenth_more_at_the_most_and_is_over_a_
 def test_items_that_met_a_passing_failure_are_asked_again_when_all_others_are_done(small_world):
     world = small_world
     world.configure(check="max_attempts = 1\nconcurrency = 1")
-    world.track(60)
+    world.track(80)
     world.run()
     world.sandbox.add_fault(path="/engine", status=503, count=4)
     before = asked(world)
     report = world.run()
-    assert {state.value: count for state, count in report.snapshot.states.items() if count} == {"completed": 60}
-    assert asked(world) - before == 64
+    assert {state.value: count for state, count in report.snapshot.states.items() if count} == {"completed": 80}
+    assert asked(world) - before == 84
     assert world.rows("SELECT retries FROM snapshots ORDER BY run_id DESC LIMIT 1") == [{"retries": 4}]
     assert world.rows("SELECT cause FROM evidence") == []
 
@@ -200,3 +200,40 @@ def test_what_is_learned_is_told_other_processes_while_a_run_goes_on(small_world
     told, report = asyncio.run(main())
     assert report.status is RunStatus.COMPLETE
     assert datetime.fromisoformat(told[0]["not_before"]).replace(tzinfo=UTC) > began
+
+
+@pytest.mark.parametrize("first_run", [True, False], ids=["nothing known yet", "all known"])
+def test_a_shard_that_fails_costs_its_own_items_and_no_others(small_world, first_run):
+    world = small_world
+    world.configure(check="max_attempts = 1\nconcurrency = 8")
+    ids = world.track(600, "COMPLETED" if first_run else "QUEUED")
+    if not first_run:
+        world.run()
+    shard = [item_id for item_id in ids if item_id[0] == "0"]
+    world.sandbox.add_fault(path="/engine/v2/items/0", status=503)
+    report = world.run()
+    assert report.status is RunStatus.COMPLETE
+    assert report.snapshot.states[ItemState.UNKNOWN] == len(shard)
+    assert report.snapshot.checked == 600 - len(shard)
+
+
+def test_a_dry_run_heeds_the_hint_that_a_run_was_given(small_world):
+    world = small_world
+    world.configure(check='deadline = "60s"')
+    world.track(10)
+    world.sandbox.add_fault(path="/engine", status=429, headers=LATER)
+    world.run()
+    sent = asked(world)
+    dry = world.cli("check", "--dry-run")
+    assert (dry.returncode, asked(world)) == (4, sent)
+    assert "unknown" in dry.stdout
+    assert len(world.rows("SELECT * FROM runs")) == 1
+
+
+def test_a_dry_run_needs_no_database(small_world):
+    world = small_world
+    world.track(3)
+    world.configure(database=f"sqlite:///{world.folder / 'none-yet.db'}")
+    dry = world.cli("check", "--dry-run")
+    assert (dry.returncode, dry.stderr.count("throttle")) == (0, 0)
+    assert not (world.folder / "none-yet.db").exists()

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from monitor.config import Target
-from monitor.wiring.throttles import origin_of, throttle_key
+from monitor.wiring.throttles import origin_of, same_key, throttle_key
 
 SECRET, KEY = "canary-secret-0451", "canary-key-1984"
 CLIENT = {"client_id": "canary-client-77", "client_secret": SECRET, "token_path": "/token"}
@@ -51,6 +51,7 @@ def test_an_origin_is_scheme_host_and_port_in_one_form(written, origin):
 )
 def test_targets_on_one_origin_and_credential_share_a_key(other):
     assert throttle_key(target(**({"auth": CLIENT} | other))) == throttle_key(target(auth=CLIENT))
+    assert same_key(target(**({"auth": CLIENT} | other)), target(auth=CLIENT))
 
 
 def test_a_key_is_the_same_wherever_it_is_written(tmp_path):
@@ -79,6 +80,7 @@ def test_different_origins_and_credentials_have_different_keys():
         target(auth={"api_key": "none"}),
     ]
 
+    assert not any(same_key(one, other) for one in different for other in different if one is not other)
     keys = [throttle_key(each) for each in different]
 
     assert len(set(keys)) == len(different)

@@ -32,6 +32,9 @@ from monitor.store.engine import in_fews
 
 __all__ = ["Inquirer", "Inquiry"]
 
+BATCH = 4000
+"""Due items that are read, and put out of order, at once."""
+
 LIST_SHARE = 0.5
 """Of the time that is left, what `auto` grants the list: there must be some left to ask item by item."""
 LIST_ATTEMPTS = 2
@@ -76,7 +79,9 @@ class Inquiry:
             self.progress.begin(due.count)
             recheck, openers = len(due.recheck_ids), due.first_ids
             await self.check.run(
-                items.due(self.engine, target=self.target, run_id=self.run_id, recheck=recheck, first=openers)
+                items.due(
+                    self.engine, target=self.target, run_id=self.run_id, recheck=recheck, first=openers, batch=BATCH
+                )
             )
         return due, replace(self.check.report(), approach=approach)
 
@@ -163,7 +168,7 @@ class Inquiry:
 
     def _open_questions(self, seen: Survey, listing: Listing) -> Iterator[list[TrackedItem]]:
         """What is not known to be completed, and what is but the list does not say so again."""
-        yield from items.due(self.engine, target=self.target, run_id=self.run_id, recheck=0)
+        yield from items.due(self.engine, target=self.target, run_id=self.run_id, recheck=0, batch=BATCH)
         for few in self._unconfirmed(seen, listing):
             yield self._named(few)
 

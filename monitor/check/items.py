@@ -34,11 +34,18 @@ def _nothing_known(_: TrackedItem) -> None:
     """Every item has to be asked about."""
 
 
+def _as_it_is(_: list[TrackedItem]) -> None:
+    """Keeps the order."""
+
+
 GRACE_S = 5.0
 """Once a run must end, requests in flight may finish for so long, in seconds."""
 
 MOST_LATER = 2000
 """Items that are kept for a second question, at the most: memory is bounded, whatever fails."""
+
+MOST_IN_VAIN = 5
+"""Second questions in a row that bring nothing: what failed has not passed, and more of them would only be a burden."""
 
 
 class Asker(Protocol):
@@ -68,6 +75,8 @@ class ItemCheck:
         interrupt: set by a signal.
         progress: told about every finished item.
         utcnow: the clock.
+        mix: puts a batch of due items into another order: what has neighbouring ids often fails together, and must not
+            look like all of the service.
         grace_s: once the run must end, requests in flight may finish for so long, in seconds.
     """
 
@@ -82,11 +91,12 @@ class ItemCheck:
         interrupt: asyncio.Event,
         progress: Progress,
         utcnow: Callable[[], datetime],
+        mix: Callable[[list[TrackedItem]], object] = _as_it_is,
         grace_s: float = GRACE_S,
     ) -> None:
         self._provider, self._client, self._ledger = provider, client, Ledger(record)
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
-        self._progress, self._utcnow, self._grace_s = progress, utcnow, grace_s
+        self._progress, self._utcnow, self._mix, self._grace_s = progress, utcnow, mix, grace_s
         self._latencies, self._stop_rule = LatencyHistogram(), StopRule()
         self._taken = self._requests = self._retries = 0
         self._undrained = False
@@ -96,6 +106,7 @@ class ItemCheck:
         self._cut: Reason | None = None
         self._opened, self._ending = asyncio.Event(), asyncio.Event()
         self._later: deque[tuple[TrackedItem, Outcome]] = deque()
+        self._vain = 0
 
     async def run(self, due: Iterator[list[TrackedItem]], *, known: Known = _nothing_known) -> CheckReport:
         """Asks about every item that `due` yields, until it ends or the run must. May be called again with more.
@@ -111,7 +122,7 @@ class ItemCheck:
             StoreError: when the work list can't be read or written.
             LeaseLostError: when another run took over.
         """
-        source = Source(due)
+        source = Source(due, self._mix)
         workers = [asyncio.create_task(self._work(source, known)) for _ in range(self._concurrency)]
         watches = [asyncio.create_task(self._heed_interrupt()), asyncio.create_task(self._end(workers))]
         try:
@@ -199,13 +210,14 @@ class ItemCheck:
         return not outcome.answered and is_transient(error)
 
     async def _ask_again(self) -> None:
-        """The second pass; what it can't improve keeps its first outcome."""
-        while self._later and not self._over():
+        """The second pass; what it can't improve keeps its first outcome. A few in a row in vain end it."""
+        while self._later and self._vain < MOST_IN_VAIN and not self._over():
             item, outcome = self._later.popleft()
             try:
                 outcome = await self._ask(item, again=True) or outcome
             finally:
                 due = self._note(item, outcome)
+            self._vain = 0 if outcome.answered else self._vain + 1
             if due:
                 await self._ledger.flush()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from monitor.health.transition import TrackedItem
 
@@ -12,8 +12,8 @@ __all__ = ["Source"]
 class Source:
     """Hands out items one by one to many workers; a thread reads the next batch while they work on one."""
 
-    def __init__(self, batches: Iterator[list[TrackedItem]]) -> None:
-        self._batches, self._items = batches, deque[TrackedItem]()
+    def __init__(self, batches: Iterator[list[TrackedItem]], mix: Callable[[list[TrackedItem]], object]) -> None:
+        self._batches, self._mix, self._items = batches, mix, deque[TrackedItem]()
         self._taking = asyncio.Lock()
         self._ahead: asyncio.Future[list[TrackedItem] | None] | None = None
         self._ended = False
@@ -41,7 +41,9 @@ class Source:
                     self._ahead = self._ahead or self._read()
                     batch = await asyncio.shield(self._ahead)
                     self._ended = batch is None
-                    self._items.extend(batch or ())
+                    if batch:
+                        self._mix(batch)
+                        self._items.extend(batch)
                     self._ahead = None if self._ended else self._read()
         return self._items.popleft()
 

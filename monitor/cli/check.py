@@ -22,8 +22,9 @@ from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentE
 from monitor.report.exits import FailOn, combined, exit_of
 from monitor.report.run import all_is_well, run_json, run_text, shortfall
 from monitor.run import Job, Run
+from monitor.store.engine import connect_read_only
 from monitor.store.schema import ensure
-from monitor.wiring import App, try_providers, utcnow
+from monitor.wiring import App, lend, try_providers, utcnow
 
 __all__ = ["CheckOptions", "check"]
 
@@ -115,11 +116,14 @@ def _app(config: Config, *, dry_run: bool) -> Iterator[App]:
             yield app
         return
     with scratch() as folder:
-        engine = ensure(f"sqlite:///{folder}/dry-run.db")
+        engine, ours = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
         try:
+            # what the API said about coming back holds for a dry run, too
+            lend(config.targets, lender=ours, borrower=engine)
             yield App(config=config, engine=engine)
         finally:
             engine.dispose()
+            ours.dispose()
 
 
 class _Session:

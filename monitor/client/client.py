@@ -188,7 +188,7 @@ class Client:
             if self._is_about_the_api(error, request):
                 told = True
                 headers = came.headers if isinstance(came, Reply) else _NO_HEADERS
-                self.throttle.leave(error, headers, started_s=started_s)
+                self.throttle.leave(error, headers, started_s=started_s, is_sample=not call.again)
             return result
         finally:
             if not told:

@@ -24,6 +24,8 @@ _WINDOW = 20
 _FAILED_IN_WINDOW = 18
 _BUDGET_FLOOR = 3
 _FIRSTS_PER_RETRY = 10
+_APART = 30
+"""First attempts that earn nothing: a token and a list are asked for as well, and all together stay below 110%."""
 _LARGE_AT_ONCE = 5
 _HOLDING = frozenset({429, 503})
 
@@ -168,7 +170,7 @@ class RetryBudget:
     @property
     def left(self) -> int:
         """How many more there may be by now (≥ 0)."""
-        return max(_BUDGET_FLOOR, self._firsts // _FIRSTS_PER_RETRY) - self._spent
+        return max(_BUDGET_FLOOR, (self._firsts - _APART) // _FIRSTS_PER_RETRY) - self._spent
 
     def take(self) -> bool:
         """Takes one; False when there is none left."""

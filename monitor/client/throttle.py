@@ -119,17 +119,22 @@ class Throttle:
                 wait_s = _UNTIL_WOKEN
             await self._pause(mine, min(wait_s, deadline_s - now_s))
 
-    def leave(self, failure: ApiError | None, headers: Mapping[str, str], *, started_s: float) -> None:
+    def leave(
+        self, failure: ApiError | None, headers: Mapping[str, str], *, started_s: float, is_sample: bool = True
+    ) -> None:
         """An attempt ended.
 
         Args:
             failure: how it failed; None when it succeeded.
             headers: of the reply, in lower case; empty without one.
             started_s: when it began, on `monotonic`.
+            is_sample: whether it was chosen as any other; what is asked again because it failed is none, and says
+                nothing about the service as a whole.
         """
         self.in_flight -= 1
         now_s = self.monotonic()
-        self.breaker.record(failure)
+        if is_sample:
+            self.breaker.record(failure)
         self.hold.record(failure, now_s=now_s)
         if failure is None or not is_overload(failure):
             too_large = failure is not None and failure.network is NetworkFault.TOO_LARGE

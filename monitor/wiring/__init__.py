@@ -4,6 +4,7 @@ from monitor.wiring.app import App, due_times, holder, open_store, rules_in_forc
 from monitor.wiring.channels import ask_once, channel_of
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of, try_providers
+from monitor.wiring.sharing import lend
 
 __all__ = [
     "App",
@@ -11,6 +12,7 @@ __all__ = [
     "channel_of",
     "due_times",
     "holder",
+    "lend",
     "open_client",
     "open_store",
     "provider_of",

@@ -15,9 +15,9 @@ from monitor.errors import StoreError
 from monitor.model import Learned
 from monitor.store import throttles
 from monitor.store.engine import reading, writing
-from monitor.wiring.throttles import origin_of, throttle_key
+from monitor.wiring.throttles import origin_of, same_key, throttle_key
 
-__all__ = ["SHARE_S", "Sharing"]
+__all__ = ["SHARE_S", "Sharing", "lend"]
 
 SHARE_S = 10.0
 """So often, in seconds, processes that run at the same time tell each other of hints, and later ones of the rest."""
@@ -42,7 +42,7 @@ class Sharing:
         learned = await asyncio.to_thread(_read, engine, key)
         throttle = self._live.get(key)
         if throttle is None:
-            checks = await asyncio.to_thread(_together, target, among, key)
+            checks = await asyncio.to_thread(_together, target, among)
             throttle = self._live.setdefault(key, _made(checks, learned))
         if learned is not None:
             throttle.inherit(learned)
@@ -58,10 +58,9 @@ class Sharing:
             await asyncio.to_thread(_write, engine, key, target, throttle.learned())
 
 
-def _together(target: Target, among: Sequence[Target], key: str) -> Sequence[CheckConfig]:
+def _together(target: Target, among: Sequence[Target]) -> Sequence[CheckConfig]:
     """What is configured for the target and for the others on its key."""
-    near = [each for each in among if each.name != target.name and origin_of(each) == origin_of(target)]
-    return [target.check, *(each.check for each in near if throttle_key(each) == key)]
+    return [target.check, *(each.check for each in among if each.name != target.name and same_key(each, target))]
 
 
 def _made(checks: Sequence[CheckConfig], learned: Learned | None) -> Throttle:
@@ -75,6 +74,26 @@ def _made(checks: Sequence[CheckConfig], learned: Learned | None) -> Throttle:
         concurrency=Concurrency(max(check.concurrency for check in checks), learned.concurrency if learned else None),
         breaker=Breaker(down=learned.down if learned else False),
     )
+
+
+def lend(targets: Sequence[Target], *, lender: Engine, borrower: Engine) -> None:
+    """Copies what was learned about the targets' APIs from one database to another, such as that of a dry run.
+
+    Args:
+        targets: which.
+        lender: only read; one that can't be, or is not there yet, lends nothing.
+        borrower: at this program's schema.
+    """
+    keys = {throttle_key(target): target for target in targets}
+    try:
+        with reading(lender) as conn:
+            known = {key: throttles.read(conn, key=key) for key in keys}
+    except StoreError as error:
+        structlog.get_logger().debug("throttles_not_lent", reason=str(error))
+        return
+    for key, learned in known.items():
+        if learned is not None:
+            _write(borrower, key, keys[key], learned)
 
 
 async def _tell_on(engine: Engine, key: str, target: Target, throttle: Throttle) -> None:

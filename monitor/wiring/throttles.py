@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from monitor.config import ApiKeyAuth, Target
 from monitor.errors import ConfigError
 
-__all__ = ["origin_of", "throttle_key"]
+__all__ = ["origin_of", "same_key", "throttle_key"]
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -21,6 +21,11 @@ def throttle_key(target: Target) -> str:
     """
     salt = origin_of(target).encode()
     return hashlib.scrypt(_credential(target).encode(), salt=salt, n=1 << 12, r=8, p=1, dklen=16).hex()
+
+
+def same_key(one: Target, another: Target) -> bool:
+    """Whether both have one key, at a hundredth of the cost of making it."""
+    return origin_of(one) == origin_of(another) and _credential(one) == _credential(another)
 
 
 def origin_of(target: Target) -> str:

@@ -280,6 +280,13 @@ async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others
     assert report.tally.evidence()[0].count == 3
 
 
+async def test_second_questions_end_after_a_few_in_vain():
+    failing = {f"i{number:04}": UNAVAILABLE for number in range(10, 40)}
+    asker = FakeAsker(answers=failing, budget=100)
+    report = await Pass(asker, concurrency=1).over(numbered(50))
+    assert (report.asked, len(asker.asked_again), report.stopped_by) == (50, 5, None)
+
+
 async def test_a_second_answer_takes_the_place_of_the_first():
     asker = FakeAsker(answers={"i0010": UNAVAILABLE}, budget=1)
 

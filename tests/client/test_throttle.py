@@ -217,3 +217,14 @@ def test_an_outage_is_told_on_and_so_is_a_trial_that_has_not_ended():
         assert not throttle.learned().down
 
     virtual_time.run(main())
+
+
+def test_what_is_asked_again_because_it_failed_says_nothing_about_the_whole():
+    async def main():
+        throttle = made()
+        for _ in range(30):
+            assert throttle.try_enter(now_s())
+            throttle.leave(DOWN, {}, started_s=now_s(), is_sample=False)
+        assert not throttle.breaker.open
+
+    virtual_time.run(main())
