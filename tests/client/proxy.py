@@ -18,7 +18,14 @@ def tunnelling(port: int) -> Behaviour:
 
 
 async def _join(reader, writer, port: int) -> None:
-    far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+    opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", port))
+    try:
+        far_reader, far_writer = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # a connection that is open by now must not be left to the garbage collector
+        _, far_writer = await opening
+        far_writer.transport.abort()
+        raise
     pumps = [asyncio.create_task(_pump(reader, far_writer)), asyncio.create_task(_pump(far_reader, writer))]
     try:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
