@@ -30,10 +30,11 @@ async def _join(reader, writer, port: int) -> None:
     try:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        # at once: whoever stops this proxy may cancel the next await
+        far_writer.transport.abort()
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
-        far_writer.transport.abort()
         with contextlib.suppress(ConnectionError):
             await far_writer.wait_closed()
 
