@@ -48,11 +48,12 @@ def test_a_service_that_was_down_is_met_by_one_probe_and_when_it_is_back_by_all(
     world.track(60)
     world.sandbox.add_fault(path="/engine", status=503)
     assert next_run().abort_reason == "outage"
-    assert asked(world) == 5
+    met = asked(world)
+    assert 5 <= met <= 9, "five items, and what was tried again before the fifth had failed"
     for probes in (1, 2):
         report = next_run()
         assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "outage")
-        assert asked(world) == 5 + probes
+        assert asked(world) == met + probes
     world.sandbox.clear_faults()
     report = next_run()
     assert (report.status, report.snapshot.checked) == (RunStatus.COMPLETE, 60)

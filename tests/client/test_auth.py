@@ -10,6 +10,7 @@ from client.scripted import NOW, ScriptedWire, fault, reply
 
 from monitor.client.auth import ApiKey, ClientCredentials, Grant
 from monitor.client.client import Client
+from monitor.client.throttle import Throttle
 from monitor.client.wire import HttpxWire
 from monitor.errors import ConfigError
 from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request
@@ -49,7 +50,8 @@ def credentials(read_secret=lambda: SECRET, **said):
 
 def client_of(wire, auth):
     clock = wire.clock
-    return Client(wire=wire, auth=auth, sleep=clock.sleep, monotonic=clock, utcnow=lambda: NOW, rand=lambda: 0.5)
+    clocks = {"sleep": clock.sleep, "monotonic": clock, "utcnow": lambda: NOW}
+    return Client(wire=wire, auth=auth, throttle=Throttle(**clocks), rand=lambda: 0.5, **clocks)
 
 
 async def ask(client, *, times=1, deadline_s=9000.0):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from monitor.client.auth import ClientCredentials
 from monitor.client.client import Client
+from monitor.client.throttle import Throttle
 from monitor.client.tokens import read_token
 from monitor.exchange import PAST_DEADLINE, NetworkFault, Request, WireFault
 
@@ -87,7 +88,8 @@ def play(api, callers):
     async def everyone():
         loop = asyncio.get_running_loop()
         auth = ClientCredentials(token_path=TOKEN_PATH, client_id="me", read_secret=lambda: "s3cret")
-        client = Client(wire=api, auth=auth, monotonic=loop.time, utcnow=lambda: NOW, rand=lambda: 0.5)
+        clocks = {"monotonic": loop.time, "utcnow": lambda: NOW}
+        client = Client(wire=api, auth=auth, throttle=Throttle(**clocks), rand=lambda: 0.5, **clocks)
 
         async def call(number, caller):
             await asyncio.sleep(caller.at_s)
