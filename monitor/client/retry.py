@@ -157,17 +157,22 @@ def is_transient(failure: ApiError) -> bool:
 
 def failing(failure: ApiError) -> Failing:
     """The kind of a failure. One without status and network fault is our own, and lasting."""
-    match failure.status, failure.network:
-        case None, NetworkFault.DNS | NetworkFault.REFUSED:
-            return Failing.NOT_SENT
-        case None, NetworkFault.TIMEOUT | NetworkFault.RESET | NetworkFault.PROTOCOL:
-            return Failing.UNCERTAIN
-        case 429, _:
-            return Failing.LIMITED
-        case None | 501 | 505, _:
-            return Failing.LASTING
-        case status, _:
-            return Failing.SERVER if status == 408 or 500 <= status < 600 else Failing.LASTING
+    status = failure.status
+    if status is None:
+        return _OF_FAULT.get(failure.network, Failing.LASTING)
+    if status == 429:
+        return Failing.LIMITED
+    passing = status == 408 or (500 <= status < 600 and status not in {501, 505})
+    return Failing.SERVER if passing else Failing.LASTING
+
+
+_OF_FAULT: Mapping[NetworkFault | None, Failing] = {
+    NetworkFault.DNS: Failing.NOT_SENT,
+    NetworkFault.REFUSED: Failing.NOT_SENT,
+    NetworkFault.TIMEOUT: Failing.UNCERTAIN,
+    NetworkFault.RESET: Failing.UNCERTAIN,
+    NetworkFault.PROTOCOL: Failing.UNCERTAIN,
+}
 
 
 def _forbidden(failure: ApiError, repeat: Repeat) -> RetryReason | None:

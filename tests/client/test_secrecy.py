@@ -9,7 +9,7 @@ import pytest
 
 from monitor.client.failure import read_failure
 from monitor.client.secrecy import hiding, without_credential, without_secrets
-from monitor.exchange import ApiError, Detail, Reply
+from monitor.exchange import ApiError, Detail, Reply, Request
 from monitor.log import masked
 
 CANARY = "canary-key-7c1f"
@@ -124,3 +124,11 @@ def test_however_an_error_is_laid_out_what_masks_secrets_in_a_run_leaves_it_read
     )
     assert (error.code, error.message, error.request_id) == ("SPENDING_LIMIT_EXCEEDED", "no more", "r-1")
     assert (error.retryable, error.retry_after) == (False, timedelta(seconds=7))
+
+
+def test_neither_a_request_nor_a_reply_shows_what_it_carries():
+    secrets = {"authorization": "s3cret-canary"}
+    asked = Request(method="GET", path="/s3cret-canary", template="/x", headers=secrets, body=b"s3cret-canary")
+    came = Reply(status=200, headers=secrets, body=b"s3cret-canary")
+    assert repr(asked) == "Request(method='GET', template='/x', operation=<Operation.READ: 'read'>)"
+    assert repr(came) == "Reply(status=200)"
