@@ -76,12 +76,12 @@ help: ## print this
 
 # A stamp is newer than what it was made from. The development environment contains the runtime one.
 .venv/.installed: .venv/pyvenv.cfg requirements/dev.txt pyproject.toml
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch .venv/.runtime $@
 
 .venv/.runtime: .venv/pyvenv.cfg requirements/runtime.txt requirements/build.txt pyproject.toml
-	@$(PIP) install --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(PIP) install --no-deps --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
