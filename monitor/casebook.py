@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from monitor.incidents.matching import Attributes, attributes_of
 from monitor.incidents.message import MessageKind
 from monitor.incidents.render import RunFacts, render
 from monitor.incidents.rulebook import Rule, severity_of
@@ -19,8 +20,8 @@ from monitor.store import outbox
 
 __all__ = ["Casebook", "Router"]
 
-Router = Callable[[Mapping[str, str]], tuple[str, ...]]
-"""Names the channels for an incident's attributes (team, cause, target, severity, environment)."""
+Router = Callable[[Attributes], tuple[str, ...]]
+"""Names the channels for an incident's attributes."""
 
 _EVENTS: Mapping[Action, str] = {
     Action.OPEN: "opened",
@@ -72,7 +73,7 @@ class Casebook:
 
     def channels_for(self, incident: Incident) -> tuple[str, ...]:
         """The channels that an incident is told on by the routes as they are now."""
-        return self.route(_attributes(incident))
+        return self.route(attributes_of(incident))
 
     def tell(self, decision: Decision, incident: Incident, *, error: str | None = None) -> None:
         """Records what was decided and puts its messages into the outbox, where the decision has any.
@@ -103,13 +104,3 @@ class Casebook:
             reason=reason,
             data=data,
         )
-
-
-def _attributes(incident: Incident) -> Mapping[str, str]:
-    return {
-        "team": incident.team.value,
-        "cause": incident.cause.value,
-        "target": incident.target,
-        "severity": incident.severity.value,
-        "environment": incident.environment,
-    }

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection, Engine
 
-from monitor.channels import Channel, Ending, Verdict
+from monitor.channels import Channel, Ending, Verdict, send_fitting
 from monitor.incidents.routing import LOG_CHANNEL
 from monitor.model import Cause
 from monitor.reachability import Reachability
@@ -168,7 +168,7 @@ class Sender:
         if channel is None:
             verdict = Verdict(ending=Ending.PARKED, reason="no channel of this name is configured")
         else:
-            verdict = await channel.send(notification.message, key=notification.key)
+            verdict = await send_fitting(channel, notification.message, key=notification.key)
         now = self._utcnow()
         again = next_attempt(
             verdict, attempts=notification.attempts + 1, created_at=notification.created_at, now=now, rand=self._rand()

@@ -18,7 +18,7 @@ class FakeChannel:
         self.sent, self.keys = [], []
         self._before = before
 
-    async def send(self, message, *, key):
+    async def send(self, message, *, key, plain=False):
         """Does what `before` says, if anything, then ends as told; an exception in place of a verdict is raised."""
         if self._before is not None:
             await self._before()

@@ -334,7 +334,14 @@ def test_routes_are_asked_once_and_the_resolution_goes_where_the_opening_went(co
     court.put("a")
     court.run()
     assert court.asked_to_route == [
-        {"team": "pipeline", "cause": "items_failed", "target": "gloo", "severity": "warning", "environment": "test"}
+        {
+            "team": "pipeline",
+            "cause": "items_failed",
+            "target": "gloo",
+            "group": (),
+            "severity": "warning",
+            "environment": "test",
+        }
     ]
     court.channels = ("elsewhere",)
     court.change("a", state="completed")

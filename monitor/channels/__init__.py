@@ -7,7 +7,7 @@ from typing import Protocol
 
 from monitor.incidents.message import Message
 
-__all__ = ["Channel", "Ending", "Verdict"]
+__all__ = ["Channel", "Ending", "Verdict", "send_fitting"]
 
 
 class Ending(StrEnum):
@@ -29,19 +29,38 @@ class Verdict:
     reason: str
     retry_after: timedelta | None = None
     """When the receiver said to come back."""
+    certain: bool = True
+    """Whether it is known that the receiver did not take it: not so when no answer came to what was sent."""
 
 
 class Channel(Protocol):
     """One configured way to reach people."""
 
-    async def send(self, message: Message, *, key: str) -> Verdict:
+    @property
+    def threaded(self) -> bool:
+        """Whether its receiver files messages by thread, so that only those of one thread can be merged."""
+        ...
+
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
         """Sends a message once.
 
         Args:
             message: what to tell.
             key: the same on every attempt to deliver this message, for receivers that can make it once.
+            plain: in the simplest form that the receiver knows, after it refused the usual one.
 
         Returns:
             How it ended. Never raises for what the network or the receiver does.
         """
         ...
+
+
+async def send_fitting(channel: Channel, message: Message, *, key: str) -> Verdict:
+    """Sends a message and, only if that form of it is refused, once more in the simplest form.
+
+    The second has a key of its own: it is another payload, and whoever remembers keys would repeat the refusal.
+    """
+    verdict = await channel.send(message, key=key)
+    if verdict.ending is not Ending.REFUSED:
+        return verdict
+    return await channel.send(message, key=f"{key}-plain", plain=True)

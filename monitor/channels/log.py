@@ -11,7 +11,9 @@ __all__ = ["LogChannel"]
 class LogChannel:
     """Writes each message as the event `incident_message`, at warning level."""
 
-    async def send(self, message: Message, *, key: str) -> Verdict:
+    threaded = False
+
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:  # noqa: ARG002  # Channel's signature
         """Logs the message; always delivered."""
         structlog.get_logger().warning(
             "incident_message",

@@ -7,12 +7,13 @@ import msgspec
 
 from monitor.channels import Ending, Verdict
 from monitor.errors import MonitorError
-from monitor.exchange import Answer, ApiError, Operation, Request
+from monitor.exchange import Answer, ApiError, NetworkFault, Operation, Request
 
 __all__ = ["Post", "verdict"]
 
 _PARKS = frozenset({401, 403, 404, 410})
 _REFUSES = frozenset({400, 413, 422})
+_NEVER_SENT = frozenset({NetworkFault.DNS, NetworkFault.REFUSED, NetworkFault.TLS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,8 @@ def verdict(answer: Answer, known: Mapping[str, str] | None = None) -> Verdict:
         return Verdict(ending=Ending.PARKED, reason=reason)
     if error.status in _REFUSES:
         return Verdict(ending=Ending.REFUSED, reason=reason)
-    return Verdict(ending=Ending.RETRY, reason=reason, retry_after=error.retry_after)
+    sent = error.status is None and error.network not in _NEVER_SENT
+    return Verdict(ending=Ending.RETRY, reason=reason, retry_after=error.retry_after, certain=not sent)
 
 
 def _reason(error: ApiError, known: Mapping[str, str]) -> str:

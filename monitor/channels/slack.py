@@ -7,7 +7,7 @@ for mentions and links. There are no attachments: Slack folds those, and what to
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from monitor.channels import Ending, Verdict
+from monitor.channels import Verdict
 from monitor.channels.posting import Post
 from monitor.channels.slack_text import calling_nobody, fitted, one_line
 from monitor.exchange import Answer, Request
@@ -56,16 +56,14 @@ class SlackChannel:
         ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
     """
 
+    threaded = False
+
     def __init__(self, read_url: Callable[[], str], ask: Callable[[Request], Awaitable[Answer]]) -> None:
         self._post = Post(read_url=read_url, ask=ask, template="slack", known=_SAID)
 
-    async def send(self, message: Message, *, key: str) -> Verdict:
-        """Posts the message as blocks and, only if those are refused (400, 413, 422), once more as plain text."""
-        first = await self._post(as_blocks(message), key=key)
-        if first.ending is not Ending.REFUSED:
-            return first
-        # another payload wants another key: whoever remembers keys would repeat the refusal
-        return await self._post(as_text(message), key=f"{key}-plain")
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
+        """Posts the message as blocks; as plain text where those were refused."""
+        return await self._post(as_text(message) if plain else as_blocks(message), key=key)
 
 
 def as_blocks(message: Message) -> dict[str, object]:

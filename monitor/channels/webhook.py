@@ -8,6 +8,7 @@ from monitor.channels import Verdict
 from monitor.channels.posting import Post
 from monitor.exchange import Answer, Request
 from monitor.incidents.message import Message
+from monitor.incidents.render import to_text
 
 __all__ = ["VERSION", "WebhookChannel"]
 
@@ -23,11 +24,15 @@ class WebhookChannel:
         ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
     """
 
+    threaded = False
+
     def __init__(self, read_url: Callable[[], str], ask: Callable[[Request], Awaitable[Answer]]) -> None:
         self._post = Post(read_url=read_url, ask=ask, template="webhook")
 
-    async def send(self, message: Message, *, key: str) -> Verdict:
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
         """Posts the message; delivered once the receiver has answered 2xx. A URL that can't be read parks it."""
+        if plain:
+            return await self._post({"text": to_text(message)}, key=key)
         facts = dict(message.facts)
         return await self._post(
             {"version": VERSION, "key": key, **msgspec.to_builtins(message), "facts": facts}, key=key

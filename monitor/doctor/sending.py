@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from monitor.channels import Ending
+from monitor.channels import Ending, send_fitting
 from monitor.config import ChannelConfig, Config
 from monitor.doctor.places import Place
 from monitor.errors import ConfigError
@@ -32,7 +32,7 @@ def look_at_channel(channel: ChannelConfig, at: Place) -> Finding:
 async def send_test(channel: ChannelConfig, config: Config, at: Place) -> Finding:
     """Sends a test message for real, once, and tells how that ended."""
     told = message(channel.name, config.environment, at=utcnow())
-    verdict = await channel_of(channel).send(told, key=uuid.uuid4().hex)
+    verdict = await send_fitting(channel_of(channel), told, key=uuid.uuid4().hex)
     if verdict.ending is Ending.DELIVERED:
         return _finding(channel, Level.OK, f"a test message was {_DELIVERED.get(verdict.reason, verdict.reason)}.", at)
     return _finding(channel, Level.PROBLEM, ended(f"{_ENDINGS[verdict.ending]}: {verdict.reason}"), at)

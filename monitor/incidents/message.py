@@ -15,6 +15,8 @@ class MessageKind(StrEnum):
     OPENED = "opened"
     UPDATED = "updated"
     REMINDER = "reminder"
+    ACKNOWLEDGED = "acknowledged"
+    """Somebody looks after it: there are no reminders any more."""
     RESOLVED = "resolved"
     TEST = "test"
     """Somebody tries the channel: there is no incident."""
@@ -40,3 +42,13 @@ class Message:
     opened_at: datetime
     at: datetime
     resolved_at: datetime | None = None
+    group: str = ""
+    """The group of items that it is about, where there is an incident per group."""
+    commands: tuple[tuple[str, str], ...] = ()
+    """What to do about it, and the command that does it: `acknowledge`, `silence`; empty when it is over."""
+    thread: str | None = None
+    """What a receiver files it under, the same from opening to resolution; known only when it is sent."""
+    others_open: int = 0
+    """Incidents of its thread that are open still, though this message is about an end; known only when it is sent."""
+    parts: tuple["Message", ...] = ()
+    """The messages that it stands for, where several of one cause and kind were merged; else empty."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from monitor.incidents.message import Message, MessageKind
 from monitor.incidents.safe_words import safe_words
 from monitor.incidents.words import in_words, spoken, what_to_check
-from monitor.model import ITEM_CAUSES, Incident, RunStatus
+from monitor.model import ITEM_CAUSES, Incident, IncidentState, RunStatus
 
 __all__ = ["RunFacts", "age", "for_users", "render", "to_text"]
 
@@ -59,6 +59,8 @@ def render(
         opened_at=incident.opened_at,
         at=now,
         resolved_at=incident.resolved_at,
+        group=incident.group,
+        commands=() if resolved else _commands(incident),
         safe_message=safe_words(incident.cause, resolved=resolved),
     )
 
@@ -67,6 +69,7 @@ _ENDINGS: Mapping[MessageKind, str] = {
     MessageKind.OPENED: "",
     MessageKind.UPDATED: ": more of them",
     MessageKind.REMINDER: ": still open",
+    MessageKind.ACKNOWLEDGED: ": acknowledged",
     MessageKind.RESOLVED: ": resolved",
 }
 
@@ -74,6 +77,13 @@ _ENDINGS: Mapping[MessageKind, str] = {
 def _title(kind: MessageKind, incident: Incident, *, again: bool) -> str:
     words = f"{spoken(incident.target)}: {in_words(incident.cause, incident.member_count)}"
     return words + (" again" if again else _ENDINGS[kind])
+
+
+def _commands(incident: Incident) -> tuple[tuple[str, str], ...]:
+    hush = ("silence", f"ingestion-monitor silences add --incident {incident.id} --for 4h")
+    if incident.state is not IncidentState.OPEN:
+        return (hush,)
+    return (("acknowledge", f"ingestion-monitor incidents ack {incident.id}"), hush)
 
 
 def _facts(
@@ -146,5 +156,5 @@ def to_text(message: Message) -> str:
     lines += [f"  check: {check}" for check in message.what_to_check]
     if sentence := for_users(message):
         lines.append(f"  for your users: {sentence}")
-    lines += [f"  {label}: {value}" for label, value in message.facts]
+    lines += [f"  {label}: {value}" for label, value in (*message.facts, *message.commands)]
     return "\n".join(lines)

@@ -1,8 +1,9 @@
 """Who is told about an incident: an ordered list of routes, the first match wins unless it says `continue`. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+
+from monitor.incidents.matching import Attributes, Matchers, matches
 
 __all__ = ["LOG_CHANNEL", "Route", "route"]
 
@@ -14,19 +15,18 @@ LOG_CHANNEL = "log"
 class Route:
     """Sends what matches to its channels."""
 
-    match: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Attribute (team, cause, target, severity, environment) to glob patterns, any of which must match; all
-    attributes must. Empty matches everything."""
+    match: Matchers = field(default_factory=dict)
+    """Empty matches everything."""
     channels: tuple[str, ...] = ()
     goes_on: bool = False
     """Whether the routes after it are looked at too."""
 
 
-def route(attributes: Mapping[str, str], routes: Sequence[Route], channels: Sequence[str]) -> tuple[str, ...]:
+def route(attributes: Attributes, routes: Sequence[Route], channels: Sequence[str]) -> tuple[str, ...]:
     """Names the channels for an incident, each once, in the order of the routes.
 
     Args:
-        attributes: of the incident: team, cause, target, severity, environment.
+        attributes: of the incident.
         routes: in order; without any, every channel is told.
         channels: names of all configured channels; without any, the log is told.
     """
@@ -36,15 +36,8 @@ def route(attributes: Mapping[str, str], routes: Sequence[Route], channels: Sequ
         return tuple(channels)
     told: dict[str, None] = {}
     for candidate in routes:
-        if _matches(candidate, attributes):
+        if matches(candidate.match, attributes):
             told.update(dict.fromkeys(candidate.channels))
             if not candidate.goes_on:
                 break
     return tuple(told) or (LOG_CHANNEL,)
-
-
-def _matches(candidate: Route, attributes: Mapping[str, str]) -> bool:
-    return all(
-        any(fnmatchcase(attributes.get(name, ""), pattern) for pattern in patterns)
-        for name, patterns in candidate.match.items()
-    )

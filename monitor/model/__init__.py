@@ -7,6 +7,7 @@ from monitor.model.causes import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Ca
 from monitor.model.incidents import Evidence, Incident, IncidentState
 from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason, Standing
 from monitor.model.runs import RunStatus, Snapshot, SyncReport
+from monitor.model.silences import Silence
 from monitor.model.throttle import Learned
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Reason",
     "RunStatus",
     "Severity",
+    "Silence",
     "Snapshot",
     "Standing",
     "SyncReport",

@@ -28,6 +28,8 @@ class Evidence:
     """`server`, `via` and `x-request-id` of a gateway that answered in the API's place; for the log alone."""
     explained_by: Cause | None = None
     """The higher cause in the same run that explains this one: then it opens nothing."""
+    group: str = ""
+    """The group of items that it is about, where the rule keeps an incident per group; empty: the whole target."""
 
 
 class IncidentState(StrEnum):
@@ -46,12 +48,16 @@ class Incident:
     target: str
     environment: str
     cause: Cause
+    group: str = ""
+    """The third part of its key, where the rule keeps an incident per group; empty: the whole target."""
     state: IncidentState
     severity: Severity
     team: Team
     opened_at: datetime
     first_evidence_at: datetime
     last_evidence_at: datetime
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
     resolved_at: datetime | None = None
     last_message_at: datetime | None = None
     """When people were last told: the clock of updates and reminders."""
@@ -65,5 +71,9 @@ class Incident:
     """Members that joined since people were last told."""
     channels: tuple[str, ...] = ()
     """Where the opening went: resolve messages go there and nowhere else."""
+    groups: tuple[str, ...] = ()
+    """Groups of its members, the most frequent first and a few at the most: what routes and silences match."""
+    silence_id: int | None = None
+    """The silence that keeps its opening back; None once that was told."""
     evidence: Evidence | None = None
     """The newest evidence."""

@@ -62,7 +62,7 @@ def open_once(conn: Connection, incident: Incident) -> int | None:
 
     Unlike a target's runs, senders of one channel work side by side: another process may have been faster.
     """
-    key = [incidents.c.target, incidents.c.cause]
+    key = [incidents.c.target, incidents.c.cause, incidents.c.group_name]
     row = insert_or(conn, incidents).values(_row(incident))
     once = row.on_conflict_do_nothing(index_elements=key, index_where=text(_IS_OPEN))
     return conn.execute(once.returning(incidents.c.id)).scalar()
@@ -81,12 +81,16 @@ def _row(incident: Incident) -> dict[str, object]:
         "target": incident.target,
         "environment": incident.environment,
         "cause": incident.cause.value,
+        "group_name": incident.group,
         "state": incident.state.value,
         "severity": incident.severity.value,
         "team": incident.team.value,
         "opened_at": incident.opened_at,
         "first_evidence_at": incident.first_evidence_at,
         "last_evidence_at": incident.last_evidence_at,
+        "acknowledged_at": incident.acknowledged_at,
+        "acknowledged_by": storable(incident.acknowledged_by, 200),
+        "silence_id": incident.silence_id,
         "resolved_at": incident.resolved_at,
         "last_message_at": incident.last_message_at,
         "member_count": incident.member_count,
@@ -162,11 +166,12 @@ def as_it_stands(conn: Connection, incident: Incident) -> Incident:
     What the evidence saw once were those that joined then.
     """
     if not incident.member_count:
-        return replace(incident, member_ids=())
+        return replace(incident, member_ids=(), groups=())
     seen, by_status = incident.evidence, members.statuses(conn, incident_id=incident.id, cause=incident.cause)
     return replace(
         incident,
         member_ids=members.first_ids(conn, incident_id=incident.id),
+        groups=members.groups(conn, incident_id=incident.id),
         evidence=replace(seen, breakdown=by_status) if seen and by_status else seen,
     )
 
@@ -177,12 +182,16 @@ def _incident(conn: Connection, values: RowMapping) -> Incident:
         target=values["target"],
         environment=values["environment"],
         cause=Cause(values["cause"]),
+        group=values["group_name"],
         state=IncidentState(values["state"]),
         severity=Severity(values["severity"]),
         team=Team(values["team"]),
         opened_at=values["opened_at"],
         first_evidence_at=values["first_evidence_at"],
         last_evidence_at=values["last_evidence_at"],
+        acknowledged_at=values["acknowledged_at"],
+        acknowledged_by=values["acknowledged_by"],
+        silence_id=values["silence_id"],
         resolved_at=values["resolved_at"],
         last_message_at=values["last_message_at"],
         member_count=values["member_count"],

@@ -41,7 +41,7 @@ class ItemFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemRow:
-    """All that is stored about one item; `store/tables.py` explains each field."""
+    """All that is stored about one item; `store/tables/` explains each field."""
 
     target: str
     item_id: str

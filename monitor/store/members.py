@@ -13,7 +13,19 @@ from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
 from monitor.store.items import active, stuck
 from monitor.store.tables import items
 
-__all__ = ["Patience", "ailing", "count", "detach", "first_ids", "join", "leave", "release", "sample", "statuses"]
+__all__ = [
+    "Patience",
+    "ailing",
+    "count",
+    "detach",
+    "first_ids",
+    "groups",
+    "join",
+    "leave",
+    "release",
+    "sample",
+    "statuses",
+]
 
 _IN_PROGRESS = frozenset({Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS})
 """Causes whose items differ by their status, and are told by it."""
@@ -130,6 +142,13 @@ def count(conn: Connection, *, incident_id: int) -> int:
 def first_ids(conn: Connection, *, incident_id: int, limit: int = 10) -> tuple[str, ...]:
     """The first few members of an incident, by id."""
     return tuple(item_id for item_id, *_ in sample(conn, incident_id=incident_id, limit=limit))
+
+
+def groups(conn: Connection, *, incident_id: int, limit: int = 20) -> tuple[str, ...]:
+    """The groups of an incident's members, the most frequent first."""
+    theirs = (items.c.incident_id == incident_id, items.c.group_name.is_not(None))
+    query = select(items.c.group_name).where(*theirs).group_by(items.c.group_name)
+    return tuple(conn.execute(query.order_by(func.count().desc(), items.c.group_name).limit(limit)).scalars())
 
 
 def sample(conn: Connection, *, incident_id: int, limit: int) -> list[tuple[str, str | None, datetime | None]]:

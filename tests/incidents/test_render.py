@@ -40,6 +40,8 @@ def test_an_opening_says_what_to_check_and_what_was_seen():
         "  request ids: req_1",
         "  run 41: aborted: 100 items tracked, 5 answered, 95 unknown",
         "  more: ingestion-monitor incidents show 7",
+        "  acknowledge: ingestion-monitor incidents ack 7",
+        "  silence: ingestion-monitor silences add --incident 7 --for 4h",
     ]
 
 

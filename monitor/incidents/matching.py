@@ -1,0 +1,41 @@
+"""Whether an incident matches what a route or a silence asks for. Pure."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from monitor.model import Incident
+
+__all__ = ["ATTRIBUTES", "Attributes", "Matchers", "attributes_of", "matches"]
+
+ATTRIBUTES = ("team", "cause", "target", "group", "severity", "environment")
+"""What routes and silences can match."""
+
+Attributes = Mapping[str, str | tuple[str, ...]]
+"""What an incident is like; of an attribute with several values any may match, and with none none does."""
+
+Matchers = Mapping[str, tuple[str, ...]]
+"""Attribute to glob patterns (case counts): all attributes must match, each by any of its patterns."""
+
+
+def attributes_of(incident: Incident) -> Attributes:
+    """What routes and silences see of an incident."""
+    return {
+        "team": incident.team.value,
+        "cause": incident.cause.value,
+        "target": incident.target,
+        "group": (incident.group,) if incident.group else incident.groups,
+        "severity": incident.severity.value,
+        "environment": incident.environment,
+    }
+
+
+def matches(matchers: Matchers, attributes: Attributes) -> bool:
+    """Whether all matchers match; none at all match everything."""
+    return all(
+        any(fnmatchcase(value, pattern) for value in _values(attributes.get(name, "")) for pattern in patterns)
+        for name, patterns in matchers.items()
+    )
+
+
+def _values(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
