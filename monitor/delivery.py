@@ -1,11 +1,13 @@
 """Delivery of the outbox: claim → send → mark. At least once, with the same key on every attempt.
 
-1. In one short transaction, due notifications are claimed for two minutes.
+1. In one short transaction, what is due is packed into parcels and claimed for two minutes: what is superseded becomes
+   part of what is known by now, and what is alike becomes one message.
 2. Each is sent by its channel; channels go side by side, one channel's messages in order. No transaction is open.
 3. Each is marked by itself after its receiver answered: sent, due again later, or dead. What can't be sent now keeps
-   back all else that is due on its channel, so that a receiver that is down is met by one message and not by all.
-A channel that is parked, or lets a message die, opens an incident that is told on the others (`reachability`).
-A sender that dies between 2 and 3 leaves a claim that expires; the next one sends again under the same key.
+   back all else on its channel, so that a receiver that is down is met by one message and not by all.
+A channel that is parked, is out of reach for long, or lets a message die, opens an incident that is told on the others
+(`reachability`). A sender that dies between 2 and 3 leaves a claim that expires; the next one sends again under the
+same key.
 """
 
 import asyncio
@@ -18,33 +20,29 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.channels import Channel, Ending, Verdict, send_fitting
+from monitor.channels.standing import after, is_failing
 from monitor.incidents.routing import LOG_CHANNEL
-from monitor.model import Cause
+from monitor.model import Cause, ChannelState
 from monitor.reachability import Reachability
+from monitor.store import channels as channel_store
 from monitor.store import outbox
-from monitor.store.engine import writing
-from monitor.store.outbox import Notification
+from monitor.store.engine import reading, writing
+from monitor.store.outbox import Parcel
 
-__all__ = ["CLAIM", "GIVE_UP_AFTER", "LAST_START", "DeliveryReport", "Sender", "next_attempt"]
+__all__ = ["CLAIM", "LAST_START", "DeliveryReport", "Outlet", "Sender"]
 
 CLAIM = timedelta(minutes=2)
 """How long a sender may hold what it claimed."""
 
-LAST_START = timedelta(seconds=30)
-"""No send starts so shortly before its claim ends; longer than any channel's own deadline."""
-
-GIVE_UP_AFTER = timedelta(days=1)
-"""What could not be delivered for so long becomes a dead letter."""
+LAST_START = timedelta(seconds=45)
+"""No send starts so shortly before its claim ends; longer than two of any channel's own deadlines."""
 
 _BATCH = 20
-_FIRST_WAIT = timedelta(seconds=30)
-_LONGEST_WAIT = timedelta(minutes=15)
-_PARKED_WAIT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryReport:
-    """What one pass over the outbox did."""
+    """What one pass over the outbox did; a merged message counts once, what is put off by notifications."""
 
     sent: int = 0
     put_off: int = 0
@@ -61,42 +59,13 @@ class DeliveryReport:
         return self.sent == self.logged and self.put_off + self.dead > self.refused
 
 
-def next_attempt(
-    verdict: Verdict, *, attempts: int, created_at: datetime, now: datetime, rand: float
-) -> datetime | None:
-    """When to try again, or None to give it up.
-
-    Args:
-        verdict: how the last attempt ended; a refused message is never tried again.
-        attempts: attempts made so far, this one included (≥ 1).
-        created_at: when the notification was written.
-        now: when the attempt ended.
-        rand: jitter, from 0 to 1: the wait is between half and all of the backoff.
-    """
-    if verdict.ending is Ending.REFUSED:
-        return None
-    backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(attempts - 1, 10)) * (0.5 + rand / 2)
-    wait = _PARKED_WAIT if verdict.ending is Ending.PARKED else max(backoff, verdict.retry_after or timedelta(0))
-    return None if now + wait > created_at + GIVE_UP_AFTER else now + wait
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """One attempt to send, and when it is due again; None when it is not."""
+class Outlet:
+    """A channel that is configured, and what its settings are called together."""
 
-    verdict: Verdict
-    at: datetime
-    again: datetime | None
-
-    @property
-    def delivered(self) -> bool:
-        return self.verdict.ending is Ending.DELIVERED
-
-    @property
-    def shuts_the_channel(self) -> bool:
-        """Whether it shows that nothing gets through there: it was parked, or could not be reached for a day."""
-        given_up = self.again is None and self.verdict.ending is Ending.RETRY
-        return given_up or self.verdict.ending is Ending.PARKED
+    channel: Channel
+    fingerprint: Callable[[], str]
+    """Names the settings in force, secrets included: a parked channel is tried again once it is another."""
 
 
 class Sender:
@@ -104,25 +73,28 @@ class Sender:
 
     Args:
         engine: our own database.
-        channels: by name, as configured now.
+        outlets: by name, as configured now.
         reach: keeps the incidents of channels that fail.
         holder: who claims, as `host:pid`.
         utcnow: the clock.
         rand: jitter, from 0 to 1.
+        before: what else is to be done in the transaction that claims, such as telling what a silence kept back.
     """
 
     def __init__(
         self,
         engine: Engine,
-        channels: Mapping[str, Channel],
+        outlets: Mapping[str, Outlet],
         *,
         reach: Reachability,
         holder: str,
         utcnow: Callable[[], datetime],
         rand: Callable[[], float],
+        before: Sequence[Callable[[Connection, datetime], None]] = (),
     ) -> None:
-        self._engine, self._channels, self._reach, self._holder = engine, channels, reach, holder
-        self._utcnow, self._rand = utcnow, rand
+        self._engine, self._outlets, self._reach, self._holder = engine, outlets, reach, holder
+        self._utcnow, self._rand, self._before = utcnow, rand, before
+        self._threaded = frozenset(name for name, outlet in outlets.items() if outlet.channel.threaded)
 
     async def deliver(self) -> DeliveryReport:
         """Sends everything that is due now, in batches.
@@ -130,93 +102,128 @@ class Sender:
         Raises:
             StoreError: when our database can't be used; claims then expire by themselves.
         """
-        total = DeliveryReport()
+        total = await asyncio.to_thread(self._tidy)
         while claimed := await asyncio.to_thread(self._claim):
-            lanes: dict[str, deque[Notification]] = defaultdict(deque)
-            for notification in claimed:
-                lanes[notification.channel].append(notification)
+            lanes: dict[str, deque[Parcel]] = defaultdict(deque)
+            for parcel in claimed:
+                lanes[parcel.channel].append(parcel)
             ends = await asyncio.gather(*(self._send_lane(lane) for lane in lanes.values()), return_exceptions=True)
             total = _sum([total, *_unfailed(ends)])
         return total
 
-    def _claim(self) -> list[Notification]:
+    def _tidy(self) -> DeliveryReport:
+        """Opens parked channels whose settings have changed; gives up what waited a day on those that stay parked."""
+        with reading(self._engine) as conn:
+            parked = [state for state in channel_store.states(conn).values() if state.parked_at is not None]
+        changed = {state.name for state in parked if self._fingerprint(state.name) != state.fingerprint}
+        still = {state.name: state for state in parked if state.name not in changed}
+        if not parked:
+            return DeliveryReport()
+        now = self._utcnow()
+        with writing(self._engine) as conn:
+            channel_store.clear(conn, changed)
+            dead = outbox.expire(conn, channels=still, now=now)
+            for name, state in still.items():
+                # nothing is sent there any more, and so nothing else would remind people of it
+                self._reach.failed(conn, name, error=state.last_error or "parked", now=now)
+        return DeliveryReport(dead=sum(dead.values()))
+
+    def _fingerprint(self, name: str) -> str | None:
+        outlet = self._outlets.get(name)
+        return outlet.fingerprint() if outlet else None
+
+    def _claim(self) -> list[Parcel]:
         now = self._utcnow()
         with writing(self._engine) as conn:
             self._reach.forget_the_gone(conn, now=now)
-            return outbox.claim(conn, holder=self._holder, now=now, lease=CLAIM, limit=_BATCH)
+            for task in self._before:
+                task(conn, now)
+            return outbox.claim(conn, holder=self._holder, now=now, lease=CLAIM, limit=_BATCH, threaded=self._threaded)
 
-    async def _send_lane(self, lane: deque[Notification]) -> DeliveryReport:
-        """Sends one channel's notifications in order, until one must wait; the rest is given back."""
-        report = DeliveryReport()
+    async def _send_lane(self, lane: deque[Parcel]) -> DeliveryReport:
+        """Sends one channel's messages in order, until one must wait; the rest is given back."""
+        report, under_way = DeliveryReport(), False
         try:
             while lane and self._utcnow() <= lane[0].claimed_until - LAST_START:
-                attempt = await self._attempt(lane[0])
+                under_way = True
+                verdict = await self._attempt(lane[0])
+                fingerprint = await asyncio.to_thread(self._fingerprint_if_parked, lane[0].channel, verdict)
+                under_way = False
                 # Off the lane before it is marked: a thread can't be cancelled, and marks it in any case.
-                report = _sum([report, await asyncio.to_thread(self._mark, lane.popleft(), attempt, tuple(lane))])
-                if not attempt.delivered and attempt.again is not None:
+                marking = asyncio.to_thread(self._mark, lane.popleft(), verdict, fingerprint, tuple(lane))
+                report = _sum([report, await marking])
+                if verdict.ending in {Ending.RETRY, Ending.PARKED}:
                     return report
         except asyncio.CancelledError:
             # Also what was on its way: its key is the same when it is sent again.
-            await asyncio.shield(asyncio.to_thread(self._give_back, tuple(lane)))
+            await asyncio.shield(asyncio.to_thread(self._give_back, tuple(lane), under_way))
             raise
         if lane:
-            await asyncio.to_thread(self._give_back, tuple(lane))
+            await asyncio.to_thread(self._give_back, tuple(lane), under_way)
         return report
 
-    async def _attempt(self, notification: Notification) -> _Attempt:
-        channel = self._channels.get(notification.channel)
-        if channel is None:
-            verdict = Verdict(ending=Ending.PARKED, reason="no channel of this name is configured")
-        else:
-            verdict = await send_fitting(channel, notification.message, key=notification.key)
-        now = self._utcnow()
-        again = next_attempt(
-            verdict, attempts=notification.attempts + 1, created_at=notification.created_at, now=now, rand=self._rand()
-        )
-        return _Attempt(verdict=verdict, at=now, again=again)
+    async def _attempt(self, parcel: Parcel) -> Verdict:
+        outlet = self._outlets.get(parcel.channel)
+        if outlet is None:
+            return Verdict(ending=Ending.PARKED, reason="no channel of this name is configured")
+        return await send_fitting(outlet.channel, parcel.message, key=parcel.key)
 
-    def _mark(self, notification: Notification, attempt: _Attempt, rest: Sequence[Notification]) -> DeliveryReport:
+    def _fingerprint_if_parked(self, channel: str, verdict: Verdict) -> str | None:
+        return self._fingerprint(channel) if verdict.ending is Ending.PARKED else None
+
+    def _mark(
+        self, parcel: Parcel, verdict: Verdict, fingerprint: str | None, rest: Sequence[Parcel]
+    ) -> DeliveryReport:
+        now = self._utcnow()
         with writing(self._engine) as conn:
-            report = self._store(conn, notification, attempt, rest)
-        if not attempt.delivered:
-            structlog.get_logger().error(
-                "notification_not_delivered",
-                channel=notification.channel,
-                incident_id=notification.message.incident_id,
-                ending=attempt.verdict.ending.value,
-                reason=attempt.verdict.reason,
-                next_attempt_at=attempt.again.isoformat() if attempt.again else None,
-                put_off=report.put_off,
-            )
+            before = channel_store.state(conn, parcel.channel)
+            state = after(before, verdict, fingerprint=fingerprint, now=now, rand=self._rand())
+            if state != before:
+                channel_store.write(conn, state)
+            report = self._store(conn, parcel, verdict, state, rest)
+        if verdict.ending is not Ending.DELIVERED:
+            _log(parcel, verdict, state, report)
         return report
 
     def _store(
-        self, conn: Connection, notification: Notification, attempt: _Attempt, rest: Sequence[Notification]
+        self, conn: Connection, parcel: Parcel, verdict: Verdict, state: ChannelState, rest: Sequence[Parcel]
     ) -> DeliveryReport:
-        channel, reason = notification.channel, attempt.verdict.reason
-        if attempt.delivered:
-            outbox.mark_sent(conn, notification, now=attempt.at)
-            self._reach.delivered(conn, channel, now=attempt.at)
-            return DeliveryReport(sent=1, logged=int(_about_a_channel(notification) and channel == LOG_CHANNEL))
-        if attempt.shuts_the_channel:
-            self._reach.failed(conn, channel, error=reason, now=attempt.at)
-        if attempt.again is None:
-            outbox.mark_dead(conn, notification, error=reason)
-            return DeliveryReport(dead=1, refused=int(attempt.verdict.ending is Ending.REFUSED))
-        outbox.put_off(conn, notification, until=attempt.again, error=reason)
+        channel, now = parcel.channel, self._utcnow()
+        if verdict.ending is Ending.DELIVERED:
+            outbox.mark_sent(conn, parcel, now=now)
+            self._reach.delivered(conn, channel, now=now)
+            return DeliveryReport(sent=1, logged=int(_about_a_channel(parcel) and channel == LOG_CHANNEL))
+        if verdict.ending is Ending.REFUSED:
+            outbox.mark_dead(conn, parcel, error=verdict.reason, now=now)
+            return DeliveryReport(dead=1, refused=1)
+        outbox.put_off(conn, parcel, until=state.blocked_until or now, error=verdict.reason, certain=verdict.certain)
         for unsent in rest:
             outbox.release(conn, unsent)
-        held = outbox.hold(conn, channel=channel, now=attempt.at, until=attempt.again)
-        return DeliveryReport(put_off=1 + held)
+        dead = outbox.expire(conn, channels=[channel], now=now).get(channel, 0)
+        if dead or is_failing(state, now=now):
+            self._reach.failed(conn, channel, error=verdict.reason, now=now)
+        return DeliveryReport(put_off=outbox.waiting(conn, channel=channel), dead=dead)
 
-    def _give_back(self, unsent: Iterable[Notification]) -> None:
+    def _give_back(self, unsent: Sequence[Parcel], under_way: bool) -> None:  # noqa: FBT001  # called by position in a thread
         with writing(self._engine) as conn:
-            for notification in unsent:
-                outbox.release(conn, notification)
+            for position, parcel in enumerate(unsent):
+                outbox.release(conn, parcel, unsent=not (under_way and position == 0))
 
 
-def _about_a_channel(notification: Notification) -> bool:
-    return notification.message.cause is Cause.CHANNEL_FAILING
+def _about_a_channel(parcel: Parcel) -> bool:
+    return parcel.message.cause is Cause.CHANNEL_FAILING
+
+
+def _log(parcel: Parcel, verdict: Verdict, state: ChannelState, report: DeliveryReport) -> None:
+    structlog.get_logger().error(
+        "notification_not_delivered",
+        channel=parcel.channel,
+        incident_id=parcel.message.incident_id,
+        ending=verdict.ending.value,
+        reason=verdict.reason,
+        next_attempt_at=state.blocked_until.isoformat() if state.blocked_until else None,
+        put_off=report.put_off,
+    )
 
 
 def _unfailed(ends: Sequence[DeliveryReport | BaseException]) -> list[DeliveryReport]:

@@ -4,16 +4,23 @@ import asyncio
 from dataclasses import dataclass, field
 
 from monitor.channels import Ending, Verdict
+from monitor.delivery import Outlet
 from monitor.exchange import BUDGET_SPENT, Answer, ApiError, Reply, Request
 from monitor.model import BadBody, ItemState, ItemStatus
 
 DELIVERED = Verdict(ending=Ending.DELIVERED, reason="accepted")
 
 
+def outlets(channels, fingerprint="as configured"):
+    """Channels as a sender takes them, all with settings of that name."""
+    return {name: Outlet(channel=channel, fingerprint=lambda: fingerprint) for name, channel in channels.items()}
+
+
 class FakeChannel:
     """A channel that ends its sends as it was told, the last of them for ever; it keeps what it was given."""
 
-    def __init__(self, *verdicts, before=None):
+    def __init__(self, *verdicts, before=None, threaded=False):
+        self.threaded = threaded
         self.verdicts = list(verdicts) or [DELIVERED]
         self.sent, self.keys = [], []
         self._before = before

@@ -3,9 +3,7 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from fakes import DELIVERED, FakeChannel
-from hypothesis import given
-from hypothesis import strategies as st
+from fakes import DELIVERED, FakeChannel, outlets
 from receiver import Receiver
 from samples import NOW, incident, message
 from sqlalchemy import event, select, text
@@ -14,13 +12,14 @@ from world import Clock
 
 from monitor.channels import Ending, Verdict
 from monitor.channels.webhook import WebhookChannel
-from monitor.delivery import CLAIM, GIVE_UP_AFTER, LAST_START, DeliveryReport, Sender, next_attempt
+from monitor.delivery import CLAIM, LAST_START, DeliveryReport, Sender
 from monitor.errors import StoreError
 from monitor.incidents.message import MessageKind
 from monitor.incidents.routing import LOG_CHANNEL
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.model import Cause
+from monitor.model import Cause, ChannelState
 from monitor.reachability import Reachability
+from monitor.store import channels as channel_store
 from monitor.store import incidents, outbox
 from monitor.store.engine import reading, writing
 from monitor.store.tables import notifications
@@ -33,60 +32,6 @@ PARKED = Verdict(ending=Ending.PARKED, reason="HTTP 401")
 REFUSED = Verdict(ending=Ending.REFUSED, reason="HTTP 400")
 
 
-def hinted(**span):
-    return Verdict(ending=Ending.RETRY, reason="HTTP 429", retry_after=timedelta(**span))
-
-
-NEXT = [
-    ("the first failure waits half a minute", RETRY, 1, 0, 1, timedelta(seconds=30)),
-    ("jitter takes away half at the most", RETRY, 1, 0, 0, timedelta(seconds=15)),
-    ("each failure doubles it", RETRY, 3, 0, 1, timedelta(minutes=2)),
-    ("the fifth", RETRY, 5, 0, 1, timedelta(minutes=8)),
-    ("up to a quarter of an hour", RETRY, 6, 0, 1, timedelta(minutes=15)),
-    ("however many there were", RETRY, 10_000, 0, 1, timedelta(minutes=15)),
-    ("a longer hint is obeyed", hinted(minutes=40), 1, 0, 1, timedelta(minutes=40)),
-    ("a shorter hint does not hurry", hinted(seconds=1), 1, 0, 1, timedelta(seconds=30)),
-    ("a parked channel is tried every hour", PARKED, 1, 0, 0, timedelta(hours=1)),
-    ("however often", PARKED, 20, 0, 1, timedelta(hours=1)),
-    ("a refused message is given up at once", REFUSED, 1, 0, 1, None),
-    ("the last attempt of the day", RETRY, 50, 24 * 60 - 15, 1, timedelta(minutes=15)),
-    ("none after the day", RETRY, 50, 24 * 60 - 14, 1, None),
-    ("a parked one ends after a day too", PARKED, 24, 23 * 60 + 1, 1, None),
-    ("a hint beyond the day is not waited for", hinted(hours=1), 3, 23 * 60 + 30, 1, None),
-]
-
-
-@pytest.mark.parametrize(
-    ("verdict", "attempts", "age_min", "rand", "wait"), [n[1:] for n in NEXT], ids=[n[0] for n in NEXT]
-)
-def test_when_the_next_attempt_is_made(verdict, attempts, age_min, rand, wait):
-    created_at = NOW - age_min * MINUTE
-    again = next_attempt(verdict, attempts=attempts, created_at=created_at, now=NOW, rand=rand)
-    assert again == (None if wait is None else NOW + wait)
-
-
-SPANS = st.timedeltas(timedelta(0), timedelta(hours=30))
-HINTS = st.floats(0, 3600).map(lambda seconds: hinted(seconds=seconds))
-FAILURES = st.one_of(st.just(RETRY), st.just(PARKED), HINTS)
-
-
-@given(FAILURES, st.integers(1, 2000), SPANS, st.floats(0, 1))
-def test_the_next_attempt_lies_ahead_and_never_beyond_the_day(verdict, attempts, age, rand):
-    again = next_attempt(verdict, attempts=attempts, created_at=NOW - age, now=NOW, rand=rand)
-    assert again is None or NOW < again <= NOW - age + GIVE_UP_AFTER
-    assert again is None or verdict.retry_after is None or again >= NOW + verdict.retry_after
-    if age > DAY:
-        assert again is None
-
-
-@given(FAILURES, st.integers(1, 100), st.integers(0, 100), SPANS, st.floats(0, 1))
-def test_more_attempts_and_a_later_end_never_bring_the_next_one_forward(verdict, attempts, more, later, rand):
-    first = next_attempt(verdict, attempts=attempts, created_at=NOW, now=NOW, rand=rand)
-    second = next_attempt(verdict, attempts=attempts + more, created_at=NOW, now=NOW + later, rand=rand)
-    assert first is not None
-    assert second is None or second >= first
-
-
 @pytest.fixture
 def clock():
     made = Clock()
@@ -96,14 +41,16 @@ def clock():
 
 @pytest.fixture
 def put(engine, clock):
-    """Writes messages of one new incident to channels; gives back the incident's id."""
+    """Writes messages of one new incident to channels; gives back its id. Unless `alike`, none can be merged."""
 
-    def put(*kinds, channels=("oncall",)):
+    def put(*kinds, channels=("oncall",), alike=False, **fields):
         with writing(engine) as conn:
             number = conn.execute(text("SELECT count(*) FROM incidents")).scalar_one()
-            incident_id = incidents.open_new(conn, incident(target=f"target-{number}"), evidence_id=None)
+            target, environment = f"target-{number}", "test" if alike else f"test-{number}"
+            incident_id = incidents.open_new(conn, incident(target=target), evidence_id=None)
             for kind in kinds or (MessageKind.OPENED,):
-                outbox.put(conn, message(incident_id, kind=kind), channels=channels, now=clock())
+                told = message(incident_id, kind=kind, target=target, environment=environment, at=clock(), **fields)
+                outbox.put(conn, told, channels=channels, now=clock())
         return incident_id
 
     return put
@@ -111,14 +58,14 @@ def put(engine, clock):
 
 @pytest.fixture
 def sender(engine, clock):
-    def sender(**channels):
+    def sender(fingerprint="as configured", **channels):
         reach = Reachability(
             environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=list(channels),
             route=lambda _: tuple(channels),
         )  # fmt: skip
         return Sender(
-            engine, {LOG_CHANNEL: FakeChannel(), **channels}, reach=reach, holder="host:1", utcnow=clock,
-            rand=lambda: 1.0,
+            engine, outlets({LOG_CHANNEL: FakeChannel(), **channels}, fingerprint), reach=reach, holder="host:1",
+            utcnow=clock, rand=lambda: 1.0,
         )  # fmt: skip
 
     return sender
@@ -135,6 +82,11 @@ def rows(engine):
 
 def status(engine):
     return [(row.channel, row.status, row.attempts, row.last_error) for row in rows(engine)]
+
+
+def state_of(engine, channel):
+    with reading(engine) as conn:
+        return channel_store.states(conn).get(channel, ChannelState(name=channel))
 
 
 async def test_nothing_due_is_nothing_done(sender):
@@ -159,11 +111,11 @@ async def test_a_hundred_due_messages_go_out_in_batches_in_order_and_once(engine
     assert {(row.status, row.sent_at, row.claimed_by) for row in rows(engine)} == {("sent", clock(), None)}
 
 
-async def test_an_opening_and_its_resolution_go_out_in_that_order_in_one_pass(put, sender):
-    put(MessageKind.OPENED, MessageKind.RESOLVED)
+async def test_an_opening_and_its_acknowledgement_go_out_in_that_order_in_one_pass(put, sender):
+    put(MessageKind.OPENED, MessageKind.ACKNOWLEDGED)
     channel = FakeChannel()
     assert (await sender(oncall=channel).deliver()).sent == 2
-    assert [sent.kind for sent in channel.sent] == [MessageKind.OPENED, MessageKind.RESOLVED]
+    assert [sent.kind for sent in channel.sent] == [MessageKind.OPENED, MessageKind.ACKNOWLEDGED]
 
 
 async def test_a_receiver_that_is_down_gets_it_once_it_is_back_with_the_same_key(engine, put, sender, clock):
@@ -191,7 +143,7 @@ async def test_retry_after_is_honoured_for_the_whole_channel(engine, put, sender
     with Receiver((429, {"Retry-After": "600"}, b""), (200, {}, b"")) as receiver:
         assert await sender(oncall=webhook(receiver)).deliver() == DeliveryReport(put_off=30)
         assert len(receiver.got) == 1
-        assert {row.next_attempt_at for row in rows(engine)} == {clock() + timedelta(seconds=600)}
+        assert state_of(engine, "oncall").blocked_until == clock() + timedelta(seconds=600)
         clock.advance(seconds=599)
         await sender(oncall=webhook(receiver)).deliver()
         assert len(receiver.got) == 1
@@ -219,17 +171,19 @@ async def test_a_channel_that_refuses_us_is_parked_loudly_and_leaves_the_other_a
     assert (loud["log_level"], loud["channel"], loud["ending"]) == ("error", "broken", "parked")
     assert loud["reason"] == f"HTTP {refusal}"
     assert "canary" not in str(logs)
-    waiting = [row for row in rows(engine) if row.channel == "broken"]
-    assert {row.next_attempt_at for row in waiting} == {clock() + timedelta(hours=1)}
-    assert [row.attempts for row in waiting] == [1, 0, 0]
+    assert [row.attempts for row in rows(engine) if row.channel == "broken"] == [1, 0, 0]
+    assert state_of(engine, "broken").parked_at == clock()
 
 
 async def test_a_refused_message_is_a_dead_letter_and_the_next_goes_on(engine, put, sender):
     put()
     put()
     with Receiver((400, {}, b""), (200, {}, b"")) as receiver:
+        receiver.answers.insert(0, (422, {}, b""))
         report = await sender(oncall=webhook(receiver)).deliver()
+        bodies = [body for _, _, body in receiver.got]
     assert report == DeliveryReport(sent=1, dead=1, refused=1)
+    assert ["text" in body for body in bodies] == [False, True, False], "the refused one was also tried as plain text"
     assert not DeliveryReport(dead=1, refused=1).unreachable, "the receiver was reached"
     assert DeliveryReport(dead=2, refused=1).unreachable
     assert status(engine) == [("oncall", "dead", 1, "HTTP 400"), ("oncall", "sent", 1, None)]
@@ -264,11 +218,12 @@ async def test_a_slow_channel_does_not_delay_another(put, sender):
 async def test_a_receiver_down_for_a_day_leaves_dead_letters_and_the_others_unharmed(engine, put, sender, clock):
     put(channels=("down", "audit"))
     down, audit = FakeChannel(RETRY), FakeChannel()
-    while due := [row.next_attempt_at for row in rows(engine) if row.status == "due"]:
-        clock.now = min(due)
+    while any(row.status == "due" for row in rows(engine)):
+        clock.now = state_of(engine, "down").blocked_until or clock()
         await sender(down=down, audit=audit).deliver()
-    assert NOW + DAY - timedelta(minutes=15) < clock() <= NOW + DAY
-    assert [sent.cause for sent in audit.sent] == [Cause.UNAUTHORIZED, Cause.CHANNEL_FAILING]
+    assert NOW + DAY <= clock() < NOW + DAY + timedelta(minutes=15)
+    assert {sent.cause for sent in audit.sent} == {Cause.UNAUTHORIZED, Cause.CHANNEL_FAILING}
+    assert [sent.kind.value for sent in audit.sent] == ["opened", "opened"] + ["reminder"] * 5, "every four hours"
     assert 90 < len(down.sent) < 110, "a few quick attempts, then one each quarter of an hour"
     assert set(down.keys) == {rows(engine)[0].key}
     assert status(engine)[0][:2] == ("down", "dead")
@@ -279,9 +234,8 @@ async def test_messages_for_a_channel_nobody_configured_wait_for_it(engine, put,
     report = await sender(oncall=FakeChannel()).deliver()
     assert report == DeliveryReport(put_off=1)
     assert status(engine) == [("renamed", "due", 1, "no channel of this name is configured")]
-    clock.advance(hours=1)
     channel = FakeChannel()
-    assert await sender(renamed=channel).deliver() == DeliveryReport(sent=1)
+    assert await sender(renamed=channel).deliver() == DeliveryReport(sent=1), "at once, when there is one"
 
 
 async def test_what_was_sent_but_not_marked_is_sent_again_under_the_same_key(engine, put, sender, clock):

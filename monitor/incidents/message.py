@@ -34,6 +34,7 @@ class Message:
     severity: Severity
     team: Team
     title: str
+    """What it is about and why it is sent, in one line."""
     what_to_check: tuple[str, ...]
     safe_message: str | None = None
     """What the product's own users may be told; None for a test, and in messages stored before there was one."""
@@ -42,6 +43,8 @@ class Message:
     opened_at: datetime
     at: datetime
     resolved_at: datetime | None = None
+    subject: str = ""
+    """What it is about: the title without why it is sent; empty in messages stored before there was one."""
     group: str = ""
     """The group of items that it is about, where there is an incident per group."""
     commands: tuple[tuple[str, str], ...] = ()

@@ -9,7 +9,7 @@ from monitor.incidents.safe_words import safe_words
 from monitor.incidents.words import in_words, spoken, what_to_check
 from monitor.model import ITEM_CAUSES, Incident, IncidentState, RunStatus
 
-__all__ = ["RunFacts", "age", "for_users", "render", "to_text"]
+__all__ = ["RunFacts", "age", "for_users", "render", "titled", "to_text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,7 @@ def render(
         error: the last error of a part of the monitor, in our own words, without a secret.
     """
     resolved = kind is MessageKind.RESOLVED
+    subject = f"{spoken(incident.target)}: {in_words(incident.cause, incident.member_count)}"
     return Message(
         kind=kind,
         incident_id=incident.id,
@@ -53,7 +54,8 @@ def render(
         cause=incident.cause,
         severity=incident.severity,
         team=incident.team,
-        title=_title(kind, incident, again=again),
+        title=titled(kind, subject, again=again),
+        subject=subject,
         what_to_check=() if resolved else what_to_check(incident.cause, accepted=bool(run.answered) if run else None),
         facts=_facts(incident, run, now=now, error=error, resolved=resolved),
         opened_at=incident.opened_at,
@@ -70,13 +72,14 @@ _ENDINGS: Mapping[MessageKind, str] = {
     MessageKind.UPDATED: ": more of them",
     MessageKind.REMINDER: ": still open",
     MessageKind.ACKNOWLEDGED: ": acknowledged",
+    MessageKind.TEST: "",
     MessageKind.RESOLVED: ": resolved",
 }
 
 
-def _title(kind: MessageKind, incident: Incident, *, again: bool) -> str:
-    words = f"{spoken(incident.target)}: {in_words(incident.cause, incident.member_count)}"
-    return words + (" again" if again else _ENDINGS[kind])
+def titled(kind: MessageKind, subject: str, *, again: bool = False) -> str:
+    """The title of a message of one kind about a subject; `again`: of an incident that was reopened."""
+    return subject + (" again" if again else _ENDINGS[kind])
 
 
 def _commands(incident: Incident) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@ It decides nothing and touches nothing; where a rule is laid down here it is a l
 """
 
 from monitor.model.causes import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, Severity, Team, rank
+from monitor.model.channels import ChannelState
 from monitor.model.incidents import Evidence, Incident, IncidentState
 from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason, Standing
 from monitor.model.runs import RunStatus, Snapshot, SyncReport
@@ -16,6 +17,7 @@ __all__ = [
     "REQUEST_CAUSES",
     "BadBody",
     "Cause",
+    "ChannelState",
     "Evidence",
     "Incident",
     "IncidentState",

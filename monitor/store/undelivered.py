@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, case, func, or_, select
 
-from monitor.store.tables import incidents, notifications
+from monitor.store.tables import channels, incidents, notifications
 
 __all__ = ["Undelivered", "undelivered"]
 
@@ -18,7 +18,7 @@ class Undelivered:
     dead: int
     """Given up."""
     waiting: int
-    """Put off, and due again."""
+    """Kept back until the channel can be reached again."""
 
 
 def undelivered(conn: Connection, *, since: datetime, target: str | None) -> list[Undelivered]:
@@ -30,7 +30,9 @@ def undelivered(conn: Connection, *, since: datetime, target: str | None) -> lis
         target: only messages about its incidents; None: about all.
     """
     dead = and_(notifications.c.status == "dead", notifications.c.created_at >= since)
-    waiting = and_(notifications.c.status == "due", notifications.c.next_attempt_at > notifications.c.created_at)
+    ailing = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
+    kept_back = notifications.c.channel.in_(select(channels.c.name).where(ailing))
+    waiting = and_(notifications.c.status == "due", or_(notifications.c.attempts > 0, kept_back))
     query = select(
         notifications.c.channel,
         func.sum(case((dead, 1), else_=0)).label("dead"),

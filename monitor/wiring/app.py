@@ -11,11 +11,10 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine
 
 from monitor.casebook import Router
-from monitor.channels import Channel
 from monitor.channels.log import LogChannel
 from monitor.check import Strategy
-from monitor.config import Config, RouteConfig, RuleOverride, Schedule, SyncLogConfig, Target
-from monitor.delivery import Sender
+from monitor.config import ChannelConfig, Config, RouteConfig, RuleOverride, Schedule, SyncLogConfig, Target
+from monitor.delivery import Outlet, Sender
 from monitor.health.punctuality import DueTimes
 from monitor.incidents.routing import LOG_CHANNEL, Route, route
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule
@@ -29,7 +28,7 @@ from monitor.store.members import Patience
 from monitor.store.schema import ensure
 from monitor.synclog import SyncLogSpec
 from monitor.synclog import read as read_log
-from monitor.wiring.channels import channel_of
+from monitor.wiring.channels import channel_of, fingerprint
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of
 from monitor.wiring.sharing import Sharing
@@ -114,15 +113,15 @@ class App:
 
     def sender(self) -> Sender:
         """Delivers what is due to the configured channels."""
-        channels: dict[str, Channel] = {LOG_CHANNEL: LogChannel()}
-        channels.update({channel.name: channel_of(channel) for channel in self.config.channels})
+        outlets = {LOG_CHANNEL: Outlet(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
+        outlets.update({channel.name: _outlet(channel) for channel in self.config.channels})
         reach = Reachability(
             environment=self.config.environment,
             rule=rules_in_force(self.config.rules)[Cause.CHANNEL_FAILING],
             channels=[channel.name for channel in self.config.channels],
             route=self._router(),
         )
-        return Sender(self.engine, channels, reach=reach, holder=holder(), utcnow=utcnow, rand=random.random)
+        return Sender(self.engine, outlets, reach=reach, holder=holder(), utcnow=utcnow, rand=random.random)
 
     def _router(self) -> Router:
         routes = [_route(each) for each in self.config.routes]
@@ -155,6 +154,10 @@ def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
 def due_times(schedule: Schedule) -> DueTimes:
     """When a schedule's runs are due."""
     return DueTimes(every=schedule.every, cron=schedule.cron, zone=ZoneInfo(schedule.timezone))
+
+
+def _outlet(config: ChannelConfig) -> Outlet:
+    return Outlet(channel=channel_of(config), fingerprint=lambda: fingerprint(config))
 
 
 def _route(config: RouteConfig) -> Route:

@@ -14,7 +14,7 @@ from monitor.exchange import Answer, Request
 from monitor.log import masked
 from monitor.wiring.clients import reader
 
-__all__ = ["ask_once", "channel_of"]
+__all__ = ["ask_once", "channel_of", "fingerprint"]
 
 CHANNEL_TIMEOUT_S = 15.0
 """Wall-clock seconds for one attempt to reach a channel."""
@@ -41,3 +41,8 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) ->
         return await client.ask(request, deadline_s=time.monotonic() + timeout_s)
     finally:
         await wire.close()
+
+
+def fingerprint(config: ChannelConfig) -> str:
+    """What a channel's settings are called together."""
+    return config.url.reveal()[:8] if config.url else ""

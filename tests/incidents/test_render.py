@@ -155,3 +155,8 @@ def test_items_are_counted_in_words():
 
 def test_a_target_is_never_taken_for_a_channel():
     assert (spoken("gloo-prod"), spoken(channel_target("oncall"))) == ("gloo-prod", "channel oncall")
+
+
+def test_what_somebody_looks_after_needs_no_command_to_say_so():
+    taken = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
+    assert [label for label, _ in render(MessageKind.UPDATED, taken, None, now=NOW).commands] == ["silence"]

@@ -8,6 +8,8 @@ from samples import NOW, incident, message
 from sqlalchemy import select
 
 from monitor.incidents.message import MessageKind
+from monitor.model import ChannelState
+from monitor.store import channels as channel_store
 from monitor.store import incidents, outbox
 from monitor.store.engine import reading, writing
 from monitor.store.tables import notifications
@@ -25,7 +27,8 @@ def put(engine):
             number = len(incidents.listing(conn))
             incident_id = incidents.open_new(conn, incident(target=f"target-{number}"), evidence_id=None)
             for kind in kinds or (MessageKind.OPENED,):
-                outbox.put(conn, message(incident_id, kind=kind), channels=channels, now=at)
+                told = message(incident_id, kind=kind, environment=f"test-{number}")  # none can be merged
+                outbox.put(conn, told, channels=channels, now=at)
         return incident_id
 
     return put
@@ -59,8 +62,8 @@ def rows(engine):
 def test_a_message_comes_out_as_it_was_put_in(engine, put, claim):
     incident_id = put()
     (claimed,) = claim()
-    assert claimed.message == message(incident_id)
-    assert (claimed.channel, claimed.attempts, claimed.created_at) == ("oncall", 0, NOW)
+    assert claimed.message == message(incident_id, environment="test-0", thread=claimed.key)
+    assert (claimed.channel, claimed.ids, claimed.key) == ("oncall", (rows(engine)[0].id,), rows(engine)[0].key)
     assert claimed.claimed_until == NOW + LEASE
     assert rows(engine)[0].claimed_by == "host:1"
 
@@ -94,41 +97,62 @@ def test_what_is_due_later_waits(put, claim):
     assert len(claim(now=NOW + MINUTE)) == 1
 
 
-def test_a_resolution_never_overtakes_its_undelivered_opening(put, claim, mark):
-    put(MessageKind.OPENED, MessageKind.RESOLVED)
+def test_an_acknowledgement_never_overtakes_its_undelivered_opening(put, claim, mark):
+    put(MessageKind.OPENED, MessageKind.ACKNOWLEDGED)
     (opening,) = claim()
     assert opening.message.kind is MessageKind.OPENED
     assert claim() == []
-    mark(outbox.put_off, opening, until=NOW + 10 * MINUTE, error="HTTP 503")
-    assert claim(now=NOW + 9 * MINUTE) == [], "an opening that waits holds its resolution back"
+    mark(outbox.put_off, opening, until=NOW + 10 * MINUTE, error="HTTP 503", certain=True)
+    assert claim(now=NOW + 9 * MINUTE) == [], "an opening that waits holds it back"
     (opening,) = claim(now=NOW + 10 * MINUTE)
     mark(outbox.mark_sent, opening, now=NOW + 10 * MINUTE)
-    (resolution,) = claim(now=NOW + 10 * MINUTE)
-    assert resolution.message.kind is MessageKind.RESOLVED
+    (acknowledgement,) = claim(now=NOW + 10 * MINUTE)
+    assert acknowledgement.message.kind is MessageKind.ACKNOWLEDGED
+
+
+def test_a_resolution_waits_for_an_opening_that_is_being_sent(put, claim, mark):
+    put()
+    (opening,) = claim()
+    with_resolution(mark, opening)
+    assert claim() == []
+    mark(outbox.mark_sent, opening, now=NOW)
+    (resolution,) = claim()
+    assert (resolution.message.kind, resolution.message.thread) == (MessageKind.RESOLVED, opening.key)
+
+
+def with_resolution(mark, opening):
+    """The incident of that opening is resolved."""
+    told = message(opening.message.incident_id, kind=MessageKind.RESOLVED, environment=opening.message.environment)
+    mark(outbox.put, told, channels=("oncall",), now=NOW)
 
 
 def test_neither_another_channel_nor_another_incident_is_held_up(put, claim, mark):
-    put(MessageKind.OPENED, MessageKind.RESOLVED, channels=("oncall", "audit"))
+    put(MessageKind.OPENED, MessageKind.ACKNOWLEDGED, channels=("oncall", "audit"))
     other = put()
     by_channel = {(each.channel, each.message.incident_id): each for each in claim()}
     assert len(by_channel) == 3
-    mark(outbox.put_off, by_channel["oncall", other - 1], until=NOW + MINUTE, error="HTTP 503")
+    later = {"until": NOW + MINUTE, "error": "HTTP 503", "certain": True}
+    mark(outbox.put_off, by_channel["oncall", other - 1], **later)
     mark(outbox.mark_sent, by_channel["audit", other - 1], now=NOW)
-    (resolution,) = claim()
-    assert (resolution.channel, resolution.message.kind) == ("audit", MessageKind.RESOLVED)
+    (next_one,) = claim()
+    assert (next_one.channel, next_one.message.kind) == ("audit", MessageKind.ACKNOWLEDGED)
 
 
 def test_a_dead_opening_lets_its_resolution_pass(put, claim, mark):
-    put(MessageKind.OPENED, MessageKind.RESOLVED)
+    put(MessageKind.OPENED)
     (opening,) = claim()
-    mark(outbox.mark_dead, opening, error="HTTP 400")
+    mark(outbox.mark_dead, opening, error="HTTP 400", now=NOW)
+    with_resolution(mark, opening)
     assert [each.message.kind for each in claim()] == [MessageKind.RESOLVED]
 
 
 MARKS = [
     ("sent", outbox.mark_sent, {"now": NOW}, ("sent", 1, None, NOW, NOW)),
-    ("put off", outbox.put_off, {"until": NOW + MINUTE, "error": "503"}, ("due", 1, "503", None, NOW + MINUTE)),
-    ("dead", outbox.mark_dead, {"error": "HTTP 400"}, ("dead", 1, "HTTP 400", None, NOW)),
+    (
+        "put off", outbox.put_off, {"until": NOW + MINUTE, "error": "503", "certain": True},
+        ("due", 1, "503", None, NOW + MINUTE),
+    ),
+    ("dead", outbox.mark_dead, {"error": "HTTP 400", "now": NOW}, ("dead", 1, "HTTP 400", None, NOW)),
     ("released", outbox.release, {}, ("due", 0, None, None, NOW)),
 ]  # fmt: skip
 
@@ -171,22 +195,26 @@ def test_a_late_delivery_counts_even_while_the_next_sender_holds_it(engine, put,
     (late,) = claim()
     (other,) = claim(now=NOW + LEASE)
     mark(outbox.mark_sent, late, now=NOW + LEASE)
-    mark(outbox.put_off, other, until=NOW + 9 * MINUTE, error="HTTP 503")
+    mark(outbox.put_off, other, until=NOW + 9 * MINUTE, error="HTTP 503", certain=True)
     (row,) = rows(engine)
     assert (row.status, row.attempts) == ("sent", 1)
 
 
-def test_holding_a_channel_keeps_back_what_nobody_claimed_and_counts_no_attempt(engine, put, claim, mark):
-    for channel in ("oncall", "oncall", "oncall", "audit"):
-        put(channels=(channel,))
-    later = put(at=NOW + MINUTE)
-    claim(limit=1, holder="elsewhere:1")
-    assert mark(outbox.hold, channel="oncall", now=NOW, until=NOW + 10 * MINUTE) == 2
-    assert [(each.channel, each.message.incident_id) for each in claim(now=NOW + MINUTE)] == [
-        ("audit", later - 1), ("oncall", later),
-    ]  # fmt: skip
-    assert {row.attempts for row in rows(engine)} == {0}
-    assert len(claim(now=NOW + 10 * MINUTE)) == 5
+BLOCKS = [
+    ("parked", {"parked_at": NOW}, NOW + timedelta(days=3), False),
+    ("waiting", {"blocked_until": NOW + MINUTE}, NOW, False),
+    ("waited long enough", {"blocked_until": NOW + MINUTE}, NOW + MINUTE, True),
+    ("waiting for a day, by a clock that was ahead", {"blocked_until": NOW + timedelta(days=1)}, NOW, True),
+    ("failed once, and free", {"failures": 1}, NOW, True),
+]
+
+
+@pytest.mark.parametrize(("fields", "at", "open_"), [b[1:] for b in BLOCKS], ids=[b[0] for b in BLOCKS])
+def test_when_a_channel_is_closed_its_messages_stay_and_others_go(put, claim, mark, fields, at, open_):
+    put()
+    put(channels=("audit",))
+    mark(channel_store.write, ChannelState(name="oncall", **fields))
+    assert {each.channel for each in claim(now=at)} == ({"oncall", "audit"} if open_ else {"audit"})
 
 
 def test_many_senders_at_once_share_the_work_and_none_gets_what_another_has(engine, put):
@@ -212,7 +240,7 @@ def test_many_senders_at_once_share_the_work_and_none_gets_what_another_has(engi
 
 
 def test_many_senders_at_once_keep_the_order_within_each_incident(engine, put):
-    kinds = (MessageKind.OPENED, MessageKind.UPDATED, MessageKind.RESOLVED)
+    kinds = (MessageKind.OPENED, MessageKind.ACKNOWLEDGED, MessageKind.UPDATED)
     for _ in range(12):
         put(*kinds)
     sent, lock = [], threading.Lock()

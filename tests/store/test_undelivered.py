@@ -4,7 +4,8 @@ import pytest
 from samples import NOW, incident, message
 from sqlalchemy import update
 
-from monitor.store import incidents, outbox
+from monitor.model import ChannelState
+from monitor.store import channels, incidents, outbox
 from monitor.store.engine import reading, writing
 from monitor.store.tables import notifications
 from monitor.store.undelivered import Undelivered, undelivered
@@ -21,7 +22,7 @@ def post(engine):
             number = incidents.open_new(conn, incident(target=target), evidence_id=None)
             outbox.put(conn, message(number), channels=(channel,), now=at)
             mine = notifications.c.incident_id == number
-            conn.execute(update(notifications).where(mine).values(attempts=0, **fields))
+            conn.execute(update(notifications).where(mine).values(**fields))
 
     return post
 
@@ -33,7 +34,7 @@ def found(engine, target=None):
 
 def test_what_was_given_up_and_what_waits_is_counted_by_channel(engine, post):
     post("mail", "a", status="dead")
-    post("mail", "b", next_attempt_at=NOW + DAY)
+    post("mail", "b", attempts=1, next_attempt_at=NOW + DAY)
     post("chat", "c", status="dead")
     post("chat", "d", status="dead")
     assert found(engine) == [
@@ -48,3 +49,11 @@ def test_what_was_sent_what_is_due_for_the_first_time_and_what_is_long_dead_is_n
     post("mail", "b", status="due")
     post("mail", "c", status="dead", at=NOW - 2 * DAY)
     assert found(engine) == []
+
+
+def test_what_was_never_tried_waits_too_where_its_channel_is_parked(engine, post):
+    post("mail", "a", status="due")
+    post("chat", "b", status="due")
+    with writing(engine) as conn:
+        channels.write(conn, ChannelState(name="mail", parked_at=NOW, failures=1))
+    assert found(engine) == [Undelivered(channel="mail", dead=0, waiting=1)]
