@@ -5,7 +5,7 @@ All of it goes into the caller's transaction. It decides nothing.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -51,6 +51,8 @@ class Casebook:
     now: datetime
     run: RunFacts | None = None
     """The run behind the changes; None when no run is."""
+    wait: timedelta = timedelta(0)
+    """How long messages wait for others like them, so that one cause on many targets is one message."""
 
     def draft(self, decision: Decision, rule: Rule, piece: Evidence) -> Incident:
         """A new incident that is not stored yet (`id` 0), with the channels that its opening goes to."""
@@ -91,7 +93,7 @@ class Casebook:
         self.note(incident.id, _EVENTS[decision.action], reason, told)
         again = decision.action is Action.REOPEN
         message = render(kind, incident, self.run, now=self.now, again=again, error=error)
-        outbox.put(self.conn, message, channels=incident.channels, now=self.now)
+        outbox.put(self.conn, message, channels=incident.channels, now=self.now, wait=self.wait)
 
     def note(self, incident_id: int, kind: str, reason: str, data: Mapping[str, object]) -> None:
         """Records one step in an incident's life."""

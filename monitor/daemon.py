@@ -24,7 +24,8 @@ __all__ = ["DRAIN_S", "Daemon"]
 DRAIN_S = 8.0
 """Leaves time to cancel and release within the ten seconds that supervisors grant."""
 
-DELIVER_EVERY = timedelta(seconds=30)
+DELIVER_EVERY = timedelta(seconds=10)
+"""Messages wait for others like them for `group_wait`: looking more often keeps it from being much longer."""
 RETRY_STORE_S = 5.0
 
 

@@ -13,7 +13,7 @@ same key.
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,11 +21,13 @@ from sqlalchemy import Connection, Engine
 
 from monitor.channels import Channel, Ending, Verdict, send_fitting
 from monitor.channels.standing import after, is_failing
+from monitor.incidents.message import Message
 from monitor.incidents.routing import LOG_CHANNEL
 from monitor.model import Cause, ChannelState
 from monitor.reachability import Reachability
+from monitor.refreshing import Refresher
 from monitor.store import channels as channel_store
-from monitor.store import outbox
+from monitor.store import evidence, outbox
 from monitor.store.engine import reading, writing
 from monitor.store.outbox import Parcel
 
@@ -38,6 +40,8 @@ LAST_START = timedelta(seconds=45)
 """No send starts so shortly before its claim ends; longer than two of any channel's own deadlines."""
 
 _BATCH = 20
+_QUOTES = 3
+"""Different words of the API in one message, at the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class Outlet:
     channel: Channel
     fingerprint: Callable[[], str]
     """Names the settings in force, secrets included: a parked channel is tried again once it is another."""
+    verbatim: bool = False
+    """Whether the API's own words go there too; elsewhere they never leave the database."""
 
 
 class Sender:
@@ -94,6 +100,7 @@ class Sender:
     ) -> None:
         self._engine, self._outlets, self._reach, self._holder = engine, outlets, reach, holder
         self._utcnow, self._rand, self._before = utcnow, rand, before
+        self._refresher = Refresher(engine=engine, environment=reach.environment, utcnow=utcnow)
         self._threaded = frozenset(name for name, outlet in outlets.items() if outlet.channel.threaded)
 
     async def deliver(self) -> DeliveryReport:
@@ -109,6 +116,7 @@ class Sender:
                 lanes[parcel.channel].append(parcel)
             ends = await asyncio.gather(*(self._send_lane(lane) for lane in lanes.values()), return_exceptions=True)
             total = _sum([total, *_unfailed(ends)])
+        await self._refresher.refresh({name: outlet.channel for name, outlet in self._outlets.items()})
         return total
 
     def _tidy(self) -> DeliveryReport:
@@ -166,7 +174,17 @@ class Sender:
         outlet = self._outlets.get(parcel.channel)
         if outlet is None:
             return Verdict(ending=Ending.PARKED, reason="no channel of this name is configured")
-        return await send_fitting(outlet.channel, parcel.message, key=parcel.key)
+        message = await asyncio.to_thread(self._with_words, parcel.message) if outlet.verbatim else parcel.message
+        return await send_fitting(outlet.channel, message, key=parcel.key)
+
+    def _with_words(self, message: Message) -> Message:
+        """The message with what the API said, for a channel whose owner asked for it."""
+        ids = [part.incident_id for part in message.parts] or [message.incident_id]
+        with reading(self._engine) as conn:
+            words = evidence.api_messages(conn, incident_ids=ids)
+        said = dict.fromkeys(words[each] for each in ids if each in words)
+        parts = tuple(_quoting(part, [words.get(part.incident_id, "")]) for part in message.parts)
+        return replace(_quoting(message, list(said)[:_QUOTES]), parts=parts)
 
     def _fingerprint_if_parked(self, channel: str, verdict: Verdict) -> str | None:
         return self._fingerprint(channel) if verdict.ending is Ending.PARKED else None
@@ -208,6 +226,10 @@ class Sender:
         with writing(self._engine) as conn:
             for position, parcel in enumerate(unsent):
                 outbox.release(conn, parcel, unsent=not (under_way and position == 0))
+
+
+def _quoting(message: Message, words: Sequence[str]) -> Message:
+    return replace(message, facts=(*message.facts, *(("the API said", each) for each in words if each)))
 
 
 def _about_a_channel(parcel: Parcel) -> bool:

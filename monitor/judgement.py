@@ -6,7 +6,7 @@ the store. The caller's transaction makes all of it one change, together with th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -66,6 +66,8 @@ class Judge:
     rules: Mapping[Cause, Rule]
     patience: Patience
     route: Router
+    group_wait: timedelta = timedelta(0)
+    """How long messages wait for those of other targets."""
     due_times: DueTimes | None = None
     """When its runs are due; None when nobody said so, and so none can be missed."""
 
@@ -160,7 +162,13 @@ class Judge:
         at_least = max(max(self.rules[cause].of, self.rules[cause].resolve_after) for cause in causes)
         marks = evidence_store.marks(conn, target=self.target, causes=causes, since=now - window, at_least=at_least)
         book = Casebook(
-            conn=conn, target=self.target, environment=self.environment, route=self.route, now=now, run=facts
+            conn=conn,
+            target=self.target,
+            environment=self.environment,
+            route=self.route,
+            now=now,
+            run=facts,
+            wait=self.group_wait,
         )
         return _Bench(
             judge=self,

@@ -37,6 +37,18 @@ class FakeChannel:
         return verdict
 
 
+class FakeAlerts(FakeChannel):
+    """A channel whose receiver forgets what it is not told again."""
+
+    def __init__(self, *verdicts):
+        super().__init__(*verdicts)
+        self.refreshed = []
+
+    async def refresh(self, messages, *, at):
+        self.refreshed.append((at, [each.incident_id for each in messages]))
+        return self.verdicts[0]
+
+
 @dataclass
 class FakeProvider:
     """Ids are words; a body is the item's status."""

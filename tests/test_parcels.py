@@ -1,6 +1,7 @@
 """What is merged, what tells the whole story, and when a parked channel is tried again: through a real sender."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,10 +15,10 @@ from monitor.delivery import CLAIM, DeliveryReport, Sender
 from monitor.incidents.message import MessageKind
 from monitor.incidents.render import titled
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.model import Cause, IncidentState
+from monitor.model import Cause, Evidence, IncidentState
 from monitor.reachability import Reachability
 from monitor.store import channels as channel_store
-from monitor.store import incidents, outbox
+from monitor.store import evidence, incidents, outbox, runs
 from monitor.store.engine import reading, writing
 from monitor.store.tables import incidents as incidents_table
 from monitor.store.tables import notifications
@@ -35,7 +36,7 @@ class Office:
     def __init__(self, engine):
         self.engine, self.clock, self.fingerprint = engine, Clock(), "first"
         self.clock.now = NOW
-        self.channel = FakeChannel()
+        self.channel, self.verbatim = FakeChannel(), False
 
     def open(self, target):
         with writing(self.engine) as conn:
@@ -53,12 +54,17 @@ class Office:
                 over = incidents_table.update().where(incidents_table.c.id == incident_id)
                 conn.execute(over.values(state=IncidentState.RESOLVED.value))
 
+    @property
+    def outlets(self):
+        made = outlets({"oncall": self.channel, "log": FakeChannel()}, self.fingerprint)
+        return {**made, "oncall": replace(made["oncall"], verbatim=self.verbatim)}
+
     def deliver(self):
         reach = Reachability(
             environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall"], route=lambda _: ("log",)
         )
         sender = Sender(
-            self.engine, outlets({"oncall": self.channel, "log": FakeChannel()}, self.fingerprint), reach=reach,
+            self.engine, self.outlets, reach=reach,
             holder="host:1", utcnow=self.clock, rand=lambda: 1.0,
         )  # fmt: skip
         return asyncio.run(sender.deliver())
@@ -305,3 +311,25 @@ def test_a_clock_that_jumps_by_a_day_loses_nothing_and_repeats_nothing(office, s
     office.clock.advance(minutes=1)
     office.deliver()
     assert office.statuses() == ["sent", "sent"]
+
+
+def test_the_api_s_words_go_only_where_somebody_asked_for_them(engine, office):
+    number = office.open("a")
+    with writing(engine) as conn:
+        run_id = runs.start(conn, target="a", environment="test", slot=None, epoch=1, started_at=NOW)
+        piece = Evidence(cause=Cause.UNAUTHORIZED, count=1, api_message="client sermon-bot is disabled")
+        ids = evidence.write(conn, target="a", run_id=run_id, at=NOW, pieces=[piece])
+        told = incidents_table.update().where(incidents_table.c.id == number)
+        conn.execute(told.values(evidence_id=ids[Cause.UNAUTHORIZED]))
+    office.write(number, OPENED, target="a")
+    office.write(office.open("b"), OPENED, target="b")
+    office.deliver()
+    assert "sermon-bot" not in repr(office.channel.sent)
+    office.verbatim = True
+    office.write(number, REMINDER, target="a")
+    office.write(office.open("c"), REMINDER, target="c")
+    office.deliver()
+    merged = office.channel.sent[-1]
+    assert ("the API said", "client sermon-bot is disabled") in merged.facts
+    assert ["the API said" in dict(part.facts) for part in merged.parts] == [True, False]
+    assert "sermon-bot" not in str([row.message for row in office.rows()]), "not even in the outbox"

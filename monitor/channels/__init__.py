@@ -1,13 +1,14 @@
 """Ways to reach people: one file per channel. A channel sends once and says how it ended; it never retries."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from monitor.incidents.message import Message
 
-__all__ = ["Channel", "Ending", "Verdict", "send_fitting"]
+__all__ = ["Channel", "Ending", "Refreshing", "Verdict", "send_fitting"]
 
 
 class Ending(StrEnum):
@@ -51,6 +52,20 @@ class Channel(Protocol):
 
         Returns:
             How it ended. Never raises for what the network or the receiver does.
+        """
+        ...
+
+
+@runtime_checkable
+class Refreshing(Protocol):
+    """A channel whose receiver forgets what it is not told again."""
+
+    async def refresh(self, messages: Sequence[Message], *, at: datetime) -> Verdict:
+        """Tells again what is open.
+
+        Args:
+            messages: the openings of all that is open and was told there, as it is now.
+            at: now (aware).
         """
         ...
 

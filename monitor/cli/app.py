@@ -10,6 +10,7 @@ from monitor.cli.config_app import config_app
 from monitor.cli.db_app import db_app
 from monitor.cli.incidents_app import incidents_app
 from monitor.cli.items_app import items_app
+from monitor.cli.notifications_app import notifications_app
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetName
 from monitor.cli.sandbox_app import sandbox
 
@@ -26,6 +27,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
 app.add_typer(items_app, name="items")
 app.add_typer(incidents_app, name="incidents")
+app.add_typer(notifications_app, name="notifications")
 
 
 def _version(wanted: bool) -> None:

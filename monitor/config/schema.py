@@ -5,6 +5,7 @@ hands that to `load`).
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from monitor.config.channels import ChannelConfig, RouteConfig
 from monitor.config.checks import DatabaseUrl, Text
+from monitor.config.durations import Between
 from monitor.config.origin import Loc, Origin
 from monitor.config.rules import RuleOverride
 from monitor.config.schedule import Schedule
@@ -56,6 +58,11 @@ class Config(Section):
         default=(),
         description="Which incidents go to which channels: the first route that matches. Without any, every channel "
         "hears of everything; what no route matches goes to the log.",
+    )
+    group_wait: Annotated[timedelta, Between("0s", "10m")] = Field(
+        default=timedelta(seconds=30),
+        description="How long the daemon holds a message back for others like it: one cause on many targets is one "
+        "message. `check` waits for nothing: it sends after its last target.",
     )
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _source: Path | None = PrivateAttr(default=None)

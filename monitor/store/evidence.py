@@ -9,10 +9,10 @@ from monitor.incidents.rules import Mark
 from monitor.incidents.witnesses import vouches, witness
 from monitor.model import Cause, Evidence, RunStatus
 from monitor.store.engine import in_fews
-from monitor.store.tables import evidence, runs
+from monitor.store.tables import evidence, incidents, runs
 from monitor.store.text import storable
 
-__all__ = ["from_row", "marks", "write"]
+__all__ = ["api_messages", "from_row", "marks", "write"]
 
 _MOST = 5_000
 """Runs that a rule looks back on at the most, whatever its window."""
@@ -107,3 +107,13 @@ def from_row(values: RowMapping) -> Evidence:
         api_message=values["api_message"],
         explained_by=Cause(explained_by) if explained_by else None,
     )
+
+
+def api_messages(conn: Connection, *, incident_ids: Sequence[int]) -> dict[int, str]:
+    """The API's own words in the newest evidence of incidents, where it said any, by incident."""
+    words: dict[int, str] = {}
+    for few in in_fews(incident_ids):
+        query = select(incidents.c.id, evidence.c.api_message).join(evidence, evidence.c.id == incidents.c.evidence_id)
+        rows = conn.execute(query.where(incidents.c.id.in_(few), evidence.c.api_message.is_not(None)))
+        words |= {row.id: row.api_message for row in rows}
+    return words

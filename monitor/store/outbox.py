@@ -21,6 +21,7 @@ from monitor.store.text import storable
 __all__ = [
     "GIVE_UP_AFTER",
     "Parcel",
+    "channels_of",
     "claim",
     "expire",
     "mark_dead",
@@ -213,3 +214,9 @@ def retry(conn: Connection, *, ids: Iterable[int] | None, channel: str | None, d
     anew = {"status": "due", "next_attempt_at": now, "retried_at": now, "died_at": None, "batch": None}
     again = update(notifications).where(*which, free).values(anew).returning(notifications.c.id)
     return list(conn.execute(again).scalars())
+
+
+def channels_of(conn: Connection, ids: Iterable[int]) -> set[str]:
+    """The channels of some notifications."""
+    found = select(notifications.c.channel).where(notifications.c.id.in_(list(ids))).distinct()
+    return set(conn.execute(found).scalars())

@@ -5,7 +5,7 @@ import random
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
@@ -136,6 +136,7 @@ class App:
             rules=rules_in_force(config.rules),
             patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
             route=self._router(),
+            group_wait=config.group_wait if scheduled else timedelta(0),
             due_times=due_times(schedule) if scheduled or schedule.explicit else None,
         )
 

@@ -1,5 +1,6 @@
 """Channels as configured, and the one request that each message is."""
 
+import hashlib
 import time
 from urllib.parse import urlsplit
 
@@ -45,4 +46,4 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) ->
 
 def fingerprint(config: ChannelConfig) -> str:
     """What a channel's settings are called together."""
-    return config.url.reveal()[:8] if config.url else ""
+    return hashlib.sha256(config.url.reveal().encode()).hexdigest() if config.url else ""

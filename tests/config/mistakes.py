@@ -263,10 +263,10 @@ LINES = {
             sentence='schedule.ev?ry is not a known key; did you mean "every"?',
         ),
         Mistake(
-            title="an option of a later version",
+            title="a wait that is too long",
             instead_of="#top",
-            wrote='group_wait = "30s"',
-            sentence="group_wait is not available in this version: remove it",
+            wrote='group_wait = "1h"',
+            sentence="group_wait must be between 0s and 10m",
         ),
     ],
     "Values": [

@@ -1,0 +1,97 @@
+"""`notifications …`: lists messages, and makes undelivered ones due at once."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from monitor.cli.notify import UNREACHABLE, delivery_line
+from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.errors import ConfigError
+from monitor.report.notifications import channel_lines, letter_json, letters_text
+from monitor.store import channels, letters, outbox
+from monitor.store.engine import reading, writing
+from monitor.wiring import App, utcnow
+
+__all__ = ["dead", "listing", "retry"]
+
+_UNDELIVERED = ("due", "dead")
+_ALL = ("due", "sent", "superseded", "dead")
+_NOTHING = {("dead",): "No dead letters.", _UNDELIVERED: "Nothing waits to be delivered, and nothing was given up."}
+
+
+def listing(path: Path | None, channel: str | None, limit: int, *, show_all: bool, as_json: bool) -> None:
+    """Prints notifications, newest first, and which channels fail.
+
+    Raises:
+        ConfigError: there is no such channel.
+        StoreError: the database can't be used.
+    """
+    _show(path, channel, limit, statuses=_ALL if show_all else _UNDELIVERED, as_json=as_json)
+
+
+def dead(path: Path | None, channel: str | None, limit: int, *, as_json: bool) -> None:
+    """Prints dead letters, newest first.
+
+    Raises:
+        ConfigError: there is no such channel.
+        StoreError: the database can't be used.
+    """
+    _show(path, channel, limit, statuses=("dead",), as_json=as_json)
+
+
+def retry(path: Path | None, ids: Sequence[int], channel: str | None, *, with_dead: bool, log_level: str | None) -> int:
+    """Makes undelivered notifications due, opens their channels, and delivers; gives back the exit code.
+
+    Raises:
+        ConfigError: there is no such channel, or one of the numbers is none of an undelivered notification.
+        StoreError: the database can't be used.
+    """
+    with opened(load(path, log_level=log_level)) as app:
+        _known_channel(app, channel)
+        _make_due(app, ids, channel, with_dead=with_dead)
+        report = asyncio.run(app.sender().deliver())
+    print_lines(delivery_line(report) or "Nothing waits to be delivered.")
+    return UNREACHABLE if report.unreachable else 0
+
+
+def _make_due(app: App, ids: Sequence[int], channel: str | None, *, with_dead: bool) -> None:
+    with writing(app.engine) as conn:
+        due = outbox.retry(conn, ids=ids or None, channel=channel, dead=with_dead, now=utcnow())
+        if missing := sorted(set(ids) - set(due)):
+            numbers = ", ".join(map(str, missing))
+            reason = f"there is nothing to deliver under {numbers}: it was sent, is being sent, or does not exist"
+            raise ConfigError([f"{reason}; `ingestion-monitor notifications list --all` has all"])
+        every = {channel} if channel else set(channels.states(conn))
+        channels.clear(conn, outbox.channels_of(conn, due) if ids else every)
+
+
+def _show(path: Path | None, channel: str | None, limit: int, *, statuses: Sequence[str], as_json: bool) -> None:
+    with opened(load(path)) as app:
+        _known_channel(app, channel)
+        with reading(app.engine) as conn:
+            found = letters.listing(conn, statuses=statuses, channel=channel, limit=limit)
+            states = channels.states(conn)
+    if as_json:
+        print_json([letter_json(letter) for letter in found])
+        return
+    now = utcnow()
+    ailing = channel_lines([state for state in states.values() if channel in {None, state.name}], now=now)
+    nothing = (
+        "No dead letters." if statuses == ("dead",) else "Nothing waits to be delivered, and nothing was given up."
+    )
+    print_lines("\n".join([letters_text(found, states, now=now) if found else nothing, *ailing]))
+
+
+def _known_channel(app: App, name: str | None) -> None:
+    """Makes sure that a channel is configured, or that there are messages to it.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    configured = [channel.name for channel in app.config.channels]
+    if name is None or name in {*configured, "log"}:
+        return
+    with reading(app.engine) as conn:
+        if not letters.listing(conn, statuses=_ALL, channel=name, limit=1):
+            there = ", ".join([*configured, "log"])
+            raise ConfigError([f"--channel: there is no channel {name!a}; there are {there}"])

@@ -1,0 +1,101 @@
+"""`notifications list|dead|retry`, on a world whose receiver refuses, comes back, or is gone."""
+
+import json
+
+import pytest
+from receiver import Receiver
+
+HOOK = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
+
+
+@pytest.fixture
+def parked(small_world):
+    """A world with an opening that its receiver refuses with 404, and the receiver."""
+    with Receiver((404, {}, b"")) as receiver:
+        small_world.configure(more=HOOK.format(receiver.url))
+        small_world.track(1, "FAILED")
+        small_world.cli("check")
+        yield small_world, receiver
+
+
+def test_what_waits_is_listed_with_its_reason_and_what_to_do(parked, here):
+    world, _ = parked
+    out = here(world, "notifications", "list").stdout
+    lines = out.splitlines()
+    assert lines[0].split()[:4] == ["ID", "CREATED", "(UTC)", "CHANNEL"]
+    assert "oncall" in lines[1]
+    assert lines[1].endswith("waits: its channel is parked")
+    assert lines[-1].startswith("channel oncall is parked since ")
+    assert "(HTTP 404)" in lines[-1]
+    assert lines[-1].endswith("then `ingestion-monitor notifications retry`")
+
+
+def test_retry_delivers_once_the_receiver_takes_it(parked, here):
+    world, receiver = parked
+    still = here(world, "notifications", "retry")
+    assert (still.returncode, still.stdout) == (4, "Messages: 1 put off for a later attempt\n")
+    receiver.answers = [(200, {}, b"")]
+    assert here(world, "notify").stdout == "Nothing is due.\n", "a parked channel is left alone"
+    mended = here(world, "notifications", "retry")
+    assert mended.returncode == 0, "it, and to the log that the channel is well again"
+    assert mended.stdout.startswith("Messages: 2 sent")
+    assert here(world, "notifications", "list").stdout == "Nothing waits to be delivered, and nothing was given up.\n"
+    whole = here(world, "notifications", "list", "--all", "--channel", "oncall").stdout
+    assert "sent 20" in whole
+
+
+def test_a_refused_message_is_a_dead_letter_that_can_be_sent_again_by_its_number(parked, here):
+    world, receiver = parked
+    receiver.answers = [(400, {}, b"")]
+    here(world, "notifications", "retry")
+    (letter,) = json.loads(here(world, "notifications", "dead", "--json").stdout)
+    assert (letter["status"], letter["last_error"], letter["kind"]) == ("dead", "HTTP 400", "opened")
+    assert letter["message"]["facts"]["items"] == "1 (at most 1)"
+    assert "given up" in here(world, "notifications", "dead").stdout
+    receiver.answers = [(200, {}, b"")]
+    assert here(world, "notifications", "retry").stdout == "Nothing waits to be delivered.\n"
+    assert here(world, "notifications", "retry", str(letter["id"])).stdout.startswith("Messages: 2 sent")
+    assert here(world, "notifications", "dead").stdout == "No dead letters.\n"
+
+
+def test_dead_letters_are_tried_again_all_at_once_when_asked_for(parked, here):
+    world, receiver = parked
+    receiver.answers = [(400, {}, b"")]
+    here(world, "notifications", "retry")
+    receiver.answers = [(200, {}, b"")]
+    assert here(world, "notifications", "retry", "--dead").stdout.startswith("Messages: 2 sent")
+
+
+def test_a_number_that_is_no_undelivered_message_is_said(parked, here):
+    world, _ = parked
+    ended = here(world, "notifications", "retry", "77")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "error: there is nothing to deliver under 77: it was sent, is being sent, or does not exist; "
+        "`ingestion-monitor notifications list --all` has all\n"
+    )
+
+
+def test_an_unknown_channel_is_said(parked, here):
+    world, _ = parked
+    ended = here(world, "notifications", "list", "--channel", "oncal")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: --channel: there is no channel 'oncal'; there are oncall, log\n"
+
+
+def test_a_changed_address_resumes_by_itself(parked, here):
+    world, _ = parked
+    with Receiver() as moved:
+        world.configure(more=HOOK.format(moved.url))
+        assert here(world, "notify").stdout.startswith("Messages: ")
+        assert moved.got[0][2]["kind"] == "opened"
+
+
+def test_a_channel_that_waits_says_when_it_is_tried_again(parked, here):
+    world, receiver = parked
+    receiver.answers = [(503, {}, b"")]
+    here(world, "notifications", "retry")
+    lines = here(world, "notifications", "list").stdout.splitlines()
+    assert "due in " in lines[1]
+    assert lines[1].endswith("last: HTTP 503")
+    assert "tried again in " in lines[-1]
