@@ -5,10 +5,11 @@ It changes no row of any database and no incident. A SQLite database that is mis
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from monitor.config import Config, Target
-from monitor.doctor import clock, disk, holds, readers, routes
+from monitor.doctor import clock, disk, holds, messages, readers, routes
 from monitor.doctor.answers import findings
 from monitor.doctor.database import sqlite_file, try_database
 from monitor.doctor.disk import Surroundings
@@ -21,12 +22,15 @@ from monitor.model import Learned
 from monitor.providers import Provider
 from monitor.report.doctor import Finding, Level, ended
 from monitor.report.exits import USAGE
-from monitor.store import throttles
+from monitor.store import channels, throttles
 from monitor.store.engine import connect, connect_read_only, reading
+from monitor.store.undelivered import undelivered
 from monitor.wiring import App, provider_of, utcnow
 from monitor.wiring.throttles import throttle_key
 
 __all__ = ["Doctor", "places_of"]
+
+_LATELY = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ class Doctor:
             at = places.of("channels", row, "url")
             tried = await send_test(channel, self.config, at) if test_channels else look_at_channel(channel, at)
             yield replace(tried, about="channels")
-        for finding in routes.judge(self.config, places):
+        for finding in (*self._messages(), *routes.judge(self.config, places)):
             yield replace(finding, about="channels")
 
     def _ground(self, places: Places) -> Iterator[Finding]:
@@ -90,6 +94,18 @@ class Doctor:
             yield finding
         async for finding in _api(target, provider, sample, row, places):
             yield finding
+
+    def _messages(self) -> list[Finding]:
+        """What did not reach anybody, as far as the database can be read."""
+        engine, now = connect_read_only(self.config.database.reveal()), utcnow()
+        try:
+            with reading(engine) as conn:
+                lately = undelivered(conn, since=now - _LATELY, target=None)
+                return list(messages.judge(channels.states(conn), lately, now=now))
+        except StoreError:
+            return []  # what is wrong with the database has been told
+        finally:
+            engine.dispose()
 
     def _sample(self, target: Target) -> LogSample:
         engine = connect(self.config.database.reveal())
