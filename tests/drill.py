@@ -1,0 +1,284 @@
+"""A night at the simulated data engine on a fast clock, and what people were told of it: `make drill`.
+
+`python tests/drill.py` plays it and prints the timeline; `python tests/drill.py docs/incidents.md` makes the transcript in
+that document anew. Everything in it is real but the clock: HTTP over loopback, SQLite, and the product's own wiring.
+"""
+
+import asyncio
+import contextlib
+import random
+import re
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+from receiver import Receiver
+
+from monitor.check import NoProgress
+from monitor.config import Config
+from monitor.model import IncidentState
+from monitor.run import Run
+from monitor.sandbox import Sandbox
+from monitor.store import incidents
+from monitor.store.engine import reading
+from monitor.wiring import App, open_store
+
+BEGIN = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
+EVERY = timedelta(minutes=5)
+HOURS = 11
+DOCUMENTS = 60
+PLACEHOLDER = re.compile(r"(<!-- drill -->\n```\n).*?(```\n)", re.DOTALL)
+
+CONFIG = """\
+database = "sqlite:///{folder}/monitor.db"
+environment = "production"
+
+[schedule]
+every = "5m"
+
+{targets}
+[[channels]]
+name = "slack"
+type = "slack"
+url = "{slack}"
+
+[[channels]]
+name = "tickets"
+type = "webhook"
+url = "{tickets}"
+
+[[channels]]
+name = "audit"
+type = "webhook"
+url = "{audit}"
+
+[[routes]]
+channels = ["audit"]
+continue = true
+
+[[routes]]
+match = {{ team = ["pipeline", "account"] }}
+channels = ["tickets"]
+
+[[routes]]
+channels = ["slack"]
+"""
+
+TARGET = """\
+[[targets]]
+name = "{name}"
+provider = "gloo"
+base_url = "{url}"
+publisher_id = "{publisher}"
+auth = {auth}
+check = {{ attempt_timeout = "200ms", deadline = "2s", max_attempts = 2, strategy = "items" }}
+sync_log = {{ url = "sqlite:///{folder}/{name}.db", submitted_at_column = "uploaded_at" }}
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Night:
+    """The night under way."""
+
+    folder: Path
+    engine: Sandbox
+    """What gloo-eu and gloo-us are uploaded to, with one client for both."""
+    archive: Sandbox
+    """What archive is uploaded to, with an API key of its own."""
+    receivers: dict[str, Receiver]
+    now: datetime = BEGIN
+    lines: list[str] = field(default_factory=list)
+    told: Counter[str] = field(default_factory=Counter)
+    by_hour: Counter[tuple[str, datetime]] = field(default_factory=Counter)
+    items: dict[str, list[str]] = field(default_factory=dict)
+
+    def say(self, text: str) -> None:
+        """Takes a line down under the time of the night."""
+        self.lines.append(f"{self.now:%H:%M}  {text}")
+
+    def record(self, target: str, item_ids: list[str]) -> None:
+        """What the pipeline writes into its sync log."""
+        with contextlib.closing(sqlite3.connect(self.folder / f"{target}.db")) as conn, conn:
+            conn.execute("CREATE TABLE IF NOT EXISTS sync_log (item_id TEXT, uploaded_at TEXT)")
+            conn.executemany("INSERT INTO sync_log VALUES (?, ?)", [(each, self.now.isoformat()) for each in item_ids])
+
+    def upload(self, target: str, count: int, status: str = "COMPLETED") -> list[str]:
+        """Documents that arrive, and stand in the sync log."""
+        sandbox = self.archive if target == "archive" else self.engine
+        made = sandbox.create_items(count, status=status)
+        self.record(target, made)
+        self.items.setdefault(target, []).extend(made)
+        return made
+
+    def configure(self) -> Path:
+        """The configuration, with the addresses of this night."""
+        settings = self.engine.settings
+        client = f'{{ client_id = "{settings.client_id}", client_secret = "{settings.client_secret}" }}'
+        key = f'{{ api_key = "{settings.api_key}" }}'
+        which = (("gloo-eu", self.engine, client), ("gloo-us", self.engine, client), ("archive", self.archive, key))
+        targets = "\n".join(
+            TARGET.format(name=name, url=sandbox.url, publisher=settings.publisher_id, auth=auth, folder=self.folder)
+            for name, sandbox, auth in which
+        )
+        urls = {name: receiver.url for name, receiver in self.receivers.items()}
+        path = self.folder / "monitor.toml"
+        path.write_text(CONFIG.format(folder=self.folder, targets=targets, **urls), encoding="utf-8")
+        return path
+
+    def heard(self) -> None:
+        """Takes down what the receivers got since the last time: alike messages on one line, with all who got them."""
+        got: dict[str, list[str]] = {}
+        for name, receiver in self.receivers.items():
+            for _, _, body in receiver.got:
+                got.setdefault(_title(body), []).append(name)
+                self.told[name] += 1
+                self.by_hour[name, self.now.replace(minute=0)] += 1
+            receiver.got.clear()
+        for title, names in got.items():
+            self.say(f"  → {', '.join(names)}: {title}")
+
+
+def _title(body: dict[str, object]) -> str:
+    """What a message says in one line: Slack's header, or a webhook's title with its severity."""
+    if "blocks" in body:
+        return str(body["blocks"][0]["text"]["text"]).partition(" ")[2]
+    return str(body["title"])
+
+
+def _mixed(sandbox: Sandbox) -> None:
+    for fault in ("502:share=0.4", "reset:share=0.5", "503:share=0.5"):
+        sandbox.add_fault(f"{fault},path=/engine")
+    sandbox.add_fault(path="/engine", delay_s=0.4, passes=True)
+
+
+def _never_arrived(night: Night) -> None:
+    night.record("gloo-eu", [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)])
+
+
+def _arrive(night: Night) -> None:
+    gone = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)]
+    with contextlib.closing(sqlite3.connect(night.folder / "gloo-eu.db")) as conn, conn:
+        conn.executemany("DELETE FROM sync_log WHERE item_id = ?", [(each,) for each in gone])
+    night.upload("gloo-eu", 3)
+
+
+def _stick(night: Night) -> None:
+    night.items["stuck"] = night.upload("gloo-us", 40, "CHUNKING")
+
+
+def _unstick(night: Night) -> None:
+    for item_id in night.items["stuck"]:
+        night.engine.set_status(item_id, "COMPLETED")
+
+
+def _take_back(night: Night) -> None:
+    night.engine.give_away(night.items["gloo-us"][0], night.engine.settings.publisher_id)
+
+
+PROGRAMME: list[tuple[str, str, Callable[[Night], None]]] = [
+    ("22:30", "somebody rotates the client of gloo-eu and gloo-us, and forgets to tell", lambda n: n.engine.revoke_client()),
+    ("23:15", "the client is put right", lambda n: n.engine.restore_client()),
+    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to half of all", lambda n: n.archive.add_fault("429:share=0.5,path=/engine")),
+    ("00:10", "the bulk upload is over", lambda n: n.archive.clear_faults()),
+    ("00:20", "Slack goes down", lambda n: n.receivers["slack"].stop()),
+    ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", lambda n: _mixed(n.engine)),
+    ("01:20", "Slack is back", lambda n: n.receivers["slack"].start()),
+    ("02:30", "the engine is back", lambda n: n.engine.clear_faults()),
+    ("03:00", "3 uploads of gloo-eu are recorded, and never arrived", _never_arrived),
+    ("03:30", "40 uploads of gloo-us begin to hang in CHUNKING", _stick),
+    ("04:30", "a document of gloo-us is another publisher's by now", lambda n: n.engine.give_away(n.items["gloo-us"][0])),
+    ("06:30", "the 3 uploads are made again", _arrive),
+    ("07:00", "the 40 are through", _unstick),
+    ("07:30", "the document is given back", _take_back),
+]  # fmt: skip
+
+
+async def _tick(night: Night, app: App) -> None:
+    runs = [
+        Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())() for target in app.config.targets
+    ]
+    await asyncio.gather(*runs)
+    await app.sender().deliver()
+
+
+def play() -> tuple[Night, list[str]]:
+    """Plays the night; gives it back with what is wrong at its end, which should be nothing."""
+    random.seed(7)
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        night = Night(
+            folder=folder,
+            engine=stack.enter_context(Sandbox()),
+            archive=stack.enter_context(Sandbox()),
+            receivers={name: stack.enter_context(Receiver()) for name in ("slack", "tickets", "audit")},
+        )
+        night.receivers["slack"].answers = [(200, {}, b"ok")]
+        for target in ("gloo-eu", "gloo-us", "archive"):
+            night.upload(target, DOCUMENTS)
+        config = Config.load(night.configure(), environ={})
+        engine = open_store(config)
+        stack.callback(engine.dispose)
+        app = App(config=config, engine=engine, clock=lambda: night.now)
+        _through_the_night(night, app)
+        with reading(engine) as conn:
+            found = incidents.listing(conn)
+        return night, _wrong(night, found)
+
+
+def _through_the_night(night: Night, app: App) -> None:
+    coming = [(_at(when), what, act) for when, what, act in PROGRAMME]
+    while night.now < BEGIN + timedelta(hours=HOURS):
+        for when, what, act in coming:
+            if when == night.now:
+                night.say(what)
+                act(night)
+        asyncio.run(_tick(night, app))
+        night.heard()
+        night.now += EVERY
+
+
+def _at(clock: str) -> datetime:
+    hour, minute = map(int, clock.split(":"))
+    at = BEGIN.replace(hour=hour, minute=minute)
+    return at if at >= BEGIN else at + timedelta(days=1)
+
+
+def _wrong(night: Night, found: list[incidents.Incident]) -> list[str]:
+    wrong = [f"incident {each.id} ({each.target}, {each.cause}) is open" for each in found if each.state is not IncidentState.RESOLVED]
+    storms = [f"{name} got {count} messages from {hour:%H:%M} on" for (name, hour), count in night.by_hour.items() if count > 6]
+    return wrong + storms
+
+
+def transcript(night: Night) -> str:
+    """The timeline, and its sum."""
+    sum_up = ", ".join(f"{name} {night.told[name]}" for name in night.receivers)
+    most = max(night.by_hour.values())
+    runs = 3 * int(timedelta(hours=HOURS) / EVERY)
+    return "\n".join([*night.lines, "", f"{runs} runs; messages: {sum_up}; at most {most} an hour to anybody."]) + "\n"
+
+
+def main() -> int:
+    began = time.monotonic()
+    night, wrong = play()
+    text = transcript(night)
+    if len(sys.argv) > 1:
+        path = Path(sys.argv[1])
+        document = path.read_text(encoding="utf-8")
+        path.write_text(PLACEHOLDER.sub(lambda found: found[1] + text + found[2], document), encoding="utf-8")
+    print(text, end="")
+    for each in wrong:
+        print(f"WRONG: {each}", file=sys.stderr)
+    print(f"({time.monotonic() - began:.0f} s)", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
