@@ -4,7 +4,7 @@ from monitor.wiring.app import App, due_times, holder, open_store, utcnow
 from monitor.wiring.channels import ask_once, channel_of
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of, try_providers
-from monitor.wiring.rules import routes_of, rules_in_force, rules_with_sources
+from monitor.wiring.rules import overrides_of, routes_of, rules_in_force, rules_with_sources
 from monitor.wiring.sharing import lend
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "lend",
     "open_client",
     "open_store",
+    "overrides_of",
     "provider_of",
     "routes_of",
     "rules_in_force",

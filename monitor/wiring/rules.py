@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from monitor.config import Config, RuleOverride
-from monitor.incidents.overrides import InForce, in_force
+from monitor.incidents.overrides import InForce, Override, in_force
 from monitor.incidents.routing import Route
 from monitor.incidents.rulebook import Rule
 from monitor.model import Cause
 
-__all__ = ["routes_of", "rules_in_force", "rules_with_sources"]
+__all__ = ["overrides_of", "routes_of", "rules_in_force", "rules_with_sources"]
 
 
 def rules_in_force(overrides: Sequence[RuleOverride], *, target: str) -> Mapping[Cause, Rule]:
@@ -23,7 +23,12 @@ def rules_in_force(overrides: Sequence[RuleOverride], *, target: str) -> Mapping
 
 def rules_with_sources(overrides: Sequence[RuleOverride], *, target: str) -> Mapping[Cause, InForce]:
     """The same, each with where its values came from."""
-    return in_force([each.override(position) for position, each in enumerate(overrides)], target)
+    return in_force(overrides_of(overrides), target)
+
+
+def overrides_of(rules: Sequence[RuleOverride]) -> tuple[Override, ...]:
+    """The tables `[[rules]]`, in their order."""
+    return tuple(each.override(position) for position, each in enumerate(rules))
 
 
 def routes_of(config: Config) -> tuple[Route, ...]:
