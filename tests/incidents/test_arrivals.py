@@ -177,15 +177,14 @@ def test_what_is_not_reported_is_taken_by_some_incident(routes, targets, overrid
 
 
 @given(ROUTES, GROUPED)
-def test_the_routes_that_are_named_do_take_what_it_matches(routes, targets):
+def test_the_routes_that_are_named_do_take_all_that_it_matches(routes, targets):
     of = kinds(targets, (), ())
     for end in dead_ends(routes, of):
         assert (end.why is WhyDead.TAKEN_BEFORE) is bool(end.behind)
         assert all(n < end.position and not routes[n].goes_on for n in end.behind)
-        kept = [each for n, each in enumerate(routes[: end.position]) if n not in end.behind]
-        without = dead_ends([*kept, routes[end.position]], of)
-        taken_again = [each for each in without if each.position == len(kept) and each.why is WhyDead.TAKEN_BEFORE]
-        assert end.why is not WhyDead.TAKEN_BEFORE or not taken_again
+        without_others = dead_ends([*(routes[n] for n in end.behind), routes[end.position]], of)
+        assert without_others[-1].position == len(end.behind)
+        assert without_others[-1].why is end.why
 
 
 def test_every_kind_of_incident_is_there():
