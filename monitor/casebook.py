@@ -54,13 +54,22 @@ class Casebook:
     wait: timedelta = timedelta(0)
     """How long messages wait for others like them, so that one cause on many targets is one message."""
 
-    def draft(self, decision: Decision, rule: Rule, piece: Evidence) -> Incident:
-        """A new incident that is not stored yet (`id` 0), with the channels that its opening goes to."""
+    def draft(self, decision: Decision, rule: Rule, piece: Evidence, *, groups: tuple[str, ...] = ()) -> Incident:
+        """A new incident that is not stored yet (`id` 0), with the channels that its opening goes to.
+
+        Args:
+            decision: to open it.
+            rule: in force for the cause.
+            piece: the evidence that opens it; its group is the incident's.
+            groups: of the items that are about to join it.
+        """
         incident = Incident(
             id=0,
             target=self.target,
             environment=self.environment,
             cause=decision.cause,
+            group=piece.group,
+            groups=groups,
             state=IncidentState.OPEN,
             severity=severity_of(rule, accepted=self.run is None or self.run.answered > 0),
             team=rule.team,

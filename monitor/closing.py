@@ -251,6 +251,7 @@ def _evidence_fields(piece: Evidence) -> dict[str, object]:
     status, _, place = most.partition(" from the ")
     return {
         "cause": piece.cause.value,
+        **({"group": piece.group} if piece.group else {}),
         "count": piece.count,
         "breakdown": dict(piece.breakdown),
         "http_status": int(status) if status.isdecimal() else None,

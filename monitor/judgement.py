@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from monitor.casebook import Casebook, Router
-from monitor.health.evidence import SAMPLES, attach
+from monitor.health.evidence import attach
 from monitor.health.oversight import coverage, emptied, missed
 from monitor.health.punctuality import DueTimes
 from monitor.incidents.render import RunFacts
@@ -26,10 +26,13 @@ from monitor.model import (
     Cause,
     Evidence,
     Incident,
+    IncidentKey,
     IncidentState,
     RunStatus,
     SyncReport,
+    rank,
 )
+from monitor.roster import Roster
 from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
 from monitor.store import members, oversight
@@ -71,6 +74,11 @@ class Judge:
     due_times: DueTimes | None = None
     """When its runs are due; None when nobody said so, and so none can be missed."""
 
+    @property
+    def roster(self) -> Roster:
+        """Which of its items belong to which incident."""
+        return Roster(target=self.target, rules=self.rules, patience=self.patience)
+
     def judge(
         self, conn: Connection, *, facts: RunFacts, seen: Sequence[Evidence], now: datetime, log_empty: bool
     ) -> Verdict:
@@ -84,15 +92,15 @@ class Judge:
             log_empty: whether the sync log held no id: then nothing is resolved.
         """
         may_resolve = facts.status is RunStatus.COMPLETE and not log_empty
+        current = incident_store.current(conn, target=self.target)
         # Before anything is counted: an item that went from one bad state to another must be free to join there.
-        for incident in incident_store.current(conn, target=self.target).values():
-            if incident.cause in ITEM_CAUSES and incident.state is not IncidentState.RESOLVED:
-                self._let_go(conn, incident, facts, now, may_release=may_resolve)
-        sick = (self._sick(conn, cause, now) for cause in ITEM_CAUSES)
-        pieces = (*attach(seen, seen), *attach((piece for piece in sick if piece), seen))
-        bench = self._bench(conn, facts, pieces, now, causes=(*REQUEST_CAUSES, *ITEM_CAUSES))
-        changes = [bench.about_runs(cause) for cause in REQUEST_CAUSES]
-        changes += [bench.about_items(cause, may_resolve=may_resolve) for cause in ITEM_CAUSES]
+        self.roster.let_go(conn, current.values(), run_id=facts.run_id, now=now, may_release=may_resolve)
+        pieces = (*attach(seen, seen), *attach(self.roster.evidence(conn, now=now), seen))
+        about_items = _keys_of_items(pieces, current)
+        about_runs = [(cause, "") for cause in REQUEST_CAUSES]
+        bench = self._bench(conn, facts, pieces, current, now, keys=[*about_runs, *about_items])
+        changes = [bench.about_runs(key) for key in about_runs]
+        changes += [bench.about_items(key, may_resolve=may_resolve) for key in about_items]
         return Verdict(evidence=pieces, changes=tuple(change for change in changes if change is not None))
 
     def judge_monitor(
@@ -108,9 +116,10 @@ class Judge:
             now: the end of the run (aware).
         """
         pieces = self._about_monitor(conn, facts, read, started_at)
-        causes = tuple(cause for cause in _RUN_CAUSES if facts.status in witness(cause).statuses)
-        bench = self._bench(conn, facts, pieces, now, causes=causes)
-        changes = [bench.about_runs(cause) for cause in causes]
+        current = incident_store.current(conn, target=self.target)
+        keys = [(cause, "") for cause in _RUN_CAUSES if facts.status in witness(cause).statuses]
+        bench = self._bench(conn, facts, pieces, current, now, keys=keys)
+        changes = [bench.about_runs(key) for key in keys]
         return Verdict(evidence=pieces, changes=tuple(change for change in changes if change is not None))
 
     def _about_monitor(
@@ -135,32 +144,21 @@ class Judge:
         previous = oversight.previous_start(conn, target=self.target, before=facts.run_id)
         return 0 if previous is None else self.due_times.missed(previous, started_at)
 
-    def _let_go(
-        self, conn: Connection, incident: Incident, facts: RunFacts, now: datetime, *, may_release: bool
-    ) -> None:
-        left = members.leave(conn, incident_id=incident.id, cause=incident.cause, now=now, patience=self.patience)
-        left += members.release(conn, incident_id=incident.id) if may_release else 0
-        if left:
-            incident_store.add_event(
-                conn,
-                incident_id=incident.id,
-                run_id=facts.run_id,
-                at=now,
-                kind="left",
-                reason=f"{counted(left)} no longer in that state, or no longer tracked",
-                data={"count": left},
-            )
-
-    def _sick(self, conn: Connection, cause: Cause, now: datetime) -> Evidence | None:
-        return members.ailing(conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES)
-
     def _bench(
-        self, conn: Connection, facts: RunFacts, pieces: Sequence[Evidence], now: datetime, *, causes: Sequence[Cause]
+        self,
+        conn: Connection,
+        facts: RunFacts,
+        pieces: Sequence[Evidence],
+        current: Mapping[IncidentKey, Incident],
+        now: datetime,
+        *,
+        keys: Sequence[IncidentKey],
     ) -> "_Bench":
         ids = evidence_store.write(conn, target=self.target, run_id=facts.run_id, at=now, pieces=pieces)
-        window = max(self.rules[cause].window for cause in causes)
-        at_least = max(max(self.rules[cause].of, self.rules[cause].resolve_after) for cause in causes)
-        marks = evidence_store.marks(conn, target=self.target, causes=causes, since=now - window, at_least=at_least)
+        rules = [self.rules[cause] for cause, _ in keys]
+        window = max(rule.window for rule in rules)
+        at_least = max(max(rule.of, rule.resolve_after) for rule in rules)
+        marks = evidence_store.marks(conn, target=self.target, keys=keys, since=now - window, at_least=at_least)
         book = Casebook(
             conn=conn,
             target=self.target,
@@ -175,11 +173,18 @@ class Judge:
             conn=conn,
             book=book,
             now=now,
-            seen={piece.cause: piece for piece in pieces},
+            seen={piece.key: piece for piece in pieces},
             evidence_ids=ids,
             marks=marks,
-            current=incident_store.current(conn, target=self.target),
+            current=current,
         )
+
+
+def _keys_of_items(pieces: Sequence[Evidence], current: Mapping[IncidentKey, Incident]) -> list[IncidentKey]:
+    """What is to be decided about items: each cause and group that a run saw or that has an open incident."""
+    seen = [piece.key for piece in pieces]
+    still_open = [key for key, incident in current.items() if incident.state is not IncidentState.RESOLVED]
+    return sorted({key for key in (*seen, *still_open) if key[0] in ITEM_CAUSES}, key=lambda key: (rank(key[0]), key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,88 +195,83 @@ class _Bench:
     conn: Connection
     book: Casebook
     now: datetime
-    seen: Mapping[Cause, Evidence]
-    evidence_ids: Mapping[Cause, int]
-    marks: Mapping[Cause, Sequence[Mark]]
-    current: Mapping[Cause, Incident]
+    seen: Mapping[IncidentKey, Evidence]
+    evidence_ids: Mapping[IncidentKey, int]
+    marks: Mapping[IncidentKey, Sequence[Mark]]
+    current: Mapping[IncidentKey, Incident]
 
-    def about_runs(self, cause: Cause) -> Change | None:
-        decision = decide(self.judge.rules[cause], self.current.get(cause), self.marks[cause], now=self.now)
-        return self._carry_out(decision, members_now=0)
+    def about_runs(self, key: IncidentKey) -> Change | None:
+        decision = decide(self.judge.rules[key[0]], self.current.get(key), self.marks[key], now=self.now)
+        return self._carry_out(key, decision, members_now=0)
 
-    def about_items(self, cause: Cause, *, may_resolve: bool) -> Change | None:
+    def about_items(self, key: IncidentKey, *, may_resolve: bool) -> Change | None:
         """Decides about a cause with members; who is well has left already, who is not joins now."""
-        incident = self._open(cause)
+        incident = self._open(key)
         if incident is not None:
-            joined = 0 if self._explained(cause) else self._join(cause, incident.id)
+            joined = 0 if self._explained(key) else self._join(key, incident.id)
             incident = replace(incident, untold_count=incident.untold_count + joined)
         members_now = members.count(self.conn, incident_id=incident.id) if incident else 0
         decision = decide(
-            self.judge.rules[cause],
-            incident or self.current.get(cause),
-            self.marks[cause],
+            self.judge.rules[key[0]],
+            incident or self.current.get(key),
+            self.marks[key],
             now=self.now,
             members=members_now,
             may_resolve=may_resolve,
         )
-        return self._carry_out(decision, members_now=members_now, incident=incident)
+        return self._carry_out(key, decision, members_now=members_now, incident=incident)
 
-    def _open(self, cause: Cause) -> Incident | None:
-        incident = self.current.get(cause)
+    def _open(self, key: IncidentKey) -> Incident | None:
+        incident = self.current.get(key)
         return None if incident is None or incident.state is IncidentState.RESOLVED else incident
 
-    def _explained(self, cause: Cause) -> bool:
-        piece = self.seen.get(cause)
+    def _explained(self, key: IncidentKey) -> bool:
+        piece = self.seen.get(key)
         return piece is not None and piece.explained_by is not None
 
-    def _join(self, cause: Cause, incident_id: int) -> int:
-        joined = members.join(
-            self.conn,
-            target=self.judge.target,
-            cause=cause,
-            incident_id=incident_id,
-            now=self.now,
-            patience=self.judge.patience,
-        )
+    def _join(self, key: IncidentKey, incident_id: int) -> int:
+        joined = self.judge.roster.join(self.conn, key, incident_id=incident_id, now=self.now)
         if joined:
-            sample = list(self.seen[cause].sample_ids) if cause in self.seen else []
+            sample = list(self.seen[key].sample_ids) if key in self.seen else []
             self.book.note(incident_id, "joined", f"{counted(joined)} joined", {"count": joined, "sample_ids": sample})
         return joined
 
-    def _carry_out(self, decision: Decision, *, members_now: int, incident: Incident | None = None) -> Change | None:
+    def _carry_out(
+        self, key: IncidentKey, decision: Decision, *, members_now: int, incident: Incident | None = None
+    ) -> Change | None:
         if decision.action in {Action.NOTHING, Action.WAIT, Action.MUTE}:
             return None
-        before = incident or self.current.get(decision.cause)
+        before = incident or self.current.get(key)
         if decision.action is Action.OPEN or before is None:
-            after = self._open_new(decision)
+            after = self._open_new(key, decision)
         else:
-            after = self._save(decision, before, members_now)
+            after = self._save(key, decision, before, members_now)
         after = incident_store.as_it_stands(self.conn, after)
         self.book.tell(decision, after, error=self._last_error(decision.cause))
         return Change(decision=decision, incident=after)
 
-    def _open_new(self, decision: Decision) -> Incident:
-        piece, rule = self.seen[decision.cause], self.judge.rules[decision.cause]
-        draft = self.book.draft(decision, rule, piece)
-        evidence_id = self.evidence_ids[decision.cause]
-        opened = replace(draft, id=incident_store.open_new(self.conn, draft, evidence_id=evidence_id))
+    def _open_new(self, key: IncidentKey, decision: Decision) -> Incident:
+        piece, rule = self.seen[key], self.judge.rules[decision.cause]
+        groups = self.judge.roster.groups(self.conn, key, now=self.now) if decision.cause in ITEM_CAUSES else ()
+        draft = self.book.draft(decision, rule, piece, groups=groups)
+        opened = replace(draft, id=incident_store.open_new(self.conn, draft, evidence_id=self.evidence_ids[key]))
         return self._with_members(opened)
 
-    def _save(self, decision: Decision, before: Incident, members_now: int) -> Incident:
-        piece = self.seen.get(decision.cause)
+    def _save(self, key: IncidentKey, decision: Decision, before: Incident, members_now: int) -> Incident:
+        piece = self.seen.get(key)
         after = evolve(before, decision, now=self.now, evidence=piece, members=members_now)
         if decision.action is Action.RESOLVE:
             members.detach(self.conn, incident_id=after.id)
         # Evidence that a higher cause explains is not this incident's.
         own = piece is not None and piece.explained_by is None
-        incident_store.save(self.conn, after, evidence_id=self.evidence_ids[decision.cause] if own else None)
+        incident_store.save(self.conn, after, evidence_id=self.evidence_ids[key] if own else None)
         return self._with_members(after) if decision.action is Action.REOPEN else after
 
     def _with_members(self, incident: Incident) -> Incident:
         """Takes the items that opened it in, in case it is about items."""
         if incident.cause not in ITEM_CAUSES:
             return incident
-        count = self._join(incident.cause, incident.id)
+        count = self._join(incident.key, incident.id)
         taken = replace(incident, member_count=count, peak_count=max(count, incident.peak_count))
         incident_store.save(self.conn, taken)
         return taken

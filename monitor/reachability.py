@@ -4,8 +4,8 @@ It is called in the transaction that marks what became of a message, and sends n
 is a message like any other; as a channel has one open incident at the most, there is no end of messages about messages.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -31,10 +31,12 @@ class Reachability:
 
     environment: str
     rule: Rule
-    """Of `channel_failing`."""
+    """Of `channel_failing`, for a channel without one of its own: it may not be configured any more."""
     channels: Sequence[str]
     """Names of all configured channels."""
     route: Router
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    """The same by channel, as configured."""
 
     def failed(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
         """Takes notice that a channel is parked or let a message die; a channel that nobody configured can't fail.
@@ -48,11 +50,11 @@ class Reachability:
         if channel not in self.channels:
             return
         failing = self._failing(conn) | {channel}
-        before = self._current(conn, channel)
-        decision = decide_about_channel(self.rule, before, Sign.FAILED, now=now)
+        before, rule = self._current(conn, channel), self.rules.get(channel, self.rule)
+        decision = decide_about_channel(rule, before, Sign.FAILED, now=now)
         book = self._book(conn, channel_target(channel), now, failing=failing)
         if before is None or decision.action is Action.OPEN:
-            after = self._opened(book, decision)
+            after = self._opened(book, decision, rule)
         else:
             after = self._went_on(book, decision, before)
         if after is not None:
@@ -77,9 +79,9 @@ class Reachability:
             incident_store.save(conn, after)
             self._book(conn, incident.target, now).tell(decision, after)
 
-    def _opened(self, book: Casebook, decision: Decision) -> Incident | None:
+    def _opened(self, book: Casebook, decision: Decision, rule: Rule) -> Incident | None:
         """The new incident; None when another sender was faster."""
-        draft = book.draft(decision, self.rule, _SEEN)
+        draft = book.draft(decision, rule, _SEEN)
         opened = incident_store.open_once(book.conn, draft)
         return None if opened is None else replace(draft, id=opened)
 
@@ -101,7 +103,7 @@ class Reachability:
                 book.tell(again, replace(after, channels=elsewhere), error=_last_error(conn, incident.id))
 
     def _current(self, conn: Connection, channel: str) -> Incident | None:
-        return incident_store.current(conn, target=channel_target(channel)).get(_CAUSE)
+        return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))
 
     def _failing(self, conn: Connection) -> frozenset[str]:
         targets = {each.target for each in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment)}

@@ -201,9 +201,7 @@ PROGRAMME: list[tuple[str, str, Callable[[Night], None]]] = [
 
 
 async def _tick(night: Night, app: App) -> None:
-    runs = [
-        Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())() for target in app.config.targets
-    ]
+    runs = [Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())() for target in app.config.targets]
     await asyncio.gather(*runs)
     await app.sender().deliver()
 
@@ -252,8 +250,16 @@ def _at(clock: str) -> datetime:
 
 
 def _wrong(night: Night, found: list[incidents.Incident]) -> list[str]:
-    wrong = [f"incident {each.id} ({each.target}, {each.cause}) is open" for each in found if each.state is not IncidentState.RESOLVED]
-    storms = [f"{name} got {count} messages from {hour:%H:%M} on" for (name, hour), count in night.by_hour.items() if count > 6]
+    wrong = [
+        f"incident {each.id} ({each.target}, {each.cause}) is open"
+        for each in found
+        if each.state is not IncidentState.RESOLVED
+    ]
+    storms = [
+        f"{name} got {count} messages from {hour:%H:%M} on"
+        for (name, hour), count in night.by_hour.items()
+        if count > 6
+    ]
     return wrong + storms
 
 

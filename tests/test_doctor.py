@@ -700,7 +700,7 @@ def test_the_log_takes_a_test_message(small_world):
 
 def test_routes_are_looked_at(small_world):
     small_world.configure(
-        more='[[channels]]\nname = "mine"\ntype = "log"\n[[routes]]\nmatch.target = "glue"\nchannels = ["mine"]\n'
+        more='[[channels]]\nname = "mine"\ntype = "log"\n[[routes]]\nmatch.target = "gl*"\nchannels = ["log"]\n'
     )
     routes = only(examined(small_world), "routes")
-    assert (routes.level, routes.setting) == (Level.WARNING, "routes[0].match.target")
+    assert (routes.level, routes.setting) == (Level.WARNING, "channels.mine")

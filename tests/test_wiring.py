@@ -79,11 +79,12 @@ def override(cause=Cause.OUTAGE, **fields):
 
 
 def test_without_overrides_the_built_in_rules_are_in_force():
-    assert rules_in_force(()) == DEFAULT_RULES
+    assert rules_in_force((), target="gloo-prod") == DEFAULT_RULES
 
 
 def test_an_override_changes_what_it_names_and_nothing_else():
-    rules = rules_in_force((override(severity="info", team="account", remind_every="1d", window="2h"),))
+    changes = override(severity="info", team="account", remind_every="1d", window="2h")
+    rules = rules_in_force((changes,), target="gloo-prod")
     built_in, changed = DEFAULT_RULES[Cause.OUTAGE], rules[Cause.OUTAGE]
     assert (changed.severity, changed.team) == (Severity.INFO, Team.ACCOUNT)
     assert (changed.remind_every, changed.window) == (timedelta(days=1), timedelta(hours=2))
@@ -97,18 +98,17 @@ def test_an_override_changes_what_it_names_and_nothing_else():
 
 RUNS_OF = [
     ("runs alone beyond the built-in `of` means all of them in a row", [{"runs": 4}], (4, 4)),
-    ("runs alone below it leaves it", [{"runs": 1}], (1, 2)),
+    ("runs alone below it means them in a row too", [{"runs": 1}], (1, 1)),
     ("both", [{"runs": 2, "of": 6}], (2, 6)),
     ("of alone", [{"of": 9}], (2, 9)),
-    ("of alone below the built-in runs can't be met, and is raised", [{"of": 1}], (2, 2)),
-    ("the later override wins", [{"runs": 3, "of": 5}, {"runs": 4}], (4, 5)),
+    ("the later override wins", [{"runs": 3, "of": 5}, {"runs": 4}], (4, 4)),
     ("overrides add up", [{"runs": 3}, {"of": 7}], (3, 7)),
 ]
 
 
 @pytest.mark.parametrize(("overrides", "expected"), [r[1:] for r in RUNS_OF], ids=[r[0] for r in RUNS_OF])
 def test_runs_and_of_fit_each_other(overrides, expected):
-    rule = rules_in_force(tuple(override(**each) for each in overrides))[Cause.OUTAGE]
+    rule = rules_in_force([override(**each) for each in overrides], target="gloo-prod")[Cause.OUTAGE]
     assert (rule.runs, rule.of) == expected
 
 
@@ -117,7 +117,7 @@ def test_every_rule_in_force_can_be_met(overrides):
     given_rules = [
         override(cause, runs=runs, **({} if of is None else {"of": max(of, runs)})) for cause, runs, of in overrides
     ]
-    rules = rules_in_force(tuple(given_rules))
+    rules = rules_in_force(given_rules, target="gloo-prod")
     assert set(rules) == set(Cause)
     assert all(1 <= rule.runs <= rule.of for rule in rules.values())
 
@@ -196,7 +196,7 @@ ROUTES = [
     ("without channels the log is told", [], [], ("log",)),
     ("without routes every channel", ["a", "b"], [], ("a", "b")),
     ("a route", ["a", "b"], [{"match": {"team": "credentials"}, "channels": ["b"]}], ("b",)),
-    ("one that does not match", ["a"], [{"match": {"target": ["other-*"]}, "channels": ["a"]}], ("log",)),
+    ("one that does not match", ["a"], [{"match": {"team": "operations"}, "channels": ["a"]}], ("log",)),
     ("one that goes on", ["a", "b"], [{"channels": ["b"], "continue": True}, {"channels": ["a"]}], ("b", "a")),
 ]
 
@@ -206,6 +206,23 @@ def test_routes_reach_the_judge(app, names, routes, told):
     made = app(channels=[{"name": name, "type": "log"} for name in names], routes=routes)
     judge = made.job(made.config.targets[0]).judge
     assert judge.route({"team": "credentials", "target": "gloo-prod", "cause": "unauthorized"}) == told
+
+
+def test_rules_of_a_target_and_of_a_channel_reach_those_who_judge(app):
+    other = {**TARGET, "name": "gloo-dev"}
+    made = app(
+        targets=[TARGET, other],
+        channels=[{"name": "hook", "type": "log"}, {"name": "mail", "type": "log"}],
+        rules=[
+            {"cause": "outage", "target": "*-dev", "runs": 5},
+            {"cause": "channel_failing", "target": "channel:mail", "team": "operations"},
+        ],
+    )
+    runs = {target.name: made.job(target).judge.rules[Cause.OUTAGE].runs for target in made.config.targets}
+    assert runs == {"gloo-prod": 2, "gloo-dev": 5}
+    reach = made.sender()._reach
+    assert {name: rule.team for name, rule in reach.rules.items()} == {"hook": Team.MONITOR, "mail": Team.OPERATIONS}
+    assert reach.rule == DEFAULT_RULES[Cause.CHANNEL_FAILING]
 
 
 def test_every_configured_channel_is_there_and_the_log_besides(app):

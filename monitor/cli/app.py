@@ -12,6 +12,7 @@ from monitor.cli.incidents_app import incidents_app
 from monitor.cli.items_app import items_app
 from monitor.cli.notifications_app import notifications_app
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetName
+from monitor.cli.rules_app import rules_app
 from monitor.cli.sandbox_app import sandbox
 
 __all__ = ["app"]
@@ -28,6 +29,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(items_app, name="items")
 app.add_typer(incidents_app, name="incidents")
 app.add_typer(notifications_app, name="notifications")
+app.add_typer(rules_app, name="rules")
 
 
 def _version(wanted: bool) -> None:

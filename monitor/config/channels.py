@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from monitor.config.checks import Name, Patterns, WebhookUrl, wrong
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
+from monitor.incidents.routing import Route
 
 __all__ = ["ChannelConfig", "RouteConfig"]
 
@@ -43,10 +44,11 @@ class ChannelConfig(Section):
 class RouteConfig(Section):
     """Which incidents go to which channels; a route without `match` takes all."""
 
-    match: Mapping[Literal["team", "target", "cause", "severity", "environment"], Patterns] = Field(
+    match: Mapping[Literal["team", "cause", "target", "group", "severity", "environment"], Patterns] = Field(
         default_factory=dict,
-        description="What an incident must be like, by `team`, `target`, `cause`, `severity` and `environment`: each "
-        "that is given has to match by any of its glob patterns.",
+        description="What an incident must be like, by `team`, `cause`, `target`, `group`, `severity` and "
+        "`environment`: each that is given has to match by any of its glob patterns. An incident about items has the "
+        "groups of its items; every other one has none, and no pattern matches that.",
         examples=[{"team": ["credentials", "account"], "target": "gloo-*"}],
     )
     channels: Annotated[tuple[str, ...], Remedy("name at least one channel")] = Field(
@@ -57,3 +59,8 @@ class RouteConfig(Section):
         alias="continue",
         description="Whether later routes are tried too; left out, the first that matches is the last.",
     )
+
+    def route(self) -> Route:
+        """What it says, as incidents are routed."""
+        match = {str(name): patterns for name, patterns in self.match.items()}
+        return Route(match=match, channels=self.channels, goes_on=self.continue_)

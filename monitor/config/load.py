@@ -14,6 +14,7 @@ from pathlib import Path
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
+from monitor.config.idle import idle
 from monitor.config.layers import Filled, Layer, anchored, fill_in, merge, trace
 from monitor.config.origin import Loc, Origin, Source
 from monitor.config.problems import Problem, explain, relations, sentences
@@ -166,7 +167,7 @@ def _file_layer(gathered: _Gathered, filled: Filled, environment: Mapping[str, s
 
 def _check(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:
     """The configuration, if all is well; what is wrong, but for what is known already."""
-    wrong = relations(data)
+    wrong = relations(data) + idle(data)
     config = None
     try:
         config = Config.model_validate(data)

@@ -18,7 +18,7 @@ from monitor.config.wording import did_you_mean, listed, printable, shown
 __all__ = ["Problem", "explain", "known_keys", "relations", "sentences"]
 
 _LATER = {
-    ("channels", "include_api_message"), ("rules", "by")
+    ("channels", "include_api_message"),
 }  # fmt: skip
 """Table and key of settings that are planned."""
 

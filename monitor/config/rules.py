@@ -5,10 +5,12 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.config.checks import wrong
+from monitor.config.checks import Patterns, wrong
 from monitor.config.durations import Between
 from monitor.config.section import Remedy, Section
-from monitor.model import Cause, Severity, Team
+from monitor.incidents.overrides import Override
+from monitor.incidents.rulebook import By
+from monitor.model import ITEM_CAUSES, Cause, Severity, Team
 
 __all__ = ["RuleOverride"]
 
@@ -18,6 +20,12 @@ class RuleOverride(Section):
 
     cause: Annotated[Cause, Remedy("say which cause the rule is for")] = Field(
         description="The cause whose rule is changed."
+    )
+    target: Patterns | None = Field(
+        default=None,
+        description="Glob patterns of the targets that it is for; left out, all. Of two tables that say the same for a "
+        "target, the later one holds. For `channel_failing` it is for channels: `channel:NAME`.",
+        examples=["gloo-*"],
     )
     runs: int | None = Field(
         default=None,
@@ -45,6 +53,11 @@ class RuleOverride(Section):
         default=None, description="How often an open incident is told again."
     )
     team: Team | None = Field(default=None, description="Who is asked to look: routes can match it.")
+    by: By | None = Field(
+        default=None,
+        description="`group`: an incident for each group of the items, where their sync log says groups; `target`, the "
+        "built-in way: one for the whole target. Only for causes about items.",
+    )
 
     @field_validator("of")
     @classmethod
@@ -53,3 +66,26 @@ class RuleOverride(Section):
         if of is not None and runs is not None and runs > of:
             raise wrong("is smaller than runs, so that the rule could never open an incident: raise it, or lower runs")
         return of
+
+    @field_validator("by")
+    @classmethod
+    def _of_items(cls, by: By | None, info: ValidationInfo) -> By | None:
+        cause = info.data.get("cause")
+        if by is By.GROUP and cause is not None and cause not in ITEM_CAUSES:
+            theirs = ", ".join(each.value for each in ITEM_CAUSES)
+            raise wrong(f'can\'t be "group" for {cause.value}: only items have groups ({theirs}); remove it')
+        return by
+
+    def override(self, position: int) -> Override:
+        """What it changes, as the rules are laid over one another.
+
+        Args:
+            position: among the tables `[[rules]]`, from 0.
+        """
+        changes = {name: getattr(self, name) for name in type(self).model_fields if name not in {"cause", "target"}}
+        return Override(
+            cause=self.cause,
+            changes={name: value for name, value in changes.items() if value is not None},
+            targets=self.target or (),
+            source=f"rules[{position}]",
+        )

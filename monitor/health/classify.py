@@ -9,10 +9,13 @@ from datetime import datetime
 from monitor.exchange import UNUSABLE_SECRET, Answer, ApiError, NetworkFault
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome, Reason
 
-__all__ = ["cause_of", "is_invalid_id", "malformed", "outcome_of"]
+__all__ = ["SCOPE_CODE", "SPENDING_CODES", "cause_of", "is_invalid_id", "malformed", "outcome_of"]
 
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
 """429s that waiting does not cure (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
+
+SCOPE_CODE = "publisher_not_found"
+"""The 400 that says that the API does not know us, rather than the item (Gloo's error reference), case-folded."""
 
 _UNUSABLE = frozenset({NetworkFault.PROTOCOL, NetworkFault.TOO_LARGE})
 
@@ -52,7 +55,7 @@ def _client_error(error: ApiError, status: int) -> Cause:
         case 429:
             spent = code in SPENDING_CODES or (error.type or "").casefold() in SPENDING_CODES
             return Cause.SPENDING_LIMIT if spent else Cause.RATE_LIMITED
-        case 400 if code == "publisher_not_found":
+        case 400 if code == SCOPE_CODE:
             return Cause.WRONG_SCOPE
         case _:
             return Cause.BAD_REQUEST

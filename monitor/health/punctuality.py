@@ -6,7 +6,7 @@ Cron follows cronsim (Debian's semantics).
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice, pairwise
+from itertools import count, islice, pairwise
 
 from cronsim import CronSim
 
@@ -63,6 +63,19 @@ class DueTimes:
         if self.every is None:
             raise ValueError("due times have an interval or a cron expression")
         return max(0, (2 * (now - previous) + self.every) // (2 * self.every) - 1)
+
+    def after(self, moment: datetime) -> Iterator[datetime]:
+        """The coming due times (UTC), without end unless a cron expression has one.
+
+        Args:
+            moment: what they come after (aware); with an interval, the first is one interval later.
+        """
+        if self.cron is not None:
+            yield from cron_times(self.cron, after=moment, zone=self.zone)
+        elif self.every is None:
+            raise ValueError("due times have an interval or a cron expression")
+        else:
+            yield from (moment + self.every * n for n in count(1))
 
     def _missed_by_cron(self, cron: str, previous: datetime, now: datetime) -> int:
         times = list(islice(cron_times(cron, after=previous, zone=self.zone), 2))

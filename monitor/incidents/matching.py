@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from monitor.model import Incident
 
-__all__ = ["ATTRIBUTES", "Attributes", "Matchers", "attributes_of", "matches"]
+__all__ = ["ATTRIBUTES", "Attributes", "Matchers", "attributes_of", "matches", "mismatch"]
 
 ATTRIBUTES = ("team", "cause", "target", "group", "severity", "environment")
 """What routes and silences can match."""
@@ -31,11 +31,14 @@ def attributes_of(incident: Incident) -> Attributes:
 
 def matches(matchers: Matchers, attributes: Attributes) -> bool:
     """Whether all matchers match; none at all match everything."""
-    return all(
-        any(fnmatchcase(value, pattern) for value in _values(attributes.get(name, "")) for pattern in patterns)
-        for name, patterns in matchers.items()
-    )
+    return mismatch(matchers, attributes) is None
 
 
-def _values(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value
+def mismatch(matchers: Matchers, attributes: Attributes) -> str | None:
+    """The first attribute that does not match, or None when all do."""
+    return next((name for name, patterns in matchers.items() if not _any(attributes.get(name, ""), patterns)), None)
+
+
+def _any(value: str | tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    values = (value,) if isinstance(value, str) else value
+    return any(fnmatchcase(each, pattern) for each in values for pattern in patterns)

@@ -6,10 +6,13 @@ from datetime import datetime, timedelta
 
 from monitor.incidents.message import Message, MessageKind
 from monitor.incidents.safe_words import safe_words
-from monitor.incidents.words import in_words, spoken, what_to_check
+from monitor.incidents.words import in_words, named_group, spoken, what_to_check
 from monitor.model import ITEM_CAUSES, Incident, IncidentState, RunStatus
 
-__all__ = ["RunFacts", "age", "for_users", "render", "titled", "to_text"]
+__all__ = ["RunFacts", "age", "for_users", "group_breakdown", "render", "titled", "to_text"]
+
+_GROUPS = 5
+"""So many groups are named in a message; all others are one number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ def render(
         error: the last error of a part of the monitor, in our own words, without a secret.
     """
     resolved = kind is MessageKind.RESOLVED
-    subject = f"{spoken(incident.target)}: {in_words(incident.cause, incident.member_count)}"
+    subject = f"{spoken(incident.target, incident.group)}: {in_words(incident.cause, incident.member_count)}"
     return Message(
         kind=kind,
         incident_id=incident.id,
@@ -98,10 +101,22 @@ def _facts(
         return (*facts, ("lasted", lasted), *_effect(run))
     if incident.member_count:
         facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
+    if groups := group_breakdown(incident):
+        facts.append(("groups", groups))
     facts += _seen(incident)
     if error:
         facts.append(("last error", error))
     return (*facts, *_effect(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
+
+
+def group_breakdown(incident: Incident) -> str:
+    """Its members by group: `12 × sermons, 3 × letters`; empty where no member is in a group, or all are in its own."""
+    if incident.group or not any(incident.by_group):
+        return ""
+    named = list(incident.by_group.items())[:_GROUPS]
+    words = [f"{count} × {named_group(group) if group else 'without a group'}" for group, count in named]
+    others = incident.member_count - sum(count for _, count in named)
+    return ", ".join([*words, f"{others} × others"] if others > 0 else words)
 
 
 def _seen(incident: Incident) -> list[tuple[str, str]]:

@@ -3,10 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 from monitor.model import Cause, Severity, Team
 
-__all__ = ["DEFAULT_RULES", "Rule", "severity_of"]
+__all__ = ["DEFAULT_RULES", "By", "Rule", "severity_of"]
+
+
+class By(StrEnum):
+    """What there is one incident of a cause for at a time."""
+
+    TARGET = "target"
+    GROUP = "group"
+    """Each group of a target's items, and those without a group; only a cause about items has groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +36,7 @@ class Rule:
     resolve_after: int = 2
     """Runs without evidence that resolve a request cause."""
     remind_every: timedelta = timedelta(hours=4)
+    by: By = By.TARGET
 
 
 _DAY = timedelta(days=1)

@@ -5,10 +5,21 @@ The lists follow the incident-routing rules of Uppzy's error catalogue, with wha
 
 from collections.abc import Mapping
 
+from monitor.exchange import plain_text
 from monitor.model import Cause
 
-__all__ = ["IN_WORDS", "WHAT_TO_CHECK", "channel_target", "counted", "in_words", "spoken", "what_to_check"]
+__all__ = [
+    "IN_WORDS",
+    "WHAT_TO_CHECK",
+    "channel_target",
+    "counted",
+    "in_words",
+    "named_group",
+    "spoken",
+    "what_to_check",
+]
 
+_LONGEST_GROUP = 60
 _CHANNEL = "channel:"
 """No target's name can hold a colon."""
 
@@ -144,9 +155,15 @@ def channel_target(name: str) -> str:
     return f"{_CHANNEL}{name}"
 
 
-def spoken(target: str) -> str:
-    """What an incident is about, for people: the target's name, or `channel oncall`."""
-    return f"channel {target.removeprefix(_CHANNEL)}" if target.startswith(_CHANNEL) else target
+def spoken(target: str, group: str = "") -> str:
+    """What an incident is about, for people: the target's name, `channel oncall`, or with a group `gloo-prod (faq)`."""
+    named = f"channel {target.removeprefix(_CHANNEL)}" if target.startswith(_CHANNEL) else target
+    return f"{named} ({named_group(group)})" if group else named
+
+
+def named_group(group: str) -> str:
+    """A group as messages name it: on one line, and no longer than a title can bear."""
+    return plain_text(group, _LONGEST_GROUP) or "?"
 
 
 def counted(items: int) -> str:

@@ -5,7 +5,7 @@ It decides nothing and touches nothing; where a rule is laid down here it is a l
 
 from monitor.model.causes import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, Severity, Team, rank
 from monitor.model.channels import ChannelState
-from monitor.model.incidents import Evidence, Incident, IncidentState
+from monitor.model.incidents import Evidence, Incident, IncidentKey, IncidentState
 from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason, Standing
 from monitor.model.runs import RunStatus, Snapshot, SyncReport
 from monitor.model.silences import Silence
@@ -20,6 +20,7 @@ __all__ = [
     "ChannelState",
     "Evidence",
     "Incident",
+    "IncidentKey",
     "IncidentState",
     "ItemState",
     "ItemStatus",

@@ -7,7 +7,10 @@ from enum import StrEnum
 
 from monitor.model.causes import Cause, Severity, Team
 
-__all__ = ["Evidence", "Incident", "IncidentState"]
+__all__ = ["Evidence", "Incident", "IncidentKey", "IncidentState"]
+
+IncidentKey = tuple[Cause, str]
+"""What tells the incidents of one target apart: the cause and the group of items; the group is empty for all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,11 @@ class Evidence:
     """The higher cause in the same run that explains this one: then it opens nothing."""
     group: str = ""
     """The group of items that it is about, where the rule keeps an incident per group; empty: the whole target."""
+
+    @property
+    def key(self) -> IncidentKey:
+        """The incident that it is evidence for."""
+        return self.cause, self.group
 
 
 class IncidentState(StrEnum):
@@ -73,7 +81,14 @@ class Incident:
     """Where the opening went: resolve messages go there and nowhere else."""
     groups: tuple[str, ...] = ()
     """Groups of its members, the most frequent first and a few at the most: what routes and silences match."""
+    by_group: Mapping[str, int] = field(default_factory=dict)
+    """How many of its members are in which group, those without one under an empty name; as many groups at the most."""
     silence_id: int | None = None
     """The silence that keeps its opening back; None once that was told."""
     evidence: Evidence | None = None
     """The newest evidence."""
+
+    @property
+    def key(self) -> IncidentKey:
+        """What tells it apart from the other incidents of its target."""
+        return self.cause, self.group

@@ -5,9 +5,9 @@ from datetime import datetime
 from textwrap import wrap
 from typing import Any
 
-from monitor.incidents.render import age
+from monitor.incidents.render import age, group_breakdown
 from monitor.incidents.safe_words import safe_words
-from monitor.incidents.words import in_words, spoken, what_to_check
+from monitor.incidents.words import in_words, named_group, spoken, what_to_check
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState
 from monitor.report.columns import align, moment
 from monitor.store.incidents import IncidentEvent
@@ -16,23 +16,23 @@ __all__ = ["incident_json", "incident_text", "incidents_text"]
 
 
 def incidents_text(incidents: Sequence[Incident], *, now: datetime) -> str:
-    """A line per incident, newest first."""
+    """A line per incident, newest first; their groups where any is about one."""
     if not incidents:
         return "No incidents."
-    rows = [
-        (
-            each.id,
-            each.state.value,
-            each.severity.value,
-            each.target,
-            each.cause.value,
-            each.member_count or None,
-            moment(each.first_evidence_at),
-            age((each.resolved_at or now) - each.first_evidence_at),
-        )
-        for each in incidents
-    ]
-    return align(("ID", "STATE", "SEVERITY", "TARGET", "CAUSE", "ITEMS", "SINCE (UTC)", "FOR"), rows)
+    columns: dict[str, list[object]] = {
+        "ID": [each.id for each in incidents],
+        "STATE": [each.state.value for each in incidents],
+        "SEVERITY": [each.severity.value for each in incidents],
+        "TARGET": [each.target for each in incidents],
+        "GROUP": [named_group(each.group) if each.group else None for each in incidents],
+        "CAUSE": [each.cause.value for each in incidents],
+        "ITEMS": [each.member_count or None for each in incidents],
+        "SINCE (UTC)": [moment(each.first_evidence_at) for each in incidents],
+        "FOR": [age((each.resolved_at or now) - each.first_evidence_at) for each in incidents],
+    }
+    if not any(columns["GROUP"]):
+        del columns["GROUP"]
+    return align(tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
 def incident_text(
@@ -44,8 +44,9 @@ def incident_text(
 ) -> str:
     """All there is to know about one incident, for the person who looks after it."""
     lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
+    about, words = spoken(incident.target, incident.group), in_words(incident.cause, incident.member_count)
     lines = [
-        f"Incident {incident.id}: {spoken(incident.target)}: {in_words(incident.cause, incident.member_count)}",
+        f"Incident {incident.id}: {about}: {words}",
         f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
         f"  state      {incident.state.value}",
         f"  since      {moment(incident.first_evidence_at)} UTC, for {lasted}",
@@ -54,6 +55,8 @@ def incident_text(
     ]
     if incident.resolved_at:
         lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
+    if groups := group_breakdown(incident):
+        lines.append(f"  groups     {groups}")
     lines += _evidence_lines(incident)
     lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
     lines += ["For your users:", *wrap(_safe_message(incident), 78, initial_indent="  ", subsequent_indent="  ")]
@@ -106,6 +109,7 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "target": incident.target,
         "environment": incident.environment,
         "cause": incident.cause.value,
+        "group": incident.group,
         "state": incident.state.value,
         "severity": incident.severity.value,
         "team": incident.team.value,
@@ -115,6 +119,7 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "resolved_at": incident.resolved_at.isoformat() if incident.resolved_at else None,
         "items": incident.member_count,
         "peak_items": incident.peak_count,
+        "groups": [{"group": name or None, "items": count} for name, count in incident.by_group.items()],
         "channels": list(incident.channels),
         "what_to_check": list(what_to_check(incident.cause)),
         "safe_message": _safe_message(incident),

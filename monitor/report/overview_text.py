@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from monitor.incidents.render import age
-from monitor.incidents.words import in_words, what_to_check
+from monitor.incidents.words import in_words, named_group, what_to_check
 from monitor.model import Cause, Incident, ItemState, RunStatus
 from monitor.report.columns import moment
 from monitor.report.figures import WIDTH, plural, wrapped
@@ -57,6 +57,7 @@ def _incident(incident: Incident, now: datetime, style: Style) -> Iterator[str]:
     words = in_words(incident.cause, incident.member_count)
     lasted = age(now - incident.first_evidence_at)
     what = f"#{incident.id} {incident.cause.value} ({incident.severity.value}) on {style.cut(incident.target, 40)}"
+    what += f" ({style.cut(named_group(incident.group), 30)})" if incident.group else ""
     yield from wrapped(f"{what}, for {lasted}: {words}", indent=2, hang=3)
     if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # those are in their target's own list
         yield from wrapped(f"such as {_ids(incident.member_ids, style)}", indent=5)

@@ -9,7 +9,7 @@ from monitor.closing import RunReport
 from monitor.health.rollup import health_line
 from monitor.incidents.render import age
 from monitor.incidents.rules import Action
-from monitor.incidents.words import counted, in_words, what_to_check
+from monitor.incidents.words import counted, in_words, named_group, what_to_check
 from monitor.judgement import Change
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
 from monitor.report.figures import plural, wrapped
@@ -132,13 +132,18 @@ def _incidents(report: RunReport, now: datetime) -> list[str]:
 
 def _changed(change: Change) -> str:
     incident = change.incident
-    return f"  #{incident.id} {incident.cause.value} {_VERBS[change.decision.action]}: {change.decision.why.value}"
+    return f"  #{incident.id} {_name(incident)} {_VERBS[change.decision.action]}: {change.decision.why.value}"
+
+
+def _name(incident: Incident) -> str:
+    """The cause, and the group where the incident is about one."""
+    return incident.cause.value + (f" in {named_group(incident.group)}" if incident.group else "")
 
 
 def _open(incident: Incident, now: datetime) -> list[str]:
     lasted = age(now - incident.first_evidence_at)
     words = in_words(incident.cause, incident.member_count)
-    title = f"#{incident.id} {incident.cause.value} ({incident.severity.value}): {words}, for {lasted}"
+    title = f"#{incident.id} {_name(incident)} ({incident.severity.value}): {words}, for {lasted}"
     lines = list(wrapped(title, indent=2))
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
@@ -169,7 +174,12 @@ def run_json(report: RunReport) -> dict[str, Any]:
         "unrecognised_statuses": dict(report.unrecognised),
         "evidence": [_evidence_json(piece) for piece in report.verdict.evidence],
         "incident_changes": [
-            {"id": c.incident.id, "cause": c.incident.cause.value, "action": c.decision.action.value}
+            {
+                "id": c.incident.id,
+                "cause": c.incident.cause.value,
+                "group": c.incident.group,
+                "action": c.decision.action.value,
+            }
             for c in report.verdict.changes
             if c.decision.action in _VERBS
         ],
@@ -192,6 +202,7 @@ def _snapshot(snapshot: Snapshot | None) -> dict[str, Any] | None:
 def _evidence_json(piece: Evidence) -> dict[str, Any]:
     return {
         "cause": piece.cause.value,
+        "group": piece.group,
         "count": piece.count,
         "breakdown": dict(piece.breakdown),
         "code": piece.code,

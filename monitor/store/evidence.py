@@ -1,13 +1,15 @@
 """What runs saw of each cause: written once per run, read back as marks for the rules."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from monitor.incidents.rules import Mark
-from monitor.incidents.witnesses import vouches, witness
-from monitor.model import Cause, Evidence, RunStatus
+from monitor.incidents.witnesses import Witness, vouches, witness
+from monitor.model import Cause, Evidence, IncidentKey, RunStatus
 from monitor.store.engine import in_fews
 from monitor.store.tables import evidence, incidents, runs
 from monitor.store.text import storable
@@ -18,14 +20,17 @@ _MOST = 5_000
 """Runs that a rule looks back on at the most, whatever its window."""
 
 
-def write(conn: Connection, *, target: str, run_id: int, at: datetime, pieces: Iterable[Evidence]) -> dict[Cause, int]:
-    """Stores a run's evidence; gives back the row's id per cause."""
-    ids: dict[Cause, int] = {}
+def write(
+    conn: Connection, *, target: str, run_id: int, at: datetime, pieces: Iterable[Evidence]
+) -> dict[IncidentKey, int]:
+    """Stores a run's evidence; gives back the row's id per cause and group."""
+    ids: dict[IncidentKey, int] = {}
     for piece in pieces:
         row = {
             "run_id": run_id,
             "target": target,
             "cause": piece.cause.value,
+            "group_name": piece.group,
             "at": at,
             "count": piece.count,
             "breakdown": dict(piece.breakdown),
@@ -35,28 +40,30 @@ def write(conn: Connection, *, target: str, run_id: int, at: datetime, pieces: I
             "api_message": storable(piece.api_message, 1000),
             "explained_by": piece.explained_by.value if piece.explained_by else None,
         }
-        ids[piece.cause] = conn.execute(insert(evidence).values(row).returning(evidence.c.id)).scalar_one()
+        ids[piece.key] = conn.execute(insert(evidence).values(row).returning(evidence.c.id)).scalar_one()
     return ids
 
 
 def marks(
-    conn: Connection, *, target: str, causes: Sequence[Cause], since: datetime, at_least: int
-) -> Mapping[Cause, Sequence[Mark]]:
-    """What the runs that are witnesses of a cause say about it, for each cause, newest first.
+    conn: Connection, *, target: str, keys: Sequence[IncidentKey], since: datetime, at_least: int
+) -> Mapping[IncidentKey, Sequence[Mark]]:
+    """What the runs that are witnesses of a cause say about it, for each cause and group, newest first.
 
     Args:
         conn: a connection.
         target: name of the target.
-        causes: the causes asked about.
+        keys: the causes asked about, each with the group, or an empty one for the whole target.
         since: runs that finished before this are left out, unless they are among the newest `at_least`.
         at_least: how many runs to give back at the least, as far as there are so many.
     """
-    found: dict[Cause, Sequence[Mark]] = {}
-    for statuses in {witness(cause).statuses for cause in causes}:
+    found: dict[IncidentKey, Sequence[Mark]] = {}
+    for statuses in {witness(cause).statuses for cause, _ in keys}:
         rows = _finished(conn, target, statuses, since, at_least)
         explained = _explained(conn, [row["id"] for row in rows])
-        alike = [cause for cause in causes if witness(cause).statuses == statuses]
-        found.update({cause: [_mark(row, explained, cause) for row in rows] for cause in alike})
+        alike = [key for key in keys if witness(key[0]).statuses == statuses]
+        # Of many groups, most saw nothing in most runs: what is said then is the same for all.
+        clean = {each: [_clean(row, each) for row in rows] for each in {witness(cause) for cause, _ in alike}}
+        found |= {key: _marks(clean[witness(key[0])], explained.get(key)) for key in alike}
     return found
 
 
@@ -73,25 +80,31 @@ def _finished(
     return rows if len(rows) >= at_least else conn.execute(finished.limit(at_least)).mappings().all()
 
 
-def _explained(conn: Connection, run_ids: Sequence[int]) -> dict[tuple[int, str], bool]:
-    """(run, cause) to whether a higher cause explains that evidence."""
-    explained: dict[tuple[int, str], bool] = {}
+def _explained(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:
+    """For each cause and group, the runs that saw it, and whether a higher cause explains that evidence."""
+    explained = defaultdict[IncidentKey, dict[int, bool]](dict)
     for few in in_fews(run_ids):
-        query = select(evidence.c.run_id, evidence.c.cause, evidence.c.explained_by)
+        query = select(evidence.c.run_id, evidence.c.cause, evidence.c.group_name, evidence.c.explained_by)
         for row in conn.execute(query.where(evidence.c.run_id.in_(few))):
-            explained[row.run_id, row.cause] = row.explained_by is not None
+            explained[Cause(row.cause), row.group_name][row.run_id] = row.explained_by is not None
     return explained
 
 
-def _mark(run: RowMapping, explained: Mapping[tuple[int, str], bool], cause: Cause) -> Mark:
-    by_a_higher_cause = explained.get((run["id"], cause.value))
-    return Mark(
-        run_id=run["id"],
-        at=run["finished_at"],
-        evidence=by_a_higher_cause is False,
-        muted=by_a_higher_cause is True,
-        enough=vouches(witness(cause).vouching, due=run["due"], answered=run["answered"]),
-    )
+def _clean(run: RowMapping, of: Witness) -> Mark:
+    """What a run says that saw nothing."""
+    enough = vouches(of.vouching, due=run["due"], answered=run["answered"])
+    return Mark(run_id=run["id"], at=run["finished_at"], evidence=False, enough=enough)
+
+
+def _marks(clean: Sequence[Mark], explained: Mapping[int, bool] | None) -> Sequence[Mark]:
+    if not explained:
+        return clean
+    return [
+        replace(mark, evidence=not explained[mark.run_id], muted=explained[mark.run_id])
+        if mark.run_id in explained
+        else mark
+        for mark in clean
+    ]
 
 
 def from_row(values: RowMapping) -> Evidence:
@@ -99,6 +112,7 @@ def from_row(values: RowMapping) -> Evidence:
     explained_by = values["explained_by"]
     return Evidence(
         cause=Cause(values["cause"]),
+        group=values["group_name"],
         count=values["count"],
         breakdown=values["breakdown"],
         sample_ids=tuple(values["sample_ids"]),

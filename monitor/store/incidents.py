@@ -1,14 +1,15 @@
 """Incidents, their events and their members. It writes what the rules decided and decides nothing itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, text, update
 
-from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
+from monitor.model import Cause, Evidence, Incident, IncidentKey, IncidentState, Severity, Team
 from monitor.store import evidence as evidence_store
 from monitor.store import members
+from monitor.store.engine import in_fews
 from monitor.store.engine import insert as insert_or
 from monitor.store.tables import evidence, incident_events, incidents
 from monitor.store.text import storable
@@ -42,12 +43,20 @@ class IncidentEvent:
     data: Mapping[str, object]
 
 
-def current(conn: Connection, *, target: str) -> dict[Cause, Incident]:
-    """Per cause the open incident of a target, else the one that was resolved last."""
+def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
+    """Per cause and group the open incident of a target, else the one that was resolved last; not with their members.
+
+    They stay locked until the caller's writing transaction ends: somebody who acknowledges one meanwhile waits, or was
+    faster and is seen.
+    """
     # The open one of a key, if there is one, is its newest.
-    newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(incidents.c.cause)
-    rows = conn.execute(select(incidents).where(incidents.c.id.in_(newest))).mappings().all()
-    return {Cause(row["cause"]): _incident(conn, row) for row in rows}
+    keys = (incidents.c.cause, incidents.c.group_name)
+    newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(*keys)
+    query = select(incidents).where(incidents.c.id.in_(newest)).order_by(incidents.c.id).with_for_update()
+    rows = conn.execute(query).mappings().all()
+    seen = _evidences(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
+    found = (_stored(row, seen.get(row["evidence_id"])) for row in rows)
+    return {each.key: each for each in found}
 
 
 def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
@@ -153,11 +162,12 @@ def events(conn: Connection, incident_id: int) -> list[IncidentEvent]:
     ]
 
 
-def _evidence(conn: Connection, evidence_id: int | None) -> Evidence | None:
-    if evidence_id is None:
-        return None
-    row = conn.execute(select(evidence).where(evidence.c.id == evidence_id)).mappings().one_or_none()
-    return None if row is None else evidence_store.from_row(row)
+def _evidences(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]:
+    found: dict[int, Evidence] = {}
+    for few in in_fews(ids):
+        for row in conn.execute(select(evidence).where(evidence.c.id.in_(few))).mappings():
+            found[row["id"]] = evidence_store.from_row(row)
+    return found
 
 
 def as_it_stands(conn: Connection, incident: Incident) -> Incident:
@@ -166,18 +176,26 @@ def as_it_stands(conn: Connection, incident: Incident) -> Incident:
     What the evidence saw once were those that joined then.
     """
     if not incident.member_count:
-        return replace(incident, member_ids=(), groups=())
+        return replace(incident, member_ids=(), groups=(), by_group={})
+    by_group = members.by_group(conn, incident_id=incident.id)
     seen, by_status = incident.evidence, members.statuses(conn, incident_id=incident.id, cause=incident.cause)
     return replace(
         incident,
         member_ids=members.first_ids(conn, incident_id=incident.id),
-        groups=members.groups(conn, incident_id=incident.id),
+        groups=tuple(name for name in by_group if name),
+        by_group=by_group,
         evidence=replace(seen, breakdown=by_status) if seen and by_status else seen,
     )
 
 
 def _incident(conn: Connection, values: RowMapping) -> Incident:
-    stored = Incident(
+    evidence_id = values["evidence_id"]
+    seen = _evidences(conn, [] if evidence_id is None else [evidence_id])
+    return as_it_stands(conn, _stored(values, seen.get(evidence_id)))
+
+
+def _stored(values: RowMapping, seen: Evidence | None) -> Incident:
+    return Incident(
         id=values["id"],
         target=values["target"],
         environment=values["environment"],
@@ -198,6 +216,5 @@ def _incident(conn: Connection, values: RowMapping) -> Incident:
         peak_count=values["peak_count"],
         untold_count=values["untold_count"],
         channels=tuple(values["channels"]),
-        evidence=_evidence(conn, values["evidence_id"]),
+        evidence=seen,
     )
-    return as_it_stands(conn, stored)

@@ -4,10 +4,12 @@ Level-triggered: an item in a bad state that belongs to no incident is evidence,
 that was killed between check and close loses nothing.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, true, update
 
 from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
 from monitor.store.items import active, stuck
@@ -16,10 +18,12 @@ from monitor.store.tables import items
 __all__ = [
     "Patience",
     "ailing",
+    "ailing_by_group",
+    "ailing_groups",
+    "by_group",
     "count",
     "detach",
     "first_ids",
-    "groups",
     "join",
     "leave",
     "release",
@@ -31,6 +35,12 @@ _IN_PROGRESS = frozenset({Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECO
 """Causes whose items differ by their status, and are told by it."""
 _STATUSES = 10
 _LONGEST_STATUS = 60
+_status = func.substr(func.coalesce(items.c.stage, "no status"), 1, _LONGEST_STATUS)
+"""What the API says may be long; people want its name."""
+_GROUPS = 20
+"""So many groups of an incident's members are known by name: more than that is no place to look."""
+_group = func.coalesce(items.c.group_name, "")
+"""An item's group; empty for one without a group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +76,14 @@ def _bad(cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]
             raise ValueError(f"{cause} is not a cause of items")
 
 
-def _loose(target: str, cause: Cause, now: datetime, patience: Patience) -> ColumnElement[bool]:
+def _loose(
+    target: str, cause: Cause, now: datetime, patience: Patience, group: str | None = None
+) -> ColumnElement[bool]:
     """Items for this cause to take: what fits two causes is the first one's, also while that one waits to open."""
     bad = _bad(cause, now, patience)
     earlier = (not_(_bad(other, now, patience)) for other in ITEM_CAUSES[: ITEM_CAUSES.index(cause)])
-    return and_(items.c.target == target, _active(), items.c.incident_id.is_(None), bad, *earlier)
+    theirs = true() if group is None else _group == group
+    return and_(items.c.target == target, _active(), items.c.incident_id.is_(None), bad, *earlier, theirs)
 
 
 def ailing(
@@ -85,6 +98,34 @@ def ailing(
     return Evidence(cause=cause, count=total, sample_ids=tuple(ids), breakdown=_by_status(conn, cause, where))
 
 
+def ailing_by_group(
+    conn: Connection, *, target: str, cause: Cause, now: datetime, patience: Patience, samples: int
+) -> tuple[Evidence, ...]:
+    """The same as a piece of evidence per group, in the order of their names; items without a group come first."""
+    where = _loose(target, cause, now, patience)
+    totals = conn.execute(select(_group, func.count()).where(where).group_by(_group)).all()
+    if not totals:
+        return ()
+    rank = func.row_number().over(partition_by=_group, order_by=items.c.item_id).label("rank")
+    ranked = select(_group.label("name"), items.c.item_id, rank).where(where).subquery()
+    ids = defaultdict[str, list[str]](list)
+    first = select(ranked.c.name, ranked.c.item_id).where(ranked.c.rank <= samples)
+    for name, item_id in conn.execute(first.order_by(ranked.c.name, ranked.c.rank)):
+        ids[name].append(item_id)
+    by_status = _each_by_status(conn, cause, where)
+    return tuple(
+        Evidence(cause=cause, group=name, count=total, sample_ids=tuple(ids[name]), breakdown=by_status.get(name, {}))
+        for name, total in sorted((name, total) for name, total in totals)
+    )
+
+
+def ailing_groups(
+    conn: Connection, *, target: str, cause: Cause, now: datetime, patience: Patience, group: str | None = None
+) -> tuple[str, ...]:
+    """The groups of the items that such a cause is about and that no incident has, as they are told of an incident."""
+    return tuple(name for name in _by_group(conn, _loose(target, cause, now, patience, group)) if name)
+
+
 def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
     """How many members of an incident are in which status, as the provider spells it: the most frequent ten, the rest
     as one. Empty for a cause whose items don't differ by it.
@@ -95,30 +136,57 @@ def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, i
 def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, int]:
     if cause not in _IN_PROGRESS:
         return {}
-    # What the API says may be long; people want its name.
-    status = func.substr(func.coalesce(items.c.stage, "no status"), 1, _LONGEST_STATUS)
-    how_many = func.count()
-    query = select(status, how_many).where(where).group_by(status).order_by(how_many.desc(), status)
-    named = {row[0]: row[1] for row in conn.execute(query.limit(_STATUSES))}
+    query = select(_status, func.count()).where(where).group_by(_status)
+    named = {row[0]: row[1] for row in conn.execute(query.order_by(func.count().desc(), _status).limit(_STATUSES))}
     if len(named) == _STATUSES:
-        total = conn.execute(select(how_many).select_from(items).where(where)).scalar_one()
-        others = total - sum(named.values())
-        named |= {"other statuses": others} if others else {}
+        total = conn.execute(select(func.count()).select_from(items).where(where)).scalar_one()
+        named |= _rest(total - sum(named.values()))
     return named
 
 
-def join(conn: Connection, *, target: str, cause: Cause, incident_id: int, now: datetime, patience: Patience) -> int:
-    """Makes every such item a member; gives back how many."""
-    where = _loose(target, cause, now, patience)
+def _each_by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, dict[str, int]]:
+    """The same for each group."""
+    if cause not in _IN_PROGRESS:
+        return {}
+    query = select(_group, _status, func.count()).where(where).group_by(_group, _status)
+    found = defaultdict[str, list[tuple[str, int]]](list)
+    for name, status, how_many in conn.execute(query.order_by(func.count().desc(), _status)):
+        found[name].append((status, how_many))
+    return {name: dict(rows[:_STATUSES]) | _rest(_sum(rows[_STATUSES:])) for name, rows in found.items()}
+
+
+def _sum(rows: Iterable[tuple[str, int]]) -> int:
+    return sum(how_many for _, how_many in rows)
+
+
+def _rest(others: int) -> dict[str, int]:
+    return {"other statuses": others} if others else {}
+
+
+def join(
+    conn: Connection,
+    *,
+    target: str,
+    cause: Cause,
+    incident_id: int,
+    now: datetime,
+    patience: Patience,
+    group: str | None = None,
+) -> int:
+    """Makes every such item a member, or every one of a group (empty: without one); gives back how many."""
+    where = _loose(target, cause, now, patience, group)
     return conn.execute(update(items).where(where).values(incident_id=incident_id)).rowcount
 
 
-def leave(conn: Connection, *, incident_id: int, cause: Cause, now: datetime, patience: Patience) -> int:
+def leave(
+    conn: Connection, *, incident_id: int, cause: Cause, now: datetime, patience: Patience, group: str = ""
+) -> int:
     """Lets members go that are seen not to be in the bad state any more; gives back how many.
 
-    An unknown item stays: nothing was found out about it.
+    An unknown item stays: nothing was found out about it. Of a group's incident, whatever moved to another group goes.
     """
-    known = and_(items.c.state != ItemState.UNKNOWN.value, ~_bad(cause, now, patience))
+    stayed = true() if not group else _group == group
+    known = and_(items.c.state != ItemState.UNKNOWN.value, ~and_(_bad(cause, now, patience), stayed))
     where = and_(items.c.incident_id == incident_id, _active(), known)
     return conn.execute(update(items).where(where).values(incident_id=None)).rowcount
 
@@ -144,11 +212,14 @@ def first_ids(conn: Connection, *, incident_id: int, limit: int = 10) -> tuple[s
     return tuple(item_id for item_id, *_ in sample(conn, incident_id=incident_id, limit=limit))
 
 
-def groups(conn: Connection, *, incident_id: int, limit: int = 20) -> tuple[str, ...]:
-    """The groups of an incident's members, the most frequent first."""
-    theirs = (items.c.incident_id == incident_id, items.c.group_name.is_not(None))
-    query = select(items.c.group_name).where(*theirs).group_by(items.c.group_name)
-    return tuple(conn.execute(query.order_by(func.count().desc(), items.c.group_name).limit(limit)).scalars())
+def by_group(conn: Connection, *, incident_id: int) -> dict[str, int]:
+    """How many members of an incident are in which group, those without one under an empty name: the most first."""
+    return _by_group(conn, items.c.incident_id == incident_id)
+
+
+def _by_group(conn: Connection, where: ColumnElement[bool]) -> dict[str, int]:
+    query = select(_group, func.count()).where(where).group_by(_group).order_by(func.count().desc(), _group)
+    return {row[0]: row[1] for row in conn.execute(query.limit(_GROUPS))}
 
 
 def sample(conn: Connection, *, incident_id: int, limit: int) -> list[tuple[str, str | None, datetime | None]]:

@@ -1,9 +1,10 @@
 """Configuration to live objects: the only place where parts are put together. It decides nothing."""
 
-from monitor.wiring.app import App, due_times, holder, open_store, rules_in_force, utcnow
+from monitor.wiring.app import App, due_times, holder, open_store, utcnow
 from monitor.wiring.channels import ask_once, channel_of
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of, try_providers
+from monitor.wiring.rules import overrides_of, routes_of, rules_in_force, rules_with_sources
 from monitor.wiring.sharing import lend
 
 __all__ = [
@@ -15,8 +16,11 @@ __all__ = [
     "lend",
     "open_client",
     "open_store",
+    "overrides_of",
     "provider_of",
+    "routes_of",
     "rules_in_force",
+    "rules_with_sources",
     "try_providers",
     "utcnow",
 ]

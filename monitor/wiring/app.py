@@ -3,8 +3,8 @@
 import os
 import random
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,11 +13,12 @@ from sqlalchemy import Engine
 from monitor.casebook import Router
 from monitor.channels.log import LogChannel
 from monitor.check import Strategy
-from monitor.config import ChannelConfig, Config, RouteConfig, RuleOverride, Schedule, SyncLogConfig, Target
+from monitor.config import ChannelConfig, Config, Schedule, SyncLogConfig, Target
 from monitor.delivery import Outlet, Sender
 from monitor.health.punctuality import DueTimes
-from monitor.incidents.routing import LOG_CHANNEL, Route, route
-from monitor.incidents.rulebook import DEFAULT_RULES, Rule
+from monitor.incidents.routing import LOG_CHANNEL, route
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.incidents.words import channel_target
 from monitor.judgement import Judge
 from monitor.model import Cause, LogEntry
 from monitor.reachability import Reachability
@@ -31,9 +32,10 @@ from monitor.synclog import read as read_log
 from monitor.wiring.channels import channel_of, fingerprint
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of
+from monitor.wiring.rules import routes_of, rules_in_force
 from monitor.wiring.sharing import Sharing
 
-__all__ = ["App", "due_times", "holder", "open_store", "rules_in_force", "utcnow"]
+__all__ = ["App", "due_times", "holder", "open_store", "utcnow"]
 
 
 def utcnow() -> datetime:
@@ -115,16 +117,19 @@ class App:
         """Delivers what is due to the configured channels."""
         outlets = {LOG_CHANNEL: Outlet(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
         outlets.update({channel.name: _outlet(channel) for channel in self.config.channels})
+        names = [channel.name for channel in self.config.channels]
+        rules = {name: rules_in_force(self.config.rules, target=channel_target(name)) for name in names}
         reach = Reachability(
             environment=self.config.environment,
-            rule=rules_in_force(self.config.rules)[Cause.CHANNEL_FAILING],
-            channels=[channel.name for channel in self.config.channels],
+            rule=DEFAULT_RULES[Cause.CHANNEL_FAILING],
+            rules={name: rules[name][Cause.CHANNEL_FAILING] for name in names},
+            channels=names,
             route=self._router(),
         )
         return Sender(self.engine, outlets, reach=reach, holder=holder(), utcnow=utcnow, rand=random.random)
 
     def _router(self) -> Router:
-        routes = [_route(each) for each in self.config.routes]
+        routes = routes_of(self.config)
         channels = [channel.name for channel in self.config.channels]
         return lambda attributes: route(attributes, routes, channels)
 
@@ -133,23 +138,12 @@ class App:
         return Judge(
             target=target.name,
             environment=config.environment,
-            rules=rules_in_force(config.rules),
+            rules=rules_in_force(config.rules, target=target.name),
             patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
             route=self._router(),
             group_wait=config.group_wait if scheduled else timedelta(0),
             due_times=due_times(schedule) if scheduled or schedule.explicit else None,
         )
-
-
-def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
-    """The built-in rules with the configured differences laid over them, later ones last."""
-    rules = dict(DEFAULT_RULES)
-    for override in overrides:
-        given = override.model_dump(exclude={"cause"}, exclude_none=True)
-        rule = replace(rules[override.cause], **given)
-        # `runs = 3` alone means three in a row, whatever the built-in `of` is.
-        rules[override.cause] = replace(rule, of=max(rule.of, rule.runs))
-    return rules
 
 
 def due_times(schedule: Schedule) -> DueTimes:
@@ -159,14 +153,6 @@ def due_times(schedule: Schedule) -> DueTimes:
 
 def _outlet(config: ChannelConfig) -> Outlet:
     return Outlet(channel=channel_of(config), fingerprint=lambda: fingerprint(config))
-
-
-def _route(config: RouteConfig) -> Route:
-    return Route(
-        match={str(name): patterns for name, patterns in config.match.items()},
-        channels=config.channels,
-        goes_on=config.continue_,
-    )
 
 
 def _sync_log(log: SyncLogConfig) -> SyncLogSpec:

@@ -1023,10 +1023,83 @@ LINES = {
             sentence="rules[0].cause is missing: say which cause the rule is for",
         ),
         Mistake(
-            title="a rule by group",
+            title="a rule by group that is about no items",
             instead_of="#end",
             wrote='[[rules]]\ncause = "outage"\nby = "group"',
-            sentence="rules[0].by is not available in this version: remove it",
+            sentence=(
+                'rules[0].by can\'t be "group" for outage: only items have groups (items_failed, items_missing, '
+                "items_regressed, items_stuck, items_invalid, unrecognised_status); remove it"
+            ),
+        ),
+        Mistake(
+            title="a rule by something else",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "items_failed"\nby = "grp"',
+            sentence='rules[0].by is not a known value; did you mean "group"?',
+        ),
+        Mistake(
+            title="a rule for a target near one",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "outage"\ntarget = "glo-*"\nruns = 3',
+            sentence='rules[0].target matches nothing: there is no target like "glo-*"; did you mean "gloo-prod"?',
+        ),
+        Mistake(
+            title="a rule for targets near none",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "outage"\ntarget = ["eu-*", "us-*"]\nruns = 3',
+            sentence=(
+                'rules[0].target matches nothing: there is no target like "eu-*" or "us-*"; there is "gloo-prod"'
+            ),
+        ),
+        Mistake(
+            title="a rule for a channel, by its bare name",
+            instead_of="#end",
+            wrote=HOOK + '[[rules]]\ncause = "channel_failing"\ntarget = "hook"\nteam = "operations"',
+            sentence=('rules[0].target matches nothing: there is no channel like "hook"; there is "channel:hook"'),
+        ),
+        Mistake(
+            title="a rule for a channel, where there is none",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "channel_failing"\ntarget = "channel:hook"\nteam = "operations"',
+            sentence=(
+                'rules[0].target matches nothing: there is no channel like "channel:hook": mend it, or remove it'
+            ),
+        ),
+        Mistake(
+            title="a rule that can't fire with what is built in",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "outage"\nof = 1',
+            sentence=(
+                "rules[0].of is smaller than the runs in force (2, built in), so that the rule could never open an "
+                "incident: raise it, or lower runs"
+            ),
+        ),
+        Mistake(
+            title="rules that can't fire together",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "outage"\nruns = 4\n[[rules]]\ncause = "outage"\ntarget = "gloo-*"\nof = 3',
+            sentence=(
+                "rules[1].of is smaller than the runs in force (4, rules[0]), so that the rule could never open an "
+                "incident: raise it, or lower runs"
+            ),
+        ),
+        Mistake(
+            title="a span that no window holds",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "outage"\nspan = "2h"',
+            sentence=(
+                "rules[0].span is longer than the window in force (1h, built in): no two runs lie so far apart in it; "
+                "shorten it, or lengthen window"
+            ),
+        ),
+        Mistake(
+            title="a window that holds no span",
+            instead_of="#end",
+            wrote='[[rules]]\ncause = "outage"\nwindow = "1m"',
+            sentence=(
+                "rules[0].window is shorter than the span in force (3m, built in): no two runs lie so far apart in it; "
+                "lengthen it, or shorten span"
+            ),
         ),
     ],
     "Channels and routes": [
@@ -1103,6 +1176,87 @@ LINES = {
             instead_of="#end",
             wrote=HOOK + '[[routes]]\nmatch = { team = [] }\nchannels = ["hook"]',
             sentence="routes[0].match.team is missing: give it at least one value",
+        ),
+        Mistake(
+            title="a route for a target near one",
+            instead_of="#end",
+            wrote=HOOK + '[[routes]]\nmatch = { target = "glo-*" }\nchannels = ["hook"]',
+            sentence=(
+                'routes[0].match.target matches nothing: there is no target like "glo-*"; did you mean "gloo-prod"?'
+            ),
+        ),
+        Mistake(
+            title="a route for a target near none",
+            instead_of="#end",
+            wrote=HOOK + '[[routes]]\nmatch = { target = ["eu-*", "us-*"] }\nchannels = ["hook"]',
+            sentence=(
+                'routes[0].match.target matches nothing: there is no target like "eu-*" or "us-*"; there is '
+                '"channel:hook" or "gloo-prod"'
+            ),
+        ),
+        Mistake(
+            title="a route for a team that does not exist",
+            instead_of="#end",
+            wrote=HOOK + '[[routes]]\nmatch = { team = "credential" }\nchannels = ["hook"]',
+            sentence=(
+                'routes[0].match.team matches nothing: there is no incident for a team like "credential"; did you '
+                'mean "credentials"?'
+            ),
+        ),
+        Mistake(
+            title="a route for a severity that no rule has",
+            instead_of="#end",
+            wrote=HOOK + '[[routes]]\nmatch = { severity = "info" }\nchannels = ["hook"]',
+            sentence=(
+                'routes[0].match.severity matches nothing: there is no incident of a severity like "info"; there is '
+                '"critical" or "warning"'
+            ),
+        ),
+        Mistake(
+            title="a route for a status in a cause's place",
+            instead_of="#end",
+            wrote=HOOK + '[[routes]]\nmatch = { cause = "401" }\nchannels = ["hook"]',
+            sentence=('routes[0].match.cause matches nothing: there is no cause like "401": mend it, or remove it'),
+        ),
+        Mistake(
+            title="a route for groups where there are none",
+            instead_of="#end",
+            wrote=HOOK + '[[routes]]\nmatch = { group = "faq" }\nchannels = ["hook"]',
+            sentence=(
+                "routes[0].match.group matches nothing: only incidents about items (items_failed, items_missing, "
+                "items_regressed, items_stuck, items_invalid, unrecognised_status) have groups, of targets whose sync "
+                "log has a group_column; set one, or remove the route"
+            ),
+        ),
+        Mistake(
+            title="a route for what never comes together",
+            instead_of="#end",
+            wrote=HOOK + '[[routes]]\nmatch = { team = "credentials", cause = "outage" }\nchannels = ["hook"]',
+            sentence=(
+                'routes[0].match matches nothing: there is no incident with team "credentials" and cause "outage"; '
+                "`rules list` has the rules in force"
+            ),
+        ),
+        Mistake(
+            title="a route behind one that takes everything",
+            instead_of="#end",
+            wrote=HOOK
+            + '[[routes]]\nchannels = ["hook"]\n[[routes]]\nmatch = { team = "account" }\nchannels = ["log"]',
+            sentence=(
+                "routes[1] is never reached: routes[0] takes all that it matches; put it before that one, or say "
+                "continue = true there"
+            ),
+        ),
+        Mistake(
+            title="a route behind two that take everything together",
+            instead_of="#end",
+            wrote=HOOK
+            + '[[routes]]\nmatch = { severity = "critical" }\nchannels = ["hook"]\n'
+            + '[[routes]]\nmatch = { severity = "warning" }\nchannels = ["log"]\n[[routes]]\nchannels = ["log"]',
+            sentence=(
+                "routes[2] is never reached: routes[0] and routes[1] take all that it matches; put it before them, "
+                "or say continue = true in them"
+            ),
         ),
     ],
     "Variables in the file": [

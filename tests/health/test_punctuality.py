@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -97,6 +98,13 @@ def test_a_longer_gap_never_misses_fewer(gap_s, more_s, due_times):
 def test_due_times_without_either_are_refused():
     with pytest.raises(ValueError, match="interval or a cron expression"):
         DueTimes().missed(START, START + MINUTE)
+    with pytest.raises(ValueError, match="interval or a cron expression"):
+        next(DueTimes().after(START))
+
+
+@pytest.mark.parametrize("due_times", [FIVE, DueTimes(cron="*/5 * * * *", zone=PARIS)], ids=["interval", "cron"])
+def test_the_coming_due_times_follow_one_another(due_times):
+    assert list(islice(due_times.after(START), 3)) == [START + 5 * n * MINUTE for n in (1, 2, 3)]
 
 
 def test_an_expression_that_is_never_due_has_no_times():

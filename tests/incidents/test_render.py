@@ -160,3 +160,31 @@ def test_a_target_is_never_taken_for_a_channel():
 def test_what_somebody_looks_after_needs_no_command_to_say_so():
     taken = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
     assert [label for label, _ in render(MessageKind.UPDATED, taken, None, now=NOW).commands] == ["silence"]
+
+
+FAILED = replace(INCIDENT, cause=Cause.ITEMS_FAILED, team=Team.PIPELINE, evidence=None, member_count=15, peak_count=15)
+BREAKDOWNS = [
+    ("no group at all", {"": 15}, None),
+    ("one named group", {"faq": 15}, "15 × faq"),
+    ("several", {"sermons": 12, "letters": 3}, "12 × sermons, 3 × letters"),
+    ("some without", {"faq": 9, "": 6}, "9 × faq, 6 × without a group"),
+    ("more than are named", {**dict.fromkeys("abcdef", 2), "g": 1}, "2 × a, 2 × b, 2 × c, 2 × d, 2 × e, 5 × others"),
+    ("more than are known", dict.fromkeys("ab", 5), "5 × a, 5 × b, 5 × others"),
+    ("names that are no line", {"a\nb" + "x" * 90: 15}, "15 × a b" + "x" * 57),
+    ("names that are nothing", {"\u200b": 15}, "15 × ?"),
+]
+
+
+@pytest.mark.parametrize(("by_group", "told"), [b[1:] for b in BREAKDOWNS], ids=[b[0] for b in BREAKDOWNS])
+def test_members_are_broken_down_by_group(by_group, told):
+    message = render(MessageKind.OPENED, replace(FAILED, by_group=by_group), RUN, now=NOW)
+    assert dict(message.facts).get("groups") == told
+
+
+@pytest.mark.parametrize(("kind", "ending"), [(MessageKind.OPENED, ""), (MessageKind.RESOLVED, ": resolved")])
+def test_an_incident_of_a_group_names_it_and_breaks_nothing_down(kind, ending):
+    mine = replace(FAILED, group="sermons", member_count=3, by_group={"sermons": 3}, resolved_at=NOW)
+    message = render(kind, mine, RUN, now=NOW)
+    assert message.title == f"gloo-prod (sermons): 3 documents failed to ingest{ending}"
+    assert (message.group, "groups" in dict(message.facts)) == ("sermons", False)
+    assert spoken("gloo-prod", "a" * 99) == f"gloo-prod ({'a' * 60})"

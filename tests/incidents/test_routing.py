@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.incidents.routing import Route, route
+from monitor.incidents.routing import Route, Taken, route, walk
 
 INCIDENT = {
     "team": "credentials",
@@ -37,3 +37,19 @@ ROUTES = [
 @pytest.mark.parametrize(("routes", "channels", "told"), [r[1:] for r in ROUTES], ids=[r[0] for r in ROUTES])
 def test_who_is_told(routes, channels, told):
     assert route(INCIDENT, routes, channels) == told
+
+
+def test_what_becomes_of_each_route_is_told_with_the_reason():
+    routes = [
+        Route(match={"team": ("credentials",), "target": ("x-*",)}, channels=("chat",)),
+        Route(match={"team": ("credentials",)}, channels=("mail",), goes_on=True),
+        Route(channels=("oncall",)),
+        Route(match={"team": ("sales",)}, channels=("chat",)),
+    ]
+    assert [(step.taken, step.mismatch) for step in walk(INCIDENT, routes)] == [
+        (Taken.NO, "target"),
+        (Taken.AND_ON, None),
+        (Taken.YES, None),
+        (Taken.NOT_REACHED, None),
+    ]
+    assert [step.route for step in walk(INCIDENT, routes)] == routes

@@ -186,7 +186,7 @@ def test_a_run_as_json_has_the_numbers_and_the_incidents_but_not_the_api_s_words
     assert (value["target"], value["run_id"], value["status"], value["abort_reason"]) == ("gloo", 41, "complete", None)
     assert (value["health"]["total"], value["health"]["completed"]) == (2, 2)
     assert value["changes"] == [{"kind": "state", "from": None, "to": "failed", "count": 1, "sample_ids": ["a"]}]
-    assert value["incident_changes"] == [{"id": 7, "cause": "items_failed", "action": "open"}]
+    assert value["incident_changes"] == [{"id": 7, "cause": "items_failed", "group": "", "action": "open"}]
     assert [incident["id"] for incident in value["open_incidents"]] == [7]
     assert value["evidence"][0]["breakdown"] == {"503": 2, "timeout": 1}
     assert "sermon" not in str(value)
@@ -275,3 +275,33 @@ def test_an_incident_without_evidence_or_members_is_told_all_the_same():
     assert "Items" not in text
     assert incident_json(bare)["sample_ids"] == []
     assert incident_json(bare)["resolved_at"] is None
+
+
+OF_A_GROUP = replace(INCIDENT, group="sermons", by_group={"sermons": 2})
+
+
+def test_a_group_stands_in_the_list_where_any_incident_is_about_one():
+    heading, mine, other = incidents_text([OF_A_GROUP, INCIDENT], now=NOW).splitlines()
+    at = heading.index("GROUP")
+    assert (mine[at:].split()[0], other[at:].split()[0]) == ("sermons", "-")
+    assert "GROUP" not in incidents_text([INCIDENT], now=NOW)
+
+
+def test_an_incident_of_a_group_is_told_by_it():
+    shown = incident_text(OF_A_GROUP, events=(), members=(), now=NOW)
+    assert shown.startswith("Incident 7: gloo (sermons): 2 documents failed to ingest\n")
+    assert "  groups " not in shown
+    report = a_report(
+        verdict=Verdict(changes=(change(Action.OPEN, incident=OF_A_GROUP),)), open_incidents=(OF_A_GROUP,)
+    )
+    told = lines(report)
+    assert "  #7 items_failed in sermons opened: evidence in enough of the last runs" in told
+    assert "  #7 items_failed in sermons (warning): 2 documents failed to ingest, for 2 h 30" in told
+    assert incident_json(OF_A_GROUP)["group"] == "sermons"
+
+
+def test_an_incident_of_a_target_breaks_its_items_down_by_group():
+    whole = replace(INCIDENT, by_group={"faq": 1, "": 1})
+    assert "  groups     1 × faq, 1 × without a group\n" in incident_text(whole, events=(), members=(), now=NOW)
+    as_json = incident_json(whole)
+    assert (as_json["group"], as_json["groups"]) == ("", [{"group": "faq", "items": 1}, {"group": None, "items": 1}])

@@ -34,9 +34,10 @@ def ran(engine):
 
 @pytest.fixture
 def marks(engine):
-    def marks(cause=OUTAGE, *, window=60 * MINUTE, at_least=2, target="gloo"):
+    def marks(cause=OUTAGE, group="", *, window=60 * MINUTE, at_least=2, target="gloo"):
         with reading(engine) as conn:
-            return store.marks(conn, target=target, causes=[cause], since=NOW - window, at_least=at_least)[cause]
+            key = cause, group
+            return store.marks(conn, target=target, keys=[key], since=NOW - window, at_least=at_least)[key]
 
     return marks
 
@@ -100,10 +101,10 @@ def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
     ran(3)
     ran(2, status=RunStatus.ABORTED, answered=0)
     ran(1, status=RunStatus.PARTIAL)
-    asked = [OUTAGE, Cause.COVERAGE, UNREADABLE, Cause.SYNC_LOG_EMPTY]
+    asked = [(cause, "") for cause in (OUTAGE, Cause.COVERAGE, UNREADABLE, Cause.SYNC_LOG_EMPTY)]
     with reading(engine) as conn:
-        found = store.marks(conn, target="gloo", causes=asked, since=NOW - 60 * MINUTE, at_least=1)
-    assert [len(found[cause]) for cause in asked] == [3, 2, 4, 3]
+        found = store.marks(conn, target="gloo", keys=asked, since=NOW - 60 * MINUTE, at_least=1)
+    assert [len(found[key]) for key in asked] == [3, 2, 4, 3]
 
 
 def test_more_runs_than_one_query_can_name_are_looked_at(engine, ran, marks):
@@ -121,7 +122,7 @@ def test_writing_gives_back_the_row_of_each_cause(engine, ran):
             conn, target="gloo", run_id=run_id, at=NOW,
             pieces=[Evidence(cause=OUTAGE, count=2), Evidence(cause=MISSING, count=1)],
         )  # fmt: skip
-    assert set(rows) == {OUTAGE, MISSING}
+    assert set(rows) == {(OUTAGE, ""), (MISSING, "")}
     assert len(set(rows.values())) == 2
 
 
@@ -129,3 +130,16 @@ def test_a_run_has_one_piece_of_evidence_per_cause(engine, ran):
     run_id = ran(1, Evidence(cause=OUTAGE, count=2))
     with pytest.raises(StoreError), writing(engine) as conn:
         store.write(conn, target="gloo", run_id=run_id, at=NOW, pieces=[Evidence(cause=OUTAGE, count=3)])
+
+
+def test_each_group_has_evidence_and_marks_of_its_own(ran, marks):
+    both = ran(3, Evidence(cause=MISSING, group="faq", count=4), Evidence(cause=MISSING, count=1))
+    muted = ran(2, Evidence(cause=MISSING, group="faq", count=4, explained_by=Cause.WRONG_SCOPE))
+    other = ran(1, Evidence(cause=MISSING, group="blog", count=2))
+
+    def seen(group):
+        return [(mark.run_id, mark.evidence, mark.muted) for mark in marks(MISSING, group)]
+
+    assert seen("faq") == [(other, False, False), (muted, False, True), (both, True, False)]
+    assert seen("blog") == [(other, True, False), (muted, False, False), (both, False, False)]
+    assert [mark.evidence for mark in marks(MISSING)] == [False, False, True]

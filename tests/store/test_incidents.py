@@ -38,7 +38,7 @@ def seen(engine, **fields):
     with writing(engine) as conn:
         run_id = runs.start(conn, target="gloo-prod", environment="test", slot=None, epoch=1, started_at=NOW)
         piece = Evidence(**{"cause": Cause.UNAUTHORIZED, "count": 1, **fields})
-        return evidence_store.write(conn, target="gloo-prod", run_id=run_id, at=NOW, pieces=[piece])[piece.cause]
+        return evidence_store.write(conn, target="gloo-prod", run_id=run_id, at=NOW, pieces=[piece])[piece.key]
 
 
 def test_an_incident_comes_back_as_it_was_stored(engine):
@@ -104,10 +104,29 @@ def test_current_is_the_open_incident_of_a_cause_else_the_one_resolved_last(engi
     open_one(engine, target="another", cause=Cause.FORBIDDEN)
     with reading(engine) as conn:
         current = incidents.current(conn, target="gloo-prod")
-    assert {cause: each.id for cause, each in current.items()} == {
-        Cause.UNAUTHORIZED: still_open,
-        Cause.OUTAGE: last_outage,
+    assert {key: each.id for key, each in current.items()} == {
+        (Cause.UNAUTHORIZED, ""): still_open,
+        (Cause.OUTAGE, ""): last_outage,
     }
+
+
+def test_each_group_has_a_current_incident_of_its_own(engine):
+    resolved = {"state": IncidentState.RESOLVED, "resolved_at": NOW}
+    about = {"cause": Cause.ITEMS_FAILED}
+    open_one(engine, **about, group="faq", **resolved)
+    piece = seen(engine, **about, group="faq", count=3)
+    faq, blog, whole = (
+        open_one(engine, piece, **about, group="faq"),
+        *(open_one(engine, **about, group=group) for group in ("blog", "")),
+    )
+    with writing(engine) as conn:
+        current = incidents.current(conn, target="gloo-prod")
+    assert {group: each.id for (_, group), each in current.items()} == {"faq": faq, "blog": blog, "": whole}
+    stored = current[Cause.ITEMS_FAILED, "faq"]
+    assert (stored.group, stored.evidence) == ("faq", Evidence(**about, group="faq", count=3))
+    assert find(engine, faq) == stored
+    with pytest.raises(StoreError):
+        open_one(engine, **about, group="faq")
 
 
 def test_the_listing_is_newest_first_and_can_be_narrowed(engine):

@@ -1,0 +1,104 @@
+"""Which items belong to which incident of a target: who leaves, who joins, and what those are evidence of that no
+incident has.
+
+It is called in the transaction that closes a run and decides about no incident. What it needs of a rule is whether it
+keeps one incident for the target or one per group.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from monitor.health.evidence import SAMPLES
+from monitor.incidents.rulebook import By, Rule
+from monitor.incidents.words import counted
+from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState
+from monitor.store import incidents as incident_store
+from monitor.store import members
+from monitor.store.members import Patience
+
+__all__ = ["Roster"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """The items of one target, and the incidents that they belong to."""
+
+    target: str
+    rules: Mapping[Cause, Rule]
+    patience: Patience
+
+    def let_go(
+        self, conn: Connection, incidents: Iterable[Incident], *, run_id: int, now: datetime, may_release: bool
+    ) -> None:
+        """Lets members of open incidents go that are well, and those that are not tracked any more.
+
+        An incident is done with its members one by one, also where its rule keeps another kind of incidents by now:
+        what was opened for the whole target, or for a group, lives on until they are well.
+
+        Args:
+            conn: the closing transaction; items already carry the run's outcomes.
+            incidents: of the target; those that are not open, or not about items, are passed over.
+            run_id: the run.
+            now: its end (aware).
+            may_release: whether it saw that items left the sync log.
+        """
+        for incident in incidents:
+            if incident.cause in ITEM_CAUSES and incident.state is not IncidentState.RESOLVED:
+                self._let_go(conn, incident, run_id=run_id, now=now, may_release=may_release)
+
+    def _let_go(self, conn: Connection, incident: Incident, *, run_id: int, now: datetime, may_release: bool) -> None:
+        left = members.leave(
+            conn, incident_id=incident.id, cause=incident.cause, now=now, patience=self.patience, group=incident.group
+        )
+        left += members.release(conn, incident_id=incident.id) if may_release else 0
+        if left:
+            incident_store.add_event(
+                conn,
+                incident_id=incident.id,
+                run_id=run_id,
+                at=now,
+                kind="left",
+                reason=f"{counted(left)} no longer in that state, or no longer tracked",
+                data={"count": left},
+            )
+
+    def evidence(self, conn: Connection, *, now: datetime) -> tuple[Evidence, ...]:
+        """What the items that no incident has are evidence of, by cause, and by group where the rule says so."""
+        return tuple(piece for cause in ITEM_CAUSES for piece in self._ailing(conn, cause, now))
+
+    def _ailing(self, conn: Connection, cause: Cause, now: datetime) -> Sequence[Evidence]:
+        if self.rules[cause].by is By.GROUP:
+            return members.ailing_by_group(
+                conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES
+            )
+        piece = members.ailing(conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES)
+        return () if piece is None else (piece,)
+
+    def join(self, conn: Connection, key: IncidentKey, *, incident_id: int, now: datetime) -> int:
+        """Makes the items that are evidence for a cause and group members of its incident; gives back how many."""
+        cause, group = key
+        if self.rules[cause].by is By.TARGET and group:
+            return 0  # it was opened when there was one per group: whoever falls ill now joins the target's
+        return members.join(
+            conn,
+            target=self.target,
+            cause=cause,
+            incident_id=incident_id,
+            now=now,
+            patience=self.patience,
+            group=self._only(key),
+        )
+
+    def groups(self, conn: Connection, key: IncidentKey, *, now: datetime) -> tuple[str, ...]:
+        """The groups of the items that are evidence for a cause and group, the most frequent first."""
+        cause, _ = key
+        return members.ailing_groups(
+            conn, target=self.target, cause=cause, now=now, patience=self.patience, group=self._only(key)
+        )
+
+    def _only(self, key: IncidentKey) -> str | None:
+        cause, group = key
+        return group if self.rules[cause].by is By.GROUP else None

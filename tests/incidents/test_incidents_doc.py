@@ -1,0 +1,212 @@
+"""docs/incidents.md explains incidents by tables; each is compared with the code here, and its examples are played."""
+
+import re
+import shlex
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from samples import NOW, incident
+
+from monitor.cli import main
+from monitor.config import Config, format_duration, parse_duration
+from monitor.errors import ConfigError
+from monitor.health.evidence import EXPLAINS
+from monitor.incidents.matching import ATTRIBUTES
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.incidents.rules import REOPEN_WITHIN, UPDATE_EVERY, Mark, decide
+from monitor.incidents.witnesses import ENOUGH, witness
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, IncidentState, RunStatus, Severity, Team
+from monitor.report.rules import opens, resolves
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "incidents.md").read_text(encoding="utf-8")
+TARGET = '[[targets]]\nname = "gloo-prod"\nprovider = "gloo"\npublisher_id = "p"\nauth = { api_key = "k" }\n'
+CHANNEL = '[[channels]]\nname = "oncall"\ntype = "log"\n'
+
+
+def section(heading):
+    (text,) = re.findall(rf"^##+ {re.escape(heading)}\n(.*?)(?=^##|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
+    return text
+
+
+def tables(text):
+    """Each table as its rows of cells, without its head."""
+    found = [[]]
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            found.append([])
+        elif not re.fullmatch(r"[-| ]+", line):
+            found[-1].append([cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")])
+    return [table[1:] for table in found if table]
+
+
+def rows(heading):
+    (table,) = tables(section(heading))
+    assert table
+    assert len({len(row) for row in table}) == 1
+    return table
+
+
+def ticked(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def span(text):
+    return parse_duration(text)
+
+
+def ids(row):
+    return " ".join(row[:4])
+
+
+# --- rules
+
+
+@pytest.mark.parametrize("row", rows("Rules"), ids=lambda row: row[0])
+def test_the_table_of_rules_is_the_codes_own(row):
+    (cause,) = ticked(row[0])
+    rule = DEFAULT_RULES[Cause(cause)]
+    told = [rule.team, rule.severity, opens(rule), resolves(rule), format_duration(rule.remind_every)]
+    assert row[1:-1] == told
+    assert row[-1]
+
+
+def test_every_rule_is_there_in_the_order_of_the_causes():
+    assert [ticked(row[0]) for row in rows("Rules")] == [[cause] for cause in Cause]
+
+
+def test_the_table_of_explanations_is_the_codes_own():
+    said = {ticked(cause)[0]: set(ticked(explained)) for cause, explained in rows("What explains what")}
+    assert said == {cause: set(explained) for cause, explained in EXPLAINS.items()}
+
+
+def test_the_table_of_witnesses_is_the_codes_own():
+    (plural, *_), *others = rows("Which runs count")
+    assert plural == "requests, items"
+    said = {cause: row for row in others for cause in ticked(row[0])}
+    said |= dict.fromkeys([*REQUEST_CAUSES, *ITEM_CAUSES], rows("Which runs count")[0])
+    assert set(said) == set(Cause) - {Cause.CHANNEL_FAILING}
+    for cause, (_, statuses, vouching) in said.items():
+        found = witness(Cause(cause))
+        assert statuses == ", ".join(each for each in RunStatus if each in found.statuses)
+        assert vouching == found.vouching
+    assert f"Enough are {ENOUGH} answers" in section("Which runs count")
+
+
+def test_the_times_are_the_codes_own():
+    assert f"within {REOPEN_WITHIN // timedelta(minutes=1)} minutes after" in section("When it comes back")
+    assert f"one update per {UPDATE_EVERY // timedelta(minutes=1)} minutes" in section("An incident with members")
+
+
+def problems(tmp_path, toml, *, target=TARGET):
+    """What is wrong with a file of one target, one channel, and this."""
+    path = tmp_path / "monitor.toml"
+    path.write_text(target + CHANNEL + toml, encoding="utf-8")
+    try:
+        Config.load(path, environ={})
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+@pytest.mark.parametrize("row", rows("Rules of your own"), ids=lambda row: row[0])
+def test_a_rule_is_refused_with_the_sentence_of_the_table(tmp_path, row):
+    _, table, sentence = row
+    assert problems(tmp_path, "[[rules]]\n" + "\n".join(ticked(table))) == [sentence]
+
+
+def test_the_example_of_rules_is_one(tmp_path):
+    (example,) = re.findall(r"```toml\n(.*?)```", section("Rules of your own"), re.DOTALL)
+    others = "".join(TARGET.replace("gloo-prod", name) for name in ("a-dev", "a-test"))
+    assert problems(tmp_path, others + example) == []
+
+
+# --- decisions
+
+
+def marks(pattern, every):
+    """The runs of a table, the newest first; it ended at NOW."""
+    runs = [
+        Mark(run_id=n, at=NOW - every * (len(pattern) - 1 - n), evidence=c == "x", muted=c == "m", enough=c != "?")
+        for n, c in enumerate(pattern)
+    ]
+    return runs[::-1]
+
+
+def decided(decision):
+    return [decision.action.value, decision.why.value]
+
+
+def rule_and_runs(row):
+    (cause,), (pattern,) = ticked(row[0]), ticked(row[1])
+    return DEFAULT_RULES[Cause(cause)], marks(pattern, span(row[2]))
+
+
+@pytest.mark.parametrize("row", rows("When an incident opens"), ids=ids)
+def test_an_incident_opens_as_the_table_says(row):
+    rule, found = rule_and_runs(row)
+    assert decided(decide(rule, None, found, now=NOW)) == row[3:]
+
+
+@pytest.mark.parametrize("row", rows("When it comes back"), ids=ids)
+def test_an_incident_comes_back_as_the_table_says(row):
+    rule, found = rule_and_runs(row)
+    before = incident(cause=rule.cause, state=IncidentState.RESOLVED, resolved_at=NOW - span(row[3]))
+    assert decided(decide(rule, before, found, now=NOW)) == row[4:]
+
+
+@pytest.mark.parametrize("row", rows("When it resolves"), ids=lambda row: row[0])
+def test_an_incident_resolves_as_the_table_says(row):
+    found = marks(ticked(row[0])[0], timedelta(minutes=5))
+    last = max(mark.at for mark in found if mark.evidence)
+    state = incident(last_evidence_at=last, last_message_at=NOW - timedelta(hours=1))
+    assert decided(decide(DEFAULT_RULES[Cause.UNAUTHORIZED], state, found, now=NOW)) == row[1:]
+
+
+@pytest.mark.parametrize("row", rows("An incident with members"), ids=lambda row: " ".join(row[:5]))
+def test_an_incident_with_members_goes_on_as_the_table_says(row):
+    members, joined, told, state, vouches, *expected = row
+    before = incident(
+        cause=Cause.ITEMS_FAILED, state=IncidentState(state), untold_count=int(joined), last_message_at=NOW - span(told)
+    )
+    decision = decide(
+        DEFAULT_RULES[Cause.ITEMS_FAILED],
+        before,
+        marks("..x", timedelta(minutes=1)),
+        now=NOW,
+        members=int(members),
+        may_resolve=vouches == "yes",
+    )
+    assert decided(decision) == expected
+
+
+# --- routing
+
+ATTRIBUTE_ROWS, REFUSED = tables(section("Routing"))
+
+
+def test_the_table_of_attributes_is_the_codes_own():
+    said = {ticked(row[0])[0]: row[1] for row in ATTRIBUTE_ROWS}
+    assert list(said) == list(ATTRIBUTES)
+    assert (said["team"], said["severity"]) == (", ".join(Team), ", ".join(Severity))
+
+
+@pytest.mark.parametrize("row", REFUSED, ids=lambda row: row[0])
+def test_a_route_is_refused_with_the_sentence_of_the_table(tmp_path, row):
+    _, routes, sentence = row
+    toml = "".join(f'[[routes]]\nmatch = {{ {match} }}\nchannels = ["oncall"]\n' for match in ticked(routes))
+    # without any sync log of its own, the built-in one is used, which can say groups
+    target = TARGET + ('sync_log = { url = "sqlite:///pipeline.db" }\n' if sentence else "")
+    assert problems(tmp_path, toml, target=target) == ([sentence] if sentence else [])
+
+
+PLAYED = re.findall(r"```console\n\$ ingestion-monitor (rules [^\n]*)\n(.*?)```", section("Trying it"), re.DOTALL)
+
+
+@pytest.mark.parametrize(("command", "printed"), PLAYED, ids=[command for command, _ in PLAYED])
+def test_an_example_prints_what_the_page_shows(tmp_path, monkeypatch, capsys, command, printed):
+    (toml,) = re.findall(r"```toml\n(.*?)```", section("Trying it"), re.DOTALL)
+    (tmp_path / "monitor.toml").write_text(toml, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(command)) == 0
+    assert capsys.readouterr().out == printed

@@ -1,0 +1,122 @@
+from dataclasses import fields, replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.incidents.overrides import Flaw, InForce, Override, flaw, in_force
+from monitor.incidents.rulebook import DEFAULT_RULES, By, Rule
+from monitor.model import Cause, Severity, Team
+
+OUTAGE, FAILED = Cause.OUTAGE, Cause.ITEMS_FAILED
+HOUR = timedelta(hours=1)
+
+
+def override(position=0, cause=OUTAGE, targets=(), **changes):
+    return Override(cause=cause, targets=targets, changes=changes, source=f"rules[{position}]")
+
+
+def test_without_overrides_everything_is_built_in():
+    found = in_force([], "gloo-prod")
+    assert {cause: each.rule for cause, each in found.items()} == DEFAULT_RULES
+    assert {each.changed_by for each in found.values()} == {()}
+
+
+TARGETS = [
+    ("all, when none is named", (), "gloo-prod", True),
+    ("its very name", ("gloo-prod",), "gloo-prod", True),
+    ("a pattern", ("x", "gloo-*"), "gloo-prod", True),
+    ("another target", ("gloo-*",), "docs", False),
+    ("case counts", ("Gloo-*",), "gloo-prod", False),
+    ("a channel", ("channel:*",), "channel:oncall", True),
+]
+
+
+@pytest.mark.parametrize(("patterns", "target", "is_for"), [t[1:] for t in TARGETS], ids=[t[0] for t in TARGETS])
+def test_whom_an_override_is_for(patterns, target, is_for):
+    found = in_force([override(targets=patterns, severity=Severity.INFO)], target)[OUTAGE]
+    assert (found.rule.severity is Severity.INFO) is is_for
+    assert found.changed_by == (("rules[0]",) if is_for else ())
+
+
+def test_each_value_says_which_table_it_came_from():
+    layers = [
+        override(0, runs=3, team=Team.ACCOUNT),
+        override(1, targets=("gloo-*",), team=Team.MONITOR),
+        override(2, targets=("docs",), team=Team.PIPELINE),
+    ]
+    found = in_force(layers, "gloo-prod")[OUTAGE]
+    assert (found.rule.runs, found.rule.of, found.rule.team) == (3, 3, Team.MONITOR)
+    assert found.sources == {"runs": "rules[0]", "of": "rules[0]", "team": "rules[1]"}
+    assert found.changed_by == ("rules[0]", "rules[1]")
+
+
+RULES = st.fixed_dictionaries(
+    {},
+    optional={
+        "runs": st.integers(1, 5),
+        "of": st.integers(5, 9),
+        "severity": st.sampled_from(Severity),
+        "team": st.sampled_from(Team),
+        "resolve_after": st.integers(1, 5),
+        "by": st.sampled_from(By),
+        "window": st.sampled_from([HOUR, 2 * HOUR]),
+    },
+)
+LAYERS = st.lists(
+    st.tuples(st.sampled_from([OUTAGE, FAILED]), st.sampled_from([(), ("a*",), ("b",), ("a", "b")]), RULES), max_size=6
+)
+
+
+def laid(layers):
+    return [override(n, cause, targets, **changes) for n, (cause, targets, changes) in enumerate(layers)]
+
+
+@given(LAYERS, st.sampled_from(["a", "ab", "b", "c"]))
+def test_of_two_that_say_the_same_the_later_one_holds(layers, target):
+    layers = laid(layers)
+    for cause, found in in_force(layers, target).items():
+        mine = [each for each in layers if each.cause is cause and each.is_for(target)]
+        for name in (each.name for each in fields(Rule)):
+            said = [each for each in mine if name in each.changes or (name == "of" and "runs" in each.changes)]
+            expected = said[-1].changes.get(name, said[-1].changes.get("runs")) if said else None
+            built_in = getattr(DEFAULT_RULES[cause], name)
+            assert getattr(found.rule, name) == (built_in if expected is None else expected)
+            assert found.sources.get(name) == (said[-1].source if said else None)
+
+
+@given(LAYERS, st.integers(0, 6), st.sampled_from(["a", "ab", "b", "c"]))
+def test_rules_can_be_laid_over_one_another_in_steps(layers, cut, target):
+    layers = laid(layers)
+    below = {cause: each.rule for cause, each in in_force(layers[:cut], target).items()}
+    for each in layers[cut:]:
+        if each.is_for(target):
+            whole = {**({"of": each.changes["runs"]} if "runs" in each.changes else {}), **each.changes}
+            below[each.cause] = replace(below[each.cause], **whole)
+    assert below == {cause: each.rule for cause, each in in_force(layers, target).items()}
+
+
+@given(LAYERS, st.sampled_from(["a", "ab", "b", "c"]))
+def test_what_is_for_others_changes_nothing(layers, target):
+    layers = laid(layers)
+    assert in_force(layers, target) == in_force([each for each in layers if each.is_for(target)], target)
+
+
+FLAWS = [
+    ("built in", {}, None),
+    ("as many as it looks at", {"runs": 4, "of": 4}, None),
+    ("more than it looks at", {"runs": 4, "of": 3}, Flaw.TOO_FEW_RUNS),
+    ("a span that fills the window", {"span": HOUR}, None),
+    ("a span beyond the window", {"span": 2 * HOUR}, Flaw.TOO_LONG_A_SPAN),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [f[1:] for f in FLAWS], ids=[f[0] for f in FLAWS])
+def test_a_rule_that_could_never_open_an_incident_is_known(changes, expected):
+    assert flaw(replace(DEFAULT_RULES[OUTAGE], **changes)) is expected
+
+
+def test_every_built_in_rule_can_open_an_incident():
+    assert {flaw(rule) for rule in DEFAULT_RULES.values()} == {None}
+    assert InForce(rule=DEFAULT_RULES[OUTAGE]).changed_by == ()

@@ -1,0 +1,128 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.incidents.overrides import InForce
+from monitor.incidents.rehearsal import Opening, Scene, opening, rehearse
+from monitor.incidents.routing import Route, Taken
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.incidents.rules import Action, Mark, decide
+from monitor.model import Cause, Severity, Silence
+
+NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SCENE = Scene(
+    target="gloo-prod",
+    group="",
+    environment="test",
+    routes=(
+        Route(match={"severity": ("critical",)}, channels=("oncall",)),
+        Route(match={"team": ("account",)}, channels=("mail",), goes_on=True),
+        Route(channels=("log",)),
+    ),
+    channels=("oncall", "mail"),
+)
+
+
+def due(every, *, within):
+    return [NOW + every * n for n in range(within // every + 1)]
+
+
+OPENINGS = [
+    ("at once", Cause.ITEMS_FAILED, {}, 5 * MINUTE, Opening(runs=1, after=timedelta(0))),
+    ("two in a row", Cause.UNAUTHORIZED, {}, 5 * MINUTE, Opening(runs=2, after=5 * MINUTE)),
+    ("three of five", Cause.RATE_LIMITED, {}, MINUTE, Opening(runs=3, after=2 * MINUTE)),
+    ("an outage, every five minutes", Cause.OUTAGE, {}, 5 * MINUTE, Opening(runs=2, after=5 * MINUTE)),
+    ("an outage, every minute", Cause.OUTAGE, {}, MINUTE, Opening(runs=4, after=3 * MINUTE)),
+    ("an outage, every ten seconds", Cause.OUTAGE, {}, MINUTE / 6, Opening(runs=19, after=3 * MINUTE)),
+    ("a run that is alone in the window", Cause.UNAUTHORIZED, {}, 2 * HOUR, Opening(runs=1, after=timedelta(0))),
+    ("all that there are in the window", Cause.OUTAGE, {"runs": 9, "of": 9}, 20 * MINUTE, Opening(runs=4, after=HOUR)),
+    ("a span that the rhythm can't fill", Cause.OUTAGE, {"span": 58 * MINUTE}, 7 * MINUTE, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cause", "changes", "every", "expected"), [o[1:] for o in OPENINGS], ids=[o[0] for o in OPENINGS]
+)
+def test_when_an_incident_would_open(cause, changes, every, expected):
+    rule = replace(DEFAULT_RULES[cause], **changes)
+    assert opening(rule, due(every, within=rule.window)) == expected
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(0, 4),
+    st.sampled_from([10, 60, 300, 1200, 5000]),
+    st.integers(0, 60),
+    st.integers(1, 3),
+)
+def test_it_opens_with_the_run_with_which_runs_one_by_one_would_open_it(runs, more, every_s, span_min, resolve_after):
+    rule = replace(
+        DEFAULT_RULES[Cause.OUTAGE], runs=runs, of=runs + more, span=span_min * MINUTE, resolve_after=resolve_after
+    )
+    times = due(timedelta(seconds=every_s), within=rule.window)
+    marks = [Mark(run_id=0, at=NOW - (time - NOW), evidence=False) for time in times[1:]]
+    found = None
+    for number, at in enumerate(times, 1):
+        marks.insert(0, Mark(run_id=number, at=at, evidence=True))
+        if decide(rule, None, marks, now=at).action is Action.OPEN:
+            found = Opening(runs=number, after=at - NOW)
+            break
+    assert opening(rule, times) == found
+
+
+def played(cause, scene=SCENE, silences=()):
+    found = InForce(rule=DEFAULT_RULES[cause])
+    return rehearse(found, scene, due=due(5 * MINUTE, within=HOUR), now=NOW, silences=silences)
+
+
+def test_each_route_is_told_with_what_becomes_of_it():
+    (case,) = played(Cause.UNAUTHORIZED).cases
+    assert [(step.taken, step.mismatch) for step in case.steps] == [
+        (Taken.YES, None), (Taken.NOT_REACHED, None), (Taken.NOT_REACHED, None),
+    ]  # fmt: skip
+    assert (case.severity, case.accepted, case.channels) == (Severity.CRITICAL, None, ("oncall",))
+
+
+def test_a_denial_is_played_twice_as_its_severity_depends_on_what_else_is_accepted():
+    some, nothing = played(Cause.FORBIDDEN).cases
+    assert (some.accepted, some.severity, some.channels) == (True, Severity.WARNING, ("mail", "log"))
+    assert (nothing.accepted, nothing.severity, nothing.channels) == (False, Severity.CRITICAL, ("oncall",))
+    assert [step.taken for step in some.steps] == [Taken.NO, Taken.AND_ON, Taken.YES]
+    assert some.steps[0].mismatch == "severity"
+
+
+def test_a_group_stands_for_the_groups_of_its_items():
+    scene = replace(SCENE, group="faq", routes=(Route(match={"group": ("f*",)}, channels=("mail",)),))
+    assert played(Cause.ITEMS_FAILED, scene).cases[0].channels == ("mail",)
+    assert played(Cause.ITEMS_FAILED, replace(scene, group="")).cases[0].channels == ("log",)
+
+
+def test_a_channel_that_fails_is_not_told_of_itself():
+    scene = replace(SCENE, target="channel:mail", routes=(Route(channels=("mail", "oncall")),))
+    assert played(Cause.CHANNEL_FAILING, scene).cases[0].channels == ("oncall",)
+
+
+def silence(number, starts, ends, **matchers):
+    return Silence(
+        id=number, matchers={name: (p,) for name, p in matchers.items()}, starts_at=NOW + starts, ends_at=NOW + ends
+    )
+
+
+SILENCES = [
+    ("none", [], None),
+    ("one that matches", [silence(4, -HOUR, HOUR, target="gloo-*")], 4),
+    ("one of another target", [silence(4, -HOUR, HOUR, target="x")], None),
+    ("one that is over", [silence(4, -HOUR, -MINUTE, target="gloo-*")], None),
+    ("one to come", [silence(4, MINUTE, HOUR, target="gloo-*")], None),
+    ("the first of two", [silence(n, -HOUR, HOUR, cause="outage") for n in (5, 6)], 5),
+]
+
+
+@pytest.mark.parametrize(("silences", "expected"), [s[1:] for s in SILENCES], ids=[s[0] for s in SILENCES])
+def test_a_silence_in_force_is_named(silences, expected):
+    (case,) = played(Cause.OUTAGE, silences=silences).cases
+    assert (case.silence.id if case.silence else None) == expected
