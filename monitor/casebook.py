@@ -9,12 +9,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from monitor.incidents.handling import Word
 from monitor.incidents.matching import Attributes, attributes_of
 from monitor.incidents.message import MessageKind
 from monitor.incidents.render import RunFacts, render
-from monitor.incidents.rulebook import Rule, severity_of
+from monitor.incidents.rulebook import Rule, numbers_of, severity_of
 from monitor.incidents.rules import Action, Decision
-from monitor.model import Evidence, Incident, IncidentState
+from monitor.incidents.silencing import hush, in_words
+from monitor.model import Evidence, Incident, IncidentState, Silence
 from monitor.store import incidents as incident_store
 from monitor.store import outbox
 
@@ -28,6 +30,7 @@ _EVENTS: Mapping[Action, str] = {
     Action.REOPEN: "reopened",
     Action.UPDATE: "updated",
     Action.REMIND: "reminded",
+    Action.ACKNOWLEDGE: "acknowledged",
     Action.RESOLVE: "resolved",
 }
 
@@ -36,8 +39,12 @@ _KINDS: Mapping[Action, MessageKind] = {
     Action.REOPEN: MessageKind.OPENED,
     Action.UPDATE: MessageKind.UPDATED,
     Action.REMIND: MessageKind.REMINDER,
+    Action.ACKNOWLEDGE: MessageKind.ACKNOWLEDGED,
     Action.RESOLVE: MessageKind.RESOLVED,
 }
+
+_TOLD = ("opened", "reopened", "updated", "reminded", "told")
+"""Events after which people know how it stands, unless `silenced` follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +58,16 @@ class Casebook:
     now: datetime
     run: RunFacts | None = None
     """The run behind the changes; None when no run is."""
+    silences: tuple[Silence, ...] = ()
+    """Those in force."""
 
-    def draft(self, decision: Decision, rule: Rule, piece: Evidence) -> Incident:
-        """A new incident that is not stored yet (`id` 0), with the channels that its opening goes to."""
-        incident = Incident(
+    def hush(self, decision: Decision, incident: Incident) -> Decision:
+        """The decision as the silences in force leave it; `incident` as it stands, or is about to be."""
+        return hush(decision, incident, self.silences, now=self.now)
+
+    def draft(self, decision: Decision, rule: Rule, piece: Evidence, *, groups: tuple[str, ...] = ()) -> Incident:
+        """A new incident that is not stored yet (`id` 0) and addressed to nobody; `groups` of the items it is about."""
+        return Incident(
             id=0,
             target=self.target,
             environment=self.environment,
@@ -65,33 +78,82 @@ class Casebook:
             opened_at=self.now,
             first_evidence_at=decision.first_evidence_at or self.now,
             last_evidence_at=self.now,
-            last_message_at=self.now,
             peak_count=piece.count,
+            groups=groups,
             evidence=piece,
         )
-        return replace(incident, channels=self.channels_for(incident))
+
+    def addressed(self, incident: Incident, decision: Decision) -> Incident:
+        """An incident that opens or reopens, with where that is told, or with the silence that keeps it back."""
+        if decision.silence_id is not None:
+            return replace(incident, silence_id=decision.silence_id, channels=())
+        told_before = incident.channels
+        channels = told_before or self.channels_for(incident)
+        return replace(incident, silence_id=None, channels=channels, last_message_at=self.now)
 
     def channels_for(self, incident: Incident) -> tuple[str, ...]:
         """The channels that an incident is told on by the routes as they are now."""
         return self.route(attributes_of(incident))
 
-    def tell(self, decision: Decision, incident: Incident, *, error: str | None = None) -> None:
+    def tell(
+        self,
+        decision: Decision,
+        incident: Incident,
+        *,
+        rule: Rule | None = None,
+        error: str | None = None,
+        word: Word | None = None,
+    ) -> None:
         """Records what was decided and puts its messages into the outbox, where the decision has any.
 
         Args:
             decision: about the incident.
             incident: as it stands after it.
+            rule: by which an opening was decided, to be kept with it.
             error: the last error, in our own words, for a cause that has one.
+            word: of the person who decided it.
         """
         kind = _KINDS.get(decision.action)
-        if kind is None:
-            return
-        told = {"channels": list(incident.channels), **({"error": error} if error else {})}
-        reason = f"{decision.why.value}: {error}" if error else decision.why.value
-        self.note(incident.id, _EVENTS[decision.action], reason, told)
-        again = decision.action is Action.REOPEN
-        message = render(kind, incident, self.run, now=self.now, again=again, error=error)
+        if kind is not None:
+            notes = (*(word.facts if word else ()), *self._kept_back(decision, incident))
+            self.note(incident.id, _EVENTS[decision.action], *_account(decision, incident, rule, error, word))
+            self.send(kind, incident, again=decision.action is Action.REOPEN, error=error, notes=notes)
+        if decision.silence_id is not None:
+            self.keep_back(incident, decision.silence_id)
+
+    def send(
+        self,
+        kind: MessageKind,
+        incident: Incident,
+        *,
+        again: bool = False,
+        error: str | None = None,
+        notes: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Puts a message about an incident into the outbox, one for each of its channels."""
+        message = render(kind, incident, self.run, now=self.now, again=again, error=error, notes=notes)
         outbox.put(self.conn, message, channels=incident.channels, now=self.now)
+
+    def keep_back(self, incident: Incident, silence_id: int) -> None:
+        """Records that a silence keeps a message back: once, and not again in each run of a night."""
+        last = self._last_said(incident)
+        if last is not None and last.kind == "silenced" and last.data.get("silence_id") == silence_id:
+            return
+        silence = next((each for each in self.silences if each.id == silence_id), None)
+        reason = f"by {in_words(silence)}" if silence else f"by silence {silence_id}"
+        self.note(incident.id, "silenced", reason, {"silence_id": silence_id})
+
+    def _last_said(self, incident: Incident) -> incident_store.IncidentEvent | None:
+        return incident_store.last_step(self.conn, incident.id, kinds=(*_TOLD, "silenced"))
+
+    def _kept_back(self, decision: Decision, incident: Incident) -> tuple[tuple[str, str], ...]:
+        """Why what repeats an opening comes so late, if a silence has kept it."""
+        if decision.action not in {Action.UPDATE, Action.REMIND}:
+            return ()
+        last = self._last_said(incident)
+        if last is None or last.kind != "silenced":
+            return ()
+        return (("kept back", f"since {last.at:%Y-%m-%d %H:%M} UTC, {last.reason}"),)
 
     def note(self, incident_id: int, kind: str, reason: str, data: Mapping[str, object]) -> None:
         """Records one step in an incident's life."""
@@ -104,3 +166,18 @@ class Casebook:
             reason=reason,
             data=data,
         )
+
+
+def _account(
+    decision: Decision, incident: Incident, rule: Rule | None, error: str | None, word: Word | None
+) -> tuple[str, dict[str, object]]:
+    """The reason of a decision as its event tells it, and what else is kept with it."""
+    said = [decision.why.value, *([word.reason] if word else []), *([error] if error else [])]
+    reason = ": ".join(said)
+    if decision.action is Action.RESOLVE and incident.silence_id is not None:
+        reason = f"{reason} (nobody was told: silence {incident.silence_id} had kept the opening back)"
+    data: dict[str, object] = {"channels": list(incident.channels)}
+    data |= {"error": error} if error else {}
+    data |= {"by": word.by, "comment": word.comment} if word else {}
+    data |= {"rule": numbers_of(rule)} if rule else {}
+    return reason, data

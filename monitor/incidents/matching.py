@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from monitor.model import Incident
 
-__all__ = ["ATTRIBUTES", "Attributes", "Matchers", "attributes_of", "matches"]
+__all__ = ["ATTRIBUTES", "Attributes", "Matchers", "attributes_of", "literally", "matches"]
 
 ATTRIBUTES = ("team", "cause", "target", "group", "severity", "environment")
 """What routes and silences can match."""
@@ -35,6 +35,11 @@ def matches(matchers: Matchers, attributes: Attributes) -> bool:
         any(fnmatchcase(value, pattern) for value in _values(attributes.get(name, "")) for pattern in patterns)
         for name, patterns in matchers.items()
     )
+
+
+def literally(text: str) -> str:
+    """The pattern that matches this text and no other."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in text)
 
 
 def _values(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ def render(
     now: datetime,
     again: bool = False,
     error: str | None = None,
+    notes: tuple[tuple[str, str], ...] = (),
 ) -> Message:
     """Writes the message of one kind about an incident.
 
@@ -43,6 +44,7 @@ def render(
         now: when (aware).
         again: whether the incident was reopened.
         error: the last error of a part of the monitor, in our own words, without a secret.
+        notes: further labels and values: what people did about it, or why it is told only now.
     """
     resolved = kind is MessageKind.RESOLVED
     return Message(
@@ -55,7 +57,7 @@ def render(
         team=incident.team,
         title=_title(kind, incident, again=again),
         what_to_check=() if resolved else what_to_check(incident.cause, accepted=bool(run.answered) if run else None),
-        facts=_facts(incident, run, now=now, error=error, resolved=resolved),
+        facts=_facts(incident, run, now=now, error=error, resolved=resolved, notes=notes),
         opened_at=incident.opened_at,
         at=now,
         resolved_at=incident.resolved_at,
@@ -87,18 +89,32 @@ def _commands(incident: Incident) -> tuple[tuple[str, str], ...]:
 
 
 def _facts(
-    incident: Incident, run: RunFacts | None, *, now: datetime, error: str | None, resolved: bool
+    incident: Incident,
+    run: RunFacts | None,
+    *,
+    now: datetime,
+    error: str | None,
+    resolved: bool,
+    notes: tuple[tuple[str, str], ...],
 ) -> tuple[tuple[str, str], ...]:
     facts = [("since", f"{incident.first_evidence_at:%Y-%m-%d %H:%M:%S} UTC")]
     if resolved:
         lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
-        return (*facts, ("lasted", lasted), *_effect(run))
+        return (*facts, ("lasted", lasted), *notes, *_effect(run))
+    facts += [*_taken_on(incident), *notes]
     if incident.member_count:
         facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
     facts += _seen(incident)
     if error:
         facts.append(("last error", error))
     return (*facts, *_effect(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
+
+
+def _taken_on(incident: Incident) -> list[tuple[str, str]]:
+    if incident.state is not IncidentState.ACKNOWLEDGED or incident.acknowledged_at is None:
+        return []
+    who = incident.acknowledged_by or "somebody"
+    return [("acknowledged", f"by {who}, {incident.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC")]
 
 
 def _seen(incident: Incident) -> list[tuple[str, str]]:

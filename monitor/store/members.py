@@ -22,6 +22,7 @@ __all__ = [
     "groups",
     "join",
     "leave",
+    "loose_groups",
     "release",
     "sample",
     "statuses",
@@ -146,8 +147,18 @@ def first_ids(conn: Connection, *, incident_id: int, limit: int = 10) -> tuple[s
 
 def groups(conn: Connection, *, incident_id: int, limit: int = 20) -> tuple[str, ...]:
     """The groups of an incident's members, the most frequent first."""
-    theirs = (items.c.incident_id == incident_id, items.c.group_name.is_not(None))
-    query = select(items.c.group_name).where(*theirs).group_by(items.c.group_name)
+    return _groups(conn, items.c.incident_id == incident_id, limit)
+
+
+def loose_groups(
+    conn: Connection, *, target: str, cause: Cause, now: datetime, patience: Patience, limit: int = 20
+) -> tuple[str, ...]:
+    """The groups of the items that are for this cause to take, the most frequent first."""
+    return _groups(conn, _loose(target, cause, now, patience), limit)
+
+
+def _groups(conn: Connection, where: ColumnElement[bool], limit: int) -> tuple[str, ...]:
+    query = select(items.c.group_name).where(where, items.c.group_name.is_not(None)).group_by(items.c.group_name)
     return tuple(conn.execute(query.order_by(func.count().desc(), items.c.group_name).limit(limit)).scalars())
 
 

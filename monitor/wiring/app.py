@@ -23,6 +23,7 @@ from monitor.judgement import Judge
 from monitor.model import Cause, LogEntry
 from monitor.reachability import Reachability
 from monitor.run import Job
+from monitor.silencing import Silencing
 from monitor.store import tracked
 from monitor.store.engine import connect_read_only
 from monitor.store.members import Patience
@@ -116,13 +117,20 @@ class App:
         """Delivers what is due to the configured channels."""
         channels: dict[str, Channel] = {LOG_CHANNEL: LogChannel()}
         channels.update({channel.name: channel_of(channel) for channel in self.config.channels})
-        reach = Reachability(
+        return Sender(self.engine, channels, reach=self._reach(), holder=holder(), utcnow=utcnow, rand=random.random)
+
+    def silencing(self) -> Silencing:
+        """Tells what silences kept back, once they end."""
+        past_failing = self._reach().router
+        return Silencing(environment=self.config.environment, route=self._router(), past_failing=past_failing)
+
+    def _reach(self) -> Reachability:
+        return Reachability(
             environment=self.config.environment,
             rule=rules_in_force(self.config.rules)[Cause.CHANNEL_FAILING],
             channels=[channel.name for channel in self.config.channels],
             route=self._router(),
         )
-        return Sender(self.engine, channels, reach=reach, holder=holder(), utcnow=utcnow, rand=random.random)
 
     def _router(self) -> Router:
         routes = [_route(each) for each in self.config.routes]
