@@ -12,6 +12,7 @@ from monitor.cli.incidents_app import incidents_app
 from monitor.cli.items_app import items_app
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetName
 from monitor.cli.sandbox_app import sandbox
+from monitor.cli.silences_app import silences_app
 
 __all__ = ["app"]
 
@@ -26,6 +27,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(db_app, name="db")
 app.add_typer(items_app, name="items")
 app.add_typer(incidents_app, name="incidents")
+app.add_typer(silences_app, name="silences")
 
 
 def _version(wanted: bool) -> None:

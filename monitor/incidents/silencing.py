@@ -12,19 +12,24 @@ from monitor.incidents.matching import attributes_of, matches
 from monitor.incidents.rules import Action, Decision, Why
 from monitor.model import Incident, Silence
 
-__all__ = ["ended", "hush", "in_words", "silence_over"]
+__all__ = ["ended", "hush", "in_words", "matching", "silence_over"]
 
 _OPENINGS = frozenset({Action.OPEN, Action.REOPEN})
 _REPEATS = frozenset({Action.UPDATE, Action.REMIND})
 
 
 def silence_over(incident: Incident, silences: Sequence[Silence], *, now: datetime) -> Silence | None:
-    """The silence that holds for an incident at a moment, or None.
+    """The silence that holds for an incident at a moment, or None; which of several, says `matching`."""
+    return matching(incident, [each for each in silences if each.in_force(now)])
+
+
+def matching(incident: Incident, silences: Sequence[Silence]) -> Silence | None:
+    """Of silences that are in force the one that matches an incident, or None.
 
     Of several it is the one that keeps its opening back already, else the one that ends last.
     """
     attributes = attributes_of(incident)
-    holding = [each for each in silences if each.in_force(now) and matches(each.matchers, attributes)]
+    holding = [each for each in silences if matches(each.matchers, attributes)]
     return max(holding, key=lambda each: (each.id == incident.silence_id, each.ends_at, each.id), default=None)
 
 
