@@ -43,6 +43,8 @@ _KINDS: Mapping[Action, MessageKind] = {
     Action.RESOLVE: MessageKind.RESOLVED,
 }
 
+_REPEATS = frozenset({Action.UPDATE, Action.REMIND})
+
 _TOLD = ("opened", "reopened", "updated", "reminded", "told")
 """Events after which people know how it stands, unless `silenced` follows."""
 
@@ -115,8 +117,10 @@ class Casebook:
         """
         kind = _KINDS.get(decision.action)
         if kind is not None:
-            notes = (*(word.facts if word else ()), *self._kept_back(decision, incident))
-            self.note(incident.id, _EVENTS[decision.action], *_account(decision, incident, rule, error, word))
+            late = self._kept_back(decision, incident)
+            reason, data = _account(decision, incident, rule, error, word)
+            self.note(incident.id, _EVENTS[decision.action], f"{reason} (kept back {late})" if late else reason, data)
+            notes = (*(word.facts if word else ()), *((("kept back", late),) if late else ()))
             self.send(kind, incident, again=decision.action is Action.REOPEN, error=error, notes=notes)
         if decision.silence_id is not None:
             self.keep_back(incident, decision.silence_id)
@@ -146,14 +150,12 @@ class Casebook:
     def _last_said(self, incident: Incident) -> incident_store.IncidentEvent | None:
         return incident_store.last_step(self.conn, incident.id, kinds=(*_TOLD, "silenced"))
 
-    def _kept_back(self, decision: Decision, incident: Incident) -> tuple[tuple[str, str], ...]:
-        """Why what repeats an opening comes so late, if a silence has kept it."""
-        if decision.action not in {Action.UPDATE, Action.REMIND}:
-            return ()
-        last = self._last_said(incident)
+    def _kept_back(self, decision: Decision, incident: Incident) -> str:
+        """Why what repeats an opening comes so late, if a silence has kept it; else empty."""
+        last = self._last_said(incident) if decision.action in _REPEATS else None
         if last is None or last.kind != "silenced":
-            return ()
-        return (("kept back", f"since {last.at:%Y-%m-%d %H:%M} UTC, {last.reason}"),)
+            return ""
+        return f"since {last.at:%Y-%m-%d %H:%M} UTC by silence {last.data.get('silence_id')}"
 
     def note(self, incident_id: int, kind: str, reason: str, data: Mapping[str, object]) -> None:
         """Records one step in an incident's life."""
@@ -172,8 +174,8 @@ def _account(
     decision: Decision, incident: Incident, rule: Rule | None, error: str | None, word: Word | None
 ) -> tuple[str, dict[str, object]]:
     """The reason of a decision as its event tells it, and what else is kept with it."""
-    said = [decision.why.value, *([word.reason] if word else []), *([error] if error else [])]
-    reason = ": ".join(said)
+    reason = f"{decision.why.value} {word.reason}" if word else decision.why.value
+    reason += f": {error}" if error else ""
     if decision.action is Action.RESOLVE and incident.silence_id is not None:
         reason = f"{reason} (nobody was told: silence {incident.silence_id} had kept the opening back)"
     data: dict[str, object] = {"channels": list(incident.channels)}

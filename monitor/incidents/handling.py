@@ -17,8 +17,8 @@ class Word:
 
     @property
     def reason(self) -> str:
-        """For an event: `ana: I am on it`."""
-        return f"{self.by}: {self.comment}" if self.comment else self.by
+        """For an event: `by ana: I am on it`."""
+        return f"by {self.by}: {self.comment}" if self.comment else f"by {self.by}"
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:

@@ -105,12 +105,24 @@ def story(past: Past) -> list[Entry]:
 
 def folded(entries: Sequence[Entry]) -> Iterator[tuple[Entry, ...]]:
     """The story with long stretches of one decision, in which nothing was recorded, as one."""
-    for alike, group in groupby(entries, key=_sameness):
-        stretch = tuple(group)
-        if alike is None or len(stretch) < _SHORTEST:
-            yield from ((entry,) for entry in stretch)
-        else:
-            yield stretch
+    groups = [(alike, list(group)) for alike, group in groupby(entries, key=_sameness)]
+    for number, (alike, group) in enumerate(groups):
+        following = groups[number + 1][1][0] if number + 1 < len(groups) else None
+        for part in _parts(group, following):
+            if alike is None or len(part) < _SHORTEST:
+                yield from ((entry,) for entry in part)
+            else:
+                yield tuple(part)
+
+
+def _parts(group: Sequence[Entry], following: Entry | None) -> Iterator[Sequence[Entry]]:
+    """A stretch, but the runs at its end that led to the resolution, or may be about to, by themselves."""
+    tail = 0
+    if following is None or following.action is Action.RESOLVE:
+        while tail < len(group) and (clean := group[-1 - tail].clean) is not None and clean[0]:
+            tail += 1
+    yield group[: len(group) - tail]
+    yield group[len(group) - tail :]
 
 
 def _sameness(entry: Entry) -> tuple[object, ...] | None:

@@ -84,9 +84,9 @@ class Why(StrEnum):
     NOT_VOUCHED = "no item is in that state any more, but the run was cut short or the sync log empty"
     SILENCED = "silenced"
     OPENING_DUE = "its silence is over: the opening goes out with the next delivery"
-    TAKEN_ON = "somebody looks after it"
+    TAKEN_ON = "looked after"
     TAKEN_BEFORE = "somebody looks after it already"
-    BY_HAND = "resolved by hand"
+    BY_HAND = "said to be over"
     OVER = "it is resolved already"
 
 

@@ -50,7 +50,7 @@ def explain_text(account: Account) -> str:
 
 def _heading(account: Account) -> Iterator[str]:
     past, incident = account.past, account.past.incident
-    state = "open" if incident.resolved_at is None else f"resolved {moment(incident.resolved_at)} UTC,"
+    state = incident.state.value if incident.resolved_at is None else f"resolved {moment(incident.resolved_at)} UTC,"
     lasted = age((incident.resolved_at or account.now) - incident.first_evidence_at)
     yield from wrapped(f"Incident {incident.id}: {spoken(incident.target)}: {in_words(incident.cause)}", indent=0)
     facts = [("cause", f"{incident.cause.value} ({incident.severity.value}, for {incident.team.value})")]
@@ -108,7 +108,7 @@ def _entry(entry: Entry, sent: Sequence[Sent]) -> Iterator[str]:
     yield from _at(entry, head if in_it else f"{head}: {said}")
     for step in entry.steps:
         if step.kind in {"joined", "left"}:
-            yield from wrapped(f"{step.kind}: {step.reason}", indent=_INDENT)
+            yield from wrapped(step.reason, indent=_INDENT)
     if not quiet:
         yield from wrapped(_decided(entry, counts=True), indent=_INDENT)
     for step in entry.steps:
@@ -144,7 +144,7 @@ def _count(entry: Entry) -> str:
     """How far it was to an opening, or to an end."""
     if entry.clean is not None:
         clean, needed = entry.clean
-        return f"{clean} of {needed} runs without evidence in a row" if clean else ""
+        return f"{plural(clean, 'run')} without evidence in a row, {needed} needed" if clean else ""
     if entry.counted is None or entry.counted.of <= 1 or not entry.counted.seen:
         return ""
     return f"in {entry.counted.seen} of the last {entry.counted.of} runs, {entry.counted.needed} needed"
@@ -221,7 +221,8 @@ def _ending(account: Account) -> list[str]:
     if incident.state is IncidentState.OPEN and not said and incident.last_message_at is not None:
         due = incident.last_message_at + account.past.rule.remind_every
         said.append(f"if it stays open, a reminder is due at {moment(due)} UTC")
-    return ["", *(row for each in said for row in wrapped(f"Now: {each}", indent=0))] if said else []
+    now = "Now: " if incident.resolved_at is None else ""
+    return ["", *(row for each in said for row in wrapped(f"{now}{each}.", indent=0))] if said else []
 
 
 def explain_json(account: Account) -> dict[str, Any]:
