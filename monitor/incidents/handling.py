@@ -22,19 +22,21 @@ class Word:
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
-        """For a message: label and value."""
-        return (("by", self.by), *((("comment", self.comment),) if self.comment else ()))
+        """For a message about an end: label and value."""
+        return (("resolved by", self.by), *self.remark)
+
+    @property
+    def remark(self) -> tuple[tuple[str, str], ...]:
+        """The comment alone, for a message that names the person anyway."""
+        return (("comment", self.comment),) if self.comment else ()
 
 
 def acknowledge(incident: Incident) -> Decision:
     """Decides whether an incident can be acknowledged: an open one that nobody looks after yet."""
-    match incident.state:
-        case IncidentState.RESOLVED:
-            return Decision(cause=incident.cause, action=Action.NOTHING, why=Why.OVER)
-        case IncidentState.ACKNOWLEDGED:
-            return Decision(cause=incident.cause, action=Action.NOTHING, why=Why.TAKEN_BEFORE)
-        case IncidentState.OPEN:
-            return Decision(cause=incident.cause, action=Action.ACKNOWLEDGE, why=Why.TAKEN_ON)
+    if incident.state is IncidentState.OPEN:
+        return Decision(cause=incident.cause, action=Action.ACKNOWLEDGE, why=Why.TAKEN_ON)
+    why = Why.OVER if incident.state is IncidentState.RESOLVED else Why.TAKEN_BEFORE
+    return Decision(cause=incident.cause, action=Action.NOTHING, why=why)
 
 
 def resolve_by_hand(incident: Incident) -> Decision:

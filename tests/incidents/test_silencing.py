@@ -10,6 +10,8 @@ from samples import NOW, incident
 
 from monitor.incidents.attention import attention
 from monitor.incidents.handling import Word, acknowledge, resolve_by_hand
+from monitor.incidents.message import MessageKind
+from monitor.incidents.render import render
 from monitor.incidents.rulebook import DEFAULT_RULES, numbers_of, with_numbers
 from monitor.incidents.rules import Action, Decision, Mark, Why, decide, evolve
 from monitor.incidents.silencing import ended, hush, silence_over
@@ -165,9 +167,19 @@ def test_what_a_persons_word_does(state, ack, why_ack, end, why_end):
 
 
 def test_a_word_is_told_with_its_comment_if_it_has_one():
-    assert (Word(by="ana").reason, Word(by="ana").facts) == ("by ana", (("by", "ana"),))
+    assert (Word(by="ana").reason, Word(by="ana").facts) == ("by ana", (("resolved by", "ana"),))
     told = Word(by="ana", comment="on it")
-    assert (told.reason, told.facts) == ("by ana: on it", (("by", "ana"), ("comment", "on it")))
+    assert (told.reason, told.facts) == ("by ana: on it", (("resolved by", "ana"), ("comment", "on it")))
+
+
+def test_messages_say_who_has_it_and_what_else_there_is_to_know():
+    taken = incident(**TAKEN)
+    message = render(MessageKind.ACKNOWLEDGED, taken, None, now=NOW, notes=(("comment", "on it"),))
+    assert message.facts[1:3] == (("acknowledged", "by ana, 2026-03-01 12:00:00 UTC"), ("comment", "on it"))
+    nameless = render(MessageKind.UPDATED, replace(taken, acknowledged_by=None), None, now=NOW)
+    assert nameless.facts[1] == ("acknowledged", "by somebody, 2026-03-01 12:00:00 UTC")
+    over = render(MessageKind.RESOLVED, replace(taken, state=RESOLVED), None, now=NOW, notes=(("resolved by", "ana"),))
+    assert [label for label, _ in over.facts] == ["since", "lasted", "resolved by"]
 
 
 TAKEN = {"state": ACKNOWLEDGED, "acknowledged_at": NOW, "acknowledged_by": "ana"}
