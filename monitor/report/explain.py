@@ -210,6 +210,8 @@ def _fate(message: Sent, step: Step) -> str:
             return f"{message.kind}, waiting{tried}{why}"
         case "dead":
             return f"{message.kind}, given up after {plural(message.attempts, 'attempt')}{why}"
+        case "superseded":
+            return f"{message.kind}, told in a later message"
         case other:
             return f"{message.kind}, {other}"
 
