@@ -16,9 +16,19 @@ from monitor.exchange import NetworkFault
 from monitor.health.rollup import roll_up
 from monitor.incidents.render import RunFacts
 from monitor.judgement import Judge, Verdict
-from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
+from monitor.model import (
+    ITEM_CAUSES,
+    REQUEST_CAUSES,
+    Evidence,
+    Incident,
+    Reason,
+    RunStatus,
+    Silence,
+    Snapshot,
+    SyncReport,
+)
 from monitor.store import incidents as incident_store
-from monitor.store import items, leases, runs, turns
+from monitor.store import items, leases, runs, silences, turns
 from monitor.store.engine import writing
 from monitor.store.turns import ItemTurn
 
@@ -54,6 +64,8 @@ class RunReport:
     """Statuses that nobody has described, with the number of items in each: they count as pending."""
     verdict: Verdict = field(default_factory=Verdict)
     open_incidents: tuple[Incident, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    """Those in force at its end."""
     approach: Approach = ITEM_BY_ITEM
     """Whether the provider's list spoke for items, and why or why not."""
     error: str | None = None
@@ -91,7 +103,7 @@ class Closing:
             # Before the judgement: the rules count this run among the finished ones.
             _finish(conn, started, due, checked, snapshot=snapshot, now=now)
             verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, sync=sync)
-            report = self._report(conn, started, status, verdict)
+            report = self._report(conn, started, status, verdict, now)
         report = replace(
             report,
             abort_reason=reason.value if reason else None,
@@ -128,7 +140,7 @@ class Closing:
                 snapshot=None,
             )
             verdict = self._judge.judge_monitor(conn, facts=facts, read=None, started_at=started.at, now=now)
-            report = self._report(conn, started, RunStatus.UNREAD, verdict)
+            report = self._report(conn, started, RunStatus.UNREAD, verdict, now)
         report = replace(report, error=str(error))
         _log(report, None)
         return report
@@ -168,7 +180,9 @@ class Closing:
         own = self._judge.judge_monitor(conn, facts=facts, read=sync, started_at=started.at, now=now)
         return Verdict(evidence=verdict.evidence + own.evidence, changes=verdict.changes + own.changes)
 
-    def _report(self, conn: Connection, started: Started, status: RunStatus, verdict: Verdict) -> RunReport:
+    def _report(
+        self, conn: Connection, started: Started, status: RunStatus, verdict: Verdict, now: datetime
+    ) -> RunReport:
         return RunReport(
             target=started.target,
             run_id=started.run_id,
@@ -178,6 +192,7 @@ class Closing:
             verdict=verdict,
             unrecognised=items.unrecognised(conn, target=started.target),
             open_incidents=tuple(incident_store.listing(conn, target=started.target, open_only=True)),
+            silences=silences.in_force(conn, now=now),
         )
 
 

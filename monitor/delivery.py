@@ -96,7 +96,7 @@ class Sender:
         holder: str,
         utcnow: Callable[[], datetime],
         rand: Callable[[], float],
-        before: Sequence[Callable[[Connection, datetime], None]] = (),
+        before: Sequence[Callable[[Connection, datetime], object]] = (),
     ) -> None:
         self._engine, self._outlets, self._reach, self._holder = engine, outlets, reach, holder
         self._utcnow, self._rand, self._before = utcnow, rand, before

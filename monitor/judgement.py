@@ -35,13 +35,14 @@ from monitor.model import (
 from monitor.roster import Roster
 from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
-from monitor.store import members, oversight
+from monitor.store import members, oversight, silences
 from monitor.store.members import Patience
 
 __all__ = ["Change", "Judge", "Verdict"]
 
 _RUN_CAUSES = tuple(cause for cause in MONITOR_CAUSES if cause is not Cause.CHANNEL_FAILING)
 """What runs show about the monitor; channels are watched where messages are sent."""
+_OPENINGS = frozenset({Action.OPEN, Action.REOPEN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +168,7 @@ class Judge:
             now=now,
             run=facts,
             wait=self.group_wait,
+            silences=silences.in_force(conn, now=now),
         )
         return _Bench(
             judge=self,
@@ -242,19 +244,37 @@ class _Bench:
         if decision.action in {Action.NOTHING, Action.WAIT, Action.MUTE}:
             return None
         before = incident or self.current.get(key)
-        if decision.action is Action.OPEN or before is None:
-            after = self._open_new(key, decision)
-        else:
-            after = self._save(key, decision, before, members_now)
+        if decision.action is Action.OPEN:
+            before = None
+        subject = self._subject(key, decision, before, members_now)
+        decision = self.book.hush(decision, subject)
+        after = (
+            self._open_new(key, decision, subject)
+            if before is None
+            else self._save(key, decision, subject, members_now)
+        )
         after = incident_store.as_it_stands(self.conn, after)
-        self.book.tell(decision, after, error=self._last_error(decision.cause))
+        rule = self.judge.rules[decision.cause] if decision.action in _OPENINGS else None
+        self.book.tell(decision, after, rule=rule, error=self._last_error(decision.cause))
         return Change(decision=decision, incident=after)
 
-    def _open_new(self, key: IncidentKey, decision: Decision) -> Incident:
-        piece, rule = self.seen[key], self.judge.rules[decision.cause]
-        groups = self.judge.roster.groups(self.conn, key, now=self.now) if decision.cause in ITEM_CAUSES else ()
-        draft = self.book.draft(decision, rule, piece, groups=groups)
-        opened = replace(draft, id=incident_store.open_new(self.conn, draft, evidence_id=self.evidence_ids[key]))
+    def _subject(self, key: IncidentKey, decision: Decision, before: Incident | None, members_now: int) -> Incident:
+        """What silences and routes look at: the incident with the groups of its items, those about to join included."""
+        if before is None:
+            piece, rule = self.seen[key], self.judge.rules[decision.cause]
+            return self.book.draft(decision, rule, piece, groups=self._groups(key))
+        if decision.action is Action.REOPEN:
+            return replace(before, groups=self._groups(key))
+        if decision.action in {Action.UPDATE, Action.REMIND}:
+            return incident_store.as_it_stands(self.conn, replace(before, member_count=members_now))
+        return before
+
+    def _groups(self, key: IncidentKey) -> tuple[str, ...]:
+        return self.judge.roster.groups(self.conn, key, now=self.now) if key[0] in ITEM_CAUSES else ()
+
+    def _open_new(self, key: IncidentKey, decision: Decision, draft: Incident) -> Incident:
+        addressed, evidence_id = self.book.addressed(draft, decision), self.evidence_ids[key]
+        opened = replace(addressed, id=incident_store.open_new(self.conn, addressed, evidence_id=evidence_id))
         return self._with_members(opened)
 
     def _save(self, key: IncidentKey, decision: Decision, before: Incident, members_now: int) -> Incident:
@@ -262,6 +282,8 @@ class _Bench:
         after = evolve(before, decision, now=self.now, evidence=piece, members=members_now)
         if decision.action is Action.RESOLVE:
             members.detach(self.conn, incident_id=after.id)
+        if decision.action is Action.REOPEN:
+            after = self.book.addressed(after, decision)
         # Evidence that a higher cause explains is not this incident's.
         own = piece is not None and piece.explained_by is None
         incident_store.save(self.conn, after, evidence_id=self.evidence_ids[key] if own else None)

@@ -17,6 +17,7 @@ from monitor.incidents.rules import Action, Decision, Why, evolve
 from monitor.incidents.words import channel_target
 from monitor.model import Cause, Evidence, Incident
 from monitor.store import incidents as incident_store
+from monitor.store import silences
 
 __all__ = ["Reachability"]
 
@@ -54,11 +55,15 @@ class Reachability:
         decision = decide_about_channel(rule, before, Sign.FAILED, now=now)
         book = self._book(conn, channel_target(channel), now, failing=failing)
         if before is None or decision.action is Action.OPEN:
-            after = self._opened(book, decision, rule)
+            draft = book.draft(decision, rule, _SEEN)
+            decision = book.hush(decision, draft)
+            after = self._opened(book, decision, draft)
         else:
+            decision = book.hush(decision, before)
             after = self._went_on(book, decision, before)
         if after is not None:
-            book.tell(decision, after, error=error)
+            opening = decision.action in {Action.OPEN, Action.REOPEN}
+            book.tell(decision, after, rule=rule if opening else None, error=error)
         self._tell_elsewhere(conn, now)
 
     def delivered(self, conn: Connection, channel: str, *, now: datetime) -> None:
@@ -79,14 +84,16 @@ class Reachability:
             incident_store.save(conn, after)
             self._book(conn, incident.target, now).tell(decision, after)
 
-    def _opened(self, book: Casebook, decision: Decision, rule: Rule) -> Incident | None:
+    def _opened(self, book: Casebook, decision: Decision, draft: Incident) -> Incident | None:
         """The new incident; None when another sender was faster."""
-        draft = book.draft(decision, rule, _SEEN)
-        opened = incident_store.open_once(book.conn, draft)
-        return None if opened is None else replace(draft, id=opened)
+        addressed = book.addressed(draft, decision)
+        opened = incident_store.open_once(book.conn, addressed)
+        return None if opened is None else replace(addressed, id=opened)
 
     def _went_on(self, book: Casebook, decision: Decision, before: Incident) -> Incident:
         after = evolve(before, decision, now=book.now, evidence=_SEEN)
+        if decision.action is Action.REOPEN:
+            after = book.addressed(after, decision)
         incident_store.save(book.conn, after)
         return after
 
@@ -97,10 +104,14 @@ class Reachability:
         for incident in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment):
             book = self._book(conn, incident.target, now, failing=failing)
             elsewhere = tuple(name for name in book.channels_for(incident) if name not in incident.channels)
-            if elsewhere and failing.issuperset(incident.channels):
+            if not (elsewhere and failing.issuperset(incident.channels)):
+                continue
+            decision = book.hush(again, incident)
+            after = incident
+            if decision.action is again.action:
                 after = replace(incident, channels=(*incident.channels, *elsewhere), last_message_at=now)
                 incident_store.save(conn, after)
-                book.tell(again, replace(after, channels=elsewhere), error=_last_error(conn, incident.id))
+            book.tell(decision, replace(after, channels=elsewhere), error=_last_error(conn, incident.id))
 
     def _current(self, conn: Connection, channel: str) -> Incident | None:
         return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))
@@ -114,9 +125,17 @@ class Reachability:
             conn=conn,
             target=target,
             environment=self.environment,
-            route=lambda attributes: bystanders(self.route(attributes), self.channels, failing=failing),
+            route=self._past(failing),
             now=now,
+            silences=silences.in_force(conn, now=now),
         )
+
+    def router(self, conn: Connection) -> Router:
+        """Names the channels for the incident of a channel: those that do not fail."""
+        return self._past(self._failing(conn))
+
+    def _past(self, failing: frozenset[str]) -> Router:
+        return lambda attributes: bystanders(self.route(attributes), self.channels, failing=failing)
 
 
 def _last_error(conn: Connection, incident_id: int) -> str | None:

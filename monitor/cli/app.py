@@ -14,6 +14,7 @@ from monitor.cli.notifications_app import notifications_app
 from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetName
 from monitor.cli.rules_app import rules_app
 from monitor.cli.sandbox_app import sandbox
+from monitor.cli.silences_app import silences_app
 
 __all__ = ["app"]
 
@@ -30,6 +31,7 @@ app.add_typer(items_app, name="items")
 app.add_typer(incidents_app, name="incidents")
 app.add_typer(notifications_app, name="notifications")
 app.add_typer(rules_app, name="rules")
+app.add_typer(silences_app, name="silences")
 
 
 def _version(wanted: bool) -> None:

@@ -28,18 +28,54 @@ def incidents_list(
     command(config, target, limit, show_all=show_all, as_json=as_json)
 
 
+IncidentNumber = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")]
+By = Annotated[str | None, typer.Option("--by", help="Whose word it is.", show_default="your user")]
+Comment = Annotated[str | None, typer.Option("--comment", help="What others should know.")]
+
+
 @incidents_app.command("show")
-def incidents_show(
-    incident_id: Annotated[
-        int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")
-    ],
-    config: ConfigPath = None,
-    as_json: AsJson = False,
-) -> None:
+def incidents_show(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJson = False) -> None:
     """Show all there is to know about one incident: evidence, items, what to check, what happened.
 
     Example: ingestion-monitor incidents show 3
     """
     from monitor.cli.incidents import show as command
+
+    command(config, incident_id, as_json=as_json)
+
+
+@incidents_app.command("ack")
+def incidents_ack(
+    incident_id: IncidentNumber, config: ConfigPath = None, by: By = None, comment: Comment = None
+) -> None:
+    """Say that you look after an incident: no reminders any more, and those who were told of it hear so.
+
+    Example: ingestion-monitor incidents ack 3 --comment "on it"
+    """
+    from monitor.cli.handling import ack as command
+
+    command(config, incident_id, by, comment)
+
+
+@incidents_app.command("resolve")
+def incidents_resolve(
+    incident_id: IncidentNumber, config: ConfigPath = None, by: By = None, comment: Comment = None
+) -> None:
+    """Say that an incident is over; evidence that goes on reopens it, or opens another one.
+
+    Example: ingestion-monitor incidents resolve 3 --comment "the key was rotated on purpose"
+    """
+    from monitor.cli.handling import resolve as command
+
+    command(config, incident_id, by, comment)
+
+
+@incidents_app.command("explain")
+def incidents_explain(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJson = False) -> None:
+    """Tell, run by run, why an incident opened and ended, and why people were told or not.
+
+    Example: ingestion-monitor incidents explain 3
+    """
+    from monitor.cli.explain import explain as command
 
     command(config, incident_id, as_json=as_json)

@@ -12,7 +12,7 @@ from monitor.health.punctuality import DueTimes
 from monitor.model import RunStatus
 from monitor.report.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
 from monitor.report.periods import spans
-from monitor.store import breakdowns, changes, incidents, ingestion, reports, trends
+from monitor.store import breakdowns, changes, incidents, ingestion, reports, silences, trends
 from monitor.store.reports import ELSEWHERE, Told
 from monitor.store.runs import HistoryRow
 from monitor.store.undelivered import undelivered
@@ -73,6 +73,7 @@ def gather(
         bounds=desk.bounds,
         targets=tuple(target_overview(facts, now=now) for facts in found),
         incidents=tuple(incidents.listing(conn, target=target, open_only=True, limit=_INCIDENTS)),
+        silences=silences.in_force(conn, now=now),
         elsewhere=desk.elsewhere(names) if target is None else IncidentChanges(),
         undelivered=tuple(undelivered(conn, since=desk.bounds[0], target=target)),
     )

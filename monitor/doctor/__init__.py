@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from monitor.config import Config, Target
-from monitor.doctor import clock, disk, holds, messages, readers, routes
+from monitor.doctor import clock, disk, holds, hushes, messages, readers, routes
 from monitor.doctor.answers import findings
 from monitor.doctor.database import sqlite_file, try_database
 from monitor.doctor.disk import Surroundings
@@ -18,11 +18,11 @@ from monitor.doctor.places import Places, lines_of
 from monitor.doctor.sending import look_at_channel, send_test
 from monitor.doctor.tracking import SAMPLE, LogSample, judge_ids, judge_log, take_sample, unreadable
 from monitor.errors import ConfigError, MonitorError, StoreError
-from monitor.model import Learned
+from monitor.model import Learned, Silence
 from monitor.providers import Provider
 from monitor.report.doctor import Finding, Level, ended
 from monitor.report.exits import USAGE
-from monitor.store import channels, throttles
+from monitor.store import channels, silences, throttles
 from monitor.store.engine import connect, connect_read_only, reading
 from monitor.store.undelivered import undelivered
 from monitor.wiring import App, provider_of, utcnow
@@ -72,6 +72,7 @@ class Doctor:
         loss = disk.judge(self.surroundings, file, at) if file is not None else None
         if loss is not None:
             yield loss
+        yield from hushes.judge(self._silences(), now=utcnow(), option=self.option)
         yield from readers.judge(readers.look_at(readers.secret_files(self.config)))
 
     async def _target(self, target: Target, row: int, places: Places) -> AsyncIterator[Finding]:
@@ -121,6 +122,16 @@ class Doctor:
                 return throttles.read(conn, key=throttle_key(target))
         except StoreError:
             return None  # what is wrong with the database has been told
+        finally:
+            engine.dispose()
+
+    def _silences(self) -> list[Silence]:
+        engine = connect_read_only(self.config.database.reveal())
+        try:
+            with reading(engine) as conn:
+                return silences.listing(conn, ending_after=utcnow())
+        except StoreError:
+            return []  # what is wrong with the database has been told
         finally:
             engine.dispose()
 

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from monitor.model import Incident
 
-__all__ = ["ATTRIBUTES", "Attributes", "Matchers", "attributes_of", "matches", "mismatch"]
+__all__ = ["ATTRIBUTES", "Attributes", "Matchers", "attributes_of", "literally", "matches", "mismatch"]
 
 ATTRIBUTES = ("team", "cause", "target", "group", "severity", "environment")
 """What routes and silences can match."""
@@ -37,6 +37,11 @@ def matches(matchers: Matchers, attributes: Attributes) -> bool:
 def mismatch(matchers: Matchers, attributes: Attributes) -> str | None:
     """The first attribute that does not match, or None when all do."""
     return next((name for name, patterns in matchers.items() if not _any(attributes.get(name, ""), patterns)), None)
+
+
+def literally(text: str) -> str:
+    """The pattern that matches this text and no other."""
+    return "".join(f"[{each}]" if each in "*?[" else each for each in text)
 
 
 def _any(value: str | tuple[str, ...], patterns: tuple[str, ...]) -> bool:

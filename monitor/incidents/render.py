@@ -36,6 +36,7 @@ def render(
     now: datetime,
     again: bool = False,
     error: str | None = None,
+    notes: tuple[tuple[str, str], ...] = (),
 ) -> Message:
     """Writes the message of one kind about an incident.
 
@@ -46,6 +47,7 @@ def render(
         now: when (aware).
         again: whether the incident was reopened.
         error: the last error of a part of the monitor, in our own words, without a secret.
+        notes: further labels and values: what people did about it, or why it is told only now.
     """
     resolved = kind is MessageKind.RESOLVED
     subject = f"{spoken(incident.target, incident.group)}: {in_words(incident.cause, incident.member_count)}"
@@ -60,7 +62,7 @@ def render(
         title=titled(kind, subject, again=again),
         subject=subject,
         what_to_check=() if resolved else what_to_check(incident.cause, accepted=bool(run.answered) if run else None),
-        facts=_facts(incident, run, now=now, error=error, resolved=resolved),
+        facts=_facts(incident, run, now=now, error=error, resolved=resolved, notes=notes),
         opened_at=incident.opened_at,
         at=now,
         resolved_at=incident.resolved_at,
@@ -93,12 +95,19 @@ def _commands(incident: Incident) -> tuple[tuple[str, str], ...]:
 
 
 def _facts(
-    incident: Incident, run: RunFacts | None, *, now: datetime, error: str | None, resolved: bool
+    incident: Incident,
+    run: RunFacts | None,
+    *,
+    now: datetime,
+    error: str | None,
+    resolved: bool,
+    notes: tuple[tuple[str, str], ...],
 ) -> tuple[tuple[str, str], ...]:
     facts = [("since", f"{incident.first_evidence_at:%Y-%m-%d %H:%M:%S} UTC")]
     if resolved:
         lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
-        return (*facts, ("lasted", lasted), *_effect(run))
+        return (*facts, ("lasted", lasted), *notes, *_effect(run))
+    facts += [*_taken_on(incident), *notes]
     if incident.member_count:
         facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
     if groups := group_breakdown(incident):
@@ -117,6 +126,13 @@ def group_breakdown(incident: Incident) -> str:
     words = [f"{count} × {named_group(group) if group else 'without a group'}" for group, count in named]
     others = incident.member_count - sum(count for _, count in named)
     return ", ".join([*words, f"{others} × others"] if others > 0 else words)
+
+
+def _taken_on(incident: Incident) -> list[tuple[str, str]]:
+    if incident.state is not IncidentState.ACKNOWLEDGED or incident.acknowledged_at is None:
+        return []
+    who = incident.acknowledged_by or "somebody"
+    return [("acknowledged", f"by {who}, {incident.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC")]
 
 
 def _seen(incident: Incident) -> list[tuple[str, str]]:

@@ -1,13 +1,13 @@
 """The rules themselves, one per cause: how much evidence opens an incident, and whose it is. Data only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from monitor.model import Cause, Severity, Team
 
-__all__ = ["DEFAULT_RULES", "By", "Rule", "severity_of"]
+__all__ = ["DEFAULT_RULES", "By", "Rule", "numbers_of", "severity_of", "with_numbers"]
 
 
 class By(StrEnum):
@@ -82,3 +82,31 @@ def severity_of(rule: Rule, *, accepted: bool) -> Severity:
     built_in = rule.severity is DEFAULT_RULES[rule.cause].severity
     denied = rule.cause is Cause.FORBIDDEN and not accepted
     return Severity.CRITICAL if denied and built_in else rule.severity
+
+
+def numbers_of(rule: Rule) -> dict[str, float]:
+    """What a rule counts by, as JSON values: kept with an opening, since the rule may be another one later."""
+    return {
+        "runs": rule.runs,
+        "of": rule.of,
+        "window_s": rule.window.total_seconds(),
+        "span_s": rule.span.total_seconds(),
+        "resolve_after": rule.resolve_after,
+        "remind_every_s": rule.remind_every.total_seconds(),
+    }
+
+
+def with_numbers(rule: Rule, stored: object) -> Rule:
+    """The rule with numbers that `numbers_of` once gave; what is not among them stays as it is."""
+    if not isinstance(stored, Mapping):
+        return rule
+    numbers = {**numbers_of(rule), **stored}
+    return replace(
+        rule,
+        runs=int(numbers["runs"]),
+        of=int(numbers["of"]),
+        window=timedelta(seconds=numbers["window_s"]),
+        span=timedelta(seconds=numbers["span_s"]),
+        resolve_after=int(numbers["resolve_after"]),
+        remind_every=timedelta(seconds=numbers["remind_every_s"]),
+    )

@@ -12,7 +12,19 @@ from enum import StrEnum
 from monitor.incidents.rulebook import Rule
 from monitor.model import Cause, Evidence, Incident, IncidentState
 
-__all__ = ["REOPEN_WITHIN", "UPDATE_EVERY", "Action", "Decision", "Mark", "Why", "decide", "evolve"]
+__all__ = [
+    "REOPEN_WITHIN",
+    "UPDATE_EVERY",
+    "Action",
+    "Decision",
+    "Mark",
+    "Tally",
+    "Why",
+    "clean_runs",
+    "decide",
+    "evolve",
+    "tally",
+]
 
 REOPEN_WITHIN = timedelta(minutes=15)
 """What comes back so soon after its resolution is the same incident."""
@@ -46,6 +58,7 @@ class Action(StrEnum):
     CONTINUE = "continue"
     UPDATE = "update"
     REMIND = "remind"
+    ACKNOWLEDGE = "acknowledge"
     RESOLVE = "resolve"
 
 
@@ -69,6 +82,12 @@ class Why(StrEnum):
     DELIVERED = "a message was delivered there again"
     NOT_CONFIGURED = "no channel of that name is configured any more"
     NOT_VOUCHED = "no item is in that state any more, but the run was cut short or the sync log empty"
+    SILENCED = "silenced"
+    OPENING_DUE = "its silence is over: the opening goes out with the next delivery"
+    TAKEN_ON = "looked after"
+    TAKEN_BEFORE = "somebody looks after it already"
+    BY_HAND = "said to be over"
+    OVER = "it is resolved already"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +99,8 @@ class Decision:
     why: Why
     first_evidence_at: datetime | None = None
     """Start of the evidence that opens it."""
+    silence_id: int | None = None
+    """The silence that keeps its message back."""
 
 
 def decide(
@@ -124,10 +145,29 @@ def _decision(rule: Rule, action: Action, why: Why, first: datetime | None = Non
     return Decision(cause=rule.cause, action=action, why=why, first_evidence_at=first)
 
 
-def _threshold(rule: Rule, marks: Sequence[Mark], now: datetime) -> Decision:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How far the evidence has come towards an opening."""
+
+    seen: int
+    """Runs with evidence …"""
+    of: int
+    """… among the last so many, as far as they lie in the rule's window."""
+    needed: int
+
+
+def tally(rule: Rule, marks: Sequence[Mark], now: datetime) -> Tally:
+    """Counts evidence as a rule does; `marks` newest first."""
     inside = [mark for mark in marks if now - mark.at <= rule.window]
     needed = rule.runs if len(inside) >= rule.of else len(inside)
-    if sum(mark.evidence for mark in inside[: rule.of]) < needed:
+    counted = inside[: rule.of]
+    return Tally(seen=sum(mark.evidence for mark in counted), of=len(counted), needed=needed)
+
+
+def _threshold(rule: Rule, marks: Sequence[Mark], now: datetime) -> Decision:
+    inside = [mark for mark in marks if now - mark.at <= rule.window]
+    counted = tally(rule, inside, now)
+    if counted.seen < counted.needed:
         return _decision(rule, Action.WAIT, Why.BELOW_THRESHOLD)
     first = _streak_start(rule, inside)
     if len(inside) > 1 and inside[0].at - first < rule.span:
@@ -153,7 +193,7 @@ def _about_open(
 ) -> Decision:
     if may_resolve and members == 0:
         return _decision(rule, Action.RESOLVE, Why.MEMBERS_WELL)
-    if members is None and _clean_runs(incident, marks) >= rule.resolve_after:
+    if members is None and clean_runs(incident, marks) >= rule.resolve_after:
         return _decision(rule, Action.RESOLVE, Why.CLEAN_RUNS)
     if members == 0:
         return _decision(rule, Action.CONTINUE, Why.NOT_VOUCHED)
@@ -165,7 +205,7 @@ def _about_open(
     return _decision(rule, Action.CONTINUE, Why.STILL_THERE)
 
 
-def _clean_runs(incident: Incident, marks: Sequence[Mark]) -> int:
+def clean_runs(incident: Incident, marks: Sequence[Mark]) -> int:
     """Runs since the last evidence that answered enough to vouch for recovery; muted ones vouch for nothing."""
     clean = 0
     for mark in marks:
@@ -179,7 +219,13 @@ _TOLD = frozenset({Action.OPEN, Action.REOPEN, Action.UPDATE, Action.REMIND, Act
 
 
 def evolve(
-    incident: Incident, decision: Decision, *, now: datetime, evidence: Evidence | None = None, members: int = 0
+    incident: Incident,
+    decision: Decision,
+    *,
+    now: datetime,
+    evidence: Evidence | None = None,
+    members: int = 0,
+    by: str | None = None,
 ) -> Incident:
     """What a decision makes of an incident that exists already.
 
@@ -189,6 +235,7 @@ def evolve(
         now: the end of the present run (aware).
         evidence: what the present run saw of the cause, explained or not; None when it saw nothing.
         members: items that belong to it after this run (0 for a request cause).
+        by: who acknowledges it.
     """
     seen = evidence is not None and evidence.explained_by is None
     touched = members or (evidence.count if evidence is not None and seen else 0)
@@ -199,10 +246,32 @@ def evolve(
         last_evidence_at=now if seen else incident.last_evidence_at,
         evidence=evidence if seen else incident.evidence,
     )
-    if decision.action in _TOLD:
+    if _tells(incident, decision):
         changed = replace(changed, last_message_at=now, untold_count=0)
-    if decision.action is Action.RESOLVE:
-        return replace(changed, state=IncidentState.RESOLVED, resolved_at=now)
-    if decision.action is Action.REOPEN:
-        return replace(changed, state=IncidentState.OPEN, resolved_at=None)
+    match decision.action:
+        case Action.RESOLVE:
+            return replace(changed, state=IncidentState.RESOLVED, resolved_at=now, untold_count=0)
+        case Action.REOPEN:
+            return _reopened(changed, decision)
+        case Action.ACKNOWLEDGE:
+            return replace(changed, state=IncidentState.ACKNOWLEDGED, acknowledged_at=now, acknowledged_by=by)
     return changed
+
+
+def _tells(incident: Incident, decision: Decision) -> bool:
+    """Whether people are told: not while a silence keeps it back, nor of the end of what they never heard of."""
+    unheard = decision.action is Action.RESOLVE and incident.silence_id is not None
+    return decision.action in _TOLD and decision.silence_id is None and not unheard
+
+
+def _reopened(incident: Incident, decision: Decision) -> Incident:
+    """Open again, for somebody else to acknowledge; silenced, it is as untold as any opening."""
+    return replace(
+        incident,
+        state=IncidentState.OPEN,
+        resolved_at=None,
+        acknowledged_at=None,
+        acknowledged_by=None,
+        silence_id=decision.silence_id,
+        channels=() if decision.silence_id is not None else incident.channels,
+    )

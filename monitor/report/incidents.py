@@ -5,18 +5,26 @@ from datetime import datetime
 from textwrap import wrap
 from typing import Any
 
+from monitor.incidents.attention import attention, taken_on
 from monitor.incidents.render import age, group_breakdown
 from monitor.incidents.safe_words import safe_words
+from monitor.incidents.silencing import matching
 from monitor.incidents.words import in_words, named_group, spoken, what_to_check
-from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState
-from monitor.report.columns import align, moment
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState, Silence
+from monitor.report.columns import align, iso, moment
 from monitor.store.incidents import IncidentEvent
 
 __all__ = ["incident_json", "incident_text", "incidents_text"]
 
 
-def incidents_text(incidents: Sequence[Incident], *, now: datetime) -> str:
-    """A line per incident, newest first; their groups where any is about one."""
+def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Sequence[Silence] = ()) -> str:
+    """A line per incident, newest first; their groups where any is about one, and why no message comes where none does.
+
+    Args:
+        incidents: to be listed.
+        now: what ages are measured against (aware).
+        silences: those in force.
+    """
     if not incidents:
         return "No incidents."
     columns: dict[str, list[object]] = {
@@ -29,10 +37,20 @@ def incidents_text(incidents: Sequence[Incident], *, now: datetime) -> str:
         "ITEMS": [each.member_count or None for each in incidents],
         "SINCE (UTC)": [moment(each.first_evidence_at) for each in incidents],
         "FOR": [age((each.resolved_at or now) - each.first_evidence_at) for each in incidents],
+        "QUIET": [_quiet(each, silences) for each in incidents],
     }
-    if not any(columns["GROUP"]):
-        del columns["GROUP"]
-    return align(tuple(columns), tuple(zip(*columns.values(), strict=True)))
+    shown = {name: cells for name, cells in columns.items() if name not in {"GROUP", "QUIET"} or any(cells)}
+    return align(tuple(shown), tuple(zip(*shown.values(), strict=True)))
+
+
+def _quiet(incident: Incident, silences: Sequence[Silence]) -> str | None:
+    """Why no message comes, in a few words."""
+    if incident.state is IncidentState.RESOLVED:
+        return None
+    said = [f"{incident.acknowledged_by} has it"] if taken_on(incident) else []
+    silence = matching(incident, silences)
+    said += [f"silence {silence.id} until {moment(silence.ends_at)}"] if silence else []
+    return ", ".join(said) or None
 
 
 def incident_text(
@@ -41,6 +59,7 @@ def incident_text(
     events: Sequence[IncidentEvent],
     members: Sequence[tuple[str, str | None, datetime | None]],
     now: datetime,
+    silences: Sequence[Silence] = (),
 ) -> str:
     """All there is to know about one incident, for the person who looks after it."""
     lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
@@ -57,6 +76,7 @@ def incident_text(
         lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
     if groups := group_breakdown(incident):
         lines.append(f"  groups     {groups}")
+    lines += _quiet_lines(incident, silences)
     lines += _evidence_lines(incident)
     lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
     lines += ["For your users:", *wrap(_safe_message(incident), 78, initial_indent="  ", subsequent_indent="  ")]
@@ -65,6 +85,12 @@ def incident_text(
         lines += [f"  {item_id}  {stage or '-'}  since {moment(since)}" for item_id, stage, since in members]
     lines.append("What happened (UTC):")
     return "\n".join([*lines, *(_event_line(event) for event in events)])
+
+
+def _quiet_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
+    """Why no message comes."""
+    said = "; ".join(attention(incident, silences))
+    return wrap(f"messages   {said}", 80, initial_indent="  ", subsequent_indent=" " * 13) if said else []
 
 
 def _safe_message(incident: Incident) -> str:
@@ -101,8 +127,8 @@ def _event_line(event: IncidentEvent) -> str:
     return f"  {moment(event.at)}  {event.kind}: {event.reason}{run}"
 
 
-def incident_json(incident: Incident) -> dict[str, Any]:
-    """One incident as JSON values, without the API's own words."""
+def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[str, Any]:
+    """One incident as JSON values, without the API's own words; `silences` are those in force."""
     seen = incident.evidence
     return {
         "id": incident.id,
@@ -116,7 +142,8 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "opened_at": incident.opened_at.isoformat(),
         "first_evidence_at": incident.first_evidence_at.isoformat(),
         "last_evidence_at": incident.last_evidence_at.isoformat(),
-        "resolved_at": incident.resolved_at.isoformat() if incident.resolved_at else None,
+        **_attention_json(incident, silences),
+        "resolved_at": iso(incident.resolved_at),
         "items": incident.member_count,
         "peak_items": incident.peak_count,
         "groups": [{"group": name or None, "items": count} for name, count in incident.by_group.items()],
@@ -126,4 +153,15 @@ def incident_json(incident: Incident) -> dict[str, Any]:
         "sample_ids": list(incident.member_ids or (seen.sample_ids if seen else ())),
         "request_ids": list(seen.request_ids) if seen else [],
         "breakdown": dict(seen.breakdown) if seen else {},
+    }
+
+
+def _attention_json(incident: Incident, silences: Sequence[Silence]) -> dict[str, Any]:
+    silence = None if incident.state is IncidentState.RESOLVED else matching(incident, silences)
+    return {
+        "acknowledged_at": iso(incident.acknowledged_at),
+        "acknowledged_by": incident.acknowledged_by,
+        "silenced_by": silence.id if silence else None,
+        "silenced_until": iso(silence.ends_at) if silence else None,
+        "told": incident.silence_id is None,
     }

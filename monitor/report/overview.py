@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from monitor.health.punctuality import DueTimes
-from monitor.model import Incident, RunStatus
+from monitor.model import Incident, RunStatus, Silence
 from monitor.store.breakdowns import GroupHealth, StageCount, StuckItem
 from monitor.store.changes import IncidentChange, ItemsChanged, RunsMade
 from monitor.store.ingestion import IngestionTimes
@@ -149,6 +149,8 @@ class Overview:
     targets: tuple[TargetOverview, ...]
     incidents: tuple[Incident, ...]
     """Those that are open, the newest first."""
+    silences: tuple[Silence, ...] = ()
+    """Those in force."""
     elsewhere: IncidentChanges = IncidentChanges()
     """Changes of incidents that belong to none of the targets, such as those of channels."""
     undelivered: tuple[Undelivered, ...] = ()

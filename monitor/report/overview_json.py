@@ -30,7 +30,7 @@ def overview_json(overview: Overview) -> dict[str, Any]:
         "environment": overview.environment,
         "period": {"start": overview.start.isoformat(), "end": overview.bounds[-1].isoformat()},
         "targets": [_target(target, overview.bounds) for target in overview.targets],
-        "open_incidents": [incident_json(incident) for incident in overview.incidents],
+        "open_incidents": [incident_json(incident, overview.silences) for incident in overview.incidents],
         "incident_changes": _incidents(overview.elsewhere),
         "undelivered": [
             {"channel": each.channel, "given_up": each.dead, "waiting": each.waiting} for each in overview.undelivered

@@ -1,8 +1,8 @@
 """A report as text for people: calm, aligned, no line longer than 80 characters."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 
+from monitor.incidents.attention import attention
 from monitor.incidents.render import age
 from monitor.incidents.words import in_words, named_group, what_to_check
 from monitor.model import Cause, Incident, ItemState, RunStatus
@@ -38,27 +38,30 @@ def overview_text(overview: Overview, *, ascii_only: bool = False) -> str:
         for target in overview.targets:
             name = style.cut(target.facts.target, WIDTH)
             blocks.append([name, *target_lines(target, now=now, period=period, style=style)])
-        blocks += [_changed(overview, style), _incidents(overview.incidents, now, style)]
+        blocks += [_changed(overview, style), _incidents(overview, style)]
     blocks.append(_undelivered(overview))
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _incidents(incidents: Sequence[Incident], now: datetime, style: Style) -> list[str]:
+def _incidents(overview: Overview, style: Style) -> list[str]:
+    incidents = overview.incidents
     if not incidents:
         return ["No open incidents."]
     lines = ["Open incidents"]
     for incident in incidents[:OPEN_SHOWN]:
-        lines += _incident(incident, now, style)
+        lines += _incident(incident, overview, style)
     more = len(incidents) - OPEN_SHOWN
     return [*lines, f"  and {more} more: `ingestion-monitor incidents list`"] if more > 0 else lines
 
 
-def _incident(incident: Incident, now: datetime, style: Style) -> Iterator[str]:
+def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[str]:
     words = in_words(incident.cause, incident.member_count)
-    lasted = age(now - incident.first_evidence_at)
+    lasted = age(overview.made_at - incident.first_evidence_at)
     what = f"#{incident.id} {incident.cause.value} ({incident.severity.value}) on {style.cut(incident.target, 40)}"
     what += f" ({style.cut(named_group(incident.group), 30)})" if incident.group else ""
     yield from wrapped(f"{what}, for {lasted}: {words}", indent=2, hang=3)
+    for sentence in attention(incident, overview.silences):
+        yield from wrapped(sentence, indent=5)
     if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # those are in their target's own list
         yield from wrapped(f"such as {_ids(incident.member_ids, style)}", indent=5)
     yield from wrapped(f"check: {what_to_check(incident.cause)[0]}", indent=5)

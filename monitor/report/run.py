@@ -7,11 +7,12 @@ from typing import Any
 from monitor.check import Approach, Strategy, Why
 from monitor.closing import RunReport
 from monitor.health.rollup import health_line
+from monitor.incidents.attention import attention
 from monitor.incidents.render import age
 from monitor.incidents.rules import Action
 from monitor.incidents.words import counted, in_words, named_group, what_to_check
 from monitor.judgement import Change
-from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Snapshot, SyncReport
+from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Silence, Snapshot, SyncReport
 from monitor.report.figures import plural, wrapped
 from monitor.report.incidents import incident_json
 from monitor.store.turns import ItemTurn
@@ -126,7 +127,7 @@ def _incidents(report: RunReport, now: datetime) -> list[str]:
     if report.open_incidents:
         lines.append("Open incidents:")
         for incident in report.open_incidents:
-            lines += _open(incident, now)
+            lines += _open(incident, now, report.silences)
     return lines
 
 
@@ -140,11 +141,12 @@ def _name(incident: Incident) -> str:
     return incident.cause.value + (f" in {named_group(incident.group)}" if incident.group else "")
 
 
-def _open(incident: Incident, now: datetime) -> list[str]:
+def _open(incident: Incident, now: datetime, silences: Sequence[Silence]) -> list[str]:
     lasted = age(now - incident.first_evidence_at)
     words = in_words(incident.cause, incident.member_count)
     title = f"#{incident.id} {_name(incident)} ({incident.severity.value}): {words}, for {lasted}"
     lines = list(wrapped(title, indent=2))
+    lines += [row for sentence in attention(incident, silences) for row in wrapped(sentence, indent=4)]
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
         lines += wrapped(f"such as: {', '.join(ids[:NAMED])}", indent=4)
@@ -183,7 +185,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
             for c in report.verdict.changes
             if c.decision.action in _VERBS
         ],
-        "open_incidents": [incident_json(incident) for incident in report.open_incidents],
+        "open_incidents": [incident_json(incident, report.silences) for incident in report.open_incidents],
     }
 
 

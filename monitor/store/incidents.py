@@ -1,10 +1,11 @@
 """Incidents, their events and their members. It writes what the rules decided and decides nothing itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, text, update
+from sqlalchemy import Connection, Row, RowMapping, func, insert, select, text, update
 
 from monitor.model import Cause, Evidence, Incident, IncidentKey, IncidentState, Severity, Team
 from monitor.store import evidence as evidence_store
@@ -21,11 +22,13 @@ __all__ = [
     "current",
     "events",
     "find",
+    "last_step",
     "listing",
     "open_about",
     "open_new",
     "open_once",
     "save",
+    "untold",
 ]
 
 _IS_OPEN = "state <> 'resolved'"
@@ -147,19 +150,41 @@ def open_about(conn: Connection, *, cause: Cause, environment: str) -> list[Inci
     return [_incident(conn, row) for row in conn.execute(query.with_for_update()).mappings().all()]
 
 
-def find(conn: Connection, incident_id: int) -> Incident | None:
-    """One incident with its newest evidence, or None."""
-    row = conn.execute(select(incidents).where(incidents.c.id == incident_id)).mappings().one_or_none()
+def untold(conn: Connection, *, environment: str) -> list[Incident]:
+    """The open incidents of an environment whose opening a silence keeps back, oldest first.
+
+    They stay locked until the caller's writing transaction ends. One that somebody else has locked is left out: it is
+    being changed right now, and is met again by whoever looks next.
+    """
+    about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment, text(_IS_OPEN))
+    query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
+    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def find(conn: Connection, incident_id: int, *, lock: bool = False) -> Incident | None:
+    """One incident with its newest evidence, or None; locked, if wanted, until the writing transaction ends."""
+    query = select(incidents).where(incidents.c.id == incident_id)
+    row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     return None if row is None else _incident(conn, row)
 
 
 def events(conn: Connection, incident_id: int) -> list[IncidentEvent]:
     """The life of an incident, oldest first."""
     query = select(incident_events).where(incident_events.c.incident_id == incident_id).order_by(incident_events.c.id)
-    return [
-        IncidentEvent(at=row.at, kind=row.kind, reason=row.reason, run_id=row.run_id, data=row.data)
-        for row in conn.execute(query)
-    ]
+    return [_step(row) for row in conn.execute(query)]
+
+
+def last_step(conn: Connection, incident_id: int, *, kinds: Collection[str]) -> IncidentEvent | None:
+    """The newest event of an incident that is of one of these kinds, or None."""
+    of_them = (incident_events.c.incident_id == incident_id, incident_events.c.kind.in_(kinds))
+    row = conn.execute(
+        select(incident_events).where(*of_them).order_by(incident_events.c.id.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else _step(row)
+
+
+def _step(row: Row[Any]) -> IncidentEvent:
+    return IncidentEvent(at=row.at, kind=row.kind, reason=row.reason, run_id=row.run_id, data=row.data)
 
 
 def _evidences(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]:

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["UNSTORABLE", "spelled_out", "storable"]
+__all__ = ["UNSTORABLE", "cleaned", "spelled_out", "storable"]
 
 UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters (PostgreSQL refuses NUL, the rest garble terminals) and lone surrogates (no encoding has them)."""
@@ -18,3 +18,9 @@ def storable(value: str | None, width: int) -> str | None:
 def spelled_out(text: str) -> str:
     """The text for people: what would garble a terminal is escaped as Python spells it."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def cleaned(text: str, width: int) -> str:
+    """What a person wrote, as one line of at most `width` (> 0) printable characters."""
+    line = spelled_out(" ".join(text.split()))
+    return line if len(line) <= width else line[: width - 1] + "…"

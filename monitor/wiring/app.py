@@ -23,6 +23,7 @@ from monitor.judgement import Judge
 from monitor.model import Cause, LogEntry
 from monitor.reachability import Reachability
 from monitor.run import Job
+from monitor.silencing import Silencing
 from monitor.store import tracked
 from monitor.store.engine import connect_read_only
 from monitor.store.members import Patience
@@ -117,16 +118,32 @@ class App:
         """Delivers what is due to the configured channels."""
         outlets = {LOG_CHANNEL: Outlet(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
         outlets.update({channel.name: _outlet(channel) for channel in self.config.channels})
+        silencing = self.silencing()
+        return Sender(
+            self.engine,
+            outlets,
+            reach=self._reach(),
+            holder=holder(),
+            utcnow=utcnow,
+            rand=random.random,
+            before=[lambda conn, now: silencing.release(conn, now=now)],
+        )
+
+    def silencing(self) -> Silencing:
+        """Tells what silences kept back, once they end."""
+        past_failing = self._reach().router
+        return Silencing(environment=self.config.environment, route=self._router(), past_failing=past_failing)
+
+    def _reach(self) -> Reachability:
         names = [channel.name for channel in self.config.channels]
         rules = {name: rules_in_force(self.config.rules, target=channel_target(name)) for name in names}
-        reach = Reachability(
+        return Reachability(
             environment=self.config.environment,
             rule=DEFAULT_RULES[Cause.CHANNEL_FAILING],
             rules={name: rules[name][Cause.CHANNEL_FAILING] for name in names},
             channels=names,
             route=self._router(),
         )
-        return Sender(self.engine, outlets, reach=reach, holder=holder(), utcnow=utcnow, rand=random.random)
 
     def _router(self) -> Router:
         routes = routes_of(self.config)
