@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -23,10 +23,11 @@ from monitor.closing import Closing, RunReport, Started
 from monitor.errors import SlotSpentError, StoreError, SyncLogError
 from monitor.health.stopping import FIRST_ITEMS
 from monitor.health.transition import ItemChange
+from monitor.incidents.probing import probe_for, turn
 from monitor.judgement import Judge
 from monitor.model import LogEntry, SyncReport
 from monitor.providers import Provider
-from monitor.store import items, leases, outcomes, runs, worklist
+from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
 
 __all__ = ["LEASE", "Job", "Run"]
@@ -109,7 +110,12 @@ class Run:
                 conn, target=job.target, environment=job.environment, slot=self._slot, epoch=epoch, started_at=now
             )
             return Started(
-                target=job.target, run_id=run_id, epoch=epoch, at=now, previous=runs.last_snapshot(conn, job.target)
+                target=job.target,
+                run_id=run_id,
+                epoch=epoch,
+                at=now,
+                previous=runs.last_snapshot(conn, job.target),
+                restraint=runs.restraint(conn, target=job.target),
             )
 
     async def _steps(self, started: Started, started_s: float) -> RunReport:
@@ -137,11 +143,17 @@ class Run:
             tracked = items.count_active(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
             again = items.longest_unchecked(conn, target=target, run_id=started.run_id, limit=recheck)
-            return Due(
+            due = Due(
                 count=items.count_due(conn, target=target, recheck=recheck),
                 first_ids=items.openers(conn, target=target, item_ids=again, count=FIRST_ITEMS),
                 recheck_ids=again,
             )
+            last, wrong = runs.last_run(conn, target=target), incidents.unresolved(conn, target=target)
+            cause = probe_for({cause for cause, *_ in wrong}, last_abort=last.aborted_by if last else None)
+            if cause is None:
+                return due
+            line = items.probe_candidates(conn, target=target, run_id=started.run_id, item_ids=again)
+            return replace(due, probe_for=cause, probe_ids=turn(line))
 
     async def _check(self, started: Started, due: Due, started_s: float) -> tuple[Due, CheckReport]:
         job, deadline_s = self._job, started_s + self._job.deadline.total_seconds()

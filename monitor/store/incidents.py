@@ -25,6 +25,7 @@ __all__ = [
     "open_new",
     "open_once",
     "save",
+    "unresolved",
 ]
 
 _IS_OPEN = "state <> 'resolved'"
@@ -48,6 +49,16 @@ def current(conn: Connection, *, target: str) -> dict[Cause, Incident]:
     newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(incidents.c.cause)
     rows = conn.execute(select(incidents).where(incidents.c.id.in_(newest))).mappings().all()
     return {Cause(row["cause"]): _incident(conn, row) for row in rows}
+
+
+def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datetime]]:
+    """Cause, id and first evidence of each incident of a target that is not resolved, oldest first; nothing else of it.
+
+    Acknowledged and silenced ones are among them: who is told changes nothing about what is wrong.
+    """
+    columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at)
+    query = select(*columns).where(incidents.c.target == target, text(_IS_OPEN)).order_by(incidents.c.id)
+    return [(Cause(cause), incident_id, since) for cause, incident_id, since in conn.execute(query)]
 
 
 def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:

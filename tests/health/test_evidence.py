@@ -33,7 +33,7 @@ def tally(*outcomes, missing=()):
 
 
 def causes(gathered):
-    return [piece.cause for piece in gathered.evidence()]
+    return [piece.cause for piece in gathered.evidence(requests=0)]
 
 
 def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
@@ -42,7 +42,7 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
         ApiError(status=None, network=NetworkFault.RESET), ApiError(status=502, from_token_endpoint=True),
         ApiError(status=None, code="breaker_open"),
     ]  # fmt: skip
-    (piece,) = tally(*(unknown(str(n), Reason.OUTAGE, e) for n, e in enumerate(errors))).evidence()
+    (piece,) = tally(*(unknown(str(n), Reason.OUTAGE, e) for n, e in enumerate(errors))).evidence(requests=0)
     assert piece.cause is Cause.OUTAGE
     assert piece.count == 6
     assert piece.breakdown == {
@@ -57,19 +57,19 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
 
 def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
     errors = [ApiError(status=403, code="publisher_mismatch", request_id="req_1", message="not yours")] * 2
-    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence()
+    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence(requests=0)
     assert piece.sample_ids == ("a", "b")
     assert piece.request_ids == ("req_1",)
     assert (piece.code, piece.api_message) == ("publisher_mismatch", "not yours")
 
 
 def test_an_outcome_without_an_error_counts_without_a_label():
-    (piece,) = tally(unknown("a", Reason.OUTAGE, None)).evidence()
+    (piece,) = tally(unknown("a", Reason.OUTAGE, None)).evidence(requests=0)
     assert (piece.count, piece.breakdown, piece.sample_ids) == (1, {}, ("a",))
 
 
 def test_what_was_cut_short_is_no_evidence():
-    assert tally(unknown("a", Reason.DEADLINE, None), unknown("b", Reason.INTERRUPTED, None)).evidence() == ()
+    assert tally(unknown("a", Reason.DEADLINE, None), unknown("b", Reason.INTERRUPTED, None)).evidence(requests=0) == ()
 
 
 NOT_FOUND = [
@@ -96,7 +96,7 @@ def test_items_that_are_known_to_be_missing_are_no_news():
 def test_an_unknown_publisher_and_missing_items_are_one_wrong_scope():
     outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(5)]
     outcomes.append(unknown("b", Reason.WRONG_SCOPE, ApiError(status=400, code="publisher_not_found")))
-    (piece,) = tally(*outcomes).evidence()
+    (piece,) = tally(*outcomes).evidence(requests=0)
     assert (piece.cause, piece.count) == (Cause.WRONG_SCOPE, 6)
     assert piece.breakdown == {"400": 1, "404": 5}
 
@@ -127,9 +127,9 @@ outcomes = st.builds(
 def test_the_order_of_outcomes_does_not_matter(found, random):
     shuffled = list(found)
     random.shuffle(shuffled)
-    assert tally(*found).evidence() == tally(*shuffled).evidence()
+    assert tally(*found).evidence(requests=0) == tally(*shuffled).evidence(requests=0)
     assert tally(*found).answered == sum(o.answered for o in found)
-    for piece in tally(*found).evidence():
+    for piece in tally(*found).evidence(requests=0):
         assert len(piece.sample_ids) <= SAMPLES
         assert piece.count == sum(piece.breakdown.values())
 
