@@ -23,6 +23,7 @@ from monitor.closing import Closing, RunReport, Started
 from monitor.errors import SlotSpentError, StoreError, SyncLogError
 from monitor.health.stopping import FIRST_ITEMS
 from monitor.health.transition import ItemChange
+from monitor.heartbeat import Heartbeat
 from monitor.incidents.probing import probe_for, turn
 from monitor.judgement import Judge
 from monitor.model import LogEntry, SyncReport
@@ -61,6 +62,12 @@ class Job:
     utcnow: Callable[[], datetime]
     log_fields: Mapping[str, str]
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
+    heartbeat: Heartbeat | None = None
+    """Who is told of each run; None: nobody."""
+
+
+def _nobody_told() -> None:
+    """A run begins that nobody is told of."""
 
 
 class Run:
@@ -86,8 +93,13 @@ class Run:
             LeaseLostError: another run took over; what was stored until then stays.
             StoreError: our database can't be used.
         """
+        heartbeat = self._job.heartbeat
+        return await (self._run(_nobody_told) if heartbeat is None else heartbeat.around(self._run))
+
+    async def _run(self, began: Callable[[], None]) -> RunReport:
         started_s = time.monotonic()
         started = await asyncio.to_thread(self._begin)
+        began()
         with structlog.contextvars.bound_contextvars(
             run_id=started.run_id,
             integration=self._job.target,

@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
@@ -31,6 +30,7 @@ from monitor.synclog import SyncLogSpec
 from monitor.synclog import read as read_log
 from monitor.wiring.channels import channel_of
 from monitor.wiring.clients import open_client
+from monitor.wiring.heartbeats import heartbeat_of
 from monitor.wiring.providers import provider_of
 from monitor.wiring.sharing import Sharing
 
@@ -84,6 +84,7 @@ class App:
                 target, provider, self.sharing.throttle(target, self.config.targets, self.engine)
             ),
             judge=self._judge(target, scheduled=scheduled),
+            heartbeat=heartbeat_of(target),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
@@ -154,7 +155,7 @@ def rules_in_force(overrides: tuple[RuleOverride, ...]) -> Mapping[Cause, Rule]:
 
 def due_times(schedule: Schedule) -> DueTimes:
     """When a schedule's runs are due."""
-    return DueTimes(every=schedule.every, cron=schedule.cron, zone=ZoneInfo(schedule.timezone))
+    return schedule.due_times()
 
 
 def _route(config: RouteConfig) -> Route:

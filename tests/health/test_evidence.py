@@ -57,7 +57,9 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
 
 def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
     errors = [ApiError(status=403, code="publisher_mismatch", request_id="req_1", message="not yours")] * 2
-    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence(requests=0)
+    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence(
+        requests=0
+    )
     assert piece.sample_ids == ("a", "b")
     assert piece.request_ids == ("req_1",)
     assert (piece.code, piece.api_message) == ("publisher_mismatch", "not yours")
@@ -147,3 +149,52 @@ def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
 def test_nothing_explains_a_cause_of_higher_rank():
     for owner, explained in EXPLAINS.items():
         assert all(rank(owner) < rank(cause) for cause in explained)
+
+
+def recovering(failures, *outcomes):
+    gathered = tally(*outcomes)
+    for outcome in failures:
+        gathered.recover(outcome)
+    return gathered
+
+
+def failed(count, status=503, reason=Reason.OUTAGE, start=0):
+    return [unknown(f"f{n:03}", reason, ApiError(status=status)) for n in range(start, start + count)]
+
+
+FAILED_FOR_GOOD = [
+    ("two of forty requests", 2, 0, 40, 2),
+    ("two of forty-one: below 5%", 2, 0, 41, None),
+    ("one of three: fewer than two", 1, 0, 3, None),
+    ("one item left unknown is evidence by itself", 0, 1, 1000, 1),
+    ("below 5% the recovered ones are not counted", 2, 1, 1000, 1),
+    ("together they are 5%", 3, 2, 100, 5),
+]
+
+
+@pytest.mark.parametrize(
+    ("recovered", "left", "requests", "count"), [r[1:] for r in FAILED_FOR_GOOD], ids=[r[0] for r in FAILED_FOR_GOOD]
+)
+def test_requests_that_failed_for_good_are_evidence_from_a_share_on(recovered, left, requests, count):
+    gathered = recovering(failed(recovered), *failed(left, start=500))
+    pieces = gathered.evidence(requests=requests)
+    assert [piece.count for piece in pieces] == ([] if count is None else [count])
+    assert gathered.all_recovered(Cause.OUTAGE) is (recovered > 0 and left == 0)
+
+
+def test_causes_are_not_added_up():
+    gathered = recovering([*failed(1), *failed(1, 429, Reason.RATE_LIMITED, start=9)])
+    assert gathered.evidence(requests=10) == ()
+    assert recovering([unknown("a", Reason.DEADLINE, None)] * 9).evidence(requests=10) == ()
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 500), st.randoms())
+def test_the_order_of_recoveries_does_not_matter_and_memory_is_bounded(recovered, left, requests, random):
+    failures, rest = failed(recovered), failed(left, start=500)
+    shuffled = list(failures)
+    random.shuffle(shuffled)
+    one, other = recovering(failures, *rest), recovering(shuffled, *reversed(rest))
+    assert one.evidence(requests=requests) == other.evidence(requests=requests)
+    for piece in one.evidence(requests=requests):
+        assert piece.count == sum(piece.breakdown.values())
+        assert len(piece.sample_ids) <= SAMPLES

@@ -29,11 +29,11 @@ def test_how_far_the_next_run_holds_back(before, says, factor, why):
 
 
 def test_one_halving_is_made_good_by_four_clean_runs_and_the_floor_by_sixteen():
-    for factor, expected in ((0.5, 4), (FLOOR, 16)):
-        runs = 0
+    for begins_at, expected in ((0.5, 4), (FLOOR, 16)):
+        factor, clean = begins_at, 0
         while factor < 1:
-            factor, runs = restrain(factor, **SAYS).factor, runs + 1
-        assert runs == expected
+            factor, clean = restrain(factor, **SAYS).factor, clean + 1
+        assert clean == expected
 
 
 runs = st.builds(
