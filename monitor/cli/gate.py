@@ -5,6 +5,7 @@ Bulk jobs call it in loops: it loads no HTTP client and no scheduler.
 
 import signal
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -45,7 +46,8 @@ def gate(path: Path | None, target: str, wait: str | None, *, as_json: bool) -> 
     due_times = _due_times(config, target)
     if patience_s:
         _end_on_signals()
-    said = _Gatekeeper(config, target, due_times).answer(until_s=time.monotonic() + patience_s)
+    with closing(_Gatekeeper(config, target, due_times)) as keeper:
+        said = keeper.answer(until_s=time.monotonic() + patience_s)
     if as_json:
         print_json(gate_json(said))
     else:
@@ -101,6 +103,11 @@ class _Gatekeeper:
                 if said.proceed or left_s <= 0:
                     return said
             time.sleep(min(POLL_S, max(0.0, left_s)))
+
+    def close(self) -> None:
+        """Ends its connections."""
+        if self._engine is not None:
+            self._engine.dispose()
 
     def _ask(self) -> GateAnswer:
         self._engine = self._engine or ensure(self._url.reveal())
