@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -23,10 +23,12 @@ from monitor.closing import Closing, RunReport, Started
 from monitor.errors import SlotSpentError, StoreError, SyncLogError
 from monitor.health.stopping import FIRST_ITEMS
 from monitor.health.transition import ItemChange
+from monitor.heartbeat import Heartbeat
+from monitor.incidents.probing import probe_for, turn
 from monitor.judgement import Judge
 from monitor.model import LogEntry, SyncReport
 from monitor.providers import Provider
-from monitor.store import items, leases, outcomes, runs, worklist
+from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
 
 __all__ = ["LEASE", "Job", "Run"]
@@ -60,6 +62,12 @@ class Job:
     utcnow: Callable[[], datetime]
     log_fields: Mapping[str, str]
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
+    heartbeat: Heartbeat | None = None
+    """Who is told of each run; None: nobody."""
+
+
+def _nobody_told() -> None:
+    """A run begins that nobody is told of."""
 
 
 class Run:
@@ -85,8 +93,13 @@ class Run:
             LeaseLostError: another run took over; what was stored until then stays.
             StoreError: our database can't be used.
         """
+        heartbeat = self._job.heartbeat
+        return await (self._run(_nobody_told) if heartbeat is None else heartbeat.around(self._run))
+
+    async def _run(self, began: Callable[[], None]) -> RunReport:
         started_s = time.monotonic()
         started = await asyncio.to_thread(self._begin)
+        began()
         with structlog.contextvars.bound_contextvars(
             run_id=started.run_id,
             integration=self._job.target,
@@ -109,7 +122,12 @@ class Run:
                 conn, target=job.target, environment=job.environment, slot=self._slot, epoch=epoch, started_at=now
             )
             return Started(
-                target=job.target, run_id=run_id, epoch=epoch, at=now, previous=runs.last_snapshot(conn, job.target)
+                target=job.target,
+                run_id=run_id,
+                epoch=epoch,
+                at=now,
+                previous=runs.last_snapshot(conn, job.target),
+                restraint=runs.restraint(conn, target=job.target),
             )
 
     async def _steps(self, started: Started, started_s: float) -> RunReport:
@@ -137,11 +155,17 @@ class Run:
             tracked = items.count_active(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
             again = items.longest_unchecked(conn, target=target, run_id=started.run_id, limit=recheck)
-            return Due(
+            due = Due(
                 count=items.count_due(conn, target=target, recheck=recheck),
                 first_ids=items.openers(conn, target=target, item_ids=again, count=FIRST_ITEMS),
                 recheck_ids=again,
             )
+            last, wrong = runs.last_run(conn, target=target), incidents.unresolved(conn, target=target)
+            cause = probe_for({cause for cause, *_ in wrong}, last_abort=last.aborted_by if last else None)
+            if cause is None:
+                return due
+            line = items.probe_candidates(conn, target=target, run_id=started.run_id, item_ids=again)
+            return replace(due, probe_for=cause, probe_ids=turn(line))
 
     async def _check(self, started: Started, due: Due, started_s: float) -> tuple[Due, CheckReport]:
         job, deadline_s = self._job, started_s + self._job.deadline.total_seconds()

@@ -33,7 +33,8 @@ class Receiver:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.got.append((self.path, headers, json.loads(body)))
+                is_json = headers.get("content-type", "").startswith("application/json")
+                receiver.got.append((self.path, headers, json.loads(body) if is_json else body.decode()))
                 if receiver.hang:
                     receiver._let_go.wait()
                     self.close_connection = True

@@ -704,3 +704,13 @@ def test_routes_are_looked_at(small_world):
     )
     routes = only(examined(small_world), "routes")
     assert (routes.level, routes.setting) == (Level.WARNING, "channels.mine")
+
+
+def test_a_heartbeat_is_mentioned_and_never_tried(small_world):
+    with Receiver() as switch:
+        small_world.configure(auth=f'{small_world.client_auth}\nheartbeat = "{switch.url}"')
+        small_world.track(1)
+        findings = examined(small_world, send_test=True)
+    found = only(findings, "heartbeat")
+    assert (found.level, found.about) == (Level.NOT_TRIED, "target gloo")
+    assert (switch.got, exit_code(findings)) == ([], 0)

@@ -82,6 +82,43 @@ def test_a_hint_beyond_the_deadline_ends_the_run_and_keeps_the_next_one_from_sen
     assert row["origin"] == world.sandbox.url
 
 
+HINTS = [
+    ("items", 503, {}, "outage"),
+    ("list", 503, {}, "outage"),
+    ("list", 429, {"code": "TOO_FAST"}, "rate_limited"),
+    ("items", 429, {"code": "SPENDING_LIMIT_EXCEEDED"}, "spending_limit"),
+    ("items", 429, {"type": "insufficient_quota"}, "spending_limit"),
+]
+
+
+@pytest.mark.parametrize(("strategy", "status", "body", "cause"), HINTS)
+def test_a_run_that_a_stored_hint_stops_repeats_the_cause_of_the_hint_as_evidence(
+    world, next_run, strategy, status, body, cause
+):
+    world.configure(check='deadline = "60s"\nconcurrency = 1', strategy=strategy)
+    world.track(8)
+    world.sandbox.add_fault(path="/engine", status=status, headers=LATER, body=body)
+    assert next_run().abort_reason == cause
+    sent = world.sandbox.requests("/engine")
+    world.sandbox.clear_faults()
+    for _ in range(2):
+        report = next_run()
+        assert (report.abort_reason, report.snapshot.unknown) == (cause, 8)
+    assert world.sandbox.requests("/engine") == sent
+    assert [row["cause"] for row in world.rows("SELECT cause FROM evidence ORDER BY run_id")] == [cause] * 3
+
+
+@pytest.mark.parametrize("strategy", ["items", "list"])
+def test_a_run_that_the_breaker_stops_on_its_probe_has_the_outage_as_evidence(world, next_run, strategy):
+    world.configure(strategy=strategy, check="max_attempts = 5")
+    world.track(60)
+    world.sandbox.add_fault(path="/engine", status=503)
+    for _ in range(3):
+        assert next_run().abort_reason == "outage"
+    counts = world.rows("SELECT run_id, cause FROM evidence ORDER BY run_id")
+    assert [row["cause"] for row in counts] == ["outage"] * 3
+
+
 def test_a_hint_within_the_deadline_is_waited_out_with_one_probe_at_its_end(world):
     world.configure(check="concurrency = 8")
     world.track(40)

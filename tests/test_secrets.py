@@ -16,7 +16,8 @@ from sqlalchemy import make_url
 from world import World
 
 CANARIES = {
-    place: f"{place}-c4n4ry/S3+x=" for place in ("client", "apikey", "dbpass", "logpass", "hookuser", "hookpath")
+    place: f"{place}-c4n4ry/S3+x="
+    for place in ("client", "apikey", "dbpass", "logpass", "hookuser", "hookpath", "ping")
 }
 
 
@@ -107,9 +108,11 @@ def with_canaries(world, *, auth="client", hook_port=1, **changes):
         '[[channels]]\nname = "hook"\ntype = "webhook"\n'
         f'url = "http://me:{user}@127.0.0.1:{hook_port}/services/{token}?key={token}"\n'
     )
+    ping = quote(CANARIES["ping"], safe="")
+    heartbeat = f'heartbeat = "http://127.0.0.1:{hook_port}/ping/{ping}?key={ping}"'
     for cause in ("unauthorized", "forbidden", "outage"):
         hook += f'[[rules]]\ncause = "{cause}"\nruns = 1\nof = 1\nspan = "0s"\n'
-    world.configure(auth=forms[auth], more=hook, check="max_attempts = 1", **changes)
+    world.configure(auth=f"{forms[auth]}\n{heartbeat}", more=hook, check="max_attempts = 1", **changes)
 
 
 def everything_stored(world):
@@ -121,6 +124,11 @@ def everything_stored(world):
             tables = conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
             stored += [str(conn.execute(f"SELECT t::text FROM {name} t").fetchall()) for (name,) in tables]
     return stored
+
+
+def messages(receiver):
+    """What came for the channel; the rest was for the dead man's switch."""
+    return [path for path in receiver.seen if path.startswith("/services/")]
 
 
 def told(world, *arguments, call=World.cli):
@@ -157,7 +165,8 @@ def test_a_refusal_or_a_failing_api_gives_no_secret_away(here, small_world, echo
     if fault:
         small_world.sandbox.add_fault(**fault)
     done, said = told(small_world, "check", call=here)
-    assert (done.returncode, len(receiver.seen)) == (4, 1)
+    assert (done.returncode, len(messages(receiver))) == (4, 2 if hook_status == 400 else 1)
+    assert len(receiver.seen) > 2, "the switch was told of the beginning and of the end"
     assert events(done.stderr, "request_finished"), "the log is wide open"
     assert leaks(said, *everything_stored(small_world)) == []
 
@@ -222,7 +231,7 @@ def test_a_running_daemon_shows_no_secret_in_its_log_its_files_or_its_command_li
     small_world.track(6)
     daemon = small_world.start("daemon", "--log-level", "debug")
     try:
-        until(lambda: receiver.seen, "a message to the receiver")
+        until(lambda: messages(receiver), "a message to the receiver")
         process = Path(f"/proc/{daemon.pid}")
         shown = [(process / name).read_bytes().decode("latin-1") for name in ("cmdline", "environ", "comm")]
         shown += everything_stored(small_world)

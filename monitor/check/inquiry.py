@@ -1,9 +1,10 @@
 """One run's questions to the API, by the target's strategy: its list first, or item by item.
 
-1. `choose` decides. Item by item, the due items of the work list are asked about, and that is all.
-2. The list is fetched as a stream. What could not be had ends the run or leads to item by item (`ends_the_run`).
-3. It is compared with the work list. One that lacks much is tried on a sample, and dropped if that refutes it.
-4. What it calls completed is taken from it; every other tracked item is asked about by itself.
+1. Where the API refuses the target (`incidents.probing`), one item is asked about; if that is refused, it is all.
+2. `choose` decides. Item by item, the due items of the work list are asked about, and that is all.
+3. The list is fetched as a stream. What could not be had ends the run or leads to item by item (`ends_the_run`).
+4. It is compared with the work list. One that lacks much is tried on a sample, and dropped if that refutes it.
+5. What it calls completed is taken from it; every other tracked item is asked about by itself.
 """
 
 import asyncio
@@ -62,6 +63,8 @@ class Inquiry:
     interrupt: asyncio.Event
     progress: Progress
     utcnow: Callable[[], datetime]
+    probed: str | None = None
+    """The item that was the run's probe: it has its outcome."""
 
     async def run(self) -> tuple[Due, CheckReport]:
         """Asks; gives back what turned out to be due, and how it ended.
@@ -70,6 +73,32 @@ class Inquiry:
             StoreError: when the work list can't be read or written.
             LeaseLostError: when another run took over.
         """
+        cause = self.due.probe_for
+        if cause is None:
+            return await self._all()
+        probe = await asyncio.to_thread(self._probe)
+        if probe is None:
+            # nothing tracked, or nothing that the API could accept: a list would be a request for nothing
+            return await replace(self, strategy=Strategy.ITEMS)._all()  # noqa: SLF001  # one of this very class
+        due, checked = await self._after(probe)
+        return due, replace(checked, probed_for=cause)
+
+    async def _after(self, probe: TrackedItem) -> tuple[Due, CheckReport]:
+        """Asks about one item, and about all others only if that does not end the run."""
+        self.progress.begin(1)
+        await self.check.probe(probe)
+        if self.check.over:
+            self.check.cut(Reason.DEADLINE)
+            return self.due, self.check.report()
+        first, again = (
+            tuple(item_id for item_id in ids if item_id != probe.item_id)
+            for ids in (self.due.first_ids, self.due.recheck_ids)
+        )
+        rest = replace(self.due, first_ids=first, recheck_ids=again)
+        return await replace(self, due=rest, probed=probe.item_id)._all()  # noqa: SLF001  # one of this very class
+
+    async def _all(self) -> tuple[Due, CheckReport]:
+        """Asks about all that is due, but for what was the probe."""
         first = self.provider.list_request()
         approach = choose(self.strategy, has_list=first is not None, due=self.due.count)
         due = self.due
@@ -158,7 +187,16 @@ class Inquiry:
         return survey(self._standings(), listing, canonical=canonical, valid=valid)
 
     def _standings(self) -> Iterator[list[Standing]]:
-        return standings.read(self.engine, target=self.target)
+        pages = standings.read(self.engine, target=self.target)
+        if self.probed is None:
+            return pages
+        # what was the probe has been counted
+        return ([each for each in page if each.item_id != self.probed] for page in pages)
+
+    def _probe(self) -> TrackedItem | None:
+        """The item to begin with; None when there is none."""
+        fit = next((item_id for item_id in self.due.probe_ids if self.provider.valid_id(item_id)), None)
+        return next(iter(self._named([fit])), None) if fit else None
 
     def _named(self, item_ids: Sequence[str]) -> list[TrackedItem]:
         return items.named(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
@@ -192,7 +230,7 @@ class Inquiry:
         unsure: tuple[str, ...] = ()
         if self.check.over:
             unsure = await asyncio.to_thread(lambda: tuple(i for few in self._unconfirmed(seen, listing) for i in few))
-        return Due(count=seen.tracked, recheck_ids=unsure)
+        return Due(count=seen.tracked + (self.probed is not None), recheck_ids=unsure)
 
 
 _WHY = {Cause.OUTAGE: Why.LIST_FAILED, Cause.BAD_RESPONSE: Why.LIST_UNREADABLE}

@@ -6,7 +6,6 @@ deadline passes or a signal comes, what was finished has been handed on and the 
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -15,11 +14,11 @@ from typing import Protocol
 from monitor.check.ledger import Ledger
 from monitor.check.report import CheckReport, Progress
 from monitor.check.source import Source
+from monitor.check.stops import Stops
 from monitor.client.retry import is_transient
 from monitor.exchange import BUDGET_SPENT, PAST_DEADLINE, Answer, ApiError, Request
-from monitor.health.classify import cause_of, malformed, outcome_of
+from monitor.health.classify import malformed, outcome_of
 from monitor.health.latency import LatencyHistogram
-from monitor.health.stopping import FIRST_ITEMS, StopRule
 from monitor.health.transition import ItemChange, TrackedItem
 from monitor.model import Cause, Outcome, Reason
 from monitor.providers import Provider
@@ -97,14 +96,9 @@ class ItemCheck:
         self._provider, self._client, self._ledger = provider, client, Ledger(record)
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
         self._progress, self._utcnow, self._mix, self._grace_s = progress, utcnow, mix, grace_s
-        self._latencies, self._stop_rule = LatencyHistogram(), StopRule()
+        self._latencies, self._stops = LatencyHistogram(), Stops(deadline_s)
         self._taken = self._requests = self._retries = 0
         self._undrained = False
-        self._first_asked = self._first_answers = 0
-        self._vouched_for = False
-        self._stopped_by: Cause | None = None
-        self._cut: Reason | None = None
-        self._opened, self._ending = asyncio.Event(), asyncio.Event()
         self._later: deque[tuple[TrackedItem, Outcome]] = deque()
         self._vain = 0
 
@@ -143,10 +137,22 @@ class ItemCheck:
         self._undrained = self._undrained or not source.drained
         return self.report()
 
+    async def probe(self, item: TrackedItem) -> None:
+        """Asks about one item before any other: what refuses it, a 403 included, stops the target.
+
+        Raises:
+            StoreError: when the outcome can't be written.
+            LeaseLostError: when another run took over.
+        """
+        with self._stops.probing():
+            report = await self.run(iter([[item]]))
+        if report.tally.answered:
+            self.vouch()
+
     @property
     def over(self) -> bool:
         """Whether no further request may start."""
-        return self._over()
+        return self._stops.over()
 
     def count(self, *, requests: int, retries: int, latencies_ms: Iterable[float]) -> None:
         """Counts requests that somebody else made for this run, such as those for the list."""
@@ -160,26 +166,27 @@ class ItemCheck:
         self._ledger.tally.confirm(items)
 
     def vouch(self) -> None:
-        """Heeds that a list showed items of ours: a 403 on one that it lacks is that item's own, on however many."""
-        self._vouched_for = True
+        """Heeds that the API showed an item of ours: a 403 on another is that item's own, on however many."""
+        self._stops.vouch()
 
     def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
         """Stops the target because of an error that leaves so many items unknown."""
-        self._stopped_by = self._stopped_by or cause
+        self._stops.stop(cause)
         self._ledger.tally.block(cause, error, items)
 
     def cut(self, reason: Reason) -> None:
         """Ends the run before its items were asked about."""
-        self._cut, self._undrained = self._cut or reason, True
+        self._stops.cut_short(reason)
+        self._undrained = True
 
     async def _heed_interrupt(self) -> None:
         await self._interrupt.wait()
-        self._cut = self._cut or Reason.INTERRUPTED
-        self._over()
+        self._stops.cut_short(Reason.INTERRUPTED)
+        self._stops.over()
 
     async def _end(self, workers: Sequence[asyncio.Task[None]]) -> None:
         """Once nothing further may start, gives requests in flight a grace period and then ends them."""
-        await self._ending.wait()
+        await self._stops.ending.wait()
         await asyncio.sleep(self._grace_s)
         for worker in workers:
             worker.cancel()
@@ -187,12 +194,12 @@ class ItemCheck:
     async def _work(self, source: Source, known: Known) -> None:
         while (item := source.at_hand() or await source.take()) is not None:
             self._taken += 1
-            if self._over():
+            if self._stops.over():
                 return
             outcome = known(item)
             if outcome is None and not self._provider.valid_id(item.item_id):
                 outcome = malformed(item.item_id, self._utcnow())
-            elif outcome is None and (self._opened.is_set() or await self._may_open()):
+            elif outcome is None and (self._stops.opened.is_set() or await self._stops.may_open()):
                 outcome = await self._ask(item)
             if outcome is None:
                 continue
@@ -205,38 +212,24 @@ class ItemCheck:
     def _may_pass(self, outcome: Outcome) -> bool:
         """Whether a second question at the end may be worth it."""
         error = outcome.error
-        if error is None or error.held or len(self._later) >= MOST_LATER or self._over():
+        if error is None or error.held or len(self._later) >= MOST_LATER or self._stops.over():
             return False
         return not outcome.answered and is_transient(error)
 
     async def _ask_again(self) -> None:
         """The second pass; what it can't improve keeps its first outcome. A few in a row in vain end it."""
-        while self._later and self._vain < MOST_IN_VAIN and not self._over():
-            item, outcome = self._later.popleft()
+        while self._later and self._vain < MOST_IN_VAIN and not self._stops.over():
+            item, failed = self._later.popleft()
+            outcome = failed
             try:
-                outcome = await self._ask(item, again=True) or outcome
+                outcome = await self._ask(item, again=True) or failed
             finally:
                 due = self._note(item, outcome)
+            if outcome.answered:
+                self._ledger.tally.recover(failed)
             self._vain = 0 if outcome.answered else self._vain + 1
             if due:
                 await self._ledger.flush()
-
-    async def _may_open(self) -> bool:
-        """Whether to be among the first; whoever is not waits for them. False when by then nothing may start."""
-        if self._first_asked >= FIRST_ITEMS:
-            await self._opened.wait()
-        self._first_asked += 1
-        return not self._over()
-
-    def _over(self) -> bool:
-        """Whether no further request may start."""
-        if self._stopped_by is None and self._cut is None and time.monotonic() >= self._deadline_s:
-            self._cut = Reason.DEADLINE
-        over = self._stopped_by is not None or self._cut is not None
-        if over:
-            self._ending.set()
-            self._opened.set()
-        return over
 
     async def _ask(self, item: TrackedItem, *, again: bool = False) -> Outcome | None:
         """The outcome; None when our deadline came first: the item counts as not asked, and is due first next time.
@@ -251,36 +244,18 @@ class ItemCheck:
             self._latencies.add(answer.latency_ms)
         error = answer.error
         if error is not None and error.is_our(PAST_DEADLINE):
-            self._cut = Reason.DEADLINE
+            self._stops.cut = Reason.DEADLINE
             return None
         if error is not None and error.is_our(BUDGET_SPENT):
             return None
         outcome = outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
-        self._heed(outcome)
+        self._stops.heed(outcome, tripped=self._client.tripped)
         return outcome
-
-    def _heed(self, outcome: Outcome) -> None:
-        """What an answer means for the rest of the run: it must stop, or the first five have been heard."""
-        self._stopped_by = self._stopped_by or self._stopping(outcome)
-        self._first_answers += 1
-        if outcome.answered or self._first_answers >= FIRST_ITEMS:
-            self._opened.set()
 
     def _note(self, item: TrackedItem, outcome: Outcome) -> bool:
         """Takes an outcome down; True when it is time to store."""
         self._progress.advance()
         return self._ledger.note(item, outcome)
-
-    def _stopping(self, outcome: Outcome) -> Cause | None:
-        """Why the target must stop after this outcome, or None."""
-        error = outcome.error
-        hint = error.retry_after if error and is_transient(error) else None
-        if error and hint and time.monotonic() + hint.total_seconds() >= self._deadline_s:
-            return cause_of(error)  # the server says to come back, and this run will be over by then
-        stopping = self._stop_rule.observe(outcome)
-        if stopping is Cause.FORBIDDEN and self._vouched_for:
-            stopping = None
-        return stopping or (Cause.OUTAGE if self._client.tripped else None)
 
     def report(self) -> CheckReport:
         """How it ended, or how far it is."""
@@ -291,6 +266,6 @@ class ItemCheck:
             requests=self._requests,
             retries=self._retries,
             latencies_ms=(self._latencies.quantile(0.5), self._latencies.quantile(0.95)),
-            stopped_by=self._stopped_by,
-            cut=self._cut if left and self._stopped_by is None else None,
+            stopped_by=self._stops.stopped_by,
+            cut=self._stops.cut if left and self._stops.stopped_by is None else None,
         )

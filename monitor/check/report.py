@@ -19,6 +19,10 @@ class Due:
     """The completed items among them; the other completed ones are carried over."""
     first_ids: tuple[str, ...] = ()
     """Those of the completed items that it begins with."""
+    probe_for: Cause | None = None
+    """The cause for which one item is asked about before anything else is sent; None: the run begins as any other."""
+    probe_ids: tuple[str, ...] = ()
+    """Which item that may be, the best first."""
 
 
 class Progress(Protocol):
@@ -59,3 +63,5 @@ class CheckReport:
     cut: Reason | None = None
     """`deadline` or `interrupted`, when that left items unasked."""
     approach: Approach = ITEM_BY_ITEM
+    probed_for: Cause | None = None
+    """The cause for which it began with one probe."""

@@ -216,4 +216,25 @@ def history(
     command(config, target, limit, as_json)
 
 
+@app.command()
+def gate(
+    target: Annotated[str, typer.Argument(help="The target whose API the bulk work would use.", show_default=False)],
+    config: ConfigPath = None,
+    wait: Annotated[
+        str | None, typer.Option("--wait", help="Wait so long for it to open, e.g. 10m.", show_default="answer at once")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether bulk work on a target may proceed, from what is stored: exit code 0, or 75 to pause.
+
+    It is closed by an open incident spending_limit, rate_limited or outage, and when no run ended within two
+    intervals of the schedule.
+
+    Example: ingestion-monitor gate gloo-prod --wait 10m && ./upload-more
+    """
+    from monitor.cli.gate import gate as command
+
+    raise typer.Exit(command(config, target, wait, as_json=as_json))
+
+
 app.command()(sandbox)

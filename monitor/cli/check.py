@@ -186,6 +186,8 @@ class _Session:
 
     def _job(self, target: Target) -> Job:
         job = self._app.job(target)
+        if self._options.dry_run:
+            job = replace(job, heartbeat=None)  # whoever is told of runs would take it for one
         return job if self._deadline is None else replace(job, deadline=self._deadline)
 
     def exit_code(self, ends: Sequence[_End], delivery: DeliveryReport) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
@@ -17,7 +17,9 @@ from monitor.errors import ConfigError, MonitorError
 from monitor.incidents.words import channel_target
 from monitor.store import incidents, runs
 from monitor.store.engine import reading
-from monitor.wiring import App, open_store
+
+if TYPE_CHECKING:
+    from monitor.wiring import App  # loaded only by those who open something: it takes all HTTP clients along
 
 __all__ = [
     "can_print",
@@ -60,12 +62,14 @@ def load(path: Path | None, *, log_level: str | None = None) -> Config:
 
 
 @contextmanager
-def opened(config: Config) -> Iterator[App]:
+def opened(config: Config) -> Iterator["App"]:
     """The live parts on an open database, which is closed at the end.
 
     Raises:
         StoreError: when the database can't be used.
     """
+    from monitor.wiring import App, open_store
+
     engine = open_store(config)
     try:
         yield App(config=config, engine=engine)
@@ -90,7 +94,7 @@ def scratch() -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
-def known_target(app: App, name: str | None) -> None:
+def known_target(app: "App", name: str | None) -> None:
     """Makes sure that a target is configured, or was once: of a slip in its name nothing would be found.
 
     What stands in a target's place for a channel (`channel:oncall`) is known as long as the channel is, or there are

@@ -91,13 +91,22 @@ class Concurrency:
         learned: what an earlier run ended with; None: nothing stands in the way of the ceiling.
     """
 
-    __slots__ = ("_cut_at_s", "ceiling", "limit")
+    __slots__ = ("_cut_at_s", "_most", "ceiling", "limit")
 
     def __init__(self, ceiling: int, learned: float | None = None) -> None:
-        self.ceiling = ceiling
+        self._most = self.ceiling = ceiling
         self.limit = float(ceiling) if learned is None else max(1.0, min(learned, ceiling))
         """At least 1; a fraction counts once it is whole."""
         self._cut_at_s = -math.inf
+
+    def restrain(self, factor: float) -> None:
+        """Lowers the ceiling to a share (0 to 1, above 0) of itself, but not below 1; a later share takes its place.
+
+        What was learned below it stays. A limit that stood at the ceiling goes with it, up or down.
+        """
+        free = self.limit >= self.ceiling
+        self.ceiling = max(1, math.floor(self._most * factor))
+        self.limit = float(self.ceiling) if free else min(self.limit, float(self.ceiling))
 
     def succeeded(self) -> None:
         """An attempt met no overload: it was answered, be it with a refusal."""
@@ -149,7 +158,8 @@ class Hold:
             self.on_trial = self.on_trial and now_s < self.until_s  # it started before the hint came
         elif failure.status in _HOLDING and failure.retry_after is not None:
             wait_s = failure.retry_after.total_seconds()
-            self.begin(wait_s=wait_s, status=failure.status, code=failure.code, now_s=now_s)
+            # some APIs say in the type alone that waiting does not help: a run that is held must know it, too
+            self.begin(wait_s=wait_s, status=failure.status, code=failure.code or failure.type, now_s=now_s)
 
 
 class RetryBudget:

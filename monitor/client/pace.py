@@ -8,6 +8,7 @@ A token bucket whose rate and depth change as more is learned. Pure: instants ar
 | what remains of a limit  | our share of a window, spread over it; or of what a bucket is filled with      | `supply` |
 | a 429 came without that  | a little less than was accepted, then carefully back and beyond                | `climb`  |
 | a ceiling was configured | never faster than that                                                         |          |
+| it is to hold back       | at most a share of what was configured or learned, but no less than one a second |        |
 """
 
 import math
@@ -23,6 +24,7 @@ __all__ = ["Pace"]
 _LATE_S = 0.01
 """A start that comes later than its turn is made up for, within bounds: timers are late by milliseconds."""
 _SHORTEST_WAIT_S = 1e-4
+_SLOWEST_RESTRAINED_S = 1.0
 _REMEMBERED = 2048
 """Starts whose instants are kept: more than are ever in flight."""
 
@@ -36,6 +38,7 @@ class Pace:
         "_free",
         "_last_s",
         "_lost",
+        "_restraint",
         "_sent",
         "_starts",
         "_stated_gap_s",
@@ -51,6 +54,7 @@ class Pace:
             learned_per_s: `per_s` of an earlier run (> 0), to begin with; None: nothing was learned.
         """
         self._ceiling_gap_s = 1 / ceiling_per_s if ceiling_per_s else 0.0
+        self._restraint = 1.0
         self._stated_gap_s = 0.0
         self._supply = Supply(share)
         self._climb = Climb(learned_per_s)
@@ -66,6 +70,10 @@ class Pace:
         if self._supply.known and self._supply.per_s is not None:
             return self._supply.per_s
         return 1 / self._stated_gap_s if self._stated_gap_s else self._climb.plateau_per_s
+
+    def restrain(self, factor: float) -> None:
+        """Holds back to a share (0 to 1, above 0) of the configured or learned rate; a later share takes its place."""
+        self._restraint = factor
 
     def wait_s(self, now_s: float, in_flight: int) -> float:
         """Whether one request may start now.
@@ -132,4 +140,11 @@ class Pace:
         else:
             per_s = self._climb.per_s(now_s)
             gap_s = max(1 / per_s if per_s else 0.0, self._stated_gap_s)
-        return max(gap_s, self._ceiling_gap_s)
+        gap_s = max(gap_s, self._ceiling_gap_s)
+        return gap_s if self._restraint >= 1 else max(gap_s, self._restrained_gap_s())
+
+    def _restrained_gap_s(self) -> float:
+        """Seconds between starts at our share of the slower of what was configured and learned; 0 if neither was."""
+        learned = self.per_s
+        gap_s = max(1 / learned if learned else 0.0, self._ceiling_gap_s)
+        return max(gap_s, min(gap_s / self._restraint, _SLOWEST_RESTRAINED_S))

@@ -62,6 +62,12 @@ class Throttle:
         if 0 < wait_s <= LONGEST_HINT.total_seconds():
             self.hold.begin(wait_s=wait_s, status=learned.status, code=learned.code, now_s=self.monotonic())
 
+    def restrain(self, factor: float) -> None:
+        """Holds back to a share (0 to 1, above 0) of rate and concurrency; a later share takes its place."""
+        self.concurrency.restrain(factor)
+        self.pace.restrain(factor)
+        self._wake()
+
     def learned(self) -> Learned:
         """What later runs and other processes are to know."""
         now, wait_s = self.utcnow(), self.hold.until_s - self.monotonic()

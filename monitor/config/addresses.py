@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["DIRECT", "anchor_sqlite", "api_base", "database_url", "proxy_url", "webhook_url"]
+__all__ = ["DIRECT", "anchor_sqlite", "api_base", "database_url", "heartbeat_url", "proxy_url", "webhook_url"]
 
 DIRECT = "direct"
 """Instead of a proxy's URL: none at all."""
@@ -35,6 +35,21 @@ def webhook_url(url: str) -> str:
         ValueError: not an absolute http(s) URL.
     """
     _web(url, "must be a URL that begins with https:// or http://")
+    return url
+
+
+def heartbeat_url(url: str, *, allow_http: bool) -> str:
+    """A dead man's switch's URL as it is: whoever knows it can keep the switch from going off.
+
+    Raises:
+        ValueError: not an absolute http(s) URL; plain http beyond this machine unless `allow_http`; or a fragment,
+            which nobody would receive.
+    """
+    parts = _web(url, 'must be a URL such as "https://hc-ping.com/your-check"')
+    if parts.scheme == "http" and not (allow_http or _is_loopback(parts.hostname or "")):
+        raise ValueError("must use https; plain http goes only to this machine, or with allow_http = true")
+    if parts.fragment:
+        raise ValueError("must hold no fragment (#…): it is never sent")
     return url
 
 

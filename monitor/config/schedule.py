@@ -2,12 +2,14 @@
 
 from datetime import timedelta
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from monitor.config.checks import Cron, TimeZone, wrong
 from monitor.config.durations import Between
 from monitor.config.section import Section
+from monitor.health.punctuality import DueTimes
 
 __all__ = ["Schedule"]
 
@@ -35,6 +37,10 @@ class Schedule(Section):
     def explicit(self) -> bool:
         """Somebody wrote it down, so that a missed run is worth an incident."""
         return bool(self.model_fields_set & {"every", "cron"})
+
+    def due_times(self) -> DueTimes:
+        """When its runs are due."""
+        return DueTimes(every=self.every, cron=self.cron, zone=ZoneInfo(self.timezone))
 
     @field_validator("every")
     @classmethod

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from monitor.config.addresses import api_base
+from monitor.config.addresses import api_base, heartbeat_url
 from monitor.config.available import BUILT_IN, provider_name
-from monitor.config.checks import DatabaseUrl, Name, Text, TimeZone, wrong
+from monitor.config.checks import DatabaseUrl, Name, Text, TimeZone, secret_that, wrong
 from monitor.config.connection import ProxyUrl, TlsConfig
 from monitor.config.credentials import Auth, ClientCredentialsAuth
 from monitor.config.durations import Between
@@ -16,6 +17,7 @@ from monitor.config.generic import ItemConfig, ListConfig
 from monitor.config.rates import Rate, Share
 from monitor.config.requests import Headers
 from monitor.config.schedule import Schedule
+from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 
 __all__ = ["CheckConfig", "SyncLogConfig", "Target"]
@@ -110,7 +112,8 @@ class Target(Section):
         "installed provider."
     )
     allow_http: bool = Field(
-        default=False, description="Lets `base_url` be plain http beyond this machine, where anybody can listen in."
+        default=False,
+        description="Lets `base_url` and `heartbeat` be plain http beyond this machine, where anybody can listen in.",
     )
     base_url: str = Field(
         default_factory=lambda given: GLOO_URL if given.get("provider") == "gloo" else "",
@@ -174,6 +177,12 @@ class Target(Section):
     schedule: Schedule | None = Field(
         default=None, description="When the daemon runs this target; left out, the common schedule."
     )
+    heartbeat: Secret | None = Field(
+        default=None,
+        description="The URL of a dead man's switch (Healthchecks and its like) that is told of each run: `/start` is "
+        "added when it begins, `/fail` when the monitor could not do its work. It is a secret.",
+        examples=["https://hc-ping.com/your-check"],
+    )
 
     @field_validator("base_url")
     @classmethod
@@ -184,6 +193,12 @@ class Target(Section):
             return api_base(url, allow_http=info.data.get("allow_http", False))
         except ValueError as error:
             raise wrong(str(error)) from None
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _sent_safely(cls, url: Secret | None, info: ValidationInfo) -> Secret | None:
+        allow_http = info.data.get("allow_http", False)
+        return url and secret_that(partial(heartbeat_url, allow_http=allow_http))(url)
 
     @field_validator("publisher_id")
     @classmethod

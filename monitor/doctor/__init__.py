@@ -95,6 +95,9 @@ class Doctor:
             yield finding
         async for finding in _api(target, provider, sample, row, places):
             yield finding
+        if target.heartbeat is not None:
+            says = "not tried: whoever listens there would take it for a run."
+            yield Finding(part="heartbeat", level=Level.NOT_TRIED, says=says)
 
     def _messages(self) -> list[Finding]:
         """What did not reach anybody, as far as the database can be read."""

@@ -1,7 +1,8 @@
 """A run's outcomes, gathered into evidence of request causes. Pure; the order of outcomes does not matter.
 
-Evidence of a request cause is an item that was left unknown because of it. Retries that recovered are metrics, not
-evidence: they leave no item unknown. `wrong_scope` and `bad_request` are read off the run as a whole.
+Evidence of a request cause is an item that was left unknown because of it, or 5% of the run's requests that failed for
+good, be it that the item was answered when it was asked about once more. Retries that recovered within their call are
+metrics, not evidence. `wrong_scope` and `bad_request` are read off the run as a whole.
 """
 
 from bisect import insort
@@ -17,6 +18,9 @@ __all__ = ["EXPLAINS", "SAMPLES", "Tally", "attach"]
 
 SAMPLES = 10
 """How many item ids a piece of evidence names."""
+
+_MUCH, _MUCH_FLOOR = 0.05, 2
+"""Of a run's requests: if so many failed for good, and not less, that is evidence though no item was left unknown."""
 
 _NEWS_FLOOR = 5
 """`wrong_scope` wants at least so many items that were not known missing; `bad_request` so many refused ids."""
@@ -90,6 +94,7 @@ class Tally:
         self.quarantined = 0
         """Items that were not asked about, because their ids can't be."""
         self._unknown: dict[Cause, _Heap] = {}
+        self._recovered: dict[Cause, _Heap] = {}
         self._absent = _Heap()
         self._refused = _Heap()
         self._news = 0
@@ -123,13 +128,30 @@ class Tally:
         self._accepted += items
         self._news += items
 
+    def recover(self, failed: Outcome) -> None:
+        """Counts a request that failed for good, of an item that was answered when it was asked about once more."""
+        if failed.reason is not None and failed.reason.value in _REQUEST_VALUES:
+            self._recovered.setdefault(Cause(failed.reason.value), _Heap()).add(failed.item_id, failed.error)
+
     def block(self, cause: Cause, error: ApiError, items: int) -> None:
         """Counts an error that leaves so many items unknown without any of them having been asked about."""
         self._unknown.setdefault(cause, _Heap()).block(error, items)
 
-    def evidence(self) -> tuple[Evidence, ...]:
-        """Evidence of request causes, highest rank first; one per cause."""
+    def all_recovered(self, cause: Cause) -> bool:
+        """Whether requests failed because of a cause, and every one of their items was answered in the end."""
+        return cause in self._recovered and cause not in self._unknown
+
+    def evidence(self, *, requests: int) -> tuple[Evidence, ...]:
+        """Evidence of request causes, highest rank first; one per cause.
+
+        Args:
+            requests: all that the run sent, retries included (≥ 0).
+        """
         heaps = dict(self._unknown)
+        for cause, recovered in self._recovered.items():
+            failed = _merged(heaps.get(cause), recovered)
+            if failed.count >= max(_MUCH_FLOOR, _MUCH * requests):
+                heaps[cause] = failed
         if self._news >= _NEWS_FLOOR and 2 * self._absent.count >= self._news:
             heaps[Cause.WRONG_SCOPE] = _merged(heaps.get(Cause.WRONG_SCOPE), self._absent)
         if self._refused.count >= _NEWS_FLOOR and not self._accepted:

@@ -77,6 +77,21 @@ class DueTimes:
         else:
             yield from (moment + self.every * n for n in count(1))
 
+    def overdue_at(self, last: datetime) -> datetime | None:
+        """From when on two intervals have gone by without a run.
+
+        Args:
+            last: when the last run ended (aware).
+
+        Returns:
+            Two intervals later, or the second time of the cron expression after it; None when there is none for years.
+        """
+        if self.cron is not None:
+            return next(islice(cron_times(self.cron, after=last, zone=self.zone), 1, None), None)
+        if self.every is None:
+            raise ValueError("due times have an interval or a cron expression")
+        return last + 2 * self.every
+
     def _missed_by_cron(self, cron: str, previous: datetime, now: datetime) -> int:
         times = list(islice(cron_times(cron, after=previous, zone=self.zone), 2))
         if len(times) < 2:

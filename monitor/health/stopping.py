@@ -17,9 +17,13 @@ class StopRule:
 
     A target stops when no token can be had, when a 401 outlives its refresh, on `spending_limit`, or when the first
     five distinct items are all 403. (The breaker, which stops a target that is down, lives in the client.)
+
+    Args:
+        first: how many distinct items must all be 403 (> 0): one, where it is a probe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: int = FIRST_ITEMS) -> None:
+        self._first = first
         self._finished = 0
         self._forbidden = 0
 
@@ -34,6 +38,6 @@ class StopRule:
             return None  # quarantined, or given up by us: the API said nothing
         self._finished += 1
         self._forbidden += outcome.state is ItemState.UNKNOWN and cause is Cause.FORBIDDEN
-        if self._finished == self._forbidden == FIRST_ITEMS:
+        if self._finished == self._forbidden == self._first:
             return Cause.FORBIDDEN
         return None

@@ -19,7 +19,7 @@ class Evidence:
 
     cause: Cause
     count: int
-    """Items left unknown by a request cause, or items in the bad state."""
+    """Items left unknown by a request cause, or requests that failed because of it; or items in the bad state."""
     breakdown: Mapping[str, int] = field(default_factory=dict)
     """How often by HTTP status or network fault: `{"502": 3, "timeout": 2}`."""
     sample_ids: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from monitor.closing import RunReport
 from monitor.health.rollup import health_line
 from monitor.incidents.attention import attention
 from monitor.incidents.render import age
+from monitor.incidents.restraint import NONE
 from monitor.incidents.rules import Action
 from monitor.incidents.words import counted, in_words, named_group, what_to_check
 from monitor.judgement import Change
@@ -21,6 +22,9 @@ __all__ = ["all_is_well", "run_json", "run_text", "shortfall"]
 
 NAMED = 3
 """Items of an open incident that are named; `incidents show` has them all."""
+
+_NEARLY = 0.001
+_REFUSALS = frozenset({Cause.SPENDING_LIMIT.value, Cause.UNAUTHORIZED.value, Cause.FORBIDDEN.value})
 
 _VERBS = {
     Action.OPEN: "opened",
@@ -64,6 +68,7 @@ def run_text(report: RunReport, *, now: datetime) -> str:
         return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
     lines.append(health_line(report.snapshot))
     lines += _list_lines(report.approach)
+    lines += _caution_lines(report)
     lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.turns)])
     unknown = [f"{status}: {counted(count)}" for status, count in report.unrecognised.items()]
     lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
@@ -83,6 +88,24 @@ def _list_lines(approach: Approach) -> list[str]:
     if approach.why not in _LIST_DROPPED:
         return []
     return list(wrapped(f"Asked item by item: {approach.why.value} ({approach.detail})", indent=0))
+
+
+def _caution_lines(report: RunReport) -> list[str]:
+    """What the monitor did by itself, so as not to add to what is wrong."""
+    lines = []
+    if report.probed_for is not None:
+        refused = report.abort_reason in _REFUSALS and not (report.snapshot and report.snapshot.checked)
+        outcome = ": it was refused, and so nothing more was sent" if refused else ""
+        lines.append(f"Began with one request, since the incident {report.probed_for.value} is open{outcome}.")
+    if report.restraint < NONE:
+        lines.append(f"Restrained to {_fraction(report.restraint)} of its rate and concurrency after 429s.")
+    return [row for line in lines for row in wrapped(line, indent=0)]
+
+
+def _fraction(share: float) -> str:
+    """`1/4`; what lies between in percent: `31%`."""
+    parts = round(1 / share)
+    return f"1/{parts}" if parts > 1 and abs(parts * share - 1) < _NEARLY else f"{share:.0%}"
 
 
 def _log_lines(sync: SyncReport) -> list[str]:
@@ -168,6 +191,8 @@ def run_json(report: RunReport) -> dict[str, Any]:
         "error": report.error,
         "health": _snapshot(report.snapshot),
         "strategy": _strategy(report.approach),
+        "probed_for": report.probed_for.value if report.probed_for else None,
+        "restraint": report.restraint,
         "sync_log": {name: getattr(report.sync, name) for name in SyncReport.__dataclass_fields__},
         "changes": [
             {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}

@@ -28,6 +28,7 @@ __all__ = [
     "open_new",
     "open_once",
     "save",
+    "unresolved",
     "untold",
 ]
 
@@ -60,6 +61,16 @@ def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
     seen = _evidences(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
     found = (_stored(row, seen.get(row["evidence_id"])) for row in rows)
     return {each.key: each for each in found}
+
+
+def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datetime]]:
+    """Cause, id and first evidence of each incident of a target that is not resolved, oldest first; nothing else of it.
+
+    Acknowledged and silenced ones are among them: who is told changes nothing about what is wrong.
+    """
+    columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at)
+    query = select(*columns).where(incidents.c.target == target, text(_IS_OPEN)).order_by(incidents.c.id)
+    return [(Cause(cause), incident_id, since) for cause, incident_id, since in conn.execute(query)]
 
 
 def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "longest_unchecked",
     "named",
     "openers",
+    "probe_candidates",
     "stuck",
     "tallies",
     "unrecognised",
@@ -97,6 +98,23 @@ def openers(conn: Connection, *, target: str, item_ids: Sequence[str], count: in
         well.update(conn.execute(query.where(items.c.state == ItemState.COMPLETED.value)).scalars())
     choice = [item_id for item_id in item_ids if item_id in well] or list(item_ids)
     return tuple(choice[:: max(1, len(choice) // count)][:count])
+
+
+def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[tuple[str, int]]:
+    """Items of which one may be asked about before all others, each with the last run that has an outcome for it.
+
+    They are some that were completed or pending when last anything was found out about them; if there is none, any.
+
+    Args:
+        conn: a connection.
+        target: whose items.
+        run_id: the run that asks.
+        item_ids: ids of completed items to choose from; some that are not completed are added.
+    """
+    named = select(*_TRACKED).where(_completed(target), items.c.item_id.in_(item_ids[:FEW]))
+    rows = [*conn.execute(named).all(), *conn.execute(_unfinished(target, run_id, after=(-1, "")).limit(FEW)).all()]
+    well = [row for row in rows if row.known_state in {ItemState.COMPLETED.value, ItemState.PENDING.value}]
+    return [(row.item_id, row.asked_run_id) for row in well or rows]
 
 
 def due(

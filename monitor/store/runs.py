@@ -13,11 +13,15 @@ from monitor.store.text import storable
 __all__ = [
     "HISTORY",
     "HistoryRow",
+    "LastRun",
     "abandon",
     "finish",
     "history",
     "history_row",
+    "last_run",
     "last_snapshot",
+    "restrain",
+    "restraint",
     "slot_spent",
     "start",
 ]
@@ -54,6 +58,15 @@ class HistoryRow:
     duration_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """How the last run of a target ended that asked the API."""
+
+    finished_at: datetime
+    aborted_by: Cause | None = None
+    """The cause that stopped the target."""
+
+
 HISTORY = table(
     "history",
     *(
@@ -68,13 +81,14 @@ _SNAPSHOT = [snapshots.c[field.name] for field in fields(Snapshot)]
 def start(
     conn: Connection, *, target: str, environment: str, slot: str | None, epoch: int, started_at: datetime
 ) -> int:
-    """Opens a run under the lease's epoch.
+    """Opens a run under the lease's epoch. Until it is closed it hands on how far the run before it held back.
 
     Returns:
         Its id, never handed out twice.
     """
     values = {"target": target, "environment": environment, "slot": slot, "epoch": epoch, "started_at": started_at}
-    opened = insert(runs).values(status=RunStatus.RUNNING.value, **values).returning(runs.c.id)
+    held_back = restraint(conn, target=target)
+    opened = insert(runs).values(status=RunStatus.RUNNING.value, restraint=held_back, **values).returning(runs.c.id)
     return int(conn.execute(opened).scalar_one())
 
 
@@ -139,6 +153,30 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
         raise LeaseLostError(f"run {run_id} was closed by another process; its snapshot is not stored")
     if snapshot is not None:
         conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
+
+
+def restrain(conn: Connection, *, run_id: int, factor: float) -> None:
+    """Stores which share (0 to 1, above 0) of rate and concurrency the target's next run takes."""
+    conn.execute(update(runs).where(runs.c.id == run_id).values(restraint=factor))
+
+
+def restraint(conn: Connection, *, target: str) -> float:
+    """Which share of rate and concurrency a target takes, as its newest run says; 1 before the first."""
+    newest = select(runs.c.restraint).where(runs.c.target == target).order_by(runs.c.id.desc()).limit(1)
+    found: float | None = conn.execute(newest).scalar()
+    return 1.0 if found is None else found
+
+
+def last_run(conn: Connection, *, target: str) -> LastRun | None:
+    """The last run of a target that asked the API and was closed by its own process; None before the first."""
+    asked = runs.c.status.in_([RunStatus.COMPLETE.value, RunStatus.PARTIAL.value, RunStatus.ABORTED.value])
+    columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
+    newest = select(*columns).where(runs.c.target == target, asked, ~_abandoned()).order_by(runs.c.id.desc()).limit(1)
+    row = conn.execute(newest).first()
+    if row is None:
+        return None
+    aborted = row.status == RunStatus.ABORTED.value and row.abort_reason
+    return LastRun(finished_at=row.finished_at, aborted_by=Cause(row.abort_reason) if aborted else None)
 
 
 def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -> int:

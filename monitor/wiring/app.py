@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
@@ -32,6 +31,7 @@ from monitor.synclog import SyncLogSpec
 from monitor.synclog import read as read_log
 from monitor.wiring.channels import channel_of, fingerprint
 from monitor.wiring.clients import open_client
+from monitor.wiring.heartbeats import heartbeat_of
 from monitor.wiring.providers import provider_of
 from monitor.wiring.rules import routes_of, rules_in_force
 from monitor.wiring.sharing import Sharing
@@ -86,6 +86,7 @@ class App:
                 target, provider, self.sharing.throttle(target, self.config.targets, self.engine)
             ),
             judge=self._judge(target, scheduled=scheduled),
+            heartbeat=heartbeat_of(target),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
@@ -165,7 +166,7 @@ class App:
 
 def due_times(schedule: Schedule) -> DueTimes:
     """When a schedule's runs are due."""
-    return DueTimes(every=schedule.every, cron=schedule.cron, zone=ZoneInfo(schedule.timezone))
+    return schedule.due_times()
 
 
 def _outlet(config: ChannelConfig) -> Outlet:

@@ -29,8 +29,13 @@ def channel_of(config: ChannelConfig) -> Channel:
     return make(reader(config.url), ask_once)
 
 
-async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) -> Answer:
+async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, attempts: int = 1) -> Answer:
     """Sends one request to where its absolute URL says, once, without credentials of any target.
+
+    Args:
+        request: what to send.
+        timeout_s: wall-clock seconds for all of it.
+        attempts: how often it may be sent, in even shares of that time, where once was not enough.
 
     Raises:
         ValueError: the URL can't be taken apart.
@@ -38,7 +43,7 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S) ->
     url = urlsplit(request.path)
     wire = HttpxWire(base_url=f"{url.scheme}://{url.netloc}")
     try:
-        client = Client(wire=wire, mask=masked, attempt_timeout_s=timeout_s, max_attempts=1)
+        client = Client(wire=wire, mask=masked, attempt_timeout_s=timeout_s / attempts, max_attempts=attempts)
         return await client.ask(request, deadline_s=time.monotonic() + timeout_s)
     finally:
         await wire.close()

@@ -12,8 +12,9 @@ from monitor.client.pace import Pace
 from monitor.client.throttle import Throttle
 from monitor.config import CheckConfig, Target
 from monitor.errors import StoreError
+from monitor.incidents.restraint import NONE
 from monitor.model import Learned
-from monitor.store import throttles
+from monitor.store import runs, throttles
 from monitor.store.engine import reading, writing
 from monitor.wiring.throttles import origin_of, same_key, throttle_key
 
@@ -28,6 +29,8 @@ class Sharing:
 
     def __init__(self) -> None:
         self._live: dict[str, Throttle] = {}
+        self._sharers: dict[str, set[str]] = {}
+        """The names of the targets on each key."""
 
     @asynccontextmanager
     async def throttle(self, target: Target, among: Sequence[Target], engine: Engine) -> AsyncIterator[Throttle]:
@@ -42,10 +45,14 @@ class Sharing:
         learned = await asyncio.to_thread(_read, engine, key)
         throttle = self._live.get(key)
         if throttle is None:
-            checks = await asyncio.to_thread(_together, target, among)
-            throttle = self._live.setdefault(key, _made(checks, learned))
+            together = await asyncio.to_thread(_together, target, among)
+            throttle = self._live.setdefault(key, _made([each.check for each in together], learned))
+            self._sharers.setdefault(key, set()).update(each.name for each in together)
+        self._sharers[key].add(target.name)
         if learned is not None:
             throttle.inherit(learned)
+        # of several targets on one key the one that was refused most holds all of them back
+        throttle.restrain(await asyncio.to_thread(_restraint, engine, sorted(self._sharers[key])))
         throttle.breaker.begin()
         telling = asyncio.create_task(_tell_on(engine, key, target, throttle))
         try:
@@ -58,9 +65,9 @@ class Sharing:
             await asyncio.to_thread(_write, engine, key, target, throttle.learned())
 
 
-def _together(target: Target, among: Sequence[Target]) -> Sequence[CheckConfig]:
-    """What is configured for the target and for the others on its key."""
-    return [target.check, *(each.check for each in among if each.name != target.name and same_key(each, target))]
+def _together(target: Target, among: Sequence[Target]) -> Sequence[Target]:
+    """The target and the others on its key."""
+    return [target, *(each for each in among if each.name != target.name and same_key(each, target))]
 
 
 def _made(checks: Sequence[CheckConfig], learned: Learned | None) -> Throttle:
@@ -113,6 +120,16 @@ def _read(engine: Engine, key: str) -> Learned | None:
         # the run itself meets the same database, and says so; what it may send it finds out anew
         structlog.get_logger().warning("throttle_not_read", reason=str(error))
         return None
+
+
+def _restraint(engine: Engine, targets: Sequence[str]) -> float:
+    """The smallest share of rate and concurrency that any of the targets is to take."""
+    try:
+        with reading(engine) as conn:
+            return min(runs.restraint(conn, target=target) for target in targets)
+    except StoreError as error:
+        structlog.get_logger().warning("restraint_not_read", reason=str(error))
+        return NONE
 
 
 def _write(engine: Engine, key: str, target: Target, learned: Learned) -> None:

@@ -277,7 +277,7 @@ async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others
     assert (asker.asked, asker.asked_again) == ([f"i{number:04}" for number in range(50)], ["i0010", "i0020"])
     assert (report.asked, report.requests, report.retries) == (50, 52, 2)
     assert list(one.store.stored)[-3:] == ["i0010", "i0020", "i0030"]
-    assert report.tally.evidence()[0].count == 3
+    assert report.tally.evidence(requests=report.requests)[0].count == 3
 
 
 async def test_second_questions_end_after_a_few_in_vain():
@@ -297,7 +297,23 @@ async def test_a_second_answer_takes_the_place_of_the_first():
     asker.before = mend
     one = Pass(asker, concurrency=1)
     report = await one.over(numbered(50))
-    assert (report.asked, report.tally.answered, report.tally.evidence()) == (50, 50, ())
+    assert (report.asked, report.tally.answered, report.tally.evidence(requests=report.requests)) == (50, 50, ())
+
+
+async def test_questions_that_failed_for_good_are_evidence_though_all_were_answered_in_the_end():
+    asker = FakeAsker(answers=dict.fromkeys(["i0003", "i0007", "i0011"], UNAVAILABLE), budget=9)
+
+    async def mend(_item_id):
+        if asker.asked_again:
+            asker.answers.clear()
+
+    asker.before = mend
+    one = Pass(asker, concurrency=1)
+    report = await one.over(numbered(50))
+    assert (report.asked, report.tally.answered) == (50, 50)
+    (piece,) = report.tally.evidence(requests=report.requests)
+    assert (piece.cause, piece.count, piece.breakdown) == (Cause.OUTAGE, 3, {"503": 3})
+    assert piece.sample_ids == ("i0003", "i0007", "i0011")
 
 
 async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before():
@@ -312,7 +328,7 @@ async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before()
     asker.before = interrupt
     report = await one.over(numbered(50))
     assert (report.asked, len(one.store.stored), report.cut) == (50, 50, None)
-    assert report.tally.evidence()[0].count == 2
+    assert report.tally.evidence(requests=report.requests)[0].count == 2
 
 
 async def test_a_stop_cancels_what_is_still_in_flight_after_the_grace():
@@ -390,7 +406,7 @@ async def test_an_item_whose_answer_the_deadline_cut_short_counts_as_not_asked_a
     report = await one.over(numbered(3))
     assert (report.cut, report.asked) == (Reason.DEADLINE, 2)
     assert "i0002" not in one.store.stored, "the next run begins with it"
-    assert report.tally.evidence() == ()
+    assert report.tally.evidence(requests=report.requests) == ()
 
 
 async def test_outcomes_are_stored_in_batches_never_two_at_once():
@@ -475,3 +491,22 @@ def test_no_item_is_lost_or_stored_twice_whatever_the_answers(states, concurrenc
 
     one, report = asyncio.run(once())
     assert sum(len(batch) for batch in one.store.batches) == len(one.store.stored) == report.asked == len(states)
+
+
+async def test_a_probe_that_is_forbidden_stops_the_target_and_one_that_is_answered_vouches_for_it():
+    one = Pass(FakeAsker(default=FORBIDDEN))
+    await one.check.probe(items("a")[0])
+    assert one.check.over
+    assert (one.check.report().stopped_by, one.asker.asked) == (Cause.FORBIDDEN, ["a"])
+    other = Pass(FakeAsker(default=FORBIDDEN, answers={"a": ok()}), concurrency=1)
+    await other.check.probe(items("a")[0])
+    report = await other.over(numbered(30))
+    assert (report.stopped_by, report.asked) == (None, 31)
+
+
+async def test_after_a_probe_that_failed_otherwise_five_403_stop_the_target_as_ever():
+    one = Pass(FakeAsker(default=FORBIDDEN, answers={"a": refused(500, retryable=False)}), concurrency=1)
+    await one.check.probe(items("a")[0])
+    assert not one.check.over
+    report = await one.over(numbered(30))
+    assert (report.stopped_by, len(one.asker.asked)) == (Cause.FORBIDDEN, 6)

@@ -254,3 +254,32 @@ def test_after_an_answer_that_was_too_large_few_are_asked_for_at_a_time():
     concurrency.overloaded(started_s=1.0, now_s=2.0)
     concurrency.burdened()
     assert concurrency.limit == 2.5
+
+
+def test_a_restrained_concurrency_has_a_lower_ceiling_that_comes_back():
+    concurrency = Concurrency(32)
+    concurrency.restrain(0.25)
+    assert (concurrency.ceiling, concurrency.limit, concurrency.learned) == (8, 8, None)
+    for _ in range(1000):
+        concurrency.succeeded()
+    assert concurrency.limit == 8
+    concurrency.restrain(0.5)
+    assert (concurrency.ceiling, concurrency.limit) == (16, 16)
+    concurrency.restrain(1.0)
+    assert (concurrency.ceiling, concurrency.limit) == (32, 32)
+
+
+def test_what_an_overload_left_is_not_raised_by_a_restraint_that_ends():
+    concurrency = Concurrency(32, 6.0)
+    concurrency.restrain(0.5)
+    assert (concurrency.ceiling, concurrency.limit, concurrency.learned) == (16, 6, 6)
+    concurrency.restrain(0.125)
+    assert (concurrency.ceiling, concurrency.limit) == (4, 4)
+    concurrency.restrain(0.0001)
+    assert (concurrency.ceiling, concurrency.limit) == (1, 1)
+
+
+def test_a_hold_knows_what_the_type_alone_said():
+    hold = Hold()
+    hold.record(hinted(429, 30, type="insufficient_quota"), now_s=0.0)
+    assert hold.code == "insufficient_quota"

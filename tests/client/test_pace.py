@@ -356,3 +356,43 @@ def test_beginnings_that_the_resets_contradict_teach_no_length():
     window.began(Quota(reset_in_s=60), 99, 101, 9.9, 10.0)
     window.began(Quota(reset_in_s=60), 99, 201, 19.9, 20.0)
     assert window.per_s is None
+
+
+def starts_per_s(pace, lasts_s=20.0):
+    """How many requests per second start when there is always one more, in virtual time."""
+    now_s, starts = 100.0, 0
+    while now_s < 100.0 + lasts_s:
+        wait_s = pace.wait_s(now_s, 0)
+        starts += wait_s == 0
+        now_s += max(wait_s, 1e-5)
+    return starts / lasts_s
+
+
+RESTRAINED = [
+    ("a configured rate", {"ceiling_per_s": 40.0}, 0.25, 10),
+    ("a learned rate", {"ceiling_per_s": None, "learned_per_s": 20.0}, 0.5, 10),
+    ("the slower of both", {"ceiling_per_s": 40.0, "learned_per_s": 20.0}, 0.25, 5),
+    ("no less than one a second", {"ceiling_per_s": 4.0}, 1 / 32, 1),
+    ("a rate below one a second as it is", {"ceiling_per_s": 0.5}, 1 / 32, 0.5),
+    ("none", {"ceiling_per_s": 40.0}, 1.0, 40),
+]
+
+
+@pytest.mark.parametrize(("known", "factor", "per_s"), [row[1:] for row in RESTRAINED], ids=[r[0] for r in RESTRAINED])
+def test_a_restrained_pace_keeps_to_its_share_of_what_is_known(known, factor, per_s):
+    pace = Pace(share=1.0, **known)
+    pace.restrain(factor)
+    assert starts_per_s(pace) == pytest.approx(per_s, rel=0.06, abs=0.06)
+
+
+def test_a_restraint_that_ends_gives_the_rate_back():
+    pace = Pace(ceiling_per_s=40.0, share=1.0)
+    pace.restrain(0.25)
+    pace.restrain(1.0)
+    assert starts_per_s(pace) == pytest.approx(40, rel=0.06)
+
+
+def test_where_no_limit_is_known_there_is_nothing_to_take_a_share_of():
+    pace = Pace(ceiling_per_s=None, share=1.0)
+    pace.restrain(0.25)
+    assert [pace.wait_s(0.0, n) for n in range(50)] == [0.0] * 50

@@ -749,6 +749,31 @@ LINES = {
             sentence="targets.gloo-prod.proxy_file can't stand beside the secret itself: keep one of them",
         ),
         Mistake(
+            title="a heartbeat to nowhere",
+            instead_of="#target",
+            wrote='heartbeat = "s3cret"',
+            sentence='targets.gloo-prod.heartbeat must be a URL such as "https://hc-ping.com/your-check"',
+        ),
+        Mistake(
+            title="a heartbeat that anybody on the way can read",
+            instead_of="#target",
+            wrote='heartbeat = "http://hc.example/s3cret"',
+            sentence="targets.gloo-prod.heartbeat must use https; plain http goes only to this machine, or with "
+            "allow_http = true",
+        ),
+        Mistake(
+            title="a heartbeat with a fragment",
+            instead_of="#target",
+            wrote='heartbeat = "https://hc.example/s3cret#nightly"',
+            sentence="targets.gloo-prod.heartbeat must hold no fragment (#…): it is never sent",
+        ),
+        Mistake(
+            title="a heartbeat twice",
+            instead_of="#target",
+            wrote='heartbeat = "https://hc.example/s3cret"\nheartbeat_file = "heartbeat"',
+            sentence="targets.gloo-prod.heartbeat_file can't stand beside the secret itself: keep one of them",
+        ),
+        Mistake(
             title="a proxy's file that is not there",
             instead_of="#target",
             wrote='proxy_file = "proxy"',

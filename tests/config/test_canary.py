@@ -15,7 +15,7 @@ from monitor.errors import ConfigError
 from monitor.log import configure
 
 CANARY = "c4n/ry+S3cr3t="
-SECRETS = ("database", "client_secret", "api_key", "sync_log", "channel", "dotenv", "variable")
+SECRETS = ("database", "client_secret", "api_key", "sync_log", "channel", "heartbeat", "dotenv", "variable")
 
 WHOLE = """
 database = "postgresql://u:{database}@db/x"
@@ -32,6 +32,7 @@ name = "two"
 provider = "gloo"
 publisher_id = "p2"
 auth = {{ api_key = "{api_key}" }}
+heartbeat = "https://hc.example/{heartbeat}"
 [targets.sync_log]
 url = "postgresql://u:${{DOTENV}}@db/x"
 [[channels]]
@@ -133,7 +134,7 @@ def test_whatever_breaks_no_secret_is_told(desk, breakages, escaped):
     assert found(everything_shown(caught.value)) == []
 
 
-@pytest.mark.parametrize("where", ["database", "sync_log", "channel", "client_secret", "api_key"])
+@pytest.mark.parametrize("where", ["database", "sync_log", "channel", "heartbeat", "client_secret", "api_key"])
 @pytest.mark.parametrize("secret", ["mysql://u:{}@h/x", "{}\n", "{}é\x00", "http://[{}", "postgresql://u:{}@h:port/x"])
 def test_a_refused_secret_is_not_told(desk, where, secret):
     value = json.dumps(secret.format(CANARY))
@@ -143,7 +144,8 @@ def test_a_refused_secret_is_not_told(desk, where, secret):
         "sync_log": '"postgresql://u:x@db/x"\n[[targets]]',
         "channel": '"https://u:x@hooks.example/x"',
         "client_secret": '"x" }\n[targets.sync_log]\nurl = "postgresql://u:x',
-        "api_key": '"x" }\n[targets.sync_log]\nurl = "postgresql://u:$',
+        "api_key": '"x" }\nheartbeat',
+        "heartbeat": '"https://hc.example/x"',
     }[where]
     assert text.count(old) == 1
     path = desk.write(text.replace(old, value + old[old.index('"', 1) + 1 :]), dotenv="DOTENV=x")

@@ -33,7 +33,7 @@ def tally(*outcomes, missing=()):
 
 
 def causes(gathered):
-    return [piece.cause for piece in gathered.evidence()]
+    return [piece.cause for piece in gathered.evidence(requests=0)]
 
 
 def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
@@ -42,7 +42,7 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
         ApiError(status=None, network=NetworkFault.RESET), ApiError(status=502, from_token_endpoint=True),
         ApiError(status=None, code="breaker_open"),
     ]  # fmt: skip
-    (piece,) = tally(*(unknown(str(n), Reason.OUTAGE, e) for n, e in enumerate(errors))).evidence()
+    (piece,) = tally(*(unknown(str(n), Reason.OUTAGE, e) for n, e in enumerate(errors))).evidence(requests=0)
     assert piece.cause is Cause.OUTAGE
     assert piece.count == 6
     assert piece.breakdown == {
@@ -57,19 +57,21 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
 
 def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
     errors = [ApiError(status=403, code="publisher_mismatch", request_id="req_1", message="not yours")] * 2
-    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence()
+    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence(
+        requests=0
+    )
     assert piece.sample_ids == ("a", "b")
     assert piece.request_ids == ("req_1",)
     assert (piece.code, piece.api_message) == ("publisher_mismatch", "not yours")
 
 
 def test_an_outcome_without_an_error_counts_without_a_label():
-    (piece,) = tally(unknown("a", Reason.OUTAGE, None)).evidence()
+    (piece,) = tally(unknown("a", Reason.OUTAGE, None)).evidence(requests=0)
     assert (piece.count, piece.breakdown, piece.sample_ids) == (1, {}, ("a",))
 
 
 def test_what_was_cut_short_is_no_evidence():
-    assert tally(unknown("a", Reason.DEADLINE, None), unknown("b", Reason.INTERRUPTED, None)).evidence() == ()
+    assert tally(unknown("a", Reason.DEADLINE, None), unknown("b", Reason.INTERRUPTED, None)).evidence(requests=0) == ()
 
 
 NOT_FOUND = [
@@ -96,7 +98,7 @@ def test_items_that_are_known_to_be_missing_are_no_news():
 def test_an_unknown_publisher_and_missing_items_are_one_wrong_scope():
     outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(5)]
     outcomes.append(unknown("b", Reason.WRONG_SCOPE, ApiError(status=400, code="publisher_not_found")))
-    (piece,) = tally(*outcomes).evidence()
+    (piece,) = tally(*outcomes).evidence(requests=0)
     assert (piece.cause, piece.count) == (Cause.WRONG_SCOPE, 6)
     assert piece.breakdown == {"400": 1, "404": 5}
 
@@ -127,9 +129,9 @@ outcomes = st.builds(
 def test_the_order_of_outcomes_does_not_matter(found, random):
     shuffled = list(found)
     random.shuffle(shuffled)
-    assert tally(*found).evidence() == tally(*shuffled).evidence()
+    assert tally(*found).evidence(requests=0) == tally(*shuffled).evidence(requests=0)
     assert tally(*found).answered == sum(o.answered for o in found)
-    for piece in tally(*found).evidence():
+    for piece in tally(*found).evidence(requests=0):
         assert len(piece.sample_ids) <= SAMPLES
         assert piece.count == sum(piece.breakdown.values())
 
@@ -147,3 +149,52 @@ def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
 def test_nothing_explains_a_cause_of_higher_rank():
     for owner, explained in EXPLAINS.items():
         assert all(rank(owner) < rank(cause) for cause in explained)
+
+
+def recovering(failures, *outcomes):
+    gathered = tally(*outcomes)
+    for outcome in failures:
+        gathered.recover(outcome)
+    return gathered
+
+
+def failed(count, status=503, reason=Reason.OUTAGE, start=0):
+    return [unknown(f"f{n:03}", reason, ApiError(status=status)) for n in range(start, start + count)]
+
+
+FAILED_FOR_GOOD = [
+    ("two of forty requests", 2, 0, 40, 2),
+    ("two of forty-one: below 5%", 2, 0, 41, None),
+    ("one of three: fewer than two", 1, 0, 3, None),
+    ("one item left unknown is evidence by itself", 0, 1, 1000, 1),
+    ("below 5% the recovered ones are not counted", 2, 1, 1000, 1),
+    ("together they are 5%", 3, 2, 100, 5),
+]
+
+
+@pytest.mark.parametrize(
+    ("recovered", "left", "requests", "count"), [r[1:] for r in FAILED_FOR_GOOD], ids=[r[0] for r in FAILED_FOR_GOOD]
+)
+def test_requests_that_failed_for_good_are_evidence_from_a_share_on(recovered, left, requests, count):
+    gathered = recovering(failed(recovered), *failed(left, start=500))
+    pieces = gathered.evidence(requests=requests)
+    assert [piece.count for piece in pieces] == ([] if count is None else [count])
+    assert gathered.all_recovered(Cause.OUTAGE) is (recovered > 0 and left == 0)
+
+
+def test_causes_are_not_added_up():
+    gathered = recovering([*failed(1), *failed(1, 429, Reason.RATE_LIMITED, start=9)])
+    assert gathered.evidence(requests=10) == ()
+    assert recovering([unknown("a", Reason.DEADLINE, None)] * 9).evidence(requests=10) == ()
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 500), st.randoms())
+def test_the_order_of_recoveries_does_not_matter_and_memory_is_bounded(recovered, left, requests, random):
+    failures, rest = failed(recovered), failed(left, start=500)
+    shuffled = list(failures)
+    random.shuffle(shuffled)
+    one, other = recovering(failures, *rest), recovering(shuffled, *reversed(rest))
+    assert one.evidence(requests=requests) == other.evidence(requests=requests)
+    for piece in one.evidence(requests=requests):
+        assert piece.count == sum(piece.breakdown.values())
+        assert len(piece.sample_ids) <= SAMPLES

@@ -109,3 +109,26 @@ def test_the_coming_due_times_follow_one_another(due_times):
 
 def test_an_expression_that_is_never_due_has_no_times():
     assert list(cron_times("0 0 */29 2 MON#5", after=START, zone=UTC)) == []
+
+
+OVERDUE = [
+    ("every five minutes", FIVE, "2026-03-01 03:01", "2026-03-01 03:11"),
+    ("cron, every five minutes", DueTimes(cron="*/5 * * * *"), "2026-03-01 03:01", "2026-03-01 03:10"),
+    ("cron, at night", DueTimes(cron="0 3 * * *"), "2026-03-01 03:01", "2026-03-03 03:00"),
+    ("cron, in another zone", DueTimes(cron="0 3 * * *", zone=PARIS), "2026-03-28 02:01", "2026-03-30 01:00"),
+    ("cron, on workdays", DueTimes(cron="0 9,17 * * 1-5"), "2026-03-06 17:01", "2026-03-09 17:00"),
+]
+
+
+@pytest.mark.parametrize(("times", "last", "overdue"), [row[1:] for row in OVERDUE], ids=[row[0] for row in OVERDUE])
+def test_two_intervals_after_the_last_run_the_next_is_overdue(times, last, overdue):
+    assert times.overdue_at(at(last)) == at(overdue)
+
+
+def test_a_time_that_never_comes_is_never_overdue():
+    assert DueTimes(cron="0 0 */29 2 MON#5").overdue_at(START) is None
+
+
+def test_overdue_needs_an_interval_or_an_expression():
+    with pytest.raises(ValueError, match="interval"):
+        DueTimes().overdue_at(START)

@@ -38,3 +38,19 @@ def test_what_stops_a_target(outcomes, cause):
     rule = StopRule()
     stopped = [rule.observe(outcome) for outcome in outcomes]
     assert next((each for each in stopped if each), None) is cause
+
+
+PROBES = [
+    ("one 403 is enough", [refused(403)], Cause.FORBIDDEN),
+    ("an answer vouches", [DONE, *[refused(403)] * 9], None),
+    ("a 404 vouches", [ABSENT, refused(403)], None),
+    ("another failure says nothing", [refused(503), refused(403)], None),
+    ("a 401", [refused(401)], Cause.UNAUTHORIZED),
+]
+
+
+@pytest.mark.parametrize(("outcomes", "cause"), [row[1:] for row in PROBES], ids=[row[0] for row in PROBES])
+def test_what_stops_a_target_at_its_probe(outcomes, cause):
+    rule = StopRule(first=1)
+    stopped = [rule.observe(outcome) for outcome in outcomes]
+    assert next((each for each in stopped if each), None) is cause

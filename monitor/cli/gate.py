@@ -1,0 +1,123 @@
+"""`gate`: answers from the database whether bulk work may proceed, at once or as soon as it may. It asks no API.
+
+Bulk jobs call it in loops: it loads no HTTP client and no scheduler.
+"""
+
+import signal
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from sqlalchemy import Engine
+
+from monitor.cli.ending import end_soon
+from monitor.cli.session import duration, load, print_json, print_lines
+from monitor.config import Config
+from monitor.errors import ConfigError, SchemaError, StoreError
+from monitor.health.punctuality import DueTimes
+from monitor.incidents.gate import Closed, GateAnswer, answer
+from monitor.report.gate import gate_json
+from monitor.store import incidents, runs
+from monitor.store.engine import reading
+from monitor.store.schema import ensure
+
+__all__ = ["PAUSE", "gate"]
+
+PAUSE = 75
+"""What `sysexits.h` calls a temporary failure: try again later."""
+POLL_S = 2.0
+"""So often, in seconds, the database is asked while somebody waits."""
+SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=7)
+"""Of a wait."""
+
+
+def gate(path: Path | None, target: str, wait: str | None, *, as_json: bool) -> int:
+    """Prints whether bulk work on a target may proceed; gives back 0, or 75 for a pause.
+
+    Raises:
+        ConfigError: the configuration or an option is wrong, or there is no such target.
+        StoreError: the database can't be read; of a wait, at its end.
+    """
+    patience_s = _patience_s(wait)
+    config = load(path, log_level="warning")
+    due_times = _due_times(config, target)
+    if patience_s:
+        _end_on_signals()
+    with closing(_Gatekeeper(config, target, due_times)) as keeper:
+        said = keeper.answer(until_s=time.monotonic() + patience_s)
+    if as_json:
+        print_json(gate_json(said))
+    else:
+        print_lines(said.text)
+    return 0 if said.proceed else PAUSE
+
+
+def _patience_s(wait: str | None) -> float:
+    if wait is None:
+        return 0.0
+    read = duration("--wait", wait, shortest=SHORTEST, longest=LONGEST, such_as='"30s", "10m" or "2h"')
+    return read.total_seconds()
+
+
+def _due_times(config: Config, name: str) -> DueTimes:
+    for target in config.targets:
+        if target.name == name:
+            return config.schedule_of(target).due_times()
+    there = ", ".join(target.name for target in config.targets)
+    raise ConfigError([f"there is no target {name!a}; there are {there}"])
+
+
+def _end_on_signals() -> None:
+    """Lets SIGTERM and SIGINT end the wait with 143 and 130, also for a process with the number 1, as in containers."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        end_soon(signal.Signals(number))  # a database that keeps the process waiting does not keep it for long
+        raise SystemExit(128 + number)
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, end)
+
+
+class _Gatekeeper:
+    """Asks the database about one target."""
+
+    def __init__(self, config: Config, target: str, due_times: DueTimes) -> None:
+        self._url, self._target, self._due_times = config.database, target, due_times
+        self._engine: Engine | None = None
+
+    def answer(self, *, until_s: float) -> GateAnswer:
+        """The answer as soon as the gate is open, else the one at the end of the wait, on the monotonic clock."""
+        while True:
+            left_s = until_s - time.monotonic()
+            try:
+                said = self._ask()
+            except SchemaError:
+                raise
+            except StoreError:
+                if left_s <= 0:
+                    raise
+            else:
+                if said.proceed or left_s <= 0:
+                    return said
+            time.sleep(min(POLL_S, max(0.0, left_s)))
+
+    def close(self) -> None:
+        """Ends its connections."""
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _ask(self) -> GateAnswer:
+        self._engine = self._engine or ensure(self._url.reveal())
+        with reading(self._engine) as conn:
+            wrong = incidents.unresolved(conn, target=self._target)
+            last = runs.last_run(conn, target=self._target)
+        return answer(
+            self._target,
+            unresolved=[Closed(cause=cause, incident_id=number, since=since) for cause, number, since in wrong],
+            last_run_at=last.finished_at if last else None,
+            due_times=self._due_times,
+            now=datetime.now(UTC),
+        )

@@ -1,0 +1,100 @@
+"""Whether bulk work on a target may proceed: what the stored incidents and the last run say to that. Pure.
+
+It asks no API, and it holds nobody up: whoever asks decides what to do with the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from monitor.health.punctuality import DueTimes
+from monitor.incidents.words import in_words
+from monitor.model import Cause, rank
+
+__all__ = ["CLOSING", "Closed", "GateAnswer", "GateReason", "answer"]
+
+CLOSING = frozenset({Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
+"""Causes that more requests make worse, or that let them come to nothing."""
+
+
+class GateReason(StrEnum):
+    """Why the gate is open or closed."""
+
+    CLEAR = "clear"
+    """The last run is recent, and no incident speaks against it."""
+    INCIDENT = "incident"
+    STALE = "stale"
+    """No run ended within two intervals: nobody knows how the API is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """An incident that closes the gate, be it acknowledged or silenced."""
+
+    cause: Cause
+    incident_id: int
+    since: datetime
+    """Its first evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateAnswer:
+    """Proceed or pause, and why."""
+
+    target: str
+    reason: GateReason
+    by: tuple[Closed, ...] = ()
+    """The incidents that close it, the highest-ranked cause first."""
+    since: datetime | None = None
+    """From when on it is closed; None while it is open, and before the first run."""
+    last_run_at: datetime | None = None
+    """When the last run that asked the API ended; None before the first."""
+    text: str = ""
+    """One line for people."""
+
+    @property
+    def proceed(self) -> bool:
+        """Whether bulk work may proceed."""
+        return self.reason is GateReason.CLEAR
+
+
+def answer(
+    target: str, *, unresolved: Sequence[Closed], last_run_at: datetime | None, due_times: DueTimes, now: datetime
+) -> GateAnswer:
+    """Whether bulk work on a target may proceed.
+
+    Args:
+        target: its name.
+        unresolved: its incidents that are not resolved, of whatever cause.
+        last_run_at: when its last run that asked the API ended; None before the first.
+        due_times: when its runs are due.
+        now: the time (aware).
+    """
+    by = tuple(sorted((each for each in unresolved if each.cause in CLOSING), key=lambda each: rank(each.cause)))
+    if by:
+        first = by[0]
+        text = (
+            f"pause: {first.cause.value} since {_clock(first.since, now)} (incident {first.incident_id}): "
+            f"{in_words(first.cause)}"
+        )
+        reason = GateReason.INCIDENT
+        return GateAnswer(target=target, reason=reason, by=by, since=first.since, last_run_at=last_run_at, text=text)
+    if last_run_at is None:
+        text = f"pause: stale: no run of {target} has asked the API yet"
+        return GateAnswer(target=target, reason=GateReason.STALE, text=text)
+    overdue_at = due_times.overdue_at(last_run_at)
+    if overdue_at is not None and now >= overdue_at:
+        text = (
+            f"pause: stale since {_clock(overdue_at, now)}: the last run of {target} that asked the API ended "
+            f"{_clock(last_run_at, now)}, more than two intervals ago"
+        )
+        reason = GateReason.STALE
+        return GateAnswer(target=target, reason=reason, since=overdue_at, last_run_at=last_run_at, text=text)
+    text = f"proceed: nothing speaks against it; the last run of {target} ended {_clock(last_run_at, now)}"
+    return GateAnswer(target=target, reason=GateReason.CLEAR, last_run_at=last_run_at, text=text)
+
+
+def _clock(at: datetime, now: datetime) -> str:
+    """A moment (UTC), with its date unless that is today's."""
+    return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"

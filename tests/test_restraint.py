@@ -1,0 +1,168 @@
+"""Holding back after 429s, from run to run: what is stored, what the next run does with it, what people are told."""
+
+import asyncio
+
+import pytest
+import structlog
+
+from monitor.check import NoProgress
+from monitor.model import Cause, RunStatus
+from monitor.run import Run
+
+AT_ONCE = '[[rules]]\ncause = "rate_limited"\nruns = 1\nof = 1\n'
+ANOTHER = """
+[[targets]]
+name = "{name}"
+provider = "gloo"
+base_url = "{url}"
+publisher_id = "{publisher}"
+auth = {auth}
+[targets.sync_log]
+url = "{sync_log}"
+[targets.check]
+strategy = "items"
+concurrency = 8
+"""
+
+
+def factors(world):
+    return [row["restraint"] for row in world.rows("SELECT restraint FROM runs ORDER BY id")]
+
+
+def held_back(world, factor, target="gloo"):
+    """As if the target's last run had left it so."""
+    with world.app.engine.begin() as conn:
+        conn.exec_driver_sql(f"UPDATE runs SET restraint = {factor} WHERE target = '{target}'")
+
+
+def live(world):
+    """The throttle that this process keeps."""
+    (throttle,) = world.app.sharing._live.values()
+    return throttle
+
+
+@pytest.fixture(params=["one process", "a process per run"])
+def next_run(request, world):
+    def run(**changes):
+        if request.param == "a process per run":
+            world.close()
+        return world.run(**changes)
+
+    return run
+
+
+def test_429s_halve_it_run_by_run_while_the_incident_is_open_and_clean_runs_give_it_back(world, next_run):
+    world.configure(check="max_attempts = 1\nconcurrency = 8", more=AT_ONCE)
+    world.track(1)
+    next_run()
+    world.sandbox.add_fault(path="/engine", status=429)
+    for _ in range(3):
+        report = next_run()
+        assert [incident.cause for incident in report.open_incidents] == [Cause.RATE_LIMITED]
+    assert factors(world) == [1, 0.5, 0.25, 0.125]
+    assert report.restraint == 0.25, "what it was held to itself"
+    world.sandbox.clear_faults()
+    reports = [next_run() for _ in range(11)]
+    assert factors(world)[4:6] == [0.15625, 0.1953125]
+    assert factors(world)[-2:] == [1, 1]
+    assert [report.restraint for report in reports][-1] == 1
+    assert reports[1].open_incidents == (), "it recovers on, with the incident over"
+
+
+def test_a_restrained_run_has_fewer_requests_in_flight(world, next_run):
+    world.configure(check="concurrency = 8")
+    world.track(40)
+    world.sandbox.add_fault(path="/engine", delay_s=0.02, passes=True)
+    next_run()
+    assert world.sandbox.stats()["most_in_flight"] > 2
+    held_back(world, 0.25)
+    world.sandbox.reset()
+    world.sandbox.add_fault(path="/engine", delay_s=0.02, status=404)
+    report = next_run()
+    assert (report.status, report.restraint) == (RunStatus.COMPLETE, 0.25)
+    assert world.sandbox.stats()["most_in_flight"] == 2
+    assert live(world).concurrency.ceiling == 2
+
+
+def test_runs_that_learn_nothing_hand_it_on(world):
+    world.track(1)
+    world.run()
+    held_back(world, 0.25)
+    world.configure(sync_log="sqlite:///nowhere.db")
+    assert world.run().status is RunStatus.UNREAD
+    world.configure()
+    interrupt = asyncio.Event()
+    interrupt.set()
+    assert world.run(interrupt=interrupt).status is RunStatus.PARTIAL
+    with world.app.engine.begin() as conn:  # as a process leaves it that is killed
+        conn.exec_driver_sql(
+            "INSERT INTO runs (target, environment, epoch, status, restraint, started_at) "
+            f"SELECT target, environment, epoch, 'running', 0.25, started_at FROM runs WHERE id = {len(factors(world))}"
+        )
+    assert factors(world) == [0.25] * 4
+    report = world.run()
+    assert (report.restraint, factors(world)[-1]) == (0.25, 0.3125)
+
+
+def test_a_run_that_a_hint_keeps_from_sending_anything_does_not_halve_it_further(world):
+    world.configure(check='deadline = "60s"\nconcurrency = 1', more=AT_ONCE)
+    world.track(3)
+    world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "600"})
+    for _ in range(3):
+        report = world.run()
+        assert [piece.cause for piece in report.verdict.evidence] == [Cause.RATE_LIMITED]
+    assert factors(world) == [0.5] * 3
+
+
+def test_of_several_targets_on_one_key_the_most_restrained_holds_all_of_them_back(small_world):
+    world = small_world
+    settings = world.sandbox.settings
+    described = {"url": world.sandbox.url, "publisher": settings.publisher_id, "sync_log": world.sync_log}
+    same_key = ANOTHER.format(name="same-key", auth=world.client_auth, **described)
+    other_key = ANOTHER.format(name="other-key", auth=world.key_auth, **described)
+    world.configure(check="concurrency = 8", more=same_key + other_key)
+    world.track(4)
+
+    def run(row):
+        job = world.app.job(world.app.config.targets[row])
+        return asyncio.run(Run(job, interrupt=asyncio.Event(), progress=NoProgress())())
+
+    run(1)
+    held_back(world, 0.25, target="same-key")
+    assert run(0).restraint == 1, "its own"
+    assert live(world).concurrency.ceiling == 2
+    run(2)
+    assert [throttle.concurrency.ceiling for throttle in world.app.sharing._live.values()] == [2, 8]
+    held_back(world, 1.0, target="same-key")
+    run(0)
+    assert [throttle.concurrency.ceiling for throttle in world.app.sharing._live.values()] == [8, 8]
+
+
+def test_people_and_the_log_are_told(small_world, here):
+    world = small_world
+    world.track(2)
+    world.run()
+    held_back(world, 0.25)
+    assert "Restrained to 1/4 of its rate and concurrency after 429s." in here(world, "check").stdout
+    assert "Restrained to 31% of" in here(world, "check").stdout
+    with structlog.testing.capture_logs() as logged:
+        world.run()
+    (event,) = [each for each in logged if each["event"] == "run_finished"]
+    assert (event["restraint"], event["next_restraint"]) == (0.390625, 0.48828125)
+    assert event["restraint_reason"] == "the run was clean"
+
+
+def test_a_database_that_can_t_say_is_no_reason_not_to_run(small_world):
+    world = small_world
+    world.track(2)
+    with structlog.testing.capture_logs() as logged:
+        throttle = world.app.sharing
+
+        async def opened():
+            async with throttle.throttle(world.app.config.targets[0], (), world.app.engine) as made:
+                return made.concurrency.ceiling
+
+        with world.app.engine.begin() as conn:
+            conn.exec_driver_sql("ALTER TABLE runs RENAME COLUMN restraint TO gone")
+        assert asyncio.run(opened()) == 32
+    assert [each["event"] for each in logged] == ["restraint_not_read"]
