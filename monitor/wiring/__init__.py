@@ -1,7 +1,7 @@
 """Configuration to live objects: the only place where parts are put together. It decides nothing."""
 
 from monitor.wiring.app import App, due_times, holder, open_store, rules_in_force, utcnow
-from monitor.wiring.channels import ask_once, channel_of
+from monitor.wiring.channels import ask_once, channel_of, fingerprint, try_channels
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of, try_providers
 from monitor.wiring.sharing import lend
@@ -11,12 +11,14 @@ __all__ = [
     "ask_once",
     "channel_of",
     "due_times",
+    "fingerprint",
     "holder",
     "lend",
     "open_client",
     "open_store",
     "provider_of",
     "rules_in_force",
+    "try_channels",
     "try_providers",
     "utcnow",
 ]
