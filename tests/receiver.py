@@ -14,6 +14,7 @@ class Receiver:
     def __init__(self, *answers):
         self.answers = list(answers) or [(200, {}, b"")]
         self.got = []
+        self.raw = []
         self.hang = False
         self._let_go = threading.Event()
         self._port = 0
@@ -33,6 +34,7 @@ class Receiver:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.raw.append(body)
                 receiver.got.append((self.path, headers, json.loads(body)))
                 if receiver.hang:
                     receiver._let_go.wait()

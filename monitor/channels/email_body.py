@@ -26,6 +26,9 @@ _WORDS: Mapping[MessageKind, str] = {
 
 _FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
+_WHOLE = '<span style="white-space:nowrap">{}</span>'
+_SHORT = 24
+"""Characters of a word that fits the narrowest screen whole."""
 _BREAKS = "overflow-wrap:anywhere;word-break:break-word"
 """Long ids break where they must; the second half is for programs that do not know the first."""
 
@@ -48,7 +51,7 @@ def as_html(message: Message) -> str:
     colour = _COLOURS_BY_KIND.get(message.kind) or _COLOURS[message.severity]
     sentence = for_users(message)
     parts = [
-        _block(_about(message), f"margin:0 0 4px;font-size:14px;color:{colour};font-weight:600"),
+        f'<p style="margin:0 0 4px;color:{colour};font-size:14px;font-weight:600">{_kept(_about(message))}</p>',
         f'<h1 style="margin:0 0 16px;font-size:20px;line-height:1.3;{_BREAKS}">{escape(message.title)}</h1>',
         *(_section("What to check", _bullets(message.what_to_check)) if message.what_to_check else ()),
         *(_section("For your users", _block(sentence, "margin:0")) if sentence else ()),
@@ -76,14 +79,8 @@ _PAGE = f"""\
 
 
 def _about(message: Message) -> str:
-    parts = (
-        _WORDS[message.kind],
-        message.severity.value,
-        message.environment,
-        f"for {message.team.value}",
-        f"{message.at:%Y-%m-%d %H:%M} UTC",
-    )
-    return " · ".join(parts)
+    parts = (_WORDS[message.kind], message.severity.value, message.environment, f"for {message.team.value}")
+    return f"{' · '.join(parts)} · {message.at:%Y-%m-%d %H:%M} UTC"
 
 
 def _told(message: Message) -> tuple[tuple[str, str], ...]:
@@ -115,7 +112,14 @@ def _fact(label: str, value: str) -> str:
 
 
 def _command(command: str) -> str:
-    style = (
-        f"margin:0;padding:10px 12px;background:#f3f2f5;border-radius:6px;font-size:14px;white-space:pre-wrap;{_MONO}"
-    )
-    return f'<pre style="{style};{_BREAKS}">{escape(command)}</pre>'
+    box = "margin:0;padding:10px 12px;background:#f3f2f5;border-radius:6px"
+    return f'<pre style="{box};font-size:14px;white-space:pre-wrap;{_MONO};{_BREAKS}">{_kept(command)}</pre>'
+
+
+def _kept(text: str) -> str:
+    """The text as HTML, with lines broken between words alone, and not at the hyphens of dates and options."""
+    return " ".join(map(_kept_word, text.split(" ")))
+
+
+def _kept_word(word: str) -> str:
+    return _WHOLE.format(escape(word)) if "-" in word and len(word) <= _SHORT else escape(word)

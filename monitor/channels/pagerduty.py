@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 
 from monitor.channels import Ending, Verdict
-from monitor.channels.lines import in_lines
+from monitor.channels.lines import in_lines, one_line
 from monitor.channels.posting import Post
 from monitor.errors import MonitorError
 from monitor.exchange import Answer, Request
@@ -97,8 +97,8 @@ def dedup_key(message: Message, *, key: str) -> str:
     """What PagerDuty files a message's alert under: its thread, or else its incident; at most 255 characters."""
     if message.kind is MessageKind.TEST:
         return key
-    named = message.thread or f"ingestion-monitor/{message.environment}/{message.incident_id}"
-    return named if len(named) <= _LONGEST_KEY else hashlib.sha256(named.encode(errors="replace")).hexdigest()
+    named = message.thread or f"ingestion-monitor/{one_line(message.environment)}/{message.incident_id}"
+    return named if len(named) <= _LONGEST_KEY else hashlib.sha256(named.encode()).hexdigest()
 
 
 def _details(message: Message) -> dict[str, object]:
