@@ -36,7 +36,7 @@ __all__ = ["CLAIM", "LAST_START", "DeliveryReport", "Outlet", "Sender"]
 CLAIM = timedelta(minutes=2)
 """How long a sender may hold what it claimed."""
 
-LAST_START = timedelta(seconds=45)
+LAST_START = timedelta(seconds=50)
 """No send starts so shortly before its claim ends; longer than two of any channel's own deadlines."""
 
 _BATCH = 20

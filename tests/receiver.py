@@ -14,6 +14,7 @@ class Receiver:
     def __init__(self, *answers):
         self.answers = list(answers) or [(200, {}, b"")]
         self.got = []
+        self.raw = []
         self.hang = False
         self._let_go = threading.Event()
         self._port = 0
@@ -34,6 +35,7 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 is_json = headers.get("content-type", "").startswith("application/json")
+                receiver.raw.append(body)
                 receiver.got.append((self.path, headers, json.loads(body) if is_json else body.decode()))
                 if receiver.hang:
                     receiver._let_go.wait()

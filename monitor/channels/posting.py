@@ -28,8 +28,11 @@ class Post:
     """What logs call the URL."""
     known: Mapping[str, str] | None = None
     """Words with which this kind of receiver explains a refusal, and what they mean; other words are never repeated."""
+    prove: Callable[[str, bytes], Mapping[str, str]] | None = None
+    """Makes the headers that prove who sends, of the key and the body. Raises MonitorError for a secret that can't be
+    read."""
 
-    async def __call__(self, payload: Mapping[str, object], *, key: str) -> Verdict:
+    async def __call__(self, payload: object, *, key: str) -> Verdict:
         """Posts the payload with its `Idempotency-Key`; delivered once the receiver has answered 2xx.
 
         Args:
@@ -40,13 +43,18 @@ class Post:
             url = self.read_url()
         except MonitorError as error:
             return Verdict(ending=Ending.PARKED, reason=f"its URL can't be read: {error}")
+        body = msgspec.json.encode(payload)
+        try:
+            proof = self.prove(key, body) if self.prove else {}
+        except MonitorError as error:
+            return Verdict(ending=Ending.PARKED, reason=f"its secret can't be read: {error}")
         request = Request(
             method="POST",
             path=url,
             template=self.template,
             operation=Operation.WRITE,
-            headers={"content-type": "application/json", "idempotency-key": key},
-            body=msgspec.json.encode(payload),
+            headers={"content-type": "application/json", "idempotency-key": key, **proof},
+            body=body,
         )
         try:
             return verdict(await self.ask(request), self.known or {})
@@ -57,6 +65,8 @@ class Post:
 
 def verdict(answer: Answer, known: Mapping[str, str] | None = None) -> Verdict:
     """How a receiver's answer is taken: 401, 403, 404 and 410 park the channel, 400, 413 and 422 refuse the message.
+
+    docs/channels.md has the whole table.
 
     Args:
         answer: how the call ended.

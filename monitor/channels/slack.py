@@ -5,11 +5,11 @@ for mentions and links. There are no attachments: Slack folds those, and what to
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 
 from monitor.channels import Verdict
+from monitor.channels.lines import in_lines
 from monitor.channels.posting import Post
-from monitor.channels.slack_text import calling_nobody, fitted, one_line
+from monitor.channels.slack_text import calling_nobody, fitted
 from monitor.exchange import Answer, Request
 from monitor.incidents.message import Message, MessageKind
 from monitor.incidents.render import for_users, to_text
@@ -23,9 +23,13 @@ _FIELDS = 10
 """The most fields of one section: five facts, each with its label."""
 _MOST_FACTS = 100
 """Twenty sections: far from the 50 blocks that a message may have."""
+_MOST_INCIDENTS = 20
+"""Numbers of incidents that are named where many were merged."""
 
 _MARKS: Mapping[Severity, str] = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🔵"}
-_MARKS_BY_KIND: Mapping[MessageKind, str] = {MessageKind.RESOLVED: "🟢", MessageKind.TEST: "⚪"}
+_MARKS_BY_KIND: Mapping[MessageKind, str] = {
+    MessageKind.ACKNOWLEDGED: "🟡", MessageKind.RESOLVED: "🟢", MessageKind.TEST: "⚪"
+}  # fmt: skip
 
 _SAID: Mapping[str, str] = {
     "action_prohibited": "the workspace does not allow this",
@@ -68,7 +72,7 @@ class SlackChannel:
 
 def as_blocks(message: Message) -> dict[str, object]:
     """The payload as blocks, with the whole message as text for notifications and for clients without blocks."""
-    clean = _without_line_breaks(message)
+    clean = in_lines(message)
     told = [*_facts(_told(clean)), *_checks(clean.what_to_check), *_for_users(clean)]
     made = [_header(clean), *told, _context(clean)]
     return {**as_text(message), "blocks": made}
@@ -76,19 +80,8 @@ def as_blocks(message: Message) -> dict[str, object]:
 
 def as_text(message: Message) -> dict[str, object]:
     """The payload as text alone, in which Slack shall see no markup."""
-    text = fitted(calling_nobody(to_text(_without_line_breaks(message))), _TEXT)
+    text = fitted(calling_nobody(to_text(in_lines(message))), _TEXT)
     return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
-
-
-def _without_line_breaks(message: Message) -> Message:
-    return replace(
-        message,
-        target=one_line(message.target),
-        environment=one_line(message.environment),
-        title=one_line(message.title),
-        what_to_check=tuple(map(one_line, message.what_to_check)),
-        facts=tuple((one_line(label), one_line(value)) for label, value in message.facts),
-    )
 
 
 def _header(message: Message) -> Block:
@@ -97,8 +90,8 @@ def _header(message: Message) -> Block:
 
 
 def _told(message: Message) -> Sequence[tuple[str, str]]:
-    """The facts but for the command, which stands below them."""
-    facts = [fact for fact in message.facts if fact[1] != _command(message)]
+    """The facts but for the command that tells more, which stands below them."""
+    facts = [fact for fact in message.facts if message.parts or fact[1] != _more(message)]
     left_out = len(facts) - _MOST_FACTS
     return [*facts[: _MOST_FACTS - 1], ("…", f"{left_out + 1} more")] if left_out > 0 else facts
 
@@ -132,16 +125,28 @@ def _headed(heading: str, text: str) -> list[Block]:
 
 
 def _context(message: Message) -> Block:
+    """The last lines, in small: what kind of incident it is, and below it one command per line."""
     parts = (
         f"{message.cause.value}, {message.severity.value}, for {message.team.value}",
         message.environment,
         f"{message.at:%Y-%m-%d %H:%M} UTC",
-        *(() if message.kind is MessageKind.TEST else (f"incident {message.incident_id}", _command(message))),
+        *_incidents(message),
     )
-    return {"type": "context", "elements": [_plain(" · ".join(parts), _TEXT)]}
+    commands = [f"{what}: {command}" for what, command in message.commands]
+    return {"type": "context", "elements": [_plain("\n".join([" · ".join(parts), *commands]), _TEXT)]}
 
 
-def _command(message: Message) -> str:
+def _incidents(message: Message) -> Sequence[str]:
+    if message.kind is MessageKind.TEST:
+        return ()
+    if not message.parts:
+        return (f"incident {message.incident_id}", _more(message))
+    left_out = len(message.parts) - _MOST_INCIDENTS
+    named = ", ".join(str(part.incident_id) for part in message.parts[:_MOST_INCIDENTS])
+    return (f"incidents {named} and {left_out} more" if left_out > 0 else f"incidents {named}",)
+
+
+def _more(message: Message) -> str:
     return f"ingestion-monitor incidents show {message.incident_id}"
 
 

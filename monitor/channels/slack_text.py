@@ -1,20 +1,15 @@
-"""Text made fit for Slack: one line, escaped, within a limit, and calling nobody. Pure."""
+"""Text made fit for Slack: escaped, within a limit, and calling nobody. Pure."""
 
 from collections.abc import Mapping
 from itertools import accumulate
 
-__all__ = ["calling_nobody", "fitted", "one_line"]
+__all__ = ["calling_nobody", "fitted"]
 
 _ESCAPES: Mapping[str, str] = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """The three that Slack wants escaped; `<` would begin a mention (`<!channel>`, `<@U…>`) or a link."""
 
 _CUT = "…"
 _ZERO_WIDTH_SPACE = "\u200b"
-
-
-def one_line(text: str) -> str:
-    """The text with each line break, control, bidi or surrogate character as a space; a dash when nothing is left."""
-    return "".join(each if each.isprintable() else " " for each in text).strip() or "-"
 
 
 def calling_nobody(text: str) -> str:

@@ -1,19 +1,29 @@
-"""The channel `webhook`: each message is POSTed as versioned JSON (docs/webhook.md) with an `Idempotency-Key`."""
+"""The channel `webhook`: each message is POSTed as versioned JSON (docs/webhook.md) with an `Idempotency-Key`.
 
-from collections.abc import Awaitable, Callable
+With a secret it is signed as Standard Webhooks 1.0 want it: the receiver can tell who sent it, and when.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 
 import msgspec
 
 from monitor.channels import Verdict
+from monitor.channels.lines import in_lines
 from monitor.channels.posting import Post
 from monitor.exchange import Answer, Request
 from monitor.incidents.message import Message
 from monitor.incidents.render import to_text
 
-__all__ = ["VERSION", "WebhookChannel"]
+__all__ = ["VERSION", "WebhookChannel", "signature"]
 
 VERSION = 1
 """Of the payload: it grows when a field changes its meaning or goes; new fields alone do not change it."""
+
+_PREFIX = "whsec_"
 
 
 class WebhookChannel:
@@ -22,18 +32,59 @@ class WebhookChannel:
     Args:
         read_url: gives the URL, which is a secret, at the time of use.
         ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
+        read_secret: gives what messages are signed with, `whsec_` and base64; None: they are not signed.
+        utcnow: the clock that a signature is dated by.
     """
 
     threaded = False
 
-    def __init__(self, read_url: Callable[[], str], ask: Callable[[Request], Awaitable[Answer]]) -> None:
-        self._post = Post(read_url=read_url, ask=ask, template="webhook")
+    def __init__(
+        self,
+        read_url: Callable[[], str],
+        ask: Callable[[Request], Awaitable[Answer]],
+        *,
+        read_secret: Callable[[], str] | None = None,
+        utcnow: Callable[[], datetime],
+    ) -> None:
+        self._read_secret, self._utcnow = read_secret, utcnow
+        self._post = Post(read_url=read_url, ask=ask, template="webhook", prove=self._signed)
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
         """Posts the message; delivered once the receiver has answered 2xx. A URL that can't be read parks it."""
+        clean = in_lines(message)
         if plain:
-            return await self._post({"text": to_text(message)}, key=key)
-        facts = dict(message.facts)
-        return await self._post(
-            {"version": VERSION, "key": key, **msgspec.to_builtins(message), "facts": facts}, key=key
-        )
+            return await self._post({"text": to_text(clean)}, key=key)
+        return await self._post({"version": VERSION, "key": key, **_payload(clean)}, key=key)
+
+    def _signed(self, key: str, body: bytes) -> Mapping[str, str]:
+        if self._read_secret is None:
+            return {}
+        stamp = str(int(self._utcnow().timestamp()))
+        signed = signature(self._read_secret(), f"{key}.{stamp}.".encode() + body)
+        return {"webhook-id": key, "webhook-timestamp": stamp, "webhook-signature": f"v1,{signed}"}
+
+
+def signature(secret: str, content: bytes) -> str:
+    """HMAC-SHA256 in base64 (Standard Webhooks 1.0).
+
+    Args:
+        secret: `whsec_` and the key in base64.
+        content: `id.timestamp.body`.
+
+    Raises:
+        ValueError: the secret is not of that form.
+    """
+    if not secret.startswith(_PREFIX):
+        raise ValueError("the secret does not begin with whsec_")
+    key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    return base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+
+
+def _payload(message: Message) -> dict[str, object]:
+    """The message as JSON values; each of its parts in the same form."""
+    return {
+        **msgspec.to_builtins(message),
+        "facts": dict(message.facts),
+        "commands": dict(message.commands),
+        "parts": [_payload(part) for part in message.parts],
+    }

@@ -6,7 +6,7 @@ from pathlib import Path
 from monitor.cli.session import load, print_json, print_lines
 from monitor.config.effective import as_text, in_force
 from monitor.errors import MonitorError
-from monitor.wiring import try_providers
+from monitor.wiring import try_channels, try_providers
 
 __all__ = ["check", "schema", "show"]
 
@@ -15,10 +15,11 @@ def check(path: Path | None) -> None:
     """Prints what the configuration describes.
 
     Raises:
-        ConfigError: with every problem found, those of providers included.
+        ConfigError: with every problem found, those of providers and of Apprise included.
     """
     config = load(path)
     try_providers(config.targets)
+    try_channels(config.channels)
     source = config.source or "the environment"
     targets = ", ".join(target.name for target in config.targets)
     channels = ", ".join(channel.name for channel in config.channels) or "none: messages go to the log"

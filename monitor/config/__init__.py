@@ -1,10 +1,20 @@
 """What the monitor is told to do: `Config.load` reads it, `Config` and its sections hold it, `Secret` hides values."""
 
-from monitor.config.channels import ChannelConfig, RouteConfig
+from monitor.config.channels import RouteConfig
 from monitor.config.connection import TlsConfig
 from monitor.config.credentials import ApiKeyAuth, Auth, ClientCredentialsAuth
 from monitor.config.durations import format_duration, parse_duration
 from monitor.config.generic import ItemConfig, ListConfig, PageConfig
+from monitor.config.receivers import (
+    AlertmanagerConfig,
+    AppriseConfig,
+    ChannelConfig,
+    EmailConfig,
+    LogConfig,
+    PagerDutyConfig,
+    SlackConfig,
+    WebhookConfig,
+)
 from monitor.config.rules import RuleOverride
 from monitor.config.schedule import Schedule
 from monitor.config.schema import Config
@@ -13,22 +23,29 @@ from monitor.config.targets import CheckConfig, SyncLogConfig, Target
 
 __all__ = [
     "MASK",
+    "AlertmanagerConfig",
     "ApiKeyAuth",
+    "AppriseConfig",
     "Auth",
     "ChannelConfig",
     "CheckConfig",
     "ClientCredentialsAuth",
     "Config",
+    "EmailConfig",
     "ItemConfig",
     "ListConfig",
+    "LogConfig",
     "PageConfig",
+    "PagerDutyConfig",
     "RouteConfig",
     "RuleOverride",
     "Schedule",
     "Secret",
+    "SlackConfig",
     "SyncLogConfig",
     "Target",
     "TlsConfig",
+    "WebhookConfig",
     "format_duration",
     "parse_duration",
 ]

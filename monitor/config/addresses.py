@@ -1,16 +1,36 @@
-"""What a base URL, a webhook and a connection URL must look like. Pure; no message of it quotes an address."""
+"""What URLs of APIs, channels and databases, hosts and mail addresses must look like. Pure; no message quotes one."""
 
 import ipaddress
+import re
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["DIRECT", "anchor_sqlite", "api_base", "database_url", "heartbeat_url", "proxy_url", "webhook_url"]
+__all__ = [
+    "DIRECT",
+    "alertmanager_url",
+    "anchor_sqlite",
+    "api_base",
+    "apprise_url",
+    "database_url",
+    "heartbeat_url",
+    "host_name",
+    "is_loopback",
+    "mail_address",
+    "pagerduty_url",
+    "proxy_url",
+    "webhook_url",
+]
 
 DIRECT = "direct"
 """Instead of a proxy's URL: none at all."""
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = "postgresql+psycopg://"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
+"""RFC 5321's dot-string: what stands before the @, without quotes."""
+_LONGEST_MAILBOX, _LONGEST_HOST = 64, 253
 
 
 def api_base(url: str, *, allow_http: bool) -> str:
@@ -23,7 +43,7 @@ def api_base(url: str, *, allow_http: bool) -> str:
     parts = _web(url, 'must be a URL such as "https://platform.ai.gloo.com"')
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ValueError("must hold only scheme, host and path: credentials belong under auth")
-    if parts.scheme == "http" and not (allow_http or _is_loopback(parts.hostname or "")):
+    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
         raise ValueError("must use https; plain http goes only to this machine, or with allow_http = true")
     return url.rstrip("/")
 
@@ -46,11 +66,74 @@ def heartbeat_url(url: str, *, allow_http: bool) -> str:
             which nobody would receive.
     """
     parts = _web(url, 'must be a URL such as "https://hc-ping.com/your-check"')
-    if parts.scheme == "http" and not (allow_http or _is_loopback(parts.hostname or "")):
+    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
         raise ValueError("must use https; plain http goes only to this machine, or with allow_http = true")
     if parts.fragment:
         raise ValueError("must hold no fragment (#…): it is never sent")
     return url
+
+
+def pagerduty_url(url: str) -> str:
+    """Where PagerDuty takes events, as it is: the routing key goes there.
+
+    Raises:
+        ValueError: not an absolute https URL; plain http goes only to this machine.
+    """
+    parts = _web(url, "must be a URL that begins with https://")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("must use https: it carries the routing key")
+    return url
+
+
+def alertmanager_url(url: str) -> str:
+    """An Alertmanager's address as it is.
+
+    Raises:
+        ValueError: not an absolute http(s) URL, or more than scheme, host, port and path.
+    """
+    parts = _web(url, 'must be a URL such as "http://alertmanager:9093"')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must hold no credentials: give user and password, or a token")
+    if parts.query or parts.fragment:
+        raise ValueError('must end with the host, or with the path that comes before "/api/v2/alerts"')
+    return url
+
+
+def apprise_url(url: str) -> str:
+    """A URL of Apprise's as it is; whether Apprise makes sense of it is not asked here.
+
+    Raises:
+        ValueError: not of the form `scheme://…`.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url):
+        raise ValueError('must be a URL of Apprise\'s, such as "ntfy://topic" or "tgram://token/chat"')
+    return url
+
+
+def host_name(host: str) -> str:
+    """A server's name or IP address as it is.
+
+    Raises:
+        ValueError: anything else, a URL or a port included.
+    """
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
+            raise ValueError("must be a host's name or address alone: the port has a setting of its own") from None
+    return host
+
+
+def mail_address(address: str) -> str:
+    """A mail address as it is, of ASCII and without a name.
+
+    Raises:
+        ValueError: no address, or one that needs quotes or SMTPUTF8.
+    """
+    mailbox, _, domain = address.rpartition("@")
+    if len(mailbox) > _LONGEST_MAILBOX or not _MAILBOX.fullmatch(mailbox) or not _is_domain(domain):
+        raise ValueError('must be a mail address alone, such as "oncall@example.com"')
+    return address
 
 
 def proxy_url(url: str) -> str:
@@ -124,7 +207,12 @@ def _split(url: str) -> SplitResult | None:
     return parts
 
 
-def _is_loopback(host: str) -> bool:
+def _is_domain(domain: str) -> bool:
+    return len(domain) <= _LONGEST_HOST and _HOST.fullmatch(domain) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

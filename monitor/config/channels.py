@@ -3,42 +3,47 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag
 
-from monitor.config.checks import Name, Patterns, WebhookUrl, wrong
-from monitor.config.secret import Secret
+from monitor.config.checks import Patterns
+from monitor.config.receivers import (
+    CHANNEL_TYPES,
+    AlertmanagerConfig,
+    AppriseConfig,
+    EmailConfig,
+    LogConfig,
+    PagerDutyConfig,
+    SlackConfig,
+    UnknownChannel,
+    WebhookConfig,
+)
 from monitor.config.section import Remedy, Section
 from monitor.incidents.routing import Route
 
-__all__ = ["ChannelConfig", "RouteConfig"]
+__all__ = ["AnyChannel", "RouteConfig"]
 
 
-class ChannelConfig(Section):
-    """One place to which messages go."""
+_TAG = "channel:"
+"""Before a type, where pydantic says at which of the forms it found a mistake."""
 
-    name: Annotated[Name, Remedy("give the channel a name, such as oncall")] = Field(
-        description="How routes and messages about it call the channel."
-    )
-    type: Annotated[Literal["log", "webhook", "slack"], Remedy('say what it is: "log", "webhook" or "slack"')] = Field(
-        description="`log`: the monitor's own log. `webhook`: JSON posted to a URL of yours. `slack`: an incoming "
-        "webhook of Slack's."
-    )
-    url: WebhookUrl | None = Field(
-        default=None,
-        validate_default=True,
-        description="Where the webhook or Slack listens. It is a secret: whoever knows it can post there.",
-    )
 
-    @field_validator("url")
-    @classmethod
-    def _as_the_type_wants(cls, url: Secret | None, info: ValidationInfo) -> Secret | None:
-        type_ = info.data.get("type")
-        if type_ in {"webhook", "slack"} and url is None:
-            whose = "webhook's url" if type_ == "webhook" else "url of Slack's incoming webhook"
-            raise wrong(f"is missing: give the {whose}, or url_file with the path of a file that holds it")
-        if type_ == "log" and url is not None:
-            raise wrong("has no meaning for the log: remove it")
-        return url
+def _form(raw: object) -> str:
+    type_ = raw.get("type") if isinstance(raw, Mapping) else getattr(raw, "type", None)
+    return f"{_TAG}{type_}" if isinstance(type_, str) and type_ in CHANNEL_TYPES else _TAG
+
+
+AnyChannel = Annotated[
+    Annotated[LogConfig, Tag("channel:log")]
+    | Annotated[WebhookConfig, Tag("channel:webhook")]
+    | Annotated[SlackConfig, Tag("channel:slack")]
+    | Annotated[EmailConfig, Tag("channel:email")]
+    | Annotated[PagerDutyConfig, Tag("channel:pagerduty")]
+    | Annotated[AlertmanagerConfig, Tag("channel:alertmanager")]
+    | Annotated[AppriseConfig, Tag("channel:apprise")]
+    | Annotated[UnknownChannel, Tag(_TAG)],
+    Discriminator(_form),
+]
+"""A channel in the form that its type has."""
 
 
 class RouteConfig(Section):

@@ -25,6 +25,7 @@ __all__ = [
     "TimeZone",
     "WebhookUrl",
     "secret_that",
+    "text_that",
     "wrong",
 ]
 
@@ -73,6 +74,18 @@ def secret_that(read: Callable[[str], str]) -> Callable[[Secret], Secret]:
         except ValueError as error:
             raise wrong(str(error)) from None
         return secret.changed(read)
+
+    return check
+
+
+def text_that(read: Callable[[str], str]) -> Callable[[str], str]:
+    """Makes a validator of plain text."""
+
+    def check(value: str) -> str:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise wrong(str(error)) from None
 
     return check
 

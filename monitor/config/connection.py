@@ -18,7 +18,7 @@ from monitor.config.checks import secret_that, wrong
 from monitor.config.secret import Secret
 from monitor.config.section import Section
 
-__all__ = ["ProxyUrl", "TlsConfig"]
+__all__ = ["CaFile", "ProxyUrl", "TlsConfig"]
 
 _MOST_BYTES = 1 << 20
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
@@ -38,16 +38,32 @@ ProxyUrl = Annotated[
 """A proxy's URL, or `DIRECT` as plain text: a secret would be masked wherever the word appears."""
 
 
+def _holding_certificates(path: str) -> str:
+    if _CERTIFICATE not in _pem(path):
+        raise wrong(f"names {path}, which holds no certificate in PEM form")
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except (ssl.SSLError, OSError):
+        raise wrong(f"names {path}, in which a certificate is broken: was it copied whole?") from None
+    return path
+
+
+CaFile = Annotated[str, AfterValidator(_holding_certificates)]
+"""The path of a file with certificates in PEM form."""
+
+
 class TlsConfig(Section):
     """Certificates beyond the system's, as PEM files, which are read anew by each run."""
 
-    ca_file: str | None = Field(
+    ca_file: CaFile | None = Field(
         default=None,
         description="Certificates of authorities to trust beside the system's, such as a company's own. The system's "
         "are those of its own store, or of the file in the variable `SSL_CERT_FILE` (the folder in `SSL_CERT_DIR`).",
         examples=["/etc/ssl/corp.pem"],
     )
-    cert_file: str | None = Field(
+    cert_file: CaFile | None = Field(
         default=None, description="The monitor's own certificate, and its chain, for an API that asks for one."
     )
     key_file: str | None = Field(
@@ -56,21 +72,6 @@ class TlsConfig(Section):
         description="Its private key, not encrypted; it may stand in the same file. Keep it readable by the monitor "
         "alone.",
     )
-
-    @field_validator("ca_file", "cert_file")
-    @classmethod
-    def _holds_certificates(cls, path: str | None) -> str | None:
-        if path is None:
-            return None
-        if _CERTIFICATE not in _pem(path):
-            raise wrong(f"names {path}, which holds no certificate in PEM form")
-        import ssl
-
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
-        except (ssl.SSLError, OSError):
-            raise wrong(f"names {path}, in which a certificate is broken: was it copied whole?") from None
-        return path
 
     @field_validator("key_file")
     @classmethod

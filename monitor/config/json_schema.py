@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from monitor.config.available import BUILT_IN
 from monitor.config.durations import format_duration
+from monitor.config.receivers import CHANNEL_TYPES, UnknownChannel
 from monitor.config.schema import DEFAULT_DATABASE, Config
 from monitor.config.section import models_in, secret_fields
 
@@ -38,7 +39,7 @@ def json_schema(installed: Iterable[str] = ()) -> Json:
     target: Json = defs["Target"]
     target["properties"]["provider"] |= {"enum": [*BUILT_IN, *installed]}
     target["allOf"] = [*target.get("allOf", ()), *_PROVIDERS]
-    defs["ChannelConfig"].setdefault("allOf", []).append(_CHANNELS)
+    root["properties"]["channels"]["items"] = _by_type(defs)
     defs["Schedule"]["not"] = {"required": ["every", "cron"]}
     whole = {"$schema": GenerateJsonSchema.schema_dialect, "title": "monitor.toml", **root, "$defs": defs}
     return {key: _open_to_variables(value) if key in {"properties", "$defs"} else value for key, value in whole.items()}
@@ -70,11 +71,20 @@ _PROVIDERS: list[Json] = [
         "else": {"properties": {"item": False, "list": False, "headers": False}},
     },
 ]
-_CHANNELS: Json = {
-    "if": {"properties": {"type": {"const": "log"}}, "required": ["type"]},
-    "then": {"properties": {"url": False, "url_file": False}},
-    "else": {"anyOf": [{"required": ["url"]}, {"required": ["url_file"]}]},
-}
+
+
+def _by_type(defs: Json) -> Json:
+    """A channel: its type says which of the forms it has. A list of alternatives would leave an editor guessing."""
+    form = defs.pop(UnknownChannel.__name__)
+    rules = [
+        {
+            "if": {"properties": {"type": {"const": type_}}, "required": ["type"]},
+            "then": {"$ref": f"#/$defs/{model.__name__}"},
+        }
+        for type_, model in CHANNEL_TYPES.items()
+    ]
+    properties = {key: form["properties"][key] for key in ("name", "type")}
+    return {"type": "object", "required": ["name", "type"], "properties": properties, "allOf": rules}
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

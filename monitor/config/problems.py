@@ -11,18 +11,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from monitor.config.origin import Loc
+from monitor.config.receivers import CHANNEL_TYPES
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, field_of, models_in, secret_fields
 from monitor.config.wording import did_you_mean, listed, printable, shown
 
 __all__ = ["Problem", "explain", "known_keys", "relations", "sentences"]
 
-_LATER = {
-    ("channels", "include_api_message"),
-}  # fmt: skip
-"""Table and key of settings that are planned."""
+_CHANNEL = "channel:"
+_FORMS = ("auth:", _CHANNEL)
+"""What pydantic puts into a place where there are several forms to choose from."""
 
-_LATER_CHOICES = {"type": {"email", "pagerduty", "alertmanager", "apprise"}}
 _PREDICATES = {
     "bool": "must be true or false",
     "dict": "must be a table",
@@ -74,29 +73,37 @@ def sentences(problems: Iterable[Problem], data: Mapping[str, object], variables
     return [f"{_key(problem, data, variables)} {problem.predicate}" for problem in problems]
 
 
-def known_keys(loc: Loc) -> tuple[str, ...]:
-    """The keys that may stand beside `loc`, which need not be one of them."""
+def known_keys(loc: Loc, channel: str = "") -> tuple[str, ...]:
+    """The keys that may stand beside `loc`, which need not be one of them.
+
+    Args:
+        loc: a key's place.
+        channel: the type of the channel that it belongs to, if it does; else those of every type are known.
+    """
     models: tuple[type[BaseModel], ...] = (Config,)
     for part in loc[:-1]:
         if isinstance(part, str):
             fields = [field for model in models if (field := field_of(model, part))]
-            models = tuple(inner for field in fields for inner in models_in(field.annotation))
+            models = _of_type(tuple(inner for field in fields for inner in models_in(field.annotation)), channel)
     names = [field.alias or name for model in models for name, field in model.model_fields.items()]
-    return (*names, *(f"{name}_file" for model in models for name in secret_fields(model)))
+    return tuple(dict.fromkeys((*names, *(f"{name}_file" for model in models for name in secret_fields(model)))))
 
 
 def _problem(error: ErrorDetails) -> Problem:
-    loc = tuple(part for part in error["loc"] if not (isinstance(part, str) and part.startswith("auth:")))
+    loc = tuple(part for part in error["loc"] if not (isinstance(part, str) and part.startswith(_FORMS)))
+    channel = next(
+        (part.removeprefix("channel:") for part in map(str, error["loc"]) if part.startswith("channel:")), ""
+    )
     context = error.get("ctx", {})
     kind = error["type"]
     if loc[-1:] == ("[key]",):
         return Problem(loc=loc[:-1], predicate=_unknown(loc[:-1], _choices(context)))
     if kind == "extra_forbidden":
-        return Problem(loc=loc, predicate=_unknown(loc, known_keys(loc)))
+        return Problem(loc=loc, predicate=_foreign(loc, channel) or _unknown(loc, known_keys(loc, channel)))
     if kind in {"missing", "too_short"}:
-        return Problem(loc=loc, predicate=f"is missing: {_remedy(loc)}")
+        return Problem(loc=loc, predicate=f"is missing: {_remedy(loc, channel)}")
     if kind in {"literal_error", "enum"}:
-        return Problem(loc=loc, predicate=_not_a_choice(str(loc[-1]), error["input"], _choices(context)))
+        return Problem(loc=loc, predicate=_not_a_choice(error["input"], _choices(context)))
     if kind in {"wrong", "secret", "duration"}:
         return Problem(loc=(*loc[:-1], f"{loc[-1]}{context.get('suffix', '')}"), predicate=error["msg"])
     if kind == "tuple_type" and len(loc) == 1 and isinstance(error["input"], Mapping):
@@ -105,33 +112,42 @@ def _problem(error: ErrorDetails) -> Problem:
     return Problem(loc=loc, predicate=template.format(**context))
 
 
+def _of_type(models: tuple[type[BaseModel], ...], channel: str) -> tuple[type[BaseModel], ...]:
+    """Of the forms that a channel may have, the one of its type."""
+    form = CHANNEL_TYPES.get(channel)
+    return (form,) if form in models else models
+
+
+def _foreign(loc: Loc, channel: str) -> str:
+    """What to say of a key that channels of other types have; empty when none has it."""
+    of_another = bool(channel) and len(loc) == 3 and loc[-1] in known_keys(loc)
+    return f'has no meaning for the type "{channel}": remove it' if of_another else ""
+
+
 def _choices(context: Mapping[str, object]) -> tuple[str, ...]:
     return tuple(re.findall(r"'([^']*)'", str(context["expected"])))
 
 
 def _unknown(loc: Loc, known: tuple[str, ...]) -> str:
-    *tables, name = ["", *(part for part in loc if isinstance(part, str))]
-    if (tables[-1], name) in _LATER:
-        return "is not available in this version: remove it"
+    name = next((part for part in reversed(loc) if isinstance(part, str)), "")
     return "is not a known key" + (did_you_mean(name, known) or f"; known here: {', '.join(known)}")
 
 
-def _not_a_choice(key: str, value: object, choices: tuple[str, ...]) -> str:
+def _not_a_choice(value: object, choices: tuple[str, ...]) -> str:
     allowed = listed(choices)
-    if isinstance(value, str) and value in _LATER_CHOICES.get(key, ()):
-        return f"must be {allowed}: {shown(value)} is not available in this version"
     near = did_you_mean(value, choices) if isinstance(value, str) and len(choices) > 1 else ""
     return f"is not a known value{near}" if near else f"must be {allowed}"
 
 
-def _remedy(loc: Loc) -> str:
+def _remedy(loc: Loc, channel: str) -> str:
     """What the schema says to do about a missing setting."""
     models: tuple[type[BaseModel], ...] = (Config,)
     remedy = "give it a value"
     for part in loc:
         for field in [field for model in models if (field := field_of(model, part))]:
             said = [each.text for each in field.metadata if isinstance(each, Remedy)]
-            models, remedy = models_in(field.annotation), [*said, "give it at least one value"][0]
+            models = _of_type(models_in(field.annotation), channel)
+            remedy = [*said, "give it at least one value"][0]
             break
     return remedy
 

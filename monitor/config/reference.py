@@ -67,7 +67,8 @@ def _section(schema: Json, defs: Json, *, name: str, heading: str, told: str | N
         if key == "schedule" and name:
             continue  # the same as the common one
         brackets = f"`[[{path}]]`" if field.get("type") == "array" else f"`[{path}]`"
-        yield from _section(table, defs, name=path, heading=brackets)
+        type_ = _const(table["properties"].get("type", {}))
+        yield from _section(table, defs, name=path, heading=f"{brackets} of the type `{type_}`" if type_ else brackets)
 
 
 def _entry(key: str, field: Json, defs: Json, *, required: bool, twin: bool, table: bool) -> Iterator[str]:
@@ -87,9 +88,16 @@ def _entry(key: str, field: Json, defs: Json, *, required: bool, twin: bool, tab
 
 def _tables(field: Json, defs: Json) -> list[str]:
     """The names of the tables that a setting is, or is a list of."""
-    parts = [field, field.get("items", {}), *field.get("anyOf", ()), *field.get("oneOf", ())]
+    items = field.get("items", {})
+    parts = [field, items, *field.get("anyOf", ()), *field.get("oneOf", ())]
+    parts += [rule.get("then", {}) for rule in items.get("allOf", ())]
     names = [str(part["$ref"]).rpartition("/")[2] for part in parts if "$ref" in part]
     return [name for name in names if "properties" in defs[name]]
+
+
+def _const(field: Json) -> object:
+    """The only value that a setting may have; None when it may have others."""
+    return next((part["const"] for part in (field, *field.get("anyOf", ())) if "const" in part), None)
 
 
 def _kind(field: Json, defs: Json) -> str:

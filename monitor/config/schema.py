@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, PrivateAttr
 
-from monitor.config.channels import ChannelConfig, RouteConfig
+from monitor.config.channels import AnyChannel, RouteConfig
 from monitor.config.checks import DatabaseUrl, Text
 from monitor.config.durations import Between
 from monitor.config.origin import Loc, Origin
@@ -51,7 +51,7 @@ class Config(Section):
     rules: tuple[RuleOverride, ...] = Field(
         default=(), description="What differs from the built-in rules: one table per cause."
     )
-    channels: tuple[ChannelConfig, ...] = Field(
+    channels: tuple[AnyChannel, ...] = Field(
         default=(), description="Where messages go: one table per place. With none, they go to the log."
     )
     routes: tuple[RouteConfig, ...] = Field(

@@ -15,7 +15,7 @@ from monitor.doctor.database import sqlite_file, try_database
 from monitor.doctor.disk import Surroundings
 from monitor.doctor.interview import interview
 from monitor.doctor.places import Places, lines_of
-from monitor.doctor.sending import look_at_channel, send_test
+from monitor.doctor.sending import look_at_channel, send_test, telling_setting
 from monitor.doctor.tracking import SAMPLE, LogSample, judge_ids, judge_log, take_sample, unreadable
 from monitor.errors import ConfigError, MonitorError, StoreError
 from monitor.model import Learned, Silence
@@ -57,7 +57,7 @@ class Doctor:
                 async for finding in self._target(target, row, places):
                     yield replace(finding, about=f"target {target.name}")
         for row, channel in enumerate(self.config.channels):
-            at = places.of("channels", row, "url")
+            at = places.of("channels", row, telling_setting(channel))
             tried = await send_test(channel, self.config, at) if test_channels else look_at_channel(channel, at)
             yield replace(tried, about="channels")
         for finding in (*self._messages(), *routes.judge(self.config, places)):

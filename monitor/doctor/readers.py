@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from monitor.config import MASK, Config, Secret
+from monitor.config import MASK, AlertmanagerConfig, Config, PagerDutyConfig, Secret
 from monitor.config.effective import in_force
 from monitor.config.origin import Source
 from monitor.report.doctor import Finding, Level
@@ -54,7 +54,9 @@ def literal_secrets(config: Config) -> list[str]:
 
 
 def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
-    """The URL of a database or a proxy is one only if it has a password."""
+    """The URL of a database or a proxy is one only if it has a password; that of PagerDuty or Alertmanager is none."""
+    if loc[0] == "channels" and loc[-1] == "url" and isinstance(loc[1], int):
+        return not isinstance(config.channels[loc[1]], PagerDutyConfig | AlertmanagerConfig)
     if loc[-1] == "database":
         url = config.database.reveal()
     elif loc[-2:] == ("sync_log", "url") and isinstance(loc[1], int):

@@ -5,28 +5,74 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 from monitor.channels import Ending, send_fitting
-from monitor.config import ChannelConfig, Config
+from monitor.channels.apprise import known_service
+from monitor.channels.pagerduty import ENQUEUE_URL
+from monitor.config import (
+    AlertmanagerConfig,
+    AppriseConfig,
+    ChannelConfig,
+    Config,
+    EmailConfig,
+    LogConfig,
+    PagerDutyConfig,
+    SlackConfig,
+    WebhookConfig,
+)
+from monitor.config.section import secrets_in
 from monitor.doctor.places import Place
 from monitor.errors import ConfigError
 from monitor.incidents.message import Message, MessageKind
 from monitor.incidents.words import channel_target
 from monitor.model import Cause, Severity, Team
 from monitor.report.doctor import Finding, Level, ended
-from monitor.wiring import channel_of, utcnow
+from monitor.wiring import channel_of, try_channels, utcnow
 
-__all__ = ["look_at_channel", "message", "send_test"]
+__all__ = ["look_at_channel", "message", "send_test", "telling_setting"]
+
+
+def telling_setting(channel: ChannelConfig) -> str:
+    """The setting that says where a channel's messages go."""
+    match channel:
+        case LogConfig():
+            return "type"
+        case EmailConfig():
+            return "host"
+        case PagerDutyConfig():
+            return "routing_key"
+        case _:
+            return "url"
 
 
 def look_at_channel(channel: ChannelConfig, at: Place) -> Finding:
-    """Whether a channel's URL can be read, and to which host it leads; nothing is sent."""
-    if channel.url is None:
+    """Whether a channel's secrets can be read, and where its messages go; nothing is sent."""
+    if isinstance(channel, LogConfig):
         return _finding(channel, Level.OK, "writes to the monitor's own log.", at)
     try:
-        host = urlsplit(channel.url.reveal()).hostname or ""
+        for secret in secrets_in(channel):
+            secret.reveal()
+        where = _leads_to(channel)
     except (ConfigError, ValueError) as error:
         says = ended(str(error)) if isinstance(error, ConfigError) else "its URL can't be taken apart."
         return _finding(channel, Level.PROBLEM, says, at)
-    return _finding(channel, Level.OK, f"its URL leads to {host}; --send-test sends a message there.", at)
+    return _finding(channel, Level.OK, f"{where}; --send-test sends a message there.", at)
+
+
+def _leads_to(channel: ChannelConfig) -> str:
+    """Where messages go, without what is secret of it. Raises ConfigError and ValueError."""
+    match channel:
+        case EmailConfig():
+            people = "1 address" if len(channel.to) == 1 else f"{len(channel.to)} addresses"
+            return f"its mails to {people} go to {channel.host}:{channel.port} ({channel.security})"
+        case PagerDutyConfig():
+            url = channel.url.reveal() if channel.url is not None else ENQUEUE_URL
+            return f"its events go to {urlsplit(url).hostname}"
+        case AppriseConfig():
+            try_channels([channel])
+            return f"its URL is one of {known_service(channel.url.reveal())}"
+        case WebhookConfig() | SlackConfig() | AlertmanagerConfig():
+            return f"its URL leads to {urlsplit(channel.url.reveal()).hostname or ''}"
+        case _:
+            raise TypeError(f"nobody said where a channel of the type {channel.type} leads")
 
 
 async def send_test(channel: ChannelConfig, config: Config, at: Place) -> Finding:

@@ -86,11 +86,7 @@ class DueTimes:
         Returns:
             Two intervals later, or the second time of the cron expression after it; None when there is none for years.
         """
-        if self.cron is not None:
-            return next(islice(cron_times(self.cron, after=last, zone=self.zone), 1, None), None)
-        if self.every is None:
-            raise ValueError("due times have an interval or a cron expression")
-        return last + 2 * self.every
+        return next(islice(self.after(last), 1, None), None)
 
     def _missed_by_cron(self, cron: str, previous: datetime, now: datetime) -> int:
         times = list(islice(cron_times(cron, after=previous, zone=self.zone), 2))

@@ -26,9 +26,14 @@ _SHORTEST = 4
 _SHORTEST_TOKEN = 10
 """Characters: shorter parts of a URL's path (`/api/v2`) are words, not secrets."""
 
+_SCHEMES = frozenset({
+    "http", "https", "socks5", "socks5h", "sqlite", "postgres", "postgresql", "postgresql+psycopg"
+})  # fmt: skip
+"""Of URLs whose parts are known: what follows another scheme is one of Apprise's."""
+
 _DENIED_ENDINGS = (
     "authorization", "cookie", "credential", "credentials", "database", "dsn", "apikey", "password", "passwd",
-    "passphrase", "privatekey", "secret", "secrets", "token", "url",
+    "passphrase", "privatekey", "routingkey", "secret", "secrets", "token", "url",
 )  # fmt: skip
 _DENIED = frozenset({"apimessage", "body", "content", "document", "headers", "input", "message", "rawbody", "record"})
 """What an API said or a document holds; our own words belong in the event's name and fields."""
@@ -159,9 +164,15 @@ def _inner_base64(raw: bytes, offset: int, altchars: bytes) -> str:
 
 
 def _tokens(value: str) -> set[str]:
-    """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest."""
+    """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest.
+
+    In a URL of Apprise's it may be anywhere, in the place of the host as well.
+    """
+    scheme, mark, rest = value.partition("://")
+    if mark and scheme not in _SCHEMES:
+        return {part for part in re.split(r"[/:@?&=,]+", rest) if len(part) >= _SHORTEST_TOKEN}
     try:
-        url = urlsplit(value) if value.startswith(("http://", "https://")) else None
+        url = urlsplit(value) if scheme in {"http", "https"} and mark else None
     except ValueError:
         url = None
     if url is None:

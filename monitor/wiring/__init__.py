@@ -1,7 +1,7 @@
 """Configuration to live objects: the only place where parts are put together. It decides nothing."""
 
 from monitor.wiring.app import App, due_times, holder, open_store, utcnow
-from monitor.wiring.channels import ask_once, channel_of
+from monitor.wiring.channels import ask_once, channel_of, fingerprint, try_channels
 from monitor.wiring.clients import open_client
 from monitor.wiring.providers import provider_of, try_providers
 from monitor.wiring.rules import overrides_of, routes_of, rules_in_force, rules_with_sources
@@ -12,6 +12,7 @@ __all__ = [
     "ask_once",
     "channel_of",
     "due_times",
+    "fingerprint",
     "holder",
     "lend",
     "open_client",
@@ -21,6 +22,7 @@ __all__ = [
     "routes_of",
     "rules_in_force",
     "rules_with_sources",
+    "try_channels",
     "try_providers",
     "utcnow",
 ]

@@ -3,7 +3,7 @@
 import os
 import random
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -38,6 +38,8 @@ from monitor.wiring.sharing import Sharing
 
 __all__ = ["App", "due_times", "holder", "open_store", "utcnow"]
 
+_SHORTEST_ALERT = timedelta(minutes=15)
+
 
 def utcnow() -> datetime:
     """The clock of everything that is stored."""
@@ -66,6 +68,8 @@ class App:
     config: Config
     engine: Engine
     sharing: Sharing = field(default_factory=Sharing)
+    clock: Callable[[], datetime] = utcnow
+    """Of all that is decided and stored."""
 
     def job(self, target: Target, *, scheduled: bool = False) -> Job:
         """Everything that runs over one target need.
@@ -83,7 +87,7 @@ class App:
             read_log=lambda: self.read_log(target),
             provider=provider,
             open_client=lambda: open_client(
-                target, provider, self.sharing.throttle(target, self.config.targets, self.engine)
+                target, provider, self.sharing.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
             ),
             judge=self._judge(target, scheduled=scheduled),
             heartbeat=heartbeat_of(target),
@@ -91,7 +95,7 @@ class App:
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
             holder=holder(),
-            utcnow=utcnow,
+            utcnow=self.clock,
             log_fields={
                 **({"publisher_id": target.publisher_id} if target.publisher_id else {}),
                 "endpoint": provider.item_request("id").template,
@@ -118,17 +122,24 @@ class App:
     def sender(self) -> Sender:
         """Delivers what is due to the configured channels."""
         outlets = {LOG_CHANNEL: Outlet(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
-        outlets.update({channel.name: _outlet(channel) for channel in self.config.channels})
+        lasting = self._lasting()
+        outlets.update({channel.name: _outlet(channel, lasting) for channel in self.config.channels})
         silencing = self.silencing()
         return Sender(
             self.engine,
             outlets,
             reach=self._reach(),
             holder=holder(),
-            utcnow=utcnow,
+            utcnow=self.clock,
             rand=random.random,
             before=[lambda conn, now: silencing.release(conn, now=now)],
         )
+
+    def _lasting(self) -> timedelta:
+        """How long an alert lasts that is not told again: longer than it can take until it is, in every mode."""
+        now = self.clock()
+        overdue = (self.config.schedule_of(target).due_times().overdue_at(now) for target in self.config.targets)
+        return _SHORTEST_ALERT + max((each - now for each in overdue if each is not None), default=timedelta(0))
 
     def silencing(self) -> Silencing:
         """Tells what silences kept back, once they end."""
@@ -169,8 +180,12 @@ def due_times(schedule: Schedule) -> DueTimes:
     return schedule.due_times()
 
 
-def _outlet(config: ChannelConfig) -> Outlet:
-    return Outlet(channel=channel_of(config), fingerprint=lambda: fingerprint(config))
+def _outlet(config: ChannelConfig, lasting: timedelta) -> Outlet:
+    return Outlet(
+        channel=channel_of(config, lasting=lasting),
+        fingerprint=lambda: fingerprint(config),
+        verbatim=config.include_api_message,
+    )
 
 
 def _sync_log(log: SyncLogConfig) -> SyncLogSpec:

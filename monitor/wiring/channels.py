@@ -1,32 +1,103 @@
-"""Channels as configured, and the one request that each message is."""
+"""Channels as configured, the one request that each message is, and what a channel's settings are called together."""
 
 import hashlib
+import json
 import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from monitor.channels import Channel
+from monitor.channels.alertmanager import AlertmanagerChannel, basic, bearer
+from monitor.channels.apprise import AppriseChannel, known_service
+from monitor.channels.email import EmailChannel
 from monitor.channels.log import LogChannel
+from monitor.channels.pagerduty import ENQUEUE_URL, PagerDutyChannel
 from monitor.channels.slack import SlackChannel
+from monitor.channels.smtp import MailServer, Security
 from monitor.channels.webhook import WebhookChannel
 from monitor.client.client import Client
 from monitor.client.wire import HttpxWire
-from monitor.config import ChannelConfig
+from monitor.config import (
+    AlertmanagerConfig,
+    AppriseConfig,
+    ChannelConfig,
+    EmailConfig,
+    PagerDutyConfig,
+    Secret,
+    SlackConfig,
+    WebhookConfig,
+)
+from monitor.errors import ConfigError
 from monitor.exchange import Answer, Request
 from monitor.log import masked
 from monitor.wiring.clients import reader
 
-__all__ = ["ask_once", "channel_of", "fingerprint"]
+__all__ = ["ask_once", "channel_of", "fingerprint", "try_channels"]
 
 CHANNEL_TIMEOUT_S = 15.0
 """Wall-clock seconds for one attempt to reach a channel."""
 
+_LASTING = timedelta(minutes=15)
+_SLOW_TIMEOUT_S = 20.0
+"""The same for mail servers, which let strangers wait, and for services behind Apprise."""
 
-def channel_of(config: ChannelConfig) -> Channel:
-    """The channel that a configuration describes."""
-    if config.url is None:
-        return LogChannel()
-    make = SlackChannel if config.type == "slack" else WebhookChannel
-    return make(reader(config.url), ask_once)
+
+def channel_of(config: ChannelConfig, *, lasting: timedelta = _LASTING) -> Channel:
+    """The channel that a configuration describes.
+
+    Args:
+        config: of any type.
+        lasting: how long an alert is to last at a receiver that forgets; longer than the time between refreshes.
+    """
+    match config:
+        case WebhookConfig():
+            secret = reader(config.secret) if config.secret is not None else None
+            return WebhookChannel(reader(config.url), ask_once, read_secret=secret, utcnow=_utcnow)
+        case SlackConfig():
+            return SlackChannel(reader(config.url), ask_once)
+        case EmailConfig():
+            return _email(config)
+        case PagerDutyConfig():
+            url = reader(config.url) if config.url is not None else lambda: ENQUEUE_URL
+            return PagerDutyChannel(url, reader(config.routing_key), ask_once)
+        case AlertmanagerConfig():
+            authorization = _authorization(config)
+            return AlertmanagerChannel(reader(config.url), ask_once, lasting=lasting, authorization=authorization)
+        case AppriseConfig():
+            return AppriseChannel(reader(config.url), timeout_s=_SLOW_TIMEOUT_S)
+        case _:
+            return LogChannel()
+
+
+def try_channels(channels: Sequence[ChannelConfig]) -> None:
+    """Makes sure that Apprise knows the services of its channels, for which it has to be loaded; contacts nobody.
+
+    Raises:
+        ConfigError: it does not know one; with every such problem.
+    """
+    problems = [
+        f"channels.{channel.name}.url names no service that Apprise knows, or lacks a part of it: compare it with "
+        "Apprise's page of that service"
+        for channel in channels
+        if isinstance(channel, AppriseConfig) and known_service(channel.url.reveal()) is None
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def fingerprint(config: ChannelConfig) -> str:
+    """Names the settings of a channel as they are now, secrets and certificates included: 32 hexadecimal digits.
+
+    It is stored, so it must not help anybody to a secret: scrypt (RFC 7914) makes each guess cost about 10 ms and
+    4 MiB. A file that can't be read counts as one that is not there.
+    """
+    settings = {name: _in_force(getattr(config, name)) for name in type(config).model_fields}
+    if isinstance(config, EmailConfig) and config.ca_file is not None:
+        settings["ca_file"] = [config.ca_file, _content(config.ca_file)]
+    written = json.dumps(settings, sort_keys=True).encode()
+    return hashlib.scrypt(written, salt=f"channel:{config.name}".encode(), n=1 << 12, r=8, p=1, dklen=16).hex()
 
 
 async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, attempts: int = 1) -> Answer:
@@ -49,6 +120,43 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, at
         await wire.close()
 
 
-def fingerprint(config: ChannelConfig) -> str:
-    """What a channel's settings are called together."""
-    return hashlib.sha256(config.url.reveal().encode()).hexdigest() if config.url else ""
+def _email(config: EmailConfig) -> EmailChannel:
+    server = MailServer(
+        host=config.host,
+        port=config.port,
+        security=Security(config.security),
+        user=config.user,
+        read_password=reader(config.password) if config.password is not None else None,
+        ca_file=config.ca_file,
+    )
+    return EmailChannel(server, sender=config.from_, recipients=config.to, timeout_s=_SLOW_TIMEOUT_S)
+
+
+def _authorization(config: AlertmanagerConfig) -> Callable[[], str] | None:
+    if config.token is not None:
+        read_token = reader(config.token)
+        return lambda: bearer(read_token())
+    if config.user is not None and config.password is not None:
+        user, read_password = config.user, reader(config.password)
+        return lambda: basic(user, read_password())
+    return None
+
+
+def _in_force(value: object) -> object:
+    if not isinstance(value, Secret):
+        return value
+    try:
+        return value.reveal()
+    except ConfigError:
+        return None
+
+
+def _content(path: str) -> str | None:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)

@@ -1,15 +1,16 @@
 """What may be sent under one key: shared by the targets of one process, and through the database with other runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 import structlog
 from sqlalchemy import Engine
 
 from monitor.client.limits import Breaker, Concurrency
 from monitor.client.pace import Pace
-from monitor.client.throttle import Throttle
+from monitor.client.throttle import Throttle, utcnow
 from monitor.config import CheckConfig, Target
 from monitor.errors import StoreError
 from monitor.incidents.restraint import NONE
@@ -33,20 +34,23 @@ class Sharing:
         """The names of the targets on each key."""
 
     @asynccontextmanager
-    async def throttle(self, target: Target, among: Sequence[Target], engine: Engine) -> AsyncIterator[Throttle]:
+    async def throttle(
+        self, target: Target, among: Sequence[Target], engine: Engine, *, utcnow: Callable[[], datetime] = utcnow
+    ) -> AsyncIterator[Throttle]:
         """The throttle for one run over a target, as earlier runs and other processes left it.
 
         Args:
             target: whose run begins.
             among: all that are configured: those on one key are held to the strictest of their rates and shares.
             engine: where it is kept.
+            utcnow: the clock.
         """
         key = await asyncio.to_thread(throttle_key, target)
         learned = await asyncio.to_thread(_read, engine, key)
         throttle = self._live.get(key)
         if throttle is None:
             together = await asyncio.to_thread(_together, target, among)
-            throttle = self._live.setdefault(key, _made([each.check for each in together], learned))
+            throttle = self._live.setdefault(key, _made([each.check for each in together], learned, utcnow))
             self._sharers.setdefault(key, set()).update(each.name for each in together)
         self._sharers[key].add(target.name)
         if learned is not None:
@@ -70,7 +74,7 @@ def _together(target: Target, among: Sequence[Target]) -> Sequence[Target]:
     return [target, *(each for each in among if each.name != target.name and same_key(each, target))]
 
 
-def _made(checks: Sequence[CheckConfig], learned: Learned | None) -> Throttle:
+def _made(checks: Sequence[CheckConfig], learned: Learned | None, utcnow: Callable[[], datetime]) -> Throttle:
     rates = [check.rate for check in checks if check.rate is not None]
     return Throttle(
         pace=Pace(
@@ -80,6 +84,7 @@ def _made(checks: Sequence[CheckConfig], learned: Learned | None) -> Throttle:
         ),
         concurrency=Concurrency(max(check.concurrency for check in checks), learned.concurrency if learned else None),
         breaker=Breaker(down=learned.down if learned else False),
+        utcnow=utcnow,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from receiver import Receiver
 from samples import NOW, message
 
-from monitor.channels import Ending, Verdict
+from monitor.channels import Ending, Verdict, send_fitting
 from monitor.channels.slack import SlackChannel, as_blocks, as_text
 from monitor.channels.slack_text import fitted
 from monitor.config.secret import Secret
@@ -27,7 +27,8 @@ CANARY = "T0K3N-canary"
 async def sent(*answers, path=""):
     """How it ended, and the keys and bodies that Slack got."""
     with Receiver(*answers) as receiver:
-        verdict = await SlackChannel(lambda: receiver.url + path, quickly).send(message(), key=KEY)
+        channel = SlackChannel(lambda: receiver.url + path, quickly)
+        verdict = await send_fitting(channel, message(), key=KEY)
         return verdict, [(headers["idempotency-key"], body) for _, headers, body in receiver.got]
 
 
@@ -55,8 +56,8 @@ async def test_a_message_arrives_whole_as_blocks():
 
 VARIANTS = [
     (MessageKind.OPENED, Severity.CRITICAL, "🔴"), (MessageKind.UPDATED, Severity.WARNING, "🟠"),
-    (MessageKind.REMINDER, Severity.INFO, "🔵"), (MessageKind.RESOLVED, Severity.CRITICAL, "🟢"),
-    (MessageKind.TEST, Severity.INFO, "⚪"),
+    (MessageKind.REMINDER, Severity.INFO, "🔵"), (MessageKind.ACKNOWLEDGED, Severity.CRITICAL, "🟡"),
+    (MessageKind.RESOLVED, Severity.CRITICAL, "🟢"), (MessageKind.TEST, Severity.INFO, "⚪"),
 ]  # fmt: skip
 
 
@@ -86,6 +87,27 @@ def test_a_test_message_names_no_incident():
 
 def test_the_command_for_more_stands_once():
     assert json.dumps(as_blocks(message())["blocks"]).count("ingestion-monitor incidents show 1") == 1
+
+
+def test_the_commands_stand_below_what_kind_of_incident_it_is():
+    commands = (("acknowledge", "ingestion-monitor incidents ack 1"), ("silence", "ingestion-monitor silences add …"))
+    *_, context = shown(as_blocks(message(commands=commands)))
+    assert context.splitlines()[1:] == [
+        "acknowledge: ingestion-monitor incidents ack 1",
+        "silence: ingestion-monitor silences add …",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "named"), [(3, "incidents 1, 2, 3"), (22, f"incidents {', '.join(map(str, range(1, 21)))} and 2 more")]
+)
+def test_a_message_for_several_incidents_names_their_numbers(count, named):
+    parts = tuple(message(number) for number in range(1, count + 1))
+    told = message(title="all targets", parts=parts, facts=(("targets", "de, fr"),))
+    header, *_, context = shown(as_blocks(told))
+    assert header == "🔴 all targets"
+    assert context.endswith(named)
+    assert "de, fr" in shown(as_blocks(told))
 
 
 def test_a_label_that_could_close_its_bold_stands_plain():
