@@ -5,20 +5,19 @@ the store. The caller's transaction makes all of it one change, together with th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from monitor.bench import Bench, Change
 from monitor.casebook import Casebook, Router
 from monitor.health.evidence import attach
 from monitor.health.oversight import coverage, emptied, missed
 from monitor.health.punctuality import DueTimes
 from monitor.incidents.render import RunFacts
 from monitor.incidents.rulebook import Rule
-from monitor.incidents.rules import Action, Decision, Mark, decide, evolve
 from monitor.incidents.witnesses import witness
-from monitor.incidents.words import counted
 from monitor.model import (
     ITEM_CAUSES,
     MONITOR_CAUSES,
@@ -35,22 +34,13 @@ from monitor.model import (
 from monitor.roster import Roster
 from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
-from monitor.store import members, oversight, silences
+from monitor.store import oversight, silences
 from monitor.store.members import Patience
 
-__all__ = ["Change", "Judge", "Verdict"]
+__all__ = ["Judge", "Verdict"]
 
 _RUN_CAUSES = tuple(cause for cause in MONITOR_CAUSES if cause is not Cause.CHANNEL_FAILING)
 """What runs show about the monitor; channels are watched where messages are sent."""
-_OPENINGS = frozenset({Action.OPEN, Action.REOPEN})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What a run did to one incident."""
-
-    decision: Decision
-    incident: Incident
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +144,7 @@ class Judge:
         now: datetime,
         *,
         keys: Sequence[IncidentKey],
-    ) -> "_Bench":
+    ) -> Bench:
         ids = evidence_store.write(conn, target=self.target, run_id=facts.run_id, at=now, pieces=pieces)
         rules = [self.rules[cause] for cause, _ in keys]
         window = max(rule.window for rule in rules)
@@ -170,8 +160,9 @@ class Judge:
             wait=self.group_wait,
             silences=silences.in_force(conn, now=now),
         )
-        return _Bench(
-            judge=self,
+        return Bench(
+            rules=self.rules,
+            roster=self.roster,
             conn=conn,
             book=book,
             now=now,
@@ -187,116 +178,3 @@ def _keys_of_items(pieces: Sequence[Evidence], current: Mapping[IncidentKey, Inc
     seen = [piece.key for piece in pieces]
     still_open = [key for key, incident in current.items() if incident.state is not IncidentState.RESOLVED]
     return sorted({key for key in (*seen, *still_open) if key[0] in ITEM_CAUSES}, key=lambda key: (rank(key[0]), key))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bench:
-    """One run's judgement under way: everything that the decisions need, fetched once."""
-
-    judge: Judge
-    conn: Connection
-    book: Casebook
-    now: datetime
-    seen: Mapping[IncidentKey, Evidence]
-    evidence_ids: Mapping[IncidentKey, int]
-    marks: Mapping[IncidentKey, Sequence[Mark]]
-    current: Mapping[IncidentKey, Incident]
-
-    def about_runs(self, key: IncidentKey) -> Change | None:
-        decision = decide(self.judge.rules[key[0]], self.current.get(key), self.marks[key], now=self.now)
-        return self._carry_out(key, decision, members_now=0)
-
-    def about_items(self, key: IncidentKey, *, may_resolve: bool) -> Change | None:
-        """Decides about a cause with members; who is well has left already, who is not joins now."""
-        incident = self._open(key)
-        if incident is not None:
-            joined = 0 if self._explained(key) else self._join(key, incident.id)
-            incident = replace(incident, untold_count=incident.untold_count + joined)
-        members_now = members.count(self.conn, incident_id=incident.id) if incident else 0
-        decision = decide(
-            self.judge.rules[key[0]],
-            incident or self.current.get(key),
-            self.marks[key],
-            now=self.now,
-            members=members_now,
-            may_resolve=may_resolve,
-        )
-        return self._carry_out(key, decision, members_now=members_now, incident=incident)
-
-    def _open(self, key: IncidentKey) -> Incident | None:
-        incident = self.current.get(key)
-        return None if incident is None or incident.state is IncidentState.RESOLVED else incident
-
-    def _explained(self, key: IncidentKey) -> bool:
-        piece = self.seen.get(key)
-        return piece is not None and piece.explained_by is not None
-
-    def _join(self, key: IncidentKey, incident_id: int) -> int:
-        joined = self.judge.roster.join(self.conn, key, incident_id=incident_id, now=self.now)
-        if joined:
-            sample = list(self.seen[key].sample_ids) if key in self.seen else []
-            self.book.note(incident_id, "joined", f"{counted(joined)} joined", {"count": joined, "sample_ids": sample})
-        return joined
-
-    def _carry_out(
-        self, key: IncidentKey, decision: Decision, *, members_now: int, incident: Incident | None = None
-    ) -> Change | None:
-        if decision.action in {Action.NOTHING, Action.WAIT, Action.MUTE}:
-            return None
-        before = incident or self.current.get(key)
-        if decision.action is Action.OPEN:
-            before = None
-        subject = self._subject(key, decision, before, members_now)
-        decision = self.book.hush(decision, subject)
-        after = (
-            self._open_new(key, decision, subject)
-            if before is None
-            else self._save(key, decision, subject, members_now)
-        )
-        after = incident_store.as_it_stands(self.conn, after)
-        rule = self.judge.rules[decision.cause] if decision.action in _OPENINGS else None
-        self.book.tell(decision, after, rule=rule, error=self._last_error(decision.cause))
-        return Change(decision=decision, incident=after)
-
-    def _subject(self, key: IncidentKey, decision: Decision, before: Incident | None, members_now: int) -> Incident:
-        """What silences and routes look at: the incident with the groups of its items, those about to join included."""
-        if before is None:
-            piece, rule = self.seen[key], self.judge.rules[decision.cause]
-            return self.book.draft(decision, rule, piece, groups=self._groups(key))
-        if decision.action is Action.REOPEN:
-            return replace(before, groups=self._groups(key))
-        if decision.action in {Action.UPDATE, Action.REMIND}:
-            return incident_store.as_it_stands(self.conn, replace(before, member_count=members_now))
-        return before
-
-    def _groups(self, key: IncidentKey) -> tuple[str, ...]:
-        return self.judge.roster.groups(self.conn, key, now=self.now) if key[0] in ITEM_CAUSES else ()
-
-    def _open_new(self, key: IncidentKey, decision: Decision, draft: Incident) -> Incident:
-        addressed, evidence_id = self.book.addressed(draft, decision), self.evidence_ids[key]
-        opened = replace(addressed, id=incident_store.open_new(self.conn, addressed, evidence_id=evidence_id))
-        return self._with_members(opened)
-
-    def _save(self, key: IncidentKey, decision: Decision, before: Incident, members_now: int) -> Incident:
-        piece = self.seen.get(key)
-        after = evolve(before, decision, now=self.now, evidence=piece, members=members_now)
-        if decision.action is Action.RESOLVE:
-            members.detach(self.conn, incident_id=after.id)
-        if decision.action is Action.REOPEN:
-            after = self.book.addressed(after, decision)
-        # Evidence that a higher cause explains is not this incident's.
-        own = piece is not None and piece.explained_by is None
-        incident_store.save(self.conn, after, evidence_id=self.evidence_ids[key] if own else None)
-        return self._with_members(after) if decision.action is Action.REOPEN else after
-
-    def _with_members(self, incident: Incident) -> Incident:
-        """Takes the items that opened it in, in case it is about items."""
-        if incident.cause not in ITEM_CAUSES:
-            return incident
-        count = self._join(incident.key, incident.id)
-        taken = replace(incident, member_count=count, peak_count=max(count, incident.peak_count))
-        incident_store.save(self.conn, taken)
-        return taken
-
-    def _last_error(self, cause: Cause) -> str | None:
-        return self.book.run.error if self.book.run and cause is Cause.SYNC_LOG_UNREADABLE else None

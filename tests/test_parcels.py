@@ -320,7 +320,7 @@ def test_the_api_s_words_go_only_where_somebody_asked_for_them(engine, office):
         piece = Evidence(cause=Cause.UNAUTHORIZED, count=1, api_message="client sermon-bot is disabled")
         ids = evidence.write(conn, target="a", run_id=run_id, at=NOW, pieces=[piece])
         told = incidents_table.update().where(incidents_table.c.id == number)
-        conn.execute(told.values(evidence_id=ids[Cause.UNAUTHORIZED]))
+        conn.execute(told.values(evidence_id=ids[Cause.UNAUTHORIZED, ""]))
     office.write(number, OPENED, target="a")
     office.write(office.open("b"), OPENED, target="b")
     office.deliver()

@@ -229,7 +229,7 @@ def test_every_configured_channel_is_there_and_the_log_besides(app):
     made = app(
         channels=[{"name": "hook", "type": "webhook", "url": "https://example.com/x"}, {"name": "quiet", "type": "log"}]
     )
-    channels = made.sender()._channels
+    channels = made.sender()._outlets
     assert {name: type(channel) for name, channel in channels.items()} == {
         "log": LogChannel, "hook": WebhookChannel, "quiet": LogChannel,
     }  # fmt: skip
@@ -238,7 +238,7 @@ def test_every_configured_channel_is_there_and_the_log_besides(app):
 async def test_a_wired_webhook_reaches_its_receiver(app):
     with Receiver() as receiver:
         made = app(channels=[{"name": "hook", "type": "webhook", "url": receiver.url}])
-        verdict = await made.sender()._channels["hook"].send(message(), key="k1")
+        verdict = await made.sender()._outlets["hook"].channel.send(message(), key="k1")
         assert verdict.ending is Ending.DELIVERED
         ((_, headers, _),) = receiver.got
     assert "authorization" not in headers

@@ -12,7 +12,7 @@ from monitor.incidents.render import age
 from monitor.incidents.restraint import NONE
 from monitor.incidents.rules import Action
 from monitor.incidents.words import counted, in_words, named_group, what_to_check
-from monitor.judgement import Change
+from monitor.bench import Change
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Silence, Snapshot, SyncReport
 from monitor.report.figures import plural, wrapped
 from monitor.report.incidents import incident_json

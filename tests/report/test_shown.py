@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from report.reports import INCIDENT, NOW, OPENED, OUTAGE, a_report
 
 from monitor.incidents.rules import Action, Decision, Why
-from monitor.judgement import Change, Verdict
+from monitor.bench import Change
+from monitor.judgement import Verdict
 from monitor.model import Cause, IncidentState, RunStatus, Snapshot, SyncReport
 from monitor.report.columns import align, moment
 from monitor.report.history import history_json, history_text
