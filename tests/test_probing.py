@@ -174,7 +174,7 @@ def test_the_command_and_the_log_say_that_a_run_was_a_probe(small_world, here):
     for _ in range(2):
         here(world, "check")
     said = here(world, "check")
-    assert "incident unauthorized is open: it was refused" in " ".join(said.stdout.split())
+    assert "incident unauthorized was open: it was refused" in " ".join(said.stdout.split())
     with structlog.testing.capture_logs() as logged:
         world.run()
     assert [event["probed_for"] for event in logged if event["event"] == "run_finished"] == ["unauthorized"]

@@ -96,7 +96,7 @@ def _caution_lines(report: RunReport) -> list[str]:
     if report.probed_for is not None:
         refused = report.abort_reason in _REFUSALS and not (report.snapshot and report.snapshot.checked)
         outcome = ": it was refused, and so nothing more was sent" if refused else ""
-        lines.append(f"Began with one request, since the incident {report.probed_for.value} is open{outcome}.")
+        lines.append(f"Began with one request, since the incident {report.probed_for.value} was open{outcome}.")
     if report.restraint < NONE:
         lines.append(f"Restrained to {_fraction(report.restraint)} of its rate and concurrency after 429s.")
     return [row for line in lines for row in wrapped(line, indent=0)]
