@@ -15,6 +15,7 @@ import pytest
 import trustme
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from mailserver import MailServer
 from receiver import Receiver
 
 from monitor.config import Config
@@ -696,6 +697,75 @@ def test_the_log_takes_a_test_message(small_world):
     small_world.configure(more='[[channels]]\nname = "mine"\ntype = "log"\n')
     assert only(examined(small_world), "mine").says == "writes to the monitor's own log."
     assert only(examined(small_world, send_test=True), "mine").says == "a test message was written to the log."
+
+
+MAIL = (
+    '[[channels]]\nname = "mail"\ntype = "email"\nhost = "127.0.0.1"\nport = {port}\nsecurity = "none"\n'
+    'from = "monitor@example.com"\nto = ["oncall@example.com", "pipeline@example.com"]\n'
+)
+PAGER = '[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key_file = "key"\nurl = "{url}"\n'
+ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "{url}"\n'
+PHONE = '[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "{url}"\n'
+
+
+def test_where_a_channel_leads_is_told_without_its_secrets(small_world):
+    (small_world.folder / "key").write_text("a" * 32, encoding="utf-8")
+    written = MAIL.format(port=2525) + PAGER.format(url="https://events.eu.pagerduty.com/v2/enqueue")
+    written += ALERTS.format(url="http://alertmanager:9093") + PHONE.format(url="ntfy://s3cret-topic")
+    small_world.configure(more=written)
+    findings = examined(small_world)
+    assert {each.part: each.says for each in findings if each.about == "channels" and each.part != "routes"} == {
+        "mail": "its mails to 2 addresses go to 127.0.0.1:2525 (none); --send-test sends a message there.",
+        "pager": "its events go to events.eu.pagerduty.com; --send-test sends a message there.",
+        "alerts": "its URL leads to alertmanager; --send-test sends a message there.",
+        "phone": "its URL is one of ntfy; --send-test sends a message there.",
+    }
+
+
+def test_a_test_message_goes_by_mail(small_world):
+    with MailServer() as server:
+        small_world.configure(more=MAIL.format(port=server.port))
+        assert only(examined(small_world, send_test=True), "mail").says == "a test message was sent and accepted."
+        assert server.read()["Subject"] == "[test] channel mail: test message"
+
+
+def test_a_test_message_is_an_event_and_an_alert(small_world):
+    (small_world.folder / "key").write_text("a" * 32, encoding="utf-8")
+    with Receiver() as receiver:
+        url = receiver.url
+        small_world.configure(
+            more=PAGER.format(url=url) + ALERTS.format(url=url) + PHONE.format(url=url.replace("http:", "json:"))
+        )
+        findings = examined(small_world, send_test=True)
+        assert len(receiver.got) == 3
+    for name in ("pager", "alerts", "phone"):
+        assert only(findings, name).says == "a test message was sent and accepted."
+
+
+def test_a_mail_server_that_refuses_is_told_with_the_setting_to_look_at(small_world):
+    with MailServer({"RCPT": "550 no such user"}) as server:
+        small_world.configure(more=MAIL.format(port=server.port))
+        mail = only(examined(small_world, send_test=True), "mail")
+    assert (mail.level, mail.setting) == (Level.PROBLEM, "channels.mail.host")
+    assert mail.says.endswith("or its address is wrong: SMTP 550 to the recipients.")
+
+
+def test_a_service_that_apprise_does_not_know_is_told(small_world):
+    small_world.configure(more=PHONE.format(url="nonsense://s3cret"))
+    phone = only(examined(small_world), "phone")
+    assert (phone.level, phone.setting) == (Level.PROBLEM, "channels.phone.url")
+    assert "names no service that Apprise knows" in phone.says
+
+
+def test_a_key_that_can_t_be_read_any_more_is_told(small_world):
+    file = small_world.folder / "key"
+    file.write_text("a" * 32, encoding="utf-8")
+    small_world.configure(more=PAGER.format(url="https://events.pagerduty.com/v2/enqueue"))
+    config = Config.load(small_world.config_path, environ={})
+    file.unlink()
+    pager = only(diagnosed(config), "pager")
+    assert (pager.level, pager.setting) == (Level.PROBLEM, "channels.pager.routing_key")
+    assert str(file) in pager.says
 
 
 def test_routes_are_looked_at(small_world):

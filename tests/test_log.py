@@ -447,3 +447,24 @@ def test_a_value_that_is_no_url_or_too_short_registers_no_more_than_itself():
     redactor.register("http://[bad")
 
     assert redactor.text("abc, YWJj and http://[bad") == f"abc, YWJj and {MASK}"
+
+
+TOKENS = {
+    "tgram://110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/chat": "AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
+    "slack://T1JJ3T3L2-token/x": "T1JJ3T3L2-token",
+}
+
+
+@pytest.mark.parametrize(("url", "token"), TOKENS.items(), ids=["in the password's place", "in the host's place"])
+def test_the_tokens_in_a_url_of_apprises_are_masked_by_themselves(url, token):
+    redactor = Redactor()
+    redactor.register(url)
+
+    assert redactor.text(f"refused {token}") == f"refused {MASK}"
+
+
+def test_the_name_of_a_database_is_not_taken_for_a_token():
+    redactor = Redactor()
+    redactor.register("postgresql://db/longdatabasename")
+
+    assert redactor.text("longdatabasename") == "longdatabasename"

@@ -229,8 +229,8 @@ def test_every_configured_channel_is_there_and_the_log_besides(app):
     made = app(
         channels=[{"name": "hook", "type": "webhook", "url": "https://example.com/x"}, {"name": "quiet", "type": "log"}]
     )
-    channels = made.sender()._outlets
-    assert {name: type(channel) for name, channel in channels.items()} == {
+    outlets = made.sender()._outlets
+    assert {name: type(outlet.channel) for name, outlet in outlets.items()} == {
         "log": LogChannel, "hook": WebhookChannel, "quiet": LogChannel,
     }  # fmt: skip
 

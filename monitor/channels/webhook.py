@@ -18,7 +18,7 @@ from monitor.exchange import Answer, Request
 from monitor.incidents.message import Message
 from monitor.incidents.render import to_text
 
-__all__ = ["VERSION", "WebhookChannel", "signature"]
+__all__ = ["VERSION", "WebhookChannel", "signature", "signer"]
 
 VERSION = 1
 """Of the payload: it grows when a field changes its meaning or goes; new fields alone do not change it."""
@@ -32,8 +32,7 @@ class WebhookChannel:
     Args:
         read_url: gives the URL, which is a secret, at the time of use.
         ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
-        read_secret: gives what messages are signed with, `whsec_` and base64; None: they are not signed.
-        utcnow: the clock that a signature is dated by.
+        sign: makes the headers that prove who sends, of key and body (`signer`); None: there are none.
     """
 
     threaded = False
@@ -43,11 +42,9 @@ class WebhookChannel:
         read_url: Callable[[], str],
         ask: Callable[[Request], Awaitable[Answer]],
         *,
-        read_secret: Callable[[], str] | None = None,
-        utcnow: Callable[[], datetime],
+        sign: Callable[[str, bytes], Mapping[str, str]] | None = None,
     ) -> None:
-        self._read_secret, self._utcnow = read_secret, utcnow
-        self._post = Post(read_url=read_url, ask=ask, template="webhook", prove=self._signed)
+        self._post = Post(read_url=read_url, ask=ask, template="webhook", prove=sign)
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
         """Posts the message; delivered once the receiver has answered 2xx. A URL that can't be read parks it."""
@@ -56,12 +53,21 @@ class WebhookChannel:
             return await self._post({"text": to_text(clean)}, key=key)
         return await self._post({"version": VERSION, "key": key, **_payload(clean)}, key=key)
 
-    def _signed(self, key: str, body: bytes) -> Mapping[str, str]:
-        if self._read_secret is None:
-            return {}
-        stamp = str(int(self._utcnow().timestamp()))
-        signed = signature(self._read_secret(), f"{key}.{stamp}.".encode() + body)
+
+def signer(read_secret: Callable[[], str], utcnow: Callable[[], datetime]) -> Callable[[str, bytes], Mapping[str, str]]:
+    """Signs requests as Standard Webhooks 1.0 want it.
+
+    Args:
+        read_secret: gives `whsec_` and the key in base64, which is a secret, at the time of use.
+        utcnow: the clock that a signature is dated by.
+    """
+
+    def sign(key: str, body: bytes) -> Mapping[str, str]:
+        stamp = str(int(utcnow().timestamp()))
+        signed = signature(read_secret(), f"{key}.{stamp}.".encode() + body)
         return {"webhook-id": key, "webhook-timestamp": stamp, "webhook-signature": f"v1,{signed}"}
+
+    return sign
 
 
 def signature(secret: str, content: bytes) -> str:

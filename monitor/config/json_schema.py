@@ -40,6 +40,8 @@ def json_schema(installed: Iterable[str] = ()) -> Json:
     target["properties"]["provider"] |= {"enum": [*BUILT_IN, *installed]}
     target["allOf"] = [*target.get("allOf", ()), *_PROVIDERS]
     root["properties"]["channels"]["items"] = _by_type(defs)
+    for name, rules in _CHANNELS.items():
+        defs[name]["allOf"] = [*defs[name].get("allOf", ()), *rules]
     defs["Schedule"]["not"] = {"required": ["every", "cron"]}
     whole = {"$schema": GenerateJsonSchema.schema_dialect, "title": "monitor.toml", **root, "$defs": defs}
     return {key: _open_to_variables(value) if key in {"properties", "$defs"} else value for key, value in whole.items()}
@@ -71,6 +73,33 @@ _PROVIDERS: list[Json] = [
         "else": {"properties": {"item": False, "list": False, "headers": False}},
     },
 ]
+
+
+_USER: Json = {
+    "if": {"required": ["user"]},
+    "then": {"anyOf": [{"required": ["password"]}, {"required": ["password_file"]}]},
+    "else": {"properties": {"password": False, "password_file": False}},
+}
+_LOOPBACK = r"^(localhost|.+\.localhost|127\..+|::1)$"
+_CHANNELS: dict[str, list[Json]] = {
+    "LogConfig": [{"properties": {"include_api_message": {"not": {"const": True}}}}],
+    "EmailConfig": [
+        _USER,
+        {
+            "if": {"properties": {"security": {"const": "none"}}, "required": ["security"]},
+            "then": {
+                "anyOf": [
+                    {"properties": {"allow_plain": {"const": True}}, "required": ["allow_plain"]},
+                    {"properties": {"host": {"type": "string", "pattern": _LOOPBACK}}},
+                ]
+            },
+        },
+    ],
+    "AlertmanagerConfig": [
+        _USER,
+        {"if": {"required": ["user"]}, "then": {"properties": {"token": False, "token_file": False}}},
+    ],
+}
 
 
 def _by_type(defs: Json) -> Json:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from monitor.config.origin import Loc
-from monitor.config.receivers import CHANNEL_TYPES
+from monitor.config.receivers import CHANNEL_TYPES, UnknownChannel
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, field_of, models_in, secret_fields
 from monitor.config.wording import did_you_mean, listed, printable, shown
@@ -73,7 +73,7 @@ def sentences(problems: Iterable[Problem], data: Mapping[str, object], variables
     return [f"{_key(problem, data, variables)} {problem.predicate}" for problem in problems]
 
 
-def known_keys(loc: Loc, channel: str = "") -> tuple[str, ...]:
+def known_keys(loc: Loc, channel: str | None = None) -> tuple[str, ...]:
     """The keys that may stand beside `loc`, which need not be one of them.
 
     Args:
@@ -105,20 +105,23 @@ def _problem(error: ErrorDetails) -> Problem:
     if kind in {"literal_error", "enum"}:
         return Problem(loc=loc, predicate=_not_a_choice(error["input"], _choices(context)))
     if kind in {"wrong", "secret", "duration"}:
-        return Problem(loc=(*loc[:-1], f"{loc[-1]}{context.get('suffix', '')}"), predicate=error["msg"])
+        suffix = context.get("suffix", "")
+        return Problem(loc=(*loc[:-1], f"{loc[-1]}{suffix}") if suffix else loc, predicate=error["msg"])
     if kind == "tuple_type" and len(loc) == 1 and isinstance(error["input"], Mapping):
         return Problem(loc=loc, predicate=f"must be a list of tables: write [[{loc[0]}]], with two brackets each side")
     template = _PREDICATES.get(kind) or _PREDICATES.get(kind.partition("_")[0], "has a value of the wrong kind")
     return Problem(loc=loc, predicate=template.format(**context))
 
 
-def _of_type(models: tuple[type[BaseModel], ...], channel: str) -> tuple[type[BaseModel], ...]:
+def _of_type(models: tuple[type[BaseModel], ...], channel: str | None) -> tuple[type[BaseModel], ...]:
     """Of the forms that a channel may have, the one of its type."""
-    form = CHANNEL_TYPES.get(channel)
+    if channel is None:
+        return models
+    form = CHANNEL_TYPES.get(channel, UnknownChannel)
     return (form,) if form in models else models
 
 
-def _foreign(loc: Loc, channel: str) -> str:
+def _foreign(loc: Loc, channel: str | None) -> str:
     """What to say of a key that channels of other types have; empty when none has it."""
     of_another = bool(channel) and len(loc) == 3 and loc[-1] in known_keys(loc)
     return f'has no meaning for the type "{channel}": remove it' if of_another else ""
@@ -139,7 +142,7 @@ def _not_a_choice(value: object, choices: tuple[str, ...]) -> str:
     return f"is not a known value{near}" if near else f"must be {allowed}"
 
 
-def _remedy(loc: Loc, channel: str) -> str:
+def _remedy(loc: Loc, channel: str | None) -> str:
     """What the schema says to do about a missing setting."""
     models: tuple[type[BaseModel], ...] = (Config,)
     remedy = "give it a value"

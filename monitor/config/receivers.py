@@ -41,7 +41,7 @@ def _signing_secret(value: str) -> str:
         key = b""
     if not value.startswith("whsec_") or len(key) not in _SIGNING_KEY_BYTES:
         raise ValueError(
-            'must be "whsec_" and 24 to 64 bytes in base64, as `echo whsec_$(openssl rand -base64 32)` makes it'
+            'must begin with "whsec_", and go on with 24 to 64 bytes in base64: echo whsec_$(openssl rand -base64 32)'
         )
     return value
 
@@ -75,6 +75,11 @@ def _with_its_user(password: Secret | None, info: ValidationInfo) -> Secret | No
     return password
 
 
+_SigningSecret = Annotated[
+    Secret,
+    Field(json_schema_extra={"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}),
+    AfterValidator(secret_that(_signing_secret)),
+]
 _Address = Annotated[Text, AfterValidator(text_that(mail_address))]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from monitor.bench import Change
 from monitor.check import Approach, Strategy, Why
 from monitor.closing import RunReport
 from monitor.health.rollup import health_line
@@ -12,7 +13,6 @@ from monitor.incidents.render import age
 from monitor.incidents.restraint import NONE
 from monitor.incidents.rules import Action
 from monitor.incidents.words import counted, in_words, named_group, what_to_check
-from monitor.bench import Change
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Silence, Snapshot, SyncReport
 from monitor.report.figures import plural, wrapped
 from monitor.report.incidents import incident_json

@@ -16,7 +16,7 @@ from monitor.channels.log import LogChannel
 from monitor.channels.pagerduty import ENQUEUE_URL, PagerDutyChannel
 from monitor.channels.slack import SlackChannel
 from monitor.channels.smtp import MailServer, Security
-from monitor.channels.webhook import WebhookChannel
+from monitor.channels.webhook import WebhookChannel, signer
 from monitor.client.client import Client
 from monitor.client.wire import HttpxWire
 from monitor.config import (
@@ -53,8 +53,8 @@ def channel_of(config: ChannelConfig, *, lasting: timedelta = _LASTING) -> Chann
     """
     match config:
         case WebhookConfig():
-            secret = reader(config.secret) if config.secret is not None else None
-            return WebhookChannel(reader(config.url), ask_once, read_secret=secret, utcnow=_utcnow)
+            sign = signer(reader(config.secret), _utcnow) if config.secret is not None else None
+            return WebhookChannel(reader(config.url), ask_once, sign=sign)
         case SlackConfig():
             return SlackChannel(reader(config.url), ask_once)
         case EmailConfig():

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from channels.told import CHANNELS
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import message
+from told import CHANNELS
 
 from monitor.channels.lines import in_lines, one_line
 

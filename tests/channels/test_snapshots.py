@@ -1,5 +1,5 @@
 import pytest
-from channels.told import CHANNELS, FOLDER, file_of, messages
+from told import CHANNELS, FOLDER, file_of, messages
 
 PAIRS = [(channel, name) for channel in CHANNELS for name in messages()]
 
@@ -8,7 +8,7 @@ PAIRS = [(channel, name) for channel in CHANNELS for name in messages()]
 async def test_what_is_sent_is_what_was_looked_at(channel, name):
     kept = file_of(channel, name).read_text(encoding="utf-8")
 
-    assert await CHANNELS[channel](messages()[name]) == kept, "PYTHONPATH=.:tests python tests/channels/told.py"
+    assert await CHANNELS[channel](messages()[name]) == kept, "python tests/told.py"
 
 
 def test_nothing_is_kept_that_is_not_sent():

@@ -9,7 +9,7 @@ from receiver import Receiver
 from samples import NOW, message
 
 from monitor.channels import Ending, Verdict, send_fitting
-from monitor.channels.webhook import VERSION, WebhookChannel, signature
+from monitor.channels.webhook import VERSION, WebhookChannel, signature, signer
 from monitor.config.secret import Secret
 from monitor.incidents.message import MessageKind
 from monitor.wiring import ask_once
@@ -24,10 +24,6 @@ COMMANDS = (
 quickly = partial(ask_once, timeout_s=5)
 
 
-def hook(read_url, ask=quickly, **settings):
-    return WebhookChannel(read_url, ask, utcnow=lambda: NOW, **settings)
-
-
 def documented():
     (example,) = re.findall(r"```json\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     return json.loads(example)
@@ -35,7 +31,7 @@ def documented():
 
 async def sent(a_message):
     with Receiver() as receiver:
-        ending = await hook(lambda: receiver.url).send(a_message, key=KEY)
+        ending = await WebhookChannel(lambda: receiver.url, quickly).send(a_message, key=KEY)
         assert ending == Verdict(ending=Ending.DELIVERED, reason="accepted")
         ((path, headers, body),) = receiver.got
     assert path == "/hook"
@@ -71,7 +67,7 @@ async def test_a_resolution_says_when_and_asks_to_check_nothing():
 
 async def test_a_rotated_url_is_used_at_once(tmp_path):
     file = tmp_path / "url"
-    channel = hook(Secret.from_file(file).reveal)
+    channel = WebhookChannel(Secret.from_file(file).reveal, quickly)
     with Receiver() as old, Receiver() as new:
         file.write_text(old.url + "\n", encoding="utf-8")
         await channel.send(message(), key=KEY)
@@ -82,7 +78,7 @@ async def test_a_rotated_url_is_used_at_once(tmp_path):
 
 async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
     file = tmp_path / "url"
-    ending = await hook(Secret.from_file(file).reveal).send(message(), key=KEY)
+    ending = await WebhookChannel(Secret.from_file(file).reveal, quickly).send(message(), key=KEY)
     assert ending.ending is Ending.PARKED
     assert ending.reason.startswith("its URL can't be read: ")
     assert str(file) in ending.reason
@@ -98,7 +94,7 @@ UNUSABLE = [
 
 @pytest.mark.parametrize("url", UNUSABLE, ids=["no address", "no host name", "no port", "too long"])
 async def test_a_url_that_can_t_be_taken_apart_parks_the_channel_and_is_not_quoted(url):
-    ending = await hook(lambda: url).send(message(), key=KEY)
+    ending = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
     assert ending.ending is Ending.PARKED
     assert "canary" not in ending.reason
     assert "check the address" in ending.reason
@@ -106,7 +102,7 @@ async def test_a_url_that_can_t_be_taken_apart_parks_the_channel_and_is_not_quot
 
 async def test_a_redirect_is_not_followed():
     with Receiver() as elsewhere, Receiver((307, {"Location": elsewhere.url}, b"")) as receiver:
-        ending = await hook(lambda: receiver.url).send(message(), key=KEY)
+        ending = await WebhookChannel(lambda: receiver.url, quickly).send(message(), key=KEY)
         assert elsewhere.got == []
     assert (ending.ending, ending.reason) == (Ending.RETRY, "HTTP 307")
 
@@ -115,8 +111,8 @@ async def test_neither_the_url_nor_the_receivers_words_are_in_the_reason():
     canary = "T0K3N-canary"
     with Receiver((503, {"x-request-id": canary}, canary.encode())) as receiver:
         url = f"{receiver.url}/{canary}?token={canary}"
-        answered = await hook(lambda: url).send(message(), key=KEY)
-    silent = await hook(lambda: url).send(message(), key=KEY)
+        answered = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
+    silent = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
     assert [each.reason for each in (answered, silent)] == ["HTTP 503", "no answer (refused)"]
 
 
@@ -124,14 +120,14 @@ async def test_a_receiver_that_dawdles_is_given_up_in_time():
     with Receiver() as receiver:
         receiver.hang = True
         hasty = partial(ask_once, timeout_s=0.2)
-        ending = await hook(lambda: receiver.url, hasty).send(message(), key=KEY)
+        ending = await WebhookChannel(lambda: receiver.url, hasty).send(message(), key=KEY)
     assert (ending.ending, ending.reason) == (Ending.RETRY, "no answer (timeout)")
     assert not ending.certain
 
 
 async def test_a_refused_message_is_sent_once_more_as_text():
     with Receiver((422, {}, b""), (200, {}, b"")) as receiver:
-        ending = await send_fitting(hook(lambda: receiver.url), message(), key=KEY)
+        ending = await send_fitting(WebhookChannel(lambda: receiver.url, quickly), message(), key=KEY)
     _, (_, headers, body) = receiver.got
     assert ending.ending is Ending.DELIVERED
     assert headers["idempotency-key"] == f"{KEY}-plain"
@@ -173,7 +169,7 @@ def verifier():
 
 async def signed(at):
     with Receiver() as receiver:
-        channel = WebhookChannel(lambda: receiver.url, quickly, read_secret=lambda: SECRET, utcnow=lambda: at)
+        channel = WebhookChannel(lambda: receiver.url, quickly, sign=signer(lambda: SECRET, lambda: at))
         await channel.send(message(), key=KEY)
     ((_, headers, _),) = receiver.got
     return headers, receiver.raw[0]
@@ -202,6 +198,8 @@ async def test_without_a_secret_nothing_is_signed():
 async def test_a_secret_that_can_t_be_read_parks_the_channel(tmp_path):
     with Receiver() as receiver:
         missing = Secret.from_file(tmp_path / "secret").reveal
-        ending = await hook(lambda: receiver.url, read_secret=missing).send(message(), key=KEY)
+        ending = await WebhookChannel(lambda: receiver.url, quickly, sign=signer(missing, lambda: NOW)).send(
+            message(), key=KEY
+        )
     assert (ending.ending, receiver.got) == (Ending.PARKED, [])
     assert ending.reason.startswith("its secret can't be read: ")

@@ -32,6 +32,18 @@ def test_check_tries_the_provider_of_every_target(small_world, here, tmp_path, m
     assert [line.startswith("error: targets.") and "acme-monitor" in line for line in told] == [True, True]
 
 
+def test_check_asks_apprise_whether_it_knows_the_services(small_world, here):
+    phone = '[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "{}"\n'
+    small_world.configure(more=phone.format("ntfy://s3cret-topic"))
+    assert here(small_world, "config", "check").returncode == 0
+
+    small_world.configure(more=phone.format("nonsense://s3cret"))
+    checked = here(small_world, "config", "check")
+    assert (checked.returncode, checked.stdout) == (2, "")
+    assert checked.stderr.startswith("error: channels.phone.url names no service that Apprise knows")
+    assert "s3cret" not in checked.stderr
+
+
 def test_show_prints_what_is_in_force_as_toml_with_origins(small_world, here):
     shown = here(small_world, "config", "show")
 

@@ -42,6 +42,11 @@ item = { path = "/documents/{item_id}" }
 AUTH = 'auth = { client_id = "id", client_secret = "s3cret" }'
 URL = 'url = "sqlite:///pipeline.db"'
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'
+MAIL = (
+    '[[channels]]\nname = "mail"\ntype = "email"\nhost = "smtp.example.com"\nfrom = "monitor@example.com"\n'
+    'to = ["oncall@example.com"]\n'
+)
+ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "http://alertmanager:9093"\n'
 CAUSES = (
     '"spending_limit", "unauthorized", "forbidden", "wrong_scope", "rate_limited", "outage", "bad_response", '
     '"bad_request", "items_failed", "items_missing", "items_regressed", "items_stuck", "items_invalid", '
@@ -218,7 +223,7 @@ VARIABLES = [
     BadVariables(
         title="a key that is not known, inside JSON",
         variables={"MONITOR_CHANNELS": '[{"name": "a", "type": "log", "x": 1}]'},
-        sentences=("channels.a.x in MONITOR_CHANNELS is not a known key; known here: name, type, url, url_file",),
+        sentences=("channels.a.x in MONITOR_CHANNELS is not a known key; known here: name, type, include_api_message",),
     ),
     BadVariables(
         title="a list that is no JSON",
@@ -1135,11 +1140,27 @@ LINES = {
             sentence="channels[1].name repeats the name of channels[0]: give each a name of its own",
         ),
         Mistake(
-            title="a channel of a later version",
+            title="a channel of no known type",
             instead_of="#end",
-            wrote='[[channels]]\nname = "oncall"\ntype = "pagerduty"',
+            wrote='[[channels]]\nname = "oncall"\ntype = "teams"',
             sentence=(
-                'channels.oncall.type must be "log", "webhook" or "slack": "pagerduty" is not available in this version'
+                'channels.oncall.type must be "log", "webhook", "slack", "email", "pagerduty", "alertmanager" or '
+                '"apprise"'
+            ),
+        ),
+        Mistake(
+            title="a slip in a channel's type",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "oncall"\ntype = "slak"\nurl = "https://hooks.example/x"',
+            sentence='channels.oncall.type is not a known value; did you mean "slack"?',
+        ),
+        Mistake(
+            title="a channel without a type",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "oncall"\nurl = "https://hooks.example/x"',
+            sentence=(
+                'channels.oncall.type is missing: say what it is: "log", "webhook", "slack", "email", "pagerduty", '
+                '"alertmanager" or "apprise"'
             ),
         ),
         Mistake(
@@ -1170,7 +1191,162 @@ LINES = {
             title="a log with a URL",
             instead_of="#end",
             wrote='[[channels]]\nname = "hook"\ntype = "log"\nurl = "https://hooks.example/s3cret"',
-            sentence="channels.hook.url has no meaning for the log: remove it",
+            sentence='channels.hook.url has no meaning for the type "log": remove it',
+        ),
+        Mistake(
+            title="a log that is to quote the API",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "hook"\ntype = "log"\ninclude_api_message = true',
+            sentence=(
+                "channels.hook.include_api_message can't be true for the log, where the API's own words never go: "
+                "remove it"
+            ),
+        ),
+        Mistake(
+            title="a setting of another channel's",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "oncall"\ntype = "slack"\nurl = "https://hooks.example/x"\nhost = "mail"',
+            sentence='channels.oncall.host has no meaning for the type "slack": remove it',
+        ),
+        Mistake(
+            title="a slip in a channel's setting",
+            instead_of="#end",
+            wrote=HOOK + 'secrets = "s3cret"',
+            sentence='channels.hook.secrets is not a known key; did you mean "secret"?',
+        ),
+        Mistake(
+            title="a webhook's secret of another form",
+            instead_of="#end",
+            wrote=HOOK + 'secret = "s3cret"',
+            sentence=(
+                'channels.hook.secret must begin with "whsec_", and go on with 24 to 64 bytes in base64: echo '
+                "whsec_$(openssl rand -base64 32)"
+            ),
+        ),
+        Mistake(
+            title="mail without a server",
+            instead_of="#end",
+            wrote=MAIL.replace('host = "smtp.example.com"\n', ""),
+            sentence="channels.mail.host is missing: give the mail server's name, such as smtp.example.com",
+        ),
+        Mistake(
+            title="a mail server with its port",
+            instead_of="#end",
+            wrote=MAIL.replace("smtp.example.com", "smtp.example.com:25"),
+            sentence=("channels.mail.host must be a host's name or address alone: the port has a setting of its own"),
+        ),
+        Mistake(
+            title="mail to nobody",
+            instead_of="#end",
+            wrote=MAIL.replace('to = ["oncall@example.com"]', "to = []"),
+            sentence="channels.mail.to is missing: give at least one address that mails go to",
+        ),
+        Mistake(
+            title="mail from nobody",
+            instead_of="#end",
+            wrote=MAIL.replace('from = "monitor@example.com"\n', ""),
+            sentence="channels.mail.from is missing: give the address that mails come from",
+        ),
+        Mistake(
+            title="a recipient that is no address",
+            instead_of="#end",
+            wrote=MAIL.replace('["oncall@example.com"]', '["oncall"]'),
+            sentence='channels.mail.to[0] must be a mail address alone, such as "oncall@example.com"',
+        ),
+        Mistake(
+            title="a sender that is no address",
+            instead_of="#end",
+            wrote=MAIL.replace("monitor@example.com", "Monitor <monitor"),
+            sentence=(
+                'channels.mail.from must be a mail address, or one with a name, such as "Monitor <monitor@example.com>"'
+            ),
+        ),
+        Mistake(
+            title="mail without encryption",
+            instead_of="#end",
+            wrote=MAIL + 'security = "none"',
+            sentence=(
+                'channels.mail.security must be "starttls" or "tls"; "none" goes only to this machine, or with '
+                "allow_plain = true"
+            ),
+        ),
+        Mistake(
+            title="a mail user without a password",
+            instead_of="#end",
+            wrote=MAIL + 'user = "monitor"',
+            sentence=(
+                "channels.mail.password is missing: give the user's password, or password_file with the path of a "
+                "file that holds it"
+            ),
+        ),
+        Mistake(
+            title="a mail password without a user",
+            instead_of="#end",
+            wrote=MAIL + 'password = "s3cret"',
+            sentence="channels.mail.password has no meaning without user: give the user that it belongs to",
+        ),
+        Mistake(
+            title="a mail password that can't be sent",
+            instead_of="#end",
+            wrote=MAIL + 'user = "monitor"\npassword = "s3cret-ü"',
+            sentence="channels.mail.password must be of ASCII, as a log-in at a mail server can carry no other",
+        ),
+        Mistake(
+            title="PagerDuty without a key",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "pager"\ntype = "pagerduty"',
+            sentence=(
+                "channels.pager.routing_key is missing: give the integration's key, or routing_key_file with the path "
+                "of a file that holds it"
+            ),
+        ),
+        Mistake(
+            title="PagerDuty with a key for another of its APIs",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key = "u+s3cret"',
+            sentence=(
+                "channels.pager.routing_key must be the 32 letters and digits of an integration of the type Events "
+                "API v2"
+            ),
+        ),
+        Mistake(
+            title="PagerDuty in plain",
+            instead_of="#end",
+            wrote=f'[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key = "{"a" * 32}"\nurl = "http://p.example"',
+            sentence="channels.pager.url must use https: it carries the routing key",
+        ),
+        Mistake(
+            title="Alertmanager without an address",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "alerts"\ntype = "alertmanager"',
+            sentence=("channels.alerts.url is missing: give Alertmanager's address, such as http://alertmanager:9093"),
+        ),
+        Mistake(
+            title="credentials in Alertmanager's address",
+            instead_of="#end",
+            wrote=ALERTS.replace("http://", "http://me:s3cret@"),
+            sentence="channels.alerts.url must hold no credentials: give user and password, or a token",
+        ),
+        Mistake(
+            title="Alertmanager with two proofs",
+            instead_of="#end",
+            wrote=ALERTS + 'user = "me"\npassword = "s3cret"\ntoken = "s3cret"',
+            sentence="channels.alerts.token can't stand beside user and password: keep one of them",
+        ),
+        Mistake(
+            title="Apprise without a URL",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "phone"\ntype = "apprise"',
+            sentence=(
+                "channels.phone.url is missing: give Apprise's URL of the service, or url_file with the path of a "
+                "file that holds it"
+            ),
+        ),
+        Mistake(
+            title="Apprise with something else than a URL",
+            instead_of="#end",
+            wrote='[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "s3cret"',
+            sentence=('channels.phone.url must be a URL of Apprise\'s, such as "ntfy://topic" or "tgram://token/chat"'),
         ),
         Mistake(
             title="a route to a channel near one",

@@ -15,7 +15,19 @@ from monitor.errors import ConfigError
 from monitor.log import configure
 
 CANARY = "c4n/ry+S3cr3t="
-SECRETS = ("database", "client_secret", "api_key", "sync_log", "channel", "heartbeat", "dotenv", "variable")
+SECRETS = (
+    "database",
+    "client_secret",
+    "api_key",
+    "sync_log",
+    "channel",
+    "heartbeat",
+    "dotenv",
+    "variable",
+    "password",
+    "token",
+    "apprise",
+)
 
 WHOLE = """
 database = "postgresql://u:{database}@db/x"
@@ -39,6 +51,28 @@ url = "postgresql://u:${{DOTENV}}@db/x"
 name = "hook"
 type = "webhook"
 url = "https://u:{channel}@hooks.example/x"
+secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+[[channels]]
+name = "mail"
+type = "email"
+host = "mail.example"
+user = "me"
+password = "{password}"
+from = "monitor@example.com"
+to = ["oncall@example.com"]
+[[channels]]
+name = "pager"
+type = "pagerduty"
+routing_key = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+[[channels]]
+name = "alerts"
+type = "alertmanager"
+url = "http://alertmanager:9093"
+token = "{token}"
+[[channels]]
+name = "phone"
+type = "apprise"
+url = "tgram://{apprise}/chat"
 """
 
 
@@ -134,7 +168,10 @@ def test_whatever_breaks_no_secret_is_told(desk, breakages, escaped):
     assert found(everything_shown(caught.value)) == []
 
 
-@pytest.mark.parametrize("where", ["database", "sync_log", "channel", "heartbeat", "client_secret", "api_key"])
+@pytest.mark.parametrize("where", [
+    "database", "sync_log", "channel", "heartbeat", "client_secret", "api_key", "signing", "password", "routing_key",
+    "alerts", "token", "apprise",
+])  # fmt: skip
 @pytest.mark.parametrize("secret", ["mysql://u:{}@h/x", "{}\n", "{}é\x00", "http://[{}", "postgresql://u:{}@h:port/x"])
 def test_a_refused_secret_is_not_told(desk, where, secret):
     value = json.dumps(secret.format(CANARY))
@@ -143,6 +180,12 @@ def test_a_refused_secret_is_not_told(desk, where, secret):
         "database": '"postgresql://u:x@db/x"\nenvironment',
         "sync_log": '"postgresql://u:x@db/x"\n[[targets]]',
         "channel": '"https://u:x@hooks.example/x"',
+        "signing": '"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"',
+        "password": '"x"\nfrom',
+        "routing_key": f'"{"a" * 32}"',
+        "alerts": '"http://alertmanager:9093"',
+        "token": '"x"\n[[channels]]',
+        "apprise": '"tgram://x/chat"',
         "client_secret": '"x" }\n[targets.sync_log]\nurl = "postgresql://u:x',
         "api_key": '"x" }\nheartbeat',
         "heartbeat": '"https://hc.example/x"',

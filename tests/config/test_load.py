@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config import MASK, Config, Secret
+from monitor.config import MASK, Config, LogConfig, Secret, WebhookConfig
 from monitor.model import Cause, Severity, Team
 
 FULL = """
@@ -109,7 +109,7 @@ def test_every_setting_of_a_file_is_read(desk):
     assert target.auth.client_secret.reveal() == "s3cret"
     assert target.sync_log.url.reveal() == "postgresql+psycopg://reader@db/pipeline"
     assert config.channels[0].url.reveal() == "https://hooks.example/x"
-    assert config.channels[1].url is None
+    assert [type(channel) for channel in config.channels] == [WebhookConfig, LogConfig]
     assert config.database.reveal() == "postgresql+psycopg://monitor:pw@db/monitor"
     assert (config.environment, config.schedule.cron, config.schedule.every) == ("staging", "*/5 * * * *", None)
     assert target.base_url == "https://gw.example/gloo"
@@ -188,7 +188,7 @@ def test_the_view_of_a_configuration_has_its_keys_and_no_secret(desk):
     assert view["database"] == MASK
     assert view["targets"][0]["auth"] == {"client_id": "client", "client_secret": MASK}
     assert view["targets"][0]["check"]["deadline"] == "1h30m"
-    assert view["channels"][0] == {"name": "oncall", "type": "webhook", "url": MASK}
+    assert view["channels"][0] == {"name": "oncall", "type": "webhook", "include_api_message": False, "url": MASK}
     assert view["routes"][0]["continue"] is True
     assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris"}
 

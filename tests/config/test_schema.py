@@ -5,15 +5,16 @@ from pydantic import ValidationError
 
 from monitor.config import (
     ApiKeyAuth,
-    ChannelConfig,
     CheckConfig,
     ClientCredentialsAuth,
     Config,
+    LogConfig,
     RouteConfig,
     Schedule,
     Secret,
     SyncLogConfig,
     Target,
+    WebhookConfig,
 )
 
 
@@ -45,8 +46,8 @@ def test_a_target_is_made_from_its_parts(target, auth):
 
 
 def test_a_configuration_lists_every_secret_in_it(target, auth):
-    hook = ChannelConfig(name="hook", type="webhook", url=Secret("https://hooks.example/x"))
-    config = Config(targets=(target,), channels=(hook, ChannelConfig(name="log", type="log")))
+    hook = WebhookConfig(name="hook", type="webhook", url=Secret("https://hooks.example/x"))
+    config = Config(targets=(target,), channels=(hook, LogConfig(name="log", type="log")))
 
     revealed = [secret.reveal() for secret in config.secrets()]
 

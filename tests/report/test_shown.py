@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report.reports import INCIDENT, NOW, OPENED, OUTAGE, a_report
 
-from monitor.incidents.rules import Action, Decision, Why
 from monitor.bench import Change
+from monitor.incidents.rules import Action, Decision, Why
 from monitor.judgement import Verdict
 from monitor.model import Cause, IncidentState, RunStatus, Snapshot, SyncReport
 from monitor.report.columns import align, moment

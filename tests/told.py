@@ -1,6 +1,4 @@
-"""What each channel sends for six messages, kept in files; `PYTHONPATH=.:tests python tests/channels/told.py` writes
-them anew. Read the difference before you share it.
-"""
+"""What each channel sends for six messages, kept in files: `python tests/told.py` writes them anew."""
 
 import asyncio
 import json
@@ -28,7 +26,7 @@ from monitor.incidents.render import RunFacts, render
 from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, Team
 from monitor.wiring import ask_once
 
-FOLDER = Path(__file__).parent / "snapshots"
+FOLDER = Path(__file__).parent / "channels/snapshots"
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 THREAD = "9b74c9897bac770ffc029102a200c5de"
 ROUTING_KEY = "0123456789abcdef0123456789ABCDEF"
@@ -120,7 +118,7 @@ async def mailed(message):
 
 
 def webhook(url):
-    return WebhookChannel(lambda: url, quickly, utcnow=lambda: NOW)
+    return WebhookChannel(lambda: url, quickly)
 
 
 def slack(url):
