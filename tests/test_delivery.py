@@ -72,7 +72,7 @@ def sender(engine, clock):
 
 
 def webhook(receiver, timeout_s=5.0):
-    return WebhookChannel(lambda: receiver.url, partial(ask_once, timeout_s=timeout_s), utcnow=lambda: NOW)
+    return WebhookChannel(lambda: receiver.url, partial(ask_once, timeout_s=timeout_s))
 
 
 def rows(engine):

@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus
 import psycopg
 import pytest
 from cli.observed import events, until
+from mailserver import MailServer
 from sqlalchemy import make_url
 from world import World
 
@@ -169,6 +170,67 @@ def test_a_refusal_or_a_failing_api_gives_no_secret_away(here, small_world, echo
     assert len(receiver.seen) > 2, "the switch was told of the beginning and of the end"
     assert events(done.stderr, "request_finished"), "the log is wide open"
     assert leaks(said, *everything_stored(small_world)) == []
+
+
+OTHER_CHANNELS = """\
+[[channels]]
+name = "mail"
+type = "email"
+host = "127.0.0.1"
+port = {mail}
+security = "none"
+user = "me"
+password = "{apikey}"
+from = "monitor@example.com"
+to = ["oncall@example.com"]
+[[channels]]
+name = "pager"
+type = "pagerduty"
+routing_key = "{routing_key}"
+url = "http://127.0.0.1:{port}/v2"
+[[channels]]
+name = "alerts"
+type = "alertmanager"
+url = "http://127.0.0.1:{port}"
+token = "{client}"
+[[channels]]
+name = "signed"
+type = "webhook"
+url = "http://127.0.0.1:{port}/x"
+secret = "{signing}"
+[[channels]]
+name = "phone"
+type = "apprise"
+url = "json://me:{user}@127.0.0.1:{port}/{token}"
+[[rules]]
+cause = "outage"
+runs = 1
+of = 1
+span = "0s"
+"""
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_no_type_of_channel_gives_its_secrets_away(here, small_world, echo, status):
+    receiver, routing_key = echo(status), "c4n4ry" + "A" * 26
+    signing = "whsec_" + base64.b64encode(b"c4n4ry" * 5).decode()
+    with MailServer({"RCPT": f"550 {CANARIES['apikey']}"}) as server:
+        small_world.configure(
+            more=OTHER_CHANNELS.format(
+                mail=server.port, port=receiver.port, routing_key=routing_key, signing=signing,
+                user=quote(CANARIES["hookuser"], safe=""), token=quote(CANARIES["hookpath"], safe=""), **CANARIES,
+            ),
+            check="max_attempts = 1",
+        )  # fmt: skip
+        small_world.track(6)
+        small_world.sandbox.stop()
+        _, said = told(small_world, "check", call=here)
+        _, looked = told(small_world, "doctor", "--send-test", call=here)
+    assert "outage" in said
+    assert "channels" in looked
+    stored = everything_stored(small_world)
+    assert leaks(said, looked, *stored) == []
+    assert not [text for text in (said, looked, *stored) if signing in text]
 
 
 def test_what_the_api_itself_repeats_of_a_key_is_masked_everywhere(here, small_world):

@@ -55,14 +55,17 @@ class EmailChannel:
             handover.abort()
             return Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=not handover.content_sent)
         if handover.refused and verdict.ending is Ending.DELIVERED:
-            structlog.get_logger().warning(
-                "mail_recipients_refused",
-                refused=len(handover.refused),
-                recipients=len(self._recipients),
-                smtp_codes=sorted(set(handover.refused)),
-                key=key,
-            )
+            return self._for_some(handover.refused, key)
         return verdict
+
+    def _for_some(self, refused: Sequence[int], key: str) -> Verdict:
+        """Those who can get it have it; that others do not is said, lest nobody notice."""
+        codes = sorted(set(refused))
+        structlog.get_logger().warning(
+            "mail_recipients_refused", refused=len(refused), recipients=len(self._recipients), smtp_codes=codes, key=key
+        )
+        whom = f"{len(refused)} of {len(self._recipients)} recipients (SMTP {', '.join(map(str, codes))})"
+        return Verdict(ending=Ending.DELIVERED, reason=f"accepted, but not for {whom}")
 
 
 def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str], plain: bool = False) -> EmailMessage:

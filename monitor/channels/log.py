@@ -28,6 +28,10 @@ class LogChannel:
             what_to_check=list(message.what_to_check),
             safe_message=message.safe_message,
             facts=dict(message.facts),
+            commands=dict(message.commands),
+            group=message.group,
+            thread=message.thread,
+            incidents=[part.incident_id for part in message.parts],
             key=key,
         )
         return Verdict(ending=Ending.DELIVERED, reason="logged")

@@ -11,11 +11,9 @@ from urllib.parse import urlsplit
 from monitor.channels import Channel
 from monitor.channels.alertmanager import AlertmanagerChannel, basic, bearer
 from monitor.channels.apprise import AppriseChannel, known_service
-from monitor.channels.email import EmailChannel
 from monitor.channels.log import LogChannel
 from monitor.channels.pagerduty import ENQUEUE_URL, PagerDutyChannel
 from monitor.channels.slack import SlackChannel
-from monitor.channels.smtp import MailServer, Security
 from monitor.channels.webhook import WebhookChannel, signer
 from monitor.client.client import Client
 from monitor.client.wire import HttpxWire
@@ -40,8 +38,6 @@ CHANNEL_TIMEOUT_S = 15.0
 """Wall-clock seconds for one attempt to reach a channel."""
 
 _LASTING = timedelta(minutes=15)
-_SLOW_TIMEOUT_S = 20.0
-"""The same for mail servers, which let strangers wait, and for services behind Apprise."""
 
 
 def channel_of(config: ChannelConfig, *, lasting: timedelta = _LASTING) -> Channel:
@@ -66,7 +62,7 @@ def channel_of(config: ChannelConfig, *, lasting: timedelta = _LASTING) -> Chann
             authorization = _authorization(config)
             return AlertmanagerChannel(reader(config.url), ask_once, lasting=lasting, authorization=authorization)
         case AppriseConfig():
-            return AppriseChannel(reader(config.url), timeout_s=_SLOW_TIMEOUT_S)
+            return AppriseChannel(reader(config.url), timeout_s=CHANNEL_TIMEOUT_S)
         case _:
             return LogChannel()
 
@@ -120,7 +116,11 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, at
         await wire.close()
 
 
-def _email(config: EmailConfig) -> EmailChannel:
+def _email(config: EmailConfig) -> Channel:
+    # the standard library's mail takes longer to import than all other channels together
+    from monitor.channels.email import EmailChannel
+    from monitor.channels.smtp import MailServer, Security
+
     server = MailServer(
         host=config.host,
         port=config.port,
@@ -129,7 +129,7 @@ def _email(config: EmailConfig) -> EmailChannel:
         read_password=reader(config.password) if config.password is not None else None,
         ca_file=config.ca_file,
     )
-    return EmailChannel(server, sender=config.from_, recipients=config.to, timeout_s=_SLOW_TIMEOUT_S)
+    return EmailChannel(server, sender=config.from_, recipients=config.to, timeout_s=CHANNEL_TIMEOUT_S)
 
 
 def _authorization(config: AlertmanagerConfig) -> Callable[[], str] | None:

@@ -269,7 +269,7 @@ async def test_one_recipient_that_is_refused_does_not_keep_the_mail_from_the_oth
     with Server({"RCPT": {TO[1]: "550 no such user"}}) as server, capture_logs() as logs:
         ended = await to(server).send(message(), key=KEY)
         assert server.envelopes == [("monitor@example.com", TO[:1])]
-    assert ended.ending is Ending.DELIVERED
+    assert ended == Verdict(ending=Ending.DELIVERED, reason="accepted, but not for 1 of 2 recipients (SMTP 550)")
     (told,) = logs
     assert (told["event"], told["refused"], told["recipients"]) == ("mail_recipients_refused", 1, 2)
     assert told["smtp_codes"] == [550]

@@ -9,7 +9,14 @@ from monitor.model import Cause
 
 async def test_a_message_becomes_one_event_with_all_that_it_says():
     with capture_logs() as logs:
-        verdict = await LogChannel().send(message(7), key="k1")
+        told = message(
+            7,
+            commands=(("silence", "ingestion-monitor silences add --incident 7 --for 4h"),),
+            group="contracts",
+            thread="k0",
+            parts=(message(7), message(8)),
+        )
+        verdict = await LogChannel().send(told, key="k1")
     assert verdict.ending is Ending.DELIVERED
     assert logs == [
         {
@@ -31,6 +38,10 @@ async def test_a_message_becomes_one_event_with_all_that_it_says():
                 "run 17": "aborted: 120 items tracked, 0 answered, 120 unknown",
                 "more": "ingestion-monitor incidents show 1",
             },
+            "commands": {"silence": "ingestion-monitor silences add --incident 7 --for 4h"},
+            "group": "contracts",
+            "thread": "k0",
+            "incidents": [7, 8],
             "key": "k1",
         }
     ]
