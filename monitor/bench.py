@@ -44,6 +44,8 @@ class Bench:
     evidence_ids: Mapping[IncidentKey, int]
     marks: Mapping[IncidentKey, Sequence[Mark]]
     current: Mapping[IncidentKey, Incident]
+    member_counts: Mapping[int, int]
+    """Members of each incident once the well ones have left, before anybody joins; those that have any."""
 
     def about_runs(self, key: IncidentKey) -> Change | None:
         """Decides about a cause without members."""
@@ -52,11 +54,11 @@ class Bench:
 
     def about_items(self, key: IncidentKey, *, may_resolve: bool) -> Change | None:
         """Decides about a cause with members; who is well has left already, who is not joins now."""
-        incident = self._open(key)
+        incident, members_now = self._open(key), 0
         if incident is not None:
-            joined = 0 if self._explained(key) else self._join(key, incident.id)
+            joined = self._join(key, incident.id) if self._own(key) else 0
             incident = replace(incident, untold_count=incident.untold_count + joined)
-        members_now = members.count(self.conn, incident_id=incident.id) if incident else 0
+            members_now = self.member_counts.get(incident.id, 0) + joined
         decision = decide(
             self.rules[key[0]],
             incident or self.current.get(key),
@@ -71,14 +73,15 @@ class Bench:
         incident = self.current.get(key)
         return None if incident is None or incident.state is IncidentState.RESOLVED else incident
 
-    def _explained(self, key: IncidentKey) -> bool:
+    def _own(self, key: IncidentKey) -> bool:
+        """Whether this run saw evidence for it; what a higher cause explains is not this incident's."""
         piece = self.seen.get(key)
-        return piece is not None and piece.explained_by is not None
+        return piece is not None and piece.explained_by is None
 
     def _join(self, key: IncidentKey, incident_id: int) -> int:
         joined = self.roster.join(self.conn, key, incident_id=incident_id, now=self.now)
         if joined:
-            sample = list(self.seen[key].sample_ids) if key in self.seen else []
+            sample = list(self.seen[key].sample_ids)
             self.book.note(incident_id, "joined", f"{counted(joined)} joined", {"count": joined, "sample_ids": sample})
         return joined
 
@@ -128,9 +131,8 @@ class Bench:
             members.detach(self.conn, incident_id=after.id)
         if decision.action is Action.REOPEN:
             after = self.book.addressed(after, decision)
-        # Evidence that a higher cause explains is not this incident's.
-        own = piece is not None and piece.explained_by is None
-        incident_store.save(self.conn, after, evidence_id=self.evidence_ids[key] if own else None)
+        if self._own(key) or after != self.current[key]:
+            incident_store.save(self.conn, after, evidence_id=self.evidence_ids[key] if self._own(key) else None)
         return self._with_members(after) if decision.action is Action.REOPEN else after
 
     def _with_members(self, incident: Incident) -> Incident:

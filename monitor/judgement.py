@@ -170,6 +170,7 @@ class Judge:
             evidence_ids=ids,
             marks=marks,
             current=current,
+            member_counts=members.counts(conn, target=self.target),
         )
 
 

@@ -45,25 +45,34 @@ class Roster:
             now: its end (aware).
             may_release: whether it saw that items left the sync log.
         """
-        for incident in incidents:
-            if incident.cause in ITEM_CAUSES and incident.state is not IncidentState.RESOLVED:
+        concerned = [
+            each for each in incidents if each.cause in ITEM_CAUSES and each.state is not IncidentState.RESOLVED
+        ]
+        # One question per cause: of very many groups, few have anybody to let go.
+        left = {
+            cause: self._leaving(conn, cause, now, release=may_release) for cause in {each.cause for each in concerned}
+        }
+        for incident in concerned:
+            if incident.id in left[incident.cause]:
                 self._let_go(conn, incident, run_id=run_id, now=now, may_release=may_release)
+
+    def _leaving(self, conn: Connection, cause: Cause, now: datetime, *, release: bool) -> frozenset[int]:
+        return members.leaving(conn, target=self.target, cause=cause, now=now, patience=self.patience, release=release)
 
     def _let_go(self, conn: Connection, incident: Incident, *, run_id: int, now: datetime, may_release: bool) -> None:
         left = members.leave(
             conn, incident_id=incident.id, cause=incident.cause, now=now, patience=self.patience, group=incident.group
         )
         left += members.release(conn, incident_id=incident.id) if may_release else 0
-        if left:
-            incident_store.add_event(
-                conn,
-                incident_id=incident.id,
-                run_id=run_id,
-                at=now,
-                kind="left",
-                reason=f"{counted(left)} no longer in that state, or no longer tracked",
-                data={"count": left},
-            )
+        incident_store.add_event(
+            conn,
+            incident_id=incident.id,
+            run_id=run_id,
+            at=now,
+            kind="left",
+            reason=f"{counted(left)} no longer in that state, or no longer tracked",
+            data={"count": left},
+        )
 
     def evidence(self, conn: Connection, *, now: datetime) -> tuple[Evidence, ...]:
         """What the items that no incident has are evidence of, by cause, and by group where the rule says so."""
@@ -80,8 +89,7 @@ class Roster:
     def join(self, conn: Connection, key: IncidentKey, *, incident_id: int, now: datetime) -> int:
         """Makes the items that are evidence for a cause and group members of its incident; gives back how many."""
         cause, group = key
-        if self.rules[cause].by is By.TARGET and group:
-            return 0  # it was opened when there was one per group: whoever falls ill now joins the target's
+        by_group = self.rules[cause].by is By.GROUP
         return members.join(
             conn,
             target=self.target,
@@ -89,16 +97,12 @@ class Roster:
             incident_id=incident_id,
             now=now,
             patience=self.patience,
-            group=self._only(key),
+            group=group if by_group else None,
         )
 
     def groups(self, conn: Connection, key: IncidentKey, *, now: datetime) -> tuple[str, ...]:
         """The groups of the items that are evidence for a cause and group, the most frequent first."""
-        cause, _ = key
-        return members.ailing_groups(
-            conn, target=self.target, cause=cause, now=now, patience=self.patience, group=self._only(key)
-        )
-
-    def _only(self, key: IncidentKey) -> str | None:
         cause, group = key
-        return group if self.rules[cause].by is By.GROUP else None
+        if self.rules[cause].by is By.GROUP:
+            return (group,) if group else ()
+        return members.ailing_groups(conn, target=self.target, cause=cause, now=now, patience=self.patience)

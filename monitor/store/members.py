@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select,
 
 from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
 from monitor.store.items import active, stuck
-from monitor.store.tables import items
+from monitor.store.tables import incidents, items
 
 __all__ = [
     "Patience",
@@ -21,11 +21,12 @@ __all__ = [
     "ailing_by_group",
     "ailing_groups",
     "by_group",
-    "count",
+    "counts",
     "detach",
     "first_ids",
     "join",
     "leave",
+    "leaving",
     "release",
     "sample",
     "statuses",
@@ -119,11 +120,9 @@ def ailing_by_group(
     )
 
 
-def ailing_groups(
-    conn: Connection, *, target: str, cause: Cause, now: datetime, patience: Patience, group: str | None = None
-) -> tuple[str, ...]:
+def ailing_groups(conn: Connection, *, target: str, cause: Cause, now: datetime, patience: Patience) -> tuple[str, ...]:
     """The groups of the items that such a cause is about and that no incident has, as they are told of an incident."""
-    return tuple(name for name in _by_group(conn, _loose(target, cause, now, patience, group)) if name)
+    return tuple(name for name in _by_group(conn, _loose(target, cause, now, patience)) if name)
 
 
 def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
@@ -178,6 +177,17 @@ def join(
     return conn.execute(update(items).where(where).values(incident_id=incident_id)).rowcount
 
 
+def leaving(
+    conn: Connection, *, target: str, cause: Cause, now: datetime, patience: Patience, release: bool
+) -> frozenset[int]:
+    """The incidents of a cause that have members for `leave` to let go, or with `release` for that."""
+    mine = and_(incidents.c.id == items.c.incident_id, incidents.c.cause == cause.value)
+    stayed = or_(incidents.c.group_name == "", _group == incidents.c.group_name)
+    well = _well(cause, now, patience, stayed)
+    query = select(items.c.incident_id).join(incidents, mine).where(items.c.target == target)
+    return frozenset(conn.execute(query.where(or_(well, not_(_active())) if release else well).distinct()).scalars())
+
+
 def leave(
     conn: Connection, *, incident_id: int, cause: Cause, now: datetime, patience: Patience, group: str = ""
 ) -> int:
@@ -185,10 +195,15 @@ def leave(
 
     An unknown item stays: nothing was found out about it. Of a group's incident, whatever moved to another group goes.
     """
-    stayed = true() if not group else _group == group
-    known = and_(items.c.state != ItemState.UNKNOWN.value, ~and_(_bad(cause, now, patience), stayed))
-    where = and_(items.c.incident_id == incident_id, _active(), known)
+    well = _well(cause, now, patience, _group == group if group else true())
+    where = and_(items.c.incident_id == incident_id, well)
     return conn.execute(update(items).where(where).values(incident_id=None)).rowcount
+
+
+def _well(cause: Cause, now: datetime, patience: Patience, stayed: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Tracked items that are seen not to be in the bad state any more, or that did not stay in their group."""
+    ill = and_(_bad(cause, now, patience), stayed)
+    return and_(_active(), items.c.state != ItemState.UNKNOWN.value, not_(ill))
 
 
 def release(conn: Connection, *, incident_id: int) -> int:
@@ -202,9 +217,11 @@ def detach(conn: Connection, *, incident_id: int) -> None:
     conn.execute(update(items).where(items.c.incident_id == incident_id).values(incident_id=None))
 
 
-def count(conn: Connection, *, incident_id: int) -> int:
-    """How many items belong to an incident."""
-    return conn.execute(select(func.count()).select_from(items).where(items.c.incident_id == incident_id)).scalar_one()
+def counts(conn: Connection, *, target: str) -> dict[int, int]:
+    """How many items belong to each incident of a target, but for those that have none."""
+    theirs = (items.c.target == target, items.c.incident_id.is_not(None))
+    query = select(items.c.incident_id, func.count()).where(*theirs).group_by(items.c.incident_id)
+    return {row[0]: row[1] for row in conn.execute(query)}
 
 
 def first_ids(conn: Connection, *, incident_id: int, limit: int = 10) -> tuple[str, ...]:

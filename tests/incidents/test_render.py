@@ -188,3 +188,9 @@ def test_an_incident_of_a_group_names_it_and_breaks_nothing_down(kind, ending):
     assert message.title == f"gloo-prod (sermons): 3 documents failed to ingest{ending}"
     assert (message.group, "groups" in dict(message.facts)) == ("sermons", False)
     assert spoken("gloo-prod", "a" * 99) == f"gloo-prod ({'a' * 60})"
+
+
+def test_what_somebody_looks_after_need_not_be_acknowledged():
+    taken = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
+    commands = dict(render(MessageKind.UPDATED, taken, RUN, now=NOW).commands)
+    assert commands == {"silence": "ingestion-monitor silences add --incident 7 --for 4h"}

@@ -3,11 +3,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import NOW
+from samples import NOW, incident
 from sqlalchemy import delete, insert, select, update
 
 from monitor.model import ITEM_CAUSES, Cause, ItemState
-from monitor.store import members
+from monitor.store import incidents, members
 from monitor.store.engine import reading, writing
 from monitor.store.members import Patience
 from monitor.store.tables import items
@@ -58,7 +58,7 @@ def leave(engine, cause, incident_id=7):
 
 def count(engine, incident_id=7):
     with reading(engine) as conn:
-        return members.count(conn, incident_id=incident_id)
+        return members.counts(conn, target="gloo").get(incident_id, 0)
 
 
 JUST_NOW = NOW - MINUTE
@@ -267,3 +267,67 @@ def test_an_item_that_went_back_leaves_once_it_is_no_longer_pending(engine, add,
     change("a", state="completed", regressed_at=None)
     assert leave(engine, REGRESSED) == 1
     assert count(engine) == 1
+
+
+def leaving(engine, cause=FAILED, *, release=True):
+    with reading(engine) as conn:
+        return members.leaving(conn, target="gloo", cause=cause, now=NOW, patience=PATIENCE, release=release)
+
+
+@pytest.fixture
+def of(engine):
+    """Opens an incident with a group and gives back its id."""
+
+    def of(group, cause=FAILED):
+        with writing(engine) as conn:
+            return incidents.open_new(conn, incident(target="gloo", cause=cause, group=group), evidence_id=None)
+
+    return of
+
+
+def test_incidents_with_anybody_to_let_go_are_known_at_once(engine, add, change, of):
+    for group in ("faq", "blog", ""):
+        add(f"{group}-1", ItemState.FAILED, group_name=group)
+        add(f"{group}-2", ItemState.FAILED, group_name=group or None)
+    faq, blog, whole = (of(group) for group in ("faq", "blog", ""))
+    for group, number in (("faq", faq), ("blog", blog), ("", whole)):
+        with writing(engine) as conn:
+            about = {"target": "gloo", "cause": FAILED, "now": NOW, "patience": PATIENCE}
+            assert members.join(conn, **about, incident_id=number, group=group) == 2
+    assert leaving(engine) == set()
+    change("faq-1", state="completed")
+    change("-1", group_name="faq")
+    assert leaving(engine) == {faq}, "one of the whole target has members of any group"
+    change("blog-1", group_name="faq")
+    assert leaving(engine) == {faq, blog}
+    change("blog-1", state="unknown")
+    assert leaving(engine) == {faq}
+    change("-2", ignored_at=NOW)
+    assert leaving(engine) == {faq, whole}
+    assert leaving(engine, release=False) == {faq}
+    assert leaving(engine, MISSING) == set()
+
+
+def test_the_groups_of_members_are_told_the_most_frequent_first(engine, add):
+    for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
+        add(f"i{number}", ItemState.FAILED, group_name=group)
+    with reading(engine) as conn:
+        found = members.ailing_groups(conn, target="gloo", cause=FAILED, now=NOW, patience=PATIENCE)
+    assert found == ("faq", "blog")
+    join(engine, FAILED)
+    with reading(engine) as conn:
+        assert list(members.by_group(conn, incident_id=7).items()) == [("faq", 3), ("", 2), ("blog", 1)]
+
+
+def test_evidence_by_group_is_that_of_the_target_in_parts(engine, add):
+    for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
+        add(f"i{number}", ItemState.FAILED, group_name=group)
+    with reading(engine) as conn:
+        about = {"target": "gloo", "cause": FAILED, "now": NOW, "patience": PATIENCE, "samples": 2}
+        whole, parts = members.ailing(conn, **about), members.ailing_by_group(conn, **about)
+    assert [(piece.group, piece.count, piece.sample_ids) for piece in parts] == [
+        ("", 2, ("i2", "i4")), ("blog", 1, ("i3",)), ("faq", 3, ("i0", "i1")),
+    ]  # fmt: skip
+    assert sum(piece.count for piece in parts) == whole.count
+    with reading(engine) as conn:
+        assert members.ailing_by_group(conn, **{**about, "cause": MISSING}) == ()
