@@ -120,7 +120,7 @@ class Casebook:
             late = self._kept_back(decision, incident)
             reason, data = _account(decision, incident, rule, error, word)
             self.note(incident.id, _EVENTS[decision.action], f"{reason} (kept back {late})" if late else reason, data)
-            notes = (("kept back", late),) if late else ()
+            notes: tuple[tuple[str, str], ...] = (("kept back", late),) if late else ()
             if word is not None:
                 notes = word.facts if decision.action is Action.RESOLVE else word.remark
             self.send(kind, incident, again=decision.action is Action.REOPEN, error=error, notes=notes)
