@@ -71,7 +71,11 @@ def _over(incident: Incident, so: str) -> ConfigError:
 
 def _told(incident: Incident) -> str:
     """Who hears of it with the next delivery."""
-    return f"{', '.join(incident.channels)} will be told" if incident.channels else "nobody has been told of it"
+    return (
+        f"{', '.join(incident.channels)} will be told with the next delivery"
+        if incident.channels
+        else "nobody has been told of it"
+    )
 
 
 def _say(sentence: str) -> None:

@@ -166,7 +166,8 @@ def test_a_silence_that_was_in_force_throughout_leaves_its_trace(here, troubled)
 
 def test_acknowledging_says_who_has_it_and_what_follows(here, troubled):
     said = ok(here(troubled, "incidents", "ack", "2", "--comment", "on\tit"))
-    assert said.startswith(f"Incident 2 is acknowledged by {ME}: log will be told.\nThere are no reminders")
+    assert said.startswith(f"Incident 2 is acknowledged by {ME}: log will be told with the next")
+    assert "There are no reminders any more" in said
     again = ok(here(troubled, "incidents", "ack", "2", "--by", "bo"))
     assert again.startswith(f"Incident 2 was acknowledged by {ME}, ")
     assert "Nothing was" in again
@@ -175,7 +176,7 @@ def test_acknowledging_says_who_has_it_and_what_follows(here, troubled):
 
 def test_resolving_by_hand_says_what_happens_next(here, troubled):
     said = ok(here(troubled, "incidents", "resolve", "1", "--by", "ana", "--comment", "deleted on purpose"))
-    assert said.startswith("Incident 1 is resolved by ana: log will be told.\n")
+    assert said.startswith("Incident 1 is resolved by ana: log will be told with the next")
     assert "reopens it within 15 minutes" in said
     assert "items ignore" in said
     assert "items ignore" not in ok(here(troubled, "incidents", "resolve", "2"))
