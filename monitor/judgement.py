@@ -34,7 +34,7 @@ from monitor.model import (
 from monitor.roster import Roster
 from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
-from monitor.store import oversight, silences
+from monitor.store import members, oversight, silences
 from monitor.store.members import Patience
 
 __all__ = ["Judge", "Verdict"]

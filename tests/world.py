@@ -24,6 +24,7 @@ from monitor.wiring import App, open_store
 CONFIG = """\
 database = "{database}"
 environment = "test"
+group_wait = "{group_wait}"
 
 [[targets]]
 name = "gloo"
@@ -83,6 +84,7 @@ class World:
         sync_log=None,
         database=None,
         built_in_log=False,
+        group_wait="0s",
     ):
         """Writes the configuration; the next run heeds it."""
         content = CONFIG.format(
@@ -94,6 +96,7 @@ class World:
             strategy=strategy,
             check=check,
             more=more,
+            group_wait=group_wait,
         )
         if built_in_log:
             content = re.sub(r"\[targets\.sync_log\].*?\n\n", "", content, flags=re.DOTALL)
