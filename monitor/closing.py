@@ -13,10 +13,9 @@ from monitor.check import CheckReport, Due
 from monitor.errors import SyncLogError
 from monitor.health.rollup import roll_up
 from monitor.incidents.render import RunFacts
-from monitor.incidents.restraint import Restraint, restrain
-from monitor.incidents.witnesses import Vouching, vouches
+from monitor.incidents.restraint import NONE, Restraint, restrain
 from monitor.judgement import Judge, Verdict
-from monitor.model import Cause, Reason, RunStatus, Snapshot, SyncReport
+from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
 from monitor.run_report import RunReport, Started, log_run
 from monitor.store import incidents as incident_store
 from monitor.store import items, leases, runs, silences, turns
@@ -57,7 +56,7 @@ class Closing:
             _finish(conn, started, due, checked, snapshot=snapshot, now=now)
             verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, sync=sync)
             report = self._report(conn, started, status, verdict, now)
-            restraint = _restrained(started, due, checked, report)
+            restraint = _restrained(started, checked, report)
             runs.restrain(conn, run_id=started.run_id, factor=restraint.factor)
         report = replace(
             report,
@@ -133,7 +132,11 @@ class Closing:
         )
         seen = checked.tally.evidence(requests=checked.requests)
         verdict = self._judge.judge(conn, facts=facts, seen=seen, now=now, log_empty=sync.tracked == 0)
-        own = self._judge.judge_monitor(conn, facts=facts, read=sync, started_at=started.at, now=now)
+        # a target that holds itself back after 429s is still limited by them
+        held = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if started.restraint < NONE else ()
+        own = self._judge.judge_monitor(
+            conn, facts=facts, read=sync, started_at=started.at, now=now, owners=(*seen, *held)
+        )
         return Verdict(evidence=verdict.evidence + own.evidence, changes=verdict.changes + own.changes)
 
     def _report(
@@ -185,7 +188,7 @@ def _to_ask(due: Due, checked: CheckReport) -> int:
     return max(0, due.count - checked.tally.quarantined)
 
 
-def _restrained(started: Started, due: Due, checked: CheckReport, report: RunReport) -> Restraint:
+def _restrained(started: Started, checked: CheckReport, report: RunReport) -> Restraint:
     """How far the target's next run holds back."""
     seen = [piece for piece in report.verdict.evidence if piece.cause is Cause.RATE_LIMITED]
     refused = checked.requests > 0 and any(piece.explained_by is None for piece in seen)
@@ -194,5 +197,5 @@ def _restrained(started: Started, due: Due, checked: CheckReport, report: RunRep
         refused=refused,
         muted=bool(seen) and not refused,
         unresolved=any(incident.cause is Cause.RATE_LIMITED for incident in report.open_incidents),
-        vouches=vouches(Vouching.ANSWERED, due=_to_ask(due, checked), answered=checked.tally.replied),
+        replied=checked.tally.replied > 0,
     )

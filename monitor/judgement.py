@@ -95,7 +95,14 @@ class Judge:
         return Verdict(evidence=pieces, changes=tuple(change for change in changes if change is not None))
 
     def judge_monitor(
-        self, conn: Connection, *, facts: RunFacts, read: SyncReport | None, started_at: datetime, now: datetime
+        self,
+        conn: Connection,
+        *,
+        facts: RunFacts,
+        read: SyncReport | None,
+        started_at: datetime,
+        now: datetime,
+        owners: Sequence[Evidence] = (),
     ) -> Verdict:
         """Judges what a run shows about the monitor itself, by the causes of which it is a witness.
 
@@ -105,8 +112,9 @@ class Judge:
             read: what reading the sync log brought; None when it could not be read.
             started_at: when the run started (aware).
             now: the end of the run (aware).
+            owners: evidence of request causes, highest rank first, which may explain it.
         """
-        pieces = self._about_monitor(conn, facts, read, started_at)
+        pieces = attach(self._about_monitor(conn, facts, read, started_at), owners)
         current = incident_store.current(conn, target=self.target)
         keys = [(cause, "") for cause in _RUN_CAUSES if facts.status in witness(cause).statuses]
         bench = self._bench(conn, facts, pieces, current, now, keys=keys)

@@ -1,6 +1,6 @@
 """A night at the simulated data engine on a fast clock, and what people were told of it: `make drill`.
 
-`python tests/drill.py` plays it and prints the timeline; `python tests/drill.py docs/incidents.md` makes the transcript in
+`python tests/drill.py` plays it and prints the timeline; with `docs/incidents.md` behind it, it makes the transcript in
 that document anew. Everything in it is real but the clock: HTTP over loopback, SQLite, and the product's own wiring.
 """
 
@@ -23,7 +23,7 @@ from receiver import Receiver
 
 from monitor.check import NoProgress
 from monitor.config import Config
-from monitor.model import IncidentState
+from monitor.model import Incident, IncidentState
 from monitor.run import Run
 from monitor.sandbox import Sandbox
 from monitor.store import incidents
@@ -34,6 +34,7 @@ BEGIN = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 EVERY = timedelta(minutes=5)
 HOURS = 11
 DOCUMENTS = 60
+MOST_AN_HOUR = 6
 PLACEHOLDER = re.compile(r"(<!-- drill -->\n```\n).*?(```\n)", re.DOTALL)
 
 CONFIG = """\
@@ -152,10 +153,10 @@ def _title(body: dict[str, object]) -> str:
     return str(body["title"])
 
 
-def _mixed(sandbox: Sandbox) -> None:
-    for fault in ("502:share=0.4", "reset:share=0.5", "503:share=0.5"):
-        sandbox.add_fault(f"{fault},path=/engine")
-    sandbox.add_fault(path="/engine", delay_s=0.4, passes=True)
+def _fail(night: Night) -> None:
+    for fault in ("502:share=0.4", "drop:share=0.5", "503:share=0.5"):
+        night.engine.add_fault(f"{fault},path=/engine")
+    night.engine.add_fault(path="/engine", delay_s=0.4, passes=True)
 
 
 def _never_arrived(night: Night) -> None:
@@ -182,25 +183,37 @@ def _take_back(night: Night) -> None:
     night.engine.give_away(night.items["gloo-us"][0], night.engine.settings.publisher_id)
 
 
-PROGRAMME: list[tuple[str, str, Callable[[Night], None]]] = [
-    ("22:30", "somebody rotates the client of gloo-eu and gloo-us, and forgets to tell", lambda n: n.engine.revoke_client()),
+def _storm(night: Night) -> None:
+    night.archive.add_fault("429:share=0.5,path=/engine")
+
+
+def _lose_one(night: Night) -> None:
+    night.engine.give_away(night.items["gloo-us"][0])
+
+
+PROGRAMME: list[tuple[str, str, Callable[[Night], object]]] = [
+    (
+        "22:30",
+        "somebody rotates the client of gloo-eu and gloo-us, and tells nobody",
+        lambda n: n.engine.revoke_client(),
+    ),
     ("23:15", "the client is put right", lambda n: n.engine.restore_client()),
-    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to half of all", lambda n: n.archive.add_fault("429:share=0.5,path=/engine")),
+    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to half of all", _storm),
     ("00:10", "the bulk upload is over", lambda n: n.archive.clear_faults()),
     ("00:20", "Slack goes down", lambda n: n.receivers["slack"].stop()),
-    ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", lambda n: _mixed(n.engine)),
+    ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", _fail),
     ("01:20", "Slack is back", lambda n: n.receivers["slack"].start()),
     ("02:30", "the engine is back", lambda n: n.engine.clear_faults()),
     ("03:00", "3 uploads of gloo-eu are recorded, and never arrived", _never_arrived),
     ("03:30", "40 uploads of gloo-us begin to hang in CHUNKING", _stick),
-    ("04:30", "a document of gloo-us is another publisher's by now", lambda n: n.engine.give_away(n.items["gloo-us"][0])),
+    ("04:30", "a document of gloo-us is another publisher's by now", _lose_one),
     ("06:30", "the 3 uploads are made again", _arrive),
     ("07:00", "the 40 are through", _unstick),
     ("07:30", "the document is given back", _take_back),
-]  # fmt: skip
+]
 
 
-async def _tick(night: Night, app: App) -> None:
+async def _tick(app: App) -> None:
     runs = [Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())() for target in app.config.targets]
     await asyncio.gather(*runs)
     await app.sender().deliver()
@@ -224,21 +237,21 @@ def play() -> tuple[Night, list[str]]:
         config = Config.load(night.configure(), environ={})
         engine = open_store(config)
         stack.callback(engine.dispose)
-        app = App(config=config, engine=engine, clock=lambda: night.now)
-        _through_the_night(night, app)
+        # each time a new one, as cron would have it: all state is in the database
+        _through_the_night(night, lambda: App(config=config, engine=engine, clock=lambda: night.now))
         with reading(engine) as conn:
             found = incidents.listing(conn)
         return night, _wrong(night, found)
 
 
-def _through_the_night(night: Night, app: App) -> None:
+def _through_the_night(night: Night, app: Callable[[], App]) -> None:
     coming = [(_at(when), what, act) for when, what, act in PROGRAMME]
     while night.now < BEGIN + timedelta(hours=HOURS):
         for when, what, act in coming:
             if when == night.now:
                 night.say(what)
                 act(night)
-        asyncio.run(_tick(night, app))
+        asyncio.run(_tick(app()))
         night.heard()
         night.now += EVERY
 
@@ -249,18 +262,11 @@ def _at(clock: str) -> datetime:
     return at if at >= BEGIN else at + timedelta(days=1)
 
 
-def _wrong(night: Night, found: list[incidents.Incident]) -> list[str]:
-    wrong = [
-        f"incident {each.id} ({each.target}, {each.cause}) is open"
-        for each in found
-        if each.state is not IncidentState.RESOLVED
-    ]
-    storms = [
-        f"{name} got {count} messages from {hour:%H:%M} on"
-        for (name, hour), count in night.by_hour.items()
-        if count > 6
-    ]
-    return wrong + storms
+def _wrong(night: Night, found: list[Incident]) -> list[str]:
+    left = [each for each in found if each.state is not IncidentState.RESOLVED]
+    wrong = [f"incident {each.id} ({each.target}, {each.cause}) is open" for each in left]
+    storms = [(name, hour, count) for (name, hour), count in night.by_hour.items() if count > MOST_AN_HOUR]
+    return wrong + [f"{name} got {count} messages from {hour:%H:%M} on" for name, hour, count in storms]
 
 
 def transcript(night: Night) -> str:
@@ -279,10 +285,9 @@ def main() -> int:
         path = Path(sys.argv[1])
         document = path.read_text(encoding="utf-8")
         path.write_text(PLACEHOLDER.sub(lambda found: found[1] + text + found[2], document), encoding="utf-8")
-    print(text, end="")
-    for each in wrong:
-        print(f"WRONG: {each}", file=sys.stderr)
-    print(f"({time.monotonic() - began:.0f} s)", file=sys.stderr)
+    sys.stdout.write(text)
+    sys.stderr.writelines(f"WRONG: {each}\n" for each in wrong)
+    sys.stderr.write(f"({time.monotonic() - began:.0f} s)\n")
     return 1 if wrong else 0
 
 

@@ -25,6 +25,7 @@ def message(incident_id=1, **fields):
         "kind": MessageKind.OPENED, "target": "gloo-prod", "environment": "production", "cause": Cause.UNAUTHORIZED,
         "severity": Severity.CRITICAL, "team": Team.CREDENTIALS,
         "title": "gloo-prod: the API rejects the credentials",
+        "subject": "gloo-prod: the API rejects the credentials",
         "what_to_check": ("key rotation", "deployment configuration", "revoked keys"),
         "safe_message": safe_words(Cause.UNAUTHORIZED),
         "facts": (

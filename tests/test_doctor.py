@@ -266,7 +266,7 @@ def test_a_wrong_name_is_told_with_its_line(small_world, line, key, said):
     log = only(findings, "sync log")
     assert log.level is Level.PROBLEM
     assert said in log.says
-    assert (log.setting, log.place) == (f"targets.gloo.sync_log.{key}", "monitor.toml, line 13")
+    assert (log.setting, log.place) == (f"targets.gloo.sync_log.{key}", "monitor.toml, line 14")
     assert only(findings, "item").says == "not tried, as there is no usable id."
     assert only(findings, "credentials").level is Level.OK, "a token can be had all the same"
 
@@ -588,7 +588,7 @@ def test_a_publisher_that_does_not_exist_is_a_problem(small_world):
     change(small_world, small_world.sandbox.settings.publisher_id, "33333333-3333-4333-8333-333333333333")
     found = only(examined(small_world), "list")
     assert (found.level, found.setting, found.place) == (
-        Level.PROBLEM, "targets.gloo.publisher_id", "monitor.toml, line 8",
+        Level.PROBLEM, "targets.gloo.publisher_id", "monitor.toml, line 9",
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from monitor.channels.pagerduty import PagerDutyChannel
 from monitor.channels.slack import SlackChannel
 from monitor.channels.smtp import MailServer, Security
 from monitor.channels.webhook import WebhookChannel
+from monitor.incidents.merging import merge
 from monitor.incidents.message import MessageKind
 from monitor.incidents.render import RunFacts, render
 from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, Team
@@ -60,17 +61,7 @@ def merged():
     parts = tuple(
         render(MessageKind.OPENED, refusal(number, target), RUN, now=NOW) for number, target in enumerate(targets, 1)
     )
-    return replace(
-        parts[0],
-        title="3 targets: the API rejects the credentials",
-        facts=(("targets", ", ".join(targets)), ("since", "2026-03-01 11:55:00 UTC")),
-        commands=(
-            ("acknowledge", "ingestion-monitor incidents ack 1 2 3"),
-            ("silence", "ingestion-monitor silences add --match cause=unauthorized --for 4h"),
-        ),
-        thread=KEY,
-        parts=parts,
-    )
+    return replace(merge(parts), thread=KEY)
 
 
 def messages():

@@ -31,7 +31,9 @@ EXPLAINS: Mapping[Cause, frozenset[Cause]] = {
     Cause.UNAUTHORIZED: frozenset({Cause.FORBIDDEN}),
     Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING}),
     # Half-dead gateways mix error pages with cut and unreadable bodies.
-    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE}),
+    # Whoever waits, or is made to wait, does not get to all items before the deadline.
+    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE, Cause.COVERAGE}),
+    Cause.RATE_LIMITED: frozenset({Cause.COVERAGE}),
     Cause.BAD_REQUEST: frozenset({Cause.ITEMS_INVALID}),
 }
 """Which lower causes a request cause explains in the same run: they are attached to it and open nothing."""

@@ -33,7 +33,7 @@ class Restraint:
     why: Why
 
 
-def restrain(previous: float, *, refused: bool, muted: bool, unresolved: bool, vouches: bool) -> Restraint:
+def restrain(previous: float, *, refused: bool, muted: bool, unresolved: bool, replied: bool) -> Restraint:
     """The share that the run after this one takes.
 
     Halved when the incident opens and by every further run with evidence of its own; a run that sent nothing, or whose
@@ -44,12 +44,13 @@ def restrain(previous: float, *, refused: bool, muted: bool, unresolved: bool, v
         refused: whether the run sent requests and has evidence of `rate_limited` that no higher cause explains.
         muted: whether it has evidence of it that a higher cause explains, or that it inherited.
         unresolved: whether an incident `rate_limited` of the target is open after the run's decisions.
-        vouches: whether the run got enough answers to speak for the API.
+        replied: whether the API replied to anything. One reply is enough: a run that holds itself back may not get to
+            more before its deadline, and must not hold itself back for ever because of that.
     """
     if refused and unresolved:
         return Restraint(factor=max(FLOOR, previous / 2), why=Why.REFUSED)
     if previous >= NONE:
         return Restraint(factor=NONE, why=Why.UNRESTRAINED)
-    if refused or muted or not vouches:
+    if refused or muted or not replied:
         return Restraint(factor=previous, why=Why.UNSURE)
     return Restraint(factor=min(NONE, previous * _RECOVERY), why=Why.RECOVERING)

@@ -200,7 +200,7 @@ def test_an_empty_database_is_named_left_alone_and_upgraded_once(here, small_wor
     assert first.stdout == "The database is at this program's schema (upgraded: 0001, 0002, 0003, 0004).\n"
     assert second.stdout == "The database is at this program's schema (nothing to do).\n"
     current = here(small_world, "db", "current")
-    assert (current.returncode, current.stdout) == (0, "The database is at schema 0003, which is this program's.\n")
+    assert (current.returncode, current.stdout) == (0, "The database is at schema 0004, which is this program's.\n")
     with sqlite3.connect(path) as made:
         tables = {name for (name,) in made.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     made.close()

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from monitor.incidents.restraint import FLOOR, Restraint, Why, restrain
 
-SAYS = {"refused": False, "muted": False, "unresolved": False, "vouches": True}
-REFUSED = {"refused": True, "unresolved": True, "vouches": True}
+SAYS = {"refused": False, "muted": False, "unresolved": False, "replied": True}
+REFUSED = {"refused": True, "unresolved": True, "replied": True}
 
 STEPS = [
     ("nothing was ever limited", 1.0, {}, 1.0, Why.UNRESTRAINED),
@@ -13,9 +13,9 @@ STEPS = [
     ("the incident opens", 1.0, REFUSED, 0.5, Why.REFUSED),
     ("a further run with evidence", 0.5, REFUSED, 0.25, Why.REFUSED),
     ("at the floor", FLOOR, REFUSED, FLOOR, Why.REFUSED),
-    ("a run that sent nothing", 0.5, {"muted": True, "unresolved": True, "vouches": False}, 0.5, Why.UNSURE),
+    ("a run that sent nothing", 0.5, {"muted": True, "unresolved": True, "replied": False}, 0.5, Why.UNSURE),
     ("429s that a higher cause explains", 0.5, {"muted": True, "unresolved": True}, 0.5, Why.UNSURE),
-    ("too few answers", 0.5, {"unresolved": True, "vouches": False}, 0.5, Why.UNSURE),
+    ("no answer at all", 0.5, {"unresolved": True, "replied": False}, 0.5, Why.UNSURE),
     ("refused once more after it was resolved", 0.5, {"refused": True}, 0.5, Why.UNSURE),
     ("clean, and the incident is still open", 0.5, {"unresolved": True}, 0.625, Why.RECOVERING),
     ("clean, and it is resolved", 0.5, {}, 0.625, Why.RECOVERING),

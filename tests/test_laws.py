@@ -1,0 +1,325 @@
+"""Laws of incidents and delivery, over random nights: whatever runs see, whoever dies, whichever receiver is down.
+
+Runs are judged and messages sent by the product's own parts, on real SQLite; a receiver is a channel of the tests.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fakes import FakeChannel, outlets
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from memory import folder_in_memory
+from samples import NOW
+from sqlalchemy import insert, select, update
+from world import Clock
+
+from monitor import handling
+from monitor.channels import Ending, Verdict
+from monitor.delivery import CLAIM, Sender
+from monitor.incidents.handling import Word
+from monitor.incidents.render import RunFacts
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.judgement import Judge
+from monitor.model import Cause, Evidence, IncidentState, RunStatus
+from monitor.reachability import Reachability
+from monitor.silencing import Silencing
+from monitor.store import incidents, runs, silences
+from monitor.store.engine import connect, reading, writing
+from monitor.store.members import Patience
+from monitor.store.schema import upgrade
+from monitor.store.tables import items, notifications
+
+MINUTE = timedelta(minutes=1)
+TARGETS, CHANNELS, DOCUMENTS = ("gloo", "docs"), ("oncall", "audit"), ("a", "b", "c")
+PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
+SEEN = {
+    "nothing": (),
+    "unauthorized": (Evidence(cause=Cause.UNAUTHORIZED, count=3, breakdown={"401": 3}),),
+    "outage": (Evidence(cause=Cause.OUTAGE, count=2, breakdown={"502": 2}),),
+    "both": (
+        Evidence(cause=Cause.UNAUTHORIZED, count=1, breakdown={"401": 1}),
+        Evidence(cause=Cause.OUTAGE, count=2, breakdown={"timeout": 2}),
+    ),
+}
+VERDICTS = {
+    "up": Verdict(ending=Ending.DELIVERED, reason="accepted"),
+    "down": Verdict(ending=Ending.RETRY, reason="HTTP 503"),
+    "silent": Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=False),
+    "refuses us": Verdict(ending=Ending.PARKED, reason="HTTP 401"),
+}
+
+
+class Receiver:
+    """A channel that keeps what it took: also what it took and did not answer."""
+
+    threaded = False
+
+    def __init__(self):
+        self.mood, self.kills, self.took = "up", False, []
+
+    async def send(self, message, *, key, plain=False):
+        if self.mood in {"up", "silent"}:
+            self.took.append((key, message))
+        if self.kills:
+            raise SystemError("the process is killed before it can mark anything")
+        return VERDICTS[self.mood]
+
+
+class Site:
+    """One database, its targets and receivers, and a process that is made anew as often as somebody wants."""
+
+    def __init__(self, url, *, group_wait=timedelta(0)):
+        self.url, self.group_wait, self.clock = url, group_wait, Clock()
+        self.clock.now = NOW
+        self.receivers = {name: Receiver() for name in CHANNELS}
+        self.fingerprint, self.run_ids = "1", Counter()
+        self.restart()
+
+    def restart(self):
+        self.engine = connect(self.url)
+        self.judges = {name: self._judge(name) for name in TARGETS}
+        route = self._route
+        self.reach = Reachability(
+            environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=list(CHANNELS), route=route
+        )
+        silencing = Silencing(environment="test", route=route, past_failing=self.reach.router)
+        self.sender = Sender(
+            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, holder="host:1", utcnow=self.clock,
+            rand=lambda: 1.0, before=[lambda conn, now: silencing.release(conn, now=now)],
+        )  # fmt: skip
+        self.sender._fingerprint = lambda _: self.fingerprint
+
+    def _judge(self, target):
+        return Judge(
+            target=target, environment="test", rules=DEFAULT_RULES, patience=PATIENCE, route=self._route,
+            group_wait=self.group_wait,
+        )  # fmt: skip
+
+    @staticmethod
+    def _route(attributes):
+        return CHANNELS if attributes["cause"] != "channel_failing" else ("audit",)
+
+    def run(self, target, *, seen="nothing", failed=(), complete=True, log_empty=False):
+        """A run over three documents, of which some have failed."""
+        with writing(self.engine) as conn:
+            self._documents(conn, target, failed)
+            run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=self.clock())
+            status = RunStatus.COMPLETE if complete else RunStatus.PARTIAL
+            answered = 30 if seen == "nothing" else 3
+            runs.finish(
+                conn, run_id=run_id, status=status, abort_reason=None, owner_cause=None, due=30, answered=answered,
+                error=None, finished_at=self.clock(), snapshot=None,
+            )  # fmt: skip
+            facts = RunFacts(run_id=run_id, status=status, total=30, unknown=30 - answered, answered=answered)
+            self.judges[target].judge(conn, facts=facts, seen=SEEN[seen], now=self.clock(), log_empty=log_empty)
+
+    def _documents(self, conn, target, failed):
+        mine = items.c.target == target
+        if conn.execute(select(items.c.item_id).where(mine)).first() is None:
+            row = {"target": target, "state": "completed", "first_seen_at": NOW}
+            conn.execute(insert(items), [{**row, "item_id": f"{target}-{each}"} for each in DOCUMENTS])
+        for each in DOCUMENTS:
+            state = "failed" if each in failed else "completed"
+            conn.execute(update(items).where(mine, items.c.item_id == f"{target}-{each}").values(state=state))
+
+    def deliver(self):
+        return asyncio.run(self.sender.deliver())
+
+    def rows(self):
+        with reading(self.engine) as conn:
+            return conn.execute(select(notifications).order_by(notifications.c.id)).all()
+
+    def incidents(self):
+        with reading(self.engine) as conn:
+            return incidents.listing(conn, limit=1000)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    path = tmp_path_factory.mktemp("laws") / "template.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@contextlib.contextmanager
+def database(template):
+    with tempfile.TemporaryDirectory(dir=folder_in_memory()) as folder:
+        path = Path(folder) / "monitor.db"
+        shutil.copyfile(template, path)
+        yield f"sqlite:///{path}"
+
+
+class Nights(RuleBasedStateMachine):
+    """Anything may happen at any time; what must hold is below."""
+
+    template = None
+
+    @initialize()
+    def begin(self):
+        self._stack = contextlib.ExitStack()
+        self.site = Site(self._stack.enter_context(database(self.template)))
+        self.kills = 0
+
+    @property
+    def open(self):
+        return [each for each in self.site.incidents() if each.state is not IncidentState.RESOLVED]
+
+    @rule(
+        whose=st.sampled_from(TARGETS),
+        seen=st.sampled_from(sorted(SEEN)),
+        failed=st.sets(st.sampled_from(DOCUMENTS)),
+        complete=st.booleans(),
+    )
+    def run(self, whose, seen, failed, complete):
+        before = {each.id for each in self.open if each.cause is Cause.ITEMS_FAILED}
+        self.site.run(whose, seen=seen, failed=failed, complete=complete)
+        if not complete:
+            ended = [
+                each for each in self.site.incidents() if each.id in before and each.state is IncidentState.RESOLVED
+            ]
+            assert not [each for each in ended if each.cause is Cause.ITEMS_FAILED], "a partial run vouches for no item"
+        self.site.clock.advance(minutes=5)
+
+    @rule()
+    def deliver(self):
+        self.site.deliver()
+
+    @rule(name=st.sampled_from(CHANNELS))
+    def deliver_and_be_killed(self, name):
+        """The receiver takes a message, and the process dies before it can write that down."""
+        receiver = self.site.receivers[name]
+        receiver.kills, took = True, len(receiver.took)
+        with contextlib.suppress(SystemError):
+            self.site.deliver()
+        receiver.kills = False
+        self.kills += len(receiver.took) - took
+        self.site.restart()
+
+    @rule(name=st.sampled_from(CHANNELS), mood=st.sampled_from(sorted(VERDICTS)))
+    def change(self, name, mood):
+        self.site.receivers[name].mood = mood
+
+    @rule()
+    def mend(self):
+        self.site.fingerprint += "'"
+
+    @rule(minutes=st.sampled_from([1, 20, 300]))
+    def wait(self, minutes):
+        self.site.clock.advance(minutes=minutes)
+
+    @rule()
+    def restart(self):
+        self.site.restart()
+
+    @rule(cause=st.sampled_from(["unauthorized", "items_failed", "*"]), hours=st.integers(1, 4))
+    def silence(self, cause, hours):
+        now = self.site.clock()
+        with writing(self.site.engine) as conn:
+            silences.add(
+                conn, matchers={"cause": (cause,)}, starts_at=now, ends_at=now + timedelta(hours=hours), comment="",
+                author="ana", now=now,
+            )  # fmt: skip
+
+    @rule(data=st.data(), end=st.booleans())
+    def have_a_word(self, data, end):
+        """Somebody acknowledges an incident, or says that it is over."""
+        if self.open:
+            incident = data.draw(st.sampled_from(self.open))
+            act = handling.resolve if end else handling.acknowledge
+            with writing(self.site.engine) as conn:
+                act(conn, incident.id, word=Word(by="ana"), now=self.site.clock())
+
+    @invariant()
+    def no_two_open_incidents_have_one_key(self):
+        keys = [(each.target, each.key) for each in self.open]
+        assert len(keys) == len(set(keys))
+
+    @invariant()
+    def no_end_is_told_of_what_was_never_begun(self):
+        begun = set()
+        for row in self.site.rows():
+            if row.kind == "opened":
+                begun.add((row.incident_id, row.channel))
+            if row.kind == "resolved" and row.status == "sent":
+                assert (row.incident_id, row.channel) in begun
+
+    @invariant()
+    def a_message_is_repeated_only_under_its_own_key(self):
+        """What was taken twice had one key, but where more is known by then; and that is another message."""
+        for receiver in self.site.receivers.values():
+            said = Counter((key, message.kind, message.incident_id, message.at) for key, message in receiver.took)
+            keys = Counter(key for key, *_ in said)
+            assert max(keys.values(), default=0) <= 1, "one key never stands for two messages"
+
+    def teardown(self):
+        """Everything is mended: then nobody is left untold, and nothing waits."""
+        for receiver in self.site.receivers.values():
+            receiver.mood = "up"
+        self.site.fingerprint += "!"
+        self.site.clock.advance(hours=5)
+        for _ in range(4):
+            self.site.deliver()
+            self.site.clock.now += CLAIM
+        rows = self.site.rows()
+        assert {row.status for row in rows} <= {"sent", "superseded", "dead"}
+        told = {(row.incident_id, row.channel) for row in rows if row.kind == "opened" and row.status != "due"}
+        for incident in self.open:
+            assert incident.channels
+            assert {(incident.id, channel) for channel in incident.channels} <= told
+        self.site.engine.dispose()
+        self._stack.close()
+
+
+def test_laws_of_a_night(template):
+    machine = type("TheseNights", (Nights,), {"template": template})
+    case = machine.TestCase
+    case.settings = settings(max_examples=25, stateful_step_count=35, deadline=None, phases=(Phase.generate,))
+    case("runTest").runTest()
+
+
+STEP = st.tuples(
+    st.sampled_from(TARGETS), st.sampled_from(sorted(SEEN)), st.sets(st.sampled_from(DOCUMENTS)), st.booleans()
+)
+
+
+def what_became(site):
+    """Incidents and messages, as people would tell them apart."""
+    told = [
+        (each.target, each.cause, each.state, each.opened_at, each.first_evidence_at, each.resolved_at, each.peak_count)
+        for each in reversed(site.incidents())
+    ]
+    sent = sorted((row.incident_id, row.channel, row.kind, row.created_at) for row in site.rows())
+    return told, sent
+
+
+@given(st.lists(STEP, min_size=1, max_size=25))
+@settings(max_examples=20, deadline=None)
+def test_one_shot_runs_and_the_ticks_of_a_daemon_come_to_the_same(template, steps):
+    with database(template) as one, database(template) as other:
+        cron, daemon = Site(one), Site(other, group_wait=timedelta(seconds=30))
+        for target, seen, failed, complete in steps:
+            for site in (cron, daemon):
+                site.run(target, seen=seen, failed=failed, complete=complete)
+            cron.deliver()
+            cron.restart()  # a process of its own each time
+            cron.clock.advance(minutes=5)
+            for _ in range(30):
+                daemon.clock.advance(seconds=10)
+                if _ % 6 == 0:
+                    daemon.deliver()
+        for site in (cron, daemon):
+            site.clock.advance(minutes=1)
+            site.deliver()
+        assert what_became(cron) == what_became(daemon)
+        for name in CHANNELS:
+            assert [each[1].kind for each in cron.receivers[name].took] or not cron.rows()
+        cron.engine.dispose()
+        daemon.engine.dispose()
