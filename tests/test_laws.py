@@ -92,8 +92,8 @@ class Site:
         )
         silencing = Silencing(environment="test", route=route, past_failing=self.reach.router)
         self.sender = Sender(
-            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, holder="host:1", utcnow=self.clock,
-            rand=lambda: 1.0, before=[lambda conn, now: silencing.release(conn, now=now)],
+            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, holder="host:1",
+            utcnow=self.clock, rand=lambda: 1.0, before=[lambda conn, now: silencing.release(conn, now=now)],
         )  # fmt: skip
         self.sender._fingerprint = lambda _: self.fingerprint
 

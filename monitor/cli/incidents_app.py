@@ -29,6 +29,9 @@ def incidents_list(
 
 
 IncidentNumber = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")]
+IncidentNumbers = Annotated[
+    list[int], typer.Argument(min=1, max=2**63 - 1, help="Their numbers, as `incidents list` prints them.")
+]
 By = Annotated[str | None, typer.Option("--by", help="Whose word it is.", show_default="your user")]
 Comment = Annotated[str | None, typer.Option("--comment", help="What others should know.")]
 
@@ -46,28 +49,28 @@ def incidents_show(incident_id: IncidentNumber, config: ConfigPath = None, as_js
 
 @incidents_app.command("ack")
 def incidents_ack(
-    incident_id: IncidentNumber, config: ConfigPath = None, by: By = None, comment: Comment = None
+    incident_ids: IncidentNumbers, config: ConfigPath = None, by: By = None, comment: Comment = None
 ) -> None:
-    """Say that you look after an incident: no reminders any more, and those who were told of it hear so.
+    """Say that you look after incidents: no reminders any more, and those who were told of them hear so.
 
-    Example: ingestion-monitor incidents ack 3 --comment "on it"
+    Example: ingestion-monitor incidents ack 3 4 --comment "on it"
     """
     from monitor.cli.handling import ack as command
 
-    command(config, incident_id, by, comment)
+    command(config, incident_ids, by, comment)
 
 
 @incidents_app.command("resolve")
 def incidents_resolve(
-    incident_id: IncidentNumber, config: ConfigPath = None, by: By = None, comment: Comment = None
+    incident_ids: IncidentNumbers, config: ConfigPath = None, by: By = None, comment: Comment = None
 ) -> None:
-    """Say that an incident is over; evidence that goes on reopens it, or opens another one.
+    """Say that incidents are over; evidence that goes on reopens one, or opens another.
 
     Example: ingestion-monitor incidents resolve 3 --comment "the key was rotated on purpose"
     """
     from monitor.cli.handling import resolve as command
 
-    command(config, incident_id, by, comment)
+    command(config, incident_ids, by, comment)
 
 
 @incidents_app.command("explain")

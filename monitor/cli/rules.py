@@ -1,4 +1,4 @@
-"""`rules …`: lists the rules in force, and plays what would be done about an answer. It contacts nothing."""
+"""`rules …`: lists the rules in force, and plays what would be done about an answer. It asks no API."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,15 @@ from monitor.cli.session import load, print_json, print_lines, unknown_target
 from monitor.config import Config, Target, format_duration
 from monitor.config.origin import origin_of
 from monitor.config.wording import did_you_mean
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, StoreError
 from monitor.health.meaning import Meaning, meaning_of, usual_status
 from monitor.incidents.overrides import InForce, in_force
 from monitor.incidents.rehearsal import Rehearsal, Scene, rehearse
 from monitor.incidents.words import channel_target
 from monitor.model import ITEM_CAUSES, Cause, Silence
 from monitor.report.rules import Asked, RuleRow, rehearsal_json, rehearsal_text, rules_json, rules_text
+from monitor.store import silences as silence_store
+from monitor.store.engine import connect_read_only, reading
 from monitor.wiring import due_times, overrides_of, routes_of, rules_with_sources, utcnow
 
 __all__ = ["Question", "listing", "play"]
@@ -105,13 +107,13 @@ def _place(config: Config, table: str) -> str:
     return str(origin_of(("rules", row, "cause"), config.origins))
 
 
-def play(path: Path | None, question: Question, *, silences: Sequence[Silence] = ()) -> None:
+def play(path: Path | None, question: Question, *, silences: Sequence[Silence] | None = None) -> None:
     """Prints what would be done about an answer or a cause.
 
     Args:
         path: of the configuration.
         question: what is asked.
-        silences: all that are known.
+        silences: all that are known; None: as the database has them, if it can be read.
 
     Raises:
         ConfigError: the question is no question.
@@ -119,7 +121,11 @@ def play(path: Path | None, question: Question, *, silences: Sequence[Silence] =
     config = load(path)
     cause, meaning, status = _asked_about(question)
     on = _where(config, question, cause)
-    played = None if cause is None else _played(config, question, cause, on, silences)
+    played = (
+        None
+        if cause is None
+        else _played(config, question, cause, on, _known_silences(config) if silences is None else silences)
+    )
     asked = Asked(
         status=status,
         code=question.code,
@@ -131,6 +137,18 @@ def play(path: Path | None, question: Question, *, silences: Sequence[Silence] =
         print_json(rehearsal_json(asked, played, on=on))
     else:
         print_lines(rehearsal_text(asked, played, on=on))
+
+
+def _known_silences(config: Config) -> Sequence[Silence]:
+    """The silences in force; none where the database can't be read: nothing else of the answer needs it."""
+    engine = connect_read_only(config.database.reveal())
+    try:
+        with reading(engine) as conn:
+            return silence_store.in_force(conn, now=utcnow())
+    except StoreError:
+        return ()
+    finally:
+        engine.dispose()
 
 
 def _asked_about(question: Question) -> tuple[Cause | None, Meaning | None, int | None]:

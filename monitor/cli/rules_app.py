@@ -50,7 +50,7 @@ def rules_test(
 ) -> None:
     """Say what would be done about an answer: cause, rule, runs until an incident opens, routes, and who is told.
 
-    It contacts nothing and needs no database.
+    It asks no API and sends nothing. Silences in force are told, as far as the database can be read.
 
     Example: ingestion-monitor rules test --status 401 --target gloo-prod
     """

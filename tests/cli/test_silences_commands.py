@@ -291,3 +291,19 @@ def test_an_incident_that_is_not_there_can_t_be_explained(here, small_world):
     refused = here(small_world, "incidents", "explain", "9")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "there is no incident 9" in refused.stderr
+
+
+def test_several_incidents_are_acknowledged_at_once_and_what_can_t_be_is_said(here, troubled):
+    done = here(troubled, "incidents", "ack", "1", "2", "99", "--by", "ana")
+    assert done.returncode == 2
+    assert done.stdout.count("is acknowledged by ana") == 2
+    assert done.stderr == "error: there is no incident 99; `ingestion-monitor incidents list --all` has all\n"
+    assert ok(here(troubled, "incidents", "list")).count("ana has it") == 2
+
+
+def test_a_rehearsal_knows_the_silences_in_force(here, troubled):
+    before = ok(here(troubled, "rules", "test", "--status", "401"))
+    ok(here(troubled, "silences", "add", "--match", "cause=unauthorized", "--for", "4h", "--comment", "rotation"))
+    after = ok(here(troubled, "rules", "test", "--status", "401"))
+    assert "silence 1" not in before
+    assert "silence 1" in after
