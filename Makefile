@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-.PHONY: demo test check fmt fmt-check lint types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test drill check fmt fmt-check lint types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,6 +39,9 @@ cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the
 	@$(BIN)/python -m pytest --quiet --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
+
+drill: .venv/.installed ## a night of faults on a fast clock, and what people were told: one minute
+	@PYTHONPATH=tests $(BIN)/python tests/drill.py
 
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py

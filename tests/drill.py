@@ -1,12 +1,13 @@
 """A night at the simulated data engine on a fast clock, and what people were told of it: `make drill`.
 
 `python tests/drill.py` plays it and prints the timeline; with `docs/incidents.md` behind it, it makes the transcript in
-that document anew. Everything in it is real but the clock: HTTP over loopback, SQLite, and the product's own wiring.
+that document anew; `--keep FOLDER` leaves the night's database to look at. Everything in it is real but the clock: HTTP
+over loopback, SQLite, and the product's own wiring.
 """
 
+import argparse
 import asyncio
 import contextlib
-import random
 import re
 import sqlite3
 import sys
@@ -19,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
+from memory import folder_in_memory
 from receiver import Receiver
 
 from monitor.check import NoProgress
@@ -32,7 +34,7 @@ from monitor.wiring import App, open_store
 
 BEGIN = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 EVERY = timedelta(minutes=5)
-HOURS = 11
+HOURS = 10
 DOCUMENTS = 60
 MOST_AN_HOUR = 6
 PLACEHOLDER = re.compile(r"(<!-- drill -->\n```\n).*?(```\n)", re.DOTALL)
@@ -184,7 +186,7 @@ def _take_back(night: Night) -> None:
 
 
 def _storm(night: Night) -> None:
-    night.archive.add_fault("429:share=0.5,path=/engine")
+    night.archive.add_fault("429:header.Retry-After=600,path=/engine")
 
 
 def _lose_one(night: Night) -> None:
@@ -198,7 +200,7 @@ PROGRAMME: list[tuple[str, str, Callable[[Night], object]]] = [
         lambda n: n.engine.revoke_client(),
     ),
     ("23:15", "the client is put right", lambda n: n.engine.restore_client()),
-    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to half of all", _storm),
+    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to all, come back in 10 min", _storm),
     ("00:10", "the bulk upload is over", lambda n: n.archive.clear_faults()),
     ("00:20", "Slack goes down", lambda n: n.receivers["slack"].stop()),
     ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", _fail),
@@ -216,15 +218,20 @@ PROGRAMME: list[tuple[str, str, Callable[[Night], object]]] = [
 async def _tick(app: App) -> None:
     runs = [Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())() for target in app.config.targets]
     await asyncio.gather(*runs)
-    await app.sender().deliver()
+    sender = app.sender()
+    sender._rand = lambda: 1.0  # the same waits every time
+    await sender.deliver()
 
 
-def play() -> tuple[Night, list[str]]:
-    """Plays the night; gives it back with what is wrong at its end, which should be nothing."""
-    random.seed(7)
+def play(keep: Path | None = None) -> tuple[Night, list[str]]:
+    """Plays the night; gives it back with what is wrong at its end, which should be nothing.
+
+    Args:
+        keep: an empty folder for the configuration and the databases; None: they are thrown away.
+    """
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-", dir=folder_in_memory())))
         night = Night(
             folder=folder,
             engine=stack.enter_context(Sandbox()),
@@ -278,13 +285,18 @@ def transcript(night: Night) -> str:
 
 
 def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("document", nargs="?", type=Path, help="the document whose transcript is made anew")
+    options.add_argument("--keep", type=Path, help="a folder that is to hold the configuration and the databases")
+    given = options.parse_args()
+    if given.keep:
+        given.keep.mkdir(parents=True)
     began = time.monotonic()
-    night, wrong = play()
+    night, wrong = play(given.keep and given.keep.resolve())
     text = transcript(night)
-    if len(sys.argv) > 1:
-        path = Path(sys.argv[1])
-        document = path.read_text(encoding="utf-8")
-        path.write_text(PLACEHOLDER.sub(lambda found: found[1] + text + found[2], document), encoding="utf-8")
+    if given.document:
+        document = given.document.read_text(encoding="utf-8")
+        given.document.write_text(PLACEHOLDER.sub(lambda found: found[1] + text + found[2], document), encoding="utf-8")
     sys.stdout.write(text)
     sys.stderr.writelines(f"WRONG: {each}\n" for each in wrong)
     sys.stderr.write(f"({time.monotonic() - began:.0f} s)\n")

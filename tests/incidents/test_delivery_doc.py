@@ -1,0 +1,75 @@
+"""The tables about delivery in docs/incidents.md, played."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from samples import NOW, message
+
+from monitor.channels import Ending, Verdict
+from monitor.channels.posting import verdict
+from monitor.channels.standing import FAILING_AFTER, LONGEST_WAIT, after
+from monitor.exchange import Answer, ApiError
+from monitor.incidents.condensing import condense
+from monitor.incidents.message import MessageKind
+from monitor.model import ChannelState
+from monitor.store.outbox import GIVE_UP_AFTER
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "incidents.md").read_text(encoding="utf-8")
+_, DELIVERY = DOCUMENT.split("\n## Delivery\n")
+
+
+def rows(heading):
+    _, section = DELIVERY.split(f"\n### {heading}\n")
+    table = re.findall(r"^\|(.*)\|$", section.partition("\n#")[0], re.MULTILINE)
+    return [[cell.strip() for cell in row.split("|")] for row in table[2:]]
+
+
+def chain(kinds):
+    return [
+        message(1, kind=MessageKind(kind), subject="it", title="it", at=NOW + timedelta(minutes=10 * at))
+        for at, kind in enumerate(kinds)
+    ]
+
+
+@pytest.mark.parametrize(("undelivered", "sent", "then"), rows("What tells the whole story"))
+def test_what_is_undelivered_is_told_as_documented(undelivered, sent, then):
+    messages = chain(undelivered.split(", "))
+    told = condense(messages)
+    kind, _, story = sent.partition(": ")
+    assert told.message.kind.value == kind
+    assert not story or told.message.title == f"it: {story}"
+    waiting = messages[told.kept + 1 :]
+    assert [each.kind.value for each in waiting] == [each for each in [then] if each]
+
+
+def answered(status):
+    return verdict(Answer(error=ApiError(status=status)) if status >= 300 else Answer())
+
+
+def test_statuses_do_to_a_channel_what_is_documented():
+    taken, waits, parked, refused = (row[0] for row in rows("When a channel fails"))
+    assert "2xx" in taken
+    for status in (429, 500, 503, 302):
+        assert answered(status).ending is Ending.RETRY
+    assert all(word in waits for word in ("429", "5xx", "redirect"))
+    for text, ending in ((parked, Ending.PARKED), (refused, Ending.REFUSED)):
+        statuses = [int(each) for each in re.findall(r"\d{3}", text)]
+        assert statuses
+        assert {answered(each).ending for each in statuses} == {ending}
+
+
+def test_waits_are_as_documented():
+    (_, waits, *_), state = rows("When a channel fails")[1], ChannelState(name="oncall")
+    said = []
+    for _ in range(10):
+        failed = Verdict(ending=Ending.RETRY, reason="HTTP 503")
+        state = after(state, failed, fingerprint=None, now=NOW, rand=1.0)
+        said.append(state.blocked_until - NOW)
+    assert said[:3] == [timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2)]
+    assert said[-1] == LONGEST_WAIT == timedelta(minutes=15)
+    assert "30 s, 1 min, 2 min … 15 min" in waits
+    assert f"out of reach for {FAILING_AFTER.total_seconds() / 60:.0f} minutes" in DELIVERY
+    assert timedelta(days=1) == GIVE_UP_AFTER
+    assert "waited for a day" in DELIVERY
