@@ -15,6 +15,7 @@ from monitor.incidents.rules import Action, Decision, Mark, decide, evolve
 from monitor.incidents.words import counted
 from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState
 from monitor.roster import Roster
+from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
 from monitor.store import members
 
@@ -100,10 +101,18 @@ class Bench:
             if before is None
             else self._save(key, decision, subject, members_now)
         )
-        after = incident_store.as_it_stands(self.conn, after)
+        after = self._with_breakdown(decision, incident_store.as_it_stands(self.conn, after))
         rule = self.rules[decision.cause] if decision.action in _OPENINGS else None
         self.book.tell(decision, after, rule=rule, error=self._last_error(decision.cause))
         return Change(decision=decision, incident=after)
+
+    def _with_breakdown(self, decision: Decision, incident: Incident) -> Incident:
+        """The opening of an outage tells of all the runs that led to it: the last of them may have sent next to nothing."""
+        seen, since = incident.evidence, decision.first_evidence_at
+        if incident.cause is not Cause.OUTAGE or seen is None or since is None or decision.action not in _OPENINGS:
+            return incident
+        summed = evidence_store.breakdown_since(self.conn, target=incident.target, key=incident.key, since=since)
+        return replace(incident, evidence=replace(seen, breakdown=summed))
 
     def _subject(self, key: IncidentKey, decision: Decision, before: Incident | None, members_now: int) -> Incident:
         """What silences and routes look at: the incident with the groups of its items, those about to join included."""

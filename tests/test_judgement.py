@@ -497,3 +497,11 @@ def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(court, cause):
         about = [each for each in court.incidents if each.cause is cause]
         assert bool(about) is opened
     assert (about[0].severity, about[0].team) == (Severity.INFO, Team.OPERATIONS)
+
+
+def test_the_opening_of_an_outage_adds_up_what_the_runs_saw_that_led_to_it(court):
+    court.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "timeout": 3}), answered=0)
+    court.now += 5 * MINUTE
+    court.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "not sent": 4}), answered=0)
+    ((message, _),) = court.messages
+    assert ("evidence", "4 × 502, 3 × timeout, 4 × not sent") in message.facts

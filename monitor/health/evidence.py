@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from monitor.exchange import ApiError
+from monitor.exchange import BREAKER_OPEN, ApiError
 from monitor.health.transition import TrackedItem
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome
 
-__all__ = ["EXPLAINS", "SAMPLES", "Tally", "attach"]
+__all__ = ["EXPLAINS", "NOT_SENT", "SAMPLES", "Tally", "attach"]
+
+NOT_SENT = "not sent"
+"""What a breakdown calls questions that an open breaker kept back."""
 
 SAMPLES = 10
 """How many item ids a piece of evidence names."""
@@ -61,7 +64,8 @@ class _Heap:
         self.samples.append(("", error))
 
     def evidence(self, cause: Cause) -> Evidence:
-        errors = [error for _, error in self.samples if error is not None]
+        # what was never sent because of the others says nothing of its own
+        errors = [error for _, error in self.samples if error is not None and not error.is_our(BREAKER_OPEN)]
         return Evidence(
             cause=cause,
             count=self.count,
@@ -81,6 +85,8 @@ def _said(error: ApiError) -> str | None:
 
 
 def _label(error: ApiError) -> str:
+    if error.is_our(BREAKER_OPEN):
+        return NOT_SENT
     label = str(error.status) if error.status is not None else str(error.network or "no answer")
     return f"{label} from the token endpoint" if error.from_token_endpoint else label
 

@@ -1,12 +1,13 @@
 """What runs saw of each cause: written once per run, read back as marks for the rules."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
+from monitor.health.evidence import NOT_SENT
 from monitor.incidents.rules import Mark
 from monitor.incidents.witnesses import Witness, vouches, witness
 from monitor.model import Cause, Evidence, IncidentKey, RunStatus
@@ -14,7 +15,7 @@ from monitor.store.engine import in_fews
 from monitor.store.tables import evidence, incidents, runs
 from monitor.store.text import storable
 
-__all__ = ["api_messages", "from_row", "marks", "write"]
+__all__ = ["api_messages", "breakdown_since", "from_row", "marks", "write"]
 
 _MOST = 5_000
 """Runs that a rule looks back on at the most, whatever its window."""
@@ -131,3 +132,14 @@ def api_messages(conn: Connection, *, incident_ids: Sequence[int]) -> dict[int, 
         rows = conn.execute(query.where(incidents.c.id.in_(few), evidence.c.api_message.is_not(None)))
         words |= {row.id: row.api_message for row in rows}
     return words
+
+
+def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: datetime) -> dict[str, int]:
+    """What the runs since a moment saw of a cause, added up: the most frequent first, what was never sent last."""
+    cause, group = key
+    about = (evidence.c.target == target, evidence.c.cause == cause.value, evidence.c.group_name == group)
+    query = select(evidence.c.breakdown).where(*about, evidence.c.at >= since, evidence.c.explained_by.is_(None))
+    summed: Counter[str] = Counter()
+    for breakdown in conn.execute(query).scalars():
+        summed.update(breakdown)
+    return dict(sorted(summed.items(), key=lambda seen: (seen[0] == NOT_SENT, -seen[1], seen[0])))

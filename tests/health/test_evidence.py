@@ -51,7 +51,7 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
         "timeout": 1,
         "reset": 1,
         "502 from the token endpoint": 1,
-        "no answer": 1,
+        "not sent": 1,
     }
 
 
