@@ -107,7 +107,7 @@ class Bench:
         return Change(decision=decision, incident=after)
 
     def _with_breakdown(self, decision: Decision, incident: Incident) -> Incident:
-        """The opening of an outage tells of all the runs that led to it: the last of them may have sent next to nothing."""
+        """The opening of an outage tells of all the runs that led to it: the last may have sent next to nothing."""
         seen, since = incident.evidence, decision.first_evidence_at
         if incident.cause is not Cause.OUTAGE or seen is None or since is None or decision.action not in _OPENINGS:
             return incident

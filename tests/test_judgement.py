@@ -500,6 +500,7 @@ def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(court, cause):
 
 
 def test_the_opening_of_an_outage_adds_up_what_the_runs_saw_that_led_to_it(court):
+    court.run()
     court.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "timeout": 3}), answered=0)
     court.now += 5 * MINUTE
     court.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "not sent": 4}), answered=0)
