@@ -4,8 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from monitor.cli.session import load, opened, print_json, print_lines
-from monitor.errors import ConfigError
+from monitor.cli.session import existing, load, opened, print_json, print_lines
 from monitor.incidents.replay import LEAD, Past, Step
 from monitor.incidents.rulebook import Rule, with_numbers
 from monitor.model import Incident
@@ -25,9 +24,7 @@ def explain(path: Path | None, incident_id: int, *, as_json: bool) -> None:
         StoreError: the database can't be used.
     """
     with opened(load(path)) as app, reading(app.engine) as conn:
-        incident = incidents.find(conn, incident_id)
-        if incident is None:
-            raise ConfigError([f"there is no incident {incident_id}; `ingestion-monitor incidents list --all` has all"])
+        incident = existing(incidents.find(conn, incident_id), incident_id)
         account = _account(conn, app, incident)
     if as_json:
         print_json(explain_json(account))

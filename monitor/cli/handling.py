@@ -7,9 +7,8 @@ from sqlalchemy import Connection
 
 from monitor import handling
 from monitor.cli.asked import comment_of, name_of
-from monitor.cli.session import load, opened, print_lines
+from monitor.cli.session import existing, load, opened, print_lines
 from monitor.errors import ConfigError
-from monitor.handling import Handled
 from monitor.incidents.attention import taken_on
 from monitor.incidents.handling import Word
 from monitor.incidents.rules import REOPEN_WITHIN
@@ -62,7 +61,7 @@ def _each(path: Path | None, incident_ids: Sequence[int], act: Callable[[Connect
 
 
 def _ack(conn: Connection, incident_id: int, word: Word) -> list[str]:
-    handled = _found(incident_id, handling.acknowledge(conn, incident_id, word=word, now=utcnow()))
+    handled = existing(handling.acknowledge(conn, incident_id, word=word, now=utcnow()), incident_id)
     incident = handled.incident
     if handled.done:
         return [
@@ -75,7 +74,7 @@ def _ack(conn: Connection, incident_id: int, word: Word) -> list[str]:
 
 
 def _resolve(conn: Connection, incident_id: int, word: Word) -> list[str]:
-    handled = _found(incident_id, handling.resolve(conn, incident_id, word=word, now=utcnow()))
+    handled = existing(handling.resolve(conn, incident_id, word=word, now=utcnow()), incident_id)
     incident = handled.incident
     if not handled.done:
         raise _over(incident, "there is nothing to resolve")
@@ -87,12 +86,6 @@ def _resolve(conn: Connection, incident_id: int, word: Word) -> list[str]:
     if incident.cause in ITEM_CAUSES:
         said.append("For documents that are as they should be: `ingestion-monitor items ignore ID --reason …`.")
     return said
-
-
-def _found(incident_id: int, handled: Handled | None) -> Handled:
-    if handled is None:
-        raise ConfigError([f"there is no incident {incident_id}; `ingestion-monitor incidents list --all` has all"])
-    return handled
 
 
 def _over(incident: Incident, so: str) -> ConfigError:

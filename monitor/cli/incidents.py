@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from monitor.cli.session import known_target, load, opened, print_json, print_lines
-from monitor.errors import ConfigError
+from monitor.cli.session import existing, known_target, load, opened, print_json, print_lines
 from monitor.report.incidents import incident_json, incident_text, incidents_text
 from monitor.store import incidents, members, silences
 from monitor.store.engine import reading
@@ -43,9 +42,7 @@ def show(path: Path | None, incident_id: int, *, as_json: bool) -> None:
         StoreError: the database can't be used.
     """
     with opened(load(path)) as app, reading(app.engine) as conn:
-        incident = incidents.find(conn, incident_id)
-        if incident is None:
-            raise ConfigError([f"there is no incident {incident_id}; `ingestion-monitor incidents list --all` has all"])
+        incident = existing(incidents.find(conn, incident_id), incident_id)
         events = incidents.events(conn, incident_id)
         named = members.sample(conn, incident_id=incident_id, limit=MEMBERS)
         holding = silences.in_force(conn, now=utcnow())

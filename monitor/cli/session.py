@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -26,6 +26,7 @@ __all__ = [
     "chosen",
     "configure_logging",
     "duration",
+    "existing",
     "known_target",
     "load",
     "opened",
@@ -34,6 +35,8 @@ __all__ = [
     "scratch",
     "unknown_target",
 ]
+
+_T = TypeVar("_T")
 
 
 def configure_logging(level: str | None) -> None:
@@ -115,6 +118,17 @@ def known_target(app: "App", name: str | None) -> None:
 
 def _left_a_trace(conn: Connection, name: str) -> bool:
     return bool(runs.history(conn, target=name, limit=1) or incidents.listing(conn, target=name, limit=1))
+
+
+def existing(found: _T | None, incident_id: int) -> _T:
+    """What was found of an incident.
+
+    Raises:
+        ConfigError: there is none with that number.
+    """
+    if found is None:
+        raise ConfigError([f"there is no incident {incident_id}; `ingestion-monitor incidents list --all` has all"])
+    return found
 
 
 def unknown_target(config: Config, *names: str) -> ConfigError:
