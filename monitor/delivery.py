@@ -13,7 +13,7 @@ same key.
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -56,6 +56,8 @@ class DeliveryReport:
     """Those of the dead that their receiver refused: it was reached."""
     logged: int = 0
     """Those of the sent that could only tell the log that a channel fails."""
+    kept_back: int = field(default=0, compare=False)
+    """Notifications that wait at its end behind channels that are parked or were out of reach."""
 
     @property
     def unreachable(self) -> bool:
@@ -117,7 +119,11 @@ class Sender:
             ends = await asyncio.gather(*(self._send_lane(lane) for lane in lanes.values()), return_exceptions=True)
             total = _sum([total, *_unfailed(ends)])
         await self._refresher.refresh({name: outlet.channel for name, outlet in self._outlets.items()})
-        return total
+        return replace(total, kept_back=await asyncio.to_thread(self._kept_back))
+
+    def _kept_back(self) -> int:
+        with reading(self._engine) as conn:
+            return outbox.kept_back(conn)
 
     def _tidy(self) -> DeliveryReport:
         """Opens parked channels whose settings have changed; gives up what waited a day on those that stay parked."""

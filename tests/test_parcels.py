@@ -333,3 +333,13 @@ def test_the_api_s_words_go_only_where_somebody_asked_for_them(engine, office):
     assert ("the API said", "client sermon-bot is disabled") in merged.facts
     assert ["the API said" in dict(part.facts) for part in merged.parts] == [True, False]
     assert "sermon-bot" not in str([row.message for row in office.rows()]), "not even in the outbox"
+
+
+def test_a_pass_says_how_much_waits_behind_a_channel_that_fails(office):
+    office.channel.verdicts = [PARKED]
+    for target in ("a", "b"):
+        office.write(office.open(target), OPENED, target=target)
+    assert office.deliver().kept_back == 2
+    assert office.deliver().kept_back == 2, "also when nothing was tried"
+    office.fingerprint = "second"
+    assert office.recover().kept_back == 0

@@ -24,7 +24,13 @@ def notify(path: Path | None, log_level: str | None) -> int:
 
 
 def delivery_line(report: DeliveryReport) -> str:
-    """`Messages: 2 sent, 1 put off`; empty when nothing was due."""
-    counted = [(report.sent, "sent"), (report.put_off, "put off for a later attempt"), (report.dead, "given up")]
+    """`Messages: 2 sent, 1 put off`; empty when nothing was due and nothing waits behind a channel that fails."""
+    waiting = 0 if report.put_off else report.kept_back
+    counted = [
+        (report.sent, "sent"),
+        (report.put_off, "put off for a later attempt"),
+        (report.dead, "given up"),
+        (waiting, "kept back (`ingestion-monitor notifications list` says why)"),
+    ]
     parts = [f"{count} {what}" for count, what in counted if count]
     return f"Messages: {', '.join(parts)}" if parts else ""

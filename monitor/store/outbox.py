@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, selec
 from monitor.incidents.message import Message
 from monitor.store.claims import ABSURD, Undelivered, find
 from monitor.store.engine import in_fews
-from monitor.store.tables import notifications
+from monitor.store.tables import channels, notifications
 from monitor.store.text import storable
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "channels_of",
     "claim",
     "expire",
+    "kept_back",
     "mark_dead",
     "mark_sent",
     "put",
@@ -153,6 +154,14 @@ def waiting(conn: Connection, *, channel: str) -> int:
     """How many notifications are undelivered on a channel."""
     due = (notifications.c.channel == channel, notifications.c.status == "due")
     return conn.execute(select(func.count()).select_from(notifications).where(*due)).scalar_one()
+
+
+def kept_back(conn: Connection) -> int:
+    """How many notifications are undelivered on channels that are parked, or that wait after a failure."""
+    closed = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
+    theirs = notifications.c.channel.in_(select(channels.c.name).where(closed))
+    query = select(func.count()).select_from(notifications).where(notifications.c.status == "due", theirs)
+    return conn.execute(query).scalar_one()
 
 
 def expire(conn: Connection, *, channels: Collection[str], now: datetime) -> dict[str, int]:
