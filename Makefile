@@ -41,7 +41,7 @@ cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 drill: .venv/.installed ## a night of faults on a fast clock, and what people were told: one minute
-	@PYTHONPATH=tests $(BIN)/python tests/drill.py
+	@$(BIN)/python tests/drill.py
 
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py
