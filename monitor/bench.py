@@ -136,6 +136,8 @@ class Bench:
     def _save(self, key: IncidentKey, decision: Decision, before: Incident, members_now: int) -> Incident:
         piece = self.seen.get(key)
         after = evolve(before, decision, now=self.now, evidence=piece, members=members_now)
+        # it goes by the name that is configured now, or whoever delivers under that name would pass it over
+        after = replace(after, environment=self.book.environment)
         if decision.action is Action.RESOLVE:
             members.detach(self.conn, incident_id=after.id)
         if decision.action is Action.REOPEN:

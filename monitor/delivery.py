@@ -111,6 +111,7 @@ class Sender:
         Raises:
             StoreError: when our database can't be used; claims then expire by themselves.
         """
+        await asyncio.to_thread(self._redirect)
         total = await asyncio.to_thread(self._tidy)
         while claimed := await asyncio.to_thread(self._claim):
             lanes: dict[str, deque[Parcel]] = defaultdict(deque)
@@ -126,19 +127,23 @@ class Sender:
             return outbox.kept_back(conn)
 
     def _tidy(self) -> DeliveryReport:
-        """Opens parked channels whose settings have changed; gives up what waited a day on those that stay parked."""
-        with reading(self._engine) as conn:
-            parked = [state for state in channel_store.states(conn).values() if state.parked_at is not None]
-        changed = {state.name for state in parked if self._fingerprint(state.name) != state.fingerprint}
-        still = {state.name: state for state in parked if state.name not in changed}
-        if not parked:
-            return DeliveryReport()
+        """Opens parked channels whose settings changed; tells of those that fail, and gives up what waited a day."""
         now = self._utcnow()
+        with reading(self._engine) as conn:
+            states = channel_store.states(conn).values()
+        # what may be tried again shows in this very pass how it is
+        closed = [each for each in states if each.parked_at or (each.blocked_until and each.blocked_until > now)]
+        failing = [each for each in closed if is_failing(each, now=now)]
+        if not failing:
+            return DeliveryReport()
+        parked = [state for state in failing if state.parked_at is not None]
+        changed = {state.name for state in parked if self._fingerprint(state.name) != state.fingerprint}
+        still = {state.name: state for state in failing if state.name not in changed}
         with writing(self._engine) as conn:
             channel_store.clear(conn, changed)
-            dead = outbox.expire(conn, channels=still, now=now)
+            dead = outbox.expire(conn, channels=[state.name for state in parked if state.name in still], now=now)
             for name, state in still.items():
-                # nothing is sent there any more, and so nothing else would remind people of it
+                # nothing is sent there meanwhile, and so nothing else would tell people of it
                 self._reach.failed(conn, name, error=state.last_error or "parked", now=now)
         return DeliveryReport(dead=sum(dead.values()))
 
@@ -175,6 +180,11 @@ class Sender:
         if lane:
             await asyncio.to_thread(self._give_back, tuple(lane), under_way)
         return report
+
+    def _redirect(self) -> None:
+        """What waits for channels that nobody configured goes where its incident is routed now, if elsewhere."""
+        with writing(self._engine) as conn:
+            self._reach.move_on(conn, self._outlets)
 
     async def _attempt(self, parcel: Parcel) -> Verdict:
         outlet = self._outlets.get(parcel.channel)
@@ -219,6 +229,7 @@ class Sender:
             return DeliveryReport(sent=1, logged=int(_about_a_channel(parcel) and channel == LOG_CHANNEL))
         if verdict.ending is Ending.REFUSED:
             outbox.mark_dead(conn, parcel, error=verdict.reason, now=now)
+            self._reach.refused(conn, parcel.ids, channel, reason=verdict.reason, now=now)
             return DeliveryReport(dead=1, refused=1)
         outbox.put_off(conn, parcel, until=state.blocked_until or now, error=verdict.reason, certain=verdict.certain)
         for unsent in rest:

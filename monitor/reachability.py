@@ -4,7 +4,7 @@ It is called in the transaction that marks what became of a message, and sends n
 is a message like any other; as a channel has one open incident at the most, there is no end of messages about messages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,16 +12,23 @@ from sqlalchemy import Connection
 
 from monitor.casebook import Casebook, Router
 from monitor.incidents.channels import Sign, bystanders, decide_about_channel
+from monitor.incidents.matching import attributes_of
+from monitor.incidents.message import MessageKind
+from monitor.incidents.routing import LOG_CHANNEL
 from monitor.incidents.rulebook import Rule
 from monitor.incidents.rules import Action, Decision, Why, evolve
 from monitor.incidents.words import channel_target
 from monitor.model import Cause, Evidence, Incident
+from monitor.store import channels as channel_store
 from monitor.store import incidents as incident_store
-from monitor.store import silences
+from monitor.store import outbox, silences
 
 __all__ = ["Reachability"]
 
 _CAUSE = Cause.CHANNEL_FAILING
+_NEWS = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
+_REFUSED = "refused by"
+"""The label of the fact that a message was meant for somebody else."""
 _SEEN = Evidence(cause=_CAUSE, count=1)
 """No run is behind it, and so no row of evidence: the last error is in the incident's events."""
 
@@ -50,7 +57,7 @@ class Reachability:
         """
         if channel not in self.channels:
             return
-        failing = self._failing(conn) | {channel}
+        failing = self._failing(conn) | self._out_of_reach(conn) | {channel}
         before, rule = self._current(conn, channel), self.rules.get(channel, self.rule)
         decision = decide_about_channel(rule, before, Sign.FAILED, now=now)
         book = self._book(conn, channel_target(channel), now, failing=failing)
@@ -76,6 +83,57 @@ class Reachability:
         for incident in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment):
             if incident.target not in configured:
                 self._end(conn, incident, Sign.GONE, now)
+
+    def refused(self, conn: Connection, ids: Collection[int], channel: str, *, reason: str, now: datetime) -> None:
+        """Tells somebody else what a channel refused, where nobody else hears of it: openings and ends alone.
+
+        What was passed on once already goes to the log: receivers must not pass it to each other for ever.
+
+        Args:
+            conn: the transaction that gives it up.
+            ids: of the notifications.
+            channel: whose receiver refused them.
+            reason: in our own words, without a secret.
+            now: when (aware).
+        """
+        closed = self._failing(conn) | self._out_of_reach(conn) | {channel}
+        for message in outbox.messages(conn, ids):
+            incident = incident_store.find(conn, message.incident_id)
+            passed_on = _REFUSED in dict(message.facts)
+            if incident is None or message.kind not in _NEWS:
+                continue
+            if not passed_on and not closed.issuperset(incident.channels):
+                continue  # it was told on others
+            routed = self.route(attributes_of(incident))
+            others = (LOG_CHANNEL,) if passed_on else bystanders(routed, self.channels, failing=closed)
+            told = replace(message, facts=(*message.facts, (_REFUSED, f"{channel}: {reason}")))
+            outbox.put(conn, told, channels=others, now=now)
+
+    def move_on(self, conn: Connection, known: Collection[str]) -> int:
+        """Moves what waits for channels that are not configured to where its incident is routed now.
+
+        From then on the incident is told there. Where all of those were told of it anyway, or it belongs to another
+        environment, it stays as it is, and waits for its channel.
+
+        Args:
+            conn: a writing transaction.
+            known: names of the channels that there are.
+
+        Returns:
+            How many notifications were moved.
+        """
+        moved = 0
+        for incident_id, channel in outbox.stranded(conn, known=known):
+            incident = incident_store.find(conn, incident_id, lock=True)
+            if incident is None or incident.environment != self.environment:
+                continue
+            routed = self.route(attributes_of(incident))
+            elsewhere = tuple(name for name in routed if name in known and name not in incident.channels)
+            if elsewhere:
+                moved += outbox.move(conn, incident_id=incident_id, channel=channel, to=elsewhere)
+                told = tuple(each for name in incident.channels for each in (elsewhere if name == channel else (name,)))
+                incident_store.save(conn, replace(incident, channels=told))
+        return moved
 
     def _end(self, conn: Connection, incident: Incident | None, sign: Sign, now: datetime) -> None:
         decision = decide_about_channel(self.rule, incident, sign, now=now)
@@ -115,6 +173,11 @@ class Reachability:
 
     def _current(self, conn: Connection, channel: str) -> Incident | None:
         return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))
+
+    def _out_of_reach(self, conn: Connection) -> frozenset[str]:
+        """Channels that nothing can be told on at the moment, whether or not there is an incident about them yet."""
+        states = channel_store.states(conn).values()
+        return frozenset(each.name for each in states if each.parked_at is not None or each.blocked_until is not None)
 
     def _failing(self, conn: Connection) -> frozenset[str]:
         targets = {each.target for each in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment)}

@@ -52,13 +52,13 @@ class Refresher:
     def _due(self, name: str, now: datetime) -> list[Message]:
         """What is open and was told there, if it is time; a channel that is parked or waits is left alone."""
         with reading(self.engine) as conn:
-            found = incident_store.listing(conn, open_only=True, limit=_MOST)
             state = channel_store.states(conn).get(name)
-        waits = state is not None and (state.parked_at is not None or (state.blocked_until or now) > now)
-        told = [each for each in found if name in each.channels and each.environment == self.environment]
-        if not told or waits:
+        if state is not None and (state.parked_at is not None or (state.blocked_until or now) > now):
             return []
         with writing(self.engine) as conn:
             if not channel_store.take_refresh(conn, name, now=now, before=now - REFRESH_EVERY):
                 return []
+        with reading(self.engine) as conn:
+            found = incident_store.listing(conn, open_only=True, limit=_MOST)
+        told = [each for each in found if name in each.channels and each.environment == self.environment]
         return [render(MessageKind.OPENED, incident, None, now=now) for incident in told]

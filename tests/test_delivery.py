@@ -182,11 +182,13 @@ async def test_a_refused_message_is_a_dead_letter_and_the_next_goes_on(engine, p
         receiver.answers.insert(0, (422, {}, b""))
         report = await sender(oncall=webhook(receiver)).deliver()
         bodies = [body for _, _, body in receiver.got]
-    assert report == DeliveryReport(sent=1, dead=1, refused=1)
+    assert report == DeliveryReport(sent=2, dead=1, refused=1), "the other, and to the log what was refused"
     assert ["text" in body for body in bodies] == [False, True, False], "the refused one was also tried as plain text"
     assert not DeliveryReport(dead=1, refused=1).unreachable, "the receiver was reached"
     assert DeliveryReport(dead=2, refused=1).unreachable
-    assert status(engine) == [("oncall", "dead", 1, "HTTP 400"), ("oncall", "sent", 1, None)]
+    assert status(engine) == [
+        ("oncall", "dead", 1, "HTTP 400"), ("oncall", "sent", 1, None), ("log", "sent", 1, None),
+    ]  # fmt: skip
 
 
 async def test_a_receiver_that_dawdles_is_given_up_in_time_and_tried_again(engine, put, sender):

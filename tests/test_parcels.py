@@ -343,3 +343,47 @@ def test_a_pass_says_how_much_waits_behind_a_channel_that_fails(office):
     assert office.deliver().kept_back == 2, "also when nothing was tried"
     office.fingerprint = "second"
     assert office.recover().kept_back == 0
+
+
+def test_a_dead_opening_is_no_news_once_its_end_was_told(office):
+    number = office.open("a")
+    office.channel.verdicts = [Verdict(ending=Ending.REFUSED, reason="HTTP 400")]
+    office.write(number, OPENED, target="a")
+    office.deliver()
+    office.channel.verdicts = [DELIVERED]
+    office.write(number, RESOLVED, target="a")
+    office.deliver()
+    with writing(office.engine) as conn:
+        assert outbox.retry(conn, ids=None, channel=None, dead=True, now=office.clock()) == []
+    assert office.statuses() == ["superseded", "sent"]
+
+
+def test_a_thread_is_acknowledged_once_all_of_it_is(office):
+    office.channel.threaded = True
+    numbers = [office.open(target) for target in ("a", "b")]
+    for number, target in zip(numbers, ("a", "b"), strict=True):
+        office.write(number, OPENED, target=target)
+    office.deliver()
+    for number, target in zip(numbers, ("a", "b"), strict=True):
+        with writing(office.engine) as conn:
+            taken = incidents_table.update().where(incidents_table.c.id == number)
+            conn.execute(taken.values(state=IncidentState.ACKNOWLEDGED.value))
+        office.write(number, ACKNOWLEDGED, target=target)
+        office.deliver()
+    assert [each.others_open for each in office.channel.sent] == [0, 1, 0]
+
+
+def test_a_chain_of_which_something_is_being_sent_is_left_alone(office):
+    number = office.open("a")
+    office.write(number, OPENED, target="a")
+    office.deliver()
+    office.write(number, UPDATED, target="a")
+    with writing(office.engine) as conn:
+        (under_way,) = outbox.claim(conn, holder="other:2", now=office.clock(), lease=CLAIM, limit=5)
+        outbox.retry(conn, ids=[1], channel=None, dead=True, now=office.clock())
+        revived = notifications.update().where(notifications.c.id == 1)
+        conn.execute(revived.values(status="due", next_attempt_at=office.clock()))
+        assert outbox.claim(conn, holder="host:1", now=office.clock(), lease=CLAIM, limit=5) == []
+        outbox.mark_sent(conn, under_way, now=office.clock())
+        (later,) = outbox.claim(conn, holder="host:1", now=office.clock(), lease=CLAIM, limit=5)
+    assert later.message.kind is OPENED

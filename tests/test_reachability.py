@@ -126,10 +126,44 @@ async def test_a_receiver_out_of_reach_is_told_of_after_a_while_not_at_once(post
     assert post.life() == [("opened", "messages can't be delivered: HTTP 503")]
 
 
-async def test_a_refused_message_says_nothing_against_its_channel(post):
-    post.channels = {"oncall": FakeChannel(REFUSED), "audit": FakeChannel()}
-    assert await post.write("oncall") == DeliveryReport(dead=1, refused=1)
+async def test_a_refused_message_says_nothing_against_its_channel_and_is_told_elsewhere_once(post):
+    post.channels = {"oncall": FakeChannel(REFUSED), "audit": FakeChannel(REFUSED)}
+    assert await post.write("oncall") == DeliveryReport(sent=1, dead=2, refused=2)
     assert post.open == []
+    told = [dict(each.facts).get("refused by") for name in post.channels for each in post.channels[name].sent[:1]]
+    assert told == [None, "oncall: HTTP 400"]
+    with reading(post.engine) as conn:
+        rows = conn.execute(select(notifications.c.channel, notifications.c.status).order_by(notifications.c.id)).all()
+    assert rows == [("oncall", "dead"), ("audit", "dead"), ("log", "sent")], "and the last who can is the log"
+
+
+async def test_what_another_channel_heard_too_is_not_passed_on(post):
+    post.channels = {"oncall": FakeChannel(REFUSED), "audit": FakeChannel()}
+    with writing(post.engine) as conn:
+        heard_by_both = replace(incident(channels=("oncall", "audit")), id=post.occasion)
+        incidents.save(conn, heard_by_both)
+    assert await post.write("oncall", "audit") == DeliveryReport(sent=1, dead=1, refused=1)
+
+
+async def test_what_waits_for_a_renamed_channel_goes_where_its_incident_is_routed_now(post):
+    post.channels = {"oncall": FakeChannel(PARKED)}
+    await post.write("oncall")
+    new = post.channels["on-call"] = FakeChannel()
+    del post.channels["oncall"]
+    await post.deliver()
+    assert [each.kind.value for each in new.sent] == ["opened"]
+    with reading(post.engine) as conn:
+        assert incidents.find(conn, post.occasion).channels == ("on-call",), "reminders and the end go there, too"
+
+
+async def test_news_of_a_channel_is_not_told_on_one_that_waits_itself(post):
+    post.channels = {"chat": FakeChannel(RETRY), "oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    post.routes = ("chat",)
+    await post.write("chat")
+    post.clock.advance(hours=-1)
+    await post.write("oncall")
+    assert ("opened", "channel:oncall", "audit") in post.told
+    assert ("opened", "channel:oncall", "chat") not in post.told
 
 
 async def test_people_are_reminded_as_the_rule_says(post):

@@ -51,10 +51,10 @@ class PagerDutyChannel:
     async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
         """Sends the event; delivered once PagerDuty has taken it, or when there is none to send.
 
-        Nothing is sent at the end of one incident while others of the same alert are open. PagerDuty answers 400 to a
-        wrong routing key as to a bad event: one that refuses even the simplest event is parked.
+        Nothing is sent when one incident ends, or is acknowledged, while others of the same alert are open. PagerDuty
+        answers 400 to a wrong routing key as to a bad event: one that refuses even the simplest event is parked.
         """
-        if message.kind is MessageKind.RESOLVED and message.others_open:
+        if message.kind in {MessageKind.RESOLVED, MessageKind.ACKNOWLEDGED} and message.others_open:
             return Verdict(ending=Ending.DELIVERED, reason="others of the same alert are still open")
         try:
             routing_key = self._read_key()

@@ -56,13 +56,14 @@ def retry(path: Path | None, ids: Sequence[int], channel: str | None, *, with_de
 
 def _make_due(app: App, ids: Sequence[int], channel: str | None, *, with_dead: bool) -> None:
     with writing(app.engine) as conn:
+        # channels before their notifications, as whoever marks a message locks them
+        every = {channel} if channel else set(channels.states(conn))
+        channels.clear(conn, outbox.channels_of(conn, ids) if ids else every)
         due = outbox.retry(conn, ids=ids or None, channel=channel, dead=with_dead, now=utcnow())
         if missing := sorted(set(ids) - set(due)):
             numbers = ", ".join(map(str, missing))
             reason = f"there is nothing to deliver under {numbers}: it was sent, is being sent, or does not exist"
             raise ConfigError([f"{reason}; `ingestion-monitor notifications list --all` has all"])
-        every = {channel} if channel else set(channels.states(conn))
-        channels.clear(conn, outbox.channels_of(conn, due) if ids else every)
 
 
 def _show(path: Path | None, channel: str | None, limit: int, *, statuses: Sequence[str], as_json: bool) -> None:

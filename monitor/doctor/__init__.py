@@ -22,7 +22,7 @@ from monitor.model import Learned, Silence
 from monitor.providers import Provider
 from monitor.report.doctor import Finding, Level, ended
 from monitor.report.exits import USAGE
-from monitor.store import channels, silences, throttles
+from monitor.store import channels, incidents, silences, throttles
 from monitor.store.engine import connect, connect_read_only, reading
 from monitor.store.undelivered import undelivered
 from monitor.wiring import App, provider_of, utcnow
@@ -105,7 +105,9 @@ class Doctor:
         try:
             with reading(engine) as conn:
                 lately = undelivered(conn, since=now - _LATELY, target=None)
-                return list(messages.judge(channels.states(conn), lately, now=now))
+                known = {target.name for target in self.config.targets}
+                left = incidents.listing(conn, open_only=True)
+                return [*messages.judge(channels.states(conn), lately, now=now), *messages.orphaned(left, known)]
         except StoreError:
             return []  # what is wrong with the database has been told
         finally:

@@ -1,13 +1,14 @@
 """Messages that did not reach anybody: channels that are parked or fail, and dead letters. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from monitor.model import ChannelState
+from monitor.incidents.words import spoken
+from monitor.model import ChannelState, Incident
 from monitor.report.doctor import Finding, Level
 from monitor.store.undelivered import Undelivered
 
-__all__ = ["judge"]
+__all__ = ["judge", "orphaned"]
 
 _RETRY = "ingestion-monitor notifications retry"
 
@@ -39,6 +40,20 @@ def judge(
             says = f"{_messages(dead)} of the last week given up: `ingestion-monitor notifications dead` has them."
             again = f"{_RETRY} --dead --channel {name}"
             yield Finding(part=name, level=Level.WARNING, says=says, remedy="to send them all the same", command=again)
+
+
+def orphaned(open_ones: Sequence[Incident], known: Collection[str]) -> Iterator[Finding]:
+    """A warning for each open incident of a target that is not configured any more: no run will ever end it.
+
+    Args:
+        open_ones: open incidents, those of channels included.
+        known: names of the targets that there are.
+    """
+    for incident in open_ones:
+        if incident.target not in known and spoken(incident.target) == incident.target:
+            says = f"incident {incident.id} ({incident.cause.value}) is open, and there is no such target any more."
+            end = f"ingestion-monitor incidents resolve {incident.id}"
+            yield Finding(part=incident.target, level=Level.WARNING, says=says, remedy="end it by hand", command=end)
 
 
 def _messages(count: int) -> str:

@@ -91,7 +91,7 @@ def answer(
         )
         reason = GateReason.STALE
         return GateAnswer(target=target, reason=reason, since=overdue_at, last_run_at=last_run_at, text=text)
-    text = f"proceed: nothing speaks against it; the last run of {target} ended {_clock(last_run_at, now)}"
+    text = f"proceed: no outage or limit is known; the last run of {target} ended {_clock(last_run_at, now)}"
     return GateAnswer(target=target, reason=GateReason.CLEAR, last_run_at=last_run_at, text=text)
 
 

@@ -16,7 +16,8 @@ _DETAILED = 10
 """Targets of which it tells more than the name."""
 _ACKNOWLEDGED = 10
 """Incidents that one command acknowledges, at the most: it must fit a line."""
-_TOLD = ("since", "lasted", "items", "evidence", "code")
+_STORY = "not delivered until now"
+_TOLD = ("since", "lasted", "items", "evidence", "code", "acknowledged", "resolved by", "comment", "kept back", _STORY)
 """Facts of each part that the merged message repeats."""
 _URGENCY = tuple(Severity)
 """Least urgent first."""
@@ -38,7 +39,7 @@ def merge(parts: Sequence[Message]) -> Message:
         target=listed(_targets(parts), most=3),
         group=listed(_distinct(part.group for part in parts), most=3),
         severity=max((part.severity for part in parts), key=_URGENCY.index),
-        title=titled(first.kind, subject),
+        title=_title(first.kind, subject, parts),
         subject=subject,
         what_to_check=_distinct(check for part in parts for check in part.what_to_check),
         facts=_facts(parts),
@@ -48,6 +49,16 @@ def merge(parts: Sequence[Message]) -> Message:
         resolved_at=max((part.resolved_at for part in parts if part.resolved_at), default=None),
         parts=tuple(parts),
     )
+
+
+def _title(kind: MessageKind, subject: str, parts: Sequence[Message]) -> str:
+    """With the whole story where an end is told of what nobody heard the beginning of."""
+    if kind is not MessageKind.RESOLVED or not any(_STORY in dict(part.facts) for part in parts):
+        return titled(kind, subject)
+    began = min(part.opened_at for part in parts)
+    ended = max(part.resolved_at or part.at for part in parts)
+    form = "%H:%M" if began.date() == ended.date() else "%Y-%m-%d %H:%M"
+    return f"{subject}: opened {began:{form}}, resolved {ended:{form}}"
 
 
 def listed(names: Sequence[str], *, most: int) -> str:

@@ -52,6 +52,6 @@ class Message:
     thread: str | None = None
     """What a receiver files it under, the same from opening to resolution; known only when it is sent."""
     others_open: int = 0
-    """Incidents of its thread that are open still, though this message is about an end; known only when it is sent."""
+    """Incidents of its thread that are open still, though this one is not (taken on, over); known when it is sent."""
     parts: tuple["Message", ...] = ()
     """The messages that it stands for, where several of one cause and kind were merged; else empty."""

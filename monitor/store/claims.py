@@ -19,6 +19,12 @@ __all__ = ["ABSURD", "Undelivered", "find"]
 ABSURD = timedelta(hours=2)
 """Nothing is claimed, blocked or put off for so long: whoever wrote that had a clock that was ahead."""
 
+_LEFT = {
+    MessageKind.RESOLVED: (IncidentState.OPEN.value, IncidentState.ACKNOWLEDGED.value),
+    MessageKind.ACKNOWLEDGED: (IncidentState.OPEN.value,),
+}
+"""The states of an incident that keep a receiver from taking the whole thread for ended, or acknowledged."""
+
 _READ = 2000
 """Notifications that are looked at in one pass: beyond that, the next pass goes on."""
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(4720183650122911)")
@@ -36,7 +42,7 @@ def find(conn: Connection, *, now: datetime, limit: int, threaded: Collection[st
     """
     if conn.dialect.name == "postgresql":
         conn.execute(_ONE_AT_A_TIME)
-    chains = _chains(conn, _first(conn, now))
+    chains = _chains(conn, _first(conn, now), now)
     threads = _threads(conn, {each[0].message.incident_id for each in chains})
     known = [[_filed(waiting, threads) for waiting in chain] for chain in chains]
     return [_counted(conn, parcel, threaded) for parcel in pack(known, threaded=threaded)[:limit]]
@@ -61,23 +67,28 @@ def _first(conn: Connection, now: datetime) -> Sequence[RowMapping]:
     due = _passed(row.c.next_attempt_at, now)
     free = or_(row.c.claimed_until.is_(None), _passed(row.c.claimed_until, now))
     query = select(row).where(row.c.status == "due", due, free, ~closed, ~waits).order_by(row.c.id).limit(_READ)
-    return conn.execute(query.with_for_update()).mappings().all()
+    # whoever has locked one is about to mark it: the next pass sees what became of it
+    return conn.execute(query.with_for_update(skip_locked=True)).mappings().all()
 
 
 def _passed(column: ColumnElement[datetime], now: datetime) -> ColumnElement[bool]:
     return or_(column <= now, column > now + ABSURD)
 
 
-def _chains(conn: Connection, first: Sequence[RowMapping]) -> list[list[Waiting]]:
+def _chains(conn: Connection, first: Sequence[RowMapping], now: datetime) -> list[list[Waiting]]:
     """Each of those with all that is undelivered after it."""
     chains = {(row["incident_id"], row["channel"]): [_waiting(row)] for row in first}
     for few in in_fews(list({row["incident_id"] for row in first})):
         undelivered = and_(notifications.c.incident_id.in_(few), notifications.c.status == "due")
-        query = select(notifications).where(undelivered).order_by(notifications.c.id).with_for_update()
-        for row in conn.execute(query).mappings():
-            chain = chains.get((row["incident_id"], row["channel"]))
-            if chain is not None and row["id"] > chain[-1].id:
-                chain.append(_waiting(row))
+        query = select(notifications).where(undelivered).order_by(notifications.c.id)
+        for row in conn.execute(query.with_for_update(skip_locked=True)).mappings():
+            key = row["incident_id"], row["channel"]
+            if key not in chains or row["id"] <= chains[key][-1].id:
+                continue
+            if row["claimed_until"] is not None and now < row["claimed_until"] <= now + ABSURD:
+                del chains[key]  # somebody is sending it: what came before it has to wait
+            else:
+                chains[key].append(_waiting(row))
     return list(chains.values())
 
 
@@ -108,11 +119,12 @@ def _filed(waiting: Waiting, threads: dict[tuple[int, str], str]) -> Waiting:
 
 
 def _counted(conn: Connection, parcel: Undelivered, threaded: Collection[str]) -> Undelivered:
-    """With the number of other incidents that are open in the thread that an end is about."""
-    if parcel.channel not in threaded or parcel.message.kind is not MessageKind.RESOLVED:
+    """With the number of other incidents of its thread of which what the message says does not hold yet."""
+    left = _LEFT.get(parcel.message.kind)
+    if parcel.channel not in threaded or left is None:
         return parcel
     same = and_(notifications.c.channel == parcel.channel, notifications.c.thread == parcel.thread)
     among = select(notifications.c.incident_id).where(same)
-    is_open = and_(incidents.c.id.in_(among), incidents.c.state != IncidentState.RESOLVED.value)
+    is_open = and_(incidents.c.id.in_(among), incidents.c.state.in_(left))
     others = conn.execute(select(func.count()).select_from(incidents).where(is_open)).scalar_one()
     return replace(parcel, message=replace(parcel.message, others_open=others))

@@ -27,10 +27,13 @@ __all__ = [
     "kept_back",
     "mark_dead",
     "mark_sent",
+    "messages",
+    "move",
     "put",
     "put_off",
     "release",
     "retry",
+    "stranded",
     "waiting",
 ]
 
@@ -164,6 +167,33 @@ def kept_back(conn: Connection) -> int:
     return conn.execute(query).scalar_one()
 
 
+def messages(conn: Connection, ids: Collection[int]) -> list[Message]:
+    """What notifications say, oldest first."""
+    query = select(notifications.c.message).where(notifications.c.id.in_(list(ids))).order_by(notifications.c.id)
+    return [msgspec.convert(message, Message) for message in conn.execute(query).scalars()]
+
+
+def stranded(conn: Connection, *, known: Collection[str]) -> list[tuple[int, str]]:
+    """Incidents with undelivered notifications for channels that are none of these, and those channels."""
+    lost = (notifications.c.status == "due", notifications.c.channel.not_in(list(known)))
+    query = select(notifications.c.incident_id, notifications.c.channel).where(*lost).distinct()
+    return [(row.incident_id, row.channel) for row in conn.execute(query.order_by(notifications.c.incident_id))]
+
+
+def move(conn: Connection, *, incident_id: int, channel: str, to: Sequence[str]) -> int:
+    """Addresses what is undelivered about an incident on one channel to others instead; gives back how many."""
+    theirs = (notifications.c.incident_id == incident_id, notifications.c.channel == channel)
+    query = select(notifications).where(*theirs, notifications.c.status == "due").order_by(notifications.c.id)
+    rows = conn.execute(query.with_for_update()).mappings().all()
+    first, *others = to
+    anew = {"channel": first, "batch": None, "thread": None, **_UNCLAIMED}
+    conn.execute(update(notifications).where(notifications.c.id.in_([row["id"] for row in rows])).values(anew))
+    for row in rows:
+        message = msgspec.convert(row["message"], Message)
+        put(conn, message, channels=others, now=row["created_at"])
+    return len(rows)
+
+
 def expire(conn: Connection, *, channels: Collection[str], now: datetime) -> dict[str, int]:
     """Gives up what could not be delivered for a day on channels that fail; gives back how many by channel.
 
@@ -212,6 +242,7 @@ def retry(conn: Connection, *, ids: Iterable[int] | None, channel: str | None, d
     Returns:
         The ids of those that are due now.
     """
+    _outdate(conn)
     wanted = ("due", "dead") if dead or ids is not None else ("due",)
     which: list[ColumnElement[bool]] = [notifications.c.status.in_(wanted)]
     if ids is not None:
@@ -223,6 +254,15 @@ def retry(conn: Connection, *, ids: Iterable[int] | None, channel: str | None, d
     anew = {"status": "due", "next_attempt_at": now, "retried_at": now, "died_at": None, "batch": None}
     again = update(notifications).where(*which, free).values(anew).returning(notifications.c.id)
     return list(conn.execute(again).scalars())
+
+
+def _outdate(conn: Connection) -> None:
+    """What was given up, and then told of by a later message about the same incident, is not news any more."""
+    row, later = notifications, notifications.alias("later")
+    told = (later.c.incident_id == row.c.incident_id, later.c.channel == row.c.channel, later.c.id > row.c.id)
+    newer = select(func.min(later.c.id)).where(*told, later.c.status == "sent").scalar_subquery()
+    outdated = update(row).where(row.c.status == "dead", newer.is_not(None))
+    conn.execute(outdated.values(status="superseded", superseded_by=newer))
 
 
 def channels_of(conn: Connection, ids: Iterable[int]) -> set[str]:

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 from receiver import Receiver
-from samples import NOW
+from samples import NOW, incident
 
 from monitor.doctor import messages
 from monitor.model import ChannelState
@@ -57,3 +57,13 @@ def test_doctor_tells_of_a_parked_channel(small_world, here):
     assert told.returncode == 3
     assert "it is parked since" in told.stdout
     assert "ingestion-monitor notifications retry --channel oncall" in told.stdout
+
+
+def test_an_open_incident_of_a_target_that_is_gone_is_a_warning_with_the_command_that_ends_it():
+    gone, known, channel = (
+        incident(id=3, target="old"),
+        incident(id=4, target="gloo"),
+        incident(id=5, target="channel:x"),
+    )
+    (found,) = messages.orphaned([gone, known, channel], {"gloo"})
+    assert (found.part, found.level, found.command) == ("old", Level.WARNING, "ingestion-monitor incidents resolve 3")

@@ -29,7 +29,7 @@ def test_only_causes_that_more_requests_make_worse_close_it(cause):
 
 
 TEXTS = [
-    (ask(), "proceed: nothing speaks against it; the last run of gloo-prod ended 03:29 UTC"),
+    (ask(), "proceed: no outage or limit is known; the last run of gloo-prod ended 03:29 UTC"),
     (ask(closed(Cause.OUTAGE)), "pause: outage since 03:10 UTC (incident 3): the API is failing or can't be reached"),
     (
         ask(closed(Cause.RATE_LIMITED, since=NOW - timedelta(days=1))),

@@ -95,3 +95,17 @@ def test_channels_are_no_targets():
 def test_a_list_names_so_many():
     assert listed(["a", "b"], most=2) == "a, b"
     assert listed(["a", "b", "c"], most=1) == "a and 2 more"
+
+
+def test_what_people_said_and_what_nobody_heard_is_not_lost_in_the_merging():
+    unheard = ("not delivered until now", "opened 11:00, resolved 12:00 UTC")
+    over = [
+        replace(each, kind=MessageKind.RESOLVED, opened_at=NOW - timedelta(hours=1), resolved_at=NOW, facts=(unheard,))
+        for each in parts(2)
+    ]
+    assert merge(over).title == "2 targets: the API rejects the credentials: opened 11:00, resolved 12:00"
+    long_ago = [replace(each, opened_at=NOW - timedelta(days=1)) for each in over]
+    assert merge(long_ago).title.endswith(": opened 2026-02-28 12:00, resolved 2026-03-01 12:00")
+    said = (("resolved by", "ana"), ("comment", "false alarm"))
+    by_hand = [replace(each, kind=MessageKind.RESOLVED, resolved_at=None, facts=said) for each in parts(2)]
+    assert dict(merge(by_hand).facts)["gloo-1"] == "resolved by ana; comment false alarm"
