@@ -132,13 +132,28 @@ def decide(
         )
     if incident is not None and incident.resolved_at is not None:
         # What was resolved is no evidence any more; the runs themselves still count.
-        marks = [mark if mark.at > incident.resolved_at else replace(mark, evidence=False) for mark in marks]
+        after = _since(marks, incident.resolved_at, now)
+        marks = [mark if n < after else replace(mark, evidence=False) for n, mark in enumerate(marks)]
     opening = _threshold(rule, marks, now)
     if opening.action is not Action.OPEN or incident is None or incident.resolved_at is None:
         return opening
     if now - incident.resolved_at <= REOPEN_WITHIN:
         return replace(opening, action=Action.REOPEN, why=Why.CAME_BACK)
     return opening
+
+
+def _since(marks: Sequence[Mark], moment: datetime, now: datetime) -> int:
+    """How many of the newest runs ended after a moment, also when the clock was set back or forth since.
+
+    The order of runs is the order of their marks. Most often a moment is the end of one of them; where that run lies
+    too far back to be among them, and the moment in the future by now, those count that the clock of now has seen.
+    """
+    exact = next((n for n, mark in enumerate(marks) if mark.at == moment), None)
+    if exact is not None:
+        return exact
+    if moment <= now:
+        return next((n for n, mark in enumerate(marks) if mark.at <= moment), len(marks))
+    return next((n for n, mark in enumerate(marks) if mark.at > now), len(marks))
 
 
 def _decision(rule: Rule, action: Action, why: Why, first: datetime | None = None) -> Decision:
@@ -170,7 +185,7 @@ def _threshold(rule: Rule, marks: Sequence[Mark], now: datetime) -> Decision:
     if counted.seen < counted.needed:
         return _decision(rule, Action.WAIT, Why.BELOW_THRESHOLD)
     first = _streak_start(rule, inside)
-    if len(inside) > 1 and inside[0].at - first < rule.span:
+    if len(inside) > 1 and timedelta(0) <= inside[0].at - first < rule.span:
         return _decision(rule, Action.WAIT, Why.TOO_SHORT)
     return _decision(rule, Action.OPEN, Why.SEEN if rule.of == 1 else Why.THRESHOLD_MET, first)
 
@@ -208,8 +223,8 @@ def _about_open(
 def clean_runs(incident: Incident, marks: Sequence[Mark]) -> int:
     """Runs since the last evidence that answered enough to vouch for recovery; muted ones vouch for nothing."""
     clean = 0
-    for mark in marks:
-        if mark.evidence or mark.at <= incident.last_evidence_at:
+    for mark in marks[: _since(marks, incident.last_evidence_at, marks[0].at) if marks else 0]:
+        if mark.evidence:
             break
         clean += mark.enough and not mark.muted
     return clean

@@ -1,5 +1,6 @@
 """Runs and their snapshots: opened, closed once, read back as history. Evidence and incidents are kept elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
@@ -7,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, column, func
 
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, Reason, RunStatus, Snapshot
+from monitor.store.engine import in_fews
 from monitor.store.tables import runs, snapshots
 from monitor.store.text import storable
 
@@ -20,6 +22,7 @@ __all__ = [
     "history_row",
     "last_run",
     "last_snapshot",
+    "least_restraint",
     "restrain",
     "restraint",
     "slot_spent",
@@ -165,6 +168,16 @@ def restraint(conn: Connection, *, target: str) -> float:
     newest = select(runs.c.restraint).where(runs.c.target == target).order_by(runs.c.id.desc()).limit(1)
     found: float | None = conn.execute(newest).scalar()
     return 1.0 if found is None else found
+
+
+def least_restraint(conn: Connection, *, targets: Sequence[str]) -> float:
+    """The smallest such share of several targets; 1 where none has run."""
+    least = 1.0
+    for few in in_fews(targets):
+        newest = select(func.max(runs.c.id)).where(runs.c.target.in_(few)).group_by(runs.c.target)
+        found: float | None = conn.execute(select(func.min(runs.c.restraint)).where(runs.c.id.in_(newest))).scalar()
+        least = min(least, 1.0 if found is None else found)
+    return least
 
 
 def last_run(conn: Connection, *, target: str) -> LastRun | None:

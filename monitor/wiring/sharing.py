@@ -131,7 +131,7 @@ def _restraint(engine: Engine, targets: Sequence[str]) -> float:
     """The smallest share of rate and concurrency that any of the targets is to take."""
     try:
         with reading(engine) as conn:
-            return min(runs.restraint(conn, target=target) for target in targets)
+            return runs.least_restraint(conn, targets=targets)
     except StoreError as error:
         structlog.get_logger().warning("restraint_not_read", reason=str(error))
         return NONE

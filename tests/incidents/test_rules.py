@@ -234,3 +234,24 @@ URGENCY = {
 @pytest.mark.parametrize(("rule", "accepted", "severity"), URGENCY.values(), ids=URGENCY)
 def test_a_denial_of_everything_is_critical(rule, accepted, severity):
     assert severity_of(rule, accepted=accepted) is severity
+
+
+def test_a_clock_that_was_set_back_does_not_keep_an_incident_open():
+    """The evidence came while the clock was a day ahead; what came after it counts all the same."""
+    ahead = NOW + timedelta(days=1)
+    found = [*marks("..", every=MINUTE, now=NOW), *marks("xx", every=MINUTE, now=ahead)]
+    state = incident(last_evidence_at=ahead)
+    assert decide(TWO_OF_TWO, state, found, now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, state, found[1:], now=NOW - MINUTE).action is Action.CONTINUE
+
+
+def test_evidence_of_a_run_too_far_back_to_be_seen_is_older_than_all_that_are():
+    past = incident(last_evidence_at=NOW - timedelta(days=3))
+    assert decide(TWO_OF_TWO, past, marks(".."), now=NOW).action is Action.RESOLVE
+    future = incident(last_evidence_at=NOW + timedelta(days=1))
+    assert decide(TWO_OF_TWO, future, marks(".."), now=NOW).action is Action.RESOLVE
+
+
+def test_a_span_over_a_clock_that_was_set_back_is_long_enough():
+    found = [*marks("x", now=NOW), *marks("x", now=NOW + timedelta(days=1))]
+    assert decide(OUTAGE, None, found, now=NOW).action is Action.OPEN
