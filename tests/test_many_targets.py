@@ -123,6 +123,7 @@ def receivers():
         yield {"oncall": oncall, "audit": audit, "pipeline": pipeline}
 
 
+@pytest.mark.timeout(300)  # four checks of two hundred targets
 def test_two_hundred_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(
     small_world, receivers, here
 ):
