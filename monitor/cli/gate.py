@@ -5,11 +5,11 @@ Bulk jobs call it in loops: it loads no HTTP client and no scheduler.
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 from sqlalchemy import Engine
 
@@ -30,6 +30,8 @@ PAUSE = 75
 """What `sysexits.h` calls a temporary failure: try again later."""
 POLL_S = 2.0
 """So often, in seconds, the database is asked while somebody waits."""
+_LOOK_S = 0.2
+"""How soon a signal is heeded, in seconds."""
 SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=7)
 """Of a wait."""
 
@@ -44,9 +46,10 @@ def gate(path: Path | None, target: str, wait: str | None, *, as_json: bool) -> 
     patience_s = _patience_s(wait)
     config = load(path, log_level="warning")
     due_times = _due_times(config, target)
+    signals = _Signals()
     if patience_s:
-        _end_on_signals()
-    with closing(_Gatekeeper(config, target, due_times)) as keeper:
+        signals.heed()
+    with closing(_Gatekeeper(config, target, due_times, pause=signals.pause)) as keeper:
         said = keeper.answer(until_s=time.monotonic() + patience_s)
     if as_json:
         print_json(gate_json(said))
@@ -70,23 +73,44 @@ def _due_times(config: Config, name: str) -> DueTimes:
     raise ConfigError([f"there is no target {name!a}; there are {there}"])
 
 
-def _end_on_signals() -> None:
-    """Lets SIGTERM and SIGINT end the wait with 143 and 130, also for a process with the number 1, as in containers."""
+class _Signals:
+    """Lets SIGTERM and SIGINT end a wait with 143 and 130, also for a process with the number 1, as in containers.
 
-    def end(number: int, _: FrameType | None) -> NoReturn:
+    A handler only takes them down: what it raised might land where exceptions are swallowed, as in a finalizer.
+    """
+
+    def __init__(self) -> None:
+        self._got: int | None = None
+
+    def heed(self) -> None:
+        """From now on."""
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, self._take)
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        self._got = number
         end_soon(signal.Signals(number))  # a database that keeps the process waiting does not keep it for long
-        raise SystemExit(128 + number)
 
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, end)
+    def pause(self, seconds: float) -> None:
+        """Waits so long.
+
+        Raises:
+            SystemExit: a signal came.
+        """
+        ends_s = time.monotonic() + seconds
+        while self._got is None and (left_s := ends_s - time.monotonic()) > 0:
+            time.sleep(min(_LOOK_S, left_s))
+        if self._got is not None:
+            raise SystemExit(128 + self._got)
 
 
 class _Gatekeeper:
     """Asks the database about one target."""
 
-    def __init__(self, config: Config, target: str, due_times: DueTimes) -> None:
+    def __init__(self, config: Config, target: str, due_times: DueTimes, *, pause: Callable[[float], None]) -> None:
         self._url, self._target, self._due_times = config.database, target, due_times
         self._engine: Engine | None = None
+        self._pause = pause
 
     def answer(self, *, until_s: float) -> GateAnswer:
         """The answer as soon as the gate is open, else the one at the end of the wait, on the monotonic clock."""
@@ -102,7 +126,7 @@ class _Gatekeeper:
             else:
                 if said.proceed or left_s <= 0:
                     return said
-            time.sleep(min(POLL_S, max(0.0, left_s)))
+            self._pause(min(POLL_S, max(0.0, left_s)))
 
     def close(self) -> None:
         """Ends its connections."""

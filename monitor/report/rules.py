@@ -158,7 +158,7 @@ def _of_an_item(asked: Asked, on: str) -> Iterator[str]:
 
 def _opening(asked: Asked, played: Rehearsal) -> str:
     if played.found.rule.cause is Cause.CHANNEL_FAILING:
-        return "as soon as the channel refuses us, or it can’t be reached for 15 minutes"
+        return "as soon as the channel refuses us, or it can't be reached for 15 minutes"
     return _words_of_opening(played) + (f" ({asked.run_every})" if asked.run_every else "")
 
 

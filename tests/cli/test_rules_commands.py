@@ -177,7 +177,7 @@ SAID = [
     ("an incident for each group", ["--cause", "items_failed", "-t", "gloo-prod"],
      "  rule      at once; warning, for pipeline, an incident for each group\n"),
     ("a channel", ["--cause", "channel_failing", "-t", "channel:mail"],
-     "opens     as soon as the channel refuses us, or a message to it is given up\n"),
+     "opens     as soon as the channel refuses us, or it can't be reached for"),
     ("a channel is not told of itself", ["--cause", "channel_failing", "-t", "channel:mail"],
      "Told: log (never on the channel itself)"),
     ("what is about an item", ["--status", "404", "-t", "gloo-prod"],
