@@ -114,9 +114,10 @@ class Run:
     def _begin(self) -> Started:
         job, now = self._job, self._job.utcnow()
         with writing(job.engine) as conn:
+            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=LEASE)
+            # Only under the lease: before it, whoever holds it may be about to spend the slot.
             if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
                 raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
-            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=LEASE)
             runs.abandon(conn, target=job.target, before_epoch=epoch, at=now)
             run_id = runs.start(
                 conn, target=job.target, environment=job.environment, slot=self._slot, epoch=epoch, started_at=now
