@@ -156,7 +156,10 @@ class Reachability:
         return after
 
     def _tell_elsewhere(self, conn: Connection, now: datetime) -> None:
-        """Tells anew what was told only on channels that fail themselves by now."""
+        """Opens elsewhere what was told only on channels that fail themselves by now.
+
+        There it is an opening, not a reminder: nobody can be reminded, nor told the end, of what they never heard of.
+        """
         failing = self._failing(conn)
         again = Decision(cause=_CAUSE, action=Action.REMIND, why=Why.TOLD_IN_VAIN)
         for incident in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment):
@@ -165,11 +168,15 @@ class Reachability:
             if not (elsewhere and failing.issuperset(incident.channels)):
                 continue
             decision = book.hush(again, incident)
-            after = incident
-            if decision.action is again.action:
-                after = replace(incident, channels=(*incident.channels, *elsewhere), last_message_at=now)
-                incident_store.save(conn, after)
-            book.tell(decision, replace(after, channels=elsewhere), error=_last_error(conn, incident.id))
+            if decision.action is not again.action:
+                book.tell(decision, replace(incident, channels=elsewhere))
+                continue
+            after = replace(incident, channels=(*incident.channels, *elsewhere), last_message_at=now)
+            incident_store.save(conn, after)
+            error = _last_error(conn, incident.id)
+            reason = f"{again.why.value}: {error}" if error else again.why.value
+            book.note(incident.id, "reminded", reason, {"channels": list(elsewhere), "error": error})
+            book.send(MessageKind.OPENED, replace(after, channels=elsewhere), error=error)
 
     def _current(self, conn: Connection, channel: str) -> Incident | None:
         return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))

@@ -201,10 +201,21 @@ async def test_two_channels_that_fail_one_after_the_other_are_told_where_it_can_
     assert post.told == [
         ("opened", "channel:oncall", "audit"),
         ("opened", "channel:audit", "chat"),
-        ("reminder", "channel:oncall", "chat"),
+        ("opened", "channel:oncall", "chat"),
     ]
     assert [each.channels for each in post.incidents] == [("audit", "chat"), ("chat",)]
     assert post.life()[-1] == ("reminded", "the channels that it was told on fail too: HTTP 401")
+
+
+async def test_who_is_told_elsewhere_hears_of_the_beginning_before_the_end(post):
+    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel(DELIVERED, PARKED), "chat": FakeChannel()}
+    post.routes = ("oncall", "audit")
+    await post.write("oncall")
+    await post.write("audit")
+    post.channels["oncall"] = FakeChannel()
+    await post.mend()
+    heard = [kind for kind, target, channel in post.told if (target, channel) == ("channel:oncall", "chat")]
+    assert heard == ["opened", "resolved"]
 
 
 async def test_when_all_channels_fail_at_once_each_is_in_the_log_and_it_ends(post):
