@@ -78,6 +78,18 @@ def test_a_revoked_client_is_one_incident_and_one_message_and_so_is_its_end(worl
     assert len(world.rows("SELECT * FROM incidents")) == 1
 
 
+def test_a_renamed_environment_takes_what_is_open_along(world):
+    world.track(2)
+    world.sandbox.revoke_client()
+    world.run()
+    world.run()
+    config = world.config_path.read_text(encoding="utf-8")
+    world.config_path.write_text(config.replace('environment = "test"', 'environment = "renamed"'), encoding="utf-8")
+    world.close()
+    world.run()
+    assert world.rows("SELECT environment, state FROM incidents") == [{"environment": "renamed", "state": "open"}]
+
+
 def test_a_revoked_api_key_stops_the_target_after_five_items(world):
     world.configure(auth=world.key_auth)
     world.track(50)

@@ -86,3 +86,14 @@ def test_of_two_processes_one_tells(alerts):
         assert channels.take_refresh(conn, "alerts", now=NOW, before=NOW - MINUTE)
         assert not channels.take_refresh(conn, "alerts", now=NOW, before=NOW - MINUTE)
     assert alerts.refresh() == []
+
+
+def test_the_turn_is_taken_before_what_is_open_is_looked_up(alerts, monkeypatch):
+    """Whoever looked first might tell anew, after somebody else told the end, what was open when it looked."""
+    alerts.open("a")
+    asked = []
+    for module, name in ((channels, "take_refresh"), (incidents, "listing")):
+        true = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, _n=name, _t=true, **k: (asked.append(_n), _t(*a, **k))[1])
+    alerts.refresh()
+    assert asked == ["take_refresh", "listing"]

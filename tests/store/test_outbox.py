@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 from samples import NOW, incident, message
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from monitor.incidents.message import MessageKind
 from monitor.model import ChannelState
 from monitor.store import channels as channel_store
 from monitor.store import incidents, outbox
-from monitor.store.engine import reading, writing
+from monitor.store.engine import connect, reading, writing
 from monitor.store.tables import notifications
 
 LEASE = timedelta(minutes=2)
@@ -89,6 +89,25 @@ def test_no_more_than_the_limit_are_handed_out_the_oldest_first(put, claim):
     handed = [claim(limit=3) for _ in range(4)]
     assert [len(batch) for batch in handed] == [3, 3, 1, 0]
     assert [each.message.incident_id for batch in handed for each in batch] == incidents_in_order
+
+
+def test_what_somebody_is_about_to_mark_is_passed_over_and_not_waited_for(new_postgres):
+    """Only PostgreSQL locks rows: on SQLite there is one writer at a time."""
+    engine = connect(new_postgres(migrated=True))
+    try:
+        with writing(engine) as conn:
+            for name in "ab":
+                incident_id = incidents.open_new(conn, incident(target=name), evidence_id=None)
+                outbox.put(conn, message(incident_id, environment=name), channels=("oncall",), now=NOW)
+        first, second = (row.id for row in rows(engine))
+        with writing(engine) as marking:
+            marking.execute(select(notifications).where(notifications.c.id == first).with_for_update())
+            with writing(engine) as conn:
+                conn.execute(text("SET LOCAL lock_timeout = '5s'"))  # a wait would be an error, not a hang
+                claimed = outbox.claim(conn, holder="host:1", now=NOW, lease=LEASE, limit=20)
+            assert [each.ids for each in claimed] == [(second,)]
+    finally:
+        engine.dispose()
 
 
 def test_what_is_due_later_waits(put, claim):
