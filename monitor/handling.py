@@ -3,6 +3,7 @@
 The incident's row is locked first, so that a run that closes at the same moment decides before or after it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -45,14 +46,13 @@ def acknowledge(conn: Connection, incident_id: int, *, word: Word, now: datetime
     Returns:
         What came of it; None when there is no such incident.
     """
-    incident = incident_store.find(conn, incident_id, lock=True)
-    if incident is None:
-        return None
-    decision = handling.acknowledge(incident)
-    if decision.action is Action.NOTHING:
-        return Handled(decision=decision, incident=incident)
-    after = evolve(incident, decision, now=now, members=incident.member_count, by=word.by)
-    return _kept(conn, decision, after, word, now)
+    found = _decided(conn, incident_id, handling.acknowledge)
+    if found is None or not found.done:
+        return found
+    count = found.incident.member_count
+    return _kept(
+        conn, found.decision, evolve(found.incident, found.decision, now=now, members=count, by=word.by), word, now
+    )
 
 
 def resolve(conn: Connection, incident_id: int, *, word: Word, now: datetime) -> Handled | None:
@@ -67,14 +67,17 @@ def resolve(conn: Connection, incident_id: int, *, word: Word, now: datetime) ->
     Returns:
         What came of it; None when there is no such incident.
     """
-    incident = incident_store.find(conn, incident_id, lock=True)
-    if incident is None:
-        return None
-    decision = handling.resolve_by_hand(incident)
-    if decision.action is Action.NOTHING:
-        return Handled(decision=decision, incident=incident)
+    found = _decided(conn, incident_id, handling.resolve_by_hand)
+    if found is None or not found.done:
+        return found
     members.detach(conn, incident_id=incident_id)
-    return _kept(conn, decision, evolve(incident, decision, now=now), word, now)
+    return _kept(conn, found.decision, evolve(found.incident, found.decision, now=now), word, now)
+
+
+def _decided(conn: Connection, incident_id: int, decide: Callable[[Incident], Decision]) -> Handled | None:
+    """The incident as it stands, locked, and what is decided about it; None when there is none of that number."""
+    incident = incident_store.find(conn, incident_id, lock=True)
+    return None if incident is None else Handled(decision=decide(incident), incident=incident)
 
 
 def _kept(conn: Connection, decision: Decision, after: Incident, word: Word, now: datetime) -> Handled:

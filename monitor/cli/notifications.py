@@ -16,7 +16,6 @@ __all__ = ["dead", "listing", "retry"]
 
 _UNDELIVERED = ("due", "dead")
 _ALL = ("due", "sent", "superseded", "dead")
-_NOTHING = {("dead",): "No dead letters.", _UNDELIVERED: "Nothing waits to be delivered, and nothing was given up."}
 
 
 def listing(path: Path | None, channel: str | None, limit: int, *, show_all: bool, as_json: bool) -> None:
