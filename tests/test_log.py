@@ -28,7 +28,6 @@ LIBRARIES = (
     "httpcore.connection",
     "pyreqwest",
     "uvicorn.access",
-    "apscheduler",
     "alembic",
     "sqlalchemy.engine",
 )
