@@ -26,13 +26,18 @@ class FastClock:
     def clock(self):
         return Clock(utcnow=self, sleep=self.sleep)
 
+    def jump(self, span):
+        """The time of day is suddenly another, as after a suspend: whoever sleeps sleeps as long as before."""
+        self.now += span
+        self._sleepers = [[moment + span, *rest] for moment, *rest in self._sleepers]
+
     async def sleep(self, seconds):
-        sleeper = (self.now + timedelta(seconds=seconds), next(self._order), asyncio.get_running_loop().create_future())
-        self._sleepers.append(sleeper)
+        woken = asyncio.get_running_loop().create_future()
+        self._sleepers.append([self.now + timedelta(seconds=seconds), next(self._order), woken])
         try:
-            await sleeper[-1]
+            await woken
         finally:
-            self._sleepers.remove(sleeper)
+            self._sleepers = [each for each in self._sleepers if each[-1] is not woken]
 
     async def all_asleep(self, count):
         """Waits until so many sleep, and nobody has anything left to do."""
