@@ -1,7 +1,7 @@
 """The daemon's hold on our own database: opened however long that takes, watched, and given up for a while on faults.
 
-While it can't be used, ticks and deliveries wait here; one look at a time finds out whether it is back. What is wrong is
-logged when it is news, and once a minute.
+While it can't be used, ticks and deliveries wait here; one look at a time finds out whether it is back. What is wrong
+is logged when it is news, and once a minute.
 """
 
 import asyncio

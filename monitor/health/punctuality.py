@@ -147,4 +147,3 @@ class DueTimes:
 def _number(moment: datetime, every: timedelta) -> int:
     """Which of the interval's multiples since 1970 came last."""
     return (moment - _EPOCH) // every
-

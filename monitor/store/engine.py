@@ -120,9 +120,7 @@ def _parsed(url: str) -> URL:
 
 
 def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
-    engine = create_engine(
-        url, hide_parameters=True, connect_args={"timeout": busy_timeout_s}, max_overflow=_UNBOUNDED
-    )
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s}, max_overflow=_UNBOUNDED)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

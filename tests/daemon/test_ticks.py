@@ -1,4 +1,4 @@
-"""The daemon's own ticks, on a fast clock: when they come, for which slots, and that a cron job's runs come to the same."""
+"""The daemon's own ticks, on a fast clock: when they come and for which slots; a cron job's runs come to the same."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -205,7 +205,11 @@ def test_a_slot_names_the_schedule_and_the_nominal_time():
 
 @pytest.mark.parametrize(
     ("schedule", "longest"),
-    [({"every": "7d"}, 40), ({"cron": "0,30 1,2,3 * * 1-5", "timezone": "America/Argentina/ComodRivadavia"}, 200), ({"cron": ",".join(["1"] * 90) + " 2 * * *"}, 200)],
+    [
+        ({"every": "7d"}, 40),
+        ({"cron": "0,30 1,2,3 * * 1-5", "timezone": "America/Argentina/ComodRivadavia"}, 200),
+        ({"cron": ",".join(["1"] * 90) + " 2 * * *"}, 200),
+    ],
     ids=["interval", "cron", "cron as long as it may be"],
 )
 def test_a_slot_fits_its_column(schedule, longest):
