@@ -1,6 +1,5 @@
 """Work that the daemon does beside its runs, again and again: delivery, and whatever is done once a day."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
@@ -28,38 +27,34 @@ class Beat:
     def __init__(
         self, name: str, *, every: timedelta, work: Callable[[], Awaitable[object]], at_start: bool = False
     ) -> None:
-        self.name, self._due, self._work, self._at_start = name, DueTimes(every=every), work, at_start
-        self._nudged = asyncio.Event()
-        self._failed = False
+        self.name, self._due, self._work = name, DueTimes(every=every), work
+        self._done: datetime | None = None
+        self._settled, self._wanted = False, at_start
 
-    def nudge(self) -> None:
-        """There is something to do: it is done at once, and not only when it is due."""
-        self._nudged.set()
+    def want(self) -> None:
+        """There is something to do: the next look does it, and not only when it is due."""
+        self._wanted = True
 
-    async def keep(self, work: Work, database: Database, clock: Clock) -> None:
-        """Does it when it is due, while the database can be used, without end."""
-        done = None if self._at_start else self._due.latest(clock.utcnow())
-        while True:
-            due = await self._wait(done, clock)
-            await database.usable()
-            self._nudged.clear()
-            self._failed = False
+    def next_due(self, now: datetime) -> datetime | None:
+        """When it is due after a moment."""
+        return self._due.next_due(now)
+
+    async def look(self, work: Work, database: Database, clock: Clock) -> None:
+        """Does it if it is due, or wanted, and the database can be used."""
+        if not self._settled:
+            self._done, self._settled = self._due.latest(clock.utcnow()), True
+        while database.usable and (self._wanted or self._due.latest(clock.utcnow()) != self._done):
+            due, self._wanted = self._due.latest(clock.utcnow()), False
             await work.do(self.name, lambda: self._once(database))
-            # what our own database failed is done again once it is well
-            done = done if self._failed else due
-
-    async def _wait(self, done: datetime | None, clock: Clock) -> datetime | None:
-        """Waits until it is due anew, or somebody nudges; gives back the due time that this is for."""
-        while (latest := self._due.latest(clock.utcnow())) == done and not self._nudged.is_set():
-            next_due = self._due.next_due(clock.utcnow())
-            await clock.sleep_unless(self._nudged, clock.until_s(next_due))
-        return latest
+            # what our own database failed is done once it is well
+            if not self._wanted:
+                self._done = due
 
     async def _once(self, database: Database) -> None:
         try:
             await self._work()
         except StoreError as error:
-            self._failed = True
+            self._wanted = True
             database.failed(error)
         except MonitorError as error:
             structlog.get_logger().error("work_failed", work=self.name, reason=str(error))

@@ -1,4 +1,4 @@
-"""The clock that the daemon goes by: the time of day, and waiting that notices when the time of day jumps."""
+"""The clock that the daemon goes by: the time of day, and waiting."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,10 +7,7 @@ from datetime import datetime
 
 from monitor.wiring import utcnow
 
-__all__ = ["LOOK_S", "Clock"]
-
-LOOK_S = 10.0
-"""Nobody sleeps longer without a look at the time of day: after a suspend, or when a clock is set, it is another."""
+__all__ = ["Clock"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +25,3 @@ class Clock:
         finally:
             for each in both:
                 each.cancel()
-
-    def until_s(self, moment: datetime | None) -> float:
-        """Seconds until a moment, at the most `LOOK_S`; None: so many."""
-        left_s = LOOK_S if moment is None else (moment - self.utcnow()).total_seconds()
-        return max(0.0, min(left_s, LOOK_S))
-
-    async def nap(self, until: datetime | None) -> None:
-        """Sleeps until a moment, or for `LOOK_S` if that is sooner; None: for as long as that."""
-        await self.sleep(self.until_s(until))

@@ -35,10 +35,13 @@ class Database:
         standing: where it is told how the database is.
         clock: what it waits by.
         on_wait: told, before each wait at the start, what for.
+        on_well: told when it can be used again.
     """
 
-    def __init__(self, standing: Standing, clock: Clock, *, on_wait: Callable[[str], None]) -> None:
-        self._standing, self._clock, self._on_wait = standing, clock, on_wait
+    def __init__(
+        self, standing: Standing, clock: Clock, *, on_wait: Callable[[str], None], on_well: Callable[[], None]
+    ) -> None:
+        self._standing, self._clock, self._on_wait, self._on_well = standing, clock, on_wait, on_well
         self._usable, self._faulty = asyncio.Event(), asyncio.Event()
         self._failing_since: datetime | None = None
         self._told: tuple[str, datetime] | None = None
@@ -73,9 +76,10 @@ class Database:
         self._standing.engine = engine
         self._well()
 
-    async def usable(self) -> None:
-        """Waits until the database can be used, as far as is known."""
-        await self._usable.wait()
+    @property
+    def usable(self) -> bool:
+        """Whether the database can be used, as far as is known."""
+        return self._usable.is_set()
 
     def failed(self, error: StoreError) -> None:
         """Somebody met a fault: all wait until a look finds the database well."""
@@ -116,10 +120,13 @@ class Database:
         if self._failing_since is not None and self._told is not None and self._told[1] >= self._failing_since:
             since = self._clock.utcnow() - self._failing_since
             structlog.get_logger().info("database_ready", unusable_for_s=round(since.total_seconds(), 1))
+        again = not self._usable.is_set()
         self._failing_since = None
         self._standing.store_error = None
         self._faulty.clear()
         self._usable.set()
+        if again:
+            self._on_well()
 
 
 def leads_to(engine: Engine, config: Config) -> bool:

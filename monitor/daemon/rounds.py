@@ -8,7 +8,7 @@ However many due times went by meanwhile (a suspend, a long run), there is one n
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -50,62 +50,67 @@ class Rounds:
         self._target, self._due, self._run, self._last_slot = target, due, run, last_slot
         self._database, self._clock = database, clock
         self._dealt_with: datetime | None = None
-        self._again_s = _DONE
+        self._again: tuple[datetime, datetime, datetime] | None = None
+        """What is to be tried again, and the time in which it is not."""
+        self._settled = False
 
-    async def _begin(self) -> None:
+    def next_due(self, now: datetime) -> datetime | None:
+        """When the next tick is due after a moment."""
+        return self._due.next_due(now)
+
+    async def look(self, work: Work) -> float | None:
+        """Makes the ticks that are due; gives back after how many seconds a slot is to be tried again, if one is."""
+        again_s = _DONE
+        while self._database.usable and again_s == _DONE:
+            if not (self._settled or await self._settle()) or self._newest() == self._dealt_with:
+                return None
+            if (again_s := self._left_s()) == _DONE:
+                await work.do(f"run {self._target}", self._tick)
+                again_s = self._left_s()
+        return again_s or None
+
+    def _newest(self) -> datetime | None:
+        # a clock that was set back or mended gives another time, which is tried: its slot may not be spent
+        return self._due.latest(self._clock.utcnow())
+
+    async def _settle(self) -> bool:
         """Before the first tick: what is due by now is to be run, unless its slot is spent.
 
         By cron only where the newest run was made under this very schedule: a night's run that a restart left out or
         cut short is made up for, but none of before the monitor was there.
         """
-        if self._due.cron is None:
-            return
-        now = self._clock.utcnow()
-        while True:
-            await self._database.usable()
+        if self._due.cron is not None:
+            now = self._clock.utcnow()
             try:
                 slot = await self._last_slot()
             except StoreError as error:
                 self._database.failed(error)
-                continue
+                return False
             if slot is None or not self._due.made(slot):
                 self._dealt_with = self._due.latest(now)
-            return
+        self._settled = True
+        return True
 
-    async def keep(self, work: Work) -> None:
-        """Makes one tick after another, without end."""
-        await self._begin()
-        while True:
-            await self._due_now()
-            await self._database.usable()
-            self._again_s = _DONE
-            await work.do(f"run {self._target}", self._tick)
-            if self._again_s > _DONE:
-                await self._clock.sleep(min(self._again_s, self._until_next_s()))
-
-    async def _due_now(self) -> None:
-        """Waits until there is a newest due time that was not dealt with."""
-        while True:
-            now = self._clock.utcnow()
-            nominal = self._due.latest(now)
-            # a clock that was set back or mended gives another time, which is tried: its slot may not be spent
-            if nominal is not None and nominal != self._dealt_with:
-                return
-            await self._clock.nap(self._due.next_due(now))
-
-    def _until_next_s(self) -> float:
+    def _left_s(self) -> float:
+        """Seconds until the newest slot is to be tried again; `_DONE` if it was not tried, or is a newer one."""
+        if self._again is None or self._again[0] != self._newest():
+            return _DONE
+        _, begin, end = self._again
         now = self._clock.utcnow()
-        next_due = self._due.next_due(now)
-        return float("inf") if next_due is None else (next_due - now).total_seconds()
+        # before the beginning: the clock was set back
+        return (end - now).total_seconds() if begin <= now < end else _DONE
 
     async def _tick(self) -> None:
         """Tries the newest slot; unless that deals with it, it is tried again, or a newer one."""
-        nominal = self._due.latest(self._clock.utcnow())
+        nominal, self._again = self._newest(), None
         if nominal is None:
             return
-        self._again_s = await self._tried(self._due.slot(nominal))
-        if self._again_s == _DONE:
+        again_s = await self._tried(self._due.slot(nominal))
+        if again_s == _DONE:
             self._dealt_with = nominal
+        else:
+            now = self._clock.utcnow()
+            self._again = nominal, now, now + timedelta(seconds=again_s)
 
     async def _tried(self, slot: str) -> float:
         """Seconds after which the slot is to be tried again; `_DONE` if it is dealt with."""

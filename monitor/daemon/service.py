@@ -25,6 +25,7 @@ from monitor.daemon.reloading import Found, Reloader, difference, due_times_of, 
 from monitor.daemon.rounds import Rounds
 from monitor.daemon.standing import Standing
 from monitor.daemon.supervisor import Supervisor
+from monitor.daemon.timetable import Timetable
 from monitor.daemon.vigil import feed, pulse
 from monitor.daemon.work import Work, endless
 from monitor.run import LEASE, Run
@@ -76,7 +77,8 @@ class Daemon:
         self._reloader = Reloader(self.standing, reread)
         self._clock = clock or Clock()
         self._supervisor = supervisor or Supervisor.of(os.environ)
-        self._database = Database(self.standing, self._clock, on_wait=self._waits)
+        self._timetable = Timetable(self._clock)
+        self._database = Database(self.standing, self._clock, on_wait=self._waits, on_well=self._timetable.look_now)
         self._work = Work()
         self._delivery = Beat("deliver", every=DELIVER_EVERY, work=self._deliver, at_start=True)
         self._interrupt, self._hurry, self._hangup = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -138,10 +140,13 @@ class Daemon:
 
     def _schedule(self) -> None:
         self._begin("database", self._database.watch)
+        self._begin("timetable", self._timetable.look_often)
         for beat in self._beats():
-            self._begin(beat.name, partial(beat.keep, self._work, self._database, self._clock))
+            look = partial(beat.look, self._work, self._database, self._clock)
+            self._timetable.keep(beat.name, beat.next_due, look)
         for name in due_times_of(self.standing.config):
             self._watch(name)
+        self._timetable.start()
         structlog.get_logger().info("daemon_started", targets=self._names())
         self._ready = True
         self._supervisor.ready(self._status())
@@ -158,7 +163,7 @@ class Daemon:
             database=self._database,
             clock=self._clock,
         )
-        self._begin(f"run {name}", partial(rounds.keep, self._work))
+        self._timetable.keep(f"run {name}", rounds.next_due, partial(rounds.look, self._work))
 
     async def _deliver(self) -> None:
         await self._app().sender().deliver()
@@ -185,7 +190,8 @@ class Daemon:
         self._finished(await Run(job, interrupt=self._interrupt, progress=NoProgress(), slot=slot)())
 
     def _finished(self, report: RunReport) -> None:
-        self._delivery.nudge()
+        self._delivery.want()
+        self._timetable.soon(self._delivery.name)
         self._supervisor.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
 
     async def _reload_on_hangup(self) -> None:
@@ -209,7 +215,7 @@ class Daemon:
             self._database.take(found.engine)
         if self._ready:
             for name in (*changes.removed, *changes.rescheduled):
-                self._loops.pop(f"run {name}").cancel()
+                self._timetable.drop(f"run {name}")
             for name in (*changes.added, *changes.rescheduled):
                 self._watch(name)
         tell(changes, found)
@@ -233,6 +239,7 @@ class Daemon:
         """Nothing new begins; what is under way ends, or is cancelled, and gives back what it holds."""
         for loop in self._loops.values():
             loop.cancel()
+        await self._timetable.end()
         await self._work.drain(within_s=self._drain_s, hurry=self._hurry)
         await asyncio.gather(*self._loops.values(), return_exceptions=True)
         if self.standing.engine is not None:

@@ -106,9 +106,13 @@ def test_a_new_secret_is_masked_from_the_first_event_on(small_world, start, tmp_
     daemon.await_events("run_finished")
     secret, path = "n3w-cAnary-s3cret", tmp_path / "key"
     path.write_text(secret, encoding="utf-8")
-    small_world.configure(more=HOURLY + second(small_world).replace(small_world.client_auth, f'{{ api_key_file = "{path}" }}'))
+    small_world.configure(
+        more=HOURLY + second(small_world).replace(small_world.client_auth, f'{{ api_key_file = "{path}" }}')
+    )
     small_world.config_path.write_text(
-        small_world.config_path.read_text(encoding="utf-8").replace('environment = "test"', f'environment = "x {secret} x"'),
+        small_world.config_path.read_text(encoding="utf-8").replace(
+            'environment = "test"', f'environment = "x {secret} x"'
+        ),
         encoding="utf-8",
     )
     reload(daemon)

@@ -152,18 +152,15 @@ async def test_two_daemons_share_the_slots(world):
     world.track(1)
     fast = FastClock(T0)
     config = config_of(world)
-    one = asyncio.create_task(_serve_until_cancelled(config, fast))
+    one = Daemon(config, on_stop=lambda _: None, clock=fast.clock())
+    serving = asyncio.create_task(one.serve())  # before the other, which is to get the signal
     async with driven(config, fast) as two:
-        await two.fast.until(T0 + timedelta(minutes=22), loops=6)
-        one.cancel()
-        await asyncio.gather(one, return_exceptions=True)
+        await fast.until(T0 + timedelta(minutes=22), one, two.daemon)
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
     slots = [slot for slot, _ in ran(world)]
     assert len(slots) == len(set(slots)) == 5
     assert {row["status"] for row in world.rows("SELECT status FROM runs")} == {"complete"}
-
-
-async def _serve_until_cancelled(config, fast):
-    await Daemon(config, on_stop=lambda _: None, clock=fast.clock()).serve()
 
 
 # --- a cron job and a daemon -----------------------------------------------------------------------------------------
