@@ -106,9 +106,13 @@ def test_a_new_secret_is_masked_from_the_first_event_on(small_world, start, tmp_
     daemon.await_events("run_finished")
     secret, path = "n3w-cAnary-s3cret", tmp_path / "key"
     path.write_text(secret, encoding="utf-8")
-    small_world.configure(more=HOURLY + second(small_world).replace(small_world.client_auth, f'{{ api_key_file = "{path}" }}'))
+    small_world.configure(
+        more=HOURLY + second(small_world).replace(small_world.client_auth, f'{{ api_key_file = "{path}" }}')
+    )
     small_world.config_path.write_text(
-        small_world.config_path.read_text(encoding="utf-8").replace('environment = "test"', f'environment = "x {secret} x"'),
+        small_world.config_path.read_text(encoding="utf-8").replace(
+            'environment = "test"', f'environment = "x {secret} x"'
+        ),
         encoding="utf-8",
     )
     reload(daemon)
@@ -151,9 +155,9 @@ def test_a_key_rotated_in_its_file_is_taken_up_without_a_reload(small_world, sta
     daemon = start(small_world)
     daemon.await_events("run_finished")
     path.write_text("wrong-key-for-a-while", encoding="utf-8")
-    until(lambda: daemon.logged("run_finished")[-1]["status"] == "aborted", "a refusal")
+    until(lambda: daemon.logged("run_finished")[-1]["unknown"] == 1, "a refusal")
     path.write_text(small_world.sandbox.settings.api_key, encoding="utf-8")
-    until(lambda: daemon.logged("run_finished")[-1]["status"] == "complete", "the key again")
+    until(lambda: daemon.logged("run_finished")[-1]["completed"] == 1, "the key again")
     assert daemon.end()[0] == 143
     assert not [line for line in daemon.lines if "wrong-key-for-a-while" in line]
 
