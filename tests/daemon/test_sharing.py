@@ -1,4 +1,4 @@
-"""Daemons in processes of their own: on one database they share the slots; frozen, killed or hung, they hold up nobody."""
+"""Daemons in processes of their own: on one database they share slots; frozen, killed or hung, they hold up nobody."""
 
 import signal
 import socket
