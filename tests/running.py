@@ -34,7 +34,7 @@ class Running:
         return events("".join(list(self.lines)), name)
 
     def await_events(self, name, count=1):
-        until(lambda: len(self.logged(name)) >= count, f"{count} × {name} in {self.lines}")
+        until(lambda: len(self.logged(name)) >= count, f"{count} × {name} in {self.lines}", timeout_s=60)
 
     def end(self, sign=signal.SIGTERM):
         """Signals it; the exit code, and how long that took in seconds."""
