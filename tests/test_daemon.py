@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest

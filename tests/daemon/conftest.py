@@ -10,8 +10,8 @@ from running import Running
 def start():
     with contextlib.ExitStack() as started:
 
-        def make(world):
-            running = Running(world)
+        def make(world, **options):
+            running = Running(world, **options)
             started.callback(running.close)
             return running
 
