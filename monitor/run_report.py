@@ -67,6 +67,13 @@ class RunReport:
     """The share of its rate and concurrency that it took."""
     error: str | None = None
     """Why there is no snapshot."""
+    duration_s: float = 0.0
+    """From its begin to its end (≥ 0)."""
+    requests: int = 0
+    """Attempts sent to the API, retries included; those for tokens are not counted."""
+    retries: int = 0
+    failed_attempts: Mapping[str, int] = field(default_factory=dict)
+    """Of the requests, those that failed, by status class: `4xx`, or `none` for no answer."""
 
 
 _EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_ailing")
