@@ -17,6 +17,8 @@ from monitor.config import Config, Target
 from monitor.errors import LeaseHeldError, MonitorError, SchemaError, StoreError
 from monitor.run import Run
 from monitor.timetable import scheduler, trigger
+from monitor.vitals import Vitals
+from monitor.web.serving import Endpoints
 from monitor.wiring import App, open_store, utcnow
 
 __all__ = ["DRAIN_S", "Daemon"]
@@ -27,6 +29,8 @@ DRAIN_S = 8.0
 DELIVER_EVERY = timedelta(seconds=10)
 """Messages wait for others like them for `group_wait`: looking more often keeps it from being much longer."""
 RETRY_STORE_S = 5.0
+BEAT_EVERY = timedelta(seconds=5)
+"""So often the scheduler shows that it turns."""
 
 
 class Daemon:
@@ -45,6 +49,7 @@ class Daemon:
         self._met: set[str] = set()
         """Targets that had a tick."""
         self._busy: set[asyncio.Task[None]] = set()
+        self._vitals = Vitals(config, utcnow=utcnow)
 
     async def serve(self) -> int:
         """Serves until SIGTERM or SIGINT; gives back the exit code, 128 plus the signal's number.
@@ -55,14 +60,19 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self._stop, sign)
-        app = await self._open()
-        if app is not None:
-            await self._schedule(app)
-            await asyncio.to_thread(app.engine.dispose)
+        endpoints = Endpoints(self._vitals)
+        try:
+            app = await self._open()
+            if app is not None:
+                await self._schedule(app)
+                await asyncio.to_thread(app.engine.dispose)
+        finally:
+            await endpoints.close()
         return 128 + (self._signal or signal.SIGTERM)
 
     def _stop(self, sign: signal.Signals) -> None:
         self._signal = sign
+        self._vitals.stop()
         structlog.get_logger().info("daemon_stopping", signal=sign.name, work_under_way=len(self._busy))
         self._on_stop(sign)
         self._interrupt.set()
@@ -70,6 +80,7 @@ class Daemon:
     async def _open(self) -> App | None:
         """Opens the database, however long that takes; None when a signal came first."""
         while not self._interrupt.is_set():
+            self._vitals.beat()
             try:
                 engine = await asyncio.to_thread(open_store, self._config)
                 return App(config=self._config, engine=engine)
@@ -93,6 +104,8 @@ class Daemon:
             self._add(jobs, app, target)
         every = trigger(every=DELIVER_EVERY, cron=None, timezone="UTC")
         jobs.add_job(self._tracked, every, args=[lambda: self._deliver(app)], id="deliver")
+        jobs.add_job(self._beat, trigger(every=BEAT_EVERY, cron=None, timezone="UTC"), id="beat")
+        self._vitals.throttle_keys = app.sharing.keys
         jobs.start()
         structlog.get_logger().info("daemon_started", targets=[target.name for target in self._config.targets])
         await self._interrupt.wait()
@@ -107,6 +120,9 @@ class Daemon:
         first = {} if schedule.cron else {"next_run_time": datetime.now(UTC)}
         jobs.add_job(self._tracked, when, args=[lambda: self._tick(app, target)], id=f"run {target.name}", **first)
 
+    async def _beat(self) -> None:
+        self._vitals.beat()
+
     async def _tracked(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does one piece of work as a task of our own, which the scheduler can't cancel."""
         task = asyncio.ensure_future(_logged(work))
@@ -117,9 +133,11 @@ class Daemon:
 
     async def _tick(self, app: App, target: Target) -> None:
         try:
-            await Run(app.job(target, scheduled=True), interrupt=self._interrupt, progress=NoProgress())()
+            run = Run(app.job(target, scheduled=True), interrupt=self._interrupt, progress=NoProgress())
+            self._vitals.observe(await run())
         except LeaseHeldError as error:
             structlog.get_logger().info("run_skipped", integration=target.name, reason=str(error))
+            self._vitals.skip(target.name)
             if target.name not in self._met:
                 # At the start it may be a dead process's lease: that is over soon, the next tick may not come for long.
                 self._met.add(target.name)
@@ -127,6 +145,9 @@ class Daemon:
                 if not self._interrupt.is_set():
                     await self._tick(app, target)
                 return
+        except Exception:
+            self._vitals.fail(target.name)
+            raise
         self._met.add(target.name)
         await self._deliver(app)
 

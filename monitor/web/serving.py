@@ -2,14 +2,19 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
 from monitor.vitals import Vitals
-from monitor.web.app import build
 from monitor.web.listening import ListenError, address_of, listening
 from monitor.web.readings import Readings
-from monitor.web.server import Server
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from monitor.web.server import Server
 
 __all__ = ["RETRY_S", "Endpoints"]
 
@@ -65,7 +70,9 @@ class Endpoints:
 
     async def _serve_on(self, listener: socket.socket, address: tuple[str, int] | None) -> None:
         """Serves until another configuration is in force that says to listen elsewhere."""
-        server = Server(build(self._vitals, self._readings))
+        # FastAPI takes half a second to load: not at the cost of those who want no endpoints, nor of the loop
+        build, server_class = await asyncio.to_thread(_parts)
+        server = server_class(build(self._vitals, self._readings))
         moved = asyncio.create_task(self._until_moved(address, None))
         moved.add_done_callback(lambda _: server.end())
         try:
@@ -81,3 +88,10 @@ class Endpoints:
             if ends_s is not None and asyncio.get_running_loop().time() >= ends_s:
                 return
             await asyncio.sleep(_LOOK_S if ends_s is None else min(_LOOK_S, self._retry_s))
+
+
+def _parts() -> tuple[Callable[[Vitals, Readings], "ASGIApp"], type["Server"]]:
+    from monitor.web.app import build
+    from monitor.web.server import Server
+
+    return build, Server
