@@ -140,8 +140,8 @@ def _incidents(conn: Connection) -> dict[IncidentLabels, int]:
 def _mail(conn: Connection) -> dict[str, Mail]:
     waits_since = func.min(func.coalesce(notifications.c.retried_at, notifications.c.created_at))
     due = select(notifications.c.channel, func.count(), waits_since).where(notifications.c.status == "due")
-    dead = select(notifications.c.channel, func.count()).where(notifications.c.status == "dead")
-    given_up: dict[str, int] = dict(conn.execute(dead.group_by(notifications.c.channel)).tuples().all())
+    dead = select(notifications.c.channel, func.count().label("number")).where(notifications.c.status == "dead")
+    given_up = {row.channel: row.number for row in conn.execute(dead.group_by(notifications.c.channel))}
     waiting = {name: (count, since) for name, count, since in conn.execute(due.group_by(notifications.c.channel))}
     return {
         name: Mail(due=count, oldest_due_at=since, dead=given_up.get(name, 0))
