@@ -20,7 +20,16 @@ _OTHERWISE = "can't be listened on; set web.listen to an address of this machine
 
 
 class ListenError(MonitorError):
-    """An address that can't be listened on; the text says what to do."""
+    """An address that can't be listened on; the text says what to do.
+
+    Args:
+        text: one sentence.
+        number: of the system's error; None when it named none.
+    """
+
+    def __init__(self, text: str, number: int | None) -> None:
+        super().__init__(text)
+        self.errno = number
 
 
 def bound(address: tuple[str, int]) -> socket.socket:
@@ -43,8 +52,7 @@ def bound(address: tuple[str, int]) -> socket.socket:
     except OSError as error:
         if listener is not None:
             listener.close()
-        what = _REMEDIES.get(error.errno or 0, _OTHERWISE)
-        raise ListenError(f"{_shown(host, port)} {what}") from error
+        raise _refused(address, error) from error
     return listener
 
 
@@ -59,7 +67,7 @@ def listening(address: tuple[str, int]) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise ListenError(f"{_shown(*address)} {_REMEDIES.get(error.errno or 0, _OTHERWISE)}") from error
+        raise _refused(address, error) from error
     return listener
 
 
@@ -67,6 +75,10 @@ def address_of(listener: socket.socket) -> str:
     """What it listens on, with the port that was chosen, such as `127.0.0.1:8990`."""
     host, port = listener.getsockname()[:2]
     return _shown(host, port)
+
+
+def _refused(address: tuple[str, int], error: OSError) -> ListenError:
+    return ListenError(f"{_shown(*address)} {_REMEDIES.get(error.errno or 0, _OTHERWISE)}", error.errno)
 
 
 def _shown(host: str, port: int) -> str:

@@ -23,6 +23,9 @@ _KEEP_ALIVE_S = 5
 _LONGEST_HEAD = 16 * 1024
 """Bytes of a request line with its headers."""
 
+_TURNS = 5
+"""Of the loop, more than it takes from an accepted connection to its first callback."""
+
 _silent = logging.getLogger(f"{__name__}.silent")
 _silent.disabled = True
 """What clients send must not be able to fill the log."""
@@ -77,7 +80,16 @@ class Server(uvicorn.Server):
         await self.drop(*(sockets or ()))
 
     async def drop(self, *listeners: socket.socket) -> None:
-        """Closes everything at once; may be called again."""
+        """Closes everything at once; may be called again.
+
+        1. Nobody further is let in. 2. Whoever was let in a moment ago arrives: asyncio would leave them open for ever.
+        3. All are closed.
+        """
+        for listener in listeners:
+            if listener.fileno() >= 0:
+                asyncio.get_running_loop().remove_reader(listener)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         for listener in listeners:

@@ -35,6 +35,7 @@ class Endpoints:
         self._vitals, self._retry_s = vitals, retry_s
         self._readings = Readings(vitals)
         self._told: str | None = None
+        self._server: Server | None = None
         self._serving = asyncio.create_task(self._serve())
 
     async def close(self) -> None:
@@ -72,7 +73,7 @@ class Endpoints:
         """Serves until another configuration is in force that says to listen elsewhere."""
         # FastAPI takes half a second to load: not at the cost of those who want no endpoints, nor of the loop
         build, server_class = await asyncio.to_thread(_parts)
-        server = server_class(build(self._vitals, self._readings))
+        server = self._server = server_class(build(self._vitals, self._readings))
         moved = asyncio.create_task(self._until_moved(address, None))
         moved.add_done_callback(lambda _: server.end())
         try:
