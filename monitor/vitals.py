@@ -6,16 +6,19 @@ It reads no database and sends nothing; `web` tells it to whoever asks. All call
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import accumulate
+from typing import Protocol
 
 from monitor.config import Config
+from monitor.errors import LeaseHeldError, SlotSpentError
 from monitor.model import RunStatus
 from monitor.run_report import RunReport
 
-__all__ = ["DURATIONS_S", "Counts", "Pulse", "Vitals"]
+__all__ = ["DURATIONS_S", "Counts", "Pulse", "Stands", "Vitals"]
 
 DURATIONS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
 """Upper bounds of the histogram of durations: a run ends after four minutes unless a longer deadline was set."""
@@ -67,7 +70,7 @@ class Pulse:
     config_read_at: datetime
     started_at: datetime
     beat_at: datetime
-    """When the scheduler turned last."""
+    """When its loop turned last."""
     beat_age_s: float
     """Seconds (≥ 0) since then, on a clock that nobody sets."""
     reload_refused: bool
@@ -80,78 +83,111 @@ class Pulse:
     """What the runs of each target came to."""
 
 
+class Stands(Protocol):
+    """What the daemon keeps of itself; only the daemon changes it."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        ...
+
+    @property
+    def started_at(self) -> datetime:
+        """When the process began (aware)."""
+        ...
+
+    @property
+    def beat_s(self) -> float:
+        """When the loop turned last, on the monotonic clock."""
+        ...
+
+    @property
+    def reload_error(self) -> str | None:
+        """Why the configuration that was read last is not in force; None when it is."""
+        ...
+
+    @property
+    def stopping(self) -> bool:
+        """It was told to end."""
+        ...
+
+
 class Vitals:
-    """Keeps what the daemon shows of itself.
+    """Keeps what the daemon shows of itself beyond how it stands.
 
     Args:
-        config: the one in force.
+        standing: how it stands, whenever it is looked at.
         utcnow: the clock.
         monotonic: the clock of the beat, in seconds.
     """
 
     def __init__(
-        self, config: Config, *, utcnow: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+        self, standing: Stands, *, utcnow: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._utcnow, self._monotonic = utcnow, monotonic
-        self.config = config
-        """The configuration in force."""
+        self._standing, self._utcnow, self._monotonic = standing, utcnow, monotonic
         self.throttle_keys: Mapping[str, str] = {}
         """Under which key what was learned of a target's API is stored: of those that this process ran, by target."""
-        self._started_at = self._config_read_at = self._beat_at = utcnow()
-        self._beat_s = monotonic()
-        self._reload_refused = self._stopping = False
         self._counts: dict[str, Counts] = {}
         self._watched_since: dict[str, datetime] = {}
-        self._watch()
+        self._followed: Config | None = None
+        self._config_read_at = utcnow()
+        self.follow()
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._standing.config
+
+    def follow(self) -> None:
+        """Notices another configuration; what it does not name any more is forgotten."""
+        config = self._standing.config
+        if config is self._followed:
+            return
+        names, now = [target.name for target in config.targets], self._utcnow()
+        self._counts = {name: self._counts.get(name) or Counts() for name in names}
+        self._watched_since = {name: self._watched_since.get(name, now) for name in names}
+        self._followed, self._config_read_at = config, now
 
     def pulse(self) -> Pulse:
         """All of it at this moment; what happens later does not change it."""
+        self.follow()
+        now, beat_age_s = self._utcnow(), max(0.0, self._monotonic() - self._standing.beat_s)
         return Pulse(
-            at=self._utcnow(),
-            config=self.config,
+            at=now,
+            config=self._standing.config,
             config_read_at=self._config_read_at,
-            started_at=self._started_at,
-            beat_at=self._beat_at,
-            beat_age_s=max(0.0, self._monotonic() - self._beat_s),
-            reload_refused=self._reload_refused,
-            stopping=self._stopping,
+            started_at=self._standing.started_at,
+            beat_at=now - timedelta(seconds=beat_age_s),
+            beat_age_s=beat_age_s,
+            reload_refused=self._standing.reload_error is not None,
+            stopping=self._standing.stopping,
             watched_since=dict(self._watched_since),
             counts={name: counts.copy() for name, counts in self._counts.items()},
         )
 
-    def beat(self) -> None:
-        """The scheduler turns."""
-        self._beat_at, self._beat_s = self._utcnow(), self._monotonic()
+    @contextmanager
+    def told_of(self, target: str) -> Iterator[None]:
+        """Counts a run of a target that does not come to a report: one that was not begun, or that an error ended."""
+        try:
+            yield
+        except (LeaseHeldError, SlotSpentError):
+            self._of(target).skipped += 1
+            raise
+        except Exception:
+            self._of(target).failed += 1
+            raise
 
-    def take(self, config: Config) -> None:
-        """Another configuration is in force; what it does not name any more is forgotten."""
-        self.config, self._config_read_at, self._reload_refused = config, self._utcnow(), False
-        self._watch()
+    def observe(self, report: RunReport, *, keys: Mapping[str, str]) -> None:
+        """A run of this process ended.
 
-    def refuse(self) -> None:
-        """A configuration was refused, the one of before stays in force."""
-        self._reload_refused = True
+        Args:
+            report: what it came to.
+            keys: under which what was learned of APIs is stored, by target.
+        """
+        self._of(report.target).add(report)
+        self.throttle_keys = keys
 
-    def stop(self) -> None:
-        """The daemon was told to end."""
-        self._stopping = True
-
-    def observe(self, report: RunReport) -> None:
-        """A run of this process ended."""
-        if counts := self._counts.get(report.target):
-            counts.add(report)
-
-    def skip(self, target: str) -> None:
-        """A run was not begun: another process has the lease, or the slot is spent."""
-        if counts := self._counts.get(target):
-            counts.skipped += 1
-
-    def fail(self, target: str) -> None:
-        """A run ended in an error of ours."""
-        if counts := self._counts.get(target):
-            counts.failed += 1
-
-    def _watch(self) -> None:
-        names, now = [target.name for target in self.config.targets], self._utcnow()
-        self._counts = {name: self._counts.get(name) or Counts() for name in names}
-        self._watched_since = {name: self._watched_since.get(name, now) for name in names}
+    def _of(self, target: str) -> Counts:
+        """The counts of a target; those of one that is not configured any more are nobody's."""
+        self.follow()
+        return self._counts.get(target) or Counts()

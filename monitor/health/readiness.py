@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 BEAT_LIMIT_S = 60.0
-"""Seconds without a beat of the scheduler after which it counts as stalled: many times what lies between two."""
+"""Seconds without a beat of the daemon's loop after which it counts as stalled: many times what lies between two."""
 LONG_UNDELIVERED = timedelta(minutes=15)
 """A message that is undelivered for so long is worth a word."""
 _CLOSING = timedelta(minutes=1)
@@ -40,11 +40,11 @@ class Life(StrEnum):
 
     OK = "ok"
     STALLED = "stalled"
-    """Its scheduler does not turn any more: only a restart helps."""
+    """Its loop does not turn any more: only a restart helps."""
 
 
 def life(*, beat_age_s: float) -> Life:
-    """Whether the daemon is alive, from the seconds (≥ 0) since its scheduler's last beat."""
+    """Whether the daemon is alive, from the seconds (≥ 0) since the last beat of its loop."""
     return Life.OK if beat_age_s < BEAT_LIMIT_S else Life.STALLED
 
 
@@ -184,7 +184,7 @@ def _first_end(signs: TargetSigns, moment: datetime) -> datetime | None:
 def _of_daemon(signs: Signs) -> list[Reason]:
     if life(beat_age_s=signs.beat_age_s) is Life.OK:
         return []
-    said = f"its scheduler has not turned for {signs.beat_age_s:.0f} s"
+    said = f"its loop has not turned for {signs.beat_age_s:.0f} s"
     return [Reason(part=Part.DAEMON, reason=said, remedy="restart it, and report its log")]
 
 

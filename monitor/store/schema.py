@@ -17,7 +17,7 @@ from monitor.errors import SchemaError, StoreError
 from monitor.store.engine import connect, connect_read_only, immediate, reading, translated
 from monitor.store.tables import metadata
 
-__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "migrating", "upgrade"]
+__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "migrating", "upgrade", "verify"]
 
 LOCK_TIMEOUT_S = 60.0
 _ADVISORY_KEY = 0x494D_4442  # any number will do, as long as it never changes
@@ -94,10 +94,21 @@ def ensure(url: str) -> Engine:
     version = _look(url)
     if version.fit is not SchemaFit.CURRENT:
         if not is_sqlite(parse(url)):
-            state = "is empty" if version.current is None else f"has the older schema {version.current}"
-            raise SchemaError(f"database {place(parse(url))} {state}; run `ingestion-monitor db upgrade`")
+            raise _behind(version, parse(url))
         upgrade(url)
     return connect(url)
+
+
+def verify(engine: Engine) -> None:
+    """Makes sure that a database which is in use still has this program's schema.
+
+    Raises:
+        SchemaError: somebody upgraded, replaced or emptied it meanwhile.
+        StoreError: when it can't be read.
+    """
+    version = _not_newer(current(engine), engine.url)
+    if version.fit is not SchemaFit.CURRENT:
+        raise _behind(version, engine.url)
 
 
 @contextlib.contextmanager
@@ -157,6 +168,11 @@ def _look(url: str) -> SchemaVersion:
         return _not_newer(current(engine), engine.url)
     finally:
         engine.dispose()
+
+
+def _behind(version: SchemaVersion, url: URL) -> SchemaError:
+    state = "is empty" if version.current is None else f"has the older schema {version.current}"
+    return SchemaError(f"database {place(url)} {state}; run `ingestion-monitor db upgrade`", awaits_upgrade=True)
 
 
 def _not_newer(version: SchemaVersion, url: URL) -> SchemaVersion:

@@ -63,7 +63,7 @@ def _stored(name: str, says: str, *labels: str) -> Family:
 FAMILIES = (
     _process("build_info", Kind.GAUGE, "Always 1; the labels say which program this is", "version"),
     _process("database_up", Kind.GAUGE, "Whether the database could be read just now: 1 or 0"),
-    _process("scheduler_beat_timestamp_seconds", Kind.GAUGE, "When the scheduler turned last"),
+    _process("scheduler_beat_timestamp_seconds", Kind.GAUGE, "When the daemon's loop turned last"),
     _process(
         "config_reload_successful",
         Kind.GAUGE,

@@ -100,7 +100,8 @@ def _of_daemon(pulse: Pulse) -> Iterator[_Value]:
     yield "config_reload_successful", (), not pulse.reload_refused
     yield "config_reload_success_timestamp_seconds", (), pulse.config_read_at.timestamp()
     for target in pulse.config.targets:
-        if (interval_s := _interval_s(pulse.config.schedule_of(target).due_times(), pulse.at)) is not None:
+        due_times = pulse.config.schedule_of(target).due_times(target.name, kept=True)
+        if (interval_s := _interval_s(due_times, pulse.at)) is not None:
             yield "schedule_interval_seconds", (target.name,), interval_s
 
 

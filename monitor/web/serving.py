@@ -36,10 +36,16 @@ class Endpoints:
         self._readings = Readings(vitals)
         self._told: str | None = None
         self._server: Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begins to serve, in the running loop."""
         self._serving = asyncio.create_task(self._serve())
 
     async def close(self) -> None:
         """Ends at once, whoever is still connected."""
+        if self._serving is None:
+            return
         self._serving.cancel()
         (ended,) = await asyncio.gather(self._serving, return_exceptions=True)
         if isinstance(ended, Exception):
@@ -86,6 +92,7 @@ class Endpoints:
         """Waits until the configuration names another address, or for so long."""
         ends_s = None if most_s is None else asyncio.get_running_loop().time() + most_s
         while self._vitals.config.web.address == address:
+            self._vitals.follow()
             if ends_s is not None and asyncio.get_running_loop().time() >= ends_s:
                 return
             await asyncio.sleep(_LOOK_S if ends_s is None else min(_LOOK_S, self._retry_s))

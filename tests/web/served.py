@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from structlog.testing import capture_logs
 
 from monitor.config import Config
+from monitor.daemon.standing import Standing
 from monitor.vitals import Vitals
 from monitor.web.serving import Endpoints
 from monitor.wiring import utcnow
@@ -66,12 +67,11 @@ def config(folder, *, database, listen="127.0.0.1:0", more="", name="monitor.tom
 class Served:
     """Endpoints that are up until the end of a `with` block."""
 
-    def __init__(self, settings, *, retry_s=30.0, before=None):
+    def __init__(self, settings, *, retry_s=30.0):
         self._retry_s = retry_s
         self._up, self._ended = threading.Event(), None
-        self.vitals = Vitals(settings, utcnow=utcnow)
-        if before is not None:
-            before(self.vitals)
+        self.standing = Standing(config=settings)
+        self.vitals = Vitals(self.standing, utcnow=utcnow)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def __enter__(self):
@@ -90,6 +90,7 @@ class Served:
     async def _run(self):
         self.loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
         self.endpoints = Endpoints(self.vitals, retry_s=self._retry_s)
+        self.endpoints.open()
         self._up.set()
         await self._ended.wait()
         await self.endpoints.close()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import time
 from datetime import timedelta
 
 import pytest
@@ -67,17 +68,17 @@ def test_a_daemon_that_has_just_begun_is_alive_and_ready(serve):
 
 def test_a_scheduler_that_stands_is_neither_alive_nor_ready(serve):
     served = serve()
-    served.do(lambda: setattr(served.vitals, "_beat_s", served.vitals._beat_s - BEAT_LIMIT_S - 1))
+    served.do(lambda: setattr(served.standing, "beat_s", time.monotonic() - BEAT_LIMIT_S - 1))
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
     assert (alive.status, alive.json["status"]) == (503, "stalled")
     assert (ready.status, reasons(ready)) == (503, [("daemon", None)])
-    served.do(served.vitals.beat)
+    served.do(lambda: setattr(served.standing, "beat_s", time.monotonic()))
     assert ask(served.address, "/healthz").status == 200
 
 
 def test_one_that_stops_says_so_and_goes_on_answering(serve):
     served = serve()
-    served.do(served.vitals.stop)
+    served.do(lambda: setattr(served.standing, "stopping", True))
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
     assert (alive.status, ready.status, ready.json["status"]) == (200, 503, "stopping")
 
@@ -93,9 +94,10 @@ def test_an_overdue_target_is_named(serve):
 
 def test_a_refused_reload_is_a_warning(serve):
     served = serve()
-    served.do(served.vitals.refuse)
+    served.do(lambda: setattr(served.standing, "reload_error", "s3cret"))
     ready = ask(served.address, "/readyz")
     assert (ready.status, [warning["part"] for warning in ready.json["warnings"]]) == (200, ["configuration"])
+    assert b"s3cret" not in ready.body
 
 
 def test_a_parked_channel_is_a_warning(serve, store_url):

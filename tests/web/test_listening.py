@@ -86,14 +86,14 @@ def test_a_reload_moves_them_and_switches_them_off_and_on(tmp_path):
     with Served(first) as served:
         until(lambda: served.told("web_listening"), "the first address")
         before = served.address
-        served.do(lambda: served.vitals.take(second))
+        served.do(lambda: setattr(served.standing, "config", second))
         until(lambda: served.address == second.web.address, "the second address")
         assert ask(served.address, "/healthz").status == 200
         with pytest.raises(ConnectionRefusedError):
             ask(before, "/healthz")
-        served.do(lambda: served.vitals.take(off))
+        served.do(lambda: setattr(served.standing, "config", off))
         until(lambda: refused(second.web.address), "silence")
-        served.do(lambda: served.vitals.take(first))
+        served.do(lambda: setattr(served.standing, "config", first))
         until(lambda: served.address == first.web.address, "the first address again")
 
 
