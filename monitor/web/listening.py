@@ -31,6 +31,11 @@ class ListenError(MonitorError):
         super().__init__(text)
         self.errno = number
 
+    @property
+    def taken(self) -> bool:
+        """Whether somebody else listens there."""
+        return self.errno == errno.EADDRINUSE
+
 
 def bound(address: tuple[str, int]) -> socket.socket:
     """A socket on an address that does not listen yet. Blocks while a host's name is looked up.

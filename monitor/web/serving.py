@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import structlog
@@ -65,7 +66,7 @@ class Endpoints:
         """What listens there; None when it can't be had now, which is told once."""
         log = structlog.get_logger()
         try:
-            listener = await asyncio.to_thread(listening, address)
+            listener = await _had(address)
         except ListenError as error:
             if self._told != str(error):
                 self._told = str(error)
@@ -77,16 +78,17 @@ class Endpoints:
 
     async def _serve_on(self, listener: socket.socket, address: tuple[str, int] | None) -> None:
         """Serves until another configuration is in force that says to listen elsewhere."""
-        # FastAPI takes half a second to load: not at the cost of those who want no endpoints, nor of the loop
-        build, server_class = await asyncio.to_thread(_parts)
-        server = self._server = server_class(build(self._vitals, self._readings))
-        moved = asyncio.create_task(self._until_moved(address, None))
-        moved.add_done_callback(lambda _: server.end())
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            moved.cancel()
-            await server.drop(listener)
+        with closing(listener):
+            # FastAPI takes half a second to load: not at the cost of those who want no endpoints, nor of the loop
+            build, server_class = await asyncio.to_thread(_parts)
+            server = self._server = server_class(build(self._vitals, self._readings))
+            moved = asyncio.create_task(self._until_moved(address, None))
+            moved.add_done_callback(lambda _: server.end())
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                moved.cancel()
+                await server.drop(listener)
 
     async def _until_moved(self, address: tuple[str, int] | None, most_s: float | None) -> None:
         """Waits until the configuration names another address, or for so long."""
@@ -96,6 +98,16 @@ class Endpoints:
             if ends_s is not None and asyncio.get_running_loop().time() >= ends_s:
                 return
             await asyncio.sleep(_LOOK_S if ends_s is None else min(_LOOK_S, self._retry_s))
+
+
+async def _had(address: tuple[str, int]) -> socket.socket:
+    """What listens there; whoever does not wait for it any more leaves no open socket behind."""
+    taking = asyncio.ensure_future(asyncio.to_thread(listening, address))
+    try:
+        return await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        taking.add_done_callback(lambda taken: None if taken.exception() else taken.result().close())
+        raise
 
 
 def _parts() -> tuple[Callable[[Vitals, Readings], "ASGIApp"], type["Server"]]:
