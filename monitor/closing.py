@@ -66,9 +66,8 @@ class Closing:
             approach=checked.approach,
             probed_for=checked.probed_for,
             duration_s=_duration_s(started, now),
-            requests=checked.requests,
             retries=checked.retries,
-            failed_attempts=checked.failed_attempts,
+            attempts=checked.attempts,
         )
         log_run(report, checked, restraint)
         return report

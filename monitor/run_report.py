@@ -69,11 +69,9 @@ class RunReport:
     """Why there is no snapshot."""
     duration_s: float = 0.0
     """From its begin to its end (≥ 0)."""
-    requests: int = 0
-    """Attempts sent to the API, retries included; those for tokens are not counted."""
     retries: int = 0
-    failed_attempts: Mapping[str, int] = field(default_factory=dict)
-    """Of the requests, those that failed, by status class: `4xx`, or `none` for no answer."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""
 
 
 _EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_ailing")

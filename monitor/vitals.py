@@ -23,8 +23,6 @@ __all__ = ["DURATIONS_S", "Counts", "Pulse", "Stands", "Vitals"]
 DURATIONS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
 """Upper bounds of the histogram of durations: a run ends after four minutes unless a longer deadline was set."""
 
-ANSWERED = "2xx"
-
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
@@ -46,8 +44,7 @@ class Counts:
         self.runs[report.status] += 1
         self.duration_s += report.duration_s
         self.durations[bisect_left(DURATIONS_S, report.duration_s)] += 1
-        self.requests.update(report.failed_attempts)
-        self.requests[ANSWERED] += max(0, report.requests - sum(report.failed_attempts.values()))
+        self.requests.update(report.attempts)
         self.retries += report.retries
 
     def copy(self) -> "Counts":

@@ -45,9 +45,8 @@ LIST_ATTEMPTS = 2
 class Inquirer(ListAsker, Asker, Protocol):
     """What an inquiry needs of the resilient client."""
 
-    @property
-    def failed_attempts(self) -> Mapping[str, int]:
-        """Attempts that failed, by status class."""
+    def attempts(self, requests: int) -> Mapping[str, int]:
+        """Attempts by status class, of which so many were no requests for tokens."""
         ...
 
 
@@ -79,7 +78,7 @@ class Inquiry:
             LeaseLostError: when another run took over.
         """
         due, checked = await self._asked()
-        return due, replace(checked, failed_attempts=dict(self.client.failed_attempts))
+        return due, replace(checked, attempts=self.client.attempts(checked.requests))
 
     async def _asked(self) -> tuple[Due, CheckReport]:
         cause = self.due.probe_for

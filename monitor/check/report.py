@@ -66,5 +66,5 @@ class CheckReport:
     approach: Approach = ITEM_BY_ITEM
     probed_for: Cause | None = None
     """The cause for which it began with one probe."""
-    failed_attempts: Mapping[str, int] = field(default_factory=dict)
-    """Of the requests, those that failed, by status class: `4xx`, or `none` for no answer."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""

@@ -73,10 +73,10 @@ class Client:
         """Whether the breaker has stopped this client."""
         return self.throttle.breaker.open
 
-    @property
-    def failed_attempts(self) -> Mapping[str, int]:
-        """Attempts that failed so far, by status class; those for tokens are not counted."""
-        return self.digest.by_status_class
+    def attempts(self, requests: int) -> Mapping[str, int]:
+        """Attempts so far by status class, of which so many were not for tokens; of those for tokens the failed ones."""
+        failed = self.digest.by_status_class
+        return {"2xx": max(0, requests - failed.total() + self.digest.for_tokens), **failed}
 
     async def ask(
         self,

@@ -47,12 +47,14 @@ class _Failures:
 class FailureDigest:
     """Failed attempts of one run, counted by endpoint, status or network fault, and code; at most 51 classes."""
 
-    __slots__ = ("_classes", "by_status_class")
+    __slots__ = ("_classes", "by_status_class", "for_tokens")
 
     def __init__(self) -> None:
         self._classes: dict[_Key, _Failures] = {}
         self.by_status_class: Counter[str] = Counter()
-        """Failed attempts by `4xx` and the like, or `none` for those without an answer; none of them for a token."""
+        """Failed attempts by `4xx` and the like, or `none` for those without an answer."""
+        self.for_tokens = 0
+        """How many of these were for a token."""
 
     def add(
         self,
@@ -74,8 +76,8 @@ class FailureDigest:
             latency_ms: how long it took.
             retry_count: attempts that the same call made before.
         """
-        if not error.from_token_endpoint:
-            self.by_status_class[f"{error.status // 100}xx" if error.status else UNANSWERED] += 1
+        self.by_status_class[f"{error.status // 100}xx" if error.status else UNANSWERED] += 1
+        self.for_tokens += error.from_token_endpoint
         failures = self._classes.get((template, error.status, error.network, error.code))
         if failures is None:
             failures = self._class_for((template, error.status, error.network, error.code), at)

@@ -96,7 +96,7 @@ FAMILIES = (
         "requests_total",
         Kind.COUNTER,
         "Attempts sent to the API by runs that ended, by class of HTTP status; none: no answer came. Those for tokens "
-        "are not counted",
+        "count where they failed",
         "target",
         "status_class",
     ),

@@ -58,7 +58,7 @@ def start():
 
 
 def test_what_it_does_shows_in_its_metrics(world, start):
-    world.configure(more=EVERY_SECOND)
+    world.configure(check="max_attempts = 1", more=EVERY_SECOND)
     world.track(3)
     daemon = start(world)
     until(lambda: daemon.metric("runs_total", target="gloo", status="complete"), "a run that is counted")
@@ -89,9 +89,6 @@ def test_it_answers_before_its_database_does(small_world, start, new_postgres):
         door.open()
         until(lambda: daemon.ask("/readyz").status == 200, "a database that answers")
         assert daemon.metric("database_up") == 1
-        door.close()
-        until(lambda: daemon.ask("/readyz").status == 503, "a database that is down again")
-        assert daemon.ask("/healthz").status == 200
         assert daemon.end()[0] == 143
     finally:
         daemon.close()

@@ -9,7 +9,9 @@ import pytest
 from cli.observed import until
 from web.served import Served, ask, config, free_port
 
+from monitor.config import Config
 from monitor.config.web import Web
+from monitor.errors import ConfigError
 from monitor.web.listening import ListenError, address_of, bound, listening
 
 
@@ -37,6 +39,14 @@ def test_an_address_is_read_as_it_is_written(written, address):
 
 def test_they_are_on_this_machine_alone_unless_said_otherwise():
     assert Web().address == ("127.0.0.1", 8990)
+
+
+def test_a_variable_says_where_too(tmp_path):
+    path = tmp_path / "monitor.toml"
+    config(tmp_path, database="sqlite:///monitor.db", listen="127.0.0.1:1")
+    assert Config.load(path, environ={"MONITOR_WEB__LISTEN": "[::1]:8991"}).web.address == ("::1", 8991)
+    with pytest.raises(ConfigError, match=r"^MONITOR_WEB__LISTEN must be a host and a port"):
+        Config.load(path, environ={"MONITOR_WEB__LISTEN": "8991"})
 
 
 def test_a_free_port_is_chosen_and_named():

@@ -29,9 +29,8 @@ REPORT = RunReport(
     run_id=1,
     status=RunStatus.COMPLETE,
     duration_s=2.0,
-    requests=10,
     retries=2,
-    failed_attempts={"5xx": 2, "none": 1},
+    attempts={"2xx": 7, "5xx": 2, "none": 1},
 )
 BAD = ("outage", "critical")
 READING = Reading(
