@@ -74,7 +74,7 @@ class Client:
         return self.throttle.breaker.open
 
     def attempts(self, requests: int) -> Mapping[str, int]:
-        """Attempts so far by status class, of which so many were not for tokens; of those for tokens the failed ones."""
+        """Attempts so far by status class; so many were no requests for tokens, which count only where they failed."""
         failed = self.digest.by_status_class
         return {"2xx": max(0, requests - failed.total() + self.digest.for_tokens), **failed}
 
