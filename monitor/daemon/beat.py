@@ -51,13 +51,8 @@ class Beat:
     async def _wait(self, done: datetime | None, clock: Clock) -> datetime | None:
         """Waits until it is due anew, or somebody nudges; gives back the due time that this is for."""
         while (latest := self._due.latest(clock.utcnow())) == done and not self._nudged.is_set():
-            napping = asyncio.ensure_future(clock.nap(self._due.next_due(clock.utcnow())))
-            nudged = asyncio.ensure_future(self._nudged.wait())
-            try:
-                await asyncio.wait((napping, nudged), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                napping.cancel()
-                nudged.cancel()
+            next_due = self._due.next_due(clock.utcnow())
+            await clock.sleep_unless(self._nudged, clock.until_s(next_due))
         return latest
 
     async def _once(self, database: Database) -> None:

@@ -1,7 +1,7 @@
 """The daemon's hold on our own database: opened however long that takes, watched, and given up for a while on faults.
 
-While it can't be used, ticks and deliveries wait here; one look at a time finds out whether it is back. What is wrong is
-logged when it is news, and once a minute.
+While it can't be used, ticks and deliveries wait here; one look at a time finds out whether it is back. What is wrong
+is logged when it is news, and once a minute.
 """
 
 import asyncio
@@ -22,7 +22,9 @@ from monitor.wiring import open_store
 __all__ = ["RETRY_S", "Database", "leads_to"]
 
 RETRY_S = 5.0
-"""So often a database is looked at, in seconds, and one that can't be used is tried."""
+"""So often, in seconds, a database that can't be used is tried."""
+_LOOK_S = 30.0
+"""So often one that can be is looked at: somebody may have upgraded it for a newer program."""
 _REMIND = timedelta(minutes=1)
 
 
@@ -37,7 +39,7 @@ class Database:
 
     def __init__(self, standing: Standing, clock: Clock, *, on_wait: Callable[[str], None]) -> None:
         self._standing, self._clock, self._on_wait = standing, clock, on_wait
-        self._usable = asyncio.Event()
+        self._usable, self._faulty = asyncio.Event(), asyncio.Event()
         self._failing_since: datetime | None = None
         self._told: tuple[str, datetime] | None = None
 
@@ -79,6 +81,7 @@ class Database:
         """Somebody met a fault: all wait until a look finds the database well."""
         reason, now = str(error), self._clock.utcnow()
         self._usable.clear()
+        self._faulty.set()
         self._failing_since = self._failing_since or now
         self._standing.store_error = reason
         if self._told is None or self._told[0] != reason or not now - self._told[1] < _REMIND:
@@ -86,9 +89,12 @@ class Database:
             self._told = reason, now
 
     async def watch(self) -> None:
-        """Looks at it every few seconds, without end."""
+        """Looks at it now and then, and every few seconds while it can't be used, without end."""
         while True:
-            await self._clock.sleep(RETRY_S)
+            if self._usable.is_set():
+                await self._clock.sleep_unless(self._faulty, _LOOK_S)
+            if not self._usable.is_set():
+                await self._clock.sleep(RETRY_S)
             engine = self._standing.engine
             if engine is not None:
                 await self._look(engine)
@@ -112,6 +118,7 @@ class Database:
             structlog.get_logger().info("database_ready", unusable_for_s=round(since.total_seconds(), 1))
         self._failing_since = None
         self._standing.store_error = None
+        self._faulty.clear()
         self._usable.set()
 
 
