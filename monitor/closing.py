@@ -65,6 +65,9 @@ class Closing:
             sync=sync,
             approach=checked.approach,
             probed_for=checked.probed_for,
+            duration_s=_duration_s(started, now),
+            retries=checked.retries,
+            attempts=checked.attempts,
         )
         log_run(report, checked, restraint)
         return report
@@ -96,7 +99,7 @@ class Closing:
             )
             verdict = self._judge.judge_monitor(conn, facts=facts, read=None, started_at=started.at, now=now)
             report = self._report(conn, started, RunStatus.UNREAD, verdict, now)
-        report = replace(report, error=str(error))
+        report = replace(report, error=str(error), duration_s=_duration_s(started, now))
         log_run(report, None, None)
         return report
 
@@ -110,7 +113,7 @@ class Closing:
             requests=checked.requests,
             retries=checked.retries,
             latencies_ms=checked.latencies_ms,
-            duration_s=round((now - started.at).total_seconds(), 3),
+            duration_s=_duration_s(started, now),
         )
 
     def _judged(
@@ -154,6 +157,11 @@ class Closing:
             open_incidents=tuple(incident_store.listing(conn, target=started.target, open_only=True)),
             silences=silences.in_force(conn, now=now),
         )
+
+
+def _duration_s(started: Started, now: datetime) -> float:
+    """How long it took (≥ 0, also where a clock was set back)."""
+    return max(0.0, round((now - started.at).total_seconds(), 3))
 
 
 def _ending(checked: CheckReport) -> tuple[RunStatus, Reason | None]:

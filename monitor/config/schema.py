@@ -20,6 +20,7 @@ from monitor.config.schedule import Schedule
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section, secrets_in
 from monitor.config.targets import Target
+from monitor.config.web import Web
 
 __all__ = ["DEFAULT_DATABASE", "Config"]
 
@@ -64,6 +65,7 @@ class Config(Section):
         description="How long the daemon holds a message back for others like it: one cause on many targets is one "
         "message. `check` waits for nothing: it sends after its last target.",
     )
+    web: Web = Field(default=Web(), description="Where the daemon answers about itself.")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _source: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Loc, Origin] = PrivateAttr(default_factory=dict)

@@ -94,7 +94,8 @@ def _nearest(variable: str, settings: Iterable[str]) -> str:
 
 def _settings() -> tuple[str, ...]:
     """Everything that one variable can set, below the prefix."""
-    return (*known_keys(("",)), *(f"schedule__{key}" for key in known_keys(("schedule", ""))))
+    nested = (f"{table}__{key}" for table in ("schedule", "web") for key in known_keys((table, "")))
+    return (*known_keys(("",)), *nested)
 
 
 def _value(key: str, text: str) -> dict[str, object] | None:

@@ -32,6 +32,8 @@ from monitor.run import LEASE, Run
 from monitor.run_report import RunReport
 from monitor.store import runs
 from monitor.store.engine import reading
+from monitor.vitals import Vitals
+from monitor.web.serving import Endpoints
 from monitor.wiring import App
 
 __all__ = ["DRAIN_S", "Daemon"]
@@ -79,9 +81,11 @@ class Daemon:
         self._supervisor = supervisor or Supervisor.of(os.environ)
         self._timetable = Timetable(self._clock)
         self._database = Database(self.standing, self._clock, on_wait=self._waits, on_well=self._timetable.look_now)
+        self._vitals = Vitals(self.standing, utcnow=self._clock.utcnow)
         self._work = Work()
         self._delivery = Beat("deliver", every=DELIVER_EVERY, work=self._deliver, at_start=True)
         self._interrupt, self._hurry, self._hangup = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._endpoints = Endpoints(self._vitals)
         self._signal: signal.Signals | None = None
         self._made: App | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
@@ -106,6 +110,7 @@ class Daemon:
             self._begin("pulse", lambda: pulse(self.standing))
             self._begin("watchdog", lambda: feed(self._supervisor))
             self._begin("reload", self._reload_on_hangup)
+            self._endpoints.open()
             if await self._opened():
                 self._schedule()
                 await self._interrupt.wait()
@@ -187,9 +192,12 @@ class Daemon:
         if target is None or self._interrupt.is_set():
             return
         job = replace(app.job(target, scheduled=True), lease=self._lease)
-        self._finished(await Run(job, interrupt=self._interrupt, progress=NoProgress(), slot=slot)())
+        with self._vitals.told_of(name):
+            report = await Run(job, interrupt=self._interrupt, progress=NoProgress(), slot=slot)()
+        self._finished(report, app)
 
-    def _finished(self, report: RunReport) -> None:
+    def _finished(self, report: RunReport, app: App) -> None:
+        self._vitals.observe(report, keys=app.sharing.keys)
         self._delivery.want()
         self._timetable.soon(self._delivery.name)
         self._supervisor.status(f"{self._status()}; last run: {report.target}, {report.status.value}")
@@ -242,5 +250,6 @@ class Daemon:
         await self._timetable.end()
         await self._work.drain(within_s=self._drain_s, hurry=self._hurry)
         await asyncio.gather(*self._loops.values(), return_exceptions=True)
+        await self._endpoints.close()
         if self.standing.engine is not None:
             await asyncio.to_thread(self.standing.engine.dispose)

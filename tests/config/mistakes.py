@@ -497,6 +497,56 @@ LINES = {
             sentence='schedule.timezone must be a time zone\'s name, such as "Europe/Paris" or "UTC"',
         ),
     ],
+    "Health endpoints": [
+        Mistake(
+            title="a port alone to listen on",
+            instead_of="#top",
+            wrote='[web]\nlisten = ":8990"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="no port to listen on",
+            instead_of="#top",
+            wrote='[web]\nlisten = "127.0.0.1"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="a port that there is none of",
+            instead_of="#top",
+            wrote='[web]\nlisten = "127.0.0.1:65536"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="an IPv6 address to listen on, without brackets",
+            instead_of="#top",
+            wrote='[web]\nlisten = "::1:8990"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="a URL to listen on",
+            instead_of="#top",
+            wrote='[web]\nlisten = "http://127.0.0.1:8990"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="a number to listen on",
+            instead_of="#top",
+            wrote="[web]\nlisten = 8990",
+            sentence="web.listen must be text in quotes",
+        ),
+        Mistake(
+            title="switching the endpoints off with false",
+            instead_of="#top",
+            wrote="[web]\nlisten = false",
+            sentence="web.listen must be text in quotes",
+        ),
+        Mistake(
+            title="an unknown key beside where to listen",
+            instead_of="#top",
+            wrote="[web]\nport = 8990",
+            sentence="web.port is not a known key; known here: listen",
+        ),
+    ],
     "Targets": [
         Mistake(
             title="no name",
