@@ -89,13 +89,7 @@ def _resource(path: Path) -> Iterator[Manifest]:
 
 def _config_map(folder: Path, wanted: Manifest) -> Manifest:
     data = {Path(name).name: (folder / name).read_text(encoding="utf-8") for name in wanted["files"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": wanted["name"]},
-        "data": data,
-        "made": True,
-    }
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": wanted["name"]}, "data": data, "made": True}
 
 
 def _hashed(config_map: Manifest) -> str:
@@ -103,7 +97,8 @@ def _hashed(config_map: Manifest) -> str:
     encoded = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     for character in "<>&":  # as Go's encoder escapes them
         encoded = encoded.replace(character, f"\\u{ord(character):04x}")
-    return f"{config_map['metadata']['name']}-{hashlib.sha256(encoded.encode()).hexdigest()[:10].translate(HASH_DIGITS)}"
+    digest = hashlib.sha256(encoded.encode()).hexdigest()[:10].translate(HASH_DIGITS)
+    return f"{config_map['metadata']['name']}-{digest}"
 
 
 def _put_into(manifest: Manifest, namespace: str) -> None:

@@ -25,7 +25,7 @@ PROMETHEUS_RULES = DEPLOY / "prometheus/rules.yaml"
 OLDEST, NEWEST = "1.29", kubernetes_validate.latest_version()
 """Of Kubernetes: the manifests are valid for both, and so for those between."""
 
-__all__ = ["DEPLOY", "EXAMPLES", "NEWEST", "OLDEST", "OVERLAYS", "PROMETHEUS_RULES", "ROOT", "UNITS", "faults", "units_at"]
+__all__ = ["DEPLOY", "EXAMPLES", "OVERLAYS", "PROMETHEUS_RULES", "ROOT", "UNITS", "faults", "units_at"]
 
 
 def faults(manifest: dict[str, Any]) -> Iterator[str]:
@@ -41,7 +41,7 @@ def faults(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def units_at(folder: Path, units: list[Path], program: str) -> list[Path]:
-    """Copies of units that start a program of this machine, since `systemd-analyze verify` looks whether it is there."""
+    """Copies of units that start a program of this machine: `systemd-analyze verify` looks whether it is there."""
     copies = []
     for unit in units:
         text = unit.read_text(encoding="utf-8")
@@ -92,9 +92,10 @@ def _said(*command: object) -> subprocess.CompletedProcess[str]:
 def _main() -> int:
     found = [*_kubernetes(), *_systemd(), *_prometheus()]
     for fault in found:
-        print(fault, file=sys.stderr)
+        sys.stderr.write(f"{fault}\n")
     asked = [name for name in ("kubectl", "systemd-analyze", "promtool") if shutil.which(name)]
-    print(f"manifests: {len(OVERLAYS)} overlays, Kubernetes {OLDEST} and {NEWEST}", *asked, sep=", ")
+    by = ", ".join([f"Kubernetes {OLDEST} and {NEWEST}", *asked])
+    sys.stdout.write(f"manifests: {len(OVERLAYS)} overlays, {len(UNITS)} units: {len(found)} faults ({by})\n")
     return 1 if found else 0
 
 
