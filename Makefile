@@ -30,7 +30,7 @@ lint: .venv/.installed ## ruff, the Dockerfile and the shell scripts
 	@bash -n .ci/run
 
 manifests: .venv/.installed ## what is under deploy/, by kubernetes-validate, and by the tools that are installed here
-	@$(BIN)/python tests/deploy/manifests.py
+	@$(BIN)/python tests/manifests.py
 
 types: .venv/.installed ## mypy, strict
 	@$(BIN)/mypy

@@ -1,6 +1,6 @@
 """`make manifests`: what is under deploy/, by the tools that know it. Those of the development requirements always run.
 
-kubectl, promtool and systemd-analyze are asked where they are installed; the tests in this folder need none of them.
+kubectl, promtool and systemd-analyze are asked where they are installed; the tests in tests/deploy need none of them.
 """
 
 import json
@@ -14,9 +14,9 @@ from typing import Any
 
 import kubernetes_validate
 import yaml
-from kustomize import build
+from deploy.kustomize import build
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
 OVERLAYS = sorted(path.parent for path in (DEPLOY / "kubernetes/overlays").glob("*/kustomization.yaml"))
 EXAMPLES = sorted((DEPLOY / "kubernetes/examples").glob("*.yaml"))
@@ -25,7 +25,17 @@ PROMETHEUS_RULES = DEPLOY / "prometheus/rules.yaml"
 OLDEST, NEWEST = "1.29", kubernetes_validate.latest_version()
 """Of Kubernetes: the manifests are valid for both, and so for those between."""
 
-__all__ = ["DEPLOY", "EXAMPLES", "OVERLAYS", "PROMETHEUS_RULES", "ROOT", "UNITS", "faults", "units_at"]
+__all__ = [
+    "DEPLOY",
+    "EXAMPLES",
+    "OVERLAYS",
+    "PROMETHEUS_RULES",
+    "ROOT",
+    "UNITS",
+    "faults",
+    "systemd_faults",
+    "units_at",
+]
 
 
 def faults(manifest: dict[str, Any]) -> Iterator[str]:
@@ -69,7 +79,8 @@ def _in_order(manifests: list[dict[str, Any]]) -> list[str]:
     return sorted(json.dumps(manifest, sort_keys=True) for manifest in manifests)
 
 
-def _systemd() -> Iterator[str]:
+def systemd_faults() -> Iterator[str]:
+    """What systemd says against the units; nothing where it is not installed."""
     if not shutil.which("systemd-analyze"):
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +101,7 @@ def _said(*command: object) -> subprocess.CompletedProcess[str]:
 
 
 def _main() -> int:
-    found = [*_kubernetes(), *_systemd(), *_prometheus()]
+    found = [*_kubernetes(), *systemd_faults(), *_prometheus()]
     for fault in found:
         sys.stderr.write(f"{fault}\n")
     asked = [name for name in ("kubectl", "systemd-analyze", "promtool") if shutil.which(name)]
