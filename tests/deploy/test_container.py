@@ -1,4 +1,4 @@
-"""The containers' own commands, run for real: uid 10001, a read-only working folder, HOME=/tmp, no other place to write.
+"""The containers' own commands, run for real: uid 10001, a read-only working folder, HOME=/tmp.
 
 The commands, variables and settings are those of the built manifests; only the paths of mounts, the port and the
 addresses are this machine's.
