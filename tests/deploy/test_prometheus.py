@@ -15,7 +15,7 @@ METRIC = re.compile(r"\b(?:ingestion_monitor|process|kube)_\w+")
 
 def test_the_rules_have_the_form_that_prometheus_wants():
     assert set(RULES) == {"groups"}
-    assert [set(group) for group in RULES["groups"]] == [{"name", "rules"}]
+    assert all(set(group) == {"name", "rules"} for group in RULES["groups"])
     assert len(ALERTS) == sum(len(group["rules"]) for group in RULES["groups"]), "an alert is there twice"
     for rule in ALERTS.values():
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
