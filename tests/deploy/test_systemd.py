@@ -66,7 +66,7 @@ def test_a_service_is_locked_down(service):
 @pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
 def test_the_program_takes_the_arguments_of_a_service(service):
     found = settings(service.name)
-    started = [shlex.split(each) for key in ("ExecStartPre", "ExecStart") for each in found[key]]
+    started = [shlex.split(each.removeprefix("-")) for key in ("ExecStartPre", "ExecStart") for each in found[key]]
     assert [words[0] for words in started] == [PROGRAM, PROGRAM]
     assert started[0][1:] == ["db", "upgrade"]
     assert [list(parsed(words[1:])) for words in started if not parsed(words[1:])] == []
@@ -84,6 +84,8 @@ def test_the_daemon_says_when_it_is_ready_is_watched_and_is_started_again():
     assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert seconds(found["WatchdogSec"][0]) >= 30
     assert found["Restart"] == ["on-failure"]
+    assert found["StartLimitIntervalSec"] == ["0"], "a database that is down for an hour must not end it for good"
+    assert found["ExecStartPre"][0].startswith("-"), "nor may the migration, which needs the database"
     assert found["RestartPreventExitStatus"] == ["2"], "a wrong configuration does not mend itself"
     assert found["SuccessExitStatus"] == ["143 130"]
 
