@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-.PHONY: demo test drill check fmt fmt-check lint types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test drill check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,7 +15,7 @@ demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 test: .venv/.installed ## run the tests
 	@$(BIN)/python -m pytest --quiet
 
-check: fmt-check lint types imports cov ## everything that must hold before a change is shared (the default)
+check: fmt-check lint manifests types imports cov ## everything that must hold before a change is shared (the default)
 
 fmt: .venv/.installed ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -28,6 +28,9 @@ lint: .venv/.installed ## ruff, the Dockerfile and the shell scripts
 	@$(BIN)/ruff check .
 	@$(BIN)/hadolint Dockerfile
 	@bash -n .ci/run
+
+manifests: .venv/.installed ## what is under deploy/, by kubernetes-validate, and by the tools that are installed here
+	@$(BIN)/python tests/manifests.py
 
 types: .venv/.installed ## mypy, strict
 	@$(BIN)/mypy

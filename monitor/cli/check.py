@@ -71,7 +71,7 @@ def check(path: Path | None, options: CheckOptions) -> int:
     """
     fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
     _check_slot(options.slot)
-    config = load(path, log_level=options.log_level or _log_level(options))
+    config = load(path, log_level=options.log_level or _log_level(options), without=_unheard(options))
     targets = chosen(config, options.targets)
     try_providers(targets)
     with _app(config, dry_run=options.dry_run) as app:
@@ -87,6 +87,14 @@ def _log_level(options: CheckOptions) -> str | None:
     if options.quiet:
         return "warning"
     return "error" if sys.stdout.isatty() and sys.stderr.isatty() else None
+
+
+def _unheard(options: CheckOptions) -> frozenset[str]:
+    """What a quiet run does not log unless told to: failures of single requests, for which retries are there.
+
+    Those that did not pass are in what the command prints.
+    """
+    return frozenset({"requests_failed"}) if options.quiet and options.log_level is None else frozenset()
 
 
 def _fail_on(text: str | None) -> frozenset[FailOn]:

@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -40,23 +40,27 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-def configure_logging(level: str | None) -> None:
+def configure_logging(level: str | None, *, without: Collection[str] = ()) -> None:
     """Sends logs to stderr; on a terminal, where somebody reads the command's own words, only warnings.
+
+    Args:
+        level: the least that is shown; None as above.
+        without: events that are left out.
 
     Raises:
         ConfigError: when there is no such level.
     """
     chosen = level or ("warning" if sys.stderr.isatty() else "info")
-    log.configure(level=chosen)
+    log.configure(level=chosen, without=without)
 
 
-def load(path: Path | None, *, log_level: str | None = None) -> Config:
-    """Reads the configuration and tells on stderr what was ignored.
+def load(path: Path | None, *, log_level: str | None = None, without: Collection[str] = ()) -> Config:
+    """Reads the configuration and tells on stderr what was ignored. `without`: events that are not logged.
 
     Raises:
         ConfigError: with every problem found.
     """
-    configure_logging(log_level)
+    configure_logging(log_level, without=without)
     config = Config.load(path)
     register_secrets(config)
     for warning in config.warnings:

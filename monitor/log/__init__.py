@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from typing import TextIO
 
 import msgspec
@@ -25,7 +25,9 @@ _LEADING = ("timestamp", "level", "event")
 _redactor = Redactor()
 
 
-def configure(*, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None) -> None:
+def configure(
+    *, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None, without: Collection[str] = ()
+) -> None:
     """Sends events of `level` and above to the stream. May be called again, which replaces what was set before.
 
     Libraries that use `logging` are heard from WARNING on, as events named `library`, whatever the level and whatever
@@ -36,6 +38,7 @@ def configure(*, stream: TextIO | None = None, level: str = "INFO", json: bool |
         stream: a text stream over bytes; None is stderr as it is now.
         level: one of `LEVELS`, in any case.
         json: JSON lines; None means: unless the stream is a terminal.
+        without: names of events that are left out, whatever their level.
 
     Raises:
         ConfigError: there is no such level.
@@ -46,6 +49,7 @@ def configure(*, stream: TextIO | None = None, level: str = "INFO", json: bool |
     as_json = not target.isatty() if json is None else json
     structlog.configure(
         processors=[
+            _leaving_out(frozenset(without)),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -72,6 +76,15 @@ def register_secret(value: str) -> None:
 def masked(text: str) -> str:
     """A text from outside without registered secrets and what looks like one; one line, at most 2,000 characters."""
     return _redactor.text(text)
+
+
+def _leaving_out(names: frozenset[str]) -> Processor:
+    def leave_out(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if event["event"] in names:
+            raise structlog.DropEvent
+        return event
+
+    return leave_out
 
 
 def _tell_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

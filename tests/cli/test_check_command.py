@@ -92,6 +92,29 @@ def test_quiet_is_silent_on_both_streams_when_all_is_well(small_world):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+WELL = {"retried": "503:path=/engine,count=1", "uploaded just now": None}
+
+
+@pytest.mark.parametrize("fault", WELL.values(), ids=WELL)
+def test_quiet_says_nothing_of_requests_that_failed_in_a_run_that_did_not(small_world, fault):
+    small_world.track(2)
+    if fault is None:
+        small_world.record(str(uuid.uuid4()), uploaded_at=datetime.now(UTC))
+    else:
+        small_world.sandbox.add_fault(fault)
+    done = small_world.cli("check", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [row["status"] for row in small_world.rows("SELECT status FROM history")] == ["complete"]
+
+
+def test_quiet_logs_requests_that_failed_when_asked_to(small_world):
+    small_world.track(2)
+    small_world.sandbox.add_fault("503:path=/engine,count=1")
+    done = small_world.cli("check", "--quiet", "--log-level", "warning")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [event["http_status"] for event in events(done.stderr, "requests_failed")] == [503]
+
+
 def test_quiet_speaks_when_something_is_wrong(here, small_world):
     (item_id,) = small_world.track(1)
     small_world.sandbox.set_status(item_id, "FAILED")

@@ -1,0 +1,49 @@
+"""deploy/prometheus: alerts of the form that Prometheus wants, about metrics that there are, each with its section."""
+
+import re
+
+import pytest
+import yaml
+from manifests import DEPLOY, ROOT
+
+RULES = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text(encoding="utf-8"))
+ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
+RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^### (IngestionMonitor\w+)\n\n(.*?)(?=^##|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
+METRIC = re.compile(r"\b(?:ingestion_monitor|process|kube)_\w+")
+
+
+def test_the_rules_have_the_form_that_prometheus_wants():
+    assert set(RULES) == {"groups"}
+    assert all(set(group) == {"name", "rules"} for group in RULES["groups"])
+    assert len(ALERTS) == sum(len(group["rules"]) for group in RULES["groups"]), "an alert is there twice"
+    for rule in ALERTS.values():
+        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+        assert re.fullmatch(r"\d+[smh]", rule["for"])
+        assert rule["labels"].keys() == {"severity"}
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+        assert all(text.endswith((".", f"#{rule['alert'].lower()}")) for text in rule["annotations"].values())
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_leads_to_its_section(name):
+    assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
+    section = SECTIONS[name]
+    assert len(section.split()) >= 20
+    assert "`" in section, "it names a command or an event to look for"
+
+
+def test_every_section_is_that_of_an_alert():
+    assert sorted(SECTIONS) == sorted(ALERTS)
+
+
+def metrics():
+    """Each metric that an alert asks for."""
+    return sorted({name for rule in ALERTS.values() for name in METRIC.findall(rule["expr"])})
+
+
+def test_an_alert_asks_for_some_metric():
+    asking = re.compile(rf"{METRIC.pattern}|\bup\b")
+    assert [name for name, rule in ALERTS.items() if not asking.search(rule["expr"])] == []
+    assert len(metrics()) >= 8
