@@ -11,6 +11,8 @@ import signal
 import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,7 +96,9 @@ class Cluster:
         return self.image.run(expanded(container["args"], env), env=env, cwd=self.cwd)
 
     def start(self, container):
-        return self.image.start(container["args"], env=self.env(container), cwd=self.cwd)
+        """The container, left to run, and where it answers."""
+        env = self.env(container)
+        return self.image.start(container["args"], env=env, cwd=self.cwd), env["MONITOR_WEB__LISTEN"]
 
     def rows(self, query):
         engine = create_engine(self.database)
@@ -103,6 +107,18 @@ class Cluster:
                 return [tuple(row) for row in conn.execute(text(query))]
         finally:
             engine.dispose()
+
+
+def ask(listen, path):
+    """One request, as the kubelet asks; the status and what is said."""
+    try:
+        with urllib.request.urlopen(f"http://{listen}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
 
 
 def free_port():
@@ -162,12 +178,15 @@ def test_the_daemon_runs_and_ends_in_time_on_sigterm(cluster):
     migrated(cluster)
     (container,) = cluster.pods.daemon["containers"]
     grace_s = cluster.pods.daemon["terminationGracePeriodSeconds"]
-    process = cluster.start(container)
+    process, listen = cluster.start(container)
+    probes = [container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
     lines = []
     reader = threading.Thread(target=lambda: lines.extend(iter(process.stderr.readline, "")))
     reader.start()
     try:
         until(lambda: events("".join(lines), "run_finished"), f"a run in {lines}")
+        until(lambda: [ask(listen, path)[0] for path in probes] == [200, 200, 200], f"well by its probes in {lines}")
+        assert 'ingestion_monitor_items{state="completed",target="gloo-prod"} 2.0' in ask(listen, "/metrics")[1]
         signalled_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
         code = process.wait(timeout=grace_s)
@@ -181,6 +200,7 @@ def test_the_daemon_runs_and_ends_in_time_on_sigterm(cluster):
     assert cluster.rows("SELECT status, total FROM history") == [("complete", 2)]
     assert cluster.rows("SELECT count(*) FROM leases WHERE expires_at > now()") == [(0,)]
     assert "Traceback" not in "".join(lines)
+    assert "not a setting" not in "".join(lines), "each variable of the manifest is one of the program's"
     assert list(cluster.cwd.iterdir()) == []
 
 

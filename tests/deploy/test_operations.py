@@ -75,6 +75,18 @@ def test_every_exit_code_of_check_is_told():
     assert told == {0, 1, 2, 3, 4, 5, 130, 143}
 
 
+def test_every_event_of_the_log_that_is_told_of_is_one_with_its_level():
+    (section,) = re.findall(r"^## The log at 3 a\.m\.\n(.*?)^## ", DOCUMENT, re.MULTILINE | re.DOTALL)
+    told_of = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "monitor").rglob("*.py"))
+    logged = {
+        (name, "error" if level == "exception" else level)
+        for level, name in re.findall(r'\.(info|warning|error|exception)\(\s*"(\w+)"', source)
+    }
+    assert told_of.items() - logged == set()
+    assert len(told_of) >= 8
+
+
 # --- backups ---------------------------------------------------------------------------------------------------------
 
 

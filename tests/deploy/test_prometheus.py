@@ -6,10 +6,13 @@ import pytest
 import yaml
 from manifests import DEPLOY, ROOT
 
+from monitor.web.families import FAMILIES, PREFIX, Family, Kind
+
 RULES = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text(encoding="utf-8"))
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### (IngestionMonitor\w+)\n\n(.*?)(?=^##|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
+NONE = Family(name="none", kind=Kind.GAUGE, says="")
 METRIC = re.compile(r"\b(?:ingestion_monitor|process|kube)_\w+")
 
 
@@ -41,6 +44,23 @@ def test_every_section_is_that_of_an_alert():
 def metrics():
     """Each metric that an alert asks for."""
     return sorted({name for rule in ALERTS.values() for name in METRIC.findall(rule["expr"])})
+
+
+def test_every_metric_of_an_alert_is_one_of_the_program():
+    ours = {name for name in metrics() if name.startswith(PREFIX)}
+    assert ours - {family.full_name for family in FAMILIES} == set()
+    assert "process_open_fds" in metrics(), "prometheus-client's own"
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_groups_and_names_by_labels_that_its_metrics_have(name):
+    rule = ALERTS[name]
+    families = {family.full_name: family for family in FAMILIES}
+    labels = {label for metric in METRIC.findall(rule["expr"]) for label in families.get(metric, NONE).labels}
+    used = {label for group in re.findall(r"by \((\w+)\)", rule["expr"]) for label in group.split(", ")}
+    said = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values()))) - {"instance"}
+    assert used <= labels
+    assert said <= used
 
 
 def test_an_alert_asks_for_some_metric():
