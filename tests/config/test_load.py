@@ -192,7 +192,7 @@ def test_the_view_of_a_configuration_has_its_keys_and_no_secret(desk):
     assert view["targets"][0]["check"]["deadline"] == "1h30m"
     assert view["channels"][0] == {"name": "oncall", "type": "webhook", "include_api_message": False, "url": MASK}
     assert view["routes"][0]["continue"] is True
-    assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris"}
+    assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris", "jitter": "0s"}
 
 
 def test_what_is_left_out_has_a_default(desk):

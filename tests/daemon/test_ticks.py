@@ -189,7 +189,10 @@ def act(world, made, what):
 
 
 def what_became(engine):
-    """Incidents, what they were told of, and runs, with their times."""
+    """Incidents, what they were told of, and runs, with their times.
+
+    Not how many questions a revoked key met at the most: that is how many waited for the token at that moment.
+    """
     with engine.connect() as conn:
 
         def rows(query):
@@ -197,7 +200,7 @@ def what_became(engine):
 
         return {
             "incidents": rows(
-                "SELECT target, cause, state, first_evidence_at, opened_at, last_evidence_at, resolved_at, peak_count "
+                "SELECT target, cause, state, first_evidence_at, opened_at, last_evidence_at, resolved_at "
                 "FROM incidents ORDER BY id"
             ),
             "events": rows("SELECT incident_id, kind, at FROM incident_events ORDER BY id"),
@@ -241,7 +244,8 @@ async def test_a_cron_job_and_a_daemon_come_to_the_same_incidents_messages_and_t
         became[name] = what_became(world.app.engine)
     early = became["daemon"]["runs"].pop(0)
     assert early[0] == "complete", "the daemon's run at its start"
-    assert became["daemon"] == became["cron job"]
+    for part in became["daemon"]:
+        assert became["daemon"][part] == became["cron job"][part]
     assert {cause for _, cause, *_ in became["daemon"]["incidents"]} == {
         "unauthorized", "items_failed", "outage", "sync_log_unreadable",
     }  # fmt: skip
