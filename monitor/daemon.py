@@ -17,7 +17,7 @@ from monitor.config import Config, Target
 from monitor.errors import LeaseHeldError, MonitorError, SchemaError, StoreError
 from monitor.run import Run
 from monitor.timetable import scheduler, trigger
-from monitor.wiring import App, open_store, utcnow
+from monitor.wiring import App, open_store
 
 __all__ = ["DRAIN_S", "Daemon"]
 
@@ -123,7 +123,7 @@ class Daemon:
             if target.name not in self._met:
                 # At the start it may be a dead process's lease: that is over soon, the next tick may not come for long.
                 self._met.add(target.name)
-                await self._pause((error.until - utcnow()).total_seconds() + 1)
+                await self._pause(error.ends_in.total_seconds() + 1)
                 if not self._interrupt.is_set():
                     await self._tick(app, target)
                 return

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from monitor.check import CheckReport, Due, Inquirer, Inquiry, ItemCheck, Progress, Strategy
 from monitor.closing import Closing, RunReport, Started
@@ -60,6 +60,8 @@ class Job:
     holder: str
     """Who runs, as `host:pid`."""
     utcnow: Callable[[], datetime]
+    lease_now: Callable[[Connection], datetime]
+    """The clock that leases run by: see `leases.now_of`."""
     log_fields: Mapping[str, str]
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
     heartbeat: Heartbeat | None = None
@@ -114,7 +116,7 @@ class Run:
     def _begin(self) -> Started:
         job, now = self._job, self._job.utcnow()
         with writing(job.engine) as conn:
-            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=LEASE)
+            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=LEASE)
             # Only under the lease: before it, whoever holds it may be about to spend the slot.
             if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
                 raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
@@ -230,7 +232,8 @@ class Run:
 
     def _renew(self, started: Started) -> None:
         with writing(self._job.engine) as conn:
-            leases.renew(conn, target=self._job.target, epoch=started.epoch, now=self._job.utcnow(), ttl=LEASE)
+            now = self._job.lease_now(conn)
+            leases.renew(conn, target=self._job.target, epoch=started.epoch, now=now, ttl=LEASE)
 
     def _release(self, started: Started) -> None:
         try:

@@ -57,7 +57,7 @@ def health(done):
 def hold(world, holder="elsewhere:4711"):
     now = datetime.now(UTC)
     with writing(world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder=holder, now=now, ttl=timedelta(minutes=5))
+        leases.acquire(conn, target="gloo", holder=holder, now=now, ttl=timedelta(minutes=1))
 
 
 def webhook(receiver):

@@ -67,6 +67,34 @@ def test_an_expired_lease_that_nobody_took_is_still_ours(engine):
     assert held(engine).expires_at == NOW + 11 * TTL
 
 
+@pytest.mark.parametrize("ahead", [timedelta(seconds=61), timedelta(days=1), timedelta(days=20000)], ids=str)
+def test_a_lease_that_a_clock_ahead_left_goes_to_the_next_and_its_holder_writes_nothing_more(engine, ahead):
+    """The clock was set right, or it was another one: nobody who is alive has a lease that ends so late."""
+    old = acquire(engine, now=NOW + ahead)
+    assert acquire(engine, "b:2", NOW) == 2
+    with pytest.raises(LeaseLostError), writing(engine) as conn:
+        leases.verify(conn, target="gloo", epoch=old)
+
+
+@pytest.mark.parametrize("behind", [timedelta(microseconds=1), timedelta(seconds=2), TTL], ids=str)
+def test_a_clock_that_is_set_back_a_little_takes_nothing_from_a_holder_that_is_alive(engine, behind):
+    acquire(engine)
+    with pytest.raises(LeaseHeldError) as refused:
+        acquire(engine, "b:2", NOW - behind)
+    assert refused.value.ends_in == TTL + behind
+
+
+def test_leases_run_by_the_servers_clock_where_machines_may_disagree_and_else_by_that_of_the_machine(
+    engine, database_kind
+):
+    with reading(engine) as conn:
+        told = leases.now_of(conn, utcnow=lambda: NOW)
+    if database_kind == "sqlite":
+        assert told == NOW
+    else:
+        assert abs(told - datetime.now(UTC)) < timedelta(minutes=5), "the test's server is on the test's machine"
+
+
 @pytest.mark.parametrize("use", ["renew", "verify"])
 def test_a_stale_epoch_is_told_so(engine, use):
     old = acquire(engine)
