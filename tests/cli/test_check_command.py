@@ -314,6 +314,24 @@ def test_a_signal_during_delivery_does_not_wait_for_a_silent_receiver(small_worl
     assert row == {"status": "due", "claimed_by": None}
 
 
+def test_a_signal_to_notify_gives_back_what_it_did_not_send(small_world, receiver):
+    receiver.hang = True
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.set_status(item_id, "FAILED")
+    small_world.configure(more=webhook(receiver))
+    small_world.clock.now = datetime.now(UTC)
+    small_world.run()
+    running = small_world.start("notify")
+    until(lambda: receiver.got, "a message to the receiver")
+    started_s = time.monotonic()
+    running.terminate()
+    out, err = running.communicate(timeout=15)
+    assert time.monotonic() - started_s < 10
+    assert (running.returncode, out, "Traceback" in err) == (143, "", False)
+    (row,) = small_world.rows("SELECT status, claimed_by FROM notifications")
+    assert row == {"status": "due", "claimed_by": None}
+
+
 def test_on_a_terminal_progress_is_shown_on_stderr_alone(small_world):
     small_world.track(30)
     small_world.sandbox.add_fault(**{**SLOW, "delay_s": 0.05})
