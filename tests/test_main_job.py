@@ -339,6 +339,19 @@ def test_machines_whose_clocks_are_a_day_apart_never_run_at_once_on_one_server(s
     assert len(small_world.rows("SELECT 1 FROM runs")) == 1
 
 
+def test_a_run_that_was_killed_between_two_that_were_refused_delays_no_incident(world):
+    world.track(3)
+    world.run()
+    world.sandbox.revoke_client()
+    world.run()
+    with writing(world.app.engine) as conn:
+        epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=world.clock(), ttl=LEASE)
+        runs.start(conn, target="gloo", environment="test", slot=None, epoch=epoch, started_at=world.clock())
+    world.clock.advance(minutes=1)
+    assert causes(world.run()) == [Cause.UNAUTHORIZED]
+    assert len(world.rows("SELECT 1 FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")) == 1
+
+
 def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(world):
     world.track(1)
     ahead, now = world.clock() + timedelta(days=1), world.clock()

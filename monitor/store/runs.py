@@ -17,6 +17,7 @@ __all__ = [
     "HistoryRow",
     "LastRun",
     "abandon",
+    "abandoned",
     "finish",
     "history",
     "history_row",
@@ -98,12 +99,12 @@ def start(
 def slot_spent(conn: Connection, *, target: str, slot: str) -> bool:
     """Whether a run of that slot was closed by its own process. One that died spends nothing: the slot is run again."""
     closed = runs.c.status != RunStatus.RUNNING.value
-    spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~_abandoned()).limit(1)
+    spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~abandoned()).limit(1)
     return conn.execute(spent).first() is not None
 
 
-def _abandoned() -> ColumnElement[bool]:
-    """A run that a signal cut short is `partial`: interrupted and `aborted` is one that could not close itself."""
+def abandoned() -> ColumnElement[bool]:
+    """The runs that could not close themselves: interrupted and `aborted`. One that a signal cut short is `partial`."""
     reason = func.coalesce(runs.c.abort_reason, "")
     return and_(runs.c.status == RunStatus.ABORTED.value, reason == Reason.INTERRUPTED.value)
 
@@ -184,7 +185,7 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
     """The last run of a target that asked the API and was closed by its own process; None before the first."""
     asked = runs.c.status.in_([RunStatus.COMPLETE.value, RunStatus.PARTIAL.value, RunStatus.ABORTED.value])
     columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
-    newest = select(*columns).where(runs.c.target == target, asked, ~_abandoned()).order_by(runs.c.id.desc()).limit(1)
+    newest = select(*columns).where(runs.c.target == target, asked, ~abandoned()).order_by(runs.c.id.desc()).limit(1)
     row = conn.execute(newest).first()
     if row is None:
         return None
