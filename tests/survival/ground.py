@@ -1,6 +1,7 @@
 """Where survival is tried outside pytest: worlds with a database of their own, one after the other or side by side."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ from monitor.sandbox import Sandbox
 from monitor.store.schema import upgrade
 
 KINDS = ("sqlite", "postgresql")
+
+
+def paths() -> dict[str, str]:
+    """Where processes find the product and the parts of the tests."""
+    tests = Path(__file__).resolve().parents[1]
+    return {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
 
 
 class Grounds:
@@ -40,19 +47,15 @@ class Grounds:
     @contextlib.contextmanager
     def world(self, kind: str) -> Iterator[World]:
         """A World with an empty sandbox, and a database at this program's schema."""
-        with contextlib.ExitStack() as ends:
-            folder = Path(ends.enter_context(_folder()))
-            sync_log = f"sqlite:///{folder / 'pipeline.db'}"
-            if kind == "sqlite":
-                shutil.copyfile(self._sqlite, folder / "monitor.db")
-                database = f"sqlite:///{folder / 'monitor.db'}"
-            else:
-                database = _plain(self._server.set(database=ends.enter_context(self._database(self._template))))
-            sandbox = Sandbox()
-            sandbox.start()
-            ends.callback(sandbox.stop)
-            made = World(folder, sandbox, database=database, sync_log=sync_log)
-            ends.callback(made.close)
+        if kind == "sqlite":
+            with sqlite_world(self._sqlite) as made:
+                yield made
+            return
+        with (
+            self._database(self._template) as name,
+            _folder() as folder,
+            _world(Path(folder), database=_plain(self._server.set(database=name))) as made,
+        ):
             yield made
 
     @contextlib.contextmanager
@@ -63,6 +66,27 @@ class Grounds:
             yield name
         finally:
             self._conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextlib.contextmanager
+def sqlite_world(template: Path) -> Iterator[World]:
+    """A World on a copy of a SQLite file."""
+    with _folder() as folder:
+        shutil.copyfile(template, Path(folder) / "monitor.db")
+        with _world(Path(folder), database=f"sqlite:///{folder}/monitor.db") as made:
+            yield made
+
+
+@contextlib.contextmanager
+def _world(folder: Path, *, database: str) -> Iterator[World]:
+    sandbox = Sandbox()
+    sandbox.start()
+    made = World(folder, sandbox, database=database, sync_log=f"sqlite:///{folder / 'pipeline.db'}")
+    try:
+        yield made
+    finally:
+        made.close()
+        sandbox.stop()
 
 
 def _folder() -> tempfile.TemporaryDirectory:

@@ -1,7 +1,7 @@
 """Kills: the real command dies by SIGKILL in the middle of a story, which must come to the same all the same.
 
-At each named point of a run and of delivery, and at random moments, on SQLite and PostgreSQL. After a kill nothing is mended
-by hand: the next run and the next delivery find what they find.
+At each named point of a run and of delivery, and at random moments, on SQLite and PostgreSQL. After a kill nothing is
+mended by hand: the next run and the next delivery find what they find.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from survival import audit
-from survival.ground import KINDS, Grounds
+from survival.ground import KINDS, Grounds, paths
 from survival.story import CHAPTERS, Account, Desk, Story, told_without_kills
 from world import World, environment
 
@@ -67,7 +67,7 @@ class Survived:
     lease_s: float
     """How long a target was held after a kill, at the most, with the run that then went through; 0: it was not."""
     claims_s: float
-    """How long messages stayed claimed after one, at the most, with the delivery that then went through; 0: none were."""
+    """How long messages stayed claimed after one, at the most, with the delivery that went through; 0: none were."""
     killed: int
     """Processes that were still alive when they were to be killed."""
 
@@ -137,9 +137,8 @@ def started(world: World, kill: Kill, *, tell: str | None = None) -> Iterator[tu
     asked += ["--tell", tell, "--fd", str(theirs)] if tell else []
     asked += ["--renew-every", str(kill.renew_every_s)] if kill.renew_every_s else []
     command = [sys.executable, str(VICTIM), *asked, "--", kill.command, "--config", str(world.config_path)]
-    root = str(VICTIM.parents[2])
     process = subprocess.Popen(
-        command, cwd=world.folder, env=environment({"PYTHONPATH": root}), pass_fds=(theirs,),
+        command, cwd=world.folder, env=environment(paths()), pass_fds=(theirs,),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     os.close(theirs)
@@ -245,7 +244,7 @@ def _let_pass(story: Story, left: timedelta, *, waits: bool) -> float:
     return left.total_seconds()
 
 
-# --- what `make survive` prints ----------------------------------------------------------------------------------------
+# --- what `make survive` prints --------------------------------------------------------------------------------------
 
 
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:

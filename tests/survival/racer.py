@@ -1,22 +1,19 @@
 """One of many processes that want to run every slot: `python tests/survival/racer.py CONFIG SLOTS [POINT]`.
 
-It begins when a line comes on stdin, and ends with one JSON object: which slots it ran, how often it was refused, lost its
-lease, or met an error. At POINT (see `victim.py`) it stops itself once, by SIGSTOP.
+It begins when a line comes on stdin, and ends with one JSON object: which slots it ran, how often it was refused, lost
+its lease, or met an error. At POINT (see `victim.py`) it stops itself once, by SIGSTOP.
 """
 
 import asyncio
 import json
-import os
 import random
 import signal
 import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
-
 import structlog
-from survival.victim import Fate, install
+from survival.victim import Fate, install, strike
 
 from monitor.check import NoProgress
 from monitor.config import Config
@@ -55,7 +52,7 @@ if __name__ == "__main__":
     path, count, *point = sys.argv[1:]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     if point:
-        install([Fate(point[0], 1, lambda: os.kill(os.getpid(), signal.SIGSTOP))])
+        install([Fate(point[0], 1, lambda: strike(signal.SIGSTOP))])
     config = Config.load(Path(path), environ={})
     engine = open_store(config)
     sys.stdin.readline()

@@ -1,7 +1,7 @@
 """Races: many processes want the same slots, and one of them is stopped in mid-run for longer than its lease.
 
-The database itself writes down, by triggers of the test, under which epoch each row of a run was written, and which epoch
-was the target's then.
+The database itself writes down, by triggers of the test, under which epoch each row of a run was written, and which
+epoch was the target's then.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.observed import until
-from survival.ground import KINDS, Grounds
+from survival.ground import KINDS, Grounds, paths
 from world import World, environment
 
 from monitor.run import LEASE
@@ -87,7 +87,7 @@ def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -
     world.configure(check="concurrency = 2")
     world.track(ITEMS, "QUEUED")
     watch(world)
-    stopped, *others = racers = [_start(world, slots, *([point] if n == 0 else [])) for n in range(processes)]
+    stopped, *_ = racers = [_start(world, slots, *([point] if n == 0 else [])) for n in range(processes)]
     try:
         for racer in racers:
             racer.stdin.write("go\n")
@@ -101,14 +101,14 @@ def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -
         for racer in racers:
             racer.kill()
             racer.communicate()
-    return _judged(world, [(out, err) for out, err in ends], slots=slots)
+    return _judged(world, ends, slots=slots)
 
 
 def _start(world: World, slots: int, *point: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, str(RACER), str(world.config_path), str(slots), *point],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        cwd=world.folder, env=environment({"PYTHONPATH": str(RACER.parents[2])}),
+        cwd=world.folder, env=environment(paths()),
     )  # fmt: skip
 
 

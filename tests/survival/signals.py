@@ -1,4 +1,4 @@
-"""SIGTERM at random moments: the command ends within ten seconds, leaves nothing claimed, and keeps what it finished."""
+"""SIGTERM at random moments: a command ends within ten seconds, leaves nothing claimed, keeps what it finished."""
 
 import os
 import random

@@ -28,6 +28,10 @@ CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{url}"\n'
 class Desk(Receiver):
     """A receiver that takes a moment for each message, so that a process can be killed while it waits."""
 
+    def start(self):
+        super().start()
+        self._server.handle_error = lambda *_: None  # whoever is killed hangs up in the middle of a sentence
+
     def next_answer(self):
         time.sleep(PAUSE_S)
         return super().next_answer()
@@ -96,7 +100,9 @@ class Story:
             events=Counter(_tuples(rows(
                 "SELECT i.cause, e.kind FROM incident_events e JOIN incidents i ON i.id = e.incident_id"
             ))),
-            items=Counter(_tuples(rows("SELECT state, known_state, stage, CASE WHEN removed_at IS NULL THEN 1 ELSE 0 END FROM items"))),
+            items=Counter(_tuples(rows(
+                "SELECT state, known_state, stage, CASE WHEN removed_at IS NULL THEN 1 ELSE 0 END AS tracked FROM items"
+            ))),
             item_events=Counter(_tuples(rows("SELECT kind, old, new FROM item_events"))),
             told=Counter((body["cause"], body["kind"]) for body in told.values()),
         )  # fmt: skip

@@ -1,8 +1,8 @@
-"""`make survive`: what kills, races and faults of databases did to the monitor, as tables; exit code 1 if anything was lost.
+"""`make survive`: what kills, races and faults of databases did to the monitor, as tables; exit code 1 if not all held.
 
-Each section is a module beside this one with a TITLE, a HEAD and `rows(full=, seed=, postgres_url=)`, which yields a row as
-soon as it is known: whether it holds, and its cells. `--short` is what the tests do; `--seed` repeats random moments;
-names of sections choose among them.
+Each section is a module beside this one with a TITLE, a HEAD and `rows(full=, seed=, postgres_url=)`, which yields a
+row as soon as it is known: whether it holds, and its cells. `--short` does a few of each; `--seed` repeats random
+moments; names of sections choose among them.
 """
 
 import argparse
@@ -11,9 +11,6 @@ import logging
 import random
 import sys
 import time
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
 import structlog
 from postgres import private_server

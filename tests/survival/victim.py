@@ -1,7 +1,7 @@
 """The command `ingestion-monitor` in a process that dies, or stops, at a named point of its work.
 
-`python tests/survival/victim.py --at close.commit -- check --config monitor.toml`. The points are put around the product's
-functions in this process alone; the product knows nothing of them:
+`python tests/survival/victim.py --at close.commit -- check --config monitor.toml`. The points are put around the
+product's functions in this process alone; the product knows nothing of them:
 
 `STEP.enter`, `STEP.leave`        before and after a step of a run or of delivery (`STEPS`, `WAITS`)
 `STEP.statement`                  before a statement inside that step
@@ -56,6 +56,11 @@ class Fate:
             due = self._left == 0
         if due:
             self._act()
+
+
+def strike(sign: signal.Signals):
+    """Ends or stops this process here: sent to the thread itself, which takes it before its next step."""
+    signal.pthread_kill(threading.get_ident(), sign)
 
 
 def install(fates: Sequence[Fate]):
@@ -130,9 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--at", help="the point where it dies")
     parser.add_argument("--nth", type=int, default=1, help="the how manieth time")
-    parser.add_argument(
-        "--do", choices=["KILL", "STOP"], default="KILL", help="the signal that it sends to itself there"
-    )
+    parser.add_argument("--do", choices=["KILL", "STOP"], default="KILL", help="what it does to itself there")
     parser.add_argument("--tell", help="a point at which it writes a line to --fd")
     parser.add_argument("--fd", type=int)
     parser.add_argument("--renew-every", type=float, help="seconds, so that a short run renews its lease")
@@ -143,7 +146,7 @@ def _arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     asked = _arguments()
     sign = signal.Signals[f"SIG{asked.do}"]
-    fates = [Fate(asked.at, asked.nth, lambda: os.kill(os.getpid(), sign))] if asked.at else []
+    fates = [Fate(asked.at, asked.nth, lambda: strike(sign))] if asked.at else []
     if asked.tell:
         fates.append(Fate(asked.tell, 1, lambda: os.write(asked.fd, b"reached\n")))
     if asked.renew_every:
