@@ -249,7 +249,7 @@ def _let_pass(story: Story, left: timedelta, *, waits: bool) -> float:
 
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """One row per way to be killed and database."""
-    dice = random.Random(seed)  # noqa: S311  # a seed that can be given again
+    dice = random.Random(seed)  # a seed that can be given again
     groups = (
         ("check, at each step of a run", RUN_POINTS if full else RUN_POINTS[::9]),
         ("check and notify, at each step of delivery", DELIVERY_POINTS if full else DELIVERY_POINTS[::6]),
