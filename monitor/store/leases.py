@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from monitor.errors import LeaseHeldError, LeaseLostError
 from monitor.store.engine import insert
+from monitor.store.idling import end_when_idle
 from monitor.store.tables import leases
 
 __all__ = ["Lease", "acquire", "holder", "now_of", "release", "renew", "verify"]
@@ -67,6 +68,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
     Raises:
         LeaseHeldError: when an unexpired holder exists.
     """
+    end_when_idle(conn)
     row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
     statement = (
         insert(conn, leases)
@@ -91,6 +93,7 @@ def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: time
     Raises:
         LeaseLostError: when someone else took it, or it was released.
     """
+    end_when_idle(conn)
     ours = update(leases).where(*_ours(target, epoch)).values(expires_at=now + ttl)
     if conn.execute(ours).rowcount != 1:
         raise _lost(target, epoch)
@@ -102,6 +105,7 @@ def verify(conn: Connection, *, target: str, epoch: int) -> None:
     Raises:
         LeaseLostError: when someone else took it, or it was released.
     """
+    end_when_idle(conn)
     # The row lock holds PostgreSQL's takers off; on SQLite the write transaction itself does.
     ours = select(leases.c.epoch).where(*_ours(target, epoch)).with_for_update(read=True)
     if conn.execute(ours).first() is None:

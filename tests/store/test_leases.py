@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from monitor.errors import LeaseHeldError, LeaseLostError
-from monitor.store import leases
-from monitor.store.engine import reading, writing
+from monitor.store import leases, outbox
+from monitor.store.engine import connect, reading, writing
+from monitor.store.idling import IDLE
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TTL = timedelta(seconds=30)
@@ -93,6 +95,26 @@ def test_leases_run_by_the_servers_clock_where_machines_may_disagree_and_else_by
         assert told == NOW
     else:
         assert abs(told - datetime.now(UTC)) < timedelta(minutes=5), "the test's server is on the test's machine"
+
+
+def test_a_server_ends_the_transaction_of_a_process_that_was_stopped_in_it_and_no_other(new_postgres):
+    """Whoever wants the target waits for its row: it would be for as long as the process stands still."""
+    engine, timeout = connect(new_postgres(migrated=True)), text("SHOW idle_in_transaction_session_timeout")
+    lease = {"target": "gloo", "now": NOW, "ttl": TTL}
+    with writing(engine) as conn:
+        lease["epoch"] = leases.acquire(conn, target="gloo", holder="a:1", now=NOW, ttl=TTL)
+        told = [conn.execute(timeout).scalar()]
+    for use in (lambda conn: leases.verify(conn, target="gloo", epoch=1), lambda conn: leases.renew(conn, **lease)):
+        with writing(engine) as conn:
+            use(conn)
+            told.append(conn.execute(timeout).scalar())
+    with writing(engine) as conn:
+        assert outbox.claim(conn, holder="a:1", now=NOW, lease=TTL, limit=1) == []
+        told.append(conn.execute(timeout).scalar())
+    with writing(engine) as conn:
+        assert conn.execute(timeout).scalar() == "0"
+    engine.dispose()
+    assert told == [IDLE] * 4
 
 
 @pytest.mark.parametrize("use", ["renew", "verify"])
