@@ -30,6 +30,7 @@ from monitor.model import LogEntry, SyncReport
 from monitor.providers import Provider
 from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
+from monitor.store.idling import end_when_idle
 
 __all__ = ["LEASE", "Job", "Run"]
 
@@ -204,6 +205,7 @@ class Run:
         with writing(self._job.engine) as conn:
             leases.verify(conn, target=self._job.target, epoch=started.epoch)
             outcomes.record(conn, target=self._job.target, run_id=started.run_id, changes=changes)
+            end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
 
     async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
         """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
