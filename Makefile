@@ -1,7 +1,7 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-.PHONY: demo test drill check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test drill survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -45,6 +45,9 @@ cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the
 
 drill: .venv/.installed ## a night of faults on a fast clock, and what people were told: one minute
 	@$(BIN)/python tests/drill.py
+
+survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
+	@PYTHONPATH=tests $(BIN)/python tests/survival/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py

@@ -113,7 +113,7 @@ class Sender:
         """
         await asyncio.to_thread(self._redirect)
         total = await asyncio.to_thread(self._tidy)
-        while claimed := await asyncio.to_thread(self._claim):
+        while claimed := await self._claimed():
             lanes: dict[str, deque[Parcel]] = defaultdict(deque)
             for parcel in claimed:
                 lanes[parcel.channel].append(parcel)
@@ -150,6 +150,15 @@ class Sender:
     def _fingerprint(self, name: str) -> str | None:
         outlet = self._outlets.get(name)
         return outlet.fingerprint() if outlet else None
+
+    async def _claimed(self) -> list[Parcel]:
+        claiming = asyncio.create_task(asyncio.to_thread(self._claim))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # a thread can't be cancelled: what it claims goes back
+            await asyncio.to_thread(self._give_back, await claiming, under_way=False)
+            raise
 
     def _claim(self) -> list[Parcel]:
         now = self._utcnow()

@@ -11,7 +11,7 @@ MonitorError              the root: one sentence for a person, and the exit code
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 __all__ = [
     "ConfigError",
@@ -76,13 +76,13 @@ class LeaseHeldError(MonitorError):
         target: name of the target.
         holder: who holds it, as `host:pid`.
         since: when that run took it (aware, UTC).
-        until: when it ends, unless that run renews it (aware, UTC).
+        ends_in: how long it still lasts, unless that run renews it.
     """
 
     exit_code = 5
 
-    def __init__(self, *, target: str, holder: str, since: datetime, until: datetime) -> None:
-        self.target, self.holder, self.since, self.until = target, holder, since, until
+    def __init__(self, *, target: str, holder: str, since: datetime, ends_in: timedelta) -> None:
+        self.target, self.holder, self.since, self.ends_in = target, holder, since, ends_in
         super().__init__(
             f"target {target}: another run is under way ({holder}, since {since:%Y-%m-%d %H:%M:%S} UTC); "
             "wait for it, or let its lease run out (30 s after it died)"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from monitor.check import CheckReport, Due, Inquirer, Inquiry, ItemCheck, Progress, Strategy
 from monitor.closing import Closing, RunReport, Started
@@ -31,6 +31,7 @@ from monitor.providers import Provider
 from monitor.reading import read_aside
 from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
+from monitor.store.idling import end_when_idle
 
 __all__ = ["LEASE", "Job", "Run"]
 
@@ -60,6 +61,8 @@ class Job:
     holder: str
     """Who runs, as `host:pid`."""
     utcnow: Callable[[], datetime]
+    lease_now: Callable[[Connection], datetime]
+    """The clock that leases run by: see `leases.now_of`."""
     log_fields: Mapping[str, str]
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
     heartbeat: Heartbeat | None = None
@@ -116,7 +119,7 @@ class Run:
     def _begin(self) -> Started:
         job, now = self._job, self._job.utcnow()
         with writing(job.engine) as conn:
-            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=job.lease)
+            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=job.lease)
             # Only under the lease: before it, whoever holds it may be about to spend the slot.
             if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
                 raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
@@ -204,6 +207,7 @@ class Run:
         with writing(self._job.engine) as conn:
             leases.verify(conn, target=self._job.target, epoch=started.epoch)
             outcomes.record(conn, target=self._job.target, run_id=started.run_id, changes=changes)
+            end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
 
     async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
         """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
@@ -233,7 +237,7 @@ class Run:
     def _renew(self, started: Started) -> None:
         job = self._job
         with writing(job.engine) as conn:
-            leases.renew(conn, target=job.target, epoch=started.epoch, now=job.utcnow(), ttl=job.lease)
+            leases.renew(conn, target=job.target, epoch=started.epoch, now=job.lease_now(conn), ttl=job.lease)
 
     def _release(self, started: Started) -> None:
         try:

@@ -173,7 +173,7 @@ def test_a_database_that_fails_a_tick_is_told_and_the_next_one_comes(small_world
 def test_a_run_that_somebody_else_does_is_skipped_and_said_so(small_world, start):
     now = datetime.now(UTC)
     with writing(small_world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder="cron:1", now=now, ttl=timedelta(minutes=5))
+        leases.acquire(conn, target="gloo", holder="cron:1", now=now, ttl=timedelta(minutes=1))
     small_world.configure(more=EVERY_SECOND)
     daemon = start(small_world)
     daemon.await_events("run_skipped")

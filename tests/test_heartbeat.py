@@ -127,7 +127,7 @@ def test_a_skipped_run_tells_nothing(world, switch):
     assert around(SlotSpentError("x"), begins=False) == []
     configure(world, switch.url)
     with writing(world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder="other:1", now=world.clock(), ttl=timedelta(minutes=5))
+        leases.acquire(conn, target="gloo", holder="other:1", now=world.clock(), ttl=timedelta(minutes=1))
     with pytest.raises(LeaseHeldError):
         world.run()
     assert switch.got == []

@@ -3,15 +3,21 @@
 import asyncio
 import threading
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from cli.observed import until
+from sqlalchemy import update
 
+from monitor.check import NoProgress
 from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError
 from monitor.model import Cause, IncidentState, RunStatus
 from monitor.report.run import run_text
-from monitor.store import leases
+from monitor.run import LEASE, Run
+from monitor.store import leases, runs, tables
 from monitor.store.engine import writing
+from monitor.wiring import utcnow
 
 
 def causes(report):
@@ -312,6 +318,78 @@ def test_a_run_under_way_refuses_another(world):
         world.run()
     assert epoch == 1
     assert world.run().snapshot.total == 1, "a lease that was not renewed for a minute has expired"
+
+
+@pytest.mark.parametrize("apart", [timedelta(days=-1), timedelta(days=1)], ids=["behind", "ahead"])
+def test_machines_whose_clocks_are_a_day_apart_never_run_at_once_on_one_server(small_world, new_postgres, apart):
+    small_world.configure(database=new_postgres(migrated=True))
+    small_world.track(4)
+    small_world.sandbox.add_fault(path="/engine", delay_s=0.5, passes=True)
+
+    def run(clock):
+        """One run of a process with that clock; what came of it."""
+        job = replace(small_world.app, clock=clock).job(small_world.app.config.targets[0])
+        return Run(job, interrupt=asyncio.Event(), progress=NoProgress())()
+
+    async def race():
+        return await asyncio.gather(run(utcnow), run(lambda: utcnow() + apart), return_exceptions=True)
+
+    ends = asyncio.run(race())
+    assert sorted(type(end) for end in ends if isinstance(end, Exception)) == [LeaseHeldError]
+    assert len(small_world.rows("SELECT 1 FROM runs")) == 1
+
+
+def test_a_run_that_was_killed_between_two_that_were_refused_delays_no_incident(world):
+    world.track(3)
+    world.run()
+    world.sandbox.revoke_client()
+    world.run()
+    with writing(world.app.engine) as conn:
+        epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=world.clock(), ttl=LEASE)
+        runs.start(conn, target="gloo", environment="test", slot=None, epoch=epoch, started_at=world.clock())
+    world.clock.advance(minutes=1)
+    assert causes(world.run()) == [Cause.UNAUTHORIZED]
+    assert len(world.rows("SELECT 1 FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")) == 1
+
+
+def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(world):
+    world.track(1)
+    ahead, now = world.clock() + timedelta(days=1), world.clock()
+    with writing(world.app.engine) as conn:
+        epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=ahead, ttl=LEASE)
+        runs.start(conn, target="gloo", environment="test", slot=None, epoch=epoch, started_at=ahead)
+    assert world.clock() == now
+    assert world.run().snapshot.total == 1
+    assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["aborted", "complete"]
+
+
+def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):
+    """Whoever waits for the lease meanwhile must not go by what was true before it."""
+    small_world.configure(database=new_postgres(migrated=True))
+    small_world.track(1)
+    small_world.run(slot="other")
+    lease, ends = {"target": "gloo"}, []
+    with writing(small_world.app.engine) as conn:
+        lease["epoch"] = leases.acquire(conn, holder="first:1", now=small_world.clock(), ttl=LEASE, **lease)
+    job = small_world.job()
+
+    async def second():
+        run = Run(job, interrupt=asyncio.Event(), progress=NoProgress(), slot="job-1")
+        ends.extend(await asyncio.gather(run(), return_exceptions=True))
+
+    with writing(small_world.app.engine) as releasing:
+        leases.release(releasing, **lease)
+        contender = threading.Thread(target=lambda: asyncio.run(second()))
+        contender.start()
+        blocked = "SELECT 1 FROM pg_locks WHERE NOT granted"
+        until(lambda: small_world.rows(blocked), "a contender that waits for the lease's row")
+        with writing(small_world.app.engine) as conn:  # the first one spends the slot
+            times = {"epoch": lease["epoch"], "started_at": job.utcnow()}
+            run_id = runs.start(conn, target="gloo", environment="test", slot="job-1", **times)
+            conn.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(status="complete"))
+    contender.join()
+    assert [type(end) for end in ends] == [SlotSpentError]
+    assert len(small_world.rows("SELECT 1 FROM runs WHERE slot = 'job-1'")) == 1
 
 
 def test_whoever_lost_the_lease_writes_nothing_more(world):

@@ -135,7 +135,8 @@ class World:
         return made
 
     def job(self, **changes):
-        return replace(self.app.job(self.app.config.targets[0]), utcnow=self.clock, **changes)
+        by_clock = {"utcnow": self.clock, "lease_now": lambda _conn: self.clock()}
+        return replace(self.app.job(self.app.config.targets[0]), **{**by_clock, **changes})
 
     def run(self, *, slot=None, interrupt=None, **changes):
         """One run of the target at the clock's time; then the clock moves by a minute."""

@@ -120,8 +120,9 @@ class Rounds:
         except SlotSpentError as error:
             log.debug("slot_spent", reason=str(error))
         except LeaseHeldError as error:
-            log.info("run_skipped", reason=str(error), until=error.until.isoformat(timespec="seconds"))
-            return max(_MARGIN_S, (error.until - self._clock.utcnow()).total_seconds() + _MARGIN_S)
+            left_s = max(0.0, error.ends_in.total_seconds())
+            log.info("run_skipped", reason=str(error), again_in_s=round(left_s, 1))
+            return left_s + _MARGIN_S
         except LeaseLostError as error:
             log.warning("run_overtaken", reason=str(error))
             return _MARGIN_S

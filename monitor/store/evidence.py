@@ -12,6 +12,7 @@ from monitor.incidents.rules import Mark
 from monitor.incidents.witnesses import Witness, vouches, witness
 from monitor.model import Cause, Evidence, IncidentKey, RunStatus
 from monitor.store.engine import in_fews
+from monitor.store.runs import abandoned
 from monitor.store.tables import evidence, incidents, runs
 from monitor.store.text import storable
 
@@ -50,6 +51,8 @@ def marks(
 ) -> Mapping[IncidentKey, Sequence[Mark]]:
     """What the runs that are witnesses of a cause say about it, for each cause and group, newest first.
 
+    A run that could not close itself is none: what it saw went with it, and its silence must not part two that saw it.
+
     Args:
         conn: a connection.
         target: name of the target.
@@ -74,7 +77,7 @@ def _finished(
     ended = runs.c.status.in_(sorted(status.value for status in statuses))
     finished = (
         select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered)
-        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None))
+        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None), ~abandoned())
         .order_by(runs.c.id.desc())
     )
     rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MOST)).mappings().all()

@@ -111,7 +111,7 @@ def last_slot(conn: Connection, *, target: str) -> str | None:
 
 
 def abandoned() -> ColumnElement[bool]:
-    """A run that a signal cut short is `partial`: interrupted and `aborted` is one that could not close itself."""
+    """The runs that could not close themselves: interrupted and `aborted`. One that a signal cut short is `partial`."""
     reason = func.coalesce(runs.c.abort_reason, "")
     return and_(runs.c.status == RunStatus.ABORTED.value, reason == Reason.INTERRUPTED.value)
 

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -23,7 +24,7 @@ from monitor.model import Cause, LogEntry
 from monitor.reachability import Reachability
 from monitor.run import Job
 from monitor.silencing import Silencing
-from monitor.store import tracked
+from monitor.store import leases, tracked
 from monitor.store.engine import connect_read_only
 from monitor.store.members import Patience
 from monitor.store.schema import ensure
@@ -96,6 +97,7 @@ class App:
             deadline=target.check.deadline,
             holder=holder(),
             utcnow=self.clock,
+            lease_now=partial(leases.now_of, utcnow=self.clock),
             log_fields={
                 **({"publisher_id": target.publisher_id} if target.publisher_id else {}),
                 "endpoint": provider.item_request("id").template,

@@ -57,7 +57,7 @@ def health(done):
 def hold(world, holder="elsewhere:4711"):
     now = datetime.now(UTC)
     with writing(world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder=holder, now=now, ttl=timedelta(minutes=5))
+        leases.acquire(conn, target="gloo", holder=holder, now=now, ttl=timedelta(minutes=1))
 
 
 def webhook(receiver):
@@ -333,6 +333,24 @@ def test_a_signal_during_delivery_does_not_wait_for_a_silent_receiver(small_worl
     assert time.monotonic() - started_s < 10
     assert running.returncode == 143
     assert "Health: 0 completed, 0 pending, 1 failed" in out
+    (row,) = small_world.rows("SELECT status, claimed_by FROM notifications")
+    assert row == {"status": "due", "claimed_by": None}
+
+
+def test_a_signal_to_notify_gives_back_what_it_did_not_send(small_world, receiver):
+    receiver.hang = True
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.set_status(item_id, "FAILED")
+    small_world.configure(more=webhook(receiver))
+    small_world.clock.now = datetime.now(UTC)
+    small_world.run()
+    running = small_world.start("notify")
+    until(lambda: receiver.got, "a message to the receiver")
+    started_s = time.monotonic()
+    running.terminate()
+    out, err = running.communicate(timeout=15)
+    assert time.monotonic() - started_s < 10
+    assert (running.returncode, out, "Traceback" in err) == (143, "", False)
     (row,) = small_world.rows("SELECT status, claimed_by FROM notifications")
     assert row == {"status": "due", "claimed_by": None}
 
