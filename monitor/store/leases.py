@@ -12,7 +12,7 @@ from monitor.errors import LeaseHeldError, LeaseLostError
 from monitor.store.engine import insert
 from monitor.store.tables import leases
 
-__all__ = ["Lease", "acquire", "holder", "release", "renew", "verify"]
+__all__ = ["Lease", "acquire", "holder", "last_acquired", "release", "renew", "verify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,12 @@ def holder(conn: Connection, target: str) -> Lease | None:
     found = conn.execute(select(leases).where(leases.c.target == target, leases.c.holder.is_not(None)))
     row = found.mappings().first()
     return None if row is None else Lease(**row)
+
+
+def last_acquired(conn: Connection, target: str) -> datetime | None:
+    """When the target's lease was taken last, whether it is held or not; None when it never was."""
+    found: datetime | None = conn.execute(select(leases.c.acquired_at).where(leases.c.target == target)).scalar()
+    return found
 
 
 def _ours(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
