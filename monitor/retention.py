@@ -29,8 +29,9 @@ DAILY = timedelta(hours=20)
 _TTL = timedelta(minutes=2)
 _ROWS, _RUNS = 500, 100
 """Rows that go in one transaction; a run takes its snapshot and its evidence along."""
-_PAGES = 100
-_BRIEF_S = 0.05
+_PAGES = 200
+_FEWEST = 25
+_BRIEF_S = 0.1
 """A transaction that took longer is followed by a smaller one."""
 _PAUSE_S = 0.02
 _LONG_PAUSE_S = 0.5
@@ -187,7 +188,7 @@ class Pruner:
                 work = partial(pruning.prune, past=past, ids=found.ids, before=before, spared=kept)
                 deleted, took_s = self._step(work)
                 self._rows[past] += deleted
-                limit = min(most, max(10, limit // 2 if took_s > _BRIEF_S else limit * 2))
+                limit = min(most, max(_FEWEST, limit // 2 if took_s > _BRIEF_S else limit * 2))
             if found.young:
                 break
             after = found.last_id
@@ -200,7 +201,7 @@ class Pruner:
             done = work(conn)
         took_s = time.monotonic() - begun_s
         self._longest_s = max(self._longest_s, took_s)
-        self._sleep(min(_LONG_PAUSE_S, max(_PAUSE_S, 2 * took_s)))
+        self._sleep(min(_LONG_PAUSE_S, max(_PAUSE_S, took_s)))
         return done, took_s
 
     def _shrink(self) -> None:
@@ -209,7 +210,7 @@ class Pruner:
             left, took_s = self._step(partial(space.hand_back, pages=pages))
             if not left:
                 break
-            pages = min(_PAGES, max(10, pages // 2 if took_s > _BRIEF_S else pages * 2))
+            pages = min(_PAGES, max(_FEWEST, pages // 2 if took_s > _BRIEF_S else pages * 2))
         for _ in range(5):
             if space.checkpoint(self._engine):
                 break

@@ -29,7 +29,7 @@ KEPT_RUNS = 200
 count (`rules.of`, `rules.resolve_after`)."""
 _SETTLED = timedelta(hours=20)
 """Runs have to reach back so far before anything is deleted: a clock that is wrong at boot is put right by then."""
-_SEEN_WITHIN = (timedelta(days=2), timedelta(days=7))
+_SEEN_WITHIN = (timedelta(days=2), timedelta(days=8))
 """How long ago the last of them may be, at the least and at the most: as long as the shortest age in between."""
 _AHEAD = timedelta(hours=1)
 """A time that lies further ahead was written by a clock that was wrong, and says nothing about other rows."""

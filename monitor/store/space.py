@@ -36,8 +36,9 @@ def giving_back(engine: Engine) -> Space:
 
 def hand_back(conn: Connection, *, pages: int) -> int:
     """Cuts up to so many free pages (> 0) off the file; gives back how many are left. In a writing transaction."""
-    # each row that is fetched is one page that moved: unfetched, nothing happens
-    conn.exec_driver_sql(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    # The driver's own cursor: each page is a row without columns, which SQLAlchemy can't fetch and which would not
+    # move unfetched.
+    conn.connection.cursor().execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
     return int(conn.exec_driver_sql("PRAGMA freelist_count").scalar_one())
 
 
