@@ -58,9 +58,14 @@ def stretch(conn: Connection, past: Past, *, after: int, before: datetime, now: 
     return ripe([(row[0], row[1]) for row in rows], before=before, now=now, after=after) if rows else None
 
 
-def spared(conn: Connection) -> Spared:
-    """Which runs stay for other reasons than their age. Those that are written meanwhile are young, and stay anyway."""
-    floors, ends = _newest(conn)
+def spared(conn: Connection, *, newest: int = KEPT_RUNS) -> Spared:
+    """Which runs stay for other reasons than their age. Those that are written meanwhile are young, and stay anyway.
+
+    Args:
+        conn: a connection.
+        newest: how many of the newest stay, of each target and of each way in which its runs ended (> 0).
+    """
+    floors, ends = _newest(conn, newest)
     return Spared(
         newest=floors, ends=ends, incidents=_of_incidents(conn), openings=_openings(conn), reports=_of_reports(conn)
     )
@@ -132,7 +137,7 @@ def _reason() -> ColumnElement[str]:
     return func.coalesce(runs.c.abort_reason, "")
 
 
-def _newest(conn: Connection) -> tuple[dict[tuple[str, str, str], int], set[int]]:
+def _newest(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str], int], set[int]]:
     """Per target and ending, the id from which on all runs stay; and the first and last runs by other orders."""
     kind = (runs.c.target, runs.c.status, _reason().label("reason"))
     alike = (runs.c.target, runs.c.status, _reason())
@@ -143,12 +148,12 @@ def _newest(conn: Connection) -> tuple[dict[tuple[str, str, str], int], set[int]
         func.row_number().over(partition_by=alike, order_by=(runs.c.started_at.desc(), runs.c.id.desc())).label("late"),
         func.row_number().over(partition_by=runs.c.target, order_by=(runs.c.started_at, runs.c.id)).label("early"),
     ).subquery("ranked")
-    chosen = or_(ranked.c.place == KEPT_RUNS, ranked.c.late == 1, ranked.c.early == 1)
+    chosen = or_(ranked.c.place == kept, ranked.c.late == 1, ranked.c.early == 1)
     floors, ends = {}, set()
     for row in conn.execute(select(ranked).where(chosen)):
-        if row.place == KEPT_RUNS:
+        if row.place == kept:
             floors[row.target, row.status, row.reason] = row.id
-        else:
+        if row.late == 1 or row.early == 1:
             ends.add(row.id)
     return floors, ends
 
