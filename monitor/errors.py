@@ -53,7 +53,16 @@ class StoreError(MonitorError):
 
 
 class SchemaError(StoreError):
-    """The database's schema is not the one that this program was built for."""
+    """The database's schema is not the one that this program was built for.
+
+    Args:
+        text: the sentence.
+        awaits_upgrade: whether `db upgrade` mends it, which somebody may be about to call.
+    """
+
+    def __init__(self, text: str, *, awaits_upgrade: bool = False) -> None:
+        self.awaits_upgrade = awaits_upgrade
+        super().__init__(text)
 
 
 class SyncLogError(MonitorError):

@@ -28,6 +28,7 @@ from monitor.incidents.probing import probe_for, turn
 from monitor.judgement import Judge
 from monitor.model import LogEntry, SyncReport
 from monitor.providers import Provider
+from monitor.reading import read_aside
 from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
 
@@ -39,7 +40,6 @@ LEASE = timedelta(seconds=30)
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
 """Completed items are looked at again, the longest-unchecked first: so many, or this share of the work list."""
-RENEW_S = LEASE.total_seconds() / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,8 @@ class Job:
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
     heartbeat: Heartbeat | None = None
     """Who is told of each run; None: nobody."""
+    lease: timedelta = LEASE
+    """How long its lease lives without being renewed."""
 
 
 def _nobody_told() -> None:
@@ -114,7 +116,7 @@ class Run:
     def _begin(self) -> Started:
         job, now = self._job, self._job.utcnow()
         with writing(job.engine) as conn:
-            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=LEASE)
+            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=job.lease)
             # Only under the lease: before it, whoever holds it may be about to spend the slot.
             if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
                 raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
@@ -133,7 +135,7 @@ class Run:
 
     async def _steps(self, started: Started, started_s: float) -> RunReport:
         try:
-            sync = await asyncio.to_thread(self._sync, started)
+            sync = await read_aside(lambda: self._sync(started))
         except SyncLogError as error:
             return await asyncio.to_thread(self._closing.close_unread, started, error)
         due = await asyncio.to_thread(self._plan, started)
@@ -221,7 +223,7 @@ class Run:
 
     async def _keep(self, started: Started) -> None:
         while True:
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._job.lease.total_seconds() / 3)
             try:
                 await asyncio.to_thread(self._renew, started)
             except StoreError as error:
@@ -229,8 +231,9 @@ class Run:
                 structlog.get_logger().warning("lease_not_renewed", reason=str(error))
 
     def _renew(self, started: Started) -> None:
-        with writing(self._job.engine) as conn:
-            leases.renew(conn, target=self._job.target, epoch=started.epoch, now=self._job.utcnow(), ttl=LEASE)
+        job = self._job
+        with writing(job.engine) as conn:
+            leases.renew(conn, target=job.target, epoch=started.epoch, now=job.utcnow(), ttl=job.lease)
 
     def _release(self, started: Started) -> None:
         try:

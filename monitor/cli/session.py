@@ -32,6 +32,7 @@ __all__ = [
     "opened",
     "print_json",
     "print_lines",
+    "register_secrets",
     "scratch",
     "unknown_target",
 ]
@@ -57,11 +58,16 @@ def load(path: Path | None, *, log_level: str | None = None) -> Config:
     """
     configure_logging(log_level)
     config = Config.load(path)
-    for secret in config.secrets():
-        log.register_secret(secret.reveal())
+    register_secrets(config)
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return config
+
+
+def register_secrets(config: Config) -> None:
+    """Lets the log mask every secret of a configuration."""
+    for secret in config.secrets():
+        log.register_secret(secret.reveal())
 
 
 @contextmanager

@@ -175,7 +175,7 @@ class Spared:
     newest: Mapping[tuple[str, str, str], int]
     """Per target and ending the id from which on all stay; where there is none, all do."""
     ends: Collection[int]
-    """Of each target and ending the first run, and the last one by the clock."""
+    """Of each target the first run, the last one of each ending by the clock, and the last one that had a slot."""
     incidents: Collection[int]
     """Runs that incidents name."""
     openings: Mapping[str, Collection[tuple[datetime, datetime]]]

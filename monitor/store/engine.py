@@ -22,6 +22,8 @@ BUSY_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 10
 FEW = 500
 """Values in one IN list: far below any database's limit on parameters."""
+_UNBOUNDED = -1
+"""Connections beyond those that are kept open: threads use one each, and their number is bounded."""
 _BEGIN = "sqlite_begin"
 _T = TypeVar("_T")
 
@@ -118,7 +120,7 @@ def _parsed(url: str) -> URL:
 
 
 def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s}, max_overflow=_UNBOUNDED)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -144,6 +146,7 @@ def _postgres_engine(url: URL) -> Engine:
         url,
         hide_parameters=True,
         pool_pre_ping=True,
+        max_overflow=_UNBOUNDED,
         connect_args={name: value for name, value in arguments.items() if name not in url.query},
     )
     event.listen(engine, "connect", _prepare_postgres)

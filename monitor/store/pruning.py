@@ -141,19 +141,25 @@ def _newest(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str], int
     """Per target and ending, the id from which on all runs stay; and the first and last runs by other orders."""
     kind = (runs.c.target, runs.c.status, _reason().label("reason"))
     alike = (runs.c.target, runs.c.status, _reason())
+    by_start = (runs.c.started_at.desc(), runs.c.id.desc())
+    slotted = (runs.c.target, runs.c.slot.is_(None))
+    place = func.row_number()
     ranked = select(
         *kind,
         runs.c.id,
-        func.row_number().over(partition_by=alike, order_by=runs.c.id.desc()).label("place"),
-        func.row_number().over(partition_by=alike, order_by=(runs.c.started_at.desc(), runs.c.id.desc())).label("late"),
-        func.row_number().over(partition_by=runs.c.target, order_by=(runs.c.started_at, runs.c.id)).label("early"),
+        place.over(partition_by=alike, order_by=runs.c.id.desc()).label("place"),
+        place.over(partition_by=alike, order_by=by_start).label("late"),
+        place.over(partition_by=runs.c.target, order_by=(runs.c.started_at, runs.c.id)).label("early"),
+        place.over(partition_by=slotted, order_by=runs.c.id.desc()).label("turn"),
     ).subquery("ranked")
-    chosen = or_(ranked.c.place == kept, ranked.c.late == 1, ranked.c.early == 1)
+    # the last one by its slot is where a daemon goes on
+    at_an_end = or_(ranked.c.late == 1, ranked.c.early == 1, ranked.c.turn == 1)
+    chosen = or_(ranked.c.place == kept, at_an_end)
     floors, ends = {}, set()
     for row in conn.execute(select(ranked).where(chosen)):
         if row.place == kept:
             floors[row.target, row.status, row.reason] = row.id
-        if row.late == 1 or row.early == 1:
+        if 1 in (row.late, row.early, row.turn):
             ends.add(row.id)
     return floors, ends
 

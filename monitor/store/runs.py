@@ -21,6 +21,7 @@ __all__ = [
     "history",
     "history_row",
     "last_run",
+    "last_slot",
     "last_snapshot",
     "least_restraint",
     "restrain",
@@ -100,6 +101,12 @@ def slot_spent(conn: Connection, *, target: str, slot: str) -> bool:
     closed = runs.c.status != RunStatus.RUNNING.value
     spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~_abandoned()).limit(1)
     return conn.execute(spent).first() is not None
+
+
+def last_slot(conn: Connection, *, target: str) -> str | None:
+    """The slot of the newest run of a target that had one, be it under way or dead; None without one."""
+    with_slot = select(runs.c.slot).where(runs.c.target == target, runs.c.slot.is_not(None))
+    return conn.execute(with_slot.order_by(runs.c.id.desc()).limit(1)).scalar()
 
 
 def _abandoned() -> ColumnElement[bool]:

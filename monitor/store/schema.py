@@ -15,7 +15,7 @@ from monitor.store.engine import connect, connect_read_only, reading
 from monitor.store.migrating import LOCK_TIMEOUT_S, migrating, retried
 from monitor.store.tables import metadata
 
-__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "refuse_changed", "upgrade"]
+__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "upgrade", "verify"]
 
 
 class SchemaFit(StrEnum):
@@ -55,30 +55,6 @@ def current(engine: Engine) -> SchemaVersion:
         return _version(None)
     with reading(engine) as conn:
         return _version(conn)
-
-
-def refuse_changed(engine: Engine) -> None:
-    """Makes sure that the schema is still this program's, for a process that runs while another one upgrades.
-
-    Cheap enough for every tick: it reads one row.
-
-    Raises:
-        SchemaError: it is not: nothing may be written any more, this program has to be replaced by the newer one.
-        StoreError: the database can't be read.
-    """
-    version = current(engine)
-    if version.fit is SchemaFit.CURRENT:
-        return
-    if version.fit is SchemaFit.NEWER:
-        raise SchemaError(
-            f"database {place(engine.url)} was upgraded to the schema {version.current} by a newer program while this "
-            f"one ({version.head}) was running; restart with the newer ingestion-monitor"
-        )
-    found = "has lost its schema" if version.current is None else f"was put back to the older schema {version.current}"
-    raise SchemaError(
-        f"database {place(engine.url)} {found} while this program ({version.head}) was running; restart it after "
-        "`ingestion-monitor db upgrade`"
-    )
 
 
 def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
@@ -125,10 +101,21 @@ def ensure(url: str) -> Engine:
     version = _look(url)
     if version.fit is not SchemaFit.CURRENT:
         if not is_sqlite(parse(url)):
-            state = "is empty" if version.current is None else f"has the older schema {version.current}"
-            raise SchemaError(f"database {place(parse(url))} {state}; run `ingestion-monitor db upgrade`")
+            raise _behind(version, parse(url))
         upgrade(url)
     return connect(url)
+
+
+def verify(engine: Engine) -> None:
+    """Makes sure that a database which is in use still has this program's schema.
+
+    Raises:
+        SchemaError: somebody upgraded, replaced or emptied it meanwhile.
+        StoreError: when it can't be read.
+    """
+    version = _not_newer(current(engine), engine.url)
+    if version.fit is not SchemaFit.CURRENT:
+        raise _behind(version, engine.url)
 
 
 def _folder() -> Path:
@@ -162,6 +149,11 @@ def _look(url: str) -> SchemaVersion:
         return _not_newer(current(engine), engine.url)
     finally:
         engine.dispose()
+
+
+def _behind(version: SchemaVersion, url: URL) -> SchemaError:
+    state = "is empty" if version.current is None else f"has the older schema {version.current}"
+    return SchemaError(f"database {place(url)} {state}; run `ingestion-monitor db upgrade`", awaits_upgrade=True)
 
 
 def _not_newer(version: SchemaVersion, url: URL) -> SchemaVersion:

@@ -137,8 +137,8 @@ class App:
 
     def _lasting(self) -> timedelta:
         """How long an alert lasts that is not told again: longer than it can take until it is, in every mode."""
-        now = self.clock()
-        overdue = (self.config.schedule_of(target).due_times().overdue_at(now) for target in self.config.targets)
+        now, config = self.clock(), self.config
+        overdue = (due_times(config.schedule_of(each), each.name).overdue_at(now) for each in config.targets)
         return _SHORTEST_ALERT + max((each - now for each in overdue if each is not None), default=timedelta(0))
 
     def silencing(self) -> Silencing:
@@ -171,13 +171,13 @@ class App:
             patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
             route=self._router(),
             group_wait=config.group_wait if scheduled else timedelta(0),
-            due_times=due_times(schedule) if scheduled or schedule.explicit else None,
+            due_times=due_times(schedule, target.name, kept=scheduled) if scheduled or schedule.explicit else None,
         )
 
 
-def due_times(schedule: Schedule) -> DueTimes:
-    """When a schedule's runs are due."""
-    return schedule.due_times()
+def due_times(schedule: Schedule, target: str, *, kept: bool = False) -> DueTimes:
+    """When a target's runs are due by a schedule, which a daemon keeps or somebody's cron."""
+    return schedule.due_times(target, kept=kept)
 
 
 def _outlet(config: ChannelConfig, lasting: timedelta) -> Outlet:

@@ -170,7 +170,7 @@ def test_a_signal_ends_the_wait(small_world, sign, code, tmp_path):
 def test_it_loads_neither_an_http_client_nor_the_scheduler(small_world):
     probe = (
         "import sys; from monitor.cli import main; code = main(sys.argv[1:]); "
-        "print(code, [name for name in ('httpx', 'pyreqwest', 'apscheduler', 'alembic') if name in sys.modules])"
+        "print(code, [name for name in ('httpx', 'pyreqwest', 'monitor.daemon', 'alembic') if name in sys.modules])"
     )
     ran(small_world)
     done = subprocess.run(

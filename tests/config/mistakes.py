@@ -246,8 +246,8 @@ LINES = {
         Mistake(
             title="an unknown key near nothing",
             instead_of="#schedule",
-            wrote="jitter = 1",
-            sentence="schedule.jitter is not a known key; known here: cron, every, timezone",
+            wrote="weekly = 1",
+            sentence="schedule.weekly is not a known key; known here: cron, every, timezone, jitter",
         ),
         Mistake(
             title="an unknown key in a target",
@@ -450,6 +450,33 @@ LINES = {
             instead_of="#schedule",
             wrote='every = "5m"\ncron = "*/5 * * * *"',
             sentence="schedule.every can't stand beside cron: keep one of them",
+        ),
+        Mistake(
+            title="a jitter that would take one run to the next",
+            instead_of="#schedule",
+            wrote='every = "1m"\njitter = "1m"',
+            sentence="schedule.jitter must be shorter than the time between two runs, 1m",
+        ),
+        Mistake(
+            title="the same by cron",
+            instead_of="#schedule",
+            wrote='cron = "0,10 * * * *"\njitter = "15m"',
+            sentence="schedule.jitter must be shorter than the time between two runs, 10m",
+        ),
+        Mistake(
+            title="a jitter beyond sense",
+            instead_of="#schedule",
+            wrote='cron = "0 0 * * 1"\njitter = "2d"',
+            sentence="schedule.jitter must be between 0s and 1d",
+        ),
+        Mistake(
+            title="a target's own schedule that says no times",
+            instead_of="#target",
+            wrote='schedule = { jitter = "10s" }',
+            sentence=(
+                "targets.gloo-prod.schedule must say every or cron: a target's own schedule takes nothing from the "
+                "common one"
+            ),
         ),
         Mistake(
             title="a bad cron expression",

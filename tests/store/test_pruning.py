@@ -299,7 +299,8 @@ def readings(engine, now):
                 runs.last_run(conn, target=target),
                 runs.restraint(conn, target=target),
                 runs.last_snapshot(conn, target),
-                oversight.previous_start(conn, target=target, before=10**6),
+                oversight.previous_run(conn, target=target, before=10**6),
+                runs.last_slot(conn, target=target),
                 trends.last_run(conn, target=target),
                 trends.newest_snapshot(conn, target=target),
                 trends.under_way_since(conn, target=target),
@@ -318,7 +319,7 @@ def write_story(engine, story, told_at):
             conn.execute(delete(table))
         for number, (target, (status, reason), seen, pause, wrong, restraint) in enumerate(story, 1):
             at = true + wrong * DAY
-            slot = str(number % 8) if number > len(story) - 3 else None
+            slot = str(number % 8) if number == 2 or number > len(story) - 3 else None
             values = {"target": target, "status": status, "abort_reason": reason, "slot": slot, "restraint": restraint}
             write_runs(conn, [run_row(number, at, **values)])
             pieces = [Evidence(cause=cause, group=group, count=1) for cause, group in sorted(seen)]
