@@ -10,8 +10,8 @@ from datetime import timedelta
 from monitor.daemon import Daemon
 from monitor.daemon.clock import Clock
 
-BESIDE = 2
-"""Loops that sleep beside those of the targets: delivery, and the look at the database."""
+BESIDE = 3
+"""Loops that sleep beside those of the targets: delivery, the daily pruning, and the look at the database."""
 
 
 class FastClock:

@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from samples import NOW
-from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, String, func, select
+from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, String, select, text
 
 from monitor.store import schema
 from monitor.store.engine import connect, reading
@@ -70,15 +70,16 @@ def digest(url):
 
 def history_rows(url):
     engine = connect(url)
-    with reading(engine) as conn:
-        count = conn.execute(select(func.count()).select_from(_tables(conn, views=True).tables["history"])).scalar()
-    engine.dispose()
-    return count
+    try:
+        with reading(engine) as conn:
+            return conn.scalar(text("SELECT count(*) FROM history"))
+    finally:
+        engine.dispose()
 
 
-def _tables(conn, *, views=False):
+def _tables(conn):
     metadata = MetaData()
-    metadata.reflect(conn, views=views)
+    metadata.reflect(conn)
     metadata.remove(metadata.tables["alembic_version"])
     return metadata
 

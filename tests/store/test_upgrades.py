@@ -71,7 +71,7 @@ def test_an_upgrade_that_is_killed_at_any_step_leaves_what_was_there_and_the_nex
     assert schema.upgrade(database_url) == []
 
 
-def test_a_newer_schema_leaves_no_file_behind_and_asks_for_no_right_but_to_read(
+def test_a_newer_schema_is_refused_without_a_write_and_without_any_right_but_to_read(
     store_url, engine, database_kind, tmp_path
 ):
     with writing(engine) as conn:
@@ -82,15 +82,21 @@ def test_a_newer_schema_leaves_no_file_behind_and_asks_for_no_right_but_to_read(
             conn.execute(text(f"GRANT SELECT ON alembic_version TO {role}"))
             store_url = make_url(store_url).set(username=role, password="reads").render_as_string(hide_password=False)
     engine.dispose()
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = _written(tmp_path)
     for use in (schema.upgrade, schema.ensure):
         with pytest.raises(SchemaError, match="newer than this program"):
             use(store_url)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert _written(tmp_path) == before
     if database_kind == "postgresql":
         with writing(engine) as conn:
             conn.execute(text(f"DROP OWNED BY {role}"))
             conn.execute(text(f"DROP ROLE {role}"))
+
+
+def _written(folder):
+    """All that holds data: not the index of the write-ahead log, which readers share, nor an empty log."""
+    files = [path for path in folder.iterdir() if not path.name.endswith("-shm")]
+    return {path.name: path.read_bytes() for path in files if not path.name.endswith("-wal") or path.stat().st_size}
 
 
 def test_history_is_read_while_an_upgrade_runs(database_url):
