@@ -29,8 +29,8 @@ DAILY = timedelta(hours=20)
 _TTL = timedelta(minutes=2)
 _ROWS, _RUNS = 500, 100
 """Rows that go in one transaction; a run takes its snapshot and its evidence along."""
-_PAGES = 200
-_FEWEST = 25
+_PAGES = 500
+_FEWEST = 50
 _BRIEF_S = 0.1
 """A transaction that took longer is followed by a smaller one."""
 _PAUSE_S = 0.02
