@@ -7,12 +7,12 @@ import os
 import signal
 import socket
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cli.observed import events, until, until_asked
+from cli.observed import until, until_asked
 from receiver import Receiver
+from running import Running
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
@@ -23,41 +23,6 @@ from monitor.store.engine import writing
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 HOURLY = '[schedule]\nevery = "1h"\n'
-
-
-class Running:
-    """A daemon whose log is read as it comes."""
-
-    def __init__(self, world):
-        self.process = world.start("daemon")
-        self.lines = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self):
-        for line in self.process.stderr:
-            self.lines.append(line)
-
-    def logged(self, name):
-        return events("".join(list(self.lines)), name)
-
-    def await_events(self, name, count=1):
-        until(lambda: len(self.logged(name)) >= count, f"{count} × {name} in {self.lines}")
-
-    def end(self, sign=signal.SIGTERM):
-        """Signals it; the exit code, and how long that took in seconds."""
-        started_s = time.monotonic()
-        self.process.send_signal(sign)
-        code = self.process.wait(timeout=20)
-        return code, time.monotonic() - started_s
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(timeout=20)
-        self._reader.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
 
 
 @pytest.fixture
