@@ -154,7 +154,7 @@ async def test_two_daemons_share_the_slots(world):
     config = config_of(world)
     one = asyncio.create_task(_serve_until_cancelled(config, fast))
     async with driven(config, fast) as two:
-        await two.fast.until(T0 + timedelta(minutes=22), loops=6)
+        await two.fast.until(T0 + timedelta(minutes=22), loops=8)
         one.cancel()
         await asyncio.gather(one, return_exceptions=True)
     slots = [slot for slot, _ in ran(world)]
