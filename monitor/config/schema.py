@@ -15,6 +15,7 @@ from monitor.config.channels import AnyChannel, RouteConfig
 from monitor.config.checks import DatabaseUrl, Text
 from monitor.config.durations import Between
 from monitor.config.origin import Loc, Origin
+from monitor.config.retention import Retention
 from monitor.config.rules import RuleOverride
 from monitor.config.schedule import Schedule
 from monitor.config.secret import Secret
@@ -59,6 +60,11 @@ class Config(Section):
         default=(),
         description="Which incidents go to which channels: the first route that matches. Without any, every channel "
         "hears of everything; what no route matches goes to the log.",
+    )
+    retention: Retention = Field(
+        default=Retention(),
+        description="How long the past is kept: for good, unless an age is set. `db prune` and the daemon, once a day, "
+        "delete what is older.",
     )
     group_wait: Annotated[timedelta, Between("0s", "10m")] = Field(
         default=timedelta(seconds=30),

@@ -22,12 +22,19 @@ class Beat:
         every: how often (> 0).
         work: does it once.
         at_start: whether it is done at the start too, not only when it is due next.
+        offset: how long after the times of that interval, such as after midnight (UTC).
     """
 
     def __init__(
-        self, name: str, *, every: timedelta, work: Callable[[], Awaitable[object]], at_start: bool = False
+        self,
+        name: str,
+        *,
+        every: timedelta,
+        work: Callable[[], Awaitable[object]],
+        at_start: bool = False,
+        offset: timedelta = timedelta(0),
     ) -> None:
-        self.name, self._due, self._work = name, DueTimes(every=every), work
+        self.name, self._due, self._work = name, DueTimes(every=every, offset=offset), work
         self._done: datetime | None = None
         self._settled, self._wanted = False, at_start
 

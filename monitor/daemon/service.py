@@ -21,6 +21,7 @@ from monitor.config import Config
 from monitor.daemon.beat import Beat
 from monitor.daemon.clock import Clock
 from monitor.daemon.database import Database
+from monitor.daemon.pruning import prune
 from monitor.daemon.reloading import Found, Reloader, difference, due_times_of, tell
 from monitor.daemon.rounds import Rounds
 from monitor.daemon.standing import Standing
@@ -41,6 +42,8 @@ __all__ = ["DRAIN_S", "Daemon"]
 DRAIN_S = 8.0
 """Leaves time to cancel and release within the ten seconds that supervisors grant."""
 
+PRUNE_AT = timedelta(hours=3, minutes=17)
+"""After midnight (UTC), and not at a full hour, when everything else is done; of many daemons the first does it."""
 DELIVER_EVERY = timedelta(seconds=10)
 """Messages wait for others like them for `group_wait`: looking more often keeps it from being much longer."""
 THREADS = 16
@@ -93,7 +96,8 @@ class Daemon:
 
     # what is done beside the runs: a line each
     def _beats(self) -> tuple[Beat, ...]:
-        return (self._delivery,)
+        pruning = Beat("prune", every=timedelta(days=1), offset=PRUNE_AT, work=self._prune, at_start=True)
+        return (self._delivery, pruning)
 
     async def serve(self) -> int:
         """Serves until SIGTERM or SIGINT; gives back the exit code, 128 plus the signal's number.
@@ -169,6 +173,9 @@ class Daemon:
             clock=self._clock,
         )
         self._timetable.keep(f"run {name}", rounds.next_due, partial(rounds.look, self._work))
+
+    async def _prune(self) -> None:
+        await prune(self._app(), stop=self._interrupt.is_set)
 
     async def _deliver(self) -> None:
         await self._app().sender().deliver()

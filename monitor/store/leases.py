@@ -14,7 +14,7 @@ from monitor.store.engine import insert
 from monitor.store.idling import end_when_idle
 from monitor.store.tables import leases
 
-__all__ = ["Lease", "acquire", "holder", "now_of", "release", "renew", "verify"]
+__all__ = ["Lease", "acquire", "holder", "last_acquired", "now_of", "release", "renew", "verify"]
 
 _ABSURD = 2
 """No holder is alive whose lease ends later than so many of its spans from now: its clock was ahead, and it is gone."""
@@ -122,6 +122,12 @@ def holder(conn: Connection, target: str) -> Lease | None:
     found = conn.execute(select(leases).where(leases.c.target == target, leases.c.holder.is_not(None)))
     row = found.mappings().first()
     return None if row is None else Lease(**row)
+
+
+def last_acquired(conn: Connection, target: str) -> datetime | None:
+    """When the target's lease was taken last, whether it is held or not; None when it never was."""
+    found: datetime | None = conn.execute(select(leases.c.acquired_at).where(leases.c.target == target)).scalar()
+    return found
 
 
 def _ours(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:

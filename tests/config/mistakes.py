@@ -422,6 +422,30 @@ LINES = {
             sentence="targets.gloo-prod.check.stuck_after must be between 1s and 30d",
         ),
         Mistake(
+            title="a past that is shorter than rules look back",
+            instead_of="#top",
+            wrote='[retention]\nsnapshots = "30d"',
+            sentence="retention.snapshots must be between 31d and 36500d",
+        ),
+        Mistake(
+            title="a past of hours",
+            instead_of="#top",
+            wrote='[retention]\nitem_events = "12h"',
+            sentence="retention.item_events must be between 1d and 36500d",
+        ),
+        Mistake(
+            title="a number of days without its unit",
+            instead_of="#top",
+            wrote="[retention]\nitem_events = 90",
+            sentence='retention.item_events must be a duration such as "30s", "5m" or "1h30m"',
+        ),
+        Mistake(
+            title="retention of something else",
+            instead_of="#top",
+            wrote='[retention]\nincidents = "90d"',
+            sentence="retention.incidents is not a known key; known here: snapshots, item_events, notifications",
+        ),
+        Mistake(
             title="both schedules",
             instead_of="#schedule",
             wrote='every = "5m"\ncron = "*/5 * * * *"',
