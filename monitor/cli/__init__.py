@@ -21,6 +21,8 @@ def command() -> NoReturn:
     it meets an interpreter that is going it aborts the process: in 1 of 7 runs that end on a dead receiver (exit 134).
     """
     collect_seldom()
+    # a plugin would be shown every value of the configuration; and to look for some takes pydantic a while
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # whoever read it has gone

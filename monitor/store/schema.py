@@ -1,6 +1,7 @@
 """Which schema a database has and which one this program wants, and the way from one to the other, under a lock.
 
-The steps themselves are Alembic revisions in `migrations/`; Alembic is only loaded when there is something to do.
+The steps themselves are Alembic revisions in `migrations/`. Alembic and the lock are only loaded when there is
+something to do.
 """
 
 import contextlib
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, inspect, text
 
 from monitor.database import is_sqlite, parse, place
@@ -177,6 +177,8 @@ def _locked(url: str, wait_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _file_lock(path: str, wait_s: float) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
     lock = FileLock(f"{path}.lock", timeout=wait_s)
     try:
         Path(path).parent.stat()  # the lock would make the folder, and so hide a slip in its name
