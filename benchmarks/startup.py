@@ -1,7 +1,7 @@
 """What commands cost beside an interpreter that does nothing: `python benchmarks/startup.py [--rounds N] [--here]`.
 
-User and system CPU of whole processes (the kernel's `rusage`), each command once per round. A figure is the median of the
-ratios to `python -c pass` in the same round, with the quartiles. `check` asks a sandbox in a process of its own.
+User and system CPU of whole processes (the kernel's `rusage`), each command once per round. A figure is the median of
+its ratios to `python -c pass`, round by round, with the quartiles. `check` asks a sandbox in a process of its own.
 """
 
 import argparse
@@ -28,6 +28,11 @@ ROUNDS = 21
 ITEMS = 10
 GOALS: Mapping[str, float] = {"--help": 16, "check": 90}
 """At most so many times an interpreter that does nothing."""
+_ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MONITOR_", "GLOO_"))},
+    "NO_PROXY": "127.0.0.1",
+}
+"""Without what would have other modules measured than those that are installed."""
 _CONFIG = """\
 database = "{database}"
 [[targets]]
@@ -55,9 +60,7 @@ def _cpu_s(command: _Command) -> float:
     """User and system CPU seconds of one process, from its fork to its end."""
     command.before()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command.line, cwd=command.folder, stdout=said, stderr=said, env={**command.environ, "NO_PROXY": "127.0.0.1"}
-        )
+        process = subprocess.Popen(command.line, cwd=command.folder, stdout=said, stderr=said, env=_ENVIRONMENT)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
