@@ -46,6 +46,7 @@ drill: .venv/.installed ## a night of faults on a fast clock, and what people we
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py
 	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/startup.py
 	@echo 'make: benchmarks/memory.py takes ten minutes or more, so it is run by itself: $(BIN)/python benchmarks/memory.py'
 
 bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes
