@@ -7,16 +7,14 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitor.database import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
 from monitor.errors import StoreError
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql, sqlite  # one of them is loaded, by whoever inserts
 
 __all__ = ["FEW", "connect", "connect_read_only", "immediate", "in_fews", "insert", "reading", "translated", "writing"]
 
@@ -89,15 +87,9 @@ def immediate(connection: Connection) -> Connection:
     return connection.execution_options(**{_BEGIN: "IMMEDIATE"})
 
 
-def insert(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
+def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that takes `on_conflict_do_nothing` and `on_conflict_do_update`, in the connection's dialect."""
-    if connection.dialect.name == "sqlite":
-        from sqlalchemy.dialects import sqlite
-
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql
-
-    return postgresql.insert(table)
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def in_fews(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
