@@ -52,6 +52,7 @@ survive: .venv/.installed ## kills, races and faults of databases, as tables: an
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py
 	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/startup.py
 	@echo 'make: benchmarks/memory.py takes ten minutes or more, so it is run by itself: $(BIN)/python benchmarks/memory.py'
 
 bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes

@@ -8,14 +8,16 @@ import os
 import sys
 import traceback
 from collections.abc import Collection, MutableMapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from monitor.errors import ConfigError
+from monitor.log.plainly import structlog
 from monitor.log.redaction import MASK, Redactor
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["LEVELS", "MASK", "configure", "masked", "register_secret"]
 
@@ -78,8 +80,8 @@ def masked(text: str) -> str:
     return _redactor.text(text)
 
 
-def _leaving_out(names: frozenset[str]) -> Processor:
-    def leave_out(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _leaving_out(names: frozenset[str]) -> "Processor":
+    def leave_out(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
         if event["event"] in names:
             raise structlog.DropEvent
         return event
@@ -87,7 +89,7 @@ def _leaving_out(names: frozenset[str]) -> Processor:
     return leave_out
 
 
-def _tell_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _tell_exception(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
     """Turns `exc_info` into `exception`: types, messages and places, never the values of local variables."""
     given = event.pop("exc_info", None)
     error = given[1] if isinstance(given, tuple) else given if isinstance(given, BaseException) else None
@@ -99,19 +101,19 @@ def _tell_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
-def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _redact(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
     return _redactor.event(event)
 
 
-def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+def _to_json(_logger: "WrappedLogger", _method: str, event: "EventDict") -> bytes:
     leading = {name: event.pop(name) for name in _LEADING if name in event}
     return msgspec.json.encode({**leading, **event})
 
 
-def _console(*, colours: bool) -> Processor:
+def _console(*, colours: bool) -> "Processor":
     renderer = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
 
-    def render(logger: WrappedLogger, method: str, event: MutableMapping[str, object]) -> bytes:
+    def render(logger: "WrappedLogger", method: str, event: MutableMapping[str, object]) -> bytes:
         return str(renderer(logger, method, event)).encode()
 
     return render

@@ -42,7 +42,7 @@ def write(
             "api_message": storable(piece.api_message, 1000),
             "explained_by": piece.explained_by.value if piece.explained_by else None,
         }
-        ids[piece.key] = conn.execute(insert(evidence).values(row).returning(evidence.c.id)).scalar_one()
+        ids[piece.key] = conn.execute(insert(evidence).returning(evidence.c.id), row).scalar_one()
     return ids
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock, Timeout
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -101,6 +100,8 @@ def _locked(url: str, wait_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _file_lock(path: str, wait_s: float) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # loaded only where there is something to upgrade
+
     lock = FileLock(f"{path}.lock", timeout=wait_s)
     try:
         Path(path).parent.stat()  # the lock would make the folder, and so hide a slip in its name

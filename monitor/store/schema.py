@@ -1,6 +1,7 @@
 """Which schema a database has and which one this program wants, and the way from one to the other.
 
-The steps themselves are Alembic revisions in `migrations/`; Alembic is only loaded when there is something to do.
+The steps themselves are Alembic revisions in `migrations/`. Alembic and the lock are only loaded when there is
+something to do.
 """
 
 from dataclasses import dataclass
