@@ -29,7 +29,7 @@ def sqlite_error(code, said=""):
         (psycopg.errors.DeadlockDetected(), "locked"),
         (psycopg.errors.LockNotAvailable(), "locked"),
         (psycopg.errors.QueryCanceled(), "timeout"),
-        (psycopg.errors.TooManyConnections(), "unreachable"),
+        (psycopg.errors.TooManyConnections(), "crowded"),
         (psycopg.errors.InvalidPassword(), "login"),
         (psycopg.errors.ConnectionFailure(), "lost"),
         (psycopg.errors.SyntaxError(), "other"),

@@ -114,7 +114,7 @@ def migrating(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> Iterator[Connectio
     Raises:
         StoreError: when the database can't be written, or another process kept the lock for longer.
     """
-    engine = connect(url)
+    engine = connect(url, answer_s=None)  # a change of large tables takes its time
     try:
         with _locked(url, wait_s), translated(engine), engine.connect() as conn:
             if is_sqlite(engine.url):
