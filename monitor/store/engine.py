@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, NullPool, Table, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from monitor.database import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
 from monitor.errors import StoreAwayError, StoreError
@@ -26,20 +27,23 @@ _BEGIN = "sqlite_begin"
 _T = TypeVar("_T")
 
 
-def connect(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, answer_s: float | None = ANSWER_S) -> Engine:
+def connect(
+    url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, answer_s: float | None = ANSWER_S, create: bool = True
+) -> Engine:
     """Makes an engine; nothing is opened before its first use. Close it with `engine.dispose()`.
 
     Args:
         url: `sqlite:///path` or `postgresql://…`.
         busy_timeout_s: seconds (≥ 0) that a SQLite write waits for another process's write.
         answer_s: seconds (> 0) that a statement may take on a server; None: as long as it takes.
+        create: whether a SQLite file that does not exist is made.
 
     Raises:
         StoreError: when the URL is neither.
     """
     parsed = _parsed(url)
     if is_sqlite(parsed):
-        return _sqlite_engine(parsed, busy_timeout_s)
+        return _sqlite_engine(parsed, busy_timeout_s, create=create)
     return postgres_engine(parsed, answer_s=answer_s, pool_pre_ping=True)
 
 
@@ -121,11 +125,40 @@ def _parsed(url: str) -> URL:
         raise StoreError(f"database: {error}") from None
 
 
-def _sqlite_engine(url: URL, busy_timeout_s: float) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
+def _sqlite_engine(url: URL, busy_timeout_s: float, *, create: bool) -> Engine:
+    path = Path(str(url.database)).absolute()
+    engine = create_engine(
+        url, hide_parameters=True, poolclass=QueuePool, creator=lambda: _opened(path, busy_timeout_s, create=create)
+    )
     event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "checkout", lambda _connection, record, _proxy: _refuse_what_was_replaced(path, record))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _opened(path: Path, busy_timeout_s: float, *, create: bool) -> sqlite3.Connection:
+    uri = f"{path.as_uri()}?mode={'rwc' if create else 'rw'}"
+    return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, check_same_thread=False)
+
+
+def _refuse_what_was_replaced(path: Path, record: ConnectionPoolEntry) -> None:
+    """Lets go of a file that was deleted or replaced: SQLite would go on writing to what nobody can open any more.
+
+    The WAL that belongs to it comes with the first use, and goes with the last connection.
+    """
+    files = [_identity(path), _identity(path.with_name(f"{path.name}-wal"))]
+    known = record.info.setdefault("files", files)
+    if any(before is not None and before != now for before, now in zip(known, files, strict=True)):
+        raise DisconnectionError("the file, or its WAL, is another one than was opened")
+    known[:] = files
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -148,7 +181,10 @@ _SENTENCES: Mapping[DatabaseFault, str] = {
     DatabaseFault.FULL: "has no space left; free some and run again",
     DatabaseFault.CANNOT_OPEN: "can't be opened; check that its folder exists and that this user may write there",
     DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; name another file, or restore a copy",
-    DatabaseFault.DISK: "can't be read from its disk; check that it is a file and that the disk is well",
+    DatabaseFault.DISK: (
+        "can't be read or written on its disk; check that it is a file, that the disk is well and not limited for this "
+        "user, and that nobody removes the files beside it (-wal, -shm)"
+    ),
     DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
     DatabaseFault.CROWDED: "has no connection left for us; end some of its sessions, or raise its max_connections",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, then run again",

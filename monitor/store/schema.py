@@ -97,7 +97,7 @@ def ensure(url: str) -> Engine:
             state = "is empty" if version.current is None else f"has the older schema {version.current}"
             raise SchemaError(f"database {place(parse(url))} {state}; run `ingestion-monitor db upgrade`")
         upgrade(url)
-    return connect(url)
+    return connect(url, create=False)
 
 
 @contextlib.contextmanager

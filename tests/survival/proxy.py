@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from functools import partial
 
 
 class Proxy:
@@ -65,7 +66,7 @@ class Proxy:
                 self._sockets += [client, server]
                 losing = threading.Event()
                 self._start(self._forward, client, server, self._watch(losing))
-                self._start(self._forward, server, client, lambda _: losing.is_set())
+                self._start(self._forward, server, client, partial(_heeding, losing))
 
     def _watch(self, losing):
         """Looks at what a client sends; sets `losing` when the answer to it is to be lost."""
@@ -91,6 +92,10 @@ class Proxy:
                 target.sendall(sent)
         _end(source)
         _end(target)
+
+
+def _heeding(losing, _received):
+    return losing.is_set()
 
 
 def _end(sock):

@@ -28,11 +28,7 @@ def proxied(tmp_path, sandbox, new_postgres):
 
 @pytest.mark.parametrize(
     ("after", "what"),
-    [
-        (b"INTO item_events", "outcomes"),
-        (b"INTO snapshots", "closing"),
-        (b"staged_ids", "sync"),
-    ],
+    [(b"INTO item_events", "outcomes"), (b"INTO snapshots", "closing"), (b"staged_ids", "sync")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_was_committed_without_an_answer_is_not_written_twice(proxied, after, what):
@@ -69,10 +65,15 @@ def test_a_statement_that_nobody_answers_ends_and_says_so(proxied, monkeypatch):
     world, proxy = proxied
     monkeypatch.setattr(postgres, "_MARGIN_S", 0.1)
     engine = connect(world.database, answer_s=0.2)
-    with pytest.raises(StoreAwayError, match="did not answer in time"), reading(engine) as conn:
-        conn.execute(text("SELECT 1"))
-        proxy.fall_silent()
-        conn.execute(text("SELECT 2"))
+
+    def ask():
+        with reading(engine) as conn:
+            conn.execute(text("SELECT 1"))
+            proxy.fall_silent()
+            conn.execute(text("SELECT 2"))
+
+    with pytest.raises(StoreAwayError, match="did not answer in time"):
+        ask()
     proxy.speak()
     with reading(engine) as conn:
         assert conn.scalar(text("SELECT 3")) == 3
