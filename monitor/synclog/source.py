@@ -69,6 +69,7 @@ _SENTENCES: Mapping[DatabaseFault, str] = {
     DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; correct the path in the sync log's url",
     DatabaseFault.DISK: "can't be read from its disk; check that it is a file and that the disk is well",
     DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
+    DatabaseFault.FULL: "is a view, and the temporary folder has no room for a copy of it; free some, or set TMPDIR",
     DatabaseFault.CROWDED: "has no connection left for us; end some of its sessions, the next run tries again",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, the next run tries again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the sync log's url",
