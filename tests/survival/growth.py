@@ -62,6 +62,9 @@ url = "{apprise}"
 [[routes]]
 channels = ["hook", "apprise"]
 """
+TITLE = "Growth of a daemon over its runs (second half of them)"
+HEAD = ("database", "runs", "incidents / messages", "memory", "objects", "open files", "threads", "tasks")
+MOST_KIB_PER_RUN, MOST_OBJECTS_PER_RUN = 60, 20
 ITEMS = 20
 PER_FAILURE, PER_REVOCATION = 30, 70
 """Ticks from one failed document to the next, and from one revoked key to the next."""
@@ -237,6 +240,40 @@ def described(growth):
         before, after = getattr(first, name), getattr(last, name)
         yield f"  {name:<12} {before:>8} -> {after:>8} {unit:<3} {growth.slope(name):+.3f} per run"
     yield from growth.blocks
+
+
+def rows(*, full=True, seed=0, postgres_url=""):
+    """The rows of `make survive`: whether nothing grew, and the cells."""
+    with tempfile.TemporaryDirectory() as folder, private_server() as server:
+        for url in (f"sqlite:///{folder}/monitor.db", server):
+            upgrade(url)
+            growth = grow(url, 2000 if full else 150, stretch=50 if full else 10)
+            yield not grown(growth), _cells(growth)
+
+
+def grown(growth):
+    """What grew; empty when nothing did. Memory may, by what fills caches: a forgotten client a run is far above."""
+    first, last = growth.settled[0], growth.settled[-1]
+    found = {
+        "tasks": len({each.tasks for each in growth.samples}) > 1,
+        "files": last.files > first.files,
+        "threads": last.threads > first.threads + 1,  # of the pool, which starts them as it needs them
+        "objects": growth.slope("objects") > MOST_OBJECTS_PER_RUN,
+        "memory": growth.slope("resident_kib") > MOST_KIB_PER_RUN,
+    }
+    return [what for what, is_so in found.items() if is_so]
+
+
+def _cells(growth):
+    first, last = growth.settled[0], growth.settled[-1]
+    return (
+        growth.database,
+        str(last.runs),
+        f"{growth.incidents} / {growth.messages}",
+        f"{first.resident_kib / 1024:.1f} -> {last.resident_kib / 1024:.1f} MiB, "
+        f"{growth.slope('resident_kib'):+.1f} KiB per run",
+        *(f"{getattr(first, name)} -> {getattr(last, name)}" for name in ("objects", "files", "threads", "tasks")),
+    )
 
 
 def main(runs=2000, kind="sqlite", trace=""):

@@ -5,9 +5,8 @@ import time
 
 import psycopg
 from sqlalchemy import make_url
-from survival.faulty import Row, faulty, in_mid_run, kind_of, recover, row, said, slow
+from survival.faulty import Row, faulty, in_mid_run, kind_of, recover, row, said
 from survival.proxy import Proxy
-from survival.server import own_server
 
 from monitor.store.schema import upgrade
 
@@ -123,21 +122,6 @@ def silent(server, folder):
             return row(world, "network silent for ever in mid-run", process, over_s=time.monotonic())
 
 
-def disk_full(server, folder):
-    """Only on a server whose data lie on a small disk: see `rows`."""
-    with on(server, folder, "filled") as world:
-        server.ask("CREATE TABLE filler (line text)")
-        slow(world)
-        process = world.start("check", "--json")
-        with contextlib.suppress(psycopg.Error):
-            while True:
-                server.ask("INSERT INTO filler SELECT repeat('x', 2000) FROM generate_series(1, 500)")
-        process.wait(timeout=100)
-        with contextlib.suppress(psycopg.Error):
-            server.ask("DROP TABLE filler")
-        return row(world, "disk of the server full", process, over_s=time.monotonic())
-
-
 def daemon_through_a_restart(server, folder):
     with on(server, folder, "daemon", more='[schedule]\nevery = "1s"\n') as world:
         process = world.start("daemon")
@@ -174,16 +158,3 @@ def _await_runs(world, more, since=0):
     while _runs(world) < since + more:
         assert time.monotonic() < ends_s, "the daemon does not run"
         time.sleep(0.1)
-
-
-SHORT = (restarted, sessions_killed, killed_while_closing, crowded, read_only, without_rights)
-"""Those that take seconds."""
-LONG = (daemon_through_a_restart, frozen, stopped_for_long, silent)
-"""Those that take up to two minutes."""
-
-
-def rows(folder, *, full=True):
-    """The table's rows about PostgreSQL, as they come."""
-    with own_server() as server:
-        for fault in (*SHORT, *(LONG if full else ())):
-            yield fault(server, folder)

@@ -226,14 +226,12 @@ def read_only_disk(folder):
         return row(world, "file system mounted read-only", process, over_s=time.monotonic())
 
 
-def rows(folder, *, full=True):
-    """The table's rows about SQLite, as they come; those that need root only if we are."""
-    for fault in (*SHORT, *(LONG if full else ()), *(AS_ROOT if full and os.geteuid() == 0 else ())):
-        yield fault(folder)
-
-
-SHORT = (file_limit, not_a_database, damaged_page, deleted_under_a_daemon, wal_deleted_under_a_daemon)
-"""Those that take seconds."""
-LONG = (locked_in_mid_run, locked_at_the_start, locked_for_ever, locked_under_a_daemon)
-"""Those that take up to a minute."""
 AS_ROOT = (disk_full, read_only_disk)
+
+
+def may_mount():
+    """Whether we are root, and root of more than a container."""
+    return (
+        os.geteuid() == 0
+        and subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+    )
