@@ -1,7 +1,7 @@
 """The rows of a sync log, batch by batch, without keeping its writers waiting.
 
 A SQLite table is read in pages by rowid, or by its primary key, each a statement of its own: in rollback-journal mode
-a reader locks writers out, and so for no longer than one page. What is written meanwhile is read now or in the next run.
+a reader locks writers out, and so for no longer than one page. What is written meanwhile is read now or next time.
 A view has no cheap page: it is copied first, in one statement, and read from the copy. PostgreSQL streams through a
 server-side cursor, since readers there block nobody.
 """

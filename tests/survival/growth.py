@@ -270,8 +270,7 @@ def _cells(growth):
         growth.database,
         str(last.runs),
         f"{growth.incidents} / {growth.messages}",
-        f"{first.resident_kib / 1024:.1f} -> {last.resident_kib / 1024:.1f} MiB, "
-        f"{growth.slope('resident_kib'):+.1f} KiB per run",
+        f"{first.resident_kib // 1024} -> {last.resident_kib // 1024} MiB, {growth.slope('resident_kib'):+.1f} KiB/run",
         *(f"{getattr(first, name)} -> {getattr(last, name)}" for name in ("objects", "files", "threads", "tasks")),
     )
 

@@ -1,4 +1,4 @@
-"""Faults of databases for real: those that take seconds; `make survive` tries them all. And the document that tells them."""
+"""Faults of databases for real, those that take seconds: `make survive` tries them all. And the document about them."""
 
 from pathlib import Path
 
