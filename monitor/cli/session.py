@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,12 +56,25 @@ def load(path: Path | None, *, log_level: str | None = None) -> Config:
         ConfigError: with every problem found.
     """
     configure_logging(log_level)
+    _take_all_files()
     config = Config.load(path)
     for secret in config.secrets():
         log.register_secret(secret.reveal())
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return config
+
+
+def _take_all_files() -> None:
+    """As many files open at once as this user may have: the usual 1,024 are few for hundreds of targets side by side.
+
+    A limit can't be raised where the system says so (in some sandboxes); then it stays as it is.
+    """
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
