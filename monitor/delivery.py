@@ -15,6 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -30,6 +31,7 @@ from monitor.store import channels as channel_store
 from monitor.store import evidence, outbox
 from monitor.store.engine import reading, writing
 from monitor.store.outbox import Parcel
+from monitor.store.patience import patient, patiently
 
 __all__ = ["CLAIM", "LAST_START", "DeliveryReport", "Outlet", "Sender"]
 
@@ -40,6 +42,8 @@ LAST_START = timedelta(seconds=50)
 """No send starts so shortly before its claim ends; longer than two of any channel's own deadlines."""
 
 _BATCH = 20
+_MARKING_S = 5.0
+"""How long a database that is away is waited for with what a receiver answered; the process may be about to end."""
 _QUOTES = 3
 """Different words of the API in one message, at the most."""
 
@@ -100,7 +104,8 @@ class Sender:
         rand: Callable[[], float],
         before: Sequence[Callable[[Connection, datetime], object]] = (),
     ) -> None:
-        self._engine, self._outlets, self._reach, self._holder = engine, outlets, reach, holder
+        self._engine = patient(engine, given_up=lambda: False, most_s=_MARKING_S)
+        self._outlets, self._reach, self._holder = outlets, reach, holder
         self._utcnow, self._rand, self._before = utcnow, rand, before
         self._refresher = Refresher(engine=engine, environment=reach.environment, utcnow=utcnow)
         self._threaded = frozenset(name for name, outlet in outlets.items() if outlet.channel.threaded)
@@ -178,8 +183,9 @@ class Sender:
                 fingerprint = await asyncio.to_thread(self._fingerprint_if_parked, lane[0].channel, verdict)
                 under_way = False
                 # Off the lane before it is marked: a thread can't be cancelled, and marks it in any case.
-                marking = asyncio.to_thread(self._mark, lane.popleft(), verdict, fingerprint, tuple(lane))
-                report = _sum([report, await marking])
+                mark = partial(self._mark, lane.popleft(), verdict, fingerprint, tuple(lane))
+                # what arrived would be sent again if the database were away for a moment
+                report = _sum([report, await asyncio.to_thread(patiently, self._engine, mark)])
                 if verdict.ending in {Ending.RETRY, Ending.PARKED}:
                     return report
         except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 MonitorError              the root: one sentence for a person, and the exit code of the command that meets it
 ├── ConfigError           the configuration is wrong: before any network or write
 ├── StoreError            our own database can't be used
+│   ├── StoreAwayError    for the moment: locked, restarting, out of reach
 │   └── SchemaError       its schema is newer than this program, or missing
 ├── SyncLogError          the user's sync log can't be read
 ├── LeaseHeldError        another run of that target is under way
@@ -20,6 +21,7 @@ __all__ = [
     "MonitorError",
     "SchemaError",
     "SlotSpentError",
+    "StoreAwayError",
     "StoreError",
     "SyncLogError",
 ]
@@ -50,6 +52,13 @@ class ConfigError(MonitorError):
 
 class StoreError(MonitorError):
     """The monitor's own database can't be reached, read or written."""
+
+
+class StoreAwayError(StoreError):
+    """The database can't be used for the moment: what was to be done may succeed a little later.
+
+    When the connection broke off, nobody knows whether what was being committed was.
+    """
 
 
 class SchemaError(StoreError):

@@ -8,6 +8,7 @@ A process that is killed in between leaves a lease that expires and outcomes tha
 """
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from monitor.reading import read_aside
 from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
 from monitor.store.idling import end_when_idle
+from monitor.store.patience import patient, patiently
 
 __all__ = ["LEASE", "Job", "Run"]
 
@@ -87,7 +89,9 @@ class Run:
 
     def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, slot: str | None = None) -> None:
         self._job, self._interrupt, self._progress, self._slot = job, interrupt, progress, slot
-        self._closing = Closing(job.engine, job.judge, utcnow=job.utcnow)
+        # what was asked is not lost because the database is away for a moment
+        self._engine = patient(job.engine, given_up=interrupt.is_set)
+        self._closing = Closing(self._engine, job.judge, utcnow=job.utcnow)
 
     async def __call__(self) -> RunReport:
         """Runs from begin to close.
@@ -141,18 +145,23 @@ class Run:
             sync = await read_aside(lambda: self._sync(started))
         except SyncLogError as error:
             return await asyncio.to_thread(self._closing.close_unread, started, error)
-        due = await asyncio.to_thread(self._plan, started)
+        due = await asyncio.to_thread(patiently, self._engine, lambda: self._plan(started))
         due, checked = await self._check(started, due, started_s)
         return await asyncio.to_thread(self._closing.close, started, sync, due, checked)
 
     def _sync(self, started: Started) -> SyncReport:
-        return worklist.sync(
-            self._job.engine,
-            target=self._job.target,
-            epoch=started.epoch,
-            run_id=started.run_id,
-            batches=self._job.read_log(),
-            now=self._job.utcnow(),
+        job = self._job
+        return patiently(
+            self._engine,
+            # once more is no harm: what is as the log says already stays as it is
+            lambda: worklist.sync(
+                self._engine,
+                target=job.target,
+                epoch=started.epoch,
+                run_id=started.run_id,
+                batches=job.read_log(),
+                now=job.utcnow(),
+            ),
         )
 
     def _plan(self, started: Started) -> Due:
@@ -188,7 +197,7 @@ class Run:
                 mix=random.shuffle,
             )
             inquiry = Inquiry(
-                engine=job.engine,
+                engine=self._engine,
                 target=job.target,
                 run_id=started.run_id,
                 due=due,
@@ -204,10 +213,19 @@ class Run:
             return await inquiry.run()
 
     def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
-        with writing(self._job.engine) as conn:
-            leases.verify(conn, target=self._job.target, epoch=started.epoch)
-            outcomes.record(conn, target=self._job.target, run_id=started.run_id, changes=changes)
-            end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
+        target, run_id = started.target, started.run_id
+        attempts = itertools.count()
+
+        def store() -> None:
+            again = next(attempts) > 0
+            with writing(self._engine) as conn:
+                leases.verify(conn, target=target, epoch=started.epoch)
+                # the commit of the attempt before may have got through, and only its answer not
+                if not (again and outcomes.recorded(conn, target=target, run_id=run_id, change=changes[0])):
+                    outcomes.record(conn, target=target, run_id=run_id, changes=changes)
+                    end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
+
+        patiently(self._engine, store)
 
     async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
         """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""

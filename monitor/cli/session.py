@@ -4,7 +4,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,6 +61,7 @@ def load(path: Path | None, *, log_level: str | None = None, without: Collection
         ConfigError: with every problem found.
     """
     configure_logging(log_level, without=without)
+    _take_all_files()
     config = Config.load(path)
     register_secrets(config)
     for warning in config.warnings:
@@ -72,6 +73,18 @@ def register_secrets(config: Config) -> None:
     """Lets the log mask every secret of a configuration."""
     for secret in config.secrets():
         log.register_secret(secret.reveal())
+
+
+def _take_all_files() -> None:
+    """As many files open at once as this user may have: the usual 1,024 are few for hundreds of targets side by side.
+
+    A limit can't be raised where the system says so (in some sandboxes); then it stays as it is.
+    """
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

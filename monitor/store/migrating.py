@@ -41,7 +41,7 @@ def migrating(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> Iterator[Connectio
     Raises:
         StoreError: when the database can't be written, or another process kept the lock for longer.
     """
-    engine = connect(url)
+    engine = connect(url, answer_s=None)  # a change of large tables takes its time
     try:
         with _locked(url, wait_s), translated(engine), engine.connect() as conn:
             if is_sqlite(engine.url):
@@ -124,7 +124,7 @@ def _file_lock(path: str, wait_s: float) -> Iterator[None]:
 @contextlib.contextmanager
 def _server_lock(url: str, wait_s: float) -> Iterator[None]:
     """An advisory lock on a connection of its own, bound to a transaction so that PgBouncer can't misplace it."""
-    engine = connect(url)
+    engine = connect(url, answer_s=None)
     try:
         with translated(engine), engine.connect() as conn:
             conn.execute(text(f"SET LOCAL lock_timeout = {int(wait_s * 1000)}"))  # milliseconds

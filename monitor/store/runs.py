@@ -18,6 +18,7 @@ __all__ = [
     "LastRun",
     "abandon",
     "abandoned",
+    "closed_itself",
     "finish",
     "history",
     "history_row",
@@ -164,6 +165,16 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
         raise LeaseLostError(f"run {run_id} was closed by another process; its snapshot is not stored")
     if snapshot is not None:
         conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
+
+
+def closed_itself(conn: Connection, *, run_id: int) -> bool:
+    """Whether a run was closed, and not by whoever took it for dead.
+
+    A transaction that is still being committed, on a connection that broke off, is waited for.
+    """
+    closed = and_(runs.c.status != RunStatus.RUNNING.value, ~abandoned())
+    found = conn.execute(select(closed).where(runs.c.id == run_id).with_for_update()).scalar()
+    return bool(found)
 
 
 def restrain(conn: Connection, *, run_id: int, factor: float) -> None:

@@ -104,7 +104,7 @@ def ensure(url: str) -> Engine:
         if not is_sqlite(parse(url)):
             raise _behind(version, parse(url))
         upgrade(url)
-    return connect(url)
+    return connect(url, create=False)
 
 
 def verify(engine: Engine) -> None:

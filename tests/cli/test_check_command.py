@@ -380,3 +380,19 @@ def test_without_a_terminal_for_its_characters_it_prints_what_it_can(small_world
     done = small_world.cli("check", env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "1 item not known \\u2192 completed" in done.stdout
+
+
+def test_a_low_soft_limit_on_open_files_does_not_keep_targets_from_running_side_by_side(small_world):
+    small_world.configure(check="concurrency = 40")
+    small_world.track(60)
+    small_world.sandbox.add_fault(path="/engine", delay_s=0.2, passes=True)
+    command = [sys.executable, "-m", "monitor", "check", "--config", str(small_world.config_path)]
+    few = subprocess.run(
+        ["sh", "-c", 'ulimit -S -n 40 && exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=small_world.folder,
+        check=False,
+    )
+    assert (few.returncode, "Health: 60 completed" in few.stdout) == (0, True), few.stderr
