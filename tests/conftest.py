@@ -1,6 +1,7 @@
 """Fixtures for every test. Databases are real; each test gets its own, gone afterwards.
 
-`postgres_url` (session)      a PostgreSQL server: MONITOR_TEST_POSTGRES_URL, or a private one (see postgres.py)
+`postgres_url` (session)      a PostgreSQL server: MONITOR_TEST_POSTGRES_URL, or a private one (see postgres.py), which
+                              the workers of a parallel session (`pytest -n auto`) share
 `new_postgres`                call it for the URL of one more empty PostgreSQL database; `new_postgres(migrated=True)`
 `database_kind`               "sqlite", then "postgresql": whatever asks for one of the following runs on both
 `database_url`                an EMPTY database of that kind (the SQLite file does not exist yet)
@@ -45,6 +46,26 @@ if folder := folder_in_memory():
 settings.register_profile("monitor", deadline=None, max_examples=60, database=None)
 settings.load_profile("monitor")
 
+POSTGRES = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which may be switched off
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than there are processors, because many tests wait; each collects all tests, so not too many."""
+    return min(len(os.sched_getaffinity(0)) + 1, 12)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Who hands out the tests keeps the server: it serves all workers, and ends even where one of them crashes."""
+    if os.environ.get("MONITOR_TEST_POSTGRES_URL"):
+        return
+    if POSTGRES not in node.config.stash:
+        server = contextlib.ExitStack()
+        node.config.stash[POSTGRES] = server.enter_context(private_server())
+        node.config.add_cleanup(server.close)
+    node.workerinput["postgres_url"] = node.config.stash[POSTGRES]
+
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was():
@@ -75,8 +96,9 @@ def here(capsys, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def postgres_url():
-    given = os.environ.get("MONITOR_TEST_POSTGRES_URL")
+def postgres_url(request):
+    shared = getattr(request.config, "workerinput", {}).get("postgres_url")
+    given = os.environ.get("MONITOR_TEST_POSTGRES_URL") or shared
     with contextlib.nullcontext(given) if given else private_server() as url:
         yield url
 
