@@ -25,6 +25,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import structlog
+import trustme
 from hypothesis import settings
 from memory import folder_in_memory
 from postgres import private_server
@@ -65,6 +66,17 @@ def pytest_configure_node(node):
         node.config.stash[POSTGRES] = server.enter_context(private_server())
         node.config.add_cleanup(server.close)
     node.workerinput["postgres_url"] = node.config.stash[POSTGRES]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_authorities(tmp_path_factory):
+    """One authority that certifies nobody: the system's hundreds would be read for every client, for loopback."""
+    bundle = tmp_path_factory.mktemp("authorities") / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(bundle))
+        patch.delenv("SSL_CERT_DIR", raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)
