@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times: it is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test drill check fmt fmt-check lint types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test thorough drill check fmt fmt-check lint types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 # How many processes run the tests; auto: one more than there are processors. JOBS=0: none besides pytest itself, as `pytest` does.
@@ -18,6 +18,10 @@ demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
 
 test: .venv/.installed ## run the tests, on all processors
+	@$(BIN)/python -m pytest --quiet $(SPREAD)
+
+thorough: export MONITOR_TEST_THOROUGH := 1
+thorough: .venv/.installed ## the tests with ten times the examples of each law, and larger fleets: for a night
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
 check: fmt-check lint types imports cov ## everything that must hold before a change is shared (the default)

@@ -29,6 +29,7 @@ import trustme
 from hypothesis import settings
 from memory import folder_in_memory
 from postgres import private_server
+from scale import THOROUGH
 from sqlalchemy import make_url
 from world import World
 
@@ -44,7 +45,7 @@ KINDS = ["sqlite", "postgresql"]
 if folder := folder_in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))  # where `tmp_path` is
 
-settings.register_profile("monitor", deadline=None, max_examples=60, database=None)
+settings.register_profile("monitor", deadline=None, max_examples=600 if THOROUGH else 60, database=None)
 settings.load_profile("monitor")
 
 POSTGRES = pytest.StashKey[str]()
