@@ -126,9 +126,7 @@ def receivers():
         yield {"oncall": oncall, "audit": audit, "pipeline": pipeline}
 
 
-def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(
-    small_world, receivers, here
-):
+def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(small_world, receivers, here):
     fleet = Fleet(small_world, receivers, count=MANY)
     fleet.sandbox.revoke_client()
     assert [fleet.check(), fleet.check()] == [(4, 2), (4, 0)]
