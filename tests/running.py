@@ -40,13 +40,13 @@ class Running:
         """Signals it; the exit code, and how long that took in seconds."""
         started_s = time.monotonic()
         self.process.send_signal(sign)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=120)
         return code, time.monotonic() - started_s
 
     def close(self):
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=120)
         self._reader.join()
         self.process.stdout.close()
         self.process.stderr.close()

@@ -266,6 +266,6 @@ def test_the_daemon_tells_too_and_of_the_signal_that_ends_it(small_world, switch
         until(lambda: heard(switch), "the beginning of a run")
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.communicate(timeout=20)
+        daemon.communicate(timeout=120)
     assert daemon.returncode == 143
     assert heard(switch) == ["/start", "/fail"]

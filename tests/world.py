@@ -156,7 +156,7 @@ class World:
         with self.app.engine.connect() as conn:
             return [dict(row) for row in conn.execute(text(query)).mappings()]
 
-    def cli(self, *arguments, env=None, config=True, timeout=60, cwd=None):
+    def cli(self, *arguments, env=None, config=True, timeout=240, cwd=None):
         """The command in a process of its own; what it printed and how it ended."""
         command = [
             sys.executable,

@@ -236,7 +236,7 @@ def test_two_processes_at_once_are_one_run(world):
     second = world.cli("check")  # while the first has most of its 18 s before it
     assert second.returncode == 5
     world.sandbox.clear_faults()
-    out, err = first.communicate(timeout=30)
+    out, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
     assert "Health: 60 completed" in out
     assert len(world.rows("SELECT * FROM runs")) == 1
@@ -295,7 +295,7 @@ def interrupted(world, sign):
     until_asked(world, 6)
     started_s = time.monotonic()
     running.send_signal(sign)
-    out, err = running.communicate(timeout=15)
+    out, err = running.communicate(timeout=120)
     return running.returncode, out, err, time.monotonic() - started_s
 
 
@@ -329,7 +329,7 @@ def test_a_signal_during_delivery_does_not_wait_for_a_silent_receiver(small_worl
     until(lambda: receiver.got, "a message to the receiver")
     started_s = time.monotonic()
     running.terminate()
-    out, _ = running.communicate(timeout=15)
+    out, _ = running.communicate(timeout=120)
     assert time.monotonic() - started_s < 10
     assert running.returncode == 143
     assert "Health: 0 completed, 0 pending, 1 failed" in out
@@ -369,7 +369,7 @@ def test_on_a_terminal_progress_is_shown_on_stderr_alone(small_world):
     os.close(ours)
     out = running.stdout.read()
     running.stdout.close()
-    assert running.wait(timeout=20) == 0
+    assert running.wait(timeout=120) == 0
     assert "30/30" in shown.decode()
     assert "run_finished" not in shown.decode(), "on a terminal only warnings are logged"
     assert out.startswith("gloo: run 1, complete\nHealth: 30 completed")

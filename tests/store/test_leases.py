@@ -152,7 +152,7 @@ def test_nobody_takes_over_while_a_verified_transaction_writes(engine):
         taker.start()
         taker.join(timeout=0.3)
         order.append("written")
-    taker.join(timeout=10)
+    taker.join(timeout=120)
     assert order == ["written", "taken"]
 
 
@@ -184,6 +184,6 @@ def test_of_racing_processes_exactly_one_gets_each_lease(engine, store_url):
         )
         for n in range(4)
     ]
-    ended = [racer.communicate("go\n", timeout=60) for racer in racers]
+    ended = [racer.communicate("go\n", timeout=120) for racer in racers]
     assert [err for _, err in ended] == [""] * 4
     assert sorted(int(slot) for out, _ in ended for slot in out.split()) == list(range(20))

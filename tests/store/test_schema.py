@@ -177,7 +177,7 @@ def test_six_processes_at_once_upgrade_it_once(database_url):
         subprocess.Popen([sys.executable, "-c", script, database_url], cwd=ROOT, stdout=-1, stderr=-1, text=True)
         for _ in range(6)
     ]
-    ended = [process.communicate(timeout=60) for process in started]
+    ended = [process.communicate(timeout=120) for process in started]
     assert [error for _, error in ended] == [""] * 6
     assert sorted(out.strip() for out, _ in ended) == ["0"] * 5 + [str(len(schema._revisions()))]
 
