@@ -12,8 +12,8 @@ same key.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine
 
 from monitor.channels import Channel, Ending, Verdict, send_fitting
 from monitor.channels.standing import after, is_failing
+from monitor.delivery_report import DeliveryReport, add_up
 from monitor.incidents.message import Message
 from monitor.incidents.routing import LOG_CHANNEL
 from monitor.model import Cause, ChannelState
@@ -46,27 +47,6 @@ _MARKING_S = 5.0
 """How long a database that is away is waited for with what a receiver answered; the process may be about to end."""
 _QUOTES = 3
 """Different words of the API in one message, at the most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryReport:
-    """What one pass over the outbox did; a merged message counts once, what is put off by notifications."""
-
-    sent: int = 0
-    put_off: int = 0
-    """Those kept back because another of their channel could not be sent included."""
-    dead: int = 0
-    refused: int = 0
-    """Those of the dead that their receiver refused: it was reached."""
-    logged: int = 0
-    """Those of the sent that could only tell the log that a channel fails."""
-    kept_back: int = field(default=0, compare=False)
-    """Notifications that wait at its end behind channels that are parked or were out of reach."""
-
-    @property
-    def unreachable(self) -> bool:
-        """Whether something was due and no channel could be reached."""
-        return self.sent == self.logged and self.put_off + self.dead > self.refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +103,7 @@ class Sender:
             for parcel in claimed:
                 lanes[parcel.channel].append(parcel)
             ends = await asyncio.gather(*(self._send_lane(lane) for lane in lanes.values()), return_exceptions=True)
-            total = _sum([total, *_unfailed(ends)])
+            total = add_up([total, *_unfailed(ends)])
         await self._refresher.refresh({name: outlet.channel for name, outlet in self._outlets.items()})
         return replace(total, kept_back=await asyncio.to_thread(self._kept_back))
 
@@ -185,7 +165,7 @@ class Sender:
                 # Off the lane before it is marked: a thread can't be cancelled, and marks it in any case.
                 mark = partial(self._mark, lane.popleft(), verdict, fingerprint, tuple(lane))
                 # what arrived would be sent again if the database were away for a moment
-                report = _sum([report, await asyncio.to_thread(patiently, self._engine, mark)])
+                report = add_up([report, await asyncio.to_thread(patiently, self._engine, mark)])
                 if verdict.ending in {Ending.RETRY, Ending.PARKED}:
                     return report
         except asyncio.CancelledError:
@@ -286,16 +266,3 @@ def _unfailed(ends: Sequence[DeliveryReport | BaseException]) -> list[DeliveryRe
         if isinstance(end, BaseException):
             raise end
     return [end for end in ends if isinstance(end, DeliveryReport)]
-
-
-def _sum(reports: Iterable[DeliveryReport]) -> DeliveryReport:
-    total = DeliveryReport()
-    for report in reports:
-        total = DeliveryReport(
-            sent=total.sent + report.sent,
-            put_off=total.put_off + report.put_off,
-            dead=total.dead + report.dead,
-            refused=total.refused + report.refused,
-            logged=total.logged + report.logged,
-        )
-    return total

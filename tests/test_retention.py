@@ -322,7 +322,7 @@ def test_db_prune_says_why_it_does_not_believe_the_clock(here, kept_for_a_while)
 
 def test_db_prune_beside_another_one_is_skipped(here, kept_for_a_while):
     with writing(kept_for_a_while.app.engine) as conn:
-        leases.acquire(conn, target=LEASE, holder="host:7", now=datetime.now(UTC), ttl=DAY)
+        leases.acquire(conn, target=LEASE, holder="host:7", now=datetime.now(UTC), ttl=timedelta(minutes=1))
     done = here(kept_for_a_while, "db", "prune")
     assert (done.returncode, done.stdout) == (5, "Nothing is pruned here: another process is at it (host:7).\n")
 

@@ -14,6 +14,7 @@ from monitor.report.doctor import Finding, Level
 __all__ = ["Mount", "Surroundings", "judge", "look_around", "mount_of"]
 
 _EPHEMERAL = frozenset({"overlay", "overlayfs", "aufs", "fuse-overlayfs", "tmpfs", "ramfs"})
+_OF_DISKS = frozenset({"ext4", "xfs"})
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "afs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"})
 _EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
 _UNNAMED_VOLUME = re.compile(r"/volumes/[0-9a-f]{64}/_data(/|$)")
@@ -82,9 +83,14 @@ def _loss(mount: Mount) -> str | None:
         return "on an emptyDir, which is gone with its pod, history and incidents with it"
     if _UNNAMED_VOLUME.search(mount.root):
         return "on a volume without a name: the next container gets a new one, without history and incidents"
-    if mount.kind in _EPHEMERAL or mount.point == Path("/"):
+    if mount.kind in _EPHEMERAL or (mount.point == Path("/") and not _whole_disk(mount)):
         return f"on this container's own disk ({mount.kind}): history and incidents are gone when it is replaced"
     return None
+
+
+def _whole_disk(mount: Mount) -> bool:
+    """A disk of its own: a virtual machine that was made from an image, which carries a container's mark, has that."""
+    return mount.kind in _OF_DISKS and mount.root == "/"
 
 
 def mount_of(path: Path, mounts: str) -> Mount | None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import structlog
 from sqlalchemy import Engine, Select
 
 from monitor.errors import StoreAwayError
+from monitor.log.plainly import structlog
 from monitor.store.engine import reading
 
 __all__ = ["patient", "patiently", "read_page"]

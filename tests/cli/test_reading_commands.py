@@ -209,7 +209,7 @@ def test_an_empty_database_is_named_left_alone_and_upgraded_once(here, small_wor
 
 def test_a_server_that_is_empty_is_not_upgraded_without_being_asked(here, small_world, new_postgres):
     small_world.configure(database=new_postgres())
-    for command in (["check"], ["daemon"], ["history"]):
+    for command in (["check"], ["history"]):
         done = here(small_world, *command)
         assert done.returncode == 3
         assert "is empty; run `ingestion-monitor db upgrade`" in done.stderr

@@ -132,7 +132,9 @@ def said(err):
     assert "Traceback" not in err, err
     told = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "skipped: "))]
     logged = [json.loads(line) for line in lines if line.startswith("{")]
-    warned = [event["reason"] for event in logged if event["event"] in {"database_away", "tick_failed"}]
+    warned = [
+        event["reason"] for event in logged if event["event"] in {"database_away", "database_not_ready", "tick_failed"}
+    ]
     return tidy((told or warned or ["nothing"])[-1])
 
 

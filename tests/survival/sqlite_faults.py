@@ -153,7 +153,7 @@ def _under_a_daemon(folder, name, fault, act, *, patience_s=60):
         acting = act(world)
         next(acting)
         with contextlib.suppress(AssertionError):
-            until(lambda: "tick_failed" in "".join(log), "a failure that is told", timeout_s=patience_s)
+            until(lambda: "database_not_ready" in "".join(log), "a failure that is told", timeout_s=patience_s)
         next(acting, None)
         over_s, before = time.monotonic(), _finished(log)
         until(lambda: _finished(log) > before + 1, "a run after it", timeout_s=60)

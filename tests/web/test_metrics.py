@@ -112,7 +112,7 @@ def test_incidents_and_messages_of_what_is_configured_are_told_and_of_nothing_el
 @pytest.mark.parametrize(
     ("error", "counted"),
     [
-        (LeaseHeldError(target="gloo", holder="other:1", since=NOW, until=NOW), "runs_skipped_total"),
+        (LeaseHeldError(target="gloo", holder="other:1", since=NOW, ends_in=timedelta(0)), "runs_skipped_total"),
         (StoreError("down"), "runs_failed_total"),
         (ZeroDivisionError(), "runs_failed_total"),
     ],

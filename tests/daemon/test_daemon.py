@@ -9,10 +9,8 @@ import socket
 import threading
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from cli.observed import until, until_asked
 from receiver import Receiver
-from running import Running
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
@@ -23,18 +21,6 @@ from monitor.store.engine import writing
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 HOURLY = '[schedule]\nevery = "1h"\n'
-
-
-@pytest.fixture
-def start():
-    with contextlib.ExitStack() as started:
-
-        def make(world):
-            running = Running(world)
-            started.callback(running.close)
-            return running
-
-        yield make
 
 
 def test_it_runs_on_schedule_opens_an_incident_resolves_it_and_ends_on_sigterm(small_world, start):
