@@ -5,9 +5,10 @@ FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 # Dependencies first: they change more rarely than the code, so this layer is mostly cached.
 COPY requirements/runtime.txt requirements/build.txt requirements/
+# --no-deps: the lock names everything, so that pip has nothing to work out (some of its versions fail at it).
 RUN python -m venv --without-pip /opt/ingestion-monitor \
- && pip --python /opt/ingestion-monitor install --no-cache-dir --require-hashes -r requirements/runtime.txt \
- && pip install --no-cache-dir --require-hashes -r requirements/build.txt
+ && pip --python /opt/ingestion-monitor install --no-cache-dir --no-deps --require-hashes -r requirements/runtime.txt \
+ && pip install --no-cache-dir --no-deps --require-hashes -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
 COPY monitor monitor
@@ -29,6 +30,7 @@ ENV PATH=/opt/ingestion-monitor/bin:$PATH \
     HOME=/tmp
 
 COPY --from=build /opt/ingestion-monitor /opt/ingestion-monitor
+COPY deploy/healthcheck.py /opt/ingestion-monitor/healthcheck.py
 RUN install -d -o 10001 -g 10001 /data
 
 # A number, so that Kubernetes can verify `runAsNonRoot` without reading /etc/passwd.
@@ -38,9 +40,15 @@ USER 10001:10001
 WORKDIR /data
 VOLUME /data
 
-# Healthy: the configured database answers and has the schema of this version.
-HEALTHCHECK --interval=1m --timeout=15s --start-period=30s --retries=3 \
-  CMD ["ingestion-monitor", "db", "current"]
+# /healthz, /readyz and /metrics of the daemon. It listens on loopback unless MONITOR_WEB__LISTEN=0.0.0.0:8990 is given.
+EXPOSE 8990
+
+# Healthy: the daemon's loop turns. Kubernetes does not look at this: its probes are in deploy/kubernetes.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
+  CMD ["python", "-I", "/opt/ingestion-monitor/healthcheck.py"]
+
+# What it hears as "end": it starts nothing new, stores what is finished, and is gone within ten seconds.
+STOPSIGNAL SIGTERM
 
 # The exec form makes the program process 1, which gets SIGTERM itself and handles it; it starts no children, so there is
 # nobody to reap and no need for an init.

@@ -1,9 +1,14 @@
 # Every target installs what it needs into .venv from the hashed locks in requirements/. Needs Python >= 3.11, git and make.
 
 .DEFAULT_GOAL := check
-.PHONY: demo test drill check fmt fmt-check lint types imports cov bench bench-client mutants lock migration build clean help
+# The tests start the command hundreds of times: it is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+.PHONY: demo test thorough drill survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
+# How many processes run the tests; auto: one more than there are processors. JOBS=0: none besides pytest itself, as `pytest` does.
+JOBS ?= auto
+SPREAD := --numprocesses=$(JOBS) --dist=worksteal
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
@@ -12,10 +17,14 @@ CORE := monitor/model/*,monitor/errors.py,monitor/exchange.py,monitor/health/*,m
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
 
-test: .venv/.installed ## run the tests
-	@$(BIN)/python -m pytest --quiet
+test: .venv/.installed ## run the tests, on all processors
+	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
-check: fmt-check lint types imports cov ## everything that must hold before a change is shared (the default)
+thorough: export MONITOR_TEST_THOROUGH := 1
+thorough: .venv/.installed ## the tests with ten times the examples of each law, and larger fleets: for a night
+	@$(BIN)/python -m pytest --quiet $(SPREAD)
+
+check: fmt-check lint manifests types imports cov ## everything that must hold before a change is shared (the default)
 
 fmt: .venv/.installed ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -29,6 +38,9 @@ lint: .venv/.installed ## ruff, the Dockerfile and the shell scripts
 	@$(BIN)/hadolint Dockerfile
 	@bash -n .ci/run
 
+manifests: .venv/.installed ## what is under deploy/, by kubernetes-validate, and by the tools that are installed here
+	@$(BIN)/python tests/manifests.py
+
 types: .venv/.installed ## mypy, strict
 	@$(BIN)/mypy
 
@@ -36,16 +48,20 @@ imports: .venv/.installed ## the import contract: layers, and a core without I/O
 	@$(BIN)/lint-imports
 
 cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the core
-	@$(BIN)/python -m pytest --quiet --cov --cov-report=
+	@$(BIN)/python -m pytest --quiet $(SPREAD) --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 drill: .venv/.installed ## a night of faults on a fast clock, and what people were told: one minute
 	@$(BIN)/python tests/drill.py
 
+survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
+	@PYTHONPATH=tests $(BIN)/python tests/survival/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))
+
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py
 	@$(BIN)/python benchmarks/report.py
+	@$(BIN)/python benchmarks/startup.py
 	@echo 'make: benchmarks/memory.py takes ten minutes or more, so it is run by itself: $(BIN)/python benchmarks/memory.py'
 
 bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx and requests: six minutes

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from monitor.errors import StoreError
 from monitor.store.columns import UtcDateTime
-from monitor.store.schema import migrating
+from monitor.store.migrating import migrating
 from monitor.store.tables import metadata
 
 

@@ -80,7 +80,7 @@ class Bench:
         return piece is not None and piece.explained_by is None
 
     def _join(self, key: IncidentKey, incident_id: int) -> int:
-        joined = self.roster.join(self.conn, key, incident_id=incident_id, now=self.now)
+        joined = self.roster.join(self.conn, self.seen[key], incident_id=incident_id, now=self.now)
         if joined:
             sample = list(self.seen[key].sample_ids)
             self.book.note(incident_id, "joined", f"{counted(joined)} joined", {"count": joined, "sample_ids": sample})
@@ -130,6 +130,8 @@ class Bench:
 
     def _open_new(self, key: IncidentKey, decision: Decision, draft: Incident) -> Incident:
         addressed, evidence_id = self.book.addressed(draft, decision), self.evidence_ids[key]
+        if key[0] in ITEM_CAUSES:
+            addressed = replace(addressed, member_count=self.seen[key].count)  # who is about to join
         opened = replace(addressed, id=incident_store.open_new(self.conn, addressed, evidence_id=evidence_id))
         return self._with_members(opened)
 
@@ -152,7 +154,8 @@ class Bench:
             return incident
         count = self._join(incident.key, incident.id)
         taken = replace(incident, member_count=count, peak_count=max(count, incident.peak_count))
-        incident_store.save(self.conn, taken)
+        if taken != incident:
+            incident_store.save(self.conn, taken)
         return taken
 
     def _last_error(self, cause: Cause) -> str | None:

@@ -6,6 +6,7 @@ The lease's epoch is checked first; whoever lost it writes nothing. What the run
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -20,8 +21,11 @@ from monitor.run_report import RunReport, Started, log_run
 from monitor.store import incidents as incident_store
 from monitor.store import items, leases, runs, silences, turns
 from monitor.store.engine import writing
+from monitor.store.patience import patiently
 
 __all__ = ["Closing", "RunReport", "Started"]
+
+_T = TypeVar("_T")
 
 
 class Closing:
@@ -43,29 +47,8 @@ class Closing:
             LeaseLostError: another run took over; nothing of this is written.
             StoreError: our database can't be used; nothing of this is written.
         """
-        status, reason = _ending(checked)
         now = self._utcnow()
-        with writing(self._engine) as conn:
-            leases.verify(conn, target=started.target, epoch=started.epoch)
-            if reason is not None:
-                items.leave_unasked(
-                    conn, target=started.target, run_id=started.run_id, reason=reason, recheck_ids=due.recheck_ids
-                )
-            snapshot = self._snapshot(conn, started, checked, now)
-            # Before the judgement: the rules count this run among the finished ones.
-            _finish(conn, started, due, checked, snapshot=snapshot, now=now)
-            verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, sync=sync)
-            report = self._report(conn, started, status, verdict, now)
-            restraint = _restrained(started, checked, report)
-            runs.restrain(conn, run_id=started.run_id, factor=restraint.factor)
-        report = replace(
-            report,
-            abort_reason=reason.value if reason else None,
-            snapshot=snapshot,
-            sync=sync,
-            approach=checked.approach,
-            probed_for=checked.probed_for,
-        )
+        report, restraint = self._stored(started, lambda conn: self._write(conn, started, sync, due, checked, now=now))
         log_run(report, checked, restraint)
         return report
 
@@ -80,8 +63,8 @@ class Closing:
         facts = RunFacts(
             run_id=started.run_id, status=RunStatus.UNREAD, total=0, unknown=0, answered=0, error=str(error)
         )
-        with writing(self._engine) as conn:
-            leases.verify(conn, target=started.target, epoch=started.epoch)
+
+        def write(conn: Connection) -> RunReport:
             runs.finish(
                 conn,
                 run_id=started.run_id,
@@ -95,10 +78,56 @@ class Closing:
                 snapshot=None,
             )
             verdict = self._judge.judge_monitor(conn, facts=facts, read=None, started_at=started.at, now=now)
-            report = self._report(conn, started, RunStatus.UNREAD, verdict, now)
-        report = replace(report, error=str(error))
+            return self._report(conn, started, RunStatus.UNREAD, verdict, now)
+
+        report = replace(self._stored(started, write), error=str(error), duration_s=_duration_s(started, now))
         log_run(report, None, None)
         return report
+
+    def _stored(self, started: Started, write: Callable[[Connection], _T]) -> _T:
+        """Writes in one transaction, once; again when the database was away, unless it was stored all the same.
+
+        Of a connection that broke off during a commit nobody knows whether that got through.
+        """
+        made: list[_T] = []
+
+        def attempt() -> _T:
+            with writing(self._engine) as conn:
+                # first of all: a run that was closed in time may have lost its lease meanwhile
+                if made and runs.closed_itself(conn, run_id=started.run_id):
+                    return made[-1]
+                leases.verify(conn, target=started.target, epoch=started.epoch)
+                made.append(write(conn))
+            return made[-1]
+
+        return patiently(self._engine, attempt)
+
+    def _write(
+        self, conn: Connection, started: Started, sync: SyncReport, due: Due, checked: CheckReport, *, now: datetime
+    ) -> tuple[RunReport, Restraint]:
+        status, reason = _ending(checked)
+        if reason is not None:
+            items.leave_unasked(
+                conn, target=started.target, run_id=started.run_id, reason=reason, recheck_ids=due.recheck_ids
+            )
+        snapshot = self._snapshot(conn, started, checked, now)
+        # Before the judgement: the rules count this run among the finished ones.
+        _finish(conn, started, due, checked, snapshot=snapshot, now=now)
+        verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, sync=sync)
+        report = replace(
+            self._report(conn, started, status, verdict, now),
+            abort_reason=reason.value if reason else None,
+            snapshot=snapshot,
+            sync=sync,
+            approach=checked.approach,
+            probed_for=checked.probed_for,
+            duration_s=_duration_s(started, now),
+            retries=checked.retries,
+            attempts=checked.attempts,
+        )
+        restraint = _restrained(started, checked, report)
+        runs.restrain(conn, run_id=started.run_id, factor=restraint.factor)
+        return report, restraint
 
     def _snapshot(self, conn: Connection, started: Started, checked: CheckReport, now: datetime) -> Snapshot:
         stuck_after = self._judge.patience.stuck_after
@@ -110,7 +139,7 @@ class Closing:
             requests=checked.requests,
             retries=checked.retries,
             latencies_ms=checked.latencies_ms,
-            duration_s=round((now - started.at).total_seconds(), 3),
+            duration_s=_duration_s(started, now),
         )
 
     def _judged(
@@ -154,6 +183,11 @@ class Closing:
             open_incidents=tuple(incident_store.listing(conn, target=started.target, open_only=True)),
             silences=silences.in_force(conn, now=now),
         )
+
+
+def _duration_s(started: Started, now: datetime) -> float:
+    """How long it took (≥ 0, also where a clock was set back)."""
+    return max(0.0, round((now - started.at).total_seconds(), 3))
 
 
 def _ending(checked: CheckReport) -> tuple[RunStatus, Reason | None]:

@@ -24,6 +24,7 @@ class DatabaseFault(StrEnum):
     NOT_A_DATABASE = "not_a_database"
     DISK = "disk"
     UNREACHABLE = "unreachable"
+    CROWDED = "crowded"
     LOST = "lost"
     LOGIN = "login"
     NO_DATABASE = "no_database"
@@ -135,17 +136,21 @@ _SQLITE_CODES: Mapping[int, DatabaseFault] = {
 
 _SQLSTATES: Mapping[str, DatabaseFault] = {
     "25006": DatabaseFault.READ_ONLY,
+    "25P03": DatabaseFault.LOST,
+    "25P04": DatabaseFault.LOST,
     "3D000": DatabaseFault.NO_DATABASE,
     "40P01": DatabaseFault.LOCKED,
     "42501": DatabaseFault.PERMISSION,
     "42P01": DatabaseFault.NO_TABLE,
     "53100": DatabaseFault.FULL,
-    "53300": DatabaseFault.UNREACHABLE,
+    "53300": DatabaseFault.CROWDED,
     "55P03": DatabaseFault.LOCKED,
     "57014": DatabaseFault.TIMEOUT,
     "57P01": DatabaseFault.LOST,
     "57P02": DatabaseFault.LOST,
     "57P03": DatabaseFault.UNREACHABLE,
+    "57P05": DatabaseFault.LOST,
+    "58030": DatabaseFault.DISK,
 }
 
 _SQLSTATE_CLASSES: Mapping[str, DatabaseFault] = {"08": DatabaseFault.LOST, "28": DatabaseFault.LOGIN}
@@ -155,7 +160,11 @@ _POSTGRES_TEXTS: tuple[tuple[str, DatabaseFault], ...] = (
     ("password", DatabaseFault.LOGIN),
     ("authentication", DatabaseFault.LOGIN),
     ("pg_hba.conf", DatabaseFault.LOGIN),
+    ("too many", DatabaseFault.CROWDED),
+    ("remaining connection slots", DatabaseFault.CROWDED),
     ("role ", DatabaseFault.LOGIN),
+    ("database system is", DatabaseFault.UNREACHABLE),
+    ("not currently accepting connections", DatabaseFault.UNREACHABLE),
     ("database ", DatabaseFault.NO_DATABASE),
     ("server closed the connection", DatabaseFault.LOST),
     ("connection is lost", DatabaseFault.LOST),
@@ -163,6 +172,7 @@ _POSTGRES_TEXTS: tuple[tuple[str, DatabaseFault], ...] = (
     ("connection failed", DatabaseFault.UNREACHABLE),
     ("connection timeout", DatabaseFault.UNREACHABLE),
     ("timeout expired", DatabaseFault.UNREACHABLE),
+    ("no answer within", DatabaseFault.TIMEOUT),
     ("failed to resolve", DatabaseFault.UNREACHABLE),
     ("could not translate host name", DatabaseFault.UNREACHABLE),
 )

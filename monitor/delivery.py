@@ -12,15 +12,17 @@ same key.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.channels import Channel, Ending, Verdict, send_fitting
 from monitor.channels.standing import after, is_failing
+from monitor.delivery_report import DeliveryReport, add_up
 from monitor.incidents.message import Message
 from monitor.incidents.routing import LOG_CHANNEL
 from monitor.model import Cause, ChannelState
@@ -30,6 +32,7 @@ from monitor.store import channels as channel_store
 from monitor.store import evidence, outbox
 from monitor.store.engine import reading, writing
 from monitor.store.outbox import Parcel
+from monitor.store.patience import patient, patiently
 
 __all__ = ["CLAIM", "LAST_START", "DeliveryReport", "Outlet", "Sender"]
 
@@ -40,29 +43,10 @@ LAST_START = timedelta(seconds=50)
 """No send starts so shortly before its claim ends; longer than two of any channel's own deadlines."""
 
 _BATCH = 20
+_MARKING_S = 5.0
+"""How long a database that is away is waited for with what a receiver answered; the process may be about to end."""
 _QUOTES = 3
 """Different words of the API in one message, at the most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryReport:
-    """What one pass over the outbox did; a merged message counts once, what is put off by notifications."""
-
-    sent: int = 0
-    put_off: int = 0
-    """Those kept back because another of their channel could not be sent included."""
-    dead: int = 0
-    refused: int = 0
-    """Those of the dead that their receiver refused: it was reached."""
-    logged: int = 0
-    """Those of the sent that could only tell the log that a channel fails."""
-    kept_back: int = field(default=0, compare=False)
-    """Notifications that wait at its end behind channels that are parked or were out of reach."""
-
-    @property
-    def unreachable(self) -> bool:
-        """Whether something was due and no channel could be reached."""
-        return self.sent == self.logged and self.put_off + self.dead > self.refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +84,8 @@ class Sender:
         rand: Callable[[], float],
         before: Sequence[Callable[[Connection, datetime], object]] = (),
     ) -> None:
-        self._engine, self._outlets, self._reach, self._holder = engine, outlets, reach, holder
+        self._engine = patient(engine, given_up=lambda: False, most_s=_MARKING_S)
+        self._outlets, self._reach, self._holder = outlets, reach, holder
         self._utcnow, self._rand, self._before = utcnow, rand, before
         self._refresher = Refresher(engine=engine, environment=reach.environment, utcnow=utcnow)
         self._threaded = frozenset(name for name, outlet in outlets.items() if outlet.channel.threaded)
@@ -113,12 +98,12 @@ class Sender:
         """
         await asyncio.to_thread(self._redirect)
         total = await asyncio.to_thread(self._tidy)
-        while claimed := await asyncio.to_thread(self._claim):
+        while claimed := await self._claimed():
             lanes: dict[str, deque[Parcel]] = defaultdict(deque)
             for parcel in claimed:
                 lanes[parcel.channel].append(parcel)
             ends = await asyncio.gather(*(self._send_lane(lane) for lane in lanes.values()), return_exceptions=True)
-            total = _sum([total, *_unfailed(ends)])
+            total = add_up([total, *_unfailed(ends)])
         await self._refresher.refresh({name: outlet.channel for name, outlet in self._outlets.items()})
         return replace(total, kept_back=await asyncio.to_thread(self._kept_back))
 
@@ -151,6 +136,15 @@ class Sender:
         outlet = self._outlets.get(name)
         return outlet.fingerprint() if outlet else None
 
+    async def _claimed(self) -> list[Parcel]:
+        claiming = asyncio.create_task(asyncio.to_thread(self._claim))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # a thread can't be cancelled: what it claims goes back
+            await asyncio.to_thread(self._give_back, await claiming, under_way=False)
+            raise
+
     def _claim(self) -> list[Parcel]:
         now = self._utcnow()
         with writing(self._engine) as conn:
@@ -169,8 +163,9 @@ class Sender:
                 fingerprint = await asyncio.to_thread(self._fingerprint_if_parked, lane[0].channel, verdict)
                 under_way = False
                 # Off the lane before it is marked: a thread can't be cancelled, and marks it in any case.
-                marking = asyncio.to_thread(self._mark, lane.popleft(), verdict, fingerprint, tuple(lane))
-                report = _sum([report, await marking])
+                mark = partial(self._mark, lane.popleft(), verdict, fingerprint, tuple(lane))
+                # what arrived would be sent again if the database were away for a moment
+                report = add_up([report, await asyncio.to_thread(patiently, self._engine, mark)])
                 if verdict.ending in {Ending.RETRY, Ending.PARKED}:
                     return report
         except asyncio.CancelledError:
@@ -271,16 +266,3 @@ def _unfailed(ends: Sequence[DeliveryReport | BaseException]) -> list[DeliveryRe
         if isinstance(end, BaseException):
             raise end
     return [end for end in ends if isinstance(end, DeliveryReport)]
-
-
-def _sum(reports: Iterable[DeliveryReport]) -> DeliveryReport:
-    total = DeliveryReport()
-    for report in reports:
-        total = DeliveryReport(
-            sent=total.sent + report.sent,
-            put_off=total.put_off + report.put_off,
-            dead=total.dead + report.dead,
-            refused=total.refused + report.refused,
-            logged=total.logged + report.logged,
-        )
-    return total

@@ -3,6 +3,7 @@
 MonitorError              the root: one sentence for a person, and the exit code of the command that meets it
 ├── ConfigError           the configuration is wrong: before any network or write
 ├── StoreError            our own database can't be used
+│   ├── StoreAwayError    for the moment: locked, restarting, out of reach
 │   └── SchemaError       its schema is newer than this program, or missing
 ├── SyncLogError          the user's sync log can't be read
 ├── LeaseHeldError        another run of that target is under way
@@ -11,7 +12,7 @@ MonitorError              the root: one sentence for a person, and the exit code
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 __all__ = [
     "ConfigError",
@@ -20,6 +21,7 @@ __all__ = [
     "MonitorError",
     "SchemaError",
     "SlotSpentError",
+    "StoreAwayError",
     "StoreError",
     "SyncLogError",
 ]
@@ -52,8 +54,24 @@ class StoreError(MonitorError):
     """The monitor's own database can't be reached, read or written."""
 
 
+class StoreAwayError(StoreError):
+    """The database can't be used for the moment: what was to be done may succeed a little later.
+
+    When the connection broke off, nobody knows whether what was being committed was.
+    """
+
+
 class SchemaError(StoreError):
-    """The database's schema is not the one that this program was built for."""
+    """The database's schema is not the one that this program was built for.
+
+    Args:
+        text: the sentence.
+        awaits_upgrade: whether `db upgrade` mends it, which somebody may be about to call.
+    """
+
+    def __init__(self, text: str, *, awaits_upgrade: bool = False) -> None:
+        self.awaits_upgrade = awaits_upgrade
+        super().__init__(text)
 
 
 class SyncLogError(MonitorError):
@@ -67,13 +85,13 @@ class LeaseHeldError(MonitorError):
         target: name of the target.
         holder: who holds it, as `host:pid`.
         since: when that run took it (aware, UTC).
-        until: when it ends, unless that run renews it (aware, UTC).
+        ends_in: how long it still lasts, unless that run renews it.
     """
 
     exit_code = 5
 
-    def __init__(self, *, target: str, holder: str, since: datetime, until: datetime) -> None:
-        self.target, self.holder, self.since, self.until = target, holder, since, until
+    def __init__(self, *, target: str, holder: str, since: datetime, ends_in: timedelta) -> None:
+        self.target, self.holder, self.since, self.ends_in = target, holder, since, ends_in
         super().__init__(
             f"target {target}: another run is under way ({holder}, since {since:%Y-%m-%d %H:%M:%S} UTC); "
             "wait for it, or let its lease run out (30 s after it died)"

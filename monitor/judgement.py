@@ -140,8 +140,10 @@ class Judge:
     def _missed_runs(self, conn: Connection, facts: RunFacts, started_at: datetime) -> int:
         if self.due_times is None:
             return 0
-        previous = oversight.previous_start(conn, target=self.target, before=facts.run_id)
-        return 0 if previous is None else self.due_times.missed(previous, started_at)
+        previous = oversight.previous_run(conn, target=self.target, before=facts.run_id)
+        if previous is None or self.due_times.is_news_to(previous.slot):
+            return 0
+        return self.due_times.missed(previous.started_at, started_at)
 
     def _bench(
         self,

@@ -86,9 +86,9 @@ class Roster:
         piece = members.ailing(conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES)
         return () if piece is None else (piece,)
 
-    def join(self, conn: Connection, key: IncidentKey, *, incident_id: int, now: datetime) -> int:
-        """Makes the items that are evidence for a cause and group members of its incident; gives back how many."""
-        cause, group = key
+    def join(self, conn: Connection, piece: Evidence, *, incident_id: int, now: datetime) -> int:
+        """Makes the items behind a piece of evidence members of its incident; gives back how many."""
+        cause, group = piece.key
         by_group = self.rules[cause].by is By.GROUP
         return members.join(
             conn,
@@ -98,6 +98,7 @@ class Roster:
             now=now,
             patience=self.patience,
             group=group if by_group else None,
+            among=piece.sample_ids if piece.count == len(piece.sample_ids) else None,
         )
 
     def groups(self, conn: Connection, key: IncidentKey, *, now: datetime) -> tuple[str, ...]:

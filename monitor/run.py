@@ -8,6 +8,7 @@ A process that is killed in between leaves a lease that expires and outcomes tha
 """
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from monitor.check import CheckReport, Due, Inquirer, Inquiry, ItemCheck, Progress, Strategy
 from monitor.closing import Closing, RunReport, Started
@@ -28,8 +29,11 @@ from monitor.incidents.probing import probe_for, turn
 from monitor.judgement import Judge
 from monitor.model import LogEntry, SyncReport
 from monitor.providers import Provider
+from monitor.reading import read_aside
 from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
+from monitor.store.idling import end_when_idle
+from monitor.store.patience import patient, patiently
 
 __all__ = ["LEASE", "Job", "Run"]
 
@@ -39,7 +43,6 @@ LEASE = timedelta(seconds=30)
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
 """Completed items are looked at again, the longest-unchecked first: so many, or this share of the work list."""
-RENEW_S = LEASE.total_seconds() / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +63,14 @@ class Job:
     holder: str
     """Who runs, as `host:pid`."""
     utcnow: Callable[[], datetime]
+    lease_now: Callable[[Connection], datetime]
+    """The clock that leases run by: see `leases.now_of`."""
     log_fields: Mapping[str, str]
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
     heartbeat: Heartbeat | None = None
     """Who is told of each run; None: nobody."""
+    lease: timedelta = LEASE
+    """How long its lease lives without being renewed."""
 
 
 def _nobody_told() -> None:
@@ -82,7 +89,9 @@ class Run:
 
     def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, slot: str | None = None) -> None:
         self._job, self._interrupt, self._progress, self._slot = job, interrupt, progress, slot
-        self._closing = Closing(job.engine, job.judge, utcnow=job.utcnow)
+        # what was asked is not lost because the database is away for a moment
+        self._engine = patient(job.engine, given_up=interrupt.is_set)
+        self._closing = Closing(self._engine, job.judge, utcnow=job.utcnow)
 
     async def __call__(self) -> RunReport:
         """Runs from begin to close.
@@ -114,7 +123,7 @@ class Run:
     def _begin(self) -> Started:
         job, now = self._job, self._job.utcnow()
         with writing(job.engine) as conn:
-            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=now, ttl=LEASE)
+            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=job.lease)
             # Only under the lease: before it, whoever holds it may be about to spend the slot.
             if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
                 raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
@@ -133,21 +142,26 @@ class Run:
 
     async def _steps(self, started: Started, started_s: float) -> RunReport:
         try:
-            sync = await asyncio.to_thread(self._sync, started)
+            sync = await read_aside(lambda: self._sync(started))
         except SyncLogError as error:
             return await asyncio.to_thread(self._closing.close_unread, started, error)
-        due = await asyncio.to_thread(self._plan, started)
+        due = await asyncio.to_thread(patiently, self._engine, lambda: self._plan(started))
         due, checked = await self._check(started, due, started_s)
         return await asyncio.to_thread(self._closing.close, started, sync, due, checked)
 
     def _sync(self, started: Started) -> SyncReport:
-        return worklist.sync(
-            self._job.engine,
-            target=self._job.target,
-            epoch=started.epoch,
-            run_id=started.run_id,
-            batches=self._job.read_log(),
-            now=self._job.utcnow(),
+        job = self._job
+        return patiently(
+            self._engine,
+            # once more is no harm: what is as the log says already stays as it is
+            lambda: worklist.sync(
+                self._engine,
+                target=job.target,
+                epoch=started.epoch,
+                run_id=started.run_id,
+                batches=job.read_log(),
+                now=job.utcnow(),
+            ),
         )
 
     def _plan(self, started: Started) -> Due:
@@ -183,7 +197,7 @@ class Run:
                 mix=random.shuffle,
             )
             inquiry = Inquiry(
-                engine=job.engine,
+                engine=self._engine,
                 target=job.target,
                 run_id=started.run_id,
                 due=due,
@@ -199,9 +213,19 @@ class Run:
             return await inquiry.run()
 
     def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
-        with writing(self._job.engine) as conn:
-            leases.verify(conn, target=self._job.target, epoch=started.epoch)
-            outcomes.record(conn, target=self._job.target, run_id=started.run_id, changes=changes)
+        target, run_id = started.target, started.run_id
+        attempts = itertools.count()
+
+        def store() -> None:
+            again = next(attempts) > 0
+            with writing(self._engine) as conn:
+                leases.verify(conn, target=target, epoch=started.epoch)
+                # the commit of the attempt before may have got through, and only its answer not
+                if not (again and outcomes.recorded(conn, target=target, run_id=run_id, change=changes[0])):
+                    outcomes.record(conn, target=target, run_id=run_id, changes=changes)
+                    end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
+
+        patiently(self._engine, store)
 
     async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
         """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
@@ -221,7 +245,7 @@ class Run:
 
     async def _keep(self, started: Started) -> None:
         while True:
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._job.lease.total_seconds() / 3)
             try:
                 await asyncio.to_thread(self._renew, started)
             except StoreError as error:
@@ -229,8 +253,9 @@ class Run:
                 structlog.get_logger().warning("lease_not_renewed", reason=str(error))
 
     def _renew(self, started: Started) -> None:
-        with writing(self._job.engine) as conn:
-            leases.renew(conn, target=self._job.target, epoch=started.epoch, now=self._job.utcnow(), ttl=LEASE)
+        job = self._job
+        with writing(job.engine) as conn:
+            leases.renew(conn, target=job.target, epoch=started.epoch, now=job.lease_now(conn), ttl=job.lease)
 
     def _release(self, started: Started) -> None:
         try:

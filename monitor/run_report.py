@@ -67,6 +67,11 @@ class RunReport:
     """The share of its rate and concurrency that it took."""
     error: str | None = None
     """Why there is no snapshot."""
+    duration_s: float = 0.0
+    """From its begin to its end (≥ 0)."""
+    retries: int = 0
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""
 
 
 _EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_ailing")

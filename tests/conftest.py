@@ -1,6 +1,7 @@
 """Fixtures for every test. Databases are real; each test gets its own, gone afterwards.
 
-`postgres_url` (session)      a PostgreSQL server: MONITOR_TEST_POSTGRES_URL, or a private one (see postgres.py)
+`postgres_url` (session)      a PostgreSQL server: MONITOR_TEST_POSTGRES_URL, or a private one (see postgres.py), which
+                              the workers of a parallel session (`pytest -n auto`) share
 `new_postgres`                call it for the URL of one more empty PostgreSQL database; `new_postgres(migrated=True)`
 `database_kind`               "sqlite", then "postgresql": whatever asks for one of the following runs on both
 `database_url`                an EMPTY database of that kind (the SQLite file does not exist yet)
@@ -24,9 +25,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 import structlog
+import trustme
 from hypothesis import settings
 from memory import folder_in_memory
 from postgres import private_server
+from scale import THOROUGH
 from sqlalchemy import make_url
 from world import World
 
@@ -42,8 +45,39 @@ KINDS = ["sqlite", "postgresql"]
 if folder := folder_in_memory():
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))  # where `tmp_path` is
 
-settings.register_profile("monitor", deadline=None, max_examples=60, database=None)
+settings.register_profile("monitor", deadline=None, max_examples=600 if THOROUGH else 60, database=None)
 settings.load_profile("monitor")
+
+POSTGRES = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which may be switched off
+def pytest_xdist_auto_num_workers(config):
+    """One worker more than there are processors, because many tests wait; each collects all tests, so not too many."""
+    return min(len(os.sched_getaffinity(0)) + 1, 12)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Who hands out the tests keeps the server: it serves all workers, and ends even where one of them crashes."""
+    if os.environ.get("MONITOR_TEST_POSTGRES_URL"):
+        return
+    if POSTGRES not in node.config.stash:
+        server = contextlib.ExitStack()
+        node.config.stash[POSTGRES] = server.enter_context(private_server())
+        node.config.add_cleanup(server.close)
+    node.workerinput["postgres_url"] = node.config.stash[POSTGRES]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_authorities(tmp_path_factory):
+    """One authority that certifies nobody: the system's hundreds would be read for every client, for loopback."""
+    bundle = tmp_path_factory.mktemp("authorities") / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(bundle))
+        patch.delenv("SSL_CERT_DIR", raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +109,9 @@ def here(capsys, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def postgres_url():
-    given = os.environ.get("MONITOR_TEST_POSTGRES_URL")
+def postgres_url(request):
+    shared = getattr(request.config, "workerinput", {}).get("postgres_url")
+    given = os.environ.get("MONITOR_TEST_POSTGRES_URL") or shared
     with contextlib.nullcontext(given) if given else private_server() as url:
         yield url
 

@@ -81,9 +81,14 @@ provider = "gloo"
 base_url = "{url}"
 publisher_id = "{publisher}"
 auth = {auth}
-check = {{ attempt_timeout = "200ms", deadline = "2s", max_attempts = 2, strategy = "items" }}
+check = {{ {patience}, max_attempts = 2, strategy = "items" }}
 sync_log = {{ url = "sqlite:///{folder}/{name}.db", submitted_at_column = "uploaded_at" }}
 """
+
+PATIENT = 'attempt_timeout = "30s", deadline = "60s"'
+"""A machine that is slow is no fault of the engine's."""
+HASTY = 'attempt_timeout = "200ms", deadline = "2s"'
+"""While answers are waited for that never come."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,6 +102,8 @@ class Night:
     """What archive is uploaded to, with an API key of its own."""
     receivers: dict[str, Receiver]
     now: datetime = BEGIN
+    patience: str = PATIENT
+    """How long the runs wait for the engine of gloo-eu and gloo-us."""
     lines: list[str] = field(default_factory=list)
     told: Counter[str] = field(default_factory=Counter)
     by_hour: Counter[tuple[str, datetime]] = field(default_factory=Counter)
@@ -120,20 +127,25 @@ class Night:
         self.items.setdefault(target, []).extend(made)
         return made
 
-    def configure(self) -> Path:
-        """The configuration, with the addresses of this night."""
+    def configure(self) -> Config:
+        """The configuration, with the addresses and the patience of this hour."""
         settings = self.engine.settings
         client = f'{{ client_id = "{settings.client_id}", client_secret = "{settings.client_secret}" }}'
         key = f'{{ api_key = "{settings.api_key}" }}'
-        which = (("gloo-eu", self.engine, client), ("gloo-us", self.engine, client), ("archive", self.archive, key))
+        which = (
+            ("gloo-eu", self.engine, client, self.patience),
+            ("gloo-us", self.engine, client, self.patience),
+            ("archive", self.archive, key, PATIENT),
+        )
+        about = {"publisher": settings.publisher_id, "folder": self.folder}
         targets = "\n".join(
-            TARGET.format(name=name, url=sandbox.url, publisher=settings.publisher_id, auth=auth, folder=self.folder)
-            for name, sandbox, auth in which
+            TARGET.format(name=name, url=sandbox.url, auth=auth, patience=patience, **about)
+            for name, sandbox, auth, patience in which
         )
         urls = {name: receiver.url for name, receiver in self.receivers.items()}
         path = self.folder / "monitor.toml"
         path.write_text(CONFIG.format(folder=self.folder, targets=targets, **urls), encoding="utf-8")
-        return path
+        return Config.load(path, environ={})
 
     def heard(self) -> None:
         """Takes down what the receivers got since the last time: alike messages on one line, with all who got them."""
@@ -159,6 +171,12 @@ def _fail(night: Night) -> None:
     for fault in ("502:share=0.4", "drop:share=0.5", "503:share=0.5"):
         night.engine.add_fault(f"{fault},path=/engine")
     night.engine.add_fault(path="/engine", delay_s=0.4, passes=True)
+    night.patience = HASTY
+
+
+def _recover(night: Night) -> None:
+    night.engine.clear_faults()
+    night.patience = PATIENT
 
 
 def _never_arrived(night: Night) -> None:
@@ -205,7 +223,7 @@ PROGRAMME: list[tuple[str, str, Callable[[Night], object]]] = [
     ("00:20", "Slack goes down", lambda n: n.receivers["slack"].stop()),
     ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", _fail),
     ("01:20", "Slack is back", lambda n: n.receivers["slack"].start()),
-    ("02:30", "the engine is back", lambda n: n.engine.clear_faults()),
+    ("02:30", "the engine is back", _recover),
     ("03:00", "3 uploads of gloo-eu are recorded, and never arrived", _never_arrived),
     ("03:30", "40 uploads of gloo-us begin to hang in CHUNKING", _stick),
     ("04:30", "a document of gloo-us is another publisher's by now", _lose_one),
@@ -241,11 +259,10 @@ def play(keep: Path | None = None) -> tuple[Night, list[str]]:
         night.receivers["slack"].answers = [(200, {}, b"ok")]
         for target in ("gloo-eu", "gloo-us", "archive"):
             night.upload(target, DOCUMENTS)
-        config = Config.load(night.configure(), environ={})
-        engine = open_store(config)
+        engine = open_store(night.configure())
         stack.callback(engine.dispose)
         # each time a new one, as cron would have it: all state is in the database
-        _through_the_night(night, lambda: App(config=config, engine=engine, clock=lambda: night.now))
+        _through_the_night(night, lambda: App(config=night.configure(), engine=engine, clock=lambda: night.now))
         with reading(engine) as conn:
             found = incidents.listing(conn)
         return night, _wrong(night, found)

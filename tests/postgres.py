@@ -95,7 +95,7 @@ def _running(programs: Path, folder: Path, account: dict[str, object], secret: s
         "max_wal_senders": "0",
         "max_wal_size": "128MB",
         "shared_buffers": "64MB",
-        "max_connections": "60",
+        "max_connections": "200",
         "autovacuum": "off",
     }
     command = [programs / "postgres", "-D", folder / "data", "-p", str(port)]

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from datetime import timedelta
 from functools import partial
 
@@ -287,6 +288,29 @@ async def test_a_cancelled_sender_leaves_nothing_claimed(engine, put, sender):
         await delivering
     assert [row.status for row in rows(engine)] == ["sent", "sent", "due", "due", "due"]
     assert {row.claimed_by for row in rows(engine)} == {None}
+
+
+async def test_a_sender_that_is_cancelled_while_it_claims_leaves_nothing_claimed(engine, put, sender):
+    put()
+    claiming, go_on = threading.Event(), threading.Event()
+
+    def hold(conn, cursor, statement, parameters, context, executemany):
+        if statement.startswith("UPDATE notifications"):
+            claiming.set()
+            assert go_on.wait(20)
+
+    event.listen(engine, "before_cursor_execute", hold)
+    channel = FakeChannel()
+    delivering = asyncio.create_task(sender(oncall=channel).deliver())
+    assert await asyncio.to_thread(claiming.wait, 20)
+    delivering.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await delivering
+    event.remove(engine, "before_cursor_execute", hold)
+    assert [(row.status, row.claimed_by) for row in rows(engine)] == [("due", None)]
+    assert channel.sent == []
 
 
 async def test_a_database_that_fails_under_one_channel_lets_the_others_end_first(engine, put, sender):

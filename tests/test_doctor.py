@@ -24,8 +24,9 @@ from monitor.doctor.disk import Surroundings
 from monitor.doctor.tracking import MOST_ROWS
 from monitor.model import Learned, LogEntry
 from monitor.report.doctor import Level, exit_code
-from monitor.store import schema, throttles, tracked
+from monitor.store import throttles, tracked
 from monitor.store.engine import writing
+from monitor.store.migrating import migrating
 from monitor.store.tables import metadata
 from monitor.wiring.throttles import origin_of, throttle_key
 
@@ -195,7 +196,7 @@ def test_a_sqlite_database_of_before_is_brought_up_to_date(small_world):
     settings = AlembicConfig()
     settings.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
     settings.set_main_option("path_separator", "os")
-    with schema.migrating(f"sqlite:///{path}") as conn:
+    with migrating(f"sqlite:///{path}") as conn:
         settings.attributes["connection"] = conn
         command.upgrade(settings, "0001")
     small_world.configure(database=f"sqlite:///{path}")

@@ -8,7 +8,7 @@ import pytest
 DOCUMENT = Path(__file__).parents[1] / "docs" / "incidents.md"
 
 
-@pytest.mark.timeout(300)  # four hundred runs
+@pytest.mark.timeout(1200)  # four hundred runs
 def test_a_night_of_faults_is_told_as_documented_without_a_storm_and_with_nothing_missing():
     night, wrong = drill.play()
     assert wrong == []

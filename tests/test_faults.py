@@ -146,7 +146,7 @@ def test_a_database_that_another_process_keeps_locked(small_world):
         done = small_world.cli("check")
         ended = running.poll()
     expect_one_sentence(done, 3, f"database SQLite {small_world.folder / 'monitor.db'} is locked by another process")
-    out, err = running.communicate(timeout=10)
+    out, err = running.communicate(timeout=120)
     assert (ended, out) == (143, ""), err
     assert [row["status"] for row in small_world.rows("SELECT status FROM runs")] == ["running"]
     assert small_world.rows("SELECT 1 FROM snapshots") == []
@@ -266,7 +266,7 @@ def test_a_kill_in_mid_run_leaves_a_state_from_which_the_next_run_is_whole(world
     running = world.start("check")
     until_asked(world, 30)
     running.send_signal(signal.SIGKILL)
-    running.communicate(timeout=10)
+    running.communicate(timeout=120)
     assert [row["status"] for row in world.rows("SELECT status FROM runs")] == ["running"]
     assert world.rows("SELECT 1 FROM snapshots") == []
     finished = len(world.rows("SELECT 1 FROM items WHERE state = 'completed'"))

@@ -127,7 +127,7 @@ def test_a_skipped_run_tells_nothing(world, switch):
     assert around(SlotSpentError("x"), begins=False) == []
     configure(world, switch.url)
     with writing(world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder="other:1", now=world.clock(), ttl=timedelta(minutes=5))
+        leases.acquire(conn, target="gloo", holder="other:1", now=world.clock(), ttl=timedelta(minutes=1))
     with pytest.raises(LeaseHeldError):
         world.run()
     assert switch.got == []
@@ -266,6 +266,6 @@ def test_the_daemon_tells_too_and_of_the_signal_that_ends_it(small_world, switch
         until(lambda: heard(switch), "the beginning of a run")
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.communicate(timeout=20)
+        daemon.communicate(timeout=120)
     assert daemon.returncode == 143
     assert heard(switch) == ["/start", "/fail"]

@@ -223,6 +223,7 @@ def test_make_alone_checks_everything():
         "ruff format --check",
         "ruff check",
         "hadolint",
+        "tests/manifests.py",
         "mypy",
         "lint-imports",
         "pytest",

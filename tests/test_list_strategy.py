@@ -213,7 +213,7 @@ def test_a_total_outage_is_met_by_a_handful_of_requests(small_world):
 
 def test_a_signal_ends_the_wait_for_a_list(small_world):
     small_world.track(60)
-    small_world.sandbox.add_fault(path=LIST, delay_s=30, passes=True)
+    small_world.sandbox.add_fault(path=LIST, delay_s=200, passes=True)
 
     async def signalled():
         interrupt = asyncio.Event()
@@ -222,7 +222,7 @@ def test_a_signal_ends_the_wait_for_a_list(small_world):
 
     started_s = time.monotonic()
     report = asyncio.run(signalled())
-    assert time.monotonic() - started_s < 15  # the fault lasts for thirty
+    assert time.monotonic() - started_s < 100  # the fault lasts for two hundred
     assert (report.status, report.abort_reason) == (RunStatus.PARTIAL, "interrupted")
     assert states(report) == {"unknown": 60}
 

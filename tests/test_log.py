@@ -23,15 +23,7 @@ from monitor.log.redaction import Redactor
 
 CANARY = "cAn4ry/+ =é~key"
 URL = "postgresql://reader:cAn4ryPa55@db.example/pipeline"
-LIBRARIES = (
-    "httpx",
-    "httpcore.connection",
-    "pyreqwest",
-    "uvicorn.access",
-    "apscheduler",
-    "alembic",
-    "sqlalchemy.engine",
-)
+LIBRARIES = ("httpx", "httpcore.connection", "pyreqwest", "uvicorn.access", "alembic", "sqlalchemy.engine")
 
 
 class Terminal(io.TextIOWrapper):

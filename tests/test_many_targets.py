@@ -1,4 +1,4 @@
-"""Two hundred targets behind one key that is revoked: one message per channel, and one at the end, for real."""
+"""Many targets behind one key that is revoked: one message per channel, and one at the end, for real."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from receiver import Receiver
+from scale import THOROUGH
 from sqlalchemy import insert
 
 from monitor.check import NoProgress
@@ -15,6 +16,8 @@ from monitor.store.engine import writing
 from monitor.store.tables import tracked_items
 
 GROUP_WAIT = timedelta(seconds=30)
+MANY = 200 if THOROUGH else 60
+"""More than one batch of a delivery takes; `make thorough` has more still."""
 
 TARGET = """
 [[targets]]
@@ -80,7 +83,7 @@ class Fleet:
 
     def check(self):
         """The command in a process of its own, over all targets; its exit code, and how many messages it sent."""
-        done = self.world.cli("check", "--json", timeout=300)
+        done = self.world.cli("check", "--json")
         said = json.loads(done.stdout)
         assert len(said["targets"]) == len(self.names)
         return done.returncode, said["messages"]["sent"]
@@ -123,24 +126,21 @@ def receivers():
         yield {"oncall": oncall, "audit": audit, "pipeline": pipeline}
 
 
-@pytest.mark.timeout(300)  # four checks of two hundred targets
-def test_two_hundred_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(
-    small_world, receivers, here
-):
-    fleet = Fleet(small_world, receivers, count=200)
+def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(small_world, receivers, here):
+    fleet = Fleet(small_world, receivers, count=MANY)
     fleet.sandbox.revoke_client()
     assert [fleet.check(), fleet.check()] == [(4, 2), (4, 0)]
-    opened = ("opened", "200 targets: the API rejects the credentials", fleet.names)
+    opened = ("opened", f"{MANY} targets: the API rejects the credentials", fleet.names)
     assert [fleet.told(name) for name in receivers] == [[opened], [opened], []]
     fleet.sandbox.restore_client()
     assert [fleet.check(), fleet.check()] == [(0, 0), (0, 2)]
-    resolved = ("resolved", "200 targets: the API rejects the credentials: resolved", fleet.names)
+    resolved = ("resolved", f"{MANY} targets: the API rejects the credentials: resolved", fleet.names)
     assert [fleet.told(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
     listed = json.loads(here(small_world, "incidents", "list", "--all", "--json", "--limit", "1000").stdout)
     assert {(each["target"], each["cause"], each["state"]) for each in listed} == {
         (name, "unauthorized", "resolved") for name in fleet.names
     }
-    assert len(listed) == 200
+    assert len(listed) == MANY
 
 
 def test_what_runs_of_the_daemon_find_one_after_the_other_is_one_message_per_channel(world, receivers):

@@ -1,6 +1,8 @@
 """Probing instead of storming: what a run sends while the API refuses the target, and how it finds out that it no
 longer does."""
 
+from datetime import timedelta
+
 import pytest
 import structlog
 
@@ -156,13 +158,13 @@ def test_ids_that_the_api_can_t_accept_are_no_probe(world):
 
 def test_a_deadline_that_passes_during_the_probe_leaves_a_partial_run(small_world):
     world = small_world
-    world.configure(auth=world.key_auth, check='deadline = "1s"')
+    world.configure(auth=world.key_auth)
     world.track(8)
     world.sandbox.add_fault(path="/engine", status=401)
     opened(world, Cause.UNAUTHORIZED)
     world.sandbox.clear_faults()
     world.sandbox.add_fault(path="/engine", delay_s=30)
-    report = world.run()
+    report = world.run(deadline=timedelta(seconds=1))
     assert (report.status, report.abort_reason, report.snapshot.unknown) == (RunStatus.PARTIAL, "deadline", 8)
 
 

@@ -299,7 +299,7 @@ def test_a_running_daemon_shows_no_secret_in_its_log_its_files_or_its_command_li
         shown += everything_stored(small_world)
     finally:
         daemon.send_signal(signal.SIGTERM)
-        out, err = daemon.communicate(timeout=20)
+        out, err = daemon.communicate(timeout=120)
     assert daemon.returncode == 143
     assert events(err, "notification_not_delivered"), err
     assert leaks(out, err, *shown) == []

@@ -116,14 +116,18 @@ def test_it_holds_no_credential(auth):
     assert [each for each in (SECRET, KEY, CLIENT["client_id"]) if each in held or each.encode().hex() in held] == []
 
 
-@pytest.mark.parametrize(
-    ("auth", "named"),
-    [(None, "none"), (CLIENT, f"client:{CLIENT['client_id']}"), ({"api_key": KEY}, f"key:{KEY}")],
-    ids=["none", "client", "key"],
-)
-def test_later_versions_find_it_again_and_each_guess_costs_four_mebibytes(auth, named):
+def test_later_versions_find_an_api_key_again_and_each_guess_at_it_costs_four_mebibytes():
     work = {"n": 4096, "r": 8, "p": 1}
-    expected = hashlib.scrypt(named.encode(), salt=b"https://api.example:443", dklen=16, **work).hex()
+    expected = hashlib.scrypt(f"key:{KEY}".encode(), salt=b"https://api.example:443", dklen=16, **work).hex()
 
     assert 128 * work["n"] * work["r"] == 4 << 20
+    assert throttle_key(target(auth={"api_key": KEY})) == expected
+
+
+@pytest.mark.parametrize(
+    ("auth", "named"), [(None, "none"), (CLIENT, f"client:{CLIENT['client_id']}")], ids=["none", "client"]
+)
+def test_later_versions_find_what_is_no_secret_by_a_plain_hash(auth, named):
+    expected = hashlib.blake2b(f"https://api.example:443\n{named}".encode(), digest_size=16).hexdigest()
+
     assert throttle_key(target(auth=auth)) == expected

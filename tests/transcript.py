@@ -108,7 +108,7 @@ class Reader:
     def _run(self, line):
         done = subprocess.run(  # noqa: S602  # the document's own line
             line, shell=True, cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, encoding="utf-8", timeout=60, check=False,
+            stderr=subprocess.STDOUT, encoding="utf-8", timeout=240, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line} ended with {done.returncode}:\n{done.stdout}"
         # on a terminal, which the reader sits at, the log shows none of these

@@ -9,7 +9,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -45,6 +45,10 @@ LIST_ATTEMPTS = 2
 class Inquirer(ListAsker, Asker, Protocol):
     """What an inquiry needs of the resilient client."""
 
+    def attempts(self, requests: int) -> Mapping[str, int]:
+        """Attempts by status class, of which so many were no requests for tokens."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
@@ -73,6 +77,10 @@ class Inquiry:
             StoreError: when the work list can't be read or written.
             LeaseLostError: when another run took over.
         """
+        due, checked = await self._asked()
+        return due, replace(checked, attempts=self.client.attempts(checked.requests))
+
+    async def _asked(self) -> tuple[Due, CheckReport]:
         cause = self.due.probe_for
         if cause is None:
             return await self._all()

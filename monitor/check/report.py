@@ -1,6 +1,7 @@
 """What a check is to ask about, how it gets on, and how it ended."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.check.strategy import ITEM_BY_ITEM, Approach
@@ -65,3 +66,5 @@ class CheckReport:
     approach: Approach = ITEM_BY_ITEM
     probed_for: Cause | None = None
     """The cause for which it began with one probe."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""

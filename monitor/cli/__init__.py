@@ -13,6 +13,8 @@ from monitor.errors import ConfigError, MonitorError
 
 __all__ = ["collect_seldom", "command", "main"]
 
+_LOADED, _SELDOM = 200_000, 20_000
+
 
 def command() -> NoReturn:
     """Runs this process's own command line and ends the process with its exit code.
@@ -21,6 +23,8 @@ def command() -> NoReturn:
     it meets an interpreter that is going it aborts the process: in 1 of 7 runs that end on a dead receiver (exit 134).
     """
     collect_seldom()
+    # a plugin would be shown every value of the configuration; and to look for some takes pydantic a while
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):  # whoever read it has gone
@@ -30,8 +34,17 @@ def command() -> NoReturn:
 
 
 def collect_seldom() -> None:
-    """Looks for cycles in memory every 20,000 objects: every 700, among what a run makes and drops, costs 5% of it."""
-    gc.set_threshold(20_000, 20, 20)
+    """Looks for cycles in memory first after 200,000 objects, then every 20,000; every 700 would cost 5% of a run.
+
+    The 140,000 objects of the modules that `check` loads are there to stay; to go through them costs a tenth of it.
+    """
+    gc.set_threshold(_LOADED, 20, 20)
+    gc.callbacks.append(_from_then_on)
+
+
+def _from_then_on(_phase: str, _info: object) -> None:
+    gc.set_threshold(_SELDOM, 20, 20)
+    gc.callbacks.remove(_from_then_on)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

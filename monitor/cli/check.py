@@ -1,7 +1,6 @@
 """`check`: one run over each chosen target, side by side, then delivery; complete by itself, for cron."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from monitor.check import Progress
-from monitor.cli.ending import end_soon
-from monitor.cli.notify import UNREACHABLE, delivery_line
+from monitor.cli.ending import Interruption
+from monitor.cli.notify import UNREACHABLE, deliver, delivery_line
 from monitor.cli.progress import bars
 from monitor.cli.session import chosen, duration, load, opened, print_json, print_lines, scratch
 from monitor.closing import RunReport
@@ -31,8 +30,6 @@ __all__ = ["CheckOptions", "check"]
 SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""
 LONGEST_SLOT = 200
-SEND_GRACE_S = 3.0
-"""After a signal, messages being sent may finish for so long, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +68,7 @@ def check(path: Path | None, options: CheckOptions) -> int:
     """
     fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
     _check_slot(options.slot)
-    config = load(path, log_level=options.log_level or _log_level(options))
+    config = load(path, log_level=options.log_level or _log_level(options), without=_unheard(options))
     targets = chosen(config, options.targets)
     try_providers(targets)
     with _app(config, dry_run=options.dry_run) as app:
@@ -87,6 +84,14 @@ def _log_level(options: CheckOptions) -> str | None:
     if options.quiet:
         return "warning"
     return "error" if sys.stdout.isatty() and sys.stderr.isatty() else None
+
+
+def _unheard(options: CheckOptions) -> frozenset[str]:
+    """What a quiet run does not log unless told to: failures of single requests, for which retries are there.
+
+    Those that did not pass are in what the command prints.
+    """
+    return frozenset({"requests_failed"}) if options.quiet and options.log_level is None else frozenset()
 
 
 def _fail_on(text: str | None) -> frozenset[FailOn]:
@@ -131,46 +136,21 @@ class _Session:
 
     def __init__(self, app: App, options: CheckOptions, fail_on: frozenset[FailOn], deadline: timedelta | None) -> None:
         self._app, self._options, self._fail_on, self._deadline = app, options, fail_on, deadline
-        self._signal: signal.Signals | None = None
+        self._interruption = Interruption()
 
     async def run(self, targets: Sequence[Target]) -> tuple[list[_End], DeliveryReport]:
         """Runs over the targets side by side, then delivers what is due."""
-        interrupt = asyncio.Event()
-        self._heed(interrupt)
+        self._interruption.heed()
+        interrupt = self._interruption.event
         with bars(wanted=not (self._options.quiet or self._options.as_json)) as line:
             ends = await asyncio.gather(*(self._one(target, interrupt, line(target.name)) for target in targets))
         # the outbox is in the same database: what failed the runs would fail the delivery too
         if self._options.dry_run or interrupt.is_set() or any(end.store_failed for end in ends):
             return list(ends), DeliveryReport()
         try:
-            return list(ends), await self._deliver(interrupt)
+            return list(ends), await deliver(self._app.sender(), interrupt)
         except MonitorError as error:
             return [*ends, _End(target="messages", exit_code=error.exit_code, error=str(error))], DeliveryReport()
-
-    async def _deliver(self, interrupt: asyncio.Event) -> DeliveryReport:
-        """Delivers what is due; after a signal, what is being sent may finish for a while."""
-        sending = asyncio.create_task(self._app.sender().deliver())
-        stopping = asyncio.create_task(interrupt.wait())
-        try:
-            await asyncio.wait((sending, stopping), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((sending,), timeout=SEND_GRACE_S)
-        finally:
-            for task in (sending, stopping):
-                task.cancel()
-            await asyncio.gather(sending, stopping, return_exceptions=True)
-        return DeliveryReport() if sending.cancelled() else sending.result()
-
-    def _heed(self, interrupt: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
-
-        def stop(sign: signal.Signals) -> None:
-            self._signal = sign
-            interrupt.set()
-            end_soon(sign)
-            loop.remove_signal_handler(sign)  # a second one ends the process the hard way
-
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sign, stop, sign)
 
     async def _one(self, target: Target, interrupt: asyncio.Event, progress: Progress) -> _End:
         job = self._job(target)
@@ -192,8 +172,8 @@ class _Session:
 
     def exit_code(self, ends: Sequence[_End], delivery: DeliveryReport) -> int:
         """The exit code of all of it."""
-        if self._signal is not None:
-            return 128 + self._signal
+        if self._interruption.signal is not None:
+            return 128 + self._interruption.signal
         return combined([*(end.exit_code for end in ends), UNREACHABLE if delivery.unreachable else 0])
 
 

@@ -1,10 +1,12 @@
 """`daemon`: serves until a signal."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 from monitor.cli.ending import end_soon
-from monitor.cli.session import load
+from monitor.cli.session import load, register_secrets
+from monitor.config import Config
 
 __all__ = ["daemon"]
 
@@ -16,13 +18,20 @@ def daemon(path: Path | None, log_level: str | None) -> int:
         ConfigError: with every problem found.
         SchemaError: the database's schema is not this program's.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is heeded it must not end the process
     config = load(path, log_level=log_level or "info")
     from monitor.daemon import Daemon
     from monitor.wiring import try_providers
 
     try_providers(config.targets)
 
+    def reread() -> Config:
+        read = Config.load(path)
+        register_secrets(read)
+        try_providers(read.targets)
+        return read
+
     async def serve() -> int:
-        return await Daemon(config, on_stop=end_soon).serve()
+        return await Daemon(config, on_stop=end_soon, reread=reread).serve()
 
     return asyncio.run(serve())

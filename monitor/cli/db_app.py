@@ -1,8 +1,10 @@
 """The commands `db …`: names, options and help. Each hands over to the module that does it, imported only then."""
 
+from typing import Annotated
+
 import typer
 
-from monitor.cli.options import ConfigPath
+from monitor.cli.options import AsJson, ConfigPath
 
 __all__ = ["db_app"]
 
@@ -29,3 +31,18 @@ def db_current(config: ConfigPath = None) -> None:
     from monitor.cli.db import current as command
 
     raise typer.Exit(command(config))
+
+
+@db_app.command("prune")
+def db_prune(
+    config: ConfigPath = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete the past that is older than [retention] says, while everything else goes on.
+
+    Example: ingestion-monitor db prune --dry-run
+    """
+    from monitor.cli.prune import prune as command
+
+    raise typer.Exit(command(config, dry_run=dry_run, as_json=as_json))

@@ -68,7 +68,7 @@ def _patience_s(wait: str | None) -> float:
 def _due_times(config: Config, name: str) -> DueTimes:
     for target in config.targets:
         if target.name == name:
-            return config.schedule_of(target).due_times()
+            return config.schedule_of(target).due_times(name)
     there = ", ".join(target.name for target in config.targets)
     raise ConfigError([f"there is no target {name!a}; there are {there}"])
 

@@ -1,26 +1,57 @@
-"""`notify`: delivers what is due, once."""
+"""`notify`: delivers what is due, once. Told to end, it gives back what it claimed and did not send."""
 
 import asyncio
 from pathlib import Path
 
+from monitor.cli.ending import Interruption
 from monitor.cli.session import load, opened, print_lines
-from monitor.delivery import DeliveryReport
+from monitor.delivery import DeliveryReport, Sender
 
-__all__ = ["UNREACHABLE", "delivery_line", "notify"]
+__all__ = ["UNREACHABLE", "deliver", "delivery_line", "notify"]
 
 UNREACHABLE = 4
+SEND_GRACE_S = 3.0
+"""After a signal, messages being sent may finish for so long, in seconds."""
 
 
 def notify(path: Path | None, log_level: str | None) -> int:
-    """Delivers what is due; exit code 4 when nothing could be delivered.
+    """Delivers what is due; exit code 4 when nothing could be delivered, 128 plus its number after a signal.
 
     Raises:
         StoreError: the database can't be used.
     """
     with opened(load(path, log_level=log_level)) as app:
-        report = asyncio.run(app.sender().deliver())
-    print_lines(delivery_line(report) or "Nothing is due.")
+        interruption = Interruption()
+
+        async def send() -> DeliveryReport:
+            interruption.heed()
+            return await deliver(app.sender(), interruption.event)
+
+        report = asyncio.run(send())
+    line = delivery_line(report) or ("" if interruption.signal else "Nothing is due.")
+    if line:
+        print_lines(line)
+    if interruption.signal is not None:
+        return 128 + interruption.signal
     return UNREACHABLE if report.unreachable else 0
+
+
+async def deliver(sender: Sender, interrupt: asyncio.Event) -> DeliveryReport:
+    """Delivers what is due; once `interrupt` is set, what is being sent may finish for a while, the rest is given back.
+
+    Raises:
+        StoreError: the database can't be used.
+    """
+    sending = asyncio.create_task(sender.deliver())
+    stopping = asyncio.create_task(interrupt.wait())
+    try:
+        await asyncio.wait((sending, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((sending,), timeout=SEND_GRACE_S)
+    finally:
+        for task in (sending, stopping):
+            task.cancel()
+        await asyncio.gather(sending, stopping, return_exceptions=True)
+    return DeliveryReport() if sending.cancelled() else sending.result()
 
 
 def delivery_line(report: DeliveryReport) -> str:

@@ -42,7 +42,7 @@ def watched(config: Config, name: str | None) -> list[Watched]:
     for target in config.targets:
         schedule = config.schedule_of(target)
         if name is None or name == target.name:
-            due = due_times(schedule) if schedule.explicit else None
+            due = due_times(schedule, target.name) if schedule.explicit else None
             found.append(Watched(name=target.name, stuck_after=target.check.stuck_after, due=due))
     if name is not None and not found:
         found.append(Watched(name=name, stuck_after=CheckConfig().stuck_after, due=None))

@@ -229,7 +229,7 @@ def _due(config: Config, on: str, found: InForce, now: datetime) -> list[datetim
     target = _target(config, on)
     if target is None:
         return [now]
-    times = due_times(config.schedule_of(target)).after(now)
+    times = due_times(config.schedule_of(target), target.name).after(now)
     first = next(times, now)
     inside = takewhile(lambda time: time - first <= found.rule.window, times)
     return [first, *(time for _, time in zip(range(_MOST_RUNS), inside, strict=False))]

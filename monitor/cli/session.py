@@ -3,8 +3,8 @@
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,6 +32,7 @@ __all__ = [
     "opened",
     "print_json",
     "print_lines",
+    "register_secrets",
     "scratch",
     "unknown_target",
 ]
@@ -39,29 +40,51 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-def configure_logging(level: str | None) -> None:
+def configure_logging(level: str | None, *, without: Collection[str] = ()) -> None:
     """Sends logs to stderr; on a terminal, where somebody reads the command's own words, only warnings.
+
+    Args:
+        level: the least that is shown; None as above.
+        without: events that are left out.
 
     Raises:
         ConfigError: when there is no such level.
     """
     chosen = level or ("warning" if sys.stderr.isatty() else "info")
-    log.configure(level=chosen)
+    log.configure(level=chosen, without=without)
 
 
-def load(path: Path | None, *, log_level: str | None = None) -> Config:
-    """Reads the configuration and tells on stderr what was ignored.
+def load(path: Path | None, *, log_level: str | None = None, without: Collection[str] = ()) -> Config:
+    """Reads the configuration and tells on stderr what was ignored. `without`: events that are not logged.
 
     Raises:
         ConfigError: with every problem found.
     """
-    configure_logging(log_level)
+    configure_logging(log_level, without=without)
+    _take_all_files()
     config = Config.load(path)
-    for secret in config.secrets():
-        log.register_secret(secret.reveal())
+    register_secrets(config)
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return config
+
+
+def register_secrets(config: Config) -> None:
+    """Lets the log mask every secret of a configuration."""
+    for secret in config.secrets():
+        log.register_secret(secret.reveal())
+
+
+def _take_all_files() -> None:
+    """As many files open at once as this user may have: the usual 1,024 are few for hundreds of targets side by side.
+
+    A limit can't be raised where the system says so (in some sandboxes); then it stays as it is.
+    """
+    with suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

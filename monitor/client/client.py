@@ -73,6 +73,11 @@ class Client:
         """Whether the breaker has stopped this client."""
         return self.throttle.breaker.open
 
+    def attempts(self, requests: int) -> Mapping[str, int]:
+        """Attempts so far by status class; so many were no requests for tokens, which count only where they failed."""
+        failed = self.digest.by_status_class
+        return {"2xx": max(0, requests - failed.total() + self.digest.for_tokens), **failed}
+
     async def ask(
         self,
         request: Request,
@@ -182,6 +187,8 @@ class Client:
             result = self._read(call, came, grant.secret if grant else "")
             error = result if isinstance(result, ApiError) else None
             if error is not None and error.is_our(PAST_DEADLINE):
+                if not error.from_token_endpoint:
+                    self.digest.cut_off()
                 return result
             if error is not None:
                 self._note(error, call)

@@ -4,6 +4,7 @@ It decides nothing and counts attempts, not items. No URL, no secret, no words o
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ __all__ = ["OTHER", "FailureDigest", "log_failures"]
 
 OTHER = "other"
 """The endpoint of the class that takes what came after the first 50 classes."""
+
+UNANSWERED = "none"
+"""The status class of what got no answer."""
 
 _MOST_CLASSES = 50
 _MOST_SAMPLES = 5
@@ -43,10 +47,14 @@ class _Failures:
 class FailureDigest:
     """Failed attempts of one run, counted by endpoint, status or network fault, and code; at most 51 classes."""
 
-    __slots__ = ("_classes",)
+    __slots__ = ("_classes", "by_status_class", "for_tokens")
 
     def __init__(self) -> None:
         self._classes: dict[_Key, _Failures] = {}
+        self.by_status_class: Counter[str] = Counter()
+        """Failed attempts by `4xx` and the like, or `none` for those without an answer."""
+        self.for_tokens = 0
+        """How many of these were for a token."""
 
     def add(
         self,
@@ -68,6 +76,8 @@ class FailureDigest:
             latency_ms: how long it took.
             retry_count: attempts that the same call made before.
         """
+        self.by_status_class[f"{error.status // 100}xx" if error.status else UNANSWERED] += 1
+        self.for_tokens += error.from_token_endpoint
         failures = self._classes.get((template, error.status, error.network, error.code))
         if failures is None:
             failures = self._class_for((template, error.status, error.network, error.code), at)
@@ -86,6 +96,10 @@ class FailureDigest:
         if len(failures.request_ids) < _MOST_SAMPLES:
             _keep(failures.request_ids, error.request_id)
         failures.gateway = failures.gateway or error.gateway
+
+    def cut_off(self) -> None:
+        """Counts an attempt that our own deadline ended: it is nobody's failure, but it was sent and not answered."""
+        self.by_status_class[UNANSWERED] += 1
 
     def report(self) -> Iterator[Mapping[str, object]]:
         """The fields of one event per class, the most frequent first, then by endpoint, status, fault and code.

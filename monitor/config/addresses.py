@@ -15,6 +15,7 @@ __all__ = [
     "heartbeat_url",
     "host_name",
     "is_loopback",
+    "listening_address",
     "mail_address",
     "pagerduty_url",
     "proxy_url",
@@ -31,6 +32,7 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
 """RFC 5321's dot-string: what stands before the @, without quotes."""
 _LONGEST_MAILBOX, _LONGEST_HOST = 64, 253
+_PORT, _HIGHEST_PORT = re.compile(r"\d{1,5}", re.ASCII), 65535
 
 
 def api_base(url: str, *, allow_http: bool) -> str:
@@ -122,6 +124,24 @@ def host_name(host: str) -> str:
         if len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
             raise ValueError("must be a host's name or address alone: the port has a setting of its own") from None
     return host
+
+
+def listening_address(text: str) -> tuple[str, int]:
+    """Host and port of an address to listen on, such as `127.0.0.1:8990` or `[::1]:8990`.
+
+    Raises:
+        ValueError: anything else. The text is a predicate: "must …".
+    """
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    fault = ValueError('must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"')
+    bracketed = bare != host
+    if not colon or not _PORT.fullmatch(port) or int(port) > _HIGHEST_PORT or bracketed != (":" in bare):
+        raise fault
+    try:
+        return host_name(bare), int(port)
+    except ValueError:
+        raise fault from None
 
 
 def mail_address(address: str) -> str:

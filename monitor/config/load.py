@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from monitor.config.idle import idle
@@ -122,6 +121,8 @@ def _toml(path: Path, text: str, faults: list[str]) -> dict[str, object]:
 
 
 def _dotenv(path: Path, text: str, faults: list[str]) -> dict[str, str]:
+    from dotenv.parser import parse_stream
+
     bindings = list(parse_stream(io.StringIO(text)))
     faults += [
         f"{path} can't be read at line {binding.original.line}: write NAME=value"

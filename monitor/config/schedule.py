@@ -1,19 +1,33 @@
 """When runs are due, as configured: the table `[schedule]`, common to all targets or one target's own."""
 
-from datetime import timedelta
+import hashlib
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from monitor.config.checks import Cron, TimeZone, wrong
-from monitor.config.durations import Between
+from monitor.config.durations import Between, format_duration
 from monitor.config.section import Section
+from monitor.health.crontab import cron_times
 from monitor.health.punctuality import DueTimes
 
-__all__ = ["Schedule"]
+__all__ = ["Schedule", "share_of"]
 
 DEFAULT_EVERY = timedelta(minutes=5)
+_LONGEST_NAME = 170
+"""Characters; a slot has 200."""
+_LOOKED_AT = 500
+"""So many times of a cron expression are looked at to find the two that are closest."""
+
+
+def share_of(jitter: timedelta, target: str) -> timedelta:
+    """A target's own share of a jitter: from 0 to less than all of it, the same on every machine, in milliseconds."""
+    digest = hashlib.sha256(target.encode()).digest()
+    whole = jitter // timedelta(milliseconds=1)
+    return timedelta(milliseconds=int.from_bytes(digest[:8]) * whole >> 64)
 
 
 class Schedule(Section):
@@ -26,11 +40,20 @@ class Schedule(Section):
     )
     every: Annotated[timedelta, Between("1s", "7d")] | None = Field(
         default_factory=lambda given: None if given.get("cron") else DEFAULT_EVERY,
-        description="Time from the start of one run to the start of the next; 5m when neither this nor `cron` is "
-        "given. Runs of one target never overlap.",
+        description="Time from one run to the next, counted from 1970 on, so that all daemons agree on it: 5m is due "
+        "at 12:00, 12:05 and so on, and once at the start. 5m when neither this nor `cron` is given. Runs of one "
+        "target never overlap.",
     )
     timezone: TimeZone = Field(
         default="UTC", description="The time zone that `cron` is read in, by its IANA name.", examples=["Europe/Paris"]
+    )
+
+    jitter: Annotated[timedelta, Between("0s", "1d")] = Field(
+        default=timedelta(0),
+        description="Spreads targets that are due at one time: each starts up to so much later, by an amount that "
+        "follows from its name. Less than the time between two runs.",
+        examples=["30s"],
+        validate_default=False,
     )
 
     @property
@@ -38,9 +61,28 @@ class Schedule(Section):
         """Somebody wrote it down, so that a missed run is worth an incident."""
         return bool(self.model_fields_set & {"every", "cron"})
 
-    def due_times(self) -> DueTimes:
-        """When its runs are due."""
-        return DueTimes(every=self.every, cron=self.cron, zone=ZoneInfo(self.timezone))
+    def due_times(self, target: str, *, kept: bool = False) -> DueTimes:
+        """When a target's runs are due.
+
+        Args:
+            target: its name.
+            kept: whether a daemon keeps the schedule.
+        """
+        return DueTimes(
+            every=self.every,
+            cron=self.cron,
+            zone=ZoneInfo(self.timezone),
+            offset=share_of(self.jitter, target),
+            name=self._name(),
+            kept=kept,
+        )
+
+    def _name(self) -> str:
+        if self.cron is None:
+            return f"every {format_duration(self.every or DEFAULT_EVERY)}"
+        words = f"{' '.join(self.cron.split())} {self.timezone}"
+        digest = hashlib.sha256(words.encode()).hexdigest()[:32]
+        return f"cron {words if len(words) <= _LONGEST_NAME - 5 else digest}"
 
     @field_validator("every")
     @classmethod
@@ -48,3 +90,18 @@ class Schedule(Section):
         if every is not None and info.data.get("cron") is not None:
             raise wrong("can't stand beside cron: keep one of them")
         return every
+
+    @field_validator("jitter")
+    @classmethod
+    def _less_than_the_interval(cls, jitter: timedelta, info: ValidationInfo) -> timedelta:
+        cron, every = info.data.get("cron"), info.data.get("every")
+        shortest = _shortest(cron) if cron else every
+        if shortest is not None and jitter >= shortest:
+            raise wrong(f"must be shorter than the time between two runs, {format_duration(shortest)}")
+        return jitter
+
+
+def _shortest(cron: str) -> timedelta | None:
+    """The least time between two runs by a cron expression; None when it is due once at the most."""
+    times = islice(cron_times(cron, after=datetime(2024, 1, 1, tzinfo=UTC), zone=UTC), _LOOKED_AT)
+    return min((later - earlier for earlier, later in pairwise(times)), default=None)

@@ -15,11 +15,13 @@ from monitor.config.channels import AnyChannel, RouteConfig
 from monitor.config.checks import DatabaseUrl, Text
 from monitor.config.durations import Between
 from monitor.config.origin import Loc, Origin
+from monitor.config.retention import Retention
 from monitor.config.rules import RuleOverride
 from monitor.config.schedule import Schedule
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section, secrets_in
 from monitor.config.targets import Target
+from monitor.config.web import Web
 
 __all__ = ["DEFAULT_DATABASE", "Config"]
 
@@ -59,11 +61,17 @@ class Config(Section):
         description="Which incidents go to which channels: the first route that matches. Without any, every channel "
         "hears of everything; what no route matches goes to the log.",
     )
+    retention: Retention = Field(
+        default=Retention(),
+        description="How long the past is kept: for good, unless an age is set. `db prune` and the daemon, once a day, "
+        "delete what is older.",
+    )
     group_wait: Annotated[timedelta, Between("0s", "10m")] = Field(
         default=timedelta(seconds=30),
         description="How long the daemon holds a message back for others like it: one cause on many targets is one "
         "message. `check` waits for nothing: it sends after its last target.",
     )
+    web: Web = Field(default=Web(), description="Where the daemon answers about itself.")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _source: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Loc, Origin] = PrivateAttr(default_factory=dict)

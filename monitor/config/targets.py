@@ -175,7 +175,8 @@ class Target(Section):
         description="How the target is asked, and how patient the monitor is.",
     )
     schedule: Schedule | None = Field(
-        default=None, description="When the daemon runs this target; left out, the common schedule."
+        default=None,
+        description="When the daemon runs this target; left out, the common schedule, of which nothing is added to it.",
     )
     heartbeat: Secret | None = Field(
         default=None,
@@ -199,6 +200,13 @@ class Target(Section):
     def _sent_safely(cls, url: Secret | None, info: ValidationInfo) -> Secret | None:
         allow_http = info.data.get("allow_http", False)
         return url and secret_that(partial(heartbeat_url, allow_http=allow_http))(url)
+
+    @field_validator("schedule")
+    @classmethod
+    def _whole(cls, schedule: Schedule | None) -> Schedule | None:
+        if schedule is not None and not schedule.explicit:
+            raise wrong("must say every or cron: a target's own schedule takes nothing from the common one")
+        return schedule
 
     @field_validator("publisher_id")
     @classmethod

@@ -11,6 +11,8 @@ from pathlib import Path
 from monitor.config.layers import Layer, anchored
 from monitor.config.origin import Loc, Origin, Source
 from monitor.config.problems import Problem, known_keys
+from monitor.config.schema import Config
+from monitor.config.section import Section
 
 __all__ = ["Decoded", "decode", "gloo_target"]
 
@@ -93,8 +95,13 @@ def _nearest(variable: str, settings: Iterable[str]) -> str:
 
 
 def _settings() -> tuple[str, ...]:
-    """Everything that one variable can set, below the prefix."""
-    return (*known_keys(("",)), *(f"schedule__{key}" for key in known_keys(("schedule", ""))))
+    """Everything that one variable can set, below the prefix: keys at the top, and of tables that are no lists."""
+    tables = [name for name, field in Config.model_fields.items() if _is_table(field.annotation)]
+    return (*known_keys(("",)), *(f"{table}__{key}" for table in tables for key in known_keys((table, ""))))
+
+
+def _is_table(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _value(key: str, text: str) -> dict[str, object] | None:
@@ -104,8 +111,6 @@ def _value(key: str, text: str) -> dict[str, object] | None:
 
     # pydantic-settings takes a tenth of a second to import, which a run without variables need not wait for
     from pydantic_settings import EnvSettingsSource, SettingsError
-
-    from monitor.config.schema import Config
 
     class OneVariable(EnvSettingsSource):
         """Decodes a variable by itself, so that its problems are its own."""

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from monitor.config import Config, Target
-from monitor.doctor import clock, disk, holds, hushes, messages, readers, routes
+from monitor.doctor import clock, disk, holds, hushes, messages, readers, routes, web
 from monitor.doctor.answers import findings
 from monitor.doctor.database import sqlite_file, try_database
 from monitor.doctor.disk import Surroundings
@@ -73,6 +73,9 @@ class Doctor:
         if loss is not None:
             yield loss
         yield from hushes.judge(self._silences(), now=utcnow(), option=self.option)
+        unheard = web.judge(self.config, places.of("web", "listen"))
+        if unheard is not None:
+            yield unheard
         yield from readers.judge(readers.look_at(readers.secret_files(self.config)))
 
     async def _target(self, target: Target, row: int, places: Places) -> AsyncIterator[Finding]:

@@ -1,4 +1,7 @@
-"""Whether a SQLite database is on a disk that goes away with its container. It reads what Linux says about mounts."""
+"""Whether a SQLite database is where it can stay: on no disk that goes away with its container, and on no network's.
+
+It reads what Linux says about mounts.
+"""
 
 import re
 from collections.abc import Mapping
@@ -8,9 +11,15 @@ from pathlib import Path
 from monitor.doctor.places import Place
 from monitor.report.doctor import Finding, Level
 
-__all__ = ["Surroundings", "file_system_of", "judge", "look_around"]
+__all__ = ["Mount", "Surroundings", "judge", "look_around", "mount_of"]
 
 _EPHEMERAL = frozenset({"overlay", "overlayfs", "aufs", "fuse-overlayfs", "tmpfs", "ramfs"})
+_OF_DISKS = frozenset({"ext4", "xfs"})
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "afs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"})
+_EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
+_UNNAMED_VOLUME = re.compile(r"/volumes/[0-9a-f]{64}/_data(/|$)")
+_REMEDY = "mount a volume and name a file on it, or use PostgreSQL"
+_UNSAFE = "where SQLite's locks and its shared memory can't be relied on: the file may be damaged"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -33,42 +42,74 @@ def look_around(environ: Mapping[str, str], root: Path = Path("/")) -> Surroundi
     return Surroundings(in_container=marked or "KUBERNETES_SERVICE_HOST" in environ, mounts=mounts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """What is mounted at one point."""
+
+    point: Path
+    kind: str
+    """The type of its file system, such as `ext4`."""
+    root: str
+    """Which folder of that file system it is: for a bind mount, such as any volume, where its files really are."""
+
+
 def judge(surroundings: Surroundings, path: Path, place: Place) -> Finding | None:
-    """A warning if the database would be gone with its container; None if there is nothing to say.
+    """A warning if the database would be gone with its container, or its locks can't be relied on; else None.
 
     Args:
         surroundings: as found.
         path: of the SQLite file, absolute.
         place: of the setting.
     """
-    kind = file_system_of(path, surroundings.mounts) if surroundings.in_container else None
-    if kind not in _EPHEMERAL:
+    mount = mount_of(path, surroundings.mounts)
+    if mount is None:
+        return None
+    loss = _loss(mount) if surroundings.in_container else None
+    if loss is None and mount.kind not in _NETWORK:
         return None
     return Finding(
         part="disk",
         level=Level.WARNING,
-        says=f"{path} is on this container's own disk ({kind}): history and incidents are gone when it is replaced.",
-        remedy="mount a volume and name a file on it, or use PostgreSQL",
+        says=f"{path} is {loss}." if loss else f"{path} is on a network's file system ({mount.kind}), {_UNSAFE}.",
+        remedy=_REMEDY if loss else "name a file on a disk of this machine, or use PostgreSQL",
         setting=place.setting,
         place=place.where,
     )
 
 
-def file_system_of(path: Path, mounts: str) -> str | None:
-    """The type of the file system that a path is on, such as `ext4`; None when that is not said.
+def _loss(mount: Mount) -> str | None:
+    """How what lies there is lost when the container is replaced; None when it stays."""
+    if _EMPTY_DIR in mount.root:
+        return "on an emptyDir, which is gone with its pod, history and incidents with it"
+    if _UNNAMED_VOLUME.search(mount.root):
+        return "on a volume without a name: the next container gets a new one, without history and incidents"
+    if mount.kind in _EPHEMERAL or (mount.point == Path("/") and not _whole_disk(mount)):
+        return f"on this container's own disk ({mount.kind}): history and incidents are gone when it is replaced"
+    return None
+
+
+def _whole_disk(mount: Mount) -> bool:
+    """A disk of its own: a virtual machine that was made from an image, which carries a container's mark, has that."""
+    return mount.kind in _OF_DISKS and mount.root == "/"
+
+
+def mount_of(path: Path, mounts: str) -> Mount | None:
+    """What a path is on; None when that is not said.
 
     Args:
         path: absolute, without symbolic links.
-        mounts: `/proc/self/mountinfo` (proc(5)): the mount point is the fifth field, the type follows " - ".
+        mounts: `/proc/self/mountinfo` (proc(5)): root and mount point are the fourth and fifth field, the type of the
+            file system follows " - ".
     """
-    best: tuple[int, str] | None = None
+    best: Mount | None = None
     for line in mounts.splitlines():
         before, dash, behind = line.partition(" - ")
         fields = before.split()
         if not dash or len(fields) < 5 or not behind.split():
             continue
-        point = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+        root, point = (_OCTAL.sub(lambda found: chr(int(found[1], 8)), field) for field in fields[3:5])
+        found = Mount(point=Path(point), kind=behind.split()[0], root=root)
         # of two mounts on one point the later one covers the other
-        if path.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
-            best = (len(point.parts), behind.split()[0])
-    return best[1] if best else None
+        if path.is_relative_to(found.point) and (best is None or len(found.point.parts) >= len(best.point.parts)):
+            best = found
+    return best

@@ -7,15 +7,17 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import MutableMapping
-from typing import TextIO
+from collections.abc import Collection, MutableMapping
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from monitor.errors import ConfigError
+from monitor.log.plainly import structlog
 from monitor.log.redaction import MASK, Redactor
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["LEVELS", "MASK", "configure", "masked", "register_secret"]
 
@@ -25,7 +27,9 @@ _LEADING = ("timestamp", "level", "event")
 _redactor = Redactor()
 
 
-def configure(*, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None) -> None:
+def configure(
+    *, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None, without: Collection[str] = ()
+) -> None:
     """Sends events of `level` and above to the stream. May be called again, which replaces what was set before.
 
     Libraries that use `logging` are heard from WARNING on, as events named `library`, whatever the level and whatever
@@ -36,6 +40,7 @@ def configure(*, stream: TextIO | None = None, level: str = "INFO", json: bool |
         stream: a text stream over bytes; None is stderr as it is now.
         level: one of `LEVELS`, in any case.
         json: JSON lines; None means: unless the stream is a terminal.
+        without: names of events that are left out, whatever their level.
 
     Raises:
         ConfigError: there is no such level.
@@ -46,6 +51,7 @@ def configure(*, stream: TextIO | None = None, level: str = "INFO", json: bool |
     as_json = not target.isatty() if json is None else json
     structlog.configure(
         processors=[
+            _leaving_out(frozenset(without)),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -74,7 +80,16 @@ def masked(text: str) -> str:
     return _redactor.text(text)
 
 
-def _tell_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _leaving_out(names: frozenset[str]) -> "Processor":
+    def leave_out(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+        if event["event"] in names:
+            raise structlog.DropEvent
+        return event
+
+    return leave_out
+
+
+def _tell_exception(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
     """Turns `exc_info` into `exception`: types, messages and places, never the values of local variables."""
     given = event.pop("exc_info", None)
     error = given[1] if isinstance(given, tuple) else given if isinstance(given, BaseException) else None
@@ -86,19 +101,19 @@ def _tell_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
-def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _redact(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
     return _redactor.event(event)
 
 
-def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+def _to_json(_logger: "WrappedLogger", _method: str, event: "EventDict") -> bytes:
     leading = {name: event.pop(name) for name in _LEADING if name in event}
     return msgspec.json.encode({**leading, **event})
 
 
-def _console(*, colours: bool) -> Processor:
+def _console(*, colours: bool) -> "Processor":
     renderer = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
 
-    def render(logger: WrappedLogger, method: str, event: MutableMapping[str, object]) -> bytes:
+    def render(logger: "WrappedLogger", method: str, event: MutableMapping[str, object]) -> bytes:
         return str(renderer(logger, method, event)).encode()
 
     return render

@@ -11,15 +11,23 @@ from importlib.metadata import EntryPoint, entry_points
 from monitor.config.available import BUILT_IN, GROUP, installed
 from monitor.errors import ConfigError
 from monitor.providers import Provider, ProviderSettings
-from monitor.providers.generic import Generic
-from monitor.providers.gloo import Gloo
 
 __all__ = ["provider_for"]
 
-_BUILT_IN: Mapping[str, Callable[[ProviderSettings], Provider]] = {
-    "gloo": Gloo.configured,
-    "generic": Generic.configured,
-}
+
+def _gloo(settings: ProviderSettings) -> Provider:
+    from monitor.providers.gloo import Gloo
+
+    return Gloo.configured(settings)
+
+
+def _generic(settings: ProviderSettings) -> Provider:
+    from monitor.providers.generic import Generic
+
+    return Generic.configured(settings)
+
+
+_BUILT_IN: Mapping[str, Callable[[ProviderSettings], Provider]] = {"gloo": _gloo, "generic": _generic}
 """What an entry point can't take over."""
 
 _MEMBERS = tuple(name for name in vars(Provider) if not name.startswith("_"))

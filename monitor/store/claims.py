@@ -12,6 +12,7 @@ from monitor.incidents.parcels import Packed as Undelivered
 from monitor.incidents.parcels import Waiting, pack
 from monitor.model import IncidentState
 from monitor.store.engine import in_fews
+from monitor.store.idling import end_when_idle
 from monitor.store.tables import channels, incidents, notifications
 
 __all__ = ["ABSURD", "Undelivered", "find"]
@@ -41,6 +42,7 @@ def find(conn: Connection, *, now: datetime, limit: int, threaded: Collection[st
         threaded: channels that file messages by thread.
     """
     if conn.dialect.name == "postgresql":
+        end_when_idle(conn)
         conn.execute(_ONE_AT_A_TIME)
     chains = _chains(conn, _first(conn, now), now)
     threads = _threads(conn, {each[0].message.incident_id for each in chains})

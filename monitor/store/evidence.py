@@ -12,6 +12,7 @@ from monitor.incidents.rules import Mark
 from monitor.incidents.witnesses import Witness, vouches, witness
 from monitor.model import Cause, Evidence, IncidentKey, RunStatus
 from monitor.store.engine import in_fews
+from monitor.store.runs import abandoned
 from monitor.store.tables import evidence, incidents, runs
 from monitor.store.text import storable
 
@@ -41,7 +42,7 @@ def write(
             "api_message": storable(piece.api_message, 1000),
             "explained_by": piece.explained_by.value if piece.explained_by else None,
         }
-        ids[piece.key] = conn.execute(insert(evidence).values(row).returning(evidence.c.id)).scalar_one()
+        ids[piece.key] = conn.execute(insert(evidence).returning(evidence.c.id), row).scalar_one()
     return ids
 
 
@@ -49,6 +50,8 @@ def marks(
     conn: Connection, *, target: str, keys: Sequence[IncidentKey], since: datetime, at_least: int
 ) -> Mapping[IncidentKey, Sequence[Mark]]:
     """What the runs that are witnesses of a cause say about it, for each cause and group, newest first.
+
+    A run that could not close itself is none: what it saw went with it, and its silence must not part two that saw it.
 
     Args:
         conn: a connection.
@@ -74,7 +77,7 @@ def _finished(
     ended = runs.c.status.in_(sorted(status.value for status in statuses))
     finished = (
         select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered)
-        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None))
+        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None), ~abandoned())
         .order_by(runs.c.id.desc())
     )
     rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MOST)).mappings().all()

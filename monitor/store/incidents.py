@@ -76,7 +76,7 @@ def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datet
 def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
     """Stores a new incident (whose `id` is not looked at) and gives back its id."""
     row = {**_row(incident), "evidence_id": evidence_id}
-    new_id: int = conn.execute(insert(incidents).values(row).returning(incidents.c.id)).scalar_one()
+    new_id: int = conn.execute(insert(incidents).returning(incidents.c.id), row).scalar_one()
     return new_id
 
 
@@ -135,7 +135,7 @@ def add_event(
 ) -> None:
     """Records one step in an incident's life."""
     step = {"incident_id": incident_id, "run_id": run_id, "at": at, "kind": kind, "data": data or {}}
-    conn.execute(insert(incident_events).values(reason=storable(reason, 500), **step))
+    conn.execute(insert(incident_events), {**step, "reason": storable(reason, 500)})
 
 
 def listing(

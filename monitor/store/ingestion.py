@@ -115,7 +115,8 @@ def _timed(target: str, start: datetime, end: datetime) -> Subquery:
         earlier.c.item_id == done.c.item_id,
         earlier.c.at < done.c.at,
         earlier.c.kind == completed[0],
-        earlier.c.new == completed[1],
+        # leaving that state tells of an arrival that may have been pruned since
+        or_(earlier.c.new == completed[1], earlier.c.old == completed[1]),
     )
     return (
         select(done.c.item_id, items.c.group_name, done.c.at, _Seconds(done.c.at, uploaded).label("seconds"))

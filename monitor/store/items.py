@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, cas
 
 from monitor.health.transition import TrackedItem
 from monitor.model import ItemState, Reason
-from monitor.store.engine import FEW, in_fews, reading
+from monitor.store.engine import FEW, in_fews
+from monitor.store.patience import read_page
 from monitor.store.tables import ITEM_IS_DUE, items
 
 __all__ = [
@@ -134,14 +135,16 @@ def due(
         first: ids of completed items to begin with.
         batch: items per batch (> 0).
     """
-    if first and (page := _page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
+    if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
         yield [_tracked(row) for row in page]
     last = (-1, "")
-    while page := _page(engine, _unfinished(target, run_id, after=last).limit(batch)):
+    while page := read_page(engine, _unfinished(target, run_id, after=last).limit(batch)):
         yield [_tracked(row) for row in page]
         last = (page[-1].asked_run_id, page[-1].item_id)
     seen: tuple[datetime, str] | None = None
-    while recheck > 0 and (page := _page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))):
+    while recheck > 0 and (
+        page := read_page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))
+    ):
         # what came first may not be recorded yet
         yield [_tracked(row) for row in page if row.item_id not in first]
         recheck -= len(page)
@@ -151,7 +154,7 @@ def due(
 def named(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
     """Those of some items (at most `FEW`) that are tracked and that the run has no outcome for yet."""
     query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), *active())
-    return [_tracked(row) for row in _page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
+    return [_tracked(row) for row in read_page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
 
 
 def leave_unasked(
@@ -231,11 +234,6 @@ def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | N
     if after is not None:
         query = query.where(order > tuple_(*after))
     return query.order_by(items.c.checked_at, items.c.item_id)
-
-
-def _page(engine: Engine, query: Select[tuple[Any, ...]]) -> Sequence[Row[tuple[Any, ...]]]:
-    with reading(engine) as conn:
-        return conn.execute(query).all()
 
 
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:

@@ -1,18 +1,23 @@
 """One run per target at a time: a lease that expires, and an epoch that fences off whoever outlived it.
 
-Every function works inside the caller's transaction and commits nothing.
+Every function works inside the caller's transaction and commits nothing. By whose clock leases run says `now_of`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
 from monitor.errors import LeaseHeldError, LeaseLostError
 from monitor.store.engine import insert
+from monitor.store.idling import end_when_idle
 from monitor.store.tables import leases
 
-__all__ = ["Lease", "acquire", "holder", "release", "renew", "verify"]
+__all__ = ["Lease", "acquire", "holder", "last_acquired", "now_of", "release", "renew", "verify"]
+
+_ABSURD = 2
+"""No holder is alive whose lease ends later than so many of its spans from now: its clock was ahead, and it is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +33,34 @@ class Lease:
     """From then on anyone may take it."""
 
 
+def now_of(conn: Connection, *, utcnow: Callable[[], datetime]) -> datetime:
+    """The time by which leases are taken and end.
+
+    A PostgreSQL server has processes on many machines, whose clocks may be far apart: its own clock counts. A SQLite
+    file has those of one machine, and they share its clock.
+
+    Args:
+        conn: the connection.
+        utcnow: this process's clock.
+    """
+    if conn.dialect.name == "sqlite":
+        return utcnow()
+    told: datetime = conn.execute(select(func.clock_timestamp())).scalar_one()
+    return told
+
+
 def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: timedelta) -> int:
     """Takes the lease of a target that nobody holds, or whose holder let it expire.
 
-    It is one statement, so that of many processes at once exactly one gets it.
+    It is one statement, so that of many processes at once exactly one gets it. A lease that ends absurdly late was left
+    by a clock that was ahead; should its holder live all the same (the clock was set back), the epoch fences it off.
+
+    Args:
+        conn: a writing transaction.
+        target: what to hold.
+        holder: who takes it, as `host:pid`.
+        now: see `now_of`.
+        ttl: how long it lasts, the same for all holders.
 
     Returns:
         The epoch, greater than any before it for this target: the fencing token of all that the run writes.
@@ -39,6 +68,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
     Raises:
         LeaseHeldError: when an unexpired holder exists.
     """
+    end_when_idle(conn)
     row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
     statement = (
         insert(conn, leases)
@@ -46,13 +76,14 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
         .on_conflict_do_update(
             index_elements=[leases.c.target],
             set_={"epoch": leases.c.epoch + 1, **row},
-            where=or_(leases.c.holder.is_(None), leases.c.expires_at <= now),
+            where=or_(leases.c.holder.is_(None), leases.c.expires_at <= now, leases.c.expires_at > now + _ABSURD * ttl),
         )
     )
     taken = conn.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
     found = conn.execute(select(leases).where(leases.c.target == target)).one()
     if not taken:
-        raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at, until=found.expires_at)
+        left = found.expires_at - now
+        raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at, ends_in=left)
     return int(found.epoch)
 
 
@@ -62,6 +93,7 @@ def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: time
     Raises:
         LeaseLostError: when someone else took it, or it was released.
     """
+    end_when_idle(conn)
     ours = update(leases).where(*_ours(target, epoch)).values(expires_at=now + ttl)
     if conn.execute(ours).rowcount != 1:
         raise _lost(target, epoch)
@@ -73,6 +105,7 @@ def verify(conn: Connection, *, target: str, epoch: int) -> None:
     Raises:
         LeaseLostError: when someone else took it, or it was released.
     """
+    end_when_idle(conn)
     # The row lock holds PostgreSQL's takers off; on SQLite the write transaction itself does.
     ours = select(leases.c.epoch).where(*_ours(target, epoch)).with_for_update(read=True)
     if conn.execute(ours).first() is None:
@@ -89,6 +122,12 @@ def holder(conn: Connection, target: str) -> Lease | None:
     found = conn.execute(select(leases).where(leases.c.target == target, leases.c.holder.is_not(None)))
     row = found.mappings().first()
     return None if row is None else Lease(**row)
+
+
+def last_acquired(conn: Connection, target: str) -> datetime | None:
+    """When the target's lease was taken last, whether it is held or not; None when it never was."""
+    found: datetime | None = conn.execute(select(leases.c.acquired_at).where(leases.c.target == target)).scalar()
+    return found
 
 
 def _ours(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:

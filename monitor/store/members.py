@@ -5,7 +5,7 @@ that was killed between check and close loses nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -171,9 +171,24 @@ def join(
     now: datetime,
     patience: Patience,
     group: str | None = None,
+    among: Sequence[str] | None = None,
 ) -> int:
-    """Makes every such item a member, or every one of a group (empty: without one); gives back how many."""
+    """Makes every such item a member, or every one of a group (empty: without one); gives back how many.
+
+    Args:
+        conn: the closing transaction.
+        target: whose items.
+        cause: that they are evidence for.
+        incident_id: which takes them.
+        now: the end of the run (aware).
+        patience: with the target's items.
+        group: only theirs; None: all.
+        among: the ids of all of them, where they are known: then the others are not looked through, which very many
+            groups would pay for with the square of their number.
+    """
     where = _loose(target, cause, now, patience, group)
+    if among is not None:
+        where = and_(where, items.c.item_id.in_(among))
     return conn.execute(update(items).where(where).values(incident_id=incident_id)).rowcount
 
 

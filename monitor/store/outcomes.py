@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from monitor.health.transition import ItemChange
 from monitor.store.bulk import Bulk, Moment, moments
 from monitor.store.tables import item_events, items
 from monitor.store.text import storable
 
-__all__ = ["record"]
+__all__ = ["record", "recorded"]
 
 _STORED = (
     "state",
@@ -47,6 +47,16 @@ def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[Item
     events = [_event(target, run_id, change, moment) for change in changes if change.event]
     if events:
         _NOTE.execute(conn, events)
+
+
+def recorded(conn: Connection, *, target: str, run_id: int, change: ItemChange) -> bool:
+    """Whether a change of this run is stored, and with it all that was to be stored together with it.
+
+    A transaction that is still being committed, on a connection that broke off, is waited for.
+    """
+    row = (items.c.target == target, items.c.item_id == change.item_id)
+    found = conn.execute(select(items.c.asked_run_id).where(*row).with_for_update()).scalar()
+    return bool(found == run_id)
 
 
 def _values(target: str, run_id: int, change: ItemChange, moment: Moment) -> tuple[object, ...]:

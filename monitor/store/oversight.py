@@ -1,5 +1,6 @@
 """What the database knows about the monitor's own work on a target: when it ran, what it left unknown."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, exists, func, select
@@ -8,13 +9,23 @@ from monitor.model import ItemState, Reason, RunStatus
 from monitor.store.items import active
 from monitor.store.tables import items, runs
 
-__all__ = ["has_tracked", "previous_start", "unknown_by_reason"]
+__all__ = ["Previous", "has_tracked", "previous_run", "unknown_by_reason"]
 
 
-def previous_start(conn: Connection, *, target: str, before: int) -> datetime | None:
-    """When the last finished run of a target before this one (its id) started, however it ended; None without one."""
-    finished = select(runs.c.started_at).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
-    return conn.execute(finished.where(runs.c.id < before).order_by(runs.c.id.desc()).limit(1)).scalar()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """A run before another one, however it ended."""
+
+    started_at: datetime
+    slot: str | None
+
+
+def previous_run(conn: Connection, *, target: str, before: int) -> Previous | None:
+    """The last finished run of a target before this one (its id), however it ended; None without one."""
+    columns = (runs.c.started_at, runs.c.slot)
+    finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
+    row = conn.execute(finished.where(runs.c.id < before).order_by(runs.c.id.desc()).limit(1)).mappings().first()
+    return None if row is None else Previous(**row)
 
 
 def unknown_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:

@@ -13,6 +13,7 @@ from monitor.model import Evidence, Incident, RunStatus
 from monitor.store import evidence as evidence_store
 from monitor.store import incidents as incident_store
 from monitor.store.engine import in_fews
+from monitor.store.runs import abandoned
 from monitor.store.tables import evidence, incidents, notifications, runs
 
 __all__ = ["MOST", "Sent", "predecessor", "runs_around", "sent"]
@@ -75,7 +76,8 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
         Those before the first evidence, and at most `MOST` from there to the resolution.
     """
     began = incident.first_evidence_at
-    finished = select(runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered).where(
+    columns = (runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered, abandoned().label("died"))
+    finished = select(*columns).where(
         runs.c.target == incident.target, runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value
     )
     earlier = finished.where(runs.c.finished_at < began).order_by(runs.c.id.desc())
@@ -109,5 +111,5 @@ def _run(row: RowMapping, seen: Evidence | None, says: Witness) -> RunSeen:
         muted=seen is not None and seen.explained_by is not None,
         enough=vouches(says.vouching, due=row["due"], answered=row["answered"]),
     )
-    counts = mark if status in says.statuses else None
+    counts = mark if status in says.statuses and not row["died"] else None
     return RunSeen(run_id=row["id"], at=row["finished_at"], status=status, mark=counts, evidence=seen)

@@ -17,10 +17,13 @@ __all__ = [
     "HistoryRow",
     "LastRun",
     "abandon",
+    "abandoned",
+    "closed_itself",
     "finish",
     "history",
     "history_row",
     "last_run",
+    "last_slot",
     "last_snapshot",
     "least_restraint",
     "restrain",
@@ -98,12 +101,18 @@ def start(
 def slot_spent(conn: Connection, *, target: str, slot: str) -> bool:
     """Whether a run of that slot was closed by its own process. One that died spends nothing: the slot is run again."""
     closed = runs.c.status != RunStatus.RUNNING.value
-    spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~_abandoned()).limit(1)
+    spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~abandoned()).limit(1)
     return conn.execute(spent).first() is not None
 
 
-def _abandoned() -> ColumnElement[bool]:
-    """A run that a signal cut short is `partial`: interrupted and `aborted` is one that could not close itself."""
+def last_slot(conn: Connection, *, target: str) -> str | None:
+    """The slot of the newest run of a target that had one, be it under way or dead; None without one."""
+    with_slot = select(runs.c.slot).where(runs.c.target == target, runs.c.slot.is_not(None))
+    return conn.execute(with_slot.order_by(runs.c.id.desc()).limit(1)).scalar()
+
+
+def abandoned() -> ColumnElement[bool]:
+    """The runs that could not close themselves: interrupted and `aborted`. One that a signal cut short is `partial`."""
     reason = func.coalesce(runs.c.abort_reason, "")
     return and_(runs.c.status == RunStatus.ABORTED.value, reason == Reason.INTERRUPTED.value)
 
@@ -158,6 +167,16 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
         conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
 
 
+def closed_itself(conn: Connection, *, run_id: int) -> bool:
+    """Whether a run was closed, and not by whoever took it for dead.
+
+    A transaction that is still being committed, on a connection that broke off, is waited for.
+    """
+    closed = and_(runs.c.status != RunStatus.RUNNING.value, ~abandoned())
+    found = conn.execute(select(closed).where(runs.c.id == run_id).with_for_update()).scalar()
+    return bool(found)
+
+
 def restrain(conn: Connection, *, run_id: int, factor: float) -> None:
     """Stores which share (0 to 1, above 0) of rate and concurrency the target's next run takes."""
     conn.execute(update(runs).where(runs.c.id == run_id).values(restraint=factor))
@@ -184,7 +203,7 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
     """The last run of a target that asked the API and was closed by its own process; None before the first."""
     asked = runs.c.status.in_([RunStatus.COMPLETE.value, RunStatus.PARTIAL.value, RunStatus.ABORTED.value])
     columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
-    newest = select(*columns).where(runs.c.target == target, asked, ~_abandoned()).order_by(runs.c.id.desc()).limit(1)
+    newest = select(*columns).where(runs.c.target == target, asked, ~abandoned()).order_by(runs.c.id.desc()).limit(1)
     row = conn.execute(newest).first()
     if row is None:
         return None

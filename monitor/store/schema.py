@@ -1,26 +1,22 @@
-"""Which schema a database has and which one this program wants, and the way from one to the other, under a lock.
+"""Which schema a database has and which one this program wants, and the way from one to the other.
 
-The steps themselves are Alembic revisions in `migrations/`; Alembic is only loaded when there is something to do.
+The steps themselves are Alembic revisions in `migrations/`. Alembic and the lock are only loaded when there is
+something to do.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, inspect, text
 
 from monitor.database import is_sqlite, parse, place
-from monitor.errors import SchemaError, StoreError
-from monitor.store.engine import connect, connect_read_only, immediate, reading, translated
+from monitor.errors import SchemaError
+from monitor.store.engine import connect, connect_read_only, reading
+from monitor.store.migrating import LOCK_TIMEOUT_S, migrating, retried
 from monitor.store.tables import metadata
 
-__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "migrating", "upgrade"]
-
-LOCK_TIMEOUT_S = 60.0
-_ADVISORY_KEY = 0x494D_4442  # any number will do, as long as it never changes
+__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "upgrade", "verify"]
 
 
 class SchemaFit(StrEnum):
@@ -62,8 +58,14 @@ def current(engine: Engine) -> SchemaVersion:
         return _version(conn)
 
 
-def upgrade(url: str) -> list[str]:
+def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
     """Brings the database's schema up to this program's, creating it if need be. Safe for many processes at once.
+
+    On a server a table that others use is waited for in short turns, so that nobody queues up behind the change.
+
+    Args:
+        url: of the database.
+        wait_s: seconds (> 0) to try for while others keep tables locked.
 
     Returns:
         The revisions that were applied, oldest first; empty when there was nothing to do.
@@ -71,17 +73,23 @@ def upgrade(url: str) -> list[str]:
     Raises:
         SchemaError: when the schema is newer than this program, or the database holds someone else's tables. Nothing
             was written.
-        StoreError: when the database can't be written, or another process kept the lock for a minute.
+        StoreError: when the database can't be written, or another process kept the lock, or a table, for too long.
     """
     if _look(url).fit is SchemaFit.CURRENT:
         return []
+    before = retried(url, lambda: _upgraded(url), wait_s=wait_s)
+    return [revision for revision in _revisions() if before.current is None or revision > before.current]
+
+
+def _upgraded(url: str) -> SchemaVersion:
+    """One attempt; gives back the version before it."""
     with migrating(url) as conn:
         before = _not_newer(_version(conn), conn.engine.url)
         if before.fit is SchemaFit.MISSING:
             _refuse_foreign_tables(conn)
         if before.fit is not SchemaFit.CURRENT:
             _run_alembic(conn)
-    return [revision for revision in _revisions() if before.current is None or revision > before.current]
+    return before
 
 
 def ensure(url: str) -> Engine:
@@ -94,36 +102,21 @@ def ensure(url: str) -> Engine:
     version = _look(url)
     if version.fit is not SchemaFit.CURRENT:
         if not is_sqlite(parse(url)):
-            state = "is empty" if version.current is None else f"has the older schema {version.current}"
-            raise SchemaError(f"database {place(parse(url))} {state}; run `ingestion-monitor db upgrade`")
+            raise _behind(version, parse(url))
         upgrade(url)
-    return connect(url)
+    return connect(url, create=False)
 
 
-@contextlib.contextmanager
-def migrating(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> Iterator[Connection]:
-    """One write transaction for changing the schema, alone: other processes wait for its end.
-
-    On SQLite foreign keys are off in it, since rebuilding a table there drops the old one and would take the rows that
-    point to it along.
-
-    Args:
-        url: of the database.
-        wait_s: seconds (> 0) to wait for another process's change of the schema.
+def verify(engine: Engine) -> None:
+    """Makes sure that a database which is in use still has this program's schema.
 
     Raises:
-        StoreError: when the database can't be written, or another process kept the lock for longer.
+        SchemaError: somebody upgraded, replaced or emptied it meanwhile.
+        StoreError: when it can't be read.
     """
-    engine = connect(url)
-    try:
-        with _locked(url, wait_s), translated(engine), engine.connect() as conn:
-            if is_sqlite(engine.url):
-                conn.connection.cursor().execute("PRAGMA foreign_keys=OFF")
-            with immediate(conn).begin():
-                yield conn
-                _refuse_broken_references(conn)
-    finally:
-        engine.dispose()
+    version = _not_newer(current(engine), engine.url)
+    if version.fit is not SchemaFit.CURRENT:
+        raise _behind(version, engine.url)
 
 
 def _folder() -> Path:
@@ -159,6 +152,11 @@ def _look(url: str) -> SchemaVersion:
         engine.dispose()
 
 
+def _behind(version: SchemaVersion, url: URL) -> SchemaError:
+    state = "is empty" if version.current is None else f"has the older schema {version.current}"
+    return SchemaError(f"database {place(url)} {state}; run `ingestion-monitor db upgrade`", awaits_upgrade=True)
+
+
 def _not_newer(version: SchemaVersion, url: URL) -> SchemaVersion:
     if version.fit is SchemaFit.NEWER:
         raise SchemaError(
@@ -168,62 +166,12 @@ def _not_newer(version: SchemaVersion, url: URL) -> SchemaVersion:
     return version
 
 
-@contextlib.contextmanager
-def _locked(url: str, wait_s: float) -> Iterator[None]:
-    parsed = parse(url)
-    with _file_lock(place(parsed), wait_s) if is_sqlite(parsed) else _server_lock(url, wait_s):
-        yield
-
-
-@contextlib.contextmanager
-def _file_lock(path: str, wait_s: float) -> Iterator[None]:
-    lock = FileLock(f"{path}.lock", timeout=wait_s)
-    try:
-        Path(path).parent.stat()  # the lock would make the folder, and so hide a slip in its name
-        lock.acquire()
-    except Timeout as error:
-        raise StoreError(
-            f"database SQLite {path} is still being upgraded by another process; wait for it, or end it"
-        ) from error
-    except OSError as error:
-        raise StoreError(
-            f"database SQLite {path} can't be locked for an upgrade ({error.strerror}); "
-            "check that its folder exists and that this user may write there"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _server_lock(url: str, wait_s: float) -> Iterator[None]:
-    """An advisory lock on a connection of its own, bound to a transaction so that PgBouncer can't misplace it."""
-    engine = connect(url)
-    try:
-        with translated(engine), engine.connect() as conn:
-            conn.execute(text(f"SET LOCAL lock_timeout = {int(wait_s * 1000)}"))  # milliseconds
-            conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
-            yield
-    finally:
-        engine.dispose()
-
-
 def _refuse_foreign_tables(conn: Connection) -> None:
     taken = sorted({*inspect(conn).get_table_names(), *inspect(conn).get_view_names()} & {*metadata.tables, "history"})
     if taken:
         raise SchemaError(
             f"database {place(conn.engine.url)} already holds {', '.join(taken)}, not made by this program; "
             "give ingestion-monitor a database of its own"
-        )
-
-
-def _refuse_broken_references(conn: Connection) -> None:
-    if conn.dialect.name == "sqlite" and conn.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-        raise StoreError(
-            f"database SQLite {place(conn.engine.url)} was left as it was: the change of its schema would leave rows "
-            "that point nowhere; please report this"
         )
 
 

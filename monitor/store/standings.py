@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Engine, select
 
 from monitor.model import ItemState, Standing
-from monitor.store.engine import FEW, reading
+from monitor.store.engine import FEW
 from monitor.store.items import active
+from monitor.store.patience import read_page
 from monitor.store.tables import items
 
 __all__ = ["read", "states"]
@@ -23,8 +24,7 @@ def read(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[Sta
     last = ""
     completed = ItemState.COMPLETED.value
     while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query.where(items.c.item_id > last)).all()
+        rows = read_page(engine, query.where(items.c.item_id > last))
         if not rows:
             return
         yield [
@@ -39,5 +39,4 @@ def states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str])
     query = select(items.c.state).where(
         items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), items.c.asked_run_id == run_id
     )
-    with reading(engine) as conn:
-        return [ItemState(state) for state in conn.execute(query).scalars()]
+    return [ItemState(row[0]) for row in read_page(engine, query)]

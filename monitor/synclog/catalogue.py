@@ -30,10 +30,13 @@ class Found:
     group_column: str | None
     row_number: str | None
     """On a SQLite table, a name by which its rowid can be reached; None on a view and where there is none."""
+    key: tuple[str, ...] = ()
+    """The primary key of a SQLite table without a rowid."""
 
 
 _SQLITE_TABLES = text("SELECT NULL AS schema, name FROM sqlite_master WHERE type IN ('table', 'view')")
 _SQLITE_TYPE = text("SELECT type FROM sqlite_master WHERE name = :table AND type IN ('table', 'view')")
+_SQLITE_KEY = text("SELECT name FROM pragma_table_xinfo(:table) WHERE pk > 0 ORDER BY pk")
 _SQLITE_COLUMNS = text("SELECT name FROM pragma_table_xinfo(:table) WHERE hidden <> 1 ORDER BY cid")
 
 _POSTGRES_TABLES = text("""
@@ -62,13 +65,16 @@ def resolve(conn: Connection, spec: SyncLogSpec) -> Found:
     def column(name: str) -> str:
         return _match(name, columns, f'{where}, table "{table}": it has no column "{name}"')
 
+    row_number = _row_number(conn, table, columns) if schema is None else None
+    no_rowid = schema is None and row_number is None
     return Found(
         schema=schema,
         table=table,
         id_column=column(spec.id_column),
         submitted_at_column=column(spec.submitted_at_column) if spec.submitted_at_column else None,
         group_column=column(spec.group_column) if spec.group_column else None,
-        row_number=_row_number(conn, table, columns) if schema is None else None,
+        row_number=row_number,
+        key=tuple(conn.execute(_SQLITE_KEY, {"table": table}).scalars()) if no_rowid else (),
     )
 
 

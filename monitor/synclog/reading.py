@@ -1,8 +1,9 @@
 """The rows of a sync log, batch by batch, without keeping its writers waiting.
 
-A SQLite table is read in pages by rowid, each a statement of its own: in rollback-journal mode a reader locks writers
-out, and so for no longer than one page. A view has no rowid, and a table without one has no cheap page either: those
-stream from a single SELECT. PostgreSQL streams through a server-side cursor, since readers there block nobody.
+A SQLite table is read in pages by rowid, or by its primary key, each a statement of its own: in rollback-journal mode
+a reader locks writers out, and so for no longer than one page. What is written meanwhile is read now or next time.
+A view has no cheap page: it is copied first, in one statement, and read from the copy. PostgreSQL streams through a
+server-side cursor, since readers there block nobody.
 """
 
 import math
@@ -12,7 +13,21 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Text, cast, column, literal_column, null, select, table
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    cast,
+    column,
+    literal,
+    literal_column,
+    null,
+    select,
+    table,
+    tuple_,
+)
 from sqlalchemy.sql.elements import quoted_name
 
 from monitor.errors import SyncLogError
@@ -63,16 +78,38 @@ def _zone(spec: SyncLogSpec) -> tzinfo:
 
 def _pages(conn: Connection, found: Found, batch: int) -> Iterator[_Rows]:
     query = _select(found, as_text=conn.dialect.name != "sqlite")
-    if found.row_number is None:
+    if conn.dialect.name != "sqlite":
         with conn.execution_options(yield_per=batch).execute(query) as result:
             yield from result.partitions()
         return
-    rowid: ColumnElement[int] = literal_column(found.row_number)
-    query = query.add_columns(rowid).order_by(rowid).limit(batch)
+    key: Sequence[ColumnElement[Any]] = [_column(name) for name in found.key]
+    if found.row_number is not None:
+        key = [literal_column(found.row_number)]
+    elif not key:
+        query, key = _copied(conn, query), [literal_column("rowid")]
+    query = query.add_columns(*key).order_by(*key).limit(batch)
     page: _Rows = conn.execute(query).all()
     while page:
         yield page
-        page = conn.execute(query.where(rowid > page[-1][-1])).all()
+        if len(page) < batch:
+            return  # the end, as it was then: whoever writes on and on would be read for ever
+        page = conn.execute(query.where(tuple_(*key) > tuple_(*map(_bound, page[-1][-len(key) :])))).all()
+
+
+def _copied(conn: Connection, query: Select[Any]) -> Select[Any]:
+    """Copies what a view shows into a temporary table: writers wait for that alone, however slowly it is read then."""
+    named = query.with_only_columns(*(each.label(f"c{n}") for n, each in enumerate(query.selected_columns)))
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE copied_log AS {named.compile(conn)}")
+    columns: list[ColumnElement[Any]] = [column(f"c{n}") for n in range(len(query.selected_columns))]
+    copied: Select[Any] = select(*columns).select_from(table("copied_log"))
+    return copied
+
+
+def _bound(value: object) -> ColumnElement[Any]:
+    """A value of a key as a parameter, text by its bytes: it need not be UTF-8."""
+    if isinstance(value, str):
+        return cast(literal(value.encode("utf-8", "surrogateescape")), Text())
+    return literal(value)
 
 
 def _select(found: Found, *, as_text: bool) -> Select[Any]:

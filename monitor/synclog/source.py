@@ -9,11 +9,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from monitor.database import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
 from monitor.errors import SyncLogError
+from monitor.postgres import postgres_engine
 from monitor.synclog.spec import SyncLogSpec
 
 __all__ = ["opened"]
 
-CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60
 
 
@@ -46,10 +46,10 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
             poolclass=NullPool,
             hide_parameters=True,
         )
-    arguments = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "ingestion-monitor"}
     # no prepared statements: behind PgBouncer they may meet a session that does not know them
-    chosen = {"prepare_threshold": None} | {name: value for name, value in arguments.items() if name not in url.query}
-    engine = create_engine(url, connect_args=chosen, poolclass=NullPool, hide_parameters=True)
+    engine = postgres_engine(
+        url, answer_s=STATEMENT_TIMEOUT_S, connect_args={"prepare_threshold": None}, poolclass=NullPool
+    )
     return engine.execution_options(postgresql_readonly=True)
 
 
@@ -69,6 +69,8 @@ _SENTENCES: Mapping[DatabaseFault, str] = {
     DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; correct the path in the sync log's url",
     DatabaseFault.DISK: "can't be read from its disk; check that it is a file and that the disk is well",
     DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
+    DatabaseFault.FULL: "is a view, and the temporary folder has no room for a copy of it; free some, or set TMPDIR",
+    DatabaseFault.CROWDED: "has no connection left for us; end some of its sessions, the next run tries again",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, the next run tries again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the sync log's url",
     DatabaseFault.NO_DATABASE: "does not exist on that server; correct the name in the sync log's url",

@@ -1,4 +1,7 @@
-"""Channels as configured, the one request that each message is, and what a channel's settings are called together."""
+"""Channels as configured, the one request that each message is, and what a channel's settings are called together.
+
+A type of channel is loaded when one of it is configured, and the HTTP client when something is sent.
+"""
 
 import hashlib
 import json
@@ -9,14 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from monitor.channels import Channel
-from monitor.channels.alertmanager import AlertmanagerChannel, basic, bearer
-from monitor.channels.apprise import AppriseChannel, known_service
 from monitor.channels.log import LogChannel
-from monitor.channels.pagerduty import ENQUEUE_URL, PagerDutyChannel
-from monitor.channels.slack import SlackChannel
-from monitor.channels.webhook import WebhookChannel, signer
-from monitor.client.client import Client
-from monitor.client.wire import HttpxWire
 from monitor.config import (
     AlertmanagerConfig,
     AppriseConfig,
@@ -49,19 +45,20 @@ def channel_of(config: ChannelConfig, *, lasting: timedelta = _LASTING) -> Chann
     """
     match config:
         case WebhookConfig():
-            sign = signer(reader(config.secret), _utcnow) if config.secret is not None else None
-            return WebhookChannel(reader(config.url), ask_once, sign=sign)
+            return _webhook(config)
         case SlackConfig():
+            from monitor.channels.slack import SlackChannel
+
             return SlackChannel(reader(config.url), ask_once)
         case EmailConfig():
             return _email(config)
         case PagerDutyConfig():
-            url = reader(config.url) if config.url is not None else lambda: ENQUEUE_URL
-            return PagerDutyChannel(url, reader(config.routing_key), ask_once)
+            return _pagerduty(config)
         case AlertmanagerConfig():
-            authorization = _authorization(config)
-            return AlertmanagerChannel(reader(config.url), ask_once, lasting=lasting, authorization=authorization)
+            return _alertmanager(config, lasting)
         case AppriseConfig():
+            from monitor.channels.apprise import AppriseChannel
+
             return AppriseChannel(reader(config.url), timeout_s=CHANNEL_TIMEOUT_S)
         case _:
             return LogChannel()
@@ -73,11 +70,16 @@ def try_channels(channels: Sequence[ChannelConfig]) -> None:
     Raises:
         ConfigError: it does not know one; with every such problem.
     """
+    services = [channel for channel in channels if isinstance(channel, AppriseConfig)]
+    if not services:
+        return
+    from monitor.channels.apprise import known_service
+
     problems = [
         f"channels.{channel.name}.url names no service that Apprise knows, or lacks a part of it: compare it with "
         "Apprise's page of that service"
-        for channel in channels
-        if isinstance(channel, AppriseConfig) and known_service(channel.url.reveal()) is None
+        for channel in services
+        if known_service(channel.url.reveal()) is None
     ]
     if problems:
         raise ConfigError(problems)
@@ -107,6 +109,9 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, at
     Raises:
         ValueError: the URL can't be taken apart.
     """
+    from monitor.client.client import Client
+    from monitor.client.wire.via_httpx import HttpxWire
+
     url = urlsplit(request.path)
     wire = HttpxWire(base_url=f"{url.scheme}://{url.netloc}")
     try:
@@ -114,6 +119,27 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, at
         return await client.ask(request, deadline_s=time.monotonic() + timeout_s)
     finally:
         await wire.close()
+
+
+def _webhook(config: WebhookConfig) -> Channel:
+    from monitor.channels.webhook import WebhookChannel, signer
+
+    sign = signer(reader(config.secret), _utcnow) if config.secret is not None else None
+    return WebhookChannel(reader(config.url), ask_once, sign=sign)
+
+
+def _pagerduty(config: PagerDutyConfig) -> Channel:
+    from monitor.channels.pagerduty import ENQUEUE_URL, PagerDutyChannel
+
+    url = reader(config.url) if config.url is not None else lambda: ENQUEUE_URL
+    return PagerDutyChannel(url, reader(config.routing_key), ask_once)
+
+
+def _alertmanager(config: AlertmanagerConfig, lasting: timedelta) -> Channel:
+    from monitor.channels.alertmanager import AlertmanagerChannel
+
+    authorization = _authorization(config)
+    return AlertmanagerChannel(reader(config.url), ask_once, lasting=lasting, authorization=authorization)
 
 
 def _email(config: EmailConfig) -> Channel:
@@ -133,6 +159,8 @@ def _email(config: EmailConfig) -> Channel:
 
 
 def _authorization(config: AlertmanagerConfig) -> Callable[[], str] | None:
+    from monitor.channels.alertmanager import basic, bearer
+
     if config.token is not None:
         read_token = reader(config.token)
         return lambda: bearer(read_token())

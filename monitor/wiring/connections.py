@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from monitor.client.wire import Connection, HttpxWire, ReqwestWire
+from monitor.client.wire.pool import Connection
 from monitor.config import Secret, Target, TlsConfig
 from monitor.errors import ConfigError
 from monitor.exchange import Wire
@@ -32,11 +32,21 @@ def wire_of(target: Target) -> Wire:
         ConfigError: a file can't be read now, or what is in it can't be used, or the system trusts no authority.
     """
     connection = connection_of(target)
-    make = HttpxWire if target.check.http == "httpx" else ReqwestWire
     try:
-        return make(base_url=target.base_url, connection=connection)
+        return _wire(target, connection)
     except ValueError as error:
         raise ConfigError([f"targets.{target.name} can't be reached: {error}"]) from None
+
+
+def _wire(target: Target, connection: Connection) -> Wire:
+    """Only the library that was chosen is loaded."""
+    if target.check.http == "httpx":
+        from monitor.client.wire.via_httpx import HttpxWire
+
+        return HttpxWire(base_url=target.base_url, connection=connection)
+    from monitor.client.wire.via_reqwest import ReqwestWire
+
+    return ReqwestWire(base_url=target.base_url, connection=connection)
 
 
 def _identity(target: Target, tls: TlsConfig) -> bytes | None:

@@ -32,6 +32,8 @@ class Sharing:
         self._live: dict[str, Throttle] = {}
         self._sharers: dict[str, set[str]] = {}
         """The names of the targets on each key."""
+        self.keys: dict[str, str] = {}
+        """The key of each target that ran here, by name: making one costs too much to be done for a look."""
 
     @asynccontextmanager
     async def throttle(
@@ -53,6 +55,7 @@ class Sharing:
             throttle = self._live.setdefault(key, _made([each.check for each in together], learned, utcnow))
             self._sharers.setdefault(key, set()).update(each.name for each in together)
         self._sharers[key].add(target.name)
+        self.keys[target.name] = key
         if learned is not None:
             throttle.inherit(learned)
         # of several targets on one key the one that was refused most holds all of them back

@@ -1,6 +1,7 @@
 """What an origin and a credential are called together, so that targets on one key share what was learned about it."""
 
 import hashlib
+import secrets
 from urllib.parse import urlsplit
 
 from monitor.config import ApiKeyAuth, Target
@@ -9,18 +10,27 @@ from monitor.errors import ConfigError
 __all__ = ["origin_of", "same_key", "throttle_key"]
 
 _PORTS = {"https": 443, "http": 80}
+_PEPPER = secrets.token_bytes(32)
+_made: dict[bytes, str] = {}
+"""Names of API keys that this process made already, under hashes that are of use to nobody else."""
 
 
 def throttle_key(target: Target) -> str:
     """The name of a target's origin and credential: 32 hexadecimal digits.
 
-    It is stored, so it must not help anybody to the credential: scrypt (RFC 7914) makes each guess cost about 10 ms
-    and 4 MiB. A client's secret is not part of it: when it is rotated, the account is the same.
+    It is stored, so it must not help anybody to an API key: scrypt (RFC 7914) makes each guess cost about 10 ms and
+    4 MiB, which a process pays once per key. A client's id is no secret (RFC 6749, 2.2), and its secret is not part of
+    the name: when it is rotated, the account is the same.
 
     Reads the file of an API key, if it is in one. A key that can't be read shares nothing with other targets.
     """
-    salt = origin_of(target).encode()
-    return hashlib.scrypt(_credential(target).encode(), salt=salt, n=1 << 12, r=8, p=1, dklen=16).hex()
+    origin, credential = origin_of(target).encode(), _credential(target).encode()
+    if not isinstance(target.auth, ApiKeyAuth):
+        return hashlib.blake2b(origin + b"\n" + credential, digest_size=16).hexdigest()
+    known = hashlib.blake2b(origin + b"\n" + credential, key=_PEPPER).digest()
+    if known not in _made:
+        _made[known] = hashlib.scrypt(credential, salt=origin, n=1 << 12, r=8, p=1, dklen=16).hex()
+    return _made[known]
 
 
 def same_key(one: Target, another: Target) -> bool:

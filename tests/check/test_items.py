@@ -465,7 +465,7 @@ async def test_a_cancelled_check_cancels_its_requests_and_waits_for_the_thread_t
 
     def slow_store(changes):
         writing.set()
-        go_on.wait(timeout=20)
+        go_on.wait(timeout=120)
         stored.extend(changes)
 
     stored = []

@@ -10,7 +10,7 @@ def events(stderr, name):
     return [event for event in logged if event["event"] == name]
 
 
-def until(holds, what, *, timeout_s=20):
+def until(holds, what, *, timeout_s=120):
     """Waits until something holds; a test that waits in vain says for what."""
     ends_s = time.monotonic() + timeout_s
     while not holds():

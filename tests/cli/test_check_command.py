@@ -57,7 +57,7 @@ def health(done):
 def hold(world, holder="elsewhere:4711"):
     now = datetime.now(UTC)
     with writing(world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder=holder, now=now, ttl=timedelta(minutes=5))
+        leases.acquire(conn, target="gloo", holder=holder, now=now, ttl=timedelta(minutes=1))
 
 
 def webhook(receiver):
@@ -90,6 +90,29 @@ def test_quiet_is_silent_on_both_streams_when_all_is_well(small_world):
     small_world.track(2)
     done = small_world.cli("check", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+WELL = {"retried": "503:path=/engine,count=1", "uploaded just now": None}
+
+
+@pytest.mark.parametrize("fault", WELL.values(), ids=WELL)
+def test_quiet_says_nothing_of_requests_that_failed_in_a_run_that_did_not(small_world, fault):
+    small_world.track(2)
+    if fault is None:
+        small_world.record(str(uuid.uuid4()), uploaded_at=datetime.now(UTC))
+    else:
+        small_world.sandbox.add_fault(fault)
+    done = small_world.cli("check", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [row["status"] for row in small_world.rows("SELECT status FROM history")] == ["complete"]
+
+
+def test_quiet_logs_requests_that_failed_when_asked_to(small_world):
+    small_world.track(2)
+    small_world.sandbox.add_fault("503:path=/engine,count=1")
+    done = small_world.cli("check", "--quiet", "--log-level", "warning")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [event["http_status"] for event in events(done.stderr, "requests_failed")] == [503]
 
 
 def test_quiet_speaks_when_something_is_wrong(here, small_world):
@@ -213,7 +236,7 @@ def test_two_processes_at_once_are_one_run(world):
     second = world.cli("check")  # while the first has most of its 18 s before it
     assert second.returncode == 5
     world.sandbox.clear_faults()
-    out, err = first.communicate(timeout=30)
+    out, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
     assert "Health: 60 completed" in out
     assert len(world.rows("SELECT * FROM runs")) == 1
@@ -272,7 +295,7 @@ def interrupted(world, sign):
     until_asked(world, 6)
     started_s = time.monotonic()
     running.send_signal(sign)
-    out, err = running.communicate(timeout=15)
+    out, err = running.communicate(timeout=120)
     return running.returncode, out, err, time.monotonic() - started_s
 
 
@@ -306,10 +329,28 @@ def test_a_signal_during_delivery_does_not_wait_for_a_silent_receiver(small_worl
     until(lambda: receiver.got, "a message to the receiver")
     started_s = time.monotonic()
     running.terminate()
-    out, _ = running.communicate(timeout=15)
+    out, _ = running.communicate(timeout=120)
     assert time.monotonic() - started_s < 10
     assert running.returncode == 143
     assert "Health: 0 completed, 0 pending, 1 failed" in out
+    (row,) = small_world.rows("SELECT status, claimed_by FROM notifications")
+    assert row == {"status": "due", "claimed_by": None}
+
+
+def test_a_signal_to_notify_gives_back_what_it_did_not_send(small_world, receiver):
+    receiver.hang = True
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.set_status(item_id, "FAILED")
+    small_world.configure(more=webhook(receiver))
+    small_world.clock.now = datetime.now(UTC)
+    small_world.run()
+    running = small_world.start("notify")
+    until(lambda: receiver.got, "a message to the receiver")
+    started_s = time.monotonic()
+    running.terminate()
+    out, err = running.communicate(timeout=15)
+    assert time.monotonic() - started_s < 10
+    assert (running.returncode, out, "Traceback" in err) == (143, "", False)
     (row,) = small_world.rows("SELECT status, claimed_by FROM notifications")
     assert row == {"status": "due", "claimed_by": None}
 
@@ -328,7 +369,7 @@ def test_on_a_terminal_progress_is_shown_on_stderr_alone(small_world):
     os.close(ours)
     out = running.stdout.read()
     running.stdout.close()
-    assert running.wait(timeout=20) == 0
+    assert running.wait(timeout=120) == 0
     assert "30/30" in shown.decode()
     assert "run_finished" not in shown.decode(), "on a terminal only warnings are logged"
     assert out.startswith("gloo: run 1, complete\nHealth: 30 completed")
@@ -339,3 +380,19 @@ def test_without_a_terminal_for_its_characters_it_prints_what_it_can(small_world
     done = small_world.cli("check", env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "1 item not known \\u2192 completed" in done.stdout
+
+
+def test_a_low_soft_limit_on_open_files_does_not_keep_targets_from_running_side_by_side(small_world):
+    small_world.configure(check="concurrency = 40")
+    small_world.track(60)
+    small_world.sandbox.add_fault(path="/engine", delay_s=0.2, passes=True)
+    command = [sys.executable, "-m", "monitor", "check", "--config", str(small_world.config_path)]
+    few = subprocess.run(
+        ["sh", "-c", 'ulimit -S -n 40 && exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=small_world.folder,
+        check=False,
+    )
+    assert (few.returncode, "Health: 60 completed" in few.stdout) == (0, True), few.stderr

@@ -209,7 +209,7 @@ def test_an_empty_database_is_named_left_alone_and_upgraded_once(here, small_wor
 
 def test_a_server_that_is_empty_is_not_upgraded_without_being_asked(here, small_world, new_postgres):
     small_world.configure(database=new_postgres())
-    for command in (["check"], ["daemon"], ["history"]):
+    for command in (["check"], ["history"]):
         done = here(small_world, *command)
         assert done.returncode == 3
         assert "is empty; run `ingestion-monitor db upgrade`" in done.stderr
@@ -252,5 +252,5 @@ def test_a_reader_that_goes_away_gets_no_traceback(troubled):
     reading.stdout.close()
     err = reading.stderr.read()
     reading.stderr.close()
-    assert reading.wait(timeout=20) == 1
+    assert reading.wait(timeout=120) == 1
     assert "Traceback" not in err

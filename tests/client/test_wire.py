@@ -160,7 +160,7 @@ async def test_the_wall_clock_ends_an_attempt(answer_of, behave):
     answer = await answer_of(behave, timeout_s=0.3)
     assert isinstance(answer, WireFault)
     assert answer.fault is NetworkFault.TIMEOUT
-    assert 0.3 <= time.monotonic() - started < 5
+    assert 0.3 <= time.monotonic() - started < 60
 
 
 SILENT = {
@@ -176,7 +176,7 @@ async def test_the_wall_clock_covers_the_connecting(send, scheme, greet):
     async with hostile.serving(hostile.hang, greet=greet) as server:
         started = time.monotonic()
         answer = await send(f"{scheme}://127.0.0.1:{server.port}", timeout_s=0.3)
-        assert 0.3 <= time.monotonic() - started < 5
+        assert 0.3 <= time.monotonic() - started < 60
     assert answer == WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
     assert server.received == []
     assert asyncio.all_tasks() == before
@@ -186,7 +186,7 @@ async def test_the_wall_clock_covers_a_connection_that_nobody_takes(send):
     with hostile.full_backlog() as port:
         started = time.monotonic()
         answer = await send(f"http://127.0.0.1:{port}", timeout_s=0.3)
-        assert 0.3 <= time.monotonic() - started < 5
+        assert 0.3 <= time.monotonic() - started < 60
     assert answer.fault is NetworkFault.TIMEOUT
 
 
@@ -503,8 +503,8 @@ async def test_whoever_waits_for_room_is_done_when_its_time_is_over(wire_type):
     async with hostile.serving(hostile.answers(head)) as server:
         wire = wire_type(base_url=server.url)
         started = time.monotonic()
-        answers = await asyncio.gather(*(wire.send(get(), timeout_s=0.5) for _ in range(20)))
+        answers = await asyncio.gather(*(wire.send(get(), timeout_s=0.5) for _ in range(80)))
         took_s = time.monotonic() - started
         await wire.close()
     assert {answer.fault for answer in answers} == {NetworkFault.TIMEOUT}
-    assert took_s < 1.5
+    assert took_s < 4.5  # a time for each after the other would be 80 / 8 × 0.5 s

@@ -246,8 +246,8 @@ LINES = {
         Mistake(
             title="an unknown key near nothing",
             instead_of="#schedule",
-            wrote="jitter = 1",
-            sentence="schedule.jitter is not a known key; known here: cron, every, timezone",
+            wrote="weekly = 1",
+            sentence="schedule.weekly is not a known key; known here: cron, every, timezone, jitter",
         ),
         Mistake(
             title="an unknown key in a target",
@@ -422,10 +422,61 @@ LINES = {
             sentence="targets.gloo-prod.check.stuck_after must be between 1s and 30d",
         ),
         Mistake(
+            title="a past that is shorter than rules look back",
+            instead_of="#top",
+            wrote='[retention]\nsnapshots = "30d"',
+            sentence="retention.snapshots must be between 31d and 36500d",
+        ),
+        Mistake(
+            title="a past of hours",
+            instead_of="#top",
+            wrote='[retention]\nitem_events = "12h"',
+            sentence="retention.item_events must be between 1d and 36500d",
+        ),
+        Mistake(
+            title="a number of days without its unit",
+            instead_of="#top",
+            wrote="[retention]\nitem_events = 90",
+            sentence='retention.item_events must be a duration such as "30s", "5m" or "1h30m"',
+        ),
+        Mistake(
+            title="retention of something else",
+            instead_of="#top",
+            wrote='[retention]\nincidents = "90d"',
+            sentence="retention.incidents is not a known key; known here: snapshots, item_events, notifications",
+        ),
+        Mistake(
             title="both schedules",
             instead_of="#schedule",
             wrote='every = "5m"\ncron = "*/5 * * * *"',
             sentence="schedule.every can't stand beside cron: keep one of them",
+        ),
+        Mistake(
+            title="a jitter that would take one run to the next",
+            instead_of="#schedule",
+            wrote='every = "1m"\njitter = "1m"',
+            sentence="schedule.jitter must be shorter than the time between two runs, 1m",
+        ),
+        Mistake(
+            title="the same by cron",
+            instead_of="#schedule",
+            wrote='cron = "0,10 * * * *"\njitter = "15m"',
+            sentence="schedule.jitter must be shorter than the time between two runs, 10m",
+        ),
+        Mistake(
+            title="a jitter beyond sense",
+            instead_of="#schedule",
+            wrote='cron = "0 0 * * 1"\njitter = "2d"',
+            sentence="schedule.jitter must be between 0s and 1d",
+        ),
+        Mistake(
+            title="a target's own schedule that says no times",
+            instead_of="#target",
+            wrote='schedule = { jitter = "10s" }',
+            sentence=(
+                "targets.gloo-prod.schedule must say every or cron: a target's own schedule takes nothing from the "
+                "common one"
+            ),
         ),
         Mistake(
             title="a bad cron expression",
@@ -468,6 +519,56 @@ LINES = {
             instead_of="#schedule",
             wrote='timezone = "America"',
             sentence='schedule.timezone must be a time zone\'s name, such as "Europe/Paris" or "UTC"',
+        ),
+    ],
+    "Health endpoints": [
+        Mistake(
+            title="a port alone to listen on",
+            instead_of="#top",
+            wrote='[web]\nlisten = ":8990"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="no port to listen on",
+            instead_of="#top",
+            wrote='[web]\nlisten = "127.0.0.1"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="a port that there is none of",
+            instead_of="#top",
+            wrote='[web]\nlisten = "127.0.0.1:65536"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="an IPv6 address to listen on, without brackets",
+            instead_of="#top",
+            wrote='[web]\nlisten = "::1:8990"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="a URL to listen on",
+            instead_of="#top",
+            wrote='[web]\nlisten = "http://127.0.0.1:8990"',
+            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
+        ),
+        Mistake(
+            title="a number to listen on",
+            instead_of="#top",
+            wrote="[web]\nlisten = 8990",
+            sentence="web.listen must be text in quotes",
+        ),
+        Mistake(
+            title="switching the endpoints off with false",
+            instead_of="#top",
+            wrote="[web]\nlisten = false",
+            sentence="web.listen must be text in quotes",
+        ),
+        Mistake(
+            title="an unknown key beside where to listen",
+            instead_of="#top",
+            wrote="[web]\nport = 8990",
+            sentence="web.port is not a known key; known here: listen",
         ),
     ],
     "Targets": [

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from monitor.config import MASK, Config, LogConfig, Secret, WebhookConfig
+from monitor.config.origin import Source
+from monitor.config.variables import decode
 from monitor.model import Cause, Severity, Team
 
 FULL = """
@@ -190,7 +192,7 @@ def test_the_view_of_a_configuration_has_its_keys_and_no_secret(desk):
     assert view["targets"][0]["check"]["deadline"] == "1h30m"
     assert view["channels"][0] == {"name": "oncall", "type": "webhook", "include_api_message": False, "url": MASK}
     assert view["routes"][0]["continue"] is True
-    assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris"}
+    assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris", "jitter": "0s"}
 
 
 def test_what_is_left_out_has_a_default(desk):
@@ -349,6 +351,18 @@ def test_variables_fill_in_texts_from_the_environment_and_dotenv(desk, valid):
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 def test_a_byte_order_mark_is_no_part_of_a_file(desk, valid, bom):
     assert Config.load(desk.write(bom + valid, dotenv=f"{bom}MONITOR_ENVIRONMENT=x")).environment == "x"
+
+
+TABLES = {name: f.annotation for name, f in Config.model_fields.items() if hasattr(f.annotation, "model_fields")}
+
+
+@pytest.mark.parametrize(
+    "variable", [f"MONITOR_{name}__{key}".upper() for name, table in TABLES.items() for key in table.model_fields]
+)
+def test_every_key_of_a_table_is_known_as_a_variable(variable):
+    decoded = decode({variable: "x"}, Path("/"), Source.ENVIRONMENT)
+    assert decoded.warnings == ()
+    assert [layer.variables for layer in decoded.layers] == [{tuple(variable.lower()[8:].split("__")): variable}]
 
 
 def test_an_unknown_variable_is_a_warning(desk):

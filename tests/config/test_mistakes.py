@@ -154,7 +154,7 @@ def test_a_mistake_on_the_command_line_is_told_by_its_key(desk):
 def test_the_same_key_of_another_table_is_no_option_of_a_later_version(desk, valid):
     (problem,) = desk.problems(desk.write(valid.replace("#schedule", 'by = "group"')))
 
-    assert problem == "schedule.by is not a known key; known here: cron, every, timezone"
+    assert problem == "schedule.by is not a known key; known here: cron, every, timezone, jitter"
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.doctor.disk import Surroundings, file_system_of, judge, look_around
+from monitor.doctor.disk import Surroundings, judge, look_around, mount_of
 from monitor.doctor.places import Place
 from monitor.report.doctor import Level
 
@@ -13,8 +13,13 @@ MOUNTS = """\
 652 640 259:1 /v /my\\040volume rw - xfs /dev/sdb rw
 653 640 0:71 / /covered rw - tmpfs tmpfs rw
 654 640 259:1 /w /covered rw - ext4 /dev/sdb rw
+655 640 259:1 /var/lib/kubelet/pods/0b5c/volumes/kubernetes.io~empty-dir/scratch /scratch rw - ext4 /dev/sdb rw
+656 640 259:1 /var/lib/kubelet/pods/0b5c/volumes/kubernetes.io~csi/pvc-1/mount /claim rw - ext4 /dev/sdc rw
+657 640 259:1 /var/lib/docker/volumes/{unnamed}/_data /unnamed rw - ext4 /dev/sdb rw
+658 640 259:1 /var/lib/docker/volumes/monitor/_data /named rw - ext4 /dev/sdb rw
+659 640 0:72 / /share rw - nfs4 server:/export rw
 nonsense
-"""
+""".replace("{unnamed}", "0123456789abcdef" * 4)
 AT = Place(setting="database", where="monitor.toml, line 1")
 
 FILE_SYSTEMS = {
@@ -29,28 +34,52 @@ FILE_SYSTEMS = {
 
 @pytest.mark.parametrize(("path", "kind"), FILE_SYSTEMS.values(), ids=FILE_SYSTEMS)
 def test_the_file_system_is_that_of_the_deepest_mount(path, kind):
-    assert file_system_of(Path(path), MOUNTS) == kind
+    assert mount_of(Path(path), MOUNTS).kind == kind
 
 
-@pytest.mark.parametrize("path", ["/app/monitor.db", "/data/scratch/monitor.db"], ids=["overlay", "tmpfs"])
-def test_a_database_that_goes_away_with_its_container_is_a_warning(path):
-    finding = judge(Surroundings(in_container=True, mounts=MOUNTS), Path(path), AT)
+LOST = {
+    "overlay": ("/app/monitor.db", MOUNTS, "on this container's own disk (overlay)", "gone when it is replaced"),
+    "tmpfs": ("/data/scratch/monitor.db", MOUNTS, "on this container's own disk (tmpfs)", "gone when it is replaced"),
+    "a root that is no overlay": (
+        "/app/monitor.db", MOUNTS.replace("overlay overlay", "btrfs /dev/sda"), "own disk (btrfs)", "gone",
+    ),
+    "an emptyDir": ("/scratch/monitor.db", MOUNTS, "on an emptyDir", "gone with its pod"),
+    "a volume without a name": ("/unnamed/monitor.db", MOUNTS, "without a name", "the next container gets a new one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "mounts", "where", "what"), LOST.values(), ids=LOST)
+def test_a_database_that_goes_away_with_its_container_is_a_warning(path, mounts, where, what):
+    finding = judge(Surroundings(in_container=True, mounts=mounts), Path(path), AT)
     assert finding.level is Level.WARNING
-    assert "gone when it is replaced" in finding.says
+    assert path in finding.says
+    assert where in finding.says
+    assert what in finding.says
     assert (finding.setting, finding.place) == ("database", "monitor.toml, line 1")
     assert "volume" in finding.remedy
+    assert "PostgreSQL" in finding.remedy
+
+
+@pytest.mark.parametrize("in_container", [True, False], ids=["container", "host"])
+def test_a_database_on_a_network_is_a_warning_anywhere(in_container):
+    finding = judge(Surroundings(in_container=in_container, mounts=MOUNTS), Path("/share/monitor.db"), AT)
+    assert finding.level is Level.WARNING
+    assert "(nfs4)" in finding.says
+    assert "PostgreSQL" in finding.remedy
 
 
 FINE = {
-    "on a volume": Surroundings(in_container=True, mounts=MOUNTS),
-    "not in a container": Surroundings(in_container=False, mounts=MOUNTS.replace("ext4", "overlay")),
-    "nothing is known": Surroundings(in_container=True),
+    "on a volume": ("/data/monitor.db", Surroundings(in_container=True, mounts=MOUNTS)),
+    "on a claim": ("/claim/monitor.db", Surroundings(in_container=True, mounts=MOUNTS)),
+    "on a named volume": ("/named/monitor.db", Surroundings(in_container=True, mounts=MOUNTS)),
+    "not in a container": ("/app/monitor.db", Surroundings(in_container=False, mounts=MOUNTS)),
+    "nothing is known": ("/data/monitor.db", Surroundings(in_container=True)),
 }
 
 
-@pytest.mark.parametrize("surroundings", FINE.values(), ids=FINE)
-def test_any_other_place_is_nothing_to_speak_of(surroundings):
-    assert judge(surroundings, Path("/data/monitor.db"), AT) is None
+@pytest.mark.parametrize(("path", "surroundings"), FINE.values(), ids=FINE)
+def test_any_other_place_is_nothing_to_speak_of(path, surroundings):
+    assert judge(surroundings, Path(path), AT) is None
 
 
 MARKERS = {

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from zoneinfo import ZoneInfo
@@ -6,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.health.punctuality import COUNTED, DueTimes, cron_times
+from monitor.config import Schedule
+from monitor.health.punctuality import COUNTED, DueTimes
 
 PARIS = ZoneInfo("Europe/Paris")
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -107,10 +109,6 @@ def test_the_coming_due_times_follow_one_another(due_times):
     assert list(islice(due_times.after(START), 3)) == [START + 5 * n * MINUTE for n in (1, 2, 3)]
 
 
-def test_an_expression_that_is_never_due_has_no_times():
-    assert list(cron_times("0 0 */29 2 MON#5", after=START, zone=UTC)) == []
-
-
 OVERDUE = [
     ("every five minutes", FIVE, "2026-03-01 03:01", "2026-03-01 03:11"),
     ("cron, every five minutes", DueTimes(cron="*/5 * * * *"), "2026-03-01 03:01", "2026-03-01 03:10"),
@@ -132,3 +130,115 @@ def test_a_time_that_never_comes_is_never_overdue():
 def test_overdue_needs_an_interval_or_an_expression():
     with pytest.raises(ValueError, match="interval"):
         DueTimes().overdue_at(START)
+
+
+# --- schedules that a daemon keeps: a grid that all daemons share ----------------------------------------------------
+
+GRID = DueTimes(every=5 * MINUTE, name="every 5m", kept=True)
+NIGHT = DueTimes(cron="0 3 * * *", zone=PARIS, name="cron 0 3 * * * Europe/Paris", kept=True)
+
+KEPT = [
+    ("on the grid", GRID, "2026-03-01T03:00", "2026-03-01T03:05", 0),
+    ("a start in the middle, then the grid", GRID, "2026-03-01T03:04:50", "2026-03-01T03:05:01", 0),
+    ("a whole interval late, but before the next", GRID, "2026-03-01T03:00", "2026-03-01T03:09:59", 0),
+    ("after the next is due", GRID, "2026-03-01T03:00", "2026-03-01T03:10", 1),
+    ("a restart in the next interval", GRID, "2026-03-01T03:00:01", "2026-03-01T03:07:30", 0),
+    ("a suspend of an hour", GRID, "2026-03-01T03:00", "2026-03-01T04:00", 11),
+    ("the clock was set back", GRID, "2026-03-01T03:00", "2026-03-01T02:00", 0),
+    ("cron in time", NIGHT, "2026-03-01T02:00", "2026-03-02T02:00", 0),
+    ("cron, hours late, but before the next", NIGHT, "2026-03-01T02:00", "2026-03-03T01:59", 0),
+    ("cron, one night left out", NIGHT, "2026-03-01T02:00", "2026-03-03T02:00", 1),
+    ("cron, by hand at noon, then at night", NIGHT, "2026-03-01T11:00", "2026-03-02T02:00", 0),
+]
+
+
+@pytest.mark.parametrize(("due", "previous", "now", "missed"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
+def test_runs_missed_by_a_schedule_that_a_daemon_keeps(due, previous, now, missed):
+    assert due.missed(at(previous), at(now)) == missed
+
+
+@pytest.mark.parametrize(("due", "previous", "now", "missed"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
+def test_jitter_moves_runs_and_what_counts_as_missed_alike(due, previous, now, missed):
+    late = timedelta(seconds=200)
+    assert replace(due, offset=late).missed(at(previous) + late, at(now) + late) == missed
+
+
+def test_a_year_of_minutes_by_cron_that_a_daemon_keeps_is_walked_through_only_so_far():
+    assert DueTimes(cron="* * * * *", kept=True).missed(START, START + 365 * DAY) == COUNTED
+
+
+def test_an_interval_lies_on_multiples_since_1970_whoever_looks():
+    assert GRID.latest(at("2026-03-01T03:07:12.5")) == at("2026-03-01T03:05")
+    assert GRID.latest(at("2026-03-01T03:05")) == at("2026-03-01T03:05")
+    assert GRID.next_due(at("2026-03-01T03:05")) == at("2026-03-01T03:10")
+
+
+@given(
+    st.integers(0, 10**9),
+    st.timedeltas(timedelta(seconds=1), 7 * DAY),
+    st.timedeltas(timedelta(0), timedelta(milliseconds=999)),
+)
+def test_now_lies_between_the_latest_due_time_and_the_next(second, every, offset):
+    due, now = DueTimes(every=every, offset=offset), datetime.fromtimestamp(second, UTC)
+    assert due.latest(now) + offset <= now < due.next_due(now) == due.latest(now) + every + offset
+
+
+def test_a_cron_expression_is_due_so_much_later():
+    late = replace(NIGHT, offset=MINUTE)
+    assert late.latest(at("2026-03-01T02:00:30")) == at("2026-02-28T02:00")
+    assert late.latest(at("2026-03-01T02:01")) == at("2026-03-01T02:00")
+    assert late.next_due(at("2026-03-01T02:00:30")) == at("2026-03-01T02:01")
+    assert late.overdue_at(at("2026-03-01T02:03")) == at("2026-03-03T02:01")
+
+
+def test_a_date_that_never_comes_is_never_due():
+    never = DueTimes(cron="0 0 */29 2 MON#5")
+    assert (never.latest(START), never.next_due(START)) == (None, None)
+
+
+def test_a_slot_names_the_schedule_and_the_nominal_time():
+    assert GRID.slot(at("2026-11-26T01:05")) == "every 5m 2026-11-26T01:05:00Z"
+    assert NIGHT.slot(at("2026-11-26T02:00")) == "cron 0 3 * * * Europe/Paris 2026-11-26T02:00:00Z"
+    odd = DueTimes(every=timedelta(milliseconds=1500), name="every 1s500ms")
+    assert odd.slot(odd.latest(START + timedelta(seconds=2))) == "every 1s500ms 2026-03-01T03:00:01.500Z"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "longest"),
+    [
+        ({"every": "7d"}, 40),
+        ({"cron": "0,30 1,2,3 * * 1-5", "timezone": "America/Argentina/ComodRivadavia"}, 200),
+        ({"cron": ",".join(["1"] * 90) + " 2 * * *"}, 200),
+    ],
+    ids=["interval", "cron", "cron as long as it may be"],
+)
+def test_a_slot_fits_its_column(schedule, longest):
+    due = Schedule.model_validate(schedule).due_times("gloo")
+    assert len(due.slot(START)) <= longest
+    assert due.made(due.slot(START))
+
+
+@pytest.mark.parametrize(
+    ("slot", "news"),
+    [
+        (None, False),
+        ("every 5m 2026-11-26T01:05:00Z", False),
+        ("every 1h 2026-11-26T01:00:00Z", True),
+        ("cron 0 3 * * * Europe/Paris 2026-11-26T02:00:00Z", True),
+        ("monitor-29401234", False),
+        ("every morning", False),
+    ],
+    ids=["none", "its own", "another interval", "cron", "a Kubernetes job", "by hand"],
+)
+def test_a_run_under_another_schedule_is_no_start_to_count_from(slot, news):
+    assert GRID.is_news_to(slot) is news
+
+
+def test_jitter_spreads_targets_and_is_the_same_everywhere():
+    schedule = Schedule.model_validate({"every": "5m", "jitter": "30s"})
+    offsets = {name: schedule.due_times(name).offset for name in (f"gloo-{n}" for n in range(200))}
+    assert offsets == {name: schedule.due_times(name).offset for name in offsets}
+    assert offsets["gloo-0"] == timedelta(seconds=28, milliseconds=444)
+    assert all(timedelta(0) <= each < timedelta(seconds=30) for each in offsets.values())
+    tenths = {each // timedelta(seconds=3) for each in offsets.values()}
+    assert tenths == set(range(10)), "every tenth of it is used"

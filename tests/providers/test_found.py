@@ -190,7 +190,7 @@ def check(folder, *, site):
         env=environment({"PYTHONPATH": os.pathsep.join([str(site), *filter(None, sys.path)])}),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

@@ -167,7 +167,7 @@ def test_serving_in_the_foreground_ends_cleanly_with_a_signal(served, number, co
     process, url = served
     assert get(url + URL).status_code == 401
     process.send_signal(number)
-    _, complaints = process.communicate(timeout=10)
+    _, complaints = process.communicate(timeout=120)
     assert (process.returncode, complaints) == (code, "")
     with pytest.raises(httpx.ConnectError):
         get(url)
@@ -182,5 +182,5 @@ def test_a_signal_does_not_wait_for_calls_in_flight(served):
         while get(f"{url}/_sandbox/stats").json()["most_in_flight"] == 0:
             time.sleep(0.005)
         process.send_signal(signal.SIGTERM)
-        _, complaints = process.communicate(timeout=10)
+        _, complaints = process.communicate(timeout=120)
     assert complaints == ""

@@ -125,7 +125,7 @@ def test_a_sqlite_folder_and_file_without_write_permission_are_named(wal, said):
         folder.chmod(0o555)
         done = subprocess.run(
             [sys.executable, "-c", AS_NOBODY, f"sqlite:///{folder}/m.db"],
-            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=60,
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=240,
         )  # fmt: skip
         folder.chmod(0o755)
         assert done.stdout.startswith(f"StoreError database SQLite {folder}/m.db {said}")

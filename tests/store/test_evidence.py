@@ -71,6 +71,16 @@ def test_the_newest_runs_are_there_however_old_they_are(ran, marks):
     assert ids(marks(at_least=10)) == [inside, *old[::-1]]
 
 
+def test_a_run_that_was_killed_parts_no_two_runs_that_saw_the_same(engine, ran, marks):
+    first = ran(3, Evidence(cause=OUTAGE, count=1))
+    ran(2, status=RunStatus.RUNNING)
+    with writing(engine) as conn:
+        assert runs.abandon(conn, target="gloo", before_epoch=2, at=NOW) == 1
+    second = ran(1, Evidence(cause=OUTAGE, count=1))
+    assert ids(marks(at_least=2)) == [second, first]
+    assert ids(marks(UNREADABLE)) == [second, first]
+
+
 def test_neither_a_run_under_way_nor_another_targets_says_anything(ran, marks):
     ran(3, status=RunStatus.RUNNING)
     ran(2, target="another")

@@ -242,7 +242,7 @@ def test_many_senders_at_once_share_the_work_and_none_gets_what_another_has(engi
     start = threading.Barrier(6)
 
     def drain(number):
-        start.wait(timeout=30)
+        start.wait(timeout=120)
         mine = []
         while True:
             with writing(engine) as conn:

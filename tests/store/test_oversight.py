@@ -39,13 +39,13 @@ def test_when_the_run_before_started_however_it_ended(engine, ran, status):
     this = ran(10)
     ran(5)
     with reading(engine) as conn:
-        assert oversight.previous_start(conn, target="gloo", before=this) == NOW - 20 * MINUTE
+        assert oversight.previous_run(conn, target="gloo", before=this).started_at == NOW - 20 * MINUTE
 
 
 def test_the_first_run_has_none_before_it(engine, ran):
     this = ran(10)
     with reading(engine) as conn:
-        assert oversight.previous_start(conn, target="gloo", before=this) is None
+        assert oversight.previous_run(conn, target="gloo", before=this) is None
 
 
 def test_what_is_unknown_is_counted_by_reason(engine):

@@ -16,6 +16,7 @@ from sqlalchemy import inspect, text
 from monitor.errors import SchemaError, StoreError
 from monitor.store import schema
 from monitor.store.engine import connect, reading, writing
+from monitor.store.migrating import migrating
 from monitor.store.tables import HISTORY_VIEW, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +109,7 @@ def test_a_new_sqlite_file_can_give_back_space(tmp_path, disposing):
 
 def test_down_and_up_again_leaves_the_same(engine, store_url):
     before = shape(engine)
-    with schema.migrating(store_url) as conn:
+    with migrating(store_url) as conn:
         config = Config()
         config.set_main_option("script_location", str(ROOT / "migrations"))
         config.set_main_option("path_separator", "os")
@@ -176,7 +177,7 @@ def test_six_processes_at_once_upgrade_it_once(database_url):
         subprocess.Popen([sys.executable, "-c", script, database_url], cwd=ROOT, stdout=-1, stderr=-1, text=True)
         for _ in range(6)
     ]
-    ended = [process.communicate(timeout=60) for process in started]
+    ended = [process.communicate(timeout=120) for process in started]
     assert [error for _, error in ended] == [""] * 6
     assert sorted(out.strip() for out, _ in ended) == ["0"] * 5 + [str(len(schema._revisions()))]
 
@@ -185,7 +186,7 @@ def test_a_migration_that_would_orphan_rows_is_undone(tmp_path):
     url = f"sqlite:///{tmp_path}/m.db"
     schema.upgrade(url)
     orphan = "INSERT INTO snapshots SELECT 7, 0,0,0,0,0,0,0,0,0,0,0,0,0,0"
-    with pytest.raises(StoreError, match="was left as it was"), schema.migrating(url) as conn:
+    with pytest.raises(StoreError, match="was left as it was"), migrating(url) as conn:
         conn.execute(text(orphan))
     with contextlib.closing(sqlite3.connect(f"{tmp_path}/m.db")) as conn:
         assert conn.execute("SELECT count(*) FROM snapshots").fetchone() == (0,)
@@ -213,8 +214,8 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
 
 
 def test_waiting_for_another_upgrade_has_an_end(database_url, database_kind, disposing):
-    with schema.migrating(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117  # one holds, one waits
-        with schema.migrating(database_url, wait_s=0.2):
+    with migrating(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117  # one holds, one waits
+        with migrating(database_url, wait_s=0.2):
             raise AssertionError("two at once")
 
 

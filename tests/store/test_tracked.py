@@ -96,7 +96,7 @@ def test_rows_that_come_slowly_keep_nobody_from_writing(engine):
             )
         )
         other.start()
-        other.join(timeout=30)
+        other.join(timeout=120)
         yield entries("c")
 
     first = tracked.add(engine, target="gloo", batches=slow(), now=NOW)

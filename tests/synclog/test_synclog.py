@@ -384,7 +384,7 @@ def test_a_folder_and_a_file_that_may_only_be_read_are_enough(mode, rights, said
         path.parent.chmod(0o555)
         done = subprocess.run(
             [sys.executable, "-c", AS_NOBODY, f"sqlite:///{path}"],
-            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=60,
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=240,
         )  # fmt: skip
         path.parent.chmod(0o755)
         assert done.stdout.startswith(said.format(path))

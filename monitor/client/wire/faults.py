@@ -1,13 +1,15 @@
 """What a HTTP library's exception says about the network, in our own words: no URL, no secret, no library's phrases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import httpx
 from pyreqwest.exceptions import DetailedPyreqwestError, NetworkError, RequestTimeoutError
 
 from monitor.exchange import NetworkFault, WireFault
 
-__all__ = ["HEADERS_NOT_TEXT", "TOO_LATE", "fault_of"]
+__all__ = ["HEADERS_NOT_TEXT", "TOO_LATE", "Kinds", "fault_of"]
+
+Kinds = Sequence[tuple[tuple[type[Exception], ...], NetworkFault]]
+"""Which fault each type of a library's exceptions is; the first that fits."""
 
 TOO_LATE = WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
 HEADERS_NOT_TEXT = WireFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
@@ -26,11 +28,7 @@ _BY_CAUSE = (
     (NetworkFault.TOO_LARGE, ("head is too large",)),
     (NetworkFault.REFUSED, ("client error (connect)",)),
 )
-_BY_TYPE = (
-    ((httpx.TimeoutException, RequestTimeoutError), NetworkFault.TIMEOUT),
-    ((httpx.ConnectError, httpx.ProxyError), NetworkFault.REFUSED),
-    ((httpx.NetworkError, NetworkError), NetworkFault.RESET),
-)
+_BY_TYPE: Kinds = (((RequestTimeoutError,), NetworkFault.TIMEOUT), ((NetworkError,), NetworkFault.RESET))
 _WORDS: Mapping[NetworkFault, str] = {
     NetworkFault.DNS: "the host name can't be resolved",
     NetworkFault.REFUSED: "no connection to the host",
@@ -49,12 +47,13 @@ _WORDS_OF_PROXY: Mapping[NetworkFault, str] = {
 }
 
 
-def fault_of(error: Exception, *, through_proxy: bool = False) -> WireFault:
-    """The fault behind an exception of either library.
+def fault_of(error: Exception, *, through_proxy: bool = False, kinds: Kinds = ()) -> WireFault:
+    """The fault behind an exception of pyreqwest, or of a library around it.
 
     Args:
         error: what a library raised.
         through_proxy: every connection goes to a proxy, so that it is what can't be resolved or refuses.
+        kinds: what the types of the other library mean.
     """
     source = _source(error)
     said = _said(source) if source else ""
@@ -62,7 +61,7 @@ def fault_of(error: Exception, *, through_proxy: bool = False) -> WireFault:
         if word in said:
             return WireFault(fault=NetworkFault.REFUSED, text=text)
     fault = next((fault for fault, words in _BY_CAUSE if any(word in said for word in words)), None)
-    fault = fault or _by_type(source or error)
+    fault = fault or _by_type(source or error, [*kinds, *_BY_TYPE])
     words = _WORDS_OF_PROXY if _is_proxys(fault, said, through_proxy=through_proxy) else _WORDS
     return WireFault(fault=fault, text=words.get(fault) or _WORDS[fault])
 
@@ -79,8 +78,8 @@ def _said(source: DetailedPyreqwestError) -> str:
     return " ".join(cause["message"].lower() for cause in (source.details["causes"] or [])[1:])
 
 
-def _by_type(error: Exception) -> NetworkFault:
-    return next((fault for kinds, fault in _BY_TYPE if isinstance(error, kinds)), NetworkFault.PROTOCOL)
+def _by_type(error: Exception, kinds: Kinds) -> NetworkFault:
+    return next((fault for types, fault in kinds if isinstance(error, types)), NetworkFault.PROTOCOL)
 
 
 def _is_proxys(fault: NetworkFault, said: str, *, through_proxy: bool) -> bool:

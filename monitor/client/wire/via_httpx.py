@@ -17,12 +17,18 @@ from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 
 from monitor.client.body import LARGE_AT_ONCE, WHOLE_BYTES, Body, Patience
-from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, fault_of
+from monitor.client.wire.faults import HEADERS_NOT_TEXT, TOO_LATE, Kinds, fault_of
 from monitor.client.wire.outgoing import UNREADABLE_URL, url_of
 from monitor.client.wire.pool import USER_AGENT, Connection, pool
-from monitor.exchange import Reply, Request, Sink, WireFault
+from monitor.exchange import NetworkFault, Reply, Request, Sink, WireFault
 
 __all__ = ["HttpxWire"]
+
+_KINDS: Kinds = (
+    ((httpx.TimeoutException,), NetworkFault.TIMEOUT),
+    ((httpx.ConnectError, httpx.ProxyError), NetworkFault.REFUSED),
+    ((httpx.NetworkError,), NetworkFault.RESET),
+)
 
 
 class HttpxWire:
@@ -76,7 +82,7 @@ class HttpxWire:
         except TimeoutError:
             return TOO_LATE
         except (httpx.HTTPError, PyreqwestError) as error:
-            return fault_of(error, through_proxy=self._through_proxy)
+            return fault_of(error, through_proxy=self._through_proxy, kinds=_KINDS)
         except ValueError:
             return HEADERS_NOT_TEXT
 

@@ -7,69 +7,20 @@ import os
 import signal
 import socket
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from cli.observed import events, until, until_asked
+from cli.observed import until, until_asked
 from receiver import Receiver
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
-from monitor import daemon as daemon_module
 from monitor.daemon import Daemon
+from monitor.daemon.work import Work
 from monitor.store import leases
 from monitor.store.engine import writing
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 HOURLY = '[schedule]\nevery = "1h"\n'
-
-
-class Running:
-    """A daemon whose log is read as it comes."""
-
-    def __init__(self, world):
-        self.process = world.start("daemon")
-        self.lines = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self):
-        for line in self.process.stderr:
-            self.lines.append(line)
-
-    def logged(self, name):
-        return events("".join(list(self.lines)), name)
-
-    def await_events(self, name, count=1):
-        until(lambda: len(self.logged(name)) >= count, f"{count} × {name} in {self.lines}")
-
-    def end(self, sign=signal.SIGTERM):
-        """Signals it; the exit code, and how long that took in seconds."""
-        started_s = time.monotonic()
-        self.process.send_signal(sign)
-        code = self.process.wait(timeout=20)
-        return code, time.monotonic() - started_s
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(timeout=20)
-        self._reader.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
-
-
-@pytest.fixture
-def start():
-    with contextlib.ExitStack() as started:
-
-        def make(world):
-            running = Running(world)
-            started.callback(running.close)
-            return running
-
-        yield make
 
 
 def test_it_runs_on_schedule_opens_an_incident_resolves_it_and_ends_on_sigterm(small_world, start):
@@ -102,7 +53,9 @@ def test_runs_that_it_was_not_there_for_are_told(small_world, start):
     daemon.await_events("incident_message")
     daemon.end()
     (told,) = daemon.logged("incident_message")
-    assert (told["kind"], told["cause"], told["facts"]["evidence"]) == ("opened", "run_missed", "11 × missed")
+    assert (told["kind"], told["cause"]) == ("opened", "run_missed")
+    # thirteen due times lie in an hour and a few seconds, where its first second is one
+    assert told["facts"]["evidence"] in {"11 × missed", "12 × missed"}
 
 
 def test_one_event_per_run_carries_what_people_search_for_and_every_line_is_json(small_world, start):
@@ -189,24 +142,24 @@ def test_it_goes_on_while_the_api_is_down_and_when_it_is_back(small_world, start
     assert daemon.logged("tick_crashed") == []
 
 
-def test_a_tick_that_fails_is_logged_and_the_next_one_comes(small_world, start):
+def test_a_database_that_fails_a_tick_is_told_and_the_next_one_comes(small_world, start):
     small_world.configure(more=EVERY_SECOND)
     small_world.track(1)
     daemon = start(small_world)
     daemon.await_events("run_finished")
     alter(small_world, "ALTER TABLE leases RENAME TO mislaid")
-    daemon.await_events("tick_failed")
+    daemon.await_events("database_not_ready")
     alter(small_world, "ALTER TABLE mislaid RENAME TO leases")
     seen = len(daemon.logged("run_finished"))
     daemon.await_events("run_finished", seen + 1)
-    assert "lacks a table of this program" in daemon.logged("tick_failed")[0]["reason"]
+    assert "lacks a table of this program" in daemon.logged("database_not_ready")[0]["reason"]
     assert daemon.end()[0] == 143
 
 
 def test_a_run_that_somebody_else_does_is_skipped_and_said_so(small_world, start):
     now = datetime.now(UTC)
     with writing(small_world.app.engine) as conn:
-        leases.acquire(conn, target="gloo", holder="cron:1", now=now, ttl=timedelta(minutes=5))
+        leases.acquire(conn, target="gloo", holder="cron:1", now=now, ttl=timedelta(minutes=1))
     small_world.configure(more=EVERY_SECOND)
     daemon = start(small_world)
     daemon.await_events("run_skipped")
@@ -237,9 +190,11 @@ async def test_a_defect_in_one_tick_is_logged_and_does_not_end_the_daemon():
     async def defective():
         raise ZeroDivisionError
 
+    work = Work()
     with capture_logs() as logged:
-        await daemon_module._logged(defective)
-    assert [(event["event"], event["log_level"]) for event in logged] == [("tick_crashed", "error")]
+        await work.do("run gloo", defective)
+    assert [(event["event"], event["log_level"]) for event in logged] == [("work_crashed", "error")]
+    assert len(work) == 0
 
 
 def alter(world, statement):

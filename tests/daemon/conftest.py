@@ -1,0 +1,18 @@
+"""Fixtures for tests of daemons in processes of their own: `start(world)` starts one, which ends with the test."""
+
+import contextlib
+
+import pytest
+from running import Running
+
+
+@pytest.fixture
+def start():
+    with contextlib.ExitStack() as started:
+
+        def make(world, **options):
+            running = Running(world, **options)
+            started.callback(running.close)
+            return running
+
+        yield make

@@ -1,0 +1,61 @@
+"""The daily pruning of the daemon: once a day among all of them, and told in the log."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+from samples import NOW
+from sqlalchemy import update
+from structlog.testing import capture_logs
+from test_retention import AGES, DAY, events_left, fill
+
+from monitor.config.retention import Retention
+from monitor.daemon.pruning import prune
+from monitor.store.engine import writing
+from monitor.store.tables import runs
+
+
+def kept_for_a_while(world):
+    """The live parts of a configuration with ages, on a clock of its own."""
+    ages = Retention(snapshots=AGES.snapshots, item_events=AGES.item_events, notifications=AGES.notifications)
+    config = world.app.config.model_copy(update={"retention": ages})
+    return replace(world.app, config=config, clock=lambda: NOW)
+
+
+def test_the_daemon_prunes_once_a_day_and_says_what_went(world):
+    app = kept_for_a_while(world)
+    fill(app.engine, events=700)
+    with capture_logs() as logged:
+        asyncio.run(prune(app, stop=lambda: False))
+        asyncio.run(prune(app, stop=lambda: False))
+    told = [(each["event"], each["ending"], each["item_events"]) for each in logged]
+    assert told == [("pruned", "done", 700)]
+    assert events_left(app.engine) == 0
+
+
+def test_a_signal_ends_it(world):
+    app = kept_for_a_while(world)
+    fill(app.engine, events=10)
+    with capture_logs() as logged:
+        asyncio.run(prune(app, stop=lambda: True))
+    assert [(each["event"], each["ending"]) for each in logged] == [("pruned", "interrupted")]
+    assert events_left(app.engine) == 10
+
+
+def test_a_clock_that_is_not_believed_is_a_warning(world):
+    app = kept_for_a_while(world)
+    fill(app.engine, events=10)
+    with writing(app.engine) as conn:
+        conn.execute(update(runs).values(started_at=NOW - 9 * DAY - timedelta(minutes=1)))
+    with capture_logs() as logged:
+        asyncio.run(prune(app, stop=lambda: False))
+    assert [(each["event"], each["log_level"]) for each in logged] == [("pruning_refused", "warning")]
+    assert "no run was made about a day ago" in logged[0]["reason"]
+
+
+def test_without_ages_nothing_happens_and_nothing_is_said(world):
+    fill(world.app.engine, events=10)
+    with capture_logs() as logged:
+        asyncio.run(prune(world.app, stop=lambda: False))
+    assert logged == []
+    assert events_left(world.app.engine) == 10

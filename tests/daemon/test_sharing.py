@@ -1,0 +1,154 @@
+"""Daemons in processes of their own: on one database they share slots; frozen, killed or hung, they hold up nobody."""
+
+import signal
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from datetime import datetime
+
+import pytest
+from cli.observed import until, until_asked
+
+LEASE_S = 4
+TARGET = """
+[[targets]]
+name = "{name}"
+provider = "gloo"
+base_url = "{base_url}"
+publisher_id = "{publisher}"
+auth = {auth}
+sync_log = {{ url = "{sync_log}" }}
+schedule = {{ every = "{every}" }}
+check = {{ strategy = "items", attempt_timeout = "30s" }}
+"""
+
+
+def another(world, name, *, every="1s", sync_log=None, base_url=None):
+    return TARGET.format(
+        name=name,
+        base_url=base_url or world.sandbox.url,
+        publisher=world.sandbox.settings.publisher_id,
+        auth=world.client_auth,
+        sync_log=sync_log or world.sync_log,
+        every=every,
+    )
+
+
+def slots(world):
+    """The slot of each run that was closed by its own process."""
+    return [row["slot"] for row in world.rows("SELECT slot FROM history ORDER BY run_id")]
+
+
+def test_two_daemons_run_each_slot_once_and_both_work(world, start):
+    world.configure(more='[schedule]\nevery = "1s"\n' + another(world, "second", every="2s"))
+    world.track(2)
+    pair = [start(world, lease_s=LEASE_S) for _ in range(2)]
+    until(
+        lambda: len(slots(world)) >= 8 and all(each.logged("run_finished") for each in pair), "eight runs", timeout_s=60
+    )
+    assert [each.end()[0] for each in pair] == [143, 143]
+    rows = world.rows("SELECT target, slot FROM runs")
+    assert len(rows) == len({(row["target"], row["slot"]) for row in rows}), "no slot was even begun twice"
+    assert [event for each in pair for event in each.logged("work_crashed")] == []
+    assert world.rows("SELECT holder FROM leases WHERE holder IS NOT NULL") == []
+
+
+def test_when_one_is_killed_in_mid_run_the_other_runs_that_slot_within_its_lease(world, start):
+    world.configure(check="concurrency = 1", more='[schedule]\nevery = "1h"\n')
+    world.track(60)
+    world.sandbox.add_fault(path="/engine", delay_s=0.2, passes=True)
+    first = start(world, lease_s=LEASE_S)
+    until_asked(world, 6)
+    second = start(world, lease_s=LEASE_S)
+    second.await_events("run_skipped")
+    killed_s = time.monotonic()
+    first.process.send_signal(signal.SIGKILL)
+    world.sandbox.clear_faults()
+    until(lambda: len(world.rows("SELECT 1 FROM runs")) == 2, "a run by the other")
+    took_s = time.monotonic() - killed_s
+    second.await_events("run_finished")
+    assert second.end()[0] == 143
+    assert took_s < LEASE_S + 2, "a lease, its margin, and what a busy machine takes"
+    dead, alive = world.rows("SELECT slot, status FROM runs ORDER BY id")
+    assert dead["slot"] == alive["slot"]
+    assert (dead["status"], alive["status"]) == ("aborted", "complete")
+
+
+def test_one_that_is_frozen_for_many_ticks_catches_up_with_one_run(small_world, start):
+    small_world.configure(more='[schedule]\nevery = "2s"\n')
+    small_world.track(1)
+    daemon = start(small_world)
+    daemon.await_events("run_finished")
+    daemon.process.send_signal(signal.SIGSTOP)
+    time.sleep(9)
+    before = len(small_world.rows("SELECT 1 FROM runs"))
+    thawed = datetime.now().astimezone()
+    daemon.process.send_signal(signal.SIGCONT)
+    until(lambda: len(small_world.rows("SELECT 1 FROM history")) >= before + 3, "three more runs")
+    assert daemon.end()[0] == 143
+    times = [row["slot"].split()[-1] for row in small_world.rows("SELECT slot FROM runs ORDER BY id")][before:]
+    moments = [datetime.fromisoformat(each) for each in times]
+    assert (thawed - moments[0]).total_seconds() < 4, "the newest slot, and none of those before"
+    assert len(set(times)) == len(times)
+
+
+def test_a_second_signal_ends_it_without_waiting(small_world, start):
+    small_world.configure(check="concurrency = 4", more='[schedule]\nevery = "1h"\n')
+    small_world.track(8)
+    small_world.configure(check="concurrency = 4", more='[schedule]\nevery = "1h"\n' + hanging_channel(small_world))
+    small_world.sandbox.set_status(small_world.track(1)[0], "FAILED")
+    daemon = start(small_world)
+    daemon.await_events("run_finished")
+    until(lambda: small_world.rows("SELECT 1 FROM notifications WHERE claimed_by IS NOT NULL"), "a message on its way")
+    started_s = time.monotonic()
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.await_events("daemon_stopping")
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(timeout=20) == 143
+    assert time.monotonic() - started_s < 6, "the first alone gives it eight seconds"
+    daemon.close()
+    assert [event["signal"] for event in daemon.logged("daemon_hurries")] == ["SIGTERM"]
+    assert small_world.rows("SELECT claimed_by FROM notifications") == [{"claimed_by": None}]
+
+
+_mute = []
+
+
+@pytest.fixture(autouse=True)
+def _closing():
+    yield
+    while _mute:
+        _mute.pop().close()
+
+
+def hanging_channel(world):
+    """A receiver that takes connections and never answers."""
+    return f'[[channels]]\nname = "mute"\ntype = "webhook"\nurl = "http://127.0.0.1:{mute_port()}/x"\n'
+
+
+def mute_port():
+    listener = socket.create_server(("127.0.0.1", 0))
+    _mute.append(listener)
+    return listener.getsockname()[1]
+
+
+def test_targets_that_hang_hold_up_neither_others_nor_messages(small_world, start):
+    """Twenty sync logs whose server never answers, one whose database is locked, and an API that never answers."""
+    mute = f"postgresql://u:p@127.0.0.1:{mute_port()}/pipeline?connect_timeout=60"
+    locked = small_world.folder / "locked.db"
+    hung = [another(small_world, f"log-{n}", sync_log=mute) for n in range(20)]
+    hung.append(another(small_world, "api", base_url=f"http://127.0.0.1:{mute_port()}"))
+    hung.append(another(small_world, "locked", sync_log=f"sqlite:///{locked}"))
+    small_world.configure(more='[schedule]\nevery = "1s"\n' + "".join(hung))
+    small_world.sandbox.set_status(small_world.track(2)[0], "FAILED")
+    with closing(sqlite3.connect(locked)) as conn:
+        conn.execute("CREATE TABLE sync_log (item_id TEXT)")
+        conn.commit()
+        conn.execute("BEGIN EXCLUSIVE")
+        daemon = start(small_world)
+        until(lambda: [e["integration"] for e in daemon.logged("run_finished")].count("gloo") >= 4, "four runs")
+        until(lambda: daemon.logged("incident_message"), "the message of an incident")
+        assert {event["integration"] for event in daemon.logged("run_finished")} <= {"gloo", "locked"}
+        code, took_s = daemon.end()
+    assert (code, took_s < 10) == (143, True)

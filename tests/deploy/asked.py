@@ -1,0 +1,49 @@
+"""What the files under deploy/ ask of the program: command lines that it takes, and settings that it accepts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import typer
+
+from monitor.cli.app import app
+from monitor.config import Config
+
+SECRETS = {
+    "database-url": "postgresql://monitor:password@db.example/monitor",
+    "sync-log-url": "postgresql://reader:password@db.example/pipeline",
+    "gloo-client-secret": "secret",
+    "slack-url": "https://hooks.example/services/x",
+}
+"""Stand-ins, by the names of their files."""
+
+__all__ = ["SECRETS", "expanded", "loaded", "parsed", "placed"]
+
+
+def parsed(words: Sequence[str]) -> dict[str, object]:
+    """The options of a command line, by the program's own parser, which raises on one that it does not take."""
+    command, rest = typer.main.get_command(app), list(words)
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command, rest = command.commands[rest[0]], rest[1:]
+    if hasattr(command, "commands"):
+        raise ValueError(f"{' '.join(words)} names no command")
+    return dict(command.make_context(" ".join(words), rest).params)
+
+
+def expanded(words: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """Arguments as Kubernetes passes them on: `$(NAME)` is the variable's value."""
+    return [re.sub(r"\$\((\w+)\)", lambda found: env[found[1]], word) for word in words]
+
+
+def placed(settings: str, folder: Path, secrets: Mapping[str, str] = SECRETS) -> Path:
+    """A `monitor.toml` whose secrets are files in a folder of this machine, in place of the one that it names."""
+    for name, value in secrets.items():
+        (folder / name).write_text(f"{value}\n", encoding="utf-8")
+    here = settings.replace("/run/secrets/ingestion-monitor/", f"{folder}/").replace('"secrets/', f'"{folder}/')
+    (folder / "monitor.toml").write_text(here, encoding="utf-8")
+    return folder / "monitor.toml"
+
+
+def loaded(settings: str, folder: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration that a `monitor.toml` comes to, or the ConfigError that says what is wrong with it."""
+    return Config.load(placed(settings, folder), environ=environ or {})

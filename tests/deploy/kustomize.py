@@ -1,0 +1,114 @@
+"""Builds a kustomization as `kubectl kustomize` does, for the few features that ours use; it refuses any other.
+
+Known: `resources` (files and folders), `namespace`, `images` (newName, newTag, digest), and `configMapGenerator` with
+`files`, whose names end with the hash of their content. `make manifests` compares it with kubectl where there is one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["UnknownFeatureError", "build", "containers", "pod_of"]
+
+Manifest = dict[str, Any]
+
+CLUSTER_WIDE = {"Namespace"}
+KNOWN = {"apiVersion", "kind", "resources", "namespace", "images", "configMapGenerator"}
+KNOWN_OF_AN_IMAGE = {"name", "newName", "newTag", "digest"}
+KNOWN_OF_A_MAP = {"name", "files"}
+HASH_DIGITS = str.maketrans("013ae", "ghkmt")
+"""kustomize's hashes hold no digit or letter that could make a word."""
+
+
+class UnknownFeatureError(Exception):
+    """A kustomization asks for what this builder does not know."""
+
+
+def build(folder: Path) -> list[Manifest]:
+    """The manifests that applying a folder would send to the cluster.
+
+    Raises:
+        UnknownFeatureError: the kustomization, or one that it builds on, uses another feature.
+    """
+    manifests = _gathered(folder)
+    names = {each["metadata"]["name"]: _hashed(each) for each in manifests if each.pop("made", False)}
+    for manifest in manifests:
+        if manifest["kind"] == "ConfigMap":
+            manifest["metadata"]["name"] = names.get(manifest["metadata"]["name"], manifest["metadata"]["name"])
+        for volume in (pod_of(manifest) or {}).get("volumes", []):
+            if "configMap" in volume:
+                volume["configMap"]["name"] = names.get(volume["configMap"]["name"], volume["configMap"]["name"])
+    return manifests
+
+
+def pod_of(manifest: Manifest) -> Manifest | None:
+    """The specification of the pods that a manifest makes; None when it makes none."""
+    if manifest["kind"] == "CronJob":
+        return manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return manifest["spec"]["template"]["spec"] if manifest["kind"] in {"Deployment", "Job"} else None
+
+
+def containers(manifest: Manifest) -> list[Manifest]:
+    """All containers of a manifest's pods, those that run before the others included."""
+    pod = pod_of(manifest) or {}
+    return [*pod.get("initContainers", []), *pod.get("containers", [])]
+
+
+def _gathered(folder: Path) -> list[Manifest]:
+    settings = yaml.safe_load((folder / "kustomization.yaml").read_text(encoding="utf-8"))
+    _refuse(settings, KNOWN, folder)
+    manifests = [each for name in settings.get("resources", []) for each in _resource(folder / name)]
+    for wanted in settings.get("configMapGenerator", []):
+        _refuse(wanted, KNOWN_OF_A_MAP, folder)
+        manifests.append(_config_map(folder, wanted))
+    for manifest in manifests:
+        if "namespace" in settings:
+            _put_into(manifest, settings["namespace"])
+        for image in settings.get("images", []):
+            _refuse(image, KNOWN_OF_AN_IMAGE, folder)
+            _take_image(manifest, image)
+    return manifests
+
+
+def _refuse(settings: Manifest, known: set[str], folder: Path) -> None:
+    if unknown := sorted(set(settings) - known):
+        raise UnknownFeatureError(f"{folder.name}/kustomization.yaml: {', '.join(unknown)}")
+
+
+def _resource(path: Path) -> Iterator[Manifest]:
+    if path.is_dir():
+        yield from _gathered(path)
+    else:
+        # by way of JSON, so that what YAML's anchors share is shared no more
+        yield from json.loads(json.dumps(list(yaml.safe_load_all(path.read_text(encoding="utf-8")))))
+
+
+def _config_map(folder: Path, wanted: Manifest) -> Manifest:
+    data = {Path(name).name: (folder / name).read_text(encoding="utf-8") for name in wanted["files"]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": wanted["name"]}, "data": data, "made": True}
+
+
+def _hashed(config_map: Manifest) -> str:
+    content = {"data": config_map["data"], "kind": "ConfigMap", "name": ""}  # the name is not part of it
+    encoded = json.dumps(content, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    for character in "<>&":  # as Go's encoder escapes them
+        encoded = encoded.replace(character, f"\\u{ord(character):04x}")
+    digest = hashlib.sha256(encoded.encode()).hexdigest()[:10].translate(HASH_DIGITS)
+    return f"{config_map['metadata']['name']}-{digest}"
+
+
+def _put_into(manifest: Manifest, namespace: str) -> None:
+    where = "name" if manifest["kind"] in CLUSTER_WIDE else "namespace"
+    manifest["metadata"][where] = namespace
+
+
+def _take_image(manifest: Manifest, image: Manifest) -> None:
+    name = image.get("newName", image["name"])
+    version = f"@{image['digest']}" if "digest" in image else f":{image['newTag']}"
+    for container in containers(manifest):
+        if container["image"] == image["name"]:
+            container["image"] = name + version

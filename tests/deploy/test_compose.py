@@ -1,0 +1,100 @@
+"""deploy/compose.yaml: locked down, started in the right order, and in step with the program and the settings."""
+
+import re
+
+import pytest
+import yaml
+from deploy.asked import parsed
+from deploy.container import OF_THE_IMAGE, USER
+from manifests import DEPLOY, ROOT
+
+from monitor.cli.ending import WITHIN_S
+
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if name != "database"}
+SETTINGS = (DEPLOY / "kubernetes/base/monitor.toml").read_text(encoding="utf-8")
+KEYS = {
+    *("build", "image", "user", "command", "environment", "read_only", "tmpfs", "cap_drop", "cap_add"),
+    *("security_opt", "secrets", "volumes", "networks", "ports", "depends_on", "restart", "stop_grace_period"),
+    *("healthcheck", "logging", "mem_limit", "pids_limit", "shm_size"),
+}
+"""What of the Compose specification is used: a slip in a key would be ignored, or refused only by `up`."""
+
+
+def test_its_keys_are_those_of_the_specification():
+    assert set(COMPOSE) == {"name", "x-locked", "x-monitor", "services", "networks", "volumes", "secrets"}
+    assert {key for service in SERVICES.values() for key in service} <= KEYS
+
+
+@pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+def test_a_service_is_locked_down(service):
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert re.search(r":\d+\.\d+", service["image"]), "an image has a version"
+    assert OF_THE_IMAGE["HOME"] in [each.split(":")[0] for each in service["tmpfs"]]
+
+
+@pytest.mark.parametrize("service", OURS.values(), ids=OURS)
+def test_ours_run_as_the_images_user_without_any_capability(service):
+    assert service["user"] == f"{USER}:{USER}"
+    assert "cap_add" not in service
+    assert all(volume["read_only"] for volume in service["volumes"])
+
+
+@pytest.mark.parametrize("service", OURS.values(), ids=OURS)
+def test_the_program_takes_the_command_of_a_service(service):
+    parsed(service["command"])
+
+
+def test_the_schema_is_brought_up_to_date_between_the_database_and_the_daemon():
+    assert SERVICES["migrate"]["command"] == ["db", "upgrade"]
+    assert SERVICES["migrate"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+    assert SERVICES["migrate"]["restart"] == "no"
+    assert SERVICES["daemon"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+
+
+def test_the_secrets_are_those_that_the_settings_name_where_they_name_them():
+    for service in OURS.values():
+        mounted = {secret["source"]: secret["target"] for secret in service["secrets"]}
+        assert mounted == {name: f"/run/secrets/ingestion-monitor/{name}" for name in mounted}
+        assert set(re.findall(r'"/run/secrets/ingestion-monitor/([\w-]+)"', SETTINGS)) == set(mounted)
+    assert COMPOSE["secrets"] == {name: {"file": f"./secrets/{name}"} for name in COMPOSE["secrets"]}
+    assert set(mounted) | {"database-password"} == set(COMPOSE["secrets"])
+
+
+def test_no_secret_is_a_variable():
+    assert [
+        name
+        for service in SERVICES.values()
+        for name in service["environment"]
+        if re.search("PASSWORD|SECRET|TOKEN|KEY", name) and not name.endswith("_FILE")
+    ] == []
+
+
+def test_compose_waits_longer_than_the_daemon_needs_to_end():
+    daemon = SERVICES["daemon"]
+    assert int(daemon["stop_grace_period"].removesuffix("s")) > WITHIN_S + 5
+    assert daemon["restart"] == "unless-stopped"
+
+
+def test_the_daemon_listens_for_this_machine_alone():
+    daemon = SERVICES["daemon"]
+    assert daemon["environment"]["MONITOR_WEB__LISTEN"] == "0.0.0.0:8990"
+    assert daemon["ports"] == ["127.0.0.1:8990:8990"]
+    assert SERVICES["database"]["networks"] == ["inside"]
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    assert "ports" not in SERVICES["database"]
+
+
+def test_every_service_that_stays_has_a_health_check():
+    assert [name for name, each in SERVICES.items() if each.get("healthcheck", {}).get("test")] == [
+        "database", "daemon"
+    ]  # fmt: skip
+
+
+def test_the_health_check_is_the_images():
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    exec_form = ", ".join(f'"{word}"' for word in SERVICES["daemon"]["healthcheck"]["test"][1:])
+    assert f"CMD [{exec_form}]" in dockerfile

@@ -1,0 +1,133 @@
+"""The units under deploy/systemd and the crontab: hardened, in time, and in step with the program that they start."""
+
+import re
+import shlex
+from datetime import timedelta
+
+import pytest
+from deploy.asked import loaded, parsed
+from manifests import DEPLOY, UNITS, systemd_faults
+
+from monitor.cli.ending import WITHIN_S
+
+PROGRAM = "/opt/ingestion-monitor/bin/ingestion-monitor"
+SYSTEMD = DEPLOY / "systemd"
+SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
+CRONTAB = (DEPLOY / "crontab").read_text(encoding="utf-8")
+SETTINGS = (SYSTEMD / "monitor.toml").read_text(encoding="utf-8")
+LOCKED = {
+    "AmbientCapabilities": [""],
+    "CapabilityBoundingSet": [""],
+    "LockPersonality": ["yes"],
+    "MemoryDenyWriteExecute": ["yes"],
+    "NoNewPrivileges": ["yes"],
+    "PrivateDevices": ["yes"],
+    "PrivateTmp": ["yes"],
+    "PrivateUsers": ["yes"],
+    "ProtectHome": ["yes"],
+    "ProtectKernelModules": ["yes"],
+    "ProtectKernelTunables": ["yes"],
+    "ProtectSystem": ["strict"],
+    "RestrictAddressFamilies": ["AF_UNIX AF_INET AF_INET6"],
+    "RestrictNamespaces": ["yes"],
+    "StateDirectory": ["ingestion-monitor"],
+    "SystemCallArchitectures": ["native"],
+    "SystemCallFilter": ["@system-service", "~@privileged @resources"],
+    "UMask": ["0077"],
+    "User": ["ingestion-monitor"],
+}
+
+
+def settings(name):
+    """Each setting of a unit, with its values in order."""
+    found = {}
+    for line in (SYSTEMD / name).read_text(encoding="utf-8").splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def seconds(text):
+    number, unit = re.fullmatch(r"(\d+)(min|)", text).groups()
+    return int(number) * (60 if unit else 1)
+
+
+def test_systemd_finds_no_fault_where_it_is_there_to_be_asked():
+    assert list(systemd_faults()) == []
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
+def test_a_service_is_locked_down(service):
+    found = settings(service.name)
+    assert {key: found.get(key) for key in LOCKED} == LOCKED
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
+def test_the_program_takes_the_arguments_of_a_service(service):
+    found = settings(service.name)
+    started = [shlex.split(each.removeprefix("-")) for key in ("ExecStartPre", "ExecStart") for each in found[key]]
+    assert [words[0] for words in started] == [PROGRAM, PROGRAM]
+    assert started[0][1:] == ["db", "upgrade"]
+    assert [list(parsed(words[1:])) for words in started if not parsed(words[1:])] == []
+    assert found["Environment"] == ["MONITOR_CONFIG=/etc/ingestion-monitor/monitor.toml"]
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
+def test_systemd_waits_longer_than_the_program_needs_to_end(service):
+    assert seconds(settings(service.name)["TimeoutStopSec"][0]) > WITHIN_S + 5
+
+
+def test_the_daemon_says_when_it_is_ready_is_watched_and_is_started_again():
+    found = settings("ingestion-monitor.service")
+    assert (found["Type"], found["NotifyAccess"]) == (["notify"], ["main"])
+    assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert seconds(found["WatchdogSec"][0]) >= 30
+    assert found["Restart"] == ["on-failure"]
+    assert found["StartLimitIntervalSec"] == ["0"], "a database that is down for an hour must not end it for good"
+    assert found["ExecStartPre"][0].startswith("-"), "nor may the migration, which needs the database"
+    assert found["RestartPreventExitStatus"] == ["2"], "a wrong configuration does not mend itself"
+    assert found["SuccessExitStatus"] == ["143 130"]
+
+
+def test_a_run_has_time_for_its_deadline_before_systemd_ends_it(tmp_path):
+    (target,) = loaded(SETTINGS, tmp_path).targets
+    limit = timedelta(seconds=seconds(settings("ingestion-monitor-check.service")["TimeoutStartSec"][0]))
+    assert limit > target.check.deadline + timedelta(seconds=WITHIN_S + 30)
+
+
+def test_the_timer_follows_the_schedule_that_the_settings_name(tmp_path):
+    timer = settings("ingestion-monitor-check.timer")
+    every = loaded(SETTINGS, tmp_path).schedule.every
+    assert timer["OnCalendar"] == [f"*:0/{every // timedelta(minutes=1)}"]
+    assert timer["Persistent"] == ["true"]
+    assert timedelta(seconds=seconds(timer["RandomizedDelaySec"][0])) < every / 2, "else a run would count as missed"
+
+
+def test_the_settings_are_accepted_and_keep_the_database_in_the_state_directory(tmp_path):
+    config = loaded(SETTINGS, tmp_path)
+    assert config.warnings == ()
+    assert config.database.reveal() == "sqlite:////var/lib/ingestion-monitor/monitor.db"
+
+
+def test_the_settings_are_accepted_with_systemds_credentials(tmp_path):
+    by_credentials = SETTINGS.replace('"secrets/', '"${CREDENTIALS_DIRECTORY}/')
+    config = loaded(by_credentials, tmp_path, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert config.targets[0].auth.client_secret.reveal() == "secret"
+
+
+def cron_lines():
+    """The command lines of the crontab, those that are commented out included."""
+    return re.findall(r"^(?:# )?(\S+ \S+ \S+ \S+ \S+)  (\S+) (.+)$", CRONTAB, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("when", "program", "arguments"), cron_lines())
+def test_the_program_takes_the_arguments_of_the_crontab(when, program, arguments):
+    assert re.fullmatch(r"\*/\d+ \* \* \* \*", when)
+    assert program == PROGRAM
+    assert parsed(shlex.split(arguments))
+
+
+def test_cron_hears_nothing_when_all_is_well_or_a_run_is_under_way():
+    (check,) = [parsed(shlex.split(arguments)) for _, _, arguments in cron_lines() if arguments.startswith("check")]
+    assert (check["quiet"], check["skip_ok"]) == (True, True)

@@ -1,0 +1,196 @@
+"""Whether a daemon is alive and ready, as tables: every reason with what brings it about."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.health.punctuality import DueTimes
+from monitor.health.readiness import (
+    ChannelSigns,
+    DatabaseSigns,
+    Life,
+    Part,
+    SchemaState,
+    Signs,
+    Status,
+    TargetSigns,
+    late_at,
+    life,
+    readiness,
+)
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+FIVE = DueTimes(every=timedelta(minutes=5))
+TARGET = TargetSigns(
+    name="gloo",
+    due_times=FIVE,
+    deadline=timedelta(minutes=4),
+    watched_since=NOW - timedelta(days=1),
+    last_run_at=NOW - timedelta(minutes=1),
+)
+
+
+def ago(**span):
+    return NOW - timedelta(**span)
+
+
+def target(**changes):
+    return replace(TARGET, **changes)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "expected"), [(0, Life.OK), (59.9, Life.OK), (60, Life.STALLED), (1e6, Life.STALLED)]
+)
+def test_it_is_alive_while_its_scheduler_turns(age_s, expected):
+    assert life(beat_age_s=age_s) is expected
+
+
+@pytest.mark.parametrize(
+    ("signs", "part", "said", "remedy"),
+    [
+        pytest.param(Signs(beat_age_s=61), Part.DAEMON, "not turned for 61 s", "restart", id="scheduler"),
+        pytest.param(
+            Signs(database=DatabaseSigns(error="it is down")),
+            Part.DATABASE,
+            "it is down",
+            "by itself",
+            id="no database",
+        ),
+        pytest.param(
+            Signs(database=DatabaseSigns(schema=SchemaState.NEWER)),
+            Part.SCHEMA,
+            "newer",
+            "install the newer",
+            id="newer",
+        ),
+        pytest.param(
+            Signs(database=DatabaseSigns(schema=SchemaState.OLDER)), Part.SCHEMA, "older", "db upgrade", id="older"
+        ),
+        pytest.param(
+            Signs(database=DatabaseSigns(schema=SchemaState.MISSING)), Part.SCHEMA, "empty", "db upgrade", id="empty"
+        ),
+        pytest.param(
+            Signs(targets=[target(last_run_at=ago(minutes=10))]),
+            Part.RUNS,
+            "overdue since 2026-03-01 12:00:00 UTC: its last one ended at 2026-03-01 11:50:00 UTC",
+            "tick_failed",
+            id="an old run",
+        ),
+        pytest.param(
+            Signs(targets=[target(last_run_at=None)]), Part.RUNS, "it had none yet", "run_skipped", id="no run at all"
+        ),
+    ],
+)
+def test_it_is_not_ready_for_a_reason_that_names_its_remedy(signs, part, said, remedy):
+    found = readiness(signs, NOW)
+    (reason,) = found.reasons
+    assert (found.status, reason.part) == (Status.NOT_READY, part)
+    assert said in reason.reason
+    assert remedy in reason.remedy
+    assert reason.target == ("gloo" if part is Part.RUNS else None)
+
+
+@pytest.mark.parametrize(
+    ("signs", "part", "said", "channel"),
+    [
+        pytest.param(Signs(reload_refused=True), Part.CONFIGURATION, "refused", None, id="a refused reload"),
+        pytest.param(
+            Signs(channels=[ChannelSigns(name="hook", parked=True, oldest_due_at=ago(days=1))]),
+            Part.DELIVERY,
+            "refused us",
+            "hook",
+            id="a parked channel",
+        ),
+        pytest.param(
+            Signs(channels=[ChannelSigns(name="hook", oldest_due_at=ago(minutes=15))]),
+            Part.DELIVERY,
+            "undelivered since 2026-03-01 11:45:00 UTC",
+            "hook",
+            id="an old message",
+        ),
+    ],
+)
+def test_what_keeps_nothing_from_running_is_a_warning(signs, part, said, channel):
+    found = readiness(signs, NOW)
+    (warning,) = found.warnings
+    assert (found.status, found.reasons, warning.part, warning.channel) == (Status.READY, (), part, channel)
+    assert said in warning.reason
+
+
+@pytest.mark.parametrize(
+    "signs",
+    [
+        pytest.param(Signs(), id="nothing to watch yet"),
+        pytest.param(Signs(targets=[TARGET]), id="a recent run"),
+        pytest.param(Signs(targets=[target(last_run_at=ago(minutes=9, seconds=59))]), id="a run that is not late yet"),
+        pytest.param(Signs(targets=[target(last_run_at=NOW + timedelta(hours=1))]), id="a clock that was set back"),
+        pytest.param(
+            Signs(targets=[target(last_run_at=None, watched_since=ago(minutes=9))]), id="no run yet, but just begun"
+        ),
+        pytest.param(
+            Signs(targets=[target(last_run_at=ago(days=2), watched_since=ago(minutes=9))]),
+            id="an old run, before this process began",
+        ),
+        pytest.param(Signs(channels=[ChannelSigns(name="a", oldest_due_at=ago(minutes=14))]), id="a message waits"),
+        pytest.param(Signs(channels=[ChannelSigns(name="a")]), id="a channel that is well"),
+    ],
+)
+def test_it_is_ready_without_a_word(signs):
+    found = readiness(signs, NOW)
+    assert (found.status, found.reasons, found.warnings) == (Status.READY, (), ())
+
+
+def test_one_that_stops_is_not_ready_and_gives_no_other_reason():
+    found = readiness(Signs(stopping=True, database=DatabaseSigns(error="down"), reload_refused=True), NOW)
+    assert found.status is Status.STOPPING
+    assert [reason.part for reason in found.reasons] == [Part.DAEMON]
+    assert [warning.part for warning in found.warnings] == [Part.CONFIGURATION]
+
+
+def test_of_a_database_that_is_down_nothing_is_said_about_runs():
+    signs = Signs(database=DatabaseSigns(error="down"), targets=[target(last_run_at=None)])
+    assert [reason.part for reason in readiness(signs, NOW).reasons] == [Part.DATABASE]
+
+
+@pytest.mark.parametrize(
+    ("due_times", "deadline", "after"),
+    [
+        pytest.param(FIVE, timedelta(minutes=4), timedelta(minutes=10), id="two intervals, as the gate has it"),
+        pytest.param(FIVE, timedelta(minutes=30), timedelta(minutes=36), id="a deadline beyond the interval"),
+        pytest.param(DueTimes(cron="0 * * * *"), timedelta(minutes=4), timedelta(hours=2), id="two hours"),
+        pytest.param(
+            DueTimes(cron="30 4 * * *", zone=ZoneInfo("Europe/Paris")),
+            timedelta(minutes=4),
+            timedelta(hours=39, minutes=30),
+            id="the second morning in another zone",
+        ),
+    ],
+)
+def test_a_run_is_late_when_two_are_missing(due_times, deadline, after):
+    assert late_at(target(due_times=due_times, deadline=deadline, last_run_at=NOW)) == NOW + after
+
+
+def test_the_first_run_has_an_interval_and_its_whole_deadline():
+    assert late_at(target(last_run_at=None, watched_since=NOW)) == NOW + timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("last_run_at", [None, NOW], ids=["no run yet", "one run"])
+def test_what_is_never_due_again_is_never_late(last_run_at):
+    never = target(due_times=DueTimes(cron="0 0 */29 2 MON#5"), last_run_at=last_run_at)
+    assert late_at(never) is None
+    assert readiness(Signs(targets=[never]), NOW).status is Status.READY
+
+
+@given(last=st.integers(0, 10_000), since=st.integers(0, 10_000), every=st.integers(1, 5_000))
+def test_a_later_run_is_never_late_sooner(last, since, every):
+    due = DueTimes(every=timedelta(seconds=every))
+    earlier, later = (
+        late_at(target(due_times=due, last_run_at=ago(seconds=age), watched_since=ago(seconds=since)))
+        for age in (last + 1, last)
+    )
+    assert earlier <= later
+    assert later >= due.overdue_at(ago(seconds=last))

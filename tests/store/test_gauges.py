@@ -1,0 +1,134 @@
+"""What the health endpoints read of the database, on both databases."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import insert
+
+from monitor.model import ChannelState, Learned, RunStatus, Snapshot
+from monitor.store import channels, gauges, runs, throttles
+from monitor.store.engine import reading, writing
+from monitor.store.gauges import Mail, Standing
+from monitor.store.tables import incidents, notifications
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def ended(conn, *, target="gloo", ago, status=RunStatus.COMPLETE, snapshot=None, reason=None):
+    at = NOW - ago
+    run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=at)
+    runs.finish(
+        conn,
+        run_id=run_id,
+        status=status,
+        abort_reason=reason,
+        owner_cause=None,
+        due=0,
+        answered=0,
+        error=None,
+        finished_at=at + timedelta(seconds=10),
+        snapshot=snapshot,
+    )
+
+
+def read(engine, *targets, keys=None):
+    with reading(engine) as conn:
+        return gauges.read(conn, targets=targets or ("gloo",), keys=keys or {}, limit_s=5)
+
+
+def test_a_target_stands_as_its_newest_runs_left_it(engine):
+    with writing(engine) as conn:
+        ended(conn, ago=timedelta(hours=4), snapshot=Snapshot(completed=1))
+        ended(conn, ago=timedelta(hours=3), snapshot=Snapshot(completed=2, pending=3, stuck=1))
+        ended(conn, ago=timedelta(hours=2), status=RunStatus.ABORTED, reason="outage", snapshot=Snapshot(unknown=5))
+        ended(conn, ago=timedelta(hours=1), status=RunStatus.UNREAD)
+        ended(conn, target="other", ago=timedelta(minutes=1), snapshot=Snapshot(failed=7))
+        runs.start(conn, target="gloo", environment="test", slot=None, epoch=2, started_at=NOW)
+    stored = read(engine, "gloo", "none yet").targets
+    assert stored == {
+        "gloo": Standing(
+            last_run_at=NOW - timedelta(hours=1) + timedelta(seconds=10),
+            last_success_at=NOW - timedelta(hours=3) + timedelta(seconds=10),
+            snapshot=Snapshot(unknown=5),
+        ),
+        "none yet": Standing(),
+    }
+
+
+def test_a_run_that_died_is_none_that_ended(engine):
+    with writing(engine) as conn:
+        runs.start(conn, target="gloo", environment="test", slot=None, epoch=1, started_at=NOW - timedelta(hours=1))
+        runs.abandon(conn, target="gloo", before_epoch=2, at=NOW)
+    assert read(engine).targets == {"gloo": Standing()}
+
+
+def test_more_targets_than_one_statement_takes_are_all_read(engine):
+    names = [f"t{number}" for number in range(1203)]
+    with writing(engine) as conn:
+        ended(conn, target=names[-1], ago=timedelta(0), snapshot=Snapshot(completed=4))
+    stored = read(engine, *names).targets
+    assert list(stored) == names
+    assert stored[names[-1]].snapshot == Snapshot(completed=4)
+
+
+def incident(conn, **fields):
+    row = {
+        "target": "gloo",
+        "environment": "test",
+        "cause": "outage",
+        "state": "open",
+        "severity": "critical",
+        "team": "operations",
+        "opened_at": NOW,
+        "first_evidence_at": NOW,
+        "last_evidence_at": NOW,
+        "channels": [],
+        **fields,
+    }
+    return conn.execute(insert(incidents).values(row).returning(incidents.c.id)).scalar_one()
+
+
+def test_incidents_count_until_they_are_resolved(engine):
+    with writing(engine) as conn:
+        incident(conn)
+        incident(conn, cause="items_failed", severity="warning", state="acknowledged", group_name="faq")
+        incident(conn, cause="items_failed", severity="warning", group_name="news")
+        incident(conn, cause="forbidden", state="resolved", resolved_at=NOW)
+    assert read(engine).incidents == {("gloo", "outage", "critical"): 1, ("gloo", "items_failed", "warning"): 2}
+
+
+def test_messages_count_by_channel_until_they_are_delivered(engine):
+    with writing(engine) as conn:
+        about = incident(conn)
+        rows = [
+            ("hook", "due", timedelta(hours=3), None),
+            ("hook", "due", timedelta(hours=9), timedelta(hours=1)),
+            ("hook", "sent", timedelta(hours=9), None),
+            ("hook", "dead", timedelta(hours=9), None),
+            ("mail", "dead", timedelta(hours=9), None),
+            ("mail", "superseded", timedelta(hours=9), None),
+        ]
+        for number, (channel, status, ago, retried) in enumerate(rows):
+            values = {
+                "key": f"k{number}",
+                "incident_id": about,
+                "channel": channel,
+                "kind": "opened",
+                "message": {},
+                "status": status,
+                "created_at": NOW - ago,
+                "next_attempt_at": NOW,
+                "retried_at": NOW - retried if retried else None,
+            }
+            conn.execute(insert(notifications).values(values))
+        channels.write(conn, ChannelState(name="mail", parked_at=NOW))
+    stored = read(engine)
+    assert stored.mail == {"hook": Mail(due=2, oldest_due_at=NOW - timedelta(hours=3), dead=1), "mail": Mail(dead=1)}
+    assert stored.channels["mail"].parked_at == NOW
+
+
+def test_what_was_learned_of_an_api_is_told_of_each_target_on_its_key(engine):
+    learned = Learned(at=NOW, rate_per_s=7.5, down=True)
+    with writing(engine) as conn:
+        throttles.write(conn, key="k", origin="https://api.example:443", learned=learned)
+    stored = read(engine, keys={"gloo": "k", "other": "k", "third": "unknown"})
+    assert stored.learned == {"gloo": learned, "other": learned}

@@ -1,0 +1,105 @@
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, text
+from structlog.testing import capture_logs
+
+from monitor.errors import StoreAwayError, StoreError
+from monitor.store.engine import connect, reading, writing
+from monitor.store.patience import patient, patiently, read_page
+from monitor.store.tables import leases
+
+
+def failing(times, error=StoreAwayError):
+    """Work that fails so often, and then says how often it was done."""
+    done = []
+
+    def work():
+        done.append(None)
+        if len(done) <= times:
+            raise error("away")
+        return len(done)
+
+    return work
+
+
+def never():
+    return False
+
+
+def test_work_is_done_again_until_the_database_is_back_and_each_wait_is_told(engine):
+    with capture_logs() as logs:
+        assert patiently(patient(engine, given_up=never), failing(3)) == 4
+    assert [(each["event"], each["reason"]) for each in logs] == [("database_away", "away")] * 3
+
+
+@pytest.mark.parametrize(
+    ("made_patient", "error"),
+    [
+        (lambda engine: engine, StoreAwayError),
+        (lambda engine: patient(engine, given_up=lambda: True), StoreAwayError),
+        (lambda engine: patient(engine, given_up=never, most_s=0.01), StoreAwayError),
+        (lambda engine: patient(engine, given_up=never), StoreError),
+    ],
+    ids=["an engine without patience", "a signal came", "time is up", "what does not pass"],
+)
+def test_nobody_waits_for(engine, made_patient, error):
+    work = failing(1, error)
+    with pytest.raises(error):
+        patiently(made_patient(engine), work)
+    assert work() == 2
+
+
+def test_a_patient_engine_is_the_same_database(engine):
+    with writing(engine) as conn:
+        conn.execute(insert(leases).values(target="a", epoch=1))
+    assert [row.target for row in read_page(patient(engine, given_up=never), select(leases.c.target))] == ["a"]
+
+
+def test_a_lock_that_outlasts_the_busy_timeout_is_waited_for(tmp_path):
+    engine = connect(f"sqlite:///{tmp_path / 'a.db'}", busy_timeout_s=0.05)
+    with writing(engine) as conn:
+        conn.execute(text("CREATE TABLE t (x)"))
+    attempts = []
+
+    def put():
+        attempts.append(time.monotonic())
+        if len(attempts) == 3:
+            other.execute("ROLLBACK")
+        with writing(engine) as conn:
+            conn.execute(text("INSERT INTO t VALUES (1)"))
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        patiently(patient(engine, given_up=never), put)
+    assert len(attempts) == 3
+    engine.dispose()
+
+
+@pytest.mark.parametrize("names", [("a.db", "a.db-wal", "a.db-shm"), ("a.db-wal", "a.db-shm")], ids=["file", "wal"])
+def test_nothing_is_written_into_a_file_that_was_deleted(tmp_path, names):
+    path = Path(tmp_path / "a.db")
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        conn.execute("CREATE TABLE t (x)")
+    engine = connect(f"sqlite:///{path}", create=False)
+
+    def put():
+        with writing(engine) as conn:
+            conn.execute(text("INSERT INTO t VALUES (1)"))
+
+    put()
+    put()
+    for name in names:
+        path.with_name(name).unlink()
+    if path.exists():
+        put()  # on a new connection, which found what the old one had written
+        with reading(engine) as conn:
+            assert conn.scalar(text("SELECT count(*) FROM t")) == 3
+    else:
+        with pytest.raises(StoreError, match="can't be opened"):
+            put()
+        assert not path.exists()
+    engine.dispose()

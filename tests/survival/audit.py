@@ -1,0 +1,86 @@
+"""Whether a database is whole after a kill, and whether nothing was lost or told twice: the complaints, if any."""
+
+from collections import Counter
+from dataclasses import fields
+
+CLOSED = """
+SELECT r.*, s.* FROM runs r JOIN snapshots s ON s.run_id = r.id ORDER BY r.id
+"""
+SUMS = """
+SELECT run_id FROM snapshots WHERE total <> completed + pending + failed + not_found + invalid + unknown
+"""
+OPEN_TWICE = """
+SELECT target, cause, group_name FROM incidents WHERE state <> 'resolved'
+GROUP BY target, cause, group_name HAVING count(*) > 1
+"""
+CHANGES = """
+SELECT incident_id, CASE kind WHEN 'reopened' THEN 'opened' ELSE kind END AS kind FROM incident_events
+WHERE kind IN ('opened', 'reopened', 'resolved', 'updated', 'reminded')
+"""
+OF_NO_RUN = """
+SELECT 'item_events' AS what FROM item_events WHERE run_id NOT IN (SELECT id FROM runs)
+UNION ALL SELECT 'evidence' FROM evidence WHERE run_id NOT IN (SELECT run_id FROM snapshots)
+"""
+
+
+def stored(world):
+    """The runs that were closed with a snapshot, to the last column."""
+    return [repr(sorted(row.items())) for row in world.rows(CLOSED)]
+
+
+def killed_runs(world):
+    """The runs that could not close themselves: how each is described."""
+    return world.rows(
+        "SELECT status, abort_reason FROM runs WHERE id NOT IN (SELECT run_id FROM snapshots) AND status <> 'running'"
+    )
+
+
+def complaints(world, *, kept, expected, account, kills):
+    """What is wrong with a database after a kill, the next run and the next delivery.
+
+    Args:
+        world: whose database it is.
+        kept: what `stored` gave before the last kill.
+        expected: the account of the story as nobody was killed.
+        account: as it is here.
+        kills: how many processes were killed.
+    """
+    wrong = [f"a snapshot is lost or changed: {row}" for row in kept if row not in stored(world)]
+    wrong += [f"run {row['id']} is open" for row in world.rows("SELECT id FROM runs WHERE status = 'running'")]
+    dead = killed_runs(world)
+    wrong += [f"a killed run is {row}" for row in dead if list(row.values()) != ["aborted", "interrupted"]]
+    wrong += [f"{len(dead)} runs without a snapshot for {kills} kills"] if len(dead) > kills else []
+    wrong += [f"run {row['run_id']} does not add up" for row in world.rows(SUMS)]
+    wrong += [f"open twice: {row}" for row in world.rows(OPEN_TWICE)]
+    wrong += [f"half a run is stored in {row['what']}" for row in world.rows(OF_NO_RUN)]
+    wrong += _untold(world) + _left_behind(world)
+    wrong += [
+        f"{each.name}: {getattr(account, each.name)} and not {getattr(expected, each.name)}"
+        for each in fields(expected)
+        if getattr(account, each.name) != getattr(expected, each.name)
+    ]
+    return wrong
+
+
+def _untold(world):
+    """Changes of incidents without their messages, and messages without a change."""
+    changes = Counter((row["incident_id"], row["kind"]) for row in world.rows(CHANGES))
+    notes = Counter(
+        (row["incident_id"], row["kind"]) for row in world.rows("SELECT incident_id, kind FROM notifications")
+    )
+    return [f"{changes} changed and {notes} told"] if changes != notes else []
+
+
+def _left_behind(world):
+    held = world.rows("SELECT holder FROM leases WHERE holder IS NOT NULL")
+    claimed = world.rows("SELECT id, claimed_by FROM notifications WHERE claimed_by IS NOT NULL")
+    unsent = world.rows("SELECT id, status FROM notifications WHERE status <> 'sent'")
+    return [f"left behind: {row}" for row in (*held, *claimed, *unsent)]
+
+
+def doubled(calls):
+    """How many messages came more than once, and whether all of each were the same under one key."""
+    counted = Counter(key for key, _ in calls)
+    bodies = {key: [body for each, body in calls if each == key] for key, times in counted.items() if times > 1}
+    same = all(body == first for first, *others in bodies.values() for body in others)
+    return sum(times - 1 for times in counted.values()), same

@@ -1,0 +1,97 @@
+"""Where survival is tried outside pytest: worlds with a database of their own, one after the other or side by side."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from memory import folder_in_memory
+from sqlalchemy import make_url
+from world import World
+
+from monitor.sandbox import Sandbox
+from monitor.store.schema import upgrade
+
+KINDS = ("sqlite", "postgresql")
+
+
+def paths() -> dict[str, str]:
+    """Where processes find the product and the parts of the tests."""
+    tests = Path(__file__).resolve().parents[1]
+    return {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
+
+
+class Grounds:
+    """Makes worlds of both kinds; databases and folders are gone when a world ends."""
+
+    def __init__(self, postgres_url: str):
+        self._server = make_url(postgres_url)
+        self._ends = contextlib.ExitStack()
+
+    def __enter__(self):
+        self._folder = Path(self._ends.enter_context(_folder()))
+        self._conn = self._ends.enter_context(psycopg.connect(_plain(self._server), autocommit=True))
+        self._sqlite = self._folder / "template.db"
+        upgrade(f"sqlite:///{self._sqlite}")
+        self._template = self._ends.enter_context(self._database("template1"))
+        upgrade(_plain(self._server.set(database=self._template)))
+        return self
+
+    def __exit__(self, *_):
+        self._ends.close()
+
+    @contextlib.contextmanager
+    def world(self, kind: str) -> Iterator[World]:
+        """A World with an empty sandbox, and a database at this program's schema."""
+        if kind == "sqlite":
+            with sqlite_world(self._sqlite) as made:
+                yield made
+            return
+        with (
+            self._database(self._template) as name,
+            _folder() as folder,
+            _world(Path(folder), database=_plain(self._server.set(database=name))) as made,
+        ):
+            yield made
+
+    @contextlib.contextmanager
+    def _database(self, template: str) -> Iterator[str]:
+        name = f"survival_{uuid4().hex[:12]}"
+        self._conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        try:
+            yield name
+        finally:
+            self._conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextlib.contextmanager
+def sqlite_world(template: Path) -> Iterator[World]:
+    """A World on a copy of a SQLite file."""
+    with _folder() as folder:
+        shutil.copyfile(template, Path(folder) / "monitor.db")
+        with _world(Path(folder), database=f"sqlite:///{folder}/monitor.db") as made:
+            yield made
+
+
+@contextlib.contextmanager
+def _world(folder: Path, *, database: str) -> Iterator[World]:
+    sandbox = Sandbox()
+    sandbox.start()
+    made = World(folder, sandbox, database=database, sync_log=f"sqlite:///{folder / 'pipeline.db'}")
+    try:
+        yield made
+    finally:
+        made.close()
+        sandbox.stop()
+
+
+def _folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="monitor-survival-", dir=folder_in_memory())
+
+
+def _plain(url) -> str:
+    return url.render_as_string(hide_password=False)

@@ -1,0 +1,60 @@
+"""One of many processes that want to run every slot: `python tests/survival/racer.py CONFIG SLOTS [POINT]`.
+
+It begins when a line comes on stdin, and ends with one JSON object: which slots it ran, how often it was refused, lost
+its lease, or met an error. At POINT (see `victim.py`) it stops itself once, by SIGSTOP.
+"""
+
+import asyncio
+import json
+import random
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+import structlog
+from survival.victim import Fate, install, strike
+
+from monitor.check import NoProgress
+from monitor.config import Config
+from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
+from monitor.run import Run
+from monitor.wiring import App, open_store
+
+PATIENCE_S = 0.02
+
+
+async def race(app: App, slots: int) -> dict:
+    """Runs each slot, unless another process does."""
+    ran, met, errors = [], Counter(), []
+    job = app.job(app.config.targets[0])
+    for slot in range(slots):
+        while True:
+            try:
+                await Run(job, interrupt=asyncio.Event(), progress=NoProgress(), slot=f"slot-{slot}")()
+            except SlotSpentError:
+                met["spent"] += 1
+                break
+            except LeaseHeldError:
+                met["held"] += 1
+                await asyncio.sleep(random.uniform(0, PATIENCE_S))
+            except LeaseLostError:
+                met["lost"] += 1
+            except StoreError as error:
+                errors.append(str(error))
+            else:
+                ran.append(slot)
+                break
+    return {"ran": ran, **met, "errors": errors}
+
+
+if __name__ == "__main__":
+    path, count, *point = sys.argv[1:]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    if point:
+        install([Fate(point[0], 1, lambda: strike(signal.SIGSTOP))])
+    config = Config.load(Path(path), environ={})
+    engine = open_store(config)
+    sys.stdin.readline()
+    print(json.dumps(asyncio.run(race(App(config=config, engine=engine), int(count)))), flush=True)
+    engine.dispose()

@@ -1,0 +1,170 @@
+"""Races: many processes want the same slots, and one of them is stopped in mid-run for longer than its lease.
+
+The database itself writes down, by triggers of the test, under which epoch each row of a run was written, and which
+epoch was the target's then.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.observed import until
+from survival.ground import KINDS, Grounds, paths
+from world import World, environment
+
+from monitor.run import LEASE
+from monitor.store.engine import writing
+
+TITLE = "Races"
+HEAD = ("race", "database", "run once", "run twice", "refused", "the stopped one lost", "rows written", "stale rows")
+RACER = Path(__file__).with_name("racer.py")
+ITEMS = 2
+POINTS = ("record.enter", "close.enter")
+"""Where the stopped process holds a lease, has something to write, and no lock of the database."""
+INSIDE = "record.commit"
+"""Where it stands in a transaction: a server ends that after a while, a SQLite file stays locked."""
+
+_WRITES = {
+    "snapshots": ("INSERT", ""),
+    "evidence": ("INSERT", ""),
+    "item_events": ("INSERT", ""),
+    "incident_events": ("INSERT", ""),
+    "items": ("UPDATE", "NEW.asked_run_id <> OLD.asked_run_id"),
+    "runs": ("UPDATE", "NEW.status <> 'running' AND COALESCE(NEW.abort_reason, '') <> 'interrupted'"),
+}
+"""What a run writes, and when it is one that does; whoever takes over closes the run of another, as interrupted."""
+_RUN_ID = {"items": "asked_run_id", "runs": "id"}
+_NOTE = """
+INSERT INTO watched SELECT '{table}', r.id, r.epoch, l.epoch FROM runs r JOIN leases l ON l.target = r.target
+WHERE r.id = NEW.{run_id};
+"""
+STALE = "SELECT what, run_id, run_epoch, lease_epoch FROM watched WHERE run_epoch <> lease_epoch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raced:
+    """What came of a race."""
+
+    wrong: list
+    once: int
+    twice: int
+    refused: int
+    lost: int
+    written: int
+    stale: int
+
+
+def watch(world: World):
+    """Has the database write down under which epoch rows are written."""
+    with writing(world.app.engine) as conn:
+        conn.exec_driver_sql("CREATE TABLE watched (what TEXT, run_id INTEGER, run_epoch INTEGER, lease_epoch INTEGER)")
+        for table, (verb, when) in _WRITES.items():
+            note = _NOTE.format(table=table, run_id=_RUN_ID.get(table, "run_id"))
+            condition = f"WHEN ({when})" if when else ""
+            head = f"CREATE TRIGGER watch_{table} AFTER {verb} ON {table} FOR EACH ROW {condition}"
+            if conn.dialect.name == "sqlite":
+                conn.exec_driver_sql(f"{head} BEGIN {note} END")
+                continue
+            body = f"BEGIN {note} RETURN NULL; END"
+            conn.exec_driver_sql(f"CREATE FUNCTION watch_{table}() RETURNS trigger LANGUAGE plpgsql AS $${body}$$")
+            conn.exec_driver_sql(f"{head} EXECUTE FUNCTION watch_{table}()")
+
+
+def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -> Raced:
+    """Lets them race.
+
+    Args:
+        world: a new one.
+        processes: how many; one of them is stopped.
+        slots: how many there are to be run.
+        point: where it is stopped, in its first run.
+        waits: whether its lease is waited for; otherwise its end is put into the past.
+    """
+    world.configure(check="concurrency = 2")
+    world.track(ITEMS, "QUEUED")
+    watch(world)
+    stopped, *_ = racers = [_start(world, slots, *([point] if n == 0 else [])) for n in range(processes)]
+    try:
+        for racer in racers:
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+            if racer is stopped:
+                os.waitid(os.P_PID, racer.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        _outlive(world, waits=waits)
+        stopped.send_signal(signal.SIGCONT)
+        ends = [racer.communicate() for racer in racers]
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.communicate()
+    return _judged(world, ends, slots=slots, inside=point == INSIDE)
+
+
+def _start(world: World, slots: int, *point: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(RACER), str(world.config_path), str(slots), *point],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=world.folder, env=environment(paths()),
+    )  # fmt: skip
+
+
+def _outlive(world: World, *, waits: bool):
+    """Until somebody else has taken over from the stopped one."""
+    (before,) = world.rows("SELECT epoch FROM leases")
+    if waits:
+        time.sleep(LEASE.total_seconds())
+    else:
+        with writing(world.app.engine) as conn:
+            conn.exec_driver_sql("UPDATE leases SET expires_at = '2026-01-01 00:00:00.000000'")
+    until(lambda: world.rows("SELECT epoch FROM leases") != [before], "a run of another process", timeout_s=90)
+
+
+def _judged(world: World, ends, *, slots: int, inside: bool) -> Raced:
+    told = [json.loads(out) if out else {"ran": [], "errors": [err]} for out, err in ends]
+    per_slot = {row["slot"]: row["n"] for row in world.rows("SELECT slot, count(*) AS n FROM history GROUP BY slot")}
+    ran = sorted(slot for each in told for slot in each["ran"])
+    stale = world.rows(STALE)
+    abandoned = world.rows("SELECT slot FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")
+    wrong = [f"written under a stale epoch: {row}" for row in stale]
+    wrong += [error for each in told for error in each["errors"]]
+    wrong += [f"slot {slot}: {n} runs" for slot, n in per_slot.items() if n != 1]
+    wrong += [f"{len(per_slot)} slots of {slots} were run"] if len(per_slot) != slots else []
+    wrong += [f"the processes believe that they ran {ran}"] if ran != list(range(slots)) else []
+    wrong += [f"runs that nobody closed: {abandoned}"] if len(abandoned) != 1 else []
+    if inside:  # its session was ended, and so it does not come to be told
+        wrong = [each for each in wrong if each not in told[0]["errors"]]
+        lost = len(told[0]["errors"])
+    else:
+        lost = told[0].get("lost", 0)
+    wrong += ["the stopped one did not learn that its lease was lost"] if lost != 1 else []
+    return Raced(
+        wrong=wrong,
+        once=sum(n == 1 for n in per_slot.values()),
+        twice=sum(n > 1 for n in per_slot.values()),
+        refused=sum(each.get("held", 0) for each in told),
+        lost=lost,
+        written=world.rows("SELECT count(*) AS n FROM watched")[0]["n"],
+        stale=len(stale),
+    )
+
+
+def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
+    """One row per race and database."""
+    processes, slots = (8, 500) if full else (4, 40)
+    with Grounds(postgres_url) as grounds:
+        for kind in KINDS:
+            points = POINTS if kind == "sqlite" else (*POINTS, INSIDE)
+            for point in points if full else points[:1]:
+                with grounds.world(kind) as world:
+                    end = race(world, processes=processes, slots=slots, point=point, waits=full)
+                for each in end.wrong:
+                    print(f"{kind}, stopped at {point}: {each}", file=sys.stderr)
+                what = f"{processes} processes, {slots} slots, one stopped at {point}"
+                numbers = (end.once, end.twice, end.refused, end.lost, end.written, end.stale)
+                yield not end.wrong, (what, kind, *map(str, numbers))

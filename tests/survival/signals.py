@@ -1,0 +1,101 @@
+"""SIGTERM at random moments: a command ends within ten seconds, leaves nothing claimed, keeps what it finished."""
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from survival import audit
+from survival.ground import KINDS, Grounds
+from survival.kills import FIRST, OPENS, Kill, started
+from survival.story import Desk, Story
+from world import World
+
+TITLE = "Told to end (SIGTERM)"
+HEAD = ("command", "database", "signals", "slowest end", "leases or claims left", "runs left open", "answers dropped")
+WITHIN_S = 10.0
+CONCURRENCY = 2
+MOMENTS = 20
+SLOW = {"path": "/engine", "delay_s": 0.05, "passes": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a command ended that was told to."""
+
+    wrong: list
+    took_s: float
+    left: int
+    open_runs: int
+    dropped: int
+
+
+def end(world: World, command: str, after_s: float) -> Ended:
+    """Starts a command in the chapter that opens incidents, and tells it to end after so many seconds of its work."""
+    with Desk() as desk:
+        story = Story(world, desk, slow=False)
+        story.play(0)
+        story.begin(OPENS)
+        if command == "notify":
+            story.run()
+        world.sandbox.add_fault(**SLOW)
+        before, kept = world.sandbox.requests("items"), audit.stored(world)
+        with started(world, Kill(command=command), tell=FIRST[command]) as (process, told):
+            os.read(told, 1)
+            time.sleep(after_s)
+            began_s = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+            took_s = time.monotonic() - began_s
+        answered = world.sandbox.requests("items") - before
+        world.sandbox.clear_faults()
+        return _judged(story, command, process.returncode, said, took_s=took_s, answered=answered, kept=kept)
+
+
+def _judged(story: Story, command: str, code: int, said: str, *, took_s: float, answered: int, kept: list) -> Ended:
+    world, rows = story.world, story.world.rows
+    left = rows("SELECT holder FROM leases WHERE holder IS NOT NULL")
+    left += rows("SELECT claimed_by FROM notifications WHERE claimed_by IS NOT NULL")
+    unclosed = rows("SELECT id, status, slot FROM runs WHERE id NOT IN (SELECT run_id FROM snapshots)")
+    checked = sum(row["checked"] for row in rows("SELECT checked FROM history ORDER BY run_id")[1:])
+    # what was being asked about is not answered for us
+    dropped = max(0, answered - CONCURRENCY - checked) if command != "notify" else 0
+    wrong = [f"it left {left}"] if left else []
+    wrong += [f"runs without a snapshot: {unclosed}"] if unclosed else []
+    wrong += [f"{dropped} answers are not stored"] if dropped else []
+    # whoever had ended before the signal came ended well
+    wrong += [f"exit code {code}: {said}"] if code not in {0, 143} else []
+    wrong += [f"it took {took_s:.1f} s"] if took_s >= WITHIN_S else []
+    wrong += ["a snapshot is lost"] if [row for row in kept if row not in audit.stored(world)] else []
+    return Ended(wrong=wrong + _told(story), took_s=took_s, left=len(left), open_runs=len(unclosed), dropped=dropped)
+
+
+def _told(story: Story) -> list[str]:
+    """The next delivery sends what is left, and nobody is told twice but under one key."""
+    story.deliver()
+    doubled, same = audit.doubled(story.desk.calls())
+    unsent = story.world.rows("SELECT id FROM notifications WHERE status <> 'sent'")
+    wrong = [f"unsent: {unsent}"] if unsent else []
+    return wrong if same and doubled <= 1 else [*wrong, f"{doubled} messages came twice"]
+
+
+def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
+    """One row per command and database."""
+    dice = random.Random(seed)  # a seed that can be given again
+    with Grounds(postgres_url) as grounds:
+        for kind in KINDS:
+            for command, lasts_s in (("check", 0.8), ("notify", 0.15), ("daemon", 0.8)):
+                ends = []
+                for _ in range(MOMENTS if full else 2):
+                    with grounds.world(kind) as world:
+                        ends.append(end(world, command, dice.uniform(0, lasts_s)))
+                    for each in ends[-1].wrong:
+                        print(f"{kind}, {command}: {each}", file=sys.stderr)
+                slowest = max(each.took_s for each in ends)
+                sums = (sum(each.left for each in ends), sum(each.open_runs for each in ends))
+                cells = (*map(str, sums), str(sum(each.dropped for each in ends)))
+                held = not any(each.wrong for each in ends)
+                yield held, (command, kind, str(len(ends)), f"{slowest:.1f} s", *cells)

@@ -1,0 +1,182 @@
+"""A scripted story with a run in each chapter: documents fail and are mended, a key is revoked and given back.
+
+What a database holds after it, and what a receiver was told, is the same however often a process was killed meanwhile.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from receiver import Receiver
+from sqlalchemy import func, select, update
+
+from monitor.check import NoProgress
+from monitor.run import Run
+from monitor.store import leases as lease_store
+from monitor.store.engine import reading, writing
+from monitor.store.tables import leases, notifications
+from monitor.wiring import App, utcnow
+
+ITEMS = 12
+PAUSE_S = 0.02
+CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{url}"\n'
+
+
+class Desk(Receiver):
+    """A receiver that takes a moment for each message, so that a process can be killed while it waits."""
+
+    def start(self):
+        super().start()
+        self._server.handle_error = lambda *_: None  # whoever is killed hangs up in the middle of a sentence
+
+    def next_answer(self):
+        time.sleep(PAUSE_S)
+        return super().next_answer()
+
+    def calls(self):
+        """Key and content of each message, in the order in which they came."""
+        return [(headers["idempotency-key"], body) for _, headers, body in list(self.got)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What the story comes to, but for times, ids and numbers of attempts."""
+
+    snapshots: tuple
+    incidents: tuple
+    events: Counter
+    items: Counter
+    item_events: Counter
+    told: Counter
+
+
+class Story:
+    """The story in one world, told to one desk."""
+
+    def __init__(self, world, desk, *, slow=True):
+        self.world, self.desk = world, desk
+        world.configure(check="concurrency = 2", more=CHANNEL.format(url=desk.url))
+        self.items = world.track(ITEMS)
+        if slow:
+            world.sandbox.add_fault(path="/engine", delay_s=PAUSE_S, passes=True)
+
+    def begin(self, chapter: int):
+        """Makes the world as it is in a chapter."""
+        CHAPTERS[chapter][1](self)
+
+    def play(self, chapter: int):
+        """A chapter as it is without any kill."""
+        self.begin(chapter)
+        self.run()
+        self.deliver()
+
+    def run(self):
+        """One run by the clock on the wall, in this process."""
+        app = self.app()
+        return asyncio.run(Run(app.job(app.config.targets[0]), interrupt=asyncio.Event(), progress=NoProgress())())
+
+    def deliver(self):
+        """What `notify` does, in this process."""
+        return asyncio.run(self.app().sender().deliver())
+
+    def app(self) -> App:
+        """The live parts as a new process has them: nothing is remembered but what the database knows."""
+        return App(config=self.world.app.config, engine=self.world.app.engine)
+
+    def account(self) -> Account:
+        """What it comes to."""
+        rows, told = self.world.rows, dict(self.desk.calls())
+        return Account(
+            snapshots=_tuples(rows(
+                "SELECT status, abort_reason, total, completed, pending, failed, unknown FROM history ORDER BY run_id"
+            )),
+            incidents=_tuples(rows(
+                "SELECT cause, state, member_count, CASE WHEN cause LIKE 'items_%' THEN peak_count END FROM incidents "
+                "ORDER BY cause"
+            )),
+            events=Counter(_tuples(rows(
+                "SELECT i.cause, e.kind FROM incident_events e JOIN incidents i ON i.id = e.incident_id"
+            ))),
+            items=Counter(_tuples(rows(
+                "SELECT state, known_state, stage, CASE WHEN removed_at IS NULL THEN 1 ELSE 0 END AS tracked FROM items"
+            ))),
+            item_events=Counter(_tuples(rows("SELECT kind, old, new FROM item_events"))),
+            told=Counter((body["cause"], body["kind"]) for body in told.values()),
+        )  # fmt: skip
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def lease_left(self) -> timedelta:
+        """How long the target is held from now on, by the clock that leases run by."""
+        with reading(self.world.app.engine) as conn:
+            now = lease_store.now_of(conn, utcnow=utcnow)
+            ends: datetime | None = conn.execute(select(leases.c.expires_at)).scalar()
+        return max(ends - now, timedelta(0)) if ends else timedelta(0)
+
+    def claims_left(self) -> timedelta:
+        """How long messages are claimed from now on."""
+        with reading(self.world.app.engine) as conn:
+            ends: datetime | None = conn.execute(select(func.max(notifications.c.claimed_until))).scalar()
+        return max(ends - utcnow(), timedelta(0)) if ends else timedelta(0)
+
+    def let_pass(self, left: timedelta):
+        """What that much time does to leases and claims: their ends come nearer by as much."""
+        with writing(self.world.app.engine) as conn:
+            for table, column in ((leases, leases.c.expires_at), (notifications, notifications.c.claimed_until)):
+                for ends in conn.execute(select(column).where(column.is_not(None)).distinct()).scalars().all():
+                    conn.execute(update(table).where(column == ends).values({column.name: ends - left}))
+
+
+def _tuples(rows) -> tuple:
+    return tuple(tuple(row.values()) for row in rows)
+
+
+def _well(story: Story):
+    for item_id in story.items:
+        story.world.sandbox.set_status(item_id, "COMPLETED")
+
+
+def _three_are_not(story: Story):
+    first, second, third, *_ = story.items
+    story.world.sandbox.set_status(first, "FAILED")
+    story.world.sandbox.set_status(second, "FAILED")
+    story.world.sandbox.set_status(third, "EMBEDDING")
+    story.items += story.world.track(2)
+    story.world.log("DELETE FROM sync_log WHERE item_id = :i", [{"i": story.items.pop(3)}])
+
+
+def _revoked(story: Story):
+    story.world.sandbox.revoke_client()
+
+
+def _nothing_new(story: Story):
+    """The world stays as it is."""
+
+
+def _given_back(story: Story):
+    story.world.sandbox.restore_client()
+    story.world.sandbox.set_status(story.items[0], "COMPLETED")
+    story.world.sandbox.set_status(story.items[4], "FAILED")
+
+
+CHAPTERS: tuple[tuple[str, Callable[[Story], None]], ...] = (
+    ("all is well", _well),
+    ("two documents fail, one goes back; two are new, one is gone", _three_are_not),
+    ("the key is revoked", _revoked),
+    ("it still is: an incident opens", _nothing_new),
+    ("the key is back; one is mended, another fails", _given_back),
+    ("all is well: three incidents end", _well),
+    ("and stays so", _nothing_new),
+)
+
+
+def told_without_kills(world) -> Account:
+    """What the story comes to when nobody is killed."""
+    with Desk() as desk:
+        story = Story(world, desk, slow=False)
+        for chapter in range(len(CHAPTERS)):
+            story.play(chapter)
+        return story.account()

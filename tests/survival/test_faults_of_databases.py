@@ -1,0 +1,40 @@
+"""Faults of databases for real, those that take seconds: `make survive` tries them all. And the document about them."""
+
+from pathlib import Path
+
+import pytest
+from survival import postgres_faults, sqlite_faults
+from survival.faults import ON_POSTGRES, ON_SQLITE, kept, written
+from survival.server import own_server
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "faults-of-databases.md"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with own_server() as started:
+        yield started
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("promise", [each for each in ON_POSTGRES if each.short], ids=lambda each: each.name)
+def test_what_postgresql_does_to_a_run_leaves_nothing_half_written(server, tmp_path, promise):
+    row = getattr(postgres_faults, promise.name)(server, tmp_path)
+    assert kept(promise, row) == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("promise", [each for each in ON_SQLITE if each.short], ids=lambda each: each.name)
+def test_what_happens_to_a_file_leaves_nothing_half_written(tmp_path, promise):
+    row = getattr(sqlite_faults, promise.name)(tmp_path)
+    assert kept(promise, row) == []
+
+
+def test_every_promise_is_tried_by_a_function_of_its_name():
+    assert [each.name for each in ON_POSTGRES if not callable(getattr(postgres_faults, each.name, None))] == []
+    assert [each.name for each in ON_SQLITE if not callable(getattr(sqlite_faults, each.name, None))] == []
+
+
+def test_the_document_has_the_table_as_it_is():
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert written(document) == document

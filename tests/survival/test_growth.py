@@ -1,0 +1,13 @@
+"""A daemon that ticks on and on holds no more than before: the short form of `growth.py`."""
+
+import pytest
+from survival.growth import grow, grown
+
+RUNS, STRETCH = 100, 10
+
+
+@pytest.mark.timeout(400)
+def test_ticks_leave_nothing_behind(store_url):
+    growth = grow(store_url, RUNS, stretch=STRETCH)
+    assert (growth.incidents >= 3, growth.messages >= 12) == (True, True)
+    assert grown(growth) == []

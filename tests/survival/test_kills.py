@@ -1,0 +1,91 @@
+"""The short form of the kills: stories with a few of them, on both databases; and that the audit sees what is wrong."""
+
+import pytest
+from survival import audit
+from survival.ground import sqlite_world
+from survival.kills import DAEMON_POINTS, DELIVERY_POINTS, ENDS, OPENS, REFUSED, RUN_POINTS, Kill, survive
+from survival.story import Desk, Story, told_without_kills
+from survival.victim import STEPS, WAITS
+
+from monitor.store.engine import writing
+
+STORIES = {
+    "half begun, a batch not stored, a snapshot not committed": [
+        Kill(point="begin.committed"),
+        Kill(point="record.commit", chapter=REFUSED),
+        Kill(point="close.commit", chapter=ENDS),
+    ],
+    "half a sync log, a lease not given back, a message not marked": [
+        Kill(point="sync.statement", nth=6),
+        Kill(point="release.commit", chapter=REFUSED),
+        Kill(point="send.leave", command="notify", chapter=ENDS),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def expected(_sqlite_template):
+    """The story's account without any kill."""
+    with sqlite_world(_sqlite_template) as world:
+        return told_without_kills(world)
+
+
+@pytest.mark.parametrize("kills", STORIES.values(), ids=STORIES)
+def test_whoever_is_killed_the_next_run_and_the_next_delivery_make_it_whole(world, kills, expected):
+    survived = survive(world, kills, expected)
+    assert survived.wrong == []
+    assert survived.killed == len(kills)
+    assert survived.doubled == sum(kill.point == "send.leave" for kill in kills)
+
+
+def test_a_daemon_that_is_killed_loses_nothing(small_world, expected):
+    survived = survive(small_world, [Kill(point="close.commit", command="daemon", chapter=ENDS)], expected)
+    assert (survived.wrong, survived.killed) == ([], 1)
+
+
+def test_a_kill_at_any_other_moment_loses_nothing(small_world, expected):
+    survived = survive(small_world, [Kill(after_s=0.1), Kill(after_s=0.3, chapter=REFUSED)], expected)
+    assert survived.wrong == []
+
+
+def test_every_point_is_around_a_step_that_there_is():
+    steps = {kill.point.partition(".")[0] for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)}
+    assert steps == STEPS.keys() | WAITS.keys()
+
+
+DAMAGES = {
+    "a snapshot that is lost": "DELETE FROM snapshots WHERE run_id = 1",
+    "a snapshot that is changed": "UPDATE snapshots SET requests = requests + 1 WHERE run_id = 1",
+    "a run that stays open": "UPDATE runs SET status = 'running' WHERE id = 2",
+    "a message that is not there": "DELETE FROM notifications WHERE id = 1",
+    "a claim that stays": "UPDATE notifications SET claimed_by = 'gone:1' WHERE id = 1",
+    "a lease that stays": "UPDATE leases SET holder = 'gone:1'",
+    "an event of no run": "UPDATE item_events SET run_id = 99 WHERE id = 1",
+    "an incident that is not as it was": "UPDATE incidents SET state = 'resolved' WHERE id = 1",
+}
+
+
+def test_the_audit_sees_what_is_wrong(small_world):
+    file = small_world.folder / "monitor.db"
+    with Desk() as desk:
+        story = Story(small_world, desk, slow=False)
+        for chapter in (0, OPENS):
+            story.play(chapter)
+        whole = {"kept": audit.stored(small_world), "expected": story.account(), "kills": 0}
+        assert audit.complaints(small_world, account=story.account(), **whole) == []
+        small_world.close()
+        kept, seen = file.read_bytes(), {}
+        for damage, statement in DAMAGES.items():
+            with writing(small_world.app.engine) as conn:
+                conn.exec_driver_sql(statement)
+            seen[damage] = bool(audit.complaints(small_world, account=story.account(), **whole))
+            small_world.close()
+            file.write_bytes(kept)
+        assert seen == dict.fromkeys(DAMAGES, True)
+
+
+def test_the_audit_sees_who_was_told_twice():
+    once, other = ("k1", {"kind": "opened"}), ("k2", {"kind": "opened"})
+    assert audit.doubled([once, other]) == (0, True)
+    assert audit.doubled([once, other, once]) == (1, True)
+    assert audit.doubled([once, ("k1", {"kind": "resolved"})]) == (1, False)

@@ -1,0 +1,32 @@
+"""The short form of the races, and that a write under a stale epoch would be seen."""
+
+import pytest
+from survival.races import STALE, race, watch
+
+from monitor.store.engine import writing
+
+
+def test_of_many_processes_one_runs_each_slot_and_one_that_was_stopped_writes_nothing_more(world):
+    raced = race(world, processes=3, slots=10, point="record.enter", waits=False)
+    assert raced.wrong == []
+    assert (raced.once, raced.twice, raced.lost, raced.stale) == (10, 0, 1, 0)
+    assert raced.written > 10
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "UPDATE items SET asked_run_id = 1",
+        "UPDATE runs SET status = 'partial' WHERE id = 1",
+        "INSERT INTO item_events (target, item_id, run_id, at, kind) VALUES ('gloo', 'x', 1, '2026-03-01', 'state')",
+    ],
+)
+def test_a_write_under_a_stale_epoch_is_seen(world, write):
+    world.track(1, "QUEUED", uploaded_at=world.clock())
+    watch(world)
+    world.run()
+    world.run()
+    assert world.rows(STALE) == []
+    with writing(world.app.engine) as conn:
+        conn.exec_driver_sql(write)
+    assert [(row["run_epoch"], row["lease_epoch"]) for row in world.rows(STALE)] == [(1, 2)]

@@ -1,0 +1,156 @@
+"""The command `ingestion-monitor` in a process that dies, or stops, at a named point of its work.
+
+`python tests/survival/victim.py --at close.commit -- check --config monitor.toml`. The points are put around the
+product's functions in this process alone; the product knows nothing of them:
+
+`STEP.enter`, `STEP.leave`        before and after a step of a run or of delivery (`STEPS`, `WAITS`)
+`STEP.statement`                  before a statement inside that step
+`STEP.commit`, `STEP.committed`   before and after a commit inside that step
+`sync.batch`                      after a batch of the sync log was read and before it is staged
+"""
+
+import argparse
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from monitor import run as run_module
+from monitor.check.items import ItemCheck
+from monitor.cli import main
+from monitor.client.auth import ClientCredentials
+from monitor.closing import Closing
+from monitor.delivery import Sender
+from monitor.run import Run
+from monitor.store import worklist
+
+STEPS = {
+    "begin": (Run, "_begin"), "sync": (Run, "_sync"), "plan": (Run, "_plan"), "record": (Run, "_record"),
+    "close": (Closing, "close"), "renew": (Run, "_renew"), "release": (Run, "_release"),
+    "claim": (Sender, "_claim"), "mark": (Sender, "_mark"),
+}  # fmt: skip
+"""Steps that a thread does."""
+
+WAITS = {"token": (ClientCredentials, "_fetch"), "ask": (ItemCheck, "_ask"), "send": (Sender, "_attempt")}
+"""Steps that wait for somebody else's answer."""
+
+Reach = Callable[[str], None]
+
+
+class Fate:
+    """What happens at one point, the nth time that it is reached."""
+
+    def __init__(self, point: str, nth: int, act: Callable[[], None]):
+        self._point, self._left, self._act, self._lock = point, nth, act, threading.Lock()
+
+    def reach(self, name: str):
+        if name != self._point:
+            return
+        with self._lock:
+            self._left -= 1
+            due = self._left == 0
+        if due:
+            self._act()
+
+
+def strike(sign: signal.Signals):
+    """Ends or stops this process here: sent to the thread itself, which takes it before its next step."""
+    signal.pthread_kill(threading.get_ident(), sign)
+
+
+def install(fates: Sequence[Fate]):
+    """Puts the points around the product's functions, in this process."""
+    here = threading.local()
+
+    def reach(name: str):
+        for fate in fates:
+            fate.reach(name)
+
+    def in_step(what: str):
+        step = getattr(here, "step", None)
+        if step is not None:
+            reach(f"{step}.{what}")
+
+    for step, (owner, name) in STEPS.items():
+        setattr(owner, name, _step(step, getattr(owner, name), reach, here))
+    for step, (owner, name) in WAITS.items():
+        setattr(owner, name, _wait(step, getattr(owner, name), reach))
+    worklist.add = _after(worklist.add, lambda: reach("sync.batch"))
+    Connection._commit_impl = _around(Connection._commit_impl, in_step)
+    event.listen(Engine, "before_cursor_execute", lambda *_: in_step("statement"))
+
+
+def _step(step: str, does: Callable, reach: Reach, here: threading.local):
+    @functools.wraps(does)
+    def stepped(*args, **kwargs):
+        reach(f"{step}.enter")
+        outer, here.step = getattr(here, "step", None), step
+        try:
+            done = does(*args, **kwargs)
+        finally:
+            here.step = outer
+        reach(f"{step}.leave")
+        return done
+
+    return stepped
+
+
+def _wait(step: str, does: Callable, reach: Reach):
+    @functools.wraps(does)
+    async def waited(*args, **kwargs):
+        reach(f"{step}.enter")
+        done = await does(*args, **kwargs)
+        reach(f"{step}.leave")
+        return done
+
+    return waited
+
+
+def _after(does: Callable, then: Callable[[], None]):
+    @functools.wraps(does)
+    def done(*args, **kwargs):
+        result = does(*args, **kwargs)
+        then()
+        return result
+
+    return done
+
+
+def _around(does: Callable, in_step: Callable[[str], None]):
+    @functools.wraps(does)
+    def committed(connection):
+        in_step("commit")
+        does(connection)
+        in_step("committed")
+
+    return committed
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--at", help="the point where it dies")
+    parser.add_argument("--nth", type=int, default=1, help="the how manieth time")
+    parser.add_argument("--do", choices=["KILL", "STOP"], default="KILL", help="what it does to itself there")
+    parser.add_argument("--tell", help="a point at which it writes a line to --fd")
+    parser.add_argument("--fd", type=int)
+    parser.add_argument("--renew-every", type=float, help="seconds, so that a short run renews its lease")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asked = _arguments()
+    sign = signal.Signals[f"SIG{asked.do}"]
+    fates = [Fate(asked.at, asked.nth, lambda: strike(sign))] if asked.at else []
+    if asked.tell:
+        fates.append(Fate(asked.tell, 1, lambda: os.write(asked.fd, b"reached\n")))
+    if asked.renew_every:
+        run_module.RENEW_S = asked.renew_every
+    install(fates)
+    command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
+    sys.exit(main(command))

@@ -1,0 +1,98 @@
+"""Clients that dawdle, flood and never leave: probes are answered all the same, and the end waits for none of them."""
+
+import contextlib
+import socket
+import time
+
+import pytest
+from cli.observed import until
+from web.served import Served, ask, config
+
+from monitor.web import server
+
+
+@pytest.fixture
+def served(tmp_path):
+    with Served(config(tmp_path, database=f"sqlite:///{tmp_path / 'monitor.db'}")) as up:
+        until(lambda: up.told("web_listening"), "endpoints that listen")
+        yield up
+
+
+def connected(served, count, *, sends=b""):
+    stack = contextlib.ExitStack()
+    for _ in range(count):
+        connection = stack.enter_context(socket.create_connection(served.address, timeout=10))
+        if sends:
+            connection.sendall(sends)
+    return stack
+
+
+def ended(connection):
+    """Whether the other side has closed it."""
+    connection.settimeout(0.05)
+    try:
+        return connection.recv(1000) == b""
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("sends", [b"", b"GET /healthz HT"], ids=["silent", "in the middle of a request"])
+def test_a_thousand_idle_connections_keep_no_probe_from_being_answered(served, sends):
+    with connected(served, 1000, sends=sends):
+        started_s = time.monotonic()
+        answers = [ask(served.address, "/healthz").status for _ in range(20)]
+        assert (answers, time.monotonic() - started_s < 5) == ([200] * 20, True)
+        assert served.do(lambda: len(open_connections(served))) <= server.MOST_CONNECTIONS
+
+
+def open_connections(served):
+    return list(served.endpoints._server.server_state.connections)
+
+
+def test_the_longest_idle_one_gives_way_and_the_newest_is_served(served):
+    with connected(served, server.MOST_CONNECTIONS):
+        until(lambda: served.do(lambda: len(open_connections(served))) == server.MOST_CONNECTIONS, "a full house")
+        assert ask(served.address, "/healthz").status == 200
+
+
+def test_a_client_that_does_not_send_its_request_in_time_is_cut_off(served, monkeypatch):
+    monkeypatch.setattr(server, "PATIENCE_S", 0.3)
+    with socket.create_connection(served.address, timeout=10) as connection:
+        ends_s = time.monotonic() + 10
+        with contextlib.suppress(OSError):
+            while not ended(connection):
+                assert time.monotonic() < ends_s, "it was never cut off"
+                connection.sendall(b"X")
+    assert ask(served.address, "/healthz").status == 200
+
+
+def test_a_request_whose_head_never_ends_is_refused(served):
+    with socket.create_connection(served.address, timeout=10) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 100_000)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+    assert ask(served.address, "/healthz").status == 200
+
+
+def test_many_requests_on_one_connection_are_answered_in_turn(served):
+    with socket.create_connection(served.address, timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        got = b""
+        while got.count(b"HTTP/1.1 200") < 50:
+            got += connection.recv(100_000)
+
+
+def test_the_end_waits_for_nobody_who_is_still_connected(tmp_path):
+    with contextlib.ExitStack() as clients:
+        with Served(config(tmp_path, database=f"sqlite:///{tmp_path / 'monitor.db'}")) as up:
+            until(lambda: up.told("web_listening"), "endpoints that listen")
+            address = up.address
+            clients.enter_context(connected(up, 30))
+            clients.enter_context(connected(up, 10, sends=b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))
+            started_s = time.monotonic()
+        assert time.monotonic() - started_s < 2
+        with pytest.raises(ConnectionRefusedError):
+            ask(address, "/healthz")

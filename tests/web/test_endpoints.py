@@ -1,0 +1,204 @@
+"""What the endpoints answer, over real HTTP: life, readiness with its reasons, and refusals in JSON."""
+
+import json
+import shutil
+import socket
+import time
+from datetime import timedelta
+
+import pytest
+from cli.observed import until
+from sqlalchemy import create_engine, make_url, text
+from web.served import Served, ask, config
+
+from monitor.health.readiness import BEAT_LIMIT_S
+from monitor.store.schema import upgrade
+
+
+@pytest.fixture
+def serve(tmp_path, store_url):
+    with _Stack() as stack:
+
+        def make(**changes):
+            served = stack.enter(Served(config(tmp_path, database=store_url, **changes)))
+            until(lambda: served.told("web_listening"), "endpoints that listen")
+            return served
+
+        yield make
+
+
+class _Stack:
+    def __init__(self):
+        self._open = []
+
+    def __enter__(self):
+        return self
+
+    def enter(self, served):
+        self._open.append(served.__enter__())
+        return served
+
+    def __exit__(self, *_):
+        for served in self._open:
+            served.__exit__()
+
+
+def execute(url, *statements):
+    engine = create_engine(make_url(url).set(drivername="sqlite" if url.startswith("sqlite") else "postgresql+psycopg"))
+    with engine.begin() as conn:
+        for statement in statements:
+            conn.execute(text(statement))
+    engine.dispose()
+
+
+def reasons(answer):
+    return [(reason["part"], reason.get("target")) for reason in answer.json["reasons"]]
+
+
+def test_a_daemon_that_has_just_begun_is_alive_and_ready(serve):
+    served = serve()
+    alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
+    assert (alive.status, ready.status) == (200, 200)
+    assert {name: alive.json[name] for name in ("service", "status")} == {
+        "service": "ingestion-monitor",
+        "status": "ok",
+    }
+    assert ready.json == {"service": "ingestion-monitor", "status": "ready", "reasons": [], "warnings": []}
+
+
+def test_a_scheduler_that_stands_is_neither_alive_nor_ready(serve):
+    served = serve()
+    served.do(lambda: setattr(served.standing, "beat_s", time.monotonic() - BEAT_LIMIT_S - 1))
+    alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
+    assert (alive.status, alive.json["status"]) == (503, "stalled")
+    assert (ready.status, reasons(ready)) == (503, [("daemon", None)])
+    served.do(lambda: setattr(served.standing, "beat_s", time.monotonic()))
+    assert ask(served.address, "/healthz").status == 200
+
+
+def test_one_that_stops_says_so_and_goes_on_answering(serve):
+    served = serve()
+    served.do(lambda: setattr(served.standing, "stopping", True))
+    alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
+    assert (alive.status, ready.status, ready.json["status"]) == (200, 503, "stopping")
+
+
+def test_an_overdue_target_is_named(serve):
+    served = serve()
+    since = {"gloo": served.vitals.pulse().at - timedelta(hours=1)}
+    served.do(lambda: setattr(served.vitals, "_watched_since", since))
+    ready = ask(served.address, "/readyz")
+    assert (ready.status, reasons(ready)) == (503, [("runs", "gloo")])
+    assert "it had none yet" in ready.json["reasons"][0]["reason"]
+
+
+def test_a_refused_reload_is_a_warning(serve):
+    served = serve()
+    served.do(lambda: setattr(served.standing, "reload_error", "s3cret"))
+    ready = ask(served.address, "/readyz")
+    assert (ready.status, [warning["part"] for warning in ready.json["warnings"]]) == (200, ["configuration"])
+    assert b"s3cret" not in ready.body
+
+
+def test_a_parked_channel_is_a_warning(serve, store_url):
+    execute(store_url, "INSERT INTO channels (name, parked_at, failures) VALUES ('hook', '2026-03-01 12:00:00', 1)")
+    served = serve(more='[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n')
+    ready = ask(served.address, "/readyz")
+    assert (ready.status, [warning["channel"] for warning in ready.json["warnings"]]) == (200, ["hook"])
+
+
+def test_a_newer_schema_is_told_with_its_remedy(serve, store_url):
+    execute(store_url, "UPDATE alembic_version SET version_num = '9999'")
+    served = serve()
+    ready = ask(served.address, "/readyz")
+    assert (ready.status, reasons(ready)) == (503, [("schema", None)])
+    assert "install the newer ingestion-monitor" in ready.json["reasons"][0]["remedy"]
+
+
+def test_a_database_file_that_is_replaced_is_seen(tmp_path):
+    path, copy = tmp_path / "monitor.db", tmp_path / "copy.db"
+    upgrade(f"sqlite:///{path}")
+    shutil.copyfile(path, copy)
+    with Served(config(tmp_path, database=f"sqlite:///{path}")) as served:
+        until(lambda: served.told("web_listening"), "endpoints that listen")
+        assert ask(served.address, "/readyz").status == 200
+        path.write_bytes(b"something else entirely" * 1000)
+        until(lambda: ask(served.address, "/readyz").status == 503, "a database that is none")
+        said = ask(served.address, "/readyz").json["reasons"][0]
+        assert (said["part"], "is not a SQLite database" in said["reason"]) == ("database", True)
+        assert ask(served.address, "/healthz").status == 200
+        path.unlink()
+        until(lambda: reasons(ask(served.address, "/readyz")) == [("schema", None)], "a database that is gone")
+        shutil.copyfile(copy, path)
+        until(lambda: ask(served.address, "/readyz").status == 200, "the database again")
+
+
+@pytest.mark.parametrize("page", ["/healthz", "/readyz", "/metrics"])
+def test_head_is_the_same_without_its_body(serve, page):
+    served = serve()
+    got, head = ask(served.address, page), ask(served.address, page, method="HEAD")
+    assert (head.status, head.body) == (got.status, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert {"server", "x-powered-by"} & {*got.headers} == set()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/healthz/", 404),
+        ("GET", "/docs", 404),
+        ("GET", "/openapi.json", 404),
+        ("GET", "/%00", 404),
+        ("POST", "/healthz", 405),
+        ("DELETE", "/metrics", 405),
+        ("OPTIONS", "/readyz", 405),
+    ],
+)
+def test_everything_else_is_refused_in_json(serve, method, path, status):
+    answer = ask(serve().address, path, method=method)
+    assert (answer.status, list(answer.json)) == (status, ["error"])
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+def test_a_body_is_refused_and_its_connection_ended(serve):
+    answer = ask(serve().address, "/readyz", method="POST", body=b"x" * 100_000)
+    assert (answer.status, answer.headers["connection"]) == (413, "close")
+
+
+@pytest.mark.parametrize("host", ["", "evil.example", "127.0.0.1:1"])
+def test_it_does_not_matter_by_which_name_it_is_called(serve, host):
+    assert ask(serve().address, "/healthz", headers={"Host": host}).status == 200
+
+
+def test_a_request_for_another_protocol_is_answered_all_the_same(serve):
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "eA==",
+        "Sec-WebSocket-Version": "13",
+    }
+    assert ask(serve().address, "/healthz", headers=headers).status == 200
+
+
+def test_ipv6_is_listened_on(serve):
+    served = serve(listen="[::1]:0")
+    assert served.address[0] == "::1"
+    assert ask(served.address, "/healthz").status == 200
+
+
+def test_a_page_that_fails_says_so_in_the_log_and_nothing_of_it_to_the_client(serve):
+    served = serve()
+    served.do(lambda: setattr(served.vitals, "_counts", None))
+    answer = ask(served.address, "/healthz")
+    assert (answer.status, list(json.loads(answer.body))) == (500, ["error"])
+    assert [each["path"] for each in served.told("web_page_failed")] == ["/healthz"]
+
+
+def test_what_is_no_http_is_refused_and_logged_nowhere(serve, caplog):
+    served = serve()
+    with socket.create_connection(served.address, timeout=10) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")
+    assert ask(served.address, "/healthz").status == 200
+    assert (caplog.records, [each["event"] for each in served.logged]) == ([], ["web_listening"])

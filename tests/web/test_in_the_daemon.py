@@ -1,0 +1,168 @@
+"""The endpoints of a real daemon, in a process of its own, from its start to its end."""
+
+import contextlib
+import re
+import signal
+import socket
+import time
+
+import pytest
+from cli.observed import until
+from config.test_canary import SECRETS, canary, found, quoted, whole
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import make_url
+from test_daemon import Door, Running
+from web.served import Served, ask
+
+from monitor.config import Config
+from monitor.store.engine import writing
+
+EVERY_SECOND = '[schedule]\nevery = "1s"\n'
+HOURLY = '[schedule]\nevery = "1h"\n'
+PAGES = ("/healthz", "/readyz", "/metrics")
+
+
+class Watched(Running):
+    """A daemon whose endpoints are asked."""
+
+    def __init__(self, world, listen="127.0.0.1:0"):
+        start = world.start
+        world.start = lambda command: start(command, env={"MONITOR_WEB__LISTEN": listen})
+        super().__init__(world)
+        world.start = start
+
+    def ask(self, path, **options):
+        if not self.logged("web_listening"):
+            self.await_events("web_listening")
+        host, _, port = self.logged("web_listening")[-1]["address"].rpartition(":")
+        return ask((host, int(port)), path, **options)
+
+    def metric(self, name, **labels):
+        for family in text_string_to_metric_families(self.ask("/metrics").body.decode()):
+            for sample in family.samples:
+                if sample.name == f"ingestion_monitor_{name}" and sample.labels == labels:
+                    return sample.value
+        return None
+
+
+@pytest.fixture
+def start():
+    with contextlib.ExitStack() as started:
+
+        def make(world, **options):
+            running = Watched(world, **options)
+            started.callback(running.close)
+            return running
+
+        yield make
+
+
+def test_what_it_does_shows_in_its_metrics(world, start):
+    world.configure(check="max_attempts = 1", more=EVERY_SECOND)
+    world.track(3)
+    daemon = start(world)
+    until(lambda: daemon.metric("runs_total", target="gloo", status="complete"), "a run that is counted")
+    assert daemon.metric("items", target="gloo", state="completed") == 3
+    assert daemon.metric("requests_total", target="gloo", status_class="2xx") >= 3
+    assert daemon.metric("breaker_open", target="gloo") == 0
+    assert (daemon.ask("/healthz").status, daemon.ask("/readyz").status) == (200, 200)
+    world.sandbox.stop()
+    until(lambda: daemon.metric("requests_total", target="gloo", status_class="none"), "requests without an answer")
+    until(
+        lambda: daemon.metric("incidents_open", target="gloo", cause="outage", severity="critical") is None or True, "-"
+    )
+    assert daemon.ask("/readyz").status == 200
+    assert daemon.end()[0] == 143
+
+
+def test_it_answers_before_its_database_does(small_world, start, new_postgres):
+    url = make_url(new_postgres(migrated=True))
+    door = Door(url.host, url.port)
+    there = url.set(host="127.0.0.1", port=door.port).render_as_string(hide_password=False)
+    try:
+        small_world.configure(database=there, more=EVERY_SECOND)
+        daemon = start(small_world)
+        ready = daemon.ask("/readyz")
+        assert (daemon.ask("/healthz").status, ready.status) == (200, 503)
+        assert [reason["part"] for reason in ready.json["reasons"]] == ["database"]
+        assert daemon.metric("database_up") == 0
+        door.open()
+        until(lambda: daemon.ask("/readyz").status == 200, "a database that answers")
+        assert daemon.metric("database_up") == 1
+        assert daemon.end()[0] == 143
+    finally:
+        daemon.close()
+        door.close()
+
+
+def test_it_says_that_it_stops_as_long_as_work_is_under_way_and_ends_whoever_is_connected(small_world, start):
+    small_world.configure(check="concurrency = 4", more=HOURLY)
+    small_world.track(8)
+    small_world.sandbox.add_fault(path="/engine", delay_s=60)
+    daemon = start(small_world)
+    until(lambda: small_world.sandbox.stats()["most_in_flight"] >= 4, "four questions in flight")
+    assert daemon.ask("/readyz").status == 200
+    host, port = re.fullmatch(r"(.*):(\d+)", daemon.logged("web_listening")[0]["address"]).groups()
+    with socket.create_connection((host, int(port))), socket.create_connection((host, int(port))) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+        daemon.process.send_signal(signal.SIGTERM)
+        started_s = time.monotonic()
+        until(lambda: daemon.ask("/readyz").json["status"] == "stopping", "a word about the end")
+        assert daemon.process.wait(timeout=20) == 143
+    assert time.monotonic() - started_s < 10
+
+
+def test_a_port_that_is_taken_does_not_keep_it_from_its_work(small_world, start):
+    small_world.configure(more=EVERY_SECOND)
+    small_world.track(1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        daemon = start(small_world, listen=f"127.0.0.1:{taken.getsockname()[1]}")
+        daemon.await_events("web_not_listening")
+        daemon.await_events("run_finished")
+        (told,) = daemon.logged("web_not_listening")
+        assert ("is taken" in told["reason"], told["retry_in_s"]) == (True, 30)
+        assert daemon.end()[0] == 143
+
+
+def test_a_reload_that_is_refused_shows_and_one_that_is_taken_too(small_world, start):
+    small_world.configure(more=HOURLY)
+    daemon = start(small_world)
+    daemon.await_events("daemon_started")
+    good = small_world.config_path.read_text()
+    small_world.config_path.write_text("nonsense = 1")
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: daemon.metric("config_reload_successful") == 0, "a refused reload")
+    ready = daemon.ask("/readyz")
+    assert (ready.status, [warning["part"] for warning in ready.json["warnings"]]) == (200, ["configuration"])
+    small_world.config_path.write_text(good.replace('name = "gloo"', 'name = "renamed"'))
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: daemon.metric("config_reload_successful") == 1, "a reload")
+    until(lambda: daemon.metric("schedule_interval_seconds", target="renamed") == 3600, "the new target")
+    assert daemon.metric("schedule_interval_seconds", target="gloo") is None
+
+
+def test_a_newer_schema_is_seen_while_it_runs(world, start):
+    world.configure(more=HOURLY)
+    daemon = start(world)
+    daemon.await_events("daemon_started")
+    until(lambda: daemon.ask("/readyz").status == 200, "a daemon that is ready")
+    with writing(world.app.engine) as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    until(lambda: daemon.ask("/readyz").status == 503, "a newer schema")
+    assert [reason["part"] for reason in daemon.ask("/readyz").json["reasons"]] == ["schema"]
+
+
+def test_no_secret_of_any_setting_is_on_any_page(tmp_path):
+    path = tmp_path / "monitor.toml"
+    text = whole(quoted).replace("@db/x", "@127.0.0.1:1/x").replace('\nenvironment = "production"', "")
+    path.write_text(f'environment = "test"\nweb = {{ listen = "127.0.0.1:0" }}\n{text}', encoding="utf-8")
+    (tmp_path / ".env").write_text(f"DOTENV={quoted(canary('dotenv'))}", encoding="utf-8")
+    with Served(Config.load(path, environ={})) as served:
+        until(lambda: served.told("web_listening"), "endpoints that listen")
+        served.do(lambda: setattr(served.standing, "reload_error", canary("database")))
+        answers = [ask(served.address, page) for page in PAGES]
+    assert [answer.status for answer in answers] == [200, 503, 200]
+    assert [found(f"{answer.headers}{answer.body.decode()}") for answer in answers] == [[], [], []]
+    assert len(SECRETS) == 11

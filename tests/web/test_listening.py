@@ -1,0 +1,125 @@
+"""Where the endpoints listen: an address that can't be had never ends them, and a reload moves them."""
+
+import contextlib
+import errno
+import socket
+from http.client import HTTPException
+
+import pytest
+from cli.observed import until
+from web.served import Served, ask, config, free_port
+
+from monitor.config import Config
+from monitor.config.web import Web
+from monitor.errors import ConfigError
+from monitor.web.listening import ListenError, address_of, bound, listening
+
+
+@contextlib.contextmanager
+def taken(host="127.0.0.1"):
+    with socket.socket() as other:
+        other.bind((host, 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("127.0.0.1:8990", ("127.0.0.1", 8990)),
+        ("[::1]:8990", ("::1", 8990)),
+        ("0.0.0.0:0", ("0.0.0.0", 0)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("off", None),
+    ],
+)
+def test_an_address_is_read_as_it_is_written(written, address):
+    assert Web(listen=written).address == address
+
+
+def test_they_are_on_this_machine_alone_unless_said_otherwise():
+    assert Web().address == ("127.0.0.1", 8990)
+
+
+def test_a_variable_says_where_too(tmp_path):
+    path = tmp_path / "monitor.toml"
+    config(tmp_path, database="sqlite:///monitor.db", listen="127.0.0.1:1")
+    assert Config.load(path, environ={"MONITOR_WEB__LISTEN": "[::1]:8991"}).web.address == ("::1", 8991)
+    with pytest.raises(ConfigError, match=r"^MONITOR_WEB__LISTEN must be a host and a port"):
+        Config.load(path, environ={"MONITOR_WEB__LISTEN": "8991"})
+
+
+def test_a_free_port_is_chosen_and_named():
+    with contextlib.closing(listening(("127.0.0.1", 0))) as listener:
+        host, port = listener.getsockname()
+        assert (host, address_of(listener)) == ("127.0.0.1", f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (("192.0.2.1", 8990), "192.0.2.1:8990 is no address of this machine; set web.listen to one that is"),
+        (("no-such-host.invalid", 8990), "no-such-host.invalid:8990 can't be listened on; set web.listen"),
+    ],
+)
+def test_an_address_that_is_not_ours_is_told_with_its_remedy(address, said):
+    with pytest.raises(ListenError, match=r".") as caught:
+        listening(address)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_port_that_is_taken_is_told_with_its_remedy():
+    with taken() as port, pytest.raises(ListenError, match="is taken by another program") as caught:
+        bound(("127.0.0.1", port))
+    assert "port 0" in str(caught.value)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_a_taken_port_is_told_once_and_had_as_soon_as_it_is_free(tmp_path):
+    database = f"sqlite:///{tmp_path / 'monitor.db'}"
+    with contextlib.ExitStack() as others:
+        port = others.enter_context(taken())
+        with Served(config(tmp_path, database=database, listen=f"127.0.0.1:{port}"), retry_s=0.05) as served:
+            until(lambda: served.told("web_not_listening"), "a word about the port")
+            served.do(lambda: None)
+            others.close()
+            until(lambda: served.told("web_listening"), "endpoints that listen")
+            assert ask(served.address, "/healthz").status == 200
+            (told,) = served.told("web_not_listening")
+    assert (f"127.0.0.1:{port} is taken" in told["reason"], told["log_level"]) == (True, "warning")
+
+
+def test_a_reload_moves_them_and_switches_them_off_and_on(tmp_path):
+    database = f"sqlite:///{tmp_path / 'monitor.db'}"
+    first, second = (config(tmp_path, database=database, listen=f"127.0.0.1:{free_port()}") for _ in range(2))
+    off = config(tmp_path, database=database, listen="off")
+    with Served(first) as served:
+        until(lambda: served.told("web_listening"), "the first address")
+        before = served.address
+        served.do(lambda: setattr(served.standing, "config", second))
+        until(lambda: served.address == second.web.address, "the second address")
+        assert ask(served.address, "/healthz").status == 200
+        with pytest.raises(ConnectionRefusedError):
+            ask(before, "/healthz")
+        served.do(lambda: setattr(served.standing, "config", off))
+        until(lambda: refused(second.web.address), "silence")
+        served.do(lambda: setattr(served.standing, "config", first))
+        until(lambda: served.address == first.web.address, "the first address again")
+
+
+def refused(address):
+    try:
+        ask(address, "/healthz", timeout=1)
+    except ConnectionRefusedError:
+        return True
+    except (OSError, HTTPException):
+        return False  # it arrived just as they were closed
+    return False
+
+
+def test_endpoints_that_are_off_load_no_web_framework(small_world):
+    small_world.configure(more='[schedule]\nevery = "1h"\n')
+    ran = small_world.cli("check", "--quiet", env={"PYTHONVERBOSE": "1", "MONITOR_WEB__LISTEN": "127.0.0.1:0"})
+    assert ran.returncode == 0, ran.stdout
+    loaded = [name for name in ("fastapi", "uvicorn", "prometheus_client") if f"import '{name}'" in ran.stderr]
+    assert loaded == []

@@ -1,0 +1,215 @@
+"""/metrics: both formats as their parsers read them, values that are true, labels that are bounded."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_plain
+from web.served import config
+
+from monitor.daemon.standing import Standing as Stands
+from monitor.errors import LeaseHeldError, StoreError
+from monitor.health.readiness import SchemaState
+from monitor.model import ChannelState, Learned, RunStatus, Snapshot
+from monitor.run_report import RunReport
+from monitor.store.gauges import Mail, Standing, Stored
+from monitor.vitals import Vitals
+from monitor.web.families import FAMILIES, PREFIX, From, Kind
+from monitor.web.metrics import OPENMETRICS, PLAIN, chosen, render
+from monitor.web.readings import Reading
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'
+REPORT = RunReport(
+    target="gloo",
+    run_id=1,
+    status=RunStatus.COMPLETE,
+    duration_s=2.0,
+    retries=2,
+    attempts={"2xx": 7, "5xx": 2, "none": 1},
+)
+BAD = ("outage", "critical")
+READING = Reading(
+    stored=Stored(
+        targets={
+            "gloo": Standing(
+                last_run_at=NOW - timedelta(minutes=1),
+                last_success_at=NOW - timedelta(minutes=6),
+                snapshot=Snapshot(completed=7, pending=2, stuck=1, not_found=3),
+            )
+        },
+        incidents=dict.fromkeys([("gloo", *BAD), ("gone", *BAD), ("channel:hook", "channel_failing", "warning")], 1),
+        mail={"hook": Mail(due=2, oldest_due_at=NOW - timedelta(seconds=90), dead=1), "renamed": Mail(due=9)},
+        channels={"hook": ChannelState(name="hook", parked_at=NOW)},
+        learned={"gloo": Learned(at=NOW, rate_per_s=7.5, concurrency=3.0, down=True)},
+    )
+)  # fmt: skip
+
+
+@pytest.fixture
+def vitals(tmp_path):
+    standing = Stands(config=config(tmp_path, database="sqlite:///monitor.db", more=HOOK), started_at=NOW)
+    return SimpleNamespace(standing=standing, kept=Vitals(standing, utcnow=lambda: NOW))
+
+
+def values(text, read=read_plain):
+    return {
+        (sample.name.removeprefix(PREFIX), *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in read(text.decode())
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def shown(vitals):
+    vitals.kept.observe(REPORT, keys={"gloo": "k"})
+    return values(render(vitals.kept.pulse(), READING, PLAIN))
+
+
+def test_what_this_process_did_is_counted(shown):
+    assert {state: shown["runs_total", state, "gloo"] for state in ("complete", "partial", "aborted", "unread")} == {
+        "complete": 1,
+        "partial": 0,
+        "aborted": 0,
+        "unread": 0,
+    }
+    classes = {name: shown["requests_total", name, "gloo"] for name in ("2xx", "3xx", "4xx", "5xx", "none")}
+    assert classes == {"2xx": 7, "3xx": 0, "4xx": 0, "5xx": 2, "none": 1}
+    assert shown["retries_total", "gloo"] == 2
+    durations = {bound: shown["run_duration_seconds_bucket", bound, "gloo"] for bound in ("1.0", "2.5", "+Inf")}
+    assert durations == {"1.0": 0, "2.5": 1, "+Inf": 1}
+    assert (shown["run_duration_seconds_count", "gloo"], shown["run_duration_seconds_sum", "gloo"]) == (1, 2.0)
+
+
+def test_what_is_stored_is_told_as_it_stands(shown):
+    states = ("completed", "pending", "failed", "not_found", "invalid", "unknown")
+    assert [shown["items", state, "gloo"] for state in states] == [7, 2, 0, 3, 0, 0]
+    assert shown["items_stuck", "gloo"] == 1
+    assert shown["last_run_timestamp_seconds", "gloo"] == (NOW - timedelta(minutes=1)).timestamp()
+    assert shown["last_success_timestamp_seconds", "gloo"] == (NOW - timedelta(minutes=6)).timestamp()
+    assert shown["run_overdue_timestamp_seconds", "gloo"] == (NOW + timedelta(minutes=10)).timestamp()
+    assert (shown["breaker_open", "gloo"], shown["allowed_requests_per_second", "gloo"]) == (1, 7.5)
+    assert shown["allowed_concurrency", "gloo"] == 3
+    assert shown["database_up",] == 1
+    assert shown["schedule_interval_seconds", "gloo"] == 300
+
+
+def test_incidents_and_messages_of_what_is_configured_are_told_and_of_nothing_else(shown):
+    assert {key[1:] for key in shown if key[0] == "incidents_open"} == {
+        ("outage", "critical", "gloo"),
+        ("channel_failing", "warning", "channel:hook"),
+    }
+    assert {key[1] for key in shown if key[0] == "outbox_due_messages"} == {"hook", "log"}
+    assert (shown["outbox_due_messages", "hook"], shown["outbox_oldest_due_age_seconds", "hook"]) == (2, 90)
+    assert (shown["outbox_dead_messages", "hook"], shown["channel_parked", "hook"]) == (1, 1)
+    assert (shown["outbox_oldest_due_age_seconds", "log"], shown["channel_parked", "log"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [
+        (LeaseHeldError(target="gloo", holder="other:1", since=NOW, ends_in=timedelta(0)), "runs_skipped_total"),
+        (StoreError("down"), "runs_failed_total"),
+        (ZeroDivisionError(), "runs_failed_total"),
+    ],
+    ids=["somebody else runs it", "the database is down", "a defect"],
+)
+def test_a_run_without_a_report_is_counted_for_its_reason(vitals, error, counted):
+    with pytest.raises(type(error)), vitals.kept.told_of("gloo"):
+        raise error
+    shown = values(render(vitals.kept.pulse(), READING, PLAIN))
+    assert {name: shown[name, "gloo"] for name in ("runs_skipped_total", "runs_failed_total")} == {
+        "runs_skipped_total": 0,
+        "runs_failed_total": 0,
+        counted: 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("reading", "up"),
+    [(Reading(error="it is down"), 0), (Reading(schema=SchemaState.NEWER), 1)],
+    ids=["no database", "a newer schema"],
+)
+def test_without_a_database_what_the_process_knows_is_told_all_the_same(vitals, reading, up):
+    vitals.kept.observe(REPORT, keys={})
+    shown = values(render(vitals.kept.pulse(), reading, PLAIN))
+    assert (shown["database_up",], shown["runs_total", "complete", "gloo"]) == (up, 1)
+    stored = {family.name for family in FAMILIES if family.of is From.STORED}
+    assert {key[0] for key in shown} & (stored | {"run_overdue_timestamp_seconds"}) == set()
+
+
+def test_a_target_that_a_reload_removed_vanishes_and_the_others_go_on(vitals):
+    vitals.kept.observe(REPORT, keys={})
+    before = vitals.standing.config
+    other = before.targets[0].model_copy(update={"name": "b"})
+    vitals.standing.config = before.model_copy(update={"targets": (*before.targets, other)})
+    assert values(render(vitals.kept.pulse(), Reading(error="x"), PLAIN))["runs_total", "complete", "gloo"] == 1
+    vitals.standing.config = before.model_copy(update={"targets": (other,)})
+    vitals.kept.observe(REPORT, keys={})
+    text = render(vitals.kept.pulse(), Reading(error="x"), PLAIN).decode()
+    assert ('target="gloo"' in text, 'target="b"' in text) == (False, True)
+
+
+def test_both_formats_say_the_same(vitals):
+    vitals.kept.observe(REPORT, keys={})
+    pulse = vitals.kept.pulse()
+    plain = values(render(pulse, READING, PLAIN))
+    opened = values(render(pulse, READING, OPENMETRICS), read_openmetrics)
+    ours = [key for key in plain if not key[0].startswith("process_")]
+    assert {key: opened[key] for key in ours} == {key: plain[key] for key in ours}
+    assert render(pulse, READING, OPENMETRICS).endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "é" * 50, "{}"])
+@pytest.mark.parametrize(
+    ("kind", "read"), [(PLAIN, read_plain), (OPENMETRICS, read_openmetrics)], ids=["plain", "open"]
+)
+def test_no_name_however_odd_breaks_the_format(vitals, kind, read, name):
+    before = vitals.standing.config
+    odd = before.targets[0].model_copy(update={"name": name})
+    vitals.standing.config = before.model_copy(update={"targets": (odd,)})
+    reading = Reading(stored=replace(READING.stored, targets={name: READING.stored.targets["gloo"]}))
+    shown = values(render(vitals.kept.pulse(), reading, kind), read)
+    assert shown["items", "completed", name] == 7
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", PLAIN),
+        ("*/*", PLAIN),
+        ("text/html, text/plain;version=0.0.4;q=0.5", PLAIN),
+        ("application/openmetrics-text;version=1.0.0;q=0.8, text/plain;version=0.0.4;q=0.5, */*;q=0.1", OPENMETRICS),
+        ("Application/OpenMetrics-Text", OPENMETRICS),
+        ("application/openmetrics-text;q=0", PLAIN),
+        ("application/openmetrics-text;q=0.0, */*", PLAIN),
+        ("application/openmetrics-text;version=a\tb;escaping=;;=", OPENMETRICS),
+        (",;,;=,", PLAIN),
+    ],
+)
+def test_the_format_is_the_one_that_is_asked_for(accept, expected):
+    assert chosen(accept) == expected
+
+
+def test_names_follow_the_rules_of_prometheus():
+    names = [family.full_name for family in FAMILIES]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"ingestion_monitor_[a-z_]+[a-z]", name)] == []
+    assert [f.name for f in FAMILIES if (f.kind is Kind.COUNTER) != f.name.endswith("_total")] == []
+    assert {label for family in FAMILIES for label in family.labels} == {
+        "target", "state", "status", "status_class", "cause", "severity", "channel", "version",
+    }  # fmt: skip
+
+
+def test_the_document_has_a_row_for_every_metric():
+    document = (Path(__file__).resolve().parents[2] / "docs/health-endpoints.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(ingestion_monitor_\w+)` \| (\w+) \| ([^|]*?) \| ([^|]*) \|$", document, re.MULTILINE)
+    expected = [
+        (f.full_name, f.kind.value, ", ".join(f.labels) or "–", f"{f.says}{'; stored' * (f.of is From.STORED)}")
+        for f in FAMILIES
+    ]
+    assert rows == expected
