@@ -188,10 +188,14 @@ def _of_daemon(signs: Signs) -> list[Reason]:
     return [Reason(part=Part.DAEMON, reason=said, remedy="restart it, and report its log")]
 
 
+_UPGRADE = "run `ingestion-monitor db upgrade`: this daemon goes on by itself"
 _SCHEMA = {
-    SchemaState.MISSING: ("the database is empty, or not there", "run `ingestion-monitor db upgrade`"),
-    SchemaState.OLDER: ("the schema is older than this program's", "run `ingestion-monitor db upgrade`"),
-    SchemaState.NEWER: ("the schema is newer than this program's", "install the newer ingestion-monitor"),
+    SchemaState.MISSING: ("the database is empty", _UPGRADE),
+    SchemaState.OLDER: ("the schema is older than this program's", _UPGRADE),
+    SchemaState.NEWER: (
+        "the schema is newer than this program's",
+        "install the newer ingestion-monitor, then restart this daemon",
+    ),
 }
 
 
@@ -205,7 +209,7 @@ def _of_database(signs: DatabaseSigns) -> list[Reason]:
     if signs.schema is SchemaState.CURRENT:
         return []
     reason, remedy = _SCHEMA[signs.schema]
-    return [Reason(part=Part.SCHEMA, reason=reason, remedy=f"{remedy}, then restart this daemon")]
+    return [Reason(part=Part.SCHEMA, reason=reason, remedy=remedy)]
 
 
 def _of_runs(targets: Iterable[TargetSigns], now: datetime) -> list[Reason]:

@@ -145,6 +145,9 @@ def _engine(url: str, limit_s: float) -> Engine:
 
 
 def _read(engine: Engine, targets: list[str], keys: dict[str, str], limit_s: float) -> Reading:
+    # a file that is gone is a fault of a database that was in use: the schema's look alone takes it for an empty one
+    with reading(engine) as conn:
+        conn.exec_driver_sql("SELECT 1")
     schema = SchemaState(current(engine).fit.value)
     if schema is not SchemaState.CURRENT:
         return Reading(schema=schema)

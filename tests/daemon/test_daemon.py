@@ -1,15 +1,14 @@
 """The daemon in a process of its own: schedule, incidents, signals, and a database or API that is not there."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import socket
-import threading
 from datetime import UTC, datetime, timedelta
 
 from cli.observed import until, until_asked
+from door import Door
 from receiver import Receiver
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
@@ -200,48 +199,6 @@ async def test_a_defect_in_one_tick_is_logged_and_does_not_end_the_daemon():
 def alter(world, statement):
     with writing(world.app.engine) as conn:
         conn.exec_driver_sql(statement)
-
-
-class Door:
-    """A port that refuses until it is opened and then leads to a server."""
-
-    def __init__(self, host, port):
-        self._server = (host, port)
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._threads = []
-
-    def open(self):
-        self._listener.listen()
-        self._threads.append(threading.Thread(target=self._serve))
-        self._threads[0].start()
-
-    def _serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                inside = self._listener.accept()[0]
-                outside = socket.create_connection(self._server)
-                for pair in ((inside, outside), (outside, inside)):
-                    self._threads.append(threading.Thread(target=_pump, args=pair))
-                    self._threads[-1].start()
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for thread in self._threads:
-            thread.join()
-
-
-def _pump(source, sink):
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-    for end in (source, sink):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-        end.close()
 
 
 def test_a_server_that_starts_later_delays_it_and_then_it_works(small_world, start, new_postgres):

@@ -66,8 +66,8 @@ def _judged(story: Story, command: str, code: int, said: str, *, took_s: float, 
     wrong = [f"it left {left}"] if left else []
     wrong += [f"runs without a snapshot: {unclosed}"] if unclosed else []
     wrong += [f"{dropped} answers are not stored"] if dropped else []
-    # whoever had ended before the signal came ended well
-    wrong += [f"exit code {code}: {said}"] if code not in {0, 143} else []
+    # whoever had ended before the signal came ended well; between the end of its work and its own, the system ends it
+    wrong += [f"exit code {code}: {said}"] if code not in {0, 143, -signal.SIGTERM} else []
     wrong += [f"it took {took_s:.1f} s"] if took_s >= WITHIN_S else []
     wrong += ["a snapshot is lost"] if [row for row in kept if row not in audit.stored(world)] else []
     return Ended(wrong=wrong + _told(story), took_s=took_s, left=len(left), open_runs=len(unclosed), dropped=dropped)

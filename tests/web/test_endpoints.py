@@ -128,7 +128,7 @@ def test_a_database_file_that_is_replaced_is_seen(tmp_path):
         assert (said["part"], "is not a SQLite database" in said["reason"]) == ("database", True)
         assert ask(served.address, "/healthz").status == 200
         path.unlink()
-        until(lambda: reasons(ask(served.address, "/readyz")) == [("schema", None)], "a database that is gone")
+        until(lambda: reasons(ask(served.address, "/readyz")) == [("database", None)], "a database that is gone")
         shutil.copyfile(copy, path)
         until(lambda: ask(served.address, "/readyz").status == 200, "the database again")
 

@@ -9,9 +9,10 @@ import time
 import pytest
 from cli.observed import until
 from config.test_canary import SECRETS, canary, found, quoted, whole
+from door import Door
 from prometheus_client.parser import text_string_to_metric_families
+from running import Running
 from sqlalchemy import make_url
-from test_daemon import Door, Running
 from web.served import Served, ask
 
 from monitor.config import Config
