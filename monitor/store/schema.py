@@ -114,7 +114,8 @@ def verify(engine: Engine) -> None:
         SchemaError: somebody upgraded, replaced or emptied it meanwhile.
         StoreError: when it can't be read.
     """
-    version = _not_newer(current(engine), engine.url)
+    with reading(engine) as conn:  # not `current`: to it a file that is gone is an empty database
+        version = _not_newer(_version(conn), engine.url)
     if version.fit is not SchemaFit.CURRENT:
         raise _behind(version, engine.url)
 

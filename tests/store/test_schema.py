@@ -242,3 +242,18 @@ def test_alembics_own_command_says_what_is_missing_and_no_secret(postgres_url):
     assert "can't be reached" in said
     assert "canary" not in said
     assert "Traceback" not in said
+
+
+def test_a_file_that_is_gone_is_no_empty_database_to_whoever_used_it(tmp_path):
+    """Nobody may be told to upgrade it: that would make a new one, and hide that the old one is missing."""
+    path = tmp_path / "monitor.db"
+    schema.upgrade(f"sqlite:///{path}")
+    engine = schema.ensure(f"sqlite:///{path}")
+    schema.verify(engine)
+    engine.dispose()
+    path.unlink()
+    with pytest.raises(StoreError, match=r"can't be opened") as refused:
+        schema.verify(engine)
+    assert not isinstance(refused.value, SchemaError)
+    engine.dispose()
+    assert not path.exists()
