@@ -24,6 +24,8 @@ __all__ = ["DAILY", "LEASE", "Ending", "Pruned", "Pruner"]
 
 LEASE = ":retention"
 """In the place of a target, whose names can't hold a colon: one process prunes at a time."""
+_DONE = ":retention done"
+"""Taken and given back whenever a pruning came to its end: when that was."""
 DAILY = timedelta(hours=20)
 """The daily pruning is not done again sooner, by whichever process."""
 _TTL = timedelta(minutes=2)
@@ -112,13 +114,16 @@ class Pruner:
             return _refused(chosen)
         if (taken := self._take(chosen.now, daily=daily)) is not None:
             return taken
+        ended = Ending.INTERRUPTED
         try:
-            return self._prune(chosen)
+            pruned = self._prune(chosen)
         except LeaseLostError:  # a pause of minutes, as of a suspended machine: whoever has it now goes on
-            return self._gone(chosen, ending=Ending.INTERRUPTED)
+            return self._gone(chosen, ending=ended)
+        else:
+            ended = pruned.ending
+            return pruned
         finally:
-            with writing(self._engine) as conn:
-                leases.release(conn, target=LEASE, epoch=self._epoch)
+            self._leave(chosen.now, done=ended is Ending.DONE)
 
     def rehearse(self) -> Pruned:
         """What would go now; nothing is written."""
@@ -145,14 +150,22 @@ class Pruner:
         """Takes the lease of the work; what to say when there is no need, or somebody else is at it."""
         try:
             with writing(self._engine) as conn:
-                begun = leases.last_acquired(conn, LEASE) if daily else None
-                if begun is not None and timedelta(0) <= now - begun < DAILY:
+                done = leases.last_acquired(conn, _DONE) if daily else None
+                if done is not None and timedelta(0) <= now - done < DAILY:
                     return Pruned(ending=Ending.TODAY, rows={}, before={})
                 # by this machine's clock, as the days are: whoever takes it too early fences this one off, no more
                 self._epoch = leases.acquire(conn, target=LEASE, holder=self._holder, now=now, ttl=_TTL)
         except LeaseHeldError as error:
             return Pruned(ending=Ending.BUSY, holder=error.holder, rows={}, before={})
         return None
+
+    def _leave(self, now: datetime, *, done: bool) -> None:
+        """Gives the lease back; what was cut short, by a signal or a fault, is not done for the day."""
+        with writing(self._engine) as conn:
+            if done:
+                epoch = leases.acquire(conn, target=_DONE, holder=self._holder, now=now, ttl=_TTL)
+                leases.release(conn, target=_DONE, epoch=epoch)
+            leases.release(conn, target=LEASE, epoch=self._epoch)
 
     def _prune(self, chosen: Cutoffs) -> Pruned:
         was = space.size(self._engine)

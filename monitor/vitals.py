@@ -70,6 +70,8 @@ class Pulse:
     """When its loop turned last."""
     beat_age_s: float
     """Seconds (≥ 0) since then, on a clock that nobody sets."""
+    store_error: str | None
+    """Why the daemon can't use its database, as it met it last; None while it can."""
     reload_refused: bool
     """The last reload was refused: an older configuration is in force."""
     stopping: bool
@@ -96,6 +98,11 @@ class Stands(Protocol):
     @property
     def beat_s(self) -> float:
         """When the loop turned last, on the monotonic clock."""
+        ...
+
+    @property
+    def store_error(self) -> str | None:
+        """Why our own database can't be used now; None while it can."""
         ...
 
     @property
@@ -156,6 +163,7 @@ class Vitals:
             started_at=self._standing.started_at,
             beat_at=now - timedelta(seconds=beat_age_s),
             beat_age_s=beat_age_s,
+            store_error=self._standing.store_error,
             reload_refused=self._standing.reload_error is not None,
             stopping=self._standing.stopping,
             watched_since=dict(self._watched_since),

@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, select, update
 from store.test_pruning import ids, run_row, write_runs
 
 from monitor import retention
-from monitor.errors import StoreError
+from monitor.errors import StoreAwayError, StoreError
 from monitor.health.ageing import Ages, Doubt
 from monitor.retention import LEASE, Ending, Pruner
 from monitor.store import leases, runs
@@ -138,6 +138,20 @@ def test_rows_that_somebody_else_deleted_meanwhile_are_no_fault(engine):
                 conn.execute(item_events.delete())
 
     assert pruner(engine, sleep=Naps(beside))().ending is Ending.DONE
+
+
+def test_a_daily_pruning_that_was_cut_short_is_not_done_for_the_day(engine):
+    fill(engine)
+    naps = Naps()
+    assert pruner(engine, sleep=naps, stop=lambda: naps.count >= 1)(daily=True).ending is Ending.INTERRUPTED
+
+    def fail(_):
+        raise StoreAwayError("database: away")
+
+    with pytest.raises(StoreAwayError):
+        pruner(engine, sleep=fail)(daily=True)
+    assert pruner(engine)(daily=True).ending is Ending.DONE
+    assert pruner(engine)(daily=True).ending is Ending.TODAY
 
 
 def test_the_daily_pruning_is_done_once_a_day_by_one_of_many(engine):

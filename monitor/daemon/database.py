@@ -16,6 +16,8 @@ from monitor.daemon.clock import Clock
 from monitor.daemon.standing import Standing
 from monitor.database import parse
 from monitor.errors import SchemaError, StoreError
+from monitor.store import leases
+from monitor.store.engine import writing
 from monitor.store.schema import verify
 from monitor.wiring import open_store
 
@@ -106,7 +108,7 @@ class Database:
     async def _look(self, engine: Engine) -> None:
         """Looks whether it can be used, and has this program's schema still."""
         try:
-            await asyncio.to_thread(verify, engine)
+            await asyncio.to_thread(self._proven, engine)
         except StoreError as error:
             if engine is self._standing.engine:
                 self.failed(error)
@@ -115,6 +117,12 @@ class Database:
         else:
             if engine is self._standing.engine:
                 self._well()
+
+    def _proven(self, engine: Engine) -> None:
+        verify(engine)
+        if not self._usable.is_set():  # only then is it worth a write
+            with writing(engine) as conn:
+                leases.prove_writable(conn)
 
     def _well(self) -> None:
         if self._failing_since is not None and self._told is not None and self._told[1] >= self._failing_since:

@@ -14,8 +14,9 @@ from monitor.store.engine import insert
 from monitor.store.idling import end_when_idle
 from monitor.store.tables import leases
 
-__all__ = ["Lease", "acquire", "holder", "last_acquired", "now_of", "release", "renew", "verify"]
+__all__ = ["Lease", "acquire", "holder", "last_acquired", "now_of", "prove_writable", "release", "renew", "verify"]
 
+_PROOF = ":proof"
 _ABSURD = 2
 """No holder is alive whose lease ends later than so many of its spans from now: its clock was ahead, and it is gone."""
 
@@ -122,6 +123,13 @@ def holder(conn: Connection, target: str) -> Lease | None:
     found = conn.execute(select(leases).where(leases.c.target == target, leases.c.holder.is_not(None)))
     row = found.mappings().first()
     return None if row is None else Lease(**row)
+
+
+def prove_writable(conn: Connection) -> None:
+    """Writes one row that stands for nobody: what can be read may still be full, or read-only."""
+    row = {"holder": None, "acquired_at": None, "expires_at": None}
+    proof = insert(conn, leases).values(target=_PROOF, epoch=1, **row)
+    conn.execute(proof.on_conflict_do_update(index_elements=[leases.c.target], set_={"epoch": leases.c.epoch + 1}))
 
 
 def last_acquired(conn: Connection, target: str) -> datetime | None:

@@ -62,7 +62,11 @@ def _stored(name: str, says: str, *labels: str) -> Family:
 
 FAMILIES = (
     _process("build_info", Kind.GAUGE, "Always 1; the labels say which program this is", "version"),
-    _process("database_up", Kind.GAUGE, "Whether the database could be read just now: 1 or 0"),
+    _process(
+        "database_up",
+        Kind.GAUGE,
+        "Whether the database can be used: 1; or 0, when it can't be reached, read or written, or has another schema",
+    ),
     _process("scheduler_beat_timestamp_seconds", Kind.GAUGE, "When the daemon's loop turned last"),
     _process(
         "config_reload_successful",

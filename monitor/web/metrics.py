@@ -85,7 +85,7 @@ class _Collected:
 
     def _values(self) -> Iterator[_Value]:
         yield from _of_daemon(self._pulse)
-        yield "database_up", (), self._reading.error is None
+        yield "database_up", (), self._reading.usable and self._pulse.store_error is None
         for target, each in self._pulse.counts.items():
             yield from _of_runs(target, each)
         if self._reading.usable:

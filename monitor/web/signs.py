@@ -11,11 +11,13 @@ __all__ = ["channels_of", "signs_of", "targets_of"]
 
 def signs_of(pulse: Pulse, reading: Reading) -> Signs:
     """What readiness rests on."""
+    # what may only be read is in use by nobody; of a schema the look itself knows more
+    error = reading.error or (pulse.store_error if reading.usable else None)
     return Signs(
         stopping=pulse.stopping,
         beat_age_s=pulse.beat_age_s,
         reload_refused=pulse.reload_refused,
-        database=DatabaseSigns(error=reading.error, schema=reading.schema),
+        database=DatabaseSigns(error=error, schema=reading.schema),
         targets=targets_of(pulse, reading),
         channels=channels_of(pulse, reading),
     )
