@@ -2,7 +2,6 @@
 
 import contextlib
 import fnmatch
-import importlib.util
 import re
 import subprocess
 import sys
@@ -10,11 +9,9 @@ from pathlib import Path
 
 import pytest
 from deploy.container import OF_THE_IMAGE, USER
-from manifests import DEPLOY, ROOT
+from manifests import ROOT
 
-spec = importlib.util.spec_from_file_location("healthcheck", DEPLOY / "healthcheck.py")
-healthcheck = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(healthcheck)
+from deploy.healthcheck import healthcheck
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 STAGES = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
