@@ -6,9 +6,11 @@ from datetime import datetime
 
 import structlog
 
+from monitor.bench import Change
 from monitor.check import ITEM_BY_ITEM, Approach, CheckReport
 from monitor.exchange import NetworkFault
 from monitor.incidents.restraint import NONE, Restraint
+from monitor.incidents.rules import Action
 from monitor.judgement import Verdict
 from monitor.model import (
     ITEM_CAUSES,
@@ -78,7 +80,7 @@ _EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CA
 
 
 def log_run(report: RunReport, checked: CheckReport | None, restraint: Restraint | None) -> None:
-    """One event per run, and one per cause; the run has bound what they have in common.
+    """One event per run, one per cause, and one per incident that it changed; the run has bound what they share.
 
     Args:
         report: of the finished run.
@@ -88,6 +90,9 @@ def log_run(report: RunReport, checked: CheckReport | None, restraint: Restraint
     log = structlog.get_logger()
     for piece in report.verdict.evidence:
         log.warning(_event(piece, checked), **_evidence_fields(piece), **_effort(checked))
+    for change in report.verdict.changes:
+        if change.decision.action is not Action.CONTINUE:
+            log.info("incident_changed", **_change_fields(change))
     snapshot = report.snapshot
     log.info(
         "run_finished",
@@ -108,6 +113,18 @@ def _event(piece: Evidence, checked: CheckReport | None) -> str:
     """What the log calls a piece of evidence."""
     recovered = checked is not None and checked.tally.all_recovered(piece.cause)
     return "questions_failed" if recovered else _EVENTS.get(piece.cause, piece.cause.value)
+
+
+def _change_fields(change: Change) -> dict[str, object]:
+    incident = change.incident
+    return {
+        "incident_id": incident.id,
+        "change": change.decision.action.value,
+        "cause": incident.cause.value,
+        **({"group": incident.group} if incident.group else {}),
+        "severity": incident.severity.value,
+        "members": incident.member_count,
+    }
 
 
 def _restraint_fields(report: RunReport, restraint: Restraint | None) -> dict[str, object]:

@@ -22,6 +22,7 @@ OVERLAYS = sorted(path.parent for path in (DEPLOY / "kubernetes/overlays").glob(
 EXAMPLES = sorted((DEPLOY / "kubernetes/examples").glob("*.yaml"))
 UNITS = sorted(path for path in (DEPLOY / "systemd").iterdir() if path.suffix in {".service", ".timer"})
 PROMETHEUS_RULES = DEPLOY / "prometheus/rules.yaml"
+PROMETHEUS_CASES = ROOT / "tests/deploy/alerts.yaml"
 OLDEST, NEWEST = "1.29", kubernetes_validate.latest_version()
 """Of Kubernetes: the manifests are valid for both, and so for those between."""
 
@@ -91,9 +92,10 @@ def systemd_faults() -> Iterator[str]:
 
 def _prometheus() -> Iterator[str]:
     if shutil.which("promtool"):
-        said = _said("promtool", "check", "rules", PROMETHEUS_RULES)
-        if said.returncode != 0:
-            yield said.stderr + said.stdout
+        for words in (("check", "rules", PROMETHEUS_RULES), ("test", "rules", PROMETHEUS_CASES)):
+            said = _said("promtool", *words)
+            if said.returncode != 0:
+                yield said.stderr + said.stdout
 
 
 def _said(*command: object) -> subprocess.CompletedProcess[str]:

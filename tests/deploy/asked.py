@@ -17,7 +17,10 @@ SECRETS = {
 }
 """Stand-ins, by the names of their files."""
 
-__all__ = ["SECRETS", "expanded", "loaded", "parsed", "placed"]
+IDS = {"GLOO_PUBLISHER_ID": "publisher", "GLOO_CLIENT_ID": "client"}
+"""Variables that the settings want in place of ids, until somebody writes the ids there."""
+
+__all__ = ["IDS", "SECRETS", "expanded", "loaded", "parsed", "placed"]
 
 
 def parsed(words: Sequence[str]) -> dict[str, object]:
@@ -46,4 +49,4 @@ def placed(settings: str, folder: Path, secrets: Mapping[str, str] = SECRETS) ->
 
 def loaded(settings: str, folder: Path, environ: Mapping[str, str] | None = None) -> Config:
     """The configuration that a `monitor.toml` comes to, or the ConfigError that says what is wrong with it."""
-    return Config.load(placed(settings, folder), environ=environ or {})
+    return Config.load(placed(settings, folder), environ={**IDS, **(environ or {})})

@@ -23,7 +23,7 @@ KEYS = {
 
 
 def test_its_keys_are_those_of_the_specification():
-    assert set(COMPOSE) == {"name", "x-locked", "x-monitor", "services", "networks", "volumes", "secrets"}
+    assert set(COMPOSE) == {"name", "x-locked", "x-folder", "x-monitor", "services", "networks", "volumes", "secrets"}
     assert {key for service in SERVICES.values() for key in service} <= KEYS
 
 
@@ -55,13 +55,21 @@ def test_the_schema_is_brought_up_to_date_between_the_database_and_the_daemon():
     assert SERVICES["daemon"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
-def test_the_secrets_are_those_that_the_settings_name_where_they_name_them():
+def test_settings_and_secrets_are_folders_so_that_a_replaced_file_is_seen():
     for service in OURS.values():
-        mounted = {secret["source"]: secret["target"] for secret in service["secrets"]}
-        assert mounted == {name: f"/run/secrets/ingestion-monitor/{name}" for name in mounted}
-        assert set(re.findall(r'"/run/secrets/ingestion-monitor/([\w-]+)"', SETTINGS)) == set(mounted)
-    assert COMPOSE["secrets"] == {name: {"file": f"./secrets/{name}"} for name in COMPOSE["secrets"]}
-    assert set(mounted) | {"database-password"} == set(COMPOSE["secrets"])
+        mounted = {volume["target"]: volume["source"] for volume in service["volumes"]}
+        assert mounted == {"/etc/ingestion-monitor": "./config", "/run/secrets/ingestion-monitor": "./secrets"}
+        assert {volume["type"] for volume in service["volumes"]} == {"bind"}
+        assert [volume["bind"] for volume in service["volumes"]] == [{"create_host_path": False}] * 2
+        assert "secrets" not in service, "a secret of Compose is a single file"
+        assert service["environment"]["MONITOR_CONFIG"] == "/etc/ingestion-monitor/monitor.toml"
+    assert re.findall(r'"(/run/secrets/[^"]*/)[\w-]+"', SETTINGS) == ["/run/secrets/ingestion-monitor/"] * 4
+
+
+def test_no_secret_and_no_settings_of_somebodys_get_into_the_repository():
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"deploy/config/", "deploy/secrets/", "deploy/database-password"} <= set(ignored)
+    assert COMPOSE["secrets"] == {"database-password": {"file": "./database-password"}}
 
 
 def test_no_secret_is_a_variable():

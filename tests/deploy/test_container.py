@@ -26,6 +26,8 @@ from deploy.kustomize import build, pod_of
 from manifests import DEPLOY
 from sqlalchemy import create_engine, make_url, text
 
+from deploy.healthcheck import healthcheck
+
 IN_THE_CONTAINER = "/etc/ingestion-monitor/monitor.toml"
 SECRETS_IN_THE_CONTAINER = "/run/secrets/ingestion-monitor/"
 OVERLAYS = DEPLOY / "kubernetes/overlays"
@@ -75,10 +77,10 @@ class Cluster:
         name = uuid4().hex[:8]
         mounted = image.mount(f"secrets-{name}", {key: f"{value}\n" for key, value in secrets.items()})
         settings = pods.settings.replace(SECRETS_IN_THE_CONTAINER, f"{mounted}/")
-        settings = settings.replace('publisher_id = "replace-me"', f'publisher_id = "{known.publisher_id}"')
-        settings = settings.replace('client_id = "replace-me"', f'client_id = "{known.client_id}"')
+        settings = settings.replace("${GLOO_PUBLISHER_ID}", known.publisher_id)
+        settings = settings.replace("${GLOO_CLIENT_ID}", known.client_id)
         settings = settings.replace('provider = "gloo"', f'provider = "gloo"\nbase_url = "{sandbox.url}"')
-        assert "replace-me" not in settings
+        assert "${GLOO" not in settings
         self.config = image.mount(f"config-{name}", {"monitor.toml": settings})
         self.cwd = image.mount(f"cwd-{name}")
         self.database = make_url(secrets["database-url"]).set(drivername="postgresql+psycopg")
@@ -186,6 +188,7 @@ def test_the_daemon_runs_and_ends_in_time_on_sigterm(cluster):
     try:
         until(lambda: events("".join(lines), "run_finished"), f"a run in {lines}")
         until(lambda: [ask(listen, path)[0] for path in probes] == [200, 200, 200], f"well by its probes in {lines}")
+        assert healthcheck.urls(Path(f"/proc/{process.pid}")) == [f"http://{listen}/healthz"]
         assert 'ingestion_monitor_items{state="completed",target="gloo-prod"} 2.0' in ask(listen, "/metrics")[1]
         signalled_s = time.monotonic()
         process.send_signal(signal.SIGTERM)

@@ -1,19 +1,17 @@
 """The Dockerfile beyond what hadolint knows, what it takes from the clone, and its health check."""
 
+import contextlib
 import fnmatch
-import importlib.util
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from deploy.container import OF_THE_IMAGE, USER
-from manifests import DEPLOY, ROOT
+from manifests import ROOT
 
-spec = importlib.util.spec_from_file_location("healthcheck", DEPLOY / "healthcheck.py")
-healthcheck = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(healthcheck)
-healthy = healthcheck.healthy
+from deploy.healthcheck import healthcheck
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 STAGES = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
@@ -69,53 +67,84 @@ def test_all_that_is_copied_from_the_clone_gets_into_the_build_and_nothing_secre
 # --- the health check ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def answers():
-    """A server whose /healthz answers with a status, and the port that it is on."""
-    asked = []
+SERVER = """
+import socket, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
-    class Handler(BaseHTTPRequestHandler):
-        status = 200
+host, status = sys.argv[3], int(sys.argv[4])
 
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_response(self.status)
-            self.send_header("content-length", "0")
-            self.end_headers()
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if status == 0:
+            self.close_connection = True
+            return
+        self.send_response(status if self.path == "/healthz" else 404)
+        self.send_header("content-length", "0")
+        self.end_headers()
 
-        def log_message(self, *_):
-            """Keeps stderr quiet."""
+    def log_message(self, *_):
+        pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield Handler, server.server_address[1], asked
-        server.shutdown()
-        thread.join()
+class Server(HTTPServer):
+    address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
 
-
-DAEMON = ["/opt/ingestion-monitor/bin/python", "/opt/ingestion-monitor/bin/ingestion-monitor", "daemon", ""]
-ONE_SHOT = [*DAEMON[:2], "check", "--quiet", ""]
-
-
-@pytest.mark.parametrize(("status", "well"), [(200, True), (503, False)])
-def test_a_daemon_is_healthy_when_its_loop_turns(answers, status, well):
-    handler, port, asked = answers
-    handler.status = status
-    assert healthy(DAEMON, f"0.0.0.0:{port}") is well
-    assert asked == ["/healthz"]
+server = Server((host, 0), Handler) if host != "off" else None
+print("up", flush=True)
+server.serve_forever(poll_interval=0.01) if server else sys.stdin.read()
+"""
+"""Stands for a daemon: argv is `ingestion-monitor`, `daemon`, a host or off, and the status that /healthz has."""
 
 
-def test_a_daemon_that_does_not_answer_is_not_healthy(answers):
-    handler, port, _ = answers
-    handler.do_GET = lambda handling: handling.close_connection
-    assert not healthy(DAEMON, f"127.0.0.1:{port}")
+@contextlib.contextmanager
+def process(host, status=200, words=("ingestion-monitor", "daemon")):
+    """A process that listens on a port of its own choice; its folder in /proc."""
+    command = [sys.executable, "-c", SERVER, *words, host, str(status)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            assert started.stdout.readline() == "up\n"
+            yield Path(f"/proc/{started.pid}")
+        finally:
+            started.kill()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"])
+@pytest.mark.parametrize(("status", "well"), [(200, True), (503, False), (0, False)], ids=["turns", "stalled", "mute"])
+def test_a_daemon_is_healthy_when_its_loop_turns_wherever_it_listens(host, status, well):
+    with process(host, status) as daemon:
+        assert len(healthcheck.urls(daemon)) == 1
+        assert healthcheck.healthy([daemon]) is well
+
+
+def test_a_daemon_that_listens_nowhere_is_healthy_while_it_lives():
+    with process("off") as daemon:
+        assert healthcheck.urls(daemon) == []
+        assert healthcheck.healthy([daemon])
+
+
+def test_a_proxy_of_the_environment_is_not_asked(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    with process("127.0.0.1") as daemon:
+        assert healthcheck.healthy([daemon])
+
+
+BIN = "/opt/ingestion-monitor/bin"
 
 
 @pytest.mark.parametrize(
-    ("command", "listen"),
-    [(ONE_SHOT, "127.0.0.1:1"), (DAEMON, "off"), (DAEMON, "")],
-    ids=["one run", "switched off", "nothing set"],
+    ("words", "is_one"),
+    [
+        ([f"{BIN}/python", f"{BIN}/ingestion-monitor", "daemon"], True),
+        ([f"{BIN}/python", f"{BIN}/ingestion-monitor", "daemon", "--log-level", "debug"], True),
+        ([f"{BIN}/ingestion-monitor", "daemon"], True),
+        ([f"{BIN}/python", f"{BIN}/ingestion-monitor", "check", "--quiet"], False),
+        (["/sbin/docker-init", "--", "ingestion-monitor", "daemon"], False),
+        (["python", "-I", "/opt/ingestion-monitor/healthcheck.py"], False),
+        ([""], False),
+    ],
+    ids=["a daemon", "with options", "without an interpreter", "one run", "an init above it", "itself", "a kernel's"],
 )
-def test_where_nobody_listens_there_is_nothing_to_ask(command, listen):
-    assert healthy(command, listen)
+def test_only_a_daemon_is_asked(tmp_path, words, is_one):
+    (tmp_path / "17").mkdir()
+    (tmp_path / "17/cmdline").write_text("".join(f"{word}\0" for word in words), encoding="utf-8")
+    (tmp_path / "18").mkdir()  # it has ended
+    assert [each.name for each in healthcheck.daemons(tmp_path)] == (["17"] if is_one else [])

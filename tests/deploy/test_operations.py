@@ -11,12 +11,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
-from deploy.asked import parsed
-from manifests import DEPLOY, ROOT
+from deploy.asked import parsed, placed
+from manifests import ROOT
 from sqlalchemy import create_engine, make_url, text
 
 from monitor.cli import main
+from monitor.config import Config
+from monitor.errors import ConfigError
+from monitor.model import MONITOR_CAUSES, Cause
 
 DOCUMENT = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
@@ -50,15 +52,48 @@ def test_commands_are_found_wherever_they_stand():
 
 def test_every_file_of_the_clone_that_a_command_names_is_there():
     named = {word for line in LINES for word in re.findall(r"deploy/[\w./-]+", line)}
-    made_by_them = {"deploy/monitor.toml", "deploy/secrets", "deploy/secrets/"}
-    missing = [n for n in named if not (ROOT / n).exists() and n not in made_by_them and "deploy/secrets/" not in n]
-    assert missing == []
+    made_by_them = re.compile(r"deploy/(config|secrets|database-password)\b")
+    assert [name for name in named if not (ROOT / name).exists() and not made_by_them.match(name)] == []
 
 
-def test_every_secret_of_compose_is_told():
-    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-    (section,) = re.findall(r"^### Compose\n(.*?)^###", DOCUMENT, re.MULTILINE | re.DOTALL)
-    assert [name for name in compose["secrets"] if name not in section] == []
+RECIPES = {
+    "systemd timer": ("deploy/systemd/monitor.toml", "systemctl"),
+    "Compose": ("deploy/kubernetes/base/monitor.toml", "docker compose"),
+}
+"""The modes whose settings are filled in by a command: the file, and what starts something."""
+
+
+def section(mode):
+    (found,) = re.findall(rf"^### {mode}\n(.*?)^###", DOCUMENT, re.MULTILINE | re.DOTALL)
+    return found
+
+
+@pytest.mark.parametrize(("mode", "shipped", "begin"), [(mode, *rest) for mode, rest in RECIPES.items()])
+def test_a_recipe_fills_in_ids_and_secrets_before_it_starts_anything(tmp_path, mode, shipped, begin):
+    commands_before, start, _ = section(mode).partition(f"\n{begin}")
+    assert start
+    settings = (ROOT / shipped).read_text(encoding="utf-8")
+    named = set(re.findall(r"_file = \".*?([\w-]+)\"", settings))
+    placing = " ".join(re.findall(r"^(?:install|echo) (.*)$", commands_before, re.MULTILINE))
+    assert named - set(re.findall(r"[\w-]+", placing)) == set()
+    (filling,) = re.findall(r"^sed -i .*$", commands_before, re.MULTILINE)
+    path = placed(settings, tmp_path)
+    *command, _ = shlex.split(filling)
+    subprocess.run([*command, str(path)], check=True)
+    (target,) = Config.load(path, environ={}).targets
+    assert (target.publisher_id, target.auth.client_id) == ("YOUR-PUBLISHER", "YOUR-CLIENT")
+
+
+@pytest.mark.parametrize("shipped", [rest[0] for rest in RECIPES.values()])
+def test_the_shipped_settings_are_refused_until_the_ids_are_filled_in(tmp_path, shipped):
+    path = placed((ROOT / shipped).read_text(encoding="utf-8"), tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        Config.load(path, environ={})
+    assert [name for name in ("GLOO_PUBLISHER_ID", "GLOO_CLIENT_ID") if name not in str(refused.value)] == []
+
+
+def test_systemd_starts_nothing_before_the_configuration_was_checked():
+    assert section("systemd timer").index("config check --config") < section("systemd timer").index("enable --now")
 
 
 def test_every_mode_has_its_section_and_its_files():
@@ -75,16 +110,31 @@ def test_every_exit_code_of_check_is_told():
     assert told == {0, 1, 2, 3, 4, 5, 130, 143}
 
 
-def test_every_event_of_the_log_that_is_told_of_is_one_with_its_level():
-    (section,) = re.findall(r"^## The log at 3 a\.m\.\n(.*?)^## ", DOCUMENT, re.MULTILINE | re.DOTALL)
-    told_of = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE))
+def table_of_events():
+    (log,) = re.findall(r"^## The log at 3 a\.m\.\n(.*?)^## ", DOCUMENT, re.MULTILINE | re.DOTALL)
+    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", log, re.MULTILINE))
+
+
+def logged_events():
+    """Each event that the program logs, with its level: by its name in the source, and those of evidence by cause."""
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "monitor").rglob("*.py"))
-    logged = {
-        (name, "error" if level == "exception" else level)
-        for level, name in re.findall(r'\.(info|warning|error|exception)\(\s*"(\w+)"', source)
+    by_name = re.findall(r'\.(info|warning|error|exception|critical)\(\s*"(\w+)"', source)
+    by_cause = {"items_unknown", "items_ailing", "questions_failed", *(set(MONITOR_CAUSES) - {Cause.CHANNEL_FAILING})}
+    return {
+        *((name, "error" if level == "exception" else level) for level, name in by_name),
+        *((str(name), "warning") for name in by_cause),
+        ("library", "warning"),
     }
-    assert told_of.items() - logged == set()
-    assert len(told_of) >= 8
+
+
+def test_every_event_of_the_log_that_is_told_of_is_one_with_its_level():
+    assert table_of_events().items() - logged_events() == set()
+
+
+def test_every_event_that_warns_is_told_of():
+    warns = {(name, level) for name, level in logged_events() if level != "info"}
+    assert warns - table_of_events().items() == set()
+    assert {("database_away", "warning"), ("tick_crashed", "error"), ("run_missed", "warning")} <= warns
 
 
 # --- backups ---------------------------------------------------------------------------------------------------------

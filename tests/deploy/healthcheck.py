@@ -1,0 +1,11 @@
+"""The image's health check as a module: it stands outside the package, for the image alone."""
+
+import importlib.util
+
+from manifests import DEPLOY
+
+__all__ = ["healthcheck"]
+
+_spec = importlib.util.spec_from_file_location("healthcheck", DEPLOY / "healthcheck.py")
+healthcheck = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(healthcheck)
