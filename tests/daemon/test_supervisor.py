@@ -150,6 +150,7 @@ async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_fo
         await asyncio.sleep(0.01)
     assert await renew_aside(lambda: "renewed") == "renewed"
     feeding.cancel()
+    assert not [run for run in runs if run.done()], "all waited meanwhile"
     ended.set()
     assert {type(end) for end in await asyncio.gather(*runs, return_exceptions=True)} == {StoreAwayError}
     assert len(waiting) == THREADS, "no thread was left over"
