@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection, Engine
 
+from monitor.aside import read_aside, renew_aside
 from monitor.check import CheckReport, Due, Inquirer, Inquiry, ItemCheck, Progress, Strategy
 from monitor.closing import Closing, RunReport, Started
 from monitor.errors import SlotSpentError, StoreError, SyncLogError
@@ -27,9 +28,9 @@ from monitor.health.transition import ItemChange
 from monitor.heartbeat import Heartbeat
 from monitor.incidents.probing import probe_for, turn
 from monitor.judgement import Judge
+from monitor.log.rarely import warn_rarely
 from monitor.model import LogEntry, SyncReport
 from monitor.providers import Provider
-from monitor.reading import read_aside
 from monitor.store import incidents, items, leases, outcomes, runs, worklist
 from monitor.store.engine import reading, writing
 from monitor.store.idling import end_when_idle
@@ -247,10 +248,10 @@ class Run:
         while True:
             await asyncio.sleep(self._job.lease.total_seconds() / 3)
             try:
-                await asyncio.to_thread(self._renew, started)
+                await renew_aside(lambda: self._renew(started))
             except StoreError as error:
                 # The epoch guards every write: a renewal may fail for a while without harm.
-                structlog.get_logger().warning("lease_not_renewed", reason=str(error))
+                warn_rarely("lease_not_renewed", reason=str(error))
 
     def _renew(self, started: Started) -> None:
         job = self._job
@@ -258,9 +259,13 @@ class Run:
             leases.renew(conn, target=job.target, epoch=started.epoch, now=job.lease_now(conn), ttl=job.lease)
 
     def _release(self, started: Started) -> None:
+        job = self._job
         try:
-            with writing(self._job.engine) as conn:
-                leases.release(conn, target=self._job.target, epoch=started.epoch)
+            with writing(job.engine) as conn:
+                # first of all: it waits for a thread that closes the run still
+                leases.release(conn, target=job.target, epoch=started.epoch)
+                # what cancelled it, or failed, left it open, and nobody can close it now
+                runs.abandon(conn, target=job.target, before_epoch=started.epoch + 1, at=job.utcnow())
         except StoreError as error:
             # It expires by itself; what ended the run matters more than this.
             structlog.get_logger().warning("lease_not_released", reason=str(error))

@@ -5,6 +5,7 @@ share the slots. A database that is down delays the daemon and never ends it; an
 """
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -92,6 +93,7 @@ class Daemon:
         self._signal: signal.Signals | None = None
         self._made: App | None = None
         self._loops: dict[str, asyncio.Task[None]] = {}
+        self._retired = itertools.count(1)
         self._ready = False
 
     # what is done beside the runs: a line each
@@ -120,7 +122,10 @@ class Daemon:
                 await self._interrupt.wait()
         finally:
             await self._end()
-        return 128 + (self._signal or signal.SIGTERM)
+        exit_code = 128 + (self._signal or signal.SIGTERM)
+        # whoever looks later can tell it from one that was killed
+        structlog.get_logger().info("daemon_ended", exit_code=exit_code)
+        return exit_code
 
     def _stop(self, sign: signal.Signals) -> None:
         if self._interrupt.is_set():
@@ -161,7 +166,8 @@ class Daemon:
         self._supervisor.ready(self._status())
 
     def _begin(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        self._loops[name] = asyncio.ensure_future(endless(name, loop))
+        self._loops[name] = task = asyncio.ensure_future(endless(name, loop))
+        task.add_done_callback(lambda _: self._loops.pop(name))
 
     def _watch(self, name: str) -> None:
         rounds = Rounds(
@@ -226,7 +232,7 @@ class Daemon:
         self.standing.config, self.standing.reload_error = found.config, None
         if found.engine is not None:
             if self.standing.engine is not None:
-                self._begin("retire", partial(self._retire, self.standing.engine))
+                self._begin(f"retire {next(self._retired)}", partial(self._retire, self.standing.engine))
             self._database.take(found.engine)
         if self._ready:
             for name in (*changes.removed, *changes.rescheduled):

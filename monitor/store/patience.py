@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, Select
 
 from monitor.errors import StoreAwayError
-from monitor.log.plainly import structlog
+from monitor.log.rarely import warn_rarely
 from monitor.store.engine import reading
 
 __all__ = ["patient", "patiently", "read_page"]
@@ -62,7 +62,7 @@ def patiently(engine: Engine, work: Callable[[], _T]) -> _T:
             pause_s = longest_s * random.uniform(0.5, 1)  # noqa: S311  # no secret
             if waits.given_up() or time.monotonic() + pause_s >= ends_s:
                 raise
-            structlog.get_logger().warning("database_away", reason=str(error), retry_in_s=round(pause_s, 1))
+            warn_rarely("database_away", reason=str(error), retry_in_s=round(pause_s, 1))
         time.sleep(pause_s)
         longest_s = min(_LONGEST_PAUSE_S, 2 * longest_s)
 

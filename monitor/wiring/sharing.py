@@ -14,6 +14,7 @@ from monitor.client.throttle import Throttle, utcnow
 from monitor.config import CheckConfig, Target
 from monitor.errors import StoreError
 from monitor.incidents.restraint import NONE
+from monitor.log.rarely import warn_rarely
 from monitor.model import Learned
 from monitor.store import runs, throttles
 from monitor.store.engine import reading, writing
@@ -126,7 +127,7 @@ def _read(engine: Engine, key: str) -> Learned | None:
             return throttles.read(conn, key=key)
     except StoreError as error:
         # the run itself meets the same database, and says so; what it may send it finds out anew
-        structlog.get_logger().warning("throttle_not_read", reason=str(error))
+        warn_rarely("throttle_not_read", reason=str(error))
         return None
 
 
@@ -136,7 +137,7 @@ def _restraint(engine: Engine, targets: Sequence[str]) -> float:
         with reading(engine) as conn:
             return runs.least_restraint(conn, targets=targets)
     except StoreError as error:
-        structlog.get_logger().warning("restraint_not_read", reason=str(error))
+        warn_rarely("restraint_not_read", reason=str(error))
         return NONE
 
 
@@ -145,4 +146,4 @@ def _write(engine: Engine, key: str, target: Target, learned: Learned) -> None:
         with writing(engine) as conn:
             throttles.write(conn, key=key, origin=origin_of(target), learned=learned)
     except StoreError as error:
-        structlog.get_logger().warning("throttle_not_written", reason=str(error))
+        warn_rarely("throttle_not_written", reason=str(error))

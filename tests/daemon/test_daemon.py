@@ -116,7 +116,9 @@ def test_ctrl_c_is_code_130(small_world, start):
     daemon = start(small_world)
     daemon.await_events("run_finished")
     assert daemon.end(signal.SIGINT)[0] == 130
+    daemon.close()
     assert [event["signal"] for event in daemon.logged("daemon_stopping")] == ["SIGINT"]
+    assert [event["exit_code"] for event in daemon.logged("daemon_ended")] == [130]
 
 
 def test_a_cron_schedule_waits_for_its_time(small_world, start):

@@ -6,16 +6,22 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
 from cli.observed import until
 from structlog.testing import capture_logs
 
+from monitor.aside import renew_aside
 from monitor.config import Config
 from monitor.daemon import Daemon
+from monitor.daemon.service import THREADS
 from monitor.daemon.supervisor import Supervisor
 from monitor.daemon.vigil import feed
+from monitor.errors import StoreAwayError
+from monitor.store.engine import connect
+from monitor.store.patience import patient, patiently
 
 
 class Systemd:
@@ -111,7 +117,7 @@ def test_a_socket_that_is_gone_is_told_once_and_hurts_nobody(tmp_path):
 
 async def test_the_watchdog_is_fed_twice_in_its_time_and_not_while_no_thread_can_be_had(systemd):
     loop, gate = asyncio.get_running_loop(), threading.Event()
-    feeding = asyncio.create_task(feed(Supervisor(systemd.address, watchdog_s=0.2)))
+    feeding = asyncio.create_task(feed(Supervisor(systemd.address, watchdog_s=0.2), stuck_s=0.2))
     await asyncio.to_thread(until, lambda: len(systemd.told) >= 4, "four signs of life")
     with capture_logs() as logged:
         stuck = [loop.run_in_executor(None, gate.wait, 20) for _ in range(64)]
@@ -125,6 +131,29 @@ async def test_the_watchdog_is_fed_twice_in_its_time_and_not_while_no_thread_can
     await asyncio.to_thread(until, lambda: len(systemd.told) > silent + 1, "a sign of life again")
     assert {event["event"] for event in logged} == {"work_stands_still"}
     feeding.cancel()
+
+
+async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_for_a_database(systemd, tmp_path):
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    ended, waiting = threading.Event(), set()
+
+    def away():
+        waiting.add(threading.get_ident())
+        raise StoreAwayError("away")
+
+    engine = patient(connect(f"sqlite:///{tmp_path}/a.db"), given_up=ended.is_set)
+    runs = [asyncio.create_task(asyncio.to_thread(patiently, engine, away)) for _ in range(10 * THREADS)]
+    while len(waiting) < THREADS:  # noqa: ASYNC110  # a thread that begins to wait has no event
+        await asyncio.sleep(0.01)
+    feeding = asyncio.create_task(feed(Supervisor(systemd.address, watchdog_s=0.2)))
+    while len(systemd.told) < 4:  # noqa: ASYNC110  # nor has a list that another thread fills
+        await asyncio.sleep(0.01)
+    assert await renew_aside(lambda: "renewed") == "renewed"
+    feeding.cancel()
+    assert not [run for run in runs if run.done()], "all waited meanwhile"
+    ended.set()
+    assert {type(end) for end in await asyncio.gather(*runs, return_exceptions=True)} == {StoreAwayError}
+    assert len(waiting) == THREADS, "no thread was left over"
 
 
 async def test_over_its_life_the_daemon_tells_each_state(small_world, systemd):

@@ -8,19 +8,20 @@ from sqlalchemy import insert, select, text
 from structlog.testing import capture_logs
 
 from monitor.errors import StoreAwayError, StoreError
+from monitor.log.rarely import REMIND_S, News
 from monitor.store.engine import connect, reading, writing
 from monitor.store.patience import patient, patiently, read_page
 from monitor.store.tables import leases
 
 
-def failing(times, error=StoreAwayError):
+def failing(times, error=StoreAwayError, reason="away"):
     """Work that fails so often, and then says how often it was done."""
     done = []
 
     def work():
         done.append(None)
         if len(done) <= times:
-            raise error("away")
+            raise error(reason)
         return len(done)
 
     return work
@@ -30,10 +31,28 @@ def never():
     return False
 
 
-def test_work_is_done_again_until_the_database_is_back_and_each_wait_is_told(engine):
+def test_work_is_done_again_until_the_database_is_back_and_many_waits_are_told_once(engine):
+    reason = f"away {time.monotonic_ns()}"  # what is news here, however often the test is run
     with capture_logs() as logs:
-        assert patiently(patient(engine, given_up=never), failing(3)) == 4
-    assert [(each["event"], each["reason"]) for each in logs] == [("database_away", "away")] * 3
+        assert patiently(patient(engine, given_up=never), failing(3, reason=reason)) == 4
+        assert patiently(patient(engine, given_up=never), failing(1, reason=reason)) == 2
+    assert [(each["event"], each["reason"], each["times"]) for each in logs] == [("database_away", reason, 1)]
+
+
+def test_another_fault_is_told_at_once(engine):
+    reasons = [f"{what} {time.monotonic_ns()}" for what in ("away", "locked")]
+    with capture_logs() as logs:
+        for reason in reasons:
+            patiently(patient(engine, given_up=never), failing(1, reason=reason))
+    assert [each["reason"] for each in logs] == reasons
+
+
+def test_a_fault_that_lasts_is_told_once_a_minute_with_the_waits_it_stands_for():
+    news = News()
+    moments = [0, 1, REMIND_S - 1, REMIND_S, REMIND_S + 1, 3 * REMIND_S, 9 * REMIND_S]
+    told = [news.stands_for("database_away", "away", now_s=now_s) for now_s in moments]
+    assert told == [1, None, None, 3, None, 2, 1]
+    assert news.stands_for("lease_not_renewed", "away", now_s=9 * REMIND_S) == 1, "another event"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""What becomes of a run's lease and of its row when threads are short, or when it is cancelled."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from monitor.check import NoProgress
+from monitor.run import Run
+
+OPEN = "SELECT status, abort_reason, finished_at FROM runs"
+
+
+def begun(world, **changes):
+    """A run whose API hangs."""
+    world.track(2)
+    world.sandbox.add_fault(path="/engine", delay_s=60)
+    return asyncio.create_task(Run(world.job(**changes), interrupt=asyncio.Event(), progress=NoProgress())())
+
+
+async def asking(world):
+    while world.sandbox.stats()["most_in_flight"] < 1:  # noqa: ASYNC110  # a sandbox in a process of its own
+        await asyncio.sleep(0.02)
+
+
+async def test_a_lease_is_renewed_while_no_thread_for_the_database_can_be_had(small_world):
+    loop, gate = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(4))
+    lease = {"lease": timedelta(seconds=0.3), "lease_now": lambda _conn: datetime.now(UTC)}
+    running = begun(small_world, **lease)
+    await asking(small_world)
+    stuck = [loop.run_in_executor(None, gate.wait, 60) for _ in range(8)]
+    ends = set()
+    while len(ends) < 4:
+        ends |= {row["expires_at"] for row in small_world.rows("SELECT expires_at FROM leases")}
+        await asyncio.sleep(0.02)
+    gate.set()
+    assert all(await asyncio.gather(*stuck)), "none had given up by then"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_run_that_is_cancelled_is_closed_as_interrupted_and_gives_its_lease_back(world):
+    running = begun(world)
+    await asking(world)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    (row,) = world.rows(OPEN)
+    assert (row["status"], row["abort_reason"]) == ("aborted", "interrupted")
+    assert row["finished_at"] is not None
+    assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
+    assert world.rows("SELECT 1 FROM snapshots") == []
+
+
+def test_a_run_that_closed_itself_stays_as_it_is(world):
+    world.track(2)
+    world.run()
+    assert [(row["status"], row["abort_reason"]) for row in world.rows(OPEN)] == [("complete", None)]
