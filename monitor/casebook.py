@@ -115,6 +115,7 @@ class Casebook:
         rule: Rule | None = None,
         error: str | None = None,
         word: Word | None = None,
+        kind: MessageKind | None = None,
     ) -> None:
         """Records what was decided and puts its messages into the outbox, where the decision has any.
 
@@ -124,8 +125,9 @@ class Casebook:
             rule: by which an opening was decided, to be kept with it.
             error: the last error, in our own words, for a cause that has one.
             word: of the person who decided it.
+            kind: of the messages, where it is not the one that goes with the decision.
         """
-        kind = _KINDS.get(decision.action)
+        kind = kind or _KINDS.get(decision.action)
         if kind is not None:
             late = self._kept_back(decision, incident)
             reason, data = _account(decision, incident, rule, error, word)

@@ -168,15 +168,12 @@ class Reachability:
             if not (elsewhere and failing.issuperset(incident.channels)):
                 continue
             decision = book.hush(again, incident)
-            if decision.action is not again.action:
-                book.tell(decision, replace(incident, channels=elsewhere))
-                continue
-            after = replace(incident, channels=(*incident.channels, *elsewhere), last_message_at=now)
-            incident_store.save(conn, after)
-            error = _last_error(conn, incident.id)
-            reason = f"{again.why.value}: {error}" if error else again.why.value
-            book.note(incident.id, "reminded", reason, {"channels": list(elsewhere), "error": error})
-            book.send(MessageKind.OPENED, replace(after, channels=elsewhere), error=error)
+            after, kind = incident, None
+            if decision.action is again.action:
+                after = replace(incident, channels=(*incident.channels, *elsewhere), last_message_at=now)
+                incident_store.save(conn, after)
+                kind = MessageKind.OPENED
+            book.tell(decision, replace(after, channels=elsewhere), error=_last_error(conn, incident.id), kind=kind)
 
     def _current(self, conn: Connection, channel: str) -> Incident | None:
         return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))

@@ -106,7 +106,9 @@ async def _had(address: tuple[str, int]) -> socket.socket:
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:
-        taking.add_done_callback(lambda taken: None if taken.exception() else taken.result().close())
+        taking.add_done_callback(
+            lambda taken: None if taken.cancelled() or taken.exception() else taken.result().close()
+        )
         raise
 
 

@@ -77,7 +77,8 @@ def file_limit(folder):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(),
+            # whoever measures coverage in it could not write its figures
+            env={name: value for name, value in environment().items() if not name.startswith("COVERAGE_")},
             cwd=world.folder,
             preexec_fn=limit,  # noqa: PLW1509  # no thread of ours runs yet that could hold a lock
         )
