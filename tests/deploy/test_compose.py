@@ -45,7 +45,7 @@ def test_ours_run_as_the_images_user_without_any_capability(service):
 
 @pytest.mark.parametrize("service", OURS.values(), ids=OURS)
 def test_the_program_takes_the_command_of_a_service(service):
-    parsed(service["command"])
+    assert parsed(service["command"])["config"] is None, "it is found by MONITOR_CONFIG"
 
 
 def test_the_schema_is_brought_up_to_date_between_the_database_and_the_daemon():

@@ -41,7 +41,9 @@ def commands():
 
 @pytest.mark.parametrize("words", commands().values(), ids=commands())
 def test_the_program_takes_each_command(words):
-    parsed(words)
+    named = words[words.index("--config") + 1] if "--config" in words else None
+    found = parsed(words).get("config")
+    assert (str(found) if found else None) == named
 
 
 def test_commands_are_found_wherever_they_stand():

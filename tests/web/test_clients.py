@@ -81,8 +81,11 @@ def test_many_requests_on_one_connection_are_answered_in_turn(served):
     with socket.create_connection(served.address, timeout=10) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
         got = b""
-        while got.count(b"HTTP/1.1 200") < 50:
-            got += connection.recv(100_000)
+        while got.count(b'"status":"ok"') < 50:
+            received = connection.recv(100_000)
+            assert received, f"it hung up after {got.count(b'HTTP/1.1 200')} answers"
+            got += received
+    assert got.count(b"HTTP/1.1 ") == got.count(b"HTTP/1.1 200") == 50
 
 
 def test_the_end_waits_for_nobody_who_is_still_connected(tmp_path):
