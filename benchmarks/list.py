@@ -42,12 +42,12 @@ async def _serve(items: int) -> None:
 
 
 async def _read_ours(url: str) -> int:
-    from monitor import log
-    from monitor.check.catalogue import fetch
+    from monitor import logs as log
     from monitor.client.client import Client
-    from monitor.client.wire import HttpxWire
+    from monitor.client.transports import HttpxWire
     from monitor.providers import ProviderSettings
     from monitor.providers.gloo import Gloo
+    from monitor.runs.list_check import fetch
 
     log.configure(level="warning")
     provider = Gloo.configured(ProviderSettings(target="bench", base_url=url, publisher_id=_PUBLISHER))

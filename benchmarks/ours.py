@@ -25,14 +25,14 @@ from typing import Any
 
 from processes import CLIENT_CORE, hold_to, stats
 
-from monitor import log
-from monitor.check import NoProgress
-from monitor.check.inquiry import Inquirer
+from monitor import logs as log
+from monitor.app import App, open_store
 from monitor.cli import collect_seldom
-from monitor.closing import RunReport
 from monitor.config import Config
-from monitor.run import Job, Run
-from monitor.wiring import App, open_store
+from monitor.runs.check import Inquirer
+from monitor.runs.close import RunReport
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Job, Run
 
 _CONFIG = """\
 database = "sqlite:///{folder}/monitor.db"

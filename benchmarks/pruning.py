@@ -14,13 +14,14 @@ from pathlib import Path
 
 from sqlalchemy import Connection, insert
 
-from monitor.health.ageing import Ages
-from monitor.retention import Pruned, Pruner
-from monitor.store import runs, space
-from monitor.store.engine import connect, reading, writing
-from monitor.store.schema import upgrade
-from monitor.store.tables import item_events, snapshots
-from monitor.store.tables import runs as run_rows
+from monitor.database import pruning as space
+from monitor.database.engine import connect, reading, writing
+from monitor.database.retention import Pruned, Pruner
+from monitor.database.retention_policy import Ages
+from monitor.database.schema import upgrade
+from monitor.database.tables import item_events, snapshots
+from monitor.database.tables import runs as run_rows
+from monitor.runs import store as runs
 
 NOW = datetime.now(UTC)
 COUNTS = dict.fromkeys(

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from monitor.report.periods import spans
-from monitor.store.engine import reading
-from monitor.store.runs import history
-from monitor.store.schema import ensure
-from monitor.store.trends import samples
+from monitor.database.engine import reading
+from monitor.database.schema import ensure
+from monitor.reports.formatting import spans
+from monitor.reports.trends import samples
+from monitor.runs.store import history
 
 GOAL_MS = 100
 ROUNDS = 5

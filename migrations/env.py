@@ -14,10 +14,9 @@ from alembic.operations import MigrationScript
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from monitor.database.migrate import migrating
+from monitor.database.tables import UtcDateTime, metadata
 from monitor.errors import StoreError
-from monitor.store.columns import UtcDateTime
-from monitor.store.migrating import migrating
-from monitor.store.tables import metadata
 
 
 def _number(

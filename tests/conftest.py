@@ -33,12 +33,12 @@ from scale import THOROUGH
 from sqlalchemy import make_url
 from world import World
 
-from monitor import log
+from monitor import logs as log
 from monitor.cli import main
-from monitor.log.redaction import Redactor
+from monitor.database.engine import connect
+from monitor.database.schema import upgrade
+from monitor.logs import Redactor
 from monitor.sandbox import Sandbox
-from monitor.store.engine import connect
-from monitor.store.schema import upgrade
 
 KINDS = ["sqlite", "postgresql"]
 

@@ -23,14 +23,14 @@ import structlog
 from memory import folder_in_memory
 from receiver import Receiver
 
-from monitor.check import NoProgress
+from monitor.app import App, open_store
 from monitor.config import Config
+from monitor.database.engine import reading
+from monitor.incidents import store as incidents
 from monitor.model import Incident, IncidentState
-from monitor.run import Run
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 from monitor.sandbox import Sandbox
-from monitor.store import incidents
-from monitor.store.engine import reading
-from monitor.wiring import App, open_store
 
 BEGIN = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 EVERY = timedelta(minutes=5)

@@ -3,10 +3,10 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from monitor.channels import Ending, Verdict
-from monitor.delivery import Outlet
-from monitor.exchange import BUDGET_SPENT, Answer, ApiError, Reply, Request
 from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.model.http import BUDGET_SPENT, Answer, ApiError, Reply, Request
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.delivery import Outlet
 
 DELIVERED = Verdict(ending=Ending.DELIVERED, reason="accepted")
 

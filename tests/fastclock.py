@@ -11,7 +11,7 @@ import pytest
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from monitor.daemon import Daemon
-from monitor.daemon.clock import Clock
+from monitor.daemon.tasks import Clock
 
 SLEEPERS = 3
 """In each daemon: the scheduler, the look at everything, and the look at the database."""

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from world import World
 
 from monitor.sandbox import Sandbox
-from monitor.sandbox.bodies import BY_STATUS
-from monitor.sandbox.presets import PRESETS, parse_fault
+from monitor.sandbox.faults import PRESETS, parse_fault
+from monitor.sandbox.responses import BY_STATUS
 
 ITEMS = 20
 AT_ONCE = 4

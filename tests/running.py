@@ -12,7 +12,7 @@ from pathlib import Path
 from cli.observed import events, until
 from world import environment
 
-from monitor import log
+from monitor import logs as log
 from monitor.config import Config
 from monitor.daemon import Daemon
 

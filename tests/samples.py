@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from monitor.incidents.message import Message, MessageKind
-from monitor.incidents.safe_words import safe_words
 from monitor.model import Cause, Incident, IncidentState, Severity, Team
+from monitor.notifications.messages import Message, MessageKind
+from monitor.notifications.texts import safe_words
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -11,18 +11,18 @@ from pydantic import TypeAdapter
 from receiver import Receiver
 from samples import NOW, message
 
-from monitor.channels import Ending
-from monitor.channels.alertmanager import AlertmanagerChannel
-from monitor.channels.apprise import AppriseChannel
-from monitor.channels.email import EmailChannel
-from monitor.channels.log import LogChannel
-from monitor.channels.pagerduty import PagerDutyChannel
-from monitor.channels.slack import SlackChannel
-from monitor.channels.webhook import WebhookChannel
-from monitor.config.channels import AnyChannel
-from monitor.config.receivers import CHANNEL_TYPES
+from monitor.app import channel_of, fingerprint, try_channels
+from monitor.config.channel_settings import CHANNEL_TYPES
+from monitor.config.routes import AnyChannel
 from monitor.errors import ConfigError
-from monitor.wiring import channel_of, fingerprint, try_channels
+from monitor.notifications.channels import Ending
+from monitor.notifications.channels.alertmanager import AlertmanagerChannel
+from monitor.notifications.channels.apprise import AppriseChannel
+from monitor.notifications.channels.email import EmailChannel
+from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.channels.pagerduty import PagerDutyChannel
+from monitor.notifications.channels.slack import SlackChannel
+from monitor.notifications.channels.webhook import WebhookChannel
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 CANARY = "canary-s3cret-0451"

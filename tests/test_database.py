@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from monitor.database import DatabaseFault, diagnose, open_read_only, parse, place
+from monitor.database.urls import DatabaseFault, diagnose, open_read_only, parse, place
 
 
 def sqlite_error(code, said=""):

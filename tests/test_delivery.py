@@ -6,25 +6,28 @@ from functools import partial
 import pytest
 from fakes import DELIVERED, FakeChannel, outlets
 from receiver import Receiver
+from refreshing import refreshing
 from samples import NOW, incident, message
 from sqlalchemy import event, select, text
 from structlog.testing import capture_logs
 from world import Clock
 
-from monitor.channels import Ending, Verdict
-from monitor.channels.webhook import WebhookChannel
-from monitor.delivery import CLAIM, LAST_START, DeliveryReport, Sender
+from monitor.app import ask_once
+from monitor.database.engine import reading, writing
+from monitor.database.tables import notifications
 from monitor.errors import StoreError
-from monitor.incidents.message import MessageKind
-from monitor.incidents.routing import LOG_CHANNEL
+from monitor.incidents import store as incidents
+from monitor.incidents.channel_failures import Reachability
 from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.incidents.store import api_messages
 from monitor.model import Cause, ChannelState
-from monitor.reachability import Reachability
-from monitor.store import channels as channel_store
-from monitor.store import incidents, outbox
-from monitor.store.engine import reading, writing
-from monitor.store.tables import notifications
-from monitor.wiring import ask_once
+from monitor.notifications import channel_state as channel_store
+from monitor.notifications import outbox
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels.webhook import WebhookChannel
+from monitor.notifications.delivery import CLAIM, LAST_START, DeliveryReport, Sender
+from monitor.notifications.messages import MessageKind
+from monitor.notifications.routing import LOG_CHANNEL
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -65,7 +68,7 @@ def sender(engine, clock):
             route=lambda _: tuple(channels),
         )  # fmt: skip
         return Sender(
-            engine, outlets({LOG_CHANNEL: FakeChannel(), **channels}, fingerprint), reach=reach, holder="host:1",
+            engine, outlets({LOG_CHANNEL: FakeChannel(), **channels}, fingerprint), reach=reach, refresh=refreshing(engine, reach, clock), api_messages=api_messages, holder="host:1",
             utcnow=clock, rand=lambda: 1.0,
         )  # fmt: skip
 

@@ -16,22 +16,25 @@ import pytest
 from cli.observed import until
 from fakes import FakeChannel, outlets
 from receiver import Receiver
+from refreshing import refreshing
 from samples import NOW, incident, message
 from sqlalchemy import select, update
 from world import Clock
 
-from monitor.channels.webhook import WebhookChannel
-from monitor.check import NoProgress
-from monitor.delivery import CLAIM, DeliveryReport, Sender
-from monitor.incidents.routing import LOG_CHANNEL
+from monitor.app import App, ask_once
+from monitor.database.engine import reading, writing
+from monitor.database.tables import channels, notifications
+from monitor.incidents import store as incidents
+from monitor.incidents.channel_failures import Reachability
 from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.incidents.store import api_messages
 from monitor.model import Cause
-from monitor.reachability import Reachability
-from monitor.run import Run
-from monitor.store import incidents, outbox
-from monitor.store.engine import reading, writing
-from monitor.store.tables import channels, notifications
-from monitor.wiring import App, ask_once
+from monitor.notifications import outbox
+from monitor.notifications.channels.webhook import WebhookChannel
+from monitor.notifications.delivery import CLAIM, DeliveryReport, Sender
+from monitor.notifications.routing import LOG_CHANNEL
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 NOTHING = "Nothing is due.\n"
@@ -343,7 +346,7 @@ class Office:
             route=lambda _: ("oncall",),
         )  # fmt: skip
         sender = Sender(
-            self.engine, outlets({"oncall": self.channel, LOG_CHANNEL: FakeChannel()}), reach=reach, holder="host:1",
+            self.engine, outlets({"oncall": self.channel, LOG_CHANNEL: FakeChannel()}), reach=reach, refresh=refreshing(self.engine, reach, self.clock), api_messages=api_messages, holder="host:1",
             utcnow=self.clock, rand=lambda: 1.0,
         )  # fmt: skip
         return asyncio.run(sender.deliver())

@@ -18,17 +18,18 @@ from alembic.config import Config as AlembicConfig
 from mailserver import MailServer
 from receiver import Receiver
 
+from monitor.app.throttles import origin_of, throttle_key
+from monitor.cli.doctor import Doctor, places_of
+from monitor.cli.doctor.database import Surroundings
+from monitor.cli.doctor.findings import Level, exit_code
+from monitor.cli.doctor.synclog import MOST_ROWS
 from monitor.config import Config
-from monitor.doctor import Doctor, places_of
-from monitor.doctor.disk import Surroundings
-from monitor.doctor.tracking import MOST_ROWS
+from monitor.database.engine import writing
+from monitor.database.migrate import migrating
+from monitor.database.tables import metadata
 from monitor.model import Learned, LogEntry
-from monitor.report.doctor import Level, exit_code
-from monitor.store import throttles, tracked
-from monitor.store.engine import writing
-from monitor.store.migrating import migrating
-from monitor.store.tables import metadata
-from monitor.wiring.throttles import origin_of, throttle_key
+from monitor.runs import throttle_store as throttles
+from monitor.synclog import builtin as tracked
 
 OUTSIDE = Surroundings(in_container=False)
 HOOK = '[[channels]]\nname = "hook"\ntype = "{type}"\nurl = "{url}"\n'

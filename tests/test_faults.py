@@ -18,7 +18,7 @@ from cli.observed import until, until_asked
 from sqlalchemy import make_url
 from world import environment
 
-from monitor.store.engine import writing
+from monitor.database.engine import writing
 
 WHOLE = """
 SELECT r.id, r.status, s.total, s.completed + s.pending + s.failed + s.not_found + s.invalid + s.unknown AS sum

@@ -9,11 +9,10 @@ import pytest
 from sqlalchemy import text
 from test_judgement import Court
 
-from monitor import handling
-from monitor.incidents.handling import Word
-from monitor.incidents.rules import Action, Why
+from monitor.database.engine import writing
+from monitor.incidents import acknowledge as handling
+from monitor.incidents.decide import Action, Why, Word
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
-from monitor.store.engine import writing
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 REVOKED = Evidence(cause=Cause.UNAUTHORIZED, count=3, breakdown={"401": 3})

@@ -14,13 +14,13 @@ import structlog
 from cli.observed import until
 from receiver import Receiver
 
+from monitor.database import leases
+from monitor.database.engine import writing
 from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
-from monitor.exchange import Answer
-from monitor.heartbeat import Heartbeat, Ping, ping_url, verdict_on
 from monitor.model import RunStatus
-from monitor.run_report import RunReport
-from monitor.store import leases
-from monitor.store.engine import writing
+from monitor.model.http import Answer
+from monitor.runs.heartbeat import Heartbeat, Ping, ping_url, verdict_on
+from monitor.runs.report import RunReport
 
 RID = "4f4b2f0a-7c1e-4d6e-9a0e-111111111111"
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 import structlog
 
-from monitor.check import NoProgress
+from monitor.app import App, open_store
 from monitor.config import Config
 from monitor.model import Cause, ItemState, RunStatus
-from monitor.run import Run
-from monitor.wiring import App, open_store
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 
 LATER = {"Retry-After": "600"}
 ANOTHER = """
@@ -220,7 +220,7 @@ def test_a_database_that_can_not_be_read_costs_the_run_nothing_but_what_was_lear
 
 def test_what_is_learned_is_told_other_processes_while_a_run_goes_on(small_world, monkeypatch):
     world = small_world
-    monkeypatch.setattr("monitor.wiring.sharing.SHARE_S", 0.05)
+    monkeypatch.setattr("monitor.app.throttles.SHARE_S", 0.05)
     world.configure(check="concurrency = 1")
     world.track(4)
     world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "3"}, count=1)

@@ -6,17 +6,18 @@ import pytest
 from samples import NOW
 from sqlalchemy import insert, select, update
 
-from monitor.health.punctuality import DueTimes
-from monitor.incidents.message import Message
-from monitor.incidents.render import RunFacts
+from monitor.database.engine import reading, writing
+from monitor.database.tables import items, notifications
+from monitor.incidents import members
+from monitor.incidents import store as incidents
+from monitor.incidents.decide import Action, Why
+from monitor.incidents.evaluate import Judge, Verdict
+from monitor.incidents.members import Patience
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.rules import Action, Why
-from monitor.judgement import Judge, Verdict
 from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, SyncReport, Team
-from monitor.store import incidents, members, runs
-from monitor.store.engine import reading, writing
-from monitor.store.members import Patience
-from monitor.store.tables import items, notifications
+from monitor.model.schedule import DueTimes
+from monitor.notifications.messages import Message, RunFacts
+from monitor.runs import store as runs
 
 MINUTE = timedelta(minutes=1)
 PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)

@@ -12,13 +12,13 @@ from samples import NOW
 from sqlalchemy import delete, select, text
 from test_judgement import FAILED, MINUTE, MISSING, SCOPE, STUCK, Court, actions
 
+from monitor.database.engine import reading, writing
+from monitor.database.tables import evidence, incident_events, items, notifications, runs
+from monitor.database.tables import incidents as incident_rows
+from monitor.incidents import store as incidents
+from monitor.incidents.decide import Action, Why
 from monitor.incidents.rulebook import DEFAULT_RULES, By
-from monitor.incidents.rules import Action, Why
 from monitor.model import ITEM_CAUSES, Evidence, IncidentState, RunStatus
-from monitor.store import incidents
-from monitor.store.engine import reading, writing
-from monitor.store.tables import evidence, incident_events, items, notifications, runs
-from monitor.store.tables import incidents as incident_rows
 
 
 class Rooms(Court):

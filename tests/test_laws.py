@@ -17,25 +17,29 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from memory import folder_in_memory
+from refreshing import refreshing
 from samples import NOW
 from sqlalchemy import insert, select, update
 from world import Clock
 
-from monitor import handling
-from monitor.channels import Ending, Verdict
-from monitor.delivery import CLAIM, Sender
-from monitor.incidents.handling import Word
-from monitor.incidents.render import RunFacts
+from monitor.database.engine import connect, reading, writing
+from monitor.database.schema import upgrade
+from monitor.database.tables import items, notifications
+from monitor.incidents import acknowledge as handling
+from monitor.incidents import silence_store as silences
+from monitor.incidents import store as incidents
+from monitor.incidents.channel_failures import Reachability
+from monitor.incidents.decide import Word
+from monitor.incidents.evaluate import Judge
+from monitor.incidents.members import Patience
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.judgement import Judge
+from monitor.incidents.silence_expiry import Silencing
+from monitor.incidents.store import api_messages
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
-from monitor.reachability import Reachability
-from monitor.silencing import Silencing
-from monitor.store import incidents, runs, silences
-from monitor.store.engine import connect, reading, writing
-from monitor.store.members import Patience
-from monitor.store.schema import upgrade
-from monitor.store.tables import items, notifications
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.delivery import CLAIM, Sender
+from monitor.notifications.messages import RunFacts
+from monitor.runs import store as runs
 
 MINUTE = timedelta(minutes=1)
 TARGETS, CHANNELS, DOCUMENTS = ("gloo", "docs"), ("oncall", "audit"), ("a", "b", "c")
@@ -92,7 +96,7 @@ class Site:
         )
         silencing = Silencing(environment="test", route=route, past_failing=self.reach.router)
         self.sender = Sender(
-            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, holder="host:1",
+            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, refresh=refreshing(self.engine, self.reach, self.clock), api_messages=api_messages, holder="host:1",
             utcnow=self.clock, rand=lambda: 1.0, before=[lambda conn, now: silencing.release(conn, now=now)],
         )  # fmt: skip
         self.sender._fingerprint = lambda _: self.fingerprint

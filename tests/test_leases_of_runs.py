@@ -5,8 +5,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
-from monitor.check import NoProgress
-from monitor.run import Run
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 
 OPEN = "SELECT status, abort_reason, finished_at FROM runs"
 

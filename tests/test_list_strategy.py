@@ -6,10 +6,11 @@ import uuid
 
 import pytest
 
-from monitor.check import NoProgress, Why
 from monitor.model import Cause, RunStatus
-from monitor.report.run import run_json, run_text
-from monitor.run import Run
+from monitor.reports.runs import run_json, run_text
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
+from monitor.runs.strategy import Why
 
 LIST = "/engine/v2/publisher"
 

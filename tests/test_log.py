@@ -15,11 +15,10 @@ from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import ConnectError
 from pyreqwest.logging import flush_logs
 
-from monitor.client.wire import HttpxWire, ReqwestWire
+from monitor.client.transports import HttpxWire, ReqwestWire
 from monitor.errors import ConfigError
-from monitor.exchange import Request
-from monitor.log import MASK, configure, register_secret
-from monitor.log.redaction import Redactor
+from monitor.logs import MASK, Redactor, configure, register_secret
+from monitor.model.http import Request
 
 CANARY = "cAn4ry/+ =é~key"
 URL = "postgresql://reader:cAn4ryPa55@db.example/pipeline"

@@ -10,14 +10,15 @@ import pytest
 from cli.observed import until
 from sqlalchemy import update
 
-from monitor.check import NoProgress
+from monitor.app import utcnow
+from monitor.database import leases, tables
+from monitor.database.engine import writing
 from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError
 from monitor.model import Cause, IncidentState, RunStatus
-from monitor.report.run import run_text
-from monitor.run import LEASE, Run
-from monitor.store import leases, runs, tables
-from monitor.store.engine import writing
-from monitor.wiring import utcnow
+from monitor.reports.runs import run_text
+from monitor.runs import store as runs
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import LEASE, Run
 
 
 def causes(report):

@@ -10,10 +10,10 @@ from receiver import Receiver
 from scale import THOROUGH
 from sqlalchemy import insert
 
-from monitor.check import NoProgress
-from monitor.run import Run
-from monitor.store.engine import writing
-from monitor.store.tables import tracked_items
+from monitor.database.engine import writing
+from monitor.database.tables import tracked_items
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 
 GROUP_WAIT = timedelta(seconds=30)
 MANY = 200 if THOROUGH else 60

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.exchange import ApiError, Detail
 from monitor.model import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, ItemState, Reason, Snapshot, rank
+from monitor.model.http import ApiError, Detail
 
 counts = st.integers(0, 10**7)
 

@@ -6,22 +6,26 @@ from datetime import timedelta
 
 import pytest
 from fakes import DELIVERED, FakeChannel, outlets
+from refreshing import refreshing
 from samples import NOW, incident, message
 from sqlalchemy import func, select
 from world import Clock
 
-from monitor.channels import Ending, Verdict
-from monitor.delivery import CLAIM, DeliveryReport, Sender
-from monitor.incidents.message import MessageKind
-from monitor.incidents.render import titled
+from monitor.database.engine import reading, writing
+from monitor.database.tables import incidents as incidents_table
+from monitor.database.tables import notifications
+from monitor.incidents import store as evidence
+from monitor.incidents import store as incidents
+from monitor.incidents.channel_failures import Reachability
 from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.incidents.store import api_messages
 from monitor.model import Cause, Evidence, IncidentState
-from monitor.reachability import Reachability
-from monitor.store import channels as channel_store
-from monitor.store import evidence, incidents, outbox, runs
-from monitor.store.engine import reading, writing
-from monitor.store.tables import incidents as incidents_table
-from monitor.store.tables import notifications
+from monitor.notifications import channel_state as channel_store
+from monitor.notifications import outbox
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.delivery import CLAIM, DeliveryReport, Sender
+from monitor.notifications.messages import MessageKind, titled
+from monitor.runs import store as runs
 
 OPENED, UPDATED, RESOLVED = MessageKind.OPENED, MessageKind.UPDATED, MessageKind.RESOLVED
 REMINDER, ACKNOWLEDGED = MessageKind.REMINDER, MessageKind.ACKNOWLEDGED
@@ -64,7 +68,7 @@ class Office:
             environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall"], route=lambda _: ("log",)
         )
         sender = Sender(
-            self.engine, self.outlets, reach=reach,
+            self.engine, self.outlets, reach=reach, refresh=refreshing(self.engine, reach, self.clock), api_messages=api_messages,
             holder="host:1", utcnow=self.clock, rand=lambda: 1.0,
         )  # fmt: skip
         return asyncio.run(sender.deliver())

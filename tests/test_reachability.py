@@ -5,20 +5,23 @@ from datetime import timedelta
 
 import pytest
 from fakes import DELIVERED, FakeChannel, outlets
+from refreshing import refreshing
 from samples import NOW, incident, message
 from sqlalchemy import select
 from world import Clock
 
-from monitor.channels import Ending, Verdict
-from monitor.channels.log import LogChannel
-from monitor.delivery import DeliveryReport, Sender
-from monitor.incidents.routing import LOG_CHANNEL
+from monitor.database.engine import reading, writing
+from monitor.database.tables import notifications
+from monitor.incidents import store as incidents
+from monitor.incidents.channel_failures import Reachability
 from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.incidents.store import api_messages
 from monitor.model import Cause, IncidentState
-from monitor.reachability import Reachability
-from monitor.store import incidents, outbox
-from monitor.store.engine import reading, writing
-from monitor.store.tables import notifications
+from monitor.notifications import outbox
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.delivery import DeliveryReport, Sender
+from monitor.notifications.routing import LOG_CHANNEL
 
 HOUR = timedelta(hours=1)
 PARKED = Verdict(ending=Ending.PARKED, reason="HTTP 401")
@@ -56,7 +59,7 @@ class Post:
 
     async def deliver(self):
         sender = Sender(
-            self.engine, outlets({LOG_CHANNEL: LogChannel(), **self.channels}, self.settings), reach=self.reach,
+            self.engine, outlets({LOG_CHANNEL: LogChannel(), **self.channels}, self.settings), reach=self.reach, refresh=refreshing(self.engine, self.reach, self.clock), api_messages=api_messages,
             holder="host:1", utcnow=self.clock, rand=lambda: 1.0,
         )  # fmt: skip
         report = await sender.deliver()

@@ -7,11 +7,12 @@ from samples import NOW, incident
 from structlog.testing import capture_logs
 from world import Clock
 
-from monitor.channels import Ending, Verdict
+from monitor.database.engine import writing
+from monitor.incidents import store as incidents
+from monitor.incidents.resend import Refresher
 from monitor.model import ChannelState, IncidentState
-from monitor.refreshing import Refresher
-from monitor.store import channels, incidents
-from monitor.store.engine import writing
+from monitor.notifications import channel_state as channels
+from monitor.notifications.channels import Ending, Verdict
 
 MINUTE = timedelta(minutes=1)
 

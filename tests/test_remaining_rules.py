@@ -7,7 +7,7 @@ from datetime import timedelta
 from receiver import Receiver
 
 from monitor.model import Cause, RunStatus
-from monitor.report.run import run_text
+from monitor.reports.runs import run_text
 
 DESCRIBED = "[targets.statuses]\npending = [{}]"
 ONCE = "max_attempts = 1"

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 import structlog
 
-from monitor.check import NoProgress
 from monitor.model import Cause, RunStatus
-from monitor.run import Run
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 
 AT_ONCE = '[[rules]]\ncause = "rate_limited"\nruns = 1\nof = 1\n'
 ANOTHER = """

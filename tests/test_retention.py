@@ -14,17 +14,16 @@ from samples import NOW
 from sqlalchemy import func, insert, select, update
 from store.test_pruning import ids, run_row, write_runs
 
-from monitor import retention
+from monitor.database import leases, retention
+from monitor.database.engine import connect, reading, writing
+from monitor.database.pruning import Past, Space
+from monitor.database.retention import LEASE, Ending, Pruner
+from monitor.database.retention_policy import Ages, Doubt
+from monitor.database.tables import item_events
+from monitor.database.tables import leases as lease_rows
+from monitor.database.tables import runs as run_rows
 from monitor.errors import StoreAwayError, StoreError
-from monitor.health.ageing import Ages, Doubt
-from monitor.retention import LEASE, Ending, Pruner
-from monitor.store import leases, runs
-from monitor.store.engine import connect, reading, writing
-from monitor.store.pruning import Past
-from monitor.store.space import Space
-from monitor.store.tables import item_events
-from monitor.store.tables import leases as lease_rows
-from monitor.store.tables import runs as run_rows
+from monitor.runs import store as runs
 
 DAY = timedelta(days=1)
 AGES = Ages(snapshots=400 * DAY, item_events=90 * DAY, notifications=30 * DAY)
@@ -342,7 +341,7 @@ def test_db_prune_beside_another_one_is_skipped(here, kept_for_a_while):
 
 
 def test_an_interrupted_pruning_and_a_file_that_keeps_its_size_are_told(engine):
-    from monitor.report.pruning import pruned_text
+    from monitor.reports.pruning import pruned_text
 
     fill(engine)
     naps = Naps()

@@ -13,18 +13,19 @@ from samples import NOW
 from sqlalchemy import select
 from test_judgement import PATIENCE, Court
 
-from monitor import handling
-from monitor.incidents.handling import Word
-from monitor.incidents.render import RunFacts
+from monitor.database.engine import reading, writing
+from monitor.database.tables import notifications
+from monitor.incidents import acknowledge as handling
+from monitor.incidents import silence_store as silences
+from monitor.incidents import store as incidents
+from monitor.incidents.channel_failures import Reachability
+from monitor.incidents.decide import Action, Why, Word
+from monitor.incidents.evaluate import Judge
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.rules import Action, Why
-from monitor.judgement import Judge
+from monitor.incidents.silence_expiry import Silencing
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
-from monitor.reachability import Reachability
-from monitor.silencing import Silencing
-from monitor.store import incidents, runs, silences
-from monitor.store.engine import reading, writing
-from monitor.store.tables import notifications
+from monitor.notifications.messages import RunFacts
+from monitor.runs import store as runs
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 FAILED, REVOKED = Cause.ITEMS_FAILED, Cause.UNAUTHORIZED

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from monitor.app.throttles import origin_of, same_key, throttle_key
 from monitor.config import Target
-from monitor.wiring.throttles import origin_of, same_key, throttle_key
 
 SECRET, KEY = "canary-secret-0451", "canary-key-1984"
 CLIENT = {"client_id": "canary-client-77", "client_secret": SECRET, "token_path": "/token"}

@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from receiver import Receiver
 from samples import message
 
-from monitor.channels import Ending
-from monitor.channels.log import LogChannel
-from monitor.channels.webhook import WebhookChannel
+from monitor.app import App, ask_once, open_client, open_store, rules_in_force
 from monitor.client.auth import ApiKey, ClientCredentials
 from monitor.config import Config, RuleOverride
 from monitor.errors import ConfigError, SchemaError
-from monitor.exchange import Operation, Request
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Severity, Team
+from monitor.model.http import Operation, Request
+from monitor.notifications.channels import Ending
+from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.channels.webhook import WebhookChannel
 from monitor.providers import ProviderSettings
-from monitor.providers.found import provider_for
-from monitor.wiring import App, ask_once, open_client, open_store, rules_in_force
+from monitor.providers.registry import provider_for
 
 TARGET = {
     "name": "gloo-prod",

@@ -13,19 +13,18 @@ from receiver import Receiver
 from samples import NOW, incident
 from structlog.testing import capture_logs
 
-from monitor.channels.alertmanager import AlertmanagerChannel
-from monitor.channels.apprise import AppriseChannel
-from monitor.channels.email import EmailChannel
-from monitor.channels.log import LogChannel
-from monitor.channels.pagerduty import PagerDutyChannel
-from monitor.channels.slack import SlackChannel
-from monitor.channels.smtp import MailServer, Security
-from monitor.channels.webhook import WebhookChannel
-from monitor.incidents.merging import merge
-from monitor.incidents.message import MessageKind
-from monitor.incidents.render import RunFacts, render
+from monitor.app import ask_once
 from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, Team
-from monitor.wiring import ask_once
+from monitor.notifications.batching import merge
+from monitor.notifications.channels.alertmanager import AlertmanagerChannel
+from monitor.notifications.channels.apprise import AppriseChannel
+from monitor.notifications.channels.email import EmailChannel
+from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.channels.pagerduty import PagerDutyChannel
+from monitor.notifications.channels.slack import SlackChannel
+from monitor.notifications.channels.smtp import MailServer, Security
+from monitor.notifications.channels.webhook import WebhookChannel
+from monitor.notifications.messages import MessageKind, RunFacts, render
 
 FOLDER = Path(__file__).parent / "channels/snapshots"
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
 
-from monitor.check import NoProgress
+from monitor.app import App, open_store
 from monitor.config import Config
-from monitor.run import Run
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 from monitor.sandbox import Sandbox
-from monitor.wiring import App, open_store
 
 CONFIG = """\
 database = "{database}"

@@ -103,8 +103,8 @@ def doctor(
 
     Example: ingestion-monitor doctor --send-test
     """
-    from monitor.cli.doctor import DoctorOptions
-    from monitor.cli.doctor import doctor as command
+    from monitor.cli.doctor.command import DoctorOptions
+    from monitor.cli.doctor.command import doctor as command
 
     options = DoctorOptions(targets=tuple(target or ()), send_test=send_test, as_json=as_json, log_level=log_level)
     raise typer.Exit(command(config, options))

@@ -4,9 +4,9 @@ import getpass
 import os
 from datetime import UTC, datetime
 
+from monitor.database.text import cleaned
 from monitor.errors import ConfigError
-from monitor.store.silences import LONGEST_COMMENT, LONGEST_NAME
-from monitor.store.text import cleaned
+from monitor.incidents.silence_store import LONGEST_COMMENT, LONGEST_NAME
 
 __all__ = ["comment_of", "moment_of", "name_of", "os_user"]
 

@@ -9,21 +9,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from monitor.check import Progress
-from monitor.cli.ending import Interruption
+from monitor.app import App, lend, try_providers, utcnow
+from monitor.cli.exit_codes import FailOn, combined, exit_of
 from monitor.cli.notify import UNREACHABLE, deliver, delivery_line
 from monitor.cli.progress import bars
 from monitor.cli.session import chosen, duration, load, opened, print_json, print_lines, scratch
-from monitor.closing import RunReport
+from monitor.cli.signals import Interruption
 from monitor.config import Config, Target
-from monitor.delivery import DeliveryReport
+from monitor.database.engine import connect_read_only
+from monitor.database.schema import ensure
 from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError, StoreError
-from monitor.report.exits import FailOn, combined, exit_of
-from monitor.report.run import all_is_well, run_json, run_text, shortfall
-from monitor.run import Job, Run
-from monitor.store.engine import connect_read_only
-from monitor.store.schema import ensure
-from monitor.wiring import App, lend, try_providers, utcnow
+from monitor.notifications.delivery import DeliveryReport
+from monitor.reports.runs import all_is_well, run_json, run_text, shortfall
+from monitor.runs.close import RunReport
+from monitor.runs.progress import Progress
+from monitor.runs.run import Job, Run
 
 __all__ = ["CheckOptions", "check"]
 

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from monitor.app import try_channels, try_providers
 from monitor.cli.session import load, print_json, print_lines
 from monitor.config.effective import as_text, in_force
 from monitor.errors import MonitorError
-from monitor.wiring import try_channels, try_providers
 
 __all__ = ["check", "schema", "show"]
 
@@ -54,8 +54,8 @@ def schema(output: Path | None) -> None:
     Raises:
         MonitorError: the file can't be written.
     """
-    from monitor.config.available import installed
     from monitor.config.json_schema import json_schema
+    from monitor.providers.registry import installed
 
     made = json_schema(installed())
     if output is None:

@@ -4,8 +4,8 @@ import asyncio
 import signal
 from pathlib import Path
 
-from monitor.cli.ending import end_soon
 from monitor.cli.session import load, register_secrets
+from monitor.cli.signals import end_soon
 from monitor.config import Config
 
 __all__ = ["daemon"]
@@ -20,8 +20,8 @@ def daemon(path: Path | None, log_level: str | None) -> int:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is heeded it must not end the process
     config = load(path, log_level=log_level or "info")
+    from monitor.app import try_providers
     from monitor.daemon import Daemon
-    from monitor.wiring import try_providers
 
     try_providers(config.targets)
 

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
-from monitor.cli.session import load, print_lines
-from monitor.store import schema
-from monitor.store.engine import connect_read_only
-from monitor.store.schema import SchemaFit, SchemaVersion
+from monitor.app import holder, utcnow
+from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.database import schema
+from monitor.database.engine import connect_read_only
+from monitor.database.retention import Ending, Pruner
+from monitor.database.schema import SchemaFit, SchemaVersion
+from monitor.reports.pruning import pruned_json, pruned_text
 
-__all__ = ["current", "upgrade"]
+__all__ = ["current", "prune", "upgrade"]
+
 
 UNFIT = 3
 
@@ -53,3 +57,22 @@ def _sentence(version: SchemaVersion) -> str:
         case SchemaFit.OLDER:
             found = f"at schema {version.current}"
     return f"The database is {found}; this program needs {version.head}: run `ingestion-monitor db upgrade`."
+
+
+BUSY = 5
+
+
+def prune(path: Path | None, *, dry_run: bool, as_json: bool) -> int:
+    """Prunes once, and prints what went; exit code 0, or 5 when another process is at it.
+
+    Raises:
+        StoreError: the database can't be used.
+    """
+    with opened(load(path)) as app:
+        pruner = Pruner(app.engine, app.config.retention.ages(), holder=holder(), utcnow=utcnow)
+        pruned = pruner.rehearse() if dry_run else pruner()
+    if as_json:
+        print_json(pruned_json(pruned, dry_run=dry_run))
+    else:
+        print_lines(pruned_text(pruned, dry_run=dry_run))
+    return BUSY if pruned.ending is Ending.BUSY else 0

@@ -43,6 +43,6 @@ def db_prune(
 
     Example: ingestion-monitor db prune --dry-run
     """
-    from monitor.cli.prune import prune as command
+    from monitor.cli.db import prune as command
 
     raise typer.Exit(command(config, dry_run=dry_run, as_json=as_json))

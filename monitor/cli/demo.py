@@ -1,14 +1,208 @@
 """`demo`: the whole story, in a folder that is thrown away unless it is asked for."""
 
 import asyncio
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from monitor.cli.session import configure_logging, print_lines, scratch
-from monitor.demo import Demo
-from monitor.errors import ConfigError
+import msgspec
 
-__all__ = ["demo"]
+from monitor.app import App, open_store, utcnow
+from monitor.cli.session import configure_logging, print_lines, scratch
+from monitor.client.auth import ClientCredentials
+from monitor.client.client import Client
+from monitor.client.transports import HttpxWire
+from monitor.config import Config
+from monitor.database.engine import reading
+from monitor.errors import ConfigError, MonitorError
+from monitor.incidents import store as incidents
+from monitor.model import RunStatus
+from monitor.model.http import Operation, Request
+from monitor.reports.incidents import incident_text
+from monitor.reports.runs import history_text, run_text
+from monitor.runs import store as runs
+from monitor.runs.close import RunReport
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
+from monitor.sandbox import Sandbox, SandboxSettings
+
+__all__ = ["Demo", "demo"]
+
+
+TARGET = "sandbox"
+ITEM_SECONDS = 2.0
+PATIENCE_S = 30.0
+
+CONFIG = """\
+database = "sqlite:///monitor.db"
+environment = "demo"
+
+[[targets]]
+name = "{target}"
+provider = "gloo"
+base_url = "{url}"
+publisher_id = "{publisher}"
+auth = {{ client_id = "{client_id}", client_secret_file = "client-secret" }}
+
+[targets.sync_log]
+url = "sqlite:///pipeline.db"
+table = "sync_log"
+id_column = "item_id"
+submitted_at_column = "uploaded_at"
+"""
+
+DOCUMENTS = {
+    "sermon.txt": b"On patience: a document takes about six minutes, and a hung one takes for ever.",
+    "letter.txt": b"On trust: what was accepted for ingestion is not yet ingested.",
+}
+
+
+class Demo:
+    """Tells its story through `say`, in a folder of its own.
+
+    Args:
+        folder: where configuration, secret, sync log and database are written.
+        say: prints one paragraph.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, say
+
+    async def play(self) -> None:
+        """Plays the whole story.
+
+        Raises:
+            MonitorError: a step did not do what it is there to show.
+        """
+        with Sandbox(SandboxSettings(item_seconds=ITEM_SECONDS)) as sandbox:
+            self._say(f"A simulated data engine listens on {sandbox.url}.")
+            config = self._configure(sandbox)
+            await self._upload(sandbox)
+            app = App(config=config, engine=open_store(config))
+            try:
+                await self._ingest(app)
+                await self._lose_the_key(app, sandbox)
+                await self._mend_the_key(app, sandbox)
+                self._look_back(app)
+            finally:
+                app.engine.dispose()
+
+    def _configure(self, sandbox: Sandbox) -> Config:
+        settings = sandbox.settings
+        secret = self._folder / "client-secret"
+        secret.write_text(settings.client_secret, encoding="utf-8")
+        secret.chmod(0o600)
+        path = self._folder / "monitor.toml"
+        path.write_text(
+            CONFIG.format(
+                target=TARGET, url=sandbox.url, publisher=settings.publisher_id, client_id=settings.client_id
+            ),
+            encoding="utf-8",
+        )
+        return Config.load(path, environ={})
+
+    async def _upload(self, sandbox: Sandbox) -> None:
+        """Does what a pipeline does: uploads, and writes the ids down; one of them never arrives."""
+        uploaded = [await upload(sandbox, name, content) for name, content in DOCUMENTS.items()]
+        lost = str(uuid.uuid4())
+        with sqlite3.connect(self._folder / "pipeline.db") as log:
+            log.execute("CREATE TABLE sync_log (item_id TEXT, uploaded_at TEXT)")
+            rows = [(item_id, utcnow().isoformat()) for item_id in (*uploaded, lost)]
+            log.executemany("INSERT INTO sync_log VALUES (?, ?)", rows)
+        log.close()
+        self._say(f"{len(uploaded)} documents are uploaded; the sync log names them, and one upload that got lost.")
+
+    async def _ingest(self, app: App) -> None:
+        await self._check(app, "check, right after the upload:")
+        ends_s = time.monotonic() + PATIENCE_S
+        await asyncio.sleep(ITEM_SECONDS)
+        report = await self._check(app, f"check, {ITEM_SECONDS:.0f} seconds later:")
+        while report.snapshot is None or report.snapshot.completed < len(DOCUMENTS):
+            _expect(time.monotonic() < ends_s, "the sandbox did not finish the documents")
+            await asyncio.sleep(0.5)
+            report = await self._check(app, "check, once more:")
+
+    async def _lose_the_key(self, app: App, sandbox: Sandbox) -> None:
+        sandbox.revoke_client()
+        self._say("Somebody rotates the key and forgets to tell.")
+        report = await self._check(app, "check: one refusal may be a hiccup.")
+        _expect(not report.open_incidents, "one run must not open the incident")
+        report = await self._check(app, "check: the second in a row is an incident.")
+        _expect(bool(report.open_incidents), "two runs must open an incident")
+        incident = report.open_incidents[0]
+        with reading(app.engine) as conn:
+            events = incidents.events(conn, incident.id)
+        self._say(f"incidents show {incident.id}:\n" + incident_text(incident, events=events, members=(), now=utcnow()))
+
+    async def _mend_the_key(self, app: App, sandbox: Sandbox) -> None:
+        sandbox.restore_client()
+        self._say("The key is put right.")
+        await self._check(app, "check: one clean run may be luck.")
+        report = await self._check(app, "check: the second resolves the incident.")
+        _expect(not report.open_incidents, "two clean runs must resolve the incident")
+        _expect(report.status is RunStatus.COMPLETE, "the last run must be complete")
+
+    def _look_back(self, app: App) -> None:
+        with reading(app.engine) as conn:
+            rows = runs.history(conn, target=None, limit=20)
+        self._say("history:\n" + history_text(rows))
+
+    async def _check(self, app: App, heading: str) -> RunReport:
+        target = app.config.targets[0]
+        report = await Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())()
+        await app.sender().deliver()
+        self._say(f"{heading}\n{run_text(report, now=utcnow())}")
+        return report
+
+
+def _expect(holds: bool, sentence: str) -> None:  # noqa: FBT001  # an assertion that stays in
+    if not holds:
+        raise MonitorError(f"demo: {sentence}; please report this with the output above")
+
+
+async def upload(sandbox: Sandbox, name: str, content: bytes) -> str:
+    """Uploads one document as a pipeline would, and gives back the id that the API assigned.
+
+    Raises:
+        MonitorError: the upload was not accepted.
+    """
+    settings, boundary = sandbox.settings, uuid.uuid4().hex
+    wire = HttpxWire(base_url=sandbox.url)
+    auth = ClientCredentials(
+        token_path="/oauth2/token",  # noqa: S106  # a path
+        client_id=settings.client_id,
+        read_secret=lambda: settings.client_secret,
+    )
+    request = Request(
+        method="POST",
+        path="/ingestion/v2/files",
+        template="/ingestion/v2/files",
+        operation=Operation.WRITE,
+        headers={"content-type": f"multipart/form-data; boundary={boundary}"},
+        body=_multipart(boundary, settings.publisher_id, name, content),
+    )
+    try:
+        answer = await Client(wire=wire, auth=auth).ask(request, deadline_s=time.monotonic() + PATIENCE_S)
+    finally:
+        await wire.close()
+    if answer.reply is None:
+        raise MonitorError(f"demo: the sandbox refused an upload: {answer.error}")
+    ids: list[str] = msgspec.json.decode(answer.reply.body)["ingesting"]
+    return ids[0]
+
+
+def _multipart(boundary: str, publisher_id: str, name: str, content: bytes) -> bytes:
+    head = (
+        f"--{boundary}\r\n"
+        'Content-Disposition: form-data; name="publisher_id"\r\n\r\n'
+        f"{publisher_id}\r\n--{boundary}\r\n"
+        f'Content-Disposition: form-data; name="files"; filename="{name}"\r\n'
+        "Content-Type: text/plain\r\n\r\n"
+    )
+    return head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
 
 
 def demo(keep: Path | None) -> int:

@@ -10,21 +10,45 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from sqlalchemy import Engine
 
-from monitor.cli.ending import end_soon
 from monitor.cli.session import duration, load, print_json, print_lines
+from monitor.cli.signals import end_soon
 from monitor.config import Config
+from monitor.database.engine import reading
+from monitor.database.schema import ensure
 from monitor.errors import ConfigError, SchemaError, StoreError
-from monitor.health.punctuality import DueTimes
+from monitor.incidents import store as incidents
 from monitor.incidents.gate import Closed, GateAnswer, answer
-from monitor.report.gate import gate_json
-from monitor.store import incidents, runs
-from monitor.store.engine import reading
-from monitor.store.schema import ensure
+from monitor.model.schedule import DueTimes
+from monitor.runs import store as runs
 
-__all__ = ["PAUSE", "gate"]
+__all__ = ["PAUSE", "gate", "gate_json"]
+
+
+def gate_json(said: GateAnswer) -> dict[str, Any]:
+    """An answer as `gate --json` prints it; of several incidents the highest-ranked one stands first and by itself."""
+    first = said.by[0] if said.by else None
+    return {
+        "target": said.target,
+        "proceed": said.proceed,
+        "reason": said.reason.value,
+        "cause": first.cause.value if first else None,
+        "incident_id": first.incident_id if first else None,
+        "since": _iso(said.since),
+        "last_run_at": _iso(said.last_run_at),
+        "text": said.text,
+        "incidents": [
+            {"cause": each.cause.value, "incident_id": each.incident_id, "since": _iso(each.since)} for each in said.by
+        ],
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
 
 PAUSE = 75
 """What `sysexits.h` calls a temporary failure: try again later."""

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from monitor.cli.session import known_target, load, opened, print_json, print_lines
-from monitor.report.history import history_json, history_text
-from monitor.store import runs
-from monitor.store.engine import reading
+from monitor.database.engine import reading
+from monitor.reports.runs import history_json, history_text
+from monitor.runs import store as runs
 
 __all__ = ["history"]
 

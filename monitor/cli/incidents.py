@@ -1,14 +1,157 @@
 """`incidents …`: lists and shows them."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor.cli.session import existing, known_target, load, opened, print_json, print_lines
-from monitor.report.incidents import incident_json, incident_text, incidents_text
-from monitor.store import incidents, members, silences
-from monitor.store.engine import reading
-from monitor.wiring import utcnow
+from sqlalchemy import Connection
 
-__all__ = ["listing", "show"]
+from monitor.app import App, rules_in_force, utcnow
+from monitor.cli.asked import comment_of, name_of
+from monitor.cli.session import existing, known_target, load, opened, print_json, print_lines
+from monitor.database.engine import reading, writing
+from monitor.errors import ConfigError
+from monitor.incidents import acknowledge as handling
+from monitor.incidents import explain as retelling
+from monitor.incidents import members
+from monitor.incidents import silence_store as silences
+from monitor.incidents import store as incidents
+from monitor.incidents.decide import REOPEN_WITHIN, Word
+from monitor.incidents.explain import LEAD, Past, Step
+from monitor.incidents.rulebook import Rule, with_numbers
+from monitor.incidents.silences import taken_on
+from monitor.model import ITEM_CAUSES, Incident
+from monitor.reports.explain import Account, explain_json, explain_text
+from monitor.reports.formatting import moment, wrapped
+from monitor.reports.incidents import incident_json, incident_text, incidents_text
+
+__all__ = ["ack", "explain", "listing", "resolve", "show"]
+
+
+def explain(path: Path | None, incident_id: int, *, as_json: bool) -> None:
+    """Prints why an incident opened and ended, and why people were told or not.
+
+    Raises:
+        ConfigError: there is none with that number.
+        StoreError: the database can't be used.
+    """
+    with opened(load(path)) as app, reading(app.engine) as conn:
+        incident = existing(incidents.find(conn, incident_id), incident_id)
+        account = _account(conn, app, incident)
+    if as_json:
+        print_json(explain_json(account))
+    else:
+        print_lines(explain_text(account))
+
+
+def _account(conn: Connection, app: App, incident: Incident) -> Account:
+    rule, now = _rule(app, incident), utcnow()
+    steps = [
+        Step(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
+        for each in incidents.events(conn, incident.id)
+    ]
+    stored = next((step.data["rule"] for step in reversed(steps) if "rule" in step.data), None)
+    then = with_numbers(rule, stored)
+    past = Past(
+        incident=incident,
+        before=retelling.predecessor(conn, incident),
+        runs=retelling.runs_around(
+            conn, incident, window=then.window, at_least=max(then.of, then.resolve_after) + LEAD
+        ),
+        steps=steps,
+        rule=rule,
+        rule_then=then,
+    )
+    sent = retelling.sent(conn, incident.id)
+    return Account(past=past, sent=sent, silences=silences.in_force(conn, now=now), now=now)
+
+
+def _rule(app: App, incident: Incident) -> Rule:
+    return rules_in_force(app.config.rules, target=incident.target)[incident.cause]
+
+
+def ack(path: Path | None, incident_ids: Sequence[int], by: str | None, comment: str | None) -> None:
+    """Acknowledges incidents; of one that is acknowledged it says who has it.
+
+    Raises:
+        ConfigError: there is none with one of the numbers, or it is over; the others were done.
+        StoreError: the database can't be used.
+    """
+    word = Word(by=name_of("--by", by), comment=comment_of(comment))
+    _each(path, incident_ids, lambda conn, number: _ack(conn, number, word))
+
+
+def resolve(path: Path | None, incident_ids: Sequence[int], by: str | None, comment: str | None) -> None:
+    """Resolves incidents by hand, and says what will happen if their evidence goes on.
+
+    Raises:
+        ConfigError: there is none with one of the numbers, or it is over; the others were done.
+        StoreError: the database can't be used.
+    """
+    word = Word(by=name_of("--by", by), comment=comment_of(comment))
+    _each(path, incident_ids, lambda conn, number: _resolve(conn, number, word))
+
+
+def _each(path: Path | None, incident_ids: Sequence[int], act: Callable[[Connection, int], list[str]]) -> None:
+    """Does it to one after the other, and says of each what came of it, once that is stored."""
+    problems: list[str] = []
+    with opened(load(path)) as app:
+        for number in dict.fromkeys(incident_ids):
+            try:
+                with writing(app.engine) as conn:
+                    said = act(conn, number)
+            except ConfigError as error:
+                problems += error.problems
+                continue
+            for sentence in said:
+                _say(sentence)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _ack(conn: Connection, incident_id: int, word: Word) -> list[str]:
+    handled = existing(handling.acknowledge(conn, incident_id, word=word, now=utcnow()), incident_id)
+    incident = handled.incident
+    if handled.done:
+        return [
+            f"Incident {incident.id} is acknowledged by {word.by}: {_told(incident)}.",
+            "There are no reminders any more; new documents are told, and its end.",
+        ]
+    if said := taken_on(incident):
+        return [f"Incident {incident.id} was {said}. Nothing was changed."]
+    raise _over(incident, "there is nothing to acknowledge")
+
+
+def _resolve(conn: Connection, incident_id: int, word: Word) -> list[str]:
+    handled = existing(handling.resolve(conn, incident_id, word=word, now=utcnow()), incident_id)
+    incident = handled.incident
+    if not handled.done:
+        raise _over(incident, "there is nothing to resolve")
+    minutes = int(REOPEN_WITHIN.total_seconds() // 60)
+    said = [
+        f"Incident {incident.id} is resolved by {word.by}: {_told(incident)}.",
+        f"Evidence that goes on reopens it within {minutes} minutes, and opens a new incident after that.",
+    ]
+    if incident.cause in ITEM_CAUSES:
+        said.append("For documents that are as they should be: `ingestion-monitor items ignore ID --reason …`.")
+    return said
+
+
+def _over(incident: Incident, so: str) -> ConfigError:
+    return ConfigError([f"incident {incident.id} is resolved, since {moment(incident.resolved_at)} UTC: {so}"])
+
+
+def _told(incident: Incident) -> str:
+    """Who hears of it with the next delivery."""
+    return (
+        f"{', '.join(incident.channels)} will be told with the next delivery"
+        if incident.channels
+        else "nobody has been told of it"
+    )
+
+
+def _say(sentence: str) -> None:
+    print_lines("\n".join(wrapped(sentence, indent=0)))
+
 
 MEMBERS = 50
 """Items of an incident that are named."""

@@ -55,7 +55,7 @@ def incidents_ack(
 
     Example: ingestion-monitor incidents ack 3 4 --comment "on it"
     """
-    from monitor.cli.handling import ack as command
+    from monitor.cli.incidents import ack as command
 
     command(config, incident_ids, by, comment)
 
@@ -68,7 +68,7 @@ def incidents_resolve(
 
     Example: ingestion-monitor incidents resolve 3 --comment "the key was rotated on purpose"
     """
-    from monitor.cli.handling import resolve as command
+    from monitor.cli.incidents import resolve as command
 
     command(config, incident_ids, by, comment)
 
@@ -79,6 +79,6 @@ def incidents_explain(incident_id: IncidentNumber, config: ConfigPath = None, as
 
     Example: ingestion-monitor incidents explain 3
     """
-    from monitor.cli.explain import explain as command
+    from monitor.cli.incidents import explain as command
 
     command(config, incident_id, as_json=as_json)

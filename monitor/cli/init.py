@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 
 from monitor.cli.session import print_lines
-from monitor.config.addresses import api_base
-from monitor.config.available import BUILT_IN
-from monitor.config.wording import did_you_mean, listed
+from monitor.config.fields import did_you_mean, listed
+from monitor.config.urls import api_base
 from monitor.errors import ConfigError, MonitorError
+from monitor.providers.registry import BUILT_IN
 
 __all__ = ["init"]
 

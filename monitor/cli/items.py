@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from monitor.app import App, utcnow
 from monitor.cli.session import duration, known_target, load, opened, print_json, print_lines, unknown_target
+from monitor.database.engine import reading, writing
+from monitor.database.text import UNSTORABLE
 from monitor.errors import ConfigError
-from monitor.incidents.words import counted
 from monitor.model import ItemState
-from monitor.report.items import item_json, item_text, items_json, items_text
-from monitor.store import ignored, lookup, tracked
-from monitor.store.engine import reading, writing
-from monitor.store.text import UNSTORABLE
-from monitor.wiring import App, utcnow
+from monitor.notifications.texts import counted
+from monitor.reports import item_queries as lookup
+from monitor.reports.items import item_json, item_text, items_json, items_text
+from monitor.runs import ignored
+from monitor.synclog import builtin as tracked
 
 __all__ = ["ListOptions", "ignore", "listing", "require_storable", "show"]
 

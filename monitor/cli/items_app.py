@@ -106,8 +106,8 @@ def items_import(
 
     Example: ingestion-monitor items import uploads.csv --submitted-at-column uploaded_at
     """
-    from monitor.cli.tracking import ImportOptions
-    from monitor.cli.tracking import import_items as command
+    from monitor.cli.import_items import ImportOptions
+    from monitor.cli.import_items import import_items as command
 
     options = ImportOptions(
         target=target,
@@ -137,8 +137,8 @@ def items_remove(
 
     Example: ingestion-monitor items remove 6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11
     """
-    from monitor.cli.tracking import ImportOptions
-    from monitor.cli.tracking import remove as command
+    from monitor.cli.import_items import ImportOptions
+    from monitor.cli.import_items import remove as command
 
     options = ImportOptions(target=target, format=file_format, id_column=id_column)
     command(config, tuple(item_ids or ()), from_file, options)

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from monitor.app import App, utcnow
 from monitor.cli.notify import UNREACHABLE, delivery_line
 from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError
-from monitor.report.notifications import channel_lines, letter_json, letters_text
-from monitor.store import channels, letters, outbox
-from monitor.store.engine import reading, writing
-from monitor.wiring import App, utcnow
+from monitor.notifications import channel_state as channels
+from monitor.notifications import outbox
+from monitor.reports import notification_queries as letters
+from monitor.reports.notifications import channel_lines, letter_json, letters_text
 
 __all__ = ["dead", "listing", "retry"]
 

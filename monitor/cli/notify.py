@@ -3,9 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from monitor.cli.ending import Interruption
 from monitor.cli.session import load, opened, print_lines
-from monitor.delivery import DeliveryReport, Sender
+from monitor.cli.signals import Interruption
+from monitor.notifications.delivery import DeliveryReport, Sender
 
 __all__ = ["UNREACHABLE", "deliver", "delivery_line", "notify"]
 

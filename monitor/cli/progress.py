@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from monitor.check import NoProgress, Progress
+from monitor.runs.progress import NoProgress, Progress
 
 __all__ = ["bars"]
 

@@ -7,20 +7,20 @@ from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 
+from monitor.app import due_times, overrides_of, routes_of, rules_with_sources, utcnow
 from monitor.cli.session import load, print_json, print_lines, unknown_target
+from monitor.client.classify import Meaning, meaning_of, usual_status
 from monitor.config import Config, Target, format_duration
+from monitor.config.fields import did_you_mean
 from monitor.config.origin import origin_of
-from monitor.config.wording import did_you_mean
+from monitor.database.engine import connect_read_only, reading
 from monitor.errors import ConfigError, StoreError
-from monitor.health.meaning import Meaning, meaning_of, usual_status
-from monitor.incidents.overrides import InForce, in_force
-from monitor.incidents.rehearsal import Rehearsal, Scene, rehearse
-from monitor.incidents.words import channel_target
+from monitor.incidents import silence_store
+from monitor.incidents.rulebook import InForce, in_force
+from monitor.incidents.simulate import Rehearsal, Scene, rehearse
 from monitor.model import ITEM_CAUSES, Cause, Silence
-from monitor.report.rules import Asked, RuleRow, rehearsal_json, rehearsal_text, rules_json, rules_text
-from monitor.store import silences as silence_store
-from monitor.store.engine import connect_read_only, reading
-from monitor.wiring import due_times, overrides_of, routes_of, rules_with_sources, utcnow
+from monitor.notifications.texts import channel_target
+from monitor.reports.rules import Asked, RuleRow, rehearsal_json, rehearsal_text, rules_json, rules_text
 
 __all__ = ["Question", "listing", "play"]
 

@@ -10,9 +10,8 @@ from typing import TypeVar
 from monitor.cli.session import configure_logging, print_lines
 from monitor.errors import ConfigError
 from monitor.sandbox import SandboxSettings, serve
-from monitor.sandbox.faults import Fault
-from monitor.sandbox.presets import parse_fault
-from monitor.sandbox.quota import Rate, read_rate
+from monitor.sandbox.faults import Fault, parse_fault
+from monitor.sandbox.rate_limits import Rate, read_rate
 from monitor.sandbox.scenario import Scenario, read_scenario
 
 __all__ = ["Plan", "SandboxOptions", "plan", "sandbox"]

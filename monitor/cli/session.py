@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
 
-from monitor import log
+from monitor import logs as log
 from monitor.config import Config, Target, format_duration, parse_duration
+from monitor.database.engine import reading
 from monitor.errors import ConfigError, MonitorError
-from monitor.incidents.words import channel_target
-from monitor.store import incidents, runs
-from monitor.store.engine import reading
+from monitor.incidents import store as incidents
+from monitor.notifications.texts import channel_target
+from monitor.runs import store as runs
 
 if TYPE_CHECKING:
-    from monitor.wiring import App  # loaded only by those who open something: it takes all HTTP clients along
+    from monitor.app import App
 
 __all__ = [
     "can_print",
@@ -94,7 +95,7 @@ def opened(config: Config) -> Iterator["App"]:
     Raises:
         StoreError: when the database can't be used.
     """
-    from monitor.wiring import App, open_store
+    from monitor.app import App, open_store
 
     engine = open_store(config)
     try:

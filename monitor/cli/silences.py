@@ -8,19 +8,20 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from monitor.app import utcnow
 from monitor.cli.asked import comment_of, moment_of, name_of
 from monitor.cli.session import duration, load, opened, print_json, print_lines
 from monitor.config import Config
+from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError
-from monitor.incidents.asking import matchers_for, matchers_in, mistakes
-from monitor.incidents.matching import Matchers
-from monitor.incidents.words import channel_target
+from monitor.incidents import silence_store as silences
+from monitor.incidents import store as incidents
+from monitor.incidents.silences import matchers_for, matchers_in, mistakes
 from monitor.model import Incident, IncidentState, Silence
-from monitor.report.columns import moment
-from monitor.report.silences import matched, silence_json, silence_text, silences_text
-from monitor.store import incidents, silences
-from monitor.store.engine import reading, writing
-from monitor.wiring import utcnow
+from monitor.notifications.routing import Matchers
+from monitor.notifications.texts import channel_target
+from monitor.reports.formatting import moment
+from monitor.reports.incidents import matched, silence_json, silence_text, silences_text
 
 __all__ = ["NewSilence", "add", "expire", "listing"]
 

@@ -5,19 +5,211 @@ make one object per run. Secrets are never part of a text.
 """
 
 import asyncio
+import base64
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+from urllib.parse import urlencode
+
+import msgspec
 
 from monitor.client.retry import is_transient
-from monitor.client.secret_source import SecretSource, Stamp, in_memory
-from monitor.client.tokens import Token, read_token, token_request
-from monitor.exchange import PAST_DEADLINE, ApiError, Reply, Request
+from monitor.errors import MonitorError
+from monitor.model.http import PAST_DEADLINE, UNUSABLE_SECRET, ApiError, Operation, Reply, Request
 
-__all__ = ["ApiKey", "Ask", "Auth", "ClientCredentials", "Grant"]
+__all__ = [
+    "ApiKey",
+    "Ask",
+    "Auth",
+    "ClientCredentials",
+    "GRACE_S",
+    "Grant",
+    "SecretSource",
+    "Stamp",
+    "Token",
+    "in_memory",
+    "is_header_text",
+    "read_token",
+    "token_request",
+]
+
+
+GRACE_S = 60.0
+"""How long, in seconds, the last good value outlives a file that is missing, empty or unreadable.
+
+Many rotations are not atomic (`cp`, an editor, a template that is written anew), and end within moments; a secret that
+is still away after a minute was taken away, and whoever did so shall hear of it before the next start does.
+"""
+
+_LOOK_EVERY_S = 1.0
+
+Stamp = Callable[[], tuple[int, ...] | None]
+"""What tells one state of a secret's file from another; None for one that lives in memory and never changes."""
+
+
+def in_memory() -> None:
+    """The stamp of a secret that never changes by itself."""
+
+
+class SecretSource:
+    """The secret as it is now; made for one run.
+
+    Args:
+        read: the secret; may raise OSError, ValueError or MonitorError.
+        name: what it is called in our errors, such as "API key".
+        stamp: asked at most once per second; another stamp than at the last reading means another reading.
+    """
+
+    __slots__ = (
+        "_name",
+        "_read",
+        "_stamp",
+        "_stamp_read",
+        "_trouble_at_s",
+        "_value",
+        "look_at_s",
+        "trouble",
+        "version",
+    )
+
+    def __init__(self, read: Callable[[], str], *, name: str, stamp: Stamp = in_memory) -> None:
+        self._read, self._name, self._stamp = read, name, stamp
+        self._stamp_read: tuple[int, ...] | None = None
+        self._value: str | None = None
+        self._trouble_at_s = 0.0
+        self.look_at_s = -math.inf
+        """Until then (monotonic seconds) `value` says what it said last."""
+        self.trouble: ApiError | None = None
+        """Why the last reading brought nothing; None if it did. Its code is `UNUSABLE_SECRET`."""
+        self.version = 0
+        """Goes up whenever a reading brings another value."""
+
+    def value(self, now_s: float) -> str | ApiError:
+        """The secret, without white space at its end, read anew if its file has changed.
+
+        Args:
+            now_s: monotonic seconds.
+
+        Returns:
+            The last good value, if it can't be read now and could be `GRACE_S` ago; later, why it can't.
+        """
+        if now_s >= self.look_at_s:
+            stamp = self._stamp()
+            if self.trouble is not None or self.version == 0 or stamp != self._stamp_read:
+                self._take(now_s, stamp)
+            self.look_at_s = math.inf if stamp is None else now_s + _LOOK_EVERY_S
+        return self._held(now_s)
+
+    def reread(self, now_s: float) -> str | ApiError:
+        """The same after a reading now, whatever the stamp says: an API refused the value, or wants it once an hour."""
+        # the stamp comes first: what is written in between is then met again at the next look
+        self._take(now_s, self._stamp())
+        return self._held(now_s)
+
+    def _take(self, now_s: float, stamp: tuple[int, ...] | None) -> None:
+        read = self._usable()
+        if isinstance(read, ApiError):
+            self._trouble_at_s = now_s if self.trouble is None else self._trouble_at_s
+            self.trouble = read
+            return
+        self.trouble, self._stamp_read = None, stamp
+        if read != self._value:
+            self._value = read
+            self.version += 1
+
+    def _usable(self) -> str | ApiError:
+        try:
+            secret = self._read().rstrip()
+        except (OSError, ValueError, MonitorError):
+            # what they say may quote the secret or its place
+            return _unusable(f"the {self._name} can't be read; check the file or setting that holds it")
+        if is_header_text(secret):
+            return secret
+        return _unusable(
+            f"the {self._name} is empty or holds characters that no header may carry; check where it is set"
+        )
+
+    def _held(self, now_s: float) -> str | ApiError:
+        if self._value is not None and (self.trouble is None or now_s < self._trouble_at_s + GRACE_S):
+            return self._value
+        return self.trouble or _unusable(f"the {self._name} has not been read")
+
+
+def is_header_text(text: str) -> bool:
+    """Whether a header may carry it: printable ASCII, at least one character."""
+    return bool(text) and text.isascii() and text.isprintable()
+
+
+def _unusable(message: str) -> ApiError:
+    # it ends a run as a refused token does: no call can be made without it
+    return ApiError(status=None, code=UNUSABLE_SECRET, message=message, from_token_endpoint=True)
+
+
+_DEFAULT_LIFE_S = 3600.0
+_LONGEST_LIFE_S = 30 * 86_400.0
+_EARLY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """An access token as it was granted."""
+
+    value: str = dataclasses.field(repr=False)
+    life_s: float
+    """Seconds (> 0, at most 30 days)."""
+
+    @property
+    def fresh_s(self) -> float:
+        """Seconds until it is to be refreshed: 60 s before its end, or half-way if that is later."""
+        return max(self.life_s - _EARLY_S, self.life_s / 2)
+
+
+def token_request(*, path: str, client_id: str, secret: str, scope: str) -> Request:
+    """The request for a token: HTTP Basic (RFC 6749, 2.3.1); an empty scope is not sent."""
+    pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+    form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
+    return Request(
+        method="POST",
+        path=path,
+        template="token endpoint",
+        operation=Operation.TOKEN,
+        headers={"authorization": f"Basic {pair}", "content-type": "application/x-www-form-urlencoded"},
+        body=urlencode(form, safe="/").encode(),
+    )
+
+
+def read_token(reply: Reply) -> Token | ApiError:
+    """The token in a 2xx, or an error with the code `unusable_token`.
+
+    An `expires_in` that is missing or makes no sense (zero and below included: some mean "never") counts as an hour;
+    a token that ends before is met by a 401 and replaced.
+    """
+    try:
+        body = msgspec.json.decode(reply.body)
+    except (ValueError, RecursionError):
+        body = None
+    value = body.get("access_token") if isinstance(body, dict) else None
+    if not (isinstance(value, str) and is_header_text(value)):
+        return ApiError(
+            status=reply.status,
+            code="unusable_token",
+            message="the token endpoint answered without a usable access_token",
+            from_token_endpoint=True,
+        )
+    return Token(value=value, life_s=_life_s(body.get("expires_in")))
+
+
+def _life_s(expires_in: object) -> float:
+    try:
+        life_s = float(expires_in) if isinstance(expires_in, int | float | str) else _DEFAULT_LIFE_S
+    except (ValueError, OverflowError):
+        return _DEFAULT_LIFE_S
+    sane = math.isfinite(life_s) and life_s > 0 and not isinstance(expires_in, bool)
+    return min(life_s, _LONGEST_LIFE_S) if sane else _DEFAULT_LIFE_S
+
 
 Ask = Callable[[Request], Awaitable[Reply | ApiError]]
 """The client's loop without credentials: retried, bounded by the asking call's deadline."""

@@ -13,7 +13,7 @@ The rate stands in `pace`. `throttle` joins them all, for every client of one or
 import math
 from collections import deque
 
-from monitor.exchange import ApiError, NetworkFault
+from monitor.model.http import ApiError, NetworkFault
 
 __all__ = ["Breaker", "Concurrency", "Hold", "RetryBudget", "is_outage", "is_overload"]
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from monitor.exchange import ApiError, NetworkFault, Operation
-from monitor.health.classify import cause_of
+from monitor.client.classify import cause_of
 from monitor.model import Cause
+from monitor.model.http import ApiError, NetworkFault, Operation
 
 __all__ = [
     "TABLE",

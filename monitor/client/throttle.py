@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from monitor.client.hints import LONGEST_HINT
 from monitor.client.limits import Breaker, Concurrency, Hold, is_overload
-from monitor.client.pace import Pace
-from monitor.client.quota import QuotaReader
-from monitor.exchange import BREAKER_OPEN, PAST_DEADLINE, ApiError, NetworkFault
+from monitor.client.rate.headers import QuotaReader
+from monitor.client.rate.limiter import Pace
+from monitor.client.retry_after import LONGEST_HINT
 from monitor.model import Learned
+from monitor.model.http import BREAKER_OPEN, PAST_DEADLINE, ApiError, NetworkFault
 
 __all__ = ["Throttle", "breaker_open", "past_deadline", "utcnow"]
 

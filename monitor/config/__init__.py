@@ -1,11 +1,6 @@
 """What the monitor is told to do: `Config.load` reads it, `Config` and its sections hold it, `Secret` hides values."""
 
-from monitor.config.channels import RouteConfig
-from monitor.config.connection import TlsConfig
-from monitor.config.credentials import ApiKeyAuth, Auth, ClientCredentialsAuth
-from monitor.config.durations import format_duration, parse_duration
-from monitor.config.generic import ItemConfig, ListConfig, PageConfig
-from monitor.config.receivers import (
+from monitor.config.channel_settings import (
     AlertmanagerConfig,
     AppriseConfig,
     ChannelConfig,
@@ -15,11 +10,15 @@ from monitor.config.receivers import (
     SlackConfig,
     WebhookConfig,
 )
+from monitor.config.connection import ApiKeyAuth, Auth, ClientCredentialsAuth, TlsConfig
+from monitor.config.generic import ItemConfig, ListConfig, PageConfig
+from monitor.config.routes import RouteConfig
 from monitor.config.rules import RuleOverride
 from monitor.config.schedule import Schedule
 from monitor.config.schema import Config
 from monitor.config.secret import MASK, Secret
 from monitor.config.targets import CheckConfig, SyncLogConfig, Target
+from monitor.model.durations import format_duration, parse_duration
 
 __all__ = [
     "MASK",

@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.config.checks import wrong
-from monitor.config.requests import Dotted, DottedOrBody, ItemPath, ListPath, Parameter, Regex
+from monitor.config.fields import Dotted, DottedOrBody, ItemPath, ListPath, Parameter, Regex, wrong
 from monitor.config.section import Remedy, Section
 
 __all__ = ["ItemConfig", "ListConfig", "PageConfig"]

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from monitor.config.available import BUILT_IN
-from monitor.config.durations import format_duration
-from monitor.config.receivers import CHANNEL_TYPES, UnknownChannel
+from monitor.config.channel_settings import CHANNEL_TYPES, UnknownChannel
 from monitor.config.schema import DEFAULT_DATABASE, Config
 from monitor.config.section import models_in, secret_fields
+from monitor.model.durations import format_duration
+from monitor.providers.registry import BUILT_IN
 
 __all__ = ["json_schema"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from monitor.config.addresses import anchor_sqlite
 from monitor.config.origin import DEFAULT, Loc, Origin, leaves, origin_of
 from monitor.config.problems import Problem
+from monitor.config.urls import anchor_sqlite
 
 __all__ = ["Filled", "Layer", "Merged", "anchored", "fill_in", "merge", "trace"]
 

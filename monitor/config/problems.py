@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from monitor.config.channel_settings import CHANNEL_TYPES, UnknownChannel
+from monitor.config.fields import did_you_mean, listed, printable, shown
 from monitor.config.origin import Loc
-from monitor.config.receivers import CHANNEL_TYPES, UnknownChannel
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, field_of, models_in, secret_fields
-from monitor.config.wording import did_you_mean, listed, printable, shown
 
 __all__ = ["Problem", "explain", "known_keys", "relations", "sentences"]
 

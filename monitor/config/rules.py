@@ -5,12 +5,11 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.config.checks import Patterns, wrong
-from monitor.config.durations import Between
+from monitor.config.fields import Patterns, wrong
 from monitor.config.section import Remedy, Section
-from monitor.incidents.overrides import Override
-from monitor.incidents.rulebook import By
+from monitor.incidents.rulebook import By, Override
 from monitor.model import ITEM_CAUSES, Cause, Severity, Team
+from monitor.model.durations import Between
 
 __all__ = ["RuleOverride"]
 

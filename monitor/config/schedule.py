@@ -8,11 +8,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.config.checks import Cron, TimeZone, wrong
-from monitor.config.durations import Between, format_duration
+from monitor.config.fields import Cron, TimeZone, wrong
 from monitor.config.section import Section
-from monitor.health.crontab import cron_times
-from monitor.health.punctuality import DueTimes
+from monitor.model.durations import Between, format_duration
+from monitor.model.schedule import DueTimes, cron_times
 
 __all__ = ["Schedule", "share_of"]
 

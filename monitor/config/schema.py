@@ -9,21 +9,75 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
-from monitor.config.channels import AnyChannel, RouteConfig
-from monitor.config.checks import DatabaseUrl, Text
-from monitor.config.durations import Between
+from monitor.config.fields import DatabaseUrl, Text, text_that
 from monitor.config.origin import Loc, Origin
-from monitor.config.retention import Retention
+from monitor.config.routes import AnyChannel, RouteConfig
 from monitor.config.rules import RuleOverride
 from monitor.config.schedule import Schedule
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section, secrets_in
 from monitor.config.targets import Target
-from monitor.config.web import Web
+from monitor.config.urls import listening_address
+from monitor.database.retention_policy import Ages
+from monitor.model.durations import Between
 
-__all__ = ["DEFAULT_DATABASE", "Config"]
+__all__ = ["Config", "DEFAULT_DATABASE", "Retention", "Web"]
+
+
+class Retention(Section):
+    """How long the past is kept. What is not set here is kept for good."""
+
+    # no rule looks back further than 30 days (`rules.window`): nothing that a rule counts can be pruned
+    snapshots: Annotated[timedelta, Between("31d", "36500d")] | None = Field(
+        default=None,
+        description="Runs that finished longer ago are deleted, with their snapshots and evidence; the newest of each "
+        "target stay. 31d at the least: rules look back as far.",
+        examples=["400d"],
+    )
+    item_events: Annotated[timedelta, Between("1d", "36500d")] | None = Field(
+        default=None,
+        description="Changes of single items that are older are deleted: what `items show` tells of an item's life.",
+        examples=["90d"],
+    )
+    notifications: Annotated[timedelta, Between("1d", "36500d")] | None = Field(
+        default=None,
+        description="Delivered messages that are older are deleted, once their incident was resolved as long ago. "
+        "What is due or was given up stays.",
+        examples=["30d"],
+    )
+
+    def ages(self) -> Ages:
+        """The ages alone."""
+        return Ages(snapshots=self.snapshots, item_events=self.item_events, notifications=self.notifications)
+
+
+OFF = "off"
+
+
+def _listen(value: str) -> str:
+    if value != OFF:
+        listening_address(value)
+    return value
+
+
+class Web(Section):
+    """Where the daemon answers about itself: /healthz, /readyz and /metrics."""
+
+    listen: Annotated[str, Field(max_length=300), AfterValidator(text_that(_listen))] = Field(
+        default="127.0.0.1:8990",
+        description="Host and port that the daemon's health endpoints listen on; only this machine reaches them unless "
+        'said otherwise, and containers want "0.0.0.0:8990". Port 0 takes a free one, which the log names; "off" for '
+        "no endpoints. They tell no secret and change nothing, but ask nobody for a password.",
+        examples=["0.0.0.0:8990"],
+    )
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None for no endpoints."""
+        return None if self.listen == OFF else listening_address(self.listen)
+
 
 DEFAULT_DATABASE = "sqlite:///monitor.db"
 _NOTHING_TO_WATCH = (

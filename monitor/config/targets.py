@@ -7,18 +7,26 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from monitor.config.addresses import api_base, heartbeat_url
-from monitor.config.available import BUILT_IN, provider_name
-from monitor.config.checks import DatabaseUrl, Name, Text, TimeZone, secret_that, wrong
-from monitor.config.connection import ProxyUrl, TlsConfig
-from monitor.config.credentials import Auth, ClientCredentialsAuth
-from monitor.config.durations import Between
+from monitor.config.connection import Auth, ClientCredentialsAuth, ProxyUrl, TlsConfig
+from monitor.config.fields import (
+    DatabaseUrl,
+    Headers,
+    Name,
+    Rate,
+    Share,
+    Text,
+    TimeZone,
+    provider_name,
+    secret_that,
+    wrong,
+)
 from monitor.config.generic import ItemConfig, ListConfig
-from monitor.config.rates import Rate, Share
-from monitor.config.requests import Headers
 from monitor.config.schedule import Schedule
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
+from monitor.config.urls import api_base, heartbeat_url
+from monitor.model.durations import Between
+from monitor.providers.registry import BUILT_IN
 
 __all__ = ["CheckConfig", "SyncLogConfig", "Target"]
 

@@ -11,15 +11,15 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Engine
 
+from monitor.app import open_store
 from monitor.config import Config
-from monitor.daemon.clock import Clock
-from monitor.daemon.standing import Standing
-from monitor.database import parse
+from monitor.daemon.tasks import Clock
+from monitor.database import leases
+from monitor.database.engine import writing
+from monitor.database.schema import verify
+from monitor.database.urls import parse
 from monitor.errors import SchemaError, StoreError
-from monitor.store import leases
-from monitor.store.engine import writing
-from monitor.store.schema import verify
-from monitor.wiring import open_store
+from monitor.web.state import Standing
 
 __all__ = ["RETRY_S", "Database", "leads_to"]
 

@@ -17,26 +17,22 @@ from functools import partial
 import structlog
 from sqlalchemy import Engine
 
-from monitor.check import NoProgress
+from monitor.app import App
 from monitor.config import Config
-from monitor.daemon.beat import Beat
-from monitor.daemon.clock import Clock
 from monitor.daemon.database import Database
-from monitor.daemon.pruning import prune
-from monitor.daemon.reloading import Found, Reloader, difference, due_times_of, tell
-from monitor.daemon.rounds import Rounds
-from monitor.daemon.standing import Standing
-from monitor.daemon.supervisor import Supervisor
-from monitor.daemon.timetable import Timetable
-from monitor.daemon.vigil import feed, pulse
-from monitor.daemon.work import Work, endless
-from monitor.run import LEASE, Run
-from monitor.run_report import RunReport
-from monitor.store import runs
-from monitor.store.engine import reading
-from monitor.vitals import Vitals
-from monitor.web.serving import Endpoints
-from monitor.wiring import App
+from monitor.daemon.periodic import Beat, prune
+from monitor.daemon.reload import Found, Reloader, difference, due_times_of, tell
+from monitor.daemon.scheduler import Timetable
+from monitor.daemon.systemd import Supervisor, feed, pulse
+from monitor.daemon.target_schedule import Rounds
+from monitor.daemon.tasks import Clock, Work, endless
+from monitor.database.engine import reading
+from monitor.runs import store as runs
+from monitor.runs.progress import NoProgress
+from monitor.runs.report import RunReport
+from monitor.runs.run import LEASE, Run
+from monitor.web.endpoints import Endpoints
+from monitor.web.state import Standing, Vitals
 
 __all__ = ["DRAIN_S", "Daemon"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from monitor.health.punctuality import DueTimes
-from monitor.incidents.words import in_words
 from monitor.model import Cause, rank
+from monitor.model.schedule import DueTimes
+from monitor.notifications.texts import in_words
 
 __all__ = ["CLOSING", "Closed", "GateAnswer", "GateReason", "answer"]
 

@@ -1,13 +1,32 @@
 """The rules themselves, one per cause: how much evidence opens an incident, and whose it is. Data only."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
 
-from monitor.model import Cause, Severity, Team
+from monitor.model import Cause, RunStatus, Severity, Team
 
-__all__ = ["DEFAULT_RULES", "By", "Rule", "numbers_of", "severity_of", "with_numbers"]
+__all__ = [
+    "By",
+    "DEFAULT_RULES",
+    "ENOUGH",
+    "Flaw",
+    "InForce",
+    "Override",
+    "Rule",
+    "Vouching",
+    "Witness",
+    "flaw",
+    "in_force",
+    "numbers_of",
+    "severity_of",
+    "vouches",
+    "with_numbers",
+    "witness",
+]
 
 
 class By(StrEnum):
@@ -110,3 +129,128 @@ def with_numbers(rule: Rule, stored: object) -> Rule:
         resolve_after=int(numbers["resolve_after"]),
         remind_every=timedelta(seconds=numbers["remind_every_s"]),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """What one `[[rules]]` table changes."""
+
+    cause: Cause
+    changes: Mapping[str, Any]
+    """Field of `Rule` to its value."""
+    targets: tuple[str, ...] = ()
+    """Glob patterns of the targets that it is for (case counts); none: all."""
+    source: str
+    """What it is called: `rules[2]`."""
+
+    def is_for(self, target: str) -> bool:
+        """Whether it changes the rule of a target, or of what stands in a target's place (`channel:oncall`)."""
+        return not self.targets or any(fnmatchcase(target, pattern) for pattern in self.targets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """A rule, and where its values came from."""
+
+    rule: Rule
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Field to the table that says its value; what is not in it is built in."""
+
+    @property
+    def changed_by(self) -> tuple[str, ...]:
+        """The tables that say any of its values, in the order in which they were first heeded; none: it is built in."""
+        return tuple(dict.fromkeys(self.sources.values()))
+
+
+def in_force(overrides: Iterable[Override], target: str) -> Mapping[Cause, InForce]:
+    """The rule of every cause on one target.
+
+    Args:
+        overrides: in the order of the configuration: of two that say the same, the later one holds.
+        target: its name; for `channel_failing` what stands in its place, `channel:NAME`.
+    """
+    layered = {cause: InForce(rule=rule) for cause, rule in DEFAULT_RULES.items()}
+    for override in overrides:
+        if override.is_for(target):
+            layered[override.cause] = _laid_over(layered[override.cause], override)
+    return layered
+
+
+def _laid_over(below: InForce, override: Override) -> InForce:
+    changes = dict(override.changes)
+    if "runs" in changes:
+        # `runs = 3` alone means three in a row, whatever `of` was before.
+        changes.setdefault("of", changes["runs"])
+    sources = {**below.sources, **dict.fromkeys(changes, override.source)}
+    return InForce(rule=replace(below.rule, **changes), sources=sources)
+
+
+class Flaw(StrEnum):
+    """Why a rule could never open an incident."""
+
+    TOO_FEW_RUNS = "it asks for evidence in more runs than it looks at"
+    TOO_LONG_A_SPAN = "no two runs inside the window lie as far apart as it asks"
+
+
+def flaw(rule: Rule) -> Flaw | None:
+    """Why a rule could never open an incident, or None.
+
+    A span beyond the window would let only a run that is alone in the window open one, which nobody means by a span.
+    """
+    if rule.runs > rule.of:
+        return Flaw.TOO_FEW_RUNS
+    return Flaw.TOO_LONG_A_SPAN if rule.span > rule.window else None
+
+
+ENOUGH = 20
+"""A run vouches for the API's recovery when it got answers for so many items, or for all that were due."""
+
+
+class Vouching(StrEnum):
+    """What a run must have done for its silence to speak for the end of a cause."""
+
+    ANSWERED = "got enough answers"
+    READ = "read ids"
+    RAN = "ran"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """The runs that count for a cause."""
+
+    statuses: frozenset[RunStatus]
+    vouching: Vouching = Vouching.ANSWERED
+
+
+_CAME_TO_AN_END = frozenset({RunStatus.COMPLETE, RunStatus.PARTIAL})
+_ASKED = _CAME_TO_AN_END | {RunStatus.ABORTED}
+_FINISHED = _ASKED | {RunStatus.UNREAD}
+
+_REQUESTS_AND_ITEMS = Witness(statuses=_ASKED)
+_OTHERS: Mapping[Cause, Witness] = {
+    # What aborted a run explains what it left unknown.
+    Cause.COVERAGE: Witness(statuses=_CAME_TO_AN_END),
+    # One that read ids vouches for the log, whatever the API said.
+    Cause.SYNC_LOG_UNREADABLE: Witness(statuses=_FINISHED, vouching=Vouching.READ),
+    # Every run that read an empty log is evidence of it while the incident is open.
+    Cause.SYNC_LOG_EMPTY: Witness(statuses=_ASKED, vouching=Vouching.RAN),
+    Cause.RUN_MISSED: Witness(statuses=_FINISHED, vouching=Vouching.RAN),
+}
+
+
+def witness(cause: Cause) -> Witness:
+    """The runs that count for a cause."""
+    return _OTHERS.get(cause, _REQUESTS_AND_ITEMS)
+
+
+def vouches(vouching: Vouching, *, due: int, answered: int) -> bool:
+    """Whether a run without evidence speaks for the end of a cause; an empty work list vouches for no API and no log.
+
+    Args:
+        vouching: what is asked of it.
+        due: items that it meant to ask about.
+        answered: of them, those that got a reply.
+    """
+    if vouching is Vouching.RAN:
+        return True
+    return due > 0 and (vouching is Vouching.READ or answered >= min(ENOUGH, due))

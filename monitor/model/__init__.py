@@ -3,13 +3,23 @@
 It decides nothing and touches nothing; where a rule is laid down here it is a law of the data (`total = Σ states`).
 """
 
-from monitor.model.causes import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, Severity, Team, rank
-from monitor.model.channels import ChannelState
-from monitor.model.incidents import Evidence, Incident, IncidentKey, IncidentState
+from monitor.model.incidents import (
+    ITEM_CAUSES,
+    MONITOR_CAUSES,
+    REQUEST_CAUSES,
+    Cause,
+    Evidence,
+    Incident,
+    IncidentKey,
+    IncidentState,
+    Severity,
+    Silence,
+    Team,
+    rank,
+)
 from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason, Standing
 from monitor.model.runs import RunStatus, Snapshot, SyncReport
-from monitor.model.silences import Silence
-from monitor.model.throttle import Learned
+from monitor.model.shared_state import ChannelState, Learned
 
 __all__ = [
     "ITEM_CAUSES",

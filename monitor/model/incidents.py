@@ -5,9 +5,97 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from monitor.model.causes import Cause, Severity, Team
+__all__ = [
+    "Cause",
+    "Evidence",
+    "ITEM_CAUSES",
+    "Incident",
+    "IncidentKey",
+    "IncidentState",
+    "MONITOR_CAUSES",
+    "REQUEST_CAUSES",
+    "Severity",
+    "Silence",
+    "Team",
+    "rank",
+]
 
-__all__ = ["Evidence", "Incident", "IncidentKey", "IncidentState"]
+
+class Cause(StrEnum):
+    """Why something is wrong; within each group the highest rank comes first."""
+
+    SPENDING_LIMIT = "spending_limit"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    WRONG_SCOPE = "wrong_scope"
+    RATE_LIMITED = "rate_limited"
+    OUTAGE = "outage"
+    BAD_RESPONSE = "bad_response"
+    BAD_REQUEST = "bad_request"
+
+    ITEMS_FAILED = "items_failed"
+    ITEMS_MISSING = "items_missing"
+    ITEMS_REGRESSED = "items_regressed"
+    ITEMS_STUCK = "items_stuck"
+    ITEMS_INVALID = "items_invalid"
+    UNRECOGNISED_STATUS = "unrecognised_status"
+
+    COVERAGE = "coverage"
+    SYNC_LOG_UNREADABLE = "sync_log_unreadable"
+    SYNC_LOG_EMPTY = "sync_log_empty"
+    RUN_MISSED = "run_missed"
+    CHANNEL_FAILING = "channel_failing"
+
+
+ITEM_CAUSES: tuple[Cause, ...] = (
+    Cause.ITEMS_FAILED,
+    Cause.ITEMS_MISSING,
+    Cause.ITEMS_REGRESSED,
+    Cause.ITEMS_STUCK,
+    Cause.ITEMS_INVALID,
+    Cause.UNRECOGNISED_STATUS,
+)
+"""Causes read off items; their incidents have members. An item that fits two of them belongs to the first."""
+
+MONITOR_CAUSES: tuple[Cause, ...] = (
+    Cause.COVERAGE,
+    Cause.SYNC_LOG_UNREADABLE,
+    Cause.SYNC_LOG_EMPTY,
+    Cause.RUN_MISSED,
+    Cause.CHANNEL_FAILING,
+)
+"""Causes about the monitor itself."""
+
+REQUEST_CAUSES: tuple[Cause, ...] = tuple(cause for cause in Cause if cause not in ITEM_CAUSES + MONITOR_CAUSES)
+"""Causes read off requests, highest rank first."""
+
+
+def rank(cause: Cause) -> int:
+    """Position of a cause, 0 being the highest."""
+    return _RANK[cause]
+
+
+_RANK: Mapping[Cause, int] = {cause: position for position, cause in enumerate(Cause)}
+
+
+class Team(StrEnum):
+    """Who is asked to look."""
+
+    CREDENTIALS = "credentials"
+    ACCOUNT = "account"
+    INTEGRATION = "integration"
+    OPERATIONS = "operations"
+    PIPELINE = "pipeline"
+    MONITOR = "monitor"
+
+
+class Severity(StrEnum):
+    """How urgently."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
 
 IncidentKey = tuple[Cause, str]
 """What tells the incidents of one target apart: the cause and the group of items; the group is empty for all of it."""
@@ -92,3 +180,23 @@ class Incident:
     def key(self) -> IncidentKey:
         """What tells it apart from the other incidents of its target."""
         return self.cause, self.group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """No message leaves about incidents that match, from one moment to another."""
+
+    id: int
+    matchers: Mapping[str, tuple[str, ...]]
+    """Attribute (team, cause, target, group, severity, environment) to glob patterns, as in a route; never empty."""
+    starts_at: datetime
+    ends_at: datetime
+    """Exclusive; moved forward when it is ended early."""
+    comment: str = ""
+    author: str = ""
+    expired_by: str | None = None
+    """Who ended it early."""
+
+    def in_force(self, now: datetime) -> bool:
+        """Whether it holds at a moment (aware)."""
+        return self.starts_at <= now < self.ends_at

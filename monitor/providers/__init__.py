@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from monitor.exchange import Request
 from monitor.model import BadBody, ItemStatus
+from monitor.model.http import Request
 from monitor.providers.listing import Listing, ListReader
 
 __all__ = ["ListReader", "Listing", "Provider", "ProviderSettings"]

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from monitor.errors import ConfigError
-from monitor.exchange import Request, sendable
 from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.model.http import Request, sendable
 from monitor.providers import ProviderSettings
-from monitor.providers.addresses import fill, template_fault, without_query
+from monitor.providers.json_paths import find, plain
 from monitor.providers.listing import Listing, ListReader
-from monitor.providers.pages import PageRequest, PageRule, first_page, next_page
-from monitor.providers.paths import find, plain
+from monitor.providers.pagination import PageRequest, PageRule, first_page, next_page
 from monitor.providers.statuses import StatusTable
+from monitor.providers.url_templates import fill, template_fault, without_query
 
 __all__ = ["Generic"]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from monitor.exchange import Request
 from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.model.http import Request
 from monitor.providers import ProviderSettings
-from monitor.providers.addresses import escaped
+from monitor.providers.json_stream import Rows
 from monitor.providers.listing import Listing, ListReader
-from monitor.providers.rows import Rows
 from monitor.providers.statuses import StatusTable
+from monitor.providers.url_templates import escaped
 
 __all__ = ["Gloo"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from monitor.exchange import Request
 from monitor.model import BadBody
+from monitor.model.http import Request
 
 __all__ = ["ListReader", "Listing"]
 

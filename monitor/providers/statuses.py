@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.errors import ConfigError
-from monitor.exchange import plain_text
 from monitor.model import ItemState, ItemStatus
+from monitor.model.http import plain_text
 
 __all__ = ["StatusTable"]
 

@@ -15,9 +15,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from monitor.sandbox.bodies import Answer
 from monitor.sandbox.control import ROUTES, unknown
-from monitor.sandbox.disturbance import Disturbed
+from monitor.sandbox.fault_middleware import Disturbed
+from monitor.sandbox.responses import Answer
 from monitor.sandbox.state import Handler, State
 
 __all__ = ["build"]

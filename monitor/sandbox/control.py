@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from monitor.sandbox.bodies import Answer
 from monitor.sandbox.credentials import Credentials
+from monitor.sandbox.engine import Item
 from monitor.sandbox.faults import read_fault
-from monitor.sandbox.item import Item
-from monitor.sandbox.orders import Batch, ItemChange, RateChange, shaped
-from monitor.sandbox.quota import read_rate
+from monitor.sandbox.rate_limits import read_rate
+from monitor.sandbox.requests import Batch, ItemChange, RateChange, shaped
+from monitor.sandbox.responses import Answer
 from monitor.sandbox.state import Handler, State
 
 __all__ = ["ROUTES", "stats", "unknown"]

@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from monitor.sandbox import bodies
-from monitor.sandbox.bodies import Answer
+from monitor.sandbox import responses as bodies
+from monitor.sandbox.responses import Answer
 from monitor.sandbox.settings import SandboxSettings
 
 __all__ = ["Credentials"]

@@ -4,21 +4,179 @@ It speaks no HTTP and reads no clock: every call takes `now_s`, in seconds on an
 """
 
 import hashlib
+import textwrap
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from monitor.sandbox import bodies
-from monitor.sandbox.bodies import Answer, Body
-from monitor.sandbox.credentials import Credentials
-from monitor.sandbox.item import Item
-from monitor.sandbox.listing import pieces
-from monitor.sandbox.producers import Producers
-from monitor.sandbox.settings import SandboxSettings
-from monitor.sandbox.snippets import read_text, snippets
+import msgspec
 
-__all__ = ["Engine"]
+from monitor.sandbox import responses as bodies
+from monitor.sandbox.credentials import Credentials
+from monitor.sandbox.responses import Answer, Body
+from monitor.sandbox.settings import SandboxSettings
+
+__all__ = ["Engine", "Item", "MOST_TEXT", "Producers", "STAGES", "end_of", "pieces", "read_text", "snippets"]
+
+
+STAGES = (
+    "STARTED", "QUEUED", "FETCHING", "NORMALIZING", "CHUNKING", "EMBEDDING", "SYNCED", "ENRICHED", "COMPLETED",
+)  # fmt: skip
+"""What a document walks through, in equal steps; TRANSCRIBING is for sound and occurs only when set."""
+
+
+def end_of(filename: str) -> str:
+    """Where a document's walk ends, by its name: FAILED with `fail` in it, CHUNKING with `stuck`, else COMPLETED."""
+    return "FAILED" if "fail" in filename else "CHUNKING" if "stuck" in filename else "COMPLETED"
+
+
+@dataclass(slots=True, kw_only=True)
+class Item:
+    """One document in the engine."""
+
+    item_id: str
+    publisher_id: str
+    filename: str
+    created_s: float
+    changed_s: float
+    """When it was last changed by hand."""
+    status: str | None = None
+    """A status that it keeps; None while it walks through the stages."""
+    producer_id: str | None = None
+    """What its uploader calls it."""
+    text: str = ""
+    """What was uploaded, as far as it can be read as text; empty for one that was made by hand."""
+
+    @property
+    def title(self) -> str:
+        """The file's name without its ending."""
+        return self.filename.rsplit(".", 1)[0]
+
+    def row(self, status: str) -> dict[str, object]:
+        """What a list says of it, in a status that it has."""
+        said: dict[str, object] = {"item_id": self.item_id, "item_title": self.title, "filename": self.filename}
+        said["status"] = status
+        if self.producer_id is not None:
+            said["producer_id"] = self.producer_id
+        return said
+
+    def standing(self, now_s: float, *, item_seconds: float) -> tuple[str, float]:
+        """Its status, and since when it has had it (seconds on the clock that `now_s` was read from).
+
+        Args:
+            now_s: seconds on the clock.
+            item_seconds: how long the walk takes from the first stage to the last (≥ 0).
+        """
+        if self.status is not None:
+            return self.status, self.changed_s
+        end, last = end_of(self.filename), len(STAGES) - 1
+        goal = STAGES.index(end) if end in STAGES else last
+        walked = min((now_s - self.created_s) / item_seconds, 1.0) if item_seconds else 1.0
+        position = min(int(walked * last), goal)
+        since_s = self.created_s + item_seconds * position / last
+        return end if position == goal else STAGES[position], max(since_s, self.changed_s)
+
+
+ROWS_PER_PIECE = 2_000
+MOST_ENDINGS = 10_000
+
+
+def pieces(items: Sequence[Item], *, now_s: float, item_seconds: float) -> Iterator[bytes]:
+    """A JSON array of the items' rows, in pieces of some 250 KB; a short list is a single piece.
+
+    Args:
+        items: in the order in which they are listed.
+        now_s: the moment at which their statuses are read.
+        item_seconds: how long an item walks.
+    """
+    endings: dict[tuple[str, str | None, float, str | None], str] = {}
+
+    def row(item: Item) -> str:
+        # items that were made together differ in nothing but their ids: the rest is written once
+        alike = (item.filename, item.status, item.created_s, item.producer_id)
+        ending = endings.get(alike)
+        if ending is None:
+            if len(endings) >= MOST_ENDINGS:
+                endings.clear()
+            rest = item.row(item.standing(now_s, item_seconds=item_seconds)[0])
+            del rest["item_id"]
+            ending = endings[alike] = msgspec.json.encode(rest).decode()[1:]
+        return f'{{"item_id":"{item.item_id}",{ending}'
+
+    opening = "["
+    for start in range(0, len(items), ROWS_PER_PIECE):
+        last = start + ROWS_PER_PIECE >= len(items)
+        rows = ",".join(map(row, items[start : start + ROWS_PER_PIECE]))
+        yield f"{opening}{rows}{']' if last else ''}".encode()
+        opening = ","
+    if not items:
+        yield b"[]"
+
+
+Row = Mapping[str, object]
+
+
+@dataclass(slots=True, kw_only=True)
+class Producers:
+    """Which items each producer id has had, and what was last found for it."""
+
+    cache_seconds: float
+    _item_ids: dict[str, list[str]] = field(default_factory=dict)
+    _kept: dict[str, tuple[float, Sequence[Row]]] = field(default_factory=dict)
+    """By producer id: until when, and what was found, which may be nothing."""
+
+    def note(self, producer_id: str, item_id: str) -> None:
+        """Remembers that an item was uploaded under a producer id; what is kept stays as it is."""
+        self._item_ids.setdefault(producer_id, []).append(item_id)
+
+    def rows(self, producer_ids: Sequence[str], now_s: float, look_up: Callable[[str], Row | None]) -> Sequence[Row]:
+        """The rows of the items of some producer ids, in their order, each producer id once.
+
+        Args:
+            producer_ids: whose items are asked for.
+            now_s: the moment of the call.
+            look_up: the row of an item as it is now, or None when there is none.
+        """
+        return [row for each in dict.fromkeys(producer_ids) for row in self._of(each, now_s, look_up)]
+
+    def _of(self, producer_id: str, now_s: float, look_up: Callable[[str], Row | None]) -> Sequence[Row]:
+        until_s, kept = self._kept.get(producer_id, (now_s, ()))
+        if until_s > now_s:
+            return kept
+        found = list(self._found(producer_id, look_up))
+        self._kept[producer_id] = (now_s + self.cache_seconds, found)
+        return found
+
+    def _found(self, producer_id: str, look_up: Callable[[str], Row | None]) -> Iterator[Row]:
+        for item_id in self._item_ids.get(producer_id, ()):
+            row = look_up(item_id)
+            if row is not None:
+                yield row
+
+
+MOST_TEXT = 65_536
+"""How much of an upload is kept, in bytes."""
+WIDTH = 400
+
+
+def read_text(content: bytes) -> str:
+    """What of an upload can be shown in snippets: its beginning, with what is no UTF-8 replaced."""
+    return content[:MOST_TEXT].decode("utf-8", errors="replace")
+
+
+def snippets(item: Item, *, limit: int) -> Mapping[str, object]:
+    """The body of an answer about a document that is completed.
+
+    Args:
+        item: whose text is cut; one that was made by hand has a sentence with its title in it.
+        limit: at most so many snippets (≥ 1).
+    """
+    text = item.text or f"This is the simulated text of {item.title}."
+    parts = textwrap.wrap(text, WIDTH)
+    data = [{"id": f"{item.item_id}-{n}", "part": n, "snippet": part} for n, part in enumerate(parts[:limit])]
+    return {"data": data, "pagination": {"total": len(parts)}}
+
 
 MOST_IDS = 1000
 

@@ -8,10 +8,9 @@ from typing import Any, Self
 import msgspec
 
 from monitor.sandbox.control import stats
-from monitor.sandbox.faults import Fault, read_fault
-from monitor.sandbox.orders import Batch, Selection, StatusChange
-from monitor.sandbox.presets import parse_fault
-from monitor.sandbox.quota import Rate
+from monitor.sandbox.faults import Fault, parse_fault, read_fault
+from monitor.sandbox.rate_limits import Rate
+from monitor.sandbox.requests import Batch, Selection, StatusChange
 from monitor.sandbox.server import Server, listening, url_of
 from monitor.sandbox.settings import SandboxSettings
 from monitor.sandbox.state import State

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from monitor.errors import ConfigError
-from monitor.sandbox.quota import Rate
+from monitor.sandbox.rate_limits import Rate
 
 __all__ = ["SandboxSettings"]
 

@@ -10,10 +10,10 @@ from threading import RLock
 
 from starlette.requests import Request
 
-from monitor.sandbox.bodies import RATE_LIMITED, Answer
 from monitor.sandbox.engine import Engine
 from monitor.sandbox.faults import FaultPlan
-from monitor.sandbox.quota import Quota, Rate
+from monitor.sandbox.rate_limits import Quota, Rate
+from monitor.sandbox.responses import RATE_LIMITED, Answer
 from monitor.sandbox.settings import SandboxSettings
 
 __all__ = ["Connection", "Handler", "State"]

@@ -3,7 +3,7 @@
 It judges no id: null, blank and repeated ones come out as they stand there.
 """
 
-from monitor.synclog.reading import read, verify
-from monitor.synclog.spec import SyncLogSpec
+from monitor.synclog.connection import SyncLogSpec
+from monitor.synclog.reader import read, verify
 
 __all__ = ["SyncLogSpec", "read", "verify"]

@@ -9,13 +9,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from monitor.channels.aside import aside
-from monitor.health.readiness import Life, Readiness, Reason, Status, life, readiness
-from monitor.log import masked
-from monitor.vitals import Pulse, Vitals
+from monitor.logs import masked
+from monitor.threads import aside
+from monitor.web.database_snapshot import Reading, Readings
 from monitor.web.metrics import chosen, render
-from monitor.web.readings import Reading, Readings
-from monitor.web.signs import signs_of
+from monitor.web.readiness import Life, Readiness, Reason, Status, life, readiness
+from monitor.web.readiness_inputs import signs_of
+from monitor.web.state import Pulse, Vitals
 
 __all__ = ["build"]
 

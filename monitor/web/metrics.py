@@ -11,15 +11,14 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
 from monitor import __version__
-from monitor.health.punctuality import DueTimes
-from monitor.health.readiness import late_at
-from monitor.incidents.words import channel_target
 from monitor.model import RunStatus
-from monitor.store.gauges import Mail
-from monitor.vitals import DURATIONS_S, Counts, Pulse
-from monitor.web.families import counts, durations
-from monitor.web.readings import Reading
-from monitor.web.signs import channels_of, targets_of
+from monitor.model.schedule import DueTimes
+from monitor.notifications.texts import channel_target
+from monitor.web.database_snapshot import Mail, Reading
+from monitor.web.metric_definitions import counts, durations
+from monitor.web.readiness import late_at
+from monitor.web.readiness_inputs import channels_of, targets_of
+from monitor.web.state import DURATIONS_S, Counts, Pulse
 
 __all__ = ["CLASSES", "OPENMETRICS", "PLAIN", "chosen", "render"]
 

@@ -6,12 +6,12 @@ import pytest
 from receiver import Receiver
 from samples import NOW, message
 
-from monitor.channels import Ending, Verdict, send_fitting
-from monitor.channels.alertmanager import AlertmanagerChannel, as_alert, basic, bearer
+from monitor.app import ask_once
 from monitor.config.secret import Secret
-from monitor.incidents.message import MessageKind
 from monitor.model import Cause
-from monitor.wiring import ask_once
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.alertmanager import AlertmanagerChannel, as_alert, basic, bearer
+from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 LASTING = timedelta(minutes=15)

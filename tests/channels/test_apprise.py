@@ -9,13 +9,13 @@ from receiver import Receiver
 from samples import message
 from structlog.testing import capture_logs
 
-from monitor.channels import Ending, Verdict
-from monitor.channels.apprise import AppriseChannel, as_text, known_service
-from monitor.channels.aside import aside
 from monitor.config.secret import Secret
-from monitor.incidents.message import MessageKind
-from monitor.log import configure
+from monitor.logs import configure
 from monitor.model import Severity
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels.apprise import AppriseChannel, as_text, known_service
+from monitor.notifications.messages import MessageKind
+from monitor.threads import aside
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 CANARY = "T0K3N-canary"
@@ -173,7 +173,7 @@ async def test_work_that_ends_too_late_disturbs_nobody():
 
 def test_work_that_never_ends_does_not_hold_the_process():
     script = (
-        "import asyncio, threading\nfrom monitor.channels.aside import aside\n"
+        "import asyncio, threading\nfrom monitor.threads import aside\n"
         "async def main():\n"
         "    try:\n        await aside(threading.Event().wait, timeout_s=0.05)\n"
         "    except TimeoutError:\n        print('left')\n"

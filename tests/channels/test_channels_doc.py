@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config.receivers import CHANNEL_TYPES
+from monitor.config.channel_settings import CHANNEL_TYPES
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = [

@@ -11,12 +11,12 @@ from mailserver import MailServer as Server
 from samples import NOW, message
 from structlog.testing import capture_logs
 
-from monitor.channels import Ending, Verdict, send_fitting
-from monitor.channels.email import EmailChannel, as_mail, subject
-from monitor.channels.smtp import MailServer, Security, Step, verdict
 from monitor.config.secret import Secret
-from monitor.incidents.message import MessageKind
 from monitor.model import Cause
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.email import EmailChannel, as_mail, subject
+from monitor.notifications.channels.smtp import MailServer, Security, Step, verdict
+from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 THREAD = "9b74c9897bac770ffc029102a200c5de"

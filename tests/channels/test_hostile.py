@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from samples import message
 from told import CHANNELS
 
-from monitor.channels.lines import in_lines, one_line
+from monitor.notifications.channels.text import in_lines, one_line
 
 RAW = "a\r\nb\x1b[31m\x00\u202e\u2028\x85<script>x</script><!channel>"
 

@@ -1,10 +1,10 @@
 from samples import message
 from structlog.testing import capture_logs
 
-from monitor.channels import Ending
-from monitor.channels.log import LogChannel
-from monitor.incidents.safe_words import SAFE_WORDS
 from monitor.model import Cause
+from monitor.notifications.channels import Ending
+from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.texts import SAFE_WORDS
 
 
 async def test_a_message_becomes_one_event_with_all_that_it_says():

@@ -5,12 +5,12 @@ import pytest
 from receiver import Receiver
 from samples import NOW, message
 
-from monitor.channels import Ending, Verdict, send_fitting
-from monitor.channels.pagerduty import PagerDutyChannel, as_event, dedup_key
+from monitor.app import ask_once
 from monitor.config.secret import Secret
-from monitor.incidents.message import MessageKind
 from monitor.model import Severity
-from monitor.wiring import ask_once
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.pagerduty import PagerDutyChannel, as_event, dedup_key
+from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 THREAD = "9b74c9897bac770ffc029102a200c5de"

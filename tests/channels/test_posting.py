@@ -2,9 +2,9 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.channels import Ending, Verdict
-from monitor.channels.posting import verdict
-from monitor.exchange import PAST_DEADLINE, Answer, ApiError, NetworkFault, Reply
+from monitor.model.http import PAST_DEADLINE, Answer, ApiError, NetworkFault, Reply
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels.http_post import verdict
 
 ENDINGS = [
     *[(f"{status}", ApiError(status=status), Ending.PARKED, f"HTTP {status}") for status in (401, 403, 404, 410)],

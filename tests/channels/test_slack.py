@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from receiver import Receiver
 from samples import NOW, message
 
-from monitor.channels import Ending, Verdict, send_fitting
-from monitor.channels.slack import SlackChannel, as_blocks, as_text
-from monitor.channels.slack_text import fitted
+from monitor.app import ask_once
 from monitor.config.secret import Secret
-from monitor.incidents.message import MessageKind
 from monitor.model import Cause, Severity, Team
-from monitor.wiring import ask_once
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.slack import SlackChannel, as_blocks, as_text, fitted
+from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 SNAPSHOT = Path(__file__).parent / "slack_payload.json"

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import NOW
 
-from monitor.channels import Ending, Verdict
-from monitor.channels.standing import LONGEST_WAIT, after, is_failing
 from monitor.model import ChannelState
+from monitor.notifications.channel_state import LONGEST_WAIT, after, is_failing
+from monitor.notifications.channels import Ending, Verdict
 
 MINUTE = timedelta(minutes=1)
 RETRY = Verdict(ending=Ending.RETRY, reason="HTTP 503")

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from monitor.channels.posting import verdict as of_http
-from monitor.channels.smtp import Step
-from monitor.channels.smtp import verdict as of_smtp
-from monitor.exchange import Answer, ApiError, NetworkFault, Reply
+from monitor.model.http import Answer, ApiError, NetworkFault, Reply
+from monitor.notifications.channels.http_post import verdict as of_http
+from monitor.notifications.channels.smtp import Step
+from monitor.notifications.channels.smtp import verdict as of_smtp
 
 DOCUMENT = Path(__file__).parents[2] / "docs/channels.md"
 ROW = re.compile(r"^\| (HTTP|SMTP|no answer:) (.+?) +\| (delivered|refused|parked|retry|retry, perhaps taken) +\|$")

@@ -8,11 +8,11 @@ import pytest
 from receiver import Receiver
 from samples import NOW, message
 
-from monitor.channels import Ending, Verdict, send_fitting
-from monitor.channels.webhook import VERSION, WebhookChannel, signature, signer
+from monitor.app import ask_once
 from monitor.config.secret import Secret
-from monitor.incidents.message import MessageKind
-from monitor.wiring import ask_once
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.webhook import VERSION, WebhookChannel, signature, signer
+from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "webhook.md"

@@ -2,10 +2,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from monitor.check.catalogue import fetch
-from monitor.exchange import Answer, ApiError, Reply, Request
 from monitor.model import BadBody
+from monitor.model.http import Answer, ApiError, Reply, Request
 from monitor.providers import Listing
+from monitor.runs.list_check import fetch
 
 
 def page(path):

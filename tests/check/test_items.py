@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from samples import NOW
 
-from monitor.check import ItemCheck, NoProgress
-from monitor.check.ledger import BATCH, FLUSH_S
 from monitor.errors import StoreError
-from monitor.exchange import PAST_DEADLINE, NetworkFault
-from monitor.health.transition import TrackedItem
 from monitor.model import Cause, ItemState, Reason
+from monitor.model.http import PAST_DEADLINE, NetworkFault
+from monitor.model.items import TrackedItem
+from monitor.runs.batches import BATCH, FLUSH_S
+from monitor.runs.item_check import ItemCheck
+from monitor.runs.progress import NoProgress
 
 FORBIDDEN = refused(403, code="forbidden")
 UNAVAILABLE = refused(503)

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.check.strategy import SAMPLE, Strategy, Why, choose, ends_the_run, lacks_much, refuted
 from monitor.model import REQUEST_CAUSES, Cause
+from monitor.runs.strategy import SAMPLE, Strategy, Why, choose, ends_the_run, lacks_much, refuted
 
 CHOICES = [
     ("auto, few due", Strategy.AUTO, True, 50, False, Why.FEW_DUE),

@@ -1,10 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.check.strategy import SAMPLE
-from monitor.check.survey import survey
 from monitor.model import Standing
 from monitor.providers import Listing
+from monitor.runs.list_check import survey
+from monitor.runs.strategy import SAMPLE
 
 
 def standing(item_id, *, finished=True, seen_so=True):

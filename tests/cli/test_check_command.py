@@ -16,8 +16,8 @@ from cli.observed import events, until, until_asked
 from receiver import Receiver
 from world import environment
 
-from monitor.store import leases
-from monitor.store.engine import writing
+from monitor.database import leases
+from monitor.database.engine import writing
 
 SECRET = "sandbox-secret"
 SLOW = {"path": "/engine", "delay_s": 0.3, "passes": True}

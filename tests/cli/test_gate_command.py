@@ -14,9 +14,10 @@ from samples import incident
 from world import environment
 
 from monitor.cli import gate as command
+from monitor.database.engine import writing
+from monitor.incidents import store as incidents
 from monitor.model import Cause, RunStatus
-from monitor.store import incidents, runs
-from monitor.store.engine import writing
+from monitor.runs import store as runs
 
 
 def ran(world, *, ago=timedelta(seconds=5), status=RunStatus.COMPLETE, reason=None, target="gloo"):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from monitor.store import tracked
+from monitor.synclog import builtin as tracked
 
 SECOND = """
 [[targets]]

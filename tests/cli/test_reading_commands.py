@@ -10,8 +10,8 @@ from receiver import Receiver
 
 from monitor import __version__
 from monitor.cli import db, main
-from monitor.store.schema import SchemaVersion
-from monitor.store.tables import metadata
+from monitor.database.schema import SchemaVersion
+from monitor.database.tables import metadata
 
 NEWER = "UPDATE alembic_version SET version_num = '9999'"
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.cli import main
-from monitor.cli.reporting import gather, watched
+from monitor.cli.report import gather, watched
 from monitor.config.targets import CheckConfig
-from monitor.report.overview_text import overview_text
-from monitor.store import incidents
-from monitor.store.engine import reading, writing
-from monitor.store.reports import remember
+from monitor.database.engine import reading, writing
+from monitor.incidents import store as incidents
+from monitor.reports.changes import remember
+from monitor.reports.overview_text import overview_text
 
 DAY = timedelta(days=1)
 

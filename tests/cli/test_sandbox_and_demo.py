@@ -153,7 +153,7 @@ def test_without_a_place_for_temporary_files_the_demo_says_so(tmp_path):
 def test_a_process_that_can_t_end_is_ended():
     script = (
         "import signal, threading\n"
-        "from monitor.cli.ending import end_soon\n"
+        "from monitor.cli.signals import end_soon\n"
         "end_soon(signal.SIGTERM, within_s=0.1)\n"
         "threading.Event().wait()\n"
     )

@@ -8,8 +8,8 @@ import pytest
 from receiver import Receiver
 
 from monitor.cli import asked
-from monitor.store import silences
-from monitor.store.engine import writing
+from monitor.database.engine import writing
+from monitor.incidents import silence_store as silences
 
 CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 ME = getpass.getuser()

@@ -1,6 +1,6 @@
 """A request that carries credentials."""
 
-from monitor.exchange import Request
+from monitor.model.http import Request
 
 CANARY = "s3cret-canary"
 

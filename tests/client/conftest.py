@@ -6,7 +6,7 @@ import pytest
 from client import hostile
 from client.asking import get
 
-from monitor.client.wire import HttpxWire, ReqwestWire
+from monitor.client.transports import HttpxWire, ReqwestWire
 
 
 @pytest.fixture(params=[HttpxWire, ReqwestWire], ids=["httpx", "reqwest"])

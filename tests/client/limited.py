@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from monitor.client.hints import retry_hint
-from monitor.client.quota import QuotaReader
+from monitor.client.rate.headers import QuotaReader
+from monitor.client.retry_after import retry_hint
 
 EPOCH_S = 1_772_366_400.0
 """What virtual second 0 is in Unix seconds: Sunday, 1 March 2026, noon."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from monitor.exchange import NetworkFault, Reply, Request, WireFault
+from monitor.model.http import NetworkFault, Reply, Request, WireFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

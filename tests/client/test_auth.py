@@ -11,9 +11,9 @@ from client.scripted import NOW, ScriptedWire, fault, reply
 from monitor.client.auth import ApiKey, ClientCredentials, Grant
 from monitor.client.client import Client
 from monitor.client.throttle import Throttle
-from monitor.client.wire import HttpxWire
+from monitor.client.transports import HttpxWire
 from monitor.errors import ConfigError
-from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request
+from monitor.model.http import ApiError, NetworkFault, Operation, Reply, Request
 
 SECRET = "s3cret-canary"
 ITEM = Request(method="GET", path="/items/42", template="/items/{item_id}")

@@ -9,11 +9,10 @@ from client.scripted import NOW, reply
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from monitor.client.auth import ClientCredentials
+from monitor.client.auth import ClientCredentials, read_token
 from monitor.client.client import Client
 from monitor.client.throttle import Throttle
-from monitor.client.tokens import read_token
-from monitor.exchange import PAST_DEADLINE, NetworkFault, Request, WireFault
+from monitor.model.http import PAST_DEADLINE, NetworkFault, Request, WireFault
 
 TOKEN_PATH = "/oauth2/token"
 LONG_S = 10_000.0

@@ -9,8 +9,8 @@ from client.scripted import NOW, Clock, ScriptedWire, fault, reply
 from monitor.client.auth import ApiKey
 from monitor.client.client import Client
 from monitor.client.throttle import Throttle
-from monitor.client.wire import HttpxWire
-from monitor.exchange import NetworkFault, Operation, Request
+from monitor.client.transports import HttpxWire
+from monitor.model.http import NetworkFault, Operation, Request
 
 CANARY = "s3cret-canary"
 ITEM = Request(method="GET", path="/items/42", template="/items/{item_id}")

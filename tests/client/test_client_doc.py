@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from monitor.client import climb, hints, limits, retry, throttle
-from monitor.client.body import whole
-from monitor.client.failure import PLACES, read_failure
-from monitor.client.hints import LONGEST_HINT, SOURCES, retry_hint
+from monitor.client import limits, retry, throttle
+from monitor.client import retry_after as hints
+from monitor.client.api_errors import PLACES, read_failure
+from monitor.client.classify import SPENDING_CODES, cause_of
 from monitor.client.limits import is_outage
+from monitor.client.rate import estimate as climb
 from monitor.client.retry import TABLE, WRITES, Failing, Repeat, RetryReason, Verdict, decide, failing
-from monitor.client.wire import faults
-from monitor.config.durations import format_duration
+from monitor.client.retry_after import LONGEST_HINT, SOURCES, retry_hint
+from monitor.client.transports import pool as faults
+from monitor.client.transports.body import whole
 from monitor.config.targets import CheckConfig, Target
-from monitor.exchange import ApiError, NetworkFault, Operation, Reply, Request
-from monitor.health.classify import SPENDING_CODES, cause_of
 from monitor.model import Learned
+from monitor.model.durations import format_duration
+from monitor.model.http import ApiError, NetworkFault, Operation, Reply, Request
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

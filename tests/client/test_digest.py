@@ -7,9 +7,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.digest import OTHER, FailureDigest, log_failures
-from monitor.exchange import ApiError, NetworkFault
-from monitor.log import configure
+from monitor.client.failure_log import OTHER, FailureDigest, log_failures
+from monitor.logs import configure
+from monitor.model.http import ApiError, NetworkFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ITEM = "/items/{item_id}"

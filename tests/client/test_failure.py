@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.client import failure as failure_module
-from monitor.client.failure import PLACES, fault_error, read_failure
-from monitor.exchange import ApiError, Detail, NetworkFault, Reply, WireFault
+from monitor.client import api_errors as failure_module
+from monitor.client.api_errors import PLACES, fault_error, read_failure
+from monitor.model.http import ApiError, Detail, NetworkFault, Reply, WireFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REFERENCE = json.loads(Path(__file__).with_name("reference_bodies.json").read_text(encoding="utf-8"))

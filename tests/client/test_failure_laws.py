@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from monitor.client.failure import PLACES, read_failure
-from monitor.client.hints import LONGEST_HINT, SOURCES
-from monitor.exchange import Answer, Detail, Reply, plain_text
-from monitor.health.classify import outcome_of
+from monitor.client.api_errors import PLACES, read_failure
+from monitor.client.retry_after import LONGEST_HINT, SOURCES
 from monitor.model import Cause, ItemState, Reason
+from monitor.model.http import Answer, Detail, Reply, plain_text
+from monitor.runs.outcomes import outcome_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MARKUP = re.compile(r"<[a-zA-Z!/?]")

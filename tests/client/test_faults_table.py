@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from faults_table import BEGIN, CASES, END, committed, play, renewed
 
-from monitor.sandbox.bodies import BY_STATUS
-from monitor.sandbox.presets import PRESETS
+from monitor.sandbox.faults import PRESETS
+from monitor.sandbox.responses import BY_STATUS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 AGAIN = "python tests/faults_table.py docs/client.md"

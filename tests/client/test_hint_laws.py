@@ -7,8 +7,7 @@ from email.utils import format_datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.dates import http_date
-from monitor.client.hints import LONGEST_HINT, SOURCES, retry_hint
+from monitor.client.retry_after import LONGEST_HINT, SOURCES, http_date, retry_hint
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

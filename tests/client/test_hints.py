@@ -4,9 +4,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from monitor.client import hints
-from monitor.client.dates import http_date
-from monitor.client.hints import LONGEST_HINT, SOURCES, retry_hint
+from monitor.client import retry_after as hints
+from monitor.client.retry_after import LONGEST_HINT, SOURCES, http_date, retry_hint
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNIX = int(NOW.timestamp())

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.client.limits import Breaker, Concurrency, Hold, RetryBudget, is_outage, is_overload
-from monitor.exchange import ApiError, NetworkFault
+from monitor.model.http import ApiError, NetworkFault
 
 DOWN = ApiError(status=503)
 LIMITED = ApiError(status=429)

@@ -5,9 +5,9 @@ import math
 import pytest
 from client.limited import Api, Bucket, Fixed, Latency, Run, Sliding, delta, duration, no_reset
 
-from monitor.client.pace import Pace
-from monitor.client.quota import Quota
-from monitor.client.window import Window
+from monitor.client.rate.estimate import Window
+from monitor.client.rate.headers import Quota
+from monitor.client.rate.limiter import Pace
 
 NEAR, USUAL, FAR = Latency(round_s=0.005), Latency(round_s=0.05), Latency(round_s=0.2)
 

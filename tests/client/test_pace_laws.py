@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.pace import Pace
-from monitor.client.quota import Quota
+from monitor.client.rate.headers import Quota
+from monitor.client.rate.limiter import Pace
 
 SHARES = st.sampled_from([0.05, 0.3, 0.5, 1.0])
 QUOTAS = st.builds(

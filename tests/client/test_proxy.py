@@ -11,9 +11,9 @@ from client.asking import CANARY, get
 from client.proxy import tunnelling
 
 from monitor.client.client import Client
-from monitor.client.wire import Connection
-from monitor.client.wire.pool import DIRECT
-from monitor.exchange import NetworkFault, Reply, WireFault
+from monitor.client.transports import Connection
+from monitor.client.transports.pool import DIRECT
+from monitor.model.http import NetworkFault, Reply, WireFault
 
 PASSWORD = "pr0xy-canary"
 BASIC = base64.b64encode(f"user:{PASSWORD}/@".encode())

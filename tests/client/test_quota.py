@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.quota import Quota, QuotaReader, quota_of
+from monitor.client.rate.headers import Quota, QuotaReader, quota_of
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNIX = int(NOW.timestamp())

@@ -12,8 +12,8 @@ from client.asking import CANARY
 
 from monitor.client.auth import ApiKey
 from monitor.client.client import Client
-from monitor.client.wire import Connection
-from monitor.exchange import Reply, Request
+from monitor.client.transports import Connection
+from monitor.model.http import Reply, Request
 
 STATUSES = [301, 302, 303, 307, 308]
 ELSEWHERE = {

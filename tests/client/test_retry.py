@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.client.retry import TABLE, WRITES, Failing, Repeat, RetryReason, Verdict, decide, is_transient
-from monitor.exchange import ApiError, NetworkFault, Operation
+from monitor.model.http import ApiError, NetworkFault, Operation
 
 READ, POLL, WRITE, CLOSE, TOKEN = (
     Operation.READ, Operation.POLL, Operation.WRITE, Operation.CLOSE, Operation.TOKEN

@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from monitor.client.failure import read_failure
-from monitor.client.secrecy import hiding, without_credential, without_secrets
-from monitor.exchange import ApiError, Detail, Reply, Request
-from monitor.log import masked
+from monitor.client.api_errors import read_failure
+from monitor.client.redaction import hiding, without_credential, without_secrets
+from monitor.logs import masked
+from monitor.model.http import ApiError, Detail, Reply, Request
 
 CANARY = "canary-key-7c1f"
 

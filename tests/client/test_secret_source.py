@@ -2,10 +2,10 @@ import os
 
 import pytest
 
-from monitor.client.secret_source import GRACE_S, SecretSource, in_memory
+from monitor.client.auth import GRACE_S, SecretSource, in_memory
 from monitor.config import Secret
 from monitor.errors import ConfigError
-from monitor.exchange import UNUSABLE_SECRET
+from monitor.model.http import UNUSABLE_SECRET
 
 SECRET = "s3cret-canary"
 

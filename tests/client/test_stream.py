@@ -13,7 +13,7 @@ from client.scripted import Clock
 
 from monitor.client.auth import ApiKey
 from monitor.client.client import Client
-from monitor.exchange import PAST_DEADLINE, NetworkFault, Reply, Request, WireFault
+from monitor.model.http import PAST_DEADLINE, NetworkFault, Reply, Request, WireFault
 
 MIB = 1 << 20
 
@@ -238,8 +238,8 @@ async def test_a_stream_may_last_until_the_deadline_and_then_that_is_our_own_doi
 # in a process of its own: elsewhere the peak of other tests would hide this one's
 MEASURE = """
 import asyncio, resource, sys
-from monitor.client import wire
-from monitor.exchange import Request
+from monitor.client import transports as wire
+from monitor.model.http import Request
 
 async def main():
     sender, peaks_kb = getattr(wire, sys.argv[1])(), []

@@ -5,10 +5,10 @@ import pytest
 from client import virtual_time
 
 from monitor.client.limits import Breaker, Concurrency
-from monitor.client.pace import Pace
+from monitor.client.rate.limiter import Pace
 from monitor.client.throttle import Throttle
-from monitor.exchange import BREAKER_OPEN, PAST_DEADLINE, ApiError
 from monitor.model import Learned
+from monitor.model.http import BREAKER_OPEN, PAST_DEADLINE, ApiError
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DOWN = ApiError(status=503)

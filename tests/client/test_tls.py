@@ -16,8 +16,8 @@ from client.asking import CANARY, get
 from client.tls import tls_server
 
 from monitor.client.client import Client
-from monitor.client.wire import Connection
-from monitor.exchange import NetworkFault, Reply, WireFault
+from monitor.client.transports import Connection
+from monitor.model.http import NetworkFault, Reply, WireFault
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
@@ -150,8 +150,8 @@ def test_a_key_of_another_certificate_is_refused(wire_type, authority):
 
 ASK = """
 import asyncio, sys
-from monitor.client import wire
-from monitor.exchange import Request
+from monitor.client import transports as wire
+from monitor.model.http import Request
 
 async def main():
     try:

@@ -15,8 +15,8 @@ import pytest
 from client import hostile
 from client.asking import CANARY, get
 
-from monitor.client.wire import HttpxWire
-from monitor.exchange import NetworkFault, Reply, Request, WireFault
+from monitor.client.transports import HttpxWire
+from monitor.model.http import NetworkFault, Reply, Request, WireFault
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -197,8 +197,8 @@ def in_a_process(script, *arguments, **said):
 
 LOOK_UP = """
 import asyncio, sys, time
-from monitor.client import wire
-from monitor.exchange import Request
+from monitor.client import transports as wire
+from monitor.model.http import Request
 
 async def main():
     sender = getattr(wire, sys.argv[1])()
@@ -277,8 +277,8 @@ async def test_a_gzip_answer_is_decoded(answer_of, behave):
 # in a process of its own: elsewhere the peak of other tests would hide this one's
 MEASURE = """
 import asyncio, resource, sys
-from monitor.client import wire
-from monitor.exchange import Request
+from monitor.client import transports as wire
+from monitor.model.http import Request
 
 async def main():
     sender, peaks_kb = getattr(wire, sys.argv[1])(), []

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config.addresses import anchor_sqlite, api_base, database_url, webhook_url
+from monitor.config.urls import anchor_sqlite, api_base, database_url, webhook_url
 
 
 @pytest.mark.parametrize(

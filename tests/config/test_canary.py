@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monitor.config import Config
 from monitor.config.effective import as_text, in_force
 from monitor.errors import ConfigError
-from monitor.log import configure
+from monitor.logs import configure
 
 CANARY = "c4n/ry+S3cr3t="
 SECRETS = (

@@ -7,12 +7,12 @@ import trustme
 from config.mistakes import GLOO
 from cryptography.hazmat.primitives import serialization
 
-from monitor.client.wire import Connection, HttpxWire, ReqwestWire
+from monitor.app.clients import connection_of, wire_of
+from monitor.cli.doctor.secret_files import literal_secrets, secret_files
+from monitor.client.transports import Connection, HttpxWire, ReqwestWire
 from monitor.config import Config
 from monitor.config.effective import as_text, in_force
-from monitor.doctor.readers import literal_secrets, secret_files
 from monitor.errors import ConfigError
-from monitor.wiring.connections import connection_of, wire_of
 
 CANARY = "c4nary-5ecret"
 PROXY = f"http://user:{CANARY}@proxy.example:3128"

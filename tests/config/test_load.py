@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from monitor.config import MASK, Config, LogConfig, Secret, WebhookConfig
+from monitor.config.load import decode
 from monitor.config.origin import Source
-from monitor.config.variables import decode
 from monitor.model import Cause, Severity, Team
 
 FULL = """

@@ -9,9 +9,9 @@ from config import mistakes
 from config.mistakes import AUTH, DATABASE, FILES, GENERIC, LINES, NOT_JSON, SYNC_LOG, VARIABLES
 from sqlalchemy import create_engine, text
 
+from monitor.app import App, open_store
 from monitor.config import Config
 from monitor.errors import StoreError, SyncLogError
-from monitor.wiring import App, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import CheckConfig
-from monitor.config.rates import Rate
+from monitor.config.fields import Rate
 
 
 @pytest.mark.parametrize(

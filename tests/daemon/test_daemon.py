@@ -14,9 +14,9 @@ from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
 from monitor.daemon import Daemon
-from monitor.daemon.work import Work
-from monitor.store import leases
-from monitor.store.engine import writing
+from monitor.daemon.tasks import Work
+from monitor.database import leases
+from monitor.database.engine import writing
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 HOURLY = '[schedule]\nevery = "1h"\n'

@@ -9,10 +9,10 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 from test_retention import AGES, DAY, events_left, fill
 
-from monitor.config.retention import Retention
-from monitor.daemon.pruning import prune
-from monitor.store.engine import writing
-from monitor.store.tables import runs
+from monitor.config.schema import Retention
+from monitor.daemon.periodic import prune
+from monitor.database.engine import writing
+from monitor.database.tables import runs
 
 
 def kept_for_a_while(world):

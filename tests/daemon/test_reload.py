@@ -11,7 +11,7 @@ import pytest
 from cli.observed import until, until_asked
 
 from monitor.config import Config
-from monitor.daemon.reloading import difference
+from monitor.daemon.reload import difference
 
 HOURLY = '[schedule]\nevery = "1h"\n'
 SECOND = """

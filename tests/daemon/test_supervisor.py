@@ -13,15 +13,14 @@ import pytest
 from cli.observed import until
 from structlog.testing import capture_logs
 
-from monitor.aside import renew_aside
 from monitor.config import Config
 from monitor.daemon import Daemon
 from monitor.daemon.service import THREADS
-from monitor.daemon.supervisor import Supervisor
-from monitor.daemon.vigil import feed
+from monitor.daemon.systemd import Supervisor, feed
+from monitor.database.engine import connect
+from monitor.database.retry import patient, patiently
 from monitor.errors import StoreAwayError
-from monitor.store.engine import connect
-from monitor.store.patience import patient, patiently
+from monitor.threads import renew_aside
 
 
 class Systemd:

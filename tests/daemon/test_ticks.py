@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastclock import FastClock, driven
 
+from monitor.app import App, open_store
 from monitor.cli.check import CheckOptions, _Session
 from monitor.config import Config
 from monitor.daemon import Daemon
-from monitor.store import leases
-from monitor.store.engine import writing
-from monitor.wiring import App, open_store
+from monitor.database import leases
+from monitor.database.engine import writing
 
 T0 = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 FIVE = '[schedule]\nevery = "5m"\n'

@@ -8,7 +8,7 @@ from deploy.asked import parsed
 from deploy.container import OF_THE_IMAGE, USER
 from manifests import DEPLOY, ROOT
 
-from monitor.cli.ending import WITHIN_S
+from monitor.cli.signals import WITHIN_S
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]

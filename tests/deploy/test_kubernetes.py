@@ -12,7 +12,7 @@ from deploy.kustomize import UnknownFeatureError, build, containers, pod_of
 from manifests import DEPLOY, EXAMPLES, OVERLAYS, faults
 
 from monitor.cli.check import LONGEST_SLOT
-from monitor.cli.ending import WITHIN_S
+from monitor.cli.signals import WITHIN_S
 
 BUILT = {overlay.name: build(overlay) for overlay in OVERLAYS}
 MANIFESTS = {

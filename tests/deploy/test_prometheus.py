@@ -6,7 +6,7 @@ import pytest
 import yaml
 from manifests import DEPLOY, ROOT
 
-from monitor.web.families import FAMILIES, PREFIX, Family, Kind
+from monitor.web.metric_definitions import FAMILIES, PREFIX, Family, Kind
 
 RULES = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text(encoding="utf-8"))
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}

@@ -8,7 +8,7 @@ import pytest
 from deploy.asked import loaded, parsed
 from manifests import DEPLOY, UNITS, systemd_faults
 
-from monitor.cli.ending import WITHIN_S
+from monitor.cli.signals import WITHIN_S
 
 PROGRAM = "/opt/ingestion-monitor/bin/ingestion-monitor"
 SYSTEMD = DEPLOY / "systemd"

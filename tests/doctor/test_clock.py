@@ -2,9 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.doctor.clock import Overheard, judge, offset
-from monitor.exchange import NetworkFault, Reply, Request, WireFault
-from monitor.report.doctor import Level
+from monitor.cli.doctor.api_probe import Overheard, judge, offset
+from monitor.cli.doctor.findings import Level
+from monitor.model.http import NetworkFault, Reply, Request, WireFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

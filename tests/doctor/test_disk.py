@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from monitor.doctor.disk import Surroundings, judge, look_around, mount_of
-from monitor.doctor.places import Place
-from monitor.report.doctor import Level
+from monitor.cli.doctor.database import Surroundings, judge, look_around, mount_of
+from monitor.cli.doctor.findings import Level
+from monitor.cli.doctor.locations import Place
 
 MOUNTS = """\
 640 607 0:62 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/l

@@ -2,10 +2,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.doctor import holds
-from monitor.doctor.places import Place
+from monitor.cli.doctor import delivery as holds
+from monitor.cli.doctor.findings import Level
+from monitor.cli.doctor.locations import Place
 from monitor.model import Learned
-from monitor.report.doctor import Level
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -13,7 +13,7 @@ AT = Place(setting="targets.gloo.check", where="monitor.toml, line 12")
 
 
 def judged(learned):
-    return list(holds.judge(learned, now=NOW, at=AT))
+    return list(holds.judge_holds(learned, now=NOW, at=AT))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ from datetime import timedelta
 import pytest
 from samples import NOW
 
-from monitor.doctor.hushes import judge
+from monitor.cli.doctor.delivery import judge_silences as judge
+from monitor.cli.doctor.findings import Level
 from monitor.model import Silence
-from monitor.report.doctor import Level
 
 DAY = timedelta(days=1)
 CASES = [

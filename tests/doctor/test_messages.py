@@ -4,17 +4,19 @@ import pytest
 from receiver import Receiver
 from samples import NOW, incident
 
-from monitor.doctor import messages
+from monitor.cli.doctor import delivery as messages
+from monitor.cli.doctor.findings import Level
 from monitor.model import ChannelState
-from monitor.report.doctor import Level
-from monitor.store.undelivered import Undelivered
+from monitor.reports.notification_queries import Undelivered
 
 HOUR = timedelta(hours=1)
 
 
 def judged(*undelivered, **states):
     made = {name: ChannelState(name=name, **fields) for name, fields in states.items()}
-    return [(each.part, each.level, each.says, each.command) for each in messages.judge(made, undelivered, now=NOW)]
+    return [
+        (each.part, each.level, each.says, each.command) for each in messages.judge_messages(made, undelivered, now=NOW)
+    ]
 
 
 @pytest.mark.parametrize("fields", [{}, {"failures": 0, "last_error": None}], ids=["never failed", "well again"])

@@ -1,8 +1,8 @@
 import pytest
 
+from monitor.cli.doctor import places_of
+from monitor.cli.doctor.locations import lines_of
 from monitor.config import Config
-from monitor.doctor import places_of
-from monitor.doctor.places import lines_of
 
 FILE = """\
 # a comment

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from monitor.cli.doctor.findings import Level
+from monitor.cli.doctor.secret_files import SecretFile, judge, literal_secrets, look_at, secret_files
 from monitor.config import Config
-from monitor.doctor.readers import SecretFile, judge, literal_secrets, look_at, secret_files
-from monitor.report.doctor import Level
 
 MODES = {
     "owner": (0o600, "key", False, None),

@@ -1,8 +1,8 @@
 import pytest
 
+from monitor.cli.doctor import places_of
+from monitor.cli.doctor.delivery import judge_routes as judge
 from monitor.config import Config
-from monitor.doctor import places_of
-from monitor.doctor.routes import judge
 
 BASE = """
 environment = "test"

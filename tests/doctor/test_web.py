@@ -7,9 +7,9 @@ import pytest
 from cli.observed import until
 from web.served import Served, config
 
-from monitor.doctor import web
-from monitor.doctor.places import Place
-from monitor.report.doctor import Level
+from monitor.cli.doctor import http as web
+from monitor.cli.doctor.findings import Level
+from monitor.cli.doctor.locations import Place
 
 AT = Place(setting="web.listen", where="monitor.toml, line 3")
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from samples import NOW
 
 from monitor.config import Config
-from monitor.config.retention import Retention
-from monitor.health.ageing import (
+from monitor.config.schema import Retention
+from monitor.database.retention_policy import (
     KEPT_RUNS,
     Ages,
     Cutoffs,

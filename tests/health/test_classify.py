@@ -2,9 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from monitor.exchange import Answer, ApiError, Detail, NetworkFault, Reply
-from monitor.health.classify import cause_of, is_invalid_id, malformed, outcome_of
+from monitor.client.classify import cause_of, is_invalid_id
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Reason
+from monitor.model.http import Answer, ApiError, Detail, NetworkFault, Reply
+from monitor.runs.outcomes import malformed, outcome_of
 
 AT = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.health.crontab import cron_times, last_cron_time
+from monitor.model.schedule import cron_times, last_cron_time
 
 PARIS, NEW_YORK, LORD_HOWE = "Europe/Paris", "America/New_York", "Australia/Lord_Howe"
 SAO_PAULO, APIA = "America/Sao_Paulo", "Pacific/Apia"

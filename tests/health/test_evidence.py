@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.exchange import ApiError, NetworkFault
-from monitor.health.evidence import EXPLAINS, SAMPLES, Tally, attach
-from monitor.health.transition import TrackedItem
+from monitor.incidents.evidence import EXPLAINS, SAMPLES, Tally, attach
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome, Reason, rank
+from monitor.model.http import ApiError, NetworkFault
+from monitor.model.items import TrackedItem
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

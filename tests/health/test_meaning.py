@@ -1,10 +1,10 @@
 import pytest
 from samples import NOW
 
-from monitor.exchange import Answer, ApiError
-from monitor.health.classify import SPENDING_CODES, outcome_of
-from monitor.health.meaning import meaning_of, usual_status
+from monitor.client.classify import SPENDING_CODES, meaning_of, usual_status
 from monitor.model import Cause
+from monitor.model.http import Answer, ApiError
+from monitor.runs.outcomes import outcome_of
 
 MEANINGS = [
     (401, None, Cause.UNAUTHORIZED, "401, again after the credentials were renewed"),

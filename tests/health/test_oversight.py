@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.health.oversight import UNEXPLAINED, coverage, emptied, missed
+from monitor.incidents.evidence import UNEXPLAINED, coverage, emptied, missed
 from monitor.model import Cause, Evidence, Reason, RunStatus, SyncReport
 
 DEADLINE, INTERRUPTED, NOT_ASKED, OUTAGE = Reason.DEADLINE, Reason.INTERRUPTED, Reason.NOT_ASKED, Reason.OUTAGE

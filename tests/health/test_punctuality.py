@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import Schedule
-from monitor.health.punctuality import COUNTED, DueTimes
+from monitor.model.schedule import COUNTED, DueTimes
 
 PARIS = ZoneInfo("Europe/Paris")
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

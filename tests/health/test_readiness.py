@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.health.punctuality import DueTimes
-from monitor.health.readiness import (
+from monitor.model.schedule import DueTimes
+from monitor.web.readiness import (
     ChannelSigns,
     DatabaseSigns,
     Life,

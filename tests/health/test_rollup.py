@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.health.latency import LatencyHistogram
-from monitor.health.rollup import health_line, roll_up
 from monitor.model import ItemState, Snapshot
+from monitor.runs.item_check import LatencyHistogram
+from monitor.runs.rollup import health_line, roll_up
 
 parts = st.lists(st.tuples(st.sampled_from(ItemState), st.integers(0, 1000)))
 

@@ -2,10 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from monitor.exchange import ApiError
-from monitor.health.classify import malformed
-from monitor.health.stopping import StopRule
 from monitor.model import Cause, ItemState, Outcome, Reason
+from monitor.model.http import ApiError
+from monitor.runs.outcomes import malformed
+from monitor.runs.stop_rules import StopRule
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 

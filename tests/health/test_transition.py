@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from monitor.exchange import ApiError
-from monitor.health.transition import TrackedItem, transition
 from monitor.model import ItemState, Outcome, Reason
+from monitor.model.http import ApiError
+from monitor.model.items import TrackedItem, transition
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UPLOADED = NOW - timedelta(hours=2)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.importing import BadLine, FileSpec, Lines, read_items
-from monitor.importing.lines import LONGEST_LINE
 from monitor.model import LogEntry
+from monitor.synclog.import_file import read_items
+from monitor.synclog.import_formats import LONGEST_LINE, BadLine, FileSpec, Lines
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

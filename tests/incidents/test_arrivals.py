@@ -2,12 +2,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from monitor.incidents import arrivals
-from monitor.incidents.arrivals import DeadEnd, WhyDead, dead_ends, kinds
-from monitor.incidents.overrides import Override
-from monitor.incidents.routing import Route, Taken, walk
-from monitor.incidents.words import channel_target
+from monitor.config import unreachable as arrivals
+from monitor.config.unreachable import DeadEnd, WhyDead, dead_ends, kinds
+from monitor.incidents.rulebook import Override
 from monitor.model import ITEM_CAUSES, Cause, Severity, Team
+from monitor.notifications.routing import Route, Taken, walk
+from monitor.notifications.texts import channel_target
 
 TARGETS = {"gloo-prod": True, "gloo-dev": False}
 

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import incident
 
-from monitor.incidents.asking import matchers_for, matchers_in, matches_everything, mistakes, written
-from monitor.incidents.matching import attributes_of, literally, matches
+from monitor.incidents.silences import matchers_for, matchers_in, matches_everything, mistakes, written
+from monitor.notifications.routing import attributes_of, literally, matches
 
 
 def test_patterns_of_one_attribute_are_alternatives():

@@ -4,9 +4,9 @@ from datetime import timedelta
 import pytest
 from samples import NOW, incident
 
-from monitor.incidents.channels import Sign, bystanders, decide_about_channel
+from monitor.incidents.channel_rules import Sign, bystanders, decide_about_channel
+from monitor.incidents.decide import Action, Why
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.rules import Action, Why
 from monitor.model import Cause, IncidentState
 
 RULE = DEFAULT_RULES[Cause.CHANNEL_FAILING]

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import NOW, message
 
-from monitor.incidents.condensing import condense
-from monitor.incidents.message import MessageKind
-from monitor.incidents.render import titled
+from monitor.notifications.batching import condense
+from monitor.notifications.messages import MessageKind, titled
 
 KINDS = {
     "o": MessageKind.OPENED, "u": MessageKind.UPDATED, "m": MessageKind.REMINDER, "a": MessageKind.ACKNOWLEDGED,

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from samples import NOW, message
 
-from monitor.channels import Ending, Verdict
-from monitor.channels.posting import verdict
-from monitor.channels.standing import FAILING_AFTER, LONGEST_WAIT, after
-from monitor.exchange import Answer, ApiError
-from monitor.incidents.condensing import condense
-from monitor.incidents.message import MessageKind
 from monitor.model import ChannelState
-from monitor.store.outbox import GIVE_UP_AFTER
+from monitor.model.http import Answer, ApiError
+from monitor.notifications.batching import condense
+from monitor.notifications.channel_state import FAILING_AFTER, LONGEST_WAIT, after
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels.http_post import verdict
+from monitor.notifications.messages import MessageKind
+from monitor.notifications.outbox import GIVE_UP_AFTER
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "incidents.md").read_text(encoding="utf-8")
 _, DELIVERY = DOCUMENT.split("\n## Delivery\n")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.health.punctuality import DueTimes
 from monitor.incidents.gate import CLOSING, Closed, GateReason, answer
 from monitor.model import Cause, rank
+from monitor.model.schedule import DueTimes
 
 NOW = datetime(2026, 3, 1, 3, 30, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from monitor.incidents.globs import representatives
+from monitor.config.unreachable import representatives
 
 PATTERN = st.text("ab*?[]!-", max_size=7)
 

@@ -11,13 +11,12 @@ from samples import NOW, incident
 from monitor.cli import main
 from monitor.config import Config, format_duration, parse_duration
 from monitor.errors import ConfigError
-from monitor.health.evidence import EXPLAINS
-from monitor.incidents.matching import ATTRIBUTES
-from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.rules import REOPEN_WITHIN, UPDATE_EVERY, Mark, decide
-from monitor.incidents.witnesses import ENOUGH, witness
+from monitor.incidents.decide import REOPEN_WITHIN, UPDATE_EVERY, Mark, decide
+from monitor.incidents.evidence import EXPLAINS
+from monitor.incidents.rulebook import DEFAULT_RULES, ENOUGH, witness
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, IncidentState, RunStatus, Severity, Team
-from monitor.report.rules import opens, resolves
+from monitor.notifications.routing import ATTRIBUTES
+from monitor.reports.rules import opens, resolves
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "incidents.md").read_text(encoding="utf-8")
 TARGET = '[[targets]]\nname = "gloo-prod"\nprovider = "gloo"\npublisher_id = "p"\nauth = { api_key = "k" }\n'

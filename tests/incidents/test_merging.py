@@ -3,10 +3,10 @@ from datetime import timedelta
 
 from samples import NOW, message
 
-from monitor.incidents.merging import listed, merge
-from monitor.incidents.message import MessageKind
-from monitor.incidents.words import channel_target
 from monitor.model import Cause, Severity
+from monitor.notifications.batching import listed, merge
+from monitor.notifications.messages import MessageKind
+from monitor.notifications.texts import channel_target
 
 
 def parts(count, **fields):

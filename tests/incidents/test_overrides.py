@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.overrides import Flaw, InForce, Override, flaw, in_force
-from monitor.incidents.rulebook import DEFAULT_RULES, By, Rule
+from monitor.incidents.rulebook import DEFAULT_RULES, By, Flaw, InForce, Override, Rule, flaw, in_force
 from monitor.model import Cause, Severity, Team
 
 OUTAGE, FAILED = Cause.OUTAGE, Cause.ITEMS_FAILED

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import NOW, message
 
-from monitor.incidents.message import MessageKind
-from monitor.incidents.parcels import Waiting, key_of, pack
 from monitor.model import Cause
+from monitor.notifications.batching import Waiting, key_of, pack
+from monitor.notifications.messages import MessageKind
 
 KINDS = [kind for kind in MessageKind if kind is not MessageKind.TEST]
 

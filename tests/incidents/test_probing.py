@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.probing import probe_for, turn
+from monitor.incidents.backoff import probe_for, turn
 from monitor.model import Cause
 
 WHEN = [

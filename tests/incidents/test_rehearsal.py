@@ -5,12 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.overrides import InForce
-from monitor.incidents.rehearsal import Opening, Scene, opening, rehearse
-from monitor.incidents.routing import Route, Taken
-from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.rules import Action, Mark, decide
+from monitor.incidents.decide import Action, Mark, decide
+from monitor.incidents.rulebook import DEFAULT_RULES, InForce
+from monitor.incidents.simulate import Opening, Scene, opening, rehearse
 from monitor.model import Cause, Severity, Silence
+from monitor.notifications.routing import Route, Taken
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

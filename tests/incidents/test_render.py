@@ -4,11 +4,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from monitor.incidents.message import Message, MessageKind
-from monitor.incidents.render import RunFacts, age, render, to_text
-from monitor.incidents.safe_words import SAFE_WORDS
-from monitor.incidents.words import IN_WORDS, WHAT_TO_CHECK, channel_target, counted, in_words, spoken
 from monitor.model import Cause, Evidence, Incident, IncidentState, RunStatus, Severity, Team
+from monitor.notifications.messages import Message, MessageKind, RunFacts, age, render, to_text
+from monitor.notifications.texts import IN_WORDS, SAFE_WORDS, WHAT_TO_CHECK, channel_target, counted, in_words, spoken
 
 NOW = datetime(2026, 3, 1, 5, 40, tzinfo=UTC)
 OPENED = datetime(2026, 3, 1, 3, 10, tzinfo=UTC)

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from samples import NOW, incident
 
-from monitor.incidents.replay import Past, RunSeen, Step, folded, replay, story
+from monitor.incidents.decide import Action, Mark, Tally, Why
+from monitor.incidents.explain import Past, RunSeen, Step, folded, replay, story
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.rules import Action, Mark, Tally, Why
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 
 MINUTE = timedelta(minutes=1)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.restraint import FLOOR, Restraint, Why, restrain
+from monitor.incidents.backoff import FLOOR, Restraint, Why, restrain
 
 SAYS = {"refused": False, "muted": False, "unresolved": False, "replied": True}
 REFUSED = {"refused": True, "unresolved": True, "replied": True}

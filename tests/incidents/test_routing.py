@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.incidents.routing import Route, Taken, route, walk
+from monitor.notifications.routing import Route, Taken, route, walk
 
 INCIDENT = {
     "team": "credentials",

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.incidents.decide import Action, Mark, Why, decide, evolve
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule, severity_of
-from monitor.incidents.rules import Action, Mark, Why, decide, evolve
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

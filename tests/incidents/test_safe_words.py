@@ -13,14 +13,13 @@ from receiver import Receiver
 from samples import NOW, incident, message
 from world import environment
 
-from monitor.channels.slack import as_blocks
 from monitor.cli import main
-from monitor.config.available import BUILT_IN
-from monitor.incidents.message import Message, MessageKind
-from monitor.incidents.render import for_users, render, to_text
-from monitor.incidents.safe_words import ALL_CLEAR, SAFE_WORDS, safe_words
 from monitor.model import Cause, IncidentState, Team
-from monitor.report.incidents import incident_json, incident_text
+from monitor.notifications.channels.slack import as_blocks
+from monitor.notifications.messages import Message, MessageKind, for_users, render, to_text
+from monitor.notifications.texts import ALL_CLEAR, SAFE_WORDS, safe_words
+from monitor.providers.registry import BUILT_IN
+from monitor.reports.incidents import incident_json, incident_text
 
 SENTENCES = {**{cause.value: sentence for cause, sentence in SAFE_WORDS.items()}, "all clear": ALL_CLEAR}
 PAGES = Path(__file__).parents[2] / "docs" / "providers"

@@ -8,14 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import NOW, incident
 
-from monitor.incidents.attention import attention
-from monitor.incidents.handling import Word, acknowledge, resolve_by_hand
-from monitor.incidents.message import MessageKind
-from monitor.incidents.render import render
+from monitor.incidents.decide import Action, Decision, Mark, Why, Word, acknowledge, decide, evolve, resolve_by_hand
 from monitor.incidents.rulebook import DEFAULT_RULES, numbers_of, with_numbers
-from monitor.incidents.rules import Action, Decision, Mark, Why, decide, evolve
-from monitor.incidents.silencing import ended, hush, silence_over
+from monitor.incidents.silences import attention, ended, hush, silence_over
 from monitor.model import Cause, Evidence, IncidentState, Silence
+from monitor.notifications.messages import MessageKind, render
 
 HOUR = timedelta(hours=1)
 RULE = DEFAULT_RULES[Cause.UNAUTHORIZED]

@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.incidents.witnesses import Vouching, vouches, witness
+from monitor.incidents.rulebook import Vouching, vouches, witness
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, RunStatus
 
 COMPLETE, PARTIAL, ABORTED, UNREAD = RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.UNREAD

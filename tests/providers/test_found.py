@@ -8,12 +8,11 @@ import pytest
 from providers.servers.documents import DocumentServer
 from world import environment
 
+from monitor.app import provider_of
 from monitor.config import Config
-from monitor.config.available import BUILT_IN, GROUP
 from monitor.errors import ConfigError
 from monitor.providers import ProviderSettings
-from monitor.providers.found import provider_for
-from monitor.wiring import provider_of
+from monitor.providers.registry import BUILT_IN, GROUP, provider_for
 
 SETTINGS = ProviderSettings(
     target="acme",
@@ -25,7 +24,7 @@ SETTINGS = ProviderSettings(
 
 ACME = """
 from monitor.errors import ConfigError
-from monitor.exchange import Request
+from monitor.model.http import Request
 from monitor.model import BadBody, ItemState, ItemStatus
 
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.exchange import Operation, sendable
 from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.model.http import Operation, sendable
 from monitor.providers import Listing, ProviderSettings
 from monitor.providers.generic import Generic
-from monitor.providers.paths import find, plain
+from monitor.providers.json_paths import find, plain
 
 STATUSES = {"completed": ["ready", "true", "2"], "pending": ["working"], "failed": ["broken"]}
 ITEM = {"path": "/v1/documents/{item_id}"}

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.exchange import Operation
 from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.model.http import Operation
 from monitor.providers import Listing, ProviderSettings
 from monitor.providers.gloo import Gloo
 

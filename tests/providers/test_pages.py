@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.exchange import Request, sendable
 from monitor.model import BadBody
-from monitor.providers.addresses import with_parameter
-from monitor.providers.links import next_link
-from monitor.providers.pages import PageRule, first_page, next_page
+from monitor.model.http import Request, sendable
+from monitor.providers.pagination import PageRule, first_page, next_link, next_page
+from monitor.providers.url_templates import with_parameter
 
 BASE = "https://api.example.com/base"
 LIST = Request(method="GET", path="/v1/docs", template="/v1/docs", headers={"x-a": "b"}, max_bytes=77)

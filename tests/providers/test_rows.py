@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.providers.rows import Rows
+from monitor.providers.json_stream import Rows
 
 
 class Row(msgspec.Struct):

@@ -7,16 +7,14 @@ from types import MappingProxyType
 
 from report.reports import INCIDENT
 
-from monitor.health.punctuality import DueTimes
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
-from monitor.report.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
-from monitor.report.periods import spans
-from monitor.store.breakdowns import GroupHealth, StageCount, StuckItem
-from monitor.store.changes import IncidentChange, ItemsChanged, RunsMade
-from monitor.store.ingestion import Ingested, IngestionTimes
-from monitor.store.runs import HistoryRow
-from monitor.store.trends import LastRun
-from monitor.store.undelivered import Undelivered
+from monitor.model.schedule import DueTimes
+from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.reports.formatting import spans
+from monitor.reports.notification_queries import Undelivered
+from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
+from monitor.reports.trends import GroupHealth, Ingested, IngestionTimes, LastRun, StageCount, StuckItem
+from monitor.runs.store import HistoryRow
 
 NOW = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from monitor.closing import RunReport
 from monitor.model import Cause, Evidence, Incident, IncidentState, RunStatus, Severity, Snapshot, SyncReport, Team
+from monitor.runs.close import RunReport
 
 NOW = datetime(2026, 3, 1, 5, 40, tzinfo=UTC)
 OPENED = datetime(2026, 3, 1, 3, 10, tzinfo=UTC)

@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.report.doctor import Finding, Level, doctor_json, exit_code, finding_lines, summary
+from monitor.cli.doctor.findings import Finding, Level, doctor_json, exit_code, finding_lines, summary
 
 
 def finding(level=Level.OK, **fields):

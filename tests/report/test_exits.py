@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report.reports import INCIDENT, a_report
 
+from monitor.cli.exit_codes import FailOn, combined, exit_of
 from monitor.model import RunStatus, Snapshot
-from monitor.report.exits import FailOn, combined, exit_of
 
 CODES = [2, 3, 4, 1, 5, 0]
 SICK = Snapshot(completed=1, pending=2, failed=1, unknown=1, stuck=1)

@@ -5,12 +5,11 @@ from datetime import timedelta
 import pytest
 from samples import NOW, incident
 
-from monitor.incidents.replay import Past, RunSeen, Step
+from monitor.incidents.decide import Mark
+from monitor.incidents.explain import MOST, Past, RunSeen, Sent, Step
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.rules import Mark
 from monitor.model import Cause, Evidence, RunStatus
-from monitor.report.explain import Account, explain_json, explain_text, rule_in_words
-from monitor.store.retelling import MOST, Sent
+from monitor.reports.explain import Account, explain_json, explain_text, rule_in_words
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 

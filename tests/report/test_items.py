@@ -4,8 +4,8 @@ import pytest
 from samples import NOW
 
 from monitor.model import ItemState
-from monitor.report.items import item_json, item_text, items_json, items_text
-from monitor.store.lookup import ItemEvent, ItemRow
+from monitor.reports.item_queries import ItemEvent, ItemRow
+from monitor.reports.items import item_json, item_text, items_json, items_text
 
 MINUTE = timedelta(minutes=1)
 UUID = "6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11"

@@ -11,17 +11,15 @@ import pytest
 from report.overviews import BOUNDS, DAY, HOUR, LAST, MINUTE, NOW, SAMPLE, facts, group, overview, row
 from report.reports import INCIDENT
 
-from monitor.health.punctuality import DueTimes
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
-from monitor.report.overview import Changes, Condition, IncidentChanges, Metric, condition, is_stale, trend
-from monitor.report.overview_csv import COLUMNS, overview_csv
-from monitor.report.overview_json import overview_json
-from monitor.report.overview_text import overview_text
-from monitor.store.breakdowns import StageCount, StuckItem
-from monitor.store.changes import IncidentChange, ItemsChanged, RunsMade
-from monitor.store.ingestion import Ingested, IngestionTimes
-from monitor.store.runs import HistoryRow
-from monitor.store.undelivered import Undelivered
+from monitor.model.schedule import DueTimes
+from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.reports.notification_queries import Undelivered
+from monitor.reports.overview import Changes, Condition, IncidentChanges, Metric, condition, is_stale, trend
+from monitor.reports.overview_json import COLUMNS, overview_csv, overview_json
+from monitor.reports.overview_text import overview_text
+from monitor.reports.trends import Ingested, IngestionTimes, StageCount, StuckItem
+from monitor.runs.store import HistoryRow
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/report.md"
 LONG = "x" * 500

@@ -7,9 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.report.figures import figure, latency, plural, right, share, shortened, wrapped
-from monitor.report.periods import MARKS, length, spans
-from monitor.report.sparklines import ASCII_MARKS, BLOCKS, sparkline
+from monitor.reports.formatting import (
+    ASCII_MARKS,
+    BLOCKS,
+    MARKS,
+    figure,
+    latency,
+    length,
+    plural,
+    right,
+    share,
+    shortened,
+    spans,
+    sparkline,
+    wrapped,
+)
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALUES = st.lists(st.none() | st.floats(0, 1e12) | st.integers(0, 10**9), max_size=60)

@@ -6,17 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report.reports import INCIDENT, NOW, OPENED, OUTAGE, a_report
 
-from monitor.bench import Change
-from monitor.incidents.rules import Action, Decision, Why
-from monitor.judgement import Verdict
+from monitor.incidents.decide import Action, Decision, Why
+from monitor.incidents.evaluate import Change, Verdict
+from monitor.incidents.store import IncidentEvent
 from monitor.model import Cause, IncidentState, RunStatus, Snapshot, SyncReport
-from monitor.report.columns import align, moment
-from monitor.report.history import history_json, history_text
-from monitor.report.incidents import incident_json, incident_text, incidents_text
-from monitor.report.run import all_is_well, run_json, run_text, shortfall
-from monitor.store.incidents import IncidentEvent
-from monitor.store.runs import HistoryRow
-from monitor.store.turns import ItemTurn
+from monitor.reports.formatting import align, moment
+from monitor.reports.incidents import incident_json, incident_text, incidents_text
+from monitor.reports.runs import all_is_well, history_json, history_text, run_json, run_text, shortfall
+from monitor.runs.store import HistoryRow, ItemTurn
 
 
 def change(action, why=Why.THRESHOLD_MET, incident=INCIDENT):

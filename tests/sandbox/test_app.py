@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from monitor.sandbox import Sandbox, SandboxSettings
-from monitor.sandbox.quota import read_rate
+from monitor.sandbox.rate_limits import read_rate
 
 FORBIDDEN = {"error": "Forbidden - insufficient permissions", "code": "forbidden"}
 EXPIRED = {"detail": "Invalid or expired access token."}

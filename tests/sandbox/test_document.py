@@ -13,8 +13,7 @@ from monitor.cli.app import app
 from monitor.cli.sandbox import SandboxOptions, plan
 from monitor.sandbox import Player, Sandbox
 from monitor.sandbox.control import ROUTES
-from monitor.sandbox.faults import Fault
-from monitor.sandbox.presets import KEYS, PRESETS
+from monitor.sandbox.faults import KEYS, PRESETS, Fault
 from monitor.sandbox.scenario import ACTIONS, Scenario, read_scenario
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.sandbox.item import STAGES, Item
+from monitor.sandbox.engine import STAGES, Item
 
 SECONDS = st.floats(min_value=0, max_value=1e6)
 

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from monitor.sandbox.item import Item
-from monitor.sandbox.listing import MOST_ENDINGS, ROWS_PER_PIECE, pieces
+from monitor.sandbox.engine import MOST_ENDINGS, ROWS_PER_PIECE, Item, pieces
 
 
 def made(count, **differing):

@@ -3,9 +3,8 @@ import inspect
 import pytest
 
 from monitor.cli import sandbox_app
-from monitor.sandbox import bodies
-from monitor.sandbox.faults import Fault
-from monitor.sandbox.presets import KEYS, PRESETS, parse_fault
+from monitor.sandbox import responses as bodies
+from monitor.sandbox.faults import KEYS, PRESETS, Fault, parse_fault
 
 WRITTEN = {
     "503": Fault(status=503, body=bodies.BY_STATUS[503]),

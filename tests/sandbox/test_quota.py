@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.sandbox.quota import Quota, Rate, read_rate
+from monitor.sandbox.rate_limits import Quota, Rate, read_rate
 
 RATES = {
     "50/s": Rate(count=50, per_s=1.0),

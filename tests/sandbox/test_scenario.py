@@ -3,10 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.sandbox.faults import Fault
-from monitor.sandbox.orders import Batch, Selection, StatusChange
-from monitor.sandbox.presets import parse_fault
-from monitor.sandbox.quota import read_rate
+from monitor.sandbox.faults import Fault, parse_fault
+from monitor.sandbox.rate_limits import read_rate
+from monitor.sandbox.requests import Batch, Selection, StatusChange
 from monitor.sandbox.scenario import ACTIONS, Step, due, read_scenario
 
 

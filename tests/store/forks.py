@@ -17,8 +17,8 @@ import psycopg  # noqa: F401  # likewise
 from older import digest, version
 from sqlalchemy import Engine, event
 
+from monitor.database import schema
 from monitor.errors import StoreError
-from monitor.store import schema
 
 
 def race(url, count):

@@ -5,10 +5,10 @@ from datetime import timedelta
 from samples import NOW
 from sqlalchemy import insert
 
+from monitor.database.engine import writing
+from monitor.database.tables import item_events, items
 from monitor.model import RunStatus, Snapshot
-from monitor.store import runs
-from monitor.store.engine import writing
-from monitor.store.tables import item_events, items
+from monitor.runs import store as runs
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 

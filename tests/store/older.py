@@ -9,9 +9,9 @@ from alembic.config import Config
 from samples import NOW
 from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, String, select, text
 
-from monitor.store import schema
-from monitor.store.engine import connect, reading
-from monitor.store.migrating import migrating
+from monitor.database import schema
+from monitor.database.engine import connect, reading
+from monitor.database.migrate import migrating
 
 ROWS = 7
 _STATES = {"status": "sent", "state": "resolved", "known_state": "failed", "kind": "opened", "cause": "outage"}

@@ -4,10 +4,10 @@ import pytest
 from samples import NOW
 from store.history import HOUR, MINUTE, Past
 
+from monitor.database.engine import reading
 from monitor.model import ItemState
-from monitor.store import breakdowns
-from monitor.store.breakdowns import StageCount, StuckItem
-from monitor.store.engine import reading
+from monitor.reports import trends as breakdowns
+from monitor.reports.trends import StageCount, StuckItem
 
 PATIENCE = 30 * MINUTE
 LATE, EARLY = NOW - HOUR, NOW - MINUTE

@@ -4,11 +4,12 @@ import pytest
 from samples import NOW, incident
 from store.history import DAY, HOUR, MINUTE, Past
 
+from monitor.database.engine import reading, writing
+from monitor.incidents import store as incidents
 from monitor.model import Cause, IncidentState, RunStatus
-from monitor.store import changes, incidents, reports
-from monitor.store.changes import ItemsChanged
-from monitor.store.engine import reading, writing
-from monitor.store.reports import Told
+from monitor.reports import changes
+from monitor.reports import changes as reports
+from monitor.reports.changes import ItemsChanged, Told
 
 
 @pytest.fixture

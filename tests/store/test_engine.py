@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from sqlalchemy import bindparam, insert, make_url, select, text
 
+from monitor.database.engine import connect, connect_read_only, reading, writing
+from monitor.database.tables import leases, runs
 from monitor.errors import LeaseLostError, StoreError
-from monitor.store.engine import connect, connect_read_only, reading, writing
-from monitor.store.tables import leases, runs
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 LEASE = insert(leases).values(target="a", epoch=1, acquired_at=NOW)
@@ -103,7 +103,7 @@ def test_a_locked_database_is_named_after_the_busy_timeout(store_url, database_k
 AS_NOBODY = """
 import os, pwd, sys
 from sqlalchemy import text
-from monitor.store.engine import connect, writing
+from monitor.database.engine import connect, writing
 if os.geteuid() == 0:  # root may write anywhere
     os.setuid(pwd.getpwnam("nobody").pw_uid)
 try:

@@ -3,11 +3,11 @@ from datetime import timedelta
 import pytest
 from samples import NOW
 
+from monitor.database.engine import FEW, reading, writing
 from monitor.errors import StoreError
+from monitor.incidents import store
 from monitor.model import Cause, Evidence, RunStatus
-from monitor.store import evidence as store
-from monitor.store import runs
-from monitor.store.engine import FEW, reading, writing
+from monitor.runs import store as runs
 
 MINUTE = timedelta(minutes=1)
 OUTAGE, MISSING, UNREADABLE = Cause.OUTAGE, Cause.ITEMS_MISSING, Cause.SYNC_LOG_UNREADABLE

@@ -4,11 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import insert
 
+from monitor.database.engine import reading, writing
+from monitor.database.tables import incidents, notifications
 from monitor.model import ChannelState, Learned, RunStatus, Snapshot
-from monitor.store import channels, gauges, runs, throttles
-from monitor.store.engine import reading, writing
-from monitor.store.gauges import Mail, Standing
-from monitor.store.tables import incidents, notifications
+from monitor.notifications import channel_state as channels
+from monitor.runs import store as runs
+from monitor.runs import throttle_store as throttles
+from monitor.web import database_snapshot as gauges
+from monitor.web.database_snapshot import Mail, Standing
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -2,9 +2,9 @@ import pytest
 from samples import NOW
 from sqlalchemy import insert, select
 
-from monitor.store import ignored
-from monitor.store.engine import reading, writing
-from monitor.store.tables import item_events, items
+from monitor.database.engine import reading, writing
+from monitor.database.tables import item_events, items
+from monitor.runs import ignored
 
 TARGET = "gloo"
 

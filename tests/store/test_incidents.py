@@ -4,11 +4,12 @@ from datetime import timedelta
 import pytest
 from samples import NOW, incident
 
+from monitor.database.engine import reading, writing
 from monitor.errors import StoreError
+from monitor.incidents import store as evidence_store
+from monitor.incidents import store as incidents
 from monitor.model import Cause, Evidence, IncidentState, Severity, Team
-from monitor.store import evidence as evidence_store
-from monitor.store import incidents, runs
-from monitor.store.engine import reading, writing
+from monitor.runs import store as runs
 
 MINUTE = timedelta(minutes=1)
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from samples import NOW
 from store.history import DAY, HOUR, MINUTE, Past
 
-from monitor.store.engine import reading
-from monitor.store.ingestion import ingestion_times
+from monitor.database.engine import reading
+from monitor.reports.trends import ingestion_times
 
 START = NOW - 7 * DAY
 

@@ -3,14 +3,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from monitor.exchange import ApiError
-from monitor.health.transition import transition
+from monitor.database import leases
+from monitor.database.engine import reading, writing
+from monitor.database.tables import item_events, items
 from monitor.model import ItemState, LogEntry, Outcome, Reason
-from monitor.store import items as work
-from monitor.store import leases, worklist
-from monitor.store import outcomes as work_done
-from monitor.store.engine import reading, writing
-from monitor.store.tables import item_events, items
+from monitor.model.http import ApiError
+from monitor.model.items import transition
+from monitor.runs import outcomes as work_done
+from monitor.runs import sync as worklist
+from monitor.runs import worklist as work
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from monitor.database import leases
+from monitor.database.engine import IDLE, connect, reading, writing
 from monitor.errors import LeaseHeldError, LeaseLostError
-from monitor.store import leases, outbox
-from monitor.store.engine import connect, reading, writing
-from monitor.store.idling import IDLE
+from monitor.notifications import outbox
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TTL = timedelta(seconds=30)
@@ -160,8 +160,8 @@ RACE = """
 import sys
 from datetime import UTC, datetime, timedelta
 from monitor.errors import LeaseHeldError
-from monitor.store import leases
-from monitor.store.engine import connect, writing
+from monitor.database import leases
+from monitor.database.engine import connect, writing
 engine = connect(sys.argv[1])
 sys.stdin.readline()
 for slot in range(20):

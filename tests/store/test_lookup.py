@@ -4,10 +4,10 @@ import pytest
 from samples import NOW
 from sqlalchemy import insert
 
-from monitor.store import lookup
-from monitor.store.engine import reading, writing
-from monitor.store.lookup import ItemFilter
-from monitor.store.tables import item_events, items
+from monitor.database.engine import reading, writing
+from monitor.database.tables import item_events, items
+from monitor.reports import item_queries as lookup
+from monitor.reports.item_queries import ItemFilter
 
 MINUTE = timedelta(minutes=1)
 STUCK_AFTER = {"gloo": 30 * MINUTE, "other": 60 * MINUTE}

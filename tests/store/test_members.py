@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from samples import NOW, incident
 from sqlalchemy import delete, insert, select, update
 
+from monitor.database.engine import reading, writing
+from monitor.database.tables import items
+from monitor.incidents import members
+from monitor.incidents import store as incidents
+from monitor.incidents.members import Patience
 from monitor.model import ITEM_CAUSES, Cause, ItemState
-from monitor.store import incidents, members
-from monitor.store.engine import reading, writing
-from monitor.store.members import Patience
-from monitor.store.tables import items
 
 MINUTE = timedelta(minutes=1)
 PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)

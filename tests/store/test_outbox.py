@@ -7,12 +7,13 @@ import pytest
 from samples import NOW, incident, message
 from sqlalchemy import select, text
 
-from monitor.incidents.message import MessageKind
+from monitor.database.engine import connect, reading, writing
+from monitor.database.tables import notifications
+from monitor.incidents import store as incidents
 from monitor.model import ChannelState
-from monitor.store import channels as channel_store
-from monitor.store import incidents, outbox
-from monitor.store.engine import connect, reading, writing
-from monitor.store.tables import notifications
+from monitor.notifications import channel_state as channel_store
+from monitor.notifications import outbox
+from monitor.notifications.messages import MessageKind
 
 LEASE = timedelta(minutes=2)
 MINUTE = timedelta(minutes=1)

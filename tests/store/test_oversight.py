@@ -4,10 +4,11 @@ import pytest
 from samples import NOW
 from sqlalchemy import insert
 
+from monitor.database.engine import reading, writing
+from monitor.database.tables import items
+from monitor.incidents import store as oversight
 from monitor.model import Reason, RunStatus
-from monitor.store import oversight, runs
-from monitor.store.engine import reading, writing
-from monitor.store.tables import items
+from monitor.runs import store as runs
 
 MINUTE = timedelta(minutes=1)
 

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import insert, select, text
 from structlog.testing import capture_logs
 
+from monitor.database.engine import connect, reading, writing
+from monitor.database.retry import patient, patiently, read_page
+from monitor.database.tables import leases
 from monitor.errors import StoreAwayError, StoreError
-from monitor.log.rarely import REMIND_S, News
-from monitor.store.engine import connect, reading, writing
-from monitor.store.patience import patient, patiently, read_page
-from monitor.store.tables import leases
+from monitor.logs import REMIND_S, News
 
 
 def failing(times, error=StoreAwayError, reason="away"):

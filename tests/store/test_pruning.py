@@ -8,16 +8,22 @@ from hypothesis import strategies as st
 from samples import NOW, incident, message
 from sqlalchemy import delete, insert, select, update
 
-from monitor.health.ageing import Ages, cutoffs
-from monitor.incidents.message import MessageKind
+from monitor.database import pruning
+from monitor.database.engine import connect, reading, writing
+from monitor.database.pruning import Past
+from monitor.database.retention_policy import Ages, cutoffs
+from monitor.database.tables import evidence, incident_events, item_events, items, notifications, reports, snapshots
+from monitor.database.tables import incidents as incident_rows
+from monitor.database.tables import runs as run_rows
+from monitor.incidents import store as evidence_store
+from monitor.incidents import store as incidents
+from monitor.incidents import store as oversight
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
-from monitor.store import changes, incidents, ingestion, outbox, oversight, pruning, runs, trends
-from monitor.store import evidence as evidence_store
-from monitor.store.engine import connect, reading, writing
-from monitor.store.pruning import Past
-from monitor.store.tables import evidence, incident_events, item_events, items, notifications, reports, snapshots
-from monitor.store.tables import incidents as incident_rows
-from monitor.store.tables import runs as run_rows
+from monitor.notifications import outbox
+from monitor.notifications.messages import MessageKind
+from monitor.reports import changes, trends
+from monitor.reports import trends as ingestion
+from monitor.runs import store as runs
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 COUNTS = (

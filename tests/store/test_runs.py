@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import inspect, select
 
+from monitor.database.engine import reading, writing
+from monitor.database.tables import runs
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, RunStatus, Snapshot
-from monitor.store import runs as store
-from monitor.store.engine import reading, writing
-from monitor.store.tables import runs
+from monitor.runs import store
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

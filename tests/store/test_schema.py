@@ -13,11 +13,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from monitor.database import schema
+from monitor.database.engine import connect, reading, writing
+from monitor.database.migrate import migrating
+from monitor.database.tables import HISTORY_VIEW, metadata
 from monitor.errors import SchemaError, StoreError
-from monitor.store import schema
-from monitor.store.engine import connect, reading, writing
-from monitor.store.migrating import migrating
-from monitor.store.tables import HISTORY_VIEW, metadata
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,7 +172,7 @@ def test_someone_elses_tables_are_left_alone(database_url, disposing):
 
 
 def test_six_processes_at_once_upgrade_it_once(database_url):
-    script = "import sys; from monitor.store.schema import upgrade; print(len(upgrade(sys.argv[1])))"
+    script = "import sys; from monitor.database.schema import upgrade; print(len(upgrade(sys.argv[1])))"
     started = [
         subprocess.Popen([sys.executable, "-c", script, database_url], cwd=ROOT, stdout=-1, stderr=-1, text=True)
         for _ in range(6)

@@ -3,9 +3,9 @@ from datetime import timedelta
 import pytest
 from samples import NOW
 
+from monitor.database.engine import reading, writing
+from monitor.incidents import silence_store as silences
 from monitor.model import Silence
-from monitor.store import silences
-from monitor.store.engine import reading, writing
 
 HOUR = timedelta(hours=1)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.store.text import UNSTORABLE, storable
+from monitor.database.text import UNSTORABLE, storable
 
 
 @pytest.mark.parametrize(

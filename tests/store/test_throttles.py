@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor.database.engine import connect, reading, writing
+from monitor.database.tables import throttles as table
 from monitor.model import Learned
-from monitor.store import throttles
-from monitor.store.engine import connect, reading, writing
-from monitor.store.tables import throttles as table
+from monitor.runs import throttle_store as throttles
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = "0123456789abcdef0123456789abcdef"

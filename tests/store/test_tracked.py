@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import NOW
 
+from monitor.database.engine import reading
 from monitor.model import LogEntry
-from monitor.store import tracked
-from monitor.store.engine import reading
+from monitor.synclog import builtin as tracked
 
 HOUR = timedelta(hours=1)
 

@@ -9,10 +9,10 @@ from samples import NOW
 from sqlalchemy import event
 from store.history import DAY, HOUR, MINUTE, Past
 
+from monitor.database.engine import reading
 from monitor.model import RunStatus, Snapshot
-from monitor.store import trends
-from monitor.store.engine import reading
-from monitor.store.runs import history
+from monitor.reports import trends
+from monitor.runs.store import history
 
 ABORTED, PARTIAL, RUNNING, UNREAD = RunStatus.ABORTED, RunStatus.PARTIAL, RunStatus.RUNNING, RunStatus.UNREAD
 

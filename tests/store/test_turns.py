@@ -1,10 +1,10 @@
 from samples import NOW
 from sqlalchemy import insert
 
-from monitor.store import turns
-from monitor.store.engine import reading, writing
-from monitor.store.tables import item_events
-from monitor.store.turns import ItemTurn
+from monitor.database.engine import reading, writing
+from monitor.database.tables import item_events
+from monitor.runs import store as turns
+from monitor.runs.store import ItemTurn
 
 
 def record(engine, *events, run_id=1):

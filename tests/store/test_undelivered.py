@@ -4,11 +4,13 @@ import pytest
 from samples import NOW, incident, message
 from sqlalchemy import update
 
+from monitor.database.engine import reading, writing
+from monitor.database.tables import notifications
+from monitor.incidents import store as incidents
 from monitor.model import ChannelState
-from monitor.store import channels, incidents, outbox
-from monitor.store.engine import reading, writing
-from monitor.store.tables import notifications
-from monitor.store.undelivered import Undelivered, undelivered
+from monitor.notifications import channel_state as channels
+from monitor.notifications import outbox
+from monitor.reports.notification_queries import Undelivered, undelivered
 
 DAY = timedelta(days=1)
 

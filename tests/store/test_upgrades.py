@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import make_url, text
 from store.older import bring_to, digest, history_rows, kept, revisions, stored, version
 
+from monitor.database import migrate as migrating_module
+from monitor.database import schema
+from monitor.database.engine import connect, reading, writing
+from monitor.database.migrate import migrating
 from monitor.errors import SchemaError, StoreError
-from monitor.store import migrating as migrating_module
-from monitor.store import schema
-from monitor.store.engine import connect, reading, writing
-from monitor.store.migrating import migrating
 
 HERE = Path(__file__).parent
 OLDER = revisions()[:-1]

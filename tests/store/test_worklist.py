@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
+from monitor.database import leases
+from monitor.database.engine import reading, writing
+from monitor.database.tables import item_events, items
 from monitor.errors import LeaseLostError, SyncLogError
 from monitor.model import LogEntry
-from monitor.store import leases
-from monitor.store.engine import reading, writing
-from monitor.store.screening import add, screen
-from monitor.store.tables import item_events, items
-from monitor.store.worklist import sync
+from monitor.runs.sync import sync
+from monitor.synclog.validation import add, screen
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -10,8 +10,8 @@ from cli.observed import until, until_asked
 from sqlalchemy import create_engine, make_url, text
 from world import World
 
+from monitor.database.schema import upgrade
 from monitor.sandbox import Sandbox
-from monitor.store.schema import upgrade
 
 ITEMS = 40
 AUDIT = {

@@ -13,8 +13,8 @@ from memory import folder_in_memory
 from sqlalchemy import make_url
 from world import World
 
+from monitor.database.schema import upgrade
 from monitor.sandbox import Sandbox
-from monitor.store.schema import upgrade
 
 KINDS = ("sqlite", "postgresql")
 

@@ -26,12 +26,12 @@ from fastclock import FastClock, driven
 from postgres import private_server
 from survival.peers import peers
 
-from monitor import log
+from monitor import logs as log
+from monitor.app import open_store
 from monitor.config import Config
-from monitor.sandbox.orders import StatusChange
-from monitor.store.engine import reading
-from monitor.store.schema import upgrade
-from monitor.wiring import open_store
+from monitor.database.engine import reading
+from monitor.database.schema import upgrade
+from monitor.sandbox.requests import StatusChange
 
 CONFIG = """\
 database = "{database}"

@@ -8,7 +8,7 @@ from sqlalchemy import make_url
 from survival.faulty import Row, faulty, in_mid_run, kind_of, recover, row, said
 from survival.proxy import Proxy
 
-from monitor.store.schema import upgrade
+from monitor.database.schema import upgrade
 
 
 @contextlib.contextmanager

@@ -15,11 +15,11 @@ from pathlib import Path
 import structlog
 from survival.victim import Fate, install, strike
 
-from monitor.check import NoProgress
+from monitor.app import App, open_store
 from monitor.config import Config
 from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
-from monitor.run import Run
-from monitor.wiring import App, open_store
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 
 PATIENCE_S = 0.02
 

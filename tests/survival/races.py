@@ -18,8 +18,8 @@ from cli.observed import until
 from survival.ground import KINDS, Grounds, paths
 from world import World, environment
 
-from monitor.run import LEASE
-from monitor.store.engine import writing
+from monitor.database.engine import writing
+from monitor.runs.run import LEASE
 
 TITLE = "Races"
 HEAD = ("race", "database", "run once", "run twice", "refused", "the stopped one lost", "rows written", "stale rows")

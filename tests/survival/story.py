@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from receiver import Receiver
 from sqlalchemy import func, select, update
 
-from monitor.check import NoProgress
-from monitor.run import Run
-from monitor.store import leases as lease_store
-from monitor.store.engine import reading, writing
-from monitor.store.tables import leases, notifications
-from monitor.wiring import App, utcnow
+from monitor.app import App, utcnow
+from monitor.database import leases as lease_store
+from monitor.database.engine import reading, writing
+from monitor.database.tables import leases, notifications
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
 
 ITEMS = 12
 PAUSE_S = 0.02

@@ -7,7 +7,7 @@ from survival.kills import DAEMON_POINTS, DELIVERY_POINTS, ENDS, OPENS, REFUSED,
 from survival.story import Desk, Story, told_without_kills
 from survival.victim import STEPS, WAITS
 
-from monitor.store.engine import writing
+from monitor.database.engine import writing
 
 STORIES = {
     "half begun, a batch not stored, a snapshot not committed": [

@@ -9,10 +9,10 @@ from sqlalchemy import make_url, text
 from survival.proxy import Proxy
 from world import World
 
-from monitor import postgres
+from monitor.database import postgres
+from monitor.database.engine import connect, reading
 from monitor.errors import StoreAwayError
 from monitor.model import RunStatus
-from monitor.store.engine import connect, reading
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from survival.races import STALE, race, watch
 
-from monitor.store.engine import writing
+from monitor.database.engine import writing
 
 
 def test_of_many_processes_one_runs_each_slot_and_one_that_was_stopped_writes_nothing_more(world):

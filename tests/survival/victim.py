@@ -20,14 +20,14 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from monitor import run as run_module
-from monitor.check.items import ItemCheck
 from monitor.cli import main
 from monitor.client.auth import ClientCredentials
-from monitor.closing import Closing
-from monitor.delivery import Sender
-from monitor.run import Run
-from monitor.store import worklist
+from monitor.notifications.delivery import Sender
+from monitor.runs import run as run_module
+from monitor.runs import sync as worklist
+from monitor.runs.close import Closing
+from monitor.runs.item_check import ItemCheck
+from monitor.runs.run import Run
 
 STEPS = {
     "begin": (Run, "_begin"), "sync": (Run, "_sync"), "plan": (Run, "_plan"), "record": (Run, "_record"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.synclog.moments import moment
+from monitor.synclog.timestamps import moment
 
 PARIS = ZoneInfo("Europe/Paris")
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from structlog.testing import capture_logs
 
+from monitor.app import utcnow
 from monitor.config import Config
-from monitor.daemon.standing import Standing
-from monitor.vitals import Vitals
-from monitor.web.serving import Endpoints
-from monitor.wiring import utcnow
+from monitor.web.endpoints import Endpoints
+from monitor.web.state import Standing, Vitals
 
 CONFIG = """\
 database = "{database}"

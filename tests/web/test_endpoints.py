@@ -11,8 +11,8 @@ from cli.observed import until
 from sqlalchemy import create_engine, make_url, text
 from web.served import Served, ask, config
 
-from monitor.health.readiness import BEAT_LIMIT_S
-from monitor.store.schema import upgrade
+from monitor.database.schema import upgrade
+from monitor.web.readiness import BEAT_LIMIT_S
 
 
 @pytest.fixture

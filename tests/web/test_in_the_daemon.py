@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from web.served import Served, ask
 
 from monitor.config import Config
-from monitor.store.engine import writing
+from monitor.database.engine import writing
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 HOURLY = '[schedule]\nevery = "1h"\n'

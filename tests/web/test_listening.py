@@ -10,9 +10,9 @@ from cli.observed import until
 from web.served import Served, ask, config, free_port
 
 from monitor.config import Config
-from monitor.config.web import Web
+from monitor.config.schema import Web
 from monitor.errors import ConfigError
-from monitor.web.listening import ListenError, address_of, bound, listening
+from monitor.web.server import ListenError, address_of, bound, listening
 
 
 @contextlib.contextmanager

@@ -11,16 +11,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 from web.served import config
 
-from monitor.daemon.standing import Standing as Stands
 from monitor.errors import LeaseHeldError, StoreError
-from monitor.health.readiness import SchemaState
 from monitor.model import ChannelState, Learned, RunStatus, Snapshot
-from monitor.run_report import RunReport
-from monitor.store.gauges import Mail, Standing, Stored
-from monitor.vitals import Vitals
-from monitor.web.families import FAMILIES, PREFIX, From, Kind
+from monitor.runs.report import RunReport
+from monitor.web.database_snapshot import Mail, Reading, Standing, Stored
+from monitor.web.metric_definitions import FAMILIES, PREFIX, From, Kind
 from monitor.web.metrics import OPENMETRICS, PLAIN, chosen, render
-from monitor.web.readings import Reading
+from monitor.web.readiness import SchemaState
+from monitor.web.state import Standing as Stands
+from monitor.web.state import Vitals
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'

@@ -1,0 +1,337 @@
+"""A configuration and a database, and the live parts that are made from them, each loaded when it is asked for."""
+
+import os
+import random
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from sqlalchemy import Engine
+
+from monitor.app.channels import ask_once
+from monitor.app.clients import auth_of, reader
+from monitor.config import ChannelConfig, Config, RuleOverride, Schedule, SyncLogConfig, Target
+from monitor.database.schema import ensure
+from monitor.errors import ConfigError
+from monitor.incidents.rulebook import InForce, Override, Rule, in_force
+from monitor.model import Cause, LogEntry
+from monitor.model.http import Answer, Request
+from monitor.model.schedule import DueTimes
+from monitor.notifications.routing import LOG_CHANNEL, Route, route
+from monitor.notifications.texts import channel_target
+from monitor.providers import Provider, ProviderSettings
+from monitor.providers.registry import provider_for
+from monitor.runs.heartbeat import Heartbeat
+
+__all__ = [
+    "App",
+    "due_times",
+    "heartbeat_of",
+    "holder",
+    "open_store",
+    "overrides_of",
+    "provider_of",
+    "routes_of",
+    "rules_in_force",
+    "rules_with_sources",
+    "try_providers",
+    "utcnow",
+]
+
+
+_ATTEMPTS = 2
+
+
+def heartbeat_of(target: Target) -> Heartbeat | None:
+    """The switch that is told of a target's runs; None when there is none."""
+    if target.heartbeat is None:
+        return None
+    return Heartbeat(target=target.name, read_url=reader(target.heartbeat), ask=_ask, new_rid=lambda: str(uuid4()))
+
+
+async def _ask(request: Request, within_s: float) -> Answer:
+    return await ask_once(request, timeout_s=within_s, attempts=_ATTEMPTS)
+
+
+def utcnow() -> datetime:
+    """The clock of everything that is stored."""
+    return datetime.now(UTC)
+
+
+def holder() -> str:
+    """Who this process is in leases and claims: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def open_store(config: Config) -> Engine:
+    """Opens the configured database at this program's schema; an embedded SQLite is brought there first.
+
+    Raises:
+        SchemaError: the schema is newer, or a server's is older.
+        StoreError: the database can't be used.
+    """
+    return ensure(config.database.reveal())
+
+
+def provider_of(target: Target) -> Provider:
+    """The provider of a target, set up as its configuration says.
+
+    Raises:
+        ConfigError: it can't work with these settings.
+    """
+    settings = ProviderSettings(
+        target=target.name,
+        base_url=target.base_url,
+        publisher_id=target.publisher_id,
+        statuses={str(state): names for state, names in target.statuses.items()},
+        list_max_bytes=target.check.list_max_mb << 20,
+        options=_options(target),
+    )
+    return provider_for(target.provider, settings)
+
+
+def _options(target: Target) -> Mapping[str, object]:
+    if target.provider != "generic":
+        return target.options
+    return {
+        "item": target.item.model_dump() if target.item else None,
+        "list": target.list_.model_dump() if target.list_ else None,
+        "headers": dict(target.headers),
+    }
+
+
+def try_providers(targets: Iterable[Target]) -> None:
+    """Sets every target's provider up once, so that what is wrong with one is said before any network or write.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[str] = []
+    for target in targets:
+        try:
+            auth_of(target, provider_of(target))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+
+
+def rules_in_force(overrides: Sequence[RuleOverride], *, target: str) -> Mapping[Cause, Rule]:
+    """The rules of one target: the built-in ones with the configured differences laid over them, later ones last.
+
+    Args:
+        overrides: the tables `[[rules]]`, in their order.
+        target: its name; `channel:NAME` for a channel, whose rule is the one of `channel_failing`.
+    """
+    return {cause: found.rule for cause, found in rules_with_sources(overrides, target=target).items()}
+
+
+def rules_with_sources(overrides: Sequence[RuleOverride], *, target: str) -> Mapping[Cause, InForce]:
+    """The same, each with where its values came from."""
+    return in_force(overrides_of(overrides), target)
+
+
+def overrides_of(rules: Sequence[RuleOverride]) -> tuple[Override, ...]:
+    """The tables `[[rules]]`, in their order."""
+    return tuple(each.override(position) for position, each in enumerate(rules))
+
+
+def routes_of(config: Config) -> tuple[Route, ...]:
+    """The routes, in their order."""
+    return tuple(each.route() for each in config.routes)
+
+
+if TYPE_CHECKING:  # loaded by what makes one of them: whoever only reads the database needs none
+    from monitor.app.throttles import Sharing
+    from monitor.incidents.channel_failures import Reachability
+    from monitor.incidents.evaluate import Judge
+    from monitor.incidents.recorder import Router
+    from monitor.incidents.silence_expiry import Silencing
+    from monitor.notifications.delivery import Outlet, Sender
+    from monitor.runs.run import Job
+    from monitor.synclog import SyncLogSpec
+
+
+_SHORTEST_ALERT = timedelta(minutes=15)
+
+
+def _sharing() -> "Sharing":
+    from monitor.app.throttles import Sharing
+
+    return Sharing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A configuration and a database, from which the live parts are made."""
+
+    config: Config
+    engine: Engine
+    sharing: "Sharing" = field(default_factory=_sharing)
+    clock: Callable[[], datetime] = utcnow
+    """Of all that is decided and stored."""
+
+    def job(self, target: Target, *, scheduled: bool = False) -> "Job":
+        """Everything that runs over one target need.
+
+        Args:
+            target: one of the configuration's.
+            scheduled: whether its schedule is kept here, by the daemon; otherwise only one that somebody wrote down
+                is expected of whoever keeps it, such as cron.
+        """
+        from monitor.app.clients import open_client
+        from monitor.database import leases
+        from monitor.runs.run import Job
+        from monitor.runs.strategy import Strategy
+
+        pass
+        pass
+
+        provider = provider_of(target)
+        return Job(
+            target=target.name,
+            environment=self.config.environment,
+            engine=self.engine,
+            read_log=lambda: self.read_log(target),
+            provider=provider,
+            open_client=lambda: open_client(
+                target, provider, self.sharing.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
+            ),
+            judge=self._judge(target, scheduled=scheduled),
+            heartbeat=heartbeat_of(target),
+            strategy=Strategy(target.check.strategy),
+            concurrency=target.check.concurrency,
+            deadline=target.check.deadline,
+            holder=holder(),
+            utcnow=self.clock,
+            lease_now=partial(leases.now_of, utcnow=self.clock),
+            log_fields={
+                **({"publisher_id": target.publisher_id} if target.publisher_id else {}),
+                "endpoint": provider.item_request("id").template,
+            },
+        )
+
+    def read_log(self, target: Target) -> Iterator[Sequence[LogEntry]]:
+        """The sync log of a target in batches: the pipeline's own, or the built-in one.
+
+        Raises:
+            SyncLogError: the pipeline's log can't be read.
+            StoreError: the built-in log can't be read.
+        """
+        if target.sync_log is not None:
+            from monitor.synclog import read as read_log
+
+            yield from read_log(_sync_log(target.sync_log))
+            return
+        from monitor.database.engine import connect_read_only
+        from monitor.synclog import builtin as tracked
+
+        # of the configured database, also when the run itself works on a scratch one (ADR 14)
+        engine = connect_read_only(self.config.database.reveal())
+        try:
+            yield from tracked.read(engine, target=target.name)
+        finally:
+            engine.dispose()
+
+    def sender(self) -> "Sender":
+        """Delivers what is due to the configured channels."""
+        from monitor.incidents.resend import Refresher
+        from monitor.incidents.store import api_messages
+        from monitor.notifications.channels.log import LogChannel
+        from monitor.notifications.delivery import Outlet, Sender
+
+        outlets = {LOG_CHANNEL: Outlet(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
+        lasting = self._lasting()
+        outlets.update({channel.name: _outlet(channel, lasting) for channel in self.config.channels})
+        silencing, reach = self.silencing(), self._reach()
+        return Sender(
+            self.engine,
+            outlets,
+            reach=reach,
+            refresh=Refresher(engine=self.engine, environment=reach.environment, utcnow=self.clock).refresh,
+            api_messages=api_messages,
+            holder=holder(),
+            utcnow=self.clock,
+            rand=random.random,
+            before=[lambda conn, now: silencing.release(conn, now=now)],
+        )
+
+    def _lasting(self) -> timedelta:
+        """How long an alert lasts that is not told again: longer than it can take until it is, in every mode."""
+        now, config = self.clock(), self.config
+        overdue = (due_times(config.schedule_of(each), each.name).overdue_at(now) for each in config.targets)
+        return _SHORTEST_ALERT + max((each - now for each in overdue if each is not None), default=timedelta(0))
+
+    def silencing(self) -> "Silencing":
+        """Tells what silences kept back, once they end."""
+        from monitor.incidents.silence_expiry import Silencing
+
+        past_failing = self._reach().router
+        return Silencing(environment=self.config.environment, route=self._router(), past_failing=past_failing)
+
+    def _reach(self) -> "Reachability":
+        from monitor.incidents.channel_failures import Reachability
+        from monitor.incidents.rulebook import DEFAULT_RULES
+
+        names = [channel.name for channel in self.config.channels]
+        rules = {name: rules_in_force(self.config.rules, target=channel_target(name)) for name in names}
+        return Reachability(
+            environment=self.config.environment,
+            rule=DEFAULT_RULES[Cause.CHANNEL_FAILING],
+            rules={name: rules[name][Cause.CHANNEL_FAILING] for name in names},
+            channels=names,
+            route=self._router(),
+        )
+
+    def _router(self) -> "Router":
+        routes = routes_of(self.config)
+        channels = [channel.name for channel in self.config.channels]
+        return lambda attributes: route(attributes, routes, channels)
+
+    def _judge(self, target: Target, *, scheduled: bool) -> "Judge":
+        from monitor.incidents.evaluate import Judge
+        from monitor.incidents.members import Patience
+
+        config, schedule = self.config, self.config.schedule_of(target)
+        return Judge(
+            target=target.name,
+            environment=config.environment,
+            rules=rules_in_force(config.rules, target=target.name),
+            patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
+            route=self._router(),
+            group_wait=config.group_wait if scheduled else timedelta(0),
+            due_times=due_times(schedule, target.name, kept=scheduled) if scheduled or schedule.explicit else None,
+        )
+
+
+def due_times(schedule: Schedule, target: str, *, kept: bool = False) -> DueTimes:
+    """When a target's runs are due by a schedule, which a daemon keeps or somebody's cron."""
+    return schedule.due_times(target, kept=kept)
+
+
+def _outlet(config: ChannelConfig, lasting: timedelta) -> "Outlet":
+    from monitor.app.channels import channel_of, fingerprint
+    from monitor.notifications.delivery import Outlet
+
+    return Outlet(
+        channel=channel_of(config, lasting=lasting),
+        fingerprint=lambda: fingerprint(config),
+        verbatim=config.include_api_message,
+    )
+
+
+def _sync_log(log: SyncLogConfig) -> "SyncLogSpec":
+    from monitor.synclog import SyncLogSpec
+
+    return SyncLogSpec(
+        url=log.url.reveal(),
+        table=log.table,
+        id_column=log.id_column,
+        submitted_at_column=log.submitted_at_column,
+        group_column=log.group_column,
+        timezone=log.timezone,
+    )

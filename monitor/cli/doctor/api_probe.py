@@ -1,0 +1,199 @@
+"""Asks a target's API the few questions that show whether a run would get through. It judges no answer.
+
+1. For a token, where there are client credentials.
+2. For one item of the sample; while the API knows none, for the others too.
+3. For the list, of which no more is read than shows that it can be read.
+Each question is asked once, without retries: who asks is waiting.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from monitor.app import open_client, utcnow
+from monitor.cli.doctor.api_findings import Heard, ListHeard
+from monitor.cli.doctor.findings import Finding, Level
+from monitor.client.auth import Grant
+from monitor.client.client import Client
+from monitor.config import Target
+from monitor.model import BadBody
+from monitor.model.http import Answer, ApiError, NetworkFault, Reply, Request, Sink, Wire, WireFault
+from monitor.providers import Listing, ListReader, Provider
+from monitor.runs.strategy import Strategy
+
+__all__ = ["LONGEST_WAIT_S", "Overheard", "TOLERANCE", "interview", "judge", "offset"]
+
+
+TOLERANCE = timedelta(seconds=30)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Overheard:
+    """A wire that remembers of the answers to an API's requests what errors do not keep."""
+
+    wire: Wire
+    replies: int = 0
+    fault: NetworkFault | None = None
+    """Of the last attempt, if it brought no answer."""
+    ahead: timedelta | None = None
+    """How far the API's clock was ahead of ours at its last answer; None while it did not say."""
+
+    async def send(
+        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
+    ) -> Reply | WireFault:
+        """Sends the request once; see `Wire.send`."""
+        result = await self.wire.send(request, timeout_s=timeout_s, sink=sink, stall_s=stall_s)
+        if isinstance(result, WireFault):
+            self.fault = result.fault
+            return result
+        self.replies, self.fault = self.replies + 1, None
+        told = offset(result.headers.get("date", ""), result.headers.get("age", ""), now=utcnow())
+        self.ahead = self.ahead if told is None else told
+        return result
+
+    async def close(self) -> None:
+        """Closes every connection. Safe to call twice."""
+        await self.wire.close()
+
+
+def offset(date: str, age: str, *, now: datetime) -> timedelta | None:
+    """How far a server's clock is ahead of `now`; None if its headers do not say.
+
+    Args:
+        date: the header `Date`, which has whole seconds.
+        age: the header `Age` of an answer from a cache, in seconds (RFC 9111, 5.1); empty without one.
+        now: when the answer came (aware).
+    """
+    try:
+        told = parsedate_to_datetime(date)
+    except (ValueError, IndexError, TypeError):
+        return None
+    aware = told if told.tzinfo else told.replace(tzinfo=UTC)
+    kept_s = int(age) if age.isascii() and age.isdigit() and len(age) < 9 else 0
+    return aware + timedelta(seconds=kept_s) - now
+
+
+def judge(ahead: timedelta | None) -> Finding:
+    """Whether the clocks agree, by half a minute."""
+    if ahead is None:
+        return Finding(part="clock", level=Level.NOT_TRIED, says="not tried: no answer said what time the API has.")
+    seconds = round(abs(ahead).total_seconds())
+    if abs(ahead) <= TOLERANCE:
+        return Finding(part="clock", level=Level.OK, says=f"ours and the API's agree within {max(seconds, 1)} s.")
+    direction = "behind" if ahead > timedelta(0) else "ahead of"
+    return Finding(
+        part="clock",
+        level=Level.WARNING,
+        says=f"ours is {seconds} s {direction} the API's: ages of items and tokens are misjudged by as much.",
+        remedy="synchronise this machine's clock (NTP); if it is right, tell the provider",
+    )
+
+
+LONGEST_WAIT_S = 15.0
+"""For one answer, in seconds."""
+_ENOUGH_BYTES = 1 << 16
+"""Of a list, if there is an item in them."""
+_NOT_KNOWN = frozenset({404, 410})
+
+
+async def interview(target: Target, provider: Provider, sample: Sequence[str]) -> tuple[Heard, timedelta | None]:
+    """Asks the API.
+
+    Args:
+        target: which.
+        provider: of the target.
+        sample: ids of items; ones that the provider can't accept are left out before.
+
+    Returns:
+        What it said, and how far its clock is ahead of ours (None if it did not say).
+    """
+    async with open_client(target, provider) as opened:
+        wire = Overheard(wire=opened.wire)
+        timeout_s = min(opened.attempt_timeout_s, LONGEST_WAIT_S)
+        client = replace(opened, wire=wire, max_attempts=1, attempt_timeout_s=timeout_s)
+        heard = await _Questions(client=client, provider=provider).ask(sample, strategy=target.check.strategy)
+    return replace(heard, replies=wire.replies, fault=wire.fault), wire.ahead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Questions:
+    client: Client
+    provider: Provider
+
+    async def ask(self, sample: Sequence[str], *, strategy: str) -> Heard:
+        refusal = await self._grant()
+        if refusal is not None:
+            return Heard(replies=0, refusal=refusal)
+        asked: list[tuple[str, Answer]] = []
+        for item_id in sample:
+            asked.append((item_id, await self._send(self.provider.item_request(item_id))))
+            if not _is_not_known(asked[-1][1]):
+                break
+        first = self.provider.list_request() if strategy != Strategy.ITEMS else None
+        reachable = not asked or asked[-1][1].error is None or asked[-1][1].error.status not in {None, 401}
+        list_ = await self._list(first, sample) if first is not None and reachable else None
+        return Heard(replies=0, asked=tuple(asked), list_=list_)
+
+    async def _grant(self) -> ApiError | None:
+        """Why there is no token, or no key to send; None if there is one, or none is needed."""
+        if self.client.auth is None:
+            return None
+        bare = replace(self.client, auth=None)
+
+        async def ask(request: Request) -> Reply | ApiError:
+            answer = await bare.ask(request, deadline_s=self._deadline_s())
+            return answer.reply or answer.error or ApiError(status=None)
+
+        grant = await self.client.auth.grant(ask, monotonic=time.monotonic)
+        return None if isinstance(grant, Grant) else grant
+
+    async def _list(self, first: Request, sample: Sequence[str]) -> ListHeard:
+        listing = Listing()
+        beginnings: list[_Beginning] = []
+
+        def sink() -> Sink:
+            beginnings.append(_Beginning(reader=self.provider.list_reader(first, listing), listing=listing))
+            return beginnings[-1].feed
+
+        answer = await self.client.ask(first, deadline_s=self._deadline_s(), into=sink)
+        if answer.reply is None:
+            return ListHeard(error=answer.error)
+        beginning = beginnings[-1]
+        rest = None if beginning.cut else beginning.reader.finish(answer.reply.headers)
+        known = sum(listing.names(self.provider.canonical(item_id)) for item_id in sample)
+        return ListHeard(
+            bad=rest if isinstance(rest, BadBody) else None,
+            items=len(listing),
+            whole=rest is None and not beginning.cut,
+            known=known,
+        )
+
+    async def _send(self, request: Request) -> Answer:
+        return await self.client.ask(request, deadline_s=self._deadline_s())
+
+    def _deadline_s(self) -> float:
+        # a little later than the attempt's own timeout: it is the API that was slow, not we who had no time
+        return time.monotonic() + self.client.attempt_timeout_s + 1
+
+
+@dataclass(slots=True, kw_only=True)
+class _Beginning:
+    """Reads a list until enough of it is understood."""
+
+    reader: ListReader
+    listing: Listing
+    read: int = 0
+    cut: bool = field(default=False)
+
+    def feed(self, piece: bytes) -> bool:
+        self.read += len(piece)
+        if not self.reader.feed(piece):
+            return False
+        self.cut = self.read >= _ENOUGH_BYTES and len(self.listing) > 0
+        return not self.cut
+
+
+def _is_not_known(answer: Answer) -> bool:
+    return answer.error is not None and answer.error.status in _NOT_KNOWN and not answer.error.from_token_endpoint

@@ -1,0 +1,114 @@
+"""Tries the channels: what their settings say without sending, or with a test message that is marked as one."""
+
+import uuid
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from monitor.app import channel_of, try_channels, utcnow
+from monitor.cli.doctor.findings import Finding, Level, ended
+from monitor.cli.doctor.locations import Place
+from monitor.config import (
+    AlertmanagerConfig,
+    AppriseConfig,
+    ChannelConfig,
+    Config,
+    EmailConfig,
+    LogConfig,
+    PagerDutyConfig,
+    SlackConfig,
+    WebhookConfig,
+)
+from monitor.config.section import secrets_in
+from monitor.errors import ConfigError
+from monitor.model import Cause, Severity, Team
+from monitor.notifications.channels import Ending, send_fitting
+from monitor.notifications.channels.apprise import known_service
+from monitor.notifications.channels.pagerduty import ENQUEUE_URL
+from monitor.notifications.messages import Message, MessageKind
+from monitor.notifications.texts import channel_target
+
+__all__ = ["look_at_channel", "message", "send_test", "telling_setting"]
+
+
+def telling_setting(channel: ChannelConfig) -> str:
+    """The setting that says where a channel's messages go."""
+    match channel:
+        case LogConfig():
+            return "type"
+        case EmailConfig():
+            return "host"
+        case PagerDutyConfig():
+            return "routing_key"
+        case _:
+            return "url"
+
+
+def look_at_channel(channel: ChannelConfig, at: Place) -> Finding:
+    """Whether a channel's secrets can be read, and where its messages go; nothing is sent."""
+    if isinstance(channel, LogConfig):
+        return _finding(channel, Level.OK, "writes to the monitor's own log.", at)
+    try:
+        for secret in secrets_in(channel):
+            secret.reveal()
+        where = _leads_to(channel)
+    except (ConfigError, ValueError) as error:
+        says = ended(str(error)) if isinstance(error, ConfigError) else "its URL can't be taken apart."
+        return _finding(channel, Level.PROBLEM, says, at)
+    return _finding(channel, Level.OK, f"{where}; --send-test sends a message there.", at)
+
+
+def _leads_to(channel: ChannelConfig) -> str:
+    """Where messages go, without what is secret of it. Raises ConfigError and ValueError."""
+    match channel:
+        case EmailConfig():
+            people = "1 address" if len(channel.to) == 1 else f"{len(channel.to)} addresses"
+            return f"its mails to {people} go to {channel.host}:{channel.port} ({channel.security})"
+        case PagerDutyConfig():
+            url = channel.url.reveal() if channel.url is not None else ENQUEUE_URL
+            return f"its events go to {urlsplit(url).hostname}"
+        case AppriseConfig():
+            try_channels([channel])
+            return f"its URL is one of {known_service(channel.url.reveal())}"
+        case WebhookConfig() | SlackConfig() | AlertmanagerConfig():
+            return f"its URL leads to {urlsplit(channel.url.reveal()).hostname or ''}"
+        case _:
+            raise TypeError(f"nobody said where a channel of the type {channel.type} leads")
+
+
+async def send_test(channel: ChannelConfig, config: Config, at: Place) -> Finding:
+    """Sends a test message for real, once, and tells how that ended."""
+    told = message(channel.name, config.environment, at=utcnow())
+    verdict = await send_fitting(channel_of(channel), told, key=uuid.uuid4().hex)
+    if verdict.ending is Ending.DELIVERED:
+        return _finding(channel, Level.OK, f"a test message was {_DELIVERED.get(verdict.reason, verdict.reason)}.", at)
+    return _finding(channel, Level.PROBLEM, ended(f"{_ENDINGS[verdict.ending]}: {verdict.reason}"), at)
+
+
+_DELIVERED = {"accepted": "sent and accepted", "logged": "written to the log"}
+_ENDINGS = {
+    Ending.RETRY: "a test message did not get through, which a later attempt may cure",
+    Ending.REFUSED: "the receiver refuses the message",
+    Ending.PARKED: "the receiver refuses the sender, or its address is wrong",
+}
+
+
+def message(channel: str, environment: str, *, at: datetime) -> Message:
+    """A message that nobody can take for an incident."""
+    return Message(
+        kind=MessageKind.TEST,
+        incident_id=0,
+        target=channel_target(channel),
+        environment=environment,
+        cause=Cause.CHANNEL_FAILING,
+        severity=Severity.INFO,
+        team=Team.MONITOR,
+        title="Test message: nothing is wrong",
+        what_to_check=(),
+        facts=(("sent by", "ingestion-monitor doctor --send-test"), ("channel", channel)),
+        opened_at=at,
+        at=at,
+    )
+
+
+def _finding(channel: ChannelConfig, level: Level, says: str, at: Place) -> Finding:
+    return Finding(part=channel.name, level=level, says=says, setting=at.setting, place=at.where)

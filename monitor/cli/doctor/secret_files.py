@@ -1,0 +1,114 @@
+"""Who may read the files that hold secrets. It looks at their modes; their content it leaves alone."""
+
+import shlex
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from monitor.cli.doctor.findings import Finding, Level
+from monitor.config import MASK, AlertmanagerConfig, Config, PagerDutyConfig, Secret
+from monitor.config.effective import in_force
+from monitor.config.origin import Source
+
+__all__ = ["SecretFile", "judge", "literal_secrets", "look_at", "secret_files"]
+
+_OTHERS, _GROUP = stat.S_IROTH, stat.S_IRGRP
+_DOCKER = Path("/run/secrets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFile:
+    """One file that holds a secret."""
+
+    path: Path
+    mode: int
+    """Its permission bits."""
+    projected: bool
+    """It belongs to a Kubernetes volume, which swaps a whole folder behind the link `..data`."""
+
+
+def secret_files(config: Config) -> list[Path]:
+    """Every file from which a secret comes: named by a setting, `.env`, and the configuration file if it holds one."""
+    files = [origin.secret_file for origin in config.origins.values() if origin.secret_file]
+    found = [Path(file) for file in files]
+    folder = config.source.parent if config.source else Path.cwd()
+    found.append(folder / ".env")
+    if config.source is not None and literal_secrets(config):
+        found.append(config.source)
+    return [path for path in dict.fromkeys(found) if path.is_file()]
+
+
+def literal_secrets(config: Config) -> list[str]:
+    """The keys of the settings whose secret is written in the configuration file itself."""
+    held = {setting.loc: setting for setting in in_force(config.describe(), config.origins) if setting.value == MASK}
+    return [
+        setting.key
+        for loc, setting in held.items()
+        if setting.origin.source is Source.FILE
+        and not setting.origin.variables
+        and setting.origin.secret_file is None
+        and _is_secret(config, loc)
+    ]
+
+
+def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
+    """The URL of a database or a proxy is one only if it has a password; that of PagerDuty or Alertmanager is none."""
+    if loc[0] == "channels" and loc[-1] == "url" and isinstance(loc[1], int):
+        return not isinstance(config.channels[loc[1]], PagerDutyConfig | AlertmanagerConfig)
+    if loc[-1] == "database":
+        url = config.database.reveal()
+    elif loc[-2:] == ("sync_log", "url") and isinstance(loc[1], int):
+        log = config.targets[loc[1]].sync_log
+        url = log.url.reveal() if log is not None else ""
+    elif loc[-1] == "proxy" and isinstance(loc[1], int):
+        proxy = config.targets[loc[1]].proxy
+        url = proxy.reveal() if isinstance(proxy, Secret) else ""
+    else:
+        return True
+    parts = urlsplit(url)
+    return bool(parts.password) or "password=" in parts.query
+
+
+def look_at(paths: Iterable[Path]) -> list[SecretFile]:
+    """The files with their modes; one that went away meanwhile is left out."""
+    found = []
+    for path in paths:
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError:
+            continue
+        data = path.parent / "..data"
+        found.append(SecretFile(path=path, mode=mode, projected=path.is_symlink() and data.is_symlink()))
+    return found
+
+
+def judge(files: Sequence[SecretFile]) -> list[Finding]:
+    """A warning for each file that more than its owner can read; the group of a projected volume is meant to."""
+    loose = [file for file in files if file.mode & (_OTHERS if file.projected else _OTHERS | _GROUP)]
+    if not loose:
+        one = "1 file, readable by its owner alone." if len(files) == 1 else None
+        says = one or (f"{len(files)} files, readable by their owners alone." if files else "none in files.")
+        return [Finding(part="secret files", level=Level.OK, says=says)]
+    return [_loose(file) for file in loose]
+
+
+def _loose(file: SecretFile) -> Finding:
+    remedy = _remedy(file)
+    command = "" if remedy else f"chmod 600 {shlex.quote(str(file.path))}"
+    return Finding(part="secret files", level=Level.WARNING, says=_says(file), remedy=remedy, command=command)
+
+
+def _says(file: SecretFile) -> str:
+    who = "everyone on this machine" if file.mode & _OTHERS else "its group"
+    return f"{file.path} can be read by {who} (mode {file.mode:04o})."
+
+
+def _remedy(file: SecretFile) -> str:
+    """What to do where a mode can't be changed; empty where it can."""
+    if file.projected:
+        return "set defaultMode: 0400 on the secret's volume (0440 with an fsGroup, where runAsUser is not root)"
+    if file.path.is_relative_to(_DOCKER):
+        return "set mode: 0400, and the uid that the monitor runs as, for this secret in the compose or stack file"
+    return ""

@@ -1,0 +1,149 @@
+"""Reads a target's sync log for real, from its beginning, and judges what stands there. It writes nothing."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from monitor.cli.doctor.findings import Finding, Level, ended
+from monitor.cli.doctor.locations import Place, Places
+from monitor.config import SyncLogConfig, Target
+from monitor.errors import MonitorError
+from monitor.model import LogEntry, SyncReport
+from monitor.notifications.texts import counted
+from monitor.providers import Provider
+from monitor.synclog.validation import add, screen
+
+__all__ = ["MOST_ROWS", "SAMPLE", "LogSample", "judge_ids", "judge_log", "take_sample", "unreadable"]
+
+SAMPLE = 5
+MOST_ROWS = 10_000
+"""Rows that are read: enough to judge by, and quick."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSample:
+    """What the beginning of a sync log holds."""
+
+    counts: SyncReport = field(default_factory=SyncReport)
+    ids: tuple[str, ...] = ()
+    """Each once."""
+    whole: bool = True
+    """Whether that is all of it."""
+
+    def some(self, count: int, wanted: Callable[[str], bool]) -> list[str]:
+        """Up to so many (> 0) ids of those that are wanted, spread over all."""
+        fit = [item_id for item_id in self.ids if wanted(item_id)]
+        few = min(count, len(fit))
+        return [fit[len(fit) * position // few] for position in range(few)]
+
+
+def take_sample(batches: Iterator[Sequence[LogEntry]], *, now: datetime) -> LogSample:
+    """Reads up to `MOST_ROWS` rows.
+
+    Args:
+        batches: the log; closed early if it is longer.
+        now: aware.
+
+    Raises:
+        SyncLogError: the log can't be read.
+        StoreError: the built-in log can't be read.
+    """
+    counts, ids, whole = SyncReport(), dict[str, None](), True
+    for batch in batches:
+        usable, more = screen(batch, now=now)
+        counts = add(counts, more)
+        ids.update((entry.item_id, None) for entry in usable if entry.item_id is not None)
+        if counts.read >= MOST_ROWS:
+            whole = next(batches, None) is None
+            break
+    return LogSample(counts=counts, ids=tuple(ids), whole=whole)
+
+
+def judge_log(sample: LogSample, target: Target, at: Place, *, option: str = "") -> Finding:
+    """What there is to say about a log that could be read."""
+    built_in, counts = target.sync_log is None, sample.counts
+    name = "the built-in log" if built_in or target.sync_log is None else f'table "{target.sync_log.table}"'
+    if not counts.read:
+        if built_in:
+            command = f"ingestion-monitor items import FILE --target {target.name}{option}"
+            return _finding(Level.WARNING, f"{name} can be read, and is empty.", None, command=command)
+        says = f"{name} can be read, and is empty: has the pipeline recorded anything yet?"
+        return _finding(Level.WARNING, says, at)
+    begin = f"{name} can be read: " + (_rows(counts.read) if sample.whole else f"the first {_rows(counts.read)}")
+    repeated = counts.read - counts.null - counts.blank - counts.unusable - len(sample.ids)
+    odd = [
+        (counts.null, "without an id"),
+        (counts.blank, "with a blank id"),
+        (counts.unusable, "with an id that can't be used"),
+        (repeated, "with an id that stands there already"),
+        (counts.future, "uploaded in the future"),
+    ]
+    told = "".join(f", {count} {what}" for count, what in odd if count)
+    if not sample.ids:
+        return _finding(Level.PROBLEM, f"{begin}{told}: no usable id.", at)
+    bad = counts.null or counts.blank or counts.unusable or counts.future
+    return _finding(Level.WARNING if bad else Level.OK, f"{begin}, {counted(len(sample.ids))}{told}.", at)
+
+
+def judge_ids(sample: LogSample, provider: Provider, at: Place | None) -> Finding:
+    """Whether the ids are such as the API could accept; no request is sent for others.
+
+    Args:
+        sample: what was read of the log.
+        provider: whose ids they should be.
+        at: the setting that names their column; None for the built-in log.
+    """
+    bad = [item_id for item_id in sample.ids if not provider.valid_id(item_id)]
+    if not bad:
+        says = f"{counted(len(sample.ids))}, each with an id that {provider.name} can accept."
+        return _finding(Level.OK, says, at, part="ids")
+    shown = ", ".join(_shown(item_id) for item_id in bad[:SAMPLE])
+    says = f"{len(bad)} of {len(sample.ids)} can't be ids of {provider.name}'s, such as {shown}."
+    level = Level.PROBLEM if len(bad) == len(sample.ids) else Level.WARNING
+    built_in = "take them out with `items remove`, and see that `items import` reads the right --id-column"
+    remedy = "does the pipeline record what the API gave it?" if at else built_in
+    return _finding(level, says, at, remedy, part="ids")
+
+
+def unreadable(error: MonitorError, target: Target, places: Places, row: int) -> Finding:
+    """What is wrong with a log that could not be read, and which of its settings to look at."""
+    log = target.sync_log
+    if log is None:
+        return _finding(Level.NOT_TRIED, "not tried, as it is in the database, which can't be used.", None)
+    at = places.of("targets", row, "sync_log", _setting(str(error), log))
+    return _finding(Level.PROBLEM, ended(str(error)), at)
+
+
+def _setting(sentence: str, log: SyncLogConfig) -> str:
+    """The setting whose value the sentence names; columns before the table, which stands in every such sentence."""
+    columns = {
+        "id_column": log.id_column,
+        "submitted_at_column": log.submitted_at_column,
+        "group_column": log.group_column,
+    }
+    for key, value in columns.items():
+        if f'no column "{value}"' in sentence:
+            return key
+    return "table" if f'table "{log.table.rpartition(".")[2]}"' in sentence else "url"
+
+
+def _finding(
+    level: Level, says: str, at: Place | None, remedy: str = "", *, part: str = "sync log", command: str = ""
+) -> Finding:
+    return Finding(
+        part=part,
+        level=level,
+        says=says,
+        remedy=remedy,
+        command=command,
+        setting=at.setting if at else None,
+        place=at.where if at else None,
+    )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
+def _shown(item_id: str) -> str:
+    return item_id if len(item_id) <= 40 else f"{item_id[:39]}…"

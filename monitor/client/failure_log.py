@@ -1,0 +1,152 @@
+"""What failed in a run, one digest per class of failures: so much that it can be looked into, whatever the storm.
+
+It decides nothing and counts attempts, not items. No URL, no secret, no words of the API but its code.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from monitor.model.http import ApiError, NetworkFault
+
+__all__ = ["OTHER", "FailureDigest", "log_failures"]
+
+OTHER = "other"
+"""The endpoint of the class that takes what came after the first 50 classes."""
+
+UNANSWERED = "none"
+"""The status class of what got no answer."""
+
+_MOST_CLASSES = 50
+_MOST_SAMPLES = 5
+
+_Key = tuple[str, int | None, NetworkFault | None, str | None]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Failures:
+    """All failures of one class so far."""
+
+    first_at: datetime
+    last_at: datetime
+    count: int = 0
+    timed_out: int = 0
+    retry_count: int = 0
+    latency_ms: float = 0.0
+    sample_ids: list[str] = dataclasses.field(default_factory=list)
+    request_ids: list[str] = dataclasses.field(default_factory=list)
+    gateway: tuple[tuple[str, str], ...] = ()
+
+
+class FailureDigest:
+    """Failed attempts of one run, counted by endpoint, status or network fault, and code; at most 51 classes."""
+
+    __slots__ = ("_classes", "by_status_class", "for_tokens")
+
+    def __init__(self) -> None:
+        self._classes: dict[_Key, _Failures] = {}
+        self.by_status_class: Counter[str] = Counter()
+        """Failed attempts by `4xx` and the like, or `none` for those without an answer."""
+        self.for_tokens = 0
+        """How many of these were for a token."""
+
+    def add(
+        self,
+        error: ApiError,
+        *,
+        template: str,
+        subject: str,
+        at: datetime,
+        latency_ms: float = 0.0,
+        retry_count: int = 0,
+    ) -> None:
+        """Counts one failed attempt.
+
+        Args:
+            error: how it failed.
+            template: the path with its parameters named; never the raw one.
+            subject: the id of the item that was asked about; empty when it was not about one.
+            at: when it ended (aware).
+            latency_ms: how long it took.
+            retry_count: attempts that the same call made before.
+        """
+        self.by_status_class[f"{error.status // 100}xx" if error.status else UNANSWERED] += 1
+        self.for_tokens += error.from_token_endpoint
+        failures = self._classes.get((template, error.status, error.network, error.code))
+        if failures is None:
+            failures = self._class_for((template, error.status, error.network, error.code), at)
+        failures.count += 1
+        if at > failures.last_at:
+            failures.last_at = at
+        elif at < failures.first_at:
+            failures.first_at = at
+        if error.network is NetworkFault.TIMEOUT:
+            failures.timed_out += 1
+        if retry_count:
+            failures.retry_count += 1
+        failures.latency_ms = max(failures.latency_ms, latency_ms)
+        if len(failures.sample_ids) < _MOST_SAMPLES:
+            _keep(failures.sample_ids, subject)
+        if len(failures.request_ids) < _MOST_SAMPLES:
+            _keep(failures.request_ids, error.request_id)
+        failures.gateway = failures.gateway or error.gateway
+
+    def cut_off(self) -> None:
+        """Counts an attempt that our own deadline ended: it is nobody's failure, but it was sent and not answered."""
+        self.by_status_class[UNANSWERED] += 1
+
+    def report(self) -> Iterator[Mapping[str, object]]:
+        """The fields of one event per class, the most frequent first, then by endpoint, status, fault and code.
+
+        `count`: attempts that failed so, `retry_count` of them after an earlier attempt of the same call, `timed_out`
+        of them without an answer in time. `latency_ms`: the longest. `sample_ids`, `request_ids`: the first five.
+        `gateway`, where a gateway answered in place of the API: its `server`, `via` and `x-request-id`.
+        """
+        for key, failures in sorted(self._classes.items(), key=_order):
+            endpoint, status, network, code = key
+            yield {
+                "endpoint": endpoint,
+                "http_status": status,
+                "network": network.value if network else None,
+                "code": code,
+                "count": failures.count,
+                "retry_count": failures.retry_count,
+                "timed_out": failures.timed_out,
+                "latency_ms": round(failures.latency_ms, 1),
+                "first_at": _as_text(failures.first_at),
+                "last_at": _as_text(failures.last_at),
+                "sample_ids": list(failures.sample_ids),
+                "request_ids": list(failures.request_ids),
+                **({"gateway": dict(failures.gateway)} if failures.gateway else {}),
+            }
+
+    def _class_for(self, key: _Key, at: datetime) -> _Failures:
+        if len(self._classes) >= _MOST_CLASSES:
+            key = (OTHER, None, None, None)
+        return self._classes.setdefault(key, _Failures(first_at=at, last_at=at))
+
+
+def log_failures(digest: FailureDigest) -> None:
+    """One event `requests_failed` per class; nothing when nothing failed. To be called once, at the end of a run."""
+    for fields in digest.report():
+        _log.warning("requests_failed", **fields)
+
+
+def _keep(samples: list[str], text: str | None) -> None:
+    if text and text not in samples:
+        samples.append(text)
+
+
+def _order(entry: tuple[_Key, _Failures]) -> tuple[int, str, int, str, str]:
+    (endpoint, status, network, code), failures = entry
+    return -failures.count, endpoint, status or 0, network or "", code or ""
+
+
+def _as_text(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

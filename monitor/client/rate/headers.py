@@ -1,0 +1,148 @@
+"""Reads what a reply says of the rate limit: how many requests a window takes, how many are left, when it begins anew.
+
+The first family that names a limit or what remains wins. It decides nothing; `pace` does.
+
+| # | family                   | read as                                                                              |
+|---|--------------------------|--------------------------------------------------------------------------------------|
+| 1 | `x-ratelimit-*`          | `limit`, `remaining`, `reset`                                                        |
+| 2 | `x-ratelimit-*-requests` | the same (OpenAI)                                                                    |
+| 3 | `ratelimit-*`            | the same (IETF drafts to 06); windows as in `100, 100;w=60` or `ratelimit-policy`    |
+| 4 | `ratelimit`              | `"name";r=50;t=30` with `ratelimit-policy: "name";q=100;w=60` (drafts from 08), of   |
+|   |                          | several the one that allows least; or `limit=100, remaining=50, reset=30` (draft 07) |
+
+Counts are at most fifteen ASCII digits; whatever else is passed over, as if it were absent. A reset is read by `hints`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from monitor.client.retry_after import retry_hint
+
+__all__ = ["Quota", "QuotaReader", "quota_of"]
+
+_COUNT = re.compile(r"\s*([0-9]{1,15})(?:\.0{1,9})?\s*(?:[,;].*)?", re.DOTALL)
+_PARAMETER = re.compile(r"([a-z]{1,9})\s*=\s*([0-9]{1,15})(?![0-9])")
+_FAMILIES = (
+    ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
+)
+_LONGEST = 1000
+"""Characters of a header that are read."""
+
+_Texts = tuple[str, str, str, str]
+_Fixed = tuple[int | None, float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What one reply said of the rate limit; None: it did not say."""
+
+    limit: int | None = None
+    """Requests per window (≥ 1)."""
+    remaining: int | None = None
+    """Requests that are left in this window (≥ 0)."""
+    reset_in_s: float | None = None
+    """Seconds until the window begins anew (> 0, at most an hour), counted from the reply; often rounded up."""
+    window_s: float | None = None
+    """How long a window is (> 0), where a policy says so."""
+
+
+def quota_of(headers: Mapping[str, str], now: datetime) -> Quota | None:
+    """What a reply says of the rate limit.
+
+    Args:
+        headers: of the reply, names in lower case.
+        now: our clock, aware; it counts where the reply has no `Date`.
+
+    Returns:
+        At least a limit or what remains; None when neither was said. Never raises.
+    """
+    return QuotaReader().read(headers, now)
+
+
+class QuotaReader:
+    """`quota_of` for the many replies of one API: what stays the same from reply to reply is read once."""
+
+    __slots__ = ("_fixed", "_texts")
+
+    def __init__(self) -> None:
+        self._texts: _Texts | None = None
+        self._fixed: _Fixed = (None, None, None)
+
+    def read(self, headers: Mapping[str, str], now: datetime) -> Quota | None:
+        """What `quota_of` returns."""
+        # spelt out, since every reply of an API without limits ends here
+        if not (
+            "x-ratelimit-remaining" in headers
+            or "x-ratelimit-limit" in headers
+            or "ratelimit" in headers
+            or "ratelimit-remaining" in headers
+            or "ratelimit-limit" in headers
+            or "x-ratelimit-remaining-requests" in headers
+            or "x-ratelimit-limit-requests" in headers
+        ):
+            return None
+        for limit_text, left, reset, policy in _families(headers):
+            remaining = _count(left)
+            limit, reset_in_s, window_s = self._read_once((limit_text, reset, policy, headers.get("date", "")), now)
+            if limit is not None or remaining is not None:
+                return Quota(limit=limit, remaining=remaining, reset_in_s=reset_in_s, window_s=window_s)
+        return None
+
+    def _read_once(self, texts: _Texts, now: datetime) -> _Fixed:
+        limit_text, reset, policy, date = texts
+        # without a date, a reset is measured against our own clock, which has moved on
+        if texts != self._texts or not date:
+            limit = _count(limit_text) or None
+            hint = retry_hint({"x-ratelimit-reset": reset, "date": date}, None, now=now)
+            window_s = _window_s(policy, limit) or _window_s(limit_text, limit)
+            self._texts, self._fixed = texts, (limit, hint.total_seconds() if hint else None, window_s)
+        return self._fixed
+
+
+def _families(headers: Mapping[str, str]) -> Iterator[_Texts]:
+    """Limit, remaining, reset and policy of each family that is there, as texts."""
+    policy = headers.get("ratelimit-policy", "")[:_LONGEST]
+    for family in _FAMILIES:
+        limit, remaining, reset = (headers.get(name, "")[:_LONGEST] for name in family)
+        if limit or remaining:
+            yield limit, remaining, reset, policy
+    yield from _structured(headers.get("ratelimit", "")[:_LONGEST], policy)
+
+
+def _structured(text: str, policy: str) -> Iterator[_Texts]:
+    """The same of `ratelimit`: draft 07 names all three in one list, the later ones have an item for each policy."""
+    whole = _parameters(text)
+    if "limit" in whole or "remaining" in whole:
+        yield whole.get("limit", ""), whole.get("remaining", ""), whole.get("reset", ""), policy
+        return
+    items = [(part, found) for part in text.split(",") if "r" in (found := _parameters(part))]
+    if items:
+        part, found = min(items, key=lambda item: int(item[1]["r"]) / max(1, int(item[1].get("t", "1"))))
+        own = next((entry for entry in policy.split(",") if _name(entry) == _name(part)), "")
+        yield _parameters(own).get("q", ""), found["r"], found.get("t", ""), own
+
+
+def _name(item: str) -> str:
+    return item.partition(";")[0].strip()
+
+
+def _window_s(text: str, limit: int | None) -> float | None:
+    """The window of the policy that has this limit, such as `100;w=60` or `"name";q=100;w=60`."""
+    for part in text.split(","):
+        found = _parameters(part)
+        if limit is not None and "w" in found and limit == _count(found.get("q", part)):
+            return float(found["w"]) or None
+    return None
+
+
+def _parameters(text: str) -> dict[str, str]:
+    return dict(_PARAMETER.findall(text))
+
+
+def _count(text: str) -> int | None:
+    match = _COUNT.fullmatch(text)
+    return int(match[1]) if match else None

@@ -1,0 +1,101 @@
+"""Another configuration for a daemon that runs: read anew, tried, and compared with the one in force.
+
+It puts nothing in force. What can't be is logged as one event, with every reason.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Engine
+
+from monitor.app import open_store
+from monitor.config import Config
+from monitor.daemon.database import leads_to
+from monitor.errors import ConfigError, MonitorError
+from monitor.model.schedule import DueTimes
+from monitor.web.state import Standing
+
+__all__ = ["Difference", "Found", "Reloader", "difference", "due_times_of", "tell"]
+
+_KEPT = "the one that was in force before"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A configuration that can come into force."""
+
+    config: Config
+    engine: Engine | None
+    """An engine on its database; None when it is the one in use, or none is open yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The targets that are not what they were, by name."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    rescheduled: tuple[str, ...]
+    """Watched before and after, at other times."""
+
+
+class Reloader:
+    """Reads the configuration anew.
+
+    Args:
+        standing: says what is in force, and is told what was refused.
+        reread: reads it; raises `ConfigError` for one that can't be used. None: the one in force is all there is.
+    """
+
+    def __init__(self, standing: Standing, reread: Callable[[], Config] | None) -> None:
+        self._standing, self._reread = standing, reread
+
+    async def read(self) -> Found | None:
+        """What is written now, with an open database where that is another; None when it can't come into force."""
+        log = structlog.get_logger()
+        try:
+            return await asyncio.to_thread(self._read)
+        except MonitorError as error:
+            problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+            self._standing.reload_error = "; ".join(problems)
+            log.error("configuration_refused", problems=problems, in_force=_KEPT)  # noqa: TRY400  # no defect
+        except Exception as error:  # whatever it is, the daemon goes on as before
+            self._standing.reload_error = f"it could not be read ({type(error).__name__})"
+            log.exception("configuration_refused", in_force=_KEPT)
+        return None
+
+    def _read(self) -> Found:
+        config = self._standing.config if self._reread is None else self._reread()
+        engine = self._standing.engine
+        if engine is None or leads_to(engine, config):
+            return Found(config=config, engine=None)
+        return Found(config=config, engine=open_store(config))
+
+
+def due_times_of(config: Config) -> dict[str, DueTimes]:
+    """When each target's runs are due, as the daemon keeps them."""
+    return {each.name: config.schedule_of(each).due_times(each.name, kept=True) for each in config.targets}
+
+
+def difference(old: Config, new: Config) -> Difference:
+    """What has to be begun and ended when one configuration takes the place of another."""
+    before, after = due_times_of(old), due_times_of(new)
+    return Difference(
+        added=tuple(name for name in after if name not in before),
+        removed=tuple(name for name in before if name not in after),
+        rescheduled=tuple(name for name in after if name in before and after[name] != before[name]),
+    )
+
+
+def tell(changes: Difference, found: Found) -> None:
+    """Logs that a configuration came into force."""
+    structlog.get_logger().info(
+        "configuration_reloaded",
+        added=changes.added,
+        removed=changes.removed,
+        rescheduled=changes.rescheduled,
+        another_store=found.engine is not None,
+        ignored=found.config.warnings,
+    )

@@ -1,0 +1,238 @@
+"""Connections to our own database, the same on SQLite and PostgreSQL: short reads, short writes, faults as sentences.
+
+It knows no table.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, Table, create_engine, event, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from monitor.database.postgres import ANSWER_S, postgres_engine
+from monitor.database.urls import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
+from monitor.errors import StoreAwayError, StoreError
+
+__all__ = [
+    "FEW",
+    "IDLE",
+    "connect",
+    "connect_read_only",
+    "end_when_idle",
+    "immediate",
+    "in_fews",
+    "insert",
+    "reading",
+    "translated",
+    "writing",
+]
+
+
+BUSY_TIMEOUT_S = 10.0
+FEW = 500
+"""Values in one IN list: far below any database's limit on parameters."""
+_UNBOUNDED = -1
+"""Connections beyond those that are kept open: threads use one each, and their number is bounded."""
+_BEGIN = "sqlite_begin"
+_T = TypeVar("_T")
+
+
+def connect(
+    url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, answer_s: float | None = ANSWER_S, create: bool = True
+) -> Engine:
+    """Makes an engine; nothing is opened before its first use. Close it with `engine.dispose()`.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://…`.
+        busy_timeout_s: seconds (≥ 0) that a SQLite write waits for another process's write.
+        answer_s: seconds (> 0) that a statement may take on a server; None: as long as it takes.
+        create: whether a SQLite file that does not exist is made.
+
+    Raises:
+        StoreError: when the URL is neither.
+    """
+    parsed = _parsed(url)
+    if is_sqlite(parsed):
+        return _sqlite_engine(parsed, busy_timeout_s, create=create)
+    return postgres_engine(parsed, answer_s=answer_s, pool_pre_ping=True, max_overflow=_UNBOUNDED)
+
+
+def connect_read_only(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """The same, but able to write nothing, not even a SQLite file's header: for a look at a schema we may not know.
+
+    Raises:
+        StoreError: when the URL is neither SQLite nor PostgreSQL.
+    """
+    parsed = _parsed(url)
+    if not is_sqlite(parsed):
+        return postgres_engine(parsed, pool_pre_ping=True).execution_options(postgresql_readonly=True)
+    path = Path(str(parsed.database))
+    return create_engine(
+        parsed, creator=lambda: open_read_only(path, busy_timeout_s=busy_timeout_s), poolclass=NullPool
+    )
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One short read transaction.
+
+    Raises:
+        StoreError: for whatever the database does.
+    """
+    with translated(engine), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One short write transaction: committed at the end, rolled back by any exception.
+
+    On SQLite it takes the write lock at once: a transaction that reads first and then wants to write fails without
+    waiting, whatever the busy timeout.
+
+    Raises:
+        StoreError: for whatever the database does.
+    """
+    with translated(engine), engine.connect() as connection, immediate(connection).begin():
+        yield connection
+
+
+def immediate(connection: Connection) -> Connection:
+    """Lets the connection's later transactions take SQLite's write lock when they begin."""
+    return connection.execution_options(**{_BEGIN: "IMMEDIATE"})
+
+
+def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that takes `on_conflict_do_nothing` and `on_conflict_do_update`, in the connection's dialect."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def in_fews(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The values in portions that one IN list may hold."""
+    return (values[start : start + FEW] for start in range(0, len(values), FEW))
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Turns database errors into one sentence without URL, SQL or values.
+
+    Raises:
+        StoreError: in place of any error of SQLAlchemy or the driver; other exceptions pass.
+        StoreAwayError: instead, where it may be over in a while.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        fault = diagnose(error)
+        kind = StoreAwayError if fault in _PASSING else StoreError
+        raise kind(_sentence(error, fault, engine.url)) from error
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return parse(url)
+    except ValueError as error:
+        raise StoreError(f"database: {error}") from None
+
+
+def _sqlite_engine(url: URL, busy_timeout_s: float, *, create: bool) -> Engine:
+    path = Path(str(url.database)).absolute()
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        poolclass=QueuePool,
+        max_overflow=_UNBOUNDED,
+        creator=lambda: _opened(path, busy_timeout_s, create=create),
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "checkout", lambda _connection, record, _proxy: _refuse_what_was_replaced(path, record))
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _opened(path: Path, busy_timeout_s: float, *, create: bool) -> sqlite3.Connection:
+    uri = f"{path.as_uri()}?mode={'rwc' if create else 'rw'}"
+    return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, check_same_thread=False)
+
+
+def _refuse_what_was_replaced(path: Path, record: ConnectionPoolEntry) -> None:
+    """Lets go of a file that was deleted or replaced: SQLite would go on writing to what nobody can open any more.
+
+    The WAL that belongs to it comes with the first use, and goes with the last connection.
+    """
+    files = [_identity(path), _identity(path.with_name(f"{path.name}-wal"))]
+    known = record.info.setdefault("files", files)
+    if any(before is not None and before != now for before, now in zip(known, files, strict=True)):
+        raise DisconnectionError("the file, or its WAL, is another one than was opened")
+    known[:] = files
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions by itself, and never IMMEDIATE
+    # auto_vacuum only takes hold in an empty file, before WAL writes its first page; in any other it would wait for
+    # the write lock in vain
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(_BEGIN, 'DEFERRED')}")
+
+
+_SENTENCES: Mapping[DatabaseFault, str] = {
+    DatabaseFault.LOCKED: "is locked by another process; try again, or end the process that holds it",
+    DatabaseFault.READ_ONLY: "can't be written: it, its folder or its server is read-only; allow this user to write",
+    DatabaseFault.FULL: "has no space left; free some and run again",
+    DatabaseFault.CANNOT_OPEN: "can't be opened; check that its folder exists and that this user may write there",
+    DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; name another file, or restore a copy",
+    DatabaseFault.DISK: (
+        "can't be read or written on its disk; check that it is a file, that the disk is well and not limited for this "
+        "user, and that nobody removes the files beside it (-wal, -shm)"
+    ),
+    DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
+    DatabaseFault.CROWDED: "has no connection left for us; end some of its sessions, or raise its max_connections",
+    DatabaseFault.LOST: "dropped the connection; check that the server runs, then run again",
+    DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the database URL",
+    DatabaseFault.NO_DATABASE: "does not exist on that server; create it, or correct the name",
+    DatabaseFault.PERMISSION: "refused access: this user lacks a privilege; grant it",
+    DatabaseFault.NO_TABLE: "lacks a table of this program; run `ingestion-monitor db upgrade`",
+    DatabaseFault.TIMEOUT: "did not answer in time; check its load, then run again",
+}
+
+
+_PASSING = frozenset({
+    DatabaseFault.LOCKED, DatabaseFault.UNREACHABLE, DatabaseFault.CROWDED, DatabaseFault.LOST, DatabaseFault.TIMEOUT,
+})  # fmt: skip
+"""What a restart, a failover, a backup or a busy hour does to a database, and what ends by itself."""
+
+
+def _sentence(error: SQLAlchemyError, fault: DatabaseFault, url: URL) -> str:
+    kind = "SQLite" if is_sqlite(url) else "PostgreSQL"
+    cause = getattr(error, "orig", None) or error
+    what = _SENTENCES.get(fault, f"failed with {type(cause).__name__}; look at the database's own log, then run again")
+    return f"database {kind} {place(url)} {what}"
+
+
+IDLE = "30s"
+"""As long as a lease."""
+
+
+def end_when_idle(conn: Connection) -> None:
+    """Has the server roll this transaction back, and end its session, once nothing was asked in it for 30 s."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(select(func.set_config("idle_in_transaction_session_timeout", IDLE, True)))  # noqa: FBT003  # its third argument: for this transaction alone

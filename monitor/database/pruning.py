@@ -1,0 +1,266 @@
+"""The past, a stretch of rows at a time: which of them are old, and how they go. What is old is decided elsewhere.
+
+Every function works inside the caller's transaction. Rows are walked by their ids, so that no index on times is needed
+and what was done is never looked at again; deleting the same rows twice does nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, exists, func, or_, select, text
+
+from monitor.database.engine import reading, translated
+from monitor.database.retention_policy import KEPT_RUNS, Keep, OldRun, Ripe, Spared, ripe, spare
+from monitor.database.tables import (
+    evidence,
+    incident_events,
+    incidents,
+    item_events,
+    items,
+    notifications,
+    reports,
+    runs,
+)
+from monitor.database.tables import snapshots as snapshot_rows
+from monitor.database.urls import is_sqlite, place
+from monitor.model import IncidentState, ItemState, RunStatus
+
+__all__ = [
+    "Past",
+    "Space",
+    "checkpoint",
+    "clock",
+    "count",
+    "giving_back",
+    "hand_back",
+    "prune",
+    "size",
+    "spared",
+    "stretch",
+]
+
+
+class Past(StrEnum):
+    """What can be pruned."""
+
+    SNAPSHOTS = "snapshots"
+    ITEM_EVENTS = "item_events"
+    NOTIFICATIONS = "notifications"
+
+
+_TABLES = {Past.SNAPSHOTS: runs, Past.ITEM_EVENTS: item_events, Past.NOTIFICATIONS: notifications}
+_TIMES = {
+    Past.SNAPSHOTS: runs.c.finished_at,
+    Past.ITEM_EVENTS: item_events.c.at,
+    Past.NOTIFICATIONS: notifications.c.created_at,
+}
+
+
+def clock(conn: Connection, *, before: datetime) -> tuple[datetime | None, datetime | None]:
+    """The latest time at which any run started, and the latest that lies before a moment."""
+    settled = func.max(case((runs.c.started_at <= before, runs.c.started_at)), type_=runs.c.started_at.type)
+    row = conn.execute(select(func.max(runs.c.started_at), settled)).one()
+    return row[0], row[1]
+
+
+def stretch(conn: Connection, past: Past, *, after: int, before: datetime, now: datetime, limit: int) -> Ripe | None:
+    """The next rows after an id, sorted out by age; None when there are none.
+
+    Args:
+        conn: a connection.
+        past: of which kind.
+        after: the id up to which all was looked at; 0 at the beginning.
+        before: what lies before is old.
+        now: aware.
+        limit: how many rows are looked at (> 0).
+    """
+    key, at = _TABLES[past].c.id, _TIMES[past]
+    rows = conn.execute(select(key, at).where(key > after).order_by(key).limit(limit)).all()
+    return ripe([(row[0], row[1]) for row in rows], before=before, now=now, after=after) if rows else None
+
+
+def spared(conn: Connection, *, newest: int = KEPT_RUNS) -> Spared:
+    """Which runs stay for other reasons than their age. Those that are written meanwhile are young, and stay anyway.
+
+    Args:
+        conn: a connection.
+        newest: how many of the newest stay, of each target and of each way in which its runs ended (> 0).
+    """
+    floors, ends = _newest(conn, newest)
+    return Spared(
+        newest=floors, ends=ends, incidents=_of_incidents(conn), openings=_openings(conn), reports=_of_reports(conn)
+    )
+
+
+def prune(conn: Connection, past: Past, ids: Sequence[int], *, before: datetime, spared: Spared) -> int:
+    """Deletes those of some old rows that need not stay; gives back how many. Must run in a writing transaction."""
+    if past is Past.SNAPSHOTS:
+        ids = _needless(conn, ids, spared)
+    return conn.execute(delete(_TABLES[past]).where(*_goes(past, ids, before))).rowcount if ids else 0
+
+
+def count(conn: Connection, past: Past, ids: Sequence[int], *, before: datetime, spared: Spared) -> int:
+    """How many of some old rows `prune` would delete."""
+    if past is Past.SNAPSHOTS:
+        return len(_needless(conn, ids, spared))
+    query = select(func.count()).select_from(_TABLES[past]).where(*_goes(past, ids, before))
+    return conn.execute(query).scalar_one()
+
+
+def _goes(past: Past, ids: Sequence[int], before: datetime) -> tuple[ColumnElement[bool], ...]:
+    these = _TABLES[past].c.id.in_(ids)
+    match past:
+        case Past.SNAPSHOTS:
+            return (these,)
+        case Past.ITEM_EVENTS:
+            return these, ~_where_it_stands()
+        case Past.NOTIFICATIONS:
+            return these, _delivered(before)
+
+
+def _needless(conn: Connection, ids: Sequence[int], spared: Spared) -> list[int]:
+    columns = (runs.c.id, runs.c.target, runs.c.status, _reason().label("abort_reason"), runs.c.finished_at)
+    ended = runs.c.status != RunStatus.RUNNING.value
+    rows = conn.execute(select(*columns).where(runs.c.id.in_(ids), ended)).mappings()
+    return [row["id"] for row in rows if spare(OldRun(**row), spared) is Keep.PRUNED]
+
+
+def _where_it_stands() -> ColumnElement[bool]:
+    """The last change of an item that is not completed: since when it is failed, or that it was completed once."""
+    later = item_events.alias("later")
+    same = and_(later.c.target == item_events.c.target, later.c.item_id == item_events.c.item_id)
+    newer = exists().where(same, later.c.kind == "state", later.c.id > item_events.c.id)
+    unfinished = exists().where(
+        items.c.target == item_events.c.target,
+        items.c.item_id == item_events.c.item_id,
+        items.c.removed_at.is_(None),
+        items.c.known_state.is_distinct_from(ItemState.COMPLETED.value),
+    )
+    return and_(item_events.c.kind == "state", unfinished, ~newer)
+
+
+def _delivered(before: datetime) -> ColumnElement[bool]:
+    """Told, about an incident that is over and of which nothing waits: later messages are filed under earlier ones."""
+    over = exists().where(
+        incidents.c.id == notifications.c.incident_id,
+        incidents.c.state == IncidentState.RESOLVED.value,
+        incidents.c.resolved_at < before,
+    )
+    other = notifications.alias("other")
+    waits = exists().where(
+        other.c.incident_id == notifications.c.incident_id,
+        or_(other.c.status.not_in(("sent", "superseded")), other.c.created_at >= before, other.c.sent_at >= before),
+    )
+    return and_(over, ~waits)
+
+
+def _reason() -> ColumnElement[str]:
+    return func.coalesce(runs.c.abort_reason, "")
+
+
+def _newest(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str], int], set[int]]:
+    """Per target and ending, the id from which on all runs stay; and the first and last runs by other orders."""
+    kind = (runs.c.target, runs.c.status, _reason().label("reason"))
+    alike = (runs.c.target, runs.c.status, _reason())
+    by_start = (runs.c.started_at.desc(), runs.c.id.desc())
+    slotted = (runs.c.target, runs.c.slot.is_(None))
+    place = func.row_number()
+    ranked = select(
+        *kind,
+        runs.c.id,
+        place.over(partition_by=alike, order_by=runs.c.id.desc()).label("place"),
+        place.over(partition_by=alike, order_by=by_start).label("late"),
+        place.over(partition_by=runs.c.target, order_by=(runs.c.started_at, runs.c.id)).label("early"),
+        place.over(partition_by=slotted, order_by=runs.c.id.desc()).label("turn"),
+    ).subquery("ranked")
+    # the last one by its slot is where a daemon goes on
+    at_an_end = or_(ranked.c.late == 1, ranked.c.early == 1, ranked.c.turn == 1)
+    chosen = or_(ranked.c.place == kept, at_an_end)
+    floors, ends = {}, set()
+    for row in conn.execute(select(ranked).where(chosen)):
+        if row.place == kept:
+            floors[row.target, row.status, row.reason] = row.id
+        if 1 in (row.late, row.early, row.turn):
+            ends.add(row.id)
+    return floors, ends
+
+
+def _of_incidents(conn: Connection) -> set[int]:
+    """The run with the newest evidence of each incident, and every run that an open one names."""
+    newest = select(evidence.c.run_id).join(incidents, incidents.c.evidence_id == evidence.c.id)
+    named = select(incident_events.c.run_id).join(incidents, incidents.c.id == incident_events.c.incident_id)
+    named = named.where(incidents.c.state != IncidentState.RESOLVED.value, incident_events.c.run_id.is_not(None))
+    return set(conn.execute(newest.union(named)).scalars())
+
+
+def _openings(conn: Connection) -> dict[str, list[tuple[datetime, datetime]]]:
+    columns = (incidents.c.target, incidents.c.first_evidence_at, incidents.c.opened_at)
+    found = defaultdict[str, list[tuple[datetime, datetime]]](list)
+    for target, since, until in conn.execute(select(*columns).where(incidents.c.state != IncidentState.RESOLVED.value)):
+        found[target].append((since, until))
+    return found
+
+
+def _of_reports(conn: Connection) -> set[int]:
+    told = select(func.max(snapshot_rows.c.run_id)).join(runs, runs.c.id == snapshot_rows.c.run_id)
+    told = told.where(runs.c.target == reports.c.target, runs.c.id <= reports.c.last_run_id)
+    rows = conn.execute(select(reports.c.last_run_id, told.scalar_subquery())).all()
+    return {run_id for row in rows for run_id in row if run_id}
+
+
+_INCREMENTAL = 2
+
+
+class Space(StrEnum):
+    """What becomes of the space of deleted rows."""
+
+    SERVER = "server"
+    """A server's own work."""
+    RETURNED = "returned"
+    KEPT = "kept"
+    """The file was made without `auto_vacuum`: it keeps its size, and uses the space for new rows."""
+
+
+def giving_back(engine: Engine) -> Space:
+    """What can be done about it in this database."""
+    if not is_sqlite(engine.url):
+        return Space.SERVER
+    with reading(engine) as conn:
+        return Space.RETURNED if conn.scalar(text("PRAGMA auto_vacuum")) == _INCREMENTAL else Space.KEPT
+
+
+def hand_back(conn: Connection, *, pages: int) -> int:
+    """Cuts up to so many free pages (> 0) off the file; gives back how many are left. In a writing transaction."""
+    # The driver's own cursor: each page is a row without columns, which SQLAlchemy can't fetch and which would not
+    # move unfetched.
+    conn.connection.cursor().execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    return int(conn.exec_driver_sql("PRAGMA freelist_count").scalar_one())
+
+
+def checkpoint(engine: Engine) -> bool:
+    """Moves the write-ahead log into the file, which only then gets shorter, without waiting for anybody.
+
+    Returns:
+        Whether all of it was moved; false when somebody reads or writes: then it happens later by itself.
+    """
+    with translated(engine), engine.connect() as conn:
+        cursor = conn.connection.cursor()
+        waits = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+        try:
+            # it would keep writers out while it waits for readers
+            cursor.execute("PRAGMA busy_timeout=0")
+            return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout={waits}")
+
+
+def size(engine: Engine) -> int:
+    """Bytes that the database takes on the disk, its write-ahead log included; 0 for a server."""
+    if not is_sqlite(engine.url):
+        return 0
+    file = Path(place(engine.url))
+    parts = (file, file.with_name(f"{file.name}-wal"))
+    return sum(each.stat().st_size for each in parts if each.exists())

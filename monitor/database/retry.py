@@ -1,0 +1,81 @@
+"""Waits a while for a database that is away, and does again what did not get through. It decides nothing about what is
+done twice when a commit got through and its answer did not: whoever writes has to look first.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, Select
+
+from monitor.database.engine import reading
+from monitor.errors import StoreAwayError
+from monitor.logs import warn_rarely
+
+__all__ = ["patient", "patiently", "read_page"]
+
+MOST_S = 30.0
+"""As long as a lease lives: whoever waits longer may have lost it."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_OPTION = "monitor_waits"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waits:
+    given_up: Callable[[], bool]
+    most_s: float
+
+
+def patient(engine: Engine, *, given_up: Callable[[], bool], most_s: float = MOST_S) -> Engine:
+    """The same engine, on which `patiently` waits for a database that is away.
+
+    Args:
+        engine: our own database.
+        given_up: whether nobody wants to wait any more, as after a signal; called from any thread.
+        most_s: no attempt begins so long after the first, in seconds (> 0).
+    """
+    return engine.execution_options(**{_OPTION: _Waits(given_up=given_up, most_s=most_s)})
+
+
+def patiently(engine: Engine, work: Callable[[], _T]) -> _T:
+    """Does some work on the database, in the thread of the caller: on a `patient` engine again while that is away.
+
+    Args:
+        engine: our own database.
+        work: whole transactions. It may be called again after a commit that got through but was not answered.
+
+    Raises:
+        StoreAwayError: the database is still away, or nobody waits any more.
+    """
+    waits: _Waits | None = engine.get_execution_options().get(_OPTION)
+    if waits is None:
+        return work()
+    ends_s, longest_s = time.monotonic() + waits.most_s, _FIRST_PAUSE_S
+    while True:
+        try:
+            return work()
+        except StoreAwayError as error:
+            # many processes may wait for one server: not all come back at once
+            pause_s = longest_s * random.uniform(0.5, 1)  # noqa: S311  # no secret
+            if waits.given_up() or time.monotonic() + pause_s >= ends_s:
+                raise
+            warn_rarely("database_away", reason=str(error), retry_in_s=round(pause_s, 1))
+        time.sleep(pause_s)
+        longest_s = min(_LONGEST_PAUSE_S, 2 * longest_s)
+
+
+def read_page(engine: Engine, query: Select[Any]) -> Sequence[Any]:
+    """The rows of a query, read patiently in one short transaction of its own.
+
+    Raises:
+        StoreError: for whatever the database does.
+    """
+
+    def read() -> Sequence[Any]:
+        with reading(engine) as conn:
+            return conn.execute(query).all()
+
+    return patiently(engine, read)

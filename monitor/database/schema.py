@@ -1,0 +1,206 @@
+"""Which schema a database has and which one this program wants, and the way from one to the other.
+
+The steps themselves are Alembic revisions in `migrations/`. Alembic and the lock are only loaded when there is
+something to do.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, Table, delete, false, inspect, select, text, update
+
+from monitor.database.engine import connect, connect_read_only, insert, reading, writing
+from monitor.database.migrate import LOCK_TIMEOUT_S, migrating, retried
+from monitor.database.tables import metadata
+from monitor.database.urls import is_sqlite, parse, place
+from monitor.errors import SchemaError
+
+__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "try_writing", "upgrade", "verify"]
+
+
+class SchemaFit(StrEnum):
+    """How a database's schema relates to the one that this program wants."""
+
+    MISSING = "missing"
+    OLDER = "older"
+    CURRENT = "current"
+    NEWER = "newer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaVersion:
+    """The revision that a database has, and the one that this program wants."""
+
+    current: str | None
+    """None before the first upgrade."""
+    head: str
+
+    @property
+    def fit(self) -> SchemaFit:
+        """How the two relate. A revision that this program has never heard of counts as newer."""
+        if self.current is None:
+            return SchemaFit.MISSING
+        if self.current == self.head:
+            return SchemaFit.CURRENT
+        return SchemaFit.OLDER if self.current in _revisions() else SchemaFit.NEWER
+
+
+def current(engine: Engine) -> SchemaVersion:
+    """Reads which revision the database has; a SQLite file that does not exist is not created.
+
+    Raises:
+        StoreError: when the database can't be read.
+    """
+    if not _exists(engine):
+        return _version(None)
+    with reading(engine) as conn:
+        return _version(conn)
+
+
+def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
+    """Brings the database's schema up to this program's, creating it if need be. Safe for many processes at once.
+
+    On a server a table that others use is waited for in short turns, so that nobody queues up behind the change.
+
+    Args:
+        url: of the database.
+        wait_s: seconds (> 0) to try for while others keep tables locked.
+
+    Returns:
+        The revisions that were applied, oldest first; empty when there was nothing to do.
+
+    Raises:
+        SchemaError: when the schema is newer than this program, or the database holds someone else's tables. Nothing
+            was written.
+        StoreError: when the database can't be written, or another process kept the lock, or a table, for too long.
+    """
+    if _look(url).fit is SchemaFit.CURRENT:
+        return []
+    before = retried(url, lambda: _upgraded(url), wait_s=wait_s)
+    return [revision for revision in _revisions() if before.current is None or revision > before.current]
+
+
+def _upgraded(url: str) -> SchemaVersion:
+    """One attempt; gives back the version before it."""
+    with migrating(url) as conn:
+        before = _not_newer(_version(conn), conn.engine.url)
+        if before.fit is SchemaFit.MISSING:
+            _refuse_foreign_tables(conn)
+        if before.fit is not SchemaFit.CURRENT:
+            _run_alembic(conn)
+    return before
+
+
+def ensure(url: str) -> Engine:
+    """An engine on a database that has this program's schema. An embedded SQLite is brought up to it without asking.
+
+    Raises:
+        SchemaError: when the schema is newer, or when a server's is missing or older. Nothing was written.
+        StoreError: when the database can't be used.
+    """
+    version = _look(url)
+    if version.fit is not SchemaFit.CURRENT:
+        if not is_sqlite(parse(url)):
+            raise _behind(version, parse(url))
+        upgrade(url)
+    return connect(url, create=False)
+
+
+def verify(engine: Engine) -> None:
+    """Makes sure that a database which is in use still has this program's schema.
+
+    Raises:
+        SchemaError: somebody upgraded, replaced or emptied it meanwhile.
+        StoreError: when it can't be read.
+    """
+    with reading(engine) as conn:  # not `current`: to it a file that is gone is an empty database
+        version = _not_newer(_version(conn), engine.url)
+    if version.fit is not SchemaFit.CURRENT:
+        raise _behind(version, engine.url)
+
+
+def _folder() -> Path:
+    """The migrations: inside the package when it was installed from a wheel, beside it in a clone."""
+    inside = Path(__file__).parent.parent / "migrations"
+    return inside if inside.is_dir() else inside.parent.parent / "migrations"
+
+
+def _revisions() -> list[str]:
+    return sorted(path.name.partition("_")[0] for path in (_folder() / "versions").glob("[0-9]*_*.py"))
+
+
+def _exists(engine: Engine) -> bool:
+    if not is_sqlite(engine.url):
+        return True
+    path = Path(str(engine.url.database))
+    return path.exists() and (not path.is_file() or path.stat().st_size > 0)
+
+
+def _version(conn: Connection | None) -> SchemaVersion:
+    revision = None
+    if conn is not None and inspect(conn).has_table("alembic_version"):
+        revision = conn.scalar(text("SELECT version_num FROM alembic_version"))
+    return SchemaVersion(current=revision, head=_revisions()[-1])
+
+
+def _look(url: str) -> SchemaVersion:
+    """Looks without being able to write."""
+    engine = connect_read_only(url)
+    try:
+        return _not_newer(current(engine), engine.url)
+    finally:
+        engine.dispose()
+
+
+def _behind(version: SchemaVersion, url: URL) -> SchemaError:
+    state = "is empty" if version.current is None else f"has the older schema {version.current}"
+    return SchemaError(f"database {place(url)} {state}; run `ingestion-monitor db upgrade`", awaits_upgrade=True)
+
+
+def _not_newer(version: SchemaVersion, url: URL) -> SchemaVersion:
+    if version.fit is SchemaFit.NEWER:
+        raise SchemaError(
+            f"database {place(url)} has the schema {version.current}, which is newer than this program's "
+            f"({version.head}); install the newer ingestion-monitor, or name another database"
+        )
+    return version
+
+
+def _refuse_foreign_tables(conn: Connection) -> None:
+    taken = sorted({*inspect(conn).get_table_names(), *inspect(conn).get_view_names()} & {*metadata.tables, "history"})
+    if taken:
+        raise SchemaError(
+            f"database {place(conn.engine.url)} already holds {', '.join(taken)}, not made by this program; "
+            "give ingestion-monitor a database of its own"
+        )
+
+
+def _run_alembic(conn: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = conn
+    command.upgrade(config, "head")
+
+
+def try_writing(engine: Engine) -> None:
+    """One transaction that inserts, updates and deletes no row of every table: it takes the lock and needs the rights.
+
+    Raises:
+        StoreError: the database is read-only, locked, or denies this user a table.
+    """
+    with writing(engine) as conn:
+        for table in metadata.sorted_tables:
+            first = next(iter(table.columns))
+            conn.execute(insert(conn, table).from_select([first.name], select(first).where(false())))
+            conn.execute(update(table).where(false()).values(_unchanged(table)))
+            conn.execute(delete(table).where(false()))
+
+
+def _unchanged(table: Table) -> dict[str, object]:
+    first = next(iter(table.columns))
+    return {first.name: first}

@@ -1,0 +1,429 @@
+"""Runs, their snapshots and the view over both, and what each run saw of each cause."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+    and_,
+    func,
+    text,
+)
+from sqlalchemy.engine import Dialect
+
+from monitor.model import ItemState, Reason, RunStatus
+
+__all__ = [
+    "HISTORY_VIEW",
+    "ITEM_IS_DUE",
+    "Key",
+    "UtcDateTime",
+    "abandoned",
+    "active",
+    "as_text",
+    "channels",
+    "evidence",
+    "in_utc",
+    "incident_events",
+    "incidents",
+    "item_events",
+    "items",
+    "leases",
+    "metadata",
+    "notifications",
+    "reports",
+    "runs",
+    "silences",
+    "snapshots",
+    "stuck",
+    "throttles",
+    "tracked_items",
+]
+
+
+Key = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only for INTEGER PRIMARY KEY."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes in and out: `timestamptz` on PostgreSQL, readable UTC text on SQLite.
+
+    Raises:
+        ValueError: when a naive datetime is bound.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
+        """Aware in. SQLite gets the text that SQLAlchemy's own type would write, at a fifth of its cost."""
+        return as_text if dialect.name == "sqlite" else super().bind_processor(dialect)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Aware out, in UTC, whatever the session's time zone."""
+        return _from_text if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
+        """Aware in, in UTC."""
+        return in_utc(value)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
+        """Aware out, in UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+
+def in_utc(value: datetime | None) -> datetime | None:
+    """An aware datetime in UTC.
+
+    Raises:
+        ValueError: it is naive.
+    """
+    if value is None or value.tzinfo is UTC:
+        return value
+    if value.tzinfo is None:
+        raise ValueError("only aware datetimes are stored")
+    return value.astimezone(UTC)
+
+
+def as_text(value: datetime | None) -> str | None:
+    """An aware datetime as SQLite keeps it: UTC, to the microsecond, without an offset.
+
+    Raises:
+        ValueError: it is naive.
+    """
+    utc = in_utc(value)
+    # cut before the offset
+    return None if utc is None else utc.isoformat(" ", "microseconds")[:26]
+
+
+def _from_text(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("key", String(64), nullable=False, unique=True),  # Idempotency-Key: the same on every attempt
+    Column("incident_id", Key, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("channel", String(200), nullable=False),
+    Column("kind", String(20), nullable=False),  # MessageKind
+    Column("message", JSON, nullable=False),
+    Column("status", String(20), nullable=False),  # due, sent, superseded, dead
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("claimed_by", String(200)),
+    Column("claimed_until", UtcDateTime),
+    Column("sent_at", UtcDateTime),
+    Column("last_error", String(500)),
+    Column("cause", String(40), nullable=False, server_default=text("''")),  # of its incident: what is merged has one
+    Column("batch", String(64)),  # key under which it was last sent together with others; null: none, or surely refused
+    Column("thread", String(64)),  # batch of the opening that this is about: what a receiver files it under
+    Column("superseded_by", Key),  # the later notification that told of this one too
+    Column("retried_at", UtcDateTime),  # somebody asked for it anew: its day begins there
+    Column("died_at", UtcDateTime),
+    Index(None, "status", "next_attempt_at"),
+    Index(None, "incident_id", "channel"),
+    sqlite_autoincrement=True,
+)
+
+channels = Table(
+    "channels",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("parked_at", UtcDateTime),  # the receiver refused us then; null: not parked
+    Column("fingerprint", String(64)),  # of the settings that were refused: others are tried at once
+    Column("blocked_until", UtcDateTime),  # one failure speaks for all of its messages
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("failing_since", UtcDateTime),
+    Column("last_error", String(500)),
+    Column("refreshed_at", UtcDateTime),  # when what is open was last told again, to receivers that forget
+)
+"""How the channels are: parked, waiting after a failure, or well. One that never failed has no row."""
+
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("target", String(200), nullable=False),
+    Column("environment", String(200), nullable=False),
+    Column("cause", String(40), nullable=False),
+    Column("state", String(20), nullable=False),  # IncidentState
+    Column("severity", String(20), nullable=False),
+    Column("team", String(20), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("first_evidence_at", UtcDateTime, nullable=False),
+    Column("last_evidence_at", UtcDateTime, nullable=False),
+    Column("acknowledged_at", UtcDateTime),
+    Column("resolved_at", UtcDateTime),
+    Column("last_message_at", UtcDateTime),
+    Column("member_count", Integer, nullable=False, server_default="0"),
+    Column("peak_count", Integer, nullable=False, server_default="0"),
+    Column("untold_count", Integer, nullable=False, server_default="0"),  # members that no message has named yet
+    Column("channels", JSON, nullable=False),
+    Column("evidence_id", Key),  # the newest evidence
+    Column("group_name", String(200), nullable=False, server_default=text("''")),  # part of the key; empty: all
+    Column("acknowledged_by", String(200)),
+    Column("silence_id", Key),  # the silence that keeps its opening back; null once it was told
+    # One open incident per key, kept by the database itself.
+    Index(
+        "uq_incidents_open",
+        "target",
+        "cause",
+        "group_name",
+        unique=True,
+        sqlite_where=text("state <> 'resolved'"),
+        postgresql_where=text("state <> 'resolved'"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+incident_events = Table(
+    "incident_events",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("incident_id", Key, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("run_id", Key),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(20), nullable=False),
+    # opened, joined, left, updated, reminded, acknowledged, silenced, told, reopened, resolved
+    Column("reason", String(500), nullable=False),
+    Column("data", JSON, nullable=False),
+    Index(None, "incident_id", "at"),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("matchers", JSON, nullable=False),  # attribute to glob patterns, as in a route
+    Column("starts_at", UtcDateTime, nullable=False),
+    Column("ends_at", UtcDateTime, nullable=False),  # moved forward when it is ended early
+    Column("comment", String(500), nullable=False),
+    Column("author", String(200), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expired_by", String(200)),  # who ended it early
+    Index(None, "ends_at"),
+    sqlite_autoincrement=True,
+)
+"""What keeps messages back for a while; a silence is never deleted, so that it can be told why nobody was told."""
+
+
+ITEM_IS_DUE = "(known_state IS NULL OR known_state <> 'completed') AND removed_at IS NULL AND ignored_at IS NULL"
+"""Every run asks about these. It rests on what was found out last: an outage must not make finished items due. Queries
+repeat it to the letter: it is how databases recognise the index that has only these rows."""
+
+items = Table(
+    "items",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("item_id", String(512), primary_key=True),
+    Column("group_name", String(200)),
+    Column("submitted_at", UtcDateTime),  # from the sync log; null when it does not say or lies in the future
+    Column("first_seen_at", UtcDateTime, nullable=False),  # when the id was first read from the sync log
+    Column("removed_at", UtcDateTime),  # it left the sync log: neither counted nor checked
+    Column("ignored_at", UtcDateTime),
+    Column("ignore_reason", String(500)),
+    Column("state", String(20), nullable=False),  # ItemState as of the last run
+    Column("reason", String(40)),  # Reason while unknown
+    Column("known_state", String(20)),  # last state that was found out; null before the first
+    Column("stage", String(200)),  # the provider's raw status, last known
+    Column("recognised", Boolean, nullable=False, server_default=text("true")),
+    Column("since", UtcDateTime),  # when known_state began, as far as seen
+    Column("pending_since", UtcDateTime),  # what `stuck` counts from: upload, or the return to pending
+    Column("seen_at", UtcDateTime),  # last time the API showed the item (a readable 200)
+    Column("checked_at", UtcDateTime),  # last time the API said anything about it
+    Column("asked_run_id", Key, nullable=False, server_default="0"),  # last run that has an outcome for it; 0: none
+    Column("http_status", Integer),
+    Column("code", String(200)),
+    Column("request_id", String(200)),
+    Column("incident_id", Key),  # the item incident that it belongs to
+    Column("regressed_at", UtcDateTime),  # when it went back from completed to pending; null once it left pending
+    Index(None, "target", "state"),
+    Index(None, "target", "checked_at"),
+    Index("ix_items_due", "target", "asked_run_id", "item_id",
+          sqlite_where=text(ITEM_IS_DUE), postgresql_where=text(ITEM_IS_DUE)),
+    Index("ix_items_incident_id", "incident_id", sqlite_where=text("incident_id IS NOT NULL"),
+          postgresql_where=text("incident_id IS NOT NULL")),
+)  # fmt: skip
+
+item_events = Table(
+    "item_events",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("target", String(200), nullable=False),
+    Column("item_id", String(512), nullable=False),
+    Column("run_id", Key, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(20), nullable=False),  # state, stage, removed, returned
+    Column("old", String(200)),
+    Column("new", String(200)),
+    Index(None, "target", "item_id", "at"),
+    Index(None, "run_id"),  # what one run changed, and all runs since another
+)
+
+tracked_items = Table(
+    "tracked_items",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("item_id", String(512), primary_key=True),
+    Column("submitted_at", UtcDateTime),
+    Column("group_name", String(200)),
+    Column("added_at", UtcDateTime, nullable=False),
+)
+"""The built-in sync log, for targets that name none of their own: `items import` writes it, a run only reads it."""
+
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("target", String(200), primary_key=True),
+    Column("holder", String(200)),  # host:pid; null when released
+    Column("epoch", Integer, nullable=False),  # grows with every acquisition: the fencing token
+    Column("acquired_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+)
+
+throttles = Table(
+    "throttles",
+    metadata,
+    Column("key", String(64), primary_key=True),  # names origin and credential, and gives neither away
+    Column("origin", String(500), nullable=False),  # scheme://host:port, for people
+    Column("not_before", UtcDateTime),  # the server said to come back no sooner; past: nothing holds anybody back
+    Column("status", Integer),  # HTTP status of the answer that said so
+    Column("code", String(200)),  # its error code
+    Column("rate_per_s", Float),  # requests per second that it takes; null: no limit was met
+    Column("concurrency", Float),  # requests in flight that it takes; null: no limit was met
+    Column("down", Boolean, nullable=False),  # the breaker was open at the end
+    Column("updated_at", UtcDateTime, nullable=False),  # when all but the hint was learned
+)
+"""What clients learned about an API, by origin and credential: targets on one key and later runs share it."""
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("target", String(200), primary_key=True),  # empty: incidents that belong to none of the configured targets
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("last_run_id", Key, nullable=False),  # the target's newest finished run that it told of; 0: none
+    Column("last_incident_event_id", Key, nullable=False),
+)
+"""When a report on a target was read last, and how far it told: the next one tells what changed since."""
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("target", String(200), nullable=False),
+    Column("environment", String(200), nullable=False),
+    Column("slot", String(200)),
+    Column("epoch", Integer, nullable=False),
+    Column("status", String(20), nullable=False),  # RunStatus
+    Column("abort_reason", String(40)),  # a Cause, or deadline/interrupted
+    Column("owner_cause", String(40)),  # the highest-ranked request cause of the run
+    Column("due", Integer, nullable=False, server_default="0"),  # items to ask about; quarantined ids are not
+    Column("answered", Integer, nullable=False, server_default="0"),  # of them, those that got a reply
+    Column("error", String(2000)),  # why the run has no snapshot, in our own words
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("restraint", Float, nullable=False, server_default="1"),  # share of rate and concurrency for the next run
+    Index(None, "target", "started_at"),
+    Index(None, "target", "slot"),
+    # ids are what people type and what foreign keys hold: never handed out twice
+    sqlite_autoincrement=True,
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("total", Integer, nullable=False),
+    Column("checked", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("pending", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("not_found", Integer, nullable=False),
+    Column("invalid", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("stuck", Integer, nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("latency_p50_ms", Float),
+    Column("latency_p95_ms", Float),
+    Column("duration_s", Float, nullable=False),
+    CheckConstraint("total = completed + pending + failed + not_found + invalid + unknown", name="total_is_sum"),
+    CheckConstraint("stuck <= pending", name="stuck_is_pending"),
+)
+
+HISTORY_VIEW = """
+CREATE VIEW history AS
+SELECT r.id AS run_id, r.target, r.environment, r.slot, r.started_at, r.finished_at, r.status, r.abort_reason,
+       s.total, s.checked, s.completed, s.pending, s.failed, s.not_found, s.invalid, s.unknown, s.stuck,
+       s.requests, s.retries, s.latency_p50_ms, s.latency_p95_ms, s.duration_s
+FROM runs r JOIN snapshots s ON s.run_id = r.id
+"""
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("cause", String(40), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("breakdown", JSON, nullable=False),
+    Column("sample_ids", JSON, nullable=False),
+    Column("request_ids", JSON, nullable=False),
+    Column("code", String(200)),
+    Column("api_message", String(1000)),  # the API's raw words: `incidents show` alone reads them
+    Column("explained_by", String(40)),
+    Column("group_name", String(200), nullable=False, server_default=text("''")),  # empty: the whole target
+    UniqueConstraint("run_id", "cause", "group_name"),
+    Index(None, "target", "cause", "at"),
+)
+
+
+def active() -> tuple[ColumnElement[bool], ...]:
+    """What holds for an item that is tracked: it neither left the sync log nor is it to be ignored."""
+    return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
+
+
+def stuck(since: datetime) -> ColumnElement[bool]:
+    """What holds for an item that is pending since before a time."""
+    return and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < since)
+
+
+def abandoned() -> ColumnElement[bool]:
+    """The runs that could not close themselves: interrupted and `aborted`. One that a signal cut short is `partial`."""
+    reason = func.coalesce(runs.c.abort_reason, "")
+    return and_(runs.c.status == RunStatus.ABORTED.value, reason == Reason.INTERRUPTED.value)

@@ -1,0 +1,334 @@
+"""When an incident opens, goes on, is told again, and resolves. Pure: stored runs and `now` in, a decision out.
+
+All counting is over runs and time as the database keeps them, so that a hundred cron runs decide what a hundred daemon
+ticks decide. This module never reads a clock and writes nothing; `evolve` says what a decision makes of an incident.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from monitor.incidents.rulebook import Rule
+from monitor.model import Cause, Evidence, Incident, IncidentState
+
+__all__ = [
+    "Action",
+    "Decision",
+    "Mark",
+    "REOPEN_WITHIN",
+    "Tally",
+    "UPDATE_EVERY",
+    "Why",
+    "Word",
+    "acknowledge",
+    "clean_runs",
+    "decide",
+    "evolve",
+    "resolve_by_hand",
+    "tally",
+]
+
+
+REOPEN_WITHIN = timedelta(minutes=15)
+"""What comes back so soon after its resolution is the same incident."""
+
+UPDATE_EVERY = timedelta(minutes=30)
+"""New members of an open incident are told at most so often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What one finished run says about one cause."""
+
+    run_id: int
+    at: datetime
+    evidence: bool
+    """Evidence that no higher cause explains."""
+    muted: bool = False
+    """Evidence that a higher cause explains."""
+    enough: bool = True
+    """At least min(20, due) answered requests: only then does silence speak for recovery."""
+
+
+class Action(StrEnum):
+    """What is done about one cause."""
+
+    NOTHING = "nothing"
+    MUTE = "mute"
+    WAIT = "wait"
+    OPEN = "open"
+    REOPEN = "reopen"
+    CONTINUE = "continue"
+    UPDATE = "update"
+    REMIND = "remind"
+    ACKNOWLEDGE = "acknowledge"
+    RESOLVE = "resolve"
+
+
+class Why(StrEnum):
+    """The reason of a decision."""
+
+    NO_EVIDENCE = "no evidence"
+    EXPLAINED = "a higher cause in the same run explains it"
+    BELOW_THRESHOLD = "not yet in enough of the last runs"
+    TOO_SHORT = "not yet for long enough"
+    THRESHOLD_MET = "evidence in enough of the last runs"
+    SEEN = "one run that sees it is enough"
+    CAME_BACK = "it came back soon after its resolution"
+    STILL_THERE = "still open"
+    NEW_MEMBERS = "items joined it since people were told"
+    NOT_TOLD_FOR_LONG = "people were last told long ago"
+    CLEAN_RUNS = "enough runs without evidence"
+    MEMBERS_WELL = "no item is in that state any more"
+    UNDELIVERABLE = "messages can't be delivered"
+    TOLD_IN_VAIN = "the channels that it was told on fail too"
+    DELIVERED = "a message was delivered there again"
+    NOT_CONFIGURED = "no channel of that name is configured any more"
+    NOT_VOUCHED = "no item is in that state any more, but the run was cut short or the sync log empty"
+    SILENCED = "silenced"
+    OPENING_DUE = "its silence is over: the opening goes out with the next delivery"
+    TAKEN_ON = "looked after"
+    TAKEN_BEFORE = "somebody looks after it already"
+    BY_HAND = "said to be over"
+    OVER = "it is resolved already"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do about one cause on one target, and why."""
+
+    cause: Cause
+    action: Action
+    why: Why
+    first_evidence_at: datetime | None = None
+    """Start of the evidence that opens it."""
+    silence_id: int | None = None
+    """The silence that keeps its message back."""
+
+
+def decide(
+    rule: Rule,
+    incident: Incident | None,
+    marks: Sequence[Mark],
+    *,
+    now: datetime,
+    members: int | None = None,
+    may_resolve: bool = True,
+) -> Decision:
+    """Decides about one cause on one target.
+
+    Args:
+        rule: the rule in force for the cause.
+        incident: the open incident of that key, else the one resolved last, else None.
+        marks: finished runs of the target, newest first, the present one included.
+        now: the end of the present run (aware).
+        members: items that belong to the incident after this run; None for a cause without members.
+        may_resolve: False for a run that can't vouch for the members (cut short, sync log empty).
+    """
+    if incident is not None and incident.state is not IncidentState.RESOLVED:
+        return _about_open(rule, incident, marks, now=now, members=members, may_resolve=may_resolve)
+    newest = marks[0] if marks else None
+    if newest is None or not newest.evidence:
+        muted = newest is not None and newest.muted
+        return (
+            _decision(rule, Action.MUTE, Why.EXPLAINED) if muted else _decision(rule, Action.NOTHING, Why.NO_EVIDENCE)
+        )
+    if incident is not None and incident.resolved_at is not None:
+        # What was resolved is no evidence any more; the runs themselves still count.
+        after = _since(marks, incident.resolved_at, now)
+        marks = [mark if n < after else replace(mark, evidence=False) for n, mark in enumerate(marks)]
+    opening = _threshold(rule, marks, now)
+    if opening.action is not Action.OPEN or incident is None or incident.resolved_at is None:
+        return opening
+    if now - incident.resolved_at <= REOPEN_WITHIN:
+        return replace(opening, action=Action.REOPEN, why=Why.CAME_BACK)
+    return opening
+
+
+def _since(marks: Sequence[Mark], moment: datetime, now: datetime) -> int:
+    """How many of the newest runs ended after a moment, also when the clock was set back or forth since.
+
+    The order of runs is the order of their marks. Most often a moment is the end of one of them; where that run lies
+    too far back to be among them, and the moment in the future by now, those count that the clock of now has seen.
+    """
+    exact = next((n for n, mark in enumerate(marks) if mark.at == moment), None)
+    if exact is not None:
+        return exact
+    if moment <= now:
+        return next((n for n, mark in enumerate(marks) if mark.at <= moment), len(marks))
+    return next((n for n, mark in enumerate(marks) if mark.at > now), len(marks))
+
+
+def _decision(rule: Rule, action: Action, why: Why, first: datetime | None = None) -> Decision:
+    return Decision(cause=rule.cause, action=action, why=why, first_evidence_at=first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How far the evidence has come towards an opening."""
+
+    seen: int
+    """Runs with evidence …"""
+    of: int
+    """… among the last so many, as far as they lie in the rule's window."""
+    needed: int
+
+
+def tally(rule: Rule, marks: Sequence[Mark], now: datetime) -> Tally:
+    """Counts evidence as a rule does; `marks` newest first."""
+    inside = [mark for mark in marks if now - mark.at <= rule.window]
+    needed = rule.runs if len(inside) >= rule.of else len(inside)
+    counted = inside[: rule.of]
+    return Tally(seen=sum(mark.evidence for mark in counted), of=len(counted), needed=needed)
+
+
+def _threshold(rule: Rule, marks: Sequence[Mark], now: datetime) -> Decision:
+    inside = [mark for mark in marks if now - mark.at <= rule.window]
+    counted = tally(rule, inside, now)
+    if counted.seen < counted.needed:
+        return _decision(rule, Action.WAIT, Why.BELOW_THRESHOLD)
+    first = _streak_start(rule, inside)
+    if len(inside) > 1 and timedelta(0) <= inside[0].at - first < rule.span:
+        return _decision(rule, Action.WAIT, Why.TOO_SHORT)
+    return _decision(rule, Action.OPEN, Why.SEEN if rule.of == 1 else Why.THRESHOLD_MET, first)
+
+
+def _streak_start(rule: Rule, marks: Sequence[Mark]) -> datetime:
+    """Time of the first evidence with no `resolve_after` clean runs between it and the newest (which is evidence)."""
+    first, clean = marks[0].at, 0
+    for mark in marks:
+        if mark.evidence:
+            first, clean = mark.at, 0
+        else:
+            clean += mark.enough
+        if clean >= rule.resolve_after:
+            break
+    return first
+
+
+def _about_open(
+    rule: Rule, incident: Incident, marks: Sequence[Mark], *, now: datetime, members: int | None, may_resolve: bool
+) -> Decision:
+    if may_resolve and members == 0:
+        return _decision(rule, Action.RESOLVE, Why.MEMBERS_WELL)
+    if members is None and clean_runs(incident, marks) >= rule.resolve_after:
+        return _decision(rule, Action.RESOLVE, Why.CLEAN_RUNS)
+    if members == 0:
+        return _decision(rule, Action.CONTINUE, Why.NOT_VOUCHED)
+    quiet_for = now - (incident.last_message_at or incident.opened_at)
+    if incident.untold_count and quiet_for >= UPDATE_EVERY:
+        return _decision(rule, Action.UPDATE, Why.NEW_MEMBERS)
+    if incident.state is IncidentState.OPEN and quiet_for >= rule.remind_every:
+        return _decision(rule, Action.REMIND, Why.NOT_TOLD_FOR_LONG)
+    return _decision(rule, Action.CONTINUE, Why.STILL_THERE)
+
+
+def clean_runs(incident: Incident, marks: Sequence[Mark]) -> int:
+    """Runs since the last evidence that answered enough to vouch for recovery; muted ones vouch for nothing."""
+    clean = 0
+    for mark in marks[: _since(marks, incident.last_evidence_at, marks[0].at) if marks else 0]:
+        if mark.evidence:
+            break
+        clean += mark.enough and not mark.muted
+    return clean
+
+
+_TOLD = frozenset({Action.OPEN, Action.REOPEN, Action.UPDATE, Action.REMIND, Action.RESOLVE})
+
+
+def evolve(
+    incident: Incident,
+    decision: Decision,
+    *,
+    now: datetime,
+    evidence: Evidence | None = None,
+    members: int = 0,
+    by: str | None = None,
+) -> Incident:
+    """What a decision makes of an incident that exists already.
+
+    Args:
+        incident: as it is stored.
+        decision: what was decided about it.
+        now: the end of the present run (aware).
+        evidence: what the present run saw of the cause, explained or not; None when it saw nothing.
+        members: items that belong to it after this run (0 for a request cause).
+        by: who acknowledges it.
+    """
+    seen = evidence is not None and evidence.explained_by is None
+    touched = members or (evidence.count if evidence is not None and seen else 0)
+    changed = replace(
+        incident,
+        member_count=members,
+        peak_count=max(incident.peak_count, touched),
+        last_evidence_at=now if seen else incident.last_evidence_at,
+        evidence=evidence if seen else incident.evidence,
+    )
+    if _tells(incident, decision):
+        changed = replace(changed, last_message_at=now, untold_count=0)
+    match decision.action:
+        case Action.RESOLVE:
+            return replace(changed, state=IncidentState.RESOLVED, resolved_at=now, untold_count=0)
+        case Action.REOPEN:
+            return _reopened(changed, decision)
+        case Action.ACKNOWLEDGE:
+            return replace(changed, state=IncidentState.ACKNOWLEDGED, acknowledged_at=now, acknowledged_by=by)
+    return changed
+
+
+def _tells(incident: Incident, decision: Decision) -> bool:
+    """Whether people are told: not while a silence keeps it back, nor of the end of what they never heard of."""
+    unheard = decision.action is Action.RESOLVE and incident.silence_id is not None
+    return decision.action in _TOLD and decision.silence_id is None and not unheard
+
+
+def _reopened(incident: Incident, decision: Decision) -> Incident:
+    """Open again, for somebody else to acknowledge; silenced, it is as untold as any opening."""
+    return replace(
+        incident,
+        state=IncidentState.OPEN,
+        resolved_at=None,
+        acknowledged_at=None,
+        acknowledged_by=None,
+        silence_id=decision.silence_id,
+        channels=() if decision.silence_id is not None else incident.channels,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """Whose word it is."""
+
+    by: str
+    comment: str = ""
+
+    @property
+    def reason(self) -> str:
+        """For an event: `by ana: I am on it`."""
+        return f"by {self.by}: {self.comment}" if self.comment else f"by {self.by}"
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """For a message about an end: label and value."""
+        return (("resolved by", self.by), *self.remark)
+
+    @property
+    def remark(self) -> tuple[tuple[str, str], ...]:
+        """The comment alone, for a message that names the person anyway."""
+        return (("comment", self.comment),) if self.comment else ()
+
+
+def acknowledge(incident: Incident) -> Decision:
+    """Decides whether an incident can be acknowledged: an open one that nobody looks after yet."""
+    if incident.state is IncidentState.OPEN:
+        return Decision(cause=incident.cause, action=Action.ACKNOWLEDGE, why=Why.TAKEN_ON)
+    why = Why.OVER if incident.state is IncidentState.RESOLVED else Why.TAKEN_BEFORE
+    return Decision(cause=incident.cause, action=Action.NOTHING, why=why)
+
+
+def resolve_by_hand(incident: Incident) -> Decision:
+    """Decides whether an incident can be resolved by hand: one that is not over yet."""
+    if incident.state is IncidentState.RESOLVED:
+        return Decision(cause=incident.cause, action=Action.NOTHING, why=Why.OVER)
+    return Decision(cause=incident.cause, action=Action.RESOLVE, why=Why.BY_HAND)

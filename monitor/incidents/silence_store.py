@@ -1,0 +1,87 @@
+"""Silences as they are stored. None is ever deleted, so that it can be told later why nobody was told."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from monitor.database.tables import silences
+from monitor.database.text import cleaned
+from monitor.model import Silence
+
+__all__ = ["LONGEST_COMMENT", "LONGEST_NAME", "add", "expire", "find", "in_force", "listing"]
+
+LONGEST_COMMENT = 500
+LONGEST_NAME = 200
+
+
+def add(
+    conn: Connection,
+    *,
+    matchers: Mapping[str, tuple[str, ...]],
+    starts_at: datetime,
+    ends_at: datetime,
+    comment: str,
+    author: str,
+    now: datetime,
+) -> Silence:
+    """Stores a new silence.
+
+    Args:
+        conn: a writing transaction.
+        matchers: attribute to glob patterns; not empty.
+        starts_at: aware.
+        ends_at: aware, after `starts_at`.
+        comment: why; made printable and cut.
+        author: who; likewise.
+        now: when it is made (aware).
+    """
+    row = {
+        "matchers": {name: list(patterns) for name, patterns in matchers.items()},
+        "starts_at": starts_at,
+        "ends_at": ends_at,
+        "comment": cleaned(comment, LONGEST_COMMENT),
+        "author": cleaned(author, LONGEST_NAME),
+        "created_at": now,
+    }
+    return _silence(conn.execute(insert(silences).values(row).returning(silences)).mappings().one())
+
+
+def expire(conn: Connection, silence_id: int, *, by: str, now: datetime) -> None:
+    """Ends a silence now, and keeps who did it; one that has ended already is left as it is."""
+    lasting = (silences.c.id == silence_id, silences.c.ends_at > now)
+    conn.execute(update(silences).where(*lasting).values(ends_at=now, expired_by=cleaned(by, LONGEST_NAME)))
+
+
+def find(conn: Connection, silence_id: int, *, lock: bool = False) -> Silence | None:
+    """One silence, or None; locked, if wanted, until the writing transaction ends."""
+    query = select(silences).where(silences.c.id == silence_id)
+    row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+    return None if row is None else _silence(row)
+
+
+def in_force(conn: Connection, *, now: datetime) -> tuple[Silence, ...]:
+    """The silences that hold at a moment, oldest first."""
+    holding = (silences.c.starts_at <= now, silences.c.ends_at > now)
+    rows = conn.execute(select(silences).where(*holding).order_by(silences.c.id)).mappings()
+    return tuple(_silence(row) for row in rows)
+
+
+def listing(conn: Connection, *, ending_after: datetime | None = None, limit: int = 10_000) -> list[Silence]:
+    """Silences, newest first: all, or those that end after a moment."""
+    query = select(silences).order_by(silences.c.id.desc()).limit(limit)
+    if ending_after is not None:
+        query = query.where(silences.c.ends_at > ending_after)
+    return [_silence(row) for row in conn.execute(query).mappings()]
+
+
+def _silence(row: RowMapping) -> Silence:
+    return Silence(
+        id=row["id"],
+        matchers={name: tuple(patterns) for name, patterns in row["matchers"].items()},
+        starts_at=row["starts_at"],
+        ends_at=row["ends_at"],
+        comment=row["comment"],
+        author=row["author"],
+        expired_by=row["expired_by"],
+    )

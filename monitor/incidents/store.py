@@ -1,0 +1,438 @@
+"""Incidents, their events and their members. It writes what the rules decided and decides nothing itself."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, RowMapping, exists, func, insert, select, text, update
+
+from monitor.database.engine import in_fews
+from monitor.database.engine import insert as insert_or
+from monitor.database.tables import abandoned, active, evidence, incident_events, incidents, items, runs
+from monitor.database.text import storable
+from monitor.incidents import members
+from monitor.incidents.decide import Mark
+from monitor.incidents.evidence import NOT_SENT
+from monitor.incidents.rulebook import Witness, vouches, witness
+from monitor.model import (
+    Cause,
+    Evidence,
+    Incident,
+    IncidentKey,
+    IncidentState,
+    ItemState,
+    Reason,
+    RunStatus,
+    Severity,
+    Team,
+)
+
+__all__ = [
+    "IncidentEvent",
+    "Previous",
+    "add_event",
+    "api_messages",
+    "as_it_stands",
+    "breakdown_since",
+    "current",
+    "events",
+    "find",
+    "from_row",
+    "has_tracked",
+    "last_step",
+    "listing",
+    "marks",
+    "open_about",
+    "open_new",
+    "open_once",
+    "previous_run",
+    "save",
+    "unknown_by_reason",
+    "unresolved",
+    "untold",
+    "write",
+]
+
+
+_MOST = 5_000
+"""Runs that a rule looks back on at the most, whatever its window."""
+
+
+def write(
+    conn: Connection, *, target: str, run_id: int, at: datetime, pieces: Iterable[Evidence]
+) -> dict[IncidentKey, int]:
+    """Stores a run's evidence; gives back the row's id per cause and group."""
+    ids: dict[IncidentKey, int] = {}
+    for piece in pieces:
+        row = {
+            "run_id": run_id,
+            "target": target,
+            "cause": piece.cause.value,
+            "group_name": piece.group,
+            "at": at,
+            "count": piece.count,
+            "breakdown": dict(piece.breakdown),
+            "sample_ids": list(piece.sample_ids),
+            "request_ids": list(piece.request_ids),
+            "code": storable(piece.code, 200),
+            "api_message": storable(piece.api_message, 1000),
+            "explained_by": piece.explained_by.value if piece.explained_by else None,
+        }
+        ids[piece.key] = conn.execute(insert(evidence).returning(evidence.c.id), row).scalar_one()
+    return ids
+
+
+def marks(
+    conn: Connection, *, target: str, keys: Sequence[IncidentKey], since: datetime, at_least: int
+) -> Mapping[IncidentKey, Sequence[Mark]]:
+    """What the runs that are witnesses of a cause say about it, for each cause and group, newest first.
+
+    A run that could not close itself is none: what it saw went with it, and its silence must not part two that saw it.
+
+    Args:
+        conn: a connection.
+        target: name of the target.
+        keys: the causes asked about, each with the group, or an empty one for the whole target.
+        since: runs that finished before this are left out, unless they are among the newest `at_least`.
+        at_least: how many runs to give back at the least, as far as there are so many.
+    """
+    found: dict[IncidentKey, Sequence[Mark]] = {}
+    for statuses in {witness(cause).statuses for cause, _ in keys}:
+        rows = _finished(conn, target, statuses, since, at_least)
+        explained = _explained(conn, [row["id"] for row in rows])
+        alike = [key for key in keys if witness(key[0]).statuses == statuses]
+        # Of many groups, most saw nothing in most runs: what is said then is the same for all.
+        clean = {each: [_clean(row, each) for row in rows] for each in {witness(cause) for cause, _ in alike}}
+        found |= {key: _marks(clean[witness(key[0])], explained.get(key)) for key in alike}
+    return found
+
+
+def _finished(
+    conn: Connection, target: str, statuses: Iterable[RunStatus], since: datetime, at_least: int
+) -> Sequence[RowMapping]:
+    ended = runs.c.status.in_(sorted(status.value for status in statuses))
+    finished = (
+        select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered)
+        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None), ~abandoned())
+        .order_by(runs.c.id.desc())
+    )
+    rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MOST)).mappings().all()
+    return rows if len(rows) >= at_least else conn.execute(finished.limit(at_least)).mappings().all()
+
+
+def _explained(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:
+    """For each cause and group, the runs that saw it, and whether a higher cause explains that evidence."""
+    explained = defaultdict[IncidentKey, dict[int, bool]](dict)
+    for few in in_fews(run_ids):
+        query = select(evidence.c.run_id, evidence.c.cause, evidence.c.group_name, evidence.c.explained_by)
+        for row in conn.execute(query.where(evidence.c.run_id.in_(few))):
+            explained[Cause(row.cause), row.group_name][row.run_id] = row.explained_by is not None
+    return explained
+
+
+def _clean(run: RowMapping, of: Witness) -> Mark:
+    """What a run says that saw nothing."""
+    enough = vouches(of.vouching, due=run["due"], answered=run["answered"])
+    return Mark(run_id=run["id"], at=run["finished_at"], evidence=False, enough=enough)
+
+
+def _marks(clean: Sequence[Mark], explained: Mapping[int, bool] | None) -> Sequence[Mark]:
+    if not explained:
+        return clean
+    return [
+        replace(mark, evidence=not explained[mark.run_id], muted=explained[mark.run_id])
+        if mark.run_id in explained
+        else mark
+        for mark in clean
+    ]
+
+
+def from_row(values: RowMapping) -> Evidence:
+    """One piece of evidence from a row of its table."""
+    explained_by = values["explained_by"]
+    return Evidence(
+        cause=Cause(values["cause"]),
+        group=values["group_name"],
+        count=values["count"],
+        breakdown=values["breakdown"],
+        sample_ids=tuple(values["sample_ids"]),
+        request_ids=tuple(values["request_ids"]),
+        code=values["code"],
+        api_message=values["api_message"],
+        explained_by=Cause(explained_by) if explained_by else None,
+    )
+
+
+def api_messages(conn: Connection, *, incident_ids: Sequence[int]) -> dict[int, str]:
+    """The API's own words in the newest evidence of incidents, where it said any, by incident."""
+    words: dict[int, str] = {}
+    for few in in_fews(incident_ids):
+        query = select(incidents.c.id, evidence.c.api_message).join(evidence, evidence.c.id == incidents.c.evidence_id)
+        rows = conn.execute(query.where(incidents.c.id.in_(few), evidence.c.api_message.is_not(None)))
+        words |= {row.id: row.api_message for row in rows}
+    return words
+
+
+def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: datetime) -> dict[str, int]:
+    """What the runs since a moment saw of a cause, added up: the most frequent first, what was never sent last."""
+    cause, group = key
+    about = (evidence.c.target == target, evidence.c.cause == cause.value, evidence.c.group_name == group)
+    query = select(evidence.c.breakdown).where(*about, evidence.c.at >= since, evidence.c.explained_by.is_(None))
+    summed: Counter[str] = Counter()
+    for breakdown in conn.execute(query).scalars():
+        summed.update(breakdown)
+    return dict(sorted(summed.items(), key=lambda seen: (seen[0] == NOT_SENT, -seen[1], seen[0])))
+
+
+_IS_OPEN = "state <> 'resolved'"
+"""To the letter as the index of open incidents has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentEvent:
+    """One step in an incident's life."""
+
+    at: datetime
+    kind: str
+    reason: str
+    run_id: int | None
+    data: Mapping[str, object]
+
+
+def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
+    """Per cause and group the open incident of a target, else the one that was resolved last; not with their members.
+
+    They stay locked until the caller's writing transaction ends: somebody who acknowledges one meanwhile waits, or was
+    faster and is seen.
+    """
+    # The open one of a key, if there is one, is its newest.
+    keys = (incidents.c.cause, incidents.c.group_name)
+    newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(*keys)
+    query = select(incidents).where(incidents.c.id.in_(newest)).order_by(incidents.c.id).with_for_update()
+    rows = conn.execute(query).mappings().all()
+    seen = _evidences(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
+    found = (_stored(row, seen.get(row["evidence_id"])) for row in rows)
+    return {each.key: each for each in found}
+
+
+def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datetime]]:
+    """Cause, id and first evidence of each incident of a target that is not resolved, oldest first; nothing else of it.
+
+    Acknowledged and silenced ones are among them: who is told changes nothing about what is wrong.
+    """
+    columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at)
+    query = select(*columns).where(incidents.c.target == target, text(_IS_OPEN)).order_by(incidents.c.id)
+    return [(Cause(cause), incident_id, since) for cause, incident_id, since in conn.execute(query)]
+
+
+def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
+    """Stores a new incident (whose `id` is not looked at) and gives back its id."""
+    row = {**_row(incident), "evidence_id": evidence_id}
+    new_id: int = conn.execute(insert(incidents).returning(incidents.c.id), row).scalar_one()
+    return new_id
+
+
+def open_once(conn: Connection, incident: Incident) -> int | None:
+    """Stores a new incident that no run leads to; None when one of its key is open already.
+
+    Unlike a target's runs, senders of one channel work side by side: another process may have been faster.
+    """
+    key = [incidents.c.target, incidents.c.cause, incidents.c.group_name]
+    row = insert_or(conn, incidents).values(_row(incident))
+    once = row.on_conflict_do_nothing(index_elements=key, index_where=text(_IS_OPEN))
+    return conn.execute(once.returning(incidents.c.id)).scalar()
+
+
+def save(conn: Connection, incident: Incident, *, evidence_id: int | None = None) -> None:
+    """Stores an incident that exists already; `evidence_id` replaces the newest evidence when given."""
+    row = _row(incident)
+    if evidence_id is not None:
+        row["evidence_id"] = evidence_id
+    conn.execute(update(incidents).where(incidents.c.id == incident.id).values(row))
+
+
+def _row(incident: Incident) -> dict[str, object]:
+    return {
+        "target": incident.target,
+        "environment": incident.environment,
+        "cause": incident.cause.value,
+        "group_name": incident.group,
+        "state": incident.state.value,
+        "severity": incident.severity.value,
+        "team": incident.team.value,
+        "opened_at": incident.opened_at,
+        "first_evidence_at": incident.first_evidence_at,
+        "last_evidence_at": incident.last_evidence_at,
+        "acknowledged_at": incident.acknowledged_at,
+        "acknowledged_by": storable(incident.acknowledged_by, 200),
+        "silence_id": incident.silence_id,
+        "resolved_at": incident.resolved_at,
+        "last_message_at": incident.last_message_at,
+        "member_count": incident.member_count,
+        "peak_count": incident.peak_count,
+        "untold_count": incident.untold_count,
+        "channels": list(incident.channels),
+    }
+
+
+def add_event(
+    conn: Connection,
+    *,
+    incident_id: int,
+    run_id: int | None,
+    at: datetime,
+    kind: str,
+    reason: str,
+    data: Mapping[str, object] | None = None,
+) -> None:
+    """Records one step in an incident's life."""
+    step = {"incident_id": incident_id, "run_id": run_id, "at": at, "kind": kind, "data": data or {}}
+    conn.execute(insert(incident_events), {**step, "reason": storable(reason, 500)})
+
+
+def listing(
+    conn: Connection, *, target: str | None = None, open_only: bool = False, limit: int = 100
+) -> list[Incident]:
+    """Incidents, newest first."""
+    query = select(incidents).order_by(incidents.c.id.desc()).limit(limit)
+    if target is not None:
+        query = query.where(incidents.c.target == target)
+    if open_only:
+        query = query.where(incidents.c.state != IncidentState.RESOLVED.value)
+    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def open_about(conn: Connection, *, cause: Cause, environment: str) -> list[Incident]:
+    """The open incidents of one cause in an environment, whatever their targets, oldest first.
+
+    They stay locked until the caller's writing transaction ends: of two that change each other's, one waits for the
+    other before it has changed anything.
+    """
+    about = (incidents.c.cause == cause.value, incidents.c.environment == environment)
+    query = select(incidents).where(*about, text(_IS_OPEN)).order_by(incidents.c.id)
+    return [_incident(conn, row) for row in conn.execute(query.with_for_update()).mappings().all()]
+
+
+def untold(conn: Connection, *, environment: str) -> list[Incident]:
+    """The open incidents of an environment whose opening a silence keeps back, oldest first.
+
+    They stay locked until the caller's writing transaction ends. One that somebody else has locked is left out: it is
+    being changed right now, and is met again by whoever looks next.
+    """
+    about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment, text(_IS_OPEN))
+    query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
+    return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
+
+
+def find(conn: Connection, incident_id: int, *, lock: bool = False) -> Incident | None:
+    """One incident with its newest evidence, or None; locked, if wanted, until the writing transaction ends."""
+    query = select(incidents).where(incidents.c.id == incident_id)
+    row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+    return None if row is None else _incident(conn, row)
+
+
+def events(conn: Connection, incident_id: int) -> list[IncidentEvent]:
+    """The life of an incident, oldest first."""
+    query = select(incident_events).where(incident_events.c.incident_id == incident_id).order_by(incident_events.c.id)
+    return [_step(row) for row in conn.execute(query)]
+
+
+def last_step(conn: Connection, incident_id: int, *, kinds: Collection[str]) -> IncidentEvent | None:
+    """The newest event of an incident that is of one of these kinds, or None."""
+    of_them = (incident_events.c.incident_id == incident_id, incident_events.c.kind.in_(kinds))
+    row = conn.execute(
+        select(incident_events).where(*of_them).order_by(incident_events.c.id.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else _step(row)
+
+
+def _step(row: Row[Any]) -> IncidentEvent:
+    return IncidentEvent(at=row.at, kind=row.kind, reason=row.reason, run_id=row.run_id, data=row.data)
+
+
+def _evidences(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]:
+    found: dict[int, Evidence] = {}
+    for few in in_fews(ids):
+        for row in conn.execute(select(evidence).where(evidence.c.id.in_(few))).mappings():
+            found[row["id"]] = from_row(row)
+    return found
+
+
+def as_it_stands(conn: Connection, incident: Incident) -> Incident:
+    """An incident with what its members are now: the first few, and how many are in which status.
+
+    What the evidence saw once were those that joined then.
+    """
+    if not incident.member_count:
+        return replace(incident, member_ids=(), groups=(), by_group={})
+    by_group = members.by_group(conn, incident_id=incident.id)
+    seen, by_status = incident.evidence, members.statuses(conn, incident_id=incident.id, cause=incident.cause)
+    return replace(
+        incident,
+        member_ids=members.first_ids(conn, incident_id=incident.id),
+        groups=tuple(name for name in by_group if name),
+        by_group=by_group,
+        evidence=replace(seen, breakdown=by_status) if seen and by_status else seen,
+    )
+
+
+def _incident(conn: Connection, values: RowMapping) -> Incident:
+    evidence_id = values["evidence_id"]
+    seen = _evidences(conn, [] if evidence_id is None else [evidence_id])
+    return as_it_stands(conn, _stored(values, seen.get(evidence_id)))
+
+
+def _stored(values: RowMapping, seen: Evidence | None) -> Incident:
+    return Incident(
+        id=values["id"],
+        target=values["target"],
+        environment=values["environment"],
+        cause=Cause(values["cause"]),
+        group=values["group_name"],
+        state=IncidentState(values["state"]),
+        severity=Severity(values["severity"]),
+        team=Team(values["team"]),
+        opened_at=values["opened_at"],
+        first_evidence_at=values["first_evidence_at"],
+        last_evidence_at=values["last_evidence_at"],
+        acknowledged_at=values["acknowledged_at"],
+        acknowledged_by=values["acknowledged_by"],
+        silence_id=values["silence_id"],
+        resolved_at=values["resolved_at"],
+        last_message_at=values["last_message_at"],
+        member_count=values["member_count"],
+        peak_count=values["peak_count"],
+        untold_count=values["untold_count"],
+        channels=tuple(values["channels"]),
+        evidence=seen,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Previous:
+    """A run before another one, however it ended."""
+
+    started_at: datetime
+    slot: str | None
+
+
+def previous_run(conn: Connection, *, target: str, before: int) -> Previous | None:
+    """The last finished run of a target before this one (its id), however it ended; None without one."""
+    columns = (runs.c.started_at, runs.c.slot)
+    finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
+    row = conn.execute(finished.where(runs.c.id < before).order_by(runs.c.id.desc()).limit(1)).mappings().first()
+    return None if row is None else Previous(**row)
+
+
+def unknown_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:
+    """How many tracked items of a target are unknown, by reason."""
+    unknown = (items.c.target == target, items.c.state == ItemState.UNKNOWN.value, items.c.reason.is_not(None))
+    query = select(items.c.reason, func.count()).where(*unknown, *active()).group_by(items.c.reason)
+    return {Reason(reason): count for reason, count in conn.execute(query)}
+
+
+def has_tracked(conn: Connection, *, target: str) -> bool:
+    """Whether a target has, or ever had, items."""
+    return bool(conn.execute(select(exists().where(items.c.target == target))).scalar())

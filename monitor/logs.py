@@ -1,0 +1,389 @@
+"""Sets up structlog, straight to bytes: JSON lines, or readable ones on a terminal. Everything passes the redaction.
+
+It names no event and no field; those belong to the code that logs. Not for the program's own output on stdout.
+"""
+
+import base64
+import logging
+import math
+import os
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, TextIO
+from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+import msgspec
+
+from monitor.errors import ConfigError
+
+__all__ = [
+    "LEVELS",
+    "MASK",
+    "News",
+    "REMIND_S",
+    "Redactor",
+    "configure",
+    "masked",
+    "register_secret",
+    "structlog",
+    "warn_rarely",
+]
+
+
+if "structlog" not in sys.modules and "rich" not in sys.modules:
+    # what is None here can't be imported, and structlog does without (its own words: rich is optional)
+    sys.modules["rich"] = None  # type: ignore[assignment]  # the documented way to say so
+    try:
+        import structlog
+    finally:
+        del sys.modules["rich"]
+else:
+    import structlog
+
+
+REMIND_S = 60.0
+
+
+@dataclass(slots=True)
+class _Told:
+    at_s: float
+    untold: int = 0
+
+
+class News:
+    """What was told when. Any thread may ask."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], _Told] = {}
+        self._lock = Lock()
+
+    def stands_for(self, event: str, reason: str, *, now_s: float) -> int | None:
+        """For how many of its kind one stands, itself included; None for one that is not to be told now.
+
+        Args:
+            event: its kind, together with the reason.
+            reason: one of a few sentences; each is kept.
+            now_s: of a clock that never goes back.
+        """
+        with self._lock:
+            before = self._told.get((event, reason))
+            if before is not None and now_s - before.at_s < REMIND_S:
+                before.untold += 1
+                return None
+            self._told[event, reason] = _Told(at_s=now_s)
+            return 1 + (before.untold if before is not None else 0)
+
+
+_news = News()
+
+
+def warn_rarely(event: str, *, reason: str, **facts: object) -> None:
+    """Logs a warning, unless this process told the same within the last minute; `times` counts those it stands for."""
+    times = _news.stands_for(event, reason, now_s=monotonic())
+    if times is not None:
+        structlog.get_logger().warning(event, reason=reason, times=times, **facts)
+
+
+MASK = "**********"
+_CUT = "…"
+_MAX_TEXT = 2_000
+_MAX_TRACEBACK = 8_000
+_MAX_DEPTH = 6
+_MAX_ELEMENTS = 50
+_SHORTEST = 4
+"""Characters: below this, masking a value everywhere would mask ordinary words."""
+
+_SHORTEST_TOKEN = 10
+"""Characters: shorter parts of a URL's path (`/api/v2`) are words, not secrets."""
+
+_SCHEMES = frozenset({
+    "http", "https", "socks5", "socks5h", "sqlite", "postgres", "postgresql", "postgresql+psycopg"
+})  # fmt: skip
+"""Of URLs whose parts are known: what follows another scheme is one of Apprise's."""
+
+_DENIED_ENDINGS = (
+    "authorization", "cookie", "credential", "credentials", "database", "dsn", "apikey", "password", "passwd",
+    "passphrase", "privatekey", "routingkey", "secret", "secrets", "token", "url",
+)  # fmt: skip
+_DENIED = frozenset({"apimessage", "body", "content", "document", "headers", "input", "message", "rawbody", "record"})
+"""What an API said or a document holds; our own words belong in the event's name and fields."""
+_ALLOWED = frozenset({"baseurl"})
+
+_USERINFO = re.compile(r"(?<=://)[^\s\"']*@")
+_QUERY = re.compile(r"(?<=://)([^\s\"'<>?]{0,2000}\?)[^\s\"'<>]+")
+_SCHEME = re.compile(r"\b(Bearer|Basic|Digest)\s+[\w.~+/=-]+", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"([\w-]*(?:authorization|api[_-]?key|password|passwd|secret|token)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',;)}\]]+",
+    re.IGNORECASE,
+)
+
+
+class Redactor:
+    """Holds the registered secrets and applies the three nets. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pieces: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def register(self, value: str) -> None:
+        """Masks a value from now on: plain, URL-encoded, and in base64 at any offset (as in a Basic header).
+
+        Of a URL with a password, the password by itself too. Values below 4 characters are left to the other nets.
+        """
+        if len(value) < _SHORTEST or value in self._pieces:
+            return
+        with self._lock:
+            self._pieces.update(piece for piece in _codings(value) if len(piece) >= _SHORTEST)
+            longest_first = sorted(self._pieces, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def event(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """The fields of one event as JSON values without secrets: bounded in length, width and depth.
+
+        `exception` keeps its line breaks, and its end rather than its beginning; all other text is one line.
+        """
+        return {
+            self.text(str(key)): self._traceback(value) if key == "exception" else self._field(str(key), value, 0)
+            for key, value in fields.items()
+        }
+
+    def text(self, text: str) -> str:
+        """One line without secrets, at most 2,000 characters; control characters as escapes."""
+        clean = _escaped(self._masked(text))
+        return clean if len(clean) <= _MAX_TEXT else clean[:_MAX_TEXT] + _CUT
+
+    def _traceback(self, value: object) -> str:
+        clean = "\n".join(map(_escaped, self._masked(str(value)).split("\n")))
+        return clean if len(clean) <= _MAX_TRACEBACK else _CUT + clean[-_MAX_TRACEBACK:]
+
+    def _masked(self, text: str) -> str:
+        pattern = self._pattern
+        masked = text if pattern is None else pattern.sub(MASK, text)
+        masked = _USERINFO.sub(f"{MASK}@", masked)
+        masked = _QUERY.sub(rf"\1{MASK}", masked)
+        masked = _SCHEME.sub(rf"\1 {MASK}", masked)
+        return _ASSIGNED.sub(rf"\1{MASK}", masked)
+
+    def _field(self, key: str, value: object, depth: int) -> object:
+        return MASK if value is not None and _is_denied(key) else self._value(value, depth)
+
+    def _value(self, value: object, depth: int) -> object:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int | float):
+            return self._number(value)
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, bytes | bytearray | memoryview):
+            return f"<{len(value)} bytes>"
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            return self._container(value, depth + 1)
+        return self.text(_spoken(value))
+
+    def _number(self, value: float) -> object:
+        if isinstance(value, int):
+            return value if abs(value) < 1 << 63 else self.text(hex(value))
+        return float(value) if math.isfinite(value) else str(value)
+
+    def _container(self, value: Mapping[object, object] | Iterable[object], depth: int) -> object:
+        if depth > _MAX_DEPTH:
+            return _CUT
+        if isinstance(value, Mapping):
+            pairs = list(value.items())[:_MAX_ELEMENTS]
+            return {self.text(str(key)): self._field(str(key), inner, depth) for key, inner in pairs}
+        return [self._value(inner, depth) for inner in list(value)[:_MAX_ELEMENTS]]
+
+
+def _is_denied(key: str) -> bool:
+    squashed = re.sub(r"[^a-z0-9]", "", key.casefold())
+    return squashed not in _ALLOWED and (squashed in _DENIED or squashed.endswith(_DENIED_ENDINGS))
+
+
+def _spoken(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001  # a broken __str__ must not break the log, and is reported in it
+        return f"<{type(value).__name__}: str() raised {type(error).__name__}>"
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def _codings(value: str) -> set[str]:
+    """Everything that gives the value away: it, its URL-encodings, its base64 at each of the three offsets."""
+    raw = value.encode(errors="surrogatepass")
+    found = {value, ascii(value)[1:-1], quote(value, safe=""), quote(value), quote_plus(value)}
+    found |= {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), each) for each in found if "%" in each}
+    for offset in range(3):
+        found |= {_inner_base64(raw, offset, altchars) for altchars in (b"+/", b"-_")}
+    for part in (_password(value), *_tokens(value)):
+        found |= {part, unquote(part)} if part else set()
+    return found
+
+
+def _inner_base64(raw: bytes, offset: int, altchars: bytes) -> str:
+    """The characters of base64 that depend on `raw` alone when it stands `offset` bytes into a longer text."""
+    coded = base64.b64encode(b"\0" * offset + raw, altchars).decode()
+    first = -(-offset * 8 // 6)
+    last = (offset + len(raw)) * 8 // 6
+    return coded[first:last]
+
+
+def _tokens(value: str) -> set[str]:
+    """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest.
+
+    In a URL of Apprise's it may be anywhere, in the place of the host as well.
+    """
+    scheme, mark, rest = value.partition("://")
+    if mark and scheme not in _SCHEMES:
+        return {part for part in re.split(r"[/:@?&=,]+", rest) if len(part) >= _SHORTEST_TOKEN}
+    try:
+        url = urlsplit(value) if scheme in {"http", "https"} and mark else None
+    except ValueError:
+        url = None
+    if url is None:
+        return set()
+    parts = {url.path, url.query, *url.path.split("/"), *(part.partition("=")[2] for part in url.query.split("&"))}
+    return {part for part in parts if len(part) >= _SHORTEST_TOKEN}
+
+
+def _password(value: str) -> str:
+    try:
+        return urlsplit(value).password or "" if "://" in value else ""
+    except ValueError:
+        return ""
+
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LEADING = ("timestamp", "level", "event")
+
+_redactor = Redactor()
+
+
+def configure(
+    *, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None, without: Collection[str] = ()
+) -> None:
+    """Sends events of `level` and above to the stream. May be called again, which replaces what was set before.
+
+    Libraries that use `logging` are heard from WARNING on, as events named `library`, whatever the level and whatever
+    anyone sets for their loggers: below that httpx logs whole URLs, and reqwest (pyreqwest's core, under names such as
+    `reqwest::connect::verbose`) whole requests with their credentials.
+
+    Args:
+        stream: a text stream over bytes; None is stderr as it is now.
+        level: one of `LEVELS`, in any case.
+        json: JSON lines; None means: unless the stream is a terminal.
+        without: names of events that are left out, whatever their level.
+
+    Raises:
+        ConfigError: there is no such level.
+    """
+    if level.upper() not in LEVELS:
+        raise ConfigError([f"the log level must be one of {', '.join(LEVELS)}"])
+    target = sys.stderr if stream is None else stream
+    as_json = not target.isatty() if json is None else json
+    structlog.configure(
+        processors=[
+            _leaving_out(frozenset(without)),
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _tell_exception,
+            _redact,
+            _to_json if as_json else _console(colours=target.isatty() and not os.environ.get("NO_COLOR")),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+        logger_factory=structlog.BytesLoggerFactory(target.buffer),
+        # a cached logger would go on writing to a stream of before
+        cache_logger_on_first_use=False,
+    )
+    _listen_to_libraries()
+
+
+def register_secret(value: str) -> None:
+    """Masks a value wherever it appears in later events: plain, URL-encoded or in base64.
+
+    Of a URL with a password, the password by itself too. Values below 4 characters are not registered.
+    """
+    _redactor.register(value)
+
+
+def masked(text: str) -> str:
+    """A text from outside without registered secrets and what looks like one; one line, at most 2,000 characters."""
+    return _redactor.text(text)
+
+
+def _leaving_out(names: frozenset[str]) -> "Processor":
+    def leave_out(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+        if event["event"] in names:
+            raise structlog.DropEvent
+        return event
+
+    return leave_out
+
+
+def _tell_exception(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+    """Turns `exc_info` into `exception`: types, messages and places, never the values of local variables."""
+    given = event.pop("exc_info", None)
+    error = given[1] if isinstance(given, tuple) else given if isinstance(given, BaseException) else None
+    if given is True:
+        error = sys.exc_info()[1]
+    if error is not None:
+        told = traceback.TracebackException.from_exception(error, capture_locals=False)
+        event["exception"] = "".join(told.format()).rstrip()
+    return event
+
+
+def _redact(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+    return _redactor.event(event)
+
+
+def _to_json(_logger: "WrappedLogger", _method: str, event: "EventDict") -> bytes:
+    leading = {name: event.pop(name) for name in _LEADING if name in event}
+    return msgspec.json.encode({**leading, **event})
+
+
+def _console(*, colours: bool) -> "Processor":
+    renderer = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
+
+    def render(logger: "WrappedLogger", method: str, event: MutableMapping[str, object]) -> bytes:
+        return str(renderer(logger, method, event)).encode()
+
+    return render
+
+
+class _ToStructlog(logging.Handler):
+    """Hands what libraries say through `logging` to structlog, and so through the redaction."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never raises for a record that can't be put together: `logging` would print its arguments."""
+        try:
+            said = record.getMessage()
+        except Exception as error:  # noqa: BLE001  # a library's formatting slip; the event says so
+            said = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
+        # structlog knows only the five standard levels
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)
+        structlog.get_logger().log(level, "library", logger=record.name, said=said, exc_info=record.exc_info)
+
+
+def _listen_to_libraries() -> None:
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, _ToStructlog)]:
+        root.removeHandler(handler)
+    root.addHandler(_ToStructlog(level=logging.WARNING))
+    # for every logger at once: levels would have to be set by name, and some names have no common root
+    logging.disable(logging.WARNING - 1)

@@ -1,0 +1,232 @@
+"""The channel `email`: each message is a mail of text and HTML, filed in its incident's thread.
+
+`smtplib` knows no deadline for a whole mail, so it works in a thread that is cut off when its time is over.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime, parseaddr
+from html import escape
+
+import structlog
+
+from monitor.model import Severity
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels.smtp import Handover, MailServer
+from monitor.notifications.channels.text import in_lines
+from monitor.notifications.messages import Message, MessageKind, for_users
+from monitor.notifications.texts import IN_WORDS, spoken
+from monitor.threads import aside
+
+__all__ = ["EmailChannel", "as_html", "as_mail", "as_text", "subject"]
+
+
+_COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: "#b3261e", Severity.WARNING: "#b35c00", Severity.INFO: "#1a5fb4"}
+_COLOURS_BY_KIND: Mapping[MessageKind, str] = {MessageKind.RESOLVED: "#1e7b34", MessageKind.TEST: "#5e5c64"}
+_WORDS: Mapping[MessageKind, str] = {
+    MessageKind.OPENED: "opened",
+    MessageKind.UPDATED: "more of them",
+    MessageKind.REMINDER: "still open",
+    MessageKind.ACKNOWLEDGED: "acknowledged",
+    MessageKind.RESOLVED: "resolved",
+    MessageKind.TEST: "test",
+}
+
+_FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
+_MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
+_WHOLE = '<span style="white-space:nowrap">{}</span>'
+_SHORT = 24
+"""Characters of a word that fits the narrowest screen whole."""
+_BREAKS = "overflow-wrap:anywhere;word-break:break-word"
+"""Long ids break where they must; the second half is for programs that do not know the first."""
+
+
+def as_text(message: Message) -> str:
+    """The message as plain text, for mail programs without HTML. All of its texts must be on one line."""
+    sentence = for_users(message)
+    blocks = [
+        [_about(message), message.title],
+        ["What to check", *(f"- {check}" for check in message.what_to_check)] if message.what_to_check else [],
+        ["For your users", sentence] if sentence else [],
+        [f"{label}: {value}" for label, value in _told(message)],
+        *([f"To {what}:", f"  {command}"] for what, command in message.commands),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def as_html(message: Message) -> str:
+    """The message as a page of its own. All of its texts must be on one line."""
+    colour = _COLOURS_BY_KIND.get(message.kind) or _COLOURS[message.severity]
+    sentence = for_users(message)
+    parts = [
+        f'<p style="margin:0 0 4px;color:{colour};font-size:14px;font-weight:600">{_kept(_about(message))}</p>',
+        f'<h1 style="margin:0 0 16px;font-size:20px;line-height:1.3;{_BREAKS}">{escape(message.title)}</h1>',
+        *(_section("What to check", _bullets(message.what_to_check)) if message.what_to_check else ()),
+        *(_section("For your users", _block(sentence, "margin:0")) if sentence else ()),
+        *(_section("What is known", "".join(_fact(*fact) for fact in _told(message))) if _told(message) else ()),
+        *(each for what, command in message.commands for each in _section(f"To {what}", _command(command))),
+    ]
+    return _PAGE.format(title=escape(message.title), colour=colour, body="\n".join(parts))
+
+
+_PAGE = f"""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{title}}</title>
+</head>
+<body style="margin:0;padding:16px;background:#ffffff;color:#1c1b1f;font-size:16px;line-height:1.45;{_FONT}">
+<div style="max-width:600px;margin:0 auto;border-top:6px solid {{colour}};padding-top:12px">
+{{body}}
+</div>
+</body>
+</html>
+"""
+
+
+def _about(message: Message) -> str:
+    parts = (_WORDS[message.kind], message.severity.value, message.environment, f"for {message.team.value}")
+    return f"{' · '.join(parts)} · {message.at:%Y-%m-%d %H:%M} UTC"
+
+
+def _told(message: Message) -> tuple[tuple[str, str], ...]:
+    """The facts, and what only a thread of several incidents knows."""
+    if not message.others_open:
+        return message.facts
+    one = message.others_open == 1
+    others = "1 other of this thread is" if one else f"{message.others_open} others of this thread are"
+    return (("not over", f"{others} still open"), *message.facts)
+
+
+def _section(heading: str, content: str) -> tuple[str, str]:
+    style = "margin:20px 0 6px;font-size:13px;font-weight:600;color:#5e5c64"
+    return f'<h2 style="{style}">{escape(heading)}</h2>', content
+
+
+def _block(text: str, style: str) -> str:
+    return f'<p style="{style};{_BREAKS}">{escape(text)}</p>'
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    items = "".join(f'<li style="margin:0 0 6px;{_BREAKS}">{escape(line)}</li>' for line in lines)
+    return f'<ul style="margin:0;padding-left:20px">{items}</ul>'
+
+
+def _fact(label: str, value: str) -> str:
+    named = f'<span style="color:#5e5c64">{escape(label)}</span>'
+    return f'<p style="margin:0 0 8px;{_BREAKS}">{named}<br>{escape(value)}</p>\n'
+
+
+def _command(command: str) -> str:
+    box = "margin:0;padding:10px 12px;background:#f3f2f5;border-radius:6px"
+    return f'<pre style="{box};font-size:14px;white-space:pre-wrap;{_MONO};{_BREAKS}">{_kept(command)}</pre>'
+
+
+def _kept(text: str) -> str:
+    """The text as HTML, with lines broken between words alone, and not at the hyphens of dates and options."""
+    return " ".join(map(_kept_word, text.split(" ")))
+
+
+def _kept_word(word: str) -> str:
+    return _WHOLE.format(escape(word)) if "-" in word and len(word) <= _SHORT else escape(word)
+
+
+_FIRST = frozenset({MessageKind.OPENED, MessageKind.TEST})
+"""What begins a thread; the rest answers it."""
+
+
+class EmailChannel:
+    """Sends mails to the same people over one server.
+
+    Args:
+        server: takes the mails.
+        sender: an address, or a name and an address in angle brackets.
+        recipients: addresses (at least one).
+        timeout_s: wall-clock seconds for one mail.
+    """
+
+    threaded = True
+
+    def __init__(self, server: MailServer, *, sender: str, recipients: Sequence[str], timeout_s: float) -> None:
+        self._server, self._sender, self._recipients, self._timeout_s = server, sender, recipients, timeout_s
+
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
+        """Sends the mail; delivered once the server has taken it for at least one of the recipients."""
+        mail = as_mail(message, key=key, sender=self._sender, recipients=self._recipients, plain=plain)
+        handover = Handover(
+            server=self._server,
+            sender=_address(self._sender),
+            recipients=self._recipients,
+            mail=mail.as_bytes(),
+            timeout_s=self._timeout_s,
+        )
+        try:
+            verdict = await aside(handover.run, timeout_s=self._timeout_s)
+        except TimeoutError:
+            handover.abort()
+            return Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=not handover.content_sent)
+        if handover.refused and verdict.ending is Ending.DELIVERED:
+            return self._for_some(handover.refused, key)
+        return verdict
+
+    def _for_some(self, refused: Sequence[int], key: str) -> Verdict:
+        """Those who can get it have it; that others do not is said, lest nobody notice."""
+        codes = sorted(set(refused))
+        structlog.get_logger().warning(
+            "mail_recipients_refused", refused=len(refused), recipients=len(self._recipients), smtp_codes=codes, key=key
+        )
+        whom = f"{len(refused)} of {len(self._recipients)} recipients (SMTP {', '.join(map(str, codes))})"
+        return Verdict(ending=Ending.DELIVERED, reason=f"accepted, but not for {whom}")
+
+
+def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str], plain: bool = False) -> EmailMessage:
+    """The whole mail, the same on every attempt.
+
+    Args:
+        message: what to tell.
+        key: becomes its Message-ID.
+        sender: an address, or a name and an address in angle brackets.
+        recipients: addresses.
+        plain: without HTML.
+    """
+    clean = in_lines(message)
+    domain = _address(sender).rpartition("@")[2]
+    mail = EmailMessage(policy=SMTP)
+    mail["From"] = sender
+    mail["To"] = ", ".join(recipients)
+    mail["Subject"] = subject(clean)
+    mail["Date"] = format_datetime(message.at)
+    mail["Message-ID"] = f"<{key}@{domain}>"
+    if message.thread and message.thread != key:
+        # the thread's name is the key of the mail that began it
+        mail["In-Reply-To"] = mail["References"] = f"<{message.thread}@{domain}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    # quoted-printable and base64 pass every server, and keep lines short
+    mail.set_content(as_text(clean), cte="quoted-printable")
+    if not plain:
+        mail.add_alternative(as_html(clean), subtype="html", cte="quoted-printable")
+        mail.set_boundary(f"={key}=")
+    return mail
+
+
+def subject(message: Message) -> str:
+    """What stays the same from opening to resolution: mail programs file by it as well as by `References`.
+
+    How the incident stands is the first line of the text, which they show beside the subject.
+
+    Args:
+        message: with all of its texts on one line.
+    """
+    targets = list(dict.fromkeys(spoken(part.target) for part in message.parts or (message,)))
+    about = targets[0] if len(targets) == 1 else f"{len(targets)} targets"
+    group = f" ({message.group})" if message.group else ""
+    words = "test message" if message.kind is MessageKind.TEST else IN_WORDS[message.cause]
+    answer = "" if message.kind in _FIRST else "Re: "
+    return f"{answer}[{message.environment}] {about}{group}: {words}"
+
+
+def _address(sender: str) -> str:
+    return parseaddr(sender)[1]

@@ -1,0 +1,37 @@
+"""The channel `log`: an incident's message becomes one structured event. It reaches whoever reads the logs."""
+
+import structlog
+
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.messages import Message
+
+__all__ = ["LogChannel"]
+
+
+class LogChannel:
+    """Writes each message as the event `incident_message`, at warning level."""
+
+    threaded = False
+
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:  # noqa: ARG002  # Channel's signature
+        """Logs the message; always delivered."""
+        structlog.get_logger().warning(
+            "incident_message",
+            kind=message.kind.value,
+            incident_id=message.incident_id,
+            integration=message.target,
+            environment=message.environment,
+            cause=message.cause.value,
+            severity=message.severity.value,
+            team=message.team.value,
+            title=message.title,
+            what_to_check=list(message.what_to_check),
+            safe_message=message.safe_message,
+            facts=dict(message.facts),
+            commands=dict(message.commands),
+            group=message.group,
+            thread=message.thread,
+            incidents=[part.incident_id for part in message.parts],
+            key=key,
+        )
+        return Verdict(ending=Ending.DELIVERED, reason="logged")

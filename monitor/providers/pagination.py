@@ -1,0 +1,210 @@
+"""What follows a page of a list: by `Link` header, cursor, offset or page number. Pure.
+
+A page's request carries what the walk has come to, so that reading a page again changes nothing. That a walk ends even
+when an API leads it in a circle is up to who walks.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+import msgspec
+
+from monitor.model import BadBody
+from monitor.model.http import Request, sendable
+from monitor.providers.json_paths import find, plain
+from monitor.providers.url_templates import with_parameter
+
+__all__ = ["PageRequest", "PageRule", "first_page", "next_link", "next_page"]
+
+
+_LINK = re.compile(r'<([^<>]*+)>((?:\s*+;\s*+[^\s=;,"]++(?:\s*+=\s*+(?:"(?:[^"\\]|\\.)*+"|[^\s;,"]*+))?+)*+)')
+_PARAMETER = re.compile(r';\s*+([^\s=;,"]++)(?:\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;,"]*+)))?+')
+_KEPT = "/%-._~!$&'()*+,;=:@?[]"
+_PORTS = {"http": 80, "https": 443}
+
+
+def next_link(header: str, *, base_url: str, page: str) -> str | BadBody | None:
+    """Where the link with `rel="next"` leads.
+
+    Args:
+        header: the `Link` header, repeated ones joined by commas; empty when there is none.
+        base_url: of the target, without a trailing slash.
+        page: path and query of the page that carried the header, relative to `base_url`.
+
+    Returns:
+        Path and query relative to `base_url`; None when there is no such link; a `BadBody` when it leads to another
+        origin, out of the path of `base_url`, or can't be read.
+    """
+    target = _target(header)
+    if target is None:
+        return None
+    try:
+        here, there = urlsplit(base_url), urlsplit(urljoin(base_url + page, target))
+        elsewhere = _origin(here) != _origin(there)
+    except ValueError:
+        return BadBody(reason="the link to the next page can't be read")
+    if elsewhere:
+        return BadBody(reason="the next page lies on another host than base_url")
+    prefix = here.path.rstrip("/")
+    if not there.path.startswith(f"{prefix}/"):
+        return BadBody(reason="the next page lies outside the path of base_url")
+    path = _escaped(there.path.removeprefix(prefix)) + (f"?{_escaped(there.query)}" if there.query else "")
+    return path if sendable(path) else BadBody(reason="the link to the next page can't be read")
+
+
+def _target(header: str) -> str | None:
+    for link in _LINK.finditer(header):
+        for name, quoted, bare in _PARAMETER.findall(link[2]):
+            if name.lower() == "rel":
+                if "next" in (quoted or bare).lower().split():
+                    return link[1].strip()
+                break  # only the first counts (RFC 8288, 3.3)
+    return None
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)
+
+
+def _escaped(text: str) -> str:
+    return quote(text, safe=_KEPT, errors="replace")
+
+
+_PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
+
+
+class PageRule(msgspec.Struct, frozen=True, kw_only=True):
+    """How one page leads to the next: a target's `[targets.list.page]`."""
+
+    by: Literal["none", "link", "cursor", "offset", "number"] = "none"
+    parameter: str | None = None
+    """The query parameter that carries cursor, offset or page number; None for the usual name."""
+    next: str = "next_cursor"
+    """Where the body has the cursor of the next page."""
+    more: str | None = None
+    """Where the body says whether there are more pages; false ends the walk."""
+    total: str | None = None
+    """Where the body counts all items of the list."""
+    size: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """How many items to ask for per page."""
+    size_parameter: str = "limit"
+    first: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """Number of the first page."""
+
+    @property
+    def carrier(self) -> str:
+        """The query parameter that leads to a page."""
+        return self.parameter or _PARAMETERS.get(self.by, "cursor")
+
+
+class PageRequest(Request, frozen=True, kw_only=True):
+    """The request for one page, and what the walk has come to."""
+
+    start: str
+    """Path and query that all pages have in common."""
+    position: int = 0
+    """Its offset or page number, where pages have one."""
+    seen: int = 0
+    """Items on the pages before it."""
+
+
+def first_page(rule: PageRule, request: Request) -> PageRequest:
+    """The request for the list, as the rule wants its first page asked for."""
+    start = request.path
+    if rule.size is not None:
+        start = with_parameter(start, rule.size_parameter, str(rule.size))
+    position = rule.first if rule.by == "number" else 0
+    numbered = rule.by in {"number", "offset"}
+    return PageRequest(
+        method=request.method,
+        path=with_parameter(start, rule.carrier, str(position)) if numbered else start,
+        template=request.template,
+        headers=request.headers,
+        max_bytes=request.max_bytes,
+        start=start,
+        position=position,
+    )
+
+
+def next_page(
+    rule: PageRule, page: PageRequest, *, body: object, count: int, headers: Mapping[str, str], base_url: str
+) -> PageRequest | BadBody | None:
+    """What comes after a page.
+
+    Args:
+        rule: how pages follow each other.
+        page: the request that was answered.
+        body: the decoded answer.
+        count: items on the page.
+        headers: of the answer, names in lower case.
+        base_url: of the target, without a trailing slash.
+
+    Returns:
+        The request for the next page, None after the last, or why the list can't be walked to its end.
+    """
+    if rule.by == "none":
+        return None
+    if rule.by == "link":
+        onward = next_link(headers.get("link", ""), base_url=base_url, page=page.path)
+    elif rule.by == "cursor":
+        onward = _by_cursor(rule, page, body)
+    else:
+        onward = _by_position(rule, page, body, count)
+    if isinstance(onward, str):
+        return _follow(rule, page, onward, count)
+    return onward
+
+
+def _by_cursor(rule: PageRule, page: PageRequest, body: object) -> str | BadBody | None:
+    more = _more(rule, body)
+    if isinstance(more, BadBody):
+        return more
+    found = find(body, rule.next)
+    cursor = plain(found)
+    if more is False or found is None or cursor == "":
+        return None if more is not True else BadBody(reason="the list says that there is more, but names no next page")
+    if cursor is None:
+        return BadBody(reason="the list's cursor is neither text nor a number")
+    return with_parameter(page.start, rule.carrier, cursor)
+
+
+def _by_position(rule: PageRule, page: PageRequest, body: object, count: int) -> str | BadBody | None:
+    more, total = _more(rule, body), _total(rule, body)
+    if isinstance(more, BadBody):
+        return more
+    if isinstance(total, BadBody):
+        return total
+    if count == 0 or more is False:
+        return None
+    if total is not None and page.seen + count >= total:
+        return None
+    if total is None and more is None and rule.size is not None and count < rule.size:
+        return None  # a short page is the last, unless the list says otherwise
+    return with_parameter(page.start, rule.carrier, str(_following(rule, page, count)))
+
+
+def _following(rule: PageRule, page: PageRequest, count: int) -> int:
+    """The next page's offset or number. Offsets count what came, since an API may give less than it was asked for."""
+    return page.position + (1 if rule.by == "number" else count)
+
+
+def _follow(rule: PageRule, page: PageRequest, path: str, count: int) -> PageRequest | BadBody:
+    if not sendable(path):
+        return BadBody(reason="the list's cursor is too long to be sent")
+    return msgspec.structs.replace(page, path=path, position=_following(rule, page, count), seen=page.seen + count)
+
+
+def _more(rule: PageRule, body: object) -> bool | BadBody | None:
+    value = find(body, rule.more) if rule.more is not None else None
+    if value is None or isinstance(value, bool):
+        return value
+    return BadBody(reason="what tells whether the list has more pages is neither true nor false")
+
+
+def _total(rule: PageRule, body: object) -> int | BadBody | None:
+    value = find(body, rule.total) if rule.total is not None else None
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    return BadBody(reason="the list's total is not a whole number")

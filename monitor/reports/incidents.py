@@ -1,0 +1,255 @@
+"""Incidents as text and as JSON values. The API's own words stand in the full text of one incident and nowhere else."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from textwrap import wrap
+from typing import Any
+
+from monitor.incidents.silences import attention, matches_everything, matching, taken_on, written
+from monitor.incidents.store import IncidentEvent
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState, Silence
+from monitor.notifications.messages import age, group_breakdown
+from monitor.notifications.routing import attributes_of, matches
+from monitor.notifications.texts import in_words, named_group, safe_words, spoken, what_to_check
+from monitor.reports.formatting import align, iso, moment, wrapped
+
+__all__ = [
+    "incident_json",
+    "incident_text",
+    "incidents_text",
+    "matched",
+    "silence_json",
+    "silence_text",
+    "silences_text",
+]
+
+
+def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Sequence[Silence] = ()) -> str:
+    """A line per incident, newest first; their groups where any is about one, and why no message comes where none does.
+
+    Args:
+        incidents: to be listed.
+        now: what ages are measured against (aware).
+        silences: those in force.
+    """
+    if not incidents:
+        return "No incidents."
+    columns: dict[str, list[object]] = {
+        "ID": [each.id for each in incidents],
+        "STATE": [each.state.value for each in incidents],
+        "SEVERITY": [each.severity.value for each in incidents],
+        "TARGET": [each.target for each in incidents],
+        "GROUP": [named_group(each.group) if each.group else None for each in incidents],
+        "CAUSE": [each.cause.value for each in incidents],
+        "ITEMS": [each.member_count or None for each in incidents],
+        "SINCE (UTC)": [moment(each.first_evidence_at) for each in incidents],
+        "FOR": [age((each.resolved_at or now) - each.first_evidence_at) for each in incidents],
+        "QUIET": [_quiet(each, silences) for each in incidents],
+    }
+    shown = {name: cells for name, cells in columns.items() if name not in {"GROUP", "QUIET"} or any(cells)}
+    return align(tuple(shown), tuple(zip(*shown.values(), strict=True)))
+
+
+def _quiet(incident: Incident, silences: Sequence[Silence]) -> str | None:
+    """Why no message comes, in a few words."""
+    if incident.state is IncidentState.RESOLVED:
+        return None
+    said = [f"{incident.acknowledged_by} has it"] if taken_on(incident) else []
+    silence = matching(incident, silences)
+    said += [f"silence {silence.id} until {moment(silence.ends_at)}"] if silence else []
+    return ", ".join(said) or None
+
+
+def incident_text(
+    incident: Incident,
+    *,
+    events: Sequence[IncidentEvent],
+    members: Sequence[tuple[str, str | None, datetime | None]],
+    now: datetime,
+    silences: Sequence[Silence] = (),
+) -> str:
+    """All there is to know about one incident, for the person who looks after it."""
+    lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
+    about, words = spoken(incident.target, incident.group), in_words(incident.cause, incident.member_count)
+    lines = [
+        f"Incident {incident.id}: {about}: {words}",
+        f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
+        f"  state      {incident.state.value}",
+        f"  since      {moment(incident.first_evidence_at)} UTC, for {lasted}",
+        f"  opened     {moment(incident.opened_at)} UTC, told to {', '.join(incident.channels) or 'nobody'}",
+        f"  evidence   last {moment(incident.last_evidence_at)} UTC",
+    ]
+    if incident.resolved_at:
+        lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
+    if groups := group_breakdown(incident):
+        lines.append(f"  groups     {groups}")
+    lines += _quiet_lines(incident, silences)
+    lines += _evidence_lines(incident)
+    lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
+    lines += ["For your users:", *wrap(_safe_message(incident), 78, initial_indent="  ", subsequent_indent="  ")]
+    if members:
+        lines.append(f"Items ({incident.member_count}):")
+        lines += [f"  {item_id}  {stage or '-'}  since {moment(since)}" for item_id, stage, since in members]
+    lines.append("What happened (UTC):")
+    return "\n".join([*lines, *(_event_line(event) for event in events)])
+
+
+def _quiet_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
+    """Why no message comes."""
+    said = "; ".join(attention(incident, silences))
+    return wrap(f"messages   {said}", 80, initial_indent="  ", subsequent_indent=" " * 13) if said else []
+
+
+def _safe_message(incident: Incident) -> str:
+    return safe_words(incident.cause, resolved=incident.state is IncidentState.RESOLVED)
+
+
+def _evidence_lines(incident: Incident) -> list[str]:
+    seen = incident.evidence
+    if seen is None:
+        return []
+    lines = []
+    if seen.breakdown:
+        lines.append(f"  {_kind(seen):<10} " + ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items()))
+    if seen.code:
+        lines.append(f"  code       {seen.code}")
+    if seen.api_message:
+        lines.append(f"  API says   {seen.api_message}")
+    if seen.sample_ids:
+        lines.append(f"  sample ids {', '.join(seen.sample_ids)}")
+    if seen.request_ids:
+        lines.append(f"  requests   {', '.join(seen.request_ids)}")
+    return lines
+
+
+def _kind(seen: Evidence) -> str:
+    """What the evidence is broken down by."""
+    if seen.cause in ITEM_CAUSES:
+        return "statuses"
+    return "answers" if seen.cause in REQUEST_CAUSES else "counts"
+
+
+def _event_line(event: IncidentEvent) -> str:
+    run = f" (run {event.run_id})" if event.run_id is not None else ""
+    return f"  {moment(event.at)}  {event.kind}: {event.reason}{run}"
+
+
+def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[str, Any]:
+    """One incident as JSON values, without the API's own words; `silences` are those in force."""
+    seen = incident.evidence
+    return {
+        "id": incident.id,
+        "target": incident.target,
+        "environment": incident.environment,
+        "cause": incident.cause.value,
+        "group": incident.group,
+        "state": incident.state.value,
+        "severity": incident.severity.value,
+        "team": incident.team.value,
+        "opened_at": incident.opened_at.isoformat(),
+        "first_evidence_at": incident.first_evidence_at.isoformat(),
+        "last_evidence_at": incident.last_evidence_at.isoformat(),
+        **_attention_json(incident, silences),
+        "resolved_at": iso(incident.resolved_at),
+        "items": incident.member_count,
+        "peak_items": incident.peak_count,
+        "groups": [{"group": name or None, "items": count} for name, count in incident.by_group.items()],
+        "channels": list(incident.channels),
+        "what_to_check": list(what_to_check(incident.cause)),
+        "safe_message": _safe_message(incident),
+        "sample_ids": list(incident.member_ids or (seen.sample_ids if seen else ())),
+        "request_ids": list(seen.request_ids) if seen else [],
+        "breakdown": dict(seen.breakdown) if seen else {},
+    }
+
+
+def _attention_json(incident: Incident, silences: Sequence[Silence]) -> dict[str, Any]:
+    silence = None if incident.state is IncidentState.RESOLVED else matching(incident, silences)
+    return {
+        "acknowledged_at": iso(incident.acknowledged_at),
+        "acknowledged_by": incident.acknowledged_by,
+        "silenced_by": silence.id if silence else None,
+        "silenced_until": iso(silence.ends_at) if silence else None,
+        "told": incident.silence_id is None,
+    }
+
+
+_NAMED = 10
+
+
+def matched(silence: Silence, incidents: Sequence[Incident]) -> list[Incident]:
+    """Of these incidents those that a silence matches, whether it is in force or not."""
+    return [each for each in incidents if matches(silence.matchers, attributes_of(each))]
+
+
+def silence_text(silence: Silence, *, incidents: Sequence[Incident], now: datetime, remarks: Sequence[str] = ()) -> str:
+    """A new silence, for the person who made it.
+
+    Args:
+        silence: as it is stored.
+        incidents: the open ones.
+        now: when (aware).
+        remarks: what else there is to know about it, as sentences.
+    """
+    begins = "now" if silence.in_force(now) else f"{moment(silence.starts_at)} UTC"
+    lasts = age(silence.ends_at - max(now, silence.starts_at))
+    lines = [
+        f"Silence {silence.id}: {written(silence.matchers)}",
+        f"  from       {begins}",
+        f"  until      {moment(silence.ends_at)} UTC ({lasts}), by {silence.author}",
+    ]
+    found = matched(silence, incidents)
+    lines += [f"  matches    {_named(each)}" for each in found[:_NAMED]] or ["  matches    no open incident"]
+    lines += [f"             and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
+    if matches_everything(silence.matchers):
+        remarks = (*remarks, "It matches everything: nobody hears of anything until it ends.")
+    remarks = (*remarks, f"What is open when it ends is told then; `silences expire {silence.id}` ends it.")
+    return "\n".join([*lines, *(row for remark in remarks for row in wrapped(remark, indent=0))])
+
+
+def _named(incident: Incident) -> str:
+    return f"#{incident.id} {incident.target}: {in_words(incident.cause, incident.member_count)}"
+
+
+def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident], now: datetime) -> str:
+    """A block of lines per silence, newest first, with the open incidents that those in force match."""
+    rows = [
+        (
+            each.id,
+            _state(each, now),
+            moment(each.starts_at),
+            moment(each.ends_at),
+            _matching(each, incidents, now),
+            each.author,
+            written(each.matchers) + (f"  ({each.comment})" if each.comment else ""),
+        )
+        for each in silences
+    ]
+    return align(("ID", "STATE", "FROM (UTC)", "UNTIL (UTC)", "OPEN NOW", "BY", "MATCHES"), rows)
+
+
+def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) -> str | None:
+    if not silence.in_force(now):
+        return None
+    return " ".join(f"#{each.id}" for each in matched(silence, incidents)[:_NAMED]) or None
+
+
+def _state(silence: Silence, now: datetime) -> str:
+    if silence.ends_at <= now:
+        return "ended" if silence.expired_by else "over"
+    return "in force" if silence.in_force(now) else "to come"
+
+
+def silence_json(silence: Silence, *, incidents: Sequence[Incident], now: datetime) -> dict[str, Any]:
+    """One silence as JSON values; `matches` are the numbers of the open incidents that it matches."""
+    return {
+        "id": silence.id,
+        "state": _state(silence, now).replace(" ", "_"),
+        "matchers": {name: list(patterns) for name, patterns in silence.matchers.items()},
+        "starts_at": silence.starts_at.isoformat(),
+        "ends_at": silence.ends_at.isoformat(),
+        "comment": silence.comment,
+        "author": silence.author,
+        "expired_by": silence.expired_by,
+        "matches": [each.id for each in matched(silence, incidents)],
+    }

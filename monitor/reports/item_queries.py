@@ -1,0 +1,197 @@
+"""Items as people ask for them: a filtered list, one item with its events, and ids that resemble a mistyped one.
+
+It only reads. What a run needs of the work list is `items`' business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, false, func, or_, select
+
+from monitor.database.tables import active, item_events, items, stuck
+from monitor.model import ItemState
+
+__all__ = ["IGNORED", "REMOVED", "ItemEvent", "ItemFilter", "ItemRow", "events", "find", "listing", "near"]
+
+REMOVED, IGNORED = "removed", "ignored"
+"""How items are shown that are neither counted nor checked."""
+_SHORTEST_PREFIX = 3
+_PROBLEMS = tuple(state.value for state in (ItemState.FAILED, ItemState.NOT_FOUND, ItemState.INVALID))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemFilter:
+    """Which items are wanted; what is not given does not narrow."""
+
+    target: str | None = None
+    states: frozenset[str] = frozenset()
+    """Item states, `removed` and `ignored`; empty: every item that is tracked."""
+    stuck: bool = False
+    group: str | None = None
+    stage: str | None = None
+    """The provider's status, whatever its case."""
+    begun_before: datetime | None = None
+    """As they are since before this time (aware)."""
+    stuck_after: Mapping[str, timedelta]
+    """By target, how long an item may be pending; items of other targets are never stuck."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRow:
+    """All that is stored about one item; `store/tables/` explains each field."""
+
+    target: str
+    item_id: str
+    group_name: str | None
+    submitted_at: datetime | None
+    first_seen_at: datetime
+    removed_at: datetime | None
+    ignored_at: datetime | None
+    ignore_reason: str | None
+    state: ItemState
+    reason: str | None
+    known_state: str | None
+    stage: str | None
+    recognised: bool
+    since: datetime | None
+    pending_since: datetime | None
+    seen_at: datetime | None
+    checked_at: datetime | None
+    asked_run_id: int
+    http_status: int | None
+    code: str | None
+    request_id: str | None
+    incident_id: int | None
+    stuck: bool
+    begun_at: datetime
+    """Since when it is as it is, as far as known: pending, in its state, uploaded, or first seen."""
+
+    @property
+    def shown_state(self) -> str:
+        """The state that people are told."""
+        if self.removed_at is not None:
+            return REMOVED
+        return IGNORED if self.ignored_at is not None else self.state.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemEvent:
+    """One turn in an item's life."""
+
+    at: datetime
+    kind: str
+    """`state`, `stage`, `removed`, `returned`, `ignored` or `heeded`."""
+    old: str | None
+    new: str | None
+    run_id: int
+    """0: no run did it."""
+
+
+_STORED = tuple(field.name for field in fields(ItemRow) if field.name not in {"stuck", "begun_at"})
+_begun = func.coalesce(items.c.pending_since, items.c.since, items.c.submitted_at, items.c.first_seen_at)
+
+
+def listing(conn: Connection, wanted: ItemFilter, *, limit: int, now: datetime) -> tuple[int, list[ItemRow]]:
+    """How many items are wanted, and the first of them: problems before the rest, and the newest first.
+
+    Args:
+        conn: a connection.
+        wanted: which ones.
+        limit: how many to give back (> 0).
+        now: aware; what `stuck` is measured against.
+    """
+    late = _stuck(wanted.stuck_after, now)
+    where = _where(wanted, late)
+    total = conn.execute(select(func.count()).select_from(items).where(*where)).scalar_one()
+    urgency = case(
+        (or_(items.c.state.in_(_PROBLEMS), late), 0),
+        (items.c.state == ItemState.UNKNOWN.value, 1),
+        (items.c.state == ItemState.PENDING.value, 2),
+        else_=3,
+    )
+    order = (urgency, _begun.desc(), items.c.target, items.c.item_id)
+    rows = conn.execute(_select(late).where(*where).order_by(*order).limit(limit)).mappings()
+    return total, [_item(row) for row in rows]
+
+
+def find(
+    conn: Connection, item_id: str, *, target: str | None, stuck_after: Mapping[str, timedelta], now: datetime
+) -> list[ItemRow]:
+    """The item of that id, once per target that has it; the arguments are those of `ItemFilter`."""
+    query = _select(_stuck(stuck_after, now)).where(items.c.item_id == item_id).order_by(items.c.target)
+    if target is not None:
+        query = query.where(items.c.target == target)
+    return [_item(row) for row in conn.execute(query).mappings()]
+
+
+def events(conn: Connection, *, target: str, item_id: str, limit: int) -> tuple[int, list[ItemEvent]]:
+    """How many turns an item's life has had, and the newest `limit` (> 0) of them, oldest first."""
+    mine = item_events.c.target == target, item_events.c.item_id == item_id
+    total = conn.execute(select(func.count()).select_from(item_events).where(*mine)).scalar_one()
+    newest = select(item_events).where(*mine).order_by(item_events.c.at.desc(), item_events.c.id.desc()).limit(limit)
+    rows = conn.execute(newest).mappings().all()
+    names = [field.name for field in fields(ItemEvent)]
+    return total, [ItemEvent(**{name: row[name] for name in names}) for row in reversed(rows)]
+
+
+def near(conn: Connection, item_id: str, *, target: str | None, limit: int = 5) -> list[str]:
+    """Ids that begin like this one, whatever the case, the more of it the better: for a slip, or an id that was cut or
+    shortened (`…`).
+    """
+    begin, shortened, end = item_id.partition("…")
+    query = select(items.c.item_id).distinct().order_by(items.c.item_id).limit(limit)
+    if target is not None:
+        query = query.where(items.c.target == target)
+    if shortened:
+        query = query.where(items.c.item_id.iendswith(end, autoescape=True))
+    whole = len(begin)
+    for length in (whole, whole - 1, whole - 2, whole * 3 // 4, whole // 2, whole // 4):
+        if length < _SHORTEST_PREFIX:
+            break
+        close = conn.execute(query.where(items.c.item_id.istartswith(begin[:length], autoescape=True))).scalars().all()
+        if close:
+            return list(close)
+    return []
+
+
+def _stuck(stuck_after: Mapping[str, timedelta], now: datetime) -> ColumnElement[bool]:
+    late = (and_(items.c.target == target, stuck(now - patience)) for target, patience in stuck_after.items())
+    return and_(*active(), or_(false(), *late))
+
+
+def _where(wanted: ItemFilter, late: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+    where = [_in_states(wanted.states)]
+    if wanted.target is not None:
+        where.append(items.c.target == wanted.target)
+    if wanted.stuck:
+        where.append(late)
+    if wanted.group is not None:
+        where.append(items.c.group_name == wanted.group)
+    if wanted.stage is not None:
+        where.append(func.lower(items.c.stage) == wanted.stage.lower())
+    if wanted.begun_before is not None:
+        where.append(_begun < wanted.begun_before)
+    return where
+
+
+def _in_states(states: frozenset[str]) -> ColumnElement[bool]:
+    if not states:
+        return and_(*active())
+    named = [state for state in states if state not in {REMOVED, IGNORED}]
+    ways = [and_(*active(), items.c.state.in_(named))]
+    if REMOVED in states:
+        ways.append(items.c.removed_at.is_not(None))
+    if IGNORED in states:
+        ways.append(and_(items.c.removed_at.is_(None), items.c.ignored_at.is_not(None)))
+    return or_(*ways)
+
+
+def _select(late: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
+    stored = (items.c[name] for name in _STORED)
+    return select(*stored, case((late, 1), else_=0).label("stuck"), _begun.label("begun_at"))
+
+
+def _item(row: RowMapping) -> ItemRow:
+    return ItemRow(**{**row, "state": ItemState(row["state"]), "stuck": bool(row["stuck"])})

@@ -1,0 +1,403 @@
+"""A report as text for people: calm, aligned, no line longer than 80 characters."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import dropwhile
+
+from monitor.incidents.silences import attention
+from monitor.model import Cause, Incident, ItemState, Reason, RunStatus, Snapshot
+from monitor.notifications.messages import age
+from monitor.notifications.texts import counted, in_words, named_group, what_to_check
+from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.reports.formatting import (
+    ASCII_MARKS,
+    BLOCKS,
+    WIDTH,
+    align,
+    figure,
+    latency,
+    length,
+    moment,
+    plural,
+    right,
+    share,
+    shortened,
+    sparkline,
+    wrapped,
+)
+from monitor.reports.overview import Changes, Condition, IncidentChanges, Metric, Overview, TargetOverview, TrendLine
+from monitor.reports.trends import GroupHealth
+from monitor.runs.rollup import health_line
+from monitor.runs.store import HistoryRow
+
+__all__ = ["ASCII", "Style", "UNICODE", "overview_text", "target_lines"]
+
+
+_INDENT = "  "
+_NO_GROUP = "(no group)"
+_NARROWEST = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """Which characters a stream can carry."""
+
+    marks: str
+    """Of sparklines, from the lowest to the highest."""
+    ellipsis: str
+
+    def cut(self, text: str, width: int) -> str:
+        """The text without its middle where it is too long."""
+        return shortened(text, width, ellipsis=self.ellipsis)
+
+
+UNICODE = Style(marks=BLOCKS, ellipsis="…")
+ASCII = Style(marks=ASCII_MARKS, ellipsis="..")
+
+
+def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, style: Style) -> list[str]:
+    """Everything about one target, without its name; no line is longer than 80 characters.
+
+    Args:
+        target: what there is to say.
+        now: what ages are measured against.
+        period: how long the trend goes back.
+        style: which characters may be used.
+    """
+    facts = target.facts
+    parts = [
+        [*_health(facts.snapshot), *_remarks(target, now)],
+        _groups(target, style),
+        _trend(target.trend, period, style),
+        _stages(target, style),
+        _ingestion(target, style),
+        _stuck(target, now, style),
+    ]
+    lines: list[str] = []
+    for part in parts:
+        lines += ["", *part] if part and lines else part
+    return lines
+
+
+def _health(row: HistoryRow | None) -> list[str]:
+    if row is None:
+        return []
+    snapshot = Snapshot(**{name: getattr(row, name) for name in Snapshot.__dataclass_fields__})
+    return list(wrapped(health_line(snapshot), indent=2))
+
+
+def _remarks(target: TargetOverview, now: datetime) -> list[str]:
+    """How far the last run got, and whether it is old: what the numbers above rest on."""
+    facts = target.facts
+    sentences = [_last_run(target, now)]
+    if target.stale:
+        sentences.append("That is too long ago: see whether the daemon or the cron job runs.")
+    if facts.under_way_since is not None:
+        sentences.append(f"A run is under way since {moment(facts.under_way_since)} UTC.")
+    return [line for sentence in sentences for line in wrapped(sentence, indent=2)]
+
+
+def _last_run(target: TargetOverview, now: datetime) -> str:
+    last, row = target.facts.last_run, target.facts.snapshot
+    if last is None:
+        return f"No run yet: `ingestion-monitor check --target {target.facts.target}` makes the first."
+    ago = f"{age(now - last.finished_at)} ago"
+    left = f"{counted(row.unknown)} left unknown" if row else ""
+    match target.condition:
+        case Condition.UNREAD:
+            since = target.facts.unread_since or last.started_at
+            said = f"The sync log could not be read since {moment(since)} UTC, for {age(now - since)}: {last.error}."
+            return f"{said} {_earlier(row, now)}"
+        case Condition.DIED:
+            return f"Run {last.run_id} died {ago}, before its numbers were stored. {_earlier(row, now)}"
+        case Condition.PARTIAL:
+            by = "the deadline" if last.abort_reason == Reason.DEADLINE else "a signal"
+            return f"Run {last.run_id} ended {ago}, cut short by {by}, {left}."
+        case Condition.ABORTED:
+            cause = Cause(last.abort_reason or Cause.OUTAGE)
+            return f"Run {last.run_id} stopped early {ago}, {left}: {in_words(cause)}."
+        case _:
+            return f"Run {last.run_id} was complete and ended {ago}."
+
+
+def _earlier(row: HistoryRow | None, now: datetime) -> str:
+    if row is None:
+        return "There are no numbers yet."
+    return f"The numbers are those of run {row.run_id}, {age(now - row.finished_at)} ago."
+
+
+_COLUMNS: Sequence[tuple[str, ItemState | None]] = (
+    ("PENDING", ItemState.PENDING),
+    ("STUCK", None),
+    ("FAILED", ItemState.FAILED),
+    ("NOT FOUND", ItemState.NOT_FOUND),
+    ("INVALID", ItemState.INVALID),
+    ("UNKNOWN", ItemState.UNKNOWN),
+)
+
+
+def _groups(target: TargetOverview, style: Style) -> list[str]:
+    if not target.grouped:
+        return []
+    groups = target.facts.groups
+    columns = [
+        right("ITEMS", [figure(group.total) for group in groups]),
+        right("COMPLETED", [share(group.counts[ItemState.COMPLETED] / group.total) for group in groups]),
+    ]
+    for name, state in _COLUMNS:
+        numbers = [_number(group, state) for group in groups]
+        if any(numbers):  # a column of zeros tells nobody anything
+            columns.append(right(name, [figure(number) for number in numbers]))
+    room = WIDTH - len(_INDENT) - sum(2 + len(name) for name, _ in columns)
+    names = [style.cut(_NO_GROUP if group.name is None else group.name, max(room, _NARROWEST)) for group in groups]
+    lines = _table([("GROUP", names), *columns])
+    more = target.facts.group_count - len(groups)
+    return [*lines, f"{_INDENT}and {plural(more, 'more group')}"] if more > 0 else lines
+
+
+def _number(group: GroupHealth, state: ItemState | None) -> int:
+    return group.stuck if state is None else group.counts[state]
+
+
+_NAMES: Mapping[Metric, str] = {
+    Metric.COMPLETED_SHARE: "completed",
+    Metric.FAILED: "failed",
+    Metric.PENDING: "pending",
+    Metric.STUCK: "stuck",
+    Metric.NOT_FOUND: "not found",
+    Metric.INVALID: "invalid",
+    Metric.UNKNOWN: "unknown",
+    Metric.REQUESTS: "requests",
+    Metric.LATENCY_P95_MS: "p95 latency",
+}
+_ALWAYS = frozenset({Metric.COMPLETED_SHARE, Metric.FAILED})
+"""Shown also while they are zero throughout."""
+
+
+def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[str]:
+    shown = [line for line in lines if line.high > 0 or line.metric in _ALWAYS]
+    if not any(len([value for value in line.values if value is not None]) > 1 for line in shown):
+        return []  # one run is no trend
+    series = [sparkline(line.values, marks=style.marks, from_zero=_counts(line.metric)) for line in shown]
+    table = _table(
+        [
+            ("TREND", [_NAMES[line.metric] for line in shown]),
+            (f"a mark per {age(length(period))}", series),
+            right("LAST", [_shown(line.metric, line.last) for line in shown]),
+            right("LOW", [_shown(line.metric, line.low) for line in shown]),
+            right("HIGH", [_shown(line.metric, line.high) for line in shown]),
+        ]
+    )
+    marks = shown[0].values
+    missed = any(value is None for value in dropwhile(lambda value: value is None, marks))
+    return [*table, f"{_INDENT}A gap: no run stored numbers then."] if missed else table
+
+
+def _counts(metric: Metric) -> bool:
+    """Whether sizes are worth comparing; of a share and of latencies it is the ups and downs."""
+    return metric not in {Metric.COMPLETED_SHARE, Metric.LATENCY_P95_MS}
+
+
+def _shown(metric: Metric, value: float) -> str:
+    if metric is Metric.COMPLETED_SHARE:
+        return share(value)
+    return latency(value) if metric is Metric.LATENCY_P95_MS else figure(value)
+
+
+def _stages(target: TargetOverview, style: Style) -> list[str]:
+    """Where items sit; when all are completed, the health line has said so."""
+    stages = target.facts.stages
+    if all(each.state is ItemState.COMPLETED for each in stages):
+        return []
+    named = [f"{each.items} {style.cut(each.stage or 'without a status', 24)}" for each in stages]
+    more = target.facts.stage_count - len(stages)
+    tail = [f"and {plural(more, 'more stage')}"] if more > 0 else []
+    return list(wrapped(f"By stage: {', '.join([*named, *tail])}", indent=2))
+
+
+def _ingestion(target: TargetOverview, style: Style) -> list[str]:
+    times = target.facts.ingestion
+    if times is None:
+        return []
+    if times.items == 1:
+        (only,) = times.slowest
+        sentence = f"Ingestion: 1 item, {style.cut(only.item_id, 36)}, in {_took(only.took_s)}"
+        return list(wrapped(sentence, indent=2))
+    said = f"half within {_took(times.median_s)}, 95% within {_took(times.p95_s)}"
+    columns = [
+        ("SLOWEST", [style.cut(each.item_id, 36) for each in times.slowest]),
+        ("TOOK", [_took(each.took_s) for each in times.slowest]),
+        ("COMPLETED (UTC)", [f"{each.completed_at:%Y-%m-%d %H:%M}" for each in times.slowest]),
+    ]
+    groups = [each.group for each in times.slowest]
+    sentence = f"Ingestion: {counted(times.items)}, {said}"
+    return [*wrapped(sentence, indent=2), *_table(_with_groups(target, columns, groups, style))]
+
+
+def _took(seconds: float) -> str:
+    return age(timedelta(seconds=seconds))
+
+
+def _stuck(target: TargetOverview, now: datetime, style: Style) -> list[str]:
+    stuck = target.facts.stuck
+    if not stuck:
+        return []
+    columns = [
+        ("STUCK", [style.cut(each.item_id, 36) for each in stuck]),
+        ("PENDING FOR", [age(now - each.pending_since) for each in stuck]),
+        ("STAGE", [style.cut(each.stage or "-", 14) for each in stuck]),
+    ]
+    lines = _table(_with_groups(target, columns, [each.group for each in stuck], style))
+    row = target.facts.snapshot
+    more = row.stuck - len(stuck) if row else 0
+    rest = f"{_INDENT}and {more} more: `ingestion-monitor items list --stuck`"
+    return [*lines, rest] if more > 0 else lines
+
+
+def _with_groups(
+    target: TargetOverview, columns: list[tuple[str, list[str]]], groups: Sequence[str | None], style: Style
+) -> list[tuple[str, list[str]]]:
+    """The columns and one of groups, as wide as there is room; none where no item belongs to a group."""
+    if not target.grouped:
+        return columns
+    taken = sum(2 + max(len(name), *(len(cell) for cell in cells)) for name, cells in columns)
+    room = max(WIDTH - len(_INDENT) - taken, _NARROWEST)
+    return [*columns, ("GROUP", [style.cut(group or "-", room) for group in groups])]
+
+
+def _table(columns: Sequence[tuple[str, list[str]]]) -> list[str]:
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
+    return [_INDENT + line for line in align([name for name, _ in columns], rows).splitlines()]
+
+
+OPEN_SHOWN = 10
+"""Open incidents that are told; `incidents list` has them all."""
+_NAMED = 3
+_LONGEST_ID = 36
+_NOTHING = "Nothing was checked yet: run `ingestion-monitor check`, then this again."
+
+
+def overview_text(overview: Overview, *, ascii_only: bool = False) -> str:
+    """The whole report as lines.
+
+    Args:
+        overview: what there is to say.
+        ascii_only: whether the stream can carry nothing but ASCII.
+    """
+    style = ASCII if ascii_only else UNICODE
+    now, period = overview.made_at, overview.made_at - overview.start
+    title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {age(period)}"
+    blocks = [list(wrapped(title, indent=0))]
+    if all(target.condition is Condition.NEVER for target in overview.targets):
+        blocks.append(list(wrapped(_NOTHING, indent=0)))
+    else:
+        for target in overview.targets:
+            name = style.cut(target.facts.target, WIDTH)
+            blocks.append([name, *target_lines(target, now=now, period=period, style=style)])
+        blocks += [_changed(overview, style), _incidents(overview, style)]
+    blocks.append(_undelivered(overview))
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _incidents(overview: Overview, style: Style) -> list[str]:
+    incidents = overview.incidents
+    if not incidents:
+        return ["No open incidents."]
+    lines = ["Open incidents"]
+    for incident in incidents[:OPEN_SHOWN]:
+        lines += _incident(incident, overview, style)
+    more = len(incidents) - OPEN_SHOWN
+    return [*lines, f"  and {more} more: `ingestion-monitor incidents list`"] if more > 0 else lines
+
+
+def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[str]:
+    words = in_words(incident.cause, incident.member_count)
+    lasted = age(overview.made_at - incident.first_evidence_at)
+    what = f"#{incident.id} {incident.cause.value} ({incident.severity.value}) on {style.cut(incident.target, 40)}"
+    what += f" ({style.cut(named_group(incident.group), 30)})" if incident.group else ""
+    yield from wrapped(f"{what}, for {lasted}: {words}", indent=2, hang=3)
+    for sentence in attention(incident, overview.silences):
+        yield from wrapped(sentence, indent=5)
+    if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # those are in their target's own list
+        yield from wrapped(f"such as {_ids(incident.member_ids, style)}", indent=5)
+    yield from wrapped(f"check: {what_to_check(incident.cause)[0]}", indent=5)
+
+
+def _ids(ids: Sequence[str], style: Style) -> str:
+    return ", ".join(style.cut(item_id, _LONGEST_ID) for item_id in ids[:_NAMED])
+
+
+def _changed(overview: Overview, style: Style) -> list[str]:
+    """What changed, under the one moment since when, or else with the moment of each target."""
+    told = [target for target in overview.targets if target.condition is not Condition.NEVER]
+    moments = {(target.facts.changes.since, target.facts.changes.first_report) for target in told}
+    lines = ["Changed since the last reports"]
+    if len(moments) == 1:
+        lines = [f"Changed {_since(told[0].facts.changes, overview)}"]
+    for target in told:
+        changes = target.facts.changes
+        when = "" if len(moments) == 1 else f", {_since(changes, overview)}"
+        name = style.cut(target.facts.target, 30)
+        lines += wrapped(f"{name}{when}: {'; '.join(_parts(changes, style))}", indent=2)
+        lines += _turns(changes.incidents, indent=4)
+    return lines + _turns(overview.elsewhere, indent=2, of=lambda change: f" on {style.cut(change.target, 40)}")
+
+
+def _since(changes: Changes, overview: Overview) -> str:
+    if changes.first_report:
+        return f"in the last {age(overview.made_at - changes.since)} (this is the first report)"
+    return f"since the last report, {age(overview.made_at - changes.since)} ago ({moment(changes.since)} UTC)"
+
+
+_ORDER: Sequence[tuple[str, str]] = (
+    (ItemState.COMPLETED.value, "completed"),
+    (ItemState.FAILED.value, "failed"),
+    (ItemState.NOT_FOUND.value, "not found"),
+    (ItemState.INVALID.value, "invalid"),
+    ("removed", "gone from the sync log"),
+    ("returned", "back in the sync log"),
+)
+_NAMING = frozenset({ItemState.FAILED.value, ItemState.NOT_FOUND.value, ItemState.INVALID.value, "removed"})
+"""Changes whose items somebody will want to look at."""
+
+
+def _parts(changes: Changes, style: Style) -> list[str]:
+    parts = [_runs(changes.runs)]
+    if changes.new:
+        parts.append(f"{changes.new} new")
+    by_kind = {each.what: each for each in changes.items}
+    parts += [_items(by_kind[what], words, style) for what, words in _ORDER if what in by_kind]
+    if changes.stuck:
+        parts.append(f"{changes.stuck} became stuck")
+    return parts if len(parts) > 1 or changes.runs is None else [*parts, "no item changed"]
+
+
+def _runs(made: RunsMade | None) -> str:
+    if made is None:
+        return "no run"
+    others = [f"{count} {status.value}" for status, count in made.by_status.items() if status is not RunStatus.COMPLETE]
+    return plural(sum(made.by_status.values()), "run") + (f" ({', '.join(sorted(others))})" if others else "")
+
+
+def _items(changed: ItemsChanged, words: str, style: Style) -> str:
+    if changed.what not in _NAMING:
+        return f"{changed.count} {words}"
+    more = changed.count - min(_NAMED, len(changed.sample_ids))
+    return f"{changed.count} {words} ({_ids(changed.sample_ids, style)}{f' and {more} more' if more else ''})"
+
+
+def _turns(changes: IncidentChanges, *, indent: int, of: Callable[[IncidentChange], str] = lambda _: "") -> list[str]:
+    """A line per incident; `of` says whose it is, where that is not clear."""
+    lines: list[str] = []
+    for change in changes.newest:
+        happened = " and ".join(change.kinds)
+        lines += wrapped(f"#{change.id} {change.cause.value}{of(change)} {happened}", indent=indent)
+    more = changes.total - len(changes.newest)
+    return [*lines, f"{' ' * indent}and {plural(more, 'more incident')}"] if more > 0 else lines
+
+
+def _undelivered(overview: Overview) -> list[str]:
+    said = [f"{each.dead} to {each.channel} given up" for each in overview.undelivered if each.dead]
+    said += [f"{each.waiting} to {each.channel} waiting" for each in overview.undelivered if each.waiting]
+    return list(wrapped(f"Undelivered messages: {', '.join(said)}.", indent=0)) if said else []

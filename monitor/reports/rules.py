@@ -1,0 +1,257 @@
+"""The rules in force, and what would be done about a cause, as text and as JSON values."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from monitor.client.classify import Meaning
+from monitor.config import format_duration
+from monitor.incidents.rulebook import InForce, Rule
+from monitor.incidents.simulate import Case, Rehearsal
+from monitor.model import ITEM_CAUSES, Cause
+from monitor.notifications.messages import age
+from monitor.notifications.routing import Step, Taken
+from monitor.notifications.texts import in_words, spoken, what_to_check
+from monitor.reports.formatting import align, moment, wrapped
+
+__all__ = ["Asked", "RuleRow", "opens", "rehearsal_json", "rehearsal_text", "resolves", "rules_json", "rules_text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleRow:
+    """The rule of one cause, for all targets that have none of their own, or for one target."""
+
+    target: str | None
+    """None: every target that no other row of the cause names."""
+    found: InForce
+    sources: Mapping[str, str]
+    """Field to where its value came from, in words; what is not in it is built in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody asked about."""
+
+    status: int | None = None
+    code: str | None = None
+    meaning: Meaning | None = None
+    """What the status comes to; None when a cause was named."""
+    run_every: str = ""
+    """How often runs are due, in words."""
+    sources: Mapping[str, str]
+    """As in `RuleRow`."""
+
+
+def opens(rule: Rule) -> str:
+    """When an incident opens: `at once`, `2 of 2 runs in 1h, 3m apart`."""
+    if rule.cause is Cause.CHANNEL_FAILING or (rule.of == 1 and not rule.span):
+        return "at once"
+    words = f"{rule.runs} of {rule.of} runs in {format_duration(rule.window)}"
+    return f"{words}, {format_duration(rule.span)} apart" if rule.span else words
+
+
+def resolves(rule: Rule) -> str:
+    """When an incident resolves: `after 2 clean runs`, `when all are well`."""
+    if rule.cause in ITEM_CAUSES:
+        return "when all are well"
+    if rule.cause is Cause.CHANNEL_FAILING:
+        return "after a delivery"
+    return "after 1 clean run" if rule.resolve_after == 1 else f"after {rule.resolve_after} clean runs"
+
+
+def rules_text(rows: Sequence[RuleRow]) -> str:
+    """A line per rule, in the order of the causes; targets stand there where any has a rule of its own."""
+    columns: dict[str, list[object]] = {
+        "CAUSE": [row.found.rule.cause.value for row in rows],
+        "TARGET": [row.target or "all others" for row in rows],
+        "TEAM": [row.found.rule.team.value for row in rows],
+        "SEVERITY": [row.found.rule.severity.value for row in rows],
+        "OPENS": [opens(row.found.rule) for row in rows],
+        "RESOLVES": [resolves(row.found.rule) for row in rows],
+        "REMINDS EVERY": [format_duration(row.found.rule.remind_every) for row in rows],
+        "BY": [row.found.rule.by.value for row in rows],
+        "FROM": [_from(row.sources) for row in rows],
+    }
+    if all(row.target is None for row in rows):
+        del columns["TARGET"]
+    own = {row.found.rule.cause for row in rows if row.target is not None}
+    if "TARGET" in columns:
+        columns["TARGET"] = [row.target or ("all others" if row.found.rule.cause in own else "all") for row in rows]
+    return align(tuple(columns), tuple(zip(*columns.values(), strict=True)))
+
+
+def _from(sources: Mapping[str, str]) -> str:
+    """`rules[0], rules[2] in monitor.toml`."""
+    tables = defaultdict[str, dict[str, None]](dict)
+    for source in sources.values():
+        table, _, place = source.partition(" in ")
+        tables[place][table] = None
+    return "; ".join(f"{', '.join(named)} in {place}" for place, named in tables.items()) or "built in"
+
+
+def rules_json(rows: Sequence[RuleRow]) -> list[dict[str, Any]]:
+    """The same as JSON values; a null target stands for every target without a row of its own."""
+    return [{"target": row.target, **_rule_json(row.found.rule, row.sources)} for row in rows]
+
+
+def _rule_json(rule: Rule, sources: Mapping[str, str]) -> dict[str, Any]:
+    values = {each.name: getattr(rule, each.name) for each in fields(Rule)}
+    durations = {name: format_duration(values[name]) for name in ("window", "span", "remind_every")}
+    plain = {name: str(values[name]) for name in ("cause", "team", "severity", "by")}
+    return {**values, **durations, **plain, "opens": opens(rule), "resolves": resolves(rule), "from": dict(sources)}
+
+
+def rehearsal_text(asked: Asked, played: Rehearsal | None, *, on: str) -> str:
+    """What would be done, for people.
+
+    Args:
+        asked: what was asked about.
+        played: what would be done; None for an answer that is about an item.
+        on: the target.
+    """
+    if played is None:
+        return "\n".join(_of_an_item(asked, on))
+    rule = played.found.rule
+    lines = [f"{_subject(asked, rule)} on {spoken(played.scene.target, played.scene.group)}"]
+    lines += _fact("cause", f"{rule.cause.value}: {in_words(rule.cause)}")
+    if asked.meaning is not None:
+        lines += _fact("why", asked.meaning.why)
+    lines += _fact("rule", f"{opens(rule)}; {rule.severity.value}, for {rule.team.value}{_by(rule)}")
+    lines += _fact("from", _from(asked.sources))
+    lines += _fact("opens", _opening(asked, played))
+    lines += _fact("resolves", f"{resolves(rule)}; people are reminded every {format_duration(rule.remind_every)}")
+    lines.append("What to check:")
+    lines += [row for check in what_to_check(rule.cause) for row in wrapped(f"- {check}", indent=2)]
+    for case in played.cases:
+        lines += _case(case, played)
+    return "\n".join(lines)
+
+
+def _fact(label: str, text: str) -> Iterator[str]:
+    yield from wrapped(f"{label:<9} {text}", indent=2, hang=10)
+
+
+def _subject(asked: Asked, rule: Rule) -> str:
+    if asked.status is None:
+        return rule.cause.value
+    return f"{asked.status} with the code {asked.code}" if asked.code else str(asked.status)
+
+
+def _by(rule: Rule) -> str:
+    return ", an incident for each group" if rule.by.value == "group" else ""
+
+
+def _of_an_item(asked: Asked, on: str) -> Iterator[str]:
+    meaning = asked.meaning
+    if meaning is None:
+        raise ValueError("a cause is always played")
+    yield f"{asked.status} on {on}"
+    yield from _fact("cause", "none of its own")
+    yield from _fact("why", meaning.why)
+    yield "What it may become:"
+    for cause in meaning.may_become:
+        yield f"  ingestion-monitor rules test --cause {cause.value} --target {on}"
+
+
+def _opening(asked: Asked, played: Rehearsal) -> str:
+    if played.found.rule.cause is Cause.CHANNEL_FAILING:
+        return "as soon as the channel refuses us, or it can't be reached for 15 minutes"
+    return _words_of_opening(played) + (f" ({asked.run_every})" if asked.run_every else "")
+
+
+def _words_of_opening(played: Rehearsal) -> str:
+    if played.opening is None:
+        return "never: its runs do not lie far enough apart inside the window"
+    if played.opening.runs == 1:
+        alone = played.found.rule.runs > 1
+        return "with the first run that sees it" + (": it is alone in the window" if alone else "")
+    after = age(played.opening.after)
+    return f"with the {_ordinal(played.opening.runs)} run in a row that sees it, about {after} after the first"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in {11, 12, 13} else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _case(case: Case, played: Rehearsal) -> Iterator[str]:
+    yield f"Routes{_when(case)}:"
+    for number, step in enumerate(case.steps):
+        yield from wrapped(f"routes[{number}]  {_step(step, case)}", indent=2, hang=11)
+    if not case.steps:
+        yield "  none: every channel is told" if played.scene.channels else "  none, and no channel: the log is told"
+    yield f"Told: {', '.join(case.channels)}{_told_so(case, played)}"
+    if case.silence is not None:
+        until = f"silence {case.silence.id} keeps it back until {moment(case.silence.ends_at)} UTC"
+        yield from wrapped(f"But {until}; what opens meanwhile is told then, if it is open still", indent=0)
+
+
+def _told_so(case: Case, played: Rehearsal) -> str:
+    """Why others are told than the routes say, if that is so."""
+    if played.found.rule.cause is Cause.CHANNEL_FAILING:
+        return " (never on the channel itself)"
+    if case.steps and not played.scene.channels:
+        return " (there is no channel)"
+    taken = any(step.taken in {Taken.YES, Taken.AND_ON} for step in case.steps)
+    return " (no route is taken)" if case.steps and not taken else ""
+
+
+def _when(case: Case) -> str:
+    if case.accepted is None:
+        return ""
+    when = "while other requests are accepted" if case.accepted else "when nothing at all is accepted"
+    return f" {when} ({case.severity.value})"
+
+
+def _step(step: Step, case: Case) -> str:
+    if step.taken is Taken.NOT_REACHED:
+        return step.taken.value
+    if step.mismatch is not None:
+        patterns = " or ".join(step.route.match[step.mismatch])
+        return f"{step.taken.value}: its {step.mismatch} is {_value(step.mismatch, case)}, not {patterns}"
+    why = ", ".join(f"{name} {_value(name, case)}" for name in step.route.match) or "everything"
+    return f"{step.taken.value} ({why}): {', '.join(step.route.channels)}"
+
+
+def _value(name: str, case: Case) -> str:
+    value = case.attributes[name]
+    return value if isinstance(value, str) else ", ".join(value) or "none"
+
+
+def rehearsal_json(asked: Asked, played: Rehearsal | None, *, on: str) -> dict[str, Any]:
+    """The same as one JSON object; `cause` is null for an answer that is about an item."""
+    meaning = asked.meaning
+    said = {
+        "status": asked.status,
+        "code": asked.code,
+        "target": on,
+        "why": meaning.why if meaning else None,
+        "may_become": [cause.value for cause in meaning.may_become] if meaning else [],
+    }
+    if played is None:
+        return {**said, "cause": None}
+    rule, opening = played.found.rule, played.opening
+    return {
+        **said,
+        "group": played.scene.group,
+        "environment": played.scene.environment,
+        "cause": rule.cause.value,
+        "rule": _rule_json(rule, asked.sources),
+        "opening": {"runs": opening.runs, "after_s": opening.after.total_seconds()} if opening else None,
+        "what_to_check": list(what_to_check(rule.cause)),
+        "cases": [_case_json(case) for case in played.cases],
+    }
+
+
+def _case_json(case: Case) -> dict[str, Any]:
+    return {
+        "severity": case.severity.value,
+        "accepted": case.accepted,
+        "routes": [
+            {"taken": step.taken.value, "mismatch": step.mismatch, "channels": list(step.route.channels)}
+            for step in case.steps
+        ],
+        "channels": list(case.channels),
+        "silence": case.silence.id if case.silence else None,
+    }

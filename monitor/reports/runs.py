@@ -1,0 +1,278 @@
+"""One run as `check` prints it: the health line, what changed, the open incidents; and the same as JSON values."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from monitor.incidents.backoff import NONE
+from monitor.incidents.decide import Action
+from monitor.incidents.evaluate import Change
+from monitor.incidents.silences import attention
+from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Silence, Snapshot, SyncReport
+from monitor.notifications.messages import age
+from monitor.notifications.texts import counted, in_words, named_group, what_to_check
+from monitor.reports.formatting import align, moment, plural, wrapped
+from monitor.reports.incidents import incident_json
+from monitor.runs.close import RunReport
+from monitor.runs.rollup import health_line
+from monitor.runs.store import HistoryRow, ItemTurn
+from monitor.runs.strategy import Approach, Strategy, Why
+
+__all__ = ["all_is_well", "history_json", "history_text", "run_json", "run_text", "shortfall"]
+
+
+def history_text(rows: Sequence[HistoryRow]) -> str:
+    """A line per snapshot, in the order given."""
+    if not rows:
+        return "No history yet: run `ingestion-monitor check` first."
+    heading = ("RUN", "STARTED (UTC)", "TARGET", "STATUS", "TOTAL", "COMPLETED", "PENDING", "FAILED", "NOT FOUND",
+               "INVALID", "UNKNOWN", "STUCK", "REQUESTS", "SECONDS")  # fmt: skip
+    cells = [
+        (
+            row.run_id,
+            moment(row.started_at),
+            row.target,
+            row.status.value + (f" ({row.abort_reason})" if row.abort_reason else ""),
+            row.total,
+            row.completed,
+            row.pending,
+            row.failed,
+            row.not_found,
+            row.invalid,
+            row.unknown,
+            row.stuck,
+            row.requests,
+            round(row.duration_s, 1),
+        )
+        for row in rows
+    ]
+    return align(heading, cells)
+
+
+def history_json(rows: Sequence[HistoryRow]) -> list[dict[str, Any]]:
+    """The rows as JSON values, times as ISO 8601 in UTC."""
+    listed = []
+    for row in rows:
+        values = {name: getattr(row, name) for name in HistoryRow.__dataclass_fields__}
+        values |= {"status": row.status.value, "started_at": row.started_at.isoformat()}
+        listed.append(values | {"finished_at": row.finished_at.isoformat()})
+    return listed
+
+
+NAMED = 3
+"""Items of an open incident that are named; `incidents show` has them all."""
+
+_NEARLY = 0.001
+_REFUSALS = frozenset({Cause.SPENDING_LIMIT.value, Cause.UNAUTHORIZED.value, Cause.FORBIDDEN.value})
+
+_VERBS = {
+    Action.OPEN: "opened",
+    Action.REOPEN: "reopened",
+    Action.RESOLVE: "resolved",
+    Action.UPDATE: "grew",
+    Action.REMIND: "is still open",
+}
+
+
+def all_is_well(report: RunReport) -> bool:
+    """Whether a cron job may stay silent: a complete run over some items, no incident open, none that just ended."""
+    changed = any(change.decision.action in _VERBS for change in report.verdict.changes)
+    watched = report.snapshot is not None and report.snapshot.total > 0  # a moved or mistaken log would be silent
+    return report.status is RunStatus.COMPLETE and watched and not report.open_incidents and not changed
+
+
+def shortfall(report: RunReport) -> str | None:
+    """One sentence about a run that did not get through: why, and what to do; None for a complete one."""
+    where = f"target {report.target}:"
+    if report.status is RunStatus.COMPLETE:
+        return None
+    if report.snapshot is None:
+        return f"{where} {report.error}"
+    left = f"{counted(report.snapshot.unknown)} left unknown"
+    if report.abort_reason == Reason.DEADLINE:
+        return f"{where} the deadline cut the run short, {left}; give it longer, or see why the API is slow"
+    if report.abort_reason == Reason.INTERRUPTED:
+        return f"{where} a signal cut the run short, {left}; what was finished is stored, run again for the rest"
+    cause, accepted = Cause(report.abort_reason or Cause.OUTAGE), report.snapshot.checked > 0
+    return (
+        f"{where} the run stopped early, {left}: {in_words(cause)}; check {what_to_check(cause, accepted=accepted)[0]}"
+    )
+
+
+def run_text(report: RunReport, *, now: datetime) -> str:
+    """A run for people; the health line is the second line, below the target's name."""
+    ending = report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
+    lines = [f"{report.target}: run {report.run_id}, {ending}"]
+    if report.snapshot is None:
+        return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
+    lines.append(health_line(report.snapshot))
+    lines += _list_lines(report.approach)
+    lines += _caution_lines(report)
+    lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.turns)])
+    unknown = [f"{status}: {counted(count)}" for status, count in report.unrecognised.items()]
+    lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
+    lines += _section("Failed requests", _evidence_lines(report.verdict.evidence))
+    return "\n".join([*lines, *_incidents(report, now)])
+
+
+def _section(heading: str, lines: Sequence[str]) -> list[str]:
+    return [f"{heading}:", *(row for line in lines for row in wrapped(line, indent=2))] if lines else []
+
+
+_LIST_DROPPED = frozenset({Why.LIST_REFUSED, Why.LIST_FAILED, Why.LIST_UNREADABLE, Why.LIST_WRONG})
+
+
+def _list_lines(approach: Approach) -> list[str]:
+    """Why a list that was wanted was not used: somebody may want to mend it, or to set `strategy = "items"`."""
+    if approach.why not in _LIST_DROPPED:
+        return []
+    return list(wrapped(f"Asked item by item: {approach.why.value} ({approach.detail})", indent=0))
+
+
+def _caution_lines(report: RunReport) -> list[str]:
+    """What the monitor did by itself, so as not to add to what is wrong."""
+    lines = []
+    if report.probed_for is not None:
+        refused = report.abort_reason in _REFUSALS and not (report.snapshot and report.snapshot.checked)
+        outcome = ": it was refused, and so nothing more was sent" if refused else ""
+        lines.append(f"Began with one request, since the incident {report.probed_for.value} was open{outcome}.")
+    if report.restraint < NONE:
+        lines.append(f"Restrained to {_fraction(report.restraint)} of its rate and concurrency after 429s.")
+    return [row for line in lines for row in wrapped(line, indent=0)]
+
+
+def _fraction(share: float) -> str:
+    """`1/4`; what lies between in percent: `31%`."""
+    parts = round(1 / share)
+    return f"1/{parts}" if parts > 1 and abs(parts * share - 1) < _NEARLY else f"{share:.0%}"
+
+
+def _log_lines(sync: SyncReport) -> list[str]:
+    moved = [(sync.new, "new in the sync log"), (sync.removed, "left the sync log"), (sync.returned, "came back to it")]
+    lines = [f"{counted(count)} {what}" for count, what in moved if count]
+    if not sync.tracked:
+        lines.append("the sync log holds no usable id" if sync.read else "the sync log is empty")
+    problems = [
+        (sync.null, "without an id", ()),
+        (sync.blank, "with a blank id", ()),
+        (sync.duplicate, "with an id that stands there already", sync.duplicate_ids),
+        (sync.unusable, "with an id that can't be used", sync.unusable_ids),
+        (sync.future, "uploaded in the future (that time is not used)", ()),
+    ]
+    return lines + [f"sync log: {plural(count, 'row')} {what}{_named(ids)}" for count, what, ids in problems if count]
+
+
+def _turn_lines(turns: Sequence[ItemTurn]) -> list[str]:
+    lines = []
+    for turn in turns:
+        if turn.kind == "state":
+            way = f"{turn.old or 'not known'} → {turn.new or 'not known'}"
+            lines.append(f"{counted(turn.count)} {way}{_named(turn.sample_ids, turn.count)}")
+    return lines
+
+
+def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
+    return [
+        f"{piece.cause.value}: {in_words(piece.cause)}{_how(piece)}"
+        for piece in evidence
+        if piece.breakdown and piece.explained_by is None and piece.cause in REQUEST_CAUSES
+    ]
+
+
+def _how(piece: Evidence) -> str:
+    return " (" + ", ".join(f"{count} × {label}" for label, count in piece.breakdown.items()) + ")"
+
+
+def _incidents(report: RunReport, now: datetime) -> list[str]:
+    lines = [_changed(change) for change in report.verdict.changes if change.decision.action in _VERBS]
+    lines = ["Incidents:", *lines] if lines else []
+    if report.open_incidents:
+        lines.append("Open incidents:")
+        for incident in report.open_incidents:
+            lines += _open(incident, now, report.silences)
+    return lines
+
+
+def _changed(change: Change) -> str:
+    incident = change.incident
+    return f"  #{incident.id} {_name(incident)} {_VERBS[change.decision.action]}: {change.decision.why.value}"
+
+
+def _name(incident: Incident) -> str:
+    """The cause, and the group where the incident is about one."""
+    return incident.cause.value + (f" in {named_group(incident.group)}" if incident.group else "")
+
+
+def _open(incident: Incident, now: datetime, silences: Sequence[Silence]) -> list[str]:
+    lasted = age(now - incident.first_evidence_at)
+    words = in_words(incident.cause, incident.member_count)
+    title = f"#{incident.id} {_name(incident)} ({incident.severity.value}): {words}, for {lasted}"
+    lines = list(wrapped(title, indent=2))
+    lines += [row for sentence in attention(incident, silences) for row in wrapped(sentence, indent=4)]
+    ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
+    if ids:
+        lines += wrapped(f"such as: {', '.join(ids[:NAMED])}", indent=4)
+    return lines + [row for check in what_to_check(incident.cause) for row in wrapped(f"check: {check}", indent=4)]
+
+
+def _named(ids: Sequence[str], count: int = 0) -> str:
+    more = f" and {count - len(ids)} more" if count > len(ids) else ""
+    return f": {', '.join(ids)}{more}" if ids else ""
+
+
+def run_json(report: RunReport) -> dict[str, Any]:
+    """The same as JSON values, for `check --json`."""
+    return {
+        "target": report.target,
+        "run_id": report.run_id,
+        "status": report.status.value,
+        "abort_reason": report.abort_reason,
+        "error": report.error,
+        "health": _snapshot(report.snapshot),
+        "strategy": _strategy(report.approach),
+        "probed_for": report.probed_for.value if report.probed_for else None,
+        "restraint": report.restraint,
+        "sync_log": {name: getattr(report.sync, name) for name in SyncReport.__dataclass_fields__},
+        "changes": [
+            {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
+            for t in report.turns
+        ],
+        "unrecognised_statuses": dict(report.unrecognised),
+        "evidence": [_evidence_json(piece) for piece in report.verdict.evidence],
+        "incident_changes": [
+            {
+                "id": c.incident.id,
+                "cause": c.incident.cause.value,
+                "group": c.incident.group,
+                "action": c.decision.action.value,
+            }
+            for c in report.verdict.changes
+            if c.decision.action in _VERBS
+        ],
+        "open_incidents": [incident_json(incident, report.silences) for incident in report.open_incidents],
+    }
+
+
+def _strategy(approach: Approach) -> dict[str, str]:
+    name = Strategy.LIST if approach.by_list else Strategy.ITEMS
+    return {"used": name.value, "why": approach.why.value, "detail": approach.detail}
+
+
+def _snapshot(snapshot: Snapshot | None) -> dict[str, Any] | None:
+    if snapshot is None:
+        return None
+    fields = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
+    return {"total": snapshot.total, **fields}
+
+
+def _evidence_json(piece: Evidence) -> dict[str, Any]:
+    return {
+        "cause": piece.cause.value,
+        "group": piece.group,
+        "count": piece.count,
+        "breakdown": dict(piece.breakdown),
+        "code": piece.code,
+        "sample_ids": list(piece.sample_ids),
+        "request_ids": list(piece.request_ids),
+        "explained_by": piece.explained_by.value if piece.explained_by else None,
+    }

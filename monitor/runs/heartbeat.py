@@ -1,0 +1,180 @@
+"""Tells a dead man's switch of each run: that it began, that the monitor did its work, or that it could not.
+
+Healthchecks' convention: `/start`, the bare URL, `/fail`, each with the run's `rid`. How the API is does not matter to
+it: a run that finds everything down did its work. Nothing about a ping ever fails, or holds up, a run.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit, urlunsplit
+
+import structlog
+
+from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, SlotSpentError, StoreError
+from monitor.model import Reason, RunStatus
+from monitor.model.http import Answer, Operation, Request
+from monitor.runs.report import RunReport
+from monitor.runs.rollup import health_line
+
+__all__ = ["HASTE_S", "PING_S", "Heartbeat", "Ping", "ping_url", "verdict_on"]
+
+PING_S = 5.0
+"""Wall-clock seconds for a ping, its second attempt included."""
+HASTE_S = 2.0
+"""The same after a signal: whoever sent it waits for the process to end."""
+
+
+class Ping(StrEnum):
+    """What a switch is told, as the end of the path."""
+
+    START = "/start"
+    SUCCESS = ""
+    FAIL = "/fail"
+
+
+def ping_url(url: str, ping: Ping, rid: str) -> str:
+    """The address of one ping; a query that the URL has already stays.
+
+    Args:
+        url: of the switch.
+        ping: what it is told.
+        rid: the run's UUID, which ties its start to its end.
+    """
+    parts = urlsplit(url)
+    query = "&".join(part for part in (parts.query, f"rid={rid}") if part)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + ping.value, query=query))
+
+
+def verdict_on(ended: RunReport | BaseException) -> tuple[Ping, str]:
+    """What a switch is told of the end of a run, with the reason in words of ours.
+
+    Args:
+        ended: the run's report, or what it raised.
+    """
+    if isinstance(ended, RunReport):
+        if ended.status is RunStatus.UNREAD:
+            return Ping.FAIL, "the sync log can't be read"
+        if ended.status is RunStatus.PARTIAL and ended.abort_reason == Reason.INTERRUPTED:
+            return Ping.FAIL, "a signal cut the run short"
+        health = health_line(ended.snapshot) if ended.snapshot else ""
+        return Ping.SUCCESS, f"{_ending(ended)}. {health}"
+    if isinstance(ended, asyncio.CancelledError):
+        return Ping.FAIL, "a signal ended the run"
+    for kind, words in _FAILURES:
+        if isinstance(ended, kind):
+            return Ping.FAIL, words
+    return Ping.FAIL, f"the run failed ({type(ended).__name__})"
+
+
+_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+    (StoreError, "the monitor's own database can't be used"),
+    (LeaseLostError, "another run took over"),
+    (MonitorError, "the run could not be carried out"),
+)
+
+
+def _ending(report: RunReport) -> str:
+    return report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """The dead man's switch of one target."""
+
+    target: str
+    read_url: Callable[[], str]
+    """Gives the URL, which is a secret, at the time of use."""
+    ask: Callable[[Request, float], Awaitable[Answer]]
+    """Sends a request within so many seconds, with at most two attempts. Raises ValueError for an unusable URL."""
+    new_rid: Callable[[], str]
+    """Makes a UUID for a run."""
+    within_s: float = PING_S
+    """Wall-clock seconds (> 0) for each ping; after a signal it is `HASTE_S`, if that is less."""
+
+    async def around(self, run: Callable[[Callable[[], None]], Awaitable[RunReport]]) -> RunReport:
+        """Carries a run out and tells the switch of it. A run that is skipped is not told.
+
+        Args:
+            run: the run; it calls what it is given once it has begun.
+
+        Raises:
+            Whatever the run raises.
+        """
+        pings = _Pings(self, self.new_rid())
+        try:
+            report = await run(pings.start)
+        except (LeaseHeldError, SlotSpentError):
+            raise
+        except BaseException as error:
+            await pings.end(error)
+            raise
+        await pings.end(report)
+        return report
+
+    async def send(self, ping: Ping, rid: str, text: str, *, within_s: float) -> None:
+        """Sends one ping; why it did not arrive goes to the log."""
+        try:
+            request = Request(
+                method="POST",
+                path=ping_url(self.read_url(), ping, rid),
+                template="heartbeat",
+                operation=Operation.READ,  # telling a switch the same twice does no harm
+                headers={"content-type": "text/plain; charset=utf-8"},
+                body=text.encode(),
+            )
+            async with asyncio.timeout(within_s):
+                answer = await self.ask(request, within_s)
+            error = answer.error
+            if error is None:
+                return
+            reason = f"HTTP {error.status}" if error.status is not None else f"no answer ({error.network or 'late'})"
+        except TimeoutError:
+            reason = "no answer (timeout)"
+        except MonitorError as error:
+            reason = f"its URL can't be read: {error}"
+        except Exception as error:  # noqa: BLE001  # whatever it is, it must not fail the run; its text may hold the URL
+            reason = type(error).__name__
+        structlog.get_logger().warning(
+            "heartbeat_not_sent", integration=self.target, ping=ping.name.lower(), reason=reason
+        )
+
+
+class _Pings:
+    """The pings of one run, in their order."""
+
+    def __init__(self, switch: Heartbeat, rid: str) -> None:
+        self._switch, self._rid, self._began_s = switch, rid, time.monotonic()
+        self._starting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Tells of the beginning, beside the run."""
+        text = f"{self._switch.target}: the run began"
+        self._starting = asyncio.ensure_future(
+            self._switch.send(Ping.START, self._rid, text, within_s=self._switch.within_s)
+        )
+
+    async def end(self, ended: RunReport | BaseException) -> None:
+        """Tells of the end, once the beginning has been told or half of the time for it is over."""
+        ping, words = verdict_on(ended)
+        within_s = min(self._switch.within_s, HASTE_S) if _hasty(ended) else self._switch.within_s
+        began_s = time.monotonic()
+        if self._starting is not None:
+            # the other way round the switch would take the run to be under way still
+            await asyncio.wait((self._starting,), timeout=within_s / 2)
+            self._starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._starting
+        took_s = began_s - self._began_s
+        text = f"{self._switch.target}: {words}\nduration {took_s:.1f} s"
+        await self._switch.send(ping, self._rid, text, within_s=within_s - (time.monotonic() - began_s))
+
+
+def _hasty(ended: RunReport | BaseException) -> bool:
+    """Whether the process is about to end."""
+    if isinstance(ended, RunReport):
+        return ended.status is RunStatus.PARTIAL and ended.abort_reason == Reason.INTERRUPTED
+    return isinstance(ended, asyncio.CancelledError)

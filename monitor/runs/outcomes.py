@@ -1,0 +1,130 @@
+"""Stores what came of the items that a run asked about: their rows in the work list, and an event for each change."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from monitor.client.classify import cause_of, is_invalid_id
+from monitor.database.bulk import Bulk, Moment, moments
+from monitor.database.tables import item_events, items
+from monitor.database.text import storable
+from monitor.model import BadBody, ItemState, ItemStatus, Outcome, Reason
+from monitor.model.http import Answer, ApiError
+from monitor.model.items import ItemChange
+
+__all__ = ["malformed", "outcome_of", "record", "recorded"]
+
+
+_STORED = (
+    "state",
+    "reason",
+    "known_state",
+    "stage",
+    "recognised",
+    "since",
+    "pending_since",
+    "seen_at",
+    "checked_at",
+    "regressed_at",
+    "http_status",
+    "code",
+    "request_id",
+    "asked_run_id",
+)
+
+_RECORD = Bulk(
+    update(items)
+    .where(items.c.target == bindparam("of_target"), items.c.item_id == bindparam("of_item"))
+    .values({name: bindparam(name) for name in _STORED}),
+    (*_STORED, "of_target", "of_item"),
+)
+_NOTED = ("target", "item_id", "run_id", "at", "kind", "old", "new")
+_NOTE = Bulk(insert(item_events).values({name: bindparam(name) for name in _NOTED}), _NOTED)
+
+
+def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[ItemChange]) -> None:
+    """Stores outcomes: the rows of the items, and an event for each whose known state or stage changed."""
+    if not changes:
+        return
+    moment = moments(conn)
+    _RECORD.execute(conn, (_values(target, run_id, change, moment) for change in changes))
+    events = [_event(target, run_id, change, moment) for change in changes if change.event]
+    if events:
+        _NOTE.execute(conn, events)
+
+
+def recorded(conn: Connection, *, target: str, run_id: int, change: ItemChange) -> bool:
+    """Whether a change of this run is stored, and with it all that was to be stored together with it.
+
+    A transaction that is still being committed, on a connection that broke off, is waited for.
+    """
+    row = (items.c.target == target, items.c.item_id == change.item_id)
+    found = conn.execute(select(items.c.asked_run_id).where(*row).with_for_update()).scalar()
+    return bool(found == run_id)
+
+
+def _values(target: str, run_id: int, change: ItemChange, moment: Moment) -> tuple[object, ...]:
+    return (
+        change.state.value,
+        change.reason and change.reason.value,
+        change.known_state and change.known_state.value,
+        # the API's own words come in any length and with any character
+        storable(change.stage, 200),
+        change.recognised,
+        moment(change.since),
+        moment(change.pending_since),
+        moment(change.seen_at),
+        moment(change.checked_at),
+        moment(change.regressed_at),
+        change.http_status,
+        storable(change.code, 200),
+        storable(change.request_id, 200),
+        run_id,
+        target,
+        change.item_id,
+    )
+
+
+def _event(target: str, run_id: int, change: ItemChange, moment: Moment) -> tuple[object, ...]:
+    kind, old, new = change.event or ("", None, None)
+    return target, change.item_id, run_id, moment(change.at), kind, storable(old, 200), storable(new, 200)
+
+
+def outcome_of(
+    item_id: str, answer: Answer, read: Callable[[bytes, str], ItemStatus | BadBody], at: datetime
+) -> Outcome:
+    """What an answer says about the item that was asked for.
+
+    Args:
+        item_id: the id that was asked for.
+        answer: how the call ended.
+        read: the provider's reading of a 200's body.
+        at: when (aware).
+    """
+    if answer.reply is not None:
+        status = read(answer.reply.body, item_id)
+        if isinstance(status, BadBody):
+            error = ApiError(status=answer.reply.status, message=status.reason)
+            return Outcome(
+                item_id=item_id, state=ItemState.UNKNOWN, reason=Reason.BAD_RESPONSE, error=error, answered=False, at=at
+            )
+        return Outcome(
+            item_id=item_id, state=status.state, stage=status.stage, recognised=status.recognised, answered=True, at=at
+        )
+    return _from_error(item_id, answer.error or ApiError(status=None), at)
+
+
+def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
+    if not error.from_token_endpoint:
+        if error.status in {404, 410}:
+            return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, error=error, answered=True, at=at)
+        if is_invalid_id(error):
+            return Outcome(item_id=item_id, state=ItemState.INVALID, error=error, answered=True, at=at)
+    reason = Reason(cause_of(error).value)
+    return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=reason, error=error, answered=False, at=at)
+
+
+def malformed(item_id: str, at: datetime) -> Outcome:
+    """The outcome for an id that the provider can't accept: quarantined, no request sent."""
+    return Outcome(item_id=item_id, state=ItemState.INVALID, answered=False, at=at)

@@ -1,0 +1,169 @@
+"""What one run found out and did, and how the log tells it. It decides nothing and stores nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from monitor.incidents.backoff import NONE, Restraint
+from monitor.incidents.decide import Action
+from monitor.incidents.evaluate import Change, Verdict
+from monitor.model import (
+    ITEM_CAUSES,
+    REQUEST_CAUSES,
+    Cause,
+    Evidence,
+    Incident,
+    RunStatus,
+    Silence,
+    Snapshot,
+    SyncReport,
+)
+from monitor.model.http import NetworkFault
+from monitor.runs.progress import CheckReport
+from monitor.runs.store import ItemTurn
+from monitor.runs.strategy import ITEM_BY_ITEM, Approach
+
+__all__ = ["RunReport", "Started", "log_run"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A run that was begun under a lease."""
+
+    target: str
+    run_id: int
+    epoch: int
+    at: datetime
+    previous: Snapshot | None
+    """The target's newest snapshot before this run."""
+    restraint: float = NONE
+    """The share of its rate and concurrency that it takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What one run found out and did."""
+
+    target: str
+    run_id: int
+    status: RunStatus
+    abort_reason: str | None = None
+    snapshot: Snapshot | None = None
+    """None when the sync log could not be read."""
+    previous: Snapshot | None = None
+    sync: SyncReport = field(default_factory=SyncReport)
+    turns: tuple[ItemTurn, ...] = ()
+    unrecognised: Mapping[str, int] = field(default_factory=dict)
+    """Statuses that nobody has described, with the number of items in each: they count as pending."""
+    verdict: Verdict = field(default_factory=Verdict)
+    open_incidents: tuple[Incident, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    """Those in force at its end."""
+    approach: Approach = ITEM_BY_ITEM
+    """Whether the provider's list spoke for items, and why or why not."""
+    probed_for: Cause | None = None
+    """The cause for which it began with one probe."""
+    restraint: float = NONE
+    """The share of its rate and concurrency that it took."""
+    error: str | None = None
+    """Why there is no snapshot."""
+    duration_s: float = 0.0
+    """From its begin to its end (≥ 0)."""
+    retries: int = 0
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""
+
+
+_EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_ailing")
+
+
+def log_run(report: RunReport, checked: CheckReport | None, restraint: Restraint | None) -> None:
+    """One event per run, one per cause, and one per incident that it changed; the run has bound what they share.
+
+    Args:
+        report: of the finished run.
+        checked: how the check of its items ended; None when there was none.
+        restraint: how far the next run holds back; None when this one says nothing about it.
+    """
+    log = structlog.get_logger()
+    for piece in report.verdict.evidence:
+        log.warning(_event(piece, checked), **_evidence_fields(piece), **_effort(checked))
+    for change in report.verdict.changes:
+        if change.decision.action is not Action.CONTINUE:
+            log.info("incident_changed", **_change_fields(change))
+    snapshot = report.snapshot
+    log.info(
+        "run_finished",
+        status=report.status.value,
+        abort_reason=report.abort_reason,
+        error=report.error,
+        **({state.value: count for state, count in snapshot.states.items()} if snapshot else {}),
+        stuck=snapshot.stuck if snapshot else None,
+        requests=checked.requests if checked else 0,
+        strategy=_strategy(report),
+        **({"probed_for": report.probed_for.value} if report.probed_for else {}),
+        **_restraint_fields(report, restraint),
+        **_effort(checked),
+    )
+
+
+def _event(piece: Evidence, checked: CheckReport | None) -> str:
+    """What the log calls a piece of evidence."""
+    recovered = checked is not None and checked.tally.all_recovered(piece.cause)
+    return "questions_failed" if recovered else _EVENTS.get(piece.cause, piece.cause.value)
+
+
+def _change_fields(change: Change) -> dict[str, object]:
+    incident = change.incident
+    return {
+        "incident_id": incident.id,
+        "change": change.decision.action.value,
+        "cause": incident.cause.value,
+        **({"group": incident.group} if incident.group else {}),
+        "severity": incident.severity.value,
+        "members": incident.member_count,
+    }
+
+
+def _restraint_fields(report: RunReport, restraint: Restraint | None) -> dict[str, object]:
+    """How far the run held back, and how far the next one will; nothing where neither does."""
+    if restraint is None or report.restraint == restraint.factor == NONE:
+        return {}
+    return {"restraint": report.restraint, "next_restraint": restraint.factor, "restraint_reason": restraint.why.value}
+
+
+def _strategy(report: RunReport) -> str:
+    """How the items were asked about; with the reason, where a list was wanted and not to be had."""
+    if report.approach.by_list:
+        return "list"
+    return f"items: {report.approach.why.value}" if report.approach.detail else "items"
+
+
+def _effort(checked: CheckReport | None) -> dict[str, object]:
+    return {
+        "retry_count": checked.retries if checked else 0,
+        "latency_ms": checked.latencies_ms[0] if checked else None,
+    }
+
+
+def _evidence_fields(piece: Evidence) -> dict[str, object]:
+    # What else is broken down by is no answer: a document's status may be called anything.
+    answers = piece.breakdown if piece.cause in REQUEST_CAUSES else {}
+    most = max(answers, key=lambda label: answers[label], default="")
+    status, _, place = most.partition(" from the ")
+    return {
+        "cause": piece.cause.value,
+        **({"group": piece.group} if piece.group else {}),
+        "count": piece.count,
+        "breakdown": dict(piece.breakdown),
+        "http_status": int(status) if status.isdecimal() else None,
+        **({"endpoint": place} if place else {}),
+        "timed_out": NetworkFault.TIMEOUT.value in answers,
+        "code": piece.code,
+        "request_id": next(iter(piece.request_ids), None),
+        "sample_ids": list(piece.sample_ids),
+        **({"gateway": dict(piece.gateway)} if piece.gateway else {}),
+        "explained_by": piece.explained_by.value if piece.explained_by else None,
+    }

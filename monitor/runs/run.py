@@ -1,0 +1,278 @@
+"""One run over one target, readable as its flow: begin, sync, check, close.
+
+1. Begin: the lease is taken and the run's row written, in one transaction.
+2. Sync: ids are copied from the user's sync log into the work list, and the log is closed.
+3. Check: due items are asked about; outcomes are stored in batches, each under the lease's epoch.
+4. Close: one transaction writes the snapshot, the evidence, the incidents' changes and their notifications.
+A process that is killed in between leaves a lease that expires and outcomes that the next run builds on.
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection, Engine
+
+from monitor.database import leases
+from monitor.database.engine import end_when_idle, reading, writing
+from monitor.database.retry import patient, patiently
+from monitor.errors import SlotSpentError, StoreError, SyncLogError
+from monitor.incidents import store as incidents
+from monitor.incidents.backoff import probe_for, turn
+from monitor.incidents.evaluate import Judge
+from monitor.logs import warn_rarely
+from monitor.model import LogEntry, SyncReport
+from monitor.model.items import ItemChange
+from monitor.providers import Provider
+from monitor.runs import outcomes
+from monitor.runs import store as runs
+from monitor.runs import sync as worklist
+from monitor.runs import worklist as items
+from monitor.runs.check import Inquirer, Inquiry
+from monitor.runs.close import Closing, RunReport, Started
+from monitor.runs.heartbeat import Heartbeat
+from monitor.runs.item_check import ItemCheck
+from monitor.runs.progress import CheckReport, Due, Progress
+from monitor.runs.stop_rules import FIRST_ITEMS
+from monitor.runs.strategy import Strategy
+from monitor.threads import read_aside, renew_aside
+
+__all__ = ["LEASE", "Job", "Run"]
+
+LEASE = timedelta(seconds=30)
+"""How long a lease lives without being renewed: how long a dead run blocks its target."""
+
+RECHECK_FLOOR = 200
+RECHECK_SHARE = 0.004
+"""Completed items are looked at again, the longest-unchecked first: so many, or this share of the work list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything that runs over one target need, put together by `wiring`."""
+
+    target: str
+    environment: str
+    engine: Engine
+    read_log: Callable[[], Iterator[Sequence[LogEntry]]]
+    """Opens the sync log and yields it in batches; closes it when exhausted."""
+    provider: Provider
+    open_client: Callable[[], AbstractAsyncContextManager[Inquirer]]
+    judge: Judge
+    strategy: Strategy
+    concurrency: int
+    deadline: timedelta
+    holder: str
+    """Who runs, as `host:pid`."""
+    utcnow: Callable[[], datetime]
+    lease_now: Callable[[Connection], datetime]
+    """The clock that leases run by: see `leases.now_of`."""
+    log_fields: Mapping[str, str]
+    """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
+    heartbeat: Heartbeat | None = None
+    """Who is told of each run; None: nobody."""
+    lease: timedelta = LEASE
+    """How long its lease lives without being renewed."""
+
+
+def _nobody_told() -> None:
+    """A run begins that nobody is told of."""
+
+
+class Run:
+    """One run of a job.
+
+    Args:
+        job: the target.
+        interrupt: set by a signal: the run stores what was finished and ends as `partial`.
+        progress: told about every finished item.
+        slot: the slot that this run spends; None for a run without one.
+    """
+
+    def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, slot: str | None = None) -> None:
+        self._job, self._interrupt, self._progress, self._slot = job, interrupt, progress, slot
+        # what was asked is not lost because the database is away for a moment
+        self._engine = patient(job.engine, given_up=interrupt.is_set)
+        self._closing = Closing(self._engine, job.judge, utcnow=job.utcnow)
+
+    async def __call__(self) -> RunReport:
+        """Runs from begin to close.
+
+        Raises:
+            SlotSpentError: the slot was run already.
+            LeaseHeldError: another run of the target is under way.
+            LeaseLostError: another run took over; what was stored until then stays.
+            StoreError: our database can't be used.
+        """
+        heartbeat = self._job.heartbeat
+        return await (self._run(_nobody_told) if heartbeat is None else heartbeat.around(self._run))
+
+    async def _run(self, began: Callable[[], None]) -> RunReport:
+        started_s = time.monotonic()
+        started = await asyncio.to_thread(self._begin)
+        began()
+        with structlog.contextvars.bound_contextvars(
+            run_id=started.run_id,
+            integration=self._job.target,
+            environment=self._job.environment,
+            **self._job.log_fields,
+        ):
+            try:
+                return await self._under_lease(started, self._steps(started, started_s))
+            finally:
+                await asyncio.to_thread(self._release, started)
+
+    def _begin(self) -> Started:
+        job, now = self._job, self._job.utcnow()
+        with writing(job.engine) as conn:
+            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=job.lease)
+            # Only under the lease: before it, whoever holds it may be about to spend the slot.
+            if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
+                raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
+            runs.abandon(conn, target=job.target, before_epoch=epoch, at=now)
+            run_id = runs.start(
+                conn, target=job.target, environment=job.environment, slot=self._slot, epoch=epoch, started_at=now
+            )
+            return Started(
+                target=job.target,
+                run_id=run_id,
+                epoch=epoch,
+                at=now,
+                previous=runs.last_snapshot(conn, job.target),
+                restraint=runs.restraint(conn, target=job.target),
+            )
+
+    async def _steps(self, started: Started, started_s: float) -> RunReport:
+        try:
+            sync = await read_aside(lambda: self._sync(started))
+        except SyncLogError as error:
+            return await asyncio.to_thread(self._closing.close_unread, started, error)
+        due = await asyncio.to_thread(patiently, self._engine, lambda: self._plan(started))
+        due, checked = await self._check(started, due, started_s)
+        return await asyncio.to_thread(self._closing.close, started, sync, due, checked)
+
+    def _sync(self, started: Started) -> SyncReport:
+        job = self._job
+        return patiently(
+            self._engine,
+            # once more is no harm: what is as the log says already stays as it is
+            lambda: worklist.sync(
+                self._engine,
+                target=job.target,
+                epoch=started.epoch,
+                run_id=started.run_id,
+                batches=job.read_log(),
+                now=job.utcnow(),
+            ),
+        )
+
+    def _plan(self, started: Started) -> Due:
+        target = self._job.target
+        with reading(self._job.engine) as conn:
+            tracked = items.count_active(conn, target=target)
+            recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
+            again = items.longest_unchecked(conn, target=target, run_id=started.run_id, limit=recheck)
+            due = Due(
+                count=items.count_due(conn, target=target, recheck=recheck),
+                first_ids=items.openers(conn, target=target, item_ids=again, count=FIRST_ITEMS),
+                recheck_ids=again,
+            )
+            last, wrong = runs.last_run(conn, target=target), incidents.unresolved(conn, target=target)
+            cause = probe_for({cause for cause, *_ in wrong}, last_abort=last.aborted_by if last else None)
+            if cause is None:
+                return due
+            line = items.probe_candidates(conn, target=target, run_id=started.run_id, item_ids=again)
+            return replace(due, probe_for=cause, probe_ids=turn(line))
+
+    async def _check(self, started: Started, due: Due, started_s: float) -> tuple[Due, CheckReport]:
+        job, deadline_s = self._job, started_s + self._job.deadline.total_seconds()
+        async with job.open_client() as client:
+            check = ItemCheck(
+                provider=job.provider,
+                client=client,
+                record=lambda changes: self._record(started, changes),
+                concurrency=job.concurrency,
+                deadline_s=deadline_s,
+                interrupt=self._interrupt,
+                progress=self._progress,
+                utcnow=job.utcnow,
+                mix=random.shuffle,
+            )
+            inquiry = Inquiry(
+                engine=self._engine,
+                target=job.target,
+                run_id=started.run_id,
+                due=due,
+                strategy=job.strategy,
+                provider=job.provider,
+                client=client,
+                check=check,
+                deadline_s=deadline_s,
+                interrupt=self._interrupt,
+                progress=self._progress,
+                utcnow=job.utcnow,
+            )
+            return await inquiry.run()
+
+    def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
+        target, run_id = started.target, started.run_id
+        attempts = itertools.count()
+
+        def store() -> None:
+            again = next(attempts) > 0
+            with writing(self._engine) as conn:
+                leases.verify(conn, target=target, epoch=started.epoch)
+                # the commit of the attempt before may have got through, and only its answer not
+                if not (again and outcomes.recorded(conn, target=target, run_id=run_id, change=changes[0])):
+                    outcomes.record(conn, target=target, run_id=run_id, changes=changes)
+                    end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
+
+        patiently(self._engine, store)
+
+    async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
+        """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
+        working = asyncio.create_task(work)
+        keeping = asyncio.create_task(self._keep(started))
+        try:
+            await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+                keeping.result()
+            return await working
+        finally:
+            for task in (working, keeping):
+                task.cancel()
+            await asyncio.gather(working, keeping, return_exceptions=True)
+
+    async def _keep(self, started: Started) -> None:
+        while True:
+            await asyncio.sleep(self._job.lease.total_seconds() / 3)
+            try:
+                await renew_aside(lambda: self._renew(started))
+            except StoreError as error:
+                # The epoch guards every write: a renewal may fail for a while without harm.
+                warn_rarely("lease_not_renewed", reason=str(error))
+
+    def _renew(self, started: Started) -> None:
+        job = self._job
+        with writing(job.engine) as conn:
+            leases.renew(conn, target=job.target, epoch=started.epoch, now=job.lease_now(conn), ttl=job.lease)
+
+    def _release(self, started: Started) -> None:
+        job = self._job
+        try:
+            with writing(job.engine) as conn:
+                # first of all: it waits for a thread that closes the run still
+                leases.release(conn, target=job.target, epoch=started.epoch)
+                # what cancelled it, or failed, left it open, and nobody can close it now
+                runs.abandon(conn, target=job.target, before_epoch=started.epoch + 1, at=job.utcnow())
+        except StoreError as error:
+            # It expires by itself; what ended the run matters more than this.
+            structlog.get_logger().warning("lease_not_released", reason=str(error))

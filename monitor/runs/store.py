@@ -1,0 +1,294 @@
+"""Runs and their snapshots: opened, closed once, read back as history. Evidence and incidents are kept elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, and_, column, func, insert, select, table, update
+
+from monitor.database.engine import in_fews
+from monitor.database.tables import abandoned, item_events, runs, snapshots
+from monitor.database.text import storable
+from monitor.errors import LeaseLostError
+from monitor.model import Cause, Reason, RunStatus, Snapshot
+
+__all__ = [
+    "HISTORY",
+    "HistoryRow",
+    "ItemTurn",
+    "LastRun",
+    "abandon",
+    "closed_itself",
+    "finish",
+    "history",
+    "history_row",
+    "last_run",
+    "last_slot",
+    "last_snapshot",
+    "least_restraint",
+    "of_run",
+    "restrain",
+    "restraint",
+    "slot_spent",
+    "start",
+]
+
+
+DIED = "the process ended before the run was closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRow:
+    """One row of the view `history`: a closed run that has a snapshot."""
+
+    run_id: int
+    target: str
+    environment: str
+    slot: str | None
+    started_at: datetime
+    finished_at: datetime
+    status: RunStatus
+    abort_reason: str | None
+    total: int
+    checked: int
+    """Items answered in this run."""
+    completed: int
+    pending: int
+    failed: int
+    not_found: int
+    invalid: int
+    unknown: int
+    stuck: int
+    requests: int
+    retries: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """How the last run of a target ended that asked the API."""
+
+    finished_at: datetime
+    aborted_by: Cause | None = None
+    """The cause that stopped the target."""
+
+
+HISTORY = table(
+    "history",
+    *(
+        column(field.name, (snapshots.c if field.name in snapshots.c else runs.c)[field.name].type)
+        for field in fields(HistoryRow)
+    ),
+)
+"""The view, as queries name it."""
+_SNAPSHOT = [snapshots.c[field.name] for field in fields(Snapshot)]
+
+
+def start(
+    conn: Connection, *, target: str, environment: str, slot: str | None, epoch: int, started_at: datetime
+) -> int:
+    """Opens a run under the lease's epoch. Until it is closed it hands on how far the run before it held back.
+
+    Returns:
+        Its id, never handed out twice.
+    """
+    values = {"target": target, "environment": environment, "slot": slot, "epoch": epoch, "started_at": started_at}
+    held_back = restraint(conn, target=target)
+    opened = insert(runs).values(status=RunStatus.RUNNING.value, restraint=held_back, **values).returning(runs.c.id)
+    return int(conn.execute(opened).scalar_one())
+
+
+def slot_spent(conn: Connection, *, target: str, slot: str) -> bool:
+    """Whether a run of that slot was closed by its own process. One that died spends nothing: the slot is run again."""
+    closed = runs.c.status != RunStatus.RUNNING.value
+    spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~abandoned()).limit(1)
+    return conn.execute(spent).first() is not None
+
+
+def last_slot(conn: Connection, *, target: str) -> str | None:
+    """The slot of the newest run of a target that had one, be it under way or dead; None without one."""
+    with_slot = select(runs.c.slot).where(runs.c.target == target, runs.c.slot.is_not(None))
+    return conn.execute(with_slot.order_by(runs.c.id.desc()).limit(1)).scalar()
+
+
+def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the call
+    conn: Connection,
+    *,
+    run_id: int,
+    status: RunStatus,
+    abort_reason: str | None,
+    owner_cause: Cause | None,
+    due: int,
+    answered: int,
+    error: str | None,
+    finished_at: datetime,
+    snapshot: Snapshot | None,
+) -> None:
+    """Closes a run and stores its snapshot.
+
+    Args:
+        conn: the closing transaction.
+        run_id: a run that is open.
+        status: any but `running`.
+        abort_reason: a cause, `deadline` or `interrupted`, when it was cut short.
+        owner_cause: the highest-ranked request cause of the run.
+        due: items that the run meant to ask about.
+        answered: those of them that the API said something about.
+        error: why there is no snapshot, in our own words.
+        finished_at: aware.
+        snapshot: None when there is nothing to roll up, as after an unreadable sync log.
+
+    Raises:
+        LeaseLostError: when the run is closed already: another process took it for dead.
+    """
+    still_open = runs.c.status == RunStatus.RUNNING.value
+    closed = conn.execute(
+        update(runs)
+        .where(runs.c.id == run_id, still_open)
+        .values(
+            status=status.value,
+            abort_reason=abort_reason,
+            owner_cause=owner_cause.value if owner_cause else None,
+            due=due,
+            answered=answered,
+            error=storable(error, 2000),
+            finished_at=finished_at,
+        )
+    )
+    if closed.rowcount != 1:
+        raise LeaseLostError(f"run {run_id} was closed by another process; its snapshot is not stored")
+    if snapshot is not None:
+        conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
+
+
+def closed_itself(conn: Connection, *, run_id: int) -> bool:
+    """Whether a run was closed, and not by whoever took it for dead.
+
+    A transaction that is still being committed, on a connection that broke off, is waited for.
+    """
+    closed = and_(runs.c.status != RunStatus.RUNNING.value, ~abandoned())
+    found = conn.execute(select(closed).where(runs.c.id == run_id).with_for_update()).scalar()
+    return bool(found)
+
+
+def restrain(conn: Connection, *, run_id: int, factor: float) -> None:
+    """Stores which share (0 to 1, above 0) of rate and concurrency the target's next run takes."""
+    conn.execute(update(runs).where(runs.c.id == run_id).values(restraint=factor))
+
+
+def restraint(conn: Connection, *, target: str) -> float:
+    """Which share of rate and concurrency a target takes, as its newest run says; 1 before the first."""
+    newest = select(runs.c.restraint).where(runs.c.target == target).order_by(runs.c.id.desc()).limit(1)
+    found: float | None = conn.execute(newest).scalar()
+    return 1.0 if found is None else found
+
+
+def least_restraint(conn: Connection, *, targets: Sequence[str]) -> float:
+    """The smallest such share of several targets; 1 where none has run."""
+    least = 1.0
+    for few in in_fews(targets):
+        newest = select(func.max(runs.c.id)).where(runs.c.target.in_(few)).group_by(runs.c.target)
+        found: float | None = conn.execute(select(func.min(runs.c.restraint)).where(runs.c.id.in_(newest))).scalar()
+        least = min(least, 1.0 if found is None else found)
+    return least
+
+
+def last_run(conn: Connection, *, target: str) -> LastRun | None:
+    """The last run of a target that asked the API and was closed by its own process; None before the first."""
+    asked = runs.c.status.in_([RunStatus.COMPLETE.value, RunStatus.PARTIAL.value, RunStatus.ABORTED.value])
+    columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
+    newest = select(*columns).where(runs.c.target == target, asked, ~abandoned()).order_by(runs.c.id.desc()).limit(1)
+    row = conn.execute(newest).first()
+    if row is None:
+        return None
+    aborted = row.status == RunStatus.ABORTED.value and row.abort_reason
+    return LastRun(finished_at=row.finished_at, aborted_by=Cause(row.abort_reason) if aborted else None)
+
+
+def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -> int:
+    """Closes, without a snapshot, the runs that a dead process left open: those of an older epoch.
+
+    Returns:
+        How many there were.
+    """
+    left_open = (runs.c.target == target, runs.c.status == RunStatus.RUNNING.value, runs.c.epoch < before_epoch)
+    values = {"status": RunStatus.ABORTED.value, "abort_reason": Reason.INTERRUPTED.value, "error": DIED}
+    return conn.execute(update(runs).where(*left_open).values(finished_at=at, **values)).rowcount
+
+
+def history(conn: Connection, *, target: str | None, limit: int) -> list[HistoryRow]:
+    """The newest `limit` (> 0) snapshots of a target, or of all targets, newest first."""
+    newest = select(HISTORY).order_by(HISTORY.c.started_at.desc(), HISTORY.c.run_id.desc()).limit(limit)
+    if target is not None:
+        newest = newest.where(HISTORY.c.target == target)
+    return [history_row(row) for row in conn.execute(newest).mappings()]
+
+
+def history_row(values: RowMapping) -> HistoryRow:
+    """One snapshot from a row of the view."""
+    return HistoryRow(**{**values, "status": RunStatus(values["status"])})
+
+
+def last_snapshot(conn: Connection, target: str) -> Snapshot | None:
+    """The newest snapshot of a target; None before its first."""
+    newest = (
+        select(*_SNAPSHOT)
+        .join(runs, runs.c.id == snapshots.c.run_id)
+        .where(runs.c.target == target)
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .limit(1)
+    )
+    found = conn.execute(newest).mappings().first()
+    return None if found is None else Snapshot(**found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemTurn:
+    """Items that went the same way in one run."""
+
+    kind: str
+    """`state`, `stage`, `removed` or `returned`."""
+    old: str | None
+    new: str | None
+    count: int
+    sample_ids: tuple[str, ...]
+
+
+def of_run(conn: Connection, run_id: int, *, samples: int = 3) -> list[ItemTurn]:
+    """The turns of a run, the most frequent first.
+
+    Args:
+        conn: a connection.
+        run_id: the run.
+        samples: how many ids to name per turn (≥ 1).
+    """
+    ways = (item_events.c.kind, item_events.c.old, item_events.c.new)
+    grouped = (
+        select(*ways, func.count().label("times"))
+        .where(item_events.c.run_id == run_id)
+        .group_by(*ways)
+        .order_by(func.count().desc(), *ways)
+    )
+    return [
+        ItemTurn(
+            kind=row.kind,
+            old=row.old,
+            new=row.new,
+            count=row.times,
+            sample_ids=_sample(conn, run_id, (row.kind, row.old, row.new), samples),
+        )
+        for row in conn.execute(grouped).all()
+    ]
+
+
+def _sample(conn: Connection, run_id: int, way: tuple[str, str | None, str | None], limit: int) -> tuple[str, ...]:
+    kind, old, new = way
+    query = select(item_events.c.item_id).where(
+        item_events.c.run_id == run_id,
+        item_events.c.kind == kind,
+        item_events.c.old.is_not_distinct_from(old),
+        item_events.c.new.is_not_distinct_from(new),
+    )
+    return tuple(conn.execute(query.order_by(item_events.c.item_id).limit(limit)).scalars())

@@ -1,0 +1,154 @@
+"""Which ids are on a target's work list: the user's sync log, screened, staged and merged into `items`.
+
+The log is read outside any write lock of ours, and only rows that change are written, in one short transaction.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    and_,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from monitor.database import leases
+from monitor.database.bulk import begin_merging, make_room
+from monitor.database.engine import insert as insert_or
+from monitor.database.engine import translated
+from monitor.database.tables import UtcDateTime, item_events, items
+from monitor.model import ItemState, LogEntry, Reason, SyncReport
+from monitor.synclog.validation import LONGEST_GROUP, LONGEST_ID, SAMPLES, add, screen
+
+__all__ = ["sync"]
+
+_staged = Table(
+    "staged_ids",
+    MetaData(),
+    Column("item_id", String(LONGEST_ID), primary_key=True),
+    Column("submitted_at", UtcDateTime),
+    Column("group_name", String(LONGEST_GROUP)),
+    Column("seen", Integer, nullable=False),  # rows that name the id
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DROP",
+)
+
+
+def sync(
+    engine: Engine, *, target: str, epoch: int, run_id: int, batches: Iterable[Sequence[LogEntry]], now: datetime
+) -> SyncReport:
+    """Makes the work list of a target what its sync log says.
+
+    1. Every batch is screened and staged in a temporary table, which on SQLite locks nothing of ours.
+    2. In one write transaction the lease is verified; then ids that are gone become removed, ids that came back are no
+       longer so, changed upload times and groups are taken over, and new ids are added as unknown.
+
+    Of the rows that name one id, the first counts. An empty log removes everything; the report shows it.
+
+    Args:
+        engine: our own database.
+        target: whose log it is.
+        epoch: of the lease under which the run writes.
+        run_id: the run that reads.
+        batches: the log's rows; memory is bounded as far as they are.
+        now: aware; upload times after it are counted and not used.
+
+    Raises:
+        LeaseLostError: when the lease is no longer ours. Nothing was written.
+        StoreError: when our own database fails. Nothing was written; the same when `batches` raises, which passes.
+    """
+    with translated(engine), engine.connect() as conn:
+        report = _stage(conn, batches, now)
+        begin_merging(conn, _staged)
+        leases.verify(conn, target=target, epoch=epoch)
+        report = _merged(conn, report, target=target, run_id=run_id, now=now)
+        _staged.drop(conn)
+        conn.commit()
+    return report
+
+
+def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]], now: datetime) -> SyncReport:
+    make_room(conn, _staged)
+    row = insert_or(conn, _staged)
+    again = row.on_conflict_do_update(index_elements=[_staged.c.item_id], set_={"seen": _staged.c.seen + 1})
+    report = SyncReport()
+    for batch in batches:
+        usable, counts = screen(batch, now=now)
+        report = add(report, counts)
+        if usable:
+            conn.execute(again, [_row(entry) for entry in usable])
+    return report
+
+
+def _row(entry: LogEntry) -> dict[str, object]:
+    return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": entry.group, "seen": 1}
+
+
+def _merged(conn: Connection, report: SyncReport, *, target: str, run_id: int, now: datetime) -> SyncReport:
+    mine = items.c.target == target
+    in_log = exists().where(_staged.c.item_id == items.c.item_id)
+    gone = and_(mine, items.c.removed_at.is_(None), ~in_log)
+    back = and_(mine, items.c.removed_at.is_not(None), in_log)
+    _add_events(conn, gone, kind="removed", run_id=run_id, now=now)
+    _add_events(conn, back, kind="returned", run_id=run_id, now=now)
+    removed = conn.execute(update(items).where(gone).values(removed_at=now)).rowcount
+    returned = conn.execute(update(items).where(back).values(removed_at=None)).rowcount
+    _take_over_changes(conn, target)
+    new = _add_new(conn, target, now)
+    tracked, rows = conn.execute(select(func.count(), func.coalesce(func.sum(_staged.c.seen), 0))).one()
+    repeated = select(_staged.c.item_id).where(_staged.c.seen > 1).order_by(_staged.c.item_id).limit(SAMPLES)
+    return replace(
+        report,
+        tracked=tracked,
+        new=new,
+        removed=removed,
+        returned=returned,
+        duplicate=int(rows) - tracked,
+        duplicate_ids=tuple(conn.execute(repeated).scalars()),
+    )
+
+
+def _add_events(conn: Connection, which: ColumnElement[bool], *, kind: str, run_id: int, now: datetime) -> None:
+    of_run = (literal(run_id), literal(now, UtcDateTime), literal(kind))
+    events = select(items.c.target, items.c.item_id, *of_run).where(which)
+    conn.execute(insert(item_events).from_select(["target", "item_id", "run_id", "at", "kind"], events))
+
+
+def _take_over_changes(conn: Connection, target: str) -> None:
+    changed = or_(
+        items.c.submitted_at.is_distinct_from(_staged.c.submitted_at),
+        items.c.group_name.is_distinct_from(_staged.c.group_name),
+    )
+    same = and_(items.c.target == target, items.c.item_id == _staged.c.item_id)
+    values = {"submitted_at": _staged.c.submitted_at, "group_name": _staged.c.group_name}
+    conn.execute(update(items).where(same, changed).values(values))
+
+
+def _add_new(conn: Connection, target: str, now: datetime) -> int:
+    known = exists().where(items.c.target == target, items.c.item_id == _staged.c.item_id)
+    fresh = {
+        "target": literal(target),
+        "item_id": _staged.c.item_id,
+        "submitted_at": _staged.c.submitted_at,
+        "group_name": _staged.c.group_name,
+        "first_seen_at": literal(now, UtcDateTime),
+        "state": literal(ItemState.UNKNOWN.value),
+        "reason": literal(Reason.NOT_ASKED.value),
+    }
+    rows = select(*fresh.values()).where(~known).order_by(_staged.c.item_id)
+    added = insert(items).from_select(list(fresh), rows)
+    return conn.execute(added, execution_options={"preserve_rowcount": True}).rowcount

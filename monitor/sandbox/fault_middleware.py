@@ -1,0 +1,185 @@
+"""What stands before the engine: counts every call, and answers those that a fault hits.
+
+The control endpoint passes uncounted and is never hit.
+"""
+
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from monitor.sandbox.faults import Fault
+from monitor.sandbox.state import Connection, State
+
+__all__ = ["Disturbed", "gather", "write"]
+
+
+TICKS_PER_S = 20
+
+
+async def gather(app: ASGIApp, scope: Scope, receive: Receive, finish: Callable[[Message], None]) -> tuple[bytes, ...]:
+    """What an application answers, as it would stand on the wire: the head and the body.
+
+    Args:
+        app: answers the call.
+        scope: the call (ASGI).
+        receive: where its body comes from.
+        finish: completes the answer's headers.
+    """
+    head, body = b"", bytearray()
+
+    async def keep(message: Message) -> None:
+        nonlocal head
+        if message["type"] == "http.response.start":
+            finish(message)
+            head = _head(message)
+        else:
+            body.extend(message.get("body", b""))
+
+    await app(scope, receive, keep)
+    if b"\r\ncontent-length:" not in head.lower():  # what was to be streamed is whole by now
+        head += b"content-length: %d\r\n" % len(body)
+    return head + b"connection: close\r\n\r\n", b"" if scope["method"] == "HEAD" else bytes(body)
+
+
+def _head(message: Message) -> bytes:
+    status = message["status"]
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+    lines = [f"HTTP/1.1 {status} {phrase}".encode()]
+    lines += [b"%s: %s" % (name, value) for name, value in MutableHeaders(scope=message).raw]
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+async def write(connection: Connection, fault: Fault, head: bytes, body: bytes) -> bool:
+    """Writes an answer as a fault wants it.
+
+    Returns:
+        Whether the client stayed until what should be written was written.
+    """
+    if fault.cut_after is not None:
+        body = body[: min(fault.cut_after, max(len(body) - 1, 0))]
+    if fault.drip is not None:
+        at_once, slowly = (b"", head + body) if fault.drip_headers else (head, body)
+    else:
+        at_once, slowly = head + body, b""
+    connection.transport.write(at_once)
+    return await _drip(connection, slowly, bytes_per_s=fault.drip or 1.0)
+
+
+async def _drip(connection: Connection, content: bytes, *, bytes_per_s: float) -> bool:
+    piece = max(1, int(bytes_per_s / TICKS_PER_S))
+    for start in range(0, len(content), piece):
+        if not await connection.outlasts(piece / bytes_per_s):
+            return False
+        connection.transport.write(content[start : start + piece])
+    return not connection.gone.is_set()
+
+
+class Disturbed:
+    """An application with the faults of a state before it.
+
+    Args:
+        app: answers rightly.
+        state: whose faults, and where calls are counted.
+    """
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self._app, self._state = app, state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one call (ASGI)."""
+        if scope["type"] != "http" or scope["path"].startswith("/_sandbox"):
+            await self._app(scope, receive, send)
+            return
+        state = self._state
+        with state.lock:
+            fault = state.faults.hit(scope["method"], scope["path"], state.clock())
+            state.in_flight += 1
+            state.most_in_flight = max(state.most_in_flight, state.in_flight)
+        try:
+            if fault is None:
+                await self._app(scope, receive, self._counting(scope, send, None))
+            else:
+                await self._disturb(fault, scope, receive, send)
+        except ClientDisconnect:
+            return  # counted as gone: nobody is left to answer
+        finally:
+            with state.lock:
+                state.in_flight -= 1
+
+    async def _disturb(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = self._state.connections.get(tuple(scope["client"]))
+        if connection is None or not await connection.outlasts(fault.delay_s):
+            self._count(scope, "gone")
+            return
+        if fault.expires:
+            with self._state.lock:
+                self._state.engine.credentials.expire_tokens()
+        answer = self._app if fault.passes else _response(fault)
+        if fault.close:
+            self._count(scope, "closed")
+            connection.transport.abort()
+            await connection.gone.wait()
+        elif fault.by_hand:
+            await self._by_hand(fault, connection, answer, scope, receive)
+        else:
+            await answer(scope, receive, self._counting(scope, send, fault))
+
+    async def _by_hand(
+        self, fault: Fault, connection: Connection, answer: ASGIApp, scope: Scope, receive: Receive
+    ) -> None:
+        status = ""
+
+        def finish(message: Message) -> None:
+            nonlocal status
+            status = str(message["status"])
+            _finish(message, fault)
+
+        head, body = await gather(answer, scope, receive, finish)
+        stayed = await write(connection, fault, head, body)
+        ending = status if fault.cut_after is None else "closed"
+        self._count(scope, ending if stayed else "gone")
+        connection.transport.close()  # which sends what was written first
+        await connection.gone.wait()
+
+    def _counting(self, scope: Scope, send: Send, fault: Fault | None) -> Send:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                here = tuple(scope["client"]) in self._state.connections
+                self._count(scope, str(message["status"]) if here else "gone")
+                _finish(message, fault)
+            await send(message)
+
+        return counted
+
+    def _count(self, scope: Scope, ending: str) -> None:
+        with self._state.lock:
+            self._state.requests[f"{scope['method']} {_template(scope['path'])} {ending}"] += 1
+
+
+def _finish(message: Message, fault: Fault | None) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["date"] = formatdate(usegmt=True)
+    if fault is not None:
+        headers.update(fault.headers)
+
+
+def _response(fault: Fault) -> Response:
+    content, media_type = fault.content()
+    return Response(content, fault.status, media_type=media_type)
+
+
+def _template(path: str) -> str:
+    parts = path.split("/")
+    if parts[1:4] == ["engine", "v2", "items"] and len(parts) > 4:
+        return "/engine/v2/items/{item_id}"
+    if parts[1:4] == ["engine", "v2", "publisher"]:
+        ending = "/by-producer" if parts[-1] == "by-producer" else ""
+        return f"/engine/v2/publisher/{{publisher_id}}/items{ending}"
+    if parts[1:4] == ["engine", "v1", "files"]:
+        return "/engine/v1/files/{item_id}/snippets"
+    return path

@@ -1,0 +1,202 @@
+"""The built-in sync log: which ids were imported for which target. A run reads it like any other; it knows no state."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from monitor.database.bulk import begin_merging, make_room
+from monitor.database.engine import in_fews, reading, translated, writing
+from monitor.database.engine import insert as insert_or
+from monitor.database.tables import UtcDateTime, tracked_items
+from monitor.database.text import storable
+from monitor.model import LogEntry
+from monitor.synclog.validation import LONGEST_GROUP, LONGEST_ID
+
+__all__ = ["Imported", "Removed", "add", "added_at", "count", "read", "remove"]
+
+NAMED = 20
+
+_staged = Table(
+    "staged_imports",
+    MetaData(),
+    Column("item_id", String(LONGEST_ID), primary_key=True),
+    Column("submitted_at", UtcDateTime),
+    Column("group_name", String(LONGEST_GROUP)),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DROP",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import did: `read = new + known + updated + repeated`."""
+
+    read: int
+    new: int
+    known: int
+    """In the log already, just as given."""
+    updated: int
+    """In the log already, with another upload time or group."""
+    repeated: int
+    """Rows whose id stood in the same import before; the first one counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What a removal did."""
+
+    removed: int
+    unknown: int
+    unknown_ids: tuple[str, ...]
+    """The first few ids that the log does not have."""
+
+
+def add(engine: Engine, *, target: str, batches: Iterable[Sequence[LogEntry]], now: datetime) -> Imported:
+    """Takes ids into the log of a target, all or none; doing it again changes nothing.
+
+    1. Batches are staged in a temporary table, which on SQLite locks nothing of ours however slowly they come.
+    2. One short write transaction adds the new ones, and takes over upload times and groups that differ. What an entry
+       does not say is left as it is.
+
+    Args:
+        engine: our own database.
+        target: whose log.
+        batches: entries whose ids can be tracked; memory is bounded as far as they are.
+        now: aware.
+
+    Raises:
+        StoreError: our database fails. Nothing was written; the same when `batches` raises, which passes.
+    """
+    with translated(engine), engine.connect() as conn:
+        rows = _stage(conn, batches)
+        begin_merging(conn, _staged)
+        imported = _merged(conn, rows, target=target, now=now)
+        _staged.drop(conn)
+        conn.commit()
+    return imported
+
+
+def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]]) -> int:
+    make_room(conn, _staged)
+    first_counts = insert_or(conn, _staged).on_conflict_do_nothing()
+    rows = 0
+    for batch in batches:
+        if batch:
+            conn.execute(first_counts, [_row(entry) for entry in batch])
+            rows += len(batch)
+    return rows
+
+
+def _row(entry: LogEntry) -> dict[str, object]:
+    group = storable(entry.group, LONGEST_GROUP)
+    return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": group}
+
+
+def _merged(conn: Connection, rows: int, *, target: str, now: datetime) -> Imported:
+    given = conn.execute(select(func.count()).select_from(_staged)).scalar_one()
+    updated = _take_over_changes(conn, target)
+    new = _add_new(conn, target, now)
+    return Imported(read=rows, new=new, known=given - new - updated, updated=updated, repeated=rows - given)
+
+
+def _take_over_changes(conn: Connection, target: str) -> int:
+    log, staged = tracked_items.c, _staged.c
+    same = log.target == target, log.item_id == staged.item_id
+    pairs = ((log.submitted_at, staged.submitted_at), (log.group_name, staged.group_name))
+    changed = or_(*(new.is_not(None) & old.is_distinct_from(new) for old, new in pairs))
+    values = {old.name: func.coalesce(new, old) for old, new in pairs}
+    return conn.execute(update(tracked_items).where(*same, changed).values(values)).rowcount
+
+
+def _add_new(conn: Connection, target: str, now: datetime) -> int:
+    known = exists().where(tracked_items.c.target == target, tracked_items.c.item_id == _staged.c.item_id)
+    fresh = {
+        "target": literal(target),
+        "item_id": _staged.c.item_id,
+        "submitted_at": _staged.c.submitted_at,
+        "group_name": _staged.c.group_name,
+        "added_at": literal(now, UtcDateTime),
+    }
+    rows = select(*fresh.values()).where(~known).order_by(_staged.c.item_id)
+    # another import may add the same id at the same time
+    added = insert_or(conn, tracked_items).from_select(list(fresh), rows).on_conflict_do_nothing()
+    return conn.execute(added, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> Removed:
+    """Takes ids out of the log of a target: the next run finds them gone.
+
+    Each batch is a transaction of its own; doing it again does no harm.
+
+    Raises:
+        StoreError: our database fails; earlier batches are removed.
+    """
+    removed, unknown = 0, 0
+    unknown_ids: list[str] = []
+    for batch in batches:
+        distinct = list(dict.fromkeys(batch))
+        with writing(engine) as conn:
+            known = _known(conn, target, distinct)
+            for few in in_fews(list(known)):
+                these = tracked_items.c.target == target, tracked_items.c.item_id.in_(few)
+                removed += conn.execute(delete(tracked_items).where(*these)).rowcount
+        missing = [item_id for item_id in distinct if item_id not in known]
+        unknown += len(missing)
+        unknown_ids += missing[: NAMED - len(unknown_ids)]
+    return Removed(removed=removed, unknown=unknown, unknown_ids=tuple(unknown_ids))
+
+
+def _known(conn: Connection, target: str, item_ids: Sequence[str]) -> dict[str, None]:
+    known: dict[str, None] = {}
+    for few in in_fews(item_ids):
+        query = select(tracked_items.c.item_id).where(
+            tracked_items.c.target == target, tracked_items.c.item_id.in_(few)
+        )
+        known |= dict.fromkeys(conn.execute(query).scalars())
+    return known
+
+
+def count(conn: Connection, *, target: str) -> int:
+    """How many ids the log of a target has."""
+    query = select(func.count()).select_from(tracked_items).where(tracked_items.c.target == target)
+    return conn.execute(query).scalar_one()
+
+
+def added_at(conn: Connection, *, item_id: str) -> dict[str, datetime]:
+    """By target, when an id was taken into the log; empty when no log has it."""
+    query = select(tracked_items.c.target, tracked_items.c.added_at).where(tracked_items.c.item_id == item_id)
+    return {row.target: row.added_at for row in conn.execute(query.order_by(tracked_items.c.target))}
+
+
+def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[LogEntry]]:
+    """The log of a target in batches of at most `batch` (> 0) rows, each a short read transaction of its own.
+
+    Raises:
+        StoreError: our database can't be read.
+    """
+    log = tracked_items.c
+    query = select(log.item_id, log.submitted_at, log.group_name).where(log.target == target)
+    last = ""
+    while True:
+        with reading(engine) as conn:
+            rows = conn.execute(query.where(log.item_id > last).order_by(log.item_id).limit(batch)).all()
+        if not rows:
+            return
+        yield [LogEntry(item_id=row.item_id, submitted_at=row.submitted_at, group=row.group_name) for row in rows]
+        last = rows[-1].item_id

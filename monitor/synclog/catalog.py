@@ -1,0 +1,133 @@
+"""The user's names against the database's own catalogue, before any of them is used.
+
+SQLite takes an unknown quoted column for text and answers with its name, so a slip would pass for an id.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from sqlalchemy import Connection, literal_column, select, text
+from sqlalchemy import table as named
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql.elements import quoted_name
+
+from monitor.database.urls import place
+from monitor.errors import SyncLogError
+from monitor.synclog.connection import SyncLogSpec
+
+__all__ = ["Found", "resolve"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The names as the catalogue spells them."""
+
+    schema: str | None
+    table: str
+    id_column: str
+    submitted_at_column: str | None
+    group_column: str | None
+    row_number: str | None
+    """On a SQLite table, a name by which its rowid can be reached; None on a view and where there is none."""
+    key: tuple[str, ...] = ()
+    """The primary key of a SQLite table without a rowid."""
+
+
+_SQLITE_TABLES = text("SELECT NULL AS schema, name FROM sqlite_master WHERE type IN ('table', 'view')")
+_SQLITE_TYPE = text("SELECT type FROM sqlite_master WHERE name = :table AND type IN ('table', 'view')")
+_SQLITE_KEY = text("SELECT name FROM pragma_table_xinfo(:table) WHERE pk > 0 ORDER BY pk")
+_SQLITE_COLUMNS = text("SELECT name FROM pragma_table_xinfo(:table) WHERE hidden <> 1 ORDER BY cid")
+
+_POSTGRES_TABLES = text("""
+    SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+      AND (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid) OR lower(n.nspname) = lower(:schema))
+    ORDER BY n.nspname = :schema  -- of two that differ in case alone, the exact one comes last and stays
+""")
+_POSTGRES_COLUMNS = text("""
+    SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relname = :table AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+""")
+
+
+def resolve(conn: Connection, spec: SyncLogSpec) -> Found:
+    """Finds the table and its columns: by the exact name, else by the only one that differs in case alone.
+
+    Raises:
+        SyncLogError: when one is missing or could be several; the sentence offers close matches.
+    """
+    where = f"sync log {place(conn.engine.url)}"
+    schema, table = _table(conn, spec.table, where)
+    columns = _columns(conn, schema, table)
+
+    def column(name: str) -> str:
+        return _match(name, columns, f'{where}, table "{table}": it has no column "{name}"')
+
+    row_number = _row_number(conn, table, columns) if schema is None else None
+    no_rowid = schema is None and row_number is None
+    return Found(
+        schema=schema,
+        table=table,
+        id_column=column(spec.id_column),
+        submitted_at_column=column(spec.submitted_at_column) if spec.submitted_at_column else None,
+        group_column=column(spec.group_column) if spec.group_column else None,
+        row_number=row_number,
+        key=tuple(conn.execute(_SQLITE_KEY, {"table": table}).scalars()) if no_rowid else (),
+    )
+
+
+def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str]:
+    prefix, dot, rest = name.partition(".")
+    if conn.dialect.name == "sqlite":
+        return None, _match(name, [row.name for row in conn.execute(_SQLITE_TABLES)], f'{where} has no table "{name}"')
+    visible = _postgres_tables(conn, None)
+    if dot and name not in visible:
+        inside = _postgres_tables(conn, prefix)
+        table = _match(rest, list(inside), f'{where} has no table "{rest}" in the schema "{prefix}"')
+        return inside[table], table
+    table = _match(name, list(visible), f'{where} has no table "{name}"')
+    return visible[table], table
+
+
+def _postgres_tables(conn: Connection, schema: str | None) -> dict[str, str]:
+    return {row.name: row.schema for row in conn.execute(_POSTGRES_TABLES, {"schema": schema})}
+
+
+def _columns(conn: Connection, schema: str | None, table: str) -> list[str]:
+    statement = _SQLITE_COLUMNS if schema is None else _POSTGRES_COLUMNS
+    return list(conn.execute(statement, {"table": table} | ({"schema": schema} if schema else {})).scalars())
+
+
+def _match(name: str, known: Sequence[str], missing: str) -> str:
+    if name in known:
+        return name
+    alike = [other for other in known if other.casefold() == name.casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if alike:
+        raise SyncLogError(f"{missing}, but {_listed(alike)}; write it exactly as it is there")
+    close = get_close_matches(name.casefold(), [other.casefold() for other in known], n=3, cutoff=0.6)
+    offered = [other for other in known if other.casefold() in close]
+    if offered:
+        raise SyncLogError(f"{missing}; did you mean {_listed(offered)}?")
+    raise SyncLogError(f"{missing}; there is {_listed(known[:10])}" if known else f"{missing}; there is none at all")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " or ".join(f'"{name}"' for name in names)
+
+
+def _row_number(conn: Connection, table: str, columns: Sequence[str]) -> str | None:
+    if conn.scalar(_SQLITE_TYPE, {"table": table}) == "view":
+        return None
+    taken = {column.lower() for column in columns}  # a column of the user's may bear one of these names
+    free = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+    if free is None:
+        return None
+    try:
+        conn.execute(select(literal_column(free)).select_from(named(quoted_name(table, quote=True))).limit(0))
+    except OperationalError:  # a table WITHOUT ROWID; if it is anything else, the read itself meets it again
+        return None
+    return free

@@ -1,0 +1,389 @@
+"""CSV with a header line, or one id per line without any."""
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import BinaryIO
+
+import msgspec
+
+from monitor.database.text import UNSTORABLE, spelled_out
+from monitor.errors import ConfigError
+from monitor.model import LogEntry
+from monitor.synclog.timestamps import moment
+from monitor.synclog.validation import LONGEST_ID
+
+__all__ = [
+    "BadLine",
+    "Blank",
+    "FORMATS",
+    "FileSpec",
+    "ITEM_ID",
+    "LONGEST_LINE",
+    "Line",
+    "LineTooLongError",
+    "Lines",
+    "Table",
+    "entry_of",
+    "open_table",
+    "records",
+    "shown",
+]
+
+
+LONGEST_LINE = 2**24
+"""Bytes. Records that carry whole documents are long; a file without line ends must not fill the memory."""
+_CHUNK = 2**20
+_BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class LineTooLongError(Exception):
+    """A line is longer than `LONGEST_LINE`; the next one can be read."""
+
+
+class Lines(Iterator[str]):
+    """Gives the lines of a file, with their ends, and counts them.
+
+    Args:
+        stream: the file, opened for reading bytes.
+        name: what people call it.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.number = 0
+        """Of the line given last, from 1."""
+        self._stream, self._name = stream, name
+        self._held: str | None = None
+
+    @property
+    def upcoming(self) -> int:
+        """The number of the next line."""
+        return self.number + (self._held is None)
+
+    def peek(self) -> str:
+        """The next line that is not blank, which stays the next; blank ones before it are passed over. "" at the end.
+
+        Raises:
+            ConfigError: the file can't be read as text.
+            LineTooLongError: that line is too long.
+        """
+        if self._held is None:
+            self._held = next((line for line in self if line.strip()), None)
+        return self._held or ""
+
+    def __next__(self) -> str:
+        """The next line.
+
+        Raises:
+            ConfigError: the file can't be read, or is not UTF-8.
+            LineTooLongError: the line is too long; it is passed over.
+            StopIteration: there is none.
+        """
+        if self._held is not None:
+            line, self._held = self._held, None
+            return line
+        raw = self._read(LONGEST_LINE)
+        if not raw:
+            raise StopIteration
+        self.number += 1
+        if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
+            self._skip_rest()
+            raise LineTooLongError
+        return self._text(raw)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._stream.readline(size)
+        except OSError as error:
+            raise ConfigError(
+                [f"{self._name}: can't be read ({error.strerror}); check the disk or the pipe, and try again"]
+            ) from error
+
+    def _skip_rest(self) -> None:
+        while (rest := self._read(_CHUNK)) and not rest.endswith(b"\n"):
+            pass
+
+    def _text(self, raw: bytes) -> str:
+        if self.number == 1:
+            if raw.startswith(_UTF_16) or b"\0" in raw[:2]:
+                raise self._refused("it looks like UTF-16")
+            raw = raw.removeprefix(_BOM)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise self._refused(f"line {self.number} is not UTF-8") from None
+
+    def _refused(self, why: str) -> ConfigError:
+        return ConfigError([f"{self._name}: {why}; save the file as UTF-8 and try again"])
+
+
+FORMATS = ("csv", "jsonl")
+ITEM_ID = "item_id"
+LONGEST_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSpec:
+    """A file as the user describes it."""
+
+    name: str
+    """What people call it."""
+    format: str | None = None
+    """One of `FORMATS`; None: guessed."""
+    id_column: str | None = None
+    """None: `item_id`, or the only column there is."""
+    submitted_at_column: str | None = None
+    group_column: str | None = None
+    zone: tzinfo = field(default=UTC)
+    """What times without an offset are in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadLine:
+    """Lines of the file that can't be used: one, or several that belong together."""
+
+    first: int
+    last: int
+    reason: str
+
+    @property
+    def lines(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blank:
+    """A line with nothing on it: of no meaning at the end of a file, a missing id anywhere else."""
+
+    line: int
+
+
+Line = LogEntry | BadLine | Blank
+"""What comes of one line, or of the several that a quoted field spans."""
+
+
+def entry_of(*, item_id: str, submitted_at: object, group: str | None, zone: tzinfo) -> LogEntry | str:
+    """One row of the sync log from what a line says, or the reason why there can be none.
+
+    Args:
+        item_id: the id, to the letter.
+        submitted_at: the upload time as it stands there; None or "" when the line has none.
+        group: the group; None when the line has none.
+        zone: what times without an offset are in.
+    """
+    if fault := _fault(item_id):
+        return fault
+    at: datetime | None = None
+    if submitted_at is not None and submitted_at != "":
+        at = moment(submitted_at, zone)
+        if at is None:
+            return f"{shown(submitted_at)} is no time; write it like 2026-03-01T12:00:00Z, or as Unix seconds"
+    return LogEntry(item_id=item_id, submitted_at=at, group=group or None)
+
+
+def _fault(item_id: str) -> str | None:
+    if not item_id or item_id.isspace():
+        return "its id is blank"
+    if len(item_id) > LONGEST_ID:
+        return f"its id is longer than {LONGEST_ID} characters: {shown(item_id)}"
+    if UNSTORABLE.search(item_id):
+        return f"its id holds a control character: {shown(item_id)}"
+    return None
+
+
+def shown(value: object) -> str:
+    """A value of the file, quoted for people: short, and free of what would garble a terminal."""
+    text = str(value)
+    cut = text[:LONGEST_SHOWN]
+    return f'"{spelled_out(cut)}{"…" if len(text) > len(cut) else ""}"'
+
+
+_KEYS_NAMED = 8
+
+
+def records(lines: Lines, spec: FileSpec) -> Iterator[Line]:
+    """Reads each line by itself, so that a broken one costs nothing but itself.
+
+    Raises:
+        ConfigError: the file can't be read as text.
+    """
+    while True:
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except LineTooLongError:
+            found: LogEntry | str = f"it is longer than {LONGEST_LINE} bytes"
+        else:
+            if not line.strip():
+                yield Blank(line=lines.number)
+                continue
+            found = _record(line, spec)
+        yield BadLine(first=lines.number, last=lines.number, reason=found) if isinstance(found, str) else found
+
+
+def _record(line: str, spec: FileSpec) -> LogEntry | str:
+    try:
+        value = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"it is not JSON ({error})"
+    if not isinstance(value, dict):
+        value = {spec.id_column or ITEM_ID: value}
+    return _entry(value, spec)
+
+
+def _entry(value: Mapping[str, object], spec: FileSpec) -> LogEntry | str:
+    key = spec.id_column or ITEM_ID
+    if key not in value:
+        keys = ", ".join(shown(name) for name in list(value)[:_KEYS_NAMED])
+        return f"it has no {shown(key)}" + (f"; its keys are {keys}" if keys else "")
+    item_id, group = _text(value[key]), value.get(spec.group_column or "")
+    if item_id is None:
+        return f"its id is neither text nor a whole number: {shown(value[key])}"
+    if group is not None and _text(group) is None:
+        return f"its group is neither text nor a whole number: {shown(group)}"
+    submitted_at = value.get(spec.submitted_at_column or "")
+    return entry_of(item_id=item_id, submitted_at=submitted_at, group=_text(group), zone=spec.zone)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+LONGEST_FIELD = 2**20
+"""Characters; Python's own limit is an eighth of it, which whole documents in a column go beyond."""
+_DELIMITERS = (",", ";", "\t", "|")
+_NAME_OF_IDS = re.compile(r"(?:(?:item|document|doc|file)[ _-]?)?ids?", re.IGNORECASE)
+_COLUMNS_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """An opened table: what people should know about how it is read, and its rows."""
+
+    notes: tuple[str, ...]
+    rows: Iterator[Line]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Columns:
+    """Where in a row what stands."""
+
+    width: int
+    item_id: int
+    submitted_at: int | None = None
+    group: int | None = None
+
+
+def open_table(lines: Lines, spec: FileSpec) -> Table:
+    """Finds the columns that are wanted.
+
+    A file of one column needs no header: unless its first line names ids, every line is an id.
+
+    Raises:
+        ConfigError: a column is not there; the sentence names those that are.
+    """
+    first = lines.peek()
+    if not first:
+        return Table(notes=(), rows=iter(()))
+    delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
+    csv.field_size_limit(LONGEST_FIELD)
+    if delimiter not in first:
+        only = _one_column(first.strip().strip('"').strip(), spec)
+        if only is not None:
+            header, note = only
+            if header:
+                next(lines)
+            rows = csv.reader(lines, strict=True)
+            return Table(notes=(note,) if note else (), rows=_rows(rows, lines, _Columns(width=1, item_id=0), spec))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    columns = _columns(_header(reader, spec), spec)
+    return Table(notes=(), rows=_rows(reader, lines, columns, spec))
+
+
+def _one_column(first: str, spec: FileSpec) -> tuple[bool, str | None] | None:
+    """Whether the first line of a one-column file is its header, and what to tell; None: it must be one."""
+    if spec.submitted_at_column or spec.group_column or spec.id_column:
+        return None
+    if first.casefold() == ITEM_ID:
+        return True, None
+    if _NAME_OF_IDS.fullmatch(first):
+        return True, f"{spec.name}: the ids are taken from its only column, {shown(first)}"
+    return False, f"{spec.name}: there is no header line; every line is taken for an id, the first one too"
+
+
+def _header(reader: Iterator[list[str]], spec: FileSpec) -> list[str]:
+    try:
+        return [name.strip() for name in next(reader, [])]
+    except (csv.Error, LineTooLongError) as error:
+        why = str(error) or f"it is longer than {LONGEST_LINE} bytes"
+        raise ConfigError([f"{spec.name}: the header line can't be read as CSV ({why}); correct it"]) from None
+
+
+def _columns(names: Sequence[str], spec: FileSpec) -> _Columns:
+    found = {
+        option: _position(names, wanted, option, spec)
+        for option, wanted in (
+            ("--id-column", spec.id_column or ITEM_ID),
+            ("--submitted-at-column", spec.submitted_at_column),
+            ("--group-column", spec.group_column),
+        )
+        if wanted is not None
+    }
+    return _Columns(
+        width=len(names),
+        item_id=found["--id-column"],
+        submitted_at=found.get("--submitted-at-column"),
+        group=found.get("--group-column"),
+    )
+
+
+def _position(names: Sequence[str], wanted: str, option: str, spec: FileSpec) -> int:
+    alike = [n for n, name in enumerate(names) if name.casefold() == wanted.casefold()]
+    exact = [n for n in alike if names[n] == wanted]
+    if len(exact or alike) == 1:
+        return (exact or alike)[0]
+    if alike:
+        raise ConfigError([f"{spec.name}: {len(alike)} of its columns are called {shown(wanted)}; rename the others"])
+    there = ", ".join(shown(name) for name in names[:_COLUMNS_NAMED]) or "none at all"
+    more = f" and {len(names) - _COLUMNS_NAMED} more" if len(names) > _COLUMNS_NAMED else ""
+    raise ConfigError(
+        [f"{spec.name}: it has no column {shown(wanted)}; its header line has {there}{more}: name one with {option}"]
+    )
+
+
+def _rows(reader: Iterator[list[str]], lines: Lines, columns: _Columns, spec: FileSpec) -> Iterator[Line]:
+    while True:
+        first = lines.upcoming
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except LineTooLongError:
+            yield BadLine(first=first, last=lines.number, reason=f"it is longer than {LONGEST_LINE} bytes")
+        except csv.Error as error:
+            unclosed = " (a quote that is not closed?)" if lines.number > first else ""
+            yield BadLine(first=first, last=lines.number, reason=f"it can't be read as CSV: {error}{unclosed}")
+        else:
+            yield _row(fields, columns, spec, first, lines.number)
+
+
+def _row(fields: Sequence[str], columns: _Columns, spec: FileSpec, first: int, last: int) -> Line:
+    if not fields or (len(fields) == 1 and not fields[0].strip()):
+        return Blank(line=last)
+    if len(fields) != columns.width:
+        reason = f"its number of fields is {len(fields)} instead of {columns.width}"
+        return BadLine(first=first, last=last, reason=reason)
+    entry = entry_of(
+        item_id=fields[columns.item_id].strip(),
+        submitted_at=None if columns.submitted_at is None else fields[columns.submitted_at].strip(),
+        group=None if columns.group is None else fields[columns.group].strip(),
+        zone=spec.zone,
+    )
+    return BadLine(first=first, last=last, reason=entry) if isinstance(entry, str) else entry

@@ -1,0 +1,148 @@
+"""The rows of a sync log, batch by batch, without keeping its writers waiting.
+
+A SQLite table is read in pages by rowid, or by its primary key, each a statement of its own: in rollback-journal mode
+a reader locks writers out, and so for no longer than one page. What is written meanwhile is read now or next time.
+A view has no cheap page: it is copied first, in one statement, and read from the copy. PostgreSQL streams through a
+server-side cursor, since readers there block nobody.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import tzinfo
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    cast,
+    column,
+    literal,
+    literal_column,
+    null,
+    select,
+    table,
+    tuple_,
+)
+from sqlalchemy.sql.elements import quoted_name
+
+from monitor.errors import SyncLogError
+from monitor.model import LogEntry
+from monitor.synclog.catalog import Found, resolve
+from monitor.synclog.connection import SyncLogSpec, opened
+from monitor.synclog.timestamps import moment
+
+__all__ = ["read", "verify"]
+
+_Rows = Sequence[Row[Any]]
+
+
+def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[LogEntry]]:
+    """Reads the log in batches of at most `batch` (> 0) rows; closes it at the end, or when it is left early.
+
+    Ids that are numbers, UUIDs or bytes become text. Upload times that can't be read become None.
+
+    Raises:
+        SyncLogError: when the log can't be read; one sentence that says what to do.
+    """
+    zone = _zone(spec)
+    with opened(spec) as conn:
+        found = resolve(conn, spec)
+        for rows in _pages(conn, found, batch):
+            yield [_entry(row, zone) for row in rows]
+
+
+def verify(spec: SyncLogSpec) -> None:
+    """Tries for real whether the log can be read: the names, the rights, and one row.
+
+    Raises:
+        SyncLogError: when it can't.
+    """
+    for _rows in read(spec, batch=1):
+        break
+
+
+def _zone(spec: SyncLogSpec) -> tzinfo:
+    try:
+        return ZoneInfo(spec.timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise SyncLogError(
+            f'sync log, table "{spec.table}": there is no time zone "{spec.timezone}"; name one like Europe/Paris'
+        ) from error
+
+
+def _pages(conn: Connection, found: Found, batch: int) -> Iterator[_Rows]:
+    query = _select(found, as_text=conn.dialect.name != "sqlite")
+    if conn.dialect.name != "sqlite":
+        with conn.execution_options(yield_per=batch).execute(query) as result:
+            yield from result.partitions()
+        return
+    key: Sequence[ColumnElement[Any]] = [_column(name) for name in found.key]
+    if found.row_number is not None:
+        key = [literal_column(found.row_number)]
+    elif not key:
+        query, key = _copied(conn, query), [literal_column("rowid")]
+    query = query.add_columns(*key).order_by(*key).limit(batch)
+    page: _Rows = conn.execute(query).all()
+    while page:
+        yield page
+        if len(page) < batch:
+            return  # the end, as it was then: whoever writes on and on would be read for ever
+        page = conn.execute(query.where(tuple_(*key) > tuple_(*map(_bound, page[-1][-len(key) :])))).all()
+
+
+def _copied(conn: Connection, query: Select[Any]) -> Select[Any]:
+    """Copies what a view shows into a temporary table: writers wait for that alone, however slowly it is read then."""
+    named = query.with_only_columns(*(each.label(f"c{n}") for n, each in enumerate(query.selected_columns)))
+    conn.exec_driver_sql(f"CREATE TEMPORARY TABLE copied_log AS {named.compile(conn)}")
+    columns: list[ColumnElement[Any]] = [column(f"c{n}") for n in range(len(query.selected_columns))]
+    copied: Select[Any] = select(*columns).select_from(table("copied_log"))
+    return copied
+
+
+def _bound(value: object) -> ColumnElement[Any]:
+    """A value of a key as a parameter, text by its bytes: it need not be UTF-8."""
+    if isinstance(value, str):
+        return cast(literal(value.encode("utf-8", "surrogateescape")), Text())
+    return literal(value)
+
+
+def _select(found: Found, *, as_text: bool) -> Select[Any]:
+    columns = [_column(name) for name in (found.id_column, found.submitted_at_column, found.group_column)]
+    if as_text and found.submitted_at_column:
+        # PostgreSQL knows times that Python does not: infinity, years before Christ
+        columns[1] = cast(columns[1], Text())
+    source = table(
+        quoted_name(found.table, quote=True), schema=quoted_name(found.schema, quote=True) if found.schema else None
+    )
+    return select(*columns).select_from(source)
+
+
+def _column(name: str | None) -> ColumnElement[Any]:
+    return column(quoted_name(name, quote=True)) if name else null()
+
+
+def _entry(row: Row[Any], zone: tzinfo) -> LogEntry:
+    item_id, submitted_at, group = tuple(row)[:3]
+    return LogEntry(item_id=_text(item_id), submitted_at=moment(submitted_at, zone), group=_text(group))
+
+
+def _text(value: object) -> str | None:
+    """An id as people would write it: 7 for 7.0, text for bytes that are text, hexadecimal digits for others."""
+    match value:
+        case None | str():
+            return value
+        case bytes() | memoryview():
+            raw = bytes(value)
+            try:
+                return raw.decode("utf-8")
+            except UnicodeDecodeError:
+                return raw.hex()
+        case float() | Decimal() if math.isfinite(value) and value == value // 1:
+            return str(int(value))
+        case _:
+            return str(value)
