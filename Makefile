@@ -3,16 +3,18 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times: it is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test thorough drill survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 # How many processes run the tests; auto: one more than there are processors. JOBS=0: none besides pytest itself, as `pytest` does.
 JOBS ?= auto
 SPREAD := --numprocesses=$(JOBS) --dist=worksteal
 BIN := .venv/bin
+# Scripts use parts of the tests.
+SCRIPT := PYTHONPATH=tests $(BIN)/python
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
-CORE := monitor/model/*,monitor/errors.py,monitor/exchange.py,monitor/health/*,monitor/incidents/*,monitor/client/failure.py,monitor/client/hints.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/secrecy.py,monitor/client/climb.py,monitor/client/flow.py,monitor/client/pace.py,monitor/client/quota.py,monitor/client/supply.py,monitor/client/window.py
+CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/incidents/channel_rules.py,monitor/notifications/batching.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
@@ -39,7 +41,7 @@ lint: .venv/.installed ## ruff, the Dockerfile and the shell scripts
 	@bash -n .ci/run
 
 manifests: .venv/.installed ## what is under deploy/, by kubernetes-validate, and by the tools that are installed here
-	@$(BIN)/python tests/manifests.py
+	@$(SCRIPT) scripts/manifests.py
 
 types: .venv/.installed ## mypy, strict
 	@$(BIN)/mypy
@@ -53,10 +55,17 @@ cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 drill: .venv/.installed ## a night of faults on a fast clock, and what people were told: one minute
-	@$(BIN)/python tests/drill.py
+	@$(SCRIPT) scripts/drill.py
+
+docs: .venv/.installed ## write the transcripts and tables in the documents, and the channels' snapshots, anew
+	@$(SCRIPT) scripts/transcript.py docs/quickstart.md
+	@$(SCRIPT) scripts/drill.py docs/incidents.md
+	@$(SCRIPT) scripts/faults_table.py docs/client.md
+	@$(SCRIPT) scripts/channel_snapshots.py
+	@$(SCRIPT) scripts/config_reference.py docs/configuration.md
 
 survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
-	@PYTHONPATH=tests $(BIN)/python tests/survival/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))
+	@$(SCRIPT) scripts/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/.installed ## the quick benchmarks: figures beside their goals
 	@$(BIN)/python benchmarks/list.py
@@ -68,7 +77,7 @@ bench-client: .venv/.installed ## the client beside aiohttp, pyreqwest, httpx an
 	@$(BIN)/python benchmarks/client.py $(BENCH)
 
 mutants: .venv/.installed ## change the client's rules bit by bit, and count the changes that no test notices: five minutes
-	@nice -n 19 $(BIN)/python tests/mutation_score.py
+	@nice -n 19 $(SCRIPT) scripts/mutation_score.py
 
 lock: .venv/.installed ## pin the dependencies anew (newer versions: make lock LOCK=--upgrade)
 	@$(call compile,runtime,pyproject.toml)

@@ -101,7 +101,7 @@ def _postgres() -> Iterator[str]:
         yield named
         return
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-    from postgres import private_server
+    from support.postgres import private_server
 
     with private_server() as url:
         yield url

@@ -14,18 +14,6 @@ MonitorError              the root: one sentence for a person, and the exit code
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-__all__ = [
-    "ConfigError",
-    "LeaseHeldError",
-    "LeaseLostError",
-    "MonitorError",
-    "SchemaError",
-    "SlotSpentError",
-    "StoreAwayError",
-    "StoreError",
-    "SyncLogError",
-]
-
 
 class MonitorError(Exception):
     """The root of all errors that leave a command.

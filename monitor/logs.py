@@ -22,20 +22,6 @@ import msgspec
 
 from monitor.errors import ConfigError
 
-__all__ = [
-    "LEVELS",
-    "MASK",
-    "News",
-    "REMIND_S",
-    "Redactor",
-    "configure",
-    "masked",
-    "register_secret",
-    "structlog",
-    "warn_rarely",
-]
-
-
 if "structlog" not in sys.modules and "rich" not in sys.modules:
     # what is None here can't be imported, and structlog does without (its own words: rich is optional)
     sys.modules["rich"] = None  # type: ignore[assignment]  # the documented way to say so

@@ -11,9 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["AT_ONCE", "aside", "read_aside", "renew_aside"]
-
-
 AT_ONCE = 32
 """So many logs are read at one time; each takes a connection to our own database along."""
 _RENEWED_AT_ONCE = 8

@@ -27,11 +27,11 @@ import pytest
 import structlog
 import trustme
 from hypothesis import settings
-from memory import folder_in_memory
-from postgres import private_server
-from scale import THOROUGH
 from sqlalchemy import make_url
-from world import World
+from support.memory import folder_in_memory
+from support.postgres import private_server
+from support.scale import THOROUGH
+from support.world import World
 
 from monitor import logs as log
 from monitor.cli import main

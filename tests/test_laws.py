@@ -12,15 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fakes import FakeChannel, outlets
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from memory import folder_in_memory
-from refreshing import refreshing
-from samples import NOW
 from sqlalchemy import insert, select, update
-from world import Clock
+from support.fakes import FakeChannel, outlets
+from support.memory import folder_in_memory
+from support.samples import NOW
+from support.world import Clock
 
 from monitor.database.engine import connect, reading, writing
 from monitor.database.schema import upgrade
@@ -34,7 +33,6 @@ from monitor.incidents.evaluate import Judge
 from monitor.incidents.members import Patience
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.incidents.silence_expiry import Silencing
-from monitor.incidents.store import api_messages
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 from monitor.notifications.channels import Ending, Verdict
 from monitor.notifications.delivery import CLAIM, Sender
@@ -96,7 +94,7 @@ class Site:
         )
         silencing = Silencing(environment="test", route=route, past_failing=self.reach.router)
         self.sender = Sender(
-            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, refresh=refreshing(self.engine, self.reach, self.clock), api_messages=api_messages, holder="host:1",
+            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, holder="host:1",
             utcnow=self.clock, rand=lambda: 1.0, before=[lambda conn, now: silencing.release(conn, now=now)],
         )  # fmt: skip
         self.sender._fingerprint = lambda _: self.fingerprint

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from cli.observed import until
 from sqlalchemy import update
+from support.observed import until
 
 from monitor.app import utcnow
 from monitor.database import leases, tables

@@ -27,22 +27,6 @@ from monitor.providers import Provider, ProviderSettings
 from monitor.providers.registry import provider_for
 from monitor.runs.heartbeat import Heartbeat
 
-__all__ = [
-    "App",
-    "due_times",
-    "heartbeat_of",
-    "holder",
-    "open_store",
-    "overrides_of",
-    "provider_of",
-    "routes_of",
-    "rules_in_force",
-    "rules_with_sources",
-    "try_providers",
-    "utcnow",
-]
-
-
 _ATTEMPTS = 2
 
 
@@ -188,9 +172,6 @@ class App:
         from monitor.runs.run import Job
         from monitor.runs.strategy import Strategy
 
-        pass
-        pass
-
         provider = provider_of(target)
         return Job(
             target=target.name,
@@ -239,21 +220,17 @@ class App:
 
     def sender(self) -> "Sender":
         """Delivers what is due to the configured channels."""
-        from monitor.incidents.resend import Refresher
-        from monitor.incidents.store import api_messages
         from monitor.notifications.channels.log import LogChannel
         from monitor.notifications.delivery import Outlet, Sender
 
         outlets = {LOG_CHANNEL: Outlet(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
         lasting = self._lasting()
         outlets.update({channel.name: _outlet(channel, lasting) for channel in self.config.channels})
-        silencing, reach = self.silencing(), self._reach()
+        silencing = self.silencing()
         return Sender(
             self.engine,
             outlets,
-            reach=reach,
-            refresh=Refresher(engine=self.engine, environment=reach.environment, utcnow=self.clock).refresh,
-            api_messages=api_messages,
+            reach=self._reach(),
             holder=holder(),
             utcnow=self.clock,
             rand=random.random,

@@ -28,8 +28,6 @@ from monitor.model.http import Answer, Request
 from monitor.notifications.channels import Channel
 from monitor.notifications.channels.log import LogChannel
 
-__all__ = ["ask_once", "channel_of", "fingerprint", "try_channels"]
-
 CHANNEL_TIMEOUT_S = 15.0
 """Wall-clock seconds for one attempt to reach a channel."""
 

@@ -15,8 +15,6 @@ from monitor.logs import masked, register_secret
 from monitor.model.http import Wire
 from monitor.providers import Provider
 
-__all__ = ["auth_of", "connection_of", "open_client", "reader", "wire_of"]
-
 
 def connection_of(target: Target) -> Connection:
     """How the host of a target is reached; files and secrets are read now.

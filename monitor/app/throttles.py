@@ -23,9 +23,6 @@ from monitor.model import Learned
 from monitor.runs import store as runs
 from monitor.runs import throttle_store as throttles
 
-__all__ = ["SHARE_S", "Sharing", "lend", "origin_of", "same_key", "throttle_key"]
-
-
 _PORTS = {"https": 443, "http": 80}
 _PEPPER = secrets.token_bytes(32)
 _known_keys: dict[bytes, str] = {}

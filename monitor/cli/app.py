@@ -16,8 +16,6 @@ from monitor.cli.rules_app import rules_app
 from monitor.cli.sandbox_app import sandbox
 from monitor.cli.silences_app import silences_app
 
-__all__ = ["app"]
-
 app = typer.Typer(
     name="ingestion-monitor",
     help="Watches what a hosted data engine does with your uploads: history, incidents, and what to check.",

@@ -8,8 +8,6 @@ from monitor.database.text import cleaned
 from monitor.errors import ConfigError
 from monitor.incidents.silence_store import LONGEST_COMMENT, LONGEST_NAME
 
-__all__ = ["comment_of", "moment_of", "name_of", "os_user"]
-
 
 def os_user() -> str:
     """Who runs this process, by name; a container may have no name for its user."""

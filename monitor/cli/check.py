@@ -21,11 +21,9 @@ from monitor.database.schema import ensure
 from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError, StoreError
 from monitor.notifications.delivery import DeliveryReport
 from monitor.reports.runs import all_is_well, run_json, run_text, shortfall
-from monitor.runs.close import RunReport
 from monitor.runs.progress import Progress
+from monitor.runs.report import RunReport
 from monitor.runs.run import Job, Run
-
-__all__ = ["CheckOptions", "check"]
 
 SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""

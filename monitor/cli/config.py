@@ -8,8 +8,6 @@ from monitor.cli.session import load, print_json, print_lines
 from monitor.config.effective import as_text, in_force
 from monitor.errors import MonitorError
 
-__all__ = ["check", "schema", "show"]
-
 
 def check(path: Path | None) -> None:
     """Prints what the configuration describes.

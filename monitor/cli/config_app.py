@@ -7,8 +7,6 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath
 
-__all__ = ["config_app"]
-
 config_app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
 
 

@@ -8,8 +8,6 @@ from monitor.cli.session import load, register_secrets
 from monitor.cli.signals import end_soon
 from monitor.config import Config
 
-__all__ = ["daemon"]
-
 
 def daemon(path: Path | None, log_level: str | None) -> int:
     """Runs the daemon; exit code 143 after SIGTERM, 130 after SIGINT.

@@ -10,9 +10,6 @@ from monitor.database.retention import Ending, Pruner
 from monitor.database.schema import SchemaFit, SchemaVersion
 from monitor.reports.pruning import pruned_json, pruned_text
 
-__all__ = ["current", "prune", "upgrade"]
-
-
 UNFIT = 3
 
 

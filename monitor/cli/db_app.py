@@ -6,8 +6,6 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath
 
-__all__ = ["db_app"]
-
 db_app = typer.Typer(help="The monitor's own database.", no_args_is_help=True, rich_markup_mode=None)
 
 

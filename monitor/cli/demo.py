@@ -24,13 +24,10 @@ from monitor.model.http import Operation, Request
 from monitor.reports.incidents import incident_text
 from monitor.reports.runs import history_text, run_text
 from monitor.runs import store as runs
-from monitor.runs.close import RunReport
 from monitor.runs.progress import NoProgress
+from monitor.runs.report import RunReport
 from monitor.runs.run import Run
 from monitor.sandbox import Sandbox, SandboxSettings
-
-__all__ = ["Demo", "demo"]
-
 
 TARGET = "sandbox"
 ITEM_SECONDS = 2.0
@@ -158,7 +155,7 @@ class Demo:
         return report
 
 
-def _expect(holds: bool, sentence: str) -> None:  # noqa: FBT001  # an assertion that stays in
+def _expect(holds: bool, sentence: str) -> None:  # an assertion that stays in
     if not holds:
         raise MonitorError(f"demo: {sentence}; please report this with the output above")
 

@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from monitor.model import RunStatus
-from monitor.runs.close import RunReport
-
-__all__ = ["FailOn", "combined", "exit_of"]
+from monitor.runs.report import RunReport
 
 MATCHED, USAGE, COULD_NOT_RUN, CUT_SHORT, SKIPPED = 1, 2, 3, 4, 5
 

@@ -25,8 +25,6 @@ from monitor.incidents.gate import Closed, GateAnswer, answer
 from monitor.model.schedule import DueTimes
 from monitor.runs import store as runs
 
-__all__ = ["PAUSE", "gate", "gate_json"]
-
 
 def gate_json(said: GateAnswer) -> dict[str, Any]:
     """An answer as `gate --json` prints it; of several incidents the highest-ranked one stands first and by itself."""

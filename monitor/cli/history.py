@@ -7,8 +7,6 @@ from monitor.database.engine import reading
 from monitor.reports.runs import history_json, history_text
 from monitor.runs import store as runs
 
-__all__ = ["history"]
-
 
 def history(path: Path | None, target: str | None, limit: int, as_json: bool) -> None:
     """Prints the newest snapshots.

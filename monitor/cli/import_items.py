@@ -22,8 +22,6 @@ from monitor.synclog import builtin as tracked
 from monitor.synclog.import_file import Found, read_items
 from monitor.synclog.import_formats import FORMATS, BadLine, FileSpec, Lines
 
-__all__ = ["ImportOptions", "import_items", "remove"]
-
 STDIN = "-"
 BATCH = 1000
 NAMED = 20

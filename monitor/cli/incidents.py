@@ -24,8 +24,6 @@ from monitor.reports.explain import Account, explain_json, explain_text
 from monitor.reports.formatting import moment, wrapped
 from monitor.reports.incidents import incident_json, incident_text, incidents_text
 
-__all__ = ["ack", "explain", "listing", "resolve", "show"]
-
 
 def explain(path: Path | None, incident_id: int, *, as_json: bool) -> None:
     """Prints why an incident opened and ended, and why people were told or not.

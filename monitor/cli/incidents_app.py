@@ -6,8 +6,6 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath, TargetName
 
-__all__ = ["incidents_app"]
-
 incidents_app = typer.Typer(help="Incidents: what is or was wrong.", no_args_is_help=True, rich_markup_mode=None)
 
 

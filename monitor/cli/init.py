@@ -14,8 +14,6 @@ from monitor.config.urls import api_base
 from monitor.errors import ConfigError, MonitorError
 from monitor.providers.registry import BUILT_IN
 
-__all__ = ["init"]
-
 _NEXT = """\
 wrote {config}
 wrote {dotenv} (only you can read it)

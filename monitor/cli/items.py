@@ -17,8 +17,6 @@ from monitor.reports.items import item_json, item_text, items_json, items_text
 from monitor.runs import ignored
 from monitor.synclog import builtin as tracked
 
-__all__ = ["ListOptions", "ignore", "listing", "require_storable", "show"]
-
 STATES = (*(state.value for state in ItemState), lookup.REMOVED, lookup.IGNORED)
 NO_AGE, LONGEST_AGE = timedelta(0), timedelta(days=36_500)
 LONGEST_REASON = 500

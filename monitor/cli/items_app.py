@@ -6,8 +6,6 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath, TargetName
 
-__all__ = ["items_app"]
-
 items_app = typer.Typer(
     help="The items that are watched, and the built-in sync log.", no_args_is_help=True, rich_markup_mode=None
 )

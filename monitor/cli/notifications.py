@@ -14,8 +14,6 @@ from monitor.notifications import outbox
 from monitor.reports import notification_queries as letters
 from monitor.reports.notifications import channel_lines, letter_json, letters_text
 
-__all__ = ["dead", "listing", "retry"]
-
 _UNDELIVERED = ("due", "dead")
 _ALL = ("due", "sent", "superseded", "dead")
 

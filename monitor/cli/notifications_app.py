@@ -6,8 +6,6 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath, LogLevel
 
-__all__ = ["notifications_app"]
-
 notifications_app = typer.Typer(
     help="Messages to people: what went where, what waits, what was given up.",
     no_args_is_help=True,

@@ -7,8 +7,6 @@ from monitor.cli.session import load, opened, print_lines
 from monitor.cli.signals import Interruption
 from monitor.notifications.delivery import DeliveryReport, Sender
 
-__all__ = ["UNREACHABLE", "deliver", "delivery_line", "notify"]
-
 UNREACHABLE = 4
 SEND_GRACE_S = 3.0
 """After a signal, messages being sent may finish for so long, in seconds."""

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "ConfigPath", "LogLevel", "TargetName"]
-
 ConfigPath = Annotated[
     Path | None,
     typer.Option(

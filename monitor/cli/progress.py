@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 from monitor.runs.progress import NoProgress, Progress
 
-__all__ = ["bars"]
-
 
 @contextmanager
 def bars(*, wanted: bool) -> Iterator[Callable[[str], Progress]]:

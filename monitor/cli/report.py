@@ -29,9 +29,6 @@ from monitor.reports.overview_json import overview_csv, overview_json
 from monitor.reports.overview_text import overview_text
 from monitor.runs.store import HistoryRow
 
-__all__ = ["Watched", "gather", "report", "watched"]
-
-
 _NAMED = 5
 """Items that are named, per target and list."""
 _SAMPLES = 3

@@ -22,8 +22,6 @@ from monitor.model import ITEM_CAUSES, Cause, Silence
 from monitor.notifications.texts import channel_target
 from monitor.reports.rules import Asked, RuleRow, rehearsal_json, rehearsal_text, rules_json, rules_text
 
-__all__ = ["Question", "listing", "play"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:

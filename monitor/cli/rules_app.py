@@ -6,8 +6,6 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath, TargetName
 
-__all__ = ["rules_app"]
-
 rules_app = typer.Typer(
     help="The rules of incidents: when one opens, whose it is, and who is told.",
     no_args_is_help=True,

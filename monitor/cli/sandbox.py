@@ -14,8 +14,6 @@ from monitor.sandbox.faults import Fault, parse_fault
 from monitor.sandbox.rate_limits import Rate, read_rate
 from monitor.sandbox.scenario import Scenario, read_scenario
 
-__all__ = ["Plan", "SandboxOptions", "plan", "sandbox"]
-
 T = TypeVar("T")
 
 

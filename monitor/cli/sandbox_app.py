@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["FAULT_NAMES", "sandbox"]
-
 FAULT_NAMES = (
     "html502, spending-limit, drop, cut-headers, cut-body, drip, drip-headers, slow, slow-start, hang, token-storm"
 )

@@ -22,21 +22,6 @@ from monitor.runs import store as runs
 if TYPE_CHECKING:
     from monitor.app import App
 
-__all__ = [
-    "can_print",
-    "chosen",
-    "configure_logging",
-    "duration",
-    "existing",
-    "known_target",
-    "load",
-    "opened",
-    "print_json",
-    "print_lines",
-    "register_secrets",
-    "scratch",
-    "unknown_target",
-]
 
 _T = TypeVar("_T")
 

@@ -5,8 +5,6 @@ import os
 import signal
 import threading
 
-__all__ = ["WITHIN_S", "Interruption", "end_soon"]
-
 WITHIN_S = 9.5
 """Seconds after a signal at which the process ends, whatever a database or a receiver keeps waiting."""
 

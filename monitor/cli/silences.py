@@ -23,8 +23,6 @@ from monitor.notifications.texts import channel_target
 from monitor.reports.formatting import moment
 from monitor.reports.incidents import matched, silence_json, silence_text, silences_text
 
-__all__ = ["NewSilence", "add", "expire", "listing"]
-
 SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=3660)
 _OPEN = 10_000
 

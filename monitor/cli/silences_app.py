@@ -6,8 +6,6 @@ import typer
 
 from monitor.cli.options import AsJson, ConfigPath
 
-__all__ = ["silences_app"]
-
 silences_app = typer.Typer(
     help="Silences: no message about what they match, for a while; nothing is forgotten.",
     no_args_is_help=True,

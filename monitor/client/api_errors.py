@@ -43,21 +43,6 @@ from urllib.parse import urlsplit
 from monitor.client.retry_after import retry_hint
 from monitor.model.http import ApiError, Detail, Reply, WireFault, plain_text
 
-__all__ = [
-    "PLACES",
-    "at",
-    "decode",
-    "fault_error",
-    "gateway_headers",
-    "loose",
-    "prose",
-    "read_failure",
-    "reason",
-    "redirect",
-    "text_of",
-]
-
-
 _GATEWAY_HEADERS = ("server", "via", "x-request-id")
 """What is kept of a gateway's own 5xx, for the log."""
 

@@ -20,23 +20,6 @@ from monitor.client.retry import is_transient
 from monitor.errors import MonitorError
 from monitor.model.http import PAST_DEADLINE, UNUSABLE_SECRET, ApiError, Operation, Reply, Request
 
-__all__ = [
-    "ApiKey",
-    "Ask",
-    "Auth",
-    "ClientCredentials",
-    "GRACE_S",
-    "Grant",
-    "SecretSource",
-    "Stamp",
-    "Token",
-    "in_memory",
-    "is_header_text",
-    "read_token",
-    "token_request",
-]
-
-
 GRACE_S = 60.0
 """How long, in seconds, the last good value outlives a file that is missing, empty or unreadable.
 

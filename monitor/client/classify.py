@@ -9,9 +9,6 @@ from http import HTTPStatus
 from monitor.model import Cause
 from monitor.model.http import UNUSABLE_SECRET, ApiError, NetworkFault
 
-__all__ = ["Meaning", "SCOPE_CODE", "SPENDING_CODES", "cause_of", "is_invalid_id", "meaning_of", "usual_status"]
-
-
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
 """429s that waiting does not cure (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
 

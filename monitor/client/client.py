@@ -37,9 +37,6 @@ from monitor.model.http import (
     plain_text,
 )
 
-__all__ = ["Call", "Client", "log_call", "logs_calls"]
-
-
 _log = structlog.get_logger(__name__)
 
 _ID_CHARS = 200

@@ -13,8 +13,6 @@ import structlog
 
 from monitor.model.http import ApiError, NetworkFault
 
-__all__ = ["OTHER", "FailureDigest", "log_failures"]
-
 OTHER = "other"
 """The endpoint of the class that takes what came after the first 50 classes."""
 

@@ -15,8 +15,6 @@ from collections import deque
 
 from monitor.model.http import ApiError, NetworkFault
 
-__all__ = ["Breaker", "Concurrency", "Hold", "RetryBudget", "is_outage", "is_overload"]
-
 _FIRST = 5
 _ENOUGH = 3
 """Attempts: where all of a run failed, and there were so many, it needs no open breaker to know that it was down."""

@@ -17,8 +17,6 @@ import msgspec
 
 from monitor.model.http import ApiError, Detail, Reply
 
-__all__ = ["hiding", "without_credential", "without_secrets"]
-
 _MASK = "**********"
 _SHORTEST_CODED = 8
 """Characters: the codings of a shorter credential would be found in ordinary words."""

@@ -13,19 +13,6 @@ from monitor.client.classify import cause_of
 from monitor.model import Cause
 from monitor.model.http import ApiError, NetworkFault, Operation
 
-__all__ = [
-    "TABLE",
-    "WRITES",
-    "Failing",
-    "Repeat",
-    "RetryDecision",
-    "RetryReason",
-    "Verdict",
-    "decide",
-    "failing",
-    "is_transient",
-]
-
 _LONGEST_BACKOFF_S = 30.0
 _FIRST_BACKOFF_S = 1.0
 _MOST_DOUBLINGS = 5

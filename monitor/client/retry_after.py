@@ -30,9 +30,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-__all__ = ["LONGEST_HINT", "SOURCES", "Source", "http_date", "retry_hint"]
-
-
 _DAY, _MONTH = "(?P<day>[0-9]{1,2})", "(?P<month>[a-z]{3})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _ZONE = "(?: ?(?P<zone>[a-z]{1,3}|[+-][0-9]{2}:?[0-9]{2}))?"

@@ -21,8 +21,6 @@ from monitor.client.retry_after import LONGEST_HINT
 from monitor.model import Learned
 from monitor.model.http import BREAKER_OPEN, PAST_DEADLINE, ApiError, NetworkFault
 
-__all__ = ["Throttle", "breaker_open", "past_deadline", "utcnow"]
-
 _MOST = 1024
 """Requests in flight where nobody set a limit."""
 

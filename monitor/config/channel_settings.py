@@ -15,19 +15,6 @@ from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import alertmanager_url, apprise_url, host_name, is_loopback, mail_address, pagerduty_url
 
-__all__ = [
-    "CHANNEL_TYPES",
-    "AlertmanagerConfig",
-    "AppriseConfig",
-    "ChannelConfig",
-    "EmailConfig",
-    "LogConfig",
-    "PagerDutyConfig",
-    "SlackConfig",
-    "UnknownChannel",
-    "WebhookConfig",
-]
-
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _ROUTING_KEY = re.compile(r"[A-Za-z0-9]{32}", re.ASCII)
 _SIGNING_KEY_BYTES = range(24, 65)

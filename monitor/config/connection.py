@@ -22,9 +22,6 @@ from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import DIRECT, proxy_url
 
-__all__ = ["ApiKeyAuth", "Auth", "CaFile", "ClientCredentialsAuth", "ProxyUrl", "TlsConfig"]
-
-
 _MOST_BYTES = 1 << 20
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"

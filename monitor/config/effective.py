@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from monitor.config.origin import Loc, Origin, origin_of
 
-__all__ = ["Setting", "as_text", "in_force"]
-
 _WIDTH = 80
 _COLUMN = 42
 """Where the comments begin, unless a setting is longer."""

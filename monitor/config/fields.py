@@ -18,37 +18,6 @@ from monitor.config.secret import Secret
 from monitor.config.urls import database_url, webhook_url
 from monitor.providers.registry import BUILT_IN, installed
 
-__all__ = [
-    "Cron",
-    "DatabaseUrl",
-    "Dotted",
-    "DottedOrBody",
-    "HeaderName",
-    "HeaderSecret",
-    "Headers",
-    "ItemPath",
-    "ListPath",
-    "Name",
-    "Parameter",
-    "Path",
-    "Patterns",
-    "Rate",
-    "Regex",
-    "Scheme",
-    "Share",
-    "Text",
-    "TimeZone",
-    "WebhookUrl",
-    "did_you_mean",
-    "listed",
-    "printable",
-    "provider_name",
-    "secret_that",
-    "shown",
-    "text_that",
-    "wrong",
-]
-
 
 def wrong(predicate: str, **context: str) -> PydanticCustomError:
     """What a validator raises: the sentence is the key, a space, and this predicate."""

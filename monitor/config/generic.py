@@ -7,8 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from monitor.config.fields import Dotted, DottedOrBody, ItemPath, ListPath, Parameter, Regex, wrong
 from monitor.config.section import Remedy, Section
 
-__all__ = ["ItemConfig", "ListConfig", "PageConfig"]
-
 _PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
 
 

@@ -15,8 +15,6 @@ from monitor.config.section import models_in, secret_fields
 from monitor.model.durations import format_duration
 from monitor.providers.registry import BUILT_IN
 
-__all__ = ["json_schema"]
-
 _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]{0,99}\}"}
 """`${NAME}` may stand for anything."""
 

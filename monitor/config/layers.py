@@ -10,8 +10,6 @@ from monitor.config.origin import DEFAULT, Loc, Origin, leaves, origin_of
 from monitor.config.problems import Problem
 from monitor.config.urls import anchor_sqlite
 
-__all__ = ["Filled", "Layer", "Merged", "anchored", "fill_in", "merge", "trace"]
-
 _VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _FILL = "give it a value in the environment or in .env"

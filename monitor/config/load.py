@@ -22,9 +22,6 @@ from monitor.config.section import Section
 from monitor.config.unreachable import idle
 from monitor.errors import ConfigError
 
-__all__ = ["Decoded", "Loaded", "decode", "gloo_target", "load"]
-
-
 _PREFIX = "MONITOR_"
 _GLOO: Mapping[str, Loc] = {
     "GLOO_BASE_URL": ("base_url",),

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["DEFAULT", "Loc", "Origin", "Source", "leaves", "origin_of"]
-
 Loc = tuple[str | int, ...]
 """Where a setting stands: `("targets", 0, "check", "deadline")`."""
 

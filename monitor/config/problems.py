@@ -16,8 +16,6 @@ from monitor.config.origin import Loc
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, field_of, models_in, secret_fields
 
-__all__ = ["Problem", "explain", "known_keys", "relations", "sentences"]
-
 _CHANNEL = "channel:"
 _FORMS = ("auth:", _CHANNEL)
 """What pydantic puts into a place where there are several forms to choose from."""

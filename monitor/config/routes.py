@@ -20,9 +20,6 @@ from monitor.config.fields import Patterns
 from monitor.config.section import Remedy, Section
 from monitor.notifications.routing import Route
 
-__all__ = ["AnyChannel", "RouteConfig"]
-
-
 _TAG = "channel:"
 """Before a type, where pydantic says at which of the forms it found a mistake."""
 

@@ -11,8 +11,6 @@ from monitor.incidents.rulebook import By, Override
 from monitor.model import ITEM_CAUSES, Cause, Severity, Team
 from monitor.model.durations import Between
 
-__all__ = ["RuleOverride"]
-
 
 class RuleOverride(Section):
     """What differs from the built-in rule of a cause; what is left out stays as it is."""

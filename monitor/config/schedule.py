@@ -13,8 +13,6 @@ from monitor.config.section import Section
 from monitor.model.durations import Between, format_duration
 from monitor.model.schedule import DueTimes, cron_times
 
-__all__ = ["Schedule", "share_of"]
-
 DEFAULT_EVERY = timedelta(minutes=5)
 _LONGEST_NAME = 170
 """Characters; a slot has 200."""

@@ -23,8 +23,6 @@ from monitor.config.urls import listening_address
 from monitor.database.retention_policy import Ages
 from monitor.model.durations import Between
 
-__all__ = ["Config", "DEFAULT_DATABASE", "Retention", "Web"]
-
 
 class Retention(Section):
     """How long the past is kept. What is not set here is kept for good."""

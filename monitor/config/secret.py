@@ -15,8 +15,6 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from monitor.errors import ConfigError
 
-__all__ = ["MASK", "Secret", "SecretFile"]
-
 MASK = "**********"
 """What every printed form of a secret shows, whatever its length."""
 

@@ -9,8 +9,6 @@ from pydantic.fields import FieldInfo
 
 from monitor.config.secret import Secret, SecretFile
 
-__all__ = ["Remedy", "Section", "field_of", "models_in", "secret_fields", "secrets_in"]
-
 
 @dataclass(frozen=True, slots=True)
 class Remedy:

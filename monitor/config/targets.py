@@ -28,8 +28,6 @@ from monitor.config.urls import api_base, heartbeat_url
 from monitor.model.durations import Between
 from monitor.providers.registry import BUILT_IN
 
-__all__ = ["CheckConfig", "SyncLogConfig", "Target"]
-
 GLOO_URL = "https://platform.ai.gloo.com"
 _CREDENTIALS = 'is missing: give the credentials, as in auth = { client_id = "…", client_secret_file = "…" }'
 _ITEM = 'is missing: say how one item is asked for, in [targets.item], as in path = "/documents/{item_id}"'

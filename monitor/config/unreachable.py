@@ -26,9 +26,6 @@ from monitor.model.durations import format_duration
 from monitor.notifications.routing import Matchers, Route
 from monitor.notifications.texts import channel_target
 
-__all__ = ["DeadEnd", "Kind", "MOST_STATES", "WhyDead", "dead_ends", "idle", "kinds", "representatives"]
-
-
 MOST_STATES = 5000
 """So many states are walked through at the most: patterns full of stars can be made to have any number."""
 

@@ -5,23 +5,6 @@ import re
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = [
-    "DIRECT",
-    "alertmanager_url",
-    "anchor_sqlite",
-    "api_base",
-    "apprise_url",
-    "database_url",
-    "heartbeat_url",
-    "host_name",
-    "is_loopback",
-    "listening_address",
-    "mail_address",
-    "pagerduty_url",
-    "proxy_url",
-    "webhook_url",
-]
-
 DIRECT = "direct"
 """Instead of a proxy's URL: none at all."""
 

@@ -21,8 +21,6 @@ from monitor.database.urls import parse
 from monitor.errors import SchemaError, StoreError
 from monitor.web.state import Standing
 
-__all__ = ["RETRY_S", "Database", "leads_to"]
-
 RETRY_S = 5.0
 """So often, in seconds, a database that can't be used is tried."""
 _LOOK_S = 30.0

@@ -14,8 +14,6 @@ from monitor.errors import MonitorError, StoreError
 from monitor.model.schedule import DueTimes
 from monitor.reports.pruning import refused
 
-__all__ = ["Beat", "prune"]
-
 
 class Beat:
     """One kind of work, done so often: at times that all daemons agree on.

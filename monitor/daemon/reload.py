@@ -17,8 +17,6 @@ from monitor.errors import ConfigError, MonitorError
 from monitor.model.schedule import DueTimes
 from monitor.web.state import Standing
 
-__all__ = ["Difference", "Found", "Reloader", "difference", "due_times_of", "tell"]
-
 _KEPT = "the one that was in force before"
 
 

@@ -14,8 +14,6 @@ from apscheduler.triggers.base import BaseTrigger
 
 from monitor.daemon.tasks import Clock
 
-__all__ = ["LOOK_S", "Look", "Timetable"]
-
 LOOK_S = 10.0
 """Nothing is left for longer without a look: after a suspend, or when a clock is set, the time of day is another."""
 

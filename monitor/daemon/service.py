@@ -34,8 +34,6 @@ from monitor.runs.run import LEASE, Run
 from monitor.web.endpoints import Endpoints
 from monitor.web.state import Standing, Vitals
 
-__all__ = ["DRAIN_S", "Daemon"]
-
 DRAIN_S = 8.0
 """Leaves time to cancel and release within the ten seconds that supervisors grant."""
 

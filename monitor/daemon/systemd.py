@@ -16,8 +16,6 @@ import structlog
 
 from monitor.web.state import Standing
 
-__all__ = ["STUCK_S", "Supervisor", "feed", "pulse"]
-
 
 class Supervisor:
     """Whoever started the process and wants to hear of it.

@@ -17,8 +17,6 @@ from monitor.daemon.tasks import Clock, Work
 from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, SlotSpentError, StoreError
 from monitor.model.schedule import DueTimes
 
-__all__ = ["Rounds"]
-
 _MARGIN_S = 0.2
 """Beyond the end of somebody's lease: whoever is alive renews it long before."""
 _DONE = 0.0

@@ -9,8 +9,6 @@ import structlog
 
 from monitor.app import utcnow
 
-__all__ = ["Clock", "Work", "endless"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:

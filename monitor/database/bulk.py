@@ -13,9 +13,6 @@ from sqlalchemy import Connection, Insert, Table, Update, text
 from monitor.database.engine import immediate
 from monitor.database.tables import as_text, in_utc
 
-__all__ = ["Bulk", "Moment", "begin_merging", "make_room", "moments"]
-
-
 Moment = Callable[[datetime | None], object]
 
 _Row = tuple[object, ...]

@@ -18,21 +18,6 @@ from monitor.database.postgres import ANSWER_S, postgres_engine
 from monitor.database.urls import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
 from monitor.errors import StoreAwayError, StoreError
 
-__all__ = [
-    "FEW",
-    "IDLE",
-    "connect",
-    "connect_read_only",
-    "end_when_idle",
-    "immediate",
-    "in_fews",
-    "insert",
-    "reading",
-    "translated",
-    "writing",
-]
-
-
 BUSY_TIMEOUT_S = 10.0
 FEW = 500
 """Values in one IN list: far below any database's limit on parameters."""

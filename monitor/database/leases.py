@@ -13,8 +13,6 @@ from monitor.database.engine import end_when_idle, insert
 from monitor.database.tables import leases
 from monitor.errors import LeaseHeldError, LeaseLostError
 
-__all__ = ["Lease", "acquire", "holder", "last_acquired", "now_of", "prove_writable", "release", "renew", "verify"]
-
 _PROOF = ":proof"
 _ABSURD = 2
 """No holder is alive whose lease ends later than so many of its spans from now: its clock was ahead, and it is gone."""

@@ -17,8 +17,6 @@ from monitor.database.engine import connect, immediate, translated
 from monitor.database.urls import DatabaseFault, diagnose, is_sqlite, parse, place
 from monitor.errors import StoreError
 
-__all__ = ["LOCK_TIMEOUT_S", "migrating", "retried"]
-
 LOCK_TIMEOUT_S = 60.0
 _TABLE_LOCK_S = 2.0
 """A change that waits for a table keeps everybody out who comes after it: it gives way, and tries again later."""

@@ -12,7 +12,6 @@ from sqlalchemy import URL, Engine, create_engine, event
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["ANSWER_S", "NO_ANSWER", "postgres_engine"]
 
 ANSWER_S = 120.0
 """How long, in seconds, one statement may take; the server ends it then, or we do when the server says nothing."""

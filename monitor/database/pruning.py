@@ -28,20 +28,6 @@ from monitor.database.tables import snapshots as snapshot_rows
 from monitor.database.urls import is_sqlite, place
 from monitor.model import IncidentState, ItemState, RunStatus
 
-__all__ = [
-    "Past",
-    "Space",
-    "checkpoint",
-    "clock",
-    "count",
-    "giving_back",
-    "hand_back",
-    "prune",
-    "size",
-    "spared",
-    "stretch",
-]
-
 
 class Past(StrEnum):
     """What can be pruned."""

@@ -20,8 +20,6 @@ from monitor.database.pruning import Past, Space
 from monitor.database.retention_policy import Ages, Cutoffs, Doubt, Refusal, Spared, cutoffs, settled_before
 from monitor.errors import LeaseHeldError, LeaseLostError
 
-__all__ = ["DAILY", "LEASE", "Ending", "Pruned", "Pruner"]
-
 LEASE = ":retention"
 """In the place of a target, whose names can't hold a colon: one process prunes at a time."""
 _DONE = ":retention done"

@@ -8,22 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-__all__ = [
-    "KEPT_RUNS",
-    "Ages",
-    "Cutoffs",
-    "Doubt",
-    "Keep",
-    "OldRun",
-    "Refusal",
-    "Ripe",
-    "Spared",
-    "cutoffs",
-    "ripe",
-    "settled_before",
-    "spare",
-]
-
 KEPT_RUNS = 200
 """Of each target, and of each way in which its runs ended, so many of the newest always stay: twice what any rule may
 count (`rules.of`, `rules.resolve_after`)."""

@@ -14,8 +14,6 @@ from monitor.database.engine import reading
 from monitor.errors import StoreAwayError
 from monitor.logs import warn_rarely
 
-__all__ = ["patient", "patiently", "read_page"]
-
 MOST_S = 30.0
 """As long as a lease lives: whoever waits longer may have lost it."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0

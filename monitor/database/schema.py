@@ -16,8 +16,6 @@ from monitor.database.tables import metadata
 from monitor.database.urls import is_sqlite, parse, place
 from monitor.errors import SchemaError
 
-__all__ = ["SchemaFit", "SchemaVersion", "current", "ensure", "try_writing", "upgrade", "verify"]
-
 
 class SchemaFit(StrEnum):
     """How a database's schema relates to the one that this program wants."""

@@ -29,34 +29,6 @@ from sqlalchemy.engine import Dialect
 
 from monitor.model import ItemState, Reason, RunStatus
 
-__all__ = [
-    "HISTORY_VIEW",
-    "ITEM_IS_DUE",
-    "Key",
-    "UtcDateTime",
-    "abandoned",
-    "active",
-    "as_text",
-    "channels",
-    "evidence",
-    "in_utc",
-    "incident_events",
-    "incidents",
-    "item_events",
-    "items",
-    "leases",
-    "metadata",
-    "notifications",
-    "reports",
-    "runs",
-    "silences",
-    "snapshots",
-    "stuck",
-    "throttles",
-    "tracked_items",
-]
-
-
 Key = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only for INTEGER PRIMARY KEY."""
 

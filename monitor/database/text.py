@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["UNSTORABLE", "cleaned", "spelled_out", "storable"]
-
 UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters (PostgreSQL refuses NUL, the rest garble terminals) and lone surrogates (no encoding has them)."""
 

@@ -11,8 +11,6 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-__all__ = ["DatabaseFault", "diagnose", "is_sqlite", "open_read_only", "parse", "place"]
-
 
 class DatabaseFault(StrEnum):
     """What kind of thing went wrong, whatever the database."""

@@ -16,8 +16,6 @@ from monitor.incidents.decide import Action, Decision, Word, evolve
 from monitor.incidents.recorder import Casebook
 from monitor.model import Incident
 
-__all__ = ["Handled", "acknowledge", "resolve"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handled:

@@ -9,9 +9,6 @@ from enum import StrEnum
 
 from monitor.model import Cause
 
-__all__ = ["FLOOR", "NONE", "Restraint", "Why", "probe_for", "restrain", "turn"]
-
-
 _WHILE_OPEN = (Cause.SPENDING_LIMIT, Cause.UNAUTHORIZED)
 """Each refuses every request of a target alike, highest rank first."""
 

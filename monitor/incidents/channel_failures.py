@@ -4,26 +4,26 @@ It is called in the transaction that marks what became of a message, and sends n
 is a message like any other; as a channel has one open incident at the most, there is no end of messages about messages.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from monitor.incidents import silence_store as silences
 from monitor.incidents import store as incident_store
 from monitor.incidents.channel_rules import Sign, bystanders, decide_about_channel
 from monitor.incidents.decide import Action, Decision, Why, evolve
 from monitor.incidents.recorder import Casebook, Router
+from monitor.incidents.resend import Refresher
 from monitor.incidents.rulebook import Rule
 from monitor.model import Cause, Evidence, Incident
 from monitor.notifications import channel_state as channel_store
 from monitor.notifications import outbox
+from monitor.notifications.channels import Channel
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import LOG_CHANNEL, attributes_of
 from monitor.notifications.texts import channel_target
-
-__all__ = ["Reachability"]
 
 _CAUSE = Cause.CHANNEL_FAILING
 _NEWS = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
@@ -76,6 +76,18 @@ class Reachability:
     def delivered(self, conn: Connection, channel: str, *, now: datetime) -> None:
         """Takes notice that a message got through: whatever ailed the channel is over."""
         self._end(conn, self._current(conn, channel), Sign.DELIVERED, now)
+
+    def api_messages(self, conn: Connection, incident_ids: Collection[int]) -> Mapping[int, str]:
+        """What the API said, by incident: for channels whose owner asked for it."""
+        return incident_store.api_messages(conn, incident_ids=incident_ids)
+
+    async def refresh(self, engine: Engine, channels: Mapping[str, Channel], *, utcnow: Callable[[], datetime]) -> None:
+        """Sends what is open again to the channels whose receivers forget it otherwise (see `resend`).
+
+        Raises:
+            StoreError: when our database can't be used.
+        """
+        await Refresher(engine=engine, environment=self.environment, utcnow=utcnow).refresh(channels)
 
     def forget_the_gone(self, conn: Connection, *, now: datetime) -> None:
         """Ends the incidents of channels that are not configured any more: nothing can be delivered there again."""

@@ -13,8 +13,6 @@ from monitor.incidents.rulebook import Rule
 from monitor.model import Incident, IncidentState
 from monitor.notifications.routing import LOG_CHANNEL
 
-__all__ = ["Sign", "bystanders", "decide_about_channel"]
-
 
 class Sign(StrEnum):
     """What was seen of a channel."""

@@ -12,24 +12,6 @@ from enum import StrEnum
 from monitor.incidents.rulebook import Rule
 from monitor.model import Cause, Evidence, Incident, IncidentState
 
-__all__ = [
-    "Action",
-    "Decision",
-    "Mark",
-    "REOPEN_WITHIN",
-    "Tally",
-    "UPDATE_EVERY",
-    "Why",
-    "Word",
-    "acknowledge",
-    "clean_runs",
-    "decide",
-    "evolve",
-    "resolve_by_hand",
-    "tally",
-]
-
-
 REOPEN_WITHIN = timedelta(minutes=15)
 """What comes back so soon after its resolution is the same incident."""
 

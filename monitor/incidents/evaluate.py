@@ -38,9 +38,6 @@ from monitor.model.schedule import DueTimes
 from monitor.notifications.messages import RunFacts
 from monitor.notifications.texts import counted
 
-__all__ = ["Bench", "Change", "Judge", "Verdict"]
-
-
 _OPENINGS = frozenset({Action.OPEN, Action.REOPEN})
 
 

@@ -14,20 +14,6 @@ from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome, R
 from monitor.model.http import BREAKER_OPEN, ApiError
 from monitor.model.items import TrackedItem
 
-__all__ = [
-    "EXPLAINS",
-    "NOT_SENT",
-    "SAMPLES",
-    "TOO_MUCH_UNKNOWN",
-    "Tally",
-    "UNEXPLAINED",
-    "attach",
-    "coverage",
-    "emptied",
-    "missed",
-]
-
-
 NOT_SENT = "not sent"
 """What a breakdown calls questions that an open breaker kept back."""
 

@@ -19,23 +19,6 @@ from monitor.incidents.decide import Action, Decision, Mark, Tally, Why, clean_r
 from monitor.incidents.rulebook import Rule, Witness, vouches, witness
 from monitor.model import ITEM_CAUSES, Evidence, Incident, IncidentState, RunStatus
 
-__all__ = [
-    "Entry",
-    "LEAD",
-    "MOST",
-    "Past",
-    "RunSeen",
-    "Sent",
-    "Step",
-    "folded",
-    "predecessor",
-    "replay",
-    "runs_around",
-    "sent",
-    "story",
-]
-
-
 LEAD = 3
 """Runs before the first evidence that are told, so that it can be seen how all was well."""
 

@@ -12,8 +12,6 @@ from monitor.model import Cause, rank
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import in_words
 
-__all__ = ["CLOSING", "Closed", "GateAnswer", "GateReason", "answer"]
-
 CLOSING = frozenset({Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
 """Causes that more requests make worse, or that let them come to nothing."""
 

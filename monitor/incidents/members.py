@@ -14,23 +14,6 @@ from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select,
 from monitor.database.tables import active, incidents, items, stuck
 from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
 
-__all__ = [
-    "Patience",
-    "ailing",
-    "ailing_by_group",
-    "ailing_groups",
-    "by_group",
-    "counts",
-    "detach",
-    "first_ids",
-    "join",
-    "leave",
-    "leaving",
-    "release",
-    "sample",
-    "statuses",
-]
-
 _IN_PROGRESS = frozenset({Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS})
 """Causes whose items differ by their status, and are told by it."""
 _STATUSES = 10

@@ -19,8 +19,6 @@ from monitor.incidents.rulebook import By, Rule
 from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState
 from monitor.notifications.texts import counted
 
-__all__ = ["Roster"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roster:

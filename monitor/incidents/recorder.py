@@ -18,8 +18,6 @@ from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind, RunFacts, render
 from monitor.notifications.routing import Attributes, attributes_of
 
-__all__ = ["Casebook", "Router"]
-
 Router = Callable[[Attributes], tuple[str, ...]]
 """Names the channels for an incident's attributes."""
 

@@ -17,8 +17,6 @@ from monitor.notifications import channel_state as channel_store
 from monitor.notifications.channels import Channel, Ending, Refreshing
 from monitor.notifications.messages import Message, MessageKind, render
 
-__all__ = ["REFRESH_EVERY", "Refresher"]
-
 REFRESH_EVERY = timedelta(minutes=1)
 """As often as Prometheus itself tells Alertmanager; of many processes, one at a time does."""
 

@@ -9,25 +9,6 @@ from typing import Any
 
 from monitor.model import Cause, RunStatus, Severity, Team
 
-__all__ = [
-    "By",
-    "DEFAULT_RULES",
-    "ENOUGH",
-    "Flaw",
-    "InForce",
-    "Override",
-    "Rule",
-    "Vouching",
-    "Witness",
-    "flaw",
-    "in_force",
-    "numbers_of",
-    "severity_of",
-    "vouches",
-    "with_numbers",
-    "witness",
-]
-
 
 class By(StrEnum):
     """What there is one incident of a cause for at a time."""

@@ -17,8 +17,6 @@ from monitor.incidents.silences import ended, silence_over
 from monitor.model import Cause, Incident
 from monitor.notifications.messages import MessageKind
 
-__all__ = ["Silencing"]
-
 _OPENINGS = ("opened", "reopened")
 
 

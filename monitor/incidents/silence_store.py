@@ -9,8 +9,6 @@ from monitor.database.tables import silences
 from monitor.database.text import cleaned
 from monitor.model import Silence
 
-__all__ = ["LONGEST_COMMENT", "LONGEST_NAME", "add", "expire", "find", "in_force", "listing"]
-
 LONGEST_COMMENT = 500
 LONGEST_NAME = 200
 

@@ -13,22 +13,6 @@ from monitor.incidents.decide import Action, Decision, Why
 from monitor.model import Cause, Incident, IncidentState, Severity, Silence, Team
 from monitor.notifications.routing import ATTRIBUTES, Matchers, attributes_of, literally, matches
 
-__all__ = [
-    "attention",
-    "ended",
-    "hush",
-    "in_words",
-    "matchers_for",
-    "matchers_in",
-    "matches_everything",
-    "matching",
-    "mistakes",
-    "silence_over",
-    "taken_on",
-    "written",
-]
-
-
 _LONGEST_PATTERN = 200
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "cause": tuple(each.value for each in Cause),

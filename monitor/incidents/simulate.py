@@ -12,8 +12,6 @@ from monitor.model import Cause, Severity, Silence
 from monitor.notifications.routing import Attributes, Route, Step, matches, route, walk
 from monitor.notifications.texts import channel_target
 
-__all__ = ["Case", "Opening", "Rehearsal", "Scene", "opening", "rehearse"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:

@@ -29,33 +29,6 @@ from monitor.model import (
     Team,
 )
 
-__all__ = [
-    "IncidentEvent",
-    "Previous",
-    "add_event",
-    "api_messages",
-    "as_it_stands",
-    "breakdown_since",
-    "current",
-    "events",
-    "find",
-    "from_row",
-    "has_tracked",
-    "last_step",
-    "listing",
-    "marks",
-    "open_about",
-    "open_new",
-    "open_once",
-    "previous_run",
-    "save",
-    "unknown_by_reason",
-    "unresolved",
-    "untold",
-    "write",
-]
-
-
 _MOST = 5_000
 """Runs that a rule looks back on at the most, whatever its window."""
 
@@ -165,10 +138,10 @@ def from_row(values: RowMapping) -> Evidence:
     )
 
 
-def api_messages(conn: Connection, *, incident_ids: Sequence[int]) -> dict[int, str]:
+def api_messages(conn: Connection, *, incident_ids: Collection[int]) -> dict[int, str]:
     """The API's own words in the newest evidence of incidents, where it said any, by incident."""
     words: dict[int, str] = {}
-    for few in in_fews(incident_ids):
+    for few in in_fews(sorted(incident_ids)):
         query = select(incidents.c.id, evidence.c.api_message).join(evidence, evidence.c.id == incidents.c.evidence_id)
         rows = conn.execute(query.where(incidents.c.id.in_(few), evidence.c.api_message.is_not(None)))
         words |= {row.id: row.api_message for row in rows}

@@ -7,8 +7,6 @@ from datetime import timedelta
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-__all__ = ["Between", "format_duration", "parse_duration"]
-
 _PATTERN = re.compile(
     r"(?:(\d{1,8})d)?(?:(\d{1,8})h)?(?:(\d{1,8})m)?(?:(\d{1,8})s)?(?:(\d{1,8})ms)?", re.ASCII
 )  # fmt: skip

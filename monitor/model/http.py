@@ -13,26 +13,6 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = [
-    "BREAKER_OPEN",
-    "BUDGET_SPENT",
-    "PAST_DEADLINE",
-    "UNUSABLE_SECRET",
-    "Answer",
-    "ApiError",
-    "Detail",
-    "NetworkFault",
-    "Operation",
-    "Reply",
-    "Request",
-    "Sink",
-    "Wire",
-    "WireFault",
-    "plain_text",
-    "sendable",
-    "sendable_headers",
-]
-
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
 _LONGEST_PATH = 8192
 

@@ -5,21 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = [
-    "Cause",
-    "Evidence",
-    "ITEM_CAUSES",
-    "Incident",
-    "IncidentKey",
-    "IncidentState",
-    "MONITOR_CAUSES",
-    "REQUEST_CAUSES",
-    "Severity",
-    "Silence",
-    "Team",
-    "rank",
-]
-
 
 class Cause(StrEnum):
     """Why something is wrong; within each group the highest rank comes first."""

@@ -8,19 +8,6 @@ import msgspec
 
 from monitor.model.http import ApiError
 
-__all__ = [
-    "BadBody",
-    "ItemChange",
-    "ItemState",
-    "ItemStatus",
-    "LogEntry",
-    "Outcome",
-    "Reason",
-    "Standing",
-    "TrackedItem",
-    "transition",
-]
-
 
 class ItemState(StrEnum):
     """What is known of one tracked item: exactly one at a time."""

@@ -5,8 +5,6 @@ from enum import StrEnum
 
 from monitor.model.items import ItemState
 
-__all__ = ["RunStatus", "Snapshot", "SyncReport"]
-
 
 class RunStatus(StrEnum):
     """How far a run got; `running` until it is closed, `unread` when the sync log could not be read."""

@@ -12,9 +12,6 @@ from itertools import count, islice, pairwise, takewhile
 
 from cronsim import CronSim
 
-__all__ = ["COUNTED", "DueTimes", "SOON", "cron_times", "last_cron_time"]
-
-
 YEARS = 50
 """So far ahead a date is looked for: a 29 February that is a Monday comes every 28 years, or 40."""
 _DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)

@@ -14,9 +14,6 @@ from monitor.model import Cause, Severity
 from monitor.notifications.messages import Message, MessageKind, titled
 from monitor.notifications.texts import in_words, spoken
 
-__all__ = ["Condensed", "Head", "Packed", "Waiting", "condense", "key_of", "listed", "merge", "pack"]
-
-
 _TURNS = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
 """Whatever was said before one of these is history."""
 _SINCE = "not delivered until now"

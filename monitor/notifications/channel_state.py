@@ -12,20 +12,6 @@ from monitor.database.text import storable
 from monitor.model import ChannelState
 from monitor.notifications.channels import Ending, Verdict
 
-__all__ = [
-    "FAILING_AFTER",
-    "FIRST_WAIT",
-    "LONGEST_WAIT",
-    "after",
-    "clear",
-    "is_failing",
-    "state",
-    "states",
-    "take_refresh",
-    "write",
-]
-
-
 FIRST_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(minutes=15)
 """The wait doubles from one to the other."""

@@ -10,11 +10,8 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func
 from monitor.database.engine import end_when_idle, in_fews
 from monitor.database.tables import channels, incidents, notifications
 from monitor.model import IncidentState
-from monitor.notifications.batching import Packed as Undelivered
-from monitor.notifications.batching import Waiting, pack
+from monitor.notifications.batching import Packed, Waiting, pack
 from monitor.notifications.messages import Message, MessageKind
-
-__all__ = ["ABSURD", "Undelivered", "find"]
 
 ABSURD = timedelta(hours=2)
 """Nothing is claimed, blocked or put off for so long: whoever wrote that had a clock that was ahead."""
@@ -31,7 +28,7 @@ _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(4720183650122911)")
 """Senders claim one after the other, so that what belongs together is seen together. It ends with the transaction."""
 
 
-def find(conn: Connection, *, now: datetime, limit: int, threaded: Collection[str]) -> list[Undelivered]:
+def find(conn: Connection, *, now: datetime, limit: int, threaded: Collection[str]) -> list[Packed]:
     """The parcels that can be sent now, oldest first; their notifications are locked until the transaction ends.
 
     Args:
@@ -119,7 +116,7 @@ def _filed(waiting: Waiting, threads: dict[tuple[int, str], str]) -> Waiting:
     return replace(waiting, thread=waiting.thread or threads.get((waiting.message.incident_id, waiting.channel)))
 
 
-def _counted(conn: Connection, parcel: Undelivered, threaded: Collection[str]) -> Undelivered:
+def _counted(conn: Connection, parcel: Packed, threaded: Collection[str]) -> Packed:
     """With the number of other incidents of its thread of which what the message says does not hold yet."""
     left = _LEFT.get(parcel.message.kind)
     if parcel.channel not in threaded or left is None:

@@ -12,7 +12,7 @@ same key.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -31,8 +31,6 @@ from monitor.notifications.channels import Channel, Ending, Verdict, send_fittin
 from monitor.notifications.messages import Message
 from monitor.notifications.outbox import Parcel
 from monitor.notifications.routing import LOG_CHANNEL
-
-__all__ = ["CLAIM", "DeliveryReport", "LAST_START", "Outlet", "Sender", "add_up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +92,11 @@ class Outlet:
     """Whether the API's own words go there too; elsewhere they never leave the database."""
 
 
-class ChannelObserver(Protocol):
-    """Who takes notice of channels that fail; it is called in the transaction that marks a message."""
+class IncidentHooks(Protocol):
+    """What delivery asks of incidents, which know about delivery and not the other way round.
+
+    Each method that takes a connection is called in the transaction that marks a message.
+    """
 
     def failed(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
         """A channel is parked or let a message die."""
@@ -117,6 +118,14 @@ class ChannelObserver(Protocol):
         """Moves what waits for channels that are not configured."""
         ...
 
+    def api_messages(self, conn: Connection, incident_ids: Collection[int]) -> Mapping[int, str]:
+        """What the API said, by incident."""
+        ...
+
+    async def refresh(self, engine: Engine, channels: Mapping[str, Channel], *, utcnow: Callable[[], datetime]) -> None:
+        """Sends open incidents again to the channels whose receivers forget them otherwise."""
+        ...
+
 
 class Sender:
     """Delivers what is due, for one process.
@@ -136,9 +145,7 @@ class Sender:
         engine: Engine,
         outlets: Mapping[str, Outlet],
         *,
-        reach: ChannelObserver,
-        refresh: Callable[[Mapping[str, Channel]], Awaitable[None]],
-        api_messages: Callable[..., Mapping[int, str]],
+        reach: IncidentHooks,
         holder: str,
         utcnow: Callable[[], datetime],
         rand: Callable[[], float],
@@ -147,7 +154,6 @@ class Sender:
         self._engine = patient(engine, given_up=lambda: False, most_s=_MARKING_S)
         self._outlets, self._reach, self._holder = outlets, reach, holder
         self._utcnow, self._rand, self._before = utcnow, rand, before
-        self._refresh, self._api_messages = refresh, api_messages
         self._threaded = frozenset(name for name, outlet in outlets.items() if outlet.channel.threaded)
 
     async def deliver(self) -> DeliveryReport:
@@ -164,7 +170,8 @@ class Sender:
                 lanes[parcel.channel].append(parcel)
             ends = await asyncio.gather(*(self._send_lane(lane) for lane in lanes.values()), return_exceptions=True)
             total = add_up([total, *_unfailed(ends)])
-        await self._refresh({name: outlet.channel for name, outlet in self._outlets.items()})
+        channels = {name: outlet.channel for name, outlet in self._outlets.items()}
+        await self._reach.refresh(self._engine, channels, utcnow=self._utcnow)
         return replace(total, kept_back=await asyncio.to_thread(self._kept_back))
 
     def _kept_back(self) -> int:
@@ -252,7 +259,7 @@ class Sender:
         """The message with what the API said, for a channel whose owner asked for it."""
         ids = [part.incident_id for part in message.parts] or [message.incident_id]
         with reading(self._engine) as conn:
-            words = self._api_messages(conn, incident_ids=ids)
+            words = self._reach.api_messages(conn, ids)
         said = dict.fromkeys(words[each] for each in ids if each in words)
         parts = tuple(_quoting(part, [words.get(part.incident_id, "")]) for part in message.parts)
         return replace(_quoting(message, list(said)[:_QUOTES]), parts=parts)

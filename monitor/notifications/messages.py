@@ -8,8 +8,6 @@ from enum import StrEnum
 from monitor.model import ITEM_CAUSES, Cause, Incident, IncidentState, RunStatus, Severity, Team
 from monitor.notifications.texts import in_words, named_group, safe_words, spoken, what_to_check
 
-__all__ = ["Message", "MessageKind", "RunFacts", "age", "for_users", "group_breakdown", "render", "titled", "to_text"]
-
 
 class MessageKind(StrEnum):
     """Why a message is sent."""

@@ -15,27 +15,9 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, selec
 from monitor.database.engine import in_fews
 from monitor.database.tables import channels, notifications
 from monitor.database.text import storable
-from monitor.notifications.claims import ABSURD, Undelivered, find
+from monitor.notifications.batching import Packed
+from monitor.notifications.claims import ABSURD, find
 from monitor.notifications.messages import Message
-
-__all__ = [
-    "GIVE_UP_AFTER",
-    "Parcel",
-    "channels_of",
-    "claim",
-    "expire",
-    "kept_back",
-    "mark_dead",
-    "mark_sent",
-    "messages",
-    "move",
-    "put",
-    "put_off",
-    "release",
-    "retry",
-    "stranded",
-    "waiting",
-]
 
 GIVE_UP_AFTER = timedelta(days=1)
 """What could not be delivered for so long becomes a dead letter."""
@@ -101,7 +83,7 @@ def claim(
     ]
 
 
-def _take(conn: Connection, parcel: Undelivered, mine: dict[str, object]) -> tuple[int, ...]:
+def _take(conn: Connection, parcel: Packed, mine: dict[str, object]) -> tuple[int, ...]:
     """Writes down what is sent together, before anything is."""
     for head in parcel.heads:
         changed: dict[str, object] = {"batch": parcel.key, "thread": head.thread, **mine}

@@ -7,23 +7,6 @@ from fnmatch import fnmatchcase
 
 from monitor.model import Incident
 
-__all__ = [
-    "ATTRIBUTES",
-    "Attributes",
-    "LOG_CHANNEL",
-    "Matchers",
-    "Route",
-    "Step",
-    "Taken",
-    "attributes_of",
-    "literally",
-    "matches",
-    "mismatch",
-    "route",
-    "walk",
-]
-
-
 ATTRIBUTES = ("team", "cause", "target", "group", "severity", "environment")
 """What routes and silences can match."""
 

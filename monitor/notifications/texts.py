@@ -8,21 +8,6 @@ from collections.abc import Mapping
 from monitor.model import Cause
 from monitor.model.http import plain_text
 
-__all__ = [
-    "ALL_CLEAR",
-    "IN_WORDS",
-    "SAFE_WORDS",
-    "WHAT_TO_CHECK",
-    "channel_target",
-    "counted",
-    "in_words",
-    "named_group",
-    "safe_words",
-    "spoken",
-    "what_to_check",
-]
-
-
 _DELAYED = (
     "Document processing may be delayed for now. New documents will appear once it recovers; those that were processed "
     "before need not be uploaded again."

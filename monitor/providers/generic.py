@@ -20,8 +20,6 @@ from monitor.providers.pagination import PageRequest, PageRule, first_page, next
 from monitor.providers.statuses import StatusTable
 from monitor.providers.url_templates import fill, template_fault, without_query
 
-__all__ = ["Generic"]
-
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
 

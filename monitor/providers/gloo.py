@@ -18,8 +18,6 @@ from monitor.providers.listing import Listing, ListReader
 from monitor.providers.statuses import StatusTable
 from monitor.providers.url_templates import escaped
 
-__all__ = ["Gloo"]
-
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PENDING = (
     "STARTED",

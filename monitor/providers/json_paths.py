@@ -1,7 +1,5 @@
 """Dotted paths into JSON values (`data.status`, `documents.0.state`), and single values as text. Pure."""
 
-__all__ = ["find", "plain"]
-
 _LARGEST = 1 << 63
 
 

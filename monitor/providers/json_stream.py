@@ -10,8 +10,6 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-__all__ = ["Rows"]
-
 _BETWEEN = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*\{")
 _MARK = re.compile(rb'\\.|["{}\[\]]', re.DOTALL)
 _ESCAPE = re.compile(

@@ -6,8 +6,6 @@ from typing import Protocol
 from monitor.model import BadBody
 from monitor.model.http import Request
 
-__all__ = ["ListReader", "Listing"]
-
 
 class Listing:
     """The ids that a list calls completed, and those that it calls anything else; a million fit into 200 MB.

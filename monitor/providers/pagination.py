@@ -16,9 +16,6 @@ from monitor.model.http import Request, sendable
 from monitor.providers.json_paths import find, plain
 from monitor.providers.url_templates import with_parameter
 
-__all__ = ["PageRequest", "PageRule", "first_page", "next_link", "next_page"]
-
-
 _LINK = re.compile(r'<([^<>]*+)>((?:\s*+;\s*+[^\s=;,"]++(?:\s*+=\s*+(?:"(?:[^"\\]|\\.)*+"|[^\s;,"]*+))?+)*+)')
 _PARAMETER = re.compile(r';\s*+([^\s=;,"]++)(?:\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;,"]*+)))?+')
 _KEPT = "/%-._~!$&'()*+,;=:@?[]"

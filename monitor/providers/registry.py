@@ -11,8 +11,6 @@ from importlib.metadata import EntryPoint, entry_points
 from monitor.errors import ConfigError
 from monitor.providers import Provider, ProviderSettings
 
-__all__ = ["BUILT_IN", "GROUP", "installed", "provider_for"]
-
 
 def _gloo(settings: ProviderSettings) -> Provider:
     from monitor.providers.gloo import Gloo

@@ -11,8 +11,6 @@ from monitor.errors import ConfigError
 from monitor.model import ItemState, ItemStatus
 from monitor.model.http import plain_text
 
-__all__ = ["StatusTable"]
-
 _STAGE_CHARS = 200
 _MOST_MEANINGS = 1000
 """Distinct statuses whose meaning is remembered; an API that sends more sends noise."""

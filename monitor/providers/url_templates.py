@@ -9,8 +9,6 @@ from urllib.parse import quote
 
 from monitor.model.http import sendable
 
-__all__ = ["escaped", "fill", "template_fault", "with_parameter", "without_query"]
-
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_~-]+")
 

@@ -14,25 +14,6 @@ from monitor.database.engine import insert
 from monitor.database.tables import active, incident_events, incidents, item_events, items, reports, runs, snapshots
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 
-__all__ = [
-    "ELSEWHERE",
-    "IncidentChange",
-    "ItemsChanged",
-    "RunsMade",
-    "Told",
-    "become_stuck",
-    "counted_at",
-    "incident_changes",
-    "items_changed",
-    "items_new",
-    "last_event",
-    "last_told",
-    "remember",
-    "run_before",
-    "runs_made",
-]
-
-
 _TOLD = ("opened", "reopened", "resolved")
 """Events of an incident that change whether it is open."""
 

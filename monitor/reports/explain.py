@@ -16,8 +16,6 @@ from monitor.notifications.texts import counted, in_words, spoken
 from monitor.reports.formatting import iso, moment, plural, wrapped
 from monitor.reports.incidents import incident_json
 
-__all__ = ["Account", "explain_json", "explain_text", "rule_in_words"]
-
 _INDENT = 10
 _LABEL = 13
 

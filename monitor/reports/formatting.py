@@ -5,26 +5,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from textwrap import wrap
 
-__all__ = [
-    "ASCII_MARKS",
-    "BLOCKS",
-    "MARKS",
-    "WIDTH",
-    "align",
-    "figure",
-    "iso",
-    "latency",
-    "length",
-    "moment",
-    "plural",
-    "right",
-    "share",
-    "shortened",
-    "spans",
-    "sparkline",
-    "wrapped",
-]
-
 
 def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Sets rows out in columns as wide as their widest cell; numbers to the right, the rest to the left.

@@ -13,16 +13,6 @@ from monitor.notifications.routing import attributes_of, matches
 from monitor.notifications.texts import in_words, named_group, safe_words, spoken, what_to_check
 from monitor.reports.formatting import align, iso, moment, wrapped
 
-__all__ = [
-    "incident_json",
-    "incident_text",
-    "incidents_text",
-    "matched",
-    "silence_json",
-    "silence_text",
-    "silences_text",
-]
-
 
 def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Sequence[Silence] = ()) -> str:
     """A line per incident, newest first; their groups where any is about one, and why no message comes where none does.

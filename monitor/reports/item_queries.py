@@ -13,8 +13,6 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case
 from monitor.database.tables import active, item_events, items, stuck
 from monitor.model import ItemState
 
-__all__ = ["IGNORED", "REMOVED", "ItemEvent", "ItemFilter", "ItemRow", "events", "find", "listing", "near"]
-
 REMOVED, IGNORED = "removed", "ignored"
 """How items are shown that are neither counted nor checked."""
 _SHORTEST_PREFIX = 3

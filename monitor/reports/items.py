@@ -9,8 +9,6 @@ from monitor.notifications.messages import age
 from monitor.reports.formatting import WIDTH, align, iso, moment, shortened
 from monitor.reports.item_queries import ItemEvent, ItemRow
 
-__all__ = ["item_json", "item_text", "items_json", "items_text"]
-
 _LEAST = ({"ITEM": 36, "DETAIL": 10, "GROUP": 10, "TARGET": 10}, {"ITEM": 6, "DETAIL": 6, "GROUP": 6, "TARGET": 6})
 """Characters that columns keep: as long as it goes a whole UUID, which people copy, and else what must do."""
 

@@ -10,8 +10,6 @@ from sqlalchemy import Connection, and_, case, func, or_, select
 from monitor.database.tables import channels, incidents, notifications
 from monitor.notifications.messages import Message
 
-__all__ = ["Letter", "Undelivered", "listing", "undelivered"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:

@@ -11,8 +11,6 @@ from monitor.notifications.messages import age
 from monitor.reports.formatting import align, iso, moment
 from monitor.reports.notification_queries import Letter
 
-__all__ = ["channel_lines", "letter_json", "letters_text"]
-
 _HEADING = ("ID", "CREATED (UTC)", "CHANNEL", "KIND", "INCIDENT", "TARGET", "CAUSE", "TRIES", "WHAT BECAME OF IT")
 
 

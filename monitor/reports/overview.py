@@ -12,21 +12,6 @@ from monitor.reports.notification_queries import Undelivered
 from monitor.reports.trends import GroupHealth, IngestionTimes, LastRun, StageCount, StuckItem
 from monitor.runs.store import HistoryRow
 
-__all__ = [
-    "Changes",
-    "Condition",
-    "IncidentChanges",
-    "Metric",
-    "Overview",
-    "TargetFacts",
-    "TargetOverview",
-    "TrendLine",
-    "condition",
-    "is_stale",
-    "target_overview",
-    "trend",
-]
-
 UNSCHEDULED = timedelta(days=1)
 """A run older than this is stale where nobody wrote down when runs are due."""
 MISSED = 2

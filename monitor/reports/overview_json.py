@@ -17,9 +17,6 @@ from monitor.reports.runs import history_json
 from monitor.reports.trends import GroupHealth, IngestionTimes, LastRun
 from monitor.runs.store import HistoryRow
 
-__all__ = ["COLUMNS", "overview_csv", "overview_json"]
-
-
 _HISTORY = tuple(field.name for field in fields(HistoryRow))
 COLUMNS = (*_HISTORY, "span_started_at", "span_ended_at")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -31,9 +31,6 @@ from monitor.reports.trends import GroupHealth
 from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow
 
-__all__ = ["ASCII", "Style", "UNICODE", "overview_text", "target_lines"]
-
-
 _INDENT = "  "
 _NO_GROUP = "(no group)"
 _NARROWEST = 5

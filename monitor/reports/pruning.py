@@ -7,8 +7,6 @@ from monitor.database.retention import Ending, Pruned
 from monitor.database.retention_policy import Doubt, Refusal
 from monitor.reports.formatting import iso, moment
 
-__all__ = ["pruned_json", "pruned_text"]
-
 _NAMES = {Past.SNAPSHOTS: "snapshots", Past.ITEM_EVENTS: "item events", Past.NOTIFICATIONS: "notifications"}
 _VACUUM = 'the daemon stopped, `sqlite3 FILE "PRAGMA auto_vacuum=INCREMENTAL; VACUUM"` changes that'
 

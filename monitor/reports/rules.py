@@ -15,8 +15,6 @@ from monitor.notifications.routing import Step, Taken
 from monitor.notifications.texts import in_words, spoken, what_to_check
 from monitor.reports.formatting import align, moment, wrapped
 
-__all__ = ["Asked", "RuleRow", "opens", "rehearsal_json", "rehearsal_text", "resolves", "rules_json", "rules_text"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleRow:

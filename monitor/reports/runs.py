@@ -13,12 +13,10 @@ from monitor.notifications.messages import age
 from monitor.notifications.texts import counted, in_words, named_group, what_to_check
 from monitor.reports.formatting import align, moment, plural, wrapped
 from monitor.reports.incidents import incident_json
-from monitor.runs.close import RunReport
+from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow, ItemTurn
 from monitor.runs.strategy import Approach, Strategy, Why
-
-__all__ = ["all_is_well", "history_json", "history_text", "run_json", "run_text", "shortfall"]
 
 
 def history_text(rows: Sequence[HistoryRow]) -> str:

@@ -33,25 +33,6 @@ from monitor.database.tables import UtcDateTime, active, item_events, items, run
 from monitor.model import ItemState, RunStatus
 from monitor.runs.store import HISTORY, HistoryRow, history, history_row
 
-__all__ = [
-    "GroupHealth",
-    "Ingested",
-    "IngestionTimes",
-    "LastRun",
-    "StageCount",
-    "StuckItem",
-    "by_group",
-    "by_stage",
-    "ingestion_times",
-    "last_run",
-    "longest_stuck",
-    "newest_snapshot",
-    "samples",
-    "under_way_since",
-    "unread_since",
-]
-
-
 _TROUBLED = (ItemState.FAILED, ItemState.NOT_FOUND, ItemState.INVALID)
 _STAGED = tuple(state.value for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED))
 """States in which the provider shows an item, and with it a stage."""

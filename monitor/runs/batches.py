@@ -9,9 +9,6 @@ from monitor.incidents.evidence import Tally
 from monitor.model import Outcome
 from monitor.model.items import ItemChange, TrackedItem, transition
 
-__all__ = ["BATCH", "FLUSH_S", "Ledger", "Source"]
-
-
 BATCH = 1000
 """Outcomes per writing transaction."""
 

@@ -31,9 +31,6 @@ from monitor.runs.list_check import Catalogue, ListAsker, Survey, confirmed, sur
 from monitor.runs.progress import CheckReport, Due, Progress
 from monitor.runs.strategy import Approach, Strategy, Why, choose, ends_the_run, lacks_much, refuted
 
-__all__ = ["Inquirer", "Inquiry"]
-
-
 BATCH = 4000
 """Due items that are read, and put out of order, at once."""
 

@@ -27,8 +27,6 @@ from monitor.runs.progress import CheckReport, Due
 from monitor.runs.report import RunReport, Started, log_run
 from monitor.runs.rollup import roll_up
 
-__all__ = ["Closing", "RunReport", "Started"]
-
 _T = TypeVar("_T")
 
 

@@ -20,8 +20,6 @@ from monitor.model.http import Answer, Operation, Request
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
 
-__all__ = ["HASTE_S", "PING_S", "Heartbeat", "Ping", "ping_url", "verdict_on"]
-
 PING_S = 5.0
 """Wall-clock seconds for a ping, its second attempt included."""
 HASTE_S = 2.0

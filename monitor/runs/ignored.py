@@ -12,8 +12,6 @@ from sqlalchemy import Connection, insert, select, update
 from monitor.database.engine import in_fews
 from monitor.database.tables import item_events, items
 
-__all__ = ["BY_HAND", "SetAside", "heed", "ignore", "off_the_list"]
-
 BY_HAND = 0
 """In the place of a run's id: no run did it."""
 

@@ -23,9 +23,6 @@ from monitor.runs.outcomes import malformed, outcome_of
 from monitor.runs.progress import CheckReport, Progress
 from monitor.runs.stop_rules import Stops
 
-__all__ = ["Asker", "ItemCheck", "Known", "LatencyHistogram"]
-
-
 _GROWTH = 1.05
 _FLOOR_MS = 0.01
 

@@ -9,9 +9,6 @@ from monitor.model.http import Answer, ApiError, Request, Sink
 from monitor.providers import Listing, ListReader, Provider
 from monitor.runs.strategy import SAMPLE
 
-__all__ = ["Catalogue", "ListAsker", "Survey", "confirmed", "fetch", "survey"]
-
-
 MOST_PAGES = 100_000
 
 

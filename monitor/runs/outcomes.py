@@ -13,9 +13,6 @@ from monitor.model import BadBody, ItemState, ItemStatus, Outcome, Reason
 from monitor.model.http import Answer, ApiError
 from monitor.model.items import ItemChange
 
-__all__ = ["malformed", "outcome_of", "record", "recorded"]
-
-
 _STORED = (
     "state",
     "reason",

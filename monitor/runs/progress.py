@@ -8,8 +8,6 @@ from monitor.incidents.evidence import Tally
 from monitor.model import Cause, Reason
 from monitor.runs.strategy import ITEM_BY_ITEM, Approach
 
-__all__ = ["CheckReport", "Due", "NoProgress", "Progress"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:

@@ -25,8 +25,6 @@ from monitor.runs.progress import CheckReport
 from monitor.runs.store import ItemTurn
 from monitor.runs.strategy import ITEM_BY_ITEM, Approach
 
-__all__ = ["RunReport", "Started", "log_run"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:

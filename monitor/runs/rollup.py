@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 
 from monitor.model import ItemState, Snapshot
 
-__all__ = ["health_line", "roll_up"]
-
 
 def roll_up(
     counts: Iterable[tuple[ItemState, int]],

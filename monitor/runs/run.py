@@ -35,15 +35,14 @@ from monitor.runs import store as runs
 from monitor.runs import sync as worklist
 from monitor.runs import worklist as items
 from monitor.runs.check import Inquirer, Inquiry
-from monitor.runs.close import Closing, RunReport, Started
+from monitor.runs.close import Closing
 from monitor.runs.heartbeat import Heartbeat
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.progress import CheckReport, Due, Progress
+from monitor.runs.report import RunReport, Started
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
 from monitor.threads import read_aside, renew_aside
-
-__all__ = ["LEASE", "Job", "Run"]
 
 LEASE = timedelta(seconds=30)
 """How long a lease lives without being renewed: how long a dead run blocks its target."""

@@ -12,9 +12,6 @@ from monitor.client.classify import cause_of
 from monitor.client.retry import is_transient
 from monitor.model import Cause, ItemState, Outcome, Reason
 
-__all__ = ["FIRST_ITEMS", "StopRule", "Stops"]
-
-
 FIRST_ITEMS = 5
 """How many distinct items must all be refused with 403 before the whole target is taken to be refused."""
 

@@ -12,28 +12,6 @@ from monitor.database.text import storable
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, Reason, RunStatus, Snapshot
 
-__all__ = [
-    "HISTORY",
-    "HistoryRow",
-    "ItemTurn",
-    "LastRun",
-    "abandon",
-    "closed_itself",
-    "finish",
-    "history",
-    "history_row",
-    "last_run",
-    "last_slot",
-    "last_snapshot",
-    "least_restraint",
-    "of_run",
-    "restrain",
-    "restraint",
-    "slot_spent",
-    "start",
-]
-
-
 DIED = "the process ended before the run was closed"
 
 

@@ -5,8 +5,6 @@ from enum import StrEnum
 
 from monitor.model import Cause
 
-__all__ = ["ITEM_BY_ITEM", "SAMPLE", "Approach", "Strategy", "Why", "choose", "ends_the_run", "lacks_much", "refuted"]
-
 FEW = 50
 """Due items up to which `auto` asks one by one: a list costs more than so many requests."""
 

@@ -34,8 +34,6 @@ from monitor.database.tables import UtcDateTime, item_events, items
 from monitor.model import ItemState, LogEntry, Reason, SyncReport
 from monitor.synclog.validation import LONGEST_GROUP, LONGEST_ID, SAMPLES, add, screen
 
-__all__ = ["sync"]
-
 _staged = Table(
     "staged_ids",
     MetaData(),

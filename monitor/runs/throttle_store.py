@@ -12,8 +12,6 @@ from monitor.database.tables import throttles
 from monitor.database.text import storable
 from monitor.model import Learned
 
-__all__ = ["read", "write"]
-
 _ORIGIN, _CODE = 500, 200
 _AHEAD = timedelta(hours=1)
 """No hint is longer, and nothing is learned in the future."""

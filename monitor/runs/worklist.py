@@ -17,23 +17,6 @@ from monitor.database.tables import ITEM_IS_DUE, active, items, stuck
 from monitor.model import ItemState, Reason, Standing
 from monitor.model.items import TrackedItem
 
-__all__ = [
-    "Tallies",
-    "count_active",
-    "count_due",
-    "due",
-    "leave_unasked",
-    "longest_unchecked",
-    "named",
-    "openers",
-    "probe_candidates",
-    "read",
-    "states",
-    "tallies",
-    "unrecognised",
-]
-
-
 _TRACKED = (
     items.c.item_id,
     items.c.first_seen_at,

@@ -20,8 +20,6 @@ from monitor.sandbox.fault_middleware import Disturbed
 from monitor.sandbox.responses import Answer
 from monitor.sandbox.state import Handler, State
 
-__all__ = ["build"]
-
 Endpoint = Callable[[Request], Awaitable[Response]]
 Answering = Callable[[State, Request], Awaitable[Answer | Iterator[bytes]]]
 """Answers one kind of call, perhaps with JSON in pieces."""

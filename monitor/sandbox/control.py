@@ -17,8 +17,6 @@ from monitor.sandbox.requests import Batch, ItemChange, RateChange, shaped
 from monitor.sandbox.responses import Answer
 from monitor.sandbox.state import Handler, State
 
-__all__ = ["ROUTES", "stats", "unknown"]
-
 T = TypeVar("T")
 
 _DONE: Answer = (200, {"done": True})

@@ -9,8 +9,6 @@ from monitor.sandbox import responses as bodies
 from monitor.sandbox.responses import Answer
 from monitor.sandbox.settings import SandboxSettings
 
-__all__ = ["Credentials"]
-
 SCOPE = "api/access"
 
 

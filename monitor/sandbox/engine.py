@@ -17,9 +17,6 @@ from monitor.sandbox.credentials import Credentials
 from monitor.sandbox.responses import Answer, Body
 from monitor.sandbox.settings import SandboxSettings
 
-__all__ = ["Engine", "Item", "MOST_TEXT", "Producers", "STAGES", "end_of", "pieces", "read_text", "snippets"]
-
-
 STAGES = (
     "STARTED", "QUEUED", "FETCHING", "NORMALIZING", "CHUNKING", "EMBEDDING", "SYNCED", "ENRICHED", "COMPLETED",
 )  # fmt: skip

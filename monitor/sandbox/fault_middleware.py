@@ -15,9 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from monitor.sandbox.faults import Fault
 from monitor.sandbox.state import Connection, State
 
-__all__ = ["Disturbed", "gather", "write"]
-
-
 TICKS_PER_S = 20
 
 

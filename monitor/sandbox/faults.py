@@ -13,9 +13,6 @@ from monitor.model.durations import parse_duration
 from monitor.sandbox import responses as bodies
 from monitor.sandbox.requests import shaped
 
-__all__ = ["Fault", "FaultPlan", "KEYS", "PRESETS", "Preset", "parse_fault", "read_fault"]
-
-
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})

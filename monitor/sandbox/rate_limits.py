@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Grant", "Quota", "Rate", "read_rate"]
-
 _RATE = re.compile(r"(\d{1,9})/(\d{0,6})([smh])", re.ASCII)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _ROUNDING = 1e-6  # of a call; what is lost in adding up parts of calls

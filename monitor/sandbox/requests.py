@@ -4,8 +4,6 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-__all__ = ["Batch", "ItemChange", "RateChange", "Selection", "StatusChange", "shaped"]
-
 MOST_MADE = 1_000_000
 
 T = TypeVar("T", bound=msgspec.Struct)

@@ -2,37 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "BAD_GATEWAY",
-    "BY_STATUS",
-    "EXPIRED_TOKEN",
-    "FORBIDDEN",
-    "INVALID_CLIENT",
-    "INVALID_SCOPE",
-    "ITEM_MISMATCH",
-    "ITEM_NOT_FOUND",
-    "MALFORMED_ID",
-    "MISSING_AUTHORIZATION",
-    "MISSING_GRANT",
-    "MISSING_ITEM_IDS",
-    "MISSING_PRODUCER_IDS",
-    "NO_ITEMS_OF_PRODUCERS",
-    "PUBLISHER_MISMATCH",
-    "PUBLISHER_NOT_FOUND",
-    "RATE_LIMITED",
-    "SPENDING_LIMIT",
-    "TOO_MANY_FILES",
-    "TOO_MANY_ITEM_IDS",
-    "UNSUPPORTED_GRANT",
-    "Answer",
-    "Body",
-    "deleted",
-    "missing_fields",
-    "not_a_limit",
-    "not_text",
-    "unauthorized_delete",
-]
-
 Body = Mapping[str, object]
 
 Answer = tuple[int, Body | Sequence[Body]]

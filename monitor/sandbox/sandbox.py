@@ -15,8 +15,6 @@ from monitor.sandbox.server import Server, listening, url_of
 from monitor.sandbox.settings import SandboxSettings
 from monitor.sandbox.state import State
 
-__all__ = ["Sandbox"]
-
 
 class Sandbox:
     """A sandbox that serves from a thread; a context manager. Its methods may be called from any thread.

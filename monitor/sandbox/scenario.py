@@ -22,9 +22,6 @@ from monitor.sandbox.requests import Batch, Selection, StatusChange, shaped
 from monitor.sandbox.sandbox import Sandbox
 from monitor.sandbox.settings import SandboxSettings
 
-__all__ = ["ACTIONS", "Argument", "Player", "Scenario", "Step", "due", "read_scenario", "serve"]
-
-
 Argument = Fault | Batch | StatusChange | Selection | Rate | str | bool | None
 """What an action is done with."""
 

@@ -14,8 +14,6 @@ from monitor.errors import MonitorError
 from monitor.sandbox.app import build
 from monitor.sandbox.state import Connection, State
 
-__all__ = ["Server", "listening", "url_of"]
-
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens on an address; port 0 takes a free one.

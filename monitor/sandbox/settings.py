@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from monitor.errors import ConfigError
 from monitor.sandbox.rate_limits import Rate
 
-__all__ = ["SandboxSettings"]
-
 _DURATIONS = ("token_seconds", "item_seconds", "cache_seconds", "delete_lag_seconds")
 
 

@@ -16,8 +16,6 @@ from monitor.sandbox.rate_limits import Quota, Rate
 from monitor.sandbox.responses import RATE_LIMITED, Answer
 from monitor.sandbox.settings import SandboxSettings
 
-__all__ = ["Connection", "Handler", "State"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:

@@ -28,8 +28,6 @@ from monitor.database.text import storable
 from monitor.model import LogEntry
 from monitor.synclog.validation import LONGEST_GROUP, LONGEST_ID
 
-__all__ = ["Imported", "Removed", "add", "added_at", "count", "read", "remove"]
-
 NAMED = 20
 
 _staged = Table(

@@ -16,8 +16,6 @@ from monitor.database.urls import place
 from monitor.errors import SyncLogError
 from monitor.synclog.connection import SyncLogSpec
 
-__all__ = ["Found", "resolve"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

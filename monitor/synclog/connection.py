@@ -12,8 +12,6 @@ from monitor.database.postgres import postgres_engine
 from monitor.database.urls import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
 from monitor.errors import SyncLogError
 
-__all__ = ["SyncLogSpec", "opened"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncLogSpec:

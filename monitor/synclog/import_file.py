@@ -21,9 +21,6 @@ from monitor.synclog.import_formats import (
     records,
 )
 
-__all__ = ["Found", "read_items"]
-
-
 _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 

@@ -15,24 +15,6 @@ from monitor.model import LogEntry
 from monitor.synclog.timestamps import moment
 from monitor.synclog.validation import LONGEST_ID
 
-__all__ = [
-    "BadLine",
-    "Blank",
-    "FORMATS",
-    "FileSpec",
-    "ITEM_ID",
-    "LONGEST_LINE",
-    "Line",
-    "LineTooLongError",
-    "Lines",
-    "Table",
-    "entry_of",
-    "open_table",
-    "records",
-    "shown",
-]
-
-
 LONGEST_LINE = 2**24
 """Bytes. Records that carry whole documents are long; a file without line ends must not fill the memory."""
 _CHUNK = 2**20

@@ -36,8 +36,6 @@ from monitor.synclog.catalog import Found, resolve
 from monitor.synclog.connection import SyncLogSpec, opened
 from monitor.synclog.timestamps import moment
 
-__all__ = ["read", "verify"]
-
 _Rows = Sequence[Row[Any]]
 
 

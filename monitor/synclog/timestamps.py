@@ -5,8 +5,6 @@ import re
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 
-__all__ = ["moment"]
-
 _NUMBER = re.compile(r"\d{9,13}(?:\.\d+)?", re.ASCII)
 """Seconds from 1973 on, milliseconds until 2286; fewer digits are a year or a date."""
 _MILLISECONDS_FROM = 1e11

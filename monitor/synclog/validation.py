@@ -9,8 +9,6 @@ from typing import Any
 from monitor.database.text import UNSTORABLE, spelled_out, storable
 from monitor.model import LogEntry, SyncReport
 
-__all__ = ["LONGEST_GROUP", "LONGEST_ID", "SAMPLES", "add", "screen"]
-
 LONGEST_ID = 512
 """Characters: what a URL and an index carry everywhere."""
 SAMPLES = 5

@@ -17,8 +17,6 @@ from monitor.web.readiness import Life, Readiness, Reason, Status, life, readine
 from monitor.web.readiness_inputs import signs_of
 from monitor.web.state import Pulse, Vitals
 
-__all__ = ["build"]
-
 _READ = ["GET", "HEAD"]
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _RENDER_LIMIT_S = 5.0

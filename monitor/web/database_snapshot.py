@@ -23,9 +23,6 @@ from monitor.threads import aside
 from monitor.web.readiness import SchemaState
 from monitor.web.state import Vitals
 
-__all__ = ["KEPT_S", "LIMIT_S", "Mail", "Reading", "Readings", "Standing", "Stored", "read"]
-
-
 IncidentLabels = tuple[str, str, str]
 """Target, cause and severity."""
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from monitor.web.server import Server
 
-__all__ = ["RETRY_S", "Endpoints"]
 
 RETRY_S = 30.0
 _LOOK_S = 1.0

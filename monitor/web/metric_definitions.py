@@ -8,8 +8,6 @@ from enum import StrEnum
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-__all__ = ["FAMILIES", "PREFIX", "Count", "Family", "From", "Kind", "counts", "durations"]
-
 PREFIX = "ingestion_monitor_"
 
 Count = CounterMetricFamily | GaugeMetricFamily

@@ -20,8 +20,6 @@ from monitor.web.readiness import late_at
 from monitor.web.readiness_inputs import channels_of, targets_of
 from monitor.web.state import DURATIONS_S, Counts, Pulse
 
-__all__ = ["CLASSES", "OPENMETRICS", "PLAIN", "chosen", "render"]
-
 PLAIN = CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 _OPENMETRICS_TYPE = "application/openmetrics-text"

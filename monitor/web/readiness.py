@@ -10,23 +10,6 @@ from enum import StrEnum
 
 from monitor.model.schedule import DueTimes
 
-__all__ = [
-    "BEAT_LIMIT_S",
-    "ChannelSigns",
-    "DatabaseSigns",
-    "Life",
-    "Part",
-    "Readiness",
-    "Reason",
-    "SchemaState",
-    "Signs",
-    "Status",
-    "TargetSigns",
-    "late_at",
-    "life",
-    "readiness",
-]
-
 BEAT_LIMIT_S = 60.0
 """Seconds without a beat of the daemon's loop after which it counts as stalled: many times what lies between two."""
 LONG_UNDELIVERED = timedelta(minutes=15)

@@ -5,8 +5,6 @@ from monitor.web.database_snapshot import Mail, Reading, Standing
 from monitor.web.readiness import ChannelSigns, DatabaseSigns, Signs, TargetSigns
 from monitor.web.state import Pulse
 
-__all__ = ["channels_of", "signs_of", "targets_of"]
-
 
 def signs_of(pulse: Pulse, reading: Reading) -> Signs:
     """What readiness rests on."""

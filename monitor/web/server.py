@@ -17,9 +17,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from monitor.errors import MonitorError
 
-__all__ = ["ListenError", "MOST_CONNECTIONS", "PATIENCE_S", "Server", "address_of", "bound", "listening"]
-
-
 _BACKLOG = 128
 
 _REMEDIES: Mapping[int, str] = {

@@ -21,8 +21,6 @@ from monitor.errors import LeaseHeldError, SlotSpentError
 from monitor.model import RunStatus
 from monitor.runs.report import RunReport
 
-__all__ = ["Counts", "DURATIONS_S", "Pulse", "Standing", "Stands", "Vitals"]
-
 
 @dataclass(slots=True, kw_only=True)
 class Standing:

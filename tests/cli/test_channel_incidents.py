@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from receiver import Receiver
+from support.receiver import Receiver
 
 CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 

@@ -12,9 +12,9 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cli.observed import events, until, until_asked
-from receiver import Receiver
-from world import environment
+from support.observed import events, until, until_asked
+from support.receiver import Receiver
+from support.world import environment
 
 from monitor.database import leases
 from monitor.database.engine import writing

@@ -4,8 +4,8 @@ import re
 import sys
 
 import pytest
-from receiver import Receiver
-from test_secrets import CANARIES, leaks, postgres, with_canaries
+from house.test_secrets import CANARIES, leaks, postgres, with_canaries
+from support.receiver import Receiver
 
 from monitor.cli import main
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cli.observed import until
-from samples import incident
-from world import environment
+from support.observed import until
+from support.samples import incident
+from support.world import environment
 
 from monitor.cli import gate as command
 from monitor.database.engine import writing

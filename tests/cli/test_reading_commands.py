@@ -5,8 +5,8 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cli.observed import events
-from receiver import Receiver
+from support.observed import events
+from support.receiver import Receiver
 
 from monitor import __version__
 from monitor.cli import db, main

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from world import environment
+from support.world import environment
 
 from monitor.cli import main
 

@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from receiver import Receiver
+from support.receiver import Receiver
 
 from monitor.cli import asked
 from monitor.database.engine import writing

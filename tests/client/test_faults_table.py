@@ -10,7 +10,7 @@ from monitor.sandbox.faults import PRESETS
 from monitor.sandbox.responses import BY_STATUS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
-AGAIN = "python tests/faults_table.py docs/client.md"
+AGAIN = "make docs"
 CHANCE = 4
 """Of the first five calls, so many may or may not have set off when the first answer is in; fewer calls are certain."""
 pytestmark = pytest.mark.timeout(600)  # the first test that asks for it waits for all the faults

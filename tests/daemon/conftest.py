@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from running import Running
+from support.running import Running
 
 
 @pytest.fixture

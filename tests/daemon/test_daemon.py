@@ -7,11 +7,11 @@ import signal
 import socket
 from datetime import UTC, datetime, timedelta
 
-from cli.observed import until, until_asked
-from door import Door
-from receiver import Receiver
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
+from support.door import Door
+from support.observed import until, until_asked
+from support.receiver import Receiver
 
 from monitor.daemon import Daemon
 from monitor.daemon.tasks import Work

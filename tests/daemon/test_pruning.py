@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
-from samples import NOW
+from database.test_retention import AGES, DAY, events_left, fill
 from sqlalchemy import update
 from structlog.testing import capture_logs
-from test_retention import AGES, DAY, events_left, fill
+from support.samples import NOW
 
 from monitor.config.schema import Retention
 from monitor.daemon.periodic import prune

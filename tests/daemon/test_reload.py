@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
-from cli.observed import until, until_asked
+from support.observed import until, until_asked
 
 from monitor.config import Config
 from monitor.daemon.reload import difference

@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import datetime
 
 import pytest
-from cli.observed import until, until_asked
+from support.observed import until, until_asked
 
 LEASE_S = 4
 TARGET = """

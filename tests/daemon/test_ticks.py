@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fastclock import FastClock, driven
+from support.fastclock import FastClock, driven
 
 from monitor.app import App, open_store
 from monitor.cli.check import CheckOptions, _Session

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from memory import folder_in_memory
+from support.memory import folder_in_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = 10001

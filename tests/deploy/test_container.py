@@ -19,12 +19,12 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from cli.observed import events, until
 from deploy.asked import expanded
 from deploy.container import USER, built
 from deploy.kustomize import build, pod_of
 from manifests import DEPLOY
 from sqlalchemy import create_engine, make_url, text
+from support.observed import events, until
 
 from deploy.healthcheck import healthcheck
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from samples import NOW, message
+from support.samples import NOW, message
 
 from monitor.model import ChannelState
 from monitor.model.http import Answer, ApiError

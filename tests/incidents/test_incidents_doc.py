@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from samples import NOW, incident
+from support.samples import NOW, incident
 
 from monitor.cli import main
 from monitor.config import Config, format_duration, parse_duration

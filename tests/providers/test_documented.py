@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from providers.servers import documented
-from world import Clock, World
+from support.world import Clock, World
 
 from monitor.model import Cause, RunStatus
 

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 from providers.servers.documents import DocumentServer
-from world import environment
+from support.world import environment
 
 from monitor.app import provider_of
 from monitor.config import Config

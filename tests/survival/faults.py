@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from memory import folder_in_memory
+from support.memory import folder_in_memory
 from survival import postgres_faults, sqlite_faults
 from survival.server import own_server
 

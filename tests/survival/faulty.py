@@ -6,9 +6,9 @@ import re
 import time
 from dataclasses import dataclass
 
-from cli.observed import until, until_asked
 from sqlalchemy import create_engine, make_url, text
-from world import World
+from support.observed import until, until_asked
+from support.world import World
 
 from monitor.database.schema import upgrade
 from monitor.sandbox import Sandbox

@@ -9,9 +9,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import psycopg
-from memory import folder_in_memory
 from sqlalchemy import make_url
-from world import World
+from support.memory import folder_in_memory
+from support.world import World
 
 from monitor.database.schema import upgrade
 from monitor.sandbox import Sandbox

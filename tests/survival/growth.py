@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fastclock import FastClock, driven
-from postgres import private_server
+from support.fastclock import FastClock, driven
+from support.postgres import private_server
 from survival.peers import peers
 
 from monitor import logs as log

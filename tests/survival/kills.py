@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from support.world import World, environment
 from survival import audit
 from survival.ground import KINDS, Grounds, paths
 from survival.story import CHAPTERS, Account, Desk, Story, told_without_kills
-from world import World, environment
 
 TITLE = "Kills (SIGKILL)"
 HEAD = (

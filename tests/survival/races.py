@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.observed import until
+from support.observed import until
+from support.world import World, environment
 from survival.ground import KINDS, Grounds, paths
-from world import World, environment
 
 from monitor.database.engine import writing
 from monitor.runs.run import LEASE

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import psycopg
-from memory import folder_in_memory
-from postgres import _account, _initdb, _programs
+from support.memory import folder_in_memory
+from support.postgres import _account, _initdb, _programs
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",

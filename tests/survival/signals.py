@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from support.world import World
 from survival import audit
 from survival.ground import KINDS, Grounds
 from survival.kills import FIRST, OPENS, Kill, started
 from survival.story import Desk, Story
-from world import World
 
 TITLE = "Told to end (SIGTERM)"
 HEAD = ("command", "database", "signals", "slowest end", "leases or claims left", "runs left open", "answers dropped")

@@ -10,9 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-from cli.observed import until
+from support.observed import until
+from support.world import environment
 from survival.faulty import Row, faulty, in_mid_run, recover, row, said
-from world import environment
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from receiver import Receiver
 from sqlalchemy import func, select, update
+from support.receiver import Receiver
 
 from monitor.app import App, utcnow
 from monitor.database import leases as lease_store

@@ -6,8 +6,8 @@ import socket
 import psycopg
 import pytest
 from sqlalchemy import make_url, text
+from support.world import World
 from survival.proxy import Proxy
-from world import World
 
 from monitor.database import postgres
 from monitor.database.engine import connect, reading

@@ -5,7 +5,7 @@ import socket
 import time
 
 import pytest
-from cli.observed import until
+from support.observed import until
 from web.served import Served, ask, config
 
 from monitor.web import server

@@ -7,8 +7,8 @@ import time
 from datetime import timedelta
 
 import pytest
-from cli.observed import until
 from sqlalchemy import create_engine, make_url, text
+from support.observed import until
 from web.served import Served, ask, config
 
 from monitor.database.schema import upgrade

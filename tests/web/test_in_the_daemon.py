@@ -8,12 +8,12 @@ import time
 
 import psycopg
 import pytest
-from cli.observed import until
 from config.test_canary import SECRETS, canary, found, quoted, whole
-from door import Door
 from prometheus_client.parser import text_string_to_metric_families
-from running import Running
 from sqlalchemy import make_url
+from support.door import Door
+from support.observed import until
+from support.running import Running
 from web.served import Served, ask
 
 from monitor.config import Config

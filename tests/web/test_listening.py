@@ -6,7 +6,7 @@ import socket
 from http.client import HTTPException
 
 import pytest
-from cli.observed import until
+from support.observed import until
 from web.served import Served, ask, config, free_port
 
 from monitor.config import Config

@@ -14,8 +14,6 @@ from monitor.notifications.texts import IN_WORDS, counted, what_to_check
 from monitor.providers import Provider
 from monitor.runs.strategy import FEW, Strategy, ends_the_run
 
-__all__ = ["Heard", "ListHeard", "findings"]
-
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
     NetworkFault.DNS: ("its name can't be resolved", "mend the name, or this machine's DNS"),
     NetworkFault.REFUSED: ("it takes no connection", "check host and port, firewall and HTTPS_PROXY"),

@@ -23,9 +23,6 @@ from monitor.model.http import Answer, ApiError, NetworkFault, Reply, Request, S
 from monitor.providers import Listing, ListReader, Provider
 from monitor.runs.strategy import Strategy
 
-__all__ = ["LONGEST_WAIT_S", "Overheard", "TOLERANCE", "interview", "judge", "offset"]
-
-
 TOLERANCE = timedelta(seconds=30)
 
 

@@ -27,8 +27,6 @@ from monitor.notifications.channels.pagerduty import ENQUEUE_URL
 from monitor.notifications.messages import Message, MessageKind
 from monitor.notifications.texts import channel_target
 
-__all__ = ["look_at_channel", "message", "send_test", "telling_setting"]
-
 
 def telling_setting(channel: ChannelConfig) -> str:
     """The setting that says where a channel's messages go."""

@@ -15,8 +15,6 @@ from monitor.cli.session import can_print, chosen, configure_logging, print_json
 from monitor.config import Config
 from monitor.errors import ConfigError
 
-__all__ = ["DoctorOptions", "doctor"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorOptions:

@@ -13,9 +13,6 @@ from monitor.database.schema import SchemaFit, SchemaVersion, try_writing
 from monitor.database.urls import is_sqlite, parse, place
 from monitor.errors import StoreError
 
-__all__ = ["Mount", "Surroundings", "judge", "look_around", "mount_of", "sqlite_file", "try_database"]
-
-
 _UPGRADE = "ingestion-monitor db upgrade"
 
 

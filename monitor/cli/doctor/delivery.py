@@ -12,9 +12,6 @@ from monitor.notifications.messages import age
 from monitor.notifications.texts import spoken, what_to_check
 from monitor.reports.notification_queries import Undelivered
 
-__all__ = ["LONG", "judge", "orphaned"]
-
-
 _LONGEST_CODE = 60
 
 

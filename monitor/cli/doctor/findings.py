@@ -8,8 +8,6 @@ from typing import Any
 
 from monitor.cli.exit_codes import COULD_NOT_RUN, USAGE
 
-__all__ = ["Finding", "Level", "doctor_json", "ended", "exit_code", "finding_lines", "summary"]
-
 _WIDTH = 80
 _LABEL = 15
 """Columns for the part's name, the space behind it included."""

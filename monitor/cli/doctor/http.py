@@ -9,8 +9,6 @@ from monitor.cli.doctor.locations import Place
 from monitor.config import Config
 from monitor.web.server import ListenError, bound
 
-__all__ = ["judge"]
-
 _PATIENCE_S = 2.0
 _MOST_BYTES = 10_000
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 from monitor.config.origin import Loc, Origin, Source, origin_of
 
-__all__ = ["Place", "Places", "lines_of"]
-
 _HEADING = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")

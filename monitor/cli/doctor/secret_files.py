@@ -12,8 +12,6 @@ from monitor.config import MASK, AlertmanagerConfig, Config, PagerDutyConfig, Se
 from monitor.config.effective import in_force
 from monitor.config.origin import Source
 
-__all__ = ["SecretFile", "judge", "literal_secrets", "look_at", "secret_files"]
-
 _OTHERS, _GROUP = stat.S_IROTH, stat.S_IRGRP
 _DOCKER = Path("/run/secrets")
 

@@ -13,8 +13,6 @@ from monitor.notifications.texts import counted
 from monitor.providers import Provider
 from monitor.synclog.validation import add, screen
 
-__all__ = ["MOST_ROWS", "SAMPLE", "LogSample", "judge_ids", "judge_log", "take_sample", "unreadable"]
-
 SAMPLE = 5
 MOST_ROWS = 10_000
 """Rows that are read: enough to judge by, and quick."""

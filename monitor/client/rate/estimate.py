@@ -11,9 +11,6 @@ from collections import deque
 
 from monitor.client.rate.headers import Quota
 
-__all__ = ["Climb", "Flow", "Supply", "Window"]
-
-
 _FLOOR_PER_S = 1.0
 _FIRST_CLIMB_S = 5.0
 _LONGEST_CLIMB_S = 120.0

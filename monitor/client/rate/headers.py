@@ -20,8 +20,6 @@ from datetime import datetime
 
 from monitor.client.retry_after import retry_hint
 
-__all__ = ["Quota", "QuotaReader", "quota_of"]
-
 _COUNT = re.compile(r"\s*([0-9]{1,15})(?:\.0{1,9})?\s*(?:[,;].*)?", re.DOTALL)
 _PARAMETER = re.compile(r"([a-z]{1,9})\s*=\s*([0-9]{1,15})(?![0-9])")
 _FAMILIES = (

@@ -18,8 +18,6 @@ from collections import deque
 from monitor.client.rate.estimate import Climb, Supply
 from monitor.client.rate.headers import Quota
 
-__all__ = ["Pace"]
-
 _LATE_S = 0.01
 """A start that comes later than its turn is made up for, within bounds: timers are late by milliseconds."""
 _SHORTEST_WAIT_S = 1e-4

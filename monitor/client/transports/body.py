@@ -8,8 +8,6 @@ from typing import TypeVar
 
 from monitor.model.http import NetworkFault, Sink, WireFault
 
-__all__ = ["LARGE_AT_ONCE", "SMALL_BYTES", "WHOLE_BYTES", "Body", "Patience", "whole"]
-
 WHOLE_BYTES = 1 << 20
 """The most of an error's body that is read where the body asked for may be larger."""
 

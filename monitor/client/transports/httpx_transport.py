@@ -30,8 +30,6 @@ from monitor.client.transports.pool import (
 )
 from monitor.model.http import NetworkFault, Reply, Request, Sink, WireFault
 
-__all__ = ["HttpxWire"]
-
 _KINDS: Kinds = (
     ((httpx.TimeoutException,), NetworkFault.TIMEOUT),
     ((httpx.ConnectError, httpx.ProxyError), NetworkFault.REFUSED),

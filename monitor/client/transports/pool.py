@@ -17,20 +17,6 @@ from pyreqwest.proxy import ProxyBuilder
 from monitor import __version__
 from monitor.model.http import NetworkFault, Request, WireFault, sendable, sendable_headers
 
-__all__ = [
-    "Connection",
-    "DIRECT",
-    "HEADERS_NOT_TEXT",
-    "Kinds",
-    "TOO_LATE",
-    "UNREADABLE_URL",
-    "USER_AGENT",
-    "fault_of",
-    "pool",
-    "url_of",
-]
-
-
 Kinds = Sequence[tuple[tuple[type[Exception], ...], NetworkFault]]
 """Which fault each type of a library's exceptions is; the first that fits."""
 

@@ -26,8 +26,6 @@ from monitor.client.transports.pool import (
 )
 from monitor.model.http import Reply, Request, Sink, WireFault
 
-__all__ = ["ReqwestWire"]
-
 
 class ReqwestWire:
     """`Wire` over pyreqwest.

@@ -14,8 +14,6 @@ from monitor.notifications.channels.http_post import Post
 from monitor.notifications.channels.text import in_lines
 from monitor.notifications.messages import Message, MessageKind, for_users
 
-__all__ = ["AlertmanagerChannel", "as_alert", "basic", "bearer"]
-
 _PATH = "/api/v2/alerts"
 
 

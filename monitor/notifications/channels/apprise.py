@@ -21,7 +21,6 @@ from monitor.threads import aside
 if TYPE_CHECKING:
     import apprise
 
-__all__ = ["AppriseChannel", "as_text", "known_service"]
 
 _TYPES: Mapping[Severity, str] = {Severity.CRITICAL: "failure", Severity.WARNING: "warning", Severity.INFO: "info"}
 _MEANS_SOMETHING = re.compile("[@<&]")

@@ -19,9 +19,6 @@ from monitor.notifications.messages import Message, MessageKind, for_users
 from monitor.notifications.texts import IN_WORDS, spoken
 from monitor.threads import aside
 
-__all__ = ["EmailChannel", "as_html", "as_mail", "as_text", "subject"]
-
-
 _COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: "#b3261e", Severity.WARNING: "#b35c00", Severity.INFO: "#1a5fb4"}
 _COLOURS_BY_KIND: Mapping[MessageKind, str] = {MessageKind.RESOLVED: "#1e7b34", MessageKind.TEST: "#5e5c64"}
 _WORDS: Mapping[MessageKind, str] = {

@@ -9,8 +9,6 @@ from monitor.errors import MonitorError
 from monitor.model.http import Answer, ApiError, NetworkFault, Operation, Request
 from monitor.notifications.channels import Ending, Verdict
 
-__all__ = ["Post", "verdict"]
-
 _PARKS = frozenset({401, 403, 404, 410})
 _REFUSES = frozenset({400, 413, 422})
 _NEVER_SENT = frozenset({NetworkFault.DNS, NetworkFault.REFUSED, NetworkFault.TLS})

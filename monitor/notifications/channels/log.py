@@ -5,8 +5,6 @@ import structlog
 from monitor.notifications.channels import Ending, Verdict
 from monitor.notifications.messages import Message
 
-__all__ = ["LogChannel"]
-
 
 class LogChannel:
     """Writes each message as the event `incident_message`, at warning level."""

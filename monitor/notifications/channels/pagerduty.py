@@ -13,8 +13,6 @@ from monitor.notifications.channels.http_post import Post
 from monitor.notifications.channels.text import in_lines, one_line
 from monitor.notifications.messages import Message, MessageKind, for_users
 
-__all__ = ["ENQUEUE_URL", "PagerDutyChannel", "as_event", "dedup_key"]
-
 ENQUEUE_URL = "https://events.pagerduty.com/v2/enqueue"
 
 _ACTIONS: Mapping[MessageKind, str] = {

@@ -14,9 +14,6 @@ from monitor.notifications.channels.http_post import Post
 from monitor.notifications.channels.text import in_lines
 from monitor.notifications.messages import Message, MessageKind, for_users, to_text
 
-__all__ = ["SlackChannel", "as_blocks", "as_text", "calling_nobody", "fitted"]
-
-
 _ESCAPES: Mapping[str, str] = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 """The three that Slack wants escaped; `<` would begin a mention (`<!channel>`, `<@U…>`) or a link."""
 

@@ -14,8 +14,6 @@ from enum import StrEnum
 from monitor.errors import MonitorError
 from monitor.notifications.channels import Ending, Verdict
 
-__all__ = ["Handover", "MailServer", "Security", "Step", "verdict"]
-
 
 class Security(StrEnum):
     """How the way to a mail server is encrypted."""

@@ -4,8 +4,6 @@ from dataclasses import replace
 
 from monitor.notifications.messages import Message
 
-__all__ = ["in_lines", "one_line"]
-
 
 def one_line(text: str) -> str:
     """The text with each line break, control, bidi or surrogate character as a space; a dash when nothing is left."""

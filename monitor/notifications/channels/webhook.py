@@ -17,8 +17,6 @@ from monitor.notifications.channels.http_post import Post
 from monitor.notifications.channels.text import in_lines
 from monitor.notifications.messages import Message, to_text
 
-__all__ = ["VERSION", "WebhookChannel", "signature", "signer"]
-
 VERSION = 1
 """Of the payload: it grows when a field changes its meaning or goes; new fields alone do not change it."""
 

@@ -1,0 +1,155 @@
+"""What each channel sends for six messages, kept in files, which `make docs` writes anew."""
+
+import asyncio
+import json
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from structlog.testing import capture_logs
+from support.mailserver import MailServer as Server
+from support.receiver import Receiver
+from support.samples import NOW, incident
+
+from monitor.app import ask_once
+from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, Team
+from monitor.notifications.batching import merge
+from monitor.notifications.channels.alertmanager import AlertmanagerChannel
+from monitor.notifications.channels.apprise import AppriseChannel
+from monitor.notifications.channels.email import EmailChannel
+from monitor.notifications.channels.log import LogChannel
+from monitor.notifications.channels.pagerduty import PagerDutyChannel
+from monitor.notifications.channels.slack import SlackChannel
+from monitor.notifications.channels.smtp import MailServer, Security
+from monitor.notifications.channels.webhook import WebhookChannel
+from monitor.notifications.messages import MessageKind, RunFacts, render
+
+FOLDER = Path(__file__).parents[1] / "tests/notifications/channels/snapshots"
+KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
+THREAD = "9b74c9897bac770ffc029102a200c5de"
+ROUTING_KEY = "0123456789abcdef0123456789ABCDEF"
+quickly = partial(ask_once, timeout_s=5)
+WHOLE_RUN = RunFacts(run_id=17, status=RunStatus.COMPLETE, total=120, unknown=0, answered=120)
+RUN = RunFacts(run_id=17, status=RunStatus.ABORTED, total=120, unknown=120, answered=0)
+
+
+def refusal(number, target, **fields):
+    """An incident of a key that is refused."""
+    piece = Evidence(
+        cause=Cause.UNAUTHORIZED, count=2, breakdown={"401 from the token endpoint": 2}, code="invalid_client",
+        request_ids=(f"req-{number}",),
+    )  # fmt: skip
+    return incident(id=number, target=target, environment="production", evidence=piece, **fields)
+
+
+def failures(**fields):
+    """An incident of documents that failed, of one group."""
+    piece = Evidence(cause=Cause.ITEMS_FAILED, count=3, breakdown={"FAILED": 2, "ERROR": 1}, sample_ids=("a", "b", "c"))
+    return incident(
+        id=8, cause=Cause.ITEMS_FAILED, severity=Severity.WARNING, team=Team.PIPELINE, environment="production",
+        evidence=piece, member_count=41, peak_count=43, member_ids=("doc-0017", "doc-0018", "doc-0404"),
+        group="contracts", **fields,
+    )  # fmt: skip
+
+
+def merged():
+    """The opening of three incidents behind one cause."""
+    targets = ("gloo-de", "gloo-fr", "gloo-uk")
+    parts = tuple(
+        render(MessageKind.OPENED, refusal(number, target), RUN, now=NOW) for number, target in enumerate(targets, 1)
+    )
+    return replace(merge(parts), thread=KEY)
+
+
+def messages():
+    """By the name of their files."""
+    one = refusal(7, "gloo-prod")
+    taken = replace(one, state=IncidentState.ACKNOWLEDGED)
+    ended = replace(one, state=IncidentState.RESOLVED, resolved_at=NOW + timedelta(minutes=47))
+    told = {
+        "opened": render(MessageKind.OPENED, one, RUN, now=NOW),
+        "merged": merged(),
+        "items": render(MessageKind.OPENED, failures(), WHOLE_RUN, now=NOW),
+        "reminder": render(MessageKind.REMINDER, one, RUN, now=NOW + timedelta(hours=4)),
+        "acknowledged": render(MessageKind.ACKNOWLEDGED, taken, None, now=NOW + timedelta(minutes=9)),
+        "resolved": render(MessageKind.RESOLVED, ended, RUN, now=NOW + timedelta(minutes=47)),
+    }
+    later = {"reminder", "acknowledged", "resolved"}
+    return {name: replace(each, thread=THREAD if name in later else KEY) for name, each in told.items()}
+
+
+async def posted(make, message):
+    """The bodies that a channel posts, as JSON."""
+    with Receiver() as receiver:
+        await make(receiver.url).send(message, key=KEY)
+        return json.dumps([body for _, _, body in receiver.got], indent=2, ensure_ascii=False) + "\n"
+
+
+async def logged(message):
+    with capture_logs() as logs:
+        await LogChannel().send(message, key=KEY)
+    return json.dumps(logs, indent=2, ensure_ascii=False) + "\n"
+
+
+async def mailed(message):
+    """A mail's headers, its text and its HTML, decoded."""
+    with Server() as server:
+        there = MailServer(host="127.0.0.1", port=server.port, security=Security.NONE)
+        channel = EmailChannel(
+            there, sender="Ingestion Monitor <monitor@example.com>", recipients=["oncall@example.com"], timeout_s=5
+        )
+        await channel.send(message, key=KEY)
+        mail = server.read()
+    headers = [f"{name}: {value}" for name, value in mail.items()]
+    parts = [f"----- {part.get_content_type()}\n{part.get_content()}" for part in mail.iter_parts()]
+    return "\n".join([*headers, "", *parts]).replace("\r\n", "\n")
+
+
+def webhook(url):
+    return WebhookChannel(lambda: url, quickly)
+
+
+def slack(url):
+    return SlackChannel(lambda: url, quickly)
+
+
+def pagerduty(url):
+    return PagerDutyChannel(lambda: url, lambda: ROUTING_KEY, quickly)
+
+
+def alertmanager(url):
+    return AlertmanagerChannel(lambda: url, quickly, lasting=timedelta(minutes=15))
+
+
+def apprise(url):
+    return AppriseChannel(lambda: url.replace("http:", "json:"), timeout_s=5)
+
+
+CHANNELS = {
+    "log": logged,
+    "webhook": partial(posted, webhook),
+    "slack": partial(posted, slack),
+    "email": mailed,
+    "pagerduty": partial(posted, pagerduty),
+    "alertmanager": partial(posted, alertmanager),
+    "apprise": partial(posted, apprise),
+}
+
+
+def file_of(channel, name):
+    return FOLDER / channel / f"{name}.{'txt' if channel == 'email' else 'json'}"
+
+
+def main():
+    """Writes every file anew."""
+    for channel, told in CHANNELS.items():
+        for name, message in messages().items():
+            file = file_of(channel, name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(asyncio.run(told(message)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""The reference of all settings in docs/configuration.md, made from the schema. It says nothing of its own.
+
+`python scripts/config_reference.py FILE` rewrites what stands between the two marks in the file.
+"""
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from monitor.config.json_schema import json_schema
+
+BEGIN = "<!-- made from the schema: begin -->"
+END = "<!-- made from the schema: end -->"
+
+Json = dict[str, Any]
+
+
+def reference() -> str:
+    """Every table and key of `monitor.toml` as Markdown."""
+    schema = json_schema()
+    return "\n".join(_section(schema, schema["$defs"], name="", heading="The top of the file"))
+
+
+def renewed(document: str) -> str:
+    """A document with the reference between its marks.
+
+    Raises:
+        ValueError: the marks are not both there, once each.
+    """
+    if document.count(BEGIN) != 1 or document.count(END) != 1:
+        raise ValueError(f"the document must hold {BEGIN} and {END}, once each")
+    before, _, rest = document.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{reference()}\n{END}{rest.partition(END)[2]}"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Rewrites the files named."""
+    for path in map(Path, arguments):
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _section(schema: Json, defs: Json, *, name: str, heading: str, told: str | None = None) -> Iterator[str]:
+    yield f"### {heading}"
+    yield ""
+    if told or name:
+        yield from _wrapped(told or schema["description"])
+        yield ""
+    required = {*schema.get("required", ())} | {
+        each["required"][0] for rule in schema.get("allOf", ()) for each in rule.get("oneOf", ())
+    }
+    below = []
+    for key, field in schema["properties"].items():
+        if key.removesuffix("_file") in schema["properties"].keys() - {key}:
+            continue  # told with its twin
+        tables = [defs[table] for table in _tables(field, defs)]
+        twin = f"{key}_file" in schema["properties"]
+        yield from _entry(key, field, defs, required=key in required, twin=twin, table=bool(tables))
+        below += [(key, field, table) for table in tables]
+    yield ""
+    for key, field, table in below:
+        path = f"{name}.{key}" if name else key
+        if key == "schedule" and name:
+            continue  # the same as the common one
+        brackets = f"`[[{path}]]`" if field.get("type") == "array" else f"`[{path}]`"
+        type_ = _const(table["properties"].get("type", {}))
+        yield from _section(table, defs, name=path, heading=f"{brackets} of the type `{type_}`" if type_ else brackets)
+
+
+def _entry(key: str, field: Json, defs: Json, *, required: bool, twin: bool, table: bool) -> Iterator[str]:
+    facts = [] if table else [_kind(field, defs)]
+    if twin:
+        facts = [f"secret text, or `{key}_file`"]
+    if required:
+        facts.append("required")
+    if field.get("default") not in (None, []):
+        facts.append(f"default `{json.dumps(field['default'], ensure_ascii=False)}`")
+    about = f" ({'; '.join(facts)})" if facts else ""
+    text = f"**`{key}`**{about}: {field['description']}"
+    yield from _wrapped(text, first="- ", rest="  ")
+    for example in field.get("examples", ()):
+        yield f"  Example: `{key} = {_toml(example)}`"
+
+
+def _tables(field: Json, defs: Json) -> list[str]:
+    """The names of the tables that a setting is, or is a list of."""
+    items = field.get("items", {})
+    parts = [field, items, *field.get("anyOf", ()), *field.get("oneOf", ())]
+    parts += [rule.get("then", {}) for rule in items.get("allOf", ())]
+    names = [str(part["$ref"]).rpartition("/")[2] for part in parts if "$ref" in part]
+    return [name for name in names if "properties" in defs[name]]
+
+
+def _const(field: Json) -> object:
+    """The only value that a setting may have; None when it may have others."""
+    return next((part["const"] for part in (field, *field.get("anyOf", ())) if "const" in part), None)
+
+
+def _kind(field: Json, defs: Json) -> str:
+    """What may be written, in words."""
+    part = field
+    if "$ref" in part:
+        part = defs[str(part["$ref"]).rpartition("/")[2]]
+    part = next(iter(part.get("anyOf", ())), part)
+    if "enum" in part or "const" in part:
+        return "one of " + ", ".join(f"`{each}`" for each in part.get("enum", [part.get("const")]))
+    if "$comment" in part:
+        return f"duration, {part['$comment']}"
+    if part["type"] == "integer":
+        return f"whole number, {part['minimum']} to {part['maximum']}"
+    if part["type"] == "number":
+        return f"number above {part['exclusiveMinimum']}, up to {part['maximum']}"
+    return {"boolean": "`true` or `false`", "array": "list", "object": "table"}.get(part["type"], "text")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _wrapped(text: str, *, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, 118, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

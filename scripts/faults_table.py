@@ -1,0 +1,156 @@
+"""Runs `check` against the sandbox under each of its faults: `python scripts/faults_table.py docs/client.md`.
+
+That makes the table between the document's two marks anew and leaves the rest of it as it is. Nothing that is kept
+holds a duration or an id, so that a document that is true stays the same, but for requests (see `docs/client.md`).
+"""
+
+import re
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+from support.world import World
+
+from monitor.sandbox import Sandbox
+from monitor.sandbox.faults import PRESETS, parse_fault
+from monitor.sandbox.responses import BY_STATUS
+
+ITEMS = 20
+AT_ONCE = 4
+"""So many faults are tried side by side: most of the time is spent waiting for them."""
+BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
+NOT_FOR_TOKENS = "/engine"
+PARAMETERS = {"slow-start": ":delay=1s,for=5s", "token-storm": ":share=1,count=1"}
+"""Where the preset as it is takes a minute, or meets other requests each time."""
+TOLD = re.compile(r"^(?:Health: |  #\d+ \w+ \(\w+\): )")
+"""The health line, and the first line of each open incident."""
+VARIES = re.compile(r", for \d[\w ]*$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One fault, as `ingestion-monitor sandbox --fault` takes it, or what else is done to the sandbox."""
+
+    name: str
+    fault: str | None = None
+    act: str | None = None
+    """A method of the sandbox."""
+
+    def put(self, sandbox):
+        """Does it to the sandbox; a fault that names no path stands before all calls but those for tokens."""
+        if self.fault is not None:
+            fault = parse_fault(self.fault)
+            sandbox.put(replace(fault, path=NOT_FOR_TOKENS) if fault.path == "/" else fault)
+        if self.act is not None:
+            getattr(sandbox, self.act)()
+
+
+def of_fault(fault):
+    return Case(name=f"`{fault}`", fault=fault)
+
+
+CASES = (
+    Case(name="none"),
+    *(of_fault(str(status)) for status in sorted({*BY_STATUS, 200, 302, 400, 410, 422, 504})),
+    of_fault("429:header.Retry-After=600"),
+    of_fault("503:header.Retry-After=600"),
+    of_fault("503:count=3"),
+    of_fault("503:path=/oauth2"),
+    *(of_fault(name + PARAMETERS.get(name, "")) for name in PRESETS),
+    Case(name="the client is revoked", act="revoke_client"),
+    Case(name="nothing listens", act="stop"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one run of `check` came to."""
+
+    lines: tuple[str, ...]
+    exit_code: int
+    requests: int
+    """About items."""
+    tokens: int
+    """For a token."""
+
+
+def play():
+    """The rows, of two runs for each case: one right after the other, the fault in force all the time."""
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return [row(case, runs) for case, runs in zip(CASES, threads.map(_runs, CASES), strict=True)]
+
+
+def row(case, runs):
+    """The row of the table."""
+    first, second = runs
+    said = _marked(first.lines)
+    if second.lines != first.lines:
+        said += "<br>then " + _marked(second.lines)
+    codes = dict.fromkeys(str(each.exit_code) for each in runs)
+    return f"| {case.name} | {said} | {', then '.join(codes)} | {_sent(first)} | {_sent(second)} |"
+
+
+def committed(text):
+    """The rows that stand in a document."""
+    return _between(text)[1].strip().splitlines()[2:]
+
+
+def renewed(text, rows):
+    """A document with other rows."""
+    before, _, after = _between(text)
+    head = "| fault | what `check` prints | exit code | requests of the first run | of the second |"
+    table = "\n".join([head, "|---|---|---|---|---|", *rows])
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def _between(text):
+    before, begin, rest = text.partition(BEGIN)
+    within, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"there is no {BEGIN} … {END}")
+    return before, within, after
+
+
+def _runs(case):
+    with tempfile.TemporaryDirectory() as folder, Sandbox() as sandbox:
+        place = Path(folder)
+        database, log = (f"sqlite:///{place / name}.db" for name in ("monitor", "pipeline"))
+        world = World(place, sandbox, database=database, sync_log=log)
+        world.track(ITEMS)
+        case.put(sandbox)
+        return [_run(world) for _ in range(2)]
+
+
+def _run(world):
+    before = _counted(world.sandbox)
+    done = world.cli("check", timeout=300)
+    after = _counted(world.sandbox)
+    lines = [VARIES.sub("", line).strip() for line in done.stdout.splitlines() if TOLD.match(line)]
+    assert lines, f"check ended with {done.returncode} and told nothing:\n{done.stderr}"
+    requests, tokens = (now - once for now, once in zip(after, before, strict=True))
+    return Seen(lines=tuple(lines), exit_code=done.returncode, requests=requests - tokens, tokens=tokens)
+
+
+def _counted(sandbox):
+    """Requests and those of them for tokens, once none is under way: one that is left is counted a bit later."""
+    ends_s = time.monotonic() + 20
+    while sandbox._state.in_flight and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    return sandbox.requests(), sandbox.requests("/oauth2")
+
+
+def _sent(run):
+    return f"{run.requests} + {run.tokens} for a token" if run.tokens else str(run.requests)
+
+
+def _marked(lines):
+    return "<br>".join(f"`{line}`" for line in lines)
+
+
+if __name__ == "__main__":
+    document = Path(sys.argv[1])
+    document.write_text(renewed(document.read_text(encoding="utf-8"), play()), encoding="utf-8")

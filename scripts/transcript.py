@@ -1,0 +1,162 @@
+"""Runs the commands of a document and makes their outputs anew: `python scripts/transcript.py docs/quickstart.md`.
+
+What differs from the committed output by nothing but ids, times and the port is left as it is, so that a document
+that is true stays the same to the letter. Blocks, in the order of the document:
+
+- `console`: commands after `$ `, continued after `> `, each with what it prints on both streams;
+- `diff NAME`: lines of a file that are there (`-`), and what the reader makes of them (`+`);
+- any other block with a NAME: a file that the reader writes.
+
+An id in a command, an edit or a file stands in an output above it: the one that this run printed there takes its place.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from itertools import zip_longest
+from pathlib import Path
+
+from support.world import environment
+
+FOLDER, PORT = "/srv/watching", "8080"
+"""Where the document's reader is, a path as long as `/tmp/` and eight letters; and the sandbox's port."""
+LOGGED = re.compile(r'^\{.*"level": ?"(?:info|warning)".*\}\n', re.MULTILINE)
+SERVES = "ingestion-monitor sandbox"
+LAST_WORD = "faults"
+BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(\$ .*(?:\n> .*)*)\n?", re.MULTILINE)
+ID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+VARIES = re.compile(
+    r"\d{4}-\d\d-\d\d(?:T|\s+)\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z?"  # moments
+    r"|\d+(?:\.\d+)?\s+(?:ms|s|min|h)\b(?:\s+\d+\s+(?:s|min)\b)*"  # durations
+)
+
+
+def renewed(text):
+    """A document with the outputs that its commands have now."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=""))).resolve()
+        reader = Reader(folder, shown=dict.fromkeys(ID.findall(text)), stack=stack)
+        return BLOCK.sub(lambda block: f"```{block[1]}{_after(block[2])}\n{reader.follow(*block.groups())}```", text)
+
+
+def kept(printed, committed, *, moved=False):
+    """What was printed, paragraph by paragraph as it was committed where the two say the same.
+
+    Where a moment or a duration is longer now, or the folder's path is (`moved`), lines may break and columns stand
+    elsewhere.
+    """
+    widths = {tuple(len("".join(each.split())) for each in VARIES.findall(text)) for text in (printed, committed)}
+    loose = moved or len(widths) > 1
+    pairs = zip_longest(paragraphs(printed), paragraphs(committed))
+    return "".join(old if old and masked(old, loose) == masked(new, loose) else new for new, old in pairs if new)
+
+
+def paragraphs(text):
+    """Lines, each with those that are indented below it: how a long one is broken may depend on a duration."""
+    made, depth = [], sys.maxsize
+    for line in text.splitlines(keepends=True):
+        indent = len(line) - len(line.lstrip())
+        if made and line.strip() and indent > depth:
+            made[-1] += line
+        else:
+            made.append(line)
+            depth = indent if line.strip() else sys.maxsize
+    return made
+
+
+def masked(text, loose):
+    """A paragraph without what differs from run to run."""
+    return VARIES.sub("~", " ".join(text.split()) if loose else text)
+
+
+class Reader:
+    """Does what the document says, in a folder of its own."""
+
+    def __init__(self, folder, *, shown, stack):
+        self.folder, self.stack = folder, stack
+        self.shown, self.ids, self.port = list(shown), {}, PORT
+        left_out = ("COLUMNS", "LINES", "FORCE_COLOR")
+        kept_variables = {
+            name: value
+            for name, value in environment().items()
+            if name not in left_out and not name.lower().endswith("_proxy")
+        }
+        self.environ = {**kept_variables, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def follow(self, kind, name, content):
+        """One block of the document; what it reads like now."""
+        if kind == "console":
+            before, *steps = COMMAND.split(content)
+            assert not before, f"an output without a command: {before}"
+            return "".join(self._step(*step) for step in zip(steps[::2], steps[1::2], strict=True))
+        if name and kind == "diff":
+            self._edit(self.folder / name, content)
+        elif name:
+            (self.folder / name).write_text(self._ours(content), encoding="utf-8")
+        return content
+
+    def _step(self, command, committed):
+        line = self._ours("\n".join(part[2:] for part in command.split("\n")))
+        printed = self._serve(line) if line.startswith(SERVES) else self._run(line)
+        moved = len(str(self.folder)) != len(FOLDER)
+        return f"{command}\n{kept(self._theirs(printed), committed, moved=moved)}"
+
+    def _run(self, line):
+        done = subprocess.run(  # noqa: S602  # the document's own line
+            line, shell=True, cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, encoding="utf-8", timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line} ended with {done.returncode}:\n{done.stdout}"
+        # on a terminal, which the reader sits at, the log shows none of these
+        return LOGGED.sub("", done.stdout)
+
+    def _serve(self, line):
+        running = self.stack.enter_context(
+            subprocess.Popen(
+                line.replace(f"--port {PORT}", "--port 0").split(), cwd=self.folder, env=self.environ,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+            )
+        )  # fmt: skip
+        self.stack.callback(running.terminate)
+        printed = ""
+        while LAST_WORD not in printed:
+            told = running.stdout.readline()
+            assert told, f"{line} ended:\n{printed}"
+            printed += told
+        self.port = re.search(r"127\.0\.0\.1:(\d+)", printed)[1]
+        return printed
+
+    def _edit(self, path, edit):
+        text = path.read_text(encoding="utf-8")
+        for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", edit, re.MULTILINE):
+            there, wanted = ("".join(line[1:] for line in part.splitlines(keepends=True)) for part in (old, new))
+            assert f"\n{text}".count(f"\n{there}") == 1, f"{path.name} has no such line, or more than one:\n{there}"
+            text = f"\n{text}".replace(f"\n{there}", f"\n{self._ours(wanted)}")[1:]
+        path.write_text(text, encoding="utf-8")
+
+    def _ours(self, text):
+        """What stands in the document, in this run's ids and addresses."""
+        there = {shown: ours for ours, shown in self.ids.items()}
+        return ID.sub(lambda m: there.get(m[0], m[0]), text).replace(f"127.0.0.1:{PORT}", f"127.0.0.1:{self.port}")
+
+    def _theirs(self, text):
+        """What was printed, in the document's ids and addresses; the ids that are new get the document's next ones."""
+        for new in ID.findall(text):
+            unused = [shown for shown in self.shown if shown not in self.ids.values()]
+            # what the document gives away itself, such as the sandbox's publisher, stays what it is
+            self.ids.setdefault(new, new if new in unused or not unused else unused[0])
+        told = ID.sub(lambda m: self.ids[m[0]], text)
+        return told.replace(str(self.folder), FOLDER).replace(f"127.0.0.1:{self.port}", f"127.0.0.1:{PORT}")
+
+
+def _after(name):
+    return f" {name}" if name else ""
+
+
+if __name__ == "__main__":
+    document = Path(sys.argv[1])
+    document.write_text(renewed(document.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,160 @@
+"""Many targets behind one key that is revoked: one message per channel, and one at the end, for real."""
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import insert
+from support.receiver import Receiver
+from support.scale import THOROUGH
+
+from monitor.database.engine import writing
+from monitor.database.tables import tracked_items
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
+
+GROUP_WAIT = timedelta(seconds=30)
+MANY = 200 if THOROUGH else 60
+"""More than one batch of a delivery takes; `make thorough` has more still."""
+
+TARGET = """
+[[targets]]
+name = "{name}"
+provider = "gloo"
+base_url = "{base_url}"
+publisher_id = "{publisher}"
+auth = {auth}
+check = {{ strategy = "items" }}
+"""
+
+CHANNEL = """
+[[channels]]
+name = "{name}"
+type = "webhook"
+url = "{url}"
+"""
+
+ROUTES = """
+[[routes]]
+match = { team = "credentials" }
+channels = ["oncall"]
+continue = true
+
+[[routes]]
+match = { cause = "unauthorized", target = "gloo-*" }
+channels = ["audit"]
+continue = true
+
+[[routes]]
+match = { team = "pipeline" }
+channels = ["pipeline"]
+"""
+
+
+class Fleet:
+    """Targets at one engine with one client, two documents in each one's built-in log, and three receivers."""
+
+    def __init__(self, world, receivers, *, count):
+        self.world, self.sandbox, self.receivers = world, world.sandbox, receivers
+        self.names = [f"gloo-{number:03}" for number in range(count)]
+        world.config_path.write_text(self._configuration(), encoding="utf-8")
+        world.close()
+        made = self.sandbox.create_items(2 * count, status="COMPLETED")
+        rows = [
+            {"target": name, "item_id": item_id, "added_at": datetime.now(UTC)}
+            for name, item_id in zip(2 * self.names, made, strict=True)
+        ]
+        with writing(world.app.engine) as conn:
+            conn.execute(insert(tracked_items), rows)
+
+    def _configuration(self):
+        world = self.world
+        about = {
+            "base_url": self.sandbox.url,
+            "publisher": self.sandbox.settings.publisher_id,
+            "auth": world.client_auth,
+        }
+        head = f'database = "{world.database}"\nenvironment = "test"\ngroup_wait = "{GROUP_WAIT.seconds}s"\n'
+        targets = [TARGET.format(name=name, **about) for name in self.names]
+        channels = [CHANNEL.format(name=name, url=each.url) for name, each in self.receivers.items()]
+        return "".join([head, *targets, *channels, ROUTES])
+
+    def check(self):
+        """The command in a process of its own, over all targets; its exit code, and how many messages it sent."""
+        done = self.world.cli("check", "--json")
+        said = json.loads(done.stdout)
+        assert len(said["targets"]) == len(self.names)
+        return done.returncode, said["messages"]["sent"]
+
+    def told(self, name):
+        """What a receiver got: of each message its kind, its title, and the targets that it is about."""
+        bodies = [body for _, _, body in self.receivers[name].got]
+        return [(body["kind"], body["title"], sorted(part["target"] for part in body["parts"])) for body in bodies]
+
+    async def run(self, name):
+        """One run of the daemon's over a target; its messages wait for others like them."""
+        (target,) = [target for target in self.world.app.config.targets if target.name == name]
+        job = self.app.job(target, scheduled=True)
+        return await Run(job, interrupt=asyncio.Event(), progress=NoProgress())()
+
+    def run_all_a_second_apart(self):
+        """All targets, with a delivery after each run, as the daemon has them; gives back how many were sent."""
+
+        async def run_all():
+            sent = 0
+            for name in self.names:
+                await self.run(name)
+                sent += (await self.app.sender().deliver()).sent
+                self.world.clock.advance(seconds=1)
+            return sent
+
+        return asyncio.run(run_all())
+
+    def deliver(self):
+        return asyncio.run(self.app.sender().deliver()).sent
+
+    @property
+    def app(self):
+        return replace(self.world.app, clock=self.world.clock)
+
+
+@pytest.fixture
+def receivers():
+    with Receiver() as oncall, Receiver() as audit, Receiver() as pipeline:
+        yield {"oncall": oncall, "audit": audit, "pipeline": pipeline}
+
+
+def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(small_world, receivers, here):
+    fleet = Fleet(small_world, receivers, count=MANY)
+    fleet.sandbox.revoke_client()
+    assert [fleet.check(), fleet.check()] == [(4, 2), (4, 0)]
+    opened = ("opened", f"{MANY} targets: the API rejects the credentials", fleet.names)
+    assert [fleet.told(name) for name in receivers] == [[opened], [opened], []]
+    fleet.sandbox.restore_client()
+    assert [fleet.check(), fleet.check()] == [(0, 0), (0, 2)]
+    resolved = ("resolved", f"{MANY} targets: the API rejects the credentials: resolved", fleet.names)
+    assert [fleet.told(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
+    listed = json.loads(here(small_world, "incidents", "list", "--all", "--json", "--limit", "1000").stdout)
+    assert {(each["target"], each["cause"], each["state"]) for each in listed} == {
+        (name, "unauthorized", "resolved") for name in fleet.names
+    }
+    assert len(listed) == MANY
+
+
+def test_what_runs_of_the_daemon_find_one_after_the_other_is_one_message_per_channel(world, receivers):
+    fleet = Fleet(world, receivers, count=10)
+    fleet.sandbox.revoke_client()
+    assert [fleet.run_all_a_second_apart(), fleet.run_all_a_second_apart()] == [0, 0]
+    world.clock.now += GROUP_WAIT
+    assert fleet.deliver() == 2
+    opened = ("opened", "10 targets: the API rejects the credentials", fleet.names)
+    assert [fleet.told(name) for name in receivers] == [[opened], [opened], []]
+    fleet.sandbox.restore_client()
+    assert [fleet.run_all_a_second_apart(), fleet.run_all_a_second_apart()] == [0, 0]
+    world.clock.now += GROUP_WAIT
+    assert fleet.deliver() == 2
+    resolved = ("resolved", "10 targets: the API rejects the credentials: resolved", fleet.names)
+    assert [fleet.told(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
+    assert fleet.deliver() == 0

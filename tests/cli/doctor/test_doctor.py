@@ -1,0 +1,788 @@
+"""`Doctor` over whole worlds: one part is broken at a time, and that part is the one that is told."""
+
+import asyncio
+import json
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from support.mailserver import MailServer
+from support.receiver import Receiver
+
+from monitor.app.throttles import origin_of, throttle_key
+from monitor.cli.doctor import Doctor, places_of
+from monitor.cli.doctor.database import Surroundings
+from monitor.cli.doctor.findings import Level, exit_code
+from monitor.cli.doctor.synclog import MOST_ROWS
+from monitor.config import Config
+from monitor.database.engine import writing
+from monitor.database.migrate import migrating
+from monitor.database.tables import metadata
+from monitor.model import Learned, LogEntry
+from monitor.runs import throttle_store as throttles
+from monitor.synclog import builtin as tracked
+
+OUTSIDE = Surroundings(in_container=False)
+HOOK = '[[channels]]\nname = "hook"\ntype = "{type}"\nurl = "{url}"\n'
+
+
+@pytest.fixture
+def unused_port():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        yield closed.getsockname()[1]
+
+
+def examined(world, *, send_test=False, surroundings=OUTSIDE):
+    """All findings, in their order."""
+    config = Config.load(world.config_path, environ={})
+    return diagnosed(config, send_test=send_test, surroundings=surroundings)
+
+
+def diagnosed(config, *, send_test=False, surroundings=OUTSIDE):
+    async def gathered():
+        doctor = Doctor(config=config, surroundings=surroundings)
+        names = [target.name for target in config.targets]
+        return [finding async for finding in doctor.examine(names, test_channels=send_test)]
+
+    return asyncio.run(gathered())
+
+
+def only(findings, part):
+    (found,) = [finding for finding in findings if finding.part == part]
+    return found
+
+
+def levels(findings):
+    return {finding.part: finding.level for finding in findings}
+
+
+def change(world, old, new):
+    text = world.config_path.read_text(encoding="utf-8")
+    assert old in text
+    world.config_path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def alone_readable(world):
+    world.config_path.chmod(0o600)
+
+
+# --- all is well -----------------------------------------------------------------------------------------------------
+
+
+def test_a_world_in_order_has_nothing_to_mend(world):
+    world.track(7)
+    world.configure(strategy="auto")
+    alone_readable(world)
+    findings = examined(world)
+    said = {finding.part: finding.says for finding in findings}
+    assert {finding.level for finding in findings} == {Level.OK}, said
+    assert exit_code(findings) == 0
+    assert list(said) == [
+        "configuration", "database", "secret files", "sync log", "ids", "connection", "credentials", "item", "list",
+        "clock", "routes",
+    ]  # fmt: skip
+    assert said["sync log"] == 'table "sync_log" can be read: 7 rows, 7 items.'
+    assert said["credentials"] == "a token was issued and accepted."
+    assert said["item"].endswith(" is COMPLETED.")
+    assert said["list"] == "7 items could be read; runs with over 50 due items will use it."
+    assert world.sandbox.requests("items/{item_id}") == 1
+
+
+def test_it_changes_no_row_of_any_database(world):
+    world.track(3)
+    before = {table: world.rows(f"SELECT * FROM {table}") for table in metadata.tables}
+    examined(world)
+    assert {table: world.rows(f"SELECT * FROM {table}") for table in metadata.tables} == before
+
+
+def test_an_api_key_is_accepted(small_world):
+    small_world.track(1)
+    small_world.configure(auth=small_world.key_auth)
+    assert only(examined(small_world), "credentials").says == "the key was accepted."
+
+
+def without_auth(world, base_url=None):
+    world.configure(auth="X", base_url=base_url)
+    change(world, 'provider = "gloo"', 'provider = "generic"\nstatuses = { completed = ["COMPLETED"] }')
+    change(world, "auth = X", 'item = { path = "/engine/v2/items/{item_id}" }')
+
+
+def test_an_api_that_wants_credentials_where_none_are_set_is_a_problem(small_world):
+    small_world.track(1)
+    without_auth(small_world)
+    findings = examined(small_world)
+    credentials = only(findings, "credentials")
+    assert (credentials.level, credentials.setting) == (Level.PROBLEM, "targets.gloo.auth")
+    assert credentials.says.startswith("none are set, and the API wants some (HTTP 401")
+    assert only(findings, "item").level is Level.NOT_TRIED
+
+
+def test_an_api_that_wants_no_credentials_is_fine(small_world):
+    small_world.track(1)
+    with answering() as url:
+        without_auth(small_world, url)
+        findings = examined(small_world)
+    assert only(findings, "credentials").says == "none are set, and requests go without."
+    assert only(findings, "item").level is Level.OK
+    assert only(findings, "list").says == "the API has none that is known; each item is asked for by itself."
+
+
+# --- the database ----------------------------------------------------------------------------------------------------
+
+
+def test_a_sqlite_database_that_is_missing_is_made(small_world):
+    (small_world.folder / "monitor.db").unlink()
+    assert "was not there and has been created" in only(examined(small_world), "database").says
+    assert small_world.rows("SELECT * FROM runs") == []
+
+
+def test_a_postgresql_database_without_a_schema_is_left_alone(small_world, new_postgres):
+    url = new_postgres()
+    small_world.track(1)
+    small_world.configure(database=url)
+    database = only(examined(small_world), "database")
+    assert (database.level, database.command) == (Level.PROBLEM, "ingestion-monitor db upgrade")
+    assert (database.setting, database.place) == ("database", "monitor.toml, line 1")
+    assert "is empty" in database.says
+
+
+def test_a_newer_schema_is_told(small_world):
+    with small_world.app.engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    database = only(examined(small_world), "database")
+    assert database.level is Level.PROBLEM
+    assert "newer" in database.says
+
+
+def test_a_server_that_is_down_leaves_the_other_parts_to_be_tried(small_world, unused_port):
+    small_world.track(1)
+    small_world.configure(database=f"postgresql://monitor:pw@127.0.0.1:{unused_port}/monitor")
+    found = levels(examined(small_world))
+    assert found["database"] is Level.PROBLEM
+    assert (found["sync log"], found["item"]) == (Level.OK, Level.OK)
+
+
+def test_a_built_in_log_is_not_tried_without_its_database(small_world, unused_port):
+    small_world.configure(database=f"postgresql://monitor:pw@127.0.0.1:{unused_port}/monitor", built_in_log=True)
+    log = only(examined(small_world), "sync log")
+    assert (log.level, log.says) == (Level.NOT_TRIED, "not tried, as it is in the database, which can't be used.")
+
+
+def test_a_database_that_may_only_be_read_is_a_problem(small_world, new_postgres):
+    url = new_postgres(migrated=True)
+    small_world.configure(database=f"{url}?options=-c%20default_transaction_read_only%3Don")
+    database = only(examined(small_world), "database")
+    assert database.level is Level.PROBLEM
+    assert "can't be written" in database.says
+
+
+def test_a_database_on_a_containers_own_disk_is_a_warning(small_world):
+    mounts = "1 0 0:1 / / rw - overlay overlay rw"
+    disk = only(examined(small_world, surroundings=Surroundings(in_container=True, mounts=mounts)), "disk")
+    assert (disk.level, disk.place) == (Level.WARNING, "monitor.toml, line 1")
+
+
+def test_a_sqlite_database_of_before_is_brought_up_to_date(small_world):
+    path = small_world.folder / "old.db"
+    settings = AlembicConfig()
+    settings.set_main_option("script_location", str(Path(__file__).parents[3] / "migrations"))
+    settings.set_main_option("path_separator", "os")
+    with migrating(f"sqlite:///{path}") as conn:
+        settings.attributes["connection"] = conn
+        command.upgrade(settings, "0001")
+    small_world.configure(database=f"sqlite:///{path}")
+    database = only(examined(small_world), "database")
+    assert database.level is Level.OK
+    assert "was brought from schema 0001 to " in database.says
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def test_what_the_configuration_ignores_is_a_warning(small_world):
+    config = Config.load(small_world.config_path, environ={"MONITOR_ENVIROMENT": "test"})
+    told = [finding for finding in diagnosed(config) if finding.part == "configuration"]
+    assert [finding.level for finding in told] == [Level.OK, Level.WARNING]
+    assert "MONITOR_ENVIROMENT" in told[1].says
+
+
+def test_what_a_provider_can_t_work_with_is_a_matter_of_configuration(small_world, tmp_path, monkeypatch):
+    (tmp_path / "picky_provider.py").write_text(
+        "from monitor.errors import ConfigError\n"
+        "def make(settings):\n    raise ConfigError(['targets.gloo.options.tenant is missing: give it'])\n"
+    )
+    metadata_of = tmp_path / "picky-1.0.dist-info"
+    metadata_of.mkdir()
+    (metadata_of / "METADATA").write_text("Metadata-Version: 2.1\nName: picky\nVersion: 1.0\n")
+    (metadata_of / "entry_points.txt").write_text("[ingestion_monitor.providers]\npicky = picky_provider:make\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    change(small_world, 'provider = "gloo"', 'provider = "picky"')
+    findings = examined(small_world)
+    provider = only(findings, "provider")
+    assert provider.says == "targets.gloo.options.tenant is missing: give it."
+    assert exit_code(findings) == 2
+    assert "sync log" not in levels(findings)
+
+
+def test_a_file_that_goes_away_meanwhile_has_no_lines(small_world):
+    config = Config.load(small_world.config_path, environ={})
+    small_world.config_path.unlink()
+    assert places_of(config).of("database").where == "monitor.toml"
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_secrets_that_everyone_can_read_is_a_warning(small_world):
+    dotenv = small_world.folder / ".env"
+    dotenv.write_text("X=1\n", encoding="utf-8")
+    dotenv.chmod(0o644)
+    alone_readable(small_world)
+    secrets = only(examined(small_world), "secret files")
+    assert (secrets.level, secrets.command) == (Level.WARNING, f"chmod 600 {dotenv}")
+
+
+# --- the sync log ----------------------------------------------------------------------------------------------------
+
+WRONG_NAMES = {
+    "table": ('table = "synk_log"', "table", 'has no table "synk_log"; did you mean "sync_log"?'),
+    "id": ('id_column = "item"', "id_column", 'it has no column "item"; did you mean "item_id"?'),
+    "group": ('group_column = "team"', "group_column", 'it has no column "team"'),
+}
+
+
+@pytest.mark.parametrize(("line", "key", "said"), WRONG_NAMES.values(), ids=WRONG_NAMES)
+def test_a_wrong_name_is_told_with_its_line(small_world, line, key, said):
+    change(small_world, "submitted_at_column", f"{line}\nsubmitted_at_column")
+    findings = examined(small_world)
+    log = only(findings, "sync log")
+    assert log.level is Level.PROBLEM
+    assert said in log.says
+    assert (log.setting, log.place) == (f"targets.gloo.sync_log.{key}", "monitor.toml, line 14")
+    assert only(findings, "item").says == "not tried, as there is no usable id."
+    assert only(findings, "credentials").level is Level.OK, "a token can be had all the same"
+
+
+def test_a_wrong_time_column_is_told_with_its_line(small_world):
+    change(small_world, '"uploaded_at"', '"uploaded"')
+    assert only(examined(small_world), "sync log").setting == "targets.gloo.sync_log.submitted_at_column"
+
+
+def test_a_log_that_does_not_exist_points_at_its_url(small_world):
+    small_world.configure(sync_log=f"sqlite:///{small_world.folder}/no.db")
+    log = only(examined(small_world), "sync log")
+    assert (log.level, log.setting) == (Level.PROBLEM, "targets.gloo.sync_log.url")
+
+
+def test_odd_rows_are_counted(small_world):
+    (one, _) = small_world.track(2)
+    small_world.record(None, "", one)
+    log = only(examined(small_world), "sync log")
+    assert log.level is Level.WARNING
+    assert log.says == (
+        'table "sync_log" can be read: 5 rows, 2 items, 1 without an id, 1 with a blank id, '
+        "1 with an id that stands there already."
+    )
+
+
+def test_ids_that_are_none_are_told(small_world):
+    small_world.record("report-1.pdf", "x" * 80)
+    findings = examined(small_world)
+    ids = only(findings, "ids")
+    assert (ids.level, ids.setting) == (Level.PROBLEM, "targets.gloo.sync_log.id_column")
+    assert ids.says == f"2 of 2 can't be ids of gloo's, such as report-1.pdf, {'x' * 39}…."
+    assert only(findings, "item").level is Level.NOT_TRIED
+    assert small_world.sandbox.requests("items") == 0
+
+
+def test_an_empty_log_is_a_warning(small_world):
+    log = only(examined(small_world), "sync log")
+    assert (log.level, log.says) == (
+        Level.WARNING, 'table "sync_log" can be read, and is empty: has the pipeline recorded anything yet?',
+    )  # fmt: skip
+
+
+def test_rows_without_a_usable_id_are_a_problem(small_world):
+    small_world.record(None, " ")
+    assert only(examined(small_world), "sync log").level is Level.PROBLEM
+
+
+def test_an_empty_built_in_log_says_how_to_fill_it(small_world):
+    small_world.configure(built_in_log=True)
+    log = only(examined(small_world), "sync log")
+    assert (log.level, log.command) == (Level.WARNING, "ingestion-monitor items import FILE --target gloo")
+
+
+def test_the_built_in_log_is_read(world):
+    ids = world.sandbox.create_items(3, status="COMPLETED")
+    now = datetime.now(UTC)
+    tracked.add(world.app.engine, target="gloo", batches=[[LogEntry(item_id=item_id) for item_id in ids]], now=now)
+    world.configure(built_in_log=True)
+    findings = examined(world)
+    assert only(findings, "sync log").says == "the built-in log can be read: 3 rows, 3 items."
+    assert only(findings, "item").level is Level.OK
+
+
+def test_of_a_long_log_only_the_beginning_is_read(small_world):
+    rows = MOST_ROWS + 1500
+    small_world.log(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
+        f"{rows}) INSERT INTO sync_log SELECT printf('%08x-0000-4000-8000-000000000000', i), NULL FROM n"
+    )
+    log = only(examined(small_world), "sync log")
+    assert log.says == f'table "sync_log" can be read: the first {MOST_ROWS} rows, {MOST_ROWS} items.'
+
+
+# --- the API ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_revoked_client_is_told_with_what_to_check(small_world):
+    small_world.track(1)
+    small_world.sandbox.revoke_client()
+    findings = examined(small_world)
+    credentials = only(findings, "credentials")
+    assert (credentials.level, credentials.setting) == (Level.PROBLEM, "targets.gloo.auth")
+    assert credentials.says.startswith("the token endpoint: the API rejects the credentials (HTTP 401")
+    assert credentials.remedy == "check key rotation; deployment configuration; revoked keys"
+    assert only(findings, "item").says == "not tried, as there are no credentials that work."
+    assert exit_code(findings) == 3
+
+
+def test_a_token_that_the_api_rejects_is_told_once(small_world):
+    small_world.track(1)
+    small_world.configure(strategy="auto")
+    small_world.sandbox.add_fault(path="/engine", status=401, body={"code": "invalid_token"})
+    findings = examined(small_world)
+    assert only(findings, "credentials").says == "the API rejects the credentials (HTTP 401, code invalid_token)."
+    assert {only(findings, part).says for part in ("item", "list")} == {"not tried, as the credentials are rejected."}
+
+
+def test_a_revoked_key_may_be_credentials_or_access(small_world):
+    small_world.track(1)
+    small_world.configure(auth=small_world.key_auth)
+    small_world.sandbox.revoke_key()
+    findings = examined(small_world)
+    item = only(findings, "item")
+    assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.auth")
+    assert "credentials" in item.remedy
+    assert only(findings, "credentials").says == "no answer shows whether the key is accepted."
+
+
+def test_an_item_of_somebody_else_is_about_the_publisher(small_world):
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.give_away(item_id)
+    item = only(examined(small_world), "item")
+    assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.publisher_id")
+    assert "plan level" in item.remedy
+
+
+def test_a_secret_file_that_went_away_is_told(small_world):
+    small_world.track(1)
+    secret = small_world.folder / "secret"
+    secret.write_text("\u2603", encoding="utf-8")
+    small_world.configure(auth='{ client_id = "x", client_secret_file = "secret" }')
+    findings = examined(small_world)
+    credentials = only(findings, "credentials")
+    assert credentials.level is Level.PROBLEM
+    assert "client secret" in credentials.says
+    assert only(findings, "connection").says == "not tried, as there are no credentials that work."
+
+
+def test_an_item_that_is_gone_is_fine_and_said(small_world):
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.remove(item_id)
+    item = only(examined(small_world), "item")
+    assert (item.level, item.says) == (Level.OK, f"the API answers, and does not know {item_id} (HTTP 404).")
+
+
+def test_one_that_is_known_is_found_among_those_that_are_gone(small_world):
+    ids = small_world.track(5)
+    for item_id in ids[:-1]:
+        small_world.sandbox.remove(item_id)
+    assert only(examined(small_world), "item").says == f"{ids[-1]} is COMPLETED."
+
+
+def test_when_none_of_the_sample_is_known_the_scope_is_in_doubt(small_world):
+    for item_id in small_world.track(9):
+        small_world.sandbox.remove(item_id)
+    item = only(examined(small_world), "item")
+    assert (item.level, item.setting) == (Level.WARNING, "targets.gloo.publisher_id")
+    assert item.says == "the API knows none of 5 ids from the sync log (HTTP 404)."
+
+
+def test_an_id_that_the_api_refuses_is_told(small_world):
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.add_fault(path="/engine/v2/items", status=422, body={"detail": [{"loc": ["x"], "msg": "no"}]})
+    item = only(examined(small_world), "item")
+    assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.sync_log.id_column")
+    assert item_id in item.says
+
+
+def test_a_status_that_nobody_knows_is_a_warning(small_world):
+    small_world.track(1, status="RERANKING")
+    item = only(examined(small_world), "item")
+    assert (item.level, item.setting) == (Level.WARNING, "targets.gloo.statuses")
+    assert "RERANKING" in item.says
+
+
+def test_a_pending_item_says_what_its_status_means(small_world):
+    (item_id,) = small_world.track(1, status="CHUNKING")
+    assert only(examined(small_world), "item").says == f"{item_id} is CHUNKING (pending)."
+
+
+def test_a_body_that_can_t_be_read_is_a_problem(small_world):
+    small_world.track(1)
+    small_world.sandbox.add_fault(path="/engine/v2/items", status=200, body="<html>hello</html>")
+    item = only(examined(small_world), "item")
+    assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.base_url")
+    assert "not JSON" in item.says
+
+
+def test_an_api_that_fails_is_told(small_world):
+    small_world.track(1)
+    small_world.sandbox.add_fault(path="/engine", status=503)
+    findings = examined(small_world)
+    assert only(findings, "item").says == "the API is failing or can't be reached (HTTP 503)."
+    assert only(findings, "connection").level is Level.OK
+
+
+def test_an_api_that_drops_connections_behind_its_token_endpoint_is_told(small_world):
+    small_world.track(1)
+    small_world.sandbox.add_fault(path="/engine", close=True)
+    item = only(examined(small_world), "item")
+    assert item.says == "the API is failing or can't be reached (it drops the connection)."
+
+
+def test_an_api_that_is_down_is_told_once(small_world):
+    small_world.track(1)
+    small_world.configure(strategy="auto")
+    small_world.sandbox.stop()
+    findings = examined(small_world)
+    connection = only(findings, "connection")
+    assert (connection.level, connection.setting) == (Level.PROBLEM, "targets.gloo.base_url")
+    assert "takes no connection" in connection.says
+    assert {only(findings, part).says for part in ("credentials", "item", "list")} == {"not tried, as nothing answers."}
+    assert only(findings, "clock").level is Level.NOT_TRIED
+
+
+def test_an_api_key_meets_an_api_that_is_down_in_the_same_way(small_world):
+    small_world.track(1)
+    small_world.configure(strategy="auto", auth=small_world.key_auth)
+    small_world.sandbox.stop()
+    findings = examined(small_world)
+    assert only(findings, "connection").level is Level.PROBLEM
+    assert {only(findings, part).says for part in ("credentials", "item", "list")} == {"not tried, as nothing answers."}
+
+
+def test_an_api_that_hangs_is_given_up(small_world):
+    small_world.track(1)
+    small_world.configure(check="")
+    change(small_world, 'attempt_timeout = "5s"', 'attempt_timeout = "100ms"')
+    small_world.sandbox.add_fault(path="/oauth2", delay_s=60)
+    assert "did not answer in time" in only(examined(small_world), "connection").says
+
+
+@contextmanager
+def answering(headers=(), *, context=None, body=b'{"status": "COMPLETED"}'):
+    """A server of its own, for what the sandbox does not do; gives its base URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response_only(200)
+            for name, value in headers:
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Keeps stderr quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_certificate_that_is_not_trusted_is_explained(small_world):
+    small_world.track(1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with answering(context=context) as url:
+        small_world.configure(auth=small_world.key_auth, base_url=url)
+        connection = only(examined(small_world), "connection")
+    assert connection.level is Level.PROBLEM
+    assert "certificate is not trusted" in connection.says
+    assert "SSL_CERT_FILE" in connection.remedy
+
+
+@pytest.mark.parametrize(("off_s", "level"), [(3600, Level.WARNING), (-3600, Level.WARNING), (0, Level.OK)])
+def test_a_clock_that_is_off_is_a_warning(small_world, off_s, level):
+    small_world.track(1)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=off_s), usegmt=True)
+    with answering([("Date", date)]) as url:
+        small_world.configure(auth=small_world.key_auth, base_url=url)
+        assert only(examined(small_world), "clock").level is level
+
+
+def test_the_clock_is_read_off_refusals_too(small_world):
+    small_world.track(1)
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    small_world.sandbox.add_fault(path="/oauth2", status=401, headers={"Date": date})
+    assert only(examined(small_world), "clock").level is Level.WARNING
+
+
+# --- what earlier runs learned ---------------------------------------------------------------------------------------
+
+
+def test_what_holds_a_target_back_is_told_before_its_api_is_asked(world):
+    world.track(1)
+    now = datetime.now(UTC).replace(microsecond=0)
+    config = Config.load(world.config_path, environ={})
+    learned = Learned(at=now, not_before=now + timedelta(minutes=30), status=429, code="SLOW_DOWN", down=True)
+    with writing(world.app.engine) as conn:
+        key = throttle_key(config.targets[0])
+        throttles.write(conn, key=key, origin=origin_of(config.targets[0]), learned=learned)
+    findings = diagnosed(config)
+    parts = [finding.part for finding in findings]
+    assert f"to come back at {learned.not_before:%Y-%m-%d %H:%M:%S} UTC" in only(findings, "hint").says
+    assert f"the last run ({now:%Y-%m-%d %H:%M:%S} UTC)" in only(findings, "breaker").says
+    assert parts.index("ids") < parts.index("hint") < parts.index("breaker") < parts.index("connection")
+    assert {only(findings, part).about for part in ("hint", "breaker")} == {"target gloo"}
+    assert exit_code(findings) == 0
+
+
+# --- the list --------------------------------------------------------------------------------------------------------
+
+LIST = "/engine/v2/publisher"
+
+
+def test_a_publisher_without_access_is_a_warning_while_items_can_be_asked_for(small_world):
+    small_world.track(1)
+    small_world.configure(strategy="auto")
+    settings = small_world.sandbox.settings
+    change(small_world, settings.publisher_id, settings.foreign_publisher_id)
+    found = only(examined(small_world), "list")
+    assert (found.level, found.setting) == (Level.WARNING, "targets.gloo.publisher_id")
+    assert found.says.endswith("Runs will ask item by item.")
+
+
+def test_a_publisher_that_does_not_exist_is_a_problem(small_world):
+    small_world.track(1)
+    small_world.configure(strategy="auto")
+    change(small_world, small_world.sandbox.settings.publisher_id, "33333333-3333-4333-8333-333333333333")
+    found = only(examined(small_world), "list")
+    assert (found.level, found.setting, found.place) == (
+        Level.PROBLEM, "targets.gloo.publisher_id", "monitor.toml, line 9",
+    )  # fmt: skip
+
+
+def test_a_list_that_nothing_can_replace_is_a_problem(small_world):
+    small_world.track(1)
+    small_world.configure(strategy="list")
+    small_world.sandbox.add_fault(path=LIST, status=403)
+    assert only(examined(small_world), "list").level is Level.PROBLEM
+
+
+@pytest.mark.parametrize(("strategy", "level"), [("auto", Level.WARNING), ("list", Level.PROBLEM)])
+def test_a_list_that_can_t_be_read_is_told(small_world, strategy, level):
+    small_world.track(1)
+    small_world.configure(strategy=strategy)
+    small_world.sandbox.add_fault(path=LIST, status=200, body={"items": []})
+    found = only(examined(small_world), "list")
+    assert found.level is level
+    assert found.says.startswith("it can't be read: ")
+
+
+def test_a_list_without_the_logs_items_is_a_warning(small_world):
+    small_world.track(2)
+    small_world.configure(strategy="auto")
+    other = {"item_id": "99999999-9999-4999-8999-999999999999", "status": "COMPLETED"}
+    small_world.sandbox.add_fault(path=LIST, status=200, body=[other])
+    found = only(examined(small_world), "list")
+    assert (found.level, found.says) == (
+        Level.WARNING, "it holds 1 item, and none of 2 ids from the sync log.",
+    )  # fmt: skip
+
+
+def test_of_a_long_list_only_the_beginning_is_read(small_world):
+    small_world.track(1)
+    small_world.configure(strategy="list")
+    rows = [{"item_id": f"{n:08x}-0000-4000-8000-000000000000", "status": "COMPLETED"} for n in range(60_000)]
+    small_world.sandbox.add_fault(path=LIST, status=200, body=json.dumps(rows))
+    found = only(examined(small_world), "list")
+    assert found.level is Level.OK
+    assert found.says.startswith("the first ")
+    assert found.says.endswith(" items of it could be read; every run will use it.")
+    assert "60000" not in found.says
+
+
+def test_without_ids_the_list_shows_that_the_credentials_work(small_world):
+    small_world.sandbox.create_items(2, status="COMPLETED")
+    small_world.configure(strategy="auto", auth=small_world.key_auth)
+    findings = examined(small_world)
+    assert only(findings, "credentials").says == "the key was accepted."
+    assert only(findings, "list").level is Level.OK
+
+
+# --- channels --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type_", ["webhook", "slack"])
+def test_a_test_message_is_sent_only_when_asked_for(small_world, type_):
+    with Receiver() as receiver:
+        small_world.configure(more=HOOK.format(type=type_, url=receiver.url))
+        looked = only(examined(small_world), "hook")
+        assert (looked.level, receiver.got) == (Level.OK, [])
+        assert "127.0.0.1" in looked.says
+        assert only(examined(small_world, send_test=True), "hook").says == "a test message was sent and accepted."
+        ((_, _, body),) = receiver.got
+    assert "Test message: nothing is wrong" in json.dumps(body)
+
+
+def test_a_test_message_on_a_webhook_is_marked_as_one(small_world):
+    with Receiver() as receiver:
+        small_world.configure(more=HOOK.format(type="webhook", url=receiver.url))
+        examined(small_world, send_test=True)
+        ((_, _, body),) = receiver.got
+    assert (body["kind"], body["incident_id"], body["severity"]) == ("test", 0, "info")
+
+
+REFUSALS = {
+    "parked": ((404, {}, b"no_service"), "or its address is wrong: HTTP 404: the webhook is removed or disabled."),
+    "refused": (
+        (400, {}, b"invalid_payload"),
+        "the receiver refuses the message: HTTP 400: it can't read the message.",
+    ),
+    "later": ((503, {}, b""), "which a later attempt may cure: HTTP 503."),
+}
+
+
+@pytest.mark.parametrize(("answer", "said"), REFUSALS.values(), ids=REFUSALS)
+def test_a_receiver_that_takes_no_message_is_told(small_world, answer, said):
+    with Receiver(answer) as receiver:
+        small_world.configure(more=HOOK.format(type="slack", url=receiver.url))
+        hook = only(examined(small_world, send_test=True), "hook")
+    assert (hook.level, hook.setting) == (Level.PROBLEM, "channels.hook.url")
+    assert hook.says.endswith(said)
+
+
+def test_a_url_that_can_t_be_read_any_more_is_told(small_world):
+    file = small_world.folder / "hook"
+    file.write_text("https://hooks.example/x", encoding="utf-8")
+    small_world.configure(more='[[channels]]\nname = "hook"\ntype = "slack"\nurl_file = "hook"\n')
+    config = Config.load(small_world.config_path, environ={})
+    file.unlink()
+    hook = only(diagnosed(config), "hook")
+    assert (hook.level, hook.setting) == (Level.PROBLEM, "channels.hook.url")
+    assert str(file) in hook.says
+
+
+def test_the_log_takes_a_test_message(small_world):
+    small_world.configure(more='[[channels]]\nname = "mine"\ntype = "log"\n')
+    assert only(examined(small_world), "mine").says == "writes to the monitor's own log."
+    assert only(examined(small_world, send_test=True), "mine").says == "a test message was written to the log."
+
+
+MAIL = (
+    '[[channels]]\nname = "mail"\ntype = "email"\nhost = "127.0.0.1"\nport = {port}\nsecurity = "none"\n'
+    'from = "monitor@example.com"\nto = ["oncall@example.com", "pipeline@example.com"]\n'
+)
+PAGER = '[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key_file = "key"\nurl = "{url}"\n'
+ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "{url}"\n'
+PHONE = '[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "{url}"\n'
+
+
+def test_where_a_channel_leads_is_told_without_its_secrets(small_world):
+    (small_world.folder / "key").write_text("a" * 32, encoding="utf-8")
+    written = MAIL.format(port=2525) + PAGER.format(url="https://events.eu.pagerduty.com/v2/enqueue")
+    written += ALERTS.format(url="http://alertmanager:9093") + PHONE.format(url="ntfy://s3cret-topic")
+    small_world.configure(more=written)
+    findings = examined(small_world)
+    assert {each.part: each.says for each in findings if each.about == "channels" and each.part != "routes"} == {
+        "mail": "its mails to 2 addresses go to 127.0.0.1:2525 (none); --send-test sends a message there.",
+        "pager": "its events go to events.eu.pagerduty.com; --send-test sends a message there.",
+        "alerts": "its URL leads to alertmanager; --send-test sends a message there.",
+        "phone": "its URL is one of ntfy; --send-test sends a message there.",
+    }
+
+
+def test_a_test_message_goes_by_mail(small_world):
+    with MailServer() as server:
+        small_world.configure(more=MAIL.format(port=server.port))
+        assert only(examined(small_world, send_test=True), "mail").says == "a test message was sent and accepted."
+        assert server.read()["Subject"] == "[test] channel mail: test message"
+
+
+def test_a_test_message_is_an_event_and_an_alert(small_world):
+    (small_world.folder / "key").write_text("a" * 32, encoding="utf-8")
+    with Receiver() as receiver:
+        url = receiver.url
+        small_world.configure(
+            more=PAGER.format(url=url) + ALERTS.format(url=url) + PHONE.format(url=url.replace("http:", "json:"))
+        )
+        findings = examined(small_world, send_test=True)
+        assert len(receiver.got) == 3
+    for name in ("pager", "alerts", "phone"):
+        assert only(findings, name).says == "a test message was sent and accepted."
+
+
+def test_a_mail_server_that_refuses_is_told_with_the_setting_to_look_at(small_world):
+    with MailServer({"RCPT": "550 no such user"}) as server:
+        small_world.configure(more=MAIL.format(port=server.port))
+        mail = only(examined(small_world, send_test=True), "mail")
+    assert (mail.level, mail.setting) == (Level.PROBLEM, "channels.mail.host")
+    assert mail.says.endswith("or its address is wrong: SMTP 550 to the recipients.")
+
+
+def test_a_service_that_apprise_does_not_know_is_told(small_world):
+    small_world.configure(more=PHONE.format(url="nonsense://s3cret"))
+    phone = only(examined(small_world), "phone")
+    assert (phone.level, phone.setting) == (Level.PROBLEM, "channels.phone.url")
+    assert "names no service that Apprise knows" in phone.says
+
+
+def test_a_key_that_can_t_be_read_any_more_is_told(small_world):
+    file = small_world.folder / "key"
+    file.write_text("a" * 32, encoding="utf-8")
+    small_world.configure(more=PAGER.format(url="https://events.pagerduty.com/v2/enqueue"))
+    config = Config.load(small_world.config_path, environ={})
+    file.unlink()
+    pager = only(diagnosed(config), "pager")
+    assert (pager.level, pager.setting) == (Level.PROBLEM, "channels.pager.routing_key")
+    assert str(file) in pager.says
+
+
+def test_routes_are_looked_at(small_world):
+    small_world.configure(
+        more='[[channels]]\nname = "mine"\ntype = "log"\n[[routes]]\nmatch.target = "gl*"\nchannels = ["log"]\n'
+    )
+    routes = only(examined(small_world), "routes")
+    assert (routes.level, routes.setting) == (Level.WARNING, "channels.mine")
+
+
+def test_a_heartbeat_is_mentioned_and_never_tried(small_world):
+    with Receiver() as switch:
+        small_world.configure(auth=f'{small_world.client_auth}\nheartbeat = "{switch.url}"')
+        small_world.track(1)
+        findings = examined(small_world, send_test=True)
+    found = only(findings, "heartbeat")
+    assert (found.level, found.about) == (Level.NOT_TRIED, "target gloo")
+    assert (switch.got, exit_code(findings)) == ([], 0)

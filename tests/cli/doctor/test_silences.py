@@ -1,0 +1,31 @@
+from datetime import timedelta
+
+import pytest
+from support.samples import NOW
+
+from monitor.cli.doctor.delivery import judge_silences as judge
+from monitor.cli.doctor.findings import Level
+from monitor.model import Silence
+
+DAY = timedelta(days=1)
+CASES = [
+    ("a narrow, short one", {"cause": ("outage",)}, 0, 7, None),
+    ("a long one", {"cause": ("outage",)}, 0, 8, "silence 3 (cause=outage, by ana) lasts 8 d: until"),
+    ("everything", {"target": ("*",)}, 0, 1, "silence 3 (target=*, by ana) matches everything: until"),
+    ("both", {"target": ("*",), "cause": ("x", "*")}, 1, 9, "matches everything and lasts 8 d: until"),
+    ("one that is over", {"target": ("*",)}, -9, 0, None),
+]
+
+
+@pytest.mark.parametrize(("matchers", "start", "end", "says"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_silences_that_keep_people_from_hearing_of_trouble_are_told(matchers, start, end, says):
+    silence = Silence(id=3, matchers=matchers, starts_at=NOW + start * DAY, ends_at=NOW + end * DAY, author="ana")
+    found = list(judge([silence], now=NOW, option=" --config other.toml"))
+    if says is None:
+        assert found == []
+    else:
+        (finding,) = found
+        assert says in finding.says
+        assert (finding.level, finding.command) == (
+            Level.WARNING, "ingestion-monitor silences expire 3 --config other.toml"
+        )  # fmt: skip

@@ -1,0 +1,62 @@
+import pytest
+from support.samples import NOW
+
+from monitor.client.classify import SPENDING_CODES, meaning_of, usual_status
+from monitor.model import Cause
+from monitor.model.http import Answer, ApiError
+from monitor.runs.outcomes import outcome_of
+
+MEANINGS = [
+    (401, None, Cause.UNAUTHORIZED, "401, again after the credentials were renewed"),
+    (402, None, Cause.SPENDING_LIMIT, "402 asks for money"),
+    (403, None, Cause.FORBIDDEN, "403 denies access"),
+    (400, "PUBLISHER_NOT_FOUND", Cause.WRONG_SCOPE, "400 with the code PUBLISHER_NOT_FOUND"),
+    (429, None, Cause.RATE_LIMITED, "429 asks to slow down"),
+    (429, "SLOW_DOWN", Cause.RATE_LIMITED, "429 with the code SLOW_DOWN asks to slow down"),
+    (429, "SPENDING_LIMIT_EXCEEDED", Cause.SPENDING_LIMIT, "429 with the code SPENDING_LIMIT_EXCEEDED asks for money"),
+    (402, "whatever", Cause.SPENDING_LIMIT, "402 asks for money"),
+    (408, None, Cause.OUTAGE, "408: the service fails"),
+    (503, None, Cause.OUTAGE, "503: the service fails"),
+    (302, None, Cause.BAD_RESPONSE, "302 is no answer that can be used"),
+    (101, None, Cause.BAD_RESPONSE, "101 is no answer that can be used"),
+    (405, None, Cause.BAD_REQUEST, "405 refuses the form"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "cause", "why"), MEANINGS, ids=[f"{m[0]} {m[1] or ''}" for m in MEANINGS])
+def test_what_an_answer_is_evidence_of(status, code, cause, why):
+    meaning = meaning_of(status, code)
+    assert (meaning.cause, meaning.may_become) == (cause, ())
+    assert meaning.why.startswith(why)
+
+
+ABOUT_THE_ITEM = [
+    (200, "is an answer", {Cause.ITEMS_FAILED, Cause.ITEMS_STUCK, Cause.BAD_RESPONSE}),
+    (404, "becomes not_found", {Cause.ITEMS_MISSING, Cause.WRONG_SCOPE}),
+    (410, "becomes not_found", {Cause.ITEMS_MISSING, Cause.WRONG_SCOPE}),
+    (400, "becomes invalid", {Cause.ITEMS_INVALID, Cause.BAD_REQUEST}),
+    (422, "becomes invalid", {Cause.ITEMS_INVALID, Cause.BAD_REQUEST}),
+]
+
+
+@pytest.mark.parametrize(("status", "says", "may_become"), ABOUT_THE_ITEM, ids=[str(a[0]) for a in ABOUT_THE_ITEM])
+def test_what_an_answer_says_about_the_item(status, says, may_become):
+    meaning = meaning_of(status)
+    assert meaning.cause is None
+    assert says in meaning.why
+    assert may_become <= set(meaning.may_become)
+    assert ("token endpoint" in meaning.why) is (status == 400)
+
+
+@pytest.mark.parametrize("code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "other"])
+def test_it_says_of_each_status_what_a_run_makes_of_it(code):
+    for status in (*range(100, 200), *range(300, 600)):
+        outcome = outcome_of("a", Answer(error=ApiError(status=status, code=code)), lambda *_: None, NOW)
+        found = meaning_of(status, code).cause
+        assert (found.value if found else None) == (outcome.reason.value if outcome.reason else None), status
+
+
+def test_some_codes_come_with_a_status_of_their_own():
+    assert {usual_status(code.upper()) for code in SPENDING_CODES} == {429}
+    assert usual_status("Publisher_Not_Found") == 400
+    assert usual_status("other") is None

@@ -1,0 +1,110 @@
+"""Databases at older revisions, with rows in every table of then; and what became of those rows."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, String, select, text
+from support.samples import NOW
+
+from monitor.database import schema
+from monitor.database.engine import connect, reading
+from monitor.database.migrate import migrating
+
+ROWS = 7
+_STATES = {"status": "sent", "state": "resolved", "known_state": "failed", "kind": "opened", "cause": "outage"}
+_PER_TABLE = {("runs", "status"): "complete", ("incidents", "state"): "open", ("notifications", "status"): "due"}
+
+
+def revisions():
+    return schema._revisions()
+
+
+def bring_to(url, revision, *, rows=ROWS):
+    """An upgrade up to a certain revision, and rows in every table; what they are, by table."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
+    config.set_main_option("path_separator", "os")
+    with migrating(url) as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, revision)
+        for table in _tables(conn).sorted_tables:
+            conn.execute(table.insert(), [_row(table, number) for number in range(1, rows + 1)])
+    return stored(url)
+
+
+def stored(url):
+    """All rows of all tables, each as a dictionary, in the order of their keys."""
+    engine = connect(url)
+    with reading(engine) as conn:
+        found = {
+            table.name: [dict(row) for row in conn.execute(select(table).order_by(*table.primary_key)).mappings()]
+            for table in _tables(conn).sorted_tables
+        }
+    engine.dispose()
+    return found
+
+
+def kept(before, after):
+    """What is stored now, in the tables and columns of before."""
+    return {
+        table: [{name: row[name] for name in rows[0]} for row in after[table]] if rows else after[table]
+        for table, rows in before.items()
+    }
+
+
+def version(url):
+    engine = connect(url)
+    try:
+        return schema.current(engine).current
+    finally:
+        engine.dispose()
+
+
+def digest(url):
+    """The same rows give the same text."""
+    return json.dumps(stored(url), default=str, sort_keys=True)
+
+
+def history_rows(url):
+    engine = connect(url)
+    try:
+        with reading(engine) as conn:
+            return conn.scalar(text("SELECT count(*) FROM history"))
+    finally:
+        engine.dispose()
+
+
+def _tables(conn):
+    metadata = MetaData()
+    metadata.reflect(conn)
+    metadata.remove(metadata.tables["alembic_version"])
+    return metadata
+
+
+def _row(table, number):
+    if table.name == "snapshots":
+        return {**{column.name: number for column in table.c}, "total": 6 * number, "run_id": number}
+    return {column.name: _value(table, column, number) for column in table.c}
+
+
+def _value(table, column, number):
+    fixed = _PER_TABLE.get((table.name, column.name)) or _STATES.get(column.name)
+    if fixed and isinstance(column.type, String):
+        return fixed
+    match column.type:
+        case JSON():
+            return {"number": number, "text": "naïve “quotes” 日本"} if number % 2 else [number, None]
+        case Boolean():
+            return number % 2 == 0
+        case Float():
+            return number / 2
+        case Integer():
+            return number
+        case DateTime():
+            return None if column.nullable and number % 3 == 0 else NOW + timedelta(seconds=number, microseconds=number)
+        case String():
+            return None if column.nullable and number % 3 == 0 else f"{column.name}-{number}-é"
+    raise AssertionError(column)

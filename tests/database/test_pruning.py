@@ -1,0 +1,377 @@
+"""What goes by age and what stays, row by row; and that nothing which is counted ever changes by pruning."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, update
+from support.samples import NOW, incident, message
+
+from monitor.database import pruning
+from monitor.database.engine import connect, reading, writing
+from monitor.database.pruning import Past
+from monitor.database.retention_policy import Ages, cutoffs
+from monitor.database.tables import evidence, incident_events, item_events, items, notifications, reports, snapshots
+from monitor.database.tables import incidents as incident_rows
+from monitor.database.tables import runs as run_rows
+from monitor.incidents import store as evidence_store
+from monitor.incidents import store as incidents
+from monitor.incidents import store as oversight
+from monitor.model import Cause, Evidence, IncidentState, RunStatus
+from monitor.notifications import outbox
+from monitor.notifications.messages import MessageKind
+from monitor.reports import changes, trends
+from monitor.reports import trends as ingestion
+from monitor.runs import store as runs
+
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+COUNTS = (
+    "checked",
+    "completed",
+    "pending",
+    "failed",
+    "not_found",
+    "invalid",
+    "unknown",
+    "stuck",
+    "requests",
+    "retries",
+)
+
+
+def run_row(run_id, at, **fields):
+    return {
+        "id": run_id, "target": "gloo", "environment": "test", "slot": None, "epoch": run_id, "status": "complete",
+        "abort_reason": None, "due": 30, "answered": 30, "started_at": at - MINUTE, "finished_at": at, "restraint": 1.0,
+        **fields,
+    }  # fmt: skip
+
+
+def snapshot_row(run_id):
+    return {"run_id": run_id, "total": 0, "duration_s": 1.0, **dict.fromkeys(COUNTS, 0)}
+
+
+def write_runs(conn, rows):
+    conn.execute(insert(run_rows), rows)
+    ended = [row["id"] for row in rows if row["status"] in {"complete", "partial", "aborted"}]
+    if ended:
+        conn.execute(insert(snapshots), [snapshot_row(run_id) for run_id in ended])
+
+
+def pruned(engine, past, *, age, now=NOW, newest=2, limit=7):
+    """Prunes one table in small stretches; gives back how many rows went."""
+    before, after, gone = now - age, 0, 0
+    with reading(engine) as conn:
+        kept = pruning.spared(conn, newest=newest)
+    while True:
+        with writing(engine) as conn:
+            found = pruning.stretch(conn, past, after=after, before=before, now=now, limit=limit)
+            if found is None:
+                return gone
+            foreseen = pruning.count(conn, past, found.ids, before=before, spared=kept)
+            went = pruning.prune(conn, past, found.ids, before=before, spared=kept)
+            assert foreseen == went
+        gone += went
+        if found.young:
+            return gone
+        after = found.last_id
+
+
+def ids(engine, table):
+    with reading(engine) as conn:
+        return list(conn.execute(select(table.c.id).order_by(table.c.id)).scalars())
+
+
+def test_old_runs_go_with_their_snapshots_and_evidence_but_the_first_and_the_newest(engine):
+    with writing(engine) as conn:
+        write_runs(conn, [run_row(n, NOW - (500 - n) * DAY) for n in range(1, 121)])
+        for n in (1, 50, 119):
+            piece = Evidence(cause=Cause.OUTAGE, count=1)
+            evidence_store.write(conn, target="gloo", run_id=n, at=NOW, pieces=[piece])
+    assert pruned(engine, Past.SNAPSHOTS, age=400 * DAY) == 99 - 1
+    assert ids(engine, run_rows) == [1, *range(100, 121)]
+    with reading(engine) as conn:
+        assert sorted(conn.execute(select(snapshots.c.run_id)).scalars()) == [1, *range(100, 121)]
+        assert sorted(conn.execute(select(evidence.c.run_id)).scalars()) == [1, 119]
+    assert pruned(engine, Past.SNAPSHOTS, age=400 * DAY) == 0
+    assert pruned(engine, Past.SNAPSHOTS, age=31 * DAY, now=NOW + 3000 * DAY) == 21 - 2
+    assert ids(engine, run_rows) == [1, 119, 120]
+
+
+def test_of_each_target_and_each_ending_the_newest_stay(engine):
+    endings = [("complete", None), ("unread", None), ("aborted", "unauthorized"), ("aborted", "interrupted")]
+    rows = []
+    for target in ("gloo", "docs"):
+        for status, reason in endings:
+            for _ in range(4):
+                number = len(rows) + 1
+                rows.append(
+                    run_row(
+                        number, NOW - 900 * DAY + number * MINUTE, target=target, status=status, abort_reason=reason
+                    )
+                )
+    with writing(engine) as conn:
+        write_runs(conn, rows)
+    pruned(engine, Past.SNAPSHOTS, age=400 * DAY)
+    left = [rows[n - 1] for n in ids(engine, run_rows)]
+    kinds = [(row["target"], row["status"], row["abort_reason"]) for row in left]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        (target, *ending): 3 if ending == endings[0] else 2 for target in ("gloo", "docs") for ending in endings
+    }  # and the first run of each target
+
+
+def test_a_run_that_is_under_way_stays(engine):
+    with writing(engine) as conn:
+        write_runs(conn, [run_row(n, NOW - 500 * DAY) for n in range(1, 6)])
+        conn.execute(insert(run_rows), [run_row(6, NOW - 500 * DAY, status="running") | {"finished_at": None}])
+        write_runs(conn, [run_row(n, NOW - 500 * DAY) for n in range(7, 12)])
+    pruned(engine, Past.SNAPSHOTS, age=400 * DAY)
+    assert 6 in ids(engine, run_rows)
+
+
+def test_what_incidents_and_reports_name_stays(engine):
+    def at(run_id):
+        return NOW - 500 * DAY + run_id * MINUTE
+
+    with writing(engine) as conn:
+        write_runs(conn, [run_row(n, at(n)) for n in range(1, 61)])
+        seen = {
+            n: evidence_store.write(
+                conn, target="gloo", run_id=n, at=at(n), pieces=[Evidence(cause=Cause.OUTAGE, count=1)]
+            )[Cause.OUTAGE, ""]
+            for n in (10, 20, 30, 31, 32)
+        }
+        over = incident(target="gloo", cause=Cause.OUTAGE, state=IncidentState.RESOLVED, resolved_at=at(12))
+        incidents.open_new(conn, over, evidence_id=seen[10])
+        still = incident(target="gloo", cause=Cause.OUTAGE, first_evidence_at=at(30), opened_at=at(32))
+        number = incidents.open_new(conn, still, evidence_id=seen[20])
+        incidents.add_event(conn, incident_id=number, run_id=40, at=at(40), kind="reminded", reason="again")
+        incidents.add_event(conn, incident_id=1, run_id=11, at=at(11), kind="updated", reason="it is over")
+        conn.execute(insert(run_rows), [run_row(61, at(61), status="unread")])
+        row = {"made_at": at(51), "last_incident_event_id": 0}
+        conn.execute(
+            insert(reports), [{"target": "gloo", "last_run_id": 50, **row}, {"target": "", "last_run_id": 0, **row}]
+        )
+    pruned(engine, Past.SNAPSHOTS, age=400 * DAY)
+    assert ids(engine, run_rows) == [1, 10, 20, 30, 31, 32, 40, 50, 59, 60, 61]
+
+
+def test_the_events_of_items_go_but_for_the_last_turn_of_what_is_not_completed(engine):
+    def event(item_id, at, kind="state", old="pending", new="completed"):
+        return {"target": "gloo", "item_id": item_id, "run_id": 1, "at": at, "kind": kind, "old": old, "new": new}
+
+    def item(item_id, known, **fields):
+        row = {"target": "gloo", "item_id": item_id, "state": known or "unknown", "known_state": known}
+        return row | {"first_seen_at": NOW - 400 * DAY, "removed_at": None, **fields}
+
+    old, young = NOW - 100 * DAY, NOW - 10 * DAY
+    with writing(engine) as conn:
+        conn.execute(
+            insert(items),
+            [
+                item("done", "completed"),
+                item("bad", "failed"),
+                item("back", "pending"),
+                item("gone", "failed", removed_at=old),
+                item("never", None),
+            ],
+        )
+        conn.execute(
+            insert(item_events),
+            [
+                event("done", old),
+                event("bad", old, new="pending"),
+                event("bad", old, new="failed"),
+                event("bad", old, kind="stage"),
+                event("gone", old, new="failed"),
+                event("untracked", old),
+                event("never", old, kind="stage"),
+                event("back", old),
+                event("back", old, old="completed", new="pending"),
+                event("done", young),
+                event("bad", old, new="failed"),
+            ],
+        )
+    assert pruned(engine, Past.ITEM_EVENTS, age=90 * DAY, limit=3) == 8
+    assert ids(engine, item_events) == [9, 10, 11]
+
+
+def test_an_item_that_comes_back_to_completed_is_not_taken_for_a_long_ingestion(engine):
+    def event(at, old, new):
+        row = {"target": "gloo", "item_id": "a", "at": at, "kind": "state", "old": old, "new": new}
+        return {**row, "run_id": 1 if at < NOW - DAY else 2}
+
+    with writing(engine) as conn:
+        write_runs(conn, [run_row(1, NOW - 300 * DAY), run_row(2, NOW)])
+        values = {"target": "gloo", "item_id": "a", "state": "pending", "known_state": "pending"}
+        conn.execute(insert(items).values(**values, first_seen_at=NOW - 300 * DAY, submitted_at=NOW - 300 * DAY))
+        conn.execute(
+            insert(item_events),
+            [event(NOW - 299 * DAY, "pending", "completed"), event(NOW - 200 * DAY, "completed", "pending")],
+        )
+    assert pruned(engine, Past.ITEM_EVENTS, age=90 * DAY) == 1
+    with writing(engine) as conn:
+        conn.execute(update(items).values(state="completed", known_state="completed"))
+        conn.execute(insert(item_events), [event(NOW, "pending", "completed")])
+    with reading(engine) as conn:
+        period = {"target": "gloo", "start": NOW - DAY, "end": NOW}
+        assert ingestion.ingestion_times(conn, **period, slowest=1) is None
+
+
+def test_delivered_messages_go_once_their_incident_is_long_over_and_nothing_of_it_waits(engine):
+    def told(state, *statuses, age=100, cause=Cause.OUTAGE, sent_age=None):
+        at = NOW - age * DAY
+        resolved = at if state is IncidentState.RESOLVED else None
+        with writing(engine) as conn:
+            subject = incident(target=f"t{at}{state}{statuses}", cause=cause, state=state, resolved_at=resolved)
+            number = incidents.open_new(conn, subject, evidence_id=None)
+            for status in statuses:
+                outbox.put(conn, message(number, kind=MessageKind.OPENED), channels=["oncall"], now=at)
+                newest = select(notifications.c.id).order_by(notifications.c.id.desc()).limit(1).scalar_subquery()
+                sent = NOW - (sent_age or age) * DAY if status == "sent" else None
+                conn.execute(
+                    update(notifications).where(notifications.c.id == newest).values(status=status, sent_at=sent)
+                )
+            return number
+
+    over, still = IncidentState.RESOLVED, IncidentState.OPEN
+    gone = told(over, "sent", "superseded", "sent")
+    stays = [
+        told(still, "sent"),
+        told(IncidentState.ACKNOWLEDGED, "sent"),
+        told(over, "sent", "due"),
+        told(over, "sent", "dead"),
+        told(over, "dead"),
+        told(over, "sent", sent_age=1),
+        told(over, "sent", age=2),
+    ]
+    assert pruned(engine, Past.NOTIFICATIONS, age=30 * DAY, limit=2) == 3
+    with reading(engine) as conn:
+        left = list(
+            conn.execute(select(notifications.c.incident_id).distinct().order_by(notifications.c.incident_id)).scalars()
+        )
+        assert incidents.find(conn, gone) is not None
+    assert left == stays
+
+
+def test_the_clock_is_read_off_the_runs(engine):
+    with reading(engine) as conn:
+        assert pruning.clock(conn, before=NOW) == (None, None)
+    with writing(engine) as conn:
+        write_runs(conn, [run_row(n, NOW - n * DAY + MINUTE) for n in range(1, 4)])
+    with reading(engine) as conn:
+        assert pruning.clock(conn, before=NOW - 1.5 * DAY) == (NOW - DAY, NOW - 2 * DAY)
+        assert pruning.clock(conn, before=NOW - 9 * DAY) == (NOW - DAY, None)
+
+
+ENDINGS = [
+    ("complete", None),
+    ("partial", "deadline"),
+    ("aborted", "outage"),
+    ("aborted", "interrupted"),
+    ("unread", None),
+]
+STEPS = st.tuples(
+    st.sampled_from(["gloo", "docs"]),
+    st.sampled_from(ENDINGS),
+    st.sets(st.sampled_from([(Cause.OUTAGE, ""), (Cause.RATE_LIMITED, ""), (Cause.ITEMS_FAILED, "manuals")])),
+    st.sampled_from([0.003, 0.5, 3, 40]),  # days until the next run
+    st.sampled_from([0, 0, 0, 0, -60, 700]),  # days by which the clock is wrong
+    st.sampled_from([0.25, 1.0]),
+)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory, _sqlite_template):
+    path = tmp_path_factory.mktemp("law") / "monitor.db"
+    path.write_bytes(_sqlite_template.read_bytes())
+    engine = connect(f"sqlite:///{path}")
+    yield engine
+    engine.dispose()
+
+
+def readings(engine, now):
+    """Everything that a decision reads of past runs."""
+    keys = [(cause, "") for cause in (Cause.OUTAGE, Cause.RUN_MISSED)] + [(Cause.ITEMS_FAILED, "manuals")]
+    with reading(engine) as conn:
+        found = {}
+        for target in ("gloo", "docs"):
+            found[target] = (
+                {
+                    window: evidence_store.marks(conn, target=target, keys=keys, since=now - window, at_least=least)
+                    for window, least in ((timedelta(minutes=15), 3), (30 * DAY, 2))
+                },
+                runs.last_run(conn, target=target),
+                runs.restraint(conn, target=target),
+                runs.last_snapshot(conn, target),
+                oversight.previous_run(conn, target=target, before=10**6),
+                runs.last_slot(conn, target=target),
+                trends.last_run(conn, target=target),
+                trends.newest_snapshot(conn, target=target),
+                trends.under_way_since(conn, target=target),
+                [slot for slot in range(8) if runs.slot_spent(conn, target=target, slot=str(slot))],
+                incidents.current(conn, target=target),
+                incidents.unresolved(conn, target=target),
+            )
+        told = [changes.counted_at(conn, target="gloo", upto=row.last_run_id) for row in conn.execute(select(reports))]
+        return found, told, incidents.listing(conn), runs.least_restraint(conn, targets=["gloo", "docs"])
+
+
+def write_story(engine, story, told_at):
+    true = NOW - 1500 * DAY
+    with writing(engine) as conn:
+        for table in (notifications, incident_events, incident_rows, evidence, snapshots, run_rows, reports):
+            conn.execute(delete(table))
+        for number, (target, (status, reason), seen, pause, wrong, restraint) in enumerate(story, 1):
+            at = true + wrong * DAY
+            slot = str(number % 8) if number == 2 or number > len(story) - 3 else None
+            values = {"target": target, "status": status, "abort_reason": reason, "slot": slot, "restraint": restraint}
+            write_runs(conn, [run_row(number, at, **values)])
+            pieces = [Evidence(cause=cause, group=group, count=1) for cause, group in sorted(seen)]
+            stored = evidence_store.write(conn, target=target, run_id=number, at=at, pieces=pieces)
+            for key in stored:
+                if (target, *key) not in {
+                    (row.target, row.cause, row.group_name) for row in conn.execute(select(incident_rows))
+                }:
+                    state = IncidentState.RESOLVED if number % 2 else IncidentState.OPEN
+                    subject = incident(target=target, cause=key[0], group=key[1], state=state, first_evidence_at=at,
+                                       opened_at=at, resolved_at=at if number % 2 else None)  # fmt: skip
+                    opened = incidents.open_new(conn, subject, evidence_id=stored[key])
+                    incidents.add_event(conn, incident_id=opened, run_id=number, at=at, kind="opened", reason="seen")
+            true += pause * DAY
+        if told_at:
+            row = {
+                "target": "gloo",
+                "made_at": true,
+                "last_run_id": min(told_at, len(story)),
+                "last_incident_event_id": 0,
+            }
+            conn.execute(insert(reports).values(row))
+    return true
+
+
+@given(story=st.lists(STEPS, min_size=1, max_size=30), told_at=st.integers(0, 30), later=st.sampled_from([0, 5, 900]))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pruning_changes_nothing_that_a_decision_reads(scratch, story, told_at, later):
+    """Whatever happened, however often the clock was wrong: rules, restraint, gate and reports see what they saw."""
+    now = write_story(scratch, story, told_at) + later * DAY
+    before = readings(scratch, now)
+    pruned(scratch, Past.SNAPSHOTS, age=31 * DAY, now=now, newest=3)
+    assert readings(scratch, now) == before
+    assert pruned(scratch, Past.SNAPSHOTS, age=31 * DAY, now=now, newest=3) == 0
+
+
+def test_the_law_is_about_histories_of_which_something_goes(scratch):
+    story = [("gloo", ENDINGS[0], set(), 3, 0, 1.0)] * 40
+    now = write_story(scratch, story, 0)
+    assert pruned(scratch, Past.SNAPSHOTS, age=31 * DAY, now=now, newest=3) > 20
+
+
+def test_ages_that_are_set_make_cutoffs():
+    found = cutoffs(Ages(snapshots=31 * DAY), now=NOW, newest=NOW, settled=NOW - DAY)
+    assert (found.snapshots, found.item_events, found.notifications) == (NOW - 31 * DAY, None, None)
+
+
+def test_every_status_of_a_run_can_be_told_apart():
+    assert {status for status, _ in ENDINGS} | {"running"} == {status.value for status in RunStatus}

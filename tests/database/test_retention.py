@@ -1,0 +1,357 @@
+"""Pruning as a whole: in short transactions beside everything else, ended at any moment, by one process at a time."""
+
+import json
+import shutil
+import sqlite3
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, insert, select, update
+from store.test_pruning import ids, run_row, write_runs
+from support.samples import NOW
+
+from monitor.database import leases, retention
+from monitor.database.engine import connect, reading, writing
+from monitor.database.pruning import Past, Space
+from monitor.database.retention import LEASE, Ending, Pruner
+from monitor.database.retention_policy import Ages, Doubt
+from monitor.database.tables import item_events
+from monitor.database.tables import leases as lease_rows
+from monitor.database.tables import runs as run_rows
+from monitor.errors import StoreAwayError, StoreError
+from monitor.runs import store as runs
+
+DAY = timedelta(days=1)
+AGES = Ages(snapshots=400 * DAY, item_events=90 * DAY, notifications=30 * DAY)
+EVENT = {"target": "gloo", "run_id": 1, "kind": "state", "old": "pending", "new": "completed"}
+
+
+def fill(engine, events=1600, *, now=NOW):
+    """A run per day up to now, and old item events."""
+    with writing(engine) as conn:
+        write_runs(conn, [run_row(2000 + n, now - (10 - n) * DAY) for n in range(1, 11)])
+        at = now - 100 * DAY
+        conn.execute(insert(item_events), [{**EVENT, "item_id": f"{n:050d}", "at": at} for n in range(events)])
+
+
+class Naps:
+    """What a pruner sleeps: a hook between its transactions."""
+
+    def __init__(self, then=None):
+        self.count, self.then = 0, then
+
+    def __call__(self, seconds):
+        assert 0 < seconds <= 0.5
+        self.count += 1
+        if self.then:
+            self.then(self.count)
+
+
+def pruner(engine, ages=AGES, *, now=NOW, **options):
+    options = {"holder": "host:1", "sleep": Naps(), **options}
+    return Pruner(engine, ages, utcnow=lambda: now, **options)
+
+
+def events_left(engine):
+    with reading(engine) as conn:
+        return conn.execute(select(func.count()).select_from(item_events)).scalar_one()
+
+
+def test_the_past_goes_in_small_transactions_with_pauses_between_them(engine):
+    fill(engine)
+    naps = Naps()
+    done = pruner(engine, sleep=naps)()
+    assert (done.ending, done.rows[Past.ITEM_EVENTS]) == (Ending.DONE, 1600)
+    assert events_left(engine) == 0
+    assert naps.count >= 4
+    assert pruner(engine)().rows == {Past.SNAPSHOTS: 0, Past.ITEM_EVENTS: 0, Past.NOTIFICATIONS: 0}
+
+
+def test_what_has_no_age_stays_for_good(engine):
+    fill(engine, events=10)
+    assert pruner(engine, Ages(notifications=DAY))().rows == {Past.NOTIFICATIONS: 0}
+    assert events_left(engine) == 10
+    assert pruner(engine, Ages())().ending is Ending.OFF
+    assert pruner(engine, Ages()).rehearse().ending is Ending.OFF
+
+
+def test_a_rehearsal_counts_what_would_go_and_writes_nothing(engine):
+    fill(engine, events=1200)
+    foreseen = pruner(engine).rehearse()
+    assert foreseen.rows == {Past.SNAPSHOTS: 0, Past.ITEM_EVENTS: 1200, Past.NOTIFICATIONS: 0}
+    with reading(engine) as conn:
+        assert conn.execute(select(lease_rows)).all() == []
+    assert pruner(engine)().rows == foreseen.rows
+
+
+def test_it_ends_between_two_transactions_and_goes_on_another_time(engine):
+    fill(engine)
+    naps = Naps()
+    first = pruner(engine, sleep=naps, stop=lambda: naps.count >= 2)()
+    assert (first.ending, first.rows[Past.ITEM_EVENTS]) == (Ending.INTERRUPTED, 1600 - events_left(engine))
+    assert 0 < events_left(engine) < 1600
+    second = pruner(engine)()
+    assert (second.ending, second.rows[Past.ITEM_EVENTS]) == (Ending.DONE, 1600 - first.rows[Past.ITEM_EVENTS])
+
+
+def test_of_two_at_once_one_prunes(engine):
+    fill(engine)
+    seen = []
+
+    def beside(count):
+        if count == 2:
+            other = pruner(engine, holder="host:2")()
+            seen.append((other.ending, other.holder))
+
+    assert pruner(engine, sleep=Naps(beside))().rows[Past.ITEM_EVENTS] == 1600
+    assert seen == [(Ending.BUSY, "host:1")]
+    with reading(engine) as conn:
+        assert leases.holder(conn, LEASE) is None
+
+
+def test_who_outlived_the_lease_stops_and_tells_what_went(engine):
+    fill(engine)
+
+    def taken(count):
+        if count == 2:
+            with writing(engine) as conn:
+                conn.execute(update(lease_rows).values(epoch=99, holder="host:2"))
+
+    done = pruner(engine, sleep=Naps(taken))()
+    assert (done.ending, done.rows[Past.ITEM_EVENTS]) == (Ending.INTERRUPTED, 1600 - events_left(engine))
+    assert events_left(engine) > 0
+    with reading(engine) as conn:
+        assert leases.holder(conn, LEASE).holder == "host:2"
+
+
+def test_rows_that_somebody_else_deleted_meanwhile_are_no_fault(engine):
+    fill(engine)
+
+    def beside(count):
+        if count == 2:
+            with writing(engine) as conn:
+                conn.execute(item_events.delete())
+
+    assert pruner(engine, sleep=Naps(beside))().ending is Ending.DONE
+
+
+def test_a_daily_pruning_that_was_cut_short_is_not_done_for_the_day(engine):
+    fill(engine)
+    naps = Naps()
+    assert pruner(engine, sleep=naps, stop=lambda: naps.count >= 1)(daily=True).ending is Ending.INTERRUPTED
+
+    def fail(_):
+        raise StoreAwayError("database: away")
+
+    with pytest.raises(StoreAwayError):
+        pruner(engine, sleep=fail)(daily=True)
+    assert pruner(engine)(daily=True).ending is Ending.DONE
+    assert pruner(engine)(daily=True).ending is Ending.TODAY
+
+
+def test_the_daily_pruning_is_done_once_a_day_by_one_of_many(engine):
+    fill(engine, events=5)
+    assert pruner(engine)(daily=True).ending is Ending.DONE
+    assert pruner(engine, holder="host:2")(daily=True).ending is Ending.TODAY
+    assert pruner(engine, holder="host:2", now=NOW + timedelta(hours=19))(daily=True).ending is Ending.TODAY
+    assert pruner(engine, holder="host:2", now=NOW + timedelta(hours=21))(daily=True).ending is Ending.DONE
+    assert pruner(engine)().ending is Ending.DONE  # whoever asks for it gets it
+
+
+def test_a_lease_of_a_clock_that_was_ahead_does_not_stop_the_daily_pruning_for_good(engine):
+    fill(engine, events=5)
+    with writing(engine) as conn:
+        conn.execute(insert(lease_rows).values(target=LEASE, epoch=1, acquired_at=NOW + 300 * DAY))
+    assert pruner(engine)(daily=True).ending is Ending.DONE
+
+
+def test_a_clock_that_is_a_year_ahead_prunes_nothing(engine):
+    fill(engine)
+    for now, stamped in ((NOW + 365 * DAY, None), (NOW + 365 * DAY, NOW + 365 * DAY)):
+        if stamped:
+            with writing(engine) as conn:
+                write_runs(conn, [run_row(3000, stamped)])
+        done = pruner(engine, now=now)()
+        assert (done.ending, done.refusal.doubt) == (Ending.REFUSED, Doubt.JUST_BACK)
+        assert pruner(engine, now=now).rehearse().ending is Ending.REFUSED
+    assert events_left(engine) == 1600
+
+
+def test_history_is_read_all_the_while(engine):
+    """Each pause of the pruning is one reader's moment: nothing fails, and what was read once is never fewer rows."""
+    fill(engine)
+    with writing(engine) as conn:
+        write_runs(conn, [run_row(n, NOW - 900 * DAY + n * timedelta(minutes=1)) for n in range(1, 1000)])
+    seen = []
+
+    def read(_count):
+        with reading(engine) as conn:
+            seen.append([row.run_id for row in runs.history(conn, target="gloo", limit=2000)])
+
+    pruner(engine, sleep=Naps(read))()
+    assert len(seen) > 10
+    assert all(len(later) <= len(earlier) for earlier, later in pairwise(seen))
+    assert len(seen[-1]) < len(seen[0])
+
+
+def test_writers_get_their_turn_while_it_prunes(engine):
+    """A writer ends while the pruning goes on: it waits for one transaction, not for all."""
+    fill(engine, events=2500)
+    begun, written = threading.Event(), threading.Event()
+
+    def write():
+        begun.wait(30)
+        with writing(engine) as conn:
+            conn.execute(insert(item_events).values(**EVENT, item_id="new", at=NOW))
+        written.set()
+
+    def beside(count):
+        begun.set()
+        if count == 3:
+            assert written.wait(30)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = pruner(engine, sleep=Naps(beside))()
+    writer.join()
+    assert (done.rows[Past.ITEM_EVENTS], events_left(engine)) == (2500, 1)
+
+
+@pytest.fixture
+def file_of(tmp_path, _sqlite_template):
+    path = tmp_path / "monitor.db"
+    shutil.copyfile(_sqlite_template, path)
+    return path
+
+
+def test_the_file_gets_shorter(file_of):
+    engine = connect(f"sqlite:///{file_of}")
+    fill(engine, events=6_000)
+    with closing(sqlite3.connect(file_of)) as conn:
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = file_of.stat().st_size
+    done = pruner(engine)()
+    engine.dispose()
+    assert done.space is Space.RETURNED
+    assert file_of.stat().st_size < before / 2
+    assert done.freed >= before - file_of.stat().st_size > 0
+    with closing(sqlite3.connect(file_of)) as conn:
+        assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert conn.execute("PRAGMA freelist_count").fetchone() == (0,)
+
+
+def test_a_reader_keeps_the_file_long_but_nobody_waiting(file_of):
+    engine = connect(f"sqlite:///{file_of}")
+    fill(engine)
+    with closing(sqlite3.connect(file_of, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM runs").fetchall()
+        assert pruner(engine)().ending is Ending.DONE
+    engine.dispose()
+
+
+def test_an_older_file_without_auto_vacuum_keeps_its_size(file_of):
+    with closing(sqlite3.connect(file_of, isolation_level=None)) as conn:
+        conn.execute("PRAGMA journal_mode=DELETE")
+        conn.execute("PRAGMA auto_vacuum=NONE")
+        conn.execute("VACUUM")
+    engine = connect(f"sqlite:///{file_of}")
+    fill(engine)
+    assert pruner(engine)().space is Space.KEPT
+    engine.dispose()
+
+
+def test_a_disk_that_fails_is_told_and_the_lease_runs_out(engine, monkeypatch):
+    fill(engine)
+
+    def broken(*_arguments, **_options):
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(retention.pruning, "prune", broken)
+    with pytest.raises(StoreError, match="the disk is gone"):
+        pruner(engine)()
+    assert events_left(engine) == 1600
+
+
+@pytest.fixture
+def kept_for_a_while(small_world):
+    """A world whose past is kept for a while, with runs up to now."""
+    small_world.configure()
+    text = small_world.config_path.read_text()
+    ages = '[retention]\nsnapshots = "400d"\nitem_events = "90d"\nnotifications = "30d"\n\n'
+    small_world.config_path.write_text(text.replace("[[targets]]", f"{ages}[[targets]]", 1))
+    fill(small_world.app.engine, events=1000, now=datetime.now(UTC))
+    small_world.close()
+    return small_world
+
+
+def test_db_prune_tells_what_went(here, kept_for_a_while):
+    dry = here(kept_for_a_while, "db", "prune", "--dry-run", "--json")
+    found = json.loads(dry.stdout)
+    assert (dry.returncode, found["ending"], found["dry_run"]) == (0, "done", True)
+    assert {past: each["rows"] for past, each in found["pruned"].items()} == {
+        "snapshots": 0,
+        "item_events": 1000,
+        "notifications": 0,
+    }
+    text = here(kept_for_a_while, "db", "prune", "--dry-run").stdout.splitlines()
+    assert text[1].startswith("item events: 1000 would go (older than 20")
+    told = here(kept_for_a_while, "db", "prune").stdout.splitlines()
+    assert told[1].startswith("item events: 1000 went (older than 20")
+    assert told[-1].endswith("MB handed back to the disk.")
+    again = json.loads(here(kept_for_a_while, "db", "prune", "--json").stdout)
+    assert (again["pruned"]["item_events"]["rows"], again["space"], again["reason"]) == (0, "returned", None)
+
+
+def test_db_prune_without_ages_says_so(here, small_world):
+    done = here(small_world, "db", "prune")
+    assert (done.returncode, done.stdout) == (
+        0,
+        'Nothing is pruned: [retention] names no age, such as snapshots = "400d".\n',
+    )
+
+
+def test_db_prune_says_why_it_does_not_believe_the_clock(here, kept_for_a_while):
+    engine = kept_for_a_while.app.engine
+    for change, said in (
+        ({"started_at": datetime(2020, 1, 1, tzinfo=UTC)}, "no run was made about a day ago"),
+        ({"started_at": datetime(2222, 1, 1, tzinfo=UTC)}, "2222-01-01 00:00:00 UTC, which lies ahead"),
+    ):
+        with writing(engine) as conn:
+            conn.execute(update(run_rows).values(change))
+        done = here(kept_for_a_while, "db", "prune")
+        assert (done.returncode, said in done.stdout) == (0, True), done.stdout
+    with writing(engine) as conn:
+        conn.execute(run_rows.delete())
+    assert json.loads(here(kept_for_a_while, "db", "prune", "--json").stdout)["reason"] == (
+        "Nothing is pruned: there are no runs yet."
+    )
+    assert events_left(engine) == 1000
+
+
+def test_db_prune_beside_another_one_is_skipped(here, kept_for_a_while):
+    with writing(kept_for_a_while.app.engine) as conn:
+        leases.acquire(conn, target=LEASE, holder="host:7", now=datetime.now(UTC), ttl=timedelta(minutes=1))
+    done = here(kept_for_a_while, "db", "prune")
+    assert (done.returncode, done.stdout) == (5, "Nothing is pruned here: another process is at it (host:7).\n")
+
+
+def test_an_interrupted_pruning_and_a_file_that_keeps_its_size_are_told(engine):
+    from monitor.reports.pruning import pruned_text
+
+    fill(engine)
+    naps = Naps()
+    done = pruner(engine, sleep=naps, stop=lambda: naps.count >= 1)()
+    assert "Interrupted: the rest goes the next time." in pruned_text(done, dry_run=False).splitlines()
+    assert ids(engine, run_rows)
+
+
+def test_check_never_prunes(kept_for_a_while):
+    kept_for_a_while.track(2)
+    kept_for_a_while.run()
+    assert events_left(kept_for_a_while.app.engine) >= 1000
+    assert Path(kept_for_a_while.config_path).read_text().count("[retention]") == 1

@@ -1,0 +1,154 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.samples import NOW
+
+from monitor.config import Config
+from monitor.config.schema import Retention
+from monitor.database.retention_policy import (
+    KEPT_RUNS,
+    Ages,
+    Cutoffs,
+    Doubt,
+    Keep,
+    OldRun,
+    Refusal,
+    Spared,
+    cutoffs,
+    ripe,
+    settled_before,
+    spare,
+)
+from monitor.incidents.rulebook import DEFAULT_RULES
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+AGES = Ages(snapshots=400 * DAY, item_events=90 * DAY, notifications=30 * DAY)
+
+
+def test_nothing_is_pruned_unless_somebody_says_so():
+    assert Config.model_fields["retention"].default.ages() == Ages()
+    assert cutoffs(Ages(), now=NOW, newest=NOW, settled=NOW - DAY) == Refusal(doubt=Doubt.OFF)
+
+
+def test_what_lies_before_its_age_is_old():
+    found = cutoffs(Ages(item_events=90 * DAY), now=NOW, newest=NOW, settled=NOW - DAY)
+    assert found == Cutoffs(now=NOW, snapshots=None, item_events=NOW - 90 * DAY, notifications=None)
+    assert cutoffs(AGES, now=NOW, newest=NOW, settled=NOW - DAY) == Cutoffs(
+        now=NOW, snapshots=NOW - 400 * DAY, item_events=NOW - 90 * DAY, notifications=NOW - 30 * DAY
+    )
+
+
+@pytest.mark.parametrize(
+    ("newest", "settled", "doubt"),
+    [
+        (None, None, Doubt.NO_RUNS),
+        (NOW, None, Doubt.JUST_BACK),
+        (NOW, NOW - 9 * DAY, Doubt.JUST_BACK),
+        (NOW - 9 * DAY, NOW - 9 * DAY, Doubt.JUST_BACK),
+        (NOW + 30 * DAY, None, Doubt.BEHIND),
+        (NOW + 30 * DAY, NOW - 9 * DAY, Doubt.BEHIND),
+    ],
+    ids=["no runs", "first day", "back after a week", "off for a week", "clock set back", "ahead, then behind"],
+)  # fmt: skip
+def test_a_clock_is_believed_once_runs_were_made_under_it_for_a_day(newest, settled, doubt):
+    assert cutoffs(AGES, now=NOW, newest=newest, settled=settled) == Refusal(doubt=doubt, newest=newest)
+
+
+def test_one_run_of_a_clock_that_was_ahead_once_does_not_stop_it_for_good():
+    assert isinstance(cutoffs(AGES, now=NOW, newest=NOW + 365 * DAY, settled=NOW - DAY), Cutoffs)
+
+
+@pytest.mark.parametrize(
+    ("age", "every"), [(1, 1), (1, 0.1), (2, 1), (90, 7)], ids=["1d daily", "1d often", "2d", "weekly"]
+)
+def test_runs_on_their_schedule_are_enough(age, every):
+    past = [NOW - timedelta(hours=2) - n * every * DAY for n in range(20)]
+    settled = max(at for at in past if at <= settled_before(NOW))
+    assert isinstance(cutoffs(Ages(item_events=age * DAY), now=NOW, newest=past[0], settled=settled), Cutoffs)
+
+
+@given(leap=st.integers(9, 4000), every_h=st.integers(1, 24))
+def test_a_clock_that_leaps_ahead_prunes_nothing_whatever_it_stamps_in_its_first_hours(leap, every_h):
+    """A machine that boots a year ahead makes runs of that year at once, and its daily job comes too."""
+    true = [NOW - n * every_h * HOUR for n in range(100)]
+    ahead = NOW + leap * DAY
+    stamped = [*true, *(ahead + n * HOUR for n in range(20))]
+    now = max(stamped)
+    settled = max((at for at in stamped if at <= settled_before(now)), default=None)
+    found = cutoffs(AGES, now=now, newest=max(stamped), settled=settled)
+    assert isinstance(found, Refusal)
+
+
+def test_rows_are_old_up_to_the_first_young_one():
+    rows = [(1, NOW - 3 * DAY), (2, None), (4, NOW - 2 * DAY), (7, NOW), (8, NOW - 5 * DAY)]
+    found = ripe(rows, before=NOW - DAY, now=NOW)
+    assert (found.ids, found.last_id, found.young) == ((1, 4), 4, True)
+    assert ripe(rows[:3], before=NOW - DAY, now=NOW).young is False
+    assert ripe([], before=NOW, now=NOW, after=9).last_id == 9
+
+
+def test_a_row_of_a_clock_that_was_ahead_is_passed_over():
+    rows = [(1, NOW - 3 * DAY), (2, NOW + 300 * DAY), (3, NOW - 3 * DAY)]
+    assert ripe(rows, before=NOW - DAY, now=NOW).ids == (1, 3)
+
+
+_TIMES = st.lists(st.tuples(st.integers(-500, 0), st.integers(-500, 500)), max_size=30)
+
+
+@given(times=_TIMES)
+def test_what_was_written_within_the_age_stays_however_its_clock_was_set_back(times):
+    """Rows are written in the order of true time; each is stamped by a clock that may be wrong."""
+    written = sorted(times, key=lambda each: each[0])
+    rows = [(n, NOW + stamp * DAY) for n, (_, stamp) in enumerate(written, 1)]
+    gone = ripe(rows, before=NOW - 90 * DAY, now=NOW).ids
+    right = [n for n, (true, stamp) in enumerate(written, 1) if true == stamp and true >= -90]
+    assert not any(n > right[0] for n in gone) if right else True
+    assert all(written[n - 1][1] < -90 for n in gone)
+
+
+def run(run_id=1, **fields):
+    values = {"target": "gloo", "status": "complete", "abort_reason": "", "finished_at": NOW - 500 * DAY, **fields}
+    return OldRun(id=run_id, **values)
+
+
+SPARED = Spared(
+    newest={("gloo", "complete", ""): 300},
+    ends={2},
+    incidents={3},
+    openings={"gloo": [(NOW - 451 * DAY, NOW - 450 * DAY)]},
+    reports={4},
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "keep"),
+    [
+        (run(1), Keep.PRUNED),
+        (run(2), Keep.FIRST),
+        (run(3), Keep.INCIDENT),
+        (run(4), Keep.REPORT),
+        (run(5, finished_at=NOW - 450 * DAY), Keep.INCIDENT),
+        (run(5, finished_at=NOW - 449 * DAY), Keep.PRUNED),
+        (run(300), Keep.NEWEST),
+        (run(299), Keep.PRUNED),
+        (run(1, status="unread"), Keep.NEWEST),
+        (run(1, target="other"), Keep.NEWEST),
+    ],
+    ids=["old", "first", "named by an incident", "told by a report", "led to an open incident", "after its opening",
+         "among the newest", "just not", "few ended so", "few of its target"],
+)  # fmt: skip
+def test_an_old_run_stays_for_a_reason(old, keep):
+    assert spare(old, SPARED) is keep
+
+
+def test_no_rule_can_count_what_is_pruned():
+    """The bounds of rules, as they are configured, lie inside what always stays."""
+    schema = Config.model_json_schema()["$defs"]
+    properties = schema["RuleOverride"]["properties"]
+    most = max(properties[name]["anyOf"][0]["maximum"] for name in ("runs", "of", "resolve_after"))
+    assert 2 * most <= KEPT_RUNS
+    assert properties["window"]["anyOf"][0]["$comment"] == "1s to 30d"
+    assert Retention.model_json_schema()["properties"]["snapshots"]["anyOf"][0]["$comment"].startswith("31d ")
+    assert max(rule.window for rule in DEFAULT_RULES.values()) < 30 * DAY

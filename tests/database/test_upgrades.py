@@ -1,0 +1,208 @@
+"""Upgrades under fire: from every revision with data, many at once, killed at each step, beside readers and writers."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+from database.older import bring_to, digest, history_rows, kept, revisions, stored, version
+from sqlalchemy import make_url, text
+
+from monitor.database import migrate as migrating_module
+from monitor.database import schema
+from monitor.database.engine import connect, reading, writing
+from monitor.database.migrate import migrating
+from monitor.errors import SchemaError, StoreError
+
+HERE = Path(__file__).parent
+OLDER = revisions()[:-1]
+HEAD = revisions()[-1]
+
+
+def forks(*arguments):
+    paths = [HERE, HERE.parent, HERE.parents[1], os.environ.get("PYTHONPATH", "")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    command = [sys.executable, HERE / "forks.py", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def briefly(monkeypatch):
+    """Waits for tables are short, and so are the pauses between them."""
+    monkeypatch.setattr(migrating_module, "_TABLE_LOCK_S", 0.1)
+    monkeypatch.setattr(migrating_module, "_RETRY_S", (0.01, 0.05))
+
+
+@pytest.mark.parametrize("revision", OLDER)
+def test_an_upgrade_from_every_revision_keeps_every_row(database_url, revision):
+    before = bring_to(database_url, revision)
+    assert all(len(rows) == 7 for rows in before.values())
+    assert schema.upgrade(database_url) == revisions()[revisions().index(revision) + 1 :]
+    assert kept(before, stored(database_url)) == before
+    assert history_rows(database_url) == 7
+
+
+@pytest.mark.parametrize("revision", [None, *OLDER])
+def test_of_six_processes_at_once_one_upgrades_and_the_others_have_nothing_to_do(database_url, revision):
+    before = bring_to(database_url, revision) if revision else {}
+    steps = len(revisions()) - (revisions().index(revision) + 1 if revision else 0)
+    assert sorted(forks("race", database_url, 6)) == [0] * 5 + [steps]
+    assert kept(before, stored(database_url)) == before
+    assert version(database_url) == HEAD
+
+
+@pytest.mark.parametrize("revision", [None, OLDER[0], OLDER[-1]])
+def test_an_upgrade_that_is_killed_at_any_step_leaves_what_was_there_and_the_next_one_goes_through(
+    database_url, revision
+):
+    before = bring_to(database_url, revision) if revision else {}
+    was = digest(database_url) if revision else ""
+    seen = forks("kill", database_url, 3 if revision == OLDER[-1] else 9)
+    assert len(seen["after_kills"]) > 3
+    assert {json.dumps(each) for each in seen["after_kills"]} <= {json.dumps([revision, was])}
+    assert seen["version"] == HEAD
+    assert kept(before, stored(database_url)) == before
+    assert schema.upgrade(database_url) == []
+
+
+def test_a_newer_schema_is_refused_without_a_write_and_without_any_right_but_to_read(
+    store_url, engine, database_kind, tmp_path
+):
+    with writing(engine) as conn:
+        conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        if database_kind == "postgresql":
+            role = f"reader_{make_url(store_url).database}"
+            conn.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD 'reads'"))
+            conn.execute(text(f"GRANT SELECT ON alembic_version TO {role}"))
+            store_url = make_url(store_url).set(username=role, password="reads").render_as_string(hide_password=False)
+    engine.dispose()
+    before = _written(tmp_path)
+    for use in (schema.upgrade, schema.ensure):
+        with pytest.raises(SchemaError, match="newer than this program"):
+            use(store_url)
+    assert _written(tmp_path) == before
+    if database_kind == "postgresql":
+        with writing(engine) as conn:
+            conn.execute(text(f"DROP OWNED BY {role}"))
+            conn.execute(text(f"DROP ROLE {role}"))
+
+
+def _written(folder):
+    """All that holds data: not the index of the write-ahead log, which readers share, nor an empty log."""
+    files = [path for path in folder.iterdir() if not path.name.endswith("-shm")]
+    return {path.name: path.read_bytes() for path in files if not path.name.endswith("-wal") or path.stat().st_size}
+
+
+def test_history_is_read_while_an_upgrade_runs(database_url):
+    bring_to(database_url, OLDER[-1])
+    reading_on, ended, counts, faults = threading.Event(), threading.Event(), [], []
+
+    def read():
+        try:
+            while not ended.is_set():
+                counts.append(history_rows(database_url))
+                reading_on.set()
+        except StoreError as error:
+            faults.append(error)
+            reading_on.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    reading_on.wait(30)
+    schema.upgrade(database_url)
+    ended.set()
+    reader.join()
+    assert (faults, set(counts)) == ([], {7})
+
+
+def test_a_run_that_is_storing_is_waited_for(database_url, briefly):
+    """A write of the program that is still running holds the upgrade up, and neither is lost."""
+    bring_to(database_url, OLDER[-1])
+    engine, begun, release = connect(database_url), threading.Event(), threading.Event()
+
+    def store():
+        with writing(engine) as conn:
+            conn.execute(text("UPDATE items SET stage = 'stored' WHERE target = 'target-1-é'"))
+            conn.execute(text("UPDATE runs SET answered = 77 WHERE id = 1"))
+            begun.set()
+            release.wait(30)
+
+    writer = threading.Thread(target=store)
+    writer.start()
+    begun.wait(30)
+    upgrading = threading.Thread(target=schema.upgrade, args=(database_url,))
+    upgrading.start()
+    threading.Timer(0.5, release.set).start()
+    for thread in (writer, upgrading):
+        thread.join()
+    engine.dispose()
+    assert version(database_url) == HEAD
+    assert stored(database_url)["runs"][0]["answered"] == 77
+
+
+@pytest.fixture
+def old_server(new_postgres):
+    url = new_postgres()
+    bring_to(url, OLDER[-1])
+    return url
+
+
+@pytest.fixture
+def long_reader(old_server):
+    """A transaction that has read a table and does not end: a dump, or somebody's forgotten psql."""
+    with psycopg.connect(old_server) as conn:
+        conn.execute("SELECT count(*) FROM runs")
+        conn.execute("SELECT count(*) FROM notifications")
+        yield conn
+
+
+def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, long_reader, briefly):
+    upgrading = threading.Thread(target=schema.upgrade, args=(old_server,))
+    upgrading.start()
+    with psycopg.connect(old_server, autocommit=True) as other:
+        other.execute("SET statement_timeout = '20s'")
+        for _ in range(40):
+            assert other.execute("SELECT count(*) FROM notifications").fetchone() == (7,)
+    assert version(old_server) == OLDER[-1]
+    long_reader.commit()
+    upgrading.join()
+    assert version(old_server) == HEAD
+
+
+def test_a_reader_that_never_ends_is_told_of(old_server, long_reader, briefly):
+    before = digest(old_server)
+    with pytest.raises(StoreError, match=r"was left as it was: somebody kept a table locked .* see pg_stat_activity"):
+        schema.upgrade(old_server, wait_s=0.3)
+    assert (version(old_server), digest(old_server)) == (OLDER[-1], before)
+
+
+def test_limits_of_the_server_do_not_end_an_upgrade(new_postgres):
+    url = new_postgres()
+    with psycopg.connect(url, autocommit=True) as conn:
+        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            conn.execute(f"ALTER DATABASE {make_url(url).database} SET {limit} = '900ms'")
+    with migrating(url) as conn:
+        conn.execute(text("SELECT pg_sleep(1.2)"))
+        shown = [conn.scalar(text(f"SHOW {name}")) for name in ("statement_timeout", "lock_timeout")]
+    assert shown == ["0", "2s"]
+
+
+def test_a_process_that_runs_notices_that_the_schema_is_another_one(engine):
+    schema.verify(engine)
+    for found, said in (("9999", "is newer than this program's"), ("0001", "has the older schema 0001; run")):
+        with writing(engine) as conn:
+            conn.execute(text("UPDATE alembic_version SET version_num = :found"), {"found": found})
+        with pytest.raises(SchemaError, match=said):
+            schema.verify(engine)
+    with writing(engine) as conn:
+        conn.execute(text("DROP TABLE alembic_version"))
+    with pytest.raises(SchemaError, match="is empty; run"):
+        schema.verify(engine)
+    with reading(engine) as conn:
+        assert conn.scalar(text("SELECT count(*) FROM runs")) == 0

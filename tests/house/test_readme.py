@@ -1,0 +1,68 @@
+"""README.md and the quickstart name real commands, and README.md tells every cause as the rules have it."""
+
+import re
+import shlex
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import typer
+
+from monitor.cli.app import app
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.model import Cause
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAX_LINES = 200
+CAUSES = [
+    (cause, opens)
+    for names, opens in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| .* \| (.*) \|$", README, re.MULTILINE)
+    for cause in re.findall(r"\w+", names)
+]
+
+
+def commands(name):
+    """Each command that a document tells people to run, as its words."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    fence = re.compile(r"^```(\w*).*?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    lines = [
+        line for kind, block in fence.findall(text) if kind in {"", "sh", "console"} for line in block.splitlines()
+    ]
+    spans = re.findall(r"`((?:ingestion-monitor|\*/5) [^`]+)`", fence.sub("", text))
+    for line in [*lines, *spans]:
+        if found := re.search(r"(?:^|(?<=\* )|(?<=\$ ))ingestion-monitor .*", line):
+            yield shlex.split(found[0].split(" 2>>")[0], comments=True)[1:]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=f"{name} {' '.join(words)}")
+        for name in ("README.md", "docs/quickstart.md")
+        for words in {tuple(words): words for words in commands(name)}.values()
+    ],
+)
+def test_every_command_of_the_documents_is_one(words):
+    command, rest = typer.main.get_command(app), words
+    while rest and rest[0] in getattr(command, "commands", {}):
+        command, rest = command.commands[rest[0]], rest[1:]
+    assert not hasattr(command, "commands"), "a group without a command"
+    command.make_context(" ".join(words), list(rest))
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= MAX_LINES
+
+
+def test_the_readme_tells_every_cause_once():
+    assert sorted(cause for cause, _ in CAUSES) == sorted(cause.value for cause in Cause)
+
+
+@pytest.mark.parametrize(("cause", "opens"), CAUSES, ids=[cause for cause, _ in CAUSES])
+def test_the_readme_says_when_an_incident_opens(cause, opens):
+    rule = DEFAULT_RULES[Cause(cause)]
+    said = "at once" if rule.of == 1 else f"{rule.runs} of {rule.of} runs"
+    if rule.span:
+        said += f", {rule.span // timedelta(minutes=1)} min apart"
+    assert opens == said

@@ -1,0 +1,182 @@
+"""What people do about incidents, alone and beside a run that closes at the same moment."""
+
+import threading
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from incidents.test_evaluate import Court
+from sqlalchemy import text
+
+from monitor.database.engine import writing
+from monitor.incidents import acknowledge as handling
+from monitor.incidents.decide import Action, Why, Word
+from monitor.model import Cause, Evidence, IncidentState, RunStatus
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+REVOKED = Evidence(cause=Cause.UNAUTHORIZED, count=3, breakdown={"401": 3})
+TOO_MUCH = Evidence(cause=Cause.SPENDING_LIMIT, count=3, breakdown={"402": 3})
+OPEN, ACKNOWLEDGED, RESOLVED = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, IncidentState.RESOLVED
+ANA = Word(by="ana", comment="on it")
+
+
+class Desk(Court):
+    """A target's judge, and people at work."""
+
+    def ack(self, word=ANA, number=1):
+        with writing(self.engine) as conn:
+            return handling.acknowledge(conn, number, word=word, now=self.now)
+
+    def resolve(self, word=ANA, number=1):
+        with writing(self.engine) as conn:
+            return handling.resolve(conn, number, word=word, now=self.now)
+
+
+@pytest.fixture
+def desk(engine):
+    return Desk(engine)
+
+
+def test_an_acknowledgement_is_told_where_the_opening_went_and_ends_the_reminders(desk):
+    desk.run(TOO_MUCH)
+    desk.channels = ("elsewhere",)
+    handled = desk.ack()
+    assert handled.done
+    assert (handled.incident, desk.incident.state) == (desk.incident, ACKNOWLEDGED)
+    assert (desk.incident.acknowledged_by, desk.incident.acknowledged_at) == ("ana", desk.now)
+    message, channel = desk.messages[-1]
+    assert (message.kind.value, channel) == ("acknowledged", "oncall")
+    assert message.title.endswith(": acknowledged")
+    assert message.facts[1:3] == (("acknowledged", "by ana, 2026-03-01 12:01:00 UTC"), ("comment", "on it"))
+    assert ("acknowledge", "ingestion-monitor incidents ack 1") not in message.commands
+    desk.now += 9 * HOUR
+    assert desk.run(TOO_MUCH).changes[0].decision.action is Action.CONTINUE
+    assert desk.life == ["opened", "acknowledged"]
+
+
+def test_acknowledging_twice_says_who_has_it_and_changes_nothing(desk):
+    desk.run(TOO_MUCH)
+    desk.ack()
+    before = (desk.incident, desk.messages, desk.life)
+    desk.now += MINUTE
+    again = desk.ack(Word(by="bo"))
+    assert not again.done
+    assert (again.decision.why, again.incident.acknowledged_by) == (Why.TAKEN_BEFORE, "ana")
+    assert (desk.incident, desk.messages, desk.life) == before
+
+
+def test_a_reopening_clears_the_acknowledgement(desk):
+    desk.run(TOO_MUCH)
+    desk.ack()
+    desk.run()
+    desk.run()
+    assert (desk.incident.state, desk.incident.acknowledged_by) == (RESOLVED, "ana")
+    desk.run(TOO_MUCH)
+    assert (desk.incident.state, desk.incident.acknowledged_by, desk.incident.acknowledged_at) == (OPEN, None, None)
+
+
+def test_resolved_by_hand_its_items_are_free_and_the_next_run_reopens_it_while_they_ail(desk):
+    desk.put("a", "b")
+    desk.run()
+    handled = desk.resolve(Word(by="ana", comment="known"))
+    assert handled.done
+    assert (desk.incident.state, desk.incident.member_count, desk.members(1)) == (RESOLVED, 0, [])
+    message, channel = desk.messages[-1]
+    assert (message.kind.value, channel, ("resolved by", "ana") in message.facts) == ("resolved", "oncall", True)
+    assert desk.run().changes[0].decision.action is Action.REOPEN
+    assert desk.members(1) == ["a", "b"]
+    desk.resolve()
+    desk.now += 20 * MINUTE
+    assert desk.run().changes[0].decision.action is Action.OPEN
+    assert [each.id for each in desk.incidents] == [2, 1]
+
+
+def test_what_is_over_can_be_neither_acknowledged_nor_resolved(desk):
+    desk.run(TOO_MUCH)
+    desk.resolve()
+    before = (desk.incident, desk.messages, desk.life)
+    for handled in (desk.ack(), desk.resolve()):
+        assert (handled.done, handled.decision.why) == (False, Why.OVER)
+    assert (desk.incident, desk.messages, desk.life) == before
+
+
+def test_there_is_nothing_to_do_about_an_incident_that_is_not_there(desk):
+    assert (desk.ack(number=7), desk.resolve(number=7)) == (None, None)
+
+
+# --- beside a run ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def at_the_same_time(desk, act, *, blocks):
+    """Does something in a thread of its own while the caller's transaction is open; gives back its outcome in a list.
+
+    On PostgreSQL it is known to wait for the caller's lock before the caller goes on.
+    """
+    outcome = []
+    other = threading.Thread(target=lambda: outcome.append(act()))
+    try:
+        with writing(desk.engine) as conn:
+            yield conn, outcome
+            other.start()
+            if blocks:
+                wait_until_blocked(desk.engine)
+                assert outcome == []
+    finally:
+        other.join()
+
+
+def wait_until_blocked(engine, *, within_s=30):
+    """Until another session of this database waits for a lock."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    ends_s = time.monotonic() + within_s
+    while time.monotonic() < ends_s:
+        with engine.connect() as conn:
+            if conn.execute(waiting).scalar_one():
+                return
+    raise AssertionError("nobody waits for a lock")
+
+
+def judge_in(conn, desk, *seen):
+    """One more run, judged in the caller's transaction."""
+    facts = desk._finished(conn, status=RunStatus.COMPLETE, due=30, answered=30)
+    return desk.judge.judge(conn, facts=facts, seen=seen, now=desk.now, log_empty=False)
+
+
+def test_an_acknowledgement_beside_a_run_that_resolves_finds_the_incident_over(desk, database_kind):
+    desk.run(TOO_MUCH)
+    desk.run()
+    with at_the_same_time(desk, desk.ack, blocks=database_kind == "postgresql") as (conn, outcome):
+        assert judge_in(conn, desk).changes[0].decision.action is Action.RESOLVE
+    assert [(each.done, each.decision.why) for each in outcome] == [(False, Why.OVER)]
+    assert (desk.incident.state, desk.kinds) == (RESOLVED, ["opened", "resolved"])
+
+
+def test_a_run_beside_an_acknowledgement_decides_after_it(desk, database_kind):
+    desk.run(TOO_MUCH)
+    desk.now += 5 * HOUR  # a reminder is due
+    with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
+        handling.acknowledge(conn, 1, word=ANA, now=desk.now)
+    assert [each.changes[0].decision.action for each in outcome] == [Action.CONTINUE]
+    assert (desk.incident.state, desk.incident.acknowledged_by) == (ACKNOWLEDGED, "ana")
+    assert desk.kinds == ["opened", "acknowledged"]
+
+
+def test_a_run_beside_an_end_by_hand_reopens_what_it_sees(desk, database_kind):
+    desk.run(TOO_MUCH)
+    with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
+        handling.resolve(conn, 1, word=ANA, now=desk.now)
+    assert [each.changes[0].decision.action for each in outcome] == [Action.REOPEN]
+    assert desk.kinds == ["opened", "resolved", "opened"]
+
+
+def test_of_two_who_acknowledge_at_once_one_has_it(desk, database_kind):
+    desk.run(TOO_MUCH)
+    blocks = database_kind == "postgresql"
+    with at_the_same_time(desk, lambda: desk.ack(Word(by="bo")), blocks=blocks) as (conn, outcome):
+        handling.acknowledge(conn, 1, word=ANA, now=desk.now)
+    assert [(each.done, each.incident.acknowledged_by) for each in outcome] == [(False, "ana")]
+    assert desk.kinds == ["opened", "acknowledged"]

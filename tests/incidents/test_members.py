@@ -1,0 +1,334 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, update
+from support.samples import NOW, incident
+
+from monitor.database.engine import reading, writing
+from monitor.database.tables import items
+from monitor.incidents import members
+from monitor.incidents import store as incidents
+from monitor.incidents.members import Patience
+from monitor.model import ITEM_CAUSES, Cause, ItemState
+
+MINUTE = timedelta(minutes=1)
+PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
+FAILED, MISSING, STUCK = Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.ITEMS_STUCK
+INVALID, REGRESSED, ODD = Cause.ITEMS_INVALID, Cause.ITEMS_REGRESSED, Cause.UNRECOGNISED_STATUS
+LONG_AGO = NOW - 60 * MINUTE
+
+
+@pytest.fixture
+def add(engine):
+    """Puts an item on the work list as a run has left it."""
+
+    def add(item_id, state, target="gloo", **fields):
+        row = {"target": target, "item_id": item_id, "state": state.value, "first_seen_at": LONG_AGO, **fields}
+        with writing(engine) as conn:
+            conn.execute(insert(items).values(row))
+
+    return add
+
+
+@pytest.fixture
+def change(engine):
+    def change(item_id, **fields):
+        with writing(engine) as conn:
+            conn.execute(update(items).where(items.c.item_id == item_id).values(fields))
+
+    return change
+
+
+def ailing(engine, cause, *, samples=10, target="gloo"):
+    with reading(engine) as conn:
+        found = members.ailing(conn, target=target, cause=cause, now=NOW, patience=PATIENCE, samples=samples)
+    return (found.count, found.sample_ids) if found else (0, ())
+
+
+def join(engine, cause, incident_id=7, target="gloo"):
+    with writing(engine) as conn:
+        return members.join(conn, target=target, cause=cause, incident_id=incident_id, now=NOW, patience=PATIENCE)
+
+
+def leave(engine, cause, incident_id=7):
+    with writing(engine) as conn:
+        return members.leave(conn, incident_id=incident_id, cause=cause, now=NOW, patience=PATIENCE)
+
+
+def count(engine, incident_id=7):
+    with reading(engine) as conn:
+        return members.counts(conn, target="gloo").get(incident_id, 0)
+
+
+JUST_NOW = NOW - MINUTE
+BAD = [
+    ("failed", FAILED, ItemState.FAILED, {}, True),
+    ("completed has not failed", FAILED, ItemState.COMPLETED, {}, False),
+    ("unknown has not failed", FAILED, ItemState.UNKNOWN, {"known_state": "failed"}, False),
+    ("removed from the log", FAILED, ItemState.FAILED, {"removed_at": NOW}, False),
+    ("told to be ignored", FAILED, ItemState.FAILED, {"ignored_at": NOW}, False),
+    ("member already", FAILED, ItemState.FAILED, {"incident_id": 3}, False),
+    ("missing for long", MISSING, ItemState.NOT_FOUND, {"submitted_at": NOW - 16 * MINUTE}, True),
+    ("missing, uploaded just now", MISSING, ItemState.NOT_FOUND, {"submitted_at": JUST_NOW}, False),
+    ("missing, to the minute", MISSING, ItemState.NOT_FOUND, {"submitted_at": NOW - 15 * MINUTE}, False),
+    ("missing, upload time unknown, read long ago", MISSING, ItemState.NOT_FOUND, {}, True),
+    ("missing, upload time unknown, read just now", MISSING, ItemState.NOT_FOUND, {"first_seen_at": JUST_NOW}, False),
+    ("was there", MISSING, ItemState.NOT_FOUND, {"submitted_at": JUST_NOW, "seen_at": JUST_NOW}, True),
+    ("was there and is", MISSING, ItemState.COMPLETED, {"seen_at": JUST_NOW}, False),
+    ("pending for long", STUCK, ItemState.PENDING, {"pending_since": NOW - 31 * MINUTE}, True),
+    ("pending, to the minute", STUCK, ItemState.PENDING, {"pending_since": NOW - 30 * MINUTE}, False),
+    ("pending for a while", STUCK, ItemState.PENDING, {"pending_since": JUST_NOW}, False),
+    ("pending since nobody knows when", STUCK, ItemState.PENDING, {}, False),
+    ("was pending for long", STUCK, ItemState.COMPLETED, {"pending_since": LONG_AGO}, False),
+    ("went back to pending", REGRESSED, ItemState.PENDING, {"regressed_at": JUST_NOW}, True),
+    ("pending as ever", REGRESSED, ItemState.PENDING, {}, False),
+    ("went back, and then unknown", REGRESSED, ItemState.UNKNOWN, {"regressed_at": JUST_NOW}, False),
+    ("in a status nobody described", ODD, ItemState.PENDING, {"recognised": False}, True),
+    ("in a known one", ODD, ItemState.PENDING, {}, False),
+    ("was in such a status, now unknown", ODD, ItemState.UNKNOWN, {"recognised": False}, False),
+    ("a refused id", INVALID, ItemState.INVALID, {}, True),
+]
+
+
+@pytest.mark.parametrize(("cause", "state", "fields", "bad"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_which_items_ail(engine, add, cause, state, fields, bad):
+    add("a", state, **fields)
+    assert ailing(engine, cause) == ((1, ("a",)) if bad else (0, ()))
+    assert join(engine, cause) == bad
+    assert count(engine) == bad
+
+
+def test_the_first_few_are_named_and_all_are_counted(engine, add):
+    for item_id in ("d", "b", "a", "c"):
+        add(item_id, ItemState.FAILED)
+    add("a", ItemState.FAILED, target="another")
+    assert ailing(engine, FAILED, samples=2) == (4, ("a", "b"))
+    assert join(engine, FAILED) == 4
+    assert ailing(engine, FAILED) == (0, ())
+    assert ailing(engine, FAILED, target="another") == (1, ("a",))
+
+
+def test_only_causes_of_items_have_members(engine):
+    with pytest.raises(ValueError, match="not a cause of items"):
+        ailing(engine, Cause.OUTAGE)
+
+
+LEAVING = [
+    ("well", {"state": "completed"}, 1),
+    ("in progress again", {"state": "pending"}, 1),
+    ("gone altogether: that is another cause's", {"state": "not_found"}, 1),
+    ("still failed", {"state": "failed"}, 0),
+    ("unknown: nothing was found out", {"state": "unknown"}, 0),
+    ("left the log: only a run that saw the log may say so", {"state": "completed", "removed_at": NOW}, 0),
+    ("ignored", {"state": "failed", "ignored_at": NOW}, 0),
+]
+
+
+@pytest.mark.parametrize(("fields", "left"), [each[1:] for each in LEAVING], ids=[each[0] for each in LEAVING])
+def test_who_leaves(engine, add, change, fields, left):
+    add("a", ItemState.FAILED)
+    add("b", ItemState.FAILED)
+    join(engine, FAILED)
+    change("a", **fields)
+    assert leave(engine, FAILED) == left
+    assert count(engine) == 2 - left
+
+
+def test_a_stuck_item_that_began_anew_leaves(engine, add, change):
+    add("a", ItemState.PENDING, pending_since=LONG_AGO)
+    join(engine, STUCK)
+    change("a", pending_since=JUST_NOW)
+    assert leave(engine, STUCK) == 1
+
+
+def test_a_missing_item_that_is_there_leaves(engine, add, change):
+    add("a", ItemState.NOT_FOUND)
+    join(engine, MISSING)
+    change("a", state="pending", seen_at=NOW)
+    assert leave(engine, MISSING) == 1
+
+
+def test_whoever_left_the_log_or_is_ignored_is_released(engine, add, change):
+    for item_id in "abc":
+        add(item_id, ItemState.FAILED)
+    join(engine, FAILED)
+    change("a", removed_at=NOW)
+    change("b", ignored_at=NOW)
+    with writing(engine) as conn:
+        assert members.release(conn, incident_id=7) == 2
+        assert members.release(conn, incident_id=7) == 0
+    assert count(engine) == 1
+
+
+def test_detaching_lets_the_members_of_one_incident_go(engine, add):
+    add("a", ItemState.FAILED)
+    join(engine, FAILED)
+    add("b", ItemState.FAILED)
+    join(engine, FAILED, incident_id=8)
+    with writing(engine) as conn:
+        members.detach(conn, incident_id=7)
+    assert (count(engine, 7), count(engine, 8)) == (0, 1)
+    with reading(engine) as conn:
+        assert conn.execute(select(items.c.incident_id).where(items.c.item_id == "a")).scalar_one() is None
+
+
+def test_members_are_shown_with_their_stage_and_since_when(engine, add):
+    add("b", ItemState.PENDING, stage="CHUNKING", pending_since=LONG_AGO, since=NOW)
+    add("a", ItemState.PENDING, stage="QUEUED", pending_since=LONG_AGO - MINUTE)
+    add("c", ItemState.PENDING, pending_since=LONG_AGO)
+    join(engine, STUCK)
+    add("d", ItemState.FAILED, since=NOW)
+    join(engine, FAILED, incident_id=8)
+    with reading(engine) as conn:
+        assert members.sample(conn, incident_id=7, limit=2) == [
+            ("a", "QUEUED", LONG_AGO - MINUTE), ("b", "CHUNKING", LONG_AGO),
+        ]  # fmt: skip
+        assert members.sample(conn, incident_id=8, limit=2) == [("d", None, NOW)]
+
+
+def test_an_item_that_fits_several_causes_is_the_first_ones(engine, add):
+    back, slow, odd = {"regressed_at": LONG_AGO}, {"pending_since": LONG_AGO}, {"recognised": False}
+    add("all", ItemState.PENDING, **back, **slow, **odd)
+    add("back-odd", ItemState.PENDING, **back, **odd)
+    add("odd", ItemState.PENDING, **odd)
+    add("slow-odd", ItemState.PENDING, **slow, **odd)
+    expected = {REGRESSED: ("all", "back-odd"), STUCK: ("slow-odd",), ODD: ("odd",)}
+    seen = {cause: ailing(engine, cause)[1] for cause in ITEM_CAUSES}
+    assert {cause: ids for cause, ids in seen.items() if ids} == expected
+    assert [join(engine, cause, incident_id=number) for number, cause in enumerate(expected)] == [2, 1, 1]
+
+
+FIELDS = st.fixed_dictionaries(
+    {
+        "state": st.sampled_from([state.value for state in ItemState]),
+        "regressed_at": st.sampled_from([None, LONG_AGO]),
+        "pending_since": st.sampled_from([None, LONG_AGO, JUST_NOW]),
+        "recognised": st.booleans(),
+        "seen_at": st.sampled_from([None, LONG_AGO]),
+        "submitted_at": st.sampled_from([None, LONG_AGO, JUST_NOW]),
+        "removed_at": st.sampled_from([None, None, NOW]),
+    }
+)
+
+
+@given(st.lists(FIELDS, max_size=12))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_item_is_evidence_of_two_causes(engine, found):
+    with writing(engine) as conn:
+        conn.execute(delete(items))
+        rows = [{"target": "gloo", "item_id": f"{n:02}", "first_seen_at": NOW, **row} for n, row in enumerate(found)]
+        if rows:
+            conn.execute(insert(items), rows)
+    named = [item_id for cause in ITEM_CAUSES for item_id in ailing(engine, cause, samples=20)[1]]
+    assert len(named) == len(set(named))
+    assert sum(join(engine, cause, incident_id=number) for number, cause in enumerate(ITEM_CAUSES)) == len(named)
+
+
+def test_what_is_in_progress_is_told_by_its_status(engine, add):
+    for number, stage in enumerate(["QUEUED", "CHUNKING", "QUEUED", None]):
+        add(f"s{number}", ItemState.PENDING, pending_since=LONG_AGO, stage=stage)
+    add("f", ItemState.FAILED, stage="FAILED")
+    with reading(engine) as conn:
+        seen = members.ailing(conn, target="gloo", cause=STUCK, now=NOW, patience=PATIENCE, samples=1)
+        failed = members.ailing(conn, target="gloo", cause=FAILED, now=NOW, patience=PATIENCE, samples=1)
+    assert list(seen.breakdown.items()) == [("QUEUED", 2), ("CHUNKING", 1), ("no status", 1)]
+    assert (seen.count, seen.sample_ids, failed.breakdown) == (4, ("s0",), {})
+    join(engine, STUCK)
+    with reading(engine) as conn:
+        assert members.statuses(conn, incident_id=7, cause=STUCK) == seen.breakdown
+        assert members.statuses(conn, incident_id=7, cause=FAILED) == {}
+
+
+@pytest.mark.parametrize(("how_many", "others"), [(10, 0), (12, 2)])
+def test_ever_new_statuses_are_named_only_so_far_and_cut(engine, add, how_many, others):
+    for number in range(how_many):
+        add(f"i{number:02}", ItemState.PENDING, recognised=False, stage=f"{number:02}" + "x" * 100)
+    with reading(engine) as conn:
+        seen = members.ailing(conn, target="gloo", cause=ODD, now=NOW, patience=PATIENCE, samples=1)
+    assert seen.breakdown.get("other statuses", 0) == others
+    assert sum(seen.breakdown.values()) == seen.count == how_many
+    assert "00" + "x" * 58 in seen.breakdown
+
+
+def test_an_item_in_a_new_status_leaves_once_somebody_described_it(engine, add, change):
+    add("a", ItemState.PENDING, recognised=False)
+    add("b", ItemState.PENDING, recognised=False)
+    join(engine, ODD)
+    change("a", recognised=True)
+    change("b", state="unknown")
+    assert leave(engine, ODD) == 1
+
+
+def test_an_item_that_went_back_leaves_once_it_is_no_longer_pending(engine, add, change):
+    add("a", ItemState.PENDING, regressed_at=LONG_AGO)
+    add("b", ItemState.PENDING, regressed_at=LONG_AGO)
+    join(engine, REGRESSED)
+    change("a", state="completed", regressed_at=None)
+    assert leave(engine, REGRESSED) == 1
+    assert count(engine) == 1
+
+
+def leaving(engine, cause=FAILED, *, release=True):
+    with reading(engine) as conn:
+        return members.leaving(conn, target="gloo", cause=cause, now=NOW, patience=PATIENCE, release=release)
+
+
+@pytest.fixture
+def of(engine):
+    """Opens an incident with a group and gives back its id."""
+
+    def of(group, cause=FAILED):
+        with writing(engine) as conn:
+            return incidents.open_new(conn, incident(target="gloo", cause=cause, group=group), evidence_id=None)
+
+    return of
+
+
+def test_incidents_with_anybody_to_let_go_are_known_at_once(engine, add, change, of):
+    for group in ("faq", "blog", ""):
+        add(f"{group}-1", ItemState.FAILED, group_name=group)
+        add(f"{group}-2", ItemState.FAILED, group_name=group or None)
+    faq, blog, whole = (of(group) for group in ("faq", "blog", ""))
+    for group, number in (("faq", faq), ("blog", blog), ("", whole)):
+        with writing(engine) as conn:
+            about = {"target": "gloo", "cause": FAILED, "now": NOW, "patience": PATIENCE}
+            assert members.join(conn, **about, incident_id=number, group=group) == 2
+    assert leaving(engine) == set()
+    change("faq-1", state="completed")
+    change("-1", group_name="faq")
+    assert leaving(engine) == {faq}, "one of the whole target has members of any group"
+    change("blog-1", group_name="faq")
+    assert leaving(engine) == {faq, blog}
+    change("blog-1", state="unknown")
+    assert leaving(engine) == {faq}
+    change("-2", ignored_at=NOW)
+    assert leaving(engine) == {faq, whole}
+    assert leaving(engine, release=False) == {faq}
+    assert leaving(engine, MISSING) == set()
+
+
+def test_the_groups_of_members_are_told_the_most_frequent_first(engine, add):
+    for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
+        add(f"i{number}", ItemState.FAILED, group_name=group)
+    with reading(engine) as conn:
+        found = members.ailing_groups(conn, target="gloo", cause=FAILED, now=NOW, patience=PATIENCE)
+    assert found == ("faq", "blog")
+    join(engine, FAILED)
+    with reading(engine) as conn:
+        assert list(members.by_group(conn, incident_id=7).items()) == [("faq", 3), ("", 2), ("blog", 1)]
+
+
+def test_evidence_by_group_is_that_of_the_target_in_parts(engine, add):
+    for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
+        add(f"i{number}", ItemState.FAILED, group_name=group)
+    with reading(engine) as conn:
+        about = {"target": "gloo", "cause": FAILED, "now": NOW, "patience": PATIENCE, "samples": 2}
+        whole, parts = members.ailing(conn, **about), members.ailing_by_group(conn, **about)
+    assert [(piece.group, piece.count, piece.sample_ids) for piece in parts] == [
+        ("", 2, ("i2", "i4")), ("blog", 1, ("i3",)), ("faq", 3, ("i0", "i1")),
+    ]  # fmt: skip
+    assert sum(piece.count for piece in parts) == whole.count
+    with reading(engine) as conn:
+        assert members.ailing_by_group(conn, **{**about, "cause": MISSING}) == ()

@@ -1,0 +1,78 @@
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import insert
+from support.samples import NOW
+
+from monitor.database.engine import reading, writing
+from monitor.database.tables import items
+from monitor.incidents import store as oversight
+from monitor.model import Reason, RunStatus
+from monitor.runs import store as runs
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def ran(engine):
+    """Stores a run that started so many minutes before NOW; gives back its id."""
+
+    def ran(minutes_ago, status=RunStatus.COMPLETE, target="gloo"):
+        at = NOW - minutes_ago * MINUTE
+        with writing(engine) as conn:
+            run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=at)
+            if status is not RunStatus.RUNNING:
+                runs.finish(
+                    conn, run_id=run_id, status=status, abort_reason=None, owner_cause=None, due=0, answered=0,
+                    error=None, finished_at=at + MINUTE, snapshot=None,
+                )  # fmt: skip
+        return run_id
+
+    return ran
+
+
+@pytest.mark.parametrize("status", [RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.UNREAD])
+def test_when_the_run_before_started_however_it_ended(engine, ran, status):
+    ran(30)
+    ran(20, status)
+    ran(15, RunStatus.RUNNING)
+    ran(14, target="another")
+    this = ran(10)
+    ran(5)
+    with reading(engine) as conn:
+        assert oversight.previous_run(conn, target="gloo", before=this).started_at == NOW - 20 * MINUTE
+
+
+def test_the_first_run_has_none_before_it(engine, ran):
+    this = ran(10)
+    with reading(engine) as conn:
+        assert oversight.previous_run(conn, target="gloo", before=this) is None
+
+
+def test_what_is_unknown_is_counted_by_reason(engine):
+    row = {"target": "gloo", "state": "unknown", "first_seen_at": NOW, "removed_at": None}
+    rows = [
+        {**row, "item_id": "a", "reason": "deadline"},
+        {**row, "item_id": "b", "reason": "deadline"},
+        {**row, "item_id": "c", "reason": "outage"},
+        {**row, "item_id": "gone", "reason": "outage", "removed_at": NOW},
+        {**row, "item_id": "well", "reason": None, "state": "completed"},
+        {**row, "item_id": "other", "reason": "deadline", "target": "another"},
+    ]
+    with writing(engine) as conn:
+        conn.execute(insert(items), rows)
+    with reading(engine) as conn:
+        found = oversight.unknown_by_reason(conn, target="gloo")
+        assert found == {Reason.DEADLINE: 2, Reason.OUTAGE: 1}
+        assert oversight.unknown_by_reason(conn, target="nobody") == {}
+
+
+def test_a_target_whose_items_all_left_the_log_has_had_some(engine):
+    row = {"target": "gloo", "item_id": "a", "state": "completed", "first_seen_at": NOW, "removed_at": NOW}
+    with reading(engine) as conn:
+        assert not oversight.has_tracked(conn, target="gloo")
+    with writing(engine) as conn:
+        conn.execute(insert(items).values(row))
+    with reading(engine) as conn:
+        assert oversight.has_tracked(conn, target="gloo")
+        assert not oversight.has_tracked(conn, target="another")

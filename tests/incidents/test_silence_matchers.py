@@ -1,0 +1,53 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.samples import incident
+
+from monitor.incidents.silences import matchers_for, matchers_in, matches_everything, mistakes, written
+from monitor.notifications.routing import attributes_of, literally, matches
+
+
+def test_patterns_of_one_attribute_are_alternatives():
+    asked = matchers_in(["cause=outage", " target = gloo-* ", "cause=items_*"])
+    assert asked == {"cause": ("outage", "items_*"), "target": ("gloo-*",)}
+    assert written(asked) == "cause=outage|items_* target=gloo-*"
+    assert mistakes(asked) == []
+
+
+MISTAKES = [
+    ("no attribute", ["outage"], "there is no attribute 'outage'; write ATTRIBUTE=PATTERN with one of team, cause"),
+    ("an unknown one", ["tagret=x"], "there is no attribute 'tagret'"),
+    ("no pattern", ["target="], "target needs a pattern of 1 to 200 printable characters, as in target=a*"),
+    ("a long one", ["target=" + "x" * 201], "target needs a pattern"),
+    ("an odd one", ["group=a\x07"], "group needs a pattern"),
+    ("a slip in a cause", ["cause=outtage"], "there is no cause like outtage; there are spending_limit, "),
+    ("case counts", ["severity=CRITICAL"], "there is no severity like CRITICAL; there are info, warning, critical"),
+    ("a slip in a team", ["team=ops"], "there is no team like ops"),
+]
+
+
+@pytest.mark.parametrize(("asked", "said"), [each[1:] for each in MISTAKES], ids=[each[0] for each in MISTAKES])
+def test_what_can_match_nothing_is_a_mistake(asked, said):
+    (mistake,) = mistakes(matchers_in(asked))
+    assert mistake.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("asked", "everything"),
+    [(["target=*"], True), (["target=x", "target=**", "cause=*"], True), (["target=*", "cause=outage"], False)],
+)
+def test_what_leaves_nothing_out(asked, everything):
+    assert matches_everything(matchers_in(asked)) is everything
+
+
+@given(st.text("ab*?[]!-", min_size=1), st.text("ab*?[]!-"))
+def test_an_incidents_own_matchers_match_its_key_alone_whatever_stands_in_it(group, other):
+    own = matchers_for(incident(group=group))
+    assert matches(own, attributes_of(incident(group=group, id=9)))
+    assert matches(own, attributes_of(incident(group=other))) is (other == group)
+    assert not matches(own, attributes_of(incident(group=group, target="gloo-prod2")))
+    assert literally("plain") == "plain"
+
+
+def test_an_incident_without_a_group_of_its_own_matches_whatever_its_items_groups():
+    assert matches(matchers_for(incident()), attributes_of(incident(groups=("songs",))))

@@ -1,0 +1,210 @@
+"""What silences do to decisions, what people do about incidents, and why no message comes: pure."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.samples import NOW, incident
+
+from monitor.incidents.decide import Action, Decision, Mark, Why, Word, acknowledge, decide, evolve, resolve_by_hand
+from monitor.incidents.rulebook import DEFAULT_RULES, numbers_of, with_numbers
+from monitor.incidents.silences import attention, ended, hush, silence_over
+from monitor.model import Cause, Evidence, IncidentState, Silence
+from monitor.notifications.messages import MessageKind, render
+
+HOUR = timedelta(hours=1)
+RULE = DEFAULT_RULES[Cause.UNAUTHORIZED]
+OPEN, ACKNOWLEDGED, RESOLVED = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, IncidentState.RESOLVED
+
+
+def silence(number=3, *, start=-1, end=4, comment="", by=None, **matchers):
+    """A silence from `start` to `end`, in hours from now; of everything on gloo-prod unless told otherwise."""
+    patterns = {name: (value,) for name, value in matchers.items()} or {"target": ("gloo-prod",)}
+    return Silence(
+        id=number, matchers=patterns, starts_at=NOW + start * HOUR, ends_at=NOW + end * HOUR, comment=comment,
+        author="ana", expired_by=by,
+    )  # fmt: skip
+
+
+def decision(action, why=Why.STILL_THERE):
+    return Decision(cause=Cause.UNAUTHORIZED, action=action, why=why)
+
+
+OPENINGS = [Action.OPEN, Action.REOPEN]
+REPEATS = [Action.UPDATE, Action.REMIND]
+OTHERS = [each for each in Action if each not in OPENINGS + REPEATS]
+
+
+@pytest.mark.parametrize("action", OPENINGS)
+def test_a_silenced_opening_is_one_and_names_what_keeps_its_message(action):
+    assert hush(decision(action), incident(), [silence()], now=NOW) == replace(decision(action), silence_id=3)
+
+
+@pytest.mark.parametrize("action", REPEATS)
+def test_a_silenced_repetition_waits(action):
+    hushed = hush(decision(action), incident(), [silence()], now=NOW)
+    assert hushed == replace(decision(Action.CONTINUE, Why.SILENCED), silence_id=3)
+
+
+@pytest.mark.parametrize("action", REPEATS)
+def test_what_nobody_has_heard_of_is_not_repeated_before_its_opening(action):
+    untold = incident(silence_id=3, channels=())
+    over = silence(end=0)
+    assert hush(decision(action), untold, [over], now=NOW) == decision(Action.CONTINUE, Why.OPENING_DUE)
+
+
+@pytest.mark.parametrize("action", OTHERS)
+def test_all_else_is_left_as_it_is_and_so_is_an_end(action):
+    assert hush(decision(action), incident(), [silence()], now=NOW) == decision(action)
+
+
+@pytest.mark.parametrize("action", OPENINGS + REPEATS)
+@pytest.mark.parametrize(
+    "other",
+    [silence(end=0), silence(start=1), silence(cause="outage"), silence(target="gloo-dev"), silence(group="sermons")],
+    ids=["over", "to come", "another cause", "another target", "a group"],
+)
+def test_a_silence_that_does_not_hold_changes_nothing(action, other):
+    assert hush(decision(action), incident(), [other], now=NOW) == decision(action)
+
+
+def test_an_end_is_exclusive_and_a_beginning_is_not():
+    assert silence_over(incident(), [silence(start=0)], now=NOW).id == 3
+    assert silence_over(incident(), [silence(end=0)], now=NOW) is None
+
+
+def test_of_several_silences_the_one_that_keeps_it_already_counts_else_the_longest():
+    both = [silence(3, end=1), silence(4, end=2)]
+    assert silence_over(incident(), both, now=NOW).id == 4
+    assert silence_over(incident(silence_id=3), both, now=NOW).id == 3
+    assert silence_over(incident(silence_id=3), [silence(3, end=0), silence(4)], now=NOW).id == 4
+
+
+def test_any_group_of_the_items_may_match():
+    assert silence_over(incident(groups=("songs", "sermons")), [silence(group="serm*")], now=NOW) is not None
+
+
+def test_why_a_silence_keeps_nothing_back_any_more():
+    assert ended(silence(end=0), now=NOW) == "silence 3 ended"
+    assert ended(silence(end=0, by="bo"), now=NOW) == "silence 3 was ended by bo"
+    assert ended(silence(), now=NOW) == "silence 3 does not match it any more"
+
+
+@given(
+    st.text("x.m?", min_size=1, max_size=50), st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=3)
+)
+def test_with_silences_too_deciding_twice_on_unchanged_state_changes_nothing(pattern, spans):
+    """Runs an hour apart: reminders come due, and silences come and go."""
+    silences = [silence(number, start=a, end=b) for number, (a, b) in enumerate(spans, 1)]
+    state, marks = None, []
+    for number, kind in enumerate(pattern):
+        now = NOW + number * HOUR
+        marks.insert(0, Mark(run_id=number, at=now, evidence=kind == "x", muted=kind == "m", enough=kind != "?"))
+        seen = Evidence(cause=Cause.UNAUTHORIZED, count=1) if kind == "x" else None
+
+        def decided(state, now=now):
+            plain = decide(RULE, state, marks, now=now)
+            return hush(plain, state or incident(), silences, now=now)
+
+        first = decided(state)
+        if first.action is Action.OPEN:
+            at = None if first.silence_id else now
+            state = incident(
+                opened_at=now, last_evidence_at=now, last_message_at=at, silence_id=first.silence_id, evidence=seen,
+                peak_count=1,
+            )  # fmt: skip
+        elif first.action not in {Action.NOTHING, Action.WAIT, Action.MUTE}:
+            state = evolve(state, first, now=now, evidence=seen)
+        again = decided(state)
+        assert again.action in {Action.NOTHING, Action.WAIT, Action.MUTE, Action.CONTINUE}
+        if again.action is Action.CONTINUE:
+            assert evolve(state, again, now=now, evidence=seen) == state
+
+
+def test_a_silenced_reopening_is_as_untold_as_an_opening_and_free_to_be_acknowledged():
+    over = incident(
+        state=RESOLVED, resolved_at=NOW, acknowledged_at=NOW, acknowledged_by="ana", last_message_at=NOW - HOUR
+    )
+    silenced = evolve(over, replace(decision(Action.REOPEN), silence_id=3), now=NOW + HOUR)
+    assert (silenced.state, silenced.silence_id, silenced.channels) == (OPEN, 3, ())
+    assert (silenced.acknowledged_at, silenced.acknowledged_by, silenced.resolved_at) == (None, None, None)
+    assert silenced.last_message_at == NOW - HOUR
+    told = evolve(replace(over, silence_id=2), decision(Action.REOPEN), now=NOW + HOUR)
+    assert (told.silence_id, told.channels, told.last_message_at) == (None, ("oncall",), NOW + HOUR)
+
+
+def test_the_end_of_what_nobody_heard_of_is_no_message():
+    untold = incident(silence_id=3, channels=(), last_message_at=None, untold_count=2)
+    over = evolve(untold, decision(Action.RESOLVE), now=NOW)
+    assert (over.state, over.resolved_at, over.silence_id, over.last_message_at) == (RESOLVED, NOW, 3, None)
+
+
+def test_an_acknowledgement_keeps_everything_but_the_state():
+    before = incident(member_count=3, peak_count=5, untold_count=1, last_message_at=NOW - HOUR)
+    after = evolve(before, acknowledge(before), now=NOW, members=3, by="ana")
+    assert after == replace(before, state=ACKNOWLEDGED, acknowledged_at=NOW, acknowledged_by="ana")
+
+
+HANDLED = [
+    (OPEN, Action.ACKNOWLEDGE, Why.TAKEN_ON, Action.RESOLVE, Why.BY_HAND),
+    (ACKNOWLEDGED, Action.NOTHING, Why.TAKEN_BEFORE, Action.RESOLVE, Why.BY_HAND),
+    (RESOLVED, Action.NOTHING, Why.OVER, Action.NOTHING, Why.OVER),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "ack", "why_ack", "end", "why_end"), HANDLED, ids=[each[0].value for each in HANDLED]
+)
+def test_what_a_persons_word_does(state, ack, why_ack, end, why_end):
+    there = incident(state=state)
+    assert acknowledge(there) == decision(ack, why_ack)
+    assert resolve_by_hand(there) == decision(end, why_end)
+
+
+def test_a_word_is_told_with_its_comment_if_it_has_one():
+    assert (Word(by="ana").reason, Word(by="ana").facts) == ("by ana", (("resolved by", "ana"),))
+    told = Word(by="ana", comment="on it")
+    assert (told.reason, told.facts) == ("by ana: on it", (("resolved by", "ana"), ("comment", "on it")))
+
+
+def test_messages_say_who_has_it_and_what_else_there_is_to_know():
+    taken = incident(**TAKEN)
+    message = render(MessageKind.ACKNOWLEDGED, taken, None, now=NOW, notes=(("comment", "on it"),))
+    assert message.facts[1:3] == (("acknowledged", "by ana, 2026-03-01 12:00:00 UTC"), ("comment", "on it"))
+    nameless = render(MessageKind.UPDATED, replace(taken, acknowledged_by=None), None, now=NOW)
+    assert nameless.facts[1] == ("acknowledged", "by somebody, 2026-03-01 12:00:00 UTC")
+    over = render(MessageKind.RESOLVED, replace(taken, state=RESOLVED), None, now=NOW, notes=(("resolved by", "ana"),))
+    assert [label for label, _ in over.facts] == ["since", "lasted", "resolved by"]
+
+
+TAKEN = {"state": ACKNOWLEDGED, "acknowledged_at": NOW, "acknowledged_by": "ana"}
+ATTENTION = [
+    ("open", {}, [], ()),
+    ("acknowledged", TAKEN, [], ("acknowledged by ana, 2026-03-01 12:00:00 UTC",)),
+    ("by nobody known", {**TAKEN, "acknowledged_by": None}, [], ("acknowledged by somebody, 2026-03-01 12:00:00 UTC",)),
+    ("told, then silenced", {}, [silence()], ("silenced by silence 3 until 2026-03-01 16:00 UTC",)),
+    ("silenced from the start", {"silence_id": 3}, [silence(comment="deploy")],
+     ("silenced by silence 3 until 2026-03-01 16:00 UTC (deploy); nobody was told yet",)),
+    ("about to be told", {"silence_id": 3}, [],
+     ("silence 3 is over: the opening goes out with the next delivery",)),
+    ("both", TAKEN, [silence()],
+     ("acknowledged by ana, 2026-03-01 12:00:00 UTC", "silenced by silence 3 until 2026-03-01 16:00 UTC")),
+    ("over", {"state": RESOLVED}, [silence()], ()),
+    ("over, and never told", {"state": RESOLVED, "silence_id": 3}, [silence()],
+     ("nobody was told: silence 3 kept the opening back",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "holding", "said"), [e[1:] for e in ATTENTION], ids=[e[0] for e in ATTENTION])
+def test_why_no_message_comes(fields, holding, said):
+    assert attention(incident(**fields), holding) == said
+
+
+def test_the_numbers_of_a_rule_come_back_and_what_is_missing_stays():
+    outage = DEFAULT_RULES[Cause.OUTAGE]
+    other = replace(outage, runs=3, of=5, window=2 * HOUR, span=HOUR, resolve_after=4, remind_every=HOUR)
+    assert with_numbers(outage, numbers_of(other)) == other
+    assert with_numbers(outage, {"runs": 7}) == replace(outage, runs=7)
+    assert with_numbers(outage, None) == outage

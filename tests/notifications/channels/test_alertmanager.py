@@ -1,0 +1,158 @@
+import re
+from datetime import datetime, timedelta
+from functools import partial
+
+import pytest
+from support.receiver import Receiver
+from support.samples import NOW, message
+
+from monitor.app import ask_once
+from monitor.config.secret import Secret
+from monitor.model import Cause
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.alertmanager import AlertmanagerChannel, as_alert, basic, bearer
+from monitor.notifications.messages import MessageKind
+
+KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
+LASTING = timedelta(minutes=15)
+quickly = partial(ask_once, timeout_s=5)
+
+
+def to(url, **settings):
+    return AlertmanagerChannel(lambda: url, quickly, lasting=LASTING, **settings)
+
+
+def alert(**fields):
+    return as_alert(message(**fields), lasting=LASTING)
+
+
+def ends(made):
+    return datetime.fromisoformat(made["endsAt"])
+
+
+@pytest.mark.parametrize("address", ["{}", "{}/", "{}/api/v2/alerts", "{}/api/v2/alerts/"])
+async def test_alerts_go_to_the_api_below_the_address(address):
+    with Receiver() as receiver:
+        verdict = await to(address.format(receiver.url.removesuffix("/hook"))).send(message(), key=KEY)
+        ((path, headers, (one,)),) = receiver.got
+    assert verdict == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    assert (path, headers["content-type"]) == ("/api/v2/alerts", "application/json")
+    assert one == alert()
+
+
+STORY = {
+    "opened": {"kind": MessageKind.OPENED},
+    "updated": {"kind": MessageKind.UPDATED, "title": "more of them", "at": NOW + timedelta(minutes=30)},
+    "reminder": {"kind": MessageKind.REMINDER, "facts": (), "at": NOW + timedelta(hours=4)},
+    "resolved": {
+        "kind": MessageKind.RESOLVED, "at": NOW + timedelta(hours=5), "resolved_at": NOW + timedelta(hours=5)
+    },
+}  # fmt: skip
+
+
+def test_an_alert_keeps_its_labels_and_its_beginning_from_opening_to_resolution():
+    told = [alert(**fields) for fields in STORY.values()]
+    assert len({tuple(sorted(each["labels"].items())) for each in told}) == 1
+    assert {each["startsAt"] for each in told} == {NOW.isoformat()}
+    assert "incident" not in " ".join(told[0]["labels"])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STORY if kind != "resolved"])
+def test_an_open_alert_ends_after_its_time_unless_it_is_told_again(kind):
+    assert ends(alert(**STORY[kind])) == STORY[kind].get("at", NOW) + LASTING
+
+
+def test_a_resolved_alert_has_ended():
+    assert ends(alert(**STORY["resolved"])) == STORY["resolved"]["resolved_at"]
+    assert ends(alert(kind=MessageKind.RESOLVED, resolved_at=NOW - timedelta(days=1))) == NOW, (
+        "not before its beginning"
+    )
+
+
+def test_two_incidents_are_two_alerts():
+    different = [{}, {"target": "other"}, {"cause": Cause.OUTAGE}, {"environment": "test"}, {"group": "contracts"}]
+    assert len({tuple(sorted(alert(**fields)["labels"].items())) for fields in different}) == len(different)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_an_alert_is_named_after_its_cause(cause):
+    labels = alert(cause=cause)["labels"]
+    assert re.fullmatch(r"Ingestion[A-Z][A-Za-z]+", labels["alertname"])
+    assert labels["cause"] == cause.value
+
+
+def test_names_of_labels_and_annotations_are_such_that_every_version_takes_them():
+    made = alert(group="contracts", commands=(("silence", "x"),))
+    names = [*made["labels"], *made["annotations"]]
+    assert [name for name in names if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name)] == []
+    assert all(made["labels"].values()), "an empty label is none"
+
+
+async def test_a_message_for_several_targets_is_an_alert_for_each():
+    parts = tuple(message(number, target=target) for number, target in ((1, "de"), (2, "fr")))
+    with Receiver() as receiver:
+        await to(receiver.url).send(message(title="2 targets", parts=parts), key=KEY)
+        ((_, _, alerts),) = receiver.got
+    assert [each["labels"]["target"] for each in alerts] == ["de", "fr"]
+
+
+async def test_an_acknowledgement_changes_no_alert():
+    with Receiver() as receiver:
+        verdict = await to(receiver.url).send(message(kind=MessageKind.ACKNOWLEDGED), key=KEY)
+        assert receiver.got == []
+    assert verdict.ending is Ending.DELIVERED
+
+
+async def test_what_is_open_is_told_again_with_another_end():
+    later = NOW + timedelta(minutes=10)
+    parts = tuple(message(number, target=target) for number, target in ((1, "de"), (2, "fr")))
+    with Receiver() as receiver:
+        told = [message(parts=parts), message(3, target="fr", kind=MessageKind.REMINDER, title="still open")]
+        verdict = await to(receiver.url).refresh(told, at=later)
+        ((_, headers, alerts),) = receiver.got
+    assert verdict.ending is Ending.DELIVERED
+    assert [(each["labels"]["target"], ends(each)) for each in alerts] == [
+        ("de", later + LASTING), ("fr", later + LASTING)
+    ]  # fmt: skip
+    assert alerts[1]["annotations"]["summary"] == "still open", "of one alert the last that was said"
+    assert headers["idempotency-key"] == "refresh-20260301T121000"
+
+
+async def test_when_nothing_is_open_nothing_is_told():
+    with Receiver() as receiver:
+        assert (await to(receiver.url).refresh([], at=NOW)).ending is Ending.DELIVERED
+        assert receiver.got == []
+
+
+async def test_a_test_is_an_alert_that_nobody_takes_for_an_incident():
+    assert alert(kind=MessageKind.TEST)["labels"]["alertname"] == "IngestionMonitorTest"
+
+
+@pytest.mark.parametrize(
+    ("value", "header"),
+    [(lambda: bearer("t0k3n"), "Bearer t0k3n"), (lambda: basic("me", "pä:ss"), "Basic bWU6cMOkOnNz"), (None, None)],
+    ids=["token", "user", "nobody"],
+)
+async def test_who_sends_is_proved_as_configured(value, header):
+    with Receiver() as receiver:
+        await to(receiver.url, authorization=value).send(message(), key=KEY)
+        ((_, headers, _),) = receiver.got
+    assert headers.get("authorization") == header
+
+
+async def test_a_refused_alert_is_sent_once_more_with_its_title_alone():
+    with Receiver((400, {}, b""), (200, {}, b"")) as receiver:
+        verdict = await send_fitting(to(receiver.url), message(), key=KEY)
+        _, (_, _, (second,)) = receiver.got
+    assert verdict.ending is Ending.DELIVERED
+    assert second["annotations"] == {"summary": message().title}
+    assert second["labels"] == alert()["labels"]
+
+
+async def test_a_token_that_can_t_be_read_parks_the_channel(tmp_path):
+    token = Secret.from_file(tmp_path / "token")
+    with Receiver() as receiver:
+        verdict = await to(receiver.url, authorization=lambda: bearer(token.reveal())).send(message(), key=KEY)
+        assert receiver.got == []
+    assert verdict.ending is Ending.PARKED
+    assert str(tmp_path / "token") in verdict.reason

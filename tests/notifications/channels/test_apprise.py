@@ -1,0 +1,183 @@
+import logging
+import subprocess
+import sys
+import threading
+
+import apprise
+import pytest
+from structlog.testing import capture_logs
+from support.receiver import Receiver
+from support.samples import message
+
+from monitor.config.secret import Secret
+from monitor.logs import configure
+from monitor.model import Severity
+from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels.apprise import AppriseChannel, as_text, known_service
+from monitor.notifications.messages import MessageKind
+from monitor.threads import aside
+
+KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
+CANARY = "T0K3N-canary"
+
+
+def to(receiver, *, scheme="json", timeout_s=5, path=""):
+    url = receiver.url.replace("http:", f"{scheme}:") + path
+    return AppriseChannel(lambda: url, timeout_s=timeout_s)
+
+
+async def sent(told, *answers, **settings):
+    with Receiver(*answers) as receiver:
+        verdict = await to(receiver, **settings).send(told, key=KEY)
+        return verdict, [body for _, _, body in receiver.got]
+
+
+async def test_a_message_arrives_as_title_and_lines():
+    verdict, (body,) = await sent(message())
+    assert verdict == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    assert body["title"] == "gloo-prod: the API rejects the credentials"
+    first, *others = body["message"].split("\n")
+    assert first == "critical, production, for credentials"
+    assert others[0] == "check: key rotation"
+
+
+TYPES = [
+    (MessageKind.OPENED, Severity.CRITICAL, "failure"), (MessageKind.UPDATED, Severity.WARNING, "warning"),
+    (MessageKind.REMINDER, Severity.INFO, "info"), (MessageKind.RESOLVED, Severity.CRITICAL, "success"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "severity", "type_"), TYPES, ids=[kind for kind, _, _ in TYPES])
+async def test_the_type_says_how_urgent_it_is(kind, severity, type_):
+    _, (body,) = await sent(message(kind=kind, severity=severity))
+    assert body["type"] == type_
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 500])
+async def test_a_failure_is_seen_and_tried_again(status):
+    verdict, bodies = await sent(message(), (status, {"Location": "/elsewhere"}, CANARY.encode()))
+    assert verdict == Verdict(ending=Ending.RETRY, reason="the service did not take it", certain=False)
+    assert len(bodies) == 1, "no redirect is followed"
+
+
+@pytest.mark.parametrize("url", ["nonsense://host/x", "slack://x", "https://", "tgram://"])
+async def test_a_url_that_apprise_can_t_read_parks_the_channel(url):
+    verdict = await AppriseChannel(lambda: url, timeout_s=5).send(message(), key=KEY)
+    assert verdict.ending is Ending.PARKED
+    assert url not in verdict.reason
+    assert known_service(url) is None
+
+
+def test_a_service_has_a_name():
+    assert known_service("ntfy://topic") == "ntfy"
+
+
+async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
+    missing = Secret.from_file(tmp_path / "url").reveal
+    verdict = await AppriseChannel(missing, timeout_s=5).send(message(), key=KEY)
+    assert verdict.ending is Ending.PARKED
+    assert str(tmp_path / "url") in verdict.reason
+
+
+@pytest.fixture
+def wide_open(capsys):
+    """Every logger as talkative as it can be."""
+    logger = logging.getLogger("apprise")
+    configure(level="DEBUG")
+    logging.disable(logging.NOTSET)
+    logger.setLevel(1)
+    yield capsys
+    logger.setLevel(logging.NOTSET)
+    logging.disable(logging.WARNING - 1)
+
+
+async def test_apprises_own_log_which_quotes_urls_is_not_heard(wide_open, caplog):
+    with caplog.at_level(1):
+        for answer in ((200, {}, b""), (500, {}, CANARY.encode())):
+            await sent(message(), answer, path=f"/{CANARY}")
+        await AppriseChannel(lambda: f"slack://{CANARY}", timeout_s=5).send(message(), key=KEY)
+    shown = wide_open.readouterr()
+    assert "apprise" not in {record.name for record in caplog.records}
+    assert CANARY not in shown.out + shown.err
+
+
+async def test_a_service_that_is_not_there_is_tried_again():
+    with Receiver() as receiver, capture_logs() as logs:
+        channel = to(receiver)
+        receiver.stop()
+        verdict = await channel.send(message(), key=KEY)
+    assert (verdict.ending, verdict.certain) == (Ending.RETRY, False)
+    assert logs == []
+
+
+async def test_a_plugin_that_breaks_is_a_failure():
+    @apprise.decorators.notify(on="broken")
+    def break_down(**_):
+        raise RuntimeError(CANARY)
+
+    verdict = await AppriseChannel(lambda: "broken://host", timeout_s=5).send(message(), key=KEY)
+    assert (verdict.ending, verdict.certain) == (Ending.RETRY, False)
+    assert CANARY not in verdict.reason
+
+
+async def test_a_service_that_dawdles_is_left_and_not_asked_again_meanwhile():
+    with Receiver() as receiver:
+        receiver.hang = True
+        channel = to(receiver, timeout_s=1)
+        first = await channel.send(message(), key=KEY)
+        second = await channel.send(message(), key=KEY)
+        assert len(receiver.got) == 1
+    assert first == Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=False)
+    assert second == Verdict(ending=Ending.RETRY, reason="the service has not ended the attempt before this one")
+
+
+HOSTILE = {
+    "mention": "<!channel>", "user": "<@U012AB3CD>", "everyone": "@everyone", "tag": "<script>alert(1)</script>",
+    "escaped": "&lt;!here&gt;", "lines": "a\r\nfake: fact", "terminal": "a\x1b[31mb\x00", "bidi": "abc\u202egpj.exe",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
+async def test_what_comes_from_outside_calls_nobody_and_is_no_markup(hostile):
+    _, (body,) = await sent(message(title=hostile, target=hostile, facts=((hostile, hostile),)))
+    for text in (body["title"], body["message"]):
+        assert not [each for each in ("<!", "<@", "@e", "<s", "</", "&l", "&g", "\r", "\x1b", "\u202e") if each in text]
+    assert not [line for line in body["message"].split("\n") if line.startswith("fake")]
+
+
+def test_the_text_is_that_of_a_message_without_its_title():
+    assert message().title not in as_text(message())
+
+
+# --- beside the event loop -------------------------------------------------------------------------------------------
+
+
+async def test_what_the_work_gives_and_raises_comes_back():
+    assert await aside(lambda: 42, timeout_s=5) == 42
+    with pytest.raises(ZeroDivisionError):
+        await aside(lambda: 1 / 0, timeout_s=5)
+
+
+async def test_work_that_ends_too_late_disturbs_nobody():
+    let_go, ended = threading.Event(), threading.Event()
+
+    def work():
+        let_go.wait(10)
+        ended.set()
+
+    with pytest.raises(TimeoutError):
+        await aside(work, timeout_s=0.01)
+    let_go.set()
+    assert ended.wait(10)
+
+
+def test_work_that_never_ends_does_not_hold_the_process():
+    script = (
+        "import asyncio, threading\nfrom monitor.threads import aside\n"
+        "async def main():\n"
+        "    try:\n        await aside(threading.Event().wait, timeout_s=0.05)\n"
+        "    except TimeoutError:\n        print('left')\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")

@@ -1,0 +1,345 @@
+import asyncio
+import ssl
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from socket import create_server
+
+import pytest
+import trustme
+from structlog.testing import capture_logs
+from support.mailserver import MailServer as Server
+from support.samples import NOW, message
+
+from monitor.config.secret import Secret
+from monitor.model import Cause
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.email import EmailChannel, as_mail, subject
+from monitor.notifications.channels.smtp import MailServer, Security, Step, verdict
+from monitor.notifications.messages import MessageKind
+
+KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
+THREAD = "9b74c9897bac770ffc029102a200c5de"
+SENDER = "Ingestion Monitor <monitor@example.com>"
+TO = ("oncall@example.com", "pipeline@example.com")
+CANARY = "T0K3N-canary"
+
+
+def to(server, *, recipients=TO, timeout_s=5, security=Security.NONE, host="127.0.0.1", **there):
+    """The channel that sends to a server."""
+    port = there.pop("port", None) or server.port
+    reached = MailServer(host=host, port=port, security=security, **there)
+    return EmailChannel(reached, sender=SENDER, recipients=recipients, timeout_s=timeout_s)
+
+
+def mail(**fields):
+    return as_mail(message(**fields), key=KEY, sender=SENDER, recipients=TO)
+
+
+def later(kind=MessageKind.RESOLVED, **fields):
+    return message(kind=kind, thread=THREAD, **fields)
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority, tmp_path_factory):
+    file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def tls(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+# --- what is sent ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_mail_arrives_whole_for_all_recipients():
+    with Server() as server:
+        ended = await to(server).send(message(), key=KEY)
+        got = server.read()
+        assert server.envelopes == [("monitor@example.com", TO)]
+    assert ended == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    assert [part.get_content_type() for part in got.iter_parts()] == ["text/plain", "text/html"]
+    assert (got["From"], got["To"]) == (SENDER, ", ".join(TO))
+    assert got["Message-ID"] == f"<{KEY}@example.com>"
+    assert got["Auto-Submitted"] == "auto-generated"
+
+
+async def test_every_attempt_sends_the_same_bytes():
+    with Server() as server:
+        for _ in range(2):
+            await to(server).send(message(), key=KEY)
+        first, second = server.mails
+    assert first == second
+
+
+def test_what_a_server_could_stumble_over_is_not_in_a_mail():
+    lines = mail(title="ü" * 2000, facts=(("sample ids", "x" * 5000),)).as_bytes().split(b"\r\n")
+    assert max(map(len, lines)) <= 998, "RFC 5321, 4.5.3.1.6"
+    assert all(line.isascii() for line in lines)
+
+
+def test_the_html_loads_nothing_and_fits_a_phone():
+    html = mail(thread=THREAD).get_body(("html",)).get_content()
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
+    assert not [
+        each for each in ("<img", "<script", "<link", "<style", "<table", "http://", "https://") if each in html
+    ]
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_follows_answers_the_mail_that_opened_the_thread():
+    opened, resolved = mail(thread=KEY), as_mail(later(), key="another", sender=SENDER, recipients=TO)
+    assert (opened["In-Reply-To"], opened["References"]) == (None, None)
+    assert resolved["In-Reply-To"] == resolved["References"] == f"<{THREAD}@example.com>"
+
+
+COUNTS = [(MessageKind.OPENED, 3), (MessageKind.UPDATED, 41), (MessageKind.REMINDER, 40), (MessageKind.RESOLVED, 0)]
+
+
+def test_the_subject_of_an_incident_stays_the_same_but_for_the_re():
+    subjects = [
+        subject(message(kind=kind, cause=Cause.ITEMS_FAILED, title=f"gloo-prod: {count} documents failed: {kind}"))
+        for kind, count in COUNTS
+    ]
+    first, *others = subjects
+    assert first == "[production] gloo-prod: documents failed to ingest"
+    assert set(others) == {f"Re: {first}"}
+
+
+def test_a_subject_names_the_group_and_how_many_targets():
+    parts = tuple(message(number, target=target) for number, target in ((1, "de"), (2, "fr"), (3, "de")))
+    assert subject(message(parts=parts)) == "[production] 2 targets: the API rejects the credentials"
+    assert subject(message(group="contracts")) == "[production] gloo-prod (contracts): the API rejects the credentials"
+    assert subject(message(kind=MessageKind.TEST, target="channel:mail")) == "[production] channel mail: test message"
+
+
+@pytest.mark.parametrize(("open_", "said"), [(1, "1 other of this thread is"), (2, "2 others of this thread are")])
+def test_the_end_of_one_says_that_others_are_open(open_, said):
+    told = as_mail(later(others_open=open_), key=KEY, sender=SENDER, recipients=TO)
+    for part in told.iter_parts():
+        assert f"{said} still open" in part.get_content()
+
+
+# --- hostile text ----------------------------------------------------------------------------------------------------
+
+HOSTILE = "</p><script>alert(1)</script>\r\nBcc: everyone@example.com\r\n\r\n<img src=x>\x00\u202e&amp;"
+
+
+async def test_nothing_from_outside_becomes_a_header_or_markup():
+    hostile = message(
+        title=HOSTILE, target=HOSTILE, environment=HOSTILE, group=HOSTILE, what_to_check=(HOSTILE,),
+        facts=((HOSTILE, HOSTILE),), commands=((HOSTILE, HOSTILE),),
+        parts=(message(1, target=HOSTILE),),
+    )  # fmt: skip
+    with Server() as server:
+        assert (await to(server).send(hostile, key=KEY)).ending is Ending.DELIVERED
+        got = server.read()
+        assert server.envelopes == [("monitor@example.com", TO)]
+    assert got["Bcc"] is None
+    text, html = (part.get_content() for part in got.iter_parts())
+    assert not [each for each in ("<script", "<img") if each in html]
+    assert "&lt;script&gt;" in html
+    assert not [each for each in text + html if not (each.isprintable() or each in "\r\n")]
+    assert not [line for line in text.splitlines() if line.startswith("Bcc:")]
+
+
+# --- how it gets there -----------------------------------------------------------------------------------------------
+
+
+async def test_starttls_is_used_and_the_certificate_checked(tls, ca_file):
+    with Server(tls=tls) as server:
+        there = {"security": Security.STARTTLS, "host": "localhost"}
+        trusting = await to(server, ca_file=ca_file, **there).send(message(), key=KEY)
+        strange = await to(server, **there).send(message(), key=KEY)
+        assert server.encrypted == [True]
+    assert trusting.ending is Ending.DELIVERED
+    assert strange == Verdict(ending=Ending.RETRY, reason="no answer (tls)")
+
+
+async def test_a_certificate_of_another_name_is_refused(tls, ca_file):
+    with Server(tls=tls) as server:
+        ended = await to(server, ca_file=ca_file, security=Security.STARTTLS).send(message(), key=KEY)
+    assert ended.reason == "no answer (tls)"
+
+
+async def test_tls_from_the_first_byte(tls, ca_file):
+    with Server(implicit_tls=tls) as server:
+        there = {"security": Security.TLS, "host": "localhost"}
+        assert (await to(server, ca_file=ca_file, **there).send(message(), key=KEY)).ending is Ending.DELIVERED
+        assert (await to(server, **there).send(message(), key=KEY)).reason == "no answer (tls)"
+        assert server.encrypted == [True]
+
+
+async def test_a_server_without_starttls_gets_no_mail():
+    with Server() as server:
+        ended = await to(server, security=Security.STARTTLS).send(message(), key=KEY)
+        assert server.mails == []
+    assert ended.ending is Ending.PARKED
+    assert "no STARTTLS" in ended.reason
+
+
+async def test_certificates_that_can_t_be_read_park_the_channel(tls, tmp_path):
+    with Server(tls=tls) as server:
+        gone = str(tmp_path / "ca.pem")
+        ended = await to(server, security=Security.STARTTLS, ca_file=gone).send(message(), key=KEY)
+    assert ended.ending is Ending.PARKED
+    assert gone in ended.reason
+
+
+async def test_a_user_logs_in(tls, ca_file):
+    there = {"security": Security.STARTTLS, "host": "localhost", "ca_file": ca_file, "user": "monitor"}
+    with Server(tls=tls, users={"monitor": "right"}) as server:
+        right = await to(server, read_password=lambda: "right", **there).send(message(), key=KEY)
+        wrong = await to(server, read_password=lambda: CANARY, **there).send(message(), key=KEY)
+        assert len(server.mails) == 1
+    assert right.ending is Ending.DELIVERED
+    assert wrong == Verdict(ending=Ending.PARKED, reason="SMTP 535 to the login")
+
+
+async def test_a_password_that_can_t_be_read_parks_the_channel_and_names_the_file(tls, ca_file, tmp_path):
+    there = {"security": Security.STARTTLS, "host": "localhost", "ca_file": ca_file, "user": "monitor"}
+    with Server(tls=tls, users={"monitor": "right"}) as server:
+        missing = Secret.from_file(tmp_path / "password").reveal
+        ended = await to(server, read_password=missing, **there).send(message(), key=KEY)
+    assert ended.ending is Ending.PARKED
+    assert str(tmp_path / "password") in ended.reason
+
+
+async def test_a_server_that_knows_no_log_in_parks_the_channel():
+    with Server() as server:
+        ended = await to(server, user="monitor", read_password=lambda: "x").send(message(), key=KEY)
+    assert ended.ending is Ending.PARKED
+    assert "takes no log-in" in ended.reason
+
+
+async def test_a_server_that_wants_a_log_in_parks_a_channel_without_one(tls, ca_file):
+    with Server(tls=tls, users={"monitor": "right"}) as server:
+        ended = await to(server, security=Security.STARTTLS, host="localhost", ca_file=ca_file).send(message(), key=KEY)
+    assert ended == Verdict(ending=Ending.PARKED, reason="SMTP 530 to the sender")
+
+
+# --- how it ends -----------------------------------------------------------------------------------------------------
+
+ANSWERS = {
+    "sender unknown": ({"MAIL": "550 no"}, Ending.PARKED, "SMTP 550 to the sender"),
+    "too large at once": ({"MAIL": "552 too large"}, Ending.REFUSED, "SMTP 552 to the sender"),
+    "sender later": ({"MAIL": "451 greylisted"}, Ending.RETRY, "SMTP 451 to the sender"),
+    "nobody there": ({"RCPT": "550 no such user"}, Ending.PARKED, "SMTP 550 to the recipients"),
+    "everybody full": ({"RCPT": "552 full"}, Ending.RETRY, "SMTP 552 to the recipients"),
+    "everybody later": ({"RCPT": "450 busy"}, Ending.RETRY, "SMTP 450 to the recipients"),
+    "one gone, one later": (
+        {"RCPT": {TO[0]: "550 gone", TO[1]: "450 busy"}}, Ending.RETRY, "SMTP 450 to the recipients"
+    ),
+    "content refused": ({"DATA": "554 spam"}, Ending.REFUSED, "SMTP 554 to the content"),
+    "content later": ({"DATA": "452 disk full"}, Ending.RETRY, "SMTP 452 to the content"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("answers", "ending", "reason"), ANSWERS.values(), ids=ANSWERS)
+async def test_how_answers_are_taken(answers, ending, reason):
+    with Server(answers) as server:
+        assert await to(server).send(message(), key=KEY) == Verdict(ending=ending, reason=reason)
+        assert server.mails == []
+
+
+async def test_a_refused_mail_is_sent_once_more_as_text_alone():
+    with Server({"DATA": "554 no HTML here"}) as server:
+        ended = await send_fitting(to(server), message(), key=KEY)
+        assert ended.ending is Ending.REFUSED
+        del server.answers["DATA"]
+        await to(server).send(message(), key=f"{KEY}-plain", plain=True)
+        got = server.read()
+    assert got.get_content_type() == "text/plain"
+    assert got["Message-ID"] == f"<{KEY}-plain@example.com>"
+
+
+async def test_one_recipient_that_is_refused_does_not_keep_the_mail_from_the_others():
+    with Server({"RCPT": {TO[1]: "550 no such user"}}) as server, capture_logs() as logs:
+        ended = await to(server).send(message(), key=KEY)
+        assert server.envelopes == [("monitor@example.com", TO[:1])]
+    assert ended == Verdict(ending=Ending.DELIVERED, reason="accepted, but not for 1 of 2 recipients (SMTP 550)")
+    (told,) = logs
+    assert (told["event"], told["refused"], told["recipients"]) == ("mail_recipients_refused", 1, 2)
+    assert told["smtp_codes"] == [550]
+
+
+async def test_the_size_is_told_to_a_server_that_asks():
+    with Server(data_size_limit=1000) as server:
+        ended = await to(server).send(message(), key=KEY)
+    assert (ended.ending, ended.reason) == (Ending.REFUSED, "SMTP 552 to the sender")
+
+
+DEATHS = {"before the content": ("RCPT", True), "after the content": ("DATA", False)}
+
+
+@pytest.mark.parametrize(("command", "certain"), DEATHS.values(), ids=DEATHS)
+async def test_a_connection_that_ends_leaves_it_open_only_after_the_content(command, certain):
+    with Server(dies=command) as server:
+        ended = await to(server).send(message(), key=KEY)
+    assert ended == Verdict(ending=Ending.RETRY, reason="no answer (reset)", certain=certain)
+
+
+@pytest.mark.parametrize(("command", "certain"), DEATHS.values(), ids=DEATHS)
+async def test_a_server_that_does_not_answer_is_given_up_in_time(command, certain):
+    with Server(hangs=command) as server:
+        ended = await to(server, timeout_s=1).send(message(), key=KEY)
+    assert ended == Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=certain)
+
+
+async def test_a_server_that_is_not_there_is_tried_again():
+    with closing(create_server(("127.0.0.1", 0))) as closed:
+        port = closed.getsockname()[1]
+    ended = await to(None, port=port).send(message(), key=KEY)
+    assert ended == Verdict(ending=Ending.RETRY, reason="no answer (refused)")
+
+
+@pytest.mark.parametrize(
+    ("greeting", "ending", "reason"),
+    [
+        (b"554 go away\r\n", Ending.PARKED, "SMTP 554 to the greeting"),
+        (b"421 too busy\r\n", Ending.RETRY, "SMTP 421 to the greeting"),
+        (b"HTTP/1.1 400 Bad Request\r\n", Ending.RETRY, "no answer (protocol)"),
+        (b"x" * 20_000, Ending.RETRY, "no answer (protocol)"),
+        (b"", Ending.RETRY, "no answer (reset)"),
+    ],
+    ids=["refused", "busy", "not a mail server", "no line", "closed"],
+)
+async def test_how_a_greeting_is_taken(greeting, ending, reason):
+    async def greet(reader, writer):
+        writer.write(greeting)
+        await writer.drain()
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        ended = await to(None, port=server.sockets[0].getsockname()[1]).send(message(), key=KEY)
+    assert (ended.ending, ended.reason) == (ending, reason)
+
+
+def test_every_permanent_answer_ends_the_attempts_or_parks():
+    endings = {verdict(step, code).ending for step in Step for code in range(500, 560) if code != 552}
+    assert endings == {Ending.PARKED, Ending.REFUSED}
+
+
+def test_a_date_is_that_of_the_message():
+    assert mail(at=NOW + timedelta(hours=2))["Date"] == "Sun, 01 Mar 2026 14:00:00 +0000"
+
+
+def test_a_message_is_not_changed_by_being_sent():
+    told = message(parts=(message(2),))
+    as_mail(told, key=KEY, sender=SENDER, recipients=TO)
+    assert told == replace(told)

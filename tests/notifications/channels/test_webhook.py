@@ -1,0 +1,205 @@
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from support.receiver import Receiver
+from support.samples import NOW, message
+
+from monitor.app import ask_once
+from monitor.config.secret import Secret
+from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels.webhook import VERSION, WebhookChannel, signature, signer
+from monitor.notifications.messages import MessageKind
+
+KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "webhook.md"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+COMMANDS = (
+    ("acknowledge", "ingestion-monitor incidents ack 1"),
+    ("silence", "ingestion-monitor silences add --incident 1 --for 4h"),
+)
+quickly = partial(ask_once, timeout_s=5)
+
+
+def documented():
+    (example,) = re.findall(r"```json\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    return json.loads(example)
+
+
+async def sent(a_message):
+    with Receiver() as receiver:
+        ending = await WebhookChannel(lambda: receiver.url, quickly).send(a_message, key=KEY)
+        assert ending == Verdict(ending=Ending.DELIVERED, reason="accepted")
+        ((path, headers, body),) = receiver.got
+    assert path == "/hook"
+    return headers, body
+
+
+async def test_what_is_sent_is_what_is_documented():
+    headers, body = await sent(message(commands=COMMANDS, thread=KEY))
+    example = documented()
+    assert body == example
+    assert list(body) == list(example), "in the documented order"
+    assert headers["content-type"] == "application/json"
+    assert headers["idempotency-key"] == KEY
+    assert re.fullmatch(r"ingestion-monitor/\S+", headers["user-agent"])
+    assert "authorization" not in headers
+
+
+async def test_every_field_is_documented():
+    table = re.findall(r"^\| `(\w+)` ", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    _, body = await sent(message())
+    assert set(body) <= set(table)
+    assert body["version"] == VERSION
+
+
+async def test_a_resolution_says_when_and_asks_to_check_nothing():
+    resolved_at = NOW + timedelta(minutes=7)
+    resolution = message(
+        kind=MessageKind.RESOLVED, what_to_check=(), facts=(("lasted", "12 min"),), resolved_at=resolved_at
+    )
+    _, body = await sent(resolution)
+    assert (body["kind"], body["what_to_check"], body["resolved_at"]) == ("resolved", [], "2026-03-01T12:07:00Z")
+
+
+async def test_a_rotated_url_is_used_at_once(tmp_path):
+    file = tmp_path / "url"
+    channel = WebhookChannel(Secret.from_file(file).reveal, quickly)
+    with Receiver() as old, Receiver() as new:
+        file.write_text(old.url + "\n", encoding="utf-8")
+        await channel.send(message(), key=KEY)
+        file.write_text(new.url + "\n", encoding="utf-8")
+        await channel.send(message(), key=KEY)
+        assert (len(old.got), len(new.got)) == (1, 1)
+
+
+async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
+    file = tmp_path / "url"
+    ending = await WebhookChannel(Secret.from_file(file).reveal, quickly).send(message(), key=KEY)
+    assert ending.ending is Ending.PARKED
+    assert ending.reason.startswith("its URL can't be read: ")
+    assert str(file) in ending.reason
+
+
+UNUSABLE = [
+    "https://999.1.1.1/canary",
+    "https://☃.example/canary",
+    "https://[::1]canary/",
+    "https://h/canary" + "x" * 66_000,
+]
+
+
+@pytest.mark.parametrize("url", UNUSABLE, ids=["no address", "no host name", "no port", "too long"])
+async def test_a_url_that_can_t_be_taken_apart_parks_the_channel_and_is_not_quoted(url):
+    ending = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
+    assert ending.ending is Ending.PARKED
+    assert "canary" not in ending.reason
+    assert "check the address" in ending.reason
+
+
+async def test_a_redirect_is_not_followed():
+    with Receiver() as elsewhere, Receiver((307, {"Location": elsewhere.url}, b"")) as receiver:
+        ending = await WebhookChannel(lambda: receiver.url, quickly).send(message(), key=KEY)
+        assert elsewhere.got == []
+    assert (ending.ending, ending.reason) == (Ending.RETRY, "HTTP 307")
+
+
+async def test_neither_the_url_nor_the_receivers_words_are_in_the_reason():
+    canary = "T0K3N-canary"
+    with Receiver((503, {"x-request-id": canary}, canary.encode())) as receiver:
+        url = f"{receiver.url}/{canary}?token={canary}"
+        answered = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
+    silent = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
+    assert [each.reason for each in (answered, silent)] == ["HTTP 503", "no answer (refused)"]
+
+
+async def test_a_receiver_that_dawdles_is_given_up_in_time():
+    with Receiver() as receiver:
+        receiver.hang = True
+        hasty = partial(ask_once, timeout_s=0.2)
+        ending = await WebhookChannel(lambda: receiver.url, hasty).send(message(), key=KEY)
+    assert (ending.ending, ending.reason) == (Ending.RETRY, "no answer (timeout)")
+    assert not ending.certain
+
+
+async def test_a_refused_message_is_sent_once_more_as_text():
+    with Receiver((422, {}, b""), (200, {}, b"")) as receiver:
+        ending = await send_fitting(WebhookChannel(lambda: receiver.url, quickly), message(), key=KEY)
+    _, (_, headers, body) = receiver.got
+    assert ending.ending is Ending.DELIVERED
+    assert headers["idempotency-key"] == f"{KEY}-plain"
+    assert list(body) == ["text"]
+    assert body["text"].startswith(
+        "[critical] gloo-prod: the API rejects the credentials (production, for credentials)"
+    )
+
+
+async def test_a_message_for_several_incidents_holds_that_of_each():
+    parts = tuple(message(number, target=target, commands=COMMANDS) for number, target in ((1, "de"), (2, "fr")))
+    _, alone = await sent(parts[1])
+    _, body = await sent(message(title="2 targets", parts=parts))
+    assert [part["target"] for part in body["parts"]] == ["de", "fr"]
+    assert body["parts"][1] == {key: value for key, value in alone.items() if key not in {"version", "key"}}
+
+
+# --- signatures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_signature_is_that_of_the_standards_own_example():
+    content = b'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}'
+    assert signature(SECRET, content) == "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("secret", ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_é", "whsec_a"])
+def test_a_secret_of_another_form_signs_nothing(secret):
+    with pytest.raises(ValueError, match=r"whsec_|base64|ASCII|padding|[Ii]ncorrect"):
+        signature(secret, b"")
+
+
+def verifier():
+    """The function of the document, as it stands there."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(snippet, names)  # noqa: S102  # what readers are told to run
+    return names["is_genuine"]
+
+
+async def signed(at):
+    with Receiver() as receiver:
+        channel = WebhookChannel(lambda: receiver.url, quickly, sign=signer(lambda: SECRET, lambda: at))
+        await channel.send(message(), key=KEY)
+    ((_, headers, _),) = receiver.got
+    return headers, receiver.raw[0]
+
+
+async def test_the_documented_lines_tell_a_signed_message_from_any_other():
+    is_genuine = verifier()
+    headers, body = await signed(datetime.now(UTC))
+    assert headers["webhook-id"] == KEY
+    assert is_genuine(SECRET, headers, body)
+    assert not is_genuine(SECRET, headers, body.replace(b"critical", b"harmless"))
+    assert not is_genuine(SECRET, {**headers, "webhook-id": "another"}, body)
+    assert not is_genuine("whsec_" + "A" * 32, headers, body)
+
+
+async def test_the_documented_lines_take_no_old_message():
+    headers, body = await signed(datetime.now(UTC) - timedelta(minutes=6))
+    assert not verifier()(SECRET, headers, body)
+
+
+async def test_without_a_secret_nothing_is_signed():
+    headers, _ = await sent(message())
+    assert not [name for name in headers if name.startswith("webhook-")]
+
+
+async def test_a_secret_that_can_t_be_read_parks_the_channel(tmp_path):
+    with Receiver() as receiver:
+        missing = Secret.from_file(tmp_path / "secret").reveal
+        ending = await WebhookChannel(lambda: receiver.url, quickly, sign=signer(missing, lambda: NOW)).send(
+            message(), key=KEY
+        )
+    assert (ending.ending, receiver.got) == (Ending.PARKED, [])
+    assert ending.reason.startswith("its secret can't be read: ")

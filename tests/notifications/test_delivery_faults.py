@@ -1,0 +1,486 @@
+"""Delivery under faults, for real: killed processes, failing receivers, two senders at once, and a clock that jumps.
+
+What is killed or races runs in processes of its own; receivers are on loopback. Where time has to pass, a test writes
+it into the database, or moves a clock.
+"""
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import partial
+
+import pytest
+from sqlalchemy import select, update
+from support.fakes import FakeChannel, outlets
+from support.observed import until
+from support.receiver import Receiver
+from support.samples import NOW, incident, message
+from support.world import Clock
+
+from monitor.app import App, ask_once
+from monitor.database.engine import reading, writing
+from monitor.database.tables import channels, notifications
+from monitor.incidents import store as incidents
+from monitor.incidents.channel_failures import Reachability
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.model import Cause
+from monitor.notifications import outbox
+from monitor.notifications.channels.webhook import WebhookChannel
+from monitor.notifications.delivery import CLAIM, DeliveryReport, Sender
+from monitor.notifications.routing import LOG_CHANNEL
+from monitor.runs.progress import NoProgress
+from monitor.runs.run import Run
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+NOTHING = "Nothing is due.\n"
+DEADLINE_S = 120
+
+DOCS = """
+[[targets]]
+name = "docs"
+provider = "gloo"
+base_url = "{base_url}"
+publisher_id = "{publisher}"
+auth = {auth}
+check = {{ strategy = "items" }}
+sync_log = {{ url = "{sync_log}", table = "docs_log" }}
+"""
+
+
+class Desk(Receiver):
+    """A receiver that can keep its answers back, and knows when whoever it answered has gone."""
+
+    def __init__(self, *answers):
+        self.may_answer, self.gone = threading.Event(), threading.Event()
+        self.may_answer.set()
+        super().__init__(*answers)
+
+    def start(self):
+        super().start()
+        end = self._server.shutdown_request
+
+        def ended(request):
+            end(request)
+            self.gone.set()
+
+        self._server.shutdown_request = ended
+
+    def stop(self):
+        self.may_answer.set()
+        super().stop()
+
+    def next_answer(self):
+        self.may_answer.wait()
+        return super().next_answer()
+
+    @property
+    def calls(self):
+        """Each call's key, and its body to the byte."""
+        return [(headers["idempotency-key"], body) for (_, headers, _), body in zip(self.got, self.raw, strict=True)]
+
+    @property
+    def bodies(self):
+        return [body for _, _, body in self.got]
+
+
+@pytest.fixture
+def desk():
+    with Desk() as made:
+        yield made
+
+
+@pytest.fixture
+def site(world, here):
+    world.log("CREATE TABLE docs_log (item_id TEXT)")
+    return Site(world, partial(here, world))
+
+
+class Site:
+    """Two targets of which documents fail when told to.
+
+    `check` and `notify` are the command in this process; those that are killed or race have processes of their own.
+    """
+
+    def __init__(self, world, call):
+        self.world, self._call = world, call
+
+    def configure(self, **urls):
+        """Channels of these names; the next process heeds them."""
+        world = self.world
+        docs = DOCS.format(
+            base_url=world.sandbox.url, publisher=world.sandbox.settings.publisher_id, auth=world.client_auth,
+            sync_log=world.sync_log,
+        )  # fmt: skip
+        tables = [f'[[channels]]\nname = "{name}"\ntype = "webhook"\nurl = "{url}"\n' for name, url in urls.items()]
+        world.configure(more="\n".join([docs, *tables]))
+
+    def fail(self, target):
+        """A document of the target fails: an incident at the next check, which has a message at once."""
+        (item_id,) = self.world.sandbox.create_items(1, status="FAILED")
+        if target == "gloo":
+            self.world.record(item_id)
+        else:
+            self.world.log("INSERT INTO docs_log VALUES (:i)", [{"i": item_id}])
+
+    def check(self, target):
+        """How the command ended, and what it said of messages."""
+        done = self._call("check", "--target", target)
+        return done.returncode, done.stdout.rpartition("\n\n")[2] if "Messages: " in done.stdout else ""
+
+    def notify(self):
+        """What the command said."""
+        return self._call("notify").stdout
+
+    def dead_letters(self):
+        return json.loads(self._call("notifications", "dead", "--json").stdout)
+
+    def close_a_run(self):
+        """A run that ends without a delivery after it."""
+        self.world.clock.now = datetime.now(UTC)
+        self.world.run()
+
+    def die_before_the_mark(self, desk, *command):
+        """Kills the command between the receiver's answer and the mark, which our hold on the database keeps back."""
+        desk.may_answer.clear()
+        desk.gone.clear()
+        process = self.world.start(*command)
+        try:
+            until(lambda: desk.got, "a message at the receiver", timeout_s=DEADLINE_S)
+            with writing(self.world.app.engine) as conn:  # on SQLite it is the only one that can write
+                conn.execute(select(notifications.c.id).with_for_update()).all()
+                desk.may_answer.set()
+                assert desk.gone.wait(DEADLINE_S), "the command hangs up once it has its answer"
+                process.kill()
+                process.wait()
+        finally:
+            process.kill()
+            process.communicate()
+        return process.pid
+
+    def expire_claims(self):
+        """What two minutes do."""
+        past = {"claimed_until": datetime.now(UTC) - MINUTE}
+        with writing(self.world.app.engine) as conn:
+            assert conn.execute(
+                update(notifications).where(notifications.c.claimed_by.is_not(None)).values(past)
+            ).rowcount
+
+    def let_time_pass(self):
+        """What the wait after a failed attempt does."""
+        past = datetime.now(UTC) - MINUTE
+        with writing(self.world.app.engine) as conn:
+            conn.execute(update(channels).where(channels.c.blocked_until.is_not(None)).values(blocked_until=past))
+            due = notifications.c.status == "due"
+            assert conn.execute(update(notifications).where(due).values(next_attempt_at=past)).rowcount
+
+    def rows(self):
+        with reading(self.world.app.engine) as conn:
+            return conn.execute(select(notifications).order_by(notifications.c.id)).all()
+
+    def state(self, name):
+        with reading(self.world.app.engine) as conn:
+            return conn.execute(select(channels).where(channels.c.name == name)).one()
+
+
+# --- processes that are killed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("check", "--target", "gloo"), ("notify",)], ids=["check", "notify"])
+def test_killed_between_the_answer_and_the_mark_it_is_sent_once_more_just_the_same(site, desk, command):
+    site.configure(oncall=desk.url)
+    site.fail("gloo")
+    if command == ("notify",):
+        site.close_a_run()
+    pid = site.die_before_the_mark(desk, *command)
+    (row,) = site.rows()
+    assert (row.status, row.attempts, row.claimed_by.rpartition(":")[2]) == ("due", 0, str(pid))
+    assert site.notify() == NOTHING, "the claim of the dead lasts"
+    site.expire_claims()
+    assert site.world.cli("notify").stdout == "Messages: 1 sent\n"
+    first, double = desk.calls
+    assert double == first
+    assert site.notify() == NOTHING
+    assert len(desk.calls) == 2
+    assert [row.status for row in site.rows()] == ["sent"]
+
+
+@pytest.mark.parametrize("meanwhile", ["its claim lasts", "its claim is over"])
+def test_what_came_meanwhile_from_another_target_is_a_message_of_its_own_beside_the_double(site, desk, meanwhile):
+    site.configure(oncall=desk.url)
+    site.fail("gloo")
+    site.die_before_the_mark(desk, "check", "--target", "gloo")
+    site.fail("docs")
+    if meanwhile == "its claim is over":
+        site.expire_claims()
+        assert site.check("docs") == (0, "Messages: 2 sent\n")
+    else:
+        assert site.check("docs") == (0, "Messages: 1 sent\n")
+        site.expire_claims()
+        assert site.notify() == "Messages: 1 sent\n"
+    assert site.notify() == NOTHING
+    first, *later = desk.calls
+    assert len(later) == 2
+    assert later.count(first) == 1
+    (other,) = [body for key, _, body in _by_key(desk) if key != first[0]]
+    assert (other["target"], other["parts"]) == ("docs", [])
+
+
+def test_killed_before_the_answer_it_is_sent_again_just_the_same(site, desk):
+    site.configure(oncall=desk.url)
+    site.fail("gloo")
+    desk.hang = True
+    process = site.world.start("check", "--target", "gloo")
+    try:
+        until(lambda: desk.got, "a message at the receiver", timeout_s=DEADLINE_S)
+    finally:
+        process.kill()
+        process.communicate()
+    desk.hang = False
+    site.expire_claims()
+    assert site.notify() == "Messages: 1 sent\n"
+    first, again = desk.calls
+    assert again == first
+    assert site.notify() == NOTHING
+
+
+def test_two_senders_at_once_deliver_every_message_once(site, desk):
+    site.configure(oncall=desk.url)
+    written = write_many(site.world.app.engine, per_kind=2)
+    desk.may_answer.clear()
+    senders = [site.world.start("notify") for _ in range(2)]
+    try:
+        until(lambda: len(desk.got) == 2, "a message of each sender at the receiver", timeout_s=DEADLINE_S)
+        desk.may_answer.set()
+        said = [sender.communicate(timeout=120)[0] for sender in senders]
+    finally:
+        for sender in senders:
+            sender.kill()
+            sender.communicate()
+    assert [sender.returncode for sender in senders] == [0, 0]
+    counts = [int(line.split()[1]) for line in said]
+    assert min(counts) > 0, "both had a share"
+    assert sum(counts) == len(desk.calls) == len(written) / 2
+    assert set(Counter(key for key, _ in desk.calls).values()) == {1}
+    arrived = Counter(part["incident_id"] for body in desk.bodies for part in body["parts"])
+    assert arrived == Counter(written)
+    assert {row.status for row in site.rows()} == {"sent"}
+    assert site.notify() == NOTHING
+
+
+def write_many(engine, *, per_kind):
+    """Openings that are due, so many of each cause and environment; gives back their incidents."""
+    written = []
+    for cause in [cause for cause in Cause if cause is not Cause.CHANNEL_FAILING]:
+        for environment in ("production", "staging", "test"):
+            for number in range(per_kind):
+                target = f"{environment}-{number}"
+                about = {"target": target, "environment": environment, "cause": cause}
+                with writing(engine) as conn:
+                    written.append(incidents.open_new(conn, incident(**about), evidence_id=None))
+                    outbox.put(conn, message(written[-1], **about), channels=("oncall",), now=NOW)
+    return written
+
+
+def _by_key(desk):
+    return [(key, raw, body) for (key, raw), body in zip(desk.calls, desk.bodies, strict=True)]
+
+
+# --- receivers that fail ---------------------------------------------------------------------------------------------
+
+
+def test_what_happens_while_the_receiver_is_down_is_one_message_once_it_is_back(site, desk):
+    site.configure(oncall=desk.url)
+    desk.stop()
+    site.fail("gloo")
+    assert site.check("gloo")[0] == 4
+    site.fail("docs")
+    site.check("docs")
+    desk.start()
+    assert desk.got == []
+    site.let_time_pass()
+    assert site.notify() == "Messages: 1 sent\n"
+    (body,) = desk.bodies
+    assert {(part["kind"], part["target"]) for part in body["parts"]} == {("opened", "gloo"), ("opened", "docs")}
+    assert {row.status for row in site.rows()} == {"sent"}
+    assert site.notify() == NOTHING
+
+
+def test_a_receiver_that_answers_too_late_gets_the_same_again_and_what_came_since_beside_it(engine, desk):
+    office = Office(engine, desk, timeout_s=1.0)
+    office.write("a")
+    office.write("b")
+    desk.may_answer.clear()
+    assert office.deliver() == DeliveryReport(put_off=2)
+    desk.may_answer.set()
+    office.write("c")
+    office.clock.advance(minutes=1)
+    assert office.deliver() == DeliveryReport(sent=2)
+    first, again, other = desk.calls
+    assert again == first
+    assert other[0] != first[0]
+    assert [[part["target"] for part in body["parts"]] for body in desk.bodies] == [["a", "b"], ["a", "b"], []]
+
+
+class Office:
+    """A sender with one channel, which is given up after a time of our choice."""
+
+    def __init__(self, engine, receiver, *, timeout_s):
+        self.engine, self.clock = engine, Clock()
+        self.clock.now = NOW
+        self.channel = WebhookChannel(lambda: receiver.url, partial(ask_once, timeout_s=timeout_s))
+
+    def write(self, target):
+        with writing(self.engine) as conn:
+            number = incidents.open_new(conn, incident(target=target), evidence_id=None)
+            told = message(number, target=target, environment="test", at=self.clock())
+            outbox.put(conn, told, channels=("oncall",), now=self.clock())
+
+    def deliver(self):
+        reach = Reachability(
+            environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall"],
+            route=lambda _: ("oncall",),
+        )  # fmt: skip
+        sender = Sender(
+            self.engine, outlets({"oncall": self.channel, LOG_CHANNEL: FakeChannel()}), reach=reach, holder="host:1",
+            utcnow=self.clock, rand=lambda: 1.0,
+        )  # fmt: skip
+        return asyncio.run(sender.deliver())
+
+
+def test_a_receiver_that_refuses_us_is_left_alone_until_its_settings_change(site, desk):
+    desk.answers = [(401, {}, b""), (200, {}, b"")]
+    site.configure(oncall=desk.url)
+    site.fail("gloo")
+    assert site.check("gloo")[0] == 4
+    site.fail("docs")
+    site.check("docs")
+    site.notify()
+    assert len(desk.calls) == 1
+    site.configure(oncall=f"{desk.url}?key=new")
+    site.notify()
+    (about_items,) = [body for body in desk.bodies[1:] if body["cause"] == "items_failed"]
+    assert {part["target"] for part in about_items["parts"]} == {"gloo", "docs"}
+    assert {row.status for row in site.rows()} == {"sent"}
+
+
+def test_a_message_that_is_refused_in_either_form_is_a_dead_letter_and_the_next_one_arrives(site, desk):
+    desk.answers = [(400, {}, b""), (400, {}, b""), (200, {}, b"")]
+    site.configure(oncall=desk.url)
+    site.fail("gloo")
+    assert site.check("gloo") == (0, "Messages: 1 sent, 1 given up\n"), "the log is told instead"
+    assert [set(body) == {"text"} for body in desk.bodies] == [False, True]
+    site.fail("docs")
+    assert site.check("docs") == (0, "Messages: 1 sent\n")
+    assert desk.bodies[2]["target"] == "docs"
+    (letter,) = site.dead_letters()
+    assert (letter["channel"], letter["status"], letter["attempts"]) == ("oncall", "dead", 1)
+    assert site.notify() == NOTHING
+
+
+def test_a_date_as_retry_after_is_honoured(site, desk):
+    before = datetime.now(UTC).replace(microsecond=0)
+    date = before + 20 * MINUTE
+    desk.answers = [(429, {"Retry-After": format_datetime(date, usegmt=True)}, b""), (200, {}, b"")]
+    site.configure(oncall=desk.url)
+    site.fail("gloo")
+    assert site.check("gloo")[0] == 4
+    took = datetime.now(UTC) - before
+    (row,) = site.rows()
+    assert row.next_attempt_at == site.state("oncall").blocked_until
+    assert date <= row.next_attempt_at <= date + took, "the server's own clock says from when on it counts"
+    site.notify()
+    assert len(desk.calls) == 1
+    site.let_time_pass()
+    assert site.notify() == "Messages: 1 sent\n"
+    first, again = desk.calls
+    assert again == first
+
+
+def test_of_three_channels_one_that_is_broken_keeps_nothing_from_the_others_and_they_hear_of_it(site, desk):
+    with Desk((404, {}, b"")) as broken, Desk() as audit:
+        site.configure(oncall=desk.url, broken=broken.url, audit=audit.url)
+        site.fail("gloo")
+        assert site.check("gloo")[0] == 0
+        site.fail("docs")
+        assert site.check("docs")[0] == 0
+        assert len(broken.got) == 1
+        told = [("items_failed", "gloo"), ("channel_failing", "channel:broken"), ("items_failed", "docs")]
+        for well in (desk, audit):
+            assert [(body["cause"], body["target"]) for body in well.bodies] == told
+    assert {row.status for row in site.rows() if row.channel != "broken"} == {"sent"}
+    assert [row.status for row in site.rows() if row.channel == "broken"] == ["due", "due"]
+
+
+# --- a clock that jumps ----------------------------------------------------------------------------------------------
+
+RUNS = 17
+HAPPENS = {
+    1: lambda night: night.sandbox.revoke_client(),
+    4: lambda night: night.sandbox.restore_client(),
+    7: lambda night: night.sandbox.set_status(night.item_id, "FAILED"),
+    9: lambda night: night.sandbox.set_status(night.item_id, "COMPLETED"),
+    11: lambda night: night.sandbox.revoke_client(),
+    14: lambda night: night.sandbox.restore_client(),
+}
+"""Before which run. Each lasts for a run longer than an incident takes to open or to resolve: it may come late by one,
+but it has to come."""
+
+WRONG_FOR = [(1, 2), (1, 6), (2, 3), (3, 5), (4, 6), (5, 12), (7, 8), (12, 14), (1, 17)]
+"""Before which run the clock goes wrong, and before which it is put right."""
+
+
+class Night:
+    """Runs every ten minutes, each with a delivery after it, and nothing kept from one to the next but the database."""
+
+    def __init__(self, world, receiver):
+        self.world, self.sandbox = world, world.sandbox
+        self.item_id, *_ = world.track(3)
+        world.configure(more=f'[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{receiver.url}"\n')
+
+    def tick(self):
+        app = App(config=self.world.app.config, engine=self.world.app.engine, clock=self.world.clock)
+
+        async def run_and_deliver():
+            (target,) = app.config.targets
+            await Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())()
+            await app.sender().deliver()
+
+        asyncio.run(run_and_deliver())
+        self.world.clock.advance(minutes=10)
+
+    def unresolved(self):
+        with reading(self.world.app.engine) as conn:
+            return incidents.listing(conn, open_only=True)
+
+
+@pytest.mark.parametrize("step", [DAY, -DAY], ids=["ahead", "behind"])
+@pytest.mark.parametrize(("wrong", "right"), WRONG_FOR, ids=[f"from run {a} to run {b}" for a, b in WRONG_FOR])
+def test_a_clock_that_is_a_day_wrong_for_a_while_loses_nothing_and_tells_nothing_twice(
+    small_world, desk, wrong, right, step
+):
+    night = Night(small_world, desk)
+    for number in range(RUNS):
+        small_world.clock.now += step * ((number == wrong) - (number == right))
+        HAPPENS.get(number, lambda _: None)(night)
+        night.tick()
+    told = Counter((body["cause"], body["kind"]) for body in desk.bodies)
+    assert {kind: count for kind, count in told.items() if kind[1] != "reminder"} == {
+        ("unauthorized", "opened"): 2,
+        ("unauthorized", "resolved"): 2,
+        ("items_failed", "opened"): 1,
+        ("items_failed", "resolved"): 1,
+    }
+    assert told["unauthorized", "reminder"] + told["items_failed", "reminder"] <= 1, "a day is over, as far as it knows"
+    assert night.unresolved() == []
+
+
+def test_a_sender_that_was_killed_while_its_clock_was_a_day_ahead_keeps_nothing_back(engine, desk):
+    office = Office(engine, desk, timeout_s=15.0)
+    office.write("a")
+    with writing(engine) as conn:
+        (claimed,) = outbox.claim(conn, holder="killed:9", now=office.clock() + DAY, lease=CLAIM, limit=20)
+    assert office.deliver() == DeliveryReport(sent=1)
+    assert [key for key, _ in desk.calls] == [claimed.key]

@@ -1,0 +1,111 @@
+from dataclasses import replace
+from datetime import timedelta
+
+from support.samples import NOW, message
+
+from monitor.model import Cause, Severity
+from monitor.notifications.batching import listed, merge
+from monitor.notifications.messages import MessageKind
+from monitor.notifications.texts import channel_target
+
+
+def parts(count, **fields):
+    defaults = {
+        "subject": "x", "facts": (("since", "2026-03-01 11:55:00 UTC"), ("code", "invalid_client"), ("run 1", "…")),
+    }  # fmt: skip
+    return [
+        message(
+            number, target=f"gloo-{number}", commands=(("acknowledge", f"ingestion-monitor incidents ack {number}"),),
+            **{**defaults, **fields},
+        )
+        for number in range(1, count + 1)
+    ]  # fmt: skip
+
+
+def test_one_is_left_as_it_is():
+    (only,) = parts(1)
+    assert merge([only]) is only
+
+
+def test_what_a_merged_opening_says():
+    merged = merge(parts(3))
+    assert merged.title == merged.subject == "3 targets: the API rejects the credentials"
+    assert merged.target == "gloo-1, gloo-2, gloo-3"
+    assert merged.what_to_check == parts(1)[0].what_to_check
+    assert merged.facts == (
+        ("about", "gloo-1, gloo-2, gloo-3"),
+        ("incidents", "1, 2, 3"),
+        ("gloo-1", "since 2026-03-01 11:55:00 UTC; code invalid_client"),
+        ("gloo-2", "since 2026-03-01 11:55:00 UTC; code invalid_client"),
+        ("gloo-3", "since 2026-03-01 11:55:00 UTC; code invalid_client"),
+        ("more", "ingestion-monitor incidents list"),
+    )
+    assert merged.commands == (
+        ("acknowledge", "ingestion-monitor incidents ack 1 2 3"),
+        ("silence", "ingestion-monitor silences add --match cause=unauthorized --for 4h"),
+    )
+    assert merged.parts == tuple(parts(3))
+
+
+def test_of_many_the_first_are_named_and_the_rest_counted():
+    merged = merge(parts(200))
+    facts = dict(merged.facts)
+    assert facts["about"].endswith("gloo-20 and 180 more")
+    assert len(merged.facts) == 3 + 10
+    assert [label for label, _ in merged.commands] == ["silence"], "no line can hold two hundred numbers"
+
+
+def test_the_most_urgent_and_the_extreme_times_count():
+    early, late = parts(2)
+    early = replace(early, severity=Severity.WARNING, opened_at=NOW - timedelta(hours=1), what_to_check=("a",))
+    late = replace(late, severity=Severity.CRITICAL, at=NOW + timedelta(hours=1), what_to_check=("a", "b"))
+    merged = merge([early, late])
+    assert (merged.severity, merged.opened_at, merged.at) == (Severity.CRITICAL, early.opened_at, late.at)
+    assert merged.what_to_check == ("a", "b")
+
+
+def test_ends_are_merged_too_and_ask_for_nothing():
+    over = [replace(each, kind=MessageKind.RESOLVED, resolved_at=NOW, what_to_check=()) for each in parts(2)]
+    merged = merge(over)
+    assert (merged.title, merged.commands) == ("2 targets: the API rejects the credentials: resolved", ())
+    assert merged.resolved_at == NOW
+
+
+def test_what_is_acknowledged_needs_no_command_for_it():
+    assert [label for label, _ in merge([replace(each, commands=()) for each in parts(2)]).commands] == ["silence"]
+
+
+def test_groups_of_one_target_are_called_so():
+    groups = [
+        replace(each, target="gloo", group=f"g{at}", cause=Cause.ITEMS_FAILED, facts=())
+        for at, each in enumerate(parts(2))
+    ]
+    merged = merge(groups)
+    assert merged.title == "gloo (2 groups): documents failed to ingest"
+    assert merged.group == "g0, g1"
+    assert merged.facts[0] == ("about", "gloo (g0), gloo (g1)")
+    assert len(merged.facts) == 3, "no line without a word"
+
+
+def test_channels_are_no_targets():
+    channels = [replace(each, target=channel_target(f"c{at}")) for at, each in enumerate(parts(2))]
+    assert merge(channels).title == "2 parts: the API rejects the credentials"
+
+
+def test_a_list_names_so_many():
+    assert listed(["a", "b"], most=2) == "a, b"
+    assert listed(["a", "b", "c"], most=1) == "a and 2 more"
+
+
+def test_what_people_said_and_what_nobody_heard_is_not_lost_in_the_merging():
+    unheard = ("not delivered until now", "opened 11:00, resolved 12:00 UTC")
+    over = [
+        replace(each, kind=MessageKind.RESOLVED, opened_at=NOW - timedelta(hours=1), resolved_at=NOW, facts=(unheard,))
+        for each in parts(2)
+    ]
+    assert merge(over).title == "2 targets: the API rejects the credentials: opened 11:00, resolved 12:00"
+    long_ago = [replace(each, opened_at=NOW - timedelta(days=1)) for each in over]
+    assert merge(long_ago).title.endswith(": opened 2026-02-28 12:00, resolved 2026-03-01 12:00")
+    said = (("resolved by", "ana"), ("comment", "false alarm"))
+    by_hand = [replace(each, kind=MessageKind.RESOLVED, resolved_at=None, facts=said) for each in parts(2)]
+    assert dict(merge(by_hand).facts)["gloo-1"] == "resolved by ana; comment false alarm"

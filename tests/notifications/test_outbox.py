@@ -1,0 +1,282 @@
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, text
+from support.samples import NOW, incident, message
+
+from monitor.database.engine import connect, reading, writing
+from monitor.database.tables import notifications
+from monitor.incidents import store as incidents
+from monitor.model import ChannelState
+from monitor.notifications import channel_state as channel_store
+from monitor.notifications import outbox
+from monitor.notifications.messages import MessageKind
+
+LEASE = timedelta(minutes=2)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def put(engine):
+    """Writes messages of a new incident to channels, one after the other; gives back the incident's id."""
+
+    def put(*kinds, channels=("oncall",), at=NOW):
+        with writing(engine) as conn:
+            number = len(incidents.listing(conn))
+            incident_id = incidents.open_new(conn, incident(target=f"target-{number}"), evidence_id=None)
+            for kind in kinds or (MessageKind.OPENED,):
+                told = message(incident_id, kind=kind, environment=f"test-{number}")  # none can be merged
+                outbox.put(conn, told, channels=channels, now=at)
+        return incident_id
+
+    return put
+
+
+@pytest.fixture
+def claim(engine):
+    def claim(*, now=NOW, limit=20, holder="host:1"):
+        with writing(engine) as conn:
+            return outbox.claim(conn, holder=holder, now=now, lease=LEASE, limit=limit)
+
+    return claim
+
+
+@pytest.fixture
+def mark(engine):
+    """Calls one of the outbox's marks in a transaction of its own."""
+
+    def mark(how, *arguments, **options):
+        with writing(engine) as conn:
+            return how(conn, *arguments, **options)
+
+    return mark
+
+
+def rows(engine):
+    with reading(engine) as conn:
+        return conn.execute(select(notifications).order_by(notifications.c.id)).all()
+
+
+def test_a_message_comes_out_as_it_was_put_in(engine, put, claim):
+    incident_id = put()
+    (claimed,) = claim()
+    assert claimed.message == message(incident_id, environment="test-0", thread=claimed.key)
+    assert (claimed.channel, claimed.ids, claimed.key) == ("oncall", (rows(engine)[0].id,), rows(engine)[0].key)
+    assert claimed.claimed_until == NOW + LEASE
+    assert rows(engine)[0].claimed_by == "host:1"
+
+
+def test_each_channel_gets_a_notification_with_a_key_of_its_own(engine, put):
+    put(channels=("oncall", "log", "audit"))
+    put(channels=())
+    assert [row.channel for row in rows(engine)] == ["oncall", "log", "audit"]
+    assert len({row.key for row in rows(engine)}) == 3
+
+
+def test_what_is_claimed_is_not_handed_out_again_until_the_claim_expires(put, claim):
+    put()
+    (first,) = claim()
+    assert claim(now=NOW + LEASE - timedelta(microseconds=1)) == []
+    (second,) = claim(now=NOW + LEASE)
+    assert second.key == first.key
+    assert second.claimed_until > first.claimed_until
+
+
+def test_no_more_than_the_limit_are_handed_out_the_oldest_first(put, claim):
+    incidents_in_order = [put() for _ in range(7)]
+    handed = [claim(limit=3) for _ in range(4)]
+    assert [len(batch) for batch in handed] == [3, 3, 1, 0]
+    assert [each.message.incident_id for batch in handed for each in batch] == incidents_in_order
+
+
+def test_what_somebody_is_about_to_mark_is_passed_over_and_not_waited_for(new_postgres):
+    """Only PostgreSQL locks rows: on SQLite there is one writer at a time."""
+    engine = connect(new_postgres(migrated=True))
+    try:
+        with writing(engine) as conn:
+            for name in "ab":
+                incident_id = incidents.open_new(conn, incident(target=name), evidence_id=None)
+                outbox.put(conn, message(incident_id, environment=name), channels=("oncall",), now=NOW)
+        first, second = (row.id for row in rows(engine))
+        with writing(engine) as marking:
+            marking.execute(select(notifications).where(notifications.c.id == first).with_for_update())
+            with writing(engine) as conn:
+                conn.execute(text("SET LOCAL lock_timeout = '5s'"))  # a wait would be an error, not a hang
+                claimed = outbox.claim(conn, holder="host:1", now=NOW, lease=LEASE, limit=20)
+            assert [each.ids for each in claimed] == [(second,)]
+    finally:
+        engine.dispose()
+
+
+def test_what_is_due_later_waits(put, claim):
+    put(at=NOW + MINUTE)
+    assert claim() == []
+    assert len(claim(now=NOW + MINUTE)) == 1
+
+
+def test_an_acknowledgement_never_overtakes_its_undelivered_opening(put, claim, mark):
+    put(MessageKind.OPENED, MessageKind.ACKNOWLEDGED)
+    (opening,) = claim()
+    assert opening.message.kind is MessageKind.OPENED
+    assert claim() == []
+    mark(outbox.put_off, opening, until=NOW + 10 * MINUTE, error="HTTP 503", certain=True)
+    assert claim(now=NOW + 9 * MINUTE) == [], "an opening that waits holds it back"
+    (opening,) = claim(now=NOW + 10 * MINUTE)
+    mark(outbox.mark_sent, opening, now=NOW + 10 * MINUTE)
+    (acknowledgement,) = claim(now=NOW + 10 * MINUTE)
+    assert acknowledgement.message.kind is MessageKind.ACKNOWLEDGED
+
+
+def test_a_resolution_waits_for_an_opening_that_is_being_sent(put, claim, mark):
+    put()
+    (opening,) = claim()
+    with_resolution(mark, opening)
+    assert claim() == []
+    mark(outbox.mark_sent, opening, now=NOW)
+    (resolution,) = claim()
+    assert (resolution.message.kind, resolution.message.thread) == (MessageKind.RESOLVED, opening.key)
+
+
+def with_resolution(mark, opening):
+    """The incident of that opening is resolved."""
+    told = message(opening.message.incident_id, kind=MessageKind.RESOLVED, environment=opening.message.environment)
+    mark(outbox.put, told, channels=("oncall",), now=NOW)
+
+
+def test_neither_another_channel_nor_another_incident_is_held_up(put, claim, mark):
+    put(MessageKind.OPENED, MessageKind.ACKNOWLEDGED, channels=("oncall", "audit"))
+    other = put()
+    by_channel = {(each.channel, each.message.incident_id): each for each in claim()}
+    assert len(by_channel) == 3
+    later = {"until": NOW + MINUTE, "error": "HTTP 503", "certain": True}
+    mark(outbox.put_off, by_channel["oncall", other - 1], **later)
+    mark(outbox.mark_sent, by_channel["audit", other - 1], now=NOW)
+    (next_one,) = claim()
+    assert (next_one.channel, next_one.message.kind) == ("audit", MessageKind.ACKNOWLEDGED)
+
+
+def test_a_dead_opening_lets_its_resolution_pass(put, claim, mark):
+    put(MessageKind.OPENED)
+    (opening,) = claim()
+    mark(outbox.mark_dead, opening, error="HTTP 400", now=NOW)
+    with_resolution(mark, opening)
+    assert [each.message.kind for each in claim()] == [MessageKind.RESOLVED]
+
+
+MARKS = [
+    ("sent", outbox.mark_sent, {"now": NOW}, ("sent", 1, None, NOW, NOW)),
+    (
+        "put off", outbox.put_off, {"until": NOW + MINUTE, "error": "503", "certain": True},
+        ("due", 1, "503", None, NOW + MINUTE),
+    ),
+    ("dead", outbox.mark_dead, {"error": "HTTP 400", "now": NOW}, ("dead", 1, "HTTP 400", None, NOW)),
+    ("released", outbox.release, {}, ("due", 0, None, None, NOW)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "options", "stored"), [m[1:] for m in MARKS], ids=[m[0] for m in MARKS])
+def test_each_mark_gives_the_claim_back_and_says_what_became_of_it(engine, put, claim, mark, how, options, stored):
+    put()
+    (claimed,) = claim()
+    mark(how, claimed, **options)
+    (row,) = rows(engine)
+    assert (row.status, row.attempts, row.last_error, row.sent_at, row.next_attempt_at) == stored
+    assert (row.claimed_by, row.claimed_until) == (None, None)
+
+
+@pytest.mark.parametrize(("how", "options"), [m[1:3] for m in MARKS], ids=[m[0] for m in MARKS])
+def test_a_late_mark_changes_nothing_when_someone_else_has_sent_it(engine, put, claim, mark, how, options):
+    put()
+    (late,) = claim()
+    (other,) = claim(now=NOW + LEASE, holder="host:2")
+    mark(outbox.mark_sent, other, now=NOW + LEASE)
+    before = rows(engine)
+    mark(how, late, **options)
+    assert rows(engine) == before
+
+
+@pytest.mark.parametrize(
+    ("how", "options"), [m[1:3] for m in MARKS if m[0] != "sent"], ids=[m[0] for m in MARKS if m[0] != "sent"]
+)
+def test_a_late_mark_leaves_the_next_senders_claim_alone(engine, put, claim, mark, how, options):
+    put()
+    (late,) = claim()
+    claim(now=NOW + LEASE, holder="host:1")
+    before = rows(engine)
+    mark(how, late, **options)
+    assert rows(engine) == before
+
+
+def test_a_late_delivery_counts_even_while_the_next_sender_holds_it(engine, put, claim, mark):
+    put()
+    (late,) = claim()
+    (other,) = claim(now=NOW + LEASE)
+    mark(outbox.mark_sent, late, now=NOW + LEASE)
+    mark(outbox.put_off, other, until=NOW + 9 * MINUTE, error="HTTP 503", certain=True)
+    (row,) = rows(engine)
+    assert (row.status, row.attempts) == ("sent", 1)
+
+
+BLOCKS = [
+    ("parked", {"parked_at": NOW}, NOW + timedelta(days=3), False),
+    ("waiting", {"blocked_until": NOW + MINUTE}, NOW, False),
+    ("waited long enough", {"blocked_until": NOW + MINUTE}, NOW + MINUTE, True),
+    ("waiting for a day, by a clock that was ahead", {"blocked_until": NOW + timedelta(days=1)}, NOW, True),
+    ("failed once, and free", {"failures": 1}, NOW, True),
+]
+
+
+@pytest.mark.parametrize(("fields", "at", "open_"), [b[1:] for b in BLOCKS], ids=[b[0] for b in BLOCKS])
+def test_when_a_channel_is_closed_its_messages_stay_and_others_go(put, claim, mark, fields, at, open_):
+    put()
+    put(channels=("audit",))
+    mark(channel_store.write, ChannelState(name="oncall", **fields))
+    assert {each.channel for each in claim(now=at)} == ({"oncall", "audit"} if open_ else {"audit"})
+
+
+def test_many_senders_at_once_share_the_work_and_none_gets_what_another_has(engine, put):
+    for _ in range(60):
+        put()
+    start = threading.Barrier(6)
+
+    def drain(number):
+        start.wait(timeout=120)
+        mine = []
+        while True:
+            with writing(engine) as conn:
+                batch = outbox.claim(conn, holder=f"host:{number}", now=NOW, lease=LEASE, limit=4)
+            if not batch:
+                return mine
+            mine += batch
+
+    with ThreadPoolExecutor(6) as pool:
+        handed = [each.key for mine in pool.map(drain, range(6)) for each in mine]
+    # a sender may come away empty while another holds the rows' locks, but what is handed out is handed out once
+    assert max(Counter(handed).values()) == 1
+    assert sorted(handed) == sorted(row.key for row in rows(engine))
+
+
+def test_many_senders_at_once_keep_the_order_within_each_incident(engine, put):
+    kinds = (MessageKind.OPENED, MessageKind.ACKNOWLEDGED, MessageKind.UPDATED)
+    for _ in range(12):
+        put(*kinds)
+    sent, lock = [], threading.Lock()
+
+    def work(number):
+        while any(row.status == "due" for row in rows(engine)):
+            with writing(engine) as conn:
+                batch = outbox.claim(conn, holder=f"host:{number}", now=NOW, lease=LEASE, limit=3)
+            for each in batch:
+                with lock:
+                    sent.append((each.message.incident_id, each.message.kind))
+                with writing(engine) as conn:
+                    outbox.mark_sent(conn, each, now=NOW)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert len(sent) == 36
+    for incident_id in {each[0] for each in sent}:
+        assert tuple(kind for owner, kind in sent if owner == incident_id) == kinds

@@ -1,0 +1,124 @@
+"""Whole reports, for tests of how they are shown; `SAMPLE` is the one in docs/report.md."""
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+from reports.samples import INCIDENT
+
+from monitor.model import Cause, IncidentState, ItemState, RunStatus
+from monitor.model.schedule import DueTimes
+from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.reports.formatting import spans
+from monitor.reports.notification_queries import Undelivered
+from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
+from monitor.reports.trends import GroupHealth, Ingested, IngestionTimes, LastRun, StageCount, StuckItem
+from monitor.runs.store import HistoryRow
+
+NOW = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+BOUNDS = tuple(spans(NOW - 7 * DAY, NOW))
+LAST = LastRun(run_id=2016, status=RunStatus.COMPLETE, abort_reason=None, error=None, started_at=NOW - 5 * MINUTE,
+               finished_at=NOW - 4 * MINUTE)  # fmt: skip
+
+
+def row(run_id=2016, at=LAST.started_at, **fields):
+    """A row of history: `completed` is what is left of 1000 items."""
+    numbers = {"pending": 0, "failed": 0, "not_found": 0, "invalid": 0, "unknown": 0, "stuck": 0} | fields
+    total = numbers.pop("total", 1000)
+    completed = total - sum(numbers[state] for state in ("pending", "failed", "not_found", "invalid", "unknown"))
+    plain = {
+        "environment": "production", "slot": None, "status": RunStatus.COMPLETE, "abort_reason": None, "requests": 200,
+        "retries": 0, "latency_p50_ms": 40.0, "latency_p95_ms": 120.0, "duration_s": 60.0, "target": "gloo",
+    }  # fmt: skip
+    at_all = {"started_at": at, "finished_at": at + MINUTE, "total": total, "checked": total, "completed": completed}
+    return HistoryRow(run_id=run_id, **{**plain, **at_all, **numbers})
+
+
+def group(name, stuck=0, **counts):
+    """One group; the states that are not given have no item."""
+    given = dict.fromkeys(ItemState, 0) | {ItemState(state): count for state, count in counts.items()}
+    return GroupHealth(name=name, counts=MappingProxyType(given), stuck=stuck)
+
+
+def facts(**fields):
+    """A target that is well, with nothing more to tell; a run every five minutes is due."""
+    plain = {
+        "target": "gloo", "due": DueTimes(every=5 * MINUTE), "last_run": LAST, "under_way_since": None,
+        "unread_since": None, "snapshot": row(), "marks": (None,) * (len(BOUNDS) - 1),
+        "changes": Changes(since=NOW - DAY, first_report=False),
+    }  # fmt: skip
+    return TargetFacts(**{**plain, **fields})
+
+
+def overview(*targets, **fields):
+    """A report on these targets (their facts), a week long."""
+    shown = tuple(target_overview(each, now=NOW) for each in targets or (facts(),))
+    plain = {"made_at": NOW, "environment": "production", "bounds": BOUNDS, "targets": shown, "incidents": ()}
+    return Overview(**{**plain, **fields})
+
+
+def _mark(n, bounds):
+    if n < 6 or n == 20:
+        return None
+    failed = 0 if n < 15 else 2
+    waiting = round(60 + 50 * math.sin(n / 3))
+    return row(n, bounds[n], failed=failed, pending=waiting, stuck=2 if n > 22 else 0, latency_p95_ms=100.0 + 9 * n)
+
+
+_NEWEST = row(pending=12, stuck=2, failed=2)
+SAMPLE = overview(
+    facts(
+        snapshot=_NEWEST,
+        marks=(*(_mark(n, BOUNDS) for n in range(len(BOUNDS) - 2)), _NEWEST),
+        group_count=2,
+        groups=(
+            group("sermons", completed=612, pending=12, failed=2, stuck=2),
+            group(None, completed=374),
+        ),
+        stage_count=4,
+        stages=(
+            StageCount(state=ItemState.COMPLETED, stage="COMPLETED", items=986),
+            StageCount(state=ItemState.PENDING, stage="CHUNKING", items=9),
+            StageCount(state=ItemState.PENDING, stage="EMBEDDING", items=3),
+            StageCount(state=ItemState.FAILED, stage="FAILED", items=2),
+        ),
+        ingestion=IngestionTimes(
+            items=124,
+            median_s=130.0,
+            p95_s=840.0,
+            slowest=(
+                Ingested(item_id="7a1c0d9e-52f4-4b1e-9a53-0c6fb0e2d001", group="sermons", completed_at=NOW - DAY,
+                         took_s=4800.0),
+                Ingested(item_id="sermons/2026/02/22/a-long-name-of-a-document.pdf", group=None,
+                         completed_at=NOW - 2 * DAY, took_s=2700.0),
+            ),
+        ),
+        stuck=(
+            StuckItem(item_id="0f9d2c11-6a3e-4f6d-8a58-3d2b7c9e4002", group="sermons", stage="CHUNKING",
+                      pending_since=NOW - 26 * HOUR),
+            StuckItem(item_id="5b7e88d0-90aa-4a52-b6f4-1c7d2e3f4003", group="sermons", stage="EMBEDDING",
+                      pending_since=NOW - 5 * HOUR),
+        ),
+        changes=Changes(
+            since=NOW - DAY,
+            first_report=False,
+            runs=RunsMade(by_status={RunStatus.COMPLETE: 284, RunStatus.PARTIAL: 4}, last_run_id=2016,
+                          first_started_at=NOW - DAY, last_finished_at=LAST.finished_at),
+            items=(
+                ItemsChanged(what="completed", count=20, sample_ids=("a", "b", "c")),
+                ItemsChanged(what="failed", count=2, sample_ids=("doc-1", "doc-2")),
+            ),
+            new=25,
+            stuck=2,
+            incidents=IncidentChanges(total=1, newest=(
+                IncidentChange(id=7, target="gloo", cause=Cause.ITEMS_FAILED, state=IncidentState.OPEN,
+                               kinds=("opened",)),
+            )),
+        ),
+    ),
+    facts(target="uppzy", last_run=None, snapshot=None),
+    incidents=(replace(INCIDENT, first_evidence_at=NOW - 9 * HOUR, member_ids=("doc-1", "doc-2")),),
+    undelivered=(Undelivered(channel="mail", dead=1, waiting=0),),
+)  # fmt: skip

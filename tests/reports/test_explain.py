@@ -1,0 +1,114 @@
+"""What `incidents explain` says where a whole night does not come by: fates of messages, long stretches, odd runs."""
+
+from datetime import timedelta
+
+import pytest
+from support.samples import NOW, incident
+
+from monitor.incidents.decide import Mark
+from monitor.incidents.explain import MOST, Past, RunSeen, Sent, Step
+from monitor.incidents.rulebook import DEFAULT_RULES
+from monitor.model import Cause, Evidence, RunStatus
+from monitor.reports.explain import Account, explain_json, explain_text, rule_in_words
+
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+
+
+def run(number, seen=None, *, cause=Cause.UNAUTHORIZED, enough=True, witness=True, every=MINUTE, **fields):
+    at = NOW + number * every
+    evidence = None if seen is None else Evidence(cause=cause, count=seen, **fields)
+    muted = evidence is not None and evidence.explained_by is not None
+    mark = Mark(run_id=number, at=at, evidence=evidence is not None and not muted, muted=muted, enough=enough)
+    status = RunStatus.COMPLETE if witness else RunStatus.UNREAD
+    return RunSeen(run_id=number, at=at, status=status, mark=mark if witness else None, evidence=evidence)
+
+
+def account(runs, *steps, sent=(), **fields):
+    about = incident(first_evidence_at=NOW, opened_at=NOW, **fields)
+    rule = DEFAULT_RULES[about.cause]
+    past = Past(incident=about, before=None, runs=runs, steps=steps, rule=rule, rule_then=rule)
+    return Account(past=past, sent=sent, silences=(), now=NOW + DAY)
+
+
+def text(*arguments, **fields):
+    return " ".join(explain_text(account(*arguments, **fields)).split())
+
+
+FATES = [
+    ("sent soon", {"status": "sent", "sent_at": NOW + MINUTE}, "opened, sent 12:01:00"),
+    ("sent the day after", {"status": "sent", "sent_at": NOW + DAY}, "opened, sent 2026-03-02 12:00:00"),
+    ("due", {"status": "due"}, "opened, waiting"),
+    ("tried", {"status": "due", "attempts": 2, "error": "HTTP 503"}, "opened, waiting after 2 attempts: HTTP 503"),
+    ("dead", {"status": "dead", "attempts": 1, "error": "HTTP 400"}, "opened, given up after 1 attempt: HTTP 400"),
+    ("told by a later one", {"status": "superseded"}, "opened, told in a later message"),
+    ("a fate of a newer program", {"status": "resting"}, "opened, resting"),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), [each[1:] for each in FATES], ids=[each[0] for each in FATES])
+def test_what_became_of_a_message(fields, said):
+    defaults = {"kind": "opened", "channel": "oncall", "written_at": NOW, "sent_at": None, "attempts": 0, "error": None}
+    others = [Sent(**{**defaults, **fields}), Sent(**{**defaults, "kind": "resolved", "status": "due"})]
+    opened = Step(at=NOW, kind="opened", reason="as it was", run_id=0, data={"channels": ["oncall"]})
+    told = explain_text(account([run(0, 3)], opened, sent=others))
+    assert told.endswith(f"→ oncall: {said}")
+    assert told.count("→") == 1
+
+
+SEEN = [
+    (run(0), "no evidence"),
+    (run(0, enough=False), "no evidence, but too few answers to say that all is well"),
+    (run(0, 4, breakdown={"502": 3, "timeout": 1}), "3 × 502, 1 × timeout; 4 items unknown"),
+    (run(0, 2), "evidence; 2 items unknown"),
+    (run(0, 0, breakdown={"429": 9}), "9 × 429"),
+    (run(0, 4, explained_by=Cause.OUTAGE, breakdown={"401": 4}), "explained by outage (4 × 401; 4 items unknown)"),
+    (run(0, 2, cause=Cause.ITEMS_STUCK, breakdown={"CHUNKING": 2}), "2 items (2 × CHUNKING)"),
+    (run(0, 9, cause=Cause.RUN_MISSED, breakdown={"missed": 9}), "9 × missed"),
+    (run(0, 1, cause=Cause.SYNC_LOG_UNREADABLE), "evidence"),
+    (run(0, witness=False), "such a run says nothing about this cause"),
+]
+
+
+@pytest.mark.parametrize(("seen", "said"), SEEN, ids=[each[1] for each in SEEN])
+def test_what_a_run_saw_is_one_phrase(seen, said):
+    assert f": {said}" in text([seen])
+
+
+def test_a_stretch_says_how_much_of_it_was_evidence_and_into_which_day_it_goes():
+    opened = Step(at=NOW, kind="opened", reason="as it was", run_id=0)
+    taken = Step(at=NOW + MINUTE, kind="acknowledged", reason="looked after by ana", data={"channels": ["oncall"]})
+    hours = 60 * MINUTE
+    runs = [run(0, 3), *(run(n, 3, every=hours, explained_by=Cause.OUTAGE if n % 2 else None) for n in range(1, 14))]
+    told = explain_text(account(runs, opened, taken)).splitlines()
+    assert told[-3:-1] == [
+        "13:00:00  runs 1–13 (13 runs, until 2026-03-02 01:00:00): evidence in 6 of them,",
+        "          explained by a higher cause in 7",
+    ]
+    assert text([*runs, run(30, every=hours)], opened, taken).count("(UTC)") == 2
+
+
+def test_a_group_and_too_many_runs_are_said():
+    told = text([run(number) for number in range(MOST)], group="sermons")
+    assert "group sermons" in told
+    assert f"Only the first {MOST} runs are told." in told
+
+
+RULES = [
+    (Cause.COVERAGE, "opens with evidence in 2 of the last 2 runs (if fewer than 2 lie within 1h, in all of them); "),
+    (Cause.OUTAGE, "opens with evidence in 2 of the last 2 runs, the first and the last 3m apart (if fewer than 2 "),
+    (Cause.SPENDING_LIMIT, "opens at once; ends after 2 runs without; reminds every 4h"),
+    (Cause.ITEMS_FAILED, "opens at once; ends when every item is well, removed or ignored; reminds every 1d"),
+    (Cause.CHANNEL_FAILING, "opens when messages can't be delivered; ends when one is; reminds every 4h"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cause", "words"), RULES, ids=[each[0].value for each in RULES])
+def test_a_rule_in_words(cause, words):
+    assert rule_in_words(DEFAULT_RULES[cause]).startswith(words)
+
+
+def test_as_json_every_run_stands_by_itself():
+    value = explain_json(account([run(n, 3, explained_by=Cause.OUTAGE) for n in range(5)]))
+    assert [entry["action"] for entry in value["story"]] == ["mute"] * 5
+    assert value["story"][0]["evidence"]["explained_by"] == "outage"
+    assert value["story"][0]["messages"] == []

@@ -1,0 +1,61 @@
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from support.samples import NOW, incident, message
+
+from monitor.database.engine import reading, writing
+from monitor.database.tables import notifications
+from monitor.incidents import store as incidents
+from monitor.model import ChannelState
+from monitor.notifications import channel_state as channels
+from monitor.notifications import outbox
+from monitor.reports.notification_queries import Undelivered, undelivered
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def post(engine):
+    """A message to a channel, in the state that these fields say."""
+
+    def post(channel, target="gloo-prod", at=NOW, **fields):
+        with writing(engine) as conn:
+            number = incidents.open_new(conn, incident(target=target), evidence_id=None)
+            outbox.put(conn, message(number), channels=(channel,), now=at)
+            mine = notifications.c.incident_id == number
+            conn.execute(update(notifications).where(mine).values(**fields))
+
+    return post
+
+
+def found(engine, target=None):
+    with reading(engine) as conn:
+        return undelivered(conn, since=NOW - DAY, target=target)
+
+
+def test_what_was_given_up_and_what_waits_is_counted_by_channel(engine, post):
+    post("mail", "a", status="dead")
+    post("mail", "b", attempts=1, next_attempt_at=NOW + DAY)
+    post("chat", "c", status="dead")
+    post("chat", "d", status="dead")
+    assert found(engine) == [
+        Undelivered(channel="chat", dead=2, waiting=0),
+        Undelivered(channel="mail", dead=1, waiting=1),
+    ]
+    assert found(engine, target="b") == [Undelivered(channel="mail", dead=0, waiting=1)]
+
+
+def test_what_was_sent_what_is_due_for_the_first_time_and_what_is_long_dead_is_not_told(engine, post):
+    post("mail", "a", status="sent", next_attempt_at=NOW + DAY)
+    post("mail", "b", status="due")
+    post("mail", "c", status="dead", at=NOW - 2 * DAY)
+    assert found(engine) == []
+
+
+def test_what_was_never_tried_waits_too_where_its_channel_is_parked(engine, post):
+    post("mail", "a", status="due")
+    post("chat", "b", status="due")
+    with writing(engine) as conn:
+        channels.write(conn, ChannelState(name="mail", parked_at=NOW, failures=1))
+    assert found(engine) == [Undelivered(channel="mail", dead=0, waiting=1)]

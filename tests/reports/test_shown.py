@@ -1,0 +1,305 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reports.samples import INCIDENT, NOW, OPENED, OUTAGE, a_report
+
+from monitor.incidents.decide import Action, Decision, Why
+from monitor.incidents.evaluate import Change, Verdict
+from monitor.incidents.store import IncidentEvent
+from monitor.model import Cause, IncidentState, RunStatus, Snapshot, SyncReport
+from monitor.reports.formatting import align, moment
+from monitor.reports.incidents import incident_json, incident_text, incidents_text
+from monitor.reports.runs import all_is_well, history_json, history_text, run_json, run_text, shortfall
+from monitor.runs.store import HistoryRow, ItemTurn
+
+
+def change(action, why=Why.THRESHOLD_MET, incident=INCIDENT):
+    return Change(decision=Decision(cause=incident.cause, action=action, why=why), incident=incident)
+
+
+def lines(report):
+    return run_text(report, now=NOW).splitlines()
+
+
+def test_columns_are_as_wide_as_their_widest_cell_and_numbers_stand_to_the_right():
+    assert align(("ID", "NAME", "COUNT"), [(1, "a", 5), (22, None, 1000), (3, "longer", None)]).splitlines() == [
+        "ID  NAME    COUNT",
+        " 1  a           5",
+        "22  -        1000",
+        " 3  longer      -",
+    ]
+
+
+def test_a_table_without_rows_is_its_heading():
+    assert align(("ID", "NAME"), []) == "ID  NAME"
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(), st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)), min_size=1
+    )
+)
+def test_every_cell_of_a_column_begins_or_ends_at_the_same_place(rows):
+    width = max(len("NUMBER"), *(len(str(number)) for number, _ in rows))
+    shown = align(("NUMBER", "TEXT"), rows).splitlines()
+    assert [line[:width].strip() for line in shown[1:]] == [str(number) for number, _ in rows]
+    assert [line[width + 2 :] for line in shown[1:]] == [text for _, text in rows]
+
+
+def test_a_moment_is_told_to_the_second():
+    assert moment(OPENED) == "2026-03-01 03:10:00"
+    assert moment(None) == "-"
+
+
+def test_the_health_line_stands_below_the_target():
+    assert lines(a_report()) == ["gloo: run 41, complete", "Health: 2 completed, 0 pending, 0 failed, 0 not found"]
+
+
+def test_a_run_tells_what_changed_what_failed_and_what_is_open():
+    report = a_report(
+        status=RunStatus.ABORTED,
+        abort_reason="outage",
+        snapshot=Snapshot(completed=1, pending=3, unknown=1, stuck=2),
+        sync=SyncReport(read=9, tracked=5, new=1, removed=2, returned=1, duplicate=1, duplicate_ids=("b",), null=1),
+        turns=(
+            ItemTurn(kind="state", old=None, new="completed", count=1, sample_ids=("a",)),
+            ItemTurn(kind="state", old="pending", new="failed", count=5, sample_ids=("b", "c")),
+            ItemTurn(kind="stage", old="QUEUED", new="CHUNKING", count=4, sample_ids=("d",)),
+        ),
+        verdict=Verdict(
+            evidence=(OUTAGE, replace(OUTAGE, cause=Cause.RATE_LIMITED, explained_by=Cause.OUTAGE)),
+            changes=(change(Action.OPEN), change(Action.CONTINUE, Why.STILL_THERE)),
+        ),
+        open_incidents=(INCIDENT,),
+    )
+    assert lines(report) == [
+        "gloo: run 41, aborted (outage)",
+        "Health: 1 completed, 3 pending (2 stuck), 0 failed, 0 not found, 1 unknown",
+        "Changed:",
+        "  1 item new in the sync log",
+        "  2 items left the sync log",
+        "  1 item came back to it",
+        "  sync log: 1 row without an id",
+        "  sync log: 1 row with an id that stands there already: b",
+        "  1 item not known → completed: a",
+        "  5 items pending → failed: b, c and 3 more",
+        "Failed requests:",
+        "  outage: the API is failing or can't be reached (2 × 503, 1 × timeout)",
+        "Incidents:",
+        "  #7 items_failed opened: evidence in enough of the last runs",
+        "Open incidents:",
+        "  #7 items_failed (warning): 2 documents failed to ingest, for 2 h 30 min",
+        "    such as: doc-1, doc-2",
+        "    check: the documents named: what was last known of each, their format and",
+        "      size",
+        "    check: upload them again once the cause is mended; what leaves the sync log",
+        "      is no longer watched",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sync", "sentence"),
+    [
+        (SyncReport(), "  the sync log is empty"),
+        (SyncReport(read=3, null=3), "  the sync log holds no usable id"),
+        (SyncReport(read=2, tracked=1, blank=1), "  sync log: 1 row with a blank id"),
+        (
+            SyncReport(read=3, tracked=1, unusable=2, unusable_ids=("x…",)),
+            "  sync log: 2 rows with an id that can't be used: x…",
+        ),
+        (SyncReport(read=1, tracked=1, future=1), "  sync log: 1 row uploaded in the future (that time is not used)"),
+    ],
+    ids=["empty", "no-usable-id", "blank", "unusable", "future"],
+)
+def test_what_is_odd_about_the_sync_log_is_told(sync, sentence):
+    assert sentence in lines(a_report(sync=sync))
+
+
+def test_a_run_that_could_not_read_the_log_says_so_instead_of_zero():
+    report = a_report(status=RunStatus.UNREAD, snapshot=None, error="sync log x has no table y", open_incidents=())
+    assert lines(report) == ["gloo: run 41, unread", "Health: not known: sync log x has no table y"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"status": RunStatus.UNREAD, "snapshot": None, "error": "it is gone"}, ["target gloo: it is gone"]),
+        (
+            {"status": RunStatus.PARTIAL, "abort_reason": "deadline", "snapshot": Snapshot(unknown=1)},
+            ["the deadline cut the run short, 1 item left unknown", "give it longer"],
+        ),
+        (
+            {"status": RunStatus.PARTIAL, "abort_reason": "interrupted", "snapshot": Snapshot(unknown=9)},
+            ["a signal cut the run short, 9 items left unknown", "what was finished is stored"],
+        ),
+        (
+            {"status": RunStatus.ABORTED, "abort_reason": "unauthorized", "snapshot": Snapshot(unknown=3)},
+            ["the run stopped early, 3 items left unknown: the API rejects the credentials", "check key rotation"],
+        ),
+        (
+            {"status": RunStatus.ABORTED, "abort_reason": "outage", "snapshot": Snapshot(unknown=3)},
+            ["the API is failing or can't be reached", "check recovery of the service"],
+        ),
+    ],
+    ids=["unread", "deadline", "interrupted", "unauthorized", "outage"],
+)
+def test_a_run_that_did_not_get_through_says_why_in_one_sentence(changes, parts):
+    sentence = shortfall(a_report(**changes))
+    assert [part for part in ["target gloo: ", *parts] if part not in sentence] == []
+    assert "\n" not in sentence
+
+
+def test_a_complete_run_has_nothing_to_explain():
+    assert shortfall(a_report(open_incidents=(INCIDENT,))) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "well"),
+    [
+        ({}, True),
+        ({"verdict": Verdict(changes=(change(Action.CONTINUE, Why.STILL_THERE),))}, True),
+        ({"open_incidents": (INCIDENT,)}, False),
+        ({"verdict": Verdict(changes=(change(Action.RESOLVE, Why.CLEAN_RUNS),))}, False),
+        ({"status": RunStatus.PARTIAL, "abort_reason": "deadline"}, False),
+    ],
+    ids=["complete", "nothing-told", "open-incident", "just-resolved", "partial"],
+)
+def test_a_cron_job_is_silent_only_when_all_is_well(changes, well):
+    assert all_is_well(a_report(**changes)) is well
+
+
+def test_a_run_as_json_has_the_numbers_and_the_incidents_but_not_the_api_s_words():
+    told = replace(OUTAGE, api_message="sermon.pdf is too large")
+    found = replace(INCIDENT, evidence=told)
+    value = run_json(
+        a_report(
+            verdict=Verdict(evidence=(told,), changes=(change(Action.OPEN, incident=found), change(Action.CONTINUE))),
+            open_incidents=(found,),
+            turns=(ItemTurn(kind="state", old=None, new="failed", count=1, sample_ids=("a",)),),
+        )
+    )
+    assert (value["target"], value["run_id"], value["status"], value["abort_reason"]) == ("gloo", 41, "complete", None)
+    assert (value["health"]["total"], value["health"]["completed"]) == (2, 2)
+    assert value["changes"] == [{"kind": "state", "from": None, "to": "failed", "count": 1, "sample_ids": ["a"]}]
+    assert value["incident_changes"] == [{"id": 7, "cause": "items_failed", "group": "", "action": "open"}]
+    assert [incident["id"] for incident in value["open_incidents"]] == [7]
+    assert value["evidence"][0]["breakdown"] == {"503": 2, "timeout": 1}
+    assert "sermon" not in str(value)
+
+
+def test_an_unread_run_as_json_has_no_health():
+    value = run_json(a_report(snapshot=None, status=RunStatus.UNREAD, error="it is gone"))
+    assert (value["health"], value["error"], value["status"]) == (None, "it is gone", "unread")
+
+
+ROW = HistoryRow(
+    run_id=3, target="gloo", environment="production", slot=None, started_at=OPENED,
+    finished_at=OPENED + timedelta(seconds=2), status=RunStatus.ABORTED, abort_reason="outage", total=3, checked=1,
+    completed=1, pending=0, failed=0, not_found=0, invalid=0, unknown=2, stuck=0, requests=5, retries=4,
+    latency_p50_ms=1.5, latency_p95_ms=None, duration_s=2.04,
+)  # fmt: skip
+
+
+def test_the_history_is_one_line_per_snapshot():
+    heading, line = history_text([ROW]).splitlines()
+    assert heading.split()[:3] == ["RUN", "STARTED", "(UTC)"]
+    assert line.split() == [
+        "3", "2026-03-01", "03:10:00", "gloo", "aborted", "(outage)",
+        "3", "1", "0", "0", "0", "0", "2", "0", "5", "2.0",
+    ]  # fmt: skip
+
+
+def test_without_history_it_says_how_to_get_one():
+    assert history_text([]) == "No history yet: run `ingestion-monitor check` first."
+
+
+def test_the_history_as_json_has_every_column_of_the_view():
+    (value,) = history_json([ROW])
+    assert set(value) == set(HistoryRow.__dataclass_fields__)
+    assert (value["started_at"], value["status"]) == ("2026-03-01T03:10:00+00:00", "aborted")
+    assert value["finished_at"] == "2026-03-01T03:10:02+00:00"
+
+
+def test_incidents_are_one_line_each():
+    resolved = replace(INCIDENT, id=5, state=IncidentState.RESOLVED, resolved_at=OPENED + timedelta(minutes=1))
+    text = incidents_text([INCIDENT, resolved], now=NOW).splitlines()
+    assert [line.split()[:2] for line in text[1:]] == [["7", "open"], ["5", "resolved"]]
+    assert text[1].endswith("2 h 30 min")
+    assert text[2].endswith("1 min")
+    assert incidents_text([], now=NOW) == "No incidents."
+
+
+def test_an_incident_is_told_with_evidence_items_and_its_life():
+    seen = replace(
+        OUTAGE, code="GATEWAY_TIMEOUT", api_message="upstream is slow", sample_ids=("doc-1",), request_ids=("req_1",)
+    )
+    resolved = replace(INCIDENT, state=IncidentState.RESOLVED, resolved_at=NOW, evidence=seen, channels=())
+    events = [IncidentEvent(at=OPENED, kind="opened", reason="evidence", run_id=1, data={}),
+              IncidentEvent(at=NOW, kind="resolved", reason="by hand", run_id=None, data={})]  # fmt: skip
+    members = [("doc-1", "FAILED", OPENED), ("doc-2", None, None)]
+    text = incident_text(resolved, events=events, members=members, now=NOW)
+    for line in (
+        "Incident 7: gloo: 2 documents failed to ingest",
+        "  state      resolved",
+        "  opened     2026-03-01 03:10:00 UTC, told to nobody",
+        "  resolved   2026-03-01 05:40:00 UTC",
+        "  answers    2 × 503, 1 × timeout",
+        "  code       GATEWAY_TIMEOUT",
+        "  API says   upstream is slow",
+        "  sample ids doc-1",
+        "  requests   req_1",
+        "Items (2):",
+        "  doc-1  FAILED  since 2026-03-01 03:10:00",
+        "  doc-2  -  since -",
+        "  2026-03-01 03:10:00  opened: evidence (run 1)",
+        "  2026-03-01 05:40:00  resolved: by hand",
+    ):
+        assert line in text.splitlines()
+
+
+def test_an_item_incident_has_no_answers_to_tell():
+    text = incident_text(INCIDENT, events=[], members=[], now=NOW)
+    assert "  sample ids doc-1, doc-2" in text.splitlines()
+    assert "answers" not in text
+
+
+def test_an_incident_without_evidence_or_members_is_told_all_the_same():
+    bare = replace(INCIDENT, evidence=None, member_count=0, channels=("a", "b"))
+    text = incident_text(bare, events=[], members=[], now=NOW)
+    assert "told to a, b" in text
+    assert "Items" not in text
+    assert incident_json(bare)["sample_ids"] == []
+    assert incident_json(bare)["resolved_at"] is None
+
+
+OF_A_GROUP = replace(INCIDENT, group="sermons", by_group={"sermons": 2})
+
+
+def test_a_group_stands_in_the_list_where_any_incident_is_about_one():
+    heading, mine, other = incidents_text([OF_A_GROUP, INCIDENT], now=NOW).splitlines()
+    at = heading.index("GROUP")
+    assert (mine[at:].split()[0], other[at:].split()[0]) == ("sermons", "-")
+    assert "GROUP" not in incidents_text([INCIDENT], now=NOW)
+
+
+def test_an_incident_of_a_group_is_told_by_it():
+    shown = incident_text(OF_A_GROUP, events=(), members=(), now=NOW)
+    assert shown.startswith("Incident 7: gloo (sermons): 2 documents failed to ingest\n")
+    assert "  groups " not in shown
+    report = a_report(
+        verdict=Verdict(changes=(change(Action.OPEN, incident=OF_A_GROUP),)), open_incidents=(OF_A_GROUP,)
+    )
+    told = lines(report)
+    assert "  #7 items_failed in sermons opened: evidence in enough of the last runs" in told
+    assert "  #7 items_failed in sermons (warning): 2 documents failed to ingest, for 2 h 30" in told
+    assert incident_json(OF_A_GROUP)["group"] == "sermons"
+
+
+def test_an_incident_of_a_target_breaks_its_items_down_by_group():
+    whole = replace(INCIDENT, by_group={"faq": 1, "": 1})
+    assert "  groups     1 × faq, 1 × without a group\n" in incident_text(whole, events=(), members=(), now=NOW)
+    as_json = incident_json(whole)
+    assert (as_json["group"], as_json["groups"]) == ("", [{"group": "faq", "items": 1}, {"group": None, "items": 1}])

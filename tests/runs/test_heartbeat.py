@@ -1,0 +1,271 @@
+"""The dead man's switch: what it is told of runs that end in every way, by a receiver that behaves in every way."""
+
+import asyncio
+import signal
+import socket
+import time
+from dataclasses import replace
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import pytest
+import structlog
+from support.observed import until
+from support.receiver import Receiver
+
+from monitor.database import leases
+from monitor.database.engine import writing
+from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
+from monitor.model import RunStatus
+from monitor.model.http import Answer
+from monitor.runs.heartbeat import Heartbeat, Ping, ping_url, verdict_on
+from monitor.runs.report import RunReport
+
+RID = "4f4b2f0a-7c1e-4d6e-9a0e-111111111111"
+
+
+@pytest.fixture
+def switch():
+    with Receiver() as receiver:
+        yield receiver
+
+
+def configure(world, url, **more):
+    world.configure(auth=f'{world.client_auth}\nheartbeat = "{url}"', **more)
+
+
+def heard(receiver):
+    """What was told, in its order: the end of the path."""
+    return [urlsplit(path).path.removeprefix("/hook") for path, _, _ in receiver.got]
+
+
+def quick(world, within_s=0.5):
+    """The job's own switch with less patience."""
+    return replace(world.job().heartbeat, within_s=within_s)
+
+
+def logged_by(act):
+    with structlog.testing.capture_logs() as logged:
+        report = act()
+    return report, [(each["ping"], each["reason"]) for each in logged if each["event"] == "heartbeat_not_sent"]
+
+
+ADDRESSES = [
+    ("https://hc.example/uuid", Ping.START, f"https://hc.example/uuid/start?rid={RID}"),
+    ("https://hc.example/uuid", Ping.SUCCESS, f"https://hc.example/uuid?rid={RID}"),
+    ("https://hc.example/uuid/", Ping.FAIL, f"https://hc.example/uuid/fail?rid={RID}"),
+    ("https://hc.example/key/slug?create=1", Ping.START, f"https://hc.example/key/slug/start?create=1&rid={RID}"),
+    ("https://hc.example", Ping.FAIL, f"https://hc.example/fail?rid={RID}"),
+]
+
+
+@pytest.mark.parametrize(("url", "ping", "expected"), ADDRESSES)
+def test_where_a_ping_goes(url, ping, expected):
+    assert ping_url(url, ping, RID) == expected
+
+
+def report(status, **fields):
+    return RunReport(target="gloo", run_id=1, status=status, **fields)
+
+
+ENDINGS = [
+    ("complete", report(RunStatus.COMPLETE), Ping.SUCCESS, "complete"),
+    ("the API is down", report(RunStatus.ABORTED, abort_reason="outage"), Ping.SUCCESS, "aborted (outage)"),
+    ("the deadline came", report(RunStatus.PARTIAL, abort_reason="deadline"), Ping.SUCCESS, "partial (deadline)"),
+    ("a signal came", report(RunStatus.PARTIAL, abort_reason="interrupted"), Ping.FAIL, "a signal cut the run short"),
+    ("the sync log is gone", report(RunStatus.UNREAD), Ping.FAIL, "the sync log can't be read"),
+    ("our database", StoreError("host db.internal"), Ping.FAIL, "the monitor's own database can't be used"),
+    ("the lease", LeaseLostError("epoch 3"), Ping.FAIL, "another run took over"),
+    ("a file", ConfigError(["targets.x"]), Ping.FAIL, "the run could not be carried out"),
+    ("cancelled", asyncio.CancelledError(), Ping.FAIL, "a signal ended the run"),
+    ("a defect", ZeroDivisionError("some value"), Ping.FAIL, "the run failed (ZeroDivisionError)"),
+]
+
+
+@pytest.mark.parametrize(("ended", "ping", "words"), [row[1:] for row in ENDINGS], ids=[row[0] for row in ENDINGS])
+def test_what_the_end_of_a_run_means_to_the_switch(ended, ping, words):
+    told = verdict_on(ended)
+    assert told[0] is ping
+    assert told[1].startswith(words)
+
+
+def around(ended, *, begins=True):
+    """What is sent by a run that ends so."""
+    sent = []
+
+    async def ask(request, within_s):
+        sent.append(urlsplit(request.path).path)
+        return Answer(reply=None)
+
+    async def run(began):
+        if begins:
+            began()
+        if isinstance(ended, BaseException):
+            raise ended
+        return ended
+
+    switch = Heartbeat(target="gloo", read_url=lambda: "https://hc.example/x", ask=ask, new_rid=lambda: RID)
+    if isinstance(ended, BaseException):
+        with pytest.raises(type(ended)):
+            asyncio.run(switch.around(run))
+    else:
+        assert asyncio.run(switch.around(run)) is ended
+    return sent
+
+
+@pytest.mark.parametrize("error", [StoreError("x"), LeaseLostError("x"), ZeroDivisionError()])
+def test_a_run_that_breaks_off_is_told_as_a_failure_and_raises_all_the_same(error):
+    assert around(error) == ["/x/start", "/x/fail"]
+
+
+def test_a_database_that_keeps_a_run_from_beginning_is_a_failure_without_a_start():
+    assert around(StoreError("x"), begins=False) == ["/x/fail"]
+
+
+def test_a_skipped_run_tells_nothing(world, switch):
+    assert around(SlotSpentError("x"), begins=False) == []
+    configure(world, switch.url)
+    with writing(world.app.engine) as conn:
+        leases.acquire(conn, target="gloo", holder="other:1", now=world.clock(), ttl=timedelta(minutes=1))
+    with pytest.raises(LeaseHeldError):
+        world.run()
+    assert switch.got == []
+
+
+def test_a_run_tells_its_beginning_and_its_end_with_our_own_summary(world, switch):
+    configure(world, f"{switch.url}?create=1")
+    world.track(3)
+    world.run()
+    world.run()
+    assert heard(switch) == ["/start", "", "/start", ""]
+    queries = [parse_qs(urlsplit(path).query) for path, _, _ in switch.got]
+    rids = [query["rid"][0] for query in queries]
+    assert [str(UUID(rid)) for rid in rids] == rids
+    assert rids[0] == rids[1] != rids[2] == rids[3]
+    assert all(query["create"] == ["1"] for query in queries)
+    _, headers, body = switch.got[1]
+    assert headers["content-type"] == "text/plain; charset=utf-8"
+    lines = body.splitlines()
+    assert lines[0] == "gloo: complete. Health: 3 completed, 0 pending, 0 failed, 0 not found"
+    assert lines[1].startswith("duration ")
+
+
+def test_an_api_that_is_down_is_no_failure_of_ours_and_its_words_are_not_passed_on(small_world, switch):
+    world = small_world
+    configure(world, switch.url)
+    world.track(8)
+    world.sandbox.add_fault(path="/engine", status=403, body={"message": "contract.pdf is not yours", "code": "X"})
+    assert world.run().status is RunStatus.ABORTED
+    assert heard(switch) == ["/start", ""]
+    assert "aborted (forbidden)" in switch.got[1][2]
+    assert not [told for _, _, told in switch.got if "contract" in told]
+
+
+def test_a_sync_log_that_can_t_be_read_and_a_signal_are_failures(small_world, switch):
+    world = small_world
+    world.track(3)
+    configure(world, switch.url)
+    interrupt = asyncio.Event()
+    interrupt.set()
+    world.run(interrupt=interrupt)
+    configure(world, switch.url, sync_log=f"sqlite:///{world.folder / 'nowhere.db'}")
+    world.run()
+    assert heard(switch) == ["/start", "/fail", "/start", "/fail"]
+    assert ["a signal" in switch.got[1][2], "sync log" in switch.got[3][2]] == [True, True]
+
+
+def test_a_receiver_that_hangs_holds_up_neither_the_run_nor_its_end_for_long(small_world, switch):
+    world = small_world
+    world.track(8)
+    configure(world, switch.url)
+    switch.hang = True
+    began_s = time.monotonic()
+    done, lost = logged_by(lambda: world.run(heartbeat=quick(world)))
+    assert time.monotonic() - began_s < 4
+    assert (done.status, done.snapshot.completed) == (RunStatus.COMPLETE, 8)
+    assert heard(switch)[0] == "/start"
+    assert "" in heard(switch), "the end is told though the beginning was not taken"
+    assert lost[-1][0] == "success"
+
+
+def test_a_receiver_that_is_gone_is_logged_without_its_address(small_world):
+    world = small_world
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        configure(world, f"http://127.0.0.1:{closed.getsockname()[1]}/s3cret-path")
+        with structlog.testing.capture_logs() as logged:
+            assert world.run().status is RunStatus.COMPLETE
+    lost = [each for each in logged if each["event"] == "heartbeat_not_sent"]
+    assert [(each["ping"], each["reason"]) for each in lost] == [
+        ("start", "no answer (refused)"),
+        ("success", "no answer (refused)"),
+    ]
+    assert not [each for each in logged if "s3cret-path" in str(each)]
+
+
+ANSWERS = [
+    ("a server error is tried once more", [(500, {}, b"")] * 4, "HTTP 500", 4),
+    ("an unknown check is not", [(404, {}, b"")], "HTTP 404", 2),
+    ("a redirect is not followed", [(302, {"location": "/elsewhere"}, b"")], "HTTP 302", 2),
+]
+
+
+@pytest.mark.parametrize(("answers", "reason", "tries"), [r[1:] for r in ANSWERS], ids=[r[0] for r in ANSWERS])
+def test_a_receiver_that_refuses_is_logged_and_fails_no_run(small_world, answers, reason, tries):
+    world = small_world
+    with Receiver(*answers) as receiver:
+        configure(world, receiver.url)
+        done, lost = logged_by(world.run)
+    assert done.status is RunStatus.COMPLETE
+    assert lost == [("start", reason), ("success", reason)]
+    assert heard(receiver) == ["/start"] * (tries // 2) + [""] * (tries // 2)
+
+
+def test_a_failure_that_passes_is_made_good_by_the_second_attempt(small_world):
+    world = small_world
+    with Receiver((503, {}, b""), (200, {}, b"")) as receiver:
+        configure(world, receiver.url)
+        _, lost = logged_by(world.run)
+    assert (heard(receiver), lost) == (["/start", "/start", ""], [])
+
+
+def test_a_file_that_is_gone_costs_the_ping_and_not_the_run(small_world, switch):
+    world = small_world
+    file = world.folder / "heartbeat"
+    file.write_text(switch.url)
+    world.configure(auth=f'{world.client_auth}\nheartbeat_file = "heartbeat"')
+    job_made = world.app
+    file.unlink()
+    done, lost = logged_by(world.run)
+    assert (done.status, world.app) == (RunStatus.COMPLETE, job_made)
+    assert [ping for ping, _ in lost] == ["start", "success"]
+    assert all("can't be read" in reason and switch.url not in reason for _, reason in lost)
+    file.write_text(switch.url)
+    world.run()
+    assert heard(switch) == ["/start", ""]
+
+
+def test_a_dry_run_tells_nothing_and_a_check_does(here, small_world, switch):
+    world = small_world
+    configure(world, switch.url)
+    world.track(2)
+    assert here(world, "check", "--dry-run").returncode == 0
+    assert switch.got == []
+    assert here(world, "check").returncode == 0
+    assert heard(switch) == ["/start", ""]
+
+
+def test_the_daemon_tells_too_and_of_the_signal_that_ends_it(small_world, switch):
+    world = small_world
+    configure(world, switch.url)
+    world.track(4)
+    world.sandbox.add_fault(path="/engine", delay_s=30)
+    daemon = world.start("daemon")
+    try:
+        until(lambda: heard(switch), "the beginning of a run")
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.communicate(timeout=120)
+    assert daemon.returncode == 143
+    assert heard(switch) == ["/start", "/fail"]

@@ -1,0 +1,83 @@
+import pytest
+from sqlalchemy import insert, select
+from support.samples import NOW
+
+from monitor.database.engine import reading, writing
+from monitor.database.tables import item_events, items
+from monitor.runs import ignored
+
+TARGET = "gloo"
+
+
+@pytest.fixture
+def tracked(engine):
+    rows = [
+        {"target": target, "item_id": item_id, "state": "failed", "first_seen_at": NOW}
+        for target, item_id in [(TARGET, "a"), (TARGET, "b"), (TARGET, "c"), ("other", "a")]
+    ]
+    with writing(engine) as conn:
+        conn.execute(insert(items), rows)
+
+
+def set_aside(engine):
+    with reading(engine) as conn:
+        query = select(items.c.target, items.c.item_id, items.c.ignore_reason).where(items.c.ignored_at.is_not(None))
+        return [tuple(row) for row in conn.execute(query.order_by(items.c.item_id))]
+
+
+def lives(engine):
+    with reading(engine) as conn:
+        names = ("target", "item_id", "kind", "new", "run_id", "at")
+        query = select(*(item_events.c[name] for name in names)).order_by(item_events.c.id)
+        return [tuple(row) for row in conn.execute(query)]
+
+
+def ignore(engine, *ids, reason="known bad"):
+    with writing(engine) as conn:
+        return ignored.ignore(conn, target=TARGET, item_ids=ids, reason=reason, now=NOW)
+
+
+def heed(engine, *ids):
+    with writing(engine) as conn:
+        return ignored.heed(conn, target=TARGET, item_ids=ids, now=NOW)
+
+
+def test_ignored_items_say_why_since_when_and_in_their_lives(engine, tracked):
+    done = ignore(engine, "a", "b")
+    assert (done.changed, done.unchanged) == (2, 0)
+    assert set_aside(engine) == [(TARGET, "a", "known bad"), (TARGET, "b", "known bad")]
+    assert lives(engine) == [(TARGET, item_id, "ignored", "known bad", 0, NOW) for item_id in "ab"]
+
+
+def test_ignoring_again_changes_the_reason_alone(engine, tracked):
+    ignore(engine, "a")
+    done = ignore(engine, "a", "c", reason="deleted")
+    assert (done.changed, done.unchanged) == (1, 1)
+    assert set_aside(engine) == [(TARGET, "a", "deleted"), (TARGET, "c", "deleted")]
+    assert [(item_id, new) for _, item_id, _, new, *_ in lives(engine)] == [("a", "known bad"), ("c", "deleted")]
+
+
+def test_heeded_items_count_again(engine, tracked):
+    ignore(engine, "a", "b")
+    done = heed(engine, "a", "c")
+    assert (done.changed, done.unchanged) == (1, 1)
+    assert set_aside(engine) == [(TARGET, "b", "known bad")]
+    assert lives(engine)[-1] == (TARGET, "a", "heeded", None, 0, NOW)
+
+
+def test_what_is_not_ignored_is_heeded_without_a_trace(engine, tracked):
+    done = heed(engine, "a", "b")
+    assert (done.changed, done.unchanged, lives(engine)) == (0, 2, [])
+
+
+def test_a_long_reason_is_kept_whole_on_the_item(engine, tracked):
+    ignore(engine, "a", reason="x" * 500)
+    assert set_aside(engine) == [(TARGET, "a", "x" * 500)]
+    assert lives(engine)[0][3] == "x" * 200
+
+
+def test_ids_that_are_not_on_the_list_are_found_out(engine, tracked):
+    with reading(engine) as conn:
+        asked = ["z", "a", *(f"x{n}" for n in range(600)), "c"]
+        missing = ignored.off_the_list(conn, target=TARGET, item_ids=asked)
+    assert missing == ["z", *(f"x{n}" for n in range(600))]

@@ -1,0 +1,513 @@
+import asyncio
+import threading
+import time
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from support.fakes import FakeAsker, FakeProvider, ok, refused
+from support.samples import NOW
+
+from monitor.errors import StoreError
+from monitor.model import Cause, ItemState, Reason
+from monitor.model.http import PAST_DEADLINE, NetworkFault
+from monitor.model.items import TrackedItem
+from monitor.runs.batches import BATCH, FLUSH_S
+from monitor.runs.item_check import ItemCheck
+from monitor.runs.progress import NoProgress
+
+FORBIDDEN = refused(403, code="forbidden")
+UNAVAILABLE = refused(503)
+
+
+class Store:
+    """Takes batches as the work list does, in whatever thread; notices when two come at once."""
+
+    def __init__(self, *, takes_s=0.0, fails_at=None):
+        self.batches, self.overlaps = [], 0
+        self._busy, self._takes_s, self._fails_at = threading.Lock(), takes_s, fails_at
+
+    def __call__(self, changes):
+        if not self._busy.acquire(blocking=False):
+            self.overlaps += 1
+            return
+        time.sleep(self._takes_s)
+        self.batches.append(list(changes))
+        self._busy.release()
+        if self._fails_at == len(self.batches):
+            raise StoreError("the database is gone; look for it")
+
+    @property
+    def stored(self):
+        return {change.item_id: change for batch in self.batches for change in batch}
+
+
+class Watcher(NoProgress):
+    def __init__(self):
+        self.finished = 0
+
+    def advance(self):
+        self.finished += 1
+
+
+def items(*ids):
+    return [TrackedItem(item_id=item_id, first_seen_at=NOW) for item_id in ids]
+
+
+def numbered(count, size=7):
+    ids = [f"i{n:04}" for n in range(count)]
+    return iter([items(*ids[start : start + size]) for start in range(0, count, size)])
+
+
+class Pass:
+    """One check over fakes, its parts at hand."""
+
+    def __init__(self, asker=None, *, store=None, concurrency=8, deadline_s=60.0, grace_s=60.0):
+        self.asker, self.store = asker or FakeAsker(), store or Store()
+        self.interrupt, self.progress = asyncio.Event(), Watcher()
+        self.check = ItemCheck(
+            provider=FakeProvider(),
+            client=self.asker,
+            record=self.store,
+            concurrency=concurrency,
+            deadline_s=time.monotonic() + deadline_s,
+            interrupt=self.interrupt,
+            progress=self.progress,
+            utcnow=lambda: NOW,
+            grace_s=grace_s,
+        )
+
+    async def over(self, due):
+        async with asyncio.timeout(30):
+            return await self.check.run(due if hasattr(due, "__next__") else iter([due]))
+
+    @asynccontextmanager
+    async def under_way(self, due):
+        running = asyncio.create_task(self.over(due))
+        try:
+            yield running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # the fakes are watched from outside
+            await asyncio.sleep(0.001)
+
+
+async def test_every_due_item_is_asked_about_once_and_stored():
+    one = Pass()
+    report = await one.over(numbered(100))
+    assert sorted(one.asker.asked) == sorted(one.store.stored) == [f"i{n:04}" for n in range(100)]
+    assert (report.asked, report.requests, report.retries) == (100, 100, 0)
+    assert (report.stopped_by, report.cut) == (None, None)
+    assert one.progress.finished == report.tally.answered == 100
+    assert report.latencies_ms == pytest.approx((1.0, 1.0), rel=0.05)
+
+
+async def test_nothing_due_is_a_check_that_is_over():
+    report = await Pass().over(iter([]))
+    assert (report.asked, report.requests, report.cut, report.latencies_ms) == (0, 0, None, (None, None))
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 5, 16])
+async def test_no_more_requests_are_in_flight_than_allowed(concurrency):
+    go_on = asyncio.Event()
+
+    async def hang_once_one_was_accepted(item_id):
+        if item_id != "i0000":
+            await go_on.wait()
+
+    one = Pass(FakeAsker(before=hang_once_one_was_accepted), concurrency=concurrency)
+    async with one.under_way(numbered(80)) as running:
+        await until(lambda: one.asker.in_flight == concurrency and one.progress.finished == 1)
+        go_on.set()
+        assert (await running).asked == 80
+    assert one.asker.most_in_flight == concurrency
+
+
+async def test_what_an_answer_means_is_stored():
+    one = Pass(
+        FakeAsker(
+            answers={
+                "gone": refused(404),
+                "failed": ok("failed"),
+                "odd": ok("garbage"),
+                "down": UNAVAILABLE,
+                "silent": refused(network=NetworkFault.TIMEOUT),
+            }
+        )
+    )
+    report = await one.over(items("fine", "gone", "failed", "odd", "down", "silent", "bad id"))
+    found = {item_id: (change.state, change.reason) for item_id, change in one.store.stored.items()}
+    assert found == {
+        "fine": (ItemState.COMPLETED, None),
+        "gone": (ItemState.NOT_FOUND, None),
+        "failed": (ItemState.FAILED, None),
+        "odd": (ItemState.UNKNOWN, Reason.BAD_RESPONSE),
+        "down": (ItemState.UNKNOWN, Reason.OUTAGE),
+        "silent": (ItemState.UNKNOWN, Reason.OUTAGE),
+        "bad id": (ItemState.INVALID, None),
+    }
+    assert report.tally.answered == 3
+
+
+async def test_retries_are_counted_as_requests():
+    one = Pass(FakeAsker(answers={"slow": replace(ok(), attempts=4), "unsent": replace(UNAVAILABLE, attempts=0)}))
+    report = await one.over(items("slow", "unsent", "plain"))
+    assert (report.requests, report.retries) == (5, 3)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 5, 32])
+async def test_a_target_that_refuses_us_is_met_by_exactly_five_requests(concurrency):
+    one = Pass(FakeAsker(default=FORBIDDEN), concurrency=concurrency)
+    report = await one.over(numbered(50))
+    assert len(one.asker.asked) == report.requests == 5
+    assert (report.stopped_by, report.cut) == (Cause.FORBIDDEN, None)
+
+
+async def test_refusals_do_not_stop_a_target_once_its_list_showed_items_of_ours():
+    one = Pass(FakeAsker(default=FORBIDDEN))
+    one.check.vouch()
+    report = await one.over(numbered(50))
+    assert (report.asked, report.requests, report.stopped_by, report.cut) == (50, 50, None, None)
+
+
+async def test_malformed_ids_cost_no_request_and_are_not_among_the_first_five():
+    one = Pass(FakeAsker(default=FORBIDDEN), concurrency=4)
+    ids = [f"bad{n}" for n in range(9)] + [f"i{n}" for n in range(20)]
+    report = await one.over(items(*ids))
+    assert one.asker.asked == ["i0", "i1", "i2", "i3", "i4"]
+    assert report.stopped_by is Cause.FORBIDDEN
+    quarantined = {item_id for item_id, change in one.store.stored.items() if change.state is ItemState.INVALID}
+    assert quarantined == {f"bad{n}" for n in range(9)}
+
+
+async def test_until_an_answer_is_accepted_five_items_are_asked_about_and_then_all_may_be():
+    gate = asyncio.Event()
+    one = Pass(FakeAsker(gate=gate), concurrency=20)
+    async with one.under_way(numbered(60)) as running:
+        await until(lambda: one.asker.in_flight == 5)
+        await asyncio.sleep(0.02)
+        assert len(one.asker.asked) == 5
+        gate.set()
+        report = await running
+    assert report.asked == 60
+
+
+async def test_one_accepted_answer_lets_the_others_start_while_four_still_hang():
+    hanging = asyncio.Event()
+
+    async def all_but_the_first(item_id):
+        if item_id in {"i0001", "i0002", "i0003", "i0004"}:
+            await hanging.wait()
+
+    one = Pass(FakeAsker(before=all_but_the_first), concurrency=8)
+    async with one.under_way(numbered(40)) as running:
+        await until(lambda: one.progress.finished == 36)
+        hanging.set()
+        assert (await running).asked == 40
+
+
+async def test_five_failures_that_do_not_stop_the_target_let_the_rest_go_on():
+    failing = {f"i{n:04}": UNAVAILABLE for n in range(5)}
+    one = Pass(FakeAsker(answers=failing), concurrency=16)
+    report = await one.over(numbered(40))
+    assert (report.asked, report.stopped_by, report.cut) == (40, None, None)
+    assert report.tally.answered == 35
+
+
+async def test_fewer_than_five_items_that_all_fail_end_the_check():
+    one = Pass(FakeAsker(default=UNAVAILABLE), concurrency=16)
+    report = await one.over(numbered(3))
+    assert (report.asked, report.cut) == (3, None)
+
+
+async def test_an_open_breaker_stops_the_target_as_an_outage():
+    asker = FakeAsker(default=UNAVAILABLE)
+
+    async def trip_at_the_fourth(_item_id):
+        asker.tripped = len(asker.asked) >= 4
+
+    asker.before = trip_at_the_fourth
+    report = await Pass(asker, concurrency=1).over(numbered(50))
+    assert (report.stopped_by, report.asked) == (Cause.OUTAGE, 4)
+
+
+STOPS = [
+    ("a 401 that outlived its refresh", refused(401), Cause.UNAUTHORIZED),
+    ("no money left", refused(402), Cause.SPENDING_LIMIT),
+    ("the token endpoint refuses us", refused(401, from_token_endpoint=True), Cause.UNAUTHORIZED),
+]
+
+
+@pytest.mark.parametrize(("answer", "cause"), [s[1:] for s in STOPS], ids=[s[0] for s in STOPS])
+async def test_a_target_that_stops_asks_no_further(answer, cause):
+    one = Pass(FakeAsker(answers={"i0010": answer}), concurrency=1)
+    report = await one.over(numbered(50))
+    assert (report.stopped_by, report.cut, report.asked) == (cause, None, 11)
+    assert len(one.store.stored) == 11
+
+
+LATER = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 422, 500])
+async def test_a_hint_on_an_answer_that_time_does_not_cure_stops_nothing(status):
+    answer = refused(status, retry_after=LATER, retryable=False)
+    report = await Pass(FakeAsker(answers={"i0010": answer}), concurrency=1).over(numbered(50))
+    assert (report.stopped_by, report.cut, report.asked) == (None, None, 50)
+
+
+async def test_a_hint_past_the_deadline_stops_the_target():
+    one = Pass(FakeAsker(answers={"i0010": refused(429, retry_after=LATER)}), concurrency=1)
+    report = await one.over(numbered(50))
+    assert (report.stopped_by, report.asked) == (Cause.RATE_LIMITED, 11)
+
+
+async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others_as_far_as_the_budget_goes():
+    failing = {f"i{number:04}": UNAVAILABLE for number in (10, 20, 30)}
+    asker = FakeAsker(answers=failing, budget=2)
+    one = Pass(asker, concurrency=1)
+    report = await one.over(numbered(50))
+    assert (asker.asked, asker.asked_again) == ([f"i{number:04}" for number in range(50)], ["i0010", "i0020"])
+    assert (report.asked, report.requests, report.retries) == (50, 52, 2)
+    assert list(one.store.stored)[-3:] == ["i0010", "i0020", "i0030"]
+    assert report.tally.evidence(requests=report.requests)[0].count == 3
+
+
+async def test_second_questions_end_after_a_few_in_vain():
+    failing = {f"i{number:04}": UNAVAILABLE for number in range(10, 40)}
+    asker = FakeAsker(answers=failing, budget=100)
+    report = await Pass(asker, concurrency=1).over(numbered(50))
+    assert (report.asked, len(asker.asked_again), report.stopped_by) == (50, 5, None)
+
+
+async def test_a_second_answer_takes_the_place_of_the_first():
+    asker = FakeAsker(answers={"i0010": UNAVAILABLE}, budget=1)
+
+    async def mend(_item_id):
+        if len(asker.asked) == 50:
+            asker.answers.clear()
+
+    asker.before = mend
+    one = Pass(asker, concurrency=1)
+    report = await one.over(numbered(50))
+    assert (report.asked, report.tally.answered, report.tally.evidence(requests=report.requests)) == (50, 50, ())
+
+
+async def test_questions_that_failed_for_good_are_evidence_though_all_were_answered_in_the_end():
+    asker = FakeAsker(answers=dict.fromkeys(["i0003", "i0007", "i0011"], UNAVAILABLE), budget=9)
+
+    async def mend(_item_id):
+        if asker.asked_again:
+            asker.answers.clear()
+
+    asker.before = mend
+    one = Pass(asker, concurrency=1)
+    report = await one.over(numbered(50))
+    assert (report.asked, report.tally.answered) == (50, 50)
+    (piece,) = report.tally.evidence(requests=report.requests)
+    assert (piece.cause, piece.count, piece.breakdown) == (Cause.OUTAGE, 3, {"503": 3})
+    assert piece.sample_ids == ("i0003", "i0007", "i0011")
+
+
+async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before():
+    asker = FakeAsker(answers={"i0010": UNAVAILABLE, "i0020": UNAVAILABLE}, budget=2)
+    one = Pass(asker, concurrency=1, grace_s=0.1)
+
+    async def interrupt(_item_id):
+        if asker.asked_again:
+            one.interrupt.set()
+            await asyncio.Event().wait()
+
+    asker.before = interrupt
+    report = await one.over(numbered(50))
+    assert (report.asked, len(one.store.stored), report.cut) == (50, 50, None)
+    assert report.tally.evidence(requests=report.requests)[0].count == 2
+
+
+async def test_a_stop_cancels_what_is_still_in_flight_after_the_grace():
+    async def hang(item_id):
+        if item_id in {"i0001", "i0002"}:
+            await asyncio.Event().wait()
+
+    asker = FakeAsker(answers={"i0003": refused(401)}, before=hang)
+    one = Pass(asker, concurrency=5, grace_s=0.05)
+    report = await one.over(numbered(5))
+    assert report.stopped_by is Cause.UNAUTHORIZED
+    assert sorted(asker.cancelled) == ["i0001", "i0002"]
+    assert set(one.store.stored) == {"i0000", "i0003", "i0004"}
+
+
+async def test_an_interrupt_lets_requests_in_flight_finish_within_the_grace():
+    gate = asyncio.Event()
+    one = Pass(FakeAsker(gate=gate), concurrency=3)
+    async with one.under_way(numbered(30)) as running:
+        await until(lambda: one.asker.in_flight == 3)
+        one.interrupt.set()
+        await asyncio.sleep(0)
+        gate.set()
+        report = await running
+    assert (report.cut, report.stopped_by, report.asked) == (Reason.INTERRUPTED, None, 3)
+    assert len(one.store.stored) == 3
+    assert one.asker.cancelled == []
+
+
+async def test_an_interrupt_ends_what_hangs_beyond_the_grace():
+    one = Pass(FakeAsker(gate=asyncio.Event()), concurrency=9, grace_s=0.02)
+    async with one.under_way(numbered(30)) as running:
+        await until(lambda: one.asker.in_flight == 5)
+        one.interrupt.set()
+        report = await running
+    assert (report.cut, report.asked) == (Reason.INTERRUPTED, 0)
+    assert len(one.asker.cancelled) == 5
+    assert one.store.batches == []
+
+
+async def test_an_interrupt_that_left_nothing_unasked_did_not_cut_the_run_short():
+    gate = asyncio.Event()
+    one = Pass(FakeAsker(gate=gate), concurrency=3)
+    async with one.under_way(items("a", "b", "c")) as running:
+        await until(lambda: one.asker.in_flight == 3)
+        one.interrupt.set()
+        await asyncio.sleep(0)
+        gate.set()
+        report = await running
+    assert (report.cut, report.asked) == (None, 3)
+
+
+async def test_an_interrupt_before_the_first_request_leaves_all_unasked():
+    one = Pass()
+    one.interrupt.set()
+
+    def late():
+        yield items("a", "b")
+
+    async with one.under_way(late()) as running:
+        report = await running
+    assert report.cut is Reason.INTERRUPTED
+    assert report.asked < 2
+
+
+async def test_a_deadline_that_has_passed_starts_no_request():
+    one = Pass(deadline_s=0.0)
+    report = await one.over(numbered(30))
+    assert (report.cut, report.asked, one.asker.asked) == (Reason.DEADLINE, 0, [])
+
+
+async def test_an_item_whose_answer_the_deadline_cut_short_counts_as_not_asked_and_ends_the_run():
+    late = refused(code=PAST_DEADLINE)
+    one = Pass(FakeAsker(answers={"i0002": late}), concurrency=1)
+    report = await one.over(numbered(3))
+    assert (report.cut, report.asked) == (Reason.DEADLINE, 2)
+    assert "i0002" not in one.store.stored, "the next run begins with it"
+    assert report.tally.evidence(requests=report.requests) == ()
+
+
+async def test_outcomes_are_stored_in_batches_never_two_at_once():
+    one = Pass(store=Store(takes_s=0.01), concurrency=64)
+    report = await one.over(numbered(2300, size=1000))
+    assert one.store.overlaps == 0
+    assert len(one.store.stored) == report.asked == 2300
+    sizes = [len(batch) for batch in one.store.batches]
+    assert max(sizes) < 2 * BATCH
+    assert sizes[0] >= BATCH
+
+
+async def test_what_was_finished_a_second_ago_is_stored_though_the_batch_is_not_full():
+    held = asyncio.Event()
+
+    async def hold_the_last(item_id):
+        if item_id == "i0002":
+            await asyncio.sleep(FLUSH_S + 0.05)
+        if item_id == "i0003":
+            await held.wait()
+
+    one = Pass(FakeAsker(before=hold_the_last), concurrency=1)
+    async with one.under_way(numbered(4)) as running:
+        await until(lambda: len(one.asker.asked) == 4)
+        await until(lambda: set(one.store.stored) == {"i0000", "i0001", "i0002"})
+        held.set()
+        await running
+    assert [len(batch) for batch in one.store.batches] == [3, 1]
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+async def test_a_database_that_fails_ends_the_check_and_says_so(fails_at):
+    one = Pass(store=Store(fails_at=fails_at), concurrency=16)
+    with pytest.raises(StoreError, match="the database is gone"):
+        await one.over(numbered(3000, size=1000))
+    assert len(one.store.batches) == fails_at
+    assert one.asker.in_flight == 0
+
+
+async def test_a_database_that_fails_at_the_last_batch_is_not_passed_over():
+    with pytest.raises(StoreError):
+        await Pass(store=Store(fails_at=1)).over(numbered(10))
+
+
+async def test_a_work_list_that_can_t_be_read_ends_the_check_and_says_so():
+    def broken():
+        yield items("a", "b")
+        raise StoreError("the database is locked; try again")
+
+    with pytest.raises(StoreError, match="locked"):
+        await Pass().over(broken())
+
+
+async def test_a_cancelled_check_cancels_its_requests_and_waits_for_the_thread_that_writes():
+    writing, go_on = threading.Event(), threading.Event()
+
+    def slow_store(changes):
+        writing.set()
+        go_on.wait(timeout=120)
+        stored.extend(changes)
+
+    stored = []
+    one = Pass(FakeAsker(), store=slow_store, concurrency=2)
+    running = asyncio.create_task(one.over(numbered(2000, size=1000)))
+    await asyncio.to_thread(writing.wait, 20)
+    running.cancel()
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert len(stored) == BATCH
+    assert one.asker.in_flight == 0
+
+
+STATES = st.sampled_from(["completed", "pending", "failed", "garbage"])
+
+
+@given(st.lists(STATES, max_size=40), st.integers(1, 12))
+def test_no_item_is_lost_or_stored_twice_whatever_the_answers(states, concurrency):
+    async def once():
+        one = Pass(FakeAsker(answers={f"i{n}": ok(state) for n, state in enumerate(states)}), concurrency=concurrency)
+        return one, await one.over(items(*(f"i{n}" for n in range(len(states)))))
+
+    one, report = asyncio.run(once())
+    assert sum(len(batch) for batch in one.store.batches) == len(one.store.stored) == report.asked == len(states)
+
+
+async def test_a_probe_that_is_forbidden_stops_the_target_and_one_that_is_answered_vouches_for_it():
+    one = Pass(FakeAsker(default=FORBIDDEN))
+    await one.check.probe(items("a")[0])
+    assert one.check.over
+    assert (one.check.report().stopped_by, one.asker.asked) == (Cause.FORBIDDEN, ["a"])
+    other = Pass(FakeAsker(default=FORBIDDEN, answers={"a": ok()}), concurrency=1)
+    await other.check.probe(items("a")[0])
+    report = await other.over(numbered(30))
+    assert (report.stopped_by, report.asked) == (None, 31)
+
+
+async def test_after_a_probe_that_failed_otherwise_five_403_stop_the_target_as_ever():
+    one = Pass(FakeAsker(default=FORBIDDEN, answers={"a": refused(500, retryable=False)}), concurrency=1)
+    await one.check.probe(items("a")[0])
+    assert not one.check.over
+    report = await one.over(numbered(30))
+    assert (report.stopped_by, len(one.asker.asked)) == (Cause.FORBIDDEN, 6)

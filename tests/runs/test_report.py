@@ -1,0 +1,45 @@
+"""What the log says of a run: here, the incidents that it changed."""
+
+import structlog
+from support.observed import events
+
+
+def changes(world):
+    with structlog.testing.capture_logs() as logged:
+        world.run()
+    names = [each["event"] for each in logged]
+    assert names[-1] == "run_finished"
+    return [each for each in logged if each["event"] == "incident_changed"]
+
+
+def test_an_incident_is_logged_when_it_opens_and_when_it_is_over_and_not_between(small_world):
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.set_status(item_id, "FAILED")
+    (opened,) = changes(small_world)
+    assert changes(small_world) == []
+    small_world.sandbox.set_status(item_id, "COMPLETED")
+    (resolved,) = changes(small_world)
+    told = {"event": "incident_changed", "log_level": "info", "incident_id": 1, "cause": "items_failed"}
+    assert told.items() <= opened.items()
+    assert told.items() <= resolved.items()
+    assert [(each["change"], each["members"]) for each in (opened, resolved)] == [("open", 1), ("resolve", 0)]
+    assert item_id not in str(opened) + str(resolved)
+
+
+def test_a_cause_that_stays_is_logged_once(small_world):
+    small_world.track(1)
+    small_world.sandbox.add_fault("401")
+    opened = [
+        change["change"] for _ in range(3) for change in changes(small_world) if change["cause"] == "unauthorized"
+    ]
+    assert opened == ["open"]
+
+
+def test_a_quiet_run_does_not_log_it_while_the_log_of_a_run_has_its_target(small_world):
+    (item_id,) = small_world.track(1)
+    small_world.sandbox.set_status(item_id, "FAILED")
+    assert events(small_world.cli("check", "--quiet").stderr, "incident_changed") == []
+    small_world.sandbox.set_status(item_id, "COMPLETED")
+    (event,) = events(small_world.cli("check", "--quiet", "--log-level", "info").stderr, "incident_changed")
+    assert (event["integration"], event["change"]) == ("gloo", "resolve")
+    assert event["run_id"] == 2

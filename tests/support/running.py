@@ -1,0 +1,75 @@
+"""A daemon in a process of its own, as tests run it."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from support.observed import events, until
+from support.world import environment
+
+from monitor import logs as log
+from monitor.config import Config
+from monitor.daemon import Daemon
+
+
+class Running:
+    """A daemon whose log is read as it comes."""
+
+    def __init__(self, world, *, lease_s=None):
+        self.process = world.start("daemon") if lease_s is None else _with_lease(world, lease_s)
+        self.lines = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+
+    def logged(self, name):
+        return events("".join(list(self.lines)), name)
+
+    def await_events(self, name, count=1):
+        until(lambda: len(self.logged(name)) >= count, f"{count} × {name} in {self.lines}", timeout_s=60)
+
+    def end(self, sign=signal.SIGTERM):
+        """Signals it; the exit code, and how long that took in seconds."""
+        started_s = time.monotonic()
+        self.process.send_signal(sign)
+        code = self.process.wait(timeout=120)
+        return code, time.monotonic() - started_s
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(timeout=120)
+        self._reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+def _with_lease(world, lease_s):
+    """A daemon whose leases are shorter than the command's, so that a test need not wait for half a minute."""
+    return subprocess.Popen(
+        [sys.executable, __file__, str(world.config_path), str(lease_s)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world.folder,
+        env={**environment(), "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+
+
+def main(path, lease_s):
+    log.configure(level="info")
+    config = Config.load(Path(path), environ={})
+
+    async def serve():
+        return await Daemon(config, on_stop=lambda _: None, lease=timedelta(seconds=float(lease_s))).serve()
+
+    return asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
