@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, select, update
-from store.test_pruning import ids, run_row, write_runs
+from database.test_pruning import ids, run_row, write_runs
 from support.samples import NOW
 
 from monitor.database import leases, retention
