@@ -47,7 +47,7 @@ async def _read_ours(url: str) -> int:
     from monitor.client.transports import HttpxWire
     from monitor.providers import ProviderSettings
     from monitor.providers.gloo import Gloo
-    from monitor.runs.list_check import fetch
+    from monitor.runs.list_check import fetch_list
 
     log.configure(level="warning")
     provider = Gloo.configured(ProviderSettings(target="bench", base_url=url, publisher_id=_PUBLISHER))
@@ -55,10 +55,10 @@ async def _read_ours(url: str) -> int:
     first = provider.list_request()
     if first is None:
         raise SystemExit("Gloo has a list")
-    found = await fetch(provider, client, first=first, deadline_s=time.monotonic() + 600)
+    found = await fetch_list(provider, client, first=first, deadline_s=time.monotonic() + 600)
     await client.aclose()
-    if found.error or found.bad:
-        raise SystemExit(f"the list could not be read: {found.error or found.bad}")
+    if found.error or found.bad_body:
+        raise SystemExit(f"the list could not be read: {found.error or found.bad_body}")
     return len(found.listing)
 
 

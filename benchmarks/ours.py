@@ -26,10 +26,10 @@ from typing import Any
 from processes import CLIENT_CORE, hold_to, stats
 
 from monitor import logs as log
-from monitor.app import App, open_store
+from monitor.app import App, open_database
 from monitor.cli import collect_seldom
 from monitor.config import Config
-from monitor.runs.check import Inquirer
+from monitor.runs.check import ApiClient
 from monitor.runs.close import RunReport
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Job, Run
@@ -103,7 +103,7 @@ def _timed(job: Job, url: str, span: _Span) -> Job:
     """The job with a stopwatch around its client: that is open from before the first request until all is stored."""
 
     @asynccontextmanager
-    async def open_client() -> AsyncIterator[Inquirer]:
+    async def open_client() -> AsyncIterator[ApiClient]:
         before, cpu_s, started_s = stats(url), time.process_time(), time.monotonic()
         async with job.open_client() as client:
             yield client
@@ -132,7 +132,7 @@ async def _runs(job: Job, count: int) -> list[tuple[RunReport, float]]:
 
 def _measure(options: _Options, folder: Path) -> dict[str, Any]:
     config, span = _configured(options, folder), _Span()
-    engine = open_store(config)
+    engine = open_database(config)
     job = _timed(App(config=config, engine=engine).job(config.targets[0]), options.url, span)
     profile = cProfile.Profile()
     if options.profile:

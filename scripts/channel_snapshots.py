@@ -13,7 +13,7 @@ from support.mailserver import MailServer as Server
 from support.receiver import Receiver
 from support.samples import NOW, incident
 
-from monitor.app import ask_once
+from monitor.app import send_once
 from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, Team
 from monitor.notifications.batching import merge
 from monitor.notifications.channels.alertmanager import AlertmanagerChannel
@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parents[1] / "tests/notifications/channels/snapshots"
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 THREAD = "9b74c9897bac770ffc029102a200c5de"
 ROUTING_KEY = "0123456789abcdef0123456789ABCDEF"
-quickly = partial(ask_once, timeout_s=5)
+ask_briefly = partial(send_once, timeout_s=5)
 WHOLE_RUN = RunFacts(run_id=17, status=RunStatus.COMPLETE, total=120, unknown=0, answered=120)
 RUN = RunFacts(run_id=17, status=RunStatus.ABORTED, total=120, unknown=120, answered=0)
 
@@ -66,39 +66,42 @@ def merged():
 def messages():
     """By the name of their files."""
     one = refusal(7, "gloo-prod")
-    taken = replace(one, state=IncidentState.ACKNOWLEDGED)
-    ended = replace(one, state=IncidentState.RESOLVED, resolved_at=NOW + timedelta(minutes=47))
-    told = {
+    acknowledged = replace(one, state=IncidentState.ACKNOWLEDGED)
+    resolved = replace(one, state=IncidentState.RESOLVED, resolved_at=NOW + timedelta(minutes=47))
+    rendered = {
         "opened": render(MessageKind.OPENED, one, RUN, now=NOW),
         "merged": merged(),
         "items": render(MessageKind.OPENED, failures(), WHOLE_RUN, now=NOW),
         "reminder": render(MessageKind.REMINDER, one, RUN, now=NOW + timedelta(hours=4)),
-        "acknowledged": render(MessageKind.ACKNOWLEDGED, taken, None, now=NOW + timedelta(minutes=9)),
-        "resolved": render(MessageKind.RESOLVED, ended, RUN, now=NOW + timedelta(minutes=47)),
+        "acknowledged": render(MessageKind.ACKNOWLEDGED, acknowledged, None, now=NOW + timedelta(minutes=9)),
+        "resolved": render(MessageKind.RESOLVED, resolved, RUN, now=NOW + timedelta(minutes=47)),
     }
     later = {"reminder", "acknowledged", "resolved"}
-    return {name: replace(each, thread=THREAD if name in later else KEY) for name, each in told.items()}
+    return {name: replace(each, thread=THREAD if name in later else KEY) for name, each in rendered.items()}
 
 
-async def posted(make, message):
+async def capture_posts(make, message):
     """The bodies that a channel posts, as JSON."""
     with Receiver() as receiver:
         await make(receiver.url).send(message, key=KEY)
         return json.dumps([body for _, _, body in receiver.got], indent=2, ensure_ascii=False) + "\n"
 
 
-async def logged(message):
+async def capture_logs_of(message):
     with capture_logs() as logs:
         await LogChannel().send(message, key=KEY)
     return json.dumps(logs, indent=2, ensure_ascii=False) + "\n"
 
 
-async def mailed(message):
+async def capture_mail(message):
     """A mail's headers, its text and its HTML, decoded."""
     with Server() as server:
-        there = MailServer(host="127.0.0.1", port=server.port, security=Security.NONE)
+        mail_server = MailServer(host="127.0.0.1", port=server.port, security=Security.NONE)
         channel = EmailChannel(
-            there, sender="Ingestion Monitor <monitor@example.com>", recipients=["oncall@example.com"], timeout_s=5
+            mail_server,
+            sender="Ingestion Monitor <monitor@example.com>",
+            recipients=["oncall@example.com"],
+            timeout_s=5,
         )
         await channel.send(message, key=KEY)
         mail = server.read()
@@ -108,19 +111,19 @@ async def mailed(message):
 
 
 def webhook(url):
-    return WebhookChannel(lambda: url, quickly)
+    return WebhookChannel(lambda: url, ask_briefly)
 
 
 def slack(url):
-    return SlackChannel(lambda: url, quickly)
+    return SlackChannel(lambda: url, ask_briefly)
 
 
 def pagerduty(url):
-    return PagerDutyChannel(lambda: url, lambda: ROUTING_KEY, quickly)
+    return PagerDutyChannel(lambda: url, lambda: ROUTING_KEY, ask_briefly)
 
 
 def alertmanager(url):
-    return AlertmanagerChannel(lambda: url, quickly, lasting=timedelta(minutes=15))
+    return AlertmanagerChannel(lambda: url, ask_briefly, resolve_timeout=timedelta(minutes=15))
 
 
 def apprise(url):
@@ -128,13 +131,13 @@ def apprise(url):
 
 
 CHANNELS = {
-    "log": logged,
-    "webhook": partial(posted, webhook),
-    "slack": partial(posted, slack),
-    "email": mailed,
-    "pagerduty": partial(posted, pagerduty),
-    "alertmanager": partial(posted, alertmanager),
-    "apprise": partial(posted, apprise),
+    "log": capture_logs_of,
+    "webhook": partial(capture_posts, webhook),
+    "slack": partial(capture_posts, slack),
+    "email": capture_mail,
+    "pagerduty": partial(capture_posts, pagerduty),
+    "alertmanager": partial(capture_posts, alertmanager),
+    "apprise": partial(capture_posts, apprise),
 }
 
 
@@ -144,11 +147,11 @@ def file_of(channel, name):
 
 def main():
     """Writes every file anew."""
-    for channel, told in CHANNELS.items():
+    for channel, capture in CHANNELS.items():
         for name, message in messages().items():
             file = file_of(channel, name)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(asyncio.run(told(message)), encoding="utf-8")
+            file.write_text(asyncio.run(capture(message)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,11 +42,11 @@ def main(arguments: Sequence[str]) -> None:
         path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _section(schema: Json, defs: Json, *, name: str, heading: str, told: str | None = None) -> Iterator[str]:
+def _section(schema: Json, defs: Json, *, name: str, heading: str, intro: str | None = None) -> Iterator[str]:
     yield f"### {heading}"
     yield ""
-    if told or name:
-        yield from _wrapped(told or schema["description"])
+    if intro or name:
+        yield from _wrapped(intro or schema["description"])
         yield ""
     required = {*schema.get("required", ())} | {
         each["required"][0] for rule in schema.get("allOf", ()) for each in rule.get("oneOf", ())
@@ -56,8 +56,8 @@ def _section(schema: Json, defs: Json, *, name: str, heading: str, told: str | N
         if key.removesuffix("_file") in schema["properties"].keys() - {key}:
             continue  # told with its twin
         tables = [defs[table] for table in _tables(field, defs)]
-        twin = f"{key}_file" in schema["properties"]
-        yield from _entry(key, field, defs, required=key in required, twin=twin, table=bool(tables))
+        has_file_key = f"{key}_file" in schema["properties"]
+        yield from _entry(key, field, defs, required=key in required, has_file_key=has_file_key, table=bool(tables))
         below += [(key, field, table) for table in tables]
     yield ""
     for key, field, table in below:
@@ -69,9 +69,9 @@ def _section(schema: Json, defs: Json, *, name: str, heading: str, told: str | N
         yield from _section(table, defs, name=path, heading=f"{brackets} of the type `{type_}`" if type_ else brackets)
 
 
-def _entry(key: str, field: Json, defs: Json, *, required: bool, twin: bool, table: bool) -> Iterator[str]:
+def _entry(key: str, field: Json, defs: Json, *, required: bool, has_file_key: bool, table: bool) -> Iterator[str]:
     facts = [] if table else [_kind(field, defs)]
-    if twin:
+    if has_file_key:
         facts = [f"secret text, or `{key}_file`"]
     if required:
         facts.append("required")

@@ -23,10 +23,10 @@ import structlog
 from support.memory import folder_in_memory
 from support.receiver import Receiver
 
-from monitor.app import App, open_store
+from monitor.app import App, open_database
 from monitor.config import Config
 from monitor.database.engine import reading
-from monitor.incidents import store as incidents
+from monitor.incidents import store as incident_store
 from monitor.model import Incident, IncidentState
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
@@ -36,7 +36,7 @@ BEGIN = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
 EVERY = timedelta(minutes=5)
 HOURS = 10
 DOCUMENTS = 60
-MOST_AN_HOUR = 6
+MAX_PER_HOUR = 6
 PLACEHOLDER = re.compile(r"(<!-- drill -->\n```\n).*?(```\n)", re.DOTALL)
 
 CONFIG = """\
@@ -81,18 +81,18 @@ provider = "gloo"
 base_url = "{url}"
 publisher_id = "{publisher}"
 auth = {auth}
-check = {{ {patience}, max_attempts = 2, strategy = "items" }}
+check = {{ {timeouts}, max_attempts = 2, strategy = "items" }}
 sync_log = {{ url = "sqlite:///{folder}/{name}.db", submitted_at_column = "uploaded_at" }}
 """
 
-PATIENT = 'attempt_timeout = "30s", deadline = "60s"'
+NORMAL_TIMEOUTS = 'attempt_timeout = "30s", deadline = "60s"'
 """A machine that is slow is no fault of the engine's."""
-HASTY = 'attempt_timeout = "200ms", deadline = "2s"'
+SHORT_TIMEOUTS = 'attempt_timeout = "200ms", deadline = "2s"'
 """While answers are waited for that never come."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Night:
+class Drill:
     """The night under way."""
 
     folder: Path
@@ -102,14 +102,14 @@ class Night:
     """What archive is uploaded to, with an API key of its own."""
     receivers: dict[str, Receiver]
     now: datetime = BEGIN
-    patience: str = PATIENT
+    timeouts: str = NORMAL_TIMEOUTS
     """How long the runs wait for the engine of gloo-eu and gloo-us."""
     lines: list[str] = field(default_factory=list)
-    told: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
     by_hour: Counter[tuple[str, datetime]] = field(default_factory=Counter)
     items: dict[str, list[str]] = field(default_factory=dict)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Takes a line down under the time of the night."""
         self.lines.append(f"{self.now:%H:%M}  {text}")
 
@@ -133,31 +133,31 @@ class Night:
         client = f'{{ client_id = "{settings.client_id}", client_secret = "{settings.client_secret}" }}'
         key = f'{{ api_key = "{settings.api_key}" }}'
         which = (
-            ("gloo-eu", self.engine, client, self.patience),
-            ("gloo-us", self.engine, client, self.patience),
-            ("archive", self.archive, key, PATIENT),
+            ("gloo-eu", self.engine, client, self.timeouts),
+            ("gloo-us", self.engine, client, self.timeouts),
+            ("archive", self.archive, key, NORMAL_TIMEOUTS),
         )
         about = {"publisher": settings.publisher_id, "folder": self.folder}
         targets = "\n".join(
-            TARGET.format(name=name, url=sandbox.url, auth=auth, patience=patience, **about)
-            for name, sandbox, auth, patience in which
+            TARGET.format(name=name, url=sandbox.url, auth=auth, timeouts=timeouts, **about)
+            for name, sandbox, auth, timeouts in which
         )
         urls = {name: receiver.url for name, receiver in self.receivers.items()}
         path = self.folder / "monitor.toml"
         path.write_text(CONFIG.format(folder=self.folder, targets=targets, **urls), encoding="utf-8")
         return Config.load(path, environ={})
 
-    def heard(self) -> None:
+    def log_received(self) -> None:
         """Takes down what the receivers got since the last time: alike messages on one line, with all who got them."""
         got: dict[str, list[str]] = {}
         for name, receiver in self.receivers.items():
             for _, _, body in receiver.got:
                 got.setdefault(_title(body), []).append(name)
-                self.told[name] += 1
+                self.received[name] += 1
                 self.by_hour[name, self.now.replace(minute=0)] += 1
             receiver.got.clear()
         for title, names in got.items():
-            self.say(f"  → {', '.join(names)}: {title}")
+            self.log(f"  → {', '.join(names)}: {title}")
 
 
 def _title(body: dict[str, object]) -> str:
@@ -167,69 +167,69 @@ def _title(body: dict[str, object]) -> str:
     return str(body["title"])
 
 
-def _fail(night: Night) -> None:
+def _break_engine(drill_run: Drill) -> None:
     for fault in ("502:share=0.4", "drop:share=0.5", "503:share=0.5"):
-        night.engine.add_fault(f"{fault},path=/engine")
-    night.engine.add_fault(path="/engine", delay_s=0.4, passes=True)
-    night.patience = HASTY
+        drill_run.engine.add_fault(f"{fault},path=/engine")
+    drill_run.engine.add_fault(path="/engine", delay_s=0.4, passes=True)
+    drill_run.timeouts = SHORT_TIMEOUTS
 
 
-def _recover(night: Night) -> None:
-    night.engine.clear_faults()
-    night.patience = PATIENT
+def _restore_engine(drill_run: Drill) -> None:
+    drill_run.engine.clear_faults()
+    drill_run.timeouts = NORMAL_TIMEOUTS
 
 
-def _never_arrived(night: Night) -> None:
-    night.record("gloo-eu", [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)])
+def _record_missing_items(drill_run: Drill) -> None:
+    drill_run.record("gloo-eu", [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)])
 
 
-def _arrive(night: Night) -> None:
+def _upload_missing_items(drill_run: Drill) -> None:
     gone = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)]
-    with contextlib.closing(sqlite3.connect(night.folder / "gloo-eu.db")) as conn, conn:
+    with contextlib.closing(sqlite3.connect(drill_run.folder / "gloo-eu.db")) as conn, conn:
         conn.executemany("DELETE FROM sync_log WHERE item_id = ?", [(each,) for each in gone])
-    night.upload("gloo-eu", 3)
+    drill_run.upload("gloo-eu", 3)
 
 
-def _stick(night: Night) -> None:
-    night.items["stuck"] = night.upload("gloo-us", 40, "CHUNKING")
+def _hang_items(drill_run: Drill) -> None:
+    drill_run.items["stuck"] = drill_run.upload("gloo-us", 40, "CHUNKING")
 
 
-def _unstick(night: Night) -> None:
-    for item_id in night.items["stuck"]:
-        night.engine.set_status(item_id, "COMPLETED")
+def _finish_items(drill_run: Drill) -> None:
+    for item_id in drill_run.items["stuck"]:
+        drill_run.engine.set_status(item_id, "COMPLETED")
 
 
-def _take_back(night: Night) -> None:
-    night.engine.give_away(night.items["gloo-us"][0], night.engine.settings.publisher_id)
+def _restore_item(drill_run: Drill) -> None:
+    drill_run.engine.give_away(drill_run.items["gloo-us"][0], drill_run.engine.settings.publisher_id)
 
 
-def _storm(night: Night) -> None:
-    night.archive.add_fault("429:header.Retry-After=600,path=/engine")
+def _rate_limit(drill_run: Drill) -> None:
+    drill_run.archive.add_fault("429:header.Retry-After=600,path=/engine")
 
 
-def _lose_one(night: Night) -> None:
-    night.engine.give_away(night.items["gloo-us"][0])
+def _lose_item(drill_run: Drill) -> None:
+    drill_run.engine.give_away(drill_run.items["gloo-us"][0])
 
 
-PROGRAMME: list[tuple[str, str, Callable[[Night], object]]] = [
+TIMELINE: list[tuple[str, str, Callable[[Drill], object]]] = [
     (
         "22:30",
         "somebody rotates the client of gloo-eu and gloo-us, and tells nobody",
         lambda n: n.engine.revoke_client(),
     ),
     ("23:15", "the client is put right", lambda n: n.engine.restore_client()),
-    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to all, come back in 10 min", _storm),
+    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to all, come back in 10 min", _rate_limit),
     ("00:10", "the bulk upload is over", lambda n: n.archive.clear_faults()),
     ("00:20", "Slack goes down", lambda n: n.receivers["slack"].stop()),
-    ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", _fail),
+    ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", _break_engine),
     ("01:20", "Slack is back", lambda n: n.receivers["slack"].start()),
-    ("02:30", "the engine is back", _recover),
-    ("03:00", "3 uploads of gloo-eu are recorded, and never arrived", _never_arrived),
-    ("03:30", "40 uploads of gloo-us begin to hang in CHUNKING", _stick),
-    ("04:30", "a document of gloo-us is another publisher's by now", _lose_one),
-    ("06:30", "the 3 uploads are made again", _arrive),
-    ("07:00", "the 40 are through", _unstick),
-    ("07:30", "the document is given back", _take_back),
+    ("02:30", "the engine is back", _restore_engine),
+    ("03:00", "3 uploads of gloo-eu are recorded, and never arrived", _record_missing_items),
+    ("03:30", "40 uploads of gloo-us begin to hang in CHUNKING", _hang_items),
+    ("04:30", "a document of gloo-us is another publisher's by now", _lose_item),
+    ("06:30", "the 3 uploads are made again", _upload_missing_items),
+    ("07:00", "the 40 are through", _finish_items),
+    ("07:30", "the document is given back", _restore_item),
 ]
 
 
@@ -241,7 +241,7 @@ async def _tick(app: App) -> None:
     await sender.deliver()
 
 
-def play(keep: Path | None = None) -> tuple[Night, list[str]]:
+def run_drill(keep: Path | None = None) -> tuple[Drill, list[str]]:
     """Plays the night; gives it back with what is wrong at its end, which should be nothing.
 
     Args:
@@ -250,34 +250,34 @@ def play(keep: Path | None = None) -> tuple[Night, list[str]]:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-", dir=folder_in_memory())))
-        night = Night(
+        drill_run = Drill(
             folder=folder,
             engine=stack.enter_context(Sandbox()),
             archive=stack.enter_context(Sandbox()),
             receivers={name: stack.enter_context(Receiver()) for name in ("slack", "tickets", "audit")},
         )
-        night.receivers["slack"].answers = [(200, {}, b"ok")]
+        drill_run.receivers["slack"].answers = [(200, {}, b"ok")]
         for target in ("gloo-eu", "gloo-us", "archive"):
-            night.upload(target, DOCUMENTS)
-        engine = open_store(night.configure())
+            drill_run.upload(target, DOCUMENTS)
+        engine = open_database(drill_run.configure())
         stack.callback(engine.dispose)
         # each time a new one, as cron would have it: all state is in the database
-        _through_the_night(night, lambda: App(config=night.configure(), engine=engine, clock=lambda: night.now))
+        _run_timeline(drill_run, lambda: App(config=drill_run.configure(), engine=engine, clock=lambda: drill_run.now))
         with reading(engine) as conn:
-            found = incidents.listing(conn)
-        return night, _wrong(night, found)
+            incidents = incident_store.list_incidents(conn)
+        return drill_run, _problems(drill_run, incidents)
 
 
-def _through_the_night(night: Night, app: Callable[[], App]) -> None:
-    coming = [(_at(when), what, act) for when, what, act in PROGRAMME]
-    while night.now < BEGIN + timedelta(hours=HOURS):
-        for when, what, act in coming:
-            if when == night.now:
-                night.say(what)
-                act(night)
+def _run_timeline(drill_run: Drill, app: Callable[[], App]) -> None:
+    timeline = [(_at(when), what, act) for when, what, act in TIMELINE]
+    while drill_run.now < BEGIN + timedelta(hours=HOURS):
+        for when, what, act in timeline:
+            if when == drill_run.now:
+                drill_run.log(what)
+                act(drill_run)
         asyncio.run(_tick(app()))
-        night.heard()
-        night.now += EVERY
+        drill_run.log_received()
+        drill_run.now += EVERY
 
 
 def _at(clock: str) -> datetime:
@@ -286,19 +286,21 @@ def _at(clock: str) -> datetime:
     return at if at >= BEGIN else at + timedelta(days=1)
 
 
-def _wrong(night: Night, found: list[Incident]) -> list[str]:
-    left = [each for each in found if each.state is not IncidentState.RESOLVED]
-    wrong = [f"incident {each.id} ({each.target}, {each.cause}) is open" for each in left]
-    storms = [(name, hour, count) for (name, hour), count in night.by_hour.items() if count > MOST_AN_HOUR]
-    return wrong + [f"{name} got {count} messages from {hour:%H:%M} on" for name, hour, count in storms]
+def _problems(drill_run: Drill, incidents: list[Incident]) -> list[str]:
+    open_incidents = [each for each in incidents if each.state is not IncidentState.RESOLVED]
+    problems = [f"incident {each.id} ({each.target}, {each.cause}) is open" for each in open_incidents]
+    storms = [(name, hour, count) for (name, hour), count in drill_run.by_hour.items() if count > MAX_PER_HOUR]
+    return problems + [f"{name} got {count} messages from {hour:%H:%M} on" for name, hour, count in storms]
 
 
-def transcript(night: Night) -> str:
+def transcript(drill_run: Drill) -> str:
     """The timeline, and its sum."""
-    sum_up = ", ".join(f"{name} {night.told[name]}" for name in night.receivers)
-    most = max(night.by_hour.values())
+    totals = ", ".join(f"{name} {drill_run.received[name]}" for name in drill_run.receivers)
+    most = max(drill_run.by_hour.values())
     runs = 3 * int(timedelta(hours=HOURS) / EVERY)
-    return "\n".join([*night.lines, "", f"{runs} runs; messages: {sum_up}; at most {most} an hour to anybody."]) + "\n"
+    return (
+        "\n".join([*drill_run.lines, "", f"{runs} runs; messages: {totals}; at most {most} an hour to anybody."]) + "\n"
+    )
 
 
 def main() -> int:
@@ -308,16 +310,18 @@ def main() -> int:
     given = options.parse_args()
     if given.keep:
         given.keep.mkdir(parents=True)
-    began = time.monotonic()
-    night, wrong = play(given.keep and given.keep.resolve())
-    text = transcript(night)
+    started = time.monotonic()
+    drill_run, problems = run_drill(given.keep and given.keep.resolve())
+    text = transcript(drill_run)
     if given.document:
         document = given.document.read_text(encoding="utf-8")
-        given.document.write_text(PLACEHOLDER.sub(lambda found: found[1] + text + found[2], document), encoding="utf-8")
+        given.document.write_text(
+            PLACEHOLDER.sub(lambda incidents: incidents[1] + text + incidents[2], document), encoding="utf-8"
+        )
     sys.stdout.write(text)
-    sys.stderr.writelines(f"WRONG: {each}\n" for each in wrong)
-    sys.stderr.write(f"({time.monotonic() - began:.0f} s)\n")
-    return 1 if wrong else 0
+    sys.stderr.writelines(f"WRONG: {each}\n" for each in problems)
+    sys.stderr.write(f"({time.monotonic() - started:.0f} s)\n")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

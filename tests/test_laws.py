@@ -16,7 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import insert, select, update
-from support.fakes import FakeChannel, outlets
+from support.fakes import FakeChannel, configured_channels
 from support.memory import folder_in_memory
 from support.samples import NOW
 from support.world import Clock
@@ -27,21 +27,21 @@ from monitor.database.tables import items, notifications
 from monitor.incidents import acknowledge as handling
 from monitor.incidents import silence_store as silences
 from monitor.incidents import store as incidents
-from monitor.incidents.channel_failures import Reachability
-from monitor.incidents.decide import Word
-from monitor.incidents.evaluate import Judge
-from monitor.incidents.members import Patience
+from monitor.incidents.channel_failures import ChannelFailures
+from monitor.incidents.decide import OperatorAction
+from monitor.incidents.evaluate import IncidentEvaluator
+from monitor.incidents.members import AgeLimits
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.silence_expiry import Silencing
+from monitor.incidents.silence_expiry import SilenceExpiry
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
-from monitor.notifications.channels import Ending, Verdict
-from monitor.notifications.delivery import CLAIM, Sender
+from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.delivery import CLAIM_LEASE, Sender
 from monitor.notifications.messages import RunFacts
 from monitor.runs import store as runs
 
 MINUTE = timedelta(minutes=1)
 TARGETS, CHANNELS, DOCUMENTS = ("gloo", "docs"), ("oncall", "audit"), ("a", "b", "c")
-PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
+AGE_LIMITS = AgeLimits(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
 SEEN = {
     "nothing": (),
     "unauthorized": (Evidence(cause=Cause.UNAUTHORIZED, count=3, breakdown={"401": 3}),),
@@ -51,11 +51,11 @@ SEEN = {
         Evidence(cause=Cause.OUTAGE, count=2, breakdown={"timeout": 2}),
     ),
 }
-VERDICTS = {
-    "up": Verdict(ending=Ending.DELIVERED, reason="accepted"),
-    "down": Verdict(ending=Ending.RETRY, reason="HTTP 503"),
-    "silent": Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=False),
-    "refuses us": Verdict(ending=Ending.PARKED, reason="HTTP 401"),
+RESULTS = {
+    "up": SendResult(outcome=SendOutcome.DELIVERED, reason="accepted"),
+    "down": SendResult(outcome=SendOutcome.RETRY, reason="HTTP 503"),
+    "silent": SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False),
+    "refuses us": SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401"),
 }
 
 
@@ -72,7 +72,7 @@ class Receiver:
             self.took.append((key, message))
         if self.kills:
             raise SystemError("the process is killed before it can mark anything")
-        return VERDICTS[self.mood]
+        return RESULTS[self.mood]
 
 
 class Site:
@@ -87,21 +87,21 @@ class Site:
 
     def restart(self):
         self.engine = connect(self.url)
-        self.judges = {name: self._judge(name) for name in TARGETS}
+        self.evaluators = {name: self._judge(name) for name in TARGETS}
         route = self._route
-        self.reach = Reachability(
+        self.incident_hooks = ChannelFailures(
             environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=list(CHANNELS), route=route
         )
-        silencing = Silencing(environment="test", route=route, past_failing=self.reach.router)
+        silence_expiry = SilenceExpiry(environment="test", route=route, channel_router=self.incident_hooks.router)
         self.sender = Sender(
-            self.engine, outlets({**self.receivers, "log": FakeChannel()}, None), reach=self.reach, holder="host:1",
-            utcnow=self.clock, rand=lambda: 1.0, before=[lambda conn, now: silencing.release(conn, now=now)],
+            self.engine, configured_channels({**self.receivers, "log": FakeChannel()}, None), incident_hooks=self.incident_hooks, holder="host:1",
+            utcnow=self.clock, rand=lambda: 1.0, before_claim=[lambda conn, now: silence_expiry.notify_expired(conn, now=now)],
         )  # fmt: skip
         self.sender._fingerprint = lambda _: self.fingerprint
 
     def _judge(self, target):
-        return Judge(
-            target=target, environment="test", rules=DEFAULT_RULES, patience=PATIENCE, route=self._route,
+        return IncidentEvaluator(
+            target=target, environment="test", rules=DEFAULT_RULES, age_limits=AGE_LIMITS, route=self._route,
             group_wait=self.group_wait,
         )  # fmt: skip
 
@@ -109,7 +109,7 @@ class Site:
     def _route(attributes):
         return CHANNELS if attributes["cause"] != "channel_failing" else ("audit",)
 
-    def run(self, target, *, seen="nothing", failed=(), complete=True, log_empty=False):
+    def run(self, target, *, seen="nothing", failed=(), complete=True, sync_log_empty=False):
         """A run over three documents, of which some have failed."""
         with writing(self.engine) as conn:
             self._documents(conn, target, failed)
@@ -121,7 +121,9 @@ class Site:
                 error=None, finished_at=self.clock(), snapshot=None,
             )  # fmt: skip
             facts = RunFacts(run_id=run_id, status=status, total=30, unknown=30 - answered, answered=answered)
-            self.judges[target].judge(conn, facts=facts, seen=SEEN[seen], now=self.clock(), log_empty=log_empty)
+            self.evaluators[target].evaluate(
+                conn, facts=facts, evidence=SEEN[seen], now=self.clock(), sync_log_empty=sync_log_empty
+            )
 
     def _documents(self, conn, target, failed):
         mine = items.c.target == target
@@ -141,7 +143,7 @@ class Site:
 
     def incidents(self):
         with reading(self.engine) as conn:
-            return incidents.listing(conn, limit=1000)
+            return incidents.list_incidents(conn, limit=1000)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ class Nights(RuleBasedStateMachine):
         self.kills += len(receiver.took) - took
         self.site.restart()
 
-    @rule(name=st.sampled_from(CHANNELS), mood=st.sampled_from(sorted(VERDICTS)))
+    @rule(name=st.sampled_from(CHANNELS), mood=st.sampled_from(sorted(RESULTS)))
     def change(self, name, mood):
         self.site.receivers[name].mood = mood
 
@@ -237,7 +239,7 @@ class Nights(RuleBasedStateMachine):
             incident = data.draw(st.sampled_from(self.open))
             act = handling.resolve if end else handling.acknowledge
             with writing(self.site.engine) as conn:
-                act(conn, incident.id, word=Word(by="ana"), now=self.site.clock())
+                act(conn, incident.id, operator_action=OperatorAction(by="ana"), now=self.site.clock())
 
     @invariant()
     def no_two_open_incidents_have_one_key(self):
@@ -269,7 +271,7 @@ class Nights(RuleBasedStateMachine):
         self.site.clock.advance(hours=5)
         for _ in range(4):
             self.site.deliver()
-            self.site.clock.now += CLAIM
+            self.site.clock.now += CLAIM_LEASE
         rows = self.site.rows()
         assert {row.status for row in rows} <= {"sent", "superseded", "dead"}
         told = {(row.incident_id, row.channel) for row in rows if row.kind == "opened" and row.status != "due"}

@@ -18,7 +18,7 @@ from monitor.model import Cause, IncidentState, RunStatus
 from monitor.reports.runs import run_text
 from monitor.runs import store as runs
 from monitor.runs.progress import NoProgress
-from monitor.runs.run import LEASE, Run
+from monitor.runs.run import LEASE_TTL, Run
 
 
 def causes(report):
@@ -359,7 +359,7 @@ def test_a_run_that_was_killed_between_two_that_were_refused_delays_no_incident(
     world.sandbox.revoke_client()
     world.run()
     with writing(world.app.engine) as conn:
-        epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=world.clock(), ttl=LEASE)
+        epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=world.clock(), ttl=LEASE_TTL)
         runs.start(conn, target="gloo", environment="test", slot=None, epoch=epoch, started_at=world.clock())
     world.clock.advance(minutes=1)
     assert causes(world.run()) == [Cause.UNAUTHORIZED]
@@ -370,7 +370,7 @@ def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(w
     world.track(1)
     ahead, now = world.clock() + timedelta(days=1), world.clock()
     with writing(world.app.engine) as conn:
-        epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=ahead, ttl=LEASE)
+        epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=ahead, ttl=LEASE_TTL)
         runs.start(conn, target="gloo", environment="test", slot=None, epoch=epoch, started_at=ahead)
     assert world.clock() == now
     assert world.run().snapshot.total == 1
@@ -384,7 +384,7 @@ def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):
     small_world.run(slot="other")
     lease, ends = {"target": "gloo"}, []
     with writing(small_world.app.engine) as conn:
-        lease["epoch"] = leases.acquire(conn, holder="first:1", now=small_world.clock(), ttl=LEASE, **lease)
+        lease["epoch"] = leases.acquire(conn, holder="first:1", now=small_world.clock(), ttl=LEASE_TTL, **lease)
     job = small_world.job()
 
     async def second():

@@ -12,14 +12,14 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 
-from monitor.app.channels import ask_once
-from monitor.app.clients import auth_of, reader
-from monitor.config import ChannelConfig, Config, RuleOverride, Schedule, SyncLogConfig, Target
+from monitor.app.channels import send_once
+from monitor.app.clients import build_auth, secret_reader
+from monitor.config import ChannelConfig, Config, RuleConfig, ScheduleConfig, SyncLogConfig, TargetConfig
 from monitor.database.schema import ensure
 from monitor.errors import ConfigError
-from monitor.incidents.rulebook import InForce, Override, Rule, in_force
-from monitor.model import Cause, LogEntry
-from monitor.model.http import Answer, Request
+from monitor.incidents.rulebook import EffectiveRule, Override, Rule, effective_rules
+from monitor.model import Cause, SyncLogEntry
+from monitor.model.http import CallResult, Request
 from monitor.model.schedule import DueTimes
 from monitor.notifications.routing import LOG_CHANNEL, Route, route
 from monitor.notifications.texts import channel_target
@@ -27,18 +27,20 @@ from monitor.providers import Provider, ProviderSettings
 from monitor.providers.registry import provider_for
 from monitor.runs.heartbeat import Heartbeat
 
-_ATTEMPTS = 2
+_HEARTBEAT_ATTEMPTS = 2
 
 
-def heartbeat_of(target: Target) -> Heartbeat | None:
+def build_heartbeat(target: TargetConfig) -> Heartbeat | None:
     """The switch that is told of a target's runs; None when there is none."""
     if target.heartbeat is None:
         return None
-    return Heartbeat(target=target.name, read_url=reader(target.heartbeat), ask=_ask, new_rid=lambda: str(uuid4()))
+    return Heartbeat(
+        target=target.name, read_url=secret_reader(target.heartbeat), ask=_send_heartbeat, new_rid=lambda: str(uuid4())
+    )
 
 
-async def _ask(request: Request, within_s: float) -> Answer:
-    return await ask_once(request, timeout_s=within_s, attempts=_ATTEMPTS)
+async def _send_heartbeat(request: Request, timeout_s: float) -> CallResult:
+    return await send_once(request, timeout_s=timeout_s, attempts=_HEARTBEAT_ATTEMPTS)
 
 
 def utcnow() -> datetime:
@@ -51,7 +53,7 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def open_store(config: Config) -> Engine:
+def open_database(config: Config) -> Engine:
     """Opens the configured database at this program's schema; an embedded SQLite is brought there first.
 
     Raises:
@@ -61,7 +63,7 @@ def open_store(config: Config) -> Engine:
     return ensure(config.database.reveal())
 
 
-def provider_of(target: Target) -> Provider:
+def build_provider(target: TargetConfig) -> Provider:
     """The provider of a target, set up as its configuration says.
 
     Raises:
@@ -73,12 +75,12 @@ def provider_of(target: Target) -> Provider:
         publisher_id=target.publisher_id,
         statuses={str(state): names for state, names in target.statuses.items()},
         list_max_bytes=target.check.list_max_mb << 20,
-        options=_options(target),
+        options=_provider_options(target),
     )
     return provider_for(target.provider, settings)
 
 
-def _options(target: Target) -> Mapping[str, object]:
+def _provider_options(target: TargetConfig) -> Mapping[str, object]:
     if target.provider != "generic":
         return target.options
     return {
@@ -88,7 +90,7 @@ def _options(target: Target) -> Mapping[str, object]:
     }
 
 
-def try_providers(targets: Iterable[Target]) -> None:
+def validate_providers(targets: Iterable[TargetConfig]) -> None:
     """Sets every target's provider up once, so that what is wrong with one is said before any network or write.
 
     Raises:
@@ -97,14 +99,14 @@ def try_providers(targets: Iterable[Target]) -> None:
     problems: list[str] = []
     for target in targets:
         try:
-            auth_of(target, provider_of(target))
+            build_auth(target, build_provider(target))
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
 
 
-def rules_in_force(overrides: Sequence[RuleOverride], *, target: str) -> Mapping[Cause, Rule]:
+def rules_for_target(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, Rule]:
     """The rules of one target: the built-in ones with the configured differences laid over them, later ones last.
 
     Args:
@@ -114,39 +116,39 @@ def rules_in_force(overrides: Sequence[RuleOverride], *, target: str) -> Mapping
     return {cause: found.rule for cause, found in rules_with_sources(overrides, target=target).items()}
 
 
-def rules_with_sources(overrides: Sequence[RuleOverride], *, target: str) -> Mapping[Cause, InForce]:
+def rules_with_sources(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, EffectiveRule]:
     """The same, each with where its values came from."""
-    return in_force(overrides_of(overrides), target)
+    return effective_rules(build_overrides(overrides), target)
 
 
-def overrides_of(rules: Sequence[RuleOverride]) -> tuple[Override, ...]:
+def build_overrides(rules: Sequence[RuleConfig]) -> tuple[Override, ...]:
     """The tables `[[rules]]`, in their order."""
-    return tuple(each.override(position) for position, each in enumerate(rules))
+    return tuple(each.to_override(position) for position, each in enumerate(rules))
 
 
-def routes_of(config: Config) -> tuple[Route, ...]:
+def build_routes(config: Config) -> tuple[Route, ...]:
     """The routes, in their order."""
-    return tuple(each.route() for each in config.routes)
+    return tuple(each.to_route() for each in config.routes)
 
 
 if TYPE_CHECKING:  # loaded by what makes one of them: whoever only reads the database needs none
-    from monitor.app.throttles import Sharing
-    from monitor.incidents.channel_failures import Reachability
-    from monitor.incidents.evaluate import Judge
+    from monitor.app.throttles import ThrottleRegistry
+    from monitor.incidents.channel_failures import ChannelFailures
+    from monitor.incidents.evaluate import IncidentEvaluator
     from monitor.incidents.recorder import Router
-    from monitor.incidents.silence_expiry import Silencing
-    from monitor.notifications.delivery import Outlet, Sender
+    from monitor.incidents.silence_expiry import SilenceExpiry
+    from monitor.notifications.delivery import ConfiguredChannel, Sender
     from monitor.runs.run import Job
     from monitor.synclog import SyncLogSpec
 
 
-_SHORTEST_ALERT = timedelta(minutes=15)
+_MIN_RESOLVE_TIMEOUT = timedelta(minutes=15)
 
 
-def _sharing() -> "Sharing":
-    from monitor.app.throttles import Sharing
+def _new_throttle_registry() -> "ThrottleRegistry":
+    from monitor.app.throttles import ThrottleRegistry
 
-    return Sharing()
+    return ThrottleRegistry()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +157,11 @@ class App:
 
     config: Config
     engine: Engine
-    sharing: "Sharing" = field(default_factory=_sharing)
+    throttles: "ThrottleRegistry" = field(default_factory=_new_throttle_registry)
     clock: Callable[[], datetime] = utcnow
     """Of all that is decided and stored."""
 
-    def job(self, target: Target, *, scheduled: bool = False) -> "Job":
+    def job(self, target: TargetConfig, *, scheduled: bool = False) -> "Job":
         """Everything that runs over one target need.
 
         Args:
@@ -172,7 +174,7 @@ class App:
         from monitor.runs.run import Job
         from monitor.runs.strategy import Strategy
 
-        provider = provider_of(target)
+        provider = build_provider(target)
         return Job(
             target=target.name,
             environment=self.config.environment,
@@ -180,10 +182,10 @@ class App:
             read_log=lambda: self.read_log(target),
             provider=provider,
             open_client=lambda: open_client(
-                target, provider, self.sharing.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
+                target, provider, self.throttles.throttle(target, self.config.targets, self.engine, utcnow=self.clock)
             ),
-            judge=self._judge(target, scheduled=scheduled),
-            heartbeat=heartbeat_of(target),
+            evaluator=self._evaluator(target, scheduled=scheduled),
+            heartbeat=build_heartbeat(target),
             strategy=Strategy(target.check.strategy),
             concurrency=target.check.concurrency,
             deadline=target.check.deadline,
@@ -196,7 +198,7 @@ class App:
             },
         )
 
-    def read_log(self, target: Target) -> Iterator[Sequence[LogEntry]]:
+    def read_log(self, target: TargetConfig) -> Iterator[Sequence[SyncLogEntry]]:
         """The sync log of a target in batches: the pipeline's own, or the built-in one.
 
         Raises:
@@ -206,7 +208,7 @@ class App:
         if target.sync_log is not None:
             from monitor.synclog import read as read_log
 
-            yield from read_log(_sync_log(target.sync_log))
+            yield from read_log(_sync_log_spec(target.sync_log))
             return
         from monitor.database.engine import connect_read_only
         from monitor.synclog import builtin as tracked
@@ -221,42 +223,44 @@ class App:
     def sender(self) -> "Sender":
         """Delivers what is due to the configured channels."""
         from monitor.notifications.channels.log import LogChannel
-        from monitor.notifications.delivery import Outlet, Sender
+        from monitor.notifications.delivery import ConfiguredChannel, Sender
 
-        outlets = {LOG_CHANNEL: Outlet(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
-        lasting = self._lasting()
-        outlets.update({channel.name: _outlet(channel, lasting) for channel in self.config.channels})
-        silencing = self.silencing()
+        channels = {LOG_CHANNEL: ConfiguredChannel(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
+        resolve_timeout = self._resolve_timeout()
+        channels.update(
+            {channel.name: _configured_channel(channel, resolve_timeout) for channel in self.config.channels}
+        )
+        silence_expiry = self.silence_expiry()
         return Sender(
             self.engine,
-            outlets,
-            reach=self._reach(),
+            channels,
+            incident_hooks=self._incident_hooks(),
             holder=holder(),
             utcnow=self.clock,
             rand=random.random,
-            before=[lambda conn, now: silencing.release(conn, now=now)],
+            before_claim=[lambda conn, now: silence_expiry.notify_expired(conn, now=now)],
         )
 
-    def _lasting(self) -> timedelta:
+    def _resolve_timeout(self) -> timedelta:
         """How long an alert lasts that is not told again: longer than it can take until it is, in every mode."""
         now, config = self.clock(), self.config
-        overdue = (due_times(config.schedule_of(each), each.name).overdue_at(now) for each in config.targets)
-        return _SHORTEST_ALERT + max((each - now for each in overdue if each is not None), default=timedelta(0))
+        overdue = (due_times(config.schedule_for(each), each.name).overdue_at(now) for each in config.targets)
+        return _MIN_RESOLVE_TIMEOUT + max((each - now for each in overdue if each is not None), default=timedelta(0))
 
-    def silencing(self) -> "Silencing":
+    def silence_expiry(self) -> "SilenceExpiry":
         """Tells what silences kept back, once they end."""
-        from monitor.incidents.silence_expiry import Silencing
+        from monitor.incidents.silence_expiry import SilenceExpiry
 
-        past_failing = self._reach().router
-        return Silencing(environment=self.config.environment, route=self._router(), past_failing=past_failing)
+        channel_router = self._incident_hooks().router
+        return SilenceExpiry(environment=self.config.environment, route=self._router(), channel_router=channel_router)
 
-    def _reach(self) -> "Reachability":
-        from monitor.incidents.channel_failures import Reachability
+    def _incident_hooks(self) -> "ChannelFailures":
+        from monitor.incidents.channel_failures import ChannelFailures
         from monitor.incidents.rulebook import DEFAULT_RULES
 
         names = [channel.name for channel in self.config.channels]
-        rules = {name: rules_in_force(self.config.rules, target=channel_target(name)) for name in names}
-        return Reachability(
+        rules = {name: rules_for_target(self.config.rules, target=channel_target(name)) for name in names}
+        return ChannelFailures(
             environment=self.config.environment,
             rule=DEFAULT_RULES[Cause.CHANNEL_FAILING],
             rules={name: rules[name][Cause.CHANNEL_FAILING] for name in names},
@@ -265,43 +269,45 @@ class App:
         )
 
     def _router(self) -> "Router":
-        routes = routes_of(self.config)
+        routes = build_routes(self.config)
         channels = [channel.name for channel in self.config.channels]
         return lambda attributes: route(attributes, routes, channels)
 
-    def _judge(self, target: Target, *, scheduled: bool) -> "Judge":
-        from monitor.incidents.evaluate import Judge
-        from monitor.incidents.members import Patience
+    def _evaluator(self, target: TargetConfig, *, scheduled: bool) -> "IncidentEvaluator":
+        from monitor.incidents.evaluate import IncidentEvaluator
+        from monitor.incidents.members import AgeLimits
 
-        config, schedule = self.config, self.config.schedule_of(target)
-        return Judge(
+        config, schedule = self.config, self.config.schedule_for(target)
+        return IncidentEvaluator(
             target=target.name,
             environment=config.environment,
-            rules=rules_in_force(config.rules, target=target.name),
-            patience=Patience(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
+            rules=rules_for_target(config.rules, target=target.name),
+            age_limits=AgeLimits(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
             route=self._router(),
             group_wait=config.group_wait if scheduled else timedelta(0),
-            due_times=due_times(schedule, target.name, kept=scheduled) if scheduled or schedule.explicit else None,
+            due_times=due_times(schedule, target.name, daemon_managed=scheduled)
+            if scheduled or schedule.explicit
+            else None,
         )
 
 
-def due_times(schedule: Schedule, target: str, *, kept: bool = False) -> DueTimes:
+def due_times(schedule: ScheduleConfig, target: str, *, daemon_managed: bool = False) -> DueTimes:
     """When a target's runs are due by a schedule, which a daemon keeps or somebody's cron."""
-    return schedule.due_times(target, kept=kept)
+    return schedule.due_times(target, daemon_managed=daemon_managed)
 
 
-def _outlet(config: ChannelConfig, lasting: timedelta) -> "Outlet":
-    from monitor.app.channels import channel_of, fingerprint
-    from monitor.notifications.delivery import Outlet
+def _configured_channel(config: ChannelConfig, resolve_timeout: timedelta) -> "ConfiguredChannel":
+    from monitor.app.channels import build_channel, fingerprint
+    from monitor.notifications.delivery import ConfiguredChannel
 
-    return Outlet(
-        channel=channel_of(config, lasting=lasting),
+    return ConfiguredChannel(
+        channel=build_channel(config, resolve_timeout=resolve_timeout),
         fingerprint=lambda: fingerprint(config),
-        verbatim=config.include_api_message,
+        include_api_message=config.include_api_message,
     )
 
 
-def _sync_log(log: SyncLogConfig) -> "SyncLogSpec":
+def _sync_log_spec(log: SyncLogConfig) -> "SyncLogSpec":
     from monitor.synclog import SyncLogSpec
 
     return SyncLogSpec(

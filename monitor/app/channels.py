@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from monitor.app.clients import reader
+from monitor.app.clients import secret_reader
 from monitor.config import (
     AlertmanagerConfig,
     AppriseConfig,
@@ -24,17 +24,17 @@ from monitor.config import (
 )
 from monitor.errors import ConfigError
 from monitor.logs import masked
-from monitor.model.http import Answer, Request
+from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import Channel
 from monitor.notifications.channels.log import LogChannel
 
 CHANNEL_TIMEOUT_S = 15.0
 """Wall-clock seconds for one attempt to reach a channel."""
 
-_LASTING = timedelta(minutes=15)
+_RESOLVE_TIMEOUT = timedelta(minutes=15)
 
 
-def channel_of(config: ChannelConfig, *, lasting: timedelta = _LASTING) -> Channel:
+def build_channel(config: ChannelConfig, *, resolve_timeout: timedelta = _RESOLVE_TIMEOUT) -> Channel:
     """The channel that a configuration describes.
 
     Args:
@@ -43,26 +43,26 @@ def channel_of(config: ChannelConfig, *, lasting: timedelta = _LASTING) -> Chann
     """
     match config:
         case WebhookConfig():
-            return _webhook(config)
+            return _build_webhook(config)
         case SlackConfig():
             from monitor.notifications.channels.slack import SlackChannel
 
-            return SlackChannel(reader(config.url), ask_once)
+            return SlackChannel(secret_reader(config.url), send_once)
         case EmailConfig():
-            return _email(config)
+            return _build_email(config)
         case PagerDutyConfig():
-            return _pagerduty(config)
+            return _build_pagerduty(config)
         case AlertmanagerConfig():
-            return _alertmanager(config, lasting)
+            return _build_alertmanager(config, resolve_timeout)
         case AppriseConfig():
             from monitor.notifications.channels.apprise import AppriseChannel
 
-            return AppriseChannel(reader(config.url), timeout_s=CHANNEL_TIMEOUT_S)
+            return AppriseChannel(secret_reader(config.url), timeout_s=CHANNEL_TIMEOUT_S)
         case _:
             return LogChannel()
 
 
-def try_channels(channels: Sequence[ChannelConfig]) -> None:
+def validate_channels(channels: Sequence[ChannelConfig]) -> None:
     """Makes sure that Apprise knows the services of its channels, for which it has to be loaded; contacts nobody.
 
     Raises:
@@ -89,14 +89,14 @@ def fingerprint(config: ChannelConfig) -> str:
     It is stored, so it must not help anybody to a secret: scrypt (RFC 7914) makes each guess cost about 10 ms and
     4 MiB. A file that can't be read counts as one that is not there.
     """
-    settings = {name: _in_force(getattr(config, name)) for name in type(config).model_fields}
+    settings = {name: _current_value(getattr(config, name)) for name in type(config).model_fields}
     if isinstance(config, EmailConfig) and config.ca_file is not None:
-        settings["ca_file"] = [config.ca_file, _content(config.ca_file)]
+        settings["ca_file"] = [config.ca_file, _file_digest(config.ca_file)]
     written = json.dumps(settings, sort_keys=True).encode()
     return hashlib.scrypt(written, salt=f"channel:{config.name}".encode(), n=1 << 12, r=8, p=1, dklen=16).hex()
 
 
-async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, attempts: int = 1) -> Answer:
+async def send_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, attempts: int = 1) -> CallResult:
     """Sends one request to where its absolute URL says, once, without credentials of any target.
 
     Args:
@@ -119,28 +119,30 @@ async def ask_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, at
         await wire.close()
 
 
-def _webhook(config: WebhookConfig) -> Channel:
+def _build_webhook(config: WebhookConfig) -> Channel:
     from monitor.notifications.channels.webhook import WebhookChannel, signer
 
-    sign = signer(reader(config.secret), _utcnow) if config.secret is not None else None
-    return WebhookChannel(reader(config.url), ask_once, sign=sign)
+    sign = signer(secret_reader(config.secret), _utcnow) if config.secret is not None else None
+    return WebhookChannel(secret_reader(config.url), send_once, sign=sign)
 
 
-def _pagerduty(config: PagerDutyConfig) -> Channel:
+def _build_pagerduty(config: PagerDutyConfig) -> Channel:
     from monitor.notifications.channels.pagerduty import ENQUEUE_URL, PagerDutyChannel
 
-    url = reader(config.url) if config.url is not None else lambda: ENQUEUE_URL
-    return PagerDutyChannel(url, reader(config.routing_key), ask_once)
+    url = secret_reader(config.url) if config.url is not None else lambda: ENQUEUE_URL
+    return PagerDutyChannel(url, secret_reader(config.routing_key), send_once)
 
 
-def _alertmanager(config: AlertmanagerConfig, lasting: timedelta) -> Channel:
+def _build_alertmanager(config: AlertmanagerConfig, resolve_timeout: timedelta) -> Channel:
     from monitor.notifications.channels.alertmanager import AlertmanagerChannel
 
-    authorization = _authorization(config)
-    return AlertmanagerChannel(reader(config.url), ask_once, lasting=lasting, authorization=authorization)
+    authorization = _build_authorization(config)
+    return AlertmanagerChannel(
+        secret_reader(config.url), send_once, resolve_timeout=resolve_timeout, authorization=authorization
+    )
 
 
-def _email(config: EmailConfig) -> Channel:
+def _build_email(config: EmailConfig) -> Channel:
     # the standard library's mail takes longer to import than all other channels together
     from monitor.notifications.channels.email import EmailChannel
     from monitor.notifications.channels.smtp import MailServer, Security
@@ -150,25 +152,25 @@ def _email(config: EmailConfig) -> Channel:
         port=config.port,
         security=Security(config.security),
         user=config.user,
-        read_password=reader(config.password) if config.password is not None else None,
+        read_password=secret_reader(config.password) if config.password is not None else None,
         ca_file=config.ca_file,
     )
     return EmailChannel(server, sender=config.from_, recipients=config.to, timeout_s=CHANNEL_TIMEOUT_S)
 
 
-def _authorization(config: AlertmanagerConfig) -> Callable[[], str] | None:
-    from monitor.notifications.channels.alertmanager import basic, bearer
+def _build_authorization(config: AlertmanagerConfig) -> Callable[[], str] | None:
+    from monitor.notifications.channels.alertmanager import basic_auth, bearer_auth
 
     if config.token is not None:
-        read_token = reader(config.token)
-        return lambda: bearer(read_token())
+        read_token = secret_reader(config.token)
+        return lambda: bearer_auth(read_token())
     if config.user is not None and config.password is not None:
-        user, read_password = config.user, reader(config.password)
-        return lambda: basic(user, read_password())
+        user, read_password = config.user, secret_reader(config.password)
+        return lambda: basic_auth(user, read_password())
     return None
 
 
-def _in_force(value: object) -> object:
+def _current_value(value: object) -> object:
     if not isinstance(value, Secret):
         return value
     try:
@@ -177,7 +179,7 @@ def _in_force(value: object) -> object:
         return None
 
 
-def _content(path: str) -> str | None:
+def _file_digest(path: str) -> str | None:
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError:

@@ -9,14 +9,14 @@ from monitor.client.client import Client
 from monitor.client.failure_log import log_failures
 from monitor.client.throttle import Throttle
 from monitor.client.transports.pool import Connection
-from monitor.config import ApiKeyAuth, Secret, Target, TlsConfig
+from monitor.config import ApiKeyConfig, Secret, TargetConfig, TlsConfig
 from monitor.errors import ConfigError
 from monitor.logs import masked, register_secret
-from monitor.model.http import Wire
+from monitor.model.http import Transport
 from monitor.providers import Provider
 
 
-def connection_of(target: Target) -> Connection:
+def build_connection(target: TargetConfig) -> Connection:
     """How the host of a target is reached; files and secrets are read now.
 
     Raises:
@@ -27,23 +27,25 @@ def connection_of(target: Target) -> Connection:
     if isinstance(proxy, Secret):
         proxy = proxy.reveal()
         register_secret(proxy)  # a rotated one is masked in logs from then on
-    return Connection(ca_pem=_read(target, "ca_file", tls.ca_file), identity_pem=_identity(target, tls), proxy=proxy)
+    return Connection(
+        ca_pem=_read_file(target, "ca_file", tls.ca_file), identity_pem=_client_certificate(target, tls), proxy=proxy
+    )
 
 
-def wire_of(target: Target) -> Wire:
+def open_transport(target: TargetConfig) -> Transport:
     """Where a target's requests go out; whoever asks for it closes it.
 
     Raises:
         ConfigError: a file can't be read now, or what is in it can't be used, or the system trusts no authority.
     """
-    connection = connection_of(target)
+    connection = build_connection(target)
     try:
-        return _wire(target, connection)
+        return _build_transport(target, connection)
     except ValueError as error:
         raise ConfigError([f"targets.{target.name} can't be reached: {error}"]) from None
 
 
-def _wire(target: Target, connection: Connection) -> Wire:
+def _build_transport(target: TargetConfig, connection: Connection) -> Transport:
     """Only the library that was chosen is loaded."""
     if target.check.http == "httpx":
         from monitor.client.transports.httpx_transport import HttpxWire
@@ -54,14 +56,14 @@ def _wire(target: Target, connection: Connection) -> Wire:
     return ReqwestWire(base_url=target.base_url, connection=connection)
 
 
-def _identity(target: Target, tls: TlsConfig) -> bytes | None:
-    certificate = _read(target, "cert_file", tls.cert_file)
+def _client_certificate(target: TargetConfig, tls: TlsConfig) -> bytes | None:
+    certificate = _read_file(target, "cert_file", tls.cert_file)
     if certificate is None or tls.key_file == tls.cert_file:
         return certificate
-    return certificate + b"\n" + (_read(target, "key_file", tls.key_file) or b"")
+    return certificate + b"\n" + (_read_file(target, "key_file", tls.key_file) or b"")
 
 
-def _read(target: Target, key: str, path: str | None) -> bytes | None:
+def _read_file(target: TargetConfig, key: str, path: str | None) -> bytes | None:
     if path is None:
         return None
     try:
@@ -74,7 +76,7 @@ def _read(target: Target, key: str, path: str | None) -> bytes | None:
 
 @asynccontextmanager
 async def open_client(
-    target: Target, provider: Provider, throttle: AbstractAsyncContextManager[Throttle] | None = None
+    target: TargetConfig, provider: Provider, throttle: AbstractAsyncContextManager[Throttle] | None = None
 ) -> AsyncIterator[Client]:
     """A resilient client for one run over a target; its connections are closed at the end.
 
@@ -83,12 +85,12 @@ async def open_client(
         provider: of that target.
         throttle: what it shares with others; None: it is alone, and nothing is known of the API.
     """
-    wire = wire_of(target)
+    wire = open_transport(target)
     try:
         async with throttle or nullcontext(Throttle()) as shared:
             client = Client(
                 wire=wire,
-                auth=auth_of(target, provider),
+                auth=build_auth(target, provider),
                 throttle=shared,
                 attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
                 max_attempts=target.check.max_attempts,
@@ -102,7 +104,7 @@ async def open_client(
         await wire.close()
 
 
-def auth_of(target: Target, provider: Provider) -> Auth | None:
+def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
     """Where the credentials of a target come from; None when it needs none.
 
     Raises:
@@ -111,21 +113,23 @@ def auth_of(target: Target, provider: Provider) -> Auth | None:
     auth = target.auth
     if auth is None:
         return None
-    if isinstance(auth, ApiKeyAuth):
-        return ApiKey(reader(auth.api_key), header=auth.header.lower(), scheme=auth.scheme, stamp=auth.api_key.stamp)
+    if isinstance(auth, ApiKeyConfig):
+        return ApiKey(
+            secret_reader(auth.api_key), header=auth.header.lower(), scheme=auth.scheme, stamp=auth.api_key.stamp
+        )
     token_path = auth.token_path or provider.token_path
     if token_path is None:
         raise ConfigError([f"targets.{target.name}.auth: {provider.name} has no token endpoint; give an api_key"])
     return ClientCredentials(
         token_path=token_path,
         client_id=auth.client_id,
-        read_secret=reader(auth.client_secret),
+        read_secret=secret_reader(auth.client_secret),
         stamp=auth.client_secret.stamp,
         scope=provider.token_scope if auth.scope is None else auth.scope,
     )
 
 
-def reader(secret: Secret) -> Callable[[], str]:
+def secret_reader(secret: Secret) -> Callable[[], str]:
     """Reads a secret at the time of use; a rotated one is masked in logs from then on, like the first."""
 
     def read() -> str:

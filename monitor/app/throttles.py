@@ -14,14 +14,14 @@ from sqlalchemy import Engine
 from monitor.client.limits import Breaker, Concurrency
 from monitor.client.rate.limiter import Pace
 from monitor.client.throttle import Throttle, utcnow
-from monitor.config import ApiKeyAuth, CheckConfig, Target
+from monitor.config import ApiKeyConfig, CheckConfig, TargetConfig
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError, StoreError
-from monitor.incidents.backoff import NONE
+from monitor.incidents.backoff import UNTHROTTLED
 from monitor.logs import warn_rarely
-from monitor.model import Learned
-from monitor.runs import store as runs
-from monitor.runs import throttle_store as throttles
+from monitor.model import LearnedLimits
+from monitor.runs import store as run_store
+from monitor.runs import throttle_store
 
 _PORTS = {"https": 443, "http": 80}
 _PEPPER = secrets.token_bytes(32)
@@ -29,7 +29,7 @@ _known_keys: dict[bytes, str] = {}
 """Names of API keys that this process made already, under hashes that are of use to nobody else."""
 
 
-def throttle_key(target: Target) -> str:
+def throttle_key(target: TargetConfig) -> str:
     """The name of a target's origin and credential: 32 hexadecimal digits.
 
     It is stored, so it must not help anybody to an API key: scrypt (RFC 7914) makes each guess cost about 10 ms and
@@ -38,8 +38,8 @@ def throttle_key(target: Target) -> str:
 
     Reads the file of an API key, if it is in one. A key that can't be read shares nothing with other targets.
     """
-    origin, credential = origin_of(target).encode(), _credential(target).encode()
-    if not isinstance(target.auth, ApiKeyAuth):
+    origin, credential = http_origin(target).encode(), _credential(target).encode()
+    if not isinstance(target.auth, ApiKeyConfig):
         return hashlib.blake2b(origin + b"\n" + credential, digest_size=16).hexdigest()
     known = hashlib.blake2b(origin + b"\n" + credential, key=_PEPPER).digest()
     if known not in _known_keys:
@@ -47,23 +47,23 @@ def throttle_key(target: Target) -> str:
     return _known_keys[known]
 
 
-def same_key(one: Target, another: Target) -> bool:
+def shares_throttle(one: TargetConfig, another: TargetConfig) -> bool:
     """Whether both have one key, at a hundredth of the cost of making it."""
-    return origin_of(one) == origin_of(another) and _credential(one) == _credential(another)
+    return http_origin(one) == http_origin(another) and _credential(one) == _credential(another)
 
 
-def origin_of(target: Target) -> str:
+def http_origin(target: TargetConfig) -> str:
     """Where a target's API is: `scheme://host:port`, the host in lower case, the port always there (RFC 6454, 4)."""
     parts = urlsplit(target.base_url)
     host = parts.hostname or ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[parts.scheme]}"
 
 
-def _credential(target: Target) -> str:
+def _credential(target: TargetConfig) -> str:
     """Names a credential; the word before the colon keeps a key that looks like a client's id apart from it."""
     if target.auth is None:
         return "none"
-    if not isinstance(target.auth, ApiKeyAuth):
+    if not isinstance(target.auth, ApiKeyConfig):
         return f"client:{target.auth.client_id}"
     try:
         return f"key:{target.auth.api_key.reveal()}"
@@ -72,63 +72,72 @@ def _credential(target: Target) -> str:
         return f"setting:targets.{target.name}.auth.api_key"
 
 
-SHARE_S = 10.0
+SYNC_INTERVAL_S = 10.0
 """So often, in seconds, processes that run at the same time tell each other of hints, and later ones of the rest."""
 
 
-class Sharing:
+class ThrottleRegistry:
     """The live throttles of one process, one per origin and credential."""
 
     def __init__(self) -> None:
-        self._live: dict[str, Throttle] = {}
-        self._sharers: dict[str, set[str]] = {}
+        self._throttles: dict[str, Throttle] = {}
+        self._target_names: dict[str, set[str]] = {}
         """The names of the targets on each key."""
-        self.keys: dict[str, str] = {}
+        self.key_by_target: dict[str, str] = {}
         """The key of each target that ran here, by name: making one costs too much to be done for a look."""
 
     @asynccontextmanager
     async def throttle(
-        self, target: Target, among: Sequence[Target], engine: Engine, *, utcnow: Callable[[], datetime] = utcnow
+        self,
+        target: TargetConfig,
+        configured: Sequence[TargetConfig],
+        engine: Engine,
+        *,
+        utcnow: Callable[[], datetime] = utcnow,
     ) -> AsyncIterator[Throttle]:
         """The throttle for one run over a target, as earlier runs and other processes left it.
 
         Args:
             target: whose run begins.
-            among: all that are configured: those on one key are held to the strictest of their rates and shares.
+            configured: all that are configured: those on one key are held to the strictest of their rates and shares.
             engine: where it is kept.
             utcnow: the clock.
         """
         key = await asyncio.to_thread(throttle_key, target)
         learned = await asyncio.to_thread(_read, engine, key)
-        throttle = self._live.get(key)
+        throttle = self._throttles.get(key)
         if throttle is None:
-            together = await asyncio.to_thread(_together, target, among)
-            throttle = self._live.setdefault(key, _made([each.check for each in together], learned, utcnow))
-            self._sharers.setdefault(key, set()).update(each.name for each in together)
-        self._sharers[key].add(target.name)
-        self.keys[target.name] = key
+            sharing_targets = await asyncio.to_thread(_targets_with_key, target, configured)
+            throttle = self._throttles.setdefault(
+                key, _build_throttle([each.check for each in sharing_targets], learned, utcnow)
+            )
+            self._target_names.setdefault(key, set()).update(each.name for each in sharing_targets)
+        self._target_names[key].add(target.name)
+        self.key_by_target[target.name] = key
         if learned is not None:
             throttle.inherit(learned)
         # of several targets on one key the one that was refused most holds all of them back
-        throttle.restrain(await asyncio.to_thread(_restraint, engine, sorted(self._sharers[key])))
+        throttle.restrain(await asyncio.to_thread(_read_throttle_factor, engine, sorted(self._target_names[key])))
         throttle.breaker.begin()
-        telling = asyncio.create_task(_tell_on(engine, key, target, throttle))
+        sync_task = asyncio.create_task(_sync_periodically(engine, key, target, throttle))
         try:
             yield throttle
         finally:
-            telling.cancel()
-            (ended,) = await asyncio.gather(telling, return_exceptions=True)
-            if isinstance(ended, Exception):
-                structlog.get_logger().error("throttle_not_shared", reason=type(ended).__name__)
+            sync_task.cancel()
+            (result,) = await asyncio.gather(sync_task, return_exceptions=True)
+            if isinstance(result, Exception):
+                structlog.get_logger().error("throttle_not_shared", reason=type(result).__name__)
             await asyncio.to_thread(_write, engine, key, target, throttle.learned())
 
 
-def _together(target: Target, among: Sequence[Target]) -> Sequence[Target]:
+def _targets_with_key(target: TargetConfig, configured: Sequence[TargetConfig]) -> Sequence[TargetConfig]:
     """The target and the others on its key."""
-    return [target, *(each for each in among if each.name != target.name and same_key(each, target))]
+    return [target, *(each for each in configured if each.name != target.name and shares_throttle(each, target))]
 
 
-def _made(checks: Sequence[CheckConfig], learned: Learned | None, utcnow: Callable[[], datetime]) -> Throttle:
+def _build_throttle(
+    checks: Sequence[CheckConfig], learned: LearnedLimits | None, utcnow: Callable[[], datetime]
+) -> Throttle:
     rates = [check.rate for check in checks if check.rate is not None]
     return Throttle(
         pace=Pace(
@@ -142,58 +151,58 @@ def _made(checks: Sequence[CheckConfig], learned: Learned | None, utcnow: Callab
     )
 
 
-def lend(targets: Sequence[Target], *, lender: Engine, borrower: Engine) -> None:
+def copy_limits(targets: Sequence[TargetConfig], *, source: Engine, destination: Engine) -> None:
     """Copies what was learned about the targets' APIs from one database to another, such as that of a dry run.
 
     Args:
         targets: which.
-        lender: only read; one that can't be, or is not there yet, lends nothing.
-        borrower: at this program's schema.
+        source: only read; one that can't be, or is not there yet, lends nothing.
+        destination: at this program's schema.
     """
     keys = {throttle_key(target): target for target in targets}
     try:
-        with reading(lender) as conn:
-            known = {key: throttles.read(conn, key=key) for key in keys}
+        with reading(source) as conn:
+            known = {key: throttle_store.read(conn, key=key) for key in keys}
     except StoreError as error:
-        structlog.get_logger().debug("throttles_not_lent", reason=str(error))
+        structlog.get_logger().debug("limits_not_copied", reason=str(error))
         return
     for key, learned in known.items():
         if learned is not None:
-            _write(borrower, key, keys[key], learned)
+            _write(destination, key, keys[key], learned)
 
 
-async def _tell_on(engine: Engine, key: str, target: Target, throttle: Throttle) -> None:
+async def _sync_periodically(engine: Engine, key: str, target: TargetConfig, throttle: Throttle) -> None:
     while True:
-        await asyncio.sleep(SHARE_S)
+        await asyncio.sleep(SYNC_INTERVAL_S)
         await asyncio.to_thread(_write, engine, key, target, throttle.learned())
         learned = await asyncio.to_thread(_read, engine, key)
         if learned is not None:
             throttle.inherit(learned)
 
 
-def _read(engine: Engine, key: str) -> Learned | None:
+def _read(engine: Engine, key: str) -> LearnedLimits | None:
     try:
         with reading(engine) as conn:
-            return throttles.read(conn, key=key)
+            return throttle_store.read(conn, key=key)
     except StoreError as error:
         # the run itself meets the same database, and says so; what it may send it finds out anew
         warn_rarely("throttle_not_read", reason=str(error))
         return None
 
 
-def _restraint(engine: Engine, targets: Sequence[str]) -> float:
+def _read_throttle_factor(engine: Engine, targets: Sequence[str]) -> float:
     """The smallest share of rate and concurrency that any of the targets is to take."""
     try:
         with reading(engine) as conn:
-            return runs.least_restraint(conn, targets=targets)
+            return run_store.least_restraint(conn, targets=targets)
     except StoreError as error:
-        warn_rarely("restraint_not_read", reason=str(error))
-        return NONE
+        warn_rarely("throttle_factor_not_read", reason=str(error))
+        return UNTHROTTLED
 
 
-def _write(engine: Engine, key: str, target: Target, learned: Learned) -> None:
+def _write(engine: Engine, key: str, target: TargetConfig, learned: LearnedLimits) -> None:
     try:
         with writing(engine) as conn:
-            throttles.write(conn, key=key, origin=origin_of(target), learned=learned)
+            throttle_store.write(conn, key=key, origin=http_origin(target), limits=learned)
     except StoreError as error:
         warn_rarely("throttle_not_written", reason=str(error))

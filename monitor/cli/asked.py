@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from monitor.database.text import cleaned
 from monitor.errors import ConfigError
-from monitor.incidents.silence_store import LONGEST_COMMENT, LONGEST_NAME
+from monitor.incidents.silence_store import MAX_COMMENT_LENGTH, MAX_AUTHOR_LENGTH
 
 
 def os_user() -> str:
@@ -23,7 +23,7 @@ def name_of(option: str, given: str | None) -> str:
     Raises:
         ConfigError: the name is blank.
     """
-    name = cleaned(os_user() if given is None else given, LONGEST_NAME)
+    name = cleaned(os_user() if given is None else given, MAX_AUTHOR_LENGTH)
     if not name:
         raise ConfigError([f"{option}: give a name, or leave the option out to use this system's user"])
     return name
@@ -31,7 +31,7 @@ def name_of(option: str, given: str | None) -> str:
 
 def comment_of(given: str | None) -> str:
     """A comment as one printable line; empty without one."""
-    return cleaned(given or "", LONGEST_COMMENT)
+    return cleaned(given or "", MAX_COMMENT_LENGTH)
 
 
 def moment_of(option: str, text: str) -> tuple[datetime, bool]:

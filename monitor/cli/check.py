@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from monitor.app import App, lend, try_providers, utcnow
+from monitor.app import App, copy_limits, validate_providers, utcnow
 from monitor.cli.exit_codes import FailOn, combined, exit_of
 from monitor.cli.notify import UNREACHABLE, deliver, delivery_line
 from monitor.cli.progress import bars
 from monitor.cli.session import chosen, duration, load, opened, print_json, print_lines, scratch
 from monitor.cli.signals import Interruption
-from monitor.config import Config, Target
+from monitor.config import Config, TargetConfig
 from monitor.database.engine import connect_read_only
 from monitor.database.schema import ensure
 from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError, StoreError
@@ -68,7 +68,7 @@ def check(path: Path | None, options: CheckOptions) -> int:
     _check_slot(options.slot)
     config = load(path, log_level=options.log_level or _log_level(options), without=_unheard(options))
     targets = chosen(config, options.targets)
-    try_providers(targets)
+    validate_providers(targets)
     with _app(config, dry_run=options.dry_run) as app:
         session = _Session(app, options, fail_on, deadline)
         ends, delivery = asyncio.run(session.run(targets))
@@ -122,7 +122,7 @@ def _app(config: Config, *, dry_run: bool) -> Iterator[App]:
         engine, ours = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
         try:
             # what the API said about coming back holds for a dry run, too
-            lend(config.targets, lender=ours, borrower=engine)
+            copy_limits(config.targets, source=ours, destination=engine)
             yield App(config=config, engine=engine)
         finally:
             engine.dispose()
@@ -136,7 +136,7 @@ class _Session:
         self._app, self._options, self._fail_on, self._deadline = app, options, fail_on, deadline
         self._interruption = Interruption()
 
-    async def run(self, targets: Sequence[Target]) -> tuple[list[_End], DeliveryReport]:
+    async def run(self, targets: Sequence[TargetConfig]) -> tuple[list[_End], DeliveryReport]:
         """Runs over the targets side by side, then delivers what is due."""
         self._interruption.heed()
         interrupt = self._interruption.event
@@ -150,7 +150,7 @@ class _Session:
         except MonitorError as error:
             return [*ends, _End(target="messages", exit_code=error.exit_code, error=str(error))], DeliveryReport()
 
-    async def _one(self, target: Target, interrupt: asyncio.Event, progress: Progress) -> _End:
+    async def _one(self, target: TargetConfig, interrupt: asyncio.Event, progress: Progress) -> _End:
         job = self._job(target)
         try:
             report = await Run(job, interrupt=interrupt, progress=progress, slot=self._options.slot)()
@@ -162,7 +162,7 @@ class _Session:
             return _End(target=target.name, exit_code=error.exit_code, error=str(error), store_failed=failed)
         return _End(target=target.name, exit_code=exit_of(report, self._fail_on), report=report)
 
-    def _job(self, target: Target) -> Job:
+    def _job(self, target: TargetConfig) -> Job:
         job = self._app.job(target)
         if self._options.dry_run:
             job = replace(job, heartbeat=None)  # whoever is told of runs would take it for one
@@ -207,5 +207,5 @@ def _as_json(ends: Sequence[_End], delivery: DeliveryReport, code: int) -> dict[
         else {"target": end.target, "error": end.error, "exit_code": end.exit_code}
         for end in ends
     ]
-    messages = {"sent": delivery.sent, "put_off": delivery.put_off, "dead": delivery.dead}
+    messages = {"sent": delivery.sent, "deferred": delivery.deferred, "dead": delivery.dead}
     return {"targets": listed, "messages": messages, "exit_code": code}

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from monitor.app import try_channels, try_providers
+from monitor.app import validate_channels, validate_providers
 from monitor.cli.session import load, print_json, print_lines
-from monitor.config.effective import as_text, in_force
+from monitor.config.effective import format_toml, effective_settings
 from monitor.errors import MonitorError
 
 
@@ -16,8 +16,8 @@ def check(path: Path | None) -> None:
         ConfigError: with every problem found, those of providers and of Apprise included.
     """
     config = load(path)
-    try_providers(config.targets)
-    try_channels(config.channels)
+    validate_providers(config.targets)
+    validate_channels(config.channels)
     source = config.source or "the environment"
     targets = ", ".join(target.name for target in config.targets)
     channels = ", ".join(channel.name for channel in config.channels) or "none: messages go to the log"
@@ -34,9 +34,9 @@ def show(path: Path | None, as_json: bool) -> None:
         ConfigError: with every problem found.
     """
     config = load(path)
-    settings = in_force(config.describe(), config.origins)
+    settings = effective_settings(config.describe(), config.origins)
     if not as_json:
-        print_lines(f"# {config.source or 'no file: the environment alone'}\n{as_text(settings)}")
+        print_lines(f"# {config.source or 'no file: the environment alone'}\n{format_toml(settings)}")
         return
     rows = [
         {"key": each.key, "value": each.value, "source": each.origin.source, "origin": str(each.origin)}

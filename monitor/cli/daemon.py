@@ -18,15 +18,15 @@ def daemon(path: Path | None, log_level: str | None) -> int:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is heeded it must not end the process
     config = load(path, log_level=log_level or "info")
-    from monitor.app import try_providers
+    from monitor.app import validate_providers
     from monitor.daemon import Daemon
 
-    try_providers(config.targets)
+    validate_providers(config.targets)
 
     def reread() -> Config:
         read = Config.load(path)
         register_secrets(read)
-        try_providers(read.targets)
+        validate_providers(read.targets)
         return read
 
     async def serve() -> int:

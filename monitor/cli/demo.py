@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from monitor.app import App, open_store, utcnow
+from monitor.app import App, open_database, utcnow
 from monitor.cli.session import configure_logging, print_lines, scratch
 from monitor.client.auth import ClientCredentials
 from monitor.client.client import Client
@@ -78,7 +78,7 @@ class Demo:
             self._say(f"A simulated data engine listens on {sandbox.url}.")
             config = self._configure(sandbox)
             await self._upload(sandbox)
-            app = App(config=config, engine=open_store(config))
+            app = App(config=config, engine=open_database(config))
             try:
                 await self._ingest(app)
                 await self._lose_the_key(app, sandbox)

@@ -21,12 +21,12 @@ from monitor.database.engine import reading
 from monitor.database.schema import ensure
 from monitor.errors import ConfigError, SchemaError, StoreError
 from monitor.incidents import store as incidents
-from monitor.incidents.gate import Closed, GateAnswer, answer
+from monitor.incidents.gate import ClosingIncident, GateResult, check_gate
 from monitor.model.schedule import DueTimes
 from monitor.runs import store as runs
 
 
-def gate_json(said: GateAnswer) -> dict[str, Any]:
+def gate_json(said: GateResult) -> dict[str, Any]:
     """An answer as `gate --json` prints it; of several incidents the highest-ranked one stands first and by itself."""
     first = said.by[0] if said.by else None
     return {
@@ -90,7 +90,7 @@ def _patience_s(wait: str | None) -> float:
 def _due_times(config: Config, name: str) -> DueTimes:
     for target in config.targets:
         if target.name == name:
-            return config.schedule_of(target).due_times(name)
+            return config.schedule_for(target).due_times(name)
     there = ", ".join(target.name for target in config.targets)
     raise ConfigError([f"there is no target {name!a}; there are {there}"])
 
@@ -134,7 +134,7 @@ class _Gatekeeper:
         self._engine: Engine | None = None
         self._pause = pause
 
-    def answer(self, *, until_s: float) -> GateAnswer:
+    def answer(self, *, until_s: float) -> GateResult:
         """The answer as soon as the gate is open, else the one at the end of the wait, on the monotonic clock."""
         while True:
             left_s = until_s - time.monotonic()
@@ -155,14 +155,16 @@ class _Gatekeeper:
         if self._engine is not None:
             self._engine.dispose()
 
-    def _ask(self) -> GateAnswer:
+    def _ask(self) -> GateResult:
         self._engine = self._engine or ensure(self._url.reveal())
         with reading(self._engine) as conn:
             wrong = incidents.unresolved(conn, target=self._target)
             last = runs.last_run(conn, target=self._target)
-        return answer(
+        return check_gate(
             self._target,
-            unresolved=[Closed(cause=cause, incident_id=number, since=since) for cause, number, since in wrong],
+            unresolved=[
+                ClosingIncident(cause=cause, incident_id=number, since=since) for cause, number, since in wrong
+            ],
             last_run_at=last.finished_at if last else None,
             due_times=self._due_times,
             now=datetime.now(UTC),

@@ -12,15 +12,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from monitor.app import utcnow
 from monitor.cli.items import require_storable
 from monitor.cli.session import load, opened, print_json, print_lines, unknown_target
-from monitor.config import Config, Target
+from monitor.config import Config, TargetConfig
 from monitor.database.engine import reading
 from monitor.errors import ConfigError
-from monitor.model import LogEntry
-from monitor.notifications.texts import counted
+from monitor.model import SyncLogEntry
+from monitor.notifications.texts import format_items
 from monitor.reports.formatting import plural
 from monitor.synclog import builtin as tracked
-from monitor.synclog.import_file import Found, read_items
-from monitor.synclog.import_formats import FORMATS, BadLine, FileSpec, Lines
+from monitor.synclog.import_file import ImportedFile, read_items
+from monitor.synclog.import_formats import FORMATS, BadLine, FileSpec, LineReader
 
 STDIN = "-"
 BATCH = 1000
@@ -52,13 +52,13 @@ class _Reader:
     bad: int = 0
     named: list[BadLine] = field(default_factory=list)
 
-    def batches(self, found: Found) -> Iterator[list[LogEntry]]:
+    def batches(self, found: ImportedFile) -> Iterator[list[SyncLogEntry]]:
         """All usable lines.
 
         Raises:
             ConfigError: at the end, when no line could be used, or one could not and all were wanted.
         """
-        batch: list[LogEntry] = []
+        batch: list[SyncLogEntry] = []
         for each in found.entries:
             if isinstance(each, BadLine):
                 self._note(each)
@@ -113,13 +113,13 @@ def import_items(path: Path | None, file: str, options: ImportOptions) -> None:
         print_lines(_imported_text(target, done, reader.bad, total))
 
 
-def _imported_text(target: str, done: tracked.Imported, bad: int, total: int) -> str:
+def _imported_text(target: str, done: tracked.ImportResult, bad: int, total: int) -> str:
     lines = [f"{target}: {done.new} new, {done.known} known, {done.updated} updated"]
-    if done.repeated:
-        lines.append(f"  {plural(done.repeated, 'line')} with an id that stood there before: the first one counts")
+    if done.duplicate:
+        lines.append(f"  {plural(done.duplicate, 'line')} with an id that stood there before: the first one counts")
     if bad:
         lines.append(f"  {plural(bad, 'line')} could not be used: named on stderr")
-    return "\n".join([*lines, f"  {counted(total)} in the built-in log"])
+    return "\n".join([*lines, f"  {format_items(total)} in the built-in log"])
 
 
 def remove(path: Path | None, item_ids: Sequence[str], file: str | None, options: ImportOptions) -> None:
@@ -142,7 +142,7 @@ def remove(path: Path | None, item_ids: Sequence[str], file: str | None, options
         if not done.removed:
             raise ConfigError([f"{named}; nothing was removed"])
         print(named, file=sys.stderr)
-    print_lines(f"{target}: {counted(done.removed)} removed; the next run takes them off the work list")
+    print_lines(f"{target}: {format_items(done.removed)} removed; the next run takes them off the work list")
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def _spec(file: str, options: ImportOptions) -> FileSpec:
     )
 
 
-def _built_in(config: Config, name: str | None, *, instead: str) -> Target:
+def _built_in(config: Config, name: str | None, *, instead: str) -> TargetConfig:
     """The target whose built-in log is meant."""
     named = [target for target in config.targets if name in {None, target.name}]
     if not named:
@@ -203,8 +203,8 @@ def _stream(file: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _found(stream: BinaryIO, spec: FileSpec) -> Found:
-    found = read_items(Lines(stream, spec.name), spec)
+def _found(stream: BinaryIO, spec: FileSpec) -> ImportedFile:
+    found = read_items(LineReader(stream, spec.name), spec)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     return found

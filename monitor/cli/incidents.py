@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from monitor.app import App, rules_in_force, utcnow
+from monitor.app import App, rules_for_target, utcnow
 from monitor.cli.asked import comment_of, name_of
 from monitor.cli.session import existing, known_target, load, opened, print_json, print_lines
 from monitor.database.engine import reading, writing
@@ -15,10 +15,10 @@ from monitor.incidents import explain as retelling
 from monitor.incidents import members
 from monitor.incidents import silence_store as silences
 from monitor.incidents import store as incidents
-from monitor.incidents.decide import REOPEN_WITHIN, Word
-from monitor.incidents.explain import LEAD, Past, Step
-from monitor.incidents.rulebook import Rule, with_numbers
-from monitor.incidents.silences import taken_on
+from monitor.incidents.decide import REOPEN_WITHIN, OperatorAction
+from monitor.incidents.explain import LEAD_RUNS, IncidentHistory, TimelineEvent
+from monitor.incidents.rulebook import Rule, with_parameters
+from monitor.incidents.silences import describe_acknowledgement
 from monitor.model import ITEM_CAUSES, Incident
 from monitor.reports.explain import Account, explain_json, explain_text
 from monitor.reports.formatting import moment, wrapped
@@ -43,28 +43,28 @@ def explain(path: Path | None, incident_id: int, *, as_json: bool) -> None:
 
 def _account(conn: Connection, app: App, incident: Incident) -> Account:
     rule, now = _rule(app, incident), utcnow()
-    steps = [
-        Step(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
+    events = [
+        TimelineEvent(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
         for each in incidents.events(conn, incident.id)
     ]
-    stored = next((step.data["rule"] for step in reversed(steps) if "rule" in step.data), None)
-    then = with_numbers(rule, stored)
-    past = Past(
+    stored = next((event.data["rule"] for event in reversed(events) if "rule" in event.data), None)
+    then = with_parameters(rule, stored)
+    history = IncidentHistory(
         incident=incident,
-        before=retelling.predecessor(conn, incident),
+        previous=retelling.previous_incident(conn, incident),
         runs=retelling.runs_around(
-            conn, incident, window=then.window, at_least=max(then.of, then.resolve_after) + LEAD
+            conn, incident, window=then.window, at_least=max(then.of, then.resolve_after) + LEAD_RUNS
         ),
-        steps=steps,
+        events=events,
         rule=rule,
-        rule_then=then,
+        rule_at_opening=then,
     )
-    sent = retelling.sent(conn, incident.id)
-    return Account(past=past, sent=sent, silences=silences.in_force(conn, now=now), now=now)
+    sent_messages = retelling.sent_messages(conn, incident.id)
+    return Account(history=history, sent_messages=sent_messages, silences=silences.active(conn, now=now), now=now)
 
 
 def _rule(app: App, incident: Incident) -> Rule:
-    return rules_in_force(app.config.rules, target=incident.target)[incident.cause]
+    return rules_for_target(app.config.rules, target=incident.target)[incident.cause]
 
 
 def ack(path: Path | None, incident_ids: Sequence[int], by: str | None, comment: str | None) -> None:
@@ -74,8 +74,8 @@ def ack(path: Path | None, incident_ids: Sequence[int], by: str | None, comment:
         ConfigError: there is none with one of the numbers, or it is over; the others were done.
         StoreError: the database can't be used.
     """
-    word = Word(by=name_of("--by", by), comment=comment_of(comment))
-    _each(path, incident_ids, lambda conn, number: _ack(conn, number, word))
+    operator_action = OperatorAction(by=name_of("--by", by), comment=comment_of(comment))
+    _each(path, incident_ids, lambda conn, number: _ack(conn, number, operator_action))
 
 
 def resolve(path: Path | None, incident_ids: Sequence[int], by: str | None, comment: str | None) -> None:
@@ -85,8 +85,8 @@ def resolve(path: Path | None, incident_ids: Sequence[int], by: str | None, comm
         ConfigError: there is none with one of the numbers, or it is over; the others were done.
         StoreError: the database can't be used.
     """
-    word = Word(by=name_of("--by", by), comment=comment_of(comment))
-    _each(path, incident_ids, lambda conn, number: _resolve(conn, number, word))
+    operator_action = OperatorAction(by=name_of("--by", by), comment=comment_of(comment))
+    _each(path, incident_ids, lambda conn, number: _resolve(conn, number, operator_action))
 
 
 def _each(path: Path | None, incident_ids: Sequence[int], act: Callable[[Connection, int], list[str]]) -> None:
@@ -106,27 +106,29 @@ def _each(path: Path | None, incident_ids: Sequence[int], act: Callable[[Connect
         raise ConfigError(problems)
 
 
-def _ack(conn: Connection, incident_id: int, word: Word) -> list[str]:
-    handled = existing(handling.acknowledge(conn, incident_id, word=word, now=utcnow()), incident_id)
+def _ack(conn: Connection, incident_id: int, operator_action: OperatorAction) -> list[str]:
+    handled = existing(
+        handling.acknowledge(conn, incident_id, operator_action=operator_action, now=utcnow()), incident_id
+    )
     incident = handled.incident
-    if handled.done:
+    if handled.changed:
         return [
-            f"Incident {incident.id} is acknowledged by {word.by}: {_told(incident)}.",
+            f"Incident {incident.id} is acknowledged by {operator_action.by}: {_told(incident)}.",
             "There are no reminders any more; new documents are told, and its end.",
         ]
-    if said := taken_on(incident):
+    if said := describe_acknowledgement(incident):
         return [f"Incident {incident.id} was {said}. Nothing was changed."]
     raise _over(incident, "there is nothing to acknowledge")
 
 
-def _resolve(conn: Connection, incident_id: int, word: Word) -> list[str]:
-    handled = existing(handling.resolve(conn, incident_id, word=word, now=utcnow()), incident_id)
+def _resolve(conn: Connection, incident_id: int, operator_action: OperatorAction) -> list[str]:
+    handled = existing(handling.resolve(conn, incident_id, operator_action=operator_action, now=utcnow()), incident_id)
     incident = handled.incident
-    if not handled.done:
+    if not handled.changed:
         raise _over(incident, "there is nothing to resolve")
     minutes = int(REOPEN_WITHIN.total_seconds() // 60)
     said = [
-        f"Incident {incident.id} is resolved by {word.by}: {_told(incident)}.",
+        f"Incident {incident.id} is resolved by {operator_action.by}: {_told(incident)}.",
         f"Evidence that goes on reopens it within {minutes} minutes, and opens a new incident after that.",
     ]
     if incident.cause in ITEM_CAUSES:
@@ -165,8 +167,8 @@ def listing(path: Path | None, target: str | None, limit: int, *, show_all: bool
     with opened(load(path)) as app:
         known_target(app, target)
         with reading(app.engine) as conn:
-            found = incidents.listing(conn, target=target, open_only=not show_all, limit=limit)
-            holding = silences.in_force(conn, now=utcnow())
+            found = incidents.list_incidents(conn, target=target, open_only=not show_all, limit=limit)
+            holding = silences.active(conn, now=utcnow())
     if as_json:
         print_json([incident_json(incident, holding) for incident in found])
     elif not found and not show_all:
@@ -186,7 +188,7 @@ def show(path: Path | None, incident_id: int, *, as_json: bool) -> None:
         incident = existing(incidents.find(conn, incident_id), incident_id)
         events = incidents.events(conn, incident_id)
         named = members.sample(conn, incident_id=incident_id, limit=MEMBERS)
-        holding = silences.in_force(conn, now=utcnow())
+        holding = silences.active(conn, now=utcnow())
     if as_json:
         life = [
             {"at": event.at.isoformat(), "kind": event.kind, "reason": event.reason, "run_id": event.run_id}

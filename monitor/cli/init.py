@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 from monitor.cli.session import print_lines
-from monitor.config.fields import did_you_mean, listed
-from monitor.config.urls import api_base
+from monitor.config.fields import did_you_mean, format_choices
+from monitor.config.urls import validate_base_url
 from monitor.errors import ConfigError, MonitorError
 from monitor.providers.registry import BUILT_IN
 
@@ -50,7 +50,7 @@ def init(where: Path | None, provider: str, force: bool, base_url: str | None = 
     """
     if provider not in BUILT_IN:
         near = did_you_mean(provider, BUILT_IN)
-        raise ConfigError([f"--provider: there are templates for {listed(BUILT_IN)} alone{near}"])
+        raise ConfigError([f"--provider: there are templates for {format_choices(BUILT_IN)} alone{near}"])
     config = _config_path(where or Path())
     dotenv = config.parent / ".env"
     there = [] if force else [path for path in (config, dotenv) if os.path.lexists(path)]
@@ -78,7 +78,7 @@ def _with_base_url(template: str, base_url: str | None) -> str:
     if base_url is None:
         return template
     try:
-        address = api_base(base_url, allow_http=False)
+        address = validate_base_url(base_url, allow_http=False)
     except ValueError as error:
         raise ConfigError([f"--base-url {error}"]) from None
     return _BASE_URL.sub(lambda _: f"base_url = {json.dumps(address)}", template)

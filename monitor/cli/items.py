@@ -11,7 +11,7 @@ from monitor.database.engine import reading, writing
 from monitor.database.text import UNSTORABLE
 from monitor.errors import ConfigError
 from monitor.model import ItemState
-from monitor.notifications.texts import counted
+from monitor.notifications.texts import format_items
 from monitor.reports import item_queries as lookup
 from monitor.reports.items import item_json, item_text, items_json, items_text
 from monitor.runs import ignored
@@ -143,14 +143,14 @@ def ignore(path: Path | None, item_ids: Sequence[str], target: str | None, reaso
     with opened(load(path)) as app:
         owner = _owner(app, target)
         with writing(app.engine) as conn:
-            _on_the_list(ignored.off_the_list(conn, target=owner, item_ids=require_storable(ids)), owner)
+            _on_the_list(ignored.not_on_worklist(conn, target=owner, item_ids=require_storable(ids)), owner)
             if why is None:
-                done = ignored.heed(conn, target=owner, item_ids=ids, now=now)
+                done = ignored.unignore(conn, target=owner, item_ids=ids, now=now)
             else:
                 done = ignored.ignore(conn, target=owner, item_ids=ids, reason=why, now=now)
     what, already = ("heeded again", "not ignored anyway") if why is None else ("ignored from now on", "ignored before")
     unchanged = f", {done.unchanged} {already}" if done.unchanged else ""
-    print_lines(f"{owner}: {counted(done.changed)} {what}{unchanged}")
+    print_lines(f"{owner}: {format_items(done.changed)} {what}{unchanged}")
 
 
 def _reason(text: str | None, *, undo: bool) -> str | None:

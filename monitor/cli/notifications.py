@@ -56,8 +56,8 @@ def retry(path: Path | None, ids: Sequence[int], channel: str | None, *, with_de
 def _make_due(app: App, ids: Sequence[int], channel: str | None, *, with_dead: bool) -> None:
     with writing(app.engine) as conn:
         # channels before their notifications, as whoever marks a message locks them
-        every = {channel} if channel else set(channels.states(conn))
-        channels.clear(conn, outbox.channels_of(conn, ids) if ids else every)
+        every = {channel} if channel else set(channels.load_all(conn))
+        channels.reset(conn, outbox.channels_of(conn, ids) if ids else every)
         due = outbox.retry(conn, ids=ids or None, channel=channel, dead=with_dead, now=utcnow())
         if missing := sorted(set(ids) - set(due)):
             numbers = ", ".join(map(str, missing))
@@ -70,7 +70,7 @@ def _show(path: Path | None, channel: str | None, limit: int, *, statuses: Seque
         _known_channel(app, channel)
         with reading(app.engine) as conn:
             found = letters.listing(conn, statuses=statuses, channel=channel, limit=limit)
-            states = channels.states(conn)
+            states = channels.load_all(conn)
     if as_json:
         print_json([letter_json(letter) for letter in found])
         return

@@ -54,10 +54,10 @@ async def deliver(sender: Sender, interrupt: asyncio.Event) -> DeliveryReport:
 
 def delivery_line(report: DeliveryReport) -> str:
     """`Messages: 2 sent, 1 put off`; empty when nothing was due and nothing waits behind a channel that fails."""
-    waiting = 0 if report.put_off else report.kept_back
+    waiting = 0 if report.deferred else report.blocked
     counted = [
         (report.sent, "sent"),
-        (report.put_off, "put off for a later attempt"),
+        (report.deferred, "put off for a later attempt"),
         (report.dead, "given up"),
         (waiting, "kept back (`ingestion-monitor notifications list` says why)"),
     ]

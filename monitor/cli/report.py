@@ -49,7 +49,7 @@ def watched(config: Config, name: str | None) -> list[Watched]:
     """The configured targets, or the one of that name, which may be one that is configured no longer."""
     found = []
     for target in config.targets:
-        schedule = config.schedule_of(target)
+        schedule = config.schedule_for(target)
         if name is None or name == target.name:
             due = due_times(schedule, target.name) if schedule.explicit else None
             found.append(Watched(name=target.name, stuck_after=target.check.stuck_after, due=due))
@@ -81,8 +81,8 @@ def gather(
         environment=config.environment,
         bounds=desk.bounds,
         targets=tuple(target_overview(facts, now=now) for facts in found),
-        incidents=tuple(incidents.listing(conn, target=target, open_only=True, limit=_INCIDENTS)),
-        silences=silences.in_force(conn, now=now),
+        incidents=tuple(incidents.list_incidents(conn, target=target, open_only=True, limit=_INCIDENTS)),
+        silences=silences.active(conn, now=now),
         elsewhere=desk.elsewhere(names) if target is None else IncidentChanges(),
         undelivered=tuple(undelivered(conn, since=desk.bounds[0], target=target)),
     )

@@ -7,17 +7,17 @@ from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 
-from monitor.app import due_times, overrides_of, routes_of, rules_with_sources, utcnow
+from monitor.app import due_times, build_overrides, build_routes, rules_with_sources, utcnow
 from monitor.cli.session import load, print_json, print_lines, unknown_target
 from monitor.client.classify import Meaning, meaning_of, usual_status
-from monitor.config import Config, Target, format_duration
+from monitor.config import Config, TargetConfig, format_duration
 from monitor.config.fields import did_you_mean
 from monitor.config.origin import origin_of
 from monitor.database.engine import connect_read_only, reading
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents import silence_store
-from monitor.incidents.rulebook import InForce, in_force
-from monitor.incidents.simulate import Rehearsal, Scene, rehearse
+from monitor.incidents.rulebook import EffectiveRule, effective_rules
+from monitor.incidents.simulate import Simulation, Scenario, simulate
 from monitor.model import ITEM_CAUSES, Cause, Silence
 from monitor.notifications.texts import channel_target
 from monitor.reports.rules import Asked, RuleRow, rehearsal_json, rehearsal_text, rules_json, rules_text
@@ -54,7 +54,7 @@ def listing(path: Path | None, target: str | None, *, as_json: bool) -> None:
 
 def _rows(config: Config) -> list[RuleRow]:
     """Of each cause the rule that is common to targets, and of single targets those that differ from it."""
-    common = in_force([each for each in overrides_of(config.rules) if not each.targets], "")
+    common = effective_rules([each for each in build_overrides(config.rules) if not each.targets], "")
     rules = {name: rules_with_sources(config.rules, target=name) for name in _names(config)}
     rows = []
     for cause in Cause:
@@ -65,7 +65,7 @@ def _rows(config: Config) -> list[RuleRow]:
     return rows
 
 
-def _shared(found: Sequence[InForce], common: InForce) -> InForce:
+def _shared(found: Sequence[EffectiveRule], common: EffectiveRule) -> EffectiveRule:
     """The rule without anything that is said for single targets, if any target has it; else the most frequent one."""
     counts = Counter(each.rule for each in found)
     if not found or common.rule in counts:
@@ -91,11 +91,11 @@ def _watched(config: Config, cause: Cause) -> list[str]:
     return [target.name for target in config.targets]
 
 
-def _row(config: Config, target: str | None, found: InForce) -> RuleRow:
+def _row(config: Config, target: str | None, found: EffectiveRule) -> RuleRow:
     return RuleRow(target=target, found=found, sources=_sources(config, found))
 
 
-def _sources(config: Config, found: InForce) -> Mapping[str, str]:
+def _sources(config: Config, found: EffectiveRule) -> Mapping[str, str]:
     """Field to the table that says its value and where that stands: `rules[0] in monitor.toml`."""
     return {name: f"{table} in {_place(config, table)}" for name, table in found.sources.items()}
 
@@ -142,7 +142,7 @@ def _known_silences(config: Config) -> Sequence[Silence]:
     engine = connect_read_only(config.database.reveal())
     try:
         with reading(engine) as conn:
-            return silence_store.in_force(conn, now=utcnow())
+            return silence_store.active(conn, now=utcnow())
     except StoreError:
         return ()
     finally:
@@ -205,35 +205,35 @@ def _known(config: Config, name: str) -> None:
         raise unknown_target(config, name)
 
 
-def _played(config: Config, question: Question, cause: Cause, on: str, silences: Sequence[Silence]) -> Rehearsal:
+def _played(config: Config, question: Question, cause: Cause, on: str, silences: Sequence[Silence]) -> Simulation:
     found = rules_with_sources(config.rules, target=on)[cause]
-    scene = Scene(
+    scenario = Scenario(
         target=on,
         group=question.group or "",
         environment=question.environment or config.environment,
-        routes=routes_of(config),
+        routes=build_routes(config),
         channels=[channel.name for channel in config.channels],
     )
     now = utcnow()
-    return rehearse(found, scene, due=_due(config, on, found, now), now=now, silences=silences)
+    return simulate(found, scenario, due=_due(config, on, found, now), now=now, silences=silences)
 
 
 _MOST_RUNS = 5000
 """Runs that a rule looks back on at the most."""
 
 
-def _due(config: Config, on: str, found: InForce, now: datetime) -> list[datetime]:
+def _due(config: Config, on: str, found: EffectiveRule, now: datetime) -> list[datetime]:
     """When the runs are due that a rule can look at together; for a channel, of which no run is evidence, now."""
     target = _target(config, on)
     if target is None:
         return [now]
-    times = due_times(config.schedule_of(target), target.name).after(now)
+    times = due_times(config.schedule_for(target), target.name).times_after(now)
     first = next(times, now)
     inside = takewhile(lambda time: time - first <= found.rule.window, times)
     return [first, *(time for _, time in zip(range(_MOST_RUNS), inside, strict=False))]
 
 
-def _target(config: Config, name: str) -> Target | None:
+def _target(config: Config, name: str) -> TargetConfig | None:
     return next((target for target in config.targets if target.name == name), None)
 
 
@@ -241,7 +241,7 @@ def _rhythm(config: Config, on: str) -> str:
     target = _target(config, on)
     if target is None:
         return ""
-    schedule = config.schedule_of(target)
+    schedule = config.schedule_for(target)
     if schedule.every is not None:
         return f"a run every {format_duration(schedule.every)}"
     return f"runs by the cron expression {schedule.cron}"

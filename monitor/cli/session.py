@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Connection
 
 from monitor import logs as log
-from monitor.config import Config, Target, format_duration, parse_duration
+from monitor.config import Config, TargetConfig, format_duration, parse_duration
 from monitor.database.engine import reading
 from monitor.errors import ConfigError, MonitorError
 from monitor.incidents import store as incidents
@@ -80,9 +80,9 @@ def opened(config: Config) -> Iterator["App"]:
     Raises:
         StoreError: when the database can't be used.
     """
-    from monitor.app import App, open_store
+    from monitor.app import App, open_database
 
-    engine = open_store(config)
+    engine = open_database(config)
     try:
         yield App(config=config, engine=engine)
     finally:
@@ -126,7 +126,7 @@ def known_target(app: "App", name: str | None) -> None:
 
 
 def _left_a_trace(conn: Connection, name: str) -> bool:
-    return bool(runs.history(conn, target=name, limit=1) or incidents.listing(conn, target=name, limit=1))
+    return bool(runs.history(conn, target=name, limit=1) or incidents.list_incidents(conn, target=name, limit=1))
 
 
 def existing(found: _T | None, incident_id: int) -> _T:
@@ -146,7 +146,7 @@ def unknown_target(config: Config, *names: str) -> ConfigError:
     return ConfigError([f"--target: there is no target {given}; there are {there}"])
 
 
-def chosen(config: Config, names: Sequence[str]) -> list[Target]:
+def chosen(config: Config, names: Sequence[str]) -> list[TargetConfig]:
     """The targets of those names, each once; all of them without any.
 
     Raises:

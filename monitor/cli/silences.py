@@ -16,7 +16,7 @@ from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError
 from monitor.incidents import silence_store as silences
 from monitor.incidents import store as incidents
-from monitor.incidents.silences import matchers_for, matchers_in, mistakes
+from monitor.incidents.silences import matchers_for, parse_matchers, validate_matchers
 from monitor.model import Incident, IncidentState, Silence
 from monitor.notifications.routing import Matchers
 from monitor.notifications.texts import channel_target
@@ -70,7 +70,7 @@ def add(path: Path | None, wanted: NewSilence, *, as_json: bool) -> None:
             author=author,
             now=now,
         )
-        found = incidents.listing(conn, open_only=True, limit=_OPEN)
+        found = incidents.list_incidents(conn, open_only=True, limit=_OPEN)
     if as_json:
         print_json(silence_json(made, incidents=found, now=now))
         return
@@ -79,10 +79,10 @@ def add(path: Path | None, wanted: NewSilence, *, as_json: bool) -> None:
 
 
 def _asked(wanted: NewSilence) -> Matchers:
-    asked = matchers_in(wanted.match)
+    asked = parse_matchers(wanted.match)
     if wanted.incident is None and not asked:
         raise ConfigError(["say what to silence: --incident 7, or --match cause=outage"])
-    problems = [f"--match: {said}" for said in mistakes(asked)]
+    problems = [f"--match: {said}" for said in validate_matchers(asked)]
     if wanted.incident is not None:
         both = [name for name in asked if name in {"cause", "target", "group"}]
         problems += [f"--match: {name} is what --incident says already: leave one of them out" for name in both]
@@ -133,8 +133,8 @@ def listing(path: Path | None, *, show_all: bool, as_json: bool) -> None:
     """
     now = utcnow()
     with opened(load(path)) as app, reading(app.engine) as conn:
-        found = silences.listing(conn, ending_after=None if show_all else now)
-        there = incidents.listing(conn, open_only=True, limit=_OPEN)
+        found = silences.list_silences(conn, ending_after=None if show_all else now)
+        there = incidents.list_incidents(conn, open_only=True, limit=_OPEN)
     if as_json:
         print_json([silence_json(each, incidents=there, now=now) for each in found])
     elif found:
@@ -156,7 +156,7 @@ def expire(path: Path | None, silence_id: int, by: str | None) -> None:
         if silence is None:
             raise ConfigError([f"there is no silence {silence_id}; `ingestion-monitor silences list --all` has all"])
         silences.expire(conn, silence_id, by=who, now=now)
-        there = incidents.listing(conn, open_only=True, limit=_OPEN)
+        there = incidents.list_incidents(conn, open_only=True, limit=_OPEN)
     print_lines(_ended(silence, there, now))
 
 
@@ -164,7 +164,7 @@ def _ended(silence: Silence, there: list[Incident], now: datetime) -> str:
     if silence.ends_at <= now:
         who = f", ended by {silence.expired_by}" if silence.expired_by else ""
         return f"Silence {silence.id} was over already, since {moment(silence.ends_at)} UTC{who}."
-    if not silence.in_force(now):
+    if not silence.is_active(now):
         return f"Silence {silence.id} is ended before it began."
     untold = [f"#{each.id}" for each in matched(silence, there) if each.silence_id is not None]
     if not untold:

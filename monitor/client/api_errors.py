@@ -41,7 +41,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from monitor.client.retry_after import retry_hint
-from monitor.model.http import ApiError, Detail, Reply, WireFault, plain_text
+from monitor.model.http import ApiError, ErrorDetail, Reply, TransportFault, plain_text
 
 _GATEWAY_HEADERS = ("server", "via", "x-request-id")
 """What is kept of a gateway's own 5xx, for the log."""
@@ -262,7 +262,7 @@ def read_failure(
     )
 
 
-def fault_error(fault: WireFault, *, from_token_endpoint: bool = False) -> ApiError:
+def fault_error(fault: TransportFault, *, from_token_endpoint: bool = False) -> ApiError:
     """Normalises an attempt that brought no usable HTTP answer; the message is the wire's own words."""
     return ApiError(
         status=None,
@@ -287,11 +287,11 @@ def _code(body: object, status: int, text: _Text) -> str | None:
     return next(iter(telling), None)
 
 
-def _message(body: Mapping[str, object], details: tuple[Detail, ...], text: _Text) -> str | None:
+def _message(body: Mapping[str, object], details: tuple[ErrorDetail, ...], text: _Text) -> str | None:
     return _first(body, "message", text, _MESSAGE_CHARS) or _of_details(details) or _of_lists(body, text)
 
 
-def _of_details(details: tuple[Detail, ...]) -> str | None:
+def _of_details(details: tuple[ErrorDetail, ...]) -> str | None:
     return next(
         (prose(f"{each.loc}: {each.msg}".removeprefix(": "), _MESSAGE_CHARS) for each in details if each.msg), None
     )
@@ -308,17 +308,17 @@ def _of_lists(body: object, text: _Text) -> str | None:
     return next((prose(f"{name}: {said}", _MESSAGE_CHARS) for name, said in first if said), None)
 
 
-def _details(detail: object, text: _Text) -> tuple[Detail, ...]:
+def _details(detail: object, text: _Text) -> tuple[ErrorDetail, ...]:
     return tuple(_detail(entry, text) for entry in detail[:_MOST_DETAILS]) if isinstance(detail, list) else ()
 
 
-def _detail(entry: object, text: _Text) -> Detail:
+def _detail(entry: object, text: _Text) -> ErrorDetail:
     if not isinstance(entry, dict):
-        return Detail(loc="", msg=text(entry, _MESSAGE_CHARS) or "")
+        return ErrorDetail(loc="", msg=text(entry, _MESSAGE_CHARS) or "")
     loc = entry.get("loc")
     parts = loc[:_MOST_DETAILS] if isinstance(loc, list) else [loc]
     dotted = ".".join(said for part in parts if (said := text(part, _NAME_CHARS)))
-    return Detail(loc=dotted[:_NAME_CHARS], msg=text(entry.get("msg"), _MESSAGE_CHARS) or "")
+    return ErrorDetail(loc=dotted[:_NAME_CHARS], msg=text(entry.get("msg"), _MESSAGE_CHARS) or "")
 
 
 def _retryable(headers: Mapping[str, str], body: object) -> bool | None:

@@ -18,7 +18,7 @@ import msgspec
 
 from monitor.client.retry import is_transient
 from monitor.errors import MonitorError
-from monitor.model.http import PAST_DEADLINE, UNUSABLE_SECRET, ApiError, Operation, Reply, Request
+from monitor.model.http import DEADLINE_EXCEEDED, UNUSABLE_CREDENTIALS, ApiError, Operation, Reply, Request
 
 GRACE_S = 60.0
 """How long, in seconds, the last good value outlives a file that is missing, empty or unreadable.
@@ -66,7 +66,7 @@ class SecretSource:
         self.look_at_s = -math.inf
         """Until then (monotonic seconds) `value` says what it said last."""
         self.trouble: ApiError | None = None
-        """Why the last reading brought nothing; None if it did. Its code is `UNUSABLE_SECRET`."""
+        """Why the last reading brought nothing; None if it did. Its code is `UNUSABLE_CREDENTIALS`."""
         self.version = 0
         """Goes up whenever a reading brings another value."""
 
@@ -128,7 +128,7 @@ def is_header_text(text: str) -> bool:
 
 def _unusable(message: str) -> ApiError:
     # it ends a run as a refused token does: no call can be made without it
-    return ApiError(status=None, code=UNUSABLE_SECRET, message=message, from_token_endpoint=True)
+    return ApiError(status=None, code=UNUSABLE_CREDENTIALS, message=message, from_token_endpoint=True)
 
 
 _DEFAULT_LIFE_S = 3600.0
@@ -261,7 +261,7 @@ class ApiKey:
         return self._current if now_s < self._look_at_s else None
 
     async def grant(self, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:  # noqa: ARG002  # Auth's signature
-        """The key as a header; an error with code `UNUSABLE_SECRET` when it can't be read or sent."""
+        """The key as a header; an error with code `UNUSABLE_CREDENTIALS` when it can't be read or sent."""
         key = self._source.value(monotonic())
         return key if isinstance(key, ApiError) else self._take(key)
 
@@ -386,7 +386,7 @@ class ClientCredentials:
     def _failed(self, error: ApiError, now_s: float, version: int) -> Grant | ApiError:
         """Remembers the failure; the token that is still good, if there is one."""
         # the time of the one who flew was up, not that of those who waited
-        self._failure = None if error.is_our(PAST_DEADLINE) else error
+        self._failure = None if error.is_local(DEADLINE_EXCEEDED) else error
         self._not_before_s = now_s + error.retry_after.total_seconds() if error.retry_after else -math.inf
         final = (error.status is not None or error.network is not None) and not is_transient(error)
         if final:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from monitor.model import Cause
-from monitor.model.http import UNUSABLE_SECRET, ApiError, NetworkFault
+from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, NetworkFault
 
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
 """429s that waiting does not cure (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
@@ -26,7 +26,7 @@ def cause_of(error: ApiError) -> Cause:
     """
     status = error.status
     if status is None:
-        if error.is_our(UNUSABLE_SECRET):
+        if error.is_local(UNUSABLE_CREDENTIALS):
             return Cause.UNAUTHORIZED
         return Cause.BAD_RESPONSE if error.network in _UNUSABLE else Cause.OUTAGE
     if error.from_token_endpoint and status in {400, 401, 403}:

@@ -21,19 +21,19 @@ from monitor.client.failure_log import FailureDigest
 from monitor.client.limits import RetryBudget
 from monitor.client.redaction import hiding, without_credential, without_secrets
 from monitor.client.retry import Verdict, decide
-from monitor.client.throttle import Throttle, breaker_open, past_deadline, utcnow
+from monitor.client.throttle import Throttle, breaker_open, deadline_exceeded, utcnow
 from monitor.model.http import (
-    BUDGET_SPENT,
-    PAST_DEADLINE,
-    Answer,
+    RETRY_BUDGET_EXHAUSTED,
+    DEADLINE_EXCEEDED,
+    CallResult,
     ApiError,
     NetworkFault,
     Operation,
     Reply,
     Request,
-    Sink,
-    Wire,
-    WireFault,
+    BodySink,
+    Transport,
+    TransportFault,
     plain_text,
 )
 
@@ -50,7 +50,7 @@ class Call:
     deadline_s: float
     attempts: int = 0
     max_attempts: int
-    into: Callable[[], Sink] | None = None
+    into: Callable[[], BodySink] | None = None
     again: bool = False
     """It was asked before in this run, in another call."""
     replays: int = 0
@@ -104,7 +104,7 @@ class Client:
     opens or the deadline comes; (4) a 401 renews the credentials and replays it, once.
     """
 
-    wire: Wire
+    wire: Transport
     auth: Auth | None = None
     attempt_timeout_s: float = 30.0
     max_attempts: int = 5
@@ -135,10 +135,10 @@ class Client:
         request: Request,
         *,
         deadline_s: float,
-        into: Callable[[], Sink] | None = None,
+        into: Callable[[], BodySink] | None = None,
         max_attempts: int | None = None,
         again: bool = False,
-    ) -> Answer:
+    ) -> CallResult:
         """Asks until there is an answer or no sense in asking.
 
         Args:
@@ -152,17 +152,17 @@ class Client:
 
         Returns:
             The 2xx reply or the last error. Errors of our own have neither status nor network fault but the code
-            `BREAKER_OPEN`, `BUDGET_SPENT`, `PAST_DEADLINE` (it came before anything else went wrong) or
-            `UNUSABLE_SECRET`. One that is `held` was said to an earlier request, and this one was not sent.
+            `BREAKER_OPEN`, `RETRY_BUDGET_EXHAUSTED`, `DEADLINE_EXCEEDED` (it came before anything else went wrong) or
+            `UNUSABLE_CREDENTIALS`. One that is `held` was said to an earlier request, and this one was not sent.
         """
         if again and not self.budget.take():
-            return Answer(error=ApiError(status=None, code=BUDGET_SPENT), attempts=0)
+            return CallResult(error=ApiError(status=None, code=RETRY_BUDGET_EXHAUSTED), attempts=0)
         most = max_attempts or self.max_attempts
         call = Call(request=request, deadline_s=deadline_s, max_attempts=most, into=into, again=again)
         result = await self._authorised(call)
         if self.logs:
             log_call(call, result)
-        return Answer(
+        return CallResult(
             reply=result if isinstance(result, Reply) else None,
             error=result if isinstance(result, ApiError) else None,
             attempts=call.attempts,
@@ -205,7 +205,7 @@ class Client:
             async with asyncio.timeout(max(0.0, call.deadline_s - self.monotonic())):
                 return await credentials
         except TimeoutError:
-            return past_deadline()
+            return deadline_exceeded()
 
     async def _attempts(self, call: Call, grant: Grant | None) -> Reply | ApiError:
         """Attempts until a reply, or a failure that is not worth another."""
@@ -224,7 +224,7 @@ class Client:
             result = await self._in_turn(call, request, grant)
             error = result if isinstance(result, ApiError) else None
             wait_s = self._next_wait_s(call, error)
-            if failure and error and error.is_our(PAST_DEADLINE):
+            if failure and error and error.is_local(DEADLINE_EXCEEDED):
                 return failure
             if wait_s is None:
                 return result
@@ -238,7 +238,7 @@ class Client:
             came = await self._sent(call, request)
             result = self._read(call, came, grant.secret if grant else "")
             error = result if isinstance(result, ApiError) else None
-            if error is not None and error.is_our(PAST_DEADLINE):
+            if error is not None and error.is_local(DEADLINE_EXCEEDED):
                 if not error.from_token_endpoint:
                     self.digest.cut_off()
                 return result
@@ -257,7 +257,7 @@ class Client:
         self.digest.add(
             error,
             template=call.request.template,
-            subject=call.request.subject,
+            item_id=call.request.item_id,
             at=self.utcnow(),
             latency_ms=call.latency_ms,
             retry_count=call.attempts - 1,
@@ -269,19 +269,21 @@ class Client:
             return True
         return error is not None and self.auth.current(self.monotonic()) is None
 
-    async def _sent(self, call: Call, request: Request) -> Reply | WireFault:
+    async def _sent(self, call: Call, request: Request) -> Reply | TransportFault:
         started_s = self.monotonic()
         left_s = call.deadline_s - started_s
         call.allowed_s = min(self.attempt_timeout_s, left_s)
         if call.into is None:
             came = await self.wire.send(request, timeout_s=call.allowed_s)
         else:
-            came = await self.wire.send(request, timeout_s=left_s, sink=call.into(), stall_s=self.attempt_timeout_s)
+            came = await self.wire.send(
+                request, timeout_s=left_s, sink=call.into(), read_timeout_s=self.attempt_timeout_s
+            )
         call.attempts += 1
         call.latency_ms = (self.monotonic() - started_s) * 1000
         return came
 
-    def _read(self, call: Call, came: Reply | WireFault, credential: str) -> Reply | ApiError:
+    def _read(self, call: Call, came: Reply | TransportFault, credential: str) -> Reply | ApiError:
         """What came, without what the caller calls secret, and without the credential that this call carried."""
         from_token_endpoint = call.request.operation is Operation.TOKEN
         if isinstance(came, Reply):
@@ -294,7 +296,7 @@ class Client:
         call.timed_out = came.fault is NetworkFault.TIMEOUT
         if call.timed_out and self._cut_short(call):
             # cut short by our own deadline: that says nothing about the service
-            return past_deadline(from_token_endpoint=from_token_endpoint)
+            return deadline_exceeded(from_token_endpoint=from_token_endpoint)
         return fault_error(came, from_token_endpoint=from_token_endpoint)
 
     def _cut_short(self, call: Call) -> bool:
@@ -322,4 +324,4 @@ class Client:
     def _refused(self, call: Call) -> ApiError | None:
         if self.tripped:
             return breaker_open()
-        return past_deadline() if self.monotonic() >= call.deadline_s else None
+        return deadline_exceeded() if self.monotonic() >= call.deadline_s else None

@@ -59,7 +59,7 @@ class FailureDigest:
         error: ApiError,
         *,
         template: str,
-        subject: str,
+        item_id: str,
         at: datetime,
         latency_ms: float = 0.0,
         retry_count: int = 0,
@@ -90,7 +90,7 @@ class FailureDigest:
             failures.retry_count += 1
         failures.latency_ms = max(failures.latency_ms, latency_ms)
         if len(failures.sample_ids) < _MOST_SAMPLES:
-            _keep(failures.sample_ids, subject)
+            _keep(failures.sample_ids, item_id)
         if len(failures.request_ids) < _MOST_SAMPLES:
             _keep(failures.request_ids, error.request_id)
         failures.gateway = failures.gateway or error.gateway

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from monitor.model.http import ApiError, Detail, Reply
+from monitor.model.http import ApiError, ErrorDetail, Reply
 
 _MASK = "**********"
 _SHORTEST_CODED = 8
@@ -68,7 +68,7 @@ def without_secrets(error: ApiError, hide: Callable[[str], str]) -> ApiError:
         request_id=hidden(error.request_id),
         trace_id=hidden(error.trace_id),
         fault=hidden(error.fault),
-        details=tuple(Detail(loc=hide(detail.loc), msg=hide(detail.msg)) for detail in error.details),
+        details=tuple(ErrorDetail(loc=hide(detail.loc), msg=hide(detail.msg)) for detail in error.details),
         gateway=tuple((name, hide(value)) for name, value in error.gateway),
     )
 

@@ -76,9 +76,9 @@ class RetryReason(StrEnum):
     SPENDING_LIMIT = "spending_limit"
     VETOED = "vetoed"
     UNSAFE_TO_REPEAT = "unsafe_to_repeat"
-    PAST_DEADLINE = "past_deadline"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
     ATTEMPTS_SPENT = "attempts_spent"
-    BUDGET_SPENT = "budget_spent"
+    RETRY_BUDGET_EXHAUSTED = "retry_budget_exhausted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +126,11 @@ def decide(
     else:
         wait_s, reason = rand * _backoff_s(attempt), RetryReason.TRANSIENT
     if now_s + wait_s >= deadline_s:
-        return _give_up(RetryReason.PAST_DEADLINE)
+        return _give_up(RetryReason.DEADLINE_EXCEEDED)
     if repeat is not Repeat.UNTIL_DEADLINE and attempt >= _most(repeat, max_attempts):
         return _give_up(RetryReason.ATTEMPTS_SPENT)
     if budget_left <= 0:
-        return _give_up(RetryReason.BUDGET_SPENT)
+        return _give_up(RetryReason.RETRY_BUDGET_EXHAUSTED)
     return RetryDecision(verdict=Verdict.RETRY, reason=reason, wait_s=wait_s)
 
 

@@ -18,8 +18,8 @@ from monitor.client.limits import Breaker, Concurrency, Hold, is_overload
 from monitor.client.rate.headers import QuotaReader
 from monitor.client.rate.limiter import Pace
 from monitor.client.retry_after import LONGEST_HINT
-from monitor.model import Learned
-from monitor.model.http import BREAKER_OPEN, PAST_DEADLINE, ApiError, NetworkFault
+from monitor.model import LearnedLimits
+from monitor.model.http import BREAKER_OPEN, DEADLINE_EXCEEDED, ApiError, NetworkFault
 
 _MOST = 1024
 """Requests in flight where nobody set a limit."""
@@ -50,7 +50,7 @@ class Throttle:
     _quota: QuotaReader = dataclasses.field(default_factory=QuotaReader)
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
-    def inherit(self, learned: Learned) -> None:
+    def inherit(self, learned: LearnedLimits) -> None:
         """Takes over the server's hint as an earlier run, or another process, heard it.
 
         What else they learned is for new machines alone: those of this throttle have learned on.
@@ -66,11 +66,11 @@ class Throttle:
         self.pace.restrain(factor)
         self._wake()
 
-    def learned(self) -> Learned:
+    def learned(self) -> LearnedLimits:
         """What later runs and other processes are to know."""
         now, wait_s = self.utcnow(), self.hold.until_s - self.monotonic()
         held = wait_s > 0
-        return Learned(
+        return LearnedLimits(
             at=now,
             not_before=now + timedelta(seconds=wait_s) if held else None,
             status=self.hold.status if held else None,
@@ -111,14 +111,14 @@ class Throttle:
             if self.breaker.open:
                 return breaker_open()
             if now_s >= deadline_s:
-                return past_deadline()
+                return deadline_exceeded()
             if self._queue[0] is mine:
                 wait_s = self._wait_s(now_s)
                 if wait_s <= 0:
                     self.in_flight += 1
                     return None
                 if wait_s != _UNTIL_WOKEN and now_s + wait_s >= deadline_s:
-                    return self._held(now_s) or past_deadline()
+                    return self._held(now_s) or deadline_exceeded()
             else:
                 wait_s = _UNTIL_WOKEN
             await self._pause(mine, min(wait_s, deadline_s - now_s))
@@ -177,7 +177,7 @@ class Throttle:
             code=self.hold.code,
             message="an earlier answer said when to come back, and that is not before this run's deadline",
             retry_after=timedelta(seconds=left_s),
-            held=True,
+            from_backoff=True,
         )
 
     async def _pause(self, mine: asyncio.Event, wait_s: float) -> None:
@@ -205,11 +205,11 @@ def breaker_open() -> ApiError:
     return ApiError(status=None, code=BREAKER_OPEN, message=message)
 
 
-def past_deadline(*, from_token_endpoint: bool = False) -> ApiError:
+def deadline_exceeded(*, from_token_endpoint: bool = False) -> ApiError:
     """The error of a call that its own deadline ended: it says nothing about the API."""
     return ApiError(
         status=None,
-        code=PAST_DEADLINE,
+        code=DEADLINE_EXCEEDED,
         message="the deadline came before there was an answer",
         from_token_endpoint=from_token_endpoint,
     )

@@ -10,39 +10,39 @@ from monitor.config.channel_settings import (
     SlackConfig,
     WebhookConfig,
 )
-from monitor.config.connection import ApiKeyAuth, Auth, ClientCredentialsAuth, TlsConfig
-from monitor.config.generic import ItemConfig, ListConfig, PageConfig
+from monitor.config.connection import ApiKeyConfig, AuthConfig, ClientCredentialsConfig, TlsConfig
+from monitor.config.generic_provider import ItemConfig, ListConfig, PaginationConfig
 from monitor.config.routes import RouteConfig
-from monitor.config.rules import RuleOverride
-from monitor.config.schedule import Schedule
+from monitor.config.rules import RuleConfig
+from monitor.config.schedule import ScheduleConfig
 from monitor.config.schema import Config
 from monitor.config.secret import MASK, Secret
-from monitor.config.targets import CheckConfig, SyncLogConfig, Target
+from monitor.config.targets import CheckConfig, SyncLogConfig, TargetConfig
 from monitor.model.durations import format_duration, parse_duration
 
 __all__ = [
     "MASK",
     "AlertmanagerConfig",
-    "ApiKeyAuth",
+    "ApiKeyConfig",
     "AppriseConfig",
-    "Auth",
+    "AuthConfig",
     "ChannelConfig",
     "CheckConfig",
-    "ClientCredentialsAuth",
+    "ClientCredentialsConfig",
     "Config",
     "EmailConfig",
     "ItemConfig",
     "ListConfig",
     "LogConfig",
-    "PageConfig",
+    "PaginationConfig",
     "PagerDutyConfig",
     "RouteConfig",
-    "RuleOverride",
-    "Schedule",
+    "RuleConfig",
+    "ScheduleConfig",
     "Secret",
     "SlackConfig",
     "SyncLogConfig",
-    "Target",
+    "TargetConfig",
     "TlsConfig",
     "WebhookConfig",
     "format_duration",

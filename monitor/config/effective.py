@@ -33,42 +33,42 @@ class Setting:
         return path
 
 
-def in_force(described: Mapping[str, object], origins: Mapping[Loc, Origin]) -> tuple[Setting, ...]:
+def effective_settings(config: Mapping[str, object], origins: Mapping[Loc, Origin]) -> tuple[Setting, ...]:
     """Every setting of a configuration, in the order of its tables.
 
     Args:
-        described: what `Config.describe` gives.
+        config: what `Config.describe` gives.
         origins: what `Config.origins` gives.
     """
     return tuple(
-        Setting(loc=loc, value=value, origin=origin_of(loc, origins)) for loc, value in _settings(described, ())
+        Setting(loc=loc, value=value, origin=origin_of(loc, origins)) for loc, value in _iter_settings(config, ())
     )
 
 
-def as_text(settings: Sequence[Setting]) -> str:
+def format_toml(settings: Sequence[Setting]) -> str:
     """The settings as TOML whose comments say where each came from; reads well at 80 columns."""
     lines: list[str] = []
     table: Loc | None = None
-    for setting in _top_level_first(settings):
-        above, key = setting.loc[:-1], str(setting.loc[-1])
-        if above != table and above:
-            lines += ["", _heading(above)] if lines else [_heading(above)]
-        table = above
-        lines += _line(key, setting)
+    for setting in _sort_top_level_first(settings):
+        parent, key = setting.loc[:-1], str(setting.loc[-1])
+        if parent != table and parent:
+            lines += ["", _format_heading(parent)] if lines else [_format_heading(parent)]
+        table = parent
+        lines += _format_setting(key, setting)
     return "\n".join(lines)
 
 
-def _settings(table: Mapping[str, object], above: Loc) -> Iterator[tuple[Loc, object]]:
+def _iter_settings(table: Mapping[str, object], parent: Loc) -> Iterator[tuple[Loc, object]]:
     """A table's own settings come before those of the tables in it, as TOML wants it."""
     for key, value in table.items():
-        if not _tables(value):
-            yield (*above, key), value
+        if not _nested_tables(value):
+            yield (*parent, key), value
     for key, value in table.items():
-        for place, inner in _tables(value):
-            yield from _settings(inner, (*above, key, *place))
+        for place, inner in _nested_tables(value):
+            yield from _iter_settings(inner, (*parent, key, *place))
 
 
-def _tables(value: object) -> list[tuple[Loc, Mapping[str, object]]]:
+def _nested_tables(value: object) -> list[tuple[Loc, Mapping[str, object]]]:
     """The tables that a value is, or is a list of, each with its place in it."""
     if isinstance(value, Mapping):
         return [((), value)]
@@ -76,20 +76,20 @@ def _tables(value: object) -> list[tuple[Loc, Mapping[str, object]]]:
     return [((position,), row) for position, row in rows if isinstance(row, Mapping)]
 
 
-def _top_level_first(settings: Sequence[Setting]) -> list[Setting]:
+def _sort_top_level_first(settings: Sequence[Setting]) -> list[Setting]:
     return sorted(settings, key=lambda setting: len(setting.loc) > 1)  # stable
 
 
-def _heading(table: Loc) -> str:
-    name = ".".join(_quoted(part) for part in table if isinstance(part, str))
+def _format_heading(table: Loc) -> str:
+    name = ".".join(_quote_key(part) for part in table if isinstance(part, str))
     return f"[[{name}]]" if isinstance(table[-1], int) else f"[{name}]"
 
 
-def _line(key: str, setting: Setting) -> list[str]:
-    written = f"{_quoted(key)} = {json.dumps(setting.value, ensure_ascii=False)}"
+def _format_setting(key: str, setting: Setting) -> list[str]:
+    written = f"{_quote_key(key)} = {json.dumps(setting.value, ensure_ascii=False)}"
     line = f"{written:<{_COLUMN}}  # {setting.origin}"
     return [line] if len(line) <= _WIDTH else [f"# {setting.origin}", written]
 
 
-def _quoted(key: str) -> str:
+def _quote_key(key: str) -> str:
     return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)

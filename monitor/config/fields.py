@@ -15,23 +15,23 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from monitor.config.secret import Secret
-from monitor.config.urls import database_url, webhook_url
+from monitor.config.urls import normalise_database_url, validate_webhook_url
 from monitor.providers.registry import BUILT_IN, installed
 
 
-def wrong(predicate: str, **context: str) -> PydanticCustomError:
+def invalid_value(predicate: str, **context: str) -> PydanticCustomError:
     """What a validator raises: the sentence is the key, a space, and this predicate."""
-    return PydanticCustomError("wrong", "{predicate}", {"predicate": predicate, **context})
+    return PydanticCustomError("invalid_value", "{predicate}", {"predicate": predicate, **context})
 
 
-def _text(value: str) -> str:
+def _validate_text(value: str) -> str:
     if not value.isprintable() or not value.strip():
-        raise wrong("must be printable text, and not blank")
+        raise invalid_value("must be printable text, and not blank")
     return value
 
 
-def _cron(value: str) -> str:
-    fault = wrong('must be a cron expression of five fields, for dates that exist, such as "*/5 * * * *"')
+def _validate_cron(value: str) -> str:
+    fault = invalid_value('must be a cron expression of five fields, for dates that exist, such as "*/5 * * * *"')
     if len(value.split()) != 5:  # cronsim would also take seconds
         raise fault
     try:
@@ -41,45 +41,45 @@ def _cron(value: str) -> str:
     return value
 
 
-def _time_zone(value: str) -> str:
+def _validate_time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     # a KeyError for an unknown name, an OSError for a folder of zones, a ValueError for a path
     except (KeyError, ValueError, OSError):
-        raise wrong('must be a time zone\'s name, such as "Europe/Paris" or "UTC"') from None
+        raise invalid_value('must be a time zone\'s name, such as "Europe/Paris" or "UTC"') from None
     return value
 
 
-def _patterns(value: object) -> object:
+def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def secret_that(read: Callable[[str], str]) -> Callable[[Secret], Secret]:
+def secret_validator(read: Callable[[str], str]) -> Callable[[Secret], Secret]:
     """Makes a validator of the secret's value now, which also reads it at each later `reveal`."""
 
     def check(secret: Secret) -> Secret:
         try:
             read(secret.reveal())
         except ValueError as error:
-            raise wrong(str(error)) from None
-        return secret.changed(read)
+            raise invalid_value(str(error)) from None
+        return secret.transform(read)
 
     return check
 
 
-def text_that(read: Callable[[str], str]) -> Callable[[str], str]:
+def text_validator(read: Callable[[str], str]) -> Callable[[str], str]:
     """Makes a validator of plain text."""
 
     def check(value: str) -> str:
         try:
             return read(value)
         except ValueError as error:
-            raise wrong(str(error)) from None
+            raise invalid_value(str(error)) from None
 
     return check
 
 
-def _for_header(value: str) -> str:
+def _validate_header_value(value: str) -> str:
     if not value.isascii():
         raise ValueError("holds characters that no HTTP header can carry: was it copied whole?")
     return value
@@ -88,30 +88,30 @@ def _for_header(value: str) -> str:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 """The name of a target or channel: it goes into tables, logs and glob patterns."""
 
-Text = Annotated[str, Field(max_length=200), AfterValidator(_text)]
+Text = Annotated[str, Field(max_length=200), AfterValidator(_validate_text)]
 """Printable text of 1 to 200 characters."""
 
-Patterns = Annotated[
+GlobPatterns = Annotated[
     tuple[Text, ...],
     Field(min_length=1),
-    BeforeValidator(_patterns),
+    BeforeValidator(_as_tuple),
     WithJsonSchema(
         {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}]}
     ),
 ]
 """One glob pattern or a list of them."""
 
-Cron = Annotated[
-    str, Field(max_length=200, json_schema_extra={"pattern": r"^\s*(\S+\s+){4}\S+\s*$"}), AfterValidator(_cron)
+CronExpression = Annotated[
+    str, Field(max_length=200, json_schema_extra={"pattern": r"^\s*(\S+\s+){4}\S+\s*$"}), AfterValidator(_validate_cron)
 ]
-TimeZone = Annotated[str, Field(max_length=100), AfterValidator(_time_zone)]
+TimeZone = Annotated[str, Field(max_length=100), AfterValidator(_validate_time_zone)]
 DatabaseUrl = Annotated[
     Secret,
     Field(json_schema_extra={"pattern": r"^(sqlite:///|postgres(ql)?(\+psycopg)?://)."}),
-    AfterValidator(secret_that(database_url)),
+    AfterValidator(secret_validator(normalise_database_url)),
 ]
-WebhookUrl = Annotated[Secret, AfterValidator(secret_that(webhook_url))]
-HeaderSecret = Annotated[Secret, AfterValidator(secret_that(_for_header))]
+WebhookUrl = Annotated[Secret, AfterValidator(secret_validator(validate_webhook_url))]
+HeaderSecret = Annotated[Secret, AfterValidator(secret_validator(_validate_header_value))]
 
 
 _COUNT = r"[1-9][0-9]{0,7}(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9][0-9]{0,5}"
@@ -120,7 +120,7 @@ _PATTERN = re.compile(rf"(?P<count>{_COUNT})/(?P<unit>[smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
-class Rate(float):
+class RequestRate(float):
     """Requests per second (above zero), which remember how they were written.
 
     It is made from a decimal number above zero and what that is per: "50/s", "0.5/s", "100/m", "3000/h".
@@ -160,16 +160,18 @@ class Rate(float):
         try:
             return value if isinstance(value, cls) else cls(value if isinstance(value, str) else "")
         except ValueError:
-            raise wrong('must be a rate above zero, such as "50/s", "100/m" or "3000/h"') from None
+            raise invalid_value('must be a rate above zero, such as "50/s", "100/m" or "3000/h"') from None
 
 
-def _share(value: float) -> float:
+def _validate_share(value: float) -> float:
     if not 0 < value <= 1:
-        raise wrong("must be above 0 and at most 1, such as 0.5")
+        raise invalid_value("must be above 0 and at most 1, such as 0.5")
     return value
 
 
-Share = Annotated[float, AfterValidator(_share), Field(json_schema_extra={"exclusiveMinimum": 0, "maximum": 1})]
+Share = Annotated[
+    float, AfterValidator(_validate_share), Field(json_schema_extra={"exclusiveMinimum": 0, "maximum": 1})
+]
 """A share above 0, up to 1 for all of it."""
 
 
@@ -179,19 +181,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
-def listed(names: Iterable[str]) -> str:
+def format_choices(names: Iterable[str]) -> str:
     """The names in quotes, as people list alternatives: `"a", "b" or "c"`."""
     quoted = [f'"{name}"' for name in names]
     return " or ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
 
 
-def shown(text: str) -> str:
+def quote_name(text: str) -> str:
     """A name in quotes, printable and no longer than 60 characters."""
-    clean = printable(text)
+    clean = replace_unprintable(text)
     return f'"{clean}"' if len(clean) <= 60 else f'"{clean[:59]}…"'
 
 
-def printable(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """The text with a question mark for each character that can't be printed."""
     return "".join(each if each.isprintable() else "?" for each in text)
 
@@ -200,7 +202,7 @@ _NOT_BUILT_IN = {"uppzy", "rag_modulo", "openai", "ragie", "contextual", "llamac
 """APIs that people look for by name, and that the generic provider may be told about."""
 
 
-def provider_name(name: str) -> str:
+def validate_provider_name(name: str) -> str:
     """The name of a provider that exists.
 
     Raises:
@@ -213,8 +215,10 @@ def provider_name(name: str) -> str:
         return name
     known = [*BUILT_IN, *others]
     if name.lower() in _NOT_BUILT_IN:
-        raise wrong(f'must be {listed(known)}: {shown(name)} is not built in, but "generic" can be told how to ask it')
-    raise wrong("is not a known provider" + (did_you_mean(name, known) or f": use {listed(known)}"))
+        raise invalid_value(
+            f'must be {format_choices(known)}: {quote_name(name)} is not built in, but "generic" can be told how to ask it'
+        )
+    raise invalid_value("is not a known provider" + (did_you_mean(name, known) or f": use {format_choices(known)}"))
 
 
 _PATH = re.compile(r"/(?!/)[!-~]*", re.ASCII)
@@ -223,7 +227,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
 _PARAMETER = re.compile(r"[A-Za-z0-9._~\[\]-]{1,100}", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z0-9._-]{0,50}", re.ASCII)
 _VALUE = re.compile(r"[!-~](?:[ -~]{0,998}[!-~])?", re.ASCII)
-_OURS = {
+_RESERVED_HEADERS = {
     "accept-encoding", "authorization", "connection", "content-encoding", "content-length", "content-type", "cookie",
     "expect", "host", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding",
     "upgrade",
@@ -231,103 +235,111 @@ _OURS = {
 """Headers that the client itself decides on, or that carry credentials, which belong under auth."""
 
 
-def _path(path: str) -> str:
+def _validate_path(path: str) -> str:
     if not _PATH.fullmatch(path) or "#" in path:
-        raise wrong('must begin with one "/" and hold neither spaces nor "#": escape them as %20 and %23')
+        raise invalid_value('must begin with one "/" and hold neither spaces nor "#": escape them as %20 and %23')
     return path
 
 
-def _path_with(*allowed: str) -> Callable[[str], str]:
+def _path_validator(*allowed: str) -> Callable[[str], str]:
     braced = " and ".join(f"{{{name}}}" for name in allowed)
 
     def check(path: str) -> str:
-        unknown = [name for name in _PLACEHOLDER.findall(_path(path)) if name not in allowed]
+        unknown = [name for name in _PLACEHOLDER.findall(_validate_path(path)) if name not in allowed]
         if unknown or set("{}") & set(_PLACEHOLDER.sub("", path)):
-            raise wrong(f"holds braces around something else: only {braced} may stand in them")
+            raise invalid_value(f"holds braces around something else: only {braced} may stand in them")
         return path
 
     return check
 
 
-def _asks_for_one(path: str) -> str:
+def _validate_item_path(path: str) -> str:
     if path.count("{item_id}") != 1:
-        raise wrong('must hold {item_id} once, where the id belongs, as in "/documents/{item_id}"')
+        raise invalid_value('must hold {item_id} once, where the id belongs, as in "/documents/{item_id}"')
     return path
 
 
-def _dotted(path: str) -> str:
+def _validate_dotted_path(path: str) -> str:
     if not all(part.strip() for part in path.split(".")):
-        raise wrong('must be names with dots between them, such as "status" or "document.status"')
+        raise invalid_value('must be names with dots between them, such as "status" or "document.status"')
     return path
 
 
-def _regex(pattern: str) -> str:
+def _validate_regex(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error:
-        raise wrong("must be a regular expression as Python reads them") from None
+        raise invalid_value("must be a regular expression as Python reads them") from None
     return pattern
 
 
-def _parameter(name: str) -> str:
+def _validate_query_parameter(name: str) -> str:
     if not _PARAMETER.fullmatch(name):
-        raise wrong('must be the name of a query parameter, such as "page" or "limit"')
+        raise invalid_value('must be the name of a query parameter, such as "page" or "limit"')
     return name
 
 
-def _header_name(name: str) -> str:
-    if not _TOKEN.fullmatch(name) or name.lower() in _OURS - {"authorization"}:
-        raise wrong(f'must be the name of a header that carries a key, such as "X-API-Key"; {shown(name)} is none')
+def _validate_header_name(name: str) -> str:
+    if not _TOKEN.fullmatch(name) or name.lower() in _RESERVED_HEADERS - {"authorization"}:
+        raise invalid_value(
+            f'must be the name of a header that carries a key, such as "X-API-Key"; {quote_name(name)} is none'
+        )
     return name
 
 
-def _scheme(word: str) -> str:
+def _validate_auth_scheme(word: str) -> str:
     if not _SCHEME.fullmatch(word):
-        raise wrong('must be one word such as "Bearer", or "" for the bare key')
+        raise invalid_value('must be one word such as "Bearer", or "" for the bare key')
     return word
 
 
-def _headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+def _validate_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name):
-            raise wrong(f"names {shown(name)}, which is no header's name: use letters, digits and hyphens")
-        if name.lower() in _OURS:
-            raise wrong(
-                f"names {shown(name)}, which the monitor sets itself: remove it (credentials belong under auth)"
+            raise invalid_value(f"names {quote_name(name)}, which is no header's name: use letters, digits and hyphens")
+        if name.lower() in _RESERVED_HEADERS:
+            raise invalid_value(
+                f"names {quote_name(name)}, which the monitor sets itself: remove it (credentials belong under auth)"
             )
         if not _VALUE.fullmatch(value):
-            raise wrong(f"gives {shown(name)} a value that no header can carry: use 1 to 1000 plain ASCII characters")
+            raise invalid_value(
+                f"gives {quote_name(name)} a value that no header can carry: use 1 to 1000 plain ASCII characters"
+            )
     if len({name.lower() for name in headers}) < len(headers):
-        raise wrong("names one header twice: case does not count in their names")
+        raise invalid_value("names one header twice: case does not count in their names")
     return headers
 
 
-RequestPath = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^/"}), AfterValidator(_path)]
+RequestPath = Annotated[
+    str, Field(max_length=1000, json_schema_extra={"pattern": "^/"}), AfterValidator(_validate_path)
+]
 """A path below the base URL, query included."""
 
 ItemPath = Annotated[
     str,
     Field(max_length=1000, json_schema_extra={"pattern": r"^/.*\{item_id\}"}),
-    AfterValidator(_path_with("item_id", "publisher_id")),
-    AfterValidator(_asks_for_one),
+    AfterValidator(_path_validator("item_id", "publisher_id")),
+    AfterValidator(_validate_item_path),
 ]
 """The path of one item: a template."""
 
 ListPath = Annotated[
-    str, Field(max_length=1000, json_schema_extra={"pattern": "^/"}), AfterValidator(_path_with("publisher_id"))
+    str, Field(max_length=1000, json_schema_extra={"pattern": "^/"}), AfterValidator(_path_validator("publisher_id"))
 ]
 """The path of the list: a template."""
 
-Dotted = Annotated[Text, AfterValidator(_dotted)]
+DottedPath = Annotated[Text, AfterValidator(_validate_dotted_path)]
 """Where in a JSON body to look: names of objects' keys, and positions in arrays, with dots between them."""
 
-DottedOrBody = Annotated[str, Field(max_length=200), AfterValidator(lambda path: path and _dotted(path))]
+DottedPathOrBody = Annotated[
+    str, Field(max_length=200), AfterValidator(lambda path: path and _validate_dotted_path(path))
+]
 """The same, or nothing for the body itself."""
 
-Parameter = Annotated[str, AfterValidator(_parameter)]
+QueryParameter = Annotated[str, AfterValidator(_validate_query_parameter)]
 """The name of a query parameter."""
 
-Regex = Annotated[str, Field(max_length=1000), AfterValidator(_regex)]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-Headers = Annotated[Mapping[str, str], AfterValidator(_headers)]
-Scheme = Annotated[str, AfterValidator(_scheme)]
+Regex = Annotated[str, Field(max_length=1000), AfterValidator(_validate_regex)]
+HeaderName = Annotated[str, AfterValidator(_validate_header_name)]
+Headers = Annotated[Mapping[str, str], AfterValidator(_validate_headers)]
+AuthScheme = Annotated[str, AfterValidator(_validate_auth_scheme)]

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from monitor.config.origin import DEFAULT, Loc, Origin, leaves, origin_of
+from monitor.config.origin import DEFAULT, Loc, Origin, iter_settings, origin_of
 from monitor.config.problems import Problem
-from monitor.config.urls import anchor_sqlite
+from monitor.config.urls import resolve_sqlite_path
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-_FILL = "give it a value in the environment or in .env"
+_REMEDY = "give it a value in the environment or in .env"
 _T = TypeVar("_T")
-_PLAIN_FILES = frozenset({"ca_file", "cert_file", "key_file"})
+_PATH_SETTINGS = frozenset({"ca_file", "cert_file", "key_file"})
 """Settings that are paths themselves, of the table `tls`; elsewhere `x_file` stands for the secret `x`."""
-_RIVALS = {"every": "cron", "cron": "every"}
+_EXCLUSIVE = {"every": "cron", "cron": "every"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merged:
+class MergedSettings:
     """All layers in one."""
 
     data: Mapping[str, object]
@@ -42,7 +42,7 @@ class Merged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
+class ExpandedSettings:
     """Settings with the variables in them replaced."""
 
     data: dict[str, object]
@@ -51,7 +51,7 @@ class Filled:
     """The variables that each text took its value from."""
 
 
-def merge(layers: Iterable[Layer]) -> Merged:
+def merge_layers(layers: Iterable[Layer]) -> MergedSettings:
     """One layer of all: tables merged key by key, anything else replaced whole.
 
     A setting also replaces its rivals from earlier layers: `every` and `cron`, `url` and `url_file`.
@@ -60,19 +60,19 @@ def merge(layers: Iterable[Layer]) -> Merged:
     origins: dict[Loc, Origin] = {}
     variables: dict[Loc, str] = {}
     for layer in layers:
-        _lay_over(data, layer.data)
-        replaced = [loc for loc, _ in leaves(layer.data)] if layer.data else []
-        origins = {**_outside(origins, replaced), **dict.fromkeys(replaced, layer.origin), **layer.origins}
-        variables = {**_outside(variables, replaced), **layer.variables}
-    return Merged(data=data, origins=origins, variables=variables)
+        _merge_into(data, layer.data)
+        replaced = [loc for loc, _ in iter_settings(layer.data)] if layer.data else []
+        origins = {**_not_replaced(origins, replaced), **dict.fromkeys(replaced, layer.origin), **layer.origins}
+        variables = {**_not_replaced(variables, replaced), **layer.variables}
+    return MergedSettings(data=data, origins=origins, variables=variables)
 
 
-def trace(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> dict[Loc, Origin]:
+def trace_origins(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> dict[Loc, Origin]:
     """The origin of every single setting that is there; a secret's file is the origin of the secret itself."""
     traced = {}
-    for loc, value in leaves(data, into_rows=True):
+    for loc, value in iter_settings(data, enter_lists=True):
         origin, key = origin_of(loc, origins), str(loc[-1])
-        if key in _PLAIN_FILES:
+        if key in _PATH_SETTINGS:
             traced[loc] = replace(origin, secret_file=str(value)) if key == "key_file" else origin
         elif key.endswith("_file") and isinstance(value, str):
             traced[*loc[:-1], key.removesuffix("_file")] = replace(origin, secret_file=value)
@@ -81,7 +81,7 @@ def trace(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> dict[Loc
     return traced
 
 
-def fill_in(data: Mapping[str, object], variables: Mapping[str, str]) -> Filled:
+def expand_variables(data: Mapping[str, object], variables: Mapping[str, str]) -> ExpandedSettings:
     """Replaces `${NAME}` in every text by the variable's value, and `$$` by a dollar sign.
 
     What is not set stays as it stands, and is a problem of that text; so is a text that would be empty.
@@ -89,64 +89,64 @@ def fill_in(data: Mapping[str, object], variables: Mapping[str, str]) -> Filled:
     problems: list[Problem] = []
     used: dict[Loc, tuple[str, ...]] = {}
 
-    def fill(loc: Loc, text: str) -> str:
+    def expand(loc: Loc, text: str) -> str:
         names = [match[1] for match in _VARIABLE.finditer(text) if match[1] is not None]
-        problems.extend(Problem(loc=loc, predicate=_unset(name)) for name in names if name not in variables)
-        filled = _VARIABLE.sub(lambda match: "$" if match[1] is None else variables.get(match[1], match[0]), text)
-        if names and not filled:
-            problems.append(Problem(loc=loc, predicate=f"needs the variable {names[0]}, which is empty: {_FILL}"))
+        problems.extend(Problem(loc=loc, predicate=_unset_variable(name)) for name in names if name not in variables)
+        expanded = _VARIABLE.sub(lambda match: "$" if match[1] is None else variables.get(match[1], match[0]), text)
+        if names and not expanded:
+            problems.append(Problem(loc=loc, predicate=f"needs the variable {names[0]}, which is empty: {_REMEDY}"))
         if names:
             used[loc] = tuple(dict.fromkeys(names))
-        return filled
+        return expanded
 
-    return Filled(data=_each_text(data, fill), problems=problems, used=used)
+    return ExpandedSettings(data=_map_texts(data, expand), problems=problems, used=used)
 
 
-def anchored(data: Mapping[str, object], folder: Path) -> dict[str, object]:
+def resolve_paths(data: Mapping[str, object], folder: Path) -> dict[str, object]:
     """Takes relative paths (settings that end with `_file`, and SQLite URLs) from `folder`."""
 
-    def anchor(loc: Loc, text: str) -> str:
+    def resolve(loc: Loc, text: str) -> str:
         if text and str(loc[-1]).endswith("_file"):
             return str(folder / text)
-        return anchor_sqlite(text, folder)
+        return resolve_sqlite_path(text, folder)
 
-    return _each_text(data, anchor)
+    return _map_texts(data, resolve)
 
 
-def _unset(name: str) -> str:
+def _unset_variable(name: str) -> str:
     if not _NAME.fullmatch(name):
         return "holds ${…} without a variable's name: write ${NAME}, or $$ for a dollar sign"
     return f"needs the variable {name}, which is not set: set it in the environment or in .env"
 
 
-def _lay_over(under: dict[str, object], over: Mapping[str, object]) -> None:
-    for key, value in over.items():
-        for rival in _RIVALS.get(key, ""), f"{key}_file", key.removesuffix("_file"):
-            if rival != key and rival not in over:
-                under.pop(rival, None)
+def _merge_into(base: dict[str, object], overrides: Mapping[str, object]) -> None:
+    for key, value in overrides.items():
+        for alternative in _EXCLUSIVE.get(key, ""), f"{key}_file", key.removesuffix("_file"):
+            if alternative != key and alternative not in overrides:
+                base.pop(alternative, None)
         if isinstance(value, Mapping):
-            below = under.get(key)
-            table = below if isinstance(below, dict) else {}
-            under[key] = table
-            _lay_over(table, value)
+            nested = base.get(key)
+            table = nested if isinstance(nested, dict) else {}
+            base[key] = table
+            _merge_into(table, value)
         else:
-            under[key] = value
+            base[key] = value
 
 
-def _outside(known: Mapping[Loc, _T], replaced: Iterable[Loc]) -> dict[Loc, _T]:
+def _not_replaced(known: Mapping[Loc, _T], replaced: Iterable[Loc]) -> dict[Loc, _T]:
     """What was said of settings that nothing replaced."""
     return {loc: value for loc, value in known.items() if not any(loc[: len(leaf)] == leaf for leaf in replaced)}
 
 
-def _each_text(data: Mapping[str, object], change: Callable[[Loc, str], str], loc: Loc = ()) -> dict[str, object]:
-    return {key: _changed(value, change, (*loc, key)) for key, value in data.items()}
+def _map_texts(data: Mapping[str, object], change: Callable[[Loc, str], str], loc: Loc = ()) -> dict[str, object]:
+    return {key: _map_value(value, change, (*loc, key)) for key, value in data.items()}
 
 
-def _changed(value: object, change: Callable[[Loc, str], str], loc: Loc) -> object:
+def _map_value(value: object, change: Callable[[Loc, str], str], loc: Loc) -> object:
     if isinstance(value, str):
         return change(loc, value)
     if isinstance(value, Mapping):
-        return _each_text(value, change, loc)
+        return _map_texts(value, change, loc)
     if isinstance(value, list):
-        return [_changed(inner, change, (*loc, position)) for position, inner in enumerate(value)]
+        return [_map_value(inner, change, (*loc, position)) for position, inner in enumerate(value)]
     return value

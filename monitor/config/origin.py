@@ -8,7 +8,7 @@ Loc = tuple[str | int, ...]
 """Where a setting stands: `("targets", 0, "check", "deadline")`."""
 
 
-class Source(StrEnum):
+class SettingSource(StrEnum):
     """The kinds of places that settings come from, the later winning."""
 
     DEFAULT = "default"
@@ -22,7 +22,7 @@ class Source(StrEnum):
 class Origin:
     """Where one setting came from."""
 
-    source: Source
+    source: SettingSource
     name: str | None = None
     """The file's name, the variable, or None where there is nothing to name."""
     variables: tuple[str, ...] = ()
@@ -40,15 +40,15 @@ class Origin:
         return words
 
 
-_WORDS: Mapping[Source, str] = {
-    Source.DEFAULT: "default",
-    Source.FILE: "{name}",
-    Source.DOTENV: "{name} in .env",
-    Source.ENVIRONMENT: "{name} in the environment",
-    Source.FLAG: "command line",
+_WORDS: Mapping[SettingSource, str] = {
+    SettingSource.DEFAULT: "default",
+    SettingSource.FILE: "{name}",
+    SettingSource.DOTENV: "{name} in .env",
+    SettingSource.ENVIRONMENT: "{name} in the environment",
+    SettingSource.FLAG: "command line",
 }
 
-DEFAULT = Origin(source=Source.DEFAULT)
+DEFAULT = Origin(source=SettingSource.DEFAULT)
 
 
 def origin_of(loc: Loc, origins: Mapping[Loc, Origin]) -> Origin:
@@ -59,17 +59,17 @@ def origin_of(loc: Loc, origins: Mapping[Loc, Origin]) -> Origin:
     return DEFAULT
 
 
-def leaves(value: object, loc: Loc = (), *, into_rows: bool = False) -> Iterator[tuple[Loc, object]]:
+def iter_settings(value: object, loc: Loc = (), *, enter_lists: bool = False) -> Iterator[tuple[Loc, object]]:
     """Every setting in unchecked data that holds no other, with its place.
 
-    A list is one setting; with `into_rows`, one of tables is entered.
+    A list is one setting; with `enter_lists`, one of tables is entered.
     """
     inner: Mapping[str, object] | dict[int, object] = {}
     if isinstance(value, Mapping):
         inner = value
-    elif into_rows and isinstance(value, list) and any(isinstance(row, Mapping) for row in value):
+    elif enter_lists and isinstance(value, list) and any(isinstance(row, Mapping) for row in value):
         inner = dict(enumerate(value))
     if not inner:
         yield loc, value
     for key, part in inner.items():
-        yield from leaves(part, (*loc, key), into_rows=into_rows)
+        yield from iter_settings(part, (*loc, key), enter_lists=enter_lists)

@@ -13,10 +13,10 @@ from monitor.config.channel_settings import (
     LogConfig,
     PagerDutyConfig,
     SlackConfig,
-    UnknownChannel,
+    UnknownChannelConfig,
     WebhookConfig,
 )
-from monitor.config.fields import Patterns
+from monitor.config.fields import GlobPatterns
 from monitor.config.section import Remedy, Section
 from monitor.notifications.routing import Route
 
@@ -24,12 +24,12 @@ _TAG = "channel:"
 """Before a type, where pydantic says at which of the forms it found a mistake."""
 
 
-def _form(raw: object) -> str:
+def _channel_tag(raw: object) -> str:
     type_ = raw.get("type") if isinstance(raw, Mapping) else getattr(raw, "type", None)
     return f"{_TAG}{type_}" if isinstance(type_, str) and type_ in CHANNEL_TYPES else _TAG
 
 
-AnyChannel = Annotated[
+AnyChannelConfig = Annotated[
     Annotated[LogConfig, Tag("channel:log")]
     | Annotated[WebhookConfig, Tag("channel:webhook")]
     | Annotated[SlackConfig, Tag("channel:slack")]
@@ -37,8 +37,8 @@ AnyChannel = Annotated[
     | Annotated[PagerDutyConfig, Tag("channel:pagerduty")]
     | Annotated[AlertmanagerConfig, Tag("channel:alertmanager")]
     | Annotated[AppriseConfig, Tag("channel:apprise")]
-    | Annotated[UnknownChannel, Tag(_TAG)],
-    Discriminator(_form),
+    | Annotated[UnknownChannelConfig, Tag(_TAG)],
+    Discriminator(_channel_tag),
 ]
 """A channel in the form that its type has."""
 
@@ -46,7 +46,7 @@ AnyChannel = Annotated[
 class RouteConfig(Section):
     """Which incidents go to which channels; a route without `match` takes all."""
 
-    match: Mapping[Literal["team", "cause", "target", "group", "severity", "environment"], Patterns] = Field(
+    match: Mapping[Literal["team", "cause", "target", "group", "severity", "environment"], GlobPatterns] = Field(
         default_factory=dict,
         description="What an incident must be like, by `team`, `cause`, `target`, `group`, `severity` and "
         "`environment`: each that is given has to match by any of its glob patterns. An incident about items has the "
@@ -62,7 +62,7 @@ class RouteConfig(Section):
         description="Whether later routes are tried too; left out, the first that matches is the last.",
     )
 
-    def route(self) -> Route:
+    def to_route(self) -> Route:
         """What it says, as incidents are routed."""
         match = {str(name): patterns for name, patterns in self.match.items()}
-        return Route(match=match, channels=self.channels, goes_on=self.continue_)
+        return Route(match=match, channels=self.channels, continue_=self.continue_)

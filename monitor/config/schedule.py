@@ -8,34 +8,34 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from monitor.config.fields import Cron, TimeZone, wrong
+from monitor.config.fields import CronExpression, TimeZone, invalid_value
 from monitor.config.section import Section
-from monitor.model.durations import Between, format_duration
+from monitor.model.durations import DurationRange, format_duration
 from monitor.model.schedule import DueTimes, cron_times
 
 DEFAULT_EVERY = timedelta(minutes=5)
-_LONGEST_NAME = 170
+_MAX_NAME_LENGTH = 170
 """Characters; a slot has 200."""
-_LOOKED_AT = 500
+_SAMPLED_TIMES = 500
 """So many times of a cron expression are looked at to find the two that are closest."""
 
 
-def share_of(jitter: timedelta, target: str) -> timedelta:
+def jitter_offset(jitter: timedelta, target: str) -> timedelta:
     """A target's own share of a jitter: from 0 to less than all of it, the same on every machine, in milliseconds."""
     digest = hashlib.sha256(target.encode()).digest()
     whole = jitter // timedelta(milliseconds=1)
     return timedelta(milliseconds=int.from_bytes(digest[:8]) * whole >> 64)
 
 
-class Schedule(Section):
+class ScheduleConfig(Section):
     """When the daemon runs a target: at a fixed interval, or by cron in a time zone."""
 
-    cron: Cron | None = Field(
+    cron: CronExpression | None = Field(
         default=None,
         description="Five fields (minute, hour, day, month, weekday) that say when a run is due, instead of `every`.",
         examples=["*/5 * * * *"],
     )
-    every: Annotated[timedelta, Between("1s", "7d")] | None = Field(
+    every: Annotated[timedelta, DurationRange("1s", "7d")] | None = Field(
         default_factory=lambda given: None if given.get("cron") else DEFAULT_EVERY,
         description="Time from one run to the next, counted from 1970 on, so that all daemons agree on it: 5m is due "
         "at 12:00, 12:05 and so on, and once at the start. 5m when neither this nor `cron` is given. Runs of one "
@@ -45,7 +45,7 @@ class Schedule(Section):
         default="UTC", description="The time zone that `cron` is read in, by its IANA name.", examples=["Europe/Paris"]
     )
 
-    jitter: Annotated[timedelta, Between("0s", "1d")] = Field(
+    jitter: Annotated[timedelta, DurationRange("0s", "1d")] = Field(
         default=timedelta(0),
         description="Spreads targets that are due at one time: each starts up to so much later, by an amount that "
         "follows from its name. Less than the time between two runs.",
@@ -58,20 +58,20 @@ class Schedule(Section):
         """Somebody wrote it down, so that a missed run is worth an incident."""
         return bool(self.model_fields_set & {"every", "cron"})
 
-    def due_times(self, target: str, *, kept: bool = False) -> DueTimes:
+    def due_times(self, target: str, *, daemon_managed: bool = False) -> DueTimes:
         """When a target's runs are due.
 
         Args:
             target: its name.
-            kept: whether a daemon keeps the schedule.
+            daemon_managed: whether a daemon keeps the schedule.
         """
         return DueTimes(
             every=self.every,
             cron=self.cron,
             zone=ZoneInfo(self.timezone),
-            offset=share_of(self.jitter, target),
+            offset=jitter_offset(self.jitter, target),
             name=self._name(),
-            kept=kept,
+            daemon_managed=daemon_managed,
         )
 
     def _name(self) -> str:
@@ -79,26 +79,26 @@ class Schedule(Section):
             return f"every {format_duration(self.every or DEFAULT_EVERY)}"
         words = f"{' '.join(self.cron.split())} {self.timezone}"
         digest = hashlib.sha256(words.encode()).hexdigest()[:32]
-        return f"cron {words if len(words) <= _LONGEST_NAME - 5 else digest}"
+        return f"cron {words if len(words) <= _MAX_NAME_LENGTH - 5 else digest}"
 
     @field_validator("every")
     @classmethod
-    def _one_of_two(cls, every: timedelta | None, info: ValidationInfo) -> timedelta | None:
+    def _validate_every(cls, every: timedelta | None, info: ValidationInfo) -> timedelta | None:
         if every is not None and info.data.get("cron") is not None:
-            raise wrong("can't stand beside cron: keep one of them")
+            raise invalid_value("can't stand beside cron: keep one of them")
         return every
 
     @field_validator("jitter")
     @classmethod
-    def _less_than_the_interval(cls, jitter: timedelta, info: ValidationInfo) -> timedelta:
+    def _validate_jitter(cls, jitter: timedelta, info: ValidationInfo) -> timedelta:
         cron, every = info.data.get("cron"), info.data.get("every")
-        shortest = _shortest(cron) if cron else every
+        shortest = _shortest_interval(cron) if cron else every
         if shortest is not None and jitter >= shortest:
-            raise wrong(f"must be shorter than the time between two runs, {format_duration(shortest)}")
+            raise invalid_value(f"must be shorter than the time between two runs, {format_duration(shortest)}")
         return jitter
 
 
-def _shortest(cron: str) -> timedelta | None:
+def _shortest_interval(cron: str) -> timedelta | None:
     """The least time between two runs by a cron expression; None when it is due once at the most."""
-    times = islice(cron_times(cron, after=datetime(2024, 1, 1, tzinfo=UTC), zone=UTC), _LOOKED_AT)
+    times = islice(cron_times(cron, after=datetime(2024, 1, 1, tzinfo=UTC), zone=UTC), _SAMPLED_TIMES)
     return min((later - earlier for earlier, later in pairwise(times)), default=None)

@@ -11,35 +11,35 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from monitor.config.fields import DatabaseUrl, Text, text_that
+from monitor.config.fields import DatabaseUrl, Text, text_validator
 from monitor.config.origin import Loc, Origin
-from monitor.config.routes import AnyChannel, RouteConfig
-from monitor.config.rules import RuleOverride
-from monitor.config.schedule import Schedule
+from monitor.config.routes import AnyChannelConfig, RouteConfig
+from monitor.config.rules import RuleConfig
+from monitor.config.schedule import ScheduleConfig
 from monitor.config.secret import Secret
-from monitor.config.section import Remedy, Section, secrets_in
-from monitor.config.targets import Target
-from monitor.config.urls import listening_address
+from monitor.config.section import Remedy, Section, iter_secrets
+from monitor.config.targets import TargetConfig
+from monitor.config.urls import parse_listen_address
 from monitor.database.retention_policy import Ages
-from monitor.model.durations import Between
+from monitor.model.durations import DurationRange
 
 
-class Retention(Section):
+class RetentionConfig(Section):
     """How long the past is kept. What is not set here is kept for good."""
 
     # no rule looks back further than 30 days (`rules.window`): nothing that a rule counts can be pruned
-    snapshots: Annotated[timedelta, Between("31d", "36500d")] | None = Field(
+    snapshots: Annotated[timedelta, DurationRange("31d", "36500d")] | None = Field(
         default=None,
         description="Runs that finished longer ago are deleted, with their snapshots and evidence; the newest of each "
         "target stay. 31d at the least: rules look back as far.",
         examples=["400d"],
     )
-    item_events: Annotated[timedelta, Between("1d", "36500d")] | None = Field(
+    item_events: Annotated[timedelta, DurationRange("1d", "36500d")] | None = Field(
         default=None,
         description="Changes of single items that are older are deleted: what `items show` tells of an item's life.",
         examples=["90d"],
     )
-    notifications: Annotated[timedelta, Between("1d", "36500d")] | None = Field(
+    notifications: Annotated[timedelta, DurationRange("1d", "36500d")] | None = Field(
         default=None,
         description="Delivered messages that are older are deleted, once their incident was resolved as long ago. "
         "What is due or was given up stays.",
@@ -54,16 +54,16 @@ class Retention(Section):
 OFF = "off"
 
 
-def _listen(value: str) -> str:
+def _validate_listen(value: str) -> str:
     if value != OFF:
-        listening_address(value)
+        parse_listen_address(value)
     return value
 
 
-class Web(Section):
+class WebConfig(Section):
     """Where the daemon answers about itself: /healthz, /readyz and /metrics."""
 
-    listen: Annotated[str, Field(max_length=300), AfterValidator(text_that(_listen))] = Field(
+    listen: Annotated[str, Field(max_length=300), AfterValidator(text_validator(_validate_listen))] = Field(
         default="127.0.0.1:8990",
         description="Host and port that the daemon's health endpoints listen on; only this machine reaches them unless "
         'said otherwise, and containers want "0.0.0.0:8990". Port 0 takes a free one, which the log names; "off" for '
@@ -74,11 +74,11 @@ class Web(Section):
     @property
     def address(self) -> tuple[str, int] | None:
         """Host and port to listen on; None for no endpoints."""
-        return None if self.listen == OFF else listening_address(self.listen)
+        return None if self.listen == OFF else parse_listen_address(self.listen)
 
 
 DEFAULT_DATABASE = "sqlite:///monitor.db"
-_NOTHING_TO_WATCH = (
+_NO_TARGETS_REMEDY = (
     "describe what to watch, in [[targets]] of monitor.toml (`ingestion-monitor init` writes one); "
     "or set GLOO_PUBLISHER_ID, GLOO_CLIENT_ID and GLOO_CLIENT_SECRET"
 )
@@ -96,16 +96,16 @@ class Config(Section):
     environment: Text = Field(
         default="production", description="Where this runs: it goes into history, messages and logs; routes match it."
     )
-    schedule: Schedule = Field(
-        default=Schedule(), description="When the daemon runs targets that have no schedule of their own."
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(), description="When the daemon runs targets that have no schedule of their own."
     )
-    targets: Annotated[tuple[Target, ...], Remedy(_NOTHING_TO_WATCH)] = Field(
+    targets: Annotated[tuple[TargetConfig, ...], Remedy(_NO_TARGETS_REMEDY)] = Field(
         min_length=1, description="What is watched: one table per integration."
     )
-    rules: tuple[RuleOverride, ...] = Field(
+    rules: tuple[RuleConfig, ...] = Field(
         default=(), description="What differs from the built-in rules: one table per cause."
     )
-    channels: tuple[AnyChannel, ...] = Field(
+    channels: tuple[AnyChannelConfig, ...] = Field(
         default=(), description="Where messages go: one table per place. With none, they go to the log."
     )
     routes: tuple[RouteConfig, ...] = Field(
@@ -113,17 +113,17 @@ class Config(Section):
         description="Which incidents go to which channels: the first route that matches. Without any, every channel "
         "hears of everything; what no route matches goes to the log.",
     )
-    retention: Retention = Field(
-        default=Retention(),
+    retention: RetentionConfig = Field(
+        default=RetentionConfig(),
         description="How long the past is kept: for good, unless an age is set. `db prune` and the daemon, once a day, "
         "delete what is older.",
     )
-    group_wait: Annotated[timedelta, Between("0s", "10m")] = Field(
+    group_wait: Annotated[timedelta, DurationRange("0s", "10m")] = Field(
         default=timedelta(seconds=30),
         description="How long the daemon holds a message back for others like it: one cause on many targets is one "
         "message. `check` waits for nothing: it sends after its last target.",
     )
-    web: Web = Field(default=Web(), description="Where the daemon answers about itself.")
+    web: WebConfig = Field(default=WebConfig(), description="Where the daemon answers about itself.")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _source: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Loc, Origin] = PrivateAttr(default_factory=dict)
@@ -169,9 +169,9 @@ class Config(Section):
 
     def secrets(self) -> tuple[Secret, ...]:
         """Every secret in force, for the log to mask what they reveal."""
-        return tuple(secrets_in(self))
+        return tuple(iter_secrets(self))
 
-    def schedule_of(self, target: Target) -> Schedule:
+    def schedule_for(self, target: TargetConfig) -> ScheduleConfig:
         """When the daemon runs a target: its own schedule, or the common one."""
         return target.schedule or self.schedule
 

@@ -23,11 +23,11 @@ _FINAL_NEWLINE = re.compile(r"\r?\n\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretFile:
+class SecretFileReference:
     """Stands for a secret in unchecked data whose setting was written as `name_file = path`."""
 
     path: object
-    rival: bool = False
+    conflicting: bool = False
     """The secret itself was written beside it."""
 
 
@@ -50,10 +50,10 @@ class Secret:
     @classmethod
     def from_file(cls, path: Path) -> Self:
         """A secret that lives in a file; nothing is read yet."""
-        return cls._reading(lambda: _from_file(path), lambda: _stamp_of(path))
+        return cls._with_reader(lambda: _read_file(path), lambda: _file_stamp(path))
 
     @classmethod
-    def _reading(cls, read: Callable[[], str], stamp: Callable[[], tuple[int, ...] | None]) -> Self:
+    def _with_reader(cls, read: Callable[[], str], stamp: Callable[[], tuple[int, ...] | None]) -> Self:
         made = cls.__new__(cls)
         made._read, made._stamp = read, stamp  # noqa: SLF001  # an instance of this very class
         return made
@@ -69,9 +69,9 @@ class Secret:
         except ValueError as error:
             raise ConfigError([f"the setting of a secret {error}"]) from None
 
-    def changed(self, change: Callable[[str], str]) -> Self:
+    def transform(self, change: Callable[[str], str]) -> Self:
         """A secret whose value is `change` of this one's, worked out at each `reveal`."""
-        return self._reading(lambda: change(self.reveal()), self._stamp)
+        return self._with_reader(lambda: change(self.reveal()), self._stamp)
 
     def stamp(self) -> tuple[int, ...] | None:
         """Tells one state of the secret's file from another, at the cost of one `stat`.
@@ -102,7 +102,7 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """How pydantic reads one (text, `SecretFile` or a Secret) and dumps it (the mask)."""
+        """How pydantic reads one (text, `SecretFileReference` or a Secret) and dumps it (the mask)."""
         return core_schema.no_info_plain_validator_function(
             cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
@@ -116,31 +116,31 @@ class Secret:
     def _validate(cls, value: object) -> Self:
         if isinstance(value, cls):
             return value
-        if isinstance(value, SecretFile):
+        if isinstance(value, SecretFileReference):
             return cls._validate_file(value)
         if not isinstance(value, str):
             raise PydanticCustomError("secret", "must be text in quotes")
         try:
-            return cls(_checked(value))
+            return cls(_validate_text(value))
         except ValueError as error:
             raise PydanticCustomError("secret", "{fault}", {"fault": str(error)}) from None
 
     @classmethod
-    def _validate_file(cls, file: SecretFile) -> Self:
+    def _validate_file(cls, file: SecretFileReference) -> Self:
         context = {"suffix": "_file"}
-        if file.rival:
+        if file.conflicting:
             raise PydanticCustomError("secret", "can't stand beside the secret itself: keep one of them", context)
         if not isinstance(file.path, str) or not file.path:
             raise PydanticCustomError("secret", "must be the path of a file, in quotes", context)
         path = Path(file.path)
         try:
-            _from_file(path)
+            _read_file(path)
         except ValueError as error:
             raise PydanticCustomError("secret", "{fault}", {"fault": str(error), **context}) from None
         return cls.from_file(path)
 
 
-def _stamp_of(path: Path) -> tuple[int, ...]:
+def _file_stamp(path: Path) -> tuple[int, ...]:
     try:
         found = path.stat()
     except OSError:
@@ -148,7 +148,7 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _from_file(path: Path) -> str:
+def _read_file(path: Path) -> str:
     """The secret in a file. Raises ValueError with our own words, which name the file and never its content."""
     try:
         if path.exists() and not path.is_file():
@@ -166,12 +166,12 @@ def _from_file(path: Path) -> str:
     if len(raw) > _MAX_BYTES:
         raise ValueError(f"names {path}, which is larger than 64 KiB; write the secret alone into it")
     try:
-        return _checked(text)
+        return _validate_text(text)
     except ValueError as error:
         raise ValueError(f"names {path}, which {error}") from None
 
 
-def _checked(value: str) -> str:
+def _validate_text(value: str) -> str:
     if not value:
         raise ValueError("is empty: give it a value")
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value):

@@ -7,7 +7,7 @@ from typing import Annotated, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 
-from monitor.config.secret import Secret, SecretFile
+from monitor.config.secret import Secret, SecretFileReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,47 +24,47 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_files(cls, raw: object) -> object:
+    def _accept_secret_files(cls, raw: object) -> object:
         if not isinstance(raw, dict):
             return raw
-        taken = dict(raw)
+        data = dict(raw)
         for name in secret_fields(cls):
-            if (file := f"{name}_file") in taken:
-                path = taken.pop(file)
-                taken[name] = SecretFile(path=path, rival=name in taken)
-        return taken
+            if (file := f"{name}_file") in data:
+                path = data.pop(file)
+                data[name] = SecretFileReference(path=path, conflicting=name in data)
+        return data
 
 
-def field_of(model: type[BaseModel], key: str | int) -> FieldInfo | None:
+def find_field(model: type[BaseModel], key: str | int) -> FieldInfo | None:
     """The field that a key of the file stands for; None when there is none."""
     return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
 
 
 def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
     """The fields of a model that hold a secret, in their order."""
-    return tuple(name for name, field in model.model_fields.items() if Secret in _types_in(field.annotation))
+    return tuple(name for name, field in model.model_fields.items() if Secret in _nested_types(field.annotation))
 
 
-def secrets_in(value: object) -> Iterator[Secret]:
+def iter_secrets(value: object) -> Iterator[Secret]:
     """Every secret that a section holds, those of the sections below it included."""
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from secrets_in(getattr(value, name))
+            yield from iter_secrets(getattr(value, name))
     elif isinstance(value, tuple):
         for each in value:
-            yield from secrets_in(each)
+            yield from iter_secrets(each)
 
 
-def models_in(annotation: object) -> tuple[type[BaseModel], ...]:
+def nested_models(annotation: object) -> tuple[type[BaseModel], ...]:
     """The models that an annotation names, however deep: `tuple[Target, ...]` names Target."""
-    return tuple(each for each in _types_in(annotation) if isinstance(each, type) and issubclass(each, BaseModel))
+    return tuple(each for each in _nested_types(annotation) if isinstance(each, type) and issubclass(each, BaseModel))
 
 
-def _types_in(annotation: object) -> tuple[object, ...]:
+def _nested_types(annotation: object) -> tuple[object, ...]:
     arguments = get_args(annotation)
     if not arguments:
         return (annotation,)
     inner = arguments[:1] if get_origin(annotation) is Annotated else arguments
-    return tuple(each for argument in inner for each in _types_in(argument))
+    return tuple(each for argument in inner for each in _nested_types(argument))

@@ -7,31 +7,33 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from monitor.config.connection import Auth, ClientCredentialsAuth, ProxyUrl, TlsConfig
+from monitor.config.connection import AuthConfig, ClientCredentialsConfig, ProxyUrl, TlsConfig
 from monitor.config.fields import (
     DatabaseUrl,
     Headers,
     Name,
-    Rate,
+    RequestRate,
     Share,
     Text,
     TimeZone,
-    provider_name,
-    secret_that,
-    wrong,
+    validate_provider_name,
+    secret_validator,
+    invalid_value,
 )
-from monitor.config.generic import ItemConfig, ListConfig
-from monitor.config.schedule import Schedule
+from monitor.config.generic_provider import ItemConfig, ListConfig
+from monitor.config.schedule import ScheduleConfig
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
-from monitor.config.urls import api_base, heartbeat_url
-from monitor.model.durations import Between
+from monitor.config.urls import validate_base_url, validate_heartbeat_url
+from monitor.model.durations import DurationRange
 from monitor.providers.registry import BUILT_IN
 
 GLOO_URL = "https://platform.ai.gloo.com"
-_CREDENTIALS = 'is missing: give the credentials, as in auth = { client_id = "…", client_secret_file = "…" }'
-_ITEM = 'is missing: say how one item is asked for, in [targets.item], as in path = "/documents/{item_id}"'
-_DONE = 'is missing: say which statuses mean that an item is done, as in statuses = { completed = ["done"] }'
+_CREDENTIALS_MISSING = 'is missing: give the credentials, as in auth = { client_id = "…", client_secret_file = "…" }'
+_ITEM_MISSING = 'is missing: say how one item is asked for, in [targets.item], as in path = "/documents/{item_id}"'
+_COMPLETED_MISSING = (
+    'is missing: say which statuses mean that an item is done, as in statuses = { completed = ["done"] }'
+)
 
 
 class SyncLogConfig(Section):
@@ -63,7 +65,7 @@ class CheckConfig(Section):
         "not completed. `auto`: the list when over 50 items are due and the provider has one.",
     )
     concurrency: int = Field(default=32, ge=1, le=1024, description="How many requests are under way at most.")
-    rate: Rate | None = Field(
+    rate: RequestRate | None = Field(
         default=None,
         description="How many requests are sent per second (`s`), minute (`m`) or hour (`h`) at most. Targets with one "
         "origin and credential share it. Left out: as many as the API takes.",
@@ -72,11 +74,11 @@ class CheckConfig(Section):
     rate_share: Share = Field(
         default=0.5, description="How much of the limit that the API advertises is used: your pipeline shares the key."
     )
-    deadline: Annotated[timedelta, Between("1s", "1d")] = Field(
+    deadline: Annotated[timedelta, DurationRange("1s", "1d")] = Field(
         default=timedelta(minutes=4),
         description="How long one run may ask; what it did not get to is unknown. Best below the schedule's interval.",
     )
-    attempt_timeout: Annotated[timedelta, Between("100ms", "10m")] = Field(
+    attempt_timeout: Annotated[timedelta, DurationRange("100ms", "10m")] = Field(
         default=timedelta(seconds=30),
         description="How long one attempt may take, from connecting to the last byte; for a list, how long it may be "
         "silent.",
@@ -89,10 +91,10 @@ class CheckConfig(Section):
         description="The HTTP client: `fast` is pyreqwest, `httpx` is httpx over the same connections. They keep the "
         "same contract; `fast` takes a fraction of the time.",
     )
-    stuck_after: Annotated[timedelta, Between("1s", "30d")] = Field(
+    stuck_after: Annotated[timedelta, DurationRange("1s", "30d")] = Field(
         default=timedelta(minutes=30), description="How long an item may be pending before it counts as stuck."
     )
-    missing_after: Annotated[timedelta, Between("0s", "30d")] = Field(
+    missing_after: Annotated[timedelta, DurationRange("0s", "30d")] = Field(
         default=timedelta(minutes=15),
         description="How long after its upload the API may not know an item; uploads need a while to appear.",
     )
@@ -105,14 +107,14 @@ class CheckConfig(Section):
     )
 
 
-class Target(Section):
+class TargetConfig(Section):
     """One integration that is watched."""
 
     name: Annotated[Name, Remedy("give the target a name, such as gloo-prod")] = Field(
         description="How reports, incidents and logs call it. History is kept under this name: keep it."
     )
     provider: Annotated[
-        str, AfterValidator(provider_name), Remedy('say which API it is: "gloo", or "generic" for any other')
+        str, AfterValidator(validate_provider_name), Remedy('say which API it is: "gloo", or "generic" for any other')
     ] = Field(
         description="Which API it is: `gloo`, `generic` (described by `item` and `list` below), or the name of an "
         "installed provider."
@@ -133,7 +135,7 @@ class Target(Section):
         description="The publisher (tenant, project) that the items belong to. Required for gloo; elsewhere it fills "
         "`{publisher_id}` in paths.",
     )
-    auth: Auth | None = Field(
+    auth: AuthConfig | None = Field(
         default=None,
         validate_default=True,
         description="The credentials: client_id and client_secret, or api_key. Required for gloo.",
@@ -180,7 +182,7 @@ class Target(Section):
         validate_default=True,
         description="How the target is asked, and how patient the monitor is.",
     )
-    schedule: Schedule | None = Field(
+    schedule: ScheduleConfig | None = Field(
         default=None,
         description="When the daemon runs this target; left out, the common schedule, of which nothing is added to it.",
     )
@@ -193,42 +195,44 @@ class Target(Section):
 
     @field_validator("base_url")
     @classmethod
-    def _reachable_safely(cls, url: str, info: ValidationInfo) -> str:
+    def _validate_base_url(cls, url: str, info: ValidationInfo) -> str:
         if not url and info.data.get("provider") != "gloo":
-            raise wrong('is missing: give the URL that all paths of the API begin with, such as "https://api.example"')
+            raise invalid_value(
+                'is missing: give the URL that all paths of the API begin with, such as "https://api.example"'
+            )
         try:
-            return api_base(url, allow_http=info.data.get("allow_http", False))
+            return validate_base_url(url, allow_http=info.data.get("allow_http", False))
         except ValueError as error:
-            raise wrong(str(error)) from None
+            raise invalid_value(str(error)) from None
 
     @field_validator("heartbeat")
     @classmethod
-    def _sent_safely(cls, url: Secret | None, info: ValidationInfo) -> Secret | None:
+    def _validate_heartbeat(cls, url: Secret | None, info: ValidationInfo) -> Secret | None:
         allow_http = info.data.get("allow_http", False)
-        return url and secret_that(partial(heartbeat_url, allow_http=allow_http))(url)
+        return url and secret_validator(partial(validate_heartbeat_url, allow_http=allow_http))(url)
 
     @field_validator("schedule")
     @classmethod
-    def _whole(cls, schedule: Schedule | None) -> Schedule | None:
+    def _validate_schedule(cls, schedule: ScheduleConfig | None) -> ScheduleConfig | None:
         if schedule is not None and not schedule.explicit:
-            raise wrong("must say every or cron: a target's own schedule takes nothing from the common one")
+            raise invalid_value("must say every or cron: a target's own schedule takes nothing from the common one")
         return schedule
 
     @field_validator("publisher_id")
     @classmethod
-    def _whose(cls, publisher_id: str | None, info: ValidationInfo) -> str | None:
+    def _validate_publisher_id(cls, publisher_id: str | None, info: ValidationInfo) -> str | None:
         if publisher_id is None and info.data.get("provider") == "gloo":
-            raise wrong("is missing: give the id of the publisher whose items are watched")
+            raise invalid_value("is missing: give the id of the publisher whose items are watched")
         return publisher_id
 
     @field_validator("auth")
     @classmethod
-    def _as_the_provider_wants(cls, auth: Auth | None, info: ValidationInfo) -> Auth | None:
+    def _validate_auth(cls, auth: AuthConfig | None, info: ValidationInfo) -> AuthConfig | None:
         provider = info.data.get("provider")
         if auth is None and provider == "gloo":
-            raise wrong(_CREDENTIALS)
-        if isinstance(auth, ClientCredentialsAuth) and auth.token_path is None and provider == "generic":
-            raise wrong(
+            raise invalid_value(_CREDENTIALS_MISSING)
+        if isinstance(auth, ClientCredentialsConfig) and auth.token_path is None and provider == "generic":
+            raise invalid_value(
                 'is missing: give the path of the token endpoint, such as "/oauth2/token"; or use an api_key',
                 suffix=".token_path",
             )
@@ -236,46 +240,46 @@ class Target(Section):
 
     @field_validator("headers", "item", "list_", "options")
     @classmethod
-    def _with_a_meaning(cls, value: object, info: ValidationInfo) -> object:
+    def _validate_applies(cls, value: object, info: ValidationInfo) -> object:
         provider = info.data.get("provider")
         if not value or provider is None:
             return value
         if info.field_name == "options" and provider in BUILT_IN:
-            raise wrong(f"has no meaning for {provider}, which is built in: remove it")
+            raise invalid_value(f"has no meaning for {provider}, which is built in: remove it")
         if info.field_name != "options" and provider != "generic":
-            raise wrong(f"has no meaning for {provider}, only for generic: remove it")
+            raise invalid_value(f"has no meaning for {provider}, only for generic: remove it")
         return value
 
     @field_validator("statuses")
     @classmethod
-    def _one_meaning_each(
+    def _validate_statuses(
         cls, statuses: Mapping[str, tuple[str, ...]], info: ValidationInfo
     ) -> Mapping[str, tuple[str, ...]]:
         spelled = [name.casefold() for names in statuses.values() for name in names]
         if len(spelled) != len(set(spelled)):
-            raise wrong("gives one status twice: a status means one thing")
+            raise invalid_value("gives one status twice: a status means one thing")
         if info.data.get("provider") == "generic" and not statuses.get("completed"):
-            raise wrong(_DONE, suffix=".completed")
+            raise invalid_value(_COMPLETED_MISSING, suffix=".completed")
         return statuses
 
     @field_validator("item", "list_")
     @classmethod
-    def _can_be_asked(
-        cls, asked: ItemConfig | ListConfig | None, info: ValidationInfo
+    def _validate_endpoint(
+        cls, endpoint: ItemConfig | ListConfig | None, info: ValidationInfo
     ) -> ItemConfig | ListConfig | None:
-        if asked is None:
+        if endpoint is None:
             if info.field_name == "item" and info.data.get("provider") == "generic":
-                raise wrong(_ITEM)
-        elif "{publisher_id}" in asked.path and info.data.get("publisher_id", "") is None:
-            raise wrong("names {publisher_id}, and the target has none: give publisher_id", suffix=".path")
-        return asked
+                raise invalid_value(_ITEM_MISSING)
+        elif "{publisher_id}" in endpoint.path and info.data.get("publisher_id", "") is None:
+            raise invalid_value("names {publisher_id}, and the target has none: give publisher_id", suffix=".path")
+        return endpoint
 
     @field_validator("check")
     @classmethod
-    def _has_what_it_asks(cls, check: CheckConfig, info: ValidationInfo) -> CheckConfig:
-        listless = info.data.get("provider") == "generic" and info.data.get("list_", "") is None
-        if check.strategy == "list" and listless:
-            raise wrong(
+    def _validate_strategy(cls, check: CheckConfig, info: ValidationInfo) -> CheckConfig:
+        without_list = info.data.get("provider") == "generic" and info.data.get("list_", "") is None
+        if check.strategy == "list" and without_list:
+            raise invalid_value(
                 'can\'t be "list" without [targets.list], which says how all items are asked for: '
                 'describe it, or use "items"',
                 suffix=".strategy",

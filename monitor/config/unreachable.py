@@ -15,12 +15,20 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from monitor.config.fields import did_you_mean, listed, shown
+from monitor.config.fields import did_you_mean, format_choices, quote_name
 from monitor.config.origin import Loc
 from monitor.config.problems import Problem
 from monitor.config.routes import RouteConfig
-from monitor.config.rules import RuleOverride
-from monitor.incidents.rulebook import Flaw, InForce, Override, Rule, flaw, in_force, severity_of
+from monitor.config.rules import RuleConfig
+from monitor.incidents.rulebook import (
+    RuleProblem,
+    EffectiveRule,
+    Override,
+    Rule,
+    rule_problem,
+    effective_rules,
+    severity_of,
+)
 from monitor.model import ITEM_CAUSES, Cause, Severity, Team
 from monitor.model.durations import format_duration
 from monitor.notifications.routing import Matchers, Route
@@ -147,7 +155,7 @@ class WhyDead(StrEnum):
     NOTHING_LIKE_IT = "no incident is like that in one of the attributes"
     NO_GROUPS = "no incident that it could match has groups"
     NOT_TOGETHER = "no incident is like that in all of the attributes"
-    TAKEN_BEFORE = "routes before it take all that it matches"
+    ALREADY_ACKNOWLEDGED = "routes before it take all that it matches"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,12 +180,12 @@ def kinds(targets: Mapping[str, bool], channels: Iterable[str], overrides: Seque
     """
     found: list[Kind] = []
     for name, grouped in targets.items():
-        rules = in_force(overrides, name)
+        rules = effective_rules(overrides, name)
         for cause in Cause:
             if cause is not Cause.CHANNEL_FAILING:
                 found += _of_rule(name, rules[cause].rule, grouped=grouped and cause in ITEM_CAUSES)
     for name in map(channel_target, channels):
-        found += _of_rule(name, in_force(overrides, name)[Cause.CHANNEL_FAILING].rule, grouped=False)
+        found += _of_rule(name, effective_rules(overrides, name)[Cause.CHANNEL_FAILING].rule, grouped=False)
     return tuple(found)
 
 
@@ -199,7 +207,7 @@ def dead_ends(routes: Sequence[Route], of: Sequence[Kind]) -> tuple[DeadEnd, ...
     reached: set[int] = set()
     behind: dict[int, set[int]] = defaultdict(set)
     for matching in ways:
-        last = next((n for n in matching if not routes[n].goes_on), None)
+        last = next((n for n in matching if not routes[n].continue_), None)
         if last is None:
             reached.update(matching)
             continue
@@ -212,7 +220,7 @@ def dead_ends(routes: Sequence[Route], of: Sequence[Kind]) -> tuple[DeadEnd, ...
 
 def _dead_end(position: int, routes: Sequence[Route], of: Sequence[Kind], behind: tuple[int, ...]) -> DeadEnd:
     if behind:
-        return DeadEnd(position=position, why=WhyDead.TAKEN_BEFORE, behind=behind)
+        return DeadEnd(position=position, why=WhyDead.ALREADY_ACKNOWLEDGED, behind=behind)
     match = routes[position].match
     for name, patterns in match.items():
         if not _possible(name, patterns, of):
@@ -293,15 +301,15 @@ def idle(data: Mapping[str, object]) -> list[Problem]:
         data: the settings as merged, unchecked.
     """
     targets, channels = _targets(data), _names(data, "channels")
-    rules = _checked(data, "rules", RuleOverride.model_validate)
+    rules = _checked(data, "rules", RuleConfig.model_validate)
     if targets is None or channels is None or rules is None:
         return []
-    overrides = [rule.override(position) for position, rule in enumerate(rules)]
+    overrides = [rule.to_override(position) for position, rule in enumerate(rules)]
     found = [*_for_nobody(overrides, list(targets), channels), *_never_open(overrides, list(targets), channels)]
     routes = _checked(data, "routes", RouteConfig.model_validate)
     if routes:
         of = kinds(targets, channels, overrides)
-        ends = dead_ends([route.route() for route in routes], of)
+        ends = dead_ends([route.to_route() for route in routes], of)
         found += [_never_taken(end, routes[end.position], of) for end in ends]
     return found
 
@@ -340,7 +348,7 @@ def _for_nobody(overrides: Sequence[Override], targets: list[str], channels: lis
         what, names = "target", targets
         if override.cause is Cause.CHANNEL_FAILING:
             what, names = "channel", [channel_target(name) for name in channels]
-        if override.targets and not any(override.is_for(name) for name in names):
+        if override.targets and not any(override.applies_to(name) for name in names):
             predicate = f"matches nothing: there is no {what} {_like(override.targets, names)}"
             yield Problem(loc=("rules", position, "target"), predicate=predicate)
 
@@ -349,33 +357,33 @@ def _never_open(overrides: Sequence[Override], targets: list[str], channels: lis
     told: set[Problem] = set()
     for name in (*targets, *map(channel_target, channels)) if overrides else ():
         about = {Cause.CHANNEL_FAILING} if name not in targets else set(Cause) - {Cause.CHANNEL_FAILING}
-        for cause, rule in in_force(overrides, name).items():
+        for cause, rule in effective_rules(overrides, name).items():
             if cause in about and rule.sources and (problem := _flawed(rule)) and problem not in told:
                 told.add(problem)
                 yield problem
 
 
-def _flawed(found: InForce) -> Problem | None:
-    rule, wrong = found.rule, flaw(found.rule)
-    if wrong is Flaw.TOO_FEW_RUNS:
+def _flawed(found: EffectiveRule) -> Problem | None:
+    rule, wrong = found.rule, rule_problem(found.rule)
+    if wrong is RuleProblem.RUNS_EXCEED_OF:
         predicate = (
             f"is smaller than the runs in force ({rule.runs}, {found.sources.get('runs', 'built in')}), so that the "
             "rule could never open an incident: raise it, or lower runs"
         )
         return Problem(loc=_loc(found.sources["of"], "of"), predicate=predicate)
-    if wrong is Flaw.TOO_LONG_A_SPAN:
+    if wrong is RuleProblem.HOLD_FOR_EXCEEDS_WINDOW:
         return _apart(found)
     return None
 
 
-def _apart(found: InForce) -> Problem:
+def _apart(found: EffectiveRule) -> Problem:
     """Of the two that do not fit each other, the one that was said last is named."""
     rule, said = found.rule, found.sources
-    if _row(said.get("span")) >= _row(said.get("window")):
+    if _row(said.get("hold_for")) >= _row(said.get("window")):
         other = f"{format_duration(rule.window)}, {said.get('window', 'built in')}"
         words = f"is longer than the window in force ({other}): no two runs lie so far apart in it; shorten it"
-        return Problem(loc=_loc(said["span"], "span"), predicate=f"{words}, or lengthen window")
-    other = f"{format_duration(rule.span)}, {said.get('span', 'built in')}"
+        return Problem(loc=_loc(said["hold_for"], "span"), predicate=f"{words}, or lengthen window")
+    other = f"{format_duration(rule.hold_for)}, {said.get('hold_for', 'built in')}"
     words = f"is shorter than the span in force ({other}): no two runs lie so far apart in it; lengthen it"
     return Problem(loc=_loc(said["window"], "window"), predicate=f"{words}, or shorten span")
 
@@ -391,7 +399,7 @@ def _loc(source: str, key: str) -> Loc:
 def _never_taken(end: DeadEnd, route: RouteConfig, of: Sequence[Kind]) -> Problem:
     loc: Loc = ("routes", end.position)
     match end.why:
-        case WhyDead.TAKEN_BEFORE:
+        case WhyDead.ALREADY_ACKNOWLEDGED:
             them, there = ("that one", "there") if len(end.behind) == 1 else ("them", "in them")
             before = " and ".join(f"routes[{n}]" for n in end.behind)
             verb = "takes" if len(end.behind) == 1 else "take"
@@ -404,7 +412,7 @@ def _never_taken(end: DeadEnd, route: RouteConfig, of: Sequence[Kind]) -> Proble
             )
             return Problem(loc=(*loc, "match", "group"), predicate=predicate)
         case WhyDead.NOT_TOGETHER:
-            words = " and ".join(f"{name} {listed(patterns)}" for name, patterns in route.match.items())
+            words = " and ".join(f"{name} {format_choices(patterns)}" for name, patterns in route.match.items())
             predicate = f"matches nothing: there is no incident with {words}; `rules list` has the rules in force"
             return Problem(loc=(*loc, "match"), predicate=predicate)
         case WhyDead.NOTHING_LIKE_IT:
@@ -425,5 +433,5 @@ def _like(patterns: Iterable[str], known: list[str]) -> str:
     """`like "glo-*"; did you mean "gloo-prod"?`."""
     asked = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in known)]
     near = next(filter(None, (did_you_mean(pattern.strip("*?"), known) for pattern in asked)), "")
-    there = f"; there is {listed(known)}" if 0 < len(known) <= _NAMED else ""
-    return f"like {' or '.join(map(shown, asked))}{near or there or ': mend it, or remove it'}"
+    there = f"; there is {format_choices(known)}" if 0 < len(known) <= _NAMED else ""
+    return f"like {' or '.join(map(quote_name, asked))}{near or there or ': mend it, or remove it'}"

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Engine
 
-from monitor.app import open_store
+from monitor.app import open_database
 from monitor.config import Config
 from monitor.daemon.tasks import Clock
 from monitor.database import leases
@@ -55,7 +55,7 @@ class Database:
         while True:
             config = self._standing.config
             try:
-                engine = await asyncio.to_thread(open_store, config)
+                engine = await asyncio.to_thread(open_database, config)
             except SchemaError as error:
                 if not error.awaits_upgrade:
                     raise

@@ -50,9 +50,9 @@ class Beat:
     async def look(self, work: Work, database: Database, clock: Clock) -> None:
         """Does it if it is due, or wanted, and the database can be used."""
         if not self._settled:
-            self._done, self._settled = self._due.latest(clock.utcnow()), True
-        while database.usable and (self._wanted or self._due.latest(clock.utcnow()) != self._done):
-            due, self._wanted = self._due.latest(clock.utcnow()), False
+            self._done, self._settled = self._due.latest_nominal(clock.utcnow()), True
+        while database.usable and (self._wanted or self._due.latest_nominal(clock.utcnow()) != self._done):
+            due, self._wanted = self._due.latest_nominal(clock.utcnow()), False
             await work.do(self.name, lambda: self._once(database))
             # what our own database failed is done once it is well
             if not self._wanted:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Engine
 
-from monitor.app import open_store
+from monitor.app import open_database
 from monitor.config import Config
 from monitor.daemon.database import leads_to
 from monitor.errors import ConfigError, MonitorError
@@ -69,12 +69,12 @@ class Reloader:
         engine = self._standing.engine
         if engine is None or leads_to(engine, config):
             return Found(config=config, engine=None)
-        return Found(config=config, engine=open_store(config))
+        return Found(config=config, engine=open_database(config))
 
 
 def due_times_of(config: Config) -> dict[str, DueTimes]:
     """When each target's runs are due, as the daemon keeps them."""
-    return {each.name: config.schedule_of(each).due_times(each.name, kept=True) for each in config.targets}
+    return {each.name: config.schedule_for(each).due_times(each.name, daemon_managed=True) for each in config.targets}
 
 
 def difference(old: Config, new: Config) -> Difference:

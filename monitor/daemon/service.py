@@ -30,7 +30,7 @@ from monitor.database.engine import reading
 from monitor.runs import store as runs
 from monitor.runs.progress import NoProgress
 from monitor.runs.report import RunReport
-from monitor.runs.run import LEASE, Run
+from monitor.runs.run import LEASE_TTL, Run
 from monitor.web.endpoints import Endpoints
 from monitor.web.state import Standing, Vitals
 
@@ -68,7 +68,7 @@ class Daemon:
         on_stop: Callable[[signal.Signals], None],
         reread: Callable[[], Config] | None = None,
         drain_s: float = DRAIN_S,
-        lease: timedelta = LEASE,
+        lease: timedelta = LEASE_TTL,
         clock: Clock | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
@@ -198,13 +198,13 @@ class Daemon:
         target = next((each for each in app.config.targets if each.name == name), None)
         if target is None or self._interrupt.is_set():
             return
-        job = replace(app.job(target, scheduled=True), lease=self._lease)
+        job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)
         with self._vitals.told_of(name):
             report = await Run(job, interrupt=self._interrupt, progress=NoProgress(), slot=slot)()
         self._finished(report, app)
 
     def _finished(self, report: RunReport, app: App) -> None:
-        self._vitals.observe(report, keys=app.sharing.keys)
+        self._vitals.observe(report, keys=app.throttles.key_by_target)
         self._delivery.want()
         self._timetable.soon(self._delivery.name)
         self._supervisor.status(f"{self._status()}; last run: {report.target}, {report.status.value}")

@@ -68,7 +68,7 @@ class Rounds:
 
     def _newest(self) -> datetime | None:
         # a clock that was set back or mended gives another time, which is tried: its slot may not be spent
-        return self._due.latest(self._clock.utcnow())
+        return self._due.latest_nominal(self._clock.utcnow())
 
     async def _settle(self) -> bool:
         """Before the first tick: what is due by now is to be run, unless its slot is spent.
@@ -83,8 +83,8 @@ class Rounds:
             except StoreError as error:
                 self._database.failed(error)
                 return False
-            if slot is None or not self._due.made(slot):
-                self._dealt_with = self._due.latest(now)
+            if slot is None or not self._due.owns_key(slot):
+                self._dealt_with = self._due.latest_nominal(now)
         self._settled = True
         return True
 

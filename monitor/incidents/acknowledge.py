@@ -9,16 +9,16 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from monitor.incidents import decide as handling
+from monitor.incidents import decide as decisions
 from monitor.incidents import members
 from monitor.incidents import store as incident_store
-from monitor.incidents.decide import Action, Decision, Word, evolve
-from monitor.incidents.recorder import Casebook
+from monitor.incidents.decide import Action, Decision, OperatorAction, evolve
+from monitor.incidents.recorder import IncidentRecorder
 from monitor.model import Incident
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handled:
+class ActionResult:
     """What came of it."""
 
     decision: Decision
@@ -26,12 +26,14 @@ class Handled:
     """As it stands now."""
 
     @property
-    def done(self) -> bool:
+    def changed(self) -> bool:
         """Whether anything was changed."""
         return self.decision.action is not Action.NOTHING
 
 
-def acknowledge(conn: Connection, incident_id: int, *, word: Word, now: datetime) -> Handled | None:
+def acknowledge(
+    conn: Connection, incident_id: int, *, operator_action: OperatorAction, now: datetime
+) -> ActionResult | None:
     """Notes that somebody looks after an incident: no reminders any more.
 
     Args:
@@ -43,16 +45,22 @@ def acknowledge(conn: Connection, incident_id: int, *, word: Word, now: datetime
     Returns:
         What came of it; None when there is no such incident.
     """
-    found = _decided(conn, incident_id, handling.acknowledge)
-    if found is None or not found.done:
-        return found
-    count = found.incident.member_count
-    return _kept(
-        conn, found.decision, evolve(found.incident, found.decision, now=now, members=count, by=word.by), word, now
+    result = _decide(conn, incident_id, decisions.acknowledge)
+    if result is None or not result.changed:
+        return result
+    count = result.incident.member_count
+    return _save(
+        conn,
+        result.decision,
+        evolve(result.incident, result.decision, now=now, members=count, by=operator_action.by),
+        operator_action,
+        now,
     )
 
 
-def resolve(conn: Connection, incident_id: int, *, word: Word, now: datetime) -> Handled | None:
+def resolve(
+    conn: Connection, incident_id: int, *, operator_action: OperatorAction, now: datetime
+) -> ActionResult | None:
     """Ends an incident because somebody says so; its items are free to join another one.
 
     Args:
@@ -64,27 +72,29 @@ def resolve(conn: Connection, incident_id: int, *, word: Word, now: datetime) ->
     Returns:
         What came of it; None when there is no such incident.
     """
-    found = _decided(conn, incident_id, handling.resolve_by_hand)
-    if found is None or not found.done:
-        return found
-    members.detach(conn, incident_id=incident_id)
-    return _kept(conn, found.decision, evolve(found.incident, found.decision, now=now), word, now)
+    result = _decide(conn, incident_id, decisions.resolve_manually)
+    if result is None or not result.changed:
+        return result
+    members.remove_all(conn, incident_id=incident_id)
+    return _save(conn, result.decision, evolve(result.incident, result.decision, now=now), operator_action, now)
 
 
-def _decided(conn: Connection, incident_id: int, decide: Callable[[Incident], Decision]) -> Handled | None:
+def _decide(conn: Connection, incident_id: int, decide: Callable[[Incident], Decision]) -> ActionResult | None:
     """The incident as it stands, locked, and what is decided about it; None when there is none of that number."""
     incident = incident_store.find(conn, incident_id, lock=True)
-    return None if incident is None else Handled(decision=decide(incident), incident=incident)
+    return None if incident is None else ActionResult(decision=decide(incident), incident=incident)
 
 
-def _kept(conn: Connection, decision: Decision, after: Incident, word: Word, now: datetime) -> Handled:
+def _save(
+    conn: Connection, decision: Decision, after: Incident, operator_action: OperatorAction, now: datetime
+) -> ActionResult:
     incident_store.save(conn, after)
-    book = Casebook(
+    recorder = IncidentRecorder(
         conn=conn,
         target=after.target,
         environment=after.environment,
         route=lambda _: after.channels,  # it goes where the opening went, whatever the routes say now
         now=now,
     )
-    book.tell(decision, after, word=word)
-    return Handled(decision=decision, incident=after)
+    recorder.record(decision, after, operator_action=operator_action)
+    return ActionResult(decision=decision, incident=after)

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from monitor.model import Cause
 
-_WHILE_OPEN = (Cause.SPENDING_LIMIT, Cause.UNAUTHORIZED)
+_PROBED_WHILE_OPEN = (Cause.SPENDING_LIMIT, Cause.UNAUTHORIZED)
 """Each refuses every request of a target alike, highest rank first."""
 
 
@@ -23,14 +23,14 @@ def probe_for(unresolved: Collection[Cause], *, last_abort: Cause | None) -> Cau
         unresolved: causes of the target's incidents that are not resolved, be they acknowledged or silenced.
         last_abort: what stopped the target's last run that asked the API; None when nothing did.
     """
-    for cause in _WHILE_OPEN:
+    for cause in _PROBED_WHILE_OPEN:
         if cause in unresolved:
             return cause
     forbidden = Cause.FORBIDDEN in unresolved and last_abort is Cause.FORBIDDEN
     return Cause.FORBIDDEN if forbidden else None
 
 
-def turn(candidates: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+def order_probe_candidates(candidates: Sequence[tuple[str, int]]) -> tuple[str, ...]:
     """The ids of items that may be the probe, the best first: the one that no run asked about for longest.
 
     Whoever was refused goes to the end of the line, so that an item which became foreign by itself is not asked about
@@ -42,32 +42,34 @@ def turn(candidates: Sequence[tuple[str, int]]) -> tuple[str, ...]:
     return tuple(item_id for item_id, _ in sorted(candidates, key=lambda candidate: (candidate[1], candidate[0])))
 
 
-NONE = 1.0
+UNTHROTTLED = 1.0
 """All of the rate and the concurrency."""
-FLOOR = 1 / 32
+MIN_FACTOR = 1 / 32
 """No share is smaller."""
-_RECOVERY = 1.25
+_RECOVERY_FACTOR = 1.25
 """A clean run makes the share so much larger: a halving takes four of them to be made good."""
 
 
-class Why(StrEnum):
+class ThrottleReason(StrEnum):
     """The reason for a share."""
 
-    UNRESTRAINED = "nothing limits it"
+    NOT_LIMITED = "nothing limits it"
     REFUSED = "the run was refused for its rate while the incident is open"
     RECOVERING = "the run was clean"
-    UNSURE = "the run says nothing about the rate"
+    INCONCLUSIVE = "the run says nothing about the rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restraint:
-    """A share of rate and concurrency (`FLOOR` to 1), and why it is what it is."""
+class ThrottleFactor:
+    """A share of rate and concurrency (`MIN_FACTOR` to 1), and why it is what it is."""
 
     factor: float
-    why: Why
+    reason: ThrottleReason
 
 
-def restrain(previous: float, *, refused: bool, muted: bool, unresolved: bool, replied: bool) -> Restraint:
+def next_throttle_factor(
+    previous: float, *, refused: bool, inhibited: bool, unresolved: bool, replied: bool
+) -> ThrottleFactor:
     """The share that the run after this one takes.
 
     Halved when the incident opens and by every further run with evidence of its own; a run that sent nothing, or whose
@@ -82,9 +84,9 @@ def restrain(previous: float, *, refused: bool, muted: bool, unresolved: bool, r
             more before its deadline, and must not hold itself back for ever because of that.
     """
     if refused and unresolved:
-        return Restraint(factor=max(FLOOR, previous / 2), why=Why.REFUSED)
-    if previous >= NONE:
-        return Restraint(factor=NONE, why=Why.UNRESTRAINED)
-    if refused or muted or not replied:
-        return Restraint(factor=previous, why=Why.UNSURE)
-    return Restraint(factor=min(NONE, previous * _RECOVERY), why=Why.RECOVERING)
+        return ThrottleFactor(factor=max(MIN_FACTOR, previous / 2), reason=ThrottleReason.REFUSED)
+    if previous >= UNTHROTTLED:
+        return ThrottleFactor(factor=UNTHROTTLED, reason=ThrottleReason.NOT_LIMITED)
+    if refused or inhibited or not replied:
+        return ThrottleFactor(factor=previous, reason=ThrottleReason.INCONCLUSIVE)
+    return ThrottleFactor(factor=min(UNTHROTTLED, previous * _RECOVERY_FACTOR), reason=ThrottleReason.RECOVERING)

@@ -10,31 +10,30 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from monitor.incidents import silence_store as silences
+from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.channel_rules import Sign, bystanders, decide_about_channel
-from monitor.incidents.decide import Action, Decision, Why, evolve
-from monitor.incidents.recorder import Casebook, Router
-from monitor.incidents.resend import Refresher
+from monitor.incidents.channel_rules import ChannelEvent, other_channels, decide_channel
+from monitor.incidents.decide import Action, Decision, DecisionReason, evolve
+from monitor.incidents.recorder import IncidentRecorder, Router
+from monitor.incidents.resend import AlertResender
 from monitor.incidents.rulebook import Rule
 from monitor.model import Cause, Evidence, Incident
-from monitor.notifications import channel_state as channel_store
-from monitor.notifications import outbox
+from monitor.notifications import channel_state, outbox
 from monitor.notifications.channels import Channel
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import LOG_CHANNEL, attributes_of
 from monitor.notifications.texts import channel_target
 
 _CAUSE = Cause.CHANNEL_FAILING
-_NEWS = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
+_REDIRECTED_KINDS = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
 _REFUSED = "refused by"
 """The label of the fact that a message was meant for somebody else."""
-_SEEN = Evidence(cause=_CAUSE, count=1)
+_EVIDENCE = Evidence(cause=_CAUSE, count=1)
 """No run is behind it, and so no row of evidence: the last error is in the incident's events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reachability:
+class ChannelFailures:
     """Keeps the incidents of an environment's channels."""
 
     environment: str
@@ -46,7 +45,7 @@ class Reachability:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """The same by channel, as configured."""
 
-    def failed(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
+    def record_failure(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
         """Takes notice that a channel is parked or let a message die; a channel that nobody configured can't fail.
 
         Args:
@@ -57,46 +56,48 @@ class Reachability:
         """
         if channel not in self.channels:
             return
-        failing = self._failing(conn) | self._out_of_reach(conn) | {channel}
+        failing = self._failing(conn) | self._unavailable(conn) | {channel}
         before, rule = self._current(conn, channel), self.rules.get(channel, self.rule)
-        decision = decide_about_channel(rule, before, Sign.FAILED, now=now)
-        book = self._book(conn, channel_target(channel), now, failing=failing)
+        decision = decide_channel(rule, before, ChannelEvent.FAILED, now=now)
+        recorder = self._recorder(conn, channel_target(channel), now, failing=failing)
         if before is None or decision.action is Action.OPEN:
-            draft = book.draft(decision, rule, _SEEN)
-            decision = book.hush(decision, draft)
-            after = self._opened(book, decision, draft)
+            draft = recorder.new_incident(decision, rule, _EVIDENCE)
+            decision = recorder.apply_silences(decision, draft)
+            after = self._open(recorder, decision, draft)
         else:
-            decision = book.hush(decision, before)
-            after = self._went_on(book, decision, before)
+            decision = recorder.apply_silences(decision, before)
+            after = self._continue(recorder, decision, before)
         if after is not None:
             opening = decision.action in {Action.OPEN, Action.REOPEN}
-            book.tell(decision, after, rule=rule if opening else None, error=error)
-        self._tell_elsewhere(conn, now)
+            recorder.record(decision, after, rule=rule if opening else None, error=error)
+        self._notify_other_channels(conn, now)
 
-    def delivered(self, conn: Connection, channel: str, *, now: datetime) -> None:
+    def record_delivery(self, conn: Connection, channel: str, *, now: datetime) -> None:
         """Takes notice that a message got through: whatever ailed the channel is over."""
-        self._end(conn, self._current(conn, channel), Sign.DELIVERED, now)
+        self._resolve(conn, self._current(conn, channel), ChannelEvent.DELIVERED, now)
 
     def api_messages(self, conn: Connection, incident_ids: Collection[int]) -> Mapping[int, str]:
         """What the API said, by incident: for channels whose owner asked for it."""
         return incident_store.api_messages(conn, incident_ids=incident_ids)
 
-    async def refresh(self, engine: Engine, channels: Mapping[str, Channel], *, utcnow: Callable[[], datetime]) -> None:
+    async def resend(self, engine: Engine, channels: Mapping[str, Channel], *, utcnow: Callable[[], datetime]) -> None:
         """Sends what is open again to the channels whose receivers forget it otherwise (see `resend`).
 
         Raises:
             StoreError: when our database can't be used.
         """
-        await Refresher(engine=engine, environment=self.environment, utcnow=utcnow).refresh(channels)
+        await AlertResender(engine=engine, environment=self.environment, utcnow=utcnow).resend(channels)
 
-    def forget_the_gone(self, conn: Connection, *, now: datetime) -> None:
+    def resolve_removed(self, conn: Connection, *, now: datetime) -> None:
         """Ends the incidents of channels that are not configured any more: nothing can be delivered there again."""
         configured = {channel_target(name) for name in self.channels}
-        for incident in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment):
+        for incident in incident_store.open_with_cause(conn, cause=_CAUSE, environment=self.environment):
             if incident.target not in configured:
-                self._end(conn, incident, Sign.GONE, now)
+                self._resolve(conn, incident, ChannelEvent.REMOVED, now)
 
-    def refused(self, conn: Connection, ids: Collection[int], channel: str, *, reason: str, now: datetime) -> None:
+    def redirect_refused(
+        self, conn: Connection, ids: Collection[int], channel: str, *, reason: str, now: datetime
+    ) -> None:
         """Tells somebody else what a channel refused, where nobody else hears of it: openings and ends alone.
 
         What was passed on once already goes to the log: receivers must not pass it to each other for ever.
@@ -108,20 +109,20 @@ class Reachability:
             reason: in our own words, without a secret.
             now: when (aware).
         """
-        closed = self._failing(conn) | self._out_of_reach(conn) | {channel}
+        unavailable = self._failing(conn) | self._unavailable(conn) | {channel}
         for message in outbox.messages(conn, ids):
             incident = incident_store.find(conn, message.incident_id)
             passed_on = _REFUSED in dict(message.facts)
-            if incident is None or message.kind not in _NEWS:
+            if incident is None or message.kind not in _REDIRECTED_KINDS:
                 continue
-            if not passed_on and not closed.issuperset(incident.channels):
+            if not passed_on and not unavailable.issuperset(incident.channels):
                 continue  # it was told on others
             routed = self.route(attributes_of(incident))
-            others = (LOG_CHANNEL,) if passed_on else bystanders(routed, self.channels, failing=closed)
-            told = replace(message, facts=(*message.facts, (_REFUSED, f"{channel}: {reason}")))
-            outbox.put(conn, told, channels=others, now=now)
+            others = (LOG_CHANNEL,) if passed_on else other_channels(routed, self.channels, failing=unavailable)
+            redirected = replace(message, facts=(*message.facts, (_REFUSED, f"{channel}: {reason}")))
+            outbox.enqueue(conn, redirected, channels=others, now=now)
 
-    def move_on(self, conn: Connection, known: Collection[str]) -> int:
+    def reroute(self, conn: Connection, known: Collection[str]) -> int:
         """Moves what waits for channels that are not configured to where its incident is routed now.
 
         From then on the incident is told there. Where all of those were told of it anyway, or it belongs to another
@@ -135,7 +136,7 @@ class Reachability:
             How many notifications were moved.
         """
         moved = 0
-        for incident_id, channel in outbox.stranded(conn, known=known):
+        for incident_id, channel in outbox.unroutable(conn, known=known):
             incident = incident_store.find(conn, incident_id, lock=True)
             if incident is None or incident.environment != self.environment:
                 continue
@@ -143,80 +144,88 @@ class Reachability:
             elsewhere = tuple(name for name in routed if name in known and name not in incident.channels)
             if elsewhere:
                 moved += outbox.move(conn, incident_id=incident_id, channel=channel, to=elsewhere)
-                told = tuple(each for name in incident.channels for each in (elsewhere if name == channel else (name,)))
-                incident_store.save(conn, replace(incident, channels=told))
+                channels = tuple(
+                    each for name in incident.channels for each in (elsewhere if name == channel else (name,))
+                )
+                incident_store.save(conn, replace(incident, channels=channels))
         return moved
 
-    def _end(self, conn: Connection, incident: Incident | None, sign: Sign, now: datetime) -> None:
-        decision = decide_about_channel(self.rule, incident, sign, now=now)
+    def _resolve(self, conn: Connection, incident: Incident | None, channel_event: ChannelEvent, now: datetime) -> None:
+        decision = decide_channel(self.rule, incident, channel_event, now=now)
         if incident is not None and decision.action is Action.RESOLVE:
             after = evolve(incident, decision, now=now)
             incident_store.save(conn, after)
-            self._book(conn, incident.target, now).tell(decision, after)
+            self._recorder(conn, incident.target, now).record(decision, after)
 
-    def _opened(self, book: Casebook, decision: Decision, draft: Incident) -> Incident | None:
+    def _open(self, recorder: IncidentRecorder, decision: Decision, draft: Incident) -> Incident | None:
         """The new incident; None when another sender was faster."""
-        addressed = book.addressed(draft, decision)
-        opened = incident_store.open_once(book.conn, addressed)
+        addressed = recorder.with_channels(draft, decision)
+        opened = incident_store.open_if_absent(recorder.conn, addressed)
         return None if opened is None else replace(addressed, id=opened)
 
-    def _went_on(self, book: Casebook, decision: Decision, before: Incident) -> Incident:
-        after = evolve(before, decision, now=book.now, evidence=_SEEN)
+    def _continue(self, recorder: IncidentRecorder, decision: Decision, before: Incident) -> Incident:
+        after = evolve(before, decision, now=recorder.now, evidence=_EVIDENCE)
         if decision.action is Action.REOPEN:
-            after = book.addressed(after, decision)
-        incident_store.save(book.conn, after)
+            after = recorder.with_channels(after, decision)
+        incident_store.save(recorder.conn, after)
         return after
 
-    def _tell_elsewhere(self, conn: Connection, now: datetime) -> None:
+    def _notify_other_channels(self, conn: Connection, now: datetime) -> None:
         """Opens elsewhere what was told only on channels that fail themselves by now.
 
         There it is an opening, not a reminder: nobody can be reminded, nor told the end, of what they never heard of.
         """
         failing = self._failing(conn)
-        again = Decision(cause=_CAUSE, action=Action.REMIND, why=Why.TOLD_IN_VAIN)
-        for incident in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment):
-            book = self._book(conn, incident.target, now, failing=failing)
-            elsewhere = tuple(name for name in book.channels_for(incident) if name not in incident.channels)
+        reminder = Decision(cause=_CAUSE, action=Action.REMIND, reason=DecisionReason.CHANNELS_FAILING)
+        for incident in incident_store.open_with_cause(conn, cause=_CAUSE, environment=self.environment):
+            recorder = self._recorder(conn, incident.target, now, failing=failing)
+            elsewhere = tuple(name for name in recorder.channels_for(incident) if name not in incident.channels)
             if not (elsewhere and failing.issuperset(incident.channels)):
                 continue
-            decision = book.hush(again, incident)
+            decision = recorder.apply_silences(reminder, incident)
             after, kind = incident, None
-            if decision.action is again.action:
+            if decision.action is reminder.action:
                 after = replace(incident, channels=(*incident.channels, *elsewhere), last_message_at=now)
                 incident_store.save(conn, after)
                 kind = MessageKind.OPENED
-            book.tell(decision, replace(after, channels=elsewhere), error=_last_error(conn, incident.id), kind=kind)
+            recorder.record(
+                decision, replace(after, channels=elsewhere), error=_last_error(conn, incident.id), kind=kind
+            )
 
     def _current(self, conn: Connection, channel: str) -> Incident | None:
         return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))
 
-    def _out_of_reach(self, conn: Connection) -> frozenset[str]:
+    def _unavailable(self, conn: Connection) -> frozenset[str]:
         """Channels that nothing can be told on at the moment, whether or not there is an incident about them yet."""
-        states = channel_store.states(conn).values()
+        states = channel_state.load_all(conn).values()
         return frozenset(each.name for each in states if each.parked_at is not None or each.blocked_until is not None)
 
     def _failing(self, conn: Connection) -> frozenset[str]:
-        targets = {each.target for each in incident_store.open_about(conn, cause=_CAUSE, environment=self.environment)}
+        targets = {
+            each.target for each in incident_store.open_with_cause(conn, cause=_CAUSE, environment=self.environment)
+        }
         return frozenset(name for name in self.channels if channel_target(name) in targets)
 
-    def _book(self, conn: Connection, target: str, now: datetime, *, failing: frozenset[str] = frozenset()) -> Casebook:
-        return Casebook(
+    def _recorder(
+        self, conn: Connection, target: str, now: datetime, *, failing: frozenset[str] = frozenset()
+    ) -> IncidentRecorder:
+        return IncidentRecorder(
             conn=conn,
             target=target,
             environment=self.environment,
-            route=self._past(failing),
+            route=self._excluding(failing),
             now=now,
-            silences=silences.in_force(conn, now=now),
+            silences=silence_store.active(conn, now=now),
         )
 
     def router(self, conn: Connection) -> Router:
         """Names the channels for the incident of a channel: those that do not fail."""
-        return self._past(self._failing(conn))
+        return self._excluding(self._failing(conn))
 
-    def _past(self, failing: frozenset[str]) -> Router:
-        return lambda attributes: bystanders(self.route(attributes), self.channels, failing=failing)
+    def _excluding(self, failing: frozenset[str]) -> Router:
+        return lambda attributes: other_channels(self.route(attributes), self.channels, failing=failing)
 
 
 def _last_error(conn: Connection, incident_id: int) -> str | None:
-    told = (step.data.get("error") for step in reversed(incident_store.events(conn, incident_id)))
-    return next((error for error in told if isinstance(error, str)), None)
+    errors = (event.data.get("error") for event in reversed(incident_store.events(conn, incident_id)))
+    return next((error for error in errors if isinstance(error, str)), None)

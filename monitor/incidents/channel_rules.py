@@ -8,26 +8,26 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
-from monitor.incidents.decide import Action, Decision, Mark, Why, decide
+from monitor.incidents.decide import Action, Decision, EvidencePoint, DecisionReason, decide
 from monitor.incidents.rulebook import Rule
 from monitor.model import Incident, IncidentState
 from monitor.notifications.routing import LOG_CHANNEL
 
 
-class Sign(StrEnum):
+class ChannelEvent(StrEnum):
     """What was seen of a channel."""
 
     FAILED = "failed"
     """It was parked, or a message to it became a dead letter for want of an answer."""
     DELIVERED = "delivered"
-    GONE = "gone"
+    REMOVED = "gone"
     """No channel of that name is configured any more."""
 
 
-_ENDINGS = {Sign.DELIVERED: Why.DELIVERED, Sign.GONE: Why.NOT_CONFIGURED}
+_RESOLUTIONS = {ChannelEvent.DELIVERED: DecisionReason.DELIVERED, ChannelEvent.REMOVED: DecisionReason.NOT_CONFIGURED}
 
 
-def decide_about_channel(rule: Rule, incident: Incident | None, sign: Sign, *, now: datetime) -> Decision:
+def decide_channel(rule: Rule, incident: Incident | None, channel_event: ChannelEvent, *, now: datetime) -> Decision:
     """Decides about one channel.
 
     Args:
@@ -36,16 +36,16 @@ def decide_about_channel(rule: Rule, incident: Incident | None, sign: Sign, *, n
         sign: what was just seen.
         now: when (aware).
     """
-    if sign is Sign.FAILED:
-        at_once = replace(rule, runs=1, of=1)
-        decision = decide(at_once, incident, [Mark(run_id=0, at=now, evidence=True)], now=now)
-        return replace(decision, why=Why.UNDELIVERABLE) if decision.action is Action.OPEN else decision
+    if channel_event is ChannelEvent.FAILED:
+        immediate = replace(rule, runs=1, of=1)
+        decision = decide(immediate, incident, [EvidencePoint(run_id=0, at=now, evidence=True)], now=now)
+        return replace(decision, reason=DecisionReason.UNDELIVERABLE) if decision.action is Action.OPEN else decision
     if incident is None or incident.state is IncidentState.RESOLVED:
-        return Decision(cause=rule.cause, action=Action.NOTHING, why=Why.NO_EVIDENCE)
-    return Decision(cause=rule.cause, action=Action.RESOLVE, why=_ENDINGS[sign])
+        return Decision(cause=rule.cause, action=Action.NOTHING, reason=DecisionReason.NO_EVIDENCE)
+    return Decision(cause=rule.cause, action=Action.RESOLVE, reason=_RESOLUTIONS[channel_event])
 
 
-def bystanders(routed: Sequence[str], configured: Sequence[str], *, failing: Collection[str]) -> tuple[str, ...]:
+def other_channels(routed: Sequence[str], configured: Sequence[str], *, failing: Collection[str]) -> tuple[str, ...]:
     """Who is told that a channel fails: those routed that do not fail, else any that do not, else the log.
 
     Args:
@@ -57,6 +57,6 @@ def bystanders(routed: Sequence[str], configured: Sequence[str], *, failing: Col
         Their names; none when a channel that took the log's name fails like all others.
     """
     for choice in (routed, configured):
-        if well := tuple(name for name in choice if name not in failing):
-            return well
+        if healthy := tuple(name for name in choice if name not in failing):
+            return healthy
     return () if LOG_CHANNEL in failing else (LOG_CHANNEL,)

@@ -15,21 +15,21 @@ from monitor.model import Cause, Evidence, Incident, IncidentState
 REOPEN_WITHIN = timedelta(minutes=15)
 """What comes back so soon after its resolution is the same incident."""
 
-UPDATE_EVERY = timedelta(minutes=30)
+UPDATE_INTERVAL = timedelta(minutes=30)
 """New members of an open incident are told at most so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class EvidencePoint:
     """What one finished run says about one cause."""
 
     run_id: int
     at: datetime
     evidence: bool
     """Evidence that no higher cause explains."""
-    muted: bool = False
+    inhibited: bool = False
     """Evidence that a higher cause explains."""
-    enough: bool = True
+    confirms_recovery: bool = True
     """At least min(20, due) answered requests: only then does silence speak for recovery."""
 
 
@@ -37,7 +37,7 @@ class Action(StrEnum):
     """What is done about one cause."""
 
     NOTHING = "nothing"
-    MUTE = "mute"
+    INHIBIT = "inhibit"
     WAIT = "wait"
     OPEN = "open"
     REOPEN = "reopen"
@@ -48,32 +48,32 @@ class Action(StrEnum):
     RESOLVE = "resolve"
 
 
-class Why(StrEnum):
+class DecisionReason(StrEnum):
     """The reason of a decision."""
 
     NO_EVIDENCE = "no evidence"
-    EXPLAINED = "a higher cause in the same run explains it"
+    INHIBITED = "a higher cause in the same run explains it"
     BELOW_THRESHOLD = "not yet in enough of the last runs"
-    TOO_SHORT = "not yet for long enough"
+    HOLD_FOR_NOT_ELAPSED = "not yet for long enough"
     THRESHOLD_MET = "evidence in enough of the last runs"
-    SEEN = "one run that sees it is enough"
-    CAME_BACK = "it came back soon after its resolution"
-    STILL_THERE = "still open"
+    FIRST_EVIDENCE = "one run that sees it is enough"
+    RECURRED = "it came back soon after its resolution"
+    STILL_OPEN = "still open"
     NEW_MEMBERS = "items joined it since people were told"
-    NOT_TOLD_FOR_LONG = "people were last told long ago"
+    REMINDER_DUE = "people were last told long ago"
     CLEAN_RUNS = "enough runs without evidence"
-    MEMBERS_WELL = "no item is in that state any more"
+    MEMBERS_RECOVERED = "no item is in that state any more"
     UNDELIVERABLE = "messages can't be delivered"
-    TOLD_IN_VAIN = "the channels that it was told on fail too"
+    CHANNELS_FAILING = "the channels that it was told on fail too"
     DELIVERED = "a message was delivered there again"
     NOT_CONFIGURED = "no channel of that name is configured any more"
-    NOT_VOUCHED = "no item is in that state any more, but the run was cut short or the sync log empty"
+    RECOVERY_UNCONFIRMED = "no item is in that state any more, but the run was cut short or the sync log empty"
     SILENCED = "silenced"
     OPENING_DUE = "its silence is over: the opening goes out with the next delivery"
-    TAKEN_ON = "looked after"
-    TAKEN_BEFORE = "somebody looks after it already"
-    BY_HAND = "said to be over"
-    OVER = "it is resolved already"
+    ACKNOWLEDGED = "looked after"
+    ALREADY_ACKNOWLEDGED = "somebody looks after it already"
+    RESOLVED_MANUALLY = "said to be over"
+    ALREADY_RESOLVED = "it is resolved already"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Decision:
 
     cause: Cause
     action: Action
-    why: Why
+    reason: DecisionReason
     first_evidence_at: datetime | None = None
     """Start of the evidence that opens it."""
     silence_id: int | None = None
@@ -92,7 +92,7 @@ class Decision:
 def decide(
     rule: Rule,
     incident: Incident | None,
-    marks: Sequence[Mark],
+    points: Sequence[EvidencePoint],
     *,
     now: datetime,
     members: int | None = None,
@@ -109,45 +109,47 @@ def decide(
         may_resolve: False for a run that can't vouch for the members (cut short, sync log empty).
     """
     if incident is not None and incident.state is not IncidentState.RESOLVED:
-        return _about_open(rule, incident, marks, now=now, members=members, may_resolve=may_resolve)
-    newest = marks[0] if marks else None
+        return _decide_open(rule, incident, points, now=now, members=members, may_resolve=may_resolve)
+    newest = points[0] if points else None
     if newest is None or not newest.evidence:
-        muted = newest is not None and newest.muted
+        inhibited = newest is not None and newest.inhibited
         return (
-            _decision(rule, Action.MUTE, Why.EXPLAINED) if muted else _decision(rule, Action.NOTHING, Why.NO_EVIDENCE)
+            _decision(rule, Action.INHIBIT, DecisionReason.INHIBITED)
+            if inhibited
+            else _decision(rule, Action.NOTHING, DecisionReason.NO_EVIDENCE)
         )
     if incident is not None and incident.resolved_at is not None:
         # What was resolved is no evidence any more; the runs themselves still count.
-        after = _since(marks, incident.resolved_at, now)
-        marks = [mark if n < after else replace(mark, evidence=False) for n, mark in enumerate(marks)]
-    opening = _threshold(rule, marks, now)
+        after = _points_since(points, incident.resolved_at, now)
+        points = [point if n < after else replace(point, evidence=False) for n, point in enumerate(points)]
+    opening = _decide_opening(rule, points, now)
     if opening.action is not Action.OPEN or incident is None or incident.resolved_at is None:
         return opening
     if now - incident.resolved_at <= REOPEN_WITHIN:
-        return replace(opening, action=Action.REOPEN, why=Why.CAME_BACK)
+        return replace(opening, action=Action.REOPEN, reason=DecisionReason.RECURRED)
     return opening
 
 
-def _since(marks: Sequence[Mark], moment: datetime, now: datetime) -> int:
+def _points_since(points: Sequence[EvidencePoint], moment: datetime, now: datetime) -> int:
     """How many of the newest runs ended after a moment, also when the clock was set back or forth since.
 
     The order of runs is the order of their marks. Most often a moment is the end of one of them; where that run lies
     too far back to be among them, and the moment in the future by now, those count that the clock of now has seen.
     """
-    exact = next((n for n, mark in enumerate(marks) if mark.at == moment), None)
+    exact = next((n for n, point in enumerate(points) if point.at == moment), None)
     if exact is not None:
         return exact
     if moment <= now:
-        return next((n for n, mark in enumerate(marks) if mark.at <= moment), len(marks))
-    return next((n for n, mark in enumerate(marks) if mark.at > now), len(marks))
+        return next((n for n, point in enumerate(points) if point.at <= moment), len(points))
+    return next((n for n, point in enumerate(points) if point.at > now), len(points))
 
 
-def _decision(rule: Rule, action: Action, why: Why, first: datetime | None = None) -> Decision:
-    return Decision(cause=rule.cause, action=action, why=why, first_evidence_at=first)
+def _decision(rule: Rule, action: Action, reason: DecisionReason, first: datetime | None = None) -> Decision:
+    return Decision(cause=rule.cause, action=action, reason=reason, first_evidence_at=first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class ThresholdCount:
     """How far the evidence has come towards an opening."""
 
     seen: int
@@ -157,66 +159,74 @@ class Tally:
     needed: int
 
 
-def tally(rule: Rule, marks: Sequence[Mark], now: datetime) -> Tally:
-    """Counts evidence as a rule does; `marks` newest first."""
-    inside = [mark for mark in marks if now - mark.at <= rule.window]
+def count_evidence(rule: Rule, points: Sequence[EvidencePoint], now: datetime) -> ThresholdCount:
+    """Counts evidence as a rule does; `points` newest first."""
+    inside = [point for point in points if now - point.at <= rule.window]
     needed = rule.runs if len(inside) >= rule.of else len(inside)
     counted = inside[: rule.of]
-    return Tally(seen=sum(mark.evidence for mark in counted), of=len(counted), needed=needed)
+    return ThresholdCount(seen=sum(point.evidence for point in counted), of=len(counted), needed=needed)
 
 
-def _threshold(rule: Rule, marks: Sequence[Mark], now: datetime) -> Decision:
-    inside = [mark for mark in marks if now - mark.at <= rule.window]
-    counted = tally(rule, inside, now)
+def _decide_opening(rule: Rule, points: Sequence[EvidencePoint], now: datetime) -> Decision:
+    inside = [point for point in points if now - point.at <= rule.window]
+    counted = count_evidence(rule, inside, now)
     if counted.seen < counted.needed:
-        return _decision(rule, Action.WAIT, Why.BELOW_THRESHOLD)
+        return _decision(rule, Action.WAIT, DecisionReason.BELOW_THRESHOLD)
     first = _streak_start(rule, inside)
-    if len(inside) > 1 and timedelta(0) <= inside[0].at - first < rule.span:
-        return _decision(rule, Action.WAIT, Why.TOO_SHORT)
-    return _decision(rule, Action.OPEN, Why.SEEN if rule.of == 1 else Why.THRESHOLD_MET, first)
+    if len(inside) > 1 and timedelta(0) <= inside[0].at - first < rule.hold_for:
+        return _decision(rule, Action.WAIT, DecisionReason.HOLD_FOR_NOT_ELAPSED)
+    return _decision(
+        rule, Action.OPEN, DecisionReason.FIRST_EVIDENCE if rule.of == 1 else DecisionReason.THRESHOLD_MET, first
+    )
 
 
-def _streak_start(rule: Rule, marks: Sequence[Mark]) -> datetime:
+def _streak_start(rule: Rule, points: Sequence[EvidencePoint]) -> datetime:
     """Time of the first evidence with no `resolve_after` clean runs between it and the newest (which is evidence)."""
-    first, clean = marks[0].at, 0
-    for mark in marks:
-        if mark.evidence:
-            first, clean = mark.at, 0
+    first, clean = points[0].at, 0
+    for point in points:
+        if point.evidence:
+            first, clean = point.at, 0
         else:
-            clean += mark.enough
+            clean += point.confirms_recovery
         if clean >= rule.resolve_after:
             break
     return first
 
 
-def _about_open(
-    rule: Rule, incident: Incident, marks: Sequence[Mark], *, now: datetime, members: int | None, may_resolve: bool
+def _decide_open(
+    rule: Rule,
+    incident: Incident,
+    points: Sequence[EvidencePoint],
+    *,
+    now: datetime,
+    members: int | None,
+    may_resolve: bool,
 ) -> Decision:
     if may_resolve and members == 0:
-        return _decision(rule, Action.RESOLVE, Why.MEMBERS_WELL)
-    if members is None and clean_runs(incident, marks) >= rule.resolve_after:
-        return _decision(rule, Action.RESOLVE, Why.CLEAN_RUNS)
+        return _decision(rule, Action.RESOLVE, DecisionReason.MEMBERS_RECOVERED)
+    if members is None and clean_runs(incident, points) >= rule.resolve_after:
+        return _decision(rule, Action.RESOLVE, DecisionReason.CLEAN_RUNS)
     if members == 0:
-        return _decision(rule, Action.CONTINUE, Why.NOT_VOUCHED)
-    quiet_for = now - (incident.last_message_at or incident.opened_at)
-    if incident.untold_count and quiet_for >= UPDATE_EVERY:
-        return _decision(rule, Action.UPDATE, Why.NEW_MEMBERS)
-    if incident.state is IncidentState.OPEN and quiet_for >= rule.remind_every:
-        return _decision(rule, Action.REMIND, Why.NOT_TOLD_FOR_LONG)
-    return _decision(rule, Action.CONTINUE, Why.STILL_THERE)
+        return _decision(rule, Action.CONTINUE, DecisionReason.RECOVERY_UNCONFIRMED)
+    since_last_message = now - (incident.last_message_at or incident.opened_at)
+    if incident.untold_count and since_last_message >= UPDATE_INTERVAL:
+        return _decision(rule, Action.UPDATE, DecisionReason.NEW_MEMBERS)
+    if incident.state is IncidentState.OPEN and since_last_message >= rule.repeat_interval:
+        return _decision(rule, Action.REMIND, DecisionReason.REMINDER_DUE)
+    return _decision(rule, Action.CONTINUE, DecisionReason.STILL_OPEN)
 
 
-def clean_runs(incident: Incident, marks: Sequence[Mark]) -> int:
+def clean_runs(incident: Incident, points: Sequence[EvidencePoint]) -> int:
     """Runs since the last evidence that answered enough to vouch for recovery; muted ones vouch for nothing."""
     clean = 0
-    for mark in marks[: _since(marks, incident.last_evidence_at, marks[0].at) if marks else 0]:
-        if mark.evidence:
+    for point in points[: _points_since(points, incident.last_evidence_at, points[0].at) if points else 0]:
+        if point.evidence:
             break
-        clean += mark.enough and not mark.muted
+        clean += point.confirms_recovery and not point.inhibited
     return clean
 
 
-_TOLD = frozenset({Action.OPEN, Action.REOPEN, Action.UPDATE, Action.REMIND, Action.RESOLVE})
+_NOTIFYING = frozenset({Action.OPEN, Action.REOPEN, Action.UPDATE, Action.REMIND, Action.RESOLVE})
 
 
 def evolve(
@@ -239,15 +249,15 @@ def evolve(
         by: who acknowledges it.
     """
     seen = evidence is not None and evidence.explained_by is None
-    touched = members or (evidence.count if evidence is not None and seen else 0)
+    affected = members or (evidence.count if evidence is not None and seen else 0)
     changed = replace(
         incident,
         member_count=members,
-        peak_count=max(incident.peak_count, touched),
+        peak_count=max(incident.peak_count, affected),
         last_evidence_at=now if seen else incident.last_evidence_at,
         evidence=evidence if seen else incident.evidence,
     )
-    if _tells(incident, decision):
+    if _notifies(incident, decision):
         changed = replace(changed, last_message_at=now, untold_count=0)
     match decision.action:
         case Action.RESOLVE:
@@ -259,10 +269,10 @@ def evolve(
     return changed
 
 
-def _tells(incident: Incident, decision: Decision) -> bool:
+def _notifies(incident: Incident, decision: Decision) -> bool:
     """Whether people are told: not while a silence keeps it back, nor of the end of what they never heard of."""
-    unheard = decision.action is Action.RESOLVE and incident.silence_id is not None
-    return decision.action in _TOLD and decision.silence_id is None and not unheard
+    not_notified = decision.action is Action.RESOLVE and incident.silence_id is not None
+    return decision.action in _NOTIFYING and decision.silence_id is None and not not_notified
 
 
 def _reopened(incident: Incident, decision: Decision) -> Incident:
@@ -279,7 +289,7 @@ def _reopened(incident: Incident, decision: Decision) -> Incident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
+class OperatorAction:
     """Whose word it is."""
 
     by: str
@@ -291,12 +301,12 @@ class Word:
         return f"by {self.by}: {self.comment}" if self.comment else f"by {self.by}"
 
     @property
-    def facts(self) -> tuple[tuple[str, str], ...]:
+    def resolution_facts(self) -> tuple[tuple[str, str], ...]:
         """For a message about an end: label and value."""
-        return (("resolved by", self.by), *self.remark)
+        return (("resolved by", self.by), *self.comment_facts)
 
     @property
-    def remark(self) -> tuple[tuple[str, str], ...]:
+    def comment_facts(self) -> tuple[tuple[str, str], ...]:
         """The comment alone, for a message that names the person anyway."""
         return (("comment", self.comment),) if self.comment else ()
 
@@ -304,13 +314,17 @@ class Word:
 def acknowledge(incident: Incident) -> Decision:
     """Decides whether an incident can be acknowledged: an open one that nobody looks after yet."""
     if incident.state is IncidentState.OPEN:
-        return Decision(cause=incident.cause, action=Action.ACKNOWLEDGE, why=Why.TAKEN_ON)
-    why = Why.OVER if incident.state is IncidentState.RESOLVED else Why.TAKEN_BEFORE
-    return Decision(cause=incident.cause, action=Action.NOTHING, why=why)
+        return Decision(cause=incident.cause, action=Action.ACKNOWLEDGE, reason=DecisionReason.ACKNOWLEDGED)
+    reason = (
+        DecisionReason.ALREADY_RESOLVED
+        if incident.state is IncidentState.RESOLVED
+        else DecisionReason.ALREADY_ACKNOWLEDGED
+    )
+    return Decision(cause=incident.cause, action=Action.NOTHING, reason=reason)
 
 
-def resolve_by_hand(incident: Incident) -> Decision:
+def resolve_manually(incident: Incident) -> Decision:
     """Decides whether an incident can be resolved by hand: one that is not over yet."""
     if incident.state is IncidentState.RESOLVED:
-        return Decision(cause=incident.cause, action=Action.NOTHING, why=Why.OVER)
-    return Decision(cause=incident.cause, action=Action.RESOLVE, why=Why.BY_HAND)
+        return Decision(cause=incident.cause, action=Action.NOTHING, reason=DecisionReason.ALREADY_RESOLVED)
+    return Decision(cause=incident.cause, action=Action.RESOLVE, reason=DecisionReason.RESOLVED_MANUALLY)

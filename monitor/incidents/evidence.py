@@ -17,16 +17,16 @@ from monitor.model.items import TrackedItem
 NOT_SENT = "not sent"
 """What a breakdown calls questions that an open breaker kept back."""
 
-SAMPLES = 10
+MAX_SAMPLES = 10
 """How many item ids a piece of evidence names."""
 
-_MUCH, _MUCH_FLOOR = 0.05, 2
+_FAILED_RATIO, _MIN_FAILED = 0.05, 2
 """Of a run's requests: if so many failed for good, and not less, that is evidence though no item was left unknown."""
 
-_NEWS_FLOOR = 5
+_MIN_ITEMS = 5
 """`wrong_scope` wants at least so many items that were not known missing; `bad_request` so many refused ids."""
 
-EXPLAINS: Mapping[Cause, frozenset[Cause]] = {
+INHIBITS: Mapping[Cause, frozenset[Cause]] = {
     Cause.SPENDING_LIMIT: frozenset({Cause.RATE_LIMITED}),
     # A gateway may answer one rejected credential with 401 here and 403 there.
     Cause.UNAUTHORIZED: frozenset({Cause.FORBIDDEN}),
@@ -41,7 +41,7 @@ EXPLAINS: Mapping[Cause, frozenset[Cause]] = {
 
 
 @dataclass(slots=True)
-class _Heap:
+class _CauseEvidence:
     """What is gathered for one cause."""
 
     count: int = 0
@@ -54,7 +54,7 @@ class _Heap:
             self.breakdown[_label(error)] += 1
         # The smallest ids, not the first to arrive: so the order of answers does not show.
         insort(self.samples, (item_id, error), key=lambda sample: sample[0])
-        del self.samples[SAMPLES:]
+        del self.samples[MAX_SAMPLES:]
 
     def block(self, error: ApiError, items: int) -> None:
         self.count += items
@@ -63,7 +63,7 @@ class _Heap:
 
     def evidence(self, cause: Cause) -> Evidence:
         # what was never sent because of the others says nothing of its own
-        errors = [error for _, error in self.samples if error is not None and not error.is_our(BREAKER_OPEN)]
+        errors = [error for _, error in self.samples if error is not None and not error.is_local(BREAKER_OPEN)]
         return Evidence(
             cause=cause,
             count=self.count,
@@ -72,24 +72,24 @@ class _Heap:
             request_ids=tuple(dict.fromkeys(e.request_id for e in errors if e.request_id)),
             code=next((e.code for e in errors if e.code), None),
             gateway=next((e.gateway for e in errors if e.gateway), ()),
-            api_message=next((said for e in errors if (said := _said(e))), None),
+            api_message=next((said for e in errors if (said := _api_words(e))), None),
         )
 
 
-def _said(error: ApiError) -> str | None:
+def _api_words(error: ApiError) -> str | None:
     """The API's own words: its message, or the text that it calls `error`, which is often the clearer one."""
     words = dict.fromkeys(text for text in (error.error, error.message) if text)
     return ": ".join(words) or None
 
 
 def _label(error: ApiError) -> str:
-    if error.is_our(BREAKER_OPEN):
+    if error.is_local(BREAKER_OPEN):
         return NOT_SENT
     label = str(error.status) if error.status is not None else str(error.network or "no answer")
     return f"{label} from the token endpoint" if error.from_token_endpoint else label
 
 
-class Tally:
+class EvidenceCollector:
     """Takes a run's outcomes one by one and says at the end what they are evidence of. Memory is bounded."""
 
     def __init__(self) -> None:
@@ -99,11 +99,11 @@ class Tally:
         """Items whose request the API itself replied to, whatever it said: a refusal shows too that it can be asked."""
         self.quarantined = 0
         """Items that were not asked about, because their ids can't be."""
-        self._unknown: dict[Cause, _Heap] = {}
-        self._recovered: dict[Cause, _Heap] = {}
-        self._absent = _Heap()
-        self._refused = _Heap()
-        self._news = 0
+        self._unknown: dict[Cause, _CauseEvidence] = {}
+        self._recovered: dict[Cause, _CauseEvidence] = {}
+        self._not_found = _CauseEvidence()
+        self._refused = _CauseEvidence()
+        self._not_known_missing = 0
         self._accepted = 0
 
     def add(self, item: TrackedItem, outcome: Outcome) -> None:
@@ -111,11 +111,11 @@ class Tally:
         self.answered += outcome.answered
         error = outcome.error
         self.replied += outcome.answered or (
-            error is not None and error.status is not None and not (error.from_token_endpoint or error.held)
+            error is not None and error.status is not None and not (error.from_token_endpoint or error.from_backoff)
         )
         self.quarantined += outcome.state is ItemState.INVALID and not outcome.answered
         if outcome.reason is not None and outcome.reason.value in _REQUEST_VALUES:
-            self._unknown.setdefault(Cause(outcome.reason.value), _Heap()).add(outcome.item_id, outcome.error)
+            self._unknown.setdefault(Cause(outcome.reason.value), _CauseEvidence()).add(outcome.item_id, outcome.error)
         if not outcome.answered:
             return
         if outcome.state is ItemState.INVALID:
@@ -123,25 +123,25 @@ class Tally:
         else:
             self._accepted += 1
         if not item.known_missing:
-            self._news += 1
+            self._not_known_missing += 1
             if outcome.state is ItemState.NOT_FOUND:
-                self._absent.add(outcome.item_id, outcome.error)
+                self._not_found.add(outcome.item_id, outcome.error)
 
     def confirm(self, items: int) -> None:
         """Counts items of which a list said, all at once, that they are completed still."""
         self.answered += items
         self.replied += items
         self._accepted += items
-        self._news += items
+        self._not_known_missing += items
 
     def recover(self, failed: Outcome) -> None:
         """Counts a request that failed for good, of an item that was answered when it was asked about once more."""
         if failed.reason is not None and failed.reason.value in _REQUEST_VALUES:
-            self._recovered.setdefault(Cause(failed.reason.value), _Heap()).add(failed.item_id, failed.error)
+            self._recovered.setdefault(Cause(failed.reason.value), _CauseEvidence()).add(failed.item_id, failed.error)
 
     def block(self, cause: Cause, error: ApiError, items: int) -> None:
         """Counts an error that leaves so many items unknown without any of them having been asked about."""
-        self._unknown.setdefault(cause, _Heap()).block(error, items)
+        self._unknown.setdefault(cause, _CauseEvidence()).block(error, items)
 
     def all_recovered(self, cause: Cause) -> bool:
         """Whether requests failed because of a cause, and every one of their items was answered in the end."""
@@ -153,65 +153,65 @@ class Tally:
         Args:
             requests: all that the run sent, retries included (≥ 0).
         """
-        heaps = dict(self._unknown)
+        gathered = dict(self._unknown)
         for cause, recovered in self._recovered.items():
-            failed = _merged(heaps.get(cause), recovered)
-            if failed.count >= max(_MUCH_FLOOR, _MUCH * requests):
-                heaps[cause] = failed
-        if self._news >= _NEWS_FLOOR and 2 * self._absent.count >= self._news:
-            heaps[Cause.WRONG_SCOPE] = _merged(heaps.get(Cause.WRONG_SCOPE), self._absent)
-        if self._refused.count >= _NEWS_FLOOR and not self._accepted:
-            heaps[Cause.BAD_REQUEST] = _merged(heaps.get(Cause.BAD_REQUEST), self._refused)
-        return tuple(heaps[cause].evidence(cause) for cause in REQUEST_CAUSES if cause in heaps)
+            failed = _merged(gathered.get(cause), recovered)
+            if failed.count >= max(_MIN_FAILED, _FAILED_RATIO * requests):
+                gathered[cause] = failed
+        if self._not_known_missing >= _MIN_ITEMS and 2 * self._not_found.count >= self._not_known_missing:
+            gathered[Cause.WRONG_SCOPE] = _merged(gathered.get(Cause.WRONG_SCOPE), self._not_found)
+        if self._refused.count >= _MIN_ITEMS and not self._accepted:
+            gathered[Cause.BAD_REQUEST] = _merged(gathered.get(Cause.BAD_REQUEST), self._refused)
+        return tuple(gathered[cause].evidence(cause) for cause in REQUEST_CAUSES if cause in gathered)
 
 
 _REQUEST_VALUES = frozenset(cause.value for cause in REQUEST_CAUSES)
 
 
-def _merged(one: _Heap | None, other: _Heap) -> _Heap:
+def _merged(one: _CauseEvidence | None, other: _CauseEvidence) -> _CauseEvidence:
     if one is None:
         return other
-    samples = sorted((*one.samples, *other.samples), key=lambda sample: sample[0])[:SAMPLES]
-    return _Heap(one.count + other.count, one.breakdown + other.breakdown, samples)
+    samples = sorted((*one.samples, *other.samples), key=lambda sample: sample[0])[:MAX_SAMPLES]
+    return _CauseEvidence(one.count + other.count, one.breakdown + other.breakdown, samples)
 
 
-def attach(evidence: Iterable[Evidence], owners: Sequence[Evidence]) -> tuple[Evidence, ...]:
+def mark_inhibited(evidence: Iterable[Evidence], inhibitors: Sequence[Evidence]) -> tuple[Evidence, ...]:
     """Marks every piece of evidence that a higher cause of the same run explains.
 
     Args:
         evidence: what is to be marked.
         owners: the run's evidence of request causes, highest rank first.
     """
-    marked = []
+    evaluated = []
     for piece in evidence:
-        explained_by = next((o.cause for o in owners if piece.cause in EXPLAINS.get(o.cause, frozenset())), None)
-        marked.append(replace(piece, explained_by=explained_by))
-    return tuple(marked)
+        explained_by = next((o.cause for o in inhibitors if piece.cause in INHIBITS.get(o.cause, frozenset())), None)
+        evaluated.append(replace(piece, explained_by=explained_by))
+    return tuple(evaluated)
 
 
-TOO_MUCH_UNKNOWN = 0.2
+MAX_UNKNOWN_RATIO = 0.2
 """Over this share of the tracked items unknown is too little coverage."""
 
-UNEXPLAINED = (Reason.DEADLINE, Reason.INTERRUPTED, Reason.NOT_ASKED)
+UNINHIBITED_REASONS = (Reason.DEADLINE, Reason.INTERRUPTED, Reason.NOT_ASKED)
 """Why an item may be unknown without any request cause behind it."""
 
 
-def coverage(status: RunStatus, *, total: int, unknown: Mapping[Reason, int]) -> Evidence | None:
-    """Evidence of `coverage`, or None.
+def detect_too_many_unknown(status: RunStatus, *, total: int, unknown: Mapping[Reason, int]) -> Evidence | None:
+    """Evidence of `detect_too_many_unknown`, or None.
 
     Args:
         status: how the run ended. What aborted it explains what it left unknown.
         total: tracked items (≥ 0).
         unknown: how many of them are unknown, by reason.
     """
-    unasked = {reason.value: unknown.get(reason, 0) for reason in UNEXPLAINED if unknown.get(reason, 0)}
+    unasked = {reason.value: unknown.get(reason, 0) for reason in UNINHIBITED_REASONS if unknown.get(reason, 0)}
     count = sum(unasked.values())
-    if status is RunStatus.ABORTED or count <= TOO_MUCH_UNKNOWN * total:
+    if status is RunStatus.ABORTED or count <= MAX_UNKNOWN_RATIO * total:
         return None
     return Evidence(cause=Cause.COVERAGE, count=count, breakdown=unasked)
 
 
-def emptied(read: SyncReport, *, tracked_before: bool) -> Evidence | None:
+def detect_empty_sync_log(read: SyncReport, *, tracked_before: bool) -> Evidence | None:
     """Evidence of `sync_log_empty`, or None: a log that never held an id is not filled yet.
 
     Args:
@@ -224,6 +224,6 @@ def emptied(read: SyncReport, *, tracked_before: bool) -> Evidence | None:
     return Evidence(cause=Cause.SYNC_LOG_EMPTY, count=read.removed, breakdown=unusable)
 
 
-def missed(runs: int) -> Evidence | None:
+def detect_missed_runs(runs: int) -> Evidence | None:
     """Evidence of `run_missed` when so many runs (≥ 0) did not start between two that did, or None."""
     return Evidence(cause=Cause.RUN_MISSED, count=runs, breakdown={"missed": runs}) if runs else None

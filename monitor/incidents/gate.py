@@ -10,9 +10,9 @@ from enum import StrEnum
 
 from monitor.model import Cause, rank
 from monitor.model.schedule import DueTimes
-from monitor.notifications.texts import in_words
+from monitor.notifications.texts import describe_cause
 
-CLOSING = frozenset({Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
+CLOSING_CAUSES = frozenset({Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
 """Causes that more requests make worse, or that let them come to nothing."""
 
 
@@ -27,7 +27,7 @@ class GateReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closed:
+class ClosingIncident:
     """An incident that closes the gate, be it acknowledged or silenced."""
 
     cause: Cause
@@ -37,12 +37,12 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateAnswer:
+class GateResult:
     """Proceed or pause, and why."""
 
     target: str
     reason: GateReason
-    by: tuple[Closed, ...] = ()
+    by: tuple[ClosingIncident, ...] = ()
     """The incidents that close it, the highest-ranked cause first."""
     since: datetime | None = None
     """From when on it is closed; None while it is open, and before the first run."""
@@ -57,9 +57,14 @@ class GateAnswer:
         return self.reason is GateReason.CLEAR
 
 
-def answer(
-    target: str, *, unresolved: Sequence[Closed], last_run_at: datetime | None, due_times: DueTimes, now: datetime
-) -> GateAnswer:
+def check_gate(
+    target: str,
+    *,
+    unresolved: Sequence[ClosingIncident],
+    last_run_at: datetime | None,
+    due_times: DueTimes,
+    now: datetime,
+) -> GateResult:
     """Whether bulk work on a target may proceed.
 
     Args:
@@ -69,30 +74,30 @@ def answer(
         due_times: when its runs are due.
         now: the time (aware).
     """
-    by = tuple(sorted((each for each in unresolved if each.cause in CLOSING), key=lambda each: rank(each.cause)))
+    by = tuple(sorted((each for each in unresolved if each.cause in CLOSING_CAUSES), key=lambda each: rank(each.cause)))
     if by:
         first = by[0]
         text = (
-            f"pause: {first.cause.value} since {_clock(first.since, now)} (incident {first.incident_id}): "
-            f"{in_words(first.cause)}"
+            f"pause: {first.cause.value} since {_format_time(first.since, now)} (incident {first.incident_id}): "
+            f"{describe_cause(first.cause)}"
         )
         reason = GateReason.INCIDENT
-        return GateAnswer(target=target, reason=reason, by=by, since=first.since, last_run_at=last_run_at, text=text)
+        return GateResult(target=target, reason=reason, by=by, since=first.since, last_run_at=last_run_at, text=text)
     if last_run_at is None:
         text = f"pause: stale: no run of {target} has asked the API yet"
-        return GateAnswer(target=target, reason=GateReason.STALE, text=text)
+        return GateResult(target=target, reason=GateReason.STALE, text=text)
     overdue_at = due_times.overdue_at(last_run_at)
     if overdue_at is not None and now >= overdue_at:
         text = (
-            f"pause: stale since {_clock(overdue_at, now)}: the last run of {target} that asked the API ended "
-            f"{_clock(last_run_at, now)}, more than two intervals ago"
+            f"pause: stale since {_format_time(overdue_at, now)}: the last run of {target} that asked the API ended "
+            f"{_format_time(last_run_at, now)}, more than two intervals ago"
         )
         reason = GateReason.STALE
-        return GateAnswer(target=target, reason=reason, since=overdue_at, last_run_at=last_run_at, text=text)
-    text = f"proceed: no outage or limit is known; the last run of {target} ended {_clock(last_run_at, now)}"
-    return GateAnswer(target=target, reason=GateReason.CLEAR, last_run_at=last_run_at, text=text)
+        return GateResult(target=target, reason=reason, since=overdue_at, last_run_at=last_run_at, text=text)
+    text = f"proceed: no outage or limit is known; the last run of {target} ended {_format_time(last_run_at, now)}"
+    return GateResult(target=target, reason=GateReason.CLEAR, last_run_at=last_run_at, text=text)
 
 
-def _clock(at: datetime, now: datetime) -> str:
+def _format_time(at: datetime, now: datetime) -> str:
     """A moment (UTC), with its date unless that is today's."""
     return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"

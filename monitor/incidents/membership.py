@@ -13,23 +13,23 @@ from sqlalchemy import Connection
 
 from monitor.incidents import members
 from monitor.incidents import store as incident_store
-from monitor.incidents.evidence import SAMPLES
-from monitor.incidents.members import Patience
-from monitor.incidents.rulebook import By, Rule
+from monitor.incidents.evidence import MAX_SAMPLES
+from monitor.incidents.members import AgeLimits
+from monitor.incidents.rulebook import GroupBy, Rule
 from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState
-from monitor.notifications.texts import counted
+from monitor.notifications.texts import format_items
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Roster:
+class Membership:
     """The items of one target, and the incidents that they belong to."""
 
     target: str
     rules: Mapping[Cause, Rule]
-    patience: Patience
+    age_limits: AgeLimits
 
-    def let_go(
-        self, conn: Connection, incidents: Iterable[Incident], *, run_id: int, now: datetime, may_release: bool
+    def release(
+        self, conn: Connection, incidents: Iterable[Incident], *, run_id: int, now: datetime, remove_untracked: bool
     ) -> None:
         """Lets members of open incidents go that are well, and those that are not tracked any more.
 
@@ -47,61 +47,80 @@ class Roster:
             each for each in incidents if each.cause in ITEM_CAUSES and each.state is not IncidentState.RESOLVED
         ]
         # One question per cause: of very many groups, few have anybody to let go.
-        left = {
-            cause: self._leaving(conn, cause, now, release=may_release) for cause in {each.cause for each in concerned}
+        removed = {
+            cause: self._incidents_losing_members(conn, cause, now, remove_untracked=remove_untracked)
+            for cause in {each.cause for each in concerned}
         }
         for incident in concerned:
-            if incident.id in left[incident.cause]:
-                self._let_go(conn, incident, run_id=run_id, now=now, may_release=may_release)
+            if incident.id in removed[incident.cause]:
+                self._release(conn, incident, run_id=run_id, now=now, remove_untracked=remove_untracked)
 
-    def _leaving(self, conn: Connection, cause: Cause, now: datetime, *, release: bool) -> frozenset[int]:
-        return members.leaving(conn, target=self.target, cause=cause, now=now, patience=self.patience, release=release)
-
-    def _let_go(self, conn: Connection, incident: Incident, *, run_id: int, now: datetime, may_release: bool) -> None:
-        left = members.leave(
-            conn, incident_id=incident.id, cause=incident.cause, now=now, patience=self.patience, group=incident.group
+    def _incidents_losing_members(
+        self, conn: Connection, cause: Cause, now: datetime, *, remove_untracked: bool
+    ) -> frozenset[int]:
+        return members.incidents_losing_members(
+            conn,
+            target=self.target,
+            cause=cause,
+            now=now,
+            age_limits=self.age_limits,
+            remove_untracked=remove_untracked,
         )
-        left += members.release(conn, incident_id=incident.id) if may_release else 0
+
+    def _release(
+        self, conn: Connection, incident: Incident, *, run_id: int, now: datetime, remove_untracked: bool
+    ) -> None:
+        removed = members.remove_recovered(
+            conn,
+            incident_id=incident.id,
+            cause=incident.cause,
+            now=now,
+            age_limits=self.age_limits,
+            group=incident.group,
+        )
+        removed += members.remove_untracked(conn, incident_id=incident.id) if remove_untracked else 0
         incident_store.add_event(
             conn,
             incident_id=incident.id,
             run_id=run_id,
             at=now,
             kind="left",
-            reason=f"{counted(left)} no longer in that state, or no longer tracked",
-            data={"count": left},
+            reason=f"{format_items(removed)} no longer in that state, or no longer tracked",
+            data={"count": removed},
         )
 
     def evidence(self, conn: Connection, *, now: datetime) -> tuple[Evidence, ...]:
         """What the items that no incident has are evidence of, by cause, and by group where the rule says so."""
-        return tuple(piece for cause in ITEM_CAUSES for piece in self._ailing(conn, cause, now))
+        return tuple(piece for cause in ITEM_CAUSES for piece in self._unassigned_evidence(conn, cause, now))
 
-    def _ailing(self, conn: Connection, cause: Cause, now: datetime) -> Sequence[Evidence]:
-        if self.rules[cause].by is By.GROUP:
-            return members.ailing_by_group(
-                conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES
+    def _unassigned_evidence(self, conn: Connection, cause: Cause, now: datetime) -> Sequence[Evidence]:
+        if self.rules[cause].by is GroupBy.GROUP:
+            return members.unassigned_evidence_by_group(
+                conn, target=self.target, cause=cause, now=now, age_limits=self.age_limits, samples=MAX_SAMPLES
             )
-        piece = members.ailing(conn, target=self.target, cause=cause, now=now, patience=self.patience, samples=SAMPLES)
+        piece = members.unassigned_evidence(
+            conn, target=self.target, cause=cause, now=now, age_limits=self.age_limits, samples=MAX_SAMPLES
+        )
         return () if piece is None else (piece,)
 
-    def join(self, conn: Connection, piece: Evidence, *, incident_id: int, now: datetime) -> int:
+    def add(self, conn: Connection, piece: Evidence, *, incident_id: int, now: datetime) -> int:
         """Makes the items behind a piece of evidence members of its incident; gives back how many."""
         cause, group = piece.key
-        by_group = self.rules[cause].by is By.GROUP
-        return members.join(
+        by_group = self.rules[cause].by is GroupBy.GROUP
+        return members.add(
             conn,
             target=self.target,
             cause=cause,
             incident_id=incident_id,
             now=now,
-            patience=self.patience,
+            age_limits=self.age_limits,
             group=group if by_group else None,
-            among=piece.sample_ids if piece.count == len(piece.sample_ids) else None,
+            item_ids=piece.sample_ids if piece.count == len(piece.sample_ids) else None,
         )
 
     def groups(self, conn: Connection, key: IncidentKey, *, now: datetime) -> tuple[str, ...]:
         """The groups of the items that are evidence for a cause and group, the most frequent first."""
         cause, group = key
-        if self.rules[cause].by is By.GROUP:
+        if self.rules[cause].by is GroupBy.GROUP:
             return (group,) if group else ()
-        return members.ailing_groups(conn, target=self.target, cause=cause, now=now, patience=self.patience)
+        return members.unassigned_groups(conn, target=self.target, cause=cause, now=now, age_limits=self.age_limits)

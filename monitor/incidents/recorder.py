@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from monitor.incidents import store as incident_store
-from monitor.incidents.decide import Action, Decision, Word
-from monitor.incidents.rulebook import Rule, numbers_of, severity_of
-from monitor.incidents.silences import hush, in_words
+from monitor.incidents.decide import Action, Decision, OperatorAction
+from monitor.incidents.rulebook import Rule, rule_parameters, severity_of
+from monitor.incidents.silences import apply_silences, describe_cause
 from monitor.model import Evidence, Incident, IncidentState, Silence
 from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind, RunFacts, render
@@ -39,14 +39,14 @@ _KINDS: Mapping[Action, MessageKind] = {
     Action.RESOLVE: MessageKind.RESOLVED,
 }
 
-_REPEATS = frozenset({Action.UPDATE, Action.REMIND})
+_FOLLOW_UPS = frozenset({Action.UPDATE, Action.REMIND})
 
-_TOLD = ("opened", "reopened", "updated", "reminded", "told")
+_NOTIFICATION_EVENTS = ("opened", "reopened", "updated", "reminded", "told")
 """Events after which people know how it stands, unless `silenced` follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Casebook:
+class IncidentRecorder:
     """The incidents of one target, as one transaction changes them."""
 
     conn: Connection
@@ -56,16 +56,18 @@ class Casebook:
     now: datetime
     run: RunFacts | None = None
     """The run behind the changes; None when no run is."""
-    wait: timedelta = timedelta(0)
+    group_wait: timedelta = timedelta(0)
     """How long messages wait for others like them, so that one cause on many targets is one message."""
     silences: tuple[Silence, ...] = ()
     """Those in force."""
 
-    def hush(self, decision: Decision, incident: Incident) -> Decision:
+    def apply_silences(self, decision: Decision, incident: Incident) -> Decision:
         """The decision as the silences in force leave it; `incident` as it stands, or is about to be."""
-        return hush(decision, incident, self.silences, now=self.now)
+        return apply_silences(decision, incident, self.silences, now=self.now)
 
-    def draft(self, decision: Decision, rule: Rule, piece: Evidence, *, groups: tuple[str, ...] = ()) -> Incident:
+    def new_incident(
+        self, decision: Decision, rule: Rule, piece: Evidence, *, groups: tuple[str, ...] = ()
+    ) -> Incident:
         """A new incident that is not stored yet (`id` 0) and addressed to nobody.
 
         Args:
@@ -91,26 +93,26 @@ class Casebook:
             evidence=piece,
         )
 
-    def addressed(self, incident: Incident, decision: Decision) -> Incident:
+    def with_channels(self, incident: Incident, decision: Decision) -> Incident:
         """An incident that opens or reopens, with where that is told, or with the silence that keeps it back."""
         if decision.silence_id is not None:
             return replace(incident, silence_id=decision.silence_id, channels=())
-        told_before = incident.channels
-        channels = told_before or self.channels_for(incident)
+        previous_channels = incident.channels
+        channels = previous_channels or self.channels_for(incident)
         return replace(incident, silence_id=None, channels=channels, last_message_at=self.now)
 
     def channels_for(self, incident: Incident) -> tuple[str, ...]:
         """The channels that an incident is told on by the routes as they are now."""
         return self.route(attributes_of(incident))
 
-    def tell(
+    def record(
         self,
         decision: Decision,
         incident: Incident,
         *,
         rule: Rule | None = None,
         error: str | None = None,
-        word: Word | None = None,
+        operator_action: OperatorAction | None = None,
         kind: MessageKind | None = None,
     ) -> None:
         """Records what was decided and puts its messages into the outbox, where the decision has any.
@@ -125,17 +127,23 @@ class Casebook:
         """
         kind = kind or _KINDS.get(decision.action)
         if kind is not None:
-            late = self._kept_back(decision, incident)
-            reason, data = _account(decision, incident, rule, error, word)
-            self.note(incident.id, _EVENTS[decision.action], f"{reason} (kept back {late})" if late else reason, data)
-            notes: tuple[tuple[str, str], ...] = (("kept back", late),) if late else ()
-            if word is not None:
-                notes = word.facts if decision.action is Action.RESOLVE else word.remark
-            self.send(kind, incident, again=decision.action is Action.REOPEN, error=error, notes=notes)
+            delayed = self._silenced_since(decision, incident)
+            reason, data = _reason_and_data(decision, incident, rule, error, operator_action)
+            self.add_event(
+                incident.id, _EVENTS[decision.action], f"{reason} (kept back {delayed})" if delayed else reason, data
+            )
+            notes: tuple[tuple[str, str], ...] = (("kept back", delayed),) if delayed else ()
+            if operator_action is not None:
+                notes = (
+                    operator_action.resolution_facts
+                    if decision.action is Action.RESOLVE
+                    else operator_action.comment_facts
+                )
+            self.enqueue(kind, incident, again=decision.action is Action.REOPEN, error=error, notes=notes)
         if decision.silence_id is not None:
-            self.keep_back(incident, decision.silence_id)
+            self.record_silenced(incident, decision.silence_id)
 
-    def send(
+    def enqueue(
         self,
         kind: MessageKind,
         incident: Incident,
@@ -145,29 +153,29 @@ class Casebook:
         notes: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Puts a message about an incident into the outbox, one for each of its channels."""
-        message = render(kind, incident, self.run, now=self.now, again=again, error=error, notes=notes)
-        outbox.put(self.conn, message, channels=incident.channels, now=self.now, wait=self.wait)
+        message = render(kind, incident, self.run, now=self.now, reopened=again, error=error, notes=notes)
+        outbox.enqueue(self.conn, message, channels=incident.channels, now=self.now, wait=self.group_wait)
 
-    def keep_back(self, incident: Incident, silence_id: int) -> None:
+    def record_silenced(self, incident: Incident, silence_id: int) -> None:
         """Records that a silence keeps a message back: once, and not again in each run of a night."""
-        last = self._last_said(incident)
+        last = self._last_notification_event(incident)
         if last is not None and last.kind == "silenced" and last.data.get("silence_id") == silence_id:
             return
         silence = next((each for each in self.silences if each.id == silence_id), None)
-        reason = f"by {in_words(silence)}" if silence else f"by silence {silence_id}"
-        self.note(incident.id, "silenced", reason, {"silence_id": silence_id})
+        reason = f"by {describe_cause(silence)}" if silence else f"by silence {silence_id}"
+        self.add_event(incident.id, "silenced", reason, {"silence_id": silence_id})
 
-    def _last_said(self, incident: Incident) -> incident_store.IncidentEvent | None:
-        return incident_store.last_step(self.conn, incident.id, kinds=(*_TOLD, "silenced"))
+    def _last_notification_event(self, incident: Incident) -> incident_store.IncidentEvent | None:
+        return incident_store.last_event(self.conn, incident.id, kinds=(*_NOTIFICATION_EVENTS, "silenced"))
 
-    def _kept_back(self, decision: Decision, incident: Incident) -> str:
+    def _silenced_since(self, decision: Decision, incident: Incident) -> str:
         """Why what repeats an opening comes so late, if a silence has kept it; else empty."""
-        last = self._last_said(incident) if decision.action in _REPEATS else None
+        last = self._last_notification_event(incident) if decision.action in _FOLLOW_UPS else None
         if last is None or last.kind != "silenced":
             return ""
         return f"since {last.at:%Y-%m-%d %H:%M} UTC by silence {last.data.get('silence_id')}"
 
-    def note(self, incident_id: int, kind: str, reason: str, data: Mapping[str, object]) -> None:
+    def add_event(self, incident_id: int, kind: str, reason: str, data: Mapping[str, object]) -> None:
         """Records one step in an incident's life."""
         incident_store.add_event(
             self.conn,
@@ -180,16 +188,16 @@ class Casebook:
         )
 
 
-def _account(
-    decision: Decision, incident: Incident, rule: Rule | None, error: str | None, word: Word | None
+def _reason_and_data(
+    decision: Decision, incident: Incident, rule: Rule | None, error: str | None, operator_action: OperatorAction | None
 ) -> tuple[str, dict[str, object]]:
     """The reason of a decision as its event tells it, and what else is kept with it."""
-    reason = f"{decision.why.value} {word.reason}" if word else decision.why.value
+    reason = f"{decision.reason.value} {operator_action.reason}" if operator_action else decision.reason.value
     reason += f": {error}" if error else ""
     if decision.action is Action.RESOLVE and incident.silence_id is not None:
         reason = f"{reason} (nobody was told: silence {incident.silence_id} had kept the opening back)"
     data: dict[str, object] = {"channels": list(incident.channels)}
     data |= {"error": error} if error else {}
-    data |= {"by": word.by, "comment": word.comment} if word else {}
-    data |= {"rule": numbers_of(rule)} if rule else {}
+    data |= {"by": operator_action.by, "comment": operator_action.comment} if operator_action else {}
+    data |= {"rule": rule_parameters(rule)} if rule else {}
     return reason, data

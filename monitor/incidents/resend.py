@@ -13,49 +13,49 @@ from sqlalchemy import Engine
 
 from monitor.database.engine import reading, writing
 from monitor.incidents import store as incident_store
-from monitor.notifications import channel_state as channel_store
-from monitor.notifications.channels import Channel, Ending, Refreshing
+from monitor.notifications import channel_state
+from monitor.notifications.channels import Channel, SendOutcome, SupportsResend
 from monitor.notifications.messages import Message, MessageKind, render
 
-REFRESH_EVERY = timedelta(minutes=1)
+RESEND_INTERVAL = timedelta(minutes=1)
 """As often as Prometheus itself tells Alertmanager; of many processes, one at a time does."""
 
-_MOST = 10_000
+_MAX_INCIDENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refresher:
+class AlertResender:
     """Refreshes for the incidents of one environment."""
 
     engine: Engine
     environment: str
     utcnow: Callable[[], datetime]
 
-    async def refresh(self, channels: Mapping[str, Channel]) -> None:
+    async def resend(self, channels: Mapping[str, Channel]) -> None:
         """Tells each of those channels that forgets, where it is its time.
 
         Raises:
             StoreError: when our database can't be used.
         """
         for name, channel in channels.items():
-            if isinstance(channel, Refreshing):
+            if isinstance(channel, SupportsResend):
                 at = self.utcnow()
                 messages = await asyncio.to_thread(self._due, name, at)
                 if messages:
-                    verdict = await channel.refresh(messages, at=at)
-                    if verdict.ending is not Ending.DELIVERED:
-                        structlog.get_logger().warning("alerts_not_refreshed", channel=name, reason=verdict.reason)
+                    result = await channel.resend(messages, at=at)
+                    if result.outcome is not SendOutcome.DELIVERED:
+                        structlog.get_logger().warning("alerts_not_resent", channel=name, reason=result.reason)
 
     def _due(self, name: str, now: datetime) -> list[Message]:
         """What is open and was told there, if it is time; a channel that is parked or waits is left alone."""
         with reading(self.engine) as conn:
-            state = channel_store.states(conn).get(name)
+            state = channel_state.load_all(conn).get(name)
         if state is not None and (state.parked_at is not None or (state.blocked_until or now) > now):
             return []
         with writing(self.engine) as conn:
-            if not channel_store.take_refresh(conn, name, now=now, before=now - REFRESH_EVERY):
+            if not channel_state.claim_resend(conn, name, now=now, before=now - RESEND_INTERVAL):
                 return []
         with reading(self.engine) as conn:
-            found = incident_store.listing(conn, open_only=True, limit=_MOST)
-        told = [each for each in found if name in each.channels and each.environment == self.environment]
-        return [render(MessageKind.OPENED, incident, None, now=now) for incident in told]
+            found = incident_store.list_incidents(conn, open_only=True, limit=_MAX_INCIDENTS)
+        notified = [each for each in found if name in each.channels and each.environment == self.environment]
+        return [render(MessageKind.OPENED, incident, None, now=now) for incident in notified]

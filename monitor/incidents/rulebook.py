@@ -10,7 +10,7 @@ from typing import Any
 from monitor.model import Cause, RunStatus, Severity, Team
 
 
-class By(StrEnum):
+class GroupBy(StrEnum):
     """What there is one incident of a cause for at a time."""
 
     TARGET = "target"
@@ -31,12 +31,12 @@ class Rule:
     """… of the last so many runs …"""
     window: timedelta = timedelta(hours=1)
     """… inside this; if fewer runs fall inside it, in all of them."""
-    span: timedelta = timedelta(0)
+    hold_for: timedelta = timedelta(0)
     """First and last evidence at least so far apart; one lone run in the window counts."""
     resolve_after: int = 2
     """Runs without evidence that resolve a request cause."""
-    remind_every: timedelta = timedelta(hours=4)
-    by: By = By.TARGET
+    repeat_interval: timedelta = timedelta(hours=4)
+    by: GroupBy = GroupBy.TARGET
 
 
 _DAY = timedelta(days=1)
@@ -50,15 +50,15 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.FORBIDDEN, team=Team.ACCOUNT, runs=2, of=2),
         Rule(cause=Cause.WRONG_SCOPE, team=Team.INTEGRATION, runs=2, of=2),
         Rule(cause=Cause.RATE_LIMITED, team=Team.OPERATIONS, runs=3, of=5),
-        Rule(cause=Cause.OUTAGE, team=Team.OPERATIONS, severity=Severity.CRITICAL, runs=2, of=2, span=_MINUTES_3),
+        Rule(cause=Cause.OUTAGE, team=Team.OPERATIONS, severity=Severity.CRITICAL, runs=2, of=2, hold_for=_MINUTES_3),
         Rule(cause=Cause.BAD_RESPONSE, team=Team.INTEGRATION, runs=2, of=2),
         Rule(cause=Cause.BAD_REQUEST, team=Team.INTEGRATION, runs=2, of=2),
-        Rule(cause=Cause.ITEMS_FAILED, team=Team.PIPELINE, remind_every=_DAY),
-        Rule(cause=Cause.ITEMS_MISSING, team=Team.PIPELINE, remind_every=_DAY),
-        Rule(cause=Cause.ITEMS_REGRESSED, team=Team.PIPELINE, remind_every=_DAY),
-        Rule(cause=Cause.ITEMS_STUCK, team=Team.PIPELINE, remind_every=_DAY),
-        Rule(cause=Cause.ITEMS_INVALID, team=Team.PIPELINE, remind_every=_DAY),
-        Rule(cause=Cause.UNRECOGNISED_STATUS, team=Team.INTEGRATION, remind_every=_DAY),
+        Rule(cause=Cause.ITEMS_FAILED, team=Team.PIPELINE, repeat_interval=_DAY),
+        Rule(cause=Cause.ITEMS_MISSING, team=Team.PIPELINE, repeat_interval=_DAY),
+        Rule(cause=Cause.ITEMS_REGRESSED, team=Team.PIPELINE, repeat_interval=_DAY),
+        Rule(cause=Cause.ITEMS_STUCK, team=Team.PIPELINE, repeat_interval=_DAY),
+        Rule(cause=Cause.ITEMS_INVALID, team=Team.PIPELINE, repeat_interval=_DAY),
+        Rule(cause=Cause.UNRECOGNISED_STATUS, team=Team.INTEGRATION, repeat_interval=_DAY),
         Rule(cause=Cause.COVERAGE, team=Team.MONITOR, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_EMPTY, team=Team.MONITOR),
@@ -84,31 +84,31 @@ def severity_of(rule: Rule, *, accepted: bool) -> Severity:
     return Severity.CRITICAL if denied and built_in else rule.severity
 
 
-def numbers_of(rule: Rule) -> dict[str, float]:
+def rule_parameters(rule: Rule) -> dict[str, float]:
     """What a rule counts by, as JSON values: kept with an opening, since the rule may be another one later."""
     return {
         "runs": rule.runs,
         "of": rule.of,
         "window_s": rule.window.total_seconds(),
-        "span_s": rule.span.total_seconds(),
+        "span_s": rule.hold_for.total_seconds(),
         "resolve_after": rule.resolve_after,
-        "remind_every_s": rule.remind_every.total_seconds(),
+        "remind_every_s": rule.repeat_interval.total_seconds(),
     }
 
 
-def with_numbers(rule: Rule, stored: object) -> Rule:
-    """The rule with numbers that `numbers_of` once gave; what is not among them stays as it is."""
+def with_parameters(rule: Rule, stored: object) -> Rule:
+    """The rule with numbers that `rule_parameters` once gave; what is not among them stays as it is."""
     if not isinstance(stored, Mapping):
         return rule
-    numbers = {**numbers_of(rule), **stored}
+    numbers = {**rule_parameters(rule), **stored}
     return replace(
         rule,
         runs=int(numbers["runs"]),
         of=int(numbers["of"]),
         window=timedelta(seconds=numbers["window_s"]),
-        span=timedelta(seconds=numbers["span_s"]),
+        hold_for=timedelta(seconds=numbers["span_s"]),
         resolve_after=int(numbers["resolve_after"]),
-        remind_every=timedelta(seconds=numbers["remind_every_s"]),
+        repeat_interval=timedelta(seconds=numbers["remind_every_s"]),
     )
 
 
@@ -124,13 +124,13 @@ class Override:
     source: str
     """What it is called: `rules[2]`."""
 
-    def is_for(self, target: str) -> bool:
+    def applies_to(self, target: str) -> bool:
         """Whether it changes the rule of a target, or of what stands in a target's place (`channel:oncall`)."""
         return not self.targets or any(fnmatchcase(target, pattern) for pattern in self.targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InForce:
+class EffectiveRule:
     """A rule, and where its values came from."""
 
     rule: Rule
@@ -143,51 +143,51 @@ class InForce:
         return tuple(dict.fromkeys(self.sources.values()))
 
 
-def in_force(overrides: Iterable[Override], target: str) -> Mapping[Cause, InForce]:
+def effective_rules(overrides: Iterable[Override], target: str) -> Mapping[Cause, EffectiveRule]:
     """The rule of every cause on one target.
 
     Args:
         overrides: in the order of the configuration: of two that say the same, the later one holds.
         target: its name; for `channel_failing` what stands in its place, `channel:NAME`.
     """
-    layered = {cause: InForce(rule=rule) for cause, rule in DEFAULT_RULES.items()}
+    effective = {cause: EffectiveRule(rule=rule) for cause, rule in DEFAULT_RULES.items()}
     for override in overrides:
-        if override.is_for(target):
-            layered[override.cause] = _laid_over(layered[override.cause], override)
-    return layered
+        if override.applies_to(target):
+            effective[override.cause] = _merged(effective[override.cause], override)
+    return effective
 
 
-def _laid_over(below: InForce, override: Override) -> InForce:
+def _merged(below: EffectiveRule, override: Override) -> EffectiveRule:
     changes = dict(override.changes)
     if "runs" in changes:
         # `runs = 3` alone means three in a row, whatever `of` was before.
         changes.setdefault("of", changes["runs"])
     sources = {**below.sources, **dict.fromkeys(changes, override.source)}
-    return InForce(rule=replace(below.rule, **changes), sources=sources)
+    return EffectiveRule(rule=replace(below.rule, **changes), sources=sources)
 
 
-class Flaw(StrEnum):
+class RuleProblem(StrEnum):
     """Why a rule could never open an incident."""
 
-    TOO_FEW_RUNS = "it asks for evidence in more runs than it looks at"
-    TOO_LONG_A_SPAN = "no two runs inside the window lie as far apart as it asks"
+    RUNS_EXCEED_OF = "it asks for evidence in more runs than it looks at"
+    HOLD_FOR_EXCEEDS_WINDOW = "no two runs inside the window lie as far apart as it asks"
 
 
-def flaw(rule: Rule) -> Flaw | None:
+def rule_problem(rule: Rule) -> RuleProblem | None:
     """Why a rule could never open an incident, or None.
 
     A span beyond the window would let only a run that is alone in the window open one, which nobody means by a span.
     """
     if rule.runs > rule.of:
-        return Flaw.TOO_FEW_RUNS
-    return Flaw.TOO_LONG_A_SPAN if rule.span > rule.window else None
+        return RuleProblem.RUNS_EXCEED_OF
+    return RuleProblem.HOLD_FOR_EXCEEDS_WINDOW if rule.hold_for > rule.window else None
 
 
-ENOUGH = 20
+MIN_ANSWERED = 20
 """A run vouches for the API's recovery when it got answers for so many items, or for all that were due."""
 
 
-class Vouching(StrEnum):
+class RecoveryCriterion(StrEnum):
     """What a run must have done for its silence to speak for the end of a cause."""
 
     ANSWERED = "got enough answers"
@@ -196,35 +196,35 @@ class Vouching(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
+class RunFilter:
     """The runs that count for a cause."""
 
     statuses: frozenset[RunStatus]
-    vouching: Vouching = Vouching.ANSWERED
+    criterion: RecoveryCriterion = RecoveryCriterion.ANSWERED
 
 
-_CAME_TO_AN_END = frozenset({RunStatus.COMPLETE, RunStatus.PARTIAL})
-_ASKED = _CAME_TO_AN_END | {RunStatus.ABORTED}
-_FINISHED = _ASKED | {RunStatus.UNREAD}
+_COMPLETE_OR_PARTIAL = frozenset({RunStatus.COMPLETE, RunStatus.PARTIAL})
+_ASKED_API = _COMPLETE_OR_PARTIAL | {RunStatus.ABORTED}
+_FINISHED = _ASKED_API | {RunStatus.UNREAD}
 
-_REQUESTS_AND_ITEMS = Witness(statuses=_ASKED)
-_OTHERS: Mapping[Cause, Witness] = {
+_DEFAULT_FILTER = RunFilter(statuses=_ASKED_API)
+_FILTERS: Mapping[Cause, RunFilter] = {
     # What aborted a run explains what it left unknown.
-    Cause.COVERAGE: Witness(statuses=_CAME_TO_AN_END),
+    Cause.COVERAGE: RunFilter(statuses=_COMPLETE_OR_PARTIAL),
     # One that read ids vouches for the log, whatever the API said.
-    Cause.SYNC_LOG_UNREADABLE: Witness(statuses=_FINISHED, vouching=Vouching.READ),
+    Cause.SYNC_LOG_UNREADABLE: RunFilter(statuses=_FINISHED, criterion=RecoveryCriterion.READ),
     # Every run that read an empty log is evidence of it while the incident is open.
-    Cause.SYNC_LOG_EMPTY: Witness(statuses=_ASKED, vouching=Vouching.RAN),
-    Cause.RUN_MISSED: Witness(statuses=_FINISHED, vouching=Vouching.RAN),
+    Cause.SYNC_LOG_EMPTY: RunFilter(statuses=_ASKED_API, criterion=RecoveryCriterion.RAN),
+    Cause.RUN_MISSED: RunFilter(statuses=_FINISHED, criterion=RecoveryCriterion.RAN),
 }
 
 
-def witness(cause: Cause) -> Witness:
+def run_filter(cause: Cause) -> RunFilter:
     """The runs that count for a cause."""
-    return _OTHERS.get(cause, _REQUESTS_AND_ITEMS)
+    return _FILTERS.get(cause, _DEFAULT_FILTER)
 
 
-def vouches(vouching: Vouching, *, due: int, answered: int) -> bool:
+def counts_as_recovery(criterion: RecoveryCriterion, *, due: int, answered: int) -> bool:
     """Whether a run without evidence speaks for the end of a cause; an empty work list vouches for no API and no log.
 
     Args:
@@ -232,6 +232,6 @@ def vouches(vouching: Vouching, *, due: int, answered: int) -> bool:
         due: items that it meant to ask about.
         answered: of them, those that got a reply.
     """
-    if vouching is Vouching.RAN:
+    if criterion is RecoveryCriterion.RAN:
         return True
-    return due > 0 and (vouching is Vouching.READ or answered >= min(ENOUGH, due))
+    return due > 0 and (criterion is RecoveryCriterion.READ or answered >= min(MIN_ANSWERED, due))

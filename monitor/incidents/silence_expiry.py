@@ -10,10 +10,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from monitor.incidents import silence_store as silences
+from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.recorder import Casebook, Router
-from monitor.incidents.silences import ended, silence_over
+from monitor.incidents.recorder import IncidentRecorder, Router
+from monitor.incidents.silences import describe_silence_end, active_silence
 from monitor.model import Cause, Incident
 from monitor.notifications.messages import MessageKind
 
@@ -21,15 +21,15 @@ _OPENINGS = ("opened", "reopened")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Silencing:
+class SilenceExpiry:
     """Tells what silences kept back, for the incidents of an environment."""
 
     environment: str
     route: Router
-    past_failing: Callable[[Connection], Router]
+    channel_router: Callable[[Connection], Router]
     """Names the channels for the incident of a channel, which is not told on those that fail."""
 
-    def release(self, conn: Connection, *, now: datetime) -> int:
+    def notify_expired(self, conn: Connection, *, now: datetime) -> int:
         """Tells the openings that no silence in force keeps back any more.
 
         1. The untold incidents are locked; those that somebody else has locked are left to them, or to the next call.
@@ -44,45 +44,53 @@ class Silencing:
             How many were told.
         """
         # First, for it locks the incidents of channels in their order, as everybody does who changes them.
-        past_failing = self.past_failing(conn)
-        waiting = incident_store.untold(conn, environment=self.environment)
-        holding = silences.in_force(conn, now=now) if waiting else ()
-        told = 0
-        for incident in waiting:
-            silence = silence_over(incident, holding, now=now)
-            book = Casebook(
+        channel_router = self.channel_router(conn)
+        silenced = incident_store.silenced_openings(conn, environment=self.environment)
+        active = silence_store.active(conn, now=now) if silenced else ()
+        notified = 0
+        for incident in silenced:
+            silence = active_silence(incident, active, now=now)
+            recorder = IncidentRecorder(
                 conn=conn,
                 target=incident.target,
                 environment=self.environment,
-                route=past_failing if incident.cause is Cause.CHANNEL_FAILING else self.route,
+                route=channel_router if incident.cause is Cause.CHANNEL_FAILING else self.route,
                 now=now,
-                silences=holding,
+                silences=active,
             )
             if silence is None:
-                self._tell(book, incident)
-                told += 1
+                self._notify(recorder, incident)
+                notified += 1
             elif silence.id != incident.silence_id:
                 incident_store.save(conn, replace(incident, silence_id=silence.id))
-                book.keep_back(incident, silence.id)
-        return told
+                recorder.record_silenced(incident, silence.id)
+        return notified
 
-    def _tell(self, book: Casebook, incident: Incident) -> None:
-        opening = incident_store.last_step(book.conn, incident.id, kinds=_OPENINGS)
-        told = replace(
-            incident, silence_id=None, channels=book.channels_for(incident), last_message_at=book.now, untold_count=0
+    def _notify(self, recorder: IncidentRecorder, incident: Incident) -> None:
+        opening = incident_store.last_event(recorder.conn, incident.id, kinds=_OPENINGS)
+        notified = replace(
+            incident,
+            silence_id=None,
+            channels=recorder.channels_for(incident),
+            last_message_at=recorder.now,
+            untold_count=0,
         )
-        incident_store.save(book.conn, told)
-        why = self._why(book, incident)
-        book.note(told.id, "told", why, {"channels": list(told.channels), "silence_id": incident.silence_id})
+        incident_store.save(recorder.conn, notified)
+        reason = self._reason(recorder, incident)
+        recorder.add_event(
+            notified.id, "told", reason, {"channels": list(notified.channels), "silence_id": incident.silence_id}
+        )
         error = opening.data.get("error") if opening else None
-        book.send(
+        recorder.enqueue(
             MessageKind.OPENED,
-            told,
+            notified,
             again=opening is not None and opening.kind == "reopened",
             error=error if isinstance(error, str) else None,
-            notes=(("kept back", f"since {opening.at if opening else told.opened_at:%Y-%m-%d %H:%M} UTC; {why}"),),
+            notes=(
+                ("kept back", f"since {opening.at if opening else notified.opened_at:%Y-%m-%d %H:%M} UTC; {reason}"),
+            ),
         )
 
-    def _why(self, book: Casebook, incident: Incident) -> str:
-        kept_by = silences.find(book.conn, incident.silence_id or 0)
-        return ended(kept_by, now=book.now) if kept_by else f"silence {incident.silence_id} ended"
+    def _reason(self, recorder: IncidentRecorder, incident: Incident) -> str:
+        kept_by = silence_store.find(recorder.conn, incident.silence_id or 0)
+        return describe_silence_end(kept_by, now=recorder.now) if kept_by else f"silence {incident.silence_id} ended"

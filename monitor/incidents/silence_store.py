@@ -9,8 +9,8 @@ from monitor.database.tables import silences
 from monitor.database.text import cleaned
 from monitor.model import Silence
 
-LONGEST_COMMENT = 500
-LONGEST_NAME = 200
+MAX_COMMENT_LENGTH = 500
+MAX_AUTHOR_LENGTH = 200
 
 
 def add(
@@ -38,8 +38,8 @@ def add(
         "matchers": {name: list(patterns) for name, patterns in matchers.items()},
         "starts_at": starts_at,
         "ends_at": ends_at,
-        "comment": cleaned(comment, LONGEST_COMMENT),
-        "author": cleaned(author, LONGEST_NAME),
+        "comment": cleaned(comment, MAX_COMMENT_LENGTH),
+        "author": cleaned(author, MAX_AUTHOR_LENGTH),
         "created_at": now,
     }
     return _silence(conn.execute(insert(silences).values(row).returning(silences)).mappings().one())
@@ -48,7 +48,7 @@ def add(
 def expire(conn: Connection, silence_id: int, *, by: str, now: datetime) -> None:
     """Ends a silence now, and keeps who did it; one that has ended already is left as it is."""
     lasting = (silences.c.id == silence_id, silences.c.ends_at > now)
-    conn.execute(update(silences).where(*lasting).values(ends_at=now, expired_by=cleaned(by, LONGEST_NAME)))
+    conn.execute(update(silences).where(*lasting).values(ends_at=now, expired_by=cleaned(by, MAX_AUTHOR_LENGTH)))
 
 
 def find(conn: Connection, silence_id: int, *, lock: bool = False) -> Silence | None:
@@ -58,14 +58,14 @@ def find(conn: Connection, silence_id: int, *, lock: bool = False) -> Silence | 
     return None if row is None else _silence(row)
 
 
-def in_force(conn: Connection, *, now: datetime) -> tuple[Silence, ...]:
+def active(conn: Connection, *, now: datetime) -> tuple[Silence, ...]:
     """The silences that hold at a moment, oldest first."""
-    holding = (silences.c.starts_at <= now, silences.c.ends_at > now)
-    rows = conn.execute(select(silences).where(*holding).order_by(silences.c.id)).mappings()
+    active = (silences.c.starts_at <= now, silences.c.ends_at > now)
+    rows = conn.execute(select(silences).where(*active).order_by(silences.c.id)).mappings()
     return tuple(_silence(row) for row in rows)
 
 
-def listing(conn: Connection, *, ending_after: datetime | None = None, limit: int = 10_000) -> list[Silence]:
+def list_silences(conn: Connection, *, ending_after: datetime | None = None, limit: int = 10_000) -> list[Silence]:
     """Silences, newest first: all, or those that end after a moment."""
     query = select(silences).order_by(silences.c.id.desc()).limit(limit)
     if ending_after is not None:

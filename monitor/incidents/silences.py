@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 
-from monitor.incidents.decide import Action, Decision, Why
+from monitor.incidents.decide import Action, Decision, DecisionReason
 from monitor.model import Cause, Incident, IncidentState, Severity, Silence, Team
-from monitor.notifications.routing import ATTRIBUTES, Matchers, attributes_of, literally, matches
+from monitor.notifications.routing import ATTRIBUTES, Matchers, attributes_of, escape_glob, matches
 
-_LONGEST_PATTERN = 200
-_WORDS: Mapping[str, tuple[str, ...]] = {
+_MAX_PATTERN_LENGTH = 200
+_KNOWN_VALUES: Mapping[str, tuple[str, ...]] = {
     "cause": tuple(each.value for each in Cause),
     "team": tuple(each.value for each in Team),
     "severity": tuple(each.value for each in Severity),
@@ -26,11 +26,11 @@ def matchers_for(incident: Incident) -> Matchers:
     """What matches an incident and whatever comes after it under the same key."""
     key = {"cause": incident.cause.value, "target": incident.target}
     key |= {"group": incident.group} if incident.group else {}
-    return {name: (literally(value),) for name, value in key.items()}
+    return {name: (escape_glob(value),) for name, value in key.items()}
 
 
-def matchers_in(texts: Sequence[str]) -> Matchers:
-    """Reads `ATTRIBUTE=PATTERN`; patterns of one attribute are alternatives. `mistakes` says what it can't be."""
+def parse_matchers(texts: Sequence[str]) -> Matchers:
+    """Reads `ATTRIBUTE=PATTERN`; patterns of one attribute are alternatives. `validate_matchers` says what it can't be."""
     found: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, _, pattern = text.partition("=")
@@ -38,20 +38,20 @@ def matchers_in(texts: Sequence[str]) -> Matchers:
     return found
 
 
-def mistakes(matchers: Matchers) -> list[str]:
+def validate_matchers(matchers: Matchers) -> list[str]:
     """What is wrong with matchers, a sentence each; none when they can match something."""
-    each_one = (_mistake(name, pattern) for name, patterns in matchers.items() for pattern in patterns)
-    return [said for said in each_one if said]
+    found = (_validate(name, pattern) for name, patterns in matchers.items() for pattern in patterns)
+    return [sentences for sentences in found if sentences]
 
 
-def _mistake(name: str, pattern: str) -> str:
+def _validate(name: str, pattern: str) -> str:
     if name not in ATTRIBUTES:
         return f"there is no attribute {name!a}; write ATTRIBUTE=PATTERN with one of {', '.join(ATTRIBUTES)}"
-    if not (pattern and pattern.isprintable() and len(pattern) <= _LONGEST_PATTERN):
-        return f"{name} needs a pattern of 1 to {_LONGEST_PATTERN} printable characters, as in {name}=a*"
-    words = _WORDS.get(name, ())
-    if words and not any(fnmatchcase(word, pattern) for word in words):
-        return f"there is no {name} like {pattern}; there are {', '.join(words)}"
+    if not (pattern and pattern.isprintable() and len(pattern) <= _MAX_PATTERN_LENGTH):
+        return f"{name} needs a pattern of 1 to {_MAX_PATTERN_LENGTH} printable characters, as in {name}=a*"
+    known_values = _KNOWN_VALUES.get(name, ())
+    if known_values and not any(fnmatchcase(value, pattern) for value in known_values):
+        return f"there is no {name} like {pattern}; there are {', '.join(known_values)}"
     return ""
 
 
@@ -60,31 +60,31 @@ def matches_everything(matchers: Matchers) -> bool:
     return all(any(pattern.strip("*") == "" for pattern in patterns) for patterns in matchers.values())
 
 
-def written(matchers: Matchers) -> str:
+def format_matchers(matchers: Matchers) -> str:
     """Matchers as they are asked for: `cause=outage target=gloo-*|uppzy`."""
     return " ".join(f"{name}={'|'.join(patterns)}" for name, patterns in matchers.items())
 
 
 _OPENINGS = frozenset({Action.OPEN, Action.REOPEN})
-_REPEATS = frozenset({Action.UPDATE, Action.REMIND})
+_FOLLOW_UPS = frozenset({Action.UPDATE, Action.REMIND})
 
 
-def silence_over(incident: Incident, silences: Sequence[Silence], *, now: datetime) -> Silence | None:
-    """The silence that holds for an incident at a moment, or None; which of several, says `matching`."""
-    return matching(incident, [each for each in silences if each.in_force(now)])
+def active_silence(incident: Incident, silences: Sequence[Silence], *, now: datetime) -> Silence | None:
+    """The silence that holds for an incident at a moment, or None; which of several, says `matching_silence`."""
+    return matching_silence(incident, [each for each in silences if each.is_active(now)])
 
 
-def matching(incident: Incident, silences: Sequence[Silence]) -> Silence | None:
+def matching_silence(incident: Incident, silences: Sequence[Silence]) -> Silence | None:
     """Of silences that are in force the one that matches an incident, or None.
 
     Of several it is the one that keeps its opening back already, else the one that ends last.
     """
     attributes = attributes_of(incident)
-    holding = [each for each in silences if matches(each.matchers, attributes)]
-    return max(holding, key=lambda each: (each.id == incident.silence_id, each.ends_at, each.id), default=None)
+    active = [each for each in silences if matches(each.matchers, attributes)]
+    return max(active, key=lambda each: (each.id == incident.silence_id, each.ends_at, each.id), default=None)
 
 
-def hush(decision: Decision, incident: Incident, silences: Sequence[Silence], *, now: datetime) -> Decision:
+def apply_silences(decision: Decision, incident: Incident, silences: Sequence[Silence], *, now: datetime) -> Decision:
     """The decision as silences leave it.
 
     An opening stays one, with the silence that keeps its message back. An update or a reminder becomes `continue`:
@@ -97,28 +97,28 @@ def hush(decision: Decision, incident: Incident, silences: Sequence[Silence], *,
         silences: all that might hold.
         now: when (aware).
     """
-    if decision.action not in _OPENINGS | _REPEATS:
+    if decision.action not in _OPENINGS | _FOLLOW_UPS:
         return decision
-    silence = silence_over(incident, silences, now=now)
+    silence = active_silence(incident, silences, now=now)
     if decision.action in _OPENINGS:
         return decision if silence is None else replace(decision, silence_id=silence.id)
     if silence is not None:
-        return replace(decision, action=Action.CONTINUE, why=Why.SILENCED, silence_id=silence.id)
+        return replace(decision, action=Action.CONTINUE, reason=DecisionReason.SILENCED, silence_id=silence.id)
     if incident.silence_id is not None:
         # Nobody has heard of it yet: what would repeat an opening waits for that.
-        return replace(decision, action=Action.CONTINUE, why=Why.OPENING_DUE)
+        return replace(decision, action=Action.CONTINUE, reason=DecisionReason.OPENING_DUE)
     return decision
 
 
-def in_words(silence: Silence) -> str:
+def describe_cause(silence: Silence) -> str:
     """A silence for people: `silence 3 until 2026-03-01 06:00 UTC (deploy)`."""
-    why = f" ({silence.comment})" if silence.comment else ""
-    return f"silence {silence.id} until {silence.ends_at:%Y-%m-%d %H:%M} UTC{why}"
+    reason = f" ({silence.comment})" if silence.comment else ""
+    return f"silence {silence.id} until {silence.ends_at:%Y-%m-%d %H:%M} UTC{reason}"
 
 
-def ended(silence: Silence, *, now: datetime) -> str:
+def describe_silence_end(silence: Silence, *, now: datetime) -> str:
     """Why a silence keeps nothing back any more: `silence 3 ended`, `silence 3 was ended by ana`."""
-    if silence.in_force(now):
+    if silence.is_active(now):
         return f"silence {silence.id} does not match it any more"
     return (
         f"silence {silence.id} was ended by {silence.expired_by}"
@@ -127,29 +127,29 @@ def ended(silence: Silence, *, now: datetime) -> str:
     )
 
 
-def attention(incident: Incident, silences: Sequence[Silence]) -> tuple[str, ...]:
+def suppression_reasons(incident: Incident, silences: Sequence[Silence]) -> tuple[str, ...]:
     """Sentences without a full stop, as in `silenced by silence 3 until 2026-03-01 06:00 UTC (deploy)`.
 
     Args:
         incident: open or over.
         silences: those in force.
     """
-    said = (taken_on(incident), _silenced(incident, silences))
-    return tuple(sentence for sentence in said if sentence)
+    sentences = (describe_acknowledgement(incident), _describe_silenced(incident, silences))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
-def taken_on(incident: Incident) -> str:
+def describe_acknowledgement(incident: Incident) -> str:
     """Who looks after an incident since when; empty when nobody does."""
     if incident.state is not IncidentState.ACKNOWLEDGED or incident.acknowledged_at is None:
         return ""
     return f"acknowledged by {incident.acknowledged_by or 'somebody'}, {incident.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _silenced(incident: Incident, silences: Sequence[Silence]) -> str:
+def _describe_silenced(incident: Incident, silences: Sequence[Silence]) -> str:
     untold = incident.silence_id is not None
     if incident.state is IncidentState.RESOLVED:
         return f"nobody was told: silence {incident.silence_id} kept the opening back" if untold else ""
-    silence = matching(incident, silences)
+    silence = matching_silence(incident, silences)
     if silence is not None:
-        return f"silenced by {in_words(silence)}" + ("; nobody was told yet" if untold else "")
+        return f"silenced by {describe_cause(silence)}" + ("; nobody was told yet" if untold else "")
     return f"silence {incident.silence_id} is over: the opening goes out with the next delivery" if untold else ""

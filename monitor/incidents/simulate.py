@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.incidents.channel_rules import bystanders
-from monitor.incidents.decide import Action, Mark, decide
-from monitor.incidents.rulebook import InForce, Rule, severity_of
+from monitor.incidents.channel_rules import other_channels
+from monitor.incidents.decide import Action, EvidencePoint, decide
+from monitor.incidents.rulebook import EffectiveRule, Rule, severity_of
 from monitor.model import Cause, Severity, Silence
-from monitor.notifications.routing import Attributes, Route, Step, matches, route, walk
+from monitor.notifications.routing import Attributes, Route, RouteStep, matches, route, evaluate_routes
 from monitor.notifications.texts import channel_target
 
 
@@ -24,14 +24,14 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class SimulatedCase:
     """One way in which an incident of the cause can open."""
 
     severity: Severity
     attributes: Attributes
     accepted: bool | None
     """Whether the API accepts other requests, where that makes a difference; else None."""
-    steps: tuple[Step, ...]
+    steps: tuple[RouteStep, ...]
     """What becomes of each route, in order."""
     channels: tuple[str, ...]
     silence: Silence | None
@@ -39,7 +39,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Scenario:
     """Where a cause is tried."""
 
     target: str
@@ -52,19 +52,24 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rehearsal:
+class Simulation:
     """What would be done about a cause."""
 
-    scene: Scene
-    found: InForce
+    scenario: Scenario
+    found: EffectiveRule
     opening: Opening | None
     """None when it could never open by the schedule."""
-    cases: tuple[Case, ...]
+    cases: tuple[SimulatedCase, ...]
 
 
-def rehearse(
-    found: InForce, scene: Scene, *, due: Sequence[datetime], now: datetime, silences: Sequence[Silence] = ()
-) -> Rehearsal:
+def simulate(
+    found: EffectiveRule,
+    scenario: Scenario,
+    *,
+    due: Sequence[datetime],
+    now: datetime,
+    silences: Sequence[Silence] = (),
+) -> Simulation:
     """Plays what would be done about a cause.
 
     Args:
@@ -76,33 +81,37 @@ def rehearse(
     """
     severities = {how: severity_of(found.rule, accepted=how) for how in (True, False)}
     alike = len(set(severities.values())) == 1
-    in_force = [silence for silence in silences if silence.in_force(now)]
+    active = [silence for silence in silences if silence.is_active(now)]
     cases = tuple(
-        _case(found.rule, scene, severity, in_force, accepted=None if alike else how)
+        _case(found.rule, scenario, severity, active, accepted=None if alike else how)
         for how, severity in severities.items()
     )
-    return Rehearsal(scene=scene, found=found, opening=opening(found.rule, due), cases=cases[:1] if alike else cases)
+    return Simulation(
+        scenario=scenario, found=found, opening=opening(found.rule, due), cases=cases[:1] if alike else cases
+    )
 
 
-def _case(rule: Rule, scene: Scene, severity: Severity, silences: Sequence[Silence], *, accepted: bool | None) -> Case:
+def _case(
+    rule: Rule, scenario: Scenario, severity: Severity, silences: Sequence[Silence], *, accepted: bool | None
+) -> SimulatedCase:
     attributes: Attributes = {
         "team": rule.team.value,
         "cause": rule.cause.value,
-        "target": scene.target,
-        "group": (scene.group,) if scene.group else (),
+        "target": scenario.target,
+        "group": (scenario.group,) if scenario.group else (),
         "severity": severity.value,
-        "environment": scene.environment,
+        "environment": scenario.environment,
     }
-    told = route(attributes, scene.routes, scene.channels)
+    notified = route(attributes, scenario.routes, scenario.channels)
     if rule.cause is Cause.CHANNEL_FAILING:
-        failing = [name for name in scene.channels if channel_target(name) == scene.target]
-        told = bystanders(told, scene.channels, failing=failing)
-    return Case(
+        failing = [name for name in scenario.channels if channel_target(name) == scenario.target]
+        notified = other_channels(notified, scenario.channels, failing=failing)
+    return SimulatedCase(
         severity=severity,
         attributes=attributes,
         accepted=accepted,
-        steps=walk(attributes, scene.routes),
-        channels=told,
+        steps=evaluate_routes(attributes, scenario.routes),
+        channels=notified,
         silence=next((silence for silence in silences if matches(silence.matchers, attributes)), None),
     )
 
@@ -119,13 +128,13 @@ def opening(rule: Rule, due: Sequence[datetime]) -> Opening | None:
     Returns:
         None when it would not open within them.
     """
-    rhythm = [due[0] - (time - due[0]) for time in due[1:]]
-    before = [Mark(run_id=0, at=at, evidence=False) for at in rhythm]
-    seen = [Mark(run_id=n, at=at, evidence=True) for n, at in enumerate(due, 1)]
+    previous_due = [due[0] - (time - due[0]) for time in due[1:]]
+    before = [EvidencePoint(run_id=0, at=at, evidence=False) for at in previous_due]
+    with_evidence = [EvidencePoint(run_id=n, at=at, evidence=True) for n, at in enumerate(due, 1)]
 
     def opens(runs: int) -> bool:
-        marks = [*reversed(seen[:runs]), *before]
-        return decide(rule, None, marks, now=due[runs - 1]).action is Action.OPEN
+        points = [*reversed(with_evidence[:runs]), *before]
+        return decide(rule, None, points, now=due[runs - 1]).action is Action.OPEN
 
     runs = bisect_left(range(1, len(due) + 1), True, key=opens) + 1  # noqa: FBT003  # what is looked for: the first yes
     return None if runs > len(due) else Opening(runs=runs, after=due[runs - 1] - due[0])

@@ -13,9 +13,9 @@ from monitor.database.engine import insert as insert_or
 from monitor.database.tables import abandoned, active, evidence, incident_events, incidents, items, runs
 from monitor.database.text import storable
 from monitor.incidents import members
-from monitor.incidents.decide import Mark
+from monitor.incidents.decide import EvidencePoint
 from monitor.incidents.evidence import NOT_SENT
-from monitor.incidents.rulebook import Witness, vouches, witness
+from monitor.incidents.rulebook import RunFilter, counts_as_recovery, run_filter
 from monitor.model import (
     Cause,
     Evidence,
@@ -29,11 +29,11 @@ from monitor.model import (
     Team,
 )
 
-_MOST = 5_000
+_MAX_RUNS = 5_000
 """Runs that a rule looks back on at the most, whatever its window."""
 
 
-def write(
+def add_evidence(
     conn: Connection, *, target: str, run_id: int, at: datetime, pieces: Iterable[Evidence]
 ) -> dict[IncidentKey, int]:
     """Stores a run's evidence; gives back the row's id per cause and group."""
@@ -57,9 +57,9 @@ def write(
     return ids
 
 
-def marks(
+def evidence_points(
     conn: Connection, *, target: str, keys: Sequence[IncidentKey], since: datetime, at_least: int
-) -> Mapping[IncidentKey, Sequence[Mark]]:
+) -> Mapping[IncidentKey, Sequence[EvidencePoint]]:
     """What the runs that are witnesses of a cause say about it, for each cause and group, newest first.
 
     A run that could not close itself is none: what it saw went with it, and its silence must not part two that saw it.
@@ -71,18 +71,18 @@ def marks(
         since: runs that finished before this are left out, unless they are among the newest `at_least`.
         at_least: how many runs to give back at the least, as far as there are so many.
     """
-    found: dict[IncidentKey, Sequence[Mark]] = {}
-    for statuses in {witness(cause).statuses for cause, _ in keys}:
-        rows = _finished(conn, target, statuses, since, at_least)
-        explained = _explained(conn, [row["id"] for row in rows])
-        alike = [key for key in keys if witness(key[0]).statuses == statuses]
+    found: dict[IncidentKey, Sequence[EvidencePoint]] = {}
+    for statuses in {run_filter(cause).statuses for cause, _ in keys}:
+        rows = _finished_runs(conn, target, statuses, since, at_least)
+        inhibited = _inhibited_runs(conn, [row["id"] for row in rows])
+        alike = [key for key in keys if run_filter(key[0]).statuses == statuses]
         # Of many groups, most saw nothing in most runs: what is said then is the same for all.
-        clean = {each: [_clean(row, each) for row in rows] for each in {witness(cause) for cause, _ in alike}}
-        found |= {key: _marks(clean[witness(key[0])], explained.get(key)) for key in alike}
+        clean = {each: [_clean_point(row, each) for row in rows] for each in {run_filter(cause) for cause, _ in alike}}
+        found |= {key: _with_evidence(clean[run_filter(key[0])], inhibited.get(key)) for key in alike}
     return found
 
 
-def _finished(
+def _finished_runs(
     conn: Connection, target: str, statuses: Iterable[RunStatus], since: datetime, at_least: int
 ) -> Sequence[RowMapping]:
     ended = runs.c.status.in_(sorted(status.value for status in statuses))
@@ -91,38 +91,38 @@ def _finished(
         .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None), ~abandoned())
         .order_by(runs.c.id.desc())
     )
-    rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MOST)).mappings().all()
+    rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MAX_RUNS)).mappings().all()
     return rows if len(rows) >= at_least else conn.execute(finished.limit(at_least)).mappings().all()
 
 
-def _explained(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:
+def _inhibited_runs(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:
     """For each cause and group, the runs that saw it, and whether a higher cause explains that evidence."""
-    explained = defaultdict[IncidentKey, dict[int, bool]](dict)
+    inhibited = defaultdict[IncidentKey, dict[int, bool]](dict)
     for few in in_fews(run_ids):
         query = select(evidence.c.run_id, evidence.c.cause, evidence.c.group_name, evidence.c.explained_by)
         for row in conn.execute(query.where(evidence.c.run_id.in_(few))):
-            explained[Cause(row.cause), row.group_name][row.run_id] = row.explained_by is not None
-    return explained
+            inhibited[Cause(row.cause), row.group_name][row.run_id] = row.explained_by is not None
+    return inhibited
 
 
-def _clean(run: RowMapping, of: Witness) -> Mark:
+def _clean_point(run: RowMapping, of: RunFilter) -> EvidencePoint:
     """What a run says that saw nothing."""
-    enough = vouches(of.vouching, due=run["due"], answered=run["answered"])
-    return Mark(run_id=run["id"], at=run["finished_at"], evidence=False, enough=enough)
+    confirms_recovery = counts_as_recovery(of.criterion, due=run["due"], answered=run["answered"])
+    return EvidencePoint(run_id=run["id"], at=run["finished_at"], evidence=False, confirms_recovery=confirms_recovery)
 
 
-def _marks(clean: Sequence[Mark], explained: Mapping[int, bool] | None) -> Sequence[Mark]:
-    if not explained:
+def _with_evidence(clean: Sequence[EvidencePoint], inhibited: Mapping[int, bool] | None) -> Sequence[EvidencePoint]:
+    if not inhibited:
         return clean
     return [
-        replace(mark, evidence=not explained[mark.run_id], muted=explained[mark.run_id])
-        if mark.run_id in explained
-        else mark
-        for mark in clean
+        replace(point, evidence=not inhibited[point.run_id], inhibited=inhibited[point.run_id])
+        if point.run_id in inhibited
+        else point
+        for point in clean
     ]
 
 
-def from_row(values: RowMapping) -> Evidence:
+def evidence_from_row(values: RowMapping) -> Evidence:
     """One piece of evidence from a row of its table."""
     explained_by = values["explained_by"]
     return Evidence(
@@ -140,12 +140,12 @@ def from_row(values: RowMapping) -> Evidence:
 
 def api_messages(conn: Connection, *, incident_ids: Collection[int]) -> dict[int, str]:
     """The API's own words in the newest evidence of incidents, where it said any, by incident."""
-    words: dict[int, str] = {}
+    messages: dict[int, str] = {}
     for few in in_fews(sorted(incident_ids)):
         query = select(incidents.c.id, evidence.c.api_message).join(evidence, evidence.c.id == incidents.c.evidence_id)
         rows = conn.execute(query.where(incidents.c.id.in_(few), evidence.c.api_message.is_not(None)))
-        words |= {row.id: row.api_message for row in rows}
-    return words
+        messages |= {row.id: row.api_message for row in rows}
+    return messages
 
 
 def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: datetime) -> dict[str, int]:
@@ -185,8 +185,8 @@ def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
     newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(*keys)
     query = select(incidents).where(incidents.c.id.in_(newest)).order_by(incidents.c.id).with_for_update()
     rows = conn.execute(query).mappings().all()
-    seen = _evidences(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
-    found = (_stored(row, seen.get(row["evidence_id"])) for row in rows)
+    seen = _evidence_by_id(conn, [row["evidence_id"] for row in rows if row["evidence_id"] is not None])
+    found = (_from_row(row, seen.get(row["evidence_id"])) for row in rows)
     return {each.key: each for each in found}
 
 
@@ -200,14 +200,14 @@ def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datet
     return [(Cause(cause), incident_id, since) for cause, incident_id, since in conn.execute(query)]
 
 
-def open_new(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
+def open_incident(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
     """Stores a new incident (whose `id` is not looked at) and gives back its id."""
     row = {**_row(incident), "evidence_id": evidence_id}
     new_id: int = conn.execute(insert(incidents).returning(incidents.c.id), row).scalar_one()
     return new_id
 
 
-def open_once(conn: Connection, incident: Incident) -> int | None:
+def open_if_absent(conn: Connection, incident: Incident) -> int | None:
     """Stores a new incident that no run leads to; None when one of its key is open already.
 
     Unlike a target's runs, senders of one channel work side by side: another process may have been faster.
@@ -265,7 +265,7 @@ def add_event(
     conn.execute(insert(incident_events), {**step, "reason": storable(reason, 500)})
 
 
-def listing(
+def list_incidents(
     conn: Connection, *, target: str | None = None, open_only: bool = False, limit: int = 100
 ) -> list[Incident]:
     """Incidents, newest first."""
@@ -277,7 +277,7 @@ def listing(
     return [_incident(conn, row) for row in conn.execute(query).mappings().all()]
 
 
-def open_about(conn: Connection, *, cause: Cause, environment: str) -> list[Incident]:
+def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list[Incident]:
     """The open incidents of one cause in an environment, whatever their targets, oldest first.
 
     They stay locked until the caller's writing transaction ends: of two that change each other's, one waits for the
@@ -288,7 +288,7 @@ def open_about(conn: Connection, *, cause: Cause, environment: str) -> list[Inci
     return [_incident(conn, row) for row in conn.execute(query.with_for_update()).mappings().all()]
 
 
-def untold(conn: Connection, *, environment: str) -> list[Incident]:
+def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
     """The open incidents of an environment whose opening a silence keeps back, oldest first.
 
     They stay locked until the caller's writing transaction ends. One that somebody else has locked is left out: it is
@@ -309,31 +309,31 @@ def find(conn: Connection, incident_id: int, *, lock: bool = False) -> Incident 
 def events(conn: Connection, incident_id: int) -> list[IncidentEvent]:
     """The life of an incident, oldest first."""
     query = select(incident_events).where(incident_events.c.incident_id == incident_id).order_by(incident_events.c.id)
-    return [_step(row) for row in conn.execute(query)]
+    return [_event(row) for row in conn.execute(query)]
 
 
-def last_step(conn: Connection, incident_id: int, *, kinds: Collection[str]) -> IncidentEvent | None:
+def last_event(conn: Connection, incident_id: int, *, kinds: Collection[str]) -> IncidentEvent | None:
     """The newest event of an incident that is of one of these kinds, or None."""
     of_them = (incident_events.c.incident_id == incident_id, incident_events.c.kind.in_(kinds))
     row = conn.execute(
         select(incident_events).where(*of_them).order_by(incident_events.c.id.desc()).limit(1)
     ).one_or_none()
-    return None if row is None else _step(row)
+    return None if row is None else _event(row)
 
 
-def _step(row: Row[Any]) -> IncidentEvent:
+def _event(row: Row[Any]) -> IncidentEvent:
     return IncidentEvent(at=row.at, kind=row.kind, reason=row.reason, run_id=row.run_id, data=row.data)
 
 
-def _evidences(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]:
+def _evidence_by_id(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]:
     found: dict[int, Evidence] = {}
     for few in in_fews(ids):
         for row in conn.execute(select(evidence).where(evidence.c.id.in_(few))).mappings():
-            found[row["id"]] = from_row(row)
+            found[row["id"]] = evidence_from_row(row)
     return found
 
 
-def as_it_stands(conn: Connection, incident: Incident) -> Incident:
+def with_current_members(conn: Connection, incident: Incident) -> Incident:
     """An incident with what its members are now: the first few, and how many are in which status.
 
     What the evidence saw once were those that joined then.
@@ -353,11 +353,11 @@ def as_it_stands(conn: Connection, incident: Incident) -> Incident:
 
 def _incident(conn: Connection, values: RowMapping) -> Incident:
     evidence_id = values["evidence_id"]
-    seen = _evidences(conn, [] if evidence_id is None else [evidence_id])
-    return as_it_stands(conn, _stored(values, seen.get(evidence_id)))
+    seen = _evidence_by_id(conn, [] if evidence_id is None else [evidence_id])
+    return with_current_members(conn, _from_row(values, seen.get(evidence_id)))
 
 
-def _stored(values: RowMapping, seen: Evidence | None) -> Incident:
+def _from_row(values: RowMapping, seen: Evidence | None) -> Incident:
     return Incident(
         id=values["id"],
         target=values["target"],
@@ -384,19 +384,19 @@ def _stored(values: RowMapping, seen: Evidence | None) -> Incident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Previous:
+class PreviousRun:
     """A run before another one, however it ended."""
 
     started_at: datetime
     slot: str | None
 
 
-def previous_run(conn: Connection, *, target: str, before: int) -> Previous | None:
+def previous_run(conn: Connection, *, target: str, before: int) -> PreviousRun | None:
     """The last finished run of a target before this one (its id), however it ended; None without one."""
     columns = (runs.c.started_at, runs.c.slot)
     finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
     row = conn.execute(finished.where(runs.c.id < before).order_by(runs.c.id.desc()).limit(1)).mappings().first()
-    return None if row is None else Previous(**row)
+    return None if row is None else PreviousRun(**row)
 
 
 def unknown_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:
@@ -406,6 +406,6 @@ def unknown_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:
     return {Reason(reason): count for reason, count in conn.execute(query)}
 
 
-def has_tracked(conn: Connection, *, target: str) -> bool:
+def has_tracked_items(conn: Connection, *, target: str) -> bool:
     """Whether a target has, or ever had, items."""
     return bool(conn.execute(select(exists().where(items.c.target == target))).scalar())

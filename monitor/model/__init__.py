@@ -17,9 +17,9 @@ from monitor.model.incidents import (
     Team,
     rank,
 )
-from monitor.model.items import BadBody, ItemState, ItemStatus, LogEntry, Outcome, Reason, Standing
+from monitor.model.items import BadBody, ItemState, ItemStatus, SyncLogEntry, Outcome, Reason, ItemCompletion
 from monitor.model.runs import RunStatus, Snapshot, SyncReport
-from monitor.model.shared_state import ChannelState, Learned
+from monitor.model.shared_state import ChannelState, LearnedLimits
 
 __all__ = [
     "ITEM_CAUSES",
@@ -34,15 +34,15 @@ __all__ = [
     "IncidentState",
     "ItemState",
     "ItemStatus",
-    "Learned",
-    "LogEntry",
+    "LearnedLimits",
+    "SyncLogEntry",
     "Outcome",
     "Reason",
     "RunStatus",
     "Severity",
     "Silence",
     "Snapshot",
-    "Standing",
+    "ItemCompletion",
     "SyncReport",
     "Team",
     "rank",

@@ -37,7 +37,7 @@ def format_duration(duration: timedelta) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Between:
+class DurationRange:
     """Marks a `timedelta` setting: written as a duration, no shorter and no longer than these (both included)."""
 
     shortest: str

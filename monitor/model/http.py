@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 _PATH = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?\[\]]*")
-_LONGEST_PATH = 8192
+_MAX_PATH_LENGTH = 8192
 
 
 class NetworkFault(StrEnum):
@@ -50,7 +50,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     template: str
     """The path with its parameters named (`/engine/v2/items/{item_id}`): what logs and incidents show."""
     operation: Operation = Operation.READ
-    subject: str = ""
+    item_id: str = ""
     """The item that is asked about; empty when it is not about one."""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes | None = None
@@ -68,7 +68,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             path=self.path,
             template=self.template,
             operation=self.operation,
-            subject=self.subject,
+            item_id=self.item_id,
             headers={**self.headers, name: value},
             body=self.body,
             max_bytes=self.max_bytes,
@@ -90,7 +90,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WireFault:
+class TransportFault:
     """No usable HTTP answer came."""
 
     fault: NetworkFault
@@ -98,16 +98,16 @@ class WireFault:
     """Our own words, without URL or secret."""
 
 
-Sink = Callable[[bytes], bool]
+BodySink = Callable[[bytes], bool]
 """Takes a body piece by piece, decoded; False once it wants no more, and nothing further is read. Never raises."""
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """One attempt over HTTP: no retry, no redirect, no decision."""
 
     async def send(
-        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
-    ) -> Reply | WireFault:
+        self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
+    ) -> Reply | TransportFault:
         """Sends the request once and reads the whole answer.
 
         Args:
@@ -130,7 +130,7 @@ class Wire(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
+class ErrorDetail:
     """One entry of a validation error; the `input` that APIs echo is never kept."""
 
     loc: str
@@ -153,7 +153,7 @@ class ApiError:
     field: str | None = None
     request_id: str | None = None
     trace_id: str | None = None
-    details: tuple[Detail, ...] = dataclasses.field(default=(), repr=False)
+    details: tuple[ErrorDetail, ...] = dataclasses.field(default=(), repr=False)
     fault: str | None = None
     """Whose fault the API says it is (`client`, `provider`)."""
     retryable: bool | None = None
@@ -162,26 +162,26 @@ class ApiError:
     """The server's hint, sane and capped at one hour; None without one."""
     network: NetworkFault | None = None
     from_token_endpoint: bool = False
-    held: bool = False
+    from_backoff: bool = False
     """The server said it to an earlier request, and it is in force still: this one was not sent."""
     gateway: tuple[tuple[str, str], ...] = ()
     """`server`, `via` and `x-request-id` of a gateway's answer, for the log."""
 
-    def is_our(self, code: str) -> bool:
+    def is_local(self, code: str) -> bool:
         """Whether it is an error of our own, of that code: an API may say the same word."""
         return self.status is None and self.network is None and self.code == code
 
 
 BREAKER_OPEN = "breaker_open"
-BUDGET_SPENT = "budget_spent"
-PAST_DEADLINE = "past_deadline"
-UNUSABLE_SECRET = "unusable_secret"  # noqa: S105  # the name of an error, not a secret
+RETRY_BUDGET_EXHAUSTED = "retry_budget_exhausted"
+DEADLINE_EXCEEDED = "deadline_exceeded"
+UNUSABLE_CREDENTIALS = "unusable_credentials"  # noqa: S105  # the name of an error, not a secret
 """Codes of our own errors, which have neither status nor network fault: the service was down in this run; a second
 question would go beyond the budget; our deadline, and not the API, ended the call; the credentials can't be read or
 sent."""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class CallResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a call ended after its retries: exactly one of `reply` (2xx) and `error` is set."""
 
     reply: Reply | None = None
@@ -193,19 +193,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timed_out: bool = False
 
 
-def sendable(path: str) -> bool:
+def is_valid_path(path: str) -> bool:
     """Whether path and query are escaped, at most 8 KiB, and free of dot segments, which lead elsewhere than they say.
 
-    What is not is refused by every `Wire`.
+    What is not is refused by every `Transport`.
     """
-    if len(path) > _LONGEST_PATH or not _PATH.fullmatch(path):
+    if len(path) > _MAX_PATH_LENGTH or not _PATH.fullmatch(path):
         return False
     # most paths hold neither, and this runs for every request
     return not ("." in path or "%2" in path) or not {".", ".."}.intersection(_segments(path))
 
 
-def sendable_headers(headers: Mapping[str, str]) -> bool:
-    """Whether each value is one line of printable ASCII. What is not is refused by every `Wire`."""
+def are_valid_headers(headers: Mapping[str, str]) -> bool:
+    """Whether each value is one line of printable ASCII. What is not is refused by every `Transport`."""
     for value in headers.values():  # noqa: SIM110  # `all` with a generator costs three times as much, per request
         if not (value.isascii() and value.isprintable()):
             return False

@@ -182,6 +182,6 @@ class Silence:
     expired_by: str | None = None
     """Who ended it early."""
 
-    def in_force(self, now: datetime) -> bool:
+    def is_active(self, now: datetime) -> bool:
         """Whether it holds at a moment (aware)."""
         return self.starts_at <= now < self.ends_at

@@ -54,7 +54,7 @@ class BadBody:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
+class SyncLogEntry:
     """One row of the user's sync log, as it stands there: null, blank and repeated ids included."""
 
     item_id: str | None
@@ -81,13 +81,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ItemCompletion:
     """What the work list knows of one tracked item, as far as a list can say something about it."""
 
     item_id: str
-    finished: bool
+    known_completed: bool
     """Known to be completed."""
-    seen_so: bool
+    last_seen_completed: bool
     """The last run saw it completed, so that a list that says so again changes nothing."""
 
 
@@ -107,7 +107,7 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     checked_at: datetime | None = None
     regressed_at: datetime | None = None
     """When it went back from completed to pending; None once it left pending."""
-    member: bool = False
+    in_incident: bool = False
     """It belongs to an incident: no list may say that it is well, only the API's answer about this very item."""
     known_missing: bool = False
     """It belongs to an incident already, so its absence is no news."""
@@ -135,7 +135,7 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Kind (`state` or `stage`), old, new. An unknown is no event: it says nothing about the item."""
 
 
-_ON_VIEW = frozenset({ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED})
+_EXISTING = frozenset({ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED})
 
 
 def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
@@ -156,7 +156,7 @@ def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
         recognised=outcome.recognised if known else item.recognised,
         since=outcome.at if known and outcome.state is not item.known_state else item.since,
         pending_since=_pending_since(item, outcome) if known else item.pending_since,
-        seen_at=outcome.at if outcome.state in _ON_VIEW else item.seen_at,
+        seen_at=outcome.at if outcome.state in _EXISTING else item.seen_at,
         checked_at=outcome.at if outcome.answered else item.checked_at,
         regressed_at=_regressed_at(item, outcome) if known else item.regressed_at,
         http_status=error.status if error else None,

@@ -12,7 +12,7 @@ from itertools import count, islice, pairwise, takewhile
 
 from cronsim import CronSim
 
-YEARS = 50
+SEARCH_YEARS = 50
 """So far ahead a date is looked for: a 29 February that is a Monday comes every 28 years, or 40."""
 _DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)
 
@@ -32,7 +32,7 @@ def cron_times(expression: str, *, after: datetime, zone: tzinfo) -> Iterator[da
     latest = after
     # a day's last times may lie after the next midnight, where clocks skip midnight
     day = _day(after, zone) - _DAY
-    for n in range(YEARS * 366):
+    for n in range(SEARCH_YEARS * 366):
         for due in _times_of(expression, zone, day + n * _DAY):
             if due > latest:
                 yield due
@@ -42,7 +42,7 @@ def cron_times(expression: str, *, after: datetime, zone: tzinfo) -> Iterator[da
 def last_cron_time(expression: str, *, until: datetime, zone: tzinfo) -> datetime | None:
     """The newest time (UTC) of a crontab expression up to a moment, itself included; None without one for years."""
     day = _day(until, zone) + _DAY
-    for n in range(YEARS * 366):
+    for n in range(SEARCH_YEARS * 366):
         for due in reversed(_times_of(expression, zone, day - n * _DAY)):
             if due <= until:
                 return due
@@ -71,37 +71,41 @@ def _times_of(expression: str, zone: tzinfo, day: date) -> tuple[datetime, ...]:
         return tuple(sorted(start + each for each in times))
     minutes, hours = expression.split()[:2]
     by_real_time = minutes.startswith("*") or hours.startswith("*")
-    named = [midnight + each for each in times]
-    found = {due for each in named for due in (_each_pass(each) if by_real_time else [_once(each)])}
+    local_time = [midnight + each for each in times]
+    found = {
+        due for each in local_time for due in (_all_occurrences(each) if by_real_time else [_first_occurrence(each)])
+    }
     return tuple(sorted(found))
 
 
-def _each_pass(named: datetime) -> list[datetime]:
+def _all_occurrences(local_time: datetime) -> list[datetime]:
     """All moments at which clocks show a time: not at all where they skip it, twice where they repeat it."""
-    return [named.replace(fold=fold).astimezone(UTC) for fold in (0, 1) if _shown(named.replace(fold=fold))]
+    return [local_time.replace(fold=fold).astimezone(UTC) for fold in (0, 1) if _exists(local_time.replace(fold=fold))]
 
 
-def _once(named: datetime) -> datetime:
+def _first_occurrence(local_time: datetime) -> datetime:
     """When clocks show a time first; of one that they skip, the moment at which they have skipped it."""
-    while not _shown(named):
-        named += _MINUTE
-    return named.astimezone(UTC)
+    while not _exists(local_time):
+        local_time += _MINUTE
+    return local_time.astimezone(UTC)
 
 
-def _shown(named: datetime) -> bool:
+def _exists(local_time: datetime) -> bool:
     """Whether the zone's clocks ever show this time."""
-    return named.astimezone(UTC).astimezone(named.tzinfo).replace(tzinfo=None) == named.replace(tzinfo=None)
+    return local_time.astimezone(UTC).astimezone(local_time.tzinfo).replace(tzinfo=None) == local_time.replace(
+        tzinfo=None
+    )
 
 
-COUNTED = 1000
+MAX_MISSED = 1000
 """So many missed runs of a cron expression are counted at the most: a year's worth of minutes is not walked through."""
 
-SOON = timedelta(seconds=10)
+MIN_RUN_GAP = timedelta(seconds=10)
 """Runs that start so soon after each other miss nothing, however short the interval: a process takes time to start."""
 
 _SLOT = re.compile(r"(every|cron) .+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NEITHER = "due times have an interval or a cron expression"
+_NO_SCHEDULE = "due times have an interval or a cron expression"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,7 @@ class DueTimes:
     """This target's share of the jitter (≥ 0, less than any time between two runs)."""
     name: str = ""
     """What the schedule is called at the front of its slots."""
-    kept: bool = False
+    daemon_managed: bool = False
     """Whether a daemon keeps it, so that runs belong to nominal times; else somebody's cron, at hours of its own."""
 
     def slot(self, nominal: datetime) -> str:
@@ -128,28 +132,28 @@ class DueTimes:
         at = nominal.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=digits)
         return f"{self.name} {at}Z"
 
-    def made(self, slot: str) -> bool:
+    def owns_key(self, slot: str) -> bool:
         """Whether a slot is one of this schedule's, as it is now."""
         return slot.rpartition(" ")[0] == self.name
 
-    def is_news_to(self, slot: str | None) -> bool:
+    def is_from_other_schedule(self, slot: str | None) -> bool:
         """Whether a run of that slot was made by a daemon under another schedule: then none of this one's is missed."""
-        return slot is not None and _SLOT.fullmatch(slot) is not None and not self.made(slot)
+        return slot is not None and _SLOT.fullmatch(slot) is not None and not self.owns_key(slot)
 
-    def latest(self, now: datetime) -> datetime | None:
+    def latest_nominal(self, now: datetime) -> datetime | None:
         """The nominal time of the newest run that is due (UTC); None when there was none for years."""
         moment = now - self.offset
         if self.cron is not None:
             return last_cron_time(self.cron, until=moment, zone=self.zone)
-        return _EPOCH + _number(moment, self._interval()) * self._interval()
+        return _EPOCH + _interval_number(moment, self._interval()) * self._interval()
 
     def next_due(self, now: datetime) -> datetime | None:
         """When the next run is due (UTC, after now, `offset` included); None when there is none for years."""
         if self.cron is not None:
-            return next(self.after(now), None)
-        return _EPOCH + (_number(now - self.offset, self._interval()) + 1) * self._interval() + self.offset
+            return next(self.times_after(now), None)
+        return _EPOCH + (_interval_number(now - self.offset, self._interval()) + 1) * self._interval() + self.offset
 
-    def missed(self, previous: datetime, now: datetime) -> int:
+    def count_missed(self, previous: datetime, now: datetime) -> int:
         """How many runs should have started between two that did.
 
         Of a schedule that a daemon keeps: the due times between the two, but for the one that the later run was for,
@@ -159,20 +163,20 @@ class DueTimes:
 
         Args:
             previous: when the earlier run started (aware).
-            now: when the later one did; within `SOON`, or before (a clock was set back), nothing is missed.
+            now: when the later one did; within `MIN_RUN_GAP`, or before (a clock was set back), nothing is missed.
 
         Returns:
-            0 or more; at most `COUNTED` by cron.
+            0 or more; at most `MAX_MISSED` by cron.
         """
-        if now - previous < SOON:
+        if now - previous < MIN_RUN_GAP:
             return 0
-        if self.kept:
-            return self._left_out(previous, now)
+        if self.daemon_managed:
+            return self._missed_nominal(previous, now)
         if self.cron is not None:
             return self._missed_by_cron(self.cron, previous, now)
         return max(0, (2 * (now - previous) + self._interval()) // (2 * self._interval()) - 1)
 
-    def after(self, moment: datetime) -> Iterator[datetime]:
+    def times_after(self, moment: datetime) -> Iterator[datetime]:
         """The coming due times (UTC), without end unless a cron expression has one.
 
         Args:
@@ -194,19 +198,21 @@ class DueTimes:
         Returns:
             Two intervals later, or the second time of the cron expression after it; None when there is none for years.
         """
-        return next(islice(self.after(last), 1, None), None)
+        return next(islice(self.times_after(last), 1, None), None)
 
     def _interval(self) -> timedelta:
         if self.every is None:
-            raise ValueError(_NEITHER)
+            raise ValueError(_NO_SCHEDULE)
         return self.every
 
-    def _left_out(self, previous: datetime, now: datetime) -> int:
+    def _missed_nominal(self, previous: datetime, now: datetime) -> int:
         if self.cron is not None:
             due = cron_times(self.cron, after=previous - self.offset, zone=self.zone)
-            times = sum(1 for _ in takewhile(lambda each: each <= now - self.offset, islice(due, COUNTED + 1)))
+            times = sum(1 for _ in takewhile(lambda each: each <= now - self.offset, islice(due, MAX_MISSED + 1)))
         else:
-            times = _number(now - self.offset, self._interval()) - _number(previous - self.offset, self._interval())
+            times = _interval_number(now - self.offset, self._interval()) - _interval_number(
+                previous - self.offset, self._interval()
+            )
         return max(0, times - 1)
 
     def _missed_by_cron(self, cron: str, previous: datetime, now: datetime) -> int:
@@ -216,14 +222,14 @@ class DueTimes:
         first, second = times
         began_early = 2 * (first - previous) < second - first
         following = cron_times(cron, after=first if began_early else previous, zone=self.zone)
-        missed = 0
-        for due, after_it in pairwise(islice(following, COUNTED + 1)):
+        count_missed = 0
+        for due, after_it in pairwise(islice(following, MAX_MISSED + 1)):
             if now < due + (after_it - due) / 2:
                 break
-            missed += 1
-        return missed
+            count_missed += 1
+        return count_missed
 
 
-def _number(moment: datetime, every: timedelta) -> int:
+def _interval_number(moment: datetime, every: timedelta) -> int:
     """Which of the interval's multiples since 1970 came last."""
     return (moment - _EPOCH) // every

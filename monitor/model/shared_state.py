@@ -24,7 +24,7 @@ class ChannelState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class LearnedLimits:
     """Limits of one origin and credential, as they were found."""
 
     at: datetime

@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from monitor.model import Cause, Severity
-from monitor.notifications.messages import Message, MessageKind, titled
-from monitor.notifications.texts import in_words, spoken
+from monitor.notifications.messages import Message, MessageKind, make_title
+from monitor.notifications.texts import describe_cause, display_name
 
-_TURNS = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
+_STATE_CHANGES = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
 """Whatever was said before one of these is history."""
-_SINCE = "not delivered until now"
+_HISTORY_LABEL = "not delivered until now"
 """The label of the fact that tells what was superseded."""
-_SEEN = frozenset({"items", "evidence", "statuses", "code", "sample ids", "request ids", "last error"})
+_OPENING_FACTS = frozenset({"items", "evidence", "statuses", "code", "sample ids", "request ids", "last error"})
 """Facts of an opening that nobody heard of, which its resolution does not repeat."""
-_STEPS = {MessageKind.OPENED: "opened", MessageKind.RESOLVED: "resolved", MessageKind.ACKNOWLEDGED: "acknowledged"}
+_STEP_TEXTS = {MessageKind.OPENED: "opened", MessageKind.RESOLVED: "resolved", MessageKind.ACKNOWLEDGED: "acknowledged"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condensed:
+class Coalesced:
     """What is sent of a chain of messages, and what it stands for."""
 
     kept: int
@@ -35,7 +35,7 @@ class Condensed:
     """The message at `kept`, with what was superseded told in it."""
 
 
-def condense(chain: Sequence[Message]) -> Condensed:
+def coalesce(queue: Sequence[Message]) -> Coalesced:
     """The next message to send of those that are undelivered.
 
     1. The last opening or resolution supersedes all before it: whoever never heard of the opening hears of both.
@@ -49,46 +49,61 @@ def condense(chain: Sequence[Message]) -> Condensed:
     Returns:
         What to send first. Messages at later positions than `kept` wait for it.
     """
-    turn = max((at for at, each in enumerate(chain) if each.kind in _TURNS), default=0)
-    barrier = next((at for at in range(turn, len(chain)) if chain[at].kind is MessageKind.ACKNOWLEDGED), len(chain))
-    kept = max(turn, barrier - 1)
-    told = chain[: kept + 1]
-    return Condensed(kept=kept, superseded=tuple(range(kept)), message=_told(told, told[turn : kept + 1]))
+    last_change = max((at for at, each in enumerate(queue) if each.kind in _STATE_CHANGES), default=0)
+    next_acknowledgement = next(
+        (at for at in range(last_change, len(queue)) if queue[at].kind is MessageKind.ACKNOWLEDGED), len(queue)
+    )
+    kept = max(last_change, next_acknowledgement - 1)
+    covered = queue[: kept + 1]
+    return Coalesced(
+        kept=kept, superseded=tuple(range(kept)), message=_coalesced_message(covered, covered[last_change : kept + 1])
+    )
 
 
-def _told(told: Sequence[Message], tail: Sequence[Message]) -> Message:
+def _coalesced_message(covered: Sequence[Message], tail: Sequence[Message]) -> Message:
     last, kinds = tail[-1], {each.kind for each in tail}
     kind = next((each for each in (MessageKind.OPENED, MessageKind.UPDATED) if each in kinds), last.kind)
     if last.kind is not kind:
-        last = replace(last, kind=kind, title=titled(kind, last.subject), safe_message=tail[0].safe_message)
-    return _with_story(last, told)
+        last = replace(last, kind=kind, title=make_title(kind, last.subject), safe_message=tail[0].safe_message)
+    return _with_history(last, covered)
 
 
-def _with_story(message: Message, told: Sequence[Message]) -> Message:
+def _with_history(message: Message, covered: Sequence[Message]) -> Message:
     """Tells the steps that nobody heard of: only turns and acknowledgements are steps, the rest repeats itself."""
-    steps = [each for each in told if each.kind in _STEPS]
+    steps = [each for each in covered if each.kind in _STEP_TEXTS]
     if len(steps) < 2:
         return message
     days = {each.at.date() for each in steps}
-    form = "%H:%M" if len(days) == 1 else "%Y-%m-%d %H:%M"
-    story = ", ".join(f"{_STEPS[each.kind]} {each.at:{form}}" for each in steps)
-    title = f"{message.subject or message.title}: {story}" if message.kind is MessageKind.RESOLVED else message.title
+    time_format = "%H:%M" if len(days) == 1 else "%Y-%m-%d %H:%M"
+    history = ", ".join(f"{_STEP_TEXTS[each.kind]} {each.at:{time_format}}" for each in steps)
+    title = f"{message.subject or message.title}: {history}" if message.kind is MessageKind.RESOLVED else message.title
     known = dict(message.facts)
     opening = next((each for each in steps if each.kind is MessageKind.OPENED), steps[0])
-    seen = [(label, value) for label, value in opening.facts if label in _SEEN and label not in known]
-    return replace(message, title=title, facts=((_SINCE, f"{story} UTC"), *message.facts, *seen))
+    opening_facts = [(label, value) for label, value in opening.facts if label in _OPENING_FACTS and label not in known]
+    return replace(message, title=title, facts=((_HISTORY_LABEL, f"{history} UTC"), *message.facts, *opening_facts))
 
 
-_NAMED = 20
+_MAX_NAMED = 20
 """Targets that a merged message names; the rest is a number."""
-_DETAILED = 10
+_MAX_DETAILED = 10
 """Targets of which it tells more than the name."""
-_ACKNOWLEDGED = 10
+_MAX_ACKNOWLEDGED = 10
 """Incidents that one command acknowledges, at the most: it must fit a line."""
-_STORY = "not delivered until now"
-_TOLD = ("since", "lasted", "items", "evidence", "code", "acknowledged", "resolved by", "comment", "kept back", _STORY)
+_HISTORY_FACT = "not delivered until now"
+_REPEATED_FACTS = (
+    "since",
+    "lasted",
+    "items",
+    "evidence",
+    "code",
+    "acknowledged",
+    "resolved by",
+    "comment",
+    "kept back",
+    _HISTORY_FACT,
+)
 """Facts of each part that the merged message repeats."""
-_URGENCY = tuple(Severity)
+_SEVERITY_ORDER = tuple(Severity)
 """Least urgent first."""
 
 
@@ -101,16 +116,16 @@ def merge(parts: Sequence[Message]) -> Message:
     first = parts[0]
     if len(parts) == 1:
         return first
-    subject = f"{_what(parts)}: {in_words(first.cause)}"
+    subject = f"{_subject_prefix(parts)}: {describe_cause(first.cause)}"
     return replace(
         first,
         incident_id=min(part.incident_id for part in parts),
-        target=listed(_targets(parts), most=3),
-        group=listed(_distinct(part.group for part in parts), most=3),
-        severity=max((part.severity for part in parts), key=_URGENCY.index),
+        target=join_names(_targets(parts), limit=3),
+        group=join_names(_unique(part.group for part in parts), limit=3),
+        severity=max((part.severity for part in parts), key=_SEVERITY_ORDER.index),
         title=_title(first.kind, subject, parts),
         subject=subject,
-        what_to_check=_distinct(check for part in parts for check in part.what_to_check),
+        what_to_check=_unique(check for part in parts for check in part.what_to_check),
         facts=_facts(parts),
         commands=_commands(parts),
         opened_at=min(part.opened_at for part in parts),
@@ -122,72 +137,76 @@ def merge(parts: Sequence[Message]) -> Message:
 
 def _title(kind: MessageKind, subject: str, parts: Sequence[Message]) -> str:
     """With the whole story where an end is told of what nobody heard the beginning of."""
-    if kind is not MessageKind.RESOLVED or not any(_STORY in dict(part.facts) for part in parts):
-        return titled(kind, subject)
-    began = min(part.opened_at for part in parts)
-    ended = max(part.resolved_at or part.at for part in parts)
-    form = "%H:%M" if began.date() == ended.date() else "%Y-%m-%d %H:%M"
-    return f"{subject}: opened {began:{form}}, resolved {ended:{form}}"
+    if kind is not MessageKind.RESOLVED or not any(_HISTORY_FACT in dict(part.facts) for part in parts):
+        return make_title(kind, subject)
+    opened = min(part.opened_at for part in parts)
+    resolved = max(part.resolved_at or part.at for part in parts)
+    time_format = "%H:%M" if opened.date() == resolved.date() else "%Y-%m-%d %H:%M"
+    return f"{subject}: opened {opened:{time_format}}, resolved {resolved:{time_format}}"
 
 
-def listed(names: Sequence[str], *, most: int) -> str:
+def join_names(names: Sequence[str], *, limit: int) -> str:
     """`a, b, c and 197 more`: at most so many by name."""
-    more = len(names) - most
-    return f"{', '.join(names[:most])} and {more} more" if more > 0 else ", ".join(names)
+    more = len(names) - limit
+    return f"{', '.join(names[:limit])} and {more} more" if more > 0 else ", ".join(names)
 
 
-def _what(parts: Sequence[Message]) -> str:
+def _subject_prefix(parts: Sequence[Message]) -> str:
     targets = _targets(parts)
     if len(targets) == 1:
-        return f"{spoken(targets[0])} ({len(parts)} groups)"
-    return f"{len(targets)} targets" if all(target == spoken(target) for target in targets) else f"{len(targets)} parts"
+        return f"{display_name(targets[0])} ({len(parts)} groups)"
+    return (
+        f"{len(targets)} targets"
+        if all(target == display_name(target) for target in targets)
+        else f"{len(targets)} parts"
+    )
 
 
 def _targets(parts: Sequence[Message]) -> tuple[str, ...]:
-    return _distinct(part.target for part in parts)
+    return _unique(part.target for part in parts)
 
 
 def _facts(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
-    names = [_name(part) for part in parts]
-    details = [(_name(part), _detail(part)) for part in parts[:_DETAILED]]
-    numbers = listed([str(part.incident_id) for part in parts], most=_NAMED)
+    names = [_part_name(part) for part in parts]
+    details = [(_part_name(part), _part_details(part)) for part in parts[:_MAX_DETAILED]]
+    numbers = join_names([str(part.incident_id) for part in parts], limit=_MAX_NAMED)
     return (
-        ("about", listed(names, most=_NAMED)),
+        ("about", join_names(names, limit=_MAX_NAMED)),
         ("incidents", numbers),
-        *((name, said) for name, said in details if said),
+        *((name, details_text) for name, details_text in details if details_text),
         ("more", "ingestion-monitor incidents list"),
     )
 
 
-def _name(part: Message) -> str:
-    return f"{spoken(part.target)} ({part.group})" if part.group else spoken(part.target)
+def _part_name(part: Message) -> str:
+    return f"{display_name(part.target)} ({part.group})" if part.group else display_name(part.target)
 
 
-def _detail(part: Message) -> str:
-    return "; ".join(f"{label} {value}" for label, value in part.facts if label in _TOLD)
+def _part_details(part: Message) -> str:
+    return "; ".join(f"{label} {value}" for label, value in part.facts if label in _REPEATED_FACTS)
 
 
 def _commands(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
     if parts[0].kind is MessageKind.RESOLVED:
         return ()
-    hush = ("silence", f"ingestion-monitor silences add --match cause={parts[0].cause.value} --for 4h")
-    unclaimed = [part for part in parts if dict(part.commands).get("acknowledge")]
-    if not unclaimed or len(parts) > _ACKNOWLEDGED:
-        return (hush,)
-    numbers = " ".join(str(part.incident_id) for part in unclaimed)
-    return (("acknowledge", f"ingestion-monitor incidents ack {numbers}"), hush)
+    silence = ("silence", f"ingestion-monitor silences add --match cause={parts[0].cause.value} --for 4h")
+    unacknowledged = [part for part in parts if dict(part.commands).get("acknowledge")]
+    if not unacknowledged or len(parts) > _MAX_ACKNOWLEDGED:
+        return (silence,)
+    numbers = " ".join(str(part.incident_id) for part in unacknowledged)
+    return (("acknowledge", f"ingestion-monitor incidents ack {numbers}"), silence)
 
 
-def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in values if value))
 
 
-_MOST = 500
+_MAX_BATCH = 500
 """Messages in one parcel: a receiver must be able to take it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Pending:
     """One undelivered notification."""
 
     id: int
@@ -201,7 +220,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class BatchEntry:
     """A notification that is sent, and those that it tells of too."""
 
     id: int
@@ -213,20 +232,20 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
+class Batch:
     """One parcel: at least one head, oldest first."""
 
     channel: str
     key: str
     thread: str
-    heads: tuple[Head, ...]
+    entries: tuple[BatchEntry, ...]
     message: Message
 
 
-def pack(chains: Iterable[Sequence[Waiting]], *, threaded: Collection[str]) -> list[Packed]:
+def make_batches(queues: Iterable[Sequence[Pending]], *, threaded: Collection[str]) -> list[Batch]:
     """Packs what can be sent now.
 
-    1. Of each chain, the next message is made of all that it supersedes (`condense`).
+    1. Of each chain, the next message is made of all that it supersedes (`coalesce`).
     2. What was sent together before, and may have arrived, goes together again under the same key, and nothing else
        with it, unless more is known of one of them by now.
     3. All else is merged by channel, environment, cause and kind; on a channel that files by thread, by that as well.
@@ -238,46 +257,48 @@ def pack(chains: Iterable[Sequence[Waiting]], *, threaded: Collection[str]) -> l
     Returns:
         The parcels, the one with the oldest notification first.
     """
-    heads = [(chain[0].channel, _head(chain), _batch(chain)) for chain in chains]
-    again: dict[tuple[str, str], list[Head]] = defaultdict(list)
-    groups: dict[_Likeness, list[Head]] = defaultdict(list)
-    for channel, head, batch in heads:
-        if batch is not None and not head.superseded:
-            again[channel, batch].append(head)
+    entries = [(queue[0].channel, _entry(queue), _previous_key(queue)) for queue in queues]
+    resent: dict[tuple[str, str], list[BatchEntry]] = defaultdict(list)
+    groups: dict[_MergeKey, list[BatchEntry]] = defaultdict(list)
+    for channel, entry, previous_key in entries:
+        if previous_key is not None and not entry.superseded:
+            resent[channel, previous_key].append(entry)
         else:
-            groups[_alike(channel, head, threaded)].append(head)
-    parcels = []
-    for (channel, batch), members in again.items():
-        if key_of(head.key for head in members) == batch:
-            parcels.append(_parcel(channel, members))
+            groups[_merge_key(channel, entry, threaded)].append(entry)
+    batches = []
+    for (channel, previous_key), members in resent.items():
+        if batch_key(entry.key for entry in members) == previous_key:
+            batches.append(_make_batch(channel, members))
         else:
-            for head in members:
-                groups[_alike(channel, head, threaded)].append(head)
-    for alike, members in groups.items():
-        in_order = sorted(members, key=lambda head: head.id)
-        parcels += [_parcel(alike.channel, in_order[at : at + _MOST]) for at in range(0, len(in_order), _MOST)]
-    return sorted(parcels, key=lambda parcel: parcel.heads[0].id)
+            for entry in members:
+                groups[_merge_key(channel, entry, threaded)].append(entry)
+    for merge_key, members in groups.items():
+        in_order = sorted(members, key=lambda entry: entry.id)
+        batches += [
+            _make_batch(merge_key.channel, in_order[at : at + _MAX_BATCH]) for at in range(0, len(in_order), _MAX_BATCH)
+        ]
+    return sorted(batches, key=lambda batch: batch.entries[0].id)
 
 
-def key_of(keys: Iterable[str]) -> str:
+def batch_key(keys: Iterable[str]) -> str:
     """The key of a parcel with these notifications: a single one's own, else one that any other set does not have."""
     known = sorted(keys)
     return known[0] if len(known) == 1 else hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
 
 
-def _head(chain: Sequence[Waiting]) -> Head:
-    told = condense([waiting.message for waiting in chain])
-    kept = chain[told.kept]
-    thread = next((each.thread for each in reversed(chain[: told.kept + 1]) if each.thread), None)
-    superseded = tuple(chain[at].id for at in told.superseded)
-    return Head(id=kept.id, key=kept.key, message=told.message, thread=thread, superseded=superseded)
+def _entry(queue: Sequence[Pending]) -> BatchEntry:
+    coalesced = coalesce([pending.message for pending in queue])
+    kept = queue[coalesced.kept]
+    thread = next((each.thread for each in reversed(queue[: coalesced.kept + 1]) if each.thread), None)
+    superseded = tuple(queue[at].id for at in coalesced.superseded)
+    return BatchEntry(id=kept.id, key=kept.key, message=coalesced.message, thread=thread, superseded=superseded)
 
 
-def _batch(chain: Sequence[Waiting]) -> str | None:
-    return chain[0].batch
+def _previous_key(queue: Sequence[Pending]) -> str | None:
+    return queue[0].batch
 
 
-class _Likeness(NamedTuple):
+class _MergeKey(NamedTuple):
     """What messages have in common that can be merged."""
 
     channel: str
@@ -287,22 +308,22 @@ class _Likeness(NamedTuple):
     thread: str | None
 
 
-def _alike(channel: str, head: Head, threaded: Collection[str]) -> _Likeness:
-    return _Likeness(
+def _merge_key(channel: str, entry: BatchEntry, threaded: Collection[str]) -> _MergeKey:
+    return _MergeKey(
         channel=channel,
-        environment=head.message.environment,
-        cause=head.message.cause,
-        kind=head.message.kind,
-        thread=head.thread if channel in threaded else None,
+        environment=entry.message.environment,
+        cause=entry.message.cause,
+        kind=entry.message.kind,
+        thread=entry.thread if channel in threaded else None,
     )
 
 
-def _parcel(channel: str, members: Sequence[Head]) -> Packed:
-    heads = sorted(members, key=lambda head: head.id)
-    key = key_of(head.key for head in heads)
-    filed = tuple(replace(head, thread=head.thread or key) for head in heads)
-    thread = filed[0].thread or key
-    message = merge([replace(head.message, thread=head.thread) for head in filed])
-    if message.kind is MessageKind.OPENED and len(filed) > 1:
+def _make_batch(channel: str, members: Sequence[BatchEntry]) -> Batch:
+    entries = sorted(members, key=lambda entry: entry.id)
+    key = batch_key(entry.key for entry in entries)
+    in_threads = tuple(replace(entry, thread=entry.thread or key) for entry in entries)
+    thread = in_threads[0].thread or key
+    message = merge([replace(entry.message, thread=entry.thread) for entry in in_threads])
+    if message.kind is MessageKind.OPENED and len(in_threads) > 1:
         message = replace(message, thread=thread)
-    return Packed(channel=channel, key=key, thread=thread, heads=filed, message=message)
+    return Batch(channel=channel, key=key, thread=thread, entries=in_threads, message=message)

@@ -10,21 +10,21 @@ from monitor.database.engine import insert
 from monitor.database.tables import channels
 from monitor.database.text import storable
 from monitor.model import ChannelState
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels import SendOutcome, SendResult
 
-FIRST_WAIT = timedelta(seconds=30)
-LONGEST_WAIT = timedelta(minutes=15)
+INITIAL_BACKOFF = timedelta(seconds=30)
+MAX_BACKOFF = timedelta(minutes=15)
 """The wait doubles from one to the other."""
 
 FAILING_AFTER = timedelta(minutes=15)
 """A channel that could not be reached for so long is told of on the others."""
 
-_LONGEST_HINT = timedelta(hours=1)
+_MAX_RETRY_AFTER = timedelta(hours=1)
 """A receiver that asks for more is asked again after this."""
 
 
-def after(
-    state: ChannelState, verdict: Verdict, *, fingerprint: str | None, now: datetime, rand: float
+def next_state(
+    state: ChannelState, result: SendResult, *, fingerprint: str | None, now: datetime, rand: float
 ) -> ChannelState:
     """How a channel stands after one attempt.
 
@@ -35,16 +35,16 @@ def after(
         now: when it ended (aware).
         rand: jitter, from 0 to 1: the wait is between half and all of the backoff.
     """
-    if verdict.ending in {Ending.DELIVERED, Ending.REFUSED}:
+    if result.outcome in {SendOutcome.DELIVERED, SendOutcome.REFUSED}:
         return ChannelState(name=state.name)
     failed = replace(
-        state, failures=state.failures + 1, failing_since=state.failing_since or now, last_error=verdict.reason
+        state, failures=state.failures + 1, failing_since=state.failing_since or now, last_error=result.reason
     )
-    if verdict.ending is Ending.PARKED:
+    if result.outcome is SendOutcome.SUSPENDED:
         return replace(failed, parked_at=state.parked_at or now, fingerprint=fingerprint, blocked_until=None)
-    backoff = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(state.failures, 10)) * (0.5 + rand / 2)
-    hint = min(verdict.retry_after or timedelta(0), _LONGEST_HINT)
-    return replace(failed, blocked_until=now + max(backoff, hint))
+    backoff = min(MAX_BACKOFF, INITIAL_BACKOFF * 2 ** min(state.failures, 10)) * (0.5 + rand / 2)
+    retry_after = min(result.retry_after or timedelta(0), _MAX_RETRY_AFTER)
+    return replace(failed, blocked_until=now + max(backoff, retry_after))
 
 
 def is_failing(state: ChannelState, *, now: datetime) -> bool:
@@ -57,39 +57,39 @@ def is_failing(state: ChannelState, *, now: datetime) -> bool:
 _COLUMNS = [channels.c[field.name] for field in fields(ChannelState)]
 
 
-def states(conn: Connection) -> dict[str, ChannelState]:
+def load_all(conn: Connection) -> dict[str, ChannelState]:
     """The channels that ever failed, by name."""
     return {row["name"]: ChannelState(**row) for row in conn.execute(select(*_COLUMNS)).mappings()}
 
 
-def state(conn: Connection, name: str) -> ChannelState:
+def load(conn: Connection, name: str) -> ChannelState:
     """How one channel is; in a writing transaction nobody else changes that before its end."""
     row = conn.execute(select(*_COLUMNS).where(channels.c.name == name).with_for_update()).mappings().first()
     return ChannelState(name=name) if row is None else ChannelState(**row)
 
 
-def write(conn: Connection, now_is: ChannelState) -> None:
+def save(conn: Connection, new_state: ChannelState) -> None:
     """Stores how a channel is."""
-    row = {**asdict(now_is), "last_error": storable(now_is.last_error, 500)}
+    row = {**asdict(new_state), "last_error": storable(new_state.last_error, 500)}
     changes = {name: value for name, value in row.items() if name != "name"}
     conn.execute(insert(conn, channels).values(row).on_conflict_do_update(index_elements=["name"], set_=changes))
 
 
-def clear(conn: Connection, names: Iterable[str]) -> int:
+def reset(conn: Connection, names: Iterable[str]) -> int:
     """Forgets that channels failed, so that they are tried at once; gives back how many were parked or waiting."""
-    well = {
+    healthy = {
         name: value for name, value in asdict(ChannelState(name="")).items() if name not in {"name", "failing_since"}
     }
-    ailing = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
-    return conn.execute(update(channels).where(channels.c.name.in_(list(names)), ailing).values(well)).rowcount
+    unhealthy = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
+    return conn.execute(update(channels).where(channels.c.name.in_(list(names)), unhealthy).values(healthy)).rowcount
 
 
-def take_refresh(conn: Connection, name: str, *, now: datetime, before: datetime) -> bool:
+def claim_resend(conn: Connection, name: str, *, now: datetime, before: datetime) -> bool:
     """Whether it is this process's turn to tell a channel again what is open: the last time was before a moment.
 
     Must run in a writing transaction; of many processes one gets the turn.
     """
     first = insert(conn, channels).values(name=name, failures=0, refreshed_at=now)
-    due = or_(channels.c.refreshed_at.is_(None), channels.c.refreshed_at <= before)
-    taken = first.on_conflict_do_update(index_elements=["name"], set_={"refreshed_at": now}, where=due)
-    return conn.execute(taken, execution_options={"preserve_rowcount": True}).rowcount == 1
+    is_due = or_(channels.c.refreshed_at.is_(None), channels.c.refreshed_at <= before)
+    upsert = first.on_conflict_do_update(index_elements=["name"], set_={"refreshed_at": now}, where=is_due)
+    return conn.execute(upsert, execution_options={"preserve_rowcount": True}).rowcount == 1

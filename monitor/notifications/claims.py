@@ -10,25 +10,25 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func
 from monitor.database.engine import end_when_idle, in_fews
 from monitor.database.tables import channels, incidents, notifications
 from monitor.model import IncidentState
-from monitor.notifications.batching import Packed, Waiting, pack
+from monitor.notifications.batching import Batch, Pending, make_batches
 from monitor.notifications.messages import Message, MessageKind
 
-ABSURD = timedelta(hours=2)
+CLOCK_SKEW_LIMIT = timedelta(hours=2)
 """Nothing is claimed, blocked or put off for so long: whoever wrote that had a clock that was ahead."""
 
-_LEFT = {
+_STATES_STILL_OPEN = {
     MessageKind.RESOLVED: (IncidentState.OPEN.value, IncidentState.ACKNOWLEDGED.value),
     MessageKind.ACKNOWLEDGED: (IncidentState.OPEN.value,),
 }
 """The states of an incident that keep a receiver from taking the whole thread for ended, or acknowledged."""
 
-_READ = 2000
+_SCAN_LIMIT = 2000
 """Notifications that are looked at in one pass: beyond that, the next pass goes on."""
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(4720183650122911)")
+_CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(4720183650122911)")
 """Senders claim one after the other, so that what belongs together is seen together. It ends with the transaction."""
 
 
-def find(conn: Connection, *, now: datetime, limit: int, threaded: Collection[str]) -> list[Packed]:
+def find_batches(conn: Connection, *, now: datetime, limit: int, threaded: Collection[str]) -> list[Batch]:
     """The parcels that can be sent now, oldest first; their notifications are locked until the transaction ends.
 
     Args:
@@ -39,59 +39,66 @@ def find(conn: Connection, *, now: datetime, limit: int, threaded: Collection[st
     """
     if conn.dialect.name == "postgresql":
         end_when_idle(conn)
-        conn.execute(_ONE_AT_A_TIME)
-    chains = _chains(conn, _first(conn, now), now)
-    threads = _threads(conn, {each[0].message.incident_id for each in chains})
-    known = [[_filed(waiting, threads) for waiting in chain] for chain in chains]
-    return [_counted(conn, parcel, threaded) for parcel in pack(known, threaded=threaded)[:limit]]
+        conn.execute(_CLAIM_LOCK)
+    queues = _pending_by_incident(conn, _oldest_due(conn, now), now)
+    threads = _threads(conn, {each[0].message.incident_id for each in queues})
+    threaded_queues = [[_with_thread(pending, threads) for pending in queue] for queue in queues]
+    return [
+        _with_others_open(conn, batch, threaded) for batch in make_batches(threaded_queues, threaded=threaded)[:limit]
+    ]
 
 
-def _first(conn: Connection, now: datetime) -> Sequence[RowMapping]:
+def _oldest_due(conn: Connection, now: datetime) -> Sequence[RowMapping]:
     """The oldest undelivered notification of each incident and channel, where it is due and free."""
     row, earlier = notifications, notifications.alias("earlier")
-    waits = exists().where(
+    has_earlier = exists().where(
         earlier.c.incident_id == row.c.incident_id,
         earlier.c.channel == row.c.channel,
         earlier.c.status == "due",
         earlier.c.id < row.c.id,
     )
-    closed = exists().where(
+    channel_unavailable = exists().where(
         channels.c.name == row.c.channel,
         or_(
             channels.c.parked_at.is_not(None),
-            and_(channels.c.blocked_until > now, channels.c.blocked_until <= now + ABSURD),
+            and_(channels.c.blocked_until > now, channels.c.blocked_until <= now + CLOCK_SKEW_LIMIT),
         ),
     )
-    due = _passed(row.c.next_attempt_at, now)
-    free = or_(row.c.claimed_until.is_(None), _passed(row.c.claimed_until, now))
-    query = select(row).where(row.c.status == "due", due, free, ~closed, ~waits).order_by(row.c.id).limit(_READ)
+    due = _is_due(row.c.next_attempt_at, now)
+    free = or_(row.c.claimed_until.is_(None), _is_due(row.c.claimed_until, now))
+    query = (
+        select(row)
+        .where(row.c.status == "due", due, free, ~channel_unavailable, ~has_earlier)
+        .order_by(row.c.id)
+        .limit(_SCAN_LIMIT)
+    )
     # whoever has locked one is about to mark it: the next pass sees what became of it
     return conn.execute(query.with_for_update(skip_locked=True)).mappings().all()
 
 
-def _passed(column: ColumnElement[datetime], now: datetime) -> ColumnElement[bool]:
-    return or_(column <= now, column > now + ABSURD)
+def _is_due(column: ColumnElement[datetime], now: datetime) -> ColumnElement[bool]:
+    return or_(column <= now, column > now + CLOCK_SKEW_LIMIT)
 
 
-def _chains(conn: Connection, first: Sequence[RowMapping], now: datetime) -> list[list[Waiting]]:
+def _pending_by_incident(conn: Connection, oldest: Sequence[RowMapping], now: datetime) -> list[list[Pending]]:
     """Each of those with all that is undelivered after it."""
-    chains = {(row["incident_id"], row["channel"]): [_waiting(row)] for row in first}
-    for few in in_fews(list({row["incident_id"] for row in first})):
+    queues = {(row["incident_id"], row["channel"]): [_pending(row)] for row in oldest}
+    for few in in_fews(list({row["incident_id"] for row in oldest})):
         undelivered = and_(notifications.c.incident_id.in_(few), notifications.c.status == "due")
         query = select(notifications).where(undelivered).order_by(notifications.c.id)
         for row in conn.execute(query.with_for_update(skip_locked=True)).mappings():
             key = row["incident_id"], row["channel"]
-            if key not in chains or row["id"] <= chains[key][-1].id:
+            if key not in queues or row["id"] <= queues[key][-1].id:
                 continue
-            if row["claimed_until"] is not None and now < row["claimed_until"] <= now + ABSURD:
-                del chains[key]  # somebody is sending it: what came before it has to wait
+            if row["claimed_until"] is not None and now < row["claimed_until"] <= now + CLOCK_SKEW_LIMIT:
+                del queues[key]  # somebody is sending it: what came before it has to wait
             else:
-                chains[key].append(_waiting(row))
-    return list(chains.values())
+                queues[key].append(_pending(row))
+    return list(queues.values())
 
 
-def _waiting(row: RowMapping) -> Waiting:
-    return Waiting(
+def _pending(row: RowMapping) -> Pending:
+    return Pending(
         id=row["id"],
         key=row["key"],
         channel=row["channel"],
@@ -112,17 +119,17 @@ def _threads(conn: Connection, incident_ids: Collection[int]) -> dict[tuple[int,
     return threads
 
 
-def _filed(waiting: Waiting, threads: dict[tuple[int, str], str]) -> Waiting:
-    return replace(waiting, thread=waiting.thread or threads.get((waiting.message.incident_id, waiting.channel)))
+def _with_thread(pending: Pending, threads: dict[tuple[int, str], str]) -> Pending:
+    return replace(pending, thread=pending.thread or threads.get((pending.message.incident_id, pending.channel)))
 
 
-def _counted(conn: Connection, parcel: Packed, threaded: Collection[str]) -> Packed:
+def _with_others_open(conn: Connection, batch: Batch, threaded: Collection[str]) -> Batch:
     """With the number of other incidents of its thread of which what the message says does not hold yet."""
-    left = _LEFT.get(parcel.message.kind)
-    if parcel.channel not in threaded or left is None:
-        return parcel
-    same = and_(notifications.c.channel == parcel.channel, notifications.c.thread == parcel.thread)
+    still_open = _STATES_STILL_OPEN.get(batch.message.kind)
+    if batch.channel not in threaded or still_open is None:
+        return batch
+    same = and_(notifications.c.channel == batch.channel, notifications.c.thread == batch.thread)
     among = select(notifications.c.incident_id).where(same)
-    is_open = and_(incidents.c.id.in_(among), incidents.c.state.in_(left))
+    is_open = and_(incidents.c.id.in_(among), incidents.c.state.in_(still_open))
     others = conn.execute(select(func.count()).select_from(incidents).where(is_open)).scalar_one()
-    return replace(parcel, message=replace(parcel.message, others_open=others))
+    return replace(batch, message=replace(batch.message, others_open=others))

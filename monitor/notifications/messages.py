@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from monitor.model import ITEM_CAUSES, Cause, Incident, IncidentState, RunStatus, Severity, Team
-from monitor.notifications.texts import in_words, named_group, safe_words, spoken, what_to_check
+from monitor.notifications.texts import describe_cause, display_group, safe_message, display_name, what_to_check
 
 
 class MessageKind(StrEnum):
@@ -57,7 +57,7 @@ class Message:
     """The messages that it stands for, where several of one cause and kind were merged; else empty."""
 
 
-_GROUPS = 5
+_MAX_GROUPS = 5
 """So many groups are named in a message; all others are one number."""
 
 
@@ -80,7 +80,7 @@ def render(
     run: RunFacts | None,
     *,
     now: datetime,
-    again: bool = False,
+    reopened: bool = False,
     error: str | None = None,
     notes: tuple[tuple[str, str], ...] = (),
 ) -> Message:
@@ -96,7 +96,9 @@ def render(
         notes: further labels and values: what people did about it, or why it is told only now.
     """
     resolved = kind is MessageKind.RESOLVED
-    subject = f"{spoken(incident.target, incident.group)}: {in_words(incident.cause, incident.member_count)}"
+    subject = (
+        f"{display_name(incident.target, incident.group)}: {describe_cause(incident.cause, incident.member_count)}"
+    )
     return Message(
         kind=kind,
         incident_id=incident.id,
@@ -105,7 +107,7 @@ def render(
         cause=incident.cause,
         severity=incident.severity,
         team=incident.team,
-        title=titled(kind, subject, again=again),
+        title=make_title(kind, subject, reopened=reopened),
         subject=subject,
         what_to_check=() if resolved else what_to_check(incident.cause, accepted=bool(run.answered) if run else None),
         facts=_facts(incident, run, now=now, error=error, resolved=resolved, notes=notes),
@@ -114,11 +116,11 @@ def render(
         resolved_at=incident.resolved_at,
         group=incident.group,
         commands=() if resolved else _commands(incident),
-        safe_message=safe_words(incident.cause, resolved=resolved),
+        safe_message=safe_message(incident.cause, resolved=resolved),
     )
 
 
-_ENDINGS: Mapping[MessageKind, str] = {
+_TITLE_SUFFIXES: Mapping[MessageKind, str] = {
     MessageKind.OPENED: "",
     MessageKind.UPDATED: ": more of them",
     MessageKind.REMINDER: ": still open",
@@ -128,16 +130,16 @@ _ENDINGS: Mapping[MessageKind, str] = {
 }
 
 
-def titled(kind: MessageKind, subject: str, *, again: bool = False) -> str:
-    """The title of a message of one kind about a subject; `again`: of an incident that was reopened."""
-    return subject + (" again" if again else _ENDINGS[kind])
+def make_title(kind: MessageKind, subject: str, *, reopened: bool = False) -> str:
+    """The title of a message of one kind about a subject; `reopened`: of an incident that was reopened."""
+    return subject + (" again" if reopened else _TITLE_SUFFIXES[kind])
 
 
 def _commands(incident: Incident) -> tuple[tuple[str, str], ...]:
-    hush = ("silence", f"ingestion-monitor silences add --incident {incident.id} --for 4h")
+    silence = ("silence", f"ingestion-monitor silences add --incident {incident.id} --for 4h")
     if incident.state is not IncidentState.OPEN:
-        return (hush,)
-    return (("acknowledge", f"ingestion-monitor incidents ack {incident.id}"), hush)
+        return (silence,)
+    return (("acknowledge", f"ingestion-monitor incidents ack {incident.id}"), silence)
 
 
 def _facts(
@@ -151,37 +153,37 @@ def _facts(
 ) -> tuple[tuple[str, str], ...]:
     facts = [("since", f"{incident.first_evidence_at:%Y-%m-%d %H:%M:%S} UTC")]
     if resolved:
-        lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
-        return (*facts, ("lasted", lasted), *notes, *_effect(run))
-    facts += [*_taken_on(incident), *notes]
+        duration = format_age((incident.resolved_at or now) - incident.first_evidence_at)
+        return (*facts, ("lasted", duration), *notes, *_run_facts(run))
+    facts += [*_acknowledgement(incident), *notes]
     if incident.member_count:
         facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
     if groups := group_breakdown(incident):
         facts.append(("groups", groups))
-    facts += _seen(incident)
+    facts += _evidence_facts(incident)
     if error:
         facts.append(("last error", error))
-    return (*facts, *_effect(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
+    return (*facts, *_run_facts(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
 
 
 def group_breakdown(incident: Incident) -> str:
     """Its members by group: `12 × sermons, 3 × letters`; empty where no member is in a group, or all are in its own."""
     if incident.group or not any(incident.by_group):
         return ""
-    named = list(incident.by_group.items())[:_GROUPS]
-    words = [f"{count} × {named_group(group) if group else 'without a group'}" for group, count in named]
+    named = list(incident.by_group.items())[:_MAX_GROUPS]
+    words = [f"{count} × {display_group(group) if group else 'without a group'}" for group, count in named]
     others = incident.member_count - sum(count for _, count in named)
     return ", ".join([*words, f"{others} × others"] if others > 0 else words)
 
 
-def _taken_on(incident: Incident) -> list[tuple[str, str]]:
+def _acknowledgement(incident: Incident) -> list[tuple[str, str]]:
     if incident.state is not IncidentState.ACKNOWLEDGED or incident.acknowledged_at is None:
         return []
     who = incident.acknowledged_by or "somebody"
     return [("acknowledged", f"by {who}, {incident.acknowledged_at:%Y-%m-%d %H:%M:%S} UTC")]
 
 
-def _seen(incident: Incident) -> list[tuple[str, str]]:
+def _evidence_facts(incident: Incident) -> list[tuple[str, str]]:
     evidence = incident.evidence
     if evidence is None:
         return []
@@ -203,16 +205,16 @@ def _seen(incident: Incident) -> list[tuple[str, str]]:
     return facts
 
 
-def _effect(run: RunFacts | None) -> tuple[tuple[str, str], ...]:
+def _run_facts(run: RunFacts | None) -> tuple[tuple[str, str], ...]:
     if run is None:
         return ()
     counted = f"{run.total} items tracked, {run.answered} answered, {run.unknown} unknown"
     return ((f"run {run.run_id}", f"{run.status.value}: {counted}"),)
 
 
-def age(span: timedelta) -> str:
+def format_age(duration: timedelta) -> str:
     """A span in its two largest units: `6 d 4 h`, `3 min 20 s`, `0 s`."""
-    seconds = max(0, int(span.total_seconds()))
+    seconds = max(0, int(duration.total_seconds()))
     parts = []
     for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         number, seconds = divmod(seconds, size)
@@ -221,7 +223,7 @@ def age(span: timedelta) -> str:
     return " ".join(parts[:2]) or "0 s"
 
 
-def for_users(message: Message) -> str | None:
+def shown_safe_message(message: Message) -> str | None:
     """The sentence for the product's users where a person reads the message: None where it would say nothing new.
 
     An opening and a resolution change what users may be told. Updates and reminders stand below an opening that said
@@ -234,7 +236,7 @@ def to_text(message: Message) -> str:
     """The message as plain lines, for terminals and for channels that know no markup."""
     lines = [f"[{message.severity.value}] {message.title} ({message.environment}, for {message.team.value})"]
     lines += [f"  check: {check}" for check in message.what_to_check]
-    if sentence := for_users(message):
+    if sentence := shown_safe_message(message):
         lines.append(f"  for your users: {sentence}")
     lines += [f"  {label}: {value}" for label, value in (*message.facts, *message.commands)]
     return "\n".join(lines)

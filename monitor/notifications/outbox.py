@@ -1,7 +1,7 @@
 """The outbox: notifications are written in the transaction of their incident's change, and sent later from here.
 
 A sender claims with a lease, sends, then marks; a sender that dies leaves a claim that expires, and the same key.
-What is claimed together is one message: `incidents.parcels` says what that is.
+What is claimed together is one message: `incidents.batches` says what that is.
 """
 
 import uuid
@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, selec
 from monitor.database.engine import in_fews
 from monitor.database.tables import channels, notifications
 from monitor.database.text import storable
-from monitor.notifications.batching import Packed
-from monitor.notifications.claims import ABSURD, find
+from monitor.notifications.batching import Batch
+from monitor.notifications.claims import CLOCK_SKEW_LIMIT, find_batches
 from monitor.notifications.messages import Message
 
 GIVE_UP_AFTER = timedelta(days=1)
@@ -24,7 +24,7 @@ GIVE_UP_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class ClaimedBatch:
     """One message to one channel, claimed for sending; it may stand for several notifications."""
 
     ids: tuple[int, ...]
@@ -36,7 +36,7 @@ class Parcel:
     """How long it is ours to send. Later claims end later, so that this tells a claim from any other."""
 
 
-def put(
+def enqueue(
     conn: Connection, message: Message, *, channels: Sequence[str], now: datetime, wait: timedelta = timedelta(0)
 ) -> None:
     """Writes one notification per channel, due at once or after a wait for others like it."""
@@ -60,7 +60,7 @@ def put(
 
 def claim(
     conn: Connection, *, holder: str, now: datetime, lease: timedelta, limit: int, threaded: Collection[str] = ()
-) -> list[Parcel]:
+) -> list[ClaimedBatch]:
     """Claims what is due for one sender, oldest first. Must run in a writing transaction.
 
     Of one incident and channel, only the oldest undelivered notification is handed out, so that a resolution never
@@ -75,36 +75,36 @@ def claim(
         threaded: channels that file messages by thread.
     """
     until = now + lease
-    mine = {"claimed_by": holder, "claimed_until": until}
+    claim_values = {"claimed_by": holder, "claimed_until": until}
     return [
-        Parcel(ids=ids, key=parcel.key, channel=parcel.channel, message=parcel.message, claimed_until=until)
-        for parcel in find(conn, now=now, limit=limit, threaded=threaded)
-        for ids in [_take(conn, parcel, mine)]
+        ClaimedBatch(ids=ids, key=batch.key, channel=batch.channel, message=batch.message, claimed_until=until)
+        for batch in find_batches(conn, now=now, limit=limit, threaded=threaded)
+        for ids in [_write_claim(conn, batch, claim_values)]
     ]
 
 
-def _take(conn: Connection, parcel: Packed, mine: dict[str, object]) -> tuple[int, ...]:
+def _write_claim(conn: Connection, batch: Batch, claim_values: dict[str, object]) -> tuple[int, ...]:
     """Writes down what is sent together, before anything is."""
-    for head in parcel.heads:
-        changed: dict[str, object] = {"batch": parcel.key, "thread": head.thread, **mine}
-        if head.superseded:
-            told = {"kind": head.message.kind.value, "message": msgspec.to_builtins(head.message)}
-            changed |= told
-            gone = {"status": "superseded", "superseded_by": head.id, "thread": head.thread, **_UNCLAIMED}
-            conn.execute(update(notifications).where(notifications.c.id.in_(head.superseded)).values(gone))
-        conn.execute(update(notifications).where(notifications.c.id == head.id).values(changed))
-    return tuple(head.id for head in parcel.heads)
+    for entry in batch.entries:
+        new_values: dict[str, object] = {"batch": batch.key, "thread": entry.thread, **claim_values}
+        if entry.superseded:
+            content = {"kind": entry.message.kind.value, "message": msgspec.to_builtins(entry.message)}
+            new_values |= content
+            superseded = {"status": "superseded", "superseded_by": entry.id, "thread": entry.thread, **_UNCLAIMED}
+            conn.execute(update(notifications).where(notifications.c.id.in_(entry.superseded)).values(superseded))
+        conn.execute(update(notifications).where(notifications.c.id == entry.id).values(new_values))
+    return tuple(entry.id for entry in batch.entries)
 
 
 _UNCLAIMED: dict[str, object] = {"claimed_by": None, "claimed_until": None}
 
 
-def mark_sent(conn: Connection, parcel: Parcel, *, now: datetime) -> None:
+def mark_sent(conn: Connection, batch: ClaimedBatch, *, now: datetime) -> None:
     """The receiver answered: it is done, whoever has claimed it by now."""
-    _set(conn, parcel, _undelivered(), {"status": "sent", "sent_at": now, **_counted(), "last_error": None})
+    _update(conn, batch, _is_pending(), {"status": "sent", "sent_at": now, **_count_attempt(), "last_error": None})
 
 
-def put_off(conn: Connection, parcel: Parcel, *, until: datetime, error: str, certain: bool) -> None:
+def defer(conn: Connection, batch: ClaimedBatch, *, until: datetime, error: str, certain: bool) -> None:
     """It could not be sent: it is due again later. Nothing happens to what is no longer ours.
 
     Args:
@@ -114,17 +114,17 @@ def put_off(conn: Connection, parcel: Parcel, *, until: datetime, error: str, ce
         error: in our own words.
         certain: the receiver surely did not take it, so that it may go together with others next time.
     """
-    later = {"next_attempt_at": until, **_counted(), "last_error": storable(error, 500)}
-    _set(conn, parcel, _ours(parcel), later | ({"batch": None} if certain else {}))
+    newer_row = {"next_attempt_at": until, **_count_attempt(), "last_error": storable(error, 500)}
+    _update(conn, batch, _is_ours(batch), newer_row | ({"batch": None} if certain else {}))
 
 
-def mark_dead(conn: Connection, parcel: Parcel, *, error: str, now: datetime) -> None:
+def mark_dead(conn: Connection, batch: ClaimedBatch, *, error: str, now: datetime) -> None:
     """It is given up, and stays visible. Nothing happens to what is no longer ours."""
-    given_up = {"status": "dead", "died_at": now, **_counted(), "last_error": storable(error, 500)}
-    _set(conn, parcel, _ours(parcel), given_up)
+    expired = {"status": "dead", "died_at": now, **_count_attempt(), "last_error": storable(error, 500)}
+    _update(conn, batch, _is_ours(batch), expired)
 
 
-def release(conn: Connection, parcel: Parcel, *, unsent: bool = True) -> None:
+def release(conn: Connection, batch: ClaimedBatch, *, unsent: bool = True) -> None:
     """Gives a claim back. Nothing happens when it is no longer ours.
 
     Args:
@@ -132,19 +132,19 @@ def release(conn: Connection, parcel: Parcel, *, unsent: bool = True) -> None:
         parcel: which.
         unsent: whether nothing of it can have arrived.
     """
-    _set(conn, parcel, _ours(parcel), {"batch": None} if unsent else {})
+    _update(conn, batch, _is_ours(batch), {"batch": None} if unsent else {})
 
 
-def waiting(conn: Connection, *, channel: str) -> int:
+def count_pending(conn: Connection, *, channel: str) -> int:
     """How many notifications are undelivered on a channel."""
     due = (notifications.c.channel == channel, notifications.c.status == "due")
     return conn.execute(select(func.count()).select_from(notifications).where(*due)).scalar_one()
 
 
-def kept_back(conn: Connection) -> int:
+def blocked(conn: Connection) -> int:
     """How many notifications are undelivered on channels that are parked, or that wait after a failure."""
-    closed = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
-    theirs = notifications.c.channel.in_(select(channels.c.name).where(closed))
+    unavailable = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
+    theirs = notifications.c.channel.in_(select(channels.c.name).where(unavailable))
     query = select(func.count()).select_from(notifications).where(notifications.c.status == "due", theirs)
     return conn.execute(query).scalar_one()
 
@@ -155,10 +155,10 @@ def messages(conn: Connection, ids: Collection[int]) -> list[Message]:
     return [msgspec.convert(message, Message) for message in conn.execute(query).scalars()]
 
 
-def stranded(conn: Connection, *, known: Collection[str]) -> list[tuple[int, str]]:
+def unroutable(conn: Connection, *, known: Collection[str]) -> list[tuple[int, str]]:
     """Incidents with undelivered notifications for channels that are none of these, and those channels."""
-    lost = (notifications.c.status == "due", notifications.c.channel.not_in(list(known)))
-    query = select(notifications.c.incident_id, notifications.c.channel).where(*lost).distinct()
+    unknown_channel = (notifications.c.status == "due", notifications.c.channel.not_in(list(known)))
+    query = select(notifications.c.incident_id, notifications.c.channel).where(*unknown_channel).distinct()
     return [(row.incident_id, row.channel) for row in conn.execute(query.order_by(notifications.c.incident_id))]
 
 
@@ -168,11 +168,11 @@ def move(conn: Connection, *, incident_id: int, channel: str, to: Sequence[str])
     query = select(notifications).where(*theirs, notifications.c.status == "due").order_by(notifications.c.id)
     rows = conn.execute(query.with_for_update()).mappings().all()
     first, *others = to
-    anew = {"channel": first, "batch": None, "thread": None, **_UNCLAIMED}
-    conn.execute(update(notifications).where(notifications.c.id.in_([row["id"] for row in rows])).values(anew))
+    new_values = {"channel": first, "batch": None, "thread": None, **_UNCLAIMED}
+    conn.execute(update(notifications).where(notifications.c.id.in_([row["id"] for row in rows])).values(new_values))
     for row in rows:
         message = msgspec.convert(row["message"], Message)
-        put(conn, message, channels=others, now=row["created_at"])
+        enqueue(conn, message, channels=others, now=row["created_at"])
     return len(rows)
 
 
@@ -181,34 +181,34 @@ def expire(conn: Connection, *, channels: Collection[str], now: datetime) -> dic
 
     Of one incident and channel the newest notification lives for its own day, since it tells of the others too.
     """
-    row, later = notifications, notifications.alias("later")
-    newer = select(later.c.id).where(
-        later.c.incident_id == row.c.incident_id, later.c.channel == row.c.channel, later.c.status == "due",
-        later.c.id > row.c.id,
+    row, newer_row = notifications, notifications.alias("later")
+    newer = select(newer_row.c.id).where(
+        newer_row.c.incident_id == row.c.incident_id, newer_row.c.channel == row.c.channel, newer_row.c.status == "due",
+        newer_row.c.id > row.c.id,
     )  # fmt: skip
     old = func.coalesce(row.c.retried_at, row.c.created_at) <= now - GIVE_UP_AFTER
     free = or_(row.c.claimed_until.is_(None), row.c.claimed_until <= now)
-    given_up = update(row).where(row.c.status == "due", row.c.channel.in_(list(channels)), old, free, ~newer.exists())
-    dead = conn.execute(given_up.values(status="dead", died_at=now).returning(row.c.channel)).scalars().all()
+    expired = update(row).where(row.c.status == "due", row.c.channel.in_(list(channels)), old, free, ~newer.exists())
+    dead = conn.execute(expired.values(status="dead", died_at=now).returning(row.c.channel)).scalars().all()
     return {channel: dead.count(channel) for channel in dict.fromkeys(dead)}
 
 
-def _counted() -> dict[str, object]:
+def _count_attempt() -> dict[str, object]:
     return {"attempts": notifications.c.attempts + 1}
 
 
-def _undelivered() -> ColumnElement[bool]:
+def _is_pending() -> ColumnElement[bool]:
     return notifications.c.status == "due"
 
 
-def _ours(parcel: Parcel) -> ColumnElement[bool]:
-    return and_(_undelivered(), notifications.c.claimed_until == parcel.claimed_until)
+def _is_ours(batch: ClaimedBatch) -> ColumnElement[bool]:
+    return and_(_is_pending(), notifications.c.claimed_until == batch.claimed_until)
 
 
-def _set(conn: Connection, parcel: Parcel, where: ColumnElement[bool], values: dict[str, object]) -> None:
-    for few in in_fews(parcel.ids):
-        these = update(notifications).where(notifications.c.id.in_(few), where)
-        conn.execute(these.values({**_UNCLAIMED, **values}))
+def _update(conn: Connection, batch: ClaimedBatch, where: ColumnElement[bool], values: dict[str, object]) -> None:
+    for few in in_fews(batch.ids):
+        matching = update(notifications).where(notifications.c.id.in_(few), where)
+        conn.execute(matching.values({**_UNCLAIMED, **values}))
 
 
 def retry(conn: Connection, *, ids: Iterable[int] | None, channel: str | None, dead: bool, now: datetime) -> list[int]:
@@ -224,25 +224,29 @@ def retry(conn: Connection, *, ids: Iterable[int] | None, channel: str | None, d
     Returns:
         The ids of those that are due now.
     """
-    _outdate(conn)
+    _supersede_outdated(conn)
     wanted = ("due", "dead") if dead or ids is not None else ("due",)
-    which: list[ColumnElement[bool]] = [notifications.c.status.in_(wanted)]
+    conditions: list[ColumnElement[bool]] = [notifications.c.status.in_(wanted)]
     if ids is not None:
-        which.append(notifications.c.id.in_(list(ids)))
+        conditions.append(notifications.c.id.in_(list(ids)))
     if channel is not None:
-        which.append(notifications.c.channel == channel)
+        conditions.append(notifications.c.channel == channel)
     held_until = notifications.c.claimed_until
-    free = or_(held_until.is_(None), held_until <= now, held_until > now + ABSURD)
-    anew = {"status": "due", "next_attempt_at": now, "retried_at": now, "died_at": None, "batch": None}
-    again = update(notifications).where(*which, free).values(anew).returning(notifications.c.id)
-    return list(conn.execute(again).scalars())
+    free = or_(held_until.is_(None), held_until <= now, held_until > now + CLOCK_SKEW_LIMIT)
+    new_values = {"status": "due", "next_attempt_at": now, "retried_at": now, "died_at": None, "batch": None}
+    retried = update(notifications).where(*conditions, free).values(new_values).returning(notifications.c.id)
+    return list(conn.execute(retried).scalars())
 
 
-def _outdate(conn: Connection) -> None:
+def _supersede_outdated(conn: Connection) -> None:
     """What was given up, and then told of by a later message about the same incident, is not news any more."""
-    row, later = notifications, notifications.alias("later")
-    told = (later.c.incident_id == row.c.incident_id, later.c.channel == row.c.channel, later.c.id > row.c.id)
-    newer = select(func.min(later.c.id)).where(*told, later.c.status == "sent").scalar_subquery()
+    row, newer_row = notifications, notifications.alias("later")
+    content = (
+        newer_row.c.incident_id == row.c.incident_id,
+        newer_row.c.channel == row.c.channel,
+        newer_row.c.id > row.c.id,
+    )
+    newer = select(func.min(newer_row.c.id)).where(*content, newer_row.c.status == "sent").scalar_subquery()
     outdated = update(row).where(row.c.status == "dead", newer.is_not(None))
     conn.execute(outdated.values(status="superseded", superseded_by=newer))
 

@@ -36,15 +36,17 @@ def matches(matchers: Matchers, attributes: Attributes) -> bool:
 
 def mismatch(matchers: Matchers, attributes: Attributes) -> str | None:
     """The first attribute that does not match, or None when all do."""
-    return next((name for name, patterns in matchers.items() if not _any(attributes.get(name, ""), patterns)), None)
+    return next(
+        (name for name, patterns in matchers.items() if not _matches_any(attributes.get(name, ""), patterns)), None
+    )
 
 
-def literally(text: str) -> str:
+def escape_glob(text: str) -> str:
     """The pattern that matches this text and no other."""
     return "".join(f"[{each}]" if each in "*?[" else each for each in text)
 
 
-def _any(value: str | tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+def _matches_any(value: str | tuple[str, ...], patterns: tuple[str, ...]) -> bool:
     values = (value,) if isinstance(value, str) else value
     return any(fnmatchcase(each, pattern) for each in values for pattern in patterns)
 
@@ -60,43 +62,43 @@ class Route:
     match: Matchers = field(default_factory=dict)
     """Empty matches everything."""
     channels: tuple[str, ...] = ()
-    goes_on: bool = False
+    continue_: bool = False
     """Whether the routes after it are looked at too."""
 
 
-class Taken(StrEnum):
+class RouteOutcome(StrEnum):
     """What became of one route."""
 
-    YES = "taken"
-    AND_ON = "taken, and on to the next"
-    NO = "does not match"
-    NOT_REACHED = "not looked at"
+    MATCHED = "taken"
+    MATCHED_CONTINUE = "taken, and on to the next"
+    NOT_MATCHED = "does not match"
+    NOT_EVALUATED = "not looked at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class RouteStep:
     """One route, as an incident comes by."""
 
     route: Route
-    taken: Taken
+    outcome: RouteOutcome
     mismatch: str | None = None
     """The first attribute that does not match."""
 
 
-def walk(attributes: Attributes, routes: Sequence[Route]) -> tuple[Step, ...]:
+def evaluate_routes(attributes: Attributes, routes: Sequence[Route]) -> tuple[RouteStep, ...]:
     """What becomes of each route, in order, for an incident."""
-    steps: list[Step] = []
-    over = False
+    steps: list[RouteStep] = []
+    stopped = False
     for each in routes:
-        amiss = None if over else mismatch(each.match, attributes)
-        if over:
-            taken = Taken.NOT_REACHED
-        elif amiss is not None:
-            taken = Taken.NO
+        mismatched = None if stopped else mismatch(each.match, attributes)
+        if stopped:
+            outcome = RouteOutcome.NOT_EVALUATED
+        elif mismatched is not None:
+            outcome = RouteOutcome.NOT_MATCHED
         else:
-            taken = Taken.AND_ON if each.goes_on else Taken.YES
-        steps.append(Step(route=each, taken=taken, mismatch=amiss))
-        over = over or taken is Taken.YES
+            outcome = RouteOutcome.MATCHED_CONTINUE if each.continue_ else RouteOutcome.MATCHED
+        steps.append(RouteStep(route=each, outcome=outcome, mismatch=mismatched))
+        stopped = stopped or outcome is RouteOutcome.MATCHED
     return tuple(steps)
 
 
@@ -112,5 +114,9 @@ def route(attributes: Attributes, routes: Sequence[Route], channels: Sequence[st
         return (LOG_CHANNEL,)
     if not routes:
         return tuple(channels)
-    taken = (step.route for step in walk(attributes, routes) if step.taken in {Taken.YES, Taken.AND_ON})
-    return tuple(dict.fromkeys(name for each in taken for name in each.channels)) or (LOG_CHANNEL,)
+    matched = (
+        step.route
+        for step in evaluate_routes(attributes, routes)
+        if step.outcome in {RouteOutcome.MATCHED, RouteOutcome.MATCHED_CONTINUE}
+    )
+    return tuple(dict.fromkeys(name for each in matched for name in each.channels)) or (LOG_CHANNEL,)

@@ -8,31 +8,31 @@ from collections.abc import Mapping
 from monitor.model import Cause
 from monitor.model.http import plain_text
 
-_DELAYED = (
+_PROCESSING_DELAYED = (
     "Document processing may be delayed for now. New documents will appear once it recovers; those that were processed "
     "before need not be uploaded again."
 )
-_UNSEEN = (
+_STATE_UNKNOWN = (
     "We can't tell at the moment whether new documents are ready, and they may take longer to appear. Please wait "
     "before you upload them again."
 )
-_OUT_OF_DATE = (
+_CHECKS_DELAYED = (
     "Our regular checks of documents are delayed, so what we can say about new ones may be out of date. There is "
     "nothing that you need to do."
 )
 
-SAFE_WORDS: Mapping[Cause, str] = {
+SAFE_MESSAGES: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: (
         "Document processing is paused for now. New documents will appear once it goes on; those that were processed "
         "before need not be uploaded again."
     ),
-    Cause.UNAUTHORIZED: _UNSEEN,
-    Cause.FORBIDDEN: _UNSEEN,
-    Cause.WRONG_SCOPE: _UNSEEN,
-    Cause.RATE_LIMITED: _DELAYED,
-    Cause.OUTAGE: _DELAYED,
-    Cause.BAD_RESPONSE: _UNSEEN,
-    Cause.BAD_REQUEST: _UNSEEN,
+    Cause.UNAUTHORIZED: _STATE_UNKNOWN,
+    Cause.FORBIDDEN: _STATE_UNKNOWN,
+    Cause.WRONG_SCOPE: _STATE_UNKNOWN,
+    Cause.RATE_LIMITED: _PROCESSING_DELAYED,
+    Cause.OUTAGE: _PROCESSING_DELAYED,
+    Cause.BAD_RESPONSE: _STATE_UNKNOWN,
+    Cause.BAD_REQUEST: _STATE_UNKNOWN,
     Cause.ITEMS_FAILED: (
         "Some documents could not be processed and are not available. Other documents are not affected; we are "
         "looking into it."
@@ -57,38 +57,38 @@ SAFE_WORDS: Mapping[Cause, str] = {
         "For some documents we can't tell yet whether they are ready. Other documents are not affected; we are "
         "looking into it."
     ),
-    Cause.COVERAGE: _OUT_OF_DATE,
-    Cause.SYNC_LOG_UNREADABLE: _OUT_OF_DATE,
+    Cause.COVERAGE: _CHECKS_DELAYED,
+    Cause.SYNC_LOG_UNREADABLE: _CHECKS_DELAYED,
     Cause.SYNC_LOG_EMPTY: (
         "We can't tell at the moment which documents were uploaded last. There is nothing that you need to do; we are "
         "looking into it."
     ),
-    Cause.RUN_MISSED: _OUT_OF_DATE,
+    Cause.RUN_MISSED: _CHECKS_DELAYED,
     Cause.CHANNEL_FAILING: (
         "This does not affect documents: only notices to our own staff are delayed. There is nothing that you need to "
         "do."
     ),
 }
 
-ALL_CLEAR = "The problem that was reported earlier is over."
+SAFE_MESSAGE_RESOLVED = "The problem that was reported earlier is over."
 """What may be said of any incident once it is resolved; it does not say that there is no other."""
 
 
-def safe_words(cause: Cause, *, resolved: bool = False) -> str:
+def safe_message(cause: Cause, *, resolved: bool = False) -> str:
     """The sentence for a product's own users: at most 200 characters.
 
     Args:
         cause: of the incident.
         resolved: whether it is over: then a sentence about what is wrong would be wrong.
     """
-    return ALL_CLEAR if resolved else SAFE_WORDS[cause]
+    return SAFE_MESSAGE_RESOLVED if resolved else SAFE_MESSAGES[cause]
 
 
-_LONGEST_GROUP = 60
-_CHANNEL = "channel:"
+_MAX_GROUP_LENGTH = 60
+_CHANNEL_PREFIX = "channel:"
 """No target's name can hold a colon."""
 
-IN_WORDS: Mapping[Cause, str] = {
+CAUSE_TEXTS: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: "the plan's spending limit is reached",
     Cause.UNAUTHORIZED: "the API rejects the credentials",
     Cause.FORBIDDEN: "the API denies access",
@@ -110,7 +110,7 @@ IN_WORDS: Mapping[Cause, str] = {
     Cause.CHANNEL_FAILING: "messages do not get through",
 }
 
-_OF_ONE: Mapping[Cause, str] = {
+_CAUSE_TEXTS_OF_ONE: Mapping[Cause, str] = {
     Cause.ITEMS_FAILED: "document failed to ingest",
     Cause.ITEMS_MISSING: "document is missing at the API",
     Cause.ITEMS_REGRESSED: "document went back from completed to pending",
@@ -120,11 +120,11 @@ _OF_ONE: Mapping[Cause, str] = {
 }
 
 
-def in_words(cause: Cause, members: int = 0) -> str:
+def describe_cause(cause: Cause, members: int = 0) -> str:
     """What a cause is called; with the number of items for one that is about items (0: leave the number out)."""
-    if cause not in _OF_ONE or not members:
-        return IN_WORDS[cause]
-    return f"1 {_OF_ONE[cause]}" if members == 1 else f"{members} {IN_WORDS[cause]}"
+    if cause not in _CAUSE_TEXTS_OF_ONE or not members:
+        return CAUSE_TEXTS[cause]
+    return f"1 {_CAUSE_TEXTS_OF_ONE[cause]}" if members == 1 else f"{members} {CAUSE_TEXTS[cause]}"
 
 
 WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
@@ -197,8 +197,8 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     Cause.SYNC_LOG_UNREADABLE: ("the sync log's URL, table and columns", "the reader's permissions"),
 }
 
-_CREDENTIALS = "credentials: nothing at all was accepted, so a rejected, malformed or rotated key fits too"
-_PERHAPS = "credentials, if nothing at all is accepted: a rejected, malformed or rotated key"
+_CREDENTIALS_CHECK = "credentials: nothing at all was accepted, so a rejected, malformed or rotated key fits too"
+_POSSIBLE_CREDENTIALS_CHECK = "credentials, if nothing at all is accepted: a rejected, malformed or rotated key"
 
 
 def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, ...]:
@@ -212,25 +212,25 @@ def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, .
     checks = WHAT_TO_CHECK[cause]
     if cause is not Cause.FORBIDDEN or accepted:
         return checks
-    return (*checks, _PERHAPS) if accepted is None else (_CREDENTIALS, *checks)
+    return (*checks, _POSSIBLE_CREDENTIALS_CHECK) if accepted is None else (_CREDENTIALS_CHECK, *checks)
 
 
 def channel_target(name: str) -> str:
     """What stands in a target's place for an incident about a channel: `channel:oncall`."""
-    return f"{_CHANNEL}{name}"
+    return f"{_CHANNEL_PREFIX}{name}"
 
 
-def spoken(target: str, group: str = "") -> str:
+def display_name(target: str, group: str = "") -> str:
     """What an incident is about, for people: the target's name, `channel oncall`, or with a group `gloo-prod (faq)`."""
-    named = f"channel {target.removeprefix(_CHANNEL)}" if target.startswith(_CHANNEL) else target
-    return f"{named} ({named_group(group)})" if group else named
+    name = f"channel {target.removeprefix(_CHANNEL_PREFIX)}" if target.startswith(_CHANNEL_PREFIX) else target
+    return f"{name} ({display_group(group)})" if group else name
 
 
-def named_group(group: str) -> str:
+def display_group(group: str) -> str:
     """A group as messages name it: on one line, and no longer than a title can bear."""
-    return plain_text(group, _LONGEST_GROUP) or "?"
+    return plain_text(group, _MAX_GROUP_LENGTH) or "?"
 
 
-def counted(items: int) -> str:
+def format_items(items: int) -> str:
     """`1 item`, `12 items`."""
     return "1 item" if items == 1 else f"{items} items"

@@ -12,7 +12,7 @@ import msgspec
 
 from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import Request, sendable
+from monitor.model.http import Request, is_valid_path
 from monitor.providers import ProviderSettings
 from monitor.providers.json_paths import find, plain
 from monitor.providers.listing import Listing, ListReader
@@ -107,7 +107,7 @@ class Generic:
 
     def valid_id(self, item_id: str) -> bool:
         """Whether it is printable, can be sent, and looks as `item.id_pattern` says."""
-        if not item_id.strip() or not item_id.isprintable() or not sendable(self._item_path(item_id)):
+        if not item_id.strip() or not item_id.isprintable() or not is_valid_path(self._item_path(item_id)):
             return False
         return self.ids is None or self.ids.fullmatch(item_id) is not None
 

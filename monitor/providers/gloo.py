@@ -89,7 +89,7 @@ class Gloo:
             method="GET",
             path=f"/engine/v2/items/{escaped(item_id)}",
             template="/engine/v2/items/{item_id}",
-            subject=item_id,
+            item_id=item_id,
         )
 
     def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 import msgspec
 
 from monitor.model import BadBody
-from monitor.model.http import Request, sendable
+from monitor.model.http import Request, is_valid_path
 from monitor.providers.json_paths import find, plain
 from monitor.providers.url_templates import with_parameter
 
@@ -48,7 +48,7 @@ def next_link(header: str, *, base_url: str, page: str) -> str | BadBody | None:
     if not there.path.startswith(f"{prefix}/"):
         return BadBody(reason="the next page lies outside the path of base_url")
     path = _escaped(there.path.removeprefix(prefix)) + (f"?{_escaped(there.query)}" if there.query else "")
-    return path if sendable(path) else BadBody(reason="the link to the next page can't be read")
+    return path if is_valid_path(path) else BadBody(reason="the link to the next page can't be read")
 
 
 def _target(header: str) -> str | None:
@@ -188,7 +188,7 @@ def _following(rule: PageRule, page: PageRequest, count: int) -> int:
 
 
 def _follow(rule: PageRule, page: PageRequest, path: str, count: int) -> PageRequest | BadBody:
-    if not sendable(path):
+    if not is_valid_path(path):
         return BadBody(reason="the list's cursor is too long to be sent")
     return msgspec.structs.replace(page, path=path, position=_following(rule, page, count), seen=page.seen + count)
 

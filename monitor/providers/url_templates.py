@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
-from monitor.model.http import sendable
+from monitor.model.http import is_valid_path
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_~-]+")
@@ -29,7 +29,7 @@ def template_fault(template: str, *, once: str | None, known: Collection[str]) -
     unknown = sorted(set(names) - set(known))
     if unknown:
         return f"holds {{{unknown[0][:60]}}}, which the target does not say: write its value instead"
-    if not sendable(_PLACEHOLDER.sub("x", template)):
+    if not is_valid_path(_PLACEHOLDER.sub("x", template)):
         return "must be a path as it stands in a URL: other characters escaped, no dot segments, no fragment"
     return None
 

@@ -5,12 +5,18 @@ from datetime import datetime
 from textwrap import wrap
 from typing import Any
 
-from monitor.incidents.silences import attention, matches_everything, matching, taken_on, written
+from monitor.incidents.silences import (
+    suppression_reasons,
+    matches_everything,
+    matching_silence,
+    describe_acknowledgement,
+    format_matchers,
+)
 from monitor.incidents.store import IncidentEvent
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState, Silence
-from monitor.notifications.messages import age, group_breakdown
+from monitor.notifications.messages import format_age, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
-from monitor.notifications.texts import in_words, named_group, safe_words, spoken, what_to_check
+from monitor.notifications.texts import describe_cause, display_group, safe_message, display_name, what_to_check
 from monitor.reports.formatting import align, iso, moment, wrapped
 
 
@@ -29,11 +35,11 @@ def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Se
         "STATE": [each.state.value for each in incidents],
         "SEVERITY": [each.severity.value for each in incidents],
         "TARGET": [each.target for each in incidents],
-        "GROUP": [named_group(each.group) if each.group else None for each in incidents],
+        "GROUP": [display_group(each.group) if each.group else None for each in incidents],
         "CAUSE": [each.cause.value for each in incidents],
         "ITEMS": [each.member_count or None for each in incidents],
         "SINCE (UTC)": [moment(each.first_evidence_at) for each in incidents],
-        "FOR": [age((each.resolved_at or now) - each.first_evidence_at) for each in incidents],
+        "FOR": [format_age((each.resolved_at or now) - each.first_evidence_at) for each in incidents],
         "QUIET": [_quiet(each, silences) for each in incidents],
     }
     shown = {name: cells for name, cells in columns.items() if name not in {"GROUP", "QUIET"} or any(cells)}
@@ -44,8 +50,8 @@ def _quiet(incident: Incident, silences: Sequence[Silence]) -> str | None:
     """Why no message comes, in a few words."""
     if incident.state is IncidentState.RESOLVED:
         return None
-    said = [f"{incident.acknowledged_by} has it"] if taken_on(incident) else []
-    silence = matching(incident, silences)
+    said = [f"{incident.acknowledged_by} has it"] if describe_acknowledgement(incident) else []
+    silence = matching_silence(incident, silences)
     said += [f"silence {silence.id} until {moment(silence.ends_at)}"] if silence else []
     return ", ".join(said) or None
 
@@ -59,8 +65,8 @@ def incident_text(
     silences: Sequence[Silence] = (),
 ) -> str:
     """All there is to know about one incident, for the person who looks after it."""
-    lasted = age((incident.resolved_at or now) - incident.first_evidence_at)
-    about, words = spoken(incident.target, incident.group), in_words(incident.cause, incident.member_count)
+    lasted = format_age((incident.resolved_at or now) - incident.first_evidence_at)
+    about, words = display_name(incident.target, incident.group), describe_cause(incident.cause, incident.member_count)
     lines = [
         f"Incident {incident.id}: {about}: {words}",
         f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
@@ -86,12 +92,12 @@ def incident_text(
 
 def _quiet_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
     """Why no message comes."""
-    said = "; ".join(attention(incident, silences))
+    said = "; ".join(suppression_reasons(incident, silences))
     return wrap(f"messages   {said}", 80, initial_indent="  ", subsequent_indent=" " * 13) if said else []
 
 
 def _safe_message(incident: Incident) -> str:
-    return safe_words(incident.cause, resolved=incident.state is IncidentState.RESOLVED)
+    return safe_message(incident.cause, resolved=incident.state is IncidentState.RESOLVED)
 
 
 def _evidence_lines(incident: Incident) -> list[str]:
@@ -154,7 +160,7 @@ def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[
 
 
 def _attention_json(incident: Incident, silences: Sequence[Silence]) -> dict[str, Any]:
-    silence = None if incident.state is IncidentState.RESOLVED else matching(incident, silences)
+    silence = None if incident.state is IncidentState.RESOLVED else matching_silence(incident, silences)
     return {
         "acknowledged_at": iso(incident.acknowledged_at),
         "acknowledged_by": incident.acknowledged_by,
@@ -181,10 +187,10 @@ def silence_text(silence: Silence, *, incidents: Sequence[Incident], now: dateti
         now: when (aware).
         remarks: what else there is to know about it, as sentences.
     """
-    begins = "now" if silence.in_force(now) else f"{moment(silence.starts_at)} UTC"
-    lasts = age(silence.ends_at - max(now, silence.starts_at))
+    begins = "now" if silence.is_active(now) else f"{moment(silence.starts_at)} UTC"
+    lasts = format_age(silence.ends_at - max(now, silence.starts_at))
     lines = [
-        f"Silence {silence.id}: {written(silence.matchers)}",
+        f"Silence {silence.id}: {format_matchers(silence.matchers)}",
         f"  from       {begins}",
         f"  until      {moment(silence.ends_at)} UTC ({lasts}), by {silence.author}",
     ]
@@ -198,7 +204,7 @@ def silence_text(silence: Silence, *, incidents: Sequence[Incident], now: dateti
 
 
 def _named(incident: Incident) -> str:
-    return f"#{incident.id} {incident.target}: {in_words(incident.cause, incident.member_count)}"
+    return f"#{incident.id} {incident.target}: {describe_cause(incident.cause, incident.member_count)}"
 
 
 def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident], now: datetime) -> str:
@@ -211,7 +217,7 @@ def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident],
             moment(each.ends_at),
             _matching(each, incidents, now),
             each.author,
-            written(each.matchers) + (f"  ({each.comment})" if each.comment else ""),
+            format_matchers(each.matchers) + (f"  ({each.comment})" if each.comment else ""),
         )
         for each in silences
     ]
@@ -219,7 +225,7 @@ def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident],
 
 
 def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) -> str | None:
-    if not silence.in_force(now):
+    if not silence.is_active(now):
         return None
     return " ".join(f"#{each.id}" for each in matched(silence, incidents)[:_NAMED]) or None
 
@@ -227,7 +233,7 @@ def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) ->
 def _state(silence: Silence, now: datetime) -> str:
     if silence.ends_at <= now:
         return "ended" if silence.expired_by else "over"
-    return "in force" if silence.in_force(now) else "to come"
+    return "in force" if silence.is_active(now) else "to come"
 
 
 def silence_json(silence: Silence, *, incidents: Sequence[Incident], now: datetime) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from monitor.model import ItemState
-from monitor.notifications.messages import age
+from monitor.notifications.messages import format_age
 from monitor.reports.formatting import WIDTH, align, iso, moment, shortened
 from monitor.reports.item_queries import ItemEvent, ItemRow
 
@@ -28,7 +28,7 @@ def items_text(rows: Sequence[ItemRow], *, total: int, now: datetime, wide: bool
         "ITEM": [row.item_id for row in rows],
         "STATE": ["stuck" if row.stuck else row.shown_state for row in rows],
         "DETAIL": [_detail(row) for row in rows],
-        "AGE": [age(now - row.begun_at) for row in rows],
+        "AGE": [format_age(now - row.begun_at) for row in rows],
     }
     if any(row.group_name for row in rows):
         columns["GROUP"] = [row.group_name for row in rows]
@@ -140,7 +140,7 @@ def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
     return [
         ("state", row.shown_state + (", stuck" if row.stuck else "") + (f" ({row.reason})" if unknown else "")),
         ("last known", (row.known_state or "nothing yet") if unknown or row.shown_state != row.state else None),
-        ("since", f"{moment(row.begun_at)} UTC, for {age(now - row.begun_at)}"),
+        ("since", f"{moment(row.begun_at)} UTC, for {format_age(now - row.begun_at)}"),
         ("stage", row.stage and row.stage + ("" if row.recognised else " (not described in `statuses`)")),
         ("group", row.group_name),
         ("uploaded", f"{moment(row.submitted_at)} UTC" if row.submitted_at else "the sync log does not say"),
@@ -162,10 +162,10 @@ def _life(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: datet
     stay = "before anything was known"
     for event in events:
         if before is not None:
-            lines.append(f"      {age(event.at - before)} {stay}")
+            lines.append(f"      {format_age(event.at - before)} {stay}")
         lines.append(f"  {moment(event.at)}  {_turn(event)}" + (f" (run {event.run_id})" if event.run_id else ""))
         before, stay = event.at, _stay(event, stay)
-    return [*lines, f"      {age(now - before)} {stay}, until now"] if before is not None else lines
+    return [*lines, f"      {format_age(now - before)} {stay}, until now"] if before is not None else lines
 
 
 def _turn(event: ItemEvent) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from monitor.model import ChannelState
-from monitor.notifications.messages import age
+from monitor.notifications.messages import format_age
 from monitor.reports.formatting import align, iso, moment
 from monitor.reports.notification_queries import Letter
 
@@ -47,7 +47,7 @@ def _fate(letter: Letter, state: ChannelState | None, now: datetime) -> str:
         return "waits: its channel is parked"
     last = f", last: {letter.last_error}" if letter.last_error else ""
     due = max([letter.next_attempt_at, *([state.blocked_until] if state and state.blocked_until else [])])
-    return (f"due in {age(due - now)}" if due > now else "due now") + last
+    return (f"due in {format_age(due - now)}" if due > now else "due now") + last
 
 
 def channel_lines(states: Iterable[ChannelState], *, now: datetime) -> list[str]:
@@ -62,7 +62,7 @@ def _ailing(state: ChannelState, now: datetime) -> str:
             "settings, or the receiver and then `ingestion-monitor notifications retry`"
         )
     due = state.blocked_until
-    again = f"tried again in {age(due - now)}" if due is not None and due > now else "tried again at once"
+    again = f"tried again in {format_age(due - now)}" if due is not None and due > now else "tried again at once"
     since = f" since {moment(state.failing_since)} UTC" if state.failing_since else ""
     return f"channel {state.name} fails{since} ({state.last_error}): {again}"
 

@@ -177,7 +177,7 @@ def is_stale(last_run: LastRun | None, due: DueTimes | None, *, now: datetime) -
         return False
     if due is None:
         return now - last_run.started_at > UNSCHEDULED
-    return due.missed(last_run.started_at, now) >= MISSED
+    return due.count_missed(last_run.started_at, now) >= MISSED
 
 
 def trend(marks: Sequence[HistoryRow | None]) -> tuple[TrendLine, ...]:

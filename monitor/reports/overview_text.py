@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import dropwhile
 
-from monitor.incidents.silences import attention
+from monitor.incidents.silences import suppression_reasons
 from monitor.model import Cause, Incident, ItemState, Reason, RunStatus, Snapshot
-from monitor.notifications.messages import age
-from monitor.notifications.texts import counted, in_words, named_group, what_to_check
+from monitor.notifications.messages import format_age
+from monitor.notifications.texts import format_items, describe_cause, display_group, what_to_check
 from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
 from monitor.reports.formatting import (
     ASCII_MARKS,
@@ -99,12 +99,12 @@ def _last_run(target: TargetOverview, now: datetime) -> str:
     last, row = target.facts.last_run, target.facts.snapshot
     if last is None:
         return f"No run yet: `ingestion-monitor check --target {target.facts.target}` makes the first."
-    ago = f"{age(now - last.finished_at)} ago"
-    left = f"{counted(row.unknown)} left unknown" if row else ""
+    ago = f"{format_age(now - last.finished_at)} ago"
+    left = f"{format_items(row.unknown)} left unknown" if row else ""
     match target.condition:
         case Condition.UNREAD:
             since = target.facts.unread_since or last.started_at
-            said = f"The sync log could not be read since {moment(since)} UTC, for {age(now - since)}: {last.error}."
+            said = f"The sync log could not be read since {moment(since)} UTC, for {format_age(now - since)}: {last.error}."
             return f"{said} {_earlier(row, now)}"
         case Condition.DIED:
             return f"Run {last.run_id} died {ago}, before its numbers were stored. {_earlier(row, now)}"
@@ -113,7 +113,7 @@ def _last_run(target: TargetOverview, now: datetime) -> str:
             return f"Run {last.run_id} ended {ago}, cut short by {by}, {left}."
         case Condition.ABORTED:
             cause = Cause(last.abort_reason or Cause.OUTAGE)
-            return f"Run {last.run_id} stopped early {ago}, {left}: {in_words(cause)}."
+            return f"Run {last.run_id} stopped early {ago}, {left}: {describe_cause(cause)}."
         case _:
             return f"Run {last.run_id} was complete and ended {ago}."
 
@@ -121,7 +121,7 @@ def _last_run(target: TargetOverview, now: datetime) -> str:
 def _earlier(row: HistoryRow | None, now: datetime) -> str:
     if row is None:
         return "There are no numbers yet."
-    return f"The numbers are those of run {row.run_id}, {age(now - row.finished_at)} ago."
+    return f"The numbers are those of run {row.run_id}, {format_age(now - row.finished_at)} ago."
 
 
 _COLUMNS: Sequence[tuple[str, ItemState | None]] = (
@@ -180,7 +180,7 @@ def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[
     table = _table(
         [
             ("TREND", [_NAMES[line.metric] for line in shown]),
-            (f"a mark per {age(length(period))}", series),
+            (f"a mark per {format_age(length(period))}", series),
             right("LAST", [_shown(line.metric, line.last) for line in shown]),
             right("LOW", [_shown(line.metric, line.low) for line in shown]),
             right("HIGH", [_shown(line.metric, line.high) for line in shown]),
@@ -228,12 +228,12 @@ def _ingestion(target: TargetOverview, style: Style) -> list[str]:
         ("COMPLETED (UTC)", [f"{each.completed_at:%Y-%m-%d %H:%M}" for each in times.slowest]),
     ]
     groups = [each.group for each in times.slowest]
-    sentence = f"Ingestion: {counted(times.items)}, {said}"
+    sentence = f"Ingestion: {format_items(times.items)}, {said}"
     return [*wrapped(sentence, indent=2), *_table(_with_groups(target, columns, groups, style))]
 
 
 def _took(seconds: float) -> str:
-    return age(timedelta(seconds=seconds))
+    return format_age(timedelta(seconds=seconds))
 
 
 def _stuck(target: TargetOverview, now: datetime, style: Style) -> list[str]:
@@ -242,7 +242,7 @@ def _stuck(target: TargetOverview, now: datetime, style: Style) -> list[str]:
         return []
     columns = [
         ("STUCK", [style.cut(each.item_id, 36) for each in stuck]),
-        ("PENDING FOR", [age(now - each.pending_since) for each in stuck]),
+        ("PENDING FOR", [format_age(now - each.pending_since) for each in stuck]),
         ("STAGE", [style.cut(each.stage or "-", 14) for each in stuck]),
     ]
     lines = _table(_with_groups(target, columns, [each.group for each in stuck], style))
@@ -284,7 +284,7 @@ def overview_text(overview: Overview, *, ascii_only: bool = False) -> str:
     """
     style = ASCII if ascii_only else UNICODE
     now, period = overview.made_at, overview.made_at - overview.start
-    title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {age(period)}"
+    title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}"
     blocks = [list(wrapped(title, indent=0))]
     if all(target.condition is Condition.NEVER for target in overview.targets):
         blocks.append(list(wrapped(_NOTHING, indent=0)))
@@ -309,12 +309,12 @@ def _incidents(overview: Overview, style: Style) -> list[str]:
 
 
 def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[str]:
-    words = in_words(incident.cause, incident.member_count)
-    lasted = age(overview.made_at - incident.first_evidence_at)
+    words = describe_cause(incident.cause, incident.member_count)
+    lasted = format_age(overview.made_at - incident.first_evidence_at)
     what = f"#{incident.id} {incident.cause.value} ({incident.severity.value}) on {style.cut(incident.target, 40)}"
-    what += f" ({style.cut(named_group(incident.group), 30)})" if incident.group else ""
+    what += f" ({style.cut(display_group(incident.group), 30)})" if incident.group else ""
     yield from wrapped(f"{what}, for {lasted}: {words}", indent=2, hang=3)
-    for sentence in attention(incident, overview.silences):
+    for sentence in suppression_reasons(incident, overview.silences):
         yield from wrapped(sentence, indent=5)
     if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # those are in their target's own list
         yield from wrapped(f"such as {_ids(incident.member_ids, style)}", indent=5)
@@ -343,8 +343,8 @@ def _changed(overview: Overview, style: Style) -> list[str]:
 
 def _since(changes: Changes, overview: Overview) -> str:
     if changes.first_report:
-        return f"in the last {age(overview.made_at - changes.since)} (this is the first report)"
-    return f"since the last report, {age(overview.made_at - changes.since)} ago ({moment(changes.since)} UTC)"
+        return f"in the last {format_age(overview.made_at - changes.since)} (this is the first report)"
+    return f"since the last report, {format_age(overview.made_at - changes.since)} ago ({moment(changes.since)} UTC)"
 
 
 _ORDER: Sequence[tuple[str, str]] = (

@@ -7,12 +7,12 @@ from typing import Any
 
 from monitor.client.classify import Meaning
 from monitor.config import format_duration
-from monitor.incidents.rulebook import InForce, Rule
-from monitor.incidents.simulate import Case, Rehearsal
+from monitor.incidents.rulebook import EffectiveRule, Rule
+from monitor.incidents.simulate import SimulatedCase, Simulation
 from monitor.model import ITEM_CAUSES, Cause
-from monitor.notifications.messages import age
-from monitor.notifications.routing import Step, Taken
-from monitor.notifications.texts import in_words, spoken, what_to_check
+from monitor.notifications.messages import format_age
+from monitor.notifications.routing import RouteStep, RouteOutcome
+from monitor.notifications.texts import describe_cause, display_name, what_to_check
 from monitor.reports.formatting import align, moment, wrapped
 
 
@@ -22,7 +22,7 @@ class RuleRow:
 
     target: str | None
     """None: every target that no other row of the cause names."""
-    found: InForce
+    found: EffectiveRule
     sources: Mapping[str, str]
     """Field to where its value came from, in words; what is not in it is built in."""
 
@@ -43,10 +43,10 @@ class Asked:
 
 def opens(rule: Rule) -> str:
     """When an incident opens: `at once`, `2 of 2 runs in 1h, 3m apart`."""
-    if rule.cause is Cause.CHANNEL_FAILING or (rule.of == 1 and not rule.span):
+    if rule.cause is Cause.CHANNEL_FAILING or (rule.of == 1 and not rule.hold_for):
         return "at once"
     words = f"{rule.runs} of {rule.of} runs in {format_duration(rule.window)}"
-    return f"{words}, {format_duration(rule.span)} apart" if rule.span else words
+    return f"{words}, {format_duration(rule.hold_for)} apart" if rule.hold_for else words
 
 
 def resolves(rule: Rule) -> str:
@@ -67,7 +67,7 @@ def rules_text(rows: Sequence[RuleRow]) -> str:
         "SEVERITY": [row.found.rule.severity.value for row in rows],
         "OPENS": [opens(row.found.rule) for row in rows],
         "RESOLVES": [resolves(row.found.rule) for row in rows],
-        "REMINDS EVERY": [format_duration(row.found.rule.remind_every) for row in rows],
+        "REMINDS EVERY": [format_duration(row.found.rule.repeat_interval) for row in rows],
         "BY": [row.found.rule.by.value for row in rows],
         "FROM": [_from(row.sources) for row in rows],
     }
@@ -94,13 +94,21 @@ def rules_json(rows: Sequence[RuleRow]) -> list[dict[str, Any]]:
 
 
 def _rule_json(rule: Rule, sources: Mapping[str, str]) -> dict[str, Any]:
-    values = {each.name: getattr(rule, each.name) for each in fields(Rule)}
+    keys = {"hold_for": "span", "repeat_interval": "remind_every"}  # as the file calls them
+    values = {keys.get(each.name, each.name): getattr(rule, each.name) for each in fields(Rule)}
     durations = {name: format_duration(values[name]) for name in ("window", "span", "remind_every")}
     plain = {name: str(values[name]) for name in ("cause", "team", "severity", "by")}
-    return {**values, **durations, **plain, "opens": opens(rule), "resolves": resolves(rule), "from": dict(sources)}
+    return {
+        **values,
+        **durations,
+        **plain,
+        "opens": opens(rule),
+        "resolves": resolves(rule),
+        "from": {keys.get(name, name): source for name, source in sources.items()},
+    }
 
 
-def rehearsal_text(asked: Asked, played: Rehearsal | None, *, on: str) -> str:
+def rehearsal_text(asked: Asked, played: Simulation | None, *, on: str) -> str:
     """What would be done, for people.
 
     Args:
@@ -111,14 +119,14 @@ def rehearsal_text(asked: Asked, played: Rehearsal | None, *, on: str) -> str:
     if played is None:
         return "\n".join(_of_an_item(asked, on))
     rule = played.found.rule
-    lines = [f"{_subject(asked, rule)} on {spoken(played.scene.target, played.scene.group)}"]
-    lines += _fact("cause", f"{rule.cause.value}: {in_words(rule.cause)}")
+    lines = [f"{_subject(asked, rule)} on {display_name(played.scenario.target, played.scenario.group)}"]
+    lines += _fact("cause", f"{rule.cause.value}: {describe_cause(rule.cause)}")
     if asked.meaning is not None:
         lines += _fact("why", asked.meaning.why)
     lines += _fact("rule", f"{opens(rule)}; {rule.severity.value}, for {rule.team.value}{_by(rule)}")
     lines += _fact("from", _from(asked.sources))
     lines += _fact("opens", _opening(asked, played))
-    lines += _fact("resolves", f"{resolves(rule)}; people are reminded every {format_duration(rule.remind_every)}")
+    lines += _fact("resolves", f"{resolves(rule)}; people are reminded every {format_duration(rule.repeat_interval)}")
     lines.append("What to check:")
     lines += [row for check in what_to_check(rule.cause) for row in wrapped(f"- {check}", indent=2)]
     for case in played.cases:
@@ -152,19 +160,19 @@ def _of_an_item(asked: Asked, on: str) -> Iterator[str]:
         yield f"  ingestion-monitor rules test --cause {cause.value} --target {on}"
 
 
-def _opening(asked: Asked, played: Rehearsal) -> str:
+def _opening(asked: Asked, played: Simulation) -> str:
     if played.found.rule.cause is Cause.CHANNEL_FAILING:
         return "as soon as the channel refuses us, or it can't be reached for 15 minutes"
     return _words_of_opening(played) + (f" ({asked.run_every})" if asked.run_every else "")
 
 
-def _words_of_opening(played: Rehearsal) -> str:
+def _words_of_opening(played: Simulation) -> str:
     if played.opening is None:
         return "never: its runs do not lie far enough apart inside the window"
     if played.opening.runs == 1:
         alone = played.found.rule.runs > 1
         return "with the first run that sees it" + (": it is alone in the window" if alone else "")
-    after = age(played.opening.after)
+    after = format_age(played.opening.after)
     return f"with the {_ordinal(played.opening.runs)} run in a row that sees it, about {after} after the first"
 
 
@@ -173,51 +181,51 @@ def _ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def _case(case: Case, played: Rehearsal) -> Iterator[str]:
+def _case(case: SimulatedCase, played: Simulation) -> Iterator[str]:
     yield f"Routes{_when(case)}:"
     for number, step in enumerate(case.steps):
         yield from wrapped(f"routes[{number}]  {_step(step, case)}", indent=2, hang=11)
     if not case.steps:
-        yield "  none: every channel is told" if played.scene.channels else "  none, and no channel: the log is told"
+        yield "  none: every channel is told" if played.scenario.channels else "  none, and no channel: the log is told"
     yield f"Told: {', '.join(case.channels)}{_told_so(case, played)}"
     if case.silence is not None:
         until = f"silence {case.silence.id} keeps it back until {moment(case.silence.ends_at)} UTC"
         yield from wrapped(f"But {until}; what opens meanwhile is told then, if it is open still", indent=0)
 
 
-def _told_so(case: Case, played: Rehearsal) -> str:
+def _told_so(case: SimulatedCase, played: Simulation) -> str:
     """Why others are told than the routes say, if that is so."""
     if played.found.rule.cause is Cause.CHANNEL_FAILING:
         return " (never on the channel itself)"
-    if case.steps and not played.scene.channels:
+    if case.steps and not played.scenario.channels:
         return " (there is no channel)"
-    taken = any(step.taken in {Taken.YES, Taken.AND_ON} for step in case.steps)
+    taken = any(step.outcome in {RouteOutcome.MATCHED, RouteOutcome.MATCHED_CONTINUE} for step in case.steps)
     return " (no route is taken)" if case.steps and not taken else ""
 
 
-def _when(case: Case) -> str:
+def _when(case: SimulatedCase) -> str:
     if case.accepted is None:
         return ""
     when = "while other requests are accepted" if case.accepted else "when nothing at all is accepted"
     return f" {when} ({case.severity.value})"
 
 
-def _step(step: Step, case: Case) -> str:
-    if step.taken is Taken.NOT_REACHED:
-        return step.taken.value
+def _step(step: RouteStep, case: SimulatedCase) -> str:
+    if step.outcome is RouteOutcome.NOT_EVALUATED:
+        return step.outcome.value
     if step.mismatch is not None:
         patterns = " or ".join(step.route.match[step.mismatch])
-        return f"{step.taken.value}: its {step.mismatch} is {_value(step.mismatch, case)}, not {patterns}"
+        return f"{step.outcome.value}: its {step.mismatch} is {_value(step.mismatch, case)}, not {patterns}"
     why = ", ".join(f"{name} {_value(name, case)}" for name in step.route.match) or "everything"
-    return f"{step.taken.value} ({why}): {', '.join(step.route.channels)}"
+    return f"{step.outcome.value} ({why}): {', '.join(step.route.channels)}"
 
 
-def _value(name: str, case: Case) -> str:
+def _value(name: str, case: SimulatedCase) -> str:
     value = case.attributes[name]
     return value if isinstance(value, str) else ", ".join(value) or "none"
 
 
-def rehearsal_json(asked: Asked, played: Rehearsal | None, *, on: str) -> dict[str, Any]:
+def rehearsal_json(asked: Asked, played: Simulation | None, *, on: str) -> dict[str, Any]:
     """The same as one JSON object; `cause` is null for an answer that is about an item."""
     meaning = asked.meaning
     said = {
@@ -232,8 +240,8 @@ def rehearsal_json(asked: Asked, played: Rehearsal | None, *, on: str) -> dict[s
     rule, opening = played.found.rule, played.opening
     return {
         **said,
-        "group": played.scene.group,
-        "environment": played.scene.environment,
+        "group": played.scenario.group,
+        "environment": played.scenario.environment,
         "cause": rule.cause.value,
         "rule": _rule_json(rule, asked.sources),
         "opening": {"runs": opening.runs, "after_s": opening.after.total_seconds()} if opening else None,
@@ -242,12 +250,12 @@ def rehearsal_json(asked: Asked, played: Rehearsal | None, *, on: str) -> dict[s
     }
 
 
-def _case_json(case: Case) -> dict[str, Any]:
+def _case_json(case: SimulatedCase) -> dict[str, Any]:
     return {
         "severity": case.severity.value,
         "accepted": case.accepted,
         "routes": [
-            {"taken": step.taken.value, "mismatch": step.mismatch, "channels": list(step.route.channels)}
+            {"taken": step.outcome.value, "mismatch": step.mismatch, "channels": list(step.route.channels)}
             for step in case.steps
         ],
         "channels": list(case.channels),

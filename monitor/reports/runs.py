@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from monitor.incidents.backoff import NONE
+from monitor.incidents.backoff import UNTHROTTLED
 from monitor.incidents.decide import Action
-from monitor.incidents.evaluate import Change
-from monitor.incidents.silences import attention
+from monitor.incidents.evaluate import AppliedDecision
+from monitor.incidents.silences import suppression_reasons
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Silence, Snapshot, SyncReport
-from monitor.notifications.messages import age
-from monitor.notifications.texts import counted, in_words, named_group, what_to_check
+from monitor.notifications.messages import format_age
+from monitor.notifications.texts import format_items, describe_cause, display_group, what_to_check
 from monitor.reports.formatting import align, moment, plural, wrapped
 from monitor.reports.incidents import incident_json
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
-from monitor.runs.store import HistoryRow, ItemTurn
-from monitor.runs.strategy import Approach, Strategy, Why
+from monitor.runs.store import HistoryRow, ItemChangeGroup
+from monitor.runs.strategy import Approach, Strategy, ApproachReason
 
 
 def history_text(rows: Sequence[HistoryRow]) -> str:
@@ -74,7 +74,7 @@ _VERBS = {
 
 def all_is_well(report: RunReport) -> bool:
     """Whether a cron job may stay silent: a complete run over some items, no incident open, none that just ended."""
-    changed = any(change.decision.action in _VERBS for change in report.verdict.changes)
+    changed = any(change.decision.action in _VERBS for change in report.evaluation.changes)
     watched = report.snapshot is not None and report.snapshot.total > 0  # a moved or mistaken log would be silent
     return report.status is RunStatus.COMPLETE and watched and not report.open_incidents and not changed
 
@@ -86,15 +86,13 @@ def shortfall(report: RunReport) -> str | None:
         return None
     if report.snapshot is None:
         return f"{where} {report.error}"
-    left = f"{counted(report.snapshot.unknown)} left unknown"
+    left = f"{format_items(report.snapshot.unknown)} left unknown"
     if report.abort_reason == Reason.DEADLINE:
         return f"{where} the deadline cut the run short, {left}; give it longer, or see why the API is slow"
     if report.abort_reason == Reason.INTERRUPTED:
         return f"{where} a signal cut the run short, {left}; what was finished is stored, run again for the rest"
     cause, accepted = Cause(report.abort_reason or Cause.OUTAGE), report.snapshot.checked > 0
-    return (
-        f"{where} the run stopped early, {left}: {in_words(cause)}; check {what_to_check(cause, accepted=accepted)[0]}"
-    )
+    return f"{where} the run stopped early, {left}: {describe_cause(cause)}; check {what_to_check(cause, accepted=accepted)[0]}"
 
 
 def run_text(report: RunReport, *, now: datetime) -> str:
@@ -106,10 +104,10 @@ def run_text(report: RunReport, *, now: datetime) -> str:
     lines.append(health_line(report.snapshot))
     lines += _list_lines(report.approach)
     lines += _caution_lines(report)
-    lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.turns)])
-    unknown = [f"{status}: {counted(count)}" for status, count in report.unrecognised.items()]
+    lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.item_changes)])
+    unknown = [f"{status}: {format_items(count)}" for status, count in report.unrecognised.items()]
     lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
-    lines += _section("Failed requests", _evidence_lines(report.verdict.evidence))
+    lines += _section("Failed requests", _evidence_lines(report.evaluation.evidence))
     return "\n".join([*lines, *_incidents(report, now)])
 
 
@@ -117,14 +115,16 @@ def _section(heading: str, lines: Sequence[str]) -> list[str]:
     return [f"{heading}:", *(row for line in lines for row in wrapped(line, indent=2))] if lines else []
 
 
-_LIST_DROPPED = frozenset({Why.LIST_REFUSED, Why.LIST_FAILED, Why.LIST_UNREADABLE, Why.LIST_WRONG})
+_LIST_DROPPED = frozenset(
+    {ApproachReason.LIST_REFUSED, ApproachReason.LIST_FAILED, ApproachReason.LIST_UNREADABLE, ApproachReason.LIST_WRONG}
+)
 
 
 def _list_lines(approach: Approach) -> list[str]:
     """Why a list that was wanted was not used: somebody may want to mend it, or to set `strategy = "items"`."""
-    if approach.why not in _LIST_DROPPED:
+    if approach.reason not in _LIST_DROPPED:
         return []
-    return list(wrapped(f"Asked item by item: {approach.why.value} ({approach.detail})", indent=0))
+    return list(wrapped(f"Asked item by item: {approach.reason.value} ({approach.detail})", indent=0))
 
 
 def _caution_lines(report: RunReport) -> list[str]:
@@ -134,7 +134,7 @@ def _caution_lines(report: RunReport) -> list[str]:
         refused = report.abort_reason in _REFUSALS and not (report.snapshot and report.snapshot.checked)
         outcome = ": it was refused, and so nothing more was sent" if refused else ""
         lines.append(f"Began with one request, since the incident {report.probed_for.value} was open{outcome}.")
-    if report.restraint < NONE:
+    if report.restraint < UNTHROTTLED:
         lines.append(f"Restrained to {_fraction(report.restraint)} of its rate and concurrency after 429s.")
     return [row for line in lines for row in wrapped(line, indent=0)]
 
@@ -147,7 +147,7 @@ def _fraction(share: float) -> str:
 
 def _log_lines(sync: SyncReport) -> list[str]:
     moved = [(sync.new, "new in the sync log"), (sync.removed, "left the sync log"), (sync.returned, "came back to it")]
-    lines = [f"{counted(count)} {what}" for count, what in moved if count]
+    lines = [f"{format_items(count)} {what}" for count, what in moved if count]
     if not sync.tracked:
         lines.append("the sync log holds no usable id" if sync.read else "the sync log is empty")
     problems = [
@@ -160,18 +160,18 @@ def _log_lines(sync: SyncReport) -> list[str]:
     return lines + [f"sync log: {plural(count, 'row')} {what}{_named(ids)}" for count, what, ids in problems if count]
 
 
-def _turn_lines(turns: Sequence[ItemTurn]) -> list[str]:
+def _turn_lines(item_changes: Sequence[ItemChangeGroup]) -> list[str]:
     lines = []
-    for turn in turns:
-        if turn.kind == "state":
-            way = f"{turn.old or 'not known'} → {turn.new or 'not known'}"
-            lines.append(f"{counted(turn.count)} {way}{_named(turn.sample_ids, turn.count)}")
+    for group in item_changes:
+        if group.kind == "state":
+            way = f"{group.old or 'not known'} → {group.new or 'not known'}"
+            lines.append(f"{format_items(group.count)} {way}{_named(group.sample_ids, group.count)}")
     return lines
 
 
 def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
     return [
-        f"{piece.cause.value}: {in_words(piece.cause)}{_how(piece)}"
+        f"{piece.cause.value}: {describe_cause(piece.cause)}{_how(piece)}"
         for piece in evidence
         if piece.breakdown and piece.explained_by is None and piece.cause in REQUEST_CAUSES
     ]
@@ -182,7 +182,7 @@ def _how(piece: Evidence) -> str:
 
 
 def _incidents(report: RunReport, now: datetime) -> list[str]:
-    lines = [_changed(change) for change in report.verdict.changes if change.decision.action in _VERBS]
+    lines = [_changed(change) for change in report.evaluation.changes if change.decision.action in _VERBS]
     lines = ["Incidents:", *lines] if lines else []
     if report.open_incidents:
         lines.append("Open incidents:")
@@ -191,22 +191,22 @@ def _incidents(report: RunReport, now: datetime) -> list[str]:
     return lines
 
 
-def _changed(change: Change) -> str:
+def _changed(change: AppliedDecision) -> str:
     incident = change.incident
-    return f"  #{incident.id} {_name(incident)} {_VERBS[change.decision.action]}: {change.decision.why.value}"
+    return f"  #{incident.id} {_name(incident)} {_VERBS[change.decision.action]}: {change.decision.reason.value}"
 
 
 def _name(incident: Incident) -> str:
     """The cause, and the group where the incident is about one."""
-    return incident.cause.value + (f" in {named_group(incident.group)}" if incident.group else "")
+    return incident.cause.value + (f" in {display_group(incident.group)}" if incident.group else "")
 
 
 def _open(incident: Incident, now: datetime, silences: Sequence[Silence]) -> list[str]:
-    lasted = age(now - incident.first_evidence_at)
-    words = in_words(incident.cause, incident.member_count)
+    lasted = format_age(now - incident.first_evidence_at)
+    words = describe_cause(incident.cause, incident.member_count)
     title = f"#{incident.id} {_name(incident)} ({incident.severity.value}): {words}, for {lasted}"
     lines = list(wrapped(title, indent=2))
-    lines += [row for sentence in attention(incident, silences) for row in wrapped(sentence, indent=4)]
+    lines += [row for sentence in suppression_reasons(incident, silences) for row in wrapped(sentence, indent=4)]
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
         lines += wrapped(f"such as: {', '.join(ids[:NAMED])}", indent=4)
@@ -233,10 +233,10 @@ def run_json(report: RunReport) -> dict[str, Any]:
         "sync_log": {name: getattr(report.sync, name) for name in SyncReport.__dataclass_fields__},
         "changes": [
             {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
-            for t in report.turns
+            for t in report.item_changes
         ],
         "unrecognised_statuses": dict(report.unrecognised),
-        "evidence": [_evidence_json(piece) for piece in report.verdict.evidence],
+        "evidence": [_evidence_json(piece) for piece in report.evaluation.evidence],
         "incident_changes": [
             {
                 "id": c.incident.id,
@@ -244,7 +244,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
                 "group": c.incident.group,
                 "action": c.decision.action.value,
             }
-            for c in report.verdict.changes
+            for c in report.evaluation.changes
             if c.decision.action in _VERBS
         ],
         "open_incidents": [incident_json(incident, report.silences) for incident in report.open_incidents],
@@ -253,7 +253,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
 
 def _strategy(approach: Approach) -> dict[str, str]:
     name = Strategy.LIST if approach.by_list else Strategy.ITEMS
-    return {"used": name.value, "why": approach.why.value, "detail": approach.detail}
+    return {"used": name.value, "reason": approach.reason.value, "detail": approach.detail}
 
 
 def _snapshot(snapshot: Snapshot | None) -> dict[str, Any] | None:

@@ -14,23 +14,22 @@ from monitor.database import leases
 from monitor.database.engine import writing
 from monitor.database.retry import patiently
 from monitor.errors import SyncLogError
-from monitor.incidents import silence_store as silences
+from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.backoff import NONE, Restraint, restrain
-from monitor.incidents.evaluate import Judge, Verdict
+from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor, next_throttle_factor
+from monitor.incidents.evaluate import IncidentEvaluator, EvaluationResult
 from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
 from monitor.notifications.messages import RunFacts
-from monitor.runs import store as runs
-from monitor.runs import store as turns
-from monitor.runs import worklist as items
-from monitor.runs.progress import CheckReport, Due
-from monitor.runs.report import RunReport, Started, log_run
+from monitor.runs import store as run_store
+from monitor.runs import worklist
+from monitor.runs.progress import CheckReport, DueItems
+from monitor.runs.report import RunReport, RunContext, log_run
 from monitor.runs.rollup import roll_up
 
 _T = TypeVar("_T")
 
 
-class Closing:
+class RunCloser:
     """Closes the runs of one target.
 
     Args:
@@ -39,10 +38,10 @@ class Closing:
         utcnow: the clock.
     """
 
-    def __init__(self, engine: Engine, judge: Judge, *, utcnow: Callable[[], datetime]) -> None:
-        self._engine, self._judge, self._utcnow = engine, judge, utcnow
+    def __init__(self, engine: Engine, evaluator: IncidentEvaluator, *, utcnow: Callable[[], datetime]) -> None:
+        self._engine, self._evaluator, self._utcnow = engine, evaluator, utcnow
 
-    def close(self, started: Started, sync: SyncReport, due: Due, checked: CheckReport) -> RunReport:
+    def close(self, context: RunContext, sync: SyncReport, due: DueItems, checked: CheckReport) -> RunReport:
         """Closes a run that asked the API.
 
         Raises:
@@ -50,11 +49,13 @@ class Closing:
             StoreError: our database can't be used; nothing of this is written.
         """
         now = self._utcnow()
-        report, restraint = self._stored(started, lambda conn: self._write(conn, started, sync, due, checked, now=now))
+        report, restraint = self._write_once(
+            context, lambda conn: self._write(conn, context, sync, due, checked, now=now)
+        )
         log_run(report, checked, restraint)
         return report
 
-    def close_unread(self, started: Started, error: SyncLogError) -> RunReport:
+    def close_failed(self, context: RunContext, error: SyncLogError) -> RunReport:
         """Closes a run that could not read the sync log: no snapshot, but evidence.
 
         Raises:
@@ -63,13 +64,13 @@ class Closing:
         """
         now = self._utcnow()
         facts = RunFacts(
-            run_id=started.run_id, status=RunStatus.UNREAD, total=0, unknown=0, answered=0, error=str(error)
+            run_id=context.run_id, status=RunStatus.UNREAD, total=0, unknown=0, answered=0, error=str(error)
         )
 
         def write(conn: Connection) -> RunReport:
-            runs.finish(
+            run_store.finish(
                 conn,
-                run_id=started.run_id,
+                run_id=context.run_id,
                 status=RunStatus.UNREAD,
                 abort_reason=None,
                 owner_cause=None,
@@ -79,139 +80,150 @@ class Closing:
                 finished_at=now,
                 snapshot=None,
             )
-            verdict = self._judge.judge_monitor(conn, facts=facts, read=None, started_at=started.at, now=now)
-            return self._report(conn, started, RunStatus.UNREAD, verdict, now)
+            evaluation = self._evaluator.evaluate_monitor(conn, facts=facts, read=None, started_at=context.at, now=now)
+            return self._build_report(conn, context, RunStatus.UNREAD, evaluation, now)
 
-        report = replace(self._stored(started, write), error=str(error), duration_s=_duration_s(started, now))
+        report = replace(self._write_once(context, write), error=str(error), duration_s=_duration_s(context, now))
         log_run(report, None, None)
         return report
 
-    def _stored(self, started: Started, write: Callable[[Connection], _T]) -> _T:
+    def _write_once(self, context: RunContext, write: Callable[[Connection], _T]) -> _T:
         """Writes in one transaction, once; again when the database was away, unless it was stored all the same.
 
         Of a connection that broke off during a commit nobody knows whether that got through.
         """
-        made: list[_T] = []
+        results: list[_T] = []
 
         def attempt() -> _T:
             with writing(self._engine) as conn:
                 # first of all: a run that was closed in time may have lost its lease meanwhile
-                if made and runs.closed_itself(conn, run_id=started.run_id):
-                    return made[-1]
-                leases.verify(conn, target=started.target, epoch=started.epoch)
-                made.append(write(conn))
-            return made[-1]
+                if results and run_store.closed_by_owner(conn, run_id=context.run_id):
+                    return results[-1]
+                leases.verify(conn, target=context.target, epoch=context.epoch)
+                results.append(write(conn))
+            return results[-1]
 
         return patiently(self._engine, attempt)
 
     def _write(
-        self, conn: Connection, started: Started, sync: SyncReport, due: Due, checked: CheckReport, *, now: datetime
-    ) -> tuple[RunReport, Restraint]:
-        status, reason = _ending(checked)
+        self,
+        conn: Connection,
+        context: RunContext,
+        sync: SyncReport,
+        due: DueItems,
+        checked: CheckReport,
+        *,
+        now: datetime,
+    ) -> tuple[RunReport, ThrottleFactor]:
+        status, reason = _final_status(checked)
         if reason is not None:
-            items.leave_unasked(
-                conn, target=started.target, run_id=started.run_id, reason=reason, recheck_ids=due.recheck_ids
+            worklist.mark_unasked_unknown(
+                conn, target=context.target, run_id=context.run_id, reason=reason, recheck_ids=due.recheck_ids
             )
-        snapshot = self._snapshot(conn, started, checked, now)
+        snapshot = self._snapshot(conn, context, checked, now)
         # Before the judgement: the rules count this run among the finished ones.
-        _finish(conn, started, due, checked, snapshot=snapshot, now=now)
-        verdict = self._judged(conn, started, checked, snapshot=snapshot, now=now, sync=sync)
+        _finish(conn, context, due, checked, snapshot=snapshot, now=now)
+        evaluation = self._evaluate(conn, context, checked, snapshot=snapshot, now=now, sync=sync)
         report = replace(
-            self._report(conn, started, status, verdict, now),
+            self._build_report(conn, context, status, evaluation, now),
             abort_reason=reason.value if reason else None,
             snapshot=snapshot,
             sync=sync,
             approach=checked.approach,
             probed_for=checked.probed_for,
-            duration_s=_duration_s(started, now),
+            duration_s=_duration_s(context, now),
             retries=checked.retries,
             attempts=checked.attempts,
         )
-        restraint = _restrained(started, checked, report)
-        runs.restrain(conn, run_id=started.run_id, factor=restraint.factor)
+        restraint = _next_throttle(context, checked, report)
+        run_store.set_throttle_factor(conn, run_id=context.run_id, factor=restraint.factor)
         return report, restraint
 
-    def _snapshot(self, conn: Connection, started: Started, checked: CheckReport, now: datetime) -> Snapshot:
-        stuck_after = self._judge.patience.stuck_after
-        tallies = items.tallies(conn, target=started.target, now=now, stuck_after=stuck_after)
+    def _snapshot(self, conn: Connection, context: RunContext, checked: CheckReport, now: datetime) -> Snapshot:
+        stuck_after = self._evaluator.age_limits.stuck_after
+        state_counts = worklist.count_states(conn, target=context.target, now=now, stuck_after=stuck_after)
         return roll_up(
-            tallies.counts.items(),
-            stuck=tallies.stuck,
+            state_counts.counts.items(),
+            stuck=state_counts.stuck,
             checked=checked.tally.answered,
             requests=checked.requests,
             retries=checked.retries,
             latencies_ms=checked.latencies_ms,
-            duration_s=_duration_s(started, now),
+            duration_s=_duration_s(context, now),
         )
 
-    def _judged(
+    def _evaluate(
         self,
         conn: Connection,
-        started: Started,
+        context: RunContext,
         checked: CheckReport,
         *,
         snapshot: Snapshot,
         now: datetime,
         sync: SyncReport,
-    ) -> Verdict:
+    ) -> EvaluationResult:
         facts = RunFacts(
-            run_id=started.run_id,
-            status=_ending(checked)[0],
+            run_id=context.run_id,
+            status=_final_status(checked)[0],
             total=snapshot.total,
             unknown=snapshot.unknown,
             answered=checked.tally.answered,
         )
         seen = checked.tally.evidence(requests=checked.requests)
-        verdict = self._judge.judge(conn, facts=facts, seen=seen, now=now, log_empty=sync.tracked == 0)
-        # a target that holds itself back after 429s is still limited by them
-        held = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if started.restraint < NONE else ()
-        own = self._judge.judge_monitor(
-            conn, facts=facts, read=sync, started_at=started.at, now=now, owners=(*seen, *held)
+        evaluation = self._evaluator.evaluate(
+            conn, facts=facts, evidence=seen, now=now, sync_log_empty=sync.tracked == 0
         )
-        return Verdict(evidence=verdict.evidence + own.evidence, changes=verdict.changes + own.changes)
+        # a target that holds itself back after 429s is still limited by them
+        throttled = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if context.restraint < UNTHROTTLED else ()
+        monitor_result = self._evaluator.evaluate_monitor(
+            conn, facts=facts, read=sync, started_at=context.at, now=now, inhibitors=(*seen, *throttled)
+        )
+        return EvaluationResult(
+            evidence=evaluation.evidence + monitor_result.evidence, changes=evaluation.changes + monitor_result.changes
+        )
 
-    def _report(
-        self, conn: Connection, started: Started, status: RunStatus, verdict: Verdict, now: datetime
+    def _build_report(
+        self, conn: Connection, context: RunContext, status: RunStatus, evaluation: EvaluationResult, now: datetime
     ) -> RunReport:
         return RunReport(
-            target=started.target,
-            run_id=started.run_id,
+            target=context.target,
+            run_id=context.run_id,
             status=status,
-            previous=started.previous,
-            restraint=started.restraint,
-            turns=tuple(turns.of_run(conn, started.run_id)),
-            verdict=verdict,
-            unrecognised=items.unrecognised(conn, target=started.target),
-            open_incidents=tuple(incident_store.listing(conn, target=started.target, open_only=True)),
-            silences=silences.in_force(conn, now=now),
+            previous=context.previous,
+            restraint=context.restraint,
+            item_changes=tuple(run_store.item_changes_of_run(conn, context.run_id)),
+            evaluation=evaluation,
+            unrecognised=worklist.count_unrecognised(conn, target=context.target),
+            open_incidents=tuple(incident_store.list_incidents(conn, target=context.target, open_only=True)),
+            silences=silence_store.active(conn, now=now),
         )
 
 
-def _duration_s(started: Started, now: datetime) -> float:
+def _duration_s(context: RunContext, now: datetime) -> float:
     """How long it took (≥ 0, also where a clock was set back)."""
-    return max(0.0, round((now - started.at).total_seconds(), 3))
+    return max(0.0, round((now - context.at).total_seconds(), 3))
 
 
-def _ending(checked: CheckReport) -> tuple[RunStatus, Reason | None]:
+def _final_status(checked: CheckReport) -> tuple[RunStatus, Reason | None]:
     if checked.stopped_by is not None:
         return RunStatus.ABORTED, Reason(checked.stopped_by.value)
-    if checked.cut is not None:
-        return RunStatus.PARTIAL, checked.cut
+    if checked.cut_short_by is not None:
+        return RunStatus.PARTIAL, checked.cut_short_by
     return RunStatus.COMPLETE, None
 
 
 def _finish(
-    conn: Connection, started: Started, due: Due, checked: CheckReport, *, snapshot: Snapshot, now: datetime
+    conn: Connection, context: RunContext, due: DueItems, checked: CheckReport, *, snapshot: Snapshot, now: datetime
 ) -> None:
-    status, reason = _ending(checked)
+    status, reason = _final_status(checked)
     seen = checked.tally.evidence(requests=checked.requests)
-    runs.finish(
+    run_store.finish(
         conn,
-        run_id=started.run_id,
+        run_id=context.run_id,
         status=status,
         abort_reason=reason.value if reason else None,
         owner_cause=seen[0].cause if seen else None,
-        due=_to_ask(due, checked),
+        due=_due_count(due, checked),
         answered=checked.tally.replied,
         error=None,
         finished_at=now,
@@ -219,19 +231,19 @@ def _finish(
     )
 
 
-def _to_ask(due: Due, checked: CheckReport) -> int:
+def _due_count(due: DueItems, checked: CheckReport) -> int:
     """Items that the run meant to ask about; ids that nobody can be asked about are none."""
     return max(0, due.count - checked.tally.quarantined)
 
 
-def _restrained(started: Started, checked: CheckReport, report: RunReport) -> Restraint:
+def _next_throttle(context: RunContext, checked: CheckReport, report: RunReport) -> ThrottleFactor:
     """How far the target's next run holds back."""
-    seen = [piece for piece in report.verdict.evidence if piece.cause is Cause.RATE_LIMITED]
+    seen = [piece for piece in report.evaluation.evidence if piece.cause is Cause.RATE_LIMITED]
     refused = checked.requests > 0 and any(piece.explained_by is None for piece in seen)
-    return restrain(
-        started.restraint,
+    return next_throttle_factor(
+        context.restraint,
         refused=refused,
-        muted=bool(seen) and not refused,
+        inhibited=bool(seen) and not refused,
         unresolved=any(incident.cause is Cause.RATE_LIMITED for incident in report.open_incidents),
         replied=checked.tally.replied > 0,
     )

@@ -16,13 +16,13 @@ import structlog
 
 from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, SlotSpentError, StoreError
 from monitor.model import Reason, RunStatus
-from monitor.model.http import Answer, Operation, Request
+from monitor.model.http import CallResult, Operation, Request
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
 
-PING_S = 5.0
+PING_TIMEOUT_S = 5.0
 """Wall-clock seconds for a ping, its second attempt included."""
-HASTE_S = 2.0
+SIGNAL_PING_TIMEOUT_S = 2.0
 """The same after a signal: whoever sent it waits for the process to end."""
 
 
@@ -47,35 +47,35 @@ def ping_url(url: str, ping: Ping, rid: str) -> str:
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + ping.value, query=query))
 
 
-def verdict_on(ended: RunReport | BaseException) -> tuple[Ping, str]:
+def ping_for(outcome: RunReport | BaseException) -> tuple[Ping, str]:
     """What a switch is told of the end of a run, with the reason in words of ours.
 
     Args:
         ended: the run's report, or what it raised.
     """
-    if isinstance(ended, RunReport):
-        if ended.status is RunStatus.UNREAD:
+    if isinstance(outcome, RunReport):
+        if outcome.status is RunStatus.UNREAD:
             return Ping.FAIL, "the sync log can't be read"
-        if ended.status is RunStatus.PARTIAL and ended.abort_reason == Reason.INTERRUPTED:
+        if outcome.status is RunStatus.PARTIAL and outcome.abort_reason == Reason.INTERRUPTED:
             return Ping.FAIL, "a signal cut the run short"
-        health = health_line(ended.snapshot) if ended.snapshot else ""
-        return Ping.SUCCESS, f"{_ending(ended)}. {health}"
-    if isinstance(ended, asyncio.CancelledError):
+        health = health_line(outcome.snapshot) if outcome.snapshot else ""
+        return Ping.SUCCESS, f"{_status_text(outcome)}. {health}"
+    if isinstance(outcome, asyncio.CancelledError):
         return Ping.FAIL, "a signal ended the run"
-    for kind, words in _FAILURES:
-        if isinstance(ended, kind):
-            return Ping.FAIL, words
-    return Ping.FAIL, f"the run failed ({type(ended).__name__})"
+    for kind, reason in _FAILURE_TEXTS:
+        if isinstance(outcome, kind):
+            return Ping.FAIL, reason
+    return Ping.FAIL, f"the run failed ({type(outcome).__name__})"
 
 
-_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+_FAILURE_TEXTS: tuple[tuple[type[BaseException], str], ...] = (
     (StoreError, "the monitor's own database can't be used"),
     (LeaseLostError, "another run took over"),
     (MonitorError, "the run could not be carried out"),
 )
 
 
-def _ending(report: RunReport) -> str:
+def _status_text(report: RunReport) -> str:
     return report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
 
 
@@ -86,14 +86,14 @@ class Heartbeat:
     target: str
     read_url: Callable[[], str]
     """Gives the URL, which is a secret, at the time of use."""
-    ask: Callable[[Request, float], Awaitable[Answer]]
+    ask: Callable[[Request, float], Awaitable[CallResult]]
     """Sends a request within so many seconds, with at most two attempts. Raises ValueError for an unusable URL."""
     new_rid: Callable[[], str]
     """Makes a UUID for a run."""
-    within_s: float = PING_S
-    """Wall-clock seconds (> 0) for each ping; after a signal it is `HASTE_S`, if that is less."""
+    timeout_s: float = PING_TIMEOUT_S
+    """Wall-clock seconds (> 0) for each ping; after a signal it is `SIGNAL_PING_TIMEOUT_S`, if that is less."""
 
-    async def around(self, run: Callable[[Callable[[], None]], Awaitable[RunReport]]) -> RunReport:
+    async def send_around_run(self, run: Callable[[Callable[[], None]], Awaitable[RunReport]]) -> RunReport:
         """Carries a run out and tells the switch of it. A run that is skipped is not told.
 
         Args:
@@ -113,7 +113,7 @@ class Heartbeat:
         await pings.end(report)
         return report
 
-    async def send(self, ping: Ping, rid: str, text: str, *, within_s: float) -> None:
+    async def send(self, ping: Ping, rid: str, text: str, *, timeout_s: float) -> None:
         """Sends one ping; why it did not arrive goes to the log."""
         try:
             request = Request(
@@ -124,55 +124,61 @@ class Heartbeat:
                 headers={"content-type": "text/plain; charset=utf-8"},
                 body=text.encode(),
             )
-            async with asyncio.timeout(within_s):
-                answer = await self.ask(request, within_s)
-            error = answer.error
+            async with asyncio.timeout(timeout_s):
+                result = await self.ask(request, timeout_s)
+            error = result.error
             if error is None:
                 return
-            reason = f"HTTP {error.status}" if error.status is not None else f"no answer ({error.network or 'late'})"
+            error_text = (
+                f"HTTP {error.status}" if error.status is not None else f"no answer ({error.network or 'late'})"
+            )
         except TimeoutError:
-            reason = "no answer (timeout)"
+            error_text = "no answer (timeout)"
         except MonitorError as error:
-            reason = f"its URL can't be read: {error}"
+            error_text = f"its URL can't be read: {error}"
         except Exception as error:  # noqa: BLE001  # whatever it is, it must not fail the run; its text may hold the URL
-            reason = type(error).__name__
+            error_text = type(error).__name__
         structlog.get_logger().warning(
-            "heartbeat_not_sent", integration=self.target, ping=ping.name.lower(), reason=reason
+            "heartbeat_not_sent", integration=self.target, ping=ping.name.lower(), error_text=error_text
         )
 
 
 class _Pings:
     """The pings of one run, in their order."""
 
-    def __init__(self, switch: Heartbeat, rid: str) -> None:
-        self._switch, self._rid, self._began_s = switch, rid, time.monotonic()
-        self._starting: asyncio.Task[None] | None = None
+    def __init__(self, heartbeat: Heartbeat, rid: str) -> None:
+        self._heartbeat, self._rid, self._started_s = heartbeat, rid, time.monotonic()
+        self._start_ping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Tells of the beginning, beside the run."""
-        text = f"{self._switch.target}: the run began"
-        self._starting = asyncio.ensure_future(
-            self._switch.send(Ping.START, self._rid, text, within_s=self._switch.within_s)
+        text = f"{self._heartbeat.target}: the run began"
+        self._start_ping = asyncio.ensure_future(
+            self._heartbeat.send(Ping.START, self._rid, text, timeout_s=self._heartbeat.timeout_s)
         )
 
-    async def end(self, ended: RunReport | BaseException) -> None:
+    async def end(self, outcome: RunReport | BaseException) -> None:
         """Tells of the end, once the beginning has been told or half of the time for it is over."""
-        ping, words = verdict_on(ended)
-        within_s = min(self._switch.within_s, HASTE_S) if _hasty(ended) else self._switch.within_s
+        ping, reason = ping_for(outcome)
+        timeout_s = (
+            min(self._heartbeat.timeout_s, SIGNAL_PING_TIMEOUT_S)
+            if _is_interrupted(outcome)
+            else self._heartbeat.timeout_s
+        )
         began_s = time.monotonic()
-        if self._starting is not None:
+        if self._start_ping is not None:
             # the other way round the switch would take the run to be under way still
-            await asyncio.wait((self._starting,), timeout=within_s / 2)
-            self._starting.cancel()
+            await asyncio.wait((self._start_ping,), timeout=timeout_s / 2)
+            self._start_ping.cancel()
             with suppress(asyncio.CancelledError):
-                await self._starting
-        took_s = began_s - self._began_s
-        text = f"{self._switch.target}: {words}\nduration {took_s:.1f} s"
-        await self._switch.send(ping, self._rid, text, within_s=within_s - (time.monotonic() - began_s))
+                await self._start_ping
+        took_s = began_s - self._started_s
+        text = f"{self._heartbeat.target}: {reason}\nduration {took_s:.1f} s"
+        await self._heartbeat.send(ping, self._rid, text, timeout_s=timeout_s - (time.monotonic() - began_s))
 
 
-def _hasty(ended: RunReport | BaseException) -> bool:
+def _is_interrupted(outcome: RunReport | BaseException) -> bool:
     """Whether the process is about to end."""
-    if isinstance(ended, RunReport):
-        return ended.status is RunStatus.PARTIAL and ended.abort_reason == Reason.INTERRUPTED
-    return isinstance(ended, asyncio.CancelledError)
+    if isinstance(outcome, RunReport):
+        return outcome.status is RunStatus.PARTIAL and outcome.abort_reason == Reason.INTERRUPTED
+    return isinstance(outcome, asyncio.CancelledError)

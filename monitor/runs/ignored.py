@@ -12,12 +12,12 @@ from sqlalchemy import Connection, insert, select, update
 from monitor.database.engine import in_fews
 from monitor.database.tables import item_events, items
 
-BY_HAND = 0
+NO_RUN_ID = 0
 """In the place of a run's id: no run did it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
+class IgnoreResult:
     """What became of the items that were named."""
 
     changed: int
@@ -25,16 +25,16 @@ class SetAside:
     """They were so already."""
 
 
-def off_the_list(conn: Connection, *, target: str, item_ids: Sequence[str]) -> list[str]:
+def not_on_worklist(conn: Connection, *, target: str, item_ids: Sequence[str]) -> list[str]:
     """Those of some ids that are not on a target's work list, in their order."""
-    on_it: set[str] = set()
+    known_ids: set[str] = set()
     for few in in_fews(item_ids):
         query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(few))
-        on_it.update(conn.execute(query).scalars())
-    return [item_id for item_id in item_ids if item_id not in on_it]
+        known_ids.update(conn.execute(query).scalars())
+    return [item_id for item_id in item_ids if item_id not in known_ids]
 
 
-def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: str, now: datetime) -> SetAside:
+def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: str, now: datetime) -> IgnoreResult:
     """Makes items ignored from now on, and notes it in their lives. An item that was so already gets the new reason.
 
     Args:
@@ -46,29 +46,33 @@ def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: st
     """
     changed = 0
     for few in in_fews(item_ids):
-        these = items.c.target == target, items.c.item_id.in_(few)
-        fresh = conn.execute(select(items.c.item_id).where(*these, items.c.ignored_at.is_(None))).scalars().all()
-        _note(conn, target, fresh, kind="ignored", why=reason, now=now)
-        conn.execute(update(items).where(*these, items.c.ignored_at.is_(None)).values(ignored_at=now))
-        conn.execute(update(items).where(*these).values(ignore_reason=reason))
-        changed += len(fresh)
-    return SetAside(changed=changed, unchanged=len(item_ids) - changed)
+        conditions = items.c.target == target, items.c.item_id.in_(few)
+        changed_ids = (
+            conn.execute(select(items.c.item_id).where(*conditions, items.c.ignored_at.is_(None))).scalars().all()
+        )
+        _add_events(conn, target, changed_ids, kind="ignored", reason=reason, now=now)
+        conn.execute(update(items).where(*conditions, items.c.ignored_at.is_(None)).values(ignored_at=now))
+        conn.execute(update(items).where(*conditions).values(ignore_reason=reason))
+        changed += len(changed_ids)
+    return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
 
 
-def heed(conn: Connection, *, target: str, item_ids: Sequence[str], now: datetime) -> SetAside:
+def unignore(conn: Connection, *, target: str, item_ids: Sequence[str], now: datetime) -> IgnoreResult:
     """Makes items count again, and notes it in their lives; the arguments are those of `ignore`."""
     changed = 0
     for few in in_fews(item_ids):
-        these = items.c.target == target, items.c.item_id.in_(few)
-        set_aside = select(items.c.item_id).where(*these, items.c.ignored_at.is_not(None))
-        back = conn.execute(set_aside).scalars().all()
-        _note(conn, target, back, kind="heeded", why=None, now=now)
-        conn.execute(update(items).where(*these).values(ignored_at=None, ignore_reason=None))
-        changed += len(back)
-    return SetAside(changed=changed, unchanged=len(item_ids) - changed)
+        conditions = items.c.target == target, items.c.item_id.in_(few)
+        ignored_ids_query = select(items.c.item_id).where(*conditions, items.c.ignored_at.is_not(None))
+        ignored_ids = conn.execute(ignored_ids_query).scalars().all()
+        _add_events(conn, target, ignored_ids, kind="heeded", reason=None, now=now)
+        conn.execute(update(items).where(*conditions).values(ignored_at=None, ignore_reason=None))
+        changed += len(ignored_ids)
+    return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
 
 
-def _note(conn: Connection, target: str, item_ids: Sequence[str], *, kind: str, why: str | None, now: datetime) -> None:
-    event = {"target": target, "run_id": BY_HAND, "at": now, "kind": kind, "new": why[:200] if why else None}
+def _add_events(
+    conn: Connection, target: str, item_ids: Sequence[str], *, kind: str, reason: str | None, now: datetime
+) -> None:
+    event = {"target": target, "run_id": NO_RUN_ID, "at": now, "kind": kind, "new": reason[:200] if reason else None}
     if item_ids:
         conn.execute(insert(item_events), [{**event, "item_id": item_id} for item_id in item_ids])

@@ -15,13 +15,13 @@ from typing import Protocol
 
 from monitor.client.retry import is_transient
 from monitor.model import Cause, Outcome, Reason
-from monitor.model.http import BUDGET_SPENT, PAST_DEADLINE, Answer, ApiError, Request
+from monitor.model.http import RETRY_BUDGET_EXHAUSTED, DEADLINE_EXCEEDED, CallResult, ApiError, Request
 from monitor.model.items import ItemChange, TrackedItem
 from monitor.providers import Provider
-from monitor.runs.batches import Ledger, Source
-from monitor.runs.outcomes import malformed, outcome_of
+from monitor.runs.batches import OutcomeBuffer, WorkQueue
+from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
 from monitor.runs.progress import CheckReport, Progress
-from monitor.runs.stop_rules import Stops
+from monitor.runs.stop_rules import StopConditions
 
 _GROWTH = 1.05
 _FLOOR_MS = 0.01
@@ -53,29 +53,29 @@ class LatencyHistogram:
         return round(_FLOOR_MS * _GROWTH ** buckets[position], 2)
 
 
-Known = Callable[[TrackedItem], Outcome | None]
+KnownOutcome = Callable[[TrackedItem], Outcome | None]
 """What is known of an item without asking about it alone; None: it has to be asked about."""
 
 
-def _nothing_known(_: TrackedItem) -> None:
+def _no_known_outcome(_: TrackedItem) -> None:
     """Every item has to be asked about."""
 
 
-def _as_it_is(_: list[TrackedItem]) -> None:
+def _keep_order(_: list[TrackedItem]) -> None:
     """Keeps the order."""
 
 
 GRACE_S = 5.0
 """Once a run must end, requests in flight may finish for so long, in seconds."""
 
-MOST_LATER = 2000
+MAX_DEFERRED = 2000
 """Items that are kept for a second question, at the most: memory is bounded, whatever fails."""
 
-MOST_IN_VAIN = 5
+MAX_FAILED_RETRIES = 5
 """Second questions in a row that bring nothing: what failed has not passed, and more of them would only be a burden."""
 
 
-class Asker(Protocol):
+class ItemClient(Protocol):
     """What the check needs of the resilient client."""
 
     @property
@@ -83,7 +83,7 @@ class Asker(Protocol):
         """Whether the breaker has stopped the target."""
         ...
 
-    async def ask(self, request: Request, *, deadline_s: float, again: bool = False) -> Answer:
+    async def ask(self, request: Request, *, deadline_s: float, again: bool = False) -> CallResult:
         """Sends a request, with retries, until `deadline_s` on the monotonic clock; `again`: not for the first time."""
         ...
 
@@ -102,7 +102,7 @@ class ItemCheck:
         interrupt: set by a signal.
         progress: told about every finished item.
         utcnow: the clock.
-        mix: puts a batch of due items into another order: what has neighbouring ids often fails together, and must not
+        shuffle: puts a batch of due items into another order: what has neighbouring ids often fails together, and must not
             look like all of the service.
         grace_s: once the run must end, requests in flight may finish for so long, in seconds.
     """
@@ -111,31 +111,33 @@ class ItemCheck:
         self,
         *,
         provider: Provider,
-        client: Asker,
+        client: ItemClient,
         record: Callable[[Sequence[ItemChange]], None],
         concurrency: int,
         deadline_s: float,
         interrupt: asyncio.Event,
         progress: Progress,
         utcnow: Callable[[], datetime],
-        mix: Callable[[list[TrackedItem]], object] = _as_it_is,
+        shuffle: Callable[[list[TrackedItem]], object] = _keep_order,
         grace_s: float = GRACE_S,
     ) -> None:
-        self._provider, self._client, self._ledger = provider, client, Ledger(record)
+        self._provider, self._client, self._buffer = provider, client, OutcomeBuffer(record)
         self._concurrency, self._deadline_s, self._interrupt = concurrency, deadline_s, interrupt
-        self._progress, self._utcnow, self._mix, self._grace_s = progress, utcnow, mix, grace_s
-        self._latencies, self._stops = LatencyHistogram(), Stops(deadline_s)
-        self._taken = self._requests = self._retries = 0
-        self._undrained = False
-        self._later: deque[tuple[TrackedItem, Outcome]] = deque()
-        self._vain = 0
+        self._progress, self._utcnow, self._shuffle, self._grace_s = progress, utcnow, shuffle, grace_s
+        self._latencies, self._conditions = LatencyHistogram(), StopConditions(deadline_s)
+        self._started = self._requests = self._retries = 0
+        self._incomplete = False
+        self._deferred: deque[tuple[TrackedItem, Outcome]] = deque()
+        self._failed_retries = 0
 
-    async def run(self, due: Iterator[list[TrackedItem]], *, known: Known = _nothing_known) -> CheckReport:
+    async def run(
+        self, due: Iterator[list[TrackedItem]], *, known_outcome: KnownOutcome = _no_known_outcome
+    ) -> CheckReport:
         """Asks about every item that `due` yields, until it ends or the run must. May be called again with more.
 
         Args:
             due: batches of due items; advanced in a worker thread.
-            known: what is known of an item already, without asking about it.
+            known_outcome: what is known of an item already, without asking about it.
 
         Returns:
             How it ended so far, earlier calls included.
@@ -144,25 +146,28 @@ class ItemCheck:
             StoreError: when the work list can't be read or written.
             LeaseLostError: when another run took over.
         """
-        source = Source(due, self._mix)
-        workers = [asyncio.create_task(self._work(source, known)) for _ in range(self._concurrency)]
-        watches = [asyncio.create_task(self._heed_interrupt()), asyncio.create_task(self._end(workers))]
+        queue = WorkQueue(due, self._shuffle)
+        workers = [asyncio.create_task(self._run_worker(queue, known_outcome)) for _ in range(self._concurrency)]
+        watchers = [
+            asyncio.create_task(self._watch_interrupt()),
+            asyncio.create_task(self._cancel_after_grace(workers)),
+        ]
         try:
             await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            for task in (*workers, *watches):
+            for task in (*workers, *watchers):
                 task.cancel()
-            await asyncio.gather(*workers, *watches, return_exceptions=True)
+            await asyncio.gather(*workers, *watchers, return_exceptions=True)
             # Threads that read and write can't be cancelled: they end before the check does.
-            await source.settle()
-            await self._ledger.settle()
+            await queue.join()
+            await self._buffer.join()
         for worker in workers:
             if not worker.cancelled():
                 worker.result()
-        while self._later:
-            self._note(*self._later.popleft())
-        await self._ledger.flush()
-        self._undrained = self._undrained or not source.drained
+        while self._deferred:
+            self._add_outcome(*self._deferred.popleft())
+        await self._buffer.flush()
+        self._incomplete = self._incomplete or not queue.exhausted
         return self.report()
 
     async def probe(self, item: TrackedItem) -> None:
@@ -172,128 +177,128 @@ class ItemCheck:
             StoreError: when the outcome can't be written.
             LeaseLostError: when another run took over.
         """
-        with self._stops.probing():
+        with self._conditions.probing():
             report = await self.run(iter([[item]]))
         if report.tally.answered:
-            self.vouch()
+            self.confirm_access()
 
     @property
-    def over(self) -> bool:
+    def must_stop(self) -> bool:
         """Whether no further request may start."""
-        return self._stops.over()
+        return self._conditions.must_stop()
 
-    def count(self, *, requests: int, retries: int, latencies_ms: Iterable[float]) -> None:
+    def add_requests(self, *, requests: int, retries: int, latencies_ms: Iterable[float]) -> None:
         """Counts requests that somebody else made for this run, such as those for the list."""
         self._requests += requests
         self._retries += retries
         for latency_ms in latencies_ms:
             self._latencies.add(latency_ms)
 
-    def confirm(self, items: int) -> None:
+    def add_confirmed(self, items: int) -> None:
         """Counts items that the API said to be completed still, all at once: nothing about them changes."""
-        self._ledger.tally.confirm(items)
+        self._buffer.tally.confirm(items)
 
-    def vouch(self) -> None:
+    def confirm_access(self) -> None:
         """Heeds that the API showed an item of ours: a 403 on another is that item's own, on however many."""
-        self._stops.vouch()
+        self._conditions.confirm_access()
 
     def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
         """Stops the target because of an error that leaves so many items unknown."""
-        self._stops.stop(cause)
-        self._ledger.tally.block(cause, error, items)
+        self._conditions.stop(cause)
+        self._buffer.tally.block(cause, error, items)
 
-    def cut(self, reason: Reason) -> None:
+    def cut_short(self, reason: Reason) -> None:
         """Ends the run before its items were asked about."""
-        self._stops.cut_short(reason)
-        self._undrained = True
+        self._conditions.cut_short(reason)
+        self._incomplete = True
 
-    async def _heed_interrupt(self) -> None:
+    async def _watch_interrupt(self) -> None:
         await self._interrupt.wait()
-        self._stops.cut_short(Reason.INTERRUPTED)
-        self._stops.over()
+        self._conditions.cut_short(Reason.INTERRUPTED)
+        self._conditions.must_stop()
 
-    async def _end(self, workers: Sequence[asyncio.Task[None]]) -> None:
+    async def _cancel_after_grace(self, workers: Sequence[asyncio.Task[None]]) -> None:
         """Once nothing further may start, gives requests in flight a grace period and then ends them."""
-        await self._stops.ending.wait()
+        await self._conditions.stopping.wait()
         await asyncio.sleep(self._grace_s)
         for worker in workers:
             worker.cancel()
 
-    async def _work(self, source: Source, known: Known) -> None:
-        while (item := source.at_hand() or await source.take()) is not None:
-            self._taken += 1
-            if self._stops.over():
+    async def _run_worker(self, queue: WorkQueue, known_outcome: KnownOutcome) -> None:
+        while (item := queue.get_nowait() or await queue.get()) is not None:
+            self._started += 1
+            if self._conditions.must_stop():
                 return
-            outcome = known(item)
+            outcome = known_outcome(item)
             if outcome is None and not self._provider.valid_id(item.item_id):
-                outcome = malformed(item.item_id, self._utcnow())
-            elif outcome is None and (self._stops.opened.is_set() or await self._stops.may_open()):
-                outcome = await self._ask(item)
+                outcome = malformed_id_outcome(item.item_id, self._utcnow())
+            elif outcome is None and (self._conditions.all_admitted.is_set() or await self._conditions.admit()):
+                outcome = await self._check_item(item)
             if outcome is None:
                 continue
-            if self._may_pass(outcome):
-                self._later.append((item, outcome))
-            elif self._note(item, outcome):
-                await self._ledger.flush()
-        await self._ask_again()
+            if self._is_worth_retrying(outcome):
+                self._deferred.append((item, outcome))
+            elif self._add_outcome(item, outcome):
+                await self._buffer.flush()
+        await self._retry_deferred()
 
-    def _may_pass(self, outcome: Outcome) -> bool:
+    def _is_worth_retrying(self, outcome: Outcome) -> bool:
         """Whether a second question at the end may be worth it."""
         error = outcome.error
-        if error is None or error.held or len(self._later) >= MOST_LATER or self._stops.over():
+        if error is None or error.from_backoff or len(self._deferred) >= MAX_DEFERRED or self._conditions.must_stop():
             return False
         return not outcome.answered and is_transient(error)
 
-    async def _ask_again(self) -> None:
+    async def _retry_deferred(self) -> None:
         """The second pass; what it can't improve keeps its first outcome. A few in a row in vain end it."""
-        while self._later and self._vain < MOST_IN_VAIN and not self._stops.over():
-            item, failed = self._later.popleft()
+        while self._deferred and self._failed_retries < MAX_FAILED_RETRIES and not self._conditions.must_stop():
+            item, failed = self._deferred.popleft()
             outcome = failed
             try:
-                outcome = await self._ask(item, again=True) or failed
+                outcome = await self._check_item(item, again=True) or failed
             finally:
-                due = self._note(item, outcome)
+                due = self._add_outcome(item, outcome)
             if outcome.answered:
-                self._ledger.tally.recover(failed)
-            self._vain = 0 if outcome.answered else self._vain + 1
+                self._buffer.tally.recover(failed)
+            self._failed_retries = 0 if outcome.answered else self._failed_retries + 1
             if due:
-                await self._ledger.flush()
+                await self._buffer.flush()
 
-    async def _ask(self, item: TrackedItem, *, again: bool = False) -> Outcome | None:
+    async def _check_item(self, item: TrackedItem, *, again: bool = False) -> Outcome | None:
         """The outcome; None when our deadline came first: the item counts as not asked, and is due first next time.
 
         None too for a second question that the budget does not allow.
         """
         request = self._provider.item_request(item.item_id)
-        answer = await self._client.ask(request, deadline_s=self._deadline_s, again=again)
-        if answer.attempts:
-            self._requests += answer.attempts
-            self._retries += answer.attempts - (not again)
-            self._latencies.add(answer.latency_ms)
-        error = answer.error
-        if error is not None and error.is_our(PAST_DEADLINE):
-            self._stops.cut = Reason.DEADLINE
+        result = await self._client.ask(request, deadline_s=self._deadline_s, again=again)
+        if result.attempts:
+            self._requests += result.attempts
+            self._retries += result.attempts - (not again)
+            self._latencies.add(result.latency_ms)
+        error = result.error
+        if error is not None and error.is_local(DEADLINE_EXCEEDED):
+            self._conditions.cut_short_by = Reason.DEADLINE
             return None
-        if error is not None and error.is_our(BUDGET_SPENT):
+        if error is not None and error.is_local(RETRY_BUDGET_EXHAUSTED):
             return None
-        outcome = outcome_of(item.item_id, answer, self._provider.read_item, self._utcnow())
-        self._stops.heed(outcome, tripped=self._client.tripped)
+        outcome = outcome_from_result(item.item_id, result, self._provider.read_item, self._utcnow())
+        self._conditions.observe(outcome, tripped=self._client.tripped)
         return outcome
 
-    def _note(self, item: TrackedItem, outcome: Outcome) -> bool:
+    def _add_outcome(self, item: TrackedItem, outcome: Outcome) -> bool:
         """Takes an outcome down; True when it is time to store."""
         self._progress.advance()
-        return self._ledger.note(item, outcome)
+        return self._buffer.add(item, outcome)
 
     def report(self) -> CheckReport:
         """How it ended, or how far it is."""
-        left = self._taken > self._ledger.noted or self._undrained
+        left = self._started > self._buffer.outcome_count or self._incomplete
         return CheckReport(
-            tally=self._ledger.tally,
-            asked=self._ledger.noted,
+            tally=self._buffer.tally,
+            asked=self._buffer.outcome_count,
             requests=self._requests,
             retries=self._retries,
             latencies_ms=(self._latencies.quantile(0.5), self._latencies.quantile(0.95)),
-            stopped_by=self._stops.stopped_by,
-            cut=self._stops.cut if left and self._stops.stopped_by is None else None,
+            stopped_by=self._conditions.stopped_by,
+            cut_short_by=self._conditions.cut_short_by if left and self._conditions.stopped_by is None else None,
         )

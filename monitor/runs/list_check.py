@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from monitor.model import BadBody, Standing
-from monitor.model.http import Answer, ApiError, Request, Sink
+from monitor.model import BadBody, ItemCompletion
+from monitor.model.http import CallResult, ApiError, Request, BodySink
 from monitor.providers import Listing, ListReader, Provider
-from monitor.runs.strategy import SAMPLE
+from monitor.runs.strategy import SAMPLE_SIZE
 
-MOST_PAGES = 100_000
+MAX_PAGES = 100_000
 
 
-class ListAsker(Protocol):
+class ListClient(Protocol):
     """What fetching a list needs of the resilient client."""
 
     async def ask(
@@ -20,35 +20,35 @@ class ListAsker(Protocol):
         request: Request,
         *,
         deadline_s: float,
-        into: Callable[[], Sink] | None = None,
+        into: Callable[[], BodySink] | None = None,
         max_attempts: int | None = None,
         again: bool = False,
-    ) -> Answer:
+    ) -> CallResult:
         """Sends a request, with retries; hands the body to what `into` makes for each attempt."""
         ...
 
 
 @dataclass(slots=True, kw_only=True)
-class Catalogue:
-    """What came of asking for a list: `listing` is whole only without `error` and `bad`."""
+class FetchedList:
+    """What came of asking for a list: `listing` is whole only without `error` and `bad_body`."""
 
     listing: Listing = field(default_factory=Listing)
     error: ApiError | None = None
-    bad: BadBody | None = None
+    bad_body: BadBody | None = None
     requests: int = 0
     retries: int = 0
     latencies_ms: list[float] = field(default_factory=list)
 
 
-async def fetch(
+async def fetch_list(
     provider: Provider,
-    client: ListAsker,
+    client: ListClient,
     *,
     first: Request,
     deadline_s: float,
     max_attempts: int | None = None,
-    most_pages: int = MOST_PAGES,
-) -> Catalogue:
+    max_pages: int = MAX_PAGES,
+) -> FetchedList:
     """Reads the whole list.
 
     Args:
@@ -59,24 +59,26 @@ async def fetch(
         max_attempts: per page; None: as the client is set up.
         most_pages: a list of more is not read to its end.
     """
-    found = Catalogue()
-    asked: set[str] = set()
+    fetched = FetchedList()
+    requested: set[str] = set()
     page: Request | BadBody | None = first
     while isinstance(page, Request):
-        if page.path in asked or len(asked) >= most_pages:
-            page = BadBody(reason="the list's pages lead in a circle" if page.path in asked else "the list never ends")
+        if page.path in requested or len(requested) >= max_pages:
+            page = BadBody(
+                reason="the list's pages lead in a circle" if page.path in requested else "the list never ends"
+            )
             break
-        asked.add(page.path)
-        page = await _page(provider, client, page, found, deadline_s=deadline_s, max_attempts=max_attempts)
-    found.bad = page if isinstance(page, BadBody) else None
-    return found
+        requested.add(page.path)
+        page = await _page(provider, client, page, fetched, deadline_s=deadline_s, max_attempts=max_attempts)
+    fetched.bad_body = page if isinstance(page, BadBody) else None
+    return fetched
 
 
 async def _page(
     provider: Provider,
-    client: ListAsker,
+    client: ListClient,
     page: Request,
-    found: Catalogue,
+    fetched: FetchedList,
     *,
     deadline_s: float,
     max_attempts: int | None,
@@ -84,51 +86,55 @@ async def _page(
     """Reads one page; what comes after it."""
     readers: list[ListReader] = []
 
-    def sink() -> Sink:
+    def sink() -> BodySink:
         # one page that was cut is read again from its start; what it added already is added again
-        readers.append(provider.list_reader(page, found.listing))
+        readers.append(provider.list_reader(page, fetched.listing))
         return readers[-1].feed
 
-    answer = await client.ask(page, deadline_s=deadline_s, into=sink, max_attempts=max_attempts)
-    found.requests += answer.attempts
-    found.retries += max(0, answer.attempts - 1)
-    if answer.attempts:
-        found.latencies_ms.append(answer.latency_ms)
-    if answer.reply is None:
-        found.error = answer.error or ApiError(status=None)
+    result = await client.ask(page, deadline_s=deadline_s, into=sink, max_attempts=max_attempts)
+    fetched.requests += result.attempts
+    fetched.retries += max(0, result.attempts - 1)
+    if result.attempts:
+        fetched.latencies_ms.append(result.latency_ms)
+    if result.reply is None:
+        fetched.error = result.error or ApiError(status=None)
         return None
-    return readers[-1].finish(answer.reply.headers) if readers else BadBody(reason="the list came without a body")
+    return readers[-1].finish(result.reply.headers) if readers else BadBody(reason="the list came without a body")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Reconciliation:
     """How a list and a work list compare."""
 
     tracked: int
-    named: int
+    listed: int
     """Tracked ids that the list names."""
-    lacking: int
+    missing: int
     """Tracked ids that it could name, and does not."""
     sample: tuple[str, ...]
-    """Up to `SAMPLE` of them, spread over all."""
+    """Up to `SAMPLE_SIZE` of them, spread over all."""
     confirmed: int
     """Items known to be completed, of which the list says so again."""
     unconfirmed: int
     """Items known to be completed, of which it does not."""
 
 
-def confirmed(standing: Standing, listing: Listing, canonical: Callable[[str], str]) -> bool:
+def is_confirmed(completion: ItemCompletion, listing: Listing, canonical: Callable[[str], str]) -> bool:
     """Whether the list says again what is known: nothing about the item has to be asked or stored."""
-    return standing.finished and standing.seen_so and listing.completed_as(canonical(standing.item_id)) is not None
+    return (
+        completion.known_completed
+        and completion.last_seen_completed
+        and listing.completed_as(canonical(completion.item_id)) is not None
+    )
 
 
-def survey(
-    pages: Iterable[Sequence[Standing]],
+def reconcile(
+    pages: Iterable[Sequence[ItemCompletion]],
     listing: Listing,
     *,
     canonical: Callable[[str], str],
     valid: Callable[[str], bool],
-) -> Survey:
+) -> Reconciliation:
     """Compares them in one pass over the work list.
 
     Args:
@@ -137,29 +143,29 @@ def survey(
         canonical: the spelling under which the list files an id.
         valid: whether the API could accept an id; one that it can't is in no list, and says nothing about this one.
     """
-    tracked = named = lacking = finished = agreed = 0
+    tracked = listed = missing = known_completed = confirmed_count = 0
     sample, stride = [], 1
     for page in pages:
-        for standing in page:
+        for completion in page:
             tracked += 1
-            finished += standing.finished
-            if confirmed(standing, listing, canonical):
-                agreed += 1
-            elif listing.names(canonical(standing.item_id)):
-                named += 1
-            elif valid(standing.item_id):
-                if lacking % stride == 0:
-                    sample.append(standing.item_id)
-                lacking += 1
-                if len(sample) > 2 * SAMPLE:
+            known_completed += completion.known_completed
+            if is_confirmed(completion, listing, canonical):
+                confirmed_count += 1
+            elif listing.names(canonical(completion.item_id)):
+                listed += 1
+            elif valid(completion.item_id):
+                if missing % stride == 0:
+                    sample.append(completion.item_id)
+                missing += 1
+                if len(sample) > 2 * SAMPLE_SIZE:
                     sample, stride = sample[::2], stride * 2
-    few = min(SAMPLE, len(sample))
-    spread = tuple(sample[len(sample) * position // few] for position in range(few))
-    return Survey(
+    size = min(SAMPLE_SIZE, len(sample))
+    spread = tuple(sample[len(sample) * position // size] for position in range(size))
+    return Reconciliation(
         tracked=tracked,
-        named=named + agreed,
-        lacking=lacking,
+        listed=listed + confirmed_count,
+        missing=missing,
         sample=spread,
-        confirmed=agreed,
-        unconfirmed=finished - agreed,
+        confirmed=confirmed_count,
+        unconfirmed=known_completed - confirmed_count,
     )

@@ -10,10 +10,10 @@ from monitor.database.bulk import Bulk, Moment, moments
 from monitor.database.tables import item_events, items
 from monitor.database.text import storable
 from monitor.model import BadBody, ItemState, ItemStatus, Outcome, Reason
-from monitor.model.http import Answer, ApiError
+from monitor.model.http import CallResult, ApiError
 from monitor.model.items import ItemChange
 
-_STORED = (
+_ITEM_COLUMNS = (
     "state",
     "reason",
     "known_state",
@@ -30,14 +30,14 @@ _STORED = (
     "asked_run_id",
 )
 
-_RECORD = Bulk(
+_UPDATE_ITEM = Bulk(
     update(items)
     .where(items.c.target == bindparam("of_target"), items.c.item_id == bindparam("of_item"))
-    .values({name: bindparam(name) for name in _STORED}),
-    (*_STORED, "of_target", "of_item"),
+    .values({name: bindparam(name) for name in _ITEM_COLUMNS}),
+    (*_ITEM_COLUMNS, "of_target", "of_item"),
 )
-_NOTED = ("target", "item_id", "run_id", "at", "kind", "old", "new")
-_NOTE = Bulk(insert(item_events).values({name: bindparam(name) for name in _NOTED}), _NOTED)
+_EVENT_COLUMNS = ("target", "item_id", "run_id", "at", "kind", "old", "new")
+_INSERT_EVENT = Bulk(insert(item_events).values({name: bindparam(name) for name in _EVENT_COLUMNS}), _EVENT_COLUMNS)
 
 
 def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[ItemChange]) -> None:
@@ -45,13 +45,13 @@ def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[Item
     if not changes:
         return
     moment = moments(conn)
-    _RECORD.execute(conn, (_values(target, run_id, change, moment) for change in changes))
+    _UPDATE_ITEM.execute(conn, (_values(target, run_id, change, moment) for change in changes))
     events = [_event(target, run_id, change, moment) for change in changes if change.event]
     if events:
-        _NOTE.execute(conn, events)
+        _INSERT_EVENT.execute(conn, events)
 
 
-def recorded(conn: Connection, *, target: str, run_id: int, change: ItemChange) -> bool:
+def is_recorded(conn: Connection, *, target: str, run_id: int, change: ItemChange) -> bool:
     """Whether a change of this run is stored, and with it all that was to be stored together with it.
 
     A transaction that is still being committed, on a connection that broke off, is waited for.
@@ -88,28 +88,28 @@ def _event(target: str, run_id: int, change: ItemChange, moment: Moment) -> tupl
     return target, change.item_id, run_id, moment(change.at), kind, storable(old, 200), storable(new, 200)
 
 
-def outcome_of(
-    item_id: str, answer: Answer, read: Callable[[bytes, str], ItemStatus | BadBody], at: datetime
+def outcome_from_result(
+    item_id: str, result: CallResult, read: Callable[[bytes, str], ItemStatus | BadBody], at: datetime
 ) -> Outcome:
     """What an answer says about the item that was asked for.
 
     Args:
         item_id: the id that was asked for.
-        answer: how the call ended.
+        result: how the call ended.
         read: the provider's reading of a 200's body.
         at: when (aware).
     """
-    if answer.reply is not None:
-        status = read(answer.reply.body, item_id)
+    if result.reply is not None:
+        status = read(result.reply.body, item_id)
         if isinstance(status, BadBody):
-            error = ApiError(status=answer.reply.status, message=status.reason)
+            error = ApiError(status=result.reply.status, message=status.reason)
             return Outcome(
                 item_id=item_id, state=ItemState.UNKNOWN, reason=Reason.BAD_RESPONSE, error=error, answered=False, at=at
             )
         return Outcome(
             item_id=item_id, state=status.state, stage=status.stage, recognised=status.recognised, answered=True, at=at
         )
-    return _from_error(item_id, answer.error or ApiError(status=None), at)
+    return _from_error(item_id, result.error or ApiError(status=None), at)
 
 
 def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
@@ -122,6 +122,6 @@ def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
     return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=reason, error=error, answered=False, at=at)
 
 
-def malformed(item_id: str, at: datetime) -> Outcome:
+def malformed_id_outcome(item_id: str, at: datetime) -> Outcome:
     """The outcome for an id that the provider can't accept: quarantined, no request sent."""
     return Outcome(item_id=item_id, state=ItemState.INVALID, answered=False, at=at)

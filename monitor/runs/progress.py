@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from monitor.incidents.evidence import Tally
+from monitor.incidents.evidence import EvidenceCollector
 from monitor.model import Cause, Reason
-from monitor.runs.strategy import ITEM_BY_ITEM, Approach
+from monitor.runs.strategy import BY_ITEM, Approach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class DueItems:
     """What a run is to ask about."""
 
     count: int
@@ -50,7 +50,7 @@ class NoProgress:
 class CheckReport:
     """How the check of one target ended."""
 
-    tally: Tally
+    tally: EvidenceCollector
     asked: int
     """Items that have an outcome."""
     requests: int
@@ -59,9 +59,9 @@ class CheckReport:
     """Median and 95th percentile."""
     stopped_by: Cause | None = None
     """The cause that stopped the target; `outage` when the breaker did."""
-    cut: Reason | None = None
+    cut_short_by: Reason | None = None
     """`deadline` or `interrupted`, when that left items unasked."""
-    approach: Approach = ITEM_BY_ITEM
+    approach: Approach = BY_ITEM
     probed_for: Cause | None = None
     """The cause for which it began with one probe."""
     attempts: Mapping[str, int] = field(default_factory=dict)

@@ -6,9 +6,9 @@ from datetime import datetime
 
 import structlog
 
-from monitor.incidents.backoff import NONE, Restraint
+from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor
 from monitor.incidents.decide import Action
-from monitor.incidents.evaluate import Change, Verdict
+from monitor.incidents.evaluate import AppliedDecision, EvaluationResult
 from monitor.model import (
     ITEM_CAUSES,
     REQUEST_CAUSES,
@@ -22,12 +22,12 @@ from monitor.model import (
 )
 from monitor.model.http import NetworkFault
 from monitor.runs.progress import CheckReport
-from monitor.runs.store import ItemTurn
-from monitor.runs.strategy import ITEM_BY_ITEM, Approach
+from monitor.runs.store import ItemChangeGroup
+from monitor.runs.strategy import BY_ITEM, Approach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class RunContext:
     """A run that was begun under a lease."""
 
     target: str
@@ -36,7 +36,7 @@ class Started:
     at: datetime
     previous: Snapshot | None
     """The target's newest snapshot before this run."""
-    restraint: float = NONE
+    restraint: float = UNTHROTTLED
     """The share of its rate and concurrency that it takes."""
 
 
@@ -52,18 +52,18 @@ class RunReport:
     """None when the sync log could not be read."""
     previous: Snapshot | None = None
     sync: SyncReport = field(default_factory=SyncReport)
-    turns: tuple[ItemTurn, ...] = ()
+    item_changes: tuple[ItemChangeGroup, ...] = ()
     unrecognised: Mapping[str, int] = field(default_factory=dict)
     """Statuses that nobody has described, with the number of items in each: they count as pending."""
-    verdict: Verdict = field(default_factory=Verdict)
+    evaluation: EvaluationResult = field(default_factory=EvaluationResult)
     open_incidents: tuple[Incident, ...] = ()
     silences: tuple[Silence, ...] = ()
     """Those in force at its end."""
-    approach: Approach = ITEM_BY_ITEM
+    approach: Approach = BY_ITEM
     """Whether the provider's list spoke for items, and why or why not."""
     probed_for: Cause | None = None
     """The cause for which it began with one probe."""
-    restraint: float = NONE
+    restraint: float = UNTHROTTLED
     """The share of its rate and concurrency that it took."""
     error: str | None = None
     """Why there is no snapshot."""
@@ -74,21 +74,21 @@ class RunReport:
     """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""
 
 
-_EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_ailing")
+_EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_unhealthy")
 
 
-def log_run(report: RunReport, checked: CheckReport | None, restraint: Restraint | None) -> None:
+def log_run(report: RunReport, checked: CheckReport | None, restraint: ThrottleFactor | None) -> None:
     """One event per run, one per cause, and one per incident that it changed; the run has bound what they share.
 
     Args:
         report: of the finished run.
         checked: how the check of its items ended; None when there was none.
-        restraint: how far the next run holds back; None when this one says nothing about it.
+        next_throttle: how far the next run holds back; None when this one says nothing about it.
     """
     log = structlog.get_logger()
-    for piece in report.verdict.evidence:
-        log.warning(_event(piece, checked), **_evidence_fields(piece), **_effort(checked))
-    for change in report.verdict.changes:
+    for piece in report.evaluation.evidence:
+        log.warning(_event(piece, checked), **_evidence_fields(piece), **_request_fields(checked))
+    for change in report.evaluation.changes:
         if change.decision.action is not Action.CONTINUE:
             log.info("incident_changed", **_change_fields(change))
     snapshot = report.snapshot
@@ -103,17 +103,17 @@ def log_run(report: RunReport, checked: CheckReport | None, restraint: Restraint
         strategy=_strategy(report),
         **({"probed_for": report.probed_for.value} if report.probed_for else {}),
         **_restraint_fields(report, restraint),
-        **_effort(checked),
+        **_request_fields(checked),
     )
 
 
 def _event(piece: Evidence, checked: CheckReport | None) -> str:
     """What the log calls a piece of evidence."""
     recovered = checked is not None and checked.tally.all_recovered(piece.cause)
-    return "questions_failed" if recovered else _EVENTS.get(piece.cause, piece.cause.value)
+    return "requests_recovered" if recovered else _EVENTS.get(piece.cause, piece.cause.value)
 
 
-def _change_fields(change: Change) -> dict[str, object]:
+def _change_fields(change: AppliedDecision) -> dict[str, object]:
     incident = change.incident
     return {
         "incident_id": incident.id,
@@ -125,21 +125,25 @@ def _change_fields(change: Change) -> dict[str, object]:
     }
 
 
-def _restraint_fields(report: RunReport, restraint: Restraint | None) -> dict[str, object]:
+def _restraint_fields(report: RunReport, restraint: ThrottleFactor | None) -> dict[str, object]:
     """How far the run held back, and how far the next one will; nothing where neither does."""
-    if restraint is None or report.restraint == restraint.factor == NONE:
+    if restraint is None or report.restraint == restraint.factor == UNTHROTTLED:
         return {}
-    return {"restraint": report.restraint, "next_restraint": restraint.factor, "restraint_reason": restraint.why.value}
+    return {
+        "restraint": report.restraint,
+        "next_restraint": restraint.factor,
+        "restraint_reason": restraint.reason.value,
+    }
 
 
 def _strategy(report: RunReport) -> str:
     """How the items were asked about; with the reason, where a list was wanted and not to be had."""
     if report.approach.by_list:
         return "list"
-    return f"items: {report.approach.why.value}" if report.approach.detail else "items"
+    return f"items: {report.approach.reason.value}" if report.approach.detail else "items"
 
 
-def _effort(checked: CheckReport | None) -> dict[str, object]:
+def _request_fields(checked: CheckReport | None) -> dict[str, object]:
     return {
         "retry_count": checked.retries if checked else 0,
         "latency_ms": checked.latencies_ms[0] if checked else None,

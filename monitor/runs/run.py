@@ -23,28 +23,28 @@ from monitor.database import leases
 from monitor.database.engine import end_when_idle, reading, writing
 from monitor.database.retry import patient, patiently
 from monitor.errors import SlotSpentError, StoreError, SyncLogError
-from monitor.incidents import store as incidents
-from monitor.incidents.backoff import probe_for, turn
-from monitor.incidents.evaluate import Judge
+from monitor.incidents import store as incident_store
+from monitor.incidents.backoff import probe_for, order_probe_candidates
+from monitor.incidents.evaluate import IncidentEvaluator
 from monitor.logs import warn_rarely
-from monitor.model import LogEntry, SyncReport
+from monitor.model import SyncLogEntry, SyncReport
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
 from monitor.runs import outcomes
-from monitor.runs import store as runs
-from monitor.runs import sync as worklist
-from monitor.runs import worklist as items
-from monitor.runs.check import Inquirer, Inquiry
-from monitor.runs.close import Closing
+from monitor.runs import store as run_store
+from monitor.runs import worklist
+from monitor.runs.check import ApiClient, TargetCheck
+from monitor.runs.close import RunCloser
 from monitor.runs.heartbeat import Heartbeat
 from monitor.runs.item_check import ItemCheck
-from monitor.runs.progress import CheckReport, Due, Progress
-from monitor.runs.report import RunReport, Started
+from monitor.runs.progress import CheckReport, DueItems, Progress
+from monitor.runs.report import RunReport, RunContext
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
+from monitor.runs.sync import sync_worklist
 from monitor.threads import read_aside, renew_aside
 
-LEASE = timedelta(seconds=30)
+LEASE_TTL = timedelta(seconds=30)
 """How long a lease lives without being renewed: how long a dead run blocks its target."""
 
 RECHECK_FLOOR = 200
@@ -59,11 +59,11 @@ class Job:
     target: str
     environment: str
     engine: Engine
-    read_log: Callable[[], Iterator[Sequence[LogEntry]]]
+    read_log: Callable[[], Iterator[Sequence[SyncLogEntry]]]
     """Opens the sync log and yields it in batches; closes it when exhausted."""
     provider: Provider
-    open_client: Callable[[], AbstractAsyncContextManager[Inquirer]]
-    judge: Judge
+    open_client: Callable[[], AbstractAsyncContextManager[ApiClient]]
+    evaluator: IncidentEvaluator
     strategy: Strategy
     concurrency: int
     deadline: timedelta
@@ -76,11 +76,11 @@ class Job:
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
     heartbeat: Heartbeat | None = None
     """Who is told of each run; None: nobody."""
-    lease: timedelta = LEASE
+    lease_ttl: timedelta = LEASE_TTL
     """How long its lease lives without being renewed."""
 
 
-def _nobody_told() -> None:
+def _no_heartbeat() -> None:
     """A run begins that nobody is told of."""
 
 
@@ -98,7 +98,7 @@ class Run:
         self._job, self._interrupt, self._progress, self._slot = job, interrupt, progress, slot
         # what was asked is not lost because the database is away for a moment
         self._engine = patient(job.engine, given_up=interrupt.is_set)
-        self._closing = Closing(self._engine, job.judge, utcnow=job.utcnow)
+        self._closer = RunCloser(self._engine, job.evaluator, utcnow=job.utcnow)
 
     async def __call__(self) -> RunReport:
         """Runs from begin to close.
@@ -110,103 +110,108 @@ class Run:
             StoreError: our database can't be used.
         """
         heartbeat = self._job.heartbeat
-        return await (self._run(_nobody_told) if heartbeat is None else heartbeat.around(self._run))
+        return await (self._run(_no_heartbeat) if heartbeat is None else heartbeat.send_around_run(self._run))
 
-    async def _run(self, began: Callable[[], None]) -> RunReport:
+    async def _run(self, on_start: Callable[[], None]) -> RunReport:
         started_s = time.monotonic()
-        started = await asyncio.to_thread(self._begin)
-        began()
+        context = await asyncio.to_thread(self._begin)
+        on_start()
         with structlog.contextvars.bound_contextvars(
-            run_id=started.run_id,
+            run_id=context.run_id,
             integration=self._job.target,
             environment=self._job.environment,
             **self._job.log_fields,
         ):
             try:
-                return await self._under_lease(started, self._steps(started, started_s))
+                return await self._under_lease(context, self._execute(context, started_s))
             finally:
-                await asyncio.to_thread(self._release, started)
+                await asyncio.to_thread(self._release, context)
 
-    def _begin(self) -> Started:
+    def _begin(self) -> RunContext:
         job, now = self._job, self._job.utcnow()
         with writing(job.engine) as conn:
-            epoch = leases.acquire(conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=job.lease)
+            epoch = leases.acquire(
+                conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=job.lease_ttl
+            )
             # Only under the lease: before it, whoever holds it may be about to spend the slot.
-            if self._slot is not None and runs.slot_spent(conn, target=job.target, slot=self._slot):
+            if self._slot is not None and run_store.slot_spent(conn, target=job.target, slot=self._slot):
                 raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
-            runs.abandon(conn, target=job.target, before_epoch=epoch, at=now)
-            run_id = runs.start(
+            run_store.abandon(conn, target=job.target, before_epoch=epoch, at=now)
+            run_id = run_store.start(
                 conn, target=job.target, environment=job.environment, slot=self._slot, epoch=epoch, started_at=now
             )
-            return Started(
+            return RunContext(
                 target=job.target,
                 run_id=run_id,
                 epoch=epoch,
                 at=now,
-                previous=runs.last_snapshot(conn, job.target),
-                restraint=runs.restraint(conn, target=job.target),
+                previous=run_store.last_snapshot(conn, job.target),
+                restraint=run_store.restraint(conn, target=job.target),
             )
 
-    async def _steps(self, started: Started, started_s: float) -> RunReport:
+    async def _execute(self, context: RunContext, started_s: float) -> RunReport:
         try:
-            sync = await read_aside(lambda: self._sync(started))
+            sync = await read_aside(lambda: self._sync(context))
         except SyncLogError as error:
-            return await asyncio.to_thread(self._closing.close_unread, started, error)
-        due = await asyncio.to_thread(patiently, self._engine, lambda: self._plan(started))
-        due, checked = await self._check(started, due, started_s)
-        return await asyncio.to_thread(self._closing.close, started, sync, due, checked)
+            return await asyncio.to_thread(self._closer.close_failed, context, error)
+        due = await asyncio.to_thread(patiently, self._engine, lambda: self._plan(context))
+        due, checked = await self._check(context, due, started_s)
+        return await asyncio.to_thread(self._closer.close, context, sync, due, checked)
 
-    def _sync(self, started: Started) -> SyncReport:
+    def _sync(self, context: RunContext) -> SyncReport:
         job = self._job
         return patiently(
             self._engine,
             # once more is no harm: what is as the log says already stays as it is
-            lambda: worklist.sync(
+            lambda: sync_worklist(
                 self._engine,
                 target=job.target,
-                epoch=started.epoch,
-                run_id=started.run_id,
+                epoch=context.epoch,
+                run_id=context.run_id,
                 batches=job.read_log(),
                 now=job.utcnow(),
             ),
         )
 
-    def _plan(self, started: Started) -> Due:
+    def _plan(self, context: RunContext) -> DueItems:
         target = self._job.target
         with reading(self._job.engine) as conn:
-            tracked = items.count_active(conn, target=target)
+            tracked = worklist.count_active(conn, target=target)
             recheck = max(RECHECK_FLOOR, int(tracked * RECHECK_SHARE))
-            again = items.longest_unchecked(conn, target=target, run_id=started.run_id, limit=recheck)
-            due = Due(
-                count=items.count_due(conn, target=target, recheck=recheck),
-                first_ids=items.openers(conn, target=target, item_ids=again, count=FIRST_ITEMS),
+            again = worklist.longest_unchecked(conn, target=target, run_id=context.run_id, limit=recheck)
+            due = DueItems(
+                count=worklist.count_due(conn, target=target, recheck=recheck),
+                first_ids=worklist.choose_first_items(conn, target=target, item_ids=again, count=FIRST_ITEMS),
                 recheck_ids=again,
             )
-            last, wrong = runs.last_run(conn, target=target), incidents.unresolved(conn, target=target)
-            cause = probe_for({cause for cause, *_ in wrong}, last_abort=last.aborted_by if last else None)
+            last, open_incidents = (
+                run_store.last_run(conn, target=target),
+                incident_store.unresolved(conn, target=target),
+            )
+            cause = probe_for({cause for cause, *_ in open_incidents}, last_abort=last.aborted_by if last else None)
             if cause is None:
                 return due
-            line = items.probe_candidates(conn, target=target, run_id=started.run_id, item_ids=again)
-            return replace(due, probe_for=cause, probe_ids=turn(line))
+            candidates = worklist.probe_candidates(conn, target=target, run_id=context.run_id, item_ids=again)
+            return replace(due, probe_for=cause, probe_ids=order_probe_candidates(candidates))
 
-    async def _check(self, started: Started, due: Due, started_s: float) -> tuple[Due, CheckReport]:
+    async def _check(self, context: RunContext, due: DueItems, started_s: float) -> tuple[DueItems, CheckReport]:
         job, deadline_s = self._job, started_s + self._job.deadline.total_seconds()
         async with job.open_client() as client:
             check = ItemCheck(
                 provider=job.provider,
                 client=client,
-                record=lambda changes: self._record(started, changes),
+                record=lambda changes: self._record(context, changes),
                 concurrency=job.concurrency,
                 deadline_s=deadline_s,
                 interrupt=self._interrupt,
                 progress=self._progress,
                 utcnow=job.utcnow,
-                mix=random.shuffle,
+                shuffle=random.shuffle,
             )
-            inquiry = Inquiry(
+            target_check = TargetCheck(
                 engine=self._engine,
                 target=job.target,
-                run_id=started.run_id,
+                run_id=context.run_id,
                 due=due,
                 strategy=job.strategy,
                 provider=job.provider,
@@ -217,61 +222,61 @@ class Run:
                 progress=self._progress,
                 utcnow=job.utcnow,
             )
-            return await inquiry.run()
+            return await target_check.run()
 
-    def _record(self, started: Started, changes: Sequence[ItemChange]) -> None:
-        target, run_id = started.target, started.run_id
+    def _record(self, context: RunContext, changes: Sequence[ItemChange]) -> None:
+        target, run_id = context.target, context.run_id
         attempts = itertools.count()
 
         def store() -> None:
             again = next(attempts) > 0
             with writing(self._engine) as conn:
-                leases.verify(conn, target=target, epoch=started.epoch)
+                leases.verify(conn, target=target, epoch=context.epoch)
                 # the commit of the attempt before may have got through, and only its answer not
-                if not (again and outcomes.recorded(conn, target=target, run_id=run_id, change=changes[0])):
+                if not (again and outcomes.is_recorded(conn, target=target, run_id=run_id, change=changes[0])):
                     outcomes.record(conn, target=target, run_id=run_id, changes=changes)
                     end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
 
         patiently(self._engine, store)
 
-    async def _under_lease(self, started: Started, work: Coroutine[None, None, RunReport]) -> RunReport:
+    async def _under_lease(self, context: RunContext, work: Coroutine[None, None, RunReport]) -> RunReport:
         """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
         working = asyncio.create_task(work)
-        keeping = asyncio.create_task(self._keep(started))
+        renewing = asyncio.create_task(self._keep_renewing(context))
         try:
-            await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, renewing), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
-                keeping.result()
+                renewing.result()
             return await working
         finally:
-            for task in (working, keeping):
+            for task in (working, renewing):
                 task.cancel()
-            await asyncio.gather(working, keeping, return_exceptions=True)
+            await asyncio.gather(working, renewing, return_exceptions=True)
 
-    async def _keep(self, started: Started) -> None:
+    async def _keep_renewing(self, context: RunContext) -> None:
         while True:
-            await asyncio.sleep(self._job.lease.total_seconds() / 3)
+            await asyncio.sleep(self._job.lease_ttl.total_seconds() / 3)
             try:
-                await renew_aside(lambda: self._renew(started))
+                await renew_aside(lambda: self._renew(context))
             except StoreError as error:
                 # The epoch guards every write: a renewal may fail for a while without harm.
                 warn_rarely("lease_not_renewed", reason=str(error))
 
-    def _renew(self, started: Started) -> None:
+    def _renew(self, context: RunContext) -> None:
         job = self._job
         with writing(job.engine) as conn:
-            leases.renew(conn, target=job.target, epoch=started.epoch, now=job.lease_now(conn), ttl=job.lease)
+            leases.renew(conn, target=job.target, epoch=context.epoch, now=job.lease_now(conn), ttl=job.lease_ttl)
 
-    def _release(self, started: Started) -> None:
+    def _release(self, context: RunContext) -> None:
         job = self._job
         try:
             with writing(job.engine) as conn:
                 # first of all: it waits for a thread that closes the run still
-                leases.release(conn, target=job.target, epoch=started.epoch)
+                leases.release(conn, target=job.target, epoch=context.epoch)
                 # what cancelled it, or failed, left it open, and nobody can close it now
-                runs.abandon(conn, target=job.target, before_epoch=started.epoch + 1, at=job.utcnow())
+                run_store.abandon(conn, target=job.target, before_epoch=context.epoch + 1, at=job.utcnow())
         except StoreError as error:
             # It expires by itself; what ended the run matters more than this.
             structlog.get_logger().warning("lease_not_released", reason=str(error))

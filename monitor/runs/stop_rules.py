@@ -1,6 +1,6 @@
 """Whether one run may go on asking: what stops its target, what cuts it short, and who may be among the first.
 
-It asks nothing itself. What a single outcome means for a target is `health.stopping`'s business.
+It asks nothing itself. What a single outcome means for a target is `health.stop_cause`'s business.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class StopRule:
         return None
 
 
-class Stops:
+class StopConditions:
     """What ends a run before its items do, and what opens it to all.
 
     Until an answer is accepted no more than five items are asked about, or until all five have failed without stopping
@@ -60,25 +60,25 @@ class Stops:
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s, self._rule = deadline_s, StopRule()
         self._first_asked = self._first_answers = 0
-        self._vouched_for = False
+        self._access_confirmed = False
         self.stopped_by: Cause | None = None
         """The cause that stopped the target."""
-        self.cut: Reason | None = None
+        self.cut_short_by: Reason | None = None
         """Why the run was cut short."""
-        self.opened = asyncio.Event()
+        self.all_admitted = asyncio.Event()
         """Set once more than the first few may be asked about."""
-        self.ending = asyncio.Event()
+        self.stopping = asyncio.Event()
         """Set once no further request may start."""
 
-    def over(self) -> bool:
+    def must_stop(self) -> bool:
         """Whether no further request may start."""
-        if self.stopped_by is None and self.cut is None and time.monotonic() >= self._deadline_s:
-            self.cut = Reason.DEADLINE
-        over = self.stopped_by is not None or self.cut is not None
-        if over:
-            self.ending.set()
-            self.opened.set()
-        return over
+        if self.stopped_by is None and self.cut_short_by is None and time.monotonic() >= self._deadline_s:
+            self.cut_short_by = Reason.DEADLINE
+        must_stop = self.stopped_by is not None or self.cut_short_by is not None
+        if must_stop:
+            self.stopping.set()
+            self.all_admitted.set()
+        return must_stop
 
     def stop(self, cause: Cause) -> None:
         """Stops the target, if nothing did before."""
@@ -86,11 +86,11 @@ class Stops:
 
     def cut_short(self, reason: Reason) -> None:
         """Cuts the run short, if nothing did before."""
-        self.cut = self.cut or reason
+        self.cut_short_by = self.cut_short_by or reason
 
-    def vouch(self) -> None:
+    def confirm_access(self) -> None:
         """Heeds that the API has shown an item of ours: a 403 is that item's own from now on, on however many."""
-        self._vouched_for = True
+        self._access_confirmed = True
 
     @contextmanager
     def probing(self) -> Iterator[None]:
@@ -101,30 +101,30 @@ class Stops:
         finally:
             self._rule = StopRule()
 
-    async def may_open(self) -> bool:
+    async def admit(self) -> bool:
         """Whether to be among the first; whoever is not waits for them. False when by then nothing may start."""
         if self._first_asked >= FIRST_ITEMS:
-            await self.opened.wait()
+            await self.all_admitted.wait()
         self._first_asked += 1
-        return not self.over()
+        return not self.must_stop()
 
-    def heed(self, outcome: Outcome, *, tripped: bool) -> None:
+    def observe(self, outcome: Outcome, *, tripped: bool) -> None:
         """What an answer means for the rest of the run: it must stop, or the first five have been heard.
 
         Args:
             outcome: of any item, in the order in which they arrive.
             tripped: whether the breaker has stopped the target.
         """
-        self.stopped_by = self.stopped_by or self._stopping(outcome) or (Cause.OUTAGE if tripped else None)
+        self.stopped_by = self.stopped_by or self._stop_cause(outcome) or (Cause.OUTAGE if tripped else None)
         self._first_answers += 1
         if outcome.answered or self._first_answers >= FIRST_ITEMS:
-            self.opened.set()
+            self.all_admitted.set()
 
-    def _stopping(self, outcome: Outcome) -> Cause | None:
+    def _stop_cause(self, outcome: Outcome) -> Cause | None:
         """Why the target must stop after this outcome, or None."""
         error = outcome.error
         hint = error.retry_after if error and is_transient(error) else None
         if error and hint and time.monotonic() + hint.total_seconds() >= self._deadline_s:
             return cause_of(error)  # the server says to come back, and this run will be over by then
-        stopping = self._rule.observe(outcome)
-        return None if stopping is Cause.FORBIDDEN and self._vouched_for else stopping
+        stop_cause = self._rule.observe(outcome)
+        return None if stop_cause is Cause.FORBIDDEN and self._access_confirmed else stop_cause

@@ -12,7 +12,7 @@ from monitor.database.text import storable
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, Reason, RunStatus, Snapshot
 
-DIED = "the process ended before the run was closed"
+PROCESS_DIED = "the process ended before the run was closed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
         conn.execute(insert(snapshots).values(run_id=run_id, total=snapshot.total, **asdict(snapshot)))
 
 
-def closed_itself(conn: Connection, *, run_id: int) -> bool:
+def closed_by_owner(conn: Connection, *, run_id: int) -> bool:
     """Whether a run was closed, and not by whoever took it for dead.
 
     A transaction that is still being committed, on a connection that broke off, is waited for.
@@ -151,7 +151,7 @@ def closed_itself(conn: Connection, *, run_id: int) -> bool:
     return bool(found)
 
 
-def restrain(conn: Connection, *, run_id: int, factor: float) -> None:
+def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None:
     """Stores which share (0 to 1, above 0) of rate and concurrency the target's next run takes."""
     conn.execute(update(runs).where(runs.c.id == run_id).values(restraint=factor))
 
@@ -192,7 +192,7 @@ def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -
         How many there were.
     """
     left_open = (runs.c.target == target, runs.c.status == RunStatus.RUNNING.value, runs.c.epoch < before_epoch)
-    values = {"status": RunStatus.ABORTED.value, "abort_reason": Reason.INTERRUPTED.value, "error": DIED}
+    values = {"status": RunStatus.ABORTED.value, "abort_reason": Reason.INTERRUPTED.value, "error": PROCESS_DIED}
     return conn.execute(update(runs).where(*left_open).values(finished_at=at, **values)).rowcount
 
 
@@ -223,7 +223,7 @@ def last_snapshot(conn: Connection, target: str) -> Snapshot | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemTurn:
+class ItemChangeGroup:
     """Items that went the same way in one run."""
 
     kind: str
@@ -234,7 +234,7 @@ class ItemTurn:
     sample_ids: tuple[str, ...]
 
 
-def of_run(conn: Connection, run_id: int, *, samples: int = 3) -> list[ItemTurn]:
+def item_changes_of_run(conn: Connection, run_id: int, *, samples: int = 3) -> list[ItemChangeGroup]:
     """The turns of a run, the most frequent first.
 
     Args:
@@ -242,15 +242,15 @@ def of_run(conn: Connection, run_id: int, *, samples: int = 3) -> list[ItemTurn]
         run_id: the run.
         samples: how many ids to name per turn (≥ 1).
     """
-    ways = (item_events.c.kind, item_events.c.old, item_events.c.new)
+    change_columns = (item_events.c.kind, item_events.c.old, item_events.c.new)
     grouped = (
-        select(*ways, func.count().label("times"))
+        select(*change_columns, func.count().label("times"))
         .where(item_events.c.run_id == run_id)
-        .group_by(*ways)
-        .order_by(func.count().desc(), *ways)
+        .group_by(*change_columns)
+        .order_by(func.count().desc(), *change_columns)
     )
     return [
-        ItemTurn(
+        ItemChangeGroup(
             kind=row.kind,
             old=row.old,
             new=row.new,
@@ -261,8 +261,8 @@ def of_run(conn: Connection, run_id: int, *, samples: int = 3) -> list[ItemTurn]
     ]
 
 
-def _sample(conn: Connection, run_id: int, way: tuple[str, str | None, str | None], limit: int) -> tuple[str, ...]:
-    kind, old, new = way
+def _sample(conn: Connection, run_id: int, change: tuple[str, str | None, str | None], limit: int) -> tuple[str, ...]:
+    kind, old, new = change
     query = select(item_events.c.item_id).where(
         item_events.c.run_id == run_id,
         item_events.c.kind == kind,

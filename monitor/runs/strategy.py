@@ -5,13 +5,13 @@ from enum import StrEnum
 
 from monitor.model import Cause
 
-FEW = 50
+AUTO_LIST_THRESHOLD = 50
 """Due items up to which `auto` asks one by one: a list costs more than so many requests."""
 
-SAMPLE = 20
+SAMPLE_SIZE = 20
 """How many of the ids that a list lacks are asked one by one before it is believed, and how many it may always lack."""
 
-_MOST_LACKING = 0.2
+_MAX_MISSING_SHARE = 0.2
 
 
 class Strategy(StrEnum):
@@ -22,7 +22,7 @@ class Strategy(StrEnum):
     AUTO = "auto"
 
 
-class Why(StrEnum):
+class ApproachReason(StrEnum):
     """The reason for an approach."""
 
     CONFIGURED = "configured"
@@ -40,15 +40,15 @@ class Approach:
     """How a run went about its items, and why."""
 
     by_list: bool
-    why: Why
+    reason: ApproachReason
     detail: str = ""
     """For people, in our own words: what was wrong with the list."""
 
 
-ITEM_BY_ITEM = Approach(by_list=False, why=Why.CONFIGURED)
+BY_ITEM = Approach(by_list=False, reason=ApproachReason.CONFIGURED)
 
 
-def choose(strategy: Strategy, *, has_list: bool, due: int) -> Approach:
+def choose_approach(strategy: Strategy, *, has_list: bool, due: int) -> Approach:
     """Whether to begin with the list.
 
     Args:
@@ -57,19 +57,19 @@ def choose(strategy: Strategy, *, has_list: bool, due: int) -> Approach:
         due: items that a run item by item would ask about.
     """
     if not has_list:
-        return Approach(by_list=False, why=Why.NO_LIST)
+        return Approach(by_list=False, reason=ApproachReason.NO_LIST)
     if strategy is Strategy.AUTO:
-        many = due > FEW
-        return Approach(by_list=many, why=Why.MANY_DUE if many else Why.FEW_DUE)
-    return Approach(by_list=strategy is Strategy.LIST, why=Why.CONFIGURED)
+        many = due > AUTO_LIST_THRESHOLD
+        return Approach(by_list=many, reason=ApproachReason.MANY_DUE if many else ApproachReason.FEW_DUE)
+    return Approach(by_list=strategy is Strategy.LIST, reason=ApproachReason.CONFIGURED)
 
 
-def lacks_much(*, tracked: int, lacking: int) -> bool:
+def needs_sample(*, tracked: int, missing: int) -> bool:
     """Whether a list lacks so many of the tracked ids (over 20%, and over 20) that it has to be tried first."""
-    return lacking > SAMPLE and lacking > _MOST_LACKING * tracked
+    return missing > SAMPLE_SIZE and missing > _MAX_MISSING_SHARE * tracked
 
 
-def refuted(*, existing: int, absent: int) -> bool:
+def list_is_wrong(*, existing: int, absent: int) -> bool:
     """Whether a list is not to be believed, given what the API said of the sample that it lacks, one by one.
 
     A list is refuted by half of them: a few may have been uploaded just after it was made.
@@ -81,12 +81,12 @@ def refuted(*, existing: int, absent: int) -> bool:
     return existing > 0 and existing >= absent
 
 
-_NO_WAY_ROUND = frozenset({Cause.UNAUTHORIZED, Cause.SPENDING_LIMIT, Cause.RATE_LIMITED})
+_BLOCKS_ITEMS_TOO = frozenset({Cause.UNAUTHORIZED, Cause.SPENDING_LIMIT, Cause.RATE_LIMITED})
 
 
-def ends_the_run(strategy: Strategy, cause: Cause) -> bool:
+def list_failure_ends_run(strategy: Strategy, cause: Cause) -> bool:
     """Whether a list that could not be had ends the run, instead of going on item by item.
 
     With `auto` only what would meet each item as well: refused credentials, and limits, which more requests make worse.
     """
-    return strategy is Strategy.LIST or cause in _NO_WAY_ROUND
+    return strategy is Strategy.LIST or cause in _BLOCKS_ITEMS_TOO

@@ -31,23 +31,23 @@ from monitor.database.bulk import begin_merging, make_room
 from monitor.database.engine import insert as insert_or
 from monitor.database.engine import translated
 from monitor.database.tables import UtcDateTime, item_events, items
-from monitor.model import ItemState, LogEntry, Reason, SyncReport
-from monitor.synclog.validation import LONGEST_GROUP, LONGEST_ID, SAMPLES, add, screen
+from monitor.model import ItemState, SyncLogEntry, Reason, SyncReport
+from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, add_counts, validate_entries
 
 _staged = Table(
     "staged_ids",
     MetaData(),
-    Column("item_id", String(LONGEST_ID), primary_key=True),
+    Column("item_id", String(MAX_ID_LENGTH), primary_key=True),
     Column("submitted_at", UtcDateTime),
-    Column("group_name", String(LONGEST_GROUP)),
+    Column("group_name", String(MAX_GROUP_LENGTH)),
     Column("seen", Integer, nullable=False),  # rows that name the id
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DROP",
 )
 
 
-def sync(
-    engine: Engine, *, target: str, epoch: int, run_id: int, batches: Iterable[Sequence[LogEntry]], now: datetime
+def sync_worklist(
+    engine: Engine, *, target: str, epoch: int, run_id: int, batches: Iterable[Sequence[SyncLogEntry]], now: datetime
 ) -> SyncReport:
     """Makes the work list of a target what its sync log says.
 
@@ -73,42 +73,42 @@ def sync(
         report = _stage(conn, batches, now)
         begin_merging(conn, _staged)
         leases.verify(conn, target=target, epoch=epoch)
-        report = _merged(conn, report, target=target, run_id=run_id, now=now)
+        report = _merge(conn, report, target=target, run_id=run_id, now=now)
         _staged.drop(conn)
         conn.commit()
     return report
 
 
-def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]], now: datetime) -> SyncReport:
+def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]], now: datetime) -> SyncReport:
     make_room(conn, _staged)
     row = insert_or(conn, _staged)
-    again = row.on_conflict_do_update(index_elements=[_staged.c.item_id], set_={"seen": _staged.c.seen + 1})
+    upsert = row.on_conflict_do_update(index_elements=[_staged.c.item_id], set_={"seen": _staged.c.seen + 1})
     report = SyncReport()
     for batch in batches:
-        usable, counts = screen(batch, now=now)
-        report = add(report, counts)
+        usable, counts = validate_entries(batch, now=now)
+        report = add_counts(report, counts)
         if usable:
-            conn.execute(again, [_row(entry) for entry in usable])
+            conn.execute(upsert, [_row(entry) for entry in usable])
     return report
 
 
-def _row(entry: LogEntry) -> dict[str, object]:
+def _row(entry: SyncLogEntry) -> dict[str, object]:
     return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": entry.group, "seen": 1}
 
 
-def _merged(conn: Connection, report: SyncReport, *, target: str, run_id: int, now: datetime) -> SyncReport:
-    mine = items.c.target == target
+def _merge(conn: Connection, report: SyncReport, *, target: str, run_id: int, now: datetime) -> SyncReport:
+    of_target = items.c.target == target
     in_log = exists().where(_staged.c.item_id == items.c.item_id)
-    gone = and_(mine, items.c.removed_at.is_(None), ~in_log)
-    back = and_(mine, items.c.removed_at.is_not(None), in_log)
-    _add_events(conn, gone, kind="removed", run_id=run_id, now=now)
-    _add_events(conn, back, kind="returned", run_id=run_id, now=now)
-    removed = conn.execute(update(items).where(gone).values(removed_at=now)).rowcount
-    returned = conn.execute(update(items).where(back).values(removed_at=None)).rowcount
-    _take_over_changes(conn, target)
-    new = _add_new(conn, target, now)
+    removed_items = and_(of_target, items.c.removed_at.is_(None), ~in_log)
+    returned_items = and_(of_target, items.c.removed_at.is_not(None), in_log)
+    _add_events(conn, removed_items, kind="removed", run_id=run_id, now=now)
+    _add_events(conn, returned_items, kind="returned", run_id=run_id, now=now)
+    removed = conn.execute(update(items).where(removed_items).values(removed_at=now)).rowcount
+    returned = conn.execute(update(items).where(returned_items).values(removed_at=None)).rowcount
+    _update_changed(conn, target)
+    new = _insert_new(conn, target, now)
     tracked, rows = conn.execute(select(func.count(), func.coalesce(func.sum(_staged.c.seen), 0))).one()
-    repeated = select(_staged.c.item_id).where(_staged.c.seen > 1).order_by(_staged.c.item_id).limit(SAMPLES)
+    duplicates = select(_staged.c.item_id).where(_staged.c.seen > 1).order_by(_staged.c.item_id).limit(MAX_SAMPLES)
     return replace(
         report,
         tracked=tracked,
@@ -116,17 +116,17 @@ def _merged(conn: Connection, report: SyncReport, *, target: str, run_id: int, n
         removed=removed,
         returned=returned,
         duplicate=int(rows) - tracked,
-        duplicate_ids=tuple(conn.execute(repeated).scalars()),
+        duplicate_ids=tuple(conn.execute(duplicates).scalars()),
     )
 
 
 def _add_events(conn: Connection, which: ColumnElement[bool], *, kind: str, run_id: int, now: datetime) -> None:
-    of_run = (literal(run_id), literal(now, UtcDateTime), literal(kind))
-    events = select(items.c.target, items.c.item_id, *of_run).where(which)
+    event_columns = (literal(run_id), literal(now, UtcDateTime), literal(kind))
+    events = select(items.c.target, items.c.item_id, *event_columns).where(which)
     conn.execute(insert(item_events).from_select(["target", "item_id", "run_id", "at", "kind"], events))
 
 
-def _take_over_changes(conn: Connection, target: str) -> None:
+def _update_changed(conn: Connection, target: str) -> None:
     changed = or_(
         items.c.submitted_at.is_distinct_from(_staged.c.submitted_at),
         items.c.group_name.is_distinct_from(_staged.c.group_name),
@@ -136,9 +136,9 @@ def _take_over_changes(conn: Connection, target: str) -> None:
     conn.execute(update(items).where(same, changed).values(values))
 
 
-def _add_new(conn: Connection, target: str, now: datetime) -> int:
+def _insert_new(conn: Connection, target: str, now: datetime) -> int:
     known = exists().where(items.c.target == target, items.c.item_id == _staged.c.item_id)
-    fresh = {
+    new_item = {
         "target": literal(target),
         "item_id": _staged.c.item_id,
         "submitted_at": _staged.c.submitted_at,
@@ -147,6 +147,6 @@ def _add_new(conn: Connection, target: str, now: datetime) -> int:
         "state": literal(ItemState.UNKNOWN.value),
         "reason": literal(Reason.NOT_ASKED.value),
     }
-    rows = select(*fresh.values()).where(~known).order_by(_staged.c.item_id)
-    added = insert(items).from_select(list(fresh), rows)
+    rows = select(*new_item.values()).where(~known).order_by(_staged.c.item_id)
+    added = insert(items).from_select(list(new_item), rows)
     return conn.execute(added, execution_options={"preserve_rowcount": True}).rowcount

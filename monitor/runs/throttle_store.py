@@ -10,19 +10,19 @@ from sqlalchemy import Connection, case, or_, select
 from monitor.database.engine import insert
 from monitor.database.tables import throttles
 from monitor.database.text import storable
-from monitor.model import Learned
+from monitor.model import LearnedLimits
 
 _ORIGIN, _CODE = 500, 200
-_AHEAD = timedelta(hours=1)
+_MAX_AHEAD = timedelta(hours=1)
 """No hint is longer, and nothing is learned in the future."""
 
 
-def read(conn: Connection, *, key: str) -> Learned | None:
+def read(conn: Connection, *, key: str) -> LearnedLimits | None:
     """What is known under a key; None before the first write."""
     row = conn.execute(select(throttles).where(throttles.c.key == key)).one_or_none()
     if row is None:
         return None
-    return Learned(
+    return LearnedLimits(
         at=row.updated_at,
         not_before=row.not_before,
         status=row.status,
@@ -33,7 +33,7 @@ def read(conn: Connection, *, key: str) -> Learned | None:
     )
 
 
-def write(conn: Connection, *, key: str, origin: str, learned: Learned) -> None:
+def write(conn: Connection, *, key: str, origin: str, limits: LearnedLimits) -> None:
     """Lays what one client learned over what is known; in one statement, so that no other writer's gets lost between.
 
     1. Of two hints the later instant stands, with its status and code, whoever wrote last: a client that never heard
@@ -48,21 +48,21 @@ def write(conn: Connection, *, key: str, origin: str, learned: Learned) -> None:
         conn: the connection.
         key: of the origin and credential, up to 64 characters.
         origin: `scheme://host:port`, for people.
-        learned: by this client.
+        limits: learned by this client.
     """
-    hint = {"not_before": learned.not_before, "status": learned.status, "code": storable(learned.code, _CODE)}
+    hint = {"not_before": limits.not_before, "status": limits.status, "code": storable(limits.code, _CODE)}
     rest = {
-        "rate_per_s": learned.rate_per_s,
-        "concurrency": learned.concurrency,
-        "down": learned.down,
-        "updated_at": learned.at,
+        "rate_per_s": limits.rate_per_s,
+        "concurrency": limits.concurrency,
+        "down": limits.down,
+        "updated_at": limits.at,
     }
     row = insert(conn, throttles).values(key=key, origin=storable(origin, _ORIGIN), **hint, **rest)
     new, old = row.excluded, throttles.c
-    absurd = learned.at + _AHEAD
-    forgotten = or_(old.not_before.is_(None), old.not_before > absurd)
-    later = or_(forgotten, new.not_before > old.not_before)  # not true, should the new one be null
-    newer = or_(new.updated_at >= old.updated_at, old.updated_at > absurd)
+    latest_plausible = limits.at + _MAX_AHEAD
+    replaceable = or_(old.not_before.is_(None), old.not_before > latest_plausible)
+    later = or_(replaceable, new.not_before > old.not_before)  # not true, should the new one be null
+    newer = or_(new.updated_at >= old.updated_at, old.updated_at > latest_plausible)
     merged = {name: case((later, new[name]), else_=old[name]) for name in hint}
     merged |= {name: case((newer, new[name]), else_=old[name]) for name in rest}
     conn.execute(row.on_conflict_do_update(index_elements=[old.key], set_=merged))

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, cas
 from monitor.database.engine import FEW, in_fews
 from monitor.database.retry import read_page
 from monitor.database.tables import ITEM_IS_DUE, active, items, stuck
-from monitor.model import ItemState, Reason, Standing
+from monitor.model import ItemState, Reason, ItemCompletion
 from monitor.model.items import TrackedItem
 
 _TRACKED = (
@@ -38,7 +38,7 @@ _STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: st
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tallies:
+class StateCounts:
     """What the work list of a target adds up to; removed and ignored items are not in it."""
 
     counts: Mapping[ItemState, int]
@@ -50,8 +50,10 @@ class Tallies:
 def count_due(conn: Connection, *, target: str, recheck: int) -> int:
     """How many items a run asks about: all not known to be completed, and at most `recheck` (≥ 0) that are."""
     unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due())
-    again = select(items.c.item_id).where(_completed(target)).limit(recheck).subquery()
-    return conn.execute(unfinished).scalar_one() + conn.execute(select(func.count()).select_from(again)).scalar_one()
+    completed = select(items.c.item_id).where(_completed(target)).limit(recheck).subquery()
+    return (
+        conn.execute(unfinished).scalar_one() + conn.execute(select(func.count()).select_from(completed)).scalar_one()
+    )
 
 
 def count_active(conn: Connection, *, target: str) -> int:
@@ -60,12 +62,12 @@ def count_active(conn: Connection, *, target: str) -> int:
 
 
 def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
-    """The ids of the completed items that `due` hands out with `recheck=limit`, as long as nothing is recorded."""
+    """The ids of the completed items that `iter_due_items` hands out with `recheck=limit`, as long as nothing is recorded."""
     page = conn.execute(_longest_unchecked(target, run_id, None).limit(limit)).mappings()
     return tuple(row["item_id"] for row in page)
 
 
-def openers(conn: Connection, *, target: str, item_ids: Sequence[str], count: int) -> tuple[str, ...]:
+def choose_first_items(conn: Connection, *, target: str, item_ids: Sequence[str], count: int) -> tuple[str, ...]:
     """A few of these items to begin a run with, spread over them: they tell how the API is.
 
     Those that the last run saw completed are taken before all others, so that what a run learns first is not what ails
@@ -77,11 +79,11 @@ def openers(conn: Connection, *, target: str, item_ids: Sequence[str], count: in
         item_ids: ids to choose from.
         count: how many to choose (> 0).
     """
-    well: set[str] = set()
-    for few in in_fews(item_ids):
-        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(few))
-        well.update(conn.execute(query.where(items.c.state == ItemState.COMPLETED.value)).scalars())
-    choice = [item_id for item_id in item_ids if item_id in well] or list(item_ids)
+    healthy: set[str] = set()
+    for chunk in in_fews(item_ids):
+        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(chunk))
+        healthy.update(conn.execute(query.where(items.c.state == ItemState.COMPLETED.value)).scalars())
+    choice = [item_id for item_id in item_ids if item_id in healthy] or list(item_ids)
     return tuple(choice[:: max(1, len(choice) // count)][:count])
 
 
@@ -98,11 +100,11 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
     """
     named = select(*_TRACKED).where(_completed(target), items.c.item_id.in_(item_ids[:FEW]))
     rows = [*conn.execute(named).all(), *conn.execute(_unfinished(target, run_id, after=(-1, "")).limit(FEW)).all()]
-    well = [row for row in rows if row.known_state in {ItemState.COMPLETED.value, ItemState.PENDING.value}]
-    return [(row.item_id, row.asked_run_id) for row in well or rows]
+    healthy = [row for row in rows if row.known_state in {ItemState.COMPLETED.value, ItemState.PENDING.value}]
+    return [(row.item_id, row.asked_run_id) for row in healthy or rows]
 
 
-def due(
+def iter_due_items(
     engine: Engine, *, target: str, run_id: int, recheck: int, first: Sequence[str] = (), batch: int = 1000
 ) -> Iterator[list[TrackedItem]]:
     """The items that a run asks about, each once, whatever is recorded meanwhile.
@@ -135,13 +137,13 @@ def due(
         seen = (page[-1].checked_at, page[-1].item_id)
 
 
-def named(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
+def load_items(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
     """Those of some items (at most `FEW`) that are tracked and that the run has no outcome for yet."""
     query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), *active())
     return [_tracked(row) for row in read_page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
 
 
-def leave_unasked(
+def mark_unasked_unknown(
     conn: Connection, *, target: str, run_id: int, reason: Reason, recheck_ids: Sequence[str] = ()
 ) -> int:
     """Makes what this run has no outcome for unknown, with the reason; what was known of it stays, and so no event.
@@ -159,14 +161,14 @@ def leave_unasked(
     unanswered = and_(items.c.target == target, items.c.asked_run_id.is_distinct_from(run_id))
     values = {"state": ItemState.UNKNOWN.value, "reason": reason.value}
     # what an earlier answer said does not belong to this reason
-    leave = update(items).values(http_status=None, code=None, request_id=None, **values)
-    left = conn.execute(leave.where(unanswered, _is_due())).rowcount
-    for few in in_fews(recheck_ids):
-        left += conn.execute(leave.where(unanswered, _completed(target), items.c.item_id.in_(few))).rowcount
-    return left
+    mark_unknown = update(items).values(http_status=None, code=None, request_id=None, **values)
+    count = conn.execute(mark_unknown.where(unanswered, _is_due())).rowcount
+    for chunk in in_fews(recheck_ids):
+        count += conn.execute(mark_unknown.where(unanswered, _completed(target), items.c.item_id.in_(chunk))).rowcount
+    return count
 
 
-def tallies(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> Tallies:
+def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
     """Counts a target's items by state, and the pending ones that are so for longer than `stuck_after`."""
     overdue = stuck(now - stuck_after)
     rows = conn.execute(
@@ -175,14 +177,14 @@ def tallies(conn: Connection, *, target: str, now: datetime, stuck_after: timede
         .group_by(items.c.state)
     ).all()
     counts = dict.fromkeys(ItemState, 0) | {ItemState(row.state): row.items for row in rows}
-    return Tallies(counts=MappingProxyType(counts), stuck=sum(row.stuck for row in rows))
+    return StateCounts(counts=MappingProxyType(counts), stuck=sum(row.stuck for row in rows))
 
 
-def unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
+def count_unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
     """Statuses that nobody has described, and how many tracked items are in each; the most frequent ten."""
-    how_many = func.count()
-    query = select(items.c.stage, how_many).where(items.c.target == target, items.c.recognised.is_(False), *active())
-    rows = conn.execute(query.group_by(items.c.stage).order_by(how_many.desc(), items.c.stage).limit(10))
+    item_count = func.count()
+    query = select(items.c.stage, item_count).where(items.c.target == target, items.c.recognised.is_(False), *active())
+    rows = conn.execute(query.group_by(items.c.stage).order_by(item_count.desc(), items.c.stage).limit(10))
     return {stage: count for stage, count in rows if stage is not None}
 
 
@@ -214,7 +216,7 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
     values: Any = tuple(row)  # by position, in the order of _TRACKED: made for every item
     item_id, first_seen_at, submitted_at, known_state, stage, recognised, since, pending_since, seen_at = values[:9]
     checked_at, regressed_at, incident_id, _ = values[9:]
-    known, member = _STATES[known_state], incident_id is not None
+    known, in_incident = _STATES[known_state], incident_id is not None
     return TrackedItem(
         item_id=item_id,
         first_seen_at=first_seen_at,
@@ -227,12 +229,12 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
         seen_at=seen_at,
         checked_at=checked_at,
         regressed_at=regressed_at,
-        member=member,
-        known_missing=member and known is ItemState.NOT_FOUND,
+        in_incident=in_incident,
+        known_missing=in_incident and known is ItemState.NOT_FOUND,
     )
 
 
-def read(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[Standing]]:
+def iter_completions(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[ItemCompletion]]:
     """Every tracked item of a target, by id; each batch (> 0 items) is a read transaction of its own.
 
     Raises:
@@ -247,13 +249,13 @@ def read(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[Sta
         if not rows:
             return
         yield [
-            Standing(item_id=item_id, finished=known == completed, seen_so=state == completed)
+            ItemCompletion(item_id=item_id, known_completed=known == completed, last_seen_completed=state == completed)
             for item_id, known, state in rows
         ]
         last = rows[-1][0]
 
 
-def states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:
+def load_states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:
     """What a run found out about some items (at most `FEW`), as far as it asked about them; in no order."""
     query = select(items.c.state).where(
         items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), items.c.asked_run_id == run_id

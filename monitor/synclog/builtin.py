@@ -25,24 +25,24 @@ from monitor.database.engine import in_fews, reading, translated, writing
 from monitor.database.engine import insert as insert_or
 from monitor.database.tables import UtcDateTime, tracked_items
 from monitor.database.text import storable
-from monitor.model import LogEntry
-from monitor.synclog.validation import LONGEST_GROUP, LONGEST_ID
+from monitor.model import SyncLogEntry
+from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH
 
-NAMED = 20
+MAX_NAMED_IDS = 20
 
 _staged = Table(
     "staged_imports",
     MetaData(),
-    Column("item_id", String(LONGEST_ID), primary_key=True),
+    Column("item_id", String(MAX_ID_LENGTH), primary_key=True),
     Column("submitted_at", UtcDateTime),
-    Column("group_name", String(LONGEST_GROUP)),
+    Column("group_name", String(MAX_GROUP_LENGTH)),
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DROP",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
+class ImportResult:
     """What an import did: `read = new + known + updated + repeated`."""
 
     read: int
@@ -51,12 +51,12 @@ class Imported:
     """In the log already, just as given."""
     updated: int
     """In the log already, with another upload time or group."""
-    repeated: int
+    duplicate: int
     """Rows whose id stood in the same import before; the first one counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class RemovalResult:
     """What a removal did."""
 
     removed: int
@@ -65,7 +65,7 @@ class Removed:
     """The first few ids that the log does not have."""
 
 
-def add(engine: Engine, *, target: str, batches: Iterable[Sequence[LogEntry]], now: datetime) -> Imported:
+def add(engine: Engine, *, target: str, batches: Iterable[Sequence[SyncLogEntry]], now: datetime) -> ImportResult:
     """Takes ids into the log of a target, all or none; doing it again changes nothing.
 
     1. Batches are staged in a temporary table, which on SQLite locks nothing of ours however slowly they come.
@@ -84,36 +84,36 @@ def add(engine: Engine, *, target: str, batches: Iterable[Sequence[LogEntry]], n
     with translated(engine), engine.connect() as conn:
         rows = _stage(conn, batches)
         begin_merging(conn, _staged)
-        imported = _merged(conn, rows, target=target, now=now)
+        imported = _merge(conn, rows, target=target, now=now)
         _staged.drop(conn)
         conn.commit()
     return imported
 
 
-def _stage(conn: Connection, batches: Iterable[Sequence[LogEntry]]) -> int:
+def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]]) -> int:
     make_room(conn, _staged)
-    first_counts = insert_or(conn, _staged).on_conflict_do_nothing()
+    insert_first = insert_or(conn, _staged).on_conflict_do_nothing()
     rows = 0
     for batch in batches:
         if batch:
-            conn.execute(first_counts, [_row(entry) for entry in batch])
+            conn.execute(insert_first, [_row(entry) for entry in batch])
             rows += len(batch)
     return rows
 
 
-def _row(entry: LogEntry) -> dict[str, object]:
-    group = storable(entry.group, LONGEST_GROUP)
+def _row(entry: SyncLogEntry) -> dict[str, object]:
+    group = storable(entry.group, MAX_GROUP_LENGTH)
     return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": group}
 
 
-def _merged(conn: Connection, rows: int, *, target: str, now: datetime) -> Imported:
-    given = conn.execute(select(func.count()).select_from(_staged)).scalar_one()
-    updated = _take_over_changes(conn, target)
-    new = _add_new(conn, target, now)
-    return Imported(read=rows, new=new, known=given - new - updated, updated=updated, repeated=rows - given)
+def _merge(conn: Connection, rows: int, *, target: str, now: datetime) -> ImportResult:
+    distinct = conn.execute(select(func.count()).select_from(_staged)).scalar_one()
+    updated = _update_changed(conn, target)
+    new = _insert_new(conn, target, now)
+    return ImportResult(read=rows, new=new, known=distinct - new - updated, updated=updated, duplicate=rows - distinct)
 
 
-def _take_over_changes(conn: Connection, target: str) -> int:
+def _update_changed(conn: Connection, target: str) -> int:
     log, staged = tracked_items.c, _staged.c
     same = log.target == target, log.item_id == staged.item_id
     pairs = ((log.submitted_at, staged.submitted_at), (log.group_name, staged.group_name))
@@ -122,22 +122,22 @@ def _take_over_changes(conn: Connection, target: str) -> int:
     return conn.execute(update(tracked_items).where(*same, changed).values(values)).rowcount
 
 
-def _add_new(conn: Connection, target: str, now: datetime) -> int:
+def _insert_new(conn: Connection, target: str, now: datetime) -> int:
     known = exists().where(tracked_items.c.target == target, tracked_items.c.item_id == _staged.c.item_id)
-    fresh = {
+    new_entry = {
         "target": literal(target),
         "item_id": _staged.c.item_id,
         "submitted_at": _staged.c.submitted_at,
         "group_name": _staged.c.group_name,
         "added_at": literal(now, UtcDateTime),
     }
-    rows = select(*fresh.values()).where(~known).order_by(_staged.c.item_id)
+    rows = select(*new_entry.values()).where(~known).order_by(_staged.c.item_id)
     # another import may add the same id at the same time
-    added = insert_or(conn, tracked_items).from_select(list(fresh), rows).on_conflict_do_nothing()
+    added = insert_or(conn, tracked_items).from_select(list(new_entry), rows).on_conflict_do_nothing()
     return conn.execute(added, execution_options={"preserve_rowcount": True}).rowcount
 
 
-def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> Removed:
+def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> RemovalResult:
     """Takes ids out of the log of a target: the next run finds them gone.
 
     Each batch is a transaction of its own; doing it again does no harm.
@@ -156,8 +156,8 @@ def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> 
                 removed += conn.execute(delete(tracked_items).where(*these)).rowcount
         missing = [item_id for item_id in distinct if item_id not in known]
         unknown += len(missing)
-        unknown_ids += missing[: NAMED - len(unknown_ids)]
-    return Removed(removed=removed, unknown=unknown, unknown_ids=tuple(unknown_ids))
+        unknown_ids += missing[: MAX_NAMED_IDS - len(unknown_ids)]
+    return RemovalResult(removed=removed, unknown=unknown, unknown_ids=tuple(unknown_ids))
 
 
 def _known(conn: Connection, target: str, item_ids: Sequence[str]) -> dict[str, None]:
@@ -182,7 +182,7 @@ def added_at(conn: Connection, *, item_id: str) -> dict[str, datetime]:
     return {row.target: row.added_at for row in conn.execute(query.order_by(tracked_items.c.target))}
 
 
-def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[LogEntry]]:
+def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[SyncLogEntry]]:
     """The log of a target in batches of at most `batch` (> 0) rows, each a short read transaction of its own.
 
     Raises:
@@ -196,5 +196,5 @@ def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[Log
             rows = conn.execute(query.where(log.item_id > last).order_by(log.item_id).limit(batch)).all()
         if not rows:
             return
-        yield [LogEntry(item_id=row.item_id, submitted_at=row.submitted_at, group=row.group_name) for row in rows]
+        yield [SyncLogEntry(item_id=row.item_id, submitted_at=row.submitted_at, group=row.group_name) for row in rows]
         last = rows[-1].item_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from sqlalchemy import Connection, literal_column, select, text
-from sqlalchemy import table as named
+from sqlalchemy import table as table_named
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.elements import quoted_name
 
@@ -18,7 +18,7 @@ from monitor.synclog.connection import SyncLogSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ResolvedTable:
     """The names as the catalogue spells them."""
 
     schema: str | None
@@ -26,7 +26,7 @@ class Found:
     id_column: str
     submitted_at_column: str | None
     group_column: str | None
-    row_number: str | None
+    rowid: str | None
     """On a SQLite table, a name by which its rowid can be reached; None on a view and where there is none."""
     key: tuple[str, ...] = ()
     """The primary key of a SQLite table without a rowid."""
@@ -50,7 +50,7 @@ _POSTGRES_COLUMNS = text("""
 """)
 
 
-def resolve(conn: Connection, spec: SyncLogSpec) -> Found:
+def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     """Finds the table and its columns: by the exact name, else by the only one that differs in case alone.
 
     Raises:
@@ -63,15 +63,15 @@ def resolve(conn: Connection, spec: SyncLogSpec) -> Found:
     def column(name: str) -> str:
         return _match(name, columns, f'{where}, table "{table}": it has no column "{name}"')
 
-    row_number = _row_number(conn, table, columns) if schema is None else None
-    no_rowid = schema is None and row_number is None
-    return Found(
+    rowid = _rowid_name(conn, table, columns) if schema is None else None
+    no_rowid = schema is None and rowid is None
+    return ResolvedTable(
         schema=schema,
         table=table,
         id_column=column(spec.id_column),
         submitted_at_column=column(spec.submitted_at_column) if spec.submitted_at_column else None,
         group_column=column(spec.group_column) if spec.group_column else None,
-        row_number=row_number,
+        rowid=rowid,
         key=tuple(conn.execute(_SQLITE_KEY, {"table": table}).scalars()) if no_rowid else (),
     )
 
@@ -82,9 +82,9 @@ def _table(conn: Connection, name: str, where: str) -> tuple[str | None, str]:
         return None, _match(name, [row.name for row in conn.execute(_SQLITE_TABLES)], f'{where} has no table "{name}"')
     visible = _postgres_tables(conn, None)
     if dot and name not in visible:
-        inside = _postgres_tables(conn, prefix)
-        table = _match(rest, list(inside), f'{where} has no table "{rest}" in the schema "{prefix}"')
-        return inside[table], table
+        tables = _postgres_tables(conn, prefix)
+        table = _match(rest, list(tables), f'{where} has no table "{rest}" in the schema "{prefix}"')
+        return tables[table], table
     table = _match(name, list(visible), f'{where} has no table "{name}"')
     return visible[table], table
 
@@ -101,31 +101,35 @@ def _columns(conn: Connection, schema: str | None, table: str) -> list[str]:
 def _match(name: str, known: Sequence[str], missing: str) -> str:
     if name in known:
         return name
-    alike = [other for other in known if other.casefold() == name.casefold()]
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
-        raise SyncLogError(f"{missing}, but {_listed(alike)}; write it exactly as it is there")
+    same_ignoring_case = [other for other in known if other.casefold() == name.casefold()]
+    if len(same_ignoring_case) == 1:
+        return same_ignoring_case[0]
+    if same_ignoring_case:
+        raise SyncLogError(f"{missing}, but {_join_names(same_ignoring_case)}; write it exactly as it is there")
     close = get_close_matches(name.casefold(), [other.casefold() for other in known], n=3, cutoff=0.6)
-    offered = [other for other in known if other.casefold() in close]
-    if offered:
-        raise SyncLogError(f"{missing}; did you mean {_listed(offered)}?")
-    raise SyncLogError(f"{missing}; there is {_listed(known[:10])}" if known else f"{missing}; there is none at all")
+    suggestions = [other for other in known if other.casefold() in close]
+    if suggestions:
+        raise SyncLogError(f"{missing}; did you mean {_join_names(suggestions)}?")
+    raise SyncLogError(
+        f"{missing}; there is {_join_names(known[:10])}" if known else f"{missing}; there is none at all"
+    )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return " or ".join(f'"{name}"' for name in names)
 
 
-def _row_number(conn: Connection, table: str, columns: Sequence[str]) -> str | None:
+def _rowid_name(conn: Connection, table: str, columns: Sequence[str]) -> str | None:
     if conn.scalar(_SQLITE_TYPE, {"table": table}) == "view":
         return None
     taken = {column.lower() for column in columns}  # a column of the user's may bear one of these names
-    free = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
-    if free is None:
+    candidate = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+    if candidate is None:
         return None
     try:
-        conn.execute(select(literal_column(free)).select_from(named(quoted_name(table, quote=True))).limit(0))
+        conn.execute(
+            select(literal_column(candidate)).select_from(table_named(quoted_name(table, quote=True))).limit(0)
+        )
     except OperationalError:  # a table WITHOUT ROWID; if it is anything else, the read itself meets it again
         return None
-    return free
+    return candidate

@@ -34,7 +34,7 @@ STATEMENT_TIMEOUT_S = 60
 
 
 @contextmanager
-def opened(spec: SyncLogSpec) -> Iterator[Connection]:
+def connect_read_only(spec: SyncLogSpec) -> Iterator[Connection]:
     """Opens the user's database so that nothing can be written, and closes it whatever happens.
 
     Raises:
@@ -47,10 +47,10 @@ def opened(spec: SyncLogSpec) -> Iterator[Connection]:
     try:
         with _engine(url, spec).connect() as conn:
             if not is_sqlite(url):
-                _settle(conn)
+                _configure_transaction(conn)
             yield conn
     except SQLAlchemyError as error:
-        raise SyncLogError(_sentence(error, url, spec)) from error
+        raise SyncLogError(_error_message(error, url, spec)) from error
 
 
 def _engine(url: URL, spec: SyncLogSpec) -> Engine:
@@ -69,13 +69,13 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
     return engine.execution_options(postgresql_readonly=True)
 
 
-def _settle(conn: Connection) -> None:
+def _configure_transaction(conn: Connection) -> None:
     """Settings for this one transaction, which the server itself holds to be read-only."""
     for setting in (f"statement_timeout = '{STATEMENT_TIMEOUT_S}s'", "TIME ZONE 'UTC'", "datestyle = 'ISO'"):
         conn.execute(text(f"SET LOCAL {setting}"))
 
 
-_SENTENCES: Mapping[DatabaseFault, str] = {
+_ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
     DatabaseFault.LOCKED: "is locked by a writer; end its long transaction, or let the next run try again",
     DatabaseFault.CANNOT_OPEN: "can't be opened; check that this user may read it and its folder",
     DatabaseFault.READ_ONLY: (
@@ -94,7 +94,7 @@ _SENTENCES: Mapping[DatabaseFault, str] = {
 }
 
 
-def _sentence(error: SQLAlchemyError, url: URL, spec: SyncLogSpec) -> str:
+def _error_message(error: SQLAlchemyError, url: URL, spec: SyncLogSpec) -> str:
     where = f"sync log {place(url)}"
     fault = diagnose(error)
     if fault is DatabaseFault.CANNOT_OPEN and not Path(place(url)).exists():
@@ -102,5 +102,5 @@ def _sentence(error: SQLAlchemyError, url: URL, spec: SyncLogSpec) -> str:
     if fault is DatabaseFault.PERMISSION:
         return f'{where}, table "{spec.table}": this user may not read it; grant it SELECT'
     cause = getattr(error, "orig", None) or error
-    what = _SENTENCES.get(fault, f"failed with {type(cause).__name__}; look at the database's own log")
+    what = _ERROR_MESSAGES.get(fault, f"failed with {type(cause).__name__}; look at the database's own log")
     return f"{where} {what}"

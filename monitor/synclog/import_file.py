@@ -7,35 +7,35 @@ from pathlib import PurePath
 import msgspec
 
 from monitor.errors import ConfigError
-from monitor.model import LogEntry
+from monitor.model import SyncLogEntry
 from monitor.synclog.import_formats import (
     ITEM_ID,
-    LONGEST_LINE,
+    MAX_LINE_BYTES,
     BadLine,
-    Blank,
+    BlankLine,
     FileSpec,
-    Line,
-    Lines,
+    ParsedLine,
+    LineReader,
     LineTooLongError,
-    open_table,
-    records,
+    open_csv,
+    read_json_lines,
 )
 
 _BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ImportedFile:
     """What a file holds."""
 
     format: str
     notes: tuple[str, ...]
     """What people should know about how it is read."""
-    entries: Iterator[LogEntry | BadLine]
+    entries: Iterator[SyncLogEntry | BadLine]
     """In the file's order; it is read as they are taken."""
 
 
-def read_items(lines: Lines, spec: FileSpec) -> Found:
+def read_items(lines: LineReader, spec: FileSpec) -> ImportedFile:
     """Reads the ids of a file, with their upload times and groups if columns for these are named.
 
     Raises:
@@ -44,17 +44,19 @@ def read_items(lines: Lines, spec: FileSpec) -> Found:
     try:
         first = lines.peek().strip()
     except LineTooLongError:
-        raise ConfigError([f"{spec.name}: its first line is longer than {LONGEST_LINE} bytes; is it a text?"]) from None
-    chosen = spec.format or _guess(first, spec)
+        raise ConfigError(
+            [f"{spec.name}: its first line is longer than {MAX_LINE_BYTES} bytes; is it a text?"]
+        ) from None
+    chosen = spec.format or _guess_format(first, spec)
     if chosen == "jsonl":
         if first.startswith("["):
             raise ConfigError([f"{spec.name}: it is a JSON array; write one object per line, as `jq -c '.[]'` does"])
-        return Found(format=chosen, notes=(), entries=_settled(records(lines, spec)))
-    table = open_table(lines, spec)
-    return Found(format=chosen, notes=table.notes, entries=_settled(table.rows))
+        return ImportedFile(format=chosen, notes=(), entries=_skip_trailing_blanks(read_json_lines(lines, spec)))
+    table = open_csv(lines, spec)
+    return ImportedFile(format=chosen, notes=table.notes, entries=_skip_trailing_blanks(table.rows))
 
 
-def _guess(first: str, spec: FileSpec) -> str:
+def _guess_format(first: str, spec: FileSpec) -> str:
     by_name = _BY_SUFFIX.get(PurePath(spec.name).suffix.lower())
     if by_name:
         return by_name
@@ -69,11 +71,11 @@ def _guess(first: str, spec: FileSpec) -> str:
         return "csv"
 
 
-def _settled(found: Iterator[Line]) -> Iterator[LogEntry | BadLine]:
+def _skip_trailing_blanks(found: Iterator[ParsedLine]) -> Iterator[SyncLogEntry | BadLine]:
     """Blank lines mean nothing at the end of a file; before that a line lacks its id."""
     blank: list[int] = []
     for each in found:
-        if isinstance(each, Blank):
+        if isinstance(each, BlankLine):
             blank = [blank[0] if blank else each.line, each.line]
             continue
         if blank:

@@ -11,11 +11,11 @@ import msgspec
 
 from monitor.database.text import UNSTORABLE, spelled_out
 from monitor.errors import ConfigError
-from monitor.model import LogEntry
-from monitor.synclog.timestamps import moment
-from monitor.synclog.validation import LONGEST_ID
+from monitor.model import SyncLogEntry
+from monitor.synclog.timestamps import parse_timestamp
+from monitor.synclog.validation import MAX_ID_LENGTH
 
-LONGEST_LINE = 2**24
+MAX_LINE_BYTES = 2**24
 """Bytes. Records that carry whole documents are long; a file without line ends must not fill the memory."""
 _CHUNK = 2**20
 _BOM = b"\xef\xbb\xbf"
@@ -23,10 +23,10 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class LineTooLongError(Exception):
-    """A line is longer than `LONGEST_LINE`; the next one can be read."""
+    """A line is longer than `MAX_LINE_BYTES`; the next one can be read."""
 
 
-class Lines(Iterator[str]):
+class LineReader(Iterator[str]):
     """Gives the lines of a file, with their ends, and counts them.
 
     Args:
@@ -38,12 +38,12 @@ class Lines(Iterator[str]):
         self.number = 0
         """Of the line given last, from 1."""
         self._stream, self._name = stream, name
-        self._held: str | None = None
+        self._peeked: str | None = None
 
     @property
-    def upcoming(self) -> int:
+    def next_number(self) -> int:
         """The number of the next line."""
-        return self.number + (self._held is None)
+        return self.number + (self._peeked is None)
 
     def peek(self) -> str:
         """The next line that is not blank, which stays the next; blank ones before it are passed over. "" at the end.
@@ -52,9 +52,9 @@ class Lines(Iterator[str]):
             ConfigError: the file can't be read as text.
             LineTooLongError: that line is too long.
         """
-        if self._held is None:
-            self._held = next((line for line in self if line.strip()), None)
-        return self._held or ""
+        if self._peeked is None:
+            self._peeked = next((line for line in self if line.strip()), None)
+        return self._peeked or ""
 
     def __next__(self) -> str:
         """The next line.
@@ -64,14 +64,14 @@ class Lines(Iterator[str]):
             LineTooLongError: the line is too long; it is passed over.
             StopIteration: there is none.
         """
-        if self._held is not None:
-            line, self._held = self._held, None
+        if self._peeked is not None:
+            line, self._peeked = self._peeked, None
             return line
-        raw = self._read(LONGEST_LINE)
+        raw = self._read(MAX_LINE_BYTES)
         if not raw:
             raise StopIteration
         self.number += 1
-        if len(raw) == LONGEST_LINE and not raw.endswith(b"\n"):
+        if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
             self._skip_rest()
             raise LineTooLongError
         return self._text(raw)
@@ -91,20 +91,20 @@ class Lines(Iterator[str]):
     def _text(self, raw: bytes) -> str:
         if self.number == 1:
             if raw.startswith(_UTF_16) or b"\0" in raw[:2]:
-                raise self._refused("it looks like UTF-16")
+                raise self._encoding_error("it looks like UTF-16")
             raw = raw.removeprefix(_BOM)
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            raise self._refused(f"line {self.number} is not UTF-8") from None
+            raise self._encoding_error(f"line {self.number} is not UTF-8") from None
 
-    def _refused(self, why: str) -> ConfigError:
+    def _encoding_error(self, why: str) -> ConfigError:
         return ConfigError([f"{self._name}: {why}; save the file as UTF-8 and try again"])
 
 
 FORMATS = ("csv", "jsonl")
 ITEM_ID = "item_id"
-LONGEST_SHOWN = 40
+MAX_QUOTED_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,17 +138,17 @@ class BadLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blank:
+class BlankLine:
     """A line with nothing on it: of no meaning at the end of a file, a missing id anywhere else."""
 
     line: int
 
 
-Line = LogEntry | BadLine | Blank
+ParsedLine = SyncLogEntry | BadLine | BlankLine
 """What comes of one line, or of the several that a quoted field spans."""
 
 
-def entry_of(*, item_id: str, submitted_at: object, group: str | None, zone: tzinfo) -> LogEntry | str:
+def make_entry(*, item_id: str, submitted_at: object, group: str | None, zone: tzinfo) -> SyncLogEntry | str:
     """One row of the sync log from what a line says, or the reason why there can be none.
 
     Args:
@@ -157,37 +157,37 @@ def entry_of(*, item_id: str, submitted_at: object, group: str | None, zone: tzi
         group: the group; None when the line has none.
         zone: what times without an offset are in.
     """
-    if fault := _fault(item_id):
-        return fault
+    if problem := _id_problem(item_id):
+        return problem
     at: datetime | None = None
     if submitted_at is not None and submitted_at != "":
-        at = moment(submitted_at, zone)
+        at = parse_timestamp(submitted_at, zone)
         if at is None:
-            return f"{shown(submitted_at)} is no time; write it like 2026-03-01T12:00:00Z, or as Unix seconds"
-    return LogEntry(item_id=item_id, submitted_at=at, group=group or None)
+            return f"{quoted(submitted_at)} is no time; write it like 2026-03-01T12:00:00Z, or as Unix seconds"
+    return SyncLogEntry(item_id=item_id, submitted_at=at, group=group or None)
 
 
-def _fault(item_id: str) -> str | None:
+def _id_problem(item_id: str) -> str | None:
     if not item_id or item_id.isspace():
         return "its id is blank"
-    if len(item_id) > LONGEST_ID:
-        return f"its id is longer than {LONGEST_ID} characters: {shown(item_id)}"
+    if len(item_id) > MAX_ID_LENGTH:
+        return f"its id is longer than {MAX_ID_LENGTH} characters: {quoted(item_id)}"
     if UNSTORABLE.search(item_id):
-        return f"its id holds a control character: {shown(item_id)}"
+        return f"its id holds a control character: {quoted(item_id)}"
     return None
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """A value of the file, quoted for people: short, and free of what would garble a terminal."""
     text = str(value)
-    cut = text[:LONGEST_SHOWN]
+    cut = text[:MAX_QUOTED_LENGTH]
     return f'"{spelled_out(cut)}{"…" if len(text) > len(cut) else ""}"'
 
 
-_KEYS_NAMED = 8
+_MAX_NAMED_KEYS = 8
 
 
-def records(lines: Lines, spec: FileSpec) -> Iterator[Line]:
+def read_json_lines(lines: LineReader, spec: FileSpec) -> Iterator[ParsedLine]:
     """Reads each line by itself, so that a broken one costs nothing but itself.
 
     Raises:
@@ -199,16 +199,16 @@ def records(lines: Lines, spec: FileSpec) -> Iterator[Line]:
         except StopIteration:
             return
         except LineTooLongError:
-            found: LogEntry | str = f"it is longer than {LONGEST_LINE} bytes"
+            found: SyncLogEntry | str = f"it is longer than {MAX_LINE_BYTES} bytes"
         else:
             if not line.strip():
-                yield Blank(line=lines.number)
+                yield BlankLine(line=lines.number)
                 continue
-            found = _record(line, spec)
+            found = _parse_json_line(line, spec)
         yield BadLine(first=lines.number, last=lines.number, reason=found) if isinstance(found, str) else found
 
 
-def _record(line: str, spec: FileSpec) -> LogEntry | str:
+def _parse_json_line(line: str, spec: FileSpec) -> SyncLogEntry | str:
     try:
         value = msgspec.json.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -218,18 +218,18 @@ def _record(line: str, spec: FileSpec) -> LogEntry | str:
     return _entry(value, spec)
 
 
-def _entry(value: Mapping[str, object], spec: FileSpec) -> LogEntry | str:
+def _entry(value: Mapping[str, object], spec: FileSpec) -> SyncLogEntry | str:
     key = spec.id_column or ITEM_ID
     if key not in value:
-        keys = ", ".join(shown(name) for name in list(value)[:_KEYS_NAMED])
-        return f"it has no {shown(key)}" + (f"; its keys are {keys}" if keys else "")
+        keys = ", ".join(quoted(name) for name in list(value)[:_MAX_NAMED_KEYS])
+        return f"it has no {quoted(key)}" + (f"; its keys are {keys}" if keys else "")
     item_id, group = _text(value[key]), value.get(spec.group_column or "")
     if item_id is None:
-        return f"its id is neither text nor a whole number: {shown(value[key])}"
+        return f"its id is neither text nor a whole number: {quoted(value[key])}"
     if group is not None and _text(group) is None:
-        return f"its group is neither text nor a whole number: {shown(group)}"
+        return f"its group is neither text nor a whole number: {quoted(group)}"
     submitted_at = value.get(spec.submitted_at_column or "")
-    return entry_of(item_id=item_id, submitted_at=submitted_at, group=_text(group), zone=spec.zone)
+    return make_entry(item_id=item_id, submitted_at=submitted_at, group=_text(group), zone=spec.zone)
 
 
 def _text(value: object) -> str | None:
@@ -238,19 +238,19 @@ def _text(value: object) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-LONGEST_FIELD = 2**20
+MAX_FIELD_LENGTH = 2**20
 """Characters; Python's own limit is an eighth of it, which whole documents in a column go beyond."""
 _DELIMITERS = (",", ";", "\t", "|")
-_NAME_OF_IDS = re.compile(r"(?:(?:item|document|doc|file)[ _-]?)?ids?", re.IGNORECASE)
-_COLUMNS_NAMED = 20
+_ID_HEADER = re.compile(r"(?:(?:item|document|doc|file)[ _-]?)?ids?", re.IGNORECASE)
+_MAX_NAMED_COLUMNS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class CsvTable:
     """An opened table: what people should know about how it is read, and its rows."""
 
     notes: tuple[str, ...]
-    rows: Iterator[Line]
+    rows: Iterator[ParsedLine]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +263,7 @@ class _Columns:
     group: int | None = None
 
 
-def open_table(lines: Lines, spec: FileSpec) -> Table:
+def open_csv(lines: LineReader, spec: FileSpec) -> CsvTable:
     """Finds the columns that are wanted.
 
     A file of one column needs no header: unless its first line names ids, every line is an id.
@@ -273,30 +273,30 @@ def open_table(lines: Lines, spec: FileSpec) -> Table:
     """
     first = lines.peek()
     if not first:
-        return Table(notes=(), rows=iter(()))
+        return CsvTable(notes=(), rows=iter(()))
     delimiter = next((mark for mark in _DELIMITERS if mark in first), ",")
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(MAX_FIELD_LENGTH)
     if delimiter not in first:
-        only = _one_column(first.strip().strip('"').strip(), spec)
-        if only is not None:
-            header, note = only
+        single = _single_column(first.strip().strip('"').strip(), spec)
+        if single is not None:
+            header, note = single
             if header:
                 next(lines)
             rows = csv.reader(lines, strict=True)
-            return Table(notes=(note,) if note else (), rows=_rows(rows, lines, _Columns(width=1, item_id=0), spec))
+            return CsvTable(notes=(note,) if note else (), rows=_rows(rows, lines, _Columns(width=1, item_id=0), spec))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     columns = _columns(_header(reader, spec), spec)
-    return Table(notes=(), rows=_rows(reader, lines, columns, spec))
+    return CsvTable(notes=(), rows=_rows(reader, lines, columns, spec))
 
 
-def _one_column(first: str, spec: FileSpec) -> tuple[bool, str | None] | None:
+def _single_column(first: str, spec: FileSpec) -> tuple[bool, str | None] | None:
     """Whether the first line of a one-column file is its header, and what to tell; None: it must be one."""
     if spec.submitted_at_column or spec.group_column or spec.id_column:
         return None
     if first.casefold() == ITEM_ID:
         return True, None
-    if _NAME_OF_IDS.fullmatch(first):
-        return True, f"{spec.name}: the ids are taken from its only column, {shown(first)}"
+    if _ID_HEADER.fullmatch(first):
+        return True, f"{spec.name}: the ids are taken from its only column, {quoted(first)}"
     return False, f"{spec.name}: there is no header line; every line is taken for an id, the first one too"
 
 
@@ -304,7 +304,7 @@ def _header(reader: Iterator[list[str]], spec: FileSpec) -> list[str]:
     try:
         return [name.strip() for name in next(reader, [])]
     except (csv.Error, LineTooLongError) as error:
-        why = str(error) or f"it is longer than {LONGEST_LINE} bytes"
+        why = str(error) or f"it is longer than {MAX_LINE_BYTES} bytes"
         raise ConfigError([f"{spec.name}: the header line can't be read as CSV ({why}); correct it"]) from None
 
 
@@ -327,28 +327,30 @@ def _columns(names: Sequence[str], spec: FileSpec) -> _Columns:
 
 
 def _position(names: Sequence[str], wanted: str, option: str, spec: FileSpec) -> int:
-    alike = [n for n, name in enumerate(names) if name.casefold() == wanted.casefold()]
-    exact = [n for n in alike if names[n] == wanted]
-    if len(exact or alike) == 1:
-        return (exact or alike)[0]
-    if alike:
-        raise ConfigError([f"{spec.name}: {len(alike)} of its columns are called {shown(wanted)}; rename the others"])
-    there = ", ".join(shown(name) for name in names[:_COLUMNS_NAMED]) or "none at all"
-    more = f" and {len(names) - _COLUMNS_NAMED} more" if len(names) > _COLUMNS_NAMED else ""
+    same_ignoring_case = [n for n, name in enumerate(names) if name.casefold() == wanted.casefold()]
+    exact = [n for n in same_ignoring_case if names[n] == wanted]
+    if len(exact or same_ignoring_case) == 1:
+        return (exact or same_ignoring_case)[0]
+    if same_ignoring_case:
+        raise ConfigError(
+            [f"{spec.name}: {len(same_ignoring_case)} of its columns are called {quoted(wanted)}; rename the others"]
+        )
+    there = ", ".join(quoted(name) for name in names[:_MAX_NAMED_COLUMNS]) or "none at all"
+    more = f" and {len(names) - _MAX_NAMED_COLUMNS} more" if len(names) > _MAX_NAMED_COLUMNS else ""
     raise ConfigError(
-        [f"{spec.name}: it has no column {shown(wanted)}; its header line has {there}{more}: name one with {option}"]
+        [f"{spec.name}: it has no column {quoted(wanted)}; its header line has {there}{more}: name one with {option}"]
     )
 
 
-def _rows(reader: Iterator[list[str]], lines: Lines, columns: _Columns, spec: FileSpec) -> Iterator[Line]:
+def _rows(reader: Iterator[list[str]], lines: LineReader, columns: _Columns, spec: FileSpec) -> Iterator[ParsedLine]:
     while True:
-        first = lines.upcoming
+        first = lines.next_number
         try:
             fields = next(reader)
         except StopIteration:
             return
         except LineTooLongError:
-            yield BadLine(first=first, last=lines.number, reason=f"it is longer than {LONGEST_LINE} bytes")
+            yield BadLine(first=first, last=lines.number, reason=f"it is longer than {MAX_LINE_BYTES} bytes")
         except csv.Error as error:
             unclosed = " (a quote that is not closed?)" if lines.number > first else ""
             yield BadLine(first=first, last=lines.number, reason=f"it can't be read as CSV: {error}{unclosed}")
@@ -356,13 +358,13 @@ def _rows(reader: Iterator[list[str]], lines: Lines, columns: _Columns, spec: Fi
             yield _row(fields, columns, spec, first, lines.number)
 
 
-def _row(fields: Sequence[str], columns: _Columns, spec: FileSpec, first: int, last: int) -> Line:
+def _row(fields: Sequence[str], columns: _Columns, spec: FileSpec, first: int, last: int) -> ParsedLine:
     if not fields or (len(fields) == 1 and not fields[0].strip()):
-        return Blank(line=last)
+        return BlankLine(line=last)
     if len(fields) != columns.width:
         reason = f"its number of fields is {len(fields)} instead of {columns.width}"
         return BadLine(first=first, last=last, reason=reason)
-    entry = entry_of(
+    entry = make_entry(
         item_id=fields[columns.item_id].strip(),
         submitted_at=None if columns.submitted_at is None else fields[columns.submitted_at].strip(),
         group=None if columns.group is None else fields[columns.group].strip(),

@@ -31,15 +31,15 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import quoted_name
 
 from monitor.errors import SyncLogError
-from monitor.model import LogEntry
-from monitor.synclog.catalog import Found, resolve
-from monitor.synclog.connection import SyncLogSpec, opened
-from monitor.synclog.timestamps import moment
+from monitor.model import SyncLogEntry
+from monitor.synclog.catalog import ResolvedTable, resolve_table
+from monitor.synclog.connection import SyncLogSpec, connect_read_only
+from monitor.synclog.timestamps import parse_timestamp
 
 _Rows = Sequence[Row[Any]]
 
 
-def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[LogEntry]]:
+def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[SyncLogEntry]]:
     """Reads the log in batches of at most `batch` (> 0) rows; closes it at the end, or when it is left early.
 
     Ids that are numbers, UUIDs or bytes become text. Upload times that can't be read become None.
@@ -48,9 +48,9 @@ def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[LogEntry]]:
         SyncLogError: when the log can't be read; one sentence that says what to do.
     """
     zone = _zone(spec)
-    with opened(spec) as conn:
-        found = resolve(conn, spec)
-        for rows in _pages(conn, found, batch):
+    with connect_read_only(spec) as conn:
+        resolved = resolve_table(conn, spec)
+        for rows in _read_pages(conn, resolved, batch):
             yield [_entry(row, zone) for row in rows]
 
 
@@ -73,27 +73,27 @@ def _zone(spec: SyncLogSpec) -> tzinfo:
         ) from error
 
 
-def _pages(conn: Connection, found: Found, batch: int) -> Iterator[_Rows]:
-    query = _select(found, as_text=conn.dialect.name != "sqlite")
+def _read_pages(conn: Connection, resolved: ResolvedTable, batch: int) -> Iterator[_Rows]:
+    query = _select(resolved, as_text=conn.dialect.name != "sqlite")
     if conn.dialect.name != "sqlite":
         with conn.execution_options(yield_per=batch).execute(query) as result:
             yield from result.partitions()
         return
-    key: Sequence[ColumnElement[Any]] = [_column(name) for name in found.key]
-    if found.row_number is not None:
-        key = [literal_column(found.row_number)]
+    key: Sequence[ColumnElement[Any]] = [_column(name) for name in resolved.key]
+    if resolved.rowid is not None:
+        key = [literal_column(resolved.rowid)]
     elif not key:
-        query, key = _copied(conn, query), [literal_column("rowid")]
+        query, key = _copy_view(conn, query), [literal_column("rowid")]
     query = query.add_columns(*key).order_by(*key).limit(batch)
     page: _Rows = conn.execute(query).all()
     while page:
         yield page
         if len(page) < batch:
             return  # the end, as it was then: whoever writes on and on would be read for ever
-        page = conn.execute(query.where(tuple_(*key) > tuple_(*map(_bound, page[-1][-len(key) :])))).all()
+        page = conn.execute(query.where(tuple_(*key) > tuple_(*map(_key_parameter, page[-1][-len(key) :])))).all()
 
 
-def _copied(conn: Connection, query: Select[Any]) -> Select[Any]:
+def _copy_view(conn: Connection, query: Select[Any]) -> Select[Any]:
     """Copies what a view shows into a temporary table: writers wait for that alone, however slowly it is read then."""
     named = query.with_only_columns(*(each.label(f"c{n}") for n, each in enumerate(query.selected_columns)))
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE copied_log AS {named.compile(conn)}")
@@ -102,20 +102,21 @@ def _copied(conn: Connection, query: Select[Any]) -> Select[Any]:
     return copied
 
 
-def _bound(value: object) -> ColumnElement[Any]:
+def _key_parameter(value: object) -> ColumnElement[Any]:
     """A value of a key as a parameter, text by its bytes: it need not be UTF-8."""
     if isinstance(value, str):
         return cast(literal(value.encode("utf-8", "surrogateescape")), Text())
     return literal(value)
 
 
-def _select(found: Found, *, as_text: bool) -> Select[Any]:
-    columns = [_column(name) for name in (found.id_column, found.submitted_at_column, found.group_column)]
-    if as_text and found.submitted_at_column:
+def _select(resolved: ResolvedTable, *, as_text: bool) -> Select[Any]:
+    columns = [_column(name) for name in (resolved.id_column, resolved.submitted_at_column, resolved.group_column)]
+    if as_text and resolved.submitted_at_column:
         # PostgreSQL knows times that Python does not: infinity, years before Christ
         columns[1] = cast(columns[1], Text())
     source = table(
-        quoted_name(found.table, quote=True), schema=quoted_name(found.schema, quote=True) if found.schema else None
+        quoted_name(resolved.table, quote=True),
+        schema=quoted_name(resolved.schema, quote=True) if resolved.schema else None,
     )
     return select(*columns).select_from(source)
 
@@ -124,9 +125,9 @@ def _column(name: str | None) -> ColumnElement[Any]:
     return column(quoted_name(name, quote=True)) if name else null()
 
 
-def _entry(row: Row[Any], zone: tzinfo) -> LogEntry:
+def _entry(row: Row[Any], zone: tzinfo) -> SyncLogEntry:
     item_id, submitted_at, group = tuple(row)[:3]
-    return LogEntry(item_id=_text(item_id), submitted_at=moment(submitted_at, zone), group=_text(group))
+    return SyncLogEntry(item_id=_text(item_id), submitted_at=parse_timestamp(submitted_at, zone), group=_text(group))
 
 
 def _text(value: object) -> str | None:

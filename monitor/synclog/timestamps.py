@@ -9,10 +9,10 @@ _NUMBER = re.compile(r"\d{9,13}(?:\.\d+)?", re.ASCII)
 """Seconds from 1973 on, milliseconds until 2286; fewer digits are a year or a date."""
 _MILLISECONDS_FROM = 1e11
 """As seconds this is the year 5138, as milliseconds 1973."""
-_BEYOND = 1e14
+_MAX_UNIX = 1e14
 
 
-def moment(value: object, zone: tzinfo) -> datetime | None:
+def parse_timestamp(value: object, zone: tzinfo) -> datetime | None:
     """Reads a time: ISO 8601 text, a native date or timestamp, Unix seconds or milliseconds as number or text.
 
     Args:
@@ -45,6 +45,6 @@ def _from_iso(text: str) -> datetime | None:
 
 
 def _from_unix(number: float) -> datetime | None:
-    if not math.isfinite(number) or not 0 < number < _BEYOND:
+    if not math.isfinite(number) or not 0 < number < _MAX_UNIX:
         return None
     return datetime.fromtimestamp(number / 1000 if number >= _MILLISECONDS_FROM else number, UTC)

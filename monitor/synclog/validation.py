@@ -7,18 +7,18 @@ from datetime import datetime
 from typing import Any
 
 from monitor.database.text import UNSTORABLE, spelled_out, storable
-from monitor.model import LogEntry, SyncReport
+from monitor.model import SyncLogEntry, SyncReport
 
-LONGEST_ID = 512
+MAX_ID_LENGTH = 512
 """Characters: what a URL and an index carry everywhere."""
-SAMPLES = 5
-LONGEST_SAMPLE = 60
-LONGEST_GROUP = 200
+MAX_SAMPLES = 5
+MAX_SAMPLE_LENGTH = 60
+MAX_GROUP_LENGTH = 200
 
 _COUNTS = ("read", "null", "blank", "unusable", "future")
 
 
-def screen(entries: Iterable[LogEntry], *, now: datetime) -> tuple[list[LogEntry], SyncReport]:
+def validate_entries(entries: Iterable[SyncLogEntry], *, now: datetime) -> tuple[list[SyncLogEntry], SyncReport]:
     """Takes out the rows whose id can't be tracked, and from the others what can't be used.
 
     Ids are kept to the letter, with any spaces around them; one of nothing but whitespace is blank.
@@ -26,26 +26,26 @@ def screen(entries: Iterable[LogEntry], *, now: datetime) -> tuple[list[LogEntry
     Returns:
         The usable rows, repeated ids included, and the counts of `read`, `null`, `blank`, `unusable` and `future`.
     """
-    usable: list[LogEntry] = []
+    usable: list[SyncLogEntry] = []
     counts: Counter[str] = Counter()
     bad_ids: list[str] = []
     for entry in entries:
-        fault = _fault(entry.item_id)
-        late = not fault and entry.submitted_at is not None and entry.submitted_at > now
+        problem = _id_problem(entry.item_id)
+        late = not problem and entry.submitted_at is not None and entry.submitted_at > now
         counts.update(read=1, future=int(late))
-        if not fault:
-            usable.append(_fit(entry, late=late))
+        if not problem:
+            usable.append(_clean(entry, late=late))
             continue
-        counts[fault] += 1
-        if fault == "unusable" and len(bad_ids) < SAMPLES:
+        counts[problem] += 1
+        if problem == "unusable" and len(bad_ids) < MAX_SAMPLES:
             bad_ids.append(_sample(entry.item_id or ""))
     return usable, _report(counts, tuple(bad_ids))
 
 
-def add(one: SyncReport, other: SyncReport) -> SyncReport:
+def add_counts(one: SyncReport, other: SyncReport) -> SyncReport:
     """The counts of two batches together, with the first samples."""
     sums = {name: getattr(one, name) + getattr(other, name) for name in _COUNTS}
-    return _report(sums, (*one.unusable_ids, *other.unusable_ids)[:SAMPLES])
+    return _report(sums, (*one.unusable_ids, *other.unusable_ids)[:MAX_SAMPLES])
 
 
 def _report(counts: Mapping[str, int], unusable_ids: tuple[str, ...]) -> SyncReport:
@@ -53,20 +53,20 @@ def _report(counts: Mapping[str, int], unusable_ids: tuple[str, ...]) -> SyncRep
     return SyncReport(**values, unusable_ids=unusable_ids)
 
 
-def _fault(item_id: str | None) -> str | None:
+def _id_problem(item_id: str | None) -> str | None:
     if item_id is None:
         return "null"
     if not item_id or item_id.isspace():
         return "blank"
-    return "unusable" if len(item_id) > LONGEST_ID or UNSTORABLE.search(item_id) else None
+    return "unusable" if len(item_id) > MAX_ID_LENGTH or UNSTORABLE.search(item_id) else None
 
 
-def _fit(entry: LogEntry, *, late: bool) -> LogEntry:
-    group = storable(entry.group, LONGEST_GROUP)
+def _clean(entry: SyncLogEntry, *, late: bool) -> SyncLogEntry:
+    group = storable(entry.group, MAX_GROUP_LENGTH)
     if not late and group == entry.group:
         return entry
     return replace(entry, submitted_at=None if late else entry.submitted_at, group=group)
 
 
 def _sample(item_id: str) -> str:
-    return spelled_out(item_id[:LONGEST_SAMPLE])[:LONGEST_SAMPLE]
+    return spelled_out(item_id[:MAX_SAMPLE_LENGTH])[:MAX_SAMPLE_LENGTH]

@@ -16,7 +16,7 @@ from monitor.database.schema import current
 from monitor.database.tables import abandoned, incidents, notifications, runs, snapshots
 from monitor.database.urls import is_sqlite, parse
 from monitor.errors import ConfigError, StoreError
-from monitor.model import ChannelState, IncidentState, Learned, RunStatus, Snapshot
+from monitor.model import ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state as channels
 from monitor.runs import throttle_store as throttles
 from monitor.threads import aside
@@ -59,7 +59,7 @@ class Stored:
     mail: Mapping[str, Mail] = field(default_factory=dict)
     channels: Mapping[str, ChannelState] = field(default_factory=dict)
     """Those that ever failed."""
-    learned: Mapping[str, Learned] = field(default_factory=dict)
+    learned: Mapping[str, LearnedLimits] = field(default_factory=dict)
     """What is known of the API of a target."""
 
 
@@ -85,7 +85,7 @@ def read(conn: Connection, *, targets: Sequence[str], keys: Mapping[str, str], l
         targets=standings,
         incidents=_incidents(conn),
         mail=_mail(conn),
-        channels=channels.states(conn),
+        channels=channels.load_all(conn),
         learned={name: found for name, key in keys.items() if (found := known[key]) is not None},
     )
 

@@ -97,14 +97,14 @@ def _of_daemon(pulse: Pulse) -> Iterator[_Value]:
     yield "config_reload_successful", (), not pulse.reload_refused
     yield "config_reload_success_timestamp_seconds", (), pulse.config_read_at.timestamp()
     for target in pulse.config.targets:
-        due_times = pulse.config.schedule_of(target).due_times(target.name, kept=True)
+        due_times = pulse.config.schedule_for(target).due_times(target.name, daemon_managed=True)
         if (interval_s := _interval_s(due_times, pulse.at)) is not None:
             yield "schedule_interval_seconds", (target.name,), interval_s
 
 
 def _interval_s(due_times: DueTimes, now: datetime) -> float | None:
     """Seconds between the next two due times."""
-    return next(((later - due).total_seconds() for due, later in pairwise(islice(due_times.after(now), 2))), None)
+    return next(((later - due).total_seconds() for due, later in pairwise(islice(due_times.times_after(now), 2))), None)
 
 
 def _of_runs(target: str, done: Counts) -> Iterator[_Value]:

@@ -160,7 +160,7 @@ def late_at(signs: TargetSigns) -> datetime | None:
 
 def _first_end(signs: TargetSigns, moment: datetime) -> datetime | None:
     """When the first run that is due after a moment has ended at the latest."""
-    due = next(signs.due_times.after(moment), None)
+    due = next(signs.due_times.times_after(moment), None)
     return None if due is None else due + signs.deadline + _CLOSING
 
 

@@ -25,7 +25,7 @@ def targets_of(pulse: Pulse, reading: Reading) -> list[TargetSigns]:
     return [
         TargetSigns(
             name=target.name,
-            due_times=pulse.config.schedule_of(target).due_times(target.name, kept=True),
+            due_times=pulse.config.schedule_for(target).due_times(target.name, daemon_managed=True),
             deadline=target.check.deadline,
             watched_since=pulse.watched_since.get(target.name, pulse.started_at),
             last_run_at=reading.stored.targets.get(target.name, Standing()).last_run_at,

@@ -13,14 +13,14 @@ from support.fakes import FakeProvider
 from support.receiver import Receiver
 from support.samples import message
 
-from monitor.app import App, ask_once, open_client, open_store, rules_in_force
+from monitor.app import App, send_once, open_client, open_database, rules_for_target
 from monitor.client.auth import ApiKey, ClientCredentials
-from monitor.config import Config, RuleOverride
+from monitor.config import Config, RuleConfig
 from monitor.errors import ConfigError, SchemaError
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Severity, Team
 from monitor.model.http import Operation, Request
-from monitor.notifications.channels import Ending
+from monitor.notifications.channels import SendOutcome
 from monitor.notifications.channels.log import LogChannel
 from monitor.notifications.channels.webhook import WebhookChannel
 from monitor.providers import ProviderSettings
@@ -66,7 +66,7 @@ def app(configured):
 
     def app(**settings):
         config = configured(**settings)
-        engines.append(open_store(config))
+        engines.append(open_database(config))
         return App(config=config, engine=engines[-1])
 
     yield app
@@ -75,21 +75,21 @@ def app(configured):
 
 
 def override(cause=Cause.OUTAGE, **fields):
-    return RuleOverride.model_validate({"cause": cause.value, **fields})
+    return RuleConfig.model_validate({"cause": cause.value, **fields})
 
 
 def test_without_overrides_the_built_in_rules_are_in_force():
-    assert rules_in_force((), target="gloo-prod") == DEFAULT_RULES
+    assert rules_for_target((), target="gloo-prod") == DEFAULT_RULES
 
 
 def test_an_override_changes_what_it_names_and_nothing_else():
-    changes = override(severity="info", team="account", remind_every="1d", window="2h")
-    rules = rules_in_force((changes,), target="gloo-prod")
+    changes = override(severity="info", team="account", repeat_interval="1d", window="2h")
+    rules = rules_for_target((changes,), target="gloo-prod")
     built_in, changed = DEFAULT_RULES[Cause.OUTAGE], rules[Cause.OUTAGE]
     assert (changed.severity, changed.team) == (Severity.INFO, Team.ACCOUNT)
-    assert (changed.remind_every, changed.window) == (timedelta(days=1), timedelta(hours=2))
-    assert (changed.runs, changed.of, changed.span, changed.resolve_after) == (
-        built_in.runs, built_in.of, built_in.span, built_in.resolve_after,
+    assert (changed.repeat_interval, changed.window) == (timedelta(days=1), timedelta(hours=2))
+    assert (changed.runs, changed.of, changed.hold_for, changed.resolve_after) == (
+        built_in.runs, built_in.of, built_in.hold_for, built_in.resolve_after,
     )  # fmt: skip
     assert {c: r for c, r in rules.items() if c is not Cause.OUTAGE} == {
         c: r for c, r in DEFAULT_RULES.items() if c is not Cause.OUTAGE
@@ -108,7 +108,7 @@ RUNS_OF = [
 
 @pytest.mark.parametrize(("overrides", "expected"), [r[1:] for r in RUNS_OF], ids=[r[0] for r in RUNS_OF])
 def test_runs_and_of_fit_each_other(overrides, expected):
-    rule = rules_in_force([override(**each) for each in overrides], target="gloo-prod")[Cause.OUTAGE]
+    rule = rules_for_target([override(**each) for each in overrides], target="gloo-prod")[Cause.OUTAGE]
     assert (rule.runs, rule.of) == expected
 
 
@@ -117,7 +117,7 @@ def test_every_rule_in_force_can_be_met(overrides):
     given_rules = [
         override(cause, runs=runs, **({} if of is None else {"of": max(of, runs)})) for cause, runs, of in overrides
     ]
-    rules = rules_in_force(given_rules, target="gloo-prod")
+    rules = rules_for_target(given_rules, target="gloo-prod")
     assert set(rules) == set(Cause)
     assert all(1 <= rule.runs <= rule.of for rule in rules.values())
 
@@ -183,9 +183,9 @@ def test_a_job_is_what_its_target_says(app):
     assert (job.target, job.environment, job.concurrency) == ("gloo-prod", "test", 3)
     assert (job.deadline, job.holder) == (timedelta(seconds=7), f"{socket.gethostname()}:{os.getpid()}")
     assert job.log_fields == {"publisher_id": "p-1", "endpoint": "/engine/v2/items/{item_id}"}
-    patience = job.judge.patience
-    assert (patience.stuck_after, patience.missing_after) == (timedelta(hours=2), timedelta(minutes=1))
-    assert job.judge.rules[Cause.OUTAGE].runs == 4
+    age_limits = job.evaluator.age_limits
+    assert (age_limits.stuck_after, age_limits.missing_after) == (timedelta(hours=2), timedelta(minutes=1))
+    assert job.evaluator.rules[Cause.OUTAGE].runs == 4
     assert job.utcnow().tzinfo is UTC
     item_id = str(uuid.uuid4())
     status = job.provider.read_item(f'{{"item_id": "{item_id}", "status": "RERANKING"}}'.encode(), item_id)
@@ -201,14 +201,14 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize(("names", "routes", "told"), [r[1:] for r in ROUTES], ids=[r[0] for r in ROUTES])
-def test_routes_reach_the_judge(app, names, routes, told):
+@pytest.mark.parametrize(("names", "routes", "expected"), [r[1:] for r in ROUTES], ids=[r[0] for r in ROUTES])
+def test_routes_reach_the_evaluator(app, names, routes, expected):
     made = app(channels=[{"name": name, "type": "log"} for name in names], routes=routes)
-    judge = made.job(made.config.targets[0]).judge
-    assert judge.route({"team": "credentials", "target": "gloo-prod", "cause": "unauthorized"}) == told
+    evaluator = made.job(made.config.targets[0]).evaluator
+    assert evaluator.route({"team": "credentials", "target": "gloo-prod", "cause": "unauthorized"}) == expected
 
 
-def test_rules_of_a_target_and_of_a_channel_reach_those_who_judge(app):
+def test_rules_of_a_target_and_of_a_channel_reach_the_evaluators(app):
     other = {**TARGET, "name": "gloo-dev"}
     made = app(
         targets=[TARGET, other],
@@ -218,19 +218,22 @@ def test_rules_of_a_target_and_of_a_channel_reach_those_who_judge(app):
             {"cause": "channel_failing", "target": "channel:mail", "team": "operations"},
         ],
     )
-    runs = {target.name: made.job(target).judge.rules[Cause.OUTAGE].runs for target in made.config.targets}
+    runs = {target.name: made.job(target).evaluator.rules[Cause.OUTAGE].runs for target in made.config.targets}
     assert runs == {"gloo-prod": 2, "gloo-dev": 5}
-    reach = made.sender()._reach
-    assert {name: rule.team for name, rule in reach.rules.items()} == {"hook": Team.MONITOR, "mail": Team.OPERATIONS}
-    assert reach.rule == DEFAULT_RULES[Cause.CHANNEL_FAILING]
+    incident_hooks = made.sender()._incident_hooks
+    assert {name: rule.team for name, rule in incident_hooks.rules.items()} == {
+        "hook": Team.MONITOR,
+        "mail": Team.OPERATIONS,
+    }
+    assert incident_hooks.rule == DEFAULT_RULES[Cause.CHANNEL_FAILING]
 
 
 def test_every_configured_channel_is_there_and_the_log_besides(app):
     made = app(
         channels=[{"name": "hook", "type": "webhook", "url": "https://example.com/x"}, {"name": "quiet", "type": "log"}]
     )
-    outlets = made.sender()._outlets
-    assert {name: type(outlet.channel) for name, outlet in outlets.items()} == {
+    channels = made.sender()._channels
+    assert {name: type(configured.channel) for name, configured in channels.items()} == {
         "log": LogChannel, "hook": WebhookChannel, "quiet": LogChannel,
     }  # fmt: skip
 
@@ -238,8 +241,8 @@ def test_every_configured_channel_is_there_and_the_log_besides(app):
 async def test_a_wired_webhook_reaches_its_receiver(app):
     with Receiver() as receiver:
         made = app(channels=[{"name": "hook", "type": "webhook", "url": receiver.url}])
-        verdict = await made.sender()._outlets["hook"].channel.send(message(), key="k1")
-        assert verdict.ending is Ending.DELIVERED
+        result = await made.sender()._channels["hook"].channel.send(message(), key="k1")
+        assert result.outcome is SendOutcome.DELIVERED
         ((_, headers, _),) = receiver.got
     assert "authorization" not in headers
 
@@ -247,7 +250,7 @@ async def test_a_wired_webhook_reaches_its_receiver(app):
 async def test_asking_once_is_asking_once():
     with Receiver((503, {}, b""), (200, {}, b"")) as receiver:
         request = Request(method="POST", path=receiver.url, template="webhook", operation=Operation.WRITE, body=b"{}")
-        answer = await ask_once(request, timeout_s=5)
+        answer = await send_once(request, timeout_s=5)
         assert (answer.error.status, answer.attempts, len(receiver.got)) == (503, 1, 1)
 
 
@@ -255,20 +258,20 @@ async def test_asking_once_ends_in_time():
     with Receiver() as receiver:
         receiver.hang = True
         request = Request(method="POST", path=receiver.url, template="webhook", body=b"{}")
-        answer = await ask_once(request, timeout_s=0.1)
+        answer = await send_once(request, timeout_s=0.1)
     assert answer.timed_out
     assert answer.error.network == "timeout"
 
 
 def test_the_database_is_brought_to_this_program_s_schema(configured, tmp_path):
-    engine = open_store(configured())
+    engine = open_database(configured())
     with engine.connect() as conn:
         assert conn.exec_driver_sql("SELECT count(*) FROM runs").scalar_one() == 0
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
         conn.commit()
     engine.dispose()
     with pytest.raises(SchemaError):
-        open_store(configured())
+        open_database(configured())
 
 
 def test_the_sync_log_is_read_as_configured(app, tmp_path):

@@ -11,11 +11,11 @@ from support.mailserver import MailServer
 from support.receiver import Receiver
 from support.samples import NOW, message
 
-from monitor.app import channel_of, fingerprint, try_channels
+from monitor.app import build_channel, fingerprint, validate_channels
 from monitor.config.channel_settings import CHANNEL_TYPES
-from monitor.config.routes import AnyChannel
+from monitor.config.routes import AnyChannelConfig
 from monitor.errors import ConfigError
-from monitor.notifications.channels import Ending
+from monitor.notifications.channels import SendOutcome
 from monitor.notifications.channels.alertmanager import AlertmanagerChannel
 from monitor.notifications.channels.apprise import AppriseChannel
 from monitor.notifications.channels.email import EmailChannel
@@ -31,7 +31,7 @@ SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def configured(**settings):
-    return TypeAdapter(AnyChannel).validate_python({"name": "oncall"} | settings)
+    return TypeAdapter(AnyChannelConfig).validate_python({"name": "oncall"} | settings)
 
 
 WHOLE = {
@@ -54,13 +54,13 @@ FILES_BY_THREAD = {"email", "pagerduty"}
 
 @pytest.mark.parametrize("type_", CHANNEL_TYPES)
 def test_each_type_makes_its_channel(type_):
-    channel = channel_of(configured(type=type_, **WHOLE[type_]))
+    channel = build_channel(configured(type=type_, **WHOLE[type_]))
     assert type(channel) is MADE[type_]
     assert channel.threaded is (type_ in FILES_BY_THREAD)
 
 
 @pytest.mark.parametrize("type_", CHANNEL_TYPES)
-def test_no_channel_quotes_the_api_unless_it_is_told_to(type_):
+def test_no_channel_quotes_the_api_unless_configured(type_):
     assert configured(type=type_, **WHOLE[type_]).include_api_message is False
     if type_ != "log":
         assert configured(type=type_, include_api_message=True, **WHOLE[type_]).include_api_message is True
@@ -80,9 +80,9 @@ def settings_for(receiver):
 @pytest.mark.parametrize("type_", ["webhook", "slack", "pagerduty", "alertmanager", "apprise"])
 async def test_a_wired_channel_reaches_its_receiver(type_):
     with Receiver() as receiver:
-        verdict = await channel_of(configured(type=type_, **settings_for(receiver)[type_])).send(message(), key=KEY)
+        result = await build_channel(configured(type=type_, **settings_for(receiver)[type_])).send(message(), key=KEY)
         ((_, headers, body),) = receiver.got
-    assert verdict.ending is Ending.DELIVERED
+    assert result.outcome is SendOutcome.DELIVERED
     assert message().title in json.dumps(body)
     assert headers.get("authorization") == ("Basic bWU6cmlnaHQ=" if type_ == "alertmanager" else None)
     assert ("webhook-signature" in headers) == (type_ == "webhook")
@@ -92,15 +92,15 @@ async def test_a_wired_mail_reaches_its_server():
     with MailServer() as server:
         there = {"host": "127.0.0.1", "port": server.port, "security": "none"}
         mail = configured(type="email", **{**WHOLE["email"], **there, "user": None, "password": None})
-        assert (await channel_of(mail).send(message(), key=KEY)).ending is Ending.DELIVERED
+        assert (await build_channel(mail).send(message(), key=KEY)).outcome is SendOutcome.DELIVERED
         assert server.envelopes == [("monitor@example.com", ("a@b.example",))]
 
 
-async def test_an_alert_lasts_as_long_as_it_is_told_to():
+async def test_an_alert_lasts_as_long_as_configured():
     with Receiver() as receiver:
         alerts = configured(type="alertmanager", url=receiver.url)
-        for lasting in ({}, {"lasting": timedelta(hours=1)}):
-            await channel_of(alerts, **lasting).send(message(), key=KEY)
+        for resolve_timeout in ({}, {"lasting": timedelta(hours=1)}):
+            await build_channel(alerts, **resolve_timeout).send(message(), key=KEY)
         (_, _, (usual,)), (_, _, (longer,)) = receiver.got
     ends = [(NOW + timedelta(minutes=15)).isoformat(), (NOW + timedelta(hours=1)).isoformat()]
     assert [usual["endsAt"], longer["endsAt"]] == ends
@@ -145,9 +145,9 @@ def test_what_is_no_address_is_refused(address, where):
 
 
 def test_apprise_is_asked_whether_it_knows_a_service():
-    try_channels([configured(type=type_, **WHOLE[type_]) for type_ in CHANNEL_TYPES])
+    validate_channels([configured(type=type_, **WHOLE[type_]) for type_ in CHANNEL_TYPES])
     with pytest.raises(ConfigError) as caught:
-        try_channels([configured(type="apprise", url=f"nonsense://{CANARY}"), configured(type="log")])
+        validate_channels([configured(type="apprise", url=f"nonsense://{CANARY}"), configured(type="log")])
     (problem,) = caught.value.problems
     assert problem.startswith("channels.oncall.url names no service that Apprise knows")
     assert CANARY not in problem

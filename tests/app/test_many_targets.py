@@ -88,7 +88,7 @@ class Fleet:
         assert len(said["targets"]) == len(self.names)
         return done.returncode, said["messages"]["sent"]
 
-    def told(self, name):
+    def received(self, name):
         """What a receiver got: of each message its kind, its title, and the targets that it is about."""
         bodies = [body for _, _, body in self.receivers[name].got]
         return [(body["kind"], body["title"], sorted(part["target"] for part in body["parts"])) for body in bodies]
@@ -131,11 +131,11 @@ def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_a
     fleet.sandbox.revoke_client()
     assert [fleet.check(), fleet.check()] == [(4, 2), (4, 0)]
     opened = ("opened", f"{MANY} targets: the API rejects the credentials", fleet.names)
-    assert [fleet.told(name) for name in receivers] == [[opened], [opened], []]
+    assert [fleet.received(name) for name in receivers] == [[opened], [opened], []]
     fleet.sandbox.restore_client()
     assert [fleet.check(), fleet.check()] == [(0, 0), (0, 2)]
     resolved = ("resolved", f"{MANY} targets: the API rejects the credentials: resolved", fleet.names)
-    assert [fleet.told(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
+    assert [fleet.received(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
     listed = json.loads(here(small_world, "incidents", "list", "--all", "--json", "--limit", "1000").stdout)
     assert {(each["target"], each["cause"], each["state"]) for each in listed} == {
         (name, "unauthorized", "resolved") for name in fleet.names
@@ -150,11 +150,11 @@ def test_what_runs_of_the_daemon_find_one_after_the_other_is_one_message_per_cha
     world.clock.now += GROUP_WAIT
     assert fleet.deliver() == 2
     opened = ("opened", "10 targets: the API rejects the credentials", fleet.names)
-    assert [fleet.told(name) for name in receivers] == [[opened], [opened], []]
+    assert [fleet.received(name) for name in receivers] == [[opened], [opened], []]
     fleet.sandbox.restore_client()
     assert [fleet.run_all_a_second_apart(), fleet.run_all_a_second_apart()] == [0, 0]
     world.clock.now += GROUP_WAIT
     assert fleet.deliver() == 2
     resolved = ("resolved", "10 targets: the API rejects the credentials: resolved", fleet.names)
-    assert [fleet.told(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
+    assert [fleet.received(name) for name in receivers] == [[opened, resolved], [opened, resolved], []]
     assert fleet.deliver() == 0

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from monitor.app.throttles import origin_of, same_key, throttle_key
-from monitor.config import Target
+from monitor.app.throttles import http_origin, shares_throttle, throttle_key
+from monitor.config import TargetConfig
 
 SECRET, KEY = "canary-secret-0451", "canary-key-1984"
 CLIENT = {"client_id": "canary-client-77", "client_secret": SECRET, "token_path": "/token"}
@@ -15,7 +15,7 @@ CLIENT = {"client_id": "canary-client-77", "client_secret": SECRET, "token_path"
 def target(name="docs", base_url="https://api.example", auth=None, **settings):
     given = {"provider": "generic", "statuses": {"completed": ["done"]}, "item": {"path": "/documents/{item_id}"}}
     given |= {"name": name, "base_url": base_url, **({"auth": auth} if auth else {})}
-    return Target.model_validate(given | settings)
+    return TargetConfig.model_validate(given | settings)
 
 
 def file(folder, name, content):
@@ -35,7 +35,7 @@ def file(folder, name, content):
     ],
 )
 def test_an_origin_is_scheme_host_and_port_in_one_form(written, origin):
-    assert origin_of(target(base_url=written)) == origin
+    assert http_origin(target(base_url=written)) == origin
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_origin_is_scheme_host_and_port_in_one_form(written, origin):
 )
 def test_targets_on_one_origin_and_credential_share_a_key(other):
     assert throttle_key(target(**({"auth": CLIENT} | other))) == throttle_key(target(auth=CLIENT))
-    assert same_key(target(**({"auth": CLIENT} | other)), target(auth=CLIENT))
+    assert shares_throttle(target(**({"auth": CLIENT} | other)), target(auth=CLIENT))
 
 
 def test_a_key_is_the_same_wherever_it_is_written(tmp_path):
@@ -80,7 +80,7 @@ def test_different_origins_and_credentials_have_different_keys():
         target(auth={"api_key": "none"}),
     ]
 
-    assert not any(same_key(one, other) for one in different for other in different if one is not other)
+    assert not any(shares_throttle(one, other) for one in different for other in different if one is not other)
     keys = [throttle_key(each) for each in different]
 
     assert len(set(keys)) == len(different)
@@ -111,7 +111,7 @@ def test_a_key_that_cannot_be_read_is_named_by_its_setting(tmp_path):
 @pytest.mark.parametrize("auth", [CLIENT, {"api_key": KEY}], ids=["client", "key"])
 def test_it_holds_no_credential(auth):
     watched = target(auth=auth)
-    held = f"{throttle_key(watched)} {origin_of(watched)}"
+    held = f"{throttle_key(watched)} {http_origin(watched)}"
 
     assert [each for each in (SECRET, KEY, CLIENT["client_id"]) if each in held or each.encode().hex() in held] == []
 

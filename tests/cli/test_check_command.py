@@ -80,7 +80,7 @@ def test_json_is_one_object_on_stdout_and_logs_are_json_lines_on_stderr(small_wo
     small_world.track(1)
     done = small_world.cli("check", "--json")
     value = json.loads(done.stdout)
-    assert (value["exit_code"], value["messages"]) == (0, {"sent": 0, "put_off": 0, "dead": 0})
+    assert (value["exit_code"], value["messages"]) == (0, {"sent": 0, "deferred": 0, "dead": 0})
     assert value["targets"][0]["health"]["completed"] == 1
     assert [line[0] for line in done.stderr.splitlines()] == ["{"] * len(done.stderr.splitlines())
     assert events(done.stderr, "run_finished")

@@ -33,7 +33,7 @@ def ran(world, *, ago=timedelta(seconds=5), status=RunStatus.COMPLETE, reason=No
 
 def opened(world, cause, state="open"):
     with writing(world.app.engine) as conn:
-        number = incidents.open_new(conn, incident(target="gloo", cause=cause), evidence_id=None)
+        number = incidents.open_incident(conn, incident(target="gloo", cause=cause), evidence_id=None)
         conn.exec_driver_sql(f"UPDATE incidents SET state = '{state}' WHERE id = {number}")
     return number
 

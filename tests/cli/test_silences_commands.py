@@ -263,7 +263,7 @@ def test_a_silenced_night_explains_why_nobody_was_told(here, small_world):
         small_world.run()
     small_world.clock.advance(hours=1)
     with writing(small_world.app.engine) as conn:
-        assert small_world.app.silencing().release(conn, now=small_world.clock()) == 1
+        assert small_world.app.silence_expiry().notify_expired(conn, now=small_world.clock()) == 1
     small_world.configure()
     said = " ".join(ok(here(small_world, "incidents", "explain", "1")).split())
     for part in (

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from monitor.model.http import NetworkFault, Reply, Request, WireFault
+from monitor.model.http import NetworkFault, Reply, Request, TransportFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ class ScriptedWire:
         self.timeouts_s: list[float] = []
         self.closed = 0
 
-    async def send(self, request: Request, *, timeout_s: float) -> Reply | WireFault:
+    async def send(self, request: Request, *, timeout_s: float) -> Reply | TransportFault:
         self.sent.append(request)
         self.timeouts_s.append(timeout_s)
         await asyncio.sleep(0)
@@ -52,5 +52,5 @@ def reply(status: int, body: bytes = b"{}", **headers: str) -> Reply:
     return Reply(status=status, body=body, headers={name.replace("_", "-"): text for name, text in headers.items()})
 
 
-def fault(kind: NetworkFault) -> WireFault:
-    return WireFault(fault=kind, text="")
+def fault(kind: NetworkFault) -> TransportFault:
+    return TransportFault(fault=kind, text="")

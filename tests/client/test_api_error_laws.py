@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from monitor.client.api_errors import PLACES, read_failure
 from monitor.client.retry_after import LONGEST_HINT, SOURCES
 from monitor.model import Cause, ItemState, Reason
-from monitor.model.http import Answer, Detail, Reply, plain_text
-from monitor.runs.outcomes import outcome_of
+from monitor.model.http import CallResult, ErrorDetail, Reply, plain_text
+from monitor.runs.outcomes import outcome_from_result
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MARKUP = re.compile(r"<[a-zA-Z!/?]")
@@ -144,7 +144,7 @@ def test_what_was_sent_as_input_is_never_kept(value, canary):
     detail = [{"loc": ["body"], "msg": "m", "input": canary, "ctx": {"input": canary}, "url": canary}]
     said = read(json.dumps({"x": value, "detail": detail, "input": canary}).encode(), status=422)
     assert canary not in repr(dataclasses.asdict(said))
-    assert said.details == (Detail(loc="body", msg="m"),)
+    assert said.details == (ErrorDetail(loc="body", msg="m"),)
 
 
 @given(OBJECTS, st.sampled_from(["a", "B_1", "Item not found"]))
@@ -163,7 +163,9 @@ def test_the_four_places_of_codes_come_in_their_order(value, code):
 @example(403, {"detail": [{"loc": ["body"], "msg": "m"}]}, {})
 def test_no_failed_reply_makes_an_item_healthy_or_pending(status, value, headers):
     failure = read(json.dumps(value).encode(), status=status, headers=headers)
-    outcome = outcome_of("id", Answer(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW)
+    outcome = outcome_from_result(
+        "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
+    )
     assert outcome.state in ANSWERS
     assert (outcome.reason is not None) == (outcome.state is ItemState.UNKNOWN)
 
@@ -171,14 +173,18 @@ def test_no_failed_reply_makes_an_item_healthy_or_pending(status, value, headers
 @given(st.lists(JSON, min_size=1, max_size=3), OBJECTS)
 def test_a_403_with_a_list_of_details_is_about_the_request(details, value):
     failure = read(json.dumps({**value, "detail": details}).encode(), status=403)
-    outcome = outcome_of("id", Answer(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW)
+    outcome = outcome_from_result(
+        "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
+    )
     assert outcome.state is ItemState.INVALID
 
 
 @given(OBJECTS, st.none() | st.just([]) | TEXTS | OBJECTS)
 def test_any_other_403_is_a_refusal(value, detail):
     failure = read(json.dumps({**value, "detail": detail}).encode(), status=403)
-    outcome = outcome_of("id", Answer(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW)
+    outcome = outcome_from_result(
+        "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
+    )
     assert (outcome.state, outcome.reason) == (ItemState.UNKNOWN, Reason(Cause.FORBIDDEN.value))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from monitor.client import api_errors as failure_module
 from monitor.client.api_errors import PLACES, fault_error, read_failure
-from monitor.model.http import ApiError, Detail, NetworkFault, Reply, WireFault
+from monitor.model.http import ApiError, ErrorDetail, NetworkFault, Reply, TransportFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REFERENCE = json.loads(Path(__file__).with_name("reference_bodies.json").read_text(encoding="utf-8"))
@@ -26,7 +26,7 @@ def read(body, *, status=400, headers=None, reason="", now=NOW):
 @pytest.mark.parametrize("row", REFERENCE, ids=[f"{row['source']} ({row['status']})" for row in REFERENCE])
 def test_it_reads_every_literal_body_of_the_references(row):
     expected = dict(row["expected"])
-    details = tuple(Detail(loc=loc, msg=msg) for loc, msg in expected.pop("details", ()))
+    details = tuple(ErrorDetail(loc=loc, msg=msg) for loc, msg in expected.pop("details", ()))
     seconds = expected.pop("retry_after_s", None)
     retry_after = None if seconds is None else timedelta(seconds=seconds)
     failure = read(row["body"].encode(), status=row["status"], reason=httpx.codes.get_reason_phrase(row["status"]))
@@ -255,7 +255,7 @@ def test_a_text_is_cut_at_its_limit_and_not_before(body, field, chars):
 def test_what_comes_from_headers_and_the_status_line_is_cut_too():
     said = read(b"", status=500, reason="x" * 501, headers={"x-request-id": "x" * 201, "server": "x" * 201})
     assert (len(said.message), len(said.request_id), len(said.gateway[0][1])) == (500, 200, 200)
-    assert len(fault_error(WireFault(fault=NetworkFault.DNS, text="x" * 501)).message) == 500
+    assert len(fault_error(TransportFault(fault=NetworkFault.DNS, text="x" * 501)).message) == 500
     moved = read(b"", status=302, headers={"location": f"https://{'x' * 201}"})
     assert moved.message == f"redirected to host {'x' * 200}; redirects are never followed"
 
@@ -325,7 +325,7 @@ def test_secrets_are_taken_out_before_anything_is_cut():
     raw = json.dumps(body).encode()
     said = read_failure(Reply(status=401, headers={}, body=raw), hide=hide)
     assert said.message == f"{'x' * 450} *"
-    assert (said.code, said.details) == ("*", (Detail(loc="*", msg="*"),))
+    assert (said.code, said.details) == ("*", (ErrorDetail(loc="*", msg="*"),))
     assert read_failure(Reply(status=401, headers={}, body=f"key {secret}".encode()), hide=hide).message == "key *"
 
 
@@ -360,7 +360,7 @@ LOCATED = {
 
 @pytest.mark.parametrize(("loc", "dotted"), LOCATED.values(), ids=LOCATED)
 def test_a_detail_says_where_in_dotted_text(loc, dotted):
-    assert read({"detail": [{"loc": loc, "msg": "m"}]}).details == (Detail(loc=dotted, msg="m"),)
+    assert read({"detail": [{"loc": loc, "msg": "m"}]}).details == (ErrorDetail(loc=dotted, msg="m"),)
 
 
 FIRST_WORDS = {
@@ -476,14 +476,14 @@ def test_validation_details_are_bounded():
 def test_validation_details_may_be_texts_or_lack_their_parts():
     details = read({"detail": ["wrong", {"loc": "body"}, {"msg": "m"}, 5, None]}).details
     said = [("", "wrong"), ("body", ""), ("", "m"), ("", "5"), ("", "")]
-    assert details == tuple(Detail(loc=loc, msg=msg) for loc, msg in said)
+    assert details == tuple(ErrorDetail(loc=loc, msg=msg) for loc, msg in said)
 
 
 @pytest.mark.parametrize("fault", list(NetworkFault))
 def test_a_fault_of_the_wire_becomes_an_error_without_status(fault):
-    said = fault_error(WireFault(fault=fault, text="our\nwords"), from_token_endpoint=True)
+    said = fault_error(TransportFault(fault=fault, text="our\nwords"), from_token_endpoint=True)
     assert said == ApiError(status=None, network=fault, message="our words", from_token_endpoint=True)
-    bare = fault_error(WireFault(fault=fault, text=""))
+    bare = fault_error(TransportFault(fault=fault, text=""))
     assert bare == ApiError(status=None, network=fault, message=f"no usable answer ({fault})")
 
 

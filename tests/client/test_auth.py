@@ -233,7 +233,7 @@ BAD_SECRETS = {
 async def test_a_secret_that_can_not_be_sent_is_a_clear_error_without_its_value(read_secret, kind):
     wire = ScriptedWire(reply(200))
     (answer,) = await ask(client_of(wire, kind(read_secret)))
-    assert (answer.error.code, answer.error.from_token_endpoint, wire.sent) == ("unusable_secret", True, [])
+    assert (answer.error.code, answer.error.from_token_endpoint, wire.sent) == ("unusable_credentials", True, [])
     assert SECRET not in answer.error.message
     assert "check" in answer.error.message
 
@@ -275,7 +275,7 @@ async def test_a_rotated_api_key_is_picked_up_after_a_401():
 async def test_an_api_key_that_vanished_is_told():
     keys = iter(["old", ""])
     (answer,) = await ask(client_of(ScriptedWire(reply(401)), ApiKey(lambda: next(keys))))
-    assert answer.error.code == "unusable_secret"
+    assert answer.error.code == "unusable_credentials"
 
 
 async def test_waiting_for_anothers_token_request_ends_at_ones_own_deadline():
@@ -289,7 +289,7 @@ async def test_waiting_for_anothers_token_request_ends_at_ones_own_deadline():
         with pytest.raises(asyncio.CancelledError):
             await patient
         await client.wire.close()
-    assert (hasty.error.code, hasty.attempts) == ("past_deadline", 0)
+    assert (hasty.error.code, hasty.attempts) == ("deadline_exceeded", 0)
 
 
 async def test_a_401_whose_refresh_the_deadline_prevents_is_no_lasting_401():
@@ -301,7 +301,7 @@ async def test_a_401_whose_refresh_the_deadline_prevents_is_no_lasting_401():
 
     wire = ScriptedWire(slow, clock=api.wire.clock)
     (answer,) = await ask(client_of(wire, credentials()), deadline_s=1015.0)
-    assert (answer.error.status, answer.error.code, answer.attempts) == (None, "past_deadline", 1)
+    assert (answer.error.status, answer.error.code, answer.attempts) == (None, "deadline_exceeded", 1)
 
 
 async def test_a_token_request_without_an_answer_in_time_is_the_calls_error():
@@ -389,7 +389,7 @@ def token(value, expires_in=3600):
 DOWN = ApiError(status=503, from_token_endpoint=True)
 REFUSED = ApiError(status=401, code="invalid_client", from_token_endpoint=True)
 LATER = ApiError(status=429, retry_after=timedelta(seconds=60), from_token_endpoint=True)
-OUR_DEADLINE = ApiError(status=None, code="past_deadline", from_token_endpoint=True)
+OUR_DEADLINE = ApiError(status=None, code="deadline_exceeded", from_token_endpoint=True)
 
 
 async def test_a_token_at_hand_needs_no_awaiting():
@@ -578,10 +578,10 @@ async def test_an_api_key_that_is_being_rewritten_stays_in_use_unless_it_is_reje
     for second in range(60):
         endpoint.now_s = float(second)
         assert await endpoint.grant(auth) == "old"
-    assert (await endpoint.renew(auth, "old")).code == "unusable_secret"
+    assert (await endpoint.renew(auth, "old")).code == "unusable_credentials"
     endpoint.now_s = 62.0
-    assert (await endpoint.grant(auth)).code == "unusable_secret"
-    assert (await endpoint.renew(auth, "old")).code == "unusable_secret"
+    assert (await endpoint.grant(auth)).code == "unusable_credentials"
+    assert (await endpoint.renew(auth, "old")).code == "unusable_credentials"
     file.secret, endpoint.now_s = "new", 63.0
     assert await endpoint.renew(auth, "old") == "new"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monitor.client.auth import ClientCredentials, read_token
 from monitor.client.client import Client
 from monitor.client.throttle import Throttle
-from monitor.model.http import PAST_DEADLINE, NetworkFault, Request, WireFault
+from monitor.model.http import DEADLINE_EXCEEDED, NetworkFault, Request, TransportFault
 
 TOKEN_PATH = "/oauth2/token"
 LONG_S = 10_000.0
@@ -53,7 +53,7 @@ class Api:
         takes_s = float(request.template)
         await asyncio.sleep(min(takes_s, timeout_s))
         if takes_s > timeout_s:
-            return WireFault(fault=NetworkFault.TIMEOUT, text="")
+            return TransportFault(fault=NetworkFault.TIMEOUT, text="")
         if number < self.generation(asyncio.get_running_loop().time()):
             self.rejected.add(number)
             return reply(401)
@@ -69,7 +69,7 @@ class Api:
         finally:
             self.at_once -= 1
         if self.token_takes_s > timeout_s:
-            return WireFault(fault=NetworkFault.TIMEOUT, text="")
+            return TransportFault(fault=NetworkFault.TIMEOUT, text="")
         self.token_requests_lost -= 1
         return reply(200, json.dumps(self.grant()).encode())
 
@@ -154,4 +154,4 @@ def test_callers_whose_time_is_up_strand_nobody_and_end_in_time(callers, revoked
         if caller.has_s == LONG_S:
             assert answer.error is None or answer.error.status == 401
         elif answer.error is not None:
-            assert answer.error.status == 401 or answer.error.code == PAST_DEADLINE
+            assert answer.error.status == 401 or answer.error.code == DEADLINE_EXCEEDED

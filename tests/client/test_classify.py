@@ -4,8 +4,8 @@ import pytest
 
 from monitor.client.classify import cause_of, is_invalid_id
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Reason
-from monitor.model.http import Answer, ApiError, Detail, NetworkFault, Reply
-from monitor.runs.outcomes import malformed, outcome_of
+from monitor.model.http import CallResult, ApiError, ErrorDetail, NetworkFault, Reply
+from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
 
 AT = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ CAUSES = [
     ("garbage on the wire", error(network=NetworkFault.PROTOCOL), Cause.BAD_RESPONSE),
     ("body over the cap", error(network=NetworkFault.TOO_LARGE), Cause.BAD_RESPONSE),
     ("breaker open", error(code="breaker_open"), Cause.OUTAGE),
-    ("unusable secret", error(code="unusable_secret", from_token_endpoint=True), Cause.UNAUTHORIZED),
+    ("unusable secret", error(code="unusable_credentials", from_token_endpoint=True), Cause.UNAUTHORIZED),
     ("token 400", error(400, from_token_endpoint=True), Cause.UNAUTHORIZED),
     ("token 401", error(401, code="invalid_client", from_token_endpoint=True), Cause.UNAUTHORIZED),
     ("token 403", error(403, from_token_endpoint=True), Cause.UNAUTHORIZED),
@@ -32,7 +32,7 @@ CAUSES = [
     ("401", error(401), Cause.UNAUTHORIZED),
     ("402", error(402), Cause.SPENDING_LIMIT),
     ("403", error(403, code="forbidden"), Cause.FORBIDDEN),
-    ("403 with a list of details", error(403, details=(Detail(loc="body.query", msg="x"),)), Cause.BAD_REQUEST),
+    ("403 with a list of details", error(403, details=(ErrorDetail(loc="body.query", msg="x"),)), Cause.BAD_REQUEST),
     ("404", error(404), Cause.WRONG_SCOPE),
     ("410", error(410), Cause.WRONG_SCOPE),
     ("429", error(429, code="too_many_requests"), Cause.RATE_LIMITED),
@@ -60,9 +60,9 @@ def read_as(status):
 
 
 def test_a_readable_200_gives_the_provider_s_reading():
-    answer = Answer(reply=Reply(status=200, headers={}, body=b"{}"))
+    answer = CallResult(reply=Reply(status=200, headers={}, body=b"{}"))
     status = ItemStatus(state=ItemState.PENDING, stage="Chunking", recognised=False)
-    outcome = outcome_of("a", answer, read_as(status), AT)
+    outcome = outcome_from_result("a", answer, read_as(status), AT)
     assert (outcome.state, outcome.stage, outcome.recognised, outcome.answered) == (
         ItemState.PENDING, "Chunking", False, True,
     )  # fmt: skip
@@ -70,8 +70,8 @@ def test_a_readable_200_gives_the_provider_s_reading():
 
 
 def test_a_200_that_is_not_what_was_asked_for_is_unknown_and_never_healthy():
-    answer = Answer(reply=Reply(status=200, headers={}, body=b"<html>"))
-    outcome = outcome_of("a", answer, read_as(BadBody(reason="not JSON")), AT)
+    answer = CallResult(reply=Reply(status=200, headers={}, body=b"<html>"))
+    outcome = outcome_from_result("a", answer, read_as(BadBody(reason="not JSON")), AT)
     assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Reason.BAD_RESPONSE, False)
     assert outcome.error is not None
     assert outcome.error.message == "not JSON"
@@ -82,7 +82,13 @@ OUTCOMES = [
     ("410", error(410), ItemState.NOT_FOUND, None, True),
     ("400 for the id", error(400), ItemState.INVALID, None, True),
     ("422 for the id", error(422), ItemState.INVALID, None, True),
-    ("403 that is a validation error", error(403, details=(Detail(loc="q", msg="m"),)), ItemState.INVALID, None, True),
+    (
+        "403 that is a validation error",
+        error(403, details=(ErrorDetail(loc="q", msg="m"),)),
+        ItemState.INVALID,
+        None,
+        True,
+    ),
     ("400 for the publisher", error(400, code="publisher_not_found"), ItemState.UNKNOWN, Reason.WRONG_SCOPE, False),
     ("403 on one item", error(403), ItemState.UNKNOWN, Reason.FORBIDDEN, False),
     ("404 of the token endpoint", error(404, from_token_endpoint=True), ItemState.UNKNOWN, Reason.WRONG_SCOPE, False),
@@ -95,13 +101,13 @@ OUTCOMES = [
     ("failure", "state", "reason", "answered"), [row[1:] for row in OUTCOMES], ids=[row[0] for row in OUTCOMES]
 )
 def test_an_error_says_something_about_the_item_or_leaves_it_unknown(failure, state, reason, answered):
-    outcome = outcome_of("a", Answer(error=failure), read_as(BadBody(reason="")), AT)
+    outcome = outcome_from_result("a", CallResult(error=failure), read_as(BadBody(reason="")), AT)
     assert (outcome.state, outcome.reason, outcome.answered) == (state, reason, answered)
     assert outcome.error == failure
 
 
 def test_an_answer_without_anything_is_an_outage():
-    assert outcome_of("a", Answer(), read_as(BadBody(reason="")), AT).reason is Reason.OUTAGE
+    assert outcome_from_result("a", CallResult(), read_as(BadBody(reason="")), AT).reason is Reason.OUTAGE
 
 
 def test_a_409_does_not_make_an_id_invalid():
@@ -110,5 +116,5 @@ def test_a_409_does_not_make_an_id_invalid():
 
 
 def test_a_malformed_id_is_invalid_though_nobody_was_asked():
-    outcome = malformed("not a uuid", AT)
+    outcome = malformed_id_outcome("not a uuid", AT)
     assert (outcome.state, outcome.answered, outcome.error) == (ItemState.INVALID, False, None)

@@ -84,7 +84,7 @@ async def test_an_attempt_cut_short_by_the_deadline_says_nothing_about_the_servi
     client = make(wire, attempt_timeout_s=30.0)
     answers = [await client.ask(ITEM, deadline_s=wire.clock.now_s + 10.0) for _ in range(6)]
     assert {(answer.error.network, answer.error.code, answer.attempts) for answer in answers} == {
-        (None, "past_deadline", 1)
+        (None, "deadline_exceeded", 1)
     }
     assert not client.tripped
 
@@ -98,7 +98,7 @@ async def test_a_deadline_as_long_as_the_attempt_leaves_a_timeout_a_timeout():
 async def test_nothing_is_sent_past_the_deadline():
     wire = ScriptedWire(OK)
     answer = await ask(wire, deadline_s=1000.0)
-    assert (answer.error.code, answer.attempts, wire.sent) == ("past_deadline", 0, [])
+    assert (answer.error.code, answer.attempts, wire.sent) == ("deadline_exceeded", 0, [])
     assert (answer.error.status, answer.error.network) == (None, None)
 
 
@@ -207,7 +207,9 @@ async def test_what_the_caller_calls_secret_is_masked_too():
     assert answer.error.message == "no tenant *"
 
 
-@pytest.mark.parametrize("code", ["past_deadline", "budget_spent", "breaker_open", "unusable_secret"])
+@pytest.mark.parametrize(
+    "code", ["deadline_exceeded", "retry_budget_exhausted", "breaker_open", "unusable_credentials"]
+)
 async def test_an_api_that_says_our_own_words_is_heard_as_an_api(code):
     wire = ScriptedWire(reply(503, json.dumps({"code": code}).encode()))
     client = make(wire, max_attempts=1)
@@ -222,7 +224,7 @@ async def test_a_call_that_was_asked_before_draws_on_the_budget_even_for_its_fir
     client = make(wire)
     answers = [await client.ask(ITEM, deadline_s=2000.0, again=True) for _ in range(4)]
     assert [answer.attempts for answer in answers] == [1, 1, 1, 0]
-    assert answers[-1].error.is_our("budget_spent")
+    assert answers[-1].error.is_local("retry_budget_exhausted")
     assert len(wire.sent) == 3
 
 

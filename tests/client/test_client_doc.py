@@ -19,8 +19,8 @@ from monitor.client.retry import TABLE, WRITES, Failing, Repeat, RetryReason, Ve
 from monitor.client.retry_after import LONGEST_HINT, SOURCES, retry_hint
 from monitor.client.transports import pool as faults
 from monitor.client.transports.body import whole
-from monitor.config.targets import CheckConfig, Target
-from monitor.model import Learned
+from monitor.config.targets import CheckConfig, TargetConfig
+from monitor.model import LearnedLimits
 from monitor.model.durations import format_duration
 from monitor.model.http import ApiError, NetworkFault, Operation, Reply, Request
 
@@ -90,9 +90,9 @@ LATER = {
     RetryReason.STATUS_FORBIDS: {"status": 404},
     RetryReason.VETOED: {"retryable": False},
     RetryReason.UNSAFE_TO_REPEAT: {"operation": Operation.WRITE, "status": None, "network": NetworkFault.RESET},
-    RetryReason.PAST_DEADLINE: {"deadline_s": 0.0},
+    RetryReason.DEADLINE_EXCEEDED: {"deadline_s": 0.0},
     RetryReason.ATTEMPTS_SPENT: {"attempt": 5},
-    RetryReason.BUDGET_SPENT: {"budget_left": 0},
+    RetryReason.RETRY_BUDGET_EXHAUSTED: {"budget_left": 0},
     RetryReason.HINT: {"retry_after": timedelta(seconds=1)},
     RetryReason.TRANSIENT: {},
 }
@@ -275,7 +275,7 @@ def test_a_target_may_have_as_many_requests_under_way_as_a_client_without_settin
 
 def test_all_that_is_kept_of_a_throttle_is_listed():
     kept_as = [name for row in SHARED[1:] for name in ticked(row[2])]
-    assert sorted(kept_as) == sorted({each.name for each in fields(Learned)} - {"at"})
+    assert sorted(kept_as) == sorted({each.name for each in fields(LearnedLimits)} - {"at"})
 
 
 def of_bodies():
@@ -322,7 +322,7 @@ def as_written(value):
 @pytest.mark.parametrize("row", SETTINGS[1:], ids=lambda row: row[0])
 def test_a_setting_has_the_default_that_the_table_says(row):
     (name,) = ticked(row[0])
-    model = CheckConfig if name in CheckConfig.model_fields else Target
+    model = CheckConfig if name in CheckConfig.model_fields else TargetConfig
     assert row[1] == as_written(default(model, name))
 
 

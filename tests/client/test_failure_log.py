@@ -23,7 +23,7 @@ def added(*errors, **said):
     digest = FailureDigest()
     for number, error in enumerate(errors):
         at = NOW + timedelta(seconds=number)
-        digest.add(error, **{"template": ITEM, "subject": f"i{number}", "at": at, **said})
+        digest.add(error, **{"template": ITEM, "item_id": f"i{number}", "at": at, **said})
     return digest
 
 
@@ -66,7 +66,7 @@ APART = {
 @pytest.mark.parametrize(("error", "template"), APART.values(), ids=APART)
 def test_failures_of_different_classes_are_told_apart(error, template):
     digest = added(failed(), failed())
-    digest.add(error, template=template, subject="x", at=NOW)
+    digest.add(error, template=template, item_id="x", at=NOW)
     assert [each["count"] for each in digest.report()] == [2, 1]
 
 
@@ -80,16 +80,16 @@ def test_what_the_api_said_does_not_make_a_class_and_is_not_told():
 def test_attempts_that_timed_out_and_those_that_were_repeated_are_counted():
     late = failed(None, network=NetworkFault.TIMEOUT)
     digest = added(late, late)
-    digest.add(late, template=ITEM, subject="i0", at=NOW, latency_ms=30_000.0, retry_count=4)
+    digest.add(late, template=ITEM, item_id="i0", at=NOW, latency_ms=30_000.0, retry_count=4)
     (only,) = digest.report()
     assert (only["network"], only["count"], only["timed_out"], only["retry_count"]) == ("timeout", 3, 3, 1)
     assert (only["http_status"], only["latency_ms"]) == (None, 30_000.0)
 
 
 def test_a_sample_is_named_once_and_none_where_no_item_was_asked_about():
-    (only,) = report(failed(request_id="r"), failed(request_id="r"), failed(), subject="same")
+    (only,) = report(failed(request_id="r"), failed(request_id="r"), failed(), item_id="same")
     assert (only["sample_ids"], only["request_ids"]) == (["same"], ["r"])
-    (only,) = report(failed(), subject="")
+    (only,) = report(failed(), item_id="")
     assert (only["sample_ids"], only["request_ids"]) == ([], [])
 
 
@@ -129,7 +129,7 @@ def test_counts_and_times_do_not_depend_on_the_order_and_nothing_is_lost(data, a
     def told(order):
         digest = FailureDigest()
         for error, template, at, latency_ms in order:
-            digest.add(error, template=template, subject="", at=at, latency_ms=latency_ms)
+            digest.add(error, template=template, item_id="", at=at, latency_ms=latency_ms)
         return list(digest.report())
 
     first = told(attempts)

@@ -3,8 +3,8 @@ from support.samples import NOW
 
 from monitor.client.classify import SPENDING_CODES, meaning_of, usual_status
 from monitor.model import Cause
-from monitor.model.http import Answer, ApiError
-from monitor.runs.outcomes import outcome_of
+from monitor.model.http import CallResult, ApiError
+from monitor.runs.outcomes import outcome_from_result
 
 MEANINGS = [
     (401, None, Cause.UNAUTHORIZED, "401, again after the credentials were renewed"),
@@ -51,7 +51,7 @@ def test_what_an_answer_says_about_the_item(status, says, may_become):
 @pytest.mark.parametrize("code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "other"])
 def test_it_says_of_each_status_what_a_run_makes_of_it(code):
     for status in (*range(100, 200), *range(300, 600)):
-        outcome = outcome_of("a", Answer(error=ApiError(status=status, code=code)), lambda *_: None, NOW)
+        outcome = outcome_from_result("a", CallResult(error=ApiError(status=status, code=code)), lambda *_: None, NOW)
         found = meaning_of(status, code).cause
         assert (found.value if found else None) == (outcome.reason.value if outcome.reason else None), status
 

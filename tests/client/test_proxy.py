@@ -13,7 +13,7 @@ from client.proxy import tunnelling
 from monitor.client.client import Client
 from monitor.client.transports import Connection
 from monitor.client.transports.pool import DIRECT
-from monitor.model.http import NetworkFault, Reply, WireFault
+from monitor.model.http import NetworkFault, Reply, TransportFault
 
 PASSWORD = "pr0xy-canary"
 BASIC = base64.b64encode(f"user:{PASSWORD}/@".encode())
@@ -84,7 +84,7 @@ async def test_no_proxy_can_stand_in_for_the_api(send, authority, context):
     ):
         trusted = Connection(proxy=through(proxy.port).proxy, ca_pem=authority.cert_pem.bytes())
         answer = await send("https://other.example", connection=trusted)
-    assert answer == WireFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the host")
+    assert answer == TransportFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the host")
     assert api.received == []
 
 
@@ -123,7 +123,7 @@ async def test_the_environments_proxy_is_used_except_towards_loopback(send, envi
 
 async def test_the_environments_proxy_is_asked_to_tunnel_https(send, environments):
     answer = await send("https://api.example", timeout_s=0.5)
-    assert isinstance(answer, WireFault)  # it says yes, and then there is no TLS
+    assert isinstance(answer, TransportFault)  # it says yes, and then there is no TLS
     assert environments.received[0].startswith(b"CONNECT api.example:443 HTTP/1.1\r\n")
     assert CANARY.encode() not in environments.received[0]
 
@@ -165,14 +165,14 @@ async def test_a_proxy_that_will_not_is_told_from_the_host(send, behave, fault, 
         started = time.monotonic()
         answer = await send("https://api.example", connection=through(proxy.port), timeout_s=1)
         assert time.monotonic() - started < 60
-    assert answer == WireFault(fault=fault, text=text)
+    assert answer == TransportFault(fault=fault, text=text)
     assert CANARY.encode() not in b"".join(proxy.received)
 
 
 async def test_a_proxy_that_floods_us_is_given_up(send):
     async with hostile.serving(hostile.answers(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1_000_000)) as proxy:
         answer = await send("https://api.example", connection=through(proxy.port), timeout_s=5)
-    assert isinstance(answer, WireFault)
+    assert isinstance(answer, TransportFault)
     assert "proxy" in answer.text
 
 
@@ -182,25 +182,25 @@ async def test_a_proxy_that_is_down_is_told_from_the_host(send, scheme, base_url
     async with hostile.serving(hostile.hang) as gone:
         pass
     answer = await send(base_url, connection=through(gone.port, scheme))
-    assert answer == WireFault(fault=NetworkFault.REFUSED, text="no connection to the proxy")
+    assert answer == TransportFault(fault=NetworkFault.REFUSED, text="no connection to the proxy")
 
 
 @pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
 async def test_a_proxy_without_an_address_is_told_from_the_host(send, base_url):
     answer = await send(base_url, connection=Connection(proxy=f"http://user:{PASSWORD}@proxy.invalid:3128"))
-    assert answer == WireFault(fault=NetworkFault.DNS, text="the proxy's host name can't be resolved")
+    assert answer == TransportFault(fault=NetworkFault.DNS, text="the proxy's host name can't be resolved")
 
 
 async def test_with_socks5_the_hosts_name_is_looked_up_here(send):
     async with hostile.serving(hostile.hang) as proxy:
         answer = await send("https://api.invalid", connection=through(proxy.port, "socks5"))
-    assert answer == WireFault(fault=NetworkFault.DNS, text="the host name can't be resolved")
+    assert answer == TransportFault(fault=NetworkFault.DNS, text="the host name can't be resolved")
 
 
 async def test_a_proxy_over_tls_must_be_trusted_like_the_api(send, context):
     async with hostile.serving(hostile.replies(200), tls=context) as proxy:
         answer = await send("https://api.example", connection=through(proxy.port, "https"))
-    assert answer == WireFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the proxy")
+    assert answer == TransportFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the proxy")
     assert proxy.received == []
 
 

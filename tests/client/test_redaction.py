@@ -10,7 +10,7 @@ import pytest
 from monitor.client.api_errors import read_failure
 from monitor.client.redaction import hiding, without_credential, without_secrets
 from monitor.logs import masked
-from monitor.model.http import ApiError, Detail, Reply, Request
+from monitor.model.http import ApiError, ErrorDetail, Reply, Request
 
 CANARY = "canary-key-7c1f"
 
@@ -20,14 +20,14 @@ def test_no_text_of_an_error_keeps_a_secret_and_everything_else_stays():
     error = ApiError(
         status=403,
         retryable=False,
-        details=(Detail(loc=f"body.{CANARY}", msg=CANARY),),
+        details=(ErrorDetail(loc=f"body.{CANARY}", msg=CANARY),),
         gateway=(("via", f"1.1 {CANARY}"),),
         **{name: f"{name} {CANARY}" for name in texts},
     )
     hidden = without_secrets(error, lambda text: text.replace(CANARY, "*"))
     assert CANARY not in str(dataclasses.asdict(hidden))
     assert (hidden.status, hidden.retryable, hidden.message) == (403, False, "message *")
-    assert hidden.details == (Detail(loc="body.*", msg="*"),)
+    assert hidden.details == (ErrorDetail(loc="body.*", msg="*"),)
 
 
 def test_what_was_not_said_stays_unsaid():

@@ -115,7 +115,7 @@ def test_a_hint_takes_the_place_of_the_backoff():
 def test_no_wait_ends_at_or_past_the_deadline(deadline_s, verdict):
     decision = ask(status(429, retry_after=timedelta(seconds=7)), now_s=100.0, deadline_s=deadline_s)
     assert decision.verdict is verdict
-    assert (decision.reason is RetryReason.PAST_DEADLINE) == (verdict is Verdict.GIVE_UP)
+    assert (decision.reason is RetryReason.DEADLINE_EXCEEDED) == (verdict is Verdict.GIVE_UP)
 
 
 @pytest.mark.parametrize(("attempt", "verdict"), [(1, Verdict.RETRY), (4, Verdict.RETRY), (5, Verdict.GIVE_UP)])
@@ -132,7 +132,7 @@ BOUNDS = [(WRITE, WRITES - 1, True), (WRITE, WRITES, False), (CLOSE, WRITES, Fal
 def test_writes_have_bounds_of_their_own_and_polling_has_its_deadline(operation, attempt, retried):
     decision = ask(status(503), operation=operation, attempt=attempt, max_attempts=1000 if operation is WRITE else 5)
     assert (decision.verdict is Verdict.RETRY) is retried
-    assert ask(status(503), operation=POLL, attempt=900, deadline_s=0.1).reason is RetryReason.PAST_DEADLINE
+    assert ask(status(503), operation=POLL, attempt=900, deadline_s=0.1).reason is RetryReason.DEADLINE_EXCEEDED
 
 
 MANY = 50
@@ -156,7 +156,7 @@ def test_a_write_is_never_tried_more_often_than_the_client_allows():
 def test_the_runs_budget_bounds_the_retries_of_all_calls(budget_left, verdict):
     decision = ask(status(503), budget_left=budget_left)
     assert decision.verdict is verdict
-    assert (decision.reason is RetryReason.BUDGET_SPENT) == (verdict is Verdict.GIVE_UP)
+    assert (decision.reason is RetryReason.RETRY_BUDGET_EXHAUSTED) == (verdict is Verdict.GIVE_UP)
 
 
 def test_every_class_of_operation_has_a_rule_for_every_kind_of_failure():

@@ -5,7 +5,7 @@ import pytest
 from monitor.client.auth import GRACE_S, SecretSource, in_memory
 from monitor.config import Secret
 from monitor.errors import ConfigError
-from monitor.model.http import UNUSABLE_SECRET
+from monitor.model.http import UNUSABLE_CREDENTIALS
 
 SECRET = "s3cret-canary"
 
@@ -92,9 +92,9 @@ def test_a_rotation_that_is_under_way_leaves_the_last_good_value_in_use_for_a_wh
     source.value(0.0)
     file.rotate(content)
     assert source.value(10.0) == SECRET
-    assert source.trouble.code == UNUSABLE_SECRET
+    assert source.trouble.code == UNUSABLE_CREDENTIALS
     assert source.value(10.0 + GRACE_S - 1) == SECRET
-    assert source.value(10.0 + GRACE_S).code == UNUSABLE_SECRET
+    assert source.value(10.0 + GRACE_S).code == UNUSABLE_CREDENTIALS
     file.rotate("new")
     assert source.value(11.0 + GRACE_S) == "new"
     assert (source.trouble, source.version) == (None, 2)
@@ -113,8 +113,8 @@ def test_each_trouble_has_a_grace_of_its_own(file, source):
 def test_trouble_that_leaves_the_file_as_it_is_ends_without_a_new_stamp(file):
     source = SecretSource(file.read, name="API key", stamp=lambda: (1,))
     file.content = None
-    assert source.value(0.0).code == UNUSABLE_SECRET
-    assert source.value(0.5).code == UNUSABLE_SECRET
+    assert source.value(0.0).code == UNUSABLE_CREDENTIALS
+    assert source.value(0.5).code == UNUSABLE_CREDENTIALS
     file.content = SECRET
     assert source.value(1.0) == SECRET
 
@@ -122,7 +122,7 @@ def test_trouble_that_leaves_the_file_as_it_is_ends_without_a_new_stamp(file):
 def test_a_secret_that_was_never_good_has_no_grace_and_no_text_shows_it(file, source):
     file.rotate(None)
     error = source.value(0.0)
-    assert (error.code, error.from_token_endpoint) == (UNUSABLE_SECRET, True)
+    assert (error.code, error.from_token_endpoint) == (UNUSABLE_CREDENTIALS, True)
     assert error.message == "the API key can't be read; check the file or setting that holds it"
     file.rotate(f"{SECRET}\r\nx-evil: 1")
     assert source.value(1.0).message.startswith("the API key is empty or holds characters that no header may carry")

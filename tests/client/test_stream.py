@@ -13,7 +13,7 @@ from client.scripted import Clock
 
 from monitor.client.auth import ApiKey
 from monitor.client.client import Client
-from monitor.model.http import PAST_DEADLINE, NetworkFault, Reply, Request, WireFault
+from monitor.model.http import DEADLINE_EXCEEDED, NetworkFault, Reply, Request, TransportFault
 
 MIB = 1 << 20
 
@@ -41,11 +41,11 @@ def get(url, **said):
 def stream(wire_type):
     """What comes of a stream from a server that behaves so, and its sink; nothing goes on afterwards."""
 
-    async def stream(behave, *, timeout_s=5.0, stall_s=None, max_bytes=16 * MIB, sink=None):
+    async def stream(behave, *, timeout_s=5.0, read_timeout_s=None, max_bytes=16 * MIB, sink=None):
         sink, wire, before = sink or Taken(), wire_type(), asyncio.all_tasks()
         async with hostile.serving(behave) as server:
             try:
-                said = {"timeout_s": timeout_s, "sink": sink, "stall_s": stall_s}
+                said = {"timeout_s": timeout_s, "sink": sink, "stall_s": read_timeout_s}
                 answer = await wire.send(get(server.url, max_bytes=max_bytes), **said)
             finally:
                 await wire.close()
@@ -81,7 +81,7 @@ async def test_an_error_is_capped_though_the_list_may_be_larger(stream):
     assert (answer.fault, sink.pieces) == (NetworkFault.TOO_LARGE, [])
 
 
-@pytest.mark.parametrize(("size", "kind"), [(2 * MIB, Reply), (2 * MIB + 1, WireFault)])
+@pytest.mark.parametrize(("size", "kind"), [(2 * MIB, Reply), (2 * MIB + 1, TransportFault)])
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 async def test_the_cap_of_a_stream_is_exact(stream, size, kind, coding):
     body = bytes(size)
@@ -138,7 +138,7 @@ SILENT = {
 @pytest.mark.parametrize("behave", SILENT.values(), ids=SILENT)
 async def test_silence_ends_a_stream_long_before_its_deadline(stream, behave):
     started = time.monotonic()
-    answer, _ = await stream(behave, timeout_s=200, stall_s=0.2)
+    answer, _ = await stream(behave, timeout_s=200, read_timeout_s=0.2)
     assert answer.fault is NetworkFault.TIMEOUT
     assert time.monotonic() - started < 100
 
@@ -146,7 +146,7 @@ async def test_silence_ends_a_stream_long_before_its_deadline(stream, behave):
 async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it(stream):
     started = time.monotonic()
     answer, _ = await stream(
-        hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"), timeout_s=0.5, stall_s=0.4
+        hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"), timeout_s=0.5, read_timeout_s=0.4
     )
     assert answer.fault is NetworkFault.TIMEOUT
     assert 0.5 <= time.monotonic() - started < 60
@@ -157,7 +157,9 @@ async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancel
     wire = wire_type()
     async with hostile.serving(dripping) as server:
         for _ in range(10):
-            sent = (wire.send(get(server.url), timeout_s=0.1 + n / 500, sink=Taken(), stall_s=5) for n in range(10))
+            sent = (
+                wire.send(get(server.url), timeout_s=0.1 + n / 500, sink=Taken(), read_timeout_s=5) for n in range(10)
+            )
             async with asyncio.timeout(30):
                 answers = await asyncio.gather(*sent)
             assert {answer.fault for answer in answers} == {NetworkFault.TIMEOUT}
@@ -217,10 +219,10 @@ class StreamWire:
     def __init__(self, clock, fault):
         self.clock, self.fault, self.given = clock, fault, []
 
-    async def send(self, request, *, timeout_s, sink=None, stall_s=None):
-        self.given.append((timeout_s, stall_s))
+    async def send(self, request, *, timeout_s, sink=None, read_timeout_s=None):
+        self.given.append((timeout_s, read_timeout_s))
         self.clock.now_s += timeout_s if self.fault is NetworkFault.TIMEOUT else 1.0
-        return WireFault(fault=self.fault, text="")
+        return TransportFault(fault=self.fault, text="")
 
     async def close(self):
         """Nothing is open."""
@@ -232,7 +234,7 @@ async def test_a_stream_may_last_until_the_deadline_and_then_that_is_our_own_doi
     client = Client(wire=wire, monotonic=clock, sleep=clock.sleep, attempt_timeout_s=5.0)
     answer = await client.ask(get("/list"), deadline_s=clock.now_s + 100, into=Taken)
     assert wire.given == [(100.0, 5.0)]
-    assert answer.error.code == PAST_DEADLINE
+    assert answer.error.code == DEADLINE_EXCEEDED
 
 
 # in a process of its own: elsewhere the peak of other tests would hide this one's

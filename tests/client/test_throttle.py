@@ -7,8 +7,8 @@ from client import virtual_time
 from monitor.client.limits import Breaker, Concurrency
 from monitor.client.rate.limiter import Pace
 from monitor.client.throttle import Throttle
-from monitor.model import Learned
-from monitor.model.http import BREAKER_OPEN, PAST_DEADLINE, ApiError
+from monitor.model import LearnedLimits
+from monitor.model.http import BREAKER_OPEN, DEADLINE_EXCEEDED, ApiError
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DOWN = ApiError(status=503)
@@ -77,7 +77,7 @@ def test_a_hint_beyond_the_deadline_is_told_at_once_as_the_server_said_it():
         await Caller(throttle, takes_s=0.0, answer=LIMITED)()
         refusals = await gathered([Caller(throttle, deadline_s=20.0) for _ in range(3)])
         assert now_s() == 0
-        assert {(each.status, each.code, each.held) for each in refusals} == {(429, "slow_down", True)}
+        assert {(each.status, each.code, each.from_backoff) for each in refusals} == {(429, "slow_down", True)}
         assert refusals[0].retry_after == timedelta(seconds=30)
 
     virtual_time.run(main())
@@ -112,7 +112,7 @@ def test_who_waits_for_others_is_sent_away_at_its_deadline():
         throttle = made(concurrency=Concurrency(1))
         slow, late, patient = Caller(throttle, takes_s=10), Caller(throttle, deadline_s=4.0), Caller(throttle)
         answers = await asyncio.gather(slow(), late(), patient())
-        assert [each and each.code for each in answers] == [None, PAST_DEADLINE, None]
+        assert [each and each.code for each in answers] == [None, DEADLINE_EXCEEDED, None]
         assert patient.entered_s == 10
 
     virtual_time.run(main())
@@ -124,7 +124,7 @@ def test_no_wait_for_the_rate_is_begun_that_ends_past_the_deadline():
         await Caller(throttle)()
         started_s = now_s()
         refusal = await Caller(throttle, deadline_s=started_s + 3)()
-        assert (refusal.code, now_s()) == (PAST_DEADLINE, started_s)
+        assert (refusal.code, now_s()) == (DEADLINE_EXCEEDED, started_s)
 
     virtual_time.run(main())
 
@@ -162,7 +162,7 @@ def test_an_attempt_that_says_nothing_gives_its_turn_back_and_teaches_nothing():
         assert not throttle.try_enter(now_s())
         throttle.give_back()
         assert throttle.try_enter(now_s())
-        assert throttle.learned() == Learned(at=START)
+        assert throttle.learned() == LearnedLimits(at=START)
 
     virtual_time.run(main())
 
@@ -177,7 +177,7 @@ def test_what_was_learned_is_told_on_and_taken_up_by_another_process():
         heir = made(concurrency=Concurrency(8, learned.concurrency))
         heir.inherit(learned)
         refusal = await Caller(heir, deadline_s=5.0)()
-        assert (refusal.held, refusal.status) == (True, 429)
+        assert (refusal.from_backoff, refusal.status) == (True, 429)
         caller = Caller(heir)
         assert await caller() is None
         assert caller.entered_s == 30
@@ -189,7 +189,7 @@ def test_what_was_learned_is_told_on_and_taken_up_by_another_process():
 def test_a_hint_that_is_over_holds_nobody_back(not_before):
     async def main():
         throttle = made()
-        throttle.inherit(Learned(at=START, not_before=not_before, status=429))
+        throttle.inherit(LearnedLimits(at=START, not_before=not_before, status=429))
         assert throttle.try_enter(now_s())
 
     virtual_time.run(main())
@@ -199,7 +199,7 @@ def test_a_hint_that_is_over_holds_nobody_back(not_before):
 def test_a_stored_hint_that_no_server_can_have_given_holds_nobody_back(ahead, entered_s):
     async def main():
         throttle = made()
-        throttle.inherit(Learned(at=START, not_before=START + ahead, status=429))
+        throttle.inherit(LearnedLimits(at=START, not_before=START + ahead, status=429))
         caller = Caller(throttle, deadline_s=1e6)
         assert await caller() is None
         assert caller.entered_s == entered_s

@@ -17,13 +17,13 @@ from client.tls import tls_server
 
 from monitor.client.client import Client
 from monitor.client.transports import Connection
-from monitor.model.http import NetworkFault, Reply, WireFault
+from monitor.model.http import NetworkFault, Reply, TransportFault
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 FAR_OFF = datetime(2999, 1, 1, tzinfo=UTC)
-NO_TLS = WireFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the host")
+NO_TLS = TransportFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the host")
 
 
 @pytest.fixture(scope="module")

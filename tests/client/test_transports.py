@@ -16,7 +16,7 @@ from client import hostile
 from client.asking import CANARY, get
 
 from monitor.client.transports import HttpxWire
-from monitor.model.http import NetworkFault, Reply, Request, WireFault
+from monitor.model.http import NetworkFault, Reply, Request, TransportFault
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +49,7 @@ async def test_without_time_left_nothing_is_sent(wire_type, timeout_s):
         wire = wire_type(base_url=server.url)
         answer = await wire.send(get(), timeout_s=timeout_s)
         await wire.close()
-    assert isinstance(answer, WireFault)
+    assert isinstance(answer, TransportFault)
     assert answer.fault is NetworkFault.TIMEOUT
     assert server.received == []
 
@@ -128,7 +128,7 @@ BROKEN = {
 @pytest.mark.parametrize(("behave", "fault"), BROKEN.values(), ids=BROKEN)
 async def test_a_broken_answer_is_a_fault_with_our_own_words(answer_of, behave, fault):
     answer = await answer_of(behave)
-    assert isinstance(answer, WireFault)
+    assert isinstance(answer, TransportFault)
     assert answer.fault is fault
     assert "127.0.0.1" not in answer.text
     assert CANARY not in answer.text
@@ -158,7 +158,7 @@ SLOW = {
 async def test_the_wall_clock_ends_an_attempt(answer_of, behave):
     started = time.monotonic()
     answer = await answer_of(behave, timeout_s=0.3)
-    assert isinstance(answer, WireFault)
+    assert isinstance(answer, TransportFault)
     assert answer.fault is NetworkFault.TIMEOUT
     assert 0.3 <= time.monotonic() - started < 60
 
@@ -177,7 +177,7 @@ async def test_the_wall_clock_covers_the_connecting(send, scheme, greet):
         started = time.monotonic()
         answer = await send(f"{scheme}://127.0.0.1:{server.port}", timeout_s=0.3)
         assert 0.3 <= time.monotonic() - started < 60
-    assert answer == WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
+    assert answer == TransportFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
     assert server.received == []
     assert asyncio.all_tasks() == before
 
@@ -362,7 +362,7 @@ async def test_connections_are_kept_for_a_whole_run_and_closed_in_good_order_at_
     assert server.accepted <= at_once
 
 
-@pytest.mark.parametrize(("size", "kind"), [(1000, Reply), (1001, WireFault)])
+@pytest.mark.parametrize(("size", "kind"), [(1000, Reply), (1001, TransportFault)])
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 async def test_the_cap_is_exact(answer_of, size, kind, coding):
     body = bytes(size)
@@ -382,8 +382,8 @@ async def test_a_refused_connection_is_told_from_an_unknown_host(send):
         pass
     refused = await send(gone.url)
     unknown = await send("http://nonexistent.invalid")
-    assert isinstance(refused, WireFault)
-    assert isinstance(unknown, WireFault)
+    assert isinstance(refused, TransportFault)
+    assert isinstance(unknown, TransportFault)
     assert (refused.fault, unknown.fault) == (NetworkFault.REFUSED, NetworkFault.DNS)
 
 
@@ -474,7 +474,7 @@ CUSTOM = {
 @pytest.mark.parametrize(("error", "fault"), CUSTOM.values(), ids=CUSTOM)
 async def test_a_custom_transports_errors_are_told_apart_too(error, fault):
     answer = await send_through(raising(error))
-    assert isinstance(answer, WireFault)
+    assert isinstance(answer, TransportFault)
     assert answer.fault is fault
     assert "CANARY" not in answer.text
 

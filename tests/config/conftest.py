@@ -10,7 +10,7 @@ from monitor.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class ConfigDirectory:
     """A folder with configuration files in it, and what loading them gives."""
 
     folder: Path
@@ -32,7 +32,7 @@ class Desk:
 
 
 @pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
+def empty_cwd(tmp_path, monkeypatch):
     """An empty working folder, so that no file of the project is found by chance."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
@@ -41,10 +41,10 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def desk(tmp_path, elsewhere):
+def config_dir(tmp_path, empty_cwd):
     folder = tmp_path / "etc"
     folder.mkdir()
-    return Desk(folder=folder)
+    return ConfigDirectory(folder=folder)
 
 
 @pytest.fixture

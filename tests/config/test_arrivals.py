@@ -6,14 +6,14 @@ from monitor.config import unreachable as arrivals
 from monitor.config.unreachable import DeadEnd, WhyDead, dead_ends, kinds
 from monitor.incidents.rulebook import Override
 from monitor.model import ITEM_CAUSES, Cause, Severity, Team
-from monitor.notifications.routing import Route, Taken, walk
+from monitor.notifications.routing import Route, RouteOutcome, evaluate_routes
 from monitor.notifications.texts import channel_target
 
 TARGETS = {"gloo-prod": True, "gloo-dev": False}
 
 
 def route(*, on=False, **match):
-    return Route(match={name: (p,) if isinstance(p, str) else p for name, p in match.items()}, goes_on=on)
+    return Route(match={name: (p,) if isinstance(p, str) else p for name, p in match.items()}, continue_=on)
 
 
 def ends(*routes, targets=TARGETS, channels=("oncall",), overrides=()):
@@ -21,7 +21,7 @@ def ends(*routes, targets=TARGETS, channels=("oncall",), overrides=()):
 
 
 def shadowed(position, *behind):
-    return DeadEnd(position=position, why=WhyDead.TAKEN_BEFORE, behind=behind)
+    return DeadEnd(position=position, why=WhyDead.ALREADY_ACKNOWLEDGED, behind=behind)
 
 
 def alone(position, attribute, why=WhyDead.NOTHING_LIKE_IT):
@@ -105,7 +105,7 @@ def some(values):
 
 ROUTES = st.lists(
     st.builds(
-        lambda match, on: Route(match=match, goes_on=on),
+        lambda match, on: Route(match=match, continue_=on),
         st.fixed_dictionaries(
             {},
             optional={
@@ -147,7 +147,11 @@ def attributes(kind, environment, groups):
 
 
 def arrived(routes, incident):
-    return {n for n, step in enumerate(walk(incident, routes)) if step.taken in {Taken.YES, Taken.AND_ON}}
+    return {
+        n
+        for n, step in enumerate(evaluate_routes(incident, routes))
+        if step.outcome in {RouteOutcome.MATCHED, RouteOutcome.MATCHED_CONTINUE}
+    }
 
 
 @given(ROUTES, GROUPED, OVERRIDES, TEXTS, st.lists(TEXTS, max_size=3).map(tuple), st.data())
@@ -180,8 +184,8 @@ def test_what_is_not_reported_is_taken_by_some_incident(routes, targets, overrid
 def test_the_routes_that_are_named_do_take_all_that_it_matches(routes, targets):
     of = kinds(targets, (), ())
     for end in dead_ends(routes, of):
-        assert (end.why is WhyDead.TAKEN_BEFORE) is bool(end.behind)
-        assert all(n < end.position and not routes[n].goes_on for n in end.behind)
+        assert (end.why is WhyDead.ALREADY_ACKNOWLEDGED) is bool(end.behind)
+        assert all(n < end.position and not routes[n].continue_ for n in end.behind)
         without_others = dead_ends([*(routes[n] for n in end.behind), routes[end.position]], of)
         assert without_others[-1].position == len(end.behind)
         assert without_others[-1].why is end.why

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.config import Config
-from monitor.config.effective import as_text, in_force
+from monitor.config.effective import format_toml, effective_settings
 from monitor.errors import ConfigError
 from monitor.logs import configure
 
@@ -101,12 +101,12 @@ def quoted(secret):
 
 
 @pytest.fixture(params=["value", "file"])
-def config(request, desk):
+def config(request, config_dir):
     text = whole(quoted)
     if request.param == "file":
-        (desk.folder / "key").write_text(canary("api_key"))
+        (config_dir.folder / "key").write_text(canary("api_key"))
         text = text.replace(f'api_key = "{quoted(canary("api_key"))}"', 'api_key_file = "key"')
-    return Config.load(desk.write(text, dotenv=f"DOTENV={quoted(canary('dotenv'))}"), {})
+    return Config.load(config_dir.write(text, dotenv=f"DOTENV={quoted(canary('dotenv'))}"), {})
 
 
 def test_a_configuration_shows_no_secret_in_any_form(config):
@@ -119,7 +119,7 @@ def test_a_configuration_shows_no_secret_in_any_form(config):
     shown = [
         repr(config), str(config), str(config.model_dump()), config.model_dump_json(), json.dumps(config.describe()),
         str(vars(config)), str(config.targets), f"{config.database}{config.targets[0].auth}", logged,
-        as_text(in_force(config.describe(), config.origins)), str(config.origins),
+        format_toml(effective_settings(config.describe(), config.origins)), str(config.origins),
     ]  # fmt: skip
 
     assert [found(text) for text in shown if found(text)] == []
@@ -140,7 +140,7 @@ BREAKAGES = st.sampled_from(["cut", "drop", "double", "insert", "swap"])
     ),
     escaped=st.booleans(),
 )
-def test_whatever_breaks_no_secret_is_told(desk, breakages, escaped):
+def test_no_broken_configuration_shows_a_secret(config_dir, breakages, escaped):
     text = whole(quoted if escaped else str)
     for kind, seed, character in breakages:
         place = seed % (len(text) or 1)
@@ -157,7 +157,7 @@ def test_whatever_breaks_no_secret_is_told(desk, breakages, escaped):
                 text = "\n".join(lines[row:] + lines[:row])
             case _:
                 text = text[:place] + character + text[place:]
-    path = desk.write(text, dotenv=f"DOTENV='{canary('dotenv')}'\n")
+    path = config_dir.write(text, dotenv=f"DOTENV='{canary('dotenv')}'\n")
     environ = (
         {"MONITOR_CHANNELS": f"[{canary('variable')}"} if escaped else {"MONITOR_ROUTES": f'"{canary("variable")}"'}
     )
@@ -173,7 +173,7 @@ def test_whatever_breaks_no_secret_is_told(desk, breakages, escaped):
     "alerts", "token", "apprise",
 ])  # fmt: skip
 @pytest.mark.parametrize("secret", ["mysql://u:{}@h/x", "{}\n", "{}é\x00", "http://[{}", "postgresql://u:{}@h:port/x"])
-def test_a_refused_secret_is_not_told(desk, where, secret):
+def test_a_refused_secret_is_not_shown(config_dir, where, secret):
     value = json.dumps(secret.format(CANARY))
     text = whole(lambda _: "x")
     old = {
@@ -191,12 +191,12 @@ def test_a_refused_secret_is_not_told(desk, where, secret):
         "heartbeat": '"https://hc.example/x"',
     }[where]
     assert text.count(old) == 1
-    path = desk.write(text.replace(old, value + old[old.index('"', 1) + 1 :]), dotenv="DOTENV=x")
+    path = config_dir.write(text.replace(old, value + old[old.index('"', 1) + 1 :]), dotenv="DOTENV=x")
     try:
         config = Config.load(path, {})
     except ConfigError as error:
-        told = everything_shown(error)
+        shown_text = everything_shown(error)
     else:
-        told = repr(config) + str(config.describe())
+        shown_text = repr(config) + str(config.describe())
 
-    assert found(told) == []
+    assert found(shown_text) == []

@@ -7,11 +7,11 @@ import trustme
 from config.mistakes import GLOO
 from cryptography.hazmat.primitives import serialization
 
-from monitor.app.clients import connection_of, wire_of
+from monitor.app.clients import build_connection, open_transport
 from monitor.cli.doctor.secret_files import literal_secrets, secret_files
 from monitor.client.transports import Connection, HttpxWire, ReqwestWire
 from monitor.config import Config
-from monitor.config.effective import as_text, in_force
+from monitor.config.effective import format_toml, effective_settings
 from monitor.errors import ConfigError
 
 CANARY = "c4nary-5ecret"
@@ -24,7 +24,7 @@ def identity():
 
 
 @pytest.fixture
-def pem(desk, identity):
+def pem(config_dir, identity):
     """Files beside the configuration: those of a certificate, and the same broken in each way."""
     authority, other = trustme.CA(), trustme.CA().issue_cert("monitor.example")
     key, certificate = identity.private_key_pem.bytes(), identity.cert_chain_pems[0].bytes()
@@ -45,17 +45,17 @@ def pem(desk, identity):
         "der.pem": bytes(range(256)),
     }
     for name, content in contents.items():
-        (desk.folder / name).write_bytes(content)
+        (config_dir.folder / name).write_bytes(content)
     return contents
 
 
-def target_of(desk, written, environ=None):
-    (target,) = Config.load(desk.write(GLOO.replace("#target", written)), environ or {}).targets
+def target_of(config_dir, written, environ=None):
+    (target,) = Config.load(config_dir.write(GLOO.replace("#target", written)), environ or {}).targets
     return target
 
 
-def test_what_is_not_set_is_the_systems(desk):
-    assert connection_of(target_of(desk, "")) == Connection()
+def test_what_is_not_set_is_the_systems(config_dir):
+    assert build_connection(target_of(config_dir, "")) == Connection()
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_what_is_not_set_is_the_systems(desk):
     ],
 )
 @pytest.mark.parametrize("http", ["fast", "httpx"])
-async def test_certificates_reach_the_wire(desk, pem, files, names, http):
-    path = desk.write(
+async def test_certificates_reach_the_wire(config_dir, pem, files, names, http):
+    path = config_dir.write(
         GLOO.replace("#target", f'tls = {{ ca_file = "ca.pem", {files} }}').replace("#check", f'http = "{http}"')
     )
     (target,) = Config.load(path, {}).targets
 
-    connection = connection_of(target)
-    wire = wire_of(target)
+    connection = build_connection(target)
+    wire = open_transport(target)
     await wire.close()
 
     assert connection.ca_pem == pem["ca.pem"]
@@ -111,95 +111,99 @@ MAY_NOT = {
 
 
 @pytest.mark.parametrize(("files", "key", "words", "name"), MAY_NOT.values(), ids=MAY_NOT)
-def test_a_file_that_can_not_serve_is_one_sentence(desk, pem, files, key, words, name):
-    problems = desk.problems(desk.write(GLOO.replace("#target", f"tls = {{ {files} }}")))
+def test_a_file_that_can_not_serve_is_one_sentence(config_dir, pem, files, key, words, name):
+    problems = config_dir.problems(config_dir.write(GLOO.replace("#target", f"tls = {{ {files} }}")))
 
-    assert problems == [f"targets.gloo-prod.tls.{key} names {desk.folder}/{name}, {words}"]
+    assert problems == [f"targets.gloo-prod.tls.{key} names {config_dir.folder}/{name}, {words}"]
 
 
 @pytest.mark.parametrize("path", ["", "a\\u0000b"])
-def test_what_is_no_path_is_refused(desk, path):
-    assert desk.problems(desk.write(GLOO.replace("#target", f'tls = {{ ca_file = "{path}" }}'))) == [
+def test_what_is_no_path_is_refused(config_dir, path):
+    assert config_dir.problems(config_dir.write(GLOO.replace("#target", f'tls = {{ ca_file = "{path}" }}'))) == [
         "targets.gloo-prod.tls.ca_file must be the path of a file"
     ]
 
 
-def test_a_certificate_needs_its_key(desk, pem):
-    assert desk.problems(desk.write(GLOO.replace("#target", 'tls = { cert_file = "cert.pem" }'))) == [
+def test_a_certificate_needs_its_key(config_dir, pem):
+    assert config_dir.problems(config_dir.write(GLOO.replace("#target", 'tls = { cert_file = "cert.pem" }'))) == [
         "targets.gloo-prod.tls.key_file is missing: give the private key that belongs to cert_file"
     ]
 
 
-def test_a_path_may_come_from_a_variable_and_is_told_with_its_origin(desk, pem):
-    path = desk.write(
+def test_a_path_may_come_from_a_variable_and_is_told_with_its_origin(config_dir, pem):
+    path = config_dir.write(
         GLOO.replace("#target", 'tls = { ca_file = "${CORP}", cert_file = "cert.pem", key_file = "key.pem" }')
     )
-    config = Config.load(path, {"CORP": str(desk.folder / "ca.pem")})
+    config = Config.load(path, {"CORP": str(config_dir.folder / "ca.pem")})
 
-    text = as_text(in_force(config.describe(), config.origins))
+    text = format_toml(effective_settings(config.describe(), config.origins))
 
-    assert connection_of(config.targets[0]).ca_pem == pem["ca.pem"]
+    assert build_connection(config.targets[0]).ca_pem == pem["ca.pem"]
     said = {
         line.split(" = ")[0]: after for after, line in zip(["", *text.splitlines()], text.splitlines(), strict=False)
     }
     assert said["ca_file"] == "# monitor.toml, with CORP in the environment"
     assert said["cert_file"] == "# monitor.toml"
-    assert desk.folder / "key.pem" in secret_files(config)
-    assert desk.folder / "ca.pem" not in secret_files(config)
+    assert config_dir.folder / "key.pem" in secret_files(config)
+    assert config_dir.folder / "ca.pem" not in secret_files(config)
 
 
-async def test_a_file_is_read_anew_each_time(desk, pem):
-    target = target_of(desk, 'tls = { ca_file = "ca.pem" }')
+async def test_a_file_is_read_anew_each_time(config_dir, pem):
+    target = target_of(config_dir, 'tls = { ca_file = "ca.pem" }')
     renewed = trustme.CA().cert_pem.bytes()
-    (desk.folder / "ca.pem").write_bytes(renewed)
+    (config_dir.folder / "ca.pem").write_bytes(renewed)
 
-    assert connection_of(target).ca_pem == renewed
+    assert build_connection(target).ca_pem == renewed
 
-    (desk.folder / "ca.pem").unlink()
+    (config_dir.folder / "ca.pem").unlink()
     with pytest.raises(ConfigError, match=r"targets\.gloo-prod\.tls\.ca_file names .* can't be read"):
-        connection_of(target)
+        build_connection(target)
 
 
-async def test_what_became_unusable_is_told_by_the_target(desk, pem):
-    target = target_of(desk, 'tls = { ca_file = "ca.pem" }')
-    (desk.folder / "ca.pem").write_bytes(CANARY.encode())
+async def test_what_became_unusable_is_told_by_the_target(config_dir, pem):
+    target = target_of(config_dir, 'tls = { ca_file = "ca.pem" }')
+    (config_dir.folder / "ca.pem").write_bytes(CANARY.encode())
 
     with pytest.raises(ConfigError) as caught:
-        wire_of(target)
+        open_transport(target)
 
     assert str(caught.value) == "targets.gloo-prod can't be reached: the certificates to trust hold none in PEM form"
 
 
 @pytest.mark.parametrize("written", [f'proxy = "{PROXY}"', 'proxy = "${PROXY}"', 'proxy_file = "proxy"'])
-async def test_a_proxy_is_a_secret_from_wherever_it_comes(desk, written):
-    (desk.folder / "proxy").write_text(f"{PROXY}\n")
-    config = Config.load(desk.write(GLOO.replace("#target", written)), {"PROXY": PROXY})
+async def test_a_proxy_is_a_secret_from_wherever_it_comes(config_dir, written):
+    (config_dir.folder / "proxy").write_text(f"{PROXY}\n")
+    config = Config.load(config_dir.write(GLOO.replace("#target", written)), {"PROXY": PROXY})
 
-    await wire_of(config.targets[0]).close()
+    await open_transport(config.targets[0]).close()
 
-    assert connection_of(config.targets[0]).proxy == PROXY
+    assert build_connection(config.targets[0]).proxy == PROXY
     assert PROXY in [secret.reveal() for secret in config.secrets()]
-    shown = [repr(config), json.dumps(config.describe()), as_text(in_force(config.describe(), config.origins))]
+    shown = [
+        repr(config),
+        json.dumps(config.describe()),
+        format_toml(effective_settings(config.describe(), config.origins)),
+    ]
     assert [text for text in shown if CANARY in text] == []
 
 
 @pytest.mark.parametrize("url", ["http://proxy", "https://proxy:1/", "socks5://u:p@proxy", "socks5h://[::1]:1080"])
-async def test_a_proxy_of_each_kind_makes_a_wire(desk, url):
-    target = target_of(desk, f'proxy = "{url}"')
-    await wire_of(target).close()
-    assert connection_of(target).proxy == url
+async def test_a_proxy_of_each_kind_makes_a_wire(config_dir, url):
+    target = target_of(config_dir, f'proxy = "{url}"')
+    await open_transport(target).close()
+    assert build_connection(target).proxy == url
 
 
-def test_direct_is_no_secret(desk):
-    config = Config.load(desk.write(GLOO.replace("#target", 'proxy = "direct"')), {})
+def test_direct_is_no_secret(config_dir):
+    config = Config.load(config_dir.write(GLOO.replace("#target", 'proxy = "direct"')), {})
 
-    assert connection_of(config.targets[0]).proxy == "direct"
+    assert build_connection(config.targets[0]).proxy == "direct"
     assert "direct" not in [secret.reveal() for secret in config.secrets()]
     assert config.describe()["targets"][0]["proxy"] == "direct"
 
 
-@pytest.mark.parametrize(("url", "told"), [(PROXY, True), ("http://proxy.example:3128", False)])
-def test_a_proxy_without_a_password_is_no_secret_to_guard(desk, url, told):
-    config = Config.load(desk.write(GLOO.replace("#target", f'proxy = "{url}"')), {})
+@pytest.mark.parametrize(("url", "is_secret"), [(PROXY, True), ("http://proxy.example:3128", False)])
+def test_a_proxy_without_a_password_is_no_secret_to_guard(config_dir, url, is_secret):
+    config = Config.load(config_dir.write(GLOO.replace("#target", f'proxy = "{url}"')), {})
 
-    assert ("targets[0].proxy" in literal_secrets(config)) is told
+    assert ("targets[0].proxy" in literal_secrets(config)) is is_secret

@@ -3,7 +3,7 @@ import tomllib
 import pytest
 
 from monitor.config import MASK, Config
-from monitor.config.effective import as_text, in_force
+from monitor.config.effective import format_toml, effective_settings
 
 TEXT = """
 environment = "staging"
@@ -23,13 +23,13 @@ channels = ["log"]
 
 
 def settings(config):
-    return {setting.key: setting for setting in in_force(config.describe(), config.origins)}
+    return {setting.key: setting for setting in effective_settings(config.describe(), config.origins)}
 
 
 @pytest.fixture
-def config(desk):
-    (desk.folder / "gloo-secret").write_text("s3cret")
-    path = desk.write(TEXT, dotenv="ID=client\nMONITOR_SCHEDULE__TIMEZONE=Europe/Paris\n")
+def config(config_dir):
+    (config_dir.folder / "gloo-secret").write_text("s3cret")
+    path = config_dir.write(TEXT, dotenv="ID=client\nMONITOR_SCHEDULE__TIMEZONE=Europe/Paris\n")
     environ = {"STATUS": "ENRICHING", "MONITOR_DATABASE": "postgresql://u:s3cret@db/x"}
     return Config.load(path, environ, {"schedule": {"every": "3m"}})
 
@@ -59,15 +59,15 @@ def config(desk):
         ("routes[0].continue", False, "default", "default"),
     ],
 )
-def test_every_setting_says_where_it_came_from(desk, config, key, value, source, origin):
+def test_every_setting_says_where_it_came_from(config_dir, config, key, value, source, origin):
     setting = settings(config)[key]
 
     assert (setting.value, setting.origin.source) == (value, source)
-    assert str(setting.origin) == origin.replace("FOLDER", str(desk.folder))
+    assert str(setting.origin) == origin.replace("FOLDER", str(config_dir.folder))
 
 
-def test_a_target_from_variables_alone_names_each_of_them(elsewhere):
-    (elsewhere / ".env").write_text("GLOO_API_KEY=s3cret\nGLOO_PUBLISHER_ID=p1\n")
+def test_a_target_from_variables_alone_names_each_of_them(empty_cwd):
+    (empty_cwd / ".env").write_text("GLOO_API_KEY=s3cret\nGLOO_PUBLISHER_ID=p1\n")
     environ = {"GLOO_PUBLISHER_ID": "p2", "MONITOR_SYNC_LOG_URL": "sqlite:///pipeline.db"}
 
     shown = settings(Config.load(None, environ))
@@ -82,12 +82,12 @@ def test_a_target_from_variables_alone_names_each_of_them(elsewhere):
     assert str(shown["targets[0].sync_log.url"].origin) == "MONITOR_SYNC_LOG_URL in the environment"
 
 
-def test_a_later_setting_takes_the_place_of_an_earlier_rival(desk, valid):
-    (desk.folder / "url").write_text("postgresql://db/x")
+def test_a_later_setting_takes_the_place_of_an_earlier_rival(config_dir, valid):
+    (config_dir.folder / "url").write_text("postgresql://db/x")
     text = valid.replace("#schedule", 'cron = "* * * * *"').replace("#top", 'database_file = "url"')
 
     shown = settings(
-        Config.load(desk.write(text), {"MONITOR_SCHEDULE__EVERY": "3m", "MONITOR_DATABASE": "sqlite:///x"})
+        Config.load(config_dir.write(text), {"MONITOR_SCHEDULE__EVERY": "3m", "MONITOR_DATABASE": "sqlite:///x"})
     )
 
     assert str(shown["schedule.every"].origin) == "MONITOR_SCHEDULE__EVERY in the environment"
@@ -96,7 +96,7 @@ def test_a_later_setting_takes_the_place_of_an_earlier_rival(desk, valid):
 
 
 def test_the_text_is_toml_that_says_the_same(config):
-    text = as_text(in_force(config.describe(), config.origins))
+    text = format_toml(effective_settings(config.describe(), config.origins))
 
     read = tomllib.loads(text)
     described = config.describe()
@@ -107,19 +107,21 @@ def test_the_text_is_toml_that_says_the_same(config):
 
 
 def test_the_text_fits_a_terminal(config):
-    lines = as_text(in_force(config.describe(), config.origins)).splitlines()
+    lines = format_toml(effective_settings(config.describe(), config.origins)).splitlines()
 
     assert [line for line in lines if len(line) > 80 and not line.startswith("#")] == []
     assert lines[lines.index("[targets.check]") + 5] == 'deadline = "1h30m"                          # monitor.toml'
     assert lines[lines.index("# MONITOR_DATABASE in the environment") + 1] == f'database = "{MASK}"'
 
 
-def test_a_name_that_toml_would_take_for_something_else_is_quoted(desk):
+def test_a_name_that_toml_would_take_for_something_else_is_quoted(config_dir):
     text = TEXT.replace('provider = "gloo"', 'provider = "generic"\nbase_url = "https://api.example"').replace(
         'statuses = { pending = ["${STATUS}", "RERANKING"] }',
         'headers = { "X.Y" = "1" }\nstatuses = { completed = ["ok"] }\nitem = { path = "/{item_id}" }',
     )
     text = text.replace('client_secret_file = "gloo-secret"', 'client_secret = "s", token_path = "/t"')
-    config = Config.load(desk.write(text), {"ID": "client"})
+    config = Config.load(config_dir.write(text), {"ID": "client"})
 
-    assert tomllib.loads(as_text(in_force(config.describe(), config.origins)))["targets"][0]["headers"] == {"X.Y": "1"}
+    assert tomllib.loads(format_toml(effective_settings(config.describe(), config.origins)))["targets"][0][
+        "headers"
+    ] == {"X.Y": "1"}

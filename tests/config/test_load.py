@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from monitor.config import MASK, Config, LogConfig, Secret, WebhookConfig
-from monitor.config.load import decode
-from monitor.config.origin import Source
+from monitor.config.load import decode_variables
+from monitor.config.origin import SettingSource
 from monitor.model import Cause, Severity, Team
 
 FULL = """
@@ -102,10 +102,10 @@ GLOO = {
 }
 
 
-def test_every_setting_of_a_file_is_read(desk):
-    (desk.folder / "secrets").mkdir()
-    (desk.folder / "secrets" / "gloo").write_text("s3cret\n")
-    config = Config.load(desk.write(FULL), {"ID": "client"})
+def test_every_setting_of_a_file_is_read(config_dir):
+    (config_dir.folder / "secrets").mkdir()
+    (config_dir.folder / "secrets" / "gloo").write_text("s3cret\n")
+    config = Config.load(config_dir.write(FULL), {"ID": "client"})
 
     (target,) = config.targets
     assert target.auth.client_secret.reveal() == "s3cret"
@@ -119,15 +119,15 @@ def test_every_setting_of_a_file_is_read(desk):
     assert (target.check.rate, target.check.rate_share) == (100 / 60, 1.0)
     (rule,) = config.rules
     assert (rule.cause, rule.severity, rule.team) == (Cause.UNAUTHORIZED, Severity.CRITICAL, Team.CREDENTIALS)
-    assert (rule.runs, rule.of, rule.window, rule.span) == (2, 3, timedelta(hours=1), timedelta(0))
+    assert (rule.runs, rule.of, rule.window, rule.hold_for) == (2, 3, timedelta(hours=1), timedelta(0))
     assert config.routes[0].match == {"team": ("credentials", "account"), "target": ("gloo-*",)}
     assert [route.continue_ for route in config.routes] == [True, False]
-    assert config.source == desk.folder / "monitor.toml"
+    assert config.source == config_dir.folder / "monitor.toml"
     assert config.warnings == ()
 
 
-def test_every_setting_of_a_generic_target_is_read(desk):
-    (target,) = Config.load(desk.write(GENERIC), {}).targets
+def test_every_setting_of_a_generic_target_is_read(config_dir):
+    (target,) = Config.load(config_dir.write(GENERIC), {}).targets
 
     assert (target.base_url, target.publisher_id) == ("https://api.example/v1", "tenant-7")
     assert (target.auth.token_path, target.auth.scope) == ("/token", "read")
@@ -152,10 +152,10 @@ def test_every_setting_of_a_generic_target_is_read(desk):
     ("by", "parameter"),
     [("none", None), ("link", None), ("cursor", "cursor"), ("offset", "offset"), ("number", "page")],
 )
-def test_each_page_rule_has_its_usual_parameter(desk, by, parameter):
+def test_each_page_rule_has_its_usual_parameter(config_dir, by, parameter):
     text = GENERIC.partition("page = ")[0] + f'page = {{ by = "{by}" }}\n'
 
-    page = Config.load(desk.write(text), {}).targets[0].list_.page
+    page = Config.load(config_dir.write(text), {}).targets[0].list_.page
 
     assert (page.parameter, page.next, page.first) == (parameter, "next_cursor", 1)
 
@@ -165,26 +165,26 @@ def test_each_page_rule_has_its_usual_parameter(desk, by, parameter):
     [("", "Bearer"), ('header = "authorization"', "Bearer"), ('header = "X-API-Key"', ""),
      ('header = "X-API-Key", scheme = "Key"', "Key"), ('scheme = ""', "")],
 )  # fmt: skip
-def test_a_key_has_the_usual_word_before_it_in_the_usual_header_alone(desk, header, scheme):
+def test_a_key_has_the_usual_word_before_it_in_the_usual_header_alone(config_dir, header, scheme):
     auth = f'auth = {{ api_key = "k3y"{", " if header else ""}{header} }}'
     text = GENERIC.replace('auth = { client_id = "id", client_secret = "s3cret", token_path = "/token", '
                            'scope = "read" }', auth)  # fmt: skip
 
-    assert Config.load(desk.write(text), {}).targets[0].auth.scheme == scheme
+    assert Config.load(config_dir.write(text), {}).targets[0].auth.scheme == scheme
 
 
-def test_without_a_sync_log_of_its_own_a_target_uses_the_built_in_one(desk, valid):
+def test_without_a_sync_log_of_its_own_a_target_uses_the_built_in_one(config_dir, valid):
     text = valid.replace('[targets.sync_log]\nurl = "sqlite:///pipeline.db"', "")
 
-    assert Config.load(desk.write(text), {}).targets[0].sync_log is None
+    assert Config.load(config_dir.write(text), {}).targets[0].sync_log is None
     without_log = {name: value for name, value in GLOO.items() if name != "MONITOR_SYNC_LOG_URL"}
     assert Config.load(None, without_log).targets[0].sync_log is None
 
 
-def test_the_view_of_a_configuration_has_its_keys_and_no_secret(desk):
-    (desk.folder / "secrets").mkdir()
-    (desk.folder / "secrets" / "gloo").write_text("s3cret\n")
-    view = Config.load(desk.write(FULL), {"ID": "client"}).describe()
+def test_the_view_of_a_configuration_has_its_keys_and_no_secret(config_dir):
+    (config_dir.folder / "secrets").mkdir()
+    (config_dir.folder / "secrets" / "gloo").write_text("s3cret\n")
+    view = Config.load(config_dir.write(FULL), {"ID": "client"}).describe()
 
     assert json.loads(json.dumps(view)) == view
     assert view["database"] == MASK
@@ -195,8 +195,8 @@ def test_the_view_of_a_configuration_has_its_keys_and_no_secret(desk):
     assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris", "jitter": "0s"}
 
 
-def test_what_is_left_out_has_a_default(desk):
-    config = Config.load(desk.write())
+def test_what_is_left_out_has_a_default(config_dir):
+    config = Config.load(config_dir.write())
 
     (target,) = config.targets
     assert (config.environment, config.rules, config.channels, config.routes) == ("production", (), (), ())
@@ -219,8 +219,8 @@ def test_what_is_left_out_has_a_default(desk):
     ("schedule", "explicit"),
     [("", False), ('timezone = "UTC"', False), ('every = "5m"', True), ('cron = "* * * * *"', True)],
 )
-def test_a_schedule_is_explicit_when_someone_wrote_it(desk, valid, schedule, explicit):
-    assert Config.load(desk.write(valid.replace("#schedule", schedule))).schedule.explicit is explicit
+def test_a_schedule_is_explicit_when_someone_wrote_it(config_dir, valid, schedule, explicit):
+    assert Config.load(config_dir.write(valid.replace("#schedule", schedule))).schedule.explicit is explicit
 
 
 SOURCES = ("file", "dotenv", "environment", "overrides")
@@ -241,8 +241,8 @@ SOURCES = ("file", "dotenv", "environment", "overrides")
     ],
     ids=lambda value: "+".join(value) or "none" if isinstance(value, tuple) else value,
 )
-def test_the_later_source_wins(desk, valid, given, winner):
-    path = desk.write(
+def test_the_later_source_wins(config_dir, valid, given, winner):
+    path = config_dir.write(
         valid.replace("#top", 'environment = "file"' if "file" in given else ""),
         dotenv='MONITOR_ENVIRONMENT="dotenv"' if "dotenv" in given else "",
     )
@@ -252,8 +252,8 @@ def test_the_later_source_wins(desk, valid, given, winner):
     assert Config.load(path, environ, overrides).environment == winner
 
 
-def test_tables_are_merged_key_by_key_and_lists_are_replaced(desk, valid):
-    path = desk.write(valid.replace("#schedule", 'timezone = "Europe/Paris"'))
+def test_tables_are_merged_key_by_key_and_lists_are_replaced(config_dir, valid):
+    path = config_dir.write(valid.replace("#schedule", 'timezone = "Europe/Paris"'))
     targets = json.loads(json.dumps(Config.load(path).describe()["targets"]))
     targets[0] |= {"name": "other", "auth": {"api_key": "k3y"}}
     targets[0]["sync_log"]["url"] = "sqlite:///x.db"
@@ -279,65 +279,65 @@ def test_tables_are_merged_key_by_key_and_lists_are_replaced(desk, valid):
         ('cron = "* * * * *"', {"MONITOR_SCHEDULE__EVERY": "10s"}, timedelta(seconds=10), None),
     ],
 )
-def test_a_later_schedule_replaces_an_earlier_one_of_the_other_kind(desk, valid, written, environ, every, cron):
-    schedule = Config.load(desk.write(valid.replace("#schedule", written)), environ).schedule
+def test_a_later_schedule_replaces_an_earlier_one_of_the_other_kind(config_dir, valid, written, environ, every, cron):
+    schedule = Config.load(config_dir.write(valid.replace("#schedule", written)), environ).schedule
 
     assert (schedule.every, schedule.cron) == (every, cron)
 
 
-def test_a_secret_replaces_an_earlier_secret_file_and_the_other_way_round(desk, valid):
-    key = desk.folder / "key"
+def test_a_secret_replaces_an_earlier_secret_file_and_the_other_way_round(config_dir, valid):
+    key = config_dir.folder / "key"
     key.write_text("postgresql://db/from-file")
-    by_file = desk.write(valid.replace("#top", 'database_file = "key"'))
+    by_file = config_dir.write(valid.replace("#top", 'database_file = "key"'))
     assert Config.load(by_file).database.reveal() == "postgresql+psycopg://db/from-file"
     assert Config.load(by_file, {"MONITOR_DATABASE": "postgresql://db/x"}).database.reveal().endswith("/x")
 
-    by_value = desk.write(valid.replace("#top", 'database = "postgresql://db/x"'))
+    by_value = config_dir.write(valid.replace("#top", 'database = "postgresql://db/x"'))
     config = Config.load(by_value, {"MONITOR_DATABASE_FILE": str(key)})
     key.write_text("postgresql://db/rotated")
     assert config.database.reveal() == "postgresql+psycopg://db/rotated"
 
 
-def test_relative_paths_are_taken_from_where_they_are_written(desk, elsewhere, valid):
-    (desk.folder / "key").write_text("in-file")
-    (elsewhere / "key").write_text("postgresql://db/here")
+def test_relative_paths_are_taken_from_where_they_are_written(config_dir, empty_cwd, valid):
+    (config_dir.folder / "key").write_text("in-file")
+    (empty_cwd / "key").write_text("postgresql://db/here")
     text = valid.replace('client_secret = "s3cret"', 'client_secret_file = "key"')
-    path = desk.write(text.replace("#top", 'database = "sqlite:///data/monitor.db"'))
+    path = config_dir.write(text.replace("#top", 'database = "sqlite:///data/monitor.db"'))
 
     config = Config.load(path)
     assert config.targets[0].auth.client_secret.reveal() == "in-file"
-    assert config.targets[0].sync_log.url.reveal() == f"sqlite:///{desk.folder}/pipeline.db"
-    assert config.database.reveal() == f"sqlite:///{desk.folder}/data/monitor.db"
+    assert config.targets[0].sync_log.url.reveal() == f"sqlite:///{config_dir.folder}/pipeline.db"
+    assert config.database.reveal() == f"sqlite:///{config_dir.folder}/data/monitor.db"
 
-    assert Config.load(path, {"MONITOR_DATABASE": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{elsewhere}/m.db"
+    assert Config.load(path, {"MONITOR_DATABASE": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
     assert Config.load(path, {"MONITOR_DATABASE_FILE": "key"}).database.reveal() == "postgresql+psycopg://db/here"
-    assert Config.load(path, {}, {"database": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{elsewhere}/m.db"
-    desk.write(text, dotenv="MONITOR_DATABASE=sqlite:///m.db")
-    assert Config.load(path, {}).database.reveal() == f"sqlite:///{desk.folder}/m.db"
+    assert Config.load(path, {}, {"database": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
+    config_dir.write(text, dotenv="MONITOR_DATABASE=sqlite:///m.db")
+    assert Config.load(path, {}).database.reveal() == f"sqlite:///{config_dir.folder}/m.db"
 
 
-def test_the_default_database_stands_beside_the_file(desk, elsewhere):
-    assert Config.load(desk.write(), {}).database.reveal() == f"sqlite:///{desk.folder}/monitor.db"
-    assert Config.load(None, GLOO).database.reveal() == f"sqlite:///{elsewhere}/monitor.db"
+def test_the_default_database_stands_beside_the_file(config_dir, empty_cwd):
+    assert Config.load(config_dir.write(), {}).database.reveal() == f"sqlite:///{config_dir.folder}/monitor.db"
+    assert Config.load(None, GLOO).database.reveal() == f"sqlite:///{empty_cwd}/monitor.db"
 
 
-def test_the_file_is_the_one_named_else_that_of_the_environment_else_the_usual_one(desk, elsewhere, valid):
-    desk.write(valid.replace("#top", 'environment = "named"'))
+def test_the_file_is_the_one_named_else_that_of_the_environment_else_the_usual_one(config_dir, empty_cwd, valid):
+    config_dir.write(valid.replace("#top", 'environment = "named"'))
     relative = Path("../etc/monitor.toml")
-    (elsewhere / "other.toml").write_text(valid.replace("#top", 'environment = "of the environment"'))
-    (elsewhere / "monitor.toml").write_text(valid.replace("#top", 'environment = "usual"'))
+    (empty_cwd / "other.toml").write_text(valid.replace("#top", 'environment = "of the environment"'))
+    (empty_cwd / "monitor.toml").write_text(valid.replace("#top", 'environment = "usual"'))
 
     named = {"MONITOR_CONFIG": "other.toml"}
     assert Config.load(relative, named).environment == "named"
     assert Config.load(None, named).environment == "of the environment"
-    assert Config.load(None, named).source == elsewhere / "other.toml"
+    assert Config.load(None, named).source == empty_cwd / "other.toml"
     assert Config.load(None, {}).environment == "usual"
 
 
-def test_variables_fill_in_texts_from_the_environment_and_dotenv(desk, valid):
+def test_variables_fill_in_texts_from_the_environment_and_dotenv(config_dir, valid):
     text = valid.replace('"s3cret"', '"${A}-${B}-$$-$${B}-$C"').replace("#end", '[[routes]]\nchannels = ["${L}"]')
     text += '[[channels]]\nname = "log"\ntype = "log"\n'
-    path = desk.write(
+    path = config_dir.write(
         text.replace("#check", 'concurrency = "${N}"'), dotenv="A=x\nB='y ${A}'\nexport L=log\nUNSET\nN=7\n"
     )
 
@@ -349,8 +349,8 @@ def test_variables_fill_in_texts_from_the_environment_and_dotenv(desk, valid):
 
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
-def test_a_byte_order_mark_is_no_part_of_a_file(desk, valid, bom):
-    assert Config.load(desk.write(bom + valid, dotenv=f"{bom}MONITOR_ENVIRONMENT=x")).environment == "x"
+def test_a_byte_order_mark_is_no_part_of_a_file(config_dir, valid, bom):
+    assert Config.load(config_dir.write(bom + valid, dotenv=f"{bom}MONITOR_ENVIRONMENT=x")).environment == "x"
 
 
 TABLES = {name: f.annotation for name, f in Config.model_fields.items() if hasattr(f.annotation, "model_fields")}
@@ -360,12 +360,12 @@ TABLES = {name: f.annotation for name, f in Config.model_fields.items() if hasat
     "variable", [f"MONITOR_{name}__{key}".upper() for name, table in TABLES.items() for key in table.model_fields]
 )
 def test_every_key_of_a_table_is_known_as_a_variable(variable):
-    decoded = decode({variable: "x"}, Path("/"), Source.ENVIRONMENT)
+    decoded = decode_variables({variable: "x"}, Path("/"), SettingSource.ENVIRONMENT)
     assert decoded.warnings == ()
     assert [layer.variables for layer in decoded.layers] == [{tuple(variable.lower()[8:].split("__")): variable}]
 
 
-def test_an_unknown_variable_is_a_warning(desk):
+def test_an_unknown_variable_is_a_warning(config_dir):
     environ = {
         "MONITOR_PORT_8080_TCP": "tcp://10.0.0.1:8080",
         "MONITOR_SERVICE_HOST": "10.0.0.1",
@@ -375,7 +375,7 @@ def test_an_unknown_variable_is_a_warning(desk):
         "MONITORING": "x",
         **GLOO,
     }
-    config = Config.load(desk.write(dotenv="MONITOR_DATABSE=y"), environ)
+    config = Config.load(config_dir.write(dotenv="MONITOR_DATABSE=y"), environ)
 
     assert config.warnings == (
         "MONITOR_DATABSE is not a setting and was ignored; did you mean MONITOR_DATABASE?",
@@ -387,19 +387,19 @@ def test_an_unknown_variable_is_a_warning(desk):
     assert [target.name for target in config.targets] == ["gloo-prod"]
 
 
-def test_the_environment_alone_can_describe_one_gloo_target(elsewhere):
+def test_the_environment_alone_can_describe_one_gloo_target(empty_cwd):
     config = Config.load(None, GLOO)
 
     (target,) = config.targets
     assert (target.name, target.provider, target.publisher_id) == ("gloo", "gloo", "p1")
     assert (target.auth.client_id, target.auth.client_secret.reveal()) == ("id", "s3cret")
-    assert target.sync_log.url.reveal() == f"sqlite:///{elsewhere}/pipeline.db"
+    assert target.sync_log.url.reveal() == f"sqlite:///{empty_cwd}/pipeline.db"
     assert (target.sync_log.table, target.sync_log.id_column) == ("sync_log", "item_id")
     assert (config.source, config.warnings) == (None, ())
 
 
-def test_the_environment_may_say_more_about_its_target(elsewhere):
-    (elsewhere / ".env").write_text("GLOO_API_KEY=k3y\nGLOO_PUBLISHER_ID=p2\nMONITOR_SYNC_LOG_URL=postgres://db/x\n")
+def test_the_environment_may_say_more_about_its_target(empty_cwd):
+    (empty_cwd / ".env").write_text("GLOO_API_KEY=k3y\nGLOO_PUBLISHER_ID=p2\nMONITOR_SYNC_LOG_URL=postgres://db/x\n")
     config = Config.load(
         None,
         {
@@ -417,7 +417,7 @@ def test_the_environment_may_say_more_about_its_target(elsewhere):
     assert target.sync_log.url.reveal() == "postgresql+psycopg://db/x"
 
 
-def test_this_process_s_own_environment_is_read_when_none_is_given(elsewhere):
+def test_this_process_s_own_environment_is_read_when_none_is_given(empty_cwd):
     code = "from monitor.config import Config; print(Config.load().targets[0].auth.client_secret.reveal())"
     env = {**GLOO, "PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -426,8 +426,8 @@ def test_this_process_s_own_environment_is_read_when_none_is_given(elsewhere):
     assert done.stdout == "s3cret\n"
 
 
-def test_a_configuration_can_be_made_without_any_file(desk, valid):
-    loaded = Config.load(desk.write(valid.replace("#end", "[[rules]]\ncause = 'outage'")))
+def test_a_configuration_can_be_made_without_any_file(config_dir, valid):
+    loaded = Config.load(config_dir.write(valid.replace("#end", "[[rules]]\ncause = 'outage'")))
 
     made = Config(targets=loaded.targets, rules=loaded.rules, database=Secret("sqlite:///x.db"))
 
@@ -437,14 +437,14 @@ def test_a_configuration_can_be_made_without_any_file(desk, valid):
         made.environment = "other"
 
 
-def test_the_sentences_of_a_problem_hold_no_python(desk):
-    path = desk.write("a = 1\ntargets = [1]\nrules = {}\nchannels = [[]]\nroutes = [{channels = [1]}]\n")
+def test_the_sentences_of_a_problem_hold_no_python(config_dir):
+    path = config_dir.write("a = 1\ntargets = [1]\nrules = {}\nchannels = [[]]\nroutes = [{channels = [1]}]\n")
 
-    for sentence in desk.problems(path):
+    for sentence in config_dir.problems(path):
         assert re.fullmatch(r"[a-z]\S* (is|must|has) [^'<>]*", sentence), sentence
 
 
-def test_a_route_may_name_the_log_that_is_always_there(desk, valid):
-    config = Config.load(desk.write(valid.replace("#end", '[[routes]]\nchannels = ["log"]')))
+def test_a_route_may_name_the_log_that_is_always_there(config_dir, valid):
+    config = Config.load(config_dir.write(valid.replace("#end", '[[routes]]\nchannels = ["log"]')))
 
     assert config.routes[0].channels == ("log",)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import CheckConfig
-from monitor.config.fields import Rate
+from monitor.config.fields import RequestRate
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from monitor.config.fields import Rate
     ],
 )
 def test_a_rate_reads_as_people_write_it(written, per_s):
-    assert Rate(written) == pytest.approx(per_s, rel=1e-12)
+    assert RequestRate(written) == pytest.approx(per_s, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,14 @@ def test_a_rate_reads_as_people_write_it(written, per_s):
 )  # fmt: skip
 def test_anything_else_is_no_rate(text):
     with pytest.raises(ValueError, match="not a rate"):
-        Rate(text)
+        RequestRate(text)
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
 def test_a_copy_remembers_how_it_was_written(duplicate):
-    made = duplicate(Rate("100/m"))
+    made = duplicate(RequestRate("100/m"))
 
-    assert (made, made.written) == (Rate("100/m"), "100/m")
+    assert (made, made.written) == (RequestRate("100/m"), "100/m")
 
 
 COUNTS = st.from_regex(r"[1-9][0-9]{0,7}(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9]", fullmatch=True, alphabet="0123456789.")

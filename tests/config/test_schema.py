@@ -4,16 +4,16 @@ import pytest
 from pydantic import ValidationError
 
 from monitor.config import (
-    ApiKeyAuth,
+    ApiKeyConfig,
     CheckConfig,
-    ClientCredentialsAuth,
+    ClientCredentialsConfig,
     Config,
     LogConfig,
     RouteConfig,
-    Schedule,
+    ScheduleConfig,
     Secret,
     SyncLogConfig,
-    Target,
+    TargetConfig,
     WebhookConfig,
 )
 
@@ -21,20 +21,20 @@ from monitor.config import (
 @pytest.fixture(params=["client credentials", "api key"])
 def auth(request):
     if request.param == "api key":
-        return ApiKeyAuth(api_key=Secret("k3y"))
-    return ClientCredentialsAuth(client_id="id", client_secret=Secret("s3cret"))
+        return ApiKeyConfig(api_key=Secret("k3y"))
+    return ClientCredentialsConfig(client_id="id", client_secret=Secret("s3cret"))
 
 
 @pytest.fixture
 def target(auth):
-    return Target(
+    return TargetConfig(
         name="gloo-prod",
         provider="gloo",
         publisher_id="p1",
         auth=auth,
         sync_log=SyncLogConfig(url=Secret("postgres://db/x")),
         check=CheckConfig(deadline=timedelta(seconds=10)),
-        schedule=Schedule(every=timedelta(seconds=10)),
+        schedule=ScheduleConfig(every=timedelta(seconds=10)),
     )
 
 
@@ -51,7 +51,7 @@ def test_a_configuration_lists_every_secret_in_it(target, auth):
 
     revealed = [secret.reveal() for secret in config.secrets()]
 
-    credential = auth.api_key if isinstance(auth, ApiKeyAuth) else auth.client_secret
+    credential = auth.api_key if isinstance(auth, ApiKeyConfig) else auth.client_secret
     assert revealed == [
         "sqlite:///monitor.db",
         credential.reveal(),
@@ -74,4 +74,4 @@ def test_a_time_span_out_of_range_is_refused_in_python_too():
 
 def test_a_section_is_made_from_nothing_but_a_table():
     with pytest.raises(ValidationError, match="valid dictionary"):
-        Schedule.model_validate("5m")
+        ScheduleConfig.model_validate("5m")

@@ -66,7 +66,7 @@ def test_a_copy_of_a_secret_is_the_same_secret(secret):
 
 def test_a_secret_from_a_file_follows_its_rotation(secret_file):
     secret = Secret.from_file(secret_file)
-    doubled = secret.changed(lambda value: value * 2)
+    doubled = secret.transform(lambda value: value * 2)
     assert (secret.reveal(), doubled.reveal()) == (CANARY, CANARY * 2)
 
     secret_file.write_text("rotated")
@@ -76,7 +76,7 @@ def test_a_secret_from_a_file_follows_its_rotation(secret_file):
 
 def test_a_secret_in_memory_has_no_stamp():
     assert Secret(CANARY).stamp() is None
-    assert Secret(CANARY).changed(str.upper).stamp() is None
+    assert Secret(CANARY).transform(str.upper).stamp() is None
 
 
 def rewrite(path):
@@ -95,7 +95,7 @@ def touch(path):
 @pytest.mark.parametrize("change", [rewrite, replace_file, touch, Path.unlink], ids=lambda change: change.__name__)
 def test_the_stamp_of_a_secret_changes_with_its_file(secret_file, change):
     secret = Secret.from_file(secret_file)
-    doubled = secret.changed(lambda value: value * 2)
+    doubled = secret.transform(lambda value: value * 2)
     before = secret.stamp()
     assert before == secret.stamp() == doubled.stamp()
 

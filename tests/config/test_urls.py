@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config.urls import anchor_sqlite, api_base, database_url, webhook_url
+from monitor.config.urls import resolve_sqlite_path, validate_base_url, normalise_database_url, validate_webhook_url
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from monitor.config.urls import anchor_sqlite, api_base, database_url, webhook_u
     ],
 )
 def test_a_base_url_is_kept_without_its_trailing_slash(url, allow_http, base):
-    assert api_base(url, allow_http=allow_http) == base
+    assert validate_base_url(url, allow_http=allow_http) == base
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_base_url_is_kept_without_its_trailing_slash(url, allow_http, base):
 )
 def test_any_other_base_url_is_refused_without_being_quoted(url, fault):
     with pytest.raises(ValueError, match=fault) as caught:
-        api_base(url, allow_http=False)
+        validate_base_url(url, allow_http=False)
 
     assert "password" not in str(caught.value)
 
@@ -62,8 +62,8 @@ def test_any_other_base_url_is_refused_without_being_quoted(url, fault):
     ],
 )
 def test_a_connection_url_becomes_one_that_sqlalchemy_reads(url, sqlalchemy):
-    assert database_url(url) == sqlalchemy
-    assert database_url(sqlalchemy) == sqlalchemy
+    assert normalise_database_url(url) == sqlalchemy
+    assert normalise_database_url(sqlalchemy) == sqlalchemy
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_connection_url_becomes_one_that_sqlalchemy_reads(url, sqlalchemy):
 )
 def test_any_other_connection_url_is_refused_without_being_quoted(url, fault):
     with pytest.raises(ValueError, match=fault) as caught:
-        database_url(url)
+        normalise_database_url(url)
 
     assert "pa/ss" not in str(caught.value)
 
@@ -92,7 +92,7 @@ def test_any_other_connection_url_is_refused_without_being_quoted(url, fault):
 @pytest.mark.parametrize("url", ["slack.com/x", "mailto:a@b", "https://", "https://a b"])
 def test_a_webhook_needs_an_http_url(url):
     with pytest.raises(ValueError, match="must be a URL that begins with"):
-        webhook_url(url)
+        validate_webhook_url(url)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_a_webhook_needs_an_http_url(url):
     ],
 )
 def test_a_relative_sqlite_path_is_taken_from_the_folder(url, anchored):
-    assert anchor_sqlite(url, Path("/etc/monitor")) == anchored
+    assert resolve_sqlite_path(url, Path("/etc/monitor")) == anchored

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 from support.samples import NOW
 
-from monitor.config.schema import Retention
+from monitor.config.schema import RetentionConfig
 from monitor.daemon.periodic import prune
 from monitor.database.engine import writing
 from monitor.database.tables import runs
@@ -17,7 +17,7 @@ from monitor.database.tables import runs
 
 def kept_for_a_while(world):
     """The live parts of a configuration with ages, on a clock of its own."""
-    ages = Retention(snapshots=AGES.snapshots, item_events=AGES.item_events, notifications=AGES.notifications)
+    ages = RetentionConfig(snapshots=AGES.snapshots, item_events=AGES.item_events, notifications=AGES.notifications)
     config = world.app.config.model_copy(update={"retention": ages})
     return replace(world.app, config=config, clock=lambda: NOW)
 

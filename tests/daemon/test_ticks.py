@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.fastclock import FastClock, driven
 
-from monitor.app import App, open_store
+from monitor.app import App, open_database
 from monitor.cli.check import CheckOptions, _Session
 from monitor.config import Config
 from monitor.daemon import Daemon
@@ -218,7 +218,7 @@ async def by_cron_job(world, made):
     for n, what in enumerate(SCRIPT):
         act(world, made, what)
         config = config_of(world)
-        app = App(config=config, engine=open_store(config), clock=fast)
+        app = App(config=config, engine=open_database(config), clock=fast)
         session = _Session(app, CheckOptions(slot=f"monitor-{n}", quiet=True), frozenset(), None)
         await session.run(config.targets)
         app.engine.dispose()

@@ -15,9 +15,9 @@ from monitor.database.retention_policy import Ages, cutoffs
 from monitor.database.tables import evidence, incident_events, item_events, items, notifications, reports, snapshots
 from monitor.database.tables import incidents as incident_rows
 from monitor.database.tables import runs as run_rows
-from monitor.incidents import store as evidence_store
+from monitor.incidents import store as incident_store
 from monitor.incidents import store as incidents
-from monitor.incidents import store as oversight
+from monitor.incidents import store as incident_store
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind
@@ -88,7 +88,7 @@ def test_old_runs_go_with_their_snapshots_and_evidence_but_the_first_and_the_new
         write_runs(conn, [run_row(n, NOW - (500 - n) * DAY) for n in range(1, 121)])
         for n in (1, 50, 119):
             piece = Evidence(cause=Cause.OUTAGE, count=1)
-            evidence_store.write(conn, target="gloo", run_id=n, at=NOW, pieces=[piece])
+            incident_store.add_evidence(conn, target="gloo", run_id=n, at=NOW, pieces=[piece])
     assert pruned(engine, Past.SNAPSHOTS, age=400 * DAY) == 99 - 1
     assert ids(engine, run_rows) == [1, *range(100, 121)]
     with reading(engine) as conn:
@@ -137,15 +137,15 @@ def test_what_incidents_and_reports_name_stays(engine):
     with writing(engine) as conn:
         write_runs(conn, [run_row(n, at(n)) for n in range(1, 61)])
         seen = {
-            n: evidence_store.write(
+            n: incident_store.add_evidence(
                 conn, target="gloo", run_id=n, at=at(n), pieces=[Evidence(cause=Cause.OUTAGE, count=1)]
             )[Cause.OUTAGE, ""]
             for n in (10, 20, 30, 31, 32)
         }
         over = incident(target="gloo", cause=Cause.OUTAGE, state=IncidentState.RESOLVED, resolved_at=at(12))
-        incidents.open_new(conn, over, evidence_id=seen[10])
+        incidents.open_incident(conn, over, evidence_id=seen[10])
         still = incident(target="gloo", cause=Cause.OUTAGE, first_evidence_at=at(30), opened_at=at(32))
-        number = incidents.open_new(conn, still, evidence_id=seen[20])
+        number = incidents.open_incident(conn, still, evidence_id=seen[20])
         incidents.add_event(conn, incident_id=number, run_id=40, at=at(40), kind="reminded", reason="again")
         incidents.add_event(conn, incident_id=1, run_id=11, at=at(11), kind="updated", reason="it is over")
         conn.execute(insert(run_rows), [run_row(61, at(61), status="unread")])
@@ -225,9 +225,9 @@ def test_delivered_messages_go_once_their_incident_is_long_over_and_nothing_of_i
         resolved = at if state is IncidentState.RESOLVED else None
         with writing(engine) as conn:
             subject = incident(target=f"t{at}{state}{statuses}", cause=cause, state=state, resolved_at=resolved)
-            number = incidents.open_new(conn, subject, evidence_id=None)
+            number = incidents.open_incident(conn, subject, evidence_id=None)
             for status in statuses:
-                outbox.put(conn, message(number, kind=MessageKind.OPENED), channels=["oncall"], now=at)
+                outbox.enqueue(conn, message(number, kind=MessageKind.OPENED), channels=["oncall"], now=at)
                 newest = select(notifications.c.id).order_by(notifications.c.id.desc()).limit(1).scalar_subquery()
                 sent = NOW - (sent_age or age) * DAY if status == "sent" else None
                 conn.execute(
@@ -299,13 +299,15 @@ def readings(engine, now):
         for target in ("gloo", "docs"):
             found[target] = (
                 {
-                    window: evidence_store.marks(conn, target=target, keys=keys, since=now - window, at_least=least)
+                    window: incident_store.evidence_points(
+                        conn, target=target, keys=keys, since=now - window, at_least=least
+                    )
                     for window, least in ((timedelta(minutes=15), 3), (30 * DAY, 2))
                 },
                 runs.last_run(conn, target=target),
                 runs.restraint(conn, target=target),
                 runs.last_snapshot(conn, target),
-                oversight.previous_run(conn, target=target, before=10**6),
+                incident_store.previous_run(conn, target=target, before=10**6),
                 runs.last_slot(conn, target=target),
                 trends.last_run(conn, target=target),
                 trends.newest_snapshot(conn, target=target),
@@ -315,7 +317,7 @@ def readings(engine, now):
                 incidents.unresolved(conn, target=target),
             )
         told = [changes.counted_at(conn, target="gloo", upto=row.last_run_id) for row in conn.execute(select(reports))]
-        return found, told, incidents.listing(conn), runs.least_restraint(conn, targets=["gloo", "docs"])
+        return found, told, incidents.list_incidents(conn), runs.least_restraint(conn, targets=["gloo", "docs"])
 
 
 def write_story(engine, story, told_at):
@@ -329,7 +331,7 @@ def write_story(engine, story, told_at):
             values = {"target": target, "status": status, "abort_reason": reason, "slot": slot, "restraint": restraint}
             write_runs(conn, [run_row(number, at, **values)])
             pieces = [Evidence(cause=cause, group=group, count=1) for cause, group in sorted(seen)]
-            stored = evidence_store.write(conn, target=target, run_id=number, at=at, pieces=pieces)
+            stored = incident_store.add_evidence(conn, target=target, run_id=number, at=at, pieces=pieces)
             for key in stored:
                 if (target, *key) not in {
                     (row.target, row.cause, row.group_name) for row in conn.execute(select(incident_rows))
@@ -337,7 +339,7 @@ def write_story(engine, story, told_at):
                     state = IncidentState.RESOLVED if number % 2 else IncidentState.OPEN
                     subject = incident(target=target, cause=key[0], group=key[1], state=state, first_evidence_at=at,
                                        opened_at=at, resolved_at=at if number % 2 else None)  # fmt: skip
-                    opened = incidents.open_new(conn, subject, evidence_id=stored[key])
+                    opened = incidents.open_incident(conn, subject, evidence_id=stored[key])
                     incidents.add_event(conn, incident_id=opened, run_id=number, at=at, kind="opened", reason="seen")
             true += pause * DAY
         if told_at:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.samples import NOW
 
 from monitor.config import Config
-from monitor.config.schema import Retention
+from monitor.config.schema import RetentionConfig
 from monitor.database.retention_policy import (
     KEPT_RUNS,
     Ages,
@@ -146,9 +146,9 @@ def test_an_old_run_stays_for_a_reason(old, keep):
 def test_no_rule_can_count_what_is_pruned():
     """The bounds of rules, as they are configured, lie inside what always stays."""
     schema = Config.model_json_schema()["$defs"]
-    properties = schema["RuleOverride"]["properties"]
+    properties = schema["RuleConfig"]["properties"]
     most = max(properties[name]["anyOf"][0]["maximum"] for name in ("runs", "of", "resolve_after"))
     assert 2 * most <= KEPT_RUNS
     assert properties["window"]["anyOf"][0]["$comment"] == "1s to 30d"
-    assert Retention.model_json_schema()["properties"]["snapshots"]["anyOf"][0]["$comment"].startswith("31d ")
+    assert RetentionConfig.model_json_schema()["properties"]["snapshots"]["anyOf"][0]["$comment"].startswith("31d ")
     assert max(rule.window for rule in DEFAULT_RULES.values()) < 30 * DAY

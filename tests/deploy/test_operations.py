@@ -122,7 +122,12 @@ def logged_events():
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "monitor").rglob("*.py"))
     by_name = re.findall(r'\.(info|warning|error|exception|critical)\(\s*"(\w+)"', source)
     rarely = re.findall(r'warn_rarely\(\s*"(\w+)"', source)
-    by_cause = {"items_unknown", "items_ailing", "questions_failed", *(set(MONITOR_CAUSES) - {Cause.CHANNEL_FAILING})}
+    by_cause = {
+        "items_unknown",
+        "items_unhealthy",
+        "requests_recovered",
+        *(set(MONITOR_CAUSES) - {Cause.CHANNEL_FAILING}),
+    }
     return {
         *((name, "error" if level == "exception" else level) for level, name in by_name),
         *((str(name), "warning") for name in (*rarely, *by_cause)),

@@ -63,6 +63,6 @@ def test_the_readme_tells_every_cause_once():
 def test_the_readme_says_when_an_incident_opens(cause, opens):
     rule = DEFAULT_RULES[Cause(cause)]
     said = "at once" if rule.of == 1 else f"{rule.runs} of {rule.of} runs"
-    if rule.span:
-        said += f", {rule.span // timedelta(minutes=1)} min apart"
+    if rule.hold_for:
+        said += f", {rule.hold_for // timedelta(minutes=1)} min apart"
     assert opens == said

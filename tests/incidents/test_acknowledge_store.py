@@ -6,31 +6,31 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from incidents.test_evaluate import Court
+from incidents.test_evaluate import Site
 from sqlalchemy import text
 
 from monitor.database.engine import writing
 from monitor.incidents import acknowledge as handling
-from monitor.incidents.decide import Action, Why, Word
+from monitor.incidents.decide import Action, DecisionReason, OperatorAction
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 REVOKED = Evidence(cause=Cause.UNAUTHORIZED, count=3, breakdown={"401": 3})
 TOO_MUCH = Evidence(cause=Cause.SPENDING_LIMIT, count=3, breakdown={"402": 3})
 OPEN, ACKNOWLEDGED, RESOLVED = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, IncidentState.RESOLVED
-ANA = Word(by="ana", comment="on it")
+ANA = OperatorAction(by="ana", comment="on it")
 
 
-class Desk(Court):
+class Desk(Site):
     """A target's judge, and people at work."""
 
-    def ack(self, word=ANA, number=1):
+    def ack(self, operator_action=ANA, number=1):
         with writing(self.engine) as conn:
-            return handling.acknowledge(conn, number, word=word, now=self.now)
+            return handling.acknowledge(conn, number, operator_action=operator_action, now=self.now)
 
-    def resolve(self, word=ANA, number=1):
+    def resolve(self, operator_action=ANA, number=1):
         with writing(self.engine) as conn:
-            return handling.resolve(conn, number, word=word, now=self.now)
+            return handling.resolve(conn, number, operator_action=operator_action, now=self.now)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_an_acknowledgement_is_told_where_the_opening_went_and_ends_the_reminder
     desk.run(TOO_MUCH)
     desk.channels = ("elsewhere",)
     handled = desk.ack()
-    assert handled.done
+    assert handled.changed
     assert (handled.incident, desk.incident.state) == (desk.incident, ACKNOWLEDGED)
     assert (desk.incident.acknowledged_by, desk.incident.acknowledged_at) == ("ana", desk.now)
     message, channel = desk.messages[-1]
@@ -60,9 +60,9 @@ def test_acknowledging_twice_says_who_has_it_and_changes_nothing(desk):
     desk.ack()
     before = (desk.incident, desk.messages, desk.life)
     desk.now += MINUTE
-    again = desk.ack(Word(by="bo"))
-    assert not again.done
-    assert (again.decision.why, again.incident.acknowledged_by) == (Why.TAKEN_BEFORE, "ana")
+    again = desk.ack(OperatorAction(by="bo"))
+    assert not again.changed
+    assert (again.decision.reason, again.incident.acknowledged_by) == (DecisionReason.ALREADY_ACKNOWLEDGED, "ana")
     assert (desk.incident, desk.messages, desk.life) == before
 
 
@@ -79,8 +79,8 @@ def test_a_reopening_clears_the_acknowledgement(desk):
 def test_resolved_by_hand_its_items_are_free_and_the_next_run_reopens_it_while_they_ail(desk):
     desk.put("a", "b")
     desk.run()
-    handled = desk.resolve(Word(by="ana", comment="known"))
-    assert handled.done
+    handled = desk.resolve(OperatorAction(by="ana", comment="known"))
+    assert handled.changed
     assert (desk.incident.state, desk.incident.member_count, desk.members(1)) == (RESOLVED, 0, [])
     message, channel = desk.messages[-1]
     assert (message.kind.value, channel, ("resolved by", "ana") in message.facts) == ("resolved", "oncall", True)
@@ -97,7 +97,7 @@ def test_what_is_over_can_be_neither_acknowledged_nor_resolved(desk):
     desk.resolve()
     before = (desk.incident, desk.messages, desk.life)
     for handled in (desk.ack(), desk.resolve()):
-        assert (handled.done, handled.decision.why) == (False, Why.OVER)
+        assert (handled.changed, handled.decision.reason) == (False, DecisionReason.ALREADY_RESOLVED)
     assert (desk.incident, desk.messages, desk.life) == before
 
 
@@ -140,18 +140,18 @@ def wait_until_blocked(engine, *, within_s=30):
     raise AssertionError("nobody waits for a lock")
 
 
-def judge_in(conn, desk, *seen):
+def evaluate_in(conn, desk, *seen):
     """One more run, judged in the caller's transaction."""
     facts = desk._finished(conn, status=RunStatus.COMPLETE, due=30, answered=30)
-    return desk.judge.judge(conn, facts=facts, seen=seen, now=desk.now, log_empty=False)
+    return desk.evaluator.evaluate(conn, facts=facts, evidence=seen, now=desk.now, sync_log_empty=False)
 
 
 def test_an_acknowledgement_beside_a_run_that_resolves_finds_the_incident_over(desk, database_kind):
     desk.run(TOO_MUCH)
     desk.run()
     with at_the_same_time(desk, desk.ack, blocks=database_kind == "postgresql") as (conn, outcome):
-        assert judge_in(conn, desk).changes[0].decision.action is Action.RESOLVE
-    assert [(each.done, each.decision.why) for each in outcome] == [(False, Why.OVER)]
+        assert evaluate_in(conn, desk).changes[0].decision.action is Action.RESOLVE
+    assert [(each.changed, each.decision.reason) for each in outcome] == [(False, DecisionReason.ALREADY_RESOLVED)]
     assert (desk.incident.state, desk.kinds) == (RESOLVED, ["opened", "resolved"])
 
 
@@ -159,7 +159,7 @@ def test_a_run_beside_an_acknowledgement_decides_after_it(desk, database_kind):
     desk.run(TOO_MUCH)
     desk.now += 5 * HOUR  # a reminder is due
     with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
-        handling.acknowledge(conn, 1, word=ANA, now=desk.now)
+        handling.acknowledge(conn, 1, operator_action=ANA, now=desk.now)
     assert [each.changes[0].decision.action for each in outcome] == [Action.CONTINUE]
     assert (desk.incident.state, desk.incident.acknowledged_by) == (ACKNOWLEDGED, "ana")
     assert desk.kinds == ["opened", "acknowledged"]
@@ -168,7 +168,7 @@ def test_a_run_beside_an_acknowledgement_decides_after_it(desk, database_kind):
 def test_a_run_beside_an_end_by_hand_reopens_what_it_sees(desk, database_kind):
     desk.run(TOO_MUCH)
     with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
-        handling.resolve(conn, 1, word=ANA, now=desk.now)
+        handling.resolve(conn, 1, operator_action=ANA, now=desk.now)
     assert [each.changes[0].decision.action for each in outcome] == [Action.REOPEN]
     assert desk.kinds == ["opened", "resolved", "opened"]
 
@@ -176,7 +176,7 @@ def test_a_run_beside_an_end_by_hand_reopens_what_it_sees(desk, database_kind):
 def test_of_two_who_acknowledge_at_once_one_has_it(desk, database_kind):
     desk.run(TOO_MUCH)
     blocks = database_kind == "postgresql"
-    with at_the_same_time(desk, lambda: desk.ack(Word(by="bo")), blocks=blocks) as (conn, outcome):
-        handling.acknowledge(conn, 1, word=ANA, now=desk.now)
-    assert [(each.done, each.incident.acknowledged_by) for each in outcome] == [(False, "ana")]
+    with at_the_same_time(desk, lambda: desk.ack(OperatorAction(by="bo")), blocks=blocks) as (conn, outcome):
+        handling.acknowledge(conn, 1, operator_action=ANA, now=desk.now)
+    assert [(each.changed, each.incident.acknowledged_by) for each in outcome] == [(False, "ana")]
     assert desk.kinds == ["opened", "acknowledged"]

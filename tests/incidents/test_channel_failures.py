@@ -5,26 +5,26 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
-from support.fakes import DELIVERED, FakeChannel, outlets
+from support.fakes import DELIVERED, FakeChannel, configured_channels
 from support.samples import NOW, incident, message
 from support.world import Clock
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import notifications
 from monitor.incidents import store as incidents
-from monitor.incidents.channel_failures import Reachability
+from monitor.incidents.channel_failures import ChannelFailures
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, IncidentState
 from monitor.notifications import outbox
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.log import LogChannel
 from monitor.notifications.delivery import DeliveryReport, Sender
 from monitor.notifications.routing import LOG_CHANNEL
 
 HOUR = timedelta(hours=1)
-PARKED = Verdict(ending=Ending.PARKED, reason="HTTP 401")
-RETRY = Verdict(ending=Ending.RETRY, reason="HTTP 503")
-REFUSED = Verdict(ending=Ending.REFUSED, reason="HTTP 400")
+SUSPENDED = SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401")
+RETRY = SendResult(outcome=SendOutcome.RETRY, reason="HTTP 503")
+REFUSED = SendResult(outcome=SendOutcome.REFUSED, reason="HTTP 400")
 RULE = DEFAULT_RULES[Cause.CHANNEL_FAILING]
 
 
@@ -36,18 +36,18 @@ class Post:
         self.clock.now = NOW
         self.channels, self.routes, self.settings = {}, None, "first"
         with writing(engine) as conn:
-            self.occasion = incidents.open_new(conn, incident(), evidence_id=None)
+            self.occasion = incidents.open_incident(conn, incident(), evidence_id=None)
 
     @property
-    def reach(self):
+    def incident_hooks(self):
         names = list(self.channels)
         routed = self.routes if self.routes is not None else tuple(names) or (LOG_CHANNEL,)
-        return Reachability(environment="test", rule=RULE, channels=names, route=lambda _: routed)
+        return ChannelFailures(environment="test", rule=RULE, channels=names, route=lambda _: routed)
 
     async def write(self, *channels):
         """Writes to the channels and delivers all that is due; then an hour passes."""
         with writing(self.engine) as conn:
-            outbox.put(conn, message(self.occasion), channels=channels, now=self.clock())
+            outbox.enqueue(conn, message(self.occasion), channels=channels, now=self.clock())
         return await self.deliver()
 
     async def mend(self):
@@ -57,7 +57,7 @@ class Post:
 
     async def deliver(self):
         sender = Sender(
-            self.engine, outlets({LOG_CHANNEL: LogChannel(), **self.channels}, self.settings), reach=self.reach,
+            self.engine, configured_channels({LOG_CHANNEL: LogChannel(), **self.channels}, self.settings), incident_hooks=self.incident_hooks,
             holder="host:1", utcnow=self.clock, rand=lambda: 1.0,
         )  # fmt: skip
         report = await sender.deliver()
@@ -67,7 +67,7 @@ class Post:
     @property
     def incidents(self):
         with reading(self.engine) as conn:
-            found = incidents.listing(conn)
+            found = incidents.list_incidents(conn)
         return [each for each in reversed(found) if each.cause is Cause.CHANNEL_FAILING]
 
     @property
@@ -93,8 +93,8 @@ def post(engine):
 
 
 async def test_a_parked_channel_is_told_at_once_on_the_others_and_once(post):
-    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
-    assert await post.write("oncall", "audit") == DeliveryReport(sent=2, put_off=1)
+    post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
+    assert await post.write("oncall", "audit") == DeliveryReport(sent=2, deferred=1)
     (opened,) = post.incidents
     assert (opened.target, opened.channels, opened.team.value) == ("channel:oncall", ("audit",), "monitor")
     assert post.channels["audit"].sent[-1].title == "channel oncall: messages do not get through"
@@ -106,7 +106,7 @@ async def test_a_parked_channel_is_told_at_once_on_the_others_and_once(post):
 
 
 async def test_it_is_over_once_something_is_delivered_there_again(post):
-    post.channels = {"oncall": FakeChannel(PARKED, DELIVERED), "audit": FakeChannel()}
+    post.channels = {"oncall": FakeChannel(SUSPENDED, DELIVERED), "audit": FakeChannel()}
     await post.write("oncall")
     await post.deliver()
     assert post.open == ["channel:oncall"]
@@ -147,7 +147,7 @@ async def test_what_another_channel_heard_too_is_not_passed_on(post):
 
 
 async def test_what_waits_for_a_renamed_channel_goes_where_its_incident_is_routed_now(post):
-    post.channels = {"oncall": FakeChannel(PARKED)}
+    post.channels = {"oncall": FakeChannel(SUSPENDED)}
     await post.write("oncall")
     new = post.channels["on-call"] = FakeChannel()
     del post.channels["oncall"]
@@ -158,7 +158,7 @@ async def test_what_waits_for_a_renamed_channel_goes_where_its_incident_is_route
 
 
 async def test_news_of_a_channel_is_not_told_on_one_that_waits_itself(post):
-    post.channels = {"chat": FakeChannel(RETRY), "oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    post.channels = {"chat": FakeChannel(RETRY), "oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     post.routes = ("chat",)
     await post.write("chat")
     post.clock.advance(hours=-1)
@@ -168,7 +168,7 @@ async def test_news_of_a_channel_is_not_told_on_one_that_waits_itself(post):
 
 
 async def test_people_are_reminded_as_the_rule_says(post):
-    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     for _ in range(6):
         await post.write("oncall")
     assert post.told == [("opened", "channel:oncall", "audit"), ("reminder", "channel:oncall", "audit")]
@@ -176,7 +176,7 @@ async def test_people_are_reminded_as_the_rule_says(post):
 
 
 async def test_what_fails_again_soon_is_the_same_incident(post):
-    post.channels = {"oncall": FakeChannel(PARKED, DELIVERED, PARKED), "audit": FakeChannel()}
+    post.channels = {"oncall": FakeChannel(SUSPENDED, DELIVERED, SUSPENDED), "audit": FakeChannel()}
     await post.write("oncall")
     await post.mend()
     post.clock.advance(minutes=-50)
@@ -186,15 +186,19 @@ async def test_what_fails_again_soon_is_the_same_incident(post):
 
 
 async def test_without_another_channel_the_log_is_told_and_nobody_counts_as_reached(post):
-    post.channels = {"oncall": FakeChannel(PARKED)}
+    post.channels = {"oncall": FakeChannel(SUSPENDED)}
     report = await post.write("oncall")
-    assert report == DeliveryReport(sent=1, logged=1, put_off=1)
+    assert report == DeliveryReport(sent=1, logged=1, deferred=1)
     assert report.unreachable
     assert post.told == [("opened", "channel:oncall", "log")]
 
 
 async def test_two_channels_that_fail_one_after_the_other_are_told_where_it_can_be(post):
-    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel(DELIVERED, PARKED), "chat": FakeChannel()}
+    post.channels = {
+        "oncall": FakeChannel(SUSPENDED),
+        "audit": FakeChannel(DELIVERED, SUSPENDED),
+        "chat": FakeChannel(),
+    }
     post.routes = ("oncall", "audit")
     await post.write("oncall")
     await post.write("audit")
@@ -209,7 +213,11 @@ async def test_two_channels_that_fail_one_after_the_other_are_told_where_it_can_
 
 
 async def test_who_is_told_elsewhere_hears_of_the_beginning_before_the_end(post):
-    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel(DELIVERED, PARKED), "chat": FakeChannel()}
+    post.channels = {
+        "oncall": FakeChannel(SUSPENDED),
+        "audit": FakeChannel(DELIVERED, SUSPENDED),
+        "chat": FakeChannel(),
+    }
     post.routes = ("oncall", "audit")
     await post.write("oncall")
     await post.write("audit")
@@ -220,7 +228,7 @@ async def test_who_is_told_elsewhere_hears_of_the_beginning_before_the_end(post)
 
 
 async def test_when_all_channels_fail_at_once_each_is_in_the_log_and_it_ends(post):
-    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel(PARKED)}
+    post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel(SUSPENDED)}
     for _ in range(3):
         await post.write("oncall", "audit")
     assert sorted(post.open) == ["channel:audit", "channel:oncall"]
@@ -231,13 +239,13 @@ async def test_when_all_channels_fail_at_once_each_is_in_the_log_and_it_ends(pos
 
 
 async def test_a_channel_that_took_the_logs_name_is_never_told_of_itself(post):
-    post.channels = {LOG_CHANNEL: FakeChannel(PARKED)}
-    assert await post.write(LOG_CHANNEL) == DeliveryReport(put_off=1)
+    post.channels = {LOG_CHANNEL: FakeChannel(SUSPENDED)}
+    assert await post.write(LOG_CHANNEL) == DeliveryReport(deferred=1)
     assert (post.open, post.told) == (["channel:log"], [])
 
 
 async def test_a_channel_that_is_taken_out_of_the_configuration_fails_no_longer(post):
-    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     await post.write("oncall")
     del post.channels["oncall"]
     await post.write("oncall")
@@ -247,26 +255,26 @@ async def test_a_channel_that_is_taken_out_of_the_configuration_fails_no_longer(
 
 
 async def test_a_channel_of_another_environment_is_left_to_its_own_senders(post):
-    post.channels = {"oncall": FakeChannel(PARKED), "audit": FakeChannel()}
+    post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     await post.write("oncall")
-    elsewhere = replace(post.reach, environment="staging", channels=("audit",))
+    elsewhere = replace(post.incident_hooks, environment="staging", channels=("audit",))
     with writing(post.engine) as conn:
-        elsewhere.forget_the_gone(conn, now=post.clock())
+        elsewhere.resolve_removed(conn, now=post.clock())
     assert post.open == ["channel:oncall"]
 
 
 def test_of_two_senders_that_see_it_one_opens_it(post):
     twin = incident(target="channel:oncall", cause=Cause.CHANNEL_FAILING)
     with writing(post.engine) as conn:
-        first = incidents.open_once(conn, twin)
-        assert incidents.open_once(conn, twin) is None
-        assert incidents.open_once(conn, replace(twin, target="channel:audit")) is not None
+        first = incidents.open_if_absent(conn, twin)
+        assert incidents.open_if_absent(conn, twin) is None
+        assert incidents.open_if_absent(conn, replace(twin, target="channel:audit")) is not None
         incidents.save(conn, replace(twin, id=first, state=IncidentState.RESOLVED))
-        assert incidents.open_once(conn, twin) is not None
+        assert incidents.open_if_absent(conn, twin) is not None
 
 
 async def test_a_long_error_fits_the_events(post):
-    long = Verdict(ending=Ending.PARKED, reason="x" * 900)
+    long = SendResult(outcome=SendOutcome.SUSPENDED, reason="x" * 900)
     post.channels = {"oncall": FakeChannel(long), "audit": FakeChannel()}
     await post.write("oncall")
     ((_, reason),) = post.life()

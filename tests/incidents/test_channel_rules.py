@@ -4,46 +4,48 @@ from datetime import timedelta
 import pytest
 from support.samples import NOW, incident
 
-from monitor.incidents.channel_rules import Sign, bystanders, decide_about_channel
-from monitor.incidents.decide import Action, Why
+from monitor.incidents.channel_rules import ChannelEvent, other_channels, decide_channel
+from monitor.incidents.decide import Action, DecisionReason
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, IncidentState
 
 RULE = DEFAULT_RULES[Cause.CHANNEL_FAILING]
 HOUR = timedelta(hours=1)
-FAILED, DELIVERED, GONE = Sign.FAILED, Sign.DELIVERED, Sign.GONE
+FAILED, DELIVERED, REMOVED = ChannelEvent.FAILED, ChannelEvent.DELIVERED, ChannelEvent.REMOVED
 OPEN = incident(cause=Cause.CHANNEL_FAILING, target="channel:oncall", last_message_at=NOW - HOUR)
 HEEDED = replace(OPEN, state=IncidentState.ACKNOWLEDGED, last_message_at=NOW - 9 * HOUR)
-OVER = replace(OPEN, state=IncidentState.RESOLVED, resolved_at=NOW - HOUR)
+ALREADY_RESOLVED = replace(OPEN, state=IncidentState.RESOLVED, resolved_at=NOW - HOUR)
 
 DECISIONS = [
-    ("the first failure", None, FAILED, Action.OPEN, Why.UNDELIVERABLE),
-    ("another while it is open", OPEN, FAILED, Action.CONTINUE, Why.STILL_THERE),
+    ("the first failure", None, FAILED, Action.OPEN, DecisionReason.UNDELIVERABLE),
+    ("another while it is open", OPEN, FAILED, Action.CONTINUE, DecisionReason.STILL_OPEN),
     ("another after four hours", replace(OPEN, last_message_at=NOW - 4 * HOUR), FAILED, Action.REMIND,
-     Why.NOT_TOLD_FOR_LONG),
-    ("acknowledged, hours later", HEEDED, FAILED, Action.CONTINUE, Why.STILL_THERE),
-    ("it fails again long after", OVER, FAILED, Action.OPEN, Why.UNDELIVERABLE),
-    ("it fails again soon", replace(OVER, resolved_at=NOW - timedelta(minutes=5)), FAILED, Action.REOPEN,
-     Why.CAME_BACK),
-    ("a delivery ends it", OPEN, DELIVERED, Action.RESOLVE, Why.DELIVERED),
-    ("a delivery ends an acknowledged one", HEEDED, DELIVERED, Action.RESOLVE, Why.DELIVERED),
-    ("it is taken out of the configuration", OPEN, GONE, Action.RESOLVE, Why.NOT_CONFIGURED),
-    ("a delivery as ever", None, DELIVERED, Action.NOTHING, Why.NO_EVIDENCE),
-    ("a delivery after its end", OVER, DELIVERED, Action.NOTHING, Why.NO_EVIDENCE),
+     DecisionReason.REMINDER_DUE),
+    ("acknowledged, hours later", HEEDED, FAILED, Action.CONTINUE, DecisionReason.STILL_OPEN),
+    ("it fails again long after", ALREADY_RESOLVED, FAILED, Action.OPEN, DecisionReason.UNDELIVERABLE),
+    ("it fails again soon", replace(ALREADY_RESOLVED, resolved_at=NOW - timedelta(minutes=5)), FAILED, Action.REOPEN,
+     DecisionReason.RECURRED),
+    ("a delivery ends it", OPEN, DELIVERED, Action.RESOLVE, DecisionReason.DELIVERED),
+    ("a delivery ends an acknowledged one", HEEDED, DELIVERED, Action.RESOLVE, DecisionReason.DELIVERED),
+    ("it is taken out of the configuration", OPEN, REMOVED, Action.RESOLVE, DecisionReason.NOT_CONFIGURED),
+    ("a delivery as ever", None, DELIVERED, Action.NOTHING, DecisionReason.NO_EVIDENCE),
+    ("a delivery after its end", ALREADY_RESOLVED, DELIVERED, Action.NOTHING, DecisionReason.NO_EVIDENCE),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("state", "sign", "action", "why"), [d[1:] for d in DECISIONS], ids=[d[0] for d in DECISIONS])
-def test_what_becomes_of_a_channels_incident(state, sign, action, why):
-    decision = decide_about_channel(RULE, state, sign, now=NOW)
-    assert (decision.action, decision.why, decision.cause) == (action, why, Cause.CHANNEL_FAILING)
+@pytest.mark.parametrize(
+    ("state", "channel_event", "action", "reason"), [d[1:] for d in DECISIONS], ids=[d[0] for d in DECISIONS]
+)
+def test_what_becomes_of_a_channels_incident(state, channel_event, action, reason):
+    decision = decide_channel(RULE, state, channel_event, now=NOW)
+    assert (decision.action, decision.reason, decision.cause) == (action, reason, Cause.CHANNEL_FAILING)
 
 
 def test_a_rule_for_runs_says_nothing_about_channels_but_its_reminders_do():
-    slow = replace(RULE, runs=3, of=5, resolve_after=4, span=HOUR, remind_every=timedelta(minutes=1))
-    assert decide_about_channel(slow, None, FAILED, now=NOW).action is Action.OPEN
-    assert decide_about_channel(slow, OPEN, FAILED, now=NOW).action is Action.REMIND
-    assert decide_about_channel(slow, OPEN, DELIVERED, now=NOW).action is Action.RESOLVE
+    slow = replace(RULE, runs=3, of=5, resolve_after=4, hold_for=HOUR, repeat_interval=timedelta(minutes=1))
+    assert decide_channel(slow, None, FAILED, now=NOW).action is Action.OPEN
+    assert decide_channel(slow, OPEN, FAILED, now=NOW).action is Action.REMIND
+    assert decide_channel(slow, OPEN, DELIVERED, now=NOW).action is Action.RESOLVE
 
 
 TOLD = [
@@ -58,4 +60,4 @@ TOLD = [
 
 @pytest.mark.parametrize(("routed", "configured", "failing", "told"), [t[1:] for t in TOLD], ids=[t[0] for t in TOLD])
 def test_who_is_told_that_a_channel_fails(routed, configured, failing, told):
-    assert bystanders(routed, configured, failing=failing) == told
+    assert other_channels(routed, configured, failing=failing) == told

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.decide import Action, Mark, Why, decide, evolve
+from monitor.incidents.decide import Action, EvidencePoint, DecisionReason, decide, evolve
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule, severity_of
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 
@@ -17,10 +17,16 @@ OUTAGE = DEFAULT_RULES[Cause.OUTAGE]
 AT_ONCE = DEFAULT_RULES[Cause.ITEMS_FAILED]
 
 
-def marks(pattern, *, every=5 * MINUTE, now=NOW):
+def points(pattern, *, every=5 * MINUTE, now=NOW):
     """Newest last: `x` evidence, `.` none, `m` muted, `?` too few answers."""
     runs = [
-        Mark(run_id=n, at=now - every * (len(pattern) - 1 - n), evidence=c == "x", muted=c == "m", enough=c != "?")
+        EvidencePoint(
+            run_id=n,
+            at=now - every * (len(pattern) - 1 - n),
+            evidence=c == "x",
+            inhibited=c == "m",
+            confirms_recovery=c != "?",
+        )
         for n, c in enumerate(pattern)
     ]
     return list(reversed(runs))
@@ -37,59 +43,59 @@ def incident(**fields):
 
 
 OPENINGS = [
-    ("two in a row", TWO_OF_TWO, ".xx", 5 * MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("one after a clean one", TWO_OF_TWO, ".x", 5 * MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
-    ("one, then clean", TWO_OF_TWO, "x.", 5 * MINUTE, Action.NOTHING, Why.NO_EVIDENCE),
-    ("not consecutive", TWO_OF_TWO, "x.x", 5 * MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
-    ("a lone run in the window counts", TWO_OF_TWO, ".x", timedelta(hours=6), Action.OPEN, Why.THRESHOLD_MET),
-    ("the very first run", TWO_OF_TWO, "x", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("three of five", THREE_OF_FIVE, "..x.xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("two of five", THREE_OF_FIVE, "x...xx", MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
-    ("two runs only, both bad", THREE_OF_FIVE, "xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("explained by a higher cause", TWO_OF_TWO, "xm", MINUTE, Action.MUTE, Why.EXPLAINED),
-    ("muted runs are no evidence", TWO_OF_TWO, "..mx", MINUTE, Action.WAIT, Why.BELOW_THRESHOLD),
-    ("an outage of ten seconds", OUTAGE, "..xx", timedelta(seconds=10), Action.WAIT, Why.TOO_SHORT),
-    ("an outage of three minutes", OUTAGE, ".." + "x" * 19, timedelta(seconds=10), Action.OPEN, Why.THRESHOLD_MET),
-    ("an outage seen twice in five minutes", OUTAGE, "..xx", 5 * MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("two blips far apart are two", OUTAGE, "xx" + "." * 20 + "xx", timedelta(seconds=10), Action.WAIT, Why.TOO_SHORT),
-    ("a single clean run does not end a streak", OUTAGE, "xx.xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("runs that answered too little do not end one", OUTAGE, "x???xx", MINUTE, Action.OPEN, Why.THRESHOLD_MET),
-    ("item causes open at once", AT_ONCE, "...x", MINUTE, Action.OPEN, Why.SEEN),
-    ("no runs", TWO_OF_TWO, "", MINUTE, Action.NOTHING, Why.NO_EVIDENCE),
+    ("two in a row", TWO_OF_TWO, ".xx", 5 * MINUTE, Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("one after a clean one", TWO_OF_TWO, ".x", 5 * MINUTE, Action.WAIT, DecisionReason.BELOW_THRESHOLD),
+    ("one, then clean", TWO_OF_TWO, "x.", 5 * MINUTE, Action.NOTHING, DecisionReason.NO_EVIDENCE),
+    ("not consecutive", TWO_OF_TWO, "x.x", 5 * MINUTE, Action.WAIT, DecisionReason.BELOW_THRESHOLD),
+    ("a lone run in the window counts", TWO_OF_TWO, ".x", timedelta(hours=6), Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("the very first run", TWO_OF_TWO, "x", MINUTE, Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("three of five", THREE_OF_FIVE, "..x.xx", MINUTE, Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("two of five", THREE_OF_FIVE, "x...xx", MINUTE, Action.WAIT, DecisionReason.BELOW_THRESHOLD),
+    ("two runs only, both bad", THREE_OF_FIVE, "xx", MINUTE, Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("explained by a higher cause", TWO_OF_TWO, "xm", MINUTE, Action.INHIBIT, DecisionReason.INHIBITED),
+    ("muted runs are no evidence", TWO_OF_TWO, "..mx", MINUTE, Action.WAIT, DecisionReason.BELOW_THRESHOLD),
+    ("an outage of ten seconds", OUTAGE, "..xx", timedelta(seconds=10), Action.WAIT, DecisionReason.HOLD_FOR_NOT_ELAPSED),
+    ("an outage of three minutes", OUTAGE, ".." + "x" * 19, timedelta(seconds=10), Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("an outage seen twice in five minutes", OUTAGE, "..xx", 5 * MINUTE, Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("two blips far apart are two", OUTAGE, "xx" + "." * 20 + "xx", timedelta(seconds=10), Action.WAIT, DecisionReason.HOLD_FOR_NOT_ELAPSED),
+    ("a single clean run does not end a streak", OUTAGE, "xx.xx", MINUTE, Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("runs that answered too little do not end one", OUTAGE, "x???xx", MINUTE, Action.OPEN, DecisionReason.THRESHOLD_MET),
+    ("item causes open at once", AT_ONCE, "...x", MINUTE, Action.OPEN, DecisionReason.FIRST_EVIDENCE),
+    ("no runs", TWO_OF_TWO, "", MINUTE, Action.NOTHING, DecisionReason.NO_EVIDENCE),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("rule", "pattern", "every", "action", "why"), [r[1:] for r in OPENINGS], ids=[r[0] for r in OPENINGS]
+    ("rule", "pattern", "every", "action", "reason"), [r[1:] for r in OPENINGS], ids=[r[0] for r in OPENINGS]
 )
-def test_when_an_incident_opens(rule, pattern, every, action, why):
-    decision = decide(rule, None, marks(pattern, every=every), now=NOW)
-    assert (decision.action, decision.why, decision.cause) == (action, why, rule.cause)
+def test_when_an_incident_opens(rule, pattern, every, action, reason):
+    decision = decide(rule, None, points(pattern, every=every), now=NOW)
+    assert (decision.action, decision.reason, decision.cause) == (action, reason, rule.cause)
 
 
 def test_an_opening_knows_when_the_evidence_began():
-    decision = decide(TWO_OF_TWO, None, marks(".xx"), now=NOW)
+    decision = decide(TWO_OF_TWO, None, points(".xx"), now=NOW)
     assert decision.first_evidence_at == NOW - 5 * MINUTE
 
 
 RETURNS = [
-    ("soon after", timedelta(minutes=14), Action.REOPEN, Why.CAME_BACK),
-    ("long after", timedelta(minutes=16), Action.OPEN, Why.THRESHOLD_MET),
+    ("soon after", timedelta(minutes=14), Action.REOPEN, DecisionReason.RECURRED),
+    ("long after", timedelta(minutes=16), Action.OPEN, DecisionReason.THRESHOLD_MET),
 ]
 
 
-@pytest.mark.parametrize(("ago", "action", "why"), [r[1:] for r in RETURNS], ids=[r[0] for r in RETURNS])
-def test_what_comes_back_soon_is_the_same_incident(ago, action, why):
+@pytest.mark.parametrize(("ago", "action", "reason"), [r[1:] for r in RETURNS], ids=[r[0] for r in RETURNS])
+def test_what_comes_back_soon_is_the_same_incident(ago, action, reason):
     before = incident(state=IncidentState.RESOLVED, resolved_at=NOW - ago)
-    decision = decide(TWO_OF_TWO, before, marks("xx..xx", every=MINUTE), now=NOW)
-    assert (decision.action, decision.why) == (action, why)
+    decision = decide(TWO_OF_TWO, before, points("xx..xx", every=MINUTE), now=NOW)
+    assert (decision.action, decision.reason) == (action, reason)
 
 
 def test_evidence_from_before_the_resolution_does_not_open_it_again():
     rule = replace(TWO_OF_TWO, of=5)
     before = incident(state=IncidentState.RESOLVED, resolved_at=NOW - timedelta(seconds=150))
-    assert decide(rule, None, marks("xx..x", every=MINUTE), now=NOW).action is Action.OPEN
-    assert decide(rule, before, marks("xx..x", every=MINUTE), now=NOW).action is Action.WAIT
+    assert decide(rule, None, points("xx..x", every=MINUTE), now=NOW).action is Action.OPEN
+    assert decide(rule, before, points("xx..x", every=MINUTE), now=NOW).action is Action.WAIT
 
 
 RESOLUTIONS = [
@@ -105,16 +111,16 @@ RESOLUTIONS = [
 
 @pytest.mark.parametrize(("pattern", "action"), [r[1:] for r in RESOLUTIONS], ids=[r[0] for r in RESOLUTIONS])
 def test_when_a_request_cause_resolves(pattern, action):
-    found = marks(pattern)
-    last = max(mark.at for mark in found if mark.evidence)
+    found = points(pattern)
+    last = max(point.at for point in found if point.evidence)
     state = incident(last_evidence_at=last, last_message_at=NOW - timedelta(hours=1))
     assert decide(TWO_OF_TWO, state, found, now=NOW).action is action
 
 
 def test_clean_runs_from_before_the_evidence_do_not_count():
     state = incident(last_evidence_at=NOW - 2 * MINUTE)
-    assert decide(TWO_OF_TWO, state, marks("...", every=MINUTE), now=NOW).action is Action.RESOLVE
-    assert decide(TWO_OF_TWO, state, marks("...", every=2 * MINUTE), now=NOW).action is Action.CONTINUE
+    assert decide(TWO_OF_TWO, state, points("...", every=MINUTE), now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, state, points("...", every=2 * MINUTE), now=NOW).action is Action.CONTINUE
 
 
 MEMBERS = [
@@ -141,12 +147,12 @@ MEMBERS = [
 @pytest.mark.parametrize(("run", "fields", "action"), [r[1:] for r in MEMBERS], ids=[r[0] for r in MEMBERS])
 def test_an_incident_with_members(run, fields, action):
     state = incident(cause=Cause.ITEMS_FAILED, **fields)
-    assert decide(AT_ONCE, state, marks("..x"), now=NOW, **run).action is action
+    assert decide(AT_ONCE, state, points("..x"), now=NOW, **run).action is action
 
 
 def test_a_request_cause_is_told_again_after_four_hours():
     state = incident(last_message_at=NOW - timedelta(hours=4), last_evidence_at=NOW - 5 * MINUTE)
-    assert decide(TWO_OF_TWO, state, marks("xx"), now=NOW).action is Action.REMIND
+    assert decide(TWO_OF_TWO, state, points("xx"), now=NOW).action is Action.REMIND
 
 
 def apply(rule, state, decision, now, evidence):
@@ -155,7 +161,7 @@ def apply(rule, state, decision, now, evidence):
             cause=rule.cause, opened_at=now, first_evidence_at=decision.first_evidence_at, last_evidence_at=now,
             last_message_at=now, evidence=evidence, peak_count=evidence.count,
         )  # fmt: skip
-    if state is None or decision.action in {Action.NOTHING, Action.WAIT, Action.MUTE}:
+    if state is None or decision.action in {Action.NOTHING, Action.WAIT, Action.INHIBIT}:
         return state
     return evolve(state, decision, now=now, evidence=evidence)
 
@@ -165,11 +171,11 @@ def test_deciding_twice_on_unchanged_state_changes_nothing(pattern, rule):
     state = None
     for end in range(1, len(pattern) + 1):
         now = NOW + end * MINUTE
-        found = marks(pattern[:end], every=MINUTE, now=now)
+        found = points(pattern[:end], every=MINUTE, now=now)
         seen = Evidence(cause=rule.cause, count=1) if found[0].evidence else None
         state = apply(rule, state, decide(rule, state, found, now=now), now, seen)
         again = decide(rule, state, found, now=now)
-        assert again.action in {Action.NOTHING, Action.WAIT, Action.MUTE, Action.CONTINUE}
+        assert again.action in {Action.NOTHING, Action.WAIT, Action.INHIBIT, Action.CONTINUE}
         assert apply(rule, state, again, now, seen) == state
 
 
@@ -178,7 +184,7 @@ def test_openings_and_resolutions_take_turns(pattern):
     state, told = None, []
     for end in range(1, len(pattern) + 1):
         now = NOW + end * MINUTE
-        found = marks(pattern[:end], every=MINUTE, now=now)
+        found = points(pattern[:end], every=MINUTE, now=now)
         decision = decide(TWO_OF_TWO, state, found, now=now)
         state = apply(
             TWO_OF_TWO, state, decision, now, Evidence(cause=TWO_OF_TWO.cause, count=1) if found[0].evidence else None
@@ -191,7 +197,7 @@ def test_openings_and_resolutions_take_turns(pattern):
 def test_evolving_keeps_the_highest_count_and_the_newest_evidence():
     piece = Evidence(cause=Cause.OUTAGE, count=40)
     state = incident(cause=Cause.OUTAGE, peak_count=7)
-    went_on = decide(OUTAGE, state, marks("xx"), now=NOW)
+    went_on = decide(OUTAGE, state, points("xx"), now=NOW)
     after = evolve(state, went_on, now=NOW, evidence=piece)
     assert (after.peak_count, after.last_evidence_at, after.evidence) == (40, NOW, piece)
 
@@ -199,16 +205,16 @@ def test_evolving_keeps_the_highest_count_and_the_newest_evidence():
 def test_explained_evidence_does_not_keep_an_incident_alive():
     piece = Evidence(cause=Cause.FORBIDDEN, count=4, explained_by=Cause.UNAUTHORIZED)
     state = incident(cause=Cause.FORBIDDEN)
-    after = evolve(state, decide(TWO_OF_TWO, state, marks("xm"), now=NOW), now=NOW, evidence=piece)
+    after = evolve(state, decide(TWO_OF_TWO, state, points("xm"), now=NOW), now=NOW, evidence=piece)
     assert after.last_evidence_at == state.last_evidence_at
     assert after.evidence is None
 
 
 def test_resolving_and_reopening_move_the_state_and_the_clock_of_messages():
-    resolved = evolve(incident(), decide(TWO_OF_TWO, incident(), marks(".."), now=NOW), now=NOW)
+    resolved = evolve(incident(), decide(TWO_OF_TWO, incident(), points(".."), now=NOW), now=NOW)
     assert (resolved.state, resolved.resolved_at, resolved.last_message_at) == (IncidentState.RESOLVED, NOW, NOW)
     later = NOW + 10 * MINUTE
-    back = decide(TWO_OF_TWO, resolved, marks("xx", now=later), now=later)
+    back = decide(TWO_OF_TWO, resolved, points("xx", now=later), now=later)
     again = evolve(resolved, back, now=later, evidence=Evidence(cause=Cause.UNAUTHORIZED, count=1))
     assert (again.state, again.resolved_at, again.id) == (IncidentState.OPEN, None, resolved.id)
 
@@ -239,7 +245,7 @@ def test_a_denial_of_everything_is_critical(rule, accepted, severity):
 def test_a_clock_that_was_set_back_does_not_keep_an_incident_open():
     """The evidence came while the clock was a day ahead; what came after it counts all the same."""
     ahead = NOW + timedelta(days=1)
-    found = [*marks("..", every=MINUTE, now=NOW), *marks("xx", every=MINUTE, now=ahead)]
+    found = [*points("..", every=MINUTE, now=NOW), *points("xx", every=MINUTE, now=ahead)]
     state = incident(last_evidence_at=ahead)
     assert decide(TWO_OF_TWO, state, found, now=NOW).action is Action.RESOLVE
     assert decide(TWO_OF_TWO, state, found[1:], now=NOW - MINUTE).action is Action.CONTINUE
@@ -247,11 +253,11 @@ def test_a_clock_that_was_set_back_does_not_keep_an_incident_open():
 
 def test_evidence_of_a_run_too_far_back_to_be_seen_is_older_than_all_that_are():
     past = incident(last_evidence_at=NOW - timedelta(days=3))
-    assert decide(TWO_OF_TWO, past, marks(".."), now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, past, points(".."), now=NOW).action is Action.RESOLVE
     future = incident(last_evidence_at=NOW + timedelta(days=1))
-    assert decide(TWO_OF_TWO, future, marks(".."), now=NOW).action is Action.RESOLVE
+    assert decide(TWO_OF_TWO, future, points(".."), now=NOW).action is Action.RESOLVE
 
 
 def test_a_span_over_a_clock_that_was_set_back_is_long_enough():
-    found = [*marks("x", now=NOW), *marks("x", now=NOW + timedelta(days=1))]
+    found = [*points("x", now=NOW), *points("x", now=NOW + timedelta(days=1))]
     assert decide(OUTAGE, None, found, now=NOW).action is Action.OPEN

@@ -8,11 +8,11 @@ import pytest
 from support.samples import NOW, message
 
 from monitor.model import ChannelState
-from monitor.model.http import Answer, ApiError
-from monitor.notifications.batching import condense
-from monitor.notifications.channel_state import FAILING_AFTER, LONGEST_WAIT, after
-from monitor.notifications.channels import Ending, Verdict
-from monitor.notifications.channels.http_post import verdict
+from monitor.model.http import CallResult, ApiError
+from monitor.notifications.batching import coalesce
+from monitor.notifications.channel_state import FAILING_AFTER, MAX_BACKOFF, next_state
+from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.http_post import classify_response
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.outbox import GIVE_UP_AFTER
 
@@ -26,7 +26,7 @@ def rows(heading):
     return [[cell.strip() for cell in row.split("|")] for row in table[2:]]
 
 
-def chain(kinds):
+def queue(kinds):
     return [
         message(1, kind=MessageKind(kind), subject="it", title="it", at=NOW + timedelta(minutes=10 * at))
         for at, kind in enumerate(kinds)
@@ -35,40 +35,40 @@ def chain(kinds):
 
 @pytest.mark.parametrize(("undelivered", "sent", "then"), rows("What tells the whole story"))
 def test_what_is_undelivered_is_told_as_documented(undelivered, sent, then):
-    messages = chain(undelivered.split(", "))
-    told = condense(messages)
+    messages = queue(undelivered.split(", "))
+    told = coalesce(messages)
     kind, _, story = sent.partition(": ")
     assert told.message.kind.value == kind
     assert not story or told.message.title == f"it: {story}"
-    waiting = messages[told.kept + 1 :]
-    assert [each.kind.value for each in waiting] == [each for each in [then] if each]
+    pending = messages[told.kept + 1 :]
+    assert [each.kind.value for each in pending] == [each for each in [then] if each]
 
 
 def answered(status):
-    return verdict(Answer(error=ApiError(status=status)) if status >= 300 else Answer())
+    return classify_response(CallResult(error=ApiError(status=status)) if status >= 300 else CallResult())
 
 
 def test_statuses_do_to_a_channel_what_is_documented():
     taken, waits, parked, refused = (row[0] for row in rows("When a channel fails"))
     assert "2xx" in taken
     for status in (429, 500, 503, 302):
-        assert answered(status).ending is Ending.RETRY
+        assert answered(status).outcome is SendOutcome.RETRY
     assert all(word in waits for word in ("429", "5xx", "redirect"))
-    for text, ending in ((parked, Ending.PARKED), (refused, Ending.REFUSED)):
+    for text, outcome in ((parked, SendOutcome.SUSPENDED), (refused, SendOutcome.REFUSED)):
         statuses = [int(each) for each in re.findall(r"\d{3}", text)]
         assert statuses
-        assert {answered(each).ending for each in statuses} == {ending}
+        assert {answered(each).outcome for each in statuses} == {outcome}
 
 
 def test_waits_are_as_documented():
     (_, waits, *_), state = rows("When a channel fails")[1], ChannelState(name="oncall")
     said = []
     for _ in range(10):
-        failed = Verdict(ending=Ending.RETRY, reason="HTTP 503")
-        state = after(state, failed, fingerprint=None, now=NOW, rand=1.0)
+        failed = SendResult(outcome=SendOutcome.RETRY, reason="HTTP 503")
+        state = next_state(state, failed, fingerprint=None, now=NOW, rand=1.0)
         said.append(state.blocked_until - NOW)
     assert said[:3] == [timedelta(seconds=30), timedelta(minutes=1), timedelta(minutes=2)]
-    assert said[-1] == LONGEST_WAIT == timedelta(minutes=15)
+    assert said[-1] == MAX_BACKOFF == timedelta(minutes=15)
     assert "30 s, 1 min, 2 min … 15 min" in waits
     assert f"out of reach for {FAILING_AFTER.total_seconds() / 60:.0f} minutes" in DELIVERY
     assert timedelta(days=1) == GIVE_UP_AFTER

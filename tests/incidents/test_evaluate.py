@@ -10,9 +10,9 @@ from monitor.database.engine import reading, writing
 from monitor.database.tables import items, notifications
 from monitor.incidents import members
 from monitor.incidents import store as incidents
-from monitor.incidents.decide import Action, Why
-from monitor.incidents.evaluate import Judge, Verdict
-from monitor.incidents.members import Patience
+from monitor.incidents.decide import Action, DecisionReason
+from monitor.incidents.evaluate import IncidentEvaluator, EvaluationResult
+from monitor.incidents.members import AgeLimits
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, SyncReport, Team
 from monitor.model.schedule import DueTimes
@@ -20,29 +20,33 @@ from monitor.notifications.messages import Message, RunFacts
 from monitor.runs import store as runs
 
 MINUTE = timedelta(minutes=1)
-PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
+AGE_LIMITS = AgeLimits(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
 FAILED, MISSING, OUTAGE, SCOPE = Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.OUTAGE, Cause.WRONG_SCOPE
 STUCK, UNREADABLE = Cause.ITEMS_STUCK, Cause.SYNC_LOG_UNREADABLE
 
 
-class Court:
+class Site:
     """A target's judge, and the runs that come before it, a minute apart."""
 
     def __init__(self, engine):
         self.engine, self.now = engine, NOW
         self.channels = ("oncall",)
         self.asked_to_route = []
-        self.judge = Judge(target="gloo", environment="test", rules=DEFAULT_RULES, patience=PATIENCE, route=self._route)
+        self.evaluator = IncidentEvaluator(
+            target="gloo", environment="test", rules=DEFAULT_RULES, age_limits=AGE_LIMITS, route=self._route
+        )
 
     def _route(self, attributes):
         self.asked_to_route.append(attributes)
         return self.channels
 
-    def run(self, *seen, status=RunStatus.COMPLETE, log_empty=False, answered=30):
+    def run(self, *seen, status=RunStatus.COMPLETE, sync_log_empty=False, answered=30):
         """One run that saw what is given; the verdict on it."""
         with writing(self.engine) as conn:
             facts = self._finished(conn, status=status, due=30, answered=answered)
-            return self.judge.judge(conn, facts=facts, seen=seen, now=self.now, log_empty=log_empty)
+            return self.evaluator.evaluate(
+                conn, facts=facts, evidence=seen, now=self.now, sync_log_empty=sync_log_empty
+            )
 
     def monitor_run(self, *, unread=False, status=RunStatus.COMPLETE, tracked=30, answered=30, error=None):
         """One run and what it shows about the monitor itself."""
@@ -52,7 +56,7 @@ class Court:
             facts = self._finished(
                 conn, status=status, due=0 if unread else tracked, answered=0 if unread else answered
             )
-            return self.judge.judge_monitor(
+            return self.evaluator.evaluate_monitor(
                 conn, facts=replace(facts, error=error), read=read, started_at=self.now, now=self.now
             )
 
@@ -78,7 +82,7 @@ class Court:
     @property
     def incidents(self):
         with reading(self.engine) as conn:
-            return incidents.listing(conn)
+            return incidents.list_incidents(conn)
 
     @property
     def incident(self):
@@ -106,8 +110,8 @@ class Court:
 
 
 @pytest.fixture
-def court(engine):
-    return Court(engine)
+def site(engine):
+    return Site(engine)
 
 
 def outage(count=3, **fields):
@@ -118,223 +122,223 @@ def actions(verdict):
     return [(change.decision.cause, change.decision.action) for change in verdict.changes]
 
 
-def test_a_quiet_run_changes_nothing(court):
-    verdict = court.run()
+def test_a_quiet_run_changes_nothing(site):
+    verdict = site.run()
     assert (verdict.evidence, verdict.changes) == ((), ())
-    assert court.incidents == []
+    assert site.incidents == []
 
 
-def test_an_item_incident_opens_at_once_with_its_members_and_one_message(court):
-    court.put("b", "a")
-    court.put("fine", state="completed")
-    verdict = court.run()
+def test_an_item_incident_opens_at_once_with_its_members_and_one_message(site):
+    site.put("b", "a")
+    site.put("fine", state="completed")
+    verdict = site.run()
     assert actions(verdict) == [(FAILED, Action.OPEN)]
-    opened = court.incident
+    opened = site.incident
     assert verdict.changes[0].incident == opened
     assert (opened.member_count, opened.peak_count, opened.untold_count) == (2, 2, 0)
     assert opened.evidence == Evidence(cause=FAILED, count=2, sample_ids=("a", "b"))
-    assert court.members(opened.id) == ["a", "b"]
-    assert court.life == ["joined", "opened"]
-    ((message, channel),) = court.messages
+    assert site.members(opened.id) == ["a", "b"]
+    assert site.life == ["joined", "opened"]
+    ((message, channel),) = site.messages
     assert (message.incident_id, message.cause, channel) == (opened.id, FAILED, "oncall")
     assert "2 " in message.title
 
 
-def test_judging_again_what_has_not_changed_tells_nobody(court):
-    court.put("a")
-    court.run()
-    before = (court.messages, court.life, court.members(court.incident.id))
-    verdict = court.run()
+def test_judging_again_what_has_not_changed_tells_nobody(site):
+    site.put("a")
+    site.run()
+    before = (site.messages, site.life, site.members(site.incident.id))
+    verdict = site.run()
     assert actions(verdict) == [(FAILED, Action.CONTINUE)]
     assert verdict.evidence == ()
-    assert (court.messages, court.life, court.members(court.incident.id)) == before
+    assert (site.messages, site.life, site.members(site.incident.id)) == before
 
 
-def test_new_members_are_told_in_one_update_after_half_an_hour(court):
-    court.put("a")
-    court.run()
-    court.put("b")
-    court.run()
-    assert (court.incident.untold_count, court.incident.member_count) == (1, 2)
-    court.put("c")
-    court.now += 28 * MINUTE
-    assert actions(court.run()) == [(FAILED, Action.UPDATE)]
-    assert (court.incident.untold_count, court.incident.peak_count) == (0, 3)
-    assert court.life == ["joined", "opened", "joined", "joined", "updated"]
-    assert court.kinds == ["opened", "updated"]
+def test_new_members_are_told_in_one_update_after_half_an_hour(site):
+    site.put("a")
+    site.run()
+    site.put("b")
+    site.run()
+    assert (site.incident.untold_count, site.incident.member_count) == (1, 2)
+    site.put("c")
+    site.now += 28 * MINUTE
+    assert actions(site.run()) == [(FAILED, Action.UPDATE)]
+    assert (site.incident.untold_count, site.incident.peak_count) == (0, 3)
+    assert site.life == ["joined", "opened", "joined", "joined", "updated"]
+    assert site.kinds == ["opened", "updated"]
 
 
-def test_people_are_reminded_after_a_day(court):
-    court.put("a")
-    court.run()
-    court.now += timedelta(hours=23, minutes=58)
-    assert actions(court.run()) == [(FAILED, Action.CONTINUE)]
-    assert actions(court.run()) == [(FAILED, Action.REMIND)]
-    assert court.life == ["joined", "opened", "reminded"]
-    assert court.kinds == ["opened", "reminder"]
-    assert court.incident.last_message_at == court.now
+def test_people_are_reminded_after_a_day(site):
+    site.put("a")
+    site.run()
+    site.now += timedelta(hours=23, minutes=58)
+    assert actions(site.run()) == [(FAILED, Action.CONTINUE)]
+    assert actions(site.run()) == [(FAILED, Action.REMIND)]
+    assert site.life == ["joined", "opened", "reminded"]
+    assert site.kinds == ["opened", "reminder"]
+    assert site.incident.last_message_at == site.now
 
 
-def test_it_resolves_when_the_last_member_is_well(court):
-    court.put("a", "b")
-    court.run()
-    court.change("a", state="completed")
-    court.run()
-    assert (court.incident.state, court.incident.member_count) == (IncidentState.OPEN, 1)
-    court.change("b", state="pending")
-    assert actions(court.run()) == [(FAILED, Action.RESOLVE)]
-    resolved = court.incident
-    assert (resolved.state, resolved.resolved_at, resolved.member_count) == (IncidentState.RESOLVED, court.now, 0)
+def test_it_resolves_when_the_last_member_is_well(site):
+    site.put("a", "b")
+    site.run()
+    site.change("a", state="completed")
+    site.run()
+    assert (site.incident.state, site.incident.member_count) == (IncidentState.OPEN, 1)
+    site.change("b", state="pending")
+    assert actions(site.run()) == [(FAILED, Action.RESOLVE)]
+    resolved = site.incident
+    assert (resolved.state, resolved.resolved_at, resolved.member_count) == (IncidentState.RESOLVED, site.now, 0)
     assert resolved.peak_count == 2
-    assert court.life == ["joined", "opened", "left", "left", "resolved"]
-    assert court.kinds == ["opened", "resolved"]
+    assert site.life == ["joined", "opened", "left", "left", "resolved"]
+    assert site.kinds == ["opened", "resolved"]
 
 
 @pytest.mark.parametrize(
-    "run", [{"status": RunStatus.PARTIAL}, {"status": RunStatus.ABORTED}, {"log_empty": True}], ids=str
+    "run", [{"status": RunStatus.PARTIAL}, {"status": RunStatus.ABORTED}, {"sync_log_empty": True}], ids=str
 )
-def test_a_run_that_can_t_vouch_for_the_members_resolves_nothing(court, run):
-    court.put("a", "b")
-    court.run()
-    court.change("a", state="completed")
-    court.change("b", removed_at=NOW)
-    court.run(**run)
-    assert court.incident.state is IncidentState.OPEN
-    assert court.members(court.incident.id) == ["b"]
-    court.run()
-    assert court.incident.state is IncidentState.RESOLVED
+def test_a_run_that_can_t_vouch_for_the_members_resolves_nothing(site, run):
+    site.put("a", "b")
+    site.run()
+    site.change("a", state="completed")
+    site.change("b", removed_at=NOW)
+    site.run(**run)
+    assert site.incident.state is IncidentState.OPEN
+    assert site.members(site.incident.id) == ["b"]
+    site.run()
+    assert site.incident.state is IncidentState.RESOLVED
 
 
-def test_what_comes_back_soon_is_the_same_incident_with_its_members(court):
-    court.put("a")
-    court.run()
-    court.change("a", state="completed")
-    court.run()
-    court.change("a", state="failed")
-    court.put("b")
-    court.now += 10 * MINUTE
-    assert actions(court.run()) == [(FAILED, Action.REOPEN)]
-    reopened = court.incident
+def test_what_comes_back_soon_is_the_same_incident_with_its_members(site):
+    site.put("a")
+    site.run()
+    site.change("a", state="completed")
+    site.run()
+    site.change("a", state="failed")
+    site.put("b")
+    site.now += 10 * MINUTE
+    assert actions(site.run()) == [(FAILED, Action.REOPEN)]
+    reopened = site.incident
     assert (reopened.state, reopened.resolved_at, reopened.member_count) == (IncidentState.OPEN, None, 2)
-    assert court.members(reopened.id) == ["a", "b"]
-    assert court.life == ["joined", "opened", "left", "resolved", "joined", "reopened"]
-    assert court.kinds == ["opened", "resolved", "opened"]
-    assert court.messages[-1][0].title.endswith(" again")
+    assert site.members(reopened.id) == ["a", "b"]
+    assert site.life == ["joined", "opened", "left", "resolved", "joined", "reopened"]
+    assert site.kinds == ["opened", "resolved", "opened"]
+    assert site.messages[-1][0].title.endswith(" again")
 
 
-def test_what_comes_back_late_is_another_incident(court):
-    court.put("a")
-    court.run()
-    court.change("a", state="completed")
-    court.run()
-    court.change("a", state="failed")
-    court.now += 20 * MINUTE
-    assert actions(court.run()) == [(FAILED, Action.OPEN)]
-    assert [each.state for each in court.incidents] == [IncidentState.OPEN, IncidentState.RESOLVED]
-    assert court.members(court.incidents[0].id) == ["a"]
+def test_what_comes_back_late_is_another_incident(site):
+    site.put("a")
+    site.run()
+    site.change("a", state="completed")
+    site.run()
+    site.change("a", state="failed")
+    site.now += 20 * MINUTE
+    assert actions(site.run()) == [(FAILED, Action.OPEN)]
+    assert [each.state for each in site.incidents] == [IncidentState.OPEN, IncidentState.RESOLVED]
+    assert site.members(site.incidents[0].id) == ["a"]
 
 
-def test_an_item_that_ails_differently_moves_to_the_other_incident(court):
-    court.put("a")
-    court.put("lost", state="not_found")
-    court.run()
-    court.change("a", state="not_found", seen_at=NOW)
-    verdict = court.run()
+def test_an_item_that_ails_differently_moves_to_the_other_incident(site):
+    site.put("a")
+    site.put("lost", state="not_found")
+    site.run()
+    site.change("a", state="not_found", seen_at=NOW)
+    verdict = site.run()
     assert actions(verdict) == [(FAILED, Action.RESOLVE), (MISSING, Action.CONTINUE)]
-    missing = court.incidents[0] if court.incidents[0].cause is MISSING else court.incidents[1]
-    assert court.members(missing.id) == ["a", "lost"]
+    missing = site.incidents[0] if site.incidents[0].cause is MISSING else site.incidents[1]
+    assert site.members(missing.id) == ["a", "lost"]
     assert missing.untold_count == 1
 
 
-def test_a_wrong_scope_explains_missing_items_from_its_first_evidence_on(court):
-    court.put("a", "b", state="not_found")
+def test_a_wrong_scope_explains_missing_items_from_its_first_evidence_on(site):
+    site.put("a", "b", state="not_found")
     wrong_scope = Evidence(cause=SCOPE, count=5)
-    verdict = court.run(wrong_scope)
+    verdict = site.run(wrong_scope)
     assert [(piece.cause, piece.explained_by) for piece in verdict.evidence] == [(SCOPE, None), (MISSING, SCOPE)]
     assert actions(verdict) == [(SCOPE, Action.OPEN)], "a lone run in the window counts"
-    court.run(wrong_scope)
-    assert [each.cause for each in court.incidents] == [SCOPE]
-    assert court.members(court.incident.id) == []
-    verdict = court.run()
+    site.run(wrong_scope)
+    assert [each.cause for each in site.incidents] == [SCOPE]
+    assert site.members(site.incident.id) == []
+    verdict = site.run()
     assert actions(verdict) == [(SCOPE, Action.CONTINUE), (MISSING, Action.OPEN)]
 
 
-def test_items_missing_by_a_wrong_scope_don_t_join_an_open_incident(court):
-    court.put("lost", state="not_found")
-    court.run()
-    court.put("a", "b", state="not_found")
-    court.run(Evidence(cause=SCOPE, count=5))
-    missing = next(each for each in court.incidents if each.cause is MISSING)
-    assert court.members(missing.id) == ["lost"]
+def test_items_missing_by_a_wrong_scope_don_t_join_an_open_incident(site):
+    site.put("lost", state="not_found")
+    site.run()
+    site.put("a", "b", state="not_found")
+    site.run(Evidence(cause=SCOPE, count=5))
+    missing = next(each for each in site.incidents if each.cause is MISSING)
+    assert site.members(missing.id) == ["lost"]
     assert missing.evidence == Evidence(cause=MISSING, count=1, sample_ids=("lost",))
 
 
-def test_evidence_that_a_higher_cause_explains_is_not_shown_as_the_incident_s_own(court):
+def test_evidence_that_a_higher_cause_explains_is_not_shown_as_the_incident_s_own(site):
     for _ in range(3):
-        court.run(Evidence(cause=Cause.FORBIDDEN, count=2, breakdown={"403": 2}))
-    verdict = court.run(Evidence(cause=Cause.UNAUTHORIZED, count=9), Evidence(cause=Cause.FORBIDDEN, count=1))
-    forbidden = next(each for each in court.incidents if each.cause is Cause.FORBIDDEN)
+        site.run(Evidence(cause=Cause.FORBIDDEN, count=2, breakdown={"403": 2}))
+    verdict = site.run(Evidence(cause=Cause.UNAUTHORIZED, count=9), Evidence(cause=Cause.FORBIDDEN, count=1))
+    forbidden = next(each for each in site.incidents if each.cause is Cause.FORBIDDEN)
     assert forbidden.evidence.breakdown == {"403": 2}
     assert forbidden in [change.incident for change in verdict.changes]
 
 
-def test_a_request_cause_opens_after_its_rule_and_resolves_after_two_clean_runs(court):
-    court.run()
-    verdicts = [court.run(outage(count)) for count in (3, 50, 4, 5)]
+def test_a_request_cause_opens_after_its_rule_and_resolves_after_two_clean_runs(site):
+    site.run()
+    verdicts = [site.run(outage(count)) for count in (3, 50, 4, 5)]
     assert [actions(verdict) for verdict in verdicts] == [[], [], [], [(OUTAGE, Action.OPEN)]]
-    opened = court.incident
+    opened = site.incident
     assert opened.first_evidence_at == opened.opened_at - 3 * MINUTE
     assert (opened.member_count, opened.peak_count) == (0, 5)
-    court.run(outage(80))
-    assert (court.incident.peak_count, court.incident.evidence.count) == (80, 80)
-    court.run()
-    (change,) = court.run().changes
-    assert (change.decision.action, change.decision.why) == (Action.RESOLVE, Why.CLEAN_RUNS)
-    assert court.life == ["opened", "resolved"]
+    site.run(outage(80))
+    assert (site.incident.peak_count, site.incident.evidence.count) == (80, 80)
+    site.run()
+    (change,) = site.run().changes
+    assert (change.decision.action, change.decision.reason) == (Action.RESOLVE, DecisionReason.CLEAN_RUNS)
+    assert site.life == ["opened", "resolved"]
 
 
-def test_clean_runs_that_were_hardly_answered_resolve_nothing(court):
-    court.put("x", state="completed")
+def test_clean_runs_that_were_hardly_answered_resolve_nothing(site):
+    site.put("x", state="completed")
     for _ in range(5):
-        court.run(outage())
+        site.run(outage())
     for _ in range(4):
-        court.run(answered=19)
-    assert court.incident.state is IncidentState.OPEN
-    court.run(answered=20)
-    court.run(answered=20, status=RunStatus.PARTIAL)
-    assert court.incident.state is IncidentState.RESOLVED
+        site.run(answered=19)
+    assert site.incident.state is IncidentState.OPEN
+    site.run(answered=20)
+    site.run(answered=20, status=RunStatus.PARTIAL)
+    assert site.incident.state is IncidentState.RESOLVED
 
 
-def test_several_causes_open_several_incidents_highest_first(court):
-    court.put("a")
-    verdict = court.run(Evidence(cause=Cause.SPENDING_LIMIT, count=1), Evidence(cause=Cause.RATE_LIMITED, count=2))
+def test_several_causes_open_several_incidents_highest_first(site):
+    site.put("a")
+    verdict = site.run(Evidence(cause=Cause.SPENDING_LIMIT, count=1), Evidence(cause=Cause.RATE_LIMITED, count=2))
     assert [piece.cause for piece in verdict.evidence] == [Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, FAILED]
     assert actions(verdict) == [(Cause.SPENDING_LIMIT, Action.OPEN), (FAILED, Action.OPEN)]
 
 
-def test_a_sync_log_that_can_t_be_read_is_an_incident_of_the_monitor(court):
-    court.monitor_run(unread=False)
-    assert court.monitor_run(unread=True).changes == ()
-    verdict = court.monitor_run(unread=True)
+def test_a_sync_log_that_can_t_be_read_is_an_incident_of_the_monitor(site):
+    site.monitor_run(unread=False)
+    assert site.monitor_run(unread=True).changes == ()
+    verdict = site.monitor_run(unread=True)
     assert actions(verdict) == [(UNREADABLE, Action.OPEN)]
     assert verdict.evidence == (Evidence(cause=UNREADABLE, count=1),)
-    assert court.incident.team.value == "monitor"
-    court.monitor_run(unread=False)
-    assert actions(court.monitor_run(unread=False)) == [(UNREADABLE, Action.RESOLVE)]
+    assert site.incident.team.value == "monitor"
+    site.monitor_run(unread=False)
+    assert actions(site.monitor_run(unread=False)) == [(UNREADABLE, Action.RESOLVE)]
 
 
-def test_a_log_that_can_be_read_again_is_well_though_the_api_is_down(court):
-    court.monitor_run(unread=True)
-    court.monitor_run(unread=False, answered=0)
-    court.monitor_run(unread=False, answered=0)
-    assert court.incident.state is IncidentState.RESOLVED
+def test_a_log_that_can_be_read_again_is_well_though_the_api_is_down(site):
+    site.monitor_run(unread=True)
+    site.monitor_run(unread=False, answered=0)
+    site.monitor_run(unread=False, answered=0)
+    assert site.incident.state is IncidentState.RESOLVED
 
 
-def test_routes_are_asked_once_and_the_resolution_goes_where_the_opening_went(court):
-    court.channels = ("oncall", "audit")
-    court.put("a")
-    court.run()
-    assert court.asked_to_route == [
+def test_routes_are_asked_once_and_the_resolution_goes_where_the_opening_went(site):
+    site.channels = ("oncall", "audit")
+    site.put("a")
+    site.run()
+    assert site.asked_to_route == [
         {
             "team": "pipeline",
             "cause": "items_failed",
@@ -344,166 +348,166 @@ def test_routes_are_asked_once_and_the_resolution_goes_where_the_opening_went(co
             "environment": "test",
         }
     ]
-    court.channels = ("elsewhere",)
-    court.change("a", state="completed")
-    court.run()
-    assert [channel for _, channel in court.messages] == ["oncall", "audit", "oncall", "audit"]
-    assert len(court.asked_to_route) == 1
+    site.channels = ("elsewhere",)
+    site.change("a", state="completed")
+    site.run()
+    assert [channel for _, channel in site.messages] == ["oncall", "audit", "oncall", "audit"]
+    assert len(site.asked_to_route) == 1
 
 
-def test_an_incident_that_no_route_wants_is_kept_and_tells_nobody(court):
-    court.channels = ()
-    court.put("a")
-    court.run()
-    assert court.incident.channels == ()
-    assert court.messages == []
-    assert court.life == ["joined", "opened"]
+def test_an_incident_that_no_route_wants_is_kept_and_tells_nobody(site):
+    site.channels = ()
+    site.put("a")
+    site.run()
+    assert site.incident.channels == ()
+    assert site.messages == []
+    assert site.life == ["joined", "opened"]
 
 
-def test_an_acknowledged_incident_is_neither_opened_again_nor_reminded_of(court):
-    court.put("a")
-    court.run()
-    acknowledged = replace(court.incident, state=IncidentState.ACKNOWLEDGED)
-    with writing(court.engine) as conn:
+def test_an_acknowledged_incident_is_neither_opened_again_nor_reminded_of(site):
+    site.put("a")
+    site.run()
+    acknowledged = replace(site.incident, state=IncidentState.ACKNOWLEDGED)
+    with writing(site.engine) as conn:
         incidents.save(conn, acknowledged)
-    court.now += timedelta(days=2)
-    assert actions(court.run()) == [(FAILED, Action.CONTINUE)]
-    assert court.incident.state is IncidentState.ACKNOWLEDGED
-    court.change("a", state="completed")
-    court.run()
-    assert court.incident.state is IncidentState.RESOLVED
+    site.now += timedelta(days=2)
+    assert actions(site.run()) == [(FAILED, Action.CONTINUE)]
+    assert site.incident.state is IncidentState.ACKNOWLEDGED
+    site.change("a", state="completed")
+    site.run()
+    assert site.incident.state is IncidentState.RESOLVED
 
 
-def test_an_item_in_two_bad_states_opens_one_incident(court):
-    court.put("a", state="pending", regressed_at=NOW, recognised=False, pending_since=NOW - 60 * MINUTE, stage="NEW")
-    court.put("b", state="pending", recognised=False, pending_since=NOW, stage="NEW")
-    verdict = court.run()
+def test_an_item_in_two_bad_states_opens_one_incident(site):
+    site.put("a", state="pending", regressed_at=NOW, recognised=False, pending_since=NOW - 60 * MINUTE, stage="NEW")
+    site.put("b", state="pending", recognised=False, pending_since=NOW, stage="NEW")
+    verdict = site.run()
     assert actions(verdict) == [(Cause.ITEMS_REGRESSED, Action.OPEN), (Cause.UNRECOGNISED_STATUS, Action.OPEN)]
-    assert {each.cause: court.members(each.id) for each in court.incidents} == {
+    assert {each.cause: site.members(each.id) for each in site.incidents} == {
         Cause.ITEMS_REGRESSED: ["a"], Cause.UNRECOGNISED_STATUS: ["b"],
     }  # fmt: skip
-    assert actions(court.run()) == [(cause, Action.CONTINUE) for cause, _ in actions(verdict)]
+    assert actions(site.run()) == [(cause, Action.CONTINUE) for cause, _ in actions(verdict)]
 
 
-def test_an_item_stays_with_the_incident_that_it_joined_until_that_one_is_done_with_it(court):
-    court.put("a", state="pending", recognised=False, pending_since=NOW, stage="NEW")
-    court.run()
-    court.now += 60 * MINUTE
-    assert actions(court.run()) == [(Cause.UNRECOGNISED_STATUS, Action.CONTINUE)], "it is stuck as well by now"
-    court.change("a", recognised=True)
-    assert actions(court.run()) == [(STUCK, Action.OPEN), (Cause.UNRECOGNISED_STATUS, Action.RESOLVE)]
+def test_an_item_stays_with_the_incident_that_it_joined_until_that_one_is_done_with_it(site):
+    site.put("a", state="pending", recognised=False, pending_since=NOW, stage="NEW")
+    site.run()
+    site.now += 60 * MINUTE
+    assert actions(site.run()) == [(Cause.UNRECOGNISED_STATUS, Action.CONTINUE)], "it is stuck as well by now"
+    site.change("a", recognised=True)
+    assert actions(site.run()) == [(STUCK, Action.OPEN), (Cause.UNRECOGNISED_STATUS, Action.RESOLVE)]
 
 
-def test_an_incident_tells_the_statuses_of_all_its_members_not_of_those_that_joined_last(court):
-    court.put("a", "b", state="pending", recognised=False, stage="NEW")
-    court.run()
-    court.put("c", state="pending", recognised=False, stage="NEWER")
-    court.now += 40 * MINUTE
-    (change,) = court.run().changes
+def test_an_incident_tells_the_statuses_of_all_its_members_not_of_those_that_joined_last(site):
+    site.put("a", "b", state="pending", recognised=False, stage="NEW")
+    site.run()
+    site.put("c", state="pending", recognised=False, stage="NEWER")
+    site.now += 40 * MINUTE
+    (change,) = site.run().changes
     assert change.decision.action is Action.UPDATE
-    assert change.incident.evidence.breakdown == court.incident.evidence.breakdown == {"NEW": 2, "NEWER": 1}
-    assert ("statuses", "2 × NEW, 1 × NEWER") in court.messages[-1][0].facts
+    assert change.incident.evidence.breakdown == site.incident.evidence.breakdown == {"NEW": 2, "NEWER": 1}
+    assert ("statuses", "2 × NEW, 1 × NEWER") in site.messages[-1][0].facts
 
 
-def deadline(court, *item_ids):
-    court.change(*item_ids, state="unknown", reason="deadline")
+def deadline(site, *item_ids):
+    site.change(*item_ids, state="unknown", reason="deadline")
 
 
-def test_too_little_coverage_opens_after_two_such_runs_and_resolves_after_two_better_ones(court):
-    court.put(*(f"i{n:02}" for n in range(30)), state="completed")
-    court.monitor_run()
-    deadline(court, *(f"i{n:02}" for n in range(7)))
-    assert court.monitor_run(status=RunStatus.PARTIAL).changes == ()
-    verdict = court.monitor_run(status=RunStatus.PARTIAL)
+def test_too_little_coverage_opens_after_two_such_runs_and_resolves_after_two_better_ones(site):
+    site.put(*(f"i{n:02}" for n in range(30)), state="completed")
+    site.monitor_run()
+    deadline(site, *(f"i{n:02}" for n in range(7)))
+    assert site.monitor_run(status=RunStatus.PARTIAL).changes == ()
+    verdict = site.monitor_run(status=RunStatus.PARTIAL)
     assert actions(verdict) == [(Cause.COVERAGE, Action.OPEN)]
-    assert court.incident.evidence == Evidence(cause=Cause.COVERAGE, count=7, breakdown={"deadline": 7})
-    assert ("evidence", "7 × deadline") in court.messages[0][0].facts
-    court.change("i00", state="completed")
-    assert actions(court.monitor_run(status=RunStatus.PARTIAL)) == [(Cause.COVERAGE, Action.CONTINUE)]
-    court.monitor_run(status=RunStatus.ABORTED)
-    assert court.incident.state is IncidentState.OPEN, "an aborted run says nothing about it"
-    assert actions(court.monitor_run()) == [(Cause.COVERAGE, Action.RESOLVE)]
+    assert site.incident.evidence == Evidence(cause=Cause.COVERAGE, count=7, breakdown={"deadline": 7})
+    assert ("evidence", "7 × deadline") in site.messages[0][0].facts
+    site.change("i00", state="completed")
+    assert actions(site.monitor_run(status=RunStatus.PARTIAL)) == [(Cause.COVERAGE, Action.CONTINUE)]
+    site.monitor_run(status=RunStatus.ABORTED)
+    assert site.incident.state is IncidentState.OPEN, "an aborted run says nothing about it"
+    assert actions(site.monitor_run()) == [(Cause.COVERAGE, Action.RESOLVE)]
 
 
-def test_what_an_outage_left_unknown_is_no_lack_of_coverage(court):
-    court.put("a", "b", state="unknown", reason="not_asked")
+def test_what_an_outage_left_unknown_is_no_lack_of_coverage(site):
+    site.put("a", "b", state="unknown", reason="not_asked")
     for _ in range(3):
-        assert court.monitor_run(status=RunStatus.ABORTED, answered=0) == Verdict()
+        assert site.monitor_run(status=RunStatus.ABORTED, answered=0) == EvaluationResult()
 
 
-def test_an_emptied_sync_log_opens_at_once_and_resolves_when_ids_are_there_again(court):
-    court.put("a", state="completed", removed_at=NOW)
-    verdict = court.monitor_run(tracked=0, answered=0)
+def test_an_emptied_sync_log_opens_at_once_and_resolves_when_ids_are_there_again(site):
+    site.put("a", state="completed", removed_at=NOW)
+    verdict = site.monitor_run(tracked=0, answered=0)
     assert actions(verdict) == [(Cause.SYNC_LOG_EMPTY, Action.OPEN)]
-    assert actions(court.monitor_run(tracked=0, answered=0)) == [(Cause.SYNC_LOG_EMPTY, Action.CONTINUE)]
-    court.monitor_run(unread=True)
-    court.monitor_run(answered=0, status=RunStatus.ABORTED)
-    assert court.incidents[-1].state is IncidentState.OPEN
-    assert (Cause.SYNC_LOG_EMPTY, Action.RESOLVE) in actions(court.monitor_run(answered=0, status=RunStatus.ABORTED))
-    assert court.kinds.count("resolved") == 1
+    assert actions(site.monitor_run(tracked=0, answered=0)) == [(Cause.SYNC_LOG_EMPTY, Action.CONTINUE)]
+    site.monitor_run(unread=True)
+    site.monitor_run(answered=0, status=RunStatus.ABORTED)
+    assert site.incidents[-1].state is IncidentState.OPEN
+    assert (Cause.SYNC_LOG_EMPTY, Action.RESOLVE) in actions(site.monitor_run(answered=0, status=RunStatus.ABORTED))
+    assert site.kinds.count("resolved") == 1
 
 
-def test_a_sync_log_that_was_never_filled_is_no_incident(court):
-    assert court.monitor_run(tracked=0, answered=0) == Verdict()
+def test_a_sync_log_that_was_never_filled_is_no_incident(site):
+    assert site.monitor_run(tracked=0, answered=0) == EvaluationResult()
 
 
-def test_an_emptied_log_ends_no_unreadable_one(court):
-    court.monitor_run(unread=True)
+def test_an_emptied_log_ends_no_unreadable_one(site):
+    site.monitor_run(unread=True)
     for _ in range(3):
-        court.monitor_run(tracked=0, answered=0)
-    assert court.incident.cause is UNREADABLE
-    assert court.incident.state is IncidentState.OPEN
+        site.monitor_run(tracked=0, answered=0)
+    assert site.incident.cause is UNREADABLE
+    assert site.incident.state is IncidentState.OPEN
 
 
-def test_missed_runs_are_told_at_once_and_over_after_two_runs_in_time(court):
-    court.judge = replace(court.judge, due_times=DueTimes(every=MINUTE))
-    assert court.monitor_run() == Verdict()
-    court.now += 9 * MINUTE
-    verdict = court.monitor_run(unread=True)
+def test_missed_runs_are_told_at_once_and_over_after_two_runs_in_time(site):
+    site.evaluator = replace(site.evaluator, due_times=DueTimes(every=MINUTE))
+    assert site.monitor_run() == EvaluationResult()
+    site.now += 9 * MINUTE
+    verdict = site.monitor_run(unread=True)
     assert (Cause.RUN_MISSED, Action.OPEN) in actions(verdict)
     assert verdict.evidence[-1] == Evidence(cause=Cause.RUN_MISSED, count=9, breakdown={"missed": 9})
-    court.now += 2 * MINUTE
-    assert (Cause.RUN_MISSED, Action.CONTINUE) in actions(court.monitor_run())
-    court.monitor_run()
-    assert (Cause.RUN_MISSED, Action.RESOLVE) in actions(court.monitor_run())
+    site.now += 2 * MINUTE
+    assert (Cause.RUN_MISSED, Action.CONTINUE) in actions(site.monitor_run())
+    site.monitor_run()
+    assert (Cause.RUN_MISSED, Action.RESOLVE) in actions(site.monitor_run())
 
 
-def test_without_a_schedule_no_run_is_missed(court):
-    court.monitor_run()
-    court.now += timedelta(days=400)
-    assert court.monitor_run() == Verdict()
+def test_without_a_schedule_no_run_is_missed(site):
+    site.monitor_run()
+    site.now += timedelta(days=400)
+    assert site.monitor_run() == EvaluationResult()
 
 
-def test_an_unreadable_log_is_told_with_its_last_error(court):
-    court.monitor_run(unread=True, error="sync log pipeline.db does not exist")
-    ((message, _),) = court.messages
+def test_an_unreadable_log_is_told_with_its_last_error(site):
+    site.monitor_run(unread=True, error="sync log pipeline.db does not exist")
+    ((message, _),) = site.messages
     assert ("last error", "sync log pipeline.db does not exist") in message.facts
-    with reading(court.engine) as conn:
-        (opened,) = incidents.events(conn, court.incident.id)
+    with reading(site.engine) as conn:
+        (opened,) = incidents.events(conn, site.incident.id)
     assert opened.reason.endswith(": sync log pipeline.db does not exist")
     assert opened.data["error"] == "sync log pipeline.db does not exist"
 
 
 @pytest.mark.parametrize("cause", [Cause.COVERAGE, Cause.SYNC_LOG_EMPTY, Cause.RUN_MISSED])
-def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(court, cause):
+def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(site, cause):
     rule = replace(DEFAULT_RULES[cause], runs=2, of=2, severity=Severity.INFO, team=Team.OPERATIONS)
     due_times = DueTimes(every=MINUTE)
-    court.judge = replace(court.judge, rules={**DEFAULT_RULES, cause: rule}, due_times=due_times)
-    court.monitor_run()
-    court.put(*"abcdefgh", state="unknown", reason="deadline")
+    site.evaluator = replace(site.evaluator, rules={**DEFAULT_RULES, cause: rule}, due_times=due_times)
+    site.monitor_run()
+    site.put(*"abcdefgh", state="unknown", reason="deadline")
     tracked = 0 if cause is Cause.SYNC_LOG_EMPTY else 1
     for opened in (False, True):
-        court.now += 4 * MINUTE
-        court.monitor_run(tracked=tracked, status=RunStatus.PARTIAL)
-        about = [each for each in court.incidents if each.cause is cause]
+        site.now += 4 * MINUTE
+        site.monitor_run(tracked=tracked, status=RunStatus.PARTIAL)
+        about = [each for each in site.incidents if each.cause is cause]
         assert bool(about) is opened
     assert (about[0].severity, about[0].team) == (Severity.INFO, Team.OPERATIONS)
 
 
-def test_the_opening_of_an_outage_adds_up_what_the_runs_saw_that_led_to_it(court):
-    court.run()
-    court.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "timeout": 3}), answered=0)
-    court.now += 5 * MINUTE
-    court.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "not sent": 4}), answered=0)
-    ((message, _),) = court.messages
+def test_the_opening_of_an_outage_adds_up_what_the_runs_saw_that_led_to_it(site):
+    site.run()
+    site.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "timeout": 3}), answered=0)
+    site.now += 5 * MINUTE
+    site.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "not sent": 4}), answered=0)
+    ((message, _),) = site.messages
     assert ("evidence", "4 × 502, 3 × timeout, 4 × not sent") in message.facts

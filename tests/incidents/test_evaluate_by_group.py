@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from incidents.test_evaluate import FAILED, MINUTE, MISSING, SCOPE, STUCK, Court, actions
+from incidents.test_evaluate import FAILED, MINUTE, MISSING, SCOPE, STUCK, Site, actions
 from sqlalchemy import delete, select, text
 from support.samples import NOW
 
@@ -16,17 +16,17 @@ from monitor.database.engine import reading, writing
 from monitor.database.tables import evidence, incident_events, items, notifications, runs
 from monitor.database.tables import incidents as incident_rows
 from monitor.incidents import store as incidents
-from monitor.incidents.decide import Action, Why
-from monitor.incidents.rulebook import DEFAULT_RULES, By
+from monitor.incidents.decide import Action, DecisionReason
+from monitor.incidents.rulebook import DEFAULT_RULES, GroupBy
 from monitor.model import ITEM_CAUSES, Evidence, IncidentState, RunStatus
 
 
-class Rooms(Court):
+class Rooms(Site):
     """A court whose rules keep an incident per group, or again one per target."""
 
     def keep(self, by, **changes):
         rules = {cause: replace(DEFAULT_RULES[cause], by=by, **changes) for cause in ITEM_CAUSES}
-        self.judge = replace(self.judge, rules={**DEFAULT_RULES, **rules})
+        self.evaluator = replace(self.evaluator, rules={**DEFAULT_RULES, **rules})
 
     @property
     def open(self):
@@ -43,7 +43,7 @@ class Rooms(Court):
 @pytest.fixture
 def rooms(engine):
     made = Rooms(engine)
-    made.keep(By.GROUP)
+    made.keep(GroupBy.GROUP)
     return made
 
 
@@ -72,7 +72,7 @@ def test_a_group_is_routed_by_its_name_and_a_target_by_the_groups_of_its_items(r
     rooms.put("x")
     rooms.run()
     assert [asked["group"] for asked in rooms.asked_to_route] == [(), ("sermons",)]
-    rooms.keep(By.TARGET)
+    rooms.keep(GroupBy.TARGET)
     rooms.put("m1", state="not_found", group_name="letters")
     rooms.put("m2", "m3", state="not_found", group_name="faq")
     rooms.put("m4", state="not_found")
@@ -131,7 +131,7 @@ def test_an_item_that_moved_to_another_group_goes_to_that_one_s_incident(rooms):
 
 
 def test_each_group_opens_after_its_own_runs(rooms):
-    rooms.keep(By.GROUP, runs=2, of=2)
+    rooms.keep(GroupBy.GROUP, runs=2, of=2)
     rooms.run()
     rooms.put("s1", group_name="sermons")
     assert rooms.run().changes == ()
@@ -165,11 +165,11 @@ def test_statuses_are_told_by_group(rooms):
 
 
 def test_an_incident_of_the_target_lives_on_when_the_rule_changes_to_groups(rooms):
-    rooms.keep(By.TARGET)
+    rooms.keep(GroupBy.TARGET)
     rooms.put("s1", group_name="sermons")
     rooms.put("x")
     rooms.run()
-    rooms.keep(By.GROUP)
+    rooms.keep(GroupBy.GROUP)
     rooms.put("s2", group_name="sermons")
     rooms.put("y")
     rooms.run()
@@ -189,14 +189,18 @@ def test_incidents_of_groups_live_on_when_the_rule_changes_to_the_target(rooms):
     rooms.put("s1", group_name="sermons")
     rooms.put("l1", group_name="letters")
     rooms.run()
-    rooms.keep(By.TARGET)
+    rooms.keep(GroupBy.TARGET)
     rooms.put("s2", group_name="sermons")
     rooms.now += 40 * MINUTE
     rooms.run()
     assert rooms.open == {"": ["s2"], "letters": ["l1"], "sermons": ["s1"]}
     rooms.change("s1", "l1", state="completed")
     verdict = rooms.run()
-    resolved = [change.incident.group for change in verdict.changes if change.decision.why is Why.MEMBERS_WELL]
+    resolved = [
+        change.incident.group
+        for change in verdict.changes
+        if change.decision.reason is DecisionReason.MEMBERS_RECOVERED
+    ]
     assert resolved == ["letters", "sermons"]
     rooms.change("s1", state="failed")
     rooms.run()
@@ -213,7 +217,7 @@ BAD = st.sampled_from(["failed", "not_found", "invalid", "completed", "pending",
 GROUPS = st.sampled_from([None, "a", "b", "c"])
 TURN = st.tuples(
     st.dictionaries(st.sampled_from("uvwxyz"), st.tuples(BAD, GROUPS), max_size=4),
-    st.sampled_from([By.TARGET, By.GROUP]),
+    st.sampled_from([GroupBy.TARGET, GroupBy.GROUP]),
     st.sampled_from([RunStatus.COMPLETE, RunStatus.COMPLETE, RunStatus.PARTIAL]),
 )
 
@@ -254,7 +258,7 @@ def every_item(engine):
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_groups_have_the_members_between_them_that_the_target_would_have(engine, turns):
     members = {}
-    for by in By:
+    for by in GroupBy:
         wiped(engine)
         rooms = Rooms(engine)
         rooms.keep(by)
@@ -267,10 +271,10 @@ def test_groups_have_the_members_between_them_that_the_target_would_have(engine,
             found = [each for each in rooms.incidents if each.state is not IncidentState.RESOLVED]
             belongs = {(each.cause, item_id) for each in found for item_id in rooms.members(each.id)}
             members[by].append(belongs)
-            if by is By.GROUP:
+            if by is GroupBy.GROUP:
                 groups = {item_id: each.group for each in found for item_id in rooms.members(each.id)}
                 assert_own(engine, groups)
-    assert members[By.TARGET] == members[By.GROUP]
+    assert members[GroupBy.TARGET] == members[GroupBy.GROUP]
 
 
 def assert_own(engine, groups):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.evidence import EXPLAINS, SAMPLES, Tally, attach
+from monitor.incidents.evidence import INHIBITS, MAX_SAMPLES, EvidenceCollector, mark_inhibited
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, ItemState, Outcome, Reason, rank
 from monitor.model.http import ApiError, NetworkFault
 from monitor.model.items import TrackedItem
@@ -26,7 +26,7 @@ def answered(item_id, state, status=None):
 
 
 def tally(*outcomes, missing=()):
-    gathered = Tally()
+    gathered = EvidenceCollector()
     for outcome in outcomes:
         gathered.add(item(outcome.item_id, known_missing=outcome.item_id in missing), outcome)
     return gathered
@@ -132,13 +132,13 @@ def test_the_order_of_outcomes_does_not_matter(found, random):
     assert tally(*found).evidence(requests=0) == tally(*shuffled).evidence(requests=0)
     assert tally(*found).answered == sum(o.answered for o in found)
     for piece in tally(*found).evidence(requests=0):
-        assert len(piece.sample_ids) <= SAMPLES
+        assert len(piece.sample_ids) <= MAX_SAMPLES
         assert piece.count == sum(piece.breakdown.values())
 
 
 def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
     seen = tuple(Evidence(cause=cause, count=1) for cause in REQUEST_CAUSES)
-    marked = {piece.cause: piece.explained_by for piece in attach(seen, seen)}
+    marked = {piece.cause: piece.explained_by for piece in mark_inhibited(seen, seen)}
     assert marked[Cause.RATE_LIMITED] is Cause.SPENDING_LIMIT
     assert marked[Cause.FORBIDDEN] is Cause.UNAUTHORIZED
     assert marked[Cause.BAD_RESPONSE] is Cause.OUTAGE
@@ -147,7 +147,7 @@ def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
 
 
 def test_nothing_explains_a_cause_of_higher_rank():
-    for owner, explained in EXPLAINS.items():
+    for owner, explained in INHIBITS.items():
         assert all(rank(owner) < rank(cause) for cause in explained)
 
 
@@ -197,4 +197,4 @@ def test_the_order_of_recoveries_does_not_matter_and_memory_is_bounded(recovered
     assert one.evidence(requests=requests) == other.evidence(requests=requests)
     for piece in one.evidence(requests=requests):
         assert piece.count == sum(piece.breakdown.values())
-        assert len(piece.sample_ids) <= SAMPLES
+        assert len(piece.sample_ids) <= MAX_SAMPLES

@@ -21,7 +21,7 @@ def ran(engine):
         at = NOW - minutes_ago * MINUTE
         with writing(engine) as conn:
             run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=at - MINUTE)
-            store.write(conn, target=target, run_id=run_id, at=at, pieces=pieces)
+            store.add_evidence(conn, target=target, run_id=run_id, at=at, pieces=pieces)
             if status is not RunStatus.RUNNING:
                 runs.finish(
                     conn, run_id=run_id, status=status, abort_reason=None, owner_cause=None, due=due,
@@ -33,77 +33,77 @@ def ran(engine):
 
 
 @pytest.fixture
-def marks(engine):
-    def marks(cause=OUTAGE, group="", *, window=60 * MINUTE, at_least=2, target="gloo"):
+def points(engine):
+    def points(cause=OUTAGE, group="", *, window=60 * MINUTE, at_least=2, target="gloo"):
         with reading(engine) as conn:
             key = cause, group
-            return store.marks(conn, target=target, keys=[key], since=NOW - window, at_least=at_least)[key]
+            return store.evidence_points(conn, target=target, keys=[key], since=NOW - window, at_least=at_least)[key]
 
-    return marks
+    return points
 
 
 def ids(found):
-    return [mark.run_id for mark in found]
+    return [point.run_id for point in found]
 
 
-def test_each_run_says_whether_it_saw_the_cause_and_whether_a_higher_one_explains_it(ran, marks):
+def test_each_run_says_whether_it_saw_the_cause_and_whether_a_higher_one_explains_it(ran, points):
     clean = ran(3)
-    muted = ran(2, Evidence(cause=MISSING, count=4, explained_by=Cause.WRONG_SCOPE))
+    inhibited = ran(2, Evidence(cause=MISSING, count=4, explained_by=Cause.WRONG_SCOPE))
     saw = ran(1, Evidence(cause=MISSING, count=4), Evidence(cause=OUTAGE, count=1))
-    assert [(mark.run_id, mark.evidence, mark.muted) for mark in marks(MISSING)] == [
-        (saw, True, False), (muted, False, True), (clean, False, False),
+    assert [(point.run_id, point.evidence, point.inhibited) for point in points(MISSING)] == [
+        (saw, True, False), (inhibited, False, True), (clean, False, False),
     ]  # fmt: skip
-    assert [mark.evidence for mark in marks(OUTAGE)] == [True, False, False]
-    assert marks(MISSING)[0].at == NOW - MINUTE
+    assert [point.evidence for point in points(OUTAGE)] == [True, False, False]
+    assert points(MISSING)[0].at == NOW - MINUTE
 
 
-def test_runs_before_the_window_are_left_out(ran, marks):
+def test_runs_before_the_window_are_left_out(ran, points):
     ran(61)
     inside = [ran(minutes) for minutes in (60, 30, 1)]
-    assert ids(marks()) == inside[::-1]
+    assert ids(points()) == inside[::-1]
 
 
-def test_the_newest_runs_are_there_however_old_they_are(ran, marks):
+def test_the_newest_runs_are_there_however_old_they_are(ran, points):
     old = [ran(minutes) for minutes in (900, 800, 700)]
     inside = ran(10)
-    assert ids(marks(at_least=3)) == [inside, old[2], old[1]]
-    assert ids(marks(at_least=1)) == [inside]
-    assert ids(marks(at_least=10)) == [inside, *old[::-1]]
+    assert ids(points(at_least=3)) == [inside, old[2], old[1]]
+    assert ids(points(at_least=1)) == [inside]
+    assert ids(points(at_least=10)) == [inside, *old[::-1]]
 
 
-def test_a_run_that_was_killed_parts_no_two_runs_that_saw_the_same(engine, ran, marks):
+def test_a_run_that_was_killed_parts_no_two_runs_that_saw_the_same(engine, ran, points):
     first = ran(3, Evidence(cause=OUTAGE, count=1))
     ran(2, status=RunStatus.RUNNING)
     with writing(engine) as conn:
         assert runs.abandon(conn, target="gloo", before_epoch=2, at=NOW) == 1
     second = ran(1, Evidence(cause=OUTAGE, count=1))
-    assert ids(marks(at_least=2)) == [second, first]
-    assert ids(marks(UNREADABLE)) == [second, first]
+    assert ids(points(at_least=2)) == [second, first]
+    assert ids(points(UNREADABLE)) == [second, first]
 
 
-def test_neither_a_run_under_way_nor_another_targets_says_anything(ran, marks):
+def test_neither_a_run_under_way_nor_another_targets_says_anything(ran, points):
     ran(3, status=RunStatus.RUNNING)
     ran(2, target="another")
-    assert marks() == []
-    assert marks(UNREADABLE) == []
+    assert points() == []
+    assert points(UNREADABLE) == []
 
 
-def test_a_run_that_could_not_read_the_log_counts_only_where_it_is_about_that(ran, marks):
+def test_a_run_that_could_not_read_the_log_counts_only_where_it_is_about_that(ran, points):
     read = ran(2)
     unread = ran(1, Evidence(cause=UNREADABLE, count=1), status=RunStatus.UNREAD, due=0, answered=0)
-    assert ids(marks(OUTAGE)) == [read]
-    assert [(mark.run_id, mark.evidence, mark.enough) for mark in marks(UNREADABLE)] == [
+    assert ids(points(OUTAGE)) == [read]
+    assert [(point.run_id, point.evidence, point.confirms_recovery) for point in points(UNREADABLE)] == [
         (unread, True, False), (read, False, True),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("answered", "enough"), [(20, True), (19, False)])
-def test_silence_speaks_for_recovery_as_the_cause_wants_it(ran, marks, answered, enough):
+@pytest.mark.parametrize(("answered", "confirms_recovery"), [(20, True), (19, False)])
+def test_silence_speaks_for_recovery_as_the_cause_wants_it(ran, points, answered, confirms_recovery):
     ran(1, due=1000, answered=answered, status=RunStatus.PARTIAL)
-    (mark,) = marks(OUTAGE)
-    assert mark.enough is enough
-    (mark,) = marks(UNREADABLE)
-    assert mark.enough
+    (point,) = points(OUTAGE)
+    assert point.confirms_recovery is confirms_recovery
+    (point,) = points(UNREADABLE)
+    assert point.confirms_recovery
 
 
 def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
@@ -113,22 +113,22 @@ def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
     ran(1, status=RunStatus.PARTIAL)
     asked = [(cause, "") for cause in (OUTAGE, Cause.COVERAGE, UNREADABLE, Cause.SYNC_LOG_EMPTY)]
     with reading(engine) as conn:
-        found = store.marks(conn, target="gloo", keys=asked, since=NOW - 60 * MINUTE, at_least=1)
+        found = store.evidence_points(conn, target="gloo", keys=asked, since=NOW - 60 * MINUTE, at_least=1)
     assert [len(found[key]) for key in asked] == [3, 2, 4, 3]
 
 
-def test_more_runs_than_one_query_can_name_are_looked_at(engine, ran, marks):
+def test_more_runs_than_one_query_can_name_are_looked_at(engine, ran, points):
     first = ran(50, Evidence(cause=OUTAGE, count=1))
     for _ in range(FEW):
         ran(40)
     last = ran(30, Evidence(cause=OUTAGE, count=1))
-    assert [mark.run_id for mark in marks() if mark.evidence] == [last, first]
+    assert [point.run_id for point in points() if point.evidence] == [last, first]
 
 
 def test_writing_gives_back_the_row_of_each_cause(engine, ran):
     run_id = ran(1)
     with writing(engine) as conn:
-        rows = store.write(
+        rows = store.add_evidence(
             conn, target="gloo", run_id=run_id, at=NOW,
             pieces=[Evidence(cause=OUTAGE, count=2), Evidence(cause=MISSING, count=1)],
         )  # fmt: skip
@@ -139,17 +139,17 @@ def test_writing_gives_back_the_row_of_each_cause(engine, ran):
 def test_a_run_has_one_piece_of_evidence_per_cause(engine, ran):
     run_id = ran(1, Evidence(cause=OUTAGE, count=2))
     with pytest.raises(StoreError), writing(engine) as conn:
-        store.write(conn, target="gloo", run_id=run_id, at=NOW, pieces=[Evidence(cause=OUTAGE, count=3)])
+        store.add_evidence(conn, target="gloo", run_id=run_id, at=NOW, pieces=[Evidence(cause=OUTAGE, count=3)])
 
 
-def test_each_group_has_evidence_and_marks_of_its_own(ran, marks):
+def test_each_group_has_evidence_and_marks_of_its_own(ran, points):
     both = ran(3, Evidence(cause=MISSING, group="faq", count=4), Evidence(cause=MISSING, count=1))
-    muted = ran(2, Evidence(cause=MISSING, group="faq", count=4, explained_by=Cause.WRONG_SCOPE))
+    inhibited = ran(2, Evidence(cause=MISSING, group="faq", count=4, explained_by=Cause.WRONG_SCOPE))
     other = ran(1, Evidence(cause=MISSING, group="blog", count=2))
 
     def seen(group):
-        return [(mark.run_id, mark.evidence, mark.muted) for mark in marks(MISSING, group)]
+        return [(point.run_id, point.evidence, point.inhibited) for point in points(MISSING, group)]
 
-    assert seen("faq") == [(other, False, False), (muted, False, True), (both, True, False)]
-    assert seen("blog") == [(other, True, False), (muted, False, False), (both, False, False)]
-    assert [mark.evidence for mark in marks(MISSING)] == [False, False, True]
+    assert seen("faq") == [(other, False, False), (inhibited, False, True), (both, True, False)]
+    assert seen("blog") == [(other, True, False), (inhibited, False, False), (both, False, False)]
+    assert [point.evidence for point in points(MISSING)] == [False, False, True]

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from support.samples import NOW, incident
 
-from monitor.incidents.decide import Action, Mark, Tally, Why
-from monitor.incidents.explain import Past, RunSeen, Step, folded, replay, story
+from monitor.incidents.decide import Action, EvidencePoint, ThresholdCount, DecisionReason
+from monitor.incidents.explain import IncidentHistory, ObservedRun, TimelineEvent, fold, replay, timeline
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 
@@ -23,43 +23,50 @@ def at(number):
 def seen(pattern, cause=Cause.UNAUTHORIZED):
     """Runs five minutes apart, the first is run 1: `x` evidence, `m` explained, `.` none, `u` no witness."""
     return [
-        RunSeen(
+        ObservedRun(
             run_id=number,
             at=at(number),
             status=RunStatus.UNREAD if kind == "u" else RunStatus.COMPLETE,
-            mark=None if kind == "u" else Mark(run_id=number, at=at(number), evidence=kind == "x", muted=kind == "m"),
+            point=None
+            if kind == "u"
+            else EvidencePoint(run_id=number, at=at(number), evidence=kind == "x", inhibited=kind == "m"),
             evidence=Evidence(cause=cause, count=3) if kind in "xm" else None,
         )
         for number, kind in enumerate(pattern, 1)
     ]
 
 
-def step(number, kind, reason="as it was", **data):
+def event(number, kind, reason="as it was", **data):
     """Recorded by a run."""
-    return Step(at=at(number), kind=kind, reason=reason, run_id=number, data=data)
+    return TimelineEvent(at=at(number), kind=kind, reason=reason, run_id=number, data=data)
 
 
-def past(pattern, *steps, rule=RULE, first=None, then=None, before=None, **fields):
+def history(pattern, *events, rule=RULE, first=None, then=None, previous=None, **fields):
     about = incident(cause=rule.cause, **{"first_evidence_at": at(first or 1), "opened_at": at(first or 1), **fields})
-    return Past(
-        incident=about, before=before, runs=seen(pattern, rule.cause), steps=steps, rule=rule, rule_then=then or rule
+    return IncidentHistory(
+        incident=about,
+        previous=previous,
+        runs=seen(pattern, rule.cause),
+        events=events,
+        rule=rule,
+        rule_at_opening=then or rule,
     )
 
 
-def told(past):
+def told(history):
     """Run (or None), action and reason."""
-    return [(entry.run and entry.run.run_id, entry.action, entry.reason) for entry in replay(past)]
+    return [(entry.run and entry.run.run_id, entry.action, entry.reason) for entry in replay(history)]
 
 
-NOTHING = (Action.NOTHING, Why.NO_EVIDENCE.value)
-STILL = (Action.CONTINUE, Why.STILL_THERE.value)
+NOTHING = (Action.NOTHING, DecisionReason.NO_EVIDENCE.value)
+STILL = (Action.CONTINUE, DecisionReason.STILL_OPEN.value)
 
 
 def test_an_opening_and_an_end_are_told_as_recorded_and_the_rest_as_the_rules_decide():
-    story_told = told(past(".xxmx..", step(3, "opened"), step(7, "resolved", "enough")))
+    story_told = told(history(".xxmx..", event(3, "opened"), event(7, "resolved", "enough")))
     assert story_told == [
         (1, *NOTHING),
-        (2, Action.WAIT, Why.BELOW_THRESHOLD.value),
+        (2, Action.WAIT, DecisionReason.BELOW_THRESHOLD.value),
         (3, Action.OPEN, "as it was"),
         (4, *STILL),
         (5, *STILL),
@@ -69,11 +76,11 @@ def test_an_opening_and_an_end_are_told_as_recorded_and_the_rest_as_the_rules_de
 
 
 def test_it_is_told_how_far_the_evidence_or_its_absence_has_come():
-    entries = list(replay(past(".xx.", step(3, "opened"))))
-    assert [entry.counted for entry in entries] == [
-        Tally(seen=0, of=1, needed=1),
-        Tally(seen=1, of=2, needed=2),
-        Tally(seen=2, of=2, needed=2),
+    entries = list(replay(history(".xx.", event(3, "opened"))))
+    assert [entry.threshold for entry in entries] == [
+        ThresholdCount(seen=0, of=1, needed=1),
+        ThresholdCount(seen=1, of=2, needed=2),
+        ThresholdCount(seen=2, of=2, needed=2),
         None,
     ]
     assert [entry.clean for entry in entries] == [None, None, None, (1, 2)]
@@ -81,29 +88,29 @@ def test_it_is_told_how_far_the_evidence_or_its_absence_has_come():
 
 
 def test_what_a_higher_cause_explains_is_told_as_muted():
-    assert told(past("m"))[0][1:] == (Action.MUTE, Why.EXPLAINED.value)
+    assert told(history("m"))[0][1:] == (Action.INHIBIT, DecisionReason.INHIBITED.value)
 
 
 def test_a_run_that_is_no_witness_decides_nothing():
-    entries = list(replay(past(".uxxu", step(4, "opened"))))
+    entries = list(replay(history(".uxxu", event(4, "opened"))))
     assert [entry.action for entry in entries] == [Action.NOTHING, None, Action.WAIT, Action.OPEN, None]
     assert {entries[n].reason for n in (1, 4)} == {"such a run says nothing about this cause"}
-    assert entries[1].counted is None
+    assert entries[1].threshold is None
 
 
 def test_members_are_counted_by_who_joined_and_left():
-    joined = step(2, "joined", count=3)
-    steps = (joined, step(2, "opened"), step(3, "left", count=1), step(3, "joined", count=2), step(5, "resolved"))
-    entries = list(replay(past(".x.x.", *steps, rule=ITEMS, first=2)))
+    joined = event(2, "joined", count=3)
+    events = (joined, event(2, "opened"), event(3, "left", count=1), event(3, "joined", count=2), event(5, "resolved"))
+    entries = list(replay(history(".x.x.", *events, rule=ITEMS, first=2)))
     assert [entry.members for entry in entries] == [None, None, 4, 4, 4]
     assert [entry.action for entry in entries][2:4] == [Action.CONTINUE] * 2
     assert [entry.clean for entry in entries] == [None] * 5
 
 
 def test_a_message_that_a_silence_kept_back_is_told_as_silenced_until_it_was_told():
-    silenced = step(50, "silenced", silence_id=7)
-    ended = Step(at=at(53) + MINUTE, kind="told", reason="silence 7 ended")
-    entries = told(past(".x" + "x" * 53, step(2, "opened"), silenced, ended))
+    silenced = event(50, "silenced", silence_id=7)
+    ended = TimelineEvent(at=at(53) + MINUTE, kind="told", reason="silence 7 ended")
+    entries = told(history(".x" + "x" * 53, event(2, "opened"), silenced, ended))
     assert [entry[1:] for entry in entries[2:49]] == [STILL] * 47, "no reminder is due yet"
     assert [entry[1:] for entry in entries[49:53]] == [(Action.CONTINUE, "silenced")] * 4
     assert entries[53] == (None, None, "silence 7 ended")
@@ -111,32 +118,32 @@ def test_a_message_that_a_silence_kept_back_is_told_as_silenced_until_it_was_tol
 
 
 def test_a_silenced_opening_is_untold_and_its_reminders_are_silenced():
-    steps = (step(2, "opened"), step(2, "silenced", silence_id=7))
-    entries = told(past(".x" + "x" * 50, *steps))
+    events = (event(2, "opened"), event(2, "silenced", silence_id=7))
+    entries = told(history(".x" + "x" * 50, *events))
     assert entries[1] == (2, Action.OPEN, "as it was")
     assert (entries[48][1:], entries[49][1:]) == (STILL, (Action.CONTINUE, "silenced"))
 
 
 def test_where_only_the_rule_would_have_spoken_that_is_said_and_taken_for_nothing():
-    entries = told(past("xxx", step(3, "opened"), first=1))
-    said = f"nothing was recorded, though the rule would say: open, {Why.THRESHOLD_MET.value}"
+    entries = told(history("xxx", event(3, "opened"), first=1))
+    said = f"nothing was recorded, though the rule would say: open, {DecisionReason.THRESHOLD_MET.value}"
     assert entries[:2] == [(1, Action.WAIT, said), (2, Action.WAIT, said)]
-    late = told(past("xx" + "x" * 50, step(2, "opened"), first=1))
+    late = told(history("xx" + "x" * 50, event(2, "opened"), first=1))
     assert late[-1][1] is Action.CONTINUE
-    assert late[-1][2].endswith(f"remind, {Why.NOT_TOLD_FOR_LONG.value}")
+    assert late[-1][2].endswith(f"remind, {DecisionReason.REMINDER_DUE.value}")
 
 
 def test_the_opening_is_counted_by_the_rule_of_then_and_what_follows_by_that_of_now():
     then = replace(RULE, runs=1, of=1)
-    entries = list(replay(past("x..", step(1, "opened"), rule=replace(RULE, resolve_after=9), then=then)))
-    assert entries[0].counted == Tally(seen=1, of=1, needed=1)
+    entries = list(replay(history("x..", event(1, "opened"), rule=replace(RULE, resolve_after=9), then=then)))
+    assert entries[0].threshold == ThresholdCount(seen=1, of=1, needed=1)
     assert entries[2].clean == (2, 9)
 
 
 def test_what_people_did_stands_between_the_runs_and_holds():
-    taken = Step(at=at(2) + MINUTE, kind="acknowledged", reason="looked after by ana")
-    over = Step(at=at(60) + MINUTE, kind="resolved", reason="said to be over by ana")
-    entries = told(past("xx" + "x" * 59, step(2, "opened"), taken, over, first=1))
+    taken = TimelineEvent(at=at(2) + MINUTE, kind="acknowledged", reason="looked after by ana")
+    over = TimelineEvent(at=at(60) + MINUTE, kind="resolved", reason="said to be over by ana")
+    entries = told(history("xx" + "x" * 59, event(2, "opened"), taken, over, first=1))
     assert entries[2] == (None, Action.ACKNOWLEDGE, "looked after by ana")
     assert [entry[1:] for entry in entries[3:61]] == [STILL] * 58, "no reminder is due any more"
     assert entries[61] == (None, Action.RESOLVE, "said to be over by ana")
@@ -144,30 +151,38 @@ def test_what_people_did_stands_between_the_runs_and_holds():
 
 
 def test_the_incident_before_it_is_no_evidence_any_more():
-    before = incident(id=0, state=IncidentState.RESOLVED, resolved_at=at(2))
-    entries = told(past("xx.xx", step(5, "opened"), before=replace(before, resolved_at=at(3)), first=4))
-    assert entries[3] == (4, Action.WAIT, Why.BELOW_THRESHOLD.value)
+    previous = incident(id=0, state=IncidentState.RESOLVED, resolved_at=at(2))
+    entries = told(history("xx.xx", event(5, "opened"), previous=replace(previous, resolved_at=at(3)), first=4))
+    assert entries[3] == (4, Action.WAIT, DecisionReason.BELOW_THRESHOLD.value)
     assert entries[4] == (5, Action.OPEN, "as it was")
 
 
 def test_an_incident_without_runs_is_told_by_its_events():
-    steps = [Step(at=at(1), kind=kind, reason=kind) for kind in ("opened", "reminded", "resolved", "reopened", "told")]
-    entries = told(past("", *steps))
+    events = [
+        TimelineEvent(at=at(1), kind=kind, reason=kind)
+        for kind in ("opened", "reminded", "resolved", "reopened", "told")
+    ]
+    entries = told(history("", *events))
     assert [entry[1] for entry in entries] == [
         Action.OPEN, Action.REMIND, Action.RESOLVE, Action.REOPEN, None
     ]  # fmt: skip
 
 
 def test_what_can_t_be_true_of_the_events_breaks_nothing():
-    odd = [step(1, "joined", count="many"), step(1, "resolved"), step(2, "told"), step(2, "silenced", silence_id="x")]
-    assert told(past("xx", *odd))[0] == (1, Action.RESOLVE, "as it was")
+    odd = [
+        event(1, "joined", count="many"),
+        event(1, "resolved"),
+        event(2, "told"),
+        event(2, "silenced", silence_id="x"),
+    ]
+    assert told(history("xx", *odd))[0] == (1, Action.RESOLVE, "as it was")
 
 
 def test_the_story_begins_a_few_runs_before_the_first_evidence():
-    entries = story(past("......xx", step(8, "opened"), first=7))
+    entries = timeline(history("......xx", event(8, "opened"), first=7))
     assert [entry.run.run_id for entry in entries] == [4, 5, 6, 7, 8]
-    assert [entry.run.run_id for entry in story(past("....", first=9))] == [2, 3, 4]
-    assert [entry.run.run_id for entry in story(past("xx", first=1))] == [1, 2]
+    assert [entry.run.run_id for entry in timeline(history("....", first=9))] == [2, 3, 4]
+    assert [entry.run.run_id for entry in timeline(history("xx", first=1))] == [1, 2]
 
 
 FOLDS = [
@@ -180,19 +195,19 @@ FOLDS = [
 
 @pytest.mark.parametrize(("pattern", "expected"), [each[1:] for each in FOLDS], ids=[each[0] for each in FOLDS])
 def test_stretches(pattern, expected):
-    parts = list(folded(story(past(pattern, step(2, "opened"), first=1))))
+    parts = list(fold(timeline(history(pattern, event(2, "opened"), first=1))))
     assert [(part[0].run.run_id, part[-1].run.run_id) for part in parts] == expected
 
 
 def test_the_clean_runs_before_a_resolution_stand_by_themselves():
     rule = replace(RULE, resolve_after=3)
-    parts = list(folded(story(past("xxxxx...", step(2, "opened"), step(8, "resolved"), rule=rule, first=1))))
+    parts = list(fold(timeline(history("xxxxx...", event(2, "opened"), event(8, "resolved"), rule=rule, first=1))))
     assert [(part[0].run.run_id, part[-1].run.run_id) for part in parts] == [
         (1, 1), (2, 2), (3, 5), (6, 6), (7, 7), (8, 8)
     ]  # fmt: skip
 
 
 def test_other_numbers_of_members_are_told_apart():
-    steps = (step(1, "joined", count=2), step(1, "opened"), step(5, "left", count=1))
-    parts = list(folded(story(past("x........", *steps, rule=ITEMS, first=1))))
+    events = (event(1, "joined", count=2), event(1, "opened"), event(5, "left", count=1))
+    parts = list(fold(timeline(history("x........", *events, rule=ITEMS, first=1))))
     assert [(part[0].run.run_id, part[-1].members) for part in parts] == [(1, None), (2, 2), (5, 1), (6, 1)]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.gate import CLOSING, Closed, GateReason, answer
+from monitor.incidents.gate import CLOSING_CAUSES, ClosingIncident, GateReason, check_gate
 from monitor.model import Cause, rank
 from monitor.model.schedule import DueTimes
 
@@ -14,11 +14,11 @@ FIVE = DueTimes(every=5 * MINUTE)
 
 
 def ask(*unresolved, last=NOW - MINUTE, now=NOW, due_times=FIVE):
-    return answer("gloo-prod", unresolved=unresolved, last_run_at=last, due_times=due_times, now=now)
+    return check_gate("gloo-prod", unresolved=unresolved, last_run_at=last, due_times=due_times, now=now)
 
 
 def closed(cause, number=3, since=NOW - 20 * MINUTE):
-    return Closed(cause=cause, incident_id=number, since=since)
+    return ClosingIncident(cause=cause, incident_id=number, since=since)
 
 
 @pytest.mark.parametrize("cause", Cause)
@@ -82,4 +82,4 @@ def test_the_order_of_incidents_does_not_matter(incidents, minutes, random):
     one, other = ask(*incidents, last=NOW - minutes * MINUTE), ask(*shuffled, last=NOW - minutes * MINUTE)
     assert (one.reason, {each.cause for each in one.by}) == (other.reason, {each.cause for each in other.by})
     assert [rank(each.cause) for each in one.by] == sorted(rank(each.cause) for each in one.by)
-    assert one.proceed is (minutes < 10 and not any(each.cause in CLOSING for each in incidents))
+    assert one.proceed is (minutes < 10 and not any(each.cause in CLOSING_CAUSES for each in incidents))

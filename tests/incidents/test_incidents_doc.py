@@ -11,9 +11,9 @@ from support.samples import NOW, incident
 from monitor.cli import main
 from monitor.config import Config, format_duration, parse_duration
 from monitor.errors import ConfigError
-from monitor.incidents.decide import REOPEN_WITHIN, UPDATE_EVERY, Mark, decide
-from monitor.incidents.evidence import EXPLAINS
-from monitor.incidents.rulebook import DEFAULT_RULES, ENOUGH, witness
+from monitor.incidents.decide import REOPEN_WITHIN, UPDATE_INTERVAL, EvidencePoint, decide
+from monitor.incidents.evidence import INHIBITS
+from monitor.incidents.rulebook import DEFAULT_RULES, MIN_ANSWERED, run_filter
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, IncidentState, RunStatus, Severity, Team
 from monitor.notifications.routing import ATTRIBUTES
 from monitor.reports.rules import opens, resolves
@@ -65,7 +65,7 @@ def ids(row):
 def test_the_table_of_rules_is_the_codes_own(row):
     (cause,) = ticked(row[0])
     rule = DEFAULT_RULES[Cause(cause)]
-    told = [rule.team, rule.severity, opens(rule), resolves(rule), format_duration(rule.remind_every)]
+    told = [rule.team, rule.severity, opens(rule), resolves(rule), format_duration(rule.repeat_interval)]
     assert row[1:-1] == told
     assert row[-1]
 
@@ -76,7 +76,7 @@ def test_every_rule_is_there_in_the_order_of_the_causes():
 
 def test_the_table_of_explanations_is_the_codes_own():
     said = {ticked(cause)[0]: set(ticked(explained)) for cause, explained in rows("What explains what")}
-    assert said == {cause: set(explained) for cause, explained in EXPLAINS.items()}
+    assert said == {cause: set(explained) for cause, explained in INHIBITS.items()}
 
 
 def test_the_table_of_witnesses_is_the_codes_own():
@@ -86,15 +86,15 @@ def test_the_table_of_witnesses_is_the_codes_own():
     said |= dict.fromkeys([*REQUEST_CAUSES, *ITEM_CAUSES], rows("Which runs count")[0])
     assert set(said) == set(Cause) - {Cause.CHANNEL_FAILING}
     for cause, (_, statuses, vouching) in said.items():
-        found = witness(Cause(cause))
+        found = run_filter(Cause(cause))
         assert statuses == ", ".join(each for each in RunStatus if each in found.statuses)
         assert vouching == found.vouching
-    assert f"Enough are {ENOUGH} answers" in section("Which runs count")
+    assert f"Enough are {MIN_ANSWERED} answers" in section("Which runs count")
 
 
 def test_the_times_are_the_codes_own():
     assert f"within {REOPEN_WITHIN // timedelta(minutes=1)} minutes after" in section("When it comes back")
-    assert f"one update per {UPDATE_EVERY // timedelta(minutes=1)} minutes" in section("An incident with members")
+    assert f"one update per {UPDATE_INTERVAL // timedelta(minutes=1)} minutes" in section("An incident with members")
 
 
 def problems(tmp_path, toml, *, target=TARGET):
@@ -123,22 +123,28 @@ def test_the_example_of_rules_is_one(tmp_path):
 # --- decisions
 
 
-def marks(pattern, every):
+def points(pattern, every):
     """The runs of a table, the newest first; it ended at NOW."""
     runs = [
-        Mark(run_id=n, at=NOW - every * (len(pattern) - 1 - n), evidence=c == "x", muted=c == "m", enough=c != "?")
+        EvidencePoint(
+            run_id=n,
+            at=NOW - every * (len(pattern) - 1 - n),
+            evidence=c == "x",
+            inhibited=c == "m",
+            confirms_recovery=c != "?",
+        )
         for n, c in enumerate(pattern)
     ]
     return runs[::-1]
 
 
 def decided(decision):
-    return [decision.action.value, decision.why.value]
+    return [decision.action.value, decision.reason.value]
 
 
 def rule_and_runs(row):
     (cause,), (pattern,) = ticked(row[0]), ticked(row[1])
-    return DEFAULT_RULES[Cause(cause)], marks(pattern, span(row[2]))
+    return DEFAULT_RULES[Cause(cause)], points(pattern, span(row[2]))
 
 
 @pytest.mark.parametrize("row", rows("When an incident opens"), ids=ids)
@@ -156,25 +162,25 @@ def test_an_incident_comes_back_as_the_table_says(row):
 
 @pytest.mark.parametrize("row", rows("When it resolves"), ids=lambda row: row[0])
 def test_an_incident_resolves_as_the_table_says(row):
-    found = marks(ticked(row[0])[0], timedelta(minutes=5))
-    last = max(mark.at for mark in found if mark.evidence)
+    found = points(ticked(row[0])[0], timedelta(minutes=5))
+    last = max(point.at for point in found if point.evidence)
     state = incident(last_evidence_at=last, last_message_at=NOW - timedelta(hours=1))
     assert decided(decide(DEFAULT_RULES[Cause.UNAUTHORIZED], state, found, now=NOW)) == row[1:]
 
 
 @pytest.mark.parametrize("row", rows("An incident with members"), ids=lambda row: " ".join(row[:5]))
 def test_an_incident_with_members_goes_on_as_the_table_says(row):
-    members, joined, told, state, vouches, *expected = row
+    members, joined, told, state, may_resolve, *expected = row
     before = incident(
         cause=Cause.ITEMS_FAILED, state=IncidentState(state), untold_count=int(joined), last_message_at=NOW - span(told)
     )
     decision = decide(
         DEFAULT_RULES[Cause.ITEMS_FAILED],
         before,
-        marks("..x", timedelta(minutes=1)),
+        points("..x", timedelta(minutes=1)),
         now=NOW,
         members=int(members),
-        may_resolve=vouches == "yes",
+        may_resolve=may_resolve == "yes",
     )
     assert decided(decision) == expected
 

@@ -10,11 +10,11 @@ from monitor.database.engine import reading, writing
 from monitor.database.tables import items
 from monitor.incidents import members
 from monitor.incidents import store as incidents
-from monitor.incidents.members import Patience
+from monitor.incidents.members import AgeLimits
 from monitor.model import ITEM_CAUSES, Cause, ItemState
 
 MINUTE = timedelta(minutes=1)
-PATIENCE = Patience(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
+AGE_LIMITS = AgeLimits(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
 FAILED, MISSING, STUCK = Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.ITEMS_STUCK
 INVALID, REGRESSED, ODD = Cause.ITEMS_INVALID, Cause.ITEMS_REGRESSED, Cause.UNRECOGNISED_STATUS
 LONG_AGO = NOW - 60 * MINUTE
@@ -41,20 +41,22 @@ def change(engine):
     return change
 
 
-def ailing(engine, cause, *, samples=10, target="gloo"):
+def unassigned_evidence(engine, cause, *, samples=10, target="gloo"):
     with reading(engine) as conn:
-        found = members.ailing(conn, target=target, cause=cause, now=NOW, patience=PATIENCE, samples=samples)
+        found = members.unassigned_evidence(
+            conn, target=target, cause=cause, now=NOW, age_limits=AGE_LIMITS, samples=samples
+        )
     return (found.count, found.sample_ids) if found else (0, ())
 
 
 def join(engine, cause, incident_id=7, target="gloo"):
     with writing(engine) as conn:
-        return members.join(conn, target=target, cause=cause, incident_id=incident_id, now=NOW, patience=PATIENCE)
+        return members.add(conn, target=target, cause=cause, incident_id=incident_id, now=NOW, age_limits=AGE_LIMITS)
 
 
 def leave(engine, cause, incident_id=7):
     with writing(engine) as conn:
-        return members.leave(conn, incident_id=incident_id, cause=cause, now=NOW, patience=PATIENCE)
+        return members.remove_recovered(conn, incident_id=incident_id, cause=cause, now=NOW, age_limits=AGE_LIMITS)
 
 
 def count(engine, incident_id=7):
@@ -95,7 +97,7 @@ BAD = [
 @pytest.mark.parametrize(("cause", "state", "fields", "bad"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
 def test_which_items_ail(engine, add, cause, state, fields, bad):
     add("a", state, **fields)
-    assert ailing(engine, cause) == ((1, ("a",)) if bad else (0, ()))
+    assert unassigned_evidence(engine, cause) == ((1, ("a",)) if bad else (0, ()))
     assert join(engine, cause) == bad
     assert count(engine) == bad
 
@@ -104,15 +106,15 @@ def test_the_first_few_are_named_and_all_are_counted(engine, add):
     for item_id in ("d", "b", "a", "c"):
         add(item_id, ItemState.FAILED)
     add("a", ItemState.FAILED, target="another")
-    assert ailing(engine, FAILED, samples=2) == (4, ("a", "b"))
+    assert unassigned_evidence(engine, FAILED, samples=2) == (4, ("a", "b"))
     assert join(engine, FAILED) == 4
-    assert ailing(engine, FAILED) == (0, ())
-    assert ailing(engine, FAILED, target="another") == (1, ("a",))
+    assert unassigned_evidence(engine, FAILED) == (0, ())
+    assert unassigned_evidence(engine, FAILED, target="another") == (1, ("a",))
 
 
 def test_only_causes_of_items_have_members(engine):
     with pytest.raises(ValueError, match="not a cause of items"):
-        ailing(engine, Cause.OUTAGE)
+        unassigned_evidence(engine, Cause.OUTAGE)
 
 
 LEAVING = [
@@ -157,8 +159,8 @@ def test_whoever_left_the_log_or_is_ignored_is_released(engine, add, change):
     change("a", removed_at=NOW)
     change("b", ignored_at=NOW)
     with writing(engine) as conn:
-        assert members.release(conn, incident_id=7) == 2
-        assert members.release(conn, incident_id=7) == 0
+        assert members.remove_untracked(conn, incident_id=7) == 2
+        assert members.remove_untracked(conn, incident_id=7) == 0
     assert count(engine) == 1
 
 
@@ -168,7 +170,7 @@ def test_detaching_lets_the_members_of_one_incident_go(engine, add):
     add("b", ItemState.FAILED)
     join(engine, FAILED, incident_id=8)
     with writing(engine) as conn:
-        members.detach(conn, incident_id=7)
+        members.remove_all(conn, incident_id=7)
     assert (count(engine, 7), count(engine, 8)) == (0, 1)
     with reading(engine) as conn:
         assert conn.execute(select(items.c.incident_id).where(items.c.item_id == "a")).scalar_one() is None
@@ -195,7 +197,7 @@ def test_an_item_that_fits_several_causes_is_the_first_ones(engine, add):
     add("odd", ItemState.PENDING, **odd)
     add("slow-odd", ItemState.PENDING, **slow, **odd)
     expected = {REGRESSED: ("all", "back-odd"), STUCK: ("slow-odd",), ODD: ("odd",)}
-    seen = {cause: ailing(engine, cause)[1] for cause in ITEM_CAUSES}
+    seen = {cause: unassigned_evidence(engine, cause)[1] for cause in ITEM_CAUSES}
     assert {cause: ids for cause, ids in seen.items() if ids} == expected
     assert [join(engine, cause, incident_id=number) for number, cause in enumerate(expected)] == [2, 1, 1]
 
@@ -221,7 +223,7 @@ def test_no_item_is_evidence_of_two_causes(engine, found):
         rows = [{"target": "gloo", "item_id": f"{n:02}", "first_seen_at": NOW, **row} for n, row in enumerate(found)]
         if rows:
             conn.execute(insert(items), rows)
-    named = [item_id for cause in ITEM_CAUSES for item_id in ailing(engine, cause, samples=20)[1]]
+    named = [item_id for cause in ITEM_CAUSES for item_id in unassigned_evidence(engine, cause, samples=20)[1]]
     assert len(named) == len(set(named))
     assert sum(join(engine, cause, incident_id=number) for number, cause in enumerate(ITEM_CAUSES)) == len(named)
 
@@ -231,8 +233,10 @@ def test_what_is_in_progress_is_told_by_its_status(engine, add):
         add(f"s{number}", ItemState.PENDING, pending_since=LONG_AGO, stage=stage)
     add("f", ItemState.FAILED, stage="FAILED")
     with reading(engine) as conn:
-        seen = members.ailing(conn, target="gloo", cause=STUCK, now=NOW, patience=PATIENCE, samples=1)
-        failed = members.ailing(conn, target="gloo", cause=FAILED, now=NOW, patience=PATIENCE, samples=1)
+        seen = members.unassigned_evidence(conn, target="gloo", cause=STUCK, now=NOW, age_limits=AGE_LIMITS, samples=1)
+        failed = members.unassigned_evidence(
+            conn, target="gloo", cause=FAILED, now=NOW, age_limits=AGE_LIMITS, samples=1
+        )
     assert list(seen.breakdown.items()) == [("QUEUED", 2), ("CHUNKING", 1), ("no status", 1)]
     assert (seen.count, seen.sample_ids, failed.breakdown) == (4, ("s0",), {})
     join(engine, STUCK)
@@ -246,7 +250,7 @@ def test_ever_new_statuses_are_named_only_so_far_and_cut(engine, add, how_many, 
     for number in range(how_many):
         add(f"i{number:02}", ItemState.PENDING, recognised=False, stage=f"{number:02}" + "x" * 100)
     with reading(engine) as conn:
-        seen = members.ailing(conn, target="gloo", cause=ODD, now=NOW, patience=PATIENCE, samples=1)
+        seen = members.unassigned_evidence(conn, target="gloo", cause=ODD, now=NOW, age_limits=AGE_LIMITS, samples=1)
     assert seen.breakdown.get("other statuses", 0) == others
     assert sum(seen.breakdown.values()) == seen.count == how_many
     assert "00" + "x" * 58 in seen.breakdown
@@ -272,7 +276,9 @@ def test_an_item_that_went_back_leaves_once_it_is_no_longer_pending(engine, add,
 
 def leaving(engine, cause=FAILED, *, release=True):
     with reading(engine) as conn:
-        return members.leaving(conn, target="gloo", cause=cause, now=NOW, patience=PATIENCE, release=release)
+        return members.incidents_losing_members(
+            conn, target="gloo", cause=cause, now=NOW, age_limits=AGE_LIMITS, remove_untracked=release
+        )
 
 
 @pytest.fixture
@@ -281,7 +287,7 @@ def of(engine):
 
     def of(group, cause=FAILED):
         with writing(engine) as conn:
-            return incidents.open_new(conn, incident(target="gloo", cause=cause, group=group), evidence_id=None)
+            return incidents.open_incident(conn, incident(target="gloo", cause=cause, group=group), evidence_id=None)
 
     return of
 
@@ -293,8 +299,8 @@ def test_incidents_with_anybody_to_let_go_are_known_at_once(engine, add, change,
     faq, blog, whole = (of(group) for group in ("faq", "blog", ""))
     for group, number in (("faq", faq), ("blog", blog), ("", whole)):
         with writing(engine) as conn:
-            about = {"target": "gloo", "cause": FAILED, "now": NOW, "patience": PATIENCE}
-            assert members.join(conn, **about, incident_id=number, group=group) == 2
+            about = {"target": "gloo", "cause": FAILED, "now": NOW, "age_limits": AGE_LIMITS}
+            assert members.add(conn, **about, incident_id=number, group=group) == 2
     assert leaving(engine) == set()
     change("faq-1", state="completed")
     change("-1", group_name="faq")
@@ -313,7 +319,7 @@ def test_the_groups_of_members_are_told_the_most_frequent_first(engine, add):
     for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
         add(f"i{number}", ItemState.FAILED, group_name=group)
     with reading(engine) as conn:
-        found = members.ailing_groups(conn, target="gloo", cause=FAILED, now=NOW, patience=PATIENCE)
+        found = members.unassigned_groups(conn, target="gloo", cause=FAILED, now=NOW, age_limits=AGE_LIMITS)
     assert found == ("faq", "blog")
     join(engine, FAILED)
     with reading(engine) as conn:
@@ -324,11 +330,11 @@ def test_evidence_by_group_is_that_of_the_target_in_parts(engine, add):
     for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
         add(f"i{number}", ItemState.FAILED, group_name=group)
     with reading(engine) as conn:
-        about = {"target": "gloo", "cause": FAILED, "now": NOW, "patience": PATIENCE, "samples": 2}
-        whole, parts = members.ailing(conn, **about), members.ailing_by_group(conn, **about)
+        about = {"target": "gloo", "cause": FAILED, "now": NOW, "age_limits": AGE_LIMITS, "samples": 2}
+        whole, parts = members.unassigned_evidence(conn, **about), members.unassigned_evidence_by_group(conn, **about)
     assert [(piece.group, piece.count, piece.sample_ids) for piece in parts] == [
         ("", 2, ("i2", "i4")), ("blog", 1, ("i3",)), ("faq", 3, ("i0", "i1")),
     ]  # fmt: skip
     assert sum(piece.count for piece in parts) == whole.count
     with reading(engine) as conn:
-        assert members.ailing_by_group(conn, **{**about, "cause": MISSING}) == ()
+        assert members.unassigned_evidence_by_group(conn, **{**about, "cause": MISSING}) == ()

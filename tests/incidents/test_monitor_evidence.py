@@ -2,7 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.evidence import UNEXPLAINED, coverage, emptied, missed
+from monitor.incidents.evidence import (
+    UNINHIBITED_REASONS,
+    detect_too_many_unknown,
+    detect_empty_sync_log,
+    detect_missed_runs,
+)
 from monitor.model import Cause, Evidence, Reason, RunStatus, SyncReport
 
 DEADLINE, INTERRUPTED, NOT_ASKED, OUTAGE = Reason.DEADLINE, Reason.INTERRUPTED, Reason.NOT_ASKED, Reason.OUTAGE
@@ -25,7 +30,7 @@ COVERED = [
     ("status", "total", "unknown", "breakdown"), [c[1:] for c in COVERED], ids=[c[0] for c in COVERED]
 )
 def test_when_too_little_is_found_out(status, total, unknown, breakdown):
-    seen = coverage(status, total=total, unknown=unknown)
+    seen = detect_too_many_unknown(status, total=total, unknown=unknown)
     if breakdown is None:
         assert seen is None
     else:
@@ -35,8 +40,8 @@ def test_when_too_little_is_found_out(status, total, unknown, breakdown):
 @given(st.dictionaries(st.sampled_from(Reason), st.integers(0, 500)), st.integers(0, 5000))
 def test_coverage_counts_no_item_that_a_request_cause_explains(unknown, more):
     total = sum(unknown.values()) + more
-    seen = coverage(PARTIAL, total=total, unknown=unknown)
-    unexplained = sum(count for reason, count in unknown.items() if reason in UNEXPLAINED)
+    seen = detect_too_many_unknown(PARTIAL, total=total, unknown=unknown)
+    unexplained = sum(count for reason, count in unknown.items() if reason in UNINHIBITED_REASONS)
     assert (seen is not None) == (5 * unexplained > total)
     assert seen is None or seen.count == sum(seen.breakdown.values()) == unexplained
 
@@ -55,9 +60,9 @@ EMPTIED = [
 
 @pytest.mark.parametrize(("read", "before", "seen"), [e[1:] for e in EMPTIED], ids=[e[0] for e in EMPTIED])
 def test_when_a_sync_log_was_emptied(read, before, seen):
-    assert emptied(read, tracked_before=before) == seen
+    assert detect_empty_sync_log(read, tracked_before=before) == seen
 
 
 def test_missed_runs_are_counted():
-    assert missed(0) is None
-    assert missed(3) == Evidence(cause=Cause.RUN_MISSED, count=3, breakdown={"missed": 3})
+    assert detect_missed_runs(0) is None
+    assert detect_missed_runs(3) == Evidence(cause=Cause.RUN_MISSED, count=3, breakdown={"missed": 3})

@@ -6,7 +6,7 @@ from support.samples import NOW
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import items
-from monitor.incidents import store as oversight
+from monitor.incidents import store as incident_store
 from monitor.model import Reason, RunStatus
 from monitor.runs import store as runs
 
@@ -40,13 +40,13 @@ def test_when_the_run_before_started_however_it_ended(engine, ran, status):
     this = ran(10)
     ran(5)
     with reading(engine) as conn:
-        assert oversight.previous_run(conn, target="gloo", before=this).started_at == NOW - 20 * MINUTE
+        assert incident_store.previous_run(conn, target="gloo", before=this).started_at == NOW - 20 * MINUTE
 
 
 def test_the_first_run_has_none_before_it(engine, ran):
     this = ran(10)
     with reading(engine) as conn:
-        assert oversight.previous_run(conn, target="gloo", before=this) is None
+        assert incident_store.previous_run(conn, target="gloo", before=this) is None
 
 
 def test_what_is_unknown_is_counted_by_reason(engine):
@@ -62,17 +62,17 @@ def test_what_is_unknown_is_counted_by_reason(engine):
     with writing(engine) as conn:
         conn.execute(insert(items), rows)
     with reading(engine) as conn:
-        found = oversight.unknown_by_reason(conn, target="gloo")
+        found = incident_store.unknown_by_reason(conn, target="gloo")
         assert found == {Reason.DEADLINE: 2, Reason.OUTAGE: 1}
-        assert oversight.unknown_by_reason(conn, target="nobody") == {}
+        assert incident_store.unknown_by_reason(conn, target="nobody") == {}
 
 
 def test_a_target_whose_items_all_left_the_log_has_had_some(engine):
     row = {"target": "gloo", "item_id": "a", "state": "completed", "first_seen_at": NOW, "removed_at": NOW}
     with reading(engine) as conn:
-        assert not oversight.has_tracked(conn, target="gloo")
+        assert not incident_store.has_tracked_items(conn, target="gloo")
     with writing(engine) as conn:
         conn.execute(insert(items).values(row))
     with reading(engine) as conn:
-        assert oversight.has_tracked(conn, target="gloo")
-        assert not oversight.has_tracked(conn, target="another")
+        assert incident_store.has_tracked_items(conn, target="gloo")
+        assert not incident_store.has_tracked_items(conn, target="another")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.backoff import probe_for, turn
+from monitor.incidents.backoff import probe_for, order_probe_candidates
 from monitor.model import Cause
 
 WHEN = [
@@ -30,7 +30,7 @@ def test_every_candidate_has_its_turn_however_often_one_is_refused(asked, rounds
     ahead = len(asked) - 1
     probed = []
     for run_id in range(10, 10 + ahead + rounds):
-        line = turn(list(asked.items()))
+        line = order_probe_candidates(list(asked.items()))
         assert sorted(line) == sorted(asked)
         probed.append(line[0])
         asked[line[0]] = run_id

@@ -156,10 +156,10 @@ def test_without_a_schedule_only_the_daemon_expects_runs(small_world):
     small_world.clock.advance(days=30)
     assert causes(small_world.run()) == []
     target = small_world.app.config.targets[0]
-    kept = small_world.app.job(target, scheduled=True).judge
+    kept = small_world.app.job(target, scheduled=True).evaluator
     assert kept.due_times.every == timedelta(minutes=5)
     small_world.clock.advance(days=30)
-    assert causes(small_world.run(judge=kept)) == ["run_missed"]
+    assert causes(small_world.run(evaluator=kept)) == ["run_missed"]
 
 
 def test_a_channel_that_refuses_us_is_told_on_the_other(world):

@@ -9,10 +9,10 @@ from support.world import Clock
 
 from monitor.database.engine import writing
 from monitor.incidents import store as incidents
-from monitor.incidents.resend import Refresher
+from monitor.incidents.resend import AlertResender
 from monitor.model import ChannelState, IncidentState
 from monitor.notifications import channel_state as channels
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels import SendOutcome, SendResult
 
 MINUTE = timedelta(minutes=1)
 
@@ -27,13 +27,13 @@ class Alerts:
     def open(self, target, **fields):
         with writing(self.engine) as conn:
             told = incident(target=target, **{"channels": ("alerts",), **fields})
-            return incidents.open_new(conn, told, evidence_id=None)
+            return incidents.open_incident(conn, told, evidence_id=None)
 
-    def refresh(self, *, after=timedelta(0)):
+    def resend(self, *, after=timedelta(0)):
         self.clock.now += after
-        refresher = Refresher(engine=self.engine, environment="test", utcnow=self.clock)
-        asyncio.run(refresher.refresh({"alerts": self.channel, "other": FakeChannel()}))
-        return self.channel.refreshed
+        resender = AlertResender(engine=self.engine, environment="test", utcnow=self.clock)
+        asyncio.run(resender.resend({"alerts": self.channel, "other": FakeChannel()}))
+        return self.channel.resent
 
 
 @pytest.fixture
@@ -46,13 +46,13 @@ def test_what_is_open_and_was_told_there_is_told_again_each_minute(alerts):
     alerts.open("elsewhere", channels=("oncall",))
     alerts.open("over", state=IncidentState.RESOLVED)
     alerts.open("staging", environment="staging")
-    assert alerts.refresh() == [(NOW, [told])]
-    assert len(alerts.refresh(after=MINUTE - timedelta(seconds=1))) == 1, "not before its time"
-    assert alerts.refresh(after=timedelta(seconds=1))[-1] == (NOW + MINUTE, [told])
+    assert alerts.resend() == [(NOW, [told])]
+    assert len(alerts.resend(after=MINUTE - timedelta(seconds=1))) == 1, "not before its time"
+    assert alerts.resend(after=timedelta(seconds=1))[-1] == (NOW + MINUTE, [told])
 
 
 def test_where_nothing_is_open_nothing_is_sent(alerts):
-    assert alerts.refresh() == []
+    assert alerts.resend() == []
 
 
 STATES = [
@@ -66,27 +66,25 @@ STATES = [
 def test_a_channel_that_fails_is_left_alone(alerts, fields, times):
     alerts.open("a")
     with writing(alerts.engine) as conn:
-        channels.write(conn, ChannelState(name="alerts", **fields))
-    assert len(alerts.refresh()) == times
+        channels.save(conn, ChannelState(name="alerts", **fields))
+    assert len(alerts.resend()) == times
 
 
 def test_a_failure_is_logged_and_over_with_the_next_time(alerts):
     alerts.open("a")
-    alerts.channel.verdicts = [Verdict(ending=Ending.RETRY, reason="HTTP 503")]
+    alerts.channel.results = [SendResult(outcome=SendOutcome.RETRY, reason="HTTP 503")]
     with capture_logs() as logs:
-        alerts.refresh()
-    assert logs == [
-        {"event": "alerts_not_refreshed", "channel": "alerts", "reason": "HTTP 503", "log_level": "warning"}
-    ]
-    assert len(alerts.refresh(after=MINUTE)) == 2
+        alerts.resend()
+    assert logs == [{"event": "alerts_not_resent", "channel": "alerts", "reason": "HTTP 503", "log_level": "warning"}]
+    assert len(alerts.resend(after=MINUTE)) == 2
 
 
 def test_of_two_processes_one_tells(alerts):
     alerts.open("a")
     with writing(alerts.engine) as conn:
-        assert channels.take_refresh(conn, "alerts", now=NOW, before=NOW - MINUTE)
-        assert not channels.take_refresh(conn, "alerts", now=NOW, before=NOW - MINUTE)
-    assert alerts.refresh() == []
+        assert channels.claim_resend(conn, "alerts", now=NOW, before=NOW - MINUTE)
+        assert not channels.claim_resend(conn, "alerts", now=NOW, before=NOW - MINUTE)
+    assert alerts.resend() == []
 
 
 def test_the_turn_is_taken_before_what_is_open_is_looked_up(alerts, monkeypatch):
@@ -96,5 +94,5 @@ def test_the_turn_is_taken_before_what_is_open_is_looked_up(alerts, monkeypatch)
     for module, name in ((channels, "take_refresh"), (incidents, "listing")):
         true = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, _n=name, _t=true, **k: (asked.append(_n), _t(*a, **k))[1])
-    alerts.refresh()
+    alerts.resend()
     assert asked == ["take_refresh", "listing"]

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.rulebook import DEFAULT_RULES, By, Flaw, InForce, Override, Rule, flaw, in_force
+from monitor.incidents.rulebook import (
+    DEFAULT_RULES,
+    GroupBy,
+    RuleProblem,
+    EffectiveRule,
+    Override,
+    Rule,
+    rule_problem,
+    effective_rules,
+)
 from monitor.model import Cause, Severity, Team
 
 OUTAGE, FAILED = Cause.OUTAGE, Cause.ITEMS_FAILED
@@ -17,7 +26,7 @@ def override(position=0, cause=OUTAGE, targets=(), **changes):
 
 
 def test_without_overrides_everything_is_built_in():
-    found = in_force([], "gloo-prod")
+    found = effective_rules([], "gloo-prod")
     assert {cause: each.rule for cause, each in found.items()} == DEFAULT_RULES
     assert {each.changed_by for each in found.values()} == {()}
 
@@ -32,11 +41,11 @@ TARGETS = [
 ]
 
 
-@pytest.mark.parametrize(("patterns", "target", "is_for"), [t[1:] for t in TARGETS], ids=[t[0] for t in TARGETS])
-def test_whom_an_override_is_for(patterns, target, is_for):
-    found = in_force([override(targets=patterns, severity=Severity.INFO)], target)[OUTAGE]
-    assert (found.rule.severity is Severity.INFO) is is_for
-    assert found.changed_by == (("rules[0]",) if is_for else ())
+@pytest.mark.parametrize(("patterns", "target", "applies_to"), [t[1:] for t in TARGETS], ids=[t[0] for t in TARGETS])
+def test_whom_an_override_is_for(patterns, target, applies_to):
+    found = effective_rules([override(targets=patterns, severity=Severity.INFO)], target)[OUTAGE]
+    assert (found.rule.severity is Severity.INFO) is applies_to
+    assert found.changed_by == (("rules[0]",) if applies_to else ())
 
 
 def test_each_value_says_which_table_it_came_from():
@@ -45,7 +54,7 @@ def test_each_value_says_which_table_it_came_from():
         override(1, targets=("gloo-*",), team=Team.MONITOR),
         override(2, targets=("docs",), team=Team.PIPELINE),
     ]
-    found = in_force(layers, "gloo-prod")[OUTAGE]
+    found = effective_rules(layers, "gloo-prod")[OUTAGE]
     assert (found.rule.runs, found.rule.of, found.rule.team) == (3, 3, Team.MONITOR)
     assert found.sources == {"runs": "rules[0]", "of": "rules[0]", "team": "rules[1]"}
     assert found.changed_by == ("rules[0]", "rules[1]")
@@ -59,7 +68,7 @@ RULES = st.fixed_dictionaries(
         "severity": st.sampled_from(Severity),
         "team": st.sampled_from(Team),
         "resolve_after": st.integers(1, 5),
-        "by": st.sampled_from(By),
+        "by": st.sampled_from(GroupBy),
         "window": st.sampled_from([HOUR, 2 * HOUR]),
     },
 )
@@ -75,8 +84,8 @@ def laid(layers):
 @given(LAYERS, st.sampled_from(["a", "ab", "b", "c"]))
 def test_of_two_that_say_the_same_the_later_one_holds(layers, target):
     layers = laid(layers)
-    for cause, found in in_force(layers, target).items():
-        mine = [each for each in layers if each.cause is cause and each.is_for(target)]
+    for cause, found in effective_rules(layers, target).items():
+        mine = [each for each in layers if each.cause is cause and each.applies_to(target)]
         for name in (each.name for each in fields(Rule)):
             said = [each for each in mine if name in each.changes or (name == "of" and "runs" in each.changes)]
             expected = said[-1].changes.get(name, said[-1].changes.get("runs")) if said else None
@@ -88,34 +97,36 @@ def test_of_two_that_say_the_same_the_later_one_holds(layers, target):
 @given(LAYERS, st.integers(0, 6), st.sampled_from(["a", "ab", "b", "c"]))
 def test_rules_can_be_laid_over_one_another_in_steps(layers, cut, target):
     layers = laid(layers)
-    below = {cause: each.rule for cause, each in in_force(layers[:cut], target).items()}
+    below = {cause: each.rule for cause, each in effective_rules(layers[:cut], target).items()}
     for each in layers[cut:]:
-        if each.is_for(target):
+        if each.applies_to(target):
             whole = {**({"of": each.changes["runs"]} if "runs" in each.changes else {}), **each.changes}
             below[each.cause] = replace(below[each.cause], **whole)
-    assert below == {cause: each.rule for cause, each in in_force(layers, target).items()}
+    assert below == {cause: each.rule for cause, each in effective_rules(layers, target).items()}
 
 
 @given(LAYERS, st.sampled_from(["a", "ab", "b", "c"]))
 def test_what_is_for_others_changes_nothing(layers, target):
     layers = laid(layers)
-    assert in_force(layers, target) == in_force([each for each in layers if each.is_for(target)], target)
+    assert effective_rules(layers, target) == effective_rules(
+        [each for each in layers if each.applies_to(target)], target
+    )
 
 
 FLAWS = [
     ("built in", {}, None),
     ("as many as it looks at", {"runs": 4, "of": 4}, None),
-    ("more than it looks at", {"runs": 4, "of": 3}, Flaw.TOO_FEW_RUNS),
-    ("a span that fills the window", {"span": HOUR}, None),
-    ("a span beyond the window", {"span": 2 * HOUR}, Flaw.TOO_LONG_A_SPAN),
+    ("more than it looks at", {"runs": 4, "of": 3}, RuleProblem.RUNS_EXCEED_OF),
+    ("a span that fills the window", {"hold_for": HOUR}, None),
+    ("a span beyond the window", {"hold_for": 2 * HOUR}, RuleProblem.HOLD_FOR_EXCEEDS_WINDOW),
 ]
 
 
 @pytest.mark.parametrize(("changes", "expected"), [f[1:] for f in FLAWS], ids=[f[0] for f in FLAWS])
 def test_a_rule_that_could_never_open_an_incident_is_known(changes, expected):
-    assert flaw(replace(DEFAULT_RULES[OUTAGE], **changes)) is expected
+    assert rule_problem(replace(DEFAULT_RULES[OUTAGE], **changes)) is expected
 
 
 def test_every_built_in_rule_can_open_an_incident():
-    assert {flaw(rule) for rule in DEFAULT_RULES.values()} == {None}
-    assert InForce(rule=DEFAULT_RULES[OUTAGE]).changed_by == ()
+    assert {rule_problem(rule) for rule in DEFAULT_RULES.values()} == {None}
+    assert EffectiveRule(rule=DEFAULT_RULES[OUTAGE]).changed_by == ()

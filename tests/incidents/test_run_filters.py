@@ -1,25 +1,27 @@
 import pytest
 
-from monitor.incidents.rulebook import Vouching, vouches, witness
+from monitor.incidents.rulebook import RecoveryCriterion, counts_as_recovery, run_filter
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, RunStatus
 
 COMPLETE, PARTIAL, ABORTED, UNREAD = RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.UNREAD
 
 ENOUGH = [
-    ("all of a few", Vouching.ANSWERED, 5, 5, True),
-    ("not all of a few", Vouching.ANSWERED, 5, 4, False),
-    ("twenty of many", Vouching.ANSWERED, 1000, 20, True),
-    ("nineteen of many", Vouching.ANSWERED, 1000, 19, False),
-    ("an empty work list vouches for nothing", Vouching.ANSWERED, 0, 0, False),
-    ("an empty work list says nothing about the log either", Vouching.READ, 0, 0, False),
-    ("reading ids vouches for the log though the API is down", Vouching.READ, 1000, 0, True),
-    ("having run is enough where it is about that", Vouching.RAN, 0, 0, True),
+    ("all of a few", RecoveryCriterion.ANSWERED, 5, 5, True),
+    ("not all of a few", RecoveryCriterion.ANSWERED, 5, 4, False),
+    ("twenty of many", RecoveryCriterion.ANSWERED, 1000, 20, True),
+    ("nineteen of many", RecoveryCriterion.ANSWERED, 1000, 19, False),
+    ("an empty work list vouches for nothing", RecoveryCriterion.ANSWERED, 0, 0, False),
+    ("an empty work list says nothing about the log either", RecoveryCriterion.READ, 0, 0, False),
+    ("reading ids vouches for the log though the API is down", RecoveryCriterion.READ, 1000, 0, True),
+    ("having run is enough where it is about that", RecoveryCriterion.RAN, 0, 0, True),
 ]
 
 
-@pytest.mark.parametrize(("vouching", "due", "answered", "enough"), [e[1:] for e in ENOUGH], ids=[e[0] for e in ENOUGH])
-def test_when_silence_speaks_for_recovery(vouching, due, answered, enough):
-    assert vouches(vouching, due=due, answered=answered) is enough
+@pytest.mark.parametrize(
+    ("criterion", "due", "answered", "confirms_recovery"), [e[1:] for e in ENOUGH], ids=[e[0] for e in ENOUGH]
+)
+def test_when_silence_speaks_for_recovery(criterion, due, answered, confirms_recovery):
+    assert counts_as_recovery(criterion, due=due, answered=answered) is confirms_recovery
 
 
 @pytest.mark.parametrize(
@@ -33,4 +35,4 @@ def test_when_silence_speaks_for_recovery(vouching, due, answered, enough):
     ],
 )
 def test_which_runs_say_anything(cause, statuses):
-    assert witness(cause).statuses == statuses
+    assert run_filter(cause).statuses == statuses

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from incidents.test_evaluate import PATIENCE, Court
+from incidents.test_evaluate import AGE_LIMITS, Site
 from sqlalchemy import select
 from support.samples import NOW
 
@@ -18,11 +18,11 @@ from monitor.database.tables import notifications
 from monitor.incidents import acknowledge as handling
 from monitor.incidents import silence_store as silences
 from monitor.incidents import store as incidents
-from monitor.incidents.channel_failures import Reachability
-from monitor.incidents.decide import Action, Why, Word
-from monitor.incidents.evaluate import Judge
+from monitor.incidents.channel_failures import ChannelFailures
+from monitor.incidents.decide import Action, DecisionReason, OperatorAction
+from monitor.incidents.evaluate import IncidentEvaluator
 from monitor.incidents.rulebook import DEFAULT_RULES
-from monitor.incidents.silence_expiry import Silencing
+from monitor.incidents.silence_expiry import SilenceExpiry
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 from monitor.notifications.messages import RunFacts
 from monitor.runs import store as runs
@@ -33,7 +33,7 @@ TOO_MUCH = Evidence(cause=Cause.SPENDING_LIMIT, count=3, breakdown={"402": 3})
 OPEN, ACKNOWLEDGED, RESOLVED = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, IncidentState.RESOLVED
 
 
-class Night(Court):
+class Night(Site):
     """A target's judge, its silences, and what tells when they end."""
 
     def silence(self, *, lasts=4 * HOUR, comment="", **matchers):
@@ -50,16 +50,16 @@ class Night(Court):
             silences.expire(conn, silence_id, by=by, now=self.now)
 
     @property
-    def silencing(self):
-        return Silencing(environment="test", route=self._route, past_failing=lambda _: lambda _: ("audit",))
+    def silence_expiry(self):
+        return SilenceExpiry(environment="test", route=self._route, channel_router=lambda _: lambda _: ("audit",))
 
-    def release(self):
+    def notify_expired(self):
         with writing(self.engine) as conn:
-            return self.silencing.release(conn, now=self.now)
+            return self.silence_expiry.notify_expired(conn, now=self.now)
 
     def ack(self, incident_id=1):
         with writing(self.engine) as conn:
-            return handling.acknowledge(conn, incident_id, word=Word(by="cem"), now=self.now)
+            return handling.acknowledge(conn, incident_id, operator_action=OperatorAction(by="cem"), now=self.now)
 
     @property
     def events(self):
@@ -93,10 +93,10 @@ def test_the_opening_is_delivered_when_the_silence_ends_with_all_that_is_known_b
     night.run()
     night.put("b")
     night.run()
-    assert night.release() == 0
+    assert night.notify_expired() == 0
     night.now = NOW + 4 * HOUR
     night.channels = ("oncall", "audit")
-    assert night.release() == 1
+    assert night.notify_expired() == 1
     told = night.incident
     assert (told.silence_id, told.channels, told.last_message_at) == (None, ("oncall", "audit"), night.now)
     assert told.untold_count == 0
@@ -105,7 +105,7 @@ def test_the_opening_is_delivered_when_the_silence_ends_with_all_that_is_known_b
     message = night.messages[0][0]
     assert ("items", "2 (at most 2)") in message.facts
     assert ("kept back", "since 2026-03-01 12:01 UTC; silence 1 ended") in message.facts
-    assert (night.release(), len(night.messages)) == (0, 2)
+    assert (night.notify_expired(), len(night.messages)) == (0, 2)
 
 
 def test_what_is_over_before_its_silence_is_never_told_and_that_is_recorded(night):
@@ -120,7 +120,7 @@ def test_what_is_over_before_its_silence_is_never_told_and_that_is_recorded(nigh
         "no item is in that state any more (nobody was told: silence 1 had kept the opening back)",
     )
     night.now += 5 * HOUR
-    assert (night.release(), night.messages) == (0, [])
+    assert (night.notify_expired(), night.messages) == (0, [])
 
 
 def test_updates_and_reminders_wait_without_an_event_per_run_and_say_so_afterwards(night):
@@ -130,10 +130,12 @@ def test_updates_and_reminders_wait_without_an_event_per_run_and_say_so_afterwar
     night.put("b")
     night.now += 40 * MINUTE
     decisions = [night.run().changes[0].decision for _ in range(5)]
-    assert {(each.action, each.why, each.silence_id) for each in decisions} == {(Action.CONTINUE, Why.SILENCED, number)}
+    assert {(each.action, each.reason, each.silence_id) for each in decisions} == {
+        (Action.CONTINUE, DecisionReason.SILENCED, number)
+    }
     assert (night.incident.untold_count, night.incident.silence_id) == (1, None)
     assert [kind for kind, _ in night.events] == ["joined", "opened", "joined", "silenced"]
-    assert (night.release(), night.kinds) == (0, ["opened"])
+    assert (night.notify_expired(), night.kinds) == (0, ["opened"])
     night.now += 30 * HOUR
     assert night.run().changes[0].decision.action is Action.UPDATE
     assert night.events[-1] == (
@@ -166,7 +168,7 @@ def test_a_silenced_reopening_is_treated_like_an_opening(night):
     assert (night.incident.silence_id, night.incident.channels) == (number, ())
     assert [kind for kind, _ in night.events][-2:] == ["reopened", "silenced"]
     night.expire(number)
-    assert night.release() == 1
+    assert night.notify_expired() == 1
     assert night.events[-1] == ("told", "silence 1 was ended by bo")
     assert night.kinds == ["opened", "resolved", "opened"]
     assert night.messages[-1][0].title.endswith(" again")
@@ -192,23 +194,23 @@ def test_between_the_end_of_a_silence_and_the_delivery_a_run_repeats_nothing(nig
     night.now += 40 * MINUTE
     night.expire(number)
     (change,) = night.run().changes
-    assert (change.decision.action, change.decision.why) == (Action.CONTINUE, Why.OPENING_DUE)
+    assert (change.decision.action, change.decision.reason) == (Action.CONTINUE, DecisionReason.OPENING_DUE)
     assert (night.incident.untold_count, night.messages) == (1, [])
-    assert night.release() == 1
+    assert night.notify_expired() == 1
 
 
 def test_another_silence_takes_over_and_is_named(night):
     first = night.silence()
     night.run(TOO_MUCH)
     second = night.silence(cause="spending_limit", lasts=9 * HOUR)
-    assert night.release() == 0
+    assert night.notify_expired() == 0
     assert night.incident.silence_id == first
     night.expire(first)
-    assert (night.release(), night.release()) == (0, 0)
+    assert (night.notify_expired(), night.notify_expired()) == (0, 0)
     assert night.incident.silence_id == second
     assert [kind for kind, _ in night.events] == ["opened", "silenced", "silenced"]
     night.now += 10 * HOUR
-    assert night.release() == 1
+    assert night.notify_expired() == 1
     assert night.events[-1] == ("told", "silence 2 ended")
 
 
@@ -220,7 +222,7 @@ def test_groups_of_the_items_decide_and_when_none_matches_any_more_it_is_told(ni
     assert night.incident.silence_id == 1
     night.change("a", state="completed")
     night.run()
-    assert night.release() == 1
+    assert night.notify_expired() == 1
     assert night.events[-1] == ("told", "silence 1 does not match it any more")
 
 
@@ -235,8 +237,8 @@ def test_other_environments_are_left_to_their_own_senders(night):
     night.run(TOO_MUCH)
     night.expire(number)
     with writing(night.engine) as conn:
-        assert replace(night.silencing, environment="staging").release(conn, now=night.now) == 0
-    assert night.release() == 1
+        assert replace(night.silence_expiry, environment="staging").notify_expired(conn, now=night.now) == 0
+    assert night.notify_expired() == 1
 
 
 def test_an_acknowledged_incident_is_told_all_the_same_with_who_has_it(night):
@@ -245,7 +247,7 @@ def test_an_acknowledged_incident_is_told_all_the_same_with_who_has_it(night):
     night.ack()
     assert night.messages == []
     night.expire(number)
-    assert night.release() == 1
+    assert night.notify_expired() == 1
     assert night.incident.state is ACKNOWLEDGED
     assert ("acknowledged", "by cem, 2026-03-01 12:01:00 UTC") in night.messages[0][0].facts
 
@@ -257,9 +259,9 @@ def test_two_that_release_at_once_tell_it_once(night, database_kind):
     night.run(TOO_MUCH)
     night.expire(number)
     counts = []
-    other = threading.Thread(target=lambda: counts.append(night.release()))
+    other = threading.Thread(target=lambda: counts.append(night.notify_expired()))
     with writing(night.engine) as conn:
-        counts.append(night.silencing.release(conn, now=night.now))
+        counts.append(night.silence_expiry.notify_expired(conn, now=night.now))
         other.start()
         if database_kind == "postgresql":  # it does not wait for us; on SQLite it has to
             other.join()
@@ -271,14 +273,14 @@ def test_two_that_release_at_once_tell_it_once(night, database_kind):
 
 def test_the_incident_of_a_channel_obeys_silences_too(engine):
     night = Night(engine)
-    reach = Reachability(
+    channel_failures = ChannelFailures(
         environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall", "audit"],
         route=lambda _: ("oncall", "audit"),
     )  # fmt: skip
 
     def failed(channel="oncall"):
         with writing(engine) as conn:
-            reach.failed(conn, channel, error="HTTP 401", now=night.now)
+            channel_failures.record_failure(conn, channel, error="HTTP 401", now=night.now)
 
     number = night.silence(cause="channel_*", lasts=9 * HOUR)
     failed()
@@ -290,7 +292,10 @@ def test_the_incident_of_a_channel_obeys_silences_too(engine):
     failed()
     assert night.messages == [], "its opening first"
     with writing(engine) as conn:
-        assert replace(night.silencing, past_failing=reach.router).release(conn, now=night.now) == 1
+        assert (
+            replace(night.silence_expiry, channel_router=channel_failures.router).notify_expired(conn, now=night.now)
+            == 1
+        )
     ((message, channel),) = night.messages
     assert (channel, message.kind.value) == ("audit", "opened")
     assert ("last error", "HTTP 401") in message.facts
@@ -298,14 +303,14 @@ def test_the_incident_of_a_channel_obeys_silences_too(engine):
 
 def test_a_channel_that_was_told_in_vain_waits_for_a_silence_to_end(engine):
     night = Night(engine)
-    reach = Reachability(
+    channel_failures = ChannelFailures(
         environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall", "audit", "chat"],
         route=lambda _: ("oncall", "audit"),
     )  # fmt: skip
 
     def failed(channel):
         with writing(engine) as conn:
-            reach.failed(conn, channel, error="HTTP 401", now=night.now)
+            channel_failures.record_failure(conn, channel, error="HTTP 401", now=night.now)
 
     failed("oncall")
     number = night.silence(target="channel:oncall")
@@ -321,7 +326,7 @@ def test_a_channel_that_was_told_in_vain_waits_for_a_silence_to_end(engine):
 
 # --- laws ------------------------------------------------------------------------------------------------------------
 
-STEPS = ("bad", "bad", "good", "good", "silence", "narrow", "expire", "later", "release", "ack")
+STEPS = ("bad", "bad", "good", "good", "silence", "narrow", "expire", "later", "notify_expired", "ack")
 FACTS = RunFacts(run_id=0, status=RunStatus.COMPLETE, total=30, unknown=0, answered=30)
 _names = itertools.count()
 
@@ -332,8 +337,12 @@ class Life:
     def __init__(self, engine, *, silenced):
         self.engine, self.silenced, self.now = engine, silenced, NOW
         self.name = f"t{next(_names)}"
-        self.judge = Judge(
-            target=self.name, environment=self.name, rules=DEFAULT_RULES, patience=PATIENCE, route=lambda _: ("oncall",)
+        self.evaluator = IncidentEvaluator(
+            target=self.name,
+            environment=self.name,
+            rules=DEFAULT_RULES,
+            age_limits=AGE_LIMITS,
+            route=lambda _: ("oncall",),
         )
         self.made = []
 
@@ -356,12 +365,12 @@ class Life:
                     silences.expire(conn, self.made[-1].id, by="bo", now=self.now)
             case "later":
                 self.now += 5 * HOUR
-            case "release":
-                self.release()
+            case "notify_expired":
+                self.notify_expired()
             case "ack":
                 with writing(self.engine) as conn:
-                    for each in incidents.listing(conn, target=self.name, open_only=True):
-                        handling.acknowledge(conn, each.id, word=Word(by="cem"), now=self.now)
+                    for each in incidents.list_incidents(conn, target=self.name, open_only=True):
+                        handling.acknowledge(conn, each.id, operator_action=OperatorAction(by="cem"), now=self.now)
 
     def _run(self, piece):
         with writing(self.engine) as conn:
@@ -371,17 +380,21 @@ class Life:
                 answered=30, error=None, finished_at=self.now, snapshot=None,
             )  # fmt: skip
             facts = replace(FACTS, run_id=run_id)
-            self.judge.judge(conn, facts=facts, seen=[piece] if piece else [], now=self.now, log_empty=False)
+            self.evaluator.evaluate(
+                conn, facts=facts, evidence=[piece] if piece else [], now=self.now, sync_log_empty=False
+            )
 
-    def release(self):
-        silencing = Silencing(environment=self.name, route=lambda _: ("oncall",), past_failing=lambda _: lambda _: ())
+    def notify_expired(self):
+        silence_expiry = SilenceExpiry(
+            environment=self.name, route=lambda _: ("oncall",), channel_router=lambda _: lambda _: ()
+        )
         with writing(self.engine) as conn:
-            return silencing.release(conn, now=self.now)
+            return silence_expiry.notify_expired(conn, now=self.now)
 
     @property
     def found(self):
         with reading(self.engine) as conn:
-            return list(reversed(incidents.listing(conn, target=self.name)))
+            return list(reversed(incidents.list_incidents(conn, target=self.name)))
 
     def kinds(self, incident_id):
         with reading(self.engine) as conn:
@@ -398,8 +411,8 @@ def test_silences_delay_what_is_told_and_change_nothing_else(engine, steps):
         life.step(step)
         loud.step(step)
     life.now += 4 * HOUR  # whatever silence there was is over
-    life.release()
-    assert life.release() == 0
+    life.notify_expired()
+    assert life.notify_expired() == 0
     for each in life.found:
         sent, happened = life.kinds(each.id)
         assert re.fullmatch(r"(O[urk]*R)*(O[urk]*)?", _letters(sent)), "no end without an opening that was told"

@@ -3,15 +3,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import incident
 
-from monitor.incidents.silences import matchers_for, matchers_in, matches_everything, mistakes, written
-from monitor.notifications.routing import attributes_of, literally, matches
+from monitor.incidents.silences import (
+    matchers_for,
+    parse_matchers,
+    matches_everything,
+    validate_matchers,
+    format_matchers,
+)
+from monitor.notifications.routing import attributes_of, escape_glob, matches
 
 
 def test_patterns_of_one_attribute_are_alternatives():
-    asked = matchers_in(["cause=outage", " target = gloo-* ", "cause=items_*"])
+    asked = parse_matchers(["cause=outage", " target = gloo-* ", "cause=items_*"])
     assert asked == {"cause": ("outage", "items_*"), "target": ("gloo-*",)}
-    assert written(asked) == "cause=outage|items_* target=gloo-*"
-    assert mistakes(asked) == []
+    assert format_matchers(asked) == "cause=outage|items_* target=gloo-*"
+    assert validate_matchers(asked) == []
 
 
 MISTAKES = [
@@ -28,7 +34,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("asked", "said"), [each[1:] for each in MISTAKES], ids=[each[0] for each in MISTAKES])
 def test_what_can_match_nothing_is_a_mistake(asked, said):
-    (mistake,) = mistakes(matchers_in(asked))
+    (mistake,) = validate_matchers(parse_matchers(asked))
     assert mistake.startswith(said)
 
 
@@ -37,7 +43,7 @@ def test_what_can_match_nothing_is_a_mistake(asked, said):
     [(["target=*"], True), (["target=x", "target=**", "cause=*"], True), (["target=*", "cause=outage"], False)],
 )
 def test_what_leaves_nothing_out(asked, everything):
-    assert matches_everything(matchers_in(asked)) is everything
+    assert matches_everything(parse_matchers(asked)) is everything
 
 
 @given(st.text("ab*?[]!-", min_size=1), st.text("ab*?[]!-"))
@@ -46,7 +52,7 @@ def test_an_incidents_own_matchers_match_its_key_alone_whatever_stands_in_it(gro
     assert matches(own, attributes_of(incident(group=group, id=9)))
     assert matches(own, attributes_of(incident(group=other))) is (other == group)
     assert not matches(own, attributes_of(incident(group=group, target="gloo-prod2")))
-    assert literally("plain") == "plain"
+    assert escape_glob("plain") == "plain"
 
 
 def test_an_incident_without_a_group_of_its_own_matches_whatever_its_items_groups():

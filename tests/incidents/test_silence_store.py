@@ -34,9 +34,9 @@ def test_it_holds_from_its_start_to_before_its_end(engine, at, holding):
     add(engine, end=2)
     add(engine, start=1, end=3)
     with reading(engine) as conn:
-        assert [each.id for each in silences.in_force(conn, now=NOW + at * HOUR)] == holding
-        assert [each.id for each in silences.listing(conn)] == [2, 1]
-        assert [each.id for each in silences.listing(conn, ending_after=NOW + 2 * HOUR)] == [2]
+        assert [each.id for each in silences.active(conn, now=NOW + at * HOUR)] == holding
+        assert [each.id for each in silences.list_silences(conn)] == [2, 1]
+        assert [each.id for each in silences.list_silences(conn, ending_after=NOW + 2 * HOUR)] == [2]
 
 
 def test_one_that_is_ended_keeps_who_did_it_and_can_t_be_ended_again(engine):
@@ -47,7 +47,7 @@ def test_one_that_is_ended_keeps_who_did_it_and_can_t_be_ended_again(engine):
     with writing(engine) as conn:
         found = silences.find(conn, made.id, lock=True)
     assert (found.ends_at, found.expired_by) == (NOW + HOUR, "bo")
-    assert not found.in_force(NOW + HOUR)
+    assert not found.is_active(NOW + HOUR)
 
 
 def test_what_people_write_is_one_printable_line(engine):

@@ -8,9 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import NOW, incident
 
-from monitor.incidents.decide import Action, Decision, Mark, Why, Word, acknowledge, decide, evolve, resolve_by_hand
-from monitor.incidents.rulebook import DEFAULT_RULES, numbers_of, with_numbers
-from monitor.incidents.silences import attention, ended, hush, silence_over
+from monitor.incidents.decide import (
+    Action,
+    Decision,
+    EvidencePoint,
+    DecisionReason,
+    OperatorAction,
+    acknowledge,
+    decide,
+    evolve,
+    resolve_manually,
+)
+from monitor.incidents.rulebook import DEFAULT_RULES, rule_parameters, with_parameters
+from monitor.incidents.silences import suppression_reasons, describe_silence_end, apply_silences, active_silence
 from monitor.model import Cause, Evidence, IncidentState, Silence
 from monitor.notifications.messages import MessageKind, render
 
@@ -28,8 +38,8 @@ def silence(number=3, *, start=-1, end=4, comment="", by=None, **matchers):
     )  # fmt: skip
 
 
-def decision(action, why=Why.STILL_THERE):
-    return Decision(cause=Cause.UNAUTHORIZED, action=action, why=why)
+def decision(action, reason=DecisionReason.STILL_OPEN):
+    return Decision(cause=Cause.UNAUTHORIZED, action=action, reason=reason)
 
 
 OPENINGS = [Action.OPEN, Action.REOPEN]
@@ -39,25 +49,27 @@ OTHERS = [each for each in Action if each not in OPENINGS + REPEATS]
 
 @pytest.mark.parametrize("action", OPENINGS)
 def test_a_silenced_opening_is_one_and_names_what_keeps_its_message(action):
-    assert hush(decision(action), incident(), [silence()], now=NOW) == replace(decision(action), silence_id=3)
+    assert apply_silences(decision(action), incident(), [silence()], now=NOW) == replace(decision(action), silence_id=3)
 
 
 @pytest.mark.parametrize("action", REPEATS)
 def test_a_silenced_repetition_waits(action):
-    hushed = hush(decision(action), incident(), [silence()], now=NOW)
-    assert hushed == replace(decision(Action.CONTINUE, Why.SILENCED), silence_id=3)
+    hushed = apply_silences(decision(action), incident(), [silence()], now=NOW)
+    assert hushed == replace(decision(Action.CONTINUE, DecisionReason.SILENCED), silence_id=3)
 
 
 @pytest.mark.parametrize("action", REPEATS)
 def test_what_nobody_has_heard_of_is_not_repeated_before_its_opening(action):
     untold = incident(silence_id=3, channels=())
     over = silence(end=0)
-    assert hush(decision(action), untold, [over], now=NOW) == decision(Action.CONTINUE, Why.OPENING_DUE)
+    assert apply_silences(decision(action), untold, [over], now=NOW) == decision(
+        Action.CONTINUE, DecisionReason.OPENING_DUE
+    )
 
 
 @pytest.mark.parametrize("action", OTHERS)
 def test_all_else_is_left_as_it_is_and_so_is_an_end(action):
-    assert hush(decision(action), incident(), [silence()], now=NOW) == decision(action)
+    assert apply_silences(decision(action), incident(), [silence()], now=NOW) == decision(action)
 
 
 @pytest.mark.parametrize("action", OPENINGS + REPEATS)
@@ -67,29 +79,29 @@ def test_all_else_is_left_as_it_is_and_so_is_an_end(action):
     ids=["over", "to come", "another cause", "another target", "a group"],
 )
 def test_a_silence_that_does_not_hold_changes_nothing(action, other):
-    assert hush(decision(action), incident(), [other], now=NOW) == decision(action)
+    assert apply_silences(decision(action), incident(), [other], now=NOW) == decision(action)
 
 
 def test_an_end_is_exclusive_and_a_beginning_is_not():
-    assert silence_over(incident(), [silence(start=0)], now=NOW).id == 3
-    assert silence_over(incident(), [silence(end=0)], now=NOW) is None
+    assert active_silence(incident(), [silence(start=0)], now=NOW).id == 3
+    assert active_silence(incident(), [silence(end=0)], now=NOW) is None
 
 
 def test_of_several_silences_the_one_that_keeps_it_already_counts_else_the_longest():
     both = [silence(3, end=1), silence(4, end=2)]
-    assert silence_over(incident(), both, now=NOW).id == 4
-    assert silence_over(incident(silence_id=3), both, now=NOW).id == 3
-    assert silence_over(incident(silence_id=3), [silence(3, end=0), silence(4)], now=NOW).id == 4
+    assert active_silence(incident(), both, now=NOW).id == 4
+    assert active_silence(incident(silence_id=3), both, now=NOW).id == 3
+    assert active_silence(incident(silence_id=3), [silence(3, end=0), silence(4)], now=NOW).id == 4
 
 
 def test_any_group_of_the_items_may_match():
-    assert silence_over(incident(groups=("songs", "sermons")), [silence(group="serm*")], now=NOW) is not None
+    assert active_silence(incident(groups=("songs", "sermons")), [silence(group="serm*")], now=NOW) is not None
 
 
 def test_why_a_silence_keeps_nothing_back_any_more():
-    assert ended(silence(end=0), now=NOW) == "silence 3 ended"
-    assert ended(silence(end=0, by="bo"), now=NOW) == "silence 3 was ended by bo"
-    assert ended(silence(), now=NOW) == "silence 3 does not match it any more"
+    assert describe_silence_end(silence(end=0), now=NOW) == "silence 3 ended"
+    assert describe_silence_end(silence(end=0, by="bo"), now=NOW) == "silence 3 was ended by bo"
+    assert describe_silence_end(silence(), now=NOW) == "silence 3 does not match it any more"
 
 
 @given(
@@ -98,15 +110,20 @@ def test_why_a_silence_keeps_nothing_back_any_more():
 def test_with_silences_too_deciding_twice_on_unchanged_state_changes_nothing(pattern, spans):
     """Runs an hour apart: reminders come due, and silences come and go."""
     silences = [silence(number, start=a, end=b) for number, (a, b) in enumerate(spans, 1)]
-    state, marks = None, []
+    state, points = None, []
     for number, kind in enumerate(pattern):
         now = NOW + number * HOUR
-        marks.insert(0, Mark(run_id=number, at=now, evidence=kind == "x", muted=kind == "m", enough=kind != "?"))
+        points.insert(
+            0,
+            EvidencePoint(
+                run_id=number, at=now, evidence=kind == "x", inhibited=kind == "m", confirms_recovery=kind != "?"
+            ),
+        )
         seen = Evidence(cause=Cause.UNAUTHORIZED, count=1) if kind == "x" else None
 
         def decided(state, now=now):
-            plain = decide(RULE, state, marks, now=now)
-            return hush(plain, state or incident(), silences, now=now)
+            plain = decide(RULE, state, points, now=now)
+            return apply_silences(plain, state or incident(), silences, now=now)
 
         first = decided(state)
         if first.action is Action.OPEN:
@@ -115,10 +132,10 @@ def test_with_silences_too_deciding_twice_on_unchanged_state_changes_nothing(pat
                 opened_at=now, last_evidence_at=now, last_message_at=at, silence_id=first.silence_id, evidence=seen,
                 peak_count=1,
             )  # fmt: skip
-        elif first.action not in {Action.NOTHING, Action.WAIT, Action.MUTE}:
+        elif first.action not in {Action.NOTHING, Action.WAIT, Action.INHIBIT}:
             state = evolve(state, first, now=now, evidence=seen)
         again = decided(state)
-        assert again.action in {Action.NOTHING, Action.WAIT, Action.MUTE, Action.CONTINUE}
+        assert again.action in {Action.NOTHING, Action.WAIT, Action.INHIBIT, Action.CONTINUE}
         if again.action is Action.CONTINUE:
             assert evolve(state, again, now=now, evidence=seen) == state
 
@@ -148,9 +165,15 @@ def test_an_acknowledgement_keeps_everything_but_the_state():
 
 
 HANDLED = [
-    (OPEN, Action.ACKNOWLEDGE, Why.TAKEN_ON, Action.RESOLVE, Why.BY_HAND),
-    (ACKNOWLEDGED, Action.NOTHING, Why.TAKEN_BEFORE, Action.RESOLVE, Why.BY_HAND),
-    (RESOLVED, Action.NOTHING, Why.OVER, Action.NOTHING, Why.OVER),
+    (OPEN, Action.ACKNOWLEDGE, DecisionReason.ACKNOWLEDGED, Action.RESOLVE, DecisionReason.RESOLVED_MANUALLY),
+    (
+        ACKNOWLEDGED,
+        Action.NOTHING,
+        DecisionReason.ALREADY_ACKNOWLEDGED,
+        Action.RESOLVE,
+        DecisionReason.RESOLVED_MANUALLY,
+    ),
+    (RESOLVED, Action.NOTHING, DecisionReason.ALREADY_RESOLVED, Action.NOTHING, DecisionReason.ALREADY_RESOLVED),
 ]
 
 
@@ -160,13 +183,16 @@ HANDLED = [
 def test_what_a_persons_word_does(state, ack, why_ack, end, why_end):
     there = incident(state=state)
     assert acknowledge(there) == decision(ack, why_ack)
-    assert resolve_by_hand(there) == decision(end, why_end)
+    assert resolve_manually(there) == decision(end, why_end)
 
 
 def test_a_word_is_told_with_its_comment_if_it_has_one():
-    assert (Word(by="ana").reason, Word(by="ana").facts) == ("by ana", (("resolved by", "ana"),))
-    told = Word(by="ana", comment="on it")
-    assert (told.reason, told.facts) == ("by ana: on it", (("resolved by", "ana"), ("comment", "on it")))
+    assert (OperatorAction(by="ana").reason, OperatorAction(by="ana").resolution_facts) == (
+        "by ana",
+        (("resolved by", "ana"),),
+    )
+    told = OperatorAction(by="ana", comment="on it")
+    assert (told.reason, told.resolution_facts) == ("by ana: on it", (("resolved by", "ana"), ("comment", "on it")))
 
 
 def test_messages_say_who_has_it_and_what_else_there_is_to_know():
@@ -199,12 +225,12 @@ ATTENTION = [
 
 @pytest.mark.parametrize(("fields", "holding", "said"), [e[1:] for e in ATTENTION], ids=[e[0] for e in ATTENTION])
 def test_why_no_message_comes(fields, holding, said):
-    assert attention(incident(**fields), holding) == said
+    assert suppression_reasons(incident(**fields), holding) == said
 
 
 def test_the_numbers_of_a_rule_come_back_and_what_is_missing_stays():
     outage = DEFAULT_RULES[Cause.OUTAGE]
-    other = replace(outage, runs=3, of=5, window=2 * HOUR, span=HOUR, resolve_after=4, remind_every=HOUR)
-    assert with_numbers(outage, numbers_of(other)) == other
-    assert with_numbers(outage, {"runs": 7}) == replace(outage, runs=7)
-    assert with_numbers(outage, None) == outage
+    other = replace(outage, runs=3, of=5, window=2 * HOUR, hold_for=HOUR, resolve_after=4, repeat_interval=HOUR)
+    assert with_parameters(outage, rule_parameters(other)) == other
+    assert with_parameters(outage, {"runs": 7}) == replace(outage, runs=7)
+    assert with_parameters(outage, None) == outage

@@ -5,21 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.decide import Action, Mark, decide
-from monitor.incidents.rulebook import DEFAULT_RULES, InForce
-from monitor.incidents.simulate import Opening, Scene, opening, rehearse
+from monitor.incidents.decide import Action, EvidencePoint, decide
+from monitor.incidents.rulebook import DEFAULT_RULES, EffectiveRule
+from monitor.incidents.simulate import Opening, Scenario, opening, simulate
 from monitor.model import Cause, Severity, Silence
-from monitor.notifications.routing import Route, Taken
+from monitor.notifications.routing import Route, RouteOutcome
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-SCENE = Scene(
+SCENARIO = Scenario(
     target="gloo-prod",
     group="",
     environment="test",
     routes=(
         Route(match={"severity": ("critical",)}, channels=("oncall",)),
-        Route(match={"team": ("account",)}, channels=("mail",), goes_on=True),
+        Route(match={"team": ("account",)}, channels=("mail",), continue_=True),
         Route(channels=("log",)),
     ),
     channels=("oncall", "mail"),
@@ -39,7 +39,7 @@ OPENINGS = [
     ("an outage, every ten seconds", Cause.OUTAGE, {}, MINUTE / 6, Opening(runs=19, after=3 * MINUTE)),
     ("a run that is alone in the window", Cause.UNAUTHORIZED, {}, 2 * HOUR, Opening(runs=1, after=timedelta(0))),
     ("all that there are in the window", Cause.OUTAGE, {"runs": 9, "of": 9}, 20 * MINUTE, Opening(runs=4, after=HOUR)),
-    ("a span that the rhythm can't fill", Cause.OUTAGE, {"span": 58 * MINUTE}, 7 * MINUTE, None),
+    ("a span that the rhythm can't fill", Cause.OUTAGE, {"hold_for": 58 * MINUTE}, 7 * MINUTE, None),
 ]  # fmt: skip
 
 
@@ -58,30 +58,36 @@ def test_when_an_incident_would_open(cause, changes, every, expected):
     st.integers(0, 60),
     st.integers(1, 3),
 )
-def test_it_opens_with_the_run_with_which_runs_one_by_one_would_open_it(runs, more, every_s, span_min, resolve_after):
+def test_it_opens_with_the_run_with_which_runs_one_by_one_would_open_it(
+    runs, more, every_s, hold_for_min, resolve_after
+):
     rule = replace(
-        DEFAULT_RULES[Cause.OUTAGE], runs=runs, of=runs + more, span=span_min * MINUTE, resolve_after=resolve_after
+        DEFAULT_RULES[Cause.OUTAGE],
+        runs=runs,
+        of=runs + more,
+        hold_for=hold_for_min * MINUTE,
+        resolve_after=resolve_after,
     )
     times = due(timedelta(seconds=every_s), within=rule.window)
-    marks = [Mark(run_id=0, at=NOW - (time - NOW), evidence=False) for time in times[1:]]
+    points = [EvidencePoint(run_id=0, at=NOW - (time - NOW), evidence=False) for time in times[1:]]
     found = None
     for number, at in enumerate(times, 1):
-        marks.insert(0, Mark(run_id=number, at=at, evidence=True))
-        if decide(rule, None, marks, now=at).action is Action.OPEN:
+        points.insert(0, EvidencePoint(run_id=number, at=at, evidence=True))
+        if decide(rule, None, points, now=at).action is Action.OPEN:
             found = Opening(runs=number, after=at - NOW)
             break
     assert opening(rule, times) == found
 
 
-def played(cause, scene=SCENE, silences=()):
-    found = InForce(rule=DEFAULT_RULES[cause])
-    return rehearse(found, scene, due=due(5 * MINUTE, within=HOUR), now=NOW, silences=silences)
+def played(cause, scenario=SCENARIO, silences=()):
+    found = EffectiveRule(rule=DEFAULT_RULES[cause])
+    return simulate(found, scenario, due=due(5 * MINUTE, within=HOUR), now=NOW, silences=silences)
 
 
 def test_each_route_is_told_with_what_becomes_of_it():
     (case,) = played(Cause.UNAUTHORIZED).cases
-    assert [(step.taken, step.mismatch) for step in case.steps] == [
-        (Taken.YES, None), (Taken.NOT_REACHED, None), (Taken.NOT_REACHED, None),
+    assert [(step.outcome, step.mismatch) for step in case.steps] == [
+        (RouteOutcome.MATCHED, None), (RouteOutcome.NOT_EVALUATED, None), (RouteOutcome.NOT_EVALUATED, None),
     ]  # fmt: skip
     assert (case.severity, case.accepted, case.channels) == (Severity.CRITICAL, None, ("oncall",))
 
@@ -90,19 +96,23 @@ def test_a_denial_is_played_twice_as_its_severity_depends_on_what_else_is_accept
     some, nothing = played(Cause.FORBIDDEN).cases
     assert (some.accepted, some.severity, some.channels) == (True, Severity.WARNING, ("mail", "log"))
     assert (nothing.accepted, nothing.severity, nothing.channels) == (False, Severity.CRITICAL, ("oncall",))
-    assert [step.taken for step in some.steps] == [Taken.NO, Taken.AND_ON, Taken.YES]
+    assert [step.outcome for step in some.steps] == [
+        RouteOutcome.NOT_MATCHED,
+        RouteOutcome.MATCHED_CONTINUE,
+        RouteOutcome.MATCHED,
+    ]
     assert some.steps[0].mismatch == "severity"
 
 
 def test_a_group_stands_for_the_groups_of_its_items():
-    scene = replace(SCENE, group="faq", routes=(Route(match={"group": ("f*",)}, channels=("mail",)),))
-    assert played(Cause.ITEMS_FAILED, scene).cases[0].channels == ("mail",)
-    assert played(Cause.ITEMS_FAILED, replace(scene, group="")).cases[0].channels == ("log",)
+    scenario = replace(SCENARIO, group="faq", routes=(Route(match={"group": ("f*",)}, channels=("mail",)),))
+    assert played(Cause.ITEMS_FAILED, scenario).cases[0].channels == ("mail",)
+    assert played(Cause.ITEMS_FAILED, replace(scenario, group="")).cases[0].channels == ("log",)
 
 
 def test_a_channel_that_fails_is_not_told_of_itself():
-    scene = replace(SCENE, target="channel:mail", routes=(Route(channels=("mail", "oncall")),))
-    assert played(Cause.CHANNEL_FAILING, scene).cases[0].channels == ("oncall",)
+    scenario = replace(SCENARIO, target="channel:mail", routes=(Route(channels=("mail", "oncall")),))
+    assert played(Cause.CHANNEL_FAILING, scenario).cases[0].channels == ("oncall",)
 
 
 def silence(number, starts, ends, **matchers):

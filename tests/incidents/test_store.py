@@ -6,7 +6,7 @@ from support.samples import NOW, incident
 
 from monitor.database.engine import reading, writing
 from monitor.errors import StoreError
-from monitor.incidents import store as evidence_store
+from monitor.incidents import store as incident_store
 from monitor.incidents import store as incidents
 from monitor.model import Cause, Evidence, IncidentState, Severity, Team
 from monitor.runs import store as runs
@@ -16,7 +16,7 @@ MINUTE = timedelta(minutes=1)
 
 def open_one(engine, evidence_id=None, **fields):
     with writing(engine) as conn:
-        return incidents.open_new(conn, incident(**fields), evidence_id=evidence_id)
+        return incidents.open_incident(conn, incident(**fields), evidence_id=evidence_id)
 
 
 def save(engine, changed, **more):
@@ -31,7 +31,7 @@ def find(engine, incident_id):
 
 def listing(engine, **options):
     with reading(engine) as conn:
-        return [each.id for each in incidents.listing(conn, **options)]
+        return [each.id for each in incidents.list_incidents(conn, **options)]
 
 
 def seen(engine, **fields):
@@ -39,7 +39,7 @@ def seen(engine, **fields):
     with writing(engine) as conn:
         run_id = runs.start(conn, target="gloo-prod", environment="test", slot=None, epoch=1, started_at=NOW)
         piece = Evidence(**{"cause": Cause.UNAUTHORIZED, "count": 1, **fields})
-        return evidence_store.write(conn, target="gloo-prod", run_id=run_id, at=NOW, pieces=[piece])[piece.key]
+        return incident_store.add_evidence(conn, target="gloo-prod", run_id=run_id, at=NOW, pieces=[piece])[piece.key]
 
 
 def test_an_incident_comes_back_as_it_was_stored(engine):
@@ -48,7 +48,7 @@ def test_an_incident_comes_back_as_it_was_stored(engine):
         peak_count=5, untold_count=1, channels=("oncall", "audit"),
     )  # fmt: skip
     with writing(engine) as conn:
-        incident_id = incidents.open_new(conn, opened, evidence_id=None)
+        incident_id = incidents.open_incident(conn, opened, evidence_id=None)
     assert find(engine, incident_id) == replace(opened, id=incident_id)
     resolved = replace(
         opened, id=incident_id, state=IncidentState.RESOLVED, resolved_at=NOW + MINUTE, member_count=0, untold_count=0

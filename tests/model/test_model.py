@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.model import ITEM_CAUSES, MONITOR_CAUSES, REQUEST_CAUSES, Cause, ItemState, Reason, Snapshot, rank
-from monitor.model.http import ApiError, Detail
+from monitor.model.http import ApiError, ErrorDetail
 
 counts = st.integers(0, 10**7)
 
@@ -43,7 +43,7 @@ def test_the_api_s_own_words_stay_out_of_repr():
         status=422,
         error="quoted title",
         message="Could not read sermon.pdf",
-        details=(Detail(loc="body", msg="secret"),),
+        details=(ErrorDetail(loc="body", msg="secret"),),
     )
     assert "sermon" not in repr(error)
     assert "quoted" not in repr(error)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.config import Schedule
-from monitor.model.schedule import COUNTED, DueTimes
+from monitor.config import ScheduleConfig
+from monitor.model.schedule import MAX_MISSED, DueTimes
 
 PARIS = ZoneInfo("Europe/Paris")
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -34,21 +34,21 @@ EVERY = [
 
 @pytest.mark.parametrize(("minutes", "missed"), [e[1:] for e in EVERY], ids=[e[0] for e in EVERY])
 def test_runs_missed_by_an_interval(minutes, missed):
-    assert FIVE.missed(START, START + minutes * MINUTE) == missed
+    assert FIVE.count_missed(START, START + minutes * MINUTE) == missed
 
 
 def test_a_busy_machine_misses_no_run_of_a_second_interval():
     every_second = DueTimes(every=timedelta(seconds=1))
-    assert every_second.missed(START, START + timedelta(seconds=9.9)) == 0
-    assert every_second.missed(START, START + timedelta(seconds=10)) == 9
+    assert every_second.count_missed(START, START + timedelta(seconds=9.9)) == 0
+    assert every_second.count_missed(START, START + timedelta(seconds=10)) == 9
 
 
 def test_a_year_of_seconds_is_counted_without_walking_through_it():
-    assert DueTimes(every=timedelta(seconds=1)).missed(START, START + 365 * DAY) == 365 * 86400 - 1
+    assert DueTimes(every=timedelta(seconds=1)).count_missed(START, START + 365 * DAY) == 365 * 86400 - 1
 
 
 def test_a_year_of_minutes_by_cron_is_walked_through_only_so_far():
-    assert DueTimes(cron="* * * * *").missed(START, START + 365 * DAY) == COUNTED
+    assert DueTimes(cron="* * * * *").count_missed(START, START + 365 * DAY) == MAX_MISSED
 
 
 NIGHTLY, WORKDAYS, HALF_HOURS = "0 3 * * *", "0 9 * * 1-5", "*/30 * * * *"
@@ -79,7 +79,7 @@ CRON = [
 
 @pytest.mark.parametrize(("cron", "zone", "previous", "now", "missed"), [c[1:] for c in CRON], ids=[c[0] for c in CRON])
 def test_runs_missed_by_cron(cron, zone, previous, now, missed):
-    assert DueTimes(cron=cron, zone=zone).missed(at(previous), at(now)) == missed
+    assert DueTimes(cron=cron, zone=zone).count_missed(at(previous), at(now)) == missed
 
 
 @given(st.integers(1, 59), st.integers(0, 3), st.floats(0, 0.45), st.floats(0, 0.45))
@@ -88,25 +88,25 @@ def test_cron_and_an_interval_agree_where_they_mean_the_same(late_s, left_out, j
     previous = START + timedelta(seconds=27 * jitter)
     now = START + (1 + left_out) * MINUTE + timedelta(seconds=27 * more_jitter)
     by_cron, by_interval = DueTimes(cron="* * * * *"), DueTimes(every=MINUTE)
-    assert by_cron.missed(previous, now) == by_interval.missed(previous, now) == left_out
+    assert by_cron.count_missed(previous, now) == by_interval.count_missed(previous, now) == left_out
 
 
 @given(st.integers(0, 20_000), st.integers(0, 20_000), st.sampled_from([FIVE, DueTimes(cron="*/7 * * * *")]))
 def test_a_longer_gap_never_misses_fewer(gap_s, more_s, due_times):
     short, long = (START + timedelta(seconds=seconds) for seconds in (gap_s, gap_s + more_s))
-    assert 0 <= due_times.missed(START, short) <= due_times.missed(START, long)
+    assert 0 <= due_times.count_missed(START, short) <= due_times.count_missed(START, long)
 
 
 def test_due_times_without_either_are_refused():
     with pytest.raises(ValueError, match="interval or a cron expression"):
-        DueTimes().missed(START, START + MINUTE)
+        DueTimes().count_missed(START, START + MINUTE)
     with pytest.raises(ValueError, match="interval or a cron expression"):
-        next(DueTimes().after(START))
+        next(DueTimes().times_after(START))
 
 
 @pytest.mark.parametrize("due_times", [FIVE, DueTimes(cron="*/5 * * * *", zone=PARIS)], ids=["interval", "cron"])
 def test_the_coming_due_times_follow_one_another(due_times):
-    assert list(islice(due_times.after(START), 3)) == [START + 5 * n * MINUTE for n in (1, 2, 3)]
+    assert list(islice(due_times.times_after(START), 3)) == [START + 5 * n * MINUTE for n in (1, 2, 3)]
 
 
 OVERDUE = [
@@ -134,8 +134,8 @@ def test_overdue_needs_an_interval_or_an_expression():
 
 # --- schedules that a daemon keeps: a grid that all daemons share ----------------------------------------------------
 
-GRID = DueTimes(every=5 * MINUTE, name="every 5m", kept=True)
-NIGHT = DueTimes(cron="0 3 * * *", zone=PARIS, name="cron 0 3 * * * Europe/Paris", kept=True)
+GRID = DueTimes(every=5 * MINUTE, name="every 5m", daemon_managed=True)
+NIGHT = DueTimes(cron="0 3 * * *", zone=PARIS, name="cron 0 3 * * * Europe/Paris", daemon_managed=True)
 
 KEPT = [
     ("on the grid", GRID, "2026-03-01T03:00", "2026-03-01T03:05", 0),
@@ -154,22 +154,22 @@ KEPT = [
 
 @pytest.mark.parametrize(("due", "previous", "now", "missed"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
 def test_runs_missed_by_a_schedule_that_a_daemon_keeps(due, previous, now, missed):
-    assert due.missed(at(previous), at(now)) == missed
+    assert due.count_missed(at(previous), at(now)) == missed
 
 
 @pytest.mark.parametrize(("due", "previous", "now", "missed"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
 def test_jitter_moves_runs_and_what_counts_as_missed_alike(due, previous, now, missed):
     late = timedelta(seconds=200)
-    assert replace(due, offset=late).missed(at(previous) + late, at(now) + late) == missed
+    assert replace(due, offset=late).count_missed(at(previous) + late, at(now) + late) == missed
 
 
 def test_a_year_of_minutes_by_cron_that_a_daemon_keeps_is_walked_through_only_so_far():
-    assert DueTimes(cron="* * * * *", kept=True).missed(START, START + 365 * DAY) == COUNTED
+    assert DueTimes(cron="* * * * *", daemon_managed=True).count_missed(START, START + 365 * DAY) == MAX_MISSED
 
 
 def test_an_interval_lies_on_multiples_since_1970_whoever_looks():
-    assert GRID.latest(at("2026-03-01T03:07:12.5")) == at("2026-03-01T03:05")
-    assert GRID.latest(at("2026-03-01T03:05")) == at("2026-03-01T03:05")
+    assert GRID.latest_nominal(at("2026-03-01T03:07:12.5")) == at("2026-03-01T03:05")
+    assert GRID.latest_nominal(at("2026-03-01T03:05")) == at("2026-03-01T03:05")
     assert GRID.next_due(at("2026-03-01T03:05")) == at("2026-03-01T03:10")
 
 
@@ -180,27 +180,27 @@ def test_an_interval_lies_on_multiples_since_1970_whoever_looks():
 )
 def test_now_lies_between_the_latest_due_time_and_the_next(second, every, offset):
     due, now = DueTimes(every=every, offset=offset), datetime.fromtimestamp(second, UTC)
-    assert due.latest(now) + offset <= now < due.next_due(now) == due.latest(now) + every + offset
+    assert due.latest_nominal(now) + offset <= now < due.next_due(now) == due.latest_nominal(now) + every + offset
 
 
 def test_a_cron_expression_is_due_so_much_later():
     late = replace(NIGHT, offset=MINUTE)
-    assert late.latest(at("2026-03-01T02:00:30")) == at("2026-02-28T02:00")
-    assert late.latest(at("2026-03-01T02:01")) == at("2026-03-01T02:00")
+    assert late.latest_nominal(at("2026-03-01T02:00:30")) == at("2026-02-28T02:00")
+    assert late.latest_nominal(at("2026-03-01T02:01")) == at("2026-03-01T02:00")
     assert late.next_due(at("2026-03-01T02:00:30")) == at("2026-03-01T02:01")
     assert late.overdue_at(at("2026-03-01T02:03")) == at("2026-03-03T02:01")
 
 
 def test_a_date_that_never_comes_is_never_due():
     never = DueTimes(cron="0 0 */29 2 MON#5")
-    assert (never.latest(START), never.next_due(START)) == (None, None)
+    assert (never.latest_nominal(START), never.next_due(START)) == (None, None)
 
 
 def test_a_slot_names_the_schedule_and_the_nominal_time():
     assert GRID.slot(at("2026-11-26T01:05")) == "every 5m 2026-11-26T01:05:00Z"
     assert NIGHT.slot(at("2026-11-26T02:00")) == "cron 0 3 * * * Europe/Paris 2026-11-26T02:00:00Z"
     odd = DueTimes(every=timedelta(milliseconds=1500), name="every 1s500ms")
-    assert odd.slot(odd.latest(START + timedelta(seconds=2))) == "every 1s500ms 2026-03-01T03:00:01.500Z"
+    assert odd.slot(odd.latest_nominal(START + timedelta(seconds=2))) == "every 1s500ms 2026-03-01T03:00:01.500Z"
 
 
 @pytest.mark.parametrize(
@@ -213,9 +213,9 @@ def test_a_slot_names_the_schedule_and_the_nominal_time():
     ids=["interval", "cron", "cron as long as it may be"],
 )
 def test_a_slot_fits_its_column(schedule, longest):
-    due = Schedule.model_validate(schedule).due_times("gloo")
+    due = ScheduleConfig.model_validate(schedule).due_times("gloo")
     assert len(due.slot(START)) <= longest
-    assert due.made(due.slot(START))
+    assert due.owns_key(due.slot(START))
 
 
 @pytest.mark.parametrize(
@@ -231,11 +231,11 @@ def test_a_slot_fits_its_column(schedule, longest):
     ids=["none", "its own", "another interval", "cron", "a Kubernetes job", "by hand"],
 )
 def test_a_run_under_another_schedule_is_no_start_to_count_from(slot, news):
-    assert GRID.is_news_to(slot) is news
+    assert GRID.is_from_other_schedule(slot) is news
 
 
 def test_jitter_spreads_targets_and_is_the_same_everywhere():
-    schedule = Schedule.model_validate({"every": "5m", "jitter": "30s"})
+    schedule = ScheduleConfig.model_validate({"every": "5m", "jitter": "30s"})
     offsets = {name: schedule.due_times(name).offset for name in (f"gloo-{n}" for n in range(200))}
     assert offsets == {name: schedule.due_times(name).offset for name in offsets}
     assert offsets["gloo-0"] == timedelta(seconds=28, milliseconds=444)

@@ -6,84 +6,86 @@ from hypothesis import strategies as st
 from support.samples import NOW, message
 
 from monitor.model import Cause
-from monitor.notifications.batching import Waiting, key_of, pack
+from monitor.notifications.batching import Pending, batch_key, make_batches
 from monitor.notifications.messages import MessageKind
 
 KINDS = [kind for kind in MessageKind if kind is not MessageKind.TEST]
 
 
 @st.composite
-def chains(draw):
+def queues(draw):
     """Undelivered notifications of some incidents on two channels; some were sent together before."""
     made, number = [], 0
     for incident_id in range(draw(st.integers(1, 8))):
         cause = draw(st.sampled_from([Cause.OUTAGE, Cause.UNAUTHORIZED]))
         channel = draw(st.sampled_from(["plain", "filed"]))
         thread = draw(st.sampled_from([None, "t1", "t2"]))
-        chain = []
+        queue = []
         for kind in draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5)):
             number += 1
-            told = message(incident_id, kind=kind, cause=cause, subject="s", at=NOW + timedelta(minutes=number))
+            queued = message(incident_id, kind=kind, cause=cause, subject="s", at=NOW + timedelta(minutes=number))
             batch = draw(st.sampled_from([None, None, f"k{number}", "elsewhere"]))
-            chain.append(
-                Waiting(id=number, key=f"k{number}", channel=channel, message=told, thread=thread, batch=batch)
+            queue.append(
+                Pending(id=number, key=f"k{number}", channel=channel, message=queued, thread=thread, batch=batch)
             )
-        made.append(chain)
+        made.append(queue)
     return made
 
 
-def packed(made):
-    return pack(made, threaded={"filed"})
+def batches_of(made):
+    return make_batches(made, threaded={"filed"})
 
 
-@given(chains())
+@given(queues())
 def test_each_chain_is_in_one_parcel_of_its_channel_and_none_is_lost(made):
-    parcels = packed(made)
-    owner = {each.id: (at, each.channel) for at, chain in enumerate(made) for each in chain}
-    heads = [(owner[head.id][0], parcel.channel) for parcel in parcels for head in parcel.heads]
-    assert sorted(heads) == [(at, chain[0].channel) for at, chain in enumerate(made)]
-    handled = Counter(each for parcel in parcels for head in parcel.heads for each in (head.id, *head.superseded))
+    batches = batches_of(made)
+    owner = {each.id: (at, each.channel) for at, queue in enumerate(made) for each in queue}
+    entries = [(owner[entry.id][0], batch.channel) for batch in batches for entry in batch.entries]
+    assert sorted(entries) == [(at, queue[0].channel) for at, queue in enumerate(made)]
+    handled = Counter(each for batch in batches for entry in batch.entries for each in (entry.id, *entry.superseded))
     assert max(handled.values()) == 1
 
 
-@given(chains())
+@given(queues())
 def test_what_goes_together_is_alike(made):
-    for parcel in packed(made):
-        messages = [head.message for head in parcel.heads]
+    for batch in batches_of(made):
+        messages = [entry.message for entry in batch.entries]
         assert len({(each.cause, each.kind, each.environment) for each in messages}) == 1
-        if parcel.channel == "filed":
-            assert len({head.thread for head in parcel.heads}) == 1
-        assert [head.id for head in parcel.heads] == sorted(head.id for head in parcel.heads)
+        if batch.channel == "filed":
+            assert len({entry.thread for entry in batch.entries}) == 1
+        assert [entry.id for entry in batch.entries] == sorted(entry.id for entry in batch.entries)
 
 
-@given(chains())
+@given(queues())
 def test_keys_tell_parcels_apart_and_depend_on_nothing_but_what_is_in_them(made):
-    parcels = packed(made)
-    assert len({parcel.key for parcel in parcels}) == len(parcels)
-    assert {parcel.key for parcel in packed(list(reversed(made)))} == {parcel.key for parcel in parcels}
+    batches = batches_of(made)
+    assert len({batch.key for batch in batches}) == len(batches)
+    assert {batch.key for batch in batches_of(list(reversed(made)))} == {batch.key for batch in batches}
 
 
-def again(head, parcel, **fields):
-    return Waiting(id=head.id, key=head.key, channel=parcel.channel, message=head.message, thread=head.thread, **fields)
+def resent(entry, previous, **fields):
+    return Pending(
+        id=entry.id, key=entry.key, channel=previous.channel, message=entry.message, thread=entry.thread, **fields
+    )
 
 
-@given(chains())
+@given(queues())
 def test_what_may_have_arrived_goes_as_it_went_before_and_with_nothing_new(made):
-    first = packed(made)
-    sent = {head.id: parcel.key for parcel in first for head in parcel.heads}
-    by_id = {each.id: each for chain in made for each in chain}
-    left = [[again(head, parcel, batch=sent[head.id])] for parcel in first for head in parcel.heads]
-    new = Waiting(id=999, key="k999", channel="plain", message=by_id[made[0][0].id].message)
-    assert {parcel.key for parcel in packed([*left, [new]])} == {parcel.key for parcel in first} | {"k999"}
+    first = batches_of(made)
+    sent = {entry.id: batch.key for batch in first for entry in batch.entries}
+    by_id = {each.id: each for queue in made for each in queue}
+    left = [[resent(entry, batch, batch=sent[entry.id])] for batch in first for entry in batch.entries]
+    new = Pending(id=999, key="k999", channel="plain", message=by_id[made[0][0].id].message)
+    assert {batch.key for batch in batches_of([*left, [new]])} == {batch.key for batch in first} | {"k999"}
 
 
 def test_no_parcel_is_larger_than_a_receiver_can_take():
     many = [
-        [Waiting(id=at, key=f"k{at}", channel="plain", message=message(at, target=f"t{at}"))] for at in range(1, 1203)
+        [Pending(id=at, key=f"k{at}", channel="plain", message=message(at, target=f"t{at}"))] for at in range(1, 1203)
     ]
-    assert [len(parcel.heads) for parcel in packed(many)] == [500, 500, 202]
+    assert [len(batch.entries) for batch in batches_of(many)] == [500, 500, 202]
 
 
 def test_a_single_one_keeps_its_own_key():
-    assert key_of(["k1"]) == "k1"
-    assert key_of(["k1", "k2"]) == key_of(["k2", "k1"]) != key_of(["k1", "k3"])
+    assert batch_key(["k1"]) == "k1"
+    assert batch_key(["k1", "k2"]) == batch_key(["k2", "k1"]) != batch_key(["k1", "k3"])

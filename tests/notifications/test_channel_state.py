@@ -6,54 +6,56 @@ from hypothesis import strategies as st
 from support.samples import NOW
 
 from monitor.model import ChannelState
-from monitor.notifications.channel_state import LONGEST_WAIT, after, is_failing
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channel_state import MAX_BACKOFF, next_state, is_failing
+from monitor.notifications.channels import SendOutcome, SendResult
 
 MINUTE = timedelta(minutes=1)
-RETRY = Verdict(ending=Ending.RETRY, reason="HTTP 503")
+RETRY = SendResult(outcome=SendOutcome.RETRY, reason="HTTP 503")
 
 
-def hinted(**span):
-    return Verdict(ending=Ending.RETRY, reason="HTTP 429", retry_after=timedelta(**span))
+def retry_after(**span):
+    return SendResult(outcome=SendOutcome.RETRY, reason="HTTP 429", retry_after=timedelta(**span))
 
 
-WAITS = [
+BACKOFFS = [
     ("the first failure waits half a minute", RETRY, 0, 1, timedelta(seconds=30)),
     ("jitter takes away half at the most", RETRY, 0, 0, timedelta(seconds=15)),
     ("each failure doubles it", RETRY, 2, 1, timedelta(minutes=2)),
     ("the fifth", RETRY, 4, 1, timedelta(minutes=8)),
     ("up to a quarter of an hour", RETRY, 5, 1, timedelta(minutes=15)),
     ("however many there were", RETRY, 10_000, 1, timedelta(minutes=15)),
-    ("a longer hint is obeyed", hinted(minutes=40), 0, 1, timedelta(minutes=40)),
-    ("up to an hour", hinted(days=40), 0, 1, timedelta(hours=1)),
-    ("a shorter hint does not hurry", hinted(seconds=1), 0, 1, timedelta(seconds=30)),
+    ("a longer hint is obeyed", retry_after(minutes=40), 0, 1, timedelta(minutes=40)),
+    ("up to an hour", retry_after(days=40), 0, 1, timedelta(hours=1)),
+    ("a shorter hint does not hurry", retry_after(seconds=1), 0, 1, timedelta(seconds=30)),
 ]
 
 
-@pytest.mark.parametrize(("verdict", "failures", "rand", "wait"), [w[1:] for w in WAITS], ids=[w[0] for w in WAITS])
-def test_how_long_a_channel_waits_after_a_failure(verdict, failures, rand, wait):
+@pytest.mark.parametrize(
+    ("result", "failures", "rand", "wait"), [w[1:] for w in BACKOFFS], ids=[w[0] for w in BACKOFFS]
+)
+def test_how_long_a_channel_waits_after_a_failure(result, failures, rand, wait):
     before = ChannelState(name="oncall", failures=failures, failing_since=NOW - MINUTE if failures else None)
-    state = after(before, verdict, fingerprint="f", now=NOW, rand=rand)
-    assert (state.blocked_until, state.failures, state.last_error) == (NOW + wait, failures + 1, verdict.reason)
+    state = next_state(before, result, fingerprint="f", now=NOW, rand=rand)
+    assert (state.blocked_until, state.failures, state.last_error) == (NOW + wait, failures + 1, result.reason)
     assert state.failing_since == (NOW - MINUTE if failures else NOW)
     assert state.parked_at is None
 
 
 def test_a_refusal_of_the_sender_parks_the_channel_and_remembers_its_settings():
-    parked = Verdict(ending=Ending.PARKED, reason="HTTP 401")
-    state = after(ChannelState(name="oncall"), parked, fingerprint="f1", now=NOW, rand=1)
+    parked = SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401")
+    state = next_state(ChannelState(name="oncall"), parked, fingerprint="f1", now=NOW, rand=1)
     assert (state.parked_at, state.fingerprint, state.blocked_until) == (NOW, "f1", None)
-    later = after(state, parked, fingerprint="f2", now=NOW + MINUTE, rand=1)
+    later = next_state(state, parked, fingerprint="f2", now=NOW + MINUTE, rand=1)
     assert (later.parked_at, later.fingerprint, later.failures) == (NOW, "f2", 2)
 
 
-@pytest.mark.parametrize("ending", [Ending.DELIVERED, Ending.REFUSED])
-def test_a_receiver_that_answered_is_well(ending):
-    ailing = ChannelState(
+@pytest.mark.parametrize("outcome", [SendOutcome.DELIVERED, SendOutcome.REFUSED])
+def test_a_receiver_that_answered_is_well(outcome):
+    unhealthy = ChannelState(
         name="oncall", failures=7, failing_since=NOW, blocked_until=NOW, parked_at=NOW, last_error="x"
     )
-    answered = Verdict(ending=ending, reason="…")
-    assert after(ailing, answered, fingerprint="f", now=NOW, rand=1) == ChannelState(name="oncall")
+    answered = SendResult(outcome=outcome, reason="…")
+    assert next_state(unhealthy, answered, fingerprint="f", now=NOW, rand=1) == ChannelState(name="oncall")
 
 
 FAILING = [
@@ -73,6 +75,6 @@ def test_when_others_are_to_be_told(fields, failing):
 def test_the_wait_is_never_shorter_than_the_hint_nor_longer_than_the_longest(rands, hint_s):
     state = ChannelState(name="oncall")
     for rand in rands:
-        state = after(state, hinted(seconds=hint_s), fingerprint=None, now=NOW, rand=rand)
+        state = next_state(state, retry_after(seconds=hint_s), fingerprint=None, now=NOW, rand=rand)
         wait = state.blocked_until - NOW
-        assert min(timedelta(seconds=hint_s), timedelta(hours=1)) <= wait <= max(LONGEST_WAIT, timedelta(hours=1))
+        assert min(timedelta(seconds=hint_s), timedelta(hours=1)) <= wait <= max(MAX_BACKOFF, timedelta(hours=1))

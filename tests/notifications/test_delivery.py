@@ -6,32 +6,31 @@ from functools import partial
 import pytest
 from sqlalchemy import event, select, text
 from structlog.testing import capture_logs
-from support.fakes import DELIVERED, FakeChannel, outlets
+from support.fakes import DELIVERED, FakeChannel, configured_channels
 from support.receiver import Receiver
 from support.samples import NOW, incident, message
 from support.world import Clock
 
-from monitor.app import ask_once
+from monitor.app import send_once
 from monitor.database.engine import reading, writing
 from monitor.database.tables import notifications
 from monitor.errors import StoreError
-from monitor.incidents import store as incidents
-from monitor.incidents.channel_failures import Reachability
+from monitor.incidents import store as incident_store
+from monitor.incidents.channel_failures import ChannelFailures
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, ChannelState
-from monitor.notifications import channel_state as channel_store
-from monitor.notifications import outbox
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications import channel_state, outbox
+from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.webhook import WebhookChannel
-from monitor.notifications.delivery import CLAIM, LAST_START, DeliveryReport, Sender
+from monitor.notifications.delivery import CLAIM_LEASE, MIN_LEASE_LEFT, DeliveryReport, Sender
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.routing import LOG_CHANNEL
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
-RETRY = Verdict(ending=Ending.RETRY, reason="HTTP 503")
-PARKED = Verdict(ending=Ending.PARKED, reason="HTTP 401")
-REFUSED = Verdict(ending=Ending.REFUSED, reason="HTTP 400")
+RETRY = SendResult(outcome=SendOutcome.RETRY, reason="HTTP 503")
+SUSPENDED = SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401")
+REFUSED = SendResult(outcome=SendOutcome.REFUSED, reason="HTTP 400")
 
 
 @pytest.fixture
@@ -49,10 +48,12 @@ def put(engine, clock):
         with writing(engine) as conn:
             number = conn.execute(text("SELECT count(*) FROM incidents")).scalar_one()
             target, environment = f"target-{number}", "test" if alike else f"test-{number}"
-            incident_id = incidents.open_new(conn, incident(target=target), evidence_id=None)
+            incident_id = incident_store.open_incident(conn, incident(target=target), evidence_id=None)
             for kind in kinds or (MessageKind.OPENED,):
-                told = message(incident_id, kind=kind, target=target, environment=environment, at=clock(), **fields)
-                outbox.put(conn, told, channels=channels, now=clock())
+                new_message = message(
+                    incident_id, kind=kind, target=target, environment=environment, at=clock(), **fields
+                )
+                outbox.enqueue(conn, new_message, channels=channels, now=clock())
         return incident_id
 
     return put
@@ -61,12 +62,12 @@ def put(engine, clock):
 @pytest.fixture
 def sender(engine, clock):
     def sender(fingerprint="as configured", **channels):
-        reach = Reachability(
+        incident_hooks = ChannelFailures(
             environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=list(channels),
             route=lambda _: tuple(channels),
         )  # fmt: skip
         return Sender(
-            engine, outlets({LOG_CHANNEL: FakeChannel(), **channels}, fingerprint), reach=reach, holder="host:1",
+            engine, configured_channels({LOG_CHANNEL: FakeChannel(), **channels}, fingerprint), incident_hooks=incident_hooks, holder="host:1",
             utcnow=clock, rand=lambda: 1.0,
         )  # fmt: skip
 
@@ -74,7 +75,7 @@ def sender(engine, clock):
 
 
 def webhook(receiver, timeout_s=5.0):
-    return WebhookChannel(lambda: receiver.url, partial(ask_once, timeout_s=timeout_s))
+    return WebhookChannel(lambda: receiver.url, partial(send_once, timeout_s=timeout_s))
 
 
 def rows(engine):
@@ -88,7 +89,7 @@ def status(engine):
 
 def state_of(engine, channel):
     with reading(engine) as conn:
-        return channel_store.states(conn).get(channel, ChannelState(name=channel))
+        return channel_state.load_all(conn).get(channel, ChannelState(name=channel))
 
 
 async def test_nothing_due_is_nothing_done(sender):
@@ -125,7 +126,7 @@ async def test_a_receiver_that_is_down_gets_it_once_it_is_back_with_the_same_key
     with Receiver() as receiver:
         receiver.stop()
         down = await sender(oncall=webhook(receiver)).deliver()
-        assert down == DeliveryReport(put_off=1)
+        assert down == DeliveryReport(deferred=1)
         assert down.unreachable
         assert status(engine) == [("oncall", "due", 1, "no answer (refused)")]
         receiver.start()
@@ -143,7 +144,7 @@ async def test_retry_after_is_honoured_for_the_whole_channel(engine, put, sender
     for _ in range(30):
         put()
     with Receiver((429, {"Retry-After": "600"}, b""), (200, {}, b"")) as receiver:
-        assert await sender(oncall=webhook(receiver)).deliver() == DeliveryReport(put_off=30)
+        assert await sender(oncall=webhook(receiver)).deliver() == DeliveryReport(deferred=30)
         assert len(receiver.got) == 1
         assert state_of(engine, "oncall").blocked_until == clock() + timedelta(seconds=600)
         clock.advance(seconds=599)
@@ -167,11 +168,11 @@ async def test_a_channel_that_refuses_us_is_parked_loudly_and_leaves_the_other_a
     ):
         report = await sender(broken=webhook(broken), audit=webhook(audit)).deliver()
         assert (len(broken.got), len(audit.got)) == (1, 4)
-    assert report == DeliveryReport(sent=4, put_off=3), "the three, and that the other channel fails"
+    assert report == DeliveryReport(sent=4, deferred=3), "the three, and that the other channel fails"
     assert not report.unreachable
-    (loud,) = [log for log in logs if log["event"] == "notification_not_delivered"]
-    assert (loud["log_level"], loud["channel"], loud["ending"]) == ("error", "broken", "parked")
-    assert loud["reason"] == f"HTTP {refusal}"
+    (failure_log,) = [log for log in logs if log["event"] == "notification_not_delivered"]
+    assert (failure_log["log_level"], failure_log["channel"], failure_log["outcome"]) == ("error", "broken", "parked")
+    assert failure_log["reason"] == f"HTTP {refusal}"
     assert "canary" not in str(logs)
     assert [row.attempts for row in rows(engine) if row.channel == "broken"] == [1, 0, 0]
     assert state_of(engine, "broken").parked_at == clock()
@@ -199,7 +200,7 @@ async def test_a_receiver_that_dawdles_is_given_up_in_time_and_tried_again(engin
         receiver.hang = True
         async with asyncio.timeout(5):
             report = await sender(oncall=webhook(receiver, timeout_s=0.2)).deliver()
-    assert report == DeliveryReport(put_off=1)
+    assert report == DeliveryReport(deferred=1)
     assert status(engine) == [("oncall", "due", 1, "no answer (timeout)")]
 
 
@@ -236,7 +237,7 @@ async def test_a_receiver_down_for_a_day_leaves_dead_letters_and_the_others_unha
 async def test_messages_for_a_channel_nobody_configured_wait_for_it(engine, put, sender, clock):
     put(channels=("renamed",))
     report = await sender(oncall=FakeChannel()).deliver()
-    assert report == DeliveryReport(put_off=1)
+    assert report == DeliveryReport(deferred=1)
     assert status(engine) == [("renamed", "due", 1, "no channel of this name is configured")]
     channel = FakeChannel()
     assert await sender(renamed=channel).deliver() == DeliveryReport(sent=1), "at once, when there is one"
@@ -246,11 +247,11 @@ async def test_what_was_sent_but_not_marked_is_sent_again_under_the_same_key(eng
     """A sender killed between the receiver's answer and its mark leaves a claim that expires."""
     put()
     with writing(engine) as conn:
-        (claimed,) = outbox.claim(conn, holder="killed:9", now=clock(), lease=CLAIM, limit=20)
+        (claimed,) = outbox.claim(conn, holder="killed:9", now=clock(), lease=CLAIM_LEASE, limit=20)
     channel = FakeChannel()
     await channel.send(claimed.message, key=claimed.key)
     assert await sender(oncall=channel).deliver() == DeliveryReport(), "while the claim lasts"
-    clock.advance(seconds=CLAIM.total_seconds())
+    clock.advance(seconds=CLAIM_LEASE.total_seconds())
     assert await sender(oncall=channel).deliver() == DeliveryReport(sent=1)
     assert channel.keys == [claimed.key] * 2
 
@@ -267,7 +268,7 @@ async def test_no_send_starts_when_the_claim_is_about_to_end(engine, put, sender
 
     assert await sender(oncall=FakeChannel(before=look)).deliver() == DeliveryReport(sent=4)
     assert left_s == [120, 70, 120, 70]
-    assert min(left_s) >= LAST_START.total_seconds()
+    assert min(left_s) >= MIN_LEASE_LEFT.total_seconds()
 
 
 async def test_a_cancelled_sender_leaves_nothing_claimed(engine, put, sender):
@@ -331,7 +332,7 @@ async def test_a_database_that_fails_under_one_channel_lets_the_others_end_first
     async def drop():
         asyncio.get_running_loop().call_later(0.05, dropped.set)
 
-    broken = FakeChannel(Verdict(ending=Ending.RETRY, reason="first broke"), before=drop)
+    broken = FakeChannel(SendResult(outcome=SendOutcome.RETRY, reason="first broke"), before=drop)
     late = FakeChannel(DELIVERED, before=after_the_other)
     with pytest.raises(StoreError):
         await sender(first=broken, second=late).deliver()
@@ -342,11 +343,11 @@ async def test_a_database_that_fails_under_one_channel_lets_the_others_end_first
 REPORTS = [
     ("nothing was due", DeliveryReport(), False),
     ("all went out", DeliveryReport(sent=2), False),
-    ("one channel of two failed", DeliveryReport(sent=1, put_off=1), False),
-    ("all were put off", DeliveryReport(put_off=2), True),
+    ("one channel of two failed", DeliveryReport(sent=1, deferred=1), False),
+    ("all were put off", DeliveryReport(deferred=2), True),
     ("all were given up", DeliveryReport(dead=1), True),
-    ("only the log could be told that a channel fails", DeliveryReport(sent=1, logged=1, put_off=1), True),
-    ("the log is told, and another channel was reached", DeliveryReport(sent=2, logged=1, put_off=1), False),
+    ("only the log could be told that a channel fails", DeliveryReport(sent=1, logged=1, deferred=1), True),
+    ("the log is told, and another channel was reached", DeliveryReport(sent=2, logged=1, deferred=1), False),
     ("the log was told of it, nothing else was due", DeliveryReport(sent=1, logged=1), False),
 ]
 

@@ -14,22 +14,22 @@ from functools import partial
 
 import pytest
 from sqlalchemy import select, update
-from support.fakes import FakeChannel, outlets
+from support.fakes import FakeChannel, configured_channels
 from support.observed import until
 from support.receiver import Receiver
 from support.samples import NOW, incident, message
 from support.world import Clock
 
-from monitor.app import App, ask_once
+from monitor.app import App, send_once
 from monitor.database.engine import reading, writing
 from monitor.database.tables import channels, notifications
-from monitor.incidents import store as incidents
-from monitor.incidents.channel_failures import Reachability
+from monitor.incidents import store as incident_store
+from monitor.incidents.channel_failures import ChannelFailures
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause
 from monitor.notifications import outbox
 from monitor.notifications.channels.webhook import WebhookChannel
-from monitor.notifications.delivery import CLAIM, DeliveryReport, Sender
+from monitor.notifications.delivery import CLAIM_LEASE, DeliveryReport, Sender
 from monitor.notifications.routing import LOG_CHANNEL
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
@@ -50,7 +50,7 @@ sync_log = {{ url = "{sync_log}", table = "docs_log" }}
 """
 
 
-class Desk(Receiver):
+class HoldingReceiver(Receiver):
     """A receiver that can keep its answers back, and knows when whoever it answered has gone."""
 
     def __init__(self, *answers):
@@ -87,18 +87,18 @@ class Desk(Receiver):
 
 
 @pytest.fixture
-def desk():
-    with Desk() as made:
+def receiver():
+    with HoldingReceiver() as made:
         yield made
 
 
 @pytest.fixture
-def site(world, here):
+def deployment(world, here):
     world.log("CREATE TABLE docs_log (item_id TEXT)")
-    return Site(world, partial(here, world))
+    return Deployment(world, partial(here, world))
 
 
-class Site:
+class Deployment:
     """Two targets of which documents fail when told to.
 
     `check` and `notify` are the command in this process; those that are killed or race have processes of their own.
@@ -142,17 +142,17 @@ class Site:
         self.world.clock.now = datetime.now(UTC)
         self.world.run()
 
-    def die_before_the_mark(self, desk, *command):
+    def die_before_the_mark(self, receiver, *command):
         """Kills the command between the receiver's answer and the mark, which our hold on the database keeps back."""
-        desk.may_answer.clear()
-        desk.gone.clear()
+        receiver.may_answer.clear()
+        receiver.gone.clear()
         process = self.world.start(*command)
         try:
-            until(lambda: desk.got, "a message at the receiver", timeout_s=DEADLINE_S)
+            until(lambda: receiver.got, "a message at the receiver", timeout_s=DEADLINE_S)
             with writing(self.world.app.engine) as conn:  # on SQLite it is the only one that can write
                 conn.execute(select(notifications.c.id).with_for_update()).all()
-                desk.may_answer.set()
-                assert desk.gone.wait(DEADLINE_S), "the command hangs up once it has its answer"
+                receiver.may_answer.set()
+                assert receiver.gone.wait(DEADLINE_S), "the command hangs up once it has its answer"
                 process.kill()
                 process.wait()
         finally:
@@ -189,85 +189,87 @@ class Site:
 
 
 @pytest.mark.parametrize("command", [("check", "--target", "gloo"), ("notify",)], ids=["check", "notify"])
-def test_killed_between_the_answer_and_the_mark_it_is_sent_once_more_just_the_same(site, desk, command):
-    site.configure(oncall=desk.url)
-    site.fail("gloo")
+def test_killed_between_the_answer_and_the_mark_it_is_sent_once_more_just_the_same(deployment, receiver, command):
+    deployment.configure(oncall=receiver.url)
+    deployment.fail("gloo")
     if command == ("notify",):
-        site.close_a_run()
-    pid = site.die_before_the_mark(desk, *command)
-    (row,) = site.rows()
+        deployment.close_a_run()
+    pid = deployment.die_before_the_mark(receiver, *command)
+    (row,) = deployment.rows()
     assert (row.status, row.attempts, row.claimed_by.rpartition(":")[2]) == ("due", 0, str(pid))
-    assert site.notify() == NOTHING, "the claim of the dead lasts"
-    site.expire_claims()
-    assert site.world.cli("notify").stdout == "Messages: 1 sent\n"
-    first, double = desk.calls
-    assert double == first
-    assert site.notify() == NOTHING
-    assert len(desk.calls) == 2
-    assert [row.status for row in site.rows()] == ["sent"]
+    assert deployment.notify() == NOTHING, "the claim of the dead lasts"
+    deployment.expire_claims()
+    assert deployment.world.cli("notify").stdout == "Messages: 1 sent\n"
+    first, repeated = receiver.calls
+    assert repeated == first
+    assert deployment.notify() == NOTHING
+    assert len(receiver.calls) == 2
+    assert [row.status for row in deployment.rows()] == ["sent"]
 
 
 @pytest.mark.parametrize("meanwhile", ["its claim lasts", "its claim is over"])
-def test_what_came_meanwhile_from_another_target_is_a_message_of_its_own_beside_the_double(site, desk, meanwhile):
-    site.configure(oncall=desk.url)
-    site.fail("gloo")
-    site.die_before_the_mark(desk, "check", "--target", "gloo")
-    site.fail("docs")
+def test_what_came_meanwhile_from_another_target_is_a_message_of_its_own_beside_the_double(
+    deployment, receiver, meanwhile
+):
+    deployment.configure(oncall=receiver.url)
+    deployment.fail("gloo")
+    deployment.die_before_the_mark(receiver, "check", "--target", "gloo")
+    deployment.fail("docs")
     if meanwhile == "its claim is over":
-        site.expire_claims()
-        assert site.check("docs") == (0, "Messages: 2 sent\n")
+        deployment.expire_claims()
+        assert deployment.check("docs") == (0, "Messages: 2 sent\n")
     else:
-        assert site.check("docs") == (0, "Messages: 1 sent\n")
-        site.expire_claims()
-        assert site.notify() == "Messages: 1 sent\n"
-    assert site.notify() == NOTHING
-    first, *later = desk.calls
+        assert deployment.check("docs") == (0, "Messages: 1 sent\n")
+        deployment.expire_claims()
+        assert deployment.notify() == "Messages: 1 sent\n"
+    assert deployment.notify() == NOTHING
+    first, *later = receiver.calls
     assert len(later) == 2
     assert later.count(first) == 1
-    (other,) = [body for key, _, body in _by_key(desk) if key != first[0]]
+    (other,) = [body for key, _, body in _by_key(receiver) if key != first[0]]
     assert (other["target"], other["parts"]) == ("docs", [])
 
 
-def test_killed_before_the_answer_it_is_sent_again_just_the_same(site, desk):
-    site.configure(oncall=desk.url)
-    site.fail("gloo")
-    desk.hang = True
-    process = site.world.start("check", "--target", "gloo")
+def test_killed_before_the_answer_it_is_sent_again_just_the_same(deployment, receiver):
+    deployment.configure(oncall=receiver.url)
+    deployment.fail("gloo")
+    receiver.hang = True
+    process = deployment.world.start("check", "--target", "gloo")
     try:
-        until(lambda: desk.got, "a message at the receiver", timeout_s=DEADLINE_S)
+        until(lambda: receiver.got, "a message at the receiver", timeout_s=DEADLINE_S)
     finally:
         process.kill()
         process.communicate()
-    desk.hang = False
-    site.expire_claims()
-    assert site.notify() == "Messages: 1 sent\n"
-    first, again = desk.calls
+    receiver.hang = False
+    deployment.expire_claims()
+    assert deployment.notify() == "Messages: 1 sent\n"
+    first, again = receiver.calls
     assert again == first
-    assert site.notify() == NOTHING
+    assert deployment.notify() == NOTHING
 
 
-def test_two_senders_at_once_deliver_every_message_once(site, desk):
-    site.configure(oncall=desk.url)
-    written = write_many(site.world.app.engine, per_kind=2)
-    desk.may_answer.clear()
-    senders = [site.world.start("notify") for _ in range(2)]
+def test_two_senders_at_once_deliver_every_message_once(deployment, receiver):
+    deployment.configure(oncall=receiver.url)
+    written = write_many(deployment.world.app.engine, per_kind=2)
+    receiver.may_answer.clear()
+    senders = [deployment.world.start("notify") for _ in range(2)]
     try:
-        until(lambda: len(desk.got) == 2, "a message of each sender at the receiver", timeout_s=DEADLINE_S)
-        desk.may_answer.set()
-        said = [sender.communicate(timeout=120)[0] for sender in senders]
+        until(lambda: len(receiver.got) == 2, "a message of each sender at the receiver", timeout_s=DEADLINE_S)
+        receiver.may_answer.set()
+        outputs = [sender.communicate(timeout=120)[0] for sender in senders]
     finally:
         for sender in senders:
             sender.kill()
             sender.communicate()
     assert [sender.returncode for sender in senders] == [0, 0]
-    counts = [int(line.split()[1]) for line in said]
+    counts = [int(line.split()[1]) for line in outputs]
     assert min(counts) > 0, "both had a share"
-    assert sum(counts) == len(desk.calls) == len(written) / 2
-    assert set(Counter(key for key, _ in desk.calls).values()) == {1}
-    arrived = Counter(part["incident_id"] for body in desk.bodies for part in body["parts"])
+    assert sum(counts) == len(receiver.calls) == len(written) / 2
+    assert set(Counter(key for key, _ in receiver.calls).values()) == {1}
+    arrived = Counter(part["incident_id"] for body in receiver.bodies for part in body["parts"])
     assert arrived == Counter(written)
-    assert {row.status for row in site.rows()} == {"sent"}
-    assert site.notify() == NOTHING
+    assert {row.status for row in deployment.rows()} == {"sent"}
+    assert deployment.notify() == NOTHING
 
 
 def write_many(engine, *, per_kind):
@@ -279,160 +281,160 @@ def write_many(engine, *, per_kind):
                 target = f"{environment}-{number}"
                 about = {"target": target, "environment": environment, "cause": cause}
                 with writing(engine) as conn:
-                    written.append(incidents.open_new(conn, incident(**about), evidence_id=None))
-                    outbox.put(conn, message(written[-1], **about), channels=("oncall",), now=NOW)
+                    written.append(incident_store.open_incident(conn, incident(**about), evidence_id=None))
+                    outbox.enqueue(conn, message(written[-1], **about), channels=("oncall",), now=NOW)
     return written
 
 
-def _by_key(desk):
-    return [(key, raw, body) for (key, raw), body in zip(desk.calls, desk.bodies, strict=True)]
+def _by_key(receiver):
+    return [(key, raw, body) for (key, raw), body in zip(receiver.calls, receiver.bodies, strict=True)]
 
 
 # --- receivers that fail ---------------------------------------------------------------------------------------------
 
 
-def test_what_happens_while_the_receiver_is_down_is_one_message_once_it_is_back(site, desk):
-    site.configure(oncall=desk.url)
-    desk.stop()
-    site.fail("gloo")
-    assert site.check("gloo")[0] == 4
-    site.fail("docs")
-    site.check("docs")
-    desk.start()
-    assert desk.got == []
-    site.let_time_pass()
-    assert site.notify() == "Messages: 1 sent\n"
-    (body,) = desk.bodies
+def test_what_happens_while_the_receiver_is_down_is_one_message_once_it_is_back(deployment, receiver):
+    deployment.configure(oncall=receiver.url)
+    receiver.stop()
+    deployment.fail("gloo")
+    assert deployment.check("gloo")[0] == 4
+    deployment.fail("docs")
+    deployment.check("docs")
+    receiver.start()
+    assert receiver.got == []
+    deployment.let_time_pass()
+    assert deployment.notify() == "Messages: 1 sent\n"
+    (body,) = receiver.bodies
     assert {(part["kind"], part["target"]) for part in body["parts"]} == {("opened", "gloo"), ("opened", "docs")}
-    assert {row.status for row in site.rows()} == {"sent"}
-    assert site.notify() == NOTHING
+    assert {row.status for row in deployment.rows()} == {"sent"}
+    assert deployment.notify() == NOTHING
 
 
-def test_a_receiver_that_answers_too_late_gets_the_same_again_and_what_came_since_beside_it(engine, desk):
-    office = Office(engine, desk, timeout_s=1.0)
-    office.write("a")
-    office.write("b")
-    desk.may_answer.clear()
-    assert office.deliver() == DeliveryReport(put_off=2)
-    desk.may_answer.set()
-    office.write("c")
-    office.clock.advance(minutes=1)
-    assert office.deliver() == DeliveryReport(sent=2)
-    first, again, other = desk.calls
+def test_a_receiver_that_answers_too_late_gets_the_same_again_and_what_came_since_beside_it(engine, receiver):
+    harness = DeliveryHarness(engine, receiver, timeout_s=1.0)
+    harness.write("a")
+    harness.write("b")
+    receiver.may_answer.clear()
+    assert harness.deliver() == DeliveryReport(deferred=2)
+    receiver.may_answer.set()
+    harness.write("c")
+    harness.clock.advance(minutes=1)
+    assert harness.deliver() == DeliveryReport(sent=2)
+    first, again, other = receiver.calls
     assert again == first
     assert other[0] != first[0]
-    assert [[part["target"] for part in body["parts"]] for body in desk.bodies] == [["a", "b"], ["a", "b"], []]
+    assert [[part["target"] for part in body["parts"]] for body in receiver.bodies] == [["a", "b"], ["a", "b"], []]
 
 
-class Office:
+class DeliveryHarness:
     """A sender with one channel, which is given up after a time of our choice."""
 
     def __init__(self, engine, receiver, *, timeout_s):
         self.engine, self.clock = engine, Clock()
         self.clock.now = NOW
-        self.channel = WebhookChannel(lambda: receiver.url, partial(ask_once, timeout_s=timeout_s))
+        self.channel = WebhookChannel(lambda: receiver.url, partial(send_once, timeout_s=timeout_s))
 
     def write(self, target):
         with writing(self.engine) as conn:
-            number = incidents.open_new(conn, incident(target=target), evidence_id=None)
-            told = message(number, target=target, environment="test", at=self.clock())
-            outbox.put(conn, told, channels=("oncall",), now=self.clock())
+            number = incident_store.open_incident(conn, incident(target=target), evidence_id=None)
+            queued = message(number, target=target, environment="test", at=self.clock())
+            outbox.enqueue(conn, queued, channels=("oncall",), now=self.clock())
 
     def deliver(self):
-        reach = Reachability(
+        incident_hooks = ChannelFailures(
             environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall"],
             route=lambda _: ("oncall",),
         )  # fmt: skip
         sender = Sender(
-            self.engine, outlets({"oncall": self.channel, LOG_CHANNEL: FakeChannel()}), reach=reach, holder="host:1",
+            self.engine, configured_channels({"oncall": self.channel, LOG_CHANNEL: FakeChannel()}), incident_hooks=incident_hooks, holder="host:1",
             utcnow=self.clock, rand=lambda: 1.0,
         )  # fmt: skip
         return asyncio.run(sender.deliver())
 
 
-def test_a_receiver_that_refuses_us_is_left_alone_until_its_settings_change(site, desk):
-    desk.answers = [(401, {}, b""), (200, {}, b"")]
-    site.configure(oncall=desk.url)
-    site.fail("gloo")
-    assert site.check("gloo")[0] == 4
-    site.fail("docs")
-    site.check("docs")
-    site.notify()
-    assert len(desk.calls) == 1
-    site.configure(oncall=f"{desk.url}?key=new")
-    site.notify()
-    (about_items,) = [body for body in desk.bodies[1:] if body["cause"] == "items_failed"]
+def test_a_receiver_that_refuses_us_is_left_alone_until_its_settings_change(deployment, receiver):
+    receiver.answers = [(401, {}, b""), (200, {}, b"")]
+    deployment.configure(oncall=receiver.url)
+    deployment.fail("gloo")
+    assert deployment.check("gloo")[0] == 4
+    deployment.fail("docs")
+    deployment.check("docs")
+    deployment.notify()
+    assert len(receiver.calls) == 1
+    deployment.configure(oncall=f"{receiver.url}?key=new")
+    deployment.notify()
+    (about_items,) = [body for body in receiver.bodies[1:] if body["cause"] == "items_failed"]
     assert {part["target"] for part in about_items["parts"]} == {"gloo", "docs"}
-    assert {row.status for row in site.rows()} == {"sent"}
+    assert {row.status for row in deployment.rows()} == {"sent"}
 
 
-def test_a_message_that_is_refused_in_either_form_is_a_dead_letter_and_the_next_one_arrives(site, desk):
-    desk.answers = [(400, {}, b""), (400, {}, b""), (200, {}, b"")]
-    site.configure(oncall=desk.url)
-    site.fail("gloo")
-    assert site.check("gloo") == (0, "Messages: 1 sent, 1 given up\n"), "the log is told instead"
-    assert [set(body) == {"text"} for body in desk.bodies] == [False, True]
-    site.fail("docs")
-    assert site.check("docs") == (0, "Messages: 1 sent\n")
-    assert desk.bodies[2]["target"] == "docs"
-    (letter,) = site.dead_letters()
-    assert (letter["channel"], letter["status"], letter["attempts"]) == ("oncall", "dead", 1)
-    assert site.notify() == NOTHING
+def test_a_message_that_is_refused_in_either_form_is_a_dead_letter_and_the_next_one_arrives(deployment, receiver):
+    receiver.answers = [(400, {}, b""), (400, {}, b""), (200, {}, b"")]
+    deployment.configure(oncall=receiver.url)
+    deployment.fail("gloo")
+    assert deployment.check("gloo") == (0, "Messages: 1 sent, 1 given up\n"), "the log is told instead"
+    assert [set(body) == {"text"} for body in receiver.bodies] == [False, True]
+    deployment.fail("docs")
+    assert deployment.check("docs") == (0, "Messages: 1 sent\n")
+    assert receiver.bodies[2]["target"] == "docs"
+    (dead_letter,) = deployment.dead_letters()
+    assert (dead_letter["channel"], dead_letter["status"], dead_letter["attempts"]) == ("oncall", "dead", 1)
+    assert deployment.notify() == NOTHING
 
 
-def test_a_date_as_retry_after_is_honoured(site, desk):
+def test_a_date_as_retry_after_is_honoured(deployment, receiver):
     before = datetime.now(UTC).replace(microsecond=0)
     date = before + 20 * MINUTE
-    desk.answers = [(429, {"Retry-After": format_datetime(date, usegmt=True)}, b""), (200, {}, b"")]
-    site.configure(oncall=desk.url)
-    site.fail("gloo")
-    assert site.check("gloo")[0] == 4
+    receiver.answers = [(429, {"Retry-After": format_datetime(date, usegmt=True)}, b""), (200, {}, b"")]
+    deployment.configure(oncall=receiver.url)
+    deployment.fail("gloo")
+    assert deployment.check("gloo")[0] == 4
     took = datetime.now(UTC) - before
-    (row,) = site.rows()
-    assert row.next_attempt_at == site.state("oncall").blocked_until
+    (row,) = deployment.rows()
+    assert row.next_attempt_at == deployment.state("oncall").blocked_until
     assert date <= row.next_attempt_at <= date + took, "the server's own clock says from when on it counts"
-    site.notify()
-    assert len(desk.calls) == 1
-    site.let_time_pass()
-    assert site.notify() == "Messages: 1 sent\n"
-    first, again = desk.calls
+    deployment.notify()
+    assert len(receiver.calls) == 1
+    deployment.let_time_pass()
+    assert deployment.notify() == "Messages: 1 sent\n"
+    first, again = receiver.calls
     assert again == first
 
 
-def test_of_three_channels_one_that_is_broken_keeps_nothing_from_the_others_and_they_hear_of_it(site, desk):
-    with Desk((404, {}, b"")) as broken, Desk() as audit:
-        site.configure(oncall=desk.url, broken=broken.url, audit=audit.url)
-        site.fail("gloo")
-        assert site.check("gloo")[0] == 0
-        site.fail("docs")
-        assert site.check("docs")[0] == 0
+def test_of_three_channels_one_that_is_broken_keeps_nothing_from_the_others_and_they_hear_of_it(deployment, receiver):
+    with HoldingReceiver((404, {}, b"")) as broken, HoldingReceiver() as audit:
+        deployment.configure(oncall=receiver.url, broken=broken.url, audit=audit.url)
+        deployment.fail("gloo")
+        assert deployment.check("gloo")[0] == 0
+        deployment.fail("docs")
+        assert deployment.check("docs")[0] == 0
         assert len(broken.got) == 1
-        told = [("items_failed", "gloo"), ("channel_failing", "channel:broken"), ("items_failed", "docs")]
-        for well in (desk, audit):
-            assert [(body["cause"], body["target"]) for body in well.bodies] == told
-    assert {row.status for row in site.rows() if row.channel != "broken"} == {"sent"}
-    assert [row.status for row in site.rows() if row.channel == "broken"] == ["due", "due"]
+        expected = [("items_failed", "gloo"), ("channel_failing", "channel:broken"), ("items_failed", "docs")]
+        for healthy in (receiver, audit):
+            assert [(body["cause"], body["target"]) for body in healthy.bodies] == expected
+    assert {row.status for row in deployment.rows() if row.channel != "broken"} == {"sent"}
+    assert [row.status for row in deployment.rows() if row.channel == "broken"] == ["due", "due"]
 
 
 # --- a clock that jumps ----------------------------------------------------------------------------------------------
 
 RUNS = 17
-HAPPENS = {
-    1: lambda night: night.sandbox.revoke_client(),
-    4: lambda night: night.sandbox.restore_client(),
-    7: lambda night: night.sandbox.set_status(night.item_id, "FAILED"),
-    9: lambda night: night.sandbox.set_status(night.item_id, "COMPLETED"),
-    11: lambda night: night.sandbox.revoke_client(),
-    14: lambda night: night.sandbox.restore_client(),
+FAULTS = {
+    1: lambda simulation: simulation.sandbox.revoke_client(),
+    4: lambda simulation: simulation.sandbox.restore_client(),
+    7: lambda simulation: simulation.sandbox.set_status(simulation.item_id, "FAILED"),
+    9: lambda simulation: simulation.sandbox.set_status(simulation.item_id, "COMPLETED"),
+    11: lambda simulation: simulation.sandbox.revoke_client(),
+    14: lambda simulation: simulation.sandbox.restore_client(),
 }
 """Before which run. Each lasts for a run longer than an incident takes to open or to resolve: it may come late by one,
 but it has to come."""
 
-WRONG_FOR = [(1, 2), (1, 6), (2, 3), (3, 5), (4, 6), (5, 12), (7, 8), (12, 14), (1, 17)]
+WRONG_CLOCK_RUNS = [(1, 2), (1, 6), (2, 3), (3, 5), (4, 6), (5, 12), (7, 8), (12, 14), (1, 17)]
 """Before which run the clock goes wrong, and before which it is put right."""
 
 
-class Night:
+class Simulation:
     """Runs every ten minutes, each with a delivery after it, and nothing kept from one to the next but the database."""
 
     def __init__(self, world, receiver):
@@ -453,34 +455,38 @@ class Night:
 
     def unresolved(self):
         with reading(self.world.app.engine) as conn:
-            return incidents.listing(conn, open_only=True)
+            return incident_store.list_incidents(conn, open_only=True)
 
 
 @pytest.mark.parametrize("step", [DAY, -DAY], ids=["ahead", "behind"])
-@pytest.mark.parametrize(("wrong", "right"), WRONG_FOR, ids=[f"from run {a} to run {b}" for a, b in WRONG_FOR])
+@pytest.mark.parametrize(
+    ("wrong", "right"), WRONG_CLOCK_RUNS, ids=[f"from run {a} to run {b}" for a, b in WRONG_CLOCK_RUNS]
+)
 def test_a_clock_that_is_a_day_wrong_for_a_while_loses_nothing_and_tells_nothing_twice(
-    small_world, desk, wrong, right, step
+    small_world, receiver, wrong, right, step
 ):
-    night = Night(small_world, desk)
+    simulation = Simulation(small_world, receiver)
     for number in range(RUNS):
         small_world.clock.now += step * ((number == wrong) - (number == right))
-        HAPPENS.get(number, lambda _: None)(night)
-        night.tick()
-    told = Counter((body["cause"], body["kind"]) for body in desk.bodies)
-    assert {kind: count for kind, count in told.items() if kind[1] != "reminder"} == {
+        FAULTS.get(number, lambda _: None)(simulation)
+        simulation.tick()
+    received = Counter((body["cause"], body["kind"]) for body in receiver.bodies)
+    assert {kind: count for kind, count in received.items() if kind[1] != "reminder"} == {
         ("unauthorized", "opened"): 2,
         ("unauthorized", "resolved"): 2,
         ("items_failed", "opened"): 1,
         ("items_failed", "resolved"): 1,
     }
-    assert told["unauthorized", "reminder"] + told["items_failed", "reminder"] <= 1, "a day is over, as far as it knows"
-    assert night.unresolved() == []
+    assert received["unauthorized", "reminder"] + received["items_failed", "reminder"] <= 1, (
+        "a day is over, as far as it knows"
+    )
+    assert simulation.unresolved() == []
 
 
-def test_a_sender_that_was_killed_while_its_clock_was_a_day_ahead_keeps_nothing_back(engine, desk):
-    office = Office(engine, desk, timeout_s=15.0)
-    office.write("a")
+def test_a_sender_that_was_killed_while_its_clock_was_a_day_ahead_keeps_nothing_back(engine, receiver):
+    harness = DeliveryHarness(engine, receiver, timeout_s=15.0)
+    harness.write("a")
     with writing(engine) as conn:
-        (claimed,) = outbox.claim(conn, holder="killed:9", now=office.clock() + DAY, lease=CLAIM, limit=20)
-    assert office.deliver() == DeliveryReport(sent=1)
-    assert [key for key, _ in desk.calls] == [claimed.key]
+        (claimed,) = outbox.claim(conn, holder="killed:9", now=harness.clock() + DAY, lease=CLAIM_LEASE, limit=20)
+    assert harness.deliver() == DeliveryReport(sent=1)
+    assert [key for key, _ in receiver.calls] == [claimed.key]

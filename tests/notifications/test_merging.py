@@ -4,7 +4,7 @@ from datetime import timedelta
 from support.samples import NOW, message
 
 from monitor.model import Cause, Severity
-from monitor.notifications.batching import listed, merge
+from monitor.notifications.batching import join_names, merge
 from monitor.notifications.messages import MessageKind
 from monitor.notifications.texts import channel_target
 
@@ -93,8 +93,8 @@ def test_channels_are_no_targets():
 
 
 def test_a_list_names_so_many():
-    assert listed(["a", "b"], most=2) == "a, b"
-    assert listed(["a", "b", "c"], most=1) == "a and 2 more"
+    assert join_names(["a", "b"], limit=2) == "a, b"
+    assert join_names(["a", "b", "c"], limit=1) == "a and 2 more"
 
 
 def test_what_people_said_and_what_nobody_heard_is_not_lost_in_the_merging():

@@ -5,19 +5,27 @@ import msgspec
 import pytest
 
 from monitor.model import Cause, Evidence, Incident, IncidentState, RunStatus, Severity, Team
-from monitor.notifications.messages import Message, MessageKind, RunFacts, age, render, to_text
-from monitor.notifications.texts import IN_WORDS, SAFE_WORDS, WHAT_TO_CHECK, channel_target, counted, in_words, spoken
+from monitor.notifications.messages import Message, MessageKind, RunFacts, format_age, render, to_text
+from monitor.notifications.texts import (
+    CAUSE_TEXTS,
+    SAFE_MESSAGES,
+    WHAT_TO_CHECK,
+    channel_target,
+    format_items,
+    describe_cause,
+    display_name,
+)
 
 NOW = datetime(2026, 3, 1, 5, 40, tzinfo=UTC)
 OPENED = datetime(2026, 3, 1, 3, 10, tzinfo=UTC)
-SEEN = Evidence(
+EVIDENCE = Evidence(
     cause=Cause.UNAUTHORIZED, count=12, breakdown={"401": 12}, sample_ids=("a", "b"), request_ids=("req_1",),
     code="invalid_client", api_message="token for sermon.pdf rejected",
 )  # fmt: skip
 INCIDENT = Incident(
     id=7, target="gloo-prod", environment="production", cause=Cause.UNAUTHORIZED, state=IncidentState.OPEN,
     severity=Severity.CRITICAL, team=Team.CREDENTIALS, opened_at=OPENED, first_evidence_at=OPENED,
-    last_evidence_at=NOW, evidence=SEEN, peak_count=12,
+    last_evidence_at=NOW, evidence=EVIDENCE, peak_count=12,
 )  # fmt: skip
 KINDS = [kind for kind in MessageKind if kind is not MessageKind.TEST]
 RUN = RunFacts(run_id=41, status=RunStatus.ABORTED, total=100, unknown=95, answered=5)
@@ -30,7 +38,7 @@ def test_an_opening_says_what_to_check_and_what_was_seen():
         "  check: key rotation: was the client secret or API key rotated without telling this deployment?",
         "  check: deployment configuration: does it carry the credentials of this environment?",
         "  check: revoked keys: is the client or key still active at the provider?",
-        f"  for your users: {SAFE_WORDS[Cause.UNAUTHORIZED]}",
+        f"  for your users: {SAFE_MESSAGES[Cause.UNAUTHORIZED]}",
         "  since: 2026-03-01 03:10:00 UTC",
         "  evidence: 12 × 401",
         "  code: invalid_client",
@@ -61,23 +69,23 @@ def test_a_resolution_says_how_long_it_lasted_and_asks_nothing():
 
 TITLES = [
     (MessageKind.OPENED, False, "gloo-prod: 3 documents failed to ingest"),
-    (MessageKind.OPENED, True, "gloo-prod: 3 documents failed to ingest again"),
+    (MessageKind.OPENED, True, "gloo-prod: 3 documents failed to ingest reopened"),
     (MessageKind.UPDATED, False, "gloo-prod: 3 documents failed to ingest: more of them"),
     (MessageKind.REMINDER, False, "gloo-prod: 3 documents failed to ingest: still open"),
 ]
 
 
-@pytest.mark.parametrize(("kind", "again", "title"), TITLES, ids=["opened", "again", "updated", "reminder"])
-def test_titles(kind, again, title):
+@pytest.mark.parametrize(("kind", "reopened", "title"), TITLES, ids=["opened", "reopened", "updated", "reminder"])
+def test_titles(kind, reopened, title):
     failed = replace(INCIDENT, cause=Cause.ITEMS_FAILED, member_count=3, peak_count=5, evidence=None)
-    message = render(kind, failed, None, now=NOW, again=again)
+    message = render(kind, failed, None, now=NOW, reopened=reopened)
     assert message.title == title
     assert ("items", "3 (at most 5)") in message.facts
 
 
 def test_few_items_are_all_named():
-    seen = Evidence(cause=Cause.ITEMS_FAILED, count=2, sample_ids=("a", "b"))
-    message = render(MessageKind.OPENED, replace(INCIDENT, evidence=seen), None, now=NOW)
+    with_evidence = Evidence(cause=Cause.ITEMS_FAILED, count=2, sample_ids=("a", "b"))
+    message = render(MessageKind.OPENED, replace(INCIDENT, evidence=with_evidence), None, now=NOW)
     assert ("sample ids", "a, b") in message.facts
     assert "evidence" not in dict(message.facts)
 
@@ -101,18 +109,18 @@ AGES = [
 
 @pytest.mark.parametrize(("span", "text"), AGES, ids=[row[1] for row in AGES])
 def test_ages(span, text):
-    assert age(span) == text
+    assert format_age(span) == text
 
 
 def test_one_document_is_not_one_documents():
-    assert in_words(Cause.ITEMS_STUCK, 1) == "1 document is stuck in ingestion"
-    assert in_words(Cause.ITEMS_STUCK, 157) == "157 documents are stuck in ingestion"
-    assert in_words(Cause.ITEMS_STUCK) == "documents are stuck in ingestion"
-    assert in_words(Cause.OUTAGE, 3) == "the API is failing or can't be reached"
+    assert describe_cause(Cause.ITEMS_STUCK, 1) == "1 document is stuck in ingestion"
+    assert describe_cause(Cause.ITEMS_STUCK, 157) == "157 documents are stuck in ingestion"
+    assert describe_cause(Cause.ITEMS_STUCK) == "documents are stuck in ingestion"
+    assert describe_cause(Cause.OUTAGE, 3) == "the API is failing or can't be reached"
 
 
 def test_every_cause_has_words_and_something_to_check():
-    assert set(IN_WORDS) == set(WHAT_TO_CHECK) == set(Cause)
+    assert set(CAUSE_TEXTS) == set(WHAT_TO_CHECK) == set(Cause)
     assert all(WHAT_TO_CHECK[cause] for cause in Cause)
     assert "key rotation" in WHAT_TO_CHECK[Cause.UNAUTHORIZED][0]
 
@@ -124,9 +132,9 @@ def test_a_message_survives_being_stored_as_json(kind):
 
 
 def test_evidence_that_names_no_item_is_told_without_samples():
-    seen = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
-    unread = replace(INCIDENT, cause=Cause.SYNC_LOG_UNREADABLE, evidence=seen)
-    labels = dict(render(MessageKind.OPENED, unread, None, now=NOW).facts)
+    with_evidence = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
+    failed_run = replace(INCIDENT, cause=Cause.SYNC_LOG_UNREADABLE, evidence=with_evidence)
+    labels = dict(render(MessageKind.OPENED, failed_run, None, now=NOW).facts)
     assert set(labels) == {"since", "more"}
 
 
@@ -140,24 +148,24 @@ def test_a_channel_is_named_as_one_with_its_last_error():
 
 
 def test_items_are_broken_down_by_their_status():
-    seen = Evidence(cause=Cause.UNRECOGNISED_STATUS, count=3, breakdown={"MARINATING": 2, "RESTING": 1})
-    odd = replace(INCIDENT, cause=Cause.UNRECOGNISED_STATUS, evidence=seen, member_count=3)
-    message = render(MessageKind.OPENED, odd, None, now=NOW)
+    with_evidence = Evidence(cause=Cause.UNRECOGNISED_STATUS, count=3, breakdown={"MARINATING": 2, "RESTING": 1})
+    unrecognised = replace(INCIDENT, cause=Cause.UNRECOGNISED_STATUS, evidence=with_evidence, member_count=3)
+    message = render(MessageKind.OPENED, unrecognised, None, now=NOW)
     assert ("statuses", "2 × MARINATING, 1 × RESTING") in message.facts
     assert any("`statuses`" in check for check in message.what_to_check)
 
 
 def test_items_are_counted_in_words():
-    assert (counted(1), counted(12)) == ("1 item", "12 items")
+    assert (format_items(1), format_items(12)) == ("1 item", "12 items")
 
 
 def test_a_target_is_never_taken_for_a_channel():
-    assert (spoken("gloo-prod"), spoken(channel_target("oncall"))) == ("gloo-prod", "channel oncall")
+    assert (display_name("gloo-prod"), display_name(channel_target("oncall"))) == ("gloo-prod", "channel oncall")
 
 
 def test_what_somebody_looks_after_needs_no_command_to_say_so():
-    taken = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
-    assert [label for label, _ in render(MessageKind.UPDATED, taken, None, now=NOW).commands] == ["silence"]
+    acknowledged = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
+    assert [label for label, _ in render(MessageKind.UPDATED, acknowledged, None, now=NOW).commands] == ["silence"]
 
 
 FAILED = replace(INCIDENT, cause=Cause.ITEMS_FAILED, team=Team.PIPELINE, evidence=None, member_count=15, peak_count=15)
@@ -173,22 +181,22 @@ BREAKDOWNS = [
 ]
 
 
-@pytest.mark.parametrize(("by_group", "told"), [b[1:] for b in BREAKDOWNS], ids=[b[0] for b in BREAKDOWNS])
-def test_members_are_broken_down_by_group(by_group, told):
+@pytest.mark.parametrize(("by_group", "expected"), [b[1:] for b in BREAKDOWNS], ids=[b[0] for b in BREAKDOWNS])
+def test_members_are_broken_down_by_group(by_group, expected):
     message = render(MessageKind.OPENED, replace(FAILED, by_group=by_group), RUN, now=NOW)
-    assert dict(message.facts).get("groups") == told
+    assert dict(message.facts).get("groups") == expected
 
 
 @pytest.mark.parametrize(("kind", "ending"), [(MessageKind.OPENED, ""), (MessageKind.RESOLVED, ": resolved")])
 def test_an_incident_of_a_group_names_it_and_breaks_nothing_down(kind, ending):
-    mine = replace(FAILED, group="sermons", member_count=3, by_group={"sermons": 3}, resolved_at=NOW)
-    message = render(kind, mine, RUN, now=NOW)
+    incident_of_group = replace(FAILED, group="sermons", member_count=3, by_group={"sermons": 3}, resolved_at=NOW)
+    message = render(kind, incident_of_group, RUN, now=NOW)
     assert message.title == f"gloo-prod (sermons): 3 documents failed to ingest{ending}"
     assert (message.group, "groups" in dict(message.facts)) == ("sermons", False)
-    assert spoken("gloo-prod", "a" * 99) == f"gloo-prod ({'a' * 60})"
+    assert display_name("gloo-prod", "a" * 99) == f"gloo-prod ({'a' * 60})"
 
 
 def test_what_somebody_looks_after_need_not_be_acknowledged():
-    taken = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
-    commands = dict(render(MessageKind.UPDATED, taken, RUN, now=NOW).commands)
+    acknowledged = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
+    commands = dict(render(MessageKind.UPDATED, acknowledged, RUN, now=NOW).commands)
     assert commands == {"silence": "ingestion-monitor silences add --incident 7 --for 4h"}

@@ -9,10 +9,9 @@ from support.samples import NOW, incident, message
 
 from monitor.database.engine import connect, reading, writing
 from monitor.database.tables import notifications
-from monitor.incidents import store as incidents
+from monitor.incidents import store as incident_store
 from monitor.model import ChannelState
-from monitor.notifications import channel_state as channel_store
-from monitor.notifications import outbox
+from monitor.notifications import channel_state, outbox
 from monitor.notifications.messages import MessageKind
 
 LEASE = timedelta(minutes=2)
@@ -25,11 +24,11 @@ def put(engine):
 
     def put(*kinds, channels=("oncall",), at=NOW):
         with writing(engine) as conn:
-            number = len(incidents.listing(conn))
-            incident_id = incidents.open_new(conn, incident(target=f"target-{number}"), evidence_id=None)
+            number = len(incident_store.list_incidents(conn))
+            incident_id = incident_store.open_incident(conn, incident(target=f"target-{number}"), evidence_id=None)
             for kind in kinds or (MessageKind.OPENED,):
-                told = message(incident_id, kind=kind, environment=f"test-{number}")  # none can be merged
-                outbox.put(conn, told, channels=channels, now=at)
+                new_message = message(incident_id, kind=kind, environment=f"test-{number}")  # none can be merged
+                outbox.enqueue(conn, new_message, channels=channels, now=at)
         return incident_id
 
     return put
@@ -98,8 +97,8 @@ def test_what_somebody_is_about_to_mark_is_passed_over_and_not_waited_for(new_po
     try:
         with writing(engine) as conn:
             for name in "ab":
-                incident_id = incidents.open_new(conn, incident(target=name), evidence_id=None)
-                outbox.put(conn, message(incident_id, environment=name), channels=("oncall",), now=NOW)
+                incident_id = incident_store.open_incident(conn, incident(target=name), evidence_id=None)
+                outbox.enqueue(conn, message(incident_id, environment=name), channels=("oncall",), now=NOW)
         first, second = (row.id for row in rows(engine))
         with writing(engine) as marking:
             marking.execute(select(notifications).where(notifications.c.id == first).with_for_update())
@@ -122,7 +121,7 @@ def test_an_acknowledgement_never_overtakes_its_undelivered_opening(put, claim, 
     (opening,) = claim()
     assert opening.message.kind is MessageKind.OPENED
     assert claim() == []
-    mark(outbox.put_off, opening, until=NOW + 10 * MINUTE, error="HTTP 503", certain=True)
+    mark(outbox.defer, opening, until=NOW + 10 * MINUTE, error="HTTP 503", certain=True)
     assert claim(now=NOW + 9 * MINUTE) == [], "an opening that waits holds it back"
     (opening,) = claim(now=NOW + 10 * MINUTE)
     mark(outbox.mark_sent, opening, now=NOW + 10 * MINUTE)
@@ -142,8 +141,10 @@ def test_a_resolution_waits_for_an_opening_that_is_being_sent(put, claim, mark):
 
 def with_resolution(mark, opening):
     """The incident of that opening is resolved."""
-    told = message(opening.message.incident_id, kind=MessageKind.RESOLVED, environment=opening.message.environment)
-    mark(outbox.put, told, channels=("oncall",), now=NOW)
+    new_message = message(
+        opening.message.incident_id, kind=MessageKind.RESOLVED, environment=opening.message.environment
+    )
+    mark(outbox.enqueue, new_message, channels=("oncall",), now=NOW)
 
 
 def test_neither_another_channel_nor_another_incident_is_held_up(put, claim, mark):
@@ -152,7 +153,7 @@ def test_neither_another_channel_nor_another_incident_is_held_up(put, claim, mar
     by_channel = {(each.channel, each.message.incident_id): each for each in claim()}
     assert len(by_channel) == 3
     later = {"until": NOW + MINUTE, "error": "HTTP 503", "certain": True}
-    mark(outbox.put_off, by_channel["oncall", other - 1], **later)
+    mark(outbox.defer, by_channel["oncall", other - 1], **later)
     mark(outbox.mark_sent, by_channel["audit", other - 1], now=NOW)
     (next_one,) = claim()
     assert (next_one.channel, next_one.message.kind) == ("audit", MessageKind.ACKNOWLEDGED)
@@ -169,7 +170,7 @@ def test_a_dead_opening_lets_its_resolution_pass(put, claim, mark):
 MARKS = [
     ("sent", outbox.mark_sent, {"now": NOW}, ("sent", 1, None, NOW, NOW)),
     (
-        "put off", outbox.put_off, {"until": NOW + MINUTE, "error": "503", "certain": True},
+        "put off", outbox.defer, {"until": NOW + MINUTE, "error": "503", "certain": True},
         ("due", 1, "503", None, NOW + MINUTE),
     ),
     ("dead", outbox.mark_dead, {"error": "HTTP 400", "now": NOW}, ("dead", 1, "HTTP 400", None, NOW)),
@@ -215,7 +216,7 @@ def test_a_late_delivery_counts_even_while_the_next_sender_holds_it(engine, put,
     (late,) = claim()
     (other,) = claim(now=NOW + LEASE)
     mark(outbox.mark_sent, late, now=NOW + LEASE)
-    mark(outbox.put_off, other, until=NOW + 9 * MINUTE, error="HTTP 503", certain=True)
+    mark(outbox.defer, other, until=NOW + 9 * MINUTE, error="HTTP 503", certain=True)
     (row,) = rows(engine)
     assert (row.status, row.attempts) == ("sent", 1)
 
@@ -233,7 +234,7 @@ BLOCKS = [
 def test_when_a_channel_is_closed_its_messages_stay_and_others_go(put, claim, mark, fields, at, open_):
     put()
     put(channels=("audit",))
-    mark(channel_store.write, ChannelState(name="oncall", **fields))
+    mark(channel_state.save, ChannelState(name="oncall", **fields))
     assert {each.channel for each in claim(now=at)} == ({"oncall", "audit"} if open_ else {"audit"})
 
 

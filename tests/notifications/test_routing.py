@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.notifications.routing import Route, Taken, route, walk
+from monitor.notifications.routing import Route, RouteOutcome, route, evaluate_routes
 
 INCIDENT = {
     "team": "credentials",
@@ -17,7 +17,7 @@ ROUTES = [
     ("first match wins", [Route(channels=("mail",)), Route(channels=("chat",))], ALL, ("mail",)),
     (
         "continue goes on",
-        [Route(channels=("mail",), goes_on=True), Route(channels=("chat", "mail"))],
+        [Route(channels=("mail",), continue_=True), Route(channels=("chat", "mail"))],
         ALL,
         ("mail", "chat"),
     ),
@@ -34,22 +34,22 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize(("routes", "channels", "told"), [r[1:] for r in ROUTES], ids=[r[0] for r in ROUTES])
-def test_who_is_told(routes, channels, told):
-    assert route(INCIDENT, routes, channels) == told
+@pytest.mark.parametrize(("routes", "channels", "expected"), [r[1:] for r in ROUTES], ids=[r[0] for r in ROUTES])
+def test_who_is_told(routes, channels, expected):
+    assert route(INCIDENT, routes, channels) == expected
 
 
 def test_what_becomes_of_each_route_is_told_with_the_reason():
     routes = [
         Route(match={"team": ("credentials",), "target": ("x-*",)}, channels=("chat",)),
-        Route(match={"team": ("credentials",)}, channels=("mail",), goes_on=True),
+        Route(match={"team": ("credentials",)}, channels=("mail",), continue_=True),
         Route(channels=("oncall",)),
         Route(match={"team": ("sales",)}, channels=("chat",)),
     ]
-    assert [(step.taken, step.mismatch) for step in walk(INCIDENT, routes)] == [
-        (Taken.NO, "target"),
-        (Taken.AND_ON, None),
-        (Taken.YES, None),
-        (Taken.NOT_REACHED, None),
+    assert [(step.outcome, step.mismatch) for step in evaluate_routes(INCIDENT, routes)] == [
+        (RouteOutcome.NOT_MATCHED, "target"),
+        (RouteOutcome.MATCHED_CONTINUE, None),
+        (RouteOutcome.MATCHED, None),
+        (RouteOutcome.NOT_EVALUATED, None),
     ]
-    assert [step.route for step in walk(INCIDENT, routes)] == routes
+    assert [step.route for step in evaluate_routes(INCIDENT, routes)] == routes

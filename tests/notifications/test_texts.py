@@ -16,12 +16,12 @@ from support.world import environment
 from monitor.cli import main
 from monitor.model import Cause, IncidentState, Team
 from monitor.notifications.channels.slack import as_blocks
-from monitor.notifications.messages import Message, MessageKind, for_users, render, to_text
-from monitor.notifications.texts import ALL_CLEAR, SAFE_WORDS, safe_words
+from monitor.notifications.messages import Message, MessageKind, shown_safe_message, render, to_text
+from monitor.notifications.texts import SAFE_MESSAGE_RESOLVED, SAFE_MESSAGES, safe_message
 from monitor.providers.registry import BUILT_IN
 from monitor.reports.incidents import incident_json, incident_text
 
-SENTENCES = {**{cause.value: sentence for cause, sentence in SAFE_WORDS.items()}, "all clear": ALL_CLEAR}
+SENTENCES = {**{cause.value: sentence for cause, sentence in SAFE_MESSAGES.items()}, "all clear": SAFE_MESSAGE_RESOLVED}
 PAGES = Path(__file__).parents[2] / "docs" / "providers"
 NAMES = {*BUILT_IN, *(word for page in PAGES.glob("*.md") for word in page.stem.split("-")), "slack", "uppzy"}
 INTERNALS = {
@@ -41,8 +41,8 @@ def words(sentence):
 
 
 def test_every_cause_has_a_sentence_of_its_own_or_shares_one():
-    assert set(SAFE_WORDS) == set(Cause)
-    assert all(safe_words(cause) == SAFE_WORDS[cause] for cause in Cause)
+    assert set(SAFE_MESSAGES) == set(Cause)
+    assert all(safe_message(cause) == SAFE_MESSAGES[cause] for cause in Cause)
 
 
 @pytest.mark.parametrize("sentence", SENTENCES.values(), ids=SENTENCES)
@@ -63,19 +63,21 @@ def test_a_sentence_tells_nothing_of_what_is_inside(sentence):
 
 @pytest.mark.parametrize("cause", Cause)
 def test_a_sentence_says_that_it_is_about_documents_and_what_comes_of_it(cause):
-    assert "document" in SAFE_WORDS[cause].lower()
-    assert len(re.split(r"[.;:] ", SAFE_WORDS[cause])) >= 2, "what is affected, and what to expect"
+    assert "document" in SAFE_MESSAGES[cause].lower()
+    assert len(re.split(r"[.;:] ", SAFE_MESSAGES[cause])) >= 2, "what is affected, and what to expect"
 
 
 def test_what_differs_only_inside_looks_the_same_from_outside():
-    ours = {SAFE_WORDS[cause] for cause in (Cause.UNAUTHORIZED, Cause.FORBIDDEN, Cause.WRONG_SCOPE, Cause.BAD_REQUEST)}
+    ours = {
+        SAFE_MESSAGES[cause] for cause in (Cause.UNAUTHORIZED, Cause.FORBIDDEN, Cause.WRONG_SCOPE, Cause.BAD_REQUEST)
+    }
     assert len(ours) == 1
-    assert SAFE_WORDS[Cause.ITEMS_STUCK] != SAFE_WORDS[Cause.ITEMS_FAILED]
+    assert SAFE_MESSAGES[Cause.ITEMS_STUCK] != SAFE_MESSAGES[Cause.ITEMS_FAILED]
 
 
 @pytest.mark.parametrize("cause", Cause)
 def test_what_is_over_is_no_longer_said_to_go_on(cause):
-    assert safe_words(cause, resolved=True) == ALL_CLEAR
+    assert safe_message(cause, resolved=True) == SAFE_MESSAGE_RESOLVED
 
 
 # --- where it stands -------------------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ def test_what_is_over_is_no_longer_said_to_go_on(cause):
 @pytest.mark.parametrize("kind", [MessageKind.OPENED, MessageKind.UPDATED, MessageKind.REMINDER, MessageKind.RESOLVED])
 def test_every_message_about_an_incident_carries_the_sentence_of_its_cause(cause, kind):
     made = render(kind, incident(cause=cause), None, now=NOW)
-    assert made.safe_message == safe_words(cause, resolved=kind is MessageKind.RESOLVED)
+    assert made.safe_message == safe_message(cause, resolved=kind is MessageKind.RESOLVED)
 
 
 SHOWN = [
@@ -96,10 +98,10 @@ SHOWN = [
 
 @pytest.mark.parametrize(("kind", "shown"), SHOWN, ids=[kind for kind, _ in SHOWN])
 def test_people_read_it_where_it_is_news(kind, shown):
-    told = message(kind=kind, safe_message=None if kind is MessageKind.TEST else "A sentence.")
-    assert for_users(told) == ("A sentence." if shown else None)
-    assert ("  for your users: A sentence." in to_text(told).splitlines()) is shown
-    assert ("*For your users*" in json.dumps(as_blocks(told)["blocks"])) is shown
+    given = message(kind=kind, safe_message=None if kind is MessageKind.TEST else "A sentence.")
+    assert shown_safe_message(given) == ("A sentence." if shown else None)
+    assert ("  for your users: A sentence." in to_text(given).splitlines()) is shown
+    assert ("*For your users*" in json.dumps(as_blocks(given)["blocks"])) is shown
 
 
 def test_a_message_that_was_stored_before_there_were_sentences_is_told_without_one():
@@ -112,7 +114,7 @@ def test_a_message_that_was_stored_before_there_were_sentences_is_told_without_o
 @pytest.mark.parametrize("state", IncidentState)
 def test_an_incident_that_is_shown_says_what_users_may_be_told(state):
     over = incident(state=state, resolved_at=NOW if state is IncidentState.RESOLVED else None)
-    sentence = safe_words(Cause.UNAUTHORIZED, resolved=state is IncidentState.RESOLVED)
+    sentence = safe_message(Cause.UNAUTHORIZED, resolved=state is IncidentState.RESOLVED)
     text = incident_text(over, events=[], members=[], now=NOW)
     assert f"For your users: {sentence}" in " ".join(text.split())
     assert incident_json(over)["safe_message"] == sentence
@@ -207,9 +209,9 @@ def test_the_api_s_own_words_reach_no_channel_and_no_report(small_world, receive
     slack, webhook = ([body for *_, body in each.got] for each in receivers)
     opened = [body for body in webhook if body["cause"] == cause]
     assert opened, "an incident was told"
-    assert opened[0]["safe_message"] == SAFE_WORDS[Cause(cause)]
-    assert SAFE_WORDS[Cause(cause)] in json.dumps(slack, ensure_ascii=False)
-    assert SAFE_WORDS[Cause(cause)] in "".join(said), "the channel log"
+    assert opened[0]["safe_message"] == SAFE_MESSAGES[Cause(cause)]
+    assert SAFE_MESSAGES[Cause(cause)] in json.dumps(slack, ensure_ascii=False)
+    assert SAFE_MESSAGES[Cause(cause)] in "".join(said), "the channel log"
     assert CANARY not in json.dumps([slack, webhook]) + "".join(said)
 
 
@@ -220,10 +222,10 @@ def test_what_a_gateway_calls_itself_stays_in_the_log_of_requests(small_world, r
 
     out, logged = call("check")
 
-    (told,) = events(logged, "incident_message")
+    (given,) = events(logged, "incident_message")
     (failed,) = events(logged, "requests_failed")
     assert failed["gateway"]["server"] == CANARY
-    assert CANARY not in json.dumps([told, *(each.got for each in receivers)]) + out
+    assert CANARY not in json.dumps([given, *(each.got for each in receivers)]) + out
 
 
 def test_the_canary_was_there_to_be_told(small_world, receivers, call):

@@ -8,7 +8,7 @@ import pytest
 from providers.servers.documents import DocumentServer
 from support.world import environment
 
-from monitor.app import provider_of
+from monitor.app import build_provider
 from monitor.config import Config
 from monitor.errors import ConfigError
 from monitor.providers import ProviderSettings
@@ -215,4 +215,4 @@ def test_a_configuration_that_names_a_broken_provider_is_wrong(tmp_path, site):
     path.write_text(CONFIG.format(url="https://api.example.com"), encoding="utf-8")
     (target,) = Config.load(path, environ={}).targets
     with pytest.raises(ConfigError, match="comes from the package acme-monitor, which can't be imported"):
-        provider_of(target)
+        build_provider(target)

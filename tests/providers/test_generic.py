@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import Operation, sendable
+from monitor.model.http import Operation, is_valid_path
 from monitor.providers import Listing, ProviderSettings
 from monitor.providers.generic import Generic
 from monitor.providers.json_paths import find, plain
@@ -171,7 +171,7 @@ def test_an_id_stays_one_segment_of_the_path_and_can_be_sent_or_is_not_valid(ite
     assert path.startswith("/v1/documents/")
     assert path.count("/") == 3
     assert not set(path) & set("?#\\ ")
-    assert sendable(path) or not provider.valid_id(item_id)
+    assert is_valid_path(path) or not provider.valid_id(item_id)
 
 
 @given(st.text(max_size=60))
@@ -290,7 +290,7 @@ def test_a_page_that_is_too_large_is_not_worth_reading_on():
 @given(st.binary(max_size=60) | JSON.map(encoded), st.sampled_from(["none", "link", "cursor", "offset", "number"]))
 def test_no_page_raises(body, by):
     following, _ = page(body, page={"by": by, "more": "n", "total": "n", "next": "id"}, headers={"link": repr(body)})
-    assert following is None or isinstance(following, BadBody) or sendable(following.path)
+    assert following is None or isinstance(following, BadBody) or is_valid_path(following.path)
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.model import BadBody
-from monitor.model.http import Request, sendable
+from monitor.model.http import Request, is_valid_path
 from monitor.providers.pagination import PageRule, first_page, next_link, next_page
 from monitor.providers.url_templates import with_parameter
 
@@ -199,7 +199,7 @@ def test_a_link_that_leads_away_is_not_followed(target, reason):
 def test_no_link_header_raises_or_leads_away(header):
     for text in (header, f'<{header}>; rel="next"'):
         found = next_link(text, base_url=BASE, page="/v1/docs")
-        assert found is None or isinstance(found, BadBody) or sendable(found)
+        assert found is None or isinstance(found, BadBody) or is_valid_path(found)
 
 
 @pytest.mark.parametrize("header", ["<" * 60_000, "<a>" + ";a=b" * 15_000, '<a>;a="' + "\\" * 60_000, ";, " * 20_000])
@@ -211,5 +211,5 @@ def test_a_hostile_link_header_is_read_in_one_pass(header):
 def test_a_query_parameter_comes_back_as_it_was_given(value, name):
     path = with_parameter(with_parameter("/v1/docs", name, value), "last", "1")
     assert parse_qsl(urlsplit(path).query, keep_blank_values=True) == [(name, value), ("last", "1")]
-    assert sendable(path)
+    assert is_valid_path(path)
     assert json.dumps(path).isascii()

@@ -117,7 +117,7 @@ def case(engine):
 
     def case(*kinds, at=NOW, **fields):
         with writing(engine) as conn:
-            number = incidents.open_new(conn, incident(**fields), evidence_id=None)
+            number = incidents.open_incident(conn, incident(**fields), evidence_id=None)
             for kind in kinds:
                 incidents.add_event(conn, incident_id=number, run_id=None, at=at, kind=kind, reason="because")
         return number

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from support.samples import NOW, incident
 
-from monitor.incidents.decide import Mark
-from monitor.incidents.explain import MOST, Past, RunSeen, Sent, Step
+from monitor.incidents.decide import EvidencePoint
+from monitor.incidents.explain import MAX_RUNS, IncidentHistory, ObservedRun, SentMessage, TimelineEvent
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, RunStatus
 from monitor.reports.explain import Account, explain_json, explain_text, rule_in_words
@@ -14,20 +14,26 @@ from monitor.reports.explain import Account, explain_json, explain_text, rule_in
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
-def run(number, seen=None, *, cause=Cause.UNAUTHORIZED, enough=True, witness=True, every=MINUTE, **fields):
+def run(number, seen=None, *, cause=Cause.UNAUTHORIZED, confirms_recovery=True, counts=True, every=MINUTE, **fields):
     at = NOW + number * every
     evidence = None if seen is None else Evidence(cause=cause, count=seen, **fields)
-    muted = evidence is not None and evidence.explained_by is not None
-    mark = Mark(run_id=number, at=at, evidence=evidence is not None and not muted, muted=muted, enough=enough)
-    status = RunStatus.COMPLETE if witness else RunStatus.UNREAD
-    return RunSeen(run_id=number, at=at, status=status, mark=mark if witness else None, evidence=evidence)
+    inhibited = evidence is not None and evidence.explained_by is not None
+    point = EvidencePoint(
+        run_id=number,
+        at=at,
+        evidence=evidence is not None and not inhibited,
+        inhibited=inhibited,
+        confirms_recovery=confirms_recovery,
+    )
+    status = RunStatus.COMPLETE if counts else RunStatus.UNREAD
+    return ObservedRun(run_id=number, at=at, status=status, point=point if counts else None, evidence=evidence)
 
 
-def account(runs, *steps, sent=(), **fields):
+def account(runs, *events, sent_messages=(), **fields):
     about = incident(first_evidence_at=NOW, opened_at=NOW, **fields)
     rule = DEFAULT_RULES[about.cause]
-    past = Past(incident=about, before=None, runs=runs, steps=steps, rule=rule, rule_then=rule)
-    return Account(past=past, sent=sent, silences=(), now=NOW + DAY)
+    history = IncidentHistory(incident=about, previous=None, runs=runs, events=events, rule=rule, rule_at_opening=rule)
+    return Account(history=history, sent_messages=sent_messages, silences=(), now=NOW + DAY)
 
 
 def text(*arguments, **fields):
@@ -48,16 +54,16 @@ FATES = [
 @pytest.mark.parametrize(("fields", "said"), [each[1:] for each in FATES], ids=[each[0] for each in FATES])
 def test_what_became_of_a_message(fields, said):
     defaults = {"kind": "opened", "channel": "oncall", "written_at": NOW, "sent_at": None, "attempts": 0, "error": None}
-    others = [Sent(**{**defaults, **fields}), Sent(**{**defaults, "kind": "resolved", "status": "due"})]
-    opened = Step(at=NOW, kind="opened", reason="as it was", run_id=0, data={"channels": ["oncall"]})
-    told = explain_text(account([run(0, 3)], opened, sent=others))
+    others = [SentMessage(**{**defaults, **fields}), SentMessage(**{**defaults, "kind": "resolved", "status": "due"})]
+    opened = TimelineEvent(at=NOW, kind="opened", reason="as it was", run_id=0, data={"channels": ["oncall"]})
+    told = explain_text(account([run(0, 3)], opened, sent_messages=others))
     assert told.endswith(f"→ oncall: {said}")
     assert told.count("→") == 1
 
 
 SEEN = [
     (run(0), "no evidence"),
-    (run(0, enough=False), "no evidence, but too few answers to say that all is well"),
+    (run(0, confirms_recovery=False), "no evidence, but too few answers to say that all is well"),
     (run(0, 4, breakdown={"502": 3, "timeout": 1}), "3 × 502, 1 × timeout; 4 items unknown"),
     (run(0, 2), "evidence; 2 items unknown"),
     (run(0, 0, breakdown={"429": 9}), "9 × 429"),
@@ -65,7 +71,7 @@ SEEN = [
     (run(0, 2, cause=Cause.ITEMS_STUCK, breakdown={"CHUNKING": 2}), "2 items (2 × CHUNKING)"),
     (run(0, 9, cause=Cause.RUN_MISSED, breakdown={"missed": 9}), "9 × missed"),
     (run(0, 1, cause=Cause.SYNC_LOG_UNREADABLE), "evidence"),
-    (run(0, witness=False), "such a run says nothing about this cause"),
+    (run(0, counts=False), "such a run says nothing about this cause"),
 ]
 
 
@@ -75,8 +81,10 @@ def test_what_a_run_saw_is_one_phrase(seen, said):
 
 
 def test_a_stretch_says_how_much_of_it_was_evidence_and_into_which_day_it_goes():
-    opened = Step(at=NOW, kind="opened", reason="as it was", run_id=0)
-    taken = Step(at=NOW + MINUTE, kind="acknowledged", reason="looked after by ana", data={"channels": ["oncall"]})
+    opened = TimelineEvent(at=NOW, kind="opened", reason="as it was", run_id=0)
+    taken = TimelineEvent(
+        at=NOW + MINUTE, kind="acknowledged", reason="looked after by ana", data={"channels": ["oncall"]}
+    )
     hours = 60 * MINUTE
     runs = [run(0, 3), *(run(n, 3, every=hours, explained_by=Cause.OUTAGE if n % 2 else None) for n in range(1, 14))]
     told = explain_text(account(runs, opened, taken)).splitlines()
@@ -88,9 +96,9 @@ def test_a_stretch_says_how_much_of_it_was_evidence_and_into_which_day_it_goes()
 
 
 def test_a_group_and_too_many_runs_are_said():
-    told = text([run(number) for number in range(MOST)], group="sermons")
+    told = text([run(number) for number in range(MAX_RUNS)], group="sermons")
     assert "group sermons" in told
-    assert f"Only the first {MOST} runs are told." in told
+    assert f"Only the first {MAX_RUNS} runs are told." in told
 
 
 RULES = [
@@ -109,6 +117,6 @@ def test_a_rule_in_words(cause, words):
 
 def test_as_json_every_run_stands_by_itself():
     value = explain_json(account([run(n, 3, explained_by=Cause.OUTAGE) for n in range(5)]))
-    assert [entry["action"] for entry in value["story"]] == ["mute"] * 5
+    assert [entry["action"] for entry in value["story"]] == ["inhibit"] * 5
     assert value["story"][0]["evidence"]["explained_by"] == "outage"
     assert value["story"][0]["messages"] == []

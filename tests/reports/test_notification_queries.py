@@ -21,8 +21,8 @@ def post(engine):
 
     def post(channel, target="gloo-prod", at=NOW, **fields):
         with writing(engine) as conn:
-            number = incidents.open_new(conn, incident(target=target), evidence_id=None)
-            outbox.put(conn, message(number), channels=(channel,), now=at)
+            number = incidents.open_incident(conn, incident(target=target), evidence_id=None)
+            outbox.enqueue(conn, message(number), channels=(channel,), now=at)
             mine = notifications.c.incident_id == number
             conn.execute(update(notifications).where(mine).values(**fields))
 
@@ -57,5 +57,5 @@ def test_what_was_never_tried_waits_too_where_its_channel_is_parked(engine, post
     post("mail", "a", status="due")
     post("chat", "b", status="due")
     with writing(engine) as conn:
-        channels.write(conn, ChannelState(name="mail", parked_at=NOW, failures=1))
+        channels.save(conn, ChannelState(name="mail", parked_at=NOW, failures=1))
     assert found(engine) == [Undelivered(channel="mail", dead=0, waiting=1)]

@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reports.samples import INCIDENT, NOW, OPENED, OUTAGE, a_report
 
-from monitor.incidents.decide import Action, Decision, Why
-from monitor.incidents.evaluate import Change, Verdict
+from monitor.incidents.decide import Action, Decision, DecisionReason
+from monitor.incidents.evaluate import AppliedDecision, EvaluationResult
 from monitor.incidents.store import IncidentEvent
 from monitor.model import Cause, IncidentState, RunStatus, Snapshot, SyncReport
 from monitor.reports.formatting import align, moment
 from monitor.reports.incidents import incident_json, incident_text, incidents_text
 from monitor.reports.runs import all_is_well, history_json, history_text, run_json, run_text, shortfall
-from monitor.runs.store import HistoryRow, ItemTurn
+from monitor.runs.store import HistoryRow, ItemChangeGroup
 
 
-def change(action, why=Why.THRESHOLD_MET, incident=INCIDENT):
-    return Change(decision=Decision(cause=incident.cause, action=action, why=why), incident=incident)
+def change(action, reason=DecisionReason.THRESHOLD_MET, incident=INCIDENT):
+    return AppliedDecision(decision=Decision(cause=incident.cause, action=action, reason=reason), incident=incident)
 
 
 def lines(report):
@@ -64,14 +64,14 @@ def test_a_run_tells_what_changed_what_failed_and_what_is_open():
         abort_reason="outage",
         snapshot=Snapshot(completed=1, pending=3, unknown=1, stuck=2),
         sync=SyncReport(read=9, tracked=5, new=1, removed=2, returned=1, duplicate=1, duplicate_ids=("b",), null=1),
-        turns=(
-            ItemTurn(kind="state", old=None, new="completed", count=1, sample_ids=("a",)),
-            ItemTurn(kind="state", old="pending", new="failed", count=5, sample_ids=("b", "c")),
-            ItemTurn(kind="stage", old="QUEUED", new="CHUNKING", count=4, sample_ids=("d",)),
+        item_changes=(
+            ItemChangeGroup(kind="state", old=None, new="completed", count=1, sample_ids=("a",)),
+            ItemChangeGroup(kind="state", old="pending", new="failed", count=5, sample_ids=("b", "c")),
+            ItemChangeGroup(kind="stage", old="QUEUED", new="CHUNKING", count=4, sample_ids=("d",)),
         ),
-        verdict=Verdict(
+        evaluation=EvaluationResult(
             evidence=(OUTAGE, replace(OUTAGE, cause=Cause.RATE_LIMITED, explained_by=Cause.OUTAGE)),
-            changes=(change(Action.OPEN), change(Action.CONTINUE, Why.STILL_THERE)),
+            changes=(change(Action.OPEN), change(Action.CONTINUE, DecisionReason.STILL_OPEN)),
         ),
         open_incidents=(INCIDENT,),
     )
@@ -160,9 +160,9 @@ def test_a_complete_run_has_nothing_to_explain():
     ("changes", "well"),
     [
         ({}, True),
-        ({"verdict": Verdict(changes=(change(Action.CONTINUE, Why.STILL_THERE),))}, True),
+        ({"evaluation": EvaluationResult(changes=(change(Action.CONTINUE, DecisionReason.STILL_OPEN),))}, True),
         ({"open_incidents": (INCIDENT,)}, False),
-        ({"verdict": Verdict(changes=(change(Action.RESOLVE, Why.CLEAN_RUNS),))}, False),
+        ({"evaluation": EvaluationResult(changes=(change(Action.RESOLVE, DecisionReason.CLEAN_RUNS),))}, False),
         ({"status": RunStatus.PARTIAL, "abort_reason": "deadline"}, False),
     ],
     ids=["complete", "nothing-told", "open-incident", "just-resolved", "partial"],
@@ -176,9 +176,11 @@ def test_a_run_as_json_has_the_numbers_and_the_incidents_but_not_the_api_s_words
     found = replace(INCIDENT, evidence=told)
     value = run_json(
         a_report(
-            verdict=Verdict(evidence=(told,), changes=(change(Action.OPEN, incident=found), change(Action.CONTINUE))),
+            evaluation=EvaluationResult(
+                evidence=(told,), changes=(change(Action.OPEN, incident=found), change(Action.CONTINUE))
+            ),
             open_incidents=(found,),
-            turns=(ItemTurn(kind="state", old=None, new="failed", count=1, sample_ids=("a",)),),
+            item_changes=(ItemChangeGroup(kind="state", old=None, new="failed", count=1, sample_ids=("a",)),),
         )
     )
     assert (value["target"], value["run_id"], value["status"], value["abort_reason"]) == ("gloo", 41, "complete", None)
@@ -290,7 +292,7 @@ def test_an_incident_of_a_group_is_told_by_it():
     assert shown.startswith("Incident 7: gloo (sermons): 2 documents failed to ingest\n")
     assert "  groups " not in shown
     report = a_report(
-        verdict=Verdict(changes=(change(Action.OPEN, incident=OF_A_GROUP),)), open_incidents=(OF_A_GROUP,)
+        evaluation=EvaluationResult(changes=(change(Action.OPEN, incident=OF_A_GROUP),)), open_incidents=(OF_A_GROUP,)
     )
     told = lines(report)
     assert "  #7 items_failed in sermons opened: evidence in enough of the last runs" in told

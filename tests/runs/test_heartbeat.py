@@ -18,8 +18,8 @@ from monitor.database import leases
 from monitor.database.engine import writing
 from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
 from monitor.model import RunStatus
-from monitor.model.http import Answer
-from monitor.runs.heartbeat import Heartbeat, Ping, ping_url, verdict_on
+from monitor.model.http import CallResult
+from monitor.runs.heartbeat import Heartbeat, Ping, ping_url, ping_for
 from monitor.runs.report import RunReport
 
 RID = "4f4b2f0a-7c1e-4d6e-9a0e-111111111111"
@@ -40,9 +40,9 @@ def heard(receiver):
     return [urlsplit(path).path.removeprefix("/hook") for path, _, _ in receiver.got]
 
 
-def quick(world, within_s=0.5):
+def quick(world, timeout_s=0.5):
     """The job's own switch with less patience."""
-    return replace(world.job().heartbeat, within_s=within_s)
+    return replace(world.job().heartbeat, timeout_s=timeout_s)
 
 
 def logged_by(act):
@@ -85,18 +85,18 @@ ENDINGS = [
 
 @pytest.mark.parametrize(("ended", "ping", "words"), [row[1:] for row in ENDINGS], ids=[row[0] for row in ENDINGS])
 def test_what_the_end_of_a_run_means_to_the_switch(ended, ping, words):
-    told = verdict_on(ended)
+    told = ping_for(ended)
     assert told[0] is ping
     assert told[1].startswith(words)
 
 
-def around(ended, *, begins=True):
+def send_around_run(ended, *, begins=True):
     """What is sent by a run that ends so."""
     sent = []
 
-    async def ask(request, within_s):
+    async def ask(request, timeout_s):
         sent.append(urlsplit(request.path).path)
-        return Answer(reply=None)
+        return CallResult(reply=None)
 
     async def run(began):
         if begins:
@@ -108,23 +108,23 @@ def around(ended, *, begins=True):
     switch = Heartbeat(target="gloo", read_url=lambda: "https://hc.example/x", ask=ask, new_rid=lambda: RID)
     if isinstance(ended, BaseException):
         with pytest.raises(type(ended)):
-            asyncio.run(switch.around(run))
+            asyncio.run(switch.send_around_run(run))
     else:
-        assert asyncio.run(switch.around(run)) is ended
+        assert asyncio.run(switch.send_around_run(run)) is ended
     return sent
 
 
 @pytest.mark.parametrize("error", [StoreError("x"), LeaseLostError("x"), ZeroDivisionError()])
 def test_a_run_that_breaks_off_is_told_as_a_failure_and_raises_all_the_same(error):
-    assert around(error) == ["/x/start", "/x/fail"]
+    assert send_around_run(error) == ["/x/start", "/x/fail"]
 
 
 def test_a_database_that_keeps_a_run_from_beginning_is_a_failure_without_a_start():
-    assert around(StoreError("x"), begins=False) == ["/x/fail"]
+    assert send_around_run(StoreError("x"), begins=False) == ["/x/fail"]
 
 
 def test_a_skipped_run_tells_nothing(world, switch):
-    assert around(SlotSpentError("x"), begins=False) == []
+    assert send_around_run(SlotSpentError("x"), begins=False) == []
     configure(world, switch.url)
     with writing(world.app.engine) as conn:
         leases.acquire(conn, target="gloo", holder="other:1", now=world.clock(), ttl=timedelta(minutes=1))

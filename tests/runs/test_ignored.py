@@ -19,13 +19,13 @@ def tracked(engine):
         conn.execute(insert(items), rows)
 
 
-def set_aside(engine):
+def ignored_items(engine):
     with reading(engine) as conn:
         query = select(items.c.target, items.c.item_id, items.c.ignore_reason).where(items.c.ignored_at.is_not(None))
         return [tuple(row) for row in conn.execute(query.order_by(items.c.item_id))]
 
 
-def lives(engine):
+def events(engine):
     with reading(engine) as conn:
         names = ("target", "item_id", "kind", "new", "run_id", "at")
         query = select(*(item_events.c[name] for name in names)).order_by(item_events.c.id)
@@ -37,47 +37,47 @@ def ignore(engine, *ids, reason="known bad"):
         return ignored.ignore(conn, target=TARGET, item_ids=ids, reason=reason, now=NOW)
 
 
-def heed(engine, *ids):
+def unignore(engine, *ids):
     with writing(engine) as conn:
-        return ignored.heed(conn, target=TARGET, item_ids=ids, now=NOW)
+        return ignored.unignore(conn, target=TARGET, item_ids=ids, now=NOW)
 
 
 def test_ignored_items_say_why_since_when_and_in_their_lives(engine, tracked):
     done = ignore(engine, "a", "b")
     assert (done.changed, done.unchanged) == (2, 0)
-    assert set_aside(engine) == [(TARGET, "a", "known bad"), (TARGET, "b", "known bad")]
-    assert lives(engine) == [(TARGET, item_id, "ignored", "known bad", 0, NOW) for item_id in "ab"]
+    assert ignored_items(engine) == [(TARGET, "a", "known bad"), (TARGET, "b", "known bad")]
+    assert events(engine) == [(TARGET, item_id, "ignored", "known bad", 0, NOW) for item_id in "ab"]
 
 
 def test_ignoring_again_changes_the_reason_alone(engine, tracked):
     ignore(engine, "a")
     done = ignore(engine, "a", "c", reason="deleted")
     assert (done.changed, done.unchanged) == (1, 1)
-    assert set_aside(engine) == [(TARGET, "a", "deleted"), (TARGET, "c", "deleted")]
-    assert [(item_id, new) for _, item_id, _, new, *_ in lives(engine)] == [("a", "known bad"), ("c", "deleted")]
+    assert ignored_items(engine) == [(TARGET, "a", "deleted"), (TARGET, "c", "deleted")]
+    assert [(item_id, new) for _, item_id, _, new, *_ in events(engine)] == [("a", "known bad"), ("c", "deleted")]
 
 
 def test_heeded_items_count_again(engine, tracked):
     ignore(engine, "a", "b")
-    done = heed(engine, "a", "c")
+    done = unignore(engine, "a", "c")
     assert (done.changed, done.unchanged) == (1, 1)
-    assert set_aside(engine) == [(TARGET, "b", "known bad")]
-    assert lives(engine)[-1] == (TARGET, "a", "heeded", None, 0, NOW)
+    assert ignored_items(engine) == [(TARGET, "b", "known bad")]
+    assert events(engine)[-1] == (TARGET, "a", "heeded", None, 0, NOW)
 
 
 def test_what_is_not_ignored_is_heeded_without_a_trace(engine, tracked):
-    done = heed(engine, "a", "b")
-    assert (done.changed, done.unchanged, lives(engine)) == (0, 2, [])
+    done = unignore(engine, "a", "b")
+    assert (done.changed, done.unchanged, events(engine)) == (0, 2, [])
 
 
 def test_a_long_reason_is_kept_whole_on_the_item(engine, tracked):
     ignore(engine, "a", reason="x" * 500)
-    assert set_aside(engine) == [(TARGET, "a", "x" * 500)]
-    assert lives(engine)[0][3] == "x" * 200
+    assert ignored_items(engine) == [(TARGET, "a", "x" * 500)]
+    assert events(engine)[0][3] == "x" * 200
 
 
 def test_ids_that_are_not_on_the_list_are_found_out(engine, tracked):
     with reading(engine) as conn:
         asked = ["z", "a", *(f"x{n}" for n in range(600)), "c"]
-        missing = ignored.off_the_list(conn, target=TARGET, item_ids=asked)
+        missing = ignored.not_on_worklist(conn, target=TARGET, item_ids=asked)
     assert missing == ["z", *(f"x{n}" for n in range(600))]

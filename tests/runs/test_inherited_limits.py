@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import structlog
 
-from monitor.app import App, open_store
+from monitor.app import App, open_database
 from monitor.config import Config
 from monitor.model import Cause, ItemState, RunStatus
 from monitor.runs.progress import NoProgress
@@ -206,7 +206,7 @@ def test_a_database_that_can_not_be_read_costs_the_run_nothing_but_what_was_lear
     world = small_world
     world.track(6)
     config = Config.load(world.config_path, environ={})
-    engine = open_store(config)
+    engine = open_database(config)
     with engine.begin() as conn:
         conn.exec_driver_sql("DROP TABLE throttles")
     app = App(config=config, engine=engine)

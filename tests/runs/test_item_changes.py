@@ -3,8 +3,8 @@ from support.samples import NOW
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events
-from monitor.runs import store as turns
-from monitor.runs.store import ItemTurn
+from monitor.runs import store as run_store
+from monitor.runs.store import ItemChangeGroup
 
 
 def record(engine, *events, run_id=1):
@@ -18,7 +18,7 @@ def record(engine, *events, run_id=1):
 
 def of_run(engine, run_id=1, **options):
     with reading(engine) as conn:
-        return turns.of_run(conn, run_id, **options)
+        return run_store.item_changes_of_run(conn, run_id, **options)
 
 
 def test_items_that_went_the_same_way_are_one_turn_the_most_frequent_first(engine):
@@ -32,16 +32,16 @@ def test_items_that_went_the_same_way_are_one_turn_the_most_frequent_first(engin
         ("a", "state", "pending", "completed"),
     )
     assert of_run(engine) == [
-        ItemTurn(kind="state", old="pending", new="completed", count=3, sample_ids=("a", "b", "d")),
-        ItemTurn(kind="state", old="pending", new="failed", count=2, sample_ids=("c", "e")),
-        ItemTurn(kind="removed", old=None, new=None, count=1, sample_ids=("x",)),
+        ItemChangeGroup(kind="state", old="pending", new="completed", count=3, sample_ids=("a", "b", "d")),
+        ItemChangeGroup(kind="state", old="pending", new="failed", count=2, sample_ids=("c", "e")),
+        ItemChangeGroup(kind="removed", old=None, new=None, count=1, sample_ids=("x",)),
     ]
 
 
 def test_no_more_ids_are_named_than_asked_for(engine):
     record(engine, *((f"i{n}", "stage", "QUEUED", "CHUNKING") for n in range(5)))
-    (turn,) = of_run(engine, samples=2)
-    assert (turn.count, turn.sample_ids) == (5, ("i0", "i1"))
+    (change,) = of_run(engine, samples=2)
+    assert (change.count, change.sample_ids) == (5, ("i0", "i1"))
 
 
 def test_the_first_state_and_an_equal_word_of_another_kind_are_turns_of_their_own(engine):
@@ -49,7 +49,7 @@ def test_the_first_state_and_an_equal_word_of_another_kind_are_turns_of_their_ow
         engine, ("a", "state", None, "completed"), ("b", "state", "failed", "completed"),
         ("c", "stage", "failed", "completed"),
     )  # fmt: skip
-    found = {(turn.kind, turn.old): turn.sample_ids for turn in of_run(engine)}
+    found = {(change.kind, change.old): change.sample_ids for change in of_run(engine)}
     assert found == {("state", None): ("a",), ("state", "failed"): ("b",), ("stage", "failed"): ("c",)}
 
 

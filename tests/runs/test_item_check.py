@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from support.fakes import FakeAsker, FakeProvider, ok, refused
+from support.fakes import FakeItemClient, FakeProvider, ok, refused
 from support.samples import NOW
 
 from monitor.errors import StoreError
 from monitor.model import Cause, ItemState, Reason
-from monitor.model.http import PAST_DEADLINE, NetworkFault
+from monitor.model.http import DEADLINE_EXCEEDED, NetworkFault
 from monitor.model.items import TrackedItem
-from monitor.runs.batches import BATCH, FLUSH_S
+from monitor.runs.batches import BATCH_SIZE, FLUSH_INTERVAL_S
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.progress import NoProgress
 
@@ -66,7 +66,7 @@ class Pass:
     """One check over fakes, its parts at hand."""
 
     def __init__(self, asker=None, *, store=None, concurrency=8, deadline_s=60.0, grace_s=60.0):
-        self.asker, self.store = asker or FakeAsker(), store or Store()
+        self.asker, self.store = asker or FakeItemClient(), store or Store()
         self.interrupt, self.progress = asyncio.Event(), Watcher()
         self.check = ItemCheck(
             provider=FakeProvider(),
@@ -105,14 +105,14 @@ async def test_every_due_item_is_asked_about_once_and_stored():
     report = await one.over(numbered(100))
     assert sorted(one.asker.asked) == sorted(one.store.stored) == [f"i{n:04}" for n in range(100)]
     assert (report.asked, report.requests, report.retries) == (100, 100, 0)
-    assert (report.stopped_by, report.cut) == (None, None)
+    assert (report.stopped_by, report.cut_short_by) == (None, None)
     assert one.progress.finished == report.tally.answered == 100
     assert report.latencies_ms == pytest.approx((1.0, 1.0), rel=0.05)
 
 
 async def test_nothing_due_is_a_check_that_is_over():
     report = await Pass().over(iter([]))
-    assert (report.asked, report.requests, report.cut, report.latencies_ms) == (0, 0, None, (None, None))
+    assert (report.asked, report.requests, report.cut_short_by, report.latencies_ms) == (0, 0, None, (None, None))
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5, 16])
@@ -123,7 +123,7 @@ async def test_no_more_requests_are_in_flight_than_allowed(concurrency):
         if item_id != "i0000":
             await go_on.wait()
 
-    one = Pass(FakeAsker(before=hang_once_one_was_accepted), concurrency=concurrency)
+    one = Pass(FakeItemClient(before=hang_once_one_was_accepted), concurrency=concurrency)
     async with one.under_way(numbered(80)) as running:
         await until(lambda: one.asker.in_flight == concurrency and one.progress.finished == 1)
         go_on.set()
@@ -133,7 +133,7 @@ async def test_no_more_requests_are_in_flight_than_allowed(concurrency):
 
 async def test_what_an_answer_means_is_stored():
     one = Pass(
-        FakeAsker(
+        FakeItemClient(
             answers={
                 "gone": refused(404),
                 "failed": ok("failed"),
@@ -158,28 +158,28 @@ async def test_what_an_answer_means_is_stored():
 
 
 async def test_retries_are_counted_as_requests():
-    one = Pass(FakeAsker(answers={"slow": replace(ok(), attempts=4), "unsent": replace(UNAVAILABLE, attempts=0)}))
+    one = Pass(FakeItemClient(answers={"slow": replace(ok(), attempts=4), "unsent": replace(UNAVAILABLE, attempts=0)}))
     report = await one.over(items("slow", "unsent", "plain"))
     assert (report.requests, report.retries) == (5, 3)
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3, 5, 32])
 async def test_a_target_that_refuses_us_is_met_by_exactly_five_requests(concurrency):
-    one = Pass(FakeAsker(default=FORBIDDEN), concurrency=concurrency)
+    one = Pass(FakeItemClient(default=FORBIDDEN), concurrency=concurrency)
     report = await one.over(numbered(50))
     assert len(one.asker.asked) == report.requests == 5
-    assert (report.stopped_by, report.cut) == (Cause.FORBIDDEN, None)
+    assert (report.stopped_by, report.cut_short_by) == (Cause.FORBIDDEN, None)
 
 
 async def test_refusals_do_not_stop_a_target_once_its_list_showed_items_of_ours():
-    one = Pass(FakeAsker(default=FORBIDDEN))
-    one.check.vouch()
+    one = Pass(FakeItemClient(default=FORBIDDEN))
+    one.check.confirm_access()
     report = await one.over(numbered(50))
-    assert (report.asked, report.requests, report.stopped_by, report.cut) == (50, 50, None, None)
+    assert (report.asked, report.requests, report.stopped_by, report.cut_short_by) == (50, 50, None, None)
 
 
 async def test_malformed_ids_cost_no_request_and_are_not_among_the_first_five():
-    one = Pass(FakeAsker(default=FORBIDDEN), concurrency=4)
+    one = Pass(FakeItemClient(default=FORBIDDEN), concurrency=4)
     ids = [f"bad{n}" for n in range(9)] + [f"i{n}" for n in range(20)]
     report = await one.over(items(*ids))
     assert one.asker.asked == ["i0", "i1", "i2", "i3", "i4"]
@@ -190,7 +190,7 @@ async def test_malformed_ids_cost_no_request_and_are_not_among_the_first_five():
 
 async def test_until_an_answer_is_accepted_five_items_are_asked_about_and_then_all_may_be():
     gate = asyncio.Event()
-    one = Pass(FakeAsker(gate=gate), concurrency=20)
+    one = Pass(FakeItemClient(gate=gate), concurrency=20)
     async with one.under_way(numbered(60)) as running:
         await until(lambda: one.asker.in_flight == 5)
         await asyncio.sleep(0.02)
@@ -207,7 +207,7 @@ async def test_one_accepted_answer_lets_the_others_start_while_four_still_hang()
         if item_id in {"i0001", "i0002", "i0003", "i0004"}:
             await hanging.wait()
 
-    one = Pass(FakeAsker(before=all_but_the_first), concurrency=8)
+    one = Pass(FakeItemClient(before=all_but_the_first), concurrency=8)
     async with one.under_way(numbered(40)) as running:
         await until(lambda: one.progress.finished == 36)
         hanging.set()
@@ -216,20 +216,20 @@ async def test_one_accepted_answer_lets_the_others_start_while_four_still_hang()
 
 async def test_five_failures_that_do_not_stop_the_target_let_the_rest_go_on():
     failing = {f"i{n:04}": UNAVAILABLE for n in range(5)}
-    one = Pass(FakeAsker(answers=failing), concurrency=16)
+    one = Pass(FakeItemClient(answers=failing), concurrency=16)
     report = await one.over(numbered(40))
-    assert (report.asked, report.stopped_by, report.cut) == (40, None, None)
+    assert (report.asked, report.stopped_by, report.cut_short_by) == (40, None, None)
     assert report.tally.answered == 35
 
 
 async def test_fewer_than_five_items_that_all_fail_end_the_check():
-    one = Pass(FakeAsker(default=UNAVAILABLE), concurrency=16)
+    one = Pass(FakeItemClient(default=UNAVAILABLE), concurrency=16)
     report = await one.over(numbered(3))
-    assert (report.asked, report.cut) == (3, None)
+    assert (report.asked, report.cut_short_by) == (3, None)
 
 
 async def test_an_open_breaker_stops_the_target_as_an_outage():
-    asker = FakeAsker(default=UNAVAILABLE)
+    asker = FakeItemClient(default=UNAVAILABLE)
 
     async def trip_at_the_fourth(_item_id):
         asker.tripped = len(asker.asked) >= 4
@@ -248,9 +248,9 @@ STOPS = [
 
 @pytest.mark.parametrize(("answer", "cause"), [s[1:] for s in STOPS], ids=[s[0] for s in STOPS])
 async def test_a_target_that_stops_asks_no_further(answer, cause):
-    one = Pass(FakeAsker(answers={"i0010": answer}), concurrency=1)
+    one = Pass(FakeItemClient(answers={"i0010": answer}), concurrency=1)
     report = await one.over(numbered(50))
-    assert (report.stopped_by, report.cut, report.asked) == (cause, None, 11)
+    assert (report.stopped_by, report.cut_short_by, report.asked) == (cause, None, 11)
     assert len(one.store.stored) == 11
 
 
@@ -260,19 +260,19 @@ LATER = timedelta(hours=1)
 @pytest.mark.parametrize("status", [403, 404, 410, 422, 500])
 async def test_a_hint_on_an_answer_that_time_does_not_cure_stops_nothing(status):
     answer = refused(status, retry_after=LATER, retryable=False)
-    report = await Pass(FakeAsker(answers={"i0010": answer}), concurrency=1).over(numbered(50))
-    assert (report.stopped_by, report.cut, report.asked) == (None, None, 50)
+    report = await Pass(FakeItemClient(answers={"i0010": answer}), concurrency=1).over(numbered(50))
+    assert (report.stopped_by, report.cut_short_by, report.asked) == (None, None, 50)
 
 
 async def test_a_hint_past_the_deadline_stops_the_target():
-    one = Pass(FakeAsker(answers={"i0010": refused(429, retry_after=LATER)}), concurrency=1)
+    one = Pass(FakeItemClient(answers={"i0010": refused(429, retry_after=LATER)}), concurrency=1)
     report = await one.over(numbered(50))
     assert (report.stopped_by, report.asked) == (Cause.RATE_LIMITED, 11)
 
 
 async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others_as_far_as_the_budget_goes():
     failing = {f"i{number:04}": UNAVAILABLE for number in (10, 20, 30)}
-    asker = FakeAsker(answers=failing, budget=2)
+    asker = FakeItemClient(answers=failing, budget=2)
     one = Pass(asker, concurrency=1)
     report = await one.over(numbered(50))
     assert (asker.asked, asker.asked_again) == ([f"i{number:04}" for number in range(50)], ["i0010", "i0020"])
@@ -283,13 +283,13 @@ async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others
 
 async def test_second_questions_end_after_a_few_in_vain():
     failing = {f"i{number:04}": UNAVAILABLE for number in range(10, 40)}
-    asker = FakeAsker(answers=failing, budget=100)
+    asker = FakeItemClient(answers=failing, budget=100)
     report = await Pass(asker, concurrency=1).over(numbered(50))
     assert (report.asked, len(asker.asked_again), report.stopped_by) == (50, 5, None)
 
 
 async def test_a_second_answer_takes_the_place_of_the_first():
-    asker = FakeAsker(answers={"i0010": UNAVAILABLE}, budget=1)
+    asker = FakeItemClient(answers={"i0010": UNAVAILABLE}, budget=1)
 
     async def mend(_item_id):
         if len(asker.asked) == 50:
@@ -302,7 +302,7 @@ async def test_a_second_answer_takes_the_place_of_the_first():
 
 
 async def test_questions_that_failed_for_good_are_evidence_though_all_were_answered_in_the_end():
-    asker = FakeAsker(answers=dict.fromkeys(["i0003", "i0007", "i0011"], UNAVAILABLE), budget=9)
+    asker = FakeItemClient(answers=dict.fromkeys(["i0003", "i0007", "i0011"], UNAVAILABLE), budget=9)
 
     async def mend(_item_id):
         if asker.asked_again:
@@ -318,7 +318,7 @@ async def test_questions_that_failed_for_good_are_evidence_though_all_were_answe
 
 
 async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before():
-    asker = FakeAsker(answers={"i0010": UNAVAILABLE, "i0020": UNAVAILABLE}, budget=2)
+    asker = FakeItemClient(answers={"i0010": UNAVAILABLE, "i0020": UNAVAILABLE}, budget=2)
     one = Pass(asker, concurrency=1, grace_s=0.1)
 
     async def interrupt(_item_id):
@@ -328,7 +328,7 @@ async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before()
 
     asker.before = interrupt
     report = await one.over(numbered(50))
-    assert (report.asked, len(one.store.stored), report.cut) == (50, 50, None)
+    assert (report.asked, len(one.store.stored), report.cut_short_by) == (50, 50, None)
     assert report.tally.evidence(requests=report.requests)[0].count == 2
 
 
@@ -337,7 +337,7 @@ async def test_a_stop_cancels_what_is_still_in_flight_after_the_grace():
         if item_id in {"i0001", "i0002"}:
             await asyncio.Event().wait()
 
-    asker = FakeAsker(answers={"i0003": refused(401)}, before=hang)
+    asker = FakeItemClient(answers={"i0003": refused(401)}, before=hang)
     one = Pass(asker, concurrency=5, grace_s=0.05)
     report = await one.over(numbered(5))
     assert report.stopped_by is Cause.UNAUTHORIZED
@@ -347,39 +347,39 @@ async def test_a_stop_cancels_what_is_still_in_flight_after_the_grace():
 
 async def test_an_interrupt_lets_requests_in_flight_finish_within_the_grace():
     gate = asyncio.Event()
-    one = Pass(FakeAsker(gate=gate), concurrency=3)
+    one = Pass(FakeItemClient(gate=gate), concurrency=3)
     async with one.under_way(numbered(30)) as running:
         await until(lambda: one.asker.in_flight == 3)
         one.interrupt.set()
         await asyncio.sleep(0)
         gate.set()
         report = await running
-    assert (report.cut, report.stopped_by, report.asked) == (Reason.INTERRUPTED, None, 3)
+    assert (report.cut_short_by, report.stopped_by, report.asked) == (Reason.INTERRUPTED, None, 3)
     assert len(one.store.stored) == 3
     assert one.asker.cancelled == []
 
 
 async def test_an_interrupt_ends_what_hangs_beyond_the_grace():
-    one = Pass(FakeAsker(gate=asyncio.Event()), concurrency=9, grace_s=0.02)
+    one = Pass(FakeItemClient(gate=asyncio.Event()), concurrency=9, grace_s=0.02)
     async with one.under_way(numbered(30)) as running:
         await until(lambda: one.asker.in_flight == 5)
         one.interrupt.set()
         report = await running
-    assert (report.cut, report.asked) == (Reason.INTERRUPTED, 0)
+    assert (report.cut_short_by, report.asked) == (Reason.INTERRUPTED, 0)
     assert len(one.asker.cancelled) == 5
     assert one.store.batches == []
 
 
 async def test_an_interrupt_that_left_nothing_unasked_did_not_cut_the_run_short():
     gate = asyncio.Event()
-    one = Pass(FakeAsker(gate=gate), concurrency=3)
+    one = Pass(FakeItemClient(gate=gate), concurrency=3)
     async with one.under_way(items("a", "b", "c")) as running:
         await until(lambda: one.asker.in_flight == 3)
         one.interrupt.set()
         await asyncio.sleep(0)
         gate.set()
         report = await running
-    assert (report.cut, report.asked) == (None, 3)
+    assert (report.cut_short_by, report.asked) == (None, 3)
 
 
 async def test_an_interrupt_before_the_first_request_leaves_all_unasked():
@@ -391,21 +391,21 @@ async def test_an_interrupt_before_the_first_request_leaves_all_unasked():
 
     async with one.under_way(late()) as running:
         report = await running
-    assert report.cut is Reason.INTERRUPTED
+    assert report.cut_short_by is Reason.INTERRUPTED
     assert report.asked < 2
 
 
 async def test_a_deadline_that_has_passed_starts_no_request():
     one = Pass(deadline_s=0.0)
     report = await one.over(numbered(30))
-    assert (report.cut, report.asked, one.asker.asked) == (Reason.DEADLINE, 0, [])
+    assert (report.cut_short_by, report.asked, one.asker.asked) == (Reason.DEADLINE, 0, [])
 
 
 async def test_an_item_whose_answer_the_deadline_cut_short_counts_as_not_asked_and_ends_the_run():
-    late = refused(code=PAST_DEADLINE)
-    one = Pass(FakeAsker(answers={"i0002": late}), concurrency=1)
+    late = refused(code=DEADLINE_EXCEEDED)
+    one = Pass(FakeItemClient(answers={"i0002": late}), concurrency=1)
     report = await one.over(numbered(3))
-    assert (report.cut, report.asked) == (Reason.DEADLINE, 2)
+    assert (report.cut_short_by, report.asked) == (Reason.DEADLINE, 2)
     assert "i0002" not in one.store.stored, "the next run begins with it"
     assert report.tally.evidence(requests=report.requests) == ()
 
@@ -416,8 +416,8 @@ async def test_outcomes_are_stored_in_batches_never_two_at_once():
     assert one.store.overlaps == 0
     assert len(one.store.stored) == report.asked == 2300
     sizes = [len(batch) for batch in one.store.batches]
-    assert max(sizes) < 2 * BATCH
-    assert sizes[0] >= BATCH
+    assert max(sizes) < 2 * BATCH_SIZE
+    assert sizes[0] >= BATCH_SIZE
 
 
 async def test_what_was_finished_a_second_ago_is_stored_though_the_batch_is_not_full():
@@ -425,11 +425,11 @@ async def test_what_was_finished_a_second_ago_is_stored_though_the_batch_is_not_
 
     async def hold_the_last(item_id):
         if item_id == "i0002":
-            await asyncio.sleep(FLUSH_S + 0.05)
+            await asyncio.sleep(FLUSH_INTERVAL_S + 0.05)
         if item_id == "i0003":
             await held.wait()
 
-    one = Pass(FakeAsker(before=hold_the_last), concurrency=1)
+    one = Pass(FakeItemClient(before=hold_the_last), concurrency=1)
     async with one.under_way(numbered(4)) as running:
         await until(lambda: len(one.asker.asked) == 4)
         await until(lambda: set(one.store.stored) == {"i0000", "i0001", "i0002"})
@@ -470,14 +470,14 @@ async def test_a_cancelled_check_cancels_its_requests_and_waits_for_the_thread_t
         stored.extend(changes)
 
     stored = []
-    one = Pass(FakeAsker(), store=slow_store, concurrency=2)
+    one = Pass(FakeItemClient(), store=slow_store, concurrency=2)
     running = asyncio.create_task(one.over(numbered(2000, size=1000)))
     await asyncio.to_thread(writing.wait, 20)
     running.cancel()
     asyncio.get_running_loop().call_later(0.05, go_on.set)
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert len(stored) == BATCH
+    assert len(stored) == BATCH_SIZE
     assert one.asker.in_flight == 0
 
 
@@ -487,7 +487,9 @@ STATES = st.sampled_from(["completed", "pending", "failed", "garbage"])
 @given(st.lists(STATES, max_size=40), st.integers(1, 12))
 def test_no_item_is_lost_or_stored_twice_whatever_the_answers(states, concurrency):
     async def once():
-        one = Pass(FakeAsker(answers={f"i{n}": ok(state) for n, state in enumerate(states)}), concurrency=concurrency)
+        one = Pass(
+            FakeItemClient(answers={f"i{n}": ok(state) for n, state in enumerate(states)}), concurrency=concurrency
+        )
         return one, await one.over(items(*(f"i{n}" for n in range(len(states)))))
 
     one, report = asyncio.run(once())
@@ -495,18 +497,18 @@ def test_no_item_is_lost_or_stored_twice_whatever_the_answers(states, concurrenc
 
 
 async def test_a_probe_that_is_forbidden_stops_the_target_and_one_that_is_answered_vouches_for_it():
-    one = Pass(FakeAsker(default=FORBIDDEN))
+    one = Pass(FakeItemClient(default=FORBIDDEN))
     await one.check.probe(items("a")[0])
     assert one.check.over
     assert (one.check.report().stopped_by, one.asker.asked) == (Cause.FORBIDDEN, ["a"])
-    other = Pass(FakeAsker(default=FORBIDDEN, answers={"a": ok()}), concurrency=1)
+    other = Pass(FakeItemClient(default=FORBIDDEN, answers={"a": ok()}), concurrency=1)
     await other.check.probe(items("a")[0])
     report = await other.over(numbered(30))
     assert (report.stopped_by, report.asked) == (None, 31)
 
 
 async def test_after_a_probe_that_failed_otherwise_five_403_stop_the_target_as_ever():
-    one = Pass(FakeAsker(default=FORBIDDEN, answers={"a": refused(500, retryable=False)}), concurrency=1)
+    one = Pass(FakeItemClient(default=FORBIDDEN, answers={"a": refused(500, retryable=False)}), concurrency=1)
     await one.check.probe(items("a")[0])
     assert not one.check.over
     report = await one.over(numbered(30))

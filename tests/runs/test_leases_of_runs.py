@@ -26,7 +26,7 @@ async def asking(world):
 async def test_a_lease_is_renewed_while_no_thread_for_the_database_can_be_had(small_world):
     loop, gate = asyncio.get_running_loop(), threading.Event()
     loop.set_default_executor(ThreadPoolExecutor(4))
-    lease = {"lease": timedelta(seconds=0.3), "lease_now": lambda _conn: datetime.now(UTC)}
+    lease = {"lease_ttl": timedelta(seconds=0.3), "lease_now": lambda _conn: datetime.now(UTC)}
     running = begun(small_world, **lease)
     await asking(small_world)
     stuck = [loop.run_in_executor(None, gate.wait, 60) for _ in range(8)]

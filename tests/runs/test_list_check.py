@@ -3,9 +3,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from monitor.model import BadBody
-from monitor.model.http import Answer, ApiError, Reply, Request
+from monitor.model.http import CallResult, ApiError, Reply, Request
 from monitor.providers import Listing
-from monitor.runs.list_check import fetch
+from monitor.runs.list_check import fetch_list
 
 
 def page(path):
@@ -27,9 +27,9 @@ class Pages:
         self.asked.append(request.path)
         if request.path in self.fails:
             into()(b"half")  # what a cut attempt handed over
-            return Answer(error=self.fails[request.path], attempts=2, latency_ms=7.0)
+            return CallResult(error=self.fails[request.path], attempts=2, latency_ms=7.0)
         assert into()(request.path.encode())
-        return Answer(reply=Reply(status=200, headers={}, body=b""), attempts=1, latency_ms=3.0)
+        return CallResult(reply=Reply(status=200, headers={}, body=b""), attempts=1, latency_ms=3.0)
 
 
 @dataclass
@@ -48,27 +48,27 @@ class Reader:
         return page(following) if isinstance(following, str) else following
 
 
-async def fetched(pages, most_pages=100, **fails):
+async def fetched(pages, max_pages=100, **fails):
     source = Pages(pages, fails={f"/{name}": error for name, error in fails.items()})
-    return await fetch(source, source, first=page("/a"), deadline_s=10.0, most_pages=most_pages), source
+    return await fetch_list(source, source, first=page("/a"), deadline_s=10.0, max_pages=max_pages), source
 
 
 async def test_it_reads_page_after_page_to_the_end():
     found, source = await fetched({"/a": "/b", "/b": "/c", "/c": None})
     assert source.asked == ["/a", "/b", "/c"]
-    assert (len(found.listing), found.error, found.bad) == (3, None, None)
+    assert (len(found.listing), found.error, found.bad_body) == (3, None, None)
     assert (found.requests, found.retries, found.latencies_ms) == (3, 0, [3.0] * 3)
 
 
 async def test_pages_in_a_circle_are_a_bad_body_and_not_an_endless_loop():
     found, source = await fetched({"/a": "/b", "/b": "/a"})
     assert source.asked == ["/a", "/b"]
-    assert found.bad == BadBody(reason="the list's pages lead in a circle")
+    assert found.bad_body == BadBody(reason="the list's pages lead in a circle")
 
 
 async def test_a_list_that_never_ends_is_given_up():
-    found, _ = await fetched({"/a": "/b", "/b": "/c", "/c": "/d", "/d": "/e"}, most_pages=3)
-    assert found.bad == BadBody(reason="the list never ends")
+    found, _ = await fetched({"/a": "/b", "/b": "/c", "/c": "/d", "/d": "/e"}, max_pages=3)
+    assert found.bad_body == BadBody(reason="the list never ends")
 
 
 @pytest.mark.parametrize("failing", ["a", "b"])
@@ -82,4 +82,4 @@ async def test_a_page_that_fails_ends_it_with_the_error(failing):
 
 async def test_a_page_that_can_t_be_read_ends_it_with_the_reason():
     found, _ = await fetched({"/a": BadBody(reason="no array")})
-    assert found.bad == BadBody(reason="no array")
+    assert found.bad_body == BadBody(reason="no array")

@@ -10,7 +10,7 @@ from monitor.model import Cause, RunStatus
 from monitor.reports.runs import run_json, run_text
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
-from monitor.runs.strategy import Why
+from monitor.runs.strategy import ApproachReason
 
 LIST = "/engine/v2/publisher"
 
@@ -43,14 +43,14 @@ def test_many_completed_items_cost_one_request(world):
     world.track(60)
     first, second = world.run(), world.run()
     for report in first, second:
-        assert report.approach.why is Why.MANY_DUE
+        assert report.approach.reason is ApproachReason.MANY_DUE
         assert report.approach.by_list
         assert states(report) == {"completed": 60}
         assert (report.snapshot.requests, report.snapshot.checked) == (1, 60)
         assert report.status is RunStatus.COMPLETE
     assert len(world.rows("SELECT * FROM item_events")) == 60
     assert {row["stage"] for row in world.rows("SELECT stage FROM items")} == {"COMPLETED"}
-    assert run_json(second)["strategy"] == {"used": "list", "why": "many items are due", "detail": ""}
+    assert run_json(second)["strategy"] == {"used": "list", "reason": "many items are due", "detail": ""}
 
 
 def test_what_the_list_does_not_call_completed_is_asked_one_by_one(world):
@@ -66,7 +66,7 @@ def test_what_the_list_does_not_call_completed_is_asked_one_by_one(world):
 def test_few_items_are_asked_one_by_one(small_world):
     small_world.track(50)
     report = small_world.run()
-    assert (report.approach.why, report.snapshot.requests) == (Why.FEW_DUE, 50)
+    assert (report.approach.reason, report.snapshot.requests) == (ApproachReason.FEW_DUE, 50)
 
 
 def test_a_finished_item_that_left_the_engine_or_its_good_state_is_found_by_the_next_run(world):
@@ -94,7 +94,7 @@ def test_a_list_that_lacks_items_which_exist_is_not_trusted(small_world):
     ids = small_world.track(100)
     small_world.sandbox.add_fault(path=LIST, status=200, body=listed(*ids[:70]))
     report = small_world.run()
-    assert report.approach.why is Why.LIST_WRONG
+    assert report.approach.reason is ApproachReason.LIST_WRONG
     assert states(report) == {"completed": 100}
     assert report.snapshot.requests == 1 + 100
     text = run_text(report, now=small_world.clock())
@@ -106,7 +106,7 @@ def test_after_a_list_that_was_not_trusted_no_item_is_asked_twice(small_world):
     small_world.run()
     small_world.sandbox.add_fault(path=LIST, status=200, body=[])
     report = small_world.run()
-    assert (report.approach.why, states(report)) == (Why.LIST_WRONG, {"completed": 100})
+    assert (report.approach.reason, states(report)) == (ApproachReason.LIST_WRONG, {"completed": 100})
     assert (report.snapshot.requests, report.snapshot.checked) == (1 + 100, 100)
 
 
@@ -153,14 +153,29 @@ def test_up_to_twenty_that_the_list_lacks_are_asked_without_ado(small_world):
 
 
 WITHOUT = [
-    ("refused", {"status": 403, "body": {"code": "forbidden"}}, Why.LIST_REFUSED, "HTTP 403"),
-    ("not there", {"status": 404, "body": {"detail": "Not Found"}}, Why.LIST_REFUSED, "HTTP 404"),
-    ("a page of HTML", {"status": 200, "body": "<html>hello</html>"}, Why.LIST_UNREADABLE, ""),
-    ("an object", {"status": 200, "body": {"items": []}}, Why.LIST_UNREADABLE, ""),
-    ("cut short", {"status": 200, "body": '[{"item_id": "x", "status": "COMPLETED"},'}, Why.LIST_UNREADABLE, ""),
-    ("too large", {"status": 200, "body": "[" + " " * (1 << 20) + "]"}, Why.LIST_UNREADABLE, "larger than 1048576"),
-    ("dropped", {"close": True}, Why.LIST_FAILED, "the connection broke before the answer was complete"),
-    ("a gateway gives up", {"status": 504, "body": "<html>Gateway Timeout</html>"}, Why.LIST_FAILED, "HTTP 504"),
+    ("refused", {"status": 403, "body": {"code": "forbidden"}}, ApproachReason.LIST_REFUSED, "HTTP 403"),
+    ("not there", {"status": 404, "body": {"detail": "Not Found"}}, ApproachReason.LIST_REFUSED, "HTTP 404"),
+    ("a page of HTML", {"status": 200, "body": "<html>hello</html>"}, ApproachReason.LIST_UNREADABLE, ""),
+    ("an object", {"status": 200, "body": {"items": []}}, ApproachReason.LIST_UNREADABLE, ""),
+    (
+        "cut short",
+        {"status": 200, "body": '[{"item_id": "x", "status": "COMPLETED"},'},
+        ApproachReason.LIST_UNREADABLE,
+        "",
+    ),
+    (
+        "too large",
+        {"status": 200, "body": "[" + " " * (1 << 20) + "]"},
+        ApproachReason.LIST_UNREADABLE,
+        "larger than 1048576",
+    ),
+    ("dropped", {"close": True}, ApproachReason.LIST_FAILED, "the connection broke before the answer was complete"),
+    (
+        "a gateway gives up",
+        {"status": 504, "body": "<html>Gateway Timeout</html>"},
+        ApproachReason.LIST_FAILED,
+        "HTTP 504",
+    ),
 ]
 
 
@@ -170,7 +185,7 @@ def test_auto_goes_on_item_by_item_without_a_list(small_world, fault, why, detai
     small_world.track(60)
     small_world.sandbox.add_fault(path=LIST, **fault)
     report = small_world.run()
-    assert (report.status, report.approach.why) == (RunStatus.COMPLETE, why)
+    assert (report.status, report.approach.reason) == (RunStatus.COMPLETE, why)
     assert detail in report.approach.detail
     assert states(report) == {"completed": 60}
     assert causes(report) == []

@@ -41,7 +41,7 @@ def test_while_a_key_is_revoked_each_run_makes_one_request_until_it_is_accepted(
         assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "unauthorized")
         assert report.probed_for is Cause.UNAUTHORIZED
         assert report.snapshot.unknown == 60
-        assert [piece.cause for piece in report.verdict.evidence] == [Cause.UNAUTHORIZED]
+        assert [piece.cause for piece in report.evaluation.evidence] == [Cause.UNAUTHORIZED]
     world.sandbox.clear_faults()
     (items, _, lists), report = sent(world, world.run)
     assert (report.status, report.snapshot.checked, report.snapshot.completed) == (RunStatus.COMPLETE, 60, 60)

@@ -4,7 +4,7 @@ import pytest
 
 from monitor.model import Cause, ItemState, Outcome, Reason
 from monitor.model.http import ApiError
-from monitor.runs.outcomes import malformed
+from monitor.runs.outcomes import malformed_id_outcome
 from monitor.runs.stop_rules import StopRule
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -28,7 +28,11 @@ SEQUENCES = [
     ("four 403", [refused(403)] * 4, None),
     ("a foreign item among many", [refused(403), DONE, refused(403), *[refused(403)] * 9], None),
     ("four 403, then a 404, then more", [*[refused(403)] * 4, ABSENT, *[refused(403)] * 9], None),
-    ("quarantined ids are not asked and do not count", [malformed("?", AT), *[refused(403)] * 5], Cause.FORBIDDEN),
+    (
+        "quarantined ids are not asked and do not count",
+        [malformed_id_outcome("?", AT), *[refused(403)] * 5],
+        Cause.FORBIDDEN,
+    ),
     ("any number of 503", [refused(503)] * 20, None),
 ]
 

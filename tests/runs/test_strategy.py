@@ -3,15 +3,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.model import REQUEST_CAUSES, Cause
-from monitor.runs.strategy import SAMPLE, Strategy, Why, choose, ends_the_run, lacks_much, refuted
+from monitor.runs.strategy import (
+    SAMPLE_SIZE,
+    Strategy,
+    ApproachReason,
+    choose_approach,
+    list_failure_ends_run,
+    needs_sample,
+    list_is_wrong,
+)
 
 CHOICES = [
-    ("auto, few due", Strategy.AUTO, True, 50, False, Why.FEW_DUE),
-    ("auto, over fifty due", Strategy.AUTO, True, 51, True, Why.MANY_DUE),
-    ("auto without a list", Strategy.AUTO, False, 5000, False, Why.NO_LIST),
-    ("items", Strategy.ITEMS, True, 5000, False, Why.CONFIGURED),
-    ("list, whatever is due", Strategy.LIST, True, 1, True, Why.CONFIGURED),
-    ("list without a list", Strategy.LIST, False, 5000, False, Why.NO_LIST),
+    ("auto, few due", Strategy.AUTO, True, 50, False, ApproachReason.FEW_DUE),
+    ("auto, over fifty due", Strategy.AUTO, True, 51, True, ApproachReason.MANY_DUE),
+    ("auto without a list", Strategy.AUTO, False, 5000, False, ApproachReason.NO_LIST),
+    ("items", Strategy.ITEMS, True, 5000, False, ApproachReason.CONFIGURED),
+    ("list, whatever is due", Strategy.LIST, True, 1, True, ApproachReason.CONFIGURED),
+    ("list without a list", Strategy.LIST, False, 5000, False, ApproachReason.NO_LIST),
 ]
 
 
@@ -19,8 +27,8 @@ CHOICES = [
     ("strategy", "has_list", "due", "by_list", "why"), [c[1:] for c in CHOICES], ids=[c[0] for c in CHOICES]
 )
 def test_it_chooses_the_list_when_it_is_wanted_and_worth_it(strategy, has_list, due, by_list, why):
-    approach = choose(strategy, has_list=has_list, due=due)
-    assert (approach.by_list, approach.why) == (by_list, why)
+    approach = choose_approach(strategy, has_list=has_list, due=due)
+    assert (approach.by_list, approach.reason) == (by_list, why)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +36,7 @@ def test_it_chooses_the_list_when_it_is_wanted_and_worth_it(strategy, has_list, 
     [(100, 21, True), (100, 20, False), (30, 20, False), (1000, 200, False), (1000, 201, True), (21, 21, True)],
 )
 def test_a_list_is_tried_when_it_lacks_over_a_fifth_and_over_twenty(tracked, lacking, much):
-    assert lacks_much(tracked=tracked, lacking=lacking) is much
+    assert needs_sample(tracked=tracked, missing=lacking) is much
 
 
 @pytest.mark.parametrize(
@@ -36,21 +44,21 @@ def test_a_list_is_tried_when_it_lacks_over_a_fifth_and_over_twenty(tracked, lac
     [(20, 0, True), (10, 10, True), (9, 11, False), (1, 19, False), (0, 20, False), (0, 0, False), (1, 0, True)],
 )
 def test_a_list_is_refuted_when_half_of_what_it_lacks_exists(existing, absent, dropped):
-    assert refuted(existing=existing, absent=absent) is dropped
+    assert list_is_wrong(existing=existing, absent=absent) is dropped
 
 
-@given(st.integers(0, SAMPLE), st.integers(0, SAMPLE))
+@given(st.integers(0, SAMPLE_SIZE), st.integers(0, SAMPLE_SIZE))
 def test_more_items_that_exist_never_speak_for_a_list(existing, absent):
-    if refuted(existing=existing, absent=absent):
-        assert refuted(existing=existing + 1, absent=absent)
+    if list_is_wrong(existing=existing, absent=absent):
+        assert list_is_wrong(existing=existing + 1, absent=absent)
 
 
 @pytest.mark.parametrize("cause", REQUEST_CAUSES)
 def test_with_the_strategy_list_there_is_no_way_round_a_list_that_fails(cause):
-    assert ends_the_run(Strategy.LIST, cause)
+    assert list_failure_ends_run(Strategy.LIST, cause)
 
 
 @pytest.mark.parametrize("cause", REQUEST_CAUSES)
 def test_auto_goes_on_item_by_item_unless_each_item_would_meet_the_same(cause):
     meets_all = {Cause.UNAUTHORIZED, Cause.SPENDING_LIMIT, Cause.RATE_LIMITED}
-    assert ends_the_run(Strategy.AUTO, cause) is (cause in meets_all)
+    assert list_failure_ends_run(Strategy.AUTO, cause) is (cause in meets_all)

@@ -11,9 +11,9 @@ from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, items
 from monitor.errors import LeaseLostError, SyncLogError
-from monitor.model import LogEntry
-from monitor.runs.sync import sync
-from monitor.synclog.validation import add, screen
+from monitor.model import SyncLogEntry
+from monitor.runs.sync import sync_worklist
+from monitor.synclog.validation import add_counts, validate_entries
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -29,9 +29,9 @@ def epoch(engine):
 @pytest.fixture
 def run(engine, epoch):
     def synced(*ids, now=NOW, run_id=1, entries=None, size=2):
-        rows = entries if entries is not None else [LogEntry(item_id=item_id) for item_id in ids]
+        rows = entries if entries is not None else [SyncLogEntry(item_id=item_id) for item_id in ids]
         batches = (rows[i : i + size] for i in range(0, len(rows), size))
-        return sync(engine, target=TARGET, epoch=epoch, run_id=run_id, batches=batches, now=now)
+        return sync_worklist(engine, target=TARGET, epoch=epoch, run_id=run_id, batches=batches, now=now)
 
     return synced
 
@@ -94,23 +94,27 @@ def test_ids_are_kept_to_the_letter(engine, run):
 
 
 def test_of_rows_with_one_id_the_first_counts(engine, run):
-    entries = [LogEntry(item_id="a", group="one"), LogEntry(item_id="b"), LogEntry(item_id="a", group="two")]
+    entries = [
+        SyncLogEntry(item_id="a", group="one"),
+        SyncLogEntry(item_id="b"),
+        SyncLogEntry(item_id="a", group="two"),
+    ]
     run(entries=entries)
     assert rows(engine)["a"].group_name == "one"
 
 
 def test_future_upload_times_are_counted_and_not_used(engine, run):
     future, past = NOW + HOUR, NOW - HOUR
-    report = run(entries=[LogEntry(item_id="a", submitted_at=future), LogEntry(item_id="b", submitted_at=past)])
+    report = run(entries=[SyncLogEntry(item_id="a", submitted_at=future), SyncLogEntry(item_id="b", submitted_at=past)])
     assert report.future == 1
     assert [rows(engine)[i].submitted_at for i in "ab"] == [None, past]
-    later = run(entries=[LogEntry(item_id="a", submitted_at=future), LogEntry(item_id="b")], now=NOW + 2 * HOUR)
+    later = run(entries=[SyncLogEntry(item_id="a", submitted_at=future), SyncLogEntry(item_id="b")], now=NOW + 2 * HOUR)
     assert later.future == 0
     assert [rows(engine)[i].submitted_at for i in "ab"] == [future, None]
 
 
 def test_a_group_of_any_length_and_kind_fits(engine, run):
-    run(entries=[LogEntry(item_id="a", group="g" * 500), LogEntry(item_id="b", group="x\x00y")])
+    run(entries=[SyncLogEntry(item_id="a", group="g" * 500), SyncLogEntry(item_id="b", group="x\x00y")])
     assert [rows(engine)[i].group_name for i in "ab"] == ["g" * 200, r"x\x00y"]
 
 
@@ -136,7 +140,7 @@ def test_a_second_sync_of_the_same_log_writes_no_item(engine, run, database_kind
 def test_another_targets_items_are_left_alone(engine, run, epoch):
     with writing(engine) as conn:
         other = leases.acquire(conn, target="other", holder="h:1", now=NOW, ttl=HOUR)
-    sync(engine, target="other", epoch=other, run_id=1, batches=[[LogEntry(item_id="x")]], now=NOW)
+    sync_worklist(engine, target="other", epoch=other, run_id=1, batches=[[SyncLogEntry(item_id="x")]], now=NOW)
     run("a")
     run()
     with reading(engine) as conn:
@@ -158,11 +162,11 @@ def test_a_log_that_breaks_halfway_changes_nothing_and_the_next_sync_works(engin
     run("a")
 
     def breaking():
-        yield [LogEntry(item_id="b")]
+        yield [SyncLogEntry(item_id="b")]
         raise SyncLogError("gone")
 
     with pytest.raises(SyncLogError, match="gone"):
-        sync(engine, target=TARGET, epoch=epoch, run_id=2, batches=breaking(), now=NOW)
+        sync_worklist(engine, target=TARGET, epoch=epoch, run_id=2, batches=breaking(), now=NOW)
     assert {i: row.removed_at for i, row in rows(engine).items()} == {"a": None}
     assert run("a", "c").new == 1
 
@@ -171,7 +175,7 @@ def test_nobody_waits_for_our_lock_while_the_users_log_is_read(engine, epoch, st
     written = []
 
     def slow():
-        yield [LogEntry(item_id="a")]
+        yield [SyncLogEntry(item_id="a")]
         if database_kind == "sqlite":
             with contextlib.closing(sqlite3.connect(store_url.removeprefix("sqlite:///"), timeout=0)) as conn:
                 conn.execute("INSERT INTO leases (target, epoch) VALUES ('else', 1)")
@@ -182,9 +186,9 @@ def test_nobody_waits_for_our_lock_while_the_users_log_is_read(engine, epoch, st
                 leases.acquire(conn, target="else", holder="h:2", now=NOW, ttl=HOUR)
                 leases.renew(conn, target=TARGET, epoch=epoch, now=NOW, ttl=HOUR)
             written.append(0)
-        yield [LogEntry(item_id="b")]
+        yield [SyncLogEntry(item_id="b")]
 
-    assert sync(engine, target=TARGET, epoch=epoch, run_id=1, batches=slow(), now=NOW).new == 2
+    assert sync_worklist(engine, target=TARGET, epoch=epoch, run_id=1, batches=slow(), now=NOW).new == 2
     assert written == [0]
 
 
@@ -196,7 +200,7 @@ def test_no_staged_id_outlives_the_sync(engine, run, database_kind):
 
 
 ENTRY = st.builds(
-    LogEntry,
+    SyncLogEntry,
     item_id=st.none() | st.sampled_from(["", " ", "a", "b", "c", "d", "\x00", "x" * 600]),
     submitted_at=st.none() | st.sampled_from([NOW - HOUR, NOW + HOUR]),
 )
@@ -218,8 +222,8 @@ def test_after_any_logs_the_active_items_are_the_last_logs_usable_ids(engine, ru
 
 @given(entries=st.lists(ENTRY, max_size=30), cut=st.integers(0, 30))
 def test_screening_in_batches_counts_the_same_as_screening_at_once(entries, cut):
-    whole, counts = screen(entries, now=NOW)
-    first, some = screen(entries[:cut], now=NOW)
-    second, others = screen(entries[cut:], now=NOW)
-    assert (first + second, add(some, others)) == (whole, counts)
+    whole, counts = validate_entries(entries, now=NOW)
+    first, some = validate_entries(entries[:cut], now=NOW)
+    second, others = validate_entries(entries[cut:], now=NOW)
+    assert (first + second, add_counts(some, others)) == (whole, counts)
     assert all(e.item_id and (e.submitted_at is None or e.submitted_at <= NOW) for e in whole)

@@ -37,7 +37,7 @@ def held_back(world, factor, target="gloo"):
 
 def live(world):
     """The throttle that this process keeps."""
-    (throttle,) = world.app.sharing._live.values()
+    (throttle,) = world.app.throttles._throttles.values()
     return throttle
 
 
@@ -110,7 +110,7 @@ def test_a_run_that_a_hint_keeps_from_sending_anything_does_not_halve_it_further
     world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "600"})
     for _ in range(3):
         report = world.run()
-        assert [piece.cause for piece in report.verdict.evidence] == [Cause.RATE_LIMITED]
+        assert [piece.cause for piece in report.evaluation.evidence] == [Cause.RATE_LIMITED]
     assert factors(world) == [0.5] * 3
 
 
@@ -118,9 +118,9 @@ def test_of_several_targets_on_one_key_the_most_restrained_holds_all_of_them_bac
     world = small_world
     settings = world.sandbox.settings
     described = {"url": world.sandbox.url, "publisher": settings.publisher_id, "sync_log": world.sync_log}
-    same_key = ANOTHER.format(name="same-key", auth=world.client_auth, **described)
+    shares_throttle = ANOTHER.format(name="same-key", auth=world.client_auth, **described)
     other_key = ANOTHER.format(name="other-key", auth=world.key_auth, **described)
-    world.configure(check="concurrency = 8", more=same_key + other_key)
+    world.configure(check="concurrency = 8", more=shares_throttle + other_key)
     world.track(4)
 
     def run(row):
@@ -132,10 +132,10 @@ def test_of_several_targets_on_one_key_the_most_restrained_holds_all_of_them_bac
     assert run(0).restraint == 1, "its own"
     assert live(world).concurrency.ceiling == 2
     run(2)
-    assert [throttle.concurrency.ceiling for throttle in world.app.sharing._live.values()] == [2, 8]
+    assert [throttle.concurrency.ceiling for throttle in world.app.throttles._throttles.values()] == [2, 8]
     held_back(world, 1.0, target="same-key")
     run(0)
-    assert [throttle.concurrency.ceiling for throttle in world.app.sharing._live.values()] == [8, 8]
+    assert [throttle.concurrency.ceiling for throttle in world.app.throttles._throttles.values()] == [8, 8]
 
 
 def test_people_and_the_log_are_told(small_world, here):
@@ -156,7 +156,7 @@ def test_a_database_that_can_t_say_is_no_reason_not_to_run(small_world):
     world = small_world
     world.track(2)
     with structlog.testing.capture_logs() as logged:
-        throttle = world.app.sharing
+        throttle = world.app.throttles
 
         async def opened():
             async with throttle.throttle(world.app.config.targets[0], (), world.app.engine) as made:
@@ -165,4 +165,4 @@ def test_a_database_that_can_t_say_is_no_reason_not_to_run(small_world):
         with world.app.engine.begin() as conn:
             conn.exec_driver_sql("ALTER TABLE runs RENAME COLUMN restraint TO gone")
         assert asyncio.run(opened()) == 32
-    assert [each["event"] for each in logged] == ["restraint_not_read"]
+    assert [each["event"] for each in logged] == ["throttle_factor_not_read"]

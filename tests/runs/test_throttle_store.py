@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from monitor.database.engine import connect, reading, writing
 from monitor.database.tables import throttles as table
-from monitor.model import Learned
+from monitor.model import LearnedLimits
 from monitor.runs import throttle_store as throttles
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = "0123456789abcdef0123456789abcdef"
 ORIGIN = "https://api.example:443"
 MINUTE = timedelta(minutes=1)
-FULL = Learned(
+FULL = LearnedLimits(
     at=NOW, not_before=NOW + 60 * MINUTE, status=429, code="SLOW_DOWN", rate_per_s=12.5, concurrency=3.25, down=True
 )
-SILENT = Learned(at=NOW)
+SILENT = LearnedLimits(at=NOW)
 
 
 def written(engine, *all_learned, key=KEY):
@@ -58,7 +58,7 @@ def test_a_row_says_to_people_which_api_it_is_about(engine):
 
 
 def hint(minutes, status, code=None, *, at=NOW):
-    return Learned(at=at, not_before=NOW + minutes * MINUTE, status=status, code=code)
+    return LearnedLimits(at=at, not_before=NOW + minutes * MINUTE, status=status, code=code)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_of_two_hints_the_later_instant_stands_with_its_status_and_code(engine, 
     assert (found.not_before, found.status, found.code) == (NOW + minutes * MINUTE, status, code)
 
 
-OLD = Learned(at=NOW, rate_per_s=10.0, concurrency=2.0, down=True)
-NEW = Learned(at=NOW + MINUTE, rate_per_s=20.0, concurrency=4.0, down=False)
+OLD = LearnedLimits(at=NOW, rate_per_s=10.0, concurrency=2.0, down=True)
+NEW = LearnedLimits(at=NOW + MINUTE, rate_per_s=20.0, concurrency=4.0, down=False)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,9 @@ NEW = Learned(at=NOW + MINUTE, rate_per_s=20.0, concurrency=4.0, down=False)
     [
         pytest.param(OLD, NEW, NEW, id="the newer one"),
         pytest.param(NEW, OLD, NEW, id="the newer one, though it was written first"),
-        pytest.param(OLD, Learned(at=NEW.at), Learned(at=NEW.at), id="the newer one, that no limit was met"),
+        pytest.param(
+            OLD, LearnedLimits(at=NEW.at), LearnedLimits(at=NEW.at), id="the newer one, that no limit was met"
+        ),
         pytest.param(OLD, replace(NEW, at=NOW), replace(NEW, at=NOW), id="of two at one instant, the one written last"),
     ],
 )
@@ -119,7 +121,7 @@ RESTS = st.fixed_dictionaries({
     "down": st.booleans(),
 })  # fmt: skip
 WRITERS = st.lists(
-    st.builds(lambda at, hint, rest: Learned(at=at, **hint, **rest), INSTANTS, st.just({}) | HINTS, RESTS),
+    st.builds(lambda at, hint, rest: LearnedLimits(at=at, **hint, **rest), INSTANTS, st.just({}) | HINTS, RESTS),
     min_size=1,
     max_size=5,
     unique_by=(lambda learned: learned.at, lambda learned: learned.not_before or learned),
@@ -144,7 +146,9 @@ def test_of_processes_that_write_at_once_none_loses_a_hint(engine, store_url):
             together.wait()
             for turn in turns:
                 at = NOW + turn * MINUTE
-                written(mine, Learned(at=at, not_before=at + MINUTE, status=429) if heard else Learned(at=at))
+                written(
+                    mine, LearnedLimits(at=at, not_before=at + MINUTE, status=429) if heard else LearnedLimits(at=at)
+                )
         except Exception as error:  # noqa: BLE001  # a thread's failure is the test's
             failures.append(error)
         finally:
@@ -161,7 +165,9 @@ def test_of_processes_that_write_at_once_none_loses_a_hint(engine, store_url):
         thread.join()
 
     assert failures == []
-    assert known(engine) == Learned(at=NOW + (last + 1) * MINUTE, not_before=NOW + (last + 1) * MINUTE, status=429)
+    assert known(engine) == LearnedLimits(
+        at=NOW + (last + 1) * MINUTE, not_before=NOW + (last + 1) * MINUTE, status=429
+    )
 
 
 def test_what_was_learned_by_a_clock_far_ahead_gives_way(engine):

@@ -6,12 +6,12 @@ from sqlalchemy import select, update
 from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, items
-from monitor.model import ItemState, LogEntry, Outcome, Reason
+from monitor.model import ItemState, SyncLogEntry, Outcome, Reason
 from monitor.model.http import ApiError
 from monitor.model.items import transition
-from monitor.runs import outcomes as work_done
-from monitor.runs import sync as worklist
-from monitor.runs import worklist as work
+from monitor.runs import outcomes as outcome_store
+from monitor.runs.sync import sync_worklist
+from monitor.runs import worklist
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -25,8 +25,8 @@ def listed(engine):
         epoch = leases.acquire(conn, target=TARGET, holder="h:1", now=NOW, ttl=MINUTE)
 
     def put(*ids, target=TARGET):
-        batch = [LogEntry(item_id=item_id, submitted_at=NOW - 60 * MINUTE) for item_id in ids]
-        worklist.sync(engine, target=target, epoch=epoch, run_id=1, batches=[batch], now=NOW)
+        batch = [SyncLogEntry(item_id=item_id, submitted_at=NOW - 60 * MINUTE) for item_id in ids]
+        sync_worklist(engine, target=target, epoch=epoch, run_id=1, batches=[batch], now=NOW)
 
     return put
 
@@ -37,14 +37,14 @@ def ids(batches):
 
 def outcomes(engine, run_id, states, at=NOW, target=TARGET, **more):
     with reading(engine) as conn:
-        rows = conn.execute(select(*work._TRACKED).where(items.c.target == target)).all()
-    known = {row.item_id: work._tracked(row) for row in rows}
+        rows = conn.execute(select(*worklist._TRACKED).where(items.c.target == target)).all()
+    known = {row.item_id: worklist._tracked(row) for row in rows}
     changes = [
         transition(known[item_id], Outcome(item_id=item_id, state=state, at=at, answered=True, **more))
         for item_id, state in states.items()
     ]
     with writing(engine) as conn:
-        work_done.record(conn, target=target, run_id=run_id, changes=changes)
+        outcome_store.record(conn, target=target, run_id=run_id, changes=changes)
 
 
 def row(engine, item_id):
@@ -60,9 +60,13 @@ def events(engine):
 
 def test_everything_new_is_due_by_id_in_batches(engine, listed):
     listed("d", "a", "c", "b", "e")
-    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=0, batch=2)) == [["a", "b"], ["c", "d"], ["e"]]
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0, batch=2)) == [
+        ["a", "b"],
+        ["c", "d"],
+        ["e"],
+    ]
     with reading(engine) as conn:
-        assert work.count_due(conn, target=TARGET, recheck=10) == 5
+        assert worklist.count_due(conn, target=TARGET, recheck=10) == 5
 
 
 def test_a_due_item_carries_what_is_known_of_it(engine, listed):
@@ -70,7 +74,7 @@ def test_a_due_item_carries_what_is_known_of_it(engine, listed):
     outcomes(engine, 1, {"a": ItemState.NOT_FOUND}, at=NOW, error=ApiError(status=404, code="gone", request_id="r1"))
     with writing(engine) as conn:
         conn.execute(update(items).values(incident_id=7))
-    [[item]] = work.due(engine, target=TARGET, run_id=2, recheck=0)
+    [[item]] = worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0)
     assert (item.known_state, item.known_missing, item.since, item.checked_at) == (ItemState.NOT_FOUND, True, NOW, NOW)
     assert (item.submitted_at, item.first_seen_at, item.seen_at) == (NOW - 60 * MINUTE, NOW, None)
     stored = row(engine, "a")
@@ -82,9 +86,9 @@ def test_removed_ignored_and_foreign_items_are_not_due(engine, listed):
     with writing(engine) as conn:
         conn.execute(update(items).where(items.c.item_id == "gone").values(removed_at=NOW))
         conn.execute(update(items).where(items.c.item_id == "ignored").values(ignored_at=NOW))
-        tallies = work.tallies(conn, target=TARGET, now=NOW, stuck_after=MINUTE)
-    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=9)) == [["kept"]]
-    assert ids(work.due(engine, target="other", run_id=2, recheck=9)) == []
+        tallies = worklist.count_states(conn, target=TARGET, now=NOW, stuck_after=MINUTE)
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=9)) == [["kept"]]
+    assert ids(worklist.iter_due_items(engine, target="other", run_id=2, recheck=9)) == []
     assert sum(tallies.counts.values()) == 1
 
 
@@ -92,23 +96,35 @@ def test_completed_items_are_rechecked_longest_unchecked_first_and_no_more_than_
     listed(*"abcdef")
     for minute, item_id in enumerate("cbaed"):
         outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
-    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=3, batch=2)) == [["f"], ["c", "b"], ["a"]]
-    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=99, batch=3)) == [["f"], ["c", "b", "a"], ["e", "d"]]
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=3, batch=2)) == [
+        ["f"],
+        ["c", "b"],
+        ["a"],
+    ]
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=99, batch=3)) == [
+        ["f"],
+        ["c", "b", "a"],
+        ["e", "d"],
+    ]
     with reading(engine) as conn:
-        assert [work.count_due(conn, target=TARGET, recheck=n) for n in (0, 3, 99)] == [1, 4, 6]
+        assert [worklist.count_due(conn, target=TARGET, recheck=n) for n in (0, 3, 99)] == [1, 4, 6]
 
 
 def test_items_checked_at_the_same_moment_are_rechecked_in_pages_without_loss(engine, listed):
     listed(*"abcde")
     outcomes(engine, 1, dict.fromkeys("abcde", ItemState.COMPLETED))
-    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=5, batch=2)) == [["a", "b"], ["c", "d"], ["e"]]
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=5, batch=2)) == [
+        ["a", "b"],
+        ["c", "d"],
+        ["e"],
+    ]
 
 
 def test_recording_while_due_items_stream_asks_about_none_twice(engine, listed):
     listed(*"abcdef")
     outcomes(engine, 1, {"e": ItemState.COMPLETED, "f": ItemState.COMPLETED})
     asked = []
-    for batch in work.due(engine, target=TARGET, run_id=2, recheck=10, batch=2):
+    for batch in worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=10, batch=2):
         asked += [item.item_id for item in batch]
         states = {item.item_id: ItemState.COMPLETED for item in batch}
         outcomes(engine, 2, states, at=NOW + MINUTE)
@@ -128,7 +144,7 @@ def test_an_outcome_is_stored_with_an_event_only_when_something_changed(engine, 
 
 def test_recording_nothing_writes_nothing(engine):
     with writing(engine) as conn:
-        work_done.record(conn, target=TARGET, run_id=1, changes=[])
+        outcome_store.record(conn, target=TARGET, run_id=1, changes=[])
     assert events(engine) == []
 
 
@@ -149,7 +165,7 @@ def test_what_was_not_asked_becomes_unknown_and_keeps_what_is_known(engine, list
     outcomes(engine, 2, {"asked": ItemState.PENDING})
     before = events(engine)
     with writing(engine) as conn:
-        left = work.leave_unasked(
+        left = worklist.mark_unasked_unknown(
             conn, target=TARGET, run_id=2, reason=Reason.DEADLINE, recheck_ids=["again", "asked", "none"]
         )
     assert left == 2
@@ -165,7 +181,7 @@ def test_more_rechecks_than_one_statement_may_name_are_left_unknown_too(engine, 
     listed(*many)
     outcomes(engine, 1, dict.fromkeys(many, ItemState.COMPLETED))
     with writing(engine) as conn:
-        left = work.leave_unasked(conn, target=TARGET, run_id=2, reason=Reason.OUTAGE, recheck_ids=many)
+        left = worklist.mark_unasked_unknown(conn, target=TARGET, run_id=2, reason=Reason.OUTAGE, recheck_ids=many)
     assert left == 1_203
 
 
@@ -176,9 +192,9 @@ def test_tallies_count_every_state_and_what_is_stuck(engine, listed):
         conn.execute(update(items).where(items.c.item_id == "fresh").values(submitted_at=NOW))
     outcomes(engine, 1, {"fresh": ItemState.PENDING})
     with reading(engine) as conn:
-        tallies = work.tallies(conn, target=TARGET, now=NOW, stuck_after=30 * MINUTE)
-        late = work.tallies(conn, target=TARGET, now=NOW, stuck_after=60 * MINUTE)
-        none = work.tallies(conn, target="other", now=NOW, stuck_after=MINUTE)
+        tallies = worklist.count_states(conn, target=TARGET, now=NOW, stuck_after=30 * MINUTE)
+        late = worklist.count_states(conn, target=TARGET, now=NOW, stuck_after=60 * MINUTE)
+        none = worklist.count_states(conn, target="other", now=NOW, stuck_after=MINUTE)
     assert {state.value: n for state, n in tallies.counts.items()} == {
         "completed": 1, "pending": 2, "failed": 1, "not_found": 0, "invalid": 0, "unknown": 1,
     }  # fmt: skip
@@ -192,10 +208,10 @@ def test_what_is_tracked_and_what_would_be_rechecked_can_be_asked_beforehand(eng
         outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
     with writing(engine) as conn:
         conn.execute(update(items).where(items.c.item_id == "a").values(ignored_at=NOW))
-        assert work.count_active(conn, target=TARGET) == 3
-        assert work.longest_unchecked(conn, target=TARGET, run_id=2, limit=9) == ("c", "b")
-        assert work.longest_unchecked(conn, target=TARGET, run_id=2, limit=1) == ("c",)
-        assert work.longest_unchecked(conn, target=TARGET, run_id=1, limit=9) == ()
+        assert worklist.count_active(conn, target=TARGET) == 3
+        assert worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=9) == ("c", "b")
+        assert worklist.longest_unchecked(conn, target=TARGET, run_id=2, limit=1) == ("c",)
+        assert worklist.longest_unchecked(conn, target=TARGET, run_id=1, limit=9) == ()
 
 
 def completed(engine, *item_ids):
@@ -214,7 +230,7 @@ def test_a_run_opens_with_items_that_were_well_spread_over_the_choice(engine, li
 
     def openers(*item_ids):
         with reading(engine) as conn:
-            return work.openers(conn, target=TARGET, item_ids=item_ids, count=5)
+            return worklist.choose_first_items(conn, target=TARGET, item_ids=item_ids, count=5)
 
     assert openers(*all_of_them) == ("i00", "i04", "i08", "i12", "i16")
     leave_unknown(engine, items.c.item_id < "i15")
@@ -227,14 +243,18 @@ def test_a_run_opens_with_items_that_were_well_spread_over_the_choice(engine, li
 def test_what_a_run_opens_with_is_handed_out_once(engine, listed):
     listed("a", "b", "c", "new")
     completed(engine, "a", "b", "c")
-    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=3, first=("b",))) == [["b"], ["new"], ["a", "c"]]
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=3, first=("b",))) == [
+        ["b"],
+        ["new"],
+        ["a", "c"],
+    ]
 
 
 def test_unfinished_items_that_no_run_asked_about_for_longest_come_first(engine, listed):
     listed("a", "b", "c")
     outcomes(engine, 5, {"a": ItemState.PENDING})
     outcomes(engine, 4, {"b": ItemState.PENDING})
-    assert ids(work.due(engine, target=TARGET, run_id=6, recheck=0, batch=1)) == [["c"], ["b"], ["a"]]
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=6, recheck=0, batch=1)) == [["c"], ["b"], ["a"]]
 
 
 def test_a_finished_item_that_a_run_could_not_find_out_about_is_not_unfinished(engine, listed):
@@ -242,5 +262,5 @@ def test_a_finished_item_that_a_run_could_not_find_out_about_is_not_unfinished(e
     completed(engine, "a", "b")
     leave_unknown(engine)
     with reading(engine) as conn:
-        assert work.count_due(conn, target=TARGET, recheck=1) == 1
-    assert ids(work.due(engine, target=TARGET, run_id=2, recheck=1)) == [["a"]]
+        assert worklist.count_due(conn, target=TARGET, recheck=1) == 1
+    assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=1)) == [["a"]]

@@ -4,24 +4,26 @@ import asyncio
 from dataclasses import dataclass, field
 
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import BUDGET_SPENT, Answer, ApiError, Reply, Request
-from monitor.notifications.channels import Ending, Verdict
-from monitor.notifications.delivery import Outlet
+from monitor.model.http import RETRY_BUDGET_EXHAUSTED, CallResult, ApiError, Reply, Request
+from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.delivery import ConfiguredChannel
 
-DELIVERED = Verdict(ending=Ending.DELIVERED, reason="accepted")
+DELIVERED = SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
 
 
-def outlets(channels, fingerprint="as configured"):
+def configured_channels(channels, fingerprint="as configured"):
     """Channels as a sender takes them, all with settings of that name."""
-    return {name: Outlet(channel=channel, fingerprint=lambda: fingerprint) for name, channel in channels.items()}
+    return {
+        name: ConfiguredChannel(channel=channel, fingerprint=lambda: fingerprint) for name, channel in channels.items()
+    }
 
 
 class FakeChannel:
     """A channel that ends its sends as it was told, the last of them for ever; it keeps what it was given."""
 
-    def __init__(self, *verdicts, before=None, threaded=False):
+    def __init__(self, *results, before=None, threaded=False):
         self.threaded = threaded
-        self.verdicts = list(verdicts) or [DELIVERED]
+        self.results = list(results) or [DELIVERED]
         self.sent, self.keys = [], []
         self._before = before
 
@@ -31,22 +33,22 @@ class FakeChannel:
             await self._before()
         self.sent.append(message)
         self.keys.append(key)
-        verdict = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
-        if isinstance(verdict, Exception):
-            raise verdict
-        return verdict
+        result = self.results.pop(0) if len(self.results) > 1 else self.results[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 class FakeAlerts(FakeChannel):
     """A channel whose receiver forgets what it is not told again."""
 
-    def __init__(self, *verdicts):
-        super().__init__(*verdicts)
-        self.refreshed = []
+    def __init__(self, *results):
+        super().__init__(*results)
+        self.resent = []
 
-    async def refresh(self, messages, *, at):
-        self.refreshed.append((at, [each.incident_id for each in messages]))
-        return self.verdicts[0]
+    async def resend(self, messages, *, at):
+        self.resent.append((at, [each.incident_id for each in messages]))
+        return self.results[0]
 
 
 @dataclass
@@ -76,20 +78,20 @@ class FakeProvider:
 
 def ok(status="completed"):
     """A 200 that says so about the item."""
-    return Answer(reply=Reply(status=200, headers={}, body=status.encode()), latency_ms=1.0)
+    return CallResult(reply=Reply(status=200, headers={}, body=status.encode()), latency_ms=1.0)
 
 
 def refused(status=None, **fields):
     """An answer that is an error."""
-    return Answer(error=ApiError(status=status, **fields), latency_ms=1.0)
+    return CallResult(error=ApiError(status=status, **fields), latency_ms=1.0)
 
 
 @dataclass
-class FakeAsker:
+class FakeItemClient:
     """A client that answers by item id, at once or when a gate opens; it counts how many requests are in flight."""
 
     answers: dict = field(default_factory=dict)
-    default: Answer = field(default_factory=ok)
+    default: CallResult = field(default_factory=ok)
     gate: asyncio.Event | None = None
     """Answers wait for it."""
     tripped: bool = False
@@ -106,7 +108,7 @@ class FakeAsker:
     async def ask(self, request, *, deadline_s, again=False):
         item_id = request.path.rpartition("/")[2]
         if again and len(self.asked_again) >= self.budget:
-            return Answer(error=ApiError(status=None, code=BUDGET_SPENT), attempts=0)
+            return CallResult(error=ApiError(status=None, code=RETRY_BUDGET_EXHAUSTED), attempts=0)
         (self.asked_again if again else self.asked).append(item_id)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

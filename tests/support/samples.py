@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from monitor.model import Cause, Incident, IncidentState, Severity, Team
 from monitor.notifications.messages import Message, MessageKind
-from monitor.notifications.texts import safe_words
+from monitor.notifications.texts import safe_message
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def message(incident_id=1, **fields):
         "title": "gloo-prod: the API rejects the credentials",
         "subject": "gloo-prod: the API rejects the credentials",
         "what_to_check": ("key rotation", "deployment configuration", "revoked keys"),
-        "safe_message": safe_words(Cause.UNAUTHORIZED),
+        "safe_message": safe_message(Cause.UNAUTHORIZED),
         "facts": (
             ("since", "2026-03-01 11:55:00 UTC"),
             ("evidence", "1 × 401 from the token endpoint"),

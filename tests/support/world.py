@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
 
-from monitor.app import App, open_store
+from monitor.app import App, open_database
 from monitor.config import Config
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
@@ -107,7 +107,7 @@ class World:
     def app(self):
         if self._app is None:
             config = Config.load(self.config_path, environ={})
-            engine = open_store(config)
+            engine = open_database(config)
             self._apps.callback(engine.dispose)
             self._app = App(config=config, engine=engine)
         return self._app

@@ -27,7 +27,7 @@ from support.postgres import private_server
 from survival.peers import peers
 
 from monitor import logs as log
-from monitor.app import open_store
+from monitor.app import open_database
 from monitor.config import Config
 from monitor.database.engine import reading
 from monitor.database.schema import upgrade
@@ -124,7 +124,7 @@ def grow(database, runs, *, stretch, trace=False):
     with tempfile.TemporaryDirectory() as folder, peers() as there, _logging_to_nowhere():
         config = _configured(Path(folder), database, there)
         samples, blocks = asyncio.run(_ticks(config, there, runs, stretch, trace))
-        engine = open_store(config)
+        engine = open_database(config)
         with reading(engine) as conn:
             told = conn.exec_driver_sql("SELECT count(*) FROM notifications WHERE status = 'sent'").scalar()
             incidents = conn.exec_driver_sql("SELECT count(*) FROM incidents WHERE state = 'resolved'").scalar()

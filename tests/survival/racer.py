@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 from survival.victim import Fate, install, strike
 
-from monitor.app import App, open_store
+from monitor.app import App, open_database
 from monitor.config import Config
 from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
 from monitor.runs.progress import NoProgress
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     if point:
         install([Fate(point[0], 1, lambda: strike(signal.SIGSTOP))])
     config = Config.load(Path(path), environ={})
-    engine = open_store(config)
+    engine = open_database(config)
     sys.stdin.readline()
     print(json.dumps(asyncio.run(race(App(config=config, engine=engine), int(count)))), flush=True)
     engine.dispose()

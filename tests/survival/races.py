@@ -19,7 +19,7 @@ from support.world import World, environment
 from survival.ground import KINDS, Grounds, paths
 
 from monitor.database.engine import writing
-from monitor.runs.run import LEASE
+from monitor.runs.run import LEASE_TTL
 
 TITLE = "Races"
 HEAD = ("race", "database", "run once", "run twice", "refused", "the stopped one lost", "rows written", "stale rows")
@@ -118,7 +118,7 @@ def _outlive(world: World, *, waits: bool):
     """Until somebody else has taken over from the stopped one."""
     (before,) = world.rows("SELECT epoch FROM leases")
     if waits:
-        time.sleep(LEASE.total_seconds())
+        time.sleep(LEASE_TTL.total_seconds())
     else:
         with writing(world.app.engine) as conn:
             conn.exec_driver_sql("UPDATE leases SET expires_at = '2026-01-01 00:00:00.000000'")

@@ -24,19 +24,19 @@ from monitor.cli import main
 from monitor.client.auth import ClientCredentials
 from monitor.notifications.delivery import Sender
 from monitor.runs import run as run_module
-from monitor.runs import sync as worklist
-from monitor.runs.close import Closing
+from monitor.runs import sync as sync_module
+from monitor.runs.close import RunCloser
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.run import Run
 
 STEPS = {
     "begin": (Run, "_begin"), "sync": (Run, "_sync"), "plan": (Run, "_plan"), "record": (Run, "_record"),
-    "close": (Closing, "close"), "renew": (Run, "_renew"), "release": (Run, "_release"),
+    "close": (RunCloser, "close"), "renew": (Run, "_renew"), "release": (Run, "_release"),
     "claim": (Sender, "_claim"), "mark": (Sender, "_mark"),
 }  # fmt: skip
 """Steps that a thread does."""
 
-WAITS = {"token": (ClientCredentials, "_fetch"), "ask": (ItemCheck, "_ask"), "send": (Sender, "_attempt")}
+WAITS = {"token": (ClientCredentials, "_fetch"), "ask": (ItemCheck, "_check_item"), "send": (Sender, "_attempt")}
 """Steps that wait for somebody else's answer."""
 
 Reach = Callable[[str], None]
@@ -80,7 +80,7 @@ def install(fates: Sequence[Fate]):
         setattr(owner, name, _step(step, getattr(owner, name), reach, here))
     for step, (owner, name) in WAITS.items():
         setattr(owner, name, _wait(step, getattr(owner, name), reach))
-    worklist.add = _after(worklist.add, lambda: reach("sync.batch"))
+    sync_module.add_counts = _after(sync_module.add_counts, lambda: reach("sync.batch"))
     Connection._commit_impl = _around(Connection._commit_impl, in_step)
     event.listen(Engine, "before_cursor_execute", lambda *_: in_step("statement"))
 

@@ -7,28 +7,28 @@ from hypothesis import strategies as st
 from support.samples import NOW
 
 from monitor.database.engine import reading
-from monitor.model import LogEntry
-from monitor.synclog import builtin as tracked
+from monitor.model import SyncLogEntry
+from monitor.synclog import builtin as builtin_log
 
 HOUR = timedelta(hours=1)
 
 
 def entries(*ids, **fields):
-    return [LogEntry(item_id=item_id, **fields) for item_id in ids]
+    return [SyncLogEntry(item_id=item_id, **fields) for item_id in ids]
 
 
 @pytest.fixture
 def add(engine):
     def add(*given, target="gloo", now=NOW, size=2):
         batches = [given[start : start + size] for start in range(0, len(given), size)]
-        done = tracked.add(engine, target=target, batches=batches, now=now)
-        return done.new, done.known, done.updated, done.repeated
+        done = builtin_log.add(engine, target=target, batches=batches, now=now)
+        return done.new, done.known, done.updated, done.duplicate
 
     return add
 
 
 def log(engine, target="gloo", **options):
-    return [entry for batch in tracked.read(engine, target=target, **options) for entry in batch]
+    return [entry for batch in builtin_log.read(engine, target=target, **options) for entry in batch]
 
 
 def test_ids_are_added_once_however_often_they_are_imported(engine, add):
@@ -36,9 +36,9 @@ def test_ids_are_added_once_however_often_they_are_imported(engine, add):
     assert add(*entries("b", "a", "c", submitted_at=NOW, group="books"), now=NOW + HOUR) == (0, 3, 0, 0)
     assert log(engine) == entries("a", "b", "c", submitted_at=NOW, group="books")
     with reading(engine) as conn:
-        assert tracked.count(conn, target="gloo") == 3
-        assert tracked.added_at(conn, item_id="a") == {"gloo": NOW}
-        assert tracked.added_at(conn, item_id="z") == {}
+        assert builtin_log.count(conn, target="gloo") == 3
+        assert builtin_log.added_at(conn, item_id="a") == {"gloo": NOW}
+        assert builtin_log.added_at(conn, item_id="z") == {}
 
 
 def test_what_differs_is_taken_over_and_what_is_not_said_stays(engine, add):
@@ -46,9 +46,9 @@ def test_what_differs_is_taken_over_and_what_is_not_said_stays(engine, add):
     assert add(*entries("a"), *entries("b", group="films")) == (0, 1, 1, 0)
     assert add(*entries("a", submitted_at=NOW + HOUR), *entries("c")) == (1, 0, 1, 0)
     assert log(engine) == [
-        LogEntry(item_id="a", submitted_at=NOW + HOUR, group="books"),
-        LogEntry(item_id="b", submitted_at=NOW, group="films"),
-        LogEntry(item_id="c"),
+        SyncLogEntry(item_id="a", submitted_at=NOW + HOUR, group="books"),
+        SyncLogEntry(item_id="b", submitted_at=NOW, group="films"),
+        SyncLogEntry(item_id="c"),
     ]
 
 
@@ -56,7 +56,7 @@ def test_of_rows_that_name_one_id_the_first_counts_so_that_importing_again_chang
     given = [*entries("a", group="one"), *entries("b"), *entries("a", group="two")]
     assert add(*given, size=1) == (2, 0, 0, 1)
     assert add(*given) == (0, 2, 0, 1)
-    assert log(engine) == [LogEntry(item_id="a", group="one"), LogEntry(item_id="b")]
+    assert log(engine) == [SyncLogEntry(item_id="a", group="one"), SyncLogEntry(item_id="b")]
 
 
 def test_targets_have_logs_of_their_own(engine, add):
@@ -65,7 +65,7 @@ def test_targets_have_logs_of_their_own(engine, add):
     assert add(*entries("a", group="x"), target="other") == (0, 1, 0, 0)
     assert (log(engine), log(engine, "other"), log(engine, "none")) == (entries("a"), entries("a", group="x"), [])
     with reading(engine) as conn:
-        assert list(tracked.added_at(conn, item_id="a")) == ["gloo", "other"]
+        assert list(builtin_log.added_at(conn, item_id="a")) == ["gloo", "other"]
 
 
 def test_nothing_is_imported_when_the_rows_stop_coming(engine, add):
@@ -74,14 +74,14 @@ def test_nothing_is_imported_when_the_rows_stop_coming(engine, add):
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):
-        tracked.add(engine, target="gloo", batches=broken(), now=NOW)
+        builtin_log.add(engine, target="gloo", batches=broken(), now=NOW)
     assert log(engine) == []
     assert add(*entries("a")) == (1, 0, 0, 0)  # on the pooled connection that it failed on
 
 
 def test_an_import_of_nothing_is_fine(engine, add):
     assert add() == (0, 0, 0, 0)
-    assert tracked.add(engine, target="gloo", batches=[[]], now=NOW).read == 0
+    assert builtin_log.add(engine, target="gloo", batches=[[]], now=NOW).read == 0
 
 
 def test_rows_that_come_slowly_keep_nobody_from_writing(engine):
@@ -92,14 +92,14 @@ def test_rows_that_come_slowly_keep_nobody_from_writing(engine):
         yield entries("a")
         other = threading.Thread(
             target=lambda: second.append(
-                tracked.add(engine, target="gloo", batches=[entries("a", "b")], now=NOW + HOUR)
+                builtin_log.add(engine, target="gloo", batches=[entries("a", "b")], now=NOW + HOUR)
             )
         )
         other.start()
         other.join(timeout=120)
         yield entries("c")
 
-    first = tracked.add(engine, target="gloo", batches=slow(), now=NOW)
+    first = builtin_log.add(engine, target="gloo", batches=slow(), now=NOW)
     assert [done.new for done in second] == [2]
     assert (first.new, first.known) == (1, 1)
     assert log(engine) == entries("a", "b", "c")
@@ -108,7 +108,7 @@ def test_rows_that_come_slowly_keep_nobody_from_writing(engine):
 def test_removed_ids_are_gone_and_unknown_ones_are_named(engine, add):
     add(*entries(*"abcd"))
     add(*entries("a"), target="other")
-    done = tracked.remove(engine, target="gloo", batches=[["a", "x"], ["c", "c", "a"]])
+    done = builtin_log.remove(engine, target="gloo", batches=[["a", "x"], ["c", "c", "a"]])
     assert (done.removed, done.unknown, done.unknown_ids) == (2, 2, ("x", "a"))
     assert (log(engine), log(engine, "other")) == (entries("b", "d"), entries("a"))
 
@@ -116,7 +116,7 @@ def test_removed_ids_are_gone_and_unknown_ones_are_named(engine, add):
 def test_many_are_removed_at_once_and_only_some_unknown_ones_named(engine, add):
     ids = [f"{n:04}" for n in range(1200)]
     add(*entries(*ids), size=1200)
-    done = tracked.remove(engine, target="gloo", batches=[ids[:1100], [f"x{n}" for n in range(30)]])
+    done = builtin_log.remove(engine, target="gloo", batches=[ids[:1100], [f"x{n}" for n in range(30)]])
     assert (done.removed, done.unknown, len(done.unknown_ids)) == (1100, 30, 20)
     assert log(engine) == entries(*ids[1100:])
 
@@ -124,7 +124,7 @@ def test_many_are_removed_at_once_and_only_some_unknown_ones_named(engine, add):
 def test_the_log_comes_in_batches_by_id(engine, add):
     add(*entries(*"ecadb"))
     for batch, sizes in [(1, [1] * 5), (3, [3, 2]), (5, [5]), (7, [5])]:
-        batches = list(tracked.read(engine, target="gloo", batch=batch))
+        batches = list(builtin_log.read(engine, target="gloo", batch=batch))
         assert [entry.item_id for rows in batches for entry in rows] == list("abcde")
         assert [len(rows) for rows in batches] == sizes
 
@@ -137,7 +137,7 @@ def test_a_group_of_any_text_is_stored(engine, add):
 
 
 ENTRIES = st.builds(
-    LogEntry,
+    SyncLogEntry,
     item_id=st.sampled_from("abcdef"),
     submitted_at=st.none() | st.sampled_from([NOW, NOW + HOUR]),
     group=st.none() | st.sampled_from("xy"),
@@ -150,6 +150,6 @@ def test_importing_the_same_again_never_changes_anything(engine, add, first, sec
     add(*first)
     add(*second)
     before = log(engine)
-    new, known, updated, repeated = add(*second)
-    assert (new, updated, known + repeated) == (0, 0, len(second))
+    new, known, updated, duplicate = add(*second)
+    assert (new, updated, known + duplicate) == (0, 0, len(second))
     assert log(engine) == before

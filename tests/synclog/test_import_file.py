@@ -8,23 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.model import LogEntry
+from monitor.model import SyncLogEntry
 from monitor.synclog.import_file import read_items
-from monitor.synclog.import_formats import LONGEST_LINE, BadLine, FileSpec, Lines
+from monitor.synclog.import_formats import MAX_LINE_BYTES, BadLine, FileSpec, LineReader
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def found(content, name="ids", **spec):
     raw = content.encode() if isinstance(content, str) else content
-    return read_items(Lines(io.BytesIO(raw), name), FileSpec(name=name, **spec))
+    return read_items(LineReader(io.BytesIO(raw), name), FileSpec(name=name, **spec))
 
 
 def read(content, name="ids", **spec):
     """Ids of the usable lines, and (first, last, reason) of the others."""
     entries = list(found(content, name, **spec).entries)
     bad = [(each.first, each.last, each.reason) for each in entries if isinstance(each, BadLine)]
-    return [each.item_id for each in entries if isinstance(each, LogEntry)], bad
+    return [each.item_id for each in entries if isinstance(each, SyncLogEntry)], bad
 
 
 TIMES = {"submitted_at_column": "at", "group_column": "col"}
@@ -88,12 +88,12 @@ def test_the_format_is_the_one_asked_for_else_told_by_the_name(name, spec, expec
 def test_times_and_groups_come_from_the_columns_named_and_from_nowhere_else():
     table = "item_id,at,col\na,2026-03-01 13:00,books\nb,1772366400,\nc,,\n"
     expected = [
-        LogEntry(item_id="a", submitted_at=NOON, group="books"),
-        LogEntry(item_id="b", submitted_at=NOON),
-        LogEntry(item_id="c"),
+        SyncLogEntry(item_id="a", submitted_at=NOON, group="books"),
+        SyncLogEntry(item_id="b", submitted_at=NOON),
+        SyncLogEntry(item_id="c"),
     ]
     assert list(found(table, zone=ZoneInfo("Europe/Paris"), **TIMES).entries) == expected
-    assert list(found(table).entries) == [LogEntry(item_id=item_id) for item_id in "abc"]
+    assert list(found(table).entries) == [SyncLogEntry(item_id=item_id) for item_id in "abc"]
     rows = [
         {"item_id": "a", "at": "2026-03-01T12:00:00Z", "col": "books"},
         {"item_id": "b", "at": 1772366400, "col": None},
@@ -191,7 +191,7 @@ def test_what_is_guessed_is_told(content, note):
 
 
 def test_a_line_too_long_for_memory_is_passed_over():
-    endless = b"y" * (LONGEST_LINE + 2**21)
+    endless = b"y" * (MAX_LINE_BYTES + 2**21)
     bad = [(3, 3, "it is longer than 16777216 bytes")]
     assert read(b"item_id\na\n%s\nb\n" % endless) == (["a", "b"], bad)
     assert read(b'"x"\n"a"\n"%s"\n"b"\n' % endless) == (["x", "a", "b"], bad)
@@ -225,7 +225,7 @@ def test_a_disk_that_fails_is_told_in_a_sentence():
     with pytest.raises(
         ConfigError, match=r"^x: can't be read \(Input/output error\); check the disk or the pipe, and try again$"
     ):
-        read_items(Lines(io.BufferedReader(Broken()), "x"), FileSpec(name="x"))
+        read_items(LineReader(io.BufferedReader(Broken()), "x"), FileSpec(name="x"))
 
 
 IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20).filter(str.strip)

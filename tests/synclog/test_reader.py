@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from monitor.errors import SyncLogError
-from monitor.model import LogEntry
+from monitor.model import SyncLogEntry
 from monitor.synclog import SyncLogSpec, read, verify
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -63,8 +63,12 @@ def test_rows_come_in_batches_as_they_stand(pipeline, spec):
     )
     logged = spec(submitted_at_column="uploaded_at", group_column="collection", timezone="Europe/Paris")
     assert list(read(logged, batch=3)) == [
-        [LogEntry(item_id="a", submitted_at=NOON, group="one"), LogEntry(item_id=None), LogEntry(item_id="", group="")],
-        [LogEntry(item_id="a", group="x")],
+        [
+            SyncLogEntry(item_id="a", submitted_at=NOON, group="one"),
+            SyncLogEntry(item_id=None),
+            SyncLogEntry(item_id="", group=""),
+        ],
+        [SyncLogEntry(item_id="a", group="x")],
     ]
 
 
@@ -80,7 +84,7 @@ def test_a_view_is_as_good_as_a_table(pipeline, spec):
         "INSERT INTO uploads VALUES (1, 'a'), (2, 'b'), (3, 'c')",
         "CREATE VIEW sync_log AS SELECT 'doc-' || name AS item_id FROM uploads WHERE id > 1",
     )
-    assert list(read(spec(), batch=1)) == [[LogEntry(item_id="doc-b")], [LogEntry(item_id="doc-c")]]
+    assert list(read(spec(), batch=1)) == [[SyncLogEntry(item_id="doc-b")], [SyncLogEntry(item_id="doc-c")]]
 
 
 def test_names_of_any_kind_are_quoted(pipeline, spec):
@@ -204,7 +208,7 @@ def test_upload_times_of_any_type_are_read_on_postgresql(new_postgres, kind, val
     with psycopg.connect(url) as conn:
         conn.execute(f"CREATE TABLE log (id text, at {kind}); INSERT INTO log VALUES ('a', {value})")
     logged = SyncLogSpec(url=url, table="log", id_column="id", submitted_at_column="at", timezone="Europe/Paris")
-    assert list(read(logged)) == [[LogEntry(item_id="a", submitted_at=moment)]]
+    assert list(read(logged)) == [[SyncLogEntry(item_id="a", submitted_at=moment)]]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +272,7 @@ def test_a_users_writer_goes_on_while_the_log_is_read(tmp_path, mode):
 def test_a_log_that_is_left_early_is_closed(pipeline, spec, synclog_kind, synclog_url):
     pipeline("CREATE TABLE sync_log (item_id TEXT)", "INSERT INTO sync_log VALUES ('a'), ('b'), ('c')")
     reading = read(spec(), batch=1)
-    assert next(reading) == [LogEntry(item_id="a")]
+    assert next(reading) == [SyncLogEntry(item_id="a")]
     reading.close()
     abandoned = read(spec(), batch=1)
     next(abandoned)

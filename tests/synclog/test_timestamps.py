@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.synclog.timestamps import moment
+from monitor.synclog.timestamps import parse_timestamp
 
 PARIS = ZoneInfo("Europe/Paris")
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -46,18 +46,18 @@ NO_TIMES = [
     ids=str,
 )
 def test_times_as_people_store_them_are_read(value, read):
-    assert moment(value, PARIS) == read
-    assert moment(value, PARIS).tzinfo is UTC
+    assert parse_timestamp(value, PARIS) == read
+    assert parse_timestamp(value, PARIS).tzinfo is UTC
 
 
 @pytest.mark.parametrize("value", NO_TIMES, ids=repr)
 def test_what_is_no_time_is_none(value):
-    assert moment(value, PARIS) is None
+    assert parse_timestamp(value, PARIS) is None
 
 
 @given(value=st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes())
 def test_anything_is_read_as_an_aware_utc_time_or_none(value):
-    read = moment(value, PARIS)
+    read = parse_timestamp(value, PARIS)
     assert read is None or read.tzinfo is UTC
 
 
@@ -65,5 +65,7 @@ def test_anything_is_read_as_an_aware_utc_time_or_none(value):
 def test_a_time_is_the_same_in_every_spelling(seconds, micros):
     whole = datetime.fromtimestamp(seconds, UTC)
     at = whole + timedelta(microseconds=micros)
-    assert [moment(v, PARIS) for v in (at, at.isoformat(), str(at))] == [at] * 3
-    assert [moment(v, PARIS) for v in (seconds, seconds * 1000, str(seconds), str(seconds * 1000))] == [whole] * 4
+    assert [parse_timestamp(v, PARIS) for v in (at, at.isoformat(), str(at))] == [at] * 3
+    assert [parse_timestamp(v, PARIS) for v in (seconds, seconds * 1000, str(seconds), str(seconds * 1000))] == [
+        whole
+    ] * 4

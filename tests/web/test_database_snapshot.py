@@ -6,7 +6,7 @@ from sqlalchemy import insert
 
 from monitor.database.engine import reading, writing
 from monitor.database.tables import incidents, notifications
-from monitor.model import ChannelState, Learned, RunStatus, Snapshot
+from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state as channels
 from monitor.runs import store as runs
 from monitor.runs import throttle_store as throttles
@@ -123,14 +123,14 @@ def test_messages_count_by_channel_until_they_are_delivered(engine):
                 "retried_at": NOW - retried if retried else None,
             }
             conn.execute(insert(notifications).values(values))
-        channels.write(conn, ChannelState(name="mail", parked_at=NOW))
+        channels.save(conn, ChannelState(name="mail", parked_at=NOW))
     stored = read(engine)
     assert stored.mail == {"hook": Mail(due=2, oldest_due_at=NOW - timedelta(hours=3), dead=1), "mail": Mail(dead=1)}
     assert stored.channels["mail"].parked_at == NOW
 
 
 def test_what_was_learned_of_an_api_is_told_of_each_target_on_its_key(engine):
-    learned = Learned(at=NOW, rate_per_s=7.5, down=True)
+    learned = LearnedLimits(at=NOW, rate_per_s=7.5, down=True)
     with writing(engine) as conn:
         throttles.write(conn, key="k", origin="https://api.example:443", learned=learned)
     stored = read(engine, keys={"gloo": "k", "other": "k", "third": "unknown"})

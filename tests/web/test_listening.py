@@ -10,7 +10,7 @@ from support.observed import until
 from web.served import Served, ask, config, free_port
 
 from monitor.config import Config
-from monitor.config.schema import Web
+from monitor.config.schema import WebConfig
 from monitor.errors import ConfigError
 from monitor.web.server import ListenError, address_of, bound, listening
 
@@ -34,11 +34,11 @@ def taken(host="127.0.0.1"):
     ],
 )
 def test_an_address_is_read_as_it_is_written(written, address):
-    assert Web(listen=written).address == address
+    assert WebConfig(listen=written).address == address
 
 
 def test_they_are_on_this_machine_alone_unless_said_otherwise():
-    assert Web().address == ("127.0.0.1", 8990)
+    assert WebConfig().address == ("127.0.0.1", 8990)
 
 
 def test_a_variable_says_where_too(tmp_path):

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_plai
 from web.served import config
 
 from monitor.errors import LeaseHeldError, StoreError
-from monitor.model import ChannelState, Learned, RunStatus, Snapshot
+from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.runs.report import RunReport
 from monitor.web.database_snapshot import Mail, Reading, Standing, Stored
 from monitor.web.metric_definitions import FAMILIES, PREFIX, From, Kind
@@ -44,7 +44,7 @@ READING = Reading(
         incidents=dict.fromkeys([("gloo", *BAD), ("gone", *BAD), ("channel:hook", "channel_failing", "warning")], 1),
         mail={"hook": Mail(due=2, oldest_due_at=NOW - timedelta(seconds=90), dead=1), "renamed": Mail(due=9)},
         channels={"hook": ChannelState(name="hook", parked_at=NOW)},
-        learned={"gloo": Learned(at=NOW, rate_per_s=7.5, concurrency=3.0, down=True)},
+        learned={"gloo": LearnedLimits(at=NOW, rate_per_s=7.5, concurrency=3.0, down=True)},
     )
 )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from monitor.app import App, provider_of, utcnow
+from monitor.app import App, build_provider, utcnow
 from monitor.app.throttles import throttle_key
 from monitor.cli.doctor import api_probe as clock
 from monitor.cli.doctor import database as disk
@@ -26,12 +26,12 @@ from monitor.cli.doctor.findings import Finding, Level, ended
 from monitor.cli.doctor.locations import Places, lines_of
 from monitor.cli.doctor.synclog import SAMPLE, LogSample, judge_ids, judge_log, take_sample, unreadable
 from monitor.cli.exit_codes import USAGE
-from monitor.config import Config, Target
+from monitor.config import Config, TargetConfig
 from monitor.database.engine import connect, connect_read_only, reading
 from monitor.errors import ConfigError, MonitorError, StoreError
 from monitor.incidents import silence_store as silences
 from monitor.incidents import store as incidents
-from monitor.model import Learned, Silence
+from monitor.model import LearnedLimits, Silence
 from monitor.notifications import channel_state as channels
 from monitor.providers import Provider
 from monitor.reports.notification_queries import undelivered
@@ -87,9 +87,9 @@ class Doctor:
             yield unheard
         yield from readers.judge(readers.look_at(readers.secret_files(self.config)))
 
-    async def _target(self, target: Target, row: int, places: Places) -> AsyncIterator[Finding]:
+    async def _target(self, target: TargetConfig, row: int, places: Places) -> AsyncIterator[Finding]:
         try:
-            provider = provider_of(target)
+            provider = build_provider(target)
         except ConfigError as error:
             for problem in error.problems:
                 yield Finding(part="provider", level=Level.PROBLEM, says=ended(problem), exit_code=USAGE)
@@ -118,9 +118,9 @@ class Doctor:
             with reading(engine) as conn:
                 lately = undelivered(conn, since=now - _LATELY, target=None)
                 known = {target.name for target in self.config.targets}
-                left = incidents.listing(conn, open_only=True)
+                left = incidents.list_incidents(conn, open_only=True)
                 return [
-                    *messages.judge_messages(channels.states(conn), lately, now=now),
+                    *messages.judge_messages(channels.load_all(conn), lately, now=now),
                     *messages.orphaned(left, known),
                 ]
         except StoreError:
@@ -128,14 +128,14 @@ class Doctor:
         finally:
             engine.dispose()
 
-    def _sample(self, target: Target) -> LogSample:
+    def _sample(self, target: TargetConfig) -> LogSample:
         engine = connect(self.config.database.reveal())
         try:
             return take_sample(App(config=self.config, engine=engine).read_log(target), now=utcnow())
         finally:
             engine.dispose()
 
-    def _learned(self, target: Target) -> Learned | None:
+    def _learned(self, target: TargetConfig) -> LearnedLimits | None:
         engine = connect_read_only(self.config.database.reveal())
         try:
             with reading(engine) as conn:
@@ -149,7 +149,7 @@ class Doctor:
         engine = connect_read_only(self.config.database.reveal())
         try:
             with reading(engine) as conn:
-                return silences.listing(conn, ending_after=utcnow())
+                return silences.list_silences(conn, ending_after=utcnow())
         except StoreError:
             return []  # what is wrong with the database has been told
         finally:
@@ -157,7 +157,7 @@ class Doctor:
 
 
 async def _api(
-    target: Target, provider: Provider, sample: LogSample, row: int, places: Places
+    target: TargetConfig, provider: Provider, sample: LogSample, row: int, places: Places
 ) -> AsyncIterator[Finding]:
     ids = tuple(sample.some(SAMPLE, provider.valid_id))
     heard, ahead = await interview(target, provider, ids)

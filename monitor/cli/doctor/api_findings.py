@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 from monitor.cli.doctor.findings import Finding, Level, ended
 from monitor.cli.doctor.locations import Places
 from monitor.client.classify import cause_of, is_invalid_id
-from monitor.config import ClientCredentialsAuth, Target
+from monitor.config import ClientCredentialsConfig, TargetConfig
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
-from monitor.model.http import UNUSABLE_SECRET, Answer, ApiError, NetworkFault
-from monitor.notifications.texts import IN_WORDS, counted, what_to_check
+from monitor.model.http import UNUSABLE_CREDENTIALS, CallResult, ApiError, NetworkFault
+from monitor.notifications.texts import CAUSE_TEXTS, format_items, what_to_check
 from monitor.providers import Provider
-from monitor.runs.strategy import FEW, Strategy, ends_the_run
+from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_ends_run
 
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
     NetworkFault.DNS: ("its name can't be resolved", "mend the name, or this machine's DNS"),
@@ -62,14 +62,14 @@ class Heard:
     """Of the last attempt, if it brought no answer."""
     refusal: ApiError | None = None
     """Why there is no token, or no key to send."""
-    asked: tuple[tuple[str, Answer], ...] = ()
+    asked: tuple[tuple[str, CallResult], ...] = ()
     """Items that were asked for, until one was known."""
     list_: ListHeard | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judge:
-    target: Target
+    target: TargetConfig
     provider: Provider
     places: Places
     row: int
@@ -87,7 +87,7 @@ class _Judge:
 
     def credentials(self) -> Finding:
         auth, refusal = self.target.auth, self.heard.refusal
-        if refusal is not None and (refusal.status is not None or refusal.is_our(UNUSABLE_SECRET)):
+        if refusal is not None and (refusal.status is not None or refusal.is_local(UNUSABLE_CREDENTIALS)):
             return self._refused("credentials", refusal)
         if not self.heard.replies:
             return self._finding("credentials", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
@@ -107,7 +107,7 @@ class _Judge:
         return self._finding("credentials", Level.PROBLEM, says, "auth", "give the target its auth")
 
     def item(self) -> Finding:
-        item_id, answer = self.heard.asked[-1] if self.heard.asked else ("", Answer())
+        item_id, answer = self.heard.asked[-1] if self.heard.asked else ("", CallResult())
         error = answer.error
         if not self.heard.asked or self._told_already(error):
             return self._finding("item", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
@@ -140,8 +140,8 @@ class _Judge:
         return self._list_read(heard, strategy)
 
     def _list_read(self, heard: ListHeard, strategy: Strategy) -> Finding:
-        size = counted(heard.items) if heard.whole else f"the first {counted(heard.items)} of it"
-        use = "every run" if strategy is Strategy.LIST else f"runs with over {FEW} due items"
+        size = format_items(heard.items) if heard.whole else f"the first {format_items(heard.items)} of it"
+        use = "every run" if strategy is Strategy.LIST else f"runs with over {AUTO_LIST_THRESHOLD} due items"
         if heard.whole and self.sample and not heard.known:
             says = f"it holds {size}, and none of {len(self.sample)} ids from the sync log."
             return self._finding(
@@ -154,7 +154,7 @@ class _Judge:
         cause = cause_of(error)
         # without an item to ask, nothing else shows that a key is refused
         denied = cause is Cause.FORBIDDEN and not self.sample
-        wrong = cause is Cause.WRONG_SCOPE or denied or ends_the_run(strategy, cause)
+        wrong = cause is Cause.WRONG_SCOPE or denied or list_failure_ends_run(strategy, cause)
         said = self._refused("list", error)
         if wrong:
             return said
@@ -196,7 +196,7 @@ class _Judge:
         return [error for error in errors if error is not None]
 
     def _token(self) -> bool:
-        return isinstance(self.target.auth, ClientCredentialsAuth) and self.heard.refusal is None
+        return isinstance(self.target.auth, ClientCredentialsConfig) and self.heard.refusal is None
 
     def _accepted(self) -> bool:
         """Whether an answer shows that the credentials are taken: any but their refusal, a limit and an outage."""
@@ -204,14 +204,14 @@ class _Judge:
         return calls > len(self._errors()) or any(_takes_credentials(error) for error in self._errors())
 
     def _refused(self, part: str, error: ApiError) -> Finding:
-        if error.is_our(UNUSABLE_SECRET):
+        if error.is_local(UNUSABLE_CREDENTIALS):
             return self._finding(part, Level.PROBLEM, ended(error.message or ""), "auth")
         cause, accepted = cause_of(error), self._token() or self._accepted()
         where = "the token endpoint: " if error.from_token_endpoint else ""
         # a key that nothing accepts may as well be malformed: Gloo answers that with 403
         setting = "auth" if cause is Cause.FORBIDDEN and not accepted else _SETTINGS[cause]
         remedy = _checks(cause, accepted=accepted)
-        return self._finding(part, Level.PROBLEM, f"{where}{IN_WORDS[cause]} ({_how(error)}).", setting, remedy)
+        return self._finding(part, Level.PROBLEM, f"{where}{CAUSE_TEXTS[cause]} ({_how(error)}).", setting, remedy)
 
     def _finding(self, part: str, level: Level, says: str, setting: str | None = None, remedy: str = "") -> Finding:
         at = self.places.of("targets", self.row, *setting.split(".")) if setting else None
@@ -229,7 +229,7 @@ _SPOKEN = {ItemState.COMPLETED: "completed", ItemState.PENDING: "pending", ItemS
 
 
 def findings(
-    heard: Heard, *, target: Target, provider: Provider, places: Places, row: int, sample: tuple[str, ...]
+    heard: Heard, *, target: TargetConfig, provider: Provider, places: Places, row: int, sample: tuple[str, ...]
 ) -> list[Finding]:
     """The findings about connection, credentials, one item, and the list.
 

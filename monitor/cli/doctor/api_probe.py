@@ -17,9 +17,9 @@ from monitor.cli.doctor.api_findings import Heard, ListHeard
 from monitor.cli.doctor.findings import Finding, Level
 from monitor.client.auth import Grant
 from monitor.client.client import Client
-from monitor.config import Target
+from monitor.config import TargetConfig
 from monitor.model import BadBody
-from monitor.model.http import Answer, ApiError, NetworkFault, Reply, Request, Sink, Wire, WireFault
+from monitor.model.http import CallResult, ApiError, NetworkFault, Reply, Request, BodySink, Transport, TransportFault
 from monitor.providers import Listing, ListReader, Provider
 from monitor.runs.strategy import Strategy
 
@@ -30,7 +30,7 @@ TOLERANCE = timedelta(seconds=30)
 class Overheard:
     """A wire that remembers of the answers to an API's requests what errors do not keep."""
 
-    wire: Wire
+    wire: Transport
     replies: int = 0
     fault: NetworkFault | None = None
     """Of the last attempt, if it brought no answer."""
@@ -38,11 +38,11 @@ class Overheard:
     """How far the API's clock was ahead of ours at its last answer; None while it did not say."""
 
     async def send(
-        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
-    ) -> Reply | WireFault:
-        """Sends the request once; see `Wire.send`."""
-        result = await self.wire.send(request, timeout_s=timeout_s, sink=sink, stall_s=stall_s)
-        if isinstance(result, WireFault):
+        self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
+    ) -> Reply | TransportFault:
+        """Sends the request once; see `Transport.send`."""
+        result = await self.wire.send(request, timeout_s=timeout_s, sink=sink, read_timeout_s=read_timeout_s)
+        if isinstance(result, TransportFault):
             self.fault = result.fault
             return result
         self.replies, self.fault = self.replies + 1, None
@@ -95,7 +95,7 @@ _ENOUGH_BYTES = 1 << 16
 _NOT_KNOWN = frozenset({404, 410})
 
 
-async def interview(target: Target, provider: Provider, sample: Sequence[str]) -> tuple[Heard, timedelta | None]:
+async def interview(target: TargetConfig, provider: Provider, sample: Sequence[str]) -> tuple[Heard, timedelta | None]:
     """Asks the API.
 
     Args:
@@ -123,7 +123,7 @@ class _Questions:
         refusal = await self._grant()
         if refusal is not None:
             return Heard(replies=0, refusal=refusal)
-        asked: list[tuple[str, Answer]] = []
+        asked: list[tuple[str, CallResult]] = []
         for item_id in sample:
             asked.append((item_id, await self._send(self.provider.item_request(item_id))))
             if not _is_not_known(asked[-1][1]):
@@ -150,7 +150,7 @@ class _Questions:
         listing = Listing()
         beginnings: list[_Beginning] = []
 
-        def sink() -> Sink:
+        def sink() -> BodySink:
             beginnings.append(_Beginning(reader=self.provider.list_reader(first, listing), listing=listing))
             return beginnings[-1].feed
 
@@ -167,7 +167,7 @@ class _Questions:
             known=known,
         )
 
-    async def _send(self, request: Request) -> Answer:
+    async def _send(self, request: Request) -> CallResult:
         return await self.client.ask(request, deadline_s=self._deadline_s())
 
     def _deadline_s(self) -> float:
@@ -192,5 +192,5 @@ class _Beginning:
         return not self.cut
 
 
-def _is_not_known(answer: Answer) -> bool:
+def _is_not_known(answer: CallResult) -> bool:
     return answer.error is not None and answer.error.status in _NOT_KNOWN and not answer.error.from_token_endpoint

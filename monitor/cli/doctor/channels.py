@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from monitor.app import channel_of, try_channels, utcnow
+from monitor.app import build_channel, validate_channels, utcnow
 from monitor.cli.doctor.findings import Finding, Level, ended
 from monitor.cli.doctor.locations import Place
 from monitor.config import (
@@ -18,10 +18,10 @@ from monitor.config import (
     SlackConfig,
     WebhookConfig,
 )
-from monitor.config.section import secrets_in
+from monitor.config.section import iter_secrets
 from monitor.errors import ConfigError
 from monitor.model import Cause, Severity, Team
-from monitor.notifications.channels import Ending, send_fitting
+from monitor.notifications.channels import SendOutcome, send_with_fallback
 from monitor.notifications.channels.apprise import known_service
 from monitor.notifications.channels.pagerduty import ENQUEUE_URL
 from monitor.notifications.messages import Message, MessageKind
@@ -46,7 +46,7 @@ def look_at_channel(channel: ChannelConfig, at: Place) -> Finding:
     if isinstance(channel, LogConfig):
         return _finding(channel, Level.OK, "writes to the monitor's own log.", at)
     try:
-        for secret in secrets_in(channel):
+        for secret in iter_secrets(channel):
             secret.reveal()
         where = _leads_to(channel)
     except (ConfigError, ValueError) as error:
@@ -65,7 +65,7 @@ def _leads_to(channel: ChannelConfig) -> str:
             url = channel.url.reveal() if channel.url is not None else ENQUEUE_URL
             return f"its events go to {urlsplit(url).hostname}"
         case AppriseConfig():
-            try_channels([channel])
+            validate_channels([channel])
             return f"its URL is one of {known_service(channel.url.reveal())}"
         case WebhookConfig() | SlackConfig() | AlertmanagerConfig():
             return f"its URL leads to {urlsplit(channel.url.reveal()).hostname or ''}"
@@ -76,17 +76,17 @@ def _leads_to(channel: ChannelConfig) -> str:
 async def send_test(channel: ChannelConfig, config: Config, at: Place) -> Finding:
     """Sends a test message for real, once, and tells how that ended."""
     told = message(channel.name, config.environment, at=utcnow())
-    verdict = await send_fitting(channel_of(channel), told, key=uuid.uuid4().hex)
-    if verdict.ending is Ending.DELIVERED:
-        return _finding(channel, Level.OK, f"a test message was {_DELIVERED.get(verdict.reason, verdict.reason)}.", at)
-    return _finding(channel, Level.PROBLEM, ended(f"{_ENDINGS[verdict.ending]}: {verdict.reason}"), at)
+    result = await send_with_fallback(build_channel(channel), told, key=uuid.uuid4().hex)
+    if result.outcome is SendOutcome.DELIVERED:
+        return _finding(channel, Level.OK, f"a test message was {_DELIVERED.get(result.reason, result.reason)}.", at)
+    return _finding(channel, Level.PROBLEM, ended(f"{_OUTCOME_TEXTS[result.outcome]}: {result.reason}"), at)
 
 
 _DELIVERED = {"accepted": "sent and accepted", "logged": "written to the log"}
-_ENDINGS = {
-    Ending.RETRY: "a test message did not get through, which a later attempt may cure",
-    Ending.REFUSED: "the receiver refuses the message",
-    Ending.PARKED: "the receiver refuses the sender, or its address is wrong",
+_OUTCOME_TEXTS = {
+    SendOutcome.RETRY: "a test message did not get through, which a later attempt may cure",
+    SendOutcome.REFUSED: "the receiver refuses the message",
+    SendOutcome.SUSPENDED: "the receiver refuses the sender, or its address is wrong",
 }
 
 

@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from monitor.cli.doctor.findings import Finding, Level
 from monitor.cli.doctor.locations import Place, Places
 from monitor.config import Config
-from monitor.incidents.silences import matches_everything, written
-from monitor.model import Cause, ChannelState, Incident, Learned, Silence
-from monitor.notifications.messages import age
-from monitor.notifications.texts import spoken, what_to_check
+from monitor.incidents.silences import matches_everything, format_matchers
+from monitor.model import Cause, ChannelState, Incident, LearnedLimits, Silence
+from monitor.notifications.messages import format_age
+from monitor.notifications.texts import display_name, what_to_check
 from monitor.reports.notification_queries import Undelivered
 
 _LONGEST_CODE = 60
 
 
-def judge_holds(learned: Learned | None, *, now: datetime, at: Place) -> Iterator[Finding]:
+def judge_holds(learned: LearnedLimits | None, *, now: datetime, at: Place) -> Iterator[Finding]:
     """A warning for each of the two that is so; nothing otherwise.
 
     Args:
@@ -35,7 +35,7 @@ def judge_holds(learned: Learned | None, *, now: datetime, at: Place) -> Iterato
         yield Finding(part="breaker", level=Level.WARNING, says=says)
 
 
-def _held(learned: Learned, until: datetime, at: Place) -> Finding:
+def _held(learned: LearnedLimits, until: datetime, at: Place) -> Finding:
     code = f", code {learned.code[:_LONGEST_CODE]}" if learned.code else ""
     how = f" (HTTP {learned.status}{code})" if learned.status else ""
     # a 503 asks for patience: nothing here is to be set otherwise
@@ -68,9 +68,9 @@ def judge_silences(silences: Sequence[Silence], *, now: datetime, option: str = 
     for silence in silences:
         lasts = silence.ends_at - silence.starts_at
         faults = ["matches everything"] if matches_everything(silence.matchers) else []
-        faults += [f"lasts {age(lasts)}"] if lasts > LONG else []
+        faults += [f"lasts {format_age(lasts)}"] if lasts > LONG else []
         if faults and silence.ends_at > now:
-            what = f"silence {silence.id} ({written(silence.matchers)}, by {silence.author})"
+            what = f"silence {silence.id} ({format_matchers(silence.matchers)}, by {silence.author})"
             yield Finding(
                 part="silences",
                 level=Level.WARNING,
@@ -120,7 +120,7 @@ def orphaned(open_ones: Sequence[Incident], known: Collection[str]) -> Iterator[
         known: names of the targets that there are.
     """
     for incident in open_ones:
-        if incident.target not in known and spoken(incident.target) == incident.target:
+        if incident.target not in known and display_name(incident.target) == incident.target:
             says = f"incident {incident.id} ({incident.cause.value}) is open, and there is no such target any more."
             end = f"ingestion-monitor incidents resolve {incident.id}"
             yield Finding(part=incident.target, level=Level.WARNING, says=says, remedy="end it by hand", command=end)

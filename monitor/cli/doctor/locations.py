@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from monitor.config.origin import Loc, Origin, Source, origin_of
+from monitor.config.origin import Loc, Origin, SettingSource, origin_of
 
 _HEADING = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
@@ -52,7 +52,7 @@ class Places:
 
     def _where(self, loc: Loc) -> str | None:
         origin = origin_of(loc, self.origins)
-        if origin.source in {Source.DOTENV, Source.ENVIRONMENT}:
+        if origin.source in {SettingSource.DOTENV, SettingSource.ENVIRONMENT}:
             return str(origin)
         told = [self._line(loc), *origin.variables]
         if origin.secret_file is not None:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from monitor.cli.doctor.findings import Finding, Level
 from monitor.config import MASK, AlertmanagerConfig, Config, PagerDutyConfig, Secret
-from monitor.config.effective import in_force
-from monitor.config.origin import Source
+from monitor.config.effective import effective_settings
+from monitor.config.origin import SettingSource
 
 _OTHERS, _GROUP = stat.S_IROTH, stat.S_IRGRP
 _DOCKER = Path("/run/secrets")
@@ -40,11 +40,15 @@ def secret_files(config: Config) -> list[Path]:
 
 def literal_secrets(config: Config) -> list[str]:
     """The keys of the settings whose secret is written in the configuration file itself."""
-    held = {setting.loc: setting for setting in in_force(config.describe(), config.origins) if setting.value == MASK}
+    held = {
+        setting.loc: setting
+        for setting in effective_settings(config.describe(), config.origins)
+        if setting.value == MASK
+    }
     return [
         setting.key
         for loc, setting in held.items()
-        if setting.origin.source is Source.FILE
+        if setting.origin.source is SettingSource.FILE
         and not setting.origin.variables
         and setting.origin.secret_file is None
         and _is_secret(config, loc)

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from monitor.cli.doctor.findings import Finding, Level, ended
 from monitor.cli.doctor.locations import Place, Places
-from monitor.config import SyncLogConfig, Target
+from monitor.config import SyncLogConfig, TargetConfig
 from monitor.errors import MonitorError
-from monitor.model import LogEntry, SyncReport
-from monitor.notifications.texts import counted
+from monitor.model import SyncLogEntry, SyncReport
+from monitor.notifications.texts import format_items
 from monitor.providers import Provider
-from monitor.synclog.validation import add, screen
+from monitor.synclog.validation import add_counts, validate_entries
 
 SAMPLE = 5
 MOST_ROWS = 10_000
@@ -35,7 +35,7 @@ class LogSample:
         return [fit[len(fit) * position // few] for position in range(few)]
 
 
-def take_sample(batches: Iterator[Sequence[LogEntry]], *, now: datetime) -> LogSample:
+def take_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> LogSample:
     """Reads up to `MOST_ROWS` rows.
 
     Args:
@@ -48,8 +48,8 @@ def take_sample(batches: Iterator[Sequence[LogEntry]], *, now: datetime) -> LogS
     """
     counts, ids, whole = SyncReport(), dict[str, None](), True
     for batch in batches:
-        usable, more = screen(batch, now=now)
-        counts = add(counts, more)
+        usable, more = validate_entries(batch, now=now)
+        counts = add_counts(counts, more)
         ids.update((entry.item_id, None) for entry in usable if entry.item_id is not None)
         if counts.read >= MOST_ROWS:
             whole = next(batches, None) is None
@@ -57,7 +57,7 @@ def take_sample(batches: Iterator[Sequence[LogEntry]], *, now: datetime) -> LogS
     return LogSample(counts=counts, ids=tuple(ids), whole=whole)
 
 
-def judge_log(sample: LogSample, target: Target, at: Place, *, option: str = "") -> Finding:
+def judge_log(sample: LogSample, target: TargetConfig, at: Place, *, option: str = "") -> Finding:
     """What there is to say about a log that could be read."""
     built_in, counts = target.sync_log is None, sample.counts
     name = "the built-in log" if built_in or target.sync_log is None else f'table "{target.sync_log.table}"'
@@ -80,7 +80,7 @@ def judge_log(sample: LogSample, target: Target, at: Place, *, option: str = "")
     if not sample.ids:
         return _finding(Level.PROBLEM, f"{begin}{told}: no usable id.", at)
     bad = counts.null or counts.blank or counts.unusable or counts.future
-    return _finding(Level.WARNING if bad else Level.OK, f"{begin}, {counted(len(sample.ids))}{told}.", at)
+    return _finding(Level.WARNING if bad else Level.OK, f"{begin}, {format_items(len(sample.ids))}{told}.", at)
 
 
 def judge_ids(sample: LogSample, provider: Provider, at: Place | None) -> Finding:
@@ -93,7 +93,7 @@ def judge_ids(sample: LogSample, provider: Provider, at: Place | None) -> Findin
     """
     bad = [item_id for item_id in sample.ids if not provider.valid_id(item_id)]
     if not bad:
-        says = f"{counted(len(sample.ids))}, each with an id that {provider.name} can accept."
+        says = f"{format_items(len(sample.ids))}, each with an id that {provider.name} can accept."
         return _finding(Level.OK, says, at, part="ids")
     shown = ", ".join(_shown(item_id) for item_id in bad[:SAMPLE])
     says = f"{len(bad)} of {len(sample.ids)} can't be ids of {provider.name}'s, such as {shown}."
@@ -103,7 +103,7 @@ def judge_ids(sample: LogSample, provider: Provider, at: Place | None) -> Findin
     return _finding(level, says, at, remedy, part="ids")
 
 
-def unreadable(error: MonitorError, target: Target, places: Places, row: int) -> Finding:
+def unreadable(error: MonitorError, target: TargetConfig, places: Places, row: int) -> Finding:
     """What is wrong with a log that could not be read, and which of its settings to look at."""
     log = target.sync_log
     if log is None:

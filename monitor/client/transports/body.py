@@ -6,7 +6,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterator
 from typing import TypeVar
 
-from monitor.model.http import NetworkFault, Sink, WireFault
+from monitor.model.http import NetworkFault, BodySink, TransportFault
 
 WHOLE_BYTES = 1 << 20
 """The most of an error's body that is read where the body asked for may be larger."""
@@ -36,8 +36,8 @@ class Patience:
         stall_s: seconds (> 0); None: no limit of its own.
     """
 
-    def __init__(self, *, until_s: float, stall_s: float | None) -> None:
-        self._until_s, self._stall_s = until_s, stall_s
+    def __init__(self, *, until_s: float, read_timeout_s: float | None) -> None:
+        self._until_s, self._stall_s = until_s, read_timeout_s
 
     async def wait(self, coming: Awaitable[_T]) -> _T:
         """What comes.
@@ -73,8 +73,8 @@ class Body:
         return bytes(self._kept)
 
     async def read(
-        self, chunks: AsyncIterable[bytes], patience: Patience, sink: Sink | None, room: asyncio.Semaphore
-    ) -> WireFault | None:
+        self, chunks: AsyncIterable[bytes], patience: Patience, sink: BodySink | None, room: asyncio.Semaphore
+    ) -> TransportFault | None:
         """Reads to the end, or until the sink wants no more; gives back what went wrong.
 
         Args:
@@ -101,27 +101,29 @@ class Body:
                 await iterator.aclose()  # else the event loop makes a task of it, some time later
         return self.end(sink)
 
-    def feed(self, chunk: bytes, sink: Sink | None = None) -> WireFault | None:
+    def feed(self, chunk: bytes, sink: BodySink | None = None) -> TransportFault | None:
         """Takes what came over the wire; gives back what is wrong with it."""
         if self._encoding not in {"identity", "gzip", "x-gzip"}:
-            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer is encoded in a way that was not asked for")
+            return TransportFault(
+                fault=NetworkFault.PROTOCOL, text="the answer is encoded in a way that was not asked for"
+            )
         self._received += len(chunk)
         try:
             self._wanted = self._take(chunk, sink)
         except zlib.error:
-            return WireFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
+            return TransportFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
         return _too_large(self._max_bytes) if max(self._received, self._decoded) > self._max_bytes else None
 
-    def end(self, sink: Sink | None = None) -> WireFault | None:
+    def end(self, sink: BodySink | None = None) -> TransportFault | None:
         """Nothing more comes, or is wanted; gives back what is missing."""
         if not self._wanted:
             return None
         if self._inflate and self._received and not self._inflate.eof:
-            return WireFault(fault=NetworkFault.RESET, text="the answer's gzip encoding ends too early")
+            return TransportFault(fault=NetworkFault.RESET, text="the answer's gzip encoding ends too early")
         self._hand_on(sink, at_least=1)
         return None
 
-    def _take(self, chunk: bytes, sink: Sink | None) -> bool:
+    def _take(self, chunk: bytes, sink: BodySink | None) -> bool:
         """Decodes a chunk as far as the cap allows; False once the sink wants no more."""
         for piece in self._pieces(chunk):
             self._decoded += len(piece)
@@ -149,7 +151,7 @@ class Body:
             if not chunk and len(piece) < _PIECE:
                 return
 
-    def _hand_on(self, sink: Sink | None, *, at_least: int) -> bool:
+    def _hand_on(self, sink: BodySink | None, *, at_least: int) -> bool:
         """Gives what was read to the sink, if that is so many bytes; False once it wants no more."""
         if sink is None or len(self._kept) < at_least:
             return True
@@ -158,7 +160,7 @@ class Body:
         return sink(piece)
 
 
-def whole(came: bytes, encoding: str, max_bytes: int) -> bytes | WireFault:
+def whole(came: bytes, encoding: str, max_bytes: int) -> bytes | TransportFault:
     """A body that came in one piece, decoded; or what is wrong with it. Arguments as of `Body`."""
     if not encoding or not came:
         return came if len(came) <= max_bytes else _too_large(max_bytes)
@@ -166,5 +168,5 @@ def whole(came: bytes, encoding: str, max_bytes: int) -> bytes | WireFault:
     return body.feed(came) or body.end() or body.whole
 
 
-def _too_large(max_bytes: int) -> WireFault:
-    return WireFault(fault=NetworkFault.TOO_LARGE, text=f"the answer is larger than {max_bytes} bytes")
+def _too_large(max_bytes: int) -> TransportFault:
+    return TransportFault(fault=NetworkFault.TOO_LARGE, text=f"the answer is larger than {max_bytes} bytes")

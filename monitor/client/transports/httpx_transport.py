@@ -28,7 +28,7 @@ from monitor.client.transports.pool import (
     pool,
     url_of,
 )
-from monitor.model.http import NetworkFault, Reply, Request, Sink, WireFault
+from monitor.model.http import NetworkFault, Reply, Request, BodySink, TransportFault
 
 _KINDS: Kinds = (
     ((httpx.TimeoutException,), NetworkFault.TIMEOUT),
@@ -71,8 +71,8 @@ class HttpxWire:
         )
 
     async def send(
-        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
-    ) -> Reply | WireFault:
+        self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
+    ) -> Reply | TransportFault:
         """Sends the request once and reads the whole answer; see `Wire.send`.
 
         Raises:
@@ -81,7 +81,7 @@ class HttpxWire:
         if timeout_s <= 0:
             return TOO_LATE
         outgoing = self._outgoing(request)
-        patience = Patience(until_s=time.monotonic() + timeout_s, stall_s=stall_s)
+        patience = Patience(until_s=time.monotonic() + timeout_s, read_timeout_s=read_timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._exchange(outgoing, request.max_bytes, sink, patience)
@@ -105,8 +105,8 @@ class HttpxWire:
             raise ValueError(UNREADABLE_URL) from None
 
     async def _exchange(
-        self, outgoing: httpx.Request, max_bytes: int, sink: Sink | None, patience: Patience
-    ) -> Reply | WireFault:
+        self, outgoing: httpx.Request, max_bytes: int, sink: BodySink | None, patience: Patience
+    ) -> Reply | TransportFault:
         response = await patience.wait(self._client.send(outgoing, stream=True))
         wanted = sink if sink is not None and response.is_success else None
         try:

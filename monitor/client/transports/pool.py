@@ -15,13 +15,13 @@ from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, NetworkEr
 from pyreqwest.proxy import ProxyBuilder
 
 from monitor import __version__
-from monitor.model.http import NetworkFault, Request, WireFault, sendable, sendable_headers
+from monitor.model.http import NetworkFault, Request, TransportFault, is_valid_path, are_valid_headers
 
 Kinds = Sequence[tuple[tuple[type[Exception], ...], NetworkFault]]
 """Which fault each type of a library's exceptions is; the first that fits."""
 
-TOO_LATE = WireFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
-HEADERS_NOT_TEXT = WireFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
+TOO_LATE = TransportFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
+HEADERS_NOT_TEXT = TransportFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
 """pyreqwest hands out header values as text only, and gives up on other bytes."""
 
 _PROXY_REFUSES = (
@@ -56,7 +56,7 @@ _WORDS_OF_PROXY: Mapping[NetworkFault, str] = {
 }
 
 
-def fault_of(error: Exception, *, through_proxy: bool = False, kinds: Kinds = ()) -> WireFault:
+def fault_of(error: Exception, *, through_proxy: bool = False, kinds: Kinds = ()) -> TransportFault:
     """The fault behind an exception of pyreqwest, or of a library around it.
 
     Args:
@@ -68,11 +68,11 @@ def fault_of(error: Exception, *, through_proxy: bool = False, kinds: Kinds = ()
     said = _said(source) if source else ""
     for word, text in _PROXY_REFUSES:
         if word in said:
-            return WireFault(fault=NetworkFault.REFUSED, text=text)
+            return TransportFault(fault=NetworkFault.REFUSED, text=text)
     fault = next((fault for fault, words in _BY_CAUSE if any(word in said for word in words)), None)
     fault = fault or _by_type(source or error, [*kinds, *_BY_TYPE])
     words = _WORDS_OF_PROXY if _is_proxys(fault, said, through_proxy=through_proxy) else _WORDS
-    return WireFault(fault=fault, text=words.get(fault) or _WORDS[fault])
+    return TransportFault(fault=fault, text=words.get(fault) or _WORDS[fault])
 
 
 def _source(error: BaseException) -> DetailedPyreqwestError | None:
@@ -110,13 +110,13 @@ def url_of(base_url: str, request: Request) -> str:
         ValueError: the path could lead elsewhere than it says, an absolute URL holds control characters, or a header's
             value is not one line of ASCII.
     """
-    if not sendable_headers(request.headers):
+    if not are_valid_headers(request.headers):
         raise ValueError("a request's header values must each be one line of printable ASCII")
     if request.path.startswith(("https://", "http://")):  # whoever gives a whole URL vouches for it
         if not request.path.isprintable():
             raise ValueError(UNREADABLE_URL)
         return request.path
-    if not sendable(request.path):
+    if not is_valid_path(request.path):
         raise ValueError("a request's path must be escaped, free of dot segments and below 8 KiB")
     return base_url + request.path
 

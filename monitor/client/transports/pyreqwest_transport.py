@@ -24,7 +24,7 @@ from monitor.client.transports.pool import (
     pool,
     url_of,
 )
-from monitor.model.http import Reply, Request, Sink, WireFault
+from monitor.model.http import Reply, Request, BodySink, TransportFault
 
 
 class ReqwestWire:
@@ -46,8 +46,8 @@ class ReqwestWire:
         self._client: Client | None = pool(self._base_url, connection)
 
     async def send(
-        self, request: Request, *, timeout_s: float, sink: Sink | None = None, stall_s: float | None = None
-    ) -> Reply | WireFault:
+        self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
+    ) -> Reply | TransportFault:
         """Sends the request once and reads the whole answer; see `Wire.send`.
 
         Raises:
@@ -60,7 +60,7 @@ class ReqwestWire:
             if sink is None:
                 return await self._item(builder, request.max_bytes, timeout_s)
             async with asyncio.timeout(timeout_s):
-                return await self._stream(builder, request.max_bytes, sink, timeout_s, stall_s)
+                return await self._stream(builder, request.max_bytes, sink, timeout_s, read_timeout_s)
         except TimeoutError:
             return TOO_LATE
         except PyreqwestError as error:
@@ -75,7 +75,7 @@ class ReqwestWire:
             await client.close()
         del client  # idle connections are closed with the last reference to the pool
 
-    async def _item(self, builder: RequestBuilder, max_bytes: int, timeout_s: float) -> Reply | WireFault:
+    async def _item(self, builder: RequestBuilder, max_bytes: int, timeout_s: float) -> Reply | TransportFault:
         """A small answer at once: pyreqwest has read it when it hands its head over. A larger one in pieces."""
         until_s = time.monotonic() + timeout_s
         arriving, ended = builder.build_streamed(), False
@@ -94,19 +94,21 @@ class ReqwestWire:
         finally:
             if not ended:
                 await arriving.__aexit__(None, None, None)
-        return body if isinstance(body, WireFault) else Reply(status=response.status, headers=headers, body=body)
+        return body if isinstance(body, TransportFault) else Reply(status=response.status, headers=headers, body=body)
 
-    async def _large(self, reader: ResponseBodyReader, first: bytes, body: Body, until_s: float) -> bytes | WireFault:
-        patience = Patience(until_s=until_s, stall_s=None)
+    async def _large(
+        self, reader: ResponseBodyReader, first: bytes, body: Body, until_s: float
+    ) -> bytes | TransportFault:
+        patience = Patience(until_s=until_s, read_timeout_s=None)
         async with asyncio.timeout(until_s - time.monotonic()):
             fault = await body.read(_chunks(reader, first), patience, None, self._room)
         return fault or body.whole
 
     async def _stream(
-        self, builder: RequestBuilder, max_bytes: int, sink: Sink, timeout_s: float, stall_s: float | None
-    ) -> Reply | WireFault:
+        self, builder: RequestBuilder, max_bytes: int, sink: BodySink, timeout_s: float, read_timeout_s: float | None
+    ) -> Reply | TransportFault:
         """The body handed on as it arrives: pyreqwest would wait for 64 KiB, and a slow list look like a silent one."""
-        patience = Patience(until_s=time.monotonic() + timeout_s, stall_s=stall_s)
+        patience = Patience(until_s=time.monotonic() + timeout_s, read_timeout_s=read_timeout_s)
         arriving = builder.streamed_read_buffer_limit(0).build_streamed()
         response = await patience.wait(arriving.__aenter__())
         try:

@@ -8,25 +8,25 @@ from typing import Protocol, runtime_checkable
 
 from monitor.notifications.messages import Message
 
-__all__ = ["Channel", "Ending", "Refreshing", "Verdict", "send_fitting"]
+__all__ = ["Channel", "SendOutcome", "SupportsResend", "SendResult", "send_with_fallback"]
 
 
-class Ending(StrEnum):
+class SendOutcome(StrEnum):
     """How one attempt to send ended."""
 
     DELIVERED = "delivered"
     RETRY = "retry"
     REFUSED = "refused"
     """The receiver refuses this very message: sending it again is of no use."""
-    PARKED = "parked"
+    SUSPENDED = "parked"
     """The receiver refuses the sender: nothing gets through until somebody mends the channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class SendResult:
     """An ending with its reason, in words that hold no secret."""
 
-    ending: Ending
+    outcome: SendOutcome
     reason: str
     retry_after: timedelta | None = None
     """When the receiver said to come back."""
@@ -42,7 +42,7 @@ class Channel(Protocol):
         """Whether its receiver files messages by thread, so that only those of one thread can be merged."""
         ...
 
-    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Sends a message once.
 
         Args:
@@ -57,10 +57,10 @@ class Channel(Protocol):
 
 
 @runtime_checkable
-class Refreshing(Protocol):
+class SupportsResend(Protocol):
     """A channel whose receiver forgets what it is not told again."""
 
-    async def refresh(self, messages: Sequence[Message], *, at: datetime) -> Verdict:
+    async def resend(self, messages: Sequence[Message], *, at: datetime) -> SendResult:
         """Tells again what is open.
 
         Args:
@@ -70,12 +70,12 @@ class Refreshing(Protocol):
         ...
 
 
-async def send_fitting(channel: Channel, message: Message, *, key: str) -> Verdict:
+async def send_with_fallback(channel: Channel, message: Message, *, key: str) -> SendResult:
     """Sends a message and, only if that form of it is refused, once more in the simplest form.
 
     The second has a key of its own: it is another payload, and whoever remembers keys would repeat the refusal.
     """
-    verdict = await channel.send(message, key=key)
-    if verdict.ending is not Ending.REFUSED:
-        return verdict
+    result = await channel.send(message, key=key)
+    if result.outcome is not SendOutcome.REFUSED:
+        return result
     return await channel.send(message, key=f"{key}-plain", plain=True)

@@ -1,6 +1,6 @@
 """The channel `alertmanager`: an incident is one alert of Prometheus Alertmanager's (API v2), under stable labels.
 
-Alertmanager forgets what is not told again in time, so whoever keeps the time calls `refresh`.
+Alertmanager forgets what is not told again in time, so whoever keeps the time calls `resend`.
 """
 
 import base64
@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from monitor.model.http import Answer, Request
-from monitor.notifications.channels import Ending, Verdict
-from monitor.notifications.channels.http_post import Post
-from monitor.notifications.channels.text import in_lines
-from monitor.notifications.messages import Message, MessageKind, for_users
+from monitor.model.http import CallResult, Request
+from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.http_post import HttpPost
+from monitor.notifications.channels.text import to_single_lines
+from monitor.notifications.messages import Message, MessageKind, shown_safe_message
 
 _PATH = "/api/v2/alerts"
 
@@ -32,44 +32,50 @@ class AlertmanagerChannel:
     def __init__(
         self,
         read_url: Callable[[], str],
-        ask: Callable[[Request], Awaitable[Answer]],
+        send_request: Callable[[Request], Awaitable[CallResult]],
         *,
-        lasting: timedelta,
+        resolve_timeout: timedelta,
         authorization: Callable[[], str] | None = None,
     ) -> None:
-        self._lasting, self._authorization = lasting, authorization
-        self._post = Post(
+        self._resolve_timeout, self._authorization = resolve_timeout, authorization
+        self._http_post = HttpPost(
             read_url=lambda: read_url().rstrip("/").removesuffix(_PATH) + _PATH,
-            ask=ask,
+            send_request=send_request,
             template="alertmanager",
-            prove=self._authorized,
+            auth_headers=self._auth_headers,
         )
 
-    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Posts one alert, or one per part of a merged message; an acknowledgement changes no alert."""
         if message.kind is MessageKind.ACKNOWLEDGED:
-            return Verdict(ending=Ending.DELIVERED, reason="an alert knows no acknowledgement")
-        alerts = [as_alert(each, lasting=self._lasting, plain=plain) for each in message.parts or (message,)]
-        return await self._post(alerts, key=key)
+            return SendResult(outcome=SendOutcome.DELIVERED, reason="an alert knows no acknowledgement")
+        alerts = [
+            as_alert(each, resolve_timeout=self._resolve_timeout, plain=plain) for each in message.parts or (message,)
+        ]
+        return await self._http_post(alerts, key=key)
 
-    async def refresh(self, messages: Sequence[Message], *, at: datetime) -> Verdict:
+    async def resend(self, messages: Sequence[Message], *, at: datetime) -> SendResult:
         """Tells the alerts that are open once more, so that they last on.
 
         Args:
             messages: the last about each open incident, merged ones included.
             at: now (aware).
         """
-        each_alone = (each for message in messages for each in message.parts or (message,))
-        alerts = list(_latest(as_alert(replace(each, at=at), lasting=self._lasting) for each in each_alone))
+        single_messages = (each for message in messages for each in message.parts or (message,))
+        alerts = list(
+            _latest_per_labels(
+                as_alert(replace(each, at=at), resolve_timeout=self._resolve_timeout) for each in single_messages
+            )
+        )
         if not alerts:
-            return Verdict(ending=Ending.DELIVERED, reason="nothing is open")
-        return await self._post(alerts, key=f"refresh-{at:%Y%m%dT%H%M%S}")
+            return SendResult(outcome=SendOutcome.DELIVERED, reason="nothing is open")
+        return await self._http_post(alerts, key=f"refresh-{at:%Y%m%dT%H%M%S}")
 
-    def _authorized(self, _key: str, _body: bytes) -> Mapping[str, str]:
+    def _auth_headers(self, _key: str, _body: bytes) -> Mapping[str, str]:
         return {"authorization": self._authorization()} if self._authorization else {}
 
 
-def as_alert(message: Message, *, lasting: timedelta, plain: bool = False) -> dict[str, object]:
+def as_alert(message: Message, *, resolve_timeout: timedelta, plain: bool = False) -> dict[str, object]:
     """One incident's alert.
 
     The labels are its identity, and so hold nothing that changes between opening and end.
@@ -79,10 +85,10 @@ def as_alert(message: Message, *, lasting: timedelta, plain: bool = False) -> di
         lasting: how long after the message it ends by itself, unless it has ended.
         plain: with its title as the only annotation.
     """
-    clean = in_lines(message)
-    ends = clean.resolved_at or clean.at if clean.kind is MessageKind.RESOLVED else clean.at + lasting
+    clean = to_single_lines(message)
+    ends = clean.resolved_at or clean.at if clean.kind is MessageKind.RESOLVED else clean.at + resolve_timeout
     labels = {
-        "alertname": _name(clean),
+        "alertname": _alert_name(clean),
         "cause": clean.cause.value,
         "target": clean.target,
         "environment": clean.environment,
@@ -98,17 +104,17 @@ def as_alert(message: Message, *, lasting: timedelta, plain: bool = False) -> di
     }
 
 
-def basic(user: str, password: str) -> str:
+def basic_auth(user: str, password: str) -> str:
     """The header `Authorization` for a user and password (RFC 7617)."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-def bearer(token: str) -> str:
+def bearer_auth(token: str) -> str:
     """The header `Authorization` for a token (RFC 6750)."""
     return f"Bearer {token}"
 
 
-def _name(message: Message) -> str:
+def _alert_name(message: Message) -> str:
     """`IngestionItemsFailed`: alerts are grouped by their name where nobody says otherwise, and so by cause."""
     if message.kind is MessageKind.TEST:
         return "IngestionMonitorTest"
@@ -116,21 +122,21 @@ def _name(message: Message) -> str:
 
 
 def _annotations(message: Message) -> dict[str, str]:
-    told = {
+    annotations = {
         "summary": message.title,
         "what_to_check": "\n".join(message.what_to_check),
-        "for_users": for_users(message) or "",
+        "for_users": shown_safe_message(message) or "",
         "facts": _lines(message.facts),
         "commands": _lines(message.commands),
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in annotations.items() if text}
 
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{label}: {value}" for label, value in pairs)
 
 
-def _latest(alerts: Iterable[dict[str, object]]) -> Iterable[dict[str, object]]:
+def _latest_per_labels(alerts: Iterable[dict[str, object]]) -> Iterable[dict[str, object]]:
     """Of alerts with the same labels the last one: Alertmanager would take them for one."""
     return {tuple(sorted(_labels(alert).items())): alert for alert in alerts}.values()
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from monitor.errors import MonitorError
 from monitor.model import Severity
-from monitor.notifications.channels import Ending, Verdict
-from monitor.notifications.channels.text import in_lines
+from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.text import to_single_lines
 from monitor.notifications.messages import Message, MessageKind, to_text
 from monitor.threads import aside
 
@@ -22,17 +22,21 @@ if TYPE_CHECKING:
     import apprise
 
 
-_TYPES: Mapping[Severity, str] = {Severity.CRITICAL: "failure", Severity.WARNING: "warning", Severity.INFO: "info"}
-_MEANS_SOMETHING = re.compile("[@<&]")
+_NOTIFY_TYPES: Mapping[Severity, str] = {
+    Severity.CRITICAL: "failure",
+    Severity.WARNING: "warning",
+    Severity.INFO: "info",
+}
+_MARKUP_CHARACTERS = re.compile("[@<&]")
 """What begins a mention, a tag or an escape at one service or another."""
 _ZERO_WIDTH_SPACE = "\u200b"
 
 
-class Taken(StrEnum):
+class NotifyOutcome(StrEnum):
     """What came of handing a message over."""
 
-    YES = "yes"
-    NO = "no"
+    ACCEPTED = "yes"
+    FAILED = "no"
     BUSY = "busy"
     """The attempt before it has not ended."""
     UNKNOWN_URL = "unknown_url"
@@ -50,74 +54,74 @@ class AppriseChannel:
 
     def __init__(self, read_url: Callable[[], str], *, timeout_s: float) -> None:
         self._read_url, self._timeout_s = read_url, timeout_s
-        self._working = threading.Lock()
+        self._lock = threading.Lock()
 
-    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:  # noqa: ARG002  # Channel's signature
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:  # noqa: ARG002  # Channel's signature
         """Sends the message as text. Whether a failed one got through is never certain, nor why it failed."""
         try:
             url = self._read_url()
         except MonitorError as error:
-            return Verdict(ending=Ending.PARKED, reason=f"its URL can't be read: {error}")
+            return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"its URL can't be read: {error}")
         try:
-            taken = await aside(partial(self._notify, url, in_lines(message)), timeout_s=self._timeout_s)
+            outcome = await aside(partial(self._notify, url, to_single_lines(message)), timeout_s=self._timeout_s)
         except TimeoutError:
-            return Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=False)
+            return SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)
         except Exception as error:  # noqa: BLE001  # whatever a service's plugin raises; its words may hold the URL
             reason = f"the service's plugin failed ({type(error).__name__})"
-            return Verdict(ending=Ending.RETRY, reason=reason, certain=False)
-        return _verdict(taken)
+            return SendResult(outcome=SendOutcome.RETRY, reason=reason, certain=False)
+        return _to_result(outcome)
 
-    def _notify(self, url: str, message: Message) -> Taken:
+    def _notify(self, url: str, message: Message) -> NotifyOutcome:
         """Blocks. What a service never ends to think about is not asked again, so that no threads pile up."""
-        if not self._working.acquire(blocking=False):
-            return Taken.BUSY
+        if not self._lock.acquire(blocking=False):
+            return NotifyOutcome.BUSY
         try:
-            kind = "success" if message.kind is MessageKind.RESOLVED else _TYPES[message.severity]
-            return _hand_over(url, title=_inert(message.title), body=as_text(message), kind=kind)
+            kind = "success" if message.kind is MessageKind.RESOLVED else _NOTIFY_TYPES[message.severity]
+            return _notify_service(url, title=_defuse(message.title), body=as_text(message), kind=kind)
         finally:
-            self._working.release()
+            self._lock.release()
 
 
 def as_text(message: Message) -> str:
     """The message below its title, as lines in which no service finds a mention or markup of its own."""
     _, *lines = to_text(message).split("\n")
     about = f"{message.severity.value}, {message.environment}, for {message.team.value}"
-    return _inert("\n".join([about, *(line.strip() for line in lines)]))
+    return _defuse("\n".join([about, *(line.strip() for line in lines)]))
 
 
 def known_service(url: str) -> str | None:
     """What Apprise calls the service of a URL; None when it can't make sense of it. Sends nothing."""
     import apprise
 
-    _silence()
+    _disable_logging()
     found = apprise.Apprise.instantiate(url, asset=_asset())
     return str(found.service_name) if found is not None else None
 
 
-def _verdict(taken: Taken) -> Verdict:
-    match taken:
-        case Taken.YES:
-            return Verdict(ending=Ending.DELIVERED, reason="accepted")
-        case Taken.NO:
-            return Verdict(ending=Ending.RETRY, reason="the service did not take it", certain=False)
-        case Taken.BUSY:
-            return Verdict(ending=Ending.RETRY, reason="the service has not ended the attempt before this one")
-        case Taken.UNKNOWN_URL:
-            return Verdict(ending=Ending.PARKED, reason="Apprise knows no service by its URL: check it")
+def _to_result(outcome: NotifyOutcome) -> SendResult:
+    match outcome:
+        case NotifyOutcome.ACCEPTED:
+            return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
+        case NotifyOutcome.FAILED:
+            return SendResult(outcome=SendOutcome.RETRY, reason="the service did not take it", certain=False)
+        case NotifyOutcome.BUSY:
+            return SendResult(outcome=SendOutcome.RETRY, reason="the service has not ended the attempt before this one")
+        case NotifyOutcome.UNKNOWN_URL:
+            return SendResult(outcome=SendOutcome.SUSPENDED, reason="Apprise knows no service by its URL: check it")
 
 
-def _hand_over(url: str, *, title: str, body: str, kind: str) -> Taken:
+def _notify_service(url: str, *, title: str, body: str, kind: str) -> NotifyOutcome:
     import apprise
 
-    _silence()
+    _disable_logging()
     asset = _asset()
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
-        return Taken.UNKNOWN_URL
+        return NotifyOutcome.UNKNOWN_URL
     sender = apprise.Apprise(asset=asset)
     sender.add(service)
-    taken = sender.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
-    return Taken.YES if taken else Taken.NO
+    outcome = sender.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
+    return NotifyOutcome.ACCEPTED if outcome else NotifyOutcome.FAILED
 
 
 def _asset() -> "apprise.AppriseAsset":
@@ -140,10 +144,10 @@ def _asset() -> "apprise.AppriseAsset":
     )
 
 
-def _silence() -> None:
+def _disable_logging() -> None:
     """Apprise's log quotes URLs and what services answer."""
     logging.getLogger("apprise").disabled = True
 
 
-def _inert(text: str) -> str:
-    return _MEANS_SOMETHING.sub(rf"\g<0>{_ZERO_WIDTH_SPACE}", text)
+def _defuse(text: str) -> str:
+    return _MARKUP_CHARACTERS.sub(rf"\g<0>{_ZERO_WIDTH_SPACE}", text)

@@ -12,16 +12,16 @@ from html import escape
 import structlog
 
 from monitor.model import Severity
-from monitor.notifications.channels import Ending, Verdict
-from monitor.notifications.channels.smtp import Handover, MailServer
-from monitor.notifications.channels.text import in_lines
-from monitor.notifications.messages import Message, MessageKind, for_users
-from monitor.notifications.texts import IN_WORDS, spoken
+from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.smtp import SmtpDelivery, MailServer
+from monitor.notifications.channels.text import to_single_lines
+from monitor.notifications.messages import Message, MessageKind, shown_safe_message
+from monitor.notifications.texts import CAUSE_TEXTS, display_name
 from monitor.threads import aside
 
 _COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: "#b3261e", Severity.WARNING: "#b35c00", Severity.INFO: "#1a5fb4"}
 _COLOURS_BY_KIND: Mapping[MessageKind, str] = {MessageKind.RESOLVED: "#1e7b34", MessageKind.TEST: "#5e5c64"}
-_WORDS: Mapping[MessageKind, str] = {
+_KIND_TEXTS: Mapping[MessageKind, str] = {
     MessageKind.OPENED: "opened",
     MessageKind.UPDATED: "more of them",
     MessageKind.REMINDER: "still open",
@@ -32,21 +32,21 @@ _WORDS: Mapping[MessageKind, str] = {
 
 _FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
-_WHOLE = '<span style="white-space:nowrap">{}</span>'
-_SHORT = 24
+_NOWRAP_SPAN = '<span style="white-space:nowrap">{}</span>'
+_MAX_NOWRAP = 24
 """Characters of a word that fits the narrowest screen whole."""
-_BREAKS = "overflow-wrap:anywhere;word-break:break-word"
+_WORD_BREAK_STYLE = "overflow-wrap:anywhere;word-break:break-word"
 """Long ids break where they must; the second half is for programs that do not know the first."""
 
 
 def as_text(message: Message) -> str:
     """The message as plain text, for mail programs without HTML. All of its texts must be on one line."""
-    sentence = for_users(message)
+    sentence = shown_safe_message(message)
     blocks = [
-        [_about(message), message.title],
+        [_status_line(message), message.title],
         ["What to check", *(f"- {check}" for check in message.what_to_check)] if message.what_to_check else [],
         ["For your users", sentence] if sentence else [],
-        [f"{label}: {value}" for label, value in _told(message)],
+        [f"{label}: {value}" for label, value in _shown_facts(message)],
         *([f"To {what}:", f"  {command}"] for what, command in message.commands),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
@@ -55,13 +55,17 @@ def as_text(message: Message) -> str:
 def as_html(message: Message) -> str:
     """The message as a page of its own. All of its texts must be on one line."""
     colour = _COLOURS_BY_KIND.get(message.kind) or _COLOURS[message.severity]
-    sentence = for_users(message)
+    sentence = shown_safe_message(message)
     parts = [
-        f'<p style="margin:0 0 4px;color:{colour};font-size:14px;font-weight:600">{_kept(_about(message))}</p>',
-        f'<h1 style="margin:0 0 16px;font-size:20px;line-height:1.3;{_BREAKS}">{escape(message.title)}</h1>',
-        *(_section("What to check", _bullets(message.what_to_check)) if message.what_to_check else ()),
-        *(_section("For your users", _block(sentence, "margin:0")) if sentence else ()),
-        *(_section("What is known", "".join(_fact(*fact) for fact in _told(message))) if _told(message) else ()),
+        f'<p style="margin:0 0 4px;color:{colour};font-size:14px;font-weight:600">{_nowrap(_status_line(message))}</p>',
+        f'<h1 style="margin:0 0 16px;font-size:20px;line-height:1.3;{_WORD_BREAK_STYLE}">{escape(message.title)}</h1>',
+        *(_section("What to check", _bullet_list(message.what_to_check)) if message.what_to_check else ()),
+        *(_section("For your users", _paragraph(sentence, "margin:0")) if sentence else ()),
+        *(
+            _section("What is known", "".join(_fact(*fact) for fact in _shown_facts(message)))
+            if _shown_facts(message)
+            else ()
+        ),
         *(each for what, command in message.commands for each in _section(f"To {what}", _command(command))),
     ]
     return _PAGE.format(title=escape(message.title), colour=colour, body="\n".join(parts))
@@ -84,12 +88,12 @@ _PAGE = f"""\
 """
 
 
-def _about(message: Message) -> str:
-    parts = (_WORDS[message.kind], message.severity.value, message.environment, f"for {message.team.value}")
+def _status_line(message: Message) -> str:
+    parts = (_KIND_TEXTS[message.kind], message.severity.value, message.environment, f"for {message.team.value}")
     return f"{' · '.join(parts)} · {message.at:%Y-%m-%d %H:%M} UTC"
 
 
-def _told(message: Message) -> tuple[tuple[str, str], ...]:
+def _shown_facts(message: Message) -> tuple[tuple[str, str], ...]:
     """The facts, and what only a thread of several incidents knows."""
     if not message.others_open:
         return message.facts
@@ -103,35 +107,37 @@ def _section(heading: str, content: str) -> tuple[str, str]:
     return f'<h2 style="{style}">{escape(heading)}</h2>', content
 
 
-def _block(text: str, style: str) -> str:
-    return f'<p style="{style};{_BREAKS}">{escape(text)}</p>'
+def _paragraph(text: str, style: str) -> str:
+    return f'<p style="{style};{_WORD_BREAK_STYLE}">{escape(text)}</p>'
 
 
-def _bullets(lines: Iterable[str]) -> str:
-    items = "".join(f'<li style="margin:0 0 6px;{_BREAKS}">{escape(line)}</li>' for line in lines)
+def _bullet_list(lines: Iterable[str]) -> str:
+    items = "".join(f'<li style="margin:0 0 6px;{_WORD_BREAK_STYLE}">{escape(line)}</li>' for line in lines)
     return f'<ul style="margin:0;padding-left:20px">{items}</ul>'
 
 
 def _fact(label: str, value: str) -> str:
     named = f'<span style="color:#5e5c64">{escape(label)}</span>'
-    return f'<p style="margin:0 0 8px;{_BREAKS}">{named}<br>{escape(value)}</p>\n'
+    return f'<p style="margin:0 0 8px;{_WORD_BREAK_STYLE}">{named}<br>{escape(value)}</p>\n'
 
 
 def _command(command: str) -> str:
     box = "margin:0;padding:10px 12px;background:#f3f2f5;border-radius:6px"
-    return f'<pre style="{box};font-size:14px;white-space:pre-wrap;{_MONO};{_BREAKS}">{_kept(command)}</pre>'
+    return (
+        f'<pre style="{box};font-size:14px;white-space:pre-wrap;{_MONO};{_WORD_BREAK_STYLE}">{_nowrap(command)}</pre>'
+    )
 
 
-def _kept(text: str) -> str:
+def _nowrap(text: str) -> str:
     """The text as HTML, with lines broken between words alone, and not at the hyphens of dates and options."""
-    return " ".join(map(_kept_word, text.split(" ")))
+    return " ".join(map(_nowrap_word, text.split(" ")))
 
 
-def _kept_word(word: str) -> str:
-    return _WHOLE.format(escape(word)) if "-" in word and len(word) <= _SHORT else escape(word)
+def _nowrap_word(word: str) -> str:
+    return _NOWRAP_SPAN.format(escape(word)) if "-" in word and len(word) <= _MAX_NOWRAP else escape(word)
 
 
-_FIRST = frozenset({MessageKind.OPENED, MessageKind.TEST})
+_THREAD_OPENERS = frozenset({MessageKind.OPENED, MessageKind.TEST})
 """What begins a thread; the rest answers it."""
 
 
@@ -150,10 +156,10 @@ class EmailChannel:
     def __init__(self, server: MailServer, *, sender: str, recipients: Sequence[str], timeout_s: float) -> None:
         self._server, self._sender, self._recipients, self._timeout_s = server, sender, recipients, timeout_s
 
-    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Sends the mail; delivered once the server has taken it for at least one of the recipients."""
         mail = as_mail(message, key=key, sender=self._sender, recipients=self._recipients, plain=plain)
-        handover = Handover(
+        delivery = SmtpDelivery(
             server=self._server,
             sender=_address(self._sender),
             recipients=self._recipients,
@@ -161,22 +167,24 @@ class EmailChannel:
             timeout_s=self._timeout_s,
         )
         try:
-            verdict = await aside(handover.run, timeout_s=self._timeout_s)
+            result = await aside(delivery.run, timeout_s=self._timeout_s)
         except TimeoutError:
-            handover.abort()
-            return Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=not handover.content_sent)
-        if handover.refused and verdict.ending is Ending.DELIVERED:
-            return self._for_some(handover.refused, key)
-        return verdict
+            delivery.abort()
+            return SendResult(
+                outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=not delivery.content_sent
+            )
+        if delivery.refused and result.outcome is SendOutcome.DELIVERED:
+            return self._partly_delivered(delivery.refused, key)
+        return result
 
-    def _for_some(self, refused: Sequence[int], key: str) -> Verdict:
+    def _partly_delivered(self, refused: Sequence[int], key: str) -> SendResult:
         """Those who can get it have it; that others do not is said, lest nobody notice."""
         codes = sorted(set(refused))
         structlog.get_logger().warning(
             "mail_recipients_refused", refused=len(refused), recipients=len(self._recipients), smtp_codes=codes, key=key
         )
-        whom = f"{len(refused)} of {len(self._recipients)} recipients (SMTP {', '.join(map(str, codes))})"
-        return Verdict(ending=Ending.DELIVERED, reason=f"accepted, but not for {whom}")
+        recipients = f"{len(refused)} of {len(self._recipients)} recipients (SMTP {', '.join(map(str, codes))})"
+        return SendResult(outcome=SendOutcome.DELIVERED, reason=f"accepted, but not for {recipients}")
 
 
 def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str], plain: bool = False) -> EmailMessage:
@@ -189,7 +197,7 @@ def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str
         recipients: addresses.
         plain: without HTML.
     """
-    clean = in_lines(message)
+    clean = to_single_lines(message)
     domain = _address(sender).rpartition("@")[2]
     mail = EmailMessage(policy=SMTP)
     mail["From"] = sender
@@ -217,11 +225,11 @@ def subject(message: Message) -> str:
     Args:
         message: with all of its texts on one line.
     """
-    targets = list(dict.fromkeys(spoken(part.target) for part in message.parts or (message,)))
+    targets = list(dict.fromkeys(display_name(part.target) for part in message.parts or (message,)))
     about = targets[0] if len(targets) == 1 else f"{len(targets)} targets"
     group = f" ({message.group})" if message.group else ""
-    words = "test message" if message.kind is MessageKind.TEST else IN_WORDS[message.cause]
-    answer = "" if message.kind in _FIRST else "Re: "
+    words = "test message" if message.kind is MessageKind.TEST else CAUSE_TEXTS[message.cause]
+    answer = "" if message.kind in _THREAD_OPENERS else "Re: "
     return f"{answer}[{message.environment}] {about}{group}: {words}"
 
 

@@ -6,31 +6,31 @@ from dataclasses import dataclass
 import msgspec
 
 from monitor.errors import MonitorError
-from monitor.model.http import Answer, ApiError, NetworkFault, Operation, Request
-from monitor.notifications.channels import Ending, Verdict
+from monitor.model.http import CallResult, ApiError, NetworkFault, Operation, Request
+from monitor.notifications.channels import SendOutcome, SendResult
 
-_PARKS = frozenset({401, 403, 404, 410})
-_REFUSES = frozenset({400, 413, 422})
-_NEVER_SENT = frozenset({NetworkFault.DNS, NetworkFault.REFUSED, NetworkFault.TLS})
+_SUSPENDING_STATUSES = frozenset({401, 403, 404, 410})
+_REFUSED_STATUSES = frozenset({400, 413, 422})
+_NOT_SENT_FAULTS = frozenset({NetworkFault.DNS, NetworkFault.REFUSED, NetworkFault.TLS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Post:
+class HttpPost:
     """Posts JSON to one URL."""
 
     read_url: Callable[[], str]
     """Gives the URL, which is a secret, at the time of use."""
-    ask: Callable[[Request], Awaitable[Answer]]
+    send_request: Callable[[Request], Awaitable[CallResult]]
     """Sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used."""
     template: str
     """What logs call the URL."""
-    known: Mapping[str, str] | None = None
+    explanations: Mapping[str, str] | None = None
     """Words with which this kind of receiver explains a refusal, and what they mean; other words are never repeated."""
-    prove: Callable[[str, bytes], Mapping[str, str]] | None = None
+    auth_headers: Callable[[str, bytes], Mapping[str, str]] | None = None
     """Makes the headers that prove who sends, of the key and the body. Raises MonitorError for a secret that can't be
     read."""
 
-    async def __call__(self, payload: object, *, key: str) -> Verdict:
+    async def __call__(self, payload: object, *, key: str) -> SendResult:
         """Posts the payload with its `Idempotency-Key`; delivered once the receiver has answered 2xx.
 
         Args:
@@ -40,28 +40,30 @@ class Post:
         try:
             url = self.read_url()
         except MonitorError as error:
-            return Verdict(ending=Ending.PARKED, reason=f"its URL can't be read: {error}")
+            return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"its URL can't be read: {error}")
         body = msgspec.json.encode(payload)
         try:
-            proof = self.prove(key, body) if self.prove else {}
+            headers = self.auth_headers(key, body) if self.auth_headers else {}
         except MonitorError as error:
-            return Verdict(ending=Ending.PARKED, reason=f"its secret can't be read: {error}")
+            return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"its secret can't be read: {error}")
         request = Request(
             method="POST",
             path=url,
             template=self.template,
             operation=Operation.WRITE,
-            headers={"content-type": "application/json", "idempotency-key": key, **proof},
+            headers={"content-type": "application/json", "idempotency-key": key, **headers},
             body=body,
         )
         try:
-            return verdict(await self.ask(request), self.known or {})
+            return classify_response(await self.send_request(request), self.explanations or {})
         except ValueError:
             # what the wire says when it can't take a URL apart; a URL is a secret, and so its words stay here
-            return Verdict(ending=Ending.PARKED, reason="its URL can't be used: check the address in the configuration")
+            return SendResult(
+                outcome=SendOutcome.SUSPENDED, reason="its URL can't be used: check the address in the configuration"
+            )
 
 
-def verdict(answer: Answer, known: Mapping[str, str] | None = None) -> Verdict:
+def classify_response(answer: CallResult, explanations: Mapping[str, str] | None = None) -> SendResult:
     """How a receiver's answer is taken: 401, 403, 404 and 410 park the channel, 400, 413 and 422 refuse the message.
 
     docs/channels.md has the whole table.
@@ -72,19 +74,19 @@ def verdict(answer: Answer, known: Mapping[str, str] | None = None) -> Verdict:
     """
     error = answer.error
     if error is None:
-        return Verdict(ending=Ending.DELIVERED, reason="accepted")
-    reason = _reason(error, known or {})
-    if error.status in _PARKS:
-        return Verdict(ending=Ending.PARKED, reason=reason)
-    if error.status in _REFUSES:
-        return Verdict(ending=Ending.REFUSED, reason=reason)
-    sent = error.status is None and error.network not in _NEVER_SENT
-    return Verdict(ending=Ending.RETRY, reason=reason, retry_after=error.retry_after, certain=not sent)
+        return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
+    reason = _reason(error, explanations or {})
+    if error.status in _SUSPENDING_STATUSES:
+        return SendResult(outcome=SendOutcome.SUSPENDED, reason=reason)
+    if error.status in _REFUSED_STATUSES:
+        return SendResult(outcome=SendOutcome.REFUSED, reason=reason)
+    sent = error.status is None and error.network not in _NOT_SENT_FAULTS
+    return SendResult(outcome=SendOutcome.RETRY, reason=reason, retry_after=error.retry_after, certain=not sent)
 
 
-def _reason(error: ApiError, known: Mapping[str, str]) -> str:
+def _reason(error: ApiError, explanations: Mapping[str, str]) -> str:
     """The status or fault, and words of ours: a receiver's body may echo what it should not."""
     if error.status is None:
         return f"no answer ({error.network or 'not sent'})"
-    meaning = known.get(error.message or "")
-    return f"HTTP {error.status}: {meaning}" if meaning else f"HTTP {error.status}"
+    explanation = explanations.get(error.message or "")
+    return f"HTTP {error.status}: {explanation}" if explanation else f"HTTP {error.status}"

@@ -2,7 +2,7 @@
 
 import structlog
 
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.messages import Message
 
 
@@ -11,7 +11,7 @@ class LogChannel:
 
     threaded = False
 
-    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:  # noqa: ARG002  # Channel's signature
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:  # noqa: ARG002  # Channel's signature
         """Logs the message; always delivered."""
         structlog.get_logger().warning(
             "incident_message",
@@ -32,4 +32,4 @@ class LogChannel:
             incidents=[part.incident_id for part in message.parts],
             key=key,
         )
-        return Verdict(ending=Ending.DELIVERED, reason="logged")
+        return SendResult(outcome=SendOutcome.DELIVERED, reason="logged")

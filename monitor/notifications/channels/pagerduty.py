@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 
 from monitor.errors import MonitorError
-from monitor.model.http import Answer, Request
-from monitor.notifications.channels import Ending, Verdict
-from monitor.notifications.channels.http_post import Post
-from monitor.notifications.channels.text import in_lines, one_line
-from monitor.notifications.messages import Message, MessageKind, for_users
+from monitor.model.http import CallResult, Request
+from monitor.notifications.channels import SendOutcome, SendResult
+from monitor.notifications.channels.http_post import HttpPost
+from monitor.notifications.channels.text import to_single_lines, one_line
+from monitor.notifications.messages import Message, MessageKind, shown_safe_message
 
 ENQUEUE_URL = "https://events.pagerduty.com/v2/enqueue"
 
@@ -23,9 +23,9 @@ _ACTIONS: Mapping[MessageKind, str] = {
     MessageKind.ACKNOWLEDGED: "acknowledge",
     MessageKind.RESOLVED: "resolve",
 }
-_LONGEST_KEY, _LONGEST_SUMMARY = 255, 1024
+_MAX_KEY, _MAX_SUMMARY = 255, 1024
 """Characters that PagerDuty takes (Events API v2, Send an Alert Event)."""
-_CUT = "…"
+_ELLIPSIS = "…"
 
 
 class PagerDutyChannel:
@@ -40,28 +40,31 @@ class PagerDutyChannel:
     threaded = True
 
     def __init__(
-        self, read_url: Callable[[], str], read_key: Callable[[], str], ask: Callable[[Request], Awaitable[Answer]]
+        self,
+        read_url: Callable[[], str],
+        read_key: Callable[[], str],
+        send_request: Callable[[Request], Awaitable[CallResult]],
     ) -> None:
         self._read_key = read_key
-        self._post = Post(read_url=read_url, ask=ask, template="pagerduty")
+        self._http_post = HttpPost(read_url=read_url, send_request=send_request, template="pagerduty")
 
-    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Sends the event; delivered once PagerDuty has taken it, or when there is none to send.
 
         Nothing is sent when one incident ends, or is acknowledged, while others of the same alert are open. PagerDuty
         answers 400 to a wrong routing key as to a bad event: one that refuses even the simplest event is parked.
         """
         if message.kind in {MessageKind.RESOLVED, MessageKind.ACKNOWLEDGED} and message.others_open:
-            return Verdict(ending=Ending.DELIVERED, reason="others of the same alert are still open")
+            return SendResult(outcome=SendOutcome.DELIVERED, reason="others of the same alert are still open")
         try:
             routing_key = self._read_key()
         except MonitorError as error:
-            return Verdict(ending=Ending.PARKED, reason=f"its routing key can't be read: {error}")
+            return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"its routing key can't be read: {error}")
         event = as_event(message, key=key, plain=plain)
-        verdict = await self._post({"routing_key": routing_key, **event}, key=key)
-        if plain and verdict.ending is Ending.REFUSED:
-            return Verdict(ending=Ending.PARKED, reason=f"{verdict.reason}: check the routing key")
-        return verdict
+        result = await self._http_post({"routing_key": routing_key, **event}, key=key)
+        if plain and result.outcome is SendOutcome.REFUSED:
+            return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"{result.reason}: check the routing key")
+        return result
 
 
 def as_event(message: Message, *, key: str, plain: bool = False) -> dict[str, object]:
@@ -72,14 +75,14 @@ def as_event(message: Message, *, key: str, plain: bool = False) -> dict[str, ob
         key: of the delivery; a test message, which has no incident, is filed under it.
         plain: without details.
     """
-    clean = in_lines(message)
+    clean = to_single_lines(message)
     action = _ACTIONS[message.kind]
     event: dict[str, object] = {"event_action": action, "dedup_key": dedup_key(message, key=key)}
     if action != "trigger":
         return event
     payload: dict[str, object] = {
-        "summary": _cut(clean.title, _LONGEST_SUMMARY),
-        "source": _cut(", ".join(dict.fromkeys(part.target for part in clean.parts or (clean,))), _LONGEST_SUMMARY),
+        "summary": _truncate(clean.title, _MAX_SUMMARY),
+        "source": _truncate(", ".join(dict.fromkeys(part.target for part in clean.parts or (clean,))), _MAX_SUMMARY),
         "severity": clean.severity.value,
         "timestamp": clean.at.isoformat(),
         "group": clean.environment,
@@ -94,12 +97,12 @@ def dedup_key(message: Message, *, key: str) -> str:
     """What PagerDuty files a message's alert under: its thread, or else its incident; at most 255 characters."""
     if message.kind is MessageKind.TEST:
         return key
-    named = message.thread or f"ingestion-monitor/{one_line(message.environment)}/{message.incident_id}"
-    return named if len(named) <= _LONGEST_KEY else hashlib.sha256(named.encode()).hexdigest()
+    full_key = message.thread or f"ingestion-monitor/{one_line(message.environment)}/{message.incident_id}"
+    return full_key if len(full_key) <= _MAX_KEY else hashlib.sha256(full_key.encode()).hexdigest()
 
 
 def _details(message: Message) -> dict[str, object]:
-    sentence = for_users(message)
+    sentence = shown_safe_message(message)
     return {
         **({"what to check": list(message.what_to_check)} if message.what_to_check else {}),
         **dict(message.facts),
@@ -108,5 +111,5 @@ def _details(message: Message) -> dict[str, object]:
     }
 
 
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + _CUT
+def _truncate(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + _ELLIPSIS

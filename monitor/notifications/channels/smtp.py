@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from monitor.errors import MonitorError
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels import SendOutcome, SendResult
 
 
 class Security(StrEnum):
@@ -23,7 +23,7 @@ class Security(StrEnum):
     NONE = "none"
 
 
-class Step(StrEnum):
+class SmtpStep(StrEnum):
     """What a server was asked for when it answered."""
 
     GREETING = "greeting"
@@ -48,7 +48,7 @@ class MailServer:
     """Certificates of authorities to trust beside the system's, in PEM form; read for each mail."""
 
 
-def verdict(step: Step, code: int) -> Verdict:
+def classify_reply(step: SmtpStep, code: int) -> SendResult:
     """How a server's answer is taken.
 
     A mail that is too large, or whose content is refused, is refused itself; every other permanent error (5xx) means
@@ -59,28 +59,28 @@ def verdict(step: Step, code: int) -> Verdict:
         code: the three digits of its answer.
     """
     if 200 <= code < 400:
-        return Verdict(ending=Ending.DELIVERED, reason="accepted")
+        return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     reason = f"SMTP {code} to the {step.value}" if code >= 200 else "no answer (protocol)"
     if not 500 <= code < 600:
-        return Verdict(ending=Ending.RETRY, reason=reason)
-    if step is Step.RECIPIENTS and code == 552:
+        return SendResult(outcome=SendOutcome.RETRY, reason=reason)
+    if step is SmtpStep.RECIPIENTS and code == 552:
         # a mailbox that is full, by most servers; RFC 5321, 4.5.3.1.10 wants it taken as passing
-        return Verdict(ending=Ending.RETRY, reason=reason)
-    if step is Step.CONTENT or (step is Step.SENDER and code == 552):
-        return Verdict(ending=Ending.REFUSED, reason=reason)
-    return Verdict(ending=Ending.PARKED, reason=reason)
+        return SendResult(outcome=SendOutcome.RETRY, reason=reason)
+    if step is SmtpStep.CONTENT or (step is SmtpStep.SENDER and code == 552):
+        return SendResult(outcome=SendOutcome.REFUSED, reason=reason)
+    return SendResult(outcome=SendOutcome.SUSPENDED, reason=reason)
 
 
-class _Ended(Exception):  # noqa: N818  # no error: it carries the verdict out of the dialogue
+class _NotDelivered(Exception):  # noqa: N818  # no error: it carries the verdict out of the dialogue
     """The mail is not handed over, and why."""
 
-    def __init__(self, found: Verdict) -> None:
-        super().__init__(found.reason)
-        self.verdict = found
+    def __init__(self, result: SendResult) -> None:
+        super().__init__(result.reason)
+        self.result = result
 
 
 @dataclass(slots=True, kw_only=True)
-class Handover:
+class SmtpDelivery:
     """Hands one mail to a server, once. `run` blocks; `abort`, from another thread, ends it."""
 
     server: MailServer
@@ -96,19 +96,19 @@ class Handover:
     """Whether the server may have the whole mail."""
     _smtp: smtplib.SMTP | None = None
 
-    def run(self) -> Verdict:
+    def run(self) -> SendResult:
         """Connects, encrypts, logs in, and hands the mail over; delivered once the server has taken it."""
         try:
-            return self._hand_over()
-        except _Ended as ended:
-            return ended.verdict
+            return self._deliver()
+        except _NotDelivered as failure:
+            return failure.result
         except smtplib.SMTPServerDisconnected as error:
             # smtplib's own word for whatever ends a read; what it was is in the context
-            return self._unanswered("timeout" if isinstance(error.__context__, TimeoutError) else "reset")
+            return self._no_answer("timeout" if isinstance(error.__context__, TimeoutError) else "reset")
         except smtplib.SMTPException:
-            return self._unanswered("protocol")
+            return self._no_answer("protocol")
         except OSError as error:
-            return self._unanswered(_fault(error))
+            return self._no_answer(_fault_name(error))
         finally:
             if self._smtp is not None:
                 self._smtp.close()
@@ -120,43 +120,45 @@ class Handover:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def _hand_over(self) -> Verdict:
-        smtp = self._connected()
+    def _deliver(self) -> SendResult:
+        smtp = self._connect()
         if self.server.security is Security.STARTTLS:
-            self._encrypt(smtp)
+            self._start_tls(smtp)
         if self.server.user is not None:
             self._log_in(smtp, self.server.user)
-        self._name_sender(smtp)
-        self._name_recipients(smtp)
+        self._mail_from(smtp)
+        self._rcpt_to(smtp)
         self.content_sent = True
         try:
             code, _ = smtp.data(self.mail)
         except smtplib.SMTPDataError as error:
             code = error.smtp_code
-        ended = verdict(Step.CONTENT, code)
-        if ended.ending is Ending.DELIVERED:
+        result = classify_reply(SmtpStep.CONTENT, code)
+        if result.outcome is SendOutcome.DELIVERED:
             with suppress(smtplib.SMTPException, OSError):  # the mail is the server's by now
                 smtp.quit()
-        return ended
+        return result
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connect(self) -> smtplib.SMTP:
         host, port = self.server.host, self.server.port
         try:
             if self.server.security is Security.TLS:
-                smtp: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=self.timeout_s, context=_context(self.server))
+                smtp: smtplib.SMTP = smtplib.SMTP_SSL(
+                    host, port, timeout=self.timeout_s, context=_tls_context(self.server)
+                )
             else:
                 smtp = smtplib.SMTP(host, port, timeout=self.timeout_s)
             self._smtp = smtp
             smtp.ehlo_or_helo_if_needed()
         except (smtplib.SMTPConnectError, smtplib.SMTPHeloError) as error:
-            raise _Ended(verdict(Step.GREETING, error.smtp_code)) from None
+            raise _NotDelivered(classify_reply(SmtpStep.GREETING, error.smtp_code)) from None
         return smtp
 
-    def _encrypt(self, smtp: smtplib.SMTP) -> None:
+    def _start_tls(self, smtp: smtplib.SMTP) -> None:
         try:
-            _check(Step.ENCRYPTION, *smtp.starttls(context=_context(self.server)))
+            _require_success(SmtpStep.ENCRYPTION, *smtp.starttls(context=_tls_context(self.server)))
         except smtplib.SMTPNotSupportedError:
-            raise _parked("the server offers no STARTTLS: choose another security") from None
+            raise _suspended("the server offers no STARTTLS: choose another security") from None
         smtp.ehlo_or_helo_if_needed()
 
     def _log_in(self, smtp: smtplib.SMTP, user: str) -> None:
@@ -164,53 +166,55 @@ class Handover:
             password = self.server.read_password() if self.server.read_password else ""
             smtp.login(user, password)
         except MonitorError as error:
-            raise _parked(f"its password can't be read: {error}") from None
+            raise _suspended(f"its password can't be read: {error}") from None
         except smtplib.SMTPAuthenticationError as error:
-            _check(Step.LOGIN, error.smtp_code)
+            _require_success(SmtpStep.LOGIN, error.smtp_code)
         except smtplib.SMTPServerDisconnected:
             raise
         except smtplib.SMTPException:
             # what it has for a server without AUTH, and for one with none but odd ways to log in
-            raise _parked("the server takes no log-in: leave out user and password, or choose another port") from None
+            raise _suspended(
+                "the server takes no log-in: leave out user and password, or choose another port"
+            ) from None
 
-    def _name_sender(self, smtp: smtplib.SMTP) -> None:
+    def _mail_from(self, smtp: smtplib.SMTP) -> None:
         size = [f"size={len(self.mail)}"] if smtp.has_extn("size") else []
-        _check(Step.SENDER, *smtp.mail(self.sender, size))
+        _require_success(SmtpStep.SENDER, *smtp.mail(self.sender, size))
 
-    def _name_recipients(self, smtp: smtplib.SMTP) -> None:
+    def _rcpt_to(self, smtp: smtplib.SMTP) -> None:
         codes = [smtp.rcpt(recipient)[0] for recipient in self.recipients]
         self.refused = [code for code in codes if not 200 <= code < 300]
         if len(self.refused) == len(codes):
             # one that may yet take it is worth another attempt
-            _check(Step.RECIPIENTS, min(self.refused))
+            _require_success(SmtpStep.RECIPIENTS, min(self.refused))
 
-    def _unanswered(self, fault: str) -> Verdict:
-        return Verdict(ending=Ending.RETRY, reason=f"no answer ({fault})", certain=not self.content_sent)
+    def _no_answer(self, fault: str) -> SendResult:
+        return SendResult(outcome=SendOutcome.RETRY, reason=f"no answer ({fault})", certain=not self.content_sent)
 
 
-def _fault(error: OSError) -> str:
+def _fault_name(error: OSError) -> str:
     kinds: tuple[tuple[type[OSError], str], ...] = (
         (ssl.SSLError, "tls"), (TimeoutError, "timeout"), (socket.gaierror, "dns"), (ConnectionRefusedError, "refused")
     )  # fmt: skip
     return next((name for kind, name in kinds if isinstance(error, kind)), "reset")
 
 
-def _check(step: Step, code: int, _said: bytes = b"") -> None:
+def _require_success(step: SmtpStep, code: int, _text: bytes = b"") -> None:
     """Raises _Ended for an answer that is no success."""
-    found = verdict(step, code)
-    if found.ending is not Ending.DELIVERED:
-        raise _Ended(found)
+    result = classify_reply(step, code)
+    if result.outcome is not SendOutcome.DELIVERED:
+        raise _NotDelivered(result)
 
 
-def _parked(reason: str) -> _Ended:
-    return _Ended(Verdict(ending=Ending.PARKED, reason=reason))
+def _suspended(reason: str) -> _NotDelivered:
+    return _NotDelivered(SendResult(outcome=SendOutcome.SUSPENDED, reason=reason))
 
 
-def _context(server: MailServer) -> ssl.SSLContext:
+def _tls_context(server: MailServer) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if server.ca_file is not None:
         try:
             context.load_verify_locations(cafile=server.ca_file)
         except OSError:
-            raise _parked(f"{server.ca_file} can't be used: is it there, with certificates in PEM form?") from None
+            raise _suspended(f"{server.ca_file} can't be used: is it there, with certificates in PEM form?") from None
     return context

@@ -10,7 +10,7 @@ def one_line(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text).strip() or "-"
 
 
-def in_lines(message: Message) -> Message:
+def to_single_lines(message: Message) -> Message:
     """The message with each of its texts on one line, those of its parts included."""
     return replace(
         message,
@@ -22,7 +22,7 @@ def in_lines(message: Message) -> Message:
         facts=_pairs(message.facts),
         group=one_line(message.group) if message.group else "",
         commands=_pairs(message.commands),
-        parts=tuple(map(in_lines, message.parts)),
+        parts=tuple(map(to_single_lines, message.parts)),
     )
 
 

@@ -11,13 +11,13 @@ from datetime import datetime
 
 import msgspec
 
-from monitor.model.http import Answer, Request
-from monitor.notifications.channels import Verdict
-from monitor.notifications.channels.http_post import Post
-from monitor.notifications.channels.text import in_lines
+from monitor.model.http import CallResult, Request
+from monitor.notifications.channels import SendResult
+from monitor.notifications.channels.http_post import HttpPost
+from monitor.notifications.channels.text import to_single_lines
 from monitor.notifications.messages import Message, to_text
 
-VERSION = 1
+PAYLOAD_VERSION = 1
 """Of the payload: it grows when a field changes its meaning or goes; new fields alone do not change it."""
 
 _PREFIX = "whsec_"
@@ -37,18 +37,18 @@ class WebhookChannel:
     def __init__(
         self,
         read_url: Callable[[], str],
-        ask: Callable[[Request], Awaitable[Answer]],
+        send_request: Callable[[Request], Awaitable[CallResult]],
         *,
         sign: Callable[[str, bytes], Mapping[str, str]] | None = None,
     ) -> None:
-        self._post = Post(read_url=read_url, ask=ask, template="webhook", prove=sign)
+        self._http_post = HttpPost(read_url=read_url, send_request=send_request, template="webhook", auth_headers=sign)
 
-    async def send(self, message: Message, *, key: str, plain: bool = False) -> Verdict:
+    async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
         """Posts the message; delivered once the receiver has answered 2xx. A URL that can't be read parks it."""
-        clean = in_lines(message)
+        clean = to_single_lines(message)
         if plain:
-            return await self._post({"text": to_text(clean)}, key=key)
-        return await self._post({"version": VERSION, "key": key, **_payload(clean)}, key=key)
+            return await self._http_post({"text": to_text(clean)}, key=key)
+        return await self._http_post({"version": PAYLOAD_VERSION, "key": key, **_payload(clean)}, key=key)
 
 
 def signer(read_secret: Callable[[], str], utcnow: Callable[[], datetime]) -> Callable[[str, bytes], Mapping[str, str]]:
@@ -60,9 +60,9 @@ def signer(read_secret: Callable[[], str], utcnow: Callable[[], datetime]) -> Ca
     """
 
     def sign(key: str, body: bytes) -> Mapping[str, str]:
-        stamp = str(int(utcnow().timestamp()))
-        signed = signature(read_secret(), f"{key}.{stamp}.".encode() + body)
-        return {"webhook-id": key, "webhook-timestamp": stamp, "webhook-signature": f"v1,{signed}"}
+        timestamp = str(int(utcnow().timestamp()))
+        digest = signature(read_secret(), f"{key}.{timestamp}.".encode() + body)
+        return {"webhook-id": key, "webhook-timestamp": timestamp, "webhook-signature": f"v1,{digest}"}
 
     return sign
 

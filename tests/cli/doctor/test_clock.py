@@ -4,7 +4,7 @@ import pytest
 
 from monitor.cli.doctor.api_probe import Overheard, judge, offset
 from monitor.cli.doctor.findings import Level
-from monitor.model.http import NetworkFault, Reply, Request, WireFault
+from monitor.model.http import NetworkFault, Reply, Request, TransportFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ class Scripted:
     def __init__(self, *results):
         self.results, self.closed = list(results), False
 
-    async def send(self, request, *, timeout_s, sink=None, stall_s=None):
+    async def send(self, request, *, timeout_s, sink=None, read_timeout_s=None):
         return self.results.pop(0)
 
     async def close(self):
@@ -58,7 +58,7 @@ class Scripted:
 async def test_a_wire_in_between_remembers_answers_and_the_last_fault():
     reply = Reply(status=503, headers={"date": "Sun, 01 Mar 2026 12:00:00 GMT"}, body=b"")
     silent = Reply(status=200, headers={}, body=b"")
-    under = Scripted(WireFault(fault=NetworkFault.TLS, text="no"), reply, silent)
+    under = Scripted(TransportFault(fault=NetworkFault.TLS, text="no"), reply, silent)
     wire, request = Overheard(wire=under), Request(method="GET", path="/", template="/")
     await wire.send(request, timeout_s=1)
     assert (wire.replies, wire.fault, wire.ahead) == (0, NetworkFault.TLS, None)

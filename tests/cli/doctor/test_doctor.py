@@ -18,7 +18,7 @@ from alembic.config import Config as AlembicConfig
 from support.mailserver import MailServer
 from support.receiver import Receiver
 
-from monitor.app.throttles import origin_of, throttle_key
+from monitor.app.throttles import http_origin, throttle_key
 from monitor.cli.doctor import Doctor, places_of
 from monitor.cli.doctor.database import Surroundings
 from monitor.cli.doctor.findings import Level, exit_code
@@ -27,7 +27,7 @@ from monitor.config import Config
 from monitor.database.engine import writing
 from monitor.database.migrate import migrating
 from monitor.database.tables import metadata
-from monitor.model import Learned, LogEntry
+from monitor.model import LearnedLimits, SyncLogEntry
 from monitor.runs import throttle_store as throttles
 from monitor.synclog import builtin as tracked
 
@@ -326,7 +326,7 @@ def test_an_empty_built_in_log_says_how_to_fill_it(small_world):
 def test_the_built_in_log_is_read(world):
     ids = world.sandbox.create_items(3, status="COMPLETED")
     now = datetime.now(UTC)
-    tracked.add(world.app.engine, target="gloo", batches=[[LogEntry(item_id=item_id) for item_id in ids]], now=now)
+    tracked.add(world.app.engine, target="gloo", batches=[[SyncLogEntry(item_id=item_id) for item_id in ids]], now=now)
     world.configure(built_in_log=True)
     findings = examined(world)
     assert only(findings, "sync log").says == "the built-in log can be read: 3 rows, 3 items."
@@ -556,10 +556,10 @@ def test_what_holds_a_target_back_is_told_before_its_api_is_asked(world):
     world.track(1)
     now = datetime.now(UTC).replace(microsecond=0)
     config = Config.load(world.config_path, environ={})
-    learned = Learned(at=now, not_before=now + timedelta(minutes=30), status=429, code="SLOW_DOWN", down=True)
+    learned = LearnedLimits(at=now, not_before=now + timedelta(minutes=30), status=429, code="SLOW_DOWN", down=True)
     with writing(world.app.engine) as conn:
         key = throttle_key(config.targets[0])
-        throttles.write(conn, key=key, origin=origin_of(config.targets[0]), learned=learned)
+        throttles.write(conn, key=key, origin=http_origin(config.targets[0]), learned=learned)
     findings = diagnosed(config)
     parts = [finding.part for finding in findings]
     assert f"to come back at {learned.not_before:%Y-%m-%d %H:%M:%S} UTC" in only(findings, "hint").says

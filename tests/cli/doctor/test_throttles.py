@@ -5,7 +5,7 @@ import pytest
 from monitor.cli.doctor import delivery as holds
 from monitor.cli.doctor.findings import Level
 from monitor.cli.doctor.locations import Place
-from monitor.model import Learned
+from monitor.model import LearnedLimits
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -20,10 +20,10 @@ def judged(learned):
     "learned",
     [
         None,
-        Learned(at=NOW),
-        Learned(at=NOW - 2 * HOUR, not_before=NOW - HOUR, status=429, code="SLOW_DOWN"),
-        Learned(at=NOW - HOUR, not_before=NOW, status=503),
-        Learned(at=NOW, rate_per_s=1.0, concurrency=1.0),
+        LearnedLimits(at=NOW),
+        LearnedLimits(at=NOW - 2 * HOUR, not_before=NOW - HOUR, status=429, code="SLOW_DOWN"),
+        LearnedLimits(at=NOW - HOUR, not_before=NOW, status=503),
+        LearnedLimits(at=NOW, rate_per_s=1.0, concurrency=1.0),
     ],
     ids=["never asked", "all is well", "a hint that is past", "a hint that ends now", "a limit that was met"],
 )
@@ -42,7 +42,7 @@ HELD = {
 
 @pytest.mark.parametrize(("status", "code", "says"), HELD.values(), ids=HELD)
 def test_a_hint_that_lies_ahead_is_a_warning_with_its_instant(status, code, says):
-    (finding,) = judged(Learned(at=NOW, not_before=NOW + HOUR, status=status, code=code))
+    (finding,) = judged(LearnedLimits(at=NOW, not_before=NOW + HOUR, status=status, code=code))
 
     assert (finding.part, finding.level) == ("hint", Level.WARNING)
     assert finding.says.startswith(says)
@@ -51,13 +51,13 @@ def test_a_hint_that_lies_ahead_is_a_warning_with_its_instant(status, code, says
 
 @pytest.mark.parametrize(("status", "setting"), [(429, AT.setting), (503, None)])
 def test_only_a_limit_is_ours_to_mend(status, setting):
-    (finding,) = judged(Learned(at=NOW, not_before=NOW + HOUR, status=status))
+    (finding,) = judged(LearnedLimits(at=NOW, not_before=NOW + HOUR, status=status))
 
     assert (finding.setting, bool(finding.remedy)) == (setting, setting is not None)
 
 
 def test_a_service_that_was_down_is_a_warning_with_what_the_next_run_does():
-    (finding,) = judged(Learned(at=NOW - HOUR, down=True))
+    (finding,) = judged(LearnedLimits(at=NOW - HOUR, down=True))
 
     assert (finding.part, finding.level, finding.setting) == ("breaker", Level.WARNING, None)
     assert finding.says == (

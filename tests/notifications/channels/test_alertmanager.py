@@ -6,24 +6,24 @@ import pytest
 from support.receiver import Receiver
 from support.samples import NOW, message
 
-from monitor.app import ask_once
+from monitor.app import send_once
 from monitor.config.secret import Secret
 from monitor.model import Cause
-from monitor.notifications.channels import Ending, Verdict, send_fitting
-from monitor.notifications.channels.alertmanager import AlertmanagerChannel, as_alert, basic, bearer
+from monitor.notifications.channels import SendOutcome, SendResult, send_with_fallback
+from monitor.notifications.channels.alertmanager import AlertmanagerChannel, as_alert, basic_auth, bearer_auth
 from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
-LASTING = timedelta(minutes=15)
-quickly = partial(ask_once, timeout_s=5)
+RESOLVE_TIMEOUT = timedelta(minutes=15)
+ask_briefly = partial(send_once, timeout_s=5)
 
 
 def to(url, **settings):
-    return AlertmanagerChannel(lambda: url, quickly, lasting=LASTING, **settings)
+    return AlertmanagerChannel(lambda: url, ask_briefly, resolve_timeout=RESOLVE_TIMEOUT, **settings)
 
 
 def alert(**fields):
-    return as_alert(message(**fields), lasting=LASTING)
+    return as_alert(message(**fields), resolve_timeout=RESOLVE_TIMEOUT)
 
 
 def ends(made):
@@ -33,9 +33,9 @@ def ends(made):
 @pytest.mark.parametrize("address", ["{}", "{}/", "{}/api/v2/alerts", "{}/api/v2/alerts/"])
 async def test_alerts_go_to_the_api_below_the_address(address):
     with Receiver() as receiver:
-        verdict = await to(address.format(receiver.url.removesuffix("/hook"))).send(message(), key=KEY)
+        result = await to(address.format(receiver.url.removesuffix("/hook"))).send(message(), key=KEY)
         ((path, headers, (one,)),) = receiver.got
-    assert verdict == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert (path, headers["content-type"]) == ("/api/v2/alerts", "application/json")
     assert one == alert()
 
@@ -51,15 +51,15 @@ STORY = {
 
 
 def test_an_alert_keeps_its_labels_and_its_beginning_from_opening_to_resolution():
-    told = [alert(**fields) for fields in STORY.values()]
-    assert len({tuple(sorted(each["labels"].items())) for each in told}) == 1
-    assert {each["startsAt"] for each in told} == {NOW.isoformat()}
-    assert "incident" not in " ".join(told[0]["labels"])
+    alerts = [alert(**fields) for fields in STORY.values()]
+    assert len({tuple(sorted(each["labels"].items())) for each in alerts}) == 1
+    assert {each["startsAt"] for each in alerts} == {NOW.isoformat()}
+    assert "incident" not in " ".join(alerts[0]["labels"])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in STORY if kind != "resolved"])
 def test_an_open_alert_ends_after_its_time_unless_it_is_told_again(kind):
-    assert ends(alert(**STORY[kind])) == STORY[kind].get("at", NOW) + LASTING
+    assert ends(alert(**STORY[kind])) == STORY[kind].get("at", NOW) + RESOLVE_TIMEOUT
 
 
 def test_a_resolved_alert_has_ended():
@@ -98,21 +98,21 @@ async def test_a_message_for_several_targets_is_an_alert_for_each():
 
 async def test_an_acknowledgement_changes_no_alert():
     with Receiver() as receiver:
-        verdict = await to(receiver.url).send(message(kind=MessageKind.ACKNOWLEDGED), key=KEY)
+        result = await to(receiver.url).send(message(kind=MessageKind.ACKNOWLEDGED), key=KEY)
         assert receiver.got == []
-    assert verdict.ending is Ending.DELIVERED
+    assert result.outcome is SendOutcome.DELIVERED
 
 
 async def test_what_is_open_is_told_again_with_another_end():
     later = NOW + timedelta(minutes=10)
     parts = tuple(message(number, target=target) for number, target in ((1, "de"), (2, "fr")))
     with Receiver() as receiver:
-        told = [message(parts=parts), message(3, target="fr", kind=MessageKind.REMINDER, title="still open")]
-        verdict = await to(receiver.url).refresh(told, at=later)
+        open_messages = [message(parts=parts), message(3, target="fr", kind=MessageKind.REMINDER, title="still open")]
+        result = await to(receiver.url).resend(open_messages, at=later)
         ((_, headers, alerts),) = receiver.got
-    assert verdict.ending is Ending.DELIVERED
+    assert result.outcome is SendOutcome.DELIVERED
     assert [(each["labels"]["target"], ends(each)) for each in alerts] == [
-        ("de", later + LASTING), ("fr", later + LASTING)
+        ("de", later + RESOLVE_TIMEOUT), ("fr", later + RESOLVE_TIMEOUT)
     ]  # fmt: skip
     assert alerts[1]["annotations"]["summary"] == "still open", "of one alert the last that was said"
     assert headers["idempotency-key"] == "refresh-20260301T121000"
@@ -120,7 +120,7 @@ async def test_what_is_open_is_told_again_with_another_end():
 
 async def test_when_nothing_is_open_nothing_is_told():
     with Receiver() as receiver:
-        assert (await to(receiver.url).refresh([], at=NOW)).ending is Ending.DELIVERED
+        assert (await to(receiver.url).resend([], at=NOW)).outcome is SendOutcome.DELIVERED
         assert receiver.got == []
 
 
@@ -130,7 +130,11 @@ async def test_a_test_is_an_alert_that_nobody_takes_for_an_incident():
 
 @pytest.mark.parametrize(
     ("value", "header"),
-    [(lambda: bearer("t0k3n"), "Bearer t0k3n"), (lambda: basic("me", "pä:ss"), "Basic bWU6cMOkOnNz"), (None, None)],
+    [
+        (lambda: bearer_auth("t0k3n"), "Bearer t0k3n"),
+        (lambda: basic_auth("me", "pä:ss"), "Basic bWU6cMOkOnNz"),
+        (None, None),
+    ],
     ids=["token", "user", "nobody"],
 )
 async def test_who_sends_is_proved_as_configured(value, header):
@@ -142,9 +146,9 @@ async def test_who_sends_is_proved_as_configured(value, header):
 
 async def test_a_refused_alert_is_sent_once_more_with_its_title_alone():
     with Receiver((400, {}, b""), (200, {}, b"")) as receiver:
-        verdict = await send_fitting(to(receiver.url), message(), key=KEY)
+        result = await send_with_fallback(to(receiver.url), message(), key=KEY)
         _, (_, _, (second,)) = receiver.got
-    assert verdict.ending is Ending.DELIVERED
+    assert result.outcome is SendOutcome.DELIVERED
     assert second["annotations"] == {"summary": message().title}
     assert second["labels"] == alert()["labels"]
 
@@ -152,7 +156,7 @@ async def test_a_refused_alert_is_sent_once_more_with_its_title_alone():
 async def test_a_token_that_can_t_be_read_parks_the_channel(tmp_path):
     token = Secret.from_file(tmp_path / "token")
     with Receiver() as receiver:
-        verdict = await to(receiver.url, authorization=lambda: bearer(token.reveal())).send(message(), key=KEY)
+        result = await to(receiver.url, authorization=lambda: bearer_auth(token.reveal())).send(message(), key=KEY)
         assert receiver.got == []
-    assert verdict.ending is Ending.PARKED
-    assert str(tmp_path / "token") in verdict.reason
+    assert result.outcome is SendOutcome.SUSPENDED
+    assert str(tmp_path / "token") in result.reason

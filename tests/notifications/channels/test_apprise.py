@@ -12,7 +12,7 @@ from support.samples import message
 from monitor.config.secret import Secret
 from monitor.logs import configure
 from monitor.model import Severity
-from monitor.notifications.channels import Ending, Verdict
+from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.apprise import AppriseChannel, as_text, known_service
 from monitor.notifications.messages import MessageKind
 from monitor.threads import aside
@@ -26,15 +26,15 @@ def to(receiver, *, scheme="json", timeout_s=5, path=""):
     return AppriseChannel(lambda: url, timeout_s=timeout_s)
 
 
-async def sent(told, *answers, **settings):
+async def sent(given, *answers, **settings):
     with Receiver(*answers) as receiver:
-        verdict = await to(receiver, **settings).send(told, key=KEY)
-        return verdict, [body for _, _, body in receiver.got]
+        result = await to(receiver, **settings).send(given, key=KEY)
+        return result, [body for _, _, body in receiver.got]
 
 
 async def test_a_message_arrives_as_title_and_lines():
-    verdict, (body,) = await sent(message())
-    assert verdict == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    result, (body,) = await sent(message())
+    assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert body["title"] == "gloo-prod: the API rejects the credentials"
     first, *others = body["message"].split("\n")
     assert first == "critical, production, for credentials"
@@ -55,16 +55,16 @@ async def test_the_type_says_how_urgent_it_is(kind, severity, type_):
 
 @pytest.mark.parametrize("status", [302, 400, 404, 500])
 async def test_a_failure_is_seen_and_tried_again(status):
-    verdict, bodies = await sent(message(), (status, {"Location": "/elsewhere"}, CANARY.encode()))
-    assert verdict == Verdict(ending=Ending.RETRY, reason="the service did not take it", certain=False)
+    result, bodies = await sent(message(), (status, {"Location": "/elsewhere"}, CANARY.encode()))
+    assert result == SendResult(outcome=SendOutcome.RETRY, reason="the service did not take it", certain=False)
     assert len(bodies) == 1, "no redirect is followed"
 
 
 @pytest.mark.parametrize("url", ["nonsense://host/x", "slack://x", "https://", "tgram://"])
 async def test_a_url_that_apprise_can_t_read_parks_the_channel(url):
-    verdict = await AppriseChannel(lambda: url, timeout_s=5).send(message(), key=KEY)
-    assert verdict.ending is Ending.PARKED
-    assert url not in verdict.reason
+    result = await AppriseChannel(lambda: url, timeout_s=5).send(message(), key=KEY)
+    assert result.outcome is SendOutcome.SUSPENDED
+    assert url not in result.reason
     assert known_service(url) is None
 
 
@@ -74,9 +74,9 @@ def test_a_service_has_a_name():
 
 async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
     missing = Secret.from_file(tmp_path / "url").reveal
-    verdict = await AppriseChannel(missing, timeout_s=5).send(message(), key=KEY)
-    assert verdict.ending is Ending.PARKED
-    assert str(tmp_path / "url") in verdict.reason
+    result = await AppriseChannel(missing, timeout_s=5).send(message(), key=KEY)
+    assert result.outcome is SendOutcome.SUSPENDED
+    assert str(tmp_path / "url") in result.reason
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ async def test_a_service_that_is_not_there_is_tried_again():
     with Receiver() as receiver, capture_logs() as logs:
         channel = to(receiver)
         receiver.stop()
-        verdict = await channel.send(message(), key=KEY)
-    assert (verdict.ending, verdict.certain) == (Ending.RETRY, False)
+        result = await channel.send(message(), key=KEY)
+    assert (result.outcome, result.certain) == (SendOutcome.RETRY, False)
     assert logs == []
 
 
@@ -115,9 +115,9 @@ async def test_a_plugin_that_breaks_is_a_failure():
     def break_down(**_):
         raise RuntimeError(CANARY)
 
-    verdict = await AppriseChannel(lambda: "broken://host", timeout_s=5).send(message(), key=KEY)
-    assert (verdict.ending, verdict.certain) == (Ending.RETRY, False)
-    assert CANARY not in verdict.reason
+    result = await AppriseChannel(lambda: "broken://host", timeout_s=5).send(message(), key=KEY)
+    assert (result.outcome, result.certain) == (SendOutcome.RETRY, False)
+    assert CANARY not in result.reason
 
 
 async def test_a_service_that_dawdles_is_left_and_not_asked_again_meanwhile():
@@ -127,8 +127,10 @@ async def test_a_service_that_dawdles_is_left_and_not_asked_again_meanwhile():
         first = await channel.send(message(), key=KEY)
         second = await channel.send(message(), key=KEY)
         assert len(receiver.got) == 1
-    assert first == Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=False)
-    assert second == Verdict(ending=Ending.RETRY, reason="the service has not ended the attempt before this one")
+    assert first == SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)
+    assert second == SendResult(
+        outcome=SendOutcome.RETRY, reason="the service has not ended the attempt before this one"
+    )
 
 
 HOSTILE = {

@@ -13,9 +13,9 @@ from support.samples import NOW, message
 
 from monitor.config.secret import Secret
 from monitor.model import Cause
-from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels import SendOutcome, SendResult, send_with_fallback
 from monitor.notifications.channels.email import EmailChannel, as_mail, subject
-from monitor.notifications.channels.smtp import MailServer, Security, Step, verdict
+from monitor.notifications.channels.smtp import MailServer, Security, SmtpStep, classify_reply
 from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
@@ -67,7 +67,7 @@ async def test_a_mail_arrives_whole_for_all_recipients():
         ended = await to(server).send(message(), key=KEY)
         got = server.read()
         assert server.envelopes == [("monitor@example.com", TO)]
-    assert ended == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    assert ended == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert [part.get_content_type() for part in got.iter_parts()] == ["text/plain", "text/html"]
     assert (got["From"], got["To"]) == (SENDER, ", ".join(TO))
     assert got["Message-ID"] == f"<{KEY}@example.com>"
@@ -127,8 +127,8 @@ def test_a_subject_names_the_group_and_how_many_targets():
 
 @pytest.mark.parametrize(("open_", "said"), [(1, "1 other of this thread is"), (2, "2 others of this thread are")])
 def test_the_end_of_one_says_that_others_are_open(open_, said):
-    told = as_mail(later(others_open=open_), key=KEY, sender=SENDER, recipients=TO)
-    for part in told.iter_parts():
+    sent_mail = as_mail(later(others_open=open_), key=KEY, sender=SENDER, recipients=TO)
+    for part in sent_mail.iter_parts():
         assert f"{said} still open" in part.get_content()
 
 
@@ -144,7 +144,7 @@ async def test_nothing_from_outside_becomes_a_header_or_markup():
         parts=(message(1, target=HOSTILE),),
     )  # fmt: skip
     with Server() as server:
-        assert (await to(server).send(hostile, key=KEY)).ending is Ending.DELIVERED
+        assert (await to(server).send(hostile, key=KEY)).outcome is SendOutcome.DELIVERED
         got = server.read()
         assert server.envelopes == [("monitor@example.com", TO)]
     assert got["Bcc"] is None
@@ -164,8 +164,8 @@ async def test_starttls_is_used_and_the_certificate_checked(tls, ca_file):
         trusting = await to(server, ca_file=ca_file, **there).send(message(), key=KEY)
         strange = await to(server, **there).send(message(), key=KEY)
         assert server.encrypted == [True]
-    assert trusting.ending is Ending.DELIVERED
-    assert strange == Verdict(ending=Ending.RETRY, reason="no answer (tls)")
+    assert trusting.outcome is SendOutcome.DELIVERED
+    assert strange == SendResult(outcome=SendOutcome.RETRY, reason="no answer (tls)")
 
 
 async def test_a_certificate_of_another_name_is_refused(tls, ca_file):
@@ -177,7 +177,7 @@ async def test_a_certificate_of_another_name_is_refused(tls, ca_file):
 async def test_tls_from_the_first_byte(tls, ca_file):
     with Server(implicit_tls=tls) as server:
         there = {"security": Security.TLS, "host": "localhost"}
-        assert (await to(server, ca_file=ca_file, **there).send(message(), key=KEY)).ending is Ending.DELIVERED
+        assert (await to(server, ca_file=ca_file, **there).send(message(), key=KEY)).outcome is SendOutcome.DELIVERED
         assert (await to(server, **there).send(message(), key=KEY)).reason == "no answer (tls)"
         assert server.encrypted == [True]
 
@@ -186,7 +186,7 @@ async def test_a_server_without_starttls_gets_no_mail():
     with Server() as server:
         ended = await to(server, security=Security.STARTTLS).send(message(), key=KEY)
         assert server.mails == []
-    assert ended.ending is Ending.PARKED
+    assert ended.outcome is SendOutcome.SUSPENDED
     assert "no STARTTLS" in ended.reason
 
 
@@ -194,7 +194,7 @@ async def test_certificates_that_can_t_be_read_park_the_channel(tls, tmp_path):
     with Server(tls=tls) as server:
         gone = str(tmp_path / "ca.pem")
         ended = await to(server, security=Security.STARTTLS, ca_file=gone).send(message(), key=KEY)
-    assert ended.ending is Ending.PARKED
+    assert ended.outcome is SendOutcome.SUSPENDED
     assert gone in ended.reason
 
 
@@ -204,8 +204,8 @@ async def test_a_user_logs_in(tls, ca_file):
         right = await to(server, read_password=lambda: "right", **there).send(message(), key=KEY)
         wrong = await to(server, read_password=lambda: CANARY, **there).send(message(), key=KEY)
         assert len(server.mails) == 1
-    assert right.ending is Ending.DELIVERED
-    assert wrong == Verdict(ending=Ending.PARKED, reason="SMTP 535 to the login")
+    assert right.outcome is SendOutcome.DELIVERED
+    assert wrong == SendResult(outcome=SendOutcome.SUSPENDED, reason="SMTP 535 to the login")
 
 
 async def test_a_password_that_can_t_be_read_parks_the_channel_and_names_the_file(tls, ca_file, tmp_path):
@@ -213,51 +213,51 @@ async def test_a_password_that_can_t_be_read_parks_the_channel_and_names_the_fil
     with Server(tls=tls, users={"monitor": "right"}) as server:
         missing = Secret.from_file(tmp_path / "password").reveal
         ended = await to(server, read_password=missing, **there).send(message(), key=KEY)
-    assert ended.ending is Ending.PARKED
+    assert ended.outcome is SendOutcome.SUSPENDED
     assert str(tmp_path / "password") in ended.reason
 
 
 async def test_a_server_that_knows_no_log_in_parks_the_channel():
     with Server() as server:
         ended = await to(server, user="monitor", read_password=lambda: "x").send(message(), key=KEY)
-    assert ended.ending is Ending.PARKED
+    assert ended.outcome is SendOutcome.SUSPENDED
     assert "takes no log-in" in ended.reason
 
 
 async def test_a_server_that_wants_a_log_in_parks_a_channel_without_one(tls, ca_file):
     with Server(tls=tls, users={"monitor": "right"}) as server:
         ended = await to(server, security=Security.STARTTLS, host="localhost", ca_file=ca_file).send(message(), key=KEY)
-    assert ended == Verdict(ending=Ending.PARKED, reason="SMTP 530 to the sender")
+    assert ended == SendResult(outcome=SendOutcome.SUSPENDED, reason="SMTP 530 to the sender")
 
 
 # --- how it ends -----------------------------------------------------------------------------------------------------
 
 ANSWERS = {
-    "sender unknown": ({"MAIL": "550 no"}, Ending.PARKED, "SMTP 550 to the sender"),
-    "too large at once": ({"MAIL": "552 too large"}, Ending.REFUSED, "SMTP 552 to the sender"),
-    "sender later": ({"MAIL": "451 greylisted"}, Ending.RETRY, "SMTP 451 to the sender"),
-    "nobody there": ({"RCPT": "550 no such user"}, Ending.PARKED, "SMTP 550 to the recipients"),
-    "everybody full": ({"RCPT": "552 full"}, Ending.RETRY, "SMTP 552 to the recipients"),
-    "everybody later": ({"RCPT": "450 busy"}, Ending.RETRY, "SMTP 450 to the recipients"),
+    "sender unknown": ({"MAIL": "550 no"}, SendOutcome.SUSPENDED, "SMTP 550 to the sender"),
+    "too large at once": ({"MAIL": "552 too large"}, SendOutcome.REFUSED, "SMTP 552 to the sender"),
+    "sender later": ({"MAIL": "451 greylisted"}, SendOutcome.RETRY, "SMTP 451 to the sender"),
+    "nobody there": ({"RCPT": "550 no such user"}, SendOutcome.SUSPENDED, "SMTP 550 to the recipients"),
+    "everybody full": ({"RCPT": "552 full"}, SendOutcome.RETRY, "SMTP 552 to the recipients"),
+    "everybody later": ({"RCPT": "450 busy"}, SendOutcome.RETRY, "SMTP 450 to the recipients"),
     "one gone, one later": (
-        {"RCPT": {TO[0]: "550 gone", TO[1]: "450 busy"}}, Ending.RETRY, "SMTP 450 to the recipients"
+        {"RCPT": {TO[0]: "550 gone", TO[1]: "450 busy"}}, SendOutcome.RETRY, "SMTP 450 to the recipients"
     ),
-    "content refused": ({"DATA": "554 spam"}, Ending.REFUSED, "SMTP 554 to the content"),
-    "content later": ({"DATA": "452 disk full"}, Ending.RETRY, "SMTP 452 to the content"),
+    "content refused": ({"DATA": "554 spam"}, SendOutcome.REFUSED, "SMTP 554 to the content"),
+    "content later": ({"DATA": "452 disk full"}, SendOutcome.RETRY, "SMTP 452 to the content"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("answers", "ending", "reason"), ANSWERS.values(), ids=ANSWERS)
-async def test_how_answers_are_taken(answers, ending, reason):
+@pytest.mark.parametrize(("answers", "outcome", "reason"), ANSWERS.values(), ids=ANSWERS)
+async def test_how_answers_are_taken(answers, outcome, reason):
     with Server(answers) as server:
-        assert await to(server).send(message(), key=KEY) == Verdict(ending=ending, reason=reason)
+        assert await to(server).send(message(), key=KEY) == SendResult(outcome=outcome, reason=reason)
         assert server.mails == []
 
 
 async def test_a_refused_mail_is_sent_once_more_as_text_alone():
     with Server({"DATA": "554 no HTML here"}) as server:
-        ended = await send_fitting(to(server), message(), key=KEY)
-        assert ended.ending is Ending.REFUSED
+        ended = await send_with_fallback(to(server), message(), key=KEY)
+        assert ended.outcome is SendOutcome.REFUSED
         del server.answers["DATA"]
         await to(server).send(message(), key=f"{KEY}-plain", plain=True)
         got = server.read()
@@ -269,16 +269,18 @@ async def test_one_recipient_that_is_refused_does_not_keep_the_mail_from_the_oth
     with Server({"RCPT": {TO[1]: "550 no such user"}}) as server, capture_logs() as logs:
         ended = await to(server).send(message(), key=KEY)
         assert server.envelopes == [("monitor@example.com", TO[:1])]
-    assert ended == Verdict(ending=Ending.DELIVERED, reason="accepted, but not for 1 of 2 recipients (SMTP 550)")
-    (told,) = logs
-    assert (told["event"], told["refused"], told["recipients"]) == ("mail_recipients_refused", 1, 2)
-    assert told["smtp_codes"] == [550]
+    assert ended == SendResult(
+        outcome=SendOutcome.DELIVERED, reason="accepted, but not for 1 of 2 recipients (SMTP 550)"
+    )
+    (entry,) = logs
+    assert (entry["event"], entry["refused"], entry["recipients"]) == ("mail_recipients_refused", 1, 2)
+    assert entry["smtp_codes"] == [550]
 
 
 async def test_the_size_is_told_to_a_server_that_asks():
     with Server(data_size_limit=1000) as server:
         ended = await to(server).send(message(), key=KEY)
-    assert (ended.ending, ended.reason) == (Ending.REFUSED, "SMTP 552 to the sender")
+    assert (ended.outcome, ended.reason) == (SendOutcome.REFUSED, "SMTP 552 to the sender")
 
 
 DEATHS = {"before the content": ("RCPT", True), "after the content": ("DATA", False)}
@@ -288,35 +290,35 @@ DEATHS = {"before the content": ("RCPT", True), "after the content": ("DATA", Fa
 async def test_a_connection_that_ends_leaves_it_open_only_after_the_content(command, certain):
     with Server(dies=command) as server:
         ended = await to(server).send(message(), key=KEY)
-    assert ended == Verdict(ending=Ending.RETRY, reason="no answer (reset)", certain=certain)
+    assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (reset)", certain=certain)
 
 
 @pytest.mark.parametrize(("command", "certain"), DEATHS.values(), ids=DEATHS)
 async def test_a_server_that_does_not_answer_is_given_up_in_time(command, certain):
     with Server(hangs=command) as server:
         ended = await to(server, timeout_s=1).send(message(), key=KEY)
-    assert ended == Verdict(ending=Ending.RETRY, reason="no answer (timeout)", certain=certain)
+    assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=certain)
 
 
 async def test_a_server_that_is_not_there_is_tried_again():
     with closing(create_server(("127.0.0.1", 0))) as closed:
         port = closed.getsockname()[1]
     ended = await to(None, port=port).send(message(), key=KEY)
-    assert ended == Verdict(ending=Ending.RETRY, reason="no answer (refused)")
+    assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (refused)")
 
 
 @pytest.mark.parametrize(
-    ("greeting", "ending", "reason"),
+    ("greeting", "outcome", "reason"),
     [
-        (b"554 go away\r\n", Ending.PARKED, "SMTP 554 to the greeting"),
-        (b"421 too busy\r\n", Ending.RETRY, "SMTP 421 to the greeting"),
-        (b"HTTP/1.1 400 Bad Request\r\n", Ending.RETRY, "no answer (protocol)"),
-        (b"x" * 20_000, Ending.RETRY, "no answer (protocol)"),
-        (b"", Ending.RETRY, "no answer (reset)"),
+        (b"554 go away\r\n", SendOutcome.SUSPENDED, "SMTP 554 to the greeting"),
+        (b"421 too busy\r\n", SendOutcome.RETRY, "SMTP 421 to the greeting"),
+        (b"HTTP/1.1 400 Bad Request\r\n", SendOutcome.RETRY, "no answer (protocol)"),
+        (b"x" * 20_000, SendOutcome.RETRY, "no answer (protocol)"),
+        (b"", SendOutcome.RETRY, "no answer (reset)"),
     ],
     ids=["refused", "busy", "not a mail server", "no line", "closed"],
 )
-async def test_how_a_greeting_is_taken(greeting, ending, reason):
+async def test_how_a_greeting_is_taken(greeting, outcome, reason):
     async def greet(reader, writer):
         writer.write(greeting)
         await writer.drain()
@@ -327,12 +329,12 @@ async def test_how_a_greeting_is_taken(greeting, ending, reason):
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     async with server:
         ended = await to(None, port=server.sockets[0].getsockname()[1]).send(message(), key=KEY)
-    assert (ended.ending, ended.reason) == (ending, reason)
+    assert (ended.outcome, ended.reason) == (outcome, reason)
 
 
 def test_every_permanent_answer_ends_the_attempts_or_parks():
-    endings = {verdict(step, code).ending for step in Step for code in range(500, 560) if code != 552}
-    assert endings == {Ending.PARKED, Ending.REFUSED}
+    outcomes = {classify_reply(step, code).outcome for step in SmtpStep for code in range(500, 560) if code != 552}
+    assert outcomes == {SendOutcome.SUSPENDED, SendOutcome.REFUSED}
 
 
 def test_a_date_is_that_of_the_message():
@@ -340,6 +342,6 @@ def test_a_date_is_that_of_the_message():
 
 
 def test_a_message_is_not_changed_by_being_sent():
-    told = message(parts=(message(2),))
-    as_mail(told, key=KEY, sender=SENDER, recipients=TO)
-    assert told == replace(told)
+    original = message(parts=(message(2),))
+    as_mail(original, key=KEY, sender=SENDER, recipients=TO)
+    assert original == replace(original)

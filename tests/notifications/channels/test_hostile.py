@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import message
 
-from monitor.notifications.channels.text import in_lines, one_line
+from monitor.notifications.channels.text import to_single_lines, one_line
 
 RAW = "a\r\nb\x1b[31m\x00\u202e\u2028\x85<script>x</script><!channel>"
 
@@ -60,5 +60,5 @@ def test_a_line_is_one_line_and_never_empty(text):
 
 
 def test_a_clean_message_stays_as_it_is():
-    told = message(parts=(message(2),), commands=(("silence", "x"),))
-    assert in_lines(told) == told
+    given = message(parts=(message(2),), commands=(("silence", "x"),))
+    assert to_single_lines(given) == given

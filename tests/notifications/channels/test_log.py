@@ -2,22 +2,22 @@ from structlog.testing import capture_logs
 from support.samples import message
 
 from monitor.model import Cause
-from monitor.notifications.channels import Ending
+from monitor.notifications.channels import SendOutcome
 from monitor.notifications.channels.log import LogChannel
-from monitor.notifications.texts import SAFE_WORDS
+from monitor.notifications.texts import SAFE_MESSAGES
 
 
 async def test_a_message_becomes_one_event_with_all_that_it_says():
     with capture_logs() as logs:
-        told = message(
+        given = message(
             7,
             commands=(("silence", "ingestion-monitor silences add --incident 7 --for 4h"),),
             group="contracts",
             thread="k0",
             parts=(message(7), message(8)),
         )
-        verdict = await LogChannel().send(told, key="k1")
-    assert verdict.ending is Ending.DELIVERED
+        result = await LogChannel().send(given, key="k1")
+    assert result.outcome is SendOutcome.DELIVERED
     assert logs == [
         {
             "event": "incident_message",
@@ -31,7 +31,7 @@ async def test_a_message_becomes_one_event_with_all_that_it_says():
             "team": "credentials",
             "title": "gloo-prod: the API rejects the credentials",
             "what_to_check": ["key rotation", "deployment configuration", "revoked keys"],
-            "safe_message": SAFE_WORDS[Cause.UNAUTHORIZED],
+            "safe_message": SAFE_MESSAGES[Cause.UNAUTHORIZED],
             "facts": {
                 "since": "2026-03-01 11:55:00 UTC",
                 "evidence": "1 × 401 from the token endpoint",

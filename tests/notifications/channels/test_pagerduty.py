@@ -5,10 +5,10 @@ import pytest
 from support.receiver import Receiver
 from support.samples import NOW, message
 
-from monitor.app import ask_once
+from monitor.app import send_once
 from monitor.config.secret import Secret
 from monitor.model import Severity
-from monitor.notifications.channels import Ending, Verdict, send_fitting
+from monitor.notifications.channels import SendOutcome, SendResult, send_with_fallback
 from monitor.notifications.channels.pagerduty import PagerDutyChannel, as_event, dedup_key
 from monitor.notifications.messages import MessageKind
 
@@ -17,16 +17,16 @@ THREAD = "9b74c9897bac770ffc029102a200c5de"
 ROUTING_KEY = "0123456789abcdef0123456789ABCDEF"
 ACCEPTED = (202, {}, b'{"status":"success","message":"Event processed","dedup_key":"x"}')
 BAD_EVENT = (400, {}, b'{"status":"invalid event","message":"Event object is invalid","errors":["bad"]}')
-quickly = partial(ask_once, timeout_s=5)
+ask_briefly = partial(send_once, timeout_s=5)
 
 
-async def sent(*answers, told=None, fitting=False):
+async def sent(*answers, given=None, fitting=False):
     """How it ended, and the events that PagerDuty got."""
     with Receiver(*(answers or [ACCEPTED])) as receiver:
-        channel = PagerDutyChannel(lambda: receiver.url, lambda: ROUTING_KEY, quickly)
-        send = partial(send_fitting, channel) if fitting else channel.send
-        verdict = await send(told or message(), key=KEY)
-        return verdict, [body for _, _, body in receiver.got]
+        channel = PagerDutyChannel(lambda: receiver.url, lambda: ROUTING_KEY, ask_briefly)
+        send = partial(send_with_fallback, channel) if fitting else channel.send
+        result = await send(given or message(), key=KEY)
+        return result, [body for _, _, body in receiver.got]
 
 
 ACTIONS = {
@@ -37,16 +37,16 @@ ACTIONS = {
 
 @pytest.mark.parametrize(("kind", "action"), ACTIONS.items())
 async def test_every_kind_of_message_is_an_event_of_the_same_alert(kind, action):
-    verdict, (event,) = await sent(told=message(kind=kind, thread=THREAD))
-    assert verdict == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    result, (event,) = await sent(given=message(kind=kind, thread=THREAD))
+    assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert (event["routing_key"], event["event_action"]) == (ROUTING_KEY, action)
     assert event["dedup_key"] == (KEY if kind is MessageKind.TEST else THREAD)
     assert ("payload" in event) == (action == "trigger")
 
 
 async def test_the_end_of_one_incident_leaves_an_alert_open_that_others_keep():
-    verdict, events = await sent(told=message(kind=MessageKind.RESOLVED, thread=THREAD, others_open=2))
-    assert verdict == Verdict(ending=Ending.DELIVERED, reason="others of the same alert are still open")
+    result, events = await sent(given=message(kind=MessageKind.RESOLVED, thread=THREAD, others_open=2))
+    assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="others of the same alert are still open")
     assert events == []
 
 
@@ -84,28 +84,28 @@ def test_an_event_says_where_and_when():
 
 
 async def test_a_refused_event_is_sent_once_more_without_details():
-    verdict, (first, second) = await sent(BAD_EVENT, ACCEPTED, fitting=True)
-    assert verdict.ending is Ending.DELIVERED
+    result, (first, second) = await sent(BAD_EVENT, ACCEPTED, fitting=True)
+    assert result.outcome is SendOutcome.DELIVERED
     assert "custom_details" in first["payload"]
     assert "custom_details" not in second["payload"]
     assert first["dedup_key"] == second["dedup_key"]
 
 
 async def test_one_that_refuses_the_simplest_event_is_parked():
-    verdict, events = await sent(BAD_EVENT, fitting=True)
-    assert verdict == Verdict(ending=Ending.PARKED, reason="HTTP 400: check the routing key")
+    result, events = await sent(BAD_EVENT, fitting=True)
+    assert result == SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 400: check the routing key")
     assert len(events) == 2
 
 
 async def test_pagerduty_says_when_to_come_back():
-    verdict, _ = await sent((429, {"Retry-After": "60"}, b""))
-    assert verdict == Verdict(ending=Ending.RETRY, reason="HTTP 429", retry_after=timedelta(minutes=1))
+    result, _ = await sent((429, {"Retry-After": "60"}, b""))
+    assert result == SendResult(outcome=SendOutcome.RETRY, reason="HTTP 429", retry_after=timedelta(minutes=1))
 
 
 async def test_a_key_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
     missing = Secret.from_file(tmp_path / "key").reveal
     with Receiver() as receiver:
-        verdict = await PagerDutyChannel(lambda: receiver.url, missing, quickly).send(message(), key=KEY)
+        result = await PagerDutyChannel(lambda: receiver.url, missing, ask_briefly).send(message(), key=KEY)
         assert receiver.got == []
-    assert verdict.ending is Ending.PARKED
-    assert str(tmp_path / "key") in verdict.reason
+    assert result.outcome is SendOutcome.SUSPENDED
+    assert str(tmp_path / "key") in result.reason

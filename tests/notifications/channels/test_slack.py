@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 from support.receiver import Receiver
 from support.samples import NOW, message
 
-from monitor.app import ask_once
+from monitor.app import send_once
 from monitor.config.secret import Secret
 from monitor.model import Cause, Severity, Team
-from monitor.notifications.channels import Ending, Verdict, send_fitting
-from monitor.notifications.channels.slack import SlackChannel, as_blocks, as_text, fitted
+from monitor.notifications.channels import SendOutcome, SendResult, send_with_fallback
+from monitor.notifications.channels.slack import SlackChannel, as_blocks, as_text, escape_and_cut
 from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 SNAPSHOT = Path(__file__).parent / "slack_payload.json"
-quickly = partial(ask_once, timeout_s=5)
+ask_briefly = partial(send_once, timeout_s=5)
 CANARY = "T0K3N-canary"
 
 
 async def sent(*answers, path=""):
     """How it ended, and the keys and bodies that Slack got."""
     with Receiver(*answers) as receiver:
-        channel = SlackChannel(lambda: receiver.url + path, quickly)
-        verdict = await send_fitting(channel, message(), key=KEY)
-        return verdict, [(headers["idempotency-key"], body) for _, headers, body in receiver.got]
+        channel = SlackChannel(lambda: receiver.url + path, ask_briefly)
+        result = await send_with_fallback(channel, message(), key=KEY)
+        return result, [(headers["idempotency-key"], body) for _, headers, body in receiver.got]
 
 
 def texts(payload):
@@ -47,8 +47,8 @@ def shown(payload):
 
 
 async def test_a_message_arrives_whole_as_blocks():
-    verdict, ((key, body),) = await sent()
-    assert verdict == Verdict(ending=Ending.DELIVERED, reason="accepted")
+    result, ((key, body),) = await sent()
+    assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert key == KEY
     assert body == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
 
@@ -102,11 +102,11 @@ def test_the_commands_stand_below_what_kind_of_incident_it_is():
 )
 def test_a_message_for_several_incidents_names_their_numbers(count, named):
     parts = tuple(message(number) for number in range(1, count + 1))
-    told = message(title="all targets", parts=parts, facts=(("targets", "de, fr"),))
-    header, *_, context = shown(as_blocks(told))
+    given = message(title="all targets", parts=parts, facts=(("targets", "de, fr"),))
+    header, *_, context = shown(as_blocks(given))
     assert header == "🔴 all targets"
     assert context.endswith(named)
-    assert "de, fr" in shown(as_blocks(told))
+    assert "de, fr" in shown(as_blocks(given))
 
 
 def test_a_label_that_could_close_its_bold_stands_plain():
@@ -177,8 +177,8 @@ LONG = st.builds(lambda text, times: text * times, ANY_TEXT, st.integers(1, 200)
     environment=ANY_TEXT,
 )
 def test_whatever_is_told_slack_gets_a_payload_that_it_can_take(title, checks, facts, environment):
-    told = message(title=title, what_to_check=tuple(checks), facts=tuple(facts), environment=environment)
-    payload = as_blocks(told)
+    given = message(title=title, what_to_check=tuple(checks), facts=tuple(facts), environment=environment)
+    payload = as_blocks(given)
     assert json.loads(json.dumps(payload)) == payload
     assert 1 <= len(payload["blocks"]) <= 50
     assert len(payload["blocks"][0]["text"]["text"].encode("utf-16-le")) <= 2 * 150
@@ -196,7 +196,7 @@ def test_whatever_is_told_slack_gets_a_payload_that_it_can_take(title, checks, f
 
 @given(st.text(), st.integers(1, 50))
 def test_a_cut_never_splits_an_escape(text, limit):
-    made = fitted(text, limit)
+    made = escape_and_cut(text, limit)
     left = made.removesuffix("…").replace("&amp;", "").replace("&lt;", "").replace("&gt;", "")
     assert "&" not in left
     assert len(made.encode("utf-16-le", "surrogatepass")) <= 2 * limit
@@ -205,31 +205,46 @@ def test_a_cut_never_splits_an_escape(text, limit):
 # --- how it ends -----------------------------------------------------------------------------------------------------
 
 OK = (200, {}, b"ok")
-ENDINGS = {
-    "ok": ([OK], Ending.DELIVERED, "accepted", 1),
-    "no service": ([(404, {}, b"no_service")], Ending.PARKED, "HTTP 404: the webhook is removed or disabled", 1),
-    "archived": ([(410, {}, b"channel_is_archived")], Ending.PARKED, "HTTP 410: the channel is archived", 1),
-    "prohibited": ([(403, {}, b"action_prohibited")], Ending.PARKED, "HTTP 403: the workspace does not allow this", 1),
-    "token": ([(401, {}, b"invalid_token")], Ending.PARKED, "HTTP 401: the webhook is revoked", 1),
-    "limited": ([(429, {"Retry-After": "17"}, b"")], Ending.RETRY, "HTTP 429", 1),
-    "down": ([(503, {}, b"")], Ending.RETRY, "HTTP 503", 1),
-    "blocks refused": ([(400, {}, b"invalid_payload"), OK], Ending.DELIVERED, "accepted", 2),
-    "too long": ([(413, {}, b""), OK], Ending.DELIVERED, "accepted", 2),
-    "unprocessable": ([(422, {}, b""), OK], Ending.DELIVERED, "accepted", 2),
-    "refused for good": ([(400, {}, b"invalid_payload")], Ending.REFUSED, "HTTP 400: it can't read the message", 2),
-    "limited at last": ([(400, {}, b""), (429, {}, b"")], Ending.RETRY, "HTTP 429", 2),
+OUTCOMES = {
+    "ok": ([OK], SendOutcome.DELIVERED, "accepted", 1),
+    "no service": (
+        [(404, {}, b"no_service")],
+        SendOutcome.SUSPENDED,
+        "HTTP 404: the webhook is removed or disabled",
+        1,
+    ),
+    "archived": ([(410, {}, b"channel_is_archived")], SendOutcome.SUSPENDED, "HTTP 410: the channel is archived", 1),
+    "prohibited": (
+        [(403, {}, b"action_prohibited")],
+        SendOutcome.SUSPENDED,
+        "HTTP 403: the workspace does not allow this",
+        1,
+    ),
+    "token": ([(401, {}, b"invalid_token")], SendOutcome.SUSPENDED, "HTTP 401: the webhook is revoked", 1),
+    "limited": ([(429, {"Retry-After": "17"}, b"")], SendOutcome.RETRY, "HTTP 429", 1),
+    "down": ([(503, {}, b"")], SendOutcome.RETRY, "HTTP 503", 1),
+    "blocks refused": ([(400, {}, b"invalid_payload"), OK], SendOutcome.DELIVERED, "accepted", 2),
+    "too long": ([(413, {}, b""), OK], SendOutcome.DELIVERED, "accepted", 2),
+    "unprocessable": ([(422, {}, b""), OK], SendOutcome.DELIVERED, "accepted", 2),
+    "refused for good": (
+        [(400, {}, b"invalid_payload")],
+        SendOutcome.REFUSED,
+        "HTTP 400: it can't read the message",
+        2,
+    ),
+    "limited at last": ([(400, {}, b""), (429, {}, b"")], SendOutcome.RETRY, "HTTP 429", 2),
 }
 
 
-@pytest.mark.parametrize(("answers", "ending", "reason", "requests"), ENDINGS.values(), ids=ENDINGS)
-async def test_how_slacks_answers_are_taken(answers, ending, reason, requests):
-    verdict, got = await sent(*answers)
-    assert (verdict.ending, verdict.reason, len(got)) == (ending, reason, requests)
+@pytest.mark.parametrize(("answers", "outcome", "reason", "requests"), OUTCOMES.values(), ids=OUTCOMES)
+async def test_how_slacks_answers_are_taken(answers, outcome, reason, requests):
+    result, got = await sent(*answers)
+    assert (result.outcome, result.reason, len(got)) == (outcome, reason, requests)
 
 
 async def test_slack_says_when_to_come_back():
-    verdict, _ = await sent((429, {"Retry-After": "17"}, b""))
-    assert verdict.retry_after == timedelta(seconds=17)
+    result, _ = await sent((429, {"Retry-After": "17"}, b""))
+    assert result.retry_after == timedelta(seconds=17)
 
 
 async def test_a_refused_message_is_sent_once_more_as_plain_text():
@@ -243,14 +258,14 @@ async def test_a_refused_message_is_sent_once_more_as_plain_text():
 async def test_neither_the_url_nor_slacks_own_words_are_in_the_reason():
     echo = (404, {"x-request-id": CANARY}, f"no_service {CANARY}".encode())
     answered, _ = await sent(echo, path=f"/{CANARY}?token={CANARY}")
-    silent = await SlackChannel(lambda: f"http://127.0.0.1:1/{CANARY}", quickly).send(message(), key=KEY)
+    silent = await SlackChannel(lambda: f"http://127.0.0.1:1/{CANARY}", ask_briefly).send(message(), key=KEY)
     assert [answered.reason, silent.reason] == ["HTTP 404", "no answer (refused)"]
 
 
 async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
-    verdict = await SlackChannel(Secret.from_file(tmp_path / "url").reveal, quickly).send(message(), key=KEY)
-    assert verdict.ending is Ending.PARKED
-    assert str(tmp_path / "url") in verdict.reason
+    result = await SlackChannel(Secret.from_file(tmp_path / "url").reveal, ask_briefly).send(message(), key=KEY)
+    assert result.outcome is SendOutcome.SUSPENDED
+    assert str(tmp_path / "url") in result.reason
 
 
 def test_every_cause_severity_and_team_can_be_told():

@@ -8,10 +8,10 @@ import pytest
 from support.receiver import Receiver
 from support.samples import NOW, message
 
-from monitor.app import ask_once
+from monitor.app import send_once
 from monitor.config.secret import Secret
-from monitor.notifications.channels import Ending, Verdict, send_fitting
-from monitor.notifications.channels.webhook import VERSION, WebhookChannel, signature, signer
+from monitor.notifications.channels import SendOutcome, SendResult, send_with_fallback
+from monitor.notifications.channels.webhook import PAYLOAD_VERSION, WebhookChannel, signature, signer
 from monitor.notifications.messages import MessageKind
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
@@ -21,7 +21,7 @@ COMMANDS = (
     ("acknowledge", "ingestion-monitor incidents ack 1"),
     ("silence", "ingestion-monitor silences add --incident 1 --for 4h"),
 )
-quickly = partial(ask_once, timeout_s=5)
+ask_briefly = partial(send_once, timeout_s=5)
 
 
 def documented():
@@ -31,8 +31,8 @@ def documented():
 
 async def sent(a_message):
     with Receiver() as receiver:
-        ending = await WebhookChannel(lambda: receiver.url, quickly).send(a_message, key=KEY)
-        assert ending == Verdict(ending=Ending.DELIVERED, reason="accepted")
+        outcome = await WebhookChannel(lambda: receiver.url, ask_briefly).send(a_message, key=KEY)
+        assert outcome == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
         ((path, headers, body),) = receiver.got
     assert path == "/hook"
     return headers, body
@@ -53,7 +53,7 @@ async def test_every_field_is_documented():
     table = re.findall(r"^\| `(\w+)` ", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     _, body = await sent(message())
     assert set(body) <= set(table)
-    assert body["version"] == VERSION
+    assert body["version"] == PAYLOAD_VERSION
 
 
 async def test_a_resolution_says_when_and_asks_to_check_nothing():
@@ -67,7 +67,7 @@ async def test_a_resolution_says_when_and_asks_to_check_nothing():
 
 async def test_a_rotated_url_is_used_at_once(tmp_path):
     file = tmp_path / "url"
-    channel = WebhookChannel(Secret.from_file(file).reveal, quickly)
+    channel = WebhookChannel(Secret.from_file(file).reveal, ask_briefly)
     with Receiver() as old, Receiver() as new:
         file.write_text(old.url + "\n", encoding="utf-8")
         await channel.send(message(), key=KEY)
@@ -78,10 +78,10 @@ async def test_a_rotated_url_is_used_at_once(tmp_path):
 
 async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
     file = tmp_path / "url"
-    ending = await WebhookChannel(Secret.from_file(file).reveal, quickly).send(message(), key=KEY)
-    assert ending.ending is Ending.PARKED
-    assert ending.reason.startswith("its URL can't be read: ")
-    assert str(file) in ending.reason
+    outcome = await WebhookChannel(Secret.from_file(file).reveal, ask_briefly).send(message(), key=KEY)
+    assert outcome.outcome is SendOutcome.SUSPENDED
+    assert outcome.reason.startswith("its URL can't be read: ")
+    assert str(file) in outcome.reason
 
 
 UNUSABLE = [
@@ -94,42 +94,42 @@ UNUSABLE = [
 
 @pytest.mark.parametrize("url", UNUSABLE, ids=["no address", "no host name", "no port", "too long"])
 async def test_a_url_that_can_t_be_taken_apart_parks_the_channel_and_is_not_quoted(url):
-    ending = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
-    assert ending.ending is Ending.PARKED
-    assert "canary" not in ending.reason
-    assert "check the address" in ending.reason
+    outcome = await WebhookChannel(lambda: url, ask_briefly).send(message(), key=KEY)
+    assert outcome.outcome is SendOutcome.SUSPENDED
+    assert "canary" not in outcome.reason
+    assert "check the address" in outcome.reason
 
 
 async def test_a_redirect_is_not_followed():
     with Receiver() as elsewhere, Receiver((307, {"Location": elsewhere.url}, b"")) as receiver:
-        ending = await WebhookChannel(lambda: receiver.url, quickly).send(message(), key=KEY)
+        outcome = await WebhookChannel(lambda: receiver.url, ask_briefly).send(message(), key=KEY)
         assert elsewhere.got == []
-    assert (ending.ending, ending.reason) == (Ending.RETRY, "HTTP 307")
+    assert (outcome.outcome, outcome.reason) == (SendOutcome.RETRY, "HTTP 307")
 
 
 async def test_neither_the_url_nor_the_receivers_words_are_in_the_reason():
     canary = "T0K3N-canary"
     with Receiver((503, {"x-request-id": canary}, canary.encode())) as receiver:
         url = f"{receiver.url}/{canary}?token={canary}"
-        answered = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
-    silent = await WebhookChannel(lambda: url, quickly).send(message(), key=KEY)
+        answered = await WebhookChannel(lambda: url, ask_briefly).send(message(), key=KEY)
+    silent = await WebhookChannel(lambda: url, ask_briefly).send(message(), key=KEY)
     assert [each.reason for each in (answered, silent)] == ["HTTP 503", "no answer (refused)"]
 
 
 async def test_a_receiver_that_dawdles_is_given_up_in_time():
     with Receiver() as receiver:
         receiver.hang = True
-        hasty = partial(ask_once, timeout_s=0.2)
-        ending = await WebhookChannel(lambda: receiver.url, hasty).send(message(), key=KEY)
-    assert (ending.ending, ending.reason) == (Ending.RETRY, "no answer (timeout)")
-    assert not ending.certain
+        hasty = partial(send_once, timeout_s=0.2)
+        outcome = await WebhookChannel(lambda: receiver.url, hasty).send(message(), key=KEY)
+    assert (outcome.outcome, outcome.reason) == (SendOutcome.RETRY, "no answer (timeout)")
+    assert not outcome.certain
 
 
 async def test_a_refused_message_is_sent_once_more_as_text():
     with Receiver((422, {}, b""), (200, {}, b"")) as receiver:
-        ending = await send_fitting(WebhookChannel(lambda: receiver.url, quickly), message(), key=KEY)
+        outcome = await send_with_fallback(WebhookChannel(lambda: receiver.url, ask_briefly), message(), key=KEY)
     _, (_, headers, body) = receiver.got
-    assert ending.ending is Ending.DELIVERED
+    assert outcome.outcome is SendOutcome.DELIVERED
     assert headers["idempotency-key"] == f"{KEY}-plain"
     assert list(body) == ["text"]
     assert body["text"].startswith(
@@ -169,7 +169,7 @@ def verifier():
 
 async def signed(at):
     with Receiver() as receiver:
-        channel = WebhookChannel(lambda: receiver.url, quickly, sign=signer(lambda: SECRET, lambda: at))
+        channel = WebhookChannel(lambda: receiver.url, ask_briefly, sign=signer(lambda: SECRET, lambda: at))
         await channel.send(message(), key=KEY)
     ((_, headers, _),) = receiver.got
     return headers, receiver.raw[0]
@@ -198,8 +198,8 @@ async def test_without_a_secret_nothing_is_signed():
 async def test_a_secret_that_can_t_be_read_parks_the_channel(tmp_path):
     with Receiver() as receiver:
         missing = Secret.from_file(tmp_path / "secret").reveal
-        ending = await WebhookChannel(lambda: receiver.url, quickly, sign=signer(missing, lambda: NOW)).send(
+        outcome = await WebhookChannel(lambda: receiver.url, ask_briefly, sign=signer(missing, lambda: NOW)).send(
             message(), key=KEY
         )
-    assert (ending.ending, receiver.got) == (Ending.PARKED, [])
-    assert ending.reason.startswith("its secret can't be read: ")
+    assert (outcome.outcome, receiver.got) == (SendOutcome.SUSPENDED, [])
+    assert outcome.reason.startswith("its secret can't be read: ")
