@@ -121,7 +121,7 @@ class _Limited(_Counting, ABC):
         now = time.time()
         self._requests += 1
         left, reset_at = self._take(now)
-        said = {
+        headers = {
             "date": formatdate(now, usegmt=True),
             "x_ratelimit_limit": self._rate,
             "x_ratelimit_remaining": max(0, left),
@@ -129,10 +129,10 @@ class _Limited(_Counting, ABC):
         }
         if left < 0:
             self._refused += 1
-            transport.write(response(429, _REFUSED, retry_after=1, **said))
+            transport.write(response(429, _REFUSED, retry_after=1, **headers))
         else:
             self._accepted[int(now)] += 1
-            transport.write(response(200, _ITEM % item_id, **said))
+            transport.write(response(200, _ITEM % item_id, **headers))
 
     @abstractmethod
     def _take(self, now: float) -> tuple[int, int]:

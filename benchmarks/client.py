@@ -14,31 +14,31 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import faults
 import speed
-import trouble
 from processes import serving, stats
 from table import Row, print_table
 
 _FIGURES: Mapping[str, Callable[..., list[Row]]] = {
     "speed": speed.no_latency,
     "latency": speed.with_latency,
-    "failures": trouble.failures,
-    "rate-limits": trouble.rate_limits,
-    "overruns": trouble.overruns,
-    "bomb": trouble.bomb,
+    "failures": faults.failures,
+    "rate-limits": faults.rate_limits,
+    "overruns": faults.overruns,
+    "bomb": faults.bomb,
 }
 
 _BUSY = 0.5
 """Load average from which others take time away from what is measured."""
 
 
-def _profile(wire: str, in_flight: int) -> None:
+def _profile(transport: str, in_flight: int) -> None:
     """Prints where our own time goes; the thread that stores is not in it."""
     with serving("plain") as url:
-        options = {"url": url, "items": 5000, "concurrency": in_flight, "check": {"http": wire}, "profile": True}
+        options = {"url": url, "items": 5000, "concurrency": in_flight, "check": {"http": transport}, "profile": True}
         command = [sys.executable, str(Path(__file__).with_name("ours.py")), json.dumps(options)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        print(f"{stats(url)['requests']} requests over http = {wire}, {in_flight} in flight", file=sys.stderr)
+        print(f"{stats(url)['requests']} requests over http = {transport}, {in_flight} in flight", file=sys.stderr)
 
 
 def main() -> None:
@@ -49,11 +49,13 @@ def main() -> None:
     parser.add_argument(
         "--profile", action="store_true", help="run ours under cProfile instead: the top 25 by own time"
     )
-    parser.add_argument("--wire", choices=speed.wires(), default=speed.wires()[0], help="of --profile: `http`")
+    parser.add_argument(
+        "--transport", choices=speed.transports(), default=speed.transports()[0], help="of --profile: `http`"
+    )
     parser.add_argument("--concurrency", type=int, default=64, help="of --profile: requests in flight")
     options = parser.parse_args()
     if options.profile:
-        _profile(options.wire, options.concurrency)
+        _profile(options.transport, options.concurrency)
         return
     started_s, load = time.monotonic(), os.getloadavg()[0]
     rows = [row for name in options.only or _FIGURES for row in _FIGURES[name](quick=options.quick)]

@@ -44,14 +44,14 @@ async def _serve(items: int) -> None:
 async def _read_ours(url: str) -> int:
     from monitor import logs as log
     from monitor.client.client import Client
-    from monitor.client.transports import HttpxWire
+    from monitor.client.transports import HttpxTransport
     from monitor.providers import ProviderSettings
     from monitor.providers.gloo import Gloo
     from monitor.runs.list_check import fetch_list
 
     log.configure(level="warning")
     provider = Gloo.configured(ProviderSettings(target="bench", base_url=url, publisher_id=_PUBLISHER))
-    client = Client(wire=HttpxWire(base_url=url))
+    client = Client(transport=HttpxTransport(base_url=url))
     first = provider.list_request()
     if first is None:
         raise SystemExit("Gloo has a list")

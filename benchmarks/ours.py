@@ -27,7 +27,7 @@ from processes import CLIENT_CORE, hold_to, stats
 
 from monitor import logs as log
 from monitor.app import App, open_database
-from monitor.cli import collect_seldom
+from monitor.cli import tune_gc
 from monitor.config import Config
 from monitor.runs.check import ApiClient
 from monitor.runs.close import RunReport
@@ -137,7 +137,7 @@ def _measure(options: _Options, folder: Path) -> dict[str, Any]:
     profile = cProfile.Profile()
     if options.profile:
         profile.enable()
-    collect_seldom()  # as the command does
+    tune_gc()  # as the command does
     ended = asyncio.run(_runs(job, options.runs))
     profile.disable()
     engine.dispose()

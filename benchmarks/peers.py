@@ -93,7 +93,7 @@ _LOOPS: Mapping[str, Callable[[str, Iterable[str], int], Any]] = {
 }
 
 
-def _raced(options: _Options) -> dict[str, float]:
+def _run_candidates(options: _Options) -> dict[str, float]:
     ids = [str(uuid.uuid4()) for _ in range(options.items)]
     before, cpu_s, started_s = stats(options.url), time.process_time(), time.monotonic()
     _LOOPS[options.peer](options.url + _PATH, ids, options.concurrency)
@@ -132,4 +132,4 @@ def _peak_mb() -> float:
 if __name__ == "__main__":
     hold_to(CLIENT_CORE)
     wanted = _Options(**json.loads(sys.argv[1]))
-    print(json.dumps(_asked_once(wanted) if wanted.peer in _ONCE else _raced(wanted)))
+    print(json.dumps(_asked_once(wanted) if wanted.peer in _ONCE else _run_candidates(wanted)))

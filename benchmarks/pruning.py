@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert
 
 from monitor.database import pruning as space
 from monitor.database.engine import connect, reading, writing
-from monitor.database.retention import Pruned, Pruner
+from monitor.database.retention import Pruner, PruneResult
 from monitor.database.retention_policy import Ages
 from monitor.database.schema import upgrade
 from monitor.database.tables import item_events, snapshots
@@ -42,8 +42,8 @@ def main() -> None:
         space.checkpoint(engine) if url.startswith("sqlite") else None
         before = space.size(engine)
         alone = _waits(url, None)
-        pruned, busy, took_s = _pruned_beside(url)
-        _print(events, before, space.size(engine), alone, busy, pruned, took_s)
+        result, busy, took_s = _pruned_beside(url)
+        _print(events, before, space.size(engine), alone, busy, result, took_s)
         engine.dispose()
 
 
@@ -91,7 +91,7 @@ def _read(url: str, stop: "multiprocessing.synchronize.Event", results: "multipr
     results.put(took)
 
 
-def _waits(url: str, work: "Pruner | None") -> tuple[Pruned | None, list[float], list[float]]:
+def _waits(url: str, work: "Pruner | None") -> tuple[PruneResult | None, list[float], list[float]]:
     stop = multiprocessing.Event()
     queues = [multiprocessing.Queue() for _ in range(2)]
     beside = [
@@ -102,16 +102,16 @@ def _waits(url: str, work: "Pruner | None") -> tuple[Pruned | None, list[float],
         process.start()
     time.sleep(2)
     try:
-        pruned = work() if work is not None else None
+        result = work() if work is not None else None
     finally:
         stop.set()
     took = [results.get() for results in queues]
     for process in beside:
         process.join()
-    return pruned, took[0], took[1]
+    return result, took[0], took[1]
 
 
-def _pruned_beside(url: str) -> tuple[Pruned, tuple[Pruned | None, list[float], list[float]], float]:
+def _pruned_beside(url: str) -> tuple[PruneResult, tuple[PruneResult | None, list[float], list[float]], float]:
     engine = connect(url)
     ages = Ages(item_events=timedelta(days=90), snapshots=timedelta(days=200))
     pruner = Pruner(engine, ages, holder="bench", utcnow=lambda: datetime.now(UTC))
@@ -124,8 +124,10 @@ def _pruned_beside(url: str) -> tuple[Pruned, tuple[Pruned | None, list[float], 
     return waits[0], waits, took_s
 
 
-def _print(events: int, before: int, after: int, alone: tuple, busy: tuple, pruned: Pruned, took_s: float) -> None:
-    print(f"{events} item events: {dict(pruned.rows)} in {took_s:.0f} s; longest transaction {pruned.longest_s:.3f} s")
+def _print(events: int, before: int, after: int, alone: tuple, busy: tuple, result: PruneResult, took_s: float) -> None:
+    print(
+        f"{events} item events: {dict(result.rows)} in {took_s:.0f} s; longest transaction {result.longest_transaction_s:.3f} s"
+    )
     print(f"file: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
     for name, place in (("write", 1), ("read of history", 2)):
         for when, waits in (("alone", alone[place]), ("while pruning", busy[place])):

@@ -15,7 +15,7 @@ from pathlib import Path
 from monitor.database.engine import reading
 from monitor.database.schema import ensure
 from monitor.reports.formatting import spans
-from monitor.reports.trends import samples
+from monitor.reports.trends import snapshot_samples
 from monitor.runs.store import history
 
 GOAL_MS = 100
@@ -58,7 +58,7 @@ def main() -> None:
 
         def sampled() -> list[object]:
             with reading(engine) as conn:
-                return list(samples(conn, target="year", bounds=bounds))
+                return list(snapshot_samples(conn, target="year", bounds=bounds))
 
         def fetched() -> dict[int, object]:
             with reading(engine) as conn:

@@ -16,7 +16,7 @@ from table import Row
 
 from monitor.config.targets import CheckConfig
 
-__all__ = ["no_latency", "wires", "with_latency"]
+__all__ = ["no_latency", "transports", "with_latency"]
 
 GOAL_OF_AIOHTTP, MOONSHOT_OF_PYREQWEST, GOAL_OF_TUTORIAL, GOAL_OF_LATENCY = 1.0, 0.5, 10, 0.9
 SATURATED = 0.85
@@ -39,7 +39,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Racer:
+class _Candidate:
     """One way to ask about items, with so many in flight."""
 
     name: str
@@ -52,7 +52,7 @@ class _Racer:
 Results = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
 
 
-def wires() -> tuple[str, ...]:
+def transports() -> tuple[str, ...]:
     """What `http` may be in a target's check; the one that counts, the default, comes first."""
     field = CheckConfig.model_fields["http"]
     return tuple(sorted(get_args(field.annotation), key=lambda name: name != field.default))
@@ -61,32 +61,32 @@ def wires() -> tuple[str, ...]:
 def no_latency(*, quick: bool) -> list[Row]:
     """A server that answers at once: who asks the most per second on one core."""
     scale = 4 if quick else 1
-    racers = [
+    candidates = [
         _peer(name, in_flight, items // scale)
         for name, (items, widths) in _PEERS.items()
         for in_flight in (widths[-1:] if quick else widths)
     ]
-    for number, wire in enumerate(wires()):
+    for number, transport in enumerate(transports()):
         items = (3000 if number else 30_000) // scale
-        racers += [_ours(wire, width, items) for width in (_OURS_IN_FLIGHT[1:2] if quick else _OURS_IN_FLIGHT)]
+        candidates += [_ours(transport, width, items) for width in (_OURS_IN_FLIGHT[1:2] if quick else _OURS_IN_FLIGHT)]
     with serving("plain") as url:
-        return _compared(_raced(racers, url, rounds=1 if quick else 3, budget_s=180))
+        return _compared(_run_candidates(candidates, url, rounds=1 if quick else 3, budget_s=180))
 
 
 def with_latency(*, quick: bool) -> list[Row]:
     """A server that answers after 50 ms, 256 requests in flight."""
     items, possible = (5000 if quick else 20_000), IN_FLIGHT / LATENCY_S
-    racers = [_ours(wire, IN_FLIGHT, items) for wire in wires()]
-    racers += [_peer(name, IN_FLIGHT, items) for name in ("aiohttp", "pyreqwest")]
+    candidates = [_ours(transport, IN_FLIGHT, items) for transport in transports()]
+    candidates += [_peer(name, IN_FLIGHT, items) for name in ("aiohttp", "pyreqwest")]
     with serving("late", seconds=LATENCY_S) as url:
-        results = _raced(racers, url, rounds=1 if quick else 2, budget_s=60)
+        results = _run_candidates(candidates, url, rounds=1 if quick else 2, budget_s=60)
     rows = []
-    for racer in racers:
-        share = max(_rates(results, racer.name)) / possible
-        counts = racer.name == _our_name(wires()[0])
+    for candidate in candidates:
+        share = max(_rates(results, candidate.name)) / possible
+        counts = candidate.name == _our_name(transports()[0])
         rows.append(
             Row(
-                figure=f"50 ms, 256 in flight: {_title(racer.name)} ÷ (256 ÷ 0.05 s)",
+                figure=f"50 ms, 256 in flight: {_title(candidate.name)} ÷ (256 ÷ 0.05 s)",
                 measured=f"{share:.2f} ({share * possible:,.0f}/s)",
                 goal=f"≥ {GOAL_OF_LATENCY}" if counts else "",
                 met=share >= GOAL_OF_LATENCY if counts else None,
@@ -95,32 +95,32 @@ def with_latency(*, quick: bool) -> list[Row]:
     return rows
 
 
-def _peer(name: str, in_flight: int, items: int) -> _Racer:
+def _peer(name: str, in_flight: int, items: int) -> _Candidate:
     def measure(url: str) -> Mapping[str, Any]:
         return measured("peers.py", peer=name, url=url, items=items, concurrency=in_flight)
 
-    return _Racer(name=name, in_flight=in_flight, items=items, measure=measure)
+    return _Candidate(name=name, in_flight=in_flight, items=items, measure=measure)
 
 
-def _ours(wire: str, in_flight: int, items: int) -> _Racer:
+def _ours(transport: str, in_flight: int, items: int) -> _Candidate:
     def measure(url: str) -> Mapping[str, Any]:
-        found = measured("ours.py", url=url, items=items, concurrency=in_flight, check={"http": wire})
+        found = measured("ours.py", url=url, items=items, concurrency=in_flight, check={"http": transport})
         if found["completed"] != items:
             raise SystemExit(f"ours stored {found['completed']} of {items} items: {found}")
         return found
 
-    return _Racer(name=_our_name(wire), in_flight=in_flight, items=items, measure=measure)
+    return _Candidate(name=_our_name(transport), in_flight=in_flight, items=items, measure=measure)
 
 
-def _our_name(wire: str) -> str:
-    return f"ours over http = {wire}"
+def _our_name(transport: str) -> str:
+    return f"ours over http = {transport}"
 
 
 def _title(name: str) -> str:
     return _NAMES.get(name, name)
 
 
-def _raced(racers: Sequence[_Racer], url: str, *, rounds: int, budget_s: float) -> Results:
+def _run_candidates(candidates: Sequence[_Candidate], url: str, *, rounds: int, budget_s: float) -> Results:
     """So many rounds, or as many as end in time, but one."""
     results: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     started_s = time.monotonic()
@@ -128,26 +128,26 @@ def _raced(racers: Sequence[_Racer], url: str, *, rounds: int, budget_s: float) 
         if number and (time.monotonic() - started_s) * (number + 1) / number > budget_s:
             print(f"only {number} of {rounds} rounds: the machine is too busy for more", file=sys.stderr)
             break
-        for racer in racers:
-            print(f"round {number + 1}: {_title(racer.name)}, {racer.in_flight} in flight", file=sys.stderr)
-            found = racer.measure(url)
-            rate = racer.items / found["took_s"]
+        for candidate in candidates:
+            print(f"round {number + 1}: {_title(candidate.name)}, {candidate.in_flight} in flight", file=sys.stderr)
+            found = candidate.measure(url)
+            rate = candidate.items / found["took_s"]
             rates = {
                 "rate": rate,
                 "per_cpu_s": rate / found["cpu_share"],
-                "run_rate": racer.items / found.get("run_s", found["took_s"]),
+                "run_rate": candidate.items / found.get("run_s", found["took_s"]),
             }
-            results.setdefault((racer.name, racer.in_flight), []).append({**found, **rates})
+            results.setdefault((candidate.name, candidate.in_flight), []).append({**found, **rates})
     return results
 
 
 def _rates(results: Results, name: str) -> list[float]:
     """The best of the rounds for each number in flight."""
-    return [max(each["rate"] for each in found) for (racer, _), found in results.items() if racer == name]
+    return [max(each["rate"] for each in found) for (candidate, _), found in results.items() if candidate == name]
 
 
 def _widths(results: Results, name: str) -> str:
-    return ", ".join(str(in_flight) for racer, in_flight in results if racer == name)
+    return ", ".join(str(in_flight) for candidate, in_flight in results if candidate == name)
 
 
 def _compared(results: Results) -> list[Row]:
@@ -160,8 +160,8 @@ def _compared(results: Results) -> list[Row]:
         )
         for name in names
     ]
-    for wire in wires():
-        rows += _ratios(results, _our_name(wire), counts=wire == wires()[0])
+    for transport in transports():
+        rows += _ratios(results, _our_name(transport), counts=transport == transports()[0])
     return [*rows, *_servers_share(results)]
 
 
@@ -192,14 +192,14 @@ def _ratios(results: Results, name: str, *, counts: bool) -> list[Row]:
 
 
 def _best(results: Results, name: str, figure: str) -> float:
-    return float(max(each[figure] for (racer, _), found in results.items() if racer == name for each in found))
+    return float(max(each[figure] for (candidate, _), found in results.items() if candidate == name for each in found))
 
 
 def _servers_share(results: Results) -> list[Row]:
     """How busy the server's process was with each: it must not be what holds them up."""
     rows = []
-    for name in ("pyreqwest", *(_our_name(wire) for wire in wires())):
-        found = [each for (racer, _), many in results.items() if racer == name for each in many]
+    for name in ("pyreqwest", *(_our_name(transport) for transport in transports())):
+        found = [each for (candidate, _), many in results.items() if candidate == name for each in many]
         server, client = max(e["server_share"] for e in found), max(e["cpu_share"] for e in found)
         rows.append(
             Row(

@@ -14,7 +14,7 @@ from alembic.operations import MigrationScript
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from monitor.database.migrate import migrating
+from monitor.database.migrate import migration_transaction
 from monitor.database.tables import UtcDateTime, metadata
 from monitor.errors import StoreError
 
@@ -51,7 +51,7 @@ def _run_from_the_command_line() -> None:
     if not url:
         raise CommandError("name the database: set MONITOR_DATABASE, or pass -x url=sqlite:///monitor.db")
     try:
-        with migrating(url) as connection:
+        with migration_transaction(url) as connection:
             _run(connection)
     except StoreError as error:
         raise CommandError(str(error)) from error

@@ -7,7 +7,7 @@ MonitorError              the root: one sentence for a person, and the exit code
 │   └── SchemaError       its schema is newer than this program, or missing
 ├── SyncLogError          the user's sync log can't be read
 ├── LeaseHeldError        another run of that target is under way
-├── SlotSpentError        the slot was run already
+├── AlreadyExecutedError        the slot was run already
 └── LeaseLostError        our lease ran out and someone else took over: nothing more may be written
 """
 
@@ -42,7 +42,7 @@ class StoreError(MonitorError):
     """The monitor's own database can't be reached, read or written."""
 
 
-class StoreAwayError(StoreError):
+class StoreUnavailableError(StoreError):
     """The database can't be used for the moment: what was to be done may succeed a little later.
 
     When the connection broke off, nobody knows whether what was being committed was.
@@ -54,11 +54,11 @@ class SchemaError(StoreError):
 
     Args:
         text: the sentence.
-        awaits_upgrade: whether `db upgrade` mends it, which somebody may be about to call.
+        needs_upgrade: whether `db upgrade` mends it, which somebody may be about to call.
     """
 
-    def __init__(self, text: str, *, awaits_upgrade: bool = False) -> None:
-        self.awaits_upgrade = awaits_upgrade
+    def __init__(self, text: str, *, needs_upgrade: bool = False) -> None:
+        self.needs_upgrade = needs_upgrade
         super().__init__(text)
 
 
@@ -73,20 +73,20 @@ class LeaseHeldError(MonitorError):
         target: name of the target.
         holder: who holds it, as `host:pid`.
         since: when that run took it (aware, UTC).
-        ends_in: how long it still lasts, unless that run renews it.
+        expires_in: how long it still lasts, unless that run renews it.
     """
 
     exit_code = 5
 
-    def __init__(self, *, target: str, holder: str, since: datetime, ends_in: timedelta) -> None:
-        self.target, self.holder, self.since, self.ends_in = target, holder, since, ends_in
+    def __init__(self, *, target: str, holder: str, since: datetime, expires_in: timedelta) -> None:
+        self.target, self.holder, self.since, self.expires_in = target, holder, since, expires_in
         super().__init__(
             f"target {target}: another run is under way ({holder}, since {since:%Y-%m-%d %H:%M:%S} UTC); "
             "wait for it, or let its lease run out (30 s after it died)"
         )
 
 
-class SlotSpentError(MonitorError):
+class RunAlreadyExecutedError(MonitorError):
     """A finished run of the target has spent the slot: there is nothing to do."""
 
     exit_code = 5

@@ -33,23 +33,23 @@ else:
     import structlog
 
 
-REMIND_S = 60.0
+WARNING_INTERVAL_S = 60.0
 
 
 @dataclass(slots=True)
-class _Told:
+class _LastWarning:
     at_s: float
-    untold: int = 0
+    suppressed: int = 0
 
 
-class News:
+class WarningLimiter:
     """What was told when. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str], _Told] = {}
+        self._last: dict[tuple[str, str], _LastWarning] = {}
         self._lock = Lock()
 
-    def stands_for(self, event: str, reason: str, *, now_s: float) -> int | None:
+    def count_if_due(self, event: str, reason: str, *, now_s: float) -> int | None:
         """For how many of its kind one stands, itself included; None for one that is not to be told now.
 
         Args:
@@ -58,34 +58,34 @@ class News:
             now_s: of a clock that never goes back.
         """
         with self._lock:
-            before = self._told.get((event, reason))
-            if before is not None and now_s - before.at_s < REMIND_S:
-                before.untold += 1
+            before = self._last.get((event, reason))
+            if before is not None and now_s - before.at_s < WARNING_INTERVAL_S:
+                before.suppressed += 1
                 return None
-            self._told[event, reason] = _Told(at_s=now_s)
-            return 1 + (before.untold if before is not None else 0)
+            self._last[event, reason] = _LastWarning(at_s=now_s)
+            return 1 + (before.suppressed if before is not None else 0)
 
 
-_news = News()
+_warning_limiter = WarningLimiter()
 
 
-def warn_rarely(event: str, *, reason: str, **facts: object) -> None:
+def warn_rate_limited(event: str, *, reason: str, **facts: object) -> None:
     """Logs a warning, unless this process told the same within the last minute; `times` counts those it stands for."""
-    times = _news.stands_for(event, reason, now_s=monotonic())
+    times = _warning_limiter.count_if_due(event, reason, now_s=monotonic())
     if times is not None:
         structlog.get_logger().warning(event, reason=reason, times=times, **facts)
 
 
 MASK = "**********"
-_CUT = "…"
+_ELLIPSIS = "…"
 _MAX_TEXT = 2_000
 _MAX_TRACEBACK = 8_000
 _MAX_DEPTH = 6
 _MAX_ELEMENTS = 50
-_SHORTEST = 4
+_MIN_SECRET_CHARS = 4
 """Characters: below this, masking a value everywhere would mask ordinary words."""
 
-_SHORTEST_TOKEN = 10
+_MIN_TOKEN_CHARS = 10
 """Characters: shorter parts of a URL's path (`/api/v2`) are words, not secrets."""
 
 _SCHEMES = frozenset({
@@ -115,7 +115,7 @@ class Redactor:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pieces: set[str] = set()
+        self._encoded_secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def register(self, value: str) -> None:
@@ -123,11 +123,11 @@ class Redactor:
 
         Of a URL with a password, the password by itself too. Values below 4 characters are left to the other nets.
         """
-        if len(value) < _SHORTEST or value in self._pieces:
+        if len(value) < _MIN_SECRET_CHARS or value in self._encoded_secrets:
             return
         with self._lock:
-            self._pieces.update(piece for piece in _codings(value) if len(piece) >= _SHORTEST)
-            longest_first = sorted(self._pieces, key=len, reverse=True)
+            self._encoded_secrets.update(piece for piece in _encodings(value) if len(piece) >= _MIN_SECRET_CHARS)
+            longest_first = sorted(self._encoded_secrets, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def event(self, fields: Mapping[str, object]) -> dict[str, object]:
@@ -143,11 +143,11 @@ class Redactor:
     def text(self, text: str) -> str:
         """One line without secrets, at most 2,000 characters; control characters as escapes."""
         clean = _escaped(self._masked(text))
-        return clean if len(clean) <= _MAX_TEXT else clean[:_MAX_TEXT] + _CUT
+        return clean if len(clean) <= _MAX_TEXT else clean[:_MAX_TEXT] + _ELLIPSIS
 
     def _traceback(self, value: object) -> str:
         clean = "\n".join(map(_escaped, self._masked(str(value)).split("\n")))
-        return clean if len(clean) <= _MAX_TRACEBACK else _CUT + clean[-_MAX_TRACEBACK:]
+        return clean if len(clean) <= _MAX_TRACEBACK else _ELLIPSIS + clean[-_MAX_TRACEBACK:]
 
     def _masked(self, text: str) -> str:
         pattern = self._pattern
@@ -171,7 +171,7 @@ class Redactor:
             return f"<{len(value)} bytes>"
         if isinstance(value, Mapping | list | tuple | set | frozenset):
             return self._container(value, depth + 1)
-        return self.text(_spoken(value))
+        return self.text(_safe_str(value))
 
     def _number(self, value: float) -> object:
         if isinstance(value, int):
@@ -180,7 +180,7 @@ class Redactor:
 
     def _container(self, value: Mapping[object, object] | Iterable[object], depth: int) -> object:
         if depth > _MAX_DEPTH:
-            return _CUT
+            return _ELLIPSIS
         if isinstance(value, Mapping):
             pairs = list(value.items())[:_MAX_ELEMENTS]
             return {self.text(str(key)): self._field(str(key), inner, depth) for key, inner in pairs}
@@ -192,7 +192,7 @@ def _is_denied(key: str) -> bool:
     return squashed not in _ALLOWED and (squashed in _DENIED or squashed.endswith(_DENIED_ENDINGS))
 
 
-def _spoken(value: object) -> str:
+def _safe_str(value: object) -> str:
     try:
         return str(value)
     except Exception as error:  # noqa: BLE001  # a broken __str__ must not break the log, and is reported in it
@@ -205,14 +205,14 @@ def _escaped(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-def _codings(value: str) -> set[str]:
+def _encodings(value: str) -> set[str]:
     """Everything that gives the value away: it, its URL-encodings, its base64 at each of the three offsets."""
     raw = value.encode(errors="surrogatepass")
     found = {value, ascii(value)[1:-1], quote(value, safe=""), quote(value), quote_plus(value)}
     found |= {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), each) for each in found if "%" in each}
     for offset in range(3):
         found |= {_inner_base64(raw, offset, altchars) for altchars in (b"+/", b"-_")}
-    for part in (_password(value), *_tokens(value)):
+    for part in (_password(value), *_url_tokens(value)):
         found |= {part, unquote(part)} if part else set()
     return found
 
@@ -225,14 +225,14 @@ def _inner_base64(raw: bytes, offset: int, altchars: bytes) -> str:
     return coded[first:last]
 
 
-def _tokens(value: str) -> set[str]:
+def _url_tokens(value: str) -> set[str]:
     """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest.
 
     In a URL of Apprise's it may be anywhere, in the place of the host as well.
     """
     scheme, mark, rest = value.partition("://")
     if mark and scheme not in _SCHEMES:
-        return {part for part in re.split(r"[/:@?&=,]+", rest) if len(part) >= _SHORTEST_TOKEN}
+        return {part for part in re.split(r"[/:@?&=,]+", rest) if len(part) >= _MIN_TOKEN_CHARS}
     try:
         url = urlsplit(value) if scheme in {"http", "https"} and mark else None
     except ValueError:
@@ -240,7 +240,7 @@ def _tokens(value: str) -> set[str]:
     if url is None:
         return set()
     parts = {url.path, url.query, *url.path.split("/"), *(part.partition("=")[2] for part in url.query.split("&"))}
-    return {part for part in parts if len(part) >= _SHORTEST_TOKEN}
+    return {part for part in parts if len(part) >= _MIN_TOKEN_CHARS}
 
 
 def _password(value: str) -> str:
@@ -261,7 +261,7 @@ _redactor = Redactor()
 
 
 def configure(
-    *, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None, without: Collection[str] = ()
+    *, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None, exclude: Collection[str] = ()
 ) -> None:
     """Sends events of `level` and above to the stream. May be called again, which replaces what was set before.
 
@@ -273,7 +273,7 @@ def configure(
         stream: a text stream over bytes; None is stderr as it is now.
         level: one of `LEVELS`, in any case.
         json: JSON lines; None means: unless the stream is a terminal.
-        without: names of events that are left out, whatever their level.
+        exclude: names of events that are left out, whatever their level.
 
     Raises:
         ConfigError: there is no such level.
@@ -284,11 +284,11 @@ def configure(
     as_json = not target.isatty() if json is None else json
     structlog.configure(
         processors=[
-            _leaving_out(frozenset(without)),
+            _dropping(frozenset(exclude)),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _tell_exception,
+            _format_exception,
             _redact,
             _to_json if as_json else _console(colours=target.isatty() and not os.environ.get("NO_COLOR")),
         ],
@@ -297,7 +297,7 @@ def configure(
         # a cached logger would go on writing to a stream of before
         cache_logger_on_first_use=False,
     )
-    _listen_to_libraries()
+    _capture_library_logs()
 
 
 def register_secret(value: str) -> None:
@@ -308,29 +308,29 @@ def register_secret(value: str) -> None:
     _redactor.register(value)
 
 
-def masked(text: str) -> str:
+def redact_text(text: str) -> str:
     """A text from outside without registered secrets and what looks like one; one line, at most 2,000 characters."""
     return _redactor.text(text)
 
 
-def _leaving_out(names: frozenset[str]) -> "Processor":
-    def leave_out(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+def _dropping(names: frozenset[str]) -> "Processor":
+    def drop(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
         if event["event"] in names:
             raise structlog.DropEvent
         return event
 
-    return leave_out
+    return drop
 
 
-def _tell_exception(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
+def _format_exception(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
     """Turns `exc_info` into `exception`: types, messages and places, never the values of local variables."""
     given = event.pop("exc_info", None)
     error = given[1] if isinstance(given, tuple) else given if isinstance(given, BaseException) else None
     if given is True:
         error = sys.exc_info()[1]
     if error is not None:
-        told = traceback.TracebackException.from_exception(error, capture_locals=False)
-        event["exception"] = "".join(told.format()).rstrip()
+        formatted = traceback.TracebackException.from_exception(error, capture_locals=False)
+        event["exception"] = "".join(formatted.format()).rstrip()
     return event
 
 
@@ -358,15 +358,15 @@ class _ToStructlog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Never raises for a record that can't be put together: `logging` would print its arguments."""
         try:
-            said = record.getMessage()
+            text = record.getMessage()
         except Exception as error:  # noqa: BLE001  # a library's formatting slip; the event says so
-            said = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
+            text = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
         # structlog knows only the five standard levels
         level = min(record.levelno // 10 * 10, logging.CRITICAL)
-        structlog.get_logger().log(level, "library", logger=record.name, said=said, exc_info=record.exc_info)
+        structlog.get_logger().log(level, "library", logger=record.name, text=text, exc_info=record.exc_info)
 
 
-def _listen_to_libraries() -> None:
+def _capture_library_logs() -> None:
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, _ToStructlog)]:
         root.removeHandler(handler)

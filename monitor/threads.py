@@ -11,40 +11,40 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-AT_ONCE = 32
+MAX_SYNC_LOG_READS = 32
 """So many logs are read at one time; each takes a connection to our own database along."""
-_RENEWED_AT_ONCE = 8
+_MAX_LEASE_RENEWALS = 8
 """A renewal is one short write, and hundreds are done in the time that one lease lives."""
 
-_readers = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="sync-log")
-_renewers = ThreadPoolExecutor(max_workers=_RENEWED_AT_ONCE, thread_name_prefix="lease")
+_sync_log_pool = ThreadPoolExecutor(max_workers=MAX_SYNC_LOG_READS, thread_name_prefix="sync-log")
+_lease_pool = ThreadPoolExecutor(max_workers=_MAX_LEASE_RENEWALS, thread_name_prefix="lease")
 _T = TypeVar("_T")
 
 
-async def read_aside(work: Callable[[], _T]) -> _T:
+async def run_in_sync_log_pool(work: Callable[[], _T]) -> _T:
     """Does the work in a thread for sync logs, with the context of the caller, and gives its result.
 
     Args:
         work: blocking; what it raises is raised here.
     """
-    return await _aside(_readers, work)
+    return await _run_in_pool(_sync_log_pool, work)
 
 
-async def renew_aside(work: Callable[[], _T]) -> _T:
+async def run_in_lease_pool(work: Callable[[], _T]) -> _T:
     """Does the work in a thread for leases, likewise: no run that waits for a database keeps it from its turn.
 
     Args:
         work: blocking, and short; what it raises is raised here.
     """
-    return await _aside(_renewers, work)
+    return await _run_in_pool(_lease_pool, work)
 
 
-async def _aside(threads: Executor, work: Callable[[], _T]) -> _T:
+async def _run_in_pool(executor: Executor, work: Callable[[], _T]) -> _T:
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(threads, context.run, work)
+    return await asyncio.get_running_loop().run_in_executor(executor, context.run, work)
 
 
-async def aside(work: Callable[[], _T], *, timeout_s: float) -> _T:
+async def run_in_thread(work: Callable[[], _T], *, timeout_s: float) -> _T:
     """Does the work in a thread of its own, which the end of the process does not wait for, and gives its result.
 
     Args:

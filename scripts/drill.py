@@ -200,7 +200,7 @@ def _finish_items(drill_run: Drill) -> None:
 
 
 def _restore_item(drill_run: Drill) -> None:
-    drill_run.engine.give_away(drill_run.items["gloo-us"][0], drill_run.engine.settings.publisher_id)
+    drill_run.engine.assign_to_other_publisher(drill_run.items["gloo-us"][0], drill_run.engine.settings.publisher_id)
 
 
 def _rate_limit(drill_run: Drill) -> None:
@@ -208,7 +208,7 @@ def _rate_limit(drill_run: Drill) -> None:
 
 
 def _lose_item(drill_run: Drill) -> None:
-    drill_run.engine.give_away(drill_run.items["gloo-us"][0])
+    drill_run.engine.assign_to_other_publisher(drill_run.items["gloo-us"][0])
 
 
 TIMELINE: list[tuple[str, str, Callable[[Drill], object]]] = [

@@ -44,7 +44,7 @@ class Case:
         """Does it to the sandbox; a fault that names no path stands before all calls but those for tokens."""
         if self.fault is not None:
             fault = parse_fault(self.fault)
-            sandbox.put(replace(fault, path=NOT_FOR_TOKENS) if fault.path == "/" else fault)
+            sandbox.inject_fault(replace(fault, path=NOT_FOR_TOKENS) if fault.path == "/" else fault)
         if self.act is not None:
             getattr(sandbox, self.act)()
 

@@ -113,7 +113,7 @@ class Site:
         """A run over three documents, of which some have failed."""
         with writing(self.engine) as conn:
             self._documents(conn, target, failed)
-            run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=self.clock())
+            run_id = runs.start(conn, target=target, environment="test", run_key=None, epoch=1, started_at=self.clock())
             status = RunStatus.COMPLETE if complete else RunStatus.PARTIAL
             answered = 30 if seen == "nothing" else 3
             runs.finish(

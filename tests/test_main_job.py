@@ -13,7 +13,7 @@ from support.observed import until
 from monitor.app import utcnow
 from monitor.database import leases, tables
 from monitor.database.engine import writing
-from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError
+from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError
 from monitor.model import Cause, IncidentState, RunStatus
 from monitor.reports.runs import run_text
 from monitor.runs import store as runs
@@ -115,7 +115,7 @@ def test_a_revoked_api_key_stops_the_target_after_five_items(world):
 
 def test_one_foreign_item_among_a_hundred_stops_nothing(world):
     foreign, *_ = world.track(100)
-    world.sandbox.give_away(foreign)
+    world.sandbox.assign_to_other_publisher(foreign)
     report = world.run()
     assert report.status is RunStatus.COMPLETE
     assert states(report.snapshot) == {"completed": 99, "unknown": 1}
@@ -193,7 +193,9 @@ def test_new_members_are_told_in_one_update_after_half_an_hour(world):
         world.sandbox.set_status(item_id, "FAILED")
         world.run()
     assert messages(world) == [("opened", "items_failed"), ("updated", "items_failed")]
-    assert world.rows("SELECT member_count, untold_count FROM incidents") == [{"member_count": 3, "untold_count": 0}]
+    assert world.rows("SELECT member_count, unnotified_count FROM incidents") == [
+        {"member_count": 3, "unnotified_count": 0}
+    ]
 
 
 def test_uploads_that_never_arrived_are_one_incident_once_they_had_time(world):
@@ -239,8 +241,8 @@ def test_a_wrong_publisher_explains_missing_items(world):
     report = world.run()
     assert causes(report) == []
     assert causes(world.run()) == [Cause.WRONG_SCOPE]
-    evidence = world.rows("SELECT cause, explained_by FROM evidence WHERE cause = 'items_missing'")
-    assert evidence == [{"cause": "items_missing", "explained_by": "wrong_scope"}] * 2
+    evidence = world.rows("SELECT cause, inhibited_by FROM evidence WHERE cause = 'items_missing'")
+    assert evidence == [{"cause": "items_missing", "inhibited_by": "wrong_scope"}] * 2
 
 
 def test_a_run_that_was_cut_short_leaves_the_rest_unknown_and_resolves_no_item_incident(world):
@@ -314,7 +316,7 @@ def test_a_sync_log_that_can_t_be_read_is_a_run_without_a_snapshot(world):
     world.log("ALTER TABLE sync_log RENAME TO elsewhere")
     first, second = world.run(), world.run()
     assert first.snapshot is None
-    assert first.status is RunStatus.UNREAD
+    assert first.status is RunStatus.FAILED
     assert "sync_log" in first.error
     assert causes(first) == []
     assert causes(second) == [Cause.SYNC_LOG_UNREADABLE]
@@ -360,7 +362,7 @@ def test_a_run_that_was_killed_between_two_that_were_refused_delays_no_incident(
     world.run()
     with writing(world.app.engine) as conn:
         epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=world.clock(), ttl=LEASE_TTL)
-        runs.start(conn, target="gloo", environment="test", slot=None, epoch=epoch, started_at=world.clock())
+        runs.start(conn, target="gloo", environment="test", run_key=None, epoch=epoch, started_at=world.clock())
     world.clock.advance(minutes=1)
     assert causes(world.run()) == [Cause.UNAUTHORIZED]
     assert len(world.rows("SELECT 1 FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")) == 1
@@ -371,7 +373,7 @@ def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(w
     ahead, now = world.clock() + timedelta(days=1), world.clock()
     with writing(world.app.engine) as conn:
         epoch = leases.acquire(conn, target="gloo", holder="killed:1", now=ahead, ttl=LEASE_TTL)
-        runs.start(conn, target="gloo", environment="test", slot=None, epoch=epoch, started_at=ahead)
+        runs.start(conn, target="gloo", environment="test", run_key=None, epoch=epoch, started_at=ahead)
     assert world.clock() == now
     assert world.run().snapshot.total == 1
     assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["aborted", "complete"]
@@ -381,14 +383,14 @@ def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):
     """Whoever waits for the lease meanwhile must not go by what was true before it."""
     small_world.configure(database=new_postgres(migrated=True))
     small_world.track(1)
-    small_world.run(slot="other")
+    small_world.run(run_key="other")
     lease, ends = {"target": "gloo"}, []
     with writing(small_world.app.engine) as conn:
         lease["epoch"] = leases.acquire(conn, holder="first:1", now=small_world.clock(), ttl=LEASE_TTL, **lease)
     job = small_world.job()
 
     async def second():
-        run = Run(job, interrupt=asyncio.Event(), progress=NoProgress(), slot="job-1")
+        run = Run(job, interrupt=asyncio.Event(), progress=NoProgress(), run_key="job-1")
         ends.extend(await asyncio.gather(run(), return_exceptions=True))
 
     with writing(small_world.app.engine) as releasing:
@@ -399,11 +401,11 @@ def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):
         until(lambda: small_world.rows(blocked), "a contender that waits for the lease's row")
         with writing(small_world.app.engine) as conn:  # the first one spends the slot
             times = {"epoch": lease["epoch"], "started_at": job.utcnow()}
-            run_id = runs.start(conn, target="gloo", environment="test", slot="job-1", **times)
+            run_id = runs.start(conn, target="gloo", environment="test", run_key="job-1", **times)
             conn.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(status="complete"))
     contender.join()
-    assert [type(end) for end in ends] == [SlotSpentError]
-    assert len(small_world.rows("SELECT 1 FROM runs WHERE slot = 'job-1'")) == 1
+    assert [type(end) for end in ends] == [RunAlreadyExecutedError]
+    assert len(small_world.rows("SELECT 1 FROM runs WHERE run_key = 'job-1'")) == 1
 
 
 def test_whoever_lost_the_lease_writes_nothing_more(world):
@@ -428,11 +430,11 @@ def test_whoever_lost_the_lease_writes_nothing_more(world):
 
 def test_a_slot_that_was_run_is_not_run_again(world):
     world.track(1)
-    world.run(slot="job-1")
-    with pytest.raises(SlotSpentError, match="job-1"):
-        world.run(slot="job-1")
-    world.run(slot="job-2")
-    assert [row["slot"] for row in world.rows("SELECT slot FROM history ORDER BY run_id")] == ["job-1", "job-2"]
+    world.run(run_key="job-1")
+    with pytest.raises(RunAlreadyExecutedError, match="job-1"):
+        world.run(run_key="job-1")
+    world.run(run_key="job-2")
+    assert [row["run_key"] for row in world.rows("SELECT run_key FROM history ORDER BY run_id")] == ["job-1", "job-2"]
 
 
 def cut_short(world, *, after):
@@ -537,7 +539,7 @@ def test_a_few_items_that_always_fail_stop_nobody_else(world, ailment):
     world.run()
     for item_id in ids[:5]:
         if ailment == "foreign":
-            world.sandbox.give_away(item_id)
+            world.sandbox.assign_to_other_publisher(item_id)
         else:
             world.sandbox.add_fault(path=f"/engine/v2/items/{item_id}", status=500)
     world.configure(check="max_attempts = 1\nconcurrency = 4")
@@ -553,7 +555,7 @@ def test_an_item_that_can_never_be_answered_holds_no_resolution_up(world, odd):
     if odd == "malformed":
         world.record("not-a-uuid")
     else:
-        world.sandbox.give_away(first)
+        world.sandbox.assign_to_other_publisher(first)
     world.run()
     world.sandbox.revoke_client()
     world.run()

@@ -191,7 +191,7 @@ class App:
             deadline=target.check.deadline,
             holder=holder(),
             utcnow=self.clock,
-            lease_now=partial(leases.now_of, utcnow=self.clock),
+            lease_now=partial(leases.lease_now, utcnow=self.clock),
             log_fields={
                 **({"publisher_id": target.publisher_id} if target.publisher_id else {}),
                 "endpoint": provider.item_request("id").template,

@@ -23,7 +23,7 @@ from monitor.config import (
     WebhookConfig,
 )
 from monitor.errors import ConfigError
-from monitor.logs import masked
+from monitor.logs import redact_text
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import Channel
 from monitor.notifications.channels.log import LogChannel
@@ -108,15 +108,17 @@ async def send_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, a
         ValueError: the URL can't be taken apart.
     """
     from monitor.client.client import Client
-    from monitor.client.transports.httpx_transport import HttpxWire
+    from monitor.client.transports.httpx_transport import HttpxTransport
 
     url = urlsplit(request.path)
-    wire = HttpxWire(base_url=f"{url.scheme}://{url.netloc}")
+    transport = HttpxTransport(base_url=f"{url.scheme}://{url.netloc}")
     try:
-        client = Client(wire=wire, mask=masked, attempt_timeout_s=timeout_s / attempts, max_attempts=attempts)
-        return await client.ask(request, deadline_s=time.monotonic() + timeout_s)
+        client = Client(
+            transport=transport, mask=redact_text, attempt_timeout_s=timeout_s / attempts, max_attempts=attempts
+        )
+        return await client.send(request, deadline_s=time.monotonic() + timeout_s)
     finally:
-        await wire.close()
+        await transport.close()
 
 
 def _build_webhook(config: WebhookConfig) -> Channel:

@@ -8,15 +8,15 @@ from monitor.client.auth import ApiKey, Auth, ClientCredentials
 from monitor.client.client import Client
 from monitor.client.failure_log import log_failures
 from monitor.client.throttle import Throttle
-from monitor.client.transports.pool import Connection
+from monitor.client.transports.pool import ConnectionOptions
 from monitor.config import ApiKeyConfig, Secret, TargetConfig, TlsConfig
 from monitor.errors import ConfigError
-from monitor.logs import masked, register_secret
+from monitor.logs import redact_text, register_secret
 from monitor.model.http import Transport
 from monitor.providers import Provider
 
 
-def build_connection(target: TargetConfig) -> Connection:
+def build_connection(target: TargetConfig) -> ConnectionOptions:
     """How the host of a target is reached; files and secrets are read now.
 
     Raises:
@@ -27,7 +27,7 @@ def build_connection(target: TargetConfig) -> Connection:
     if isinstance(proxy, Secret):
         proxy = proxy.reveal()
         register_secret(proxy)  # a rotated one is masked in logs from then on
-    return Connection(
+    return ConnectionOptions(
         ca_pem=_read_file(target, "ca_file", tls.ca_file), identity_pem=_client_certificate(target, tls), proxy=proxy
     )
 
@@ -45,15 +45,15 @@ def open_transport(target: TargetConfig) -> Transport:
         raise ConfigError([f"targets.{target.name} can't be reached: {error}"]) from None
 
 
-def _build_transport(target: TargetConfig, connection: Connection) -> Transport:
+def _build_transport(target: TargetConfig, connection: ConnectionOptions) -> Transport:
     """Only the library that was chosen is loaded."""
     if target.check.http == "httpx":
-        from monitor.client.transports.httpx_transport import HttpxWire
+        from monitor.client.transports.httpx_transport import HttpxTransport
 
-        return HttpxWire(base_url=target.base_url, connection=connection)
-    from monitor.client.transports.pyreqwest_transport import ReqwestWire
+        return HttpxTransport(base_url=target.base_url, connection=connection)
+    from monitor.client.transports.pyreqwest_transport import PyreqwestTransport
 
-    return ReqwestWire(base_url=target.base_url, connection=connection)
+    return PyreqwestTransport(base_url=target.base_url, connection=connection)
 
 
 def _client_certificate(target: TargetConfig, tls: TlsConfig) -> bytes | None:
@@ -85,23 +85,23 @@ async def open_client(
         provider: of that target.
         throttle: what it shares with others; None: it is alone, and nothing is known of the API.
     """
-    wire = open_transport(target)
+    transport = open_transport(target)
     try:
         async with throttle or nullcontext(Throttle()) as shared:
             client = Client(
-                wire=wire,
+                transport=transport,
                 auth=build_auth(target, provider),
                 throttle=shared,
                 attempt_timeout_s=target.check.attempt_timeout.total_seconds(),
                 max_attempts=target.check.max_attempts,
-                mask=masked,
+                mask=redact_text,
             )
             try:
                 yield client
             finally:
-                log_failures(client.digest)
+                log_failures(client.failure_summary)
     finally:
-        await wire.close()
+        await transport.close()
 
 
 def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:

@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import structlog
 from sqlalchemy import Engine
 
-from monitor.client.limits import Breaker, Concurrency
-from monitor.client.rate.limiter import Pace
+from monitor.client.limits import Breaker, ConcurrencyLimit
+from monitor.client.rate.limiter import RateLimiter
 from monitor.client.throttle import Throttle, utcnow
 from monitor.config import ApiKeyConfig, CheckConfig, TargetConfig
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents.backoff import UNTHROTTLED
-from monitor.logs import warn_rarely
+from monitor.logs import warn_rate_limited
 from monitor.model import LearnedLimits
 from monitor.runs import store as run_store
 from monitor.runs import throttle_store
@@ -115,10 +115,12 @@ class ThrottleRegistry:
         self._target_names[key].add(target.name)
         self.key_by_target[target.name] = key
         if learned is not None:
-            throttle.inherit(learned)
+            throttle.restore_backoff(learned)
         # of several targets on one key the one that was refused most holds all of them back
-        throttle.restrain(await asyncio.to_thread(_read_throttle_factor, engine, sorted(self._target_names[key])))
-        throttle.breaker.begin()
+        throttle.set_throttle_factor(
+            await asyncio.to_thread(_read_throttle_factor, engine, sorted(self._target_names[key]))
+        )
+        throttle.breaker.start_run()
         sync_task = asyncio.create_task(_sync_periodically(engine, key, target, throttle))
         try:
             yield throttle
@@ -140,12 +142,14 @@ def _build_throttle(
 ) -> Throttle:
     rates = [check.rate for check in checks if check.rate is not None]
     return Throttle(
-        pace=Pace(
+        rate_limiter=RateLimiter(
             ceiling_per_s=min(rates, default=None),
             share=min(check.rate_share for check in checks),
             learned_per_s=learned.rate_per_s if learned else None,
         ),
-        concurrency=Concurrency(max(check.concurrency for check in checks), learned.concurrency if learned else None),
+        concurrency=ConcurrencyLimit(
+            max(check.concurrency for check in checks), learned.concurrency if learned else None
+        ),
         breaker=Breaker(down=learned.down if learned else False),
         utcnow=utcnow,
     )
@@ -177,7 +181,7 @@ async def _sync_periodically(engine: Engine, key: str, target: TargetConfig, thr
         await asyncio.to_thread(_write, engine, key, target, throttle.learned())
         learned = await asyncio.to_thread(_read, engine, key)
         if learned is not None:
-            throttle.inherit(learned)
+            throttle.restore_backoff(learned)
 
 
 def _read(engine: Engine, key: str) -> LearnedLimits | None:
@@ -186,7 +190,7 @@ def _read(engine: Engine, key: str) -> LearnedLimits | None:
             return throttle_store.read(conn, key=key)
     except StoreError as error:
         # the run itself meets the same database, and says so; what it may send it finds out anew
-        warn_rarely("throttle_not_read", reason=str(error))
+        warn_rate_limited("throttle_not_read", reason=str(error))
         return None
 
 
@@ -194,9 +198,9 @@ def _read_throttle_factor(engine: Engine, targets: Sequence[str]) -> float:
     """The smallest share of rate and concurrency that any of the targets is to take."""
     try:
         with reading(engine) as conn:
-            return run_store.least_restraint(conn, targets=targets)
+            return run_store.min_throttle_factor(conn, targets=targets)
     except StoreError as error:
-        warn_rarely("throttle_factor_not_read", reason=str(error))
+        warn_rate_limited("throttle_factor_not_read", reason=str(error))
         return UNTHROTTLED
 
 
@@ -205,4 +209,4 @@ def _write(engine: Engine, key: str, target: TargetConfig, learned: LearnedLimit
         with writing(engine) as conn:
             throttle_store.write(conn, key=key, origin=http_origin(target), limits=learned)
     except StoreError as error:
-        warn_rarely("throttle_not_written", reason=str(error))
+        warn_rate_limited("throttle_not_written", reason=str(error))

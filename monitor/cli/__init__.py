@@ -13,7 +13,7 @@ from monitor.errors import ConfigError, MonitorError
 
 __all__ = ["collect_seldom", "command", "main"]
 
-_LOADED, _SELDOM = 200_000, 20_000
+_FIRST_GC_THRESHOLD, _GC_THRESHOLD = 200_000, 20_000
 
 
 def command() -> NoReturn:
@@ -22,7 +22,7 @@ def command() -> NoReturn:
     The interpreter is not torn down. A thread of pyreqwest may still be handing back a connection that failed, and when
     it meets an interpreter that is going it aborts the process: in 1 of 7 runs that end on a dead receiver (exit 134).
     """
-    collect_seldom()
+    tune_gc()
     # a plugin would be shown every value of the configuration; and to look for some takes pydantic a while
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = main()
@@ -33,18 +33,18 @@ def command() -> NoReturn:
     os._exit(code)
 
 
-def collect_seldom() -> None:
+def tune_gc() -> None:
     """Looks for cycles in memory first after 200,000 objects, then every 20,000; every 700 would cost 5% of a run.
 
     The 140,000 objects of the modules that `check` loads are there to stay; to go through them costs a tenth of it.
     """
-    gc.set_threshold(_LOADED, 20, 20)
-    gc.callbacks.append(_from_then_on)
+    gc.set_threshold(_FIRST_GC_THRESHOLD, 20, 20)
+    gc.callbacks.append(_after_first_collection)
 
 
-def _from_then_on(_phase: str, _info: object) -> None:
-    gc.set_threshold(_SELDOM, 20, 20)
-    gc.callbacks.remove(_from_then_on)
+def _after_first_collection(_phase: str, _info: object) -> None:
+    gc.set_threshold(_GC_THRESHOLD, 20, 20)
+    gc.callbacks.remove(_after_first_collection)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,13 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=arguments, prog_name="ingestion-monitor")
     except MonitorError as error:
-        return _told(error)
+        return _print_error(error)
     except SystemExit as end:  # how typer ends: usage errors are shown, Ctrl-C is 130
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
-def _told(error: MonitorError) -> int:
+def _print_error(error: MonitorError) -> int:
     """Prints an error as its sentences on stderr; gives back its exit code."""
     sentences = error.problems if isinstance(error, ConfigError) else (str(error),)
     for sentence in sentences:

@@ -125,7 +125,7 @@ def check(
         str | None,
         typer.Option("--deadline", help="Stop asking after this long, e.g. 4m.", show_default="as configured"),
     ] = None,
-    slot: Annotated[
+    run_key: Annotated[
         str | None, typer.Option("--slot", help="Name of the slot that this run spends: it never runs twice.")
     ] = None,
     fail_on: Annotated[
@@ -149,7 +149,7 @@ def check(
         quiet=quiet,
         dry_run=dry_run,
         deadline=deadline,
-        slot=slot,
+        run_key=run_key,
         fail_on=fail_on,
         skip_ok=skip_ok,
         log_level=log_level,

@@ -9,25 +9,33 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from monitor.app import App, copy_limits, validate_providers, utcnow
-from monitor.cli.exit_codes import FailOn, combined, exit_of
+from monitor.app import App, copy_limits, utcnow, validate_providers
+from monitor.cli.exit_codes import FailOn, combine_exit_codes, exit_code_of
 from monitor.cli.notify import UNREACHABLE, deliver, delivery_line
-from monitor.cli.progress import bars
-from monitor.cli.session import chosen, duration, load, opened, print_json, print_lines, scratch
-from monitor.cli.signals import Interruption
+from monitor.cli.progress import progress_bars
+from monitor.cli.session import (
+    load,
+    open_app,
+    parse_duration_option,
+    print_json,
+    print_lines,
+    select_targets,
+    temporary_folder,
+)
+from monitor.cli.signals import SignalHandler
 from monitor.config import Config, TargetConfig
 from monitor.database.engine import connect_read_only
 from monitor.database.schema import ensure
-from monitor.errors import ConfigError, LeaseHeldError, MonitorError, SlotSpentError, StoreError
+from monitor.errors import ConfigError, LeaseHeldError, MonitorError, RunAlreadyExecutedError, StoreError
 from monitor.notifications.delivery import DeliveryReport
-from monitor.reports.runs import all_is_well, run_json, run_text, shortfall
+from monitor.reports.runs import incomplete_reason, nothing_to_report, run_json, run_text
 from monitor.runs.progress import Progress
 from monitor.runs.report import RunReport
 from monitor.runs.run import Job, Run
 
-SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=1)
+MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""
-LONGEST_SLOT = 200
+MAX_RUN_KEY_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +47,14 @@ class CheckOptions:
     quiet: bool = False
     dry_run: bool = False
     deadline: str | None = None
-    slot: str | None = None
+    run_key: str | None = None
     fail_on: str | None = None
     skip_ok: bool = False
     log_level: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
+class _TargetResult:
     """How one target's run ended: with a report, or an error."""
 
     target: str
@@ -65,15 +73,15 @@ def check(path: Path | None, options: CheckOptions) -> int:
         StoreError: the database can't be opened.
     """
     fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
-    _check_slot(options.slot)
-    config = load(path, log_level=options.log_level or _log_level(options), without=_unheard(options))
-    targets = chosen(config, options.targets)
+    _check_run_key(options.run_key)
+    config = load(path, log_level=options.log_level or _log_level(options), exclude=_suppressed_events(options))
+    targets = select_targets(config, options.targets)
     validate_providers(targets)
-    with _app(config, dry_run=options.dry_run) as app:
+    with _open_app(config, dry_run=options.dry_run) as app:
         session = _Session(app, options, fail_on, deadline)
-        ends, delivery = asyncio.run(session.run(targets))
-    code = session.exit_code(ends, delivery)
-    _print(options, ends, delivery, code)
+        results, delivery = asyncio.run(session.run(targets))
+    code = session.exit_code(results, delivery)
+    _print(options, results, delivery, code)
     return code
 
 
@@ -84,7 +92,7 @@ def _log_level(options: CheckOptions) -> str | None:
     return "error" if sys.stdout.isatty() and sys.stderr.isatty() else None
 
 
-def _unheard(options: CheckOptions) -> frozenset[str]:
+def _suppressed_events(options: CheckOptions) -> frozenset[str]:
     """What a quiet run does not log unless told to: failures of single requests, for which retries are there.
 
     Those that did not pass are in what the command prints.
@@ -103,30 +111,32 @@ def _fail_on(text: str | None) -> frozenset[FailOn]:
 def _deadline(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    return duration("--deadline", text, shortest=SHORTEST, longest=LONGEST, such_as='"30s", "4m" or "1h30m"')
+    return parse_duration_option(
+        "--deadline", text, minimum=MIN_DURATION, maximum=MAX_DURATION, examples='"30s", "4m" or "1h30m"'
+    )
 
 
-def _check_slot(slot: str | None) -> None:
-    if slot is not None and not (slot.strip() and slot.isprintable() and len(slot) <= LONGEST_SLOT):
-        raise ConfigError([f"--slot: give it a name of 1 to {LONGEST_SLOT} printable characters"])
+def _check_run_key(run_key: str | None) -> None:
+    if run_key is not None and not (run_key.strip() and run_key.isprintable() and len(run_key) <= MAX_RUN_KEY_LENGTH):
+        raise ConfigError([f"--slot: give it a name of 1 to {MAX_RUN_KEY_LENGTH} printable characters"])
 
 
 @contextmanager
-def _app(config: Config, *, dry_run: bool) -> Iterator[App]:
+def _open_app(config: Config, *, dry_run: bool) -> Iterator[App]:
     """The live parts; for a dry run on a database of its own that is thrown away, so that nothing can be written."""
     if not dry_run:
-        with opened(config) as app:
+        with open_app(config) as app:
             yield app
         return
-    with scratch() as folder:
-        engine, ours = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
+    with temporary_folder() as folder:
+        engine, own_database = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
         try:
             # what the API said about coming back holds for a dry run, too
-            copy_limits(config.targets, source=ours, destination=engine)
+            copy_limits(config.targets, source=own_database, destination=engine)
             yield App(config=config, engine=engine)
         finally:
             engine.dispose()
-            ours.dispose()
+            own_database.dispose()
 
 
 class _Session:
@@ -134,33 +144,38 @@ class _Session:
 
     def __init__(self, app: App, options: CheckOptions, fail_on: frozenset[FailOn], deadline: timedelta | None) -> None:
         self._app, self._options, self._fail_on, self._deadline = app, options, fail_on, deadline
-        self._interruption = Interruption()
+        self._signal_handler = SignalHandler()
 
-    async def run(self, targets: Sequence[TargetConfig]) -> tuple[list[_End], DeliveryReport]:
+    async def run(self, targets: Sequence[TargetConfig]) -> tuple[list[_TargetResult], DeliveryReport]:
         """Runs over the targets side by side, then delivers what is due."""
-        self._interruption.heed()
-        interrupt = self._interruption.event
-        with bars(wanted=not (self._options.quiet or self._options.as_json)) as line:
-            ends = await asyncio.gather(*(self._one(target, interrupt, line(target.name)) for target in targets))
+        self._signal_handler.install()
+        interrupt = self._signal_handler.event
+        with progress_bars(wanted=not (self._options.quiet or self._options.as_json)) as bar:
+            results = await asyncio.gather(
+                *(self._check_target(target, interrupt, bar(target.name)) for target in targets)
+            )
         # the outbox is in the same database: what failed the runs would fail the delivery too
-        if self._options.dry_run or interrupt.is_set() or any(end.store_failed for end in ends):
-            return list(ends), DeliveryReport()
+        if self._options.dry_run or interrupt.is_set() or any(result.store_failed for result in results):
+            return list(results), DeliveryReport()
         try:
-            return list(ends), await deliver(self._app.sender(), interrupt)
+            return list(results), await deliver(self._app.sender(), interrupt)
         except MonitorError as error:
-            return [*ends, _End(target="messages", exit_code=error.exit_code, error=str(error))], DeliveryReport()
+            return [
+                *results,
+                _TargetResult(target="messages", exit_code=error.exit_code, error=str(error)),
+            ], DeliveryReport()
 
-    async def _one(self, target: TargetConfig, interrupt: asyncio.Event, progress: Progress) -> _End:
+    async def _check_target(self, target: TargetConfig, interrupt: asyncio.Event, progress: Progress) -> _TargetResult:
         job = self._job(target)
         try:
-            report = await Run(job, interrupt=interrupt, progress=progress, slot=self._options.slot)()
-        except (LeaseHeldError, SlotSpentError) as error:
+            report = await Run(job, interrupt=interrupt, progress=progress, run_key=self._options.run_key)()
+        except (LeaseHeldError, RunAlreadyExecutedError) as error:
             code = 0 if self._options.skip_ok else error.exit_code
-            return _End(target=target.name, exit_code=code, error=str(error), skipped=True)
+            return _TargetResult(target=target.name, exit_code=code, error=str(error), skipped=True)
         except MonitorError as error:
             failed = isinstance(error, StoreError)
-            return _End(target=target.name, exit_code=error.exit_code, error=str(error), store_failed=failed)
-        return _End(target=target.name, exit_code=exit_of(report, self._fail_on), report=report)
+            return _TargetResult(target=target.name, exit_code=error.exit_code, error=str(error), store_failed=failed)
+        return _TargetResult(target=target.name, exit_code=exit_code_of(report, self._fail_on), report=report)
 
     def _job(self, target: TargetConfig) -> Job:
         job = self._app.job(target)
@@ -168,23 +183,31 @@ class _Session:
             job = replace(job, heartbeat=None)  # whoever is told of runs would take it for one
         return job if self._deadline is None else replace(job, deadline=self._deadline)
 
-    def exit_code(self, ends: Sequence[_End], delivery: DeliveryReport) -> int:
+    def exit_code(self, results: Sequence[_TargetResult], delivery: DeliveryReport) -> int:
         """The exit code of all of it."""
-        if self._interruption.signal is not None:
-            return 128 + self._interruption.signal
-        return combined([*(end.exit_code for end in ends), UNREACHABLE if delivery.unreachable else 0])
+        if self._signal_handler.signal is not None:
+            return 128 + self._signal_handler.signal
+        return combine_exit_codes(
+            [*(result.exit_code for result in results), UNREACHABLE if delivery.unreachable else 0]
+        )
 
 
-def _print(options: CheckOptions, ends: Sequence[_End], delivery: DeliveryReport, code: int) -> None:
-    told = [_sentence(end) for end in ends if not (options.quiet and end.skipped and end.exit_code == 0)]
-    for sentence in dict.fromkeys(told):
-        if sentence:
-            print(sentence, file=sys.stderr)
+def _print(options: CheckOptions, results: Sequence[_TargetResult], delivery: DeliveryReport, code: int) -> None:
+    lines = [
+        _error_line(result) for result in results if not (options.quiet and result.skipped and result.exit_code == 0)
+    ]
+    for line in dict.fromkeys(lines):
+        if line:
+            print(line, file=sys.stderr)
     if options.as_json:
-        print_json({**_as_json(ends, delivery, code), "dry_run": options.dry_run})
+        print_json({**_as_json(results, delivery, code), "dry_run": options.dry_run})
         return
-    shown = [end.report for end in ends if end.report and not (options.quiet and all_is_well(end.report))]
-    texts = [run_text(report, now=utcnow()) for report in shown]
+    reports = [
+        result.report
+        for result in results
+        if result.report and not (options.quiet and nothing_to_report(result.report))
+    ]
+    texts = [run_text(report, now=utcnow()) for report in reports]
     messages = delivery_line(delivery)
     if messages and (texts or not options.quiet or delivery.unreachable):
         texts.append(messages)
@@ -194,18 +217,18 @@ def _print(options: CheckOptions, ends: Sequence[_End], delivery: DeliveryReport
         print_lines("\n\n".join(texts))
 
 
-def _sentence(end: _End) -> str | None:
+def _error_line(result: _TargetResult) -> str | None:
     """Why a target was not checked, or not to the end."""
-    sentence = end.error or (end.report and shortfall(end.report))
-    return f"{'skipped' if end.skipped else 'error'}: {sentence}" if sentence else None
+    line = result.error or (result.report and incomplete_reason(result.report))
+    return f"{'skipped' if result.skipped else 'error'}: {line}" if line else None
 
 
-def _as_json(ends: Sequence[_End], delivery: DeliveryReport, code: int) -> dict[str, Any]:
-    listed = [
-        {**run_json(end.report), "exit_code": end.exit_code}
-        if end.report
-        else {"target": end.target, "error": end.error, "exit_code": end.exit_code}
-        for end in ends
+def _as_json(results: Sequence[_TargetResult], delivery: DeliveryReport, code: int) -> dict[str, Any]:
+    rows = [
+        {**run_json(result.report), "exit_code": result.exit_code}
+        if result.report
+        else {"target": result.target, "error": result.error, "exit_code": result.exit_code}
+        for result in results
     ]
     messages = {"sent": delivery.sent, "deferred": delivery.deferred, "dead": delivery.dead}
-    return {"targets": listed, "messages": messages, "exit_code": code}
+    return {"targets": rows, "messages": messages, "exit_code": code}

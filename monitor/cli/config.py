@@ -5,7 +5,7 @@ from pathlib import Path
 
 from monitor.app import validate_channels, validate_providers
 from monitor.cli.session import load, print_json, print_lines
-from monitor.config.effective import format_toml, effective_settings
+from monitor.config.effective import effective_settings, format_toml
 from monitor.errors import MonitorError
 
 
@@ -53,14 +53,14 @@ def schema(output: Path | None) -> None:
         MonitorError: the file can't be written.
     """
     from monitor.config.json_schema import json_schema
-    from monitor.providers.registry import installed
+    from monitor.providers.registry import installed_providers
 
-    made = json_schema(installed())
+    schema_document = json_schema(installed_providers())
     if output is None:
-        print_json(made)
+        print_json(schema_document)
         return
     try:
-        output.write_text(json.dumps(made, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(schema_document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise MonitorError(f"{output} can't be written ({error.strerror}): name a file in a folder of yours") from error
     print_lines(f"wrote {output}; editors find it by the first line of monitor.toml: #:schema ./{output.name}")

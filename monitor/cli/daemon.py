@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 from monitor.cli.session import load, register_secrets
-from monitor.cli.signals import end_soon
+from monitor.cli.signals import force_exit_after
 from monitor.config import Config
 
 
@@ -23,13 +23,13 @@ def daemon(path: Path | None, log_level: str | None) -> int:
 
     validate_providers(config.targets)
 
-    def reread() -> Config:
-        read = Config.load(path)
-        register_secrets(read)
-        validate_providers(read.targets)
-        return read
+    def read_config() -> Config:
+        config = Config.load(path)
+        register_secrets(config)
+        validate_providers(config.targets)
+        return config
 
     async def serve() -> int:
-        return await Daemon(config, on_stop=end_soon, reread=reread).serve()
+        return await Daemon(config, on_stop=force_exit_after, read_config=read_config).serve()
 
     return asyncio.run(serve())

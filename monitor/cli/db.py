@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from monitor.app import holder, utcnow
-from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.cli.session import load, open_app, print_json, print_lines
 from monitor.database import schema
 from monitor.database.engine import connect_read_only
-from monitor.database.retention import Ending, Pruner
+from monitor.database.retention import PruneOutcome, Pruner
 from monitor.database.schema import SchemaFit, SchemaVersion
-from monitor.reports.pruning import pruned_json, pruned_text
+from monitor.reports.pruning import prune_json, prune_text
 
-UNFIT = 3
+WRONG_SCHEMA = 3
 
 
 def upgrade(path: Path | None) -> None:
@@ -36,11 +36,11 @@ def current(path: Path | None) -> int:
         version = schema.current(engine)
     finally:
         engine.dispose()
-    print_lines(_sentence(version))
-    return 0 if version.fit is SchemaFit.CURRENT else UNFIT
+    print_lines(_version_text(version))
+    return 0 if version.fit is SchemaFit.CURRENT else WRONG_SCHEMA
 
 
-def _sentence(version: SchemaVersion) -> str:
+def _version_text(version: SchemaVersion) -> str:
     match version.fit:
         case SchemaFit.CURRENT:
             return f"The database is at schema {version.current}, which is this program's."
@@ -65,11 +65,11 @@ def prune(path: Path | None, *, dry_run: bool, as_json: bool) -> int:
     Raises:
         StoreError: the database can't be used.
     """
-    with opened(load(path)) as app:
+    with open_app(load(path)) as app:
         pruner = Pruner(app.engine, app.config.retention.ages(), holder=holder(), utcnow=utcnow)
-        pruned = pruner.rehearse() if dry_run else pruner()
+        pruned = pruner.dry_run() if dry_run else pruner()
     if as_json:
-        print_json(pruned_json(pruned, dry_run=dry_run))
+        print_json(prune_json(pruned, dry_run=dry_run))
     else:
-        print_lines(pruned_text(pruned, dry_run=dry_run))
-    return BUSY if pruned.ending is Ending.BUSY else 0
+        print_lines(prune_text(pruned, dry_run=dry_run))
+    return BUSY if pruned.outcome is PruneOutcome.BUSY else 0

@@ -11,19 +11,19 @@ from pathlib import Path
 import msgspec
 
 from monitor.app import App, open_database, utcnow
-from monitor.cli.session import configure_logging, print_lines, scratch
+from monitor.cli.session import configure_logging, print_lines, temporary_folder
 from monitor.client.auth import ClientCredentials
 from monitor.client.client import Client
-from monitor.client.transports import HttpxWire
+from monitor.client.transports import HttpxTransport
 from monitor.config import Config
 from monitor.database.engine import reading
 from monitor.errors import ConfigError, MonitorError
-from monitor.incidents import store as incidents
+from monitor.incidents import store as incident_store
 from monitor.model import RunStatus
 from monitor.model.http import Operation, Request
 from monitor.reports.incidents import incident_text
 from monitor.reports.runs import history_text, run_text
-from monitor.runs import store as runs
+from monitor.runs import store as run_store
 from monitor.runs.progress import NoProgress
 from monitor.runs.report import RunReport
 from monitor.runs.run import Run
@@ -31,7 +31,7 @@ from monitor.sandbox import Sandbox, SandboxSettings
 
 TARGET = "sandbox"
 ITEM_SECONDS = 2.0
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 CONFIG = """\
 database = "sqlite:///monitor.db"
@@ -58,32 +58,32 @@ DOCUMENTS = {
 
 
 class Demo:
-    """Tells its story through `say`, in a folder of its own.
+    """Tells its story through `output`, in a folder of its own.
 
     Args:
         folder: where configuration, secret, sync log and database are written.
-        say: prints one paragraph.
+        output: prints one paragraph.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path, output: Callable[[str], None]) -> None:
+        self._folder, self._output = folder, output
 
-    async def play(self) -> None:
+    async def run(self) -> None:
         """Plays the whole story.
 
         Raises:
             MonitorError: a step did not do what it is there to show.
         """
         with Sandbox(SandboxSettings(item_seconds=ITEM_SECONDS)) as sandbox:
-            self._say(f"A simulated data engine listens on {sandbox.url}.")
+            self._output(f"A simulated data engine listens on {sandbox.url}.")
             config = self._configure(sandbox)
             await self._upload(sandbox)
             app = App(config=config, engine=open_database(config))
             try:
                 await self._ingest(app)
-                await self._lose_the_key(app, sandbox)
-                await self._mend_the_key(app, sandbox)
-                self._look_back(app)
+                await self._revoke_key(app, sandbox)
+                await self._restore_key(app, sandbox)
+                self._print_history(app)
             finally:
                 app.engine.dispose()
 
@@ -110,54 +110,56 @@ class Demo:
             rows = [(item_id, utcnow().isoformat()) for item_id in (*uploaded, lost)]
             log.executemany("INSERT INTO sync_log VALUES (?, ?)", rows)
         log.close()
-        self._say(f"{len(uploaded)} documents are uploaded; the sync log names them, and one upload that got lost.")
+        self._output(f"{len(uploaded)} documents are uploaded; the sync log names them, and one upload that got lost.")
 
     async def _ingest(self, app: App) -> None:
         await self._check(app, "check, right after the upload:")
-        ends_s = time.monotonic() + PATIENCE_S
+        ends_s = time.monotonic() + TIMEOUT_S
         await asyncio.sleep(ITEM_SECONDS)
         report = await self._check(app, f"check, {ITEM_SECONDS:.0f} seconds later:")
         while report.snapshot is None or report.snapshot.completed < len(DOCUMENTS):
-            _expect(time.monotonic() < ends_s, "the sandbox did not finish the documents")
+            _require(time.monotonic() < ends_s, "the sandbox did not finish the documents")
             await asyncio.sleep(0.5)
             report = await self._check(app, "check, once more:")
 
-    async def _lose_the_key(self, app: App, sandbox: Sandbox) -> None:
+    async def _revoke_key(self, app: App, sandbox: Sandbox) -> None:
         sandbox.revoke_client()
-        self._say("Somebody rotates the key and forgets to tell.")
+        self._output("Somebody rotates the key and forgets to tell.")
         report = await self._check(app, "check: one refusal may be a hiccup.")
-        _expect(not report.open_incidents, "one run must not open the incident")
+        _require(not report.open_incidents, "one run must not open the incident")
         report = await self._check(app, "check: the second in a row is an incident.")
-        _expect(bool(report.open_incidents), "two runs must open an incident")
+        _require(bool(report.open_incidents), "two runs must open an incident")
         incident = report.open_incidents[0]
         with reading(app.engine) as conn:
-            events = incidents.events(conn, incident.id)
-        self._say(f"incidents show {incident.id}:\n" + incident_text(incident, events=events, members=(), now=utcnow()))
+            events = incident_store.events(conn, incident.id)
+        self._output(
+            f"incidents show {incident.id}:\n" + incident_text(incident, events=events, members=(), now=utcnow())
+        )
 
-    async def _mend_the_key(self, app: App, sandbox: Sandbox) -> None:
+    async def _restore_key(self, app: App, sandbox: Sandbox) -> None:
         sandbox.restore_client()
-        self._say("The key is put right.")
+        self._output("The key is put right.")
         await self._check(app, "check: one clean run may be luck.")
         report = await self._check(app, "check: the second resolves the incident.")
-        _expect(not report.open_incidents, "two clean runs must resolve the incident")
-        _expect(report.status is RunStatus.COMPLETE, "the last run must be complete")
+        _require(not report.open_incidents, "two clean runs must resolve the incident")
+        _require(report.status is RunStatus.COMPLETE, "the last run must be complete")
 
-    def _look_back(self, app: App) -> None:
+    def _print_history(self, app: App) -> None:
         with reading(app.engine) as conn:
-            rows = runs.history(conn, target=None, limit=20)
-        self._say("history:\n" + history_text(rows))
+            rows = run_store.history(conn, target=None, limit=20)
+        self._output("history:\n" + history_text(rows))
 
     async def _check(self, app: App, heading: str) -> RunReport:
         target = app.config.targets[0]
         report = await Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())()
         await app.sender().deliver()
-        self._say(f"{heading}\n{run_text(report, now=utcnow())}")
+        self._output(f"{heading}\n{run_text(report, now=utcnow())}")
         return report
 
 
-def _expect(holds: bool, sentence: str) -> None:  # an assertion that stays in
-    if not holds:
-        raise MonitorError(f"demo: {sentence}; please report this with the output above")
+def _require(condition: bool, text: str) -> None:  # an assertion that stays in
+    if not condition:
+        raise MonitorError(f"demo: {text}; please report this with the output above")
 
 
 async def upload(sandbox: Sandbox, name: str, content: bytes) -> str:
@@ -167,7 +169,7 @@ async def upload(sandbox: Sandbox, name: str, content: bytes) -> str:
         MonitorError: the upload was not accepted.
     """
     settings, boundary = sandbox.settings, uuid.uuid4().hex
-    wire = HttpxWire(base_url=sandbox.url)
+    transport = HttpxTransport(base_url=sandbox.url)
     auth = ClientCredentials(
         token_path="/oauth2/token",  # noqa: S106  # a path
         client_id=settings.client_id,
@@ -182,9 +184,9 @@ async def upload(sandbox: Sandbox, name: str, content: bytes) -> str:
         body=_multipart(boundary, settings.publisher_id, name, content),
     )
     try:
-        answer = await Client(wire=wire, auth=auth).ask(request, deadline_s=time.monotonic() + PATIENCE_S)
+        answer = await Client(transport=transport, auth=auth).send(request, deadline_s=time.monotonic() + TIMEOUT_S)
     finally:
-        await wire.close()
+        await transport.close()
     if answer.reply is None:
         raise MonitorError(f"demo: the sandbox refused an upload: {answer.error}")
     ids: list[str] = msgspec.json.decode(answer.reply.body)["ingesting"]
@@ -210,8 +212,8 @@ def demo(keep: Path | None) -> int:
         MonitorError: a step failed.
     """
     configure_logging("error")
-    with nullcontext(_made(keep)) if keep else scratch() as folder:
-        asyncio.run(Demo(folder, lambda text: print_lines(f"{text}\n")).play())
+    with nullcontext(_create_folder(keep)) if keep else temporary_folder() as folder:
+        asyncio.run(Demo(folder, lambda text: print_lines(f"{text}\n")).run())
     print_lines(
         "That was the main job. For real: `ingestion-monitor init` writes a monitor.toml, you fill in three lines, "
         "and\n`ingestion-monitor doctor` says what is missing (docs/quickstart.md)."
@@ -219,7 +221,7 @@ def demo(keep: Path | None) -> int:
     return 0
 
 
-def _made(keep: Path) -> Path:
+def _create_folder(keep: Path) -> Path:
     try:
         keep.mkdir(parents=True, exist_ok=True)
         empty = not any(keep.iterdir())

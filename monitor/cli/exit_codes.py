@@ -24,7 +24,7 @@ class FailOn(StrEnum):
     INCIDENT = "incident"
 
 
-def exit_of(report: RunReport, fail_on: frozenset[FailOn]) -> int:
+def exit_code_of(report: RunReport, fail_on: frozenset[FailOn]) -> int:
     """The exit code of one run."""
     if report.snapshot is None:
         return COULD_NOT_RUN
@@ -39,6 +39,6 @@ def exit_of(report: RunReport, fail_on: frozenset[FailOn]) -> int:
     return MATCHED if any(found[wanted] for wanted in fail_on) else 0
 
 
-def combined(codes: Iterable[int]) -> int:
+def combine_exit_codes(codes: Iterable[int]) -> int:
     """The exit code of several targets together."""
     return min(codes, key=_ORDER.index, default=0)

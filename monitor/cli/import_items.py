@@ -11,20 +11,20 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from monitor.app import utcnow
 from monitor.cli.items import require_storable
-from monitor.cli.session import load, opened, print_json, print_lines, unknown_target
+from monitor.cli.session import load, open_app, print_json, print_lines, unknown_target
 from monitor.config import Config, TargetConfig
 from monitor.database.engine import reading
 from monitor.errors import ConfigError
 from monitor.model import SyncLogEntry
 from monitor.notifications.texts import format_items
 from monitor.reports.formatting import plural
-from monitor.synclog import builtin as tracked
+from monitor.synclog import builtin as builtin_log
 from monitor.synclog.import_file import ImportedFile, read_items
 from monitor.synclog.import_formats import FORMATS, BadLine, FileSpec, LineReader
 
 STDIN = "-"
 BATCH = 1000
-NAMED = 20
+MAX_LISTED = 20
 """Bad lines and unknown ids that are named; the rest are counted."""
 
 
@@ -50,36 +50,36 @@ class _Reader:
     strict: bool = False
     read: int = 0
     bad: int = 0
-    named: list[BadLine] = field(default_factory=list)
+    listed: list[BadLine] = field(default_factory=list)
 
-    def batches(self, found: ImportedFile) -> Iterator[list[SyncLogEntry]]:
+    def batches(self, parsed: ImportedFile) -> Iterator[list[SyncLogEntry]]:
         """All usable lines.
 
         Raises:
             ConfigError: at the end, when no line could be used, or one could not and all were wanted.
         """
         batch: list[SyncLogEntry] = []
-        for each in found.entries:
+        for each in parsed.entries:
             if isinstance(each, BadLine):
-                self._note(each)
+                self._report_bad_line(each)
                 continue
             batch.append(each)
             self.read += 1
             if len(batch) == BATCH:
                 yield batch
                 batch = []
-        self._judge()
+        self._finish()
         yield batch
 
-    def _note(self, bad: BadLine) -> None:
+    def _report_bad_line(self, bad: BadLine) -> None:
         self.bad += bad.lines
-        if len(self.named) < NAMED:
-            self.named.append(bad)
+        if len(self.listed) < MAX_LISTED:
+            self.listed.append(bad)
             where = f"line {bad.first}" if bad.lines == 1 else f"lines {bad.first} to {bad.last}"
             print(f"{self.name}, {where}: {bad.reason}", file=sys.stderr)
 
-    def _judge(self) -> None:
-        if unnamed := self.bad - sum(bad.lines for bad in self.named):
+    def _finish(self) -> None:
+        if unnamed := self.bad - sum(bad.lines for bad in self.listed):
             print(f"{self.name}: {unnamed} more lines can't be used", file=sys.stderr)
         if self.bad and not self.read:
             raise ConfigError([f"{self.name}: none of its lines can be used; nothing was changed"])
@@ -97,26 +97,26 @@ def import_items(path: Path | None, file: str, options: ImportOptions) -> None:
         StoreError: the database can't be used; nothing was changed.
     """
     spec, config = _spec(file, options), load(path)
-    target = _built_in(config, options.target, instead="record new ones there").name
+    target = _built_in_target(config, options.target, instead="record new ones there").name
     reader = _Reader(name=spec.name, strict=options.strict)
     with _stream(file) as stream:
-        found = _found(stream, spec)
-        with opened(config) as app:
-            batches = reader.batches(found)
-            done = tracked.add(app.engine, target=target, batches=batches, now=utcnow())
+        parsed = _read_file(stream, spec)
+        with open_app(config) as app:
+            batches = reader.batches(parsed)
+            counts = builtin_log.add(app.engine, target=target, batches=batches, now=utcnow())
             with reading(app.engine) as conn:
-                total = tracked.count(conn, target=target)
+                total = builtin_log.count(conn, target=target)
     if options.as_json:
-        bad_lines = [asdict(bad) for bad in reader.named]
-        print_json({"target": target, **asdict(done), "bad": reader.bad, "bad_lines": bad_lines, "tracked": total})
+        bad_lines = [asdict(bad) for bad in reader.listed]
+        print_json({"target": target, **asdict(counts), "bad": reader.bad, "bad_lines": bad_lines, "tracked": total})
     else:
-        print_lines(_imported_text(target, done, reader.bad, total))
+        print_lines(_imported_text(target, counts, reader.bad, total))
 
 
-def _imported_text(target: str, done: tracked.ImportResult, bad: int, total: int) -> str:
-    lines = [f"{target}: {done.new} new, {done.known} known, {done.updated} updated"]
-    if done.duplicate:
-        lines.append(f"  {plural(done.duplicate, 'line')} with an id that stood there before: the first one counts")
+def _imported_text(target: str, counts: builtin_log.ImportResult, bad: int, total: int) -> str:
+    lines = [f"{target}: {counts.new} new, {counts.known} known, {counts.updated} updated"]
+    if counts.duplicate:
+        lines.append(f"  {plural(counts.duplicate, 'line')} with an id that stood there before: the first one counts")
     if bad:
         lines.append(f"  {plural(bad, 'line')} could not be used: named on stderr")
     return "\n".join([*lines, f"  {format_items(total)} in the built-in log"])
@@ -133,28 +133,30 @@ def remove(path: Path | None, item_ids: Sequence[str], file: str | None, options
     if not item_ids and file is None:
         raise ConfigError(["items remove: give the ids to remove, or a file of them with --from"])
     spec, config = _spec(file or "", options), load(path)
-    target = _built_in(config, options.target, instead="remove them there, or use `items ignore`").name
-    with _listed(item_ids, file, spec) as batches, opened(config) as app:
-        done = tracked.remove(app.engine, target=target, batches=batches)
-    if done.unknown:
-        more = f" and {done.unknown - len(done.unknown_ids)} more" if done.unknown > len(done.unknown_ids) else ""
-        named = f"not in the built-in log of {target}: {', '.join(done.unknown_ids)}{more}"
-        if not done.removed:
-            raise ConfigError([f"{named}; nothing was removed"])
-        print(named, file=sys.stderr)
-    print_lines(f"{target}: {format_items(done.removed)} removed; the next run takes them off the work list")
+    target = _built_in_target(config, options.target, instead="remove them there, or use `items ignore`").name
+    with _ids_to_remove(item_ids, file, spec) as batches, open_app(config) as app:
+        counts = builtin_log.remove(app.engine, target=target, batches=batches)
+    if counts.unknown:
+        more = (
+            f" and {counts.unknown - len(counts.unknown_ids)} more" if counts.unknown > len(counts.unknown_ids) else ""
+        )
+        listed = f"not in the built-in log of {target}: {', '.join(counts.unknown_ids)}{more}"
+        if not counts.removed:
+            raise ConfigError([f"{listed}; nothing was removed"])
+        print(listed, file=sys.stderr)
+    print_lines(f"{target}: {format_items(counts.removed)} removed; the next run takes them off the work list")
 
 
 @contextmanager
-def _listed(item_ids: Sequence[str], file: str | None, spec: FileSpec) -> Iterator[Iterator[Sequence[str]]]:
-    given = iter([require_storable(item_ids)])
+def _ids_to_remove(item_ids: Sequence[str], file: str | None, spec: FileSpec) -> Iterator[Iterator[Sequence[str]]]:
+    from_arguments = iter([require_storable(item_ids)])
     if file is None:
-        yield given
+        yield from_arguments
         return
     with _stream(file) as stream:
-        batches = _Reader(name=spec.name).batches(_found(stream, spec))
+        batches = _Reader(name=spec.name).batches(_read_file(stream, spec))
         # the file first: if none of its lines can be used, nothing is removed
-        yield chain(([entry.item_id or "" for entry in batch] for batch in batches), given)
+        yield chain(([entry.item_id or "" for entry in batch] for batch in batches), from_arguments)
 
 
 def _spec(file: str, options: ImportOptions) -> FileSpec:
@@ -174,17 +176,17 @@ def _spec(file: str, options: ImportOptions) -> FileSpec:
     )
 
 
-def _built_in(config: Config, name: str | None, *, instead: str) -> TargetConfig:
+def _built_in_target(config: Config, name: str | None, *, instead: str) -> TargetConfig:
     """The target whose built-in log is meant."""
-    named = [target for target in config.targets if name in {None, target.name}]
-    if not named:
+    listed = [target for target in config.targets if name in {None, target.name}]
+    if not listed:
         raise unknown_target(config, str(name))
-    built_in = [target for target in named if target.sync_log is None]
+    built_in = [target for target in listed if target.sync_log is None]
     if len(built_in) == 1:
         return built_in[0]
     if built_in:
         raise ConfigError([f"--target: say whose log is meant: {', '.join(target.name for target in built_in)}"])
-    owners = ", ".join(target.name for target in named)
+    owners = ", ".join(target.name for target in listed)
     where = "says where the ids are; a target without that table uses the built-in log"
     raise ConfigError([f"{owners}: this is not the built-in sync log: [targets.sync_log] {where}; {instead}"])
 
@@ -194,17 +196,17 @@ def _stream(file: str) -> Iterator[BinaryIO]:
     if file == STDIN:
         yield sys.stdin.buffer
         return
-    with ExitStack() as opening:
+    with ExitStack() as stack:
         try:
-            stream = opening.enter_context(Path(file).open("rb"))
+            stream = stack.enter_context(Path(file).open("rb"))
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            why = getattr(error, "strerror", None) or error
-            raise ConfigError([f"{file!a}: can't be opened ({why}); name a file that this user may read"]) from None
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError([f"{file!a}: can't be opened ({reason}); name a file that this user may read"]) from None
         yield stream
 
 
-def _found(stream: BinaryIO, spec: FileSpec) -> ImportedFile:
-    found = read_items(LineReader(stream, spec.name), spec)
-    for note in found.notes:
+def _read_file(stream: BinaryIO, spec: FileSpec) -> ImportedFile:
+    parsed = read_items(LineReader(stream, spec.name), spec)
+    for note in parsed.notes:
         print(f"note: {note}", file=sys.stderr)
-    return found
+    return parsed

@@ -14,7 +14,7 @@ from monitor.config.urls import validate_base_url
 from monitor.errors import ConfigError, MonitorError
 from monitor.providers.registry import BUILT_IN
 
-_NEXT = """\
+_NEXT_STEPS = """\
 wrote {config}
 wrote {dotenv} (only you can read it)
 
@@ -35,11 +35,11 @@ To try it without an account, run `ingestion-monitor sandbox` beside it: it
 prints those three lines, and the --base-url to give to `init`."""
 
 
-def init(where: Path | None, provider: str, force: bool, base_url: str | None = None) -> None:
+def init(path: Path | None, provider: str, force: bool, base_url: str | None = None) -> None:
     """Writes both files and says what to do next.
 
     Args:
-        where: a folder, or a file whose name ends with .toml; None is the working folder. `.env` goes beside it.
+        path: a folder, or a file whose name ends with .toml; None is the working folder. `.env` goes beside it.
         provider: "gloo" or "generic", whose template is taken.
         force: overwrite what is there.
         base_url: where the API is, such as the sandbox's; None leaves the provider's own.
@@ -49,14 +49,14 @@ def init(where: Path | None, provider: str, force: bool, base_url: str | None = 
         MonitorError: a file can't be written.
     """
     if provider not in BUILT_IN:
-        near = did_you_mean(provider, BUILT_IN)
-        raise ConfigError([f"--provider: there are templates for {format_choices(BUILT_IN)} alone{near}"])
-    config = _config_path(where or Path())
+        hint = did_you_mean(provider, BUILT_IN)
+        raise ConfigError([f"--provider: there are templates for {format_choices(BUILT_IN)} alone{hint}"])
+    config = _config_path(path or Path())
     dotenv = config.parent / ".env"
-    there = [] if force else [path for path in (config, dotenv) if os.path.lexists(path)]
-    if there:
+    existing = [] if force else [path for path in (config, dotenv) if os.path.lexists(path)]
+    if existing:
         raise ConfigError(
-            [f"{path} is there already: use another --path, or --force to overwrite it" for path in there]
+            [f"{path} is there already: use another --path, or --force to overwrite it" for path in existing]
         )
     if base_url is not None and provider != "gloo":
         raise ConfigError(["--base-url goes with --provider gloo: for others it is the line API_URL of .env"])
@@ -66,12 +66,12 @@ def init(where: Path | None, provider: str, force: bool, base_url: str | None = 
     _write(config, toml, mode=0o644, force=force)
     option = "" if config == Path("monitor.toml") else f" --config {shlex.quote(str(config))}"
     names = ", ".join(re.findall(r"^(\w+)=$", env, re.MULTILINE))
-    said = _NEXT + ("\n" + _SANDBOX if provider == "gloo" and base_url is None else "")
-    print_lines(said.format(config=config, dotenv=dotenv, names=names, option=option))
+    text = _NEXT_STEPS + ("\n" + _SANDBOX if provider == "gloo" and base_url is None else "")
+    print_lines(text.format(config=config, dotenv=dotenv, names=names, option=option))
 
 
-def _config_path(where: Path) -> Path:
-    return where if where.suffix == ".toml" and not where.is_dir() else where / "monitor.toml"
+def _config_path(path: Path) -> Path:
+    return path if path.suffix == ".toml" and not path.is_dir() else path / "monitor.toml"
 
 
 def _with_base_url(template: str, base_url: str | None) -> str:
@@ -95,19 +95,19 @@ def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner alone
     except OSError as error:
         raise _unwritable(path, error) from error
-    made = Path(name)
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        made.chmod(mode)
+        temporary.chmod(mode)
         if force:
-            made.replace(path)
+            temporary.replace(path)
         else:
-            path.hardlink_to(made)  # unlike a rename, it never takes the place of a file that came in between
+            path.hardlink_to(temporary)  # unlike a rename, it never takes the place of a file that came in between
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        made.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _unwritable(path: Path, error: OSError) -> MonitorError:

@@ -6,23 +6,31 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from monitor.app import App, utcnow
-from monitor.cli.session import duration, known_target, load, opened, print_json, print_lines, unknown_target
+from monitor.cli.session import (
+    load,
+    open_app,
+    parse_duration_option,
+    print_json,
+    print_lines,
+    require_known_target,
+    unknown_target,
+)
 from monitor.database.engine import reading, writing
-from monitor.database.text import UNSTORABLE
+from monitor.database.text import UNPRINTABLE
 from monitor.errors import ConfigError
 from monitor.model import ItemState
 from monitor.notifications.texts import format_items
-from monitor.reports import item_queries as lookup
+from monitor.reports import item_queries
 from monitor.reports.items import item_json, item_text, items_json, items_text
 from monitor.runs import ignored
-from monitor.synclog import builtin as tracked
+from monitor.synclog import builtin as builtin_log
 
-STATES = (*(state.value for state in ItemState), lookup.REMOVED, lookup.IGNORED)
-NO_AGE, LONGEST_AGE = timedelta(0), timedelta(days=36_500)
-LONGEST_REASON = 500
-EVENTS = 10_000
+STATES = (*(state.value for state in ItemState), item_queries.REMOVED, item_queries.IGNORED)
+MIN_AGE, MAX_AGE = timedelta(0), timedelta(days=36_500)
+MAX_REASON_LENGTH = 500
+MAX_EVENTS = 10_000
 """Turns of one item's life that are shown."""
-NAMED = 20
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,36 +57,38 @@ def listing(path: Path | None, options: ListOptions) -> None:
     """
     states, older, now = _states(options.states), _age(options.older_than), utcnow()
     require_storable([text for text in (options.group, options.stage) if text])
-    with opened(load(path)) as app:
-        known_target(app, options.target)
-        wanted = lookup.ItemFilter(
+    with open_app(load(path)) as app:
+        require_known_target(app, options.target)
+        wanted = item_queries.ItemFilter(
             target=options.target,
             states=states,
             stuck=options.stuck,
             group=options.group,
             stage=options.stage,
-            begun_before=now - older if older is not None else None,
+            state_since_before=now - older if older is not None else None,
             stuck_after=_stuck_after(app),
         )
         with reading(app.engine) as conn:
-            total, rows = lookup.listing(conn, wanted, limit=options.limit, now=now)
+            total, rows = item_queries.listing(conn, wanted, limit=options.limit, now=now)
     if options.as_json:
         print_json(items_json(rows, total=total))
     else:
         print_lines(items_text(rows, total=total, now=now, wide=options.wide))
 
 
-def _states(words: Sequence[str]) -> frozenset[str]:
-    if unknown := [word for word in words if word not in STATES]:
+def _states(names: Sequence[str]) -> frozenset[str]:
+    if unknown := [word for word in names if word not in STATES]:
         hint = "; stuck items are found with --stuck" if "stuck" in unknown else ""
         raise ConfigError([f"--state: {', '.join(map(ascii, unknown))} is none of {', '.join(STATES)}{hint}"])
-    return frozenset(words)
+    return frozenset(names)
 
 
 def _age(text: str | None) -> timedelta | None:
     if text is None:
         return None
-    return duration("--older-than", text, shortest=NO_AGE, longest=LONGEST_AGE, such_as='"30m", "2h" or "1d12h"')
+    return parse_duration_option(
+        "--older-than", text, minimum=MIN_AGE, maximum=MAX_AGE, examples='"30m", "2h" or "1d12h"'
+    )
 
 
 def _stuck_after(app: App) -> Mapping[str, timedelta]:
@@ -93,42 +103,44 @@ def show(path: Path | None, item_id: str, target: str | None, *, as_json: bool) 
         StoreError: the database can't be used.
     """
     now = utcnow()
-    with opened(load(path)) as app:
-        known_target(app, target)
-        row = _one(app, item_id, target, now)
+    with open_app(load(path)) as app:
+        require_known_target(app, target)
+        row = _find_one(app, item_id, target, now)
         with reading(app.engine) as conn:
-            total, life = lookup.events(conn, target=row.target, item_id=row.item_id, limit=EVENTS)
+            total, history = item_queries.events(conn, target=row.target, item_id=row.item_id, limit=MAX_EVENTS)
     if as_json:
-        turns = [
+        events = [
             {
-                "at": turn.at.isoformat(),
-                "kind": turn.kind,
-                "from": turn.old,
-                "to": turn.new,
-                "run_id": turn.run_id or None,
+                "at": event.at.isoformat(),
+                "kind": event.kind,
+                "from": event.old,
+                "to": event.new,
+                "run_id": event.run_id or None,
             }
-            for turn in life
+            for event in history
         ]
-        print_json({**item_json(row), "events": turns})
+        print_json({**item_json(row), "events": events})
     else:
-        print_lines(item_text(row, life, earlier=total - len(life), now=now))
+        print_lines(item_text(row, history, earlier=total - len(history), now=now))
 
 
-def _one(app: App, item_id: str, target: str | None, now: datetime) -> lookup.ItemRow:
+def _find_one(app: App, item_id: str, target: str | None, now: datetime) -> item_queries.ItemRow:
     require_storable([item_id])
     with reading(app.engine) as conn:
-        found = lookup.find(conn, item_id, target=target, stuck_after=_stuck_after(app), now=now)
+        found = item_queries.find(conn, item_id, target=target, stuck_after=_stuck_after(app), now=now)
         if len(found) == 1:
             return found[0]
         if found:
             owners = ", ".join(row.target for row in found)
             raise ConfigError([f"{len(found)} targets have the item {item_id}: {owners}; choose one with --target"])
-        waiting = [name for name in tracked.added_at(conn, item_id=item_id) if target in {None, name}]
+        waiting = [name for name in builtin_log.added_at(conn, item_id=item_id) if target in {None, name}]
         if waiting:
             where = f"is in the built-in log of {', '.join(waiting)}, and no run has read it yet"
             raise ConfigError([f"the item {item_id} {where}; run `ingestion-monitor check`"])
-        close = lookup.near(conn, item_id, target=target)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`ingestion-monitor items list` names those there are"
+        similar = item_queries.similar_ids(conn, item_id, target=target)
+    hint = (
+        f"did you mean {' or '.join(similar)}?" if similar else "`ingestion-monitor items list` names those there are"
+    )
     raise ConfigError([f"no tracked item has the id {item_id}; {hint}"])
 
 
@@ -139,18 +151,20 @@ def ignore(path: Path | None, item_ids: Sequence[str], target: str | None, reaso
         ConfigError: an option is wrong, or an id is not on the work list. Nothing was changed.
         StoreError: the database can't be used.
     """
-    why, now, ids = _reason(reason, undo=undo), utcnow(), tuple(dict.fromkeys(item_ids))
-    with opened(load(path)) as app:
+    reason_text, now, ids = _reason(reason, undo=undo), utcnow(), tuple(dict.fromkeys(item_ids))
+    with open_app(load(path)) as app:
         owner = _owner(app, target)
         with writing(app.engine) as conn:
-            _on_the_list(ignored.not_on_worklist(conn, target=owner, item_ids=require_storable(ids)), owner)
-            if why is None:
-                done = ignored.unignore(conn, target=owner, item_ids=ids, now=now)
+            _require_on_worklist(ignored.not_on_worklist(conn, target=owner, item_ids=require_storable(ids)), owner)
+            if reason_text is None:
+                result = ignored.unignore(conn, target=owner, item_ids=ids, now=now)
             else:
-                done = ignored.ignore(conn, target=owner, item_ids=ids, reason=why, now=now)
-    what, already = ("heeded again", "not ignored anyway") if why is None else ("ignored from now on", "ignored before")
-    unchanged = f", {done.unchanged} {already}" if done.unchanged else ""
-    print_lines(f"{owner}: {format_items(done.changed)} {what}{unchanged}")
+                result = ignored.ignore(conn, target=owner, item_ids=ids, reason=reason_text, now=now)
+    what, unchanged_text = (
+        ("heeded again", "not ignored anyway") if reason_text is None else ("ignored from now on", "ignored before")
+    )
+    unchanged = f", {result.unchanged} {unchanged_text}" if result.unchanged else ""
+    print_lines(f"{owner}: {format_items(result.changed)} {what}{unchanged}")
 
 
 def _reason(text: str | None, *, undo: bool) -> str | None:
@@ -159,9 +173,9 @@ def _reason(text: str | None, *, undo: bool) -> str | None:
             raise ConfigError(["--reason has no meaning with --undo: leave it out"])
         return None
     reason = (text or "").strip()
-    if not (reason and reason.isprintable() and len(reason) <= LONGEST_REASON):
+    if not (reason and reason.isprintable() and len(reason) <= MAX_REASON_LENGTH):
         raise ConfigError(
-            [f"--reason: say in 1 to {LONGEST_REASON} printable characters why, as in --reason 'deleted on purpose'"]
+            [f"--reason: say in 1 to {MAX_REASON_LENGTH} printable characters why, as in --reason 'deleted on purpose'"]
         )
     return reason
 
@@ -172,8 +186,8 @@ def require_storable(texts: Sequence[str]) -> Sequence[str]:
     Raises:
         ConfigError: one of them holds a control character, or bytes that are no text.
     """
-    if odd := [text for text in texts if UNSTORABLE.search(text)]:
-        raise ConfigError([f"{odd[0]!a} holds a character that nothing stored has; copy it from `items list`"])
+    if unstorable := [text for text in texts if UNPRINTABLE.search(text)]:
+        raise ConfigError([f"{unstorable[0]!a} holds a character that nothing stored has; copy it from `items list`"])
     return texts
 
 
@@ -188,9 +202,11 @@ def _owner(app: App, target: str | None) -> str:
     return target
 
 
-def _on_the_list(missing: Sequence[str], target: str) -> None:
+def _require_on_worklist(missing: Sequence[str], target: str) -> None:
     if not missing:
         return
-    named = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+    named = ", ".join(missing[:MAX_LISTED]) + (
+        f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
+    )
     hint = "`ingestion-monitor items list` names the items there are; a new id is on it after the next check"
     raise ConfigError([f"not on the work list of {target}: {named}; nothing was changed. {hint}"])

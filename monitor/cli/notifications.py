@@ -6,13 +6,12 @@ from pathlib import Path
 
 from monitor.app import App, utcnow
 from monitor.cli.notify import UNREACHABLE, delivery_line
-from monitor.cli.session import load, opened, print_json, print_lines
+from monitor.cli.session import load, open_app, print_json, print_lines
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError
-from monitor.notifications import channel_state as channels
-from monitor.notifications import outbox
-from monitor.reports import notification_queries as letters
-from monitor.reports.notifications import channel_lines, letter_json, letters_text
+from monitor.notifications import channel_state, outbox
+from monitor.reports import notification_queries
+from monitor.reports.notifications import channel_lines, notification_json, notifications_text
 
 _UNDELIVERED = ("due", "dead")
 _ALL = ("due", "sent", "superseded", "dead")
@@ -45,8 +44,8 @@ def retry(path: Path | None, ids: Sequence[int], channel: str | None, *, with_de
         ConfigError: there is no such channel, or one of the numbers is none of an undelivered notification.
         StoreError: the database can't be used.
     """
-    with opened(load(path, log_level=log_level)) as app:
-        _known_channel(app, channel)
+    with open_app(load(path, log_level=log_level)) as app:
+        _require_known_channel(app, channel)
         _make_due(app, ids, channel, with_dead=with_dead)
         report = asyncio.run(app.sender().deliver())
     print_lines(delivery_line(report) or "Nothing waits to be delivered.")
@@ -56,8 +55,8 @@ def retry(path: Path | None, ids: Sequence[int], channel: str | None, *, with_de
 def _make_due(app: App, ids: Sequence[int], channel: str | None, *, with_dead: bool) -> None:
     with writing(app.engine) as conn:
         # channels before their notifications, as whoever marks a message locks them
-        every = {channel} if channel else set(channels.load_all(conn))
-        channels.reset(conn, outbox.channels_of(conn, ids) if ids else every)
+        every = {channel} if channel else set(channel_state.load_all(conn))
+        channel_state.reset(conn, outbox.channels_of(conn, ids) if ids else every)
         due = outbox.retry(conn, ids=ids or None, channel=channel, dead=with_dead, now=utcnow())
         if missing := sorted(set(ids) - set(due)):
             numbers = ", ".join(map(str, missing))
@@ -66,23 +65,23 @@ def _make_due(app: App, ids: Sequence[int], channel: str | None, *, with_dead: b
 
 
 def _show(path: Path | None, channel: str | None, limit: int, *, statuses: Sequence[str], as_json: bool) -> None:
-    with opened(load(path)) as app:
-        _known_channel(app, channel)
+    with open_app(load(path)) as app:
+        _require_known_channel(app, channel)
         with reading(app.engine) as conn:
-            found = letters.listing(conn, statuses=statuses, channel=channel, limit=limit)
-            states = channels.load_all(conn)
+            found = notification_queries.listing(conn, statuses=statuses, channel=channel, limit=limit)
+            states = channel_state.load_all(conn)
     if as_json:
-        print_json([letter_json(letter) for letter in found])
+        print_json([notification_json(notification) for notification in found])
         return
     now = utcnow()
-    ailing = channel_lines([state for state in states.values() if channel in {None, state.name}], now=now)
-    nothing = (
+    failing = channel_lines([state for state in states.values() if channel in {None, state.name}], now=now)
+    empty_text = (
         "No dead letters." if statuses == ("dead",) else "Nothing waits to be delivered, and nothing was given up."
     )
-    print_lines("\n".join([letters_text(found, states, now=now) if found else nothing, *ailing]))
+    print_lines("\n".join([notifications_text(found, states, now=now) if found else empty_text, *failing]))
 
 
-def _known_channel(app: App, name: str | None) -> None:
+def _require_known_channel(app: App, name: str | None) -> None:
     """Makes sure that a channel is configured, or that there are messages to it.
 
     Raises:
@@ -92,6 +91,6 @@ def _known_channel(app: App, name: str | None) -> None:
     if name is None or name in {*configured, "log"}:
         return
     with reading(app.engine) as conn:
-        if not letters.listing(conn, statuses=_ALL, channel=name, limit=1):
-            there = ", ".join([*configured, "log"])
-            raise ConfigError([f"--channel: there is no channel {name!a}; there are {there}"])
+        if not notification_queries.listing(conn, statuses=_ALL, channel=name, limit=1):
+            known = ", ".join([*configured, "log"])
+            raise ConfigError([f"--channel: there is no channel {name!a}; there are {known}"])

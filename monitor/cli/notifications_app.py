@@ -56,7 +56,7 @@ def notifications_retry(
     with_dead: Annotated[bool, typer.Option("--dead", help="Dead letters too, where no numbers are given.")] = False,
     log_level: LogLevel = None,
 ) -> None:
-    """Try undelivered messages now, on parked channels too; dead letters by number, or with --dead.
+    """Try undelivered messages now, on suspended channels too; dead letters by number, or with --dead.
 
     Exit code: 0, or 4 when no channel could be reached.
 

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from monitor.cli.session import load, opened, print_lines
-from monitor.cli.signals import Interruption
+from monitor.cli.session import load, open_app, print_lines
+from monitor.cli.signals import SignalHandler
 from monitor.notifications.delivery import DeliveryReport, Sender
 
 UNREACHABLE = 4
@@ -18,19 +18,19 @@ def notify(path: Path | None, log_level: str | None) -> int:
     Raises:
         StoreError: the database can't be used.
     """
-    with opened(load(path, log_level=log_level)) as app:
-        interruption = Interruption()
+    with open_app(load(path, log_level=log_level)) as app:
+        signal_handler = SignalHandler()
 
         async def send() -> DeliveryReport:
-            interruption.heed()
-            return await deliver(app.sender(), interruption.event)
+            signal_handler.install()
+            return await deliver(app.sender(), signal_handler.event)
 
         report = asyncio.run(send())
-    line = delivery_line(report) or ("" if interruption.signal else "Nothing is due.")
+    line = delivery_line(report) or ("" if signal_handler.signal else "Nothing is due.")
     if line:
         print_lines(line)
-    if interruption.signal is not None:
-        return 128 + interruption.signal
+    if signal_handler.signal is not None:
+        return 128 + signal_handler.signal
     return UNREACHABLE if report.unreachable else 0
 
 

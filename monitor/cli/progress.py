@@ -8,7 +8,7 @@ from monitor.runs.progress import NoProgress, Progress
 
 
 @contextmanager
-def bars(*, wanted: bool) -> Iterator[Callable[[str], Progress]]:
+def progress_bars(*, wanted: bool) -> Iterator[Callable[[str], Progress]]:
     """Gives a maker of progress lines, one per target name; they disappear at the end.
 
     Args:
@@ -22,8 +22,8 @@ def bars(*, wanted: bool) -> Iterator[Callable[[str], Progress]]:
     from rich.progress import Progress as RichProgress
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as shown:
-        yield lambda name: _Line(shown.add_task, shown.update, name)
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
+        yield lambda name: _Line(display.add_task, display.update, name)
 
 
 class _Line:

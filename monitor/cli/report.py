@@ -8,20 +8,25 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from monitor.app import due_times, utcnow
-from monitor.cli.session import can_print, duration, known_target, load, opened, print_json, print_lines
+from monitor.cli.session import (
+    can_print,
+    load,
+    open_app,
+    parse_duration_option,
+    print_json,
+    print_lines,
+    require_known_target,
+)
 from monitor.config import Config
 from monitor.config.targets import CheckConfig
 from monitor.database.engine import reading, writing
 from monitor.errors import ConfigError
-from monitor.incidents import silence_store as silences
-from monitor.incidents import store as incidents
+from monitor.incidents import silence_store
+from monitor.incidents import store as incident_store
 from monitor.model import RunStatus
 from monitor.model.schedule import DueTimes
 from monitor.reports import changes, trends
-from monitor.reports import changes as reports
-from monitor.reports import trends as breakdowns
-from monitor.reports import trends as ingestion
-from monitor.reports.changes import ELSEWHERE, Told
+from monitor.reports.changes import NO_TARGET, ReportCursor
 from monitor.reports.formatting import BLOCKS, spans
 from monitor.reports.notification_queries import undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
@@ -29,14 +34,14 @@ from monitor.reports.overview_json import overview_csv, overview_json
 from monitor.reports.overview_text import overview_text
 from monitor.runs.store import HistoryRow
 
-_NAMED = 5
+_MAX_ITEMS = 5
 """Items that are named, per target and list."""
-_SAMPLES = 3
-_GROUPS, _STAGES, _TURNS, _INCIDENTS = 15, 15, 10, 1000
+_MAX_SAMPLES = 3
+_MAX_GROUPS, _MAX_STAGES, _MAX_CHANGES, _MAX_INCIDENTS = 15, 15, 10, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class ReportTarget:
     """What a report needs to know about a target besides its history."""
 
     name: str
@@ -45,22 +50,22 @@ class Watched:
     """When its runs are due; None where nobody wrote that down."""
 
 
-def watched(config: Config, name: str | None) -> list[Watched]:
+def report_targets(config: Config, name: str | None) -> list[ReportTarget]:
     """The configured targets, or the one of that name, which may be one that is configured no longer."""
     found = []
     for target in config.targets:
         schedule = config.schedule_for(target)
         if name is None or name == target.name:
             due = due_times(schedule, target.name) if schedule.explicit else None
-            found.append(Watched(name=target.name, stuck_after=target.check.stuck_after, due=due))
+            found.append(ReportTarget(name=target.name, stuck_after=target.check.stuck_after, due=due))
     if name is not None and not found:
-        found.append(Watched(name=name, stuck_after=CheckConfig().stuck_after, due=None))
+        found.append(ReportTarget(name=name, stuck_after=CheckConfig().stuck_after, due=None))
     return found
 
 
-def gather(
+def build_report(
     conn: Connection, config: Config, *, target: str | None, since: timedelta, now: datetime
-) -> tuple[Overview, dict[str, Told]]:
+) -> tuple[Overview, dict[str, ReportCursor]]:
     """The report on one target or all, and how far it tells of each, to be remembered once it was read.
 
     Args:
@@ -70,27 +75,29 @@ def gather(
         since: how far the trend goes back, and what changed in the first report.
         now: aware.
     """
-    desk = _Desk(conn=conn, now=now, bounds=tuple(spans(now - since, now)), event=changes.last_event(conn))
+    builder = _ReportBuilder(conn=conn, now=now, bounds=tuple(spans(now - since, now)), event=changes.last_event(conn))
     names = [target.name for target in config.targets]
-    found = [desk.facts(each) for each in watched(config, target)]
-    told = {facts.target: desk.told(facts) for facts in found if facts.last_run is not None}
-    if target is None and told:
-        told[ELSEWHERE] = Told(made_at=now, last_run_id=0, last_incident_event_id=desk.event)
+    found = [builder.target_facts(each) for each in report_targets(config, target)]
+    cursor = {
+        target_facts.target: builder.cursor(target_facts) for target_facts in found if target_facts.last_run is not None
+    }
+    if target is None and cursor:
+        cursor[NO_TARGET] = ReportCursor(generated_at=now, last_run_id=0, last_incident_event_id=builder.event)
     overview = Overview(
-        made_at=now,
+        generated_at=now,
         environment=config.environment,
-        bounds=desk.bounds,
-        targets=tuple(target_overview(facts, now=now) for facts in found),
-        incidents=tuple(incidents.list_incidents(conn, target=target, open_only=True, limit=_INCIDENTS)),
-        silences=silences.active(conn, now=now),
-        elsewhere=desk.elsewhere(names) if target is None else IncidentChanges(),
-        undelivered=tuple(undelivered(conn, since=desk.bounds[0], target=target)),
+        bounds=builder.bounds,
+        targets=tuple(target_overview(target_facts, now=now) for target_facts in found),
+        incidents=tuple(incident_store.list_incidents(conn, target=target, open_only=True, limit=_MAX_INCIDENTS)),
+        silences=silence_store.active(conn, now=now),
+        other_incidents=builder.other_incidents(names) if target is None else IncidentChanges(),
+        undelivered=tuple(undelivered(conn, since=builder.bounds[0], target=target)),
     )
-    return overview, told
+    return overview, cursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Desk:
+class _ReportBuilder:
     """One report in the making."""
 
     conn: Connection
@@ -99,34 +106,34 @@ class _Desk:
     event: int
     """The newest event of any incident: so far this report tells."""
 
-    def facts(self, target: Watched) -> TargetFacts:
+    def target_facts(self, target: ReportTarget) -> TargetFacts:
         """What is stored about a target."""
         conn, name = self.conn, target.name
         last, row = trends.last_run(conn, target=name), trends.newest_snapshot(conn, target=name)
-        unread = last is not None and last.status is RunStatus.UNREAD
-        facts = TargetFacts(
+        failed = last is not None and last.status is RunStatus.FAILED
+        target_facts = TargetFacts(
             target=name,
             due=target.due,
             last_run=last,
-            under_way_since=trends.under_way_since(conn, target=name),
-            unread_since=trends.unread_since(conn, target=name) if unread else None,
+            running_since=trends.running_since(conn, target=name),
+            unreadable_since=trends.unreadable_since(conn, target=name) if failed else None,
             snapshot=row,
-            marks=tuple(trends.samples(conn, target=name, bounds=self.bounds)),
+            samples=tuple(trends.snapshot_samples(conn, target=name, bounds=self.bounds)),
             changes=self._changes(target, row),
         )
-        return facts if row is None else self._broken_down(facts, row, target.stuck_after)
+        return target_facts if row is None else self._with_breakdowns(target_facts, row, target.stuck_after)
 
-    def _broken_down(self, facts: TargetFacts, row: HistoryRow, stuck_after: timedelta) -> TargetFacts:
+    def _with_breakdowns(self, target_facts: TargetFacts, row: HistoryRow, stuck_after: timedelta) -> TargetFacts:
         """The facts with where the items sit, as of the newest snapshot."""
-        conn, name, as_of = self.conn, facts.target, row.finished_at
-        group_count, groups = breakdowns.by_group(
-            conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_GROUPS
+        conn, name, as_of = self.conn, target_facts.target, row.finished_at
+        group_count, groups = trends.by_group(
+            conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_GROUPS
         )
-        stage_count, stages = breakdowns.by_stage(conn, target=name, limit=_STAGES)
-        stuck = breakdowns.longest_stuck(conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_NAMED)
-        times = ingestion.ingestion_times(conn, target=name, start=self.bounds[0], end=self.now, slowest=_NAMED)
+        stage_count, stages = trends.by_stage(conn, target=name, limit=_MAX_STAGES)
+        stuck = trends.longest_stuck(conn, target=name, as_of=as_of, stuck_after=stuck_after, limit=_MAX_ITEMS)
+        times = trends.ingestion_times(conn, target=name, start=self.bounds[0], end=self.now, slowest=_MAX_ITEMS)
         return replace(
-            facts,
+            target_facts,
             group_count=group_count,
             groups=tuple(groups),
             stage_count=stage_count,
@@ -135,53 +142,61 @@ class _Desk:
             ingestion=times,
         )
 
-    def _changes(self, target: Watched, row: HistoryRow | None) -> Changes:
+    def _changes(self, target: ReportTarget, row: HistoryRow | None) -> Changes:
         """What changed since the last report, or since the period began."""
-        conn, name, before = self.conn, target.name, reports.last_told(self.conn, target=target.name)
+        conn, name, before = self.conn, target.name, changes.last_cursor(self.conn, target=target.name)
         after = before.last_run_id if before else changes.run_before(conn, target=name, at=self.bounds[0])
         found = Changes(
-            since=before.made_at if before else self.bounds[0],
+            since=before.generated_at if before else self.bounds[0],
             first_report=before is None,
             after_run_id=after,
-            runs=changes.runs_made(conn, target=name, after=after),
+            runs=changes.count_runs(conn, target=name, after=after),
             incidents=self._incidents(before, of=name),
         )
-        made = found.runs
-        if made is None or row is None:
+        new_runs = found.runs
+        if new_runs is None or row is None:
             return found
-        stuck_from = changes.counted_at(conn, target=name, upto=after) or self.bounds[0]
+        stuck_since = changes.last_snapshot_at(conn, target=name, upto=after) or self.bounds[0]
         return replace(
             found,
-            items=tuple(changes.items_changed(conn, target=name, after=after, upto=made.last_run_id, samples=_SAMPLES)),
-            new=changes.items_new(conn, target=name, start=made.first_started_at, end=made.last_finished_at),
-            stuck=changes.become_stuck(
-                conn, target=name, after=stuck_from, upto=row.finished_at, stuck_after=target.stuck_after
+            items=tuple(
+                changes.count_item_changes(
+                    conn, target=name, after=after, upto=new_runs.last_run_id, samples=_MAX_SAMPLES
+                )
+            ),
+            new=changes.count_new_items(
+                conn, target=name, start=new_runs.first_started_at, end=new_runs.last_finished_at
+            ),
+            stuck=changes.count_newly_stuck(
+                conn, target=name, after=stuck_since, upto=row.finished_at, stuck_after=target.stuck_after
             ),
         )
 
-    def elsewhere(self, names: Sequence[str]) -> IncidentChanges:
+    def other_incidents(self, names: Sequence[str]) -> IncidentChanges:
         """Changes of incidents that belong to none of these targets."""
-        return self._incidents(reports.last_told(self.conn, target=ELSEWHERE), not_of=names)
+        return self._incidents(changes.last_cursor(self.conn, target=NO_TARGET), not_of=names)
 
-    def _incidents(self, before: Told | None, *, of: str | None = None, not_of: Sequence[str] = ()) -> IncidentChanges:
+    def _incidents(
+        self, before: ReportCursor | None, *, of: str | None = None, not_of: Sequence[str] = ()
+    ) -> IncidentChanges:
         total, newest = changes.incident_changes(
             self.conn,
             of=of,
             not_of=not_of,
             after=before.last_incident_event_id if before else 0,
             since=None if before else self.bounds[0],
-            limit=_TURNS,
+            limit=_MAX_CHANGES,
         )
         return IncidentChanges(total=total, newest=tuple(newest))
 
-    def told(self, facts: TargetFacts) -> Told:
+    def cursor(self, target_facts: TargetFacts) -> ReportCursor:
         """How far this report tells of a target."""
-        made = facts.changes.runs
-        last = made.last_run_id if made else facts.changes.after_run_id
-        return Told(made_at=self.now, last_run_id=last, last_incident_event_id=self.event)
+        new_runs = target_facts.changes.runs
+        last = new_runs.last_run_id if new_runs else target_facts.changes.after_run_id
+        return ReportCursor(generated_at=self.now, last_run_id=last, last_incident_event_id=self.event)
 
 
-SHORTEST, LONGEST = timedelta(hours=1), timedelta(days=3653)
+MIN_DURATION, MAX_DURATION = timedelta(hours=1), timedelta(days=3653)
 FORMATS = ("text", "json", "csv")
 
 
@@ -192,19 +207,21 @@ def report(path: Path | None, target: str | None, since: str, form: str, *, peek
         ConfigError: an option is wrong, or there is no such target.
         StoreError: the database can't be used.
     """
-    period = duration("--since", since, shortest=SHORTEST, longest=LONGEST, such_as='"24h", "7d" or "90d"')
+    period = parse_duration_option(
+        "--since", since, minimum=MIN_DURATION, maximum=MAX_DURATION, examples='"24h", "7d" or "90d"'
+    )
     if form not in FORMATS:
         raise ConfigError([f"--format: {form!a} is none of {', '.join(FORMATS)}"])
-    with opened(load(path)) as app:
-        known_target(app, target)
+    with open_app(load(path)) as app:
+        require_known_target(app, target)
         with reading(app.engine) as conn:
-            overview, told = gather(conn, app.config, target=target, since=period, now=utcnow())
+            overview, cursor = build_report(conn, app.config, target=target, since=period, now=utcnow())
         _print(overview, form)
         if peek or form == "csv":
             return
         with writing(app.engine) as conn:
-            for name, how_far in told.items():
-                reports.remember(conn, target=name, told=how_far)
+            for name, how_far in cursor.items():
+                changes.save_cursor(conn, target=name, cursor=how_far)
 
 
 def _print(overview: Overview, form: str) -> None:

@@ -7,9 +7,9 @@ from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 
-from monitor.app import due_times, build_overrides, build_routes, rules_with_sources, utcnow
+from monitor.app import build_overrides, build_routes, due_times, rules_with_sources, utcnow
 from monitor.cli.session import load, print_json, print_lines, unknown_target
-from monitor.client.classify import Meaning, meaning_of, usual_status
+from monitor.client.classify import StatusExplanation, explain_status, usual_status
 from monitor.config import Config, TargetConfig, format_duration
 from monitor.config.fields import did_you_mean
 from monitor.config.origin import origin_of
@@ -17,14 +17,14 @@ from monitor.database.engine import connect_read_only, reading
 from monitor.errors import ConfigError, StoreError
 from monitor.incidents import silence_store
 from monitor.incidents.rulebook import EffectiveRule, effective_rules
-from monitor.incidents.simulate import Simulation, Scenario, simulate
+from monitor.incidents.simulate import Scenario, Simulation, simulate
 from monitor.model import ITEM_CAUSES, Cause, Silence
 from monitor.notifications.texts import channel_target
-from monitor.reports.rules import Asked, RuleRow, rehearsal_json, rehearsal_text, rules_json, rules_text
+from monitor.reports.rules import RuleQuery, RuleRow, rules_json, rules_text, simulation_json, simulation_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class RuleTestOptions:
     """What is asked, as given on the command line: about an answer, or about a cause."""
 
     status: int | None = None
@@ -44,7 +44,7 @@ def listing(path: Path | None, target: str | None, *, as_json: bool) -> None:
     """
     config = load(path)
     if target is not None:
-        _known(config, target)
+        _require_known(config, target)
     rows = _rows(config) if target is None else _rows_of(config, target)
     if as_json:
         print_json(rules_json(rows))
@@ -55,36 +55,36 @@ def listing(path: Path | None, target: str | None, *, as_json: bool) -> None:
 def _rows(config: Config) -> list[RuleRow]:
     """Of each cause the rule that is common to targets, and of single targets those that differ from it."""
     common = effective_rules([each for each in build_overrides(config.rules) if not each.targets], "")
-    rules = {name: rules_with_sources(config.rules, target=name) for name in _names(config)}
+    rules = {name: rules_with_sources(config.rules, target=name) for name in _all_subjects(config)}
     rows = []
     for cause in Cause:
-        found = {name: rules[name][cause] for name in _watched(config, cause)}
-        shared = _shared(list(found.values()), common[cause])
-        rows.append(_row(config, None, shared))
-        rows += [_row(config, name, each) for name, each in found.items() if each.rule != shared.rule]
+        found = {name: rules[name][cause] for name in _subjects(config, cause)}
+        common_rule = _common_rule(list(found.values()), common[cause])
+        rows.append(_row(config, None, common_rule))
+        rows += [_row(config, name, each) for name, each in found.items() if each.rule != common_rule.rule]
     return rows
 
 
-def _shared(found: Sequence[EffectiveRule], common: EffectiveRule) -> EffectiveRule:
+def _common_rule(found: Sequence[EffectiveRule], common: EffectiveRule) -> EffectiveRule:
     """The rule without anything that is said for single targets, if any target has it; else the most frequent one."""
     counts = Counter(each.rule for each in found)
     if not found or common.rule in counts:
         return common
-    ((most, _),) = counts.most_common(1)
-    return next(each for each in found if each.rule == most)
+    ((most_common, _),) = counts.most_common(1)
+    return next(each for each in found if each.rule == most_common)
 
 
 def _rows_of(config: Config, target: str) -> list[RuleRow]:
     rules = rules_with_sources(config.rules, target=target)
-    return [_row(config, None, rules[cause]) for cause in Cause if target in _watched(config, cause)]
+    return [_row(config, None, rules[cause]) for cause in Cause if target in _subjects(config, cause)]
 
 
-def _names(config: Config) -> list[str]:
+def _all_subjects(config: Config) -> list[str]:
     """All that incidents can be about."""
-    return [name for cause in (Cause.OUTAGE, Cause.CHANNEL_FAILING) for name in _watched(config, cause)]
+    return [name for cause in (Cause.OUTAGE, Cause.CHANNEL_FAILING) for name in _subjects(config, cause)]
 
 
-def _watched(config: Config, cause: Cause) -> list[str]:
+def _subjects(config: Config, cause: Cause) -> list[str]:
     """What incidents of a cause are about: targets, or channels."""
     if cause is Cause.CHANNEL_FAILING:
         return [channel_target(channel.name) for channel in config.channels]
@@ -97,47 +97,47 @@ def _row(config: Config, target: str | None, found: EffectiveRule) -> RuleRow:
 
 def _sources(config: Config, found: EffectiveRule) -> Mapping[str, str]:
     """Field to the table that says its value and where that stands: `rules[0] in monitor.toml`."""
-    return {name: f"{table} in {_place(config, table)}" for name, table in found.sources.items()}
+    return {name: f"{table} in {_table_location(config, table)}" for name, table in found.sources.items()}
 
 
-def _place(config: Config, table: str) -> str:
+def _table_location(config: Config, table: str) -> str:
     row = int(table.removeprefix("rules[").removesuffix("]"))
     return str(origin_of(("rules", row, "cause"), config.origins))
 
 
-def play(path: Path | None, question: Question, *, silences: Sequence[Silence] | None = None) -> None:
+def simulate_rule(path: Path | None, query: RuleTestOptions, *, silences: Sequence[Silence] | None = None) -> None:
     """Prints what would be done about an answer or a cause.
 
     Args:
         path: of the configuration.
-        question: what is asked.
+        query: what is asked.
         silences: all that are known; None: as the database has them, if it can be read.
 
     Raises:
         ConfigError: the question is no question.
     """
     config = load(path)
-    cause, meaning, status = _asked_about(question)
-    on = _where(config, question, cause)
-    played = (
+    cause, meaning, status = _cause_and_meaning(query)
+    on = _subject(config, query, cause)
+    simulation = (
         None
         if cause is None
-        else _played(config, question, cause, on, _known_silences(config) if silences is None else silences)
+        else _simulate(config, query, cause, on, _silences_in_force(config) if silences is None else silences)
     )
-    asked = Asked(
+    asked = RuleQuery(
         status=status,
-        code=question.code,
+        code=query.code,
         meaning=meaning,
-        run_every=_rhythm(config, on),
-        sources=_sources(config, played.found) if played else {},
+        run_every=_schedule_text(config, on),
+        sources=_sources(config, simulation.found) if simulation else {},
     )
-    if question.as_json:
-        print_json(rehearsal_json(asked, played, on=on))
+    if query.as_json:
+        print_json(simulation_json(asked, simulation, on=on))
     else:
-        print_lines(rehearsal_text(asked, played, on=on))
+        print_lines(simulation_text(asked, simulation, on=on))
 
 
-def _known_silences(config: Config) -> Sequence[Silence]:
+def _silences_in_force(config: Config) -> Sequence[Silence]:
     """The silences in force; none where the database can't be read: nothing else of the answer needs it."""
     engine = connect_read_only(config.database.reveal())
     try:
@@ -149,22 +149,22 @@ def _known_silences(config: Config) -> Sequence[Silence]:
         engine.dispose()
 
 
-def _asked_about(question: Question) -> tuple[Cause | None, Meaning | None, int | None]:
+def _cause_and_meaning(query: RuleTestOptions) -> tuple[Cause | None, StatusExplanation | None, int | None]:
     """The cause that is asked about, what the answer means, and its status."""
-    if question.cause is not None:
-        if question.status is not None or question.code is not None:
+    if query.cause is not None:
+        if query.status is not None or query.code is not None:
             raise ConfigError(["--cause: give either a cause, or the --status and --code of an answer"])
-        return _cause(question.cause), None, None
-    status = question.status
-    if status is None and question.code is not None:
-        status = usual_status(question.code)
+        return _cause(query.cause), None, None
+    status = query.status
+    if status is None and query.code is not None:
+        status = usual_status(query.code)
         if status is None:
-            raise ConfigError([f"--code: {question.code!a} alone decides nothing; give the --status that it came with"])
+            raise ConfigError([f"--code: {query.code!a} alone decides nothing; give the --status that it came with"])
     if status is None:
         raise ConfigError(["nothing is asked: give --status (and --code) of an answer, or a --cause"])
     if not 100 <= status <= 599:
         raise ConfigError([f"--status: {status} is no status of HTTP; give one from 100 to 599"])
-    meaning = meaning_of(status, question.code)
+    meaning = explain_status(status, query.code)
     return meaning.cause, meaning, status
 
 
@@ -173,71 +173,73 @@ def _cause(name: str) -> Cause:
         return Cause(name)
     except ValueError:
         known = [cause.value for cause in Cause]
-        near = did_you_mean(name, known) or f"; there are {', '.join(known)}"
-        raise ConfigError([f"--cause: there is no cause {name!a}{near}"]) from None
+        hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+        raise ConfigError([f"--cause: there is no cause {name!a}{hint}"]) from None
 
 
-def _where(config: Config, question: Question, cause: Cause | None) -> str:
+def _subject(config: Config, query: RuleTestOptions, cause: Cause | None) -> str:
     """The target that is asked about, or the channel."""
-    if question.group is not None and cause is not None and cause not in ITEM_CAUSES:
-        theirs = ", ".join(each.value for each in ITEM_CAUSES)
-        raise ConfigError([f"--group: {cause.value} is not about items, and only they have groups ({theirs})"])
-    there = _watched(config, cause or Cause.OUTAGE)
+    if query.group is not None and cause is not None and cause not in ITEM_CAUSES:
+        item_causes = ", ".join(each.value for each in ITEM_CAUSES)
+        raise ConfigError([f"--group: {cause.value} is not about items, and only they have groups ({item_causes})"])
+    subjects = _subjects(config, cause or Cause.OUTAGE)
     kind = "channel" if cause is Cause.CHANNEL_FAILING else "target"
-    if question.target is None:
-        if len(there) == 1:
-            return there[0]
-        which = f"there are {', '.join(there)}" if there else "there is none: define it under [[channels]]"
-        raise ConfigError([f"--target: say which {kind}; {which}"])
-    if question.target not in there:
-        _known(config, question.target)
+    if query.target is None:
+        if len(subjects) == 1:
+            return subjects[0]
+        choices = f"there are {', '.join(subjects)}" if subjects else "there is none: define it under [[channels]]"
+        raise ConfigError([f"--target: say which {kind}; {choices}"])
+    if query.target not in subjects:
+        _require_known(config, query.target)
         what = cause.value if cause else "an answer"
-        raise ConfigError([f"--target: {what} is about a {kind}, and {question.target} is none; {_list(kind, there)}"])
-    return question.target
+        raise ConfigError(
+            [f"--target: {what} is about a {kind}, and {query.target} is none; {_choices(kind, subjects)}"]
+        )
+    return query.target
 
 
-def _list(kind: str, there: Sequence[str]) -> str:
-    return f"there are {', '.join(there)}" if there else f"there is no {kind}"
+def _choices(kind: str, subjects: Sequence[str]) -> str:
+    return f"there are {', '.join(subjects)}" if subjects else f"there is no {kind}"
 
 
-def _known(config: Config, name: str) -> None:
-    if name not in _names(config):
+def _require_known(config: Config, name: str) -> None:
+    if name not in _all_subjects(config):
         raise unknown_target(config, name)
 
 
-def _played(config: Config, question: Question, cause: Cause, on: str, silences: Sequence[Silence]) -> Simulation:
+def _simulate(config: Config, query: RuleTestOptions, cause: Cause, on: str, silences: Sequence[Silence]) -> Simulation:
     found = rules_with_sources(config.rules, target=on)[cause]
     scenario = Scenario(
         target=on,
-        group=question.group or "",
-        environment=question.environment or config.environment,
+        group=query.group or "",
+        environment=query.environment or config.environment,
         routes=build_routes(config),
         channels=[channel.name for channel in config.channels],
     )
     now = utcnow()
-    return simulate(found, scenario, due=_due(config, on, found, now), now=now, silences=silences)
+    return simulate(found, scenario, due=_due_times(config, on, found, now), now=now, silences=silences)
 
 
-_MOST_RUNS = 5000
+_MAX_RUNS = 5000
 """Runs that a rule looks back on at the most."""
 
 
-def _due(config: Config, on: str, found: EffectiveRule, now: datetime) -> list[datetime]:
+def _due_times(config: Config, on: str, found: EffectiveRule, now: datetime) -> list[datetime]:
     """When the runs are due that a rule can look at together; for a channel, of which no run is evidence, now."""
     target = _target(config, on)
     if target is None:
         return [now]
     times = due_times(config.schedule_for(target), target.name).times_after(now)
     first = next(times, now)
-    inside = takewhile(lambda time: time - first <= found.rule.window, times)
-    return [first, *(time for _, time in zip(range(_MOST_RUNS), inside, strict=False))]
+    in_window = takewhile(lambda time: time - first <= found.rule.window, times)
+    return [first, *(time for _, time in zip(range(_MAX_RUNS), in_window, strict=False))]
 
 
 def _target(config: Config, name: str) -> TargetConfig | None:
     return next((target for target in config.targets if target.name == name), None)
 
 
-def _rhythm(config: Config, on: str) -> str:
+def _schedule_text(config: Config, on: str) -> str:
     target = _target(config, on)
     if target is None:
         return ""

@@ -52,10 +52,10 @@ def rules_test(
 
     Example: ingestion-monitor rules test --status 401 --target gloo-prod
     """
-    from monitor.cli.rules import Question
-    from monitor.cli.rules import play as command
+    from monitor.cli.rules import RuleTestOptions
+    from monitor.cli.rules import simulate_rule as command
 
-    question = Question(
+    query = RuleTestOptions(
         status=status, code=code, cause=cause, target=target, group=group, environment=environment, as_json=as_json
     )
-    command(config, question)
+    command(config, query)

@@ -11,7 +11,7 @@ from monitor.cli.session import configure_logging, print_lines
 from monitor.errors import ConfigError
 from monitor.sandbox import SandboxSettings, serve
 from monitor.sandbox.faults import Fault, parse_fault
-from monitor.sandbox.rate_limits import Rate, read_rate
+from monitor.sandbox.rate_limits import Rate, parse_rate
 from monitor.sandbox.scenario import Scenario, read_scenario
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class SandboxOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ParsedOptions:
     """The command line, understood."""
 
     settings: SandboxSettings
@@ -43,15 +43,15 @@ class Plan:
     scenario: Scenario | None
 
 
-def plan(options: SandboxOptions) -> Plan:
+def parse_options(options: SandboxOptions) -> ParsedOptions:
     """Understands the command line, and reads the scenario.
 
     Raises:
         ConfigError: with everything that is wrong.
     """
     problems: list[str] = []
-    faults = [_read("--fault", text, parse_fault, problems) for text in options.fault]
-    rate: Rate | None = _read("--rate", options.rate, read_rate, problems) if options.rate is not None else None
+    faults = [_parse("--fault", text, parse_fault, problems) for text in options.fault]
+    rate: Rate | None = _parse("--rate", options.rate, parse_rate, problems) if options.rate is not None else None
     scenario = _scenario(options.scenario, problems) if options.scenario is not None else None
     if problems:
         raise ConfigError(problems)
@@ -65,7 +65,7 @@ def plan(options: SandboxOptions) -> Plan:
         cache_seconds=options.cache_seconds,
         delete_lag_seconds=options.delete_lag_seconds,
     )
-    return Plan(settings=settings, faults=[fault for fault in faults if fault], scenario=scenario)
+    return ParsedOptions(settings=settings, faults=[fault for fault in faults if fault], scenario=scenario)
 
 
 def sandbox(options: SandboxOptions) -> None:
@@ -76,28 +76,28 @@ def sandbox(options: SandboxOptions) -> None:
         MonitorError: the port is taken.
     """
     configure_logging(None)
-    made = plan(options)
+    parsed = parse_options(options)
 
-    def end(sign: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + sign)
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
 
-    def ready(url: str) -> None:
-        print_lines(_welcome(url, made.settings))
-        if made.scenario and made.scenario.about:
-            print_lines(f"\n{made.scenario.about.strip()}")
+    def on_ready(url: str) -> None:
+        print_lines(_welcome_text(url, parsed.settings))
+        if parsed.scenario and parsed.scenario.about:
+            print_lines(f"\n{parsed.scenario.about.strip()}")
 
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, stop)
     serve(
-        made.settings,
-        on_ready=ready,
-        faults=made.faults,
+        parsed.settings,
+        on_ready=on_ready,
+        faults=parsed.faults,
         items=options.items,
-        scenario=made.scenario,
+        scenario=parsed.scenario,
         on_step=lambda step: print_lines(step.line()),
     )
 
 
-def _welcome(url: str, settings: SandboxSettings) -> str:
+def _welcome_text(url: str, settings: SandboxSettings) -> str:
     return (
         f"The sandbox serves Gloo's API at {url} until Ctrl-C.\n\n"
         f"  For .env:\n"
@@ -111,7 +111,7 @@ def _welcome(url: str, settings: SandboxSettings) -> str:
     )
 
 
-def _read(option: str, text: str, reader: Callable[[str], T], problems: list[str]) -> T | None:
+def _parse(option: str, text: str, reader: Callable[[str], T], problems: list[str]) -> T | None:
     try:
         return reader(text)
     except ValueError as error:

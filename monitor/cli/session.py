@@ -15,9 +15,9 @@ from monitor import logs as log
 from monitor.config import Config, TargetConfig, format_duration, parse_duration
 from monitor.database.engine import reading
 from monitor.errors import ConfigError, MonitorError
-from monitor.incidents import store as incidents
+from monitor.incidents import store as incident_store
 from monitor.notifications.texts import channel_target
-from monitor.runs import store as runs
+from monitor.runs import store as run_store
 
 if TYPE_CHECKING:
     from monitor.app import App
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def configure_logging(level: str | None, *, without: Collection[str] = ()) -> None:
+def configure_logging(level: str | None, *, exclude: Collection[str] = ()) -> None:
     """Sends logs to stderr; on a terminal, where somebody reads the command's own words, only warnings.
 
     Args:
         level: the least that is shown; None as above.
-        without: events that are left out.
+        exclude: events that are left out.
 
     Raises:
         ConfigError: when there is no such level.
     """
-    chosen = level or ("warning" if sys.stderr.isatty() else "info")
-    log.configure(level=chosen, without=without)
+    level_name = level or ("warning" if sys.stderr.isatty() else "info")
+    log.configure(level=level_name, exclude=exclude)
 
 
-def load(path: Path | None, *, log_level: str | None = None, without: Collection[str] = ()) -> Config:
-    """Reads the configuration and tells on stderr what was ignored. `without`: events that are not logged.
+def load(path: Path | None, *, log_level: str | None = None, exclude: Collection[str] = ()) -> Config:
+    """Reads the configuration and tells on stderr what was ignored. `exclude`: events that are not logged.
 
     Raises:
         ConfigError: with every problem found.
     """
-    configure_logging(log_level, without=without)
-    _take_all_files()
+    configure_logging(log_level, exclude=exclude)
+    _raise_file_limit()
     config = Config.load(path)
     register_secrets(config)
     for warning in config.warnings:
@@ -61,7 +61,7 @@ def register_secrets(config: Config) -> None:
         log.register_secret(secret.reveal())
 
 
-def _take_all_files() -> None:
+def _raise_file_limit() -> None:
     """As many files open at once as this user may have: the usual 1,024 are few for hundreds of targets side by side.
 
     A limit can't be raised where the system says so (in some sandboxes); then it stays as it is.
@@ -74,7 +74,7 @@ def _take_all_files() -> None:
 
 
 @contextmanager
-def opened(config: Config) -> Iterator["App"]:
+def open_app(config: Config) -> Iterator["App"]:
     """The live parts on an open database, which is closed at the end.
 
     Raises:
@@ -90,23 +90,23 @@ def opened(config: Config) -> Iterator["App"]:
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A folder of our own that is gone at the end.
 
     Raises:
         MonitorError: there is nowhere to make it.
     """
     try:
-        made = tempfile.TemporaryDirectory(prefix="ingestion-monitor-")
+        temporary = tempfile.TemporaryDirectory(prefix="ingestion-monitor-")
     except OSError as error:
         raise MonitorError(
             f"no temporary folder can be made ({error.strerror}); set TMPDIR to one that this user may write to"
         ) from error
-    with made as folder:
+    with temporary as folder:
         yield Path(folder).resolve()
 
 
-def known_target(app: "App", name: str | None) -> None:
+def require_known_target(app: "App", name: str | None) -> None:
     """Makes sure that a target is configured, or was once: of a slip in its name nothing would be found.
 
     What stands in a target's place for a channel (`channel:oncall`) is known as long as the channel is, or there are
@@ -121,15 +121,17 @@ def known_target(app: "App", name: str | None) -> None:
         return
     with reading(app.engine) as conn:
         # text that can't be printed can't be stored either
-        if not name.isprintable() or not _left_a_trace(conn, name):
+        if not name.isprintable() or not _has_history(conn, name):
             raise unknown_target(app.config, name)
 
 
-def _left_a_trace(conn: Connection, name: str) -> bool:
-    return bool(runs.history(conn, target=name, limit=1) or incidents.list_incidents(conn, target=name, limit=1))
+def _has_history(conn: Connection, name: str) -> bool:
+    return bool(
+        run_store.history(conn, target=name, limit=1) or incident_store.list_incidents(conn, target=name, limit=1)
+    )
 
 
-def existing(found: _T | None, incident_id: int) -> _T:
+def require_found(found: _T | None, incident_id: int) -> _T:
     """What was found of an incident.
 
     Raises:
@@ -142,11 +144,11 @@ def existing(found: _T | None, incident_id: int) -> _T:
 
 def unknown_target(config: Config, *names: str) -> ConfigError:
     """What to raise when an option names targets that are not configured."""
-    given, there = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
-    return ConfigError([f"--target: there is no target {given}; there are {there}"])
+    unknown, known = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
+    return ConfigError([f"--target: there is no target {unknown}; there are {known}"])
 
 
-def chosen(config: Config, names: Sequence[str]) -> list[TargetConfig]:
+def select_targets(config: Config, names: Sequence[str]) -> list[TargetConfig]:
     """The targets of those names, each once; all of them without any.
 
     Raises:
@@ -158,15 +160,17 @@ def chosen(config: Config, names: Sequence[str]) -> list[TargetConfig]:
     return [by_name[name] for name in dict.fromkeys(names)] or list(config.targets)
 
 
-def duration(option: str, text: str, *, shortest: timedelta, longest: timedelta, such_as: str) -> timedelta:
+def parse_duration_option(
+    option: str, text: str, *, minimum: timedelta, maximum: timedelta, examples: str
+) -> timedelta:
     """Reads an option that is a duration.
 
     Args:
         option: its name, such as `--deadline`.
         text: what was given.
-        shortest: the least that is allowed.
-        longest: the most.
-        such_as: examples, for the sentence.
+        minimum: the least that is allowed.
+        maximum: the most.
+        examples: examples, for the sentence.
 
     Raises:
         ConfigError: it is none, or out of bounds.
@@ -175,9 +179,9 @@ def duration(option: str, text: str, *, shortest: timedelta, longest: timedelta,
         read = parse_duration(text)
     except ValueError:
         read = None
-    if read is None or not shortest <= read <= longest:
-        bounds = f"{format_duration(shortest)} to {format_duration(longest)}"
-        raise ConfigError([f"{option}: {text!a} is no duration from {bounds}; write it as in {such_as}"])
+    if read is None or not minimum <= read <= maximum:
+        bounds = f"{format_duration(minimum)} to {format_duration(maximum)}"
+        raise ConfigError([f"{option}: {text!a} is no duration from {bounds}; write it as in {examples}"])
     return read
 
 

@@ -5,21 +5,21 @@ import os
 import signal
 import threading
 
-WITHIN_S = 9.5
+FORCED_EXIT_S = 9.5
 """Seconds after a signal at which the process ends, whatever a database or a receiver keeps waiting."""
 
 
-def end_soon(sign: signal.Signals, *, within_s: float = WITHIN_S) -> None:
+def force_exit_after(signum: signal.Signals, *, after_s: float = FORCED_EXIT_S) -> None:
     """Ends the process by itself once so many seconds (> 0) have passed, with 128 plus the signal's number.
 
     Threads that wait for a locked or silent database can't be cancelled, and Python waits for them at its exit.
     """
-    last_resort = threading.Timer(within_s, os._exit, (128 + sign,))
+    last_resort = threading.Timer(after_s, os._exit, (128 + signum,))
     last_resort.daemon = True
     last_resort.start()
 
 
-class Interruption:
+class SignalHandler:
     """SIGINT or SIGTERM while a command works: the first one is heeded, a second one ends the process the hard way."""
 
     def __init__(self) -> None:
@@ -27,15 +27,15 @@ class Interruption:
         """Set by the first signal."""
         self.signal: signal.Signals | None = None
 
-    def heed(self) -> None:
+    def install(self) -> None:
         """Takes signals from now on; called in the loop that works."""
         loop = asyncio.get_running_loop()
 
-        def stop(sign: signal.Signals) -> None:
-            self.signal = sign
+        def stop(signum: signal.Signals) -> None:
+            self.signal = signum
             self.event.set()
-            end_soon(sign)
-            loop.remove_signal_handler(sign)
+            force_exit_after(signum)
+            loop.remove_signal_handler(signum)
 
-        for sign in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(sign, stop, sign)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(signum, stop, signum)

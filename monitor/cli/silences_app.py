@@ -30,7 +30,7 @@ def silences_add(
             show_default=False,
         ),
     ] = None,
-    lasting: Annotated[str | None, typer.Option("--for", help="How long, e.g. 4h.", show_default=False)] = None,
+    duration: Annotated[str | None, typer.Option("--for", help="How long, e.g. 4h.", show_default=False)] = None,
     until: Annotated[
         str | None, typer.Option("--until", help="When it ends, e.g. 2026-03-01T06:00 (UTC).", show_default=False)
     ] = None,
@@ -45,19 +45,19 @@ def silences_add(
 
     Example: ingestion-monitor silences add --incident 7 --for 4h --comment "the provider is on it"
     """
-    from monitor.cli.silences import NewSilence
+    from monitor.cli.silences import SilenceOptions
     from monitor.cli.silences import add as command
 
-    wanted = NewSilence(
+    options = SilenceOptions(
         incident=incident,
         match=tuple(match or ()),
-        lasting=lasting,
+        duration=duration,
         until=until,
         start=start,
         comment=comment,
         author=author,
     )
-    command(config, wanted, as_json=as_json)
+    command(config, options, as_json=as_json)
 
 
 @silences_app.command("list")

@@ -23,7 +23,7 @@ What is kept is bounded, printable and free of markup, so that no log, terminal 
 - A place says something when it holds text or a whole number; `retryable` wants a boolean. `0` is the first of a list.
 - A `code` that only repeats the HTTP status counts when no other is found. Where one word is a code, sentences are not.
 - A body that is a list counts as its first object, with the list as `errors`; one outside JSON is read by
-  `gateways.loose`.
+  `gateways.parse_non_json`.
 - `message` falls back to the first of `details`, to the first text of an object of lists (Django REST), and at last to
   the HTTP reason phrase; a redirect says where it leads instead.
 - `request_id` falls back to the header `x-request-id`; the header `x-should-retry: false` counts as `retryable: false`.
@@ -40,29 +40,29 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from monitor.client.retry_after import retry_hint
+from monitor.client.retry_after import parse_retry_after
 from monitor.model.http import ApiError, ErrorDetail, Reply, TransportFault, plain_text
 
 _GATEWAY_HEADERS = ("server", "via", "x-request-id")
 """What is kept of a gateway's own 5xx, for the log."""
 
-_GATEWAY_NAME_CHARS = 200
-_GATEWAY_MESSAGE_CHARS = 500
-_HEAD_CHARS = 16_384
+_MAX_GATEWAY_NAME_CHARS = 200
+_MAX_GATEWAY_MESSAGE_CHARS = 500
+_MAX_PARSED_CHARS = 16_384
 """What is looked at of a text: a page's title stands at its beginning."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _HOST = re.compile(r"[\w.:-]+")
 _MARKUP = re.compile(r"<[a-zA-Z!/?]")
 _DOCUMENT = re.compile(r"<(?:!doctype|html|head|body|title|\?xml)\b", re.IGNORECASE)
-_BLANKS = str.maketrans("\t\n\r", "   ")
+_LINE_BREAKS = str.maketrans("\t\n\r", "   ")
 _TAG = re.compile(r"<([a-zA-Z!/?][^<>]*)>?")
 _TITLE = re.compile(r"<title[^>]{0,200}>(.{0,1000}?)</title", re.IGNORECASE | re.DOTALL)
 _ELEMENT = re.compile(r"<(Code|Message|RequestI[dD]|faultcode|faultstring)>([^<>]{1,2000})</\1>")
 _ELEMENTS = {"faultcode": "code", "faultstring": "message", "requestid": "request_id"}
 
 
-def loose(text: str) -> Mapping[str, object]:
+def parse_non_json(text: str) -> Mapping[str, object]:
     """What a body outside JSON says, by the names that JSON would have for it.
 
     Args:
@@ -72,7 +72,7 @@ def loose(text: str) -> Mapping[str, object]:
         Of plain text the `message`; of HTML its title as `message`; of XML errors as Amazon, Azure and SOAP send them
         `code`, `message` and `request_id`. Empty when nothing is said: binary, or JSON that was cut short.
     """
-    head = text[:_HEAD_CHARS]
+    head = text[:_MAX_PARSED_CHARS]
     if _MARKUP.search(head):
         names = ((name.lower(), html.unescape(content)) for name, content in _ELEMENT.findall(head))
         found = {_ELEMENTS.get(name, name): content for name, content in names}
@@ -82,18 +82,18 @@ def loose(text: str) -> Mapping[str, object]:
     return {"message": head}
 
 
-def prose(text: str, limit: int, hide: Callable[[str], str] = str) -> str:
+def sanitize_text(text: str, limit: int, redact: Callable[[str], str] = str) -> str:
     """The text on one line, at most `limit` characters, with nothing in it that a browser takes for markup.
 
     A whole page inside a text counts for its title; of a lone tag (`<name>`, as messages write placeholders) only the
-    brackets go. May be empty. It is stable: prose stays as it is. `hide` takes secrets out before anything is cut: the
+    brackets go. May be empty. It is stable: prose stays as it is. `redact` takes secrets out before anything is cut: the
     first half of one would not be found.
     """
-    if hide is not str:
-        text = hide(text.translate(_BLANKS))  # it may spell control characters out
+    if redact is not str:
+        text = redact(text.translate(_LINE_BREAKS))  # it may spell control characters out
     if "<" not in text:
         return plain_text(text, limit)
-    head = text[:_HEAD_CHARS]
+    head = text[:_MAX_PARSED_CHARS]
     return plain_text(_title(head) if _DOCUMENT.search(head) else _TAG.sub(r" \1 ", head), limit)
 
 
@@ -102,7 +102,7 @@ def _title(head: str) -> str:
     return re.sub(r"[<>]", " ", html.unescape(title[1])) if title else ""
 
 
-def redirect(reply: Reply, hide: Callable[[str], str] = str) -> str | None:
+def redirect_message(reply: Reply, redact: Callable[[str], str] = str) -> str | None:
     """Where a redirect leads, by its host alone: the rest may hold secrets. None for any other reply."""
     location = reply.headers.get("location")
     if not (300 <= reply.status < 400 and location):
@@ -110,47 +110,51 @@ def redirect(reply: Reply, hide: Callable[[str], str] = str) -> str | None:
     try:
         where = urlsplit(location)
         # the host name comes in lower case, where no secret is found
-        spelled = where.netloc.rpartition("@")[2]
-        host = (where.hostname or "") if hide(spelled) == spelled else "?"
+        raw_host = where.netloc.rpartition("@")[2]
+        host = (where.hostname or "") if redact(raw_host) == raw_host else "?"
     except ValueError:
         host = "?"
     if host and not _HOST.fullmatch(host):
         return "redirected to an address that can't be read; redirects are never followed"
-    to = f"to host {plain_text(host, _NAME_CHARS)}" if host else "to another path of the same host"
+    to = f"to host {plain_text(host, _MAX_NAME_CHARS)}" if host else "to another path of the same host"
     return f"redirected {to}; redirects are never followed"
 
 
-def reason(reply: Reply, hide: Callable[[str], str] = str) -> str:
+def reason_phrase(reply: Reply, redact: Callable[[str], str] = str) -> str:
     """The reason phrase that came with the status, or the registered one, or the bare number. Never empty."""
-    return prose(reply.reason, _GATEWAY_MESSAGE_CHARS, hide) or _PHRASES.get(reply.status) or f"HTTP {reply.status}"
+    return (
+        sanitize_text(reply.reason, _MAX_GATEWAY_MESSAGE_CHARS, redact)
+        or _PHRASES.get(reply.status)
+        or f"HTTP {reply.status}"
+    )
 
 
-def gateway_headers(headers: Mapping[str, str], hide: Callable[[str], str] = str) -> tuple[tuple[str, str], ...]:
+def gateway_headers(headers: Mapping[str, str], redact: Callable[[str], str] = str) -> tuple[tuple[str, str], ...]:
     """`server`, `via` and `x-request-id`, as far as they say something, at most 200 characters each."""
-    said = ((name, prose(headers.get(name, ""), _GATEWAY_NAME_CHARS, hide)) for name in _GATEWAY_HEADERS)
-    return tuple((name, text) for name, text in said if text)
+    found = ((name, sanitize_text(headers.get(name, ""), _MAX_GATEWAY_NAME_CHARS, redact)) for name in _GATEWAY_HEADERS)
+    return tuple((name, text) for name, text in found if text)
 
 
-_BEYOND_NUMBERS = 10**20
+_INTEGER_LIMIT = 10**20
 """Integers from here on say nothing as a text."""
 
 
-def decode(body: bytes) -> tuple[Mapping[str, object], bool]:
+def decode_body(body: bytes) -> tuple[Mapping[str, object], bool]:
     """What the body says, as an object, and whether it was JSON.
 
     A list is taken for its first object, with the list as `errors`; anything outside JSON, and a JSON text, is read by
-    `gateways.loose`. Secrets are still in it: `text_of` takes them out of each text that is kept.
+    `gateways.parse_non_json`. Secrets are still in it: `to_text` takes them out of each text that is kept.
     """
     text = body.decode("utf-8-sig", "replace")
     try:
         value = _json(text)
     except (ValueError, RecursionError):
-        return loose(text), False
+        return parse_non_json(text), False
     if isinstance(value, list):
         first = next(iter(value), None)
         value = {**(first if isinstance(first, dict) else {}), "errors": value}
     elif isinstance(value, str):
-        value = loose(value)
+        value = parse_non_json(value)
     return (value if isinstance(value, dict) else {}), True
 
 
@@ -160,15 +164,15 @@ def _json(text: str) -> object:
     except json.JSONDecodeError:
         raise
     except ValueError:  # an integer of more digits than Python converts
-        return json.loads(text, parse_int=_bounded)
+        return json.loads(text, parse_int=_clamped_float)
 
 
-def _bounded(digits: str) -> float:
+def _clamped_float(digits: str) -> float:
     # however huge, it is not infinite
     return max(-sys.float_info.max, min(float(digits), sys.float_info.max))
 
 
-def at(value: object, path: str) -> object:
+def value_at(value: object, path: str) -> object:
     """What lies at a dotted path, where `0` is the first element of a list; None when nothing does."""
     for step in path.split("."):
         if isinstance(value, dict):
@@ -180,17 +184,17 @@ def at(value: object, path: str) -> object:
     return value
 
 
-def text_of(value: object, limit: int, hide: Callable[[str], str] = str) -> str | None:
+def to_text(value: object, limit: int, redact: Callable[[str], str] = str) -> str | None:
     """A text as prose of at most `limit` characters, or a whole number; None for what is blank or anything else.
 
-    `hide` takes secrets out of a text before it is cut: the first half of a secret would not be found.
+    `redact` takes secrets out of a text before it is cut: the first half of a secret would not be found.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) < _BEYOND_NUMBERS else None
-    return (prose(value, limit, hide) or None) if isinstance(value, str) else None
+        return str(value) if abs(value) < _INTEGER_LIMIT else None
+    return (sanitize_text(value, limit, redact) or None) if isinstance(value, str) else None
 
 
-PLACES: Mapping[str, tuple[str, ...]] = {
+FIELD_PATHS: Mapping[str, tuple[str, ...]] = {
     "code": (
         *("detail.code", "error.code", "code", "error_code", "errors.0.code", "errors.0.extensions.code"),
         *("errorCode", "fault.detail.errorcode"),
@@ -213,20 +217,20 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 }
 """The table above."""
 
-_NAME_CHARS = 200
-_MESSAGE_CHARS = 500
-_ERROR_CHARS = 400
+_MAX_NAME_CHARS = 200
+_MAX_MESSAGE_CHARS = 500
+_MAX_ERROR_CHARS = 400
 """It is stored together with the message, in a column of 1000."""
 
-_MOST_DETAILS = 20
-_Text = Callable[[object, int], str | None]
-"""`text_of`, with what hides secrets from it."""
+_MAX_DETAILS = 20
+_ToText = Callable[[object, int], str | None]
+"""`to_text`, with what hides secrets from it."""
 
 _WORD = re.compile(r"(?:[\w.]+#)?([A-Za-z]+(?:[_-][A-Za-z]+)*)", re.ASCII)
 
 
-def read_failure(
-    reply: Reply, *, from_token_endpoint: bool = False, now: datetime | None = None, hide: Callable[[str], str] = str
+def parse_api_error(
+    reply: Reply, *, from_token_endpoint: bool = False, now: datetime | None = None, redact: Callable[[str], str] = str
 ) -> ApiError:
     """Normalises a reply that is not a success.
 
@@ -234,101 +238,113 @@ def read_failure(
         reply: any status, any bytes.
         from_token_endpoint: it answered a token request.
         now: our clock, aware; without it no hint is read.
-        hide: takes secrets out of a text; of each one that is kept, before it is cut. It may cut and escape, too, so
+        redact: takes secrets out of a text; of each one that is kept, before it is cut. It may cut and escape, too, so
             that it must not touch the body before the body is read.
 
     Returns:
         The error; its texts are printable and free of markup: names at most 200 characters long, messages 500, `error`
         400. Never raises.
     """
-    body, is_json = decode(reply.body)
-    text: _Text = partial(text_of, hide=hide)
-    details = _details(at(body, "detail"), text)
+    body, is_json = decode_body(reply.body)
+    text: _ToText = partial(to_text, redact=redact)
+    details = _details(value_at(body, "detail"), text)
     return ApiError(
         status=reply.status,
         code=_code(body, reply.status, text),
-        error=_first(body, "error", text, _ERROR_CHARS),
+        error=_first(body, "error", text, _MAX_ERROR_CHARS),
         type=_first(body, "type", text),
-        message=redirect(reply, hide) or _message(body, details, text) or reason(reply, hide),
+        message=redirect_message(reply, redact) or _message(body, details, text) or reason_phrase(reply, redact),
         field=_first(body, "field", text),
-        request_id=_first(body, "request_id", text) or text(reply.headers.get("x-request-id"), _NAME_CHARS),
+        request_id=_first(body, "request_id", text) or text(reply.headers.get("x-request-id"), _MAX_NAME_CHARS),
         trace_id=_first(body, "trace_id", text),
         details=details,
         fault=_first(body, "fault", text),
         retryable=_retryable(reply.headers, body),
-        retry_after=_hint(reply, body, now),
+        retry_after=_parse_hint(reply, body, now),
         from_token_endpoint=from_token_endpoint,
-        gateway=() if is_json or reply.status < 500 else gateway_headers(reply.headers, hide),
+        gateway=() if is_json or reply.status < 500 else gateway_headers(reply.headers, redact),
     )
 
 
-def fault_error(fault: TransportFault, *, from_token_endpoint: bool = False) -> ApiError:
+def transport_api_error(fault: TransportFault, *, from_token_endpoint: bool = False) -> ApiError:
     """Normalises an attempt that brought no usable HTTP answer; the message is the wire's own words."""
     return ApiError(
         status=None,
         network=fault.fault,
-        message=plain_text(fault.text, _MESSAGE_CHARS) or f"no usable answer ({fault.fault})",
+        message=plain_text(fault.text, _MAX_MESSAGE_CHARS) or f"no usable answer ({fault.fault})",
         from_token_endpoint=from_token_endpoint,
     )
 
 
-def _texts(body: object, field: str, text: _Text, limit: int) -> Iterator[str]:
-    return (said for path in PLACES[field] if (said := text(at(body, path), limit)))
+def _texts(body: object, field: str, text: _ToText, limit: int) -> Iterator[str]:
+    return (found for path in FIELD_PATHS[field] if (found := text(value_at(body, path), limit)))
 
 
-def _first(body: object, field: str, text: _Text, limit: int = _NAME_CHARS) -> str | None:
+def _first(body: object, field: str, text: _ToText, limit: int = _MAX_NAME_CHARS) -> str | None:
     return next(_texts(body, field, text, limit), None)
 
 
-def _code(body: object, status: int, text: _Text) -> str | None:
-    codes = list(_texts(body, "code", text, _NAME_CHARS))
-    words = map(_WORD.fullmatch, _texts(body, "code, one word", text, _NAME_CHARS))
-    telling = (*(code for code in codes if code != str(status)), *(word[1] for word in words if word), *codes)
-    return next(iter(telling), None)
+def _code(body: object, status: int, text: _ToText) -> str | None:
+    codes = list(_texts(body, "code", text, _MAX_NAME_CHARS))
+    words = map(_WORD.fullmatch, _texts(body, "code, one word", text, _MAX_NAME_CHARS))
+    candidates = (*(code for code in codes if code != str(status)), *(word[1] for word in words if word), *codes)
+    return next(iter(candidates), None)
 
 
-def _message(body: Mapping[str, object], details: tuple[ErrorDetail, ...], text: _Text) -> str | None:
-    return _first(body, "message", text, _MESSAGE_CHARS) or _of_details(details) or _of_lists(body, text)
-
-
-def _of_details(details: tuple[ErrorDetail, ...]) -> str | None:
-    return next(
-        (prose(f"{each.loc}: {each.msg}".removeprefix(": "), _MESSAGE_CHARS) for each in details if each.msg), None
+def _message(body: Mapping[str, object], details: tuple[ErrorDetail, ...], text: _ToText) -> str | None:
+    return (
+        _first(body, "message", text, _MAX_MESSAGE_CHARS)
+        or _message_of_details(details)
+        or _message_of_lists(body, text)
     )
 
 
-def _of_lists(body: object, text: _Text) -> str | None:
+def _message_of_details(details: tuple[ErrorDetail, ...]) -> str | None:
+    return next(
+        (
+            sanitize_text(f"{each.loc}: {each.msg}".removeprefix(": "), _MAX_MESSAGE_CHARS)
+            for each in details
+            if each.msg
+        ),
+        None,
+    )
+
+
+def _message_of_lists(body: object, text: _ToText) -> str | None:
     """The first text of an object whose members are all lists: Django REST's way to refuse fields, and Rails'."""
-    lists = at(body, "errors") or body
-    if not isinstance(lists, dict) or len(lists) > _MOST_DETAILS:
+    lists = value_at(body, "errors") or body
+    if not isinstance(lists, dict) or len(lists) > _MAX_DETAILS:
         return None
     if not all(isinstance(each, list) for each in lists.values()):
         return None
-    first = ((text(name, _MESSAGE_CHARS) or "", text(at(texts, "0"), _MESSAGE_CHARS)) for name, texts in lists.items())
-    return next((prose(f"{name}: {said}", _MESSAGE_CHARS) for name, said in first if said), None)
+    first = (
+        (text(name, _MAX_MESSAGE_CHARS) or "", text(value_at(texts, "0"), _MAX_MESSAGE_CHARS))
+        for name, texts in lists.items()
+    )
+    return next((sanitize_text(f"{name}: {found}", _MAX_MESSAGE_CHARS) for name, found in first if found), None)
 
 
-def _details(detail: object, text: _Text) -> tuple[ErrorDetail, ...]:
-    return tuple(_detail(entry, text) for entry in detail[:_MOST_DETAILS]) if isinstance(detail, list) else ()
+def _details(detail: object, text: _ToText) -> tuple[ErrorDetail, ...]:
+    return tuple(_detail(entry, text) for entry in detail[:_MAX_DETAILS]) if isinstance(detail, list) else ()
 
 
-def _detail(entry: object, text: _Text) -> ErrorDetail:
+def _detail(entry: object, text: _ToText) -> ErrorDetail:
     if not isinstance(entry, dict):
-        return ErrorDetail(loc="", msg=text(entry, _MESSAGE_CHARS) or "")
+        return ErrorDetail(loc="", msg=text(entry, _MAX_MESSAGE_CHARS) or "")
     loc = entry.get("loc")
-    parts = loc[:_MOST_DETAILS] if isinstance(loc, list) else [loc]
-    dotted = ".".join(said for part in parts if (said := text(part, _NAME_CHARS)))
-    return ErrorDetail(loc=dotted[:_NAME_CHARS], msg=text(entry.get("msg"), _MESSAGE_CHARS) or "")
+    parts = loc[:_MAX_DETAILS] if isinstance(loc, list) else [loc]
+    dotted = ".".join(found for part in parts if (found := text(part, _MAX_NAME_CHARS)))
+    return ErrorDetail(loc=dotted[:_MAX_NAME_CHARS], msg=text(entry.get("msg"), _MAX_MESSAGE_CHARS) or "")
 
 
 def _retryable(headers: Mapping[str, str], body: object) -> bool | None:
     if headers.get("x-should-retry", "").strip().lower() == "false":
         return False
-    return next((flag for path in PLACES["retryable"] if isinstance(flag := at(body, path), bool)), None)
+    return next((flag for path in FIELD_PATHS["retryable"] if isinstance(flag := value_at(body, path), bool)), None)
 
 
-def _hint(reply: Reply, body: object, now: datetime | None) -> timedelta | None:
+def _parse_hint(reply: Reply, body: object, now: datetime | None) -> timedelta | None:
     if now is None:
         return None
-    said = next((value for path in PLACES["retry_after"] if (value := at(body, path)) is not None), None)
-    return retry_hint(reply.headers, said, now=now, status=reply.status)
+    found = next((value for path in FIELD_PATHS["retry_after"] if (value := value_at(body, path)) is not None), None)
+    return parse_retry_after(reply.headers, found, now=now, status=reply.status)

@@ -27,7 +27,7 @@ Many rotations are not atomic (`cp`, an editor, a template that is written anew)
 is still away after a minute was taken away, and whoever did so shall hear of it before the next start does.
 """
 
-_LOOK_EVERY_S = 1.0
+_CHECK_INTERVAL_S = 1.0
 
 Stamp = Callable[[], tuple[int, ...] | None]
 """What tells one state of a secret's file from another; None for one that lives in memory and never changes."""
@@ -46,26 +46,16 @@ class SecretSource:
         stamp: asked at most once per second; another stamp than at the last reading means another reading.
     """
 
-    __slots__ = (
-        "_name",
-        "_read",
-        "_stamp",
-        "_stamp_read",
-        "_trouble_at_s",
-        "_value",
-        "look_at_s",
-        "trouble",
-        "version",
-    )
+    __slots__ = ("_name", "_read", "_stamp", "_stamp_read", "_error_at_s", "_value", "next_check_s", "error", "version")
 
     def __init__(self, read: Callable[[], str], *, name: str, stamp: Stamp = in_memory) -> None:
         self._read, self._name, self._stamp = read, name, stamp
         self._stamp_read: tuple[int, ...] | None = None
         self._value: str | None = None
-        self._trouble_at_s = 0.0
-        self.look_at_s = -math.inf
+        self._error_at_s = 0.0
+        self.next_check_s = -math.inf
         """Until then (monotonic seconds) `value` says what it said last."""
-        self.trouble: ApiError | None = None
+        self.error: ApiError | None = None
         """Why the last reading brought nothing; None if it did. Its code is `UNUSABLE_CREDENTIALS`."""
         self.version = 0
         """Goes up whenever a reading brings another value."""
@@ -79,61 +69,61 @@ class SecretSource:
         Returns:
             The last good value, if it can't be read now and could be `GRACE_S` ago; later, why it can't.
         """
-        if now_s >= self.look_at_s:
+        if now_s >= self.next_check_s:
             stamp = self._stamp()
-            if self.trouble is not None or self.version == 0 or stamp != self._stamp_read:
-                self._take(now_s, stamp)
-            self.look_at_s = math.inf if stamp is None else now_s + _LOOK_EVERY_S
-        return self._held(now_s)
+            if self.error is not None or self.version == 0 or stamp != self._stamp_read:
+                self._store(now_s, stamp)
+            self.next_check_s = math.inf if stamp is None else now_s + _CHECK_INTERVAL_S
+        return self._last_good_value(now_s)
 
     def reread(self, now_s: float) -> str | ApiError:
         """The same after a reading now, whatever the stamp says: an API refused the value, or wants it once an hour."""
         # the stamp comes first: what is written in between is then met again at the next look
-        self._take(now_s, self._stamp())
-        return self._held(now_s)
+        self._store(now_s, self._stamp())
+        return self._last_good_value(now_s)
 
-    def _take(self, now_s: float, stamp: tuple[int, ...] | None) -> None:
-        read = self._usable()
+    def _store(self, now_s: float, stamp: tuple[int, ...] | None) -> None:
+        read = self._read_secret()
         if isinstance(read, ApiError):
-            self._trouble_at_s = now_s if self.trouble is None else self._trouble_at_s
-            self.trouble = read
+            self._error_at_s = now_s if self.error is None else self._error_at_s
+            self.error = read
             return
-        self.trouble, self._stamp_read = None, stamp
+        self.error, self._stamp_read = None, stamp
         if read != self._value:
             self._value = read
             self.version += 1
 
-    def _usable(self) -> str | ApiError:
+    def _read_secret(self) -> str | ApiError:
         try:
             secret = self._read().rstrip()
         except (OSError, ValueError, MonitorError):
             # what they say may quote the secret or its place
-            return _unusable(f"the {self._name} can't be read; check the file or setting that holds it")
-        if is_header_text(secret):
+            return _unusable_secret(f"the {self._name} can't be read; check the file or setting that holds it")
+        if is_header_value(secret):
             return secret
-        return _unusable(
+        return _unusable_secret(
             f"the {self._name} is empty or holds characters that no header may carry; check where it is set"
         )
 
-    def _held(self, now_s: float) -> str | ApiError:
-        if self._value is not None and (self.trouble is None or now_s < self._trouble_at_s + GRACE_S):
+    def _last_good_value(self, now_s: float) -> str | ApiError:
+        if self._value is not None and (self.error is None or now_s < self._error_at_s + GRACE_S):
             return self._value
-        return self.trouble or _unusable(f"the {self._name} has not been read")
+        return self.error or _unusable_secret(f"the {self._name} has not been read")
 
 
-def is_header_text(text: str) -> bool:
+def is_header_value(text: str) -> bool:
     """Whether a header may carry it: printable ASCII, at least one character."""
     return bool(text) and text.isascii() and text.isprintable()
 
 
-def _unusable(message: str) -> ApiError:
+def _unusable_secret(message: str) -> ApiError:
     # it ends a run as a refused token does: no call can be made without it
     return ApiError(status=None, code=UNUSABLE_CREDENTIALS, message=message, from_token_endpoint=True)
 
 
-_DEFAULT_LIFE_S = 3600.0
-_LONGEST_LIFE_S = 30 * 86_400.0
-_EARLY_S = 60.0
+_DEFAULT_LIFETIME_S = 3600.0
+_MAX_LIFETIME_S = 30 * 86_400.0
+_REFRESH_MARGIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +131,13 @@ class Token:
     """An access token as it was granted."""
 
     value: str = dataclasses.field(repr=False)
-    life_s: float
+    lifetime_s: float
     """Seconds (> 0, at most 30 days)."""
 
     @property
-    def fresh_s(self) -> float:
+    def refresh_after_s(self) -> float:
         """Seconds until it is to be refreshed: 60 s before its end, or half-way if that is later."""
-        return max(self.life_s - _EARLY_S, self.life_s / 2)
+        return max(self.lifetime_s - _REFRESH_MARGIN_S, self.lifetime_s / 2)
 
 
 def token_request(*, path: str, client_id: str, secret: str, scope: str) -> Request:
@@ -175,37 +165,37 @@ def read_token(reply: Reply) -> Token | ApiError:
     except (ValueError, RecursionError):
         body = None
     value = body.get("access_token") if isinstance(body, dict) else None
-    if not (isinstance(value, str) and is_header_text(value)):
+    if not (isinstance(value, str) and is_header_value(value)):
         return ApiError(
             status=reply.status,
             code="unusable_token",
             message="the token endpoint answered without a usable access_token",
             from_token_endpoint=True,
         )
-    return Token(value=value, life_s=_life_s(body.get("expires_in")))
+    return Token(value=value, lifetime_s=_lifetime_s(body.get("expires_in")))
 
 
-def _life_s(expires_in: object) -> float:
+def _lifetime_s(expires_in: object) -> float:
     try:
-        life_s = float(expires_in) if isinstance(expires_in, int | float | str) else _DEFAULT_LIFE_S
+        lifetime_s = float(expires_in) if isinstance(expires_in, int | float | str) else _DEFAULT_LIFETIME_S
     except (ValueError, OverflowError):
-        return _DEFAULT_LIFE_S
-    sane = math.isfinite(life_s) and life_s > 0 and not isinstance(expires_in, bool)
-    return min(life_s, _LONGEST_LIFE_S) if sane else _DEFAULT_LIFE_S
+        return _DEFAULT_LIFETIME_S
+    sane = math.isfinite(lifetime_s) and lifetime_s > 0 and not isinstance(expires_in, bool)
+    return min(lifetime_s, _MAX_LIFETIME_S) if sane else _DEFAULT_LIFETIME_S
 
 
-Ask = Callable[[Request], Awaitable[Reply | ApiError]]
+Send = Callable[[Request], Awaitable[Reply | ApiError]]
 """The client's loop without credentials: retried, bounded by the asking call's deadline."""
 
-_SHORTEST_USE_S = 1.0
+_MIN_TOKEN_USE_S = 1.0
 """Every token is used for so long: one that claims to be over sooner would cost a token request per call."""
 
-_NEXT_TRY_S = 5.0
+_REFRESH_RETRY_S = 5.0
 """After an early refresh that failed; the token that it was to replace is good meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class AuthHeader:
     """One header that proves who is asking."""
 
     header: str
@@ -220,15 +210,17 @@ class Grant:
 class Auth(Protocol):
     """Where a call's credentials come from."""
 
-    def current(self, now_s: float) -> Grant | None:
-        """The header for a call, if it is at hand at `now_s` (monotonic seconds); None: await `grant`."""
+    def current(self, now_s: float) -> AuthHeader | None:
+        """The header for a call, if it is at hand at `now_s` (monotonic seconds); None: await `acquire`."""
         ...
 
-    async def grant(self, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:
+    async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> AuthHeader | ApiError:
         """The header for a call, or why there is none."""
         ...
 
-    async def renew(self, rejected: Grant, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError | None:
+    async def renew(
+        self, rejected: AuthHeader, send: Send, *, monotonic: Callable[[], float]
+    ) -> AuthHeader | ApiError | None:
         """After a 401: another header than the rejected one, why there is none, or None when nothing newer exists."""
         ...
 
@@ -253,32 +245,38 @@ class ApiKey:
     ) -> None:
         self._source = SecretSource(read_key, name="API key", stamp=stamp)
         self._header, self._scheme = header, scheme
-        self._current: Grant | None = None
-        self._look_at_s = -math.inf
+        self._current: AuthHeader | None = None
+        self._next_check_s = -math.inf
 
-    def current(self, now_s: float) -> Grant | None:
+    def current(self, now_s: float) -> AuthHeader | None:
         """The key, except about once per second, when it is time to look whether its file has changed."""
-        return self._current if now_s < self._look_at_s else None
+        return self._current if now_s < self._next_check_s else None
 
-    async def grant(self, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:  # noqa: ARG002  # Auth's signature
+    async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> AuthHeader | ApiError:  # noqa: ARG002  # Auth's signature
         """The key as a header; an error with code `UNUSABLE_CREDENTIALS` when it can't be read or sent."""
         key = self._source.value(monotonic())
-        return key if isinstance(key, ApiError) else self._take(key)
+        return key if isinstance(key, ApiError) else self._store(key)
 
-    async def renew(self, rejected: Grant, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError | None:  # noqa: ARG002  # Auth's signature
+    async def renew(
+        self,
+        rejected: AuthHeader,
+        send: Send,
+        *,
+        monotonic: Callable[[], float],  # noqa: ARG002  # Auth's signature
+    ) -> AuthHeader | ApiError | None:
         """The key as it reads now, if it is another one."""
         if self._current is not None and self._current != rejected:
             return self._current
         key = self._source.reread(monotonic())
         if isinstance(key, ApiError):
             return key
-        fresh = self._take(key)
+        fresh = self._store(key)
         # the last good key, which bridges a rotation, is the one that was just rejected
-        return self._source.trouble if fresh == rejected else fresh
+        return self._source.error if fresh == rejected else fresh
 
-    def _take(self, key: str) -> Grant:
-        self._look_at_s = self._source.look_at_s
-        self._current = Grant(header=self._header, value=f"{self._scheme} {key}".strip())
+    def _store(self, key: str) -> AuthHeader:
+        self._next_check_s = self._source.next_check_s
+        self._current = AuthHeader(header=self._header, value=f"{self._scheme} {key}".strip())
         return self._current
 
 
@@ -314,85 +312,89 @@ class ClientCredentials:
         self._request = partial(token_request, path=token_path, client_id=client_id, scope=scope)
         self._source = SecretSource(read_secret, name="client secret", stamp=stamp)
         self._lock = asyncio.Lock()
-        self._flights = 0
-        self._current: Grant | None = None
-        self._stale_at_s = self._expires_at_s = -math.inf
-        self._rejected: Grant | None = None
-        self._replaced: set[Grant] = set()
+        self._completed_requests = 0
+        self._current: AuthHeader | None = None
+        self._refresh_at_s = self._expires_at_s = -math.inf
+        self._rejected: AuthHeader | None = None
+        self._replaced: set[AuthHeader] = set()
         self._failure: ApiError | None = None
         self._not_before_s = -math.inf
-        self._refusal: ApiError | None = None
-        self._refused_version = 0
+        self._final_error: ApiError | None = None
+        self._final_error_version = 0
 
-    def current(self, now_s: float) -> Grant | None:
+    def current(self, now_s: float) -> AuthHeader | None:
         """The token, unless it is due for its refresh and nobody is at it."""
-        if now_s < self._stale_at_s or (now_s < self._expires_at_s and self._lock.locked()):
+        if now_s < self._refresh_at_s or (now_s < self._expires_at_s and self._lock.locked()):
             return self._current
         return None
 
-    async def grant(self, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError:
+    async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> AuthHeader | ApiError:
         """The current token, fetched first when there is none or it is about to expire."""
-        return self.current(monotonic()) or await self._fly(ask, monotonic, rejected=None)
+        return self.current(monotonic()) or await self._acquire_single_flight(send, monotonic, rejected=None)
 
-    async def renew(self, rejected: Grant, ask: Ask, *, monotonic: Callable[[], float]) -> Grant | ApiError | None:
+    async def renew(
+        self, rejected: AuthHeader, send: Send, *, monotonic: Callable[[], float]
+    ) -> AuthHeader | ApiError | None:
         """Another token than the rejected one; one request, however many calls ask."""
         if rejected == self._current and rejected not in self._replaced:
             # no further call shall set out with it
-            self._rejected, self._stale_at_s, self._expires_at_s = rejected, -math.inf, -math.inf
+            self._rejected, self._refresh_at_s, self._expires_at_s = rejected, -math.inf, -math.inf
         usable = self.current(monotonic())
         known = usable is not None and usable != rejected
-        fresh = usable if known else await self._fly(ask, monotonic, rejected=rejected)
+        fresh = usable if known else await self._acquire_single_flight(send, monotonic, rejected=rejected)
         return None if fresh == rejected or fresh in self._replaced else fresh
 
-    async def _fly(self, ask: Ask, monotonic: Callable[[], float], *, rejected: Grant | None) -> Grant | ApiError:
-        flights_before = self._flights
+    async def _acquire_single_flight(
+        self, send: Send, monotonic: Callable[[], float], *, rejected: AuthHeader | None
+    ) -> AuthHeader | ApiError:
+        completed_before = self._completed_requests
         async with self._lock:
             now_s = monotonic()
-            current = self._current if now_s < self._stale_at_s else None
+            current = self._current if now_s < self._refresh_at_s else None
             if current is not None and (current != rejected or current in self._replaced):
                 return current
-            told = self._told(now_s, waited=self._flights != flights_before)
-            return told or await self._fetch(ask, monotonic)
+            known_failure = self._known_failure(now_s, waited=self._completed_requests != completed_before)
+            return known_failure or await self._request_token(send, monotonic)
 
-    def _told(self, now_s: float, *, waited: bool) -> ApiError | None:
+    def _known_failure(self, now_s: float, *, waited: bool) -> ApiError | None:
         """What is known already of a token request at this moment: why it would fail."""
-        if self._refusal is not None:
+        if self._final_error is not None:
             self._source.value(now_s)
-            if self._source.version == self._refused_version:
-                return self._refusal
+            if self._source.version == self._final_error_version:
+                return self._final_error
         # it failed for the one who flew while this call waited: asking again would only queue up
         return self._failure if waited or now_s < self._not_before_s else None
 
-    async def _fetch(self, ask: Ask, monotonic: Callable[[], float]) -> Grant | ApiError:
-        asked_at_s, rejected = monotonic(), self._rejected
-        secret, version = self._source.reread(asked_at_s), self._source.version
-        reply = secret if isinstance(secret, ApiError) else await ask(self._request(secret=secret))
+    async def _request_token(self, send: Send, monotonic: Callable[[], float]) -> AuthHeader | ApiError:
+        requested_at_s, rejected = monotonic(), self._rejected
+        secret, version = self._source.reread(requested_at_s), self._source.version
+        reply = secret if isinstance(secret, ApiError) else await send(self._request(secret=secret))
         token = read_token(reply) if isinstance(reply, Reply) else reply
-        self._flights += 1
+        self._completed_requests += 1
         if isinstance(token, ApiError):
-            return self._failed(token, monotonic(), version)
+            return self._store_failure(token, monotonic(), version)
         if rejected is not None:
             self._replaced.add(rejected)
             self._rejected = None
-        return self._granted(token, asked_at_s, monotonic())
+        return self._store_token(token, requested_at_s, monotonic())
 
-    def _granted(self, token: Token, asked_at_s: float, now_s: float) -> Grant:
-        self._stale_at_s = max(asked_at_s + token.fresh_s, now_s + _SHORTEST_USE_S)
-        self._expires_at_s = max(asked_at_s + token.life_s, self._stale_at_s)
-        self._failure, self._refusal, self._not_before_s = None, None, -math.inf
-        self._current = Grant(header="authorization", value=f"Bearer {token.value}")
+    def _store_token(self, token: Token, requested_at_s: float, now_s: float) -> AuthHeader:
+        self._refresh_at_s = max(requested_at_s + token.refresh_after_s, now_s + _MIN_TOKEN_USE_S)
+        self._expires_at_s = max(requested_at_s + token.lifetime_s, self._refresh_at_s)
+        self._failure, self._final_error, self._not_before_s = None, None, -math.inf
+        self._current = AuthHeader(header="authorization", value=f"Bearer {token.value}")
         return self._current
 
-    def _failed(self, error: ApiError, now_s: float, version: int) -> Grant | ApiError:
+    def _store_failure(self, error: ApiError, now_s: float, version: int) -> AuthHeader | ApiError:
         """Remembers the failure; the token that is still good, if there is one."""
         # the time of the one who flew was up, not that of those who waited
         self._failure = None if error.is_local(DEADLINE_EXCEEDED) else error
         self._not_before_s = now_s + error.retry_after.total_seconds() if error.retry_after else -math.inf
         final = (error.status is not None or error.network is not None) and not is_transient(error)
         if final:
-            self._refusal, self._refused_version = error, version
+            self._final_error, self._final_error_version = error, version
         if self._current is None or now_s >= self._expires_at_s:
             return error
-        next_try_s = math.inf if final else max(now_s + _NEXT_TRY_S, self._not_before_s)
-        self._stale_at_s = min(self._expires_at_s, next_try_s)
+        refresh_retry_s = math.inf if final else max(now_s + _REFRESH_RETRY_S, self._not_before_s)
+        self._refresh_at_s = min(self._expires_at_s, refresh_retry_s)
         return self._current

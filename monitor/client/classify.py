@@ -15,7 +15,7 @@ SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "bi
 SCOPE_CODE = "publisher_not_found"
 """The 400 that says that the API does not know us, rather than the item (Gloo's error reference), case-folded."""
 
-_UNUSABLE = frozenset({NetworkFault.PROTOCOL, NetworkFault.TOO_LARGE})
+_UNUSABLE_FAULTS = frozenset({NetworkFault.PROTOCOL, NetworkFault.TOO_LARGE})
 
 
 def cause_of(error: ApiError) -> Cause:
@@ -28,7 +28,7 @@ def cause_of(error: ApiError) -> Cause:
     if status is None:
         if error.is_local(UNUSABLE_CREDENTIALS):
             return Cause.UNAUTHORIZED
-        return Cause.BAD_RESPONSE if error.network in _UNUSABLE else Cause.OUTAGE
+        return Cause.BAD_RESPONSE if error.network in _UNUSABLE_FAULTS else Cause.OUTAGE
     if error.from_token_endpoint and status in {400, 401, 403}:
         return Cause.UNAUTHORIZED
     if status < 400:
@@ -51,8 +51,8 @@ def _client_error(error: ApiError, status: int) -> Cause:
         case 404 | 410:
             return Cause.WRONG_SCOPE
         case 429:
-            spent = code in SPENDING_CODES or (error.type or "").casefold() in SPENDING_CODES
-            return Cause.SPENDING_LIMIT if spent else Cause.RATE_LIMITED
+            is_spending_limit = code in SPENDING_CODES or (error.type or "").casefold() in SPENDING_CODES
+            return Cause.SPENDING_LIMIT if is_spending_limit else Cause.RATE_LIMITED
         case 400 if code == SCOPE_CODE:
             return Cause.WRONG_SCOPE
         case _:
@@ -65,13 +65,13 @@ def is_invalid_id(error: ApiError) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meaning:
+class StatusExplanation:
     """What an answer comes to."""
 
     cause: Cause | None
     """The request cause that it is evidence of; None when it is about the item that was asked for."""
-    why: str
-    may_become: tuple[Cause, ...] = ()
+    explanation: str
+    possible_causes: tuple[Cause, ...] = ()
     """Causes that it can become evidence of where it is about the item."""
 
 
@@ -83,7 +83,7 @@ def usual_status(code: str) -> int | None:
     return HTTPStatus.BAD_REQUEST if folded == SCOPE_CODE else None
 
 
-def meaning_of(status: int, code: str | None = None) -> Meaning:
+def explain_status(status: int, code: str | None = None) -> StatusExplanation:
     """What an answer to a question about an item comes to, once retries did not help.
 
     Args:
@@ -92,21 +92,21 @@ def meaning_of(status: int, code: str | None = None) -> Meaning:
     """
     error = ApiError(status=status, code=code)
     if 200 <= status < 300:
-        return _answered(status)
+        return _explain_success(status)
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-        return _absent(status)
+        return _explain_not_found(status)
     if is_invalid_id(error):
-        return _refused(status)
+        return _explain_invalid_id(status)
     cause = cause_of(error)
-    return Meaning(cause=cause, why=_why(cause, status, code))
+    return StatusExplanation(cause=cause, explanation=_explain_cause(cause, status, code))
 
 
-def _answered(status: int) -> Meaning:
-    return Meaning(
+def _explain_success(status: int) -> StatusExplanation:
+    return StatusExplanation(
         cause=None,
-        why=f"a {status} is an answer: the status in its body decides about the item; a body that can't be read is "
+        explanation=f"a {status} is an answer: the status in its body decides about the item; a body that can't be read is "
         "evidence of bad_response",
-        may_become=(
+        possible_causes=(
             Cause.ITEMS_FAILED,
             Cause.ITEMS_STUCK,
             Cause.ITEMS_REGRESSED,
@@ -116,27 +116,27 @@ def _answered(status: int) -> Meaning:
     )
 
 
-def _absent(status: int) -> Meaning:
-    return Meaning(
+def _explain_not_found(status: int) -> StatusExplanation:
+    return StatusExplanation(
         cause=None,
-        why=f"a {status} is about the item, which becomes not_found: evidence of items_missing if the API had it "
+        explanation=f"a {status} is about the item, which becomes not_found: evidence of items_missing if the API had it "
         "before, or if it was uploaded longer than missing_after ago; of wrong_scope if half or more of at least 5 "
         "items answer so, or the list does",
-        may_become=(Cause.ITEMS_MISSING, Cause.WRONG_SCOPE),
+        possible_causes=(Cause.ITEMS_MISSING, Cause.WRONG_SCOPE),
     )
 
 
-def _refused(status: int) -> Meaning:
+def _explain_invalid_id(status: int) -> StatusExplanation:
     token = "; said by the token endpoint, a 400 is evidence of unauthorized" if status == 400 else ""
-    return Meaning(
+    return StatusExplanation(
         cause=None,
-        why=f"a {status} is about the item's id, which becomes invalid: evidence of items_invalid; of bad_request if 5 "
+        explanation=f"a {status} is about the item's id, which becomes invalid: evidence of items_invalid; of bad_request if 5 "
         f"items or more are refused so and none is accepted{token}",
-        may_become=(Cause.ITEMS_INVALID, Cause.BAD_REQUEST),
+        possible_causes=(Cause.ITEMS_INVALID, Cause.BAD_REQUEST),
     )
 
 
-def _why(cause: Cause, status: int, code: str | None) -> str:
+def _explain_cause(cause: Cause, status: int, code: str | None) -> str:
     match cause:
         case Cause.UNAUTHORIZED:
             return f"{status}, again after the credentials were renewed: they are rejected"
@@ -146,11 +146,11 @@ def _why(cause: Cause, status: int, code: str | None) -> str:
                 "said by the token endpoint, it is evidence of unauthorized"
             )
         case Cause.SPENDING_LIMIT:
-            return f"{_with(status, code if status == 429 else None)} asks for money: waiting does not cure it"
+            return f"{_with_code(status, code if status == 429 else None)} asks for money: waiting does not cure it"
         case Cause.RATE_LIMITED:
-            return f"{_with(status, code)} asks to slow down: waiting cures it"
+            return f"{_with_code(status, code)} asks to slow down: waiting cures it"
         case Cause.WRONG_SCOPE:
-            return f"{_with(status, code)}: the API does not know the publisher"
+            return f"{_with_code(status, code)}: the API does not know the publisher"
         case Cause.OUTAGE:
             return f"{status}: the service fails, or does not answer in time"
         case Cause.BAD_RESPONSE:
@@ -159,5 +159,5 @@ def _why(cause: Cause, status: int, code: str | None) -> str:
             return f"{status} refuses the form of the request"
 
 
-def _with(status: int, code: str | None) -> str:
+def _with_code(status: int, code: str | None) -> str:
     return f"{status} with the code {code}" if code else str(status)

@@ -15,23 +15,23 @@ from typing import TypeVar
 
 import structlog
 
-from monitor.client.api_errors import fault_error, read_failure
-from monitor.client.auth import Ask, Auth, Grant
-from monitor.client.failure_log import FailureDigest
+from monitor.client.api_errors import parse_api_error, transport_api_error
+from monitor.client.auth import Auth, AuthHeader, Send
+from monitor.client.failure_log import FailureSummary
 from monitor.client.limits import RetryBudget
-from monitor.client.redaction import hiding, without_credential, without_secrets
-from monitor.client.retry import Verdict, decide
-from monitor.client.throttle import Throttle, breaker_open, deadline_exceeded, utcnow
+from monitor.client.redaction import make_redactor, redact_credential, redact_error
+from monitor.client.retry import RetryAction, decide_retry
+from monitor.client.throttle import Throttle, breaker_open_error, deadline_exceeded, utcnow
 from monitor.model.http import (
-    RETRY_BUDGET_EXHAUSTED,
     DEADLINE_EXCEEDED,
-    CallResult,
+    RETRY_BUDGET_EXHAUSTED,
     ApiError,
+    BodySink,
+    CallResult,
     NetworkFault,
     Operation,
     Reply,
     Request,
-    BodySink,
     Transport,
     TransportFault,
     plain_text,
@@ -39,7 +39,7 @@ from monitor.model.http import (
 
 _log = structlog.get_logger(__name__)
 
-_ID_CHARS = 200
+_MAX_ID_CHARS = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,11 +50,11 @@ class Call:
     deadline_s: float
     attempts: int = 0
     max_attempts: int
-    into: Callable[[], BodySink] | None = None
-    again: bool = False
+    sink_factory: Callable[[], BodySink] | None = None
+    is_repeat: bool = False
     """It was asked before in this run, in another call."""
     replays: int = 0
-    allowed_s: float = 0.0
+    timeout_s: float = 0.0
     """How long the last attempt was allowed to take."""
     latency_ms: float = 0.0
     timed_out: bool = False
@@ -63,10 +63,10 @@ class Call:
 def _request_id(result: Reply | ApiError) -> str | None:
     if isinstance(result, ApiError):
         return result.request_id
-    return plain_text(result.headers.get("x-request-id", ""), _ID_CHARS) or None
+    return plain_text(result.headers.get("x-request-id", ""), _MAX_ID_CHARS) or None
 
 
-def logs_calls() -> bool:
+def call_logging_enabled() -> bool:
     """Whether the log, as it is set up now, shows finished calls."""
     return bool(_log.is_enabled_for(logging.DEBUG))
 
@@ -89,7 +89,7 @@ def log_call(call: Call, result: Reply | ApiError) -> None:
 
 
 _T = TypeVar("_T")
-_FAIR_SHARE = 0.9
+_MIN_TIMEOUT_SHARE = 0.9
 """Of the attempt timeout: a service that stays silent for longer has timed out, whatever the deadline."""
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -100,11 +100,11 @@ class Client:
     """Asks one API, for one run.
 
     A call takes these steps: (1) an open breaker or a passed deadline refuses it; (2) its credentials are fetched,
-    in single flight; (3) it is attempted, each time in its turn, until it succeeds, `decide` gives up, the breaker
+    in single flight; (3) it is attempted, each time in its turn, until it succeeds, `decide_retry` gives up, the breaker
     opens or the deadline comes; (4) a 401 renews the credentials and replays it, once.
     """
 
-    wire: Transport
+    transport: Transport
     auth: Auth | None = None
     attempt_timeout_s: float = 30.0
     max_attempts: int = 5
@@ -116,8 +116,8 @@ class Client:
     rand: Callable[[], float] = random.random
     mask: Callable[[str], str] = str
     """Takes the caller's secrets out of a text that an API sent."""
-    digest: FailureDigest = dataclasses.field(default_factory=FailureDigest)
-    logs: bool = dataclasses.field(default_factory=logs_calls)
+    failure_summary: FailureSummary = dataclasses.field(default_factory=FailureSummary)
+    log_calls: bool = dataclasses.field(default_factory=call_logging_enabled)
     """Whether finished calls are logged: looked up once, since that costs more than all else that a call logs."""
 
     @property
@@ -127,40 +127,42 @@ class Client:
 
     def attempts(self, requests: int) -> Mapping[str, int]:
         """Attempts so far by status class; so many were no requests for tokens, which count only where they failed."""
-        failed = self.digest.by_status_class
-        return {"2xx": max(0, requests - failed.total() + self.digest.for_tokens), **failed}
+        failed = self.failure_summary.by_status_class
+        return {"2xx": max(0, requests - failed.total() + self.failure_summary.token_failures), **failed}
 
-    async def ask(
+    async def send(
         self,
         request: Request,
         *,
         deadline_s: float,
-        into: Callable[[], BodySink] | None = None,
+        sink_factory: Callable[[], BodySink] | None = None,
         max_attempts: int | None = None,
-        again: bool = False,
+        is_repeat: bool = False,
     ) -> CallResult:
         """Asks until there is an answer or no sense in asking.
 
         Args:
             request: what to ask.
             deadline_s: an instant on `monotonic`; no attempt and no wait lasts beyond it.
-            into: makes what takes the body of a 2xx, anew for each attempt; the reply's own is then empty. An attempt
+            sink_factory: makes what takes the body of a 2xx, anew for each attempt; the reply's own is then empty. An attempt
                 may last until the deadline, as long as the server is never silent for `attempt_timeout_s`. What is
                 handed on so is as the API sent it: no secret is masked in it.
             max_attempts: instead of the client's own.
-            again: it was asked before in this run, so that even the first attempt draws on the budget.
+            is_repeat: it was asked before in this run, so that even the first attempt draws on the budget.
 
         Returns:
             The 2xx reply or the last error. Errors of our own have neither status nor network fault but the code
             `BREAKER_OPEN`, `RETRY_BUDGET_EXHAUSTED`, `DEADLINE_EXCEEDED` (it came before anything else went wrong) or
             `UNUSABLE_CREDENTIALS`. One that is `held` was said to an earlier request, and this one was not sent.
         """
-        if again and not self.budget.take():
+        if is_repeat and not self.budget.take():
             return CallResult(error=ApiError(status=None, code=RETRY_BUDGET_EXHAUSTED), attempts=0)
-        most = max_attempts or self.max_attempts
-        call = Call(request=request, deadline_s=deadline_s, max_attempts=most, into=into, again=again)
-        result = await self._authorised(call)
-        if self.logs:
+        limit = max_attempts or self.max_attempts
+        call = Call(
+            request=request, deadline_s=deadline_s, max_attempts=limit, sink_factory=sink_factory, is_repeat=is_repeat
+        )
+        result = await self._send_authorized(call)
+        if self.log_calls:
             log_call(call, result)
         return CallResult(
             reply=result if isinstance(result, Reply) else None,
@@ -170,36 +172,38 @@ class Client:
             timed_out=call.timed_out,
         )
 
-    async def _authorised(self, call: Call) -> Reply | ApiError:
-        refused = self._refused(call)
-        if refused or self.auth is None:
-            return refused or await self._attempts(call, None)
-        grant: Grant | ApiError | None = self.auth.current(self.monotonic())
-        if grant is None:
-            grant = await self._in_time(call, self.auth.grant(self._token_loop(call), monotonic=self.monotonic))
-        if isinstance(grant, ApiError):
-            return grant
-        result = await self._attempts(call, grant)
+    async def _send_authorized(self, call: Call) -> Reply | ApiError:
+        local_error = self._local_error(call)
+        if local_error or self.auth is None:
+            return local_error or await self._attempt_with_retries(call, None)
+        auth_header: AuthHeader | ApiError | None = self.auth.current(self.monotonic())
+        if auth_header is None:
+            auth_header = await self._before_deadline(
+                call, self.auth.acquire(self._token_sender(call), monotonic=self.monotonic)
+            )
+        if isinstance(auth_header, ApiError):
+            return auth_header
+        result = await self._attempt_with_retries(call, auth_header)
         if not (isinstance(result, ApiError) and result.status == 401):
             return result
-        ask = self._token_loop(call)
-        fresh = await self._in_time(call, self.auth.renew(grant, ask, monotonic=self.monotonic))
-        if not isinstance(fresh, Grant):
+        send = self._token_sender(call)
+        fresh = await self._before_deadline(call, self.auth.renew(auth_header, send, monotonic=self.monotonic))
+        if not isinstance(fresh, AuthHeader):
             return fresh or result
         call.replays += 1
-        return await self._attempts(call, fresh)
+        return await self._attempt_with_retries(call, fresh)
 
-    def _token_loop(self, call: Call) -> Ask:
-        async def ask(request: Request) -> Reply | ApiError:
+    def _token_sender(self, call: Call) -> Send:
+        async def send(request: Request) -> Reply | ApiError:
             token_call = Call(request=request, deadline_s=call.deadline_s, max_attempts=self.max_attempts)
-            result = await self._attempts(token_call, None)
-            if self.logs:
+            result = await self._attempt_with_retries(token_call, None)
+            if self.log_calls:
                 log_call(token_call, result)
             return result
 
-        return ask
+        return send
 
-    async def _in_time(self, call: Call, credentials: Awaitable[_T]) -> _T | ApiError:
+    async def _before_deadline(self, call: Call, credentials: Awaitable[_T]) -> _T | ApiError:
         # another call's token request may outlast this call's deadline
         try:
             async with asyncio.timeout(max(0.0, call.deadline_s - self.monotonic())):
@@ -207,23 +211,23 @@ class Client:
         except TimeoutError:
             return deadline_exceeded()
 
-    async def _attempts(self, call: Call, grant: Grant | None) -> Reply | ApiError:
+    async def _attempt_with_retries(self, call: Call, auth_header: AuthHeader | None) -> Reply | ApiError:
         """Attempts until a reply, or a failure that is not worth another."""
         request = call.request
-        if grant:
-            request = request.with_header(grant.header, grant.value)
+        if auth_header:
+            request = request.with_header(auth_header.header, auth_header.value)
         failure: ApiError | None = None
         while True:
-            refused = self._refused(call)
-            if refused is None and not self.throttle.try_enter(self.monotonic()):
-                refused = await self.throttle.enter(call.deadline_s)
-            if refused:
-                return failure or refused
-            if not (call.attempts or call.again):
-                self.budget.first()
-            result = await self._in_turn(call, request, grant)
+            local_error = self._local_error(call)
+            if local_error is None and not self.throttle.try_acquire(self.monotonic()):
+                local_error = await self.throttle.acquire(call.deadline_s)
+            if local_error:
+                return failure or local_error
+            if not (call.attempts or call.is_repeat):
+                self.budget.record_first()
+            result = await self._attempt(call, request, auth_header)
             error = result if isinstance(result, ApiError) else None
-            wait_s = self._next_wait_s(call, error)
+            wait_s = self._retry_delay_s(call, error)
             if failure and error and error.is_local(DEADLINE_EXCEEDED):
                 return failure
             if wait_s is None:
@@ -231,30 +235,30 @@ class Client:
             failure = error
             await self.sleep(wait_s)
 
-    async def _in_turn(self, call: Call, request: Request, grant: Grant | None) -> Reply | ApiError:
+    async def _attempt(self, call: Call, request: Request, auth_header: AuthHeader | None) -> Reply | ApiError:
         """One attempt, with what the throttle learns from it."""
-        started_s, told = self.monotonic(), False
+        started_s, recorded = self.monotonic(), False
         try:
-            came = await self._sent(call, request)
-            result = self._read(call, came, grant.secret if grant else "")
+            received = await self._send_attempt(call, request)
+            result = self._parse(call, received, auth_header.secret if auth_header else "")
             error = result if isinstance(result, ApiError) else None
             if error is not None and error.is_local(DEADLINE_EXCEEDED):
                 if not error.from_token_endpoint:
-                    self.digest.cut_off()
+                    self.failure_summary.count_cut_off()
                 return result
             if error is not None:
-                self._note(error, call)
-            if self._is_about_the_api(error, request):
-                told = True
-                headers = came.headers if isinstance(came, Reply) else _NO_HEADERS
-                self.throttle.leave(error, headers, started_s=started_s, is_sample=not call.again)
+                self._record_failure(error, call)
+            if self._counts_for_limits(error, request):
+                recorded = True
+                headers = received.headers if isinstance(received, Reply) else _NO_HEADERS
+                self.throttle.release(error, headers, started_s=started_s, is_sample=not call.is_repeat)
             return result
         finally:
-            if not told:
-                self.throttle.give_back()
+            if not recorded:
+                self.throttle.release_unused()
 
-    def _note(self, error: ApiError, call: Call) -> None:
-        self.digest.add(
+    def _record_failure(self, error: ApiError, call: Call) -> None:
+        self.failure_summary.add(
             error,
             template=call.request.template,
             item_id=call.request.item_id,
@@ -263,65 +267,65 @@ class Client:
             retry_count=call.attempts - 1,
         )
 
-    def _is_about_the_api(self, error: ApiError | None, request: Request) -> bool:
+    def _counts_for_limits(self, error: ApiError | None, request: Request) -> bool:
         """A token that was granted says nothing about the API behind it, nor does one that is refused too early."""
         if request.operation is not Operation.TOKEN or self.auth is None:
             return True
         return error is not None and self.auth.current(self.monotonic()) is None
 
-    async def _sent(self, call: Call, request: Request) -> Reply | TransportFault:
+    async def _send_attempt(self, call: Call, request: Request) -> Reply | TransportFault:
         started_s = self.monotonic()
-        left_s = call.deadline_s - started_s
-        call.allowed_s = min(self.attempt_timeout_s, left_s)
-        if call.into is None:
-            came = await self.wire.send(request, timeout_s=call.allowed_s)
+        remaining_s = call.deadline_s - started_s
+        call.timeout_s = min(self.attempt_timeout_s, remaining_s)
+        if call.sink_factory is None:
+            received = await self.transport.send(request, timeout_s=call.timeout_s)
         else:
-            came = await self.wire.send(
-                request, timeout_s=left_s, sink=call.into(), read_timeout_s=self.attempt_timeout_s
+            received = await self.transport.send(
+                request, timeout_s=remaining_s, sink=call.sink_factory(), read_timeout_s=self.attempt_timeout_s
             )
         call.attempts += 1
         call.latency_ms = (self.monotonic() - started_s) * 1000
-        return came
+        return received
 
-    def _read(self, call: Call, came: Reply | TransportFault, credential: str) -> Reply | ApiError:
+    def _parse(self, call: Call, received: Reply | TransportFault, credential: str) -> Reply | ApiError:
         """What came, without what the caller calls secret, and without the credential that this call carried."""
         from_token_endpoint = call.request.operation is Operation.TOKEN
-        if isinstance(came, Reply):
+        if isinstance(received, Reply):
             call.timed_out = False
-            if 200 <= came.status < 300:
-                return without_credential(came, credential)
-            hide = hiding(credential, self.mask)
-            error = read_failure(came, from_token_endpoint=from_token_endpoint, now=self.utcnow(), hide=hide)
-            return without_secrets(error, hide)
-        call.timed_out = came.fault is NetworkFault.TIMEOUT
-        if call.timed_out and self._cut_short(call):
+            if 200 <= received.status < 300:
+                return redact_credential(received, credential)
+            redact = make_redactor(credential, self.mask)
+            error = parse_api_error(received, from_token_endpoint=from_token_endpoint, now=self.utcnow(), redact=redact)
+            return redact_error(error, redact)
+        call.timed_out = received.fault is NetworkFault.TIMEOUT
+        if call.timed_out and self._ended_by_deadline(call):
             # cut short by our own deadline: that says nothing about the service
             return deadline_exceeded(from_token_endpoint=from_token_endpoint)
-        return fault_error(came, from_token_endpoint=from_token_endpoint)
+        return transport_api_error(received, from_token_endpoint=from_token_endpoint)
 
-    def _cut_short(self, call: Call) -> bool:
+    def _ended_by_deadline(self, call: Call) -> bool:
         """Whether a timeout was our deadline's doing: it left too little time, or a stream was still under way."""
-        if call.allowed_s < _FAIR_SHARE * self.attempt_timeout_s:
+        if call.timeout_s < _MIN_TIMEOUT_SHARE * self.attempt_timeout_s:
             return True
-        return call.into is not None and self.monotonic() >= call.deadline_s
+        return call.sink_factory is not None and self.monotonic() >= call.deadline_s
 
-    def _next_wait_s(self, call: Call, failure: ApiError | None) -> float | None:
+    def _retry_delay_s(self, call: Call, failure: ApiError | None) -> float | None:
         """Seconds to wait before the next attempt, which the budget then grants; None when there shall be none."""
         if failure is None or self.tripped:
             return None
-        decision = decide(
+        decision = decide_retry(
             failure,
             attempt=call.attempts - call.replays,
             max_attempts=call.max_attempts,
-            budget_left=self.budget.left,
+            budget_left=self.budget.remaining,
             operation=call.request.operation,
             now_s=self.monotonic(),
             deadline_s=call.deadline_s,
             rand=self.rand(),
         )
-        return decision.wait_s if decision.verdict is Verdict.RETRY and self.budget.take() else None
+        return decision.wait_s if decision.action is RetryAction.RETRY and self.budget.take() else None
 
-    def _refused(self, call: Call) -> ApiError | None:
+    def _local_error(self, call: Call) -> ApiError | None:
         if self.tripped:
-            return breaker_open()
+            return breaker_open_error()
         return deadline_exceeded() if self.monotonic() >= call.deadline_s else None

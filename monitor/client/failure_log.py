@@ -19,8 +19,8 @@ OTHER = "other"
 UNANSWERED = "none"
 """The status class of what got no answer."""
 
-_MOST_CLASSES = 50
-_MOST_SAMPLES = 5
+_MAX_CLASSES = 50
+_MAX_SAMPLES = 5
 
 _Key = tuple[str, int | None, NetworkFault | None, str | None]
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Failures:
+class _FailureClass:
     """All failures of one class so far."""
 
     first_at: datetime
@@ -42,16 +42,16 @@ class _Failures:
     gateway: tuple[tuple[str, str], ...] = ()
 
 
-class FailureDigest:
+class FailureSummary:
     """Failed attempts of one run, counted by endpoint, status or network fault, and code; at most 51 classes."""
 
-    __slots__ = ("_classes", "by_status_class", "for_tokens")
+    __slots__ = ("_classes", "by_status_class", "token_failures")
 
     def __init__(self) -> None:
-        self._classes: dict[_Key, _Failures] = {}
+        self._classes: dict[_Key, _FailureClass] = {}
         self.by_status_class: Counter[str] = Counter()
         """Failed attempts by `4xx` and the like, or `none` for those without an answer."""
-        self.for_tokens = 0
+        self.token_failures = 0
         """How many of these were for a token."""
 
     def add(
@@ -75,7 +75,7 @@ class FailureDigest:
             retry_count: attempts that the same call made before.
         """
         self.by_status_class[f"{error.status // 100}xx" if error.status else UNANSWERED] += 1
-        self.for_tokens += error.from_token_endpoint
+        self.token_failures += error.from_token_endpoint
         failures = self._classes.get((template, error.status, error.network, error.code))
         if failures is None:
             failures = self._class_for((template, error.status, error.network, error.code), at)
@@ -89,13 +89,13 @@ class FailureDigest:
         if retry_count:
             failures.retry_count += 1
         failures.latency_ms = max(failures.latency_ms, latency_ms)
-        if len(failures.sample_ids) < _MOST_SAMPLES:
-            _keep(failures.sample_ids, item_id)
-        if len(failures.request_ids) < _MOST_SAMPLES:
-            _keep(failures.request_ids, error.request_id)
+        if len(failures.sample_ids) < _MAX_SAMPLES:
+            _add_sample(failures.sample_ids, item_id)
+        if len(failures.request_ids) < _MAX_SAMPLES:
+            _add_sample(failures.request_ids, error.request_id)
         failures.gateway = failures.gateway or error.gateway
 
-    def cut_off(self) -> None:
+    def count_cut_off(self) -> None:
         """Counts an attempt that our own deadline ended: it is nobody's failure, but it was sent and not answered."""
         self.by_status_class[UNANSWERED] += 1
 
@@ -106,7 +106,7 @@ class FailureDigest:
         of them without an answer in time. `latency_ms`: the longest. `sample_ids`, `request_ids`: the first five.
         `gateway`, where a gateway answered in place of the API: its `server`, `via` and `x-request-id`.
         """
-        for key, failures in sorted(self._classes.items(), key=_order):
+        for key, failures in sorted(self._classes.items(), key=_sort_key):
             endpoint, status, network, code = key
             yield {
                 "endpoint": endpoint,
@@ -117,34 +117,34 @@ class FailureDigest:
                 "retry_count": failures.retry_count,
                 "timed_out": failures.timed_out,
                 "latency_ms": round(failures.latency_ms, 1),
-                "first_at": _as_text(failures.first_at),
-                "last_at": _as_text(failures.last_at),
+                "first_at": _iso_utc(failures.first_at),
+                "last_at": _iso_utc(failures.last_at),
                 "sample_ids": list(failures.sample_ids),
                 "request_ids": list(failures.request_ids),
                 **({"gateway": dict(failures.gateway)} if failures.gateway else {}),
             }
 
-    def _class_for(self, key: _Key, at: datetime) -> _Failures:
-        if len(self._classes) >= _MOST_CLASSES:
+    def _class_for(self, key: _Key, at: datetime) -> _FailureClass:
+        if len(self._classes) >= _MAX_CLASSES:
             key = (OTHER, None, None, None)
-        return self._classes.setdefault(key, _Failures(first_at=at, last_at=at))
+        return self._classes.setdefault(key, _FailureClass(first_at=at, last_at=at))
 
 
-def log_failures(digest: FailureDigest) -> None:
+def log_failures(failure_summary: FailureSummary) -> None:
     """One event `requests_failed` per class; nothing when nothing failed. To be called once, at the end of a run."""
-    for fields in digest.report():
+    for fields in failure_summary.report():
         _log.warning("requests_failed", **fields)
 
 
-def _keep(samples: list[str], text: str | None) -> None:
+def _add_sample(samples: list[str], text: str | None) -> None:
     if text and text not in samples:
         samples.append(text)
 
 
-def _order(entry: tuple[_Key, _Failures]) -> tuple[int, str, int, str, str]:
+def _sort_key(entry: tuple[_Key, _FailureClass]) -> tuple[int, str, int, str, str]:
     (endpoint, status, network, code), failures = entry
     return -failures.count, endpoint, status or 0, network or "", code or ""
 
 
-def _as_text(at: datetime) -> str:
+def _iso_utc(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

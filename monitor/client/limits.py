@@ -3,8 +3,8 @@
 | machine       | takes in                       | says                                                         |
 |---------------|--------------------------------|--------------------------------------------------------------|
 | `Breaker`     | how each attempt ended         | nothing more is sent in this run; or just one probe          |
-| `Concurrency` | how each attempt ended         | how many requests may be in flight (one up, half down)       |
-| `Hold`        | a server's hint on 429 and 503 | nothing is sent before an instant; then one probe            |
+| `ConcurrencyLimit` | how each attempt ended         | how many requests may be in flight (one up, half down)       |
+| `ServerBackoff`        | a server's hint on 429 and 503 | nothing is sent before an instant; then one probe            |
 | `RetryBudget` | first attempts                 | how many more there may be: 10% of them, and 3 in any case   |
 
 The rate stands in `pace`. `throttle` joins them all, for every client of one origin and credential.
@@ -15,17 +15,17 @@ from collections import deque
 
 from monitor.model.http import ApiError, NetworkFault
 
-_FIRST = 5
-_ENOUGH = 3
+_OPEN_AFTER_FIRST = 5
+_MIN_ATTEMPTS = 3
 """Attempts: where all of a run failed, and there were so many, it needs no open breaker to know that it was down."""
-_WINDOW = 20
-_FAILED_IN_WINDOW = 18
-_BUDGET_FLOOR = 3
-_FIRSTS_PER_RETRY = 10
-_APART = 30
+_WINDOW_SIZE = 20
+_OPEN_AFTER_FAILURES = 18
+_MIN_RETRIES = 3
+_ATTEMPTS_PER_RETRY = 10
+_UNCOUNTED_ATTEMPTS = 30
 """First attempts that earn nothing: a token and a list are asked for as well, and all together stay below 110%."""
-_LARGE_AT_ONCE = 5
-_HOLDING = frozenset({429, 503})
+_MAX_LARGE_IN_FLIGHT = 5
+_BACKOFF_STATUSES = frozenset({429, 503})
 
 
 class Breaker:
@@ -38,25 +38,25 @@ class Breaker:
         down: it was open when the last run ended.
     """
 
-    __slots__ = ("_failures", "_recorded", "on_trial", "open")
+    __slots__ = ("_failures", "_recorded", "half_open", "open")
 
     def __init__(self, *, down: bool = False) -> None:
-        self._failures: deque[bool] = deque(maxlen=_WINDOW)
+        self._failures: deque[bool] = deque(maxlen=_WINDOW_SIZE)
         self._recorded = 0
         self.open = down
         """Whether no further attempt may start."""
-        self.on_trial = False
+        self.half_open = False
         """Whether one attempt may be under way, and no more."""
 
     @property
     def down(self) -> bool:
         """Whether the next run has to begin with a probe: it is open, on trial, or met nothing but failures so far."""
-        only_failures = self._recorded >= _ENOUGH and sum(self._failures) == self._recorded
-        return self.open or self.on_trial or only_failures
+        only_failures = self._recorded >= _MIN_ATTEMPTS and sum(self._failures) == self._recorded
+        return self.open or self.half_open or only_failures
 
-    def begin(self) -> None:
+    def start_run(self) -> None:
         """A run begins: what the last one met is forgotten, but for this: whether the service was down at its end."""
-        self.on_trial = self.down
+        self.half_open = self.down
         self.open = False
         self._failures.clear()
         self._recorded = 0
@@ -72,14 +72,14 @@ class Breaker:
         self._recorded += 1
         self._failures.append(failed)
         if not failed:
-            self.on_trial = False
+            self.half_open = False
             return
-        all_first = self._recorded == _FIRST and all(self._failures)
-        most_of_the_last = self._recorded >= _WINDOW and sum(self._failures) >= _FAILED_IN_WINDOW
-        self.open = self.open or self.on_trial or all_first or most_of_the_last
+        first_all_failed = self._recorded == _OPEN_AFTER_FIRST and all(self._failures)
+        most_of_window = self._recorded >= _WINDOW_SIZE and sum(self._failures) >= _OPEN_AFTER_FAILURES
+        self.open = self.open or self.half_open or first_all_failed or most_of_window
 
 
-class Concurrency:
+class ConcurrencyLimit:
     """How many requests may be in flight: one more per round of successes, half as many after an overload (AIMD).
 
     Failures of requests that were under way already when the limit was halved do not halve it again.
@@ -89,37 +89,37 @@ class Concurrency:
         learned: what an earlier run ended with; None: nothing stands in the way of the ceiling.
     """
 
-    __slots__ = ("_cut_at_s", "_most", "ceiling", "limit")
+    __slots__ = ("_halved_at_s", "_configured_ceiling", "ceiling", "limit")
 
     def __init__(self, ceiling: int, learned: float | None = None) -> None:
-        self._most = self.ceiling = ceiling
+        self._configured_ceiling = self.ceiling = ceiling
         self.limit = float(ceiling) if learned is None else max(1.0, min(learned, ceiling))
         """At least 1; a fraction counts once it is whole."""
-        self._cut_at_s = -math.inf
+        self._halved_at_s = -math.inf
 
-    def restrain(self, factor: float) -> None:
+    def set_throttle_factor(self, factor: float) -> None:
         """Lowers the ceiling to a share (0 to 1, above 0) of itself, but not below 1; a later share takes its place.
 
         What was learned below it stays. A limit that stood at the ceiling goes with it, up or down.
         """
-        free = self.limit >= self.ceiling
-        self.ceiling = max(1, math.floor(self._most * factor))
-        self.limit = float(self.ceiling) if free else min(self.limit, float(self.ceiling))
+        at_ceiling = self.limit >= self.ceiling
+        self.ceiling = max(1, math.floor(self._configured_ceiling * factor))
+        self.limit = float(self.ceiling) if at_ceiling else min(self.limit, float(self.ceiling))
 
-    def succeeded(self) -> None:
+    def on_success(self) -> None:
         """An attempt met no overload: it was answered, be it with a refusal."""
         if self.limit < self.ceiling:
             self.limit = min(float(self.ceiling), self.limit + 1.0 / self.limit)
 
-    def overloaded(self, *, started_s: float, now_s: float) -> None:
+    def on_overload(self, *, started_s: float, now_s: float) -> None:
         """An attempt that started then met an overload (see `is_overload`)."""
-        if started_s >= self._cut_at_s:
+        if started_s >= self._halved_at_s:
             self.limit = max(1.0, self.limit / 2)
-            self._cut_at_s = now_s
+            self._halved_at_s = now_s
 
-    def burdened(self) -> None:
+    def on_large_answer(self) -> None:
         """An answer was too large. Each takes a megabyte or two in the library until it is cut: few at a time, then."""
-        self.limit = min(self.limit, float(_LARGE_AT_ONCE))
+        self.limit = min(self.limit, float(_MAX_LARGE_IN_FLIGHT))
 
     @property
     def learned(self) -> float | None:
@@ -127,13 +127,13 @@ class Concurrency:
         return self.limit if self.limit < self.ceiling else None
 
 
-class Hold:
+class ServerBackoff:
     """Sends nothing before the instant that the server named on a 429 or 503, and then one probe.
 
     Another hint may lengthen it, none shortens it.
     """
 
-    __slots__ = ("code", "on_trial", "status", "until_s")
+    __slots__ = ("code", "half_open", "status", "until_s")
 
     def __init__(self) -> None:
         self.until_s = -math.inf
@@ -141,20 +141,20 @@ class Hold:
         self.status: int | None = None
         self.code: str | None = None
         """Of the answer that named the instant."""
-        self.on_trial = False
+        self.half_open = False
         """Whether one attempt may be under way, and no more."""
 
     def begin(self, *, wait_s: float, status: int | None, code: str | None, now_s: float) -> None:
         """Holds everything for so long (> 0), unless it is held longer already."""
         if now_s + wait_s > self.until_s:
             self.until_s, self.status, self.code = now_s + wait_s, status, code
-        self.on_trial = True
+        self.half_open = True
 
     def record(self, failure: ApiError | None, *, now_s: float) -> None:
         """Takes in how one attempt ended."""
         if failure is None or not is_overload(failure):
-            self.on_trial = self.on_trial and now_s < self.until_s  # it started before the hint came
-        elif failure.status in _HOLDING and failure.retry_after is not None:
+            self.half_open = self.half_open and now_s < self.until_s  # it started before the hint came
+        elif failure.status in _BACKOFF_STATUSES and failure.retry_after is not None:
             wait_s = failure.retry_after.total_seconds()
             # some APIs say in the type alone that waiting does not help: a run that is held must know it, too
             self.begin(wait_s=wait_s, status=failure.status, code=failure.code or failure.type, now_s=now_s)
@@ -166,25 +166,25 @@ class RetryBudget:
     Retries and the second pass over unknown items of one run draw on it.
     """
 
-    __slots__ = ("_firsts", "_spent")
+    __slots__ = ("_first_attempts", "_used")
 
     def __init__(self) -> None:
-        self._firsts = self._spent = 0
+        self._first_attempts = self._used = 0
 
-    def first(self) -> None:
+    def record_first(self) -> None:
         """Counts a first attempt."""
-        self._firsts += 1
+        self._first_attempts += 1
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """How many more there may be by now (≥ 0)."""
-        return max(_BUDGET_FLOOR, (self._firsts - _APART) // _FIRSTS_PER_RETRY) - self._spent
+        return max(_MIN_RETRIES, (self._first_attempts - _UNCOUNTED_ATTEMPTS) // _ATTEMPTS_PER_RETRY) - self._used
 
     def take(self) -> bool:
         """Takes one; False when there is none left."""
-        if self.left <= 0:
+        if self.remaining <= 0:
             return False
-        self._spent += 1
+        self._used += 1
         return True
 
 

@@ -18,22 +18,22 @@ import msgspec
 from monitor.model.http import ApiError, ErrorDetail, Reply
 
 _MASK = "**********"
-_SHORTEST_CODED = 8
+_MIN_ENCODED_CHARS = 8
 """Characters: the codings of a shorter credential would be found in ordinary words."""
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_READ = "x-request-id"
+_REQUEST_ID_HEADER = "x-request-id"
 """The only header of a 2xx of which a text is kept."""
 
 
-def hiding(credential: str, mask: Callable[[str], str]) -> Callable[[str], str]:
+def make_redactor(credential: str, mask: Callable[[str], str]) -> Callable[[str], str]:
     """What takes a credential, if there is one, and everything that `mask` knows out of a text."""
     if not credential:
         return mask
-    return lambda text: mask(_hidden(text, credential))
+    return lambda text: mask(_redact(text, credential))
 
 
-def without_credential(reply: Reply, credential: str) -> Reply:
+def redact_credential(reply: Reply, credential: str) -> Reply:
     """The same 2xx with the credential masked in its body, and in the header that names the request."""
     if not credential:
         return reply
@@ -41,61 +41,64 @@ def without_credential(reply: Reply, credential: str) -> Reply:
     if b"\\u" in body and _ESCAPE.search(text := body.decode(errors="replace")):
         plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
         # who spells our credential so is no API that has to be understood: the JSON may break
-        body = body if _hidden(plain, credential) == plain else _hidden(plain, credential).encode(errors="replace")
-    for coding in _coded(credential):
-        if coding in body:
-            body = body.replace(coding, _MASK.encode())
+        body = body if _redact(plain, credential) == plain else _redact(plain, credential).encode(errors="replace")
+    for encoding in _encoded_bytes(credential):
+        if encoding in body:
+            body = body.replace(encoding, _MASK.encode())
     headers = reply.headers
-    if _READ in headers and (said := _hidden(headers[_READ], credential)) != headers[_READ]:
-        headers = {**headers, _READ: said}
+    if (
+        _REQUEST_ID_HEADER in headers
+        and (redacted := _redact(headers[_REQUEST_ID_HEADER], credential)) != headers[_REQUEST_ID_HEADER]
+    ):
+        headers = {**headers, _REQUEST_ID_HEADER: redacted}
     unchanged = body is reply.body and headers is reply.headers
     return reply if unchanged else msgspec.structs.replace(reply, body=body, headers=headers)
 
 
-def without_secrets(error: ApiError, hide: Callable[[str], str]) -> ApiError:
-    """The same error with `hide` applied to every text that came from outside."""
+def redact_error(error: ApiError, redact: Callable[[str], str]) -> ApiError:
+    """The same error with `redact` applied to every text that came from outside."""
 
-    def hidden(text: str | None) -> str | None:
-        return None if text is None else hide(text)
+    def redacted(text: str | None) -> str | None:
+        return None if text is None else redact(text)
 
     return replace(
         error,
-        code=hidden(error.code),
-        error=hidden(error.error),
-        type=hidden(error.type),
-        message=hidden(error.message),
-        field=hidden(error.field),
-        request_id=hidden(error.request_id),
-        trace_id=hidden(error.trace_id),
-        fault=hidden(error.fault),
-        details=tuple(ErrorDetail(loc=hide(detail.loc), msg=hide(detail.msg)) for detail in error.details),
-        gateway=tuple((name, hide(value)) for name, value in error.gateway),
+        code=redacted(error.code),
+        error=redacted(error.error),
+        type=redacted(error.type),
+        message=redacted(error.message),
+        field=redacted(error.field),
+        request_id=redacted(error.request_id),
+        trace_id=redacted(error.trace_id),
+        fault=redacted(error.fault),
+        details=tuple(ErrorDetail(loc=redact(detail.loc), msg=redact(detail.msg)) for detail in error.details),
+        gateway=tuple((name, redact(value)) for name, value in error.gateway),
     )
 
 
-def _hidden(text: str, credential: str) -> str:
-    for coding in _codings(credential):
-        text = text.replace(coding, _MASK)
+def _redact(text: str, credential: str) -> str:
+    for encoding in _encodings(credential):
+        text = text.replace(encoding, _MASK)
     return text
 
 
 @lru_cache(maxsize=8)
-def _codings(credential: str) -> tuple[str, ...]:
+def _encodings(credential: str) -> tuple[str, ...]:
     """All that gives a credential away, the longest first: one may be part of another."""
-    found = {credential, *(_in_texts(credential) if len(credential) >= _SHORTEST_CODED else ())}
-    return tuple(sorted(found, key=lambda coding: (-len(coding), coding)))
+    found = {credential, *(_encoded_forms(credential) if len(credential) >= _MIN_ENCODED_CHARS else ())}
+    return tuple(sorted(found, key=lambda encoding: (-len(encoding), encoding)))
 
 
 @lru_cache(maxsize=8)
-def _coded(credential: str) -> tuple[bytes, ...]:
-    return tuple(coding.encode() for coding in _codings(credential))
+def _encoded_bytes(credential: str) -> tuple[bytes, ...]:
+    return tuple(encoding.encode() for encoding in _encodings(credential))
 
 
-def _in_texts(credential: str) -> Iterator[str]:
+def _encoded_forms(credential: str) -> Iterator[str]:
     escaped = json.dumps(credential)[1:-1]
     yield from (escaped, escaped.replace("/", "\\/"), html.escape(credential))
-    for coded in (quote(credential, safe=""), quote(credential), quote_plus(credential)):
-        yield from (coded, re.sub("%[0-9A-F]{2}", lambda octet: octet[0].lower(), coded))
+    for encoded in (quote(credential, safe=""), quote(credential), quote_plus(credential)):
+        yield from (encoded, re.sub("%[0-9A-F]{2}", lambda octet: octet[0].lower(), encoded))
     raw = credential.encode()
     for offset in range(3):
         # the characters that depend on the credential alone, whatever stands around it

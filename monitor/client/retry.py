@@ -1,6 +1,6 @@
 """Decides whether a failed attempt is worth another, and when. Pure; it neither waits nor sends.
 
-`TABLE` says what each kind of failure means for each class of operation, after Uppzy's retry decision table. Beyond it,
+`RETRY_TABLE` says what each kind of failure means for each class of operation, after Uppzy's retry decision table. Beyond it,
 a spending limit (402, or a 429 that says so) is never waited out; `retryable: false` vetoes; nothing grants a retry
 that the status forbids. A 401 is refreshed once by the client, not retried here.
 """
@@ -13,25 +13,25 @@ from monitor.client.classify import cause_of
 from monitor.model import Cause
 from monitor.model.http import ApiError, NetworkFault, Operation
 
-_LONGEST_BACKOFF_S = 30.0
-_FIRST_BACKOFF_S = 1.0
-_MOST_DOUBLINGS = 5
+_MAX_BACKOFF_S = 30.0
+_INITIAL_BACKOFF_S = 1.0
+_MAX_DOUBLINGS = 5
 
-WRITES = 3
+MAX_BOUNDED_ATTEMPTS = 3
 """The most attempts of what is repeated with bounds."""
 
 
-class Failing(StrEnum):
+class FailureKind(StrEnum):
     """Kinds of failure, as far as repeating is concerned."""
 
-    LIMITED = "429"
-    SERVER = "408 and 5xx, but for 501 and 505"
+    RATE_LIMITED = "429"
+    SERVER_ERROR = "408 and 5xx, but for 501 and 505"
     NOT_SENT = "DNS, connection refused"
-    UNCERTAIN = "timeout, reset, garbage"
-    LASTING = "3xx, other 4xx, 501, 505, TLS, too large"
+    AMBIGUOUS = "timeout, reset, garbage"
+    PERMANENT = "3xx, other 4xx, 501, 505, TLS, too large"
 
 
-class Repeat(StrEnum):
+class RetryPolicy(StrEnum):
     """Whether to repeat."""
 
     YES = "yes"
@@ -41,26 +41,26 @@ class Repeat(StrEnum):
     NO = "no"
 
 
-def _row(server: Repeat, uncertain: Repeat) -> Mapping[Failing, Repeat]:
+def _policies(server: RetryPolicy, uncertain: RetryPolicy) -> Mapping[FailureKind, RetryPolicy]:
     return {
-        Failing.LIMITED: server,
-        Failing.SERVER: server,
-        Failing.NOT_SENT: server,
-        Failing.UNCERTAIN: uncertain,
-        Failing.LASTING: Repeat.NO,
+        FailureKind.RATE_LIMITED: server,
+        FailureKind.SERVER_ERROR: server,
+        FailureKind.NOT_SENT: server,
+        FailureKind.AMBIGUOUS: uncertain,
+        FailureKind.PERMANENT: RetryPolicy.NO,
     }
 
 
-TABLE: Mapping[Operation, Mapping[Failing, Repeat]] = {
-    Operation.READ: _row(Repeat.YES, Repeat.YES),
-    Operation.TOKEN: _row(Repeat.YES, Repeat.YES),
-    Operation.POLL: _row(Repeat.UNTIL_DEADLINE, Repeat.UNTIL_DEADLINE),
-    Operation.WRITE: _row(Repeat.BOUNDED, Repeat.UNSAFE),
-    Operation.CLOSE: _row(Repeat.BOUNDED, Repeat.BOUNDED),
+RETRY_TABLE: Mapping[Operation, Mapping[FailureKind, RetryPolicy]] = {
+    Operation.READ: _policies(RetryPolicy.YES, RetryPolicy.YES),
+    Operation.TOKEN: _policies(RetryPolicy.YES, RetryPolicy.YES),
+    Operation.POLL: _policies(RetryPolicy.UNTIL_DEADLINE, RetryPolicy.UNTIL_DEADLINE),
+    Operation.WRITE: _policies(RetryPolicy.BOUNDED, RetryPolicy.UNSAFE),
+    Operation.CLOSE: _policies(RetryPolicy.BOUNDED, RetryPolicy.BOUNDED),
 }
 
 
-class Verdict(StrEnum):
+class RetryAction(StrEnum):
     """What to do after a failed attempt."""
 
     RETRY = "retry"
@@ -71,13 +71,13 @@ class RetryReason(StrEnum):
     """Why; the first two go with `RETRY`."""
 
     TRANSIENT = "transient"
-    HINT = "hint"
+    RETRY_AFTER = "hint"
     STATUS_FORBIDS = "status_forbids"
     SPENDING_LIMIT = "spending_limit"
     VETOED = "vetoed"
     UNSAFE_TO_REPEAT = "unsafe_to_repeat"
     DEADLINE_EXCEEDED = "deadline_exceeded"
-    ATTEMPTS_SPENT = "attempts_spent"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     RETRY_BUDGET_EXHAUSTED = "retry_budget_exhausted"
 
 
@@ -85,13 +85,13 @@ class RetryReason(StrEnum):
 class RetryDecision:
     """A verdict with its reason."""
 
-    verdict: Verdict
+    action: RetryAction
     reason: RetryReason
     wait_s: float = 0.0
     """Seconds to wait before the next attempt; 0 when giving up."""
 
 
-def decide(
+def decide_retry(
     failure: ApiError,
     *,
     attempt: int,
@@ -107,7 +107,7 @@ def decide(
     Args:
         failure: how the last attempt ended.
         attempt: attempts made so far (≥ 1).
-        max_attempts: how many there may be (≥ 1); of what is bounded at most `WRITES`, of polling as many as fit.
+        max_attempts: how many there may be (≥ 1); of what is bounded at most `MAX_BOUNDED_ATTEMPTS`, of polling as many as fit.
         budget_left: how many retries the run may still make, of all its calls together (≥ 0).
         operation: what the call does.
         now_s: monotonic seconds.
@@ -117,21 +117,21 @@ def decide(
     Returns:
         The decision; a server's hint takes the place of the backoff.
     """
-    repeat = TABLE[operation][failing(failure)]
-    forbidden = _forbidden(failure, repeat)
-    if forbidden:
-        return _give_up(forbidden)
+    policy = RETRY_TABLE[operation][failure_kind(failure)]
+    veto = _veto_reason(failure, policy)
+    if veto:
+        return _give_up(veto)
     if failure.retry_after is not None:
-        wait_s, reason = failure.retry_after.total_seconds(), RetryReason.HINT
+        wait_s, reason = failure.retry_after.total_seconds(), RetryReason.RETRY_AFTER
     else:
         wait_s, reason = rand * _backoff_s(attempt), RetryReason.TRANSIENT
     if now_s + wait_s >= deadline_s:
         return _give_up(RetryReason.DEADLINE_EXCEEDED)
-    if repeat is not Repeat.UNTIL_DEADLINE and attempt >= _most(repeat, max_attempts):
-        return _give_up(RetryReason.ATTEMPTS_SPENT)
+    if policy is not RetryPolicy.UNTIL_DEADLINE and attempt >= _max_attempts(policy, max_attempts):
+        return _give_up(RetryReason.ATTEMPTS_EXHAUSTED)
     if budget_left <= 0:
         return _give_up(RetryReason.RETRY_BUDGET_EXHAUSTED)
-    return RetryDecision(verdict=Verdict.RETRY, reason=reason, wait_s=wait_s)
+    return RetryDecision(action=RetryAction.RETRY, reason=reason, wait_s=wait_s)
 
 
 def is_transient(failure: ApiError) -> bool:
@@ -139,46 +139,46 @@ def is_transient(failure: ApiError) -> bool:
 
     A veto and a spending limit make it one that does not.
     """
-    return _forbidden(failure, TABLE[Operation.READ][failing(failure)]) is None
+    return _veto_reason(failure, RETRY_TABLE[Operation.READ][failure_kind(failure)]) is None
 
 
-def failing(failure: ApiError) -> Failing:
+def failure_kind(failure: ApiError) -> FailureKind:
     """The kind of a failure. One without status and network fault is our own, and lasting."""
     status = failure.status
     if status is None:
-        return _OF_FAULT.get(failure.network, Failing.LASTING)
+        return _KIND_OF_FAULT.get(failure.network, FailureKind.PERMANENT)
     if status == 429:
-        return Failing.LIMITED
-    passing = status == 408 or (500 <= status < 600 and status not in {501, 505})
-    return Failing.SERVER if passing else Failing.LASTING
+        return FailureKind.RATE_LIMITED
+    transient = status == 408 or (500 <= status < 600 and status not in {501, 505})
+    return FailureKind.SERVER_ERROR if transient else FailureKind.PERMANENT
 
 
-_OF_FAULT: Mapping[NetworkFault | None, Failing] = {
-    NetworkFault.DNS: Failing.NOT_SENT,
-    NetworkFault.REFUSED: Failing.NOT_SENT,
-    NetworkFault.TIMEOUT: Failing.UNCERTAIN,
-    NetworkFault.RESET: Failing.UNCERTAIN,
-    NetworkFault.PROTOCOL: Failing.UNCERTAIN,
+_KIND_OF_FAULT: Mapping[NetworkFault | None, FailureKind] = {
+    NetworkFault.DNS: FailureKind.NOT_SENT,
+    NetworkFault.REFUSED: FailureKind.NOT_SENT,
+    NetworkFault.TIMEOUT: FailureKind.AMBIGUOUS,
+    NetworkFault.RESET: FailureKind.AMBIGUOUS,
+    NetworkFault.PROTOCOL: FailureKind.AMBIGUOUS,
 }
 
 
-def _forbidden(failure: ApiError, repeat: Repeat) -> RetryReason | None:
+def _veto_reason(failure: ApiError, policy: RetryPolicy) -> RetryReason | None:
     if cause_of(failure) is Cause.SPENDING_LIMIT:
         return RetryReason.SPENDING_LIMIT
-    if repeat is Repeat.NO:
+    if policy is RetryPolicy.NO:
         return RetryReason.STATUS_FORBIDS
     if failure.retryable is False:
         return RetryReason.VETOED
-    return RetryReason.UNSAFE_TO_REPEAT if repeat is Repeat.UNSAFE else None
+    return RetryReason.UNSAFE_TO_REPEAT if policy is RetryPolicy.UNSAFE else None
 
 
-def _most(repeat: Repeat, max_attempts: int) -> int:
-    return min(max_attempts, WRITES) if repeat is Repeat.BOUNDED else max_attempts
+def _max_attempts(policy: RetryPolicy, max_attempts: int) -> int:
+    return min(max_attempts, MAX_BOUNDED_ATTEMPTS) if policy is RetryPolicy.BOUNDED else max_attempts
 
 
 def _give_up(reason: RetryReason) -> RetryDecision:
-    return RetryDecision(verdict=Verdict.GIVE_UP, reason=reason)
+    return RetryDecision(action=RetryAction.GIVE_UP, reason=reason)
 
 
 def _backoff_s(attempt: int) -> float:
-    return min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * (1 << min(attempt - 1, _MOST_DOUBLINGS)))
+    return min(_MAX_BACKOFF_S, _INITIAL_BACKOFF_S * (1 << min(attempt - 1, _MAX_DOUBLINGS)))

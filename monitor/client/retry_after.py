@@ -33,7 +33,7 @@ from datetime import datetime, timedelta, timezone
 _DAY, _MONTH = "(?P<day>[0-9]{1,2})", "(?P<month>[a-z]{3})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _ZONE = "(?: ?(?P<zone>[a-z]{1,3}|[+-][0-9]{2}:?[0-9]{2}))?"
-_FORMS = tuple(
+_DATE_FORMATS = tuple(
     re.compile(form, re.ASCII | re.IGNORECASE)
     for form in (
         f"(?:[a-z]{{3,9}}, ?)?{_DAY}[ -]{_MONTH}[ -](?P<year>[0-9]{{4}}|[0-9]{{2}}) {_TIME}{_ZONE}",
@@ -53,7 +53,7 @@ _ZONES_H = dict.fromkeys(("", "gmt", "utc", "ut", "z"), 0) | {
 _FIFTY_YEARS = timedelta(days=18_262.5)
 
 
-def http_date(text: str, *, now: datetime) -> datetime | None:
+def parse_http_date(text: str, *, now: datetime) -> datetime | None:
     """The instant that a date names.
 
     Args:
@@ -64,7 +64,7 @@ def http_date(text: str, *, now: datetime) -> datetime | None:
         An aware instant, UTC where the date names no zone; None for what is no date, or in a zone that is not known.
     """
     line = " ".join(text.split())
-    found = next((match for form in _FORMS if (match := form.fullmatch(line))), None)
+    found = next((match for form in _DATE_FORMATS if (match := form.fullmatch(line))), None)
     if found is None:
         return None
     try:
@@ -95,12 +95,12 @@ def _offset(zone: str) -> timedelta:
     return -size if zone[0] == "-" else size
 
 
-LONGEST_HINT = timedelta(hours=1)
+MAX_RETRY_AFTER = timedelta(hours=1)
 """What a longer hint counts as."""
 
-_LONGEST_S = LONGEST_HINT.total_seconds()
-_DELTA_BELOW = 1e8
-_SECONDS_BELOW = 1e11
+_MAX_RETRY_AFTER_S = MAX_RETRY_AFTER.total_seconds()
+_UNIX_SECONDS_FROM = 1e8
+_UNIX_MILLISECONDS_FROM = 1e11
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[ \t]*,[ \t]*[0-9]+(?:\.[0-9]+)?){0,9}")
 _DURATION = re.compile(
@@ -118,7 +118,7 @@ class _Clocks:
     def until(self, instant_s: float) -> float:
         """Seconds until an instant in Unix seconds; negative when it is past."""
         waits_s = [instant_s - clock.timestamp() for clock in (self.server, self.own) if clock]
-        return next((wait_s for wait_s in waits_s if 0 < wait_s <= _LONGEST_S), waits_s[-1])
+        return next((wait_s for wait_s in waits_s if 0 < wait_s <= _MAX_RETRY_AFTER_S), waits_s[-1])
 
 
 def _milliseconds(text: str, _: _Clocks) -> float | None:
@@ -128,7 +128,7 @@ def _milliseconds(text: str, _: _Clocks) -> float | None:
 def _retry_after(text: str, clocks: _Clocks) -> float | None:
     if _SECONDS.fullmatch(text):
         return max(map(float, text.split(",")))  # a gateway may have added its own
-    instant = http_date(text, now=clocks.own)
+    instant = parse_http_date(text, now=clocks.own)
     return clocks.until(instant.timestamp()) if instant else None
 
 
@@ -136,9 +136,9 @@ def _reset(text: str, clocks: _Clocks) -> float | None:
     if not _NUMBER.fullmatch(text):
         return _duration(text)
     number = float(text)
-    if number < _DELTA_BELOW:
+    if number < _UNIX_SECONDS_FROM:
         return number
-    return clocks.until(number if number < _SECONDS_BELOW else number / 1000)
+    return clocks.until(number if number < _UNIX_MILLISECONDS_FROM else number / 1000)
 
 
 def _seconds(text: str, _: _Clocks) -> float | None:
@@ -153,7 +153,7 @@ def _duration(text: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class RetryAfterSource:
     """One place where a server may say when to come back."""
 
     header: str | None
@@ -164,20 +164,20 @@ class Source:
     """Seconds from now, if it says so; may be zero, negative or infinite."""
 
 
-_LIMITED = frozenset({429, 503})
+_RATE_LIMIT_STATUSES = frozenset({429, 503})
 """On other statuses the rate limit headers are routine."""
 
-SOURCES = (
-    Source(header="retry-after-ms", read=_milliseconds),
-    Source(header="retry-after", read=_retry_after),
-    Source(header="x-ratelimit-reset", read=_reset, statuses=_LIMITED),
-    Source(header="x-ratelimit-reset-requests", read=_reset, statuses=_LIMITED),
-    Source(header=None, read=_seconds),
+RETRY_AFTER_SOURCES = (
+    RetryAfterSource(header="retry-after-ms", read=_milliseconds),
+    RetryAfterSource(header="retry-after", read=_retry_after),
+    RetryAfterSource(header="x-ratelimit-reset", read=_reset, statuses=_RATE_LIMIT_STATUSES),
+    RetryAfterSource(header="x-ratelimit-reset-requests", read=_reset, statuses=_RATE_LIMIT_STATUSES),
+    RetryAfterSource(header=None, read=_seconds),
 )
 """The rows of the table above, in its order."""
 
 
-def retry_hint(
+def parse_retry_after(
     headers: Mapping[str, str], body_retry_after: object, *, now: datetime, status: int | None = 429
 ) -> timedelta | None:
     """When the server says to come back, counted from `now`.
@@ -189,24 +189,24 @@ def retry_hint(
         status: of the reply.
 
     Returns:
-        More than zero and at most `LONGEST_HINT`, or None when nothing sane was said. Never raises.
+        More than zero and at most `MAX_RETRY_AFTER`, or None when nothing sane was said. Never raises.
     """
-    clocks = _Clocks(own=now, server=http_date(headers.get("date", ""), now=now))
-    for source in SOURCES:
+    clocks = _Clocks(own=now, server=parse_http_date(headers.get("date", ""), now=now))
+    for source in RETRY_AFTER_SOURCES:
         if source.statuses is not None and status not in source.statuses:
             continue
-        said = _spelled(body_retry_after) if source.header is None else headers.get(source.header, "")
-        wait_s = source.read(said.strip(" \t"), clocks)
-        if wait_s is not None and (wait := timedelta(seconds=max(0.0, min(wait_s, _LONGEST_S)))):
+        text = _number_text(body_retry_after) if source.header is None else headers.get(source.header, "")
+        wait_s = source.read(text.strip(" \t"), clocks)
+        if wait_s is not None and (wait := timedelta(seconds=max(0.0, min(wait_s, _MAX_RETRY_AFTER_S)))):
             return wait
     return None
 
 
-def _spelled(value: object) -> str:
+def _number_text(value: object) -> str:
     """A number as digits; a text as it is; nothing for the rest."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     # an integer may have more digits than a float can hold, or Python would spell
-    return format(value if isinstance(value, float) else max(-1, min(value, int(_LONGEST_S))), "f")
+    return format(value if isinstance(value, float) else max(-1, min(value, int(_MAX_RETRY_AFTER_S))), "f")

@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from monitor.config.connection import CertificateFile
-from monitor.config.fields import HeaderSecret, Name, Text, WebhookUrl, secret_validator, text_validator, invalid_value
+from monitor.config.fields import HeaderSecret, Name, Text, WebhookUrl, invalid_value, secret_validator, text_validator
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import (
+    is_loopback,
     validate_alertmanager_url,
     validate_apprise_url,
     validate_host,
-    is_loopback,
     validate_mail_address,
     validate_pagerduty_url,
 )

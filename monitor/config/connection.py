@@ -18,13 +18,13 @@ from pydantic import (
 )
 
 from monitor.config.fields import (
+    AuthScheme,
     HeaderName,
     HeaderSecret,
     RequestPath,
-    AuthScheme,
     Text,
-    secret_validator,
     invalid_value,
+    secret_validator,
 )
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from monitor.config.secret import Secret
 from monitor.config.urls import normalise_database_url, validate_webhook_url
-from monitor.providers.registry import BUILT_IN, installed
+from monitor.providers.registry import BUILT_IN, installed_providers
 
 
 def invalid_value(predicate: str, **context: str) -> PydanticCustomError:
@@ -210,7 +210,7 @@ def validate_provider_name(name: str) -> str:
     """
     if name in BUILT_IN:
         return name
-    others = installed()  # asked only for a name that is not ours: it takes a while
+    others = installed_providers()  # asked only for a name that is not ours: it takes a while
     if name in others:
         return name
     known = [*BUILT_IN, *others]

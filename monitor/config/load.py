@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from monitor.config.layers import ExpandedSettings, Layer, resolve_paths, expand_variables, merge_layers, trace_origins
+from monitor.config.layers import ExpandedSettings, Layer, expand_variables, merge_layers, resolve_paths, trace_origins
 from monitor.config.origin import Loc, Origin, SettingSource
-from monitor.config.problems import Problem, translate_errors, known_keys, find_reference_errors, format_problems
+from monitor.config.problems import Problem, find_reference_errors, format_problems, known_keys, translate_errors
 from monitor.config.schema import DEFAULT_DATABASE, Config
 from monitor.config.section import Section
 from monitor.config.unreachable import idle

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from monitor.config.channel_settings import CHANNEL_TYPES, UnknownChannelConfig
-from monitor.config.fields import did_you_mean, format_choices, replace_unprintable, quote_name
+from monitor.config.fields import did_you_mean, format_choices, quote_name, replace_unprintable
 from monitor.config.origin import Loc
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, find_field, nested_models, secret_fields

@@ -15,7 +15,7 @@ from monitor.model.schedule import DueTimes, cron_times
 
 DEFAULT_EVERY = timedelta(minutes=5)
 _MAX_NAME_LENGTH = 170
-"""Characters; a slot has 200."""
+"""Characters; a run key has 200."""
 _SAMPLED_TIMES = 500
 """So many times of a cron expression are looked at to find the two that are closest."""
 

@@ -16,9 +16,9 @@ from monitor.config.fields import (
     Share,
     Text,
     TimeZone,
-    validate_provider_name,
-    secret_validator,
     invalid_value,
+    secret_validator,
+    validate_provider_name,
 )
 from monitor.config.generic_provider import ItemConfig, ListConfig
 from monitor.config.schedule import ScheduleConfig

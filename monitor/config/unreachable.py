@@ -21,12 +21,12 @@ from monitor.config.problems import Problem
 from monitor.config.routes import RouteConfig
 from monitor.config.rules import RuleConfig
 from monitor.incidents.rulebook import (
-    RuleProblem,
     EffectiveRule,
     Override,
     Rule,
-    rule_problem,
+    RuleProblem,
     effective_rules,
+    rule_problem,
     severity_of,
 )
 from monitor.model import ITEM_CAUSES, Cause, Severity, Team

@@ -7,21 +7,21 @@ from datetime import datetime, timedelta
 import structlog
 
 from monitor.app import App, holder
-from monitor.daemon.database import Database
-from monitor.daemon.tasks import Clock, Work
-from monitor.database.retention import Ending, Pruned, Pruner
+from monitor.daemon.database import DatabaseMonitor
+from monitor.daemon.tasks import Clock, RunningTasks
+from monitor.database.retention import PruneOutcome, Pruner, PruneResult
 from monitor.errors import MonitorError, StoreError
 from monitor.model.schedule import DueTimes
-from monitor.reports.pruning import refused
+from monitor.reports.pruning import refusal_text
 
 
-class Beat:
+class PeriodicTask:
     """One kind of work, done so often: at times that all daemons agree on.
 
     Args:
         name: of the work, for the log.
         every: how often (> 0).
-        work: does it once.
+        action: does it once.
         at_start: whether it is done at the start too, not only when it is due next.
         offset: how long after the times of that interval, such as after midnight (UTC).
     """
@@ -31,41 +31,41 @@ class Beat:
         name: str,
         *,
         every: timedelta,
-        work: Callable[[], Awaitable[object]],
+        action: Callable[[], Awaitable[object]],
         at_start: bool = False,
         offset: timedelta = timedelta(0),
     ) -> None:
-        self.name, self._due, self._work = name, DueTimes(every=every, offset=offset), work
-        self._done: datetime | None = None
-        self._settled, self._wanted = False, at_start
+        self.name, self._due, self._action = name, DueTimes(every=every, offset=offset), action
+        self._last_done: datetime | None = None
+        self._initialised, self._requested = False, at_start
 
-    def want(self) -> None:
+    def request(self) -> None:
         """There is something to do: the next look does it, and not only when it is due."""
-        self._wanted = True
+        self._requested = True
 
     def next_due(self, now: datetime) -> datetime | None:
         """When it is due after a moment."""
         return self._due.next_due(now)
 
-    async def look(self, work: Work, database: Database, clock: Clock) -> None:
+    async def run_due(self, tasks: RunningTasks, database: DatabaseMonitor, clock: Clock) -> None:
         """Does it if it is due, or wanted, and the database can be used."""
-        if not self._settled:
-            self._done, self._settled = self._due.latest_nominal(clock.utcnow()), True
-        while database.usable and (self._wanted or self._due.latest_nominal(clock.utcnow()) != self._done):
-            due, self._wanted = self._due.latest_nominal(clock.utcnow()), False
-            await work.do(self.name, lambda: self._once(database))
+        if not self._initialised:
+            self._last_done, self._initialised = self._due.latest_nominal(clock.utcnow()), True
+        while database.usable and (self._requested or self._due.latest_nominal(clock.utcnow()) != self._last_done):
+            due, self._requested = self._due.latest_nominal(clock.utcnow()), False
+            await tasks.run(self.name, lambda: self._run_once(database))
             # what our own database failed is done once it is well
-            if not self._wanted:
-                self._done = due
+            if not self._requested:
+                self._last_done = due
 
-    async def _once(self, database: Database) -> None:
+    async def _run_once(self, database: DatabaseMonitor) -> None:
         try:
-            await self._work()
+            await self._action()
         except StoreError as error:
-            self._wanted = True
-            database.failed(error)
+            self._requested = True
+            database.report_failure(error)
         except MonitorError as error:
-            structlog.get_logger().error("work_failed", work=self.name, reason=str(error))
+            structlog.get_logger().error("task_failed", task=self.name, reason=str(error))
 
 
 async def prune(app: App, *, stop: Callable[[], bool]) -> None:
@@ -79,14 +79,14 @@ async def prune(app: App, *, stop: Callable[[], bool]) -> None:
         StoreError: the database can't be used.
     """
     pruner = Pruner(app.engine, app.config.retention.ages(), holder=holder(), utcnow=app.clock, stop=stop)
-    _tell(await asyncio.to_thread(pruner, daily=True))
+    _log_result(await asyncio.to_thread(pruner, daily=True))
 
 
-def _tell(pruned: Pruned) -> None:
+def _log_result(result: PruneResult) -> None:
     log = structlog.get_logger()
-    if pruned.ending is Ending.REFUSED and pruned.refusal is not None:
-        log.warning("pruning_refused", reason=refused(pruned.refusal))
-    elif pruned.ending in {Ending.DONE, Ending.INTERRUPTED}:
-        rows = {past.value: count for past, count in pruned.rows.items()}
-        longest_ms = round(pruned.longest_s * 1000)
-        log.info("pruned", ending=pruned.ending.value, **rows, bytes_freed=pruned.freed, longest_ms=longest_ms)
+    if result.outcome is PruneOutcome.REFUSED and result.refusal is not None:
+        log.warning("pruning_refused", reason=refusal_text(result.refusal))
+    elif result.outcome in {PruneOutcome.DONE, PruneOutcome.INTERRUPTED}:
+        rows = {kind.value: count for kind, count in result.rows.items()}
+        longest_ms = round(result.longest_transaction_s * 1000)
+        log.info("pruned", outcome=result.outcome.value, **rows, bytes_freed=result.bytes_freed, longest_ms=longest_ms)

@@ -12,16 +12,16 @@ from sqlalchemy import Engine
 
 from monitor.app import open_database
 from monitor.config import Config
-from monitor.daemon.database import leads_to
+from monitor.daemon.database import is_configured_database
 from monitor.errors import ConfigError, MonitorError
 from monitor.model.schedule import DueTimes
-from monitor.web.state import Standing
+from monitor.web.state import DaemonState
 
-_KEPT = "the one that was in force before"
+_STILL_IN_FORCE = "the one that was in force before"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class LoadedConfig:
     """A configuration that can come into force."""
 
     config: Config
@@ -30,7 +30,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class TargetChanges:
     """The targets that are not what they were, by name."""
 
     added: tuple[str, ...]
@@ -39,37 +39,37 @@ class Difference:
     """Watched before and after, at other times."""
 
 
-class Reloader:
+class ConfigReloader:
     """Reads the configuration anew.
 
     Args:
-        standing: says what is in force, and is told what was refused.
-        reread: reads it; raises `ConfigError` for one that can't be used. None: the one in force is all there is.
+        state: says what is in force, and is told what was refused.
+        read_config: reads it; raises `ConfigError` for one that can't be used. None: the one in force is all there is.
     """
 
-    def __init__(self, standing: Standing, reread: Callable[[], Config] | None) -> None:
-        self._standing, self._reread = standing, reread
+    def __init__(self, state: DaemonState, read_config: Callable[[], Config] | None) -> None:
+        self._state, self._read_config = state, read_config
 
-    async def read(self) -> Found | None:
+    async def read(self) -> LoadedConfig | None:
         """What is written now, with an open database where that is another; None when it can't come into force."""
         log = structlog.get_logger()
         try:
             return await asyncio.to_thread(self._read)
         except MonitorError as error:
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
-            self._standing.reload_error = "; ".join(problems)
-            log.error("configuration_refused", problems=problems, in_force=_KEPT)  # noqa: TRY400  # no defect
+            self._state.reload_error = "; ".join(problems)
+            log.error("configuration_refused", problems=problems, in_force=_STILL_IN_FORCE)  # noqa: TRY400  # no defect
         except Exception as error:  # whatever it is, the daemon goes on as before
-            self._standing.reload_error = f"it could not be read ({type(error).__name__})"
-            log.exception("configuration_refused", in_force=_KEPT)
+            self._state.reload_error = f"it could not be read ({type(error).__name__})"
+            log.exception("configuration_refused", in_force=_STILL_IN_FORCE)
         return None
 
-    def _read(self) -> Found:
-        config = self._standing.config if self._reread is None else self._reread()
-        engine = self._standing.engine
-        if engine is None or leads_to(engine, config):
-            return Found(config=config, engine=None)
-        return Found(config=config, engine=open_database(config))
+    def _read(self) -> LoadedConfig:
+        config = self._state.config if self._read_config is None else self._read_config()
+        engine = self._state.engine
+        if engine is None or is_configured_database(engine, config):
+            return LoadedConfig(config=config, engine=None)
+        return LoadedConfig(config=config, engine=open_database(config))
 
 
 def due_times_of(config: Config) -> dict[str, DueTimes]:
@@ -77,23 +77,23 @@ def due_times_of(config: Config) -> dict[str, DueTimes]:
     return {each.name: config.schedule_for(each).due_times(each.name, daemon_managed=True) for each in config.targets}
 
 
-def difference(old: Config, new: Config) -> Difference:
+def target_changes(old: Config, new: Config) -> TargetChanges:
     """What has to be begun and ended when one configuration takes the place of another."""
     before, after = due_times_of(old), due_times_of(new)
-    return Difference(
+    return TargetChanges(
         added=tuple(name for name in after if name not in before),
         removed=tuple(name for name in before if name not in after),
         rescheduled=tuple(name for name in after if name in before and after[name] != before[name]),
     )
 
 
-def tell(changes: Difference, found: Found) -> None:
+def log_reloaded(changes: TargetChanges, loaded: LoadedConfig) -> None:
     """Logs that a configuration came into force."""
     structlog.get_logger().info(
         "configuration_reloaded",
         added=changes.added,
         removed=changes.removed,
         rescheduled=changes.rescheduled,
-        another_store=found.engine is not None,
-        ignored=found.config.warnings,
+        database_changed=loaded.engine is not None,
+        ignored=loaded.config.warnings,
     )

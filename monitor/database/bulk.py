@@ -10,34 +10,34 @@ from typing import Any
 
 from sqlalchemy import Connection, Insert, Table, Update, text
 
-from monitor.database.engine import immediate
-from monitor.database.tables import as_text, in_utc
+from monitor.database.engine import begin_immediate
+from monitor.database.tables import sqlite_timestamp, to_utc
 
-Moment = Callable[[datetime | None], object]
+TimestampEncoder = Callable[[datetime | None], object]
 
 _Row = tuple[object, ...]
-_Shape = Callable[[Any], object]
+_RowShaper = Callable[[Any], object]
 
 
-def moments(conn: Connection) -> Moment:
+def timestamp_encoder(conn: Connection) -> TimestampEncoder:
     """Makes of an aware datetime what the driver is given for a `UtcDateTime`.
 
     Raises (when called):
         ValueError: it is naive.
     """
     if conn.dialect.name != "sqlite":
-        return in_utc
+        return to_utc
     last: datetime | None = None
     text: str | None = None
 
-    def moment(value: datetime | None) -> object:
+    def encode(value: datetime | None) -> object:
         # one answer's time stands in up to four columns
         nonlocal last, text
         if value is not last:
-            last, text = value, as_text(value)
+            last, text = value, sqlite_timestamp(value)
         return text
 
-    return moment
+    return encode
 
 
 class Bulk:
@@ -50,26 +50,26 @@ class Bulk:
 
     def __init__(self, statement: Insert | Update, names: Sequence[str]) -> None:
         self._statement, self._names = statement, tuple(names)
-        self._compiled: dict[str, tuple[str, _Shape]] = {}
+        self._compiled: dict[str, tuple[str, _RowShaper]] = {}
 
     def execute(self, conn: Connection, rows: Iterable[_Row]) -> None:
-        """Executes it once per row; times must have gone through `moments`."""
-        sql, shaped = self._compiled.get(conn.dialect.name) or self._compile(conn)
-        conn.exec_driver_sql(sql, [shaped(row) for row in rows])
+        """Executes it once per row; times must have gone through `timestamp_encoder`."""
+        sql, shape_row = self._compiled.get(conn.dialect.name) or self._compile(conn)
+        conn.exec_driver_sql(sql, [shape_row(row) for row in rows])
 
-    def _compile(self, conn: Connection) -> tuple[str, _Shape]:
+    def _compile(self, conn: Connection) -> tuple[str, _RowShaper]:
         compiled = self._statement.compile(dialect=conn.dialect)
-        shaped: _Shape = self._named
+        shape_row: _RowShaper = self._as_mapping
         if compiled.positiontup is not None:
-            shaped = itemgetter(*(self._names.index(name) for name in compiled.positiontup))
-        self._compiled[conn.dialect.name] = str(compiled), shaped
+            shape_row = itemgetter(*(self._names.index(name) for name in compiled.positiontup))
+        self._compiled[conn.dialect.name] = str(compiled), shape_row
         return self._compiled[conn.dialect.name]
 
-    def _named(self, row: _Row) -> object:
+    def _as_mapping(self, row: _Row) -> object:
         return dict(zip(self._names, row, strict=True))
 
 
-def make_room(conn: Connection, staged: Table) -> None:
+def create_staging_table(conn: Connection, staged: Table) -> None:
     """Creates the temporary table, empty; on SQLite filling it locks nothing of ours, however slowly rows come."""
     if conn.dialect.name != "sqlite":
         staged.create(conn, checkfirst=False)
@@ -80,7 +80,7 @@ def make_room(conn: Connection, staged: Table) -> None:
     conn.commit()
 
 
-def begin_merging(conn: Connection, staged: Table) -> None:
+def begin_merge(conn: Connection, staged: Table) -> None:
     """From here on the connection's transaction writes our tables.
 
     SQLite's temporary table outlives the transaction that filled it, so the write lock is only taken now. PostgreSQL
@@ -88,6 +88,6 @@ def begin_merging(conn: Connection, staged: Table) -> None:
     """
     if conn.dialect.name == "sqlite":
         conn.commit()
-        immediate(conn)
+        begin_immediate(conn)
     else:
         conn.execute(text(f"ANALYZE {staged.name}"))

@@ -14,37 +14,41 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from monitor.database.postgres import ANSWER_S, postgres_engine
-from monitor.database.urls import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
-from monitor.errors import StoreAwayError, StoreError
+from monitor.database.postgres import STATEMENT_TIMEOUT_S, postgres_engine
+from monitor.database.urls import DatabaseFault, classify_fault, is_sqlite, location_of, open_read_only, parse
+from monitor.errors import StoreError, StoreUnavailableError
 
 BUSY_TIMEOUT_S = 10.0
-FEW = 500
+CHUNK_SIZE = 500
 """Values in one IN list: far below any database's limit on parameters."""
-_UNBOUNDED = -1
+_UNLIMITED = -1
 """Connections beyond those that are kept open: threads use one each, and their number is bounded."""
-_BEGIN = "sqlite_begin"
+_BEGIN_OPTION = "sqlite_begin"
 _T = TypeVar("_T")
 
 
 def connect(
-    url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S, answer_s: float | None = ANSWER_S, create: bool = True
+    url: str,
+    *,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    statement_timeout_s: float | None = STATEMENT_TIMEOUT_S,
+    create: bool = True,
 ) -> Engine:
     """Makes an engine; nothing is opened before its first use. Close it with `engine.dispose()`.
 
     Args:
         url: `sqlite:///path` or `postgresql://…`.
         busy_timeout_s: seconds (≥ 0) that a SQLite write waits for another process's write.
-        answer_s: seconds (> 0) that a statement may take on a server; None: as long as it takes.
+        statement_timeout_s: seconds (> 0) that a statement may take on a server; None: as long as it takes.
         create: whether a SQLite file that does not exist is made.
 
     Raises:
         StoreError: when the URL is neither.
     """
-    parsed = _parsed(url)
+    parsed = _parse_url(url)
     if is_sqlite(parsed):
         return _sqlite_engine(parsed, busy_timeout_s, create=create)
-    return postgres_engine(parsed, answer_s=answer_s, pool_pre_ping=True, max_overflow=_UNBOUNDED)
+    return postgres_engine(parsed, statement_timeout_s=statement_timeout_s, pool_pre_ping=True, max_overflow=_UNLIMITED)
 
 
 def connect_read_only(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
@@ -53,7 +57,7 @@ def connect_read_only(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> En
     Raises:
         StoreError: when the URL is neither SQLite nor PostgreSQL.
     """
-    parsed = _parsed(url)
+    parsed = _parse_url(url)
     if not is_sqlite(parsed):
         return postgres_engine(parsed, pool_pre_ping=True).execution_options(postgresql_readonly=True)
     path = Path(str(parsed.database))
@@ -69,7 +73,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     Raises:
         StoreError: for whatever the database does.
     """
-    with translated(engine), engine.connect() as connection:
+    with translate_errors(engine), engine.connect() as connection:
         yield connection
 
 
@@ -83,13 +87,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
     Raises:
         StoreError: for whatever the database does.
     """
-    with translated(engine), engine.connect() as connection, immediate(connection).begin():
+    with translate_errors(engine), engine.connect() as connection, begin_immediate(connection).begin():
         yield connection
 
 
-def immediate(connection: Connection) -> Connection:
+def begin_immediate(connection: Connection) -> Connection:
     """Lets the connection's later transactions take SQLite's write lock when they begin."""
-    return connection.execution_options(**{_BEGIN: "IMMEDIATE"})
+    return connection.execution_options(**{_BEGIN_OPTION: "IMMEDIATE"})
 
 
 def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
@@ -97,13 +101,13 @@ def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.I
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
-def in_fews(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+def in_chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
     """The values in portions that one IN list may hold."""
-    return (values[start : start + FEW] for start in range(0, len(values), FEW))
+    return (values[start : start + CHUNK_SIZE] for start in range(0, len(values), CHUNK_SIZE))
 
 
 @contextmanager
-def translated(engine: Engine) -> Iterator[None]:
+def translate_errors(engine: Engine) -> Iterator[None]:
     """Turns database errors into one sentence without URL, SQL or values.
 
     Raises:
@@ -113,12 +117,12 @@ def translated(engine: Engine) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        fault = diagnose(error)
-        kind = StoreAwayError if fault in _PASSING else StoreError
-        raise kind(_sentence(error, fault, engine.url)) from error
+        fault = classify_fault(error)
+        kind = StoreUnavailableError if fault in _TRANSIENT else StoreError
+        raise kind(_describe_fault(error, fault, engine.url)) from error
 
 
-def _parsed(url: str) -> URL:
+def _parse_url(url: str) -> URL:
     try:
         return parse(url)
     except ValueError as error:
@@ -131,33 +135,33 @@ def _sqlite_engine(url: URL, busy_timeout_s: float, *, create: bool) -> Engine:
         url,
         hide_parameters=True,
         poolclass=QueuePool,
-        max_overflow=_UNBOUNDED,
-        creator=lambda: _opened(path, busy_timeout_s, create=create),
+        max_overflow=_UNLIMITED,
+        creator=lambda: _open_sqlite(path, busy_timeout_s, create=create),
     )
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "checkout", lambda _connection, record, _proxy: _refuse_what_was_replaced(path, record))
+    event.listen(engine, "checkout", lambda _connection, record, _proxy: _reject_replaced_file(path, record))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _opened(path: Path, busy_timeout_s: float, *, create: bool) -> sqlite3.Connection:
+def _open_sqlite(path: Path, busy_timeout_s: float, *, create: bool) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?mode={'rwc' if create else 'rw'}"
     return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, check_same_thread=False)
 
 
-def _refuse_what_was_replaced(path: Path, record: ConnectionPoolEntry) -> None:
+def _reject_replaced_file(path: Path, record: ConnectionPoolEntry) -> None:
     """Lets go of a file that was deleted or replaced: SQLite would go on writing to what nobody can open any more.
 
     The WAL that belongs to it comes with the first use, and goes with the last connection.
     """
-    files = [_identity(path), _identity(path.with_name(f"{path.name}-wal"))]
+    files = [_file_identity(path), _file_identity(path.with_name(f"{path.name}-wal"))]
     known = record.info.setdefault("files", files)
     if any(before is not None and before != now for before, now in zip(known, files, strict=True)):
         raise DisconnectionError("the file, or its WAL, is another one than was opened")
     known[:] = files
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _file_identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
     except OSError:
@@ -176,10 +180,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(_BEGIN, 'DEFERRED')}")
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(_BEGIN_OPTION, 'DEFERRED')}")
 
 
-_SENTENCES: Mapping[DatabaseFault, str] = {
+_FAULT_TEXTS: Mapping[DatabaseFault, str] = {
     DatabaseFault.LOCKED: "is locked by another process; try again, or end the process that holds it",
     DatabaseFault.READ_ONLY: "can't be written: it, its folder or its server is read-only; allow this user to write",
     DatabaseFault.FULL: "has no space left; free some and run again",
@@ -190,7 +194,7 @@ _SENTENCES: Mapping[DatabaseFault, str] = {
         "user, and that nobody removes the files beside it (-wal, -shm)"
     ),
     DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
-    DatabaseFault.CROWDED: "has no connection left for us; end some of its sessions, or raise its max_connections",
+    DatabaseFault.TOO_MANY_CONNECTIONS: "has no connection left for us; end some of its sessions, or raise its max_connections",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, then run again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the database URL",
     DatabaseFault.NO_DATABASE: "does not exist on that server; create it, or correct the name",
@@ -200,24 +204,26 @@ _SENTENCES: Mapping[DatabaseFault, str] = {
 }
 
 
-_PASSING = frozenset({
-    DatabaseFault.LOCKED, DatabaseFault.UNREACHABLE, DatabaseFault.CROWDED, DatabaseFault.LOST, DatabaseFault.TIMEOUT,
+_TRANSIENT = frozenset({
+    DatabaseFault.LOCKED, DatabaseFault.UNREACHABLE, DatabaseFault.TOO_MANY_CONNECTIONS, DatabaseFault.LOST, DatabaseFault.TIMEOUT,
 })  # fmt: skip
 """What a restart, a failover, a backup or a busy hour does to a database, and what ends by itself."""
 
 
-def _sentence(error: SQLAlchemyError, fault: DatabaseFault, url: URL) -> str:
+def _describe_fault(error: SQLAlchemyError, fault: DatabaseFault, url: URL) -> str:
     kind = "SQLite" if is_sqlite(url) else "PostgreSQL"
     cause = getattr(error, "orig", None) or error
-    what = _SENTENCES.get(fault, f"failed with {type(cause).__name__}; look at the database's own log, then run again")
-    return f"database {kind} {place(url)} {what}"
+    what = _FAULT_TEXTS.get(
+        fault, f"failed with {type(cause).__name__}; look at the database's own log, then run again"
+    )
+    return f"database {kind} {location_of(url)} {what}"
 
 
-IDLE = "30s"
+IDLE_TRANSACTION_TIMEOUT = "30s"
 """As long as a lease."""
 
 
-def end_when_idle(conn: Connection) -> None:
+def limit_idle_transaction(conn: Connection) -> None:
     """Has the server roll this transaction back, and end its session, once nothing was asked in it for 30 s."""
     if conn.dialect.name == "postgresql":
-        conn.execute(select(func.set_config("idle_in_transaction_session_timeout", IDLE, True)))  # noqa: FBT003  # its third argument: for this transaction alone
+        conn.execute(select(func.set_config("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT, True)))  # noqa: FBT003  # its third argument: for this transaction alone

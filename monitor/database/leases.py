@@ -1,6 +1,6 @@
 """One run per target at a time: a lease that expires, and an epoch that fences off whoever outlived it.
 
-Every function works inside the caller's transaction and commits nothing. By whose clock leases run says `now_of`.
+Every function works inside the caller's transaction and commits nothing. By whose clock leases run says `lease_now`.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 
-from monitor.database.engine import end_when_idle, insert
+from monitor.database.engine import insert, limit_idle_transaction
 from monitor.database.tables import leases
 from monitor.errors import LeaseHeldError, LeaseLostError
 
-_PROOF = ":proof"
-_ABSURD = 2
+_WRITE_PROBE = ":proof"
+_MAX_TTLS_AHEAD = 2
 """No holder is alive whose lease ends later than so many of its spans from now: its clock was ahead, and it is gone."""
 
 
@@ -31,7 +31,7 @@ class Lease:
     """From then on anyone may take it."""
 
 
-def now_of(conn: Connection, *, utcnow: Callable[[], datetime]) -> datetime:
+def lease_now(conn: Connection, *, utcnow: Callable[[], datetime]) -> datetime:
     """The time by which leases are taken and end.
 
     A PostgreSQL server has processes on many machines, whose clocks may be far apart: its own clock counts. A SQLite
@@ -43,8 +43,8 @@ def now_of(conn: Connection, *, utcnow: Callable[[], datetime]) -> datetime:
     """
     if conn.dialect.name == "sqlite":
         return utcnow()
-    told: datetime = conn.execute(select(func.clock_timestamp())).scalar_one()
-    return told
+    server_now: datetime = conn.execute(select(func.clock_timestamp())).scalar_one()
+    return server_now
 
 
 def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: timedelta) -> int:
@@ -57,7 +57,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
         conn: a writing transaction.
         target: what to hold.
         holder: who takes it, as `host:pid`.
-        now: see `now_of`.
+        now: see `lease_now`.
         ttl: how long it lasts, the same for all holders.
 
     Returns:
@@ -66,7 +66,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
     Raises:
         LeaseHeldError: when an unexpired holder exists.
     """
-    end_when_idle(conn)
+    limit_idle_transaction(conn)
     row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
     statement = (
         insert(conn, leases)
@@ -74,14 +74,16 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
         .on_conflict_do_update(
             index_elements=[leases.c.target],
             set_={"epoch": leases.c.epoch + 1, **row},
-            where=or_(leases.c.holder.is_(None), leases.c.expires_at <= now, leases.c.expires_at > now + _ABSURD * ttl),
+            where=or_(
+                leases.c.holder.is_(None), leases.c.expires_at <= now, leases.c.expires_at > now + _MAX_TTLS_AHEAD * ttl
+            ),
         )
     )
     taken = conn.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
     found = conn.execute(select(leases).where(leases.c.target == target)).one()
     if not taken:
         left = found.expires_at - now
-        raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at, ends_in=left)
+        raise LeaseHeldError(target=target, holder=found.holder, since=found.acquired_at, expires_in=left)
     return int(found.epoch)
 
 
@@ -91,10 +93,10 @@ def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: time
     Raises:
         LeaseLostError: when someone else took it, or it was released.
     """
-    end_when_idle(conn)
-    ours = update(leases).where(*_ours(target, epoch)).values(expires_at=now + ttl)
-    if conn.execute(ours).rowcount != 1:
-        raise _lost(target, epoch)
+    limit_idle_transaction(conn)
+    held = update(leases).where(*_held_by(target, epoch)).values(expires_at=now + ttl)
+    if conn.execute(held).rowcount != 1:
+        raise _lost_error(target, epoch)
 
 
 def verify(conn: Connection, *, target: str, epoch: int) -> None:
@@ -103,16 +105,16 @@ def verify(conn: Connection, *, target: str, epoch: int) -> None:
     Raises:
         LeaseLostError: when someone else took it, or it was released.
     """
-    end_when_idle(conn)
+    limit_idle_transaction(conn)
     # The row lock holds PostgreSQL's takers off; on SQLite the write transaction itself does.
-    ours = select(leases.c.epoch).where(*_ours(target, epoch)).with_for_update(read=True)
-    if conn.execute(ours).first() is None:
-        raise _lost(target, epoch)
+    held = select(leases.c.epoch).where(*_held_by(target, epoch)).with_for_update(read=True)
+    if conn.execute(held).first() is None:
+        raise _lost_error(target, epoch)
 
 
 def release(conn: Connection, *, target: str, epoch: int) -> None:
     """Gives the lease back. When someone else holds it by now, nothing happens."""
-    conn.execute(update(leases).where(*_ours(target, epoch)).values(holder=None, expires_at=None))
+    conn.execute(update(leases).where(*_held_by(target, epoch)).values(holder=None, expires_at=None))
 
 
 def holder(conn: Connection, target: str) -> Lease | None:
@@ -122,11 +124,11 @@ def holder(conn: Connection, target: str) -> Lease | None:
     return None if row is None else Lease(**row)
 
 
-def prove_writable(conn: Connection) -> None:
+def check_writable(conn: Connection) -> None:
     """Writes one row that stands for nobody: what can be read may still be full, or read-only."""
     row = {"holder": None, "acquired_at": None, "expires_at": None}
-    proof = insert(conn, leases).values(target=_PROOF, epoch=1, **row)
-    conn.execute(proof.on_conflict_do_update(index_elements=[leases.c.target], set_={"epoch": leases.c.epoch + 1}))
+    probe = insert(conn, leases).values(target=_WRITE_PROBE, epoch=1, **row)
+    conn.execute(probe.on_conflict_do_update(index_elements=[leases.c.target], set_={"epoch": leases.c.epoch + 1}))
 
 
 def last_acquired(conn: Connection, target: str) -> datetime | None:
@@ -135,11 +137,11 @@ def last_acquired(conn: Connection, target: str) -> datetime | None:
     return found
 
 
-def _ours(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
+def _held_by(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
     return leases.c.target == target, leases.c.epoch == epoch, leases.c.holder.is_not(None)
 
 
-def _lost(target: str, epoch: int) -> LeaseLostError:
+def _lost_error(target: str, epoch: int) -> LeaseLostError:
     return LeaseLostError(
         f"target {target}: this run's lease (epoch {epoch}) ran out and is no longer its own; what it had not stored "
         "yet is dropped, the next run asks again"

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     import psycopg
 
 
-ANSWER_S = 120.0
+STATEMENT_TIMEOUT_S = 120.0
 """How long, in seconds, one statement may take; the server ends it then, or we do when the server says nothing."""
-NO_ANSWER = "no answer within"
+CLIENT_TIMEOUT = "no answer within"
 """How the driver's error begins when it was us who gave up."""
 
-_MARGIN_S = 10.0
+_CLIENT_MARGIN_S = 10.0
 """Of the two that end a statement the server is to be the first: what it says keeps the connection usable."""
 
-_CONNECTING: Mapping[str, object] = {
+_CONNECT_ARGUMENTS: Mapping[str, object] = {
     "connect_timeout": 10,
     "application_name": "ingestion-monitor",
     # a host that vanished answers nothing: noticed after a minute, whether it owes an answer or only an acknowledgement
@@ -30,24 +30,24 @@ _CONNECTING: Mapping[str, object] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-_LIMITS = (("lock_timeout", "30s"), ("idle_in_transaction_session_timeout", "90s"))
+_SESSION_TIMEOUTS = (("lock_timeout", "30s"), ("idle_in_transaction_session_timeout", "90s"))
 """Whoever holds a lock and is gone, frozen or stopped is ended by the server, and nobody waits for it for long. Reading
 a sync log leaves a transaction of ours idle: for less than that."""
 
 _T = TypeVar("_T")
 
 
-def postgres_engine(url: URL, *, answer_s: float | None = ANSWER_S, **options: Any) -> Engine:  # noqa: ANN401  # handed on
+def postgres_engine(url: URL, *, statement_timeout_s: float | None = STATEMENT_TIMEOUT_S, **options: Any) -> Engine:  # noqa: ANN401  # handed on
     """An engine whose connections end; nothing is opened before its first use.
 
     What the URL, the role or the database says about any of this wins.
 
     Args:
         url: with the driver named.
-        answer_s: how long one statement may take, in seconds (> 0); None: as long as it takes.
+        statement_timeout_s: how long one statement may take, in seconds (> 0); None: as long as it takes.
         options: of `create_engine`; `connect_args` are the driver's.
     """
-    given = {**_CONNECTING, **options.pop("connect_args", {})}
+    given = {**_CONNECT_ARGUMENTS, **options.pop("connect_args", {})}
     arguments = {name: value for name, value in given.items() if name not in url.query}
     engine = create_engine(url, hide_parameters=True, connect_args=arguments, **options)
 
@@ -57,7 +57,7 @@ def postgres_engine(url: URL, *, answer_s: float | None = ANSWER_S, **options: A
     ) -> "psycopg.Connection":
         session = _session_type().connect(*positional, **named)
         try:
-            _prepare(session, answer_s)
+            _configure_session(session, statement_timeout_s)
         except BaseException:
             session.close()
             raise
@@ -66,11 +66,15 @@ def postgres_engine(url: URL, *, answer_s: float | None = ANSWER_S, **options: A
     return engine
 
 
-def _prepare(session: "psycopg.Connection", answer_s: float | None) -> None:
+def _configure_session(session: "psycopg.Connection", statement_timeout_s: float | None) -> None:
     """Limits for the whole session, where nobody set any; as statements, since PgBouncer refuses them at the start."""
-    limits = _LIMITS if answer_s is None else (*_LIMITS, ("statement_timeout", f"{answer_s:g}s"))
-    rows = ", ".join(f"('{name}', '{limit}')" for name, limit in limits)
-    cast("Any", session).answer_s = answer_s
+    timeouts = (
+        _SESSION_TIMEOUTS
+        if statement_timeout_s is None
+        else (*_SESSION_TIMEOUTS, ("statement_timeout", f"{statement_timeout_s:g}s"))
+    )
+    rows = ", ".join(f"('{name}', '{limit}')" for name, limit in timeouts)
+    cast("Any", session).statement_timeout_s = statement_timeout_s
     session.autocommit = True
     session.execute("SET TIME ZONE 'UTC'")
     session.execute(
@@ -86,23 +90,23 @@ def _session_type() -> "type[psycopg.Connection]":
     import psycopg
 
     class Session(psycopg.Connection):
-        answer_s: float | None = ANSWER_S
+        statement_timeout_s: float | None = STATEMENT_TIMEOUT_S
 
         def wait(self, gen: Generator[Any, Any, _T], *args: Any, **kwargs: Any) -> _T:  # noqa: ANN401  # handed on
-            if self.answer_s is None:
+            if self.statement_timeout_s is None:
                 return super().wait(gen, *args, **kwargs)
-            return super().wait(self._bounded(gen, self.answer_s + _MARGIN_S), *args, **kwargs)
+            return super().wait(self._with_timeout(gen, self.statement_timeout_s + _CLIENT_MARGIN_S), *args, **kwargs)
 
-        def _bounded(self, gen: Generator[Any, Any, _T], most_s: float) -> Generator[Any, Any, _T]:
+        def _with_timeout(self, gen: Generator[Any, Any, _T], timeout_s: float) -> Generator[Any, Any, _T]:
             """The same exchange with the server, given up after so many seconds. The driver looks in ten times each."""
-            ends_s = time.monotonic() + most_s
+            ends_s = time.monotonic() + timeout_s
             try:
                 wanted = next(gen)
                 while True:
                     ready = yield wanted
                     if not ready and time.monotonic() >= ends_s:
                         self.close()  # nobody knows what will still come over it
-                        raise psycopg.OperationalError(f"{NO_ANSWER} {most_s:g} s")
+                        raise psycopg.OperationalError(f"{CLIENT_TIMEOUT} {timeout_s:g} s")
                     wanted = gen.send(ready)
             except StopIteration as end:
                 return cast("_T", end.value)

@@ -12,8 +12,16 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, exists, func, or_, select, text
 
-from monitor.database.engine import reading, translated
-from monitor.database.retention_policy import KEPT_RUNS, Keep, OldRun, Ripe, Spared, ripe, spare
+from monitor.database.engine import reading, translate_errors
+from monitor.database.retention_policy import (
+    KEPT_RUNS,
+    ExpiredBatch,
+    KeepReason,
+    OldRun,
+    ProtectedRuns,
+    expired,
+    keep_reason,
+)
 from monitor.database.tables import (
     evidence,
     incident_events,
@@ -25,11 +33,11 @@ from monitor.database.tables import (
     runs,
 )
 from monitor.database.tables import snapshots as snapshot_rows
-from monitor.database.urls import is_sqlite, place
+from monitor.database.urls import is_sqlite, location_of
 from monitor.model import IncidentState, ItemState, RunStatus
 
 
-class Past(StrEnum):
+class Prunable(StrEnum):
     """What can be pruned."""
 
     SNAPSHOTS = "snapshots"
@@ -37,84 +45,90 @@ class Past(StrEnum):
     NOTIFICATIONS = "notifications"
 
 
-_TABLES = {Past.SNAPSHOTS: runs, Past.ITEM_EVENTS: item_events, Past.NOTIFICATIONS: notifications}
+_TABLES = {Prunable.SNAPSHOTS: runs, Prunable.ITEM_EVENTS: item_events, Prunable.NOTIFICATIONS: notifications}
 _TIMES = {
-    Past.SNAPSHOTS: runs.c.finished_at,
-    Past.ITEM_EVENTS: item_events.c.at,
-    Past.NOTIFICATIONS: notifications.c.created_at,
+    Prunable.SNAPSHOTS: runs.c.finished_at,
+    Prunable.ITEM_EVENTS: item_events.c.at,
+    Prunable.NOTIFICATIONS: notifications.c.created_at,
 }
 
 
-def clock(conn: Connection, *, before: datetime) -> tuple[datetime | None, datetime | None]:
+def newest_run_starts(conn: Connection, *, before: datetime) -> tuple[datetime | None, datetime | None]:
     """The latest time at which any run started, and the latest that lies before a moment."""
     settled = func.max(case((runs.c.started_at <= before, runs.c.started_at)), type_=runs.c.started_at.type)
     row = conn.execute(select(func.max(runs.c.started_at), settled)).one()
     return row[0], row[1]
 
 
-def stretch(conn: Connection, past: Past, *, after: int, before: datetime, now: datetime, limit: int) -> Ripe | None:
+def next_batch(
+    conn: Connection, kind: Prunable, *, after: int, before: datetime, now: datetime, limit: int
+) -> ExpiredBatch | None:
     """The next rows after an id, sorted out by age; None when there are none.
 
     Args:
         conn: a connection.
-        past: of which kind.
+        kind: which kind of rows.
         after: the id up to which all was looked at; 0 at the beginning.
         before: what lies before is old.
         now: aware.
         limit: how many rows are looked at (> 0).
     """
-    key, at = _TABLES[past].c.id, _TIMES[past]
+    key, at = _TABLES[kind].c.id, _TIMES[kind]
     rows = conn.execute(select(key, at).where(key > after).order_by(key).limit(limit)).all()
-    return ripe([(row[0], row[1]) for row in rows], before=before, now=now, after=after) if rows else None
+    return expired([(row[0], row[1]) for row in rows], before=before, now=now, after=after) if rows else None
 
 
-def spared(conn: Connection, *, newest: int = KEPT_RUNS) -> Spared:
+def protected(conn: Connection, *, newest: int = KEPT_RUNS) -> ProtectedRuns:
     """Which runs stay for other reasons than their age. Those that are written meanwhile are young, and stay anyway.
 
     Args:
         conn: a connection.
         newest: how many of the newest stay, of each target and of each way in which its runs ended (> 0).
     """
-    floors, ends = _newest(conn, newest)
-    return Spared(
-        newest=floors, ends=ends, incidents=_of_incidents(conn), openings=_openings(conn), reports=_of_reports(conn)
+    floors, ends = _newest_runs(conn, newest)
+    return ProtectedRuns(
+        newest=floors,
+        ends=ends,
+        incidents=_runs_of_incidents(conn),
+        openings=_openings(conn),
+        reports=_runs_of_reports(conn),
     )
 
 
-def prune(conn: Connection, past: Past, ids: Sequence[int], *, before: datetime, spared: Spared) -> int:
+def prune(conn: Connection, kind: Prunable, ids: Sequence[int], *, before: datetime, protected: ProtectedRuns) -> int:
     """Deletes those of some old rows that need not stay; gives back how many. Must run in a writing transaction."""
-    if past is Past.SNAPSHOTS:
-        ids = _needless(conn, ids, spared)
-    return conn.execute(delete(_TABLES[past]).where(*_goes(past, ids, before))).rowcount if ids else 0
+    if kind is Prunable.SNAPSHOTS:
+        ids = _deletable_runs(conn, ids, protected)
+    return conn.execute(delete(_TABLES[kind]).where(*_delete_conditions(kind, ids, before))).rowcount if ids else 0
 
 
-def count(conn: Connection, past: Past, ids: Sequence[int], *, before: datetime, spared: Spared) -> int:
+def count(conn: Connection, kind: Prunable, ids: Sequence[int], *, before: datetime, protected: ProtectedRuns) -> int:
     """How many of some old rows `prune` would delete."""
-    if past is Past.SNAPSHOTS:
-        return len(_needless(conn, ids, spared))
-    query = select(func.count()).select_from(_TABLES[past]).where(*_goes(past, ids, before))
+    if kind is Prunable.SNAPSHOTS:
+        return len(_deletable_runs(conn, ids, protected))
+    query = select(func.count()).select_from(_TABLES[kind]).where(*_delete_conditions(kind, ids, before))
     return conn.execute(query).scalar_one()
 
 
-def _goes(past: Past, ids: Sequence[int], before: datetime) -> tuple[ColumnElement[bool], ...]:
-    these = _TABLES[past].c.id.in_(ids)
-    match past:
-        case Past.SNAPSHOTS:
+def _delete_conditions(kind: Prunable, ids: Sequence[int], before: datetime) -> tuple[ColumnElement[bool], ...]:
+    these = _TABLES[kind].c.id.in_(ids)
+    match kind:
+        case Prunable.SNAPSHOTS:
             return (these,)
-        case Past.ITEM_EVENTS:
-            return these, ~_where_it_stands()
-        case Past.NOTIFICATIONS:
-            return these, _delivered(before)
+        case Prunable.ITEM_EVENTS:
+            return these, ~_latest_state_event()
+        case Prunable.NOTIFICATIONS:
+            return these, _of_resolved_incidents(before)
 
 
-def _needless(conn: Connection, ids: Sequence[int], spared: Spared) -> list[int]:
+def _deletable_runs(conn: Connection, ids: Sequence[int], protected: ProtectedRuns) -> list[int]:
     columns = (runs.c.id, runs.c.target, runs.c.status, _reason().label("abort_reason"), runs.c.finished_at)
     ended = runs.c.status != RunStatus.RUNNING.value
     rows = conn.execute(select(*columns).where(runs.c.id.in_(ids), ended)).mappings()
-    return [row["id"] for row in rows if spare(OldRun(**row), spared) is Keep.PRUNED]
+    return [row["id"] for row in rows if keep_reason(OldRun(**row), protected) is KeepReason.PRUNED]
 
 
-def _where_it_stands() -> ColumnElement[bool]:
+def _latest_state_event() -> ColumnElement[bool]:
     """The last change of an item that is not completed: since when it is failed, or that it was completed once."""
     later = item_events.alias("later")
     same = and_(later.c.target == item_events.c.target, later.c.item_id == item_events.c.item_id)
@@ -128,7 +142,7 @@ def _where_it_stands() -> ColumnElement[bool]:
     return and_(item_events.c.kind == "state", unfinished, ~newer)
 
 
-def _delivered(before: datetime) -> ColumnElement[bool]:
+def _of_resolved_incidents(before: datetime) -> ColumnElement[bool]:
     """Told, about an incident that is over and of which nothing waits: later messages are filed under earlier ones."""
     over = exists().where(
         incidents.c.id == notifications.c.incident_id,
@@ -147,20 +161,20 @@ def _reason() -> ColumnElement[str]:
     return func.coalesce(runs.c.abort_reason, "")
 
 
-def _newest(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str], int], set[int]]:
+def _newest_runs(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str], int], set[int]]:
     """Per target and ending, the id from which on all runs stay; and the first and last runs by other orders."""
     kind = (runs.c.target, runs.c.status, _reason().label("reason"))
-    alike = (runs.c.target, runs.c.status, _reason())
+    same_outcome = (runs.c.target, runs.c.status, _reason())
     by_start = (runs.c.started_at.desc(), runs.c.id.desc())
-    slotted = (runs.c.target, runs.c.slot.is_(None))
+    by_run_key = (runs.c.target, runs.c.run_key.is_(None))
     place = func.row_number()
     ranked = select(
         *kind,
         runs.c.id,
-        place.over(partition_by=alike, order_by=runs.c.id.desc()).label("place"),
-        place.over(partition_by=alike, order_by=by_start).label("late"),
+        place.over(partition_by=same_outcome, order_by=runs.c.id.desc()).label("place"),
+        place.over(partition_by=same_outcome, order_by=by_start).label("late"),
         place.over(partition_by=runs.c.target, order_by=(runs.c.started_at, runs.c.id)).label("early"),
-        place.over(partition_by=slotted, order_by=runs.c.id.desc()).label("turn"),
+        place.over(partition_by=by_run_key, order_by=runs.c.id.desc()).label("turn"),
     ).subquery("ranked")
     # the last one by its slot is where a daemon goes on
     at_an_end = or_(ranked.c.late == 1, ranked.c.early == 1, ranked.c.turn == 1)
@@ -174,7 +188,7 @@ def _newest(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str], int
     return floors, ends
 
 
-def _of_incidents(conn: Connection) -> set[int]:
+def _runs_of_incidents(conn: Connection) -> set[int]:
     """The run with the newest evidence of each incident, and every run that an open one names."""
     newest = select(evidence.c.run_id).join(incidents, incidents.c.evidence_id == evidence.c.id)
     named = select(incident_events.c.run_id).join(incidents, incidents.c.id == incident_events.c.incident_id)
@@ -190,17 +204,17 @@ def _openings(conn: Connection) -> dict[str, list[tuple[datetime, datetime]]]:
     return found
 
 
-def _of_reports(conn: Connection) -> set[int]:
-    told = select(func.max(snapshot_rows.c.run_id)).join(runs, runs.c.id == snapshot_rows.c.run_id)
-    told = told.where(runs.c.target == reports.c.target, runs.c.id <= reports.c.last_run_id)
-    rows = conn.execute(select(reports.c.last_run_id, told.scalar_subquery())).all()
+def _runs_of_reports(conn: Connection) -> set[int]:
+    reported = select(func.max(snapshot_rows.c.run_id)).join(runs, runs.c.id == snapshot_rows.c.run_id)
+    reported = reported.where(runs.c.target == reports.c.target, runs.c.id <= reports.c.last_run_id)
+    rows = conn.execute(select(reports.c.last_run_id, reported.scalar_subquery())).all()
     return {run_id for row in rows for run_id in row if run_id}
 
 
 _INCREMENTAL = 2
 
 
-class Space(StrEnum):
+class SpaceReclaim(StrEnum):
     """What becomes of the space of deleted rows."""
 
     SERVER = "server"
@@ -210,15 +224,15 @@ class Space(StrEnum):
     """The file was made without `auto_vacuum`: it keeps its size, and uses the space for new rows."""
 
 
-def giving_back(engine: Engine) -> Space:
+def space_reclaim(engine: Engine) -> SpaceReclaim:
     """What can be done about it in this database."""
     if not is_sqlite(engine.url):
-        return Space.SERVER
+        return SpaceReclaim.SERVER
     with reading(engine) as conn:
-        return Space.RETURNED if conn.scalar(text("PRAGMA auto_vacuum")) == _INCREMENTAL else Space.KEPT
+        return SpaceReclaim.RETURNED if conn.scalar(text("PRAGMA auto_vacuum")) == _INCREMENTAL else SpaceReclaim.KEPT
 
 
-def hand_back(conn: Connection, *, pages: int) -> int:
+def vacuum_pages(conn: Connection, *, pages: int) -> int:
     """Cuts up to so many free pages (> 0) off the file; gives back how many are left. In a writing transaction."""
     # The driver's own cursor: each page is a row without columns, which SQLAlchemy can't fetch and which would not
     # move unfetched.
@@ -232,7 +246,7 @@ def checkpoint(engine: Engine) -> bool:
     Returns:
         Whether all of it was moved; false when somebody reads or writes: then it happens later by itself.
     """
-    with translated(engine), engine.connect() as conn:
+    with translate_errors(engine), engine.connect() as conn:
         cursor = conn.connection.cursor()
         waits = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
         try:
@@ -243,10 +257,10 @@ def checkpoint(engine: Engine) -> bool:
             cursor.execute(f"PRAGMA busy_timeout={waits}")
 
 
-def size(engine: Engine) -> int:
+def database_size(engine: Engine) -> int:
     """Bytes that the database takes on the disk, its write-ahead log included; 0 for a server."""
     if not is_sqlite(engine.url):
         return 0
-    file = Path(place(engine.url))
+    file = Path(location_of(engine.url))
     parts = (file, file.with_name(f"{file.name}-wal"))
     return sum(each.stat().st_size for each in parts if each.exists())

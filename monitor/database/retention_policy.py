@@ -43,20 +43,20 @@ class Cutoffs:
     notifications: datetime | None
 
 
-class Doubt(StrEnum):
+class RefusalReason(StrEnum):
     """Why nothing is pruned."""
 
-    OFF = "off"
+    DISABLED = "disabled"
     NO_RUNS = "no_runs"
-    JUST_BACK = "just_back"
-    BEHIND = "behind"
+    NO_RECENT_RUNS = "no_recent_runs"
+    CLOCK_BEHIND = "clock_behind"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """Nothing is pruned now."""
 
-    doubt: Doubt
+    reason: RefusalReason
     newest: datetime | None = None
     """When the newest run started, by the clock of then."""
 
@@ -74,12 +74,14 @@ def cutoffs(ages: Ages, *, now: datetime, newest: datetime | None, settled: date
         settled: the latest such time that lies at least 20 hours back (`settled_before`).
     """
     if not ages.any:
-        return Refusal(doubt=Doubt.OFF)
+        return Refusal(reason=RefusalReason.DISABLED)
     if newest is None:
-        return Refusal(doubt=Doubt.NO_RUNS)
+        return Refusal(reason=RefusalReason.NO_RUNS)
     shortest = min(age for age in (ages.snapshots, ages.item_events, ages.notifications) if age is not None)
     if settled is None or settled < now - min(max(shortest, _SEEN_WITHIN[0]), _SEEN_WITHIN[1]):
-        return Refusal(doubt=Doubt.BEHIND if newest > now + _AHEAD else Doubt.JUST_BACK, newest=newest)
+        return Refusal(
+            reason=RefusalReason.CLOCK_BEHIND if newest > now + _AHEAD else RefusalReason.NO_RECENT_RUNS, newest=newest
+        )
     return Cutoffs(
         now=now,
         snapshots=now - ages.snapshots if ages.snapshots else None,
@@ -94,17 +96,19 @@ def settled_before(now: datetime) -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ripe:
+class ExpiredBatch:
     """Which of some rows are old."""
 
     ids: tuple[int, ...]
     last_id: int
     """The last row that was looked at."""
-    young: bool
+    reached_recent: bool
     """Something young was met: all that follows is young."""
 
 
-def ripe(rows: Iterable[tuple[int, datetime | None]], *, before: datetime, now: datetime, after: int = 0) -> Ripe:
+def expired(
+    rows: Iterable[tuple[int, datetime | None]], *, before: datetime, now: datetime, after: int = 0
+) -> ExpiredBatch:
     """Sorts rows out by age, up to the first that is young.
 
     Args:
@@ -117,14 +121,14 @@ def ripe(rows: Iterable[tuple[int, datetime | None]], *, before: datetime, now: 
     last = after
     for row_id, at in rows:
         if at is not None and before <= at <= now + _AHEAD:
-            return Ripe(ids=tuple(old), last_id=last, young=True)
+            return ExpiredBatch(ids=tuple(old), last_id=last, reached_recent=True)
         last = row_id
         if at is not None and at < before:
             old.append(row_id)
-    return Ripe(ids=tuple(old), last_id=last, young=False)
+    return ExpiredBatch(ids=tuple(old), last_id=last, reached_recent=False)
 
 
-class Keep(StrEnum):
+class KeepReason(StrEnum):
     """Why a run stays although it is old."""
 
     NEWEST = "newest"
@@ -147,13 +151,13 @@ class OldRun:
     finished_at: datetime
 
     @property
-    def ending(self) -> tuple[str, str, str]:
+    def outcome(self) -> tuple[str, str, str]:
         """Target and how it ended: what is counted runs of one such kind only."""
         return self.target, self.status, self.abort_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spared:
+class ProtectedRuns:
     """What runs stay for other reasons than their age."""
 
     newest: Mapping[tuple[str, str, str], int]
@@ -168,14 +172,14 @@ class Spared:
     """Runs up to which reports told, and the snapshots that they told of."""
 
 
-def spare(run: OldRun, spared: Spared) -> Keep:
+def keep_reason(run: OldRun, protected: ProtectedRuns) -> KeepReason:
     """Why an old run stays, or that it is pruned."""
-    floor = spared.newest.get(run.ending)
+    floor = protected.newest.get(run.outcome)
     if floor is None or run.id >= floor:
-        return Keep.NEWEST
-    if run.id in spared.ends:
-        return Keep.FIRST
-    opening = any(since <= run.finished_at <= until for since, until in spared.openings.get(run.target, ()))
-    if opening or run.id in spared.incidents:
-        return Keep.INCIDENT
-    return Keep.REPORT if run.id in spared.reports else Keep.PRUNED
+        return KeepReason.NEWEST
+    if run.id in protected.ends:
+        return KeepReason.FIRST
+    opening = any(since <= run.finished_at <= until for since, until in protected.openings.get(run.target, ()))
+    if opening or run.id in protected.incidents:
+        return KeepReason.INCIDENT
+    return KeepReason.REPORT if run.id in protected.reports else KeepReason.PRUNED

@@ -11,35 +11,35 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, Select
 
 from monitor.database.engine import reading
-from monitor.errors import StoreAwayError
-from monitor.logs import warn_rarely
+from monitor.errors import StoreUnavailableError
+from monitor.logs import warn_rate_limited
 
-MOST_S = 30.0
+MAX_WAIT_S = 30.0
 """As long as a lease lives: whoever waits longer may have lost it."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+_MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
 _OPTION = "monitor_waits"
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Waits:
-    given_up: Callable[[], bool]
-    most_s: float
+class _RetryPolicy:
+    should_stop: Callable[[], bool]
+    max_wait_s: float
 
 
-def patient(engine: Engine, *, given_up: Callable[[], bool], most_s: float = MOST_S) -> Engine:
-    """The same engine, on which `patiently` waits for a database that is away.
+def with_retry(engine: Engine, *, should_stop: Callable[[], bool], max_wait_s: float = MAX_WAIT_S) -> Engine:
+    """The same engine, on which `run_with_retry` waits for a database that is away.
 
     Args:
         engine: our own database.
-        given_up: whether nobody wants to wait any more, as after a signal; called from any thread.
-        most_s: no attempt begins so long after the first, in seconds (> 0).
+        should_stop: whether nobody wants to wait any more, as after a signal; called from any thread.
+        max_wait_s: no attempt begins so long after the first, in seconds (> 0).
     """
-    return engine.execution_options(**{_OPTION: _Waits(given_up=given_up, most_s=most_s)})
+    return engine.execution_options(**{_OPTION: _RetryPolicy(should_stop=should_stop, max_wait_s=max_wait_s)})
 
 
-def patiently(engine: Engine, work: Callable[[], _T]) -> _T:
-    """Does some work on the database, in the thread of the caller: on a `patient` engine again while that is away.
+def run_with_retry(engine: Engine, work: Callable[[], _T]) -> _T:
+    """Does some work on the database, in the thread of the caller: on a `with_retry` engine again while that is away.
 
     Args:
         engine: our own database.
@@ -48,21 +48,21 @@ def patiently(engine: Engine, work: Callable[[], _T]) -> _T:
     Raises:
         StoreAwayError: the database is still away, or nobody waits any more.
     """
-    waits: _Waits | None = engine.get_execution_options().get(_OPTION)
-    if waits is None:
+    policy: _RetryPolicy | None = engine.get_execution_options().get(_OPTION)
+    if policy is None:
         return work()
-    ends_s, longest_s = time.monotonic() + waits.most_s, _FIRST_PAUSE_S
+    ends_s, max_pause_s = time.monotonic() + policy.max_wait_s, _MIN_PAUSE_S
     while True:
         try:
             return work()
-        except StoreAwayError as error:
+        except StoreUnavailableError as error:
             # many processes may wait for one server: not all come back at once
-            pause_s = longest_s * random.uniform(0.5, 1)  # noqa: S311  # no secret
-            if waits.given_up() or time.monotonic() + pause_s >= ends_s:
+            pause_s = max_pause_s * random.uniform(0.5, 1)  # noqa: S311  # no secret
+            if policy.should_stop() or time.monotonic() + pause_s >= ends_s:
                 raise
-            warn_rarely("database_away", reason=str(error), retry_in_s=round(pause_s, 1))
+            warn_rate_limited("database_away", reason=str(error), retry_in_s=round(pause_s, 1))
         time.sleep(pause_s)
-        longest_s = min(_LONGEST_PAUSE_S, 2 * longest_s)
+        max_pause_s = min(_MAX_PAUSE_S, 2 * max_pause_s)
 
 
 def read_page(engine: Engine, query: Select[Any]) -> Sequence[Any]:
@@ -76,4 +76,4 @@ def read_page(engine: Engine, query: Select[Any]) -> Sequence[Any]:
         with reading(engine) as conn:
             return conn.execute(query).all()
 
-    return patiently(engine, read)
+    return run_with_retry(engine, read)

@@ -11,9 +11,9 @@ from pathlib import Path
 from sqlalchemy import URL, Connection, Engine, Table, delete, false, inspect, select, text, update
 
 from monitor.database.engine import connect, connect_read_only, insert, reading, writing
-from monitor.database.migrate import LOCK_TIMEOUT_S, migrating, retried
+from monitor.database.migrate import LOCK_TIMEOUT_S, migration_transaction, retry_while_locked
 from monitor.database.tables import metadata
-from monitor.database.urls import is_sqlite, parse, place
+from monitor.database.urls import is_sqlite, location_of, parse
 from monitor.errors import SchemaError
 
 
@@ -73,18 +73,18 @@ def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
             was written.
         StoreError: when the database can't be written, or another process kept the lock, or a table, for too long.
     """
-    if _look(url).fit is SchemaFit.CURRENT:
+    if _read_version(url).fit is SchemaFit.CURRENT:
         return []
-    before = retried(url, lambda: _upgraded(url), wait_s=wait_s)
+    before = retry_while_locked(url, lambda: _upgrade_once(url), wait_s=wait_s)
     return [revision for revision in _revisions() if before.current is None or revision > before.current]
 
 
-def _upgraded(url: str) -> SchemaVersion:
+def _upgrade_once(url: str) -> SchemaVersion:
     """One attempt; gives back the version before it."""
-    with migrating(url) as conn:
-        before = _not_newer(_version(conn), conn.engine.url)
+    with migration_transaction(url) as conn:
+        before = _reject_newer(_version(conn), conn.engine.url)
         if before.fit is SchemaFit.MISSING:
-            _refuse_foreign_tables(conn)
+            _reject_foreign_tables(conn)
         if before.fit is not SchemaFit.CURRENT:
             _run_alembic(conn)
     return before
@@ -97,10 +97,10 @@ def ensure(url: str) -> Engine:
         SchemaError: when the schema is newer, or when a server's is missing or older. Nothing was written.
         StoreError: when the database can't be used.
     """
-    version = _look(url)
+    version = _read_version(url)
     if version.fit is not SchemaFit.CURRENT:
         if not is_sqlite(parse(url)):
-            raise _behind(version, parse(url))
+            raise _outdated_error(version, parse(url))
         upgrade(url)
     return connect(url, create=False)
 
@@ -113,9 +113,9 @@ def verify(engine: Engine) -> None:
         StoreError: when it can't be read.
     """
     with reading(engine) as conn:  # not `current`: to it a file that is gone is an empty database
-        version = _not_newer(_version(conn), engine.url)
+        version = _reject_newer(_version(conn), engine.url)
     if version.fit is not SchemaFit.CURRENT:
-        raise _behind(version, engine.url)
+        raise _outdated_error(version, engine.url)
 
 
 def _folder() -> Path:
@@ -142,34 +142,34 @@ def _version(conn: Connection | None) -> SchemaVersion:
     return SchemaVersion(current=revision, head=_revisions()[-1])
 
 
-def _look(url: str) -> SchemaVersion:
+def _read_version(url: str) -> SchemaVersion:
     """Looks without being able to write."""
     engine = connect_read_only(url)
     try:
-        return _not_newer(current(engine), engine.url)
+        return _reject_newer(current(engine), engine.url)
     finally:
         engine.dispose()
 
 
-def _behind(version: SchemaVersion, url: URL) -> SchemaError:
+def _outdated_error(version: SchemaVersion, url: URL) -> SchemaError:
     state = "is empty" if version.current is None else f"has the older schema {version.current}"
-    return SchemaError(f"database {place(url)} {state}; run `ingestion-monitor db upgrade`", awaits_upgrade=True)
+    return SchemaError(f"database {location_of(url)} {state}; run `ingestion-monitor db upgrade`", needs_upgrade=True)
 
 
-def _not_newer(version: SchemaVersion, url: URL) -> SchemaVersion:
+def _reject_newer(version: SchemaVersion, url: URL) -> SchemaVersion:
     if version.fit is SchemaFit.NEWER:
         raise SchemaError(
-            f"database {place(url)} has the schema {version.current}, which is newer than this program's "
+            f"database {location_of(url)} has the schema {version.current}, which is newer than this program's "
             f"({version.head}); install the newer ingestion-monitor, or name another database"
         )
     return version
 
 
-def _refuse_foreign_tables(conn: Connection) -> None:
+def _reject_foreign_tables(conn: Connection) -> None:
     taken = sorted({*inspect(conn).get_table_names(), *inspect(conn).get_view_names()} & {*metadata.tables, "history"})
     if taken:
         raise SchemaError(
-            f"database {place(conn.engine.url)} already holds {', '.join(taken)}, not made by this program; "
+            f"database {location_of(conn.engine.url)} already holds {', '.join(taken)}, not made by this program; "
             "give ingestion-monitor a database of its own"
         )
 
@@ -185,7 +185,7 @@ def _run_alembic(conn: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def try_writing(engine: Engine) -> None:
+def check_write_access(engine: Engine) -> None:
     """One transaction that inserts, updates and deletes no row of every table: it takes the lock and needs the rights.
 
     Raises:
@@ -195,10 +195,10 @@ def try_writing(engine: Engine) -> None:
         for table in metadata.sorted_tables:
             first = next(iter(table.columns))
             conn.execute(insert(conn, table).from_select([first.name], select(first).where(false())))
-            conn.execute(update(table).where(false()).values(_unchanged(table)))
+            conn.execute(update(table).where(false()).values(_same_value(table)))
             conn.execute(delete(table).where(false()))
 
 
-def _unchanged(table: Table) -> dict[str, object]:
+def _same_value(table: Table) -> dict[str, object]:
     first = next(iter(table.columns))
     return {first.name: first}

@@ -45,22 +45,22 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
         """Aware in. SQLite gets the text that SQLAlchemy's own type would write, at a fifth of its cost."""
-        return as_text if dialect.name == "sqlite" else super().bind_processor(dialect)
+        return sqlite_timestamp if dialect.name == "sqlite" else super().bind_processor(dialect)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
         """Aware out, in UTC, whatever the session's time zone."""
-        return _from_text if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
+        return _from_sqlite_timestamp if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
         """Aware in, in UTC."""
-        return in_utc(value)
+        return to_utc(value)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
         """Aware out, in UTC."""
         return None if value is None else value.astimezone(UTC)
 
 
-def in_utc(value: datetime | None) -> datetime | None:
+def to_utc(value: datetime | None) -> datetime | None:
     """An aware datetime in UTC.
 
     Raises:
@@ -73,18 +73,18 @@ def in_utc(value: datetime | None) -> datetime | None:
     return value.astimezone(UTC)
 
 
-def as_text(value: datetime | None) -> str | None:
+def sqlite_timestamp(value: datetime | None) -> str | None:
     """An aware datetime as SQLite keeps it: UTC, to the microsecond, without an offset.
 
     Raises:
         ValueError: it is naive.
     """
-    utc = in_utc(value)
+    utc = to_utc(value)
     # cut before the offset
     return None if utc is None else utc.isoformat(" ", "microseconds")[:26]
 
 
-def _from_text(value: str | None) -> datetime | None:
+def _from_sqlite_timestamp(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
@@ -131,15 +131,15 @@ channels = Table(
     "channels",
     metadata,
     Column("name", String(200), primary_key=True),
-    Column("parked_at", UtcDateTime),  # the receiver refused us then; null: not parked
+    Column("suspended_at", UtcDateTime),  # the receiver refused us then; null: not suspended
     Column("fingerprint", String(64)),  # of the settings that were refused: others are tried at once
     Column("blocked_until", UtcDateTime),  # one failure speaks for all of its messages
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row
     Column("failing_since", UtcDateTime),
     Column("last_error", String(500)),
-    Column("refreshed_at", UtcDateTime),  # when what is open was last told again, to receivers that forget
+    Column("resent_at", UtcDateTime),  # when what is open was last told again, to receivers that forget
 )
-"""How the channels are: parked, waiting after a failure, or well. One that never failed has no row."""
+"""How the channels are: suspended, waiting after a failure, or well. One that never failed has no row."""
 
 
 incidents = Table(
@@ -160,7 +160,7 @@ incidents = Table(
     Column("last_message_at", UtcDateTime),
     Column("member_count", Integer, nullable=False, server_default="0"),
     Column("peak_count", Integer, nullable=False, server_default="0"),
-    Column("untold_count", Integer, nullable=False, server_default="0"),  # members that no message has named yet
+    Column("unnotified_count", Integer, nullable=False, server_default="0"),  # members that no message has named yet
     Column("channels", JSON, nullable=False),
     Column("evidence_id", Key),  # the newest evidence
     Column("group_name", String(200), nullable=False, server_default=text("''")),  # part of the key; empty: all
@@ -187,7 +187,7 @@ incident_events = Table(
     Column("run_id", Key),
     Column("at", UtcDateTime, nullable=False),
     Column("kind", String(20), nullable=False),
-    # opened, joined, left, updated, reminded, acknowledged, silenced, told, reopened, resolved
+    # opened, joined, left, updated, reminded, acknowledged, silenced, notified, reopened, resolved
     Column("reason", String(500), nullable=False),
     Column("data", JSON, nullable=False),
     Index(None, "incident_id", "at"),
@@ -304,7 +304,7 @@ reports = Table(
     "reports",
     metadata,
     Column("target", String(200), primary_key=True),  # empty: incidents that belong to none of the configured targets
-    Column("made_at", UtcDateTime, nullable=False),
+    Column("generated_at", UtcDateTime, nullable=False),
     Column("last_run_id", Key, nullable=False),  # the target's newest finished run that it told of; 0: none
     Column("last_incident_event_id", Key, nullable=False),
 )
@@ -317,7 +317,7 @@ runs = Table(
     Column("id", Key, primary_key=True, autoincrement=True),
     Column("target", String(200), nullable=False),
     Column("environment", String(200), nullable=False),
-    Column("slot", String(200)),
+    Column("run_key", String(200)),
     Column("epoch", Integer, nullable=False),
     Column("status", String(20), nullable=False),  # RunStatus
     Column("abort_reason", String(40)),  # a Cause, or deadline/interrupted
@@ -327,9 +327,11 @@ runs = Table(
     Column("error", String(2000)),  # why the run has no snapshot, in our own words
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
-    Column("restraint", Float, nullable=False, server_default="1"),  # share of rate and concurrency for the next run
+    Column(
+        "throttle_factor", Float, nullable=False, server_default="1"
+    ),  # share of rate and concurrency for the next run
     Index(None, "target", "started_at"),
-    Index(None, "target", "slot"),
+    Index(None, "target", "run_key"),
     # ids are what people type and what foreign keys hold: never handed out twice
     sqlite_autoincrement=True,
 )
@@ -358,7 +360,7 @@ snapshots = Table(
 
 HISTORY_VIEW = """
 CREATE VIEW history AS
-SELECT r.id AS run_id, r.target, r.environment, r.slot, r.started_at, r.finished_at, r.status, r.abort_reason,
+SELECT r.id AS run_id, r.target, r.environment, r.run_key, r.started_at, r.finished_at, r.status, r.abort_reason,
        s.total, s.checked, s.completed, s.pending, s.failed, s.not_found, s.invalid, s.unknown, s.stuck,
        s.requests, s.retries, s.latency_p50_ms, s.latency_p95_ms, s.duration_s
 FROM runs r JOIN snapshots s ON s.run_id = r.id
@@ -378,7 +380,7 @@ evidence = Table(
     Column("request_ids", JSON, nullable=False),
     Column("code", String(200)),
     Column("api_message", String(1000)),  # the API's raw words: `incidents show` alone reads them
-    Column("explained_by", String(40)),
+    Column("inhibited_by", String(40)),
     Column("group_name", String(200), nullable=False, server_default=text("''")),  # empty: the whole target
     UniqueConstraint("run_id", "cause", "group_name"),
     Index(None, "target", "cause", "at"),

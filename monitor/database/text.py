@@ -2,23 +2,23 @@
 
 import re
 
-UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters (PostgreSQL refuses NUL, the rest garble terminals) and lone surrogates (no encoding has them)."""
 
 
-def storable(value: str | None, width: int) -> str | None:
+def to_column_text(value: str | None, width: int) -> str | None:
     """The text with such characters escaped as Python spells them, cut to `width` (> 0) characters."""
     if value is None or (len(value) <= width and value.isprintable()):
         return value  # most are, and this is asked for each item of a run
-    return UNSTORABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value[:width])[:width]
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value[:width])[:width]
 
 
-def spelled_out(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """The text for people: what would garble a terminal is escaped as Python spells it."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def cleaned(text: str, width: int) -> str:
+def to_single_line(text: str, width: int) -> str:
     """What a person wrote, as one line of at most `width` (> 0) printable characters."""
-    line = spelled_out(" ".join(text.split()))
+    line = escape_unprintable(" ".join(text.split()))
     return line if len(line) <= width else line[: width - 1] + "…"

@@ -22,7 +22,7 @@ class DatabaseFault(StrEnum):
     NOT_A_DATABASE = "not_a_database"
     DISK = "disk"
     UNREACHABLE = "unreachable"
-    CROWDED = "crowded"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     LOST = "lost"
     LOGIN = "login"
     NO_DATABASE = "no_database"
@@ -58,7 +58,7 @@ def is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def place(url: URL) -> str:
+def location_of(url: URL) -> str:
     """Names a database to people: the file, or `host:port/name`; never a user or a password."""
     if is_sqlite(url):
         return str(url.database)
@@ -76,7 +76,7 @@ def open_read_only(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
     """
     uri = f"{path.absolute().as_uri()}?mode=ro"
     try:
-        return _probed(uri, busy_timeout_s)
+        return _open_and_read(uri, busy_timeout_s)
     except sqlite3.OperationalError as error:
         wal = path.with_name(f"{path.name}-wal")
         unopened = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
@@ -84,13 +84,13 @@ def open_read_only(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
             raise
         # A WAL database in a folder that we may not write to can't be opened in the ordinary way, since readers share
         # an index file beside it. Without a WAL all that was committed is in the file itself.
-        return _probed(f"{uri}&immutable=1", busy_timeout_s)
+        return _open_and_read(f"{uri}&immutable=1", busy_timeout_s)
 
 
-def _probed(uri: str, busy_timeout_s: float) -> sqlite3.Connection:
+def _open_and_read(uri: str, busy_timeout_s: float) -> sqlite3.Connection:
     # The first read, not the connect, is what opens the file.
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
-    connection.text_factory = _lenient_text
+    connection.text_factory = _decode_text
     try:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     except BaseException:
@@ -99,16 +99,16 @@ def _probed(uri: str, busy_timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _lenient_text(value: bytes) -> str:
+def _decode_text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-def diagnose(error: BaseException) -> DatabaseFault:
+def classify_fault(error: BaseException) -> DatabaseFault:
     """Which kind of fault an error of SQLAlchemy, sqlite3 or psycopg is; `other` when it is none of the known ones."""
     if isinstance(error, PoolTimeoutError):
         return DatabaseFault.TIMEOUT
     if isinstance(error, DBAPIError) and error.orig is not None:
-        fault = diagnose(error.orig)
+        fault = classify_fault(error.orig)
         return DatabaseFault.LOST if fault is DatabaseFault.OTHER and error.connection_invalidated else fault
     if isinstance(error, sqlite3.Error):
         return _sqlite_fault(error)
@@ -141,7 +141,7 @@ _SQLSTATES: Mapping[str, DatabaseFault] = {
     "42501": DatabaseFault.PERMISSION,
     "42P01": DatabaseFault.NO_TABLE,
     "53100": DatabaseFault.FULL,
-    "53300": DatabaseFault.CROWDED,
+    "53300": DatabaseFault.TOO_MANY_CONNECTIONS,
     "55P03": DatabaseFault.LOCKED,
     "57014": DatabaseFault.TIMEOUT,
     "57P01": DatabaseFault.LOST,
@@ -158,8 +158,8 @@ _POSTGRES_TEXTS: tuple[tuple[str, DatabaseFault], ...] = (
     ("password", DatabaseFault.LOGIN),
     ("authentication", DatabaseFault.LOGIN),
     ("pg_hba.conf", DatabaseFault.LOGIN),
-    ("too many", DatabaseFault.CROWDED),
-    ("remaining connection slots", DatabaseFault.CROWDED),
+    ("too many", DatabaseFault.TOO_MANY_CONNECTIONS),
+    ("remaining connection slots", DatabaseFault.TOO_MANY_CONNECTIONS),
     ("role ", DatabaseFault.LOGIN),
     ("database system is", DatabaseFault.UNREACHABLE),
     ("not currently accepting connections", DatabaseFault.UNREACHABLE),

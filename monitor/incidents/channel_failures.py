@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.channel_rules import ChannelEvent, other_channels, decide_channel
+from monitor.incidents.channel_rules import ChannelEvent, decide_channel, other_channels
 from monitor.incidents.decide import Action, Decision, DecisionReason, evolve
 from monitor.incidents.recorder import IncidentRecorder, Router
 from monitor.incidents.resend import AlertResender
@@ -46,7 +46,7 @@ class ChannelFailures:
     """The same by channel, as configured."""
 
     def record_failure(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
-        """Takes notice that a channel is parked or let a message die; a channel that nobody configured can't fail.
+        """Takes notice that a channel is suspended or let a message die; a channel that nobody configured can't fail.
 
         Args:
             conn: the transaction that marks it.
@@ -198,7 +198,9 @@ class ChannelFailures:
     def _unavailable(self, conn: Connection) -> frozenset[str]:
         """Channels that nothing can be told on at the moment, whether or not there is an incident about them yet."""
         states = channel_state.load_all(conn).values()
-        return frozenset(each.name for each in states if each.parked_at is not None or each.blocked_until is not None)
+        return frozenset(
+            each.name for each in states if each.suspended_at is not None or each.blocked_until is not None
+        )
 
     def _failing(self, conn: Connection) -> frozenset[str]:
         targets = {

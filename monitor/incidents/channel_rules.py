@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
-from monitor.incidents.decide import Action, Decision, EvidencePoint, DecisionReason, decide
+from monitor.incidents.decide import Action, Decision, DecisionReason, EvidencePoint, decide
 from monitor.incidents.rulebook import Rule
 from monitor.model import Incident, IncidentState
 from monitor.notifications.routing import LOG_CHANNEL
@@ -18,7 +18,7 @@ class ChannelEvent(StrEnum):
     """What was seen of a channel."""
 
     FAILED = "failed"
-    """It was parked, or a message to it became a dead letter for want of an answer."""
+    """It was suspended, or a message to it became a dead letter for want of an answer."""
     DELIVERED = "delivered"
     REMOVED = "gone"
     """No channel of that name is configured any more."""
@@ -37,8 +37,8 @@ def decide_channel(rule: Rule, incident: Incident | None, channel_event: Channel
         now: when (aware).
     """
     if channel_event is ChannelEvent.FAILED:
-        immediate = replace(rule, runs=1, of=1)
-        decision = decide(immediate, incident, [EvidencePoint(run_id=0, at=now, evidence=True)], now=now)
+        begin_immediate = replace(rule, runs=1, of=1)
+        decision = decide(begin_immediate, incident, [EvidencePoint(run_id=0, at=now, evidence=True)], now=now)
         return replace(decision, reason=DecisionReason.UNDELIVERABLE) if decision.action is Action.OPEN else decision
     if incident is None or incident.state is IncidentState.RESOLVED:
         return Decision(cause=rule.cause, action=Action.NOTHING, reason=DecisionReason.NO_EVIDENCE)

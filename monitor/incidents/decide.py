@@ -52,27 +52,27 @@ class DecisionReason(StrEnum):
     """The reason of a decision."""
 
     NO_EVIDENCE = "no evidence"
-    INHIBITED = "a higher cause in the same run explains it"
+    INHIBITED = "inhibited by a higher cause of the same run"
     BELOW_THRESHOLD = "not yet in enough of the last runs"
     HOLD_FOR_NOT_ELAPSED = "not yet for long enough"
     THRESHOLD_MET = "evidence in enough of the last runs"
-    FIRST_EVIDENCE = "one run that sees it is enough"
+    FIRST_EVIDENCE = "one run with evidence is enough"
     RECURRED = "it came back soon after its resolution"
     STILL_OPEN = "still open"
-    NEW_MEMBERS = "items joined it since people were told"
-    REMINDER_DUE = "people were last told long ago"
+    NEW_MEMBERS = "items joined since the last notification"
+    REMINDER_DUE = "a reminder is due"
     CLEAN_RUNS = "enough runs without evidence"
     MEMBERS_RECOVERED = "no item is in that state any more"
     UNDELIVERABLE = "messages can't be delivered"
-    CHANNELS_FAILING = "the channels that it was told on fail too"
+    CHANNELS_FAILING = "the channels that were notified fail too"
     DELIVERED = "a message was delivered there again"
     NOT_CONFIGURED = "no channel of that name is configured any more"
     RECOVERY_UNCONFIRMED = "no item is in that state any more, but the run was cut short or the sync log empty"
     SILENCED = "silenced"
-    OPENING_DUE = "its silence is over: the opening goes out with the next delivery"
-    ACKNOWLEDGED = "looked after"
-    ALREADY_ACKNOWLEDGED = "somebody looks after it already"
-    RESOLVED_MANUALLY = "said to be over"
+    OPENING_DUE = "its silence has ended: the opening is sent with the next delivery"
+    ACKNOWLEDGED = "acknowledged"
+    ALREADY_ACKNOWLEDGED = "it is acknowledged already"
+    RESOLVED_MANUALLY = "resolved by hand"
     ALREADY_RESOLVED = "it is resolved already"
 
 
@@ -209,7 +209,7 @@ def _decide_open(
     if members == 0:
         return _decision(rule, Action.CONTINUE, DecisionReason.RECOVERY_UNCONFIRMED)
     since_last_message = now - (incident.last_message_at or incident.opened_at)
-    if incident.untold_count and since_last_message >= UPDATE_INTERVAL:
+    if incident.unnotified_count and since_last_message >= UPDATE_INTERVAL:
         return _decision(rule, Action.UPDATE, DecisionReason.NEW_MEMBERS)
     if incident.state is IncidentState.OPEN and since_last_message >= rule.repeat_interval:
         return _decision(rule, Action.REMIND, DecisionReason.REMINDER_DUE)
@@ -248,7 +248,7 @@ def evolve(
         members: items that belong to it after this run (0 for a request cause).
         by: who acknowledges it.
     """
-    seen = evidence is not None and evidence.explained_by is None
+    seen = evidence is not None and evidence.inhibited_by is None
     affected = members or (evidence.count if evidence is not None and seen else 0)
     changed = replace(
         incident,
@@ -258,10 +258,10 @@ def evolve(
         evidence=evidence if seen else incident.evidence,
     )
     if _notifies(incident, decision):
-        changed = replace(changed, last_message_at=now, untold_count=0)
+        changed = replace(changed, last_message_at=now, unnotified_count=0)
     match decision.action:
         case Action.RESOLVE:
-            return replace(changed, state=IncidentState.RESOLVED, resolved_at=now, untold_count=0)
+            return replace(changed, state=IncidentState.RESOLVED, resolved_at=now, unnotified_count=0)
         case Action.REOPEN:
             return _reopened(changed, decision)
         case Action.ACKNOWLEDGE:

@@ -10,17 +10,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from monitor.incidents import members
-from monitor.incidents import silence_store
-from monitor.incidents import store as incident_store
-from monitor.incidents import store as incident_store
+from monitor.incidents import members, silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import Action, Decision, EvidencePoint, decide, evolve
 from monitor.incidents.evidence import (
-    mark_inhibited,
-    detect_too_many_unknown,
     detect_empty_sync_log,
     detect_missed_runs,
+    detect_too_many_unknown,
+    mark_inhibited,
 )
 from monitor.incidents.members import AgeLimits
 from monitor.incidents.membership import Membership
@@ -80,7 +77,7 @@ class RunEvaluation:
         incident, members_now = self._open_incident(key), 0
         if incident is not None:
             joined = self._add_members(key, incident.id) if self._has_own_evidence(key) else 0
-            incident = replace(incident, untold_count=incident.untold_count + joined)
+            incident = replace(incident, unnotified_count=incident.unnotified_count + joined)
             members_now = self.member_counts.get(incident.id, 0) + joined
         decision = decide(
             self.rules[key[0]],
@@ -99,7 +96,7 @@ class RunEvaluation:
     def _has_own_evidence(self, key: IncidentKey) -> bool:
         """Whether this run saw evidence for it; what a higher cause explains is not this incident's."""
         piece = self.evidence.get(key)
-        return piece is not None and piece.explained_by is None
+        return piece is not None and piece.inhibited_by is None
 
     def _add_members(self, key: IncidentKey, incident_id: int) -> int:
         joined = self.membership.add(self.conn, self.evidence[key], incident_id=incident_id, now=self.now)
@@ -293,7 +290,7 @@ class IncidentEvaluator:
         if self.due_times is None:
             return 0
         previous = incident_store.previous_run(conn, target=self.target, before=facts.run_id)
-        if previous is None or self.due_times.is_from_other_schedule(previous.slot):
+        if previous is None or self.due_times.is_from_other_schedule(previous.run_key):
             return 0
         return self.due_times.count_missed(previous.started_at, started_at)
 

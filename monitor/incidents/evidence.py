@@ -33,8 +33,8 @@ INHIBITS: Mapping[Cause, frozenset[Cause]] = {
     Cause.WRONG_SCOPE: frozenset({Cause.ITEMS_MISSING}),
     # Half-dead gateways mix error pages with cut and unreadable bodies.
     # Whoever waits, or is made to wait, does not get to all items before the deadline.
-    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE, Cause.COVERAGE}),
-    Cause.RATE_LIMITED: frozenset({Cause.COVERAGE}),
+    Cause.OUTAGE: frozenset({Cause.BAD_RESPONSE, Cause.TOO_MANY_UNKNOWN}),
+    Cause.RATE_LIMITED: frozenset({Cause.TOO_MANY_UNKNOWN}),
     Cause.BAD_REQUEST: frozenset({Cause.ITEMS_INVALID}),
 }
 """Which lower causes a request cause explains in the same run: they are attached to it and open nothing."""
@@ -184,8 +184,8 @@ def mark_inhibited(evidence: Iterable[Evidence], inhibitors: Sequence[Evidence])
     """
     evaluated = []
     for piece in evidence:
-        explained_by = next((o.cause for o in inhibitors if piece.cause in INHIBITS.get(o.cause, frozenset())), None)
-        evaluated.append(replace(piece, explained_by=explained_by))
+        inhibited_by = next((o.cause for o in inhibitors if piece.cause in INHIBITS.get(o.cause, frozenset())), None)
+        evaluated.append(replace(piece, inhibited_by=inhibited_by))
     return tuple(evaluated)
 
 
@@ -208,7 +208,7 @@ def detect_too_many_unknown(status: RunStatus, *, total: int, unknown: Mapping[R
     count = sum(unasked.values())
     if status is RunStatus.ABORTED or count <= MAX_UNKNOWN_RATIO * total:
         return None
-    return Evidence(cause=Cause.COVERAGE, count=count, breakdown=unasked)
+    return Evidence(cause=Cause.TOO_MANY_UNKNOWN, count=count, breakdown=unasked)
 
 
 def detect_empty_sync_log(read: SyncReport, *, tracked_before: bool) -> Evidence | None:

@@ -11,20 +11,19 @@ from itertools import groupby
 
 from sqlalchemy import Connection, RowMapping, select
 
-from monitor.database.engine import in_fews
+from monitor.database.engine import in_chunks
 from monitor.database.tables import abandoned, evidence, incidents, notifications, runs
-from monitor.incidents import store as incident_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import (
     Action,
     Decision,
+    DecisionReason,
     EvidencePoint,
     ThresholdCount,
-    DecisionReason,
     clean_runs,
+    count_evidence,
     decide,
     evolve,
-    count_evidence,
 )
 from monitor.incidents.rulebook import Rule, RunFilter, counts_as_recovery, run_filter
 from monitor.model import ITEM_CAUSES, Evidence, Incident, IncidentState, RunStatus
@@ -105,7 +104,7 @@ _EVENT_ACTIONS: Mapping[str, Action] = {
 }
 _RECORDED = frozenset(_EVENT_ACTIONS.values())
 """A decision for one of these leaves a record."""
-_NOTIFICATION_EVENTS = frozenset({"opened", "reopened", "updated", "reminded", "told", "silenced"})
+_NOTIFICATION_EVENTS = frozenset({"opened", "reopened", "updated", "reminded", "notified", "silenced"})
 """Steps after which people know how it stands, or after which they do not."""
 
 
@@ -195,7 +194,7 @@ class _Replay:
         if run.point is not None:
             self._marks.insert(0, run.point)
         if self._open and self._state is not None:
-            self._state = replace(self._state, untold_count=self._state.untold_count + joined)
+            self._state = replace(self._state, unnotified_count=self._state.unnotified_count + joined)
         was_open, rule = self._open, self._rule()
         action, reason = self._decided(run, events)
         entry = TimelineEntry(
@@ -272,13 +271,13 @@ class _Replay:
                 resolved_at=None,
                 acknowledged_at=None,
                 acknowledged_by=None,
-                untold_count=0,
+                unnotified_count=0,
                 silence_id=None,
             )
         elif self._state is not None and action is not None:
             decision = Decision(cause=self._state.cause, action=action, reason=DecisionReason.STILL_OPEN)
             self._state = evolve(self._state, decision, now=event.at, evidence=evidence, members=self._members)
-        elif self._state is not None and event.kind in {"silenced", "told"}:
+        elif self._state is not None and event.kind in {"silenced", "notified"}:
             self._state = _apply_silence_event(self._state, event)
         if action is Action.RESOLVE:
             self._members = 0
@@ -286,8 +285,8 @@ class _Replay:
 
 def _apply_silence_event(state: Incident, event: TimelineEvent) -> Incident:
     """What a silence did to an incident: its opening was kept back, or is told now."""
-    if event.kind == "told":
-        return replace(state, silence_id=None, last_message_at=event.at, untold_count=0)
+    if event.kind == "notified":
+        return replace(state, silence_id=None, last_message_at=event.at, unnotified_count=0)
     silence_id = event.data.get("silence_id")
     opening = state.last_message_at == event.at or state.silence_id is not None
     return replace(state, silence_id=silence_id) if opening and isinstance(silence_id, int) else state
@@ -378,7 +377,7 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
 def _evidence(conn: Connection, incident: Incident, run_ids: Sequence[int]) -> dict[int, Evidence]:
     found: dict[int, Evidence] = {}
     about = (evidence.c.cause == incident.cause.value, evidence.c.group_name == incident.group)
-    for chunk in in_fews(run_ids):
+    for chunk in in_chunks(run_ids):
         rows = conn.execute(select(evidence).where(evidence.c.run_id.in_(chunk), *about)).mappings()
         found.update({row["run_id"]: incident_store.evidence_from_row(row) for row in rows})
     return found
@@ -389,8 +388,8 @@ def _run(row: RowMapping, seen: Evidence | None, criteria: RunFilter) -> Observe
     point = EvidencePoint(
         run_id=row["id"],
         at=row["finished_at"],
-        evidence=seen is not None and seen.explained_by is None,
-        inhibited=seen is not None and seen.explained_by is not None,
+        evidence=seen is not None and seen.inhibited_by is None,
+        inhibited=seen is not None and seen.inhibited_by is not None,
         confirms_recovery=counts_as_recovery(criteria.criterion, due=row["due"], answered=row["answered"]),
     )
     counts = point if status in criteria.statuses and not row["died"] else None

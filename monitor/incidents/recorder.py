@@ -41,7 +41,7 @@ _KINDS: Mapping[Action, MessageKind] = {
 
 _FOLLOW_UPS = frozenset({Action.UPDATE, Action.REMIND})
 
-_NOTIFICATION_EVENTS = ("opened", "reopened", "updated", "reminded", "told")
+_NOTIFICATION_EVENTS = ("opened", "reopened", "updated", "reminded", "notified")
 """Events after which people know how it stands, unless `silenced` follows."""
 
 

@@ -47,10 +47,10 @@ class AlertResender:
                         structlog.get_logger().warning("alerts_not_resent", channel=name, reason=result.reason)
 
     def _due(self, name: str, now: datetime) -> list[Message]:
-        """What is open and was told there, if it is time; a channel that is parked or waits is left alone."""
+        """What is open and was told there, if it is time; a channel that is suspended or waits is left alone."""
         with reading(self.engine) as conn:
             state = channel_state.load_all(conn).get(name)
-        if state is not None and (state.parked_at is not None or (state.blocked_until or now) > now):
+        if state is not None and (state.suspended_at is not None or (state.blocked_until or now) > now):
             return []
         with writing(self.engine) as conn:
             if not channel_state.claim_resend(conn, name, now=now, before=now - RESEND_INTERVAL):

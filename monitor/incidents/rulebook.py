@@ -59,7 +59,7 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.ITEMS_STUCK, team=Team.PIPELINE, repeat_interval=_DAY),
         Rule(cause=Cause.ITEMS_INVALID, team=Team.PIPELINE, repeat_interval=_DAY),
         Rule(cause=Cause.UNRECOGNISED_STATUS, team=Team.INTEGRATION, repeat_interval=_DAY),
-        Rule(cause=Cause.COVERAGE, team=Team.MONITOR, runs=2, of=2),
+        Rule(cause=Cause.TOO_MANY_UNKNOWN, team=Team.MONITOR, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_UNREADABLE, team=Team.MONITOR, severity=Severity.CRITICAL, runs=2, of=2),
         Rule(cause=Cause.SYNC_LOG_EMPTY, team=Team.MONITOR),
         Rule(cause=Cause.RUN_MISSED, team=Team.MONITOR),
@@ -90,9 +90,9 @@ def rule_parameters(rule: Rule) -> dict[str, float]:
         "runs": rule.runs,
         "of": rule.of,
         "window_s": rule.window.total_seconds(),
-        "span_s": rule.hold_for.total_seconds(),
+        "for_s": rule.hold_for.total_seconds(),
         "resolve_after": rule.resolve_after,
-        "remind_every_s": rule.repeat_interval.total_seconds(),
+        "repeat_interval_s": rule.repeat_interval.total_seconds(),
     }
 
 
@@ -106,9 +106,9 @@ def with_parameters(rule: Rule, stored: object) -> Rule:
         runs=int(numbers["runs"]),
         of=int(numbers["of"]),
         window=timedelta(seconds=numbers["window_s"]),
-        hold_for=timedelta(seconds=numbers["span_s"]),
+        hold_for=timedelta(seconds=numbers["for_s"]),
         resolve_after=int(numbers["resolve_after"]),
-        repeat_interval=timedelta(seconds=numbers["remind_every_s"]),
+        repeat_interval=timedelta(seconds=numbers["repeat_interval_s"]),
     )
 
 
@@ -205,12 +205,12 @@ class RunFilter:
 
 _COMPLETE_OR_PARTIAL = frozenset({RunStatus.COMPLETE, RunStatus.PARTIAL})
 _ASKED_API = _COMPLETE_OR_PARTIAL | {RunStatus.ABORTED}
-_FINISHED = _ASKED_API | {RunStatus.UNREAD}
+_FINISHED = _ASKED_API | {RunStatus.FAILED}
 
 _DEFAULT_FILTER = RunFilter(statuses=_ASKED_API)
 _FILTERS: Mapping[Cause, RunFilter] = {
     # What aborted a run explains what it left unknown.
-    Cause.COVERAGE: RunFilter(statuses=_COMPLETE_OR_PARTIAL),
+    Cause.TOO_MANY_UNKNOWN: RunFilter(statuses=_COMPLETE_OR_PARTIAL),
     # One that read ids vouches for the log, whatever the API said.
     Cause.SYNC_LOG_UNREADABLE: RunFilter(statuses=_FINISHED, criterion=RecoveryCriterion.READ),
     # Every run that read an empty log is evidence of it while the incident is open.

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.recorder import IncidentRecorder, Router
-from monitor.incidents.silences import describe_silence_end, active_silence
+from monitor.incidents.silences import active_silence, describe_silence_end
 from monitor.model import Cause, Incident
 from monitor.notifications.messages import MessageKind
 
@@ -73,12 +73,12 @@ class SilenceExpiry:
             silence_id=None,
             channels=recorder.channels_for(incident),
             last_message_at=recorder.now,
-            untold_count=0,
+            unnotified_count=0,
         )
         incident_store.save(recorder.conn, notified)
         reason = self._reason(recorder, incident)
         recorder.add_event(
-            notified.id, "told", reason, {"channels": list(notified.channels), "silence_id": incident.silence_id}
+            notified.id, "notified", reason, {"channels": list(notified.channels), "silence_id": incident.silence_id}
         )
         error = opening.data.get("error") if opening else None
         recorder.enqueue(

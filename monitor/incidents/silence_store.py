@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from monitor.database.tables import silences
-from monitor.database.text import cleaned
+from monitor.database.text import to_single_line
 from monitor.model import Silence
 
 MAX_COMMENT_LENGTH = 500
@@ -38,8 +38,8 @@ def add(
         "matchers": {name: list(patterns) for name, patterns in matchers.items()},
         "starts_at": starts_at,
         "ends_at": ends_at,
-        "comment": cleaned(comment, MAX_COMMENT_LENGTH),
-        "author": cleaned(author, MAX_AUTHOR_LENGTH),
+        "comment": to_single_line(comment, MAX_COMMENT_LENGTH),
+        "author": to_single_line(author, MAX_AUTHOR_LENGTH),
         "created_at": now,
     }
     return _silence(conn.execute(insert(silences).values(row).returning(silences)).mappings().one())
@@ -48,7 +48,7 @@ def add(
 def expire(conn: Connection, silence_id: int, *, by: str, now: datetime) -> None:
     """Ends a silence now, and keeps who did it; one that has ended already is left as it is."""
     lasting = (silences.c.id == silence_id, silences.c.ends_at > now)
-    conn.execute(update(silences).where(*lasting).values(ends_at=now, expired_by=cleaned(by, MAX_AUTHOR_LENGTH)))
+    conn.execute(update(silences).where(*lasting).values(ends_at=now, expired_by=to_single_line(by, MAX_AUTHOR_LENGTH)))
 
 
 def find(conn: Connection, silence_id: int, *, lock: bool = False) -> Silence | None:

@@ -9,7 +9,7 @@ from monitor.incidents.channel_rules import other_channels
 from monitor.incidents.decide import Action, EvidencePoint, decide
 from monitor.incidents.rulebook import EffectiveRule, Rule, severity_of
 from monitor.model import Cause, Severity, Silence
-from monitor.notifications.routing import Attributes, Route, RouteStep, matches, route, evaluate_routes
+from monitor.notifications.routing import Attributes, Route, RouteStep, evaluate_routes, matches, route
 from monitor.notifications.texts import channel_target
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, RowMapping, exists, func, insert, select, text, update
 
-from monitor.database.engine import in_fews
+from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
 from monitor.database.tables import abandoned, active, evidence, incident_events, incidents, items, runs
-from monitor.database.text import storable
+from monitor.database.text import to_column_text
 from monitor.incidents import members
 from monitor.incidents.decide import EvidencePoint
 from monitor.incidents.evidence import NOT_SENT
@@ -49,9 +49,9 @@ def add_evidence(
             "breakdown": dict(piece.breakdown),
             "sample_ids": list(piece.sample_ids),
             "request_ids": list(piece.request_ids),
-            "code": storable(piece.code, 200),
-            "api_message": storable(piece.api_message, 1000),
-            "explained_by": piece.explained_by.value if piece.explained_by else None,
+            "code": to_column_text(piece.code, 200),
+            "api_message": to_column_text(piece.api_message, 1000),
+            "inhibited_by": piece.inhibited_by.value if piece.inhibited_by else None,
         }
         ids[piece.key] = conn.execute(insert(evidence).returning(evidence.c.id), row).scalar_one()
     return ids
@@ -98,10 +98,10 @@ def _finished_runs(
 def _inhibited_runs(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:
     """For each cause and group, the runs that saw it, and whether a higher cause explains that evidence."""
     inhibited = defaultdict[IncidentKey, dict[int, bool]](dict)
-    for few in in_fews(run_ids):
-        query = select(evidence.c.run_id, evidence.c.cause, evidence.c.group_name, evidence.c.explained_by)
-        for row in conn.execute(query.where(evidence.c.run_id.in_(few))):
-            inhibited[Cause(row.cause), row.group_name][row.run_id] = row.explained_by is not None
+    for chunk in in_chunks(run_ids):
+        query = select(evidence.c.run_id, evidence.c.cause, evidence.c.group_name, evidence.c.inhibited_by)
+        for row in conn.execute(query.where(evidence.c.run_id.in_(chunk))):
+            inhibited[Cause(row.cause), row.group_name][row.run_id] = row.inhibited_by is not None
     return inhibited
 
 
@@ -124,7 +124,7 @@ def _with_evidence(clean: Sequence[EvidencePoint], inhibited: Mapping[int, bool]
 
 def evidence_from_row(values: RowMapping) -> Evidence:
     """One piece of evidence from a row of its table."""
-    explained_by = values["explained_by"]
+    inhibited_by = values["inhibited_by"]
     return Evidence(
         cause=Cause(values["cause"]),
         group=values["group_name"],
@@ -134,16 +134,16 @@ def evidence_from_row(values: RowMapping) -> Evidence:
         request_ids=tuple(values["request_ids"]),
         code=values["code"],
         api_message=values["api_message"],
-        explained_by=Cause(explained_by) if explained_by else None,
+        inhibited_by=Cause(inhibited_by) if inhibited_by else None,
     )
 
 
 def api_messages(conn: Connection, *, incident_ids: Collection[int]) -> dict[int, str]:
     """The API's own words in the newest evidence of incidents, where it said any, by incident."""
     messages: dict[int, str] = {}
-    for few in in_fews(sorted(incident_ids)):
+    for chunk in in_chunks(sorted(incident_ids)):
         query = select(incidents.c.id, evidence.c.api_message).join(evidence, evidence.c.id == incidents.c.evidence_id)
-        rows = conn.execute(query.where(incidents.c.id.in_(few), evidence.c.api_message.is_not(None)))
+        rows = conn.execute(query.where(incidents.c.id.in_(chunk), evidence.c.api_message.is_not(None)))
         messages |= {row.id: row.api_message for row in rows}
     return messages
 
@@ -152,7 +152,7 @@ def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: d
     """What the runs since a moment saw of a cause, added up: the most frequent first, what was never sent last."""
     cause, group = key
     about = (evidence.c.target == target, evidence.c.cause == cause.value, evidence.c.group_name == group)
-    query = select(evidence.c.breakdown).where(*about, evidence.c.at >= since, evidence.c.explained_by.is_(None))
+    query = select(evidence.c.breakdown).where(*about, evidence.c.at >= since, evidence.c.inhibited_by.is_(None))
     summed: Counter[str] = Counter()
     for breakdown in conn.execute(query).scalars():
         summed.update(breakdown)
@@ -239,13 +239,13 @@ def _row(incident: Incident) -> dict[str, object]:
         "first_evidence_at": incident.first_evidence_at,
         "last_evidence_at": incident.last_evidence_at,
         "acknowledged_at": incident.acknowledged_at,
-        "acknowledged_by": storable(incident.acknowledged_by, 200),
+        "acknowledged_by": to_column_text(incident.acknowledged_by, 200),
         "silence_id": incident.silence_id,
         "resolved_at": incident.resolved_at,
         "last_message_at": incident.last_message_at,
         "member_count": incident.member_count,
         "peak_count": incident.peak_count,
-        "untold_count": incident.untold_count,
+        "unnotified_count": incident.unnotified_count,
         "channels": list(incident.channels),
     }
 
@@ -262,7 +262,7 @@ def add_event(
 ) -> None:
     """Records one step in an incident's life."""
     step = {"incident_id": incident_id, "run_id": run_id, "at": at, "kind": kind, "data": data or {}}
-    conn.execute(insert(incident_events), {**step, "reason": storable(reason, 500)})
+    conn.execute(insert(incident_events), {**step, "reason": to_column_text(reason, 500)})
 
 
 def list_incidents(
@@ -327,8 +327,8 @@ def _event(row: Row[Any]) -> IncidentEvent:
 
 def _evidence_by_id(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]:
     found: dict[int, Evidence] = {}
-    for few in in_fews(ids):
-        for row in conn.execute(select(evidence).where(evidence.c.id.in_(few))).mappings():
+    for chunk in in_chunks(ids):
+        for row in conn.execute(select(evidence).where(evidence.c.id.in_(chunk))).mappings():
             found[row["id"]] = evidence_from_row(row)
     return found
 
@@ -377,7 +377,7 @@ def _from_row(values: RowMapping, seen: Evidence | None) -> Incident:
         last_message_at=values["last_message_at"],
         member_count=values["member_count"],
         peak_count=values["peak_count"],
-        untold_count=values["untold_count"],
+        unnotified_count=values["unnotified_count"],
         channels=tuple(values["channels"]),
         evidence=seen,
     )
@@ -388,12 +388,12 @@ class PreviousRun:
     """A run before another one, however it ended."""
 
     started_at: datetime
-    slot: str | None
+    run_key: str | None
 
 
 def previous_run(conn: Connection, *, target: str, before: int) -> PreviousRun | None:
     """The last finished run of a target before this one (its id), however it ended; None without one."""
-    columns = (runs.c.started_at, runs.c.slot)
+    columns = (runs.c.started_at, runs.c.run_key)
     finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
     row = conn.execute(finished.where(runs.c.id < before).order_by(runs.c.id.desc()).limit(1)).mappings().first()
     return None if row is None else PreviousRun(**row)

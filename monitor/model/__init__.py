@@ -17,7 +17,7 @@ from monitor.model.incidents import (
     Team,
     rank,
 )
-from monitor.model.items import BadBody, ItemState, ItemStatus, SyncLogEntry, Outcome, Reason, ItemCompletion
+from monitor.model.items import BadBody, ItemCompletion, ItemState, ItemStatus, Outcome, Reason, SyncLogEntry
 from monitor.model.runs import RunStatus, Snapshot, SyncReport
 from monitor.model.shared_state import ChannelState, LearnedLimits
 

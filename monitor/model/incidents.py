@@ -25,7 +25,7 @@ class Cause(StrEnum):
     ITEMS_INVALID = "items_invalid"
     UNRECOGNISED_STATUS = "unrecognised_status"
 
-    COVERAGE = "coverage"
+    TOO_MANY_UNKNOWN = "too_many_unknown"
     SYNC_LOG_UNREADABLE = "sync_log_unreadable"
     SYNC_LOG_EMPTY = "sync_log_empty"
     RUN_MISSED = "run_missed"
@@ -43,7 +43,7 @@ ITEM_CAUSES: tuple[Cause, ...] = (
 """Causes read off items; their incidents have members. An item that fits two of them belongs to the first."""
 
 MONITOR_CAUSES: tuple[Cause, ...] = (
-    Cause.COVERAGE,
+    Cause.TOO_MANY_UNKNOWN,
     Cause.SYNC_LOG_UNREADABLE,
     Cause.SYNC_LOG_EMPTY,
     Cause.RUN_MISSED,
@@ -102,7 +102,7 @@ class Evidence:
     """The API's raw words: only for `incidents show`, never for channels or logs."""
     gateway: tuple[tuple[str, str], ...] = ()
     """`server`, `via` and `x-request-id` of a gateway that answered in the API's place; for the log alone."""
-    explained_by: Cause | None = None
+    inhibited_by: Cause | None = None
     """The higher cause in the same run that explains this one: then it opens nothing."""
     group: str = ""
     """The group of items that it is about, where the rule keeps an incident per group; empty: the whole target."""
@@ -148,7 +148,7 @@ class Incident:
     """The most items that it ever touched at once."""
     member_ids: tuple[str, ...] = ()
     """The first few of those items, by id."""
-    untold_count: int = 0
+    unnotified_count: int = 0
     """Members that joined since people were last told."""
     channels: tuple[str, ...] = ()
     """Where the opening went: resolve messages go there and nowhere else."""

@@ -7,13 +7,13 @@ from monitor.model.items import ItemState
 
 
 class RunStatus(StrEnum):
-    """How far a run got; `running` until it is closed, `unread` when the sync log could not be read."""
+    """How far a run got; `running` until it is closed, `failed` when the sync log could not be read."""
 
     RUNNING = "running"
     COMPLETE = "complete"
     PARTIAL = "partial"
     ABORTED = "aborted"
-    UNREAD = "unread"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,7 @@ MAX_MISSED = 1000
 MIN_RUN_GAP = timedelta(seconds=10)
 """Runs that start so soon after each other miss nothing, however short the interval: a process takes time to start."""
 
-_SLOT = re.compile(r"(every|cron) .+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
+_RUN_KEY = re.compile(r"(every|cron) .+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_SCHEDULE = "due times have an interval or a cron expression"
 
@@ -126,19 +126,19 @@ class DueTimes:
     daemon_managed: bool = False
     """Whether a daemon keeps it, so that runs belong to nominal times; else somebody's cron, at hours of its own."""
 
-    def slot(self, nominal: datetime) -> str:
+    def run_key(self, nominal: datetime) -> str:
         """The slot of a nominal time, the same on every machine; at most 25 characters longer than the name."""
         digits = "milliseconds" if nominal.microsecond else "seconds"
         at = nominal.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=digits)
         return f"{self.name} {at}Z"
 
-    def owns_key(self, slot: str) -> bool:
+    def owns_key(self, run_key: str) -> bool:
         """Whether a slot is one of this schedule's, as it is now."""
-        return slot.rpartition(" ")[0] == self.name
+        return run_key.rpartition(" ")[0] == self.name
 
-    def is_from_other_schedule(self, slot: str | None) -> bool:
+    def is_from_other_schedule(self, run_key: str | None) -> bool:
         """Whether a run of that slot was made by a daemon under another schedule: then none of this one's is missed."""
-        return slot is not None and _SLOT.fullmatch(slot) is not None and not self.owns_key(slot)
+        return run_key is not None and _RUN_KEY.fullmatch(run_key) is not None and not self.owns_key(run_key)
 
     def latest_nominal(self, now: datetime) -> datetime | None:
         """The nominal time of the newest run that is due (UTC); None when there was none for years."""

@@ -9,7 +9,7 @@ class ChannelState:
     """What the last attempts to send on a channel came to. As it is when nothing ever failed: all at their defaults."""
 
     name: str
-    parked_at: datetime | None = None
+    suspended_at: datetime | None = None
     """The receiver refused us then: nothing is sent until somebody mends it."""
     fingerprint: str | None = None
     """Names the settings that were refused; others are tried at once."""

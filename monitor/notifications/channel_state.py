@@ -1,4 +1,4 @@
-"""How a channel stands after an attempt: well, waiting for its next try, or parked. Pure."""
+"""How a channel stands after an attempt: well, waiting for its next try, or suspended. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, or_, select, update
 
 from monitor.database.engine import insert
 from monitor.database.tables import channels
-from monitor.database.text import storable
+from monitor.database.text import to_column_text
 from monitor.model import ChannelState
 from monitor.notifications.channels import SendOutcome, SendResult
 
@@ -41,15 +41,15 @@ def next_state(
         state, failures=state.failures + 1, failing_since=state.failing_since or now, last_error=result.reason
     )
     if result.outcome is SendOutcome.SUSPENDED:
-        return replace(failed, parked_at=state.parked_at or now, fingerprint=fingerprint, blocked_until=None)
+        return replace(failed, suspended_at=state.suspended_at or now, fingerprint=fingerprint, blocked_until=None)
     backoff = min(MAX_BACKOFF, INITIAL_BACKOFF * 2 ** min(state.failures, 10)) * (0.5 + rand / 2)
     retry_after = min(result.retry_after or timedelta(0), _MAX_RETRY_AFTER)
     return replace(failed, blocked_until=now + max(backoff, retry_after))
 
 
 def is_failing(state: ChannelState, *, now: datetime) -> bool:
-    """Whether others are to be told that nothing gets through there: it is parked, or was not reached for long."""
-    if state.parked_at is not None:
+    """Whether others are to be told that nothing gets through there: it is suspended, or was not reached for long."""
+    if state.suspended_at is not None:
         return True
     return state.failing_since is not None and now - state.failing_since >= FAILING_AFTER
 
@@ -70,17 +70,17 @@ def load(conn: Connection, name: str) -> ChannelState:
 
 def save(conn: Connection, new_state: ChannelState) -> None:
     """Stores how a channel is."""
-    row = {**asdict(new_state), "last_error": storable(new_state.last_error, 500)}
+    row = {**asdict(new_state), "last_error": to_column_text(new_state.last_error, 500)}
     changes = {name: value for name, value in row.items() if name != "name"}
     conn.execute(insert(conn, channels).values(row).on_conflict_do_update(index_elements=["name"], set_=changes))
 
 
 def reset(conn: Connection, names: Iterable[str]) -> int:
-    """Forgets that channels failed, so that they are tried at once; gives back how many were parked or waiting."""
+    """Forgets that channels failed, so that they are tried at once; gives back how many were suspended or waiting."""
     healthy = {
         name: value for name, value in asdict(ChannelState(name="")).items() if name not in {"name", "failing_since"}
     }
-    unhealthy = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
+    unhealthy = or_(channels.c.suspended_at.is_not(None), channels.c.blocked_until.is_not(None))
     return conn.execute(update(channels).where(channels.c.name.in_(list(names)), unhealthy).values(healthy)).rowcount
 
 
@@ -89,7 +89,7 @@ def claim_resend(conn: Connection, name: str, *, now: datetime, before: datetime
 
     Must run in a writing transaction; of many processes one gets the turn.
     """
-    first = insert(conn, channels).values(name=name, failures=0, refreshed_at=now)
-    is_due = or_(channels.c.refreshed_at.is_(None), channels.c.refreshed_at <= before)
-    upsert = first.on_conflict_do_update(index_elements=["name"], set_={"refreshed_at": now}, where=is_due)
+    first = insert(conn, channels).values(name=name, failures=0, resent_at=now)
+    is_due = or_(channels.c.resent_at.is_(None), channels.c.resent_at <= before)
+    upsert = first.on_conflict_do_update(index_elements=["name"], set_={"resent_at": now}, where=is_due)
     return conn.execute(upsert, execution_options={"preserve_rowcount": True}).rowcount == 1

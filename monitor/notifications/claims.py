@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, or_, select, text
 
-from monitor.database.engine import end_when_idle, in_fews
+from monitor.database.engine import in_chunks, limit_idle_transaction
 from monitor.database.tables import channels, incidents, notifications
 from monitor.model import IncidentState
 from monitor.notifications.batching import Batch, Pending, make_batches
@@ -38,7 +38,7 @@ def find_batches(conn: Connection, *, now: datetime, limit: int, threaded: Colle
         threaded: channels that file messages by thread.
     """
     if conn.dialect.name == "postgresql":
-        end_when_idle(conn)
+        limit_idle_transaction(conn)
         conn.execute(_CLAIM_LOCK)
     queues = _pending_by_incident(conn, _oldest_due(conn, now), now)
     threads = _threads(conn, {each[0].message.incident_id for each in queues})
@@ -60,7 +60,7 @@ def _oldest_due(conn: Connection, now: datetime) -> Sequence[RowMapping]:
     channel_unavailable = exists().where(
         channels.c.name == row.c.channel,
         or_(
-            channels.c.parked_at.is_not(None),
+            channels.c.suspended_at.is_not(None),
             and_(channels.c.blocked_until > now, channels.c.blocked_until <= now + CLOCK_SKEW_LIMIT),
         ),
     )
@@ -83,8 +83,8 @@ def _is_due(column: ColumnElement[datetime], now: datetime) -> ColumnElement[boo
 def _pending_by_incident(conn: Connection, oldest: Sequence[RowMapping], now: datetime) -> list[list[Pending]]:
     """Each of those with all that is undelivered after it."""
     queues = {(row["incident_id"], row["channel"]): [_pending(row)] for row in oldest}
-    for few in in_fews(list({row["incident_id"] for row in oldest})):
-        undelivered = and_(notifications.c.incident_id.in_(few), notifications.c.status == "due")
+    for chunk in in_chunks(list({row["incident_id"] for row in oldest})):
+        undelivered = and_(notifications.c.incident_id.in_(chunk), notifications.c.status == "due")
         query = select(notifications).where(undelivered).order_by(notifications.c.id)
         for row in conn.execute(query.with_for_update(skip_locked=True)).mappings():
             key = row["incident_id"], row["channel"]
@@ -111,8 +111,8 @@ def _pending(row: RowMapping) -> Pending:
 def _threads(conn: Connection, incident_ids: Collection[int]) -> dict[tuple[int, str], str]:
     """What the newest opening of an incident was filed under, by channel."""
     threads: dict[tuple[int, str], str] = {}
-    for few in in_fews(list(incident_ids)):
-        opened = and_(notifications.c.incident_id.in_(few), notifications.c.thread.is_not(None))
+    for chunk in in_chunks(list(incident_ids)):
+        opened = and_(notifications.c.incident_id.in_(chunk), notifications.c.thread.is_not(None))
         query = select(notifications.c.incident_id, notifications.c.channel, notifications.c.thread)
         for row in conn.execute(query.where(opened).order_by(notifications.c.id)):
             threads[row.incident_id, row.channel] = row.thread

@@ -5,7 +5,7 @@
 2. Each is sent by its channel; channels go side by side, one channel's messages in order. No transaction is open.
 3. Each is marked by itself after its receiver answered: sent, due again later, or dead. What can't be sent now keeps
    back all else on its channel, so that a receiver that is down is met by one message and not by all.
-A channel that is parked, is out of reach for long, or lets a message die, opens an incident that is told on the others
+A channel that is suspended, is out of reach for long, or lets a message die, opens an incident that is told on the others
 (`reachability`). A sender that dies between 2 and 3 leaves a claim that expires; the next one sends again under the
 same key.
 """
@@ -22,10 +22,10 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.database.engine import reading, writing
-from monitor.database.retry import patient, patiently
+from monitor.database.retry import run_with_retry, with_retry
 from monitor.model import Cause, ChannelState
 from monitor.notifications import channel_state, outbox
-from monitor.notifications.channel_state import next_state, is_failing
+from monitor.notifications.channel_state import is_failing, next_state
 from monitor.notifications.channels import Channel, SendOutcome, SendResult, send_with_fallback
 from monitor.notifications.messages import Message
 from monitor.notifications.outbox import ClaimedBatch
@@ -45,7 +45,7 @@ class DeliveryReport:
     logged: int = 0
     """Those of the sent that could only tell the log that a channel fails."""
     blocked: int = field(default=0, compare=False)
-    """Notifications that wait at its end behind channels that are parked or were out of reach."""
+    """Notifications that wait at its end behind channels that are suspended or were out of reach."""
 
     @property
     def unreachable(self) -> bool:
@@ -86,7 +86,7 @@ class ConfiguredChannel:
 
     channel: Channel
     fingerprint: Callable[[], str]
-    """Names the settings in force, secrets included: a parked channel is tried again once it is another."""
+    """Names the settings in force, secrets included: a suspended channel is tried again once it is another."""
     include_api_message: bool = False
     """Whether the API's own words go there too; elsewhere they never leave the database."""
 
@@ -98,7 +98,7 @@ class IncidentHooks(Protocol):
     """
 
     def record_failure(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
-        """A channel is parked or let a message die."""
+        """A channel is suspended or let a message die."""
         ...
 
     def record_delivery(self, conn: Connection, channel: str, *, now: datetime) -> None:
@@ -152,7 +152,7 @@ class Sender:
         rand: Callable[[], float],
         before_claim: Sequence[Callable[[Connection, datetime], object]] = (),
     ) -> None:
-        self._engine = patient(engine, given_up=lambda: False, most_s=_MARK_TIMEOUT_S)
+        self._engine = with_retry(engine, should_stop=lambda: False, max_wait_s=_MARK_TIMEOUT_S)
         self._channels, self._incident_hooks, self._holder = channels, incident_hooks, holder
         self._utcnow, self._rand, self._before_claim = utcnow, rand, before_claim
         self._threaded = frozenset(name for name, configured in channels.items() if configured.channel.threaded)
@@ -182,26 +182,28 @@ class Sender:
             return outbox.blocked(conn)
 
     def _check_failing_channels(self) -> DeliveryReport:
-        """Opens parked channels whose settings changed; tells of those that fail, and gives up what waited a day."""
+        """Opens suspended channels whose settings changed; tells of those that fail, and gives up what waited a day."""
         now = self._utcnow()
         with reading(self._engine) as conn:
             states = channel_state.load_all(conn).values()
         # what may be tried again shows in this very pass how it is
-        unavailable = [each for each in states if each.parked_at or (each.blocked_until and each.blocked_until > now)]
+        unavailable = [
+            each for each in states if each.suspended_at or (each.blocked_until and each.blocked_until > now)
+        ]
         failing = [each for each in unavailable if is_failing(each, now=now)]
         if not failing:
             return DeliveryReport()
-        parked = [state for state in failing if state.parked_at is not None]
-        changed = {state.name for state in parked if self._fingerprint(state.name) != state.fingerprint}
+        suspended = [state for state in failing if state.suspended_at is not None]
+        changed = {state.name for state in suspended if self._fingerprint(state.name) != state.fingerprint}
         still_failing = {state.name: state for state in failing if state.name not in changed}
         with writing(self._engine) as conn:
             channel_state.reset(conn, changed)
             dead = outbox.expire(
-                conn, channels=[state.name for state in parked if state.name in still_failing], now=now
+                conn, channels=[state.name for state in suspended if state.name in still_failing], now=now
             )
             for name, state in still_failing.items():
                 # nothing is sent there meanwhile, and so nothing else would tell people of it
-                self._incident_hooks.record_failure(conn, name, error=state.last_error or "parked", now=now)
+                self._incident_hooks.record_failure(conn, name, error=state.last_error or "suspended", now=now)
         return DeliveryReport(dead=sum(dead.values()))
 
     def _fingerprint(self, name: str) -> str | None:
@@ -239,7 +241,7 @@ class Sender:
                 # Off the lane before it is marked: a thread can't be cancelled, and marks it in any case.
                 mark = partial(self._mark, queue.popleft(), result, fingerprint, tuple(queue))
                 # what arrived would be sent again if the database were away for a moment
-                report = sum_reports([report, await asyncio.to_thread(patiently, self._engine, mark)])
+                report = sum_reports([report, await asyncio.to_thread(run_with_retry, self._engine, mark)])
                 if result.outcome in {SendOutcome.RETRY, SendOutcome.SUSPENDED}:
                     return report
         except asyncio.CancelledError:

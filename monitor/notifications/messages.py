@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from monitor.model import ITEM_CAUSES, Cause, Incident, IncidentState, RunStatus, Severity, Team
-from monitor.notifications.texts import describe_cause, display_group, safe_message, display_name, what_to_check
+from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
 
 
 class MessageKind(StrEnum):

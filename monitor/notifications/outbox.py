@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
-from monitor.database.engine import in_fews
+from monitor.database.engine import in_chunks
 from monitor.database.tables import channels, notifications
-from monitor.database.text import storable
+from monitor.database.text import to_column_text
 from monitor.notifications.batching import Batch
 from monitor.notifications.claims import CLOCK_SKEW_LIMIT, find_batches
 from monitor.notifications.messages import Message
@@ -114,13 +114,13 @@ def defer(conn: Connection, batch: ClaimedBatch, *, until: datetime, error: str,
         error: in our own words.
         certain: the receiver surely did not take it, so that it may go together with others next time.
     """
-    newer_row = {"next_attempt_at": until, **_count_attempt(), "last_error": storable(error, 500)}
+    newer_row = {"next_attempt_at": until, **_count_attempt(), "last_error": to_column_text(error, 500)}
     _update(conn, batch, _is_ours(batch), newer_row | ({"batch": None} if certain else {}))
 
 
 def mark_dead(conn: Connection, batch: ClaimedBatch, *, error: str, now: datetime) -> None:
     """It is given up, and stays visible. Nothing happens to what is no longer ours."""
-    expired = {"status": "dead", "died_at": now, **_count_attempt(), "last_error": storable(error, 500)}
+    expired = {"status": "dead", "died_at": now, **_count_attempt(), "last_error": to_column_text(error, 500)}
     _update(conn, batch, _is_ours(batch), expired)
 
 
@@ -142,8 +142,8 @@ def count_pending(conn: Connection, *, channel: str) -> int:
 
 
 def blocked(conn: Connection) -> int:
-    """How many notifications are undelivered on channels that are parked, or that wait after a failure."""
-    unavailable = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
+    """How many notifications are undelivered on channels that are suspended, or that wait after a failure."""
+    unavailable = or_(channels.c.suspended_at.is_not(None), channels.c.blocked_until.is_not(None))
     theirs = notifications.c.channel.in_(select(channels.c.name).where(unavailable))
     query = select(func.count()).select_from(notifications).where(notifications.c.status == "due", theirs)
     return conn.execute(query).scalar_one()
@@ -206,8 +206,8 @@ def _is_ours(batch: ClaimedBatch) -> ColumnElement[bool]:
 
 
 def _update(conn: Connection, batch: ClaimedBatch, where: ColumnElement[bool], values: dict[str, object]) -> None:
-    for few in in_fews(batch.ids):
-        matching = update(notifications).where(notifications.c.id.in_(few), where)
+    for chunk in in_chunks(batch.ids):
+        matching = update(notifications).where(notifications.c.id.in_(chunk), where)
         conn.execute(matching.values({**_UNCLAIMED, **values}))
 
 

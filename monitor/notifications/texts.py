@@ -57,7 +57,7 @@ SAFE_MESSAGES: Mapping[Cause, str] = {
         "For some documents we can't tell yet whether they are ready. Other documents are not affected; we are "
         "looking into it."
     ),
-    Cause.COVERAGE: _CHECKS_DELAYED,
+    Cause.TOO_MANY_UNKNOWN: _CHECKS_DELAYED,
     Cause.SYNC_LOG_UNREADABLE: _CHECKS_DELAYED,
     Cause.SYNC_LOG_EMPTY: (
         "We can't tell at the moment which documents were uploaded last. There is nothing that you need to do; we are "
@@ -103,7 +103,7 @@ CAUSE_TEXTS: Mapping[Cause, str] = {
     Cause.ITEMS_STUCK: "documents are stuck in ingestion",
     Cause.ITEMS_INVALID: "ids are none that the API can accept",
     Cause.UNRECOGNISED_STATUS: "documents are in a status that nobody has described",
-    Cause.COVERAGE: "too little was found out about the documents",
+    Cause.TOO_MANY_UNKNOWN: "too little was found out about the documents",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
     Cause.SYNC_LOG_EMPTY: "the sync log is empty",
     Cause.RUN_MISSED: "runs were missed",
@@ -181,7 +181,7 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
         "the status's name: what does the provider mean by it? Until then it counts as pending",
         "the target's `statuses`: add it there",
     ),
-    Cause.COVERAGE: (
+    Cause.TOO_MANY_UNKNOWN: (
         "the deadline: is it long enough for so many items?",
         "what ended the runs early: signals, or a process that is given too little time",
     ),

@@ -14,11 +14,11 @@ from monitor.errors import ConfigError
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Request, is_valid_path
 from monitor.providers import ProviderSettings
-from monitor.providers.json_paths import find, plain
+from monitor.providers.json_paths import scalar_text, value_at
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.pagination import PageRequest, PageRule, first_page, next_page
 from monitor.providers.statuses import StatusTable
-from monitor.providers.url_templates import fill, template_fault, without_query
+from monitor.providers.url_templates import fill_template, template_problem, without_query
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
@@ -50,7 +50,7 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generic:
-    """One API as its target describes it; made by `configured`."""
+    """One API as its target describes it; made by `from_settings`."""
 
     item: _ItemRule
     list_: _ListRule | None
@@ -64,7 +64,7 @@ class Generic:
     """What placeholders other than `item_id` stand for."""
 
     @classmethod
-    def configured(cls, settings: ProviderSettings) -> "Generic":
+    def from_settings(cls, settings: ProviderSettings) -> "Generic":
         """The API that a target's `item`, `list`, `headers` and `statuses` describe.
 
         Raises:
@@ -82,7 +82,7 @@ class Generic:
         return cls(
             item=options.item,
             list_=options.list,
-            statuses=StatusTable.of({}, settings.statuses),
+            statuses=StatusTable.with_overrides({}, settings.statuses),
             base_url=settings.base_url.rstrip("/"),
             list_max_bytes=settings.list_max_bytes,
             headers=options.headers,
@@ -127,17 +127,17 @@ class Generic:
         decoded = _decoded(body, "an item's body")
         if isinstance(decoded, BadBody):
             return decoded
-        named = plain(find(decoded.value, self.item.id)) if self.item.id is not None else item_id
-        if named is None:
+        found_id = scalar_text(value_at(decoded.value, self.item.id)) if self.item.id is not None else item_id
+        if found_id is None:
             return BadBody(reason=f"an item's body has no id at {self.item.id!r}")
-        if named.casefold() != item_id.casefold():
+        if found_id.casefold() != item_id.casefold():
             return BadBody(reason="the body is about another item than the one asked for")
-        said = find(decoded.value, self.item.status)
-        raw = plain(said)
+        value = value_at(decoded.value, self.item.status)
+        raw = scalar_text(value)
         if raw is None:
             return BadBody(reason=f"an item's body has no status at {self.item.status!r}")
         meaning = self.statuses.read(raw)
-        if meaning is not None and not meaning.recognised and isinstance(said, int) and said in _HTTP_STATUSES:
+        if meaning is not None and not meaning.recognised and isinstance(value, int) and value in _HTTP_STATUSES:
             return BadBody(reason="an item's status is a number like an HTTP status, and `statuses` does not name it")
         return meaning or BadBody(reason="an item's status is blank")
 
@@ -151,7 +151,7 @@ class Generic:
             return None
         request = Request(
             method="GET",
-            path=fill(self.list_.path, self.values),
+            path=fill_template(self.list_.path, self.values),
             template=without_query(self.list_.path),
             headers=self.headers,
             max_bytes=self.list_max_bytes,
@@ -169,7 +169,7 @@ class Generic:
         return _PageReader(rule=self.list_, statuses=self.statuses, base_url=self.base_url, page=page, listing=listing)
 
     def _item_path(self, item_id: str) -> str:
-        return fill(self.item.path, {**self.values, "item_id": item_id})
+        return fill_template(self.item.path, {**self.values, "item_id": item_id})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -198,22 +198,22 @@ class _PageReader:
         decoded = _decoded(bytes(self.body), "a page of the list")
         if isinstance(decoded, BadBody):
             return decoded
-        items = find(decoded.value, self.rule.items)
+        items = value_at(decoded.value, self.rule.items)
         if not isinstance(items, list):
             return BadBody(reason=f"a page of the list has no array at {self.rule.items!r}")
-        following = next_page(
+        next_request = next_page(
             self.rule.page, self.page, body=decoded.value, count=len(items), headers=headers, base_url=self.base_url
         )
-        return following if isinstance(following, BadBody) else self._file(items) or following
+        return next_request if isinstance(next_request, BadBody) else self._add_to_listing(items) or next_request
 
-    def _file(self, items: list[object]) -> BadBody | None:
+    def _add_to_listing(self, items: list[object]) -> BadBody | None:
         completed: dict[str, list[str]] = {}
         others: list[str] = []
         for item in items:
-            item_id = plain(find(item, self.rule.id))
+            item_id = scalar_text(value_at(item, self.rule.id))
             if not item_id:
                 return BadBody(reason=f"an item of the list has no id at {self.rule.id!r}")
-            found = self.statuses.read(plain(find(item, self.rule.status)) or "")
+            found = self.statuses.read(scalar_text(value_at(item, self.rule.status)) or "")
             if found is not None and found.state is ItemState.COMPLETED:
                 completed.setdefault(found.stage, []).append(item_id)
             else:
@@ -244,12 +244,12 @@ def _problems(options: _Options, settings: ProviderSettings, known: Mapping[str,
     problems = []
     if options.item is None:
         problems.append('item is missing: say how one item is asked for, as in { path = "/documents/{item_id}" }')
-    elif fault := template_fault(options.item.path, once="item_id", known=("item_id", *known)):
-        problems.append(f"item.path {fault}")
+    elif problem := template_problem(options.item.path, required="item_id", known=("item_id", *known)):
+        problems.append(f"item.path {problem}")
     if options.item is not None and options.item.id_pattern is not None and not _compiles(options.item.id_pattern):
         problems.append("item.id_pattern is not a regular expression: mend it, or leave it out")
-    if options.list is not None and (fault := template_fault(options.list.path, once=None, known=tuple(known))):
-        problems.append(f"list.path {fault}")
+    if options.list is not None and (problem := template_problem(options.list.path, required=None, known=tuple(known))):
+        problems.append(f"list.path {problem}")
     problems += [
         f"headers.{name[:60]!r} must be a name and one line of printable ASCII"
         for name, value in options.headers.items()

@@ -13,10 +13,10 @@ import msgspec
 from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Request
 from monitor.providers import ProviderSettings
-from monitor.providers.json_stream import Rows
+from monitor.providers.json_stream import JsonArrayReader
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.statuses import StatusTable
-from monitor.providers.url_templates import escaped
+from monitor.providers.url_templates import escape
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PENDING = (
@@ -48,11 +48,11 @@ class Gloo:
     """Gloo AI (API reference: Get Item Metadata, `GET /engine/v2/items/{item_id}`)."""
 
     publisher_id: str | None = None
-    statuses: StatusTable = field(default_factory=lambda: StatusTable.of(_TABLE, {}))
+    statuses: StatusTable = field(default_factory=lambda: StatusTable.with_overrides(_TABLE, {}))
     list_max_bytes: int = 1 << 30
 
     @classmethod
-    def configured(cls, settings: ProviderSettings) -> "Gloo":
+    def from_settings(cls, settings: ProviderSettings) -> "Gloo":
         """With a target's own `statuses` on top of the table.
 
         Raises:
@@ -60,7 +60,7 @@ class Gloo:
         """
         return cls(
             publisher_id=settings.publisher_id,
-            statuses=StatusTable.of(_TABLE, settings.statuses),
+            statuses=StatusTable.with_overrides(_TABLE, settings.statuses),
             list_max_bytes=settings.list_max_bytes,
         )
 
@@ -87,7 +87,7 @@ class Gloo:
         """`GET /engine/v2/items/{item_id}`, everything but letters, digits and `-._~` escaped."""
         return Request(
             method="GET",
-            path=f"/engine/v2/items/{escaped(item_id)}",
+            path=f"/engine/v2/items/{escape(item_id)}",
             template="/engine/v2/items/{item_id}",
             item_id=item_id,
         )
@@ -121,7 +121,7 @@ class Gloo:
             return None
         return Request(
             method="GET",
-            path=f"/engine/v2/publisher/{escaped(self.publisher_id)}/items",
+            path=f"/engine/v2/publisher/{escape(self.publisher_id)}/items",
             template="/engine/v2/publisher/{publisher_id}/items",
             max_bytes=self.list_max_bytes,
         )
@@ -140,23 +140,23 @@ class _ListReader:
     """Files the rows of one answer under what their statuses mean."""
 
     def __init__(self, statuses: StatusTable, listing: Listing) -> None:
-        self._statuses, self._listing, self._rows = statuses, listing, Rows(_ListRow)
+        self._statuses, self._listing, self._array = statuses, listing, JsonArrayReader(_ListRow)
 
     def feed(self, piece: bytes) -> bool:
         """Takes the next piece of the body; False once the rest is not worth reading."""
-        self._file(self._rows.feed(piece))
-        return self._rows.broken is None
+        self._add_to_listing(self._array.feed(piece))
+        return self._array.error is None
 
     def finish(self, headers: Mapping[str, str]) -> BadBody | None:  # noqa: ARG002  # ListReader's signature
         """None at the end of the list: there is one page; or why it can't be used."""
-        self._file(self._rows.finish())
-        if self._rows.broken is not None:
-            return BadBody(reason=self._rows.broken)
-        if self._rows.unreadable > self._rows.readable:
+        self._add_to_listing(self._array.finish())
+        if self._array.error is not None:
+            return BadBody(reason=self._array.error)
+        if self._array.unreadable > self._array.readable:
             return BadBody(reason="most rows of the list have no item_id and status that are text")
         return None
 
-    def _file(self, rows: Sequence[_ListRow]) -> None:
+    def _add_to_listing(self, rows: Sequence[_ListRow]) -> None:
         completed: dict[str, list[str]] = {}
         others: list[str] = []
         for row in rows:

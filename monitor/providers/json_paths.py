@@ -1,9 +1,9 @@
 """Dotted paths into JSON values (`data.status`, `documents.0.state`), and single values as text. Pure."""
 
-_LARGEST = 1 << 63
+_MAX_INTEGER = 1 << 63
 
 
-def find(value: object, path: str) -> object:
+def value_at(value: object, path: str) -> object:
     """What lies at the path.
 
     Args:
@@ -17,19 +17,19 @@ def find(value: object, path: str) -> object:
     for step in path.split(".") if path else ():
         if isinstance(value, dict):
             value = value.get(step)
-        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < len(str(_LARGEST)):
+        elif isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < len(str(_MAX_INTEGER)):
             value = value[int(step)] if int(step) < len(value) else None
         else:
             return None
     return value
 
 
-def plain(value: object) -> str | None:
+def scalar_text(value: object) -> str | None:
     """A text, whole number or boolean as text (`true`, `false`); None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int) and -_LARGEST < value < _LARGEST:
+    if isinstance(value, int) and -_MAX_INTEGER < value < _MAX_INTEGER:
         return str(value)
     return None

@@ -27,13 +27,13 @@ class Listing:
         """Items in any other status: they are asked one by one."""
         self._others.update(item_ids)
 
-    def completed_as(self, item_id: str) -> str | None:
+    def completed_stage(self, item_id: str) -> str | None:
         """How the API spells the good status of an item; None when the list does not call it completed."""
         if item_id in self._others:
             return None  # named twice: what is less well counts
         return next((stage for stage, ids in self._completed.items() if item_id in ids), None)
 
-    def names(self, item_id: str) -> bool:
+    def contains(self, item_id: str) -> bool:
         """Whether the list has the item at all."""
         return item_id in self._others or any(item_id in ids for ids in self._completed.values())
 

@@ -13,12 +13,12 @@ import msgspec
 
 from monitor.model import BadBody
 from monitor.model.http import Request, is_valid_path
-from monitor.providers.json_paths import find, plain
+from monitor.providers.json_paths import scalar_text, value_at
 from monitor.providers.url_templates import with_parameter
 
 _LINK = re.compile(r'<([^<>]*+)>((?:\s*+;\s*+[^\s=;,"]++(?:\s*+=\s*+(?:"(?:[^"\\]|\\.)*+"|[^\s;,"]*+))?+)*+)')
 _PARAMETER = re.compile(r';\s*+([^\s=;,"]++)(?:\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;,"]*+)))?+')
-_KEPT = "/%-._~!$&'()*+,;=:@?[]"
+_UNESCAPED = "/%-._~!$&'()*+,;=:@?[]"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -47,7 +47,7 @@ def next_link(header: str, *, base_url: str, page: str) -> str | BadBody | None:
     prefix = here.path.rstrip("/")
     if not there.path.startswith(f"{prefix}/"):
         return BadBody(reason="the next page lies outside the path of base_url")
-    path = _escaped(there.path.removeprefix(prefix)) + (f"?{_escaped(there.query)}" if there.query else "")
+    path = _escape(there.path.removeprefix(prefix)) + (f"?{_escape(there.query)}" if there.query else "")
     return path if is_valid_path(path) else BadBody(reason="the link to the next page can't be read")
 
 
@@ -65,11 +65,11 @@ def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
     return url.scheme, url.hostname, url.port or _PORTS.get(url.scheme)
 
 
-def _escaped(text: str) -> str:
-    return quote(text, safe=_KEPT, errors="replace")
+def _escape(text: str) -> str:
+    return quote(text, safe=_UNESCAPED, errors="replace")
 
 
-_PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
+_DEFAULT_PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
 
 
 class PageRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +91,9 @@ class PageRule(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the first page."""
 
     @property
-    def carrier(self) -> str:
+    def query_parameter(self) -> str:
         """The query parameter that leads to a page."""
-        return self.parameter or _PARAMETERS.get(self.by, "cursor")
+        return self.parameter or _DEFAULT_PARAMETERS.get(self.by, "cursor")
 
 
 class PageRequest(Request, frozen=True, kw_only=True):
@@ -116,7 +116,7 @@ def first_page(rule: PageRule, request: Request) -> PageRequest:
     numbered = rule.by in {"number", "offset"}
     return PageRequest(
         method=request.method,
-        path=with_parameter(start, rule.carrier, str(position)) if numbered else start,
+        path=with_parameter(start, rule.query_parameter, str(position)) if numbered else start,
         template=request.template,
         headers=request.headers,
         max_bytes=request.max_bytes,
@@ -144,31 +144,31 @@ def next_page(
     if rule.by == "none":
         return None
     if rule.by == "link":
-        onward = next_link(headers.get("link", ""), base_url=base_url, page=page.path)
+        following = next_link(headers.get("link", ""), base_url=base_url, page=page.path)
     elif rule.by == "cursor":
-        onward = _by_cursor(rule, page, body)
+        following = _by_cursor(rule, page, body)
     else:
-        onward = _by_position(rule, page, body, count)
-    if isinstance(onward, str):
-        return _follow(rule, page, onward, count)
-    return onward
+        following = _by_position(rule, page, body, count)
+    if isinstance(following, str):
+        return _next_request(rule, page, following, count)
+    return following
 
 
 def _by_cursor(rule: PageRule, page: PageRequest, body: object) -> str | BadBody | None:
-    more = _more(rule, body)
+    more = _has_more(rule, body)
     if isinstance(more, BadBody):
         return more
-    found = find(body, rule.next)
-    cursor = plain(found)
+    found = value_at(body, rule.next)
+    cursor = scalar_text(found)
     if more is False or found is None or cursor == "":
         return None if more is not True else BadBody(reason="the list says that there is more, but names no next page")
     if cursor is None:
         return BadBody(reason="the list's cursor is neither text nor a number")
-    return with_parameter(page.start, rule.carrier, cursor)
+    return with_parameter(page.start, rule.query_parameter, cursor)
 
 
 def _by_position(rule: PageRule, page: PageRequest, body: object, count: int) -> str | BadBody | None:
-    more, total = _more(rule, body), _total(rule, body)
+    more, total = _has_more(rule, body), _total(rule, body)
     if isinstance(more, BadBody):
         return more
     if isinstance(total, BadBody):
@@ -179,29 +179,29 @@ def _by_position(rule: PageRule, page: PageRequest, body: object, count: int) ->
         return None
     if total is None and more is None and rule.size is not None and count < rule.size:
         return None  # a short page is the last, unless the list says otherwise
-    return with_parameter(page.start, rule.carrier, str(_following(rule, page, count)))
+    return with_parameter(page.start, rule.query_parameter, str(_next_position(rule, page, count)))
 
 
-def _following(rule: PageRule, page: PageRequest, count: int) -> int:
+def _next_position(rule: PageRule, page: PageRequest, count: int) -> int:
     """The next page's offset or number. Offsets count what came, since an API may give less than it was asked for."""
     return page.position + (1 if rule.by == "number" else count)
 
 
-def _follow(rule: PageRule, page: PageRequest, path: str, count: int) -> PageRequest | BadBody:
+def _next_request(rule: PageRule, page: PageRequest, path: str, count: int) -> PageRequest | BadBody:
     if not is_valid_path(path):
         return BadBody(reason="the list's cursor is too long to be sent")
-    return msgspec.structs.replace(page, path=path, position=_following(rule, page, count), seen=page.seen + count)
+    return msgspec.structs.replace(page, path=path, position=_next_position(rule, page, count), seen=page.seen + count)
 
 
-def _more(rule: PageRule, body: object) -> bool | BadBody | None:
-    value = find(body, rule.more) if rule.more is not None else None
+def _has_more(rule: PageRule, body: object) -> bool | BadBody | None:
+    value = value_at(body, rule.more) if rule.more is not None else None
     if value is None or isinstance(value, bool):
         return value
     return BadBody(reason="what tells whether the list has more pages is neither true nor false")
 
 
 def _total(rule: PageRule, body: object) -> int | BadBody | None:
-    value = find(body, rule.total) if rule.total is not None else None
+    value = value_at(body, rule.total) if rule.total is not None else None
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     return BadBody(reason="the list's total is not a whole number")

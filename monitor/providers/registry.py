@@ -15,19 +15,19 @@ from monitor.providers import Provider, ProviderSettings
 def _gloo(settings: ProviderSettings) -> Provider:
     from monitor.providers.gloo import Gloo
 
-    return Gloo.configured(settings)
+    return Gloo.from_settings(settings)
 
 
 def _generic(settings: ProviderSettings) -> Provider:
     from monitor.providers.generic import Generic
 
-    return Generic.configured(settings)
+    return Generic.from_settings(settings)
 
 
 _BUILT_IN: Mapping[str, Callable[[ProviderSettings], Provider]] = {"gloo": _gloo, "generic": _generic}
 """What an entry point can't take over."""
 
-_MEMBERS = tuple(name for name in vars(Provider) if not name.startswith("_"))
+_REQUIRED_MEMBERS = tuple(name for name in vars(Provider) if not name.startswith("_"))
 
 
 def provider_for(name: str, settings: ProviderSettings) -> Provider:
@@ -36,38 +36,38 @@ def provider_for(name: str, settings: ProviderSettings) -> Provider:
     Raises:
         ConfigError: the name is unknown, its distribution is broken, or the provider can't work with the settings.
     """
-    make = _BUILT_IN.get(name)
-    return _installed(name, settings) if make is None else make(settings)
+    factory = _BUILT_IN.get(name)
+    return _installed_provider(name, settings) if factory is None else factory(settings)
 
 
-def _installed(name: str, settings: ProviderSettings) -> Provider:
+def _installed_provider(name: str, settings: ProviderSettings) -> Provider:
     where = f"targets.{settings.target}.provider = {name[:60]!r}"
-    found = tuple(entry_points(group=GROUP, name=name))
+    found = tuple(entry_points(group=ENTRY_POINT_GROUP, name=name))
     if not found:
-        names = ", ".join([*BUILT_IN, *installed()])
+        names = ", ".join([*BUILT_IN, *installed_providers()])
         raise ConfigError([f"{where} is not known: use one of {names}, or install the package that provides it"])
-    makers = sorted({_distribution(point) for point in found})
-    if len(makers) > 1:
-        raise ConfigError([f"{where} comes from several packages ({', '.join(makers)}): uninstall all but one"])
-    return _made(found[0], settings, f"{where} comes from the package {makers[0]}, which")
+    packages = sorted({_distribution(point) for point in found})
+    if len(packages) > 1:
+        raise ConfigError([f"{where} comes from several packages ({', '.join(packages)}): uninstall all but one"])
+    return _load(found[0], settings, f"{where} comes from the package {packages[0]}, which")
 
 
-def _made(point: EntryPoint, settings: ProviderSettings, blame: str) -> Provider:
+def _load(point: EntryPoint, settings: ProviderSettings, subject: str) -> Provider:
     remedy = "mend or reinstall that package, or name another provider"
     try:
-        make = point.load()
-        provider = make(settings)
+        factory = point.load()
+        provider = factory(settings)
     except ConfigError:
         raise
     except ImportError as error:
-        raise ConfigError([f"{blame} can't be imported ({error}): {remedy}"]) from error
+        raise ConfigError([f"{subject} can't be imported ({error}): {remedy}"]) from error
     except Exception as error:  # foreign code may raise anything
-        raise ConfigError([f"{blame} failed with {type(error).__name__}: {remedy}"]) from error
-    lacking = [member for member in _MEMBERS if not hasattr(provider, member)]
-    if lacking:
-        raise ConfigError([f"{blame} gives a provider without {', '.join(lacking)}: {remedy}"])
-    made: Provider = provider
-    return made
+        raise ConfigError([f"{subject} failed with {type(error).__name__}: {remedy}"]) from error
+    missing = [member for member in _REQUIRED_MEMBERS if not hasattr(provider, member)]
+    if missing:
+        raise ConfigError([f"{subject} gives a provider without {', '.join(missing)}: {remedy}"])
+    checked: Provider = provider
+    return checked
 
 
 def _distribution(point: EntryPoint) -> str:
@@ -78,10 +78,10 @@ BUILT_IN = ("gloo", "generic")
 """The providers that need nothing installed."""
 
 
-GROUP = "ingestion_monitor.providers"
+ENTRY_POINT_GROUP = "ingestion_monitor.providers"
 """The entry points' group in which other distributions name theirs."""
 
 
-def installed() -> tuple[str, ...]:
+def installed_providers() -> tuple[str, ...]:
     """The names of the providers that other distributions brought, sorted."""
-    return tuple(sorted(set(entry_points(group=GROUP).names)))
+    return tuple(sorted(set(entry_points(group=ENTRY_POINT_GROUP).names)))

@@ -11,8 +11,8 @@ from monitor.errors import ConfigError
 from monitor.model import ItemState, ItemStatus
 from monitor.model.http import plain_text
 
-_STAGE_CHARS = 200
-_MOST_MEANINGS = 1000
+_MAX_STAGE_CHARS = 200
+_MAX_CACHED_STATUSES = 1000
 """Distinct statuses whose meaning is remembered; an API that sends more sends noise."""
 _STATES = {str(state): state for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)}
 
@@ -22,11 +22,11 @@ class StatusTable:
     """State by case-folded status."""
 
     states: Mapping[str, ItemState]
-    _meanings: dict[str, ItemStatus | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _cache: dict[str, ItemStatus | None] = field(default_factory=dict, init=False, repr=False, compare=False)
     """By raw status: an API repeats a few of them a million times."""
 
     @classmethod
-    def of(cls, known: Mapping[str, ItemState], statuses: Mapping[str, Sequence[str]]) -> "StatusTable":
+    def with_overrides(cls, known: Mapping[str, ItemState], statuses: Mapping[str, Sequence[str]]) -> "StatusTable":
         """The provider's table with the target's own statuses, which win over it.
 
         Args:
@@ -40,17 +40,17 @@ class StatusTable:
 
     def read(self, raw: str) -> ItemStatus | None:
         """What a status means, with the raw text as `stage` (printable, at most 200 characters); None when blank."""
-        if raw in self._meanings:
-            return self._meanings[raw]
-        meaning = self._meaning(raw)
-        if len(raw) <= _STAGE_CHARS:
-            if len(self._meanings) >= _MOST_MEANINGS:
-                self._meanings.clear()
-            self._meanings[raw] = meaning
+        if raw in self._cache:
+            return self._cache[raw]
+        meaning = self._interpret(raw)
+        if len(raw) <= _MAX_STAGE_CHARS:
+            if len(self._cache) >= _MAX_CACHED_STATUSES:
+                self._cache.clear()
+            self._cache[raw] = meaning
         return meaning
 
-    def _meaning(self, raw: str) -> ItemStatus | None:
-        stage = plain_text(raw, _STAGE_CHARS)
+    def _interpret(self, raw: str) -> ItemStatus | None:
+        stage = plain_text(raw, _MAX_STAGE_CHARS)
         if not stage:
             return None
         # only what was sent clean is known: tidied up for people, anything could look like a known status
@@ -59,7 +59,7 @@ class StatusTable:
 
 
 def _key(status: str) -> str:
-    return plain_text(status, _STAGE_CHARS).casefold()
+    return plain_text(status, _MAX_STAGE_CHARS).casefold()
 
 
 def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:

@@ -10,22 +10,22 @@ from urllib.parse import quote
 from monitor.model.http import is_valid_path
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_PLAIN = re.compile(r"[A-Za-z0-9_~-]+")
+_UNRESERVED = re.compile(r"[A-Za-z0-9_~-]+")
 
 
-def template_fault(template: str, *, once: str | None, known: Collection[str]) -> str | None:
+def template_problem(template: str, *, required: str | None, known: Collection[str]) -> str | None:
     """What is wrong with a template such as `/documents/{item_id}`, as a predicate ("must …"); None if nothing is.
 
     Args:
         template: path and query.
-        once: the placeholder that it must hold exactly once; None for none.
+        required: the placeholder that it must hold exactly once; None for none.
         known: every placeholder that it may hold.
     """
     names = _PLACEHOLDER.findall(template)
     if not template.startswith("/"):
         return "must begin with a slash: it is appended to base_url"
-    if once is not None and names.count(once) != 1:
-        return f"must hold {{{once}}} once, where the id belongs"
+    if required is not None and names.count(required) != 1:
+        return f"must hold {{{required}}} once, where the id belongs"
     unknown = sorted(set(names) - set(known))
     if unknown:
         return f"holds {{{unknown[0][:60]}}}, which the target does not say: write its value instead"
@@ -34,20 +34,20 @@ def template_fault(template: str, *, once: str | None, known: Collection[str]) -
     return None
 
 
-def escaped(value: str) -> str:
+def escape(value: str) -> str:
     """The value as one segment or one value of a query: all but letters, digits and `-._~` escaped."""
-    return value if _PLAIN.fullmatch(value) else quote(value, safe="", errors="replace")
+    return value if _UNRESERVED.fullmatch(value) else quote(value, safe="", errors="replace")
 
 
-def fill(template: str, values: Mapping[str, str]) -> str:
+def fill_template(template: str, values: Mapping[str, str]) -> str:
     """The template with its placeholders replaced by values, escaped."""
-    return _PLACEHOLDER.sub(lambda match: escaped(values[match[1]]), template)
+    return _PLACEHOLDER.sub(lambda match: escape(values[match[1]]), template)
 
 
 def with_parameter(path: str, name: str, value: str) -> str:
     """The path with one more query parameter."""
-    mark = "&" if "?" in path else "?"
-    return f"{path}{mark}{quote(name, safe='')}={escaped(value)}"
+    separator = "&" if "?" in path else "?"
+    return f"{path}{separator}{quote(name, safe='')}={escape(value)}"
 
 
 def without_query(path: str) -> str:

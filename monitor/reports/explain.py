@@ -9,10 +9,10 @@ from monitor.config import format_duration
 from monitor.incidents.decide import Action
 from monitor.incidents.explain import (
     MAX_RUNS,
-    TimelineEntry,
     IncidentHistory,
     ObservedRun,
     SentMessage,
+    TimelineEntry,
     TimelineEvent,
     fold,
     timeline,
@@ -21,8 +21,8 @@ from monitor.incidents.rulebook import Rule, rule_parameters
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, IncidentState, Silence
 from monitor.notifications.messages import format_age
-from monitor.notifications.texts import format_items, describe_cause, display_name
-from monitor.reports.formatting import iso, moment, plural, wrapped
+from monitor.notifications.texts import describe_cause, display_name, format_items
+from monitor.reports.formatting import format_time, iso, plural, wrap_lines
 from monitor.reports.incidents import incident_json
 
 _INDENT = 10
@@ -30,7 +30,7 @@ _LABEL = 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class ExplainData:
     """All that a story is told from."""
 
     history: IncidentHistory
@@ -40,37 +40,43 @@ class Account:
     now: datetime
 
 
-def explain_text(account: Account) -> str:
+def explain_text(data: ExplainData) -> str:
     """The story for people: each run that mattered, long stretches as one; no line is longer than 80 characters."""
-    lines, day = list(_heading(account)), None
-    for stretch in fold(timeline(account.history)):
-        if stretch[0].at.date() != day:
-            day = stretch[0].at.date()
+    lines, day = list(_heading(data)), None
+    for folded_runs in fold(timeline(data.history)):
+        if folded_runs[0].at.date() != day:
+            day = folded_runs[0].at.date()
             lines += ["", f"{day:%Y-%m-%d} (UTC)"]
-        lines += _stretch(stretch, day) if len(stretch) > 1 else _entry(stretch[0], account.sent_messages)
-    if len(account.history.runs) >= MAX_RUNS:
-        lines += ["", *wrapped(f"Only the first {MAX_RUNS} runs are told.", indent=0)]
-    return "\n".join([*lines, *_ending(account)])
+        lines += (
+            _folded_lines(folded_runs, day)
+            if len(folded_runs) > 1
+            else _entry_lines(folded_runs[0], data.sent_messages)
+        )
+    if len(data.history.runs) >= MAX_RUNS:
+        lines += ["", *wrap_lines(f"Only the first {MAX_RUNS} runs are told.", indent=0)]
+    return "\n".join([*lines, *_closing_lines(data)])
 
 
-def _heading(account: Account) -> Iterator[str]:
-    history, incident = account.history, account.history.incident
-    state = incident.state.value if incident.resolved_at is None else f"resolved {moment(incident.resolved_at)} UTC,"
-    lasted = format_age((incident.resolved_at or account.now) - incident.first_evidence_at)
-    yield from wrapped(
+def _heading(data: ExplainData) -> Iterator[str]:
+    history, incident = data.history, data.history.incident
+    state = (
+        incident.state.value if incident.resolved_at is None else f"resolved {format_time(incident.resolved_at)} UTC,"
+    )
+    lasted = format_age((incident.resolved_at or data.now) - incident.first_evidence_at)
+    yield from wrap_lines(
         f"Incident {incident.id}: {display_name(incident.target)}: {describe_cause(incident.cause)}", indent=0
     )
     facts = [("cause", f"{incident.cause.value} ({incident.severity.value}, for {incident.team.value})")]
     facts += [("group", incident.group)] if incident.group else []
     facts += [("state", f"{state} {'for' if incident.resolved_at is None else 'after'} {lasted}")]
-    facts += [("rule", rule_in_words(history.rule))]
+    facts += [("rule", describe_rule(history.rule))]
     if rule_parameters(history.rule_at_opening) != rule_parameters(history.rule):
-        facts += [("rule then", f"when it opened another one was in force: {rule_in_words(history.rule_at_opening)}")]
+        facts += [("rule then", f"when it opened another one was in force: {describe_rule(history.rule_at_opening)}")]
     for label, text in facts:
-        yield from wrapped(f"{label:<{_LABEL - 2}}{text}", indent=2, hang=_LABEL - 2)
+        yield from wrap_lines(f"{label:<{_LABEL - 2}}{text}", indent=2, hang=_LABEL - 2)
 
 
-def rule_in_words(rule: Rule) -> str:
+def describe_rule(rule: Rule) -> str:
     """What a rule asks for: `opens with evidence in 2 of the last 2 runs …; ends after 2 runs without; …`."""
     reminds = f"reminds every {format_duration(rule.repeat_interval)}"
     if rule.cause is Cause.CHANNEL_FAILING:
@@ -85,47 +91,47 @@ def rule_in_words(rule: Rule) -> str:
     return f"opens with evidence in {rule.runs} of the last {rule.of} runs{apart} ({within}); {ends}; {reminds}"
 
 
-def _stretch(stretch: Sequence[TimelineEntry], day: date | None) -> Iterator[str]:
+def _folded_lines(folded_runs: Sequence[TimelineEntry], day: date | None) -> Iterator[str]:
     """Many runs with one decision, in which nothing happened."""
-    first, last = stretch[0], stretch[-1]
-    runs = [entry.run for entry in stretch if entry.run is not None]
-    until = f"{last.at:%H:%M:%S}" if last.at.date() == day else f"{moment(last.at)}"
+    first, last = folded_runs[0], folded_runs[-1]
+    runs = [entry.run for entry in folded_runs if entry.run is not None]
+    until = f"{last.at:%H:%M:%S}" if last.at.date() == day else f"{format_time(last.at)}"
     seen = sum(run.point is not None and run.point.evidence for run in runs)
     inhibited = sum(run.point is not None and run.point.inhibited for run in runs)
     what = f"evidence in {seen} of them" if seen else "no evidence"
     what += f", explained by a higher cause in {inhibited}" if inhibited else ""
     head = f"runs {runs[0].run_id}–{runs[-1].run_id} ({len(runs)} runs, until {until})"
     if first.action is Action.NOTHING and not seen:
-        yield from _at(first, f"{head}: {first.reason}")
+        yield from _timed_lines(first, f"{head}: {first.reason}")
         return
-    yield from _at(first, f"{head}: {what}" if first.members is None else head)
-    yield from wrapped(_decided(first, counts=False), indent=_INDENT)
+    yield from _timed_lines(first, f"{head}: {what}" if first.members is None else head)
+    yield from wrap_lines(_decision_text(first, counts=False), indent=_INDENT)
 
 
-def _entry(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> Iterator[str]:
+def _entry_lines(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> Iterator[str]:
     if entry.run is None:
         event = entry.events[0]
-        yield from _at(entry, f"{event.kind}: {event.reason}")
-        yield from _told(event, sent_messages)
+        yield from _timed_lines(entry, f"{event.kind}: {event.reason}")
+        yield from _notification_lines(event, sent_messages)
         return
     head = f"run {entry.run.run_id}, {entry.run.status.value}"
     quiet = entry.action in {Action.NOTHING, None} and not entry.events
-    said = entry.reason if entry.run.point is None else _seen(entry.run)
+    said = entry.reason if entry.run.point is None else _evidence_text(entry.run)
     in_it = entry.members is not None and entry.run.evidence is None
-    yield from _at(entry, head if in_it else f"{head}: {said}")
+    yield from _timed_lines(entry, head if in_it else f"{head}: {said}")
     for event in entry.events:
         if event.kind in {"joined", "left"}:
-            yield from wrapped(event.reason, indent=_INDENT)
+            yield from wrap_lines(event.reason, indent=_INDENT)
     if not quiet:
-        yield from wrapped(_decided(entry, counts=True), indent=_INDENT)
+        yield from wrap_lines(_decision_text(entry, counts=True), indent=_INDENT)
     for event in entry.events:
         if event.kind == "silenced":
-            yield from wrapped(f"silenced: {event.reason}", indent=_INDENT)
-        yield from _told(event, sent_messages)
+            yield from wrap_lines(f"silenced: {event.reason}", indent=_INDENT)
+        yield from _notification_lines(event, sent_messages)
 
 
-def _at(entry: TimelineEntry, text: str) -> Iterator[str]:
-    yield from wrapped(f"{entry.at:%H:%M:%S}  {text}", indent=0, hang=_INDENT)
+def _timed_lines(entry: TimelineEntry, text: str) -> Iterator[str]:
+    yield from wrap_lines(f"{entry.at:%H:%M:%S}  {text}", indent=0, hang=_INDENT)
 
 
 _PAST_TENSE: Mapping[Action, str] = {
@@ -138,16 +144,16 @@ _PAST_TENSE: Mapping[Action, str] = {
 """What stands out of a long night."""
 
 
-def _decided(entry: TimelineEntry, *, counts: bool) -> str:
+def _decision_text(entry: TimelineEntry, *, counts: bool) -> str:
     action = entry.action or Action.NOTHING
     said = f"{_PAST_TENSE.get(action, action.value)}: {entry.reason}"
-    counted_by = _count(entry) if counts else ""
+    counted_by = _progress_text(entry) if counts else ""
     if entry.members:
         counted_by = f"{format_items(entry.members)} in it"
     return f"{said} [{counted_by}]" if counted_by else said
 
 
-def _count(entry: TimelineEntry) -> str:
+def _progress_text(entry: TimelineEntry) -> str:
     """How far it was to an opening, or to an end."""
     if entry.clean is not None:
         clean, needed = entry.clean
@@ -157,18 +163,18 @@ def _count(entry: TimelineEntry) -> str:
     return f"in {entry.threshold.seen} of the last {entry.threshold.of} runs, {entry.threshold.needed} needed"
 
 
-def _seen(run: ObservedRun) -> str:
+def _evidence_text(run: ObservedRun) -> str:
     """What a run saw of the cause."""
     seen = run.evidence
     if seen is None:
         confirms_recovery = run.point is None or run.point.confirms_recovery
         return "no evidence" if confirms_recovery else "no evidence, but too few answers to say that all is well"
-    if seen.explained_by is not None:
-        return f"explained by {seen.explained_by.value} ({_how_much(seen)})"
-    return _how_much(seen)
+    if seen.inhibited_by is not None:
+        return f"explained by {seen.inhibited_by.value} ({_count_text(seen)})"
+    return _count_text(seen)
 
 
-def _how_much(seen: Evidence) -> str:
+def _count_text(seen: Evidence) -> str:
     broken_down = ", ".join(f"{count} × {what}" for what, count in seen.breakdown.items())
     if seen.cause in REQUEST_CAUSES:
         return f"{broken_down or 'evidence'}; {format_items(seen.count)} unknown" if seen.count else broken_down
@@ -180,7 +186,7 @@ def _how_much(seen: Evidence) -> str:
 _MESSAGES: Mapping[str, str] = {
     "opened": "opened",
     "reopened": "opened",
-    "told": "opened",
+    "notified": "opened",
     "updated": "updated",
     "reminded": "reminder",
     "acknowledged": "acknowledged",
@@ -189,14 +195,14 @@ _MESSAGES: Mapping[str, str] = {
 """Which kind of message a step sends."""
 
 
-def _told(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> Iterator[str]:
+def _notification_lines(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> Iterator[str]:
     if event.kind not in _MESSAGES:
         return
     messages = _messages(event, sent_messages)
     for message in messages:
-        yield from wrapped(f"→ {message.channel}: {_fate(message, event)}", indent=_INDENT)
+        yield from wrap_lines(f"→ {message.channel}: {_delivery_status(message, event)}", indent=_INDENT)
     if not messages and not event.data.get("channels"):
-        yield from wrapped("→ nobody was told", indent=_INDENT)
+        yield from wrap_lines("→ nobody was told", indent=_INDENT)
 
 
 def _messages(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> list[SentMessage]:
@@ -204,13 +210,13 @@ def _messages(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> lis
     return [each for each in sent_messages if each.kind == kind and each.created_at == event.at]
 
 
-def _fate(message: SentMessage, event: TimelineEvent) -> str:
+def _delivery_status(message: SentMessage, event: TimelineEvent) -> str:
     """What became of a message."""
     why = f": {message.error}" if message.error else ""
     match message.status:
         case "sent":
             late = message.sent_at is not None and message.sent_at.date() != event.at.date()
-            at = moment(message.sent_at) if late else f"{message.sent_at:%H:%M:%S}" if message.sent_at else "-"
+            at = format_time(message.sent_at) if late else f"{message.sent_at:%H:%M:%S}" if message.sent_at else "-"
             return f"{message.kind}, sent {at}"
         case "due":
             tried = f" after {plural(message.attempts, 'attempt')}" if message.attempts else ""
@@ -223,25 +229,25 @@ def _fate(message: SentMessage, event: TimelineEvent) -> str:
             return f"{message.kind}, {other}"
 
 
-def _ending(account: Account) -> list[str]:
+def _closing_lines(data: ExplainData) -> list[str]:
     """How it stands now, and when people hear of it next."""
-    incident = account.history.incident
-    said = list(suppression_reasons(incident, account.silences))
+    incident = data.history.incident
+    said = list(suppression_reasons(incident, data.silences))
     if incident.state is IncidentState.OPEN and not said and incident.last_message_at is not None:
-        due = incident.last_message_at + account.history.rule.repeat_interval
-        said.append(f"if it stays open, a reminder is due at {moment(due)} UTC")
+        due = incident.last_message_at + data.history.rule.repeat_interval
+        said.append(f"if it stays open, a reminder is due at {format_time(due)} UTC")
     now = "Now: " if incident.resolved_at is None else ""
-    return ["", *(row for each in said for row in wrapped(f"{now}{each}.", indent=0))] if said else []
+    return ["", *(row for each in said for row in wrap_lines(f"{now}{each}.", indent=0))] if said else []
 
 
-def explain_json(account: Account) -> dict[str, Any]:
+def explain_json(data: ExplainData) -> dict[str, Any]:
     """The story as JSON values, every run by itself: `incident`, `rule`, `rule_at_opening` and `timeline`."""
-    history = account.history
+    history = data.history
     return {
-        "incident": incident_json(history.incident, account.silences),
+        "incident": incident_json(history.incident, data.silences),
         "rule": rule_parameters(history.rule),
         "rule_at_opening": rule_parameters(history.rule_at_opening),
-        "story": [_entry_json(entry, account.sent_messages) for entry in timeline(history)],
+        "story": [_entry_json(entry, data.sent_messages) for entry in timeline(history)],
     }
 
 
@@ -276,5 +282,5 @@ def _entry_json(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> d
 
 
 def _evidence_json(seen: Evidence) -> dict[str, Any]:
-    explained = seen.explained_by.value if seen.explained_by else None
-    return {"count": seen.count, "breakdown": dict(seen.breakdown), "code": seen.code, "explained_by": explained}
+    explained = seen.inhibited_by.value if seen.inhibited_by else None
+    return {"count": seen.count, "breakdown": dict(seen.breakdown), "code": seen.code, "inhibited_by": explained}

@@ -15,18 +15,20 @@ def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """
     cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(len(name), *(len(row[n]) for row in cells), 0) for n, name in enumerate(heading)]
-    right = [bool(rows) and all(isinstance(row[n], int | float | None) for row in rows) for n in range(len(heading))]
+    right_aligned = [
+        bool(rows) and all(isinstance(row[n], int | float | None) for row in rows) for n in range(len(heading))
+    ]
     lines = [heading, *cells]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
+            cell.rjust(width) if align_right else cell.ljust(width)
+            for cell, width, align_right in zip(line, widths, right_aligned, strict=True)
         ).rstrip()
         for line in lines
     )
 
 
-def moment(at: datetime | None) -> str:
+def format_time(at: datetime | None) -> str:
     """A time in UTC to the second, or a dash."""
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
 
@@ -41,7 +43,7 @@ WIDTH = 80
 _MILLION = 1_000_000
 
 
-def figure(number: float) -> str:
+def format_count(number: float) -> str:
     """A count in at most six characters: `999999`, `1.2M`, `350M`."""
     if number < _MILLION:
         return str(round(number))
@@ -51,7 +53,7 @@ def figure(number: float) -> str:
     return f"{number:.0e}"
 
 
-def share(part: float) -> str:
+def format_share(part: float) -> str:
     """A share from 0 to 1 in percent, to one place and never rounded up to all or down to nothing: `99.9%`."""
     percent = round(part * 100, 1)
     if percent == 100 and part < 1:
@@ -61,7 +63,7 @@ def share(part: float) -> str:
     return f"{percent:.1f}%" if percent % 1 else f"{percent:.0f}%"
 
 
-def latency(ms: float) -> str:
+def format_latency(ms: float) -> str:
     """Milliseconds as `80 ms` or `1.2 s`."""
     return f"{ms:.0f} ms" if ms < 1000 else f"{ms / 1000:.1f} s"
 
@@ -71,7 +73,7 @@ def plural(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {nouns or noun + 's'}"
 
 
-def shortened(text: str, width: int, *, ellipsis: str = "…") -> str:
+def shorten_middle(text: str, width: int, *, ellipsis: str = "…") -> str:
     """The text without its middle where it is longer than `width` (≥ 5): ids differ at both ends."""
     if len(text) <= width:
         return text
@@ -80,32 +82,32 @@ def shortened(text: str, width: int, *, ellipsis: str = "…") -> str:
     return text[: kept - tail] + ellipsis + text[len(text) - tail :]
 
 
-def right(name: str, cells: Sequence[str]) -> tuple[str, list[str]]:
+def right_aligned(name: str, cells: Sequence[str]) -> tuple[str, list[str]]:
     """A column, heading and cells, with everything at its right edge."""
     width = max(len(name), *(len(cell) for cell in cells), 0)
     return name.rjust(width), [cell.rjust(width) for cell in cells]
 
 
-def wrapped(text: str, *, indent: int, hang: int = 2) -> Iterator[str]:
+def wrap_lines(text: str, *, indent: int, hang: int = 2) -> Iterator[str]:
     """A sentence as lines of at most 80 characters; all but the first stand `hang` further in than `indent`."""
     first, rest = " " * indent, " " * (indent + hang)
     yield from wrap(text, width=WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-MARKS = 36
+MAX_SPANS = 36
 """The most spans that a period is cut into: what a line of 80 characters has room for."""
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-_LENGTHS = (
+_SPAN_LENGTHS = (
     *(n * _MINUTE for n in (2, 5, 10, 15, 30)),
     *(n * _HOUR for n in (1, 2, 3, 4, 6, 12)),
     *(n * _DAY for n in (1, 2, 3, 5, 7, 10, 14, 30, 60, 90, 120)),
 )
 
 
-def length(period: timedelta) -> timedelta:
-    """How long the spans of a period are: the shortest length that makes at most `MARKS` of them."""
-    return next((each for each in _LENGTHS if each * MARKS >= period), period / MARKS)
+def span_length(period: timedelta) -> timedelta:
+    """How long the spans of a period are: the shortest length that makes at most `MAX_SPANS` of them."""
+    return next((each for each in _SPAN_LENGTHS if each * MAX_SPANS >= period), period / MAX_SPANS)
 
 
 def spans(start: datetime, end: datetime) -> list[datetime]:
@@ -115,7 +117,7 @@ def spans(start: datetime, end: datetime) -> list[datetime]:
         start: aware.
         end: aware, later than `start`.
     """
-    step = length(end - start)
+    step = span_length(end - start)
     bounds = [end]
     while bounds[-1] - step > start:
         bounds.append(bounds[-1] - step)
@@ -123,11 +125,11 @@ def spans(start: datetime, end: datetime) -> list[datetime]:
 
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-ASCII_MARKS = "_.:-=+*#"
+ASCII_BLOCKS = "_.:-=+*#"
 """For streams that can't carry the blocks."""
 
 
-def sparkline(values: Sequence[float | None], *, marks: str = BLOCKS, from_zero: bool = False) -> str:
+def sparkline(values: Sequence[float | None], *, blocks: str = BLOCKS, from_zero: bool = False) -> str:
     """One mark per value: the smallest gets the lowest mark, the largest the highest, and a larger one never a lower.
 
     Whatever lies above the smallest is seen to be so, however little. Where all are equal there is nothing to compare:
@@ -135,7 +137,7 @@ def sparkline(values: Sequence[float | None], *, marks: str = BLOCKS, from_zero:
 
     Args:
         values: finite numbers, oldest first; None leaves a gap.
-        marks: from the lowest to the highest (≥ 2).
+        blocks: from the lowest to the highest (≥ 2).
         from_zero: whether the scale begins at zero, so that sizes can be compared; else at the smallest value.
     """
     known = [value for value in values if value is not None]
@@ -144,14 +146,14 @@ def sparkline(values: Sequence[float | None], *, marks: str = BLOCKS, from_zero:
     low, high = min(known), max(known)
     if from_zero:
         low = min(0, low)
-    steps = len(marks) - 1
+    steps = len(blocks) - 1
 
     def mark(value: float) -> str:
         if high <= low:
-            return marks[0 if value <= 0 else -1]
+            return blocks[0 if value <= 0 else -1]
         if value <= low:
-            return marks[0]
+            return blocks[0]
         # a share may be too small for a float: it is seen all the same
-        return marks[max(1, min(steps, math.ceil((value - low) / (high - low) * steps)))]
+        return blocks[max(1, min(steps, math.ceil((value - low) / (high - low) * steps)))]
 
     return "".join(" " if value is None else mark(value) for value in values)

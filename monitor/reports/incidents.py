@@ -6,18 +6,18 @@ from textwrap import wrap
 from typing import Any
 
 from monitor.incidents.silences import (
-    suppression_reasons,
-    matches_everything,
-    matching_silence,
     describe_acknowledgement,
     format_matchers,
+    matches_everything,
+    matching_silence,
+    suppression_reasons,
 )
 from monitor.incidents.store import IncidentEvent
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState, Silence
 from monitor.notifications.messages import format_age, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
-from monitor.notifications.texts import describe_cause, display_group, safe_message, display_name, what_to_check
-from monitor.reports.formatting import align, iso, moment, wrapped
+from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
+from monitor.reports.formatting import align, format_time, iso, wrap_lines
 
 
 def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Sequence[Silence] = ()) -> str:
@@ -38,21 +38,21 @@ def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Se
         "GROUP": [display_group(each.group) if each.group else None for each in incidents],
         "CAUSE": [each.cause.value for each in incidents],
         "ITEMS": [each.member_count or None for each in incidents],
-        "SINCE (UTC)": [moment(each.first_evidence_at) for each in incidents],
+        "SINCE (UTC)": [format_time(each.first_evidence_at) for each in incidents],
         "FOR": [format_age((each.resolved_at or now) - each.first_evidence_at) for each in incidents],
-        "QUIET": [_quiet(each, silences) for each in incidents],
+        "QUIET": [_no_message_reason(each, silences) for each in incidents],
     }
     shown = {name: cells for name, cells in columns.items() if name not in {"GROUP", "QUIET"} or any(cells)}
     return align(tuple(shown), tuple(zip(*shown.values(), strict=True)))
 
 
-def _quiet(incident: Incident, silences: Sequence[Silence]) -> str | None:
+def _no_message_reason(incident: Incident, silences: Sequence[Silence]) -> str | None:
     """Why no message comes, in a few words."""
     if incident.state is IncidentState.RESOLVED:
         return None
     said = [f"{incident.acknowledged_by} has it"] if describe_acknowledgement(incident) else []
     silence = matching_silence(incident, silences)
-    said += [f"silence {silence.id} until {moment(silence.ends_at)}"] if silence else []
+    said += [f"silence {silence.id} until {format_time(silence.ends_at)}"] if silence else []
     return ", ".join(said) or None
 
 
@@ -71,26 +71,26 @@ def incident_text(
         f"Incident {incident.id}: {about}: {words}",
         f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
         f"  state      {incident.state.value}",
-        f"  since      {moment(incident.first_evidence_at)} UTC, for {lasted}",
-        f"  opened     {moment(incident.opened_at)} UTC, told to {', '.join(incident.channels) or 'nobody'}",
-        f"  evidence   last {moment(incident.last_evidence_at)} UTC",
+        f"  since      {format_time(incident.first_evidence_at)} UTC, for {lasted}",
+        f"  opened     {format_time(incident.opened_at)} UTC, told to {', '.join(incident.channels) or 'nobody'}",
+        f"  evidence   last {format_time(incident.last_evidence_at)} UTC",
     ]
     if incident.resolved_at:
-        lines.append(f"  resolved   {moment(incident.resolved_at)} UTC")
+        lines.append(f"  resolved   {format_time(incident.resolved_at)} UTC")
     if groups := group_breakdown(incident):
         lines.append(f"  groups     {groups}")
-    lines += _quiet_lines(incident, silences)
+    lines += _no_message_lines(incident, silences)
     lines += _evidence_lines(incident)
     lines += ["What to check:", *(f"  - {check}" for check in what_to_check(incident.cause))]
     lines += ["For your users:", *wrap(_safe_message(incident), 78, initial_indent="  ", subsequent_indent="  ")]
     if members:
         lines.append(f"Items ({incident.member_count}):")
-        lines += [f"  {item_id}  {stage or '-'}  since {moment(since)}" for item_id, stage, since in members]
+        lines += [f"  {item_id}  {stage or '-'}  since {format_time(since)}" for item_id, stage, since in members]
     lines.append("What happened (UTC):")
     return "\n".join([*lines, *(_event_line(event) for event in events)])
 
 
-def _quiet_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
+def _no_message_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
     """Why no message comes."""
     said = "; ".join(suppression_reasons(incident, silences))
     return wrap(f"messages   {said}", 80, initial_indent="  ", subsequent_indent=" " * 13) if said else []
@@ -106,7 +106,9 @@ def _evidence_lines(incident: Incident) -> list[str]:
         return []
     lines = []
     if seen.breakdown:
-        lines.append(f"  {_kind(seen):<10} " + ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items()))
+        lines.append(
+            f"  {_breakdown_label(seen):<10} " + ", ".join(f"{n} × {label}" for label, n in seen.breakdown.items())
+        )
     if seen.code:
         lines.append(f"  code       {seen.code}")
     if seen.api_message:
@@ -118,7 +120,7 @@ def _evidence_lines(incident: Incident) -> list[str]:
     return lines
 
 
-def _kind(seen: Evidence) -> str:
+def _breakdown_label(seen: Evidence) -> str:
     """What the evidence is broken down by."""
     if seen.cause in ITEM_CAUSES:
         return "statuses"
@@ -127,7 +129,7 @@ def _kind(seen: Evidence) -> str:
 
 def _event_line(event: IncidentEvent) -> str:
     run = f" (run {event.run_id})" if event.run_id is not None else ""
-    return f"  {moment(event.at)}  {event.kind}: {event.reason}{run}"
+    return f"  {format_time(event.at)}  {event.kind}: {event.reason}{run}"
 
 
 def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[
         "opened_at": incident.opened_at.isoformat(),
         "first_evidence_at": incident.first_evidence_at.isoformat(),
         "last_evidence_at": incident.last_evidence_at.isoformat(),
-        **_attention_json(incident, silences),
+        **_handling_json(incident, silences),
         "resolved_at": iso(incident.resolved_at),
         "items": incident.member_count,
         "peak_items": incident.peak_count,
@@ -159,21 +161,21 @@ def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[
     }
 
 
-def _attention_json(incident: Incident, silences: Sequence[Silence]) -> dict[str, Any]:
+def _handling_json(incident: Incident, silences: Sequence[Silence]) -> dict[str, Any]:
     silence = None if incident.state is IncidentState.RESOLVED else matching_silence(incident, silences)
     return {
         "acknowledged_at": iso(incident.acknowledged_at),
         "acknowledged_by": incident.acknowledged_by,
         "silenced_by": silence.id if silence else None,
         "silenced_until": iso(silence.ends_at) if silence else None,
-        "told": incident.silence_id is None,
+        "notified": incident.silence_id is None,
     }
 
 
 _NAMED = 10
 
 
-def matched(silence: Silence, incidents: Sequence[Incident]) -> list[Incident]:
+def matching_incidents(silence: Silence, incidents: Sequence[Incident]) -> list[Incident]:
     """Of these incidents those that a silence matches, whether it is in force or not."""
     return [each for each in incidents if matches(silence.matchers, attributes_of(each))]
 
@@ -187,20 +189,20 @@ def silence_text(silence: Silence, *, incidents: Sequence[Incident], now: dateti
         now: when (aware).
         remarks: what else there is to know about it, as sentences.
     """
-    begins = "now" if silence.is_active(now) else f"{moment(silence.starts_at)} UTC"
+    begins = "now" if silence.is_active(now) else f"{format_time(silence.starts_at)} UTC"
     lasts = format_age(silence.ends_at - max(now, silence.starts_at))
     lines = [
         f"Silence {silence.id}: {format_matchers(silence.matchers)}",
         f"  from       {begins}",
-        f"  until      {moment(silence.ends_at)} UTC ({lasts}), by {silence.author}",
+        f"  until      {format_time(silence.ends_at)} UTC ({lasts}), by {silence.author}",
     ]
-    found = matched(silence, incidents)
+    found = matching_incidents(silence, incidents)
     lines += [f"  matches    {_named(each)}" for each in found[:_NAMED]] or ["  matches    no open incident"]
     lines += [f"             and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
     if matches_everything(silence.matchers):
         remarks = (*remarks, "It matches everything: nobody hears of anything until it ends.")
     remarks = (*remarks, f"What is open when it ends is told then; `silences expire {silence.id}` ends it.")
-    return "\n".join([*lines, *(row for remark in remarks for row in wrapped(remark, indent=0))])
+    return "\n".join([*lines, *(row for remark in remarks for row in wrap_lines(remark, indent=0))])
 
 
 def _named(incident: Incident) -> str:
@@ -213,8 +215,8 @@ def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident],
         (
             each.id,
             _state(each, now),
-            moment(each.starts_at),
-            moment(each.ends_at),
+            format_time(each.starts_at),
+            format_time(each.ends_at),
             _matching(each, incidents, now),
             each.author,
             format_matchers(each.matchers) + (f"  ({each.comment})" if each.comment else ""),
@@ -227,7 +229,7 @@ def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident],
 def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) -> str | None:
     if not silence.is_active(now):
         return None
-    return " ".join(f"#{each.id}" for each in matched(silence, incidents)[:_NAMED]) or None
+    return " ".join(f"#{each.id}" for each in matching_incidents(silence, incidents)[:_NAMED]) or None
 
 
 def _state(silence: Silence, now: datetime) -> str:
@@ -247,5 +249,5 @@ def silence_json(silence: Silence, *, incidents: Sequence[Incident], now: dateti
         "comment": silence.comment,
         "author": silence.author,
         "expired_by": silence.expired_by,
-        "matches": [each.id for each in matched(silence, incidents)],
+        "matches": [each.id for each in matching_incidents(silence, incidents)],
     }

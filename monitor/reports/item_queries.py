@@ -30,7 +30,7 @@ class ItemFilter:
     group: str | None = None
     stage: str | None = None
     """The provider's status, whatever its case."""
-    begun_before: datetime | None = None
+    state_since_before: datetime | None = None
     """As they are since before this time (aware)."""
     stuck_after: Mapping[str, timedelta]
     """By target, how long an item may be pending; items of other targets are never stuck."""
@@ -63,11 +63,11 @@ class ItemRow:
     request_id: str | None
     incident_id: int | None
     stuck: bool
-    begun_at: datetime
+    state_since: datetime
     """Since when it is as it is, as far as known: pending, in its state, uploaded, or first seen."""
 
     @property
-    def shown_state(self) -> str:
+    def display_state(self) -> str:
         """The state that people are told."""
         if self.removed_at is not None:
             return REMOVED
@@ -80,37 +80,37 @@ class ItemEvent:
 
     at: datetime
     kind: str
-    """`state`, `stage`, `removed`, `returned`, `ignored` or `heeded`."""
+    """`state`, `stage`, `removed`, `returned`, `ignored` or `unignored`."""
     old: str | None
     new: str | None
     run_id: int
     """0: no run did it."""
 
 
-_STORED = tuple(field.name for field in fields(ItemRow) if field.name not in {"stuck", "begun_at"})
-_begun = func.coalesce(items.c.pending_since, items.c.since, items.c.submitted_at, items.c.first_seen_at)
+_STORED = tuple(field.name for field in fields(ItemRow) if field.name not in {"stuck", "state_since"})
+_state_since = func.coalesce(items.c.pending_since, items.c.since, items.c.submitted_at, items.c.first_seen_at)
 
 
-def listing(conn: Connection, wanted: ItemFilter, *, limit: int, now: datetime) -> tuple[int, list[ItemRow]]:
+def listing(conn: Connection, filters: ItemFilter, *, limit: int, now: datetime) -> tuple[int, list[ItemRow]]:
     """How many items are wanted, and the first of them: problems before the rest, and the newest first.
 
     Args:
         conn: a connection.
-        wanted: which ones.
+        filters: which ones.
         limit: how many to give back (> 0).
         now: aware; what `stuck` is measured against.
     """
-    late = _stuck(wanted.stuck_after, now)
-    where = _where(wanted, late)
+    is_stuck = _is_stuck(filters.stuck_after, now)
+    where = _where(filters, is_stuck)
     total = conn.execute(select(func.count()).select_from(items).where(*where)).scalar_one()
     urgency = case(
-        (or_(items.c.state.in_(_PROBLEMS), late), 0),
+        (or_(items.c.state.in_(_PROBLEMS), is_stuck), 0),
         (items.c.state == ItemState.UNKNOWN.value, 1),
         (items.c.state == ItemState.PENDING.value, 2),
         else_=3,
     )
-    order = (urgency, _begun.desc(), items.c.target, items.c.item_id)
-    rows = conn.execute(_select(late).where(*where).order_by(*order).limit(limit)).mappings()
+    order = (urgency, _state_since.desc(), items.c.target, items.c.item_id)
+    rows = conn.execute(_select(is_stuck).where(*where).order_by(*order).limit(limit)).mappings()
     return total, [_item(row) for row in rows]
 
 
@@ -118,7 +118,7 @@ def find(
     conn: Connection, item_id: str, *, target: str | None, stuck_after: Mapping[str, timedelta], now: datetime
 ) -> list[ItemRow]:
     """The item of that id, once per target that has it; the arguments are those of `ItemFilter`."""
-    query = _select(_stuck(stuck_after, now)).where(items.c.item_id == item_id).order_by(items.c.target)
+    query = _select(_is_stuck(stuck_after, now)).where(items.c.item_id == item_id).order_by(items.c.target)
     if target is not None:
         query = query.where(items.c.target == target)
     return [_item(row) for row in conn.execute(query).mappings()]
@@ -134,15 +134,15 @@ def events(conn: Connection, *, target: str, item_id: str, limit: int) -> tuple[
     return total, [ItemEvent(**{name: row[name] for name in names}) for row in reversed(rows)]
 
 
-def near(conn: Connection, item_id: str, *, target: str | None, limit: int = 5) -> list[str]:
+def similar_ids(conn: Connection, item_id: str, *, target: str | None, limit: int = 5) -> list[str]:
     """Ids that begin like this one, whatever the case, the more of it the better: for a slip, or an id that was cut or
     shortened (`…`).
     """
-    begin, shortened, end = item_id.partition("…")
+    begin, was_shortened, end = item_id.partition("…")
     query = select(items.c.item_id).distinct().order_by(items.c.item_id).limit(limit)
     if target is not None:
         query = query.where(items.c.target == target)
-    if shortened:
+    if was_shortened:
         query = query.where(items.c.item_id.iendswith(end, autoescape=True))
     whole = len(begin)
     for length in (whole, whole - 1, whole - 2, whole * 3 // 4, whole // 2, whole // 4):
@@ -154,23 +154,23 @@ def near(conn: Connection, item_id: str, *, target: str | None, limit: int = 5) 
     return []
 
 
-def _stuck(stuck_after: Mapping[str, timedelta], now: datetime) -> ColumnElement[bool]:
-    late = (and_(items.c.target == target, stuck(now - patience)) for target, patience in stuck_after.items())
-    return and_(*active(), or_(false(), *late))
+def _is_stuck(stuck_after: Mapping[str, timedelta], now: datetime) -> ColumnElement[bool]:
+    is_stuck = (and_(items.c.target == target, stuck(now - patience)) for target, patience in stuck_after.items())
+    return and_(*active(), or_(false(), *is_stuck))
 
 
-def _where(wanted: ItemFilter, late: ColumnElement[bool]) -> list[ColumnElement[bool]]:
-    where = [_in_states(wanted.states)]
-    if wanted.target is not None:
-        where.append(items.c.target == wanted.target)
-    if wanted.stuck:
-        where.append(late)
-    if wanted.group is not None:
-        where.append(items.c.group_name == wanted.group)
-    if wanted.stage is not None:
-        where.append(func.lower(items.c.stage) == wanted.stage.lower())
-    if wanted.begun_before is not None:
-        where.append(_begun < wanted.begun_before)
+def _where(filters: ItemFilter, is_stuck: ColumnElement[bool]) -> list[ColumnElement[bool]]:
+    where = [_in_states(filters.states)]
+    if filters.target is not None:
+        where.append(items.c.target == filters.target)
+    if filters.stuck:
+        where.append(is_stuck)
+    if filters.group is not None:
+        where.append(items.c.group_name == filters.group)
+    if filters.stage is not None:
+        where.append(func.lower(items.c.stage) == filters.stage.lower())
+    if filters.state_since_before is not None:
+        where.append(_state_since < filters.state_since_before)
     return where
 
 
@@ -186,9 +186,9 @@ def _in_states(states: frozenset[str]) -> ColumnElement[bool]:
     return or_(*ways)
 
 
-def _select(late: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
+def _select(is_stuck: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
     stored = (items.c[name] for name in _STORED)
-    return select(*stored, case((late, 1), else_=0).label("stuck"), _begun.label("begun_at"))
+    return select(*stored, case((is_stuck, 1), else_=0).label("stuck"), _state_since.label("state_since"))
 
 
 def _item(row: RowMapping) -> ItemRow:

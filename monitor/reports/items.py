@@ -6,10 +6,10 @@ from typing import Any
 
 from monitor.model import ItemState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import WIDTH, align, iso, moment, shortened
+from monitor.reports.formatting import WIDTH, align, format_time, iso, shorten_middle
 from monitor.reports.item_queries import ItemEvent, ItemRow
 
-_LEAST = ({"ITEM": 36, "DETAIL": 10, "GROUP": 10, "TARGET": 10}, {"ITEM": 6, "DETAIL": 6, "GROUP": 6, "TARGET": 6})
+_MIN_WIDTHS = ({"ITEM": 36, "DETAIL": 10, "GROUP": 10, "TARGET": 10}, {"ITEM": 6, "DETAIL": 6, "GROUP": 6, "TARGET": 6})
 """Characters that columns keep: as long as it goes a whole UUID, which people copy, and else what must do."""
 
 
@@ -26,43 +26,43 @@ def items_text(rows: Sequence[ItemRow], *, total: int, now: datetime, wide: bool
         return "No such items. Those that left the sync log or are ignored: --state removed --state ignored"
     columns: dict[str, list[str | None]] = {
         "ITEM": [row.item_id for row in rows],
-        "STATE": ["stuck" if row.stuck else row.shown_state for row in rows],
+        "STATE": ["stuck" if row.stuck else row.display_state for row in rows],
         "DETAIL": [_detail(row) for row in rows],
-        "AGE": [format_age(now - row.begun_at) for row in rows],
+        "AGE": [format_age(now - row.state_since) for row in rows],
     }
     if any(row.group_name for row in rows):
         columns["GROUP"] = [row.group_name for row in rows]
     if len({row.target for row in rows}) > 1:
         columns["TARGET"] = [row.target for row in rows]
-    cells = columns if wide else _fitted(columns)
+    cells = columns if wide else _fit_columns(columns)
     table = align(tuple(cells), list(zip(*cells.values(), strict=True)))
     shown = f"{len(rows)} of {total} shown; --limit {total} shows all" if total > len(rows) else f"{total} shown"
     return f"{table}\n{shown}"
 
 
-def _fitted(columns: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
+def _fit_columns(columns: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
     """The same columns, some of them made narrower until a line fits."""
     widths = {name: max(len(name), *(len(cell or "-") for cell in cells)) for name, cells in columns.items()}
-    for least in _LEAST:
-        _narrow(widths, {name: width for name, width in least.items() if name in widths})
-    return {name: [_shortened(cell, widths[name], name) for cell in cells] for name, cells in columns.items()}
+    for min_widths in _MIN_WIDTHS:
+        _narrow_columns(widths, {name: width for name, width in min_widths.items() if name in widths})
+    return {name: [_shorten_cell(cell, widths[name], name) for cell in cells] for name, cells in columns.items()}
 
 
-def _narrow(widths: dict[str, int], least: dict[str, int]) -> None:
+def _narrow_columns(widths: dict[str, int], min_widths: dict[str, int]) -> None:
     """Takes from the columns, where most is to be had first, until a line fits or each has only its least."""
     over = sum(widths.values()) + 2 * (len(widths) - 1) - WIDTH
     while over > 0:
-        name = max(least, key=lambda each: widths[each] - least[each])
-        if widths[name] <= least[name]:
+        name = max(min_widths, key=lambda each: widths[each] - min_widths[each])
+        if widths[name] <= min_widths[name]:
             return
         widths[name] -= 1
         over -= 1
 
 
-def _shortened(cell: str | None, width: int, column: str) -> str | None:
+def _shorten_cell(cell: str | None, width: int, column: str) -> str | None:
     if cell is None or len(cell) <= width:
         return cell
-    return shortened(cell, width) if column == "ITEM" else f"{cell[: width - 1]}…"
+    return shorten_middle(cell, width) if column == "ITEM" else f"{cell[: width - 1]}…"
 
 
 def _detail(row: ItemRow) -> str | None:
@@ -94,13 +94,13 @@ def item_json(row: ItemRow) -> dict[str, Any]:
         "target": row.target,
         "item_id": row.item_id,
         "group": row.group_name,
-        "state": row.shown_state,
+        "state": row.display_state,
         "stuck": row.stuck,
         "reason": row.reason,
         "known_state": row.known_state,
         "stage": row.stage,
         "recognised": row.recognised,
-        "begun_at": row.begun_at.isoformat(),
+        "state_since": row.state_since.isoformat(),
         "since": iso(row.since),
         "pending_since": iso(row.pending_since),
         "submitted_at": iso(row.submitted_at),
@@ -127,10 +127,10 @@ def item_text(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: d
         now: what ages are measured against.
     """
     lines = [f"Item {row.item_id} of {row.target}", *(f"  {name:<14}{said}" for name, said in _facts(row, now) if said)]
-    lines += ["What happened (UTC):", f"  {moment(row.first_seen_at)}  first read from the sync log"]
+    lines += ["What happened (UTC):", f"  {format_time(row.first_seen_at)}  first read from the sync log"]
     if earlier:
         lines.append(f"    … {earlier} earlier turns are stored and not shown")
-    return "\n".join([*lines, *_life(row, events, earlier=earlier, now=now)])
+    return "\n".join([*lines, *_timeline(row, events, earlier=earlier, now=now)])
 
 
 def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
@@ -138,37 +138,39 @@ def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
     answer = ", ".join(part for part in (_answer(row), row.request_id and f"request {row.request_id}") if part)
     last_answer = "HTTP " + answer if row.http_status else answer or None
     return [
-        ("state", row.shown_state + (", stuck" if row.stuck else "") + (f" ({row.reason})" if unknown else "")),
-        ("last known", (row.known_state or "nothing yet") if unknown or row.shown_state != row.state else None),
-        ("since", f"{moment(row.begun_at)} UTC, for {format_age(now - row.begun_at)}"),
+        ("state", row.display_state + (", stuck" if row.stuck else "") + (f" ({row.reason})" if unknown else "")),
+        ("last known", (row.known_state or "nothing yet") if unknown or row.display_state != row.state else None),
+        ("since", f"{format_time(row.state_since)} UTC, for {format_age(now - row.state_since)}"),
         ("stage", row.stage and row.stage + ("" if row.recognised else " (not described in `statuses`)")),
         ("group", row.group_name),
-        ("uploaded", f"{moment(row.submitted_at)} UTC" if row.submitted_at else "the sync log does not say"),
-        ("first seen", f"{moment(row.first_seen_at)} UTC"),
-        ("last seen", f"{moment(row.seen_at)} UTC" if row.seen_at else "never: the API has not shown it yet"),
-        ("last checked", f"{moment(row.checked_at)} UTC" if row.checked_at else "never answered"),
+        ("uploaded", f"{format_time(row.submitted_at)} UTC" if row.submitted_at else "the sync log does not say"),
+        ("first seen", f"{format_time(row.first_seen_at)} UTC"),
+        ("last seen", f"{format_time(row.seen_at)} UTC" if row.seen_at else "never: the API has not shown it yet"),
+        ("last checked", f"{format_time(row.checked_at)} UTC" if row.checked_at else "never answered"),
         ("last error", last_answer),
         ("incident", f"{row.incident_id} (`ingestion-monitor incidents show {row.incident_id}`)"
          if row.incident_id else None),
-        ("removed", f"{moment(row.removed_at)} UTC: it left the sync log" if row.removed_at else None),
-        ("ignored", f"{moment(row.ignored_at)} UTC: {row.ignore_reason}" if row.ignored_at else None),
+        ("removed", f"{format_time(row.removed_at)} UTC: it left the sync log" if row.removed_at else None),
+        ("ignored", f"{format_time(row.ignored_at)} UTC: {row.ignore_reason}" if row.ignored_at else None),
     ]  # fmt: skip
 
 
-def _life(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: datetime) -> list[str]:
+def _timeline(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: datetime) -> list[str]:
     """Every turn with its time, and between two of them how long the item stayed as it was."""
     lines: list[str] = []
     before = None if earlier else row.first_seen_at
-    stay = "before anything was known"
+    interval = "before anything was known"
     for event in events:
         if before is not None:
-            lines.append(f"      {format_age(event.at - before)} {stay}")
-        lines.append(f"  {moment(event.at)}  {_turn(event)}" + (f" (run {event.run_id})" if event.run_id else ""))
-        before, stay = event.at, _stay(event, stay)
-    return [*lines, f"      {format_age(now - before)} {stay}, until now"] if before is not None else lines
+            lines.append(f"      {format_age(event.at - before)} {interval}")
+        lines.append(
+            f"  {format_time(event.at)}  {_event_text(event)}" + (f" (run {event.run_id})" if event.run_id else "")
+        )
+        before, interval = event.at, _interval_text(event, interval)
+    return [*lines, f"      {format_age(now - before)} {interval}, until now"] if before is not None else lines
 
 
-def _turn(event: ItemEvent) -> str:
+def _event_text(event: ItemEvent) -> str:
     match event.kind:
         case "state" | "stage":
             return f"{event.kind} {event.old or 'not known'} → {event.new or 'not known'}"
@@ -178,13 +180,13 @@ def _turn(event: ItemEvent) -> str:
             return "came back to the sync log"
         case "ignored":
             return f"told to be ignored: {event.new}"
-        case "heeded":
+        case "unignored":
             return "told to be heeded again"
         case other:
             return other
 
 
-def _stay(event: ItemEvent, before: str) -> str:
+def _interval_text(event: ItemEvent, before: str) -> str:
     """How the item was from this turn on."""
     match event.kind:
         case "state" | "stage":
@@ -193,7 +195,7 @@ def _stay(event: ItemEvent, before: str) -> str:
             return "out of the sync log"
         case "ignored":
             return "ignored"
-        case "returned" | "heeded":
+        case "returned" | "unignored":
             return "since then"
         case _:
             return before

@@ -12,7 +12,7 @@ from monitor.notifications.messages import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class NotificationRow:
     """One notification: one message about one incident to one channel."""
 
     id: int
@@ -31,7 +31,9 @@ class Letter:
     claimed_by: str | None
 
 
-def listing(conn: Connection, *, statuses: Collection[str], channel: str | None = None, limit: int) -> list[Letter]:
+def listing(
+    conn: Connection, *, statuses: Collection[str], channel: str | None = None, limit: int
+) -> list[NotificationRow]:
     """Notifications of these statuses, newest first.
 
     Args:
@@ -45,7 +47,7 @@ def listing(conn: Connection, *, statuses: Collection[str], channel: str | None 
         query = query.where(notifications.c.channel == channel)
     rows = conn.execute(query.order_by(notifications.c.id.desc()).limit(limit)).mappings()
     return [
-        Letter(
+        NotificationRow(
             id=row["id"],
             key=row["key"],
             channel=row["channel"],
@@ -84,9 +86,9 @@ def undelivered(conn: Connection, *, since: datetime, target: str | None) -> lis
         target: only messages about its incidents; None: about all.
     """
     dead = and_(notifications.c.status == "dead", notifications.c.created_at >= since)
-    ailing = or_(channels.c.parked_at.is_not(None), channels.c.blocked_until.is_not(None))
-    kept_back = notifications.c.channel.in_(select(channels.c.name).where(ailing))
-    waiting = and_(notifications.c.status == "due", or_(notifications.c.attempts > 0, kept_back))
+    failing = or_(channels.c.suspended_at.is_not(None), channels.c.blocked_until.is_not(None))
+    held_back = notifications.c.channel.in_(select(channels.c.name).where(failing))
+    waiting = and_(notifications.c.status == "due", or_(notifications.c.attempts > 0, held_back))
     query = select(
         notifications.c.channel,
         func.sum(case((dead, 1), else_=0)).label("dead"),

@@ -8,80 +8,84 @@ import msgspec
 
 from monitor.model import ChannelState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import align, iso, moment
-from monitor.reports.notification_queries import Letter
+from monitor.reports.formatting import align, format_time, iso
+from monitor.reports.notification_queries import NotificationRow
 
 _HEADING = ("ID", "CREATED (UTC)", "CHANNEL", "KIND", "INCIDENT", "TARGET", "CAUSE", "TRIES", "WHAT BECAME OF IT")
 
 
-def letters_text(letters: Sequence[Letter], states: Mapping[str, ChannelState], *, now: datetime) -> str:
+def notifications_text(
+    notifications: Sequence[NotificationRow], states: Mapping[str, ChannelState], *, now: datetime
+) -> str:
     """A line per notification, newest first."""
-    return align(_HEADING, [_row(letter, states.get(letter.channel), now) for letter in letters])
-
-
-def _row(letter: Letter, state: ChannelState | None, now: datetime) -> tuple[object, ...]:
-    told = letter.message
-    return (
-        letter.id,
-        moment(letter.created_at),
-        letter.channel,
-        told.kind.value,
-        told.incident_id,
-        told.target,
-        told.cause.value,
-        letter.attempts,
-        _fate(letter, state, now),
+    return align(
+        _HEADING, [_row(notification, states.get(notification.channel), now) for notification in notifications]
     )
 
 
-def _fate(letter: Letter, state: ChannelState | None, now: datetime) -> str:
-    if letter.status == "sent":
-        return f"sent {moment(letter.sent_at)}"
-    if letter.status == "superseded":
-        return f"told of by notification {letter.superseded_by}"
-    if letter.status == "dead":
-        return f"given up {moment(letter.died_at)}: {letter.last_error or 'its channel was parked'}"
-    if letter.claimed_by:
-        return f"being sent by {letter.claimed_by}"
-    if state is not None and state.parked_at is not None:
-        return "waits: its channel is parked"
-    last = f", last: {letter.last_error}" if letter.last_error else ""
-    due = max([letter.next_attempt_at, *([state.blocked_until] if state and state.blocked_until else [])])
+def _row(notification: NotificationRow, state: ChannelState | None, now: datetime) -> tuple[object, ...]:
+    message = notification.message
+    return (
+        notification.id,
+        format_time(notification.created_at),
+        notification.channel,
+        message.kind.value,
+        message.incident_id,
+        message.target,
+        message.cause.value,
+        notification.attempts,
+        _delivery_status(notification, state, now),
+    )
+
+
+def _delivery_status(notification: NotificationRow, state: ChannelState | None, now: datetime) -> str:
+    if notification.status == "sent":
+        return f"sent {format_time(notification.sent_at)}"
+    if notification.status == "superseded":
+        return f"told of by notification {notification.superseded_by}"
+    if notification.status == "dead":
+        return f"given up {format_time(notification.died_at)}: {notification.last_error or 'its channel was suspended'}"
+    if notification.claimed_by:
+        return f"being sent by {notification.claimed_by}"
+    if state is not None and state.suspended_at is not None:
+        return "waits: its channel is suspended"
+    last = f", last: {notification.last_error}" if notification.last_error else ""
+    due = max([notification.next_attempt_at, *([state.blocked_until] if state and state.blocked_until else [])])
     return (f"due in {format_age(due - now)}" if due > now else "due now") + last
 
 
 def channel_lines(states: Iterable[ChannelState], *, now: datetime) -> list[str]:
     """A line per channel that fails: since when, why, and what to do or when it is tried again."""
-    return [_ailing(state, now) for state in states if state.parked_at is not None or state.failures]
+    return [_failing_channel_line(state, now) for state in states if state.suspended_at is not None or state.failures]
 
 
-def _ailing(state: ChannelState, now: datetime) -> str:
-    if state.parked_at is not None:
+def _failing_channel_line(state: ChannelState, now: datetime) -> str:
+    if state.suspended_at is not None:
         return (
-            f"channel {state.name} is parked since {moment(state.parked_at)} UTC ({state.last_error}): mend its "
+            f"channel {state.name} is suspended since {format_time(state.suspended_at)} UTC ({state.last_error}): mend its "
             "settings, or the receiver and then `ingestion-monitor notifications retry`"
         )
     due = state.blocked_until
     again = f"tried again in {format_age(due - now)}" if due is not None and due > now else "tried again at once"
-    since = f" since {moment(state.failing_since)} UTC" if state.failing_since else ""
+    since = f" since {format_time(state.failing_since)} UTC" if state.failing_since else ""
     return f"channel {state.name} fails{since} ({state.last_error}): {again}"
 
 
-def letter_json(letter: Letter) -> dict[str, Any]:
+def notification_json(notification: NotificationRow) -> dict[str, Any]:
     """One notification as JSON values, with its message."""
     return {
-        "id": letter.id,
-        "key": letter.key,
-        "channel": letter.channel,
-        "status": letter.status,
-        "kind": letter.message.kind.value,
-        "incident_id": letter.message.incident_id,
-        "created_at": iso(letter.created_at),
-        "next_attempt_at": iso(letter.next_attempt_at) if letter.status == "due" else None,
-        "attempts": letter.attempts,
-        "sent_at": iso(letter.sent_at),
-        "died_at": iso(letter.died_at),
-        "superseded_by": letter.superseded_by,
-        "last_error": letter.last_error,
-        "message": {**msgspec.to_builtins(letter.message), "facts": dict(letter.message.facts)},
+        "id": notification.id,
+        "key": notification.key,
+        "channel": notification.channel,
+        "status": notification.status,
+        "kind": notification.message.kind.value,
+        "incident_id": notification.message.incident_id,
+        "created_at": iso(notification.created_at),
+        "next_attempt_at": iso(notification.next_attempt_at) if notification.status == "due" else None,
+        "attempts": notification.attempts,
+        "sent_at": iso(notification.sent_at),
+        "died_at": iso(notification.died_at),
+        "superseded_by": notification.superseded_by,
+        "last_error": notification.last_error,
+        "message": {**msgspec.to_builtins(notification.message), "facts": dict(notification.message.facts)},
     }

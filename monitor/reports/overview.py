@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from monitor.model import Incident, RunStatus, Silence
 from monitor.model.schedule import DueTimes
-from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.trends import GroupHealth, IngestionTimes, LastRun, StageCount, StuckItem
 from monitor.runs.store import HistoryRow
@@ -21,12 +21,12 @@ MISSED = 2
 class Condition(StrEnum):
     """How far the last run got, and with it how far the numbers can be trusted."""
 
-    NEVER = "never_ran"
+    NEVER_RAN = "never_ran"
     COMPLETE = "complete"
     PARTIAL = "partial"
     ABORTED = "aborted"
-    UNREAD = "unread"
-    DIED = "died"
+    FAILED = "failed"
+    CRASHED = "crashed"
 
 
 class Metric(StrEnum):
@@ -71,9 +71,9 @@ class Changes:
     first_report: bool
     after_run_id: int = 0
     """The last run that had been told of, or lay before the period; 0: none."""
-    runs: RunsMade | None = None
+    runs: RunCounts | None = None
     """None: no run was finished since."""
-    items: tuple[ItemsChanged, ...] = ()
+    items: tuple[ItemChangeCount, ...] = ()
     new: int = 0
     """Items that came into the sync log."""
     stuck: int = 0
@@ -89,12 +89,12 @@ class TargetFacts:
     due: DueTimes | None
     """When its runs are due; None where nobody wrote that down."""
     last_run: LastRun | None
-    under_way_since: datetime | None
-    unread_since: datetime | None
+    running_since: datetime | None
+    unreadable_since: datetime | None
     """Since when the sync log could not be read; None when the last run read it."""
     snapshot: HistoryRow | None
     """The newest one; everything that is counted is as of it."""
-    marks: tuple[HistoryRow | None, ...]
+    samples: tuple[HistoryRow | None, ...]
     """The last snapshot of each span of the period."""
     group_count: int = 0
     groups: tuple[GroupHealth, ...] = ()
@@ -125,7 +125,7 @@ class TargetOverview:
 class Overview:
     """A whole report."""
 
-    made_at: datetime
+    generated_at: datetime
     environment: str
     bounds: tuple[datetime, ...]
     """Where the spans of the period begin and end, oldest first."""
@@ -134,7 +134,7 @@ class Overview:
     """Those that are open, the newest first."""
     silences: tuple[Silence, ...] = ()
     """Those in force."""
-    elsewhere: IncidentChanges = IncidentChanges()
+    other_incidents: IncidentChanges = IncidentChanges()
     """Changes of incidents that belong to none of the targets, such as those of channels."""
     undelivered: tuple[Undelivered, ...] = ()
 
@@ -150,25 +150,25 @@ def target_overview(facts: TargetFacts, *, now: datetime) -> TargetOverview:
         facts=facts,
         condition=condition(facts.last_run, facts.snapshot),
         stale=is_stale(facts.last_run, facts.due, now=now),
-        trend=trend(facts.marks),
+        trend=trend(facts.samples),
     )
 
 
 _CONDITIONS: Mapping[RunStatus, Condition] = {
     RunStatus.COMPLETE: Condition.COMPLETE,
     RunStatus.PARTIAL: Condition.PARTIAL,
-    RunStatus.UNREAD: Condition.UNREAD,
+    RunStatus.FAILED: Condition.FAILED,
 }
 
 
 def condition(last_run: LastRun | None, snapshot: HistoryRow | None) -> Condition:
     """How far the last run got; one that was closed without a snapshot by another process has died."""
     if last_run is None:
-        return Condition.NEVER
+        return Condition.NEVER_RAN
     if last_run.status in _CONDITIONS:
         return _CONDITIONS[last_run.status]
     stored = snapshot is not None and snapshot.run_id == last_run.run_id
-    return Condition.ABORTED if stored else Condition.DIED
+    return Condition.ABORTED if stored else Condition.CRASHED
 
 
 def is_stale(last_run: LastRun | None, due: DueTimes | None, *, now: datetime) -> bool:
@@ -180,11 +180,11 @@ def is_stale(last_run: LastRun | None, due: DueTimes | None, *, now: datetime) -
     return due.count_missed(last_run.started_at, now) >= MISSED
 
 
-def trend(marks: Sequence[HistoryRow | None]) -> tuple[TrendLine, ...]:
+def trend(samples: Sequence[HistoryRow | None]) -> tuple[TrendLine, ...]:
     """A line per metric over the snapshots of a period; a metric that has no value in all of it has no line."""
     lines = []
-    for metric, read in _READ.items():
-        values = tuple(None if mark is None else read(mark) for mark in marks)
+    for metric, read in _METRIC_VALUES.items():
+        values = tuple(None if sample is None else read(sample) for sample in samples)
         known = [value for value in values if value is not None]
         if known:
             lines.append(TrendLine(metric=metric, values=values, last=known[-1], low=min(known), high=max(known)))
@@ -195,7 +195,7 @@ def _share(row: HistoryRow) -> float | None:
     return row.completed / row.total if row.total else None
 
 
-_READ: Mapping[Metric, Callable[[HistoryRow], float | None]] = {
+_METRIC_VALUES: Mapping[Metric, Callable[[HistoryRow], float | None]] = {
     Metric.COMPLETED_SHARE: _share,
     Metric.FAILED: lambda row: row.failed,
     Metric.PENDING: lambda row: row.pending,

@@ -32,8 +32,8 @@ def overview_csv(overview: Overview) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for target in overview.targets:
-        for (start, end), mark in zip(pairwise(overview.bounds), target.facts.marks, strict=True):
-            values = {name: getattr(mark, name) for name in _HISTORY} if mark else {"target": target.facts.target}
+        for (start, end), sample in zip(pairwise(overview.bounds), target.facts.samples, strict=True):
+            values = {name: getattr(sample, name) for name in _HISTORY} if sample else {"target": target.facts.target}
             values |= {"span_started_at": start, "span_ended_at": end}
             writer.writerow([_cell(values.get(name)) for name in COLUMNS])
     return out.getvalue()
@@ -50,18 +50,18 @@ def overview_json(overview: Overview) -> dict[str, Any]:
     """The whole report as JSON values.
 
     Returns:
-        `made_at`, `environment`, `period` (`start`, `end`), `targets`, `open_incidents` (as `incidents list --json`
+        `generated_at`, `environment`, `period` (`start`, `end`), `targets`, `open_incidents` (as `incidents list --json`
         has them), `incident_changes` of what belongs to none of the targets, and `undelivered` messages by channel.
     """
     return {
-        "made_at": overview.made_at.isoformat(),
+        "generated_at": overview.generated_at.isoformat(),
         "environment": overview.environment,
         "period": {"start": overview.start.isoformat(), "end": overview.bounds[-1].isoformat()},
         "targets": [_target(target, overview.bounds) for target in overview.targets],
         "open_incidents": [incident_json(incident, overview.silences) for incident in overview.incidents],
-        "incident_changes": _incidents(overview.elsewhere),
+        "incident_changes": _incidents(overview.other_incidents),
         "undelivered": [
-            {"channel": each.channel, "given_up": each.dead, "waiting": each.waiting} for each in overview.undelivered
+            {"channel": each.channel, "dead": each.dead, "waiting": each.waiting} for each in overview.undelivered
         ],
     }
 
@@ -73,13 +73,13 @@ def _target(target: TargetOverview, bounds: Sequence[datetime]) -> dict[str, Any
         "condition": target.condition.value,
         "stale": target.stale,
         "last_run": _run(facts.last_run),
-        "under_way_since": iso(facts.under_way_since),
-        "sync_log_unread_since": iso(facts.unread_since),
+        "running_since": iso(facts.running_since),
+        "sync_log_unreadable_since": iso(facts.unreadable_since),
         "health": _row(facts.snapshot),
         "groups": {"total": facts.group_count, "shown": [_group(group) for group in facts.groups]},
         "trend": [
-            {"start": start.isoformat(), "end": end.isoformat(), "snapshot": _row(mark)}
-            for (start, end), mark in zip(pairwise(bounds), facts.marks, strict=True)
+            {"start": start.isoformat(), "end": end.isoformat(), "snapshot": _row(sample)}
+            for (start, end), sample in zip(pairwise(bounds), facts.samples, strict=True)
         ],
         "stages": {
             "total": facts.stage_count,
@@ -133,7 +133,7 @@ def _ingestion(times: IngestionTimes | None) -> dict[str, Any] | None:
                 "item_id": each.item_id,
                 "group": each.group,
                 "completed_at": each.completed_at.isoformat(),
-                "took_s": round(each.took_s, 3),
+                "duration_s": round(each.duration_s, 3),
             }
             for each in times.slowest
         ],
@@ -149,7 +149,7 @@ def _changes(changes: Changes) -> dict[str, Any]:
         "new": changes.new,
         "became_stuck": changes.stuck,
         "items": [
-            {"to": each.what, "count": each.count, "sample_ids": list(each.sample_ids)} for each in changes.items
+            {"to": each.change, "count": each.count, "sample_ids": list(each.sample_ids)} for each in changes.items
         ],
         "incidents": _incidents(changes.incidents),
     }

@@ -8,23 +8,23 @@ from itertools import dropwhile
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import Cause, Incident, ItemState, Reason, RunStatus, Snapshot
 from monitor.notifications.messages import format_age
-from monitor.notifications.texts import format_items, describe_cause, display_group, what_to_check
-from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.notifications.texts import describe_cause, display_group, format_items, what_to_check
+from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.formatting import (
-    ASCII_MARKS,
+    ASCII_BLOCKS,
     BLOCKS,
     WIDTH,
     align,
-    figure,
-    latency,
-    length,
-    moment,
+    format_count,
+    format_latency,
+    format_share,
+    format_time,
     plural,
-    right,
-    share,
-    shortened,
+    right_aligned,
+    shorten_middle,
+    span_length,
     sparkline,
-    wrapped,
+    wrap_lines,
 )
 from monitor.reports.overview import Changes, Condition, IncidentChanges, Metric, Overview, TargetOverview, TrendLine
 from monitor.reports.trends import GroupHealth
@@ -40,17 +40,17 @@ _NARROWEST = 5
 class Style:
     """Which characters a stream can carry."""
 
-    marks: str
+    blocks: str
     """Of sparklines, from the lowest to the highest."""
     ellipsis: str
 
     def cut(self, text: str, width: int) -> str:
         """The text without its middle where it is too long."""
-        return shortened(text, width, ellipsis=self.ellipsis)
+        return shorten_middle(text, width, ellipsis=self.ellipsis)
 
 
-UNICODE = Style(marks=BLOCKS, ellipsis="…")
-ASCII = Style(marks=ASCII_MARKS, ellipsis="..")
+UNICODE = Style(blocks=BLOCKS, ellipsis="…")
+ASCII = Style(blocks=ASCII_BLOCKS, ellipsis="..")
 
 
 def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, style: Style) -> list[str]:
@@ -64,11 +64,11 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
     """
     facts = target.facts
     parts = [
-        [*_health(facts.snapshot), *_remarks(target, now)],
+        [*_health(facts.snapshot), *_run_lines(target, now)],
         _groups(target, style),
         _trend(target.trend, period, style),
         _stages(target, style),
-        _ingestion(target, style),
+        _ingestion_lines(target, style),
         _stuck(target, now, style),
     ]
     lines: list[str] = []
@@ -81,18 +81,18 @@ def _health(row: HistoryRow | None) -> list[str]:
     if row is None:
         return []
     snapshot = Snapshot(**{name: getattr(row, name) for name in Snapshot.__dataclass_fields__})
-    return list(wrapped(health_line(snapshot), indent=2))
+    return list(wrap_lines(health_line(snapshot), indent=2))
 
 
-def _remarks(target: TargetOverview, now: datetime) -> list[str]:
+def _run_lines(target: TargetOverview, now: datetime) -> list[str]:
     """How far the last run got, and whether it is old: what the numbers above rest on."""
     facts = target.facts
     sentences = [_last_run(target, now)]
     if target.stale:
         sentences.append("That is too long ago: see whether the daemon or the cron job runs.")
-    if facts.under_way_since is not None:
-        sentences.append(f"A run is under way since {moment(facts.under_way_since)} UTC.")
-    return [line for sentence in sentences for line in wrapped(sentence, indent=2)]
+    if facts.running_since is not None:
+        sentences.append(f"A run is under way since {format_time(facts.running_since)} UTC.")
+    return [line for sentence in sentences for line in wrap_lines(sentence, indent=2)]
 
 
 def _last_run(target: TargetOverview, now: datetime) -> str:
@@ -102,11 +102,11 @@ def _last_run(target: TargetOverview, now: datetime) -> str:
     ago = f"{format_age(now - last.finished_at)} ago"
     left = f"{format_items(row.unknown)} left unknown" if row else ""
     match target.condition:
-        case Condition.UNREAD:
-            since = target.facts.unread_since or last.started_at
-            said = f"The sync log could not be read since {moment(since)} UTC, for {format_age(now - since)}: {last.error}."
+        case Condition.FAILED:
+            since = target.facts.unreadable_since or last.started_at
+            said = f"The sync log could not be read since {format_time(since)} UTC, for {format_age(now - since)}: {last.error}."
             return f"{said} {_earlier(row, now)}"
-        case Condition.DIED:
+        case Condition.CRASHED:
             return f"Run {last.run_id} died {ago}, before its numbers were stored. {_earlier(row, now)}"
         case Condition.PARTIAL:
             by = "the deadline" if last.abort_reason == Reason.DEADLINE else "a signal"
@@ -139,13 +139,13 @@ def _groups(target: TargetOverview, style: Style) -> list[str]:
         return []
     groups = target.facts.groups
     columns = [
-        right("ITEMS", [figure(group.total) for group in groups]),
-        right("COMPLETED", [share(group.counts[ItemState.COMPLETED] / group.total) for group in groups]),
+        right_aligned("ITEMS", [format_count(group.total) for group in groups]),
+        right_aligned("COMPLETED", [format_share(group.counts[ItemState.COMPLETED] / group.total) for group in groups]),
     ]
     for name, state in _COLUMNS:
         numbers = [_number(group, state) for group in groups]
         if any(numbers):  # a column of zeros tells nobody anything
-            columns.append(right(name, [figure(number) for number in numbers]))
+            columns.append(right_aligned(name, [format_count(number) for number in numbers]))
     room = WIDTH - len(_INDENT) - sum(2 + len(name) for name, _ in columns)
     names = [style.cut(_NO_GROUP if group.name is None else group.name, max(room, _NARROWEST)) for group in groups]
     lines = _table([("GROUP", names), *columns])
@@ -176,14 +176,14 @@ def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[
     shown = [line for line in lines if line.high > 0 or line.metric in _ALWAYS]
     if not any(len([value for value in line.values if value is not None]) > 1 for line in shown):
         return []  # one run is no trend
-    series = [sparkline(line.values, marks=style.marks, from_zero=_counts(line.metric)) for line in shown]
+    series = [sparkline(line.values, blocks=style.blocks, from_zero=_counts(line.metric)) for line in shown]
     table = _table(
         [
             ("TREND", [_NAMES[line.metric] for line in shown]),
-            (f"a mark per {format_age(length(period))}", series),
-            right("LAST", [_shown(line.metric, line.last) for line in shown]),
-            right("LOW", [_shown(line.metric, line.low) for line in shown]),
-            right("HIGH", [_shown(line.metric, line.high) for line in shown]),
+            (f"a mark per {format_age(span_length(period))}", series),
+            right_aligned("LAST", [_shown(line.metric, line.last) for line in shown]),
+            right_aligned("LOW", [_shown(line.metric, line.low) for line in shown]),
+            right_aligned("HIGH", [_shown(line.metric, line.high) for line in shown]),
         ]
     )
     marks = shown[0].values
@@ -198,8 +198,8 @@ def _counts(metric: Metric) -> bool:
 
 def _shown(metric: Metric, value: float) -> str:
     if metric is Metric.COMPLETED_SHARE:
-        return share(value)
-    return latency(value) if metric is Metric.LATENCY_P95_MS else figure(value)
+        return format_share(value)
+    return format_latency(value) if metric is Metric.LATENCY_P95_MS else format_count(value)
 
 
 def _stages(target: TargetOverview, style: Style) -> list[str]:
@@ -210,29 +210,29 @@ def _stages(target: TargetOverview, style: Style) -> list[str]:
     named = [f"{each.items} {style.cut(each.stage or 'without a status', 24)}" for each in stages]
     more = target.facts.stage_count - len(stages)
     tail = [f"and {plural(more, 'more stage')}"] if more > 0 else []
-    return list(wrapped(f"By stage: {', '.join([*named, *tail])}", indent=2))
+    return list(wrap_lines(f"By stage: {', '.join([*named, *tail])}", indent=2))
 
 
-def _ingestion(target: TargetOverview, style: Style) -> list[str]:
+def _ingestion_lines(target: TargetOverview, style: Style) -> list[str]:
     times = target.facts.ingestion
     if times is None:
         return []
     if times.items == 1:
         (only,) = times.slowest
-        sentence = f"Ingestion: 1 item, {style.cut(only.item_id, 36)}, in {_took(only.took_s)}"
-        return list(wrapped(sentence, indent=2))
-    said = f"half within {_took(times.median_s)}, 95% within {_took(times.p95_s)}"
+        sentence = f"Ingestion: 1 item, {style.cut(only.item_id, 36)}, in {_duration(only.duration_s)}"
+        return list(wrap_lines(sentence, indent=2))
+    said = f"half within {_duration(times.median_s)}, 95% within {_duration(times.p95_s)}"
     columns = [
         ("SLOWEST", [style.cut(each.item_id, 36) for each in times.slowest]),
-        ("TOOK", [_took(each.took_s) for each in times.slowest]),
+        ("TOOK", [_duration(each.duration_s) for each in times.slowest]),
         ("COMPLETED (UTC)", [f"{each.completed_at:%Y-%m-%d %H:%M}" for each in times.slowest]),
     ]
     groups = [each.group for each in times.slowest]
     sentence = f"Ingestion: {format_items(times.items)}, {said}"
-    return [*wrapped(sentence, indent=2), *_table(_with_groups(target, columns, groups, style))]
+    return [*wrap_lines(sentence, indent=2), *_table(_with_groups(target, columns, groups, style))]
 
 
-def _took(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return format_age(timedelta(seconds=seconds))
 
 
@@ -283,11 +283,11 @@ def overview_text(overview: Overview, *, ascii_only: bool = False) -> str:
         ascii_only: whether the stream can carry nothing but ASCII.
     """
     style = ASCII if ascii_only else UNICODE
-    now, period = overview.made_at, overview.made_at - overview.start
+    now, period = overview.generated_at, overview.generated_at - overview.start
     title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}"
-    blocks = [list(wrapped(title, indent=0))]
-    if all(target.condition is Condition.NEVER for target in overview.targets):
-        blocks.append(list(wrapped(_NOTHING, indent=0)))
+    blocks = [list(wrap_lines(title, indent=0))]
+    if all(target.condition is Condition.NEVER_RAN for target in overview.targets):
+        blocks.append(list(wrap_lines(_NOTHING, indent=0)))
     else:
         for target in overview.targets:
             name = style.cut(target.facts.target, WIDTH)
@@ -310,15 +310,15 @@ def _incidents(overview: Overview, style: Style) -> list[str]:
 
 def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[str]:
     words = describe_cause(incident.cause, incident.member_count)
-    lasted = format_age(overview.made_at - incident.first_evidence_at)
+    lasted = format_age(overview.generated_at - incident.first_evidence_at)
     what = f"#{incident.id} {incident.cause.value} ({incident.severity.value}) on {style.cut(incident.target, 40)}"
     what += f" ({style.cut(display_group(incident.group), 30)})" if incident.group else ""
-    yield from wrapped(f"{what}, for {lasted}: {words}", indent=2, hang=3)
+    yield from wrap_lines(f"{what}, for {lasted}: {words}", indent=2, hang=3)
     for sentence in suppression_reasons(incident, overview.silences):
-        yield from wrapped(sentence, indent=5)
+        yield from wrap_lines(sentence, indent=5)
     if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # those are in their target's own list
-        yield from wrapped(f"such as {_ids(incident.member_ids, style)}", indent=5)
-    yield from wrapped(f"check: {what_to_check(incident.cause)[0]}", indent=5)
+        yield from wrap_lines(f"such as {_ids(incident.member_ids, style)}", indent=5)
+    yield from wrap_lines(f"check: {what_to_check(incident.cause)[0]}", indent=5)
 
 
 def _ids(ids: Sequence[str], style: Style) -> str:
@@ -327,24 +327,26 @@ def _ids(ids: Sequence[str], style: Style) -> str:
 
 def _changed(overview: Overview, style: Style) -> list[str]:
     """What changed, under the one moment since when, or else with the moment of each target."""
-    told = [target for target in overview.targets if target.condition is not Condition.NEVER]
-    moments = {(target.facts.changes.since, target.facts.changes.first_report) for target in told}
+    reported = [target for target in overview.targets if target.condition is not Condition.NEVER_RAN]
+    starts = {(target.facts.changes.since, target.facts.changes.first_report) for target in reported}
     lines = ["Changed since the last reports"]
-    if len(moments) == 1:
-        lines = [f"Changed {_since(told[0].facts.changes, overview)}"]
-    for target in told:
+    if len(starts) == 1:
+        lines = [f"Changed {_since(reported[0].facts.changes, overview)}"]
+    for target in reported:
         changes = target.facts.changes
-        when = "" if len(moments) == 1 else f", {_since(changes, overview)}"
+        when = "" if len(starts) == 1 else f", {_since(changes, overview)}"
         name = style.cut(target.facts.target, 30)
-        lines += wrapped(f"{name}{when}: {'; '.join(_parts(changes, style))}", indent=2)
-        lines += _turns(changes.incidents, indent=4)
-    return lines + _turns(overview.elsewhere, indent=2, of=lambda change: f" on {style.cut(change.target, 40)}")
+        lines += wrap_lines(f"{name}{when}: {'; '.join(_parts(changes, style))}", indent=2)
+        lines += _incident_change_lines(changes.incidents, indent=4)
+    return lines + _incident_change_lines(
+        overview.other_incidents, indent=2, of=lambda change: f" on {style.cut(change.target, 40)}"
+    )
 
 
 def _since(changes: Changes, overview: Overview) -> str:
     if changes.first_report:
-        return f"in the last {format_age(overview.made_at - changes.since)} (this is the first report)"
-    return f"since the last report, {format_age(overview.made_at - changes.since)} ago ({moment(changes.since)} UTC)"
+        return f"in the last {format_age(overview.generated_at - changes.since)} (this is the first report)"
+    return f"since the last report, {format_age(overview.generated_at - changes.since)} ago ({format_time(changes.since)} UTC)"
 
 
 _ORDER: Sequence[tuple[str, str]] = (
@@ -363,33 +365,35 @@ def _parts(changes: Changes, style: Style) -> list[str]:
     parts = [_runs(changes.runs)]
     if changes.new:
         parts.append(f"{changes.new} new")
-    by_kind = {each.what: each for each in changes.items}
+    by_kind = {each.change: each for each in changes.items}
     parts += [_items(by_kind[what], words, style) for what, words in _ORDER if what in by_kind]
     if changes.stuck:
         parts.append(f"{changes.stuck} became stuck")
     return parts if len(parts) > 1 or changes.runs is None else [*parts, "no item changed"]
 
 
-def _runs(made: RunsMade | None) -> str:
+def _runs(made: RunCounts | None) -> str:
     if made is None:
         return "no run"
     others = [f"{count} {status.value}" for status, count in made.by_status.items() if status is not RunStatus.COMPLETE]
     return plural(sum(made.by_status.values()), "run") + (f" ({', '.join(sorted(others))})" if others else "")
 
 
-def _items(changed: ItemsChanged, words: str, style: Style) -> str:
-    if changed.what not in _NAMING:
+def _items(changed: ItemChangeCount, words: str, style: Style) -> str:
+    if changed.change not in _NAMING:
         return f"{changed.count} {words}"
     more = changed.count - min(_NAMED, len(changed.sample_ids))
     return f"{changed.count} {words} ({_ids(changed.sample_ids, style)}{f' and {more} more' if more else ''})"
 
 
-def _turns(changes: IncidentChanges, *, indent: int, of: Callable[[IncidentChange], str] = lambda _: "") -> list[str]:
+def _incident_change_lines(
+    changes: IncidentChanges, *, indent: int, of: Callable[[IncidentChange], str] = lambda _: ""
+) -> list[str]:
     """A line per incident; `of` says whose it is, where that is not clear."""
     lines: list[str] = []
     for change in changes.newest:
         happened = " and ".join(change.kinds)
-        lines += wrapped(f"#{change.id} {change.cause.value}{of(change)} {happened}", indent=indent)
+        lines += wrap_lines(f"#{change.id} {change.cause.value}{of(change)} {happened}", indent=indent)
     more = changes.total - len(changes.newest)
     return [*lines, f"{' ' * indent}and {plural(more, 'more incident')}"] if more > 0 else lines
 
@@ -397,4 +401,4 @@ def _turns(changes: IncidentChanges, *, indent: int, of: Callable[[IncidentChang
 def _undelivered(overview: Overview) -> list[str]:
     said = [f"{each.dead} to {each.channel} given up" for each in overview.undelivered if each.dead]
     said += [f"{each.waiting} to {each.channel} waiting" for each in overview.undelivered if each.waiting]
-    return list(wrapped(f"Undelivered messages: {', '.join(said)}.", indent=0)) if said else []
+    return list(wrap_lines(f"Undelivered messages: {', '.join(said)}.", indent=0)) if said else []

@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from monitor.client.classify import Meaning
+from monitor.client.classify import StatusExplanation
 from monitor.config import format_duration
 from monitor.incidents.rulebook import EffectiveRule, Rule
 from monitor.incidents.simulate import SimulatedCase, Simulation
 from monitor.model import ITEM_CAUSES, Cause
 from monitor.notifications.messages import format_age
-from monitor.notifications.routing import RouteStep, RouteOutcome
+from monitor.notifications.routing import RouteOutcome, RouteStep
 from monitor.notifications.texts import describe_cause, display_name, what_to_check
-from monitor.reports.formatting import align, moment, wrapped
+from monitor.reports.formatting import align, format_time, wrap_lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +28,12 @@ class RuleRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RuleQuery:
     """What somebody asked about."""
 
     status: int | None = None
     code: str | None = None
-    meaning: Meaning | None = None
+    meaning: StatusExplanation | None = None
     """What the status comes to; None when a cause was named."""
     run_every: str = ""
     """How often runs are due, in words."""
@@ -69,7 +69,7 @@ def rules_text(rows: Sequence[RuleRow]) -> str:
         "RESOLVES": [resolves(row.found.rule) for row in rows],
         "REMINDS EVERY": [format_duration(row.found.rule.repeat_interval) for row in rows],
         "BY": [row.found.rule.by.value for row in rows],
-        "FROM": [_from(row.sources) for row in rows],
+        "FROM": [_source_text(row.sources) for row in rows],
     }
     if all(row.target is None for row in rows):
         del columns["TARGET"]
@@ -79,7 +79,7 @@ def rules_text(rows: Sequence[RuleRow]) -> str:
     return align(tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
-def _from(sources: Mapping[str, str]) -> str:
+def _source_text(sources: Mapping[str, str]) -> str:
     """`rules[0], rules[2] in monitor.toml`."""
     tables = defaultdict[str, dict[str, None]](dict)
     for source in sources.values():
@@ -108,72 +108,74 @@ def _rule_json(rule: Rule, sources: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def rehearsal_text(asked: Asked, played: Simulation | None, *, on: str) -> str:
+def simulation_text(query: RuleQuery, simulation: Simulation | None, *, on: str) -> str:
     """What would be done, for people.
 
     Args:
-        asked: what was asked about.
-        played: what would be done; None for an answer that is about an item.
+        query: what was asked about.
+        simulation: what would be done; None for an answer that is about an item.
         on: the target.
     """
-    if played is None:
-        return "\n".join(_of_an_item(asked, on))
-    rule = played.found.rule
-    lines = [f"{_subject(asked, rule)} on {display_name(played.scenario.target, played.scenario.group)}"]
-    lines += _fact("cause", f"{rule.cause.value}: {describe_cause(rule.cause)}")
-    if asked.meaning is not None:
-        lines += _fact("why", asked.meaning.why)
-    lines += _fact("rule", f"{opens(rule)}; {rule.severity.value}, for {rule.team.value}{_by(rule)}")
-    lines += _fact("from", _from(asked.sources))
-    lines += _fact("opens", _opening(asked, played))
-    lines += _fact("resolves", f"{resolves(rule)}; people are reminded every {format_duration(rule.repeat_interval)}")
+    if simulation is None:
+        return "\n".join(_item_answer_lines(query, on))
+    rule = simulation.found.rule
+    lines = [f"{_subject(query, rule)} on {display_name(simulation.scenario.target, simulation.scenario.group)}"]
+    lines += _fact_lines("cause", f"{rule.cause.value}: {describe_cause(rule.cause)}")
+    if query.meaning is not None:
+        lines += _fact_lines("why", query.meaning.explanation)
+    lines += _fact_lines("rule", f"{opens(rule)}; {rule.severity.value}, for {rule.team.value}{_by(rule)}")
+    lines += _fact_lines("from", _source_text(query.sources))
+    lines += _fact_lines("opens", _opening_fact(query, simulation))
+    lines += _fact_lines(
+        "resolves", f"{resolves(rule)}; people are reminded every {format_duration(rule.repeat_interval)}"
+    )
     lines.append("What to check:")
-    lines += [row for check in what_to_check(rule.cause) for row in wrapped(f"- {check}", indent=2)]
-    for case in played.cases:
-        lines += _case(case, played)
+    lines += [row for check in what_to_check(rule.cause) for row in wrap_lines(f"- {check}", indent=2)]
+    for case in simulation.cases:
+        lines += _case_lines(case, simulation)
     return "\n".join(lines)
 
 
-def _fact(label: str, text: str) -> Iterator[str]:
-    yield from wrapped(f"{label:<9} {text}", indent=2, hang=10)
+def _fact_lines(label: str, text: str) -> Iterator[str]:
+    yield from wrap_lines(f"{label:<9} {text}", indent=2, hang=10)
 
 
-def _subject(asked: Asked, rule: Rule) -> str:
-    if asked.status is None:
+def _subject(query: RuleQuery, rule: Rule) -> str:
+    if query.status is None:
         return rule.cause.value
-    return f"{asked.status} with the code {asked.code}" if asked.code else str(asked.status)
+    return f"{query.status} with the code {query.code}" if query.code else str(query.status)
 
 
 def _by(rule: Rule) -> str:
     return ", an incident for each group" if rule.by.value == "group" else ""
 
 
-def _of_an_item(asked: Asked, on: str) -> Iterator[str]:
-    meaning = asked.meaning
+def _item_answer_lines(query: RuleQuery, on: str) -> Iterator[str]:
+    meaning = query.meaning
     if meaning is None:
         raise ValueError("a cause is always played")
-    yield f"{asked.status} on {on}"
-    yield from _fact("cause", "none of its own")
-    yield from _fact("why", meaning.why)
+    yield f"{query.status} on {on}"
+    yield from _fact_lines("cause", "none of its own")
+    yield from _fact_lines("why", meaning.explanation)
     yield "What it may become:"
-    for cause in meaning.may_become:
+    for cause in meaning.possible_causes:
         yield f"  ingestion-monitor rules test --cause {cause.value} --target {on}"
 
 
-def _opening(asked: Asked, played: Simulation) -> str:
-    if played.found.rule.cause is Cause.CHANNEL_FAILING:
+def _opening_fact(query: RuleQuery, simulation: Simulation) -> str:
+    if simulation.found.rule.cause is Cause.CHANNEL_FAILING:
         return "as soon as the channel refuses us, or it can't be reached for 15 minutes"
-    return _words_of_opening(played) + (f" ({asked.run_every})" if asked.run_every else "")
+    return _opening_text(simulation) + (f" ({query.run_every})" if query.run_every else "")
 
 
-def _words_of_opening(played: Simulation) -> str:
-    if played.opening is None:
+def _opening_text(simulation: Simulation) -> str:
+    if simulation.opening is None:
         return "never: its runs do not lie far enough apart inside the window"
-    if played.opening.runs == 1:
-        alone = played.found.rule.runs > 1
+    if simulation.opening.runs == 1:
+        alone = simulation.found.rule.runs > 1
         return "with the first run that sees it" + (": it is alone in the window" if alone else "")
-    after = format_age(played.opening.after)
-    return f"with the {_ordinal(played.opening.runs)} run in a row that sees it, about {after} after the first"
+    after = format_age(simulation.opening.after)
+    return f"with the {_ordinal(simulation.opening.runs)} run in a row that sees it, about {after} after the first"
 
 
 def _ordinal(number: int) -> str:
@@ -181,36 +183,40 @@ def _ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
-def _case(case: SimulatedCase, played: Simulation) -> Iterator[str]:
-    yield f"Routes{_when(case)}:"
+def _case_lines(case: SimulatedCase, simulation: Simulation) -> Iterator[str]:
+    yield f"Routes{_condition_text(case)}:"
     for number, step in enumerate(case.steps):
-        yield from wrapped(f"routes[{number}]  {_step(step, case)}", indent=2, hang=11)
+        yield from wrap_lines(f"routes[{number}]  {_route_text(step, case)}", indent=2, hang=11)
     if not case.steps:
-        yield "  none: every channel is told" if played.scenario.channels else "  none, and no channel: the log is told"
-    yield f"Told: {', '.join(case.channels)}{_told_so(case, played)}"
+        yield (
+            "  none: every channel is told"
+            if simulation.scenario.channels
+            else "  none, and no channel: the log is told"
+        )
+    yield f"Told: {', '.join(case.channels)}{_routing_note(case, simulation)}"
     if case.silence is not None:
-        until = f"silence {case.silence.id} keeps it back until {moment(case.silence.ends_at)} UTC"
-        yield from wrapped(f"But {until}; what opens meanwhile is told then, if it is open still", indent=0)
+        until = f"silence {case.silence.id} keeps it back until {format_time(case.silence.ends_at)} UTC"
+        yield from wrap_lines(f"But {until}; what opens meanwhile is told then, if it is open still", indent=0)
 
 
-def _told_so(case: SimulatedCase, played: Simulation) -> str:
+def _routing_note(case: SimulatedCase, simulation: Simulation) -> str:
     """Why others are told than the routes say, if that is so."""
-    if played.found.rule.cause is Cause.CHANNEL_FAILING:
+    if simulation.found.rule.cause is Cause.CHANNEL_FAILING:
         return " (never on the channel itself)"
-    if case.steps and not played.scenario.channels:
+    if case.steps and not simulation.scenario.channels:
         return " (there is no channel)"
     taken = any(step.outcome in {RouteOutcome.MATCHED, RouteOutcome.MATCHED_CONTINUE} for step in case.steps)
     return " (no route is taken)" if case.steps and not taken else ""
 
 
-def _when(case: SimulatedCase) -> str:
+def _condition_text(case: SimulatedCase) -> str:
     if case.accepted is None:
         return ""
     when = "while other requests are accepted" if case.accepted else "when nothing at all is accepted"
     return f" {when} ({case.severity.value})"
 
 
-def _step(step: RouteStep, case: SimulatedCase) -> str:
+def _route_text(step: RouteStep, case: SimulatedCase) -> str:
     if step.outcome is RouteOutcome.NOT_EVALUATED:
         return step.outcome.value
     if step.mismatch is not None:
@@ -225,28 +231,28 @@ def _value(name: str, case: SimulatedCase) -> str:
     return value if isinstance(value, str) else ", ".join(value) or "none"
 
 
-def rehearsal_json(asked: Asked, played: Simulation | None, *, on: str) -> dict[str, Any]:
+def simulation_json(query: RuleQuery, simulation: Simulation | None, *, on: str) -> dict[str, Any]:
     """The same as one JSON object; `cause` is null for an answer that is about an item."""
-    meaning = asked.meaning
+    meaning = query.meaning
     said = {
-        "status": asked.status,
-        "code": asked.code,
+        "status": query.status,
+        "code": query.code,
         "target": on,
-        "why": meaning.why if meaning else None,
-        "may_become": [cause.value for cause in meaning.may_become] if meaning else [],
+        "why": meaning.explanation if meaning else None,
+        "possible_causes": [cause.value for cause in meaning.possible_causes] if meaning else [],
     }
-    if played is None:
+    if simulation is None:
         return {**said, "cause": None}
-    rule, opening = played.found.rule, played.opening
+    rule, opening = simulation.found.rule, simulation.opening
     return {
         **said,
-        "group": played.scenario.group,
-        "environment": played.scenario.environment,
+        "group": simulation.scenario.group,
+        "environment": simulation.scenario.environment,
         "cause": rule.cause.value,
-        "rule": _rule_json(rule, asked.sources),
+        "rule": _rule_json(rule, query.sources),
         "opening": {"runs": opening.runs, "after_s": opening.after.total_seconds()} if opening else None,
         "what_to_check": list(what_to_check(rule.cause)),
-        "cases": [_case_json(case) for case in played.cases],
+        "cases": [_case_json(case) for case in simulation.cases],
     }
 
 

@@ -10,13 +10,13 @@ from monitor.incidents.evaluate import AppliedDecision
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Silence, Snapshot, SyncReport
 from monitor.notifications.messages import format_age
-from monitor.notifications.texts import format_items, describe_cause, display_group, what_to_check
-from monitor.reports.formatting import align, moment, plural, wrapped
+from monitor.notifications.texts import describe_cause, display_group, format_items, what_to_check
+from monitor.reports.formatting import align, format_time, plural, wrap_lines
 from monitor.reports.incidents import incident_json
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
 from monitor.runs.store import HistoryRow, ItemChangeGroup
-from monitor.runs.strategy import Approach, Strategy, ApproachReason
+from monitor.runs.strategy import Approach, ApproachReason, Strategy
 
 
 def history_text(rows: Sequence[HistoryRow]) -> str:
@@ -28,7 +28,7 @@ def history_text(rows: Sequence[HistoryRow]) -> str:
     cells = [
         (
             row.run_id,
-            moment(row.started_at),
+            format_time(row.started_at),
             row.target,
             row.status.value + (f" ({row.abort_reason})" if row.abort_reason else ""),
             row.total,
@@ -60,7 +60,7 @@ def history_json(rows: Sequence[HistoryRow]) -> list[dict[str, Any]]:
 NAMED = 3
 """Items of an open incident that are named; `incidents show` has them all."""
 
-_NEARLY = 0.001
+_TOLERANCE = 0.001
 _REFUSALS = frozenset({Cause.SPENDING_LIMIT.value, Cause.UNAUTHORIZED.value, Cause.FORBIDDEN.value})
 
 _VERBS = {
@@ -72,14 +72,14 @@ _VERBS = {
 }
 
 
-def all_is_well(report: RunReport) -> bool:
+def nothing_to_report(report: RunReport) -> bool:
     """Whether a cron job may stay silent: a complete run over some items, no incident open, none that just ended."""
     changed = any(change.decision.action in _VERBS for change in report.evaluation.changes)
     watched = report.snapshot is not None and report.snapshot.total > 0  # a moved or mistaken log would be silent
     return report.status is RunStatus.COMPLETE and watched and not report.open_incidents and not changed
 
 
-def shortfall(report: RunReport) -> str | None:
+def incomplete_reason(report: RunReport) -> str | None:
     """One sentence about a run that did not get through: why, and what to do; None for a complete one."""
     where = f"target {report.target}:"
     if report.status is RunStatus.COMPLETE:
@@ -103,8 +103,8 @@ def run_text(report: RunReport, *, now: datetime) -> str:
         return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
     lines.append(health_line(report.snapshot))
     lines += _list_lines(report.approach)
-    lines += _caution_lines(report)
-    lines += _section("Changed", [*_log_lines(report.sync), *_turn_lines(report.item_changes)])
+    lines += _throttling_lines(report)
+    lines += _section("Changed", [*_log_lines(report.sync), *_item_change_lines(report.item_changes)])
     unknown = [f"{status}: {format_items(count)}" for status, count in report.unrecognised.items()]
     lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
     lines += _section("Failed requests", _evidence_lines(report.evaluation.evidence))
@@ -112,7 +112,7 @@ def run_text(report: RunReport, *, now: datetime) -> str:
 
 
 def _section(heading: str, lines: Sequence[str]) -> list[str]:
-    return [f"{heading}:", *(row for line in lines for row in wrapped(line, indent=2))] if lines else []
+    return [f"{heading}:", *(row for line in lines for row in wrap_lines(line, indent=2))] if lines else []
 
 
 _LIST_DROPPED = frozenset(
@@ -124,25 +124,25 @@ def _list_lines(approach: Approach) -> list[str]:
     """Why a list that was wanted was not used: somebody may want to mend it, or to set `strategy = "items"`."""
     if approach.reason not in _LIST_DROPPED:
         return []
-    return list(wrapped(f"Asked item by item: {approach.reason.value} ({approach.detail})", indent=0))
+    return list(wrap_lines(f"Asked item by item: {approach.reason.value} ({approach.detail})", indent=0))
 
 
-def _caution_lines(report: RunReport) -> list[str]:
+def _throttling_lines(report: RunReport) -> list[str]:
     """What the monitor did by itself, so as not to add to what is wrong."""
     lines = []
     if report.probed_for is not None:
         refused = report.abort_reason in _REFUSALS and not (report.snapshot and report.snapshot.checked)
         outcome = ": it was refused, and so nothing more was sent" if refused else ""
         lines.append(f"Began with one request, since the incident {report.probed_for.value} was open{outcome}.")
-    if report.restraint < UNTHROTTLED:
-        lines.append(f"Restrained to {_fraction(report.restraint)} of its rate and concurrency after 429s.")
-    return [row for line in lines for row in wrapped(line, indent=0)]
+    if report.throttle_factor < UNTHROTTLED:
+        lines.append(f"Restrained to {_fraction_text(report.throttle_factor)} of its rate and concurrency after 429s.")
+    return [row for line in lines for row in wrap_lines(line, indent=0)]
 
 
-def _fraction(share: float) -> str:
+def _fraction_text(share: float) -> str:
     """`1/4`; what lies between in percent: `31%`."""
     parts = round(1 / share)
-    return f"1/{parts}" if parts > 1 and abs(parts * share - 1) < _NEARLY else f"{share:.0%}"
+    return f"1/{parts}" if parts > 1 and abs(parts * share - 1) < _TOLERANCE else f"{share:.0%}"
 
 
 def _log_lines(sync: SyncReport) -> list[str]:
@@ -160,7 +160,7 @@ def _log_lines(sync: SyncReport) -> list[str]:
     return lines + [f"sync log: {plural(count, 'row')} {what}{_named(ids)}" for count, what, ids in problems if count]
 
 
-def _turn_lines(item_changes: Sequence[ItemChangeGroup]) -> list[str]:
+def _item_change_lines(item_changes: Sequence[ItemChangeGroup]) -> list[str]:
     lines = []
     for group in item_changes:
         if group.kind == "state":
@@ -171,13 +171,13 @@ def _turn_lines(item_changes: Sequence[ItemChangeGroup]) -> list[str]:
 
 def _evidence_lines(evidence: Sequence[Evidence]) -> list[str]:
     return [
-        f"{piece.cause.value}: {describe_cause(piece.cause)}{_how(piece)}"
+        f"{piece.cause.value}: {describe_cause(piece.cause)}{_breakdown_text(piece)}"
         for piece in evidence
-        if piece.breakdown and piece.explained_by is None and piece.cause in REQUEST_CAUSES
+        if piece.breakdown and piece.inhibited_by is None and piece.cause in REQUEST_CAUSES
     ]
 
 
-def _how(piece: Evidence) -> str:
+def _breakdown_text(piece: Evidence) -> str:
     return " (" + ", ".join(f"{count} × {label}" for label, count in piece.breakdown.items()) + ")"
 
 
@@ -205,12 +205,12 @@ def _open(incident: Incident, now: datetime, silences: Sequence[Silence]) -> lis
     lasted = format_age(now - incident.first_evidence_at)
     words = describe_cause(incident.cause, incident.member_count)
     title = f"#{incident.id} {_name(incident)} ({incident.severity.value}): {words}, for {lasted}"
-    lines = list(wrapped(title, indent=2))
-    lines += [row for sentence in suppression_reasons(incident, silences) for row in wrapped(sentence, indent=4)]
+    lines = list(wrap_lines(title, indent=2))
+    lines += [row for sentence in suppression_reasons(incident, silences) for row in wrap_lines(sentence, indent=4)]
     ids = incident.member_ids or (incident.evidence.sample_ids if incident.evidence else ())
     if ids:
-        lines += wrapped(f"such as: {', '.join(ids[:NAMED])}", indent=4)
-    return lines + [row for check in what_to_check(incident.cause) for row in wrapped(f"check: {check}", indent=4)]
+        lines += wrap_lines(f"such as: {', '.join(ids[:NAMED])}", indent=4)
+    return lines + [row for check in what_to_check(incident.cause) for row in wrap_lines(f"check: {check}", indent=4)]
 
 
 def _named(ids: Sequence[str], count: int = 0) -> str:
@@ -229,7 +229,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
         "health": _snapshot(report.snapshot),
         "strategy": _strategy(report.approach),
         "probed_for": report.probed_for.value if report.probed_for else None,
-        "restraint": report.restraint,
+        "throttle_factor": report.throttle_factor,
         "sync_log": {name: getattr(report.sync, name) for name in SyncReport.__dataclass_fields__},
         "changes": [
             {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
@@ -272,5 +272,5 @@ def _evidence_json(piece: Evidence) -> dict[str, Any]:
         "code": piece.code,
         "sample_ids": list(piece.sample_ids),
         "request_ids": list(piece.request_ids),
-        "explained_by": piece.explained_by.value if piece.explained_by else None,
+        "inhibited_by": piece.inhibited_by.value if piece.inhibited_by else None,
     }

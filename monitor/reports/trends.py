@@ -33,7 +33,7 @@ from monitor.database.tables import UtcDateTime, active, item_events, items, run
 from monitor.model import ItemState, RunStatus
 from monitor.runs.store import HISTORY, HistoryRow, history, history_row
 
-_TROUBLED = (ItemState.FAILED, ItemState.NOT_FOUND, ItemState.INVALID)
+_PROBLEM_STATES = (ItemState.FAILED, ItemState.NOT_FOUND, ItemState.INVALID)
 _STAGED = tuple(state.value for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED))
 """States in which the provider shows an item, and with it a stage."""
 
@@ -87,18 +87,18 @@ def by_group(
         limit: how many groups to give back (> 0).
     """
     counts = {state: _count(items.c.state == state.value) for state in ItemState}
-    late = _count(stuck(as_of - stuck_after))
-    trouble = sum((counts[state] for state in _TROUBLED), late)
+    stuck_count = _count(stuck(as_of - stuck_after))
+    problems = sum((counts[state] for state in _PROBLEM_STATES), stuck_count)
     query = (
         select(
             items.c.group_name,
             func.count().over().label("groups"),
-            late.label("stuck"),
+            stuck_count.label("stuck"),
             *(count.label(state.value) for state, count in counts.items()),
         )
         .where(items.c.target == target, *active())
         .group_by(items.c.group_name)
-        .order_by(trouble.desc(), func.count().desc(), items.c.group_name)
+        .order_by(problems.desc(), func.count().desc(), items.c.group_name)
         .limit(limit)
     )
     rows = conn.execute(query).mappings().all()
@@ -152,13 +152,13 @@ def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ingested:
+class IngestedItem:
     """One item and how long its ingestion took."""
 
     item_id: str
     group: str | None
     completed_at: datetime
-    took_s: float
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ class IngestionTimes:
     items: int
     median_s: float
     p95_s: float
-    slowest: tuple[Ingested, ...]
+    slowest: tuple[IngestedItem, ...]
     """The longest first."""
 
 
@@ -189,28 +189,30 @@ def ingestion_times(
     timed = _timed(target, start, end)
     rank = func.row_number().over(order_by=(timed.c.seconds, timed.c.item_id)).label("rank")
     ranked = select(timed, rank, func.count().over().label("how_many")).subquery("ranked")
-    median, p95 = _ranks(ranked.c.how_many)
+    median, p95 = _quantile_ranks(ranked.c.how_many)
     quoted = or_(ranked.c.rank == median, ranked.c.rank == p95, ranked.c.rank > ranked.c.how_many - slowest)
     rows = {row["rank"]: row for row in conn.execute(select(ranked).where(quoted)).mappings()}
     if not rows:
         return None
     count: int = next(iter(rows.values()))["how_many"]
-    middle, high = _ranks(count)
+    middle, high = _quantile_ranks(count)
     return IngestionTimes(
         items=count,
         median_s=rows[middle]["seconds"],
         p95_s=rows[high]["seconds"],
-        slowest=tuple(_ingested(rows[rank]) for rank in sorted(rows, reverse=True)[:slowest]),
+        slowest=tuple(_ingested_item(rows[rank]) for rank in sorted(rows, reverse=True)[:slowest]),
     )
 
 
-def _ranks(count: Any) -> tuple[Any, Any]:  # noqa: ANN401  # a number, or the column that holds it
+def _quantile_ranks(count: Any) -> tuple[Any, Any]:  # noqa: ANN401  # a number, or the column that holds it
     """The places of the median and the 95th percentile among so many sorted values, the first being 1."""
     return (count + 1) // 2, (95 * count + 99) // 100
 
 
-def _ingested(row: RowMapping) -> Ingested:
-    return Ingested(item_id=row["item_id"], group=row["group_name"], completed_at=row["at"], took_s=row["seconds"])
+def _ingested_item(row: RowMapping) -> IngestedItem:
+    return IngestedItem(
+        item_id=row["item_id"], group=row["group_name"], completed_at=row["at"], duration_s=row["seconds"]
+    )
 
 
 class _Seconds(FunctionElement[float]):
@@ -282,7 +284,7 @@ class LastRun:
     finished_at: datetime
 
 
-def samples(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[HistoryRow | None]:
+def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[HistoryRow | None]:
     """The last snapshot of each span of a period: one seek in an index per span, however many runs there are.
 
     Args:
@@ -327,16 +329,16 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
     return None if row is None else LastRun(**{**row, "status": RunStatus(row["status"])})
 
 
-def unread_since(conn: Connection, *, target: str) -> datetime | None:
+def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
     """When the first of the runs started that could not read the sync log, one after the other, up to now."""
-    other = (RunStatus.UNREAD.value, RunStatus.RUNNING.value)
+    other = (RunStatus.FAILED.value, RunStatus.RUNNING.value)
     read = select(func.max(runs.c.started_at)).where(runs.c.target == target, runs.c.status.not_in(other))
     last_read = conn.execute(read).scalar() or _LONG_AGO
-    unread = runs.c.target == target, runs.c.status == RunStatus.UNREAD.value, runs.c.started_at > last_read
-    return conn.execute(select(func.min(runs.c.started_at)).where(*unread)).scalar()
+    unreadable = runs.c.target == target, runs.c.status == RunStatus.FAILED.value, runs.c.started_at > last_read
+    return conn.execute(select(func.min(runs.c.started_at)).where(*unreadable)).scalar()
 
 
-def under_way_since(conn: Connection, *, target: str) -> datetime | None:
+def running_since(conn: Connection, *, target: str) -> datetime | None:
     """When the newest run of a target started, if it is not finished yet (or died, and was not cleared away yet)."""
     newest = select(runs.c.status, runs.c.started_at).where(runs.c.target == target)
     row = conn.execute(newest.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)).first()

@@ -18,23 +18,23 @@ from sqlalchemy import Engine
 
 from monitor.client.classify import cause_of
 from monitor.client.retry import is_transient
-from monitor.database.engine import in_fews
-from monitor.model import Cause, ItemState, Outcome, Reason, ItemCompletion
+from monitor.database.engine import in_chunks
+from monitor.model import Cause, ItemCompletion, ItemState, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, ApiError, Request
 from monitor.model.items import TrackedItem
 from monitor.providers import Listing, Provider
 from monitor.runs import worklist
-from monitor.runs.item_check import ItemClient, ItemCheck
+from monitor.runs.item_check import ItemCheck, ItemClient
 from monitor.runs.list_check import FetchedList, ListClient, Reconciliation, fetch_list, is_confirmed, reconcile
 from monitor.runs.progress import CheckReport, DueItems, Progress
 from monitor.runs.strategy import (
     Approach,
-    Strategy,
     ApproachReason,
+    Strategy,
     choose_approach,
     list_failure_ends_run,
-    needs_sample,
     list_is_wrong,
+    needs_sample,
 )
 
 BATCH_SIZE = 4000
@@ -246,10 +246,10 @@ class TargetCheck:
         canonical = self.provider.canonical
         for page in self._completions():
             unconfirmed = [s.item_id for s in page if s.known_completed and not is_confirmed(s, listing, canonical)]
-            yield from in_fews(unconfirmed)
+            yield from in_chunks(unconfirmed)
 
     def _outcome_from_list(self, listing: Listing, item: TrackedItem) -> Outcome | None:
-        stage = listing.completed_as(self.provider.canonical(item.item_id))
+        stage = listing.completed_stage(self.provider.canonical(item.item_id))
         if stage is None or item.in_incident:
             return None
         at = self.utcnow()

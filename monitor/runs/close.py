@@ -12,18 +12,18 @@ from sqlalchemy import Connection, Engine
 
 from monitor.database import leases
 from monitor.database.engine import writing
-from monitor.database.retry import patiently
+from monitor.database.retry import run_with_retry
 from monitor.errors import SyncLogError
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
 from monitor.incidents.backoff import UNTHROTTLED, ThrottleFactor, next_throttle_factor
-from monitor.incidents.evaluate import IncidentEvaluator, EvaluationResult
+from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator
 from monitor.model import Cause, Evidence, Reason, RunStatus, Snapshot, SyncReport
 from monitor.notifications.messages import RunFacts
 from monitor.runs import store as run_store
 from monitor.runs import worklist
 from monitor.runs.progress import CheckReport, DueItems
-from monitor.runs.report import RunReport, RunContext, log_run
+from monitor.runs.report import RunContext, RunReport, log_run
 from monitor.runs.rollup import roll_up
 
 _T = TypeVar("_T")
@@ -49,10 +49,10 @@ class RunCloser:
             StoreError: our database can't be used; nothing of this is written.
         """
         now = self._utcnow()
-        report, restraint = self._write_once(
+        report, throttle_factor = self._write_once(
             context, lambda conn: self._write(conn, context, sync, due, checked, now=now)
         )
-        log_run(report, checked, restraint)
+        log_run(report, checked, throttle_factor)
         return report
 
     def close_failed(self, context: RunContext, error: SyncLogError) -> RunReport:
@@ -64,14 +64,14 @@ class RunCloser:
         """
         now = self._utcnow()
         facts = RunFacts(
-            run_id=context.run_id, status=RunStatus.UNREAD, total=0, unknown=0, answered=0, error=str(error)
+            run_id=context.run_id, status=RunStatus.FAILED, total=0, unknown=0, answered=0, error=str(error)
         )
 
         def write(conn: Connection) -> RunReport:
             run_store.finish(
                 conn,
                 run_id=context.run_id,
-                status=RunStatus.UNREAD,
+                status=RunStatus.FAILED,
                 abort_reason=None,
                 owner_cause=None,
                 due=0,
@@ -81,7 +81,7 @@ class RunCloser:
                 snapshot=None,
             )
             evaluation = self._evaluator.evaluate_monitor(conn, facts=facts, read=None, started_at=context.at, now=now)
-            return self._build_report(conn, context, RunStatus.UNREAD, evaluation, now)
+            return self._build_report(conn, context, RunStatus.FAILED, evaluation, now)
 
         report = replace(self._write_once(context, write), error=str(error), duration_s=_duration_s(context, now))
         log_run(report, None, None)
@@ -103,7 +103,7 @@ class RunCloser:
                 results.append(write(conn))
             return results[-1]
 
-        return patiently(self._engine, attempt)
+        return run_with_retry(self._engine, attempt)
 
     def _write(
         self,
@@ -135,9 +135,9 @@ class RunCloser:
             retries=checked.retries,
             attempts=checked.attempts,
         )
-        restraint = _next_throttle(context, checked, report)
-        run_store.set_throttle_factor(conn, run_id=context.run_id, factor=restraint.factor)
-        return report, restraint
+        throttle_factor = _next_throttle(context, checked, report)
+        run_store.set_throttle_factor(conn, run_id=context.run_id, factor=throttle_factor.factor)
+        return report, throttle_factor
 
     def _snapshot(self, conn: Connection, context: RunContext, checked: CheckReport, now: datetime) -> Snapshot:
         stuck_after = self._evaluator.age_limits.stuck_after
@@ -174,7 +174,7 @@ class RunCloser:
             conn, facts=facts, evidence=seen, now=now, sync_log_empty=sync.tracked == 0
         )
         # a target that holds itself back after 429s is still limited by them
-        throttled = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if context.restraint < UNTHROTTLED else ()
+        throttled = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if context.throttle_factor < UNTHROTTLED else ()
         monitor_result = self._evaluator.evaluate_monitor(
             conn, facts=facts, read=sync, started_at=context.at, now=now, inhibitors=(*seen, *throttled)
         )
@@ -190,7 +190,7 @@ class RunCloser:
             run_id=context.run_id,
             status=status,
             previous=context.previous,
-            restraint=context.restraint,
+            throttle_factor=context.throttle_factor,
             item_changes=tuple(run_store.item_changes_of_run(conn, context.run_id)),
             evaluation=evaluation,
             unrecognised=worklist.count_unrecognised(conn, target=context.target),
@@ -239,9 +239,9 @@ def _due_count(due: DueItems, checked: CheckReport) -> int:
 def _next_throttle(context: RunContext, checked: CheckReport, report: RunReport) -> ThrottleFactor:
     """How far the target's next run holds back."""
     seen = [piece for piece in report.evaluation.evidence if piece.cause is Cause.RATE_LIMITED]
-    refused = checked.requests > 0 and any(piece.explained_by is None for piece in seen)
+    refused = checked.requests > 0 and any(piece.inhibited_by is None for piece in seen)
     return next_throttle_factor(
-        context.restraint,
+        context.throttle_factor,
         refused=refused,
         inhibited=bool(seen) and not refused,
         unresolved=any(incident.cause is Cause.RATE_LIMITED for incident in report.open_incidents),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
-from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, SlotSpentError, StoreError
+from monitor.errors import LeaseHeldError, LeaseLostError, MonitorError, RunAlreadyExecutedError, StoreError
 from monitor.model import Reason, RunStatus
 from monitor.model.http import CallResult, Operation, Request
 from monitor.runs.report import RunReport
@@ -54,7 +54,7 @@ def ping_for(outcome: RunReport | BaseException) -> tuple[Ping, str]:
         ended: the run's report, or what it raised.
     """
     if isinstance(outcome, RunReport):
-        if outcome.status is RunStatus.UNREAD:
+        if outcome.status is RunStatus.FAILED:
             return Ping.FAIL, "the sync log can't be read"
         if outcome.status is RunStatus.PARTIAL and outcome.abort_reason == Reason.INTERRUPTED:
             return Ping.FAIL, "a signal cut the run short"
@@ -105,7 +105,7 @@ class Heartbeat:
         pings = _Pings(self, self.new_rid())
         try:
             report = await run(pings.start)
-        except (LeaseHeldError, SlotSpentError):
+        except (LeaseHeldError, RunAlreadyExecutedError):
             raise
         except BaseException as error:
             await pings.end(error)

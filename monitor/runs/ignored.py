@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
 
-from monitor.database.engine import in_fews
+from monitor.database.engine import in_chunks
 from monitor.database.tables import item_events, items
 
 NO_RUN_ID = 0
@@ -28,8 +28,8 @@ class IgnoreResult:
 def not_on_worklist(conn: Connection, *, target: str, item_ids: Sequence[str]) -> list[str]:
     """Those of some ids that are not on a target's work list, in their order."""
     known_ids: set[str] = set()
-    for few in in_fews(item_ids):
-        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(few))
+    for chunk in in_chunks(item_ids):
+        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(chunk))
         known_ids.update(conn.execute(query).scalars())
     return [item_id for item_id in item_ids if item_id not in known_ids]
 
@@ -45,8 +45,8 @@ def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: st
         now: aware.
     """
     changed = 0
-    for few in in_fews(item_ids):
-        conditions = items.c.target == target, items.c.item_id.in_(few)
+    for chunk in in_chunks(item_ids):
+        conditions = items.c.target == target, items.c.item_id.in_(chunk)
         changed_ids = (
             conn.execute(select(items.c.item_id).where(*conditions, items.c.ignored_at.is_(None))).scalars().all()
         )
@@ -60,11 +60,11 @@ def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: st
 def unignore(conn: Connection, *, target: str, item_ids: Sequence[str], now: datetime) -> IgnoreResult:
     """Makes items count again, and notes it in their lives; the arguments are those of `ignore`."""
     changed = 0
-    for few in in_fews(item_ids):
-        conditions = items.c.target == target, items.c.item_id.in_(few)
+    for chunk in in_chunks(item_ids):
+        conditions = items.c.target == target, items.c.item_id.in_(chunk)
         ignored_ids_query = select(items.c.item_id).where(*conditions, items.c.ignored_at.is_not(None))
         ignored_ids = conn.execute(ignored_ids_query).scalars().all()
-        _add_events(conn, target, ignored_ids, kind="heeded", reason=None, now=now)
+        _add_events(conn, target, ignored_ids, kind="unignored", reason=None, now=now)
         conn.execute(update(items).where(*conditions).values(ignored_at=None, ignore_reason=None))
         changed += len(ignored_ids)
     return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)

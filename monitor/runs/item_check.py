@@ -15,7 +15,7 @@ from typing import Protocol
 
 from monitor.client.retry import is_transient
 from monitor.model import Cause, Outcome, Reason
-from monitor.model.http import RETRY_BUDGET_EXHAUSTED, DEADLINE_EXCEEDED, CallResult, ApiError, Request
+from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Request
 from monitor.model.items import ItemChange, TrackedItem
 from monitor.providers import Provider
 from monitor.runs.batches import OutcomeBuffer, WorkQueue
@@ -83,8 +83,8 @@ class ItemClient(Protocol):
         """Whether the breaker has stopped the target."""
         ...
 
-    async def ask(self, request: Request, *, deadline_s: float, again: bool = False) -> CallResult:
-        """Sends a request, with retries, until `deadline_s` on the monotonic clock; `again`: not for the first time."""
+    async def send(self, request: Request, *, deadline_s: float, is_repeat: bool = False) -> CallResult:
+        """Sends a request, with retries, until `deadline_s` on the monotonic clock; `is_repeat`: not for the first time."""
         ...
 
 
@@ -255,7 +255,7 @@ class ItemCheck:
             item, failed = self._deferred.popleft()
             outcome = failed
             try:
-                outcome = await self._check_item(item, again=True) or failed
+                outcome = await self._check_item(item, is_repeat=True) or failed
             finally:
                 due = self._add_outcome(item, outcome)
             if outcome.answered:
@@ -264,16 +264,16 @@ class ItemCheck:
             if due:
                 await self._buffer.flush()
 
-    async def _check_item(self, item: TrackedItem, *, again: bool = False) -> Outcome | None:
+    async def _check_item(self, item: TrackedItem, *, is_repeat: bool = False) -> Outcome | None:
         """The outcome; None when our deadline came first: the item counts as not asked, and is due first next time.
 
         None too for a second question that the budget does not allow.
         """
         request = self._provider.item_request(item.item_id)
-        result = await self._client.ask(request, deadline_s=self._deadline_s, again=again)
+        result = await self._client.send(request, deadline_s=self._deadline_s, is_repeat=is_repeat)
         if result.attempts:
             self._requests += result.attempts
-            self._retries += result.attempts - (not again)
+            self._retries += result.attempts - (not is_repeat)
             self._latencies.add(result.latency_ms)
         error = result.error
         if error is not None and error.is_local(DEADLINE_EXCEEDED):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.model import BadBody, ItemCompletion
-from monitor.model.http import CallResult, ApiError, Request, BodySink
+from monitor.model.http import ApiError, BodySink, CallResult, Request
 from monitor.providers import Listing, ListReader, Provider
 from monitor.runs.strategy import SAMPLE_SIZE
 
@@ -15,16 +15,16 @@ MAX_PAGES = 100_000
 class ListClient(Protocol):
     """What fetching a list needs of the resilient client."""
 
-    async def ask(
+    async def send(
         self,
         request: Request,
         *,
         deadline_s: float,
-        into: Callable[[], BodySink] | None = None,
+        sink_factory: Callable[[], BodySink] | None = None,
         max_attempts: int | None = None,
-        again: bool = False,
+        is_repeat: bool = False,
     ) -> CallResult:
-        """Sends a request, with retries; hands the body to what `into` makes for each attempt."""
+        """Sends a request, with retries; hands the body to what `sink_factory` makes for each attempt."""
         ...
 
 
@@ -91,7 +91,7 @@ async def _page(
         readers.append(provider.list_reader(page, fetched.listing))
         return readers[-1].feed
 
-    result = await client.ask(page, deadline_s=deadline_s, into=sink, max_attempts=max_attempts)
+    result = await client.send(page, deadline_s=deadline_s, sink_factory=sink, max_attempts=max_attempts)
     fetched.requests += result.attempts
     fetched.retries += max(0, result.attempts - 1)
     if result.attempts:
@@ -124,7 +124,7 @@ def is_confirmed(completion: ItemCompletion, listing: Listing, canonical: Callab
     return (
         completion.known_completed
         and completion.last_seen_completed
-        and listing.completed_as(canonical(completion.item_id)) is not None
+        and listing.completed_stage(canonical(completion.item_id)) is not None
     )
 
 
@@ -151,7 +151,7 @@ def reconcile(
             known_completed += completion.known_completed
             if is_confirmed(completion, listing, canonical):
                 confirmed_count += 1
-            elif listing.names(canonical(completion.item_id)):
+            elif listing.contains(canonical(completion.item_id)):
                 listed += 1
             elif valid(completion.item_id):
                 if missing % stride == 0:

@@ -6,11 +6,11 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from monitor.client.classify import cause_of, is_invalid_id
-from monitor.database.bulk import Bulk, Moment, moments
+from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
 from monitor.database.tables import item_events, items
-from monitor.database.text import storable
+from monitor.database.text import to_column_text
 from monitor.model import BadBody, ItemState, ItemStatus, Outcome, Reason
-from monitor.model.http import CallResult, ApiError
+from monitor.model.http import ApiError, CallResult
 from monitor.model.items import ItemChange
 
 _ITEM_COLUMNS = (
@@ -44,9 +44,9 @@ def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[Item
     """Stores outcomes: the rows of the items, and an event for each whose known state or stage changed."""
     if not changes:
         return
-    moment = moments(conn)
-    _UPDATE_ITEM.execute(conn, (_values(target, run_id, change, moment) for change in changes))
-    events = [_event(target, run_id, change, moment) for change in changes if change.event]
+    encode = timestamp_encoder(conn)
+    _UPDATE_ITEM.execute(conn, (_values(target, run_id, change, encode) for change in changes))
+    events = [_event(target, run_id, change, encode) for change in changes if change.event]
     if events:
         _INSERT_EVENT.execute(conn, events)
 
@@ -61,31 +61,31 @@ def is_recorded(conn: Connection, *, target: str, run_id: int, change: ItemChang
     return bool(found == run_id)
 
 
-def _values(target: str, run_id: int, change: ItemChange, moment: Moment) -> tuple[object, ...]:
+def _values(target: str, run_id: int, change: ItemChange, encode: TimestampEncoder) -> tuple[object, ...]:
     return (
         change.state.value,
         change.reason and change.reason.value,
         change.known_state and change.known_state.value,
         # the API's own words come in any length and with any character
-        storable(change.stage, 200),
+        to_column_text(change.stage, 200),
         change.recognised,
-        moment(change.since),
-        moment(change.pending_since),
-        moment(change.seen_at),
-        moment(change.checked_at),
-        moment(change.regressed_at),
+        encode(change.since),
+        encode(change.pending_since),
+        encode(change.seen_at),
+        encode(change.checked_at),
+        encode(change.regressed_at),
         change.http_status,
-        storable(change.code, 200),
-        storable(change.request_id, 200),
+        to_column_text(change.code, 200),
+        to_column_text(change.request_id, 200),
         run_id,
         target,
         change.item_id,
     )
 
 
-def _event(target: str, run_id: int, change: ItemChange, moment: Moment) -> tuple[object, ...]:
+def _event(target: str, run_id: int, change: ItemChange, encode: TimestampEncoder) -> tuple[object, ...]:
     kind, old, new = change.event or ("", None, None)
-    return target, change.item_id, run_id, moment(change.at), kind, storable(old, 200), storable(new, 200)
+    return target, change.item_id, run_id, encode(change.at), kind, to_column_text(old, 200), to_column_text(new, 200)
 
 
 def outcome_from_result(

@@ -36,7 +36,7 @@ class RunContext:
     at: datetime
     previous: Snapshot | None
     """The target's newest snapshot before this run."""
-    restraint: float = UNTHROTTLED
+    throttle_factor: float = UNTHROTTLED
     """The share of its rate and concurrency that it takes."""
 
 
@@ -63,7 +63,7 @@ class RunReport:
     """Whether the provider's list spoke for items, and why or why not."""
     probed_for: Cause | None = None
     """The cause for which it began with one probe."""
-    restraint: float = UNTHROTTLED
+    throttle_factor: float = UNTHROTTLED
     """The share of its rate and concurrency that it took."""
     error: str | None = None
     """Why there is no snapshot."""
@@ -77,7 +77,7 @@ class RunReport:
 _EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_unhealthy")
 
 
-def log_run(report: RunReport, checked: CheckReport | None, restraint: ThrottleFactor | None) -> None:
+def log_run(report: RunReport, checked: CheckReport | None, throttle_factor: ThrottleFactor | None) -> None:
     """One event per run, one per cause, and one per incident that it changed; the run has bound what they share.
 
     Args:
@@ -102,7 +102,7 @@ def log_run(report: RunReport, checked: CheckReport | None, restraint: ThrottleF
         requests=checked.requests if checked else 0,
         strategy=_strategy(report),
         **({"probed_for": report.probed_for.value} if report.probed_for else {}),
-        **_restraint_fields(report, restraint),
+        **_throttle_fields(report, throttle_factor),
         **_request_fields(checked),
     )
 
@@ -125,14 +125,14 @@ def _change_fields(change: AppliedDecision) -> dict[str, object]:
     }
 
 
-def _restraint_fields(report: RunReport, restraint: ThrottleFactor | None) -> dict[str, object]:
+def _throttle_fields(report: RunReport, throttle_factor: ThrottleFactor | None) -> dict[str, object]:
     """How far the run held back, and how far the next one will; nothing where neither does."""
-    if restraint is None or report.restraint == restraint.factor == UNTHROTTLED:
+    if throttle_factor is None or report.throttle_factor == throttle_factor.factor == UNTHROTTLED:
         return {}
     return {
-        "restraint": report.restraint,
-        "next_restraint": restraint.factor,
-        "restraint_reason": restraint.reason.value,
+        "throttle_factor": report.throttle_factor,
+        "next_throttle_factor": throttle_factor.factor,
+        "throttle_reason": throttle_factor.reason.value,
     }
 
 
@@ -167,5 +167,5 @@ def _evidence_fields(piece: Evidence) -> dict[str, object]:
         "request_id": next(iter(piece.request_ids), None),
         "sample_ids": list(piece.sample_ids),
         **({"gateway": dict(piece.gateway)} if piece.gateway else {}),
-        "explained_by": piece.explained_by.value if piece.explained_by else None,
+        "inhibited_by": piece.inhibited_by.value if piece.inhibited_by else None,
     }

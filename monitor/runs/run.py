@@ -20,29 +20,28 @@ import structlog
 from sqlalchemy import Connection, Engine
 
 from monitor.database import leases
-from monitor.database.engine import end_when_idle, reading, writing
-from monitor.database.retry import patient, patiently
-from monitor.errors import SlotSpentError, StoreError, SyncLogError
+from monitor.database.engine import limit_idle_transaction, reading, writing
+from monitor.database.retry import run_with_retry, with_retry
+from monitor.errors import RunAlreadyExecutedError, StoreError, SyncLogError
 from monitor.incidents import store as incident_store
-from monitor.incidents.backoff import probe_for, order_probe_candidates
+from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.incidents.evaluate import IncidentEvaluator
-from monitor.logs import warn_rarely
+from monitor.logs import warn_rate_limited
 from monitor.model import SyncLogEntry, SyncReport
 from monitor.model.items import ItemChange
 from monitor.providers import Provider
-from monitor.runs import outcomes
+from monitor.runs import outcomes, worklist
 from monitor.runs import store as run_store
-from monitor.runs import worklist
 from monitor.runs.check import ApiClient, TargetCheck
 from monitor.runs.close import RunCloser
 from monitor.runs.heartbeat import Heartbeat
 from monitor.runs.item_check import ItemCheck
 from monitor.runs.progress import CheckReport, DueItems, Progress
-from monitor.runs.report import RunReport, RunContext
+from monitor.runs.report import RunContext, RunReport
 from monitor.runs.stop_rules import FIRST_ITEMS
 from monitor.runs.strategy import Strategy
 from monitor.runs.sync import sync_worklist
-from monitor.threads import read_aside, renew_aside
+from monitor.threads import run_in_lease_pool, run_in_sync_log_pool
 
 LEASE_TTL = timedelta(seconds=30)
 """How long a lease lives without being renewed: how long a dead run blocks its target."""
@@ -71,7 +70,7 @@ class Job:
     """Who runs, as `host:pid`."""
     utcnow: Callable[[], datetime]
     lease_now: Callable[[Connection], datetime]
-    """The clock that leases run by: see `leases.now_of`."""
+    """The clock that leases run by: see `leases.lease_now`."""
     log_fields: Mapping[str, str]
     """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
     heartbeat: Heartbeat | None = None
@@ -94,17 +93,17 @@ class Run:
         slot: the slot that this run spends; None for a run without one.
     """
 
-    def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, slot: str | None = None) -> None:
-        self._job, self._interrupt, self._progress, self._slot = job, interrupt, progress, slot
+    def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, run_key: str | None = None) -> None:
+        self._job, self._interrupt, self._progress, self._run_key = job, interrupt, progress, run_key
         # what was asked is not lost because the database is away for a moment
-        self._engine = patient(job.engine, given_up=interrupt.is_set)
+        self._engine = with_retry(job.engine, should_stop=interrupt.is_set)
         self._closer = RunCloser(self._engine, job.evaluator, utcnow=job.utcnow)
 
     async def __call__(self) -> RunReport:
         """Runs from begin to close.
 
         Raises:
-            SlotSpentError: the slot was run already.
+            AlreadyExecutedError: the slot was run already.
             LeaseHeldError: another run of the target is under way.
             LeaseLostError: another run took over; what was stored until then stays.
             StoreError: our database can't be used.
@@ -134,11 +133,13 @@ class Run:
                 conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=job.lease_ttl
             )
             # Only under the lease: before it, whoever holds it may be about to spend the slot.
-            if self._slot is not None and run_store.slot_spent(conn, target=job.target, slot=self._slot):
-                raise SlotSpentError(f"target {job.target}: slot {self._slot} was run already; nothing to do")
+            if self._run_key is not None and run_store.already_executed(conn, target=job.target, run_key=self._run_key):
+                raise RunAlreadyExecutedError(
+                    f"target {job.target}: slot {self._run_key} was run already; nothing to do"
+                )
             run_store.abandon(conn, target=job.target, before_epoch=epoch, at=now)
             run_id = run_store.start(
-                conn, target=job.target, environment=job.environment, slot=self._slot, epoch=epoch, started_at=now
+                conn, target=job.target, environment=job.environment, run_key=self._run_key, epoch=epoch, started_at=now
             )
             return RunContext(
                 target=job.target,
@@ -146,21 +147,21 @@ class Run:
                 epoch=epoch,
                 at=now,
                 previous=run_store.last_snapshot(conn, job.target),
-                restraint=run_store.restraint(conn, target=job.target),
+                throttle_factor=run_store.throttle_factor(conn, target=job.target),
             )
 
     async def _execute(self, context: RunContext, started_s: float) -> RunReport:
         try:
-            sync = await read_aside(lambda: self._sync(context))
+            sync = await run_in_sync_log_pool(lambda: self._sync(context))
         except SyncLogError as error:
             return await asyncio.to_thread(self._closer.close_failed, context, error)
-        due = await asyncio.to_thread(patiently, self._engine, lambda: self._plan(context))
+        due = await asyncio.to_thread(run_with_retry, self._engine, lambda: self._plan(context))
         due, checked = await self._check(context, due, started_s)
         return await asyncio.to_thread(self._closer.close, context, sync, due, checked)
 
     def _sync(self, context: RunContext) -> SyncReport:
         job = self._job
-        return patiently(
+        return run_with_retry(
             self._engine,
             # once more is no harm: what is as the log says already stays as it is
             lambda: sync_worklist(
@@ -235,9 +236,11 @@ class Run:
                 # the commit of the attempt before may have got through, and only its answer not
                 if not (again and outcomes.is_recorded(conn, target=target, run_id=run_id, change=changes[0])):
                     outcomes.record(conn, target=target, run_id=run_id, changes=changes)
-                    end_when_idle(conn)  # anew: after many rows in one go the server's clock for it stands still
+                    limit_idle_transaction(
+                        conn
+                    )  # anew: after many rows in one go the server's clock for it stands still
 
-        patiently(self._engine, store)
+        run_with_retry(self._engine, store)
 
     async def _under_lease(self, context: RunContext, work: Coroutine[None, None, RunReport]) -> RunReport:
         """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
@@ -259,10 +262,10 @@ class Run:
         while True:
             await asyncio.sleep(self._job.lease_ttl.total_seconds() / 3)
             try:
-                await renew_aside(lambda: self._renew(context))
+                await run_in_lease_pool(lambda: self._renew(context))
             except StoreError as error:
                 # The epoch guards every write: a renewal may fail for a while without harm.
-                warn_rarely("lease_not_renewed", reason=str(error))
+                warn_rate_limited("lease_not_renewed", reason=str(error))
 
     def _renew(self, context: RunContext) -> None:
         job = self._job

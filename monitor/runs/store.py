@@ -6,9 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, and_, column, func, insert, select, table, update
 
-from monitor.database.engine import in_fews
+from monitor.database.engine import in_chunks
 from monitor.database.tables import abandoned, item_events, runs, snapshots
-from monitor.database.text import storable
+from monitor.database.text import to_column_text
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, Reason, RunStatus, Snapshot
 
@@ -22,7 +22,7 @@ class HistoryRow:
     run_id: int
     target: str
     environment: str
-    slot: str | None
+    run_key: str | None
     started_at: datetime
     finished_at: datetime
     status: RunStatus
@@ -65,30 +65,38 @@ _SNAPSHOT = [snapshots.c[field.name] for field in fields(Snapshot)]
 
 
 def start(
-    conn: Connection, *, target: str, environment: str, slot: str | None, epoch: int, started_at: datetime
+    conn: Connection, *, target: str, environment: str, run_key: str | None, epoch: int, started_at: datetime
 ) -> int:
     """Opens a run under the lease's epoch. Until it is closed it hands on how far the run before it held back.
 
     Returns:
         Its id, never handed out twice.
     """
-    values = {"target": target, "environment": environment, "slot": slot, "epoch": epoch, "started_at": started_at}
-    held_back = restraint(conn, target=target)
-    opened = insert(runs).values(status=RunStatus.RUNNING.value, restraint=held_back, **values).returning(runs.c.id)
+    values = {
+        "target": target,
+        "environment": environment,
+        "run_key": run_key,
+        "epoch": epoch,
+        "started_at": started_at,
+    }
+    held_back = throttle_factor(conn, target=target)
+    opened = (
+        insert(runs).values(status=RunStatus.RUNNING.value, throttle_factor=held_back, **values).returning(runs.c.id)
+    )
     return int(conn.execute(opened).scalar_one())
 
 
-def slot_spent(conn: Connection, *, target: str, slot: str) -> bool:
+def already_executed(conn: Connection, *, target: str, run_key: str) -> bool:
     """Whether a run of that slot was closed by its own process. One that died spends nothing: the slot is run again."""
     closed = runs.c.status != RunStatus.RUNNING.value
-    spent = select(runs.c.id).where(runs.c.target == target, runs.c.slot == slot, closed, ~abandoned()).limit(1)
+    spent = select(runs.c.id).where(runs.c.target == target, runs.c.run_key == run_key, closed, ~abandoned()).limit(1)
     return conn.execute(spent).first() is not None
 
 
-def last_slot(conn: Connection, *, target: str) -> str | None:
+def last_run_key(conn: Connection, *, target: str) -> str | None:
     """The slot of the newest run of a target that had one, be it under way or dead; None without one."""
-    with_slot = select(runs.c.slot).where(runs.c.target == target, runs.c.slot.is_not(None))
-    return conn.execute(with_slot.order_by(runs.c.id.desc()).limit(1)).scalar()
+    with_run_key = select(runs.c.run_key).where(runs.c.target == target, runs.c.run_key.is_not(None))
+    return conn.execute(with_run_key.order_by(runs.c.id.desc()).limit(1)).scalar()
 
 
 def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the call
@@ -131,7 +139,7 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
             owner_cause=owner_cause.value if owner_cause else None,
             due=due,
             answered=answered,
-            error=storable(error, 2000),
+            error=to_column_text(error, 2000),
             finished_at=finished_at,
         )
     )
@@ -153,22 +161,24 @@ def closed_by_owner(conn: Connection, *, run_id: int) -> bool:
 
 def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None:
     """Stores which share (0 to 1, above 0) of rate and concurrency the target's next run takes."""
-    conn.execute(update(runs).where(runs.c.id == run_id).values(restraint=factor))
+    conn.execute(update(runs).where(runs.c.id == run_id).values(throttle_factor=factor))
 
 
-def restraint(conn: Connection, *, target: str) -> float:
+def throttle_factor(conn: Connection, *, target: str) -> float:
     """Which share of rate and concurrency a target takes, as its newest run says; 1 before the first."""
-    newest = select(runs.c.restraint).where(runs.c.target == target).order_by(runs.c.id.desc()).limit(1)
+    newest = select(runs.c.throttle_factor).where(runs.c.target == target).order_by(runs.c.id.desc()).limit(1)
     found: float | None = conn.execute(newest).scalar()
     return 1.0 if found is None else found
 
 
-def least_restraint(conn: Connection, *, targets: Sequence[str]) -> float:
+def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
     """The smallest such share of several targets; 1 where none has run."""
     least = 1.0
-    for few in in_fews(targets):
-        newest = select(func.max(runs.c.id)).where(runs.c.target.in_(few)).group_by(runs.c.target)
-        found: float | None = conn.execute(select(func.min(runs.c.restraint)).where(runs.c.id.in_(newest))).scalar()
+    for chunk in in_chunks(targets):
+        newest = select(func.max(runs.c.id)).where(runs.c.target.in_(chunk)).group_by(runs.c.target)
+        found: float | None = conn.execute(
+            select(func.min(runs.c.throttle_factor)).where(runs.c.id.in_(newest))
+        ).scalar()
         least = min(least, 1.0 if found is None else found)
     return least
 

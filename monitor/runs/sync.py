@@ -27,11 +27,11 @@ from sqlalchemy import (
 )
 
 from monitor.database import leases
-from monitor.database.bulk import begin_merging, make_room
+from monitor.database.bulk import begin_merge, create_staging_table
 from monitor.database.engine import insert as insert_or
-from monitor.database.engine import translated
+from monitor.database.engine import translate_errors
 from monitor.database.tables import UtcDateTime, item_events, items
-from monitor.model import ItemState, SyncLogEntry, Reason, SyncReport
+from monitor.model import ItemState, Reason, SyncLogEntry, SyncReport
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, add_counts, validate_entries
 
 _staged = Table(
@@ -69,9 +69,9 @@ def sync_worklist(
         LeaseLostError: when the lease is no longer ours. Nothing was written.
         StoreError: when our own database fails. Nothing was written; the same when `batches` raises, which passes.
     """
-    with translated(engine), engine.connect() as conn:
+    with translate_errors(engine), engine.connect() as conn:
         report = _stage(conn, batches, now)
-        begin_merging(conn, _staged)
+        begin_merge(conn, _staged)
         leases.verify(conn, target=target, epoch=epoch)
         report = _merge(conn, report, target=target, run_id=run_id, now=now)
         _staged.drop(conn)
@@ -80,7 +80,7 @@ def sync_worklist(
 
 
 def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]], now: datetime) -> SyncReport:
-    make_room(conn, _staged)
+    create_staging_table(conn, _staged)
     row = insert_or(conn, _staged)
     upsert = row.on_conflict_do_update(index_elements=[_staged.c.item_id], set_={"seen": _staged.c.seen + 1})
     report = SyncReport()

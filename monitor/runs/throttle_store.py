@@ -9,7 +9,7 @@ from sqlalchemy import Connection, case, or_, select
 
 from monitor.database.engine import insert
 from monitor.database.tables import throttles
-from monitor.database.text import storable
+from monitor.database.text import to_column_text
 from monitor.model import LearnedLimits
 
 _ORIGIN, _CODE = 500, 200
@@ -50,14 +50,14 @@ def write(conn: Connection, *, key: str, origin: str, limits: LearnedLimits) -> 
         origin: `scheme://host:port`, for people.
         limits: learned by this client.
     """
-    hint = {"not_before": limits.not_before, "status": limits.status, "code": storable(limits.code, _CODE)}
+    hint = {"not_before": limits.not_before, "status": limits.status, "code": to_column_text(limits.code, _CODE)}
     rest = {
         "rate_per_s": limits.rate_per_s,
         "concurrency": limits.concurrency,
         "down": limits.down,
         "updated_at": limits.at,
     }
-    row = insert(conn, throttles).values(key=key, origin=storable(origin, _ORIGIN), **hint, **rest)
+    row = insert(conn, throttles).values(key=key, origin=to_column_text(origin, _ORIGIN), **hint, **rest)
     new, old = row.excluded, throttles.c
     latest_plausible = limits.at + _MAX_AHEAD
     replaceable = or_(old.not_before.is_(None), old.not_before > latest_plausible)

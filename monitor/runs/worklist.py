@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, func, select, text, tuple_, update
 
-from monitor.database.engine import FEW, in_fews
+from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
 from monitor.database.tables import ITEM_IS_DUE, active, items, stuck
-from monitor.model import ItemState, Reason, ItemCompletion
+from monitor.model import ItemCompletion, ItemState, Reason
 from monitor.model.items import TrackedItem
 
 _TRACKED = (
@@ -80,7 +80,7 @@ def choose_first_items(conn: Connection, *, target: str, item_ids: Sequence[str]
         count: how many to choose (> 0).
     """
     healthy: set[str] = set()
-    for chunk in in_fews(item_ids):
+    for chunk in in_chunks(item_ids):
         query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(chunk))
         healthy.update(conn.execute(query.where(items.c.state == ItemState.COMPLETED.value)).scalars())
     choice = [item_id for item_id in item_ids if item_id in healthy] or list(item_ids)
@@ -98,8 +98,11 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
         run_id: the run that asks.
         item_ids: ids of completed items to choose from; some that are not completed are added.
     """
-    named = select(*_TRACKED).where(_completed(target), items.c.item_id.in_(item_ids[:FEW]))
-    rows = [*conn.execute(named).all(), *conn.execute(_unfinished(target, run_id, after=(-1, "")).limit(FEW)).all()]
+    named = select(*_TRACKED).where(_completed(target), items.c.item_id.in_(item_ids[:CHUNK_SIZE]))
+    rows = [
+        *conn.execute(named).all(),
+        *conn.execute(_unfinished(target, run_id, after=(-1, "")).limit(CHUNK_SIZE)).all(),
+    ]
     healthy = [row for row in rows if row.known_state in {ItemState.COMPLETED.value, ItemState.PENDING.value}]
     return [(row.item_id, row.asked_run_id) for row in healthy or rows]
 
@@ -138,8 +141,8 @@ def iter_due_items(
 
 
 def load_items(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
-    """Those of some items (at most `FEW`) that are tracked and that the run has no outcome for yet."""
-    query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), *active())
+    """Those of some items (at most `CHUNK_SIZE`) that are tracked and that the run has no outcome for yet."""
+    query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:CHUNK_SIZE]), *active())
     return [_tracked(row) for row in read_page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
 
 
@@ -163,7 +166,7 @@ def mark_unasked_unknown(
     # what an earlier answer said does not belong to this reason
     mark_unknown = update(items).values(http_status=None, code=None, request_id=None, **values)
     count = conn.execute(mark_unknown.where(unanswered, _is_due())).rowcount
-    for chunk in in_fews(recheck_ids):
+    for chunk in in_chunks(recheck_ids):
         count += conn.execute(mark_unknown.where(unanswered, _completed(target), items.c.item_id.in_(chunk))).rowcount
     return count
 
@@ -256,8 +259,8 @@ def iter_completions(engine: Engine, *, target: str, batch: int = 5000) -> Itera
 
 
 def load_states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:
-    """What a run found out about some items (at most `FEW`), as far as it asked about them; in no order."""
+    """What a run found out about some items (at most `CHUNK_SIZE`), as far as it asked about them; in no order."""
     query = select(items.c.state).where(
-        items.c.target == target, items.c.item_id.in_(item_ids[:FEW]), items.c.asked_run_id == run_id
+        items.c.target == target, items.c.item_id.in_(item_ids[:CHUNK_SIZE]), items.c.asked_run_id == run_id
     )
     return [ItemState(row[0]) for row in read_page(engine, query)]

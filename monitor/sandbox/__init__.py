@@ -1,7 +1,7 @@
 """A simulated data engine: a real HTTP server that speaks Gloo's API as its reference describes it, faults included."""
 
 from monitor.sandbox.sandbox import Sandbox
-from monitor.sandbox.scenario import Player, serve
+from monitor.sandbox.scenario import ScenarioPlayer, serve
 from monitor.sandbox.settings import SandboxSettings
 
-__all__ = ["Player", "Sandbox", "SandboxSettings", "serve"]
+__all__ = ["ScenarioPlayer", "Sandbox", "SandboxSettings", "serve"]

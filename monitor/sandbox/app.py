@@ -15,53 +15,53 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from monitor.sandbox.control import ROUTES, unknown
-from monitor.sandbox.fault_middleware import Disturbed
-from monitor.sandbox.responses import Answer
-from monitor.sandbox.state import Handler, State
+from monitor.sandbox.control import ROUTES, unknown_endpoint
+from monitor.sandbox.fault_middleware import FaultMiddleware
+from monitor.sandbox.responses import JsonAnswer
+from monitor.sandbox.state import Handler, SandboxState
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Answering = Callable[[State, Request], Awaitable[Answer | Iterator[bytes]]]
+AuthenticatedHandler = Callable[[SandboxState, Request], Awaitable[JsonAnswer | Iterator[bytes]]]
 """Answers one kind of call, perhaps with JSON in pieces."""
 
-EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-def build(state: State) -> ASGIApp:
+def build_app(state: SandboxState) -> ASGIApp:
     """The application that serves a state."""
 
-    def opened(handler: Handler) -> Endpoint:
+    def public(handler: Handler) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             return _response(await handler(state, request))
 
         return endpoint
 
-    def guarded(handler: Answering) -> Endpoint:
+    def authenticated(handler: AuthenticatedHandler) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            refusal, told = state.admit(request.headers.get("authorization"))
-            response = _response(refusal or await handler(state, request))
-            response.headers.update(told)
+            rejection, headers = state.authorize(request.headers.get("authorization"))
+            response = _response(rejection or await handler(state, request))
+            response.headers.update(headers)
             return response
 
         return endpoint
 
     routes = [
-        Route("/oauth2/token", opened(_token), methods=["POST"]),
-        Route("/engine/v2/items/{item_id}", guarded(_item), methods=["GET"]),
-        Route("/engine/v2/items", guarded(_delete), methods=["DELETE"]),
-        Route("/engine/v2/publisher/{publisher_id}/items", guarded(_listing), methods=["GET"]),
-        Route("/engine/v2/publisher/{publisher_id}/items/by-producer", guarded(_by_producer), methods=["POST"]),
-        Route("/engine/v1/files/{item_id}/snippets", guarded(_snippets), methods=["GET"]),
-        Route("/ingestion/v2/files", guarded(_upload), methods=["POST"]),
-        *(Route(f"/_sandbox{path}", opened(handler), methods=[method]) for method, path, handler in ROUTES),
-        Route("/_sandbox{rest:path}", opened(unknown), methods=EVERY_METHOD),
+        Route("/oauth2/token", public(_token), methods=["POST"]),
+        Route("/engine/v2/items/{item_id}", authenticated(_item), methods=["GET"]),
+        Route("/engine/v2/items", authenticated(_delete), methods=["DELETE"]),
+        Route("/engine/v2/publisher/{publisher_id}/items", authenticated(_list_items), methods=["GET"]),
+        Route("/engine/v2/publisher/{publisher_id}/items/by-producer", authenticated(_by_producer), methods=["POST"]),
+        Route("/engine/v1/files/{item_id}/snippets", authenticated(_snippets), methods=["GET"]),
+        Route("/ingestion/v2/files", authenticated(_upload), methods=["POST"]),
+        *(Route(f"/_sandbox{path}", public(handler), methods=[method]) for method, path, handler in ROUTES),
+        Route("/_sandbox{rest:path}", public(unknown_endpoint), methods=ALL_METHODS),
     ]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
     app.router.redirect_slashes = False  # Gloo's paths end as they are written
-    return Disturbed(app, state)
+    return FaultMiddleware(app, state)
 
 
-def _response(answer: Answer | Iterator[bytes]) -> Response:
+def _response(answer: JsonAnswer | Iterator[bytes]) -> Response:
     if isinstance(answer, tuple):
         status, body = answer
         return Response(msgspec.json.encode(body), status, media_type="application/json")
@@ -70,23 +70,23 @@ def _response(answer: Answer | Iterator[bytes]) -> Response:
     if second is None:  # short enough to be sent whole, with its length
         return Response(first, media_type="application/json")
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         yield first
         yield second
-        for piece in answer:
+        for chunk in answer:
             await asyncio.sleep(0)  # lets the loop hear that the client has left
-            yield piece
+            yield chunk
 
-    return StreamingResponse(pieces(), media_type="application/json")
+    return StreamingResponse(chunks(), media_type="application/json")
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _http_error(_: Request, error: Exception) -> Response:
     """No such route or method, or a form that can't be parsed: said as Gloo says things."""
-    refusal = cast("HTTPException", error)  # that is what it is registered for
-    return _response((refusal.status_code, {"detail": refusal.detail}))
+    rejection = cast("HTTPException", error)  # that is what it is registered for
+    return _response((rejection.status_code, {"detail": rejection.detail}))
 
 
-async def _token(state: State, request: Request) -> Answer:
+async def _token(state: SandboxState, request: Request) -> JsonAnswer:
     async with request.form() as form:
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
     with state.lock:
@@ -105,29 +105,29 @@ def _basic(header: str) -> tuple[str, str] | None:
     return name, password
 
 
-async def _item(state: State, request: Request) -> Answer:
+async def _item(state: SandboxState, request: Request) -> JsonAnswer:
     with state.lock:
         return state.engine.item(request.path_params["item_id"], state.clock())
 
 
-async def _listing(state: State, request: Request) -> Answer | Iterator[bytes]:
+async def _list_items(state: SandboxState, request: Request) -> JsonAnswer | Iterator[bytes]:
     with state.lock:
-        return state.engine.listing(request.path_params["publisher_id"], state.clock())
+        return state.engine.list_items(request.path_params["publisher_id"], state.clock())
 
 
-async def _by_producer(state: State, request: Request) -> Answer:
+async def _by_producer(state: SandboxState, request: Request) -> JsonAnswer:
     producer_ids = await _field(request, "producer_ids")
     with state.lock:
         return state.engine.by_producer(request.path_params["publisher_id"], producer_ids, state.clock())
 
 
-async def _snippets(state: State, request: Request) -> Answer:
+async def _snippets(state: SandboxState, request: Request) -> JsonAnswer:
     limit = request.query_params.get("limit", "25")
     with state.lock:
         return state.engine.snippets(request.path_params["item_id"], limit, state.clock())
 
 
-async def _upload(state: State, request: Request) -> Answer:
+async def _upload(state: SandboxState, request: Request) -> JsonAnswer:
     async with request.form() as form:
         publisher = form.get("publisher_id")
         parts = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
@@ -141,7 +141,7 @@ async def _upload(state: State, request: Request) -> Answer:
         )
 
 
-async def _delete(state: State, request: Request) -> Answer:
+async def _delete(state: SandboxState, request: Request) -> JsonAnswer:
     item_ids = await _field(request, "item_ids")
     with state.lock:
         return state.engine.delete(item_ids, state.clock())

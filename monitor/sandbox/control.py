@@ -12,28 +12,31 @@ from starlette.requests import Request
 from monitor.sandbox.credentials import Credentials
 from monitor.sandbox.engine import Item
 from monitor.sandbox.faults import read_fault
-from monitor.sandbox.rate_limits import read_rate
-from monitor.sandbox.requests import Batch, ItemChange, RateChange, shaped
-from monitor.sandbox.responses import Answer
-from monitor.sandbox.state import Handler, State
+from monitor.sandbox.rate_limits import parse_rate
+from monitor.sandbox.requests import ItemBatch, ItemUpdate, RateChange, to_struct
+from monitor.sandbox.responses import JsonAnswer
+from monitor.sandbox.state import Handler, SandboxState
 
 T = TypeVar("T")
 
-_DONE: Answer = (200, {"done": True})
-_ACTS: dict[str, Callable[[Credentials, str], None]] = {"revoke": Credentials.revoke, "restore": Credentials.restore}
+_DONE: JsonAnswer = (200, {"done": True})
+_CREDENTIAL_ACTIONS: dict[str, Callable[[Credentials, str], None]] = {
+    "revoke": Credentials.revoke,
+    "restore": Credentials.restore,
+}
 
 
-class _WrongCallError(Exception):
+class _BadCallError(Exception):
     """One sentence about what is wrong with the call."""
 
 
-def stats(state: State) -> dict[str, Any]:
+def stats(state: SandboxState) -> dict[str, Any]:
     """Requests by method, path template and how they ended; items; the most requests in flight at once."""
     with state.lock:
         return {
             "requests": dict(sorted(state.requests.items())),
             "items": state.engine.count(state.clock()),
-            "most_in_flight": state.most_in_flight,
+            "max_in_flight": state.max_in_flight,
         }
 
 
@@ -42,78 +45,78 @@ async def _read(request: Request, convert: Callable[[object], T]) -> T:
     try:
         raw = msgspec.json.decode(await request.body() or b"{}")
     except (ValueError, RecursionError):
-        raise _WrongCallError("the body is not JSON") from None
+        raise _BadCallError("the body is not JSON") from None
     try:
         return convert(raw)
     except ValueError as error:
-        raise _WrongCallError(str(error)) from None
+        raise _BadCallError(str(error)) from None
 
 
-async def _add_fault(state: State, request: Request) -> Answer:
+async def _add_fault(state: SandboxState, request: Request) -> JsonAnswer:
     fault = await _read(request, read_fault)
     with state.lock:
         state.faults.add(fault, state.clock())
     return _DONE
 
 
-async def _clear_faults(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
+async def _clear_faults(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
     with state.lock:
         state.faults.clear()
     return _DONE
 
 
-async def _limit_rate(state: State, request: Request) -> Answer:
-    asked = await _read(request, lambda raw: shaped(raw, RateChange, "change of the rate"))
+async def _limit_rate(state: SandboxState, request: Request) -> JsonAnswer:
+    asked = await _read(request, lambda raw: to_struct(raw, RateChange, "change of the rate"))
     try:
-        state.limit(None if asked.rate is None else read_rate(asked.rate))
+        state.limit(None if asked.rate is None else parse_rate(asked.rate))
     except ValueError as error:
-        raise _WrongCallError(str(error)) from None
+        raise _BadCallError(str(error)) from None
     return _DONE
 
 
-async def _switch_client(state: State, request: Request) -> Answer:
-    return _switch(state, request, "client", state.settings.client_id)
+async def _change_client(state: SandboxState, request: Request) -> JsonAnswer:
+    return _change_credential(state, request, "client", state.settings.client_id)
 
 
-async def _switch_key(state: State, request: Request) -> Answer:
-    return _switch(state, request, "API key", state.settings.api_key)
+async def _change_key(state: SandboxState, request: Request) -> JsonAnswer:
+    return _change_credential(state, request, "API key", state.settings.api_key)
 
 
-def _switch(state: State, request: Request, what: str, known: str) -> Answer:
-    name, act = request.path_params["name"], _ACTS.get(request.path_params["act"])
+def _change_credential(state: SandboxState, request: Request, what: str, known: str) -> JsonAnswer:
+    name, action = request.path_params["name"], _CREDENTIAL_ACTIONS.get(request.path_params["act"])
     if name != known:
-        raise _WrongCallError(f"there is no {what} {name}; there is {known}")
-    if act is None:
-        raise _WrongCallError(f"the {what} can be told to {' or '.join(_ACTS)}")
+        raise _BadCallError(f"there is no {what} {name}; there is {known}")
+    if action is None:
+        raise _BadCallError(f"the {what} can be told to {' or '.join(_CREDENTIAL_ACTIONS)}")
     with state.lock:
-        act(state.engine.credentials, name)
+        action(state.engine.credentials, name)
     return _DONE
 
 
-async def _expire_tokens(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
+async def _expire_tokens(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
     with state.lock:
         state.engine.credentials.expire_tokens()
     return _DONE
 
 
-async def _make_items(state: State, request: Request) -> Answer:
-    batch = await _read(request, lambda raw: shaped(raw, Batch, "batch of items"))
+async def _create_items(state: SandboxState, request: Request) -> JsonAnswer:
+    batch = await _read(request, lambda raw: to_struct(raw, ItemBatch, "batch of items"))
     with state.lock:
-        made = state.engine.make(now_s=state.clock(), **msgspec.structs.asdict(batch))
-    return 200, {"item_ids": made}
+        created = state.engine.create_items(now_s=state.clock(), **msgspec.structs.asdict(batch))
+    return 200, {"item_ids": created}
 
 
-def _item(state: State, request: Request) -> Item:
+def _item(state: SandboxState, request: Request) -> Item:
     item = state.engine.items.get(request.path_params["item_id"].lower())
     if item is None:
-        raise _WrongCallError("there is no such item")
+        raise _BadCallError("there is no such item")
     return item
 
 
-async def _change_item(state: State, request: Request) -> Answer:
-    change = await _read(request, lambda raw: shaped(raw, ItemChange, "change of an item"))
-    if change == ItemChange():
-        raise _WrongCallError("an item is changed by an object with status, publisher_id or both")
+async def _change_item(state: SandboxState, request: Request) -> JsonAnswer:
+    change = await _read(request, lambda raw: to_struct(raw, ItemUpdate, "change of an item"))
+    if change == ItemUpdate():
+        raise _BadCallError("an item is changed by an object with status, publisher_id or both")
     with state.lock:
         item = _item(state, request)
         item.changed_s = state.clock()
@@ -124,50 +127,52 @@ async def _change_item(state: State, request: Request) -> Answer:
     return _DONE
 
 
-async def _remove_item(state: State, request: Request) -> Answer:
+async def _remove_item(state: SandboxState, request: Request) -> JsonAnswer:
     with state.lock:
         del state.engine.items[_item(state, request).item_id]
     return _DONE
 
 
-async def _stats(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
+async def _stats(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
     return 200, stats(state)
 
 
-async def _reset(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
+async def _reset(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
     state.reset()
     return _DONE
 
 
-def _explained(handler: Handler) -> Handler:
-    async def explained(state: State, request: Request) -> Answer:
+def _with_error_answer(handler: Handler) -> Handler:
+    async def with_error_answer(state: SandboxState, request: Request) -> JsonAnswer:
         try:
             return await handler(state, request)
-        except _WrongCallError as error:
+        except _BadCallError as error:
             return 400, {"error": str(error)}
 
-    return explained
+    return with_error_answer
 
 
-_CALLS: tuple[tuple[str, str, Handler], ...] = (
+_ENDPOINTS: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/faults", _add_fault),
     ("DELETE", "/faults", _clear_faults),
     ("POST", "/rate", _limit_rate),
-    ("POST", "/clients/{name}/{act}", _switch_client),
-    ("POST", "/keys/{name}/{act}", _switch_key),
+    ("POST", "/clients/{name}/{act}", _change_client),
+    ("POST", "/keys/{name}/{act}", _change_key),
     ("POST", "/expire-tokens", _expire_tokens),
-    ("POST", "/items", _make_items),
+    ("POST", "/items", _create_items),
     ("PATCH", "/items/{item_id}", _change_item),
     ("DELETE", "/items/{item_id}", _remove_item),
     ("GET", "/stats", _stats),
     ("POST", "/reset", _reset),
 )
 
-ROUTES: tuple[tuple[str, str, Handler], ...] = tuple((method, path, _explained(call)) for method, path, call in _CALLS)
+ROUTES: tuple[tuple[str, str, Handler], ...] = tuple(
+    (method, path, _with_error_answer(call)) for method, path, call in _ENDPOINTS
+)
 """Method, path below `/_sandbox`, handler."""
 
 
-async def unknown(state: State, request: Request) -> Answer:  # noqa: ARG001  # a handler's signature
+async def unknown_endpoint(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
     """Answers whatever else is sent there."""
-    known = ", ".join(f"{method} {path}" for method, path, _ in _CALLS)
+    known = ", ".join(f"{method} {path}" for method, path, _ in _ENDPOINTS)
     return 400, {"error": f"{request.method} {request.url.path} is no call of the sandbox; there are {known}"}

@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from monitor.sandbox import responses as bodies
-from monitor.sandbox.responses import Answer
+from monitor.sandbox import responses
+from monitor.sandbox.responses import JsonAnswer
 from monitor.sandbox.settings import SandboxSettings
 
 SCOPE = "api/access"
@@ -26,7 +26,7 @@ class Credentials:
     _tokens: dict[str, _Token] = field(default_factory=dict)
     _revoked: set[str] = field(default_factory=set)
 
-    def token(self, given: tuple[str, str] | None, form: Mapping[str, str], now_s: float) -> Answer:
+    def token(self, given: tuple[str, str] | None, form: Mapping[str, str], now_s: float) -> JsonAnswer:
         """Answers the token endpoint: OAuth2 client credentials with HTTP Basic (RFC 6749, 4.4, 5.1, 5.2).
 
         Args:
@@ -36,35 +36,35 @@ class Credentials:
         """
         settings = self.settings
         if given != (settings.client_id, settings.client_secret) or settings.client_id in self._revoked:
-            return 401, bodies.INVALID_CLIENT
+            return 401, responses.INVALID_CLIENT
         if not form.get("grant_type"):
-            return 400, bodies.MISSING_GRANT
+            return 400, responses.MISSING_GRANT
         if form["grant_type"] != "client_credentials":
-            return 400, bodies.UNSUPPORTED_GRANT
+            return 400, responses.UNSUPPORTED_GRANT
         if form.get("scope", SCOPE) not in {SCOPE, ""}:
-            return 400, bodies.INVALID_SCOPE
+            return 400, responses.INVALID_SCOPE
         token = secrets.token_urlsafe(24)
         self._tokens[token] = _Token(subject=settings.client_id, expires_s=now_s + settings.token_seconds)
-        life = int(settings.token_seconds)
-        return 200, {"access_token": token, "expires_in": life, "token_type": "Bearer", "scope": SCOPE}
+        lifetime_s = int(settings.token_seconds)
+        return 200, {"access_token": token, "expires_in": lifetime_s, "token_type": "Bearer", "scope": SCOPE}
 
-    def admit(self, authorization: str | None, now_s: float) -> str | Answer:
+    def authorize(self, authorization: str | None, now_s: float) -> str | JsonAnswer:
         """Whose call this is, by its `Authorization` header: a client id or the API key; or why it is refused.
 
         A rejected or malformed token answers 403, an expired one and one of a revoked client 401, as Gloo's do.
         """
         if not authorization:
-            return 401, bodies.MISSING_AUTHORIZATION
+            return 401, responses.MISSING_AUTHORIZATION
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            return 403, bodies.FORBIDDEN
+            return 403, responses.FORBIDDEN
         if value == self.settings.api_key:
-            return (403, bodies.FORBIDDEN) if value in self._revoked else value
+            return (403, responses.FORBIDDEN) if value in self._revoked else value
         token = self._tokens.get(value)
         if token is None:
-            return 403, bodies.FORBIDDEN
+            return 403, responses.FORBIDDEN
         if token.expires_s <= now_s or token.subject in self._revoked:
-            return 401, bodies.EXPIRED_TOKEN
+            return 401, responses.EXPIRED_TOKEN
         return token.subject
 
     def revoke(self, name: str) -> None:

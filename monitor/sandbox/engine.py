@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from monitor.sandbox import responses as bodies
+from monitor.sandbox import responses
 from monitor.sandbox.credentials import Credentials
-from monitor.sandbox.responses import Answer, Body
+from monitor.sandbox.responses import Body, JsonAnswer
 from monitor.sandbox.settings import SandboxSettings
 
 STAGES = (
@@ -23,7 +23,7 @@ STAGES = (
 """What a document walks through, in equal steps; TRANSCRIBING is for sound and occurs only when set."""
 
 
-def end_of(filename: str) -> str:
+def final_status(filename: str) -> str:
     """Where a document's walk ends, by its name: FAILED with `fail` in it, CHUNKING with `stuck`, else COMPLETED."""
     return "FAILED" if "fail" in filename else "CHUNKING" if "stuck" in filename else "COMPLETED"
 
@@ -52,13 +52,13 @@ class Item:
 
     def row(self, status: str) -> dict[str, object]:
         """What a list says of it, in a status that it has."""
-        said: dict[str, object] = {"item_id": self.item_id, "item_title": self.title, "filename": self.filename}
-        said["status"] = status
+        fields: dict[str, object] = {"item_id": self.item_id, "item_title": self.title, "filename": self.filename}
+        fields["status"] = status
         if self.producer_id is not None:
-            said["producer_id"] = self.producer_id
-        return said
+            fields["producer_id"] = self.producer_id
+        return fields
 
-    def standing(self, now_s: float, *, item_seconds: float) -> tuple[str, float]:
+    def status_at(self, now_s: float, *, item_seconds: float) -> tuple[str, float]:
         """Its status, and since when it has had it (seconds on the clock that `now_s` was read from).
 
         Args:
@@ -67,19 +67,19 @@ class Item:
         """
         if self.status is not None:
             return self.status, self.changed_s
-        end, last = end_of(self.filename), len(STAGES) - 1
-        goal = STAGES.index(end) if end in STAGES else last
-        walked = min((now_s - self.created_s) / item_seconds, 1.0) if item_seconds else 1.0
-        position = min(int(walked * last), goal)
+        end, last = final_status(self.filename), len(STAGES) - 1
+        end_position = STAGES.index(end) if end in STAGES else last
+        progress = min((now_s - self.created_s) / item_seconds, 1.0) if item_seconds else 1.0
+        position = min(int(progress * last), end_position)
         since_s = self.created_s + item_seconds * position / last
-        return end if position == goal else STAGES[position], max(since_s, self.changed_s)
+        return end if position == end_position else STAGES[position], max(since_s, self.changed_s)
 
 
 ROWS_PER_PIECE = 2_000
-MOST_ENDINGS = 10_000
+MAX_CACHED_ROWS = 10_000
 
 
-def pieces(items: Sequence[Item], *, now_s: float, item_seconds: float) -> Iterator[bytes]:
+def encode_rows(items: Sequence[Item], *, now_s: float, item_seconds: float) -> Iterator[bytes]:
     """A JSON array of the items' rows, in pieces of some 250 KB; a short list is a single piece.
 
     Args:
@@ -87,19 +87,19 @@ def pieces(items: Sequence[Item], *, now_s: float, item_seconds: float) -> Itera
         now_s: the moment at which their statuses are read.
         item_seconds: how long an item walks.
     """
-    endings: dict[tuple[str, str | None, float, str | None], str] = {}
+    cached: dict[tuple[str, str | None, float, str | None], str] = {}
 
     def row(item: Item) -> str:
         # items that were made together differ in nothing but their ids: the rest is written once
-        alike = (item.filename, item.status, item.created_s, item.producer_id)
-        ending = endings.get(alike)
-        if ending is None:
-            if len(endings) >= MOST_ENDINGS:
-                endings.clear()
-            rest = item.row(item.standing(now_s, item_seconds=item_seconds)[0])
+        key = (item.filename, item.status, item.created_s, item.producer_id)
+        encoded = cached.get(key)
+        if encoded is None:
+            if len(cached) >= MAX_CACHED_ROWS:
+                cached.clear()
+            rest = item.row(item.status_at(now_s, item_seconds=item_seconds)[0])
             del rest["item_id"]
-            ending = endings[alike] = msgspec.json.encode(rest).decode()[1:]
-        return f'{{"item_id":"{item.item_id}",{ending}'
+            encoded = cached[key] = msgspec.json.encode(rest).decode()[1:]
+        return f'{{"item_id":"{item.item_id}",{encoded}'
 
     opening = "["
     for start in range(0, len(items), ROWS_PER_PIECE):
@@ -120,10 +120,10 @@ class Producers:
 
     cache_seconds: float
     _item_ids: dict[str, list[str]] = field(default_factory=dict)
-    _kept: dict[str, tuple[float, Sequence[Row]]] = field(default_factory=dict)
+    _cache: dict[str, tuple[float, Sequence[Row]]] = field(default_factory=dict)
     """By producer id: until when, and what was found, which may be nothing."""
 
-    def note(self, producer_id: str, item_id: str) -> None:
+    def add(self, producer_id: str, item_id: str) -> None:
         """Remembers that an item was uploaded under a producer id; what is kept stays as it is."""
         self._item_ids.setdefault(producer_id, []).append(item_id)
 
@@ -135,31 +135,31 @@ class Producers:
             now_s: the moment of the call.
             look_up: the row of an item as it is now, or None when there is none.
         """
-        return [row for each in dict.fromkeys(producer_ids) for row in self._of(each, now_s, look_up)]
+        return [row for each in dict.fromkeys(producer_ids) for row in self._rows_of(each, now_s, look_up)]
 
-    def _of(self, producer_id: str, now_s: float, look_up: Callable[[str], Row | None]) -> Sequence[Row]:
-        until_s, kept = self._kept.get(producer_id, (now_s, ()))
+    def _rows_of(self, producer_id: str, now_s: float, look_up: Callable[[str], Row | None]) -> Sequence[Row]:
+        until_s, cached = self._cache.get(producer_id, (now_s, ()))
         if until_s > now_s:
-            return kept
-        found = list(self._found(producer_id, look_up))
-        self._kept[producer_id] = (now_s + self.cache_seconds, found)
+            return cached
+        found = list(self._find_rows(producer_id, look_up))
+        self._cache[producer_id] = (now_s + self.cache_seconds, found)
         return found
 
-    def _found(self, producer_id: str, look_up: Callable[[str], Row | None]) -> Iterator[Row]:
+    def _find_rows(self, producer_id: str, look_up: Callable[[str], Row | None]) -> Iterator[Row]:
         for item_id in self._item_ids.get(producer_id, ()):
             row = look_up(item_id)
             if row is not None:
                 yield row
 
 
-MOST_TEXT = 65_536
+MAX_TEXT_BYTES = 65_536
 """How much of an upload is kept, in bytes."""
-WIDTH = 400
+SNIPPET_CHARS = 400
 
 
 def read_text(content: bytes) -> str:
     """What of an upload can be shown in snippets: its beginning, with what is no UTF-8 replaced."""
-    return content[:MOST_TEXT].decode("utf-8", errors="replace")
+    return content[:MAX_TEXT_BYTES].decode("utf-8", errors="replace")
 
 
 def snippets(item: Item, *, limit: int) -> Mapping[str, object]:
@@ -170,12 +170,12 @@ def snippets(item: Item, *, limit: int) -> Mapping[str, object]:
         limit: at most so many snippets (≥ 1).
     """
     text = item.text or f"This is the simulated text of {item.title}."
-    parts = textwrap.wrap(text, WIDTH)
+    parts = textwrap.wrap(text, SNIPPET_CHARS)
     data = [{"id": f"{item.item_id}-{n}", "part": n, "snippet": part} for n, part in enumerate(parts[:limit])]
     return {"data": data, "pagination": {"total": len(parts)}}
 
 
-MOST_IDS = 1000
+MAX_DELETE_IDS = 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,16 +190,16 @@ class Engine:
     credentials: Credentials = field(init=False)
     _producers: Producers = field(init=False)
     _digests: dict[bytes, str] = field(default_factory=dict)
-    _leaving: dict[str, float] = field(default_factory=dict)
+    _deleted_until: dict[str, float] = field(default_factory=dict)
     """Deleted items that are still answered for, and until when; the first to leave stands first."""
 
     def __post_init__(self) -> None:
         self.credentials = Credentials(settings=self.settings)
         self._producers = Producers(cache_seconds=self.settings.cache_seconds)
 
-    def item(self, item_id: str, now_s: float) -> Answer:
+    def item(self, item_id: str, now_s: float) -> JsonAnswer:
         """Answers the question for one item."""
-        found = self._own(item_id, now_s)
+        found = self._own_item(item_id, now_s)
         if isinstance(found, tuple):
             return found
         row, since_s = self._row(found, now_s)
@@ -208,83 +208,85 @@ class Engine:
         more: Body = {"author": [], "item_tags": [], "etag": etag, "updated_at": updated_at.replace("+00:00", "Z")}
         return 200, {**row, **more}
 
-    def listing(self, publisher_id: str, now_s: float) -> Answer | Iterator[bytes]:
+    def list_items(self, publisher_id: str, now_s: float) -> JsonAnswer | Iterator[bytes]:
         """Answers the question for all items of a publisher: a bare array, in pieces of its JSON."""
-        self._sweep(now_s)
+        self._purge_deleted(now_s)
         if publisher_id != self.settings.publisher_id:
-            return self._closed(publisher_id, bodies.FORBIDDEN)
+            return self._publisher_error(publisher_id, responses.FORBIDDEN)
         own = [item for item in self.items.values() if item.publisher_id == publisher_id]
-        return pieces(own, now_s=now_s, item_seconds=self.settings.item_seconds)
+        return encode_rows(own, now_s=now_s, item_seconds=self.settings.item_seconds)
 
-    def by_producer(self, publisher_id: str, producer_ids: object, now_s: float) -> Answer:
+    def by_producer(self, publisher_id: str, producer_ids: object, now_s: float) -> JsonAnswer:
         """Answers the lookup by producer ids, from what was found in the last minutes if that is kept."""
-        self._sweep(now_s)
+        self._purge_deleted(now_s)
         if publisher_id != self.settings.publisher_id:
-            return self._closed(publisher_id, bodies.FORBIDDEN)
+            return self._publisher_error(publisher_id, responses.FORBIDDEN)
         if not isinstance(producer_ids, list) or not producer_ids:
-            return 400, bodies.MISSING_PRODUCER_IDS
+            return 400, responses.MISSING_PRODUCER_IDS
         for position, each in enumerate(producer_ids):
             if not isinstance(each, str):
-                return 422, bodies.not_text(["producer_ids", position], each)
+                return 422, responses.not_a_string(["producer_ids", position], each)
         found = self._producers.rows(producer_ids, now_s, lambda item_id: self._look_up(item_id, now_s))
-        return (200, found) if found else (404, bodies.NO_ITEMS_OF_PRODUCERS)
+        return (200, found) if found else (404, responses.NO_ITEMS_OF_PRODUCERS)
 
-    def snippets(self, item_id: str, limit: str, now_s: float) -> Answer:
+    def snippets(self, item_id: str, limit: str, now_s: float) -> JsonAnswer:
         """Answers the question for the snippets of one document: none before it is completed."""
-        found = self._own(item_id, now_s)
+        found = self._own_item(item_id, now_s)
         if isinstance(found, tuple):
             return found
         if not limit.isdecimal() or int(limit[:9]) < 1:
-            return 422, bodies.not_a_limit(limit)
+            return 422, responses.not_a_limit(limit)
         if self._row(found, now_s)[0]["status"] != "COMPLETED":
             return 200, {"data": [], "pagination": {"total": 0}}
         return 200, snippets(found, limit=int(limit[:9]))
 
     def upload(
         self, publisher_id: str | None, files: Sequence[tuple[str, bytes]], *, producer_id: str | None, now_s: float
-    ) -> Answer:
+    ) -> JsonAnswer:
         """Answers an upload: new documents start to be processed, known content is a duplicate, never a 409."""
-        self._sweep(now_s)
+        self._purge_deleted(now_s)
         if not publisher_id or not files:
             given = {"publisher_id": publisher_id, "files": files}
-            return 422, bodies.missing_fields([name for name, value in given.items() if not value])
+            return 422, responses.missing_fields([name for name, value in given.items() if not value])
         if publisher_id != self.settings.publisher_id:
-            return self._closed(publisher_id, bodies.PUBLISHER_MISMATCH)
+            return self._publisher_error(publisher_id, responses.PUBLISHER_MISMATCH)
         if producer_id is not None and len(files) > 1:
-            return 400, bodies.TOO_MANY_FILES
+            return 400, responses.TOO_MANY_FILES
         ingesting, duplicates = [], []
         for filename, content in files:
             digest = hashlib.sha256(content).digest()
             known = self._digests.get(digest)
-            if known in self.items and known not in self._leaving:
+            if known in self.items and known not in self._deleted_until:
                 duplicates.append(known)
             else:
-                ingesting.append(self._take_in(filename, content, producer_id=producer_id, now_s=now_s))
+                ingesting.append(self._store_upload(filename, content, producer_id=producer_id, now_s=now_s))
                 self._digests[digest] = ingesting[-1]
         message = "File processing started in background."
         return 200, {"success": True, "message": message, "ingesting": ingesting, "duplicates": duplicates}
 
-    def delete(self, item_ids: object, now_s: float) -> Answer:
+    def delete(self, item_ids: object, now_s: float) -> JsonAnswer:
         """Answers a bulk delete of 1 to 1000 ids: none of them when one is another publisher's, else what can be.
 
         An item with `locked` in its file's name is deleted in part only, and stays.
         """
-        self._sweep(now_s)
+        self._purge_deleted(now_s)
         if not isinstance(item_ids, list) or not item_ids:
-            return 400, bodies.MISSING_ITEM_IDS
-        if len(item_ids) > MOST_IDS:
-            return 400, bodies.TOO_MANY_ITEM_IDS
+            return 400, responses.MISSING_ITEM_IDS
+        if len(item_ids) > MAX_DELETE_IDS:
+            return 400, responses.TOO_MANY_ITEM_IDS
         for position, each in enumerate(item_ids):
             if not isinstance(each, str):
-                return 422, bodies.not_text(["item_ids", position], each)
+                return 422, responses.not_a_string(["item_ids", position], each)
         found = {each: self.items.get(each.lower()) for each in item_ids}
         foreign = [each for each, item in found.items() if item and item.publisher_id != self.settings.publisher_id]
         if foreign:
-            return 403, bodies.unauthorized_delete(foreign)
+            return 403, responses.unauthorized_delete(foreign)
         locked = frozenset(each for each, item in found.items() if item and "locked" in item.filename)
-        return 200, bodies.deleted({each: self._leave(each.lower(), now_s) for each in found}, partly=locked)
+        return 200, responses.deleted(
+            {each: self._delete_item(each.lower(), now_s) for each in found}, partially=locked
+        )
 
-    def make(
+    def create_items(
         self,
         count: int,
         *,
@@ -293,10 +295,10 @@ class Engine:
         filename: str = "made.txt",
         publisher_id: str | None = None,
     ) -> list[str]:
-        """Makes items that keep a status, or walk to the end that their filename says (`item.end_of`)."""
-        made = [str(uuid.uuid4()) for _ in range(count)]
+        """Makes items that keep a status, or walk to the end that their filename says (`item.final_status`)."""
+        item_ids = [str(uuid.uuid4()) for _ in range(count)]
         publisher = publisher_id or self.settings.publisher_id
-        for item_id in made:
+        for item_id in item_ids:
             self.items[item_id] = Item(
                 item_id=item_id,
                 publisher_id=publisher,
@@ -305,62 +307,62 @@ class Engine:
                 changed_s=now_s,
                 status=status,
             )
-        return made
+        return item_ids
 
     def count(self, now_s: float) -> int:
         """How many items there are, those included that are deleted but still answered for."""
-        self._sweep(now_s)
+        self._purge_deleted(now_s)
         return len(self.items)
 
-    def chosen(self, *, filename: str, count: int | None) -> Sequence[Item]:
+    def select_items(self, *, filename: str, count: int | None) -> Sequence[Item]:
         """Items with a text in their filename, in the order in which they came; at most `count` of them."""
         return [item for item in self.items.values() if filename in item.filename][:count]
 
-    def _own(self, item_id: str, now_s: float) -> Item | Answer:
-        self._sweep(now_s)
+    def _own_item(self, item_id: str, now_s: float) -> Item | JsonAnswer:
+        self._purge_deleted(now_s)
         found = self.items.get(item_id.lower())
         if found is None:
-            return (404, bodies.ITEM_NOT_FOUND) if _is_uuid(item_id) else (400, bodies.MALFORMED_ID)
-        return found if found.publisher_id == self.settings.publisher_id else (403, bodies.ITEM_MISMATCH)
+            return (404, responses.ITEM_NOT_FOUND) if _is_uuid(item_id) else (400, responses.MALFORMED_ID)
+        return found if found.publisher_id == self.settings.publisher_id else (403, responses.ITEM_MISMATCH)
 
     def _look_up(self, item_id: str, now_s: float) -> Mapping[str, object] | None:
         item = self.items.get(item_id)
         return None if item is None else self._row(item, now_s)[0]
 
     def _row(self, item: Item, now_s: float) -> tuple[dict[str, object], float]:
-        status, since_s = item.standing(now_s, item_seconds=self.settings.item_seconds)
+        status, since_s = item.status_at(now_s, item_seconds=self.settings.item_seconds)
         return item.row(status), since_s
 
-    def _take_in(self, filename: str, content: bytes, *, producer_id: str | None, now_s: float) -> str:
-        (item_id,) = self.make(1, now_s=now_s, filename=filename)
+    def _store_upload(self, filename: str, content: bytes, *, producer_id: str | None, now_s: float) -> str:
+        (item_id,) = self.create_items(1, now_s=now_s, filename=filename)
         item = self.items[item_id]
         item.text, item.producer_id = read_text(content), producer_id
         if producer_id is not None:
-            self._producers.note(producer_id, item_id)
+            self._producers.add(producer_id, item_id)
         return item_id
 
-    def _leave(self, item_id: str, now_s: float) -> str | None:
+    def _delete_item(self, item_id: str, now_s: float) -> str | None:
         item = self.items.get(item_id)
-        if item is None or item_id in self._leaving:
+        if item is None or item_id in self._deleted_until:
             return "Item not found"
         if "locked" in item.filename:
             return "Deletion failed"
-        self._leaving[item_id] = now_s + self.settings.delete_lag_seconds
-        self._sweep(now_s)
+        self._deleted_until[item_id] = now_s + self.settings.delete_lag_seconds
+        self._purge_deleted(now_s)
         return None
 
-    def _sweep(self, now_s: float) -> None:
+    def _purge_deleted(self, now_s: float) -> None:
         """Lets go of deleted items whose time is over; they left in the order in which they stand."""
-        while self._leaving:
-            item_id, until_s = next(iter(self._leaving.items()))
+        while self._deleted_until:
+            item_id, until_s = next(iter(self._deleted_until.items()))
             if until_s > now_s:
                 return
-            del self._leaving[item_id]
+            del self._deleted_until[item_id]
             self.items.pop(item_id, None)
 
-    def _closed(self, publisher_id: str, foreign: Body) -> Answer:
+    def _publisher_error(self, publisher_id: str, foreign: Body) -> JsonAnswer:
         known = publisher_id == self.settings.foreign_publisher_id
-        return (403, foreign) if known else (400, bodies.PUBLISHER_NOT_FOUND)
+        return (403, foreign) if known else (400, responses.PUBLISHER_NOT_FOUND)
 
 
 def _is_uuid(text: str) -> bool:

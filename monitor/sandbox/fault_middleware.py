@@ -13,12 +13,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from monitor.sandbox.faults import Fault
-from monitor.sandbox.state import Connection, State
+from monitor.sandbox.state import ClientConnection, SandboxState
 
 TICKS_PER_S = 20
 
 
-async def gather(app: ASGIApp, scope: Scope, receive: Receive, finish: Callable[[Message], None]) -> tuple[bytes, ...]:
+async def capture_answer(
+    app: ASGIApp, scope: Scope, receive: Receive, finish: Callable[[Message], None]
+) -> tuple[bytes, ...]:
     """What an application answers, as it would stand on the wire: the head and the body.
 
     Args:
@@ -51,7 +53,7 @@ def _head(message: Message) -> bytes:
     return b"\r\n".join(lines) + b"\r\n"
 
 
-async def write(connection: Connection, fault: Fault, head: bytes, body: bytes) -> bool:
+async def write_answer(connection: ClientConnection, fault: Fault, head: bytes, body: bytes) -> bool:
     """Writes an answer as a fault wants it.
 
     Returns:
@@ -60,23 +62,23 @@ async def write(connection: Connection, fault: Fault, head: bytes, body: bytes) 
     if fault.cut_after is not None:
         body = body[: min(fault.cut_after, max(len(body) - 1, 0))]
     if fault.drip is not None:
-        at_once, slowly = (b"", head + body) if fault.drip_headers else (head, body)
+        immediately, slowly = (b"", head + body) if fault.drip_headers else (head, body)
     else:
-        at_once, slowly = head + body, b""
-    connection.transport.write(at_once)
+        immediately, slowly = head + body, b""
+    connection.transport.write(immediately)
     return await _drip(connection, slowly, bytes_per_s=fault.drip or 1.0)
 
 
-async def _drip(connection: Connection, content: bytes, *, bytes_per_s: float) -> bool:
+async def _drip(connection: ClientConnection, content: bytes, *, bytes_per_s: float) -> bool:
     piece = max(1, int(bytes_per_s / TICKS_PER_S))
     for start in range(0, len(content), piece):
-        if not await connection.outlasts(piece / bytes_per_s):
+        if not await connection.stays_open(piece / bytes_per_s):
             return False
         connection.transport.write(content[start : start + piece])
-    return not connection.gone.is_set()
+    return not connection.closed.is_set()
 
 
-class Disturbed:
+class FaultMiddleware:
     """An application with the faults of a state before it.
 
     Args:
@@ -84,7 +86,7 @@ class Disturbed:
         state: whose faults, and where calls are counted.
     """
 
-    def __init__(self, app: ASGIApp, state: State) -> None:
+    def __init__(self, app: ASGIApp, state: SandboxState) -> None:
         self._app, self._state = app, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,23 +96,23 @@ class Disturbed:
             return
         state = self._state
         with state.lock:
-            fault = state.faults.hit(scope["method"], scope["path"], state.clock())
+            fault = state.faults.match_request(scope["method"], scope["path"], state.clock())
             state.in_flight += 1
-            state.most_in_flight = max(state.most_in_flight, state.in_flight)
+            state.max_in_flight = max(state.max_in_flight, state.in_flight)
         try:
             if fault is None:
                 await self._app(scope, receive, self._counting(scope, send, None))
             else:
-                await self._disturb(fault, scope, receive, send)
+                await self._apply_fault(fault, scope, receive, send)
         except ClientDisconnect:
             return  # counted as gone: nobody is left to answer
         finally:
             with state.lock:
                 state.in_flight -= 1
 
-    async def _disturb(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _apply_fault(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
         connection = self._state.connections.get(tuple(scope["client"]))
-        if connection is None or not await connection.outlasts(fault.delay_s):
+        if connection is None or not await connection.stays_open(fault.delay_s):
             self._count(scope, "gone")
             return
         if fault.expires:
@@ -120,14 +122,14 @@ class Disturbed:
         if fault.close:
             self._count(scope, "closed")
             connection.transport.abort()
-            await connection.gone.wait()
-        elif fault.by_hand:
-            await self._by_hand(fault, connection, answer, scope, receive)
+            await connection.closed.wait()
+        elif fault.needs_raw_write:
+            await self._write_raw(fault, connection, answer, scope, receive)
         else:
             await answer(scope, receive, self._counting(scope, send, fault))
 
-    async def _by_hand(
-        self, fault: Fault, connection: Connection, answer: ASGIApp, scope: Scope, receive: Receive
+    async def _write_raw(
+        self, fault: Fault, connection: ClientConnection, answer: ASGIApp, scope: Scope, receive: Receive
     ) -> None:
         status = ""
 
@@ -136,26 +138,26 @@ class Disturbed:
             status = str(message["status"])
             _finish(message, fault)
 
-        head, body = await gather(answer, scope, receive, finish)
-        stayed = await write(connection, fault, head, body)
-        ending = status if fault.cut_after is None else "closed"
-        self._count(scope, ending if stayed else "gone")
+        head, body = await capture_answer(answer, scope, receive, finish)
+        stayed = await write_answer(connection, fault, head, body)
+        outcome = status if fault.cut_after is None else "closed"
+        self._count(scope, outcome if stayed else "gone")
         connection.transport.close()  # which sends what was written first
-        await connection.gone.wait()
+        await connection.closed.wait()
 
     def _counting(self, scope: Scope, send: Send, fault: Fault | None) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                here = tuple(scope["client"]) in self._state.connections
-                self._count(scope, str(message["status"]) if here else "gone")
+                connected = tuple(scope["client"]) in self._state.connections
+                self._count(scope, str(message["status"]) if connected else "gone")
                 _finish(message, fault)
             await send(message)
 
         return counted
 
-    def _count(self, scope: Scope, ending: str) -> None:
+    def _count(self, scope: Scope, outcome: str) -> None:
         with self._state.lock:
-            self._state.requests[f"{scope['method']} {_template(scope['path'])} {ending}"] += 1
+            self._state.requests[f"{scope['method']} {_template(scope['path'])} {outcome}"] += 1
 
 
 def _finish(message: Message, fault: Fault | None) -> None:
@@ -175,8 +177,8 @@ def _template(path: str) -> str:
     if parts[1:4] == ["engine", "v2", "items"] and len(parts) > 4:
         return "/engine/v2/items/{item_id}"
     if parts[1:4] == ["engine", "v2", "publisher"]:
-        ending = "/by-producer" if parts[-1] == "by-producer" else ""
-        return f"/engine/v2/publisher/{{publisher_id}}/items{ending}"
+        outcome = "/by-producer" if parts[-1] == "by-producer" else ""
+        return f"/engine/v2/publisher/{{publisher_id}}/items{outcome}"
     if parts[1:4] == ["engine", "v1", "files"]:
         return "/engine/v1/files/{item_id}/snippets"
     return path

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import msgspec
 
 from monitor.model.durations import parse_duration
-from monitor.sandbox import responses as bodies
-from monitor.sandbox.requests import shaped
+from monitor.sandbox import responses
+from monitor.sandbox.requests import to_struct
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_FRAMING = frozenset({"content-length", "transfer-encoding", "connection"})
+_FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection"})
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
@@ -64,7 +64,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return b"" if self.body is None else msgspec.json.encode(self.body), "application/json"
 
     @property
-    def by_hand(self) -> bool:
+    def needs_raw_write(self) -> bool:
         """Whether its answer can't be left to the server, as it comes slowly or not to its end."""
         return self.drip is not None or self.cut_after is not None
 
@@ -75,7 +75,7 @@ def read_fault(raw: object) -> Fault:
     Raises:
         ValueError: with one sentence about what is wrong.
     """
-    fault = shaped(raw, Fault, "fault")
+    fault = to_struct(raw, Fault, "fault")
     problem = _wrong_header(fault) or _contradiction(fault) or _wrong_body(fault)
     if problem:
         raise ValueError(f"that is no fault: {problem}")
@@ -86,7 +86,7 @@ def _wrong_header(fault: Fault) -> str | None:
     for name, value in fault.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             return f"HTTP can't carry the header {name!r} with that value"
-        if name.lower() in _FRAMING:
+        if name.lower() in _FRAMING_HEADERS:
             return f"the header {name!r} frames the body, which is the sandbox's own affair"
     return None
 
@@ -105,7 +105,7 @@ def _wrong_body(fault: Fault) -> str | None:
 
 
 def _contradiction(fault: Fault) -> str | None:
-    if fault.close and (fault.passes or fault.by_hand):
+    if fault.close and (fault.passes or fault.needs_raw_write):
         return "it either closes or passes, drips and cuts"
     if fault.drip_headers and fault.drip is None:
         return "headers drip only with drip, the bytes per second"
@@ -115,20 +115,20 @@ def _contradiction(fault: Fault) -> str | None:
 
 
 @dataclass(slots=True, kw_only=True)
-class _InForce:
+class _ActiveFault:
     fault: Fault
     since_s: float
-    left: int | None
+    remaining: int | None
 
     def at(self, now_s: float) -> Fault | None:
         """The fault as it is at a moment; None once its time is over."""
         fault, lasts_s = self.fault, self.fault.for_s
         if lasts_s is None:
             return fault
-        gone = (now_s - self.since_s) / lasts_s
-        if gone >= 1:
+        elapsed = (now_s - self.since_s) / lasts_s
+        if elapsed >= 1:
             return None
-        return msgspec.structs.replace(fault, delay_s=fault.delay_s * (1 - gone)) if fault.fades else fault
+        return msgspec.structs.replace(fault, delay_s=fault.delay_s * (1 - elapsed)) if fault.fades else fault
 
 
 class FaultPlan:
@@ -139,28 +139,28 @@ class FaultPlan:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._in_force: list[_InForce] = []
+        self._active: list[_ActiveFault] = []
         self._random = random.Random(seed)  # noqa: S311  # which calls a share hits is no secret
 
     def add(self, fault: Fault, now_s: float = 0.0) -> None:
         """Puts one more fault in force, from a moment (seconds on a steady clock) on."""
-        self._in_force.append(_InForce(fault=fault, since_s=now_s, left=fault.count))
+        self._active.append(_ActiveFault(fault=fault, since_s=now_s, remaining=fault.count))
 
     def clear(self) -> None:
         """Ends all faults."""
-        self._in_force.clear()
+        self._active.clear()
 
-    def hit(self, method: str, path: str, now_s: float = 0.0) -> Fault | None:
+    def match_request(self, method: str, path: str, now_s: float = 0.0) -> Fault | None:
         """The fault that this call meets at a moment, or None; a counted one is used up by one."""
-        for each in self._in_force:
+        for each in self._active:
             fault = each.at(now_s)
-            if fault is None or each.left == 0 or not path.startswith(fault.path):
+            if fault is None or each.remaining == 0 or not path.startswith(fault.path):
                 continue
             if (fault.method or method).upper() != method:
                 continue
             if fault.share < 1 and self._random.random() >= fault.share:
                 continue
-            each.left = None if each.left is None else each.left - 1
+            each.remaining = None if each.remaining is None else each.remaining - 1
             return fault
         return None
 
@@ -177,11 +177,11 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "html502": Preset(
         about="a gateway's own 502, in HTML",
-        fields={"status": 502, "body": bodies.BAD_GATEWAY, "headers": {"Server": "nginx", "Via": "1.1 google"}},
+        fields={"status": 502, "body": responses.BAD_GATEWAY, "headers": {"Server": "nginx", "Via": "1.1 google"}},
     ),
     "spending-limit": Preset(
         about="429 SPENDING_LIMIT_EXCEEDED, which says retryable and is not",
-        fields={"status": 429, "body": bodies.SPENDING_LIMIT},
+        fields={"status": 429, "body": responses.SPENDING_LIMIT},
     ),
     "drop": Preset(about="the connection drops before any answer", fields={"close": True}),
     "cut-headers": Preset(about="the connection drops after the headers", fields={"passes": True, "cut_after": 0}),
@@ -217,9 +217,9 @@ KEYS: Mapping[str, str] = {
 }
 """By key: the field of `Fault`. Besides these, `header.NAME` sets a header."""
 
-_WHOLE = frozenset({"status", "count", "cut_after"})
-_PARTS = frozenset({"share", "drip"})
-_DURATIONS = frozenset({"for_s", "delay_s"})
+_INTEGER_FIELDS = frozenset({"status", "count", "cut_after"})
+_FLOAT_FIELDS = frozenset({"share", "drip"})
+_DURATION_FIELDS = frozenset({"for_s", "delay_s"})
 _HEADER = "header."
 
 
@@ -229,8 +229,8 @@ def parse_fault(text: str) -> Fault:
     Raises:
         ValueError: with one sentence about what is wrong.
     """
-    named, _, rest = text.partition(":")
-    fields: dict[str, Any] = {**_named(named.strip())}
+    preset, _, rest = text.partition(":")
+    fields: dict[str, Any] = {**_fields_by_name(preset.strip())}
     headers = dict(fields.get("headers", {}))
     for pair in rest.split(",") if rest else ():
         key, equals, value = (part.strip() for part in pair.partition("="))
@@ -244,34 +244,36 @@ def parse_fault(text: str) -> Fault:
     return read_fault({**fields, "headers": headers})
 
 
-def _named(name: str) -> Mapping[str, Any]:
+def _fields_by_name(name: str) -> Mapping[str, Any]:
     if name.isascii() and name.isdecimal() and 200 <= int(name) <= 599:
         status = int(name)
-        return {"status": status, "body": bodies.BY_STATUS.get(status)}
+        return {"status": status, "body": responses.BY_STATUS.get(status)}
     if name in PRESETS:
         return PRESETS[name].fields
     known = f"a status from 200 to 599, {', '.join(PRESETS)}"
-    raise ValueError(f"there is no fault named {name!r}{_meant(name, list(PRESETS))}; there are {known}")
+    raise ValueError(f"there is no fault named {name!r}{_suggestion(name, list(PRESETS))}; there are {known}")
 
 
 def _field(key: str) -> str:
     if key not in KEYS:
-        raise ValueError(f"there is no key {key!r}{_meant(key, list(KEYS))}; there are {', '.join(KEYS)}, header.NAME")
+        raise ValueError(
+            f"there is no key {key!r}{_suggestion(key, list(KEYS))}; there are {', '.join(KEYS)}, header.NAME"
+        )
     return KEYS[key]
 
 
-def _meant(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+def _suggestion(given: str, known: Sequence[str]) -> str:
+    close_matches = difflib.get_close_matches(given, known, n=1)
+    return f" (did you mean {close_matches[0]}?)" if close_matches else ""
 
 
 def _value(key: str, name: str, text: str) -> object:
     try:
-        if name in _WHOLE:
+        if name in _INTEGER_FIELDS:
             return int(text)
-        if name in _PARTS:
+        if name in _FLOAT_FIELDS:
             return float(text)
-        return parse_duration(text).total_seconds() if name in _DURATIONS else text
+        return parse_duration(text).total_seconds() if name in _DURATION_FIELDS else text
     except ValueError:
-        what = 'a duration such as "30s"' if name in _DURATIONS else "a number"
+        what = 'a duration such as "30s"' if name in _DURATION_FIELDS else "a number"
         raise ValueError(f"{key}={text} of a fault wants {what}") from None

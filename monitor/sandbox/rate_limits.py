@@ -19,7 +19,7 @@ class Rate:
     per_s: float
 
 
-def read_rate(text: str) -> Rate:
+def parse_rate(text: str) -> Rate:
     """Reads a rate such as "50/s", "600/m", "1000/h" or "5/10s".
 
     Raises:
@@ -34,15 +34,15 @@ def read_rate(text: str) -> Rate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class RateLimitDecision:
     """Whether one call is let in, and what is left."""
 
     allowed: bool
     limit: int
     remaining: int
-    whole_s: float
+    full_at_s: float
     """When the limit will be whole again, on the clock that `now_s` was read from."""
-    next_s: float
+    next_at_s: float
     """When the next call will be let in, on the same clock."""
 
     def headers(self, *, unix_s: float, now_s: float, retry_after: bool) -> Mapping[str, str]:
@@ -53,37 +53,37 @@ class Grant:
             now_s: the moment of the call.
             retry_after: whether a refused call is told `Retry-After` too.
         """
-        told = {
+        headers = {
             "X-RateLimit-Limit": str(self.limit),
             "X-RateLimit-Remaining": str(self.remaining),
-            "X-RateLimit-Reset": str(math.ceil(unix_s + self.whole_s - now_s)),
+            "X-RateLimit-Reset": str(math.ceil(unix_s + self.full_at_s - now_s)),
         }
         if retry_after and not self.allowed:
-            told["Retry-After"] = str(max(1, math.ceil(self.next_s - now_s)))
-        return told
+            headers["Retry-After"] = str(max(1, math.ceil(self.next_at_s - now_s)))
+        return headers
 
 
 @dataclass(slots=True, kw_only=True)
-class Quota:
+class TokenBuckets:
     """One bucket per credential; it begins full, holds `rate.count` calls, and fills evenly in `rate.per_s`."""
 
     rate: Rate
-    _left: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _tokens: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By credential: calls left, and when that was counted."""
 
-    def take(self, credential: str, now_s: float) -> Grant:
+    def take(self, credential: str, now_s: float) -> RateLimitDecision:
         """Counts one call; a refused one costs nothing."""
         rate = self.rate
-        left, since_s = self._left.get(credential, (float(rate.count), now_s))
-        left = min(left + (now_s - since_s) * rate.count / rate.per_s, float(rate.count))
-        allowed = left >= 1 - _ROUNDING
-        left = max(left - 1, 0.0) if allowed else left
-        self._left[credential] = (left, now_s)
+        tokens, since_s = self._tokens.get(credential, (float(rate.count), now_s))
+        tokens = min(tokens + (now_s - since_s) * rate.count / rate.per_s, float(rate.count))
+        allowed = tokens >= 1 - _ROUNDING
+        tokens = max(tokens - 1, 0.0) if allowed else tokens
+        self._tokens[credential] = (tokens, now_s)
         call_s = rate.per_s / rate.count
-        return Grant(
+        return RateLimitDecision(
             allowed=allowed,
             limit=rate.count,
-            remaining=int(left + _ROUNDING),
-            whole_s=now_s + (rate.count - left) * call_s,
-            next_s=now_s + max(1 - left, 0.0) * call_s,
+            remaining=int(tokens + _ROUNDING),
+            full_at_s=now_s + (rate.count - tokens) * call_s,
+            next_at_s=now_s + max(1 - tokens, 0.0) * call_s,
         )

@@ -4,47 +4,47 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
-MOST_MADE = 1_000_000
+MAX_CREATED = 1_000_000
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ItemBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Items to be made."""
 
-    count: Annotated[int, msgspec.Meta(ge=1, le=MOST_MADE)] = 1
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_CREATED)] = 1
     status: str | None = None
     filename: str = "made.txt"
     publisher_id: str | None = None
 
 
-class ItemChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ItemUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one item is made to be; a status of None lets it walk."""
 
     status: str | msgspec.UnsetType | None = msgspec.UNSET
     publisher_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ItemSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which items: those with a text in their filename, in the order in which they came; None for all of them."""
 
     filename: str = ""
     count: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-class StatusChange(Selection, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StatusChange(ItemSelection, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A status for several items; None lets them walk."""
 
     status: str | None = None
 
 
 class RateChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new rate limit, written as `quota.read_rate` reads it; None ends it."""
+    """A new rate limit, written as `quota.parse_rate` reads it; None ends it."""
 
     rate: str | None
 
 
-def shaped(raw: object, kind: type[T], what: str) -> T:
+def to_struct(raw: object, kind: type[T], what: str) -> T:
     """Reads what was asked.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 Body = Mapping[str, object]
 
-Answer = tuple[int, Body | Sequence[Body]]
+JsonAnswer = tuple[int, Body | Sequence[Body]]
 """A status and a JSON body."""
 
 INVALID_CLIENT: Body = {"error": "invalid_client", "error_description": "Client authentication failed"}
@@ -51,14 +51,14 @@ _UNEXPECTED = "An unexpected error occurred during model inference. Please try a
 _TIMEOUT = "The provider did not respond in time. Please try again."
 
 
-def _reported(message: str, kind: str, code: str, fault: str, *, detail: object = None) -> Body:
+def _error_body(message: str, kind: str, code: str, fault: str, *, detail: object = None) -> Body:
     error = {
         "message": message, "type": kind, "code": code, "fault": fault, "retryable": True, "trace_id": "trace-sandbox",
     }  # fmt: skip
     return {"detail": detail or message, "error": error}
 
 
-SPENDING_LIMIT = _reported(
+SPENDING_LIMIT = _error_body(
     "Spending limit reached",
     "rate_limit_error",
     "SPENDING_LIMIT_EXCEEDED",
@@ -70,9 +70,9 @@ BY_STATUS: Mapping[int, Body] = {
     401: EXPIRED_TOKEN,
     403: FORBIDDEN,
     404: ITEM_NOT_FOUND,
-    408: _reported(_TIMEOUT, "provider_timeout_error", "PROVIDER_TIMEOUT", "provider"),
+    408: _error_body(_TIMEOUT, "provider_timeout_error", "PROVIDER_TIMEOUT", "provider"),
     429: RATE_LIMITED,
-    500: _reported(_UNEXPECTED, "provider_error", "PROVIDER_INFERENCE_ERROR", "provider"),
+    500: _error_body(_UNEXPECTED, "provider_error", "PROVIDER_INFERENCE_ERROR", "provider"),
     502: {
         "detail": {
             "code": "Weaviate update failed",
@@ -80,7 +80,7 @@ BY_STATUS: Mapping[int, Body] = {
             "weaviate_error": "Weaviate update failed",
         }
     },
-    503: _reported(_UNSTABLE, "service_unavailable_error", "PROVIDER_UNAVAILABLE", "provider"),
+    503: _error_body(_UNSTABLE, "service_unavailable_error", "PROVIDER_UNAVAILABLE", "provider"),
 }
 """What the error reference shows for a status."""
 
@@ -92,7 +92,7 @@ def missing_fields(names: Sequence[str]) -> Body:
     }
 
 
-def not_text(loc: Sequence[str | int], given: object) -> Body:
+def not_a_string(loc: Sequence[str | int], given: object) -> Body:
     """The validation error (422) of a field that should be a text."""
     entry = {"type": "string_type", "loc": ["body", *loc], "msg": "Input should be a valid string", "input": given}
     return {"detail": [entry]}
@@ -104,33 +104,33 @@ def not_a_limit(given: str) -> Body:
     return {"detail": [entry]}
 
 
-def deleted(errors: Mapping[str, str | None], *, partly: frozenset[str]) -> Body:
+def deleted(errors: Mapping[str, str | None], *, partially: frozenset[str]) -> Body:
     """The results of a bulk delete.
 
     Args:
         errors: by id, in the order of the request: why it was not deleted, or None when it was.
-        partly: those of them that are gone from some places, but not from all.
+        partially: those of them that are gone from some places, but not from all.
     """
-    total, gone = len(errors), sum(error is None for error in errors.values())
+    total, deleted_count = len(errors), sum(error is None for error in errors.values())
     results = [
         {
             "item_id": item_id,
             "success": error is None,
             "error": error,
             "deleted_from": {
-                place: error is None or (item_id in partly and place not in _KEPT_IN) for place in _DELETED_FROM
+                place: error is None or (item_id in partially and place not in _KEPT_IN) for place in _DELETED_FROM
             },
         }
         for item_id, error in errors.items()
     ]
     return {
-        "success": gone == total,
+        "success": deleted_count == total,
         "mode": "hard",
         "total_requested": total,
-        "total_deleted": gone,
-        "total_failed": total - gone,
+        "total_deleted": deleted_count,
+        "total_failed": total - deleted_count,
         "results": results,
-        "message": f"{gone} of {total} items deleted",
+        "message": f"{deleted_count} of {total} items deleted",
     }
 
 

@@ -10,10 +10,10 @@ import msgspec
 from monitor.sandbox.control import stats
 from monitor.sandbox.faults import Fault, parse_fault, read_fault
 from monitor.sandbox.rate_limits import Rate
-from monitor.sandbox.requests import Batch, Selection, StatusChange
-from monitor.sandbox.server import Server, listening, url_of
+from monitor.sandbox.requests import ItemBatch, ItemSelection, StatusChange
+from monitor.sandbox.server import SandboxServer, base_url_of, open_listener
 from monitor.sandbox.settings import SandboxSettings
-from monitor.sandbox.state import State
+from monitor.sandbox.state import SandboxState
 
 
 class Sandbox:
@@ -26,9 +26,9 @@ class Sandbox:
 
     def __init__(self, settings: SandboxSettings | None = None, clock: Callable[[], float] | None = None) -> None:
         self.settings = settings or SandboxSettings()
-        self._state = State(self.settings, clock) if clock else State(self.settings)
+        self._state = SandboxState(self.settings, clock) if clock else SandboxState(self.settings)
         self._port = self.settings.port
-        self._server: Server | None = None
+        self._server: SandboxServer | None = None
         self._thread: threading.Thread | None = None
         self.url = ""
 
@@ -54,12 +54,12 @@ class Sandbox:
         """
         if self._thread is not None:
             return
-        listener = listening(self.settings.host, self._port)
-        self._port, self.url = listener.getsockname()[1], url_of(listener)
-        self._server = server = Server(self._state)
+        listener = open_listener(self.settings.host, self._port)
+        self._port, self.url = listener.getsockname()[1], base_url_of(listener)
+        self._server = server = SandboxServer(self._state)
         self._thread = threading.Thread(target=server.serve_on, args=(listener,), name="sandbox", daemon=True)
         self._thread.start()
-        server.up.wait()
+        server.ready.wait()
 
     def stop(self) -> None:
         """Stops for real: connections are dropped and new ones refused. Safe to call twice."""
@@ -78,11 +78,11 @@ class Sandbox:
         """
         state = self._state
         with state.lock:
-            return state.engine.make(
+            return state.engine.create_items(
                 count, now_s=state.clock(), status=status, filename=filename, publisher_id=publisher_id
             )
 
-    def make(self, batch: Batch) -> list[str]:
+    def create_batch(self, batch: ItemBatch) -> list[str]:
         """Does what `create_items` does for a batch that was read from somewhere."""
         return self.create_items(**msgspec.structs.asdict(batch))
 
@@ -99,16 +99,16 @@ class Sandbox:
     def set_statuses(self, change: StatusChange) -> None:
         """Does what `set_status` does for every item that a change names."""
         with self._state.lock:
-            for item in self._state.engine.chosen(filename=change.filename, count=change.count):
+            for item in self._state.engine.select_items(filename=change.filename, count=change.count):
                 item.status, item.changed_s = change.status, self._state.clock()
 
-    def remove_chosen(self, chosen: Selection) -> None:
+    def remove_selected(self, selection: ItemSelection) -> None:
         """Does what `remove` does for every item that is chosen."""
         with self._state.lock:
-            for item in self._state.engine.chosen(filename=chosen.filename, count=chosen.count):
+            for item in self._state.engine.select_items(filename=selection.filename, count=selection.count):
                 del self._state.engine.items[item.item_id]
 
-    def give_away(self, item_id: str, publisher_id: str | None = None) -> None:
+    def assign_to_other_publisher(self, item_id: str, publisher_id: str | None = None) -> None:
         """Makes an item another publisher's: it answers 403.
 
         Raises:
@@ -157,9 +157,9 @@ class Sandbox:
         Raises:
             ValueError: it is no fault; the text says why.
         """
-        self.put(read_fault(fields) if name is None else parse_fault(name))
+        self.inject_fault(read_fault(fields) if name is None else parse_fault(name))
 
-    def put(self, fault: Fault) -> None:
+    def inject_fault(self, fault: Fault) -> None:
         """Puts a fault in force from now on."""
         with self._state.lock:
             self._state.faults.add(fault, self._state.clock())
@@ -174,7 +174,7 @@ class Sandbox:
         self._state.limit(rate)
 
     def stats(self) -> Mapping[str, Any]:
-        """`requests` by method, path template and ending, `items`, `most_in_flight`.
+        """`requests` by method, path template and ending, `items`, `max_in_flight`.
 
         An ending is a status, `closed` by a fault, or `gone`: the client left while a fault kept it waiting.
         """

@@ -17,19 +17,19 @@ import msgspec
 from monitor.errors import ConfigError
 from monitor.model.durations import format_duration, parse_duration
 from monitor.sandbox.faults import Fault, parse_fault, read_fault
-from monitor.sandbox.rate_limits import Rate, read_rate
-from monitor.sandbox.requests import Batch, Selection, StatusChange, shaped
+from monitor.sandbox.rate_limits import Rate, parse_rate
+from monitor.sandbox.requests import ItemBatch, ItemSelection, StatusChange, to_struct
 from monitor.sandbox.sandbox import Sandbox
 from monitor.sandbox.settings import SandboxSettings
 
-Argument = Fault | Batch | StatusChange | Selection | Rate | str | bool | None
+Argument = Fault | ItemBatch | StatusChange | ItemSelection | Rate | str | bool | None
 """What an action is done with."""
 
 _STEP = re.compile(r"^[ \t]*\[\[[ \t]*steps[ \t]*\]\]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ScenarioStep:
     """One thing that happens."""
 
     at_s: float
@@ -50,11 +50,11 @@ class Scenario:
     """A timeline."""
 
     about: str
-    steps: Sequence[Step]
+    steps: Sequence[ScenarioStep]
     """In the order in which they happen."""
 
 
-class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _StepTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: str
     say: str | None = None
     every: str | None = None
@@ -72,40 +72,40 @@ class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     start: Literal[True] | None = None
 
 
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ScenarioTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
     about: str = ""
 
 
-def _fault(written: Any) -> Fault:  # noqa: ANN401  # text or a table, as the step's shape has it
-    return parse_fault(written) if isinstance(written, str) else read_fault(written)
+def _fault(value: Any) -> Fault:  # noqa: ANN401  # text or a table, as the step's shape has it
+    return parse_fault(value) if isinstance(value, str) else read_fault(value)
 
 
-def _rate(written: str) -> Rate | None:
-    return None if written == "none" else read_rate(written)
+def _rate(value: str) -> Rate | None:
+    return None if value == "none" else parse_rate(value)
 
 
-def _whom(written: str) -> str:
-    if written not in {"client", "key"}:
-        raise ValueError(f'"{written}" is nobody; write "client" or "key"')
-    return written
+def _credential_name(value: str) -> str:
+    if value not in {"client", "key"}:
+        raise ValueError(f'"{value}" is nobody; write "client" or "key"')
+    return value
 
 
-_READERS: Mapping[str, Callable[[Any], Argument]] = {
+_PARSERS: Mapping[str, Callable[[Any], Argument]] = {
     "fault": _fault,
-    "revoke": _whom,
-    "restore": _whom,
-    "make": lambda written: shaped(written, Batch, "batch of items"),
-    "set": lambda written: shaped(written, StatusChange, "change of items"),
-    "remove": lambda written: shaped(written, Selection, "selection of items"),
+    "revoke": _credential_name,
+    "restore": _credential_name,
+    "make": lambda value: to_struct(value, ItemBatch, "batch of items"),
+    "set": lambda value: to_struct(value, StatusChange, "change of items"),
+    "remove": lambda value: to_struct(value, ItemSelection, "selection of items"),
     "rate": _rate,
 }
 
-ACTIONS = tuple(name for name in _Step.__struct_fields__ if name not in {"at", "say", "every", "times"})
+ACTIONS = tuple(name for name in _StepTable.__struct_fields__ if name not in {"at", "say", "every", "times"})
 """What can happen."""
 
 
-def due(steps: Sequence[Step], elapsed_s: float) -> Sequence[Step]:
+def due_steps(steps: Sequence[ScenarioStep], elapsed_s: float) -> Sequence[ScenarioStep]:
     """The steps whose time has come, in their order; a later call gives the same ones again, and more.
 
     Args:
@@ -126,11 +126,11 @@ def read_scenario(text: str, *, name: str) -> Scenario:
         ConfigError: with everything that is wrong, each with the number of its step and the line where that begins.
     """
     try:
-        file = shaped(tomllib.loads(text), _File, "scenario")
+        file = to_struct(tomllib.loads(text), _ScenarioTable, "scenario")
     except ValueError as error:  # TOML's own errors name the line
         raise ConfigError([f"{name}: {error}"]) from None
     lines = [text.count("\n", 0, match.start()) + 1 for match in _STEP.finditer(text)]
-    steps: list[Step] = []
+    steps: list[ScenarioStep] = []
     problems = []
     for n, raw in enumerate(file.steps):
         try:
@@ -143,40 +143,42 @@ def read_scenario(text: str, *, name: str) -> Scenario:
     return Scenario(about=file.about, steps=sorted(steps, key=lambda step: step.at_s))
 
 
-def _steps(raw: Mapping[str, Any]) -> Iterator[Step]:
-    written = shaped(raw, _Step, "step")
-    named = [name for name in ACTIONS if getattr(written, name) is not None]
+def _steps(raw: Mapping[str, Any]) -> Iterator[ScenarioStep]:
+    value = to_struct(raw, _StepTable, "step")
+    named = [name for name in ACTIONS if getattr(value, name) is not None]
     if len(named) != 1:
         found = f"it has {' and '.join(named)}" if named else "it has none"
         raise ValueError(f"a step is exactly one of {', '.join(ACTIONS)}; {found}")
-    if (written.every is None) != (written.times is None):
+    if (value.every is None) != (value.times is None):
         raise ValueError('a step that is repeated has both every and times, such as every = "10m" and times = 3')
     (action,) = named
-    argument = _READERS.get(action, _as_it_is)(getattr(written, action))
-    at_s, every_s = _seconds("at", written.at), _seconds("every", written.every or "0s")
-    for n in range(written.times or 1):
-        yield Step(at_s=at_s + n * every_s, action=action, argument=argument, text=written.say or _told(raw, action))
+    argument = _PARSERS.get(action, _unchanged)(getattr(value, action))
+    at_s, every_s = _seconds("at", value.at), _seconds("every", value.every or "0s")
+    for n in range(value.times or 1):
+        yield ScenarioStep(
+            at_s=at_s + n * every_s, action=action, argument=argument, text=value.say or _describe(raw, action)
+        )
 
 
-def _as_it_is(written: Argument) -> Argument:
-    return written
+def _unchanged(value: Argument) -> Argument:
+    return value
 
 
-def _seconds(key: str, written: str) -> float:
+def _seconds(key: str, value: str) -> float:
     try:
-        return parse_duration(written).total_seconds()
+        return parse_duration(value).total_seconds()
     except ValueError:
-        raise ValueError(f'{key} = "{written}" is no duration; write one such as "30s", "5m" or "1h30m"') from None
+        raise ValueError(f'{key} = "{value}" is no duration; write one such as "30s", "5m" or "1h30m"') from None
 
 
-def _told(raw: Mapping[str, Any], action: str) -> str:
+def _describe(raw: Mapping[str, Any], action: str) -> str:
     argument = raw[action]
     if isinstance(argument, dict):
         argument = ", ".join(f"{key} {value}" for key, value in argument.items())
     return action.replace("_", " ") if argument is True else f"{action} {argument}".strip()
 
 
-_SWITCHES: Mapping[tuple[str, str], Callable[[Sandbox], None]] = {
+_CREDENTIAL_ACTIONS: Mapping[tuple[str, str], Callable[[Sandbox], None]] = {
     ("revoke", "client"): Sandbox.revoke_client,
     ("revoke", "key"): Sandbox.revoke_key,
     ("restore", "client"): Sandbox.restore_client,
@@ -185,21 +187,21 @@ _SWITCHES: Mapping[tuple[str, str], Callable[[Sandbox], None]] = {
 
 # a step's argument has the type that its action wants: `scenario` has read it
 _ACTIONS: Mapping[str, Callable[[Sandbox, Any], object]] = {
-    "fault": Sandbox.put,
+    "fault": Sandbox.inject_fault,
     "clear": lambda sandbox, _: sandbox.clear_faults(),
-    "revoke": lambda sandbox, whom: _SWITCHES["revoke", whom](sandbox),
-    "restore": lambda sandbox, whom: _SWITCHES["restore", whom](sandbox),
+    "revoke": lambda sandbox, credential: _CREDENTIAL_ACTIONS["revoke", credential](sandbox),
+    "restore": lambda sandbox, credential: _CREDENTIAL_ACTIONS["restore", credential](sandbox),
     "expire_tokens": lambda sandbox, _: sandbox.expire_tokens(),
-    "make": lambda sandbox, batch: sandbox.make(batch),
+    "make": lambda sandbox, batch: sandbox.create_batch(batch),
     "set": Sandbox.set_statuses,
-    "remove": Sandbox.remove_chosen,
+    "remove": Sandbox.remove_selected,
     "rate": Sandbox.limit_rate,
     "stop": lambda sandbox, _: sandbox.stop(),
     "start": lambda sandbox, _: sandbox.start(),
 }
 
 
-class Player:
+class ScenarioPlayer:
     """Plays a timeline, each step once.
 
     Args:
@@ -210,7 +212,7 @@ class Player:
     def __init__(self, sandbox: Sandbox, scenario: Scenario) -> None:
         self._sandbox, self._steps, self._done = sandbox, scenario.steps, 0
 
-    def advance(self, elapsed_s: float) -> Sequence[Step]:
+    def advance(self, elapsed_s: float) -> Sequence[ScenarioStep]:
         """Does what has come due since the last call.
 
         Args:
@@ -222,7 +224,7 @@ class Player:
         Raises:
             MonitorError: the sandbox could not listen again where it did before.
         """
-        steps = due(self._steps, elapsed_s)[self._done :]
+        steps = due_steps(self._steps, elapsed_s)[self._done :]
         for step in steps:
             _ACTIONS[step.action](self._sandbox, step.argument)
             self._done += 1
@@ -242,7 +244,7 @@ def serve(
     faults: Sequence[Fault] = (),
     items: int = 0,
     scenario: Scenario | None = None,
-    on_step: Callable[[Step], None] = lambda step: None,  # noqa: ARG005  # nobody listens
+    on_step: Callable[[ScenarioStep], None] = lambda step: None,  # noqa: ARG005  # nobody listens
 ) -> None:
     """Serves until SIGINT, after which it returns, or SIGTERM, whose own handler then has its turn.
 
@@ -262,16 +264,16 @@ def serve(
             if items:
                 sandbox.create_items(items)
             for fault in faults:
-                sandbox.put(fault)
+                sandbox.inject_fault(fault)
             on_ready(sandbox.url)
-            _play(Player(sandbox, scenario or Scenario(about="", steps=())), on_step)
+            _play(ScenarioPlayer(sandbox, scenario or Scenario(about="", steps=())), on_step)
     except KeyboardInterrupt:
         return
 
 
-def _play(player: Player, on_step: Callable[[Step], None]) -> None:
-    begun_s, never = time.monotonic(), threading.Event()
+def _play(player: ScenarioPlayer, on_step: Callable[[ScenarioStep], None]) -> None:
+    started_s, waiter = time.monotonic(), threading.Event()
     while True:
-        for step in player.advance(time.monotonic() - begun_s):
+        for step in player.advance(time.monotonic() - started_s):
             on_step(step)
-        never.wait(player.wait_s(time.monotonic() - begun_s))
+        waiter.wait(player.wait_s(time.monotonic() - started_s))

@@ -11,11 +11,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monitor.errors import MonitorError
-from monitor.sandbox.app import build
-from monitor.sandbox.state import Connection, State
+from monitor.sandbox.app import build_app
+from monitor.sandbox.state import ClientConnection, SandboxState
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A socket that listens on an address; port 0 takes a free one.
 
     Raises:
@@ -32,31 +32,31 @@ def listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError, TypeError) as error:  # TypeError: a host with a NUL in it
         if listener is not None:
             listener.close()
-        why = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise MonitorError(
-            f"the sandbox can't listen on {host} port {port}: {why}; choose another with --port"
+            f"the sandbox can't listen on {host} port {port}: {reason}; choose another with --port"
         ) from error
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def base_url_of(listener: socket.socket) -> str:
     """The base URL of what listens there."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class Server(uvicorn.Server):
+class SandboxServer(uvicorn.Server):
     """Serves a state. It ends at once: calls in flight lose their connection, as when a service goes down.
 
     Args:
         state: what it serves.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: SandboxState) -> None:
         super().__init__(
             uvicorn.Config(
-                build(state),
-                http=_remembering(state),
+                build_app(state),
+                http=_tracking_protocol(state),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -69,7 +69,7 @@ class Server(uvicorn.Server):
             )
         )
         self._connections = state.connections
-        self.up = threading.Event()
+        self.ready = threading.Event()
 
     def serve_on(self, listener: socket.socket) -> None:
         """Serves until told to exit, in a thread: uvicorn leaves signals alone there, they stay with the main one."""
@@ -77,12 +77,12 @@ class Server(uvicorn.Server):
             self.run(sockets=[listener])
         finally:
             listener.close()
-            self.up.set()  # if it could not start, nobody shall wait for it
+            self.ready.set()  # if it could not start, nobody shall wait for it
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts connections, and says so."""
         await super().startup(sockets=sockets)
-        self.up.set()
+        self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drops every connection first: uvicorn would wait for them."""
@@ -91,19 +91,19 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
-def _remembering(state: State) -> type[asyncio.Protocol]:
-    class Remembering(H11Protocol):
+def _tracking_protocol(state: SandboxState) -> type[asyncio.Protocol]:
+    class TrackingProtocol(H11Protocol):
         """Remembers open connections, so that they can be dropped."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
             super().connection_made(transport)
             if self.client is not None:
-                state.connections[self.client] = Connection(transport=transport)
+                state.connections[self.client] = ClientConnection(transport=transport)
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
             connection = state.connections.pop(self.client, None) if self.client is not None else None
             if connection is not None:
-                connection.gone.set()
+                connection.closed.set()
 
-    return Remembering
+    return TrackingProtocol

@@ -12,30 +12,30 @@ from starlette.requests import Request
 
 from monitor.sandbox.engine import Engine
 from monitor.sandbox.faults import FaultPlan
-from monitor.sandbox.rate_limits import Quota, Rate
-from monitor.sandbox.responses import RATE_LIMITED, Answer
+from monitor.sandbox.rate_limits import Rate, TokenBuckets
+from monitor.sandbox.responses import RATE_LIMITED, JsonAnswer
 from monitor.sandbox.settings import SandboxSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class ClientConnection:
     """One open connection; only the server's own thread touches it."""
 
     transport: asyncio.Transport
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is closed, by whichever side."""
 
-    async def outlasts(self, delay_s: float) -> bool:
+    async def stays_open(self, delay_s: float) -> bool:
         """Waits; whether the connection is still there afterwards. Ends early when it is not."""
         if delay_s:
             try:
-                await asyncio.wait_for(self.gone.wait(), delay_s)
+                await asyncio.wait_for(self.closed.wait(), delay_s)
             except TimeoutError:
                 return True
-        return not self.gone.is_set()
+        return not self.closed.is_set()
 
 
-class State:
+class SandboxState:
     """The engine, the faults and the rate limit in force, and what has been counted.
 
     Args:
@@ -46,10 +46,10 @@ class State:
     def __init__(self, settings: SandboxSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings, self.clock, self.lock = settings, clock, RLock()
         self._epoch = datetime.now(UTC) - timedelta(seconds=clock())
-        self.connections: dict[tuple[str, int], Connection] = {}
+        self.connections: dict[tuple[str, int], ClientConnection] = {}
         """By the client's address, so that a fault can drop one."""
         self.requests: Counter[str] = Counter()
-        self.in_flight = self.most_in_flight = 0
+        self.in_flight = self.max_in_flight = 0
         self.reset()
 
     def reset(self) -> None:
@@ -58,27 +58,27 @@ class State:
             self.engine, self.faults = Engine(settings=self.settings, epoch=self._epoch), FaultPlan()
             self.limit(self.settings.rate)
             self.requests.clear()
-            self.most_in_flight = self.in_flight
+            self.max_in_flight = self.in_flight
 
     def limit(self, rate: Rate | None) -> None:
         """Sets a rate limit, of which nothing is used yet, or ends it."""
         with self.lock:
-            self._quota = Quota(rate=rate) if rate else None
+            self._buckets = TokenBuckets(rate=rate) if rate else None
 
-    def admit(self, authorization: str | None) -> tuple[Answer | None, Mapping[str, str]]:
+    def authorize(self, authorization: str | None) -> tuple[JsonAnswer | None, Mapping[str, str]]:
         """Why a call with this `Authorization` header is refused, if it is, and the headers that tell its rate."""
         with self.lock:
             now_s = self.clock()
-            admitted = self.engine.credentials.admit(authorization, now_s)
-            if not isinstance(admitted, str):
-                return admitted, {}
-            if self._quota is None:
+            subject = self.engine.credentials.authorize(authorization, now_s)
+            if not isinstance(subject, str):
+                return subject, {}
+            if self._buckets is None:
                 return None, {}
-            grant = self._quota.take(admitted, now_s)
+            decision = self._buckets.take(subject, now_s)
             unix_s = self._epoch.timestamp() + now_s
-            told = grant.headers(unix_s=unix_s, now_s=now_s, retry_after=self.settings.retry_after)
-            return (None if grant.allowed else (429, RATE_LIMITED)), told
+            headers = decision.headers(unix_s=unix_s, now_s=now_s, retry_after=self.settings.retry_after)
+            return (None if decision.allowed else (429, RATE_LIMITED)), headers
 
 
-Handler = Callable[[State, Request], Awaitable[Answer]]
+Handler = Callable[[SandboxState, Request], Awaitable[JsonAnswer]]
 """Answers one kind of call."""

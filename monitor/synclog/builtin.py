@@ -20,11 +20,11 @@ from sqlalchemy import (
     update,
 )
 
-from monitor.database.bulk import begin_merging, make_room
-from monitor.database.engine import in_fews, reading, translated, writing
+from monitor.database.bulk import begin_merge, create_staging_table
+from monitor.database.engine import in_chunks, reading, translate_errors, writing
 from monitor.database.engine import insert as insert_or
 from monitor.database.tables import UtcDateTime, tracked_items
-from monitor.database.text import storable
+from monitor.database.text import to_column_text
 from monitor.model import SyncLogEntry
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH
 
@@ -81,9 +81,9 @@ def add(engine: Engine, *, target: str, batches: Iterable[Sequence[SyncLogEntry]
     Raises:
         StoreError: our database fails. Nothing was written; the same when `batches` raises, which passes.
     """
-    with translated(engine), engine.connect() as conn:
+    with translate_errors(engine), engine.connect() as conn:
         rows = _stage(conn, batches)
-        begin_merging(conn, _staged)
+        begin_merge(conn, _staged)
         imported = _merge(conn, rows, target=target, now=now)
         _staged.drop(conn)
         conn.commit()
@@ -91,7 +91,7 @@ def add(engine: Engine, *, target: str, batches: Iterable[Sequence[SyncLogEntry]
 
 
 def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]]) -> int:
-    make_room(conn, _staged)
+    create_staging_table(conn, _staged)
     insert_first = insert_or(conn, _staged).on_conflict_do_nothing()
     rows = 0
     for batch in batches:
@@ -102,7 +102,7 @@ def _stage(conn: Connection, batches: Iterable[Sequence[SyncLogEntry]]) -> int:
 
 
 def _row(entry: SyncLogEntry) -> dict[str, object]:
-    group = storable(entry.group, MAX_GROUP_LENGTH)
+    group = to_column_text(entry.group, MAX_GROUP_LENGTH)
     return {"item_id": entry.item_id, "submitted_at": entry.submitted_at, "group_name": group}
 
 
@@ -151,8 +151,8 @@ def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> 
         distinct = list(dict.fromkeys(batch))
         with writing(engine) as conn:
             known = _known(conn, target, distinct)
-            for few in in_fews(list(known)):
-                these = tracked_items.c.target == target, tracked_items.c.item_id.in_(few)
+            for chunk in in_chunks(list(known)):
+                these = tracked_items.c.target == target, tracked_items.c.item_id.in_(chunk)
                 removed += conn.execute(delete(tracked_items).where(*these)).rowcount
         missing = [item_id for item_id in distinct if item_id not in known]
         unknown += len(missing)
@@ -162,9 +162,9 @@ def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> 
 
 def _known(conn: Connection, target: str, item_ids: Sequence[str]) -> dict[str, None]:
     known: dict[str, None] = {}
-    for few in in_fews(item_ids):
+    for chunk in in_chunks(item_ids):
         query = select(tracked_items.c.item_id).where(
-            tracked_items.c.target == target, tracked_items.c.item_id.in_(few)
+            tracked_items.c.target == target, tracked_items.c.item_id.in_(chunk)
         )
         known |= dict.fromkeys(conn.execute(query).scalars())
     return known

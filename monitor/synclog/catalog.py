@@ -12,7 +12,7 @@ from sqlalchemy import table as table_named
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.elements import quoted_name
 
-from monitor.database.urls import place
+from monitor.database.urls import location_of
 from monitor.errors import SyncLogError
 from monitor.synclog.connection import SyncLogSpec
 
@@ -56,7 +56,7 @@ def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
     Raises:
         SyncLogError: when one is missing or could be several; the sentence offers close matches.
     """
-    where = f"sync log {place(conn.engine.url)}"
+    where = f"sync log {location_of(conn.engine.url)}"
     schema, table = _table(conn, spec.table, where)
     columns = _columns(conn, schema, table)
 

@@ -9,7 +9,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from monitor.database.postgres import postgres_engine
-from monitor.database.urls import DatabaseFault, diagnose, is_sqlite, open_read_only, parse, place
+from monitor.database.urls import DatabaseFault, classify_fault, is_sqlite, location_of, open_read_only, parse
 from monitor.errors import SyncLogError
 
 
@@ -64,7 +64,7 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
         )
     # no prepared statements: behind PgBouncer they may meet a session that does not know them
     engine = postgres_engine(
-        url, answer_s=STATEMENT_TIMEOUT_S, connect_args={"prepare_threshold": None}, poolclass=NullPool
+        url, statement_timeout_s=STATEMENT_TIMEOUT_S, connect_args={"prepare_threshold": None}, poolclass=NullPool
     )
     return engine.execution_options(postgresql_readonly=True)
 
@@ -86,7 +86,7 @@ _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
     DatabaseFault.DISK: "can't be read from its disk; check that it is a file and that the disk is well",
     DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
     DatabaseFault.FULL: "is a view, and the temporary folder has no room for a copy of it; free some, or set TMPDIR",
-    DatabaseFault.CROWDED: "has no connection left for us; end some of its sessions, the next run tries again",
+    DatabaseFault.TOO_MANY_CONNECTIONS: "has no connection left for us; end some of its sessions, the next run tries again",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, the next run tries again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the sync log's url",
     DatabaseFault.NO_DATABASE: "does not exist on that server; correct the name in the sync log's url",
@@ -95,9 +95,9 @@ _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
 
 
 def _error_message(error: SQLAlchemyError, url: URL, spec: SyncLogSpec) -> str:
-    where = f"sync log {place(url)}"
-    fault = diagnose(error)
-    if fault is DatabaseFault.CANNOT_OPEN and not Path(place(url)).exists():
+    where = f"sync log {location_of(url)}"
+    fault = classify_fault(error)
+    if fault is DatabaseFault.CANNOT_OPEN and not Path(location_of(url)).exists():
         return f"{where} does not exist; correct the path in the sync log's url, or start the pipeline that writes it"
     if fault is DatabaseFault.PERMISSION:
         return f'{where}, table "{spec.table}": this user may not read it; grant it SELECT'

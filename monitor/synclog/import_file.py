@@ -14,9 +14,9 @@ from monitor.synclog.import_formats import (
     BadLine,
     BlankLine,
     FileSpec,
-    ParsedLine,
     LineReader,
     LineTooLongError,
+    ParsedLine,
     open_csv,
     read_json_lines,
 )

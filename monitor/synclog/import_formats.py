@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from monitor.database.text import UNSTORABLE, spelled_out
+from monitor.database.text import UNPRINTABLE, escape_unprintable
 from monitor.errors import ConfigError
 from monitor.model import SyncLogEntry
 from monitor.synclog.timestamps import parse_timestamp
@@ -172,7 +172,7 @@ def _id_problem(item_id: str) -> str | None:
         return "its id is blank"
     if len(item_id) > MAX_ID_LENGTH:
         return f"its id is longer than {MAX_ID_LENGTH} characters: {quoted(item_id)}"
-    if UNSTORABLE.search(item_id):
+    if UNPRINTABLE.search(item_id):
         return f"its id holds a control character: {quoted(item_id)}"
     return None
 
@@ -181,7 +181,7 @@ def quoted(value: object) -> str:
     """A value of the file, quoted for people: short, and free of what would garble a terminal."""
     text = str(value)
     cut = text[:MAX_QUOTED_LENGTH]
-    return f'"{spelled_out(cut)}{"…" if len(text) > len(cut) else ""}"'
+    return f'"{escape_unprintable(cut)}{"…" if len(text) > len(cut) else ""}"'
 
 
 _MAX_NAMED_KEYS = 8

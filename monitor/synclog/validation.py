@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from monitor.database.text import UNSTORABLE, spelled_out, storable
+from monitor.database.text import UNPRINTABLE, escape_unprintable, to_column_text
 from monitor.model import SyncLogEntry, SyncReport
 
 MAX_ID_LENGTH = 512
@@ -58,15 +58,15 @@ def _id_problem(item_id: str | None) -> str | None:
         return "null"
     if not item_id or item_id.isspace():
         return "blank"
-    return "unusable" if len(item_id) > MAX_ID_LENGTH or UNSTORABLE.search(item_id) else None
+    return "unusable" if len(item_id) > MAX_ID_LENGTH or UNPRINTABLE.search(item_id) else None
 
 
 def _clean(entry: SyncLogEntry, *, late: bool) -> SyncLogEntry:
-    group = storable(entry.group, MAX_GROUP_LENGTH)
+    group = to_column_text(entry.group, MAX_GROUP_LENGTH)
     if not late and group == entry.group:
         return entry
     return replace(entry, submitted_at=None if late else entry.submitted_at, group=group)
 
 
 def _sample(item_id: str) -> str:
-    return spelled_out(item_id[:MAX_SAMPLE_LENGTH])[:MAX_SAMPLE_LENGTH]
+    return escape_unprintable(item_id[:MAX_SAMPLE_LENGTH])[:MAX_SAMPLE_LENGTH]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from monitor.web.database_snapshot import Readings
-from monitor.web.server import ListenError, address_of, listening
-from monitor.web.state import Vitals
+from monitor.web.database_probe import DatabaseProbe
+from monitor.web.server import ListenError, address_of, open_listener
+from monitor.web.state import StateTracker
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 RETRY_S = 30.0
-_LOOK_S = 1.0
+_POLL_S = 1.0
 """So often, in seconds, it looks whether another configuration says to listen elsewhere."""
 
 
@@ -27,14 +27,14 @@ class Endpoints:
     """Serves the endpoints of one daemon until closed.
 
     Args:
-        vitals: what it tells of; the configuration in force says where to listen.
+        tracker: what it tells of; the configuration in force says where to listen.
         retry_s: seconds (> 0) after which an address that could not be had is tried again.
     """
 
-    def __init__(self, vitals: Vitals, *, retry_s: float = RETRY_S) -> None:
-        self._vitals, self._retry_s = vitals, retry_s
-        self._readings = Readings(vitals)
-        self._told: str | None = None
+    def __init__(self, tracker: StateTracker, *, retry_s: float = RETRY_S) -> None:
+        self._tracker, self._retry_s = tracker, retry_s
+        self._database_probe = DatabaseProbe(tracker)
+        self._last_error: str | None = None
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -50,28 +50,28 @@ class Endpoints:
         (ended,) = await asyncio.gather(self._serving, return_exceptions=True)
         if isinstance(ended, Exception):
             structlog.get_logger().error("web_failed", exc_info=ended)
-        await self._readings.close()
+        await self._database_probe.close()
 
     async def _serve(self) -> None:
         while True:
-            address = self._vitals.config.web.address
-            listener = None if address is None else await self._listener(address)
+            address = self._tracker.config.web.address
+            listener = None if address is None else await self._open_listener(address)
             if listener is None:
-                await self._until_moved(address, self._retry_s if address else None)
+                await self._wait_for_new_address(address, self._retry_s if address else None)
             else:
                 await self._serve_on(listener, address)
 
-    async def _listener(self, address: tuple[str, int]) -> socket.socket | None:
+    async def _open_listener(self, address: tuple[str, int]) -> socket.socket | None:
         """What listens there; None when it can't be had now, which is told once."""
         log = structlog.get_logger()
         try:
-            listener = await _had(address)
+            listener = await _listen(address)
         except ListenError as error:
-            if self._told != str(error):
-                self._told = str(error)
-                log.warning("web_not_listening", reason=self._told, retry_in_s=self._retry_s)
+            if self._last_error != str(error):
+                self._last_error = str(error)
+                log.warning("web_not_listening", reason=self._last_error, retry_in_s=self._retry_s)
             return None
-        self._told = None
+        self._last_error = None
         log.info("web_listening", address=address_of(listener))
         return listener
 
@@ -79,40 +79,38 @@ class Endpoints:
         """Serves until another configuration is in force that says to listen elsewhere."""
         with closing(listener):
             # FastAPI takes half a second to load: not at the cost of those who want no endpoints, nor of the loop
-            build, server_class = await asyncio.to_thread(_parts)
-            server = self._server = server_class(build(self._vitals, self._readings))
-            moved = asyncio.create_task(self._until_moved(address, None))
-            moved.add_done_callback(lambda _: server.end())
+            build_app, server_class = await asyncio.to_thread(_load_web_app)
+            server = self._server = server_class(build_app(self._tracker, self._database_probe))
+            address_changed = asyncio.create_task(self._wait_for_new_address(address, None))
+            address_changed.add_done_callback(lambda _: server.stop())
             try:
                 await server.serve(sockets=[listener])
             finally:
-                moved.cancel()
-                await server.drop(listener)
+                address_changed.cancel()
+                await server.drop_connections(listener)
 
-    async def _until_moved(self, address: tuple[str, int] | None, most_s: float | None) -> None:
+    async def _wait_for_new_address(self, address: tuple[str, int] | None, timeout_s: float | None) -> None:
         """Waits until the configuration names another address, or for so long."""
-        ends_s = None if most_s is None else asyncio.get_running_loop().time() + most_s
-        while self._vitals.config.web.address == address:
-            self._vitals.follow()
+        ends_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        while self._tracker.config.web.address == address:
+            self._tracker.refresh_config()
             if ends_s is not None and asyncio.get_running_loop().time() >= ends_s:
                 return
-            await asyncio.sleep(_LOOK_S if ends_s is None else min(_LOOK_S, self._retry_s))
+            await asyncio.sleep(_POLL_S if ends_s is None else min(_POLL_S, self._retry_s))
 
 
-async def _had(address: tuple[str, int]) -> socket.socket:
+async def _listen(address: tuple[str, int]) -> socket.socket:
     """What listens there; whoever does not wait for it any more leaves no open socket behind."""
-    taking = asyncio.ensure_future(asyncio.to_thread(listening, address))
+    opening = asyncio.ensure_future(asyncio.to_thread(open_listener, address))
     try:
-        return await asyncio.shield(taking)
+        return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        taking.add_done_callback(
-            lambda taken: None if taken.cancelled() or taken.exception() else taken.result().close()
-        )
+        opening.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
         raise
 
 
-def _parts() -> tuple[Callable[[Vitals, Readings], "ASGIApp"], type["Server"]]:
-    from monitor.web.app import build
+def _load_web_app() -> tuple[Callable[[StateTracker, DatabaseProbe], "ASGIApp"], type["Server"]]:
+    from monitor.web.app import build_app
     from monitor.web.server import Server
 
-    return build, Server
+    return build_app, Server

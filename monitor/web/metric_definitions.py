@@ -10,10 +10,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 PREFIX = "ingestion_monitor_"
 
-Count = CounterMetricFamily | GaugeMetricFamily
+ScalarFamily = CounterMetricFamily | GaugeMetricFamily
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """The type of a metric."""
 
     COUNTER = "counter"
@@ -21,7 +21,7 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
-class From(StrEnum):
+class ValueSource(StrEnum):
     """Where its value comes from."""
 
     PROCESS = "of this process alone"
@@ -29,15 +29,15 @@ class From(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class MetricDefinition:
     """One metric."""
 
     name: str
     """Without the prefix; of a counter as it is written, with `_total`."""
-    kind: Kind
+    kind: MetricKind
     labels: tuple[str, ...] = ()
-    says: str
-    of: From = From.PROCESS
+    description: str
+    source: ValueSource = ValueSource.PROCESS
 
     @property
     def full_name(self) -> str:
@@ -47,62 +47,64 @@ class Family:
     @property
     def help(self) -> str:
         """One line for people."""
-        return f"{self.says} ({self.of.value})."
+        return f"{self.description} ({self.source.value})."
 
 
-def _process(name: str, kind: Kind, says: str, *labels: str) -> Family:
-    return Family(name=name, kind=kind, labels=labels, says=says)
+def _process(name: str, kind: MetricKind, description: str, *labels: str) -> MetricDefinition:
+    return MetricDefinition(name=name, kind=kind, labels=labels, description=description)
 
 
-def _stored(name: str, says: str, *labels: str) -> Family:
-    return Family(name=name, kind=Kind.GAUGE, labels=labels, says=says, of=From.STORED)
+def _stored(name: str, description: str, *labels: str) -> MetricDefinition:
+    return MetricDefinition(
+        name=name, kind=MetricKind.GAUGE, labels=labels, description=description, source=ValueSource.STORED
+    )
 
 
-FAMILIES = (
-    _process("build_info", Kind.GAUGE, "Always 1; the labels say which program this is", "version"),
+METRIC_DEFINITIONS = (
+    _process("build_info", MetricKind.GAUGE, "Always 1; the labels say which program this is", "version"),
     _process(
         "database_up",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "Whether the database can be used: 1; or 0, when it can't be reached, read or written, or has another schema",
     ),
-    _process("scheduler_beat_timestamp_seconds", Kind.GAUGE, "When the daemon's loop turned last"),
+    _process("scheduler_heartbeat_timestamp_seconds", MetricKind.GAUGE, "When the daemon's loop turned last"),
     _process(
-        "config_reload_successful",
-        Kind.GAUGE,
+        "config_last_reload_successful",
+        MetricKind.GAUGE,
         "1, or 0 after a reload that was refused, so that an older configuration is in force",
     ),
     _process(
-        "config_reload_success_timestamp_seconds", Kind.GAUGE, "When the configuration that is in force was read"
+        "config_last_reload_success_timestamp_seconds", MetricKind.GAUGE, "When the configuration that is in force was read"
     ),
     _process(
         "schedule_interval_seconds",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "What lies between two runs; by cron, between the next two; absent where no run is due for years",
         "target",
     ),
-    _process("runs_total", Kind.COUNTER, "Runs that ended, by how they ended", "target", "status"),
+    _process("runs_total", MetricKind.COUNTER, "Runs that ended, by how they ended", "target", "status"),
     _process(
         "runs_skipped_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Runs that were not begun, because another process has the target's lease or did the slot",
         "target",
     ),
     _process(
-        "runs_failed_total",
-        Kind.COUNTER,
+        "run_errors_total",
+        MetricKind.COUNTER,
         "Runs that ended in an error of the monitor's own, such as a database that is down, and stored no end",
         "target",
     ),
-    _process("run_duration_seconds", Kind.HISTOGRAM, "How long runs took, from their begin to their end", "target"),
+    _process("run_duration_seconds", MetricKind.HISTOGRAM, "How long runs took, from their begin to their end", "target"),
     _process(
         "requests_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Attempts sent to the API by runs that ended, by class of HTTP status; none: no answer came. Those for tokens "
         "count where they failed",
         "target",
         "status_class",
     ),
-    _process("retries_total", Kind.COUNTER, "Of these, attempts that repeated a failed one", "target"),
+    _process("retries_total", MetricKind.COUNTER, "Of these, attempts that repeated a failed one", "target"),
     _stored(
         "breaker_open",
         "Whether the breaker was open when the API was spoken to last: 1 or 0; of targets that this process ran",
@@ -125,7 +127,7 @@ FAMILIES = (
     _stored("last_success_timestamp_seconds", "When the newest complete run ended; absent before the first", "target"),
     _process(
         "run_overdue_timestamp_seconds",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "From when on the target's last run is older than it should be, unless one ends before: the instant that "
         "/readyz goes by",
         "target",
@@ -137,11 +139,11 @@ FAMILIES = (
         "cause",
         "severity",
     ),
-    _stored("outbox_due_messages", "Messages that are not delivered yet", "channel"),
-    _stored("outbox_oldest_due_age_seconds", "How long the oldest of them has waited; 0 for none", "channel"),
-    _stored("outbox_dead_messages", "Messages that were given up", "channel"),
+    _stored("notifications_due", "Messages that are not delivered yet", "channel"),
+    _stored("notifications_oldest_due_age_seconds", "How long the oldest of them has waited; 0 for none", "channel"),
+    _stored("notifications_dead", "Messages that were given up", "channel"),
     _stored(
-        "channel_parked",
+        "channel_suspended",
         "Whether the receiver refused us, so that nothing is sent before somebody acts: 1 or 0",
         "channel",
     ),
@@ -149,17 +151,17 @@ FAMILIES = (
 """In the order in which they are shown."""
 
 
-def counts() -> dict[str, Count]:
+def new_metrics() -> dict[str, ScalarFamily]:
     """A new, empty metric per counter and gauge, by its name without the prefix."""
-    kinds = {Kind.COUNTER: CounterMetricFamily, Kind.GAUGE: GaugeMetricFamily}
+    family_types = {MetricKind.COUNTER: CounterMetricFamily, MetricKind.GAUGE: GaugeMetricFamily}
     return {
-        each.name: kinds[each.kind](each.full_name, each.help, labels=each.labels)
-        for each in FAMILIES
-        if each.kind in kinds
+        definition.name: family_types[definition.kind](definition.full_name, definition.help, labels=definition.labels)
+        for definition in METRIC_DEFINITIONS
+        if definition.kind in family_types
     }
 
 
-def durations() -> HistogramMetricFamily:
+def new_histogram() -> HistogramMetricFamily:
     """A new, empty one of how long runs took."""
-    family = next(each for each in FAMILIES if each.kind is Kind.HISTOGRAM)
-    return HistogramMetricFamily(family.full_name, family.help, labels=family.labels)
+    definition = next(definition for definition in METRIC_DEFINITIONS if definition.kind is MetricKind.HISTOGRAM)
+    return HistogramMetricFamily(definition.full_name, definition.help, labels=definition.labels)

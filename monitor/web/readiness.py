@@ -10,15 +10,15 @@ from enum import StrEnum
 
 from monitor.model.schedule import DueTimes
 
-BEAT_LIMIT_S = 60.0
+HEARTBEAT_LIMIT_S = 60.0
 """Seconds without a beat of the daemon's loop after which it counts as stalled: many times what lies between two."""
-LONG_UNDELIVERED = timedelta(minutes=15)
+UNDELIVERED_LIMIT = timedelta(minutes=15)
 """A message that is undelivered for so long is worth a word."""
-_CLOSING = timedelta(minutes=1)
+_CLOSE_ALLOWANCE = timedelta(minutes=1)
 """What a run may take beyond its deadline to read the sync log and to store its end."""
 
 
-class Life(StrEnum):
+class Liveness(StrEnum):
     """Whether the daemon is alive."""
 
     OK = "ok"
@@ -26,12 +26,12 @@ class Life(StrEnum):
     """Its loop does not turn any more: only a restart helps."""
 
 
-def life(*, beat_age_s: float) -> Life:
+def liveness(*, heartbeat_age_s: float) -> Liveness:
     """Whether the daemon is alive, from the seconds (≥ 0) since the last beat of its loop."""
-    return Life.OK if beat_age_s < BEAT_LIMIT_S else Life.STALLED
+    return Liveness.OK if heartbeat_age_s < HEARTBEAT_LIMIT_S else Liveness.STALLED
 
 
-class Status(StrEnum):
+class ReadinessStatus(StrEnum):
     """Whether the daemon does what it is there for."""
 
     READY = "ready"
@@ -40,7 +40,7 @@ class Status(StrEnum):
     """It was told to end: work under way is finished, none is begun."""
 
 
-class Part(StrEnum):
+class Component(StrEnum):
     """What a reason is about."""
 
     DAEMON = "daemon"
@@ -64,7 +64,7 @@ class SchemaState(StrEnum):
 class Reason:
     """One thing that is not as it should be."""
 
-    part: Part
+    part: Component
     reason: str
     """What, in our own words."""
     remedy: str
@@ -77,7 +77,7 @@ class Reason:
 class Readiness:
     """Ready or not, and why."""
 
-    status: Status
+    status: ReadinessStatus
     reasons: tuple[Reason, ...] = ()
     """Why not; empty when it is ready."""
     warnings: tuple[Reason, ...] = ()
@@ -85,7 +85,7 @@ class Readiness:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseSigns:
+class DatabaseInput:
     """How the database answered."""
 
     error: str | None = None
@@ -94,7 +94,7 @@ class DatabaseSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TargetSigns:
+class TargetInput:
     """What is known of one target's runs."""
 
     name: str
@@ -108,67 +108,71 @@ class TargetSigns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelSigns:
+class ChannelInput:
     """How one channel is."""
 
     name: str
-    parked: bool = False
+    suspended: bool = False
     oldest_due_at: datetime | None = None
     """Since when the oldest undelivered message waits; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Signs:
+class ReadinessInputs:
     """All that readiness rests on; of a database that could not be read, targets and channels say nothing."""
 
     stopping: bool = False
-    beat_age_s: float = 0.0
+    heartbeat_age_s: float = 0.0
     reload_refused: bool = False
     """The last reload was refused: an older configuration is in force."""
-    database: DatabaseSigns = DatabaseSigns()
-    targets: Sequence[TargetSigns] = ()
-    channels: Sequence[ChannelSigns] = ()
+    database: DatabaseInput = DatabaseInput()
+    targets: Sequence[TargetInput] = ()
+    channels: Sequence[ChannelInput] = ()
 
 
-def readiness(signs: Signs, now: datetime) -> Readiness:
+def readiness(inputs: ReadinessInputs, now: datetime) -> Readiness:
     """Whether the daemon is ready, with every reason that speaks against it.
 
     Args:
-        signs: what is known.
+        inputs: what is known.
         now: the time (aware).
     """
-    warnings = tuple(_warnings(signs, now))
-    if signs.stopping:
-        told = Reason(part=Part.DAEMON, reason="it is stopping: nothing new is begun", remedy="wait for its successor")
-        return Readiness(status=Status.STOPPING, reasons=(told,), warnings=warnings)
-    reasons = (*_of_daemon(signs), *(_of_database(signs.database) or _of_runs(signs.targets, now)))
-    return Readiness(status=Status.NOT_READY if reasons else Status.READY, reasons=reasons, warnings=warnings)
+    warnings = tuple(_warnings(inputs, now))
+    if inputs.stopping:
+        stopping_reason = Reason(
+            part=Component.DAEMON, reason="it is stopping: nothing new is begun", remedy="wait for its successor"
+        )
+        return Readiness(status=ReadinessStatus.STOPPING, reasons=(stopping_reason,), warnings=warnings)
+    reasons = (*_daemon_reasons(inputs), *(_database_reasons(inputs.database) or _run_reasons(inputs.targets, now)))
+    return Readiness(
+        status=ReadinessStatus.NOT_READY if reasons else ReadinessStatus.READY, reasons=reasons, warnings=warnings
+    )
 
 
-def late_at(signs: TargetSigns) -> datetime | None:
+def overdue_from(inputs: TargetInput) -> datetime | None:
     """From when on a target's last run is older than it should be; None when no run is due for years.
 
     Two intervals after the last run, as the gate counts; but a run that began at the first due time may take its
     whole deadline, and a target that is watched for less than an interval has all of that before it.
     """
-    fresh = _first_end(signs, signs.watched_since)
-    if signs.last_run_at is None or fresh is None:
-        return fresh
-    in_time = (signs.due_times.overdue_at(signs.last_run_at), _first_end(signs, signs.last_run_at), fresh)
-    return max(each for each in in_time if each is not None)
+    earliest = _first_run_end(inputs, inputs.watched_since)
+    if inputs.last_run_at is None or earliest is None:
+        return earliest
+    candidates = (inputs.due_times.overdue_at(inputs.last_run_at), _first_run_end(inputs, inputs.last_run_at), earliest)
+    return max(each for each in candidates if each is not None)
 
 
-def _first_end(signs: TargetSigns, moment: datetime) -> datetime | None:
+def _first_run_end(inputs: TargetInput, moment: datetime) -> datetime | None:
     """When the first run that is due after a moment has ended at the latest."""
-    due = next(signs.due_times.times_after(moment), None)
-    return None if due is None else due + signs.deadline + _CLOSING
+    due = next(inputs.due_times.times_after(moment), None)
+    return None if due is None else due + inputs.deadline + _CLOSE_ALLOWANCE
 
 
-def _of_daemon(signs: Signs) -> list[Reason]:
-    if life(beat_age_s=signs.beat_age_s) is Life.OK:
+def _daemon_reasons(inputs: ReadinessInputs) -> list[Reason]:
+    if liveness(heartbeat_age_s=inputs.heartbeat_age_s) is Liveness.OK:
         return []
-    said = f"its loop has not turned for {signs.beat_age_s:.0f} s"
-    return [Reason(part=Part.DAEMON, reason=said, remedy="restart it, and report its log")]
+    text = f"its loop has not turned for {inputs.heartbeat_age_s:.0f} s"
+    return [Reason(part=Component.DAEMON, reason=text, remedy="restart it, and report its log")]
 
 
 _UPGRADE = "run `ingestion-monitor db upgrade`: this daemon goes on by itself"
@@ -182,57 +186,59 @@ _SCHEMA = {
 }
 
 
-def _of_database(signs: DatabaseSigns) -> list[Reason]:
-    if signs.error is not None:
+def _database_reasons(inputs: DatabaseInput) -> list[Reason]:
+    if inputs.error is not None:
         return [
             Reason(
-                part=Part.DATABASE, reason=signs.error, remedy="it is tried again by itself, for as long as it takes"
+                part=Component.DATABASE,
+                reason=inputs.error,
+                remedy="it is tried again by itself, for as long as it takes",
             )
         ]
-    if signs.schema is SchemaState.CURRENT:
+    if inputs.schema is SchemaState.CURRENT:
         return []
-    reason, remedy = _SCHEMA[signs.schema]
-    return [Reason(part=Part.SCHEMA, reason=reason, remedy=remedy)]
+    reason, remedy = _SCHEMA[inputs.schema]
+    return [Reason(part=Component.SCHEMA, reason=reason, remedy=remedy)]
 
 
-def _of_runs(targets: Iterable[TargetSigns], now: datetime) -> list[Reason]:
-    return [_overdue(target, at) for target in targets if (at := late_at(target)) is not None and now >= at]
+def _run_reasons(targets: Iterable[TargetInput], now: datetime) -> list[Reason]:
+    return [_overdue(target, at) for target in targets if (at := overdue_from(target)) is not None and now >= at]
 
 
-def _overdue(target: TargetSigns, since: datetime) -> Reason:
-    last = f"its last one ended at {_moment(target.last_run_at)}" if target.last_run_at else "it had none yet"
+def _overdue(target: TargetInput, since: datetime) -> Reason:
+    last = f"its last one ended at {_format_time(target.last_run_at)}" if target.last_run_at else "it had none yet"
     return Reason(
-        part=Part.RUNS,
+        part=Component.RUNS,
         target=target.name,
-        reason=f"a run is overdue since {_moment(since)}: {last}",
-        remedy="look for tick_failed and run_skipped in the daemon's log",
+        reason=f"a run is overdue since {_format_time(since)}: {last}",
+        remedy="look for run_error and run_skipped in the daemon's log",
     )
 
 
-def _warnings(signs: Signs, now: datetime) -> Iterable[Reason]:
-    if signs.reload_refused:
+def _warnings(inputs: ReadinessInputs, now: datetime) -> Iterable[Reason]:
+    if inputs.reload_refused:
         yield Reason(
-            part=Part.CONFIGURATION,
+            part=Component.CONFIGURATION,
             reason="the last reload was refused: the configuration of before is in force",
             remedy="run `ingestion-monitor config check`, mend what it names, and send SIGHUP again",
         )
-    for channel in signs.channels:
-        if channel.parked:
+    for channel in inputs.channels:
+        if channel.suspended:
             yield Reason(
-                part=Part.DELIVERY,
+                part=Component.DELIVERY,
                 channel=channel.name,
                 reason="its receiver refused us: nothing is sent there until somebody acts",
                 remedy="run `ingestion-monitor doctor`, mend the channel, then `ingestion-monitor notifications retry`",
             )
-        elif channel.oldest_due_at is not None and now - channel.oldest_due_at >= LONG_UNDELIVERED:
+        elif channel.oldest_due_at is not None and now - channel.oldest_due_at >= UNDELIVERED_LIMIT:
             yield Reason(
-                part=Part.DELIVERY,
+                part=Component.DELIVERY,
                 channel=channel.name,
-                reason=f"a message is undelivered since {_moment(channel.oldest_due_at)}",
+                reason=f"a message is undelivered since {_format_time(channel.oldest_due_at)}",
                 remedy="run `ingestion-monitor notifications list` to see what keeps it back",
             )
 
 
-def _moment(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     """A moment (UTC), as people read it."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"

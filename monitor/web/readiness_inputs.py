@@ -1,48 +1,48 @@
 """Puts together what readiness rests on: the daemon's pulse and the last look at the database. It decides nothing."""
 
 from monitor.notifications.routing import LOG_CHANNEL
-from monitor.web.database_snapshot import Mail, Reading, Standing
-from monitor.web.readiness import ChannelSigns, DatabaseSigns, Signs, TargetSigns
-from monitor.web.state import Pulse
+from monitor.web.database_probe import ProbeResult, QueueStats, TargetState
+from monitor.web.readiness import ChannelInput, DatabaseInput, ReadinessInputs, TargetInput
+from monitor.web.state import StateSnapshot
 
 
-def signs_of(pulse: Pulse, reading: Reading) -> Signs:
+def collect_inputs(daemon: StateSnapshot, probe: ProbeResult) -> ReadinessInputs:
     """What readiness rests on."""
     # what may only be read is in use by nobody; of a schema the look itself knows more
-    error = reading.error or (pulse.store_error if reading.usable else None)
-    return Signs(
-        stopping=pulse.stopping,
-        beat_age_s=pulse.beat_age_s,
-        reload_refused=pulse.reload_refused,
-        database=DatabaseSigns(error=error, schema=reading.schema),
-        targets=targets_of(pulse, reading),
-        channels=channels_of(pulse, reading),
+    error = probe.error or (daemon.store_error if probe.usable else None)
+    return ReadinessInputs(
+        stopping=daemon.stopping,
+        heartbeat_age_s=daemon.heartbeat_age_s,
+        reload_refused=daemon.reload_refused,
+        database=DatabaseInput(error=error, schema=probe.schema),
+        targets=target_inputs(daemon, probe),
+        channels=channel_inputs(daemon, probe),
     )
 
 
-def targets_of(pulse: Pulse, reading: Reading) -> list[TargetSigns]:
+def target_inputs(daemon: StateSnapshot, probe: ProbeResult) -> list[TargetInput]:
     """What is known of the configured targets' runs."""
     return [
-        TargetSigns(
+        TargetInput(
             name=target.name,
-            due_times=pulse.config.schedule_for(target).due_times(target.name, daemon_managed=True),
+            due_times=daemon.config.schedule_for(target).due_times(target.name, daemon_managed=True),
             deadline=target.check.deadline,
-            watched_since=pulse.watched_since.get(target.name, pulse.started_at),
-            last_run_at=reading.stored.targets.get(target.name, Standing()).last_run_at,
+            watched_since=daemon.watched_since.get(target.name, daemon.started_at),
+            last_run_at=probe.stored.targets.get(target.name, TargetState()).last_run_at,
         )
-        for target in pulse.config.targets
+        for target in daemon.config.targets
     ]
 
 
-def channels_of(pulse: Pulse, reading: Reading) -> list[ChannelSigns]:
+def channel_inputs(daemon: StateSnapshot, probe: ProbeResult) -> list[ChannelInput]:
     """How the configured channels are, and the log, which takes what no other channel does."""
-    stored = reading.stored
-    names = dict.fromkeys((*(channel.name for channel in pulse.config.channels), LOG_CHANNEL))
+    stored = probe.stored
+    names = dict.fromkeys((*(channel.name for channel in daemon.config.channels), LOG_CHANNEL))
     return [
-        ChannelSigns(
+        ChannelInput(
             name=name,
-            parked=name in stored.channels and stored.channels[name].parked_at is not None,
-            oldest_due_at=stored.mail.get(name, Mail()).oldest_due_at,
+            suspended=name in stored.channels and stored.channels[name].suspended_at is not None,
+            oldest_due_at=stored.queues.get(name, QueueStats()).oldest_due_at,
         )
         for name in names
     ]

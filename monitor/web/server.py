@@ -25,7 +25,7 @@ _REMEDIES: Mapping[int, str] = {
     errno.EADDRNOTAVAIL: "is no address of this machine; set web.listen to one that is, such as 127.0.0.1:8990",
     errno.EACCES: "may not be taken by this user; set web.listen to a port above 1023",
 }
-_OTHERWISE = "can't be listened on; set web.listen to an address of this machine, such as 127.0.0.1:8990"
+_DEFAULT_REMEDY = "can't be listened on; set web.listen to an address of this machine, such as 127.0.0.1:8990"
 
 
 class ListenError(MonitorError):
@@ -41,12 +41,12 @@ class ListenError(MonitorError):
         self.errno = number
 
     @property
-    def taken(self) -> bool:
+    def in_use(self) -> bool:
         """Whether somebody else listens there."""
         return self.errno == errno.EADDRINUSE
 
 
-def bound(address: tuple[str, int]) -> socket.socket:
+def bind_socket(address: tuple[str, int]) -> socket.socket:
     """A socket on an address that does not listen yet. Blocks while a host's name is looked up.
 
     Args:
@@ -66,51 +66,51 @@ def bound(address: tuple[str, int]) -> socket.socket:
     except OSError as error:
         if listener is not None:
             listener.close()
-        raise _refused(address, error) from error
+        raise _listen_error(address, error) from error
     return listener
 
 
-def listening(address: tuple[str, int]) -> socket.socket:
+def open_listener(address: tuple[str, int]) -> socket.socket:
     """A socket that listens on an address.
 
     Raises:
         ListenError: the address can't be had.
     """
-    listener = bound(address)
+    listener = bind_socket(address)
     try:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise _refused(address, error) from error
+        raise _listen_error(address, error) from error
     return listener
 
 
 def address_of(listener: socket.socket) -> str:
     """What it listens on, with the port that was chosen, such as `127.0.0.1:8990`."""
     host, port = listener.getsockname()[:2]
-    return _shown(host, port)
+    return _format_address(host, port)
 
 
-def _refused(address: tuple[str, int], error: OSError) -> ListenError:
-    return ListenError(f"{_shown(*address)} {_REMEDIES.get(error.errno or 0, _OTHERWISE)}", error.errno)
+def _listen_error(address: tuple[str, int], error: OSError) -> ListenError:
+    return ListenError(f"{_format_address(*address)} {_REMEDIES.get(error.errno or 0, _DEFAULT_REMEDY)}", error.errno)
 
 
-def _shown(host: str, port: int) -> str:
+def _format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-MOST_CONNECTIONS = 64
-PATIENCE_S = 10.0
+MAX_CONNECTIONS = 64
+REQUEST_TIMEOUT_S = 10.0
 """Seconds that a client has to send a request and to take its answer, and that an idle connection is kept."""
 _KEEP_ALIVE_S = 5
-_LONGEST_HEAD = 16 * 1024
+_MAX_HEADER_BYTES = 16 * 1024
 """Bytes of a request line with its headers."""
 
-_TURNS = 5
+_LOOP_TURNS = 5
 """Of the loop, more than it takes from an accepted connection to its first callback."""
 
-_silent = logging.getLogger(f"{__name__}.silent")
-_silent.disabled = True
+_disabled_logger = logging.getLogger(f"{__name__}.silent")
+_disabled_logger.disabled = True
 """What clients send must not be able to fill the log."""
 
 
@@ -122,12 +122,12 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._ended = asyncio.Event()
+        self._stop_requested = asyncio.Event()
         self.servers: list[asyncio.Server] = []
         super().__init__(
             uvicorn.Config(
                 app,
-                http=_Bounded,
+                http=_LimitedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=1,
-                h11_max_incomplete_event_size=_LONGEST_HEAD,
+                h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
                 reset_contextvars=True,
             )
         )
@@ -151,18 +151,18 @@ class Server(uvicorn.Server):
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await self._ended.wait()
+                    await self._stop_requested.wait()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Lets it end."""
         self.should_exit = True
-        self._ended.set()
+        self._stop_requested.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drops all connections: whoever keeps one open, or reads slowly, holds nobody up."""
-        await self.drop(*(sockets or ()))
+        await self.drop_connections(*(sockets or ()))
 
-    async def drop(self, *listeners: socket.socket) -> None:
+    async def drop_connections(self, *listeners: socket.socket) -> None:
         """Closes everything at once; may be called again.
 
         1. Nobody further is let in. 2. Whoever was let in a moment ago arrives: asyncio would leave them open for ever.
@@ -171,7 +171,7 @@ class Server(uvicorn.Server):
         for listener in listeners:
             if listener.fileno() >= 0:
                 asyncio.get_running_loop().remove_reader(listener)
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_TURNS):
             await asyncio.sleep(0)
         for server in self.servers:
             server.close()
@@ -184,33 +184,33 @@ class Server(uvicorn.Server):
         await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
 
 
-class _Bounded(H11Protocol):
+class _LimitedProtocol(H11Protocol):
     """One connection, of a limited number and for a limited time."""
 
-    _patience: asyncio.TimerHandle | None = None
+    _timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
-        self.logger = self.access_logger = _silent
+        self.logger = self.access_logger = _disabled_logger
         self.access_log = False
-        if len(self.connections) >= MOST_CONNECTIONS:
-            self._make_room()
+        if len(self.connections) >= MAX_CONNECTIONS:
+            self._evict_connection()
         super().connection_made(transport)
-        self._begin_patience()
+        self._restart_timeout()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._timeout is not None:
+            self._timeout.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        self._begin_patience()
+        self._restart_timeout()
         super().on_response_complete()
 
-    def _begin_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-        self.began_s = self.loop.time()
-        self._patience = self.loop.call_later(PATIENCE_S, self.transport.abort)
+    def _restart_timeout(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self.active_since_s = self.loop.time()
+        self._timeout = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
 
     @property
     def idle(self) -> bool:
@@ -218,9 +218,9 @@ class _Bounded(H11Protocol):
         cycle: RequestResponseCycle | None = self.cycle  # typed as if there always were one
         return cycle is None or cycle.response_complete
 
-    def _make_room(self) -> None:
+    def _evict_connection(self) -> None:
         """The one that waits longest gives way: one without a request under way, if there is any."""
-        others = [each for each in self.connections if isinstance(each, _Bounded)]
-        victim = min(others, key=lambda each: (not each.idle, each.began_s))
+        others = [each for each in self.connections if isinstance(each, _LimitedProtocol)]
+        victim = min(others, key=lambda each: (not each.idle, each.active_since_s))
         self.connections.discard(victim)
         victim.transport.abort()

@@ -17,19 +17,19 @@ from typing import Protocol
 from sqlalchemy import Engine
 
 from monitor.config import Config
-from monitor.errors import LeaseHeldError, SlotSpentError
+from monitor.errors import LeaseHeldError, RunAlreadyExecutedError
 from monitor.model import RunStatus
 from monitor.runs.report import RunReport
 
 
 @dataclass(slots=True, kw_only=True)
-class Standing:
+class DaemonState:
     """How the daemon stands at this moment. Only the daemon writes it, in its event loop."""
 
     config: Config
     """In force."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    beat_s: float = field(default_factory=monotonic)
+    heartbeat_s: float = field(default_factory=monotonic)
     """When the loop turned last, on the monotonic clock."""
     engine: Engine | None = None
     """None before the database could be opened."""
@@ -41,21 +41,21 @@ class Standing:
     """A signal told it to end."""
 
 
-DURATIONS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
+DURATION_BUCKETS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
 """Upper bounds of the histogram of durations: a run ends after four minutes unless a longer deadline was set."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Counts:
+class RunCounters:
     """What the runs of one target came to in this process; it only grows."""
 
     runs: Counter[RunStatus] = field(default_factory=Counter)
     skipped: int = 0
-    failed: int = 0
+    errors: int = 0
     duration_s: float = 0.0
     """Of all runs together."""
-    durations: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS_S) + 1))
-    """Runs by duration, one number per bound of `DURATIONS_S` and one for what is longer."""
+    durations: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS_S) + 1))
+    """Runs by duration, one number per bound of `DURATION_BUCKETS_S` and one for what is longer."""
     requests: Counter[str] = field(default_factory=Counter)
     """Attempts by status class."""
     retries: int = 0
@@ -64,11 +64,11 @@ class Counts:
         """Counts a finished run."""
         self.runs[report.status] += 1
         self.duration_s += report.duration_s
-        self.durations[bisect_left(DURATIONS_S, report.duration_s)] += 1
+        self.durations[bisect_left(DURATION_BUCKETS_S, report.duration_s)] += 1
         self.requests.update(report.attempts)
         self.retries += report.retries
 
-    def copy(self) -> "Counts":
+    def copy(self) -> "RunCounters":
         """As they are now."""
         return replace(self, runs=Counter(self.runs), durations=list(self.durations), requests=Counter(self.requests))
 
@@ -78,7 +78,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulse:
+class StateSnapshot:
     """What the daemon shows of itself at one moment."""
 
     at: datetime
@@ -87,9 +87,9 @@ class Pulse:
     """The configuration in force."""
     config_read_at: datetime
     started_at: datetime
-    beat_at: datetime
+    heartbeat_at: datetime
     """When its loop turned last."""
-    beat_age_s: float
+    heartbeat_age_s: float
     """Seconds (≥ 0) since then, on a clock that nobody sets."""
     store_error: str | None
     """Why the daemon can't use its database, as it met it last; None while it can."""
@@ -99,11 +99,11 @@ class Pulse:
     """It was told to end."""
     watched_since: Mapping[str, datetime]
     """Since when this process watches each target."""
-    counts: Mapping[str, Counts]
+    counters: Mapping[str, RunCounters]
     """What the runs of each target came to."""
 
 
-class Stands(Protocol):
+class ReadOnlyState(Protocol):
     """What the daemon keeps of itself; only the daemon changes it."""
 
     @property
@@ -117,7 +117,7 @@ class Stands(Protocol):
         ...
 
     @property
-    def beat_s(self) -> float:
+    def heartbeat_s(self) -> float:
         """When the loop turned last, on the monotonic clock."""
         ...
 
@@ -137,83 +137,83 @@ class Stands(Protocol):
         ...
 
 
-class Vitals:
+class StateTracker:
     """Keeps what the daemon shows of itself beyond how it stands.
 
     Args:
-        standing: how it stands, whenever it is looked at.
+        state: how it stands, whenever it is looked at.
         utcnow: the clock.
         monotonic: the clock of the beat, in seconds.
     """
 
     def __init__(
-        self, standing: Stands, *, utcnow: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+        self, state: ReadOnlyState, *, utcnow: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._standing, self._utcnow, self._monotonic = standing, utcnow, monotonic
+        self._state, self._utcnow, self._monotonic = state, utcnow, monotonic
         self.throttle_keys: Mapping[str, str] = {}
         """Under which key what was learned of a target's API is stored: of those that this process ran, by target."""
-        self._counts: dict[str, Counts] = {}
+        self._counters: dict[str, RunCounters] = {}
         self._watched_since: dict[str, datetime] = {}
-        self._followed: Config | None = None
+        self._tracked_config: Config | None = None
         self._config_read_at = utcnow()
-        self.follow()
+        self.refresh_config()
 
     @property
     def config(self) -> Config:
         """The configuration in force."""
-        return self._standing.config
+        return self._state.config
 
-    def follow(self) -> None:
+    def refresh_config(self) -> None:
         """Notices another configuration; what it does not name any more is forgotten."""
-        config = self._standing.config
-        if config is self._followed:
+        config = self._state.config
+        if config is self._tracked_config:
             return
         names, now = [target.name for target in config.targets], self._utcnow()
-        self._counts = {name: self._counts.get(name) or Counts() for name in names}
+        self._counters = {name: self._counters.get(name) or RunCounters() for name in names}
         self._watched_since = {name: self._watched_since.get(name, now) for name in names}
-        self._followed, self._config_read_at = config, now
+        self._tracked_config, self._config_read_at = config, now
 
-    def pulse(self) -> Pulse:
+    def snapshot(self) -> StateSnapshot:
         """All of it at this moment; what happens later does not change it."""
-        self.follow()
-        now, beat_age_s = self._utcnow(), max(0.0, self._monotonic() - self._standing.beat_s)
-        return Pulse(
+        self.refresh_config()
+        now, heartbeat_age_s = self._utcnow(), max(0.0, self._monotonic() - self._state.heartbeat_s)
+        return StateSnapshot(
             at=now,
-            config=self._standing.config,
+            config=self._state.config,
             config_read_at=self._config_read_at,
-            started_at=self._standing.started_at,
-            beat_at=now - timedelta(seconds=beat_age_s),
-            beat_age_s=beat_age_s,
-            store_error=self._standing.store_error,
-            reload_refused=self._standing.reload_error is not None,
-            stopping=self._standing.stopping,
+            started_at=self._state.started_at,
+            heartbeat_at=now - timedelta(seconds=heartbeat_age_s),
+            heartbeat_age_s=heartbeat_age_s,
+            store_error=self._state.store_error,
+            reload_refused=self._state.reload_error is not None,
+            stopping=self._state.stopping,
             watched_since=dict(self._watched_since),
-            counts={name: counts.copy() for name, counts in self._counts.items()},
+            counters={name: counters.copy() for name, counters in self._counters.items()},
         )
 
     @contextmanager
-    def told_of(self, target: str) -> Iterator[None]:
+    def count_failure(self, target: str) -> Iterator[None]:
         """Counts a run of a target that does not come to a report: one that was not begun, or that an error ended."""
         try:
             yield
-        except (LeaseHeldError, SlotSpentError):
-            self._of(target).skipped += 1
+        except (LeaseHeldError, RunAlreadyExecutedError):
+            self._counters_of(target).skipped += 1
             raise
         except Exception:
-            self._of(target).failed += 1
+            self._counters_of(target).errors += 1
             raise
 
-    def observe(self, report: RunReport, *, keys: Mapping[str, str]) -> None:
+    def observe(self, report: RunReport, *, throttle_keys: Mapping[str, str]) -> None:
         """A run of this process ended.
 
         Args:
             report: what it came to.
-            keys: under which what was learned of APIs is stored, by target.
+            throttle_keys: under which what was learned of APIs is stored, by target.
         """
-        self._of(report.target).add(report)
-        self.throttle_keys = keys
+        self._counters_of(report.target).add(report)
+        self.throttle_keys = throttle_keys
 
-    def _of(self, target: str) -> Counts:
+    def _counters_of(self, target: str) -> RunCounters:
         """The counts of a target; those of one that is not configured any more are nobody's."""
-        self.follow()
-        return self._counts.get(target) or Counts()
+        self.refresh_config()
+        return self._counters.get(target) or RunCounters()

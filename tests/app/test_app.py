@@ -13,7 +13,7 @@ from support.fakes import FakeProvider
 from support.receiver import Receiver
 from support.samples import message
 
-from monitor.app import App, send_once, open_client, open_database, rules_for_target
+from monitor.app import App, open_client, open_database, rules_for_target, send_once
 from monitor.client.auth import ApiKey, ClientCredentials
 from monitor.config import Config, RuleConfig
 from monitor.errors import ConfigError, SchemaError
@@ -134,7 +134,7 @@ async def test_an_api_key_is_wired_and_read_anew_from_its_file(configured, tmp_p
     (target,) = configured(target={"auth": {"api_key_file": str(file)}}).targets
     async with open_client(target, GLOO) as client:
         assert isinstance(client.auth, ApiKey)
-        granted = await client.auth.grant(None, monotonic=time.monotonic)
+        granted = await client.auth.acquire(None, monotonic=time.monotonic)
         file.write_text("second\n", encoding="utf-8")
         renewed = await client.auth.renew(granted, None, monotonic=time.monotonic)
     assert (granted.value, renewed.value) == ("Bearer first", "Bearer second")
@@ -168,7 +168,7 @@ async def test_a_wired_client_is_let_in(configured, sandbox, auth, tokens):
     (target,) = configured(target={"auth": given_auth, "base_url": sandbox.url}).targets
     (item_id,) = sandbox.create_items(1)
     async with open_client(target, GLOO) as client:
-        answer = await client.ask(GLOO.item_request(item_id), deadline_s=time.monotonic() + 10)
+        answer = await client.send(GLOO.item_request(item_id), deadline_s=time.monotonic() + 10)
     assert answer.reply.status == 200
     assert sandbox.requests("token") == tokens
 

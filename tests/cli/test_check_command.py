@@ -201,7 +201,7 @@ def test_fail_on_is_code_1_when_it_holds_and_0_when_not(here, small_world, word,
 
 def test_fail_on_unknown_is_code_1_for_an_item_that_could_not_be_found_out(here, small_world):
     foreign, *_ = small_world.track(6)
-    small_world.sandbox.give_away(foreign)
+    small_world.sandbox.assign_to_other_publisher(foreign)
     assert here(small_world, "check", "--fail-on", "failed, unknown").returncode == 1
     assert here(small_world, "check", "--fail-on", "failed").returncode == 0
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reports.samples import INCIDENT, a_report
 
-from monitor.cli.exit_codes import FailOn, combined, exit_of
+from monitor.cli.exit_codes import FailOn, combine_exit_codes, exit_code_of
 from monitor.model import RunStatus, Snapshot
 
 CODES = [2, 3, 4, 1, 5, 0]
@@ -26,26 +26,26 @@ WELL = Snapshot(completed=3, pending=1, not_found=2, invalid=1)
         (a_report(snapshot=WELL, open_incidents=(INCIDENT,)), {FailOn.FAILED, FailOn.STUCK, FailOn.UNKNOWN}, 0),
         (a_report(snapshot=SICK, status=RunStatus.PARTIAL, abort_reason="deadline"), {*FailOn}, 4),
         (a_report(snapshot=SICK, status=RunStatus.ABORTED, abort_reason="outage"), set(), 4),
-        (a_report(snapshot=None, status=RunStatus.UNREAD, error="it is gone"), {*FailOn}, 3),
+        (a_report(snapshot=None, status=RunStatus.FAILED, error="it is gone"), {*FailOn}, 3),
     ],
     ids=[
         "well", "sick-but-not-asked", "failed", "stuck", "unknown", "no-incident", "incident", "only-an-incident",
-        "partial", "aborted", "unread",
+        "partial", "aborted", "failed",
     ],
 )  # fmt: skip
 def test_a_run_ends_with_its_code(report, fail_on, code):
-    assert exit_of(report, frozenset(fail_on)) == code
+    assert exit_code_of(report, frozenset(fail_on)) == code
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.pairwise(CODES)), ids=str)
 def test_of_two_targets_the_graver_code_wins_in_either_order(first, second):
-    assert combined([first, second]) == combined([second, first]) == first
+    assert combine_exit_codes([first, second]) == combine_exit_codes([second, first]) == first
 
 
 def test_nothing_at_all_is_well():
-    assert combined([]) == 0
+    assert combine_exit_codes([]) == 0
 
 
 @given(st.lists(st.sampled_from(CODES), min_size=1))
 def test_of_many_the_first_of_2_3_4_1_5_0_wins(codes):
-    assert combined(codes) == next(code for code in CODES if code in codes)
+    assert combine_exit_codes(codes) == next(code for code in CODES if code in codes)

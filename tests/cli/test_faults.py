@@ -109,7 +109,7 @@ def test_a_sync_log_that_is_not_as_described(here, world, break_it, words):
     world.track(2)
     world.log(break_it)
     expect_one_sentence(here(world, "check"), 3, "target gloo: sync log ", words)
-    assert [row["status"] for row in world.rows("SELECT status FROM runs")] == ["unread"]
+    assert [row["status"] for row in world.rows("SELECT status FROM runs")] == ["failed"]
     assert world.rows("SELECT 1 FROM snapshots") == world.rows("SELECT 1 FROM items") == []
     assert half_written(world) == []
     assert world.sandbox.requests() == 0

@@ -24,7 +24,7 @@ def ran(world, *, ago=timedelta(seconds=5), status=RunStatus.COMPLETE, reason=No
     """A run that ended so."""
     ended = datetime.now(UTC) - ago
     with writing(world.app.engine) as conn:
-        begun = {"target": target, "environment": "test", "slot": None, "epoch": 1}
+        begun = {"target": target, "environment": "test", "run_key": None, "epoch": 1}
         run_id = runs.start(conn, started_at=ended - timedelta(seconds=2), **begun)
         about = {"abort_reason": reason, "owner_cause": None, "due": 1, "answered": 1, "error": None}
         runs.finish(conn, run_id=run_id, status=status, finished_at=ended, snapshot=None, **about)
@@ -76,7 +76,7 @@ STALE = [
     ("eleven minutes ago, every five", lambda world: ran(world, ago=timedelta(minutes=11)), 75),
     ("nine minutes ago", lambda world: ran(world, ago=timedelta(minutes=9)), 0),
     ("another target's run", lambda world: ran(world, target="other"), 75),
-    ("a log that could not be read asked nothing", lambda world: ran(world, status=RunStatus.UNREAD), 75),
+    ("a log that could not be read asked nothing", lambda world: ran(world, status=RunStatus.FAILED), 75),
     ("a run that died", lambda world: ran(world, status=RunStatus.ABORTED, reason="interrupted"), 75),
     ("a run that was stopped", lambda world: ran(world, status=RunStatus.ABORTED, reason="unauthorized"), 0),
 ]

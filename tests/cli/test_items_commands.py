@@ -268,7 +268,7 @@ def test_an_ignored_item_is_neither_counted_nor_checked_and_its_incident_resolve
     assert [(turn["kind"], turn["to"], turn["run_id"]) for turn in life] == [
         ("state", "failed", 1),
         ("ignored", "deleted on purpose", None),
-        ("heeded", None, None),
+        ("unignored", None, None),
     ]
 
 

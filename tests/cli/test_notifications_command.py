@@ -9,7 +9,7 @@ HOOK = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{}"\n'
 
 
 @pytest.fixture
-def parked(small_world):
+def suspended(small_world):
     """A world with an opening that its receiver refuses with 404, and the receiver."""
     with Receiver((404, {}, b"")) as receiver:
         small_world.configure(more=HOOK.format(receiver.url))
@@ -18,20 +18,20 @@ def parked(small_world):
         yield small_world, receiver
 
 
-def test_what_waits_is_listed_with_its_reason_and_what_to_do(parked, here):
-    world, _ = parked
+def test_what_waits_is_listed_with_its_reason_and_what_to_do(suspended, here):
+    world, _ = suspended
     out = here(world, "notifications", "list").stdout
     lines = out.splitlines()
     assert lines[0].split()[:4] == ["ID", "CREATED", "(UTC)", "CHANNEL"]
     assert "oncall" in lines[1]
-    assert lines[1].endswith("waits: its channel is parked")
-    assert lines[-1].startswith("channel oncall is parked since ")
+    assert lines[1].endswith("waits: its channel is suspended")
+    assert lines[-1].startswith("channel oncall is suspended since ")
     assert "(HTTP 404)" in lines[-1]
     assert lines[-1].endswith("then `ingestion-monitor notifications retry`")
 
 
-def test_retry_delivers_once_the_receiver_takes_it(parked, here):
-    world, receiver = parked
+def test_retry_delivers_once_the_receiver_takes_it(suspended, here):
+    world, receiver = suspended
     still = here(world, "notifications", "retry")
     assert (still.returncode, still.stdout) == (4, "Messages: 1 put off for a later attempt\n")
     receiver.answers = [(200, {}, b"")]
@@ -45,8 +45,8 @@ def test_retry_delivers_once_the_receiver_takes_it(parked, here):
     assert "sent 20" in whole
 
 
-def test_a_refused_message_is_a_dead_letter_that_can_be_sent_again_by_its_number(parked, here):
-    world, receiver = parked
+def test_a_refused_message_is_a_dead_letter_that_can_be_sent_again_by_its_number(suspended, here):
+    world, receiver = suspended
     receiver.answers = [(400, {}, b"")]
     here(world, "notifications", "retry")
     (letter,) = json.loads(here(world, "notifications", "dead", "--json").stdout)
@@ -59,16 +59,16 @@ def test_a_refused_message_is_a_dead_letter_that_can_be_sent_again_by_its_number
     assert here(world, "notifications", "dead").stdout == "No dead letters.\n"
 
 
-def test_dead_letters_are_tried_again_all_at_once_when_asked_for(parked, here):
-    world, receiver = parked
+def test_dead_letters_are_tried_again_all_at_once_when_asked_for(suspended, here):
+    world, receiver = suspended
     receiver.answers = [(400, {}, b"")]
     here(world, "notifications", "retry")
     receiver.answers = [(200, {}, b"")]
     assert here(world, "notifications", "retry", "--dead").stdout.startswith("Messages: 2 sent")
 
 
-def test_a_number_that_is_no_undelivered_message_is_said(parked, here):
-    world, _ = parked
+def test_a_number_that_is_no_undelivered_message_is_said(suspended, here):
+    world, _ = suspended
     ended = here(world, "notifications", "retry", "77")
     assert ended.returncode == 2
     assert ended.stderr == (
@@ -77,23 +77,23 @@ def test_a_number_that_is_no_undelivered_message_is_said(parked, here):
     )
 
 
-def test_an_unknown_channel_is_said(parked, here):
-    world, _ = parked
+def test_an_unknown_channel_is_said(suspended, here):
+    world, _ = suspended
     ended = here(world, "notifications", "list", "--channel", "oncal")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: --channel: there is no channel 'oncal'; there are oncall, log\n"
 
 
-def test_a_changed_address_resumes_by_itself(parked, here):
-    world, _ = parked
+def test_a_changed_address_resumes_by_itself(suspended, here):
+    world, _ = suspended
     with Receiver() as moved:
         world.configure(more=HOOK.format(moved.url))
         assert here(world, "notify").stdout.startswith("Messages: ")
         assert moved.got[0][2]["kind"] == "opened"
 
 
-def test_a_channel_that_waits_says_when_it_is_tried_again(parked, here):
-    world, receiver = parked
+def test_a_channel_that_waits_says_when_it_is_tried_again(suspended, here):
+    world, receiver = suspended
     receiver.answers = [(503, {}, b"")]
     here(world, "notifications", "retry")
     lines = here(world, "notifications", "list").stdout.splitlines()

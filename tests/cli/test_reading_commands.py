@@ -67,7 +67,7 @@ def test_an_incident_is_shown_with_its_items_and_what_to_check(here, troubled):
     (failed,) = (row["item_id"] for row in troubled.rows("SELECT item_id FROM items WHERE incident_id = 1"))
     assert f"  {failed}  FAILED  since {troubled.clock():%Y-%m-%d}" in shown
     assert "What to check:" in shown
-    assert "opened: one run that sees it is enough (run 1)" in shown
+    assert "opened: one run with evidence is enough (run 1)" in shown
     value = json.loads(here(troubled, "incidents", "show", "2", "--json").stdout)
     assert (value["cause"], value["members"], value["breakdown"]) == ("unauthorized", [], value["breakdown"])
     assert value["events"][0]["kind"] == "opened"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.cli import main
-from monitor.cli.report import gather, watched
+from monitor.cli.report import build_report, report_targets
 from monitor.config.targets import CheckConfig
 from monitor.database.engine import reading, writing
 from monitor.incidents import store as incidents
@@ -110,7 +110,7 @@ def test_a_target_that_is_configured_no_longer_can_be_reported_on(here, watching
     watching.close()
     assert "Nothing was checked yet" in here(watching, "report").stdout
     assert "4 runs" in here(watching, "report", "--target", "gloo").stdout
-    (old,) = watched(watching.app.config, "gloo")
+    (old,) = report_targets(watching.app.config, "gloo")
     assert (old.stuck_after, old.due) == (CheckConfig().stuck_after, None)
 
 
@@ -185,7 +185,7 @@ def test_on_both_databases_a_report_is_gathered_and_remembered(world):
 
     def report():
         with reading(world.app.engine) as conn:
-            return gather(conn, world.app.config, target=None, since=DAY, now=now)
+            return build_report(conn, world.app.config, target=None, since=DAY, now=now)
 
     overview, told = report()
     text = overview_text(overview)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.cli import main
-from monitor.cli.rules import Question, play
+from monitor.cli.rules import RuleTestOptions, simulate_rule
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import ITEM_CAUSES, Cause, Silence
 
@@ -237,7 +237,7 @@ def test_it_is_one_object_as_json(rules):
         "taken": "does not match", "mismatch": "severity", "channels": ["oncall"]
     }  # fmt: skip
     item = json.loads(rules("test", "--status", "404", "-t", "gloo-prod", "--json"))
-    assert (item["cause"], item["may_become"]) == (None, ["items_missing", "wrong_scope"])
+    assert (item["cause"], item["possible_causes"]) == (None, ["items_missing", "wrong_scope"])
 
 
 def test_a_silence_in_force_is_told(tmp_path, capsys):
@@ -245,9 +245,9 @@ def test_a_silence_in_force_is_told(tmp_path, capsys):
     path.write_text(BASE, encoding="utf-8")
     now = datetime.now(UTC)
     hush = Silence(id=4, matchers={"cause": ("outage",)}, starts_at=now - timedelta(1), ends_at=now + timedelta(1))
-    play(path, Question(cause="outage"), silences=[hush])
+    simulate_rule(path, RuleTestOptions(cause="outage"), silences=[hush])
     assert "But silence 4 keeps it back until " in capsys.readouterr().out
-    play(path, Question(cause="outage", as_json=True), silences=[hush])
+    simulate_rule(path, RuleTestOptions(cause="outage", as_json=True), silences=[hush])
     assert json.loads(capsys.readouterr().out)["cases"][0]["silence"] == 4
 
 

@@ -153,8 +153,8 @@ def test_without_a_place_for_temporary_files_the_demo_says_so(tmp_path):
 def test_a_process_that_can_t_end_is_ended():
     script = (
         "import signal, threading\n"
-        "from monitor.cli.signals import end_soon\n"
-        "end_soon(signal.SIGTERM, within_s=0.1)\n"
+        "from monitor.cli.signals import force_exit_after\n"
+        "force_exit_after(signal.SIGTERM, within_s=0.1)\n"
         "threading.Event().wait()\n"
     )
     started_s = time.monotonic()

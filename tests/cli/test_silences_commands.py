@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from support.receiver import Receiver
 
-from monitor.cli import asked
+from monitor.cli import option_values
 from monitor.database.engine import writing
 from monitor.incidents import silence_store as silences
 
@@ -137,8 +137,8 @@ def test_silenced_and_acknowledged_are_shown_wherever_an_incident_is(here, troub
     assert "  messages   acknowledged by ana, " in ok(here(troubled, "incidents", "show", "1"))
     assert "  messages   silenced by silence 1 until " in ok(here(troubled, "incidents", "show", "2"))
     two, one = json.loads(ok(here(troubled, "incidents", "list", "--json")))
-    assert (one["acknowledged_by"], one["silenced_by"], one["told"]) == ("ana", None, True)
-    assert (two["acknowledged_by"], two["silenced_by"], two["told"]) == (None, 1, True)
+    assert (one["acknowledged_by"], one["silenced_by"], one["notified"]) == ("ana", None, True)
+    assert (two["acknowledged_by"], two["silenced_by"], two["notified"]) == (None, 1, True)
     assert two["silenced_until"] > two["opened_at"]
     checked = here(troubled, "check").stdout
     assert "    acknowledged by ana, " in checked
@@ -171,7 +171,7 @@ def test_acknowledging_says_who_has_it_and_what_follows(here, troubled):
     again = ok(here(troubled, "incidents", "ack", "2", "--by", "bo"))
     assert again.startswith(f"Incident 2 was acknowledged by {ME}, ")
     assert "Nothing was" in again
-    assert f"acknowledged: looked after by {ME}: on it\n" in ok(here(troubled, "incidents", "show", "2"))
+    assert f"acknowledged: acknowledged by {ME}: on it\n" in ok(here(troubled, "incidents", "show", "2"))
 
 
 def test_resolving_by_hand_says_what_happens_next(here, troubled):
@@ -191,8 +191,8 @@ def test_a_user_without_a_name_is_known_by_number(monkeypatch):
     def nameless():
         raise KeyError("getpwuid(): uid not found")
 
-    monkeypatch.setattr(asked.getpass, "getuser", nameless)
-    assert asked.os_user().startswith("uid ")
+    monkeypatch.setattr(option_values.getpass, "getuser", nameless)
+    assert option_values.os_user().startswith("uid ")
 
 
 def test_doctor_warns_of_a_silence_that_leaves_nothing_out(here, small_world):
@@ -237,7 +237,7 @@ def test_a_night_is_explained_run_by_run(here, small_world):
         "03:07:00 runs 8–14 (7 runs, until 03:13:00): evidence in 7 of them continue: still open",
         "continue: still open [1 run without evidence in a row, 2 needed]",
         "RESOLVED: enough runs without evidence [2 runs without evidence in a row, 2",
-        "acknowledged: looked after by ana: rotating → oncall: acknowledged, waiting",
+        "acknowledged: acknowledged by ana: rotating → oncall: acknowledged, waiting",
     ):
         assert part in told
     as_json = json.loads(ok(here(small_world, "incidents", "explain", "1", "--json")))
@@ -269,7 +269,7 @@ def test_a_silenced_night_explains_why_nobody_was_told(here, small_world):
     for part in (
         "rule opens at once; ends when every item is well, removed or ignored;",
         "rule then when it opened another one was in force: opens at once; ends when",
-        "03:00:00 run 1, complete: 2 items 2 items joined OPENED: one run that sees it is enough",
+        "03:00:00 run 1, complete: 2 items 2 items joined OPENED: one run with evidence is enough",
         "→ nobody was told silenced: by silence 1 until 2026-03-01 04:00 UTC (reindexing)",
         "04:15:00 told: silence 1 ended → log: opened, waiting",
         "Now: if it stays open, a reminder is due at 2026-03-02 04:15:00 UTC.",

@@ -6,24 +6,24 @@ import pytest
 from client import hostile
 from client.asking import get
 
-from monitor.client.transports import HttpxWire, ReqwestWire
+from monitor.client.transports import HttpxTransport, PyreqwestTransport
 
 
-@pytest.fixture(params=[HttpxWire, ReqwestWire], ids=["httpx", "reqwest"])
-def wire_type(request):
+@pytest.fixture(params=[HttpxTransport, PyreqwestTransport], ids=["httpx", "reqwest"])
+def transport_type(request):
     return request.param
 
 
 @pytest.fixture
-def send(wire_type):
+def send(transport_type):
     """Sends one request over a wire of its own."""
 
-    async def send(base_url="", request=None, *, connection=None, timeout_s=5.0, **said):
-        wire = wire_type(base_url=base_url, connection=connection)
+    async def send(base_url="", request=None, *, connection=None, timeout_s=5.0, **kwargs):
+        transport = transport_type(base_url=base_url, connection=connection)
         try:
-            return await wire.send(request or get(), timeout_s=timeout_s, **said)
+            return await transport.send(request or get(), timeout_s=timeout_s, **kwargs)
         finally:
-            await wire.close()
+            await transport.close()
 
     return send
 
@@ -32,10 +32,10 @@ def send(wire_type):
 def answer_of(send):
     """What comes of a request to a server that behaves so; nothing that was begun for it goes on afterwards."""
 
-    async def answer_of(behave, request=None, *, greet=None, **said):
+    async def answer_of(behave, request=None, *, greet=None, **kwargs):
         before = asyncio.all_tasks()
         async with hostile.serving(behave, greet=greet) as server:
-            answer = await send(server.url, request, **said)
+            answer = await send(server.url, request, **kwargs)
         assert asyncio.all_tasks() == before
         return answer
 

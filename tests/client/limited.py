@@ -1,4 +1,4 @@
-"""Servers with rate limits and a client that keeps a `Pace`, in virtual time: no sockets, no clocks, no waiting.
+"""Servers with rate limits and a client that keeps a `RateLimiter`, in virtual time: no sockets, no clocks, no waiting.
 
 A run is a list of events in order of time, its dice come from a seed, so that the same run always ends the same way.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from monitor.client.rate.headers import QuotaReader
-from monitor.client.retry_after import retry_hint
+from monitor.client.rate.headers import RateLimitHeaderReader
+from monitor.client.retry_after import parse_retry_after
 
 EPOCH_S = 1_772_366_400.0
 """What virtual second 0 is in Unix seconds: Sunday, 1 March 2026, noon."""
@@ -185,7 +185,7 @@ class Run:
     """`in_flight` workers that always have something to ask, for `lasts_s` from `start_s` on."""
 
     api: Api
-    pace: object
+    limiter: object
     in_flight: int = 8
     first: int = 5
     """In flight at most, until the first answer came."""
@@ -201,7 +201,7 @@ class Run:
         self.dice = random.Random(self.seed)  # noqa: S311  # a simulation must repeat itself
         self.events, self.order = [], itertools.count()
         self.flying, self.held_until_s, self.probing, self.wake_s = 0, -math.inf, False, math.inf
-        self.outcome, self.reader = Outcome(), QuotaReader()
+        self.outcome, self.reader = Outcome(), RateLimitHeaderReader()
 
     def play(self):
         """Plays the run to its end."""
@@ -239,7 +239,7 @@ class Run:
             if now_s < self.held_until_s:
                 self._wake(self.held_until_s)
                 return
-            wait_s = self.pace.wait_s(now_s, self.flying)
+            wait_s = self.limiter.wait_s(now_s, self.flying)
             if wait_s > 0:
                 self._wake(now_s + wait_s)
                 return
@@ -261,14 +261,14 @@ class Run:
         self.outcome.answered += 1
         now = datetime.fromtimestamp(EPOCH_S + now_s, UTC)
         if status == 200:
-            self.pace.accepted(now_s)
+            self.limiter.accepted(now_s)
             self.probing = self.probing and now_s < self.held_until_s
         else:
-            self.pace.refused(now_s)
-            hint = retry_hint(headers, None, now=now, status=status)
+            self.limiter.refused(now_s)
+            hint = parse_retry_after(headers, None, now=now, status=status)
             if hint:
                 self.held_until_s, self.probing = max(self.held_until_s, now_s + hint.total_seconds()), True
-        quota = self.reader.read(headers, now)
-        if quota:
-            self.pace.told(quota, sent_s=sent_s, in_flight=self.flying)
+        rate_limit = self.reader.read(headers, now)
+        if rate_limit:
+            self.limiter.observe(rate_limit, sent_s=sent_s, in_flight=self.flying)
         self._start(now_s)

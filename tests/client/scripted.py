@@ -23,7 +23,7 @@ class Clock:
         await asyncio.sleep(0)
 
 
-class ScriptedWire:
+class ScriptedTransport:
     """Answers each request with the next of its outcomes (the last one for ever), after `takes_s` of the clock."""
 
     def __init__(self, *outcomes: object, clock: Clock | None = None, takes_s: float = 0.0) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from monitor.client.api_errors import PLACES, read_failure
-from monitor.client.retry_after import LONGEST_HINT, SOURCES
+from monitor.client.api_errors import FIELD_PATHS, parse_api_error
+from monitor.client.retry_after import MAX_RETRY_AFTER, RETRY_AFTER_SOURCES
 from monitor.model import Cause, ItemState, Reason
 from monitor.model.http import CallResult, ErrorDetail, Reply, plain_text
 from monitor.runs.outcomes import outcome_from_result
@@ -24,7 +24,7 @@ ANSWERS = {ItemState.NOT_FOUND, ItemState.INVALID, ItemState.UNKNOWN}
 
 
 def read(body, *, status=400, headers=None, reason="", now=NOW):
-    return read_failure(Reply(status=status, headers=headers or {}, body=body, reason=reason), now=now)
+    return parse_api_error(Reply(status=status, headers=headers or {}, body=body, reason=reason), now=now)
 
 
 def _texts(failure):
@@ -47,7 +47,7 @@ def assert_storable(failure):
     assert all(len(detail.loc) <= 200 and len(detail.msg) <= 500 for detail in failure.details)
     assert all(len(value) <= 200 for _, value in failure.gateway)
     assert failure.retryable in {True, False, None}
-    assert failure.retry_after is None or timedelta(0) < failure.retry_after <= LONGEST_HINT
+    assert failure.retry_after is None or timedelta(0) < failure.retry_after <= MAX_RETRY_AFTER
 
 
 HOSTILE = st.sampled_from(
@@ -69,7 +69,7 @@ HOSTILE = st.sampled_from(
 )
 TEXTS = st.text(max_size=40) | st.lists(HOSTILE | st.text(max_size=3), max_size=8).map("".join) | st.text(max_size=700)
 STEPS = sorted(
-    {step for paths in PLACES.values() for path in paths for step in path.split(".")} | {"loc", "msg", "input"}
+    {step for paths in FIELD_PATHS.values() for path in paths for step in path.split(".")} | {"loc", "msg", "input"}
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
@@ -89,7 +89,7 @@ HEADERS = st.dictionaries(
             "x-request-id",
             "date",
             "x-should-retry",
-            *(s.header for s in SOURCES if s.header),
+            *(s.header for s in RETRY_AFTER_SOURCES if s.header),
         ]
     )
     | st.text(max_size=5),

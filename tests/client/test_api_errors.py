@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from monitor.client import api_errors as failure_module
-from monitor.client.api_errors import PLACES, fault_error, read_failure
+from monitor.client.api_errors import FIELD_PATHS, parse_api_error, transport_api_error
 from monitor.model.http import ApiError, ErrorDetail, NetworkFault, Reply, TransportFault
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -20,7 +20,7 @@ RLO = "\u202e"
 
 def read(body, *, status=400, headers=None, reason="", now=NOW):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_failure(Reply(status=status, headers=headers or {}, body=raw, reason=reason), now=now)
+    return parse_api_error(Reply(status=status, headers=headers or {}, body=raw, reason=reason), now=now)
 
 
 @pytest.mark.parametrize("row", REFERENCE, ids=[f"{row['source']} ({row['status']})" for row in REFERENCE])
@@ -127,7 +127,7 @@ def test_the_documented_places_are_the_ones_that_are_read():
             head, places = (cell.strip() for cell in line.strip("|").split("|"))
             name = head.replace("`", "") or name
             said[name] = (*said.get(name, ()), *re.findall("`([^`]+)`", places))
-    assert said == dict(PLACES)
+    assert said == dict(FIELD_PATHS)
 
 
 def _merged(one, other):
@@ -148,7 +148,7 @@ def _body(path, value):
     return value
 
 
-ONE_PLACE = [(field.split(",")[0], path) for field, paths in PLACES.items() for path in paths]
+ONE_PLACE = [(field.split(",")[0], path) for field, paths in FIELD_PATHS.items() for path in paths]
 
 
 @pytest.mark.parametrize(("field", "path"), ONE_PLACE)
@@ -162,7 +162,7 @@ def test_each_place_alone_is_heard(field, path):
 EARLIER_AND_LATER = [
     (field, first, then)
     for field in ("code", "error", "type", "message", "field", "request_id", "trace_id", "fault")
-    for first, then in itertools.combinations(PLACES[field], 2)
+    for first, then in itertools.combinations(FIELD_PATHS[field], 2)
     if _merged(_body(first, "first"), _body(then, "then"))
 ]
 
@@ -255,7 +255,7 @@ def test_a_text_is_cut_at_its_limit_and_not_before(body, field, chars):
 def test_what_comes_from_headers_and_the_status_line_is_cut_too():
     said = read(b"", status=500, reason="x" * 501, headers={"x-request-id": "x" * 201, "server": "x" * 201})
     assert (len(said.message), len(said.request_id), len(said.gateway[0][1])) == (500, 200, 200)
-    assert len(fault_error(TransportFault(fault=NetworkFault.DNS, text="x" * 501)).message) == 500
+    assert len(transport_api_error(TransportFault(fault=NetworkFault.DNS, text="x" * 501)).message) == 500
     moved = read(b"", status=302, headers={"location": f"https://{'x' * 201}"})
     assert moved.message == f"redirected to host {'x' * 200}; redirects are never followed"
 
@@ -319,14 +319,16 @@ def test_secrets_are_taken_out_before_anything_is_cut():
     secret = "s3cret" * 20
     body = {"message": f"{'x' * 450} {secret}", "code": secret, "detail": [{"loc": [secret], "msg": secret}]}
 
-    def hide(text):
+    def redact(text):
         return text.replace(secret, "*")
 
     raw = json.dumps(body).encode()
-    said = read_failure(Reply(status=401, headers={}, body=raw), hide=hide)
+    said = parse_api_error(Reply(status=401, headers={}, body=raw), redact=redact)
     assert said.message == f"{'x' * 450} *"
     assert (said.code, said.details) == ("*", (ErrorDetail(loc="*", msg="*"),))
-    assert read_failure(Reply(status=401, headers={}, body=f"key {secret}".encode()), hide=hide).message == "key *"
+    assert (
+        parse_api_error(Reply(status=401, headers={}, body=f"key {secret}".encode()), redact=redact).message == "key *"
+    )
 
 
 DETAIL_LISTS = {
@@ -481,11 +483,11 @@ def test_validation_details_may_be_texts_or_lack_their_parts():
 
 @pytest.mark.parametrize("fault", list(NetworkFault))
 def test_a_fault_of_the_wire_becomes_an_error_without_status(fault):
-    said = fault_error(TransportFault(fault=fault, text="our\nwords"), from_token_endpoint=True)
+    said = transport_api_error(TransportFault(fault=fault, text="our\nwords"), from_token_endpoint=True)
     assert said == ApiError(status=None, network=fault, message="our words", from_token_endpoint=True)
-    bare = fault_error(TransportFault(fault=fault, text=""))
+    bare = transport_api_error(TransportFault(fault=fault, text=""))
     assert bare == ApiError(status=None, network=fault, message=f"no usable answer ({fault})")
 
 
 def test_it_marks_what_came_from_the_token_endpoint():
-    assert read_failure(Reply(status=401, headers={}, body=b""), from_token_endpoint=True).from_token_endpoint
+    assert parse_api_error(Reply(status=401, headers={}, body=b""), from_token_endpoint=True).from_token_endpoint

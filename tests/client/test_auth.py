@@ -6,12 +6,12 @@ from itertools import count
 
 import pytest
 from client import hostile
-from client.scripted import NOW, ScriptedWire, fault, reply
+from client.scripted import NOW, ScriptedTransport, fault, reply
 
-from monitor.client.auth import ApiKey, ClientCredentials, Grant
+from monitor.client.auth import ApiKey, AuthHeader, ClientCredentials
 from monitor.client.client import Client
 from monitor.client.throttle import Throttle
-from monitor.client.transports import HttpxWire
+from monitor.client.transports import HttpxTransport
 from monitor.errors import ConfigError
 from monitor.model.http import ApiError, NetworkFault, Operation, Reply, Request
 
@@ -26,7 +26,7 @@ class Api:
     def __init__(self, *, oldest=1, expires_in=3600, token_reply=None):
         self.oldest, self.expires_in, self.token_reply = oldest, expires_in, token_reply
         self.numbers = count(1)
-        self.wire = ScriptedWire(self)
+        self.transport = ScriptedTransport(self)
 
     def __call__(self, request):
         if request.path == TOKEN_PATH:
@@ -37,30 +37,30 @@ class Api:
 
     @property
     def token_requests(self):
-        return self.wire.to(TOKEN_PATH)
+        return self.transport.to(TOKEN_PATH)
 
     @property
     def item_requests(self):
-        return self.wire.to(ITEM.path)
+        return self.transport.to(ITEM.path)
 
 
 def credentials(read_secret=lambda: SECRET, **said):
     return ClientCredentials(token_path=TOKEN_PATH, client_id="me", read_secret=read_secret, **said)
 
 
-def client_of(wire, auth):
-    clock = wire.clock
+def client_of(transport, auth):
+    clock = transport.clock
     clocks = {"sleep": clock.sleep, "monotonic": clock, "utcnow": lambda: NOW}
-    return Client(wire=wire, auth=auth, throttle=Throttle(**clocks), rand=lambda: 0.5, **clocks)
+    return Client(transport=transport, auth=auth, throttle=Throttle(**clocks), rand=lambda: 0.5, **clocks)
 
 
 async def ask(client, *, times=1, deadline_s=9000.0):
-    return await asyncio.gather(*(client.ask(ITEM, deadline_s=deadline_s) for _ in range(times)))
+    return await asyncio.gather(*(client.send(ITEM, deadline_s=deadline_s) for _ in range(times)))
 
 
 async def test_it_asks_for_a_token_as_the_reference_says():
     api = Api()
-    (answer,) = await ask(client_of(api.wire, credentials()))
+    (answer,) = await ask(client_of(api.transport, credentials()))
     (request,) = api.token_requests
     assert answer.reply.status == 200
     assert answer.attempts == 1
@@ -73,20 +73,20 @@ async def test_it_asks_for_a_token_as_the_reference_says():
 
 async def test_an_empty_scope_is_not_sent():
     api = Api()
-    await ask(client_of(api.wire, credentials(scope="")))
+    await ask(client_of(api.transport, credentials(scope="")))
     assert api.token_requests[0].body == b"grant_type=client_credentials"
 
 
 async def test_many_first_calls_share_one_token():
     api = Api()
-    answers = await ask(client_of(api.wire, credentials()), times=50)
+    answers = await ask(client_of(api.transport, credentials()), times=50)
     assert {answer.reply.status for answer in answers} == {200}
     assert len(api.token_requests) == 1
 
 
 async def test_it_refreshes_once_when_fifty_requests_meet_an_expired_token():
     api = Api()
-    client = client_of(api.wire, credentials())
+    client = client_of(api.transport, credentials())
     await ask(client)
     api.oldest = 2
     answers = await ask(client, times=50)
@@ -98,22 +98,22 @@ async def test_it_refreshes_once_when_fifty_requests_meet_an_expired_token():
 
 async def test_a_401_that_outlives_its_refresh_is_the_answer():
     api = Api(oldest=99)
-    (answer,) = await ask(client_of(api.wire, credentials()))
+    (answer,) = await ask(client_of(api.transport, credentials()))
     assert (answer.error.status, answer.attempts, answer.error.from_token_endpoint) == (401, 2, False)
     assert len(api.token_requests) == 2
 
 
 async def test_a_403_is_never_refreshed():
     api = Api()
-    wire = ScriptedWire(
-        lambda request: api(request) if request.path == TOKEN_PATH else reply(403), clock=api.wire.clock
+    transport = ScriptedTransport(
+        lambda request: api(request) if request.path == TOKEN_PATH else reply(403), clock=api.transport.clock
     )
-    (answer,) = await ask(client_of(wire, credentials()))
-    assert (answer.error.status, answer.attempts, len(wire.sent)) == (403, 1, 2)
+    (answer,) = await ask(client_of(transport, credentials()))
+    assert (answer.error.status, answer.attempts, len(transport.sent)) == (403, 1, 2)
 
 
 @pytest.mark.parametrize(
-    ("expires_in", "life_s"),
+    ("expires_in", "lifetime_s"),
     [
         (3600, 3540),
         (100, 50),
@@ -130,14 +130,14 @@ async def test_a_403_is_never_refreshed():
         (10**12, 30 * 86_400 - 60),
     ],
 )
-async def test_a_token_is_refreshed_sixty_seconds_before_it_expires(expires_in, life_s):
+async def test_a_token_is_refreshed_sixty_seconds_before_it_expires(expires_in, lifetime_s):
     api = Api(expires_in=expires_in)
-    client = client_of(api.wire, credentials())
+    client = client_of(api.transport, credentials())
     await ask(client, deadline_s=1e9)
-    api.wire.clock.now_s += life_s - 1
+    api.transport.clock.now_s += lifetime_s - 1
     await ask(client, deadline_s=1e9)
     assert len(api.token_requests) == 1
-    api.wire.clock.now_s += 2
+    api.transport.clock.now_s += 2
     await ask(client, deadline_s=1e9)
     assert len(api.token_requests) == 2
 
@@ -145,17 +145,17 @@ async def test_a_token_is_refreshed_sixty_seconds_before_it_expires(expires_in, 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302, 402])
 async def test_a_refusal_is_told_to_every_call_and_asked_for_once(status):
     api = Api(token_reply=reply(status, b'{"error": "invalid_client"}'))
-    client = client_of(api.wire, credentials())
+    client = client_of(api.transport, credentials())
     answers = await ask(client, times=20) + await ask(client, times=20)
     assert {(a.error.status, a.error.error, a.error.from_token_endpoint, a.attempts) for a in answers} == {
         (status, "invalid_client", True, 0)
     }
-    assert len(api.wire.sent) == 1
+    assert len(api.transport.sent) == 1
 
 
 async def test_a_client_revoked_in_mid_run_is_one_refusal():
     api = Api()
-    client = client_of(api.wire, credentials())
+    client = client_of(api.transport, credentials())
     await ask(client)
     api.oldest, api.token_reply = 99, reply(401, b'{"error": "invalid_client"}')
     answers = await ask(client, times=30)
@@ -166,22 +166,22 @@ async def test_a_client_revoked_in_mid_run_is_one_refusal():
 async def test_the_token_request_is_retried_like_any_other():
     api = Api()
     outcomes = [reply(503), fault(NetworkFault.TIMEOUT), api]
-    wire = ScriptedWire(*outcomes, clock=api.wire.clock)
-    (answer,) = await ask(client_of(wire, credentials()))
+    transport = ScriptedTransport(*outcomes, clock=api.transport.clock)
+    (answer,) = await ask(client_of(transport, credentials()))
     assert answer.reply.status == 200
-    assert len(wire.to(TOKEN_PATH)) == 3
+    assert len(transport.to(TOKEN_PATH)) == 3
 
 
 async def test_calls_that_waited_for_a_failed_token_request_share_its_failure():
-    wire = ScriptedWire(reply(429))
-    answers = await ask(client_of(wire, credentials()), times=20)
+    transport = ScriptedTransport(reply(429))
+    answers = await ask(client_of(transport, credentials()), times=20)
     assert {(answer.error.status, answer.error.from_token_endpoint) for answer in answers} == {(429, True)}
-    assert 1 < len(wire.sent) <= 5, "one flight and its retries"
+    assert 1 < len(transport.sent) <= 5, "one flight and its retries"
 
 
 async def test_a_token_endpoint_that_is_down_may_come_back():
     api = Api(token_reply=reply(429))
-    client = client_of(api.wire, credentials())
+    client = client_of(api.transport, credentials())
     (before,) = await ask(client)
     api.token_reply = None
     (after,) = await ask(client)
@@ -204,11 +204,11 @@ UNUSABLE = {
 @pytest.mark.parametrize("body", UNUSABLE.values(), ids=UNUSABLE)
 async def test_a_token_answer_that_holds_no_token_is_a_refusal(body):
     api = Api(token_reply=reply(200, body))
-    answers = await ask(client_of(api.wire, credentials()), times=3)
+    answers = await ask(client_of(api.transport, credentials()), times=3)
     assert {(a.error.status, a.error.code, a.error.from_token_endpoint) for a in answers} == {
         (200, "unusable_token", True)
     }
-    assert len(api.wire.sent) == 1
+    assert len(api.transport.sent) == 1
 
 
 def fails(error):
@@ -231,9 +231,9 @@ BAD_SECRETS = {
 @pytest.mark.parametrize("read_secret", BAD_SECRETS.values(), ids=BAD_SECRETS)
 @pytest.mark.parametrize("kind", [credentials, ApiKey])
 async def test_a_secret_that_can_not_be_sent_is_a_clear_error_without_its_value(read_secret, kind):
-    wire = ScriptedWire(reply(200))
-    (answer,) = await ask(client_of(wire, kind(read_secret)))
-    assert (answer.error.code, answer.error.from_token_endpoint, wire.sent) == ("unusable_credentials", True, [])
+    transport = ScriptedTransport(reply(200))
+    (answer,) = await ask(client_of(transport, kind(read_secret)))
+    assert (answer.error.code, answer.error.from_token_endpoint, transport.sent) == ("unusable_credentials", True, [])
     assert SECRET not in answer.error.message
     assert "check" in answer.error.message
 
@@ -241,7 +241,7 @@ async def test_a_secret_that_can_not_be_sent_is_a_clear_error_without_its_value(
 async def test_the_secret_is_read_at_each_token_request_and_trimmed():
     secrets = iter(["old\n", "new  \r\n"])
     api = Api()
-    client = client_of(api.wire, credentials(lambda: next(secrets)))
+    client = client_of(api.transport, credentials(lambda: next(secrets)))
     await ask(client)
     api.oldest = 2
     await ask(client)
@@ -250,45 +250,47 @@ async def test_the_secret_is_read_at_each_token_request_and_trimmed():
 
 
 async def test_an_api_key_goes_into_the_header_that_was_named():
-    wire = ScriptedWire(reply(200))
-    await ask(client_of(wire, ApiKey(lambda: f"{SECRET}\n")))
-    await ask(client_of(wire, ApiKey(lambda: SECRET, header="x-api-key", scheme="")))
-    assert [dict(request.headers) for request in wire.sent] == [
+    transport = ScriptedTransport(reply(200))
+    await ask(client_of(transport, ApiKey(lambda: f"{SECRET}\n")))
+    await ask(client_of(transport, ApiKey(lambda: SECRET, header="x-api-key", scheme="")))
+    assert [dict(request.headers) for request in transport.sent] == [
         {"authorization": f"Bearer {SECRET}"},
         {"x-api-key": SECRET},
     ]
 
 
 async def test_a_rejected_api_key_is_not_sent_again():
-    wire = ScriptedWire(reply(401))
-    (answer,) = await ask(client_of(wire, ApiKey(lambda: SECRET)))
+    transport = ScriptedTransport(reply(401))
+    (answer,) = await ask(client_of(transport, ApiKey(lambda: SECRET)))
     assert (answer.error.status, answer.attempts) == (401, 1)
 
 
 async def test_a_rotated_api_key_is_picked_up_after_a_401():
     keys = iter(["old", "new"])
-    wire = ScriptedWire(lambda request: reply(200 if request.headers["authorization"] == "Bearer new" else 401))
-    answers = await ask(client_of(wire, ApiKey(lambda: next(keys))), times=10)
+    transport = ScriptedTransport(
+        lambda request: reply(200 if request.headers["authorization"] == "Bearer new" else 401)
+    )
+    answers = await ask(client_of(transport, ApiKey(lambda: next(keys))), times=10)
     assert {(answer.reply.status, answer.attempts) for answer in answers} == {(200, 2)}
 
 
 async def test_an_api_key_that_vanished_is_told():
     keys = iter(["old", ""])
-    (answer,) = await ask(client_of(ScriptedWire(reply(401)), ApiKey(lambda: next(keys))))
+    (answer,) = await ask(client_of(ScriptedTransport(reply(401)), ApiKey(lambda: next(keys))))
     assert answer.error.code == "unusable_credentials"
 
 
 async def test_waiting_for_anothers_token_request_ends_at_ones_own_deadline():
     async with hostile.serving(hostile.hang) as server:
-        client = Client(wire=HttpxWire(base_url=server.url), auth=credentials())
-        patient = asyncio.create_task(client.ask(ITEM, deadline_s=client.monotonic() + 60))
+        client = Client(transport=HttpxTransport(base_url=server.url), auth=credentials())
+        patient = asyncio.create_task(client.send(ITEM, deadline_s=client.monotonic() + 60))
         await asyncio.sleep(0)
-        hasty = await client.ask(ITEM, deadline_s=client.monotonic() + 0.1)
+        hasty = await client.send(ITEM, deadline_s=client.monotonic() + 0.1)
         assert not patient.done()
         patient.cancel()
         with pytest.raises(asyncio.CancelledError):
             await patient
-        await client.wire.close()
+        await client.transport.close()
     assert (hasty.error.code, hasty.attempts) == ("deadline_exceeded", 0)
 
 
@@ -296,25 +298,25 @@ async def test_a_401_whose_refresh_the_deadline_prevents_is_no_lasting_401():
     api = Api(oldest=2)
 
     def slow(request):
-        api.wire.clock.now_s += 20 if request.path == ITEM.path else 0
+        api.transport.clock.now_s += 20 if request.path == ITEM.path else 0
         return api(request)
 
-    wire = ScriptedWire(slow, clock=api.wire.clock)
-    (answer,) = await ask(client_of(wire, credentials()), deadline_s=1015.0)
+    transport = ScriptedTransport(slow, clock=api.transport.clock)
+    (answer,) = await ask(client_of(transport, credentials()), deadline_s=1015.0)
     assert (answer.error.status, answer.error.code, answer.attempts) == (None, "deadline_exceeded", 1)
 
 
 async def test_a_token_request_without_an_answer_in_time_is_the_calls_error():
-    wire = ScriptedWire(fault(NetworkFault.TIMEOUT), takes_s=1000)
-    (answer,) = await ask(client_of(wire, credentials()), deadline_s=1050.0)
+    transport = ScriptedTransport(fault(NetworkFault.TIMEOUT), takes_s=1000)
+    (answer,) = await ask(client_of(transport, credentials()), deadline_s=1050.0)
     assert (answer.error.network, answer.error.from_token_endpoint) == (NetworkFault.TIMEOUT, True)
 
 
 async def test_a_call_that_is_cancelled_in_mid_flight_leaves_the_token_to_the_others():
     api = Api()
-    client = client_of(api.wire, credentials())
-    first = asyncio.create_task(client.ask(ITEM, deadline_s=9000.0))
-    others = [asyncio.create_task(client.ask(ITEM, deadline_s=9000.0)) for _ in range(5)]
+    client = client_of(api.transport, credentials())
+    first = asyncio.create_task(client.send(ITEM, deadline_s=9000.0))
+    others = [asyncio.create_task(client.send(ITEM, deadline_s=9000.0)) for _ in range(5)]
     await asyncio.sleep(0)
     first.cancel()
     answers = await asyncio.gather(*others)
@@ -336,12 +338,12 @@ async def test_one_refresh_holds_against_a_real_server():
         return await hostile.replies(200 if number >= oldest else 401)(reader, writer)
 
     async with hostile.serving(behave) as server:
-        client = Client(wire=HttpxWire(base_url=server.url), auth=credentials())
+        client = Client(transport=HttpxTransport(base_url=server.url), auth=credentials())
         deadline_s = client.monotonic() + 10
         await ask(client, deadline_s=deadline_s)
         oldest = 2
         answers = await ask(client, times=50, deadline_s=deadline_s)
-        await client.wire.close()
+        await client.transport.close()
     assert {answer.reply.status for answer in answers} == {200}
     assert next(issued) == 3
 
@@ -372,14 +374,14 @@ class Endpoint:
     def asked(self):
         return len(self.secrets)
 
-    async def grant(self, auth):
-        found = auth.current(self.now_s) or await auth.grant(self, monotonic=self.clock)
+    async def acquire(self, auth):
+        found = auth.current(self.now_s) or await auth.acquire(self, monotonic=self.clock)
         return found if isinstance(found, ApiError) else found.value.removeprefix("Bearer ")
 
     async def renew(self, auth, rejected):
-        grant = Grant(header="authorization", value=f"Bearer {rejected}")
-        found = await auth.renew(grant, self, monotonic=self.clock)
-        return found.value.removeprefix("Bearer ") if isinstance(found, Grant) else found
+        header = AuthHeader(header="authorization", value=f"Bearer {rejected}")
+        found = await auth.renew(header, self, monotonic=self.clock)
+        return found.value.removeprefix("Bearer ") if isinstance(found, AuthHeader) else found
 
 
 def token(value, expires_in=3600):
@@ -395,80 +397,80 @@ OUR_DEADLINE = ApiError(status=None, code="deadline_exceeded", from_token_endpoi
 async def test_a_token_at_hand_needs_no_awaiting():
     endpoint, auth = Endpoint("t1"), credentials()
     assert auth.current(0.0) is None
-    await endpoint.grant(auth)
-    assert auth.current(3539.0) == Grant(header="authorization", value="Bearer t1")
+    await endpoint.acquire(auth)
+    assert auth.current(3539.0) == AuthHeader(header="authorization", value="Bearer t1")
     assert auth.current(3541.0) is None
 
 
 async def test_a_token_that_is_being_refreshed_early_serves_on():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     endpoint.now_s = 3550.0
-    refreshing = asyncio.create_task(endpoint.grant(auth))
+    refreshing = asyncio.create_task(endpoint.acquire(auth))
     await asyncio.sleep(0)
-    assert (await endpoint.grant(auth), refreshing.done()) == ("t1", False)
-    assert await refreshing == await endpoint.grant(auth) == "t2"
+    assert (await endpoint.acquire(auth), refreshing.done()) == ("t1", False)
+    assert await refreshing == await endpoint.acquire(auth) == "t2"
     assert endpoint.asked == 2
 
 
 async def test_a_token_that_has_expired_meanwhile_is_not_used_on():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     endpoint.now_s = 3600.0
-    assert await asyncio.gather(*(endpoint.grant(auth) for _ in range(20))) == ["t2"] * 20
+    assert await asyncio.gather(*(endpoint.acquire(auth) for _ in range(20))) == ["t2"] * 20
     assert endpoint.asked == 2
 
 
 @pytest.mark.parametrize(("failure", "asked_again"), [(DOWN, 5), (LATER, 1), (REFUSED, 0), (OUR_DEADLINE, 5)])
 async def test_an_early_refresh_that_fails_leaves_the_token_in_use_until_it_expires(failure, asked_again):
     endpoint, auth = Endpoint("t1", failure), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     for second in range(3575, 3600):
         endpoint.now_s = float(second)
-        assert await endpoint.grant(auth) == "t1"
+        assert await endpoint.acquire(auth) == "t1"
     assert endpoint.asked == 2 + max(0, asked_again - 1)
     endpoint.now_s = 3600.0
-    assert await endpoint.grant(auth) == failure
-    assert await endpoint.grant(auth) == failure
+    assert await endpoint.acquire(auth) == failure
+    assert await endpoint.acquire(auth) == failure
 
 
 async def test_while_a_rejected_token_is_replaced_nobody_sets_out_with_it():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     renewing = asyncio.create_task(endpoint.renew(auth, "t1"))
     await asyncio.sleep(0)
     assert auth.current(0.0) is None
-    assert await endpoint.grant(auth) == await renewing == "t2"
+    assert await endpoint.acquire(auth) == await renewing == "t2"
     assert endpoint.asked == 2
 
 
 async def test_a_401_that_comes_late_gets_the_token_that_is_there():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     assert [await endpoint.renew(auth, "t1") for _ in range(50)] == ["t2"] * 50
     assert endpoint.asked == 2
 
 
 async def test_an_endpoint_that_grants_the_rejected_token_again_is_asked_once():
     endpoint, auth = Endpoint("t1"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     assert await asyncio.gather(*(endpoint.renew(auth, "t1") for _ in range(50))) == [None] * 50
     assert await endpoint.renew(auth, "t1") is None
-    assert (await endpoint.grant(auth), endpoint.asked) == ("t1", 2)
+    assert (await endpoint.acquire(auth), endpoint.asked) == ("t1", 2)
 
 
 async def test_an_endpoint_that_takes_turns_between_rejected_tokens_is_asked_once_for_each():
     endpoint, auth = Endpoint("t1", "t2", "t1", "t2", "t1"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     assert [await endpoint.renew(auth, rejected) for rejected in ("t1", "t2", "t1", "t2")] == ["t2", None, None, None]
     assert endpoint.asked == 3
 
 
 async def test_a_token_that_was_asked_for_before_the_401_does_not_count_as_its_refresh():
     endpoint, auth = Endpoint("t1", "t1", "t2"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     endpoint.now_s = 3550.0
-    refreshing = asyncio.create_task(endpoint.grant(auth))
+    refreshing = asyncio.create_task(endpoint.acquire(auth))
     await asyncio.sleep(0)
     assert await endpoint.renew(auth, "t1") == "t2"
     assert (await refreshing, endpoint.asked) == ("t1", 3)
@@ -477,39 +479,39 @@ async def test_a_token_that_was_asked_for_before_the_401_does_not_count_as_its_r
 @pytest.mark.parametrize("failure", [DOWN, REFUSED])
 async def test_a_refresh_that_fails_after_a_401_is_the_error_of_all_who_wait(failure):
     endpoint, auth = Endpoint("t1", failure), credentials()
-    await endpoint.grant(auth)
-    told = await asyncio.gather(*(endpoint.renew(auth, "t1") for _ in range(25)), endpoint.grant(auth))
+    await endpoint.acquire(auth)
+    told = await asyncio.gather(*(endpoint.renew(auth, "t1") for _ in range(25)), endpoint.acquire(auth))
     assert told == [failure] * 26
     assert endpoint.asked == 2
 
 
 async def test_after_a_transient_failure_the_next_call_asks_again():
     endpoint, auth = Endpoint("t1", DOWN, "t2"), credentials()
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     assert await endpoint.renew(auth, "t1") == DOWN
-    assert (await endpoint.grant(auth), await endpoint.renew(auth, "t1"), endpoint.asked) == ("t2", "t2", 3)
+    assert (await endpoint.acquire(auth), await endpoint.renew(auth, "t1"), endpoint.asked) == ("t2", "t2", 3)
 
 
 async def test_a_token_endpoint_that_names_a_time_is_not_asked_before():
     endpoint, auth = Endpoint(LATER, "t1"), credentials()
     for second in range(60):
         endpoint.now_s = float(second)
-        assert await endpoint.grant(auth) == LATER
+        assert await endpoint.acquire(auth) == LATER
     assert endpoint.asked == 1
     endpoint.now_s = 60.0
-    assert (await endpoint.grant(auth), endpoint.asked) == ("t1", 2)
+    assert (await endpoint.acquire(auth), endpoint.asked) == ("t1", 2)
 
 
 async def test_a_call_whose_time_is_up_does_not_speak_for_those_who_wait():
     endpoint, auth = Endpoint(OUR_DEADLINE, "t1"), credentials()
-    assert await asyncio.gather(*(endpoint.grant(auth) for _ in range(5))) == [OUR_DEADLINE, *["t1"] * 4]
+    assert await asyncio.gather(*(endpoint.acquire(auth) for _ in range(5))) == [OUR_DEADLINE, *["t1"] * 4]
     assert endpoint.asked == 2
 
 
 @pytest.mark.parametrize("expires_in", [0, -1, 1e-9, 1, 5, "1"])
 async def test_a_slow_token_of_a_short_life_serves_all_who_waited_for_it(expires_in):
     endpoint, auth = Endpoint(token("t1", expires_in), takes_s=20.0), credentials()
-    assert await asyncio.gather(*(endpoint.grant(auth) for _ in range(50))) == ["t1"] * 50
+    assert await asyncio.gather(*(endpoint.acquire(auth) for _ in range(50))) == ["t1"] * 50
     assert endpoint.asked == 1
 
 
@@ -531,18 +533,18 @@ class Rotating:
 async def test_a_changed_secret_leaves_a_valid_token_alone_and_goes_into_the_next_request():
     file, endpoint = Rotating("old"), Endpoint("t1", "t2")
     auth = credentials(file.read, stamp=file.stamp)
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     file.secret = "new"
     endpoint.now_s = 3000.0
-    assert (await endpoint.grant(auth), endpoint.secrets) == ("t1", ["old"])
+    assert (await endpoint.acquire(auth), endpoint.secrets) == ("t1", ["old"])
     endpoint.now_s = 3550.0
-    assert (await endpoint.grant(auth), endpoint.secrets) == ("t2", ["old", "new"])
+    assert (await endpoint.acquire(auth), endpoint.secrets) == ("t2", ["old", "new"])
 
 
 async def test_a_token_request_in_the_middle_of_a_rotation_uses_the_last_good_secret():
     file, endpoint = Rotating("old"), Endpoint("t1", "t2")
     auth = credentials(file.read, stamp=file.stamp)
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     file.secret = None
     assert (await endpoint.renew(auth, "t1"), endpoint.secrets) == ("t2", ["old", "old"])
 
@@ -550,37 +552,37 @@ async def test_a_token_request_in_the_middle_of_a_rotation_uses_the_last_good_se
 async def test_a_refused_secret_is_tried_again_once_it_has_changed():
     file, endpoint = Rotating("old"), Endpoint(REFUSED)
     auth = credentials(file.read, stamp=file.stamp)
-    assert [await endpoint.grant(auth) for _ in range(10)] == [REFUSED] * 10
+    assert [await endpoint.acquire(auth) for _ in range(10)] == [REFUSED] * 10
     file.secret = "new"
     for second in range(10):
         endpoint.now_s = float(second)
-        assert await endpoint.grant(auth) == REFUSED
+        assert await endpoint.acquire(auth) == REFUSED
     assert endpoint.secrets == ["old", "new"]
     endpoint.answers, file.secret, endpoint.now_s = ["t1"], "newest", 20.0
-    assert (await endpoint.grant(auth), endpoint.secrets) == ("t1", ["old", "new", "newest"])
+    assert (await endpoint.acquire(auth), endpoint.secrets) == ("t1", ["old", "new", "newest"])
 
 
 async def test_a_rotated_api_key_is_taken_up_without_a_401_within_a_second():
     file, endpoint = Rotating("old"), Endpoint(DOWN)
     auth = ApiKey(file.read, stamp=file.stamp)
     assert auth.current(0.0) is None
-    assert (await endpoint.grant(auth), auth.current(0.9).value) == ("old", "Bearer old")
+    assert (await endpoint.acquire(auth), auth.current(0.9).value) == ("old", "Bearer old")
     file.secret, endpoint.now_s = "new", 1.0
     assert auth.current(1.0) is None
-    assert (await endpoint.grant(auth), await endpoint.renew(auth, "old")) == ("new", "new")
+    assert (await endpoint.acquire(auth), await endpoint.renew(auth, "old")) == ("new", "new")
 
 
 async def test_an_api_key_that_is_being_rewritten_stays_in_use_unless_it_is_rejected():
     file, endpoint = Rotating("old"), Endpoint(DOWN)
     auth = ApiKey(file.read, stamp=file.stamp)
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     file.secret = None
     for second in range(60):
         endpoint.now_s = float(second)
-        assert await endpoint.grant(auth) == "old"
+        assert await endpoint.acquire(auth) == "old"
     assert (await endpoint.renew(auth, "old")).code == "unusable_credentials"
     endpoint.now_s = 62.0
-    assert (await endpoint.grant(auth)).code == "unusable_credentials"
+    assert (await endpoint.acquire(auth)).code == "unusable_credentials"
     assert (await endpoint.renew(auth, "old")).code == "unusable_credentials"
     file.secret, endpoint.now_s = "new", 63.0
     assert await endpoint.renew(auth, "old") == "new"
@@ -588,18 +590,18 @@ async def test_an_api_key_that_is_being_rewritten_stays_in_use_unless_it_is_reje
 
 async def test_an_api_key_in_memory_is_never_looked_at_again():
     endpoint, auth = Endpoint(DOWN), ApiKey(lambda: SECRET)
-    await endpoint.grant(auth)
+    await endpoint.acquire(auth)
     assert auth.current(1e12).value == f"Bearer {SECRET}"
 
 
 def test_a_grant_does_not_print_its_value():
-    assert SECRET not in repr(Grant(header="authorization", value=SECRET))
+    assert SECRET not in repr(AuthHeader(header="authorization", value=SECRET))
 
 
 async def test_what_holds_credentials_does_not_print_them():
     endpoint, key, client = Endpoint(SECRET), ApiKey(lambda: SECRET), credentials()
-    await endpoint.grant(key)
-    await endpoint.grant(client)
-    assert (await endpoint.grant(client), endpoint.secrets) == (SECRET, [SECRET])
+    await endpoint.acquire(key)
+    await endpoint.acquire(client)
+    assert (await endpoint.acquire(client), endpoint.secrets) == (SECRET, [SECRET])
     shown = [repr(each) for each in (key, client, *vars(key).values(), *vars(client).values())]
     assert [text for text in shown if SECRET in text] == []

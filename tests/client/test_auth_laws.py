@@ -88,12 +88,12 @@ def play(api, callers):
         loop = asyncio.get_running_loop()
         auth = ClientCredentials(token_path=TOKEN_PATH, client_id="me", read_secret=lambda: "s3cret")
         clocks = {"monotonic": loop.time, "utcnow": lambda: NOW}
-        client = Client(wire=api, auth=auth, throttle=Throttle(**clocks), rand=lambda: 0.5, **clocks)
+        client = Client(transport=api, auth=auth, throttle=Throttle(**clocks), rand=lambda: 0.5, **clocks)
 
         async def call(number, caller):
             await asyncio.sleep(caller.at_s)
             request = Request(method="GET", path=f"/items/{number}", template=str(caller.takes_s))
-            answer = await client.ask(request, deadline_s=caller.at_s + caller.has_s)
+            answer = await client.send(request, deadline_s=caller.at_s + caller.has_s)
             return answer, loop.time()
 
         return await asyncio.gather(*(call(number, caller) for number, caller in enumerate(callers)))
@@ -135,9 +135,11 @@ def test_however_short_tokens_claim_to_live_they_are_asked_for_at_most_once_per_
     api = Api(revoked_at_s=revoked, token_takes_s=takes_s, expires_in=life)
     play(api, callers)
 
-    fresh_s = read_token(reply(200, json.dumps({"access_token": "t", "expires_in": life}).encode())).fresh_s
+    refresh_after_s = read_token(
+        reply(200, json.dumps({"access_token": "t", "expires_in": life}).encode())
+    ).refresh_after_s
     last_s = max((caller.at_s + caller.takes_s for caller in callers), default=0.0) + 2 * takes_s
-    assert api.token_requests <= 1 + len(api.rejected) + last_s / max(1.0, takes_s, fresh_s)
+    assert api.token_requests <= 1 + len(api.rejected) + last_s / max(1.0, takes_s, refresh_after_s)
     assert api.most_at_once <= 1
 
 

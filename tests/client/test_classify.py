@@ -4,7 +4,7 @@ import pytest
 
 from monitor.client.classify import cause_of, is_invalid_id
 from monitor.model import BadBody, Cause, ItemState, ItemStatus, Reason
-from monitor.model.http import CallResult, ApiError, ErrorDetail, NetworkFault, Reply
+from monitor.model.http import ApiError, CallResult, ErrorDetail, NetworkFault, Reply
 from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
 
 AT = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)

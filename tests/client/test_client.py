@@ -4,12 +4,12 @@ import json
 import pytest
 import structlog
 from client import hostile
-from client.scripted import NOW, Clock, ScriptedWire, fault, reply
+from client.scripted import NOW, Clock, ScriptedTransport, fault, reply
 
 from monitor.client.auth import ApiKey
 from monitor.client.client import Client
 from monitor.client.throttle import Throttle
-from monitor.client.transports import HttpxWire
+from monitor.client.transports import HttpxTransport
 from monitor.model.http import NetworkFault, Operation, Request
 
 CANARY = "s3cret-canary"
@@ -18,71 +18,71 @@ TIMEOUT = fault(NetworkFault.TIMEOUT)
 OK = reply(200, b'{"status": "COMPLETED"}')
 
 
-def make(wire, **said):
-    clock = wire.clock
+def make(transport, **kwargs):
+    clock = transport.clock
     clocks = {"sleep": clock.sleep, "monotonic": clock, "utcnow": lambda: NOW}
-    said = {"rand": lambda: 0.5, "throttle": Throttle(**clocks), **clocks, **said}
-    return Client(wire=wire, **said)
+    kwargs = {"rand": lambda: 0.5, "throttle": Throttle(**clocks), **clocks, **kwargs}
+    return Client(transport=transport, **kwargs)
 
 
-async def ask(wire, request=ITEM, *, deadline_s=2000.0, **said):
-    return await make(wire, **said).ask(request, deadline_s=deadline_s)
+async def ask(transport, request=ITEM, *, deadline_s=2000.0, **kwargs):
+    return await make(transport, **kwargs).send(request, deadline_s=deadline_s)
 
 
 async def test_a_success_is_answered_at_once():
-    answer = await ask(ScriptedWire(OK, takes_s=0.25))
+    answer = await ask(ScriptedTransport(OK, takes_s=0.25))
     assert (answer.reply, answer.error, answer.attempts, answer.latency_ms) == (OK, None, 1, 250)
 
 
 @pytest.mark.parametrize(("status", "success"), [(199, False), (200, True), (204, True), (299, True), (300, False)])
 async def test_only_the_two_hundreds_are_a_success(status, success):
-    answer = await ask(ScriptedWire(reply(status)))
+    answer = await ask(ScriptedTransport(reply(status)))
     assert (answer.reply is not None, answer.error is None) == (success, success)
 
 
 async def test_transient_failures_are_retried_with_growing_waits():
-    wire = ScriptedWire(reply(503), TIMEOUT, reply(429), OK)
-    answer = await ask(wire)
+    transport = ScriptedTransport(reply(503), TIMEOUT, reply(429), OK)
+    answer = await ask(transport)
     assert (answer.reply, answer.attempts, answer.timed_out) == (OK, 4, False)
-    assert wire.clock.slept == [0.5, 1.0, 2.0]
+    assert transport.clock.slept == [0.5, 1.0, 2.0]
 
 
 async def test_attempts_are_bounded_and_the_last_failure_is_the_answer():
-    wire = ScriptedWire(TIMEOUT, reply(503, b'{"code": "last"}'), OK)
-    answer = await ask(wire, max_attempts=2)
+    transport = ScriptedTransport(TIMEOUT, reply(503, b'{"code": "last"}'), OK)
+    answer = await ask(transport, max_attempts=2)
     assert (answer.reply, answer.error.code, answer.attempts) == (None, "last", 2)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 501, 302, 402])
 async def test_what_the_status_forbids_is_sent_once(status):
-    wire = ScriptedWire(reply(status))
-    answer = await ask(wire)
-    assert (answer.error.status, answer.attempts, len(wire.sent), wire.clock.slept) == (status, 1, 1, [])
+    transport = ScriptedTransport(reply(status))
+    answer = await ask(transport)
+    assert (answer.error.status, answer.attempts, len(transport.sent), transport.clock.slept) == (status, 1, 1, [])
 
 
 async def test_a_hint_is_waited_for():
-    wire = ScriptedWire(reply(429, retry_after="7"), OK)
-    assert (await ask(wire)).reply == OK
-    assert wire.clock.slept == [7]
+    transport = ScriptedTransport(reply(429, retry_after="7"), OK)
+    assert (await ask(transport)).reply == OK
+    assert transport.clock.slept == [7]
 
 
 async def test_a_hint_beyond_the_deadline_ends_the_call_at_once():
-    wire = ScriptedWire(reply(429, retry_after="700"), OK)
-    answer = await ask(wire, deadline_s=1100.0)
-    assert (answer.error.status, answer.error.retry_after.total_seconds(), wire.clock.slept) == (429, 700, [])
+    transport = ScriptedTransport(reply(429, retry_after="700"), OK)
+    answer = await ask(transport, deadline_s=1100.0)
+    assert (answer.error.status, answer.error.retry_after.total_seconds(), transport.clock.slept) == (429, 700, [])
 
 
 async def test_an_attempt_gets_the_time_that_is_left_and_no_more():
-    wire = ScriptedWire(TIMEOUT, takes_s=1000)
-    answer = await ask(wire, deadline_s=1010.0, attempt_timeout_s=8.0, rand=lambda: 0.0)
-    assert wire.timeouts_s == [8.0, 2.0]
+    transport = ScriptedTransport(TIMEOUT, takes_s=1000)
+    answer = await ask(transport, deadline_s=1010.0, attempt_timeout_s=8.0, rand=lambda: 0.0)
+    assert transport.timeouts_s == [8.0, 2.0]
     assert (answer.error.network, answer.error.code, answer.timed_out) == (NetworkFault.TIMEOUT, None, True)
 
 
 async def test_an_attempt_cut_short_by_the_deadline_says_nothing_about_the_service():
-    wire = ScriptedWire(TIMEOUT, takes_s=1000)
-    client = make(wire, attempt_timeout_s=30.0)
-    answers = [await client.ask(ITEM, deadline_s=wire.clock.now_s + 10.0) for _ in range(6)]
+    transport = ScriptedTransport(TIMEOUT, takes_s=1000)
+    client = make(transport, attempt_timeout_s=30.0)
+    answers = [await client.send(ITEM, deadline_s=transport.clock.now_s + 10.0) for _ in range(6)]
     assert {(answer.error.network, answer.error.code, answer.attempts) for answer in answers} == {
         (None, "deadline_exceeded", 1)
     }
@@ -90,64 +90,64 @@ async def test_an_attempt_cut_short_by_the_deadline_says_nothing_about_the_servi
 
 
 async def test_a_deadline_as_long_as_the_attempt_leaves_a_timeout_a_timeout():
-    wire = ScriptedWire(TIMEOUT, takes_s=1000)
-    answer = await ask(wire, attempt_timeout_s=10.0, deadline_s=1009.99)
+    transport = ScriptedTransport(TIMEOUT, takes_s=1000)
+    answer = await ask(transport, attempt_timeout_s=10.0, deadline_s=1009.99)
     assert (answer.error.network, answer.error.code) == (NetworkFault.TIMEOUT, None)
 
 
 async def test_nothing_is_sent_past_the_deadline():
-    wire = ScriptedWire(OK)
-    answer = await ask(wire, deadline_s=1000.0)
-    assert (answer.error.code, answer.attempts, wire.sent) == ("deadline_exceeded", 0, [])
+    transport = ScriptedTransport(OK)
+    answer = await ask(transport, deadline_s=1000.0)
+    assert (answer.error.code, answer.attempts, transport.sent) == ("deadline_exceeded", 0, [])
     assert (answer.error.status, answer.error.network) == (None, None)
 
 
 async def test_a_sleep_that_overshoots_the_deadline_sends_nothing_more():
-    wire = ScriptedWire(reply(503, b'{"code": "down"}'))
+    transport = ScriptedTransport(reply(503, b'{"code": "down"}'))
 
     async def oversleep(seconds):
-        wire.clock.now_s += 500
+        transport.clock.now_s += 500
 
-    answer = await ask(wire, deadline_s=1100.0, sleep=oversleep)
+    answer = await ask(transport, deadline_s=1100.0, sleep=oversleep)
     assert (answer.error.code, answer.attempts) == ("down", 1)
 
 
 async def test_a_dead_service_trips_the_breaker_and_is_left_alone():
-    wire = ScriptedWire(reply(503))
-    client = make(wire)
-    answers = [await client.ask(ITEM, deadline_s=2000.0) for _ in range(3)]
+    transport = ScriptedTransport(reply(503))
+    client = make(transport)
+    answers = [await client.send(ITEM, deadline_s=2000.0) for _ in range(3)]
     assert client.tripped
     assert [(answer.error.code, answer.attempts) for answer in answers] == [
         (None, 4),  # one, and the three that the budget grants in any case
         (None, 1),
         ("breaker_open", 0),
     ]
-    assert len(wire.sent) == 5
+    assert len(transport.sent) == 5
 
 
 async def test_a_total_outage_costs_few_requests_however_many_ask():
-    wire = ScriptedWire(fault(NetworkFault.REFUSED))
-    client = make(wire)
-    answers = await asyncio.gather(*(client.ask(ITEM, deadline_s=2000.0) for _ in range(32)))
-    assert len(wire.sent) == 32
+    transport = ScriptedTransport(fault(NetworkFault.REFUSED))
+    client = make(transport)
+    answers = await asyncio.gather(*(client.send(ITEM, deadline_s=2000.0) for _ in range(32)))
+    assert len(transport.sent) == 32
     assert {answer.error.network for answer in answers} == {NetworkFault.REFUSED}
-    assert (await client.ask(ITEM, deadline_s=2000.0)).error.code == "breaker_open"
+    assert (await client.send(ITEM, deadline_s=2000.0)).error.code == "breaker_open"
 
 
 async def test_refusals_do_not_trip_the_breaker():
-    wire = ScriptedWire(reply(404))
-    client = make(wire)
+    transport = ScriptedTransport(reply(404))
+    client = make(transport)
     for _ in range(30):
-        await client.ask(ITEM, deadline_s=2000.0)
+        await client.send(ITEM, deadline_s=2000.0)
     assert not client.tripped
 
 
 async def test_one_event_per_request_without_url_words_or_secret():
     body = json.dumps({"code": "busy", "message": CANARY, "error": CANARY}).encode()
-    wire = ScriptedWire(reply(500, body, x_request_id="r1"), reply(502, b"<html>", server="nginx"))
+    transport = ScriptedTransport(reply(500, body, x_request_id="r1"), reply(502, b"<html>", server="nginx"))
     with structlog.testing.capture_logs() as events:
-        await ask(wire, max_attempts=1, auth=ApiKey(lambda: CANARY))
-        await ask(wire, max_attempts=1)
+        await ask(transport, max_attempts=1, auth=ApiKey(lambda: CANARY))
+        await ask(transport, max_attempts=1)
     assert CANARY not in repr(events)
     assert "/items/42" not in repr(events)
     assert events[0] == {
@@ -165,26 +165,26 @@ async def test_one_event_per_request_without_url_words_or_secret():
 
 
 async def test_a_write_that_timed_out_is_not_repeated():
-    wire = ScriptedWire(TIMEOUT, OK)
+    transport = ScriptedTransport(TIMEOUT, OK)
     write = Request(method="POST", path="/x", template="/x", operation=Operation.WRITE)
-    answer = await ask(wire, write)
-    assert (answer.error.network, len(wire.sent)) == (NetworkFault.TIMEOUT, 1)
+    answer = await ask(transport, write)
+    assert (answer.error.network, len(transport.sent)) == (NetworkFault.TIMEOUT, 1)
 
 
 async def test_a_real_server_that_drips_is_given_up_on_time():
     loop = asyncio.get_running_loop()
     async with hostile.serving(hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")) as server:
-        client = Client(wire=HttpxWire(base_url=server.url), attempt_timeout_s=0.1)
+        client = Client(transport=HttpxTransport(base_url=server.url), attempt_timeout_s=0.1)
         started = loop.time()
-        answer = await client.ask(ITEM, deadline_s=client.monotonic() + 0.3)
+        answer = await client.send(ITEM, deadline_s=client.monotonic() + 0.3)
         took_s = loop.time() - started
-        await client.wire.close()
+        await client.transport.close()
     assert answer.error.network is NetworkFault.TIMEOUT
     assert took_s < 60  # the drip has no end
 
 
 async def test_the_default_clock_is_aware():
-    assert Client(wire=ScriptedWire(OK)).utcnow().tzinfo is not None
+    assert Client(transport=ScriptedTransport(OK)).utcnow().tzinfo is not None
 
 
 def test_the_scripted_clock_stands_still():
@@ -192,18 +192,18 @@ def test_the_scripted_clock_stands_still():
 
 
 async def test_an_api_that_repeats_the_credential_gives_nothing_away():
-    said = json.dumps({"message": f"Incorrect API key provided: {CANARY}", "code": f"bad {CANARY}"}).encode()
-    wire = ScriptedWire(reply(403, said, x_request_id=f"req-{CANARY}"))
-    answer = await ask(wire, auth=ApiKey(lambda: CANARY))
-    assert wire.sent[0].headers["authorization"] == f"Bearer {CANARY}"
+    kwargs = json.dumps({"message": f"Incorrect API key provided: {CANARY}", "code": f"bad {CANARY}"}).encode()
+    transport = ScriptedTransport(reply(403, kwargs, x_request_id=f"req-{CANARY}"))
+    answer = await ask(transport, auth=ApiKey(lambda: CANARY))
+    assert transport.sent[0].headers["authorization"] == f"Bearer {CANARY}"
     error = answer.error
     assert CANARY not in f"{error.message} {error.code} {error.request_id}"
     assert error.message == "Incorrect API key provided: **********"
 
 
 async def test_what_the_caller_calls_secret_is_masked_too():
-    wire = ScriptedWire(reply(404, b'{"message": "no tenant hush-hush"}'))
-    answer = await ask(wire, mask=lambda text: text.replace("hush-hush", "*"))
+    transport = ScriptedTransport(reply(404, b'{"message": "no tenant hush-hush"}'))
+    answer = await ask(transport, mask=lambda text: text.replace("hush-hush", "*"))
     assert answer.error.message == "no tenant *"
 
 
@@ -211,26 +211,26 @@ async def test_what_the_caller_calls_secret_is_masked_too():
     "code", ["deadline_exceeded", "retry_budget_exhausted", "breaker_open", "unusable_credentials"]
 )
 async def test_an_api_that_says_our_own_words_is_heard_as_an_api(code):
-    wire = ScriptedWire(reply(503, json.dumps({"code": code}).encode()))
-    client = make(wire, max_attempts=1)
-    answers = [await client.ask(ITEM, deadline_s=2000.0) for _ in range(5)]
+    transport = ScriptedTransport(reply(503, json.dumps({"code": code}).encode()))
+    client = make(transport, max_attempts=1)
+    answers = [await client.send(ITEM, deadline_s=2000.0) for _ in range(5)]
     assert [(answer.error.status, answer.error.code) for answer in answers] == [(503, code)] * 5
     assert client.tripped
-    assert [(each["http_status"], each["count"]) for each in client.digest.report()] == [(503, 5)]
+    assert [(each["http_status"], each["count"]) for each in client.failure_summary.report()] == [(503, 5)]
 
 
 async def test_a_call_that_was_asked_before_draws_on_the_budget_even_for_its_first_attempt():
-    wire = ScriptedWire(OK)
-    client = make(wire)
-    answers = [await client.ask(ITEM, deadline_s=2000.0, again=True) for _ in range(4)]
+    transport = ScriptedTransport(OK)
+    client = make(transport)
+    answers = [await client.send(ITEM, deadline_s=2000.0, is_repeat=True) for _ in range(4)]
     assert [answer.attempts for answer in answers] == [1, 1, 1, 0]
     assert answers[-1].error.is_local("retry_budget_exhausted")
-    assert len(wire.sent) == 3
+    assert len(transport.sent) == 3
 
 
 async def test_what_was_never_sent_earns_no_retry():
-    wire = ScriptedWire(OK)
-    client = make(wire)
+    transport = ScriptedTransport(OK)
+    client = make(transport)
     for _ in range(100):
-        await client.ask(ITEM, deadline_s=0.0)
-    assert client.budget.left == 3
+        await client.send(ITEM, deadline_s=0.0)
+    assert client.budget.remaining == 3

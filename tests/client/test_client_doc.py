@@ -9,16 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from monitor.client import limits, retry, throttle
-from monitor.client import retry_after as hints
-from monitor.client.api_errors import PLACES, read_failure
+from monitor.client import limits, retry, retry_after, throttle
+from monitor.client.api_errors import FIELD_PATHS, parse_api_error
 from monitor.client.classify import SPENDING_CODES, cause_of
 from monitor.client.limits import is_outage
-from monitor.client.rate import estimate as climb
-from monitor.client.retry import TABLE, WRITES, Failing, Repeat, RetryReason, Verdict, decide, failing
-from monitor.client.retry_after import LONGEST_HINT, SOURCES, retry_hint
-from monitor.client.transports import pool as faults
-from monitor.client.transports.body import whole
+from monitor.client.rate import estimate
+from monitor.client.retry import (
+    MAX_BOUNDED_ATTEMPTS,
+    RETRY_TABLE,
+    FailureKind,
+    RetryAction,
+    RetryPolicy,
+    RetryReason,
+    decide_retry,
+    failure_kind,
+)
+from monitor.client.retry_after import MAX_RETRY_AFTER, RETRY_AFTER_SOURCES, parse_retry_after
+from monitor.client.transports import pool
+from monitor.client.transports.body import decode_body
 from monitor.config.targets import CheckConfig, TargetConfig
 from monitor.model import LearnedLimits
 from monitor.model.durations import format_duration
@@ -80,9 +88,11 @@ def test_each_row_names_its_source(table):
 
 def test_the_table_of_retries_is_the_codes_own():
     head, *rows = REPEATS
-    assert head == ["operation", *Failing, "source"]
+    assert head == ["operation", *FailureKind, "source"]
     said = {row[0]: dict(zip(head[1:-1], row[1:-1], strict=True)) for row in rows}
-    assert said == {code(operation): {kind: row[kind] for kind in Failing} for operation, row in TABLE.items()}
+    assert said == {
+        code(operation): {kind: row[kind] for kind in FailureKind} for operation, row in RETRY_TABLE.items()
+    }
 
 
 LATER = {
@@ -91,9 +101,9 @@ LATER = {
     RetryReason.VETOED: {"retryable": False},
     RetryReason.UNSAFE_TO_REPEAT: {"operation": Operation.WRITE, "status": None, "network": NetworkFault.RESET},
     RetryReason.DEADLINE_EXCEEDED: {"deadline_s": 0.0},
-    RetryReason.ATTEMPTS_SPENT: {"attempt": 5},
+    RetryReason.ATTEMPTS_EXHAUSTED: {"attempt": 5},
     RetryReason.RETRY_BUDGET_EXHAUSTED: {"budget_left": 0},
-    RetryReason.HINT: {"retry_after": timedelta(seconds=1)},
+    RetryReason.RETRY_AFTER: {"retry_after": timedelta(seconds=1)},
     RetryReason.TRANSIENT: {},
 }
 """What makes each reason true, in the order of the document."""
@@ -102,7 +112,7 @@ LATER = {
 def decided(circumstances):
     said = {name: circumstances[name] for name in ("status", "network", "retryable", "retry_after")}
     given = {name: circumstances[name] for name in circumstances if name not in said}
-    return decide(ApiError(**said), max_attempts=5, now_s=0.0, rand=0.5, **given)
+    return decide_retry(ApiError(**said), max_attempts=5, now_s=0.0, rand=0.5, **given)
 
 
 CALM = {"status": 503, "network": None, "retryable": None, "retry_after": None}
@@ -111,26 +121,26 @@ CALM |= {"operation": Operation.READ, "deadline_s": 1000.0, "attempt": 1, "budge
 
 @pytest.mark.parametrize("row", VERDICTS[1:], ids=lambda row: row[3])
 def test_of_two_reasons_the_one_that_is_listed_first_decides(row):
-    number, _, verdict, reason, _ = row
+    number, _, action, reason, _ = row
     (mine,) = ticked(reason)
     later = list(LATER)[int(number) - 1 :]
     assert later[0] == mine
     for other in later:
         decision = decided(CALM | LATER[other] | LATER[mine])
-        assert (decision.reason, decision.verdict) == (mine, verdict), other
+        assert (decision.reason, decision.action) == (mine, action), other
 
 
 def test_the_list_of_reasons_is_whole():
     assert [ticked(row[3]) for row in VERDICTS[1:]] == [[reason] for reason in LATER]
     assert set(LATER) == set(RetryReason)
-    assert {row[2] for row in VERDICTS[1:]} == set(Verdict)
+    assert {row[2] for row in VERDICTS[1:]} == set(RetryAction)
 
 
 def test_the_conditions_quote_the_codes_own_names_and_numbers():
     when = [row[1] for row in VERDICTS[1:]]
     assert ticked(when[0]) == sorted(SPENDING_CODES)
-    assert [f'"{Repeat.NO}"' in when[1], f'"{Repeat.UNSAFE}"' in when[3]] == [True, True]
-    assert f" {WRITES} of what is bounded" in when[5]
+    assert [f'"{RetryPolicy.NO}"' in when[1], f'"{RetryPolicy.UNSAFE}"' in when[3]] == [True, True]
+    assert f" {MAX_BOUNDED_ATTEMPTS} of what is bounded" in when[5]
     assert backoffs() in when[8]
 
 
@@ -157,19 +167,21 @@ def hinted(said):
         else:
             name, value = part.split(": ", 1)
             headers[name] = value
-    wait = retry_hint(headers, body, now=NOW, status=429)
+    wait = parse_retry_after(headers, body, now=NOW, status=429)
     return "nothing" if wait is None else f"{wait.total_seconds():g} s"
 
 
 def test_the_table_of_hints_is_the_codes_own():
-    rows = docstring_tables(hints)[: len(SOURCES)]
+    rows = docstring_tables(retry_after)[: len(RETRY_AFTER_SOURCES)]
     assert [row[:4] for row in HINTS[1:]] == rows
-    read = [(source.header, ", ".join(map(str, sorted(source.statuses or ()))) or "any") for source in SOURCES]
+    read = [
+        (source.header, ", ".join(map(str, sorted(source.statuses or ()))) or "any") for source in RETRY_AFTER_SOURCES
+    ]
     assert [(None if "body" in where else ticked(where)[0], on) for _, where, _, on, *_ in HINTS[1:]] == read
 
 
 def test_the_table_of_sane_hints_is_the_codes_own():
-    assert [row[:2] for row in SANITY[1:]] == docstring_tables(hints)[len(SOURCES) :]
+    assert [row[:2] for row in SANITY[1:]] == docstring_tables(retry_after)[len(RETRY_AFTER_SOURCES) :]
 
 
 EXAMPLES = [(row[-2], example) for row in (*HINTS[1:], *SANITY[1:]) for example in row[-2].split("<br>")]
@@ -192,7 +204,7 @@ def test_the_examples_of_a_hint_are_of_its_own_place(row):
 
 def test_the_table_of_places_is_the_codes_own():
     said = {ticked(field)[0]: tuple(ticked(places)) for field, places, _ in FIELDS[1:]}
-    assert list(said.items()) == list(PLACES.items())
+    assert list(said.items()) == list(FIELD_PATHS.items())
 
 
 @pytest.mark.parametrize("row", FIELDS[1:], ids=lambda row: row[0])
@@ -216,7 +228,7 @@ def kept(failure):
 @pytest.mark.parametrize("row", BODIES[1:], ids=lambda row: row[0])
 def test_an_example_of_a_body_is_read_as_the_table_says(row):
     _, status, body, said = row
-    failure = read_failure(Reply(status=int(status), headers={}, body=body.strip("`").encode()), now=NOW)
+    failure = parse_api_error(Reply(status=int(status), headers={}, body=body.strip("`").encode()), now=NOW)
     lines = (re.fullmatch(r"`(\w+)`: (.*)", line).groups() for line in said.split("<br>"))
     assert dict(lines) == kept(failure)
 
@@ -229,36 +241,36 @@ def default(model, name):
 
 
 def breaker_limits():
-    first, most, last = limits._FIRST, limits._FAILED_IN_WINDOW, limits._WINDOW
+    first, most, last = limits._OPEN_AFTER_FIRST, limits._OPEN_AFTER_FAILURES, limits._WINDOW_SIZE
     return {
         "breaker, opens": f"the first {first} attempts of a run all meet an outage, or {most} of the last {last} do; "
         "it stays open for the run",
-        "breaker, next run": f"one probe first, if it was open, or a run of {limits._ENOUGH} attempts and more met "
+        "breaker, next run": f"one probe first, if it was open, or a run of {limits._MIN_ATTEMPTS} attempts and more met "
         "nothing but outages",
     }
 
 
 def retry_limits():
-    firsts, floor = limits._FIRSTS_PER_RETRY, limits._BUDGET_FLOOR
+    firsts, floor = limits._ATTEMPTS_PER_RETRY, limits._MIN_RETRIES
     return {
         "retry budget": f"1 retry for each {firsts} first attempts of the run, and {floor} in any case",
-        "attempts": f"{default(CheckConfig, 'max_attempts')} per call by default; {WRITES} of what is bounded",
+        "attempts": f"{default(CheckConfig, 'max_attempts')} per call by default; {MAX_BOUNDED_ATTEMPTS} of what is bounded",
         "backoff": f"{backoffs()} s",
     }
 
 
 def pace_limits():
-    usual, most = default(CheckConfig, "concurrency"), throttle._MOST
-    holding = ", ".join(map(str, sorted(limits._HOLDING)))
+    usual, most = default(CheckConfig, "concurrency"), throttle._DEFAULT_MAX_IN_FLIGHT
+    holding = ", ".join(map(str, sorted(limits._BACKOFF_STATUSES)))
     return {
         "concurrency": f"at most {usual} by default ({most} where nothing is configured, and at most); half of it "
         "after 429 or an outage, once for all that were under way together; one more per round of successes; never "
         "below 1",
-        "hold": f"by hints on {holding}; at most {format_duration(LONGEST_HINT)}; then one probe",
+        "hold": f"by hints on {holding}; at most {format_duration(MAX_RETRY_AFTER)}; then one probe",
         "pace, a limit is stated": f"{default(CheckConfig, 'rate_share'):.0%} of it by default",
-        "pace, a 429 without that": f"{climb._FLOOR_PER_S:g} request a second until one is accepted; then at most "
-        f"{climb._BELOW:.0%} of what was sent before, back to {climb._PLATEAU:.0%} of it within "
-        f"{climb._FIRST_CLIMB_S:g} s, and slowly beyond; up to {climb._LONGEST_CLIMB_S:g} s where climbs end at the "
+        "pace, a 429 without that": f"{estimate._MIN_PER_S:g} request a second until one is accepted; then at most "
+        f"{estimate._BACKOFF_FACTOR:.0%} of what was sent before, back to {estimate._PLATEAU_FACTOR:.0%} of it within "
+        f"{estimate._INITIAL_RECOVERY_S:g} s, and slowly beyond; up to {estimate._MAX_RECOVERY_S:g} s where climbs end at the "
         "same rate again",
     }
 
@@ -270,7 +282,7 @@ def test_the_table_of_limits_has_the_codes_own_numbers():
 
 
 def test_a_target_may_have_as_many_requests_under_way_as_a_client_without_settings():
-    assert CheckConfig.model_json_schema()["properties"]["concurrency"]["maximum"] == throttle._MOST
+    assert CheckConfig.model_json_schema()["properties"]["concurrency"]["maximum"] == throttle._DEFAULT_MAX_IN_FLIGHT
 
 
 def test_all_that_is_kept_of_a_throttle_is_listed():
@@ -281,32 +293,37 @@ def test_all_that_is_kept_of_a_throttle_is_listed():
 def of_bodies():
     """What is said of bodies that can't be read, by fault."""
     cut = gzip.compress(b"x" * 100)[:-8]
-    read = (whole(b"xx", "", 1), whole(b"x", "br", 9), whole(b"x" * 9, "gzip", 99), whole(cut, "gzip", 999))
+    read = (
+        decode_body(b"xx", "", 1),
+        decode_body(b"x", "br", 9),
+        decode_body(b"x" * 9, "gzip", 99),
+        decode_body(cut, "gzip", 999),
+    )
     return [(each.fault, re.sub(r"\d+", "N", each.text)) for each in read]
 
 
 def words(fault):
-    others = [(each.fault, each.text) for each in (faults.TOO_LATE, faults.HEADERS_NOT_TEXT)]
-    return [faults._WORDS[fault], *(text for kind, text in [*others, *of_bodies()] if kind is fault)]
+    others = [(each.fault, each.text) for each in (pool.TIMED_OUT, pool.INVALID_HEADERS)]
+    return [pool._FAULT_MESSAGES[fault], *(text for kind, text in [*others, *of_bodies()] if kind is fault)]
 
 
 def words_of_proxy(fault):
-    refusals = [text for _, text in faults._PROXY_REFUSES] if fault is NetworkFault.REFUSED else []
-    return [*([faults._WORDS_OF_PROXY[fault]] if fault in faults._WORDS_OF_PROXY else []), *refusals]
+    refusals = [text for _, text in pool._PROXY_REFUSALS] if fault is NetworkFault.REFUSED else []
+    return [*([pool._PROXY_FAULT_MESSAGES[fault]] if fault in pool._PROXY_FAULT_MESSAGES else []), *refusals]
 
 
 @pytest.mark.parametrize("fault", list(NetworkFault))
 def test_the_table_of_network_faults_is_the_codes_own(fault):
     (row,) = [row for row in NETWORK[1:] if row[0] == code(fault)]
     failure = ApiError(status=None, network=fault)
-    kind = failing(failure)
+    kind = failure_kind(failure)
     assert row[1:] == [
         "<br>".join(words(fault)),
         "<br>".join(words_of_proxy(fault)),
         code(cause_of(failure)),
         kind,
-        TABLE[Operation.READ][kind],
-        TABLE[Operation.WRITE][kind],
+        RETRY_TABLE[Operation.READ][kind],
+        RETRY_TABLE[Operation.WRITE][kind],
         "yes" if is_outage(failure) else "no",
     ]
 

@@ -7,7 +7,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.failure_log import OTHER, FailureDigest, log_failures
+from monitor.client.failure_log import OTHER, FailureSummary, log_failures
 from monitor.logs import configure
 from monitor.model.http import ApiError, NetworkFault
 
@@ -20,11 +20,11 @@ def failed(status=503, **said):
 
 
 def added(*errors, **said):
-    digest = FailureDigest()
+    failure_summary = FailureSummary()
     for number, error in enumerate(errors):
         at = NOW + timedelta(seconds=number)
-        digest.add(error, **{"template": ITEM, "item_id": f"i{number}", "at": at, **said})
-    return digest
+        failure_summary.add(error, **{"template": ITEM, "item_id": f"i{number}", "at": at, **said})
+    return failure_summary
 
 
 def report(*errors, **said):
@@ -65,9 +65,9 @@ APART = {
 
 @pytest.mark.parametrize(("error", "template"), APART.values(), ids=APART)
 def test_failures_of_different_classes_are_told_apart(error, template):
-    digest = added(failed(), failed())
-    digest.add(error, template=template, item_id="x", at=NOW)
-    assert [each["count"] for each in digest.report()] == [2, 1]
+    failure_summary = added(failed(), failed())
+    failure_summary.add(error, template=template, item_id="x", at=NOW)
+    assert [each["count"] for each in failure_summary.report()] == [2, 1]
 
 
 def test_what_the_api_said_does_not_make_a_class_and_is_not_told():
@@ -79,9 +79,9 @@ def test_what_the_api_said_does_not_make_a_class_and_is_not_told():
 
 def test_attempts_that_timed_out_and_those_that_were_repeated_are_counted():
     late = failed(None, network=NetworkFault.TIMEOUT)
-    digest = added(late, late)
-    digest.add(late, template=ITEM, item_id="i0", at=NOW, latency_ms=30_000.0, retry_count=4)
-    (only,) = digest.report()
+    failure_summary = added(late, late)
+    failure_summary.add(late, template=ITEM, item_id="i0", at=NOW, latency_ms=30_000.0, retry_count=4)
+    (only,) = failure_summary.report()
     assert (only["network"], only["count"], only["timed_out"], only["retry_count"]) == ("timeout", 3, 3, 1)
     assert (only["http_status"], only["latency_ms"]) == (None, 30_000.0)
 
@@ -106,11 +106,11 @@ def test_times_are_told_in_utc():
 
 def test_a_thousand_classes_are_fifty_and_the_others():
     errors = [failed(code=f"code-{number:04}") for number in range(1000)]
-    told = report(*errors, *errors[:50])
-    assert len(told) == 51
-    assert told[0] | {"endpoint": OTHER, "http_status": None, "code": None, "count": 950} == told[0]
-    assert [each["code"] for each in told[1:]] == [f"code-{number:04}" for number in range(50)]
-    assert {each["count"] for each in told[1:]} == {2}
+    failures = report(*errors, *errors[:50])
+    assert len(failures) == 51
+    assert failures[0] | {"endpoint": OTHER, "http_status": None, "code": None, "count": 950} == failures[0]
+    assert [each["code"] for each in failures[1:]] == [f"code-{number:04}" for number in range(50)]
+    assert {each["count"] for each in failures[1:]} == {2}
 
 
 ERRORS = st.builds(
@@ -126,14 +126,14 @@ ATTEMPTS = st.lists(
 
 @given(st.data(), ATTEMPTS)
 def test_counts_and_times_do_not_depend_on_the_order_and_nothing_is_lost(data, attempts):
-    def told(order):
-        digest = FailureDigest()
+    def failures(order):
+        failure_summary = FailureSummary()
         for error, template, at, latency_ms in order:
-            digest.add(error, template=template, item_id="", at=at, latency_ms=latency_ms)
-        return list(digest.report())
+            failure_summary.add(error, template=template, item_id="", at=at, latency_ms=latency_ms)
+        return list(failure_summary.report())
 
-    first = told(attempts)
-    assert told(data.draw(st.permutations(attempts))) == first
+    first = failures(attempts)
+    assert failures(data.draw(st.permutations(attempts))) == first
     assert sum(each["count"] for each in first) == len(attempts)
     assert [each["count"] for each in first] == sorted((each["count"] for each in first), reverse=True)
     assert all(each["first_at"] <= each["last_at"] for each in first)
@@ -147,7 +147,7 @@ def test_one_warning_per_class_is_logged_with_what_the_run_has_bound():
             log_failures(
                 added(failed(502, gateway=(("server", "nginx"), ("x-request-id", "g1"))), failed(502), failed())
             )
-            log_failures(FailureDigest())
+            log_failures(FailureSummary())
         events = [json.loads(line) for line in written.getvalue().splitlines()]
 
     assert [(each["event"], each["level"], each["run_id"], each["integration"]) for each in events] == [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.limits import Breaker, Concurrency, Hold, RetryBudget, is_outage, is_overload
+from monitor.client.limits import Breaker, ConcurrencyLimit, RetryBudget, ServerBackoff, is_outage, is_overload
 from monitor.model.http import ApiError, NetworkFault
 
 DOWN = ApiError(status=503)
@@ -69,14 +69,14 @@ def test_the_breaker_never_closes_again(outcomes):
 
 def test_a_new_breaker_holds_nobody_back():
     breaker = Breaker()
-    assert (breaker.open, breaker.on_trial, breaker.down) == (False, False, False)
+    assert (breaker.open, breaker.half_open, breaker.down) == (False, False, False)
 
 
 def test_a_run_that_inherits_a_breaker_that_was_open_gets_one_probe():
     breaker = Breaker(down=True)
     assert breaker.open
-    breaker.begin()
-    assert (breaker.open, breaker.on_trial) == (False, True)
+    breaker.start_run()
+    assert (breaker.open, breaker.half_open) == (False, True)
     breaker.record(DOWN)
     assert breaker.open
 
@@ -84,29 +84,29 @@ def test_a_run_that_inherits_a_breaker_that_was_open_gets_one_probe():
 @pytest.mark.parametrize("answer", [None, LIMITED, ApiError(status=403)])
 def test_any_answer_to_the_probe_closes_the_breaker(answer):
     breaker = Breaker(down=True)
-    breaker.begin()
+    breaker.start_run()
     breaker.record(answer)
     breaker.record(DOWN)
-    assert (breaker.open, breaker.on_trial) == (False, False)
+    assert (breaker.open, breaker.half_open) == (False, False)
 
 
 def test_a_new_run_starts_its_count_afresh():
     breaker = Breaker()
     for outcome in [None, *[DOWN] * 17]:
         breaker.record(outcome)
-    breaker.begin()
+    breaker.start_run()
     for _ in range(4):
         breaker.record(DOWN)
-    assert (breaker.open, breaker.on_trial) == (False, False)
+    assert (breaker.open, breaker.half_open) == (False, False)
     breaker.record(DOWN)
     assert breaker.open, "the first five of the new run"
 
 
 def test_a_probe_that_was_never_sent_is_still_owed():
     breaker = Breaker(down=True)
-    breaker.begin()
-    breaker.begin()
-    assert (breaker.open, breaker.on_trial) == (False, True)
+    breaker.start_run()
+    breaker.start_run()
+    assert (breaker.open, breaker.half_open) == (False, True)
 
 
 OVERLOADS = [(LIMITED, True), (DOWN, True), (ApiError(status=403), False), (ApiError(status=404), False)]
@@ -118,101 +118,111 @@ def test_a_limit_and_an_outage_are_overloads(failure, overload):
 
 
 def test_concurrency_is_halved_by_an_overload_and_recovers_by_one_a_round():
-    concurrency = Concurrency(32)
-    concurrency.overloaded(started_s=1.0, now_s=2.0)
+    concurrency = ConcurrencyLimit(32)
+    concurrency.on_overload(started_s=1.0, now_s=2.0)
     assert concurrency.limit == 16
     for _ in range(17):
-        concurrency.succeeded()
+        concurrency.on_success()
     assert 16.9 < concurrency.limit < 17.1
     for _ in range(10_000):
-        concurrency.succeeded()
+        concurrency.on_success()
     assert (concurrency.limit, concurrency.learned) == (32, None)
 
 
 def test_requests_that_were_in_flight_together_halve_it_once():
-    concurrency = Concurrency(32)
+    concurrency = ConcurrencyLimit(32)
     for _ in range(20):
-        concurrency.overloaded(started_s=1.0, now_s=2.0)
+        concurrency.on_overload(started_s=1.0, now_s=2.0)
     assert concurrency.limit == 16
-    concurrency.overloaded(started_s=2.0, now_s=3.0)
+    concurrency.on_overload(started_s=2.0, now_s=3.0)
     assert concurrency.limit == 8
 
 
 def test_concurrency_never_falls_below_one():
-    concurrency = Concurrency(3)
+    concurrency = ConcurrencyLimit(3)
     for second in range(10):
-        concurrency.overloaded(started_s=second, now_s=second)
+        concurrency.on_overload(started_s=second, now_s=second)
     assert (concurrency.limit, concurrency.learned) == (1, 1)
 
 
 @pytest.mark.parametrize(("learned", "limit"), [(None, 8), (4.5, 4.5), (0.1, 1), (100, 8)])
 def test_what_was_learned_is_taken_up_within_the_ceiling(learned, limit):
-    assert Concurrency(8, learned).limit == limit
+    assert ConcurrencyLimit(8, learned).limit == limit
 
 
-def hinted(status, seconds, **said):
-    return ApiError(status=status, retry_after=timedelta(seconds=seconds), **said)
+def hinted(status, seconds, **kwargs):
+    return ApiError(status=status, retry_after=timedelta(seconds=seconds), **kwargs)
 
 
 def test_a_hint_holds_everything_until_its_instant_and_then_wants_a_probe():
-    hold = Hold()
-    assert (hold.until_s, hold.status, hold.code, hold.on_trial) == (-math.inf, None, None, False)
-    hold.record(hinted(429, 30, code="slow_down"), now_s=100.0)
-    assert (hold.until_s, hold.status, hold.code, hold.on_trial) == (130, 429, "slow_down", True)
-    hold.record(None, now_s=131.0)
-    assert not hold.on_trial
+    server_backoff = ServerBackoff()
+    assert (server_backoff.until_s, server_backoff.status, server_backoff.code, server_backoff.half_open) == (
+        -math.inf,
+        None,
+        None,
+        False,
+    )
+    server_backoff.record(hinted(429, 30, code="slow_down"), now_s=100.0)
+    assert (server_backoff.until_s, server_backoff.status, server_backoff.code, server_backoff.half_open) == (
+        130,
+        429,
+        "slow_down",
+        True,
+    )
+    server_backoff.record(None, now_s=131.0)
+    assert not server_backoff.half_open
 
 
 def test_an_answer_to_a_request_that_was_in_flight_already_is_no_probe():
-    hold = Hold()
-    hold.record(hinted(503, 30), now_s=100.0)
-    hold.record(None, now_s=129.9)
-    assert hold.on_trial
+    server_backoff = ServerBackoff()
+    server_backoff.record(hinted(503, 30), now_s=100.0)
+    server_backoff.record(None, now_s=129.9)
+    assert server_backoff.half_open
 
 
 def test_an_answer_at_the_instant_itself_is_one():
-    hold = Hold()
-    hold.record(hinted(503, 30), now_s=100.0)
-    hold.record(None, now_s=130.0)
-    assert not hold.on_trial
+    server_backoff = ServerBackoff()
+    server_backoff.record(hinted(503, 30), now_s=100.0)
+    server_backoff.record(None, now_s=130.0)
+    assert not server_backoff.half_open
 
 
 @pytest.mark.parametrize("failure", [hinted(500, 30), hinted(403, 30), hinted(404, 30), LIMITED, DOWN])
 def test_nothing_but_a_hint_on_429_and_503_holds_everybody(failure):
-    hold = Hold()
-    hold.record(failure, now_s=100.0)
-    assert (hold.until_s, hold.on_trial) == (-math.inf, False)
+    server_backoff = ServerBackoff()
+    server_backoff.record(failure, now_s=100.0)
+    assert (server_backoff.until_s, server_backoff.half_open) == (-math.inf, False)
 
 
 def test_a_shorter_hint_does_not_shorten_the_wait_and_a_longer_one_lengthens_it():
-    hold = Hold()
+    server_backoff = ServerBackoff()
     for seconds, until_s, status in [(30, 130, 429), (10, 130, 429), (60, 160, 503)]:
-        hold.record(hinted(status if seconds != 10 else 503, seconds), now_s=100.0)
-        assert (hold.until_s, hold.status) == (until_s, status)
+        server_backoff.record(hinted(status if seconds != 10 else 503, seconds), now_s=100.0)
+        assert (server_backoff.until_s, server_backoff.status) == (until_s, status)
 
 
 def test_of_two_hints_for_one_instant_the_first_stands():
-    hold = Hold()
-    hold.record(hinted(429, 30, code="first"), now_s=100.0)
-    hold.record(hinted(503, 20, code="second"), now_s=110.0)
-    assert (hold.until_s, hold.status, hold.code) == (130, 429, "first")
+    server_backoff = ServerBackoff()
+    server_backoff.record(hinted(429, 30, code="first"), now_s=100.0)
+    server_backoff.record(hinted(503, 20, code="second"), now_s=110.0)
+    assert (server_backoff.until_s, server_backoff.status, server_backoff.code) == (130, 429, "first")
 
 
 def test_a_probe_that_fails_is_followed_by_another_probe_and_not_by_all():
-    hold = Hold()
-    hold.record(hinted(429, 1), now_s=100.0)
-    hold.record(DOWN, now_s=102.0)
-    assert hold.on_trial
+    server_backoff = ServerBackoff()
+    server_backoff.record(hinted(429, 1), now_s=100.0)
+    server_backoff.record(DOWN, now_s=102.0)
+    assert server_backoff.half_open
 
 
 @pytest.mark.parametrize(("firsts", "granted"), [(0, 3), (1, 3), (69, 3), (70, 4), (10_000, 997)])
 def test_the_budget_is_a_tenth_of_the_first_attempts_and_three_in_any_case(firsts, granted):
     budget = RetryBudget()
     for _ in range(firsts):
-        budget.first()
-    assert budget.left == granted
+        budget.record_first()
+    assert budget.remaining == granted
     assert [budget.take() for _ in range(granted + 2)] == [True] * granted + [False] * 2
-    assert budget.left == 0
+    assert budget.remaining == 0
 
 
 @given(st.lists(st.booleans(), max_size=400))
@@ -220,7 +230,7 @@ def test_the_budget_is_never_overdrawn(steps):
     budget, firsts, taken = RetryBudget(), 0, 0
     for is_first in steps:
         if is_first:
-            budget.first()
+            budget.record_first()
             firsts += 1
         else:
             taken += budget.take()
@@ -243,43 +253,43 @@ def test_the_next_run_begins_with_a_probe_when_this_one_met_nothing_but_failures
     for outcome in outcomes:
         breaker.record(outcome)
     assert breaker.down is down
-    breaker.begin()
-    assert breaker.on_trial is down
+    breaker.start_run()
+    assert breaker.half_open is down
 
 
 def test_after_an_answer_that_was_too_large_few_are_asked_for_at_a_time():
-    concurrency = Concurrency(32)
-    concurrency.burdened()
+    concurrency = ConcurrencyLimit(32)
+    concurrency.on_large_answer()
     assert concurrency.limit == 5
-    concurrency.overloaded(started_s=1.0, now_s=2.0)
-    concurrency.burdened()
+    concurrency.on_overload(started_s=1.0, now_s=2.0)
+    concurrency.on_large_answer()
     assert concurrency.limit == 2.5
 
 
 def test_a_restrained_concurrency_has_a_lower_ceiling_that_comes_back():
-    concurrency = Concurrency(32)
-    concurrency.restrain(0.25)
+    concurrency = ConcurrencyLimit(32)
+    concurrency.set_throttle_factor(0.25)
     assert (concurrency.ceiling, concurrency.limit, concurrency.learned) == (8, 8, None)
     for _ in range(1000):
-        concurrency.succeeded()
+        concurrency.on_success()
     assert concurrency.limit == 8
-    concurrency.restrain(0.5)
+    concurrency.set_throttle_factor(0.5)
     assert (concurrency.ceiling, concurrency.limit) == (16, 16)
-    concurrency.restrain(1.0)
+    concurrency.set_throttle_factor(1.0)
     assert (concurrency.ceiling, concurrency.limit) == (32, 32)
 
 
 def test_what_an_overload_left_is_not_raised_by_a_restraint_that_ends():
-    concurrency = Concurrency(32, 6.0)
-    concurrency.restrain(0.5)
+    concurrency = ConcurrencyLimit(32, 6.0)
+    concurrency.set_throttle_factor(0.5)
     assert (concurrency.ceiling, concurrency.limit, concurrency.learned) == (16, 6, 6)
-    concurrency.restrain(0.125)
+    concurrency.set_throttle_factor(0.125)
     assert (concurrency.ceiling, concurrency.limit) == (4, 4)
-    concurrency.restrain(0.0001)
+    concurrency.set_throttle_factor(0.0001)
     assert (concurrency.ceiling, concurrency.limit) == (1, 1)
 
 
 def test_a_hold_knows_what_the_type_alone_said():
-    hold = Hold()
-    hold.record(hinted(429, 30, type="insufficient_quota"), now_s=0.0)
-    assert hold.code == "insufficient_quota"
+    server_backoff = ServerBackoff()
+    server_backoff.record(hinted(429, 30, type="insufficient_quota"), now_s=0.0)
+    assert server_backoff.code == "insufficient_quota"

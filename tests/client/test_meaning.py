@@ -1,9 +1,9 @@
 import pytest
 from support.samples import NOW
 
-from monitor.client.classify import SPENDING_CODES, meaning_of, usual_status
+from monitor.client.classify import SPENDING_CODES, explain_status, usual_status
 from monitor.model import Cause
-from monitor.model.http import CallResult, ApiError
+from monitor.model.http import ApiError, CallResult
 from monitor.runs.outcomes import outcome_from_result
 
 MEANINGS = [
@@ -25,9 +25,9 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("status", "code", "cause", "why"), MEANINGS, ids=[f"{m[0]} {m[1] or ''}" for m in MEANINGS])
 def test_what_an_answer_is_evidence_of(status, code, cause, why):
-    meaning = meaning_of(status, code)
-    assert (meaning.cause, meaning.may_become) == (cause, ())
-    assert meaning.why.startswith(why)
+    meaning = explain_status(status, code)
+    assert (meaning.cause, meaning.possible_causes) == (cause, ())
+    assert meaning.explanation.startswith(why)
 
 
 ABOUT_THE_ITEM = [
@@ -39,20 +39,20 @@ ABOUT_THE_ITEM = [
 ]
 
 
-@pytest.mark.parametrize(("status", "says", "may_become"), ABOUT_THE_ITEM, ids=[str(a[0]) for a in ABOUT_THE_ITEM])
-def test_what_an_answer_says_about_the_item(status, says, may_become):
-    meaning = meaning_of(status)
+@pytest.mark.parametrize(("status", "says", "possible_causes"), ABOUT_THE_ITEM, ids=[str(a[0]) for a in ABOUT_THE_ITEM])
+def test_what_an_answer_says_about_the_item(status, says, possible_causes):
+    meaning = explain_status(status)
     assert meaning.cause is None
-    assert says in meaning.why
-    assert may_become <= set(meaning.may_become)
-    assert ("token endpoint" in meaning.why) is (status == 400)
+    assert says in meaning.explanation
+    assert possible_causes <= set(meaning.possible_causes)
+    assert ("token endpoint" in meaning.explanation) is (status == 400)
 
 
 @pytest.mark.parametrize("code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "other"])
 def test_it_says_of_each_status_what_a_run_makes_of_it(code):
     for status in (*range(100, 200), *range(300, 600)):
         outcome = outcome_from_result("a", CallResult(error=ApiError(status=status, code=code)), lambda *_: None, NOW)
-        found = meaning_of(status, code).cause
+        found = explain_status(status, code).cause
         assert (found.value if found else None) == (outcome.reason.value if outcome.reason else None), status
 
 

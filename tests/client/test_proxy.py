@@ -11,7 +11,7 @@ from client.asking import CANARY, get
 from client.proxy import tunnelling
 
 from monitor.client.client import Client
-from monitor.client.transports import Connection
+from monitor.client.transports import ConnectionOptions
 from monitor.client.transports.pool import DIRECT
 from monitor.model.http import NetworkFault, Reply, TransportFault
 
@@ -19,9 +19,9 @@ PASSWORD = "pr0xy-canary"
 BASIC = base64.b64encode(f"user:{PASSWORD}/@".encode())
 
 
-def through(port, scheme="http", **said):
+def through(port, scheme="http", **kwargs):
     """A connection by way of the proxy at a port of ours; its password needs escaping."""
-    return Connection(proxy=f"{scheme}://user:{PASSWORD}%2F%40@127.0.0.1:{port}", **said)
+    return ConnectionOptions(proxy=f"{scheme}://user:{PASSWORD}%2F%40@127.0.0.1:{port}", **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +64,15 @@ async def test_a_proxy_tunnels_https_and_sees_neither_credentials_nor_paths(send
     assert BASIC not in told
 
 
-async def test_a_tunnel_is_kept_for_the_next_request(wire_type, authority, context):
+async def test_a_tunnel_is_kept_for_the_next_request(transport_type, authority, context):
     async with (
         hostile.serving(hostile.replies(200), tls=context) as api,
         hostile.serving(tunnelling(api.port)) as proxy,
     ):
         connection = through(proxy.port, ca_pem=authority.cert_pem.bytes())
-        wire = wire_type(base_url="https://api.example", connection=connection)
-        answers = [await wire.send(get(), timeout_s=5) for _ in range(5)]
-        await wire.close()
+        transport = transport_type(base_url="https://api.example", connection=connection)
+        answers = [await transport.send(get(), timeout_s=5) for _ in range(5)]
+        await transport.close()
     assert [answer.status for answer in answers] == [200] * 5
     assert (proxy.accepted, api.accepted) == (1, 1)
 
@@ -82,7 +82,7 @@ async def test_no_proxy_can_stand_in_for_the_api(send, authority, context):
         hostile.serving(hostile.replies(200), tls=context) as api,
         hostile.serving(tunnelling(api.port)) as proxy,
     ):
-        trusted = Connection(proxy=through(proxy.port).proxy, ca_pem=authority.cert_pem.bytes())
+        trusted = ConnectionOptions(proxy=through(proxy.port).proxy, ca_pem=authority.cert_pem.bytes())
         answer = await send("https://other.example", connection=trusted)
     assert answer == TransportFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the host")
     assert api.received == []
@@ -139,7 +139,7 @@ async def test_no_proxy_of_the_environment_makes_exceptions(send, environments, 
 async def test_the_environments_proxy_gives_way_to_one_that_is_configured_and_to_none(send, environments):
     async with hostile.serving(hostile.replies(204)) as proxy:
         configured = await send("http://api.example", connection=through(proxy.port))
-    direct = await send("http://api.invalid", connection=Connection(proxy=DIRECT))
+    direct = await send("http://api.invalid", connection=ConnectionOptions(proxy=DIRECT))
     assert configured.status == 204
     assert direct.fault is NetworkFault.DNS
     assert environments.received == []
@@ -187,7 +187,7 @@ async def test_a_proxy_that_is_down_is_told_from_the_host(send, scheme, base_url
 
 @pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
 async def test_a_proxy_without_an_address_is_told_from_the_host(send, base_url):
-    answer = await send(base_url, connection=Connection(proxy=f"http://user:{PASSWORD}@proxy.invalid:3128"))
+    answer = await send(base_url, connection=ConnectionOptions(proxy=f"http://user:{PASSWORD}@proxy.invalid:3128"))
     assert answer == TransportFault(fault=NetworkFault.DNS, text="the proxy's host name can't be resolved")
 
 
@@ -205,13 +205,13 @@ async def test_a_proxy_over_tls_must_be_trusted_like_the_api(send, context):
 
 
 @pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
-async def test_no_text_and_no_log_holds_the_proxys_password(wire_type, caplog, base_url):
+async def test_no_text_and_no_log_holds_the_proxys_password(transport_type, caplog, base_url):
     caplog.set_level("DEBUG")
     async with hostile.serving(hostile.replies(407)) as proxy:
         connection = through(proxy.port)
-        client = Client(wire=wire_type(base_url=base_url, connection=connection), max_attempts=1)
-        answer = await client.ask(get(), deadline_s=time.monotonic() + 20)
-        await client.wire.close()
+        client = Client(transport=transport_type(base_url=base_url, connection=connection), max_attempts=1)
+        answer = await client.send(get(), deadline_s=time.monotonic() + 20)
+        await client.transport.close()
     assert answer.error is not None
     assert proxy.received != []
     shown = [repr(answer), str(answer.error.message), repr(connection), caplog.text]

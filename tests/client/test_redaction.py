@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from monitor.client.api_errors import read_failure
-from monitor.client.redaction import hiding, without_credential, without_secrets
-from monitor.logs import masked
+from monitor.client.api_errors import parse_api_error
+from monitor.client.redaction import make_redactor, redact_credential, redact_error
+from monitor.logs import redact_text
 from monitor.model.http import ApiError, ErrorDetail, Reply, Request
 
 CANARY = "canary-key-7c1f"
@@ -24,7 +24,7 @@ def test_no_text_of_an_error_keeps_a_secret_and_everything_else_stays():
         gateway=(("via", f"1.1 {CANARY}"),),
         **{name: f"{name} {CANARY}" for name in texts},
     )
-    hidden = without_secrets(error, lambda text: text.replace(CANARY, "*"))
+    hidden = redact_error(error, lambda text: text.replace(CANARY, "*"))
     assert CANARY not in str(dataclasses.asdict(hidden))
     assert (hidden.status, hidden.retryable, hidden.message) == (403, False, "message *")
     assert hidden.details == (ErrorDetail(loc="body.*", msg="*"),)
@@ -32,7 +32,7 @@ def test_no_text_of_an_error_keeps_a_secret_and_everything_else_stays():
 
 def test_what_was_not_said_stays_unsaid():
     error = ApiError(status=503)
-    assert without_secrets(error, str.upper) == error
+    assert redact_error(error, str.upper) == error
 
 
 TOKEN = "Zq9/xW7+vK3/mP5~rT2=uY8/eB6+nH4/"
@@ -65,26 +65,26 @@ def test_no_spelling_of_a_credential_outlives_a_failed_reply_wherever_it_is_cut(
     body = (
         f'{{"code":"{text}","message":"{text}","request_id":"{text}","detail":[{{"loc":["{text}"],"msg":"{text}"}}]}}'
     )
-    hide = hiding(TOKEN, str)
+    redact = make_redactor(TOKEN, str)
     for content in (body, f'["{text}"]', f'{{"name":["{text}"]}}'):
-        error = read_failure(Reply(status=503, headers={}, body=content.encode()), hide=hide)
-        assert not _given_away(str(dataclasses.asdict(without_secrets(error, hide))))
+        error = parse_api_error(Reply(status=503, headers={}, body=content.encode()), redact=redact)
+        assert not _given_away(str(dataclasses.asdict(redact_error(error, redact))))
 
 
 @pytest.mark.parametrize("spelled", [text for name, text in SPELLED.items() if "\\" not in text])
 @pytest.mark.parametrize("before", [0, 185, 195, 485, 495])
 @pytest.mark.parametrize("status", [302, 503])
 def test_no_spelling_of_a_credential_outlives_the_head_of_a_failed_reply(spelled, before, status):
-    text, hide = "x" * before + spelled, hiding(TOKEN, str)
+    text, redact = "x" * before + spelled, make_redactor(TOKEN, str)
     headers = {"x-request-id": text, "server": text, "via": text, "location": f"https://{text}.example/"}
-    error = read_failure(Reply(status=status, headers=headers, body=b"", reason=text), hide=hide)
-    assert not _given_away(str(dataclasses.asdict(without_secrets(error, hide))))
+    error = parse_api_error(Reply(status=status, headers=headers, body=b"", reason=text), redact=redact)
+    assert not _given_away(str(dataclasses.asdict(redact_error(error, redact))))
 
 
 @pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
 def test_no_spelling_of_a_credential_outlives_a_success(spelled):
     body = f'{{"status":"{spelled}"}}'.encode()
-    reply = without_credential(Reply(status=200, headers={"x-request-id": spelled}, body=body), TOKEN)
+    reply = redact_credential(Reply(status=200, headers={"x-request-id": spelled}, body=body), TOKEN)
     assert not _given_away(reply.body.decode() + json.loads(reply.body)["status"])
     if "\\" not in spelled:
         assert not _given_away(reply.headers["x-request-id"])
@@ -93,12 +93,12 @@ def test_no_spelling_of_a_credential_outlives_a_success(spelled):
 @pytest.mark.parametrize("body", [b'{"status":"COMPLETED"}', b'{"title":"\\u00e9"}', b"\xff\\u", b""])
 def test_a_success_without_the_credential_stays_as_it_is(body):
     reply = Reply(status=200, headers={"x-request-id": "r-1"}, body=body)
-    assert without_credential(reply, TOKEN) is reply
-    assert without_credential(reply, "") is reply
+    assert redact_credential(reply, TOKEN) is reply
+    assert redact_credential(reply, "") is reply
 
 
 def test_a_short_credential_is_masked_in_its_plain_form_alone():
-    assert hiding("abc", str)("abc YWJj") == "********** YWJj"
+    assert make_redactor("abc", str)("abc YWJj") == "********** YWJj"
 
 
 LAID_OUT = {
@@ -117,9 +117,9 @@ def test_however_an_error_is_laid_out_what_masks_secrets_in_a_run_leaves_it_read
         "detail": {"code": "SPENDING_LIMIT_EXCEEDED", "message": "no\nmore", "request_id": "r-1", "retryable": False},
         "retry_after": 7,
     }
-    error = read_failure(
+    error = parse_api_error(
         Reply(status=429, headers={}, body=lay_out(body).encode()),
-        hide=hiding(CANARY, masked),
+        redact=make_redactor(CANARY, redact_text),
         now=datetime(2026, 3, 1, tzinfo=UTC),
     )
     assert (error.code, error.message, error.request_id) == ("SPENDING_LIMIT_EXCEEDED", "no more", "r-1")

@@ -12,7 +12,7 @@ from client.asking import CANARY
 
 from monitor.client.auth import ApiKey
 from monitor.client.client import Client
-from monitor.client.transports import Connection
+from monitor.client.transports import ConnectionOptions
 from monitor.model.http import Reply, Request
 
 STATUSES = [301, 302, 303, 307, 308]
@@ -59,7 +59,7 @@ async def test_no_byte_follows_a_redirect(send, authority, context, status, else
     ):
         target = elsewhere.format(plain=plain.port, secret=secret.port, origin=origin.port)
         sink = {"sink": lambda _: True} if streamed else {}
-        connection = Connection(ca_pem=authority.cert_pem.bytes())
+        connection = ConnectionOptions(ca_pem=authority.cert_pem.bytes())
         answer = await send(origin.url, request, connection=connection, **sink)
         await asyncio.sleep(0.01)
     assert isinstance(answer, Reply)
@@ -69,13 +69,13 @@ async def test_no_byte_follows_a_redirect(send, authority, context, status, else
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_a_redirect_is_an_error_that_names_no_more_than_the_host(wire_type, status):
+async def test_a_redirect_is_an_error_that_names_no_more_than_the_host(transport_type, status):
     redirect = hostile.replies(status, location=f"https://user:{CANARY}@login.example/{CANARY}?token={CANARY}")
     async with hostile.serving(redirect) as server:
-        client = Client(wire=wire_type(base_url=server.url), auth=ApiKey(lambda: CANARY))
+        client = Client(transport=transport_type(base_url=server.url), auth=ApiKey(lambda: CANARY))
         request = Request(method="GET", path="/x", template="/x")
-        answer = await client.ask(request, deadline_s=time.monotonic() + 20)
-        await client.wire.close()
+        answer = await client.send(request, deadline_s=time.monotonic() + 20)
+        await client.transport.close()
     assert (answer.reply, answer.attempts, answer.error.status) == (None, 1, status)
     assert "login.example" in answer.error.message
     assert CANARY not in answer.error.message

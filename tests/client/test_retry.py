@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.retry import TABLE, WRITES, Failing, Repeat, RetryReason, Verdict, decide, is_transient
+from monitor.client.retry import (
+    MAX_BOUNDED_ATTEMPTS,
+    RETRY_TABLE,
+    FailureKind,
+    RetryAction,
+    RetryPolicy,
+    RetryReason,
+    decide_retry,
+    is_transient,
+)
 from monitor.model.http import ApiError, NetworkFault, Operation
 
 READ, POLL, WRITE, CLOSE, TOKEN = (
@@ -13,7 +22,7 @@ READ, POLL, WRITE, CLOSE, TOKEN = (
 
 
 def ask(failure, *, operation=READ, attempt=1, max_attempts=5, budget_left=9, now_s=0.0, deadline_s=1000.0, rand=0.5):
-    return decide(
+    return decide_retry(
         failure,
         attempt=attempt,
         max_attempts=max_attempts,
@@ -25,8 +34,8 @@ def ask(failure, *, operation=READ, attempt=1, max_attempts=5, budget_left=9, no
     )
 
 
-def status(code, /, **said):
-    return ApiError(status=code, **said)
+def status(code, /, **kwargs):
+    return ApiError(status=code, **kwargs)
 
 
 def network(fault):
@@ -41,13 +50,13 @@ FORBIDDEN = [200, 301, 302, 307, 308, 304, 400, 401, 403, 404, 405, 409, 410, 41
 @pytest.mark.parametrize("code", RETRIED)
 def test_a_passing_status_is_retried_for_every_operation(code, operation):
     decision = ask(status(code), operation=operation)
-    assert (decision.verdict, decision.reason) == (Verdict.RETRY, RetryReason.TRANSIENT)
+    assert (decision.action, decision.reason) == (RetryAction.RETRY, RetryReason.TRANSIENT)
 
 
 @pytest.mark.parametrize("code", FORBIDDEN)
 def test_a_lasting_status_is_never_retried_whatever_the_body_grants(code):
     decision = ask(status(code, retryable=True, retry_after=timedelta(seconds=1)))
-    assert (decision.verdict, decision.reason) == (Verdict.GIVE_UP, RetryReason.STATUS_FORBIDS)
+    assert (decision.action, decision.reason) == (RetryAction.GIVE_UP, RetryReason.STATUS_FORBIDS)
 
 
 READ_FAULTS = {
@@ -65,19 +74,19 @@ READ_FAULTS = {
 @pytest.mark.parametrize("operation", [READ, TOKEN, POLL, CLOSE])
 def test_a_read_is_retried_on_what_the_network_may_do_once(fault, retried, operation):
     decision = ask(network(fault), operation=operation)
-    assert (decision.verdict is Verdict.RETRY) == retried
+    assert (decision.action is RetryAction.RETRY) == retried
     assert decision.reason is (RetryReason.TRANSIENT if retried else RetryReason.STATUS_FORBIDS)
 
 
 @pytest.mark.parametrize("fault", [NetworkFault.TIMEOUT, NetworkFault.RESET, NetworkFault.PROTOCOL])
 def test_a_write_that_may_have_happened_is_not_repeated(fault):
     decision = ask(network(fault), operation=WRITE)
-    assert (decision.verdict, decision.reason) == (Verdict.GIVE_UP, RetryReason.UNSAFE_TO_REPEAT)
+    assert (decision.action, decision.reason) == (RetryAction.GIVE_UP, RetryReason.UNSAFE_TO_REPEAT)
 
 
 @pytest.mark.parametrize("fault", [NetworkFault.DNS, NetworkFault.REFUSED])
 def test_a_write_that_never_left_is_repeated(fault):
-    assert ask(network(fault), operation=WRITE).verdict is Verdict.RETRY
+    assert ask(network(fault), operation=WRITE).action is RetryAction.RETRY
 
 
 SPENT = {
@@ -108,60 +117,69 @@ def test_the_api_may_veto_a_retry():
 
 def test_a_hint_takes_the_place_of_the_backoff():
     decision = ask(status(429, retry_after=timedelta(seconds=7)))
-    assert (decision.verdict, decision.reason, decision.wait_s) == (Verdict.RETRY, RetryReason.HINT, 7)
+    assert (decision.action, decision.reason, decision.wait_s) == (RetryAction.RETRY, RetryReason.RETRY_AFTER, 7)
 
 
-@pytest.mark.parametrize(("deadline_s", "verdict"), [(107.0, Verdict.GIVE_UP), (107.1, Verdict.RETRY)])
-def test_no_wait_ends_at_or_past_the_deadline(deadline_s, verdict):
+@pytest.mark.parametrize(("deadline_s", "action"), [(107.0, RetryAction.GIVE_UP), (107.1, RetryAction.RETRY)])
+def test_no_wait_ends_at_or_past_the_deadline(deadline_s, action):
     decision = ask(status(429, retry_after=timedelta(seconds=7)), now_s=100.0, deadline_s=deadline_s)
-    assert decision.verdict is verdict
-    assert (decision.reason is RetryReason.DEADLINE_EXCEEDED) == (verdict is Verdict.GIVE_UP)
+    assert decision.action is action
+    assert (decision.reason is RetryReason.DEADLINE_EXCEEDED) == (action is RetryAction.GIVE_UP)
 
 
-@pytest.mark.parametrize(("attempt", "verdict"), [(1, Verdict.RETRY), (4, Verdict.RETRY), (5, Verdict.GIVE_UP)])
-def test_attempts_are_bounded(attempt, verdict):
+@pytest.mark.parametrize(
+    ("attempt", "action"), [(1, RetryAction.RETRY), (4, RetryAction.RETRY), (5, RetryAction.GIVE_UP)]
+)
+def test_attempts_are_bounded(attempt, action):
     decision = ask(status(503), attempt=attempt)
-    assert decision.verdict is verdict
-    assert (decision.reason is RetryReason.ATTEMPTS_SPENT) == (verdict is Verdict.GIVE_UP)
+    assert decision.action is action
+    assert (decision.reason is RetryReason.ATTEMPTS_EXHAUSTED) == (action is RetryAction.GIVE_UP)
 
 
-BOUNDS = [(WRITE, WRITES - 1, True), (WRITE, WRITES, False), (CLOSE, WRITES, False), (POLL, 900, True)]
+BOUNDS = [
+    (WRITE, MAX_BOUNDED_ATTEMPTS - 1, True),
+    (WRITE, MAX_BOUNDED_ATTEMPTS, False),
+    (CLOSE, MAX_BOUNDED_ATTEMPTS, False),
+    (POLL, 900, True),
+]
 
 
 @pytest.mark.parametrize(("operation", "attempt", "retried"), BOUNDS)
 def test_writes_have_bounds_of_their_own_and_polling_has_its_deadline(operation, attempt, retried):
     decision = ask(status(503), operation=operation, attempt=attempt, max_attempts=1000 if operation is WRITE else 5)
-    assert (decision.verdict is Verdict.RETRY) is retried
+    assert (decision.action is RetryAction.RETRY) is retried
     assert ask(status(503), operation=POLL, attempt=900, deadline_s=0.1).reason is RetryReason.DEADLINE_EXCEEDED
 
 
 MANY = 50
-MOST_ATTEMPTS = {READ: 5, TOKEN: 5, POLL: MANY, WRITE: WRITES, CLOSE: WRITES}
+MOST_ATTEMPTS = {READ: 5, TOKEN: 5, POLL: MANY, WRITE: MAX_BOUNDED_ATTEMPTS, CLOSE: MAX_BOUNDED_ATTEMPTS}
 
 
 @pytest.mark.parametrize("operation", list(Operation))
 @pytest.mark.parametrize("failure", [status(429), status(503), network(NetworkFault.DNS), network(NetworkFault.RESET)])
 def test_each_operation_has_its_bound_whatever_passing_failure_it_meets(operation, failure):
-    retried = [ask(failure, operation=operation, attempt=n).verdict is Verdict.RETRY for n in range(1, MANY + 1)]
+    retried = [ask(failure, operation=operation, attempt=n).action is RetryAction.RETRY for n in range(1, MANY + 1)]
     unsafe = operation is WRITE and failure.network is NetworkFault.RESET
     attempts = 1 if unsafe else MOST_ATTEMPTS[operation]
     assert retried == [n < attempts or attempts == MANY for n in range(1, MANY + 1)]
 
 
 def test_a_write_is_never_tried_more_often_than_the_client_allows():
-    assert ask(status(503), operation=WRITE, attempt=2, max_attempts=2).reason is RetryReason.ATTEMPTS_SPENT
+    assert ask(status(503), operation=WRITE, attempt=2, max_attempts=2).reason is RetryReason.ATTEMPTS_EXHAUSTED
 
 
-@pytest.mark.parametrize(("budget_left", "verdict"), [(0, Verdict.GIVE_UP), (1, Verdict.RETRY)])
-def test_the_runs_budget_bounds_the_retries_of_all_calls(budget_left, verdict):
+@pytest.mark.parametrize(("budget_left", "action"), [(0, RetryAction.GIVE_UP), (1, RetryAction.RETRY)])
+def test_the_runs_budget_bounds_the_retries_of_all_calls(budget_left, action):
     decision = ask(status(503), budget_left=budget_left)
-    assert decision.verdict is verdict
-    assert (decision.reason is RetryReason.RETRY_BUDGET_EXHAUSTED) == (verdict is Verdict.GIVE_UP)
+    assert decision.action is action
+    assert (decision.reason is RetryReason.RETRY_BUDGET_EXHAUSTED) == (action is RetryAction.GIVE_UP)
 
 
 def test_every_class_of_operation_has_a_rule_for_every_kind_of_failure():
-    assert {operation: set(row) for operation, row in TABLE.items()} == {each: set(Failing) for each in Operation}
-    assert {row[Failing.LASTING] for row in TABLE.values()} == {Repeat.NO}
+    assert {operation: set(row) for operation, row in RETRY_TABLE.items()} == {
+        each: set(FailureKind) for each in Operation
+    }
+    assert {row[FailureKind.PERMANENT] for row in RETRY_TABLE.values()} == {RetryPolicy.NO}
 
 
 @pytest.mark.parametrize(
@@ -201,8 +219,8 @@ def test_it_knows_what_may_pass_by_itself(failure, transient):
 def test_a_retry_always_fits_its_bounds(failure, operation, attempt, deadline_s, rand):
     decision = ask(failure, operation=operation, attempt=attempt, deadline_s=deadline_s, rand=rand)
     assert decision.wait_s >= 0
-    if decision.verdict is Verdict.RETRY:
-        assert attempt < {WRITE: WRITES, CLOSE: WRITES, POLL: 11}.get(operation, 5)
+    if decision.action is RetryAction.RETRY:
+        assert attempt < {WRITE: MAX_BOUNDED_ATTEMPTS, CLOSE: MAX_BOUNDED_ATTEMPTS, POLL: 11}.get(operation, 5)
         assert decision.wait_s < deadline_s
         assert failure.retryable is not False
     else:

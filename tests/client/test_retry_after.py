@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from monitor.client import retry_after as hints
-from monitor.client.retry_after import LONGEST_HINT, SOURCES, http_date, retry_hint
+from monitor.client.retry_after import MAX_RETRY_AFTER, RETRY_AFTER_SOURCES, parse_http_date, parse_retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNIX = int(NOW.timestamp())
@@ -223,19 +223,19 @@ INSANE = {
 
 @pytest.mark.parametrize(("headers", "body", "seconds"), SANE.values(), ids=SANE)
 def test_it_reads_every_sane_hint(headers, body, seconds):
-    hint = retry_hint(headers, body, now=NOW, status=429)
+    hint = parse_retry_after(headers, body, now=NOW, status=429)
     assert hint is not None
     assert hint.total_seconds() == pytest.approx(seconds, abs=1e-5)
 
 
 @pytest.mark.parametrize(("headers", "body"), INSANE.values(), ids=INSANE)
 def test_it_passes_over_what_names_no_time_to_come(headers, body):
-    assert retry_hint(headers, body, now=NOW, status=429) is None
+    assert parse_retry_after(headers, body, now=NOW, status=429) is None
 
 
 @pytest.mark.parametrize(("status", "hint"), [(429, 12), (503, 12), (500, None), (404, None), (None, None)])
 def test_a_rate_limit_reset_is_a_hint_only_where_a_limit_was_met(status, hint):
-    found = retry_hint({"x-ratelimit-reset": "12"}, None, now=NOW, status=status)
+    found = parse_retry_after({"x-ratelimit-reset": "12"}, None, now=NOW, status=status)
     assert (found.total_seconds() if found else None) == hint
 
 
@@ -254,12 +254,14 @@ TWO_DIGITS = {
 @pytest.mark.parametrize(("short", "year"), TWO_DIGITS.values(), ids=TWO_DIGITS)
 def test_a_year_of_two_digits_is_the_latest_at_most_fifty_years_ahead(short, year):
     now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)  # 50 years of 365.25 days before 1 March 2076, 00:00
-    assert http_date(short, now=now) == http_date(re.sub(r"-(\d\d) ", f"-{year} ", short), now=now)
+    assert parse_http_date(short, now=now) == parse_http_date(re.sub(r"-(\d\d) ", f"-{year} ", short), now=now)
 
 
 def test_near_the_turn_of_a_century_two_digits_may_lie_in_the_next():
     instant = datetime(2100, 1, 1, 0, 0, 10, tzinfo=UTC)
-    said = retry_hint({"retry-after": "Friday, 01-Jan-00 00:00:10 GMT"}, None, now=instant - timedelta(seconds=20))
+    said = parse_retry_after(
+        {"retry-after": "Friday, 01-Jan-00 00:00:10 GMT"}, None, now=instant - timedelta(seconds=20)
+    )
     assert said == timedelta(seconds=20)
 
 
@@ -269,8 +271,8 @@ def test_the_time_zone_of_this_process_does_not_matter(zone, monkeypatch):
     time.tzset()
     try:
         for form in ("Sun, 01 Mar 2026 12:00:30 GMT", "Sunday, 01-Mar-26 12:00:30 GMT", "Sun Mar  1 12:00:30 2026"):
-            assert retry_hint({"retry-after": form}, None, now=NOW) == timedelta(seconds=30)
-        assert retry_hint({"x-ratelimit-reset": str(UNIX + 45)}, None, now=NOW) == timedelta(seconds=45)
+            assert parse_retry_after({"retry-after": form}, None, now=NOW) == timedelta(seconds=30)
+        assert parse_retry_after({"x-ratelimit-reset": str(UNIX + 45)}, None, now=NOW) == timedelta(seconds=45)
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -280,7 +282,7 @@ def test_the_time_zone_of_this_process_does_not_matter(zone, monkeypatch):
 def test_the_zone_of_our_own_clock_does_not_matter(hours):
     now = NOW.astimezone(timezone(timedelta(hours=hours)))
     for said in ({"retry-after": "Sun Mar  1 12:00:30 2026"}, {"x-ratelimit-reset": str(UNIX + 30)}):
-        assert retry_hint(said, None, now=now) == timedelta(seconds=30)
+        assert parse_retry_after(said, None, now=now) == timedelta(seconds=30)
 
 
 def test_the_documented_places_are_the_ones_that_are_read():
@@ -289,25 +291,27 @@ def test_the_documented_places_are_the_ones_that_are_read():
     said = [(where.strip().strip("`"), on.strip()) for _, where, _, on in rows]
     read = [
         (source.header or "body `retry_after", ", ".join(map(str, sorted(source.statuses or ()))) or "any")
-        for source in SOURCES
+        for source in RETRY_AFTER_SOURCES
     ]
     assert said == read
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if source.header], ids=lambda source: source.header)
+@pytest.mark.parametrize(
+    "source", [source for source in RETRY_AFTER_SOURCES if source.header], ids=lambda source: source.header
+)
 @pytest.mark.parametrize("status", [None, 200, 400, 403, 428, 429, 430, 500, 502, 503, 504])
 def test_each_header_is_heard_on_its_statuses_alone(source, status):
-    heard = retry_hint({source.header: "5"}, None, now=NOW, status=status) is not None
+    heard = parse_retry_after({source.header: "5"}, None, now=NOW, status=status) is not None
     assert heard == (source.statuses is None or status in source.statuses)
 
 
 def test_unless_told_it_takes_the_reply_for_a_429():
-    assert retry_hint({"x-ratelimit-reset": "5"}, None, now=NOW) == timedelta(seconds=5)
+    assert parse_retry_after({"x-ratelimit-reset": "5"}, None, now=NOW) == timedelta(seconds=5)
 
 
 def test_no_hint_is_longer_than_an_hour():
-    assert retry_hint({}, 3601, now=NOW) == LONGEST_HINT == timedelta(hours=1)
+    assert parse_retry_after({}, 3601, now=NOW) == MAX_RETRY_AFTER == timedelta(hours=1)
 
 
 def test_retry_after_is_heard_on_any_status():
-    assert retry_hint({"retry-after": "3"}, None, now=NOW, status=500) == timedelta(seconds=3)
+    assert parse_retry_after({"retry-after": "3"}, None, now=NOW, status=500) == timedelta(seconds=3)

@@ -92,12 +92,12 @@ def test_a_rotation_that_is_under_way_leaves_the_last_good_value_in_use_for_a_wh
     source.value(0.0)
     file.rotate(content)
     assert source.value(10.0) == SECRET
-    assert source.trouble.code == UNUSABLE_CREDENTIALS
+    assert source.error.code == UNUSABLE_CREDENTIALS
     assert source.value(10.0 + GRACE_S - 1) == SECRET
     assert source.value(10.0 + GRACE_S).code == UNUSABLE_CREDENTIALS
     file.rotate("new")
     assert source.value(11.0 + GRACE_S) == "new"
-    assert (source.trouble, source.version) == (None, 2)
+    assert (source.error, source.version) == (None, 2)
 
 
 def test_each_trouble_has_a_grace_of_its_own(file, source):
@@ -126,7 +126,7 @@ def test_a_secret_that_was_never_good_has_no_grace_and_no_text_shows_it(file, so
     assert error.message == "the API key can't be read; check the file or setting that holds it"
     file.rotate(f"{SECRET}\r\nx-evil: 1")
     assert source.value(1.0).message.startswith("the API key is empty or holds characters that no header may carry")
-    assert SECRET not in repr(source) + str(source.value(1.0)) + repr(source.trouble)
+    assert SECRET not in repr(source) + str(source.value(1.0)) + repr(source.error)
 
 
 def test_a_rereading_is_not_held_up_by_the_stamp(file, source):

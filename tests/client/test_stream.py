@@ -33,22 +33,22 @@ class Taken:
         return b"".join(self.pieces)
 
 
-def get(url, **said):
-    return Request(method="GET", path=url, template="/list", **said)
+def get(url, **kwargs):
+    return Request(method="GET", path=url, template="/list", **kwargs)
 
 
 @pytest.fixture
-def stream(wire_type):
+def stream(transport_type):
     """What comes of a stream from a server that behaves so, and its sink; nothing goes on afterwards."""
 
     async def stream(behave, *, timeout_s=5.0, read_timeout_s=None, max_bytes=16 * MIB, sink=None):
-        sink, wire, before = sink or Taken(), wire_type(), asyncio.all_tasks()
+        sink, transport, before = sink or Taken(), transport_type(), asyncio.all_tasks()
         async with hostile.serving(behave) as server:
             try:
-                said = {"timeout_s": timeout_s, "sink": sink, "stall_s": read_timeout_s}
-                answer = await wire.send(get(server.url, max_bytes=max_bytes), **said)
+                kwargs = {"timeout_s": timeout_s, "sink": sink, "stall_s": read_timeout_s}
+                answer = await transport.send(get(server.url, max_bytes=max_bytes), **kwargs)
             finally:
-                await wire.close()
+                await transport.close()
         assert asyncio.all_tasks() == before
         return answer, sink
 
@@ -152,21 +152,22 @@ async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it(stream):
     assert 0.5 <= time.monotonic() - started < 60
 
 
-async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancellation(wire_type):
+async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancellation(transport_type):
     dripping = hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", every_s=0.0005)
-    wire = wire_type()
+    transport = transport_type()
     async with hostile.serving(dripping) as server:
         for _ in range(10):
             sent = (
-                wire.send(get(server.url), timeout_s=0.1 + n / 500, sink=Taken(), read_timeout_s=5) for n in range(10)
+                transport.send(get(server.url), timeout_s=0.1 + n / 500, sink=Taken(), read_timeout_s=5)
+                for n in range(10)
             )
             async with asyncio.timeout(30):
                 answers = await asyncio.gather(*sent)
             assert {answer.fault for answer in answers} == {NetworkFault.TIMEOUT}
-    await wire.close()
+    await transport.close()
 
 
-async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink(wire_type):
+async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink(transport_type):
     turns = iter([hostile.reset_mid_body, hostile.replies(503), hostile.replies(200, b"whole")])
 
     async def behave(reader, writer):
@@ -174,46 +175,46 @@ async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink
 
     sinks = []
 
-    def into():
+    def sink_factory():
         sinks.append(Taken())
         return sinks[-1]
 
     async with hostile.serving(behave) as server:
-        client = Client(wire=wire_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
-        answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
-        await client.wire.close()
+        client = Client(transport=transport_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
+        answer = await client.send(get("/list"), deadline_s=time.monotonic() + 20, sink_factory=sink_factory)
+        await client.transport.close()
     assert (answer.attempts, answer.reply.status) == (3, 200)
     assert [sink.whole for sink in sinks][1:] == [b"", b"whole"]
 
 
-async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too(wire_type):
+async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too(transport_type):
     keys, sinks = iter(["old", "new"]), []
 
     async def behave(reader, writer):
         fresh = b"new" in server.received[-1]
         await (hostile.replies(200, b"whole") if fresh else hostile.replies(401, b"{}"))(reader, writer)
 
-    def into():
+    def sink_factory():
         sinks.append(Taken())
         return sinks[-1]
 
     async with hostile.serving(behave) as server:
-        client = Client(wire=wire_type(base_url=server.url), auth=ApiKey(lambda: next(keys)))
-        answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=into)
-        await client.wire.close()
+        client = Client(transport=transport_type(base_url=server.url), auth=ApiKey(lambda: next(keys)))
+        answer = await client.send(get("/list"), deadline_s=time.monotonic() + 20, sink_factory=sink_factory)
+        await client.transport.close()
     assert (answer.attempts, answer.reply.status) == (2, 200)
     assert [sink.whole for sink in sinks] == [b"", b"whole"]
 
 
-async def test_the_caller_may_ask_for_fewer_attempts(wire_type):
+async def test_the_caller_may_ask_for_fewer_attempts(transport_type):
     async with hostile.serving(hostile.replies(503)) as server:
-        client = Client(wire=wire_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
-        answer = await client.ask(get("/list"), deadline_s=time.monotonic() + 20, into=Taken, max_attempts=2)
-        await client.wire.close()
+        client = Client(transport=transport_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
+        answer = await client.send(get("/list"), deadline_s=time.monotonic() + 20, sink_factory=Taken, max_attempts=2)
+        await client.transport.close()
     assert (answer.attempts, answer.error.status) == (2, 503)
 
 
-class StreamWire:
+class StreamTransport:
     """A wire that remembers how long it was given, and lets the whole of it pass."""
 
     def __init__(self, clock, fault):
@@ -230,10 +231,10 @@ class StreamWire:
 
 async def test_a_stream_may_last_until_the_deadline_and_then_that_is_our_own_doing():
     clock = Clock()
-    wire = StreamWire(clock, NetworkFault.TIMEOUT)
-    client = Client(wire=wire, monotonic=clock, sleep=clock.sleep, attempt_timeout_s=5.0)
-    answer = await client.ask(get("/list"), deadline_s=clock.now_s + 100, into=Taken)
-    assert wire.given == [(100.0, 5.0)]
+    transport = StreamTransport(clock, NetworkFault.TIMEOUT)
+    client = Client(transport=transport, monotonic=clock, sleep=clock.sleep, attempt_timeout_s=5.0)
+    answer = await client.send(get("/list"), deadline_s=clock.now_s + 100, sink_factory=Taken)
+    assert transport.given == [(100.0, 5.0)]
     assert answer.error.code == DEADLINE_EXCEEDED
 
 
@@ -256,12 +257,18 @@ asyncio.run(main())
 """
 
 
-async def test_a_body_of_three_hundred_megabytes_passes_through_in_ten(wire_type):
+async def test_a_body_of_three_hundred_megabytes_passes_through_in_ten(transport_type):
     mild = hostile.replies(200, gzip.compress(b"x"), content_encoding="gzip")
     wild = hostile.replies(200, hostile.gzip_bomb(300), content_encoding="gzip")
     async with hostile.serving(mild) as first, hostile.serving(wild) as second:
         measuring = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", MEASURE, wire_type.__name__, first.url, second.url, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            "-c",
+            MEASURE,
+            transport_type.__name__,
+            first.url,
+            second.url,
+            stdout=asyncio.subprocess.PIPE,
         )
         printed, _ = await measuring.communicate()
     status, growth_kb = printed.decode().split()

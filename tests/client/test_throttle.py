@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from client import virtual_time
 
-from monitor.client.limits import Breaker, Concurrency
-from monitor.client.rate.limiter import Pace
+from monitor.client.limits import Breaker, ConcurrencyLimit
+from monitor.client.rate.limiter import RateLimiter
 from monitor.client.throttle import Throttle
 from monitor.model import LearnedLimits
 from monitor.model.http import BREAKER_OPEN, DEADLINE_EXCEEDED, ApiError
@@ -33,13 +33,13 @@ class Caller:
         self.entered_s = None
 
     async def __call__(self):
-        if not self.throttle.try_enter(now_s()):
-            refused = await self.throttle.enter(self.deadline_s)
+        if not self.throttle.try_acquire(now_s()):
+            refused = await self.throttle.acquire(self.deadline_s)
             if refused is not None:
                 return refused
         self.entered_s = now_s()
         await asyncio.sleep(self.takes_s)
-        self.throttle.leave(self.answer, {}, started_s=self.entered_s)
+        self.throttle.release(self.answer, {}, started_s=self.entered_s)
         return None
 
 
@@ -49,7 +49,7 @@ async def gathered(callers):
 
 def test_no_more_are_in_flight_than_the_limit_allows_and_all_get_their_turn_in_order():
     async def main():
-        throttle = made(concurrency=Concurrency(2))
+        throttle = made(concurrency=ConcurrencyLimit(2))
         callers = [Caller(throttle) for _ in range(6)]
         assert await gathered(callers) == [None] * 6
         assert [caller.entered_s for caller in callers] == [0, 0, 1, 1, 2, 2]
@@ -60,7 +60,7 @@ def test_no_more_are_in_flight_than_the_limit_allows_and_all_get_their_turn_in_o
 
 def test_a_hint_holds_everybody_and_then_lets_one_probe_in():
     async def main():
-        throttle = made(concurrency=Concurrency(8))
+        throttle = made(concurrency=ConcurrencyLimit(8))
         assert await Caller(throttle, takes_s=0.0, answer=LIMITED)() is None
         callers = [Caller(throttle, takes_s=0.5) for _ in range(4)]
         assert await gathered(callers) == [None] * 4
@@ -85,21 +85,21 @@ def test_a_hint_beyond_the_deadline_is_told_at_once_as_the_server_said_it():
 
 def test_a_breaker_that_opens_sends_everybody_away_at_once():
     async def main():
-        throttle = made(concurrency=Concurrency(1), breaker=Breaker(down=True))
-        throttle.breaker.begin()
+        throttle = made(concurrency=ConcurrencyLimit(1), breaker=Breaker(down=True))
+        throttle.breaker.start_run()
         refusals = await gathered([Caller(throttle, takes_s=2.0, answer=DOWN), *[Caller(throttle) for _ in range(3)]])
         assert [each and each.code for each in refusals] == [None, BREAKER_OPEN, BREAKER_OPEN, BREAKER_OPEN]
         assert now_s() == 2
-        assert not throttle.try_enter(now_s())
-        assert (await throttle.enter(1000.0)).code == BREAKER_OPEN
+        assert not throttle.try_acquire(now_s())
+        assert (await throttle.acquire(1000.0)).code == BREAKER_OPEN
 
     virtual_time.run(main())
 
 
 def test_a_run_on_trial_sends_one_probe_and_the_rest_when_it_is_answered():
     async def main():
-        throttle = made(concurrency=Concurrency(8), breaker=Breaker(down=True))
-        throttle.breaker.begin()
+        throttle = made(concurrency=ConcurrencyLimit(8), breaker=Breaker(down=True))
+        throttle.breaker.start_run()
         callers = [Caller(throttle) for _ in range(3)]
         assert await gathered(callers) == [None] * 3
         assert [caller.entered_s for caller in callers] == [0, 1, 1]
@@ -109,7 +109,7 @@ def test_a_run_on_trial_sends_one_probe_and_the_rest_when_it_is_answered():
 
 def test_who_waits_for_others_is_sent_away_at_its_deadline():
     async def main():
-        throttle = made(concurrency=Concurrency(1))
+        throttle = made(concurrency=ConcurrencyLimit(1))
         slow, late, patient = Caller(throttle, takes_s=10), Caller(throttle, deadline_s=4.0), Caller(throttle)
         answers = await asyncio.gather(slow(), late(), patient())
         assert [each and each.code for each in answers] == [None, DEADLINE_EXCEEDED, None]
@@ -120,7 +120,7 @@ def test_who_waits_for_others_is_sent_away_at_its_deadline():
 
 def test_no_wait_for_the_rate_is_begun_that_ends_past_the_deadline():
     async def main():
-        throttle = made(pace=Pace(ceiling_per_s=0.1, share=1.0))
+        throttle = made(rate_limiter=RateLimiter(ceiling_per_s=0.1, share=1.0))
         await Caller(throttle)()
         started_s = now_s()
         refusal = await Caller(throttle, deadline_s=started_s + 3)()
@@ -131,7 +131,7 @@ def test_no_wait_for_the_rate_is_begun_that_ends_past_the_deadline():
 
 def test_a_configured_rate_is_kept():
     async def main():
-        throttle = made(pace=Pace(ceiling_per_s=10.0, share=1.0), concurrency=Concurrency(64))
+        throttle = made(rate_limiter=RateLimiter(ceiling_per_s=10.0, share=1.0), concurrency=ConcurrencyLimit(64))
         callers = [Caller(throttle, takes_s=0.3) for _ in range(50)]
         await gathered(callers)
         entered = sorted(caller.entered_s for caller in callers)
@@ -143,7 +143,7 @@ def test_a_configured_rate_is_kept():
 
 def test_a_waiter_that_is_cancelled_strands_nobody():
     async def main():
-        throttle = made(concurrency=Concurrency(1))
+        throttle = made(concurrency=ConcurrencyLimit(1))
         tasks = [asyncio.create_task(Caller(throttle)()) for _ in range(5)]
         await asyncio.sleep(0.5)
         for task in tasks[1:3]:
@@ -157,11 +157,11 @@ def test_a_waiter_that_is_cancelled_strands_nobody():
 
 def test_an_attempt_that_says_nothing_gives_its_turn_back_and_teaches_nothing():
     async def main():
-        throttle = made(concurrency=Concurrency(1))
-        assert throttle.try_enter(now_s())
-        assert not throttle.try_enter(now_s())
-        throttle.give_back()
-        assert throttle.try_enter(now_s())
+        throttle = made(concurrency=ConcurrencyLimit(1))
+        assert throttle.try_acquire(now_s())
+        assert not throttle.try_acquire(now_s())
+        throttle.release_unused()
+        assert throttle.try_acquire(now_s())
         assert throttle.learned() == LearnedLimits(at=START)
 
     virtual_time.run(main())
@@ -169,13 +169,13 @@ def test_an_attempt_that_says_nothing_gives_its_turn_back_and_teaches_nothing():
 
 def test_what_was_learned_is_told_on_and_taken_up_by_another_process():
     async def main():
-        throttle = made(concurrency=Concurrency(8))
+        throttle = made(concurrency=ConcurrencyLimit(8))
         await Caller(throttle, takes_s=0.0, answer=LIMITED)()
         learned = throttle.learned()
         assert (learned.not_before, learned.status, learned.code) == (START + timedelta(seconds=30), 429, "slow_down")
         assert (learned.concurrency, learned.down) == (4, False)
-        heir = made(concurrency=Concurrency(8, learned.concurrency))
-        heir.inherit(learned)
+        heir = made(concurrency=ConcurrencyLimit(8, learned.concurrency))
+        heir.restore_backoff(learned)
         refusal = await Caller(heir, deadline_s=5.0)()
         assert (refusal.from_backoff, refusal.status) == (True, 429)
         caller = Caller(heir)
@@ -189,8 +189,8 @@ def test_what_was_learned_is_told_on_and_taken_up_by_another_process():
 def test_a_hint_that_is_over_holds_nobody_back(not_before):
     async def main():
         throttle = made()
-        throttle.inherit(LearnedLimits(at=START, not_before=not_before, status=429))
-        assert throttle.try_enter(now_s())
+        throttle.restore_backoff(LearnedLimits(at=START, not_before=not_before, status=429))
+        assert throttle.try_acquire(now_s())
 
     virtual_time.run(main())
 
@@ -199,7 +199,7 @@ def test_a_hint_that_is_over_holds_nobody_back(not_before):
 def test_a_stored_hint_that_no_server_can_have_given_holds_nobody_back(ahead, entered_s):
     async def main():
         throttle = made()
-        throttle.inherit(LearnedLimits(at=START, not_before=START + ahead, status=429))
+        throttle.restore_backoff(LearnedLimits(at=START, not_before=START + ahead, status=429))
         caller = Caller(throttle, deadline_s=1e6)
         assert await caller() is None
         assert caller.entered_s == entered_s
@@ -211,7 +211,7 @@ def test_an_outage_is_told_on_and_so_is_a_trial_that_has_not_ended():
     async def main():
         throttle = made(breaker=Breaker(down=True))
         assert throttle.learned().down
-        throttle.breaker.begin()
+        throttle.breaker.start_run()
         assert throttle.learned().down
         await Caller(throttle)()
         assert not throttle.learned().down
@@ -223,8 +223,8 @@ def test_what_is_asked_again_because_it_failed_says_nothing_about_the_whole():
     async def main():
         throttle = made()
         for _ in range(30):
-            assert throttle.try_enter(now_s())
-            throttle.leave(DOWN, {}, started_s=now_s(), is_sample=False)
+            assert throttle.try_acquire(now_s())
+            throttle.release(DOWN, {}, started_s=now_s(), is_sample=False)
         assert not throttle.breaker.open
 
     virtual_time.run(main())

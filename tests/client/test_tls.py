@@ -16,7 +16,7 @@ from client.asking import CANARY, get
 from client.tls import tls_server
 
 from monitor.client.client import Client
-from monitor.client.transports import Connection
+from monitor.client.transports import ConnectionOptions
 from monitor.model.http import NetworkFault, Reply, TransportFault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,12 +69,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
-async def test_a_server_that_cannot_be_trusted_is_told_nothing_and_asked_no_more(wire_type, authority, make):
+async def test_a_server_that_cannot_be_trusted_is_told_nothing_and_asked_no_more(transport_type, authority, make):
     with tls_server(make(authority)) as server:
-        wire = wire_type(base_url=server.url, connection=Connection(ca_pem=authority.cert_pem.bytes()))
-        assert await wire.send(get(), timeout_s=5) == NO_TLS
-        answer = await Client(wire=wire).ask(get(), deadline_s=time.monotonic() + 20)
-        await wire.close()
+        transport = transport_type(base_url=server.url, connection=ConnectionOptions(ca_pem=authority.cert_pem.bytes()))
+        assert await transport.send(get(), timeout_s=5) == NO_TLS
+        answer = await Client(transport=transport).ask(get(), deadline_s=time.monotonic() + 20)
+        await transport.close()
     assert (answer.attempts, answer.error.network) == (1, NetworkFault.TLS)
     assert server.received == []
 
@@ -84,9 +84,9 @@ async def test_an_authority_of_ones_own_is_trusted_when_it_is_given(send, author
     pem = authority.cert_pem.bytes()
     with tls_server(context_for(authority.issue_cert(HOST), version)) as server:
         assert await send(server.url) == NO_TLS
-        assert isinstance(await send(server.url, connection=Connection(ca_pem=pem)), Reply)
+        assert isinstance(await send(server.url, connection=ConnectionOptions(ca_pem=pem)), Reply)
         bundle = trustme.CA().cert_pem.bytes() + pem
-        assert isinstance(await send(server.url, connection=Connection(ca_pem=bundle)), Reply)
+        assert isinstance(await send(server.url, connection=ConnectionOptions(ca_pem=bundle)), Reply)
     assert server.shook == [version.name.replace("_", ".")] * 2
 
 
@@ -102,9 +102,9 @@ async def test_a_client_certificate_is_shown_where_one_is_asked_for(send, author
     ours = authority.issue_cert("monitor.example").private_key_and_cert_chain_pem.bytes()
     strange = trustme.CA().issue_cert("monitor.example").private_key_and_cert_chain_pem.bytes()
     with tls_server(context) as server:
-        without = await send(server.url, connection=Connection(ca_pem=pem))
-        stranger = await send(server.url, connection=Connection(ca_pem=pem, identity_pem=strange))
-        answer = await send(server.url, connection=Connection(ca_pem=pem, identity_pem=ours))
+        without = await send(server.url, connection=ConnectionOptions(ca_pem=pem))
+        stranger = await send(server.url, connection=ConnectionOptions(ca_pem=pem, identity_pem=strange))
+        answer = await send(server.url, connection=ConnectionOptions(ca_pem=pem, identity_pem=ours))
     assert (without, stranger) == (NO_TLS, NO_TLS)
     assert isinstance(answer, Reply)
     assert server.certified == ["monitor.example"]
@@ -133,19 +133,19 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("said", "words"), UNUSABLE.values(), ids=UNUSABLE)
-def test_a_connection_that_cannot_be_made_is_told_without_quoting_it(wire_type, said, words):
+def test_a_connection_that_cannot_be_made_is_told_without_quoting_it(transport_type, said, words):
     with pytest.raises(ValueError, match=words) as caught:
-        wire_type(base_url="https://api.example", connection=Connection(**said))
+        transport_type(base_url="https://api.example", connection=ConnectionOptions(**said))
     assert CANARY not in str(caught.value)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
-    assert CANARY not in repr(Connection(**{**said, "ca_pem": None}))
+    assert CANARY not in repr(ConnectionOptions(**{**said, "ca_pem": None}))
 
 
-def test_a_key_of_another_certificate_is_refused(wire_type, authority):
+def test_a_key_of_another_certificate_is_refused(transport_type, authority):
     one, other = authority.issue_cert("a.example"), authority.issue_cert("a.example")
     mixed = one.private_key_pem.bytes() + other.cert_chain_pems[0].bytes()
     with pytest.raises(ValueError, match="don't belong together"):
-        wire_type(base_url="https://api.example", connection=Connection(identity_pem=mixed))
+        transport_type(base_url="https://api.example", connection=ConnectionOptions(identity_pem=mixed))
 
 
 ASK = """
@@ -169,19 +169,26 @@ NOBODY = "this system trusts no certificate authority: install ca-certificates, 
 
 @pytest.mark.parametrize(("content", "expected"), [("ours", "200"), ("another", "tls"), ("nothing", NOBODY)])
 async def test_the_systems_authorities_are_trusted_and_ssl_cert_file_says_which(
-    wire_type, authority, tmp_path, content, expected
+    transport_type, authority, tmp_path, content, expected
 ):
     trusted = {"ours": authority, "another": trustme.CA()}
     file = tmp_path / "authorities.pem"
     file.write_bytes(trusted[content].cert_pem.bytes() if content in trusted else b"")
     environment = {**os.environ, "SSL_CERT_FILE": str(file), "SSL_CERT_DIR": str(tmp_path / "none")}
     with tls_server(context_for(authority.issue_cert(HOST))) as server:
-        assert await said_by(wire_type, server.url, environment) == expected
+        assert await said_by(transport_type, server.url, environment) == expected
 
 
-async def said_by(wire_type, url, environment):
+async def said_by(transport_type, url, environment):
     asking = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", ASK, wire_type.__name__, url, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=environment
+        sys.executable,
+        "-c",
+        ASK,
+        transport_type.__name__,
+        url,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env=environment,
     )
     printed, _ = await asking.communicate()
     return printed.decode().strip()

@@ -1,4 +1,4 @@
-"""The contract of `Wire`, over both wires, against a server that behaves as badly as it is told to."""
+"""The contract of `Transport`, over both wires, against a server that behaves as badly as it is told to."""
 
 import asyncio
 import gzip
@@ -15,24 +15,24 @@ import pytest
 from client import hostile
 from client.asking import CANARY, get
 
-from monitor.client.transports import HttpxWire
+from monitor.client.transports import HttpxTransport
 from monitor.model.http import NetworkFault, Reply, Request, TransportFault
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def test_it_sends_what_it_was_given_and_brings_the_whole_reply(wire_type):
+async def test_it_sends_what_it_was_given_and_brings_the_whole_reply(transport_type):
     behave = hostile.answers(
         b"HTTP/1.1 418 x\r\nContent-Length: 2\r\nX-Two: a\r\nx-two: b\r\nset-cookie: id=1\r\n\r\nhi"
     )
     async with hostile.serving(behave) as server:
-        wire = wire_type(base_url=server.url + "/gateway/")
+        transport = transport_type(base_url=server.url + "/gateway/")
         request = Request(
             method="POST", path="/a%2Fb?q=1", template="/", headers={"content-type": "text/plain"}, body=b"body"
         )
-        replies = [await wire.send(request, timeout_s=5), await wire.send(request, timeout_s=5)]
-        await wire.close()
-        await wire.close()
+        replies = [await transport.send(request, timeout_s=5), await transport.send(request, timeout_s=5)]
+        await transport.close()
+        await transport.close()
     assert replies[0] == replies[1]
     assert (replies[0].status, replies[0].body, replies[0].headers["x-two"]) == (418, b"hi", "a, b")
     first, second = (sent.lower() for sent in server.received)
@@ -44,22 +44,22 @@ async def test_it_sends_what_it_was_given_and_brings_the_whole_reply(wire_type):
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1e-6, -5.0])
-async def test_without_time_left_nothing_is_sent(wire_type, timeout_s):
+async def test_without_time_left_nothing_is_sent(transport_type, timeout_s):
     async with hostile.serving(hostile.replies(200)) as server:
-        wire = wire_type(base_url=server.url)
-        answer = await wire.send(get(), timeout_s=timeout_s)
-        await wire.close()
+        transport = transport_type(base_url=server.url)
+        answer = await transport.send(get(), timeout_s=timeout_s)
+        await transport.close()
     assert isinstance(answer, TransportFault)
     assert answer.fault is NetworkFault.TIMEOUT
     assert server.received == []
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip", "nonsense"])
-async def test_an_empty_answer_is_an_answer_whatever_its_coding(wire_type, coding):
+async def test_an_empty_answer_is_an_answer_whatever_its_coding(transport_type, coding):
     async with hostile.serving(hostile.replies(503, content_encoding=coding)) as server:
-        wire = wire_type(base_url=server.url)
-        answer = await wire.send(get(), timeout_s=5)
-        await wire.close()
+        transport = transport_type(base_url=server.url)
+        answer = await transport.send(get(), timeout_s=5)
+        await transport.close()
     assert (answer.status, answer.body) == (503, b"")
 
 
@@ -190,9 +190,9 @@ async def test_the_wall_clock_covers_a_connection_that_nobody_takes(send):
     assert answer.fault is NetworkFault.TIMEOUT
 
 
-def in_a_process(script, *arguments, **said):
+def in_a_process(script, *arguments, **kwargs):
     command = [sys.executable, "-c", script, *arguments]
-    return asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT, **said)
+    return asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT, **kwargs)
 
 
 LOOK_UP = """
@@ -212,11 +212,11 @@ sys.stdin.read()
 """
 
 
-async def test_the_wall_clock_covers_a_look_up_that_never_ends(wire_type, tmp_path):
+async def test_the_wall_clock_covers_a_look_up_that_never_ends(transport_type, tmp_path):
     # the C library opens this file when it looks up a name without dots; a pipe that nobody writes to holds it there
     os.mkfifo(aliases := tmp_path / "aliases")
     environment = {**os.environ, "HOSTALIASES": str(aliases)}
-    looking = await in_a_process(LOOK_UP, wire_type.__name__, env=environment, stdin=asyncio.subprocess.PIPE)
+    looking = await in_a_process(LOOK_UP, transport_type.__name__, env=environment, stdin=asyncio.subprocess.PIPE)
     fault, took_s = (await looking.stdout.readline()).decode().split()
     os.close(os.open(aliases, os.O_WRONLY | os.O_NONBLOCK))  # fails unless the look-up still waits in there
     await looking.communicate(b"")
@@ -301,38 +301,40 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("wild", BOMBS.values(), ids=BOMBS)
-async def test_what_would_fill_the_memory_is_refused_within_twenty_megabytes(wire_type, wild):
+async def test_what_would_fill_the_memory_is_refused_within_twenty_megabytes(transport_type, wild):
     assert len(BOMB) < 1 << 20
     mild = hostile.replies(200, gzip.compress(b"x"), content_encoding="gzip")
     async with hostile.serving(mild) as first, hostile.serving(wild) as second:
-        measuring = await in_a_process(MEASURE, wire_type.__name__, first.url, second.url)
+        measuring = await in_a_process(MEASURE, transport_type.__name__, first.url, second.url)
         printed, _ = await measuring.communicate()
     fault, growth_kb = printed.decode().split()
     assert fault == "too_large"
     assert int(growth_kb) < 20 * 1024
 
 
-async def test_a_closed_wire_sends_nothing(wire_type):
-    wire = wire_type(base_url="http://127.0.0.1:9")
-    await wire.close()
+async def test_a_closed_wire_sends_nothing(transport_type):
+    transport = transport_type(base_url="http://127.0.0.1:9")
+    await transport.close()
     with pytest.raises(RuntimeError, match="closed"):
-        await wire.send(get(), timeout_s=5)
+        await transport.send(get(), timeout_s=5)
 
 
-async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(wire_type):
+async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(transport_type):
     closing = hostile.answers(OK + b"content-length: 2\r\n\r\nhi", close=True)
     async with hostile.serving(closing) as server:
-        wire = wire_type(base_url=server.url)
+        transport = transport_type(base_url=server.url)
         answers = []
         for _ in range(5):
-            answers.append(await wire.send(get(), timeout_s=5))
+            answers.append(await transport.send(get(), timeout_s=5))
             await asyncio.sleep(0.05)
-        await wire.close()
+        await transport.close()
     assert [answer.body for answer in answers if isinstance(answer, Reply)] == [b"hi"] * 5
     assert server.accepted == 5
 
 
-async def test_a_kept_connection_that_breaks_under_its_second_request_is_a_fault_and_nothing_is_sent_twice(wire_type):
+async def test_a_kept_connection_that_breaks_under_its_second_request_is_a_fault_and_nothing_is_sent_twice(
+    transport_type,
+):
     async def behave(reader, writer):
         if len(server.received) == 2:
             writer.transport.abort()
@@ -340,23 +342,23 @@ async def test_a_kept_connection_that_breaks_under_its_second_request_is_a_fault
         await hostile.replies(200)(reader, writer)
 
     async with hostile.serving(behave) as server:
-        wire = wire_type(base_url=server.url)
-        first, second, third = [await wire.send(get(), timeout_s=5) for _ in range(3)]
-        await wire.close()
+        transport = transport_type(base_url=server.url)
+        first, second, third = [await transport.send(get(), timeout_s=5) for _ in range(3)]
+        await transport.close()
     assert (first.status, second.fault, third.status) == (200, NetworkFault.RESET, 200)
     assert (len(server.received), server.accepted) == (3, 2)
 
 
-async def test_connections_are_kept_for_a_whole_run_and_closed_in_good_order_at_its_end(wire_type):
+async def test_connections_are_kept_for_a_whole_run_and_closed_in_good_order_at_its_end(transport_type):
     requests, at_once = 500, 8
 
-    async def ask(wire, turns):
-        return [(await wire.send(get(), timeout_s=20)).status for _ in turns]
+    async def ask(transport, turns):
+        return [(await transport.send(get(), timeout_s=20)).status for _ in turns]
 
     async with hostile.serving(hostile.replies(200, b"{}")) as server:
-        wire, turns = wire_type(base_url=server.url), iter(range(requests))
-        answers = await asyncio.gather(*(ask(wire, turns) for _ in range(at_once)))
-        await wire.close()
+        transport, turns = transport_type(base_url=server.url), iter(range(requests))
+        answers = await asyncio.gather(*(ask(transport, turns) for _ in range(at_once)))
+        await transport.close()
         await server.until_ended()
     assert [status for each in answers for status in each] == [200] * requests
     assert server.accepted <= at_once
@@ -448,11 +450,11 @@ async def test_an_absolute_url_that_can_not_be_read_is_named_without_being_quote
 
 
 async def send_through(transport):
-    wire = HttpxWire(base_url="https://api.example", transport=transport)
+    transport = HttpxTransport(base_url="https://api.example", transport=transport)
     try:
-        return await wire.send(get(), timeout_s=5)
+        return await transport.send(get(), timeout_s=5)
     finally:
-        await wire.close()
+        await transport.close()
 
 
 def raising(error):
@@ -489,22 +491,22 @@ async def test_a_custom_transport_may_answer():
     assert answer.body == b"ok"
 
 
-async def test_large_answers_are_kept_a_few_at_a_time_and_all_of_them_come(wire_type):
+async def test_large_answers_are_kept_a_few_at_a_time_and_all_of_them_come(transport_type):
     body = os.urandom(1 << 19)
     async with hostile.serving(hostile.replies(200, body)) as server:
-        wire = wire_type(base_url=server.url)
-        answers = await asyncio.gather(*(wire.send(get(), timeout_s=30) for _ in range(40)))
-        await wire.close()
+        transport = transport_type(base_url=server.url)
+        answers = await asyncio.gather(*(transport.send(get(), timeout_s=30) for _ in range(40)))
+        await transport.close()
     assert [answer.body == body for answer in answers] == [True] * 40
 
 
-async def test_whoever_waits_for_room_is_done_when_its_time_is_over(wire_type):
+async def test_whoever_waits_for_room_is_done_when_its_time_is_over(transport_type):
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(200_000)
     async with hostile.serving(hostile.answers(head)) as server:
-        wire = wire_type(base_url=server.url)
+        transport = transport_type(base_url=server.url)
         started = time.monotonic()
-        answers = await asyncio.gather(*(wire.send(get(), timeout_s=0.5) for _ in range(80)))
+        answers = await asyncio.gather(*(transport.send(get(), timeout_s=0.5) for _ in range(80)))
         took_s = time.monotonic() - started
-        await wire.close()
+        await transport.close()
     assert {answer.fault for answer in answers} == {NetworkFault.TIMEOUT}
     assert took_s < 4.5  # a time for each after the other would be 80 / 8 × 0.5 s

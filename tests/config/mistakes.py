@@ -50,7 +50,7 @@ ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "http://al
 CAUSES = (
     '"spending_limit", "unauthorized", "forbidden", "wrong_scope", "rate_limited", "outage", "bad_response", '
     '"bad_request", "items_failed", "items_missing", "items_regressed", "items_stuck", "items_invalid", '
-    '"unrecognised_status", "coverage", "sync_log_unreadable", "sync_log_empty", "run_missed" or "channel_failing"'
+    '"unrecognised_status", "too_many_unknown", "sync_log_unreadable", "sync_log_empty", "run_missed" or "channel_failing"'
 )
 PROXY = 'must be a URL that begins with http://, https:// or socks5h:// and names a host, or "direct"'
 NOT_TOML = "mend what stands there (text needs quotes, tables [brackets])"

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitor.config import Config
-from monitor.config.effective import format_toml, effective_settings
+from monitor.config.effective import effective_settings, format_toml
 from monitor.errors import ConfigError
 from monitor.logs import configure
 

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import serialization
 
 from monitor.app.clients import build_connection, open_transport
 from monitor.cli.doctor.secret_files import literal_secrets, secret_files
-from monitor.client.transports import Connection, HttpxWire, ReqwestWire
+from monitor.client.transports import ConnectionOptions, HttpxTransport, PyreqwestTransport
 from monitor.config import Config
-from monitor.config.effective import format_toml, effective_settings
+from monitor.config.effective import effective_settings, format_toml
 from monitor.errors import ConfigError
 
 CANARY = "c4nary-5ecret"
@@ -55,7 +55,7 @@ def target_of(config_dir, written, environ=None):
 
 
 def test_what_is_not_set_is_the_systems(config_dir):
-    assert build_connection(target_of(config_dir, "")) == Connection()
+    assert build_connection(target_of(config_dir, "")) == ConnectionOptions()
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ async def test_certificates_reach_the_wire(config_dir, pem, files, names, http):
     (target,) = Config.load(path, {}).targets
 
     connection = build_connection(target)
-    wire = open_transport(target)
-    await wire.close()
+    transport = open_transport(target)
+    await transport.close()
 
     assert connection.ca_pem == pem["ca.pem"]
     assert connection.identity_pem == b"\n".join(pem[name] for name in names)
-    assert type(wire) is {"fast": ReqwestWire, "httpx": HttpxWire}[http]
+    assert type(transport) is {"fast": PyreqwestTransport, "httpx": HttpxTransport}[http]
 
 
 MAY_NOT = {

@@ -3,7 +3,7 @@ import tomllib
 import pytest
 
 from monitor.config import MASK, Config
-from monitor.config.effective import format_toml, effective_settings
+from monitor.config.effective import effective_settings, format_toml
 
 TEXT = """
 environment = "staging"

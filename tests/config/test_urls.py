@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config.urls import resolve_sqlite_path, validate_base_url, normalise_database_url, validate_webhook_url
+from monitor.config.urls import normalise_database_url, resolve_sqlite_path, validate_base_url, validate_webhook_url
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from support.observed import until, until_asked
 from support.receiver import Receiver
 
 from monitor.daemon import Daemon
-from monitor.daemon.tasks import Work
+from monitor.daemon.tasks import RunningTasks
 from monitor.database import leases
 from monitor.database.engine import writing
 
@@ -103,7 +103,7 @@ def test_an_api_that_stays_silent_does_not_hold_up_sigterm(small_world, start):
     small_world.track(8)
     small_world.sandbox.add_fault(path="/engine", delay_s=60)
     daemon = start(small_world)
-    until(lambda: small_world.sandbox.stats()["most_in_flight"] >= 4, "four questions in flight")
+    until(lambda: small_world.sandbox.stats()["max_in_flight"] >= 4, "four questions in flight")
     code, took_s = daemon.end()
     assert (code, took_s < 10) == (143, True)
     (row,) = small_world.rows("SELECT status, unknown FROM history")
@@ -140,7 +140,7 @@ def test_it_goes_on_while_the_api_is_down_and_when_it_is_back(small_world, start
     small_world.sandbox.start()
     until(lambda: any(event["status"] == "complete" for event in daemon.logged("run_finished")), "a complete run")
     assert daemon.end()[0] == 143
-    assert daemon.logged("tick_crashed") == []
+    assert daemon.logged("run_crashed") == []
 
 
 def test_a_database_that_fails_a_tick_is_told_and_the_next_one_comes(small_world, start):
@@ -191,10 +191,10 @@ async def test_a_defect_in_one_tick_is_logged_and_does_not_end_the_daemon():
     async def defective():
         raise ZeroDivisionError
 
-    work = Work()
+    work = RunningTasks()
     with capture_logs() as logged:
-        await work.do("run gloo", defective)
-    assert [(event["event"], event["log_level"]) for event in logged] == [("work_crashed", "error")]
+        await work.run("run gloo", defective)
+    assert [(event["event"], event["log_level"]) for event in logged] == [("task_crashed", "error")]
     assert len(work) == 0
 
 

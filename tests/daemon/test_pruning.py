@@ -28,7 +28,7 @@ def test_the_daemon_prunes_once_a_day_and_says_what_went(world):
     with capture_logs() as logged:
         asyncio.run(prune(app, stop=lambda: False))
         asyncio.run(prune(app, stop=lambda: False))
-    told = [(each["event"], each["ending"], each["item_events"]) for each in logged]
+    told = [(each["event"], each["outcome"], each["item_events"]) for each in logged]
     assert told == [("pruned", "done", 700)]
     assert events_left(app.engine) == 0
 
@@ -38,7 +38,7 @@ def test_a_signal_ends_it(world):
     fill(app.engine, events=10)
     with capture_logs() as logged:
         asyncio.run(prune(app, stop=lambda: True))
-    assert [(each["event"], each["ending"]) for each in logged] == [("pruned", "interrupted")]
+    assert [(each["event"], each["outcome"]) for each in logged] == [("pruned", "interrupted")]
     assert events_left(app.engine) == 10
 
 

@@ -11,7 +11,7 @@ import pytest
 from support.observed import until, until_asked
 
 from monitor.config import Config
-from monitor.daemon.reload import difference
+from monitor.daemon.reload import target_changes
 
 HOURLY = '[schedule]\nevery = "1h"\n'
 SECOND = """
@@ -94,9 +94,9 @@ def test_a_run_under_way_ends_with_the_settings_that_it_began_with(small_world, 
     reload(daemon)
     daemon.await_events("run_finished", 2)
     assert daemon.end()[0] == 143
-    first, second_run = small_world.rows("SELECT slot, status, total FROM history ORDER BY run_id")[:2]
-    assert (first["slot"][:8], first["status"], first["total"]) == ("every 1h", "complete", 40)
-    assert second_run["slot"][:8] == "every 2h"
+    first, second_run = small_world.rows("SELECT run_key, status, total FROM history ORDER BY run_id")[:2]
+    assert (first["run_key"][:8], first["status"], first["total"]) == ("every 1h", "complete", 40)
+    assert second_run["run_key"][:8] == "every 2h"
     assert daemon.logged("run_skipped") == [], "it waits for its own run, and not for a lease"
 
 
@@ -131,7 +131,7 @@ def test_another_database_takes_over_and_one_that_cannot_be_used_is_refused(smal
     small_world.configure(more='[schedule]\nevery = "1s"\n', database=f"sqlite:///{small_world.folder}/no/such.db")
     assert "can't be" in reload(daemon, "configuration_refused")["problems"][0]
     small_world.configure(more='[schedule]\nevery = "1s"\n', database=f"sqlite:///{elsewhere}")
-    assert reload(daemon)["another_store"] is True
+    assert reload(daemon)["database_changed"] is True
     until(lambda: small_world.rows("SELECT 1 FROM history"), "a run in the other database")
     assert daemon.end()[0] == 143
 
@@ -208,5 +208,5 @@ def test_only_what_changed_is_begun_anew(small_world):
     same = Config.load(small_world.config_path, environ={})
     small_world.configure(more=HOURLY.replace("]\n", ']\njitter = "1m"\n'))
     jittered = Config.load(small_world.config_path, environ={})
-    assert difference(old, same) == difference(old, old)
-    assert difference(old, jittered).rescheduled == ("gloo",)
+    assert target_changes(old, same) == target_changes(old, old)
+    assert target_changes(old, jittered).rescheduled == ("gloo",)

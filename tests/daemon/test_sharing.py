@@ -35,9 +35,9 @@ def another(world, name, *, every="1s", sync_log=None, base_url=None):
     )
 
 
-def slots(world):
+def run_keys(world):
     """The slot of each run that was closed by its own process."""
-    return [row["slot"] for row in world.rows("SELECT slot FROM history ORDER BY run_id")]
+    return [row["run_key"] for row in world.rows("SELECT run_key FROM history ORDER BY run_id")]
 
 
 def test_two_daemons_run_each_slot_once_and_both_work(world, start):
@@ -45,12 +45,14 @@ def test_two_daemons_run_each_slot_once_and_both_work(world, start):
     world.track(2)
     pair = [start(world, lease_s=LEASE_S) for _ in range(2)]
     until(
-        lambda: len(slots(world)) >= 8 and all(each.logged("run_finished") for each in pair), "eight runs", timeout_s=60
+        lambda: len(run_keys(world)) >= 8 and all(each.logged("run_finished") for each in pair),
+        "eight runs",
+        timeout_s=60,
     )
     assert [each.end()[0] for each in pair] == [143, 143]
-    rows = world.rows("SELECT target, slot FROM runs")
-    assert len(rows) == len({(row["target"], row["slot"]) for row in rows}), "no slot was even begun twice"
-    assert [event for each in pair for event in each.logged("work_crashed")] == []
+    rows = world.rows("SELECT target, run_key FROM runs")
+    assert len(rows) == len({(row["target"], row["run_key"]) for row in rows}), "no slot was even begun twice"
+    assert [event for each in pair for event in each.logged("task_crashed")] == []
     assert world.rows("SELECT holder FROM leases WHERE holder IS NOT NULL") == []
 
 
@@ -70,8 +72,8 @@ def test_when_one_is_killed_in_mid_run_the_other_runs_that_slot_within_its_lease
     second.await_events("run_finished")
     assert second.end()[0] == 143
     assert took_s < LEASE_S + 2, "a lease, its margin, and what a busy machine takes"
-    dead, alive = world.rows("SELECT slot, status FROM runs ORDER BY id")
-    assert dead["slot"] == alive["slot"]
+    dead, alive = world.rows("SELECT run_key, status FROM runs ORDER BY id")
+    assert dead["run_key"] == alive["run_key"]
     assert (dead["status"], alive["status"]) == ("aborted", "complete")
 
 
@@ -87,7 +89,7 @@ def test_one_that_is_frozen_for_many_ticks_catches_up_with_one_run(small_world, 
     daemon.process.send_signal(signal.SIGCONT)
     until(lambda: len(small_world.rows("SELECT 1 FROM history")) >= before + 3, "three more runs")
     assert daemon.end()[0] == 143
-    times = [row["slot"].split()[-1] for row in small_world.rows("SELECT slot FROM runs ORDER BY id")][before:]
+    times = [row["run_key"].split()[-1] for row in small_world.rows("SELECT run_key FROM runs ORDER BY id")][before:]
     moments = [datetime.fromisoformat(each) for each in times]
     assert (thawed - moments[0]).total_seconds() < 4, "the newest slot, and none of those before"
     assert len(set(times)) == len(times)
@@ -108,37 +110,37 @@ def test_a_second_signal_ends_it_without_waiting(small_world, start):
     assert daemon.process.wait(timeout=20) == 143
     assert time.monotonic() - started_s < 6, "the first alone gives it eight seconds"
     daemon.close()
-    assert [event["signal"] for event in daemon.logged("daemon_hurries")] == ["SIGTERM"]
+    assert [event["signal"] for event in daemon.logged("forced_shutdown")] == ["SIGTERM"]
     assert small_world.rows("SELECT claimed_by FROM notifications") == [{"claimed_by": None}]
 
 
-_mute = []
+_silent = []
 
 
 @pytest.fixture(autouse=True)
 def _closing():
     yield
-    while _mute:
-        _mute.pop().close()
+    while _silent:
+        _silent.pop().close()
 
 
 def hanging_channel(world):
     """A receiver that takes connections and never answers."""
-    return f'[[channels]]\nname = "mute"\ntype = "webhook"\nurl = "http://127.0.0.1:{mute_port()}/x"\n'
+    return f'[[channels]]\nname = "mute"\ntype = "webhook"\nurl = "http://127.0.0.1:{silent_port()}/x"\n'
 
 
-def mute_port():
+def silent_port():
     listener = socket.create_server(("127.0.0.1", 0))
-    _mute.append(listener)
+    _silent.append(listener)
     return listener.getsockname()[1]
 
 
 def test_targets_that_hang_hold_up_neither_others_nor_messages(small_world, start):
     """Twenty sync logs whose server never answers, one whose database is locked, and an API that never answers."""
-    mute = f"postgresql://u:p@127.0.0.1:{mute_port()}/pipeline?connect_timeout=60"
+    silent = f"postgresql://u:p@127.0.0.1:{silent_port()}/pipeline?connect_timeout=60"
     locked = small_world.folder / "locked.db"
-    hung = [another(small_world, f"log-{n}", sync_log=mute) for n in range(20)]
-    hung.append(another(small_world, "api", base_url=f"http://127.0.0.1:{mute_port()}"))
+    hung = [another(small_world, f"log-{n}", sync_log=silent) for n in range(20)]
+    hung.append(another(small_world, "api", base_url=f"http://127.0.0.1:{silent_port()}"))
     hung.append(another(small_world, "locked", sync_log=f"sqlite:///{locked}"))
     small_world.configure(more='[schedule]\nevery = "1s"\n' + "".join(hung))
     small_world.sandbox.set_status(small_world.track(2)[0], "FAILED")

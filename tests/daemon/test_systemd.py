@@ -15,12 +15,12 @@ from support.observed import until
 
 from monitor.config import Config
 from monitor.daemon import Daemon
-from monitor.daemon.service import THREADS
-from monitor.daemon.systemd import Supervisor, feed
+from monitor.daemon.service import WORKER_THREADS
+from monitor.daemon.systemd import SystemdNotifier, run_watchdog
 from monitor.database.engine import connect
-from monitor.database.retry import patient, patiently
-from monitor.errors import StoreAwayError
-from monitor.threads import renew_aside
+from monitor.database.retry import patient, run_with_retry
+from monitor.errors import StoreUnavailableError
+from monitor.threads import run_in_lease_pool
 
 
 class Systemd:
@@ -31,20 +31,20 @@ class Systemd:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
         self._socket.settimeout(0.1)
-        self.told, self._open = [], True
+        self.received, self._open = [], True
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
 
     def _listen(self):
         while self._open:
             try:
-                self.told.append(self._socket.recv(4096).decode().split("\n"))
+                self.received.append(self._socket.recv(4096).decode().split("\n"))
             except TimeoutError:
                 continue
 
     def states(self):
         """What it was told, but for words for people and signs of life."""
-        return [lines[0] for lines in self.told if not lines[0].startswith(("STATUS=", "WATCHDOG="))]
+        return [lines[0] for lines in self.received if not lines[0].startswith(("STATUS=", "WATCHDOG="))]
 
     def close(self):
         self._open = False
@@ -61,17 +61,17 @@ def systemd(request, tmp_path):
 
 
 def test_each_state_is_one_datagram_of_the_protocol(systemd):
-    supervisor = Supervisor.of({"NOTIFY_SOCKET": systemd.address})
+    notifier = SystemdNotifier.from_environ({"NOTIFY_SOCKET": systemd.address})
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    supervisor.starting("waiting", more_s=60)
-    supervisor.ready("two\nlines")
-    supervisor.reloading()
-    supervisor.alive()
-    supervisor.status("fine")
-    supervisor.stopping("ending")
-    until(lambda: len(systemd.told) == 6, "six datagrams")
-    reloading = systemd.told.pop(2)
-    assert systemd.told == [
+    notifier.starting("waiting", extend_s=60)
+    notifier.ready("two\nlines")
+    notifier.reloading()
+    notifier.ping_watchdog()
+    notifier.status("fine")
+    notifier.stopping("ending")
+    until(lambda: len(systemd.received) == 6, "six datagrams")
+    reloading = systemd.received.pop(2)
+    assert systemd.received == [
         ["EXTEND_TIMEOUT_USEC=60000000", "STATUS=waiting"],
         ["READY=1", "STATUS=two lines"],
         ["WATCHDOG=1"],
@@ -96,82 +96,82 @@ WATCHDOGS = [
 
 @pytest.mark.parametrize(("environ", "watchdog_s"), [w[1:] for w in WATCHDOGS], ids=[w[0] for w in WATCHDOGS])
 def test_the_environment_says_whether_there_is_a_watchdog(environ, watchdog_s):
-    assert Supervisor.of(environ, pid=7).watchdog_s == watchdog_s
+    assert SystemdNotifier.from_environ(environ, pid=7).watchdog_s == watchdog_s
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}], ids=str)
 def test_without_a_socket_nothing_is_told_and_nothing_is_wrong(environ):
     with capture_logs() as logged:
-        Supervisor.of(environ).ready("fine")
+        SystemdNotifier.from_environ(environ).ready("fine")
     assert logged == []
 
 
 def test_a_socket_that_is_gone_is_told_once_and_hurts_nobody(tmp_path):
-    supervisor = Supervisor(str(tmp_path / "gone"))
+    notifier = SystemdNotifier(str(tmp_path / "gone"))
     with capture_logs() as logged:
-        supervisor.ready("fine")
-        supervisor.alive()
-    assert [event["event"] for event in logged] == ["supervisor_not_told"]
+        notifier.ready("fine")
+        notifier.ping_watchdog()
+    assert [event["event"] for event in logged] == ["sd_notify_failed"]
 
 
 async def test_the_watchdog_is_fed_twice_in_its_time_and_not_while_no_thread_can_be_had(systemd):
     loop, gate = asyncio.get_running_loop(), threading.Event()
-    feeding = asyncio.create_task(feed(Supervisor(systemd.address, watchdog_s=0.2), stuck_s=0.2))
-    await asyncio.to_thread(until, lambda: len(systemd.told) >= 4, "four signs of life")
+    watching = asyncio.create_task(run_watchdog(SystemdNotifier(systemd.address, watchdog_s=0.2), stuck_s=0.2))
+    await asyncio.to_thread(until, lambda: len(systemd.received) >= 4, "four signs of life")
     with capture_logs() as logged:
         stuck = [loop.run_in_executor(None, gate.wait, 20) for _ in range(64)]
         while not logged:  # noqa: ASYNC110  # a list that structlog fills has no event
             await asyncio.sleep(0.01)
-        silent = len(systemd.told)
+        silent = len(systemd.received)
         await asyncio.sleep(0.3)
-        assert len(systemd.told) <= silent + 1, "one may have been on its way"
+        assert len(systemd.received) <= silent + 1, "one may have been on its way"
     gate.set()
     await asyncio.gather(*stuck)
-    await asyncio.to_thread(until, lambda: len(systemd.told) > silent + 1, "a sign of life again")
-    assert {event["event"] for event in logged} == {"work_stands_still"}
-    feeding.cancel()
+    await asyncio.to_thread(until, lambda: len(systemd.received) > silent + 1, "a sign of life again")
+    assert {event["event"] for event in logged} == {"worker_threads_stuck"}
+    watching.cancel()
 
 
 async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_for_a_database(systemd, tmp_path):
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKER_THREADS))
     ended, waiting = threading.Event(), set()
 
     def away():
         waiting.add(threading.get_ident())
-        raise StoreAwayError("away")
+        raise StoreUnavailableError("away")
 
     engine = patient(connect(f"sqlite:///{tmp_path}/a.db"), given_up=ended.is_set)
-    runs = [asyncio.create_task(asyncio.to_thread(patiently, engine, away)) for _ in range(10 * THREADS)]
-    while len(waiting) < THREADS:  # noqa: ASYNC110  # a thread that begins to wait has no event
+    runs = [asyncio.create_task(asyncio.to_thread(run_with_retry, engine, away)) for _ in range(10 * WORKER_THREADS)]
+    while len(waiting) < WORKER_THREADS:  # noqa: ASYNC110  # a thread that begins to wait has no event
         await asyncio.sleep(0.01)
-    feeding = asyncio.create_task(feed(Supervisor(systemd.address, watchdog_s=0.2)))
-    while len(systemd.told) < 4:  # noqa: ASYNC110  # nor has a list that another thread fills
+    watching = asyncio.create_task(run_watchdog(SystemdNotifier(systemd.address, watchdog_s=0.2)))
+    while len(systemd.received) < 4:  # noqa: ASYNC110  # nor has a list that another thread fills
         await asyncio.sleep(0.01)
-    assert await renew_aside(lambda: "renewed") == "renewed"
-    feeding.cancel()
+    assert await run_in_lease_pool(lambda: "renewed") == "renewed"
+    watching.cancel()
     assert not [run for run in runs if run.done()], "all waited meanwhile"
     ended.set()
-    assert {type(end) for end in await asyncio.gather(*runs, return_exceptions=True)} == {StoreAwayError}
-    assert len(waiting) == THREADS, "no thread was left over"
+    assert {type(end) for end in await asyncio.gather(*runs, return_exceptions=True)} == {StoreUnavailableError}
+    assert len(waiting) == WORKER_THREADS, "no thread was left over"
 
 
 async def test_over_its_life_the_daemon_tells_each_state(small_world, systemd):
     small_world.configure(more='[schedule]\nevery = "1h"\n')
     config = Config.load(small_world.config_path, environ={})
-    supervisor = Supervisor(systemd.address, watchdog_s=1)
-    daemon = Daemon(config, on_stop=lambda _: None, supervisor=supervisor)
+    notifier = SystemdNotifier(systemd.address, watchdog_s=1)
+    daemon = Daemon(config, on_stop=lambda _: None, notifier=notifier)
     serving = asyncio.create_task(daemon.serve())
     await asyncio.to_thread(until, lambda: systemd.states() == ["READY=1"], "readiness")
     os.kill(os.getpid(), signal.SIGHUP)
     await asyncio.to_thread(until, lambda: systemd.states() == ["READY=1", "RELOADING=1", "READY=1"], "a reload")
-    await asyncio.to_thread(until, lambda: ["WATCHDOG=1"] in systemd.told, "a sign of life")
+    await asyncio.to_thread(until, lambda: ["WATCHDOG=1"] in systemd.received, "a sign of life")
     last = "STATUS=targets: 1; last run: gloo, complete"
-    await asyncio.to_thread(until, lambda: [last] in systemd.told, "the last run")
+    await asyncio.to_thread(until, lambda: [last] in systemd.received, "the last run")
     os.kill(os.getpid(), signal.SIGTERM)
     assert await serving == 143
     await asyncio.to_thread(until, lambda: systemd.states()[3:] == ["STOPPING=1"], "the end")
-    assert daemon.standing.stopping
-    assert daemon.standing.started_at <= datetime.now(UTC)
+    assert daemon.state.stopping
+    assert daemon.state.started_at <= datetime.now(UTC)
 
 
 async def test_waiting_for_its_database_it_asks_for_more_time(small_world, systemd):
@@ -180,11 +180,11 @@ async def test_waiting_for_its_database_it_asks_for_more_time(small_world, syste
         small_world.configure(database=f"postgresql://u:p@127.0.0.1:{closed.getsockname()[1]}/monitor")
         config = Config.load(small_world.config_path, environ={})
         serving = asyncio.create_task(
-            Daemon(config, on_stop=lambda _: None, supervisor=Supervisor(systemd.address)).serve()
+            Daemon(config, on_stop=lambda _: None, notifier=SystemdNotifier(systemd.address)).serve()
         )
-        await asyncio.to_thread(until, lambda: systemd.told, "word of the wait")
+        await asyncio.to_thread(until, lambda: systemd.received, "word of the wait")
         os.kill(os.getpid(), signal.SIGTERM)
         assert await serving == 143
-    assert systemd.told[0][0] == "EXTEND_TIMEOUT_USEC=60000000"
-    assert "can't be reached" in systemd.told[0][1]
+    assert systemd.received[0][0] == "EXTEND_TIMEOUT_USEC=60000000"
+    assert "can't be reached" in systemd.received[0][1]
     assert "READY=1" not in systemd.states()

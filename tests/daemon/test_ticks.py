@@ -23,8 +23,8 @@ def config_of(world):
 
 def ran(world):
     """When runs started, and for which slots."""
-    rows = world.rows("SELECT slot, started_at FROM runs ORDER BY id")
-    return [(row["slot"], str(row["started_at"])[11:19]) for row in rows]
+    rows = world.rows("SELECT run_key, started_at FROM runs ORDER BY id")
+    return [(row["run_key"], str(row["started_at"])[11:19]) for row in rows]
 
 
 async def test_it_runs_at_once_and_then_on_the_grid(small_world):
@@ -81,7 +81,7 @@ async def test_jitter_delays_a_run_and_changes_neither_its_slot_nor_what_counts_
         await daemon.until(T0 + timedelta(minutes=9, seconds=59))
     at = [f"{T0 + timedelta(minutes=minutes) + offset:%H:%M:%S}" for minutes in (0, 5)]
     assert offset > timedelta(minutes=1)
-    assert [(slot.split()[-1], started) for slot, started in ran(small_world)][-2:] == [
+    assert [(run_key.split()[-1], started) for run_key, started in ran(small_world)][-2:] == [
         ("2026-03-01T03:00:00Z", at[0]), ("2026-03-01T03:05:00Z", at[1]),
     ]  # fmt: skip
     assert small_world.rows("SELECT cause FROM evidence") == []
@@ -100,7 +100,7 @@ async def test_a_night_that_a_restart_left_out_is_made_up_for_once(small_world):
     for _ in range(2):
         async with driven(config_of(small_world), fast) as daemon:
             await daemon.pass_time(minutes=5)
-    assert [(slot[-20:-10], started) for slot, started in ran(small_world)] == [
+    assert [(run_key[-20:-10], started) for run_key, started in ran(small_world)] == [
         ("2026-03-01", "03:00:00"), ("2026-03-02", "03:04:00"),
     ]  # fmt: skip
 
@@ -131,8 +131,8 @@ async def test_a_slot_whose_run_was_killed_is_run_by_another_daemon_once_the_lea
         leases.acquire(conn, target="gloo", holder="gone:1", now=T0 - timedelta(seconds=5), ttl=ttl)
     async with driven(config_of(small_world), fast) as daemon:
         await daemon.pass_time(minutes=5)
-    ((slot, started),) = ran(small_world)
-    assert (slot, started) == ("every 1h 2026-03-01T03:00:00Z", "03:00:25")
+    ((run_key, started),) = ran(small_world)
+    assert (run_key, started) == ("every 1h 2026-03-01T03:00:00Z", "03:00:25")
 
 
 async def test_a_slot_that_another_daemon_ran_is_left_alone(world):
@@ -140,12 +140,12 @@ async def test_a_slot_that_another_daemon_ran_is_left_alone(world):
     world.track(1)
     fast = FastClock(T0)
     world.clock.now = T0
-    await asyncio.to_thread(world.run, slot="every 10m 2026-03-01T03:00:00Z")
+    await asyncio.to_thread(world.run, run_key="every 10m 2026-03-01T03:00:00Z")
     async with driven(config_of(world), fast) as daemon:
         await daemon.pass_time(minutes=9)
         assert len(ran(world)) == 1
         await daemon.pass_time(minutes=2)
-    assert [slot[-9:] for slot, _ in ran(world)] == ["03:00:00Z", "03:10:00Z"]
+    assert [run_key[-9:] for run_key, _ in ran(world)] == ["03:00:00Z", "03:10:00Z"]
 
 
 async def test_two_daemons_share_the_slots(world):
@@ -159,7 +159,7 @@ async def test_two_daemons_share_the_slots(world):
         await fast.until(T0 + timedelta(minutes=22), one, two.daemon)
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
-    slots = [slot for slot, _ in ran(world)]
+    slots = [run_key for run_key, _ in ran(world)]
     assert len(slots) == len(set(slots)) == 5
     assert {row["status"] for row in world.rows("SELECT status FROM runs")} == {"complete"}
 
@@ -219,7 +219,7 @@ async def by_cron_job(world, made):
         act(world, made, what)
         config = config_of(world)
         app = App(config=config, engine=open_database(config), clock=fast)
-        session = _Session(app, CheckOptions(slot=f"monitor-{n}", quiet=True), frozenset(), None)
+        session = _Session(app, CheckOptions(run_key=f"monitor-{n}", quiet=True), frozenset(), None)
         await session.run(config.targets)
         app.engine.dispose()
         fast.now += timedelta(minutes=5)

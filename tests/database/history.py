@@ -13,7 +13,7 @@ from monitor.runs import store as runs
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-class Past:
+class HistoryBuilder:
     """Writes the past of a target, `gloo` unless another is named."""
 
     def __init__(self, engine):
@@ -21,9 +21,9 @@ class Past:
 
     def run(self, at, status=RunStatus.COMPLETE, *, target="gloo", snapshot=None, **closing):
         """A run that started at a time and took a minute; gives back its id. One that is RUNNING is left open."""
-        stored = None if status is RunStatus.UNREAD else snapshot or Snapshot(completed=3)
+        stored = None if status is RunStatus.FAILED else snapshot or Snapshot(completed=3)
         with writing(self._engine) as conn:
-            run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=at)
+            run_id = runs.start(conn, target=target, environment="test", run_key=None, epoch=1, started_at=at)
             if status is not RunStatus.RUNNING:
                 values = {"abort_reason": None, "owner_cause": None, "due": 3, "answered": 3, "error": None, **closing}
                 ended = at + MINUTE

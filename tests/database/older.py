@@ -11,7 +11,7 @@ from support.samples import NOW
 
 from monitor.database import schema
 from monitor.database.engine import connect, reading
-from monitor.database.migrate import migrating
+from monitor.database.migrate import migration_transaction
 
 ROWS = 7
 _STATES = {"status": "sent", "state": "resolved", "known_state": "failed", "kind": "opened", "cause": "outage"}
@@ -27,7 +27,7 @@ def bring_to(url, revision, *, rows=ROWS):
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
     config.set_main_option("path_separator", "os")
-    with migrating(url) as conn:
+    with migration_transaction(url) as conn:
         config.attributes["connection"] = conn
         command.upgrade(config, revision)
         for table in _tables(conn).sorted_tables:
@@ -47,7 +47,7 @@ def stored(url):
     return found
 
 
-def kept(before, after):
+def in_old_shape(before, after):
     """What is stored now, in the tables and columns of before."""
     return {
         table: [{name: row[name] for name in rows[0]} for row in after[table]] if rows else after[table]
@@ -63,7 +63,7 @@ def version(url):
         engine.dispose()
 
 
-def digest(url):
+def fingerprint(url):
     """The same rows give the same text."""
     return json.dumps(stored(url), default=str, sort_keys=True)
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from monitor.database import leases
-from monitor.database.engine import IDLE, connect, reading, writing
+from monitor.database.engine import IDLE_TRANSACTION_TIMEOUT, connect, reading, writing
 from monitor.errors import LeaseHeldError, LeaseLostError
 from monitor.notifications import outbox
 
@@ -83,14 +83,14 @@ def test_a_clock_that_is_set_back_a_little_takes_nothing_from_a_holder_that_is_a
     acquire(engine)
     with pytest.raises(LeaseHeldError) as refused:
         acquire(engine, "b:2", NOW - behind)
-    assert refused.value.ends_in == TTL + behind
+    assert refused.value.expires_in == TTL + behind
 
 
 def test_leases_run_by_the_servers_clock_where_machines_may_disagree_and_else_by_that_of_the_machine(
     engine, database_kind
 ):
     with reading(engine) as conn:
-        told = leases.now_of(conn, utcnow=lambda: NOW)
+        told = leases.lease_now(conn, utcnow=lambda: NOW)
     if database_kind == "sqlite":
         assert told == NOW
     else:
@@ -114,7 +114,7 @@ def test_a_server_ends_the_transaction_of_a_process_that_was_stopped_in_it_and_n
     with writing(engine) as conn:
         assert conn.execute(timeout).scalar() == "90s", "as every session has it"
     engine.dispose()
-    assert told == [IDLE] * 4
+    assert told == [IDLE_TRANSACTION_TIMEOUT] * 4
 
 
 @pytest.mark.parametrize("use", ["renew", "verify"])
@@ -186,4 +186,4 @@ def test_of_racing_processes_exactly_one_gets_each_lease(engine, store_url):
     ]
     ended = [racer.communicate("go\n", timeout=120) for racer in racers]
     assert [err for _, err in ended] == [""] * 4
-    assert sorted(int(slot) for out, _ in ended for slot in out.split()) == list(range(20))
+    assert sorted(int(run_key) for out, _ in ended for run_key in out.split()) == list(range(20))

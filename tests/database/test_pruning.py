@@ -10,14 +10,13 @@ from support.samples import NOW, incident, message
 
 from monitor.database import pruning
 from monitor.database.engine import connect, reading, writing
-from monitor.database.pruning import Past
+from monitor.database.pruning import Prunable
 from monitor.database.retention_policy import Ages, cutoffs
 from monitor.database.tables import evidence, incident_events, item_events, items, notifications, reports, snapshots
 from monitor.database.tables import incidents as incident_rows
 from monitor.database.tables import runs as run_rows
 from monitor.incidents import store as incident_store
 from monitor.incidents import store as incidents
-from monitor.incidents import store as incident_store
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
 from monitor.notifications import outbox
 from monitor.notifications.messages import MessageKind
@@ -42,8 +41,8 @@ COUNTS = (
 
 def run_row(run_id, at, **fields):
     return {
-        "id": run_id, "target": "gloo", "environment": "test", "slot": None, "epoch": run_id, "status": "complete",
-        "abort_reason": None, "due": 30, "answered": 30, "started_at": at - MINUTE, "finished_at": at, "restraint": 1.0,
+        "id": run_id, "target": "gloo", "environment": "test", "run_key": None, "epoch": run_id, "status": "complete",
+        "abort_reason": None, "due": 30, "answered": 30, "started_at": at - MINUTE, "finished_at": at, "throttle_factor": 1.0,
         **fields,
     }  # fmt: skip
 
@@ -59,21 +58,21 @@ def write_runs(conn, rows):
         conn.execute(insert(snapshots), [snapshot_row(run_id) for run_id in ended])
 
 
-def pruned(engine, past, *, age, now=NOW, newest=2, limit=7):
+def pruned(engine, kind, *, age, now=NOW, newest=2, limit=7):
     """Prunes one table in small stretches; gives back how many rows went."""
     before, after, gone = now - age, 0, 0
     with reading(engine) as conn:
-        kept = pruning.spared(conn, newest=newest)
+        kept = pruning.protected(conn, newest=newest)
     while True:
         with writing(engine) as conn:
-            found = pruning.stretch(conn, past, after=after, before=before, now=now, limit=limit)
+            found = pruning.next_batch(conn, kind, after=after, before=before, now=now, limit=limit)
             if found is None:
                 return gone
-            foreseen = pruning.count(conn, past, found.ids, before=before, spared=kept)
-            went = pruning.prune(conn, past, found.ids, before=before, spared=kept)
+            foreseen = pruning.count(conn, kind, found.ids, before=before, protected=kept)
+            went = pruning.prune(conn, kind, found.ids, before=before, protected=kept)
             assert foreseen == went
         gone += went
-        if found.young:
+        if found.reached_recent:
             return gone
         after = found.last_id
 
@@ -89,18 +88,18 @@ def test_old_runs_go_with_their_snapshots_and_evidence_but_the_first_and_the_new
         for n in (1, 50, 119):
             piece = Evidence(cause=Cause.OUTAGE, count=1)
             incident_store.add_evidence(conn, target="gloo", run_id=n, at=NOW, pieces=[piece])
-    assert pruned(engine, Past.SNAPSHOTS, age=400 * DAY) == 99 - 1
+    assert pruned(engine, Prunable.SNAPSHOTS, age=400 * DAY) == 99 - 1
     assert ids(engine, run_rows) == [1, *range(100, 121)]
     with reading(engine) as conn:
         assert sorted(conn.execute(select(snapshots.c.run_id)).scalars()) == [1, *range(100, 121)]
         assert sorted(conn.execute(select(evidence.c.run_id)).scalars()) == [1, 119]
-    assert pruned(engine, Past.SNAPSHOTS, age=400 * DAY) == 0
-    assert pruned(engine, Past.SNAPSHOTS, age=31 * DAY, now=NOW + 3000 * DAY) == 21 - 2
+    assert pruned(engine, Prunable.SNAPSHOTS, age=400 * DAY) == 0
+    assert pruned(engine, Prunable.SNAPSHOTS, age=31 * DAY, now=NOW + 3000 * DAY) == 21 - 2
     assert ids(engine, run_rows) == [1, 119, 120]
 
 
 def test_of_each_target_and_each_ending_the_newest_stay(engine):
-    endings = [("complete", None), ("unread", None), ("aborted", "unauthorized"), ("aborted", "interrupted")]
+    endings = [("complete", None), ("failed", None), ("aborted", "unauthorized"), ("aborted", "interrupted")]
     rows = []
     for target in ("gloo", "docs"):
         for status, reason in endings:
@@ -113,11 +112,11 @@ def test_of_each_target_and_each_ending_the_newest_stay(engine):
                 )
     with writing(engine) as conn:
         write_runs(conn, rows)
-    pruned(engine, Past.SNAPSHOTS, age=400 * DAY)
+    pruned(engine, Prunable.SNAPSHOTS, age=400 * DAY)
     left = [rows[n - 1] for n in ids(engine, run_rows)]
     kinds = [(row["target"], row["status"], row["abort_reason"]) for row in left]
     assert {kind: kinds.count(kind) for kind in kinds} == {
-        (target, *ending): 3 if ending == endings[0] else 2 for target in ("gloo", "docs") for ending in endings
+        (target, *outcome): 3 if outcome == endings[0] else 2 for target in ("gloo", "docs") for outcome in endings
     }  # and the first run of each target
 
 
@@ -126,7 +125,7 @@ def test_a_run_that_is_under_way_stays(engine):
         write_runs(conn, [run_row(n, NOW - 500 * DAY) for n in range(1, 6)])
         conn.execute(insert(run_rows), [run_row(6, NOW - 500 * DAY, status="running") | {"finished_at": None}])
         write_runs(conn, [run_row(n, NOW - 500 * DAY) for n in range(7, 12)])
-    pruned(engine, Past.SNAPSHOTS, age=400 * DAY)
+    pruned(engine, Prunable.SNAPSHOTS, age=400 * DAY)
     assert 6 in ids(engine, run_rows)
 
 
@@ -148,12 +147,12 @@ def test_what_incidents_and_reports_name_stays(engine):
         number = incidents.open_incident(conn, still, evidence_id=seen[20])
         incidents.add_event(conn, incident_id=number, run_id=40, at=at(40), kind="reminded", reason="again")
         incidents.add_event(conn, incident_id=1, run_id=11, at=at(11), kind="updated", reason="it is over")
-        conn.execute(insert(run_rows), [run_row(61, at(61), status="unread")])
-        row = {"made_at": at(51), "last_incident_event_id": 0}
+        conn.execute(insert(run_rows), [run_row(61, at(61), status="failed")])
+        row = {"generated_at": at(51), "last_incident_event_id": 0}
         conn.execute(
             insert(reports), [{"target": "gloo", "last_run_id": 50, **row}, {"target": "", "last_run_id": 0, **row}]
         )
-    pruned(engine, Past.SNAPSHOTS, age=400 * DAY)
+    pruned(engine, Prunable.SNAPSHOTS, age=400 * DAY)
     assert ids(engine, run_rows) == [1, 10, 20, 30, 31, 32, 40, 50, 59, 60, 61]
 
 
@@ -165,7 +164,7 @@ def test_the_events_of_items_go_but_for_the_last_turn_of_what_is_not_completed(e
         row = {"target": "gloo", "item_id": item_id, "state": known or "unknown", "known_state": known}
         return row | {"first_seen_at": NOW - 400 * DAY, "removed_at": None, **fields}
 
-    old, young = NOW - 100 * DAY, NOW - 10 * DAY
+    old, reached_recent = NOW - 100 * DAY, NOW - 10 * DAY
     with writing(engine) as conn:
         conn.execute(
             insert(items),
@@ -189,11 +188,11 @@ def test_the_events_of_items_go_but_for_the_last_turn_of_what_is_not_completed(e
                 event("never", old, kind="stage"),
                 event("back", old),
                 event("back", old, old="completed", new="pending"),
-                event("done", young),
+                event("done", reached_recent),
                 event("bad", old, new="failed"),
             ],
         )
-    assert pruned(engine, Past.ITEM_EVENTS, age=90 * DAY, limit=3) == 8
+    assert pruned(engine, Prunable.ITEM_EVENTS, age=90 * DAY, limit=3) == 8
     assert ids(engine, item_events) == [9, 10, 11]
 
 
@@ -210,7 +209,7 @@ def test_an_item_that_comes_back_to_completed_is_not_taken_for_a_long_ingestion(
             insert(item_events),
             [event(NOW - 299 * DAY, "pending", "completed"), event(NOW - 200 * DAY, "completed", "pending")],
         )
-    assert pruned(engine, Past.ITEM_EVENTS, age=90 * DAY) == 1
+    assert pruned(engine, Prunable.ITEM_EVENTS, age=90 * DAY) == 1
     with writing(engine) as conn:
         conn.execute(update(items).values(state="completed", known_state="completed"))
         conn.execute(insert(item_events), [event(NOW, "pending", "completed")])
@@ -246,7 +245,7 @@ def test_delivered_messages_go_once_their_incident_is_long_over_and_nothing_of_i
         told(over, "sent", sent_age=1),
         told(over, "sent", age=2),
     ]
-    assert pruned(engine, Past.NOTIFICATIONS, age=30 * DAY, limit=2) == 3
+    assert pruned(engine, Prunable.NOTIFICATIONS, age=30 * DAY, limit=2) == 3
     with reading(engine) as conn:
         left = list(
             conn.execute(select(notifications.c.incident_id).distinct().order_by(notifications.c.incident_id)).scalars()
@@ -257,12 +256,12 @@ def test_delivered_messages_go_once_their_incident_is_long_over_and_nothing_of_i
 
 def test_the_clock_is_read_off_the_runs(engine):
     with reading(engine) as conn:
-        assert pruning.clock(conn, before=NOW) == (None, None)
+        assert pruning.newest_run_starts(conn, before=NOW) == (None, None)
     with writing(engine) as conn:
         write_runs(conn, [run_row(n, NOW - n * DAY + MINUTE) for n in range(1, 4)])
     with reading(engine) as conn:
-        assert pruning.clock(conn, before=NOW - 1.5 * DAY) == (NOW - DAY, NOW - 2 * DAY)
-        assert pruning.clock(conn, before=NOW - 9 * DAY) == (NOW - DAY, None)
+        assert pruning.newest_run_starts(conn, before=NOW - 1.5 * DAY) == (NOW - DAY, NOW - 2 * DAY)
+        assert pruning.newest_run_starts(conn, before=NOW - 9 * DAY) == (NOW - DAY, None)
 
 
 ENDINGS = [
@@ -270,7 +269,7 @@ ENDINGS = [
     ("partial", "deadline"),
     ("aborted", "outage"),
     ("aborted", "interrupted"),
-    ("unread", None),
+    ("failed", None),
 ]
 STEPS = st.tuples(
     st.sampled_from(["gloo", "docs"]),
@@ -291,7 +290,7 @@ def scratch(tmp_path_factory, _sqlite_template):
     engine.dispose()
 
 
-def readings(engine, now):
+def observations(engine, now):
     """Everything that a decision reads of past runs."""
     keys = [(cause, "") for cause in (Cause.OUTAGE, Cause.RUN_MISSED)] + [(Cause.ITEMS_FAILED, "manuals")]
     with reading(engine) as conn:
@@ -305,30 +304,38 @@ def readings(engine, now):
                     for window, least in ((timedelta(minutes=15), 3), (30 * DAY, 2))
                 },
                 runs.last_run(conn, target=target),
-                runs.restraint(conn, target=target),
+                runs.throttle_factor(conn, target=target),
                 runs.last_snapshot(conn, target),
                 incident_store.previous_run(conn, target=target, before=10**6),
-                runs.last_slot(conn, target=target),
+                runs.last_run_key(conn, target=target),
                 trends.last_run(conn, target=target),
                 trends.newest_snapshot(conn, target=target),
-                trends.under_way_since(conn, target=target),
-                [slot for slot in range(8) if runs.slot_spent(conn, target=target, slot=str(slot))],
+                trends.running_since(conn, target=target),
+                [run_key for run_key in range(8) if runs.already_executed(conn, target=target, run_key=str(run_key))],
                 incidents.current(conn, target=target),
                 incidents.unresolved(conn, target=target),
             )
-        told = [changes.counted_at(conn, target="gloo", upto=row.last_run_id) for row in conn.execute(select(reports))]
-        return found, told, incidents.list_incidents(conn), runs.least_restraint(conn, targets=["gloo", "docs"])
+        told = [
+            changes.last_snapshot_at(conn, target="gloo", upto=row.last_run_id) for row in conn.execute(select(reports))
+        ]
+        return found, told, incidents.list_incidents(conn), runs.min_throttle_factor(conn, targets=["gloo", "docs"])
 
 
-def write_story(engine, story, told_at):
+def write_history(engine, history, reported_at):
     true = NOW - 1500 * DAY
     with writing(engine) as conn:
         for table in (notifications, incident_events, incident_rows, evidence, snapshots, run_rows, reports):
             conn.execute(delete(table))
-        for number, (target, (status, reason), seen, pause, wrong, restraint) in enumerate(story, 1):
+        for number, (target, (status, reason), seen, pause, wrong, throttle_factor) in enumerate(history, 1):
             at = true + wrong * DAY
-            slot = str(number % 8) if number == 2 or number > len(story) - 3 else None
-            values = {"target": target, "status": status, "abort_reason": reason, "slot": slot, "restraint": restraint}
+            run_key = str(number % 8) if number == 2 or number > len(history) - 3 else None
+            values = {
+                "target": target,
+                "status": status,
+                "abort_reason": reason,
+                "run_key": run_key,
+                "throttle_factor": throttle_factor,
+            }
             write_runs(conn, [run_row(number, at, **values)])
             pieces = [Evidence(cause=cause, group=group, count=1) for cause, group in sorted(seen)]
             stored = incident_store.add_evidence(conn, target=target, run_id=number, at=at, pieces=pieces)
@@ -342,32 +349,34 @@ def write_story(engine, story, told_at):
                     opened = incidents.open_incident(conn, subject, evidence_id=stored[key])
                     incidents.add_event(conn, incident_id=opened, run_id=number, at=at, kind="opened", reason="seen")
             true += pause * DAY
-        if told_at:
+        if reported_at:
             row = {
                 "target": "gloo",
-                "made_at": true,
-                "last_run_id": min(told_at, len(story)),
+                "generated_at": true,
+                "last_run_id": min(reported_at, len(history)),
                 "last_incident_event_id": 0,
             }
             conn.execute(insert(reports).values(row))
     return true
 
 
-@given(story=st.lists(STEPS, min_size=1, max_size=30), told_at=st.integers(0, 30), later=st.sampled_from([0, 5, 900]))
+@given(
+    history=st.lists(STEPS, min_size=1, max_size=30), reported_at=st.integers(0, 30), later=st.sampled_from([0, 5, 900])
+)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_pruning_changes_nothing_that_a_decision_reads(scratch, story, told_at, later):
+def test_pruning_changes_nothing_that_a_decision_reads(scratch, history, reported_at, later):
     """Whatever happened, however often the clock was wrong: rules, restraint, gate and reports see what they saw."""
-    now = write_story(scratch, story, told_at) + later * DAY
-    before = readings(scratch, now)
-    pruned(scratch, Past.SNAPSHOTS, age=31 * DAY, now=now, newest=3)
-    assert readings(scratch, now) == before
-    assert pruned(scratch, Past.SNAPSHOTS, age=31 * DAY, now=now, newest=3) == 0
+    now = write_history(scratch, history, reported_at) + later * DAY
+    before = observations(scratch, now)
+    pruned(scratch, Prunable.SNAPSHOTS, age=31 * DAY, now=now, newest=3)
+    assert observations(scratch, now) == before
+    assert pruned(scratch, Prunable.SNAPSHOTS, age=31 * DAY, now=now, newest=3) == 0
 
 
 def test_the_law_is_about_histories_of_which_something_goes(scratch):
-    story = [("gloo", ENDINGS[0], set(), 3, 0, 1.0)] * 40
-    now = write_story(scratch, story, 0)
-    assert pruned(scratch, Past.SNAPSHOTS, age=31 * DAY, now=now, newest=3) > 20
+    history = [("gloo", ENDINGS[0], set(), 3, 0, 1.0)] * 40
+    now = write_history(scratch, history, 0)
+    assert pruned(scratch, Prunable.SNAPSHOTS, age=31 * DAY, now=now, newest=3) > 20
 
 
 def test_ages_that_are_set_make_cutoffs():

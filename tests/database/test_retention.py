@@ -10,19 +10,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, select, update
 from database.test_pruning import ids, run_row, write_runs
+from sqlalchemy import func, insert, select, update
 from support.samples import NOW
 
 from monitor.database import leases, retention
 from monitor.database.engine import connect, reading, writing
-from monitor.database.pruning import Past, Space
-from monitor.database.retention import LEASE, Ending, Pruner
-from monitor.database.retention_policy import Ages, Doubt
+from monitor.database.pruning import Prunable, SpaceReclaim
+from monitor.database.retention import LEASE, PruneOutcome, Pruner
+from monitor.database.retention_policy import Ages, RefusalReason
 from monitor.database.tables import item_events
 from monitor.database.tables import leases as lease_rows
 from monitor.database.tables import runs as run_rows
-from monitor.errors import StoreAwayError, StoreError
+from monitor.errors import StoreError, StoreUnavailableError
 from monitor.runs import store as runs
 
 DAY = timedelta(days=1)
@@ -38,7 +38,7 @@ def fill(engine, events=1600, *, now=NOW):
         conn.execute(insert(item_events), [{**EVENT, "item_id": f"{n:050d}", "at": at} for n in range(events)])
 
 
-class Naps:
+class FakeSleep:
     """What a pruner sleeps: a hook between its transactions."""
 
     def __init__(self, then=None):
@@ -52,7 +52,7 @@ class Naps:
 
 
 def pruner(engine, ages=AGES, *, now=NOW, **options):
-    options = {"holder": "host:1", "sleep": Naps(), **options}
+    options = {"holder": "host:1", "sleep": FakeSleep(), **options}
     return Pruner(engine, ages, utcnow=lambda: now, **options)
 
 
@@ -63,26 +63,26 @@ def events_left(engine):
 
 def test_the_past_goes_in_small_transactions_with_pauses_between_them(engine):
     fill(engine)
-    naps = Naps()
-    done = pruner(engine, sleep=naps)()
-    assert (done.ending, done.rows[Past.ITEM_EVENTS]) == (Ending.DONE, 1600)
+    sleeps = FakeSleep()
+    done = pruner(engine, sleep=sleeps)()
+    assert (done.outcome, done.rows[Prunable.ITEM_EVENTS]) == (PruneOutcome.DONE, 1600)
     assert events_left(engine) == 0
-    assert naps.count >= 4
-    assert pruner(engine)().rows == {Past.SNAPSHOTS: 0, Past.ITEM_EVENTS: 0, Past.NOTIFICATIONS: 0}
+    assert sleeps.count >= 4
+    assert pruner(engine)().rows == {Prunable.SNAPSHOTS: 0, Prunable.ITEM_EVENTS: 0, Prunable.NOTIFICATIONS: 0}
 
 
 def test_what_has_no_age_stays_for_good(engine):
     fill(engine, events=10)
-    assert pruner(engine, Ages(notifications=DAY))().rows == {Past.NOTIFICATIONS: 0}
+    assert pruner(engine, Ages(notifications=DAY))().rows == {Prunable.NOTIFICATIONS: 0}
     assert events_left(engine) == 10
-    assert pruner(engine, Ages())().ending is Ending.OFF
-    assert pruner(engine, Ages()).rehearse().ending is Ending.OFF
+    assert pruner(engine, Ages())().outcome is PruneOutcome.DISABLED
+    assert pruner(engine, Ages()).dry_run().outcome is PruneOutcome.DISABLED
 
 
 def test_a_rehearsal_counts_what_would_go_and_writes_nothing(engine):
     fill(engine, events=1200)
-    foreseen = pruner(engine).rehearse()
-    assert foreseen.rows == {Past.SNAPSHOTS: 0, Past.ITEM_EVENTS: 1200, Past.NOTIFICATIONS: 0}
+    foreseen = pruner(engine).dry_run()
+    assert foreseen.rows == {Prunable.SNAPSHOTS: 0, Prunable.ITEM_EVENTS: 1200, Prunable.NOTIFICATIONS: 0}
     with reading(engine) as conn:
         assert conn.execute(select(lease_rows)).all() == []
     assert pruner(engine)().rows == foreseen.rows
@@ -90,12 +90,15 @@ def test_a_rehearsal_counts_what_would_go_and_writes_nothing(engine):
 
 def test_it_ends_between_two_transactions_and_goes_on_another_time(engine):
     fill(engine)
-    naps = Naps()
-    first = pruner(engine, sleep=naps, stop=lambda: naps.count >= 2)()
-    assert (first.ending, first.rows[Past.ITEM_EVENTS]) == (Ending.INTERRUPTED, 1600 - events_left(engine))
+    sleeps = FakeSleep()
+    first = pruner(engine, sleep=sleeps, stop=lambda: sleeps.count >= 2)()
+    assert (first.outcome, first.rows[Prunable.ITEM_EVENTS]) == (PruneOutcome.INTERRUPTED, 1600 - events_left(engine))
     assert 0 < events_left(engine) < 1600
     second = pruner(engine)()
-    assert (second.ending, second.rows[Past.ITEM_EVENTS]) == (Ending.DONE, 1600 - first.rows[Past.ITEM_EVENTS])
+    assert (second.outcome, second.rows[Prunable.ITEM_EVENTS]) == (
+        PruneOutcome.DONE,
+        1600 - first.rows[Prunable.ITEM_EVENTS],
+    )
 
 
 def test_of_two_at_once_one_prunes(engine):
@@ -105,10 +108,10 @@ def test_of_two_at_once_one_prunes(engine):
     def beside(count):
         if count == 2:
             other = pruner(engine, holder="host:2")()
-            seen.append((other.ending, other.holder))
+            seen.append((other.outcome, other.holder))
 
-    assert pruner(engine, sleep=Naps(beside))().rows[Past.ITEM_EVENTS] == 1600
-    assert seen == [(Ending.BUSY, "host:1")]
+    assert pruner(engine, sleep=FakeSleep(beside))().rows[Prunable.ITEM_EVENTS] == 1600
+    assert seen == [(PruneOutcome.BUSY, "host:1")]
     with reading(engine) as conn:
         assert leases.holder(conn, LEASE) is None
 
@@ -121,8 +124,8 @@ def test_who_outlived_the_lease_stops_and_tells_what_went(engine):
             with writing(engine) as conn:
                 conn.execute(update(lease_rows).values(epoch=99, holder="host:2"))
 
-    done = pruner(engine, sleep=Naps(taken))()
-    assert (done.ending, done.rows[Past.ITEM_EVENTS]) == (Ending.INTERRUPTED, 1600 - events_left(engine))
+    done = pruner(engine, sleep=FakeSleep(taken))()
+    assert (done.outcome, done.rows[Prunable.ITEM_EVENTS]) == (PruneOutcome.INTERRUPTED, 1600 - events_left(engine))
     assert events_left(engine) > 0
     with reading(engine) as conn:
         assert leases.holder(conn, LEASE).holder == "host:2"
@@ -136,37 +139,39 @@ def test_rows_that_somebody_else_deleted_meanwhile_are_no_fault(engine):
             with writing(engine) as conn:
                 conn.execute(item_events.delete())
 
-    assert pruner(engine, sleep=Naps(beside))().ending is Ending.DONE
+    assert pruner(engine, sleep=FakeSleep(beside))().outcome is PruneOutcome.DONE
 
 
 def test_a_daily_pruning_that_was_cut_short_is_not_done_for_the_day(engine):
     fill(engine)
-    naps = Naps()
-    assert pruner(engine, sleep=naps, stop=lambda: naps.count >= 1)(daily=True).ending is Ending.INTERRUPTED
+    sleeps = FakeSleep()
+    assert pruner(engine, sleep=sleeps, stop=lambda: sleeps.count >= 1)(daily=True).outcome is PruneOutcome.INTERRUPTED
 
     def fail(_):
-        raise StoreAwayError("database: away")
+        raise StoreUnavailableError("database: away")
 
-    with pytest.raises(StoreAwayError):
+    with pytest.raises(StoreUnavailableError):
         pruner(engine, sleep=fail)(daily=True)
-    assert pruner(engine)(daily=True).ending is Ending.DONE
-    assert pruner(engine)(daily=True).ending is Ending.TODAY
+    assert pruner(engine)(daily=True).outcome is PruneOutcome.DONE
+    assert pruner(engine)(daily=True).outcome is PruneOutcome.ALREADY_DONE
 
 
 def test_the_daily_pruning_is_done_once_a_day_by_one_of_many(engine):
     fill(engine, events=5)
-    assert pruner(engine)(daily=True).ending is Ending.DONE
-    assert pruner(engine, holder="host:2")(daily=True).ending is Ending.TODAY
-    assert pruner(engine, holder="host:2", now=NOW + timedelta(hours=19))(daily=True).ending is Ending.TODAY
-    assert pruner(engine, holder="host:2", now=NOW + timedelta(hours=21))(daily=True).ending is Ending.DONE
-    assert pruner(engine)().ending is Ending.DONE  # whoever asks for it gets it
+    assert pruner(engine)(daily=True).outcome is PruneOutcome.DONE
+    assert pruner(engine, holder="host:2")(daily=True).outcome is PruneOutcome.ALREADY_DONE
+    assert (
+        pruner(engine, holder="host:2", now=NOW + timedelta(hours=19))(daily=True).outcome is PruneOutcome.ALREADY_DONE
+    )
+    assert pruner(engine, holder="host:2", now=NOW + timedelta(hours=21))(daily=True).outcome is PruneOutcome.DONE
+    assert pruner(engine)().outcome is PruneOutcome.DONE  # whoever asks for it gets it
 
 
 def test_a_lease_of_a_clock_that_was_ahead_does_not_stop_the_daily_pruning_for_good(engine):
     fill(engine, events=5)
     with writing(engine) as conn:
         conn.execute(insert(lease_rows).values(target=LEASE, epoch=1, acquired_at=NOW + 300 * DAY))
-    assert pruner(engine)(daily=True).ending is Ending.DONE
+    assert pruner(engine)(daily=True).outcome is PruneOutcome.DONE
 
 
 def test_a_clock_that_is_a_year_ahead_prunes_nothing(engine):
@@ -176,8 +181,8 @@ def test_a_clock_that_is_a_year_ahead_prunes_nothing(engine):
             with writing(engine) as conn:
                 write_runs(conn, [run_row(3000, stamped)])
         done = pruner(engine, now=now)()
-        assert (done.ending, done.refusal.doubt) == (Ending.REFUSED, Doubt.JUST_BACK)
-        assert pruner(engine, now=now).rehearse().ending is Ending.REFUSED
+        assert (done.outcome, done.refusal.reason) == (PruneOutcome.REFUSED, RefusalReason.NO_RECENT_RUNS)
+        assert pruner(engine, now=now).dry_run().outcome is PruneOutcome.REFUSED
     assert events_left(engine) == 1600
 
 
@@ -192,7 +197,7 @@ def test_history_is_read_all_the_while(engine):
         with reading(engine) as conn:
             seen.append([row.run_id for row in runs.history(conn, target="gloo", limit=2000)])
 
-    pruner(engine, sleep=Naps(read))()
+    pruner(engine, sleep=FakeSleep(read))()
     assert len(seen) > 10
     assert all(len(later) <= len(earlier) for earlier, later in pairwise(seen))
     assert len(seen[-1]) < len(seen[0])
@@ -216,9 +221,9 @@ def test_writers_get_their_turn_while_it_prunes(engine):
 
     writer = threading.Thread(target=write)
     writer.start()
-    done = pruner(engine, sleep=Naps(beside))()
+    done = pruner(engine, sleep=FakeSleep(beside))()
     writer.join()
-    assert (done.rows[Past.ITEM_EVENTS], events_left(engine)) == (2500, 1)
+    assert (done.rows[Prunable.ITEM_EVENTS], events_left(engine)) == (2500, 1)
 
 
 @pytest.fixture
@@ -236,9 +241,9 @@ def test_the_file_gets_shorter(file_of):
     before = file_of.stat().st_size
     done = pruner(engine)()
     engine.dispose()
-    assert done.space is Space.RETURNED
+    assert done.space is SpaceReclaim.RETURNED
     assert file_of.stat().st_size < before / 2
-    assert done.freed >= before - file_of.stat().st_size > 0
+    assert done.bytes_freed >= before - file_of.stat().st_size > 0
     with closing(sqlite3.connect(file_of)) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert conn.execute("PRAGMA freelist_count").fetchone() == (0,)
@@ -250,7 +255,7 @@ def test_a_reader_keeps_the_file_long_but_nobody_waiting(file_of):
     with closing(sqlite3.connect(file_of, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM runs").fetchall()
-        assert pruner(engine)().ending is Ending.DONE
+        assert pruner(engine)().outcome is PruneOutcome.DONE
     engine.dispose()
 
 
@@ -261,7 +266,7 @@ def test_an_older_file_without_auto_vacuum_keeps_its_size(file_of):
         conn.execute("VACUUM")
     engine = connect(f"sqlite:///{file_of}")
     fill(engine)
-    assert pruner(engine)().space is Space.KEPT
+    assert pruner(engine)().space is SpaceReclaim.KEPT
     engine.dispose()
 
 
@@ -292,8 +297,8 @@ def kept_for_a_while(small_world):
 def test_db_prune_tells_what_went(here, kept_for_a_while):
     dry = here(kept_for_a_while, "db", "prune", "--dry-run", "--json")
     found = json.loads(dry.stdout)
-    assert (dry.returncode, found["ending"], found["dry_run"]) == (0, "done", True)
-    assert {past: each["rows"] for past, each in found["pruned"].items()} == {
+    assert (dry.returncode, found["outcome"], found["dry_run"]) == (0, "done", True)
+    assert {kind: each["rows"] for kind, each in found["pruned"].items()} == {
         "snapshots": 0,
         "item_events": 1000,
         "notifications": 0,
@@ -341,12 +346,12 @@ def test_db_prune_beside_another_one_is_skipped(here, kept_for_a_while):
 
 
 def test_an_interrupted_pruning_and_a_file_that_keeps_its_size_are_told(engine):
-    from monitor.reports.pruning import pruned_text
+    from monitor.reports.pruning import prune_text
 
     fill(engine)
-    naps = Naps()
-    done = pruner(engine, sleep=naps, stop=lambda: naps.count >= 1)()
-    assert "Interrupted: the rest goes the next time." in pruned_text(done, dry_run=False).splitlines()
+    sleeps = FakeSleep()
+    done = pruner(engine, sleep=sleeps, stop=lambda: sleeps.count >= 1)()
+    assert "Interrupted: the rest goes the next time." in prune_text(done, dry_run=False).splitlines()
     assert ids(engine, run_rows)
 
 

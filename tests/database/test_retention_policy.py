@@ -11,15 +11,15 @@ from monitor.database.retention_policy import (
     KEPT_RUNS,
     Ages,
     Cutoffs,
-    Doubt,
-    Keep,
+    KeepReason,
     OldRun,
+    ProtectedRuns,
     Refusal,
-    Spared,
+    RefusalReason,
     cutoffs,
-    ripe,
+    expired,
+    keep_reason,
     settled_before,
-    spare,
 )
 from monitor.incidents.rulebook import DEFAULT_RULES
 
@@ -29,7 +29,7 @@ AGES = Ages(snapshots=400 * DAY, item_events=90 * DAY, notifications=30 * DAY)
 
 def test_nothing_is_pruned_unless_somebody_says_so():
     assert Config.model_fields["retention"].default.ages() == Ages()
-    assert cutoffs(Ages(), now=NOW, newest=NOW, settled=NOW - DAY) == Refusal(doubt=Doubt.OFF)
+    assert cutoffs(Ages(), now=NOW, newest=NOW, settled=NOW - DAY) == Refusal(reason=RefusalReason.DISABLED)
 
 
 def test_what_lies_before_its_age_is_old():
@@ -41,19 +41,19 @@ def test_what_lies_before_its_age_is_old():
 
 
 @pytest.mark.parametrize(
-    ("newest", "settled", "doubt"),
+    ("newest", "settled", "reason"),
     [
-        (None, None, Doubt.NO_RUNS),
-        (NOW, None, Doubt.JUST_BACK),
-        (NOW, NOW - 9 * DAY, Doubt.JUST_BACK),
-        (NOW - 9 * DAY, NOW - 9 * DAY, Doubt.JUST_BACK),
-        (NOW + 30 * DAY, None, Doubt.BEHIND),
-        (NOW + 30 * DAY, NOW - 9 * DAY, Doubt.BEHIND),
+        (None, None, RefusalReason.NO_RUNS),
+        (NOW, None, RefusalReason.NO_RECENT_RUNS),
+        (NOW, NOW - 9 * DAY, RefusalReason.NO_RECENT_RUNS),
+        (NOW - 9 * DAY, NOW - 9 * DAY, RefusalReason.NO_RECENT_RUNS),
+        (NOW + 30 * DAY, None, RefusalReason.CLOCK_BEHIND),
+        (NOW + 30 * DAY, NOW - 9 * DAY, RefusalReason.CLOCK_BEHIND),
     ],
     ids=["no runs", "first day", "back after a week", "off for a week", "clock set back", "ahead, then behind"],
 )  # fmt: skip
-def test_a_clock_is_believed_once_runs_were_made_under_it_for_a_day(newest, settled, doubt):
-    assert cutoffs(AGES, now=NOW, newest=newest, settled=settled) == Refusal(doubt=doubt, newest=newest)
+def test_a_clock_is_believed_once_runs_were_made_under_it_for_a_day(newest, settled, reason):
+    assert cutoffs(AGES, now=NOW, newest=newest, settled=settled) == Refusal(reason=reason, newest=newest)
 
 
 def test_one_run_of_a_clock_that_was_ahead_once_does_not_stop_it_for_good():
@@ -83,15 +83,15 @@ def test_a_clock_that_leaps_ahead_prunes_nothing_whatever_it_stamps_in_its_first
 
 def test_rows_are_old_up_to_the_first_young_one():
     rows = [(1, NOW - 3 * DAY), (2, None), (4, NOW - 2 * DAY), (7, NOW), (8, NOW - 5 * DAY)]
-    found = ripe(rows, before=NOW - DAY, now=NOW)
-    assert (found.ids, found.last_id, found.young) == ((1, 4), 4, True)
-    assert ripe(rows[:3], before=NOW - DAY, now=NOW).young is False
-    assert ripe([], before=NOW, now=NOW, after=9).last_id == 9
+    found = expired(rows, before=NOW - DAY, now=NOW)
+    assert (found.ids, found.last_id, found.reached_recent) == ((1, 4), 4, True)
+    assert expired(rows[:3], before=NOW - DAY, now=NOW).reached_recent is False
+    assert expired([], before=NOW, now=NOW, after=9).last_id == 9
 
 
 def test_a_row_of_a_clock_that_was_ahead_is_passed_over():
     rows = [(1, NOW - 3 * DAY), (2, NOW + 300 * DAY), (3, NOW - 3 * DAY)]
-    assert ripe(rows, before=NOW - DAY, now=NOW).ids == (1, 3)
+    assert expired(rows, before=NOW - DAY, now=NOW).ids == (1, 3)
 
 
 _TIMES = st.lists(st.tuples(st.integers(-500, 0), st.integers(-500, 500)), max_size=30)
@@ -102,7 +102,7 @@ def test_what_was_written_within_the_age_stays_however_its_clock_was_set_back(ti
     """Rows are written in the order of true time; each is stamped by a clock that may be wrong."""
     written = sorted(times, key=lambda each: each[0])
     rows = [(n, NOW + stamp * DAY) for n, (_, stamp) in enumerate(written, 1)]
-    gone = ripe(rows, before=NOW - 90 * DAY, now=NOW).ids
+    gone = expired(rows, before=NOW - 90 * DAY, now=NOW).ids
     right = [n for n, (true, stamp) in enumerate(written, 1) if true == stamp and true >= -90]
     assert not any(n > right[0] for n in gone) if right else True
     assert all(written[n - 1][1] < -90 for n in gone)
@@ -113,7 +113,7 @@ def run(run_id=1, **fields):
     return OldRun(id=run_id, **values)
 
 
-SPARED = Spared(
+SPARED = ProtectedRuns(
     newest={("gloo", "complete", ""): 300},
     ends={2},
     incidents={3},
@@ -125,22 +125,22 @@ SPARED = Spared(
 @pytest.mark.parametrize(
     ("old", "keep"),
     [
-        (run(1), Keep.PRUNED),
-        (run(2), Keep.FIRST),
-        (run(3), Keep.INCIDENT),
-        (run(4), Keep.REPORT),
-        (run(5, finished_at=NOW - 450 * DAY), Keep.INCIDENT),
-        (run(5, finished_at=NOW - 449 * DAY), Keep.PRUNED),
-        (run(300), Keep.NEWEST),
-        (run(299), Keep.PRUNED),
-        (run(1, status="unread"), Keep.NEWEST),
-        (run(1, target="other"), Keep.NEWEST),
+        (run(1), KeepReason.PRUNED),
+        (run(2), KeepReason.FIRST),
+        (run(3), KeepReason.INCIDENT),
+        (run(4), KeepReason.REPORT),
+        (run(5, finished_at=NOW - 450 * DAY), KeepReason.INCIDENT),
+        (run(5, finished_at=NOW - 449 * DAY), KeepReason.PRUNED),
+        (run(300), KeepReason.NEWEST),
+        (run(299), KeepReason.PRUNED),
+        (run(1, status="failed"), KeepReason.NEWEST),
+        (run(1, target="other"), KeepReason.NEWEST),
     ],
     ids=["old", "first", "named by an incident", "told by a report", "led to an open incident", "after its opening",
          "among the newest", "just not", "few ended so", "few of its target"],
 )  # fmt: skip
 def test_an_old_run_stays_for_a_reason(old, keep):
-    assert spare(old, SPARED) is keep
+    assert keep_reason(old, SPARED) is keep
 
 
 def test_no_rule_can_count_what_is_pruned():

@@ -8,13 +8,13 @@ from sqlalchemy import insert, select, text
 from structlog.testing import capture_logs
 
 from monitor.database.engine import connect, reading, writing
-from monitor.database.retry import patient, patiently, read_page
+from monitor.database.retry import read_page, run_with_retry, with_retry
 from monitor.database.tables import leases
-from monitor.errors import StoreAwayError, StoreError
-from monitor.logs import REMIND_S, News
+from monitor.errors import StoreError, StoreUnavailableError
+from monitor.logs import WARNING_INTERVAL_S, WarningLimiter
 
 
-def failing(times, error=StoreAwayError, reason="away"):
+def failing(times, error=StoreUnavailableError, reason="away"):
     """Work that fails so often, and then says how often it was done."""
     done = []
 
@@ -34,8 +34,8 @@ def never():
 def test_work_is_done_again_until_the_database_is_back_and_many_waits_are_told_once(engine):
     reason = f"away {time.monotonic_ns()}"  # what is news here, however often the test is run
     with capture_logs() as logs:
-        assert patiently(patient(engine, given_up=never), failing(3, reason=reason)) == 4
-        assert patiently(patient(engine, given_up=never), failing(1, reason=reason)) == 2
+        assert run_with_retry(with_retry(engine, should_stop=never), failing(3, reason=reason)) == 4
+        assert run_with_retry(with_retry(engine, should_stop=never), failing(1, reason=reason)) == 2
     assert [(each["event"], each["reason"], each["times"]) for each in logs] == [("database_away", reason, 1)]
 
 
@@ -43,39 +43,47 @@ def test_another_fault_is_told_at_once(engine):
     reasons = [f"{what} {time.monotonic_ns()}" for what in ("away", "locked")]
     with capture_logs() as logs:
         for reason in reasons:
-            patiently(patient(engine, given_up=never), failing(1, reason=reason))
+            run_with_retry(with_retry(engine, should_stop=never), failing(1, reason=reason))
     assert [each["reason"] for each in logs] == reasons
 
 
 def test_a_fault_that_lasts_is_told_once_a_minute_with_the_waits_it_stands_for():
-    news = News()
-    moments = [0, 1, REMIND_S - 1, REMIND_S, REMIND_S + 1, 3 * REMIND_S, 9 * REMIND_S]
-    told = [news.stands_for("database_away", "away", now_s=now_s) for now_s in moments]
+    news = WarningLimiter()
+    moments = [
+        0,
+        1,
+        WARNING_INTERVAL_S - 1,
+        WARNING_INTERVAL_S,
+        WARNING_INTERVAL_S + 1,
+        3 * WARNING_INTERVAL_S,
+        9 * WARNING_INTERVAL_S,
+    ]
+    told = [news.count_if_due("database_away", "away", now_s=now_s) for now_s in moments]
     assert told == [1, None, None, 3, None, 2, 1]
-    assert news.stands_for("lease_not_renewed", "away", now_s=9 * REMIND_S) == 1, "another event"
+    assert news.count_if_due("lease_not_renewed", "away", now_s=9 * WARNING_INTERVAL_S) == 1, "another event"
 
 
 @pytest.mark.parametrize(
     ("made_patient", "error"),
     [
-        (lambda engine: engine, StoreAwayError),
-        (lambda engine: patient(engine, given_up=lambda: True), StoreAwayError),
-        (lambda engine: patient(engine, given_up=never, most_s=0.01), StoreAwayError),
-        (lambda engine: patient(engine, given_up=never), StoreError),
+        (lambda engine: engine, StoreUnavailableError),
+        (lambda engine: with_retry(engine, should_stop=lambda: True), StoreUnavailableError),
+        (lambda engine: with_retry(engine, should_stop=never, max_wait_s=0.01), StoreUnavailableError),
+        (lambda engine: with_retry(engine, should_stop=never), StoreError),
     ],
     ids=["an engine without patience", "a signal came", "time is up", "what does not pass"],
 )
 def test_nobody_waits_for(engine, made_patient, error):
     work = failing(1, error)
     with pytest.raises(error):
-        patiently(made_patient(engine), work)
+        run_with_retry(made_patient(engine), work)
     assert work() == 2
 
 
 def test_a_patient_engine_is_the_same_database(engine):
     with writing(engine) as conn:
         conn.execute(insert(leases).values(target="a", epoch=1))
-    assert [row.target for row in read_page(patient(engine, given_up=never), select(leases.c.target))] == ["a"]
+    assert [row.target for row in read_page(with_retry(engine, should_stop=never), select(leases.c.target))] == ["a"]
 
 
 def test_a_lock_that_outlasts_the_busy_timeout_is_waited_for(tmp_path):
@@ -93,7 +101,7 @@ def test_a_lock_that_outlasts_the_busy_timeout_is_waited_for(tmp_path):
 
     with contextlib.closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        patiently(patient(engine, given_up=never), put)
+        run_with_retry(with_retry(engine, should_stop=never), put)
     assert len(attempts) == 3
     engine.dispose()
 

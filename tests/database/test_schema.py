@@ -15,7 +15,7 @@ from sqlalchemy import inspect, text
 
 from monitor.database import schema
 from monitor.database.engine import connect, reading, writing
-from monitor.database.migrate import migrating
+from monitor.database.migrate import migration_transaction
 from monitor.database.tables import HISTORY_VIEW, metadata
 from monitor.errors import SchemaError, StoreError
 
@@ -109,7 +109,7 @@ def test_a_new_sqlite_file_can_give_back_space(tmp_path, disposing):
 
 def test_down_and_up_again_leaves_the_same(engine, store_url):
     before = shape(engine)
-    with migrating(store_url) as conn:
+    with migration_transaction(store_url) as conn:
         config = Config()
         config.set_main_option("script_location", str(ROOT / "migrations"))
         config.set_main_option("path_separator", "os")
@@ -186,7 +186,7 @@ def test_a_migration_that_would_orphan_rows_is_undone(tmp_path):
     url = f"sqlite:///{tmp_path}/m.db"
     schema.upgrade(url)
     orphan = "INSERT INTO snapshots SELECT 7, 0,0,0,0,0,0,0,0,0,0,0,0,0,0"
-    with pytest.raises(StoreError, match="was left as it was"), migrating(url) as conn:
+    with pytest.raises(StoreError, match="was left as it was"), migration_transaction(url) as conn:
         conn.execute(text(orphan))
     with contextlib.closing(sqlite3.connect(f"{tmp_path}/m.db")) as conn:
         assert conn.execute("SELECT count(*) FROM snapshots").fetchone() == (0,)
@@ -214,8 +214,8 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
 
 
 def test_waiting_for_another_upgrade_has_an_end(database_url, database_kind, disposing):
-    with migrating(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117  # one holds, one waits
-        with migrating(database_url, wait_s=0.2):
+    with migration_transaction(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117  # one holds, one waits
+        with migration_transaction(database_url, wait_s=0.2):
             raise AssertionError("two at once")
 
 

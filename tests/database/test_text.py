@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.database.text import UNSTORABLE, storable
+from monitor.database.text import UNPRINTABLE, to_column_text
 
 
 @pytest.mark.parametrize(
@@ -19,13 +19,13 @@ from monitor.database.text import UNSTORABLE, storable
     ],
 )
 def test_text_is_cut_and_what_no_database_takes_is_spelled_out(value, width, stored):
-    assert storable(value, width) == stored
+    assert to_column_text(value, width) == stored
 
 
 @given(value=st.text(st.characters(), max_size=40), width=st.integers(1, 50))
 def test_any_text_fits_and_fits_again_unchanged(value, width):
-    stored = storable(value, width)
+    stored = to_column_text(value, width)
     assert len(stored) <= width
-    assert not UNSTORABLE.search(stored)
+    assert not UNPRINTABLE.search(stored)
     assert stored.encode().decode() == stored
-    assert storable(stored, width) == stored
+    assert to_column_text(stored, width) == stored

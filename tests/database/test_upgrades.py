@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from database.older import bring_to, digest, history_rows, kept, revisions, stored, version
+from database.older import bring_to, fingerprint, history_rows, in_old_shape, revisions, stored, version
 from sqlalchemy import make_url, text
 
 from monitor.database import migrate as migrating_module
 from monitor.database import schema
 from monitor.database.engine import connect, reading, writing
-from monitor.database.migrate import migrating
+from monitor.database.migrate import migration_transaction
 from monitor.errors import SchemaError, StoreError
 
 HERE = Path(__file__).parent
@@ -33,10 +33,10 @@ def forks(*arguments):
 
 
 @pytest.fixture
-def briefly(monkeypatch):
+def short_waits(monkeypatch):
     """Waits for tables are short, and so are the pauses between them."""
-    monkeypatch.setattr(migrating_module, "_TABLE_LOCK_S", 0.1)
-    monkeypatch.setattr(migrating_module, "_RETRY_S", (0.01, 0.05))
+    monkeypatch.setattr(migrating_module, "_TABLE_LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(migrating_module, "_RETRY_PAUSE_S", (0.01, 0.05))
 
 
 @pytest.mark.parametrize("revision", OLDER)
@@ -44,7 +44,7 @@ def test_an_upgrade_from_every_revision_keeps_every_row(database_url, revision):
     before = bring_to(database_url, revision)
     assert all(len(rows) == 7 for rows in before.values())
     assert schema.upgrade(database_url) == revisions()[revisions().index(revision) + 1 :]
-    assert kept(before, stored(database_url)) == before
+    assert in_old_shape(before, stored(database_url)) == before
     assert history_rows(database_url) == 7
 
 
@@ -53,7 +53,7 @@ def test_of_six_processes_at_once_one_upgrades_and_the_others_have_nothing_to_do
     before = bring_to(database_url, revision) if revision else {}
     steps = len(revisions()) - (revisions().index(revision) + 1 if revision else 0)
     assert sorted(forks("race", database_url, 6)) == [0] * 5 + [steps]
-    assert kept(before, stored(database_url)) == before
+    assert in_old_shape(before, stored(database_url)) == before
     assert version(database_url) == HEAD
 
 
@@ -62,12 +62,12 @@ def test_an_upgrade_that_is_killed_at_any_step_leaves_what_was_there_and_the_nex
     database_url, revision
 ):
     before = bring_to(database_url, revision) if revision else {}
-    was = digest(database_url) if revision else ""
+    was = fingerprint(database_url) if revision else ""
     seen = forks("kill", database_url, 3 if revision == OLDER[-1] else 9)
     assert len(seen["after_kills"]) > 3
     assert {json.dumps(each) for each in seen["after_kills"]} <= {json.dumps([revision, was])}
     assert seen["version"] == HEAD
-    assert kept(before, stored(database_url)) == before
+    assert in_old_shape(before, stored(database_url)) == before
     assert schema.upgrade(database_url) == []
 
 
@@ -121,7 +121,7 @@ def test_history_is_read_while_an_upgrade_runs(database_url):
     assert (faults, set(counts)) == ([], {7})
 
 
-def test_a_run_that_is_storing_is_waited_for(database_url, briefly):
+def test_a_run_that_is_storing_is_waited_for(database_url, short_waits):
     """A write of the program that is still running holds the upgrade up, and neither is lost."""
     bring_to(database_url, OLDER[-1])
     engine, begun, release = connect(database_url), threading.Event(), threading.Event()
@@ -162,7 +162,7 @@ def long_reader(old_server):
         yield conn
 
 
-def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, long_reader, briefly):
+def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, long_reader, short_waits):
     upgrading = threading.Thread(target=schema.upgrade, args=(old_server,))
     upgrading.start()
     with psycopg.connect(old_server, autocommit=True) as other:
@@ -175,11 +175,11 @@ def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, lon
     assert version(old_server) == HEAD
 
 
-def test_a_reader_that_never_ends_is_told_of(old_server, long_reader, briefly):
-    before = digest(old_server)
+def test_a_reader_that_never_ends_is_told_of(old_server, long_reader, short_waits):
+    before = fingerprint(old_server)
     with pytest.raises(StoreError, match=r"was left as it was: somebody kept a table locked .* see pg_stat_activity"):
         schema.upgrade(old_server, wait_s=0.3)
-    assert (version(old_server), digest(old_server)) == (OLDER[-1], before)
+    assert (version(old_server), fingerprint(old_server)) == (OLDER[-1], before)
 
 
 def test_limits_of_the_server_do_not_end_an_upgrade(new_postgres):
@@ -187,7 +187,7 @@ def test_limits_of_the_server_do_not_end_an_upgrade(new_postgres):
     with psycopg.connect(url, autocommit=True) as conn:
         for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
             conn.execute(f"ALTER DATABASE {make_url(url).database} SET {limit} = '900ms'")
-    with migrating(url) as conn:
+    with migration_transaction(url) as conn:
         conn.execute(text("SELECT pg_sleep(1.2)"))
         shown = [conn.scalar(text(f"SHOW {name}")) for name in ("statement_timeout", "lock_timeout")]
     assert shown == ["0", "2s"]

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from monitor.database.urls import DatabaseFault, diagnose, open_read_only, parse, place
+from monitor.database.urls import DatabaseFault, classify_fault, location_of, open_read_only, parse
 
 
 def sqlite_error(code, said=""):
@@ -29,7 +29,7 @@ def sqlite_error(code, said=""):
         (psycopg.errors.DeadlockDetected(), "locked"),
         (psycopg.errors.LockNotAvailable(), "locked"),
         (psycopg.errors.QueryCanceled(), "timeout"),
-        (psycopg.errors.TooManyConnections(), "crowded"),
+        (psycopg.errors.TooManyConnections(), "too_many_connections"),
         (psycopg.errors.InvalidPassword(), "login"),
         (psycopg.errors.ConnectionFailure(), "lost"),
         (psycopg.errors.SyntaxError(), "other"),
@@ -37,8 +37,11 @@ def sqlite_error(code, said=""):
         (psycopg.OperationalError('FATAL:  role "postgres" does not exist'), "login"),
         (psycopg.OperationalError('FATAL:  database "d" does not exist'), "no_database"),
         (psycopg.OperationalError("FATAL:  the database system is starting up"), "unreachable"),
-        (psycopg.OperationalError("FATAL:  sorry, too many clients already"), "crowded"),
-        (psycopg.OperationalError("FATAL:  remaining connection slots are reserved for superusers"), "crowded"),
+        (psycopg.OperationalError("FATAL:  sorry, too many clients already"), "too_many_connections"),
+        (
+            psycopg.OperationalError("FATAL:  remaining connection slots are reserved for superusers"),
+            "too_many_connections",
+        ),
         (psycopg.errors.IdleInTransactionSessionTimeout(), "lost"),
         (psycopg.OperationalError("no answer within 130 s"), "timeout"),
         (psycopg.OperationalError("consuming input failed: server closed the connection unexpectedly"), "lost"),
@@ -52,7 +55,7 @@ def sqlite_error(code, said=""):
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_every_error_has_a_kind(error, fault):
-    assert diagnose(error) is DatabaseFault(fault)
+    assert classify_fault(error) is DatabaseFault(fault)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_every_error_has_a_kind(error, fault):
     ],
 )
 def test_a_place_is_named_without_user_and_password(url, named):
-    assert place(parse(url)) == named
+    assert location_of(parse(url)) == named
     assert parse(url).drivername in {"sqlite+pysqlite", "postgresql+psycopg"}
 
 

@@ -8,7 +8,7 @@ from deploy.asked import parsed
 from deploy.container import OF_THE_IMAGE, USER
 from manifests import DEPLOY, ROOT
 
-from monitor.cli.signals import WITHIN_S
+from monitor.cli.signals import FORCED_EXIT_S
 
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]
@@ -83,7 +83,7 @@ def test_no_secret_is_a_variable():
 
 def test_compose_waits_longer_than_the_daemon_needs_to_end():
     daemon = SERVICES["daemon"]
-    assert int(daemon["stop_grace_period"].removesuffix("s")) > WITHIN_S + 5
+    assert int(daemon["stop_grace_period"].removesuffix("s")) > FORCED_EXIT_S + 5
     assert daemon["restart"] == "unless-stopped"
 
 

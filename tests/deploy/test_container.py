@@ -155,7 +155,7 @@ def test_a_job_migrates_and_runs_once_for_its_slot(cluster):
     assert [each.returncode for each in (first, again, next_one)] == [0, 0, 0], (first.stderr, again.stderr)
     assert [each.stdout for each in (first, again, next_one)] == ["", "", ""], "all is well, and --quiet"
     assert [len(events(each.stderr, "run_finished")) for each in (first, again, next_one)] == [1, 0, 1]
-    assert cluster.rows("SELECT slot, status, total, completed FROM history ORDER BY run_id") == [
+    assert cluster.rows("SELECT run_key, status, total, completed FROM history ORDER BY run_id") == [
         ("job-1", "complete", 2, 2),
         ("job-2", "complete", 2, 2),
     ]

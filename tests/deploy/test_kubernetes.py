@@ -11,8 +11,8 @@ from deploy.container import OF_THE_IMAGE, USER
 from deploy.kustomize import UnknownFeatureError, build, containers, pod_of
 from manifests import DEPLOY, EXAMPLES, OVERLAYS, faults
 
-from monitor.cli.check import LONGEST_SLOT
-from monitor.cli.signals import WITHIN_S
+from monitor.cli.check import MAX_RUN_KEY_LENGTH
+from monitor.cli.signals import FORCED_EXIT_S
 
 BUILT = {overlay.name: build(overlay) for overlay in OVERLAYS}
 MANIFESTS = {
@@ -191,7 +191,7 @@ def test_the_schema_is_brought_up_to_date_before_anything_else(manifest):
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
 def test_kubernetes_waits_longer_than_the_program_needs_to_end(pod):
-    assert pod["terminationGracePeriodSeconds"] > WITHIN_S + 5
+    assert pod["terminationGracePeriodSeconds"] > FORCED_EXIT_S + 5
 
 
 def test_a_job_is_one_try_with_time_for_the_whole_run(tmp_path):
@@ -199,7 +199,9 @@ def test_a_job_is_one_try_with_time_for_the_whole_run(tmp_path):
     (target,) = config_of("cronjob", tmp_path).targets
     assert job["backoffLimit"] == 0
     assert job["template"]["spec"]["restartPolicy"] == "Never"
-    assert timedelta(seconds=job["activeDeadlineSeconds"]) >= target.check.deadline + timedelta(seconds=WITHIN_S + 30)
+    assert timedelta(seconds=job["activeDeadlineSeconds"]) >= target.check.deadline + timedelta(
+        seconds=FORCED_EXIT_S + 30
+    )
     assert job["ttlSecondsAfterFinished"] >= 3600
 
 
@@ -219,8 +221,8 @@ def test_a_job_spends_its_own_name_as_its_slot():
     (name,) = [each for each in check["env"] if each["name"] == "JOB_NAME"]
     assert name["valueFrom"] == {"fieldRef": {"fieldPath": JOB_LABEL}}
     options = parsed(expanded(check["args"], {"JOB_NAME": "x" * MAX_JOB_NAME}))
-    assert options["slot"] == "x" * MAX_JOB_NAME
-    assert MAX_JOB_NAME <= LONGEST_SLOT
+    assert options["run_key"] == "x" * MAX_JOB_NAME
+    assert MAX_JOB_NAME <= MAX_RUN_KEY_LENGTH
     assert options["skip_ok"], "what Kubernetes starts twice for one Job must not fail it"
 
 

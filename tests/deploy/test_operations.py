@@ -142,7 +142,7 @@ def test_every_event_of_the_log_that_is_told_of_is_one_with_its_level():
 def test_every_event_that_warns_is_told_of():
     warns = {(name, level) for name, level in logged_events() if level != "info"}
     assert warns - table_of_events().items() == set()
-    assert {("database_away", "warning"), ("tick_crashed", "error"), ("run_missed", "warning")} <= warns
+    assert {("database_away", "warning"), ("run_crashed", "error"), ("run_missed", "warning")} <= warns
 
 
 # --- backups ---------------------------------------------------------------------------------------------------------

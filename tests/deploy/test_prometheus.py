@@ -6,13 +6,13 @@ import pytest
 import yaml
 from manifests import DEPLOY, ROOT
 
-from monitor.web.metric_definitions import FAMILIES, PREFIX, Family, Kind
+from monitor.web.metric_definitions import METRIC_DEFINITIONS, PREFIX, MetricDefinition, MetricKind
 
 RULES = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text(encoding="utf-8"))
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 RUNBOOK = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### (IngestionMonitor\w+)\n\n(.*?)(?=^##|\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
-NONE = Family(name="none", kind=Kind.GAUGE, says="")
+NONE = MetricDefinition(name="none", kind=MetricKind.GAUGE, description="")
 METRIC = re.compile(r"\b(?:ingestion_monitor|process|kube)_\w+")
 
 
@@ -48,14 +48,14 @@ def metrics():
 
 def test_every_metric_of_an_alert_is_one_of_the_program():
     ours = {name for name in metrics() if name.startswith(PREFIX)}
-    assert ours - {family.full_name for family in FAMILIES} == set()
+    assert ours - {family.full_name for family in METRIC_DEFINITIONS} == set()
     assert "process_open_fds" in metrics(), "prometheus-client's own"
 
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_groups_and_names_by_labels_that_its_metrics_have(name):
     rule = ALERTS[name]
-    families = {family.full_name: family for family in FAMILIES}
+    families = {family.full_name: family for family in METRIC_DEFINITIONS}
     labels = {label for metric in METRIC.findall(rule["expr"]) for label in families.get(metric, NONE).labels}
     used = {label for group in re.findall(r"by \((\w+)\)", rule["expr"]) for label in group.split(", ")}
     said = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values()))) - {"instance"}

@@ -8,7 +8,7 @@ import pytest
 from deploy.asked import loaded, parsed
 from manifests import DEPLOY, UNITS, systemd_faults
 
-from monitor.cli.signals import WITHIN_S
+from monitor.cli.signals import FORCED_EXIT_S
 
 PROGRAM = "/opt/ingestion-monitor/bin/ingestion-monitor"
 SYSTEMD = DEPLOY / "systemd"
@@ -75,7 +75,7 @@ def test_the_program_takes_the_arguments_of_a_service(service):
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
 def test_systemd_waits_longer_than_the_program_needs_to_end(service):
-    assert seconds(settings(service.name)["TimeoutStopSec"][0]) > WITHIN_S + 5
+    assert seconds(settings(service.name)["TimeoutStopSec"][0]) > FORCED_EXIT_S + 5
 
 
 def test_the_daemon_says_when_it_is_ready_is_watched_and_is_started_again():
@@ -93,7 +93,7 @@ def test_the_daemon_says_when_it_is_ready_is_watched_and_is_started_again():
 def test_a_run_has_time_for_its_deadline_before_systemd_ends_it(tmp_path):
     (target,) = loaded(SETTINGS, tmp_path).targets
     limit = timedelta(seconds=seconds(settings("ingestion-monitor-check.service")["TimeoutStartSec"][0]))
-    assert limit > target.check.deadline + timedelta(seconds=WITHIN_S + 30)
+    assert limit > target.check.deadline + timedelta(seconds=FORCED_EXIT_S + 30)
 
 
 def test_the_timer_follows_the_schedule_that_the_settings_name(tmp_path):

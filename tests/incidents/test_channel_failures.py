@@ -51,7 +51,7 @@ class Post:
         return await self.deliver()
 
     async def mend(self):
-        """Somebody changes the settings of the channels, so that what was parked is tried."""
+        """Somebody changes the settings of the channels, so that what was suspended is tried."""
         self.settings += "'"
         return await self.deliver()
 
@@ -172,7 +172,7 @@ async def test_people_are_reminded_as_the_rule_says(post):
     for _ in range(6):
         await post.write("oncall")
     assert post.told == [("opened", "channel:oncall", "audit"), ("reminder", "channel:oncall", "audit")]
-    assert post.life()[-1] == ("reminded", "people were last told long ago: HTTP 401")
+    assert post.life()[-1] == ("reminded", "a reminder is due: HTTP 401")
 
 
 async def test_what_fails_again_soon_is_the_same_incident(post):
@@ -209,7 +209,7 @@ async def test_two_channels_that_fail_one_after_the_other_are_told_where_it_can_
         ("opened", "channel:oncall", "chat"),
     ]
     assert [each.channels for each in post.incidents] == [("audit", "chat"), ("chat",)]
-    assert post.life()[-1] == ("reminded", "the channels that it was told on fail too: HTTP 401")
+    assert post.life()[-1] == ("reminded", "the channels that were notified fail too: HTTP 401")
 
 
 async def test_who_is_told_elsewhere_hears_of_the_beginning_before_the_end(post):

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from support.samples import NOW, incident
 
-from monitor.incidents.channel_rules import ChannelEvent, other_channels, decide_channel
+from monitor.incidents.channel_rules import ChannelEvent, decide_channel, other_channels
 from monitor.incidents.decide import Action, DecisionReason
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, IncidentState

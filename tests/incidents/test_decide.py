@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.decide import Action, EvidencePoint, DecisionReason, decide, evolve
+from monitor.incidents.decide import Action, DecisionReason, EvidencePoint, decide, evolve
 from monitor.incidents.rulebook import DEFAULT_RULES, Rule, severity_of
 from monitor.model import Cause, Evidence, Incident, IncidentState, Severity, Team
 
@@ -127,10 +127,10 @@ MEMBERS = [
     ("all well", {"members": 0}, {}, Action.RESOLVE),
     ("all well, in a run that can't vouch for it", {"members": 0, "may_resolve": False}, {}, Action.CONTINUE),
     ("some left", {"members": 2}, {}, Action.CONTINUE),
-    ("new ones, told long ago", {"members": 3}, {"untold_count": 1}, Action.UPDATE),
+    ("new ones, told long ago", {"members": 3}, {"unnotified_count": 1}, Action.UPDATE),
     (
         "new ones, told just now", {"members": 3},
-        {"untold_count": 1, "last_message_at": NOW - 29 * MINUTE}, Action.CONTINUE,
+        {"unnotified_count": 1, "last_message_at": NOW - 29 * MINUTE}, Action.CONTINUE,
     ),
     ("a day later", {"members": 1}, {"last_message_at": NOW - timedelta(days=1)}, Action.REMIND),
     (
@@ -203,7 +203,7 @@ def test_evolving_keeps_the_highest_count_and_the_newest_evidence():
 
 
 def test_explained_evidence_does_not_keep_an_incident_alive():
-    piece = Evidence(cause=Cause.FORBIDDEN, count=4, explained_by=Cause.UNAUTHORIZED)
+    piece = Evidence(cause=Cause.FORBIDDEN, count=4, inhibited_by=Cause.UNAUTHORIZED)
     state = incident(cause=Cause.FORBIDDEN)
     after = evolve(state, decide(TWO_OF_TWO, state, points("xm"), now=NOW), now=NOW, evidence=piece)
     assert after.last_evidence_at == state.last_evidence_at

@@ -8,7 +8,7 @@ import pytest
 from support.samples import NOW, message
 
 from monitor.model import ChannelState
-from monitor.model.http import CallResult, ApiError
+from monitor.model.http import ApiError, CallResult
 from monitor.notifications.batching import coalesce
 from monitor.notifications.channel_state import FAILING_AFTER, MAX_BACKOFF, next_state
 from monitor.notifications.channels import SendOutcome, SendResult
@@ -49,12 +49,12 @@ def answered(status):
 
 
 def test_statuses_do_to_a_channel_what_is_documented():
-    taken, waits, parked, refused = (row[0] for row in rows("When a channel fails"))
+    taken, waits, suspended, refused = (row[0] for row in rows("When a channel fails"))
     assert "2xx" in taken
     for status in (429, 500, 503, 302):
         assert answered(status).outcome is SendOutcome.RETRY
     assert all(word in waits for word in ("429", "5xx", "redirect"))
-    for text, outcome in ((parked, SendOutcome.SUSPENDED), (refused, SendOutcome.REFUSED)):
+    for text, outcome in ((suspended, SendOutcome.SUSPENDED), (refused, SendOutcome.REFUSED)):
         statuses = [int(each) for each in re.findall(r"\d{3}", text)]
         assert statuses
         assert {answered(each).outcome for each in statuses} == {outcome}

@@ -11,7 +11,7 @@ from monitor.database.tables import items, notifications
 from monitor.incidents import members
 from monitor.incidents import store as incidents
 from monitor.incidents.decide import Action, DecisionReason
-from monitor.incidents.evaluate import IncidentEvaluator, EvaluationResult
+from monitor.incidents.evaluate import EvaluationResult, IncidentEvaluator
 from monitor.incidents.members import AgeLimits
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, IncidentState, RunStatus, Severity, SyncReport, Team
@@ -50,7 +50,7 @@ class Site:
 
     def monitor_run(self, *, unread=False, status=RunStatus.COMPLETE, tracked=30, answered=30, error=None):
         """One run and what it shows about the monitor itself."""
-        status = RunStatus.UNREAD if unread else status
+        status = RunStatus.FAILED if unread else status
         read = None if unread else SyncReport(read=tracked, tracked=tracked)
         with writing(self.engine) as conn:
             facts = self._finished(
@@ -62,7 +62,7 @@ class Site:
 
     def _finished(self, conn, *, status, due, answered):
         self.now += MINUTE
-        run_id = runs.start(conn, target="gloo", environment="test", slot=None, epoch=1, started_at=self.now)
+        run_id = runs.start(conn, target="gloo", environment="test", run_key=None, epoch=1, started_at=self.now)
         runs.finish(
             conn, run_id=run_id, status=status, abort_reason=None, owner_cause=None, due=due, answered=answered,
             error=None, finished_at=self.now, snapshot=None,
@@ -135,7 +135,7 @@ def test_an_item_incident_opens_at_once_with_its_members_and_one_message(site):
     assert actions(verdict) == [(FAILED, Action.OPEN)]
     opened = site.incident
     assert verdict.changes[0].incident == opened
-    assert (opened.member_count, opened.peak_count, opened.untold_count) == (2, 2, 0)
+    assert (opened.member_count, opened.peak_count, opened.unnotified_count) == (2, 2, 0)
     assert opened.evidence == Evidence(cause=FAILED, count=2, sample_ids=("a", "b"))
     assert site.members(opened.id) == ["a", "b"]
     assert site.life == ["joined", "opened"]
@@ -159,11 +159,11 @@ def test_new_members_are_told_in_one_update_after_half_an_hour(site):
     site.run()
     site.put("b")
     site.run()
-    assert (site.incident.untold_count, site.incident.member_count) == (1, 2)
+    assert (site.incident.unnotified_count, site.incident.member_count) == (1, 2)
     site.put("c")
     site.now += 28 * MINUTE
     assert actions(site.run()) == [(FAILED, Action.UPDATE)]
-    assert (site.incident.untold_count, site.incident.peak_count) == (0, 3)
+    assert (site.incident.unnotified_count, site.incident.peak_count) == (0, 3)
     assert site.life == ["joined", "opened", "joined", "joined", "updated"]
     assert site.kinds == ["opened", "updated"]
 
@@ -247,14 +247,14 @@ def test_an_item_that_ails_differently_moves_to_the_other_incident(site):
     assert actions(verdict) == [(FAILED, Action.RESOLVE), (MISSING, Action.CONTINUE)]
     missing = site.incidents[0] if site.incidents[0].cause is MISSING else site.incidents[1]
     assert site.members(missing.id) == ["a", "lost"]
-    assert missing.untold_count == 1
+    assert missing.unnotified_count == 1
 
 
 def test_a_wrong_scope_explains_missing_items_from_its_first_evidence_on(site):
     site.put("a", "b", state="not_found")
     wrong_scope = Evidence(cause=SCOPE, count=5)
     verdict = site.run(wrong_scope)
-    assert [(piece.cause, piece.explained_by) for piece in verdict.evidence] == [(SCOPE, None), (MISSING, SCOPE)]
+    assert [(piece.cause, piece.inhibited_by) for piece in verdict.evidence] == [(SCOPE, None), (MISSING, SCOPE)]
     assert actions(verdict) == [(SCOPE, Action.OPEN)], "a lone run in the window counts"
     site.run(wrong_scope)
     assert [each.cause for each in site.incidents] == [SCOPE]
@@ -419,14 +419,14 @@ def test_too_little_coverage_opens_after_two_such_runs_and_resolves_after_two_be
     deadline(site, *(f"i{n:02}" for n in range(7)))
     assert site.monitor_run(status=RunStatus.PARTIAL).changes == ()
     verdict = site.monitor_run(status=RunStatus.PARTIAL)
-    assert actions(verdict) == [(Cause.COVERAGE, Action.OPEN)]
-    assert site.incident.evidence == Evidence(cause=Cause.COVERAGE, count=7, breakdown={"deadline": 7})
+    assert actions(verdict) == [(Cause.TOO_MANY_UNKNOWN, Action.OPEN)]
+    assert site.incident.evidence == Evidence(cause=Cause.TOO_MANY_UNKNOWN, count=7, breakdown={"deadline": 7})
     assert ("evidence", "7 × deadline") in site.messages[0][0].facts
     site.change("i00", state="completed")
-    assert actions(site.monitor_run(status=RunStatus.PARTIAL)) == [(Cause.COVERAGE, Action.CONTINUE)]
+    assert actions(site.monitor_run(status=RunStatus.PARTIAL)) == [(Cause.TOO_MANY_UNKNOWN, Action.CONTINUE)]
     site.monitor_run(status=RunStatus.ABORTED)
     assert site.incident.state is IncidentState.OPEN, "an aborted run says nothing about it"
-    assert actions(site.monitor_run()) == [(Cause.COVERAGE, Action.RESOLVE)]
+    assert actions(site.monitor_run()) == [(Cause.TOO_MANY_UNKNOWN, Action.RESOLVE)]
 
 
 def test_what_an_outage_left_unknown_is_no_lack_of_coverage(site):
@@ -488,7 +488,7 @@ def test_an_unreadable_log_is_told_with_its_last_error(site):
     assert opened.data["error"] == "sync log pipeline.db does not exist"
 
 
-@pytest.mark.parametrize("cause", [Cause.COVERAGE, Cause.SYNC_LOG_EMPTY, Cause.RUN_MISSED])
+@pytest.mark.parametrize("cause", [Cause.TOO_MANY_UNKNOWN, Cause.SYNC_LOG_EMPTY, Cause.RUN_MISSED])
 def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(site, cause):
     rule = replace(DEFAULT_RULES[cause], runs=2, of=2, severity=Severity.INFO, team=Team.OPERATIONS)
     due_times = DueTimes(every=MINUTE)

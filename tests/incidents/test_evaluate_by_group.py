@@ -144,7 +144,7 @@ def test_what_a_higher_cause_explains_opens_nothing_in_any_group(rooms):
     rooms.put("a", state="not_found", group_name="sermons")
     rooms.put("b", state="not_found", group_name="letters")
     verdict = rooms.run(Evidence(cause=SCOPE, count=5))
-    assert [(piece.group, piece.explained_by) for piece in verdict.evidence if piece.cause is MISSING] == [
+    assert [(piece.group, piece.inhibited_by) for piece in verdict.evidence if piece.cause is MISSING] == [
         ("letters", SCOPE), ("sermons", SCOPE),
     ]  # fmt: skip
     assert actions(verdict) == [(SCOPE, Action.OPEN)]

@@ -138,7 +138,7 @@ def test_the_order_of_outcomes_does_not_matter(found, random):
 
 def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
     seen = tuple(Evidence(cause=cause, count=1) for cause in REQUEST_CAUSES)
-    marked = {piece.cause: piece.explained_by for piece in mark_inhibited(seen, seen)}
+    marked = {piece.cause: piece.inhibited_by for piece in mark_inhibited(seen, seen)}
     assert marked[Cause.RATE_LIMITED] is Cause.SPENDING_LIMIT
     assert marked[Cause.FORBIDDEN] is Cause.UNAUTHORIZED
     assert marked[Cause.BAD_RESPONSE] is Cause.OUTAGE

@@ -20,7 +20,7 @@ def ran(engine):
     def ran(minutes_ago, *pieces, target="gloo", status=RunStatus.COMPLETE, due=30, answered=30):
         at = NOW - minutes_ago * MINUTE
         with writing(engine) as conn:
-            run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=at - MINUTE)
+            run_id = runs.start(conn, target=target, environment="test", run_key=None, epoch=1, started_at=at - MINUTE)
             store.add_evidence(conn, target=target, run_id=run_id, at=at, pieces=pieces)
             if status is not RunStatus.RUNNING:
                 runs.finish(
@@ -48,7 +48,7 @@ def ids(found):
 
 def test_each_run_says_whether_it_saw_the_cause_and_whether_a_higher_one_explains_it(ran, points):
     clean = ran(3)
-    inhibited = ran(2, Evidence(cause=MISSING, count=4, explained_by=Cause.WRONG_SCOPE))
+    inhibited = ran(2, Evidence(cause=MISSING, count=4, inhibited_by=Cause.WRONG_SCOPE))
     saw = ran(1, Evidence(cause=MISSING, count=4), Evidence(cause=OUTAGE, count=1))
     assert [(point.run_id, point.evidence, point.inhibited) for point in points(MISSING)] == [
         (saw, True, False), (inhibited, False, True), (clean, False, False),
@@ -90,7 +90,7 @@ def test_neither_a_run_under_way_nor_another_targets_says_anything(ran, points):
 
 def test_a_run_that_could_not_read_the_log_counts_only_where_it_is_about_that(ran, points):
     read = ran(2)
-    unread = ran(1, Evidence(cause=UNREADABLE, count=1), status=RunStatus.UNREAD, due=0, answered=0)
+    unread = ran(1, Evidence(cause=UNREADABLE, count=1), status=RunStatus.FAILED, due=0, answered=0)
     assert ids(points(OUTAGE)) == [read]
     assert [(point.run_id, point.evidence, point.confirms_recovery) for point in points(UNREADABLE)] == [
         (unread, True, False), (read, False, True),
@@ -107,11 +107,11 @@ def test_silence_speaks_for_recovery_as_the_cause_wants_it(ran, points, answered
 
 
 def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
-    ran(4, status=RunStatus.UNREAD, due=0, answered=0)
+    ran(4, status=RunStatus.FAILED, due=0, answered=0)
     ran(3)
     ran(2, status=RunStatus.ABORTED, answered=0)
     ran(1, status=RunStatus.PARTIAL)
-    asked = [(cause, "") for cause in (OUTAGE, Cause.COVERAGE, UNREADABLE, Cause.SYNC_LOG_EMPTY)]
+    asked = [(cause, "") for cause in (OUTAGE, Cause.TOO_MANY_UNKNOWN, UNREADABLE, Cause.SYNC_LOG_EMPTY)]
     with reading(engine) as conn:
         found = store.evidence_points(conn, target="gloo", keys=asked, since=NOW - 60 * MINUTE, at_least=1)
     assert [len(found[key]) for key in asked] == [3, 2, 4, 3]
@@ -144,7 +144,7 @@ def test_a_run_has_one_piece_of_evidence_per_cause(engine, ran):
 
 def test_each_group_has_evidence_and_marks_of_its_own(ran, points):
     both = ran(3, Evidence(cause=MISSING, group="faq", count=4), Evidence(cause=MISSING, count=1))
-    inhibited = ran(2, Evidence(cause=MISSING, group="faq", count=4, explained_by=Cause.WRONG_SCOPE))
+    inhibited = ran(2, Evidence(cause=MISSING, group="faq", count=4, inhibited_by=Cause.WRONG_SCOPE))
     other = ran(1, Evidence(cause=MISSING, group="blog", count=2))
 
     def seen(group):

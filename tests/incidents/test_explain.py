@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from support.samples import NOW, incident
 
-from monitor.incidents.decide import Action, EvidencePoint, ThresholdCount, DecisionReason
+from monitor.incidents.decide import Action, DecisionReason, EvidencePoint, ThresholdCount
 from monitor.incidents.explain import IncidentHistory, ObservedRun, TimelineEvent, fold, replay, timeline
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, IncidentState, RunStatus
@@ -26,7 +26,7 @@ def seen(pattern, cause=Cause.UNAUTHORIZED):
         ObservedRun(
             run_id=number,
             at=at(number),
-            status=RunStatus.UNREAD if kind == "u" else RunStatus.COMPLETE,
+            status=RunStatus.FAILED if kind == "u" else RunStatus.COMPLETE,
             point=None
             if kind == "u"
             else EvidencePoint(run_id=number, at=at(number), evidence=kind == "x", inhibited=kind == "m"),
@@ -109,7 +109,7 @@ def test_members_are_counted_by_who_joined_and_left():
 
 def test_a_message_that_a_silence_kept_back_is_told_as_silenced_until_it_was_told():
     silenced = event(50, "silenced", silence_id=7)
-    ended = TimelineEvent(at=at(53) + MINUTE, kind="told", reason="silence 7 ended")
+    ended = TimelineEvent(at=at(53) + MINUTE, kind="notified", reason="silence 7 ended")
     entries = told(history(".x" + "x" * 53, event(2, "opened"), silenced, ended))
     assert [entry[1:] for entry in entries[2:49]] == [STILL] * 47, "no reminder is due yet"
     assert [entry[1:] for entry in entries[49:53]] == [(Action.CONTINUE, "silenced")] * 4
@@ -141,12 +141,12 @@ def test_the_opening_is_counted_by_the_rule_of_then_and_what_follows_by_that_of_
 
 
 def test_what_people_did_stands_between_the_runs_and_holds():
-    taken = TimelineEvent(at=at(2) + MINUTE, kind="acknowledged", reason="looked after by ana")
-    over = TimelineEvent(at=at(60) + MINUTE, kind="resolved", reason="said to be over by ana")
+    taken = TimelineEvent(at=at(2) + MINUTE, kind="acknowledged", reason="acknowledged by ana")
+    over = TimelineEvent(at=at(60) + MINUTE, kind="resolved", reason="resolved by hand by ana")
     entries = told(history("xx" + "x" * 59, event(2, "opened"), taken, over, first=1))
-    assert entries[2] == (None, Action.ACKNOWLEDGE, "looked after by ana")
+    assert entries[2] == (None, Action.ACKNOWLEDGE, "acknowledged by ana")
     assert [entry[1:] for entry in entries[3:61]] == [STILL] * 58, "no reminder is due any more"
-    assert entries[61] == (None, Action.RESOLVE, "said to be over by ana")
+    assert entries[61] == (None, Action.RESOLVE, "resolved by hand by ana")
     assert len(entries) == 63
 
 
@@ -160,7 +160,7 @@ def test_the_incident_before_it_is_no_evidence_any_more():
 def test_an_incident_without_runs_is_told_by_its_events():
     events = [
         TimelineEvent(at=at(1), kind=kind, reason=kind)
-        for kind in ("opened", "reminded", "resolved", "reopened", "told")
+        for kind in ("opened", "reminded", "resolved", "reopened", "notified")
     ]
     entries = told(history("", *events))
     assert [entry[1] for entry in entries] == [
@@ -172,7 +172,7 @@ def test_what_can_t_be_true_of_the_events_breaks_nothing():
     odd = [
         event(1, "joined", count="many"),
         event(1, "resolved"),
-        event(2, "told"),
+        event(2, "notified"),
         event(2, "silenced", silence_id="x"),
     ]
     assert told(history("xx", *odd))[0] == (1, Action.RESOLVE, "as it was")

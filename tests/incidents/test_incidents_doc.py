@@ -172,7 +172,10 @@ def test_an_incident_resolves_as_the_table_says(row):
 def test_an_incident_with_members_goes_on_as_the_table_says(row):
     members, joined, told, state, may_resolve, *expected = row
     before = incident(
-        cause=Cause.ITEMS_FAILED, state=IncidentState(state), untold_count=int(joined), last_message_at=NOW - span(told)
+        cause=Cause.ITEMS_FAILED,
+        state=IncidentState(state),
+        unnotified_count=int(joined),
+        last_message_at=NOW - span(told),
     )
     decision = decide(
         DEFAULT_RULES[Cause.ITEMS_FAILED],

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 
 from monitor.incidents.evidence import (
     UNINHIBITED_REASONS,
-    detect_too_many_unknown,
     detect_empty_sync_log,
     detect_missed_runs,
+    detect_too_many_unknown,
 )
 from monitor.model import Cause, Evidence, Reason, RunStatus, SyncReport
 
@@ -34,7 +34,7 @@ def test_when_too_little_is_found_out(status, total, unknown, breakdown):
     if breakdown is None:
         assert seen is None
     else:
-        assert (seen.cause, seen.count, seen.breakdown) == (Cause.COVERAGE, sum(breakdown.values()), breakdown)
+        assert (seen.cause, seen.count, seen.breakdown) == (Cause.TOO_MANY_UNKNOWN, sum(breakdown.values()), breakdown)
 
 
 @given(st.dictionaries(st.sampled_from(Reason), st.integers(0, 500)), st.integers(0, 5000))

@@ -20,7 +20,7 @@ def ran(engine):
     def ran(minutes_ago, status=RunStatus.COMPLETE, target="gloo"):
         at = NOW - minutes_ago * MINUTE
         with writing(engine) as conn:
-            run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=at)
+            run_id = runs.start(conn, target=target, environment="test", run_key=None, epoch=1, started_at=at)
             if status is not RunStatus.RUNNING:
                 runs.finish(
                     conn, run_id=run_id, status=status, abort_reason=None, owner_cause=None, due=0, answered=0,
@@ -31,7 +31,7 @@ def ran(engine):
     return ran
 
 
-@pytest.mark.parametrize("status", [RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.UNREAD])
+@pytest.mark.parametrize("status", [RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.FAILED])
 def test_when_the_run_before_started_however_it_ended(engine, ran, status):
     ran(30)
     ran(20, status)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.incidents.backoff import probe_for, order_probe_candidates
+from monitor.incidents.backoff import order_probe_candidates, probe_for
 from monitor.model import Cause
 
 WHEN = [

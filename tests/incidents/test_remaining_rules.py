@@ -97,12 +97,12 @@ def test_runs_that_are_always_cut_short_are_a_lack_of_coverage(world):
     for _ in range(2):
         report = world.run(interrupt=interrupted())
     assert (report.status, report.snapshot.unknown) == (RunStatus.PARTIAL, 30)
-    assert causes(report) == ["coverage"]
+    assert causes(report) == ["too_many_unknown"]
     assert last_facts(world)["evidence"] == "30 × interrupted"
     assert "Failed requests" not in run_text(report, now=world.clock())
-    assert causes(world.run()) == ["coverage"]
+    assert causes(world.run()) == ["too_many_unknown"]
     assert causes(world.run()) == []
-    assert told(world) == [("opened", "coverage"), ("resolved", "coverage")]
+    assert told(world) == [("opened", "too_many_unknown"), ("resolved", "too_many_unknown")]
 
 
 def test_an_outage_is_an_outage_and_no_lack_of_coverage(small_world):

@@ -56,7 +56,7 @@ def test_where_nothing_is_open_nothing_is_sent(alerts):
 
 
 STATES = [
-    ("parked", {"parked_at": NOW}, 0),
+    ("suspended", {"suspended_at": NOW}, 0),
     ("waiting", {"blocked_until": NOW + MINUTE}, 0),
     ("waited", {"blocked_until": NOW - MINUTE}, 1),
 ]

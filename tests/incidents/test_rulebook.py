@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from monitor.incidents.rulebook import (
     DEFAULT_RULES,
-    GroupBy,
-    RuleProblem,
     EffectiveRule,
+    GroupBy,
     Override,
     Rule,
-    rule_problem,
+    RuleProblem,
     effective_rules,
+    rule_problem,
 )
 from monitor.model import Cause, Severity, Team
 

@@ -3,7 +3,7 @@ import pytest
 from monitor.incidents.rulebook import RecoveryCriterion, counts_as_recovery, run_filter
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, RunStatus
 
-COMPLETE, PARTIAL, ABORTED, UNREAD = RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.UNREAD
+COMPLETE, PARTIAL, ABORTED, FAILED = RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.FAILED
 
 ENOUGH = [
     ("all of a few", RecoveryCriterion.ANSWERED, 5, 5, True),
@@ -28,10 +28,10 @@ def test_when_silence_speaks_for_recovery(criterion, due, answered, confirms_rec
     ("cause", "statuses"),
     [
         *((cause, {COMPLETE, PARTIAL, ABORTED}) for cause in REQUEST_CAUSES + ITEM_CAUSES),
-        (Cause.COVERAGE, {COMPLETE, PARTIAL}),
-        (Cause.SYNC_LOG_UNREADABLE, {COMPLETE, PARTIAL, ABORTED, UNREAD}),
+        (Cause.TOO_MANY_UNKNOWN, {COMPLETE, PARTIAL}),
+        (Cause.SYNC_LOG_UNREADABLE, {COMPLETE, PARTIAL, ABORTED, FAILED}),
         (Cause.SYNC_LOG_EMPTY, {COMPLETE, PARTIAL, ABORTED}),
-        (Cause.RUN_MISSED, {COMPLETE, PARTIAL, ABORTED, UNREAD}),
+        (Cause.RUN_MISSED, {COMPLETE, PARTIAL, ABORTED, FAILED}),
     ],
 )
 def test_which_runs_say_anything(cause, statuses):

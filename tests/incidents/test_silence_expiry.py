@@ -81,7 +81,7 @@ def test_a_silenced_opening_is_recorded_with_its_reason_and_told_to_nobody(night
     assert (opened.state, opened.silence_id, opened.channels, opened.last_message_at) == (OPEN, number, (), None)
     assert opened.member_count == 2
     assert night.events[1:] == [
-        ("opened", "one run that sees it is enough"),
+        ("opened", "one run with evidence is enough"),
         ("silenced", "by silence 1 until 2026-03-01 16:00 UTC (deploy)"),
     ]
     assert night.messages == []
@@ -99,8 +99,8 @@ def test_the_opening_is_delivered_when_the_silence_ends_with_all_that_is_known_b
     assert night.notify_expired() == 1
     told = night.incident
     assert (told.silence_id, told.channels, told.last_message_at) == (None, ("oncall", "audit"), night.now)
-    assert told.untold_count == 0
-    assert night.events[-1] == ("told", "silence 1 ended")
+    assert told.unnotified_count == 0
+    assert night.events[-1] == ("notified", "silence 1 ended")
     assert night.kinds == ["opened", "opened"]
     message = night.messages[0][0]
     assert ("items", "2 (at most 2)") in message.facts
@@ -133,19 +133,19 @@ def test_updates_and_reminders_wait_without_an_event_per_run_and_say_so_afterwar
     assert {(each.action, each.reason, each.silence_id) for each in decisions} == {
         (Action.CONTINUE, DecisionReason.SILENCED, number)
     }
-    assert (night.incident.untold_count, night.incident.silence_id) == (1, None)
+    assert (night.incident.unnotified_count, night.incident.silence_id) == (1, None)
     assert [kind for kind, _ in night.events] == ["joined", "opened", "joined", "silenced"]
     assert (night.notify_expired(), night.kinds) == (0, ["opened"])
     night.now += 30 * HOUR
     assert night.run().changes[0].decision.action is Action.UPDATE
     assert night.events[-1] == (
         "updated",
-        "items joined it since people were told (kept back since 2026-03-01 12:42 UTC by silence 1)",
+        "items joined since the last notification (kept back since 2026-03-01 12:42 UTC by silence 1)",
     )
     assert ("kept back", "since 2026-03-01 12:42 UTC by silence 1") in night.messages[-1][0].facts
     night.now += 25 * HOUR
     assert night.run().changes[0].decision.action is Action.REMIND
-    assert night.events[-1] == ("reminded", "people were last told long ago")
+    assert night.events[-1] == ("reminded", "a reminder is due")
 
 
 def test_an_end_goes_where_the_opening_went_silenced_or_not(night):
@@ -169,7 +169,7 @@ def test_a_silenced_reopening_is_treated_like_an_opening(night):
     assert [kind for kind, _ in night.events][-2:] == ["reopened", "silenced"]
     night.expire(number)
     assert night.notify_expired() == 1
-    assert night.events[-1] == ("told", "silence 1 was ended by bo")
+    assert night.events[-1] == ("notified", "silence 1 was ended by bo")
     assert night.kinds == ["opened", "resolved", "opened"]
     assert night.messages[-1][0].title.endswith(" again")
 
@@ -195,7 +195,7 @@ def test_between_the_end_of_a_silence_and_the_delivery_a_run_repeats_nothing(nig
     night.expire(number)
     (change,) = night.run().changes
     assert (change.decision.action, change.decision.reason) == (Action.CONTINUE, DecisionReason.OPENING_DUE)
-    assert (night.incident.untold_count, night.messages) == (1, [])
+    assert (night.incident.unnotified_count, night.messages) == (1, [])
     assert night.notify_expired() == 1
 
 
@@ -211,7 +211,7 @@ def test_another_silence_takes_over_and_is_named(night):
     assert [kind for kind, _ in night.events] == ["opened", "silenced", "silenced"]
     night.now += 10 * HOUR
     assert night.notify_expired() == 1
-    assert night.events[-1] == ("told", "silence 2 ended")
+    assert night.events[-1] == ("notified", "silence 2 ended")
 
 
 def test_groups_of_the_items_decide_and_when_none_matches_any_more_it_is_told(night):
@@ -223,7 +223,7 @@ def test_groups_of_the_items_decide_and_when_none_matches_any_more_it_is_told(ni
     night.change("a", state="completed")
     night.run()
     assert night.notify_expired() == 1
-    assert night.events[-1] == ("told", "silence 1 does not match it any more")
+    assert night.events[-1] == ("notified", "silence 1 does not match it any more")
 
 
 def test_routes_see_the_groups_of_the_items_at_the_opening(night):
@@ -374,7 +374,9 @@ class Life:
 
     def _run(self, piece):
         with writing(self.engine) as conn:
-            run_id = runs.start(conn, target=self.name, environment=self.name, slot=None, epoch=1, started_at=self.now)
+            run_id = runs.start(
+                conn, target=self.name, environment=self.name, run_key=None, epoch=1, started_at=self.now
+            )
             runs.finish(
                 conn, run_id=run_id, status=RunStatus.COMPLETE, abort_reason=None, owner_cause=None, due=30,
                 answered=30, error=None, finished_at=self.now, snapshot=None,

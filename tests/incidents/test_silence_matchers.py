@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 from support.samples import incident
 
 from monitor.incidents.silences import (
-    matchers_for,
-    parse_matchers,
-    matches_everything,
-    validate_matchers,
     format_matchers,
+    matchers_for,
+    matches_everything,
+    parse_matchers,
+    validate_matchers,
 )
 from monitor.notifications.routing import attributes_of, escape_glob, matches
 

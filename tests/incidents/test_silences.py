@@ -11,8 +11,8 @@ from support.samples import NOW, incident
 from monitor.incidents.decide import (
     Action,
     Decision,
-    EvidencePoint,
     DecisionReason,
+    EvidencePoint,
     OperatorAction,
     acknowledge,
     decide,
@@ -20,7 +20,7 @@ from monitor.incidents.decide import (
     resolve_manually,
 )
 from monitor.incidents.rulebook import DEFAULT_RULES, rule_parameters, with_parameters
-from monitor.incidents.silences import suppression_reasons, describe_silence_end, apply_silences, active_silence
+from monitor.incidents.silences import active_silence, apply_silences, describe_silence_end, suppression_reasons
 from monitor.model import Cause, Evidence, IncidentState, Silence
 from monitor.notifications.messages import MessageKind, render
 
@@ -153,13 +153,13 @@ def test_a_silenced_reopening_is_as_untold_as_an_opening_and_free_to_be_acknowle
 
 
 def test_the_end_of_what_nobody_heard_of_is_no_message():
-    untold = incident(silence_id=3, channels=(), last_message_at=None, untold_count=2)
+    untold = incident(silence_id=3, channels=(), last_message_at=None, unnotified_count=2)
     over = evolve(untold, decision(Action.RESOLVE), now=NOW)
     assert (over.state, over.resolved_at, over.silence_id, over.last_message_at) == (RESOLVED, NOW, 3, None)
 
 
 def test_an_acknowledgement_keeps_everything_but_the_state():
-    before = incident(member_count=3, peak_count=5, untold_count=1, last_message_at=NOW - HOUR)
+    before = incident(member_count=3, peak_count=5, unnotified_count=1, last_message_at=NOW - HOUR)
     after = evolve(before, acknowledge(before), now=NOW, members=3, by="ana")
     assert after == replace(before, state=ACKNOWLEDGED, acknowledged_at=NOW, acknowledged_by="ana")
 

@@ -37,7 +37,7 @@ def listing(engine, **options):
 def seen(engine, **fields):
     """Evidence of a run of its own; gives back its id."""
     with writing(engine) as conn:
-        run_id = runs.start(conn, target="gloo-prod", environment="test", slot=None, epoch=1, started_at=NOW)
+        run_id = runs.start(conn, target="gloo-prod", environment="test", run_key=None, epoch=1, started_at=NOW)
         piece = Evidence(**{"cause": Cause.UNAUTHORIZED, "count": 1, **fields})
         return incident_store.add_evidence(conn, target="gloo-prod", run_id=run_id, at=NOW, pieces=[piece])[piece.key]
 
@@ -45,13 +45,18 @@ def seen(engine, **fields):
 def test_an_incident_comes_back_as_it_was_stored(engine):
     opened = incident(
         cause=Cause.ITEMS_FAILED, severity=Severity.INFO, team=Team.PIPELINE, last_message_at=NOW, member_count=3,
-        peak_count=5, untold_count=1, channels=("oncall", "audit"),
+        peak_count=5, unnotified_count=1, channels=("oncall", "audit"),
     )  # fmt: skip
     with writing(engine) as conn:
         incident_id = incidents.open_incident(conn, opened, evidence_id=None)
     assert find(engine, incident_id) == replace(opened, id=incident_id)
     resolved = replace(
-        opened, id=incident_id, state=IncidentState.RESOLVED, resolved_at=NOW + MINUTE, member_count=0, untold_count=0
+        opened,
+        id=incident_id,
+        state=IncidentState.RESOLVED,
+        resolved_at=NOW + MINUTE,
+        member_count=0,
+        unnotified_count=0,
     )
     save(engine, resolved)
     assert find(engine, incident_id) == resolved

@@ -15,7 +15,7 @@ from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import ConnectError
 from pyreqwest.logging import flush_logs
 
-from monitor.client.transports import HttpxWire, ReqwestWire
+from monitor.client.transports import HttpxTransport, PyreqwestTransport
 from monitor.errors import ConfigError
 from monitor.logs import MASK, Redactor, configure, register_secret
 from monitor.model.http import Request
@@ -305,14 +305,14 @@ def test_a_library_is_heard_from_warning_on_and_never_below(log, written, name):
     assert event["event"] == "library"
     assert event["level"] == "warning"
     assert event["logger"] == name
-    assert event["said"] == "failed **********"
+    assert event["text"] == "failed **********"
     assert "ValueError: **********" in event["exception"]
 
 
-async def over_our_wire(make, url):
-    wire = make()
-    await wire.send(Request(method="GET", path=url, template="/x"), timeout_s=5)
-    await wire.close()
+async def over_our_transport(make, url):
+    transport = make()
+    await transport.send(Request(method="GET", path=url, template="/x"), timeout_s=5)
+    await transport.close()
 
 
 async def over_httpx(url):
@@ -326,8 +326,8 @@ async def over_reqwest(url):
 
 
 WAYS = {
-    "HttpxWire": (partial(over_our_wire, HttpxWire), "httpx"),
-    "ReqwestWire": (partial(over_our_wire, ReqwestWire), None),
+    "HttpxTransport": (partial(over_our_transport, HttpxTransport), "httpx"),
+    "PyreqwestTransport": (partial(over_our_transport, PyreqwestTransport), None),
     "httpx on httpcore": (over_httpx, "httpx"),
     "pyreqwest at its loudest": (over_reqwest, "reqwest::connect::verbose"),
 }
@@ -398,7 +398,7 @@ def test_a_library_that_formats_wrongly_or_invents_a_level_is_still_heard(stream
     logging.getLogger("alembic").log(35, "between")
     logging.getLogger("alembic").log(99, "beyond")
 
-    assert [(event["level"], event["said"]) for event in events(written)] == [
+    assert [(event["level"], event["text"]) for event in events(written)] == [
         ("warning", "%d items (its arguments do not fit: TypeError)"),
         ("warning", "between"),
         ("critical", "beyond"),

@@ -197,10 +197,10 @@ def test_a_date_that_never_comes_is_never_due():
 
 
 def test_a_slot_names_the_schedule_and_the_nominal_time():
-    assert GRID.slot(at("2026-11-26T01:05")) == "every 5m 2026-11-26T01:05:00Z"
-    assert NIGHT.slot(at("2026-11-26T02:00")) == "cron 0 3 * * * Europe/Paris 2026-11-26T02:00:00Z"
+    assert GRID.run_key(at("2026-11-26T01:05")) == "every 5m 2026-11-26T01:05:00Z"
+    assert NIGHT.run_key(at("2026-11-26T02:00")) == "cron 0 3 * * * Europe/Paris 2026-11-26T02:00:00Z"
     odd = DueTimes(every=timedelta(milliseconds=1500), name="every 1s500ms")
-    assert odd.slot(odd.latest_nominal(START + timedelta(seconds=2))) == "every 1s500ms 2026-03-01T03:00:01.500Z"
+    assert odd.run_key(odd.latest_nominal(START + timedelta(seconds=2))) == "every 1s500ms 2026-03-01T03:00:01.500Z"
 
 
 @pytest.mark.parametrize(
@@ -214,12 +214,12 @@ def test_a_slot_names_the_schedule_and_the_nominal_time():
 )
 def test_a_slot_fits_its_column(schedule, longest):
     due = ScheduleConfig.model_validate(schedule).due_times("gloo")
-    assert len(due.slot(START)) <= longest
-    assert due.owns_key(due.slot(START))
+    assert len(due.run_key(START)) <= longest
+    assert due.owns_key(due.run_key(START))
 
 
 @pytest.mark.parametrize(
-    ("slot", "news"),
+    ("run_key", "news"),
     [
         (None, False),
         ("every 5m 2026-11-26T01:05:00Z", False),
@@ -230,8 +230,8 @@ def test_a_slot_fits_its_column(schedule, longest):
     ],
     ids=["none", "its own", "another interval", "cron", "a Kubernetes job", "by hand"],
 )
-def test_a_run_under_another_schedule_is_no_start_to_count_from(slot, news):
-    assert GRID.is_from_other_schedule(slot) is news
+def test_a_run_under_another_schedule_is_no_start_to_count_from(run_key, news):
+    assert GRID.is_from_other_schedule(run_key) is news
 
 
 def test_jitter_spreads_targets_and_is_the_same_everywhere():

@@ -1,4 +1,4 @@
-"""What is merged, what tells the whole story, and when a parked channel is tried again: through a real sender."""
+"""What is merged, what tells the whole story, and when a suspended channel is tried again: through a real sender."""
 
 import asyncio
 from dataclasses import replace
@@ -316,7 +316,7 @@ def test_a_clock_that_jumps_by_a_day_loses_nothing_and_repeats_nothing(harness, 
 def test_the_api_s_words_go_only_where_somebody_asked_for_them(engine, harness):
     number = harness.open("a")
     with writing(engine) as conn:
-        run_id = run_store.start(conn, target="a", environment="test", slot=None, epoch=1, started_at=NOW)
+        run_id = run_store.start(conn, target="a", environment="test", run_key=None, epoch=1, started_at=NOW)
         piece = Evidence(cause=Cause.UNAUTHORIZED, count=1, api_message="client sermon-bot is disabled")
         ids = incident_store.write(conn, target="a", run_id=run_id, at=NOW, pieces=[piece])
         row = incidents_table.update().where(incidents_table.c.id == number)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.samples import NOW
 
 from monitor.model import ChannelState
-from monitor.notifications.channel_state import MAX_BACKOFF, next_state, is_failing
+from monitor.notifications.channel_state import MAX_BACKOFF, is_failing, next_state
 from monitor.notifications.channels import SendOutcome, SendResult
 
 MINUTE = timedelta(minutes=1)
@@ -38,21 +38,21 @@ def test_how_long_a_channel_waits_after_a_failure(result, failures, rand, wait):
     state = next_state(before, result, fingerprint="f", now=NOW, rand=rand)
     assert (state.blocked_until, state.failures, state.last_error) == (NOW + wait, failures + 1, result.reason)
     assert state.failing_since == (NOW - MINUTE if failures else NOW)
-    assert state.parked_at is None
+    assert state.suspended_at is None
 
 
 def test_a_refusal_of_the_sender_parks_the_channel_and_remembers_its_settings():
-    parked = SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401")
-    state = next_state(ChannelState(name="oncall"), parked, fingerprint="f1", now=NOW, rand=1)
-    assert (state.parked_at, state.fingerprint, state.blocked_until) == (NOW, "f1", None)
-    later = next_state(state, parked, fingerprint="f2", now=NOW + MINUTE, rand=1)
-    assert (later.parked_at, later.fingerprint, later.failures) == (NOW, "f2", 2)
+    suspended = SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401")
+    state = next_state(ChannelState(name="oncall"), suspended, fingerprint="f1", now=NOW, rand=1)
+    assert (state.suspended_at, state.fingerprint, state.blocked_until) == (NOW, "f1", None)
+    later = next_state(state, suspended, fingerprint="f2", now=NOW + MINUTE, rand=1)
+    assert (later.suspended_at, later.fingerprint, later.failures) == (NOW, "f2", 2)
 
 
 @pytest.mark.parametrize("outcome", [SendOutcome.DELIVERED, SendOutcome.REFUSED])
 def test_a_receiver_that_answered_is_well(outcome):
     unhealthy = ChannelState(
-        name="oncall", failures=7, failing_since=NOW, blocked_until=NOW, parked_at=NOW, last_error="x"
+        name="oncall", failures=7, failing_since=NOW, blocked_until=NOW, suspended_at=NOW, last_error="x"
     )
     answered = SendResult(outcome=outcome, reason="…")
     assert next_state(unhealthy, answered, fingerprint="f", now=NOW, rand=1) == ChannelState(name="oncall")
@@ -62,7 +62,7 @@ FAILING = [
     ("well", {}, False),
     ("failed just now", {"failing_since": NOW, "failures": 1}, False),
     ("for a quarter of an hour", {"failing_since": NOW - timedelta(minutes=15), "failures": 5}, True),
-    ("parked", {"parked_at": NOW, "failing_since": NOW}, True),
+    ("suspended", {"suspended_at": NOW, "failing_since": NOW}, True),
 ]
 
 

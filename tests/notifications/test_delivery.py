@@ -171,11 +171,15 @@ async def test_a_channel_that_refuses_us_is_parked_loudly_and_leaves_the_other_a
     assert report == DeliveryReport(sent=4, deferred=3), "the three, and that the other channel fails"
     assert not report.unreachable
     (failure_log,) = [log for log in logs if log["event"] == "notification_not_delivered"]
-    assert (failure_log["log_level"], failure_log["channel"], failure_log["outcome"]) == ("error", "broken", "parked")
+    assert (failure_log["log_level"], failure_log["channel"], failure_log["outcome"]) == (
+        "error",
+        "broken",
+        "suspended",
+    )
     assert failure_log["reason"] == f"HTTP {refusal}"
     assert "canary" not in str(logs)
     assert [row.attempts for row in rows(engine) if row.channel == "broken"] == [1, 0, 0]
-    assert state_of(engine, "broken").parked_at == clock()
+    assert state_of(engine, "broken").suspended_at == clock()
 
 
 async def test_a_refused_message_is_a_dead_letter_and_the_next_goes_on(engine, put, sender):

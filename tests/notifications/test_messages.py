@@ -11,9 +11,9 @@ from monitor.notifications.texts import (
     SAFE_MESSAGES,
     WHAT_TO_CHECK,
     channel_target,
-    format_items,
     describe_cause,
     display_name,
+    format_items,
 )
 
 NOW = datetime(2026, 3, 1, 5, 40, tzinfo=UTC)

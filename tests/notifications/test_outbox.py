@@ -222,7 +222,7 @@ def test_a_late_delivery_counts_even_while_the_next_sender_holds_it(engine, put,
 
 
 BLOCKS = [
-    ("parked", {"parked_at": NOW}, NOW + timedelta(days=3), False),
+    ("suspended", {"suspended_at": NOW}, NOW + timedelta(days=3), False),
     ("waiting", {"blocked_until": NOW + MINUTE}, NOW, False),
     ("waited long enough", {"blocked_until": NOW + MINUTE}, NOW + MINUTE, True),
     ("waiting for a day, by a clock that was ahead", {"blocked_until": NOW + timedelta(days=1)}, NOW, True),

@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.notifications.routing import Route, RouteOutcome, route, evaluate_routes
+from monitor.notifications.routing import Route, RouteOutcome, evaluate_routes, route
 
 INCIDENT = {
     "team": "credentials",

@@ -16,7 +16,7 @@ from support.world import environment
 from monitor.cli import main
 from monitor.model import Cause, IncidentState, Team
 from monitor.notifications.channels.slack import as_blocks
-from monitor.notifications.messages import Message, MessageKind, shown_safe_message, render, to_text
+from monitor.notifications.messages import Message, MessageKind, render, shown_safe_message, to_text
 from monitor.notifications.texts import SAFE_MESSAGE_RESOLVED, SAFE_MESSAGES, safe_message
 from monitor.providers.registry import BUILT_IN
 from monitor.reports.incidents import incident_json, incident_text

@@ -12,7 +12,7 @@ from monitor.app import build_provider
 from monitor.config import Config
 from monitor.errors import ConfigError
 from monitor.providers import ProviderSettings
-from monitor.providers.registry import BUILT_IN, GROUP, provider_for
+from monitor.providers.registry import BUILT_IN, ENTRY_POINT_GROUP, provider_for
 
 SETTINGS = ProviderSettings(
     target="acme",
@@ -81,7 +81,7 @@ def install(folder, name="acme-monitor", entries=("acme = acme_monitor:make",)):
     info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\n" + "\n".join(entries) + "\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n" + "\n".join(entries) + "\n", encoding="utf-8")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Operation, is_valid_path
 from monitor.providers import Listing, ProviderSettings
 from monitor.providers.generic import Generic
-from monitor.providers.json_paths import find, plain
+from monitor.providers.json_paths import scalar_text, value_at
 
 STATUSES = {"completed": ["ready", "true", "2"], "pending": ["working"], "failed": ["broken"]}
 ITEM = {"path": "/v1/documents/{item_id}"}
@@ -28,7 +28,7 @@ def settings(*, statuses=None, publisher_id=None, **options):
 
 
 def generic(item=None, **more):
-    return Generic.configured(settings(item={**ITEM, **(item or {})}, **more))
+    return Generic.from_settings(settings(item={**ITEM, **(item or {})}, **more))
 
 
 def encoded(body):
@@ -60,7 +60,7 @@ FOUND = {
 
 @pytest.mark.parametrize(("value", "path", "expected"), FOUND.values(), ids=FOUND)
 def test_a_dotted_path_leads_to_a_value_or_to_nothing(value, path, expected):
-    assert find(value, path) == expected
+    assert value_at(value, path) == expected
 
 
 PLAIN = [("x", "x"), ("", ""), (7, "7"), (True, "true"), (False, "false"), (1.5, None), (None, None), ([], None)]
@@ -68,7 +68,7 @@ PLAIN = [("x", "x"), ("", ""), (7, "7"), (True, "true"), (False, "false"), (1.5,
 
 @pytest.mark.parametrize(("value", "text"), [*PLAIN, (10**5000, None)], ids=lambda value: str(type(value)))
 def test_only_texts_whole_numbers_and_booleans_stand_for_a_text(value, text):
-    assert plain(value) == text
+    assert scalar_text(value) == text
 
 
 # --- one item --------------------------------------------------------------------------------------------------------
@@ -242,14 +242,14 @@ def test_it_files_the_completed_and_all_others_of_a_page(pieces):
         "READY": {"b"},
         "true": {"6"},
     }
-    assert [item_id for item_id in "abcde6" if listing.completed_as(item_id)] == ["a", "b", "6"]
-    assert all(listing.names(item_id) for item_id in "abcde6")
+    assert [item_id for item_id in "abcde6" if listing.completed_stage(item_id)] == ["a", "b", "6"]
+    assert all(listing.contains(item_id) for item_id in "abcde6")
 
 
 def test_ids_and_statuses_of_a_list_lie_where_the_configuration_says():
     body = [{"file": {"id": "a"}, "state": {"now": "ready"}}]
     _, listing = page(body, items="", id="file.id", status="state.now")
-    assert listing.completed_as("a") == "ready"
+    assert listing.completed_stage("a") == "ready"
 
 
 BAD_PAGES = {
@@ -321,11 +321,11 @@ WRONG = {
 @pytest.mark.parametrize(("options", "problem"), WRONG.values(), ids=WRONG)
 def test_a_wrong_configuration_is_named(options, problem):
     with pytest.raises(ConfigError) as caught:
-        Generic.configured(settings(**options))
+        Generic.from_settings(settings(**options))
     assert [text for text in caught.value.problems if text.startswith(problem)]
 
 
 def test_every_problem_is_named_at_once():
     with pytest.raises(ConfigError) as caught:
-        Generic.configured(settings(item={"path": "x"}, list={"path": "x"}, statuses={}))
+        Generic.from_settings(settings(item={"path": "x"}, list={"path": "x"}, statuses={}))
     assert len(caught.value.problems) == 3

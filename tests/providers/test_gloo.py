@@ -19,7 +19,7 @@ def settings(**fields):
 
 
 def gloo(**statuses):
-    return Gloo.configured(settings(statuses=statuses))
+    return Gloo.from_settings(settings(statuses=statuses))
 
 
 def read(body, provider=None):
@@ -170,7 +170,7 @@ WRONG = {
 @pytest.mark.parametrize(("statuses", "problem"), WRONG.values(), ids=WRONG)
 def test_a_wrong_configuration_is_named(statuses, problem):
     with pytest.raises(ConfigError) as caught:
-        Gloo.configured(settings(statuses=statuses))
+        Gloo.from_settings(settings(statuses=statuses))
     assert caught.value.problems[0].startswith(problem)
 
 
@@ -181,7 +181,7 @@ def test_a_known_status_with_a_control_character_in_it_is_not_that_status():
 
 def listed(body, *, piece=7, **fields):
     """The listing of a body that comes in small pieces, and what comes after it."""
-    provider, listing = Gloo.configured(settings(**fields)), Listing()
+    provider, listing = Gloo.from_settings(settings(**fields)), Listing()
     reader = provider.list_reader(provider.list_request(), listing)
     for start in range(0, len(body), piece):
         if not reader.feed(body[start : start + piece]):
@@ -196,16 +196,16 @@ def rows(*pairs):
 
 
 def test_the_list_is_one_request_for_the_publisher():
-    request = Gloo.configured(settings(publisher_id="a/../b", list_max_bytes=5)).list_request()
+    request = Gloo.from_settings(settings(publisher_id="a/../b", list_max_bytes=5)).list_request()
     assert request.path == "/engine/v2/publisher/a%2F..%2Fb/items"
     assert (request.template, request.max_bytes) == ("/engine/v2/publisher/{publisher_id}/items", 5)
-    assert Gloo.configured(settings(publisher_id=None)).list_request() is None
+    assert Gloo.from_settings(settings(publisher_id=None)).list_request() is None
 
 
 def test_the_list_files_an_id_under_the_spelling_that_both_sides_share():
     listing, _ = listed(rows((ID.upper(), "COMPLETED")))
     assert gloo().canonical(ID.upper()) == gloo().canonical(ID) == ID
-    assert listing.names(gloo().canonical(ID.upper()))
+    assert listing.contains(gloo().canonical(ID.upper()))
 
 
 def test_the_list_tells_completed_items_from_all_others():
@@ -214,14 +214,14 @@ def test_the_list_tells_completed_items_from_all_others():
     )
     listing, after = listed(body)
     assert after is None
-    assert {i: listing.completed_as(i) for i in "cdefg"} == {"c": "completed", **dict.fromkeys("defg")}
-    assert listing.completed_as("ab") == "COMPLETED"
-    assert all(listing.names(i) for i in ("ab", *"cdefg"))
+    assert {i: listing.completed_stage(i) for i in "cdefg"} == {"c": "completed", **dict.fromkeys("defg")}
+    assert listing.completed_stage("ab") == "COMPLETED"
+    assert all(listing.contains(i) for i in ("ab", *"cdefg"))
 
 
 def test_a_list_heeds_the_targets_own_statuses():
     listing, _ = listed(rows(("a", "ARCHIVED")), statuses={"completed": ["archived"]})
-    assert listing.completed_as("a") == "ARCHIVED"
+    assert listing.completed_stage("a") == "ARCHIVED"
 
 
 def test_rows_of_another_form_do_not_spoil_their_neighbours():
@@ -251,4 +251,4 @@ def test_a_list_that_can_not_be_used_says_why(body, reason):
 
 def test_a_thousand_made_up_statuses_are_not_remembered_for_ever():
     listing, after = listed(rows(*((str(n), f"S{n}") for n in range(2500)), ("z", "COMPLETED")), piece=1000)
-    assert (after, len(listing), listing.completed_as("z")) == (None, 2501, "COMPLETED")
+    assert (after, len(listing), listing.completed_stage("z")) == (None, 2501, "COMPLETED")

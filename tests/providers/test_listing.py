@@ -14,10 +14,10 @@ def test_a_list_says_of_each_id_what_was_added_of_it(ready, indexed, others):
         listing.add_completed("indexed", indexed)
         listing.add_others(others)
     for item_id in ready | indexed | others:
-        assert listing.names(item_id)
+        assert listing.contains(item_id)
         if item_id in others:
-            assert listing.completed_as(item_id) is None
+            assert listing.completed_stage(item_id) is None
         else:
-            assert listing.completed_as(item_id) == ("ready" if item_id in ready else "indexed")
-    assert not listing.names("never added")
-    assert listing.completed_as("never added") is None
+            assert listing.completed_stage(item_id) == ("ready" if item_id in ready else "indexed")
+    assert not listing.contains("never added")
+    assert listing.completed_stage("never added") is None

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.providers.json_stream import Rows
+from monitor.providers.json_stream import JsonArrayReader
 
 
 class Row(msgspec.Struct):
@@ -15,7 +15,7 @@ class Row(msgspec.Struct):
 
 def read(body, sizes=(50,)):
     """The rows of a body that comes in pieces of these sizes, over and over."""
-    rows, found, start, turn = Rows(Row), [], 0, 0
+    rows, found, start, turn = JsonArrayReader(Row), [], 0, 0
     while start < len(body):
         size = sizes[turn % len(sizes)]
         found += rows.feed(body[start : start + size])
@@ -40,7 +40,7 @@ a_row = st.fixed_dictionaries(
 def test_what_is_written_is_read_however_it_is_cut(written, sizes, indent, plain, before):
     body = (before + json.dumps(written, indent=indent, ensure_ascii=plain) + " \n").encode()
     rows, found = read(body, sizes)
-    assert rows.broken is None
+    assert rows.error is None
     assert [(row.item_id, row.status) for row in found] == [(row["item_id"], row["status"]) for row in written]
     assert (rows.readable, rows.unreadable) == (len(written), 0)
 
@@ -48,7 +48,7 @@ def test_what_is_written_is_read_however_it_is_cut(written, sizes, indent, plain
 @given(st.binary(max_size=300), st.lists(st.integers(1, 50), min_size=1, max_size=4))
 def test_any_bytes_are_read_without_an_exception(body, sizes):
     rows, found = read(body, sizes)
-    assert rows.broken is not None or len(found) == rows.readable
+    assert rows.error is not None or len(found) == rows.readable
 
 
 @given(st.binary(max_size=60), st.integers(0, 5))
@@ -81,7 +81,7 @@ ODD = {
 @pytest.mark.parametrize("body", ODD.values(), ids=ODD)
 def test_what_is_no_array_of_rows_is_broken_and_not_half_believed(body):
     rows, _ = read(body, (65_536,))
-    assert rows.broken is not None
+    assert rows.error is not None
     assert rows.feed(b"more") == rows.finish() == []
 
 
@@ -90,7 +90,7 @@ def test_rows_of_another_form_are_counted_and_left_out():
         b'[{"item_id":"a","status":"S"},{"item_id":1,"status":"S"},[],7,{"item_id":"b","status":"S","n":1e999}]'
     )
     assert [row.item_id for row in found] == ["a", "b"]
-    assert (rows.readable, rows.unreadable, rows.broken) == (2, 3, None)
+    assert (rows.readable, rows.unreadable, rows.error) == (2, 3, None)
 
 
 MAZES = {
@@ -106,14 +106,14 @@ def test_rows_are_found_where_the_place_to_cut_can_not_be_guessed(more, size):
     written = [str(n) for n in range(8)]
     body = json.dumps([{"item_id": item_id, "status": "S", **more} for item_id in written]).encode()
     rows, found = read(body, (size,))
-    assert rows.broken is None
+    assert rows.error is None
     assert [row.item_id for row in found] == written
 
 
 def test_a_stretch_that_is_no_json_breaks_the_list_at_its_end():
-    rows = Rows(Row)
+    rows = JsonArrayReader(Row)
     assert rows.feed(b'[{"item_id":"a","status":"S"} {"item_id":"b","status":"S"},{"item_id":"c"') == []
-    assert rows.broken == "the list is not JSON"
+    assert rows.error == "the list is not JSON"
 
 
 SURROGATES = {
@@ -129,15 +129,15 @@ SURROGATES = {
 def test_a_lone_surrogate_in_one_title_changes_no_id_that_text_can_hold(escaped, item_id, piece):
     odd = rb'{"item_id":"%s","status":"S","item_title":"\udfff"}' % escaped
     rows, found = read(b'[{"item_id":"a","status":"S"},' + odd + b',{"item_id":"b","status":"S"}]', (piece,))
-    assert (rows.broken, [row.item_id for row in found]) == (None, ["a", item_id, "b"])
+    assert (rows.error, [row.item_id for row in found]) == (None, ["a", item_id, "b"])
 
 
 def test_a_huge_integer_that_nobody_asked_for_is_passed_over():
     huge = b'{"item_id":"a","status":"S","n":' + b"9" * 5000 + b"}"
     rows, found = read(b"[" + huge + b',{"item_id":"b","status":"S"}]')
-    assert (rows.broken, [row.item_id for row in found]) == (None, ["a", "b"])
+    assert (rows.error, [row.item_id for row in found]) == (None, ["a", "b"])
 
 
 def test_an_empty_array_is_a_list_without_rows():
     rows, found = read(b" [ ] ")
-    assert (rows.broken, found) == (None, [])
+    assert (rows.error, found) == (None, [])

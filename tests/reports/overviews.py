@@ -9,11 +9,11 @@ from reports.samples import INCIDENT
 
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 from monitor.model.schedule import DueTimes
-from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.formatting import spans
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview import Changes, IncidentChanges, Overview, TargetFacts, target_overview
-from monitor.reports.trends import GroupHealth, Ingested, IngestionTimes, LastRun, StageCount, StuckItem
+from monitor.reports.trends import GroupHealth, IngestedItem, IngestionTimes, LastRun, StageCount, StuckItem
 from monitor.runs.store import HistoryRow
 
 NOW = datetime(2026, 3, 8, 12, 0, tzinfo=UTC)
@@ -29,7 +29,7 @@ def row(run_id=2016, at=LAST.started_at, **fields):
     total = numbers.pop("total", 1000)
     completed = total - sum(numbers[state] for state in ("pending", "failed", "not_found", "invalid", "unknown"))
     plain = {
-        "environment": "production", "slot": None, "status": RunStatus.COMPLETE, "abort_reason": None, "requests": 200,
+        "environment": "production", "run_key": None, "status": RunStatus.COMPLETE, "abort_reason": None, "requests": 200,
         "retries": 0, "latency_p50_ms": 40.0, "latency_p95_ms": 120.0, "duration_s": 60.0, "target": "gloo",
     }  # fmt: skip
     at_all = {"started_at": at, "finished_at": at + MINUTE, "total": total, "checked": total, "completed": completed}
@@ -45,8 +45,8 @@ def group(name, stuck=0, **counts):
 def facts(**fields):
     """A target that is well, with nothing more to tell; a run every five minutes is due."""
     plain = {
-        "target": "gloo", "due": DueTimes(every=5 * MINUTE), "last_run": LAST, "under_way_since": None,
-        "unread_since": None, "snapshot": row(), "marks": (None,) * (len(BOUNDS) - 1),
+        "target": "gloo", "due": DueTimes(every=5 * MINUTE), "last_run": LAST, "running_since": None,
+        "unreadable_since": None, "snapshot": row(), "samples": (None,) * (len(BOUNDS) - 1),
         "changes": Changes(since=NOW - DAY, first_report=False),
     }  # fmt: skip
     return TargetFacts(**{**plain, **fields})
@@ -55,11 +55,11 @@ def facts(**fields):
 def overview(*targets, **fields):
     """A report on these targets (their facts), a week long."""
     shown = tuple(target_overview(each, now=NOW) for each in targets or (facts(),))
-    plain = {"made_at": NOW, "environment": "production", "bounds": BOUNDS, "targets": shown, "incidents": ()}
+    plain = {"generated_at": NOW, "environment": "production", "bounds": BOUNDS, "targets": shown, "incidents": ()}
     return Overview(**{**plain, **fields})
 
 
-def _mark(n, bounds):
+def _sample(n, bounds):
     if n < 6 or n == 20:
         return None
     failed = 0 if n < 15 else 2
@@ -71,7 +71,7 @@ _NEWEST = row(pending=12, stuck=2, failed=2)
 SAMPLE = overview(
     facts(
         snapshot=_NEWEST,
-        marks=(*(_mark(n, BOUNDS) for n in range(len(BOUNDS) - 2)), _NEWEST),
+        samples=(*(_sample(n, BOUNDS) for n in range(len(BOUNDS) - 2)), _NEWEST),
         group_count=2,
         groups=(
             group("sermons", completed=612, pending=12, failed=2, stuck=2),
@@ -89,10 +89,10 @@ SAMPLE = overview(
             median_s=130.0,
             p95_s=840.0,
             slowest=(
-                Ingested(item_id="7a1c0d9e-52f4-4b1e-9a53-0c6fb0e2d001", group="sermons", completed_at=NOW - DAY,
-                         took_s=4800.0),
-                Ingested(item_id="sermons/2026/02/22/a-long-name-of-a-document.pdf", group=None,
-                         completed_at=NOW - 2 * DAY, took_s=2700.0),
+                IngestedItem(item_id="7a1c0d9e-52f4-4b1e-9a53-0c6fb0e2d001", group="sermons", completed_at=NOW - DAY,
+                         duration_s=4800.0),
+                IngestedItem(item_id="sermons/2026/02/22/a-long-name-of-a-document.pdf", group=None,
+                         completed_at=NOW - 2 * DAY, duration_s=2700.0),
             ),
         ),
         stuck=(
@@ -104,11 +104,11 @@ SAMPLE = overview(
         changes=Changes(
             since=NOW - DAY,
             first_report=False,
-            runs=RunsMade(by_status={RunStatus.COMPLETE: 284, RunStatus.PARTIAL: 4}, last_run_id=2016,
+            runs=RunCounts(by_status={RunStatus.COMPLETE: 284, RunStatus.PARTIAL: 4}, last_run_id=2016,
                           first_started_at=NOW - DAY, last_finished_at=LAST.finished_at),
             items=(
-                ItemsChanged(what="completed", count=20, sample_ids=("a", "b", "c")),
-                ItemsChanged(what="failed", count=2, sample_ids=("doc-1", "doc-2")),
+                ItemChangeCount(change="completed", count=20, sample_ids=("a", "b", "c")),
+                ItemChangeCount(change="failed", count=2, sample_ids=("doc-1", "doc-2")),
             ),
             new=25,
             stuck=2,

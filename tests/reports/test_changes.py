@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 import pytest
-from database.history import DAY, HOUR, MINUTE, Past
+from database.history import DAY, HOUR, MINUTE, HistoryBuilder
 from support.samples import NOW, incident
 
 from monitor.database.engine import reading, writing
@@ -9,12 +9,12 @@ from monitor.incidents import store as incidents
 from monitor.model import Cause, IncidentState, RunStatus
 from monitor.reports import changes
 from monitor.reports import changes as reports
-from monitor.reports.changes import ItemsChanged, Told
+from monitor.reports.changes import ItemChangeCount, ReportCursor
 
 
 @pytest.fixture
-def past(engine):
-    return Past(engine)
+def history(engine):
+    return HistoryBuilder(engine)
 
 
 def ask(engine, question, **arguments):
@@ -23,92 +23,96 @@ def ask(engine, question, **arguments):
 
 
 def changed(engine, after, upto, samples=3):
-    found = ask(engine, changes.items_changed, target="gloo", after=after, upto=upto, samples=samples)
-    return {each.what: each for each in found}
+    found = ask(engine, changes.count_item_changes, target="gloo", after=after, upto=upto, samples=samples)
+    return {each.change: each for each in found}
 
 
-def test_the_runs_after_one_are_counted_by_how_they_ended(engine, past):
-    first = past.run(NOW)
-    assert ask(engine, changes.runs_made, target="gloo", after=first) is None
-    past.run(NOW + HOUR)
-    past.run(NOW + 2 * HOUR, RunStatus.UNREAD)
-    last = past.run(NOW + 3 * HOUR)
-    past.run(NOW + 4 * HOUR, RunStatus.RUNNING)
-    past.run(NOW + 5 * HOUR, target="other")
-    made = ask(engine, changes.runs_made, target="gloo", after=first)
-    assert dict(made.by_status) == {RunStatus.COMPLETE: 2, RunStatus.UNREAD: 1}
+def test_the_runs_after_one_are_counted_by_how_they_ended(engine, history):
+    first = history.run(NOW)
+    assert ask(engine, changes.count_runs, target="gloo", after=first) is None
+    history.run(NOW + HOUR)
+    history.run(NOW + 2 * HOUR, RunStatus.FAILED)
+    last = history.run(NOW + 3 * HOUR)
+    history.run(NOW + 4 * HOUR, RunStatus.RUNNING)
+    history.run(NOW + 5 * HOUR, target="other")
+    made = ask(engine, changes.count_runs, target="gloo", after=first)
+    assert dict(made.by_status) == {RunStatus.COMPLETE: 2, RunStatus.FAILED: 1}
     assert (made.first_started_at, made.last_finished_at) == (NOW + HOUR, NOW + 3 * HOUR + MINUTE)
     assert made.last_run_id == last
 
 
-def test_the_run_before_a_moment_and_when_it_was_counted(engine, past):
-    first = past.run(NOW)
-    past.run(NOW + HOUR, RunStatus.UNREAD)
-    third = past.run(NOW + 2 * HOUR)
+def test_the_run_before_a_moment_and_when_it_was_counted(engine, history):
+    first = history.run(NOW)
+    history.run(NOW + HOUR, RunStatus.FAILED)
+    third = history.run(NOW + 2 * HOUR)
     assert [ask(engine, changes.run_before, target="gloo", at=NOW + n * HOUR) for n in (0, 1, 3)] == [0, first, third]
-    counted = [ask(engine, changes.counted_at, target="gloo", upto=n) for n in (0, first, first + 1, third)]
+    counted = [ask(engine, changes.last_snapshot_at, target="gloo", upto=n) for n in (0, first, first + 1, third)]
     assert counted == [None, NOW + MINUTE, NOW + MINUTE, NOW + 2 * HOUR + MINUTE]
 
 
-def test_an_item_counts_under_what_holds_of_it_now(engine, past):
-    told, first, last = (past.run(NOW + n * MINUTE) for n in range(3))
-    past.item("a", "completed")
-    past.event("a", first, old="pending", new="failed", at=NOW)
-    past.event("a", last, old="failed", new="completed", at=NOW)
-    past.event("a", last, old="pending", new="completed", at=NOW)
-    past.item("b", "unknown", known_state="failed")
-    past.event("b", last, old=None, new="failed", at=NOW)
-    past.item("c", "completed")
-    past.event("c", last, old="QUEUED", new="completed", at=NOW, kind="stage")
-    assert changed(engine, told, last) == {
-        "completed": ItemsChanged(what="completed", count=1, sample_ids=("a",)),
-        "failed": ItemsChanged(what="failed", count=1, sample_ids=("b",)),
+def test_an_item_counts_under_what_holds_of_it_now(engine, history):
+    cursor, first, last = (history.run(NOW + n * MINUTE) for n in range(3))
+    history.item("a", "completed")
+    history.event("a", first, old="pending", new="failed", at=NOW)
+    history.event("a", last, old="failed", new="completed", at=NOW)
+    history.event("a", last, old="pending", new="completed", at=NOW)
+    history.item("b", "unknown", known_state="failed")
+    history.event("b", last, old=None, new="failed", at=NOW)
+    history.item("c", "completed")
+    history.event("c", last, old="QUEUED", new="completed", at=NOW, kind="stage")
+    assert changed(engine, cursor, last) == {
+        "completed": ItemChangeCount(change="completed", count=1, sample_ids=("a",)),
+        "failed": ItemChangeCount(change="failed", count=1, sample_ids=("b",)),
     }
 
 
-def test_items_that_left_the_log_or_came_back_are_counted_unless_that_was_undone(engine, past):
-    told, last = past.run(NOW), past.run(NOW + MINUTE)
-    past.item("gone", removed_at=NOW)
-    past.item("back")
-    past.item("ignored", "failed", ignored_at=NOW)
+def test_items_that_left_the_log_or_came_back_are_counted_unless_that_was_undone(engine, history):
+    cursor, last = history.run(NOW), history.run(NOW + MINUTE)
+    history.item("gone", removed_at=NOW)
+    history.item("back")
+    history.item("ignored", "failed", ignored_at=NOW)
     for item_id, kinds in {"gone": ("removed",), "back": ("removed", "returned")}.items():
         for kind in kinds:
-            past.event(item_id, last, old=None, new=None, at=NOW, kind=kind)
-    past.event("gone", last, old=None, new="completed", at=NOW)
-    past.event("ignored", last, old=None, new="failed", at=NOW)
-    assert {what: each.sample_ids for what, each in changed(engine, told, last).items()} == {
+            history.event(item_id, last, old=None, new=None, at=NOW, kind=kind)
+    history.event("gone", last, old=None, new="completed", at=NOW)
+    history.event("ignored", last, old=None, new="failed", at=NOW)
+    assert {change: each.sample_ids for change, each in changed(engine, cursor, last).items()} == {
         "removed": ("gone",),
         "returned": ("back",),
     }
 
 
-def test_only_the_runs_of_the_target_after_one_and_up_to_another_count_and_few_ids_are_named(engine, past):
+def test_only_the_runs_of_the_target_after_one_and_up_to_another_count_and_few_ids_are_named(engine, history):
     owners = ("gloo", "gloo", "other", "gloo", "gloo")
-    runs = [past.run(NOW + n * MINUTE, target=target) for n, target in enumerate(owners)]
+    runs = [history.run(NOW + n * MINUTE, target=target) for n, target in enumerate(owners)]
     for n, (target, run_id) in enumerate(zip(owners, runs, strict=True)):
-        past.item(f"i{n}", "failed", target=target)
-        past.event(f"i{n}", run_id, old=None, new="failed", at=NOW, target=target)
-    past.item("by hand", "failed")
-    past.event("by hand", 0, old=None, new="failed", at=NOW)
+        history.item(f"i{n}", "failed", target=target)
+        history.event(f"i{n}", run_id, old=None, new="failed", at=NOW, target=target)
+    history.item("by hand", "failed")
+    history.event("by hand", 0, old=None, new="failed", at=NOW)
     upto = runs[3]
-    assert changed(engine, 0, upto)["failed"] == ItemsChanged(what="failed", count=3, sample_ids=("i0", "i1", "i3"))
-    assert changed(engine, 0, upto, samples=1)["failed"] == ItemsChanged(what="failed", count=3, sample_ids=("i0",))
+    assert changed(engine, 0, upto)["failed"] == ItemChangeCount(
+        change="failed", count=3, sample_ids=("i0", "i1", "i3")
+    )
+    assert changed(engine, 0, upto, samples=1)["failed"] == ItemChangeCount(
+        change="failed", count=3, sample_ids=("i0",)
+    )
     assert changed(engine, runs[4], runs[4] + 9) == {}
 
 
-def test_items_are_new_when_they_were_first_read_in_those_runs(engine, past):
+def test_items_are_new_when_they_were_first_read_in_those_runs(engine, history):
     for n in range(4):
-        past.item(f"i{n}", first_seen_at=NOW + n * HOUR)
-    past.item("gone", first_seen_at=NOW + HOUR, removed_at=NOW + 2 * HOUR)
-    assert ask(engine, changes.items_new, target="gloo", start=NOW + HOUR, end=NOW + 2 * HOUR) == 2
+        history.item(f"i{n}", first_seen_at=NOW + n * HOUR)
+    history.item("gone", first_seen_at=NOW + HOUR, removed_at=NOW + 2 * HOUR)
+    assert ask(engine, changes.count_new_items, target="gloo", start=NOW + HOUR, end=NOW + 2 * HOUR) == 2
 
 
-def test_items_become_stuck_when_their_patience_runs_out_in_between(engine, past):
+def test_items_become_stuck_when_their_patience_runs_out_in_between(engine, history):
     for minutes in (10, 30, 40, 90):
-        past.item(f"i{minutes}", "pending", pending_since=NOW - minutes * MINUTE)
-    past.item("done", "completed", pending_since=NOW - 40 * MINUTE)
+        history.item(f"i{minutes}", "pending", pending_since=NOW - minutes * MINUTE)
+    history.item("done", "completed", pending_since=NOW - 40 * MINUTE)
     span = {"after": NOW - 20 * MINUTE, "upto": NOW, "stuck_after": timedelta(minutes=30)}
-    assert ask(engine, changes.become_stuck, target="gloo", **span) == 1
+    assert ask(engine, changes.count_newly_stuck, target="gloo", **span) == 1
 
 
 @pytest.fixture
@@ -158,11 +162,11 @@ def test_what_was_told_already_is_not_told_again(engine, case):
 
 
 def test_how_far_a_report_told_is_remembered_per_target_in_place_of_the_one_before(engine):
-    first, second = (Told(made_at=NOW + n * HOUR, last_run_id=n, last_incident_event_id=9) for n in (1, 2))
-    assert ask(engine, reports.last_told, target="gloo") is None
+    first, second = (ReportCursor(generated_at=NOW + n * HOUR, last_run_id=n, last_incident_event_id=9) for n in (1, 2))
+    assert ask(engine, reports.last_cursor, target="gloo") is None
     with writing(engine) as conn:
-        for told in (first, second):
-            reports.remember(conn, target="gloo", told=told)
-        reports.remember(conn, target=reports.ELSEWHERE, told=first)
-    assert ask(engine, reports.last_told, target="gloo") == second
-    assert ask(engine, reports.last_told, target=reports.ELSEWHERE) == first
+        for cursor in (first, second):
+            reports.save_cursor(conn, target="gloo", cursor=cursor)
+        reports.save_cursor(conn, target=reports.NO_TARGET, cursor=first)
+    assert ask(engine, reports.last_cursor, target="gloo") == second
+    assert ask(engine, reports.last_cursor, target=reports.NO_TARGET) == first

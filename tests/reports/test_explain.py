@@ -9,7 +9,7 @@ from monitor.incidents.decide import EvidencePoint
 from monitor.incidents.explain import MAX_RUNS, IncidentHistory, ObservedRun, SentMessage, TimelineEvent
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Evidence, RunStatus
-from monitor.reports.explain import Account, explain_json, explain_text, rule_in_words
+from monitor.reports.explain import ExplainData, describe_rule, explain_json, explain_text
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
@@ -17,7 +17,7 @@ MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 def run(number, seen=None, *, cause=Cause.UNAUTHORIZED, confirms_recovery=True, counts=True, every=MINUTE, **fields):
     at = NOW + number * every
     evidence = None if seen is None else Evidence(cause=cause, count=seen, **fields)
-    inhibited = evidence is not None and evidence.explained_by is not None
+    inhibited = evidence is not None and evidence.inhibited_by is not None
     point = EvidencePoint(
         run_id=number,
         at=at,
@@ -25,19 +25,19 @@ def run(number, seen=None, *, cause=Cause.UNAUTHORIZED, confirms_recovery=True, 
         inhibited=inhibited,
         confirms_recovery=confirms_recovery,
     )
-    status = RunStatus.COMPLETE if counts else RunStatus.UNREAD
+    status = RunStatus.COMPLETE if counts else RunStatus.FAILED
     return ObservedRun(run_id=number, at=at, status=status, point=point if counts else None, evidence=evidence)
 
 
-def account(runs, *events, sent_messages=(), **fields):
+def explain_data(runs, *events, sent_messages=(), **fields):
     about = incident(first_evidence_at=NOW, opened_at=NOW, **fields)
     rule = DEFAULT_RULES[about.cause]
     history = IncidentHistory(incident=about, previous=None, runs=runs, events=events, rule=rule, rule_at_opening=rule)
-    return Account(history=history, sent_messages=sent_messages, silences=(), now=NOW + DAY)
+    return ExplainData(history=history, sent_messages=sent_messages, silences=(), now=NOW + DAY)
 
 
 def text(*arguments, **fields):
-    return " ".join(explain_text(account(*arguments, **fields)).split())
+    return " ".join(explain_text(explain_data(*arguments, **fields)).split())
 
 
 FATES = [
@@ -56,7 +56,7 @@ def test_what_became_of_a_message(fields, said):
     defaults = {"kind": "opened", "channel": "oncall", "written_at": NOW, "sent_at": None, "attempts": 0, "error": None}
     others = [SentMessage(**{**defaults, **fields}), SentMessage(**{**defaults, "kind": "resolved", "status": "due"})]
     opened = TimelineEvent(at=NOW, kind="opened", reason="as it was", run_id=0, data={"channels": ["oncall"]})
-    told = explain_text(account([run(0, 3)], opened, sent_messages=others))
+    told = explain_text(explain_data([run(0, 3)], opened, sent_messages=others))
     assert told.endswith(f"→ oncall: {said}")
     assert told.count("→") == 1
 
@@ -67,7 +67,7 @@ SEEN = [
     (run(0, 4, breakdown={"502": 3, "timeout": 1}), "3 × 502, 1 × timeout; 4 items unknown"),
     (run(0, 2), "evidence; 2 items unknown"),
     (run(0, 0, breakdown={"429": 9}), "9 × 429"),
-    (run(0, 4, explained_by=Cause.OUTAGE, breakdown={"401": 4}), "explained by outage (4 × 401; 4 items unknown)"),
+    (run(0, 4, inhibited_by=Cause.OUTAGE, breakdown={"401": 4}), "explained by outage (4 × 401; 4 items unknown)"),
     (run(0, 2, cause=Cause.ITEMS_STUCK, breakdown={"CHUNKING": 2}), "2 items (2 × CHUNKING)"),
     (run(0, 9, cause=Cause.RUN_MISSED, breakdown={"missed": 9}), "9 × missed"),
     (run(0, 1, cause=Cause.SYNC_LOG_UNREADABLE), "evidence"),
@@ -83,11 +83,11 @@ def test_what_a_run_saw_is_one_phrase(seen, said):
 def test_a_stretch_says_how_much_of_it_was_evidence_and_into_which_day_it_goes():
     opened = TimelineEvent(at=NOW, kind="opened", reason="as it was", run_id=0)
     taken = TimelineEvent(
-        at=NOW + MINUTE, kind="acknowledged", reason="looked after by ana", data={"channels": ["oncall"]}
+        at=NOW + MINUTE, kind="acknowledged", reason="acknowledged by ana", data={"channels": ["oncall"]}
     )
     hours = 60 * MINUTE
-    runs = [run(0, 3), *(run(n, 3, every=hours, explained_by=Cause.OUTAGE if n % 2 else None) for n in range(1, 14))]
-    told = explain_text(account(runs, opened, taken)).splitlines()
+    runs = [run(0, 3), *(run(n, 3, every=hours, inhibited_by=Cause.OUTAGE if n % 2 else None) for n in range(1, 14))]
+    told = explain_text(explain_data(runs, opened, taken)).splitlines()
     assert told[-3:-1] == [
         "13:00:00  runs 1–13 (13 runs, until 2026-03-02 01:00:00): evidence in 6 of them,",
         "          explained by a higher cause in 7",
@@ -102,7 +102,7 @@ def test_a_group_and_too_many_runs_are_said():
 
 
 RULES = [
-    (Cause.COVERAGE, "opens with evidence in 2 of the last 2 runs (if fewer than 2 lie within 1h, in all of them); "),
+    (Cause.TOO_MANY_UNKNOWN, "opens with evidence in 2 of the last 2 runs (if fewer than 2 lie within 1h, in all of them); "),
     (Cause.OUTAGE, "opens with evidence in 2 of the last 2 runs, the first and the last 3m apart (if fewer than 2 "),
     (Cause.SPENDING_LIMIT, "opens at once; ends after 2 runs without; reminds every 4h"),
     (Cause.ITEMS_FAILED, "opens at once; ends when every item is well, removed or ignored; reminds every 1d"),
@@ -112,11 +112,11 @@ RULES = [
 
 @pytest.mark.parametrize(("cause", "words"), RULES, ids=[each[0].value for each in RULES])
 def test_a_rule_in_words(cause, words):
-    assert rule_in_words(DEFAULT_RULES[cause]).startswith(words)
+    assert describe_rule(DEFAULT_RULES[cause]).startswith(words)
 
 
 def test_as_json_every_run_stands_by_itself():
-    value = explain_json(account([run(n, 3, explained_by=Cause.OUTAGE) for n in range(5)]))
+    value = explain_json(explain_data([run(n, 3, inhibited_by=Cause.OUTAGE) for n in range(5)]))
     assert [entry["action"] for entry in value["story"]] == ["inhibit"] * 5
-    assert value["story"][0]["evidence"]["explained_by"] == "outage"
+    assert value["story"][0]["evidence"]["inhibited_by"] == "outage"
     assert value["story"][0]["messages"] == []

@@ -8,31 +8,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.reports.formatting import (
-    ASCII_MARKS,
+    ASCII_BLOCKS,
     BLOCKS,
-    MARKS,
-    figure,
-    latency,
-    length,
+    MAX_SPANS,
+    format_count,
+    format_latency,
+    format_share,
     plural,
-    right,
-    share,
-    shortened,
+    right_aligned,
+    shorten_middle,
+    span_length,
     spans,
     sparkline,
-    wrapped,
+    wrap_lines,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 VALUES = st.lists(st.none() | st.floats(0, 1e12) | st.integers(0, 10**9), max_size=60)
 
 
-@given(VALUES, st.booleans(), st.sampled_from([BLOCKS, ASCII_MARKS]))
-def test_a_sparkline_has_one_mark_per_value_and_a_gap_where_there_is_none(values, from_zero, marks):
-    line = sparkline(values, from_zero=from_zero, marks=marks)
+@given(VALUES, st.booleans(), st.sampled_from([BLOCKS, ASCII_BLOCKS]))
+def test_a_sparkline_has_one_mark_per_value_and_a_gap_where_there_is_none(values, from_zero, blocks):
+    line = sparkline(values, from_zero=from_zero, blocks=blocks)
     assert len(line) == len(values)
     assert [mark == " " for mark in line] == [value is None for value in values]
-    assert set(line) <= {*marks, " "}
+    assert set(line) <= {*blocks, " "}
 
 
 @given(VALUES, st.booleans())
@@ -91,12 +91,12 @@ def test_marks_are_chosen_so(values, from_zero, line):
         (timedelta(days=30), timedelta(days=1), 30),
         (timedelta(days=365), timedelta(days=14), 27),
         (timedelta(days=3653), timedelta(days=120), 31),
-        (timedelta(days=36530), timedelta(days=36530) / MARKS, MARKS),
+        (timedelta(days=36530), timedelta(days=36530) / MAX_SPANS, MAX_SPANS),
     ],
     ids=["1h", "1d", "7d", "30d", "a-year", "ten-years", "a-century"],
 )
 def test_a_period_is_cut_into_lengths_that_people_can_name(period, step, count):
-    assert (length(period), len(spans(NOW - period, NOW)) - 1) == (step, count)
+    assert (span_length(period), len(spans(NOW - period, NOW)) - 1) == (step, count)
 
 
 @given(st.timedeltas(timedelta(hours=1), timedelta(days=3653)))
@@ -104,9 +104,9 @@ def test_the_spans_of_a_period_join_without_a_gap_and_are_few(period):
     bounds = spans(NOW - period, NOW)
     lengths = [end - start for start, end in pairwise(bounds)]
     assert (bounds[0], bounds[-1]) == (NOW - period, NOW)
-    assert len(lengths) <= MARKS
-    assert set(lengths[1:]) <= {length(period)}
-    assert timedelta(0) < lengths[0] <= length(period)
+    assert len(lengths) <= MAX_SPANS
+    assert set(lengths[1:]) <= {span_length(period)}
+    assert timedelta(0) < lengths[0] <= span_length(period)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_spans_of_a_period_join_without_a_gap_and_are_few(period):
     [(0, "0"), (999_999, "999999"), (1_000_000, "1.0M"), (123_456_789, "123M"), (5 * 10**9, "5.0G"), (10**13, "1e+13")],
 )
 def test_counts_stay_narrow(number, shown):
-    assert figure(number) == shown
+    assert format_count(number) == shown
     assert len(shown) <= 6
 
 
@@ -122,17 +122,17 @@ def test_counts_stay_narrow(number, shown):
     ("part", "shown"), [(0, "0%"), (0.00001, "0.1%"), (0.5, "50%"), (0.912, "91.2%"), (0.99999, "99.9%"), (1, "100%")]
 )
 def test_a_share_is_all_or_nothing_only_when_it_is(part, shown):
-    assert share(part) == shown
+    assert format_share(part) == shown
 
 
 def test_latencies_and_plurals():
-    assert [latency(ms) for ms in (0.4, 80, 1234)] == ["0 ms", "80 ms", "1.2 s"]
+    assert [format_latency(ms) for ms in (0.4, 80, 1234)] == ["0 ms", "80 ms", "1.2 s"]
     assert [plural(1, "run"), plural(2, "run"), plural(2, "entry", "entries")] == ["1 run", "2 runs", "2 entries"]
 
 
 @given(st.text(min_size=1), st.integers(5, 80), st.sampled_from(["…", ".."]))
 def test_a_long_text_keeps_both_its_ends(text, width, ellipsis):
-    shown = shortened(text, width, ellipsis=ellipsis)
+    shown = shorten_middle(text, width, ellipsis=ellipsis)
     if len(text) <= width:
         assert shown == text
     else:
@@ -143,12 +143,12 @@ def test_a_long_text_keeps_both_its_ends(text, width, ellipsis):
 
 
 def test_a_column_of_figures_stands_at_its_right_edge():
-    assert right("N", ["1", "222"]) == ("  N", ["  1", "222"])
-    assert right("NAME", []) == ("NAME", [])
+    assert right_aligned("N", ["1", "222"]) == ("  N", ["  1", "222"])
+    assert right_aligned("NAME", []) == ("NAME", [])
 
 
 def test_a_long_sentence_is_folded_with_its_rest_further_in_and_hyphens_are_no_place_to_fold():
-    lines = list(wrapped("a-b " * 40, indent=2, hang=3))
+    lines = list(wrap_lines("a-b " * 40, indent=2, hang=3))
     assert max(map(len, lines)) <= 80
     assert [line[:5] for line in lines] == ["  a-b", "     ", "     "]
     assert [line for line in lines if line.endswith("-")] == []

@@ -26,9 +26,9 @@ def add(engine):
     return add
 
 
-def listed(engine, limit=50, **wanted):
+def listed(engine, limit=50, **filters):
     with reading(engine) as conn:
-        total, rows = lookup.listing(conn, ItemFilter(stuck_after=STUCK_AFTER, **wanted), limit=limit, now=NOW)
+        total, rows = lookup.listing(conn, ItemFilter(stuck_after=STUCK_AFTER, **filters), limit=limit, now=NOW)
     return total, [row.item_id for row in rows]
 
 
@@ -78,9 +78,9 @@ NARROWED = [
 
 
 def test_each_filter_narrows_the_list(engine, mixed):
-    for wanted, ids in NARROWED:
-        total, found = listed(engine, **wanted)
-        assert (set(found), total) == (ids, len(ids)), wanted
+    for filters, ids in NARROWED:
+        total, found = listed(engine, **filters)
+        assert (set(found), total) == (ids, len(ids)), filters
 
 
 AGES = {
@@ -96,7 +96,7 @@ def test_an_item_is_as_old_as_what_is_known_of_it(engine, add):
         add(name, "pending", **fields)
         with reading(engine) as conn:
             (row,) = lookup.find(conn, name, target=None, stuck_after={}, now=NOW)
-        assert (row.begun_at, row.begun_at.tzinfo, row.stuck) == (begun, begun.tzinfo, False), name
+        assert (row.state_since, row.state_since.tzinfo, row.stuck) == (begun, begun.tzinfo, False), name
 
 
 def test_an_item_is_found_in_every_target_that_has_it(engine, add):
@@ -113,7 +113,7 @@ def test_an_item_is_found_in_every_target_that_has_it(engine, add):
 def test_what_is_not_tracked_is_shown_as_such(engine, mixed):
     with reading(engine) as conn:
         shown = {
-            item_id: lookup.find(conn, item_id, target=None, stuck_after={}, now=NOW)[0].shown_state
+            item_id: lookup.find(conn, item_id, target=None, stuck_after={}, now=NOW)[0].display_state
             for item_id in ("gone", "skipped", "skipped-and-gone", "dark")
         }
     assert shown == {"gone": "removed", "skipped": "ignored", "skipped-and-gone": "removed", "dark": "unknown"}
@@ -158,5 +158,5 @@ def test_ids_that_begin_alike_are_offered_for_a_slip(engine, add):
         add(item_id, "completed", target="other")
     with reading(engine) as conn:
         for typed, meant in SLIPS:
-            found = [lookup.near(conn, typed, target=target) for target in (None, "gloo", "none")]
+            found = [lookup.similar_ids(conn, typed, target=target) for target in (None, "gloo", "none")]
             assert found == [meant, meant, []], typed

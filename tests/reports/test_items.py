@@ -13,7 +13,7 @@ UUID = "6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11"
 
 def row(item_id=UUID, state=ItemState.PENDING, **fields):
     values = dict.fromkeys(ItemRow.__dataclass_fields__) | {
-        "target": "gloo-prod", "first_seen_at": NOW - 90 * MINUTE, "begun_at": NOW - 90 * MINUTE, "recognised": True,
+        "target": "gloo-prod", "first_seen_at": NOW - 90 * MINUTE, "state_since": NOW - 90 * MINUTE, "recognised": True,
         "stuck": False, "asked_run_id": 1,
     }  # fmt: skip
     return ItemRow(**{**values, "item_id": item_id, "state": state, **fields})
@@ -25,7 +25,7 @@ def text(*rows, total=None, wide=False):
 
 def test_a_list_reads_well_at_80_columns():
     lines = text(
-        row(state=ItemState.FAILED, stage="FAILED", begun_at=NOW - 2 * MINUTE, group_name="books"),
+        row(state=ItemState.FAILED, stage="FAILED", state_since=NOW - 2 * MINUTE, group_name="books"),
         row(stage="CHUNKING", stuck=True),
         row(state=ItemState.UNKNOWN, reason="outage", known_state="completed"),
         total=157,
@@ -113,10 +113,10 @@ def test_a_whole_life_is_told_with_how_long_each_part_of_it_took():
         event(6, "removed", run_id=4),
         event(7, "returned", run_id=5),
         event(8, "ignored", None, "known bad", 0),
-        event(9, "heeded", run_id=0),
+        event(9, "unignored", run_id=0),
     ]
     item = row(
-        state=ItemState.COMPLETED, stage="COMPLETED", group_name="books", first_seen_at=NOW, begun_at=NOW + 5 * MINUTE,
+        state=ItemState.COMPLETED, stage="COMPLETED", group_name="books", first_seen_at=NOW, state_since=NOW + 5 * MINUTE,
         submitted_at=NOW - MINUTE, seen_at=NOW + 5 * MINUTE, checked_at=NOW + 5 * MINUTE, known_state="completed",
     )  # fmt: skip
     told = item_text(item, life, earlier=0, now=NOW + 10 * MINUTE).splitlines()

@@ -57,5 +57,5 @@ def test_what_was_never_tried_waits_too_where_its_channel_is_parked(engine, post
     post("mail", "a", status="due")
     post("chat", "b", status="due")
     with writing(engine) as conn:
-        channels.save(conn, ChannelState(name="mail", parked_at=NOW, failures=1))
+        channels.save(conn, ChannelState(name="mail", suspended_at=NOW, failures=1))
     assert found(engine) == [Undelivered(channel="mail", dead=0, waiting=1)]

@@ -13,12 +13,12 @@ from reports.samples import INCIDENT
 
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 from monitor.model.schedule import DueTimes
-from monitor.reports.changes import IncidentChange, ItemsChanged, RunsMade
+from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.notification_queries import Undelivered
 from monitor.reports.overview import Changes, Condition, IncidentChanges, Metric, condition, is_stale, trend
 from monitor.reports.overview_json import COLUMNS, overview_csv, overview_json
 from monitor.reports.overview_text import overview_text
-from monitor.reports.trends import Ingested, IngestionTimes, StageCount, StuckItem
+from monitor.reports.trends import IngestedItem, IngestionTimes, StageCount, StuckItem
 from monitor.runs.store import HistoryRow
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/report.md"
@@ -40,15 +40,15 @@ def ended(status, reason=None, error=None, ago=4 * MINUTE):
 @pytest.mark.parametrize(
     ("run", "snapshot", "expected"),
     [
-        (None, None, Condition.NEVER),
+        (None, None, Condition.NEVER_RAN),
         (LAST, row(), Condition.COMPLETE),
         (ended(RunStatus.PARTIAL), row(), Condition.PARTIAL),
-        (ended(RunStatus.UNREAD), row(7), Condition.UNREAD),
+        (ended(RunStatus.FAILED), row(7), Condition.FAILED),
         (ended(RunStatus.ABORTED, "outage"), row(), Condition.ABORTED),
-        (ended(RunStatus.ABORTED, "interrupted"), row(7), Condition.DIED),
-        (ended(RunStatus.ABORTED, "interrupted"), None, Condition.DIED),
+        (ended(RunStatus.ABORTED, "interrupted"), row(7), Condition.CRASHED),
+        (ended(RunStatus.ABORTED, "interrupted"), None, Condition.CRASHED),
     ],
-    ids=["never", "complete", "partial", "unread", "aborted", "died", "died-first"],
+    ids=["never", "complete", "partial", "failed", "aborted", "crashed", "died-first"],
 )
 def test_the_condition_says_how_far_the_last_run_got(run, snapshot, expected):
     assert condition(run, snapshot) is expected
@@ -75,8 +75,8 @@ def test_what_never_ran_is_not_stale():
 
 
 def test_a_trend_has_a_line_per_metric_with_its_last_lowest_and_highest_value():
-    marks = (None, row(failed=500, latency_p95_ms=None), row(failed=0, latency_p95_ms=None), None)
-    found = {line.metric: line for line in trend(marks)}
+    samples = (None, row(failed=500, latency_p95_ms=None), row(failed=0, latency_p95_ms=None), None)
+    found = {line.metric: line for line in trend(samples)}
     share = found[Metric.COMPLETED_SHARE]
     assert share.values == (None, 0.5, 1.0, None)
     assert (share.last, share.low, share.high) == (1.0, 0.5, 1.0)
@@ -144,9 +144,9 @@ def test_before_the_first_run_there_is_one_sentence_about_what_to_do():
         ),
         (
             {
-                "last_run": ended(RunStatus.UNREAD, error="sync log x has no table y"),
+                "last_run": ended(RunStatus.FAILED, error="sync log x has no table y"),
                 "snapshot": row(7, NOW - DAY),
-                "unread_since": NOW - 3 * HOUR,
+                "unreadable_since": NOW - 3 * HOUR,
             },
             (
                 "The sync log could not be read since 2026-03-08 09:00:00 UTC, for 3 h: sync log x has no table y. "
@@ -154,7 +154,7 @@ def test_before_the_first_run_there_is_one_sentence_about_what_to_do():
             ),
         ),
         (
-            {"last_run": ended(RunStatus.UNREAD, error="it is gone"), "snapshot": None},
+            {"last_run": ended(RunStatus.FAILED, error="it is gone"), "snapshot": None},
             (
                 "The sync log could not be read since 2026-03-08 11:55:00 UTC, for 5 min: it is gone. "
                 "There are no numbers yet."
@@ -171,9 +171,9 @@ def test_before_the_first_run_there_is_one_sentence_about_what_to_do():
                 "That is too long ago: see whether the daemon or the cron job runs."
             ),
         ),
-        ({"under_way_since": NOW - MINUTE}, "A run is under way since 2026-03-08 11:59:00 UTC."),
+        ({"running_since": NOW - MINUTE}, "A run is under way since 2026-03-08 11:59:00 UTC."),
     ],
-    ids=["deadline", "signal", "aborted", "unread", "never-read", "died", "stale", "under-way"],
+    ids=["deadline", "signal", "aborted", "failed", "never-read", "crashed", "stale", "under-way"],
 )
 def test_what_the_numbers_rest_on_is_said_plainly(changes, sentence):
     assert sentence in " ".join(" ".join(lines(facts(**changes))).split())
@@ -199,16 +199,16 @@ def test_a_target_without_groups_has_no_list_of_them():
 
 def test_one_run_is_no_trend():
     gaps = (None,) * (len(BOUNDS) - 2)
-    assert not any("TREND" in line for line in lines(facts(marks=(*gaps, row()))))
+    assert not any("TREND" in line for line in lines(facts(samples=(*gaps, row()))))
 
 
 def test_a_trend_shows_what_was_not_zero_and_says_what_a_gap_is():
-    marks = (None, row(), None, row(unknown=10), *(row() for _ in range(len(BOUNDS) - 5)))
-    shown = lines(facts(marks=marks))
+    samples = (None, row(), None, row(unknown=10), *(row() for _ in range(len(BOUNDS) - 5)))
+    shown = lines(facts(samples=samples))
     names = [line.split("  ")[1] for line in shown if "█" in line or "▁" in line]
     assert names == ["completed", "failed", "unknown", "requests", "p95 latency"]
     assert "  A gap: no run stored numbers then." in shown
-    whole = lines(facts(marks=(None, *(row() for _ in range(len(BOUNDS) - 2)))))
+    whole = lines(facts(samples=(None, *(row() for _ in range(len(BOUNDS) - 2)))))
     assert not any("A gap" in line for line in whole)
 
 
@@ -221,7 +221,7 @@ def test_stages_are_told_when_not_everything_is_completed():
 
 
 def test_one_ingested_item_is_a_sentence():
-    only = Ingested(item_id="doc-1", group=None, completed_at=NOW, took_s=130.0)
+    only = IngestedItem(item_id="doc-1", group=None, completed_at=NOW, duration_s=130.0)
     times = IngestionTimes(items=1, median_s=130.0, p95_s=130.0, slowest=(only,))
     assert "  Ingestion: 1 item, doc-1, in 2 min 10 s" in lines(facts(ingestion=times))
 
@@ -243,7 +243,7 @@ def test_only_the_first_open_incidents_are_told_and_the_others_counted():
 
 def made(**by_status):
     counts = {RunStatus(status): count for status, count in by_status.items()}
-    return RunsMade(by_status=counts, first_started_at=NOW, last_finished_at=NOW, last_run_id=9)
+    return RunCounts(by_status=counts, first_started_at=NOW, last_finished_at=NOW, last_run_id=9)
 
 
 @pytest.mark.parametrize(
@@ -251,16 +251,21 @@ def made(**by_status):
     [
         ({"runs": None}, "no run"),
         ({"runs": made(complete=1)}, "1 run; no item changed"),
-        ({"runs": made(complete=2, unread=1, aborted=3)}, "6 runs (1 unread, 3 aborted); no item changed"),
+        ({"runs": made(complete=2, failed=1, aborted=3)}, "6 runs (1 failed, 3 aborted); no item changed"),
         ({"runs": made(complete=1), "new": 2, "stuck": 1}, "1 run; 2 new; 1 became stuck"),
         (
-            {"runs": made(complete=1), "items": (ItemsChanged(what="failed", count=9, sample_ids=("a", "b", "c")),)},
+            {
+                "runs": made(complete=1),
+                "items": (ItemChangeCount(change="failed", count=9, sample_ids=("a", "b", "c")),),
+            },
             "1 run; 9 failed (a, b, c and 6 more)",
         ),
         (
             {
                 "runs": made(complete=1),
-                "items": tuple(ItemsChanged(what=what, count=1, sample_ids=("a",)) for what in ("returned", "removed")),
+                "items": tuple(
+                    ItemChangeCount(change=change, count=1, sample_ids=("a",)) for change in ("returned", "removed")
+                ),
             },
             "1 run; 1 gone from the sync log (a); 1 back in the sync log",
         ),
@@ -287,7 +292,7 @@ def test_targets_that_were_reported_at_different_times_each_say_since_when():
 def test_incidents_of_no_target_and_those_that_are_too_many_are_told():
     mail = IncidentChange(id=3, target="channel:mail", cause=Cause.CHANNEL_FAILING, state=IncidentState.RESOLVED,
                           kinds=("opened", "resolved"))  # fmt: skip
-    shown = lines(elsewhere=IncidentChanges(total=2, newest=(mail,)))
+    shown = lines(other_incidents=IncidentChanges(total=2, newest=(mail,)))
     assert "  #3 channel_failing on channel:mail opened and resolved" in shown
     assert "  and 1 more incident" in shown
 
@@ -301,13 +306,13 @@ def test_no_line_is_longer_than_80_characters_whatever_the_names_and_numbers():
     counts = {state.value: 9_999_999 for state in ItemState}
     huge = row(total=9_999_999 * 6, stuck=9_999_999, requests=9_999_999,
                **dict.fromkeys(("pending", "failed", "not_found", "invalid", "unknown"), 9999999))  # fmt: skip
-    slow = Ingested(item_id=LONG, group=LONG, completed_at=NOW, took_s=1e9)
+    slow = IngestedItem(item_id=LONG, group=LONG, completed_at=NOW, duration_s=1e9)
     target = facts(
         target=LONG,
         snapshot=huge,
-        marks=(huge,) * (len(BOUNDS) - 1),
-        last_run=ended(RunStatus.UNREAD, error=LONG),
-        unread_since=NOW - 999 * DAY,
+        samples=(huge,) * (len(BOUNDS) - 1),
+        last_run=ended(RunStatus.FAILED, error=LONG),
+        unreadable_since=NOW - 999 * DAY,
         groups=(group(LONG, stuck=9_999_999, **counts),),
         stages=(StageCount(state=ItemState.PENDING, stage=LONG, items=9_999_999),) * 9,
         ingestion=IngestionTimes(items=9_999_999, median_s=1e9, p95_s=1e9, slowest=(slow, slow)),
@@ -316,7 +321,7 @@ def test_no_line_is_longer_than_80_characters_whatever_the_names_and_numbers():
             since=NOW - DAY,
             first_report=False,
             runs=made(complete=9_999_999),
-            items=(ItemsChanged(what="failed", count=9_999_999, sample_ids=(LONG, LONG)),),
+            items=(ItemChangeCount(change="failed", count=9_999_999, sample_ids=(LONG, LONG)),),
         ),
     )
     incident = replace(INCIDENT, target=LONG, member_ids=(LONG, LONG), member_count=9_999_999)
@@ -345,13 +350,13 @@ def test_the_json_has_every_fact_of_the_text_with_times_in_iso_and_nulls():
     assert (first["trend"][0]["snapshot"], first["trend"][-1]["snapshot"]) == (None, first["health"])
     assert first["ingestion"]["slowest"][1]["item_id"] == "sermons/2026/02/22/a-long-name-of-a-document.pdf"
     assert first["stuck"][0]["pending_since"] == "2026-03-07T10:00:00+00:00"
-    assert first["changes"]["runs"] == {"complete": 284, "partial": 4, "aborted": 0, "unread": 0}
+    assert first["changes"]["runs"] == {"complete": 284, "partial": 4, "aborted": 0, "failed": 0}
     assert first["changes"]["items"][1] == {"to": "failed", "count": 2, "sample_ids": ["doc-1", "doc-2"]}
     assert first["changes"]["incidents"]["newest"][0]["happened"] == ["opened"]
     assert [never[key] for key in ("condition", "last_run", "health", "ingestion")] == ["never_ran", None, None, None]
     assert set(never) == set(first)
     assert value["open_incidents"][0]["id"] == 7
-    assert value["undelivered"] == [{"channel": "mail", "given_up": 1, "waiting": 0}]
+    assert value["undelivered"] == [{"channel": "mail", "dead": 1, "waiting": 0}]
 
 
 def table(report):
@@ -375,6 +380,6 @@ def test_the_csv_has_a_row_per_target_and_span_with_the_columns_of_the_history()
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"], ids=repr)
 def test_text_that_a_spreadsheet_would_run_is_disarmed(begin):
     name = f'{begin}HYPERLINK("x")'
-    (first, *_) = table(overview(facts(target=name, marks=(row(target=name, slot=name),) * (len(BOUNDS) - 1))))
-    assert (first["target"], first["slot"]) == (f"'{name}", f"'{name}")
+    (first, *_) = table(overview(facts(target=name, samples=(row(target=name, run_key=name),) * (len(BOUNDS) - 1))))
+    assert (first["target"], first["run_key"]) == (f"'{name}", f"'{name}")
     assert first["duration_s"] == "60.0"

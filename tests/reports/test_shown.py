@@ -10,9 +10,9 @@ from monitor.incidents.decide import Action, Decision, DecisionReason
 from monitor.incidents.evaluate import AppliedDecision, EvaluationResult
 from monitor.incidents.store import IncidentEvent
 from monitor.model import Cause, IncidentState, RunStatus, Snapshot, SyncReport
-from monitor.reports.formatting import align, moment
+from monitor.reports.formatting import align, format_time
 from monitor.reports.incidents import incident_json, incident_text, incidents_text
-from monitor.reports.runs import all_is_well, history_json, history_text, run_json, run_text, shortfall
+from monitor.reports.runs import history_json, history_text, incomplete_reason, nothing_to_report, run_json, run_text
 from monitor.runs.store import HistoryRow, ItemChangeGroup
 
 
@@ -50,8 +50,8 @@ def test_every_cell_of_a_column_begins_or_ends_at_the_same_place(rows):
 
 
 def test_a_moment_is_told_to_the_second():
-    assert moment(OPENED) == "2026-03-01 03:10:00"
-    assert moment(None) == "-"
+    assert format_time(OPENED) == "2026-03-01 03:10:00"
+    assert format_time(None) == "-"
 
 
 def test_the_health_line_stands_below_the_target():
@@ -70,7 +70,7 @@ def test_a_run_tells_what_changed_what_failed_and_what_is_open():
             ItemChangeGroup(kind="stage", old="QUEUED", new="CHUNKING", count=4, sample_ids=("d",)),
         ),
         evaluation=EvaluationResult(
-            evidence=(OUTAGE, replace(OUTAGE, cause=Cause.RATE_LIMITED, explained_by=Cause.OUTAGE)),
+            evidence=(OUTAGE, replace(OUTAGE, cause=Cause.RATE_LIMITED, inhibited_by=Cause.OUTAGE)),
             changes=(change(Action.OPEN), change(Action.CONTINUE, DecisionReason.STILL_OPEN)),
         ),
         open_incidents=(INCIDENT,),
@@ -119,14 +119,14 @@ def test_what_is_odd_about_the_sync_log_is_told(sync, sentence):
 
 
 def test_a_run_that_could_not_read_the_log_says_so_instead_of_zero():
-    report = a_report(status=RunStatus.UNREAD, snapshot=None, error="sync log x has no table y", open_incidents=())
-    assert lines(report) == ["gloo: run 41, unread", "Health: not known: sync log x has no table y"]
+    report = a_report(status=RunStatus.FAILED, snapshot=None, error="sync log x has no table y", open_incidents=())
+    assert lines(report) == ["gloo: run 41, failed", "Health: not known: sync log x has no table y"]
 
 
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"status": RunStatus.UNREAD, "snapshot": None, "error": "it is gone"}, ["target gloo: it is gone"]),
+        ({"status": RunStatus.FAILED, "snapshot": None, "error": "it is gone"}, ["target gloo: it is gone"]),
         (
             {"status": RunStatus.PARTIAL, "abort_reason": "deadline", "snapshot": Snapshot(unknown=1)},
             ["the deadline cut the run short, 1 item left unknown", "give it longer"],
@@ -144,16 +144,16 @@ def test_a_run_that_could_not_read_the_log_says_so_instead_of_zero():
             ["the API is failing or can't be reached", "check recovery of the service"],
         ),
     ],
-    ids=["unread", "deadline", "interrupted", "unauthorized", "outage"],
+    ids=["failed", "deadline", "interrupted", "unauthorized", "outage"],
 )
 def test_a_run_that_did_not_get_through_says_why_in_one_sentence(changes, parts):
-    sentence = shortfall(a_report(**changes))
+    sentence = incomplete_reason(a_report(**changes))
     assert [part for part in ["target gloo: ", *parts] if part not in sentence] == []
     assert "\n" not in sentence
 
 
 def test_a_complete_run_has_nothing_to_explain():
-    assert shortfall(a_report(open_incidents=(INCIDENT,))) is None
+    assert incomplete_reason(a_report(open_incidents=(INCIDENT,))) is None
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_complete_run_has_nothing_to_explain():
     ids=["complete", "nothing-told", "open-incident", "just-resolved", "partial"],
 )
 def test_a_cron_job_is_silent_only_when_all_is_well(changes, well):
-    assert all_is_well(a_report(**changes)) is well
+    assert nothing_to_report(a_report(**changes)) is well
 
 
 def test_a_run_as_json_has_the_numbers_and_the_incidents_but_not_the_api_s_words():
@@ -193,12 +193,12 @@ def test_a_run_as_json_has_the_numbers_and_the_incidents_but_not_the_api_s_words
 
 
 def test_an_unread_run_as_json_has_no_health():
-    value = run_json(a_report(snapshot=None, status=RunStatus.UNREAD, error="it is gone"))
-    assert (value["health"], value["error"], value["status"]) == (None, "it is gone", "unread")
+    value = run_json(a_report(snapshot=None, status=RunStatus.FAILED, error="it is gone"))
+    assert (value["health"], value["error"], value["status"]) == (None, "it is gone", "failed")
 
 
 ROW = HistoryRow(
-    run_id=3, target="gloo", environment="production", slot=None, started_at=OPENED,
+    run_id=3, target="gloo", environment="production", run_key=None, started_at=OPENED,
     finished_at=OPENED + timedelta(seconds=2), status=RunStatus.ABORTED, abort_reason="outage", total=3, checked=1,
     completed=1, pending=0, failed=0, not_found=0, invalid=0, unknown=2, stuck=0, requests=5, retries=4,
     latency_p50_ms=1.5, latency_p95_ms=None, duration_s=2.04,

@@ -3,7 +3,7 @@ from itertools import pairwise
 from uuid import uuid4
 
 import pytest
-from database.history import DAY, HOUR, MINUTE, Past
+from database.history import DAY, HOUR, MINUTE, HistoryBuilder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
@@ -14,12 +14,12 @@ from monitor.model import RunStatus, Snapshot
 from monitor.reports import trends
 from monitor.runs.store import history
 
-ABORTED, PARTIAL, RUNNING, UNREAD = RunStatus.ABORTED, RunStatus.PARTIAL, RunStatus.RUNNING, RunStatus.UNREAD
+ABORTED, PARTIAL, RUNNING, FAILED = RunStatus.ABORTED, RunStatus.PARTIAL, RunStatus.RUNNING, RunStatus.FAILED
 
 
 @pytest.fixture
 def past(engine):
-    return Past(engine)
+    return HistoryBuilder(engine)
 
 
 def ask(engine, question, target="gloo", **arguments):
@@ -28,7 +28,7 @@ def ask(engine, question, target="gloo", **arguments):
 
 
 def marks(engine, *bounds, target="gloo"):
-    return [mark and mark.run_id for mark in ask(engine, trends.samples, target, bounds=bounds)]
+    return [mark and mark.run_id for mark in ask(engine, trends.snapshot_samples, target, bounds=bounds)]
 
 
 def test_a_span_is_marked_by_the_last_snapshot_in_it(engine, past):
@@ -40,12 +40,12 @@ def test_a_span_is_marked_by_the_last_snapshot_in_it(engine, past):
 
 def test_a_span_without_a_run_or_without_numbers_is_a_gap(engine, past):
     seen = past.run(NOW + MINUTE, snapshot=Snapshot(completed=2, failed=1))
-    past.run(NOW + 2 * MINUTE, UNREAD)
-    past.run(NOW + 12 * MINUTE, UNREAD)
+    past.run(NOW + 2 * MINUTE, FAILED)
+    past.run(NOW + 12 * MINUTE, FAILED)
     past.run(NOW + 13 * MINUTE, RUNNING)
     bounds = [NOW, NOW + 10 * MINUTE, NOW + 20 * MINUTE]
     assert marks(engine, *bounds) == [seen, None]
-    (row, _) = ask(engine, trends.samples, bounds=bounds)
+    (row, _) = ask(engine, trends.snapshot_samples, bounds=bounds)
     assert (row.total, row.failed, row.status) == (3, 1, RunStatus.COMPLETE)
 
 
@@ -67,7 +67,7 @@ def test_of_two_runs_that_started_together_the_later_one_is_the_mark(engine, pas
     cuts=st.lists(st.integers(0, 400), min_size=2, max_size=8, unique=True),
 )
 def test_the_marks_are_those_that_all_rows_would_give(engine, offsets, cuts):
-    past, target = Past(engine), uuid4().hex
+    past, target = HistoryBuilder(engine), uuid4().hex
     for offset in offsets:
         past.run(NOW + offset * MINUTE, target=target)
     bounds = [NOW + cut * MINUTE for cut in sorted(cuts)]
@@ -88,42 +88,42 @@ def test_the_marks_cost_two_statements_however_many_spans_there_are(engine, past
 
 
 def test_before_the_first_run_there_is_nothing_to_know(engine):
-    questions = (trends.last_run, trends.newest_snapshot, trends.under_way_since, trends.unread_since)
+    questions = (trends.last_run, trends.newest_snapshot, trends.running_since, trends.unreadable_since)
     assert [ask(engine, question) for question in questions] == [None] * 4
     assert marks(engine, NOW, NOW + DAY) == [None]
 
 
 def test_the_last_run_is_the_newest_that_is_finished_with_numbers_or_without(engine, past):
     counted = past.run(NOW)
-    unread = past.run(NOW + HOUR, UNREAD, error="it is gone")
+    unreadable = past.run(NOW + HOUR, FAILED, error="it is gone")
     past.run(NOW + 2 * HOUR, RUNNING)
     past.run(NOW + 3 * HOUR, target="other")
     last = ask(engine, trends.last_run)
-    assert (last.run_id, last.status, last.error) == (unread, UNREAD, "it is gone")
+    assert (last.run_id, last.status, last.error) == (unreadable, FAILED, "it is gone")
     assert (last.started_at, last.finished_at) == (NOW + HOUR, NOW + HOUR + MINUTE)
     assert ask(engine, trends.newest_snapshot).run_id == counted
 
 
 def test_a_run_under_way_is_told_until_it_is_finished(engine, past):
     past.run(NOW)
-    assert ask(engine, trends.under_way_since) is None
+    assert ask(engine, trends.running_since) is None
     past.run(NOW + HOUR, RUNNING)
-    assert ask(engine, trends.under_way_since) == NOW + HOUR
+    assert ask(engine, trends.running_since) == NOW + HOUR
 
 
 @pytest.mark.parametrize(
     ("statuses", "since"),
     [
         ([RunStatus.COMPLETE], None),
-        ([UNREAD], 0),
-        ([RunStatus.COMPLETE, UNREAD, UNREAD], 1),
-        ([UNREAD, PARTIAL, UNREAD, UNREAD], 2),
-        ([UNREAD, ABORTED, UNREAD, RUNNING], 2),
-        ([UNREAD, RunStatus.COMPLETE], None),
+        ([FAILED], 0),
+        ([RunStatus.COMPLETE, FAILED, FAILED], 1),
+        ([FAILED, PARTIAL, FAILED, FAILED], 2),
+        ([FAILED, ABORTED, FAILED, RUNNING], 2),
+        ([FAILED, RunStatus.COMPLETE], None),
     ],
     ids=["read", "never-read", "a-streak", "after-a-partial-one", "with-one-under-way", "readable-again"],
 )
 def test_the_log_is_unread_since_the_first_run_of_the_last_streak(engine, past, statuses, since):
     for n, status in enumerate(statuses):
         past.run(NOW + n * HOUR, status)
-    assert ask(engine, trends.unread_since) == (None if since is None else NOW + since * HOUR)
+    assert ask(engine, trends.unreadable_since) == (None if since is None else NOW + since * HOUR)

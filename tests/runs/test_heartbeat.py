@@ -16,10 +16,10 @@ from support.receiver import Receiver
 
 from monitor.database import leases
 from monitor.database.engine import writing
-from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
+from monitor.errors import ConfigError, LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, StoreError
 from monitor.model import RunStatus
 from monitor.model.http import CallResult
-from monitor.runs.heartbeat import Heartbeat, Ping, ping_url, ping_for
+from monitor.runs.heartbeat import Heartbeat, Ping, ping_for, ping_url
 from monitor.runs.report import RunReport
 
 RID = "4f4b2f0a-7c1e-4d6e-9a0e-111111111111"
@@ -74,7 +74,7 @@ ENDINGS = [
     ("the API is down", report(RunStatus.ABORTED, abort_reason="outage"), Ping.SUCCESS, "aborted (outage)"),
     ("the deadline came", report(RunStatus.PARTIAL, abort_reason="deadline"), Ping.SUCCESS, "partial (deadline)"),
     ("a signal came", report(RunStatus.PARTIAL, abort_reason="interrupted"), Ping.FAIL, "a signal cut the run short"),
-    ("the sync log is gone", report(RunStatus.UNREAD), Ping.FAIL, "the sync log can't be read"),
+    ("the sync log is gone", report(RunStatus.FAILED), Ping.FAIL, "the sync log can't be read"),
     ("our database", StoreError("host db.internal"), Ping.FAIL, "the monitor's own database can't be used"),
     ("the lease", LeaseLostError("epoch 3"), Ping.FAIL, "another run took over"),
     ("a file", ConfigError(["targets.x"]), Ping.FAIL, "the run could not be carried out"),
@@ -124,7 +124,7 @@ def test_a_database_that_keeps_a_run_from_beginning_is_a_failure_without_a_start
 
 
 def test_a_skipped_run_tells_nothing(world, switch):
-    assert send_around_run(SlotSpentError("x"), begins=False) == []
+    assert send_around_run(RunAlreadyExecutedError("x"), begins=False) == []
     configure(world, switch.url)
     with writing(world.app.engine) as conn:
         leases.acquire(conn, target="gloo", holder="other:1", now=world.clock(), ttl=timedelta(minutes=1))

@@ -62,7 +62,7 @@ def test_heeded_items_count_again(engine, tracked):
     done = unignore(engine, "a", "c")
     assert (done.changed, done.unchanged) == (1, 1)
     assert ignored_items(engine) == [(TARGET, "b", "known bad")]
-    assert events(engine)[-1] == (TARGET, "a", "heeded", None, 0, NOW)
+    assert events(engine)[-1] == (TARGET, "a", "unignored", None, 0, NOW)
 
 
 def test_what_is_not_ignored_is_heeded_without_a_trace(engine, tracked):

@@ -128,7 +128,7 @@ async def test_no_more_requests_are_in_flight_than_allowed(concurrency):
         await until(lambda: one.asker.in_flight == concurrency and one.progress.finished == 1)
         go_on.set()
         assert (await running).asked == 80
-    assert one.asker.most_in_flight == concurrency
+    assert one.asker.max_in_flight == concurrency
 
 
 async def test_what_an_answer_means_is_stored():

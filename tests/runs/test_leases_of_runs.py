@@ -19,7 +19,7 @@ def begun(world, **changes):
 
 
 async def asking(world):
-    while world.sandbox.stats()["most_in_flight"] < 1:  # noqa: ASYNC110  # a sandbox in a process of its own
+    while world.sandbox.stats()["max_in_flight"] < 1:  # noqa: ASYNC110  # a sandbox in a process of its own
         await asyncio.sleep(0.02)
 
 

@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from monitor.model import BadBody
-from monitor.model.http import CallResult, ApiError, Reply, Request
+from monitor.model.http import ApiError, CallResult, Reply, Request
 from monitor.providers import Listing
 from monitor.runs.list_check import fetch_list
 
@@ -23,12 +23,12 @@ class Pages:
     def list_reader(self, request, listing):
         return Reader(self, listing)
 
-    async def ask(self, request, *, deadline_s, into=None, max_attempts=None):
+    async def send(self, request, *, deadline_s, sink_factory=None, max_attempts=None):
         self.asked.append(request.path)
         if request.path in self.fails:
-            into()(b"half")  # what a cut attempt handed over
+            sink_factory()(b"half")  # what a cut attempt handed over
             return CallResult(error=self.fails[request.path], attempts=2, latency_ms=7.0)
-        assert into()(request.path.encode())
+        assert sink_factory()(request.path.encode())
         return CallResult(reply=Reply(status=200, headers={}, body=b""), attempts=1, latency_ms=3.0)
 
 

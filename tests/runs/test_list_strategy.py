@@ -117,7 +117,7 @@ def test_documents_of_somebody_else_do_not_stop_a_target_whose_list_shows_ours(s
     small_world.track(60)
     small_world.run()
     for item_id in small_world.track(foreign):
-        small_world.sandbox.give_away(item_id)
+        small_world.sandbox.assign_to_other_publisher(item_id)
     reports = [small_world.run(), small_world.run()]
     for report in reports:
         assert (report.status, report.abort_reason) == (RunStatus.COMPLETE, None)
@@ -129,7 +129,7 @@ def test_documents_of_somebody_else_do_not_stop_a_target_whose_list_shows_ours(s
 def test_refused_items_stop_a_target_whose_list_shows_nothing_of_ours(small_world):
     small_world.configure(strategy="list")
     for item_id in small_world.track(12):
-        small_world.sandbox.give_away(item_id)
+        small_world.sandbox.assign_to_other_publisher(item_id)
     report = small_world.run()
     assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "forbidden")
 

@@ -15,8 +15,8 @@ MINUTE = timedelta(minutes=1)
 SNAPSHOT = Snapshot(completed=5, pending=2, failed=1, unknown=1, stuck=1, checked=7, requests=9, latency_p50_ms=12.5)
 
 
-def start(conn, target="gloo", slot=None, epoch=1, at=NOW):
-    return store.start(conn, target=target, environment="test", slot=slot, epoch=epoch, started_at=at)
+def start(conn, target="gloo", run_key=None, epoch=1, at=NOW):
+    return store.start(conn, target=target, environment="test", run_key=run_key, epoch=epoch, started_at=at)
 
 
 def finish(conn, run_id, status=RunStatus.COMPLETE, snapshot=SNAPSHOT, at=NOW + MINUTE, **more):
@@ -30,13 +30,13 @@ def stored(conn, run_id):
 
 def test_a_closed_run_is_one_row_of_history(engine):
     with writing(engine) as conn:
-        run_id = start(conn, slot="12:00")
+        run_id = start(conn, run_key="12:00")
         finish(conn, run_id, RunStatus.ABORTED, abort_reason="unauthorized", owner_cause=Cause.UNAUTHORIZED)
     with reading(engine) as conn:
         [row] = store.history(conn, target="gloo", limit=10)
         run = stored(conn, run_id)
     assert row == store.HistoryRow(
-        run_id=run_id, target="gloo", environment="test", slot="12:00", started_at=NOW, finished_at=NOW + MINUTE,
+        run_id=run_id, target="gloo", environment="test", run_key="12:00", started_at=NOW, finished_at=NOW + MINUTE,
         status=RunStatus.ABORTED, abort_reason="unauthorized", total=9, checked=7, completed=5, pending=2, failed=1,
         not_found=0, invalid=0, unknown=1, stuck=1, requests=9, retries=0, latency_p50_ms=12.5, latency_p95_ms=None,
         duration_s=0.0,
@@ -63,10 +63,10 @@ def test_history_is_newest_first_and_of_the_target_that_was_asked_for(engine):
 
 def test_a_run_that_could_not_read_its_log_has_no_snapshot(engine):
     with writing(engine) as conn:
-        run_id = start(conn, slot="1")
-        finish(conn, run_id, RunStatus.UNREAD, snapshot=None, error="e" * 3000)
+        run_id = start(conn, run_key="1")
+        finish(conn, run_id, RunStatus.FAILED, snapshot=None, error="e" * 3000)
         assert len(stored(conn, run_id).error) == 2000
-        assert store.slot_spent(conn, target="gloo", slot="1")
+        assert store.already_executed(conn, target="gloo", run_key="1")
         assert store.last_snapshot(conn, "gloo") is None
         assert store.history(conn, target=None, limit=9) == []
 
@@ -75,7 +75,7 @@ def test_the_last_snapshot_is_the_newest_of_its_target(engine):
     with writing(engine) as conn:
         for n in range(2):
             finish(conn, start(conn, at=NOW + n * MINUTE), snapshot=Snapshot(completed=n))
-        finish(conn, start(conn, at=NOW + 2 * MINUTE), RunStatus.UNREAD, snapshot=None)
+        finish(conn, start(conn, at=NOW + 2 * MINUTE), RunStatus.FAILED, snapshot=None)
         finish(conn, start(conn, "other", at=NOW + 3 * MINUTE))
         assert store.last_snapshot(conn, "gloo") == Snapshot(completed=1)
 
@@ -99,22 +99,22 @@ def test_run_ids_are_never_handed_out_twice(engine):
 
 def test_a_slot_is_spent_when_its_run_is_closed(engine):
     with writing(engine) as conn:
-        run_id = start(conn, slot="1")
-        assert not store.slot_spent(conn, target="gloo", slot="1")
+        run_id = start(conn, run_key="1")
+        assert not store.already_executed(conn, target="gloo", run_key="1")
         finish(conn, run_id, RunStatus.ABORTED, abort_reason="outage")
-        assert store.slot_spent(conn, target="gloo", slot="1")
-        assert not store.slot_spent(conn, target="gloo", slot="2")
-        assert not store.slot_spent(conn, target="other", slot="1")
+        assert store.already_executed(conn, target="gloo", run_key="1")
+        assert not store.already_executed(conn, target="gloo", run_key="2")
+        assert not store.already_executed(conn, target="other", run_key="1")
 
 
 def test_runs_that_a_dead_process_left_open_are_closed_and_spend_no_slot(engine):
     with writing(engine) as conn:
-        dead, other, alive = start(conn, slot="1"), start(conn, "other"), start(conn, epoch=2)
+        dead, other, alive = start(conn, run_key="1"), start(conn, "other"), start(conn, epoch=2)
         assert store.abandon(conn, target="gloo", before_epoch=2, at=NOW + MINUTE) == 1
         assert store.abandon(conn, target="gloo", before_epoch=2, at=NOW + MINUTE) == 0
         run = stored(conn, dead)
         assert (run.status, run.finished_at) == ("aborted", NOW + MINUTE)
         assert run.error == "the process ended before the run was closed"
         assert [stored(conn, i).status for i in (other, alive)] == ["running", "running"]
-        assert not store.slot_spent(conn, target="gloo", slot="1")
+        assert not store.already_executed(conn, target="gloo", run_key="1")
         assert store.last_snapshot(conn, "gloo") is None

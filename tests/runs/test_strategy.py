@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from monitor.model import REQUEST_CAUSES, Cause
 from monitor.runs.strategy import (
     SAMPLE_SIZE,
-    Strategy,
     ApproachReason,
+    Strategy,
     choose_approach,
     list_failure_ends_run,
-    needs_sample,
     list_is_wrong,
+    needs_sample,
 )
 
 CHOICES = [

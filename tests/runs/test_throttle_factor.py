@@ -26,13 +26,13 @@ concurrency = 8
 
 
 def factors(world):
-    return [row["restraint"] for row in world.rows("SELECT restraint FROM runs ORDER BY id")]
+    return [row["throttle_factor"] for row in world.rows("SELECT throttle_factor FROM runs ORDER BY id")]
 
 
 def held_back(world, factor, target="gloo"):
     """As if the target's last run had left it so."""
     with world.app.engine.begin() as conn:
-        conn.exec_driver_sql(f"UPDATE runs SET restraint = {factor} WHERE target = '{target}'")
+        conn.exec_driver_sql(f"UPDATE runs SET throttle_factor = {factor} WHERE target = '{target}'")
 
 
 def live(world):
@@ -60,12 +60,12 @@ def test_429s_halve_it_run_by_run_while_the_incident_is_open_and_clean_runs_give
         report = next_run()
         assert [incident.cause for incident in report.open_incidents] == [Cause.RATE_LIMITED]
     assert factors(world) == [1, 0.5, 0.25, 0.125]
-    assert report.restraint == 0.25, "what it was held to itself"
+    assert report.throttle_factor == 0.25, "what it was held to itself"
     world.sandbox.clear_faults()
     reports = [next_run() for _ in range(11)]
     assert factors(world)[4:6] == [0.15625, 0.1953125]
     assert factors(world)[-2:] == [1, 1]
-    assert [report.restraint for report in reports][-1] == 1
+    assert [report.throttle_factor for report in reports][-1] == 1
     assert reports[1].open_incidents == (), "it recovers on, with the incident over"
 
 
@@ -74,13 +74,13 @@ def test_a_restrained_run_has_fewer_requests_in_flight(world, next_run):
     world.track(40)
     world.sandbox.add_fault(path="/engine", delay_s=0.02, passes=True)
     next_run()
-    assert world.sandbox.stats()["most_in_flight"] > 2
+    assert world.sandbox.stats()["max_in_flight"] > 2
     held_back(world, 0.25)
     world.sandbox.reset()
     world.sandbox.add_fault(path="/engine", delay_s=0.02, status=404)
     report = next_run()
-    assert (report.status, report.restraint) == (RunStatus.COMPLETE, 0.25)
-    assert world.sandbox.stats()["most_in_flight"] == 2
+    assert (report.status, report.throttle_factor) == (RunStatus.COMPLETE, 0.25)
+    assert world.sandbox.stats()["max_in_flight"] == 2
     assert live(world).concurrency.ceiling == 2
 
 
@@ -89,19 +89,19 @@ def test_runs_that_learn_nothing_hand_it_on(world):
     world.run()
     held_back(world, 0.25)
     world.configure(sync_log="sqlite:///nowhere.db")
-    assert world.run().status is RunStatus.UNREAD
+    assert world.run().status is RunStatus.FAILED
     world.configure()
     interrupt = asyncio.Event()
     interrupt.set()
     assert world.run(interrupt=interrupt).status is RunStatus.PARTIAL
     with world.app.engine.begin() as conn:  # as a process leaves it that is killed
         conn.exec_driver_sql(
-            "INSERT INTO runs (target, environment, epoch, status, restraint, started_at) "
+            "INSERT INTO runs (target, environment, epoch, status, throttle_factor, started_at) "
             f"SELECT target, environment, epoch, 'running', 0.25, started_at FROM runs WHERE id = {len(factors(world))}"
         )
     assert factors(world) == [0.25] * 4
     report = world.run()
-    assert (report.restraint, factors(world)[-1]) == (0.25, 0.3125)
+    assert (report.throttle_factor, factors(world)[-1]) == (0.25, 0.3125)
 
 
 def test_a_run_that_a_hint_keeps_from_sending_anything_does_not_halve_it_further(world):
@@ -129,7 +129,7 @@ def test_of_several_targets_on_one_key_the_most_restrained_holds_all_of_them_bac
 
     run(1)
     held_back(world, 0.25, target="same-key")
-    assert run(0).restraint == 1, "its own"
+    assert run(0).throttle_factor == 1, "its own"
     assert live(world).concurrency.ceiling == 2
     run(2)
     assert [throttle.concurrency.ceiling for throttle in world.app.throttles._throttles.values()] == [2, 8]
@@ -148,8 +148,8 @@ def test_people_and_the_log_are_told(small_world, here):
     with structlog.testing.capture_logs() as logged:
         world.run()
     (event,) = [each for each in logged if each["event"] == "run_finished"]
-    assert (event["restraint"], event["next_restraint"]) == (0.390625, 0.48828125)
-    assert event["restraint_reason"] == "the run was clean"
+    assert (event["throttle_factor"], event["next_throttle_factor"]) == (0.390625, 0.48828125)
+    assert event["throttle_reason"] == "the run was clean"
 
 
 def test_a_database_that_can_t_say_is_no_reason_not_to_run(small_world):
@@ -163,6 +163,6 @@ def test_a_database_that_can_t_say_is_no_reason_not_to_run(small_world):
                 return made.concurrency.ceiling
 
         with world.app.engine.begin() as conn:
-            conn.exec_driver_sql("ALTER TABLE runs RENAME COLUMN restraint TO gone")
+            conn.exec_driver_sql("ALTER TABLE runs RENAME COLUMN throttle_factor TO gone")
         assert asyncio.run(opened()) == 32
     assert [each["event"] for each in logged] == ["throttle_factor_not_read"]

@@ -6,12 +6,12 @@ from sqlalchemy import select, update
 from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, items
-from monitor.model import ItemState, SyncLogEntry, Outcome, Reason
+from monitor.model import ItemState, Outcome, Reason, SyncLogEntry
 from monitor.model.http import ApiError
 from monitor.model.items import transition
 from monitor.runs import outcomes as outcome_store
-from monitor.runs.sync import sync_worklist
 from monitor.runs import worklist
+from monitor.runs.sync import sync_worklist
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from monitor.sandbox import Sandbox, SandboxSettings
-from monitor.sandbox.rate_limits import read_rate
+from monitor.sandbox.rate_limits import parse_rate
 
 FORBIDDEN = {"error": "Forbidden - insufficient permissions", "code": "forbidden"}
 EXPIRED = {"detail": "Invalid or expired access token."}
@@ -197,7 +197,7 @@ def test_a_malformed_id_is_a_400(http, key, item_id):
 
 def test_another_publishers_item_is_a_403_of_its_own(http, sandbox, key):
     mine, foreign = sandbox.create_items(2, status="COMPLETED")
-    sandbox.give_away(foreign)
+    sandbox.assign_to_other_publisher(foreign)
     answer = http.get(f"/engine/v2/items/{foreign}", headers=key)
     body = {"detail": {"code": "item_publisher_mismatch", "message": "Item does not belong to the specified publisher"}}
     assert (answer.status_code, answer.json()) == (403, body)
@@ -210,7 +210,7 @@ def test_a_removed_item_is_a_404(http, sandbox, key):
     assert item_status(http, item_id, key) == 404
 
 
-@pytest.mark.parametrize("act", ["set_status", "give_away", "remove"])
+@pytest.mark.parametrize("act", ["set_status", "assign_to_other_publisher", "remove"])
 def test_an_item_that_is_not_there_cannot_be_changed(sandbox, act):
     arguments = ["no-item", "FAILED"] if act == "set_status" else ["no-item"]
     with pytest.raises(KeyError):
@@ -261,7 +261,7 @@ def test_updated_at_and_etag_change_with_the_status_and_only_then(http, sandbox,
 
 def test_the_list_is_a_bare_array_of_the_publishers_own_items(http, sandbox, key):
     mine, foreign = sandbox.create_items(2, status="EMBEDDING")
-    sandbox.give_away(foreign)
+    sandbox.assign_to_other_publisher(foreign)
     answer = http.get(f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items", headers=key)
     assert answer.json() == [{"item_id": mine, "item_title": "made", "filename": "made.txt", "status": "EMBEDDING"}]
 
@@ -413,7 +413,7 @@ def test_a_limit_of_snippets_that_is_none_is_a_422(sandbox, snippets, limit):
 
 def test_snippets_of_what_is_not_ours_are_refused_as_the_item_is(sandbox, snippets):
     (foreign,) = sandbox.create_items(1)
-    sandbox.give_away(foreign)
+    sandbox.assign_to_other_publisher(foreign)
     assert [snippets(each).status_code for each in (foreign, uuid.uuid4(), "1")] == [403, 404, 400]
 
 
@@ -421,7 +421,7 @@ def test_snippets_of_what_is_not_ours_are_refused_as_the_item_is(sandbox, snippe
 
 
 def test_each_credential_may_make_so_many_calls_and_is_told_how_many_are_left(http, sandbox, clock, key, granted):
-    sandbox.limit_rate(read_rate("2/10s"))
+    sandbox.limit_rate(parse_rate("2/10s"))
     path = f"/engine/v2/items/{uuid.uuid4()}"
     answers = [http.get(path, headers=key) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [404, 404, 429]
@@ -435,7 +435,7 @@ def test_each_credential_may_make_so_many_calls_and_is_told_how_many_are_left(ht
 
 
 def test_the_reset_is_a_moment_in_unix_seconds_after_which_all_calls_are_there_again(http, sandbox, clock, key):
-    sandbox.limit_rate(read_rate("2/10s"))
+    sandbox.limit_rate(parse_rate("2/10s"))
     path = f"/engine/v2/items/{uuid.uuid4()}"
     before = [http.get(path, headers=key) for _ in range(3)][-1].headers
     # the sandbox began when its clock stood at 5000 s: its Unix time is that of its start, and what went by since
@@ -446,7 +446,7 @@ def test_the_reset_is_a_moment_in_unix_seconds_after_which_all_calls_are_there_a
 
 
 def test_who_is_not_let_in_uses_nothing_up(http, sandbox, key):
-    sandbox.limit_rate(read_rate("1/10s"))
+    sandbox.limit_rate(parse_rate("1/10s"))
     path = f"/engine/v2/items/{uuid.uuid4()}"
     refused = [http.get(path, headers=headers) for headers in ({}, bearer("rejected"))]
     assert [answer.status_code for answer in refused] == [401, 403]
@@ -456,7 +456,7 @@ def test_who_is_not_let_in_uses_nothing_up(http, sandbox, key):
 
 @pytest.mark.usefixtures("_no_complaint")
 def test_a_sandbox_that_is_told_to_says_retry_after_and_keeps_its_rate_over_a_reset():
-    settings = SandboxSettings(rate=read_rate("1/10s"), retry_after=True)
+    settings = SandboxSettings(rate=parse_rate("1/10s"), retry_after=True)
     with Sandbox(settings, clock=lambda: 5.0) as serving, httpx.Client(base_url=serving.url, trust_env=False) as client:
 
         def ask():
@@ -685,7 +685,7 @@ def test_an_id_that_is_no_text_is_a_422_that_says_where(sandbox, delete):
 
 def test_a_foreign_item_refuses_the_whole_deletion(sandbox, delete):
     mine, foreign = sandbox.create_items(2)
-    sandbox.give_away(foreign)
+    sandbox.assign_to_other_publisher(foreign)
     answer = delete(json={"item_ids": [mine, foreign]})
     assert answer.status_code == 403
     assert answer.json() == {

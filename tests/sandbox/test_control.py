@@ -119,7 +119,7 @@ def test_the_statistics_count_by_template_and_ending(control, ask, http):
             "POST /engine/v2/publisher/{publisher_id}/items/by-producer 401": 1,
         },
         "items": 1,
-        "most_in_flight": 1,
+        "max_in_flight": 1,
     }
 
 
@@ -129,7 +129,7 @@ def test_a_reset_forgets_everything(control, ask, http, granted):
     control("POST", "/faults", json={"path": "/engine"})
     ask(item_id)
     assert done(control("POST", "/reset"))
-    assert control("GET", "/stats").json() == {"requests": {}, "items": 0, "most_in_flight": 0}
+    assert control("GET", "/stats").json() == {"requests": {}, "items": 0, "max_in_flight": 0}
     assert ask(item_id).status_code == 404
     assert http.get(f"/engine/v2/items/{item_id}", headers=granted).status_code == 403
 

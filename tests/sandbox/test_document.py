@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from monitor.cli.app import app
-from monitor.cli.sandbox import SandboxOptions, plan
-from monitor.sandbox import Player, Sandbox
+from monitor.cli.sandbox import SandboxOptions, parse_options
+from monitor.sandbox import Sandbox, ScenarioPlayer
 from monitor.sandbox.control import ROUTES
 from monitor.sandbox.faults import KEYS, PRESETS, Fault
 from monitor.sandbox.scenario import ACTIONS, Scenario, read_scenario
@@ -71,14 +71,14 @@ def test_a_command_of_the_document_serves(line, monkeypatch):
     program, name, *arguments = shlex.split(line)
     assert (program, name) == ("ingestion-monitor", "sandbox")
     given = COMMAND.make_context(name, list(arguments)).params
-    made = plan(SandboxOptions(**{**given, "fault": tuple(given["fault"] or ())}))
+    made = parse_options(SandboxOptions(**{**given, "fault": tuple(given["fault"] or ())}))
     assert len(made.faults) == arguments.count("--fault")
     assert (made.scenario is not None) == ("--scenario" in arguments)
     assert (made.settings.rate is not None) == ("--rate" in arguments)
     with Sandbox(replace(made.settings, port=0)) as sandbox:
         for fault in made.faults:
-            sandbox.put(fault)
-        Player(sandbox, made.scenario or Scenario(about="", steps=())).advance(0.0)
+            sandbox.inject_fault(fault)
+        ScenarioPlayer(sandbox, made.scenario or Scenario(about="", steps=())).advance(0.0)
         assert httpx.get(f"{sandbox.url}/_sandbox/stats", trust_env=False).status_code == 200
 
 

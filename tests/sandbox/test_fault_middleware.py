@@ -121,7 +121,7 @@ def test_a_client_that_leaves_while_it_waits_ends_its_call(sandbox, ask):
         httpx.get(sandbox.url + URL, timeout=0.1, trust_env=False)
     wait_for(lambda: sandbox.requests("gone") == 1)
     assert ask().status_code == 400
-    assert sandbox.stats()["most_in_flight"] == 1
+    assert sandbox.stats()["max_in_flight"] == 1
 
 
 def test_a_client_that_leaves_at_once_ends_its_call(sandbox):
@@ -139,18 +139,18 @@ def test_the_calls_in_flight_are_counted_at_their_most(sandbox):
         for _ in range(4):
             connection = connections.enter_context(socket.create_connection(("127.0.0.1", sandbox.port)))
             connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        wait_for(lambda: sandbox.stats()["most_in_flight"] == 4)
+        wait_for(lambda: sandbox.stats()["max_in_flight"] == 4)
     wait_for(lambda: sandbox.requests("gone") == 4)
-    assert sandbox.stats()["most_in_flight"] == 4
+    assert sandbox.stats()["max_in_flight"] == 4
 
 
 def test_a_reset_keeps_count_of_the_calls_in_flight(sandbox):
     sandbox.add_fault(passes=True, delay_s=3600)
     with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
         connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        wait_for(lambda: sandbox.stats()["most_in_flight"] == 1)
+        wait_for(lambda: sandbox.stats()["max_in_flight"] == 1)
         sandbox.reset()
-        assert sandbox.stats()["most_in_flight"] == 1
+        assert sandbox.stats()["max_in_flight"] == 1
     wait_for(lambda: sandbox.requests("gone") == 1)
 
 

@@ -27,37 +27,37 @@ MATCHES = {
 
 @pytest.mark.parametrize(("fault", "hits"), MATCHES.values(), ids=MATCHES)
 def test_a_fault_hits_the_calls_that_it_names(fault, hits):
-    assert (plan(fault).hit(*CALL) is not None) is hits
+    assert (plan(fault).match_request(*CALL) is not None) is hits
 
 
 def test_a_counted_fault_is_used_up_and_the_next_one_takes_over():
     faults = plan({"status": 500, "count": 2}, {"status": 502, "count": 1})
-    hits = [faults.hit(*CALL) for _ in range(4)]
+    hits = [faults.match_request(*CALL) for _ in range(4)]
     assert [fault and fault.status for fault in hits] == [500, 500, 502, None]
 
 
 def test_the_first_fault_that_matches_is_the_one():
-    assert plan({"path": "/oauth2", "status": 500}, {"status": 502}, {"status": 504}).hit(*CALL).status == 502
+    assert plan({"path": "/oauth2", "status": 500}, {"status": 502}, {"status": 504}).match_request(*CALL).status == 502
 
 
 def test_clearing_ends_all_faults():
     faults = plan({}, {"count": 3})
     faults.clear()
-    assert faults.hit(*CALL) is None
+    assert faults.match_request(*CALL) is None
 
 
 @given(share=st.floats(min_value=0.05, max_value=0.95), seed=st.integers(min_value=0, max_value=1000))
 def test_a_share_hits_about_that_share_and_the_same_calls_each_time(share, seed):
     first, second = plan({"share": share}, seed=seed), plan({"share": share}, seed=seed)
-    hits = [first.hit(*CALL) is not None for _ in range(2000)]
-    assert hits == [second.hit(*CALL) is not None for _ in range(2000)]
+    hits = [first.match_request(*CALL) is not None for _ in range(2000)]
+    assert hits == [second.match_request(*CALL) is not None for _ in range(2000)]
     assert sum(hits) / 2000 == pytest.approx(share, abs=0.07)
 
 
 @given(count=st.integers(min_value=1, max_value=50), share=st.floats(min_value=0.1, max_value=1))
 def test_a_count_is_never_exceeded_whatever_the_share(count, share):
     faults = plan({"count": count, "share": share})
-    assert sum(faults.hit(*CALL) is not None for _ in range(1500)) == count
+    assert sum(faults.match_request(*CALL) is not None for _ in range(1500)) == count
 
 
 CONTENTS = {
@@ -116,7 +116,7 @@ def test_what_is_no_fault_is_refused_in_a_sentence(raw, why):
     "raw", [{"drip": 5, "drip_headers": True}, {"drip": 5, "passes": True}], ids=["headers", "passes"]
 )
 def test_headers_drip_and_right_answers_drip_without_a_body_of_its_own(raw):
-    assert read_fault(raw).by_hand
+    assert read_fault(raw).needs_raw_write
 
 
 def test_an_empty_status_without_a_body_is_a_fault():
@@ -126,11 +126,11 @@ def test_an_empty_status_without_a_body_is_a_fault():
 def test_a_fault_that_lasts_ends_by_itself():
     faults = FaultPlan()
     faults.add(read_fault({"for_s": 10}), now_s=100.0)
-    assert [faults.hit(*CALL, now_s) is not None for now_s in (100.0, 109.9, 110.0)] == [True, True, False]
+    assert [faults.match_request(*CALL, now_s) is not None for now_s in (100.0, 109.9, 110.0)] == [True, True, False]
 
 
 def test_a_delay_that_fades_shrinks_evenly_to_nothing():
     faults = FaultPlan()
     faults.add(read_fault({"delay_s": 8, "for_s": 10, "fades": True, "passes": True}), now_s=100.0)
-    hits = [faults.hit(*CALL, now_s) for now_s in (100.0, 105.0, 107.5, 110.0)]
+    hits = [faults.match_request(*CALL, now_s) for now_s in (100.0, 105.0, 107.5, 110.0)]
     assert [fault and fault.delay_s for fault in hits] == [8.0, 4.0, 2.0, None]

@@ -31,18 +31,18 @@ WALKS = {
 
 @pytest.mark.parametrize(("filename", "after_s", "status", "since_s"), WALKS.values(), ids=WALKS)
 def test_an_item_walks_through_its_stages_in_equal_steps(filename, after_s, status, since_s):
-    assert item(filename).standing(1000.0 + after_s, item_seconds=80.0) == (status, 1000.0 + since_s)
+    assert item(filename).status_at(1000.0 + after_s, item_seconds=80.0) == (status, 1000.0 + since_s)
 
 
 def test_an_item_is_at_its_end_at_once_when_the_walk_takes_no_time():
-    assert item().standing(1000.0, item_seconds=0.0) == ("COMPLETED", 1000.0)
-    assert item("stuck.txt").standing(1000.0, item_seconds=0.0) == ("CHUNKING", 1000.0)
+    assert item().status_at(1000.0, item_seconds=0.0) == ("COMPLETED", 1000.0)
+    assert item("stuck.txt").status_at(1000.0, item_seconds=0.0) == ("CHUNKING", 1000.0)
 
 
 def test_an_item_keeps_the_status_that_it_was_given():
     kept = item(status="RERANKING")
     kept.changed_s = 1500.0
-    assert kept.standing(9000.0, item_seconds=80.0) == ("RERANKING", 1500.0)
+    assert kept.status_at(9000.0, item_seconds=80.0) == ("RERANKING", 1500.0)
 
 
 @given(
@@ -54,7 +54,7 @@ def test_an_item_keeps_the_status_that_it_was_given():
 def test_an_item_never_walks_back_nor_stands_in_the_future(filename, first, later, item_seconds):
     walking = item(filename, created_s=0.0)
     order = [*STAGES, "FAILED"]
-    before, since_before = walking.standing(first, item_seconds=item_seconds)
-    after, since_after = walking.standing(first + later, item_seconds=item_seconds)
+    before, since_before = walking.status_at(first, item_seconds=item_seconds)
+    after, since_after = walking.status_at(first + later, item_seconds=item_seconds)
     assert order.index(before) <= order.index(after)
     assert since_before <= since_after <= first + later or since_after == pytest.approx(first + later)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from monitor.sandbox.engine import MOST_ENDINGS, ROWS_PER_PIECE, Item, pieces
+from monitor.sandbox.engine import MAX_CACHED_ROWS, ROWS_PER_PIECE, Item, encode_rows
 
 
 def made(count, **differing):
@@ -11,7 +11,7 @@ def made(count, **differing):
 
 
 def written(items, now_s=0.0):
-    return list(pieces(items, now_s=now_s, item_seconds=80.0))
+    return list(encode_rows(items, now_s=now_s, item_seconds=80.0))
 
 
 @pytest.mark.parametrize("count", [0, 1, ROWS_PER_PIECE - 1, ROWS_PER_PIECE, ROWS_PER_PIECE + 1, 3 * ROWS_PER_PIECE])
@@ -29,14 +29,14 @@ def test_a_row_is_what_the_item_says_of_itself():
         *made(1, created_s=30.0),
     ]
     rows = json.loads(b"".join(written(items, now_s=50.0)))
-    assert rows == [item.row(item.standing(50.0, item_seconds=80.0)[0]) for item in items]
+    assert rows == [item.row(item.status_at(50.0, item_seconds=80.0)[0]) for item in items]
     assert [row["status"] for row in rows] == ["QUEUED", "EMBEDDING", "CHUNKING", "FETCHING"]
 
 
 def test_items_that_are_all_different_are_listed_rightly_too():
     items = [
         Item(item_id=str(n), publisher_id="p", filename=f"{n}.txt", created_s=0.0, changed_s=0.0)
-        for n in range(MOST_ENDINGS + 5)
+        for n in range(MAX_CACHED_ROWS + 5)
     ]
     assert {row["item_id"]: row["filename"] for row in json.loads(b"".join(written(items)))} == {
         item.item_id: item.filename for item in items

@@ -3,17 +3,17 @@ import inspect
 import pytest
 
 from monitor.cli import sandbox_app
-from monitor.sandbox import responses as bodies
+from monitor.sandbox import responses
 from monitor.sandbox.faults import KEYS, PRESETS, Fault, parse_fault
 
 WRITTEN = {
-    "503": Fault(status=503, body=bodies.BY_STATUS[503]),
+    "503": Fault(status=503, body=responses.BY_STATUS[503]),
     "504": Fault(status=504),
-    "503:share=0.3": Fault(status=503, body=bodies.BY_STATUS[503], share=0.3),
-    "429:header.Retry-After=5": Fault(status=429, body=bodies.RATE_LIMITED, headers={"Retry-After": "5"}),
+    "503:share=0.3": Fault(status=503, body=responses.BY_STATUS[503], share=0.3),
+    "429:header.Retry-After=5": Fault(status=429, body=responses.RATE_LIMITED, headers={"Retry-After": "5"}),
     "html502:path=/engine,count=5": Fault(**PRESETS["html502"].fields, path="/engine", count=5),
     "html502:header.X=y": Fault(
-        status=502, body=bodies.BAD_GATEWAY, headers={"Server": "nginx", "Via": "1.1 google", "X": "y"}
+        status=502, body=responses.BAD_GATEWAY, headers={"Server": "nginx", "Via": "1.1 google", "X": "y"}
     ),
     "drip:drip=5": Fault(passes=True, drip=5.0),
     "cut-body:cut=7, method=get": Fault(passes=True, cut_after=7, method="get"),

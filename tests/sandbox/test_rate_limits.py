@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.sandbox.rate_limits import Quota, Rate, read_rate
+from monitor.sandbox.rate_limits import Rate, TokenBuckets, parse_rate
 
 RATES = {
     "50/s": Rate(count=50, per_s=1.0),
@@ -16,30 +16,35 @@ RATES = {
 
 @pytest.mark.parametrize(("text", "rate"), RATES.items(), ids=list(RATES))
 def test_a_rate_is_calls_per_time(text, rate):
-    assert read_rate(text) == rate
+    assert parse_rate(text) == rate
 
 
 @pytest.mark.parametrize("text", ["", "50", "/s", "0/s", "5/0s", "-1/s", "1.5/s", "50/d", "50/s ", "\u0665/s", "5/s/s"])
 def test_what_is_no_rate_is_refused_in_a_sentence(text):
     with pytest.raises(ValueError, match=r"is no rate; write calls per s, m or h, such as 50/s, 600/m or 5/10s"):
-        read_rate(text)
+        parse_rate(text)
 
 
 def test_as_many_calls_as_the_rate_says_may_come_at_once_and_no_more():
-    quota = Quota(rate=read_rate("3/m"))
-    grants = [quota.take("key", 0.0) for _ in range(4)]
-    assert [(grant.allowed, grant.remaining) for grant in grants] == [(True, 2), (True, 1), (True, 0), (False, 0)]
-    assert (grants[3].whole_s, grants[3].next_s) == (60.0, 20.0)
+    buckets = TokenBuckets(rate=parse_rate("3/m"))
+    decisions = [buckets.take("key", 0.0) for _ in range(4)]
+    assert [(decision.allowed, decision.remaining) for decision in decisions] == [
+        (True, 2),
+        (True, 1),
+        (True, 0),
+        (False, 0),
+    ]
+    assert (decisions[3].full_at_s, decisions[3].next_at_s) == (60.0, 20.0)
 
 
 def test_each_credential_has_its_own_calls():
-    quota = Quota(rate=read_rate("1/m"))
-    assert [quota.take(who, 0.0).allowed for who in ("key", "client", "key")] == [True, True, False]
+    buckets = TokenBuckets(rate=parse_rate("1/m"))
+    assert [buckets.take(who, 0.0).allowed for who in ("key", "client", "key")] == [True, True, False]
 
 
 def test_a_refused_call_costs_nothing():
-    quota = Quota(rate=read_rate("1/10s"))
-    assert [quota.take("key", now_s).allowed for now_s in (0.0, 3.0, 6.0, 9.0, 10.0)] == [
+    buckets = TokenBuckets(rate=parse_rate("1/10s"))
+    assert [buckets.take("key", now_s).allowed for now_s in (0.0, 3.0, 6.0, 9.0, 10.0)] == [
         True,
         False,
         False,
@@ -49,10 +54,10 @@ def test_a_refused_call_costs_nothing():
 
 
 def test_the_headers_are_those_of_the_reference_and_round_up():
-    quota = Quota(rate=read_rate("2/3s"))
-    quota.take("key", 0.0)
-    quota.take("key", 0.0)
-    refused = quota.take("key", 0.2)
+    buckets = TokenBuckets(rate=parse_rate("2/3s"))
+    buckets.take("key", 0.0)
+    buckets.take("key", 0.0)
+    refused = buckets.take("key", 0.2)
     told = refused.headers(unix_s=1_000_000.2, now_s=0.2, retry_after=True)
     assert told == {
         "X-RateLimit-Limit": "2",
@@ -64,9 +69,9 @@ def test_the_headers_are_those_of_the_reference_and_round_up():
 
 @pytest.mark.parametrize(("calls", "retry_after"), [(1, True), (3, False)], ids=["let in", "not asked for"])
 def test_retry_after_is_told_only_to_the_refused_and_only_when_wanted(calls, retry_after):
-    quota = Quota(rate=read_rate("2/s"))
-    grants = [quota.take("key", 0.0) for _ in range(calls)]
-    assert "Retry-After" not in grants[-1].headers(unix_s=0.0, now_s=0.0, retry_after=retry_after)
+    buckets = TokenBuckets(rate=parse_rate("2/s"))
+    decisions = [buckets.take("key", 0.0) for _ in range(calls)]
+    assert "Retry-After" not in decisions[-1].headers(unix_s=0.0, now_s=0.0, retry_after=retry_after)
 
 
 RATE = st.builds(
@@ -77,21 +82,21 @@ PAUSES = st.lists(st.floats(min_value=0, max_value=100), max_size=60)
 
 @given(rate=RATE, pauses=PAUSES)
 def test_no_stretch_of_time_lets_in_more_than_the_rate_and_one_burst(rate, pauses):
-    quota, now_s, allowed = Quota(rate=rate), 0.0, 0
+    buckets, now_s, allowed = TokenBuckets(rate=rate), 0.0, 0
     for pause_s in pauses:
         now_s += pause_s
-        allowed += quota.take("key", now_s).allowed
+        allowed += buckets.take("key", now_s).allowed
     assert allowed <= rate.count + now_s * rate.count / rate.per_s + 0.01
 
 
 @given(rate=RATE, pauses=PAUSES)
 def test_who_waits_as_long_as_told_is_let_in(rate, pauses):
-    quota, now_s = Quota(rate=rate), 0.0
+    buckets, now_s = TokenBuckets(rate=rate), 0.0
     for pause_s in pauses:
         now_s += pause_s
-        grant = quota.take("key", now_s)
-        if not grant.allowed:
-            now_s = grant.next_s
-            assert quota.take("key", now_s).allowed
-    grant = quota.take("key", now_s)
-    assert quota.take("key", float(math.ceil(grant.whole_s))).remaining == rate.count - 1
+        decision = buckets.take("key", now_s)
+        if not decision.allowed:
+            now_s = decision.next_at_s
+            assert buckets.take("key", now_s).allowed
+    decision = buckets.take("key", now_s)
+    assert buckets.take("key", float(math.ceil(decision.full_at_s))).remaining == rate.count - 1

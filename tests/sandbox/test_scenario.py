@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
 from monitor.sandbox.faults import Fault, parse_fault
-from monitor.sandbox.rate_limits import read_rate
-from monitor.sandbox.requests import Batch, Selection, StatusChange
-from monitor.sandbox.scenario import ACTIONS, Step, due, read_scenario
+from monitor.sandbox.rate_limits import parse_rate
+from monitor.sandbox.requests import ItemBatch, ItemSelection, StatusChange
+from monitor.sandbox.scenario import ACTIONS, ScenarioStep, due_steps, read_scenario
 
 
 def read(text):
@@ -29,7 +29,7 @@ DONE = {
     "revoke": ('revoke = "key"', "revoke", "key", "revoke key"),
     "restore": ('restore = "client"', "restore", "client", "restore client"),
     "expire": ("expire_tokens = true", "expire_tokens", True, "expire tokens"),
-    "make": ("make = { count = 3 }", "make", Batch(count=3), "make count 3"),
+    "make": ("make = { count = 3 }", "make", ItemBatch(count=3), "make count 3"),
     "set": (
         'set = { filename = "a", status = "FAILED" }',
         "set",
@@ -37,8 +37,8 @@ DONE = {
         "set filename a, status FAILED",
     ),
     "let go": ("set = { }", "set", StatusChange(), "set"),
-    "remove": ("remove = { count = 1 }", "remove", Selection(count=1), "remove count 1"),
-    "rate": ('rate = "5/s"', "rate", read_rate("5/s"), "rate 5/s"),
+    "remove": ("remove = { count = 1 }", "remove", ItemSelection(count=1), "remove count 1"),
+    "rate": ('rate = "5/s"', "rate", parse_rate("5/s"), "rate 5/s"),
     "no rate": ('rate = "none"', "rate", None, "rate none"),
     "stop": ("stop = true", "stop", True, "stop"),
     "start": ("start = true", "start", True, "start"),
@@ -47,7 +47,7 @@ DONE = {
 
 @pytest.mark.parametrize(("line", "action", "argument", "text"), DONE.values(), ids=DONE)
 def test_a_step_says_when_what_happens(line, action, argument, text):
-    assert read(step(line)).steps == [Step(at_s=10.0, action=action, argument=argument, text=text)]
+    assert read(step(line)).steps == [ScenarioStep(at_s=10.0, action=action, argument=argument, text=text)]
 
 
 def test_every_action_is_in_the_table_above():
@@ -121,7 +121,7 @@ TIMES = st.lists(st.floats(min_value=0, max_value=1000), max_size=20).map(sorted
 
 @given(times=TIMES, earlier=st.floats(min_value=0, max_value=1000), later=st.floats(min_value=0, max_value=1000))
 def test_what_is_due_stays_due_and_nothing_is_due_early(times, earlier, later):
-    steps = [Step(at_s=at_s, action="clear", argument=True, text="") for at_s in times]
-    before, after = due(steps, earlier), due(steps, earlier + later)
+    steps = [ScenarioStep(at_s=at_s, action="clear", argument=True, text="") for at_s in times]
+    before, after = due_steps(steps, earlier), due_steps(steps, earlier + later)
     assert after[: len(before)] == before
     assert [each.at_s for each in after] == [at_s for at_s in times if at_s <= earlier + later]

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitor.sandbox import Player, Sandbox, SandboxSettings
+from monitor.sandbox import Sandbox, SandboxSettings, ScenarioPlayer
 from monitor.sandbox.scenario import read_scenario
 
 KEY = SandboxSettings().api_key
@@ -18,7 +18,7 @@ class Stage:
     def __init__(self, sandbox, client, clock, name):
         self.sandbox, self.client, self.clock, self.elapsed_s = sandbox, client, clock, 0
         text = (EXAMPLES / f"{name}.toml").read_text(encoding="utf-8")
-        self.player = Player(sandbox, read_scenario(text, name=name))
+        self.player = ScenarioPlayer(sandbox, read_scenario(text, name=name))
 
     def to(self, minute):
         """Lets time go by, half a minute after the other; what the scenario did."""
@@ -136,5 +136,5 @@ def test_tokens_expire_when_a_scenario_says_so(stage):
     playing = stage("key-rotation")
     token = playing.token().json()["access_token"]
     text = '[[steps]]\nat = "5s"\nexpire_tokens = true\n'
-    Player(playing.sandbox, read_scenario(text, name="x")).advance(5.0)
+    ScenarioPlayer(playing.sandbox, read_scenario(text, name="x")).advance(5.0)
     assert playing.ask(token=token).status_code == 401

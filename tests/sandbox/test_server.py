@@ -72,7 +72,7 @@ def test_stopping_drops_calls_in_flight_at_once(own):
     own.add_fault(delay_s=3600)
     with socket.create_connection(("127.0.0.1", own.port)) as connection:
         connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        while own.stats()["most_in_flight"] == 0:
+        while own.stats()["max_in_flight"] == 0:
             time.sleep(0.005)
         own.stop()  # waiting for the call would end in a complaint
         assert connection.recv(1) == b""
@@ -179,7 +179,7 @@ def test_a_signal_does_not_wait_for_calls_in_flight(served):
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        while get(f"{url}/_sandbox/stats").json()["most_in_flight"] == 0:
+        while get(f"{url}/_sandbox/stats").json()["max_in_flight"] == 0:
             time.sleep(0.005)
         process.send_signal(signal.SIGTERM)
         _, complaints = process.communicate(timeout=120)

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from monitor.model import BadBody, ItemState, ItemStatus
-from monitor.model.http import RETRY_BUDGET_EXHAUSTED, CallResult, ApiError, Reply, Request
+from monitor.model.http import RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Reply, Request
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.delivery import ConfiguredChannel
 
@@ -98,20 +98,20 @@ class FakeItemClient:
     asked: list = field(default_factory=list)
     cancelled: list = field(default_factory=list)
     in_flight: int = 0
-    most_in_flight: int = 0
+    max_in_flight: int = 0
     before: object = None
     """Awaited with the item's id before each answer."""
     budget: int = 0
     """Second questions that it answers."""
     asked_again: list = field(default_factory=list)
 
-    async def ask(self, request, *, deadline_s, again=False):
+    async def send(self, request, *, deadline_s, is_repeat=False):
         item_id = request.path.rpartition("/")[2]
-        if again and len(self.asked_again) >= self.budget:
+        if is_repeat and len(self.asked_again) >= self.budget:
             return CallResult(error=ApiError(status=None, code=RETRY_BUDGET_EXHAUSTED), attempts=0)
-        (self.asked_again if again else self.asked).append(item_id)
+        (self.asked_again if is_repeat else self.asked).append(item_id)
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0)
             if self.before is not None:

@@ -138,12 +138,12 @@ class World:
         by_clock = {"utcnow": self.clock, "lease_now": lambda _conn: self.clock()}
         return replace(self.app.job(self.app.config.targets[0]), **{**by_clock, **changes})
 
-    def run(self, *, slot=None, interrupt=None, **changes):
+    def run(self, *, run_key=None, interrupt=None, **changes):
         """One run of the target at the clock's time; then the clock moves by a minute."""
 
         async def once():
             return await Run(
-                self.job(**changes), interrupt=interrupt or asyncio.Event(), progress=NoProgress(), slot=slot
+                self.job(**changes), interrupt=interrupt or asyncio.Event(), progress=NoProgress(), run_key=run_key
             )()
 
         try:

@@ -35,14 +35,14 @@ def killed_runs(world):
     )
 
 
-def complaints(world, *, kept, expected, account, kills):
+def find_violations(world, *, kept, expected, outcome, kills):
     """What is wrong with a database after a kill, the next run and the next delivery.
 
     Args:
         world: whose database it is.
         kept: what `stored` gave before the last kill.
         expected: the account of the story as nobody was killed.
-        account: as it is here.
+        outcome: as it is here.
         kills: how many processes were killed.
     """
     wrong = [f"a snapshot is lost or changed: {row}" for row in kept if row not in stored(world)]
@@ -53,16 +53,16 @@ def complaints(world, *, kept, expected, account, kills):
     wrong += [f"run {row['run_id']} does not add up" for row in world.rows(SUMS)]
     wrong += [f"open twice: {row}" for row in world.rows(OPEN_TWICE)]
     wrong += [f"half a run is stored in {row['what']}" for row in world.rows(OF_NO_RUN)]
-    wrong += _untold(world) + _left_behind(world)
+    wrong += _missing_notifications(world) + _left_behind(world)
     wrong += [
-        f"{each.name}: {getattr(account, each.name)} and not {getattr(expected, each.name)}"
+        f"{each.name}: {getattr(outcome, each.name)} and not {getattr(expected, each.name)}"
         for each in fields(expected)
-        if getattr(account, each.name) != getattr(expected, each.name)
+        if getattr(outcome, each.name) != getattr(expected, each.name)
     ]
     return wrong
 
 
-def _untold(world):
+def _missing_notifications(world):
     """Changes of incidents without their messages, and messages without a change."""
     changes = Counter((row["incident_id"], row["kind"]) for row in world.rows(CHANGES))
     notes = Counter(
@@ -78,7 +78,7 @@ def _left_behind(world):
     return [f"left behind: {row}" for row in (*held, *claimed, *unsent)]
 
 
-def doubled(calls):
+def duplicates(calls):
     """How many messages came more than once, and whether all of each were the same under one key."""
     counted = Counter(key for key, _ in calls)
     bodies = {key: [body for each, body in calls if each == key] for key, times in counted.items() if times > 1}

@@ -17,12 +17,12 @@ from survival.server import own_server
 
 TITLE = "Faults of databases"
 HEAD = ("fault", "database", "command", "ended", "said", "half-written rows", "whole again after")
-MOST_S = 60
+MAX_RECOVERY_S = 60
 """From the end of a fault to the next whole state: a lease that nobody released, and a run, on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class FaultCase:
     """What is promised of one fault."""
 
     name: str
@@ -44,84 +44,84 @@ DAMAGED = "is not a SQLite database, or is damaged; name another file, or restor
 NOTHING = "nothing: the run waits for 30 s, and writes nothing twice"
 
 ON_POSTGRES = (
-    Promise(name="restarted", fault="server restarted (immediate) in mid-run", ended="exit 0", said="", short=True,
+    FaultCase(name="restarted", fault="server restarted (immediate) in mid-run", ended="exit 0", said="", short=True,
             remedy=NOTHING),
-    Promise(name="sessions_killed", fault="all sessions killed three times in mid-run", ended="exit 0", said="",
+    FaultCase(name="sessions_killed", fault="all sessions killed three times in mid-run", ended="exit 0", said="",
             remedy=NOTHING),
-    Promise(name="killed_while_closing", fault="session killed while the run closes", ended="exit 0", said=LOST,
+    FaultCase(name="killed_while_closing", fault="session killed while the run closes", ended="exit 0", said=LOST,
             short=True, remedy=NOTHING),
-    Promise(name="crowded", fault="no connection left (`max_connections`)", ended="exit 3", short=True,
+    FaultCase(name="crowded", fault="no connection left (`max_connections`)", ended="exit 3", short=True,
             said="has no connection left for us; end some of its sessions, or raise its max_connections",
             remedy="end sessions, or raise `max_connections`"),
-    Promise(name="read_only", fault="read-only transactions (a standby)", ended="exit 3", short=True,
+    FaultCase(name="read_only", fault="read-only transactions (a standby)", ended="exit 3", short=True,
             said="can't be written: it, its folder or its server is read-only; allow this user to write",
             remedy="name the primary server"),
-    Promise(name="without_rights", fault="role without the right to write", ended="exit 3",
+    FaultCase(name="without_rights", fault="role without the right to write", ended="exit 3",
             said="refused access: this user lacks a privilege; grant it", remedy="grant it"),
-    Promise(name="daemon_through_a_restart", fault="server restarted (immediate) between runs", command="daemon",
+    FaultCase(name="daemon_through_a_restart", fault="server restarted (immediate) between runs", command="daemon",
             ended="went on by itself", said="", remedy="nothing"),
-    Promise(name="frozen", fault="server frozen for 20 s", ended="exit 0", said="",
+    FaultCase(name="frozen", fault="server frozen for 20 s", ended="exit 0", said="",
             remedy="nothing; what takes over two minutes ends the run"),
-    Promise(name="stopped_for_long", fault="server down for longer than 30 s", ended="exit 3", said=AWAY,
+    FaultCase(name="stopped_for_long", fault="server down for longer than 30 s", ended="exit 3", said=AWAY,
             remedy="start it; the next run asks again what was not stored"),
-    Promise(name="silent", fault="network silent for ever in mid-run", ended="exit 3", said="",
+    FaultCase(name="silent", fault="network silent for ever in mid-run", ended="exit 3", said="",
             remedy="look at the network; the run ends within three minutes"),
 )  # fmt: skip
 ON_SQLITE = (
-    Promise(name="file_limit", fault="no file may grow (a quota)", ended="exit 3", said="can't be read or written on",
+    FaultCase(name="file_limit", fault="no file may grow (a quota)", ended="exit 3", said="can't be read or written on",
             remedy="raise the limit", short=True),
-    Promise(name="not_a_database", fault="not a database any more", ended="exit 3", said=DAMAGED,
+    FaultCase(name="not_a_database", fault="not a database any more", ended="exit 3", said=DAMAGED,
             remedy="restore a copy"),
-    Promise(name="damaged_page", fault="a page of the work list damaged", ended="exit 3", said=DAMAGED, short=True,
+    FaultCase(name="damaged_page", fault="a page of the work list damaged", ended="exit 3", said=DAMAGED, short=True,
             remedy="restore a copy"),
-    Promise(name="deleted_under_a_daemon", fault="deleted under a daemon, then restored from a copy", command="daemon",
+    FaultCase(name="deleted_under_a_daemon", fault="deleted under a daemon, then restored from a copy", command="daemon",
             ended="went on by itself", said="can't be opened", short=True,
             remedy="restore a copy: the daemon takes it up, and writes nothing into the deleted file"),
-    Promise(name="wal_deleted_under_a_daemon", fault="`-wal` and `-shm` deleted under a daemon", command="daemon",
+    FaultCase(name="wal_deleted_under_a_daemon", fault="`-wal` and `-shm` deleted under a daemon", command="daemon",
             ended="went on by itself", said="", remedy="nothing, but keep whoever cleans up away from them"),
-    Promise(name="locked_in_mid_run", fault="locked by another process for 20 s in mid-run", ended="exit 0",
+    FaultCase(name="locked_in_mid_run", fault="locked by another process for 20 s in mid-run", ended="exit 0",
             said=LOCKED, remedy="nothing: the run waits for 30 s"),
-    Promise(name="locked_at_the_start", fault="locked at the start, for longer than 10 s", ended="exit 3", said=LOCKED,
+    FaultCase(name="locked_at_the_start", fault="locked at the start, for longer than 10 s", ended="exit 3", said=LOCKED,
             remedy="end the process that holds it"),
-    Promise(name="locked_for_ever", fault="locked in mid-run and never let go", ended="exit 3", said=LOCKED,
+    FaultCase(name="locked_for_ever", fault="locked in mid-run and never let go", ended="exit 3", said=LOCKED,
             remedy="end the process that holds it"),
-    Promise(name="locked_under_a_daemon", fault="locked until a run gives up", command="daemon",
+    FaultCase(name="locked_under_a_daemon", fault="locked until a run gives up", command="daemon",
             ended="went on by itself", said=LOCKED, remedy="end the process that holds it; the next tick runs"),
-    Promise(name="disk_full", fault="disk full in mid-run (a small tmpfs; as root)", ended="exit 3",
+    FaultCase(name="disk_full", fault="disk full in mid-run (a small tmpfs; as root)", ended="exit 3",
             said="has no space left; free some and run again", remedy="free some space"),
-    Promise(name="read_only_disk", fault="file system mounted read-only (as root)", ended="exit 3",
+    FaultCase(name="read_only_disk", fault="file system mounted read-only (as root)", ended="exit 3",
             said="can't be opened", remedy="mount it for writing"),
 )  # fmt: skip
 AS_ROOT = {function.__name__ for function in sqlite_faults.AS_ROOT}
 
 
-def kept(promise, row):
+def kept(case, row):
     """What of a promise did not hold; empty when all did."""
-    broken = [] if row.ended == promise.ended else [f"ended: {row.ended}"]
-    broken += [] if promise.said in row.said else [f"said: {row.said}"]
+    broken = [] if row.ended == case.ended else [f"ended: {row.ended}"]
+    broken += [] if case.said in row.said else [f"said: {row.said}"]
     broken += [f"{row.half_written} half-written rows"] if row.half_written else []
-    return broken + ([f"recovered in {row.recovered_s:.0f} s"] if row.recovered_s > MOST_S else [])
+    return broken + ([f"recovered in {row.recovered_s:.0f} s"] if row.recovered_s > MAX_RECOVERY_S else [])
 
 
 def rows(*, full=True, seed=0, postgres_url=""):
     """The rows of `make survive`: whether the promise holds, and the cells. The server is one of our own."""
     with tempfile.TemporaryDirectory(dir=folder_in_memory()) as name, own_server() as server:
         folder = Path(name)
-        tried = [(promise, partial(getattr(postgres_faults, promise.name), server, folder)) for promise in ON_POSTGRES]
-        tried += [(promise, partial(getattr(sqlite_faults, promise.name), folder)) for promise in _on_sqlite()]
-        for promise, attempt in tried:
-            if full or promise.short:
+        tried = [(case, partial(getattr(postgres_faults, case.name), server, folder)) for case in ON_POSTGRES]
+        tried += [(case, partial(getattr(sqlite_faults, case.name), folder)) for case in _on_sqlite()]
+        for case, attempt in tried:
+            if full or case.short:
                 row = attempt()
-                yield not kept(promise, row), _cells(promise, row)
+                yield not kept(case, row), _cells(case, row)
 
 
 def _on_sqlite():
-    return [promise for promise in ON_SQLITE if promise.name not in AS_ROOT or sqlite_faults.may_mount()]
+    return [case for case in ON_SQLITE if case.name not in AS_ROOT or sqlite_faults.may_mount()]
 
 
-def _cells(promise, row):
+def _cells(case, row):
     return (
-        promise.fault,
+        case.fault,
         row.database,
         row.command,
         row.ended,

@@ -68,7 +68,7 @@ channels = ["hook", "apprise"]
 """
 TITLE = "Growth of a daemon over its runs (second half of them)"
 HEAD = ("database", "runs", "incidents / messages", "memory", "objects", "open files", "threads", "tasks")
-MOST_KIB_PER_RUN, MOST_OBJECTS_PER_RUN = 60, 20
+MAX_KIB_PER_RUN, MAX_OBJECTS_PER_RUN = 60, 20
 ITEMS = 20
 PER_FAILURE, PER_REVOCATION = 30, 70
 """Ticks from one failed document to the next, and from one revoked key to the next."""
@@ -171,7 +171,7 @@ def _change_the_world(there, config, run):
         case 10:
             _record(config, there.call("create_items", 1, status="FAILED"))
         case 14:
-            there.call("set_statuses", _mended())
+            there.call("set_statuses", _restored())
     match run % PER_REVOCATION:
         case 40:
             there.call("revoke_client")
@@ -179,7 +179,7 @@ def _change_the_world(there, config, run):
             there.call("restore_client")
 
 
-def _mended():
+def _restored():
     return StatusChange(status="COMPLETED", filename="made.txt")
 
 
@@ -260,8 +260,8 @@ def grown(growth):
         "tasks": len({each.tasks for each in growth.samples}) > 1,
         "files": last.files > first.files,
         "threads": last.threads > first.threads + 1,  # of the pool, which starts them as it needs them
-        "objects": growth.slope("objects") > MOST_OBJECTS_PER_RUN,
-        "memory": growth.slope("resident_kib") > MOST_KIB_PER_RUN,
+        "objects": growth.slope("objects") > MAX_OBJECTS_PER_RUN,
+        "memory": growth.slope("resident_kib") > MAX_KIB_PER_RUN,
     }
     return [what for what, is_so in found.items() if is_so]
 

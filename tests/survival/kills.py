@@ -19,8 +19,8 @@ from pathlib import Path
 
 from support.world import World, environment
 from survival import audit
-from survival.ground import KINDS, Grounds, paths
-from survival.story import CHAPTERS, Account, Desk, Story, told_without_kills
+from survival.environments import KINDS, Environments, paths
+from survival.scenario import STAGES, Outcome, Scenario, ScriptedReceiver, outcome_without_kills
 
 TITLE = "Kills (SIGKILL)"
 HEAD = (
@@ -33,7 +33,7 @@ HEAD = (
     "target free after",
     "messages after",
 )
-VICTIM = Path(__file__).with_name("victim.py")
+KILLED_PROCESS = Path(__file__).with_name("fault_injection.py")
 OPENS, REFUSED, ENDS = 1, 3, 5
 """Chapters in which a run opens incidents, is refused and opens one, and ends them."""
 ONCE_MORE = ("send.leave", "mark.enter", "mark.statement", "mark.commit")
@@ -50,20 +50,20 @@ class Kill:
     nth: int = 1
     after_s: float = 0.0
     command: str = "check"
-    chapter: int = OPENS
+    stage: int = OPENS
     renew_every_s: float | None = None
 
     def __str__(self):
         at = f"{self.point}-{self.nth}" if self.point else f"{self.after_s:.3f}s"
-        return f"{self.command}-{at}-in-{self.chapter}"
+        return f"{self.command}-{at}-in-{self.stage}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survived:
+class KillResult:
     """What the kills of one story cost."""
 
     wrong: list
-    doubled: int
+    duplicates: int
     lease_s: float
     """How long a target was held after a kill, at the most, with the run that then went through; 0: it was not."""
     claims_s: float
@@ -88,40 +88,40 @@ STEPS_OF_DELIVERY = (
 )  # fmt: skip
 
 
-def _named(points: Sequence[str], *, command: str, chapter: int) -> tuple[Kill, ...]:
+def _named(points: Sequence[str], *, command: str, stage: int) -> tuple[Kill, ...]:
     """A kill at each of the points; one that is named n times is met at its 1st, 6th, 11th … statement."""
     before: Counter[str] = Counter()
     made = []
     for point in points:
         renew_every_s = 0.05 if point.startswith("renew") else None
         nth = 1 + 5 * before[point]
-        made.append(Kill(point=point, nth=nth, command=command, chapter=chapter, renew_every_s=renew_every_s))
+        made.append(Kill(point=point, nth=nth, command=command, stage=stage, renew_every_s=renew_every_s))
         before[point] += 1
     return tuple(made)
 
 
 RUN_POINTS = (
-    *_named(STEPS_OF_A_RUN, command="check", chapter=OPENS),
-    *_named(STEPS_OF_A_RUN, command="check", chapter=ENDS),
-    *_named([each for each in STEPS_OF_A_RUN if each.startswith("close")], command="check", chapter=REFUSED),
+    *_named(STEPS_OF_A_RUN, command="check", stage=OPENS),
+    *_named(STEPS_OF_A_RUN, command="check", stage=ENDS),
+    *_named([each for each in STEPS_OF_A_RUN if each.startswith("close")], command="check", stage=REFUSED),
 )
 DELIVERY_POINTS = (
-    *_named(STEPS_OF_DELIVERY, command="check", chapter=OPENS),
-    *_named(STEPS_OF_DELIVERY, command="notify", chapter=REFUSED),
-    *_named(STEPS_OF_DELIVERY, command="notify", chapter=ENDS),
+    *_named(STEPS_OF_DELIVERY, command="check", stage=OPENS),
+    *_named(STEPS_OF_DELIVERY, command="notify", stage=REFUSED),
+    *_named(STEPS_OF_DELIVERY, command="notify", stage=ENDS),
 )
 DAEMON_POINTS = (
-    *_named(STEPS_OF_A_RUN[::4], command="daemon", chapter=OPENS),
-    *_named(STEPS_OF_DELIVERY[::2], command="daemon", chapter=REFUSED),
-    *_named(STEPS_OF_A_RUN[2::4], command="daemon", chapter=ENDS),
+    *_named(STEPS_OF_A_RUN[::4], command="daemon", stage=OPENS),
+    *_named(STEPS_OF_DELIVERY[::2], command="daemon", stage=REFUSED),
+    *_named(STEPS_OF_A_RUN[2::4], command="daemon", stage=ENDS),
 )
 
 
-def stories_of(kills: Sequence[Kill]) -> list[list[Kill]]:
+def group_kills(kills: Sequence[Kill]) -> list[list[Kill]]:
     """The kills in as few stories as may be: a chapter has one kill."""
     told: list[list[Kill]] = []
     for kill in kills:
-        fits = next((each for each in told if kill.chapter not in {other.chapter for other in each}), None)
+        fits = next((each for each in told if kill.stage not in {other.stage for other in each}), None)
         if fits is None:
             told.append([kill])
         else:
@@ -136,7 +136,7 @@ def started(world: World, kill: Kill, *, tell: str | None = None) -> Iterator[tu
     asked = ["--at", kill.point, "--nth", str(kill.nth)] if kill.point else []
     asked += ["--tell", tell, "--fd", str(theirs)] if tell else []
     asked += ["--renew-every", str(kill.renew_every_s)] if kill.renew_every_s else []
-    command = [sys.executable, str(VICTIM), *asked, "--", kill.command, "--config", str(world.config_path)]
+    command = [sys.executable, str(KILLED_PROCESS), *asked, "--", kill.command, "--config", str(world.config_path)]
     process = subprocess.Popen(
         command, cwd=world.folder, env=environment(paths()), pass_fds=(theirs,),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -162,7 +162,7 @@ def die(world: World, kill: Kill) -> tuple[bool, str]:
         return process.returncode == -signal.SIGKILL, said
 
 
-def survive(world: World, kills: Sequence[Kill], expected: Account, *, waits: bool = False) -> Survived:
+def survive(world: World, kills: Sequence[Kill], expected: Outcome, *, waits: bool = False) -> KillResult:
     """The story with a kill in some of its chapters.
 
     Args:
@@ -171,28 +171,32 @@ def survive(world: World, kills: Sequence[Kill], expected: Account, *, waits: bo
         expected: the story's account without any kill.
         waits: whether leases and claims are waited for; otherwise their ends are brought nearer by what is left.
     """
-    with Desk() as desk:
-        story, cost, kept = Story(world, desk), Cost(), []
-        by_chapter = {kill.chapter: kill for kill in kills}
-        for chapter in range(len(CHAPTERS)):
-            if chapter in by_chapter:
-                kept = _killed(story, by_chapter[chapter], cost, waits=waits)
+    with ScriptedReceiver() as receiver:
+        scenario, costs, kept = Scenario(world, receiver), KillCosts(), []
+        by_stage = {kill.stage: kill for kill in kills}
+        for stage in range(len(STAGES)):
+            if stage in by_stage:
+                kept = _killed(scenario, by_stage[stage], costs, waits=waits)
             else:
-                story.play(chapter)
-        wrong = cost.wrong + audit.complaints(
-            world, kept=kept, expected=expected, account=story.account(), kills=cost.killed
+                scenario.play(stage)
+        wrong = costs.wrong + audit.find_violations(
+            world, kept=kept, expected=expected, outcome=scenario.outcome(), kills=costs.killed
         )
-        doubled, same = audit.doubled(desk.calls())
+        duplicates, same = audit.duplicates(receiver.calls())
         may_double = sum(not kill.point or kill.point in ONCE_MORE for kill in kills)
-        wrong += [f"{doubled} messages came twice"] if doubled > may_double else []
+        wrong += [f"{duplicates} messages came twice"] if duplicates > may_double else []
         wrong += [] if same else ["a message came twice under one key, and was not the same"]
-    return Survived(
-        wrong=wrong, killed=cost.killed, doubled=doubled, lease_s=max(cost.leases_s), claims_s=max(cost.claims_s)
+    return KillResult(
+        wrong=wrong,
+        killed=costs.killed,
+        duplicates=duplicates,
+        lease_s=max(costs.leases_s),
+        claims_s=max(costs.claims_s),
     )
 
 
 @dataclass
-class Cost:
+class KillCosts:
     """What the kills of a story cost so far."""
 
     wrong: list = field(default_factory=list)
@@ -201,46 +205,46 @@ class Cost:
     claims_s: list = field(default_factory=list)
 
 
-def _killed(story: Story, kill: Kill, cost: Cost, *, waits: bool) -> list[str]:
+def _killed(scenario: Scenario, kill: Kill, costs: KillCosts, *, waits: bool) -> list[str]:
     """A chapter whose command is killed, then the next run and the next delivery; the snapshots before the kill."""
-    story.begin(kill.chapter)
+    scenario.begin(kill.stage)
     if kill.command == "notify":
-        story.run()
-    kept = audit.stored(story.world)
-    killed, said = die(story.world, kill)
-    cost.killed += killed
+        scenario.run()
+    kept = audit.stored(scenario.world)
+    killed, said = die(scenario.world, kill)
+    costs.killed += killed
     if kill.point and not killed:
-        cost.wrong.append(f"it did not die at {kill.point}: {said}")
-    lease_s, claims_s = _recovered(story, kill, before=len(kept), waits=waits)
-    cost.leases_s.append(lease_s)
-    cost.claims_s.append(claims_s)
-    cost.wrong += [f"a snapshot is lost or changed: {row}" for row in kept if row not in audit.stored(story.world)]
+        costs.wrong.append(f"it did not die at {kill.point}: {said}")
+    lease_s, claims_s = _recovered(scenario, kill, before=len(kept), waits=waits)
+    costs.leases_s.append(lease_s)
+    costs.claims_s.append(claims_s)
+    costs.wrong += [f"a snapshot is lost or changed: {row}" for row in kept if row not in audit.stored(scenario.world)]
     return kept
 
 
-def _recovered(story: Story, kill: Kill, *, before: int, waits: bool) -> tuple[float, float]:
+def _recovered(scenario: Scenario, kill: Kill, *, before: int, waits: bool) -> tuple[float, float]:
     """The next run, unless the killed one closed itself, and the next delivery; how long each took from the kill on."""
     began_s, passed_s = time.monotonic(), 0.0
-    lease, claims = story.lease_left(), story.claims_left()
+    lease, claims = scenario.lease_left(), scenario.claims_left()
     if lease:
-        passed_s += _let_pass(story, lease, waits=waits)
-    if kill.command != "notify" and len(audit.stored(story.world)) == before:
-        story.run()
+        passed_s += _let_pass(scenario, lease, waits=waits)
+    if kill.command != "notify" and len(audit.stored(scenario.world)) == before:
+        scenario.run()
     free_s = time.monotonic() - began_s + passed_s
-    left = story.claims_left()
+    left = scenario.claims_left()
     if left:
-        passed_s += _let_pass(story, left, waits=waits)
-    story.deliver()
+        passed_s += _let_pass(scenario, left, waits=waits)
+    scenario.deliver()
     told_s = time.monotonic() - began_s + passed_s
     return free_s if lease else 0.0, told_s if claims else 0.0
 
 
-def _let_pass(story: Story, left: timedelta, *, waits: bool) -> float:
+def _let_pass(scenario: Scenario, left: timedelta, *, waits: bool) -> float:
     """Lets a lease or claims end; gives back how many seconds passed on no clock."""
     if waits:
         time.sleep(left.total_seconds() + 0.01)
         return 0.0
-    story.let_pass(left)
+    scenario.let_pass(left)
     return left.total_seconds()
 
 
@@ -249,48 +253,50 @@ def _let_pass(story: Story, left: timedelta, *, waits: bool) -> float:
 
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """One row per way to be killed and database."""
-    dice = random.Random(seed)  # a seed that can be given again
+    rng = random.Random(seed)  # a seed that can be given again
     groups = (
         ("check, at each step of a run", RUN_POINTS if full else RUN_POINTS[::9]),
         ("check and notify, at each step of delivery", DELIVERY_POINTS if full else DELIVERY_POINTS[::6]),
         ("daemon, at steps of both", DAEMON_POINTS if full else DAEMON_POINTS[::5]),
     )
-    with Grounds(postgres_url) as grounds:
-        with grounds.world("sqlite") as world:
-            expected = told_without_kills(world)
+    with Environments(postgres_url) as environments:
+        with environments.world("sqlite") as world:
+            expected = outcome_without_kills(world)
         for kind in KINDS:
             for what, kills in groups:
-                yield _row(what, kind, grounds, kills, expected)
+                yield _row(what, kind, environments, kills, expected)
             count = RANDOM_KILLS if full else 5
-            yield _row(f"{count} random moments", kind, grounds, _chances(grounds, kind, dice, count), expected)
+            yield _row(
+                f"{count} random moments", kind, environments, _chances(environments, kind, rng, count), expected
+            )
             if full:
-                yield _row("3 steps, waited for on the clock", kind, grounds, WAITED, expected, waits=True)
+                yield _row("3 steps, waited for on the clock", kind, environments, WAITED, expected, waits=True)
 
 
 WAITED = (
     Kill(point="record.commit"),
-    Kill(point="send.leave", command="notify", chapter=REFUSED),
-    Kill(point="close.commit", chapter=ENDS),
+    Kill(point="send.leave", command="notify", stage=REFUSED),
+    Kill(point="close.commit", stage=ENDS),
 )
 
 
-def _chances(grounds: Grounds, kind: str, dice: random.Random, count: int) -> list[Kill]:
+def _chances(environments: Environments, kind: str, rng: random.Random, count: int) -> list[Kill]:
     """Random moments of a command's work, which is measured first: one in each chapter but the first."""
-    lasts = {command: _lasts(grounds, kind, command) for command in ("check", "notify")}
+    lasts = {command: _lasts(environments, kind, command) for command in ("check", "notify")}
     return [
-        Kill(command=command, after_s=dice.uniform(0, lasts[command]), chapter=1 + nth % (len(CHAPTERS) - 2))
-        for nth, command in enumerate(dice.choices(("check", "notify"), weights=(4, 1), k=count))
+        Kill(command=command, after_s=rng.uniform(0, lasts[command]), stage=1 + nth % (len(STAGES) - 2))
+        for nth, command in enumerate(rng.choices(("check", "notify"), weights=(4, 1), k=count))
     ]
 
 
-def _lasts(grounds: Grounds, kind: str, command: str) -> float:
+def _lasts(environments: Environments, kind: str, command: str) -> float:
     """How long a command works, in seconds, from its first step until it has ended."""
-    with grounds.world(kind) as world, Desk() as desk:
-        story = Story(world, desk)
-        story.play(0)
-        story.begin(OPENS)
+    with environments.world(kind) as world, ScriptedReceiver() as receiver:
+        scenario = Scenario(world, receiver)
+        scenario.play(0)
+        scenario.begin(OPENS)
         if command == "notify":
-            story.run()
+            scenario.run()
         with started(world, Kill(command=command), tell=FIRST[command]) as (process, told):
             os.read(told, 1)
             began_s = time.monotonic()
@@ -299,11 +305,11 @@ def _lasts(grounds: Grounds, kind: str, command: str) -> float:
 
 
 def _row(
-    what: str, kind: str, grounds: Grounds, kills: Sequence[Kill], expected: Account, *, waits: bool = False
+    what: str, kind: str, environments: Environments, kills: Sequence[Kill], expected: Outcome, *, waits: bool = False
 ) -> tuple[bool, tuple[str, ...]]:
     ends = []
-    for together in stories_of(kills):
-        with grounds.world(kind) as world:
+    for together in group_kills(kills):
+        with environments.world(kind) as world:
             ends.append(survive(world, together, expected, waits=waits))
         for each in ends[-1].wrong:
             print(f"{kind}, {', '.join(map(str, together))}: {each}", file=sys.stderr)
@@ -312,6 +318,6 @@ def _row(
     free_s, told_s = max(end.lease_s for end in ends), max(end.claims_s for end in ends)
     cells = (
         what, kind, str(sum(end.killed for end in ends)), str(lost), str(len(wrong) - lost),
-        str(sum(end.doubled for end in ends)), f"≤ {free_s:.1f} s", f"≤ {told_s:.1f} s",
+        str(sum(end.duplicates for end in ends)), f"≤ {free_s:.1f} s", f"≤ {told_s:.1f} s",
     )  # fmt: skip
     return not wrong, cells

@@ -5,7 +5,7 @@ import time
 
 import psycopg
 from sqlalchemy import make_url
-from survival.faulty import Row, faulty, in_mid_run, kind_of, recover, row, said
+from survival.fault_runner import FaultResult, faulty, in_mid_run, kind_of, recover, row, said
 from survival.proxy import Proxy
 
 from monitor.database.schema import upgrade
@@ -116,9 +116,9 @@ def silent(server, folder):
         through = url.set(port=proxy.port).render_as_string(hide_password=False)
         with faulty(folder / "silent", through) as world:
             process = in_mid_run(world)
-            proxy.fall_silent()
+            proxy.stop_forwarding()
             process.wait(timeout=190)
-            proxy.speak()
+            proxy.resume_forwarding()
             return row(world, "network silent for ever in mid-run", process, over_s=time.monotonic())
 
 
@@ -137,7 +137,7 @@ def daemon_through_a_restart(server, folder):
             process.terminate()
             _, err = process.communicate(timeout=30)
         half, _ = recover(world, over_s)
-        return Row(
+        return FaultResult(
             fault="server restarted (immediate) between runs",
             database=kind_of(world),
             command="daemon",

@@ -38,11 +38,11 @@ class Proxy:
         for each in self._sockets:
             each.close()
 
-    def fall_silent(self):
+    def stop_forwarding(self):
         """Nothing passes any more, in either direction, and nobody is told."""
         self._open.clear()
 
-    def speak(self):
+    def resume_forwarding(self):
         """What was kept back passes, and all that comes after it."""
         self._open.set()
 
@@ -66,7 +66,7 @@ class Proxy:
                 self._sockets += [client, server]
                 losing = threading.Event()
                 self._start(self._forward, client, server, self._watch(losing))
-                self._start(self._forward, server, client, partial(_heeding, losing))
+                self._start(self._forward, server, client, partial(_watching, losing))
 
     def _watch(self, losing):
         """Looks at what a client sends; sets `losing` when the answer to it is to be lost."""
@@ -94,7 +94,7 @@ class Proxy:
         _end(target)
 
 
-def _heeding(losing, _received):
+def _watching(losing, _received):
     return losing.is_set()
 
 

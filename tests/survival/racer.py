@@ -1,7 +1,7 @@
 """One of many processes that want to run every slot: `python tests/survival/racer.py CONFIG SLOTS [POINT]`.
 
 It begins when a line comes on stdin, and ends with one JSON object: which slots it ran, how often it was refused, lost
-its lease, or met an error. At POINT (see `victim.py`) it stops itself once, by SIGSTOP.
+its lease, or met an error. At POINT (see `fault_injection.py`) it stops itself once, by SIGSTOP.
 """
 
 import asyncio
@@ -13,37 +13,37 @@ from collections import Counter
 from pathlib import Path
 
 import structlog
-from survival.victim import Fate, install, strike
+from survival.fault_injection import Injection, inject, send_signal
 
 from monitor.app import App, open_database
 from monitor.config import Config
-from monitor.errors import LeaseHeldError, LeaseLostError, SlotSpentError, StoreError
+from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, StoreError
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 
-PATIENCE_S = 0.02
+MAX_DELAY_S = 0.02
 
 
 async def race(app: App, slots: int) -> dict:
     """Runs each slot, unless another process does."""
     ran, met, errors = [], Counter(), []
     job = app.job(app.config.targets[0])
-    for slot in range(slots):
+    for run_key in range(slots):
         while True:
             try:
-                await Run(job, interrupt=asyncio.Event(), progress=NoProgress(), slot=f"slot-{slot}")()
-            except SlotSpentError:
+                await Run(job, interrupt=asyncio.Event(), progress=NoProgress(), run_key=f"slot-{run_key}")()
+            except RunAlreadyExecutedError:
                 met["spent"] += 1
                 break
             except LeaseHeldError:
                 met["held"] += 1
-                await asyncio.sleep(random.uniform(0, PATIENCE_S))
+                await asyncio.sleep(random.uniform(0, MAX_DELAY_S))
             except LeaseLostError:
                 met["lost"] += 1
             except StoreError as error:
                 errors.append(str(error))
             else:
-                ran.append(slot)
+                ran.append(run_key)
                 break
     return {"ran": ran, **met, "errors": errors}
 
@@ -52,7 +52,7 @@ if __name__ == "__main__":
     path, count, *point = sys.argv[1:]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     if point:
-        install([Fate(point[0], 1, lambda: strike(signal.SIGSTOP))])
+        inject([Injection(point[0], 1, lambda: send_signal(signal.SIGSTOP))])
     config = Config.load(Path(path), environ={})
     engine = open_database(config)
     sys.stdin.readline()

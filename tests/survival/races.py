@@ -16,7 +16,7 @@ from pathlib import Path
 
 from support.observed import until
 from support.world import World, environment
-from survival.ground import KINDS, Grounds, paths
+from survival.environments import KINDS, Environments, paths
 
 from monitor.database.engine import writing
 from monitor.runs.run import LEASE_TTL
@@ -48,7 +48,7 @@ STALE = "SELECT what, run_id, run_epoch, lease_epoch FROM watched WHERE run_epoc
 
 
 @dataclass(frozen=True, kw_only=True)
-class Raced:
+class RaceResult:
     """What came of a race."""
 
     wrong: list
@@ -76,7 +76,7 @@ def watch(world: World):
             conn.exec_driver_sql(f"{head} EXECUTE FUNCTION watch_{table}()")
 
 
-def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -> Raced:
+def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -> RaceResult:
     """Lets them race.
 
     Args:
@@ -103,7 +103,7 @@ def race(world: World, *, processes: int, slots: int, point: str, waits: bool) -
         for racer in racers:
             racer.kill()
             racer.communicate()
-    return _judged(world, ends, slots=slots, inside=point == INSIDE)
+    return _evaluate(world, ends, slots=slots, inside=point == INSIDE)
 
 
 def _start(world: World, slots: int, *point: str) -> subprocess.Popen:
@@ -125,16 +125,18 @@ def _outlive(world: World, *, waits: bool):
     until(lambda: world.rows("SELECT epoch FROM leases") != [before], "a run of another process", timeout_s=90)
 
 
-def _judged(world: World, ends, *, slots: int, inside: bool) -> Raced:
+def _evaluate(world: World, ends, *, slots: int, inside: bool) -> RaceResult:
     told = [json.loads(out) if out else {"ran": [], "errors": [err]} for out, err in ends]
-    per_slot = {row["slot"]: row["n"] for row in world.rows("SELECT slot, count(*) AS n FROM history GROUP BY slot")}
-    ran = sorted(slot for each in told for slot in each["ran"])
+    per_run_key = {
+        row["run_key"]: row["n"] for row in world.rows("SELECT run_key, count(*) AS n FROM history GROUP BY run_key")
+    }
+    ran = sorted(run_key for each in told for run_key in each["ran"])
     stale = world.rows(STALE)
-    abandoned = world.rows("SELECT slot FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")
+    abandoned = world.rows("SELECT run_key FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")
     wrong = [f"written under a stale epoch: {row}" for row in stale]
     wrong += [error for each in told for error in each["errors"]]
-    wrong += [f"slot {slot}: {n} runs" for slot, n in per_slot.items() if n != 1]
-    wrong += [f"{len(per_slot)} slots of {slots} were run"] if len(per_slot) != slots else []
+    wrong += [f"slot {run_key}: {n} runs" for run_key, n in per_run_key.items() if n != 1]
+    wrong += [f"{len(per_run_key)} slots of {slots} were run"] if len(per_run_key) != slots else []
     wrong += [f"the processes believe that they ran {ran}"] if ran != list(range(slots)) else []
     wrong += [f"runs that nobody closed: {abandoned}"] if len(abandoned) != 1 else []
     if inside:  # its session was ended, and so it does not come to be told
@@ -143,10 +145,10 @@ def _judged(world: World, ends, *, slots: int, inside: bool) -> Raced:
     else:
         lost = told[0].get("lost", 0)
     wrong += ["the stopped one did not learn that its lease was lost"] if lost != 1 else []
-    return Raced(
+    return RaceResult(
         wrong=wrong,
-        once=sum(n == 1 for n in per_slot.values()),
-        twice=sum(n > 1 for n in per_slot.values()),
+        once=sum(n == 1 for n in per_run_key.values()),
+        twice=sum(n > 1 for n in per_run_key.values()),
         refused=sum(each.get("held", 0) for each in told),
         lost=lost,
         written=world.rows("SELECT count(*) AS n FROM watched")[0]["n"],
@@ -157,11 +159,11 @@ def _judged(world: World, ends, *, slots: int, inside: bool) -> Raced:
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """One row per race and database."""
     processes, slots = (8, 500) if full else (4, 40)
-    with Grounds(postgres_url) as grounds:
+    with Environments(postgres_url) as environments:
         for kind in KINDS:
             points = POINTS if kind == "sqlite" else (*POINTS, INSIDE)
             for point in points if full else points[:1]:
-                with grounds.world(kind) as world:
+                with environments.world(kind) as world:
                     end = race(world, processes=processes, slots=slots, point=point, waits=full)
                 for each in end.wrong:
                     print(f"{kind}, stopped at {point}: {each}", file=sys.stderr)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from support.world import World
 from survival import audit
-from survival.ground import KINDS, Grounds
+from survival.environments import KINDS, Environments
 from survival.kills import FIRST, OPENS, Kill, started
-from survival.story import Desk, Story
+from survival.scenario import Scenario, ScriptedReceiver
 
 TITLE = "Told to end (SIGTERM)"
 HEAD = ("command", "database", "signals", "slowest end", "leases or claims left", "runs left open", "answers dropped")
@@ -23,7 +23,7 @@ SLOW = {"path": "/engine", "delay_s": 0.05, "passes": True}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class SignalResult:
     """How a command ended that was told to."""
 
     wrong: list
@@ -33,14 +33,14 @@ class Ended:
     dropped: int
 
 
-def end(world: World, command: str, after_s: float) -> Ended:
+def end(world: World, command: str, after_s: float) -> SignalResult:
     """Starts a command in the chapter that opens incidents, and tells it to end after so many seconds of its work."""
-    with Desk() as desk:
-        story = Story(world, desk, slow=False)
-        story.play(0)
-        story.begin(OPENS)
+    with ScriptedReceiver() as receiver:
+        scenario = Scenario(world, receiver, slow=False)
+        scenario.play(0)
+        scenario.begin(OPENS)
         if command == "notify":
-            story.run()
+            scenario.run()
         world.sandbox.add_fault(**SLOW)
         before, kept = world.sandbox.requests("items"), audit.stored(world)
         with started(world, Kill(command=command), tell=FIRST[command]) as (process, told):
@@ -52,14 +52,16 @@ def end(world: World, command: str, after_s: float) -> Ended:
             took_s = time.monotonic() - began_s
         answered = world.sandbox.requests("items") - before
         world.sandbox.clear_faults()
-        return _judged(story, command, process.returncode, said, took_s=took_s, answered=answered, kept=kept)
+        return _evaluate(scenario, command, process.returncode, said, took_s=took_s, answered=answered, kept=kept)
 
 
-def _judged(story: Story, command: str, code: int, said: str, *, took_s: float, answered: int, kept: list) -> Ended:
-    world, rows = story.world, story.world.rows
+def _evaluate(
+    scenario: Scenario, command: str, code: int, said: str, *, took_s: float, answered: int, kept: list
+) -> SignalResult:
+    world, rows = scenario.world, scenario.world.rows
     left = rows("SELECT holder FROM leases WHERE holder IS NOT NULL")
     left += rows("SELECT claimed_by FROM notifications WHERE claimed_by IS NOT NULL")
-    unclosed = rows("SELECT id, status, slot FROM runs WHERE id NOT IN (SELECT run_id FROM snapshots)")
+    unclosed = rows("SELECT id, status, run_key FROM runs WHERE id NOT IN (SELECT run_id FROM snapshots)")
     checked = sum(row["checked"] for row in rows("SELECT checked FROM history ORDER BY run_id")[1:])
     # what was being asked about is not answered for us
     dropped = max(0, answered - CONCURRENCY - checked) if command != "notify" else 0
@@ -70,28 +72,30 @@ def _judged(story: Story, command: str, code: int, said: str, *, took_s: float, 
     wrong += [f"exit code {code}: {said}"] if code not in {0, 143, -signal.SIGTERM} else []
     wrong += [f"it took {took_s:.1f} s"] if took_s >= WITHIN_S else []
     wrong += ["a snapshot is lost"] if [row for row in kept if row not in audit.stored(world)] else []
-    return Ended(wrong=wrong + _told(story), took_s=took_s, left=len(left), open_runs=len(unclosed), dropped=dropped)
+    return SignalResult(
+        wrong=wrong + _told(scenario), took_s=took_s, left=len(left), open_runs=len(unclosed), dropped=dropped
+    )
 
 
-def _told(story: Story) -> list[str]:
+def _told(scenario: Scenario) -> list[str]:
     """The next delivery sends what is left, and nobody is told twice but under one key."""
-    story.deliver()
-    doubled, same = audit.doubled(story.desk.calls())
-    unsent = story.world.rows("SELECT id FROM notifications WHERE status <> 'sent'")
+    scenario.deliver()
+    duplicates, same = audit.duplicates(scenario.receiver.calls())
+    unsent = scenario.world.rows("SELECT id FROM notifications WHERE status <> 'sent'")
     wrong = [f"unsent: {unsent}"] if unsent else []
-    return wrong if same and doubled <= 1 else [*wrong, f"{doubled} messages came twice"]
+    return wrong if same and duplicates <= 1 else [*wrong, f"{duplicates} messages came twice"]
 
 
 def rows(*, full: bool, seed: int, postgres_url: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
     """One row per command and database."""
-    dice = random.Random(seed)  # a seed that can be given again
-    with Grounds(postgres_url) as grounds:
+    rng = random.Random(seed)  # a seed that can be given again
+    with Environments(postgres_url) as environments:
         for kind in KINDS:
             for command, lasts_s in (("check", 0.8), ("notify", 0.15), ("daemon", 0.8)):
                 ends = []
                 for _ in range(MOMENTS if full else 2):
-                    with grounds.world(kind) as world:
-                        ends.append(end(world, command, dice.uniform(0, lasts_s)))
+                    with environments.world(kind) as world:
+                        ends.append(end(world, command, rng.uniform(0, lasts_s)))
                     for each in ends[-1].wrong:
                         print(f"{kind}, {command}: {each}", file=sys.stderr)
                 slowest = max(each.took_s for each in ends)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from support.observed import until
 from support.world import environment
-from survival.faulty import Row, faulty, in_mid_run, recover, row, said
+from survival.fault_runner import FaultResult, faulty, in_mid_run, recover, row, said
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 
@@ -160,7 +160,7 @@ def _under_a_daemon(folder, name, fault, act, *, patience_s=60):
         until(lambda: _finished(log) > before + 1, "a run after it", timeout_s=60)
         recovered_s = time.monotonic() - over_s
         half, _ = recover(world, over_s, after=daemon.close)
-    return Row(
+    return FaultResult(
         fault=fault,
         database="SQLite",
         command="daemon",

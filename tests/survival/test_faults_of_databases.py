@@ -17,17 +17,17 @@ def server():
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("promise", [each for each in ON_POSTGRES if each.short], ids=lambda each: each.name)
-def test_what_postgresql_does_to_a_run_leaves_nothing_half_written(server, tmp_path, promise):
-    row = getattr(postgres_faults, promise.name)(server, tmp_path)
-    assert kept(promise, row) == []
+@pytest.mark.parametrize("case", [each for each in ON_POSTGRES if each.short], ids=lambda each: each.name)
+def test_what_postgresql_does_to_a_run_leaves_nothing_half_written(server, tmp_path, case):
+    row = getattr(postgres_faults, case.name)(server, tmp_path)
+    assert kept(case, row) == []
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("promise", [each for each in ON_SQLITE if each.short], ids=lambda each: each.name)
-def test_what_happens_to_a_file_leaves_nothing_half_written(tmp_path, promise):
-    row = getattr(sqlite_faults, promise.name)(tmp_path)
-    assert kept(promise, row) == []
+@pytest.mark.parametrize("case", [each for each in ON_SQLITE if each.short], ids=lambda each: each.name)
+def test_what_happens_to_a_file_leaves_nothing_half_written(tmp_path, case):
+    row = getattr(sqlite_faults, case.name)(tmp_path)
+    assert kept(case, row) == []
 
 
 def test_every_promise_is_tried_by_a_function_of_its_name():

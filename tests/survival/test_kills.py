@@ -2,23 +2,23 @@
 
 import pytest
 from survival import audit
-from survival.ground import sqlite_world
+from survival.environments import sqlite_world
+from survival.fault_injection import STEPS, WAITS
 from survival.kills import DAEMON_POINTS, DELIVERY_POINTS, ENDS, OPENS, REFUSED, RUN_POINTS, Kill, survive
-from survival.story import Desk, Story, told_without_kills
-from survival.victim import STEPS, WAITS
+from survival.scenario import Scenario, ScriptedReceiver, outcome_without_kills
 
 from monitor.database.engine import writing
 
 STORIES = {
     "half begun, a batch not stored, a snapshot not committed": [
         Kill(point="begin.committed"),
-        Kill(point="record.commit", chapter=REFUSED),
-        Kill(point="close.commit", chapter=ENDS),
+        Kill(point="record.commit", stage=REFUSED),
+        Kill(point="close.commit", stage=ENDS),
     ],
     "half a sync log, a lease not given back, a message not marked": [
         Kill(point="sync.statement", nth=6),
-        Kill(point="release.commit", chapter=REFUSED),
-        Kill(point="send.leave", command="notify", chapter=ENDS),
+        Kill(point="release.commit", stage=REFUSED),
+        Kill(point="send.leave", command="notify", stage=ENDS),
     ],
 }
 
@@ -27,7 +27,7 @@ STORIES = {
 def expected(_sqlite_template):
     """The story's account without any kill."""
     with sqlite_world(_sqlite_template) as world:
-        return told_without_kills(world)
+        return outcome_without_kills(world)
 
 
 @pytest.mark.parametrize("kills", STORIES.values(), ids=STORIES)
@@ -35,16 +35,16 @@ def test_whoever_is_killed_the_next_run_and_the_next_delivery_make_it_whole(worl
     survived = survive(world, kills, expected)
     assert survived.wrong == []
     assert survived.killed == len(kills)
-    assert survived.doubled == sum(kill.point == "send.leave" for kill in kills)
+    assert survived.duplicates == sum(kill.point == "send.leave" for kill in kills)
 
 
 def test_a_daemon_that_is_killed_loses_nothing(small_world, expected):
-    survived = survive(small_world, [Kill(point="close.commit", command="daemon", chapter=ENDS)], expected)
+    survived = survive(small_world, [Kill(point="close.commit", command="daemon", stage=ENDS)], expected)
     assert (survived.wrong, survived.killed) == ([], 1)
 
 
 def test_a_kill_at_any_other_moment_loses_nothing(small_world, expected):
-    survived = survive(small_world, [Kill(after_s=0.1), Kill(after_s=0.3, chapter=REFUSED)], expected)
+    survived = survive(small_world, [Kill(after_s=0.1), Kill(after_s=0.3, stage=REFUSED)], expected)
     assert survived.wrong == []
 
 
@@ -67,18 +67,18 @@ DAMAGES = {
 
 def test_the_audit_sees_what_is_wrong(small_world):
     file = small_world.folder / "monitor.db"
-    with Desk() as desk:
-        story = Story(small_world, desk, slow=False)
-        for chapter in (0, OPENS):
-            story.play(chapter)
-        whole = {"kept": audit.stored(small_world), "expected": story.account(), "kills": 0}
-        assert audit.complaints(small_world, account=story.account(), **whole) == []
+    with ScriptedReceiver() as receiver:
+        scenario = Scenario(small_world, receiver, slow=False)
+        for stage in (0, OPENS):
+            scenario.play(stage)
+        whole = {"kept": audit.stored(small_world), "expected": scenario.outcome(), "kills": 0}
+        assert audit.find_violations(small_world, outcome=scenario.outcome(), **whole) == []
         small_world.close()
         kept, seen = file.read_bytes(), {}
         for damage, statement in DAMAGES.items():
             with writing(small_world.app.engine) as conn:
                 conn.exec_driver_sql(statement)
-            seen[damage] = bool(audit.complaints(small_world, account=story.account(), **whole))
+            seen[damage] = bool(audit.find_violations(small_world, outcome=scenario.outcome(), **whole))
             small_world.close()
             file.write_bytes(kept)
         assert seen == dict.fromkeys(DAMAGES, True)
@@ -86,6 +86,6 @@ def test_the_audit_sees_what_is_wrong(small_world):
 
 def test_the_audit_sees_who_was_told_twice():
     once, other = ("k1", {"kind": "opened"}), ("k2", {"kind": "opened"})
-    assert audit.doubled([once, other]) == (0, True)
-    assert audit.doubled([once, other, once]) == (1, True)
-    assert audit.doubled([once, ("k1", {"kind": "resolved"})]) == (1, False)
+    assert audit.duplicates([once, other]) == (0, True)
+    assert audit.duplicates([once, other, once]) == (1, True)
+    assert audit.duplicates([once, ("k1", {"kind": "resolved"})]) == (1, False)

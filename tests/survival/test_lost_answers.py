@@ -11,7 +11,7 @@ from survival.proxy import Proxy
 
 from monitor.database import postgres
 from monitor.database.engine import connect, reading
-from monitor.errors import StoreAwayError
+from monitor.errors import StoreUnavailableError
 from monitor.model import RunStatus
 
 
@@ -64,25 +64,25 @@ def test_a_run_that_was_closed_in_time_is_not_taken_for_lost_when_its_lease_went
 def test_a_statement_that_nobody_answers_ends_and_says_so(proxied, monkeypatch):
     world, proxy = proxied
     monkeypatch.setattr(postgres, "_MARGIN_S", 0.1)
-    engine = connect(world.database, answer_s=0.2)
+    engine = connect(world.database, statement_timeout_s=0.2)
 
     def ask():
         with reading(engine) as conn:
             conn.execute(text("SELECT 1"))
-            proxy.fall_silent()
+            proxy.stop_forwarding()
             conn.execute(text("SELECT 2"))
 
-    with pytest.raises(StoreAwayError, match="did not answer in time"):
+    with pytest.raises(StoreUnavailableError, match="did not answer in time"):
         ask()
-    proxy.speak()
+    proxy.resume_forwarding()
     with reading(engine) as conn:
         assert conn.scalar(text("SELECT 3")) == 3
     engine.dispose()
 
 
 def test_a_statement_that_takes_too_long_is_ended_by_the_server_and_its_connection_stays(new_postgres):
-    engine = connect(new_postgres(), answer_s=0.2)
-    with pytest.raises(StoreAwayError, match="did not answer in time"), reading(engine) as conn:
+    engine = connect(new_postgres(), statement_timeout_s=0.2)
+    with pytest.raises(StoreUnavailableError, match="did not answer in time"), reading(engine) as conn:
         conn.execute(text("SELECT pg_sleep(20)"))
     engine.dispose()
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from monitor.app import utcnow
 from monitor.config import Config
 from monitor.web.endpoints import Endpoints
-from monitor.web.state import Standing, Vitals
+from monitor.web.state import DaemonState, StateTracker
 
 CONFIG = """\
 database = "{database}"
@@ -69,8 +69,8 @@ class Served:
     def __init__(self, settings, *, retry_s=30.0):
         self._retry_s = retry_s
         self._up, self._ended = threading.Event(), None
-        self.standing = Standing(config=settings)
-        self.vitals = Vitals(self.standing, utcnow=utcnow)
+        self.state = DaemonState(config=settings)
+        self.tracker = StateTracker(self.state, utcnow=utcnow)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     def __enter__(self):
@@ -88,18 +88,18 @@ class Served:
 
     async def _run(self):
         self.loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-        self.endpoints = Endpoints(self.vitals, retry_s=self._retry_s)
+        self.endpoints = Endpoints(self.tracker, retry_s=self._retry_s)
         self.endpoints.open()
         self._up.set()
         await self._ended.wait()
         await self.endpoints.close()
 
-    def told(self, event):
+    def logged_events(self, event):
         return [each for each in self.logged if each["event"] == event]
 
     @property
     def address(self):
-        host, _, port = self.told("web_listening")[-1]["address"].rpartition(":")
+        host, _, port = self.logged_events("web_listening")[-1]["address"].rpartition(":")
         return host.strip("[]"), int(port)
 
     def do(self, act):

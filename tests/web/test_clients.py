@@ -14,7 +14,7 @@ from monitor.web import server
 @pytest.fixture
 def served(tmp_path):
     with Served(config(tmp_path, database=f"sqlite:///{tmp_path / 'monitor.db'}")) as up:
-        until(lambda: up.told("web_listening"), "endpoints that listen")
+        until(lambda: up.logged_events("web_listening"), "endpoints that listen")
         yield up
 
 
@@ -44,7 +44,7 @@ def test_a_thousand_idle_connections_keep_no_probe_from_being_answered(served, s
         started_s = time.monotonic()
         answers = [ask(served.address, "/healthz").status for _ in range(20)]
         assert (answers, time.monotonic() - started_s < 5) == ([200] * 20, True)
-        assert served.do(lambda: len(open_connections(served))) <= server.MOST_CONNECTIONS
+        assert served.do(lambda: len(open_connections(served))) <= server.MAX_CONNECTIONS
 
 
 def open_connections(served):
@@ -52,13 +52,13 @@ def open_connections(served):
 
 
 def test_the_longest_idle_one_gives_way_and_the_newest_is_served(served):
-    with connected(served, server.MOST_CONNECTIONS):
-        until(lambda: served.do(lambda: len(open_connections(served))) == server.MOST_CONNECTIONS, "a full house")
+    with connected(served, server.MAX_CONNECTIONS):
+        until(lambda: served.do(lambda: len(open_connections(served))) == server.MAX_CONNECTIONS, "a full house")
         assert ask(served.address, "/healthz").status == 200
 
 
 def test_a_client_that_does_not_send_its_request_in_time_is_cut_off(served, monkeypatch):
-    monkeypatch.setattr(server, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT_S", 0.3)
     with socket.create_connection(served.address, timeout=10) as connection:
         ends_s = time.monotonic() + 10
         with contextlib.suppress(OSError):
@@ -91,7 +91,7 @@ def test_many_requests_on_one_connection_are_answered_in_turn(served):
 def test_the_end_waits_for_nobody_who_is_still_connected(tmp_path):
     with contextlib.ExitStack() as clients:
         with Served(config(tmp_path, database=f"sqlite:///{tmp_path / 'monitor.db'}")) as up:
-            until(lambda: up.told("web_listening"), "endpoints that listen")
+            until(lambda: up.logged_events("web_listening"), "endpoints that listen")
             address = up.address
             clients.enter_context(connected(up, 30))
             clients.enter_context(connected(up, 10, sends=b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))

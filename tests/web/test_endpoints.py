@@ -12,7 +12,7 @@ from support.observed import until
 from web.served import Served, ask, config
 
 from monitor.database.schema import upgrade
-from monitor.web.readiness import BEAT_LIMIT_S
+from monitor.web.readiness import HEARTBEAT_LIMIT_S
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def serve(tmp_path, store_url):
 
         def make(**changes):
             served = stack.enter(Served(config(tmp_path, database=store_url, **changes)))
-            until(lambda: served.told("web_listening"), "endpoints that listen")
+            until(lambda: served.logged_events("web_listening"), "endpoints that listen")
             return served
 
         yield make
@@ -68,25 +68,25 @@ def test_a_daemon_that_has_just_begun_is_alive_and_ready(serve):
 
 def test_a_scheduler_that_stands_is_neither_alive_nor_ready(serve):
     served = serve()
-    served.do(lambda: setattr(served.standing, "beat_s", time.monotonic() - BEAT_LIMIT_S - 1))
+    served.do(lambda: setattr(served.state, "heartbeat_s", time.monotonic() - HEARTBEAT_LIMIT_S - 1))
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
     assert (alive.status, alive.json["status"]) == (503, "stalled")
     assert (ready.status, reasons(ready)) == (503, [("daemon", None)])
-    served.do(lambda: setattr(served.standing, "beat_s", time.monotonic()))
+    served.do(lambda: setattr(served.state, "heartbeat_s", time.monotonic()))
     assert ask(served.address, "/healthz").status == 200
 
 
 def test_one_that_stops_says_so_and_goes_on_answering(serve):
     served = serve()
-    served.do(lambda: setattr(served.standing, "stopping", True))
+    served.do(lambda: setattr(served.state, "stopping", True))
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
     assert (alive.status, ready.status, ready.json["status"]) == (200, 503, "stopping")
 
 
 def test_an_overdue_target_is_named(serve):
     served = serve()
-    since = {"gloo": served.vitals.pulse().at - timedelta(hours=1)}
-    served.do(lambda: setattr(served.vitals, "_watched_since", since))
+    since = {"gloo": served.tracker.snapshot().at - timedelta(hours=1)}
+    served.do(lambda: setattr(served.tracker, "_watched_since", since))
     ready = ask(served.address, "/readyz")
     assert (ready.status, reasons(ready)) == (503, [("runs", "gloo")])
     assert "it had none yet" in ready.json["reasons"][0]["reason"]
@@ -94,14 +94,14 @@ def test_an_overdue_target_is_named(serve):
 
 def test_a_refused_reload_is_a_warning(serve):
     served = serve()
-    served.do(lambda: setattr(served.standing, "reload_error", "s3cret"))
+    served.do(lambda: setattr(served.state, "reload_error", "s3cret"))
     ready = ask(served.address, "/readyz")
     assert (ready.status, [warning["part"] for warning in ready.json["warnings"]]) == (200, ["configuration"])
     assert b"s3cret" not in ready.body
 
 
 def test_a_parked_channel_is_a_warning(serve, store_url):
-    execute(store_url, "INSERT INTO channels (name, parked_at, failures) VALUES ('hook', '2026-03-01 12:00:00', 1)")
+    execute(store_url, "INSERT INTO channels (name, suspended_at, failures) VALUES ('hook', '2026-03-01 12:00:00', 1)")
     served = serve(more='[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n')
     ready = ask(served.address, "/readyz")
     assert (ready.status, [warning["channel"] for warning in ready.json["warnings"]]) == (200, ["hook"])
@@ -120,7 +120,7 @@ def test_a_database_file_that_is_replaced_is_seen(tmp_path):
     upgrade(f"sqlite:///{path}")
     shutil.copyfile(path, copy)
     with Served(config(tmp_path, database=f"sqlite:///{path}")) as served:
-        until(lambda: served.told("web_listening"), "endpoints that listen")
+        until(lambda: served.logged_events("web_listening"), "endpoints that listen")
         assert ask(served.address, "/readyz").status == 200
         path.write_bytes(b"something else entirely" * 1000)
         until(lambda: ask(served.address, "/readyz").status == 503, "a database that is none")
@@ -189,10 +189,10 @@ def test_ipv6_is_listened_on(serve):
 
 def test_a_page_that_fails_says_so_in_the_log_and_nothing_of_it_to_the_client(serve):
     served = serve()
-    served.do(lambda: setattr(served.vitals, "_counts", None))
+    served.do(lambda: setattr(served.tracker, "_counters", None))
     answer = ask(served.address, "/healthz")
     assert (answer.status, list(json.loads(answer.body))) == (500, ["error"])
-    assert [each["path"] for each in served.told("web_page_failed")] == ["/healthz"]
+    assert [each["path"] for each in served.logged_events("endpoint_failed")] == ["/healthz"]
 
 
 def test_what_is_no_http_is_refused_and_logged_nowhere(serve, caplog):

@@ -132,7 +132,7 @@ def test_it_says_that_it_stops_as_long_as_work_is_under_way_and_ends_whoever_is_
     small_world.track(8)
     small_world.sandbox.add_fault(path="/engine", delay_s=60)
     daemon = start(small_world)
-    until(lambda: small_world.sandbox.stats()["most_in_flight"] >= 4, "four questions in flight")
+    until(lambda: small_world.sandbox.stats()["max_in_flight"] >= 4, "four questions in flight")
     assert daemon.ask("/readyz").status == 200
     host, port = re.fullmatch(r"(.*):(\d+)", daemon.logged("web_listening")[0]["address"]).groups()
     with socket.create_connection((host, int(port))), socket.create_connection((host, int(port))) as slow:
@@ -153,8 +153,8 @@ def test_a_port_that_is_taken_does_not_keep_it_from_its_work(small_world, start)
         daemon = start(small_world, listen=f"127.0.0.1:{taken.getsockname()[1]}")
         daemon.await_events("web_not_listening")
         daemon.await_events("run_finished")
-        (told,) = daemon.logged("web_not_listening")
-        assert ("is taken" in told["reason"], told["retry_in_s"]) == (True, 30)
+        (logged_events,) = daemon.logged("web_not_listening")
+        assert ("is taken" in logged_events["reason"], logged_events["retry_in_s"]) == (True, 30)
         assert daemon.end()[0] == 143
 
 
@@ -165,12 +165,12 @@ def test_a_reload_that_is_refused_shows_and_one_that_is_taken_too(small_world, s
     good = small_world.config_path.read_text()
     small_world.config_path.write_text("nonsense = 1")
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: daemon.metric("config_reload_successful") == 0, "a refused reload")
+    until(lambda: daemon.metric("config_last_reload_successful") == 0, "a refused reload")
     ready = daemon.ask("/readyz")
     assert (ready.status, [warning["part"] for warning in ready.json["warnings"]]) == (200, ["configuration"])
     small_world.config_path.write_text(good.replace('name = "gloo"', 'name = "renamed"'))
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: daemon.metric("config_reload_successful") == 1, "a reload")
+    until(lambda: daemon.metric("config_last_reload_successful") == 1, "a reload")
     until(lambda: daemon.metric("schedule_interval_seconds", target="renamed") == 3600, "the new target")
     assert daemon.metric("schedule_interval_seconds", target="gloo") is None
 
@@ -192,8 +192,8 @@ def test_no_secret_of_any_setting_is_on_any_page(tmp_path):
     path.write_text(f'environment = "test"\nweb = {{ listen = "127.0.0.1:0" }}\n{text}', encoding="utf-8")
     (tmp_path / ".env").write_text(f"DOTENV={quoted(canary('dotenv'))}", encoding="utf-8")
     with Served(Config.load(path, environ={})) as served:
-        until(lambda: served.told("web_listening"), "endpoints that listen")
-        served.do(lambda: setattr(served.standing, "reload_error", canary("database")))
+        until(lambda: served.logged_events("web_listening"), "endpoints that listen")
+        served.do(lambda: setattr(served.state, "reload_error", canary("database")))
         answers = [ask(served.address, page) for page in PAGES]
     assert [answer.status for answer in answers] == [200, 503, 200]
     assert [found(f"{answer.headers}{answer.body.decode()}") for answer in answers] == [[], [], []]

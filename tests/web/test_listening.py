@@ -12,7 +12,7 @@ from web.served import Served, ask, config, free_port
 from monitor.config import Config
 from monitor.config.schema import WebConfig
 from monitor.errors import ConfigError
-from monitor.web.server import ListenError, address_of, bound, listening
+from monitor.web.server import ListenError, address_of, bind_socket, open_listener
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def test_a_variable_says_where_too(tmp_path):
 
 
 def test_a_free_port_is_chosen_and_named():
-    with contextlib.closing(listening(("127.0.0.1", 0))) as listener:
+    with contextlib.closing(open_listener(("127.0.0.1", 0))) as listener:
         host, port = listener.getsockname()
         assert (host, address_of(listener)) == ("127.0.0.1", f"127.0.0.1:{port}")
 
@@ -64,13 +64,13 @@ def test_a_free_port_is_chosen_and_named():
 )
 def test_an_address_that_is_not_ours_is_told_with_its_remedy(address, said):
     with pytest.raises(ListenError, match=r".") as caught:
-        listening(address)
+        open_listener(address)
     assert str(caught.value).startswith(said)
 
 
 def test_a_port_that_is_taken_is_told_with_its_remedy():
     with taken() as port, pytest.raises(ListenError, match="is taken by another program") as caught:
-        bound(("127.0.0.1", port))
+        bind_socket(("127.0.0.1", port))
     assert "port 0" in str(caught.value)
     assert caught.value.errno == errno.EADDRINUSE
 
@@ -80,13 +80,13 @@ def test_a_taken_port_is_told_once_and_had_as_soon_as_it_is_free(tmp_path):
     with contextlib.ExitStack() as others:
         port = others.enter_context(taken())
         with Served(config(tmp_path, database=database, listen=f"127.0.0.1:{port}"), retry_s=0.05) as served:
-            until(lambda: served.told("web_not_listening"), "a word about the port")
+            until(lambda: served.logged_events("web_not_listening"), "a word about the port")
             served.do(lambda: None)
             others.close()
-            until(lambda: served.told("web_listening"), "endpoints that listen")
+            until(lambda: served.logged_events("web_listening"), "endpoints that listen")
             assert ask(served.address, "/healthz").status == 200
-            (told,) = served.told("web_not_listening")
-    assert (f"127.0.0.1:{port} is taken" in told["reason"], told["log_level"]) == (True, "warning")
+            (logged_events,) = served.logged_events("web_not_listening")
+    assert (f"127.0.0.1:{port} is taken" in logged_events["reason"], logged_events["log_level"]) == (True, "warning")
 
 
 def test_a_reload_moves_them_and_switches_them_off_and_on(tmp_path):
@@ -94,16 +94,16 @@ def test_a_reload_moves_them_and_switches_them_off_and_on(tmp_path):
     first, second = (config(tmp_path, database=database, listen=f"127.0.0.1:{free_port()}") for _ in range(2))
     off = config(tmp_path, database=database, listen="off")
     with Served(first) as served:
-        until(lambda: served.told("web_listening"), "the first address")
+        until(lambda: served.logged_events("web_listening"), "the first address")
         before = served.address
-        served.do(lambda: setattr(served.standing, "config", second))
+        served.do(lambda: setattr(served.state, "config", second))
         until(lambda: served.address == second.web.address, "the second address")
         assert ask(served.address, "/healthz").status == 200
         with pytest.raises(ConnectionRefusedError):
             ask(before, "/healthz")
-        served.do(lambda: setattr(served.standing, "config", off))
+        served.do(lambda: setattr(served.state, "config", off))
         until(lambda: refused(second.web.address), "silence")
-        served.do(lambda: setattr(served.standing, "config", first))
+        served.do(lambda: setattr(served.state, "config", first))
         until(lambda: served.address == first.web.address, "the first address again")
 
 

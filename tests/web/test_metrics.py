@@ -14,12 +14,11 @@ from web.served import config
 from monitor.errors import LeaseHeldError, StoreError
 from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.runs.report import RunReport
-from monitor.web.database_snapshot import Mail, Reading, Standing, Stored
-from monitor.web.metric_definitions import FAMILIES, PREFIX, From, Kind
-from monitor.web.metrics import OPENMETRICS, PLAIN, chosen, render
+from monitor.web.database_probe import ProbeResult, QueueStats, StoredState, TargetState
+from monitor.web.metric_definitions import METRIC_DEFINITIONS, PREFIX, MetricKind, ValueSource
+from monitor.web.metrics import OPENMETRICS, PLAIN, negotiate_content_type, render
 from monitor.web.readiness import SchemaState
-from monitor.web.state import Standing as Stands
-from monitor.web.state import Vitals
+from monitor.web.state import DaemonState, StateTracker
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'
@@ -32,27 +31,27 @@ REPORT = RunReport(
     attempts={"2xx": 7, "5xx": 2, "none": 1},
 )
 BAD = ("outage", "critical")
-READING = Reading(
-    stored=Stored(
+PROBE = ProbeResult(
+    stored=StoredState(
         targets={
-            "gloo": Standing(
+            "gloo": TargetState(
                 last_run_at=NOW - timedelta(minutes=1),
                 last_success_at=NOW - timedelta(minutes=6),
                 snapshot=Snapshot(completed=7, pending=2, stuck=1, not_found=3),
             )
         },
         incidents=dict.fromkeys([("gloo", *BAD), ("gone", *BAD), ("channel:hook", "channel_failing", "warning")], 1),
-        mail={"hook": Mail(due=2, oldest_due_at=NOW - timedelta(seconds=90), dead=1), "renamed": Mail(due=9)},
-        channels={"hook": ChannelState(name="hook", parked_at=NOW)},
+        queues={"hook": QueueStats(due=2, oldest_due_at=NOW - timedelta(seconds=90), dead=1), "renamed": QueueStats(due=9)},
+        channels={"hook": ChannelState(name="hook", suspended_at=NOW)},
         learned={"gloo": LearnedLimits(at=NOW, rate_per_s=7.5, concurrency=3.0, down=True)},
     )
 )  # fmt: skip
 
 
 @pytest.fixture
-def vitals(tmp_path):
-    standing = Stands(config=config(tmp_path, database="sqlite:///monitor.db", more=HOOK), started_at=NOW)
-    return SimpleNamespace(standing=standing, kept=Vitals(standing, utcnow=lambda: NOW))
+def daemon(tmp_path):
+    state = DaemonState(config=config(tmp_path, database="sqlite:///monitor.db", more=HOOK), started_at=NOW)
+    return SimpleNamespace(state=state, tracker=StateTracker(state, utcnow=lambda: NOW))
 
 
 def values(text, read=read_plain):
@@ -64,17 +63,17 @@ def values(text, read=read_plain):
 
 
 @pytest.fixture
-def shown(vitals):
-    vitals.kept.observe(REPORT, keys={"gloo": "k"})
-    return values(render(vitals.kept.pulse(), READING, PLAIN))
+def shown(daemon):
+    daemon.tracker.observe(REPORT, throttle_keys={"gloo": "k"})
+    return values(render(daemon.tracker.snapshot(), PROBE, PLAIN))
 
 
 def test_what_this_process_did_is_counted(shown):
-    assert {state: shown["runs_total", state, "gloo"] for state in ("complete", "partial", "aborted", "unread")} == {
+    assert {state: shown["runs_total", state, "gloo"] for state in ("complete", "partial", "aborted", "failed")} == {
         "complete": 1,
         "partial": 0,
         "aborted": 0,
-        "unread": 0,
+        "failed": 0,
     }
     classes = {name: shown["requests_total", name, "gloo"] for name in ("2xx", "3xx", "4xx", "5xx", "none")}
     assert classes == {"2xx": 7, "3xx": 0, "4xx": 0, "5xx": 2, "none": 1}
@@ -102,77 +101,79 @@ def test_incidents_and_messages_of_what_is_configured_are_told_and_of_nothing_el
         ("outage", "critical", "gloo"),
         ("channel_failing", "warning", "channel:hook"),
     }
-    assert {key[1] for key in shown if key[0] == "outbox_due_messages"} == {"hook", "log"}
-    assert (shown["outbox_due_messages", "hook"], shown["outbox_oldest_due_age_seconds", "hook"]) == (2, 90)
-    assert (shown["outbox_dead_messages", "hook"], shown["channel_parked", "hook"]) == (1, 1)
-    assert (shown["outbox_oldest_due_age_seconds", "log"], shown["channel_parked", "log"]) == (0, 0)
+    assert {key[1] for key in shown if key[0] == "notifications_due"} == {"hook", "log"}
+    assert (shown["notifications_due", "hook"], shown["notifications_oldest_due_age_seconds", "hook"]) == (2, 90)
+    assert (shown["notifications_dead", "hook"], shown["channel_suspended", "hook"]) == (1, 1)
+    assert (shown["notifications_oldest_due_age_seconds", "log"], shown["channel_suspended", "log"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("error", "counted"),
     [
-        (LeaseHeldError(target="gloo", holder="other:1", since=NOW, ends_in=timedelta(0)), "runs_skipped_total"),
-        (StoreError("down"), "runs_failed_total"),
-        (ZeroDivisionError(), "runs_failed_total"),
+        (LeaseHeldError(target="gloo", holder="other:1", since=NOW, expires_in=timedelta(0)), "runs_skipped_total"),
+        (StoreError("down"), "run_errors_total"),
+        (ZeroDivisionError(), "run_errors_total"),
     ],
     ids=["somebody else runs it", "the database is down", "a defect"],
 )
-def test_a_run_without_a_report_is_counted_for_its_reason(vitals, error, counted):
-    with pytest.raises(type(error)), vitals.kept.told_of("gloo"):
+def test_a_run_without_a_report_is_counted_for_its_reason(daemon, error, counted):
+    with pytest.raises(type(error)), daemon.tracker.count_failure("gloo"):
         raise error
-    shown = values(render(vitals.kept.pulse(), READING, PLAIN))
-    assert {name: shown[name, "gloo"] for name in ("runs_skipped_total", "runs_failed_total")} == {
+    shown = values(render(daemon.tracker.snapshot(), PROBE, PLAIN))
+    assert {name: shown[name, "gloo"] for name in ("runs_skipped_total", "run_errors_total")} == {
         "runs_skipped_total": 0,
-        "runs_failed_total": 0,
+        "run_errors_total": 0,
         counted: 1,
     }
 
 
 @pytest.mark.parametrize(
-    ("reading", "up"),
-    [(Reading(error="it is down"), 0), (Reading(schema=SchemaState.NEWER), 0)],
+    ("probe", "up"),
+    [(ProbeResult(error="it is down"), 0), (ProbeResult(schema=SchemaState.NEWER), 0)],
     ids=["no database", "a newer schema"],
 )
-def test_without_a_database_what_the_process_knows_is_told_all_the_same(vitals, reading, up):
-    vitals.kept.observe(REPORT, keys={})
-    shown = values(render(vitals.kept.pulse(), reading, PLAIN))
+def test_without_a_database_what_the_process_knows_is_told_all_the_same(daemon, probe, up):
+    daemon.tracker.observe(REPORT, throttle_keys={})
+    shown = values(render(daemon.tracker.snapshot(), probe, PLAIN))
     assert (shown["database_up",], shown["runs_total", "complete", "gloo"]) == (up, 1)
-    stored = {family.name for family in FAMILIES if family.of is From.STORED}
+    stored = {family.name for family in METRIC_DEFINITIONS if family.source is ValueSource.STORED}
     assert {key[0] for key in shown} & (stored | {"run_overdue_timestamp_seconds"}) == set()
 
 
-def test_a_target_that_a_reload_removed_vanishes_and_the_others_go_on(vitals):
-    vitals.kept.observe(REPORT, keys={})
-    before = vitals.standing.config
+def test_a_target_that_a_reload_removed_vanishes_and_the_others_go_on(daemon):
+    daemon.tracker.observe(REPORT, throttle_keys={})
+    before = daemon.state.config
     other = before.targets[0].model_copy(update={"name": "b"})
-    vitals.standing.config = before.model_copy(update={"targets": (*before.targets, other)})
-    assert values(render(vitals.kept.pulse(), Reading(error="x"), PLAIN))["runs_total", "complete", "gloo"] == 1
-    vitals.standing.config = before.model_copy(update={"targets": (other,)})
-    vitals.kept.observe(REPORT, keys={})
-    text = render(vitals.kept.pulse(), Reading(error="x"), PLAIN).decode()
+    daemon.state.config = before.model_copy(update={"targets": (*before.targets, other)})
+    assert (
+        values(render(daemon.tracker.snapshot(), ProbeResult(error="x"), PLAIN))["runs_total", "complete", "gloo"] == 1
+    )
+    daemon.state.config = before.model_copy(update={"targets": (other,)})
+    daemon.tracker.observe(REPORT, throttle_keys={})
+    text = render(daemon.tracker.snapshot(), ProbeResult(error="x"), PLAIN).decode()
     assert ('target="gloo"' in text, 'target="b"' in text) == (False, True)
 
 
-def test_both_formats_say_the_same(vitals):
-    vitals.kept.observe(REPORT, keys={})
-    pulse = vitals.kept.pulse()
-    plain = values(render(pulse, READING, PLAIN))
-    opened = values(render(pulse, READING, OPENMETRICS), read_openmetrics)
+def test_both_formats_say_the_same(daemon):
+    daemon.tracker.observe(REPORT, throttle_keys={})
+    snapshot = daemon.tracker.snapshot()
+    plain = values(render(snapshot, PROBE, PLAIN))
+    opened = values(render(snapshot, PROBE, OPENMETRICS), read_openmetrics)
     ours = [key for key in plain if not key[0].startswith("process_")]
     assert {key: opened[key] for key in ours} == {key: plain[key] for key in ours}
-    assert render(pulse, READING, OPENMETRICS).endswith(b"# EOF\n")
+    assert render(snapshot, PROBE, OPENMETRICS).endswith(b"# EOF\n")
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "é" * 50, "{}"])
 @pytest.mark.parametrize(
     ("kind", "read"), [(PLAIN, read_plain), (OPENMETRICS, read_openmetrics)], ids=["plain", "open"]
 )
-def test_no_name_however_odd_breaks_the_format(vitals, kind, read, name):
-    before = vitals.standing.config
+def test_no_name_however_odd_breaks_the_format(daemon, kind, read, name):
+    before = daemon.state.config
     odd = before.targets[0].model_copy(update={"name": name})
-    vitals.standing.config = before.model_copy(update={"targets": (odd,)})
-    reading = Reading(stored=replace(READING.stored, targets={name: READING.stored.targets["gloo"]}))
-    shown = values(render(vitals.kept.pulse(), reading, kind), read)
+    daemon.state.config = before.model_copy(update={"targets": (odd,)})
+    probe = ProbeResult(stored=replace(PROBE.stored, targets={name: PROBE.stored.targets["gloo"]}))
+    shown = values(render(daemon.tracker.snapshot(), probe, kind), read)
     assert shown["items", "completed", name] == 7
 
 
@@ -191,15 +192,15 @@ def test_no_name_however_odd_breaks_the_format(vitals, kind, read, name):
     ],
 )
 def test_the_format_is_the_one_that_is_asked_for(accept, expected):
-    assert chosen(accept) == expected
+    assert negotiate_content_type(accept) == expected
 
 
 def test_names_follow_the_rules_of_prometheus():
-    names = [family.full_name for family in FAMILIES]
+    names = [family.full_name for family in METRIC_DEFINITIONS]
     assert len(set(names)) == len(names)
     assert [name for name in names if not re.fullmatch(r"ingestion_monitor_[a-z_]+[a-z]", name)] == []
-    assert [f.name for f in FAMILIES if (f.kind is Kind.COUNTER) != f.name.endswith("_total")] == []
-    assert {label for family in FAMILIES for label in family.labels} == {
+    assert [f.name for f in METRIC_DEFINITIONS if (f.kind is MetricKind.COUNTER) != f.name.endswith("_total")] == []
+    assert {label for family in METRIC_DEFINITIONS for label in family.labels} == {
         "target", "state", "status", "status_class", "cause", "severity", "channel", "version",
     }  # fmt: skip
 
@@ -208,7 +209,12 @@ def test_the_document_has_a_row_for_every_metric():
     document = (Path(__file__).resolve().parents[2] / "docs/health-endpoints.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(ingestion_monitor_\w+)` \| (\w+) \| ([^|]*?) \| ([^|]*) \|$", document, re.MULTILINE)
     expected = [
-        (f.full_name, f.kind.value, ", ".join(f.labels) or "–", f"{f.says}{'; stored' * (f.of is From.STORED)}")
-        for f in FAMILIES
+        (
+            f.full_name,
+            f.kind.value,
+            ", ".join(f.labels) or "–",
+            f"{f.description}{'; stored' * (f.source is ValueSource.STORED)}",
+        )
+        for f in METRIC_DEFINITIONS
     ]
     assert rows == expected

@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 
 from monitor.model.schedule import DueTimes
 from monitor.web.readiness import (
-    ChannelSigns,
-    DatabaseSigns,
-    Life,
-    Part,
+    ChannelInput,
+    Component,
+    DatabaseInput,
+    Liveness,
+    ReadinessInputs,
+    ReadinessStatus,
     SchemaState,
-    Signs,
-    Status,
-    TargetSigns,
-    late_at,
-    life,
+    TargetInput,
+    liveness,
+    overdue_from,
     readiness,
 )
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 FIVE = DueTimes(every=timedelta(minutes=5))
-TARGET = TargetSigns(
+TARGET = TargetInput(
     name="gloo",
     due_times=FIVE,
     deadline=timedelta(minutes=4),
@@ -43,117 +43,140 @@ def target(**changes):
 
 
 @pytest.mark.parametrize(
-    ("age_s", "expected"), [(0, Life.OK), (59.9, Life.OK), (60, Life.STALLED), (1e6, Life.STALLED)]
+    ("age_s", "expected"), [(0, Liveness.OK), (59.9, Liveness.OK), (60, Liveness.STALLED), (1e6, Liveness.STALLED)]
 )
 def test_it_is_alive_while_its_scheduler_turns(age_s, expected):
-    assert life(beat_age_s=age_s) is expected
+    assert liveness(heartbeat_age_s=age_s) is expected
 
 
 @pytest.mark.parametrize(
-    ("signs", "part", "said", "remedy"),
+    ("inputs", "part", "said", "remedy"),
     [
-        pytest.param(Signs(beat_age_s=61), Part.DAEMON, "not turned for 61 s", "restart", id="scheduler"),
         pytest.param(
-            Signs(database=DatabaseSigns(error="it is down")),
-            Part.DATABASE,
+            ReadinessInputs(heartbeat_age_s=61), Component.DAEMON, "not turned for 61 s", "restart", id="scheduler"
+        ),
+        pytest.param(
+            ReadinessInputs(database=DatabaseInput(error="it is down")),
+            Component.DATABASE,
             "it is down",
             "by itself",
             id="no database",
         ),
         pytest.param(
-            Signs(database=DatabaseSigns(schema=SchemaState.NEWER)),
-            Part.SCHEMA,
+            ReadinessInputs(database=DatabaseInput(schema=SchemaState.NEWER)),
+            Component.SCHEMA,
             "newer",
             "install the newer",
             id="newer",
         ),
         pytest.param(
-            Signs(database=DatabaseSigns(schema=SchemaState.OLDER)), Part.SCHEMA, "older", "db upgrade", id="older"
+            ReadinessInputs(database=DatabaseInput(schema=SchemaState.OLDER)),
+            Component.SCHEMA,
+            "older",
+            "db upgrade",
+            id="older",
         ),
         pytest.param(
-            Signs(database=DatabaseSigns(schema=SchemaState.MISSING)), Part.SCHEMA, "empty", "db upgrade", id="empty"
+            ReadinessInputs(database=DatabaseInput(schema=SchemaState.MISSING)),
+            Component.SCHEMA,
+            "empty",
+            "db upgrade",
+            id="empty",
         ),
         pytest.param(
-            Signs(targets=[target(last_run_at=ago(minutes=10))]),
-            Part.RUNS,
+            ReadinessInputs(targets=[target(last_run_at=ago(minutes=10))]),
+            Component.RUNS,
             "overdue since 2026-03-01 12:00:00 UTC: its last one ended at 2026-03-01 11:50:00 UTC",
-            "tick_failed",
+            "run_error",
             id="an old run",
         ),
         pytest.param(
-            Signs(targets=[target(last_run_at=None)]), Part.RUNS, "it had none yet", "run_skipped", id="no run at all"
+            ReadinessInputs(targets=[target(last_run_at=None)]),
+            Component.RUNS,
+            "it had none yet",
+            "run_skipped",
+            id="no run at all",
         ),
     ],
 )
-def test_it_is_not_ready_for_a_reason_that_names_its_remedy(signs, part, said, remedy):
-    found = readiness(signs, NOW)
+def test_it_is_not_ready_for_a_reason_that_names_its_remedy(inputs, part, said, remedy):
+    found = readiness(inputs, NOW)
     (reason,) = found.reasons
-    assert (found.status, reason.part) == (Status.NOT_READY, part)
+    assert (found.status, reason.part) == (ReadinessStatus.NOT_READY, part)
     assert said in reason.reason
     assert remedy in reason.remedy
-    assert reason.target == ("gloo" if part is Part.RUNS else None)
+    assert reason.target == ("gloo" if part is Component.RUNS else None)
 
 
 @pytest.mark.parametrize(
-    ("signs", "part", "said", "channel"),
+    ("inputs", "part", "said", "channel"),
     [
-        pytest.param(Signs(reload_refused=True), Part.CONFIGURATION, "refused", None, id="a refused reload"),
         pytest.param(
-            Signs(channels=[ChannelSigns(name="hook", parked=True, oldest_due_at=ago(days=1))]),
-            Part.DELIVERY,
-            "refused us",
-            "hook",
-            id="a parked channel",
+            ReadinessInputs(reload_refused=True), Component.CONFIGURATION, "refused", None, id="a refused reload"
         ),
         pytest.param(
-            Signs(channels=[ChannelSigns(name="hook", oldest_due_at=ago(minutes=15))]),
-            Part.DELIVERY,
+            ReadinessInputs(channels=[ChannelInput(name="hook", suspended=True, oldest_due_at=ago(days=1))]),
+            Component.DELIVERY,
+            "refused us",
+            "hook",
+            id="a suspended channel",
+        ),
+        pytest.param(
+            ReadinessInputs(channels=[ChannelInput(name="hook", oldest_due_at=ago(minutes=15))]),
+            Component.DELIVERY,
             "undelivered since 2026-03-01 11:45:00 UTC",
             "hook",
             id="an old message",
         ),
     ],
 )
-def test_what_keeps_nothing_from_running_is_a_warning(signs, part, said, channel):
-    found = readiness(signs, NOW)
+def test_what_keeps_nothing_from_running_is_a_warning(inputs, part, said, channel):
+    found = readiness(inputs, NOW)
     (warning,) = found.warnings
-    assert (found.status, found.reasons, warning.part, warning.channel) == (Status.READY, (), part, channel)
+    assert (found.status, found.reasons, warning.part, warning.channel) == (ReadinessStatus.READY, (), part, channel)
     assert said in warning.reason
 
 
 @pytest.mark.parametrize(
-    "signs",
+    "inputs",
     [
-        pytest.param(Signs(), id="nothing to watch yet"),
-        pytest.param(Signs(targets=[TARGET]), id="a recent run"),
-        pytest.param(Signs(targets=[target(last_run_at=ago(minutes=9, seconds=59))]), id="a run that is not late yet"),
-        pytest.param(Signs(targets=[target(last_run_at=NOW + timedelta(hours=1))]), id="a clock that was set back"),
+        pytest.param(ReadinessInputs(), id="nothing to watch yet"),
+        pytest.param(ReadinessInputs(targets=[TARGET]), id="a recent run"),
         pytest.param(
-            Signs(targets=[target(last_run_at=None, watched_since=ago(minutes=9))]), id="no run yet, but just begun"
+            ReadinessInputs(targets=[target(last_run_at=ago(minutes=9, seconds=59))]), id="a run that is not late yet"
         ),
         pytest.param(
-            Signs(targets=[target(last_run_at=ago(days=2), watched_since=ago(minutes=9))]),
+            ReadinessInputs(targets=[target(last_run_at=NOW + timedelta(hours=1))]), id="a clock that was set back"
+        ),
+        pytest.param(
+            ReadinessInputs(targets=[target(last_run_at=None, watched_since=ago(minutes=9))]),
+            id="no run yet, but just begun",
+        ),
+        pytest.param(
+            ReadinessInputs(targets=[target(last_run_at=ago(days=2), watched_since=ago(minutes=9))]),
             id="an old run, before this process began",
         ),
-        pytest.param(Signs(channels=[ChannelSigns(name="a", oldest_due_at=ago(minutes=14))]), id="a message waits"),
-        pytest.param(Signs(channels=[ChannelSigns(name="a")]), id="a channel that is well"),
+        pytest.param(
+            ReadinessInputs(channels=[ChannelInput(name="a", oldest_due_at=ago(minutes=14))]), id="a message waits"
+        ),
+        pytest.param(ReadinessInputs(channels=[ChannelInput(name="a")]), id="a channel that is well"),
     ],
 )
-def test_it_is_ready_without_a_word(signs):
-    found = readiness(signs, NOW)
-    assert (found.status, found.reasons, found.warnings) == (Status.READY, (), ())
+def test_it_is_ready_without_a_word(inputs):
+    found = readiness(inputs, NOW)
+    assert (found.status, found.reasons, found.warnings) == (ReadinessStatus.READY, (), ())
 
 
 def test_one_that_stops_is_not_ready_and_gives_no_other_reason():
-    found = readiness(Signs(stopping=True, database=DatabaseSigns(error="down"), reload_refused=True), NOW)
-    assert found.status is Status.STOPPING
-    assert [reason.part for reason in found.reasons] == [Part.DAEMON]
-    assert [warning.part for warning in found.warnings] == [Part.CONFIGURATION]
+    found = readiness(ReadinessInputs(stopping=True, database=DatabaseInput(error="down"), reload_refused=True), NOW)
+    assert found.status is ReadinessStatus.STOPPING
+    assert [reason.part for reason in found.reasons] == [Component.DAEMON]
+    assert [warning.part for warning in found.warnings] == [Component.CONFIGURATION]
 
 
 def test_of_a_database_that_is_down_nothing_is_said_about_runs():
-    signs = Signs(database=DatabaseSigns(error="down"), targets=[target(last_run_at=None)])
-    assert [reason.part for reason in readiness(signs, NOW).reasons] == [Part.DATABASE]
+    inputs = ReadinessInputs(database=DatabaseInput(error="down"), targets=[target(last_run_at=None)])
+    assert [reason.part for reason in readiness(inputs, NOW).reasons] == [Component.DATABASE]
 
 
 @pytest.mark.parametrize(
@@ -171,25 +194,25 @@ def test_of_a_database_that_is_down_nothing_is_said_about_runs():
     ],
 )
 def test_a_run_is_late_when_two_are_missing(due_times, deadline, after):
-    assert late_at(target(due_times=due_times, deadline=deadline, last_run_at=NOW)) == NOW + after
+    assert overdue_from(target(due_times=due_times, deadline=deadline, last_run_at=NOW)) == NOW + after
 
 
 def test_the_first_run_has_an_interval_and_its_whole_deadline():
-    assert late_at(target(last_run_at=None, watched_since=NOW)) == NOW + timedelta(minutes=10)
+    assert overdue_from(target(last_run_at=None, watched_since=NOW)) == NOW + timedelta(minutes=10)
 
 
 @pytest.mark.parametrize("last_run_at", [None, NOW], ids=["no run yet", "one run"])
 def test_what_is_never_due_again_is_never_late(last_run_at):
     never = target(due_times=DueTimes(cron="0 0 */29 2 MON#5"), last_run_at=last_run_at)
-    assert late_at(never) is None
-    assert readiness(Signs(targets=[never]), NOW).status is Status.READY
+    assert overdue_from(never) is None
+    assert readiness(ReadinessInputs(targets=[never]), NOW).status is ReadinessStatus.READY
 
 
 @given(last=st.integers(0, 10_000), since=st.integers(0, 10_000), every=st.integers(1, 5_000))
 def test_a_later_run_is_never_late_sooner(last, since, every):
     due = DueTimes(every=timedelta(seconds=every))
     earlier, later = (
-        late_at(target(due_times=due, last_run_at=ago(seconds=age), watched_since=ago(seconds=since)))
+        overdue_from(target(due_times=due, last_run_at=ago(seconds=age), watched_since=ago(seconds=since)))
         for age in (last + 1, last)
     )
     assert earlier <= later

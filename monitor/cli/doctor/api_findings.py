@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from monitor.cli.doctor.findings import Finding, Level, ended
-from monitor.cli.doctor.locations import Places
+from monitor.cli.doctor.findings import Finding, Level, with_full_stop
+from monitor.cli.doctor.locations import SettingLocations
 from monitor.client.classify import cause_of, is_invalid_id
 from monitor.config import ClientCredentialsConfig, TargetConfig
 from monitor.model import BadBody, Cause, ItemState, ItemStatus
-from monitor.model.http import UNUSABLE_CREDENTIALS, CallResult, ApiError, NetworkFault
+from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, CallResult, NetworkFault
 from monitor.notifications.texts import CAUSE_TEXTS, format_items, what_to_check
 from monitor.providers import Provider
 from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_ends_run
@@ -36,24 +36,24 @@ _SETTINGS: Mapping[Cause, str] = {
     Cause.RATE_LIMITED: "check",
     Cause.SPENDING_LIMIT: "auth",
 }
-_LONGEST_CODE = 60
+_MAX_CODE_LENGTH = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListHeard:
+class ListAnswer:
     """What came of asking for the list."""
 
     error: ApiError | None = None
-    bad: BadBody | None = None
+    bad_body: BadBody | None = None
     items: int = 0
     """Read so far."""
-    whole: bool = False
-    known: int = 0
+    complete: bool = False
+    known_ids: int = 0
     """Of the sample ids, those that it names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class ApiAnswers:
     """Everything that the API said; None is what it was not asked."""
 
     replies: int
@@ -62,61 +62,61 @@ class Heard:
     """Of the last attempt, if it brought no answer."""
     refusal: ApiError | None = None
     """Why there is no token, or no key to send."""
-    asked: tuple[tuple[str, CallResult], ...] = ()
+    item_answers: tuple[tuple[str, CallResult], ...] = ()
     """Items that were asked for, until one was known."""
-    list_: ListHeard | None = None
+    list_: ListAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Judge:
+class _FindingsBuilder:
     target: TargetConfig
     provider: Provider
-    places: Places
+    locations: SettingLocations
     row: int
-    heard: Heard
+    answers: ApiAnswers
     sample: tuple[str, ...]
 
     def connection(self) -> Finding:
         host = urlsplit(self.target.base_url).netloc
-        if self.heard.replies:
+        if self.answers.replies:
             return self._finding("connection", Level.OK, f"{host} answers.")
-        if self.heard.fault is None:
-            return self._finding("connection", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
-        what, remedy = _FAULTS[self.heard.fault]
+        if self.answers.fault is None:
+            return self._finding("connection", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
+        what, remedy = _FAULTS[self.answers.fault]
         return self._finding("connection", Level.PROBLEM, f"{host}: {what}.", "base_url", remedy)
 
     def credentials(self) -> Finding:
-        auth, refusal = self.target.auth, self.heard.refusal
+        auth, refusal = self.target.auth, self.answers.refusal
         if refusal is not None and (refusal.status is not None or refusal.is_local(UNUSABLE_CREDENTIALS)):
             return self._refused("credentials", refusal)
-        if not self.heard.replies:
-            return self._finding("credentials", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
+        if not self.answers.replies:
+            return self._finding("credentials", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
         if (rejected := next((each for each in self._errors() if each.status == 401), None)) is not None:
-            return self._refused("credentials", rejected) if auth else self._wanted(rejected)
+            return self._refused("credentials", rejected) if auth else self._credentials_missing(rejected)
         if auth is None:
             return self._finding("credentials", Level.OK, "none are set, and requests go without.")
-        what = "a token was issued" if self._token() else "the key"
+        what = "a token was issued" if self._has_token() else "the key"
         if self._accepted():
-            return self._finding("credentials", Level.OK, f"{what}{' and' if self._token() else ' was'} accepted.")
-        if self._token():
+            return self._finding("credentials", Level.OK, f"{what}{' and' if self._has_token() else ' was'} accepted.")
+        if self._has_token():
             return self._finding("credentials", Level.OK, "a token was issued; whether it is accepted was not seen.")
         return self._finding("credentials", Level.NOT_TRIED, "no answer shows whether the key is accepted.")
 
-    def _wanted(self, error: ApiError) -> Finding:
-        says = f"none are set, and the API wants some ({_how(error)})."
-        return self._finding("credentials", Level.PROBLEM, says, "auth", "give the target its auth")
+    def _credentials_missing(self, error: ApiError) -> Finding:
+        message = f"none are set, and the API wants some ({_error_text(error)})."
+        return self._finding("credentials", Level.PROBLEM, message, "auth", "give the target its auth")
 
     def item(self) -> Finding:
-        item_id, answer = self.heard.asked[-1] if self.heard.asked else ("", CallResult())
+        item_id, answer = self.answers.item_answers[-1] if self.answers.item_answers else ("", CallResult())
         error = answer.error
-        if not self.heard.asked or self._told_already(error):
-            return self._finding("item", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
+        if not self.answers.item_answers or self._reported_elsewhere(error):
+            return self._finding("item", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
         if error is not None and error.status in {404, 410}:
             return self._not_found(error)
         if error is not None and is_invalid_id(error):
-            says = f"the API does not take {item_id} for an id ({_how(error)})."
+            message = f"the API does not take {item_id} for an id ({_error_text(error)})."
             return self._finding(
-                "item", Level.PROBLEM, says, "sync_log.id_column", "is this the column of the API's ids?"
+                "item", Level.PROBLEM, message, "sync_log.id_column", "is this the column of the API's ids?"
             )
         if error is not None:
             return self._refused("item", error)
@@ -124,142 +124,156 @@ class _Judge:
         return self._read(item_id, self.provider.read_item(body, item_id))
 
     def list_(self) -> Finding:
-        heard, strategy = self.heard.list_, Strategy(self.target.check.strategy)
+        answers, strategy = self.answers.list_, Strategy(self.target.check.strategy)
         if self.provider.list_request() is None:
             return self._finding("list", Level.OK, "the API has none that is known; each item is asked for by itself.")
         if strategy is Strategy.ITEMS:
             return self._finding("list", Level.NOT_TRIED, 'not tried: strategy is "items".')
-        if heard is None or self._told_already(heard.error):
-            return self._finding("list", Level.NOT_TRIED, f"not tried, {self._why_not()}.")
-        if heard.error is not None:
-            return self._list_refused(heard.error, strategy)
-        if heard.bad is not None:
+        if answers is None or self._reported_elsewhere(answers.error):
+            return self._finding("list", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
+        if answers.error is not None:
+            return self._list_refused(answers.error, strategy)
+        if answers.bad_body is not None:
             level = Level.PROBLEM if strategy is Strategy.LIST else Level.WARNING
             setting = "list" if self.target.list_ else "check.strategy"
-            return self._finding("list", level, f"it can't be read: {heard.bad.reason}.{_instead(strategy)}", setting)
-        return self._list_read(heard, strategy)
-
-    def _list_read(self, heard: ListHeard, strategy: Strategy) -> Finding:
-        size = format_items(heard.items) if heard.whole else f"the first {format_items(heard.items)} of it"
-        use = "every run" if strategy is Strategy.LIST else f"runs with over {AUTO_LIST_THRESHOLD} due items"
-        if heard.whole and self.sample and not heard.known:
-            says = f"it holds {size}, and none of {len(self.sample)} ids from the sync log."
             return self._finding(
-                "list", Level.WARNING, says, "publisher_id", "does the sync log belong to this publisher?"
+                "list", level, f"it can't be read: {answers.bad_body.reason}.{_fallback_text(strategy)}", setting
             )
-        said = f"{size} could be read" if heard.items else "it can be read, and is empty"
-        return self._finding("list", Level.OK, f"{said}; {use} will use it.")
+        return self._list_read(answers, strategy)
+
+    def _list_read(self, answers: ListAnswer, strategy: Strategy) -> Finding:
+        size = format_items(answers.items) if answers.complete else f"the first {format_items(answers.items)} of it"
+        use = "every run" if strategy is Strategy.LIST else f"runs with over {AUTO_LIST_THRESHOLD} due items"
+        if answers.complete and self.sample and not answers.known_ids:
+            message = f"it holds {size}, and none of {len(self.sample)} ids from the sync log."
+            return self._finding(
+                "list", Level.WARNING, message, "publisher_id", "does the sync log belong to this publisher?"
+            )
+        text = f"{size} could be read" if answers.items else "it can be read, and is empty"
+        return self._finding("list", Level.OK, f"{text}; {use} will use it.")
 
     def _list_refused(self, error: ApiError, strategy: Strategy) -> Finding:
         cause = cause_of(error)
         # without an item to ask, nothing else shows that a key is refused
         denied = cause is Cause.FORBIDDEN and not self.sample
-        wrong = cause is Cause.WRONG_SCOPE or denied or list_failure_ends_run(strategy, cause)
-        said = self._refused("list", error)
-        if wrong:
-            return said
-        return self._finding("list", Level.WARNING, f"{said.says}{_instead(strategy)}", _SETTINGS[cause], said.remedy)
+        is_problem = cause is Cause.WRONG_SCOPE or denied or list_failure_ends_run(strategy, cause)
+        finding = self._refused("list", error)
+        if is_problem:
+            return finding
+        return self._finding(
+            "list", Level.WARNING, f"{finding.message}{_fallback_text(strategy)}", _SETTINGS[cause], finding.remedy
+        )
 
     def _not_found(self, error: ApiError) -> Finding:
-        count = len(self.heard.asked)
+        count = len(self.answers.item_answers)
         if count == 1:
-            says = f"the API answers, and does not know {self.heard.asked[0][0]} (HTTP {error.status})."
-            return self._finding("item", Level.OK, says)
-        says = f"the API knows none of {count} ids from the sync log (HTTP {error.status})."
-        return self._finding("item", Level.WARNING, says, "publisher_id", _checks(Cause.WRONG_SCOPE))
+            message = f"the API answers, and does not know {self.answers.item_answers[0][0]} (HTTP {error.status})."
+            return self._finding("item", Level.OK, message)
+        message = f"the API knows none of {count} ids from the sync log (HTTP {error.status})."
+        return self._finding("item", Level.WARNING, message, "publisher_id", _what_to_check(Cause.WRONG_SCOPE))
 
     def _read(self, item_id: str, status: ItemStatus | BadBody) -> Finding:
         if isinstance(status, BadBody):
-            says = f"the API answers about {item_id}, but {status.reason}."
+            message = f"the API answers about {item_id}, but {status.reason}."
             setting = "item" if self.target.item else "base_url"
-            return self._finding("item", Level.PROBLEM, says, setting, _checks(Cause.BAD_RESPONSE))
+            return self._finding("item", Level.PROBLEM, message, setting, _what_to_check(Cause.BAD_RESPONSE))
         if not status.recognised:
-            says = f"{item_id} is {status.stage}, which nobody has described: it counts as pending."
-            return self._finding("item", Level.WARNING, says, "statuses", "say there what it means")
-        means = "" if status.stage.casefold() == status.state.value else f" ({_SPOKEN[status.state]})"
-        return self._finding("item", Level.OK, f"{item_id} is {status.stage}{means}.")
+            message = f"{item_id} is {status.stage}, which nobody has described: it counts as pending."
+            return self._finding("item", Level.WARNING, message, "statuses", "say there what it means")
+        meaning = "" if status.stage.casefold() == status.state.value else f" ({_STATE_TEXTS[status.state]})"
+        return self._finding("item", Level.OK, f"{item_id} is {status.stage}{meaning}.")
 
-    def _why_not(self) -> str:
-        if self.heard.refusal is not None and self.heard.fault is None:
+    def _skip_reason(self) -> str:
+        if self.answers.refusal is not None and self.answers.fault is None:
             return "as there are no credentials that work"
         if any(error.status == 401 for error in self._errors()):
             return "as the credentials are rejected"
-        return "as nothing answers" if self.heard.fault else "as there is no usable id"
+        return "as nothing answers" if self.answers.fault else "as there is no usable id"
 
-    def _told_already(self, error: ApiError | None) -> bool:
+    def _reported_elsewhere(self, error: ApiError | None) -> bool:
         """Whether another part tells of this error."""
-        return error is not None and (error.status == 401 or (error.status is None and not self.heard.replies))
+        return error is not None and (error.status == 401 or (error.status is None and not self.answers.replies))
 
     def _errors(self) -> list[ApiError]:
-        errors = [answer.error for _, answer in self.heard.asked]
-        errors += [self.heard.list_.error] if self.heard.list_ else []
+        errors = [answer.error for _, answer in self.answers.item_answers]
+        errors += [self.answers.list_.error] if self.answers.list_ else []
         return [error for error in errors if error is not None]
 
-    def _token(self) -> bool:
-        return isinstance(self.target.auth, ClientCredentialsConfig) and self.heard.refusal is None
+    def _has_token(self) -> bool:
+        return isinstance(self.target.auth, ClientCredentialsConfig) and self.answers.refusal is None
 
     def _accepted(self) -> bool:
         """Whether an answer shows that the credentials are taken: any but their refusal, a limit and an outage."""
-        calls = len(self.heard.asked) + (self.heard.list_ is not None)
-        return calls > len(self._errors()) or any(_takes_credentials(error) for error in self._errors())
+        calls = len(self.answers.item_answers) + (self.answers.list_ is not None)
+        return calls > len(self._errors()) or any(_accepts_credentials(error) for error in self._errors())
 
     def _refused(self, part: str, error: ApiError) -> Finding:
         if error.is_local(UNUSABLE_CREDENTIALS):
-            return self._finding(part, Level.PROBLEM, ended(error.message or ""), "auth")
-        cause, accepted = cause_of(error), self._token() or self._accepted()
+            return self._finding(part, Level.PROBLEM, with_full_stop(error.message or ""), "auth")
+        cause, accepted = cause_of(error), self._has_token() or self._accepted()
         where = "the token endpoint: " if error.from_token_endpoint else ""
         # a key that nothing accepts may as well be malformed: Gloo answers that with 403
         setting = "auth" if cause is Cause.FORBIDDEN and not accepted else _SETTINGS[cause]
-        remedy = _checks(cause, accepted=accepted)
-        return self._finding(part, Level.PROBLEM, f"{where}{CAUSE_TEXTS[cause]} ({_how(error)}).", setting, remedy)
+        remedy = _what_to_check(cause, accepted=accepted)
+        return self._finding(
+            part, Level.PROBLEM, f"{where}{CAUSE_TEXTS[cause]} ({_error_text(error)}).", setting, remedy
+        )
 
-    def _finding(self, part: str, level: Level, says: str, setting: str | None = None, remedy: str = "") -> Finding:
-        at = self.places.of("targets", self.row, *setting.split(".")) if setting else None
+    def _finding(self, part: str, level: Level, message: str, setting: str | None = None, remedy: str = "") -> Finding:
+        at = self.locations.of("targets", self.row, *setting.split(".")) if setting else None
         return Finding(
             part=part,
             level=level,
-            says=says,
+            message=message,
             remedy=remedy,
             setting=at.setting if at else None,
-            place=at.where if at else None,
+            location=at.where if at else None,
         )
 
 
-_SPOKEN = {ItemState.COMPLETED: "completed", ItemState.PENDING: "pending", ItemState.FAILED: "failed"}
+_STATE_TEXTS = {ItemState.COMPLETED: "completed", ItemState.PENDING: "pending", ItemState.FAILED: "failed"}
 
 
-def findings(
-    heard: Heard, *, target: TargetConfig, provider: Provider, places: Places, row: int, sample: tuple[str, ...]
+def api_findings(
+    answers: ApiAnswers,
+    *,
+    target: TargetConfig,
+    provider: Provider,
+    locations: SettingLocations,
+    row: int,
+    sample: tuple[str, ...],
 ) -> list[Finding]:
     """The findings about connection, credentials, one item, and the list.
 
     Args:
-        heard: what the API said.
+        answers: what the API said.
         target: that was tried.
         provider: of the target.
-        places: where its settings stand.
+        locations: where its settings stand.
         row: which of the targets it is.
         sample: ids from its sync log.
     """
-    judge = _Judge(target=target, provider=provider, places=places, row=row, heard=heard, sample=sample)
-    return [judge.connection(), judge.credentials(), judge.item(), judge.list_()]
+    builder = _FindingsBuilder(
+        target=target, provider=provider, locations=locations, row=row, answers=answers, sample=sample
+    )
+    return [builder.connection(), builder.credentials(), builder.item(), builder.list_()]
 
 
-def _takes_credentials(error: ApiError) -> bool:
+def _accepts_credentials(error: ApiError) -> bool:
     return error.status in {400, 404, 410, 422} and not error.from_token_endpoint
 
 
-def _checks(cause: Cause, *, accepted: bool = True) -> str:
+def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:
     """What to check, without the questions that explain it: there is one line for it."""
     return "check " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
 
 
-def _how(error: ApiError) -> str:
+def _error_text(error: ApiError) -> str:
     if error.status is None:
         return _FAULTS[error.network][0] if error.network else "there was no answer in time"
-    code = (error.code or "")[:_LONGEST_CODE]
+    code = (error.code or "")[:_MAX_CODE_LENGTH]
     return f"HTTP {error.status}, code {code}" if code else f"HTTP {error.status}"
 
 
-def _instead(strategy: Strategy) -> str:
+def _fallback_text(strategy: Strategy) -> str:
     return " Runs will ask item by item." if strategy is Strategy.AUTO else ""

@@ -13,24 +13,24 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from monitor.app import open_client, utcnow
-from monitor.cli.doctor.api_findings import Heard, ListHeard
+from monitor.cli.doctor.api_findings import ApiAnswers, ListAnswer
 from monitor.cli.doctor.findings import Finding, Level
-from monitor.client.auth import Grant
+from monitor.client.auth import AuthHeader
 from monitor.client.client import Client
 from monitor.config import TargetConfig
 from monitor.model import BadBody
-from monitor.model.http import CallResult, ApiError, NetworkFault, Reply, Request, BodySink, Transport, TransportFault
+from monitor.model.http import ApiError, BodySink, CallResult, NetworkFault, Reply, Request, Transport, TransportFault
 from monitor.providers import Listing, ListReader, Provider
 from monitor.runs.strategy import Strategy
 
-TOLERANCE = timedelta(seconds=30)
+CLOCK_TOLERANCE = timedelta(seconds=30)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Overheard:
+class RecordingWire:
     """A wire that remembers of the answers to an API's requests what errors do not keep."""
 
-    wire: Transport
+    transport: Transport
     replies: int = 0
     fault: NetworkFault | None = None
     """Of the last attempt, if it brought no answer."""
@@ -41,21 +41,21 @@ class Overheard:
         self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
     ) -> Reply | TransportFault:
         """Sends the request once; see `Transport.send`."""
-        result = await self.wire.send(request, timeout_s=timeout_s, sink=sink, read_timeout_s=read_timeout_s)
+        result = await self.transport.send(request, timeout_s=timeout_s, sink=sink, read_timeout_s=read_timeout_s)
         if isinstance(result, TransportFault):
             self.fault = result.fault
             return result
         self.replies, self.fault = self.replies + 1, None
-        told = offset(result.headers.get("date", ""), result.headers.get("age", ""), now=utcnow())
-        self.ahead = self.ahead if told is None else told
+        server_time = clock_offset(result.headers.get("date", ""), result.headers.get("age", ""), now=utcnow())
+        self.ahead = self.ahead if server_time is None else server_time
         return result
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""
-        await self.wire.close()
+        await self.transport.close()
 
 
-def offset(date: str, age: str, *, now: datetime) -> timedelta | None:
+def clock_offset(date: str, age: str, *, now: datetime) -> timedelta | None:
     """How far a server's clock is ahead of `now`; None if its headers do not say.
 
     Args:
@@ -64,38 +64,40 @@ def offset(date: str, age: str, *, now: datetime) -> timedelta | None:
         now: when the answer came (aware).
     """
     try:
-        told = parsedate_to_datetime(date)
+        server_time = parsedate_to_datetime(date)
     except (ValueError, IndexError, TypeError):
         return None
-    aware = told if told.tzinfo else told.replace(tzinfo=UTC)
-    kept_s = int(age) if age.isascii() and age.isdigit() and len(age) < 9 else 0
-    return aware + timedelta(seconds=kept_s) - now
+    aware = server_time if server_time.tzinfo else server_time.replace(tzinfo=UTC)
+    age_s = int(age) if age.isascii() and age.isdigit() and len(age) < 9 else 0
+    return aware + timedelta(seconds=age_s) - now
 
 
-def judge(ahead: timedelta | None) -> Finding:
+def check_clock(ahead: timedelta | None) -> Finding:
     """Whether the clocks agree, by half a minute."""
     if ahead is None:
-        return Finding(part="clock", level=Level.NOT_TRIED, says="not tried: no answer said what time the API has.")
+        return Finding(part="clock", level=Level.NOT_TRIED, message="not tried: no answer said what time the API has.")
     seconds = round(abs(ahead).total_seconds())
-    if abs(ahead) <= TOLERANCE:
-        return Finding(part="clock", level=Level.OK, says=f"ours and the API's agree within {max(seconds, 1)} s.")
+    if abs(ahead) <= CLOCK_TOLERANCE:
+        return Finding(part="clock", level=Level.OK, message=f"ours and the API's agree within {max(seconds, 1)} s.")
     direction = "behind" if ahead > timedelta(0) else "ahead of"
     return Finding(
         part="clock",
         level=Level.WARNING,
-        says=f"ours is {seconds} s {direction} the API's: ages of items and tokens are misjudged by as much.",
+        message=f"ours is {seconds} s {direction} the API's: ages of items and tokens are misjudged by as much.",
         remedy="synchronise this machine's clock (NTP); if it is right, tell the provider",
     )
 
 
-LONGEST_WAIT_S = 15.0
+MAX_WAIT_S = 15.0
 """For one answer, in seconds."""
 _ENOUGH_BYTES = 1 << 16
 """Of a list, if there is an item in them."""
-_NOT_KNOWN = frozenset({404, 410})
+_NOT_FOUND = frozenset({404, 410})
 
 
-async def interview(target: TargetConfig, provider: Provider, sample: Sequence[str]) -> tuple[Heard, timedelta | None]:
+async def probe_api(
+    target: TargetConfig, provider: Provider, sample: Sequence[str]
+) -> tuple[ApiAnswers, timedelta | None]:
     """Asks the API.
 
     Args:
@@ -106,69 +108,71 @@ async def interview(target: TargetConfig, provider: Provider, sample: Sequence[s
     Returns:
         What it said, and how far its clock is ahead of ours (None if it did not say).
     """
-    async with open_client(target, provider) as opened:
-        wire = Overheard(wire=opened.wire)
-        timeout_s = min(opened.attempt_timeout_s, LONGEST_WAIT_S)
-        client = replace(opened, wire=wire, max_attempts=1, attempt_timeout_s=timeout_s)
-        heard = await _Questions(client=client, provider=provider).ask(sample, strategy=target.check.strategy)
-    return replace(heard, replies=wire.replies, fault=wire.fault), wire.ahead
+    async with open_client(target, provider) as configured:
+        transport = RecordingWire(transport=configured.transport)
+        timeout_s = min(configured.attempt_timeout_s, MAX_WAIT_S)
+        client = replace(configured, transport=transport, max_attempts=1, attempt_timeout_s=timeout_s)
+        answers = await _ApiProbe(client=client, provider=provider).ask(sample, strategy=target.check.strategy)
+    return replace(answers, replies=transport.replies, fault=transport.fault), transport.ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Questions:
+class _ApiProbe:
     client: Client
     provider: Provider
 
-    async def ask(self, sample: Sequence[str], *, strategy: str) -> Heard:
-        refusal = await self._grant()
+    async def ask(self, sample: Sequence[str], *, strategy: str) -> ApiAnswers:
+        refusal = await self._token_error()
         if refusal is not None:
-            return Heard(replies=0, refusal=refusal)
-        asked: list[tuple[str, CallResult]] = []
+            return ApiAnswers(replies=0, refusal=refusal)
+        item_answers: list[tuple[str, CallResult]] = []
         for item_id in sample:
-            asked.append((item_id, await self._send(self.provider.item_request(item_id))))
-            if not _is_not_known(asked[-1][1]):
+            item_answers.append((item_id, await self._send(self.provider.item_request(item_id))))
+            if not _is_not_found(item_answers[-1][1]):
                 break
         first = self.provider.list_request() if strategy != Strategy.ITEMS else None
-        reachable = not asked or asked[-1][1].error is None or asked[-1][1].error.status not in {None, 401}
+        reachable = (
+            not item_answers or item_answers[-1][1].error is None or item_answers[-1][1].error.status not in {None, 401}
+        )
         list_ = await self._list(first, sample) if first is not None and reachable else None
-        return Heard(replies=0, asked=tuple(asked), list_=list_)
+        return ApiAnswers(replies=0, item_answers=tuple(item_answers), list_=list_)
 
-    async def _grant(self) -> ApiError | None:
+    async def _token_error(self) -> ApiError | None:
         """Why there is no token, or no key to send; None if there is one, or none is needed."""
         if self.client.auth is None:
             return None
         bare = replace(self.client, auth=None)
 
-        async def ask(request: Request) -> Reply | ApiError:
-            answer = await bare.ask(request, deadline_s=self._deadline_s())
+        async def send(request: Request) -> Reply | ApiError:
+            answer = await bare.send(request, deadline_s=self._deadline_s())
             return answer.reply or answer.error or ApiError(status=None)
 
-        grant = await self.client.auth.grant(ask, monotonic=time.monotonic)
-        return None if isinstance(grant, Grant) else grant
+        auth_header = await self.client.auth.acquire(send, monotonic=time.monotonic)
+        return None if isinstance(auth_header, AuthHeader) else auth_header
 
-    async def _list(self, first: Request, sample: Sequence[str]) -> ListHeard:
+    async def _list(self, first: Request, sample: Sequence[str]) -> ListAnswer:
         listing = Listing()
-        beginnings: list[_Beginning] = []
+        partial_lists: list[_PartialList] = []
 
         def sink() -> BodySink:
-            beginnings.append(_Beginning(reader=self.provider.list_reader(first, listing), listing=listing))
-            return beginnings[-1].feed
+            partial_lists.append(_PartialList(reader=self.provider.list_reader(first, listing), listing=listing))
+            return partial_lists[-1].feed
 
-        answer = await self.client.ask(first, deadline_s=self._deadline_s(), into=sink)
+        answer = await self.client.send(first, deadline_s=self._deadline_s(), sink_factory=sink)
         if answer.reply is None:
-            return ListHeard(error=answer.error)
-        beginning = beginnings[-1]
-        rest = None if beginning.cut else beginning.reader.finish(answer.reply.headers)
-        known = sum(listing.names(self.provider.canonical(item_id)) for item_id in sample)
-        return ListHeard(
-            bad=rest if isinstance(rest, BadBody) else None,
+            return ListAnswer(error=answer.error)
+        partial_list = partial_lists[-1]
+        rest = None if partial_list.truncated else partial_list.reader.finish(answer.reply.headers)
+        known_ids = sum(listing.contains(self.provider.canonical(item_id)) for item_id in sample)
+        return ListAnswer(
+            bad_body=rest if isinstance(rest, BadBody) else None,
             items=len(listing),
-            whole=rest is None and not beginning.cut,
-            known=known,
+            complete=rest is None and not partial_list.truncated,
+            known_ids=known_ids,
         )
 
     async def _send(self, request: Request) -> CallResult:
-        return await self.client.ask(request, deadline_s=self._deadline_s())
+        return await self.client.send(request, deadline_s=self._deadline_s())
 
     def _deadline_s(self) -> float:
         # a little later than the attempt's own timeout: it is the API that was slow, not we who had no time
@@ -176,21 +180,21 @@ class _Questions:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Beginning:
+class _PartialList:
     """Reads a list until enough of it is understood."""
 
     reader: ListReader
     listing: Listing
     read: int = 0
-    cut: bool = field(default=False)
+    truncated: bool = field(default=False)
 
     def feed(self, piece: bytes) -> bool:
         self.read += len(piece)
         if not self.reader.feed(piece):
             return False
-        self.cut = self.read >= _ENOUGH_BYTES and len(self.listing) > 0
-        return not self.cut
+        self.truncated = self.read >= _ENOUGH_BYTES and len(self.listing) > 0
+        return not self.truncated
 
 
-def _is_not_known(answer: CallResult) -> bool:
-    return answer.error is not None and answer.error.status in _NOT_KNOWN and not answer.error.from_token_endpoint
+def _is_not_found(answer: CallResult) -> bool:
+    return answer.error is not None and answer.error.status in _NOT_FOUND and not answer.error.from_token_endpoint

@@ -4,9 +4,9 @@ import uuid
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from monitor.app import build_channel, validate_channels, utcnow
-from monitor.cli.doctor.findings import Finding, Level, ended
-from monitor.cli.doctor.locations import Place
+from monitor.app import build_channel, utcnow, validate_channels
+from monitor.cli.doctor.findings import Finding, Level, with_full_stop
+from monitor.cli.doctor.locations import SettingLocation
 from monitor.config import (
     AlertmanagerConfig,
     AppriseConfig,
@@ -28,7 +28,7 @@ from monitor.notifications.messages import Message, MessageKind
 from monitor.notifications.texts import channel_target
 
 
-def telling_setting(channel: ChannelConfig) -> str:
+def destination_setting(channel: ChannelConfig) -> str:
     """The setting that says where a channel's messages go."""
     match channel:
         case LogConfig():
@@ -41,26 +41,26 @@ def telling_setting(channel: ChannelConfig) -> str:
             return "url"
 
 
-def look_at_channel(channel: ChannelConfig, at: Place) -> Finding:
+def check_channel(channel: ChannelConfig, at: SettingLocation) -> Finding:
     """Whether a channel's secrets can be read, and where its messages go; nothing is sent."""
     if isinstance(channel, LogConfig):
         return _finding(channel, Level.OK, "writes to the monitor's own log.", at)
     try:
         for secret in iter_secrets(channel):
             secret.reveal()
-        where = _leads_to(channel)
+        where = _destination(channel)
     except (ConfigError, ValueError) as error:
-        says = ended(str(error)) if isinstance(error, ConfigError) else "its URL can't be taken apart."
-        return _finding(channel, Level.PROBLEM, says, at)
+        message = with_full_stop(str(error)) if isinstance(error, ConfigError) else "its URL can't be taken apart."
+        return _finding(channel, Level.PROBLEM, message, at)
     return _finding(channel, Level.OK, f"{where}; --send-test sends a message there.", at)
 
 
-def _leads_to(channel: ChannelConfig) -> str:
+def _destination(channel: ChannelConfig) -> str:
     """Where messages go, without what is secret of it. Raises ConfigError and ValueError."""
     match channel:
         case EmailConfig():
-            people = "1 address" if len(channel.to) == 1 else f"{len(channel.to)} addresses"
-            return f"its mails to {people} go to {channel.host}:{channel.port} ({channel.security})"
+            recipients = "1 address" if len(channel.to) == 1 else f"{len(channel.to)} addresses"
+            return f"its mails to {recipients} go to {channel.host}:{channel.port} ({channel.security})"
         case PagerDutyConfig():
             url = channel.url.reveal() if channel.url is not None else ENQUEUE_URL
             return f"its events go to {urlsplit(url).hostname}"
@@ -73,16 +73,18 @@ def _leads_to(channel: ChannelConfig) -> str:
             raise TypeError(f"nobody said where a channel of the type {channel.type} leads")
 
 
-async def send_test(channel: ChannelConfig, config: Config, at: Place) -> Finding:
+async def send_test(channel: ChannelConfig, config: Config, at: SettingLocation) -> Finding:
     """Sends a test message for real, once, and tells how that ended."""
-    told = message(channel.name, config.environment, at=utcnow())
-    result = await send_with_fallback(build_channel(channel), told, key=uuid.uuid4().hex)
+    test_message = build_test_message(channel.name, config.environment, at=utcnow())
+    result = await send_with_fallback(build_channel(channel), test_message, key=uuid.uuid4().hex)
     if result.outcome is SendOutcome.DELIVERED:
-        return _finding(channel, Level.OK, f"a test message was {_DELIVERED.get(result.reason, result.reason)}.", at)
-    return _finding(channel, Level.PROBLEM, ended(f"{_OUTCOME_TEXTS[result.outcome]}: {result.reason}"), at)
+        return _finding(
+            channel, Level.OK, f"a test message was {_DELIVERED_TEXTS.get(result.reason, result.reason)}.", at
+        )
+    return _finding(channel, Level.PROBLEM, with_full_stop(f"{_OUTCOME_TEXTS[result.outcome]}: {result.reason}"), at)
 
 
-_DELIVERED = {"accepted": "sent and accepted", "logged": "written to the log"}
+_DELIVERED_TEXTS = {"accepted": "sent and accepted", "logged": "written to the log"}
 _OUTCOME_TEXTS = {
     SendOutcome.RETRY: "a test message did not get through, which a later attempt may cure",
     SendOutcome.REFUSED: "the receiver refuses the message",
@@ -90,7 +92,7 @@ _OUTCOME_TEXTS = {
 }
 
 
-def message(channel: str, environment: str, *, at: datetime) -> Message:
+def build_test_message(channel: str, environment: str, *, at: datetime) -> Message:
     """A message that nobody can take for an incident."""
     return Message(
         kind=MessageKind.TEST,
@@ -108,5 +110,5 @@ def message(channel: str, environment: str, *, at: datetime) -> Message:
     )
 
 
-def _finding(channel: ChannelConfig, level: Level, says: str, at: Place) -> Finding:
-    return Finding(part=channel.name, level=level, says=says, setting=at.setting, place=at.where)
+def _finding(channel: ChannelConfig, level: Level, message: str, at: SettingLocation) -> Finding:
+    return Finding(part=channel.name, level=level, message=message, setting=at.setting, location=at.where)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from monitor import logs as log
 from monitor.cli.doctor import Doctor
-from monitor.cli.doctor.database import look_around
-from monitor.cli.doctor.findings import Finding, Level, doctor_json, ended, exit_code, finding_lines, summary
+from monitor.cli.doctor.database import inspect_host
+from monitor.cli.doctor.findings import Finding, Level, doctor_json, exit_code, finding_lines, summary, with_full_stop
 from monitor.cli.exit_codes import USAGE
-from monitor.cli.session import can_print, chosen, configure_logging, print_json, print_lines
+from monitor.cli.session import can_print, configure_logging, print_json, print_lines, select_targets
 from monitor.config import Config
 from monitor.errors import ConfigError
 
@@ -42,20 +42,22 @@ def doctor(path: Path | None, options: DoctorOptions) -> int:
         config = Config.load(path)
     except ConfigError as error:
         for problem in error.problems:
-            printer.tell(Finding(part="configuration", level=Level.PROBLEM, says=ended(problem), exit_code=USAGE))
-        printer.tell(Finding(part="all else", level=Level.NOT_TRIED, says="not tried, as there is no configuration."))
-        return printer.end(option)
+            printer.add(
+                Finding(part="configuration", level=Level.PROBLEM, message=with_full_stop(problem), exit_code=USAGE)
+            )
+        printer.add(Finding(part="all else", level=Level.NOT_TRIED, message="not tried, as there is no configuration."))
+        return printer.finish(option)
     for secret in config.secrets():
         log.register_secret(secret.reveal())
-    names = [target.name for target in chosen(config, options.targets)]
-    examiner = Doctor(config=config, surroundings=look_around(os.environ), option=option)
+    names = [target.name for target in select_targets(config, options.targets)]
+    diagnosis = Doctor(config=config, host=inspect_host(os.environ), option=option)
 
     async def examine() -> None:
-        async for finding in examiner.examine(names, test_channels=options.send_test):
-            printer.tell(finding)
+        async for finding in diagnosis.examine(names, test_channels=options.send_test):
+            printer.add(finding)
 
     asyncio.run(examine())
-    return printer.end(option)
+    return printer.finish(option)
 
 
 class _Printer:
@@ -63,18 +65,18 @@ class _Printer:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._told: list[Finding] = []
+        self._findings: list[Finding] = []
         self._ascii_only = not can_print("✓✗→")
 
-    def tell(self, finding: Finding) -> None:
-        after = self._told[-1] if self._told else None
-        self._told.append(finding)
+    def add(self, finding: Finding) -> None:
+        previous = self._findings[-1] if self._findings else None
+        self._findings.append(finding)
         if not self._as_json:
-            print_lines("\n".join(finding_lines(finding, after=after, ascii_only=self._ascii_only)))
+            print_lines("\n".join(finding_lines(finding, previous=previous, ascii_only=self._ascii_only)))
 
-    def end(self, option: str) -> int:
+    def finish(self, option: str) -> int:
         if self._as_json:
-            print_json(doctor_json(self._told))
+            print_json(doctor_json(self._findings))
         else:
-            print_lines("\n" + summary(self._told, option=option))
-        return exit_code(self._told)
+            print_lines("\n" + summary(self._findings, option=option))
+        return exit_code(self._findings)

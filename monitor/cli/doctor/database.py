@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.cli.doctor.findings import Finding, Level, ended
-from monitor.cli.doctor.locations import Place
+from monitor.cli.doctor.findings import Finding, Level, with_full_stop
+from monitor.cli.doctor.locations import SettingLocation
 from monitor.database import schema
 from monitor.database.engine import connect, connect_read_only
-from monitor.database.schema import SchemaFit, SchemaVersion, try_writing
-from monitor.database.urls import is_sqlite, parse, place
+from monitor.database.schema import SchemaFit, SchemaVersion, check_write_access
+from monitor.database.urls import is_sqlite, location_of, parse
 from monitor.errors import StoreError
 
 _UPGRADE = "ingestion-monitor db upgrade"
 
 
-def try_database(url: str, at: Place, *, option: str = "") -> Finding:
+def check_database(url: str, at: SettingLocation, *, option: str = "") -> Finding:
     """Tries the database for real; of its rows none is changed.
 
     Args:
@@ -24,22 +24,22 @@ def try_database(url: str, at: Place, *, option: str = "") -> Finding:
         at: where that is set.
         option: what a command needs to read the same configuration.
     """
-    where = place(parse(url))
+    where = location_of(parse(url))
     try:
-        before = _look(url)
+        before = _read_version(url)
         if before.fit is SchemaFit.NEWER or (before.fit is not SchemaFit.CURRENT and not is_sqlite(parse(url))):
-            return _unfit(before, where, at, option)
+            return _wrong_schema(before, where, at, option)
         steps = schema.upgrade(url)
-        _write(url)
+        _prove_writable(url)
     except StoreError as error:
-        return _problem(ended(str(error)), at)
+        return _problem(with_full_stop(str(error)), at)
     if not steps:
-        says = f"{where} can be read and written; its schema is this program's ({before.head})."
+        message = f"{where} can be read and written; its schema is this program's ({before.head})."
     elif before.fit is SchemaFit.MISSING:
-        says = f"{where} was not there and has been created, as `check` would have done; it can be written."
+        message = f"{where} was not there and has been created, as `check` would have done; it can be written."
     else:
-        says = f"{where} was brought from schema {before.current} to {before.head}, as `check` would have done."
-    return Finding(part="database", level=Level.OK, says=says)
+        message = f"{where} was brought from schema {before.current} to {before.head}, as `check` would have done."
+    return Finding(part="database", level=Level.OK, message=message)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -48,7 +48,7 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)).resolve() if is_sqlite(parsed) else None
 
 
-def _look(url: str) -> SchemaVersion:
+def _read_version(url: str) -> SchemaVersion:
     engine = connect_read_only(url)
     try:
         return schema.current(engine)
@@ -56,46 +56,46 @@ def _look(url: str) -> SchemaVersion:
         engine.dispose()
 
 
-def _write(url: str) -> None:
+def _prove_writable(url: str) -> None:
     engine = connect(url)
     try:
-        try_writing(engine)
+        check_write_access(engine)
     finally:
         engine.dispose()
 
 
-def _unfit(version: SchemaVersion, where: str, at: Place, option: str) -> Finding:
+def _wrong_schema(version: SchemaVersion, where: str, at: SettingLocation, option: str) -> Finding:
     if version.fit is SchemaFit.NEWER:
-        says = f"{where} has the schema {version.current}, newer than this program's ({version.head})."
-        return _problem(says, at, remedy="install the newer ingestion-monitor, or name another database")
+        message = f"{where} has the schema {version.current}, newer than this program's ({version.head})."
+        return _problem(message, at, remedy="install the newer ingestion-monitor, or name another database")
     state = "is empty" if version.current is None else f"has the older schema {version.current}"
     return _problem(f"{where} {state}; this program needs {version.head}.", at, command=f"{_UPGRADE}{option}")
 
 
-def _problem(says: str, at: Place, *, remedy: str = "", command: str = "") -> Finding:
+def _problem(message: str, at: SettingLocation, *, remedy: str = "", command: str = "") -> Finding:
     return Finding(
         part="database",
         level=Level.PROBLEM,
-        says=says,
+        message=message,
         remedy=remedy,
         command=command,
         setting=at.setting,
-        place=at.where,
+        location=at.where,
     )
 
 
-_EPHEMERAL = frozenset({"overlay", "overlayfs", "aufs", "fuse-overlayfs", "tmpfs", "ramfs"})
-_OF_DISKS = frozenset({"ext4", "xfs"})
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "afs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"})
+_EPHEMERAL_FILE_SYSTEMS = frozenset({"overlay", "overlayfs", "aufs", "fuse-overlayfs", "tmpfs", "ramfs"})
+_DISK_FILE_SYSTEMS = frozenset({"ext4", "xfs"})
+_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "afs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"})
 _EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
 _UNNAMED_VOLUME = re.compile(r"/volumes/[0-9a-f]{64}/_data(/|$)")
 _REMEDY = "mount a volume and name a file on it, or use PostgreSQL"
-_UNSAFE = "where SQLite's locks and its shared memory can't be relied on: the file may be damaged"
+_UNSAFE_TEXT = "where SQLite's locks and its shared memory can't be relied on: the file may be damaged"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class HostInfo:
     """What kind of machine this is."""
 
     in_container: bool
@@ -103,14 +103,14 @@ class Surroundings:
     """`/proc/self/mountinfo`; empty where there is none."""
 
 
-def look_around(environ: Mapping[str, str], root: Path = Path("/")) -> Surroundings:
+def inspect_host(environ: Mapping[str, str], root: Path = Path("/")) -> HostInfo:
     """Finds out whether this is a container (Docker, Podman, Kubernetes), and what is mounted where."""
-    marked = any((root / marker).exists() for marker in (".dockerenv", "run/.containerenv"))
+    has_marker = any((root / marker).exists() for marker in (".dockerenv", "run/.containerenv"))
     try:
         mounts = (root / "proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         mounts = ""  # no Linux: then no container of the kinds above either
-    return Surroundings(in_container=marked or "KUBERNETES_SERVICE_HOST" in environ, mounts=mounts)
+    return HostInfo(in_container=has_marker or "KUBERNETES_SERVICE_HOST" in environ, mounts=mounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,44 +124,46 @@ class Mount:
     """Which folder of that file system it is: for a bind mount, such as any volume, where its files really are."""
 
 
-def judge(surroundings: Surroundings, path: Path, place: Place) -> Finding | None:
+def check_disk(host: HostInfo, path: Path, place: SettingLocation) -> Finding | None:
     """A warning if the database would be gone with its container, or its locks can't be relied on; else None.
 
     Args:
-        surroundings: as found.
+        host: as found.
         path: of the SQLite file, absolute.
         place: of the setting.
     """
-    mount = mount_of(path, surroundings.mounts)
+    mount = mount_of(path, host.mounts)
     if mount is None:
         return None
-    loss = _loss(mount) if surroundings.in_container else None
-    if loss is None and mount.kind not in _NETWORK:
+    loss = _data_loss(mount) if host.in_container else None
+    if loss is None and mount.kind not in _NETWORK_FILE_SYSTEMS:
         return None
     return Finding(
         part="disk",
         level=Level.WARNING,
-        says=f"{path} is {loss}." if loss else f"{path} is on a network's file system ({mount.kind}), {_UNSAFE}.",
+        message=f"{path} is {loss}."
+        if loss
+        else f"{path} is on a network's file system ({mount.kind}), {_UNSAFE_TEXT}.",
         remedy=_REMEDY if loss else "name a file on a disk of this machine, or use PostgreSQL",
         setting=place.setting,
-        place=place.where,
+        location=place.where,
     )
 
 
-def _loss(mount: Mount) -> str | None:
+def _data_loss(mount: Mount) -> str | None:
     """How what lies there is lost when the container is replaced; None when it stays."""
     if _EMPTY_DIR in mount.root:
         return "on an emptyDir, which is gone with its pod, history and incidents with it"
     if _UNNAMED_VOLUME.search(mount.root):
         return "on a volume without a name: the next container gets a new one, without history and incidents"
-    if mount.kind in _EPHEMERAL or (mount.point == Path("/") and not _whole_disk(mount)):
+    if mount.kind in _EPHEMERAL_FILE_SYSTEMS or (mount.point == Path("/") and not _is_own_disk(mount)):
         return f"on this container's own disk ({mount.kind}): history and incidents are gone when it is replaced"
     return None
 
 
-def _whole_disk(mount: Mount) -> bool:
+def _is_own_disk(mount: Mount) -> bool:
     """A disk of its own: a virtual machine that was made from an image, which carries a container's mark, has that."""
-    return mount.kind in _OF_DISKS and mount.root == "/"
+    return mount.kind in _DISK_FILE_SYSTEMS and mount.root == "/"
 
 
 def mount_of(path: Path, mounts: str) -> Mount | None:
@@ -174,12 +176,12 @@ def mount_of(path: Path, mounts: str) -> Mount | None:
     """
     best: Mount | None = None
     for line in mounts.splitlines():
-        before, dash, behind = line.partition(" - ")
+        before, dash, after = line.partition(" - ")
         fields = before.split()
-        if not dash or len(fields) < 5 or not behind.split():
+        if not dash or len(fields) < 5 or not after.split():
             continue
         root, point = (_OCTAL.sub(lambda found: chr(int(found[1], 8)), field) for field in fields[3:5])
-        found = Mount(point=Path(point), kind=behind.split()[0], root=root)
+        found = Mount(point=Path(point), kind=after.split()[0], root=root)
         # of two mounts on one point the later one covers the other
         if path.is_relative_to(found.point) and (best is None or len(found.point.parts) >= len(best.point.parts)):
             best = found

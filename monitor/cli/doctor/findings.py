@@ -9,7 +9,7 @@ from typing import Any
 from monitor.cli.exit_codes import COULD_NOT_RUN, USAGE
 
 _WIDTH = 80
-_LABEL = 15
+_LABEL_WIDTH = 15
 """Columns for the part's name, the space behind it included."""
 
 
@@ -29,17 +29,17 @@ class Finding:
     part: str
     """Its name: `database`, `sync log`, `oncall`."""
     level: Level
-    says: str
+    message: str
     """One sentence, in our own words; no secret."""
     about: str = ""
     """The group it belongs to: `target gloo`, `channels`; empty for what concerns all."""
     remedy: str = ""
-    """What to do; empty where `says` has it."""
+    """What to do; empty where `message` has it."""
     command: str = ""
     """A command that mends it, to be copied."""
     setting: str | None = None
     """The setting to look at: `targets.gloo.sync_log.table`."""
-    place: str | None = None
+    location: str | None = None
     """Where that stands, or belongs: `monitor.toml, line 12`."""
     exit_code: int = COULD_NOT_RUN
     """Of `doctor`, if this is a problem."""
@@ -49,28 +49,28 @@ _MARKS = {Level.OK: "✓", Level.WARNING: "!", Level.PROBLEM: "✗", Level.NOT_T
 _ASCII_MARKS = {**_MARKS, Level.OK: "+", Level.PROBLEM: "x"}
 
 
-def ended(text: str) -> str:
+def with_full_stop(text: str) -> str:
     """A sentence with its full stop, unless it ends already."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
-def finding_lines(finding: Finding, *, after: Finding | None, ascii_only: bool) -> list[str]:
+def finding_lines(finding: Finding, *, previous: Finding | None, ascii_only: bool) -> list[str]:
     """A finding for people: a line with its mark, what to do below it, and a heading where a new group begins.
 
     Args:
         finding: what to print.
-        after: what was printed before it.
+        previous: what was printed before it.
         ascii_only: for terminals and pipes that know no ✓.
     """
-    heading = [] if finding.about == (after.about if after else "") else ["", finding.about]
+    heading = [] if finding.about == (previous.about if previous else "") else ["", finding.about]
     mark = (_ASCII_MARKS if ascii_only else _MARKS)[finding.level]
     label = f"{mark} {finding.part}"
-    indent = " " * (_LABEL + 2)
-    lines = _wrapped(f"{label:<{len(indent) - 1}} {finding.says}", indent)
+    indent = " " * (_LABEL_WIDTH + 2)
+    lines = _wrapped(f"{label:<{len(indent) - 1}} {finding.message}", indent)
     arrow = "->" if ascii_only else "→"
-    for told in (finding.remedy, _where(finding)):
-        if told:
-            lines += _wrapped(f"{indent}{arrow} {told}", indent + "   "[: len(arrow) + 1])
+    for text in (finding.remedy, _location_text(finding)):
+        if text:
+            lines += _wrapped(f"{indent}{arrow} {text}", indent + "   "[: len(arrow) + 1])
     if finding.command:
         lines.append(f"{indent}{arrow} {finding.command}")  # a command that is broken into lines can't be copied
     return [*heading, *lines]
@@ -80,10 +80,10 @@ def _wrapped(text: str, indent: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH - 1, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _where(finding: Finding) -> str:
+def _location_text(finding: Finding) -> str:
     if finding.level in {Level.OK, Level.NOT_TRIED} or finding.setting is None:
         return ""
-    return f"{finding.setting} ({finding.place})" if finding.place else finding.setting
+    return f"{finding.setting} ({finding.location})" if finding.location else finding.setting
 
 
 def summary(findings: Iterable[Finding], *, option: str = "") -> str:
@@ -96,17 +96,17 @@ def summary(findings: Iterable[Finding], *, option: str = "") -> str:
     found = list(findings)
     levels = [finding.level for finding in found]
     problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
-    told = " and ".join(
+    text = " and ".join(
         f"{count} {word}{'' if count == 1 else 's'}"
         for count, word in ((problems, "problem"), (warnings, "warning"))
         if count
     )
     if problems:
-        return f"{told}: mend what is marked, then try again:\n  ingestion-monitor doctor{option}"
-    begin = f"{told}, and nothing that keeps it from running." if warnings else "All is well."
+        return f"{text}: mend what is marked, then try again:\n  ingestion-monitor doctor{option}"
+    start = f"{text}, and nothing that keeps it from running." if warnings else "All is well."
     # what an empty log needs comes before a check that would find nothing
     first = next((f.command for f in found if f.level is Level.WARNING and f.part == "sync log" and f.command), None)
-    return f"{begin} Next:\n  {first or f'ingestion-monitor check{option}'}"
+    return f"{start} Next:\n  {first or f'ingestion-monitor check{option}'}"
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
@@ -126,11 +126,11 @@ def doctor_json(findings: Sequence[Finding]) -> dict[str, Any]:
                 "about": finding.about or None,
                 "part": finding.part,
                 "level": finding.level.value,
-                "says": finding.says,
+                "message": finding.message,
                 "remedy": finding.remedy or None,
                 "command": finding.command or None,
                 "setting": finding.setting,
-                "place": finding.place,
+                "location": finding.location,
             }
             for finding in findings
         ],

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from monitor.config.origin import Loc, Origin, SettingSource, origin_of
 
-_HEADING = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]")
+_TABLE_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class SettingLocation:
     """A setting and where it stands."""
 
     setting: str
@@ -26,7 +26,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class SettingLocations:
     """Everything that is known about where settings stand."""
 
     origins: Mapping[Loc, Origin]
@@ -36,9 +36,9 @@ class Places:
     """The name of the configuration file."""
     lines: Mapping[Loc, int] = field(default_factory=dict)
 
-    def of(self, *loc: str | int) -> Place:
+    def of(self, *loc: str | int) -> SettingLocation:
         """The place of a setting, or where it would belong if nobody wrote it."""
-        return Place(setting=self._key(loc), where=self._where(loc))
+        return SettingLocation(setting=self._key(loc), where=self._where(loc))
 
     def _key(self, loc: Loc) -> str:
         parts = []
@@ -54,10 +54,10 @@ class Places:
         origin = origin_of(loc, self.origins)
         if origin.source in {SettingSource.DOTENV, SettingSource.ENVIRONMENT}:
             return str(origin)
-        told = [self._line(loc), *origin.variables]
+        sources = [self._line(loc), *origin.variables]
         if origin.secret_file is not None:
-            told.append(origin.secret_file)
-        return ", ".join(each for each in told if each) or None
+            sources.append(origin.secret_file)
+        return ", ".join(each for each in sources if each) or None
 
     def _line(self, loc: Loc) -> str | None:
         if self.file is None:
@@ -76,8 +76,8 @@ def lines_of(text: str) -> dict[Loc, int]:
     rows: Counter[Loc] = Counter()
     table: Loc = ()
     for number, line in enumerate(text.splitlines(), 1):
-        if heading := _HEADING.match(line):
-            table = _table(_parts(heading[2]), rows, begins_row=heading[1] == "[[")
+        if table_header := _TABLE_HEADER.match(line):
+            table = _table(_parts(table_header[2]), rows, begins_row=table_header[1] == "[[")
             found.setdefault(table, number)
         elif key := _KEY.match(line):
             found.setdefault((*table, *_parts(key[1])), number)

@@ -40,14 +40,14 @@ def secret_files(config: Config) -> list[Path]:
 
 def literal_secrets(config: Config) -> list[str]:
     """The keys of the settings whose secret is written in the configuration file itself."""
-    held = {
+    masked = {
         setting.loc: setting
         for setting in effective_settings(config.describe(), config.origins)
         if setting.value == MASK
     }
     return [
         setting.key
-        for loc, setting in held.items()
+        for loc, setting in masked.items()
         if setting.origin.source is SettingSource.FILE
         and not setting.origin.variables
         and setting.origin.secret_file is None
@@ -73,7 +73,7 @@ def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
     return bool(parts.password) or "password=" in parts.query
 
 
-def look_at(paths: Iterable[Path]) -> list[SecretFile]:
+def read_modes(paths: Iterable[Path]) -> list[SecretFile]:
     """The files with their modes; one that went away meanwhile is left out."""
     found = []
     for path in paths:
@@ -86,23 +86,23 @@ def look_at(paths: Iterable[Path]) -> list[SecretFile]:
     return found
 
 
-def judge(files: Sequence[SecretFile]) -> list[Finding]:
+def check_secret_files(files: Sequence[SecretFile]) -> list[Finding]:
     """A warning for each file that more than its owner can read; the group of a projected volume is meant to."""
-    loose = [file for file in files if file.mode & (_OTHERS if file.projected else _OTHERS | _GROUP)]
-    if not loose:
+    too_open = [file for file in files if file.mode & (_OTHERS if file.projected else _OTHERS | _GROUP)]
+    if not too_open:
         one = "1 file, readable by its owner alone." if len(files) == 1 else None
-        says = one or (f"{len(files)} files, readable by their owners alone." if files else "none in files.")
-        return [Finding(part="secret files", level=Level.OK, says=says)]
-    return [_loose(file) for file in loose]
+        message = one or (f"{len(files)} files, readable by their owners alone." if files else "none in files.")
+        return [Finding(part="secret files", level=Level.OK, message=message)]
+    return [_too_open_finding(file) for file in too_open]
 
 
-def _loose(file: SecretFile) -> Finding:
+def _too_open_finding(file: SecretFile) -> Finding:
     remedy = _remedy(file)
     command = "" if remedy else f"chmod 600 {shlex.quote(str(file.path))}"
-    return Finding(part="secret files", level=Level.WARNING, says=_says(file), remedy=remedy, command=command)
+    return Finding(part="secret files", level=Level.WARNING, message=_message(file), remedy=remedy, command=command)
 
 
-def _says(file: SecretFile) -> str:
+def _message(file: SecretFile) -> str:
     who = "everyone on this machine" if file.mode & _OTHERS else "its group"
     return f"{file.path} can be read by {who} (mode {file.mode:04o})."
 

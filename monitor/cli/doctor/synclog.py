@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from monitor.cli.doctor.findings import Finding, Level, ended
-from monitor.cli.doctor.locations import Place, Places
+from monitor.cli.doctor.findings import Finding, Level, with_full_stop
+from monitor.cli.doctor.locations import SettingLocation, SettingLocations
 from monitor.config import SyncLogConfig, TargetConfig
 from monitor.errors import MonitorError
 from monitor.model import SyncLogEntry, SyncReport
@@ -14,7 +14,7 @@ from monitor.providers import Provider
 from monitor.synclog.validation import add_counts, validate_entries
 
 SAMPLE = 5
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 """Rows that are read: enough to judge by, and quick."""
 
 
@@ -25,18 +25,18 @@ class LogSample:
     counts: SyncReport = field(default_factory=SyncReport)
     ids: tuple[str, ...] = ()
     """Each once."""
-    whole: bool = True
+    complete: bool = True
     """Whether that is all of it."""
 
-    def some(self, count: int, wanted: Callable[[str], bool]) -> list[str]:
+    def spread(self, count: int, accept: Callable[[str], bool]) -> list[str]:
         """Up to so many (> 0) ids of those that are wanted, spread over all."""
-        fit = [item_id for item_id in self.ids if wanted(item_id)]
-        few = min(count, len(fit))
-        return [fit[len(fit) * position // few] for position in range(few)]
+        accepted = [item_id for item_id in self.ids if accept(item_id)]
+        count_taken = min(count, len(accepted))
+        return [accepted[len(accepted) * position // count_taken] for position in range(count_taken)]
 
 
-def take_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> LogSample:
-    """Reads up to `MOST_ROWS` rows.
+def read_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> LogSample:
+    """Reads up to `MAX_ROWS` rows.
 
     Args:
         batches: the log; closed early if it is longer.
@@ -46,18 +46,18 @@ def take_sample(batches: Iterator[Sequence[SyncLogEntry]], *, now: datetime) -> 
         SyncLogError: the log can't be read.
         StoreError: the built-in log can't be read.
     """
-    counts, ids, whole = SyncReport(), dict[str, None](), True
+    counts, ids, complete = SyncReport(), dict[str, None](), True
     for batch in batches:
-        usable, more = validate_entries(batch, now=now)
-        counts = add_counts(counts, more)
+        usable, batch_counts = validate_entries(batch, now=now)
+        counts = add_counts(counts, batch_counts)
         ids.update((entry.item_id, None) for entry in usable if entry.item_id is not None)
-        if counts.read >= MOST_ROWS:
-            whole = next(batches, None) is None
+        if counts.read >= MAX_ROWS:
+            complete = next(batches, None) is None
             break
-    return LogSample(counts=counts, ids=tuple(ids), whole=whole)
+    return LogSample(counts=counts, ids=tuple(ids), complete=complete)
 
 
-def judge_log(sample: LogSample, target: TargetConfig, at: Place, *, option: str = "") -> Finding:
+def check_log(sample: LogSample, target: TargetConfig, at: SettingLocation, *, option: str = "") -> Finding:
     """What there is to say about a log that could be read."""
     built_in, counts = target.sync_log is None, sample.counts
     name = "the built-in log" if built_in or target.sync_log is None else f'table "{target.sync_log.table}"'
@@ -65,25 +65,27 @@ def judge_log(sample: LogSample, target: TargetConfig, at: Place, *, option: str
         if built_in:
             command = f"ingestion-monitor items import FILE --target {target.name}{option}"
             return _finding(Level.WARNING, f"{name} can be read, and is empty.", None, command=command)
-        says = f"{name} can be read, and is empty: has the pipeline recorded anything yet?"
-        return _finding(Level.WARNING, says, at)
-    begin = f"{name} can be read: " + (_rows(counts.read) if sample.whole else f"the first {_rows(counts.read)}")
+        message = f"{name} can be read, and is empty: has the pipeline recorded anything yet?"
+        return _finding(Level.WARNING, message, at)
+    start = f"{name} can be read: " + (_rows(counts.read) if sample.complete else f"the first {_rows(counts.read)}")
     repeated = counts.read - counts.null - counts.blank - counts.unusable - len(sample.ids)
-    odd = [
+    irregular = [
         (counts.null, "without an id"),
         (counts.blank, "with a blank id"),
         (counts.unusable, "with an id that can't be used"),
         (repeated, "with an id that stands there already"),
         (counts.future, "uploaded in the future"),
     ]
-    told = "".join(f", {count} {what}" for count, what in odd if count)
+    irregular_text = "".join(f", {count} {what}" for count, what in irregular if count)
     if not sample.ids:
-        return _finding(Level.PROBLEM, f"{begin}{told}: no usable id.", at)
-    bad = counts.null or counts.blank or counts.unusable or counts.future
-    return _finding(Level.WARNING if bad else Level.OK, f"{begin}, {format_items(len(sample.ids))}{told}.", at)
+        return _finding(Level.PROBLEM, f"{start}{irregular_text}: no usable id.", at)
+    bad_ids = counts.null or counts.blank or counts.unusable or counts.future
+    return _finding(
+        Level.WARNING if bad_ids else Level.OK, f"{start}, {format_items(len(sample.ids))}{irregular_text}.", at
+    )
 
 
-def judge_ids(sample: LogSample, provider: Provider, at: Place | None) -> Finding:
+def check_ids(sample: LogSample, provider: Provider, at: SettingLocation | None) -> Finding:
     """Whether the ids are such as the API could accept; no request is sent for others.
 
     Args:
@@ -91,25 +93,25 @@ def judge_ids(sample: LogSample, provider: Provider, at: Place | None) -> Findin
         provider: whose ids they should be.
         at: the setting that names their column; None for the built-in log.
     """
-    bad = [item_id for item_id in sample.ids if not provider.valid_id(item_id)]
-    if not bad:
-        says = f"{format_items(len(sample.ids))}, each with an id that {provider.name} can accept."
-        return _finding(Level.OK, says, at, part="ids")
-    shown = ", ".join(_shown(item_id) for item_id in bad[:SAMPLE])
-    says = f"{len(bad)} of {len(sample.ids)} can't be ids of {provider.name}'s, such as {shown}."
-    level = Level.PROBLEM if len(bad) == len(sample.ids) else Level.WARNING
+    bad_ids = [item_id for item_id in sample.ids if not provider.valid_id(item_id)]
+    if not bad_ids:
+        message = f"{format_items(len(sample.ids))}, each with an id that {provider.name} can accept."
+        return _finding(Level.OK, message, at, part="ids")
+    shown = ", ".join(_shorten(item_id) for item_id in bad_ids[:SAMPLE])
+    message = f"{len(bad_ids)} of {len(sample.ids)} can't be ids of {provider.name}'s, such as {shown}."
+    level = Level.PROBLEM if len(bad_ids) == len(sample.ids) else Level.WARNING
     built_in = "take them out with `items remove`, and see that `items import` reads the right --id-column"
     remedy = "does the pipeline record what the API gave it?" if at else built_in
-    return _finding(level, says, at, remedy, part="ids")
+    return _finding(level, message, at, remedy, part="ids")
 
 
-def unreadable(error: MonitorError, target: TargetConfig, places: Places, row: int) -> Finding:
+def log_unreadable(error: MonitorError, target: TargetConfig, locations: SettingLocations, row: int) -> Finding:
     """What is wrong with a log that could not be read, and which of its settings to look at."""
     log = target.sync_log
     if log is None:
         return _finding(Level.NOT_TRIED, "not tried, as it is in the database, which can't be used.", None)
-    at = places.of("targets", row, "sync_log", _setting(str(error), log))
-    return _finding(Level.PROBLEM, ended(str(error)), at)
+    at = locations.of("targets", row, "sync_log", _setting(str(error), log))
+    return _finding(Level.PROBLEM, with_full_stop(str(error)), at)
 
 
 def _setting(sentence: str, log: SyncLogConfig) -> str:
@@ -126,16 +128,22 @@ def _setting(sentence: str, log: SyncLogConfig) -> str:
 
 
 def _finding(
-    level: Level, says: str, at: Place | None, remedy: str = "", *, part: str = "sync log", command: str = ""
+    level: Level,
+    message: str,
+    at: SettingLocation | None,
+    remedy: str = "",
+    *,
+    part: str = "sync log",
+    command: str = "",
 ) -> Finding:
     return Finding(
         part=part,
         level=level,
-        says=says,
+        message=message,
         remedy=remedy,
         command=command,
         setting=at.setting if at else None,
-        place=at.where if at else None,
+        location=at.where if at else None,
     )
 
 
@@ -143,5 +151,5 @@ def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
 
 
-def _shown(item_id: str) -> str:
+def _shorten(item_id: str) -> str:
     return item_id if len(item_id) <= 40 else f"{item_id[:39]}…"

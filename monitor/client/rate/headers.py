@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from monitor.client.retry_after import retry_hint
+from monitor.client.retry_after import parse_retry_after
 
 _COUNT = re.compile(r"\s*([0-9]{1,15})(?:\.0{1,9})?\s*(?:[,;].*)?", re.DOTALL)
 _PARAMETER = re.compile(r"([a-z]{1,9})\s*=\s*([0-9]{1,15})(?![0-9])")
@@ -27,15 +27,15 @@ _FAMILIES = (
     ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
     ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
 )
-_LONGEST = 1000
+_MAX_HEADER_CHARS = 1000
 """Characters of a header that are read."""
 
 _Texts = tuple[str, str, str, str]
-_Fixed = tuple[int | None, float | None, float | None]
+_Parsed = tuple[int | None, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
+class RateLimitHeaders:
     """What one reply said of the rate limit; None: it did not say."""
 
     limit: int | None = None
@@ -48,7 +48,7 @@ class Quota:
     """How long a window is (> 0), where a policy says so."""
 
 
-def quota_of(headers: Mapping[str, str], now: datetime) -> Quota | None:
+def parse_rate_limit_headers(headers: Mapping[str, str], now: datetime) -> RateLimitHeaders | None:
     """What a reply says of the rate limit.
 
     Args:
@@ -58,20 +58,20 @@ def quota_of(headers: Mapping[str, str], now: datetime) -> Quota | None:
     Returns:
         At least a limit or what remains; None when neither was said. Never raises.
     """
-    return QuotaReader().read(headers, now)
+    return RateLimitHeaderReader().read(headers, now)
 
 
-class QuotaReader:
-    """`quota_of` for the many replies of one API: what stays the same from reply to reply is read once."""
+class RateLimitHeaderReader:
+    """`parse_rate_limit_headers` for the many replies of one API: what stays the same from reply to reply is read once."""
 
-    __slots__ = ("_fixed", "_texts")
+    __slots__ = ("_parsed", "_texts")
 
     def __init__(self) -> None:
         self._texts: _Texts | None = None
-        self._fixed: _Fixed = (None, None, None)
+        self._parsed: _Parsed = (None, None, None)
 
-    def read(self, headers: Mapping[str, str], now: datetime) -> Quota | None:
-        """What `quota_of` returns."""
+    def read(self, headers: Mapping[str, str], now: datetime) -> RateLimitHeaders | None:
+        """What `parse_rate_limit_headers` returns."""
         # spelt out, since every reply of an API without limits ends here
         if not (
             "x-ratelimit-remaining" in headers
@@ -83,39 +83,39 @@ class QuotaReader:
             or "x-ratelimit-limit-requests" in headers
         ):
             return None
-        for limit_text, left, reset, policy in _families(headers):
-            remaining = _count(left)
-            limit, reset_in_s, window_s = self._read_once((limit_text, reset, policy, headers.get("date", "")), now)
+        for limit_text, remaining_text, reset, policy in _families(headers):
+            remaining = _count(remaining_text)
+            limit, reset_in_s, window_s = self._read_cached((limit_text, reset, policy, headers.get("date", "")), now)
             if limit is not None or remaining is not None:
-                return Quota(limit=limit, remaining=remaining, reset_in_s=reset_in_s, window_s=window_s)
+                return RateLimitHeaders(limit=limit, remaining=remaining, reset_in_s=reset_in_s, window_s=window_s)
         return None
 
-    def _read_once(self, texts: _Texts, now: datetime) -> _Fixed:
+    def _read_cached(self, texts: _Texts, now: datetime) -> _Parsed:
         limit_text, reset, policy, date = texts
         # without a date, a reset is measured against our own clock, which has moved on
         if texts != self._texts or not date:
             limit = _count(limit_text) or None
-            hint = retry_hint({"x-ratelimit-reset": reset, "date": date}, None, now=now)
+            hint = parse_retry_after({"x-ratelimit-reset": reset, "date": date}, None, now=now)
             window_s = _window_s(policy, limit) or _window_s(limit_text, limit)
-            self._texts, self._fixed = texts, (limit, hint.total_seconds() if hint else None, window_s)
-        return self._fixed
+            self._texts, self._parsed = texts, (limit, hint.total_seconds() if hint else None, window_s)
+        return self._parsed
 
 
 def _families(headers: Mapping[str, str]) -> Iterator[_Texts]:
     """Limit, remaining, reset and policy of each family that is there, as texts."""
-    policy = headers.get("ratelimit-policy", "")[:_LONGEST]
+    policy = headers.get("ratelimit-policy", "")[:_MAX_HEADER_CHARS]
     for family in _FAMILIES:
-        limit, remaining, reset = (headers.get(name, "")[:_LONGEST] for name in family)
+        limit, remaining, reset = (headers.get(name, "")[:_MAX_HEADER_CHARS] for name in family)
         if limit or remaining:
             yield limit, remaining, reset, policy
-    yield from _structured(headers.get("ratelimit", "")[:_LONGEST], policy)
+    yield from _structured(headers.get("ratelimit", "")[:_MAX_HEADER_CHARS], policy)
 
 
 def _structured(text: str, policy: str) -> Iterator[_Texts]:
     """The same of `ratelimit`: draft 07 names all three in one list, the later ones have an item for each policy."""
-    whole = _parameters(text)
-    if "limit" in whole or "remaining" in whole:
-        yield whole.get("limit", ""), whole.get("remaining", ""), whole.get("reset", ""), policy
+    parameters = _parameters(text)
+    if "limit" in parameters or "remaining" in parameters:
+        yield parameters.get("limit", ""), parameters.get("remaining", ""), parameters.get("reset", ""), policy
         return
     items = [(part, found) for part in text.split(",") if "r" in (found := _parameters(part))]
     if items:

@@ -15,31 +15,31 @@ import math
 from bisect import bisect_right
 from collections import deque
 
-from monitor.client.rate.estimate import Climb, Supply
-from monitor.client.rate.headers import Quota
+from monitor.client.rate.estimate import CapacityEstimator, CubicProbe
+from monitor.client.rate.headers import RateLimitHeaders
 
-_LATE_S = 0.01
+_MAX_CATCH_UP_S = 0.01
 """A start that comes later than its turn is made up for, within bounds: timers are late by milliseconds."""
-_SHORTEST_WAIT_S = 1e-4
-_SLOWEST_RESTRAINED_S = 1.0
-_REMEMBERED = 2048
+_MIN_WAIT_S = 1e-4
+_MAX_THROTTLED_GAP_S = 1.0
+_MAX_START_TIMES = 2048
 """Starts whose instants are kept: more than are ever in flight."""
 
 
-class Pace:
+class RateLimiter:
     """The pace of all requests under one credential. All instants are seconds on one clock that never goes back."""
 
     __slots__ = (
         "_ceiling_gap_s",
-        "_climb",
-        "_free",
+        "_probe",
+        "_unlimited",
         "_last_s",
-        "_lost",
-        "_restraint",
-        "_sent",
+        "_rejections",
+        "_throttle_factor",
+        "_start_times",
         "_starts",
-        "_stated_gap_s",
-        "_supply",
+        "_announced_gap_s",
+        "_capacity",
     )
 
     def __init__(self, *, ceiling_per_s: float | None, share: float, learned_per_s: float | None = None) -> None:
@@ -51,26 +51,26 @@ class Pace:
             learned_per_s: `per_s` of an earlier run (> 0), to begin with; None: nothing was learned.
         """
         self._ceiling_gap_s = 1 / ceiling_per_s if ceiling_per_s else 0.0
-        self._restraint = 1.0
-        self._stated_gap_s = 0.0
-        self._supply = Supply(share)
-        self._climb = Climb(learned_per_s)
-        self._free = ceiling_per_s is None and learned_per_s is None
+        self._throttle_factor = 1.0
+        self._announced_gap_s = 0.0
+        self._capacity = CapacityEstimator(share)
+        self._probe = CubicProbe(learned_per_s)
+        self._unlimited = ceiling_per_s is None and learned_per_s is None
         self._starts = 0
-        self._lost = 0
+        self._rejections = 0
         self._last_s = -math.inf
-        self._sent: deque[float] = deque(maxlen=_REMEMBERED)
+        self._start_times: deque[float] = deque(maxlen=_MAX_START_TIMES)
 
     @property
     def per_s(self) -> float | None:
         """Requests per second that were learned to be taken from us (> 0); None: no limit was met."""
-        if self._supply.known and self._supply.per_s is not None:
-            return self._supply.per_s
-        return 1 / self._stated_gap_s if self._stated_gap_s else self._climb.plateau_per_s
+        if self._capacity.known and self._capacity.per_s is not None:
+            return self._capacity.per_s
+        return 1 / self._announced_gap_s if self._announced_gap_s else self._probe.plateau_per_s
 
-    def restrain(self, factor: float) -> None:
+    def set_throttle_factor(self, factor: float) -> None:
         """Holds back to a share (0 to 1, above 0) of the configured or learned rate; a later share takes its place."""
-        self._restraint = factor
+        self._throttle_factor = factor
 
     def wait_s(self, now_s: float, in_flight: int) -> float:
         """Whether one request may start now.
@@ -82,66 +82,66 @@ class Pace:
         Returns:
             0.0: one request starts now, it is counted. Above 0: seconds after which to ask again; nothing is taken.
         """
-        if self._free:
+        if self._unlimited:
             return 0.0
         due_s = self._last_s + self._gap_s(now_s)
-        if due_s - now_s > _SHORTEST_WAIT_S / 10:
-            return max(due_s - now_s, _SHORTEST_WAIT_S)
-        if self._supply.known:
-            wait_s = self._supply.wait_s(now_s, self._starts)
+        if due_s - now_s > _MIN_WAIT_S / 10:
+            return max(due_s - now_s, _MIN_WAIT_S)
+        if self._capacity.known:
+            wait_s = self._capacity.wait_s(now_s, self._starts)
             if wait_s > 0:
-                return max(wait_s, _SHORTEST_WAIT_S)
+                return max(wait_s, _MIN_WAIT_S)
         else:
-            self._climb.started(now_s, in_flight)
-        self._last_s = max(due_s, now_s - _LATE_S) if self._starts else now_s
+            self._probe.started(now_s, in_flight)
+        self._last_s = max(due_s, now_s - _MAX_CATCH_UP_S) if self._starts else now_s
         self._starts += 1
-        self._sent.append(now_s)
+        self._start_times.append(now_s)
         return 0.0
 
-    def told(self, quota: Quota, *, sent_s: float, in_flight: int) -> None:
+    def observe(self, rate_limit: RateLimitHeaders, *, sent_s: float, in_flight: int) -> None:
         """Learns from what a reply said of the limit. `accepted` or `refused` is told of the same reply first.
 
         Args:
-            quota: what was said.
+            rate_limit: what was said.
             sent_s: when its request started: what `wait_s` was given, or a little later.
             in_flight: requests whose replies are still awaited.
         """
-        if quota.remaining is None:
-            if quota.limit is not None and quota.window_s is not None:
-                self._free = False
-                self._stated_gap_s = quota.window_s / max(self._supply.share * quota.limit, 1.0)
+        if rate_limit.remaining is None:
+            if rate_limit.limit is not None and rate_limit.window_s is not None:
+                self._unlimited = False
+                self._announced_gap_s = rate_limit.window_s / max(self._capacity.share * rate_limit.limit, 1.0)
             return
-        self._free = False
+        self._unlimited = False
         # what started while nothing limited us was not counted: it comes before the first
-        counted = bisect_right(self._sent, sent_s)
-        done = self._starts - len(self._sent) + counted if counted else min(self._starts - in_flight, 0)
-        self._supply.told(quota, sent_s=sent_s, done=done, lost=self._lost, starts=self._starts)
+        counted = bisect_right(self._start_times, sent_s)
+        done = self._starts - len(self._start_times) + counted if counted else min(self._starts - in_flight, 0)
+        self._capacity.observe(rate_limit, sent_s=sent_s, done=done, rejections=self._rejections, starts=self._starts)
 
     def accepted(self, now_s: float) -> None:
         """A reply came that was no 429."""
-        self._climb.accepted(now_s)
+        self._probe.accepted(now_s)
 
     def refused(self, now_s: float) -> None:
         """A 429 came. Those of requests that were in flight together count once."""
-        self._free = False
-        self._lost += 1
-        if self._supply.known:
-            self._supply.refused(now_s)
+        self._unlimited = False
+        self._rejections += 1
+        if self._capacity.known:
+            self._capacity.refused(now_s)
         else:
-            self._climb.refused(now_s)
+            self._probe.refused(now_s)
 
     def _gap_s(self, now_s: float) -> float:
         """Seconds from the last start to the next."""
-        if self._supply.known:
-            gap_s = self._supply.gap_s(self._last_s, now_s, self._starts)
+        if self._capacity.known:
+            gap_s = self._capacity.gap_s(self._last_s, now_s, self._starts)
         else:
-            per_s = self._climb.per_s(now_s)
-            gap_s = max(1 / per_s if per_s else 0.0, self._stated_gap_s)
+            per_s = self._probe.per_s(now_s)
+            gap_s = max(1 / per_s if per_s else 0.0, self._announced_gap_s)
         gap_s = max(gap_s, self._ceiling_gap_s)
-        return gap_s if self._restraint >= 1 else max(gap_s, self._restrained_gap_s())
+        return gap_s if self._throttle_factor >= 1 else max(gap_s, self._throttled_gap_s())
 
-    def _restrained_gap_s(self) -> float:
+    def _throttled_gap_s(self) -> float:
         """Seconds between starts at our share of the slower of what was configured and learned; 0 if neither was."""
         learned = self.per_s
         gap_s = max(1 / learned if learned else 0.0, self._ceiling_gap_s)
-        return max(gap_s, min(gap_s / self._restraint, _SLOWEST_RESTRAINED_S))
+        return max(gap_s, min(gap_s / self._throttle_factor, _MAX_THROTTLED_GAP_S))

@@ -1,29 +1,29 @@
 """One attempt over HTTP. The only package that knows HTTP libraries: two wires, one pool, one reading of faults.
 
-`ReqwestWire` serves targets; `HttpxWire` serves messages, and targets that chose `http = "httpx"`. Each is loaded with
-its first use, since httpx takes longer to load than everything else here. Both keep the same contract (`Wire`), and one
+`PyreqwestTransport` serves targets; `HttpxTransport` serves messages, and targets that chose `http = "httpx"`. Each is loaded with
+its first use, since httpx takes longer to load than everything else here. Both keep the same contract (`Transport`), and one
 suite of tests holds both to it.
 """
 
 from typing import TYPE_CHECKING
 
-from monitor.client.transports.pool import Connection
+from monitor.client.transports.pool import ConnectionOptions
 
 if TYPE_CHECKING:
-    from monitor.client.transports.httpx_transport import HttpxWire
-    from monitor.client.transports.pyreqwest_transport import ReqwestWire
+    from monitor.client.transports.httpx_transport import HttpxTransport
+    from monitor.client.transports.pyreqwest_transport import PyreqwestTransport
 
-__all__ = ["Connection", "HttpxWire", "ReqwestWire"]
+__all__ = ["ConnectionOptions", "HttpxTransport", "PyreqwestTransport"]
 
 
 def __getattr__(name: str) -> object:
     """Finds a wire when it is first asked for (PEP 562)."""
-    if name == "HttpxWire":
-        from monitor.client.transports.httpx_transport import HttpxWire
+    if name == "HttpxTransport":
+        from monitor.client.transports.httpx_transport import HttpxTransport
 
-        return HttpxWire
-    if name == "ReqwestWire":
-        from monitor.client.transports.pyreqwest_transport import ReqwestWire
+        return HttpxTransport
+    if name == "PyreqwestTransport":
+        from monitor.client.transports.pyreqwest_transport import PyreqwestTransport
 
-        return ReqwestWire
+        return PyreqwestTransport
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

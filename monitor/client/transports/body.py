@@ -6,53 +6,53 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterator
 from typing import TypeVar
 
-from monitor.model.http import NetworkFault, BodySink, TransportFault
+from monitor.model.http import BodySink, NetworkFault, TransportFault
 
-WHOLE_BYTES = 1 << 20
+MAX_ERROR_BODY_BYTES = 1 << 20
 """The most of an error's body that is read where the body asked for may be larger."""
 
-SMALL_BYTES = 1 << 16
+SMALL_BODY_BYTES = 1 << 16
 """A larger body is read in pieces, and kept whole only in its turn."""
 
-LARGE_AT_ONCE = 8
+MAX_CONCURRENT_LARGE_BODIES = 8
 """So many larger bodies are kept whole at a time: memory is bounded, whatever the answers in flight turn out to be."""
 
 _GZIP = 16 + zlib.MAX_WBITS
-_GZIP_BEGINS = b"\x1f"
-_PIECE = 256 * 1024
+_GZIP_MAGIC = b"\x1f"
+_CHUNK_BYTES = 256 * 1024
 """Bytes that are decoded at once, and handed on at once: enough that a piece costs little, and a bomb nothing."""
 
 _T = TypeVar("_T")
 
 
-class Patience:
+class ReadTimeout:
     """Waits for a server that may fall silent only for so long, and must be done by then.
 
     The clock is looked at after each wait, too: pyreqwest's coroutines may swallow the cancellation by which asyncio's
     time-outs work, and a server that drips would then be listened to for ever.
 
     Args:
-        until_s: an instant on the monotonic clock.
+        deadline_s: an instant on the monotonic clock.
         stall_s: seconds (> 0); None: no limit of its own.
     """
 
-    def __init__(self, *, until_s: float, read_timeout_s: float | None) -> None:
-        self._until_s, self._stall_s = until_s, read_timeout_s
+    def __init__(self, *, deadline_s: float, read_timeout_s: float | None) -> None:
+        self._deadline_s, self._stall_s = deadline_s, read_timeout_s
 
-    async def wait(self, coming: Awaitable[_T]) -> _T:
+    async def wait(self, awaitable: Awaitable[_T]) -> _T:
         """What comes.
 
         Raises:
             TimeoutError: nothing came in time.
         """
         async with asyncio.timeout(self._stall_s):
-            came = await coming
-        if time.monotonic() >= self._until_s:
+            received = await awaitable
+        if time.monotonic() >= self._deadline_s:
             raise TimeoutError
-        return came
+        return received
 
 
-class Body:
+class BodyReader:
     """Reads one body.
 
     Args:
@@ -64,42 +64,46 @@ class Body:
         self._encoding, self._max_bytes = encoding.strip().lower() or "identity", max_bytes
         self._inflate = zlib.decompressobj(_GZIP) if "gzip" in self._encoding else None
         self._received = self._decoded = 0
-        self._kept = bytearray()
-        self._wanted = True
+        self._buffer = bytearray()
+        self._wants_more = True
 
     @property
-    def whole(self) -> bytes:
+    def content(self) -> bytes:
         """What was read, as far as no sink took it."""
-        return bytes(self._kept)
+        return bytes(self._buffer)
 
     async def read(
-        self, chunks: AsyncIterable[bytes], patience: Patience, sink: BodySink | None, room: asyncio.Semaphore
+        self,
+        chunks: AsyncIterable[bytes],
+        read_timeout: ReadTimeout,
+        sink: BodySink | None,
+        large_bodies: asyncio.Semaphore,
     ) -> TransportFault | None:
         """Reads to the end, or until the sink wants no more; gives back what went wrong.
 
         Args:
             chunks: the body as it comes in.
-            patience: how long to wait for it.
+            read_timeout: how long to wait for it.
             sink: takes it; None: it is kept, in its turn if it is large.
-            room: the turns of large bodies.
+            large_bodies: the turns of large bodies.
 
         Raises:
             TimeoutError: the server fell silent for too long.
         """
         iterator, in_turn = aiter(chunks), sink is not None
         try:
-            while self._wanted and (chunk := await patience.wait(anext(iterator, None))) is not None:
-                if not in_turn and self._received + len(chunk) > SMALL_BYTES:
-                    in_turn = await patience.wait(room.acquire())
+            while self._wants_more and (chunk := await read_timeout.wait(anext(iterator, None))) is not None:
+                if not in_turn and self._received + len(chunk) > SMALL_BODY_BYTES:
+                    in_turn = await read_timeout.wait(large_bodies.acquire())
                 fault = self.feed(chunk, sink)
                 if fault is not None:
                     return fault
         finally:
             if in_turn and sink is None:
-                room.release()
+                large_bodies.release()
             if isinstance(iterator, AsyncGenerator):
                 await iterator.aclose()  # else the event loop makes a task of it, some time later
-        return self.end(sink)
+        return self.finish(sink)
 
     def feed(self, chunk: bytes, sink: BodySink | None = None) -> TransportFault | None:
         """Takes what came over the wire; gives back what is wrong with it."""
@@ -109,63 +113,63 @@ class Body:
             )
         self._received += len(chunk)
         try:
-            self._wanted = self._take(chunk, sink)
+            self._wants_more = self._decode_chunk(chunk, sink)
         except zlib.error:
             return TransportFault(fault=NetworkFault.PROTOCOL, text="the answer's gzip encoding is broken")
         return _too_large(self._max_bytes) if max(self._received, self._decoded) > self._max_bytes else None
 
-    def end(self, sink: BodySink | None = None) -> TransportFault | None:
+    def finish(self, sink: BodySink | None = None) -> TransportFault | None:
         """Nothing more comes, or is wanted; gives back what is missing."""
-        if not self._wanted:
+        if not self._wants_more:
             return None
         if self._inflate and self._received and not self._inflate.eof:
             return TransportFault(fault=NetworkFault.RESET, text="the answer's gzip encoding ends too early")
-        self._hand_on(sink, at_least=1)
+        self._flush(sink, at_least=1)
         return None
 
-    def _take(self, chunk: bytes, sink: BodySink | None) -> bool:
+    def _decode_chunk(self, chunk: bytes, sink: BodySink | None) -> bool:
         """Decodes a chunk as far as the cap allows; False once the sink wants no more."""
-        for piece in self._pieces(chunk):
+        for piece in self._decoded_chunks(chunk):
             self._decoded += len(piece)
             if self._decoded > self._max_bytes:
                 return True
-            self._kept += piece
-            if not self._hand_on(sink, at_least=_PIECE):
+            self._buffer += piece
+            if not self._flush(sink, at_least=_CHUNK_BYTES):
                 return False
         return True
 
-    def _pieces(self, chunk: bytes) -> Iterator[bytes]:
+    def _decoded_chunks(self, chunk: bytes) -> Iterator[bytes]:
         if self._inflate is None:
             yield chunk
             return
         while True:
             if self._inflate.eof:
                 # RFC 1952, section 2.2: members may follow one another; anything else after one is padding
-                if chunk[:1] != _GZIP_BEGINS:
+                if chunk[:1] != _GZIP_MAGIC:
                     return
                 self._inflate = zlib.decompressobj(_GZIP)
-            piece = self._inflate.decompress(chunk, _PIECE)
+            piece = self._inflate.decompress(chunk, _CHUNK_BYTES)
             yield piece
             chunk = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
             # a full piece may have left some of the chunk, or some of what it decodes to
-            if not chunk and len(piece) < _PIECE:
+            if not chunk and len(piece) < _CHUNK_BYTES:
                 return
 
-    def _hand_on(self, sink: BodySink | None, *, at_least: int) -> bool:
+    def _flush(self, sink: BodySink | None, *, at_least: int) -> bool:
         """Gives what was read to the sink, if that is so many bytes; False once it wants no more."""
-        if sink is None or len(self._kept) < at_least:
+        if sink is None or len(self._buffer) < at_least:
             return True
-        piece = bytes(self._kept)
-        self._kept.clear()
+        piece = bytes(self._buffer)
+        self._buffer.clear()
         return sink(piece)
 
 
-def whole(came: bytes, encoding: str, max_bytes: int) -> bytes | TransportFault:
-    """A body that came in one piece, decoded; or what is wrong with it. Arguments as of `Body`."""
-    if not encoding or not came:
-        return came if len(came) <= max_bytes else _too_large(max_bytes)
-    body = Body(encoding, max_bytes)
-    return body.feed(came) or body.end() or body.whole
+def decode_body(received: bytes, encoding: str, max_bytes: int) -> bytes | TransportFault:
+    """A body that came in one piece, decoded; or what is wrong with it. Arguments as of `BodyReader`."""
+    if not encoding or not received:
+        return received if len(received) <= max_bytes else _too_large(max_bytes)
+    body = BodyReader(encoding, max_bytes)
+    return body.feed(received) or body.finish() or body.content
 
 
 def _too_large(max_bytes: int) -> TransportFault:

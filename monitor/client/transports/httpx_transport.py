@@ -11,34 +11,34 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import cast
 
 import httpx
-from pyreqwest.compatibility.httpx import HttpxTransport
+from pyreqwest.compatibility import httpx as pyreqwest_httpx
 from pyreqwest.compatibility.httpx.transport import ResponseStream
 from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 
-from monitor.client.transports.body import LARGE_AT_ONCE, WHOLE_BYTES, Body, Patience
+from monitor.client.transports.body import MAX_CONCURRENT_LARGE_BODIES, MAX_ERROR_BODY_BYTES, BodyReader, ReadTimeout
 from monitor.client.transports.pool import (
-    HEADERS_NOT_TEXT,
-    TOO_LATE,
+    INVALID_HEADERS,
+    TIMED_OUT,
     UNREADABLE_URL,
     USER_AGENT,
-    Connection,
-    Kinds,
-    fault_of,
-    pool,
-    url_of,
+    ConnectionOptions,
+    FaultTypes,
+    create_pool,
+    fault_from_error,
+    request_url,
 )
-from monitor.model.http import NetworkFault, Reply, Request, BodySink, TransportFault
+from monitor.model.http import BodySink, NetworkFault, Reply, Request, TransportFault
 
-_KINDS: Kinds = (
+_FAULT_TYPES: FaultTypes = (
     ((httpx.TimeoutException,), NetworkFault.TIMEOUT),
     ((httpx.ConnectError, httpx.ProxyError), NetworkFault.REFUSED),
     ((httpx.NetworkError,), NetworkFault.RESET),
 )
 
 
-class HttpxWire:
-    """`Wire` over `httpx.AsyncClient`; its own pool is quadratic, so the transport is pyreqwest's.
+class HttpxTransport:
+    """`Transport` over `httpx.AsyncClient`; its own pool is quadratic, so the transport is pyreqwest's.
 
     Args:
         base_url: origin, and path prefix if any, that relative paths are appended to; empty when all are absolute.
@@ -53,51 +53,51 @@ class HttpxWire:
         self,
         *,
         base_url: str = "",
-        connection: Connection | None = None,
+        connection: ConnectionOptions | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._room = asyncio.Semaphore(LARGE_AT_ONCE)
-        connection = connection or Connection()
+        self._large_bodies = asyncio.Semaphore(MAX_CONCURRENT_LARGE_BODIES)
+        connection = connection or ConnectionOptions()
         self._through_proxy = connection.through_proxy
         self._client = httpx.AsyncClient(
-            transport=transport or _Transport(pool(self._base_url, connection)),
+            transport=transport or _UnbufferedTransport(create_pool(self._base_url, connection)),
             timeout=None,  # noqa: S113  # `send` holds a wall clock over each attempt
             trust_env=False,  # it would read .netrc and send what stands there
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers={"user-agent": USER_AGENT},
-            event_hooks={"response": [_set_location_aside]},
+            event_hooks={"response": [_keep_location]},
         )
 
     async def send(
         self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
     ) -> Reply | TransportFault:
-        """Sends the request once and reads the whole answer; see `Wire.send`.
+        """Sends the request once and reads the whole answer; see `Transport.send`.
 
         Raises:
             ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
         """
         if timeout_s <= 0:
-            return TOO_LATE
+            return TIMED_OUT
         outgoing = self._outgoing(request)
-        patience = Patience(until_s=time.monotonic() + timeout_s, read_timeout_s=read_timeout_s)
+        read_timeout = ReadTimeout(deadline_s=time.monotonic() + timeout_s, read_timeout_s=read_timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._exchange(outgoing, request.max_bytes, sink, patience)
+                return await self._exchange(outgoing, request.max_bytes, sink, read_timeout)
         except TimeoutError:
-            return TOO_LATE
+            return TIMED_OUT
         except (httpx.HTTPError, PyreqwestError) as error:
-            return fault_of(error, through_proxy=self._through_proxy, kinds=_KINDS)
+            return fault_from_error(error, through_proxy=self._through_proxy, fault_types=_FAULT_TYPES)
         except ValueError:
-            return HEADERS_NOT_TEXT
+            return INVALID_HEADERS
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""
         await self._client.aclose()
 
     def _outgoing(self, request: Request) -> httpx.Request:
-        url = url_of(self._base_url, request)
+        url = request_url(self._base_url, request)
         headers = {**request.headers, "accept-encoding": "gzip"}
         try:
             return self._client.build_request(request.method, url, headers=headers, content=request.body)
@@ -105,24 +105,28 @@ class HttpxWire:
             raise ValueError(UNREADABLE_URL) from None
 
     async def _exchange(
-        self, outgoing: httpx.Request, max_bytes: int, sink: BodySink | None, patience: Patience
+        self, outgoing: httpx.Request, max_bytes: int, sink: BodySink | None, read_timeout: ReadTimeout
     ) -> Reply | TransportFault:
-        response = await patience.wait(self._client.send(outgoing, stream=True))
+        response = await read_timeout.wait(self._client.send(outgoing, stream=True))
         wanted = sink if sink is not None and response.is_success else None
         try:
-            body = Body(response.headers.get("content-encoding", ""), max_bytes if wanted or not sink else WHOLE_BYTES)
+            body = BodyReader(
+                response.headers.get("content-encoding", ""), max_bytes if wanted or not sink else MAX_ERROR_BODY_BYTES
+            )
             # the bytes as they came: httpx would decode each chunk without a bound
-            fault = await body.read(cast("AsyncIterable[bytes]", response.stream), patience, wanted, self._room)
+            fault = await body.read(
+                cast("AsyncIterable[bytes]", response.stream), read_timeout, wanted, self._large_bodies
+            )
         finally:
             await response.aclose()
         if fault is not None:
             return fault
         headers = dict(response.headers)  # lower case, repeated ones joined
         headers |= response.extensions.get("monitor.location", {})
-        return Reply(status=response.status_code, headers=headers, body=body.whole, reason=response.reason_phrase)
+        return Reply(status=response.status_code, headers=headers, body=body.content, reason=response.reason_phrase)
 
 
-class _Transport(HttpxTransport):
+class _UnbufferedTransport(pyreqwest_httpx.HttpxTransport):
     """Hands a body on as it arrives: pyreqwest's own waits for 64 KiB, and a slow list would look like a silent one."""
 
     def _map_body(self, builder: RequestBuilder, request: httpx.Request) -> RequestBuilder:
@@ -135,24 +139,24 @@ class _Transport(HttpxTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await super().handle_async_request(request)
         if isinstance(response.stream, ResponseStream):
-            response.stream = _Arriving(response.stream)
+            response.stream = _UnbufferedStream(response.stream)
         return response
 
 
-class _Arriving(httpx.AsyncByteStream):
+class _UnbufferedStream(httpx.AsyncByteStream):
     def __init__(self, stream: ResponseStream) -> None:
-        self._stream = stream
+        self._stream_body = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        reader = self._stream._body_reader  # noqa: SLF001  # there is no public way to it
+        reader = self._stream_body._body_reader  # noqa: SLF001  # there is no public way to it
         while (chunk := await reader.read_chunk()) is not None:
             yield bytes(chunk)
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        await self._stream_body.aclose()
 
 
-async def _set_location_aside(response: httpx.Response) -> None:
+async def _keep_location(response: httpx.Response) -> None:
     # httpx builds the redirected request even when told not to follow, and raises when the location is garbage
     if "location" in response.headers:
         response.extensions["monitor.location"] = {"location": response.headers.pop("location")}

@@ -15,20 +15,20 @@ from pyreqwest.exceptions import BuilderError, DetailedPyreqwestError, NetworkEr
 from pyreqwest.proxy import ProxyBuilder
 
 from monitor import __version__
-from monitor.model.http import NetworkFault, Request, TransportFault, is_valid_path, are_valid_headers
+from monitor.model.http import NetworkFault, Request, TransportFault, are_valid_headers, is_valid_path
 
-Kinds = Sequence[tuple[tuple[type[Exception], ...], NetworkFault]]
+FaultTypes = Sequence[tuple[tuple[type[Exception], ...], NetworkFault]]
 """Which fault each type of a library's exceptions is; the first that fits."""
 
-TOO_LATE = TransportFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
-HEADERS_NOT_TEXT = TransportFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
+TIMED_OUT = TransportFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
+INVALID_HEADERS = TransportFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
 """pyreqwest hands out header values as text only, and gives up on other bytes."""
 
-_PROXY_REFUSES = (
+_PROXY_REFUSALS = (
     ("proxy authorization required", "the proxy wants credentials, or refuses those that it was given"),
     ("tunnel error: unsuccessful", "the proxy won't connect us to the host"),
 )
-_BY_CAUSE = (
+_FAULT_BY_MESSAGE = (
     (NetworkFault.DNS, ("dns error", "error resolving dns")),
     (NetworkFault.REFUSED, ("connection refused", "unreachable", "no route to host", "tunnel error: unexpected end")),
     (NetworkFault.RESET, ("reset by peer", "closed before", "broken pipe", "end of file", "eof")),
@@ -37,8 +37,8 @@ _BY_CAUSE = (
     (NetworkFault.TOO_LARGE, ("head is too large",)),
     (NetworkFault.REFUSED, ("client error (connect)",)),
 )
-_BY_TYPE: Kinds = (((RequestTimeoutError,), NetworkFault.TIMEOUT), ((NetworkError,), NetworkFault.RESET))
-_WORDS: Mapping[NetworkFault, str] = {
+_FAULT_BY_TYPE: FaultTypes = (((RequestTimeoutError,), NetworkFault.TIMEOUT), ((NetworkError,), NetworkFault.RESET))
+_FAULT_MESSAGES: Mapping[NetworkFault, str] = {
     NetworkFault.DNS: "the host name can't be resolved",
     NetworkFault.REFUSED: "no connection to the host",
     NetworkFault.TLS: "no trusted TLS connection to the host",
@@ -47,7 +47,7 @@ _WORDS: Mapping[NetworkFault, str] = {
     NetworkFault.PROTOCOL: "the answer is not valid HTTP",
     NetworkFault.TOO_LARGE: "the head of the answer is too large",
 }
-_WORDS_OF_PROXY: Mapping[NetworkFault, str] = {
+_PROXY_FAULT_MESSAGES: Mapping[NetworkFault, str] = {
     NetworkFault.DNS: "the proxy's host name can't be resolved",
     NetworkFault.REFUSED: "no connection to the proxy",
     NetworkFault.TLS: "no trusted TLS connection to the proxy",
@@ -56,23 +56,28 @@ _WORDS_OF_PROXY: Mapping[NetworkFault, str] = {
 }
 
 
-def fault_of(error: Exception, *, through_proxy: bool = False, kinds: Kinds = ()) -> TransportFault:
+def fault_from_error(error: Exception, *, through_proxy: bool = False, fault_types: FaultTypes = ()) -> TransportFault:
     """The fault behind an exception of pyreqwest, or of a library around it.
 
     Args:
         error: what a library raised.
         through_proxy: every connection goes to a proxy, so that it is what can't be resolved or refuses.
-        kinds: what the types of the other library mean.
+        fault_types: what the types of the other library mean.
     """
     source = _source(error)
-    said = _said(source) if source else ""
-    for word, text in _PROXY_REFUSES:
-        if word in said:
+    message = _cause_text(source) if source else ""
+    for message_part, text in _PROXY_REFUSALS:
+        if message_part in message:
             return TransportFault(fault=NetworkFault.REFUSED, text=text)
-    fault = next((fault for fault, words in _BY_CAUSE if any(word in said for word in words)), None)
-    fault = fault or _by_type(source or error, [*kinds, *_BY_TYPE])
-    words = _WORDS_OF_PROXY if _is_proxys(fault, said, through_proxy=through_proxy) else _WORDS
-    return TransportFault(fault=fault, text=words.get(fault) or _WORDS[fault])
+    fault = next(
+        (fault for fault, messages in _FAULT_BY_MESSAGE if any(message_part in message for message_part in messages)),
+        None,
+    )
+    fault = fault or _by_type(source or error, [*fault_types, *_FAULT_BY_TYPE])
+    messages = (
+        _PROXY_FAULT_MESSAGES if _is_proxy_fault(fault, message, through_proxy=through_proxy) else _FAULT_MESSAGES
+    )
+    return TransportFault(fault=fault, text=messages.get(fault) or _FAULT_MESSAGES[fault])
 
 
 def _source(error: BaseException) -> DetailedPyreqwestError | None:
@@ -81,20 +86,20 @@ def _source(error: BaseException) -> DetailedPyreqwestError | None:
     return found if isinstance(found, DetailedPyreqwestError) else None
 
 
-def _said(source: DetailedPyreqwestError) -> str:
+def _cause_text(source: DetailedPyreqwestError) -> str:
     """Its chain of causes; its own message is "connection error" for all of them."""
     # the first cause quotes the URL, whose words are not about the fault
     return " ".join(cause["message"].lower() for cause in (source.details["causes"] or [])[1:])
 
 
-def _by_type(error: Exception, kinds: Kinds) -> NetworkFault:
-    return next((fault for types, fault in kinds if isinstance(error, types)), NetworkFault.PROTOCOL)
+def _by_type(error: Exception, fault_types: FaultTypes) -> NetworkFault:
+    return next((fault for types, fault in fault_types if isinstance(error, types)), NetworkFault.PROTOCOL)
 
 
-def _is_proxys(fault: NetworkFault, said: str, *, through_proxy: bool) -> bool:
-    if "error resolving for socks proxy" in said:
+def _is_proxy_fault(fault: NetworkFault, message: str, *, through_proxy: bool) -> bool:
+    if "error resolving for socks proxy" in message:
         return False  # with socks5 we resolve the host ourselves
-    if "tunnel error" in said or "socks" in said:
+    if "tunnel error" in message or "socks" in message:
         return True
     return through_proxy and fault in {NetworkFault.DNS, NetworkFault.REFUSED}
 
@@ -103,7 +108,7 @@ UNREADABLE_URL = "a request's URL can't be read; check the address in the config
 """Libraries' own words would quote the URL, which may be a secret."""
 
 
-def url_of(base_url: str, request: Request) -> str:
+def request_url(base_url: str, request: Request) -> str:
     """Where a request goes; its headers are looked at, too.
 
     Raises:
@@ -126,12 +131,12 @@ USER_AGENT = f"ingestion-monitor/{__version__}"
 DIRECT = "direct"
 """Instead of a proxy's URL: no proxy, whatever the environment says."""
 
-_PROXIES = ("http://", "https://", "socks5://", "socks5h://")
-_NO_AUTHORITY = "No CA certificates"
+_PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
+_NO_CA_MESSAGE = "No CA certificates"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class ConnectionOptions:
     """How a host is reached."""
 
     ca_pem: bytes | None = None
@@ -147,7 +152,7 @@ class Connection:
         return self.proxy not in {None, DIRECT}
 
 
-def pool(base_url: str, connection: Connection) -> Client:
+def create_pool(base_url: str, connection: ConnectionOptions) -> Client:
     """A pool of connections, for requests below `base_url`; empty: for absolute URLs.
 
     Raises:
@@ -161,23 +166,23 @@ def pool(base_url: str, connection: Connection) -> Client:
     builder = builder.user_agent(USER_AGENT).default_headers({"accept-encoding": "gzip"})
     if base_url.startswith("https://"):
         builder = builder.https_only(enable=True)
-    builder = _trusting(_proxied(builder, base_url, connection), connection)
+    builder = _with_certificates(_with_proxy(builder, base_url, connection), connection)
     try:
         return builder.build()
     except BuilderError as error:
-        raise ValueError(_why(error, connection)) from None
+        raise ValueError(_builder_error_text(error, connection)) from None
 
 
-def _why(error: BuilderError, connection: Connection) -> str:
-    said = " ".join(cause["message"] for cause in error.details["causes"] or [])
-    if _NO_AUTHORITY in said:
+def _builder_error_text(error: BuilderError, connection: ConnectionOptions) -> str:
+    message = " ".join(cause["message"] for cause in error.details["causes"] or [])
+    if _NO_CA_MESSAGE in message:
         return "this system trusts no certificate authority: install ca-certificates, or name a file in SSL_CERT_FILE"
     if connection.identity_pem is None:
         return "the certificates to trust can't be used"
     return "the client's certificate and private key can't be used, or don't belong together"
 
 
-def _trusting(builder: ClientBuilder, connection: Connection) -> ClientBuilder:
+def _with_certificates(builder: ClientBuilder, connection: ConnectionOptions) -> ClientBuilder:
     if connection.ca_pem is not None:
         if b"-----BEGIN CERTIFICATE-----" not in connection.ca_pem:
             raise ValueError("the certificates to trust hold none in PEM form")  # pyreqwest would trust nothing more
@@ -190,7 +195,7 @@ def _trusting(builder: ClientBuilder, connection: Connection) -> ClientBuilder:
         raise ValueError("the client's certificate and private key can't be read as PEM") from None
 
 
-def _proxied(builder: ClientBuilder, base_url: str, connection: Connection) -> ClientBuilder:
+def _with_proxy(builder: ClientBuilder, base_url: str, connection: ConnectionOptions) -> ClientBuilder:
     if connection.proxy is None:
         return builder.no_proxy() if _is_loopback(base_url) else builder
     if connection.proxy == DIRECT:
@@ -200,7 +205,7 @@ def _proxied(builder: ClientBuilder, base_url: str, connection: Connection) -> C
 
 def _proxy(url: str) -> ProxyBuilder:
     refused = ValueError("the proxy's URL must begin with http, https, socks5 or socks5h, and name a host")
-    if not url.startswith(_PROXIES):
+    if not url.startswith(_PROXY_SCHEMES):
         raise refused  # pyreqwest would go around such a proxy
     try:
         return ProxyBuilder.all(url)

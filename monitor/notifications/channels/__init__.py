@@ -18,7 +18,7 @@ class SendOutcome(StrEnum):
     RETRY = "retry"
     REFUSED = "refused"
     """The receiver refuses this very message: sending it again is of no use."""
-    SUSPENDED = "parked"
+    SUSPENDED = "suspended"
     """The receiver refuses the sender: nothing gets through until somebody mends the channel."""
 
 

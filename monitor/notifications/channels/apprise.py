@@ -16,7 +16,7 @@ from monitor.model import Severity
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.text import to_single_lines
 from monitor.notifications.messages import Message, MessageKind, to_text
-from monitor.threads import aside
+from monitor.threads import run_in_thread
 
 if TYPE_CHECKING:
     import apprise
@@ -63,7 +63,9 @@ class AppriseChannel:
         except MonitorError as error:
             return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"its URL can't be read: {error}")
         try:
-            outcome = await aside(partial(self._notify, url, to_single_lines(message)), timeout_s=self._timeout_s)
+            outcome = await run_in_thread(
+                partial(self._notify, url, to_single_lines(message)), timeout_s=self._timeout_s
+            )
         except TimeoutError:
             return SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)
         except Exception as error:  # noqa: BLE001  # whatever a service's plugin raises; its words may hold the URL

@@ -13,11 +13,11 @@ import structlog
 
 from monitor.model import Severity
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.channels.smtp import SmtpDelivery, MailServer
+from monitor.notifications.channels.smtp import MailServer, SmtpDelivery
 from monitor.notifications.channels.text import to_single_lines
 from monitor.notifications.messages import Message, MessageKind, shown_safe_message
 from monitor.notifications.texts import CAUSE_TEXTS, display_name
-from monitor.threads import aside
+from monitor.threads import run_in_thread
 
 _COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: "#b3261e", Severity.WARNING: "#b35c00", Severity.INFO: "#1a5fb4"}
 _COLOURS_BY_KIND: Mapping[MessageKind, str] = {MessageKind.RESOLVED: "#1e7b34", MessageKind.TEST: "#5e5c64"}
@@ -167,7 +167,7 @@ class EmailChannel:
             timeout_s=self._timeout_s,
         )
         try:
-            result = await aside(delivery.run, timeout_s=self._timeout_s)
+            result = await run_in_thread(delivery.run, timeout_s=self._timeout_s)
         except TimeoutError:
             delivery.abort()
             return SendResult(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from monitor.errors import MonitorError
-from monitor.model.http import CallResult, ApiError, NetworkFault, Operation, Request
+from monitor.model.http import ApiError, CallResult, NetworkFault, Operation, Request
 from monitor.notifications.channels import SendOutcome, SendResult
 
 _SUSPENDING_STATUSES = frozenset({401, 403, 404, 410})

@@ -10,7 +10,7 @@ from monitor.errors import MonitorError
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.http_post import HttpPost
-from monitor.notifications.channels.text import to_single_lines, one_line
+from monitor.notifications.channels.text import one_line, to_single_lines
 from monitor.notifications.messages import Message, MessageKind, shown_safe_message
 
 ENQUEUE_URL = "https://events.pagerduty.com/v2/enqueue"
@@ -52,7 +52,7 @@ class PagerDutyChannel:
         """Sends the event; delivered once PagerDuty has taken it, or when there is none to send.
 
         Nothing is sent when one incident ends, or is acknowledged, while others of the same alert are open. PagerDuty
-        answers 400 to a wrong routing key as to a bad event: one that refuses even the simplest event is parked.
+        answers 400 to a wrong routing key as to a bad event: one that refuses even the simplest event is suspended.
         """
         if message.kind in {MessageKind.RESOLVED, MessageKind.ACKNOWLEDGED} and message.others_open:
             return SendResult(outcome=SendOutcome.DELIVERED, reason="others of the same alert are still open")

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.cli.doctor.api_probe import Overheard, judge, offset
+from monitor.cli.doctor.api_probe import RecordingWire, check_clock, clock_offset
 from monitor.cli.doctor.findings import Level
 from monitor.model.http import NetworkFault, Reply, Request, TransportFault
 
@@ -23,7 +23,7 @@ HEADERS = {
 
 @pytest.mark.parametrize(("date", "age", "ahead"), HEADERS.values(), ids=HEADERS)
 def test_the_date_of_an_answer_says_how_far_the_clocks_are_apart(date, age, ahead):
-    assert offset(date, age, now=NOW) == ahead
+    assert clock_offset(date, age, now=NOW) == ahead
 
 
 OFFSETS = {
@@ -35,11 +35,11 @@ OFFSETS = {
 }
 
 
-@pytest.mark.parametrize(("ahead", "level", "says"), OFFSETS.values(), ids=OFFSETS)
-def test_more_than_half_a_minute_is_a_warning_with_the_number(ahead, level, says):
-    finding = judge(ahead)
+@pytest.mark.parametrize(("ahead", "level", "message"), OFFSETS.values(), ids=OFFSETS)
+def test_more_than_half_a_minute_is_a_warning_with_the_number(ahead, level, message):
+    finding = check_clock(ahead)
     assert finding.level is level
-    assert finding.says.startswith(says)
+    assert finding.message.startswith(message)
 
 
 class Scripted:
@@ -59,14 +59,14 @@ async def test_a_wire_in_between_remembers_answers_and_the_last_fault():
     reply = Reply(status=503, headers={"date": "Sun, 01 Mar 2026 12:00:00 GMT"}, body=b"")
     silent = Reply(status=200, headers={}, body=b"")
     under = Scripted(TransportFault(fault=NetworkFault.TLS, text="no"), reply, silent)
-    wire, request = Overheard(wire=under), Request(method="GET", path="/", template="/")
-    await wire.send(request, timeout_s=1)
-    assert (wire.replies, wire.fault, wire.ahead) == (0, NetworkFault.TLS, None)
-    assert await wire.send(request, timeout_s=1) is reply
-    told = wire.ahead
-    assert (wire.replies, wire.fault) == (1, None)
+    transport, request = RecordingWire(transport=under), Request(method="GET", path="/", template="/")
+    await transport.send(request, timeout_s=1)
+    assert (transport.replies, transport.fault, transport.ahead) == (0, NetworkFault.TLS, None)
+    assert await transport.send(request, timeout_s=1) is reply
+    told = transport.ahead
+    assert (transport.replies, transport.fault) == (1, None)
     assert told is not None
-    assert await wire.send(request, timeout_s=1) is silent
-    assert wire.ahead == told
-    await wire.close()
+    assert await transport.send(request, timeout_s=1) is silent
+    assert transport.ahead == told
+    await transport.close()
     assert under.closed

@@ -4,7 +4,7 @@ import pytest
 from support.receiver import Receiver
 from support.samples import NOW, incident
 
-from monitor.cli.doctor import delivery as messages
+from monitor.cli.doctor import delivery
 from monitor.cli.doctor.findings import Level
 from monitor.model import ChannelState
 from monitor.reports.notification_queries import Undelivered
@@ -15,7 +15,8 @@ HOUR = timedelta(hours=1)
 def judged(*undelivered, **states):
     made = {name: ChannelState(name=name, **fields) for name, fields in states.items()}
     return [
-        (each.part, each.level, each.says, each.command) for each in messages.judge_messages(made, undelivered, now=NOW)
+        (each.part, each.level, each.message, each.command)
+        for each in delivery.check_notifications(made, undelivered, now=NOW)
     ]
 
 
@@ -26,10 +27,10 @@ def test_channels_that_are_well_are_not_told(fields):
 
 def test_a_parked_channel_is_a_problem_with_the_command_that_opens_it():
     waiting = Undelivered(channel="oncall", dead=0, waiting=3)
-    assert judged(waiting, oncall={"parked_at": NOW - HOUR, "last_error": "HTTP 404"}) == [
+    assert judged(waiting, oncall={"suspended_at": NOW - HOUR, "last_error": "HTTP 404"}) == [
         (
             "oncall", Level.PROBLEM,
-            "it is parked since 2026-03-01 11:00:00 UTC (HTTP 404); waiting: 3 messages.",
+            "it is suspended since 2026-03-01 11:00:00 UTC (HTTP 404); waiting: 3 messages.",
             "ingestion-monitor notifications retry --channel oncall",
         )
     ]  # fmt: skip
@@ -57,7 +58,7 @@ def test_doctor_tells_of_a_parked_channel(small_world, here):
         small_world.cli("check")
         told = here(small_world, "doctor")
     assert told.returncode == 3
-    assert "it is parked since" in told.stdout
+    assert "it is suspended since" in told.stdout
     assert "ingestion-monitor notifications retry --channel oncall" in told.stdout
 
 
@@ -67,5 +68,5 @@ def test_an_open_incident_of_a_target_that_is_gone_is_a_warning_with_the_command
         incident(id=4, target="gloo"),
         incident(id=5, target="channel:x"),
     )
-    (found,) = messages.orphaned([gone, known, channel], {"gloo"})
+    (found,) = delivery.check_orphaned_incidents([gone, known, channel], {"gloo"})
     assert (found.part, found.level, found.command) == ("old", Level.WARNING, "ingestion-monitor incidents resolve 3")

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from monitor.cli.doctor.database import Surroundings, judge, look_around, mount_of
+from monitor.cli.doctor.database import HostInfo, check_disk, inspect_host, mount_of
 from monitor.cli.doctor.findings import Level
-from monitor.cli.doctor.locations import Place
+from monitor.cli.doctor.locations import SettingLocation
 
 MOUNTS = """\
 640 607 0:62 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/l
@@ -20,7 +20,7 @@ MOUNTS = """\
 659 640 0:72 / /share rw - nfs4 server:/export rw
 nonsense
 """.replace("{unnamed}", "0123456789abcdef" * 4)
-AT = Place(setting="database", where="monitor.toml, line 1")
+AT = SettingLocation(setting="database", where="monitor.toml, line 1")
 
 FILE_SYSTEMS = {
     "the container's own": ("/app/monitor.db", "overlay"),
@@ -50,36 +50,36 @@ LOST = {
 
 @pytest.mark.parametrize(("path", "mounts", "where", "what"), LOST.values(), ids=LOST)
 def test_a_database_that_goes_away_with_its_container_is_a_warning(path, mounts, where, what):
-    finding = judge(Surroundings(in_container=True, mounts=mounts), Path(path), AT)
+    finding = check_disk(HostInfo(in_container=True, mounts=mounts), Path(path), AT)
     assert finding.level is Level.WARNING
-    assert path in finding.says
-    assert where in finding.says
-    assert what in finding.says
-    assert (finding.setting, finding.place) == ("database", "monitor.toml, line 1")
+    assert path in finding.message
+    assert where in finding.message
+    assert what in finding.message
+    assert (finding.setting, finding.location) == ("database", "monitor.toml, line 1")
     assert "volume" in finding.remedy
     assert "PostgreSQL" in finding.remedy
 
 
 @pytest.mark.parametrize("in_container", [True, False], ids=["container", "host"])
 def test_a_database_on_a_network_is_a_warning_anywhere(in_container):
-    finding = judge(Surroundings(in_container=in_container, mounts=MOUNTS), Path("/share/monitor.db"), AT)
+    finding = check_disk(HostInfo(in_container=in_container, mounts=MOUNTS), Path("/share/monitor.db"), AT)
     assert finding.level is Level.WARNING
-    assert "(nfs4)" in finding.says
+    assert "(nfs4)" in finding.message
     assert "PostgreSQL" in finding.remedy
 
 
 FINE = {
-    "on a volume": ("/data/monitor.db", Surroundings(in_container=True, mounts=MOUNTS)),
-    "on a claim": ("/claim/monitor.db", Surroundings(in_container=True, mounts=MOUNTS)),
-    "on a named volume": ("/named/monitor.db", Surroundings(in_container=True, mounts=MOUNTS)),
-    "not in a container": ("/app/monitor.db", Surroundings(in_container=False, mounts=MOUNTS)),
-    "nothing is known": ("/data/monitor.db", Surroundings(in_container=True)),
+    "on a volume": ("/data/monitor.db", HostInfo(in_container=True, mounts=MOUNTS)),
+    "on a claim": ("/claim/monitor.db", HostInfo(in_container=True, mounts=MOUNTS)),
+    "on a named volume": ("/named/monitor.db", HostInfo(in_container=True, mounts=MOUNTS)),
+    "not in a container": ("/app/monitor.db", HostInfo(in_container=False, mounts=MOUNTS)),
+    "nothing is known": ("/data/monitor.db", HostInfo(in_container=True)),
 }
 
 
-@pytest.mark.parametrize(("path", "surroundings"), FINE.values(), ids=FINE)
-def test_any_other_place_is_nothing_to_speak_of(path, surroundings):
-    assert judge(surroundings, Path(path), AT) is None
+@pytest.mark.parametrize(("path", "host"), FINE.values(), ids=FINE)
+def test_any_other_place_is_nothing_to_speak_of(path, host):
+    assert check_disk(host, Path(path), AT) is None
 
 
 MARKERS = {
@@ -97,8 +97,8 @@ def test_a_container_is_known_by_its_marks(tmp_path, files, environ, in_containe
         (tmp_path / name).touch()
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text(MOUNTS, encoding="utf-8")
-    assert look_around(environ, tmp_path) == Surroundings(in_container=in_container, mounts=MOUNTS)
+    assert inspect_host(environ, tmp_path) == HostInfo(in_container=in_container, mounts=MOUNTS)
 
 
 def test_where_there_is_no_proc_nothing_is_known_of_mounts(tmp_path):
-    assert look_around({}, tmp_path).mounts == ""
+    assert inspect_host({}, tmp_path).mounts == ""

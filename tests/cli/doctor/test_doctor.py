@@ -19,19 +19,19 @@ from support.mailserver import MailServer
 from support.receiver import Receiver
 
 from monitor.app.throttles import http_origin, throttle_key
-from monitor.cli.doctor import Doctor, places_of
-from monitor.cli.doctor.database import Surroundings
+from monitor.cli.doctor import Doctor, setting_locations
+from monitor.cli.doctor.database import HostInfo
 from monitor.cli.doctor.findings import Level, exit_code
-from monitor.cli.doctor.synclog import MOST_ROWS
+from monitor.cli.doctor.synclog import MAX_ROWS
 from monitor.config import Config
 from monitor.database.engine import writing
-from monitor.database.migrate import migrating
+from monitor.database.migrate import migration_transaction
 from monitor.database.tables import metadata
 from monitor.model import LearnedLimits, SyncLogEntry
 from monitor.runs import throttle_store as throttles
 from monitor.synclog import builtin as tracked
 
-OUTSIDE = Surroundings(in_container=False)
+OUTSIDE = HostInfo(in_container=False)
 HOOK = '[[channels]]\nname = "hook"\ntype = "{type}"\nurl = "{url}"\n'
 
 
@@ -42,15 +42,15 @@ def unused_port():
         yield closed.getsockname()[1]
 
 
-def examined(world, *, send_test=False, surroundings=OUTSIDE):
+def examined(world, *, send_test=False, host=OUTSIDE):
     """All findings, in their order."""
     config = Config.load(world.config_path, environ={})
-    return diagnosed(config, send_test=send_test, surroundings=surroundings)
+    return diagnosed(config, send_test=send_test, host=host)
 
 
-def diagnosed(config, *, send_test=False, surroundings=OUTSIDE):
+def diagnosed(config, *, send_test=False, host=OUTSIDE):
     async def gathered():
-        doctor = Doctor(config=config, surroundings=surroundings)
+        doctor = Doctor(config=config, host=host)
         names = [target.name for target in config.targets]
         return [finding async for finding in doctor.examine(names, test_channels=send_test)]
 
@@ -84,7 +84,7 @@ def test_a_world_in_order_has_nothing_to_mend(world):
     world.configure(strategy="auto")
     alone_readable(world)
     findings = examined(world)
-    said = {finding.part: finding.says for finding in findings}
+    said = {finding.part: finding.message for finding in findings}
     assert {finding.level for finding in findings} == {Level.OK}, said
     assert exit_code(findings) == 0
     assert list(said) == [
@@ -108,7 +108,7 @@ def test_it_changes_no_row_of_any_database(world):
 def test_an_api_key_is_accepted(small_world):
     small_world.track(1)
     small_world.configure(auth=small_world.key_auth)
-    assert only(examined(small_world), "credentials").says == "the key was accepted."
+    assert only(examined(small_world), "credentials").message == "the key was accepted."
 
 
 def without_auth(world, base_url=None):
@@ -123,7 +123,7 @@ def test_an_api_that_wants_credentials_where_none_are_set_is_a_problem(small_wor
     findings = examined(small_world)
     credentials = only(findings, "credentials")
     assert (credentials.level, credentials.setting) == (Level.PROBLEM, "targets.gloo.auth")
-    assert credentials.says.startswith("none are set, and the API wants some (HTTP 401")
+    assert credentials.message.startswith("none are set, and the API wants some (HTTP 401")
     assert only(findings, "item").level is Level.NOT_TRIED
 
 
@@ -132,9 +132,9 @@ def test_an_api_that_wants_no_credentials_is_fine(small_world):
     with answering() as url:
         without_auth(small_world, url)
         findings = examined(small_world)
-    assert only(findings, "credentials").says == "none are set, and requests go without."
+    assert only(findings, "credentials").message == "none are set, and requests go without."
     assert only(findings, "item").level is Level.OK
-    assert only(findings, "list").says == "the API has none that is known; each item is asked for by itself."
+    assert only(findings, "list").message == "the API has none that is known; each item is asked for by itself."
 
 
 # --- the database ----------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_an_api_that_wants_no_credentials_is_fine(small_world):
 
 def test_a_sqlite_database_that_is_missing_is_made(small_world):
     (small_world.folder / "monitor.db").unlink()
-    assert "was not there and has been created" in only(examined(small_world), "database").says
+    assert "was not there and has been created" in only(examined(small_world), "database").message
     assert small_world.rows("SELECT * FROM runs") == []
 
 
@@ -152,8 +152,8 @@ def test_a_postgresql_database_without_a_schema_is_left_alone(small_world, new_p
     small_world.configure(database=url)
     database = only(examined(small_world), "database")
     assert (database.level, database.command) == (Level.PROBLEM, "ingestion-monitor db upgrade")
-    assert (database.setting, database.place) == ("database", "monitor.toml, line 1")
-    assert "is empty" in database.says
+    assert (database.setting, database.location) == ("database", "monitor.toml, line 1")
+    assert "is empty" in database.message
 
 
 def test_a_newer_schema_is_told(small_world):
@@ -161,7 +161,7 @@ def test_a_newer_schema_is_told(small_world):
         conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     database = only(examined(small_world), "database")
     assert database.level is Level.PROBLEM
-    assert "newer" in database.says
+    assert "newer" in database.message
 
 
 def test_a_server_that_is_down_leaves_the_other_parts_to_be_tried(small_world, unused_port):
@@ -175,7 +175,7 @@ def test_a_server_that_is_down_leaves_the_other_parts_to_be_tried(small_world, u
 def test_a_built_in_log_is_not_tried_without_its_database(small_world, unused_port):
     small_world.configure(database=f"postgresql://monitor:pw@127.0.0.1:{unused_port}/monitor", built_in_log=True)
     log = only(examined(small_world), "sync log")
-    assert (log.level, log.says) == (Level.NOT_TRIED, "not tried, as it is in the database, which can't be used.")
+    assert (log.level, log.message) == (Level.NOT_TRIED, "not tried, as it is in the database, which can't be used.")
 
 
 def test_a_database_that_may_only_be_read_is_a_problem(small_world, new_postgres):
@@ -183,13 +183,13 @@ def test_a_database_that_may_only_be_read_is_a_problem(small_world, new_postgres
     small_world.configure(database=f"{url}?options=-c%20default_transaction_read_only%3Don")
     database = only(examined(small_world), "database")
     assert database.level is Level.PROBLEM
-    assert "can't be written" in database.says
+    assert "can't be written" in database.message
 
 
 def test_a_database_on_a_containers_own_disk_is_a_warning(small_world):
     mounts = "1 0 0:1 / / rw - overlay overlay rw"
-    disk = only(examined(small_world, surroundings=Surroundings(in_container=True, mounts=mounts)), "disk")
-    assert (disk.level, disk.place) == (Level.WARNING, "monitor.toml, line 1")
+    disk = only(examined(small_world, host=HostInfo(in_container=True, mounts=mounts)), "disk")
+    assert (disk.level, disk.location) == (Level.WARNING, "monitor.toml, line 1")
 
 
 def test_a_sqlite_database_of_before_is_brought_up_to_date(small_world):
@@ -197,13 +197,13 @@ def test_a_sqlite_database_of_before_is_brought_up_to_date(small_world):
     settings = AlembicConfig()
     settings.set_main_option("script_location", str(Path(__file__).parents[3] / "migrations"))
     settings.set_main_option("path_separator", "os")
-    with migrating(f"sqlite:///{path}") as conn:
+    with migration_transaction(f"sqlite:///{path}") as conn:
         settings.attributes["connection"] = conn
         command.upgrade(settings, "0001")
     small_world.configure(database=f"sqlite:///{path}")
     database = only(examined(small_world), "database")
     assert database.level is Level.OK
-    assert "was brought from schema 0001 to " in database.says
+    assert "was brought from schema 0001 to " in database.message
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ def test_what_the_configuration_ignores_is_a_warning(small_world):
     config = Config.load(small_world.config_path, environ={"MONITOR_ENVIROMENT": "test"})
     told = [finding for finding in diagnosed(config) if finding.part == "configuration"]
     assert [finding.level for finding in told] == [Level.OK, Level.WARNING]
-    assert "MONITOR_ENVIROMENT" in told[1].says
+    assert "MONITOR_ENVIROMENT" in told[1].message
 
 
 def test_what_a_provider_can_t_work_with_is_a_matter_of_configuration(small_world, tmp_path, monkeypatch):
@@ -229,7 +229,7 @@ def test_what_a_provider_can_t_work_with_is_a_matter_of_configuration(small_worl
     change(small_world, 'provider = "gloo"', 'provider = "picky"')
     findings = examined(small_world)
     provider = only(findings, "provider")
-    assert provider.says == "targets.gloo.options.tenant is missing: give it."
+    assert provider.message == "targets.gloo.options.tenant is missing: give it."
     assert exit_code(findings) == 2
     assert "sync log" not in levels(findings)
 
@@ -237,7 +237,7 @@ def test_what_a_provider_can_t_work_with_is_a_matter_of_configuration(small_worl
 def test_a_file_that_goes_away_meanwhile_has_no_lines(small_world):
     config = Config.load(small_world.config_path, environ={})
     small_world.config_path.unlink()
-    assert places_of(config).of("database").where == "monitor.toml"
+    assert setting_locations(config).of("database").where == "monitor.toml"
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -267,9 +267,9 @@ def test_a_wrong_name_is_told_with_its_line(small_world, line, key, said):
     findings = examined(small_world)
     log = only(findings, "sync log")
     assert log.level is Level.PROBLEM
-    assert said in log.says
-    assert (log.setting, log.place) == (f"targets.gloo.sync_log.{key}", "monitor.toml, line 14")
-    assert only(findings, "item").says == "not tried, as there is no usable id."
+    assert said in log.message
+    assert (log.setting, log.location) == (f"targets.gloo.sync_log.{key}", "monitor.toml, line 14")
+    assert only(findings, "item").message == "not tried, as there is no usable id."
     assert only(findings, "credentials").level is Level.OK, "a token can be had all the same"
 
 
@@ -289,7 +289,7 @@ def test_odd_rows_are_counted(small_world):
     small_world.record(None, "", one)
     log = only(examined(small_world), "sync log")
     assert log.level is Level.WARNING
-    assert log.says == (
+    assert log.message == (
         'table "sync_log" can be read: 5 rows, 2 items, 1 without an id, 1 with a blank id, '
         "1 with an id that stands there already."
     )
@@ -300,14 +300,14 @@ def test_ids_that_are_none_are_told(small_world):
     findings = examined(small_world)
     ids = only(findings, "ids")
     assert (ids.level, ids.setting) == (Level.PROBLEM, "targets.gloo.sync_log.id_column")
-    assert ids.says == f"2 of 2 can't be ids of gloo's, such as report-1.pdf, {'x' * 39}…."
+    assert ids.message == f"2 of 2 can't be ids of gloo's, such as report-1.pdf, {'x' * 39}…."
     assert only(findings, "item").level is Level.NOT_TRIED
     assert small_world.sandbox.requests("items") == 0
 
 
 def test_an_empty_log_is_a_warning(small_world):
     log = only(examined(small_world), "sync log")
-    assert (log.level, log.says) == (
+    assert (log.level, log.message) == (
         Level.WARNING, 'table "sync_log" can be read, and is empty: has the pipeline recorded anything yet?',
     )  # fmt: skip
 
@@ -329,18 +329,18 @@ def test_the_built_in_log_is_read(world):
     tracked.add(world.app.engine, target="gloo", batches=[[SyncLogEntry(item_id=item_id) for item_id in ids]], now=now)
     world.configure(built_in_log=True)
     findings = examined(world)
-    assert only(findings, "sync log").says == "the built-in log can be read: 3 rows, 3 items."
+    assert only(findings, "sync log").message == "the built-in log can be read: 3 rows, 3 items."
     assert only(findings, "item").level is Level.OK
 
 
 def test_of_a_long_log_only_the_beginning_is_read(small_world):
-    rows = MOST_ROWS + 1500
+    rows = MAX_ROWS + 1500
     small_world.log(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
         f"{rows}) INSERT INTO sync_log SELECT printf('%08x-0000-4000-8000-000000000000', i), NULL FROM n"
     )
     log = only(examined(small_world), "sync log")
-    assert log.says == f'table "sync_log" can be read: the first {MOST_ROWS} rows, {MOST_ROWS} items.'
+    assert log.message == f'table "sync_log" can be read: the first {MAX_ROWS} rows, {MAX_ROWS} items.'
 
 
 # --- the API ---------------------------------------------------------------------------------------------------------
@@ -352,9 +352,9 @@ def test_a_revoked_client_is_told_with_what_to_check(small_world):
     findings = examined(small_world)
     credentials = only(findings, "credentials")
     assert (credentials.level, credentials.setting) == (Level.PROBLEM, "targets.gloo.auth")
-    assert credentials.says.startswith("the token endpoint: the API rejects the credentials (HTTP 401")
+    assert credentials.message.startswith("the token endpoint: the API rejects the credentials (HTTP 401")
     assert credentials.remedy == "check key rotation; deployment configuration; revoked keys"
-    assert only(findings, "item").says == "not tried, as there are no credentials that work."
+    assert only(findings, "item").message == "not tried, as there are no credentials that work."
     assert exit_code(findings) == 3
 
 
@@ -363,8 +363,10 @@ def test_a_token_that_the_api_rejects_is_told_once(small_world):
     small_world.configure(strategy="auto")
     small_world.sandbox.add_fault(path="/engine", status=401, body={"code": "invalid_token"})
     findings = examined(small_world)
-    assert only(findings, "credentials").says == "the API rejects the credentials (HTTP 401, code invalid_token)."
-    assert {only(findings, part).says for part in ("item", "list")} == {"not tried, as the credentials are rejected."}
+    assert only(findings, "credentials").message == "the API rejects the credentials (HTTP 401, code invalid_token)."
+    assert {only(findings, part).message for part in ("item", "list")} == {
+        "not tried, as the credentials are rejected."
+    }
 
 
 def test_a_revoked_key_may_be_credentials_or_access(small_world):
@@ -375,12 +377,12 @@ def test_a_revoked_key_may_be_credentials_or_access(small_world):
     item = only(findings, "item")
     assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.auth")
     assert "credentials" in item.remedy
-    assert only(findings, "credentials").says == "no answer shows whether the key is accepted."
+    assert only(findings, "credentials").message == "no answer shows whether the key is accepted."
 
 
 def test_an_item_of_somebody_else_is_about_the_publisher(small_world):
     (item_id,) = small_world.track(1)
-    small_world.sandbox.give_away(item_id)
+    small_world.sandbox.assign_to_other_publisher(item_id)
     item = only(examined(small_world), "item")
     assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.publisher_id")
     assert "plan level" in item.remedy
@@ -394,22 +396,22 @@ def test_a_secret_file_that_went_away_is_told(small_world):
     findings = examined(small_world)
     credentials = only(findings, "credentials")
     assert credentials.level is Level.PROBLEM
-    assert "client secret" in credentials.says
-    assert only(findings, "connection").says == "not tried, as there are no credentials that work."
+    assert "client secret" in credentials.message
+    assert only(findings, "connection").message == "not tried, as there are no credentials that work."
 
 
 def test_an_item_that_is_gone_is_fine_and_said(small_world):
     (item_id,) = small_world.track(1)
     small_world.sandbox.remove(item_id)
     item = only(examined(small_world), "item")
-    assert (item.level, item.says) == (Level.OK, f"the API answers, and does not know {item_id} (HTTP 404).")
+    assert (item.level, item.message) == (Level.OK, f"the API answers, and does not know {item_id} (HTTP 404).")
 
 
 def test_one_that_is_known_is_found_among_those_that_are_gone(small_world):
     ids = small_world.track(5)
     for item_id in ids[:-1]:
         small_world.sandbox.remove(item_id)
-    assert only(examined(small_world), "item").says == f"{ids[-1]} is COMPLETED."
+    assert only(examined(small_world), "item").message == f"{ids[-1]} is COMPLETED."
 
 
 def test_when_none_of_the_sample_is_known_the_scope_is_in_doubt(small_world):
@@ -417,7 +419,7 @@ def test_when_none_of_the_sample_is_known_the_scope_is_in_doubt(small_world):
         small_world.sandbox.remove(item_id)
     item = only(examined(small_world), "item")
     assert (item.level, item.setting) == (Level.WARNING, "targets.gloo.publisher_id")
-    assert item.says == "the API knows none of 5 ids from the sync log (HTTP 404)."
+    assert item.message == "the API knows none of 5 ids from the sync log (HTTP 404)."
 
 
 def test_an_id_that_the_api_refuses_is_told(small_world):
@@ -425,19 +427,19 @@ def test_an_id_that_the_api_refuses_is_told(small_world):
     small_world.sandbox.add_fault(path="/engine/v2/items", status=422, body={"detail": [{"loc": ["x"], "msg": "no"}]})
     item = only(examined(small_world), "item")
     assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.sync_log.id_column")
-    assert item_id in item.says
+    assert item_id in item.message
 
 
 def test_a_status_that_nobody_knows_is_a_warning(small_world):
     small_world.track(1, status="RERANKING")
     item = only(examined(small_world), "item")
     assert (item.level, item.setting) == (Level.WARNING, "targets.gloo.statuses")
-    assert "RERANKING" in item.says
+    assert "RERANKING" in item.message
 
 
 def test_a_pending_item_says_what_its_status_means(small_world):
     (item_id,) = small_world.track(1, status="CHUNKING")
-    assert only(examined(small_world), "item").says == f"{item_id} is CHUNKING (pending)."
+    assert only(examined(small_world), "item").message == f"{item_id} is CHUNKING (pending)."
 
 
 def test_a_body_that_can_t_be_read_is_a_problem(small_world):
@@ -445,14 +447,14 @@ def test_a_body_that_can_t_be_read_is_a_problem(small_world):
     small_world.sandbox.add_fault(path="/engine/v2/items", status=200, body="<html>hello</html>")
     item = only(examined(small_world), "item")
     assert (item.level, item.setting) == (Level.PROBLEM, "targets.gloo.base_url")
-    assert "not JSON" in item.says
+    assert "not JSON" in item.message
 
 
 def test_an_api_that_fails_is_told(small_world):
     small_world.track(1)
     small_world.sandbox.add_fault(path="/engine", status=503)
     findings = examined(small_world)
-    assert only(findings, "item").says == "the API is failing or can't be reached (HTTP 503)."
+    assert only(findings, "item").message == "the API is failing or can't be reached (HTTP 503)."
     assert only(findings, "connection").level is Level.OK
 
 
@@ -460,7 +462,7 @@ def test_an_api_that_drops_connections_behind_its_token_endpoint_is_told(small_w
     small_world.track(1)
     small_world.sandbox.add_fault(path="/engine", close=True)
     item = only(examined(small_world), "item")
-    assert item.says == "the API is failing or can't be reached (it drops the connection)."
+    assert item.message == "the API is failing or can't be reached (it drops the connection)."
 
 
 def test_an_api_that_is_down_is_told_once(small_world):
@@ -470,8 +472,10 @@ def test_an_api_that_is_down_is_told_once(small_world):
     findings = examined(small_world)
     connection = only(findings, "connection")
     assert (connection.level, connection.setting) == (Level.PROBLEM, "targets.gloo.base_url")
-    assert "takes no connection" in connection.says
-    assert {only(findings, part).says for part in ("credentials", "item", "list")} == {"not tried, as nothing answers."}
+    assert "takes no connection" in connection.message
+    assert {only(findings, part).message for part in ("credentials", "item", "list")} == {
+        "not tried, as nothing answers."
+    }
     assert only(findings, "clock").level is Level.NOT_TRIED
 
 
@@ -481,7 +485,9 @@ def test_an_api_key_meets_an_api_that_is_down_in_the_same_way(small_world):
     small_world.sandbox.stop()
     findings = examined(small_world)
     assert only(findings, "connection").level is Level.PROBLEM
-    assert {only(findings, part).says for part in ("credentials", "item", "list")} == {"not tried, as nothing answers."}
+    assert {only(findings, part).message for part in ("credentials", "item", "list")} == {
+        "not tried, as nothing answers."
+    }
 
 
 def test_an_api_that_hangs_is_given_up(small_world):
@@ -489,7 +495,7 @@ def test_an_api_that_hangs_is_given_up(small_world):
     small_world.configure(check="")
     change(small_world, 'attempt_timeout = "5s"', 'attempt_timeout = "100ms"')
     small_world.sandbox.add_fault(path="/oauth2", delay_s=60)
-    assert "did not answer in time" in only(examined(small_world), "connection").says
+    assert "did not answer in time" in only(examined(small_world), "connection").message
 
 
 @contextmanager
@@ -529,7 +535,7 @@ def test_a_certificate_that_is_not_trusted_is_explained(small_world):
         small_world.configure(auth=small_world.key_auth, base_url=url)
         connection = only(examined(small_world), "connection")
     assert connection.level is Level.PROBLEM
-    assert "certificate is not trusted" in connection.says
+    assert "certificate is not trusted" in connection.message
     assert "SSL_CERT_FILE" in connection.remedy
 
 
@@ -562,8 +568,8 @@ def test_what_holds_a_target_back_is_told_before_its_api_is_asked(world):
         throttles.write(conn, key=key, origin=http_origin(config.targets[0]), learned=learned)
     findings = diagnosed(config)
     parts = [finding.part for finding in findings]
-    assert f"to come back at {learned.not_before:%Y-%m-%d %H:%M:%S} UTC" in only(findings, "hint").says
-    assert f"the last run ({now:%Y-%m-%d %H:%M:%S} UTC)" in only(findings, "breaker").says
+    assert f"to come back at {learned.not_before:%Y-%m-%d %H:%M:%S} UTC" in only(findings, "hint").message
+    assert f"the last run ({now:%Y-%m-%d %H:%M:%S} UTC)" in only(findings, "breaker").message
     assert parts.index("ids") < parts.index("hint") < parts.index("breaker") < parts.index("connection")
     assert {only(findings, part).about for part in ("hint", "breaker")} == {"target gloo"}
     assert exit_code(findings) == 0
@@ -581,7 +587,7 @@ def test_a_publisher_without_access_is_a_warning_while_items_can_be_asked_for(sm
     change(small_world, settings.publisher_id, settings.foreign_publisher_id)
     found = only(examined(small_world), "list")
     assert (found.level, found.setting) == (Level.WARNING, "targets.gloo.publisher_id")
-    assert found.says.endswith("Runs will ask item by item.")
+    assert found.message.endswith("Runs will ask item by item.")
 
 
 def test_a_publisher_that_does_not_exist_is_a_problem(small_world):
@@ -589,7 +595,7 @@ def test_a_publisher_that_does_not_exist_is_a_problem(small_world):
     small_world.configure(strategy="auto")
     change(small_world, small_world.sandbox.settings.publisher_id, "33333333-3333-4333-8333-333333333333")
     found = only(examined(small_world), "list")
-    assert (found.level, found.setting, found.place) == (
+    assert (found.level, found.setting, found.location) == (
         Level.PROBLEM, "targets.gloo.publisher_id", "monitor.toml, line 9",
     )  # fmt: skip
 
@@ -608,7 +614,7 @@ def test_a_list_that_can_t_be_read_is_told(small_world, strategy, level):
     small_world.sandbox.add_fault(path=LIST, status=200, body={"items": []})
     found = only(examined(small_world), "list")
     assert found.level is level
-    assert found.says.startswith("it can't be read: ")
+    assert found.message.startswith("it can't be read: ")
 
 
 def test_a_list_without_the_logs_items_is_a_warning(small_world):
@@ -617,7 +623,7 @@ def test_a_list_without_the_logs_items_is_a_warning(small_world):
     other = {"item_id": "99999999-9999-4999-8999-999999999999", "status": "COMPLETED"}
     small_world.sandbox.add_fault(path=LIST, status=200, body=[other])
     found = only(examined(small_world), "list")
-    assert (found.level, found.says) == (
+    assert (found.level, found.message) == (
         Level.WARNING, "it holds 1 item, and none of 2 ids from the sync log.",
     )  # fmt: skip
 
@@ -629,16 +635,16 @@ def test_of_a_long_list_only_the_beginning_is_read(small_world):
     small_world.sandbox.add_fault(path=LIST, status=200, body=json.dumps(rows))
     found = only(examined(small_world), "list")
     assert found.level is Level.OK
-    assert found.says.startswith("the first ")
-    assert found.says.endswith(" items of it could be read; every run will use it.")
-    assert "60000" not in found.says
+    assert found.message.startswith("the first ")
+    assert found.message.endswith(" items of it could be read; every run will use it.")
+    assert "60000" not in found.message
 
 
 def test_without_ids_the_list_shows_that_the_credentials_work(small_world):
     small_world.sandbox.create_items(2, status="COMPLETED")
     small_world.configure(strategy="auto", auth=small_world.key_auth)
     findings = examined(small_world)
-    assert only(findings, "credentials").says == "the key was accepted."
+    assert only(findings, "credentials").message == "the key was accepted."
     assert only(findings, "list").level is Level.OK
 
 
@@ -651,8 +657,8 @@ def test_a_test_message_is_sent_only_when_asked_for(small_world, type_):
         small_world.configure(more=HOOK.format(type=type_, url=receiver.url))
         looked = only(examined(small_world), "hook")
         assert (looked.level, receiver.got) == (Level.OK, [])
-        assert "127.0.0.1" in looked.says
-        assert only(examined(small_world, send_test=True), "hook").says == "a test message was sent and accepted."
+        assert "127.0.0.1" in looked.message
+        assert only(examined(small_world, send_test=True), "hook").message == "a test message was sent and accepted."
         ((_, _, body),) = receiver.got
     assert "Test message: nothing is wrong" in json.dumps(body)
 
@@ -666,7 +672,7 @@ def test_a_test_message_on_a_webhook_is_marked_as_one(small_world):
 
 
 REFUSALS = {
-    "parked": ((404, {}, b"no_service"), "or its address is wrong: HTTP 404: the webhook is removed or disabled."),
+    "suspended": ((404, {}, b"no_service"), "or its address is wrong: HTTP 404: the webhook is removed or disabled."),
     "refused": (
         (400, {}, b"invalid_payload"),
         "the receiver refuses the message: HTTP 400: it can't read the message.",
@@ -681,7 +687,7 @@ def test_a_receiver_that_takes_no_message_is_told(small_world, answer, said):
         small_world.configure(more=HOOK.format(type="slack", url=receiver.url))
         hook = only(examined(small_world, send_test=True), "hook")
     assert (hook.level, hook.setting) == (Level.PROBLEM, "channels.hook.url")
-    assert hook.says.endswith(said)
+    assert hook.message.endswith(said)
 
 
 def test_a_url_that_can_t_be_read_any_more_is_told(small_world):
@@ -692,13 +698,13 @@ def test_a_url_that_can_t_be_read_any_more_is_told(small_world):
     file.unlink()
     hook = only(diagnosed(config), "hook")
     assert (hook.level, hook.setting) == (Level.PROBLEM, "channels.hook.url")
-    assert str(file) in hook.says
+    assert str(file) in hook.message
 
 
 def test_the_log_takes_a_test_message(small_world):
     small_world.configure(more='[[channels]]\nname = "mine"\ntype = "log"\n')
-    assert only(examined(small_world), "mine").says == "writes to the monitor's own log."
-    assert only(examined(small_world, send_test=True), "mine").says == "a test message was written to the log."
+    assert only(examined(small_world), "mine").message == "writes to the monitor's own log."
+    assert only(examined(small_world, send_test=True), "mine").message == "a test message was written to the log."
 
 
 MAIL = (
@@ -716,7 +722,7 @@ def test_where_a_channel_leads_is_told_without_its_secrets(small_world):
     written += ALERTS.format(url="http://alertmanager:9093") + PHONE.format(url="ntfy://s3cret-topic")
     small_world.configure(more=written)
     findings = examined(small_world)
-    assert {each.part: each.says for each in findings if each.about == "channels" and each.part != "routes"} == {
+    assert {each.part: each.message for each in findings if each.about == "channels" and each.part != "routes"} == {
         "mail": "its mails to 2 addresses go to 127.0.0.1:2525 (none); --send-test sends a message there.",
         "pager": "its events go to events.eu.pagerduty.com; --send-test sends a message there.",
         "alerts": "its URL leads to alertmanager; --send-test sends a message there.",
@@ -727,7 +733,7 @@ def test_where_a_channel_leads_is_told_without_its_secrets(small_world):
 def test_a_test_message_goes_by_mail(small_world):
     with MailServer() as server:
         small_world.configure(more=MAIL.format(port=server.port))
-        assert only(examined(small_world, send_test=True), "mail").says == "a test message was sent and accepted."
+        assert only(examined(small_world, send_test=True), "mail").message == "a test message was sent and accepted."
         assert server.read()["Subject"] == "[test] channel mail: test message"
 
 
@@ -741,7 +747,7 @@ def test_a_test_message_is_an_event_and_an_alert(small_world):
         findings = examined(small_world, send_test=True)
         assert len(receiver.got) == 3
     for name in ("pager", "alerts", "phone"):
-        assert only(findings, name).says == "a test message was sent and accepted."
+        assert only(findings, name).message == "a test message was sent and accepted."
 
 
 def test_a_mail_server_that_refuses_is_told_with_the_setting_to_look_at(small_world):
@@ -749,14 +755,14 @@ def test_a_mail_server_that_refuses_is_told_with_the_setting_to_look_at(small_wo
         small_world.configure(more=MAIL.format(port=server.port))
         mail = only(examined(small_world, send_test=True), "mail")
     assert (mail.level, mail.setting) == (Level.PROBLEM, "channels.mail.host")
-    assert mail.says.endswith("or its address is wrong: SMTP 550 to the recipients.")
+    assert mail.message.endswith("or its address is wrong: SMTP 550 to the recipients.")
 
 
 def test_a_service_that_apprise_does_not_know_is_told(small_world):
     small_world.configure(more=PHONE.format(url="nonsense://s3cret"))
     phone = only(examined(small_world), "phone")
     assert (phone.level, phone.setting) == (Level.PROBLEM, "channels.phone.url")
-    assert "names no service that Apprise knows" in phone.says
+    assert "names no service that Apprise knows" in phone.message
 
 
 def test_a_key_that_can_t_be_read_any_more_is_told(small_world):
@@ -767,7 +773,7 @@ def test_a_key_that_can_t_be_read_any_more_is_told(small_world):
     file.unlink()
     pager = only(diagnosed(config), "pager")
     assert (pager.level, pager.setting) == (Level.PROBLEM, "channels.pager.routing_key")
-    assert str(file) in pager.says
+    assert str(file) in pager.message
 
 
 def test_routes_are_looked_at(small_world):

@@ -4,16 +4,16 @@ from monitor.cli.doctor.findings import Finding, Level, doctor_json, exit_code, 
 
 
 def finding(level=Level.OK, **fields):
-    return Finding(**{"part": "database", "level": level, "says": "it is well.", **fields})
+    return Finding(**{"part": "database", "level": level, "message": "it is well.", **fields})
 
 
 def test_a_finding_is_one_line_with_its_mark():
-    assert finding_lines(finding(), after=None, ascii_only=False) == ["✓ database       it is well."]
+    assert finding_lines(finding(), previous=None, ascii_only=False) == ["✓ database       it is well."]
 
 
 def test_what_to_do_and_where_stand_below_it():
-    told = finding(Level.PROBLEM, says="no.", remedy="mend it", setting="database", place="monitor.toml, line 1")
-    assert finding_lines(told, after=None, ascii_only=False) == [
+    told = finding(Level.PROBLEM, message="no.", remedy="mend it", setting="database", location="monitor.toml, line 1")
+    assert finding_lines(told, previous=None, ascii_only=False) == [
         "✗ database       no.",
         "                 → mend it",
         "                 → database (monitor.toml, line 1)",
@@ -22,12 +22,12 @@ def test_what_to_do_and_where_stand_below_it():
 
 def test_a_command_stays_on_one_line_however_long():
     command = "chmod 600 /" + "long/" * 30
-    assert finding_lines(finding(command=command), after=None, ascii_only=False)[-1].endswith(f"→ {command}")
+    assert finding_lines(finding(command=command), previous=None, ascii_only=False)[-1].endswith(f"→ {command}")
 
 
 def test_where_a_thing_stands_is_told_only_of_what_is_wrong():
-    told = finding(setting="database", place="monitor.toml, line 1")
-    assert len(finding_lines(told, after=None, ascii_only=False)) == 1
+    told = finding(setting="database", location="monitor.toml, line 1")
+    assert len(finding_lines(told, previous=None, ascii_only=False)) == 1
 
 
 MARKS = {Level.OK: "+", Level.WARNING: "!", Level.PROBLEM: "x", Level.NOT_TRIED: "-"}
@@ -35,20 +35,20 @@ MARKS = {Level.OK: "+", Level.WARNING: "!", Level.PROBLEM: "x", Level.NOT_TRIED:
 
 @pytest.mark.parametrize(("level", "mark"), MARKS.items(), ids=[level.value for level in MARKS])
 def test_a_terminal_that_knows_ascii_alone_gets_that(level, mark):
-    lines = finding_lines(finding(level, remedy="mend it"), after=None, ascii_only=True)
+    lines = finding_lines(finding(level, remedy="mend it"), previous=None, ascii_only=True)
     assert lines == [f"{mark} database       it is well.", "                 -> mend it"]
     assert all(line.isascii() for line in lines)
 
 
 def test_a_new_group_gets_a_heading_once():
     first, second = finding(about="target gloo"), finding(about="target gloo", part="item")
-    assert finding_lines(first, after=finding(), ascii_only=False)[:2] == ["", "target gloo"]
-    assert len(finding_lines(second, after=first, ascii_only=False)) == 1
+    assert finding_lines(first, previous=finding(), ascii_only=False)[:2] == ["", "target gloo"]
+    assert len(finding_lines(second, previous=first, ascii_only=False)) == 1
 
 
 def test_lines_end_before_column_80_and_paths_stay_whole():
     path = "/" + "long/" * 30
-    lines = finding_lines(finding(says="word " * 60 + path), after=None, ascii_only=False)
+    lines = finding_lines(finding(message="word " * 60 + path), previous=None, ascii_only=False)
     assert path in [line.strip() for line in lines]
     assert all(len(line) < 80 for line in lines if path not in line)
 
@@ -86,10 +86,10 @@ def test_the_exit_code_tells_configuration_from_other_parts(findings, code):
 
 
 def test_json_has_every_field_of_a_finding():
-    told = finding(Level.WARNING, about="target gloo", remedy="mend", setting="database", place="monitor.toml")
+    told = finding(Level.WARNING, about="target gloo", remedy="mend", setting="database", location="monitor.toml")
     assert doctor_json([told])["findings"] == [
         {
-            "about": "target gloo", "part": "database", "level": "warning", "says": "it is well.", "remedy": "mend",
-            "command": None, "setting": "database", "place": "monitor.toml",
+            "about": "target gloo", "part": "database", "level": "warning", "message": "it is well.", "remedy": "mend",
+            "command": None, "setting": "database", "location": "monitor.toml",
         }
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 import pytest
 
-from monitor.cli.doctor import places_of
+from monitor.cli.doctor import setting_locations
 from monitor.cli.doctor.locations import lines_of
 from monitor.config import Config
 
@@ -58,12 +58,12 @@ def test_every_setting_is_found_on_its_line(loc, line):
 
 
 @pytest.fixture
-def places(tmp_path):
+def locations(tmp_path):
     for name, text in {"secret": "s", "hook": "https://hooks.example/x", ".env": "PUBLISHER=p\n"}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "monitor.toml").write_text(FILE, encoding="utf-8")
     environ = {"MONITOR_ENVIRONMENT": "test"}
-    return tmp_path, places_of(Config.load(tmp_path / "monitor.toml", environ=environ))
+    return tmp_path, setting_locations(Config.load(tmp_path / "monitor.toml", environ=environ))
 
 
 PLACES = {
@@ -81,15 +81,15 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("loc", "setting", "where"), PLACES.values(), ids=PLACES)
-def test_a_place_is_told_as_people_know_it(places, loc, setting, where):
-    folder, known = places
-    place = known.of(*loc)
-    assert (place.setting, place.where) == (setting, where.format(folder=folder))
+def test_a_place_is_told_as_people_know_it(locations, loc, setting, where):
+    folder, known = locations
+    location = known.of(*loc)
+    assert (location.setting, location.where) == (setting, where.format(folder=folder))
 
 
 def test_without_a_file_the_variable_is_the_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environ = {"GLOO_API_KEY": "k", "GLOO_PUBLISHER_ID": "p", "MONITOR_SYNC_LOG_URL": "sqlite:///x.db"}
-    known = places_of(Config.load(environ=environ))
+    known = setting_locations(Config.load(environ=environ))
     assert known.of("targets", 0, "publisher_id").where == "GLOO_PUBLISHER_ID in the environment"
     assert known.of("database").where is None

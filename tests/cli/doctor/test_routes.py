@@ -1,7 +1,7 @@
 import pytest
 
-from monitor.cli.doctor import places_of
-from monitor.cli.doctor.delivery import judge_routes as judge
+from monitor.cli.doctor import setting_locations
+from monitor.cli.doctor.delivery import check_routes
 from monitor.config import Config
 
 BASE = """
@@ -37,12 +37,12 @@ def test_a_channel_that_hears_of_nothing_is_told(tmp_path, toml, said):
     path = tmp_path / "monitor.toml"
     path.write_text(BASE + toml, encoding="utf-8")
     config = Config.load(path, environ={})
-    assert [finding.says for finding in judge(config, places_of(config))] == said
+    assert [finding.message for finding in check_routes(config, setting_locations(config))] == said
 
 
 def test_a_warning_names_the_line(tmp_path):
     path = tmp_path / "monitor.toml"
     path.write_text(BASE + CHANNELS + route('["a"]'), encoding="utf-8")
     config = Config.load(path, environ={})
-    (finding,) = judge(config, places_of(config))
-    assert (finding.setting, finding.place) == ("channels.b", "monitor.toml, line 11")
+    (finding,) = check_routes(config, setting_locations(config))
+    assert (finding.setting, finding.location) == ("channels.b", "monitor.toml, line 11")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from monitor.cli.doctor.findings import Level
-from monitor.cli.doctor.secret_files import SecretFile, judge, literal_secrets, look_at, secret_files
+from monitor.cli.doctor.secret_files import SecretFile, check_secret_files, literal_secrets, read_modes, secret_files
 from monitor.config import Config
 
 MODES = {
@@ -19,7 +19,7 @@ MODES = {
 
 @pytest.mark.parametrize(("mode", "path", "projected", "remedy"), MODES.values(), ids=MODES)
 def test_a_file_that_others_can_read_is_a_warning_with_what_to_do(mode, path, projected, remedy):
-    (finding,) = judge([SecretFile(path=Path(path), mode=mode, projected=projected)])
+    (finding,) = check_secret_files([SecretFile(path=Path(path), mode=mode, projected=projected)])
     assert finding.level is (Level.WARNING if remedy else Level.OK)
     assert (remedy or "") in finding.remedy + finding.command
 
@@ -30,8 +30,8 @@ def test_a_file_of_a_kubernetes_volume_is_known_by_its_links(tmp_path):
     (tmp_path / "..2026/key").chmod(0o644)
     (tmp_path / "..data").symlink_to("..2026")
     (tmp_path / "key").symlink_to("..data/key")
-    (found,) = look_at([tmp_path / "key", tmp_path / "gone"])
-    assert (found.mode, found.projected) == (0o644, True)
+    (files_found,) = read_modes([tmp_path / "key", tmp_path / "gone"])
+    assert (files_found.mode, files_found.projected) == (0o644, True)
 
 
 TARGET = """
@@ -80,5 +80,5 @@ def test_secret_files_and_dot_env_are_looked_at(tmp_path):
 
 
 def test_without_any_file_there_is_nothing_to_find(tmp_path):
-    (finding,) = judge([])
-    assert (finding.level, finding.says) == (Level.OK, "none in files.")
+    (finding,) = check_secret_files([])
+    assert (finding.level, finding.message) == (Level.OK, "none in files.")

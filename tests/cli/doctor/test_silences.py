@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from support.samples import NOW
 
-from monitor.cli.doctor.delivery import judge_silences as judge
+from monitor.cli.doctor.delivery import check_silences
 from monitor.cli.doctor.findings import Level
 from monitor.model import Silence
 
@@ -17,15 +17,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("matchers", "start", "end", "says"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
-def test_silences_that_keep_people_from_hearing_of_trouble_are_told(matchers, start, end, says):
+@pytest.mark.parametrize(("matchers", "start", "end", "message"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_silences_that_keep_people_from_hearing_of_trouble_are_told(matchers, start, end, message):
     silence = Silence(id=3, matchers=matchers, starts_at=NOW + start * DAY, ends_at=NOW + end * DAY, author="ana")
-    found = list(judge([silence], now=NOW, option=" --config other.toml"))
-    if says is None:
+    found = list(check_silences([silence], now=NOW, option=" --config other.toml"))
+    if message is None:
         assert found == []
     else:
         (finding,) = found
-        assert says in finding.says
+        assert message in finding.message
         assert (finding.level, finding.command) == (
             Level.WARNING, "ingestion-monitor silences expire 3 --config other.toml"
         )  # fmt: skip

@@ -2,18 +2,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from monitor.cli.doctor import delivery as holds
+from monitor.cli.doctor import delivery
 from monitor.cli.doctor.findings import Level
-from monitor.cli.doctor.locations import Place
+from monitor.cli.doctor.locations import SettingLocation
 from monitor.model import LearnedLimits
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-AT = Place(setting="targets.gloo.check", where="monitor.toml, line 12")
+AT = SettingLocation(setting="targets.gloo.check", where="monitor.toml, line 12")
 
 
 def judged(learned):
-    return list(holds.judge_holds(learned, now=NOW, at=AT))
+    return list(delivery.check_throttles(learned, now=NOW, at=AT))
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,13 @@ HELD = {
 }
 
 
-@pytest.mark.parametrize(("status", "code", "says"), HELD.values(), ids=HELD)
-def test_a_hint_that_lies_ahead_is_a_warning_with_its_instant(status, code, says):
+@pytest.mark.parametrize(("status", "code", "message"), HELD.values(), ids=HELD)
+def test_a_hint_that_lies_ahead_is_a_warning_with_its_instant(status, code, message):
     (finding,) = judged(LearnedLimits(at=NOW, not_before=NOW + HOUR, status=status, code=code))
 
     assert (finding.part, finding.level) == ("hint", Level.WARNING)
-    assert finding.says.startswith(says)
-    assert finding.says.endswith("until then runs send nothing.")
+    assert finding.message.startswith(message)
+    assert finding.message.endswith("until then runs send nothing.")
 
 
 @pytest.mark.parametrize(("status", "setting"), [(429, AT.setting), (503, None)])
@@ -60,7 +60,7 @@ def test_a_service_that_was_down_is_a_warning_with_what_the_next_run_does():
     (finding,) = judged(LearnedLimits(at=NOW - HOUR, down=True))
 
     assert (finding.part, finding.level, finding.setting) == ("breaker", Level.WARNING, None)
-    assert finding.says == (
+    assert finding.message == (
         "the API was down at the end of the last run (2026-03-01 11:00:00 UTC): the next begins with one request, and "
         "goes on if that is answered."
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.rate.headers import Quota, QuotaReader, quota_of
+from monitor.client.rate.headers import RateLimitHeaderReader, RateLimitHeaders, parse_rate_limit_headers
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNIX = int(NOW.timestamp())
@@ -15,8 +15,8 @@ def gloo(limit="100", remaining="50", reset="30", **more):
     return {"x-ratelimit-limit": limit, "x-ratelimit-remaining": remaining, "x-ratelimit-reset": reset, **more}
 
 
-FULL = Quota(limit=100, remaining=50, reset_in_s=30)
-WINDOW = Quota(limit=100, remaining=50, reset_in_s=30, window_s=60)
+FULL = RateLimitHeaders(limit=100, remaining=50, reset_in_s=30)
+WINDOW = RateLimitHeaders(limit=100, remaining=50, reset_in_s=30, window_s=60)
 READ = {
     "seconds from now": (gloo(), FULL),
     "Unix seconds": (gloo(reset=str(UNIX + 30)), FULL),
@@ -47,7 +47,10 @@ READ = {
     ),
     "IETF draft 07": ({"ratelimit": "limit=100, remaining=50, reset=30", "ratelimit-policy": "100;w=60"}, WINDOW),
     "IETF draft 08": ({"ratelimit": '"default";r=50;t=30', "ratelimit-policy": '"default";q=100;w=60'}, WINDOW),
-    "IETF draft 08 without a policy": ({"ratelimit": '"default";r=50;t=30'}, Quota(remaining=50, reset_in_s=30)),
+    "IETF draft 08 without a policy": (
+        {"ratelimit": '"default";r=50;t=30'},
+        RateLimitHeaders(remaining=50, reset_in_s=30),
+    ),
     "IETF draft 08, of several what allows least": (
         {
             "ratelimit": '"second";r=9;t=1, "minute";r=50;t=30',
@@ -61,22 +64,31 @@ READ = {
     "joined from two headers": (gloo(remaining="50, 50"), FULL),
     "the first family wins": (gloo(**{"ratelimit-remaining": "1"}), FULL),
     "a family that says nothing is passed over": (gloo("-", "-", ratelimit="limit=100, remaining=50, reset=30"), FULL),
-    "nothing is left": (gloo(remaining="0"), Quota(limit=100, remaining=0, reset_in_s=30)),
-    "no reset": ({"x-ratelimit-limit": "100", "x-ratelimit-remaining": "50"}, Quota(limit=100, remaining=50)),
-    "no limit": ({"x-ratelimit-remaining": "50", "x-ratelimit-reset": "30"}, Quota(remaining=50, reset_in_s=30)),
-    "only a limit": ({"x-ratelimit-limit": "100"}, Quota(limit=100)),
-    "a limit of zero": (gloo(limit="0"), Quota(remaining=50, reset_in_s=30)),
-    "a reset that is past": (gloo(reset="1609459260"), Quota(limit=100, remaining=50)),
-    "a reset of zero": (gloo(reset="0"), Quota(limit=100, remaining=50)),
-    "a reset that is no number": (gloo(reset="²"), Quota(limit=100, remaining=50)),
-    "a reset a day away counts as an hour": (gloo(reset="86400"), Quota(limit=100, remaining=50, reset_in_s=3600)),
+    "nothing is left": (gloo(remaining="0"), RateLimitHeaders(limit=100, remaining=0, reset_in_s=30)),
+    "no reset": (
+        {"x-ratelimit-limit": "100", "x-ratelimit-remaining": "50"},
+        RateLimitHeaders(limit=100, remaining=50),
+    ),
+    "no limit": (
+        {"x-ratelimit-remaining": "50", "x-ratelimit-reset": "30"},
+        RateLimitHeaders(remaining=50, reset_in_s=30),
+    ),
+    "only a limit": ({"x-ratelimit-limit": "100"}, RateLimitHeaders(limit=100)),
+    "a limit of zero": (gloo(limit="0"), RateLimitHeaders(remaining=50, reset_in_s=30)),
+    "a reset that is past": (gloo(reset="1609459260"), RateLimitHeaders(limit=100, remaining=50)),
+    "a reset of zero": (gloo(reset="0"), RateLimitHeaders(limit=100, remaining=50)),
+    "a reset that is no number": (gloo(reset="²"), RateLimitHeaders(limit=100, remaining=50)),
+    "a reset a day away counts as an hour": (
+        gloo(reset="86400"),
+        RateLimitHeaders(limit=100, remaining=50, reset_in_s=3600),
+    ),
     "a window of zero": (gloo(limit="100, 100;w=0"), FULL),
-    "garbage as a limit": (gloo(limit="many"), Quota(remaining=50, reset_in_s=30)),
-    "a negative rest": (gloo(remaining="-1"), Quota(limit=100, reset_in_s=30)),
-    "a fraction": (gloo(remaining="1.5"), Quota(limit=100, reset_in_s=30)),
-    "superscript digits": (gloo(remaining="²"), Quota(limit=100, reset_in_s=30)),
-    "nan": (gloo(remaining="nan"), Quota(limit=100, reset_in_s=30)),
-    "more digits than anybody counts": (gloo(limit="9" * 5000), Quota(remaining=50, reset_in_s=30)),
+    "garbage as a limit": (gloo(limit="many"), RateLimitHeaders(remaining=50, reset_in_s=30)),
+    "a negative rest": (gloo(remaining="-1"), RateLimitHeaders(limit=100, reset_in_s=30)),
+    "a fraction": (gloo(remaining="1.5"), RateLimitHeaders(limit=100, reset_in_s=30)),
+    "superscript digits": (gloo(remaining="²"), RateLimitHeaders(limit=100, reset_in_s=30)),
+    "nan": (gloo(remaining="nan"), RateLimitHeaders(limit=100, reset_in_s=30)),
+    "more digits than anybody counts": (gloo(limit="9" * 5000), RateLimitHeaders(remaining=50, reset_in_s=30)),
 }
 UNREAD = {
     "nothing": {},
@@ -91,18 +103,18 @@ UNREAD = {
 }
 
 
-@pytest.mark.parametrize(("headers", "quota"), READ.values(), ids=READ)
-def test_it_reads_every_family_of_headers(headers, quota):
-    assert quota_of(headers, NOW) == quota
+@pytest.mark.parametrize(("headers", "rate_limit"), READ.values(), ids=READ)
+def test_it_reads_every_family_of_headers(headers, rate_limit):
+    assert parse_rate_limit_headers(headers, NOW) == rate_limit
 
 
 @pytest.mark.parametrize("headers", UNREAD.values(), ids=UNREAD)
 def test_it_passes_over_what_says_neither_limit_nor_rest(headers):
-    assert quota_of(headers, NOW) is None
+    assert parse_rate_limit_headers(headers, NOW) is None
 
 
 def test_a_reader_reads_what_has_changed():
-    reader = QuotaReader()
+    reader = RateLimitHeaderReader()
     reset = str(UNIX + 30)
     assert reader.read(gloo(reset=reset, date=DATE), NOW) == FULL
     assert reader.read(gloo(remaining="49", reset=reset, date=DATE), NOW).remaining == 49
@@ -112,7 +124,7 @@ def test_a_reader_reads_what_has_changed():
 
 
 def test_without_a_date_a_reset_comes_nearer_by_our_clock():
-    reader = QuotaReader()
+    reader = RateLimitHeaderReader()
     headers = gloo(reset=str(UNIX + 30))
     assert reader.read(headers, NOW).reset_in_s == 30
     assert reader.read(headers, NOW + timedelta(seconds=12)).reset_in_s == 18
@@ -134,13 +146,13 @@ HEADERS = st.dictionaries(NAMES, st.text() | NEAR_MISSES | st.sampled_from(["nan
 
 @given(st.lists(HEADERS, max_size=4))
 def test_whatever_is_said_a_quota_is_sane_and_a_reader_agrees_with_itself(replies):
-    reader = QuotaReader()
+    reader = RateLimitHeaderReader()
     for headers in replies:
-        quota = reader.read(headers, NOW)
-        assert quota == quota_of(headers, NOW)
-        if quota is not None:
-            assert quota.limit is not None or quota.remaining is not None
-            assert quota.limit is None or 1 <= quota.limit < 10**15
-            assert quota.remaining is None or 0 <= quota.remaining < 10**15
-            assert quota.reset_in_s is None or 0 < quota.reset_in_s <= 3600
-            assert quota.window_s is None or quota.window_s > 0
+        rate_limit = reader.read(headers, NOW)
+        assert rate_limit == parse_rate_limit_headers(headers, NOW)
+        if rate_limit is not None:
+            assert rate_limit.limit is not None or rate_limit.remaining is not None
+            assert rate_limit.limit is None or 1 <= rate_limit.limit < 10**15
+            assert rate_limit.remaining is None or 0 <= rate_limit.remaining < 10**15
+            assert rate_limit.reset_in_s is None or 0 < rate_limit.reset_in_s <= 3600
+            assert rate_limit.window_s is None or rate_limit.window_s > 0

@@ -5,17 +5,17 @@ import math
 import pytest
 from client.limited import Api, Bucket, Fixed, Latency, Run, Sliding, delta, duration, no_reset
 
-from monitor.client.rate.estimate import Window
-from monitor.client.rate.headers import Quota
-from monitor.client.rate.limiter import Pace
+from monitor.client.rate.estimate import FixedWindowEstimator
+from monitor.client.rate.headers import RateLimitHeaders
+from monitor.client.rate.limiter import RateLimiter
 
 NEAR, USUAL, FAR = Latency(round_s=0.005), Latency(round_s=0.05), Latency(round_s=0.2)
 
 
 def play(api, *, share=1.0, warm_s=2.0, ceiling_per_s=None, **settings):
     """Requests per second that got through after a warm-up, the share of 429s among all, and the run."""
-    pace = Pace(ceiling_per_s=ceiling_per_s, share=share)
-    run = Run(api=api, pace=pace, **settings)
+    limiter = RateLimiter(ceiling_per_s=ceiling_per_s, share=share)
+    run = Run(api=api, limiter=limiter, **settings)
     outcome = run.play()
     from_s, to_s = run.start_s + warm_s, run.start_s + run.lasts_s - run.latency.round_s
     return outcome.per_s(from_s, to_s), outcome.refused_share(from_s), run
@@ -110,7 +110,7 @@ STEADY = {
 def test_in_the_long_run_it_takes_its_share_of_a_steady_supply(server, per_s, window_s):
     lasts_s = 300 + 3 * window_s
     got_per_s, refused, run = play(Api(server=server()), share=0.5, lasts_s=lasts_s, warm_s=lasts_s - 120)
-    assert run.pace.per_s is None or run.pace.per_s == pytest.approx(per_s / 2, rel=0.1)
+    assert run.limiter.per_s is None or run.limiter.per_s == pytest.approx(per_s / 2, rel=0.1)
     assert 0.45 * per_s <= got_per_s <= 0.52 * per_s
     assert refused <= 0.005
 
@@ -163,7 +163,7 @@ def test_windows_need_not_last_whole_seconds():
     got_per_s, refused, run = play(Api(server=Fixed(limit=75, window_s=1.5)), lasts_s=30, warm_s=5)
     assert got_per_s >= 0.95 * 50
     assert refused <= 0.005
-    assert run.pace.per_s == pytest.approx(50, rel=0.05)
+    assert run.limiter.per_s == pytest.approx(50, rel=0.05)
 
 
 def test_two_a_second_are_not_exceeded():
@@ -181,7 +181,7 @@ def test_it_follows_a_limit_that_changes():
     _, refused, run = play(Api(server=server), lasts_s=100, warm_s=60, on_event=halve)
     assert run.outcome.per_s(60, 100) == pytest.approx(25, rel=0.05)
     assert refused <= 0.005
-    assert run.pace.per_s == pytest.approx(25)
+    assert run.limiter.per_s == pytest.approx(25)
 
 
 def test_a_pause_of_many_windows_does_not_confuse_it():
@@ -194,150 +194,150 @@ def test_a_ceiling_holds_whatever_the_api_allows():
     got_per_s, refused, run = play(Api(server=fixed(50)()), ceiling_per_s=20, lasts_s=20)
     assert got_per_s == pytest.approx(20, rel=0.02)
     assert refused == 0
-    assert run.pace.per_s == pytest.approx(50)
+    assert run.limiter.per_s == pytest.approx(50)
 
 
 def test_without_any_limit_it_stands_in_nobodys_way():
-    pace = Pace(ceiling_per_s=None, share=0.5)
-    assert all(pace.wait_s(0.0, in_flight) == 0 for in_flight in range(1000))
-    assert pace.per_s is None
+    limiter = RateLimiter(ceiling_per_s=None, share=0.5)
+    assert all(limiter.wait_s(0.0, in_flight) == 0 for in_flight in range(1000))
+    assert limiter.per_s is None
 
 
 def test_it_begins_with_what_an_earlier_run_learned():
-    pace = Pace(ceiling_per_s=None, share=0.5, learned_per_s=10)
-    assert pace.per_s == 10
-    assert pace.wait_s(0.0, 0) == 0
-    assert pace.wait_s(0.0, 1) == pytest.approx(0.1)
-    assert pace.wait_s(0.1, 1) == 0
+    limiter = RateLimiter(ceiling_per_s=None, share=0.5, learned_per_s=10)
+    assert limiter.per_s == 10
+    assert limiter.wait_s(0.0, 0) == 0
+    assert limiter.wait_s(0.0, 1) == pytest.approx(0.1)
+    assert limiter.wait_s(0.1, 1) == 0
 
 
 def test_a_configured_ceiling_is_nothing_learned():
-    pace = Pace(ceiling_per_s=10, share=1.0)
-    assert pace.wait_s(0.0, 0) == 0
-    assert pace.wait_s(0.0, 1) == pytest.approx(0.1)
-    assert pace.per_s is None
+    limiter = RateLimiter(ceiling_per_s=10, share=1.0)
+    assert limiter.wait_s(0.0, 0) == 0
+    assert limiter.wait_s(0.0, 1) == pytest.approx(0.1)
+    assert limiter.per_s is None
 
 
 def test_a_late_start_is_made_up_for_within_bounds():
-    pace = Pace(ceiling_per_s=100, share=1.0)
-    assert pace.wait_s(0.0, 0) == 0
-    assert pace.wait_s(0.012, 0) == 0
-    assert pace.wait_s(0.012, 0) == pytest.approx(0.008)
-    assert pace.wait_s(50.0, 0) == 0
-    assert pace.wait_s(50.0, 0) == 0
-    assert pace.wait_s(50.0, 0) == pytest.approx(0.01)
+    limiter = RateLimiter(ceiling_per_s=100, share=1.0)
+    assert limiter.wait_s(0.0, 0) == 0
+    assert limiter.wait_s(0.012, 0) == 0
+    assert limiter.wait_s(0.012, 0) == pytest.approx(0.008)
+    assert limiter.wait_s(50.0, 0) == 0
+    assert limiter.wait_s(50.0, 0) == 0
+    assert limiter.wait_s(50.0, 0) == pytest.approx(0.01)
 
 
 def test_what_was_in_flight_together_is_refused_once():
     """Ten accepted in a second, then a volley of 429s: they tell no more than the first of them."""
-    once, often = (Pace(ceiling_per_s=None, share=1.0) for _ in range(2))
-    for pace, refusals in ((once, 1), (often, 6)):
+    once, often = (RateLimiter(ceiling_per_s=None, share=1.0) for _ in range(2))
+    for limiter, refusals in ((once, 1), (often, 6)):
         for number in range(11):
-            pace.accepted(number / 10)
-        pace.refused(1.1)
+            limiter.accepted(number / 10)
+        limiter.refused(1.1)
         for left in range(refusals - 1, 0, -1):
-            assert pace.wait_s(1.1 + refusals - left, left) == 0
-            pace.refused(1.2 + refusals - left)
-        assert pace.wait_s(8.0, 0) == 0
-        pace.accepted(8.1)
+            assert limiter.wait_s(1.1 + refusals - left, left) == 0
+            limiter.refused(1.2 + refusals - left)
+        assert limiter.wait_s(8.0, 0) == 0
+        limiter.accepted(8.1)
     assert once.per_s == often.per_s == pytest.approx(1.25 * 12 / 8.1, rel=0.01)
 
 
 def test_a_429_leaves_a_little_less_than_was_accepted():
-    pace = Pace(ceiling_per_s=None, share=1.0)
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     for number in range(41):
-        pace.accepted(number / 20)
-    pace.refused(2.05)
-    assert pace.wait_s(2.06, 0) == 0
-    assert pace.wait_s(2.07, 1) > 0.9
-    pace.accepted(2.1)
-    assert pace.per_s == pytest.approx(0.97 * 20, rel=0.06)
+        limiter.accepted(number / 20)
+    limiter.refused(2.05)
+    assert limiter.wait_s(2.06, 0) == 0
+    assert limiter.wait_s(2.07, 1) > 0.9
+    limiter.accepted(2.1)
+    assert limiter.per_s == pytest.approx(0.97 * 20, rel=0.06)
 
 
 def test_a_rate_that_is_refused_again_and_again_stays_above_its_floor():
-    pace, now_s = Pace(ceiling_per_s=None, share=1.0), 0.0
+    limiter, now_s = RateLimiter(ceiling_per_s=None, share=1.0), 0.0
     for number in range(300):
-        now_s += pace.wait_s(now_s, 0) or 0.01
-        if pace.wait_s(now_s, 0) == 0:
-            (pace.accepted if number % 3 == 0 else pace.refused)(now_s)
-    assert pace.per_s >= 1
-    assert pace.wait_s(now_s, 0) <= 1
+        now_s += limiter.wait_s(now_s, 0) or 0.01
+        if limiter.wait_s(now_s, 0) == 0:
+            (limiter.accepted if number % 3 == 0 else limiter.refused)(now_s)
+    assert limiter.per_s >= 1
+    assert limiter.wait_s(now_s, 0) <= 1
 
 
 def test_a_window_that_is_stated_without_what_remains_is_a_rate():
-    pace = Pace(ceiling_per_s=None, share=0.5)
-    pace.told(Quota(limit=100, window_s=10), sent_s=0.0, in_flight=0)
-    assert pace.per_s == 5
-    assert pace.wait_s(0.0, 0) == 0
-    assert pace.wait_s(0.0, 1) == pytest.approx(0.2)
+    limiter = RateLimiter(ceiling_per_s=None, share=0.5)
+    limiter.observe(RateLimitHeaders(limit=100, window_s=10), sent_s=0.0, in_flight=0)
+    assert limiter.per_s == 5
+    assert limiter.wait_s(0.0, 0) == 0
+    assert limiter.wait_s(0.0, 1) == pytest.approx(0.2)
 
 
 def test_a_limit_alone_says_nothing():
-    pace = Pace(ceiling_per_s=None, share=0.5)
-    pace.told(Quota(limit=100), sent_s=0.0, in_flight=0)
-    assert pace.per_s is None
-    assert pace.wait_s(0.0, 0) == pace.wait_s(0.0, 1) == 0
+    limiter = RateLimiter(ceiling_per_s=None, share=0.5)
+    limiter.observe(RateLimitHeaders(limit=100), sent_s=0.0, in_flight=0)
+    assert limiter.per_s is None
+    assert limiter.wait_s(0.0, 0) == limiter.wait_s(0.0, 1) == 0
 
 
 def test_a_used_up_window_is_waited_out():
-    pace = Pace(ceiling_per_s=None, share=1.0)
-    pace.told(Quota(limit=100, remaining=0, reset_in_s=30), sent_s=0.0, in_flight=0)
-    assert pace.wait_s(5.0, 0) == pytest.approx(25)
-    assert pace.wait_s(30.0, 0) == 0
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
+    limiter.observe(RateLimitHeaders(limit=100, remaining=0, reset_in_s=30), sent_s=0.0, in_flight=0)
+    assert limiter.wait_s(5.0, 0) == pytest.approx(25)
+    assert limiter.wait_s(30.0, 0) == 0
 
 
 def test_what_is_in_flight_counts_against_what_remains():
-    pace = Pace(ceiling_per_s=None, share=1.0)
-    pace.told(Quota(limit=100, remaining=8, reset_in_s=30), sent_s=0.0, in_flight=8)
-    assert pace.wait_s(1.0, 8) == pytest.approx(29)
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
+    limiter.observe(RateLimitHeaders(limit=100, remaining=8, reset_in_s=30), sent_s=0.0, in_flight=8)
+    assert limiter.wait_s(1.0, 8) == pytest.approx(29)
 
 
 def test_without_a_limit_what_remains_is_enough():
-    pace = Pace(ceiling_per_s=None, share=1.0)
-    pace.told(Quota(remaining=9, reset_in_s=10), sent_s=0.0, in_flight=0)
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
+    limiter.observe(RateLimitHeaders(remaining=9, reset_in_s=10), sent_s=0.0, in_flight=0)
     started = 0
     for tenth in range(100):
-        started += pace.wait_s(tenth / 10, started) == 0
+        started += limiter.wait_s(tenth / 10, started) == 0
     assert 8 <= started <= 9
 
 
 def test_a_used_up_window_without_an_end_is_tried_once_a_second():
-    pace = Pace(ceiling_per_s=None, share=1.0)
-    pace.told(Quota(limit=100, remaining=0), sent_s=0.0, in_flight=0)
-    started = [tenth / 10 for tenth in range(100) if pace.wait_s(tenth / 10, 0) == 0]
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
+    limiter.observe(RateLimitHeaders(limit=100, remaining=0), sent_s=0.0, in_flight=0)
+    started = [tenth / 10 for tenth in range(100) if limiter.wait_s(tenth / 10, 0) == 0]
     assert started == list(range(1, 10))
 
 
 def test_an_overtaken_reply_changes_nothing():
-    pace, other = (Pace(ceiling_per_s=None, share=1.0) for _ in range(2))
-    for each in (pace, other):
-        each.told(Quota(limit=100, remaining=0, reset_in_s=30), sent_s=1.0, in_flight=0)
-    other.told(Quota(limit=100, remaining=99, reset_in_s=30), sent_s=0.5, in_flight=0)
-    assert pace.wait_s(2.0, 0) == other.wait_s(2.0, 0) > 1
+    limiter, other = (RateLimiter(ceiling_per_s=None, share=1.0) for _ in range(2))
+    for each in (limiter, other):
+        each.observe(RateLimitHeaders(limit=100, remaining=0, reset_in_s=30), sent_s=1.0, in_flight=0)
+    other.observe(RateLimitHeaders(limit=100, remaining=99, reset_in_s=30), sent_s=0.5, in_flight=0)
+    assert limiter.wait_s(2.0, 0) == other.wait_s(2.0, 0) > 1
 
 
 def test_even_the_smallest_share_gets_one_request_per_window():
-    pace = Pace(ceiling_per_s=None, share=0.1)
-    pace.told(Quota(limit=2, remaining=2, reset_in_s=1), sent_s=0.0, in_flight=0)
-    assert any(pace.wait_s(tenth / 10, 0) == 0 for tenth in range(20))
-    assert math.isfinite(pace.wait_s(2.0, 0))
+    limiter = RateLimiter(ceiling_per_s=None, share=0.1)
+    limiter.observe(RateLimitHeaders(limit=2, remaining=2, reset_in_s=1), sent_s=0.0, in_flight=0)
+    assert any(limiter.wait_s(tenth / 10, 0) == 0 for tenth in range(20))
+    assert math.isfinite(limiter.wait_s(2.0, 0))
 
 
 def window_of_ten_seconds():
     """100 in each, known from two beginnings, at 10 s and 20 s; 90 were used by 28 s."""
-    window = Window(share=1.0)
-    window.begin(100, 50, 50, 0)
-    window.began(Quota(reset_in_s=10), 99, 101, 9.9, 10.0)
-    window.began(Quota(reset_in_s=10), 99, 201, 19.9, 20.0)
+    window = FixedWindowEstimator(share=1.0)
+    window.reset(100, 50, 50, 0)
+    window.start_window(RateLimitHeaders(reset_in_s=10), 99, 101, 9.9, 10.0)
+    window.start_window(RateLimitHeaders(reset_in_s=10), 99, 201, 19.9, 20.0)
     assert window.per_s == 10
-    window.told(Quota(reset_in_s=2), 10, 290, 28.0)
+    window.observe(RateLimitHeaders(reset_in_s=2), 10, 290, 28.0)
     return window
 
 
 def test_a_window_that_lasts_longer_than_foretold_is_waited_out():
     window = window_of_ten_seconds()
     assert window.wait_s(30.5, 290) <= 0
-    window.told(Quota(reset_in_s=1), 9, 291, 30.5)
+    window.observe(RateLimitHeaders(reset_in_s=1), 9, 291, 30.5)
     assert window.per_s == 10
     assert window.wait_s(30.5, 291) <= 0.1
 
@@ -345,24 +345,24 @@ def test_a_window_that_lasts_longer_than_foretold_is_waited_out():
 def test_windows_that_do_not_come_as_foretold_are_forgotten():
     window = window_of_ten_seconds()
     assert window.wait_s(34.0, 290) <= 0
-    window.told(Quota(reset_in_s=7), 9, 291, 34.0)
+    window.observe(RateLimitHeaders(reset_in_s=7), 9, 291, 34.0)
     assert window.per_s is None
     assert window.wait_s(35.0, 300) == pytest.approx(6)
 
 
 def test_beginnings_that_the_resets_contradict_teach_no_length():
-    window = Window(share=1.0)
-    window.begin(100, 50, 50, 0)
-    window.began(Quota(reset_in_s=60), 99, 101, 9.9, 10.0)
-    window.began(Quota(reset_in_s=60), 99, 201, 19.9, 20.0)
+    window = FixedWindowEstimator(share=1.0)
+    window.reset(100, 50, 50, 0)
+    window.start_window(RateLimitHeaders(reset_in_s=60), 99, 101, 9.9, 10.0)
+    window.start_window(RateLimitHeaders(reset_in_s=60), 99, 201, 19.9, 20.0)
     assert window.per_s is None
 
 
-def starts_per_s(pace, lasts_s=20.0):
+def starts_per_s(limiter, lasts_s=20.0):
     """How many requests per second start when there is always one more, in virtual time."""
     now_s, starts = 100.0, 0
     while now_s < 100.0 + lasts_s:
-        wait_s = pace.wait_s(now_s, 0)
+        wait_s = limiter.wait_s(now_s, 0)
         starts += wait_s == 0
         now_s += max(wait_s, 1e-5)
     return starts / lasts_s
@@ -380,19 +380,19 @@ RESTRAINED = [
 
 @pytest.mark.parametrize(("known", "factor", "per_s"), [row[1:] for row in RESTRAINED], ids=[r[0] for r in RESTRAINED])
 def test_a_restrained_pace_keeps_to_its_share_of_what_is_known(known, factor, per_s):
-    pace = Pace(share=1.0, **known)
-    pace.restrain(factor)
-    assert starts_per_s(pace) == pytest.approx(per_s, rel=0.06, abs=0.06)
+    limiter = RateLimiter(share=1.0, **known)
+    limiter.set_throttle_factor(factor)
+    assert starts_per_s(limiter) == pytest.approx(per_s, rel=0.06, abs=0.06)
 
 
 def test_a_restraint_that_ends_gives_the_rate_back():
-    pace = Pace(ceiling_per_s=40.0, share=1.0)
-    pace.restrain(0.25)
-    pace.restrain(1.0)
-    assert starts_per_s(pace) == pytest.approx(40, rel=0.06)
+    limiter = RateLimiter(ceiling_per_s=40.0, share=1.0)
+    limiter.set_throttle_factor(0.25)
+    limiter.set_throttle_factor(1.0)
+    assert starts_per_s(limiter) == pytest.approx(40, rel=0.06)
 
 
 def test_where_no_limit_is_known_there_is_nothing_to_take_a_share_of():
-    pace = Pace(ceiling_per_s=None, share=1.0)
-    pace.restrain(0.25)
-    assert [pace.wait_s(0.0, n) for n in range(50)] == [0.0] * 50
+    limiter = RateLimiter(ceiling_per_s=None, share=1.0)
+    limiter.set_throttle_factor(0.25)
+    assert [limiter.wait_s(0.0, n) for n in range(50)] == [0.0] * 50

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.rate.headers import Quota
-from monitor.client.rate.limiter import Pace
+from monitor.client.rate.headers import RateLimitHeaders
+from monitor.client.rate.limiter import RateLimiter
 
 SHARES = st.sampled_from([0.05, 0.3, 0.5, 1.0])
 QUOTAS = st.builds(
-    Quota,
+    RateLimitHeaders,
     limit=st.none() | st.integers(1, 2000) | st.just(10**15),
     remaining=st.none() | st.integers(0, 2000) | st.just(10**15),
     reset_in_s=st.none() | st.floats(1e-3, 3600),
@@ -28,34 +28,34 @@ STEPS = st.lists(
 CEILINGS = st.none() | st.floats(0.01, 5000)
 
 
-def walk(pace, steps):
+def walk(limiter, steps):
     """Does as told; yields each instant with the wait that was answered there."""
     now_s = sent_s = 0.0
-    for passed_s, what, quota, in_flight in steps:
+    for passed_s, what, rate_limit, in_flight in steps:
         now_s += passed_s
         if what == "ask":
-            wait_s = pace.wait_s(now_s, in_flight)
+            wait_s = limiter.wait_s(now_s, in_flight)
             sent_s = now_s if wait_s == 0 else sent_s
             yield now_s, wait_s
         elif what == "accept":
-            pace.accepted(now_s)
+            limiter.accepted(now_s)
         elif what == "refuse":
-            pace.refused(now_s)
+            limiter.refused(now_s)
         else:
-            pace.told(quota, sent_s=sent_s, in_flight=in_flight)
+            limiter.observe(rate_limit, sent_s=sent_s, in_flight=in_flight)
 
 
 @given(CEILINGS, SHARES, CEILINGS, STEPS)
 def test_every_wait_is_finite_and_what_was_learned_is_above_zero(ceiling, share, learned, steps):
-    pace = Pace(ceiling_per_s=ceiling, share=share, learned_per_s=learned)
-    for _, wait_s in walk(pace, steps):
+    limiter = RateLimiter(ceiling_per_s=ceiling, share=share, learned_per_s=learned)
+    for _, wait_s in walk(limiter, steps):
         assert 0 <= wait_s < math.inf
-    assert pace.per_s is None or 0 < pace.per_s < math.inf
+    assert limiter.per_s is None or 0 < limiter.per_s < math.inf
 
 
 @given(st.floats(0.01, 5000), SHARES, STEPS)
 def test_a_ceiling_is_never_exceeded(ceiling, share, steps):
-    started = [now_s for now_s, wait_s in walk(Pace(ceiling_per_s=ceiling, share=share), steps) if wait_s == 0]
+    started = [now_s for now_s, wait_s in walk(RateLimiter(ceiling_per_s=ceiling, share=share), steps) if wait_s == 0]
     for first in range(len(started)):
         for last in range(first, len(started)):
             assert last - first + 1 <= 1.001 + (started[last] - started[first] + 0.0101) * ceiling
@@ -63,12 +63,12 @@ def test_a_ceiling_is_never_exceeded(ceiling, share, steps):
 
 @given(CEILINGS, SHARES, STEPS, st.floats(0, 5), st.floats(0, 100))
 def test_asking_in_vain_changes_nothing(ceiling, share, steps, soon_s, later_s):
-    pace = Pace(ceiling_per_s=ceiling, share=share)
+    limiter = RateLimiter(ceiling_per_s=ceiling, share=share)
     now_s = sum(passed_s for passed_s, *_ in steps) + soon_s
-    list(walk(pace, steps))
-    asked = copy.deepcopy(pace)
+    list(walk(limiter, steps))
+    asked = copy.deepcopy(limiter)
     if asked.wait_s(now_s, 5) > 0:
-        assert asked.wait_s(now_s + later_s, 5) == pytest.approx(pace.wait_s(now_s + later_s, 5), abs=1e-6)
+        assert asked.wait_s(now_s + later_s, 5) == pytest.approx(limiter.wait_s(now_s + later_s, 5), abs=1e-6)
     assert asked.per_s is None or asked.per_s > 0
 
 
@@ -82,8 +82,10 @@ def test_asking_in_vain_changes_nothing(ceiling, share, steps, soon_s, later_s):
 )
 def test_no_more_starts_before_a_reset_than_was_left(share, limit, remaining, reset_in_s, in_flight, fractions):
     remaining = min(remaining, limit)
-    pace = Pace(ceiling_per_s=None, share=share)
-    pace.told(Quota(limit=limit, remaining=remaining, reset_in_s=reset_in_s), sent_s=0.0, in_flight=in_flight)
-    started = sum(pace.wait_s(part * reset_in_s, in_flight) == 0 for part in sorted(fractions))
+    limiter = RateLimiter(ceiling_per_s=None, share=share)
+    limiter.observe(
+        RateLimitHeaders(limit=limit, remaining=remaining, reset_in_s=reset_in_s), sent_s=0.0, in_flight=in_flight
+    )
+    started = sum(limiter.wait_s(part * reset_in_s, in_flight) == 0 for part in sorted(fractions))
     assert started <= max(0, remaining - in_flight)
     assert started <= max(share * limit, 1)

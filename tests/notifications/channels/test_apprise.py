@@ -15,7 +15,7 @@ from monitor.model import Severity
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.apprise import AppriseChannel, as_text, known_service
 from monitor.notifications.messages import MessageKind
-from monitor.threads import aside
+from monitor.threads import run_in_thread
 
 KEY = "3f1c0d5e8a2b4c6f9e7d1a0b2c3d4e5f"
 CANARY = "T0K3N-canary"
@@ -155,9 +155,9 @@ def test_the_text_is_that_of_a_message_without_its_title():
 
 
 async def test_what_the_work_gives_and_raises_comes_back():
-    assert await aside(lambda: 42, timeout_s=5) == 42
+    assert await run_in_thread(lambda: 42, timeout_s=5) == 42
     with pytest.raises(ZeroDivisionError):
-        await aside(lambda: 1 / 0, timeout_s=5)
+        await run_in_thread(lambda: 1 / 0, timeout_s=5)
 
 
 async def test_work_that_ends_too_late_disturbs_nobody():
@@ -168,7 +168,7 @@ async def test_work_that_ends_too_late_disturbs_nobody():
         ended.set()
 
     with pytest.raises(TimeoutError):
-        await aside(work, timeout_s=0.01)
+        await run_in_thread(work, timeout_s=0.01)
     let_go.set()
     assert ended.wait(10)
 

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from monitor.model.http import DEADLINE_EXCEEDED, CallResult, ApiError, NetworkFault, Reply
+from monitor.model.http import DEADLINE_EXCEEDED, ApiError, CallResult, NetworkFault, Reply
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.http_post import classify_response
 

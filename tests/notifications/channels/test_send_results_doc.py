@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-from monitor.model.http import CallResult, ApiError, NetworkFault, Reply
+from monitor.model.http import ApiError, CallResult, NetworkFault, Reply
 from monitor.notifications.channels.http_post import classify_response as of_http
 from monitor.notifications.channels.smtp import SmtpStep
 from monitor.notifications.channels.smtp import classify_reply as of_smtp
 
 DOCUMENT = Path(__file__).parents[3] / "docs/channels.md"
-ROW = re.compile(r"^\| (HTTP|SMTP|no answer:) (.+?) +\| (delivered|refused|parked|retry|retry, perhaps taken) +\|$")
+ROW = re.compile(r"^\| (HTTP|SMTP|no answer:) (.+?) +\| (delivered|refused|suspended|retry|retry, perhaps taken) +\|$")
 
 
 def rows():

@@ -25,7 +25,7 @@ PAUSE_S = 0.02
 CHANNEL = '[[channels]]\nname = "oncall"\ntype = "webhook"\nurl = "{url}"\n'
 
 
-class Desk(Receiver):
+class ScriptedReceiver(Receiver):
     """A receiver that takes a moment for each message, so that a process can be killed while it waits."""
 
     def start(self):
@@ -42,7 +42,7 @@ class Desk(Receiver):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class Outcome:
     """What the story comes to, but for times, ids and numbers of attempts."""
 
     snapshots: tuple
@@ -53,23 +53,23 @@ class Account:
     told: Counter
 
 
-class Story:
+class Scenario:
     """The story in one world, told to one desk."""
 
-    def __init__(self, world, desk, *, slow=True):
-        self.world, self.desk = world, desk
-        world.configure(check="concurrency = 2", more=CHANNEL.format(url=desk.url))
+    def __init__(self, world, receiver, *, slow=True):
+        self.world, self.receiver = world, receiver
+        world.configure(check="concurrency = 2", more=CHANNEL.format(url=receiver.url))
         self.items = world.track(ITEMS)
         if slow:
             world.sandbox.add_fault(path="/engine", delay_s=PAUSE_S, passes=True)
 
-    def begin(self, chapter: int):
+    def begin(self, stage: int):
         """Makes the world as it is in a chapter."""
-        CHAPTERS[chapter][1](self)
+        STAGES[stage][1](self)
 
-    def play(self, chapter: int):
+    def play(self, stage: int):
         """A chapter as it is without any kill."""
-        self.begin(chapter)
+        self.begin(stage)
         self.run()
         self.deliver()
 
@@ -86,10 +86,10 @@ class Story:
         """The live parts as a new process has them: nothing is remembered but what the database knows."""
         return App(config=self.world.app.config, engine=self.world.app.engine)
 
-    def account(self) -> Account:
+    def outcome(self) -> Outcome:
         """What it comes to."""
-        rows, told = self.world.rows, dict(self.desk.calls())
-        return Account(
+        rows, told = self.world.rows, dict(self.receiver.calls())
+        return Outcome(
             snapshots=_tuples(rows(
                 "SELECT status, abort_reason, total, completed, pending, failed, unknown FROM history ORDER BY run_id"
             )),
@@ -112,7 +112,7 @@ class Story:
     def lease_left(self) -> timedelta:
         """How long the target is held from now on, by the clock that leases run by."""
         with reading(self.world.app.engine) as conn:
-            now = lease_store.now_of(conn, utcnow=utcnow)
+            now = lease_store.lease_now(conn, utcnow=utcnow)
             ends: datetime | None = conn.execute(select(leases.c.expires_at)).scalar()
         return max(ends - now, timedelta(0)) if ends else timedelta(0)
 
@@ -134,35 +134,35 @@ def _tuples(rows) -> tuple:
     return tuple(tuple(row.values()) for row in rows)
 
 
-def _well(story: Story):
-    for item_id in story.items:
-        story.world.sandbox.set_status(item_id, "COMPLETED")
+def _well(scenario: Scenario):
+    for item_id in scenario.items:
+        scenario.world.sandbox.set_status(item_id, "COMPLETED")
 
 
-def _three_are_not(story: Story):
-    first, second, third, *_ = story.items
-    story.world.sandbox.set_status(first, "FAILED")
-    story.world.sandbox.set_status(second, "FAILED")
-    story.world.sandbox.set_status(third, "EMBEDDING")
-    story.items += story.world.track(2)
-    story.world.log("DELETE FROM sync_log WHERE item_id = :i", [{"i": story.items.pop(3)}])
+def _three_are_not(scenario: Scenario):
+    first, second, third, *_ = scenario.items
+    scenario.world.sandbox.set_status(first, "FAILED")
+    scenario.world.sandbox.set_status(second, "FAILED")
+    scenario.world.sandbox.set_status(third, "EMBEDDING")
+    scenario.items += scenario.world.track(2)
+    scenario.world.log("DELETE FROM sync_log WHERE item_id = :i", [{"i": scenario.items.pop(3)}])
 
 
-def _revoked(story: Story):
-    story.world.sandbox.revoke_client()
+def _revoked(scenario: Scenario):
+    scenario.world.sandbox.revoke_client()
 
 
-def _nothing_new(story: Story):
+def _nothing_new(scenario: Scenario):
     """The world stays as it is."""
 
 
-def _given_back(story: Story):
-    story.world.sandbox.restore_client()
-    story.world.sandbox.set_status(story.items[0], "COMPLETED")
-    story.world.sandbox.set_status(story.items[4], "FAILED")
+def _given_back(scenario: Scenario):
+    scenario.world.sandbox.restore_client()
+    scenario.world.sandbox.set_status(scenario.items[0], "COMPLETED")
+    scenario.world.sandbox.set_status(scenario.items[4], "FAILED")
 
 
-CHAPTERS: tuple[tuple[str, Callable[[Story], None]], ...] = (
+STAGES: tuple[tuple[str, Callable[[Scenario], None]], ...] = (
     ("all is well", _well),
     ("two documents fail, one goes back; two are new, one is gone", _three_are_not),
     ("the key is revoked", _revoked),
@@ -173,10 +173,10 @@ CHAPTERS: tuple[tuple[str, Callable[[Story], None]], ...] = (
 )
 
 
-def told_without_kills(world) -> Account:
+def outcome_without_kills(world) -> Outcome:
     """What the story comes to when nobody is killed."""
-    with Desk() as desk:
-        story = Story(world, desk, slow=False)
-        for chapter in range(len(CHAPTERS)):
-            story.play(chapter)
-        return story.account()
+    with ScriptedReceiver() as receiver:
+        scenario = Scenario(world, receiver, slow=False)
+        for stage in range(len(STAGES)):
+            scenario.play(stage)
+        return scenario.outcome()

@@ -4,9 +4,9 @@ import getpass
 import os
 from datetime import UTC, datetime
 
-from monitor.database.text import cleaned
+from monitor.database.text import to_single_line
 from monitor.errors import ConfigError
-from monitor.incidents.silence_store import MAX_COMMENT_LENGTH, MAX_AUTHOR_LENGTH
+from monitor.incidents.silence_store import MAX_AUTHOR_LENGTH, MAX_COMMENT_LENGTH
 
 
 def os_user() -> str:
@@ -17,24 +17,24 @@ def os_user() -> str:
         return f"uid {os.getuid()}"
 
 
-def name_of(option: str, given: str | None) -> str:
+def author_name(option: str, value: str | None) -> str:
     """Whose word it is: the name given, else the user's.
 
     Raises:
         ConfigError: the name is blank.
     """
-    name = cleaned(os_user() if given is None else given, MAX_AUTHOR_LENGTH)
+    name = to_single_line(os_user() if value is None else value, MAX_AUTHOR_LENGTH)
     if not name:
         raise ConfigError([f"{option}: give a name, or leave the option out to use this system's user"])
     return name
 
 
-def comment_of(given: str | None) -> str:
+def clean_comment(value: str | None) -> str:
     """A comment as one printable line; empty without one."""
-    return cleaned(given or "", MAX_COMMENT_LENGTH)
+    return to_single_line(value or "", MAX_COMMENT_LENGTH)
 
 
-def moment_of(option: str, text: str) -> tuple[datetime, bool]:
+def parse_time(option: str, text: str) -> tuple[datetime, bool]:
     """Reads a moment in ISO 8601, and whether UTC had to be assumed.
 
     Raises:
@@ -44,5 +44,5 @@ def moment_of(option: str, text: str) -> tuple[datetime, bool]:
         read = datetime.fromisoformat(text.strip())
         return (read.replace(tzinfo=UTC), True) if read.tzinfo is None else (read.astimezone(UTC), False)
     except (ValueError, OverflowError):
-        such_as = "2026-03-01T06:00 (taken as UTC) or 2026-03-01T06:00+01:00"
-        raise ConfigError([f"{option}: {text!a} is no moment; write it as in {such_as}"]) from None
+        examples = "2026-03-01T06:00 (taken as UTC) or 2026-03-01T06:00+01:00"
+        raise ConfigError([f"{option}: {text!a} is no moment; write it as in {examples}"]) from None

@@ -11,24 +11,24 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, ScalarSelect, String, column, func, select, text, values
 
-from monitor.database.engine import connect_read_only, in_fews, reading
+from monitor.database.engine import connect_read_only, in_chunks, reading
 from monitor.database.schema import current
 from monitor.database.tables import abandoned, incidents, notifications, runs, snapshots
 from monitor.database.urls import is_sqlite, parse
 from monitor.errors import ConfigError, StoreError
 from monitor.model import ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
-from monitor.notifications import channel_state as channels
-from monitor.runs import throttle_store as throttles
-from monitor.threads import aside
+from monitor.notifications import channel_state
+from monitor.runs import throttle_store
+from monitor.threads import run_in_thread
 from monitor.web.readiness import SchemaState
-from monitor.web.state import Vitals
+from monitor.web.state import StateTracker
 
 IncidentLabels = tuple[str, str, str]
 """Target, cause and severity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class TargetState:
     """How one target stands."""
 
     last_run_at: datetime | None = None
@@ -40,7 +40,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
+class QueueStats:
     """How one channel's messages stand."""
 
     due: int = 0
@@ -50,47 +50,49 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class StoredState:
     """The stored state at one moment."""
 
-    targets: Mapping[str, Standing] = field(default_factory=dict)
+    targets: Mapping[str, TargetState] = field(default_factory=dict)
     incidents: Mapping[IncidentLabels, int] = field(default_factory=dict)
     """How many are not resolved."""
-    mail: Mapping[str, Mail] = field(default_factory=dict)
+    queues: Mapping[str, QueueStats] = field(default_factory=dict)
     channels: Mapping[str, ChannelState] = field(default_factory=dict)
     """Those that ever failed."""
     learned: Mapping[str, LearnedLimits] = field(default_factory=dict)
     """What is known of the API of a target."""
 
 
-def read(conn: Connection, *, targets: Sequence[str], keys: Mapping[str, str], limit_s: float) -> Stored:
+def read(
+    conn: Connection, *, targets: Sequence[str], throttle_keys: Mapping[str, str], timeout_s: float
+) -> StoredState:
     """The state of these targets, and of all incidents and messages, in one read transaction.
 
     Args:
         conn: a connection; what it reads belongs to one moment where the database grants that.
         targets: names.
-        keys: under which what was learned of a target's API is stored, by target.
-        limit_s: seconds (> 0) that a server may take for one statement; SQLite knows no such limit.
+        throttle_keys: under which what was learned of a target's API is stored, by target.
+        timeout_s: seconds (> 0) that a server may take for one statement; SQLite knows no such limit.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: for whatever the database does.
     """
     if conn.dialect.name == "postgresql":
-        conn.execute(text(f"SET LOCAL statement_timeout = {int(limit_s * 1000)}"))  # milliseconds
-    standings: dict[str, Standing] = {}
-    for few in in_fews(targets):
-        standings |= _standings(conn, few)
-    known = {key: throttles.read(conn, key=key) for key in sorted(set(keys.values()))}
-    return Stored(
-        targets=standings,
+        conn.execute(text(f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}"))  # milliseconds
+    target_states: dict[str, TargetState] = {}
+    for batch in in_chunks(targets):
+        target_states |= _target_states(conn, batch)
+    known = {key: throttle_store.read(conn, key=key) for key in sorted(set(throttle_keys.values()))}
+    return StoredState(
+        targets=target_states,
         incidents=_incidents(conn),
-        mail=_mail(conn),
-        channels=channels.load_all(conn),
-        learned={name: found for name, key in keys.items() if (found := known[key]) is not None},
+        queues=_queues(conn),
+        channels=channel_state.load_all(conn),
+        learned={name: found for name, key in throttle_keys.items() if (found := known[key]) is not None},
     )
 
 
-def _standings(conn: Connection, targets: Sequence[str]) -> dict[str, Standing]:
+def _target_states(conn: Connection, targets: Sequence[str]) -> dict[str, TargetState]:
     """One seek in an index per target and question, however long the history is."""
     names = values(column("name", String), name="wanted").data([(name,) for name in targets]).cte("wanted")
     finished = runs.c.status != RunStatus.RUNNING.value
@@ -103,10 +105,10 @@ def _standings(conn: Connection, targets: Sequence[str]) -> dict[str, Standing]:
         )
     ).all()
     ids = {number for _, *numbers in chosen for number in numbers if number is not None}
-    ended = _ends(conn, sorted(ids))
+    ended = _end_times(conn, sorted(ids))
     counted = _snapshots(conn, sorted(row.counted for row in chosen if row.counted is not None))
     return {
-        row.name: Standing(
+        row.name: TargetState(
             last_run_at=ended.get(row.ended), last_success_at=ended.get(row.complete), snapshot=counted.get(row.counted)
         )
         for row in chosen
@@ -118,10 +120,10 @@ def _newest(name: ColumnElement[str], *where: ColumnElement[bool]) -> ScalarSele
     return newest.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1).scalar_subquery()
 
 
-def _ends(conn: Connection, ids: Sequence[int]) -> dict[int, datetime]:
+def _end_times(conn: Connection, ids: Sequence[int]) -> dict[int, datetime]:
     found: dict[int, datetime] = {}
-    for few in in_fews(ids):
-        query = select(runs.c.id, runs.c.finished_at).where(runs.c.id.in_(few))
+    for batch in in_chunks(ids):
+        query = select(runs.c.id, runs.c.finished_at).where(runs.c.id.in_(batch))
         found |= {row.id: row.finished_at for row in conn.execute(query)}
     return found
 
@@ -129,8 +131,8 @@ def _ends(conn: Connection, ids: Sequence[int]) -> dict[int, datetime]:
 def _snapshots(conn: Connection, ids: Sequence[int]) -> dict[int, Snapshot]:
     counts = [snapshots.c[each.name] for each in fields(Snapshot)]
     found: dict[int, Snapshot] = {}
-    for few in in_fews(ids):
-        query = select(snapshots.c.run_id, *counts).where(snapshots.c.run_id.in_(few))
+    for batch in in_chunks(ids):
+        query = select(snapshots.c.run_id, *counts).where(snapshots.c.run_id.in_(batch))
         found |= {row.pop("run_id"): Snapshot(**row) for row in map(dict, conn.execute(query).mappings())}
     return found
 
@@ -143,35 +145,35 @@ def _incidents(conn: Connection) -> dict[IncidentLabels, int]:
     return {(target, cause, severity): count for target, cause, severity, count in conn.execute(query)}
 
 
-def _mail(conn: Connection) -> dict[str, Mail]:
+def _queues(conn: Connection) -> dict[str, QueueStats]:
     waits_since = func.min(func.coalesce(notifications.c.retried_at, notifications.c.created_at))
     due = select(notifications.c.channel, func.count(), waits_since).where(notifications.c.status == "due")
-    dead = select(notifications.c.channel, func.count().label("number")).where(notifications.c.status == "dead")
-    given_up = {row.channel: row.number for row in conn.execute(dead.group_by(notifications.c.channel))}
+    dead_query = select(notifications.c.channel, func.count().label("number")).where(notifications.c.status == "dead")
+    dead = {row.channel: row.number for row in conn.execute(dead_query.group_by(notifications.c.channel))}
     waiting = {name: (count, since) for name, count, since in conn.execute(due.group_by(notifications.c.channel))}
     return {
-        name: Mail(due=count, oldest_due_at=since, dead=given_up.get(name, 0))
-        for name in sorted({*waiting, *given_up})
+        name: QueueStats(due=count, oldest_due_at=since, dead=dead.get(name, 0))
+        for name in sorted({*waiting, *dead})
         for count, since in [waiting.get(name, (0, None))]
     }
 
 
-KEPT_S = 1.0
+CACHE_S = 1.0
 """So long, in seconds, one look answers everybody."""
-LIMIT_S = 3.0
+TIMEOUT_S = 3.0
 """So long, in seconds, a look may take; whoever waits for it is told then that the database did not answer."""
-_MOST_STUCK = 3
+_MAX_HUNG = 3
 """Looks that hang, at the most: no further one is begun before one of them has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ProbeResult:
     """What one look at the database saw."""
 
     error: str | None = None
     """Why it could not be read, in our own words; None when it was."""
     schema: SchemaState = SchemaState.CURRENT
-    stored: Stored = field(default_factory=Stored)
+    stored: StoredState = field(default_factory=StoredState)
     """Nothing, where it could not be read or has another schema."""
 
     @property
@@ -180,110 +182,110 @@ class Reading:
         return self.error is None and self.schema is SchemaState.CURRENT
 
 
-class Readings:
+class DatabaseProbe:
     """Reads for one daemon.
 
     Args:
-        vitals: whose configuration says which database, and which targets.
-        limit_s: how long a look may take, in seconds (> 0).
-        kept_s: how long it answers everybody, in seconds (≥ 0).
+        tracker: whose configuration says which database, and which targets.
+        timeout_s: how long a look may take, in seconds (> 0).
+        cache_s: how long it answers everybody, in seconds (≥ 0).
         monotonic: the clock of both, in seconds.
     """
 
     def __init__(
         self,
-        vitals: Vitals,
+        tracker: StateTracker,
         *,
-        limit_s: float = LIMIT_S,
-        kept_s: float = KEPT_S,
+        timeout_s: float = TIMEOUT_S,
+        cache_s: float = CACHE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._vitals, self._limit_s, self._kept_s, self._monotonic = vitals, limit_s, kept_s, monotonic
-        self._looking: asyncio.Task[Reading] | None = None
-        self._last: Reading | None = None
+        self._tracker, self._timeout_s, self._cache_s, self._monotonic = tracker, timeout_s, cache_s, monotonic
+        self._probing: asyncio.Task[ProbeResult] | None = None
+        self._last: ProbeResult | None = None
         self._last_s = 0.0
-        self._under_way: set[object] = set()
+        self._running: set[object] = set()
         self._engine: Engine | None = None
         self._url = ""
 
-    async def latest(self) -> Reading:
+    async def latest(self) -> ProbeResult:
         """What the database says now, or said a moment ago."""
-        if self._last is not None and self._monotonic() - self._last_s < self._kept_s:
+        if self._last is not None and self._monotonic() - self._last_s < self._cache_s:
             return self._last
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
-            self._looking.add_done_callback(self._keep)
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe())
+            self._probing.add_done_callback(self._cache)
         # whoever asked may be gone before the look ends, and others wait for it too
-        return await asyncio.shield(self._looking)
+        return await asyncio.shield(self._probing)
 
     async def close(self) -> None:
         """Ends its connections; a look that hangs is left to itself."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
-        self._leave()
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+        self._disconnect()
 
-    def _keep(self, looked: asyncio.Task[Reading]) -> None:
-        self._looking = None
-        if not looked.cancelled() and looked.exception() is None:
-            self._last, self._last_s = looked.result(), self._monotonic()
+    def _cache(self, task: asyncio.Task[ProbeResult]) -> None:
+        self._probing = None
+        if not task.cancelled() and task.exception() is None:
+            self._last, self._last_s = task.result(), self._monotonic()
 
-    async def _look(self) -> Reading:
-        if len(self._under_way) >= _MOST_STUCK:
-            return _silent()
-        targets = [target.name for target in self._vitals.config.targets]
-        keys = {name: key for name, key in dict(self._vitals.throttle_keys).items() if name in targets}
-        database, look = self._vitals.config.database, object()
+    async def _probe(self) -> ProbeResult:
+        if len(self._running) >= _MAX_HUNG:
+            return _timed_out()
+        targets = [target.name for target in self._tracker.config.targets]
+        throttle_keys = {name: key for name, key in dict(self._tracker.throttle_keys).items() if name in targets}
+        database, probe_id = self._tracker.config.database, object()
 
-        def work() -> Reading:
-            self._under_way.add(look)
+        def probe() -> ProbeResult:
+            self._running.add(probe_id)
             try:
-                return _read(self._connected(database.reveal()), targets, keys, self._limit_s)
+                return _read(self._connect(database.reveal()), targets, throttle_keys, self._timeout_s)
             except (StoreError, ConfigError) as error:
-                return Reading(error=str(error))
+                return ProbeResult(error=str(error))
             finally:
-                self._under_way.discard(look)
+                self._running.discard(probe_id)
 
         try:
-            return await aside(work, timeout_s=self._limit_s)
+            return await run_in_thread(probe, timeout_s=self._timeout_s)
         except TimeoutError:
             # the connection that hangs stays with the look that hangs; the next one tries another
             self._engine = None
-            return _silent()
+            return _timed_out()
 
-    def _connected(self, url: str) -> Engine:
+    def _connect(self, url: str) -> Engine:
         engine = self._engine
         if engine is None or url != self._url:
-            self._leave()
-            engine = self._engine = _engine(url, self._limit_s)
+            self._disconnect()
+            engine = self._engine = _engine(url, self._timeout_s)
             self._url = url
         return engine
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
 
 
-def _silent() -> Reading:
-    return Reading(error="the database did not answer in time")
+def _timed_out() -> ProbeResult:
+    return ProbeResult(error="the database did not answer in time")
 
 
-def _engine(url: str, limit_s: float) -> Engine:
+def _engine(url: str, timeout_s: float) -> Engine:
     parsed = parse(url)
     if is_sqlite(parsed):
-        return connect_read_only(url, busy_timeout_s=limit_s)
-    patience = {"connect_timeout": str(max(2, round(limit_s))), "tcp_user_timeout": str(round(limit_s * 1000))}
-    given = {name: value for name, value in patience.items() if name not in parsed.query}
-    return connect_read_only(parsed.update_query_dict(given).render_as_string(hide_password=False))
+        return connect_read_only(url, busy_timeout_s=timeout_s)
+    timeouts = {"connect_timeout": str(max(2, round(timeout_s))), "tcp_user_timeout": str(round(timeout_s * 1000))}
+    missing = {name: value for name, value in timeouts.items() if name not in parsed.query}
+    return connect_read_only(parsed.update_query_dict(missing).render_as_string(hide_password=False))
 
 
-def _read(engine: Engine, targets: list[str], keys: dict[str, str], limit_s: float) -> Reading:
+def _read(engine: Engine, targets: list[str], throttle_keys: dict[str, str], timeout_s: float) -> ProbeResult:
     # a file that is gone is a fault of a database that was in use: the schema's look alone takes it for an empty one
     with reading(engine) as conn:
         conn.exec_driver_sql("SELECT 1")
     schema = SchemaState(current(engine).fit.value)
     if schema is not SchemaState.CURRENT:
-        return Reading(schema=schema)
+        return ProbeResult(schema=schema)
     with reading(engine) as conn:
-        return Reading(stored=read(conn, targets=targets, keys=keys, limit_s=limit_s))
+        return ProbeResult(stored=read(conn, targets=targets, throttle_keys=throttle_keys, timeout_s=timeout_s))

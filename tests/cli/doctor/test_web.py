@@ -7,11 +7,11 @@ import pytest
 from support.observed import until
 from web.served import Served, config
 
-from monitor.cli.doctor import http as web
+from monitor.cli.doctor import web
 from monitor.cli.doctor.findings import Level
-from monitor.cli.doctor.locations import Place
+from monitor.cli.doctor.locations import SettingLocation
 
-AT = Place(setting="web.listen", where="monitor.toml, line 3")
+AT = SettingLocation(setting="web.listen", where="monitor.toml, line 3")
 
 
 @contextmanager
@@ -29,26 +29,26 @@ def database(tmp_path):
 
 @pytest.mark.parametrize("listen", ["off", "127.0.0.1:0"])
 def test_an_address_that_can_be_had_is_nothing_to_talk_about(tmp_path, database, listen):
-    assert web.judge(config(tmp_path, database=database, listen=listen), AT) is None
+    assert web.check_listen_address(config(tmp_path, database=database, listen=listen), AT) is None
 
 
 def test_a_port_that_another_program_has_is_a_warning_with_its_remedy(tmp_path, database, monkeypatch):
-    monkeypatch.setattr(web, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(web, "_TIMEOUT_S", 0.1)
     with somebody_else() as port:
-        found = web.judge(config(tmp_path, database=database, listen=f"127.0.0.1:{port}"), AT)
-    assert (found.level, found.setting, found.place) == (Level.WARNING, "web.listen", "monitor.toml, line 3")
-    assert f"127.0.0.1:{port} is taken" in found.says
-    assert "the daemon runs without its health endpoints" in found.says
+        found = web.check_listen_address(config(tmp_path, database=database, listen=f"127.0.0.1:{port}"), AT)
+    assert (found.level, found.setting, found.location) == (Level.WARNING, "web.listen", "monitor.toml, line 3")
+    assert f"127.0.0.1:{port} is taken" in found.message
+    assert "the daemon runs without its health endpoints" in found.message
 
 
 def test_an_address_of_another_machine_is_a_warning(tmp_path, database):
-    found = web.judge(config(tmp_path, database=database, listen="192.0.2.1:8990"), AT)
-    assert (found.level, "is no address of this machine" in found.says) == (Level.WARNING, True)
+    found = web.check_listen_address(config(tmp_path, database=database, listen="192.0.2.1:8990"), AT)
+    assert (found.level, "is no address of this machine" in found.message) == (Level.WARNING, True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_daemon_itself_may_listen_there(tmp_path, database, host):
     with Served(config(tmp_path, database=database, listen=f"{host}:0")) as served:
-        until(lambda: served.told("web_listening"), "endpoints that listen")
+        until(lambda: served.logged_events("web_listening"), "endpoints that listen")
         again = config(tmp_path, database=database, listen=f"{host}:{served.address[1]}")
-        assert web.judge(again, AT) is None
+        assert web.check_listen_address(again, AT) is None

@@ -36,7 +36,7 @@ AUDIT = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class FaultResult:
     """What came of one fault."""
 
     fault: str
@@ -91,7 +91,7 @@ def row(world, fault, process, *, over_s, command="check"):
     """
     _, err = process.communicate(timeout=200)
     half, recovered_s = recover(world, over_s)
-    return Row(
+    return FaultResult(
         fault=fault,
         database=kind_of(world),
         command=command,
@@ -133,7 +133,7 @@ def said(err):
     told = [line.removeprefix("error: ") for line in lines if line.startswith(("error: ", "skipped: "))]
     logged = [json.loads(line) for line in lines if line.startswith("{")]
     warned = [
-        event["reason"] for event in logged if event["event"] in {"database_away", "database_not_ready", "tick_failed"}
+        event["reason"] for event in logged if event["event"] in {"database_away", "database_not_ready", "run_error"}
     ]
     return tidy((told or warned or ["nothing"])[-1])
 

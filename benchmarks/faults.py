@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from processes import measured, serving
-from speed import wires
+from speed import transports
 from table import Row
 
 from monitor.config.targets import CheckConfig
@@ -23,8 +23,8 @@ _SECONDS = 14
 """How long the rate limits are used; of that, whole seconds in the middle count."""
 
 
-def _ours(url: str, items: int, *, concurrency: int = 32, wire: str = "", **options: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
-    check = {"http": wire or wires()[0], **options.pop("check", {})}
+def _ours(url: str, items: int, *, concurrency: int = 32, transport: str = "", **options: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
+    check = {"http": transport or transports()[0], **options.pop("check", {})}
     return measured("ours.py", url=url, items=items, concurrency=concurrency, check=check, **options)
 
 
@@ -116,7 +116,11 @@ def overruns(*, quick: bool) -> list[Row]:  # noqa: ARG001  # every figure takes
     """How long past its deadline a run ends when answers don't."""
     print("overruns", file=sys.stderr)
     alone = [lambda peer=peer: [_over_alone(peer)] for peer in ("requests, once", "httpx, once")]
-    ours = [lambda wire=wire, kind=kind: [_over(wire, kind)] for wire in wires() for kind in _UNENDING]
+    ours = [
+        lambda transport=transport, kind=kind: [_over(transport, kind)]
+        for transport in transports()
+        for kind in _UNENDING
+    ]
     # the two that take ten seconds wait beside ours, of which one runs at a time
     rows = _side_by_side([*alone, *ours], at_once=len(alone) + 1)
     return rows[len(alone) :] + rows[: len(alone)]
@@ -125,11 +129,11 @@ def overruns(*, quick: bool) -> list[Row]:  # noqa: ARG001  # every figure takes
 _UNENDING = {"dripping": {"seconds": 10}, "hanging": {}, "dropping": {}}
 
 
-def _over(wire: str, kind: str) -> Row:
+def _over(transport: str, kind: str) -> Row:
     with serving(kind, **_UNENDING[kind]) as url:
-        over_s = _ours(url, 500, wire=wire, deadline_s=DEADLINE_S)["run_s"] - DEADLINE_S
+        over_s = _ours(url, 500, transport=transport, deadline_s=DEADLINE_S)["run_s"] - DEADLINE_S
     return Row(
-        figure=f"server {kind}, deadline of {DEADLINE_S} s: the run over http = {wire} ends after it by",
+        figure=f"server {kind}, deadline of {DEADLINE_S} s: the run over http = {transport} ends after it by",
         measured=f"{over_s:+.2f} s",
         goal=f"≤ {GOAL_OVER_S} s",
         met=over_s <= GOAL_OVER_S,
@@ -151,11 +155,13 @@ def bomb(*, quick: bool) -> list[Row]:
     mb = 100 if quick else 500
     rows = []
     with serving("plain") as plain, serving("bomb", mb=mb) as bombed:
-        for wire in wires():
-            grown_mb = _ours(bombed, 64, wire=wire)["peak_mb"] - _ours(plain, 64, wire=wire)["peak_mb"]
+        for transport in transports():
+            grown_mb = (
+                _ours(bombed, 64, transport=transport)["peak_mb"] - _ours(plain, 64, transport=transport)["peak_mb"]
+            )
             rows.append(
                 Row(
-                    figure=f"gzip bomb of {mb} MB: peak over http = {wire}, beside that with items",
+                    figure=f"gzip bomb of {mb} MB: peak over http = {transport}, beside that with items",
                     measured=f"{grown_mb:+.1f} MB",
                     goal=f"≤ +{GOAL_MB} MB",
                     met=grown_mb <= GOAL_MB,

@@ -25,7 +25,7 @@ def paths() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
 
 
-class Grounds:
+class Environments:
     """Makes worlds of both kinds; databases and folders are gone when a world ends."""
 
     def __init__(self, postgres_url: str):

@@ -10,15 +10,15 @@ from monitor.model import ChannelState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state as channels
 from monitor.runs import store as runs
 from monitor.runs import throttle_store as throttles
-from monitor.web import database_snapshot as gauges
-from monitor.web.database_snapshot import Mail, Standing
+from monitor.web import database_probe
+from monitor.web.database_probe import QueueStats, TargetState
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def ended(conn, *, target="gloo", ago, status=RunStatus.COMPLETE, snapshot=None, reason=None):
     at = NOW - ago
-    run_id = runs.start(conn, target=target, environment="test", slot=None, epoch=1, started_at=at)
+    run_id = runs.start(conn, target=target, environment="test", run_key=None, epoch=1, started_at=at)
     runs.finish(
         conn,
         run_id=run_id,
@@ -33,9 +33,9 @@ def ended(conn, *, target="gloo", ago, status=RunStatus.COMPLETE, snapshot=None,
     )
 
 
-def read(engine, *targets, keys=None):
+def read(engine, *targets, throttle_keys=None):
     with reading(engine) as conn:
-        return gauges.read(conn, targets=targets or ("gloo",), keys=keys or {}, limit_s=5)
+        return database_probe.read(conn, targets=targets or ("gloo",), throttle_keys=throttle_keys or {}, timeout_s=5)
 
 
 def test_a_target_stands_as_its_newest_runs_left_it(engine):
@@ -43,25 +43,25 @@ def test_a_target_stands_as_its_newest_runs_left_it(engine):
         ended(conn, ago=timedelta(hours=4), snapshot=Snapshot(completed=1))
         ended(conn, ago=timedelta(hours=3), snapshot=Snapshot(completed=2, pending=3, stuck=1))
         ended(conn, ago=timedelta(hours=2), status=RunStatus.ABORTED, reason="outage", snapshot=Snapshot(unknown=5))
-        ended(conn, ago=timedelta(hours=1), status=RunStatus.UNREAD)
+        ended(conn, ago=timedelta(hours=1), status=RunStatus.FAILED)
         ended(conn, target="other", ago=timedelta(minutes=1), snapshot=Snapshot(failed=7))
-        runs.start(conn, target="gloo", environment="test", slot=None, epoch=2, started_at=NOW)
+        runs.start(conn, target="gloo", environment="test", run_key=None, epoch=2, started_at=NOW)
     stored = read(engine, "gloo", "none yet").targets
     assert stored == {
-        "gloo": Standing(
+        "gloo": TargetState(
             last_run_at=NOW - timedelta(hours=1) + timedelta(seconds=10),
             last_success_at=NOW - timedelta(hours=3) + timedelta(seconds=10),
             snapshot=Snapshot(unknown=5),
         ),
-        "none yet": Standing(),
+        "none yet": TargetState(),
     }
 
 
 def test_a_run_that_died_is_none_that_ended(engine):
     with writing(engine) as conn:
-        runs.start(conn, target="gloo", environment="test", slot=None, epoch=1, started_at=NOW - timedelta(hours=1))
+        runs.start(conn, target="gloo", environment="test", run_key=None, epoch=1, started_at=NOW - timedelta(hours=1))
         runs.abandon(conn, target="gloo", before_epoch=2, at=NOW)
-    assert read(engine).targets == {"gloo": Standing()}
+    assert read(engine).targets == {"gloo": TargetState()}
 
 
 def test_more_targets_than_one_statement_takes_are_all_read(engine):
@@ -123,15 +123,18 @@ def test_messages_count_by_channel_until_they_are_delivered(engine):
                 "retried_at": NOW - retried if retried else None,
             }
             conn.execute(insert(notifications).values(values))
-        channels.save(conn, ChannelState(name="mail", parked_at=NOW))
+        channels.save(conn, ChannelState(name="mail", suspended_at=NOW))
     stored = read(engine)
-    assert stored.mail == {"hook": Mail(due=2, oldest_due_at=NOW - timedelta(hours=3), dead=1), "mail": Mail(dead=1)}
-    assert stored.channels["mail"].parked_at == NOW
+    assert stored.queues == {
+        "hook": QueueStats(due=2, oldest_due_at=NOW - timedelta(hours=3), dead=1),
+        "mail": QueueStats(dead=1),
+    }
+    assert stored.channels["mail"].suspended_at == NOW
 
 
 def test_what_was_learned_of_an_api_is_told_of_each_target_on_its_key(engine):
     learned = LearnedLimits(at=NOW, rate_per_s=7.5, down=True)
     with writing(engine) as conn:
         throttles.write(conn, key="k", origin="https://api.example:443", learned=learned)
-    stored = read(engine, keys={"gloo": "k", "other": "k", "third": "unknown"})
+    stored = read(engine, throttle_keys={"gloo": "k", "other": "k", "third": "unknown"})
     assert stored.learned == {"gloo": learned, "other": learned}

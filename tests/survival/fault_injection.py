@@ -1,6 +1,6 @@
 """The command `ingestion-monitor` in a process that dies, or stops, at a named point of its work.
 
-`python tests/survival/victim.py --at close.commit -- check --config monitor.toml`. The points are put around the
+`python tests/survival/fault_injection.py --at close.commit -- check --config monitor.toml`. The points are put around the
 product's functions in this process alone; the product knows nothing of them:
 
 `STEP.enter`, `STEP.leave`        before and after a step of a run or of delivery (`STEPS`, `WAITS`)
@@ -39,16 +39,16 @@ STEPS = {
 WAITS = {"token": (ClientCredentials, "_fetch"), "ask": (ItemCheck, "_check_item"), "send": (Sender, "_attempt")}
 """Steps that wait for somebody else's answer."""
 
-Reach = Callable[[str], None]
+Hit = Callable[[str], None]
 
 
-class Fate:
+class Injection:
     """What happens at one point, the nth time that it is reached."""
 
     def __init__(self, point: str, nth: int, act: Callable[[], None]):
         self._point, self._left, self._act, self._lock = point, nth, act, threading.Lock()
 
-    def reach(self, name: str):
+    def hit(self, name: str):
         if name != self._point:
             return
         with self._lock:
@@ -58,54 +58,54 @@ class Fate:
             self._act()
 
 
-def strike(sign: signal.Signals):
+def send_signal(sign: signal.Signals):
     """Ends or stops this process here: sent to the thread itself, which takes it before its next step."""
     signal.pthread_kill(threading.get_ident(), sign)
 
 
-def install(fates: Sequence[Fate]):
+def inject(injections: Sequence[Injection]):
     """Puts the points around the product's functions, in this process."""
     here = threading.local()
 
-    def reach(name: str):
-        for fate in fates:
-            fate.reach(name)
+    def hit(name: str):
+        for injection in injections:
+            injection.hit(name)
 
     def in_step(what: str):
         step = getattr(here, "step", None)
         if step is not None:
-            reach(f"{step}.{what}")
+            hit(f"{step}.{what}")
 
     for step, (owner, name) in STEPS.items():
-        setattr(owner, name, _step(step, getattr(owner, name), reach, here))
+        setattr(owner, name, _step(step, getattr(owner, name), hit, here))
     for step, (owner, name) in WAITS.items():
-        setattr(owner, name, _wait(step, getattr(owner, name), reach))
-    sync_module.add_counts = _after(sync_module.add_counts, lambda: reach("sync.batch"))
+        setattr(owner, name, _wait(step, getattr(owner, name), hit))
+    sync_module.add_counts = _after(sync_module.add_counts, lambda: hit("sync.batch"))
     Connection._commit_impl = _around(Connection._commit_impl, in_step)
     event.listen(Engine, "before_cursor_execute", lambda *_: in_step("statement"))
 
 
-def _step(step: str, does: Callable, reach: Reach, here: threading.local):
+def _step(step: str, does: Callable, hit: Hit, here: threading.local):
     @functools.wraps(does)
     def stepped(*args, **kwargs):
-        reach(f"{step}.enter")
+        hit(f"{step}.enter")
         outer, here.step = getattr(here, "step", None), step
         try:
             done = does(*args, **kwargs)
         finally:
             here.step = outer
-        reach(f"{step}.leave")
+        hit(f"{step}.leave")
         return done
 
     return stepped
 
 
-def _wait(step: str, does: Callable, reach: Reach):
+def _wait(step: str, does: Callable, hit: Hit):
     @functools.wraps(does)
     async def waited(*args, **kwargs):
-        reach(f"{step}.enter")
+        hit(f"{step}.enter")
         done = await does(*args, **kwargs)
-        reach(f"{step}.leave")
+        hit(f"{step}.leave")
         return done
 
     return waited
@@ -146,11 +146,11 @@ def _arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     asked = _arguments()
     sign = signal.Signals[f"SIG{asked.do}"]
-    fates = [Fate(asked.at, asked.nth, lambda: strike(sign))] if asked.at else []
+    injections = [Injection(asked.at, asked.nth, lambda: send_signal(sign))] if asked.at else []
     if asked.tell:
-        fates.append(Fate(asked.tell, 1, lambda: os.write(asked.fd, b"reached\n")))
+        injections.append(Injection(asked.tell, 1, lambda: os.write(asked.fd, b"reached\n")))
     if asked.renew_every:
         run_module.RENEW_S = asked.renew_every
-    install(fates)
+    inject(injections)
     command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
     sys.exit(main(command))
