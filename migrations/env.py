@@ -10,22 +10,49 @@ from typing import Any, Literal
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from alembic.migration import MigrationContext
-from alembic.operations import MigrationScript
+from alembic.operations.ops import (
+    AddColumnOp,
+    CreateIndexOp,
+    DropColumnOp,
+    DropIndexOp,
+    MigrationScript,
+    ModifyTableOps,
+    OpContainer,
+)
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from monitor.database import history_view
 from monitor.database.migrate import migration_transaction
 from monitor.database.tables import UtcDateTime, metadata
 from monitor.errors import StoreError
 
 
-def _number(
+def _write(
     _context: MigrationContext, _revision: str | Iterable[str | None] | Iterable[str], scripts: list[MigrationScript]
 ) -> None:
-    """Numbers a new revision after the last one, so that the files sort in the order in which they run."""
+    """Numbers a new revision after the last one, so that the files sort in the order in which they run; see below."""
     versions = Path(__file__).parent / "versions"
     last = max((path.name[:4] for path in versions.glob("[0-9]*.py")), default="0000")
     scripts[0].rev_id = f"{int(last) + 1:04d}"
+    for ops in (*scripts[0].upgrade_ops_list, *scripts[0].downgrade_ops_list):
+        _alter_in_place(ops)
+
+
+def _alter_in_place(found: OpContainer) -> None:
+    """Adds and drops columns by plain statements, also on SQLite: to drop one, a batch would copy the whole table, and
+    lose its CHECK constraints and AUTOINCREMENT, which Alembic does not know of.
+    """
+    in_place = (AddColumnOp, DropColumnOp, CreateIndexOp, DropIndexOp)
+    found.ops = [
+        op
+        for each in found.ops
+        for op in (
+            each.ops
+            if isinstance(each, ModifyTableOps) and all(isinstance(op, in_place) for op in each.ops)
+            else [each]
+        )
+    ]
 
 
 def _render(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:  # noqa: ANN401  # Alembic hands over any schema item
@@ -37,12 +64,12 @@ def _run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        process_revision_directives=_number,
+        process_revision_directives=_write,
         render_item=_render,
         render_as_batch=connection.dialect.name == "sqlite",
         transactional_ddl=True,
     )
-    with context.begin_transaction():
+    with context.begin_transaction(), history_view.rebuilt(connection):
         context.run_migrations()
 
 

@@ -1,4 +1,4 @@
-"""The first tables, and the view `history` that reports read.
+"""The first tables.
 
 Revision ID: 0001
 Revises:
@@ -15,14 +15,6 @@ depends_on = None
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _TIME = sa.DateTime(timezone=True)
 
-_HISTORY = """
-CREATE VIEW history AS
-SELECT r.id AS run_id, r.target, r.environment, r.slot, r.started_at, r.finished_at, r.status, r.abort_reason,
-       s.total, s.checked, s.completed, s.pending, s.failed, s.not_found, s.invalid, s.unknown, s.stuck,
-       s.requests, s.retries, s.latency_p50_ms, s.latency_p95_ms, s.duration_s
-FROM runs r JOIN snapshots s ON s.run_id = r.id
-"""
-
 
 def upgrade() -> None:
     """One revision up."""
@@ -35,12 +27,10 @@ def upgrade() -> None:
     _items()
     _item_events()
     _notifications()
-    op.execute(_HISTORY)
 
 
 def downgrade() -> None:
     """One revision down: nothing is left."""
-    op.execute("DROP VIEW history")
     for table in (
         "notifications",
         "item_events",

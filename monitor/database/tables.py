@@ -358,14 +358,6 @@ snapshots = Table(
     CheckConstraint("stuck <= pending", name="stuck_is_pending"),
 )
 
-HISTORY_VIEW = """
-CREATE VIEW history AS
-SELECT r.id AS run_id, r.target, r.environment, r.run_key, r.started_at, r.finished_at, r.status, r.abort_reason,
-       s.total, s.checked, s.completed, s.pending, s.failed, s.not_found, s.invalid, s.unknown, s.stuck,
-       s.requests, s.retries, s.latency_p50_ms, s.latency_p95_ms, s.duration_s
-FROM runs r JOIN snapshots s ON s.run_id = r.id
-"""
-
 evidence = Table(
     "evidence",
     metadata,

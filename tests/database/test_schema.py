@@ -1,5 +1,6 @@
 import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,10 +14,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from monitor.database import schema
+from monitor.database import history_view, schema
 from monitor.database.engine import connect, reading, writing
 from monitor.database.migrate import migration_transaction
-from monitor.database.tables import HISTORY_VIEW, metadata
+from monitor.database.tables import metadata
 from monitor.errors import SchemaError, StoreError
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,7 @@ def test_a_migrated_database_and_one_made_from_the_tables_are_the_same(engine, d
     other = disposing(database_url)
     with writing(other) as conn:
         metadata.create_all(conn)
-        conn.execute(text(HISTORY_VIEW))
+        history_view.create(conn)
     assert shape(engine) == shape(other)
 
 
@@ -232,6 +233,48 @@ def test_alembics_own_command_reaches_the_database_by_environment_or_argument(da
     assert schema.current(disposing(database_url)).fit is schema.SchemaFit.CURRENT
     shown = alembic("-x", f"url={database_url}", "current")
     assert shown.stdout.strip() == f"{schema._revisions()[-1]} (head)"
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What a revision is written from, without the rest of the repository."""
+    for folder in ("monitor", "migrations"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+def test_a_new_column_of_snapshots_is_one_line_and_comes_and_goes_with_its_revision(clone, database_url, disposing):
+    """`make migration`, for real, in four processes: the revision works unread, and the view follows."""
+
+    def alembic(*arguments):
+        command = [sys.executable, "-m", "alembic", "-x", f"url={database_url}", *arguments]
+        done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def columns():
+        with reading(disposing(database_url)) as conn:
+            assert sorted(each["name"] for each in inspect(conn).get_check_constraints("snapshots")) == checks
+            return [each["name"] for each in inspect(conn).get_columns("history")]
+
+    schema.upgrade(database_url)
+    with reading(disposing(database_url)) as conn:
+        checks = sorted(each["name"] for each in inspect(conn).get_check_constraints("snapshots"))
+    before = columns()
+    tables = clone / "monitor" / "database" / "tables.py"
+    line = '    Column("duration_s", Float, nullable=False),\n'
+    added = (
+        line
+        + '    Column("latency_p99_ms", Float),\n    Column("waits", Integer, nullable=False, server_default="0"),\n'
+    )
+    tables.write_text(tables.read_text().replace(line, added))
+    alembic("revision", "--autogenerate", "-m", "add p99")
+    (written,) = clone.glob(f"migrations/versions/{int(schema._revisions()[-1]) + 1:04d}_add_p99.py")
+    assert "batch_alter_table" not in written.read_text()
+    alembic("upgrade", "head")
+    assert columns() == [*before, "latency_p99_ms", "waits"]
+    alembic("downgrade", "-1")
+    assert columns() == before
 
 
 def test_alembics_own_command_says_what_is_missing_and_no_secret(postgres_url):
