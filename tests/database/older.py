@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, String, select, text
+from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, String, inspect, select, text
 from support.samples import NOW
 
 from monitor.database import schema
@@ -14,6 +14,14 @@ from monitor.database.engine import connect, reading
 from monitor.database.migrate import migration_transaction
 
 ROWS = 7
+RENAMED = {
+    "runs": {"slot": "run_key", "restraint": "throttle_factor"},
+    "evidence": {"explained_by": "inhibited_by"},
+    "incidents": {"untold_count": "unnotified_count"},
+    "channels": {"parked_at": "suspended_at", "refreshed_at": "resent_at"},
+    "reports": {"made_at": "generated_at"},
+}
+"""Columns of older revisions, and what they are called now."""
 _STATES = {"status": "sent", "state": "resolved", "known_state": "failed", "kind": "opened", "cause": "outage"}
 _PER_TABLE = {("runs", "status"): "complete", ("incidents", "state"): "open", ("notifications", "status"): "due"}
 
@@ -22,17 +30,33 @@ def revisions():
     return schema._revisions()
 
 
-def bring_to(url, revision, *, rows=ROWS):
-    """An upgrade up to a certain revision, and rows in every table; what they are, by table."""
+def bring_to(url, revision, *, rows=ROWS, overwrite=None):
+    """An upgrade up to a certain revision, and rows in every table; what they are, by table.
+
+    `overwrite` has values for the first rows of some tables.
+    """
+    with migration_transaction(url) as conn:
+        command.upgrade(_config(conn), revision)
+        for table in _tables(conn).sorted_tables:
+            values = [_row(table, number) for number in range(1, rows + 1)]
+            for row, changes in zip(values, (overwrite or {}).get(table.name, ()), strict=False):
+                row.update(changes)
+            conn.execute(table.insert(), values)
+    return stored(url)
+
+
+def move_to(url, revision):
+    """A downgrade."""
+    with migration_transaction(url) as conn:
+        command.downgrade(_config(conn), revision)
+
+
+def _config(conn):
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
     config.set_main_option("path_separator", "os")
-    with migration_transaction(url) as conn:
-        config.attributes["connection"] = conn
-        command.upgrade(config, revision)
-        for table in _tables(conn).sorted_tables:
-            conn.execute(table.insert(), [_row(table, number) for number in range(1, rows + 1)])
-    return stored(url)
+    config.attributes["connection"] = conn
+    return config
 
 
 def stored(url):
@@ -50,9 +74,15 @@ def stored(url):
 def in_old_shape(before, after):
     """What is stored now, in the tables and columns of before."""
     return {
-        table: [{name: row[name] for name in rows[0]} for row in after[table]] if rows else after[table]
+        table: [{name: row[_now(table, name, row)] for name in rows[0]} for row in after[table]]
+        if rows
+        else after[table]
         for table, rows in before.items()
     }
+
+
+def _now(table, name, row):
+    return name if name in row else RENAMED[table][name]
 
 
 def version(url):
@@ -73,6 +103,15 @@ def history_rows(url):
     try:
         with reading(engine) as conn:
             return conn.scalar(text("SELECT count(*) FROM history"))
+    finally:
+        engine.dispose()
+
+
+def history_columns(url):
+    engine = connect(url)
+    try:
+        with reading(engine) as conn:
+            return [column["name"] for column in inspect(conn).get_columns("history")]
     finally:
         engine.dispose()
 

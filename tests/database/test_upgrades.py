@@ -9,7 +9,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from database.older import bring_to, fingerprint, history_rows, in_old_shape, revisions, stored, version
+from database.older import (
+    bring_to,
+    fingerprint,
+    history_columns,
+    history_rows,
+    in_old_shape,
+    move_to,
+    revisions,
+    stored,
+    version,
+)
 from sqlalchemy import make_url, text
 
 from monitor.database import migrate as migrating_module
@@ -26,7 +36,7 @@ HEAD = revisions()[-1]
 def forks(*arguments):
     paths = [HERE, HERE.parent, HERE.parents[1], os.environ.get("PYTHONPATH", "")]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    command = [sys.executable, HERE / "forks.py", *map(str, arguments)]
+    command = [sys.executable, HERE.parent / "support" / "forks.py", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, timeout=240)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -206,3 +216,100 @@ def test_a_process_that_runs_notices_that_the_schema_is_another_one(engine):
         schema.verify(engine)
     with reading(engine) as conn:
         assert conn.scalar(text("SELECT count(*) FROM runs")) == 0
+
+
+SILENCED = ["coverage", "outage"]
+OPENED = {"channels": ["log"], "rule": {"runs": 2, "of": 2, "span_s": 0.0, "remind_every_s": 14400.0}}
+MERGED = {
+    "cause": "coverage",
+    "title": "coverage",
+    "parts": [{"cause": "coverage", "parts": []}, {"cause": "coverage"}],
+}
+OLD_WORDS = {
+    "runs": [
+        {"status": "unread", "abort_reason": None}, {"status": "aborted", "abort_reason": "interrupted"},
+        {"status": "aborted", "abort_reason": "outage"}, {"status": "partial", "abort_reason": "interrupted"},
+    ],
+    "evidence": [{"cause": "coverage"}],
+    "incidents": [{"cause": "coverage"}],
+    "incident_events": [{"kind": "told"}, {"data": OPENED}, {"data": {"error": "span_s", "rule": "none"}}],
+    "item_events": [{"kind": "heeded"}],
+    "notifications": [{"cause": "coverage", "message": MERGED}, {"message": {"cause": "outage", "title": "coverage"}}],
+    "silences": [{"matchers": {"cause": SILENCED, "target": ["coverage"]}}, {"matchers": {"cause": ["c*e"]}}],
+}  # fmt: skip
+NEW_WORDS = {
+    "runs": [
+        {"status": "failed", "abort_reason": None}, {"status": "crashed", "abort_reason": None},
+        {"status": "aborted", "abort_reason": "outage"}, {"status": "partial", "abort_reason": "interrupted"},
+    ],
+    "evidence": [{"cause": "too_many_unknown"}],
+    "incidents": [{"cause": "too_many_unknown"}],
+    "incident_events": [
+        {"kind": "notified"},
+        {"data": {**OPENED, "rule": {"runs": 2, "of": 2, "for_s": 0.0, "repeat_interval_s": 14400.0}}},
+        {"data": {"error": "span_s", "rule": "none"}},
+    ],
+    "item_events": [{"kind": "unignored"}],
+    "notifications": [
+        {"cause": "too_many_unknown", "message": {
+            "cause": "too_many_unknown", "title": "coverage",
+            "parts": [{"cause": "too_many_unknown", "parts": []}, {"cause": "too_many_unknown"}],
+        }},
+        {"message": {"cause": "outage", "title": "coverage"}},
+    ],
+    "silences": [
+        {"matchers": {"cause": ["too_many_unknown", "outage"], "target": ["coverage"]}},
+        {"matchers": {"cause": ["c*e", "too_many_unknown"]}},
+    ],
+}  # fmt: skip
+
+
+def written(url, like):
+    """What is stored in the rows and columns that an example has."""
+    rows = stored(url)
+    return {
+        table: [{name: rows[table][n][name] for name in example} for n, example in enumerate(examples)]
+        for table, examples in like.items()
+    }
+
+
+def test_old_words_become_the_new_ones_and_back(database_url):
+    """Values, also inside of JSON; what only quotes such a word stays."""
+    bring_to(database_url, "0004", overwrite=OLD_WORDS)
+    before = stored(database_url)
+    assert written(database_url, OLD_WORDS) == OLD_WORDS
+    schema.upgrade(database_url)
+    assert written(database_url, NEW_WORDS) == NEW_WORDS
+    move_to(database_url, "0004")
+    after = stored(database_url)
+    assert after["silences"][1]["matchers"] == {"cause": ["c*e", "coverage"]}, "a pattern more, which matches the same"
+    after["silences"][1]["matchers"] = {"cause": ["c*e"]}
+    assert after == before
+    assert history_columns(database_url)[3] == "slot"
+    schema.upgrade(database_url)
+    assert history_columns(database_url)[3] == "run_key"
+
+
+@pytest.mark.parametrize("revision", OLDER)
+def test_the_view_is_there_at_every_revision(database_url, revision):
+    bring_to(database_url, revision)
+    assert (history_rows(database_url), history_columns(database_url)[3]) == (7, "slot")
+
+
+def test_others_keep_their_rights_on_the_view(new_postgres):
+    url = new_postgres()
+    bring_to(url, OLDER[-1])
+    role = f'"Reader of {make_url(url).database}"'
+    with psycopg.connect(url) as conn:
+        conn.execute(f"CREATE ROLE {role}")
+        conn.execute(f"GRANT SELECT ON history TO {role} WITH GRANT OPTION")
+        conn.execute("GRANT SELECT ON history TO PUBLIC")
+    rights = "SELECT grantee, privilege_type, is_grantable FROM information_schema.role_table_grants WHERE table_name = 'history'"
+    with psycopg.connect(url) as conn:
+        before = sorted(conn.execute(rights).fetchall())
+    schema.upgrade(url)
+    with psycopg.connect(url) as conn:
+        assert sorted(conn.execute(rights).fetchall()) == before
+        assert (role.strip('"'), "SELECT", "YES") in before
+        conn.execute(f"DROP OWNED BY {role}")
+        conn.execute(f"DROP ROLE {role}")
