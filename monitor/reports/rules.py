@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 from monitor.client.classify import StatusExplanation
@@ -93,19 +95,20 @@ def rules_json(rows: Sequence[RuleRow]) -> list[dict[str, Any]]:
     return [{"target": row.target, **_rule_json(row.found.rule, row.sources)} for row in rows]
 
 
+_JSON_KEYS = {"hold_for": "for"}
+"""Fields of a rule that Python can't call what the configuration calls them."""
+
+
+def _written(value: object) -> object:
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    return value.value if isinstance(value, Enum) else value
+
+
 def _rule_json(rule: Rule, sources: Mapping[str, str]) -> dict[str, Any]:
-    keys = {"hold_for": "span", "repeat_interval": "remind_every"}  # as the file calls them
-    values = {keys.get(each.name, each.name): getattr(rule, each.name) for each in fields(Rule)}
-    durations = {name: format_duration(values[name]) for name in ("window", "span", "remind_every")}
-    plain = {name: str(values[name]) for name in ("cause", "team", "severity", "by")}
-    return {
-        **values,
-        **durations,
-        **plain,
-        "opens": opens(rule),
-        "resolves": resolves(rule),
-        "from": {keys.get(name, name): source for name, source in sources.items()},
-    }
+    values = {each.name: getattr(rule, each.name) for each in fields(Rule)}
+    written = {_JSON_KEYS.get(name, name): _written(value) for name, value in values.items()}
+    return {**written, "opens": opens(rule), "resolves": resolves(rule), "from": dict(sources)}
 
 
 def simulation_text(query: RuleQuery, simulation: Simulation | None, *, on: str) -> str:
