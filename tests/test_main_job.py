@@ -365,7 +365,7 @@ def test_a_run_that_was_killed_between_two_that_were_refused_delays_no_incident(
         runs.start(conn, target="gloo", environment="test", run_key=None, epoch=epoch, started_at=world.clock())
     world.clock.advance(minutes=1)
     assert causes(world.run()) == [Cause.UNAUTHORIZED]
-    assert len(world.rows("SELECT 1 FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")) == 1
+    assert len(world.rows("SELECT 1 FROM runs WHERE status = 'crashed'")) == 1
 
 
 def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(world):
@@ -376,7 +376,7 @@ def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(w
         runs.start(conn, target="gloo", environment="test", run_key=None, epoch=epoch, started_at=ahead)
     assert world.clock() == now
     assert world.run().snapshot.total == 1
-    assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["aborted", "complete"]
+    assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["crashed", "complete"]
 
 
 def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):

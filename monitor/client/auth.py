@@ -46,7 +46,7 @@ class SecretSource:
         stamp: asked at most once per second; another stamp than at the last reading means another reading.
     """
 
-    __slots__ = ("_name", "_read", "_stamp", "_stamp_read", "_error_at_s", "_value", "next_check_s", "error", "version")
+    __slots__ = ("_error_at_s", "_name", "_read", "_stamp", "_stamp_read", "_value", "error", "next_check_s", "version")
 
     def __init__(self, read: Callable[[], str], *, name: str, stamp: Stamp = in_memory) -> None:
         self._read, self._name, self._stamp = read, name, stamp

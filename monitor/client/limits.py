@@ -89,7 +89,7 @@ class ConcurrencyLimit:
         learned: what an earlier run ended with; None: nothing stands in the way of the ceiling.
     """
 
-    __slots__ = ("_halved_at_s", "_configured_ceiling", "ceiling", "limit")
+    __slots__ = ("_configured_ceiling", "_halved_at_s", "ceiling", "limit")
 
     def __init__(self, ceiling: int, learned: float | None = None) -> None:
         self._configured_ceiling = self.ceiling = ceiling

@@ -1,4 +1,4 @@
-"""Runs, their snapshots and the view over both, and what each run saw of each cause."""
+"""The tables of the database. The view over two of them is in `history_view.py`."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -22,12 +22,11 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     and_,
-    func,
     text,
 )
 from sqlalchemy.engine import Dialect
 
-from monitor.model import ItemState, Reason, RunStatus
+from monitor.model import ItemState
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 """SQLite numbers rows by itself only for INTEGER PRIMARY KEY."""
@@ -320,7 +319,7 @@ runs = Table(
     Column("run_key", String(200)),
     Column("epoch", Integer, nullable=False),
     Column("status", String(20), nullable=False),  # RunStatus
-    Column("abort_reason", String(40)),  # a Cause, or deadline/interrupted
+    Column("abort_reason", String(40)),  # of partial and aborted runs: a Cause, deadline or interrupted
     Column("owner_cause", String(40)),  # the highest-ranked request cause of the run
     Column("due", Integer, nullable=False, server_default="0"),  # items to ask about; quarantined ids are not
     Column("answered", Integer, nullable=False, server_default="0"),  # of them, those that got a reply
@@ -387,9 +386,3 @@ def active() -> tuple[ColumnElement[bool], ...]:
 def stuck(since: datetime) -> ColumnElement[bool]:
     """What holds for an item that is pending since before a time."""
     return and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < since)
-
-
-def abandoned() -> ColumnElement[bool]:
-    """The runs that could not close themselves: interrupted and `aborted`. One that a signal cut short is `partial`."""
-    reason = func.coalesce(runs.c.abort_reason, "")
-    return and_(runs.c.status == RunStatus.ABORTED.value, reason == Reason.INTERRUPTED.value)

@@ -12,7 +12,7 @@ from itertools import groupby
 from sqlalchemy import Connection, RowMapping, select
 
 from monitor.database.engine import in_chunks
-from monitor.database.tables import abandoned, evidence, incidents, notifications, runs
+from monitor.database.tables import evidence, incidents, notifications, runs
 from monitor.incidents import store as incident_store
 from monitor.incidents.decide import (
     Action,
@@ -355,7 +355,7 @@ def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_l
         Those before the first evidence, and at most `MAX_RUNS` from there to the resolution.
     """
     began = incident.first_evidence_at
-    columns = (runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered, abandoned().label("died"))
+    columns = (runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered)
     finished = select(*columns).where(
         runs.c.target == incident.target, runs.c.finished_at.is_not(None), runs.c.status != RunStatus.RUNNING.value
     )
@@ -392,5 +392,5 @@ def _run(row: RowMapping, seen: Evidence | None, criteria: RunFilter) -> Observe
         inhibited=seen is not None and seen.inhibited_by is not None,
         confirms_recovery=counts_as_recovery(criteria.criterion, due=row["due"], answered=row["answered"]),
     )
-    counts = point if status in criteria.statuses and not row["died"] else None
+    counts = point if status in criteria.statuses else None
     return ObservedRun(run_id=row["id"], at=row["finished_at"], status=status, point=counts, evidence=seen)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, RowMapping, exists, func, insert, select
 
 from monitor.database.engine import in_chunks
 from monitor.database.engine import insert as insert_or
-from monitor.database.tables import abandoned, active, evidence, incident_events, incidents, items, runs
+from monitor.database.tables import active, evidence, incident_events, incidents, items, runs
 from monitor.database.text import to_column_text
 from monitor.incidents import members
 from monitor.incidents.decide import EvidencePoint
@@ -88,7 +88,7 @@ def _finished_runs(
     ended = runs.c.status.in_(sorted(status.value for status in statuses))
     finished = (
         select(runs.c.id, runs.c.finished_at, runs.c.due, runs.c.answered)
-        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None), ~abandoned())
+        .where(runs.c.target == target, ended, runs.c.finished_at.is_not(None))
         .order_by(runs.c.id.desc())
     )
     rows = conn.execute(finished.where(runs.c.finished_at >= since).limit(_MAX_RUNS)).mappings().all()

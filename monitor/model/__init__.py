@@ -18,10 +18,11 @@ from monitor.model.incidents import (
     rank,
 )
 from monitor.model.items import BadBody, ItemCompletion, ItemState, ItemStatus, Outcome, Reason, SyncLogEntry
-from monitor.model.runs import RunStatus, Snapshot, SyncReport
+from monitor.model.runs import FINISHED, RunStatus, Snapshot, SyncReport
 from monitor.model.shared_state import ChannelState, LearnedLimits
 
 __all__ = [
+    "FINISHED",
     "ITEM_CAUSES",
     "MONITOR_CAUSES",
     "REQUEST_CAUSES",
@@ -32,17 +33,17 @@ __all__ = [
     "Incident",
     "IncidentKey",
     "IncidentState",
+    "ItemCompletion",
     "ItemState",
     "ItemStatus",
     "LearnedLimits",
-    "SyncLogEntry",
     "Outcome",
     "Reason",
     "RunStatus",
     "Severity",
     "Silence",
     "Snapshot",
-    "ItemCompletion",
+    "SyncLogEntry",
     "SyncReport",
     "Team",
     "rank",

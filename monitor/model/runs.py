@@ -7,13 +7,20 @@ from monitor.model.items import ItemState
 
 
 class RunStatus(StrEnum):
-    """How far a run got; `running` until it is closed, `failed` when the sync log could not be read."""
+    """How far a run got; `running` until it is closed."""
 
     RUNNING = "running"
     COMPLETE = "complete"
     PARTIAL = "partial"
     ABORTED = "aborted"
     FAILED = "failed"
+    """It could not read its sync log, and has no snapshot."""
+    CRASHED = "crashed"
+    """Its process ended before it was closed; another process closed it, without a snapshot."""
+
+
+FINISHED = tuple(status for status in RunStatus if status not in {RunStatus.RUNNING, RunStatus.CRASHED})
+"""How a run is closed by its own process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

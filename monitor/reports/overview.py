@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from monitor.model import Incident, RunStatus, Silence
+from monitor.model import Incident, Silence
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.notification_queries import Undelivered
@@ -148,27 +148,15 @@ def target_overview(facts: TargetFacts, *, now: datetime) -> TargetOverview:
     """Draws from what is stored about a target what a report says of it."""
     return TargetOverview(
         facts=facts,
-        condition=condition(facts.last_run, facts.snapshot),
+        condition=condition(facts.last_run),
         stale=is_stale(facts.last_run, facts.due, now=now),
         trend=trend(facts.samples),
     )
 
 
-_CONDITIONS: Mapping[RunStatus, Condition] = {
-    RunStatus.COMPLETE: Condition.COMPLETE,
-    RunStatus.PARTIAL: Condition.PARTIAL,
-    RunStatus.FAILED: Condition.FAILED,
-}
-
-
-def condition(last_run: LastRun | None, snapshot: HistoryRow | None) -> Condition:
-    """How far the last run got; one that was closed without a snapshot by another process has died."""
-    if last_run is None:
-        return Condition.NEVER_RAN
-    if last_run.status in _CONDITIONS:
-        return _CONDITIONS[last_run.status]
-    stored = snapshot is not None and snapshot.run_id == last_run.run_id
-    return Condition.ABORTED if stored else Condition.CRASHED
+def condition(last_run: LastRun | None) -> Condition:
+    """How far the last finished run got."""
+    return Condition.NEVER_RAN if last_run is None else Condition(last_run.status.value)
 
 
 def is_stale(last_run: LastRun | None, due: DueTimes | None, *, now: datetime) -> bool:

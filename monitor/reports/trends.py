@@ -331,7 +331,7 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
 
 def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
     """When the first of the runs started that could not read the sync log, one after the other, up to now."""
-    other = (RunStatus.FAILED.value, RunStatus.RUNNING.value)
+    other = (RunStatus.FAILED.value, RunStatus.CRASHED.value, RunStatus.RUNNING.value)
     read = select(func.max(runs.c.started_at)).where(runs.c.target == target, runs.c.status.not_in(other))
     last_read = conn.execute(read).scalar() or _LONG_AGO
     unreadable = runs.c.target == target, runs.c.status == RunStatus.FAILED.value, runs.c.started_at > last_read

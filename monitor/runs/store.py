@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, and_, column, func, insert, select, table, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, column, func, insert, select, table, update
 
 from monitor.database.engine import in_chunks
-from monitor.database.tables import abandoned, item_events, runs, snapshots
+from monitor.database.tables import item_events, runs, snapshots
 from monitor.database.text import to_column_text
 from monitor.errors import LeaseLostError
-from monitor.model import Cause, Reason, RunStatus, Snapshot
+from monitor.model import FINISHED, Cause, RunStatus, Snapshot
 
 PROCESS_DIED = "the process ended before the run was closed"
 
@@ -88,8 +88,7 @@ def start(
 
 def already_executed(conn: Connection, *, target: str, run_key: str) -> bool:
     """Whether a run of that slot was closed by its own process. One that died spends nothing: the slot is run again."""
-    closed = runs.c.status != RunStatus.RUNNING.value
-    spent = select(runs.c.id).where(runs.c.target == target, runs.c.run_key == run_key, closed, ~abandoned()).limit(1)
+    spent = select(runs.c.id).where(runs.c.target == target, runs.c.run_key == run_key, _finished()).limit(1)
     return conn.execute(spent).first() is not None
 
 
@@ -154,9 +153,12 @@ def closed_by_owner(conn: Connection, *, run_id: int) -> bool:
 
     A transaction that is still being committed, on a connection that broke off, is waited for.
     """
-    closed = and_(runs.c.status != RunStatus.RUNNING.value, ~abandoned())
-    found = conn.execute(select(closed).where(runs.c.id == run_id).with_for_update()).scalar()
+    found = conn.execute(select(_finished()).where(runs.c.id == run_id).with_for_update()).scalar()
     return bool(found)
+
+
+def _finished() -> ColumnElement[bool]:
+    return runs.c.status.in_([status.value for status in FINISHED])
 
 
 def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None:
@@ -187,7 +189,7 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
     """The last run of a target that asked the API and was closed by its own process; None before the first."""
     asked = runs.c.status.in_([RunStatus.COMPLETE.value, RunStatus.PARTIAL.value, RunStatus.ABORTED.value])
     columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
-    newest = select(*columns).where(runs.c.target == target, asked, ~abandoned()).order_by(runs.c.id.desc()).limit(1)
+    newest = select(*columns).where(runs.c.target == target, asked).order_by(runs.c.id.desc()).limit(1)
     row = conn.execute(newest).first()
     if row is None:
         return None
@@ -202,7 +204,7 @@ def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -
         How many there were.
     """
     left_open = (runs.c.target == target, runs.c.status == RunStatus.RUNNING.value, runs.c.epoch < before_epoch)
-    values = {"status": RunStatus.ABORTED.value, "abort_reason": Reason.INTERRUPTED.value, "error": PROCESS_DIED}
+    values = {"status": RunStatus.CRASHED.value, "error": PROCESS_DIED}
     return conn.execute(update(runs).where(*left_open).values(finished_at=at, **values)).rowcount
 
 

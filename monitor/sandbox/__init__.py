@@ -4,4 +4,4 @@ from monitor.sandbox.sandbox import Sandbox
 from monitor.sandbox.scenario import ScenarioPlayer, serve
 from monitor.sandbox.settings import SandboxSettings
 
-__all__ = ["ScenarioPlayer", "Sandbox", "SandboxSettings", "serve"]
+__all__ = ["Sandbox", "SandboxSettings", "ScenarioPlayer", "serve"]

@@ -13,10 +13,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, ScalarSelect, String, 
 
 from monitor.database.engine import connect_read_only, in_chunks, reading
 from monitor.database.schema import current
-from monitor.database.tables import abandoned, incidents, notifications, runs, snapshots
+from monitor.database.tables import incidents, notifications, runs, snapshots
 from monitor.database.urls import is_sqlite, parse
 from monitor.errors import ConfigError, StoreError
-from monitor.model import ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
+from monitor.model import FINISHED, ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
 from monitor.runs import throttle_store
 from monitor.threads import run_in_thread
@@ -95,11 +95,11 @@ def read(
 def _target_states(conn: Connection, targets: Sequence[str]) -> dict[str, TargetState]:
     """One seek in an index per target and question, however long the history is."""
     names = values(column("name", String), name="wanted").data([(name,) for name in targets]).cte("wanted")
-    finished = runs.c.status != RunStatus.RUNNING.value
+    finished = runs.c.status.in_([status.value for status in FINISHED])
     chosen = conn.execute(
         select(
             names.c.name,
-            _newest(names.c.name, finished, ~abandoned()).label("ended"),
+            _newest(names.c.name, finished).label("ended"),
             _newest(names.c.name, runs.c.status == RunStatus.COMPLETE.value).label("complete"),
             _newest(names.c.name, runs.c.id.in_(select(snapshots.c.run_id))).label("counted"),
         )

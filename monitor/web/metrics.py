@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.utils import floatToGoString
 
 from monitor import __version__
-from monitor.model import RunStatus
+from monitor.model import FINISHED
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import channel_target
 from monitor.web.database_probe import ProbeResult, QueueStats
@@ -24,7 +24,6 @@ PLAIN = CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 
-_END_STATUSES = tuple(status for status in RunStatus if status is not RunStatus.RUNNING)
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
 """They are shown from the start, so that the first of a class is an increase."""
 
@@ -108,7 +107,7 @@ def _interval_s(due_times: DueTimes, now: datetime) -> float | None:
 
 
 def _run_values(target: str, counters: RunCounters) -> Iterator[_Value]:
-    for status in _END_STATUSES:
+    for status in FINISHED:
         yield "runs_total", (target, status.value), counters.runs[status]
     yield "runs_skipped_total", (target,), counters.skipped
     yield "run_errors_total", (target,), counters.errors

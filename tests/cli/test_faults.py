@@ -283,7 +283,7 @@ def test_a_kill_in_mid_run_leaves_a_state_from_which_the_next_run_is_whole(world
     done = world.cli("check")
     assert done.returncode == 0, done.stderr
     assert "Health: 60 completed" in done.stdout
-    assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["aborted", "complete"]
+    assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["crashed", "complete"]
     assert [row for row in world.rows(WHOLE) if row["total"] != row["sum"]] == []
     events = world.rows("SELECT item_id FROM item_events WHERE kind = 'state'")
     assert len(events) == len({row["item_id"] for row in events}) == 60

@@ -77,7 +77,7 @@ STALE = [
     ("nine minutes ago", lambda world: ran(world, ago=timedelta(minutes=9)), 0),
     ("another target's run", lambda world: ran(world, target="other"), 75),
     ("a log that could not be read asked nothing", lambda world: ran(world, status=RunStatus.FAILED), 75),
-    ("a run that died", lambda world: ran(world, status=RunStatus.ABORTED, reason="interrupted"), 75),
+    ("a run that died", lambda world: ran(world, status=RunStatus.CRASHED), 75),
     ("a run that was stopped", lambda world: ran(world, status=RunStatus.ABORTED, reason="unauthorized"), 0),
 ]
 

@@ -74,7 +74,7 @@ def test_when_one_is_killed_in_mid_run_the_other_runs_that_slot_within_its_lease
     assert took_s < LEASE_S + 2, "a lease, its margin, and what a busy machine takes"
     dead, alive = world.rows("SELECT run_key, status FROM runs ORDER BY id")
     assert dead["run_key"] == alive["run_key"]
-    assert (dead["status"], alive["status"]) == ("aborted", "complete")
+    assert (dead["status"], alive["status"]) == ("crashed", "complete")
 
 
 def test_one_that_is_frozen_for_many_ticks_catches_up_with_one_run(small_world, start):

@@ -99,7 +99,7 @@ def test_old_runs_go_with_their_snapshots_and_evidence_but_the_first_and_the_new
 
 
 def test_of_each_target_and_each_ending_the_newest_stay(engine):
-    endings = [("complete", None), ("failed", None), ("aborted", "unauthorized"), ("aborted", "interrupted")]
+    endings = [("complete", None), ("failed", None), ("aborted", "unauthorized"), ("crashed", None)]
     rows = []
     for target in ("gloo", "docs"):
         for status, reason in endings:
@@ -264,13 +264,7 @@ def test_the_clock_is_read_off_the_runs(engine):
         assert pruning.newest_run_starts(conn, before=NOW - 9 * DAY) == (NOW - DAY, None)
 
 
-ENDINGS = [
-    ("complete", None),
-    ("partial", "deadline"),
-    ("aborted", "outage"),
-    ("aborted", "interrupted"),
-    ("failed", None),
-]
+ENDINGS = [("complete", None), ("partial", "deadline"), ("aborted", "outage"), ("crashed", None), ("failed", None)]
 STEPS = st.tuples(
     st.sampled_from(["gloo", "docs"]),
     st.sampled_from(ENDINGS),

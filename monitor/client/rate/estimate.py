@@ -27,17 +27,17 @@ class CubicProbe:
 
     __slots__ = (
         "_accepted",
-        "_refused_at_per_s",
-        "_start_s",
-        "_recovery_s",
         "_counted",
         "_counted_s",
-        "_measured_per_s",
-        "_initial_per_s",
-        "_in_flight_before",
-        "_limited",
         "_curve_start_s",
+        "_in_flight_before",
+        "_initial_per_s",
+        "_limited",
+        "_measured_per_s",
         "_probe_unsent",
+        "_recovery_s",
+        "_refused_at_per_s",
+        "_start_s",
         "plateau_per_s",
     )
 
@@ -127,21 +127,21 @@ class TokenBucketEstimator:
     """The supply of one API. Instants are those at which requests were sent; requests are numbered as they start."""
 
     __slots__ = (
-        "_retry_at_s",
+        "_confident",
         "_done",
+        "_extra_reserve",
         "_fixed_per_s",
         "_full_since_s",
         "_is_sliding_log",
         "_limit",
         "_per_s",
         "_refused_s",
+        "_retry_at_s",
         "_sent_s",
         "_share",
-        "_extra_reserve",
-        "_confident",
         "_trial_end_s",
-        "remaining",
         "refill_per_s",
+        "remaining",
     )
 
     def __init__(self, share: float) -> None:
@@ -262,17 +262,17 @@ class FixedWindowEstimator:
 
     __slots__ = (
         "_base",
-        "_start_s",
         "_done",
         "_end_s",
         "_is_new",
+        "_last_boundary",
+        "_length_s",
         "_limit",
         "_max_reset_s",
         "_remaining",
-        "_last_boundary",
         "_sent_s",
         "_share",
-        "_length_s",
+        "_start_s",
         "_was_exhausted",
     )
 
@@ -426,14 +426,14 @@ class CapacityEstimator:
     """The limit of one API under one credential, as its replies show it."""
 
     __slots__ = (
-        "_done",
         "_bucket",
+        "_done",
+        "_gradual_growth",
         "_is_bucket",
         "_limit",
         "_samples",
-        "_total",
         "_sent_s",
-        "_gradual_growth",
+        "_total",
         "_window",
         "known",
         "share",

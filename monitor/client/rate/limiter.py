@@ -30,16 +30,16 @@ class RateLimiter:
     """The pace of all requests under one credential. All instants are seconds on one clock that never goes back."""
 
     __slots__ = (
-        "_ceiling_gap_s",
-        "_probe",
-        "_unlimited",
-        "_last_s",
-        "_rejections",
-        "_throttle_factor",
-        "_start_times",
-        "_starts",
         "_announced_gap_s",
         "_capacity",
+        "_ceiling_gap_s",
+        "_last_s",
+        "_probe",
+        "_rejections",
+        "_start_times",
+        "_starts",
+        "_throttle_factor",
+        "_unlimited",
     )
 
     def __init__(self, *, ceiling_per_s: float | None, share: float, learned_per_s: float | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from monitor.notifications.messages import Message
 
-__all__ = ["Channel", "SendOutcome", "SupportsResend", "SendResult", "send_with_fallback"]
+__all__ = ["Channel", "SendOutcome", "SendResult", "SupportsResend", "send_with_fallback"]
 
 
 class SendOutcome(StrEnum):
