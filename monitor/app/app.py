@@ -1,4 +1,4 @@
-"""A configuration and a database, and the live parts that are made from them, each loaded when it is asked for."""
+"""`App` builds live objects from a configuration and a database. Each part is imported when it is needed."""
 
 import os
 import random
@@ -12,15 +12,14 @@ from uuid import uuid4
 
 from sqlalchemy import Engine
 
-from monitor.app.channels import send_once
-from monitor.app.clients import build_auth, secret_reader
-from monitor.config import ChannelConfig, Config, RuleConfig, ScheduleConfig, SyncLogConfig, TargetConfig
+from monitor.app.channels import build_channel, fingerprint, send_once
+from monitor.app.clients import build_auth, open_client, secret_reader
+from monitor.config import ChannelConfig, Config, RuleConfig, TargetConfig
 from monitor.database.schema import ensure
 from monitor.errors import ConfigError
 from monitor.incidents.rulebook import EffectiveRule, Override, Rule, effective_rules
 from monitor.model import Cause, SyncLogEntry
 from monitor.model.http import CallResult, Request
-from monitor.model.schedule import DueTimes
 from monitor.notifications.routing import LOG_CHANNEL, Route, route
 from monitor.notifications.texts import channel_target
 from monitor.providers import Provider, ProviderSettings
@@ -31,71 +30,58 @@ _HEARTBEAT_ATTEMPTS = 2
 
 
 def build_heartbeat(target: TargetConfig) -> Heartbeat | None:
-    """The switch that is told of a target's runs; None when there is none."""
+    """The heartbeat of a target's runs, if one is configured."""
     if target.heartbeat is None:
         return None
+
+    async def ask(request: Request, timeout_s: float) -> CallResult:
+        return await send_once(request, timeout_s=timeout_s, attempts=_HEARTBEAT_ATTEMPTS)
+
     return Heartbeat(
-        target=target.name, read_url=secret_reader(target.heartbeat), ask=_send_heartbeat, new_rid=lambda: str(uuid4())
+        target=target.name, read_url=secret_reader(target.heartbeat), ask=ask, new_rid=lambda: str(uuid4())
     )
 
 
-async def _send_heartbeat(request: Request, timeout_s: float) -> CallResult:
-    return await send_once(request, timeout_s=timeout_s, attempts=_HEARTBEAT_ATTEMPTS)
-
-
 def utcnow() -> datetime:
-    """The clock of everything that is stored."""
+    """The clock for everything that is stored."""
     return datetime.now(UTC)
 
 
 def holder() -> str:
-    """Who this process is in leases and claims: `host:pid`."""
+    """This process's name in leases and claims: `host:pid`."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def open_database(config: Config) -> Engine:
-    """Opens the configured database at this program's schema; an embedded SQLite is brought there first.
+    """Opens the configured database. SQLite is migrated to this program's schema first.
 
-    Raises:
-        SchemaError: the schema is newer, or a server's is older.
-        StoreError: the database can't be used.
+    Raises SchemaError if the schema is newer, or PostgreSQL's is older, StoreError if the database can't be used.
     """
     return ensure(config.database.reveal())
 
 
 def build_provider(target: TargetConfig) -> Provider:
-    """The provider of a target, set up as its configuration says.
-
-    Raises:
-        ConfigError: it can't work with these settings.
-    """
+    """The provider of a target, with its settings. Raises ConfigError if the settings are not valid for it."""
+    options = target.options
+    if target.provider == "generic":
+        options = {
+            "item": target.item.model_dump() if target.item else None,
+            "list": target.list_.model_dump() if target.list_ else None,
+            "headers": dict(target.headers),
+        }
     settings = ProviderSettings(
         target=target.name,
         base_url=target.base_url,
         publisher_id=target.publisher_id,
         statuses={str(state): names for state, names in target.statuses.items()},
         list_max_bytes=target.check.list_max_mb << 20,
-        options=_provider_options(target),
+        options=options,
     )
     return provider_for(target.provider, settings)
 
 
-def _provider_options(target: TargetConfig) -> Mapping[str, object]:
-    if target.provider != "generic":
-        return target.options
-    return {
-        "item": target.item.model_dump() if target.item else None,
-        "list": target.list_.model_dump() if target.list_ else None,
-        "headers": dict(target.headers),
-    }
-
-
 def validate_providers(targets: Iterable[TargetConfig]) -> None:
-    """Sets every target's provider up once, so that what is wrong with one is said before any network or write.
-
-    Raises:
-        ConfigError: with every problem found.
-    """
+    """Builds every target's provider and credentials, without network access. Raises ConfigError with every problem."""
     problems: list[str] = []
     for target in targets:
         try:
@@ -107,31 +93,26 @@ def validate_providers(targets: Iterable[TargetConfig]) -> None:
 
 
 def rules_for_target(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, Rule]:
-    """The rules of one target: the built-in ones with the configured differences laid over them, later ones last.
-
-    Args:
-        overrides: the tables `[[rules]]`, in their order.
-        target: its name; `channel:NAME` for a channel, whose rule is the one of `channel_failing`.
-    """
+    """The built-in rules with `[[rules]]` applied in order; for `channel:NAME` only that of `channel_failing`."""
     return {cause: found.rule for cause, found in rules_with_sources(overrides, target=target).items()}
 
 
 def rules_with_sources(overrides: Sequence[RuleConfig], *, target: str) -> Mapping[Cause, EffectiveRule]:
-    """The same, each with where its values came from."""
+    """The same, with the source of each value."""
     return effective_rules(build_overrides(overrides), target)
 
 
 def build_overrides(rules: Sequence[RuleConfig]) -> tuple[Override, ...]:
-    """The tables `[[rules]]`, in their order."""
+    """The tables `[[rules]]`, in order."""
     return tuple(each.to_override(position) for position, each in enumerate(rules))
 
 
 def build_routes(config: Config) -> tuple[Route, ...]:
-    """The routes, in their order."""
+    """The tables `[[routes]]`, in order."""
     return tuple(each.to_route() for each in config.routes)
 
 
-if TYPE_CHECKING:  # loaded by what makes one of them: whoever only reads the database needs none
+if TYPE_CHECKING:  # imported where one is built, so that commands that only read the database start fast
     from monitor.app.throttles import ThrottleRegistry
     from monitor.incidents.channel_failures import ChannelFailures
     from monitor.incidents.evaluate import IncidentEvaluator
@@ -139,7 +120,6 @@ if TYPE_CHECKING:  # loaded by what makes one of them: whoever only reads the da
     from monitor.incidents.silence_expiry import SilenceExpiry
     from monitor.notifications.delivery import ConfiguredChannel, Sender
     from monitor.runs.run import Job
-    from monitor.synclog import SyncLogSpec
 
 
 _MIN_RESOLVE_TIMEOUT = timedelta(minutes=15)
@@ -153,23 +133,19 @@ def _new_throttle_registry() -> "ThrottleRegistry":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """A configuration and a database, from which the live parts are made."""
+    """A configuration and a database, and methods that build live objects from them."""
 
     config: Config
     engine: Engine
     throttles: "ThrottleRegistry" = field(default_factory=_new_throttle_registry)
     clock: Callable[[], datetime] = utcnow
-    """Of all that is decided and stored."""
+    """The clock for decisions and for everything that is stored."""
 
     def job(self, target: TargetConfig, *, scheduled: bool = False) -> "Job":
-        """Everything that runs over one target need.
+        """Everything that a run of the target needs. `scheduled`: whether the daemon keeps the schedule.
 
-        Args:
-            target: one of the configuration's.
-            scheduled: whether its schedule is kept here, by the daemon; otherwise only one that somebody wrote down
-                is expected of whoever keeps it, such as cron.
+        If not, runs are only expected by an explicit schedule, which cron or the like keeps.
         """
-        from monitor.app.clients import open_client
         from monitor.database import leases
         from monitor.runs.run import Job
         from monitor.runs.strategy import Strategy
@@ -199,21 +175,17 @@ class App:
         )
 
     def read_log(self, target: TargetConfig) -> Iterator[Sequence[SyncLogEntry]]:
-        """The sync log of a target in batches: the pipeline's own, or the built-in one.
-
-        Raises:
-            SyncLogError: the pipeline's log can't be read.
-            StoreError: the built-in log can't be read.
-        """
+        """A target's sync log in batches. Raises SyncLogError, or StoreError (built-in log), if it can't be read."""
         if target.sync_log is not None:
-            from monitor.synclog import read as read_log
+            from monitor.synclog import SyncLogSpec, read
 
-            yield from read_log(_sync_log_spec(target.sync_log))
+            settings = target.sync_log.model_dump(exclude={"url"})
+            yield from read(SyncLogSpec(url=target.sync_log.url.reveal(), **settings))
             return
         from monitor.database.engine import connect_read_only
         from monitor.synclog import builtin as tracked
 
-        # of the configured database, also when the run itself works on a scratch one (ADR 14)
+        # from the configured database, even if the run uses a scratch one (ADR 14)
         engine = connect_read_only(self.config.database.reveal())
         try:
             yield from tracked.read(engine, target=target.name)
@@ -221,15 +193,14 @@ class App:
             engine.dispose()
 
     def sender(self) -> "Sender":
-        """Delivers what is due to the configured channels."""
+        """The sender of due messages to the configured channels."""
         from monitor.notifications.channels.log import LogChannel
         from monitor.notifications.delivery import ConfiguredChannel, Sender
 
         channels = {LOG_CHANNEL: ConfiguredChannel(channel=LogChannel(), fingerprint=lambda: LOG_CHANNEL)}
         resolve_timeout = self._resolve_timeout()
-        channels.update(
-            {channel.name: _configured_channel(channel, resolve_timeout) for channel in self.config.channels}
-        )
+        for each in self.config.channels:
+            channels[each.name] = _configured_channel(each, resolve_timeout)
         silence_expiry = self.silence_expiry()
         return Sender(
             self.engine,
@@ -242,13 +213,13 @@ class App:
         )
 
     def _resolve_timeout(self) -> timedelta:
-        """How long an alert lasts that is not told again: longer than it can take until it is, in every mode."""
+        """When Alertmanager resolves an alert that is not sent again: later than the next run can send it."""
         now, config = self.clock(), self.config
-        overdue = (due_times(config.schedule_for(each), each.name).overdue_at(now) for each in config.targets)
+        overdue = (config.schedule_for(each).due_times(each.name).overdue_at(now) for each in config.targets)
         return _MIN_RESOLVE_TIMEOUT + max((each - now for each in overdue if each is not None), default=timedelta(0))
 
     def silence_expiry(self) -> "SilenceExpiry":
-        """Tells what silences kept back, once they end."""
+        """Sends silenced notifications when their silence ends."""
         from monitor.incidents.silence_expiry import SilenceExpiry
 
         channel_router = self._incident_hooks().router
@@ -258,12 +229,11 @@ class App:
         from monitor.incidents.channel_failures import ChannelFailures
         from monitor.incidents.rulebook import DEFAULT_RULES
 
-        names = [channel.name for channel in self.config.channels]
-        rules = {name: rules_for_target(self.config.rules, target=channel_target(name)) for name in names}
+        config, cause, names = self.config, Cause.CHANNEL_FAILING, [channel.name for channel in self.config.channels]
         return ChannelFailures(
-            environment=self.config.environment,
-            rule=DEFAULT_RULES[Cause.CHANNEL_FAILING],
-            rules={name: rules[name][Cause.CHANNEL_FAILING] for name in names},
+            environment=config.environment,
+            rule=DEFAULT_RULES[cause],
+            rules={name: rules_for_target(config.rules, target=channel_target(name))[cause] for name in names},
             channels=names,
             route=self._router(),
         )
@@ -285,36 +255,17 @@ class App:
             age_limits=AgeLimits(stuck_after=target.check.stuck_after, missing_after=target.check.missing_after),
             route=self._router(),
             group_wait=config.group_wait if scheduled else timedelta(0),
-            due_times=due_times(schedule, target.name, daemon_managed=scheduled)
+            due_times=schedule.due_times(target.name, daemon_managed=scheduled)
             if scheduled or schedule.explicit
             else None,
         )
 
 
-def due_times(schedule: ScheduleConfig, target: str, *, daemon_managed: bool = False) -> DueTimes:
-    """When a target's runs are due by a schedule, which a daemon keeps or somebody's cron."""
-    return schedule.due_times(target, daemon_managed=daemon_managed)
-
-
 def _configured_channel(config: ChannelConfig, resolve_timeout: timedelta) -> "ConfiguredChannel":
-    from monitor.app.channels import build_channel, fingerprint
     from monitor.notifications.delivery import ConfiguredChannel
 
     return ConfiguredChannel(
         channel=build_channel(config, resolve_timeout=resolve_timeout),
         fingerprint=lambda: fingerprint(config),
         include_api_message=config.include_api_message,
-    )
-
-
-def _sync_log_spec(log: SyncLogConfig) -> "SyncLogSpec":
-    from monitor.synclog import SyncLogSpec
-
-    return SyncLogSpec(
-        url=log.url.reveal(),
-        table=log.table,
-        id_column=log.id_column,
-        submitted_at_column=log.submitted_at_column,
-        group_column=log.group_column,
-        timezone=log.timezone,
     )

@@ -1,22 +1,26 @@
-"""Channels as configured, the one request that each message is, and what a channel's settings are called together.
+"""Builds channels from their settings, sends their requests, and computes fingerprints of settings.
 
-A type of channel is loaded when one of it is configured, and the HTTP client when something is sent.
+A channel's module is imported when such a channel is configured, the HTTP client when something is sent.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import timedelta
+from functools import singledispatch
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from monitor.app.clients import secret_reader
+from monitor.client.throttle import utcnow
 from monitor.config import (
     AlertmanagerConfig,
     AppriseConfig,
     ChannelConfig,
     EmailConfig,
+    LogConfig,
     PagerDutyConfig,
     Secret,
     SlackConfig,
@@ -28,54 +32,53 @@ from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import Channel
 from monitor.notifications.channels.log import LogChannel
 
-CHANNEL_TIMEOUT_S = 15.0
-"""Wall-clock seconds for one attempt to reach a channel."""
+CHANNEL_TIMEOUT_S = 15.0  # of wall-clock time, for one attempt
 
 _RESOLVE_TIMEOUT = timedelta(minutes=15)
 
 
 def build_channel(config: ChannelConfig, *, resolve_timeout: timedelta = _RESOLVE_TIMEOUT) -> Channel:
-    """The channel that a configuration describes.
-
-    Args:
-        config: of any type.
-        lasting: how long an alert is to last at a receiver that forgets; longer than the time between refreshes.
+    """The channel for these settings. `resolve_timeout`: when Alertmanager resolves an alert that is not sent again;
+    longer than the time between refreshes.
     """
-    match config:
-        case WebhookConfig():
-            return _build_webhook(config)
-        case SlackConfig():
-            from monitor.notifications.channels.slack import SlackChannel
+    return _build(config, resolve_timeout)
 
-            return SlackChannel(secret_reader(config.url), send_once)
-        case EmailConfig():
-            return _build_email(config)
-        case PagerDutyConfig():
-            return _build_pagerduty(config)
-        case AlertmanagerConfig():
-            return _build_alertmanager(config, resolve_timeout)
-        case AppriseConfig():
-            from monitor.notifications.channels.apprise import AppriseChannel
 
-            return AppriseChannel(secret_reader(config.url), timeout_s=CHANNEL_TIMEOUT_S)
-        case _:
-            return LogChannel()
+@singledispatch
+def _build(config: ChannelConfig, _: timedelta) -> Channel:
+    """Each channel type registers a function of its settings and the resolve timeout."""
+    raise TypeError(f"no channel is built from {type(config).__name__}")
+
+
+@_build.register
+def _build_log(_config: LogConfig, _: timedelta) -> Channel:
+    return LogChannel()
+
+
+@_build.register
+def _build_slack(config: SlackConfig, _: timedelta) -> Channel:
+    from monitor.notifications.channels.slack import SlackChannel
+
+    return SlackChannel(secret_reader(config.url), send_once)
+
+
+@_build.register
+def _build_apprise(config: AppriseConfig, _: timedelta) -> Channel:
+    from monitor.notifications.channels.apprise import AppriseChannel
+
+    return AppriseChannel(secret_reader(config.url), timeout_s=CHANNEL_TIMEOUT_S)
 
 
 def validate_channels(channels: Sequence[ChannelConfig]) -> None:
-    """Makes sure that Apprise knows the services of its channels, for which it has to be loaded; contacts nobody.
-
-    Raises:
-        ConfigError: it does not know one; with every such problem.
-    """
+    """Checks, without network, that Apprise knows its channels' services. ConfigError names every unknown one."""
     services = [channel for channel in channels if isinstance(channel, AppriseConfig)]
     if not services:
         return
     from monitor.notifications.channels.apprise import known_service
 
     problems = [
-        f"channels.{channel.name}.url names no service that Apprise knows, or lacks a part of it: compare it with "
-        "Apprise's page of that service"
+        f"channels.{channel.name}.url names no service that Apprise knows, or is incomplete: compare it with Apprise's "
+        "documentation of the service"
         for channel in services
         if known_service(channel.url.reveal()) is None
     ]
@@ -84,28 +87,26 @@ def validate_channels(channels: Sequence[ChannelConfig]) -> None:
 
 
 def fingerprint(config: ChannelConfig) -> str:
-    """Names the settings of a channel as they are now, secrets and certificates included: 32 hexadecimal digits.
+    """A hash of a channel's current settings, secrets and certificates included: 32 hexadecimal digits.
 
-    It is stored, so it must not help anybody to a secret: scrypt (RFC 7914) makes each guess cost about 10 ms and
-    4 MiB. A file that can't be read counts as one that is not there.
+    It is stored, so it must not reveal secrets: with scrypt (RFC 7914) each guess costs about 10 ms and 4 MiB. A file
+    that can't be read counts as missing.
     """
     settings = {name: _current_value(getattr(config, name)) for name in type(config).model_fields}
     if isinstance(config, EmailConfig) and config.ca_file is not None:
-        settings["ca_file"] = [config.ca_file, _file_digest(config.ca_file)]
+        digest = None
+        with suppress(OSError):
+            digest = hashlib.sha256(Path(config.ca_file).read_bytes()).hexdigest()
+        settings["ca_file"] = [config.ca_file, digest]
     written = json.dumps(settings, sort_keys=True).encode()
     return hashlib.scrypt(written, salt=f"channel:{config.name}".encode(), n=1 << 12, r=8, p=1, dklen=16).hex()
 
 
 async def send_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, attempts: int = 1) -> CallResult:
-    """Sends one request to where its absolute URL says, once, without credentials of any target.
+    """Sends one request to its absolute URL, without a target's credentials.
 
-    Args:
-        request: what to send.
-        timeout_s: wall-clock seconds for all of it.
-        attempts: how often it may be sent, in even shares of that time, where once was not enough.
-
-    Raises:
-        ValueError: the URL can't be taken apart.
+    It takes at most `timeout_s` of wall-clock time, of which each attempt has an equal share.
+    Raises ValueError if the URL can't be parsed.
     """
     from monitor.client.client import Client
     from monitor.client.transports.httpx_transport import HttpxTransport
@@ -121,20 +122,23 @@ async def send_once(request: Request, *, timeout_s: float = CHANNEL_TIMEOUT_S, a
         await transport.close()
 
 
-def _build_webhook(config: WebhookConfig) -> Channel:
+@_build.register
+def _build_webhook(config: WebhookConfig, _: timedelta) -> Channel:
     from monitor.notifications.channels.webhook import WebhookChannel, signer
 
-    sign = signer(secret_reader(config.secret), _utcnow) if config.secret is not None else None
+    sign = signer(secret_reader(config.secret), utcnow) if config.secret is not None else None
     return WebhookChannel(secret_reader(config.url), send_once, sign=sign)
 
 
-def _build_pagerduty(config: PagerDutyConfig) -> Channel:
+@_build.register
+def _build_pagerduty(config: PagerDutyConfig, _: timedelta) -> Channel:
     from monitor.notifications.channels.pagerduty import ENQUEUE_URL, PagerDutyChannel
 
     url = secret_reader(config.url) if config.url is not None else lambda: ENQUEUE_URL
     return PagerDutyChannel(url, secret_reader(config.routing_key), send_once)
 
 
+@_build.register
 def _build_alertmanager(config: AlertmanagerConfig, resolve_timeout: timedelta) -> Channel:
     from monitor.notifications.channels.alertmanager import AlertmanagerChannel
 
@@ -144,8 +148,9 @@ def _build_alertmanager(config: AlertmanagerConfig, resolve_timeout: timedelta) 
     )
 
 
-def _build_email(config: EmailConfig) -> Channel:
-    # the standard library's mail takes longer to import than all other channels together
+@_build.register
+def _build_email(config: EmailConfig, _: timedelta) -> Channel:
+    # slow to import, because of the standard library's mail packages
     from monitor.notifications.channels.email import EmailChannel
     from monitor.notifications.channels.smtp import MailServer, Security
 
@@ -179,14 +184,3 @@ def _current_value(value: object) -> object:
         return value.reveal()
     except ConfigError:
         return None
-
-
-def _file_digest(path: str) -> str | None:
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError:
-        return None
-
-
-def _utcnow() -> datetime:
-    return datetime.now(UTC)

@@ -1,59 +1,52 @@
-"""The resilient client of a target, with its credentials; secrets are read when they are used."""
+"""Builds a target's client, connection and credentials. Secrets are read at each use."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.client.auth import ApiKey, Auth, ClientCredentials
-from monitor.client.client import Client
 from monitor.client.failure_log import log_failures
 from monitor.client.throttle import Throttle
-from monitor.client.transports.pool import ConnectionOptions
 from monitor.config import ApiKeyConfig, Secret, TargetConfig, TlsConfig
 from monitor.errors import ConfigError
 from monitor.logs import redact_text, register_secret
 from monitor.model.http import Transport
 from monitor.providers import Provider
 
+if TYPE_CHECKING:
+    from monitor.client.client import Client
+    from monitor.client.transports.pool import ConnectionOptions
 
-def build_connection(target: TargetConfig) -> ConnectionOptions:
-    """How the host of a target is reached; files and secrets are read now.
 
-    Raises:
-        ConfigError: a file can't be read now.
-    """
-    tls = target.tls or TlsConfig()
-    proxy = target.proxy
+def build_connection(target: TargetConfig) -> "ConnectionOptions":
+    """How the host of a target is reached; files and secrets are read now. ConfigError: a file can't be read."""
+    from monitor.client.transports.pool import ConnectionOptions
+
+    tls, proxy = target.tls or TlsConfig(), target.proxy
     if isinstance(proxy, Secret):
-        proxy = proxy.reveal()
-        register_secret(proxy)  # a rotated one is masked in logs from then on
+        proxy = secret_reader(proxy)()
     return ConnectionOptions(
         ca_pem=_read_file(target, "ca_file", tls.ca_file), identity_pem=_client_certificate(target, tls), proxy=proxy
     )
 
 
 def open_transport(target: TargetConfig) -> Transport:
-    """Where a target's requests go out; whoever asks for it closes it.
+    """The target's transport. The caller closes it.
 
-    Raises:
-        ConfigError: a file can't be read now, or what is in it can't be used, or the system trusts no authority.
+    Raises ConfigError if a file can't be read or used, or the system has no CA certificates.
     """
     connection = build_connection(target)
-    try:
-        return _build_transport(target, connection)
+    try:  # only the library that was chosen is loaded
+        if target.check.http == "httpx":
+            from monitor.client.transports.httpx_transport import HttpxTransport
+
+            return HttpxTransport(base_url=target.base_url, connection=connection)
+        from monitor.client.transports.pyreqwest_transport import PyreqwestTransport
+
+        return PyreqwestTransport(base_url=target.base_url, connection=connection)
     except ValueError as error:
-        raise ConfigError([f"targets.{target.name} can't be reached: {error}"]) from None
-
-
-def _build_transport(target: TargetConfig, connection: ConnectionOptions) -> Transport:
-    """Only the library that was chosen is loaded."""
-    if target.check.http == "httpx":
-        from monitor.client.transports.httpx_transport import HttpxTransport
-
-        return HttpxTransport(base_url=target.base_url, connection=connection)
-    from monitor.client.transports.pyreqwest_transport import PyreqwestTransport
-
-    return PyreqwestTransport(base_url=target.base_url, connection=connection)
+        raise ConfigError([f"targets.{target.name} can't be connected to: {error}"]) from None
 
 
 def _client_certificate(target: TargetConfig, tls: TlsConfig) -> bytes | None:
@@ -69,22 +62,17 @@ def _read_file(target: TargetConfig, key: str, path: str | None) -> bytes | None
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(
-            [f"targets.{target.name}.tls.{key} names {path}, which can't be read ({error.strerror})"]
-        ) from None
+        where = f"targets.{target.name}.tls.{key} names {path}"
+        raise ConfigError([f"{where}, which can't be read ({error.strerror})"]) from None
 
 
 @asynccontextmanager
 async def open_client(
     target: TargetConfig, provider: Provider, throttle: AbstractAsyncContextManager[Throttle] | None = None
-) -> AsyncIterator[Client]:
-    """A resilient client for one run over a target; its connections are closed at the end.
+) -> "AsyncIterator[Client]":
+    """A resilient client for one run over a target. Targets may share a throttle; None makes a new one."""
+    from monitor.client.client import Client
 
-    Args:
-        target: whose API is asked.
-        provider: of that target.
-        throttle: what it shares with others; None: it is alone, and nothing is known of the API.
-    """
     transport = open_transport(target)
     try:
         async with throttle or nullcontext(Throttle()) as shared:
@@ -105,11 +93,7 @@ async def open_client(
 
 
 def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
-    """Where the credentials of a target come from; None when it needs none.
-
-    Raises:
-        ConfigError: the provider has no token endpoint, and none is configured.
-    """
+    """The target's credentials, if it needs any. Raises ConfigError if a token endpoint is missing."""
     auth = target.auth
     if auth is None:
         return None
@@ -130,7 +114,7 @@ def build_auth(target: TargetConfig, provider: Provider) -> Auth | None:
 
 
 def secret_reader(secret: Secret) -> Callable[[], str]:
-    """Reads a secret at the time of use; a rotated one is masked in logs from then on, like the first."""
+    """A function that reads a secret at each use, so that logs also mask a rotated one."""
 
     def read() -> str:
         value = secret.reveal()

@@ -1,4 +1,4 @@
-"""What may be sent under one key: shared by the targets of one process, and through the database with other runs."""
+"""Throttles, one per origin and credential: shared by a process's targets, and through the database with other runs."""
 
 import asyncio
 import hashlib
@@ -26,17 +26,17 @@ from monitor.runs import throttle_store
 _PORTS = {"https": 443, "http": 80}
 _PEPPER = secrets.token_bytes(32)
 _known_keys: dict[bytes, str] = {}
-"""Names of API keys that this process made already, under hashes that are of use to nobody else."""
+"""Throttle keys that this process has computed, by a hash with a random key."""
 
 
 def throttle_key(target: TargetConfig) -> str:
-    """The name of a target's origin and credential: 32 hexadecimal digits.
+    """A hash of a target's origin and credential: 32 hexadecimal digits.
 
-    It is stored, so it must not help anybody to an API key: scrypt (RFC 7914) makes each guess cost about 10 ms and
-    4 MiB, which a process pays once per key. A client's id is no secret (RFC 6749, 2.2), and its secret is not part of
-    the name: when it is rotated, the account is the same.
+    It is stored, so it must not reveal an API key: with scrypt (RFC 7914) each guess costs about 10 ms and 4 MiB, which
+    a process pays once per key. A client id is not secret (RFC 6749, 2.2). The client secret is not hashed: after a
+    rotation, the account is the same.
 
-    Reads the file of an API key, if it is in one. A key that can't be read shares nothing with other targets.
+    It reads the file of an API key. A key that can't be read is shared with no other target.
     """
     origin, credential = http_origin(target).encode(), _credential(target).encode()
     if not isinstance(target.auth, ApiKeyConfig):
@@ -48,32 +48,30 @@ def throttle_key(target: TargetConfig) -> str:
 
 
 def shares_throttle(one: TargetConfig, another: TargetConfig) -> bool:
-    """Whether both have one key, at a hundredth of the cost of making it."""
+    """Whether both have the same throttle key, at a hundredth of the cost of computing it."""
     return http_origin(one) == http_origin(another) and _credential(one) == _credential(another)
 
 
 def http_origin(target: TargetConfig) -> str:
-    """Where a target's API is: `scheme://host:port`, the host in lower case, the port always there (RFC 6454, 4)."""
+    """The target's origin (RFC 6454, 4): `scheme://host:port`, the host in lower case, always with the port."""
     parts = urlsplit(target.base_url)
     host = parts.hostname or ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{parts.port or _PORTS[parts.scheme]}"
 
 
 def _credential(target: TargetConfig) -> str:
-    """Names a credential; the word before the colon keeps a key that looks like a client's id apart from it."""
+    """The credential, with a prefix that separates keys from client ids."""
     if target.auth is None:
         return "none"
     if not isinstance(target.auth, ApiKeyConfig):
         return f"client:{target.auth.client_id}"
     try:
         return f"key:{target.auth.api_key.reveal()}"
-    except ConfigError:
-        # the run finds it out as well, and says so
+    except ConfigError:  # the run reports it
         return f"setting:targets.{target.name}.auth.api_key"
 
 
-SYNC_INTERVAL_S = 10.0
-"""So often, in seconds, processes that run at the same time tell each other of hints, and later ones of the rest."""
+SYNC_INTERVAL_S = 10.0  # between exchanges of learned limits with other processes, through the database
 
 
 class ThrottleRegistry:
@@ -81,10 +79,9 @@ class ThrottleRegistry:
 
     def __init__(self) -> None:
         self._throttles: dict[str, Throttle] = {}
-        self._target_names: dict[str, set[str]] = {}
-        """The names of the targets on each key."""
+        self._target_names: dict[str, set[str]] = {}  # with each key
         self.key_by_target: dict[str, str] = {}
-        """The key of each target that ran here, by name: making one costs too much to be done for a look."""
+        """The key of each target that ran here; metrics use it, as computing a key is slow."""
 
     @asynccontextmanager
     async def throttle(
@@ -95,31 +92,25 @@ class ThrottleRegistry:
         *,
         utcnow: Callable[[], datetime] = utcnow,
     ) -> AsyncIterator[Throttle]:
-        """The throttle for one run over a target, as earlier runs and other processes left it.
+        """The throttle for one run, with the limits that earlier runs and other processes learned.
 
-        Args:
-            target: whose run begins.
-            configured: all that are configured: those on one key are held to the strictest of their rates and shares.
-            engine: where it is kept.
-            utcnow: the clock.
+        Of all `configured` targets, those with the same key use the strictest of their rates and shares.
         """
         key = await asyncio.to_thread(throttle_key, target)
         learned = await asyncio.to_thread(_read, engine, key)
         throttle = self._throttles.get(key)
         if throttle is None:
-            sharing_targets = await asyncio.to_thread(_targets_with_key, target, configured)
-            throttle = self._throttles.setdefault(
-                key, _build_throttle([each.check for each in sharing_targets], learned, utcnow)
-            )
-            self._target_names.setdefault(key, set()).update(each.name for each in sharing_targets)
+            sharing = await asyncio.to_thread(_targets_with_key, target, configured)
+            new = _build_throttle([each.check for each in sharing], learned, utcnow)
+            throttle = self._throttles.setdefault(key, new)
+            self._target_names.setdefault(key, set()).update(each.name for each in sharing)
         self._target_names[key].add(target.name)
         self.key_by_target[target.name] = key
         if learned is not None:
             throttle.restore_backoff(learned)
-        # of several targets on one key the one that was refused most holds all of them back
-        throttle.set_throttle_factor(
-            await asyncio.to_thread(_read_throttle_factor, engine, sorted(self._target_names[key]))
-        )
+        # the lowest factor of the targets with this key applies to all of them
+        factor = await asyncio.to_thread(_read_throttle_factor, engine, sorted(self._target_names[key]))
+        throttle.set_throttle_factor(factor)
         throttle.breaker.start_run()
         sync_task = asyncio.create_task(_sync_periodically(engine, key, target, throttle))
         try:
@@ -133,7 +124,7 @@ class ThrottleRegistry:
 
 
 def _targets_with_key(target: TargetConfig, configured: Sequence[TargetConfig]) -> Sequence[TargetConfig]:
-    """The target and the others on its key."""
+    """The target and the others with its key."""
     return [target, *(each for each in configured if each.name != target.name and shares_throttle(each, target))]
 
 
@@ -156,13 +147,7 @@ def _build_throttle(
 
 
 def copy_limits(targets: Sequence[TargetConfig], *, source: Engine, destination: Engine) -> None:
-    """Copies what was learned about the targets' APIs from one database to another, such as that of a dry run.
-
-    Args:
-        targets: which.
-        source: only read; one that can't be, or is not there yet, lends nothing.
-        destination: at this program's schema.
-    """
+    """Copies learned limits between databases, for a dry run. If `source` can't be read, it copies nothing."""
     keys = {throttle_key(target): target for target in targets}
     try:
         with reading(source) as conn:
@@ -189,13 +174,13 @@ def _read(engine: Engine, key: str) -> LearnedLimits | None:
         with reading(engine) as conn:
             return throttle_store.read(conn, key=key)
     except StoreError as error:
-        # the run itself meets the same database, and says so; what it may send it finds out anew
+        # the run reports the database error; it learns the limits again
         warn_rate_limited("throttle_not_read", reason=str(error))
         return None
 
 
 def _read_throttle_factor(engine: Engine, targets: Sequence[str]) -> float:
-    """The smallest share of rate and concurrency that any of the targets is to take."""
+    """The lowest throttle factor of the targets."""
     try:
         with reading(engine) as conn:
             return run_store.min_throttle_factor(conn, targets=targets)

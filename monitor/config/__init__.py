@@ -1,4 +1,7 @@
-"""What the monitor is told to do: `Config.load` reads it, `Config` and its sections hold it, `Secret` hides values."""
+"""Configuration: `load_config` reads `monitor.toml`, `.env` and the environment into a `Config`, made of sections.
+
+`Secret` hides values. Errors are sentences with a key and a remedy. What the settings build is in `monitor.app`.
+"""
 
 from monitor.config.channel_settings import (
     AlertmanagerConfig,
@@ -10,32 +13,26 @@ from monitor.config.channel_settings import (
     SlackConfig,
     WebhookConfig,
 )
-from monitor.config.connection import ApiKeyConfig, AuthConfig, ClientCredentialsConfig, TlsConfig
-from monitor.config.generic_provider import ItemConfig, ListConfig, PaginationConfig
-from monitor.config.routes import RouteConfig
-from monitor.config.rules import RuleConfig
+from monitor.config.connection import ApiKeyConfig, ClientCredentialsConfig, TlsConfig
+from monitor.config.load import load_config
+from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.schema import Config
 from monitor.config.secret import MASK, Secret
 from monitor.config.targets import CheckConfig, SyncLogConfig, TargetConfig
-from monitor.model.durations import format_duration, parse_duration
 
 __all__ = [
     "MASK",
     "AlertmanagerConfig",
     "ApiKeyConfig",
     "AppriseConfig",
-    "AuthConfig",
     "ChannelConfig",
     "CheckConfig",
     "ClientCredentialsConfig",
     "Config",
     "EmailConfig",
-    "ItemConfig",
-    "ListConfig",
     "LogConfig",
     "PagerDutyConfig",
-    "PaginationConfig",
     "RouteConfig",
     "RuleConfig",
     "ScheduleConfig",
@@ -45,6 +42,5 @@ __all__ = [
     "TargetConfig",
     "TlsConfig",
     "WebhookConfig",
-    "format_duration",
-    "parse_duration",
+    "load_config",
 ]

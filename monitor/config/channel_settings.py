@@ -1,16 +1,27 @@
-"""The settings of each type of channel. Each has its own alone: what only another type has is an error."""
+"""The tables `[[channels]]`: one class per channel type. A key that belongs to another type is an error."""
 
 import base64
 import binascii
 import re
 from collections.abc import Mapping
 from email.utils import parseaddr
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from monitor.config.connection import CertificateFile
-from monitor.config.fields import HeaderSecret, Name, Text, WebhookUrl, invalid_value, secret_validator, text_validator
+from monitor.config.fields import (
+    HeaderSecret,
+    Name,
+    Text,
+    WebhookUrl,
+    format_choices,
+    invalid_choice,
+    invalid_value,
+    require,
+    secret_validator,
+    text_validator,
+)
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section
 from monitor.config.urls import (
@@ -23,7 +34,6 @@ from monitor.config.urls import (
 )
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
-_ROUTING_KEY = re.compile(r"[A-Za-z0-9]{32}", re.ASCII)
 _SIGNING_KEY_BYTES = range(24, 65)
 _OR_FILE_REMEDY = "or {0}_file with the path of a file that holds it"
 
@@ -35,27 +45,22 @@ def _validate_signing_secret(value: str) -> str:
         key = b""
     if not value.startswith("whsec_") or len(key) not in _SIGNING_KEY_BYTES:
         raise ValueError(
-            'must begin with "whsec_", and go on with 24 to 64 bytes in base64: echo whsec_$(openssl rand -base64 32)'
+            'must be "whsec_" followed by 24 to 64 bytes in base64: run echo whsec_$(openssl rand -base64 32)'
         )
     return value
 
 
-def _validate_routing_key(value: str) -> str:
-    if not _ROUTING_KEY.fullmatch(value):
-        raise ValueError("must be the 32 letters and digits of an integration of the type Events API v2")
-    return value
-
-
-def _validate_ascii(value: str) -> str:
-    if not value.isascii():
-        raise ValueError("must be of ASCII, as a log-in at a mail server can carry no other")
-    return value
+_validate_ascii = require(str.isascii, "must be ASCII: the mail server's login accepts nothing else")
+_validate_routing_key = require(
+    re.compile(r"[A-Za-z0-9]{32}", re.ASCII).fullmatch,
+    "must be the integration key of an Events API v2 integration: 32 letters and digits",
+)
 
 
 def _validate_sender(value: str) -> str:
     name, address = parseaddr(value)
     if value not in {address, f"{name} <{address}>"}:
-        raise ValueError('must be a mail address, or one with a name, such as "Monitor <monitor@example.com>"')
+        raise ValueError('must be a mail address, with or without a name, such as "Monitor <monitor@example.com>"')
     validate_mail_address(address)
     return value
 
@@ -65,34 +70,29 @@ def _validate_password(password: Secret | None, info: ValidationInfo) -> Secret 
     if password is None and user:
         raise invalid_value("is missing: give the user's password, " + _OR_FILE_REMEDY.format("password"))
     if password is not None and user is None:
-        raise invalid_value("has no meaning without user: give the user that it belongs to")
+        raise invalid_value("needs user: give the user that the password belongs to")
     return password
 
 
-_SigningSecret = Annotated[
-    Secret,
-    Field(json_schema_extra={"pattern": "^whsec_[A-Za-z0-9+/]+=*$"}),
-    AfterValidator(secret_validator(_validate_signing_secret)),
-]
 _MailAddress = Annotated[Text, AfterValidator(text_validator(validate_mail_address))]
 
 
 class ChannelConfig(Section):
-    """What every channel has."""
+    """The settings that every channel has."""
 
     name: Annotated[Name, Remedy("give the channel a name, such as oncall")] = Field(
-        description="How routes and messages about it call the channel."
+        description="The channel's name in routes, incidents and logs."
     )
-    type: str = Field(description="What it is.")
+    type: str = Field(description="The type of the channel.")
     include_api_message: bool = Field(
         default=False,
-        description="Whether messages quote what the API said, in its own words. It may name files or quote documents: "
-        "switch it on only where all who read the channel may see those.",
+        description="Whether messages quote the API's own error text. It may contain file names or document text: "
+        "enable it only if everyone who reads the channel may see them.",
     )
 
 
 class LogConfig(ChannelConfig):
-    """A channel of type `log`: the monitor's own log. One of that name is always there."""
+    """The monitor's own log. A channel named `log` always exists."""
 
     type: Literal["log"] = Field(description="The monitor's own log.")
 
@@ -100,74 +100,75 @@ class LogConfig(ChannelConfig):
     @classmethod
     def _validate_not_enabled(cls, enabled: bool) -> bool:  # noqa: FBT001  # pydantic passes it by position
         if enabled:
-            raise invalid_value("can't be true for the log, where the API's own words never go: remove it")
+            raise invalid_value("can't be true for the log, which never holds the API's text: remove it")
         return enabled
 
 
 class WebhookConfig(ChannelConfig):
-    """A channel of type `webhook`: JSON that is posted to a URL of yours."""
+    """JSON posted to your own URL."""
 
-    type: Literal["webhook"] = Field(description="JSON that is posted to a URL of yours.")
+    type: Literal["webhook"] = Field(description="JSON posted to your own URL.")
     url: Annotated[WebhookUrl, Remedy("give the webhook's url, " + _OR_FILE_REMEDY.format("url"))] = Field(
-        description="Where it listens. It is a secret: whoever knows it can post there."
+        description="The receiver's URL. It is a secret: anyone who knows it can post there."
     )
     secret: Annotated[Secret, AfterValidator(secret_validator(_validate_signing_secret))] | None = Field(
         default=None,
-        description="What messages are signed with, as Standard Webhooks want it: `whsec_` and base64. Left out: they "
-        "are not signed.",
+        json_schema_extra={"pattern": "^whsec_[A-Za-z0-9+/]+=*$"},
+        description="The key that signs messages, in the form of Standard Webhooks: `whsec_` and base64. Without it, "
+        "messages are not signed.",
     )
 
 
 class SlackConfig(ChannelConfig):
-    """A channel of type `slack`: an incoming webhook of Slack's."""
+    """A Slack incoming webhook."""
 
-    type: Literal["slack"] = Field(description="An incoming webhook of Slack's.")
+    type: Literal["slack"] = Field(description="A Slack incoming webhook.")
     url: Annotated[WebhookUrl, Remedy("give the url of Slack's incoming webhook, " + _OR_FILE_REMEDY.format("url"))] = (
-        Field(description="The incoming webhook's URL. It is a secret: whoever knows it can post there.")
+        Field(description="The incoming webhook's URL. It is a secret: anyone who knows it can post there.")
     )
 
 
 class EmailConfig(ChannelConfig):
-    """A channel of type `email`: a mail of text and HTML over an SMTP server."""
+    """Mail (text and HTML) over an SMTP server."""
 
-    type: Literal["email"] = Field(description="A mail of text and HTML over an SMTP server.")
+    type: Literal["email"] = Field(description="Mail (text and HTML) over an SMTP server.")
     host: Annotated[
         Text,
         AfterValidator(text_validator(validate_host)),
         Remedy("give the mail server's name, such as smtp.example.com"),
     ] = Field(description="The mail server's name or address.")
     allow_plain: bool = Field(
-        default=False, description="Lets `security` be `none` beyond this machine, where anybody can listen in."
+        default=False, description='Allows `security = "none"` to other machines, where others can read the mail.'
     )
     security: Literal["starttls", "tls", "none"] = Field(
         default="starttls",
-        description="How the way there is encrypted: `starttls` begins in plain and insists on going on with TLS, "
-        "`tls` is TLS from the first byte, `none` is no encryption.",
+        description="Encryption: `starttls` connects in plain text and requires an upgrade to TLS, `tls` is TLS from "
+        "the first byte, `none` is no encryption.",
     )
     port: int = Field(
         default_factory=lambda given: _PORTS[given.get("security", "starttls")],
         ge=1,
         le=65_535,
-        description="The server's port; 587, 465 or 25, as `security` has it, unless said otherwise.",
+        description="The server's port. Default: 587 for `starttls`, 465 for `tls`, 25 for `none`.",
     )
-    user: Annotated[Text, AfterValidator(text_validator(_validate_ascii))] | None = Field(
-        default=None, description="Who logs in there. Left out: nobody does."
+    user: Annotated[Text, AfterValidator(_validate_ascii)] | None = Field(
+        default=None, description="The user to log in as. Without it, there is no login."
     )
     password: Annotated[Secret, AfterValidator(secret_validator(_validate_ascii))] | None = Field(
         default=None, validate_default=True, description="The user's password."
     )
-    from_: Annotated[
-        Text, AfterValidator(text_validator(_validate_sender)), Remedy("give the address that mails come from")
-    ] = Field(
-        alias="from",
-        description="The address that mails come from, with or without a name.",
-        examples=["Ingestion Monitor <monitor@example.com>"],
+    from_: Annotated[Text, AfterValidator(text_validator(_validate_sender)), Remedy("give the sender's address")] = (
+        Field(
+            alias="from",
+            description="The sender's address, with or without a name.",
+            examples=["Ingestion Monitor <monitor@example.com>"],
+        )
     )
-    to: Annotated[tuple[_MailAddress, ...], Remedy("give at least one address that mails go to")] = Field(
-        min_length=1, max_length=100, description="The addresses that mails go to.", examples=[["oncall@example.com"]]
+    to: Annotated[tuple[_MailAddress, ...], Remedy("give at least one recipient")] = Field(
+        min_length=1, max_length=100, description="The recipients' addresses.", examples=[["oncall@example.com"]]
     )
     ca_file: CertificateFile | None = Field(
-        default=None, description="Certificates of authorities to trust beside the system's, as a PEM file."
+        default=None, description="A PEM file of CA certificates to trust in addition to the system's."
     )
 
     @field_validator("security")
@@ -176,7 +177,7 @@ class EmailConfig(ChannelConfig):
         local = is_loopback(str(info.data.get("host", "localhost")))
         if security == "none" and not (local or info.data.get("allow_plain", True)):
             raise invalid_value(
-                'must be "starttls" or "tls"; "none" goes only to this machine, or with allow_plain = true'
+                'must be "starttls" or "tls"; "none" is only allowed to this machine, or with allow_plain = true'
             )
         return security
 
@@ -184,9 +185,9 @@ class EmailConfig(ChannelConfig):
 
 
 class PagerDutyConfig(ChannelConfig):
-    """A channel of type `pagerduty`: an integration of the type Events API v2."""
+    """A PagerDuty integration of the type Events API v2."""
 
-    type: Literal["pagerduty"] = Field(description="An integration of PagerDuty's of the type Events API v2.")
+    type: Literal["pagerduty"] = Field(description="A PagerDuty integration of the type Events API v2.")
     routing_key: Annotated[
         Secret,
         AfterValidator(secret_validator(_validate_routing_key)),
@@ -194,24 +195,24 @@ class PagerDutyConfig(ChannelConfig):
     ] = Field(description="The integration's key: 32 letters and digits.")
     url: Annotated[Secret, AfterValidator(secret_validator(validate_pagerduty_url))] | None = Field(
         default=None,
-        description="Where events go. Left out: https://events.pagerduty.com/v2/enqueue; accounts in the EU have "
+        description="The URL that receives events. Default: https://events.pagerduty.com/v2/enqueue. EU accounts use "
         "https://events.eu.pagerduty.com/v2/enqueue.",
     )
 
 
 class AlertmanagerConfig(ChannelConfig):
-    """A channel of type `alertmanager`: Prometheus Alertmanager, API v2."""
+    """Prometheus Alertmanager, API v2."""
 
-    type: Literal["alertmanager"] = Field(description="Prometheus Alertmanager, by its API v2.")
+    type: Literal["alertmanager"] = Field(description="Prometheus Alertmanager, API v2.")
     url: Annotated[
         Secret,
         AfterValidator(secret_validator(validate_alertmanager_url)),
         Remedy("give Alertmanager's address, such as http://alertmanager:9093"),
-    ] = Field(description="Its address, with the path that comes before `/api/v2/alerts` if there is one.")
-    user: Text | None = Field(default=None, description="Who logs in there (HTTP Basic). Left out: nobody does.")
+    ] = Field(description="Alertmanager's address. Include a path prefix, but not `/api/v2/alerts`.")
+    user: Text | None = Field(default=None, description="The user for HTTP Basic authentication.")
     password: Secret | None = Field(default=None, validate_default=True, description="The user's password.")
     token: HeaderSecret | None = Field(
-        default=None, description="A token that is sent as `Authorization: Bearer`, in place of user and password."
+        default=None, description="A token to send as `Authorization: Bearer`, instead of user and password."
     )
 
     _validate_password_of_user = field_validator("password")(_validate_password)
@@ -220,29 +221,19 @@ class AlertmanagerConfig(ChannelConfig):
     @classmethod
     def _validate_token(cls, token: Secret | None, info: ValidationInfo) -> Secret | None:
         if token is not None and info.data.get("user") is not None:
-            raise invalid_value("can't stand beside user and password: keep one of them")
+            raise invalid_value("can't be used together with user and password: keep one of them")
         return token
 
 
 class AppriseConfig(ChannelConfig):
-    """A channel of type `apprise`: any service that the library Apprise knows."""
+    """Any service that the Apprise library supports."""
 
-    type: Literal["apprise"] = Field(description="Any service that the library Apprise knows.")
+    type: Literal["apprise"] = Field(description="Any service that the Apprise library supports.")
     url: Annotated[
         Secret,
         AfterValidator(secret_validator(validate_apprise_url)),
         Remedy("give Apprise's URL of the service, " + _OR_FILE_REMEDY.format("url")),
-    ] = Field(description="Apprise's URL of the service, such as `ntfy://topic`. It is a secret: it holds credentials.")
-
-
-class UnknownChannelConfig(ChannelConfig):
-    """Stands for a channel whose type is missing or unknown: what else is wrong with it is told as well."""
-
-    model_config = ConfigDict(extra="allow")
-    type: Annotated[
-        Literal["log", "webhook", "slack", "email", "pagerduty", "alertmanager", "apprise"],
-        Remedy('say what it is: "log", "webhook", "slack", "email", "pagerduty", "alertmanager" or "apprise"'),
-    ] = Field(description="What it is.")
+    ] = Field(description="The service's Apprise URL, such as `ntfy://topic`. It is a secret: it holds credentials.")
 
 
 CHANNEL_TYPES: Mapping[str, type[ChannelConfig]] = {
@@ -254,3 +245,40 @@ CHANNEL_TYPES: Mapping[str, type[ChannelConfig]] = {
     "alertmanager": AlertmanagerConfig,
     "apprise": AppriseConfig,
 }
+"""Every channel type and its settings. Unions, error messages and the JSON Schema follow from this table."""
+
+
+def _reject_type(type_: str) -> str:
+    raise invalid_choice(type_, tuple(CHANNEL_TYPES))
+
+
+class UnknownChannelConfig(ChannelConfig):
+    """Checks a channel whose type is missing or unknown, so that its other errors are reported too."""
+
+    model_config = ConfigDict(extra="allow")
+    type: Annotated[
+        str, AfterValidator(_reject_type), Remedy(f"say which type it is: {format_choices(CHANNEL_TYPES)}")
+    ] = Field(description="The type of the channel.", json_schema_extra={"enum": [*CHANNEL_TYPES]})
+
+
+CHANNEL_TAG = "channel:"
+"""Prefix of the type in the location of pydantic's errors."""
+
+
+def _channel_tag(raw: object) -> str:
+    type_ = raw.get("type") if isinstance(raw, Mapping) else getattr(raw, "type", None)
+    return f"{CHANNEL_TAG}{type_}" if isinstance(type_, str) and type_ in CHANNEL_TYPES else CHANNEL_TAG
+
+
+if TYPE_CHECKING:
+    AnyChannelConfig = ChannelConfig
+else:
+    AnyChannelConfig = Annotated[
+        Union[  # the members come from the table
+            (
+                *(Annotated[model, Tag(f"{CHANNEL_TAG}{type_}")] for type_, model in CHANNEL_TYPES.items()),
+                Annotated[UnknownChannelConfig, Tag(CHANNEL_TAG)],
+            )
+        ],
+        Discriminator(_channel_tag),
+    ]

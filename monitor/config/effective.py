@@ -1,6 +1,4 @@
-"""The settings in force, each with where it came from: as data, and as text that reads like the file. Pure; secrets
-are masked before they get here.
-"""
+"""The effective settings with their origins, as data and as TOML. Pure. Secrets are masked before they get here."""
 
 import json
 import re
@@ -10,23 +8,21 @@ from dataclasses import dataclass
 from monitor.config.origin import Loc, Origin, origin_of
 
 _WIDTH = 80
-_COLUMN = 42
-"""Where the comments begin, unless a setting is longer."""
+_COLUMN = 42  # of the comments, unless a setting is longer
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting in force."""
+    """One effective setting. `value` is a JSON value that contains no tables."""
 
     loc: Loc
     value: object
-    """A JSON value without tables in it."""
     origin: Origin
 
     @property
     def key(self) -> str:
-        """Its place, with positions in brackets: `targets[0].check.deadline`."""
+        """`targets[0].check.deadline`."""
         path = ""
         for part in self.loc:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
@@ -34,22 +30,16 @@ class Setting:
 
 
 def effective_settings(config: Mapping[str, object], origins: Mapping[Loc, Origin]) -> tuple[Setting, ...]:
-    """Every setting of a configuration, in the order of its tables.
-
-    Args:
-        config: what `Config.describe` gives.
-        origins: what `Config.origins` gives.
-    """
-    return tuple(
-        Setting(loc=loc, value=value, origin=origin_of(loc, origins)) for loc, value in _iter_settings(config, ())
-    )
+    """Every setting in `Config.describe()`, in order, with its origin from `Config.origins`."""
+    settings = _iter_settings(config, ())
+    return tuple(Setting(loc=loc, value=value, origin=origin_of(loc, origins)) for loc, value in settings)
 
 
 def format_toml(settings: Sequence[Setting]) -> str:
-    """The settings as TOML whose comments say where each came from; reads well at 80 columns."""
+    """The settings as TOML; comments show the origins. Fits 80 columns."""
     lines: list[str] = []
     table: Loc | None = None
-    for setting in _sort_top_level_first(settings):
+    for setting in sorted(settings, key=lambda setting: len(setting.loc) > 1):  # stable: top-level settings first
         parent, key = setting.loc[:-1], str(setting.loc[-1])
         if parent != table and parent:
             lines += ["", _format_heading(parent)] if lines else [_format_heading(parent)]
@@ -59,7 +49,7 @@ def format_toml(settings: Sequence[Setting]) -> str:
 
 
 def _iter_settings(table: Mapping[str, object], parent: Loc) -> Iterator[tuple[Loc, object]]:
-    """A table's own settings come before those of the tables in it, as TOML wants it."""
+    """A table's own settings come before its nested tables, as TOML requires."""
     for key, value in table.items():
         if not _nested_tables(value):
             yield (*parent, key), value
@@ -69,15 +59,11 @@ def _iter_settings(table: Mapping[str, object], parent: Loc) -> Iterator[tuple[L
 
 
 def _nested_tables(value: object) -> list[tuple[Loc, Mapping[str, object]]]:
-    """The tables that a value is, or is a list of, each with its place in it."""
+    """The value if it is a table, or the tables in a list, each with its position."""
     if isinstance(value, Mapping):
         return [((), value)]
     rows = enumerate(value) if isinstance(value, list) else ()
     return [((position,), row) for position, row in rows if isinstance(row, Mapping)]
-
-
-def _sort_top_level_first(settings: Sequence[Setting]) -> list[Setting]:
-    return sorted(settings, key=lambda setting: len(setting.loc) > 1)  # stable
 
 
 def _format_heading(table: Loc) -> str:

@@ -1,4 +1,4 @@
-"""An API that the monitor has no provider for, described by settings alone: `[targets.item]` and `[targets.list]`."""
+"""The tables `[targets.item]` and `[targets.list]`, which describe an API for the generic provider."""
 
 from typing import Annotated, Literal
 
@@ -11,27 +11,27 @@ _PARAMETERS = {"cursor": "cursor", "offset": "offset", "number": "page"}
 
 
 class ItemConfig(Section):
-    """How the generic provider asks for one item, and where the answer says how the item is."""
+    """How the generic provider requests one item, and where the response holds its status."""
 
     path: Annotated[ItemPath, Remedy('give the path of one item, such as "/documents/{item_id}"')] = Field(
-        description="Path of one item below `base_url`, with `{item_id}` where its id belongs; `{publisher_id}` may "
-        "stand in it too. Ids are escaped.",
+        description="The path of one item below `base_url`. `{item_id}` is replaced with the escaped id, and "
+        "`{publisher_id}` with the publisher.",
         examples=["/v1/documents/{item_id}"],
     )
     status: DottedPath = Field(
         default="status",
-        description="Where in the JSON answer the status is: names with dots between them.",
+        description="The place of the status in the JSON response: names separated by dots.",
         examples=["document.status"],
     )
     id: DottedPath | None = Field(
         default=None,
-        description="Where the answer names the item itself. When given, an answer about another item is not believed.",
+        description="The place of the item's id in the response. If given, a response about another item is rejected.",
         examples=["id"],
     )
     id_pattern: Regex | None = Field(
         default=None,
-        description="A regular expression that a whole id has to match. An id that does not costs no request and is "
-        "counted as invalid; without a pattern every id is asked about.",
+        description="A regular expression that a whole id must match. An id that does not match is counted as invalid, "
+        "without a request.",
         examples=["doc_[0-9a-f]{32}"],
     )
 
@@ -41,29 +41,29 @@ class PaginationConfig(Section):
 
     by: Literal["none", "link", "cursor", "offset", "number"] = Field(
         default="none",
-        description="`none`: one answer holds all. `link`: the header Link names the next page. `cursor`: the body "
-        "names it. `offset`: pages begin at a count of items. `number`: pages are numbered.",
+        description="`none`: one response holds all items. `link`: the Link header names the next page. `cursor`: the "
+        "body names it. `offset`: a page starts at an item count. `number`: pages are numbered.",
     )
     parameter: QueryParameter | None = Field(
         default_factory=lambda given: _PARAMETERS.get(str(given.get("by"))),
         validate_default=False,
-        description="The query parameter that carries the cursor, offset or page number: `cursor`, `offset` or `page` "
-        "unless said otherwise.",
+        description="The query parameter for the cursor, offset or page number. Default: `cursor`, `offset` or `page`.",
     )
     next: DottedPath = Field(
         default="next_cursor",
-        description="With `cursor`: where in the answer the next cursor is; none or an empty one ends the list.",
+        description="With `cursor`: the place of the next cursor in the response. A missing or empty cursor ends the "
+        "list.",
     )
     more: DottedPath | None = Field(
-        default=None, description="Where in the answer a yes or no says whether more pages follow; a no ends the list."
+        default=None, description="The place of a boolean that says whether more pages follow; false ends the list."
     )
     total: DottedPath | None = Field(
-        default=None, description="With `offset` or `number`: where in the answer the count of all items is."
+        default=None, description="With `offset` or `number`: the place of the total item count."
     )
     size: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="How many items to ask for per page; left out, the API decides."
+        default=None, ge=1, le=1_000_000, description="Items per page. By default the API decides."
     )
-    size_parameter: QueryParameter = Field(default="limit", description="The query parameter that carries `size`.")
+    size_parameter: QueryParameter = Field(default="limit", description="The query parameter for `size`.")
     first: int = Field(default=1, ge=0, le=1, description="With `number`: the number of the first page.")
 
     @field_validator("parameter", "next", "more", "total", "first")
@@ -71,7 +71,7 @@ class PaginationConfig(Section):
     def _validate_applies(cls, value: object, info: ValidationInfo) -> object:
         by, name = info.data.get("by"), str(info.field_name)
         if by is not None and by not in _APPLIES_TO[name]:
-            raise invalid_value(f'has no meaning where pages go by "{by}": remove it')
+            raise invalid_value(f'does not apply to pages by "{by}": remove it')
         return value
 
 
@@ -82,18 +82,19 @@ _APPLIES_TO = {
     "total": ("offset", "number"),
     "first": ("number",),
 }
-"""The page rules for which a setting says something."""
+"""The kinds of pages that a setting applies to."""
 
 
 class ListConfig(Section):
-    """How the generic provider asks for all items at once, and where each is in the answer."""
+    """How the generic provider requests all items at once, and where the response holds them."""
 
     path: Annotated[ListPath, Remedy('give the path of the list, such as "/documents"')] = Field(
-        description="Path of the list below `base_url`; `{publisher_id}` may stand in it.", examples=["/v1/documents"]
+        description="The path of the list below `base_url`. It can contain `{publisher_id}`.",
+        examples=["/v1/documents"],
     )
     items: DottedPathOrBody = Field(
-        default="", description="Where in the answer the array of items is; empty when the answer itself is the array."
+        default="", description="The place of the array of items in the response; empty if the response is the array."
     )
-    id: DottedPath = Field(default="id", description="Where in each item its id is.")
-    status: DottedPath = Field(default="status", description="Where in each item its status is.")
+    id: DottedPath = Field(default="id", description="The place of the id in each item.")
+    status: DottedPath = Field(default="status", description="The place of the status in each item.")
     page: PaginationConfig = Field(default=PaginationConfig(), description="How one page leads to the next.")

@@ -1,6 +1,4 @@
-"""The form of `monitor.toml` as JSON Schema (draft 2020-12), for editors. It says no more than a file alone can tell:
-what the environment adds and what databases hold is for `config check` and `doctor`.
-"""
+"""`monitor.toml` as JSON Schema (draft 2020-12), for editors. `config check` has the rules about several settings."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -16,100 +14,40 @@ from monitor.model.durations import format_duration
 from monitor.providers.registry import BUILT_IN
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]{0,99}\}"}
-"""`${NAME}` may stand for anything."""
+"""`${NAME}` is allowed in place of any value."""
 
 Json = dict[str, Any]
 
 
 def json_schema(installed: Iterable[str] = ()) -> Json:
-    """The schema of a whole file.
-
-    Args:
-        installed: providers that a target may name beside the built-in ones.
-    """
+    """The schema of a whole file; `installed` are the providers that are not built in."""
     raw = Config.model_json_schema(by_alias=True, schema_generator=_Generator)
     defs: Json = {name: _simplify(schema) for name, schema in raw.pop("$defs").items()}
     root = _simplify(raw)
     for model in _iter_models(Config):
         _add_file_keys(defs.get(model.__name__, root), model)
     root["properties"]["database"]["default"] = DEFAULT_DATABASE
-    root.pop("required")  # variables may describe the target
-    target: Json = defs["TargetConfig"]
-    target["properties"]["provider"] |= {"enum": [*BUILT_IN, *installed]}
-    target["allOf"] = [*target.get("allOf", ()), *_PROVIDER_RULES]
+    root.pop("required")  # variables can describe the target
+    defs["TargetConfig"]["properties"]["provider"] |= {"enum": [*BUILT_IN, *installed]}
     root["properties"]["channels"]["items"] = _channel_schema(defs)
-    for name, rules in _CHANNEL_RULES.items():
-        defs[name]["allOf"] = [*defs[name].get("allOf", ()), *rules]
-    defs["ScheduleConfig"]["not"] = {"required": ["every", "cron"]}
     whole = {"$schema": GenerateJsonSchema.schema_dialect, "title": "monitor.toml", **root, "$defs": defs}
     return {key: _allow_variables(value) if key in {"properties", "$defs"} else value for key, value in whole.items()}
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes defaults as the file would."""
+    """Writes defaults as in the file."""
 
     def encode_default(self, dft: object) -> object:
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
-_PROVIDER_RULES: list[Json] = [
-    {
-        "if": {"properties": {"provider": {"const": "gloo"}}, "required": ["provider"]},
-        "then": {"required": ["publisher_id", "auth"], "properties": {"options": False}},
-        "else": {"required": ["base_url"]},
-    },
-    {
-        "if": {"properties": {"provider": {"const": "generic"}}, "required": ["provider"]},
-        "then": {
-            "required": ["item", "statuses"],
-            "properties": {
-                "statuses": {"required": ["completed"]},
-                "options": False,
-                "auth": {"if": {"required": ["client_id"]}, "then": {"required": ["token_path"]}},
-            },
-        },
-        "else": {"properties": {"item": False, "list": False, "headers": False}},
-    },
-]
-
-
-_USER_RULE: Json = {
-    "if": {"required": ["user"]},
-    "then": {"anyOf": [{"required": ["password"]}, {"required": ["password_file"]}]},
-    "else": {"properties": {"password": False, "password_file": False}},
-}
-_LOOPBACK = r"^(localhost|.+\.localhost|127\..+|::1)$"
-_CHANNEL_RULES: dict[str, list[Json]] = {
-    "LogConfig": [{"properties": {"include_api_message": {"not": {"const": True}}}}],
-    "EmailConfig": [
-        _USER_RULE,
-        {
-            "if": {"properties": {"security": {"const": "none"}}, "required": ["security"]},
-            "then": {
-                "anyOf": [
-                    {"properties": {"allow_plain": {"const": True}}, "required": ["allow_plain"]},
-                    {"properties": {"host": {"type": "string", "pattern": _LOOPBACK}}},
-                ]
-            },
-        },
-    ],
-    "AlertmanagerConfig": [
-        _USER_RULE,
-        {"if": {"required": ["user"]}, "then": {"properties": {"token": False, "token_file": False}}},
-    ],
-}
-
-
 def _channel_schema(defs: Json) -> Json:
-    """A channel: its type says which of the forms it has. A list of alternatives would leave an editor guessing."""
+    """A channel; the type selects its schema. Editors complete that better than a list of alternatives."""
     unknown = defs.pop(UnknownChannelConfig.__name__)
-    rules = [
-        {
-            "if": {"properties": {"type": {"const": type_}}, "required": ["type"]},
-            "then": {"$ref": f"#/$defs/{model.__name__}"},
-        }
-        for type_, model in CHANNEL_TYPES.items()
-    ]
+    rules: list[Json] = []
+    for type_, model in CHANNEL_TYPES.items():
+        condition = {"properties": {"type": {"const": type_}}, "required": ["type"]}
+        rules.append({"if": condition, "then": {"$ref": f"#/$defs/{model.__name__}"}})
     properties = {key: unknown["properties"][key] for key in ("name", "type")}
     return {"type": "object", "required": ["name", "type"], "properties": properties, "allOf": rules}
 
@@ -122,11 +60,13 @@ def _iter_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _add_file_keys(schema: Json, model: type[BaseModel]) -> None:
-    """Adds `x_file` for each secret `x`; exactly one of them where the secret is required."""
+    """Adds `x_file` for each secret `x`; exactly one of the two if the secret is required, else at most one."""
     for name in secret_fields(model):
         file_key = f"{name}_file"
-        description = f"Path of a file that holds {name}, read at each use; relative to this file."
-        schema["properties"][file_key] = {"type": "string", "minLength": 1, "description": description}
+        about = (
+            f"Path of a file that contains {name}, read at each use. Relative paths start at the folder of this file."
+        )
+        schema["properties"][file_key] = {"type": "string", "minLength": 1, "description": about}
         if name in schema.get("required", ()):
             schema["required"] = [each for each in schema["required"] if each != name]
             schema.setdefault("allOf", []).append({"oneOf": [{"required": [name]}, {"required": [file_key]}]})
@@ -135,7 +75,7 @@ def _add_file_keys(schema: Json, model: type[BaseModel]) -> None:
 
 
 def _simplify(schema: Any) -> Any:  # noqa: ANN401  # any part of a schema
-    """Without what TOML has no word for (null) and what says nothing (titles, defaults of whole tables)."""
+    """The schema without null, which TOML does not have, titles, and defaults of whole tables."""
     if isinstance(schema, list):
         return [_simplify(each) for each in schema]
     if not isinstance(schema, dict):
@@ -153,7 +93,7 @@ def _simplify(schema: Any) -> Any:  # noqa: ANN401  # any part of a schema
 
 
 def _allow_variables(schema: Any) -> Any:  # noqa: ANN401  # any part of a schema
-    """Lets `${NAME}` stand where a number, a yes or no, a choice or a certain form of text is asked for."""
+    """Allows `${NAME}` in place of numbers, booleans, choices and patterns."""
     if isinstance(schema, list):
         return [_allow_variables(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Layers of settings, the later laid over the earlier; `${NAME}` filled in; relative paths anchored. Pure."""
+"""Merges layers of settings, expands `${NAME}`, and resolves relative paths. Pure."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,46 +15,26 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _REMEDY = "give it a value in the environment or in .env"
 _T = TypeVar("_T")
 _PATH_SETTINGS = frozenset({"ca_file", "cert_file", "key_file"})
-"""Settings that are paths themselves, of the table `tls`; elsewhere `x_file` stands for the secret `x`."""
+"""Settings that are paths themselves; any other `x_file` is the path of a file with the secret `x`."""
 _EXCLUSIVE = {"every": "cron", "cron": "every"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """Settings from one source."""
+    """Settings from one source, or from all of them, merged."""
 
     data: Mapping[str, object]
     origin: Origin = DEFAULT
     origins: Mapping[Loc, Origin] = field(default_factory=dict)
-    """Settings in it that came from elsewhere than the rest."""
+    """Of the settings that have another origin; tables and lists that were written as a whole are one setting."""
     variables: Mapping[Loc, str] = field(default_factory=dict)
-    """What sentences call a setting that was not written as a key."""
+    """The variables to name in errors about these settings, instead of a key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MergedSettings:
-    """All layers in one."""
+def merge_layers(layers: Iterable[Layer]) -> Layer:
+    """Merges tables key by key; any other value replaces the earlier one as a whole.
 
-    data: Mapping[str, object]
-    origins: Mapping[Loc, Origin]
-    """Of settings, and of whole tables and lists that were written at once."""
-    variables: Mapping[Loc, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpandedSettings:
-    """Settings with the variables in them replaced."""
-
-    data: dict[str, object]
-    problems: list[Problem]
-    used: Mapping[Loc, tuple[str, ...]]
-    """The variables that each text took its value from."""
-
-
-def merge_layers(layers: Iterable[Layer]) -> MergedSettings:
-    """One layer of all: tables merged key by key, anything else replaced whole.
-
-    A setting also replaces its rivals from earlier layers: `every` and `cron`, `url` and `url_file`.
+    A setting also replaces its alternative from an earlier layer: `every` and `cron`, `url` and `url_file`.
     """
     data: dict[str, object] = {}
     origins: dict[Loc, Origin] = {}
@@ -64,11 +44,11 @@ def merge_layers(layers: Iterable[Layer]) -> MergedSettings:
         replaced = [loc for loc, _ in iter_settings(layer.data)] if layer.data else []
         origins = {**_not_replaced(origins, replaced), **dict.fromkeys(replaced, layer.origin), **layer.origins}
         variables = {**_not_replaced(variables, replaced), **layer.variables}
-    return MergedSettings(data=data, origins=origins, variables=variables)
+    return Layer(data=data, origins=origins, variables=variables)
 
 
 def trace_origins(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> dict[Loc, Origin]:
-    """The origin of every single setting that is there; a secret's file is the origin of the secret itself."""
+    """The origin of every single setting; for `x_file`, the origin of the secret `x`."""
     traced = {}
     for loc, value in iter_settings(data, enter_lists=True):
         origin, key = origin_of(loc, origins), str(loc[-1])
@@ -81,10 +61,13 @@ def trace_origins(data: Mapping[str, object], origins: Mapping[Loc, Origin]) -> 
     return traced
 
 
-def expand_variables(data: Mapping[str, object], variables: Mapping[str, str]) -> ExpandedSettings:
-    """Replaces `${NAME}` in every text by the variable's value, and `$$` by a dollar sign.
+def expand_variables(
+    data: Mapping[str, object], variables: Mapping[str, str]
+) -> tuple[dict[str, object], list[Problem], Mapping[Loc, tuple[str, ...]]]:
+    """Replaces `${NAME}` in every text with the variable's value, and `$$` with a dollar sign.
 
-    What is not set stays as it stands, and is a problem of that text; so is a text that would be empty.
+    Returns the settings, the problems, and the variables used in each text. A variable that is not set, or that makes
+    the text empty, is a problem.
     """
     problems: list[Problem] = []
     used: dict[Loc, tuple[str, ...]] = {}
@@ -99,11 +82,11 @@ def expand_variables(data: Mapping[str, object], variables: Mapping[str, str]) -
             used[loc] = tuple(dict.fromkeys(names))
         return expanded
 
-    return ExpandedSettings(data=_map_texts(data, expand), problems=problems, used=used)
+    return _map_texts(data, expand), problems, used
 
 
 def resolve_paths(data: Mapping[str, object], folder: Path) -> dict[str, object]:
-    """Takes relative paths (settings that end with `_file`, and SQLite URLs) from `folder`."""
+    """Resolves relative paths (settings that end with `_file`, and SQLite URLs) against `folder`."""
 
     def resolve(loc: Loc, text: str) -> str:
         if text and str(loc[-1]).endswith("_file"):
@@ -115,7 +98,7 @@ def resolve_paths(data: Mapping[str, object], folder: Path) -> dict[str, object]
 
 def _unset_variable(name: str) -> str:
     if not _NAME.fullmatch(name):
-        return "holds ${…} without a variable's name: write ${NAME}, or $$ for a dollar sign"
+        return "contains ${…} without a valid variable name: write ${NAME}, or $$ for a dollar sign"
     return f"needs the variable {name}, which is not set: set it in the environment or in .env"
 
 
@@ -126,15 +109,14 @@ def _merge_into(base: dict[str, object], overrides: Mapping[str, object]) -> Non
                 base.pop(alternative, None)
         if isinstance(value, Mapping):
             nested = base.get(key)
-            table = nested if isinstance(nested, dict) else {}
-            base[key] = table
+            base[key] = table = nested if isinstance(nested, dict) else {}
             _merge_into(table, value)
         else:
             base[key] = value
 
 
 def _not_replaced(known: Mapping[Loc, _T], replaced: Iterable[Loc]) -> dict[Loc, _T]:
-    """What was said of settings that nothing replaced."""
+    """The entries of settings that were not replaced."""
     return {loc: value for loc, value in known.items() if not any(loc[: len(leaf)] == leaf for leaf in replaced)}
 
 

@@ -1,7 +1,4 @@
-"""Reads the file, `.env` and the environment into one `Config`, or says everything that is wrong with them at once.
-
-The only module that opens configuration files or reads the process's environment.
-"""
+"""`load_config` makes a `Config`. No other module opens configuration files or reads the process's environment."""
 
 import difflib
 import io
@@ -14,12 +11,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from monitor.config.layers import ExpandedSettings, Layer, expand_variables, merge_layers, resolve_paths, trace_origins
+from monitor.config.layers import Layer, expand_variables, merge_layers, resolve_paths, trace_origins
 from monitor.config.origin import Loc, Origin, SettingSource
-from monitor.config.problems import Problem, find_reference_errors, format_problems, known_keys, translate_errors
+from monitor.config.problems import (
+    Problem,
+    find_reference_errors,
+    find_unopenable_rules,
+    format_problems,
+    known_keys,
+    translate_errors,
+)
 from monitor.config.schema import DEFAULT_DATABASE, Config
 from monitor.config.section import Section
-from monitor.config.unreachable import idle
 from monitor.errors import ConfigError
 
 _PREFIX = "MONITOR_"
@@ -33,22 +36,16 @@ _GLOO: Mapping[str, Loc] = {
     "MONITOR_SYNC_LOG_TABLE": ("sync_log", "table"),
     "MONITOR_SYNC_LOG_ID_COLUMN": ("sync_log", "id_column"),
 }
-"""The variables that describe one target without a file, and where each belongs in it."""
+"""The variables that describe one target without a file, and their settings in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedVariables:
-    """What the variables of one source say."""
+def decode_variables(
+    variables: Mapping[str, str], folder: Path, source: SettingSource
+) -> tuple[list[Layer], list[Problem], list[str]]:
+    """Reads the `MONITOR_…` variables, ignoring case. Relative paths in them start at `folder`.
 
-    layers: tuple[Layer, ...]
-    """One per variable, a table before its single keys."""
-    problems: tuple[Problem, ...]
-    warnings: tuple[str, ...]
-    """One sentence per variable that is no setting."""
-
-
-def decode_variables(variables: Mapping[str, str], folder: Path, source: SettingSource) -> DecodedVariables:
-    """Reads the `MONITOR_…` variables, whatever their case; relative paths in them are taken from `folder`."""
+    Returns a layer per variable, a table before its single keys; the problems; a warning per unknown variable.
+    """
     settings = {f"{_PREFIX}{key}".upper(): key for key in _variable_keys()}
     layers, problems, warnings = [], [], []
     for variable in sorted(name for name in variables if name.upper().startswith(_PREFIX)):
@@ -63,27 +60,23 @@ def decode_variables(variables: Mapping[str, str], folder: Path, source: Setting
             problems.append(Problem(loc=loc, predicate=_NOT_JSON))
         origin = Origin(source=source, name=variable)
         layers.append(Layer(data=resolve_paths(data or {}, folder), origin=origin, variables={loc: variable}))
-    return DecodedVariables(layers=tuple(layers), problems=tuple(problems), warnings=tuple(warnings))
+    return layers, problems, warnings
 
 
 def gloo_target_layer(sources: Mapping[SettingSource, Mapping[str, object]]) -> Layer | None:
-    """One Gloo target as variables alone describe it, later sources winning; None when no variable of one is set."""
-    given: dict[Loc, object] = {}
+    """The Gloo target that variables describe, later sources winning; None if no such variable is set."""
     origins: dict[Loc, Origin] = {}
+    target: dict[str, object] = {"name": "gloo", "provider": "gloo", "auth": {}}
     for source, variables in sources.items():
         for name in (name for name in variables if name.upper() in _GLOO):
-            loc = _GLOO[name.upper()]
-            given[loc] = variables[name]
-            origins["targets", 0, *loc] = Origin(source=source, name=name)
-    if not given:
+            *tables, key = map(str, _GLOO[name.upper()])
+            table = target
+            for each in tables:
+                table = table.setdefault(each, {})  # type: ignore[assignment]  # every one of them is a table
+            table[key] = variables[name]
+            origins["targets", 0, *tables, key] = Origin(source=source, name=name)
+    if not origins:
         return None
-    target: dict[str, object] = {"name": "gloo", "provider": "gloo", "auth": {}}
-    for loc, value in given.items():
-        *tables, key = map(str, loc)
-        table = target
-        for each in tables:
-            table = table.setdefault(each, {})  # type: ignore[assignment]  # every one of them is a table
-        table[key] = value
     names: dict[Loc, str] = {("targets", 0, *loc): name for name, loc in _GLOO.items()}
     names["targets", 0, "auth"] = "GLOO_CLIENT_ID with GLOO_CLIENT_SECRET, or GLOO_API_KEY"
     whole = Origin(source=SettingSource.ENVIRONMENT, name="GLOO_…")
@@ -94,32 +87,29 @@ _NOT_JSON = 'must be JSON, such as [{"name": "…"}] for a list or {"every": "5m
 
 
 def _suggestion(variable: str, settings: Iterable[str]) -> str:
-    # without the prefix, which makes any two of them look alike
+    # without the prefix, which makes any two names look alike
     known = [setting.removeprefix(_PREFIX) for setting in settings]
     near = difflib.get_close_matches(variable.upper().removeprefix(_PREFIX), known, n=1, cutoff=0.8)
     return f"; did you mean {_PREFIX}{near[0]}?" if near else ""
 
 
 def _variable_keys() -> tuple[str, ...]:
-    """Everything that one variable can set, below the prefix: keys at the top, and of tables that are no lists."""
-    tables = [name for name, field in Config.model_fields.items() if _is_table(field.annotation)]
+    """The settings that a variable can hold: top-level keys, and keys of tables that are not in a list."""
+    types = {name: field.annotation for name, field in Config.model_fields.items()}
+    tables = [name for name, type_ in types.items() if isinstance(type_, type) and issubclass(type_, Section)]
     return (*known_keys(("",)), *(f"{table}__{key}" for table in tables for key in known_keys((table, ""))))
 
 
-def _is_table(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
-
-
 def _decode_variable(key: str, text: str) -> dict[str, object] | None:
-    """The settings that one variable stands for; None when it should be JSON and is not."""
-    if key == "database_file":  # a key of ours, not a field that pydantic-settings could know
+    """The settings in one variable; None if it must be JSON and is not."""
+    if key == "database_file":  # not a field, so unknown to pydantic-settings
         return {key: text}
 
-    # pydantic-settings takes a tenth of a second to import, which a run without variables need not wait for
+    # takes a tenth of a second to import, and most runs have no variables
     from pydantic_settings import EnvSettingsSource, SettingsError
 
     class SingleVariable(EnvSettingsSource):
-        """Decodes a variable by itself, so that its problems are its own."""
+        """Decodes one variable, so that errors belong to it."""
 
         def _load_env_vars(self) -> Mapping[str, str | None]:
             return {f"{_PREFIX}{key}".lower(): text}
@@ -140,48 +130,36 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(slots=True, kw_only=True)
 class _Inputs:
-    """What was read, and what went wrong in reading."""
+    """The contents of the files, and errors from reading them. Without a file, `folder` is the working folder."""
 
     source: Path | None
     folder: Path
-    """Where the file stands; the working folder without one."""
     file: dict[str, object] = field(default_factory=dict)
     dotenv: dict[str, str] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedConfig:
-    """A configuration, and how it came about."""
+def load_config(
+    path: Path | None = None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, object] | None = None
+) -> Config:
+    """Reads the settings: defaults < file < `.env` < environment < overrides; later sources win, setting by setting.
 
-    config: Config
-    warnings: tuple[str, ...]
-    """What was ignored, one sentence each."""
-    source: Path | None
-    """The file that was read, absolute; None when there was none."""
-    origins: Mapping[Loc, Origin]
-    """Where each setting came from that has not its default."""
-
-
-def load(path: Path | None, environ: Mapping[str, str] | None, overrides: Mapping[str, object]) -> LoadedConfig:
-    """Steps: 1. read the file and `.env`; 2. make layers of them, the environment and `overrides`; 3. merge; 4. check.
-
-    Raises:
-        ConfigError: with every problem. Where a file can't be read at all, the settings in it are not missed as well.
+    Without `path`, it reads the file in `MONITOR_CONFIG`, else `monitor.toml` in the working folder, if any.
+    `overrides` come from the command line, nested as in the file. Raises ConfigError with every problem, each with its
+    key or variable and a remedy, and no secret. If a file can't be read, its settings are not reported as missing.
     """
     environment = os.environ if environ is None else environ
     working_folder = Path.cwd()
     inputs = _read_inputs(path, environment, working_folder)
     layers, problems, warnings = _build_layers(inputs, environment, working_folder)
-    merged = merge_layers(
-        [*layers, Layer(data=resolve_paths(overrides, working_folder), origin=Origin(source=SettingSource.FLAG))]
-    )
+    flags = Layer(data=resolve_paths(overrides or {}, working_folder), origin=Origin(source=SettingSource.FLAG))
+    merged = merge_layers([*layers, flags])
     config, invalid = (None, []) if inputs.errors else _validate(merged.data, {problem.loc for problem in problems})
     messages = format_problems([*problems, *invalid], merged.data, merged.variables)
     if config is None or messages:
         raise ConfigError(list(dict.fromkeys([*inputs.errors, *messages])))
     origins = trace_origins(merged.data, merged.origins)
-    return LoadedConfig(config=config, warnings=warnings, source=inputs.source, origins=origins)
+    return config.loaded_from(inputs.source, origins=origins, warnings=warnings)
 
 
 def _read_inputs(path: Path | None, environment: Mapping[str, str], working_folder: Path) -> _Inputs:
@@ -196,10 +174,8 @@ def _read_inputs(path: Path | None, environment: Mapping[str, str], working_fold
 
 
 def _find_file(path: Path | None, environment: Mapping[str, str], working_folder: Path) -> Path | None:
-    if path is not None:
-        return working_folder / path
-    if describe_variable := environment.get("MONITOR_CONFIG"):
-        return working_folder / describe_variable
+    if given := path or environment.get("MONITOR_CONFIG"):
+        return working_folder / given
     default = working_folder / "monitor.toml"
     return default if default.exists() else None
 
@@ -209,10 +185,10 @@ def _read_text(path: Path, errors: list[str]) -> str | None:
         with path.open("rb") as opened:
             raw = opened.read(_MAX_BYTES + 1)
     except OSError as error:
-        errors.append(f"{path} can't be read ({error.strerror}): mend the path or its permissions")
+        errors.append(f"{path} can't be read ({error.strerror}): fix the path or its permissions")
         return None
     if len(raw) > _MAX_BYTES:
-        errors.append(f"{path} is larger than 1 MiB: name a configuration file")
+        errors.append(f"{path} is larger than 1 MiB: give the path of a configuration file")
         return None
     try:
         return raw.decode("utf-8-sig")
@@ -225,12 +201,12 @@ def _parse_toml(path: Path, text: str, errors: list[str]) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        # the message is tomllib's own words about the syntax; only its place is certain to quote nothing
+        # tomllib's message may quote the file, so only the place is taken from it
         place = re.search(r"line \d+, column \d+|end of document", str(error))
-        where = f"at {place[0]}" if place else "somewhere"
+        where = f" at {place[0]}" if place else ""
     except RecursionError:
-        where = "where it nests too deeply"
-    errors.append(f"{path} is not valid TOML {where}: mend what stands there (text needs quotes, tables [brackets])")
+        where = ": it is nested too deeply"
+    errors.append(f"{path} is not valid TOML{where}; fix the syntax (text needs quotes, tables need [brackets])")
     return {}
 
 
@@ -238,21 +214,18 @@ def _parse_dotenv(path: Path, text: str, errors: list[str]) -> dict[str, str]:
     from dotenv.parser import parse_stream
 
     bindings = list(parse_stream(io.StringIO(text)))
-    errors += [
-        f"{path} can't be read at line {binding.original.line}: write NAME=value"
-        for binding in bindings
-        if binding.error
-    ]
-    return {binding.key: binding.value for binding in bindings if binding.key and binding.value is not None}
+    wrong = [each.original.line for each in bindings if each.error]
+    errors += [f"{path} is not valid at line {line}: write NAME=value" for line in wrong]
+    return {each.key: each.value for each in bindings if each.key and each.value is not None}
 
 
 def _build_layers(
     inputs: _Inputs, environment: Mapping[str, str], working_folder: Path
 ) -> tuple[list[Layer], list[Problem], tuple[str, ...]]:
-    """Everything below the command line, lowest first. `.env` speaks from its own folder, the environment from ours."""
-    expanded = expand_variables(inputs.file, {**inputs.dotenv, **environment})
-    problems, warnings = expanded.problems, list[str]()
-    # the default database stands beside the file, so that the same file means the same history from any folder
+    """All layers but the flags, lowest first. Relative paths start at the folder of `.env`, or the working folder."""
+    data, problems, used = expand_variables(inputs.file, {**inputs.dotenv, **environment})
+    warnings = list[str]()
+    # the default database is beside the file, so that a file means the same history from any working folder
     layers = [Layer(data=resolve_paths({"database": DEFAULT_DATABASE}, inputs.folder))]
     sources = (
         (SettingSource.DOTENV, inputs.dotenv, inputs.folder),
@@ -260,32 +233,34 @@ def _build_layers(
     )
     if target := gloo_target_layer({source: resolve_paths(variables, folder) for source, variables, folder in sources}):
         layers.append(target)
-    layers.append(_file_layer(inputs, expanded, environment))
+    layers.append(_file_layer(inputs, data, used, environment))
     for source, variables, folder in sources:
-        decoded = decode_variables(variables, folder, source)
-        layers += decoded.layers
-        problems += decoded.problems
-        warnings += decoded.warnings
+        decoded, wrong, unknown = decode_variables(variables, folder, source)
+        layers += decoded
+        problems += wrong
+        warnings += unknown
     return layers, problems, tuple(dict.fromkeys(warnings))
 
 
-def _file_layer(inputs: _Inputs, expanded: ExpandedSettings, environment: Mapping[str, str]) -> Layer:
+def _file_layer(
+    inputs: _Inputs, data: Mapping[str, object], used: Mapping[Loc, tuple[str, ...]], environment: Mapping[str, str]
+) -> Layer:
     origin = Origin(source=SettingSource.FILE, name=inputs.source.name if inputs.source else None)
 
     def describe_variable(variable: str) -> str:
         return f"{variable} in {'the environment' if variable in environment else '.env'}"
 
-    used: dict[Loc, list[str]] = {}
-    for loc, names in expanded.used.items():
-        whole = loc[:-1] if isinstance(loc[-1], int) else loc  # a list of texts is one setting
-        used.setdefault(whole, []).extend(map(describe_variable, names))
-    origins = {loc: replace(origin, variables=tuple(dict.fromkeys(names))) for loc, names in used.items()}
-    return Layer(data=resolve_paths(expanded.data, inputs.folder), origin=origin, origins=origins)
+    described: dict[Loc, list[str]] = {}
+    for loc, names in used.items():
+        whole = loc[:-1] if isinstance(loc[-1], int) else loc  # a list of strings is one setting
+        described.setdefault(whole, []).extend(map(describe_variable, names))
+    origins = {loc: replace(origin, variables=tuple(dict.fromkeys(names))) for loc, names in described.items()}
+    return Layer(data=resolve_paths(data, inputs.folder), origin=origin, origins=origins)
 
 
 def _validate(data: Mapping[str, object], known: set[Loc]) -> tuple[Config | None, list[Problem]]:
-    """The configuration, if all is well; what is wrong, but for what is known already."""
-    invalid = find_reference_errors(data) + idle(data)
+    """The configuration, if it is valid, and the problems that are not `known` yet."""
+    invalid = find_reference_errors(data) + find_unopenable_rules(data)
     config = None
     try:
         config = Config.model_validate(data)

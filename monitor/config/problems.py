@@ -1,24 +1,27 @@
-"""What is wrong, as sentences: each begins with the key or variable as its author wrote it. Pure; no value is quoted
-that could be a secret.
-"""
+"""Configuration errors as sentences that start with the key or variable. Pure. No sentence quotes a possible secret."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from monitor.config.channel_settings import CHANNEL_TYPES, UnknownChannelConfig
-from monitor.config.fields import did_you_mean, format_choices, quote_name, replace_unprintable
+from monitor.config.channel_settings import CHANNEL_TAG, CHANNEL_TYPES, UnknownChannelConfig
+from monitor.config.fields import did_you_mean, invalid_choice, quote_name, replace_unprintable
 from monitor.config.origin import Loc
+from monitor.config.rules import RuleConfig
 from monitor.config.schema import Config
 from monitor.config.section import Remedy, find_field, nested_models, secret_fields
+from monitor.incidents.rulebook import EffectiveRule, Override, RuleProblem, effective_rules, rule_problem
+from monitor.model import Cause
+from monitor.model.durations import format_duration
+from monitor.model.incidents import RENAMED
+from monitor.notifications.texts import channel_target
 
-_CHANNEL_TAG = "channel:"
-_TAG_PREFIXES = ("auth:", _CHANNEL_TAG)
-"""What pydantic puts into a place where there are several forms to choose from."""
+_TAG_PREFIXES = ("auth:", CHANNEL_TAG)
+"""Parts that pydantic adds to a location where a setting has several forms."""
 
 _PREDICATES = {
     "bool": "must be true or false",
@@ -29,8 +32,8 @@ _PREDICATES = {
     "less_than_equal": "must be {le} or less",
     "mapping": "must be a table",
     "model": "must be a table",
-    "string_pattern_mismatch": "may hold only letters, digits, dots, underscores and hyphens: 1 to 100 of them",
-    "string_too_long": "must be no longer than {max_length} characters",
+    "string_pattern_mismatch": "must be 1 to 100 letters, digits, dots, underscores and hyphens",
+    "string_too_long": "must be at most {max_length} characters long",
     "string": "must be text in quotes",
     "tuple": "must be a list",
 }
@@ -38,16 +41,15 @@ _PREDICATES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong."""
+    """One configuration error; `predicate` is the text after the key: "must be …", "is missing: …"."""
 
     loc: Loc
     predicate: str
-    """What follows the key: "must be …", "is missing: …"."""
 
 
 def translate_errors(error: ValidationError) -> list[Problem]:
-    """Every error of a validation, in our words and without its input."""
-    # a default that waits for another setting says nothing of its own
+    """Every error of a validation, in our words and without the input."""
+    # a default that depends on another, invalid setting is no error of its own
     reported = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
     found = [_translate_error(each) for each in reported]
     parents = {problem.loc[:length] for problem in found for length in range(len(problem.loc))}
@@ -56,50 +58,54 @@ def translate_errors(error: ValidationError) -> list[Problem]:
 
 
 def find_reference_errors(data: Mapping[str, object]) -> list[Problem]:
-    """Names given twice and channels that nobody defined; looks at unchecked data, so that nothing hides these."""
+    """Duplicate names and undefined channels. It reads unvalidated data, so that other errors hide none of these."""
     return [*_duplicate_names(data, "targets"), *_duplicate_names(data, "channels"), *_undefined_channels(data)]
 
 
-def format_problems(problems: Iterable[Problem], data: Mapping[str, object], variables: Mapping[Loc, str]) -> list[str]:
-    """The problems as people read them.
+def find_unopenable_rules(data: Mapping[str, object]) -> list[Problem]:
+    """Rules that could never open an incident on a configured target or channel, from unvalidated data."""
+    rows = data.get("rules", [])
+    try:
+        rules = [RuleConfig.model_validate(row) for row in rows] if isinstance(rows, list) else []
+    except ValidationError:
+        return []
+    overrides = [rule.to_override(position) for position, rule in enumerate(rules)]
+    targets = [name for _, name in _named_rows(data, "targets")]
+    channels = [channel_target(name) for _, name in _named_rows(data, "channels")]
+    failing = {Cause.CHANNEL_FAILING}
+    found = (*_unopenable(overrides, targets, set(Cause) - failing), *_unopenable(overrides, channels, failing))
+    return list(dict.fromkeys(found))
 
-    Args:
-        problems: what is wrong.
-        data: the settings as merged, for the names of targets and channels.
-        variables: the variables that settings came from; others were written as a key.
-    """
+
+def format_problems(problems: Iterable[Problem], data: Mapping[str, object], variables: Mapping[Loc, str]) -> list[str]:
+    """The problems as sentences; `data` has the names, `variables` are of settings that were not written as a key."""
     return [f"{_format_key(problem, data, variables)} {problem.predicate}" for problem in problems]
 
 
 def known_keys(loc: Loc, channel: str | None = None) -> tuple[str, ...]:
-    """The keys that may stand beside `loc`, which need not be one of them.
-
-    Args:
-        loc: a key's place.
-        channel: the type of the channel that it belongs to, if it does; else those of every type are known.
-    """
+    """The valid keys of the table that contains `loc`; of a channel, those of its type, or of all types if None."""
     models: tuple[type[BaseModel], ...] = (Config,)
     for part in loc[:-1]:
         if isinstance(part, str):
             fields = [field for model in models if (field := find_field(model, part))]
-            models = _models_of_type(
-                tuple(inner for field in fields for inner in nested_models(field.annotation)), channel
-            )
+            inner = tuple(model for field in fields for model in nested_models(field.annotation))
+            models = _models_of_type(inner, channel)
     names = [field.alias or name for model in models for name, field in model.model_fields.items()]
     return tuple(dict.fromkeys((*names, *(f"{name}_file" for model in models for name in secret_fields(model)))))
 
 
 def _translate_error(error: ErrorDetails) -> Problem:
     loc = tuple(part for part in error["loc"] if not (isinstance(part, str) and part.startswith(_TAG_PREFIXES)))
-    channel = next(
-        (part.removeprefix("channel:") for part in map(str, error["loc"]) if part.startswith("channel:")), ""
-    )
+    tags = [part for part in map(str, error["loc"]) if part.startswith(CHANNEL_TAG)]
+    channel = tags[0].removeprefix(CHANNEL_TAG) if tags else ""
     context = error.get("ctx", {})
     kind = error["type"]
     if loc[-1:] == ("[key]",):
         return Problem(loc=loc[:-1], predicate=_unknown_key(loc[:-1], _choices(context)))
+    if kind == "extra_forbidden" and channel and len(loc) == 3 and loc[-1] in known_keys(loc):
+        return Problem(loc=loc, predicate=f'does not apply to the type "{channel}": remove it')
     if kind == "extra_forbidden":
-        return Problem(loc=loc, predicate=_other_types_key(loc, channel) or _unknown_key(loc, known_keys(loc, channel)))
+        return Problem(loc=loc, predicate=_unknown_key(loc, known_keys(loc, channel)))
     if kind in {"missing", "too_short"}:
         return Problem(loc=loc, predicate=f"is missing: {_find_remedy(loc, channel)}")
     if kind in {"literal_error", "enum"}:
@@ -114,17 +120,11 @@ def _translate_error(error: ErrorDetails) -> Problem:
 
 
 def _models_of_type(models: tuple[type[BaseModel], ...], channel: str | None) -> tuple[type[BaseModel], ...]:
-    """Of the forms that a channel may have, the one of its type."""
+    """Of the channel models, the one of this type."""
     if channel is None:
         return models
     model = CHANNEL_TYPES.get(channel, UnknownChannelConfig)
     return (model,) if model in models else models
-
-
-def _other_types_key(loc: Loc, channel: str | None) -> str:
-    """What to say of a key that channels of other types have; empty when none has it."""
-    of_another = bool(channel) and len(loc) == 3 and loc[-1] in known_keys(loc)
-    return f'has no meaning for the type "{channel}": remove it' if of_another else ""
 
 
 def _choices(context: Mapping[str, object]) -> tuple[str, ...]:
@@ -133,17 +133,19 @@ def _choices(context: Mapping[str, object]) -> tuple[str, ...]:
 
 def _unknown_key(loc: Loc, known: tuple[str, ...]) -> str:
     name = next((part for part in reversed(loc) if isinstance(part, str)), "")
+    if RENAMED.get(name) in known:
+        return f"is now called {RENAMED[name]}: rename it"
     return "is not a known key" + (did_you_mean(name, known) or f"; known here: {', '.join(known)}")
 
 
 def _invalid_choice(value: object, choices: tuple[str, ...]) -> str:
-    allowed = format_choices(choices)
-    near = did_you_mean(value, choices) if isinstance(value, str) and len(choices) > 1 else ""
-    return f"is not a known value{near}" if near else f"must be {allowed}"
+    if isinstance(value, str) and RENAMED.get(value) in choices:
+        return f"names {value}, which is now called {RENAMED[value]}: rename it"
+    return invalid_choice(value, choices).message()
 
 
 def _find_remedy(loc: Loc, channel: str | None) -> str:
-    """What the schema says to do about a missing setting."""
+    """The schema's remedy for a missing setting."""
     models: tuple[type[BaseModel], ...] = (Config,)
     remedy = "give it a value"
     for part in loc:
@@ -160,18 +162,18 @@ def _duplicate_names(data: Mapping[str, object], table: str) -> list[Problem]:
     found = []
     for position, name in _named_rows(data, table):
         if name in first:
-            text = f"repeats the name of {table}[{first[name]}]: give each a name of its own"
+            text = f"repeats the name of {table}[{first[name]}]: give each a unique name"
             found.append(Problem(loc=(table, position, "name"), predicate=text))
         first.setdefault(name, position)
     return found
 
 
 def _undefined_channels(data: Mapping[str, object]) -> list[Problem]:
-    known = [*(name for _, name in _named_rows(data, "channels")), "log"]  # there is always a log
+    known = [*(name for _, name in _named_rows(data, "channels")), "log"]  # always exists
     return [
         Problem(
             loc=("routes", row, "channels", column),
-            predicate=f"names {quote_name(name)}, which is no channel"
+            predicate=f"names {quote_name(name)}, which is not a channel"
             + (did_you_mean(name, known) or ": define it under [[channels]]"),
         )
         for row, route in _table_rows(data, "routes")
@@ -204,13 +206,40 @@ def _format_key(problem: Problem, data: Mapping[str, object], variables: Mapping
     return key
 
 
+def _unopenable(overrides: list[Override], names: list[str], causes: set[Cause]) -> Iterator[Problem]:
+    for name in names if overrides else ():
+        for cause, rule in effective_rules(overrides, name).items():
+            if cause in causes and rule.sources and (problem := _rule_problem(rule)):
+                yield problem
+
+
+def _rule_problem(found: EffectiveRule) -> Problem | None:
+    rule, sources, wrong = found.rule, found.sources, rule_problem(found.rule)
+    if wrong is RuleProblem.RUNS_EXCEED_OF:
+        runs = f"{rule.runs}, {sources.get('runs', 'built in')}"
+        predicate = f"is smaller than runs ({runs}), so the rule could never open an incident: raise of, or lower runs"
+        return Problem(loc=("rules", _row(sources["of"]), "of"), predicate=predicate)
+    if wrong is RuleProblem.HOLD_FOR_EXCEEDS_WINDOW:
+        window = f"window ({format_duration(rule.window)}, {sources.get('window', 'built in')})"
+        hold_for = f"for ({format_duration(rule.hold_for)}, {sources.get('hold_for', 'built in')})"
+        never = "so the rule could never open an incident"
+        # the later of the two settings is reported
+        if _row(sources.get("hold_for")) >= _row(sources.get("window")):
+            predicate = f"is longer than {window}, {never}: shorten for, or lengthen window"
+            return Problem(loc=("rules", _row(sources["hold_for"]), "for"), predicate=predicate)
+        predicate = f"is shorter than {hold_for}, {never}: lengthen window, or shorten for"
+        return Problem(loc=("rules", _row(sources["window"]), "window"), predicate=predicate)
+    return None
+
+
+def _row(source: str | None) -> int:
+    return -1 if source is None else int(source.removeprefix("rules[").removesuffix("]"))
+
+
 def _format_path(loc: Loc, data: Mapping[str, object]) -> str:
-    """`targets.gloo-prod.check` where the target's name is its own, `targets[0].check` where it is not."""
-    named = {
-        position: name
-        for position, name in _named_rows(data, str(loc[0]))
-        if re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name)
-    }
+    """`targets.gloo-prod.check` if the target's name is unique, else `targets[0].check`."""
+    rows = _named_rows(data, str(loc[0]))
+    named = {position: name for position, name in rows if re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name)}
     once = {name for name, count in Counter(named.values()).items() if count == 1}
     path = ""
     for depth, part in enumerate(loc):

@@ -1,4 +1,4 @@
-"""When runs are due, as configured: the table `[schedule]`, common to all targets or one target's own."""
+"""The table `[schedule]`: when runs are due, for all targets or for one."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -14,57 +14,48 @@ from monitor.model.durations import DurationRange, format_duration
 from monitor.model.schedule import DueTimes, cron_times
 
 DEFAULT_EVERY = timedelta(minutes=5)
-_MAX_NAME_LENGTH = 170
-"""Characters; a run key has 200."""
-_SAMPLED_TIMES = 500
-"""So many times of a cron expression are looked at to find the two that are closest."""
+_MAX_NAME_LENGTH = 170  # characters; a run key, which contains the name, has at most 200
+_SAMPLED_TIMES = 500  # of a cron expression, to find its shortest interval
 
 
 def jitter_offset(jitter: timedelta, target: str) -> timedelta:
-    """A target's own share of a jitter: from 0 to less than all of it, the same on every machine, in milliseconds."""
-    digest = hashlib.sha256(target.encode()).digest()
-    whole = jitter // timedelta(milliseconds=1)
+    """A target's delay: at least 0 and less than `jitter`, in milliseconds, the same on every machine."""
+    digest, whole = hashlib.sha256(target.encode()).digest(), jitter // timedelta(milliseconds=1)
     return timedelta(milliseconds=int.from_bytes(digest[:8]) * whole >> 64)
 
 
 class ScheduleConfig(Section):
-    """When the daemon runs a target: at a fixed interval, or by cron in a time zone."""
+    """When the daemon runs a target: at a fixed interval, or by a cron expression."""
 
     cron: CronExpression | None = Field(
         default=None,
-        description="Five fields (minute, hour, day, month, weekday) that say when a run is due, instead of `every`.",
+        description="A cron expression of five fields (minute, hour, day, month, weekday), instead of `every`.",
         examples=["*/5 * * * *"],
     )
     every: Annotated[timedelta, DurationRange("1s", "7d")] | None = Field(
         default_factory=lambda given: None if given.get("cron") else DEFAULT_EVERY,
-        description="Time from one run to the next, counted from 1970 on, so that all daemons agree on it: 5m is due "
-        "at 12:00, 12:05 and so on, and once at the start. 5m when neither this nor `cron` is given. Runs of one "
+        description="The time between two runs. Runs are due at multiples of it since 1970, so that all daemons agree: "
+        "5m is due at 12:00, 12:05 and so on, and once at the start. Default: 5m, unless `cron` is given. Runs of one "
         "target never overlap.",
     )
     timezone: TimeZone = Field(
-        default="UTC", description="The time zone that `cron` is read in, by its IANA name.", examples=["Europe/Paris"]
+        default="UTC", description="The IANA name of the time zone for `cron`.", examples=["Europe/Paris"]
     )
-
     jitter: Annotated[timedelta, DurationRange("0s", "1d")] = Field(
         default=timedelta(0),
-        description="Spreads targets that are due at one time: each starts up to so much later, by an amount that "
-        "follows from its name. Less than the time between two runs.",
+        description="Spreads targets that are due at the same time: each starts later by up to this much, depending on "
+        "its name. Must be less than the time between two runs.",
         examples=["30s"],
         validate_default=False,
     )
 
     @property
     def explicit(self) -> bool:
-        """Somebody wrote it down, so that a missed run is worth an incident."""
+        """Whether the schedule is written in the configuration, so that a missed run is an incident."""
         return bool(self.model_fields_set & {"every", "cron"})
 
     def due_times(self, target: str, *, daemon_managed: bool = False) -> DueTimes:
-        """When a target's runs are due.
-
-        Args:
-            target: its name.
-            daemon_managed: whether a daemon keeps the schedule.
-        """
+        """When a target's runs are due; `daemon_managed`: whether a daemon keeps the schedule."""
         return DueTimes(
             every=self.every,
             cron=self.cron,
@@ -85,7 +76,7 @@ class ScheduleConfig(Section):
     @classmethod
     def _validate_every(cls, every: timedelta | None, info: ValidationInfo) -> timedelta | None:
         if every is not None and info.data.get("cron") is not None:
-            raise invalid_value("can't stand beside cron: keep one of them")
+            raise invalid_value("can't be used together with cron: keep one of them")
         return every
 
     @field_validator("jitter")
@@ -99,6 +90,6 @@ class ScheduleConfig(Section):
 
 
 def _shortest_interval(cron: str) -> timedelta | None:
-    """The least time between two runs by a cron expression; None when it is due once at the most."""
+    """The shortest time between two runs; None if at most one run is due."""
     times = islice(cron_times(cron, after=datetime(2024, 1, 1, tzinfo=UTC), zone=UTC), _SAMPLED_TIMES)
     return min((later - earlier for earlier, later in pairwise(times)), default=None)

@@ -1,20 +1,16 @@
-"""Everything that can be set: `Config`, whose tables are in modules of their own, its attributes named as the keys are.
-
-It says what a value may be and what it is when left out; it reads neither files nor environment (`Config.load`
-hands that to `load`).
-"""
+"""`Config`, the root of the settings, and the tables `[retention]` and `[web]`: types, ranges and defaults."""
 
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
+from monitor.config.channel_settings import AnyChannelConfig
 from monitor.config.fields import DatabaseUrl, Text, text_validator
 from monitor.config.origin import Loc, Origin
-from monitor.config.routes import AnyChannelConfig, RouteConfig
-from monitor.config.rules import RuleConfig
+from monitor.config.rules import RouteConfig, RuleConfig
 from monitor.config.schedule import ScheduleConfig
 from monitor.config.secret import Secret
 from monitor.config.section import Remedy, Section, iter_secrets
@@ -25,29 +21,29 @@ from monitor.model.durations import DurationRange
 
 
 class RetentionConfig(Section):
-    """How long the past is kept. What is not set here is kept for good."""
+    """How long history is kept. Without an age, it is kept forever."""
 
-    # no rule looks back further than 30 days (`rules.window`): nothing that a rule counts can be pruned
+    # rules look back at most 30 days (`rules.window`), so nothing that a rule counts is pruned
     snapshots: Annotated[timedelta, DurationRange("31d", "36500d")] | None = Field(
         default=None,
-        description="Runs that finished longer ago are deleted, with their snapshots and evidence; the newest of each "
-        "target stay. 31d at the least: rules look back as far.",
+        description="Runs that finished longer ago are deleted with their snapshots and evidence; the newest run of "
+        "each target is kept. At least 31d, because rules look back 30d.",
         examples=["400d"],
     )
     item_events: Annotated[timedelta, DurationRange("1d", "36500d")] | None = Field(
         default=None,
-        description="Changes of single items that are older are deleted: what `items show` tells of an item's life.",
+        description="Older changes of single items are deleted: the history in `items show`.",
         examples=["90d"],
     )
     notifications: Annotated[timedelta, DurationRange("1d", "36500d")] | None = Field(
         default=None,
-        description="Delivered messages that are older are deleted, once their incident was resolved as long ago. "
-        "What is due or was given up stays.",
+        description="Older delivered messages are deleted if their incident was resolved as long ago. Pending messages "
+        "and dead letters are kept.",
         examples=["30d"],
     )
 
     def ages(self) -> Ages:
-        """The ages alone."""
+        """The ages, for pruning."""
         return Ages(snapshots=self.snapshots, item_events=self.item_events, notifications=self.notifications)
 
 
@@ -61,19 +57,19 @@ def _validate_listen(value: str) -> str:
 
 
 class WebConfig(Section):
-    """Where the daemon answers about itself: /healthz, /readyz and /metrics."""
+    """The daemon's health endpoints: /healthz, /readyz and /metrics."""
 
     listen: Annotated[str, Field(max_length=300), AfterValidator(text_validator(_validate_listen))] = Field(
         default="127.0.0.1:8990",
-        description="Host and port that the daemon's health endpoints listen on; only this machine reaches them unless "
-        'said otherwise, and containers want "0.0.0.0:8990". Port 0 takes a free one, which the log names; "off" for '
-        "no endpoints. They tell no secret and change nothing, but ask nobody for a password.",
+        description="Host and port of the health endpoints. By default only this machine can reach them; in a "
+        'container, use "0.0.0.0:8990". Port 0 picks a free port and logs it. "off" disables the endpoints. They are '
+        "read-only and show no secrets, but need no password.",
         examples=["0.0.0.0:8990"],
     )
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Host and port to listen on; None for no endpoints."""
+        """Host and port to listen on; None if the endpoints are off."""
         return None if self.listen == OFF else parse_listen_address(self.listen)
 
 
@@ -85,96 +81,78 @@ _NO_TARGETS_REMEDY = (
 
 
 class Config(Section):
-    """Everything that can be set."""
+    """All settings."""
 
     database: DatabaseUrl = Field(
         default=Secret(DEFAULT_DATABASE),
-        description="The monitor's own database, where all its state and history are: sqlite:///path or "
-        f"postgresql://user:password@host/name. {DEFAULT_DATABASE} beside this file unless said otherwise.",
+        description="The monitor's own database, which holds all state and history: sqlite:///path or "
+        f"postgresql://user:password@host/name. Default: {DEFAULT_DATABASE}, in the folder of this file.",
         examples=[DEFAULT_DATABASE],
     )
     environment: Text = Field(
-        default="production", description="Where this runs: it goes into history, messages and logs; routes match it."
+        default="production",
+        description="The environment's name. History, messages and logs show it, and routes can match it.",
     )
     schedule: ScheduleConfig = Field(
         default=ScheduleConfig(), description="When the daemon runs targets that have no schedule of their own."
     )
     targets: Annotated[tuple[TargetConfig, ...], Remedy(_NO_TARGETS_REMEDY)] = Field(
-        min_length=1, description="What is watched: one table per integration."
+        min_length=1, description="The targets to monitor: one table per integration."
     )
     rules: tuple[RuleConfig, ...] = Field(
-        default=(), description="What differs from the built-in rules: one table per cause."
+        default=(), description="Changes to the built-in incident rules: one table per change."
     )
     channels: tuple[AnyChannelConfig, ...] = Field(
-        default=(), description="Where messages go: one table per place. With none, they go to the log."
+        default=(), description="Where messages are sent: one table per channel. Without channels, they go to the log."
     )
     routes: tuple[RouteConfig, ...] = Field(
         default=(),
-        description="Which incidents go to which channels: the first route that matches. Without any, every channel "
-        "hears of everything; what no route matches goes to the log.",
+        description="Which incidents go to which channels: the first matching route decides. Without routes, every "
+        "channel gets every incident. An incident that matches no route goes to the log.",
     )
     retention: RetentionConfig = Field(
         default=RetentionConfig(),
-        description="How long the past is kept: for good, unless an age is set. `db prune` and the daemon, once a day, "
-        "delete what is older.",
+        description="How long history is kept: forever, unless an age is set. `db prune` deletes older history; the "
+        "daemon does so once a day.",
     )
     group_wait: Annotated[timedelta, DurationRange("0s", "10m")] = Field(
         default=timedelta(seconds=30),
-        description="How long the daemon holds a message back for others like it: one cause on many targets is one "
-        "message. `check` waits for nothing: it sends after its last target.",
+        description="How long the daemon waits before it sends a message, so that one cause on many targets becomes "
+        "one message. `check` does not wait: it sends after its last target.",
     )
-    web: WebConfig = Field(default=WebConfig(), description="Where the daemon answers about itself.")
+    web: WebConfig = Field(default=WebConfig(), description="The daemon's health endpoints.")
     _warnings: tuple[str, ...] = PrivateAttr(default=())
     _source: Path | None = PrivateAttr(default=None)
     _origins: Mapping[Loc, Origin] = PrivateAttr(default_factory=dict)
 
-    @classmethod
-    def load(
-        cls,
-        path: Path | None = None,
-        environ: Mapping[str, str] | None = None,
-        overrides: Mapping[str, object] | None = None,
-    ) -> "Config":
-        """Reads defaults < file < `.env` < environment < overrides, the later winning setting by setting.
-
-        Args:
-            path: the TOML file; None takes `MONITOR_CONFIG`, else `monitor.toml` in the working folder if there is one.
-            environ: the environment; None is this process's own.
-            overrides: settings from the command line, nested as in the file.
-
-        Raises:
-            ConfigError: with every problem found, each naming its key or variable and a remedy, none a secret.
-        """
-        from monitor.config.load import load
-
-        loaded = load(path, environ, overrides or {})
-        config = loaded.config
-        config._warnings, config._source, config._origins = loaded.warnings, loaded.source, loaded.origins  # noqa: SLF001  # an instance of this very class
-        return config
-
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was ignored, one sentence each: unknown `MONITOR_…` variables."""
+        """One sentence per ignored `MONITOR_…` variable."""
         return self._warnings
 
     @property
     def source(self) -> Path | None:
-        """The file that was read, absolute; None when there was none."""
+        """The absolute path of the file that was read, if any."""
         return self._source
 
     @property
     def origins(self) -> Mapping[Loc, Origin]:
-        """Where each setting came from that somebody wrote, by its place; the others have their defaults."""
+        """Where each setting came from; those not listed have their defaults."""
         return self._origins
 
+    def loaded_from(self, source: Path | None, *, origins: Mapping[Loc, Origin], warnings: tuple[str, ...]) -> Self:
+        """This configuration, with where it came from."""
+        self._source, self._origins, self._warnings = source, origins, warnings
+        return self
+
     def secrets(self) -> tuple[Secret, ...]:
-        """Every secret in force, for the log to mask what they reveal."""
+        """Every secret, for the log to mask."""
         return tuple(iter_secrets(self))
 
     def schedule_for(self, target: TargetConfig) -> ScheduleConfig:
-        """When the daemon runs a target: its own schedule, or the common one."""
+        """The target's own schedule, or the common one."""
         return target.schedule or self.schedule
 
     def describe(self) -> dict[str, object]:
-        """The settings in force as JSON values, keyed as in the file, secrets masked."""
+        """The effective settings as JSON values, with the keys of the file and masked secrets."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

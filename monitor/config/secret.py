@@ -1,6 +1,6 @@
-"""A value that can be used but not printed, held in memory or read from a file each time it is wanted.
+"""`Secret`: a value that can be used but not printed, in memory or in a file that is read at each use.
 
-It does not encrypt anything: it keeps values out of logs, tracebacks, dumps and messages.
+It keeps values out of logs, tracebacks, dumps and messages. It does not encrypt anything.
 """
 
 import re
@@ -16,7 +16,6 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from monitor.errors import ConfigError
 
 MASK = "**********"
-"""What every printed form of a secret shows, whatever its length."""
 
 _MAX_BYTES = 64 * 1024
 _FINAL_NEWLINE = re.compile(r"\r?\n\Z")
@@ -24,18 +23,17 @@ _FINAL_NEWLINE = re.compile(r"\r?\n\Z")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretFileReference:
-    """Stands for a secret in unchecked data whose setting was written as `name_file = path`."""
+    """A secret that was written as `name_file = path`, before validation; `conflicting`: also as itself."""
 
     path: object
     conflicting: bool = False
-    """The secret itself was written beside it."""
 
 
 class Secret:
-    """A value that no printed form shows: `str`, `repr`, `format`, `vars`, JSON and pydantic dumps give the mask.
+    """A value that is never printed: `str`, `repr`, `format`, JSON and pydantic dumps return the same mask for all.
 
-    Pickling raises TypeError, so that it can't travel to a file or another process unnoticed. Copies are the same
-    object; two secrets are equal only when they are the same object.
+    Pickling raises TypeError, so that it can't reach a file or another process unnoticed. A copy is the same object;
+    two secrets are equal only if they are the same object.
     """
 
     __slots__ = ("_read", "_stamp")
@@ -43,13 +41,13 @@ class Secret:
     _stamp: Callable[[], tuple[int, ...] | None]
 
     def __init__(self, value: str) -> None:
-        # a closure, so that even a listing of the attributes shows a function
+        # a closure, so that a listing of the attributes shows a function
         self._read = lambda: value
         self._stamp = lambda: None
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """A secret that lives in a file; nothing is read yet."""
+        """A secret in a file, which is not read yet."""
         return cls._with_reader(lambda: _read_file(path), lambda: _file_stamp(path))
 
     @classmethod
@@ -59,10 +57,9 @@ class Secret:
         return made
 
     def reveal(self) -> str:
-        """The value. One from a file is read anew each time (keys rotate), without one trailing newline.
+        """The value. A file is read at each call (keys rotate); one trailing newline is removed.
 
-        Raises:
-            ConfigError: the file can't be read now, is empty, or holds control characters.
+        Raises ConfigError if the file can't be read, is empty, or contains control characters.
         """
         try:
             return self._read()
@@ -70,15 +67,13 @@ class Secret:
             raise ConfigError([f"the setting of a secret {error}"]) from None
 
     def transform(self, change: Callable[[str], str]) -> Self:
-        """A secret whose value is `change` of this one's, worked out at each `reveal`."""
+        """A secret whose value is `change` applied to this one's, at each `reveal`."""
         return self._with_reader(lambda: change(self.reveal()), self._stamp)
 
     def stamp(self) -> tuple[int, ...] | None:
-        """Tells one state of the secret's file from another, at the cost of one `stat`.
+        """Inode, modification time (ns) and size of the secret's file; empty if there is none, None for one in memory.
 
-        Returns:
-            Inode, time of change (ns) and size of the file that the path leads to in the end, so that the swapped link
-            of a mounted Kubernetes secret shows; empty while there is none. None: it lives in memory and never changes.
+        Links are followed, so that a Kubernetes secret that is swapped by a link is noticed.
         """
         return self._stamp()
 
@@ -102,14 +97,14 @@ class Secret:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """How pydantic reads one (text, `SecretFileReference` or a Secret) and dumps it (the mask)."""
+        """Accepts text, a `SecretFileReference` or a Secret; dumps the mask."""
         return core_schema.no_info_plain_validator_function(
             cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, source: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
-        """What a file may hold in its place."""
+        """The schema of the text in the file."""
         return {"type": "string", "minLength": 1, "writeOnly": True}
 
     @classmethod
@@ -129,7 +124,9 @@ class Secret:
     def _validate_file(cls, file: SecretFileReference) -> Self:
         context = {"suffix": "_file"}
         if file.conflicting:
-            raise PydanticCustomError("secret", "can't stand beside the secret itself: keep one of them", context)
+            raise PydanticCustomError(
+                "secret", "can't be used together with the secret itself: keep one of them", context
+            )
         if not isinstance(file.path, str) or not file.path:
             raise PydanticCustomError("secret", "must be the path of a file, in quotes", context)
         path = Path(file.path)
@@ -149,22 +146,22 @@ def _file_stamp(path: Path) -> tuple[int, ...]:
 
 
 def _read_file(path: Path) -> str:
-    """The secret in a file. Raises ValueError with our own words, which name the file and never its content."""
+    """The secret in a file. Raises ValueError with a text that contains the path and never the content."""
     try:
         if path.exists() and not path.is_file():
-            raise ValueError(f"names {path}, which is not a regular file; name the file that holds the secret")
+            raise ValueError(f"names {path}, which is not a regular file; give the path of the file with the secret")
         with path.open("rb") as opened:
             raw = opened.read(_MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(
-            f"names {path}, which can't be read ({error.strerror}); mend the path or its permissions"
+            f"names {path}, which can't be read ({error.strerror}); fix the path or its permissions"
         ) from None
     try:
         text = _FINAL_NEWLINE.sub("", raw.decode())
     except UnicodeDecodeError:
-        raise ValueError(f"names {path}, which is not UTF-8 text; write the secret alone into it") from None
+        raise ValueError(f"names {path}, which is not UTF-8 text; write only the secret into it") from None
     if len(raw) > _MAX_BYTES:
-        raise ValueError(f"names {path}, which is larger than 64 KiB; write the secret alone into it")
+        raise ValueError(f"names {path}, which is larger than 64 KiB; write only the secret into it")
     try:
         return _validate_text(text)
     except ValueError as error:
@@ -175,5 +172,5 @@ def _validate_text(value: str) -> str:
     if not value:
         raise ValueError("is empty: give it a value")
     if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value):
-        raise ValueError("holds control characters: was it copied with a line break?")
+        raise ValueError("contains control characters, such as a line break: remove them")
     return value

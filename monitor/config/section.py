@@ -1,4 +1,4 @@
-"""What every table of the configuration has in common: frozen, closed, and silent about values. Pure."""
+"""`Section`, the base of every configuration table, and functions over such models. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from monitor.config.secret import Secret, SecretFileReference
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Marks a setting with what to do when it is missing: what follows "is missing: "."""
+    """The text after "is missing: " when a setting is missing."""
 
     text: str
 
 
 class Section(BaseModel):
-    """A table: unknown keys are errors, and each secret `x` may be given as `x_file`, the path of a file."""
+    """A frozen table. Unknown keys are errors, errors show no input, and a secret `x` can be given as `x_file`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True)
 
@@ -36,17 +36,17 @@ class Section(BaseModel):
 
 
 def find_field(model: type[BaseModel], key: str | int) -> FieldInfo | None:
-    """The field that a key of the file stands for; None when there is none."""
+    """The field with this key in the file, if any."""
     return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
 
 
 def secret_fields(model: type[BaseModel]) -> tuple[str, ...]:
-    """The fields of a model that hold a secret, in their order."""
+    """The names of a model's secret fields, in order."""
     return tuple(name for name, field in model.model_fields.items() if Secret in _nested_types(field.annotation))
 
 
 def iter_secrets(value: object) -> Iterator[Secret]:
-    """Every secret that a section holds, those of the sections below it included."""
+    """Every secret in a section and its subsections."""
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, BaseModel):
@@ -58,7 +58,7 @@ def iter_secrets(value: object) -> Iterator[Secret]:
 
 
 def nested_models(annotation: object) -> tuple[type[BaseModel], ...]:
-    """The models that an annotation names, however deep: `tuple[Target, ...]` names Target."""
+    """The models inside an annotation: `tuple[Target, ...]` has Target."""
     return tuple(each for each in _nested_types(annotation) if isinstance(each, type) and issubclass(each, BaseModel))
 
 

@@ -1,4 +1,8 @@
-"""What URLs of APIs, channels and databases, hosts and mail addresses must look like. Pure; no message quotes one."""
+"""Validates URLs, hosts and mail addresses. Pure.
+
+Each function returns its argument, in normal form where its docstring says so, or raises ValueError with a predicate
+("must …") that quotes nothing.
+"""
 
 import ipaddress
 import re
@@ -6,115 +10,79 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 DIRECT = "direct"
-"""Instead of a proxy's URL: none at all."""
+"""In place of a proxy's URL: no proxy."""
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = "postgresql+psycopg://"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _MAILBOX = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
-"""RFC 5321's dot-string: what stands before the @, without quotes."""
+"""RFC 5321's dot-string: the part before the @, without quotes."""
 _MAX_MAILBOX, _MAX_HOST = 64, 253
 _PORT, _MAX_PORT = re.compile(r"\d{1,5}", re.ASCII), 65535
 
 
 def validate_base_url(url: str, *, allow_http: bool) -> str:
-    """A provider's base URL, without a trailing slash.
-
-    Raises:
-        ValueError: not an absolute http(s) URL; plain http beyond this machine unless `allow_http`; or more than
-            scheme, host, port and path. The text is a predicate: "must …".
-    """
+    """A provider's base URL (scheme, host, port and path), without a trailing slash."""
     parts = _parse_web_url(url, 'must be a URL such as "https://platform.ai.gloo.com"')
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise ValueError("must hold only scheme, host and path: credentials belong under auth")
-    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
-        raise ValueError("must use https; plain http goes only to this machine, or with allow_http = true")
+        raise ValueError("must contain only scheme, host and path: put credentials under auth")
+    _require_https(parts, allow_http=allow_http)
     return url.rstrip("/")
 
 
 def validate_webhook_url(url: str) -> str:
-    """A channel's URL as it is.
-
-    Raises:
-        ValueError: not an absolute http(s) URL.
-    """
-    _parse_web_url(url, "must be a URL that begins with https:// or http://")
+    """A channel's absolute http(s) URL."""
+    _parse_web_url(url, "must be a URL that starts with https:// or http://")
     return url
 
 
 def validate_heartbeat_url(url: str, *, allow_http: bool) -> str:
-    """A dead man's switch's URL as it is: whoever knows it can keep the switch from going off.
-
-    Raises:
-        ValueError: not an absolute http(s) URL; plain http beyond this machine unless `allow_http`; or a fragment,
-            which nobody would receive.
-    """
+    """The URL of a dead man's switch. It is a secret: anyone who knows it can keep the switch from firing."""
     parts = _parse_web_url(url, 'must be a URL such as "https://hc-ping.com/your-check"')
-    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
-        raise ValueError("must use https; plain http goes only to this machine, or with allow_http = true")
+    _require_https(parts, allow_http=allow_http)
     if parts.fragment:
-        raise ValueError("must hold no fragment (#…): it is never sent")
+        raise ValueError("must contain no fragment (#…), which is never sent: remove it")
     return url
 
 
 def validate_pagerduty_url(url: str) -> str:
-    """Where PagerDuty takes events, as it is: the routing key goes there.
-
-    Raises:
-        ValueError: not an absolute https URL; plain http goes only to this machine.
-    """
-    parts = _parse_web_url(url, "must be a URL that begins with https://")
+    """The URL that receives PagerDuty events, with the routing key: https, or http to this machine."""
+    parts = _parse_web_url(url, "must be a URL that starts with https://")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise ValueError("must use https: it carries the routing key")
+        raise ValueError("must use https: the routing key is sent to it")
     return url
 
 
 def validate_alertmanager_url(url: str) -> str:
-    """An Alertmanager's address as it is.
-
-    Raises:
-        ValueError: not an absolute http(s) URL, or more than scheme, host, port and path.
-    """
+    """An Alertmanager's address: scheme, host, port and path."""
     parts = _parse_web_url(url, 'must be a URL such as "http://alertmanager:9093"')
     if parts.username is not None or parts.password is not None:
-        raise ValueError("must hold no credentials: give user and password, or a token")
+        raise ValueError("must contain no credentials: give user and password, or a token")
     if parts.query or parts.fragment:
-        raise ValueError('must end with the host, or with the path that comes before "/api/v2/alerts"')
+        raise ValueError('must end with the host, or with the path before "/api/v2/alerts"')
     return url
 
 
 def validate_apprise_url(url: str) -> str:
-    """A URL of Apprise's as it is; whether Apprise makes sense of it is not asked here.
-
-    Raises:
-        ValueError: not of the form `scheme://…`.
-    """
+    """A URL of the form `scheme://…`. It does not ask Apprise whether it knows the scheme."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", url):
-        raise ValueError('must be a URL of Apprise\'s, such as "ntfy://topic" or "tgram://token/chat"')
+        raise ValueError('must be an Apprise URL, such as "ntfy://topic" or "tgram://token/chat"')
     return url
 
 
 def validate_host(host: str) -> str:
-    """A server's name or IP address as it is.
-
-    Raises:
-        ValueError: anything else, a URL or a port included.
-    """
+    """A server's name or IP address, without a port."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
         if len(host) > _MAX_HOST or not _HOST.fullmatch(host):
-            raise ValueError("must be a host's name or address alone: the port has a setting of its own") from None
+            raise ValueError("must be only a host name or address: set port separately") from None
     return host
 
 
 def parse_listen_address(text: str) -> tuple[str, int]:
-    """Host and port of an address to listen on, such as `127.0.0.1:8990` or `[::1]:8990`.
-
-    Raises:
-        ValueError: anything else. The text is a predicate: "must …".
-    """
+    """Host and port of an address to listen on, such as `127.0.0.1:8990` or `[::1]:8990`."""
     host, colon, port = text.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     fault = ValueError('must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"')
@@ -128,54 +96,47 @@ def parse_listen_address(text: str) -> tuple[str, int]:
 
 
 def validate_mail_address(address: str) -> str:
-    """A mail address as it is, of ASCII and without a name.
-
-    Raises:
-        ValueError: no address, or one that needs quotes or SMTPUTF8.
-    """
+    """A mail address without a name, and without quotes or characters that need SMTPUTF8."""
     mailbox, _, domain = address.rpartition("@")
-    if len(mailbox) > _MAX_MAILBOX or not _MAILBOX.fullmatch(mailbox) or not _is_domain(domain):
-        raise ValueError('must be a mail address alone, such as "oncall@example.com"')
+    fits = len(mailbox) <= _MAX_MAILBOX and len(domain) <= _MAX_HOST
+    if not fits or not _MAILBOX.fullmatch(mailbox) or not _HOST.fullmatch(domain):
+        raise ValueError('must be only a mail address, such as "oncall@example.com"')
     return address
 
 
 def validate_proxy_url(url: str) -> str:
-    """A proxy's URL as it is, or `DIRECT`.
-
-    Raises:
-        ValueError: another scheme than http, https, socks5 and socks5h, no host, or a path.
-    """
+    """`DIRECT`, or a proxy's URL: http, https, socks5 or socks5h, with a host and no path."""
     if url == DIRECT:
         return url
     parts = _split_url(url)
     if parts is None or parts.scheme not in {"http", "https", "socks5", "socks5h"} or not parts.hostname:
-        raise ValueError('must be a URL that begins with http://, https:// or socks5h:// and names a host, or "direct"')
+        raise ValueError('must be a URL with http://, https:// or socks5h:// and a host, or "direct"')
     if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ValueError("must hold only scheme, user, password, host and port: escape special characters (/ as %2F)")
+        raise ValueError(
+            "must contain only scheme, user, password, host and port: escape special characters (/ as %2F)"
+        )
     return url
 
 
 def normalise_database_url(url: str) -> str:
-    """A connection URL as SQLAlchemy reads it: `postgres://` and `postgresql://` go to psycopg 3.
-
-    Raises:
-        ValueError: another scheme, no database named, or a URL that can't be taken apart.
-    """
+    """A connection URL for SQLAlchemy, with psycopg 3 for `postgres://` and `postgresql://`."""
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite":
-        return _validate_sqlite_url(url)
+        if not url.startswith(_SQLITE) or url.removeprefix(_SQLITE).partition("?")[0] in {"", ":memory:"}:
+            raise ValueError('must name a file, as in "sqlite:///monitor.db"')
+        return url
     if scheme not in {"postgres", "postgresql", "postgresql+psycopg"} or not separator:
-        raise ValueError("must begin with sqlite:/// or postgresql://; no other database is supported")
+        raise ValueError("must start with sqlite:/// or postgresql://; no other database is supported")
     parts = _split_url(f"postgresql://{rest}")
     if parts is None:
-        raise ValueError("can't be taken apart: escape special characters in user and password (@ as %40, / as %2F)")
+        raise ValueError("can't be parsed: escape special characters in user and password (@ as %40, / as %2F)")
     if parts.path in {"", "/"} and "dbname=" not in parts.query:
-        raise ValueError("names no database: end it with /name")
+        raise ValueError("contains no database name: end it with /name")
     return _POSTGRESQL + rest
 
 
 def resolve_sqlite_path(url: str, folder: Path) -> str:
-    """A SQLite URL with its relative path taken from `folder`; any other text as it is."""
+    """A SQLite URL with its path resolved against `folder`; any other text unchanged."""
     if not url.startswith(_SQLITE):
         return url
     path, mark, query = url.removeprefix(_SQLITE).partition("?")
@@ -184,11 +145,9 @@ def resolve_sqlite_path(url: str, folder: Path) -> str:
     return f"{_SQLITE}{folder / path}{mark}{query}"
 
 
-def _validate_sqlite_url(url: str) -> str:
-    path = url.removeprefix(_SQLITE).partition("?")[0]
-    if not url.startswith(_SQLITE) or path in {"", ":memory:"}:
-        raise ValueError('must name a file, as in "sqlite:///monitor.db"')
-    return url
+def _require_https(parts: SplitResult, *, allow_http: bool) -> None:
+    if parts.scheme == "http" and not (allow_http or is_loopback(parts.hostname or "")):
+        raise ValueError("must use https; plain http is only allowed to this machine, or with allow_http = true")
 
 
 def _parse_web_url(url: str, message: str) -> SplitResult:
@@ -199,7 +158,7 @@ def _parse_web_url(url: str, message: str) -> SplitResult:
 
 
 def _split_url(url: str) -> SplitResult | None:
-    """The parts, or None. urllib's own errors quote the URL, so they stop here."""
+    """The parts, or None. urllib's errors quote the URL, so they are not passed on."""
     if not url.isprintable() or " " in url:
         return None
     try:
@@ -210,12 +169,8 @@ def _split_url(url: str) -> SplitResult | None:
     return parts
 
 
-def _is_domain(domain: str) -> bool:
-    return len(domain) <= _MAX_HOST and _HOST.fullmatch(domain) is not None
-
-
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's own."""
+    """Whether a host name or address is this machine's loopback."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -15,7 +15,7 @@ from support.samples import message
 
 from monitor.app import App, open_client, open_database, rules_for_target, send_once
 from monitor.client.auth import ApiKey, ClientCredentials
-from monitor.config import Config, RuleConfig
+from monitor.config import RuleConfig, load_config
 from monitor.errors import ConfigError, SchemaError
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import Cause, Severity, Team
@@ -45,7 +45,7 @@ def configured(tmp_path):
     file.touch()
 
     def configured(*, target=None, **settings):
-        return Config.load(
+        return load_config(
             file,
             environ={},
             overrides={

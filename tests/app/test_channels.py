@@ -12,8 +12,7 @@ from support.receiver import Receiver
 from support.samples import NOW, message
 
 from monitor.app import build_channel, fingerprint, validate_channels
-from monitor.config.channel_settings import CHANNEL_TYPES
-from monitor.config.routes import AnyChannelConfig
+from monitor.config.channel_settings import CHANNEL_TYPES, AnyChannelConfig
 from monitor.errors import ConfigError
 from monitor.notifications.channels import SendOutcome
 from monitor.notifications.channels.alertmanager import AlertmanagerChannel
@@ -99,7 +98,7 @@ async def test_a_wired_mail_reaches_its_server():
 async def test_an_alert_lasts_as_long_as_configured():
     with Receiver() as receiver:
         alerts = configured(type="alertmanager", url=receiver.url)
-        for resolve_timeout in ({}, {"lasting": timedelta(hours=1)}):
+        for resolve_timeout in ({}, {"resolve_timeout": timedelta(hours=1)}):
             await build_channel(alerts, **resolve_timeout).send(message(), key=KEY)
         (_, _, (usual,)), (_, _, (longer,)) = receiver.got
     ends = [(NOW + timedelta(minutes=15)).isoformat(), (NOW + timedelta(hours=1)).isoformat()]

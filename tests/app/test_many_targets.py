@@ -15,6 +15,8 @@ from monitor.database.tables import tracked_items
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 
+pytestmark = pytest.mark.process
+
 GROUP_WAIT = timedelta(seconds=30)
 MANY = 200 if THOROUGH else 60
 """More than one batch of a delivery takes; `make thorough` has more still."""
@@ -126,6 +128,7 @@ def receivers():
         yield {"oncall": oncall, "audit": audit, "pipeline": pipeline}
 
 
+@pytest.mark.smoke
 def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_at_the_end(small_world, receivers, here):
     fleet = Fleet(small_world, receivers, count=MANY)
     fleet.sandbox.revoke_client()

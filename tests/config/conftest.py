@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from config.mistakes import GLOO
 
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ class ConfigDirectory:
         self, path: Path | None = None, environ: Mapping[str, str] | None = None, **overrides: object
     ) -> list[str]:
         with pytest.raises(ConfigError) as caught:
-            Config.load(path, environ or {}, overrides)
+            load_config(path, environ or {}, overrides)
         assert caught.value.exit_code == 2
         return list(caught.value.problems)
 

@@ -1,12 +1,19 @@
-"""Every mistake that we know people make in configuring the monitor, and the sentence that each gets.
+"""Known configuration mistakes: what was written, the key in the error, and the essentials of its remedy.
 
-The tests try each of them; `python tests/config/mistakes.py docs/mistakes.md` makes the page from the same table.
+The tests make each mistake. `python tests/config/mistakes.py docs/mistakes.md` makes them too, and writes the page.
 """
 
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from sqlalchemy import create_engine, text
+
+from monitor.app import App, open_database
+from monitor.config import load_config
+from monitor.errors import ConfigError, MonitorError
 
 GLOO = """
 #top
@@ -25,7 +32,7 @@ url = "sqlite:///pipeline.db"
 #check
 #end
 """
-"""A valid file; mistakes take the place of its comments and lines."""
+"""A valid file. A mistake replaces one of its comments or lines."""
 
 GENERIC = """
 [[targets]]
@@ -37,1695 +44,556 @@ statuses = { completed = ["done"] }
 item = { path = "/documents/{item_id}" }
 #target
 """
-"""Another, for an API that is described by settings alone."""
+"""A valid file for the generic provider."""
 
 AUTH = 'auth = { client_id = "id", client_secret = "s3cret" }'
 URL = 'url = "sqlite:///pipeline.db"'
+ITEM = 'item = { path = "/documents/{item_id}" }'
 HOOK = '[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n'
 MAIL = (
     '[[channels]]\nname = "mail"\ntype = "email"\nhost = "smtp.example.com"\nfrom = "monitor@example.com"\n'
     'to = ["oncall@example.com"]\n'
 )
 ALERTS = '[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "http://alertmanager:9093"\n'
-CAUSES = (
-    '"spending_limit", "unauthorized", "forbidden", "wrong_scope", "rate_limited", "outage", "bad_response", '
-    '"bad_request", "items_failed", "items_missing", "items_regressed", "items_stuck", "items_invalid", '
-    '"unrecognised_status", "too_many_unknown", "sync_log_unreadable", "sync_log_empty", "run_missed" or "channel_failing"'
-)
-PROXY = 'must be a URL that begins with http://, https:// or socks5h:// and names a host, or "direct"'
-NOT_TOML = "mend what stands there (text needs quotes, tables [brackets])"
-NOT_JSON = 'must be JSON, such as [{"name": "…"}] for a list or {"every": "5m"} for a table'
-NO_TARGET = (
-    "targets is missing: describe what to watch, in [[targets]] of monitor.toml (`ingestion-monitor init` writes one); "
-    "or set GLOO_PUBLISHER_ID, GLOO_CLIENT_ID and GLOO_CLIENT_SECRET"
-)
+ONCALL = '[[channels]]\nname = "oncall"\n'
+OUTAGE = '[[rules]]\ncause = "outage"\n'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """A mistake in a line of the file, or one that shows when the line is used."""
+    """A mistake, and what its error must say."""
 
-    title: str
-    instead_of: str
-    wrote: str
-    sentence: str
-    """FOLDER stands for the file's folder."""
+    wrote: str | bytes
+    key: str
+    """The start of the error. `…/` is the folder of the file."""
+    fix: str
+    """The essentials of the remedy, as in the error."""
+    shown: str = ""
+    """What the page shows in place of `wrote`."""
+    instead_of: str = ""
+    """What `wrote` replaces in `file`; empty: `wrote` is the whole file."""
     file: str = GLOO
+    name: str = "monitor.toml"
+    """The file with the mistake."""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def text(self):
+    def title(self):
+        """A name for tests: the place and what was written there."""
+        wrote = self.wrote if isinstance(self.wrote, str) else self.wrote.decode("latin-1")
+        return f"{self.key} {wrote}"[:80]
+
+    @property
+    def content(self):
+        """The file's content."""
+        if not self.instead_of:
+            return self.wrote if isinstance(self.wrote, bytes) else self.wrote.encode()
         assert self.file.count(self.instead_of) == 1
-        return self.file.replace(self.instead_of, self.wrote)
+        return self.file.replace(self.instead_of, self.wrote).encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BadFile:
-    """A file, `monitor.toml` or `.env`, that can't be read at all."""
-
-    title: str
-    name: str = "monitor.toml"
-    content: bytes | None
-    """None: there is no such file."""
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BadVariables:
-    """A mistake in the environment or `.env`."""
-
-    title: str
-    variables: Mapping[str, str] = field(default_factory=dict)
-    sentences: tuple[str, ...]
-    file: str | None = GLOO
-    """None: without any file."""
+def _rows(instead_of, prefix, *rows, file=GLOO):
+    """Mistakes at one place, each `(wrote, key, fix)` or `(wrote, key, fix, shown)`."""
+    return [
+        Mistake(wrote=wrote, key=prefix + key, fix=fix, shown="".join(shown), instead_of=instead_of, file=file)
+        for wrote, key, fix, *shown in rows
+    ]
 
 
 FILES = [
-    BadFile(
-        title="a file that is not there",
-        content=None,
-        sentence="FOLDER/monitor.toml can't be read (No such file or directory): mend the path or its permissions",
-    ),
-    BadFile(
-        title="a slip in the syntax",
-        content=b'environment = = "production"\n',
-        sentence=f"FOLDER/monitor.toml is not valid TOML at line 1, column 15: {NOT_TOML}",
-    ),
-    BadFile(
-        title="a text without quotes",
-        content=b"environment = production\n",
-        sentence=f"FOLDER/monitor.toml is not valid TOML at line 1, column 15: {NOT_TOML}",
-    ),
-    BadFile(
-        title="a text that does not end",
-        content=b'environment = "production',
-        sentence=f"FOLDER/monitor.toml is not valid TOML at end of document: {NOT_TOML}",
-    ),
-    BadFile(
-        title="a key twice",
-        content=b'environment = "a"\nenvironment = "b"\n',
-        sentence=f"FOLDER/monitor.toml is not valid TOML at line 2, column 18: {NOT_TOML}",
-    ),
-    BadFile(
-        title="a list of tables with one bracket",
-        content=b'[targets]\nname = "gloo-prod"\n',
-        sentence="targets must be a list of tables: write [[targets]], with two brackets each side",
-    ),
-    BadFile(
-        title="another encoding",
-        content='environment = "Zürich"\n'.encode("latin-1"),
-        sentence="FOLDER/monitor.toml is not UTF-8 text: save it as UTF-8",
-    ),
-    BadFile(title="nothing to watch", content=b'environment = "production"\n', sentence=NO_TARGET),
-    BadFile(
-        title="a line of .env that is none",
-        name=".env",
-        content=b"GLOO_CLIENT_ID=id\n'GLOO_CLIENT_SECRET s3cret\n",
-        sentence="FOLDER/.env can't be read at line 2: write NAME=value",
-    ),
-    BadFile(
-        title=".env in another encoding",
-        name=".env",
-        content="NAME=Zürich\n".encode("latin-1"),
-        sentence="FOLDER/.env is not UTF-8 text: save it as UTF-8",
-    ),
+    Mistake(wrote=b'environment = = "production"', key="…/monitor.toml", fix="fix the syntax"),
+    Mistake(wrote=b"environment = production", key="…/monitor.toml", fix="fix the syntax (text needs quotes"),
+    Mistake(wrote=b'environment = "production', key="…/monitor.toml", fix="fix the syntax"),
+    Mistake(wrote=b'environment = "a"\nenvironment = "b"', key="…/monitor.toml", fix="fix the syntax"),
+    Mistake(wrote=b'[targets]\nname = "gloo-prod"', key="targets", fix="write [[targets]]"),
+    Mistake(wrote='environment = "Zürich"'.encode("latin-1"), key="…/monitor.toml", fix="save it as UTF-8"),
+    Mistake(wrote=b'environment = "production"', key="targets", fix="describe what to watch", shown="no targets"),
+    Mistake(wrote=b"GLOO_CLIENT_ID=id\n'GLOO_CLIENT_SECRET s3cret", key="…/.env", fix="write NAME=value", name=".env"),
+    Mistake(wrote="NAME=Zürich".encode("latin-1"), key="…/.env", fix="save it as UTF-8", name=".env"),
 ]
+
+
+def _variable(name, value, key, fix, **others):
+    variables = {name: value, **others}
+    wrote = "\n".join(f"{each}={value}" for each, value in variables.items())
+    return Mistake(wrote=GLOO, shown=wrote, key=key, fix=fix, variables=variables)
+
+
+def _gloo_variable(key, fix, **variables):
+    """A mistake in the variables that describe a target without a file."""
+    wrote = "\n".join(f"{name}={value}" for name, value in variables.items())
+    return Mistake(wrote="", shown=wrote, key=key, fix=fix, variables=variables, name="")
+
 
 VARIABLES = [
-    BadVariables(title="neither a file nor a variable", file=None, sentences=(NO_TARGET,)),
-    BadVariables(
-        title="half of the credentials",
-        file=None,
-        variables={"GLOO_CLIENT_ID": "id"},
-        sentences=(
-            "GLOO_PUBLISHER_ID is missing: give the id of the publisher whose items are watched",
-            "GLOO_CLIENT_SECRET is missing: give it, or client_secret_file with the path of a file that holds it",
-        ),
+    _gloo_variable("targets", "describe what to watch, in [[targets]]"),
+    _gloo_variable("GLOO_CLIENT_SECRET", "give it, or client_secret_file", GLOO_CLIENT_ID="id", GLOO_PUBLISHER_ID="p1"),
+    _gloo_variable("GLOO_CLIENT_ID with GLOO_CLIENT_SECRET, or GLOO_API_KEY", "give client_id", GLOO_PUBLISHER_ID="p1"),
+    _gloo_variable("GLOO_PUBLISHER_ID", "give the id of the publisher", GLOO_API_KEY="k3y"),
+    _gloo_variable("GLOO_API_KEY", "give it a value", GLOO_PUBLISHER_ID="p1", GLOO_API_KEY=""),
+    _gloo_variable(
+        "MONITOR_SYNC_LOG_URL",
+        "no other database is supported",
+        GLOO_PUBLISHER_ID="p1",
+        GLOO_API_KEY="k3y",
+        MONITOR_SYNC_LOG_URL="mysql:///pipeline",
     ),
-    BadVariables(
-        title="no credentials at all",
-        file=None,
-        variables={"GLOO_PUBLISHER_ID": "p1"},
-        sentences=(
-            (
-                "GLOO_CLIENT_ID with GLOO_CLIENT_SECRET, or GLOO_API_KEY is missing: give client_id and client_secret "
-                "(or client_secret_file), or api_key (or api_key_file)"
-            ),
-        ),
+    _gloo_variable(
+        "MONITOR_SYNC_LOG_URL",
+        "give the connection URL",
+        GLOO_PUBLISHER_ID="p1",
+        GLOO_API_KEY="k3y",
+        MONITOR_SYNC_LOG_TABLE="uploads",
     ),
-    BadVariables(
-        title="an empty key, and a database that is not supported",
-        file=None,
-        variables={"GLOO_PUBLISHER_ID": "p1", "GLOO_API_KEY": "", "MONITOR_SYNC_LOG_URL": "mysql:///pipeline"},
-        sentences=(
-            "GLOO_API_KEY is empty: give it a value",
-            "MONITOR_SYNC_LOG_URL must begin with sqlite:/// or postgresql://; no other database is supported",
-        ),
+    _variable("MONITOR_DATABASE", "", "MONITOR_DATABASE", "give it a value"),
+    _variable("monitor_environment", " ", "monitor_environment", "printable text"),
+    _variable("MONITOR_DATABASE_FILE", "/no/such", "MONITOR_DATABASE_FILE", "fix the path"),
+    _variable("MONITOR_SCHEDULE__EVERY", "9d", "MONITOR_SCHEDULE__EVERY", "between 1s and 7d"),
+    _variable("MONITOR_SCHEDULE", '{"every": "9d"}', "schedule.every in MONITOR_SCHEDULE", "between 1s and 7d"),
+    _variable(
+        "MONITOR_CHANNELS",
+        '[{"name": "a", "type": "log", "x": 1}]',
+        "channels.a.x in MONITOR_CHANNELS",
+        "name, type, include_api_message",
     ),
-    BadVariables(
-        title="a table of the sync log, and no database",
-        file=None,
-        variables={"GLOO_PUBLISHER_ID": "p1", "GLOO_API_KEY": "k3y", "MONITOR_SYNC_LOG_TABLE": "uploads"},
-        sentences=(
-            "MONITOR_SYNC_LOG_URL is missing: give the connection URL of the database that holds your sync log",
-        ),
-    ),
-    BadVariables(
-        title="an empty variable",
-        variables={"MONITOR_DATABASE": ""},
-        sentences=("MONITOR_DATABASE is empty: give it a value",),
-    ),
-    BadVariables(
-        title="a blank variable, whatever its case",
-        variables={"monitor_environment": " "},
-        sentences=("monitor_environment must be printable text, and not blank",),
-    ),
-    BadVariables(
-        title="a variable that names no file",
-        variables={"MONITOR_DATABASE_FILE": "/no/such"},
-        sentences=(
-            (
-                "MONITOR_DATABASE_FILE names /no/such, which can't be read (No such file or directory); "
-                "mend the path or its permissions"
-            ),
-        ),
-    ),
-    BadVariables(
-        title="a duration beyond sense in a variable",
-        variables={"MONITOR_SCHEDULE__EVERY": "9d"},
-        sentences=("MONITOR_SCHEDULE__EVERY must be between 1s and 7d",),
-    ),
-    BadVariables(
-        title="a mistake inside a table given as JSON",
-        variables={"MONITOR_SCHEDULE": '{"every": "9d"}'},
-        sentences=("schedule.every in MONITOR_SCHEDULE must be between 1s and 7d",),
-    ),
-    BadVariables(
-        title="a key that is not known, inside JSON",
-        variables={"MONITOR_CHANNELS": '[{"name": "a", "type": "log", "x": 1}]'},
-        sentences=("channels.a.x in MONITOR_CHANNELS is not a known key; known here: name, type, include_api_message",),
-    ),
-    BadVariables(
-        title="a list that is no JSON",
-        variables={"MONITOR_TARGETS": "[{s3cret"},
-        sentences=(f"MONITOR_TARGETS {NOT_JSON}",),
-    ),
-    BadVariables(
-        title="a number for a list", variables={"MONITOR_TARGETS": "3"}, sentences=("MONITOR_TARGETS must be a list",)
-    ),
+    _variable("MONITOR_TARGETS", "[{s3cret", "MONITOR_TARGETS", "JSON, such as"),
+    _variable("MONITOR_TARGETS", "3", "MONITOR_TARGETS", "a list"),
 ]
 
+# fmt: off
 LINES = {
     "Keys": [
-        Mistake(
-            title="an unknown key",
-            instead_of="#top",
-            wrote='databse = "x"',
-            sentence='databse is not a known key; did you mean "database"?',
+        *_rows("#top", "",
+            ('databse = "x"', "databse", 'did you mean "database"?'),
+            ('group_wait = "1h"', "group_wait", "between 0s and 10m"),
         ),
-        Mistake(
-            title="an unknown key near nothing",
-            instead_of="#schedule",
-            wrote="weekly = 1",
-            sentence="schedule.weekly is not a known key; known here: cron, every, timezone, jitter",
+        *_rows("#schedule", "schedule.",
+            ("weekly = 1", "weekly", "cron, every, timezone, jitter"),
+            ('"ev\\u001bry" = 1', "ev?ry", 'did you mean "every"?'),
         ),
-        Mistake(
-            title="an unknown key in a target",
-            instead_of="#check",
-            wrote='deadlin = "3m"',
-            sentence='targets.gloo-prod.check.deadlin is not a known key; did you mean "deadline"?',
-        ),
-        Mistake(
-            title="an unknown key beside credentials",
-            instead_of=AUTH,
-            wrote='auth = { client_id = "id", client_secret = "s3cret", client_scret_file = "x" }',
-            sentence='targets.gloo-prod.auth.client_scret_file is not a known key; did you mean "client_secret_file"?',
-        ),
-        Mistake(
-            title="a key with control characters",
-            instead_of="#schedule",
-            wrote='"ev\\u001bry" = 1',
-            sentence='schedule.ev?ry is not a known key; did you mean "every"?',
-        ),
-        Mistake(
-            title="a wait that is too long",
-            instead_of="#top",
-            wrote='group_wait = "1h"',
-            sentence="group_wait must be between 0s and 10m",
+        *_rows("#check", "targets.gloo-prod.check.", ('deadlin = "3m"', "deadlin", 'did you mean "deadline"?')),
+        *_rows(AUTH, "targets.gloo-prod.auth.",
+            ('auth = { client_id = "id", client_secret = "s3cret", client_scret_file = "x" }',
+             "client_scret_file", 'did you mean "client_secret_file"?'),
         ),
     ],
     "Values": [
-        Mistake(
-            title="a number for a text",
-            instead_of="#top",
-            wrote="environment = 5",
-            sentence="environment must be text in quotes",
+        *_rows("#top", "",
+            ("environment = 5", "environment", "text in quotes"),
+            ('environment = " "', "environment", "printable text, and not blank"),
+            (f'environment = "{"x" * 201}"', "environment", "at most 200 characters long"),
         ),
-        Mistake(
-            title="a blank text",
-            instead_of="#top",
-            wrote='environment = " "',
-            sentence="environment must be printable text, and not blank",
+        *_rows("#check", "targets.gloo-prod.check.",
+            ('max_attempts = "many"', "max_attempts", "a whole number"),
+            ("max_attempts = 1.5", "max_attempts", "a whole number"),
+            ("concurrency = 0", "concurrency", "1 or more"),
+            ("concurrency = 1025", "concurrency", "1024 or less"),
+            ("rate = 50", "rate", 'a rate above zero, such as "50/s", "100/m"'),
+            ('rate = "50/min"', "rate", 'a rate above zero, such as "50/s", "100/m"'),
+            ('rate = "0/s"', "rate", 'a rate above zero, such as "50/s", "100/m"'),
+            ("rate_share = 50", "rate_share", "above 0 and at most 1, such as 0.5"),
+            ("rate_share = 0.0", "rate_share", "above 0 and at most 1, such as 0.5"),
+            ('rate_share = "half"', "rate_share", "a number"),
+            ('strategy = "item"', "strategy", 'did you mean "items"?'),
+            ('http = "curl"', "http", '"fast" or "httpx"'),
         ),
-        Mistake(
-            title="an endless text",
-            instead_of="#top",
-            wrote=f'environment = "{"x" * 201}"',
-            sentence="environment must be no longer than 200 characters",
+        *_rows("#target", "targets.gloo-prod.",
+            ('allow_http = "maybe"', "allow_http", "true or false"),
+            ("allow_http = []", "allow_http", "true or false"),
+            ('statuses = "x"', "statuses", "a table"),
         ),
-        Mistake(
-            title="a word for a number",
-            instead_of="#check",
-            wrote='max_attempts = "many"',
-            sentence="targets.gloo-prod.check.max_attempts must be a whole number",
-        ),
-        Mistake(
-            title="half an attempt",
-            instead_of="#check",
-            wrote="max_attempts = 1.5",
-            sentence="targets.gloo-prod.check.max_attempts must be a whole number",
-        ),
-        Mistake(
-            title="no concurrency",
-            instead_of="#check",
-            wrote="concurrency = 0",
-            sentence="targets.gloo-prod.check.concurrency must be 1 or more",
-        ),
-        Mistake(
-            title="too much concurrency",
-            instead_of="#check",
-            wrote="concurrency = 1025",
-            sentence="targets.gloo-prod.check.concurrency must be 1024 or less",
-        ),
-        Mistake(
-            title="a rate without its unit",
-            instead_of="#check",
-            wrote="rate = 50",
-            sentence='targets.gloo-prod.check.rate must be a rate above zero, such as "50/s", "100/m" or "3000/h"',
-        ),
-        Mistake(
-            title="a rate per another unit",
-            instead_of="#check",
-            wrote='rate = "50/min"',
-            sentence='targets.gloo-prod.check.rate must be a rate above zero, such as "50/s", "100/m" or "3000/h"',
-        ),
-        Mistake(
-            title="a rate of nothing",
-            instead_of="#check",
-            wrote='rate = "0/s"',
-            sentence='targets.gloo-prod.check.rate must be a rate above zero, such as "50/s", "100/m" or "3000/h"',
-        ),
-        Mistake(
-            title="a share in percent",
-            instead_of="#check",
-            wrote="rate_share = 50",
-            sentence="targets.gloo-prod.check.rate_share must be above 0 and at most 1, such as 0.5",
-        ),
-        Mistake(
-            title="a share of nothing",
-            instead_of="#check",
-            wrote="rate_share = 0.0",
-            sentence="targets.gloo-prod.check.rate_share must be above 0 and at most 1, such as 0.5",
-        ),
-        Mistake(
-            title="a word for a share",
-            instead_of="#check",
-            wrote='rate_share = "half"',
-            sentence="targets.gloo-prod.check.rate_share must be a number",
-        ),
-        Mistake(
-            title="a word for a yes",
-            instead_of="#target",
-            wrote='allow_http = "maybe"',
-            sentence="targets.gloo-prod.allow_http must be true or false",
-        ),
-        Mistake(
-            title="a list for a yes",
-            instead_of="#target",
-            wrote="allow_http = []",
-            sentence="targets.gloo-prod.allow_http must be true or false",
-        ),
-        Mistake(
-            title="a text for a table",
-            instead_of="[schedule]\n#schedule",
-            wrote='schedule = "5m"',
-            sentence="schedule must be a table",
-        ),
-        Mistake(
-            title="a text for a list",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "log"\ntype = "log"\n[[routes]]\nchannels = "log"',
-            sentence="routes[0].channels must be a list",
-        ),
-        Mistake(
-            title="a text for a mapping",
-            instead_of="#target",
-            wrote='statuses = "x"',
-            sentence="targets.gloo-prod.statuses must be a table",
-        ),
-        Mistake(
-            title="an unknown strategy",
-            instead_of="#check",
-            wrote='strategy = "item"',
-            sentence='targets.gloo-prod.check.strategy is not a known value; did you mean "items"?',
-        ),
-        Mistake(
-            title="an HTTP client of another name",
-            instead_of="#check",
-            wrote='http = "curl"',
-            sentence='targets.gloo-prod.check.http must be "fast" or "httpx"',
+        *_rows("[schedule]\n#schedule", "", ('schedule = "5m"', "schedule", "a table")),
+        *_rows("#end", "",
+            ('[[channels]]\nname = "log"\ntype = "log"\n[[routes]]\nchannels = "log"', "routes[0].channels", "a list"),
         ),
     ],
     "Durations and schedules": [
-        Mistake(
-            title="a bad duration",
-            instead_of="#check",
-            wrote='deadline = "4 minutes"',
-            sentence='targets.gloo-prod.check.deadline must be a duration such as "30s", "5m" or "1h30m"',
+        *_rows("#check", "targets.gloo-prod.check.",
+            ('deadline = "4 minutes"', "deadline", 'a duration such as "30s", "5m" or "1h30m"'),
+            ("deadline = 240", "deadline", 'a duration such as "30s", "5m" or "1h30m"'),
+            ('stuck_after = "31d"', "stuck_after", "between 1s and 30d"),
         ),
-        Mistake(
-            title="a bare number for a duration",
-            instead_of="#check",
-            wrote="deadline = 240",
-            sentence='targets.gloo-prod.check.deadline must be a duration such as "30s", "5m" or "1h30m"',
+        *_rows("#schedule", "schedule.",
+            ('every = "0s"', "every", "between 1s and 7d"),
+            ('every = "5m"\ncron = "*/5 * * * *"', "every", "keep one of them"),
+            ('every = "1m"\njitter = "1m"', "jitter", "shorter than the time between two runs, 1m"),
+            ('cron = "0,10 * * * *"\njitter = "15m"', "jitter", "shorter than the time between two runs, 10m"),
+            ('cron = "0 0 * * 1"\njitter = "2d"', "jitter", "between 0s and 1d"),
+            ('cron = "*/5 * * *"', "cron", "a cron expression with five fields that"),
+            ('cron = "*/5 * * * MOO"', "cron", "a cron expression with five fields that"),
+            ('cron = "0 0 30 2 *"', "cron", "a cron expression with five fields that"),
+            ('timezone = "Europe/Pariss"', "timezone", "the name of a time zone, such as"),
+            ('timezone = "America"', "timezone", "the name of a time zone, such as"),
         ),
-        Mistake(
-            title="a duration of nothing",
-            instead_of="#schedule",
-            wrote='every = "0s"',
-            sentence="schedule.every must be between 1s and 7d",
+        *_rows("#top", "retention.",
+            ('[retention]\nsnapshots = "30d"', "snapshots", "between 31d and 36500d"),
+            ('[retention]\nitem_events = "12h"', "item_events", "between 1d and 36500d"),
+            ("[retention]\nitem_events = 90", "item_events", 'a duration such as "30s", "5m" or "1h30m"'),
+            ('[retention]\nincidents = "90d"', "incidents", "snapshots, item_events, notifications"),
         ),
-        Mistake(
-            title="a duration beyond sense",
-            instead_of="#check",
-            wrote='stuck_after = "31d"',
-            sentence="targets.gloo-prod.check.stuck_after must be between 1s and 30d",
-        ),
-        Mistake(
-            title="a past that is shorter than rules look back",
-            instead_of="#top",
-            wrote='[retention]\nsnapshots = "30d"',
-            sentence="retention.snapshots must be between 31d and 36500d",
-        ),
-        Mistake(
-            title="a past of hours",
-            instead_of="#top",
-            wrote='[retention]\nitem_events = "12h"',
-            sentence="retention.item_events must be between 1d and 36500d",
-        ),
-        Mistake(
-            title="a number of days without its unit",
-            instead_of="#top",
-            wrote="[retention]\nitem_events = 90",
-            sentence='retention.item_events must be a duration such as "30s", "5m" or "1h30m"',
-        ),
-        Mistake(
-            title="retention of something else",
-            instead_of="#top",
-            wrote='[retention]\nincidents = "90d"',
-            sentence="retention.incidents is not a known key; known here: snapshots, item_events, notifications",
-        ),
-        Mistake(
-            title="both schedules",
-            instead_of="#schedule",
-            wrote='every = "5m"\ncron = "*/5 * * * *"',
-            sentence="schedule.every can't stand beside cron: keep one of them",
-        ),
-        Mistake(
-            title="a jitter that would take one run to the next",
-            instead_of="#schedule",
-            wrote='every = "1m"\njitter = "1m"',
-            sentence="schedule.jitter must be shorter than the time between two runs, 1m",
-        ),
-        Mistake(
-            title="the same by cron",
-            instead_of="#schedule",
-            wrote='cron = "0,10 * * * *"\njitter = "15m"',
-            sentence="schedule.jitter must be shorter than the time between two runs, 10m",
-        ),
-        Mistake(
-            title="a jitter beyond sense",
-            instead_of="#schedule",
-            wrote='cron = "0 0 * * 1"\njitter = "2d"',
-            sentence="schedule.jitter must be between 0s and 1d",
-        ),
-        Mistake(
-            title="a target's own schedule that says no times",
-            instead_of="#target",
-            wrote='schedule = { jitter = "10s" }',
-            sentence=(
-                "targets.gloo-prod.schedule must say every or cron: a target's own schedule takes nothing from the "
-                "common one"
-            ),
-        ),
-        Mistake(
-            title="a bad cron expression",
-            instead_of="#schedule",
-            wrote='cron = "*/5 * * *"',
-            sentence=(
-                'schedule.cron must be a cron expression of five fields, for dates that exist, such as "*/5 * * * *"'
-            ),
-        ),
-        Mistake(
-            title="cron with a bad field",
-            instead_of="#schedule",
-            wrote='cron = "*/5 * * * MOO"',
-            sentence=(
-                'schedule.cron must be a cron expression of five fields, for dates that exist, such as "*/5 * * * *"'
-            ),
-        ),
-        Mistake(
-            title="cron for a date that never comes",
-            instead_of="#schedule",
-            wrote='cron = "0 0 30 2 *"',
-            sentence=(
-                'schedule.cron must be a cron expression of five fields, for dates that exist, such as "*/5 * * * *"'
-            ),
-        ),
-        Mistake(
-            title="an unknown time zone",
-            instead_of="#schedule",
-            wrote='timezone = "Europe/Pariss"',
-            sentence='schedule.timezone must be a time zone\'s name, such as "Europe/Paris" or "UTC"',
-        ),
-        Mistake(
-            title="a path for a time zone",
-            instead_of="#sync_log",
-            wrote='timezone = "../../etc/passwd"',
-            sentence='targets.gloo-prod.sync_log.timezone must be a time zone\'s name, such as "Europe/Paris" or "UTC"',
-        ),
-        Mistake(
-            title="a folder of time zones",
-            instead_of="#schedule",
-            wrote='timezone = "America"',
-            sentence='schedule.timezone must be a time zone\'s name, such as "Europe/Paris" or "UTC"',
+        *_rows("#target", "targets.gloo-prod.", ('schedule = { jitter = "10s" }', "schedule", "set every or cron")),
+        *_rows("#sync_log", "targets.gloo-prod.sync_log.",
+            ('timezone = "../../etc/passwd"', "timezone", "the name of a time zone, such as"),
         ),
     ],
     "Health endpoints": [
-        Mistake(
-            title="a port alone to listen on",
-            instead_of="#top",
-            wrote='[web]\nlisten = ":8990"',
-            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
-        ),
-        Mistake(
-            title="no port to listen on",
-            instead_of="#top",
-            wrote='[web]\nlisten = "127.0.0.1"',
-            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
-        ),
-        Mistake(
-            title="a port that there is none of",
-            instead_of="#top",
-            wrote='[web]\nlisten = "127.0.0.1:65536"',
-            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
-        ),
-        Mistake(
-            title="an IPv6 address to listen on, without brackets",
-            instead_of="#top",
-            wrote='[web]\nlisten = "::1:8990"',
-            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
-        ),
-        Mistake(
-            title="a URL to listen on",
-            instead_of="#top",
-            wrote='[web]\nlisten = "http://127.0.0.1:8990"',
-            sentence='web.listen must be a host and a port, such as "127.0.0.1:8990" or "[::1]:8990", or "off"',
-        ),
-        Mistake(
-            title="a number to listen on",
-            instead_of="#top",
-            wrote="[web]\nlisten = 8990",
-            sentence="web.listen must be text in quotes",
-        ),
-        Mistake(
-            title="switching the endpoints off with false",
-            instead_of="#top",
-            wrote="[web]\nlisten = false",
-            sentence="web.listen must be text in quotes",
-        ),
-        Mistake(
-            title="an unknown key beside where to listen",
-            instead_of="#top",
-            wrote="[web]\nport = 8990",
-            sentence="web.port is not a known key; known here: listen",
+        *_rows("#top", "web.",
+            ('[web]\nlisten = ":8990"', "listen", 'a host and a port, such as "127.0.0.1:8990"'),
+            ('[web]\nlisten = "127.0.0.1"', "listen", 'a host and a port, such as "127.0.0.1:8990"'),
+            ('[web]\nlisten = "127.0.0.1:65536"', "listen", 'a host and a port, such as "127.0.0.1:8990"'),
+            ('[web]\nlisten = "::1:8990"', "listen", 'a host and a port, such as "127.0.0.1:8990"'),
+            ('[web]\nlisten = "http://127.0.0.1:8990"', "listen", 'a host and a port, such as "127.0.0.1:8990"'),
+            ("[web]\nlisten = 8990", "listen", "text in quotes"),
+            ("[web]\nlisten = false", "listen", "text in quotes"),
+            ("[web]\nport = 8990", "port", "listen"),
         ),
     ],
     "Targets": [
-        Mistake(
-            title="no name",
-            instead_of='name = "gloo-prod"',
-            wrote="",
-            sentence="targets[0].name is missing: give the target a name, such as gloo-prod",
+        *_rows('name = "gloo-prod"', "",
+            ("", "targets[0].name", "give the target a name, such as gloo-prod"),
+            ('name = "gloo prod"', "targets[0].name", "1 to 100 letters, digits, dots, underscores"),
         ),
-        Mistake(
-            title="a bad name",
-            instead_of='name = "gloo-prod"',
-            wrote='name = "gloo prod"',
-            sentence="targets[0].name may hold only letters, digits, dots, underscores and hyphens: 1 to 100 of them",
+        *_rows("#end", "",
+            ('[[targets]]\nname = "gloo-prod"\nprovider = "gloo"\npublisher_id = "p2"\nauth = { api_key = "s3cret" }',
+             "targets[1].name", "give each a unique name"),
         ),
-        Mistake(
-            title="two targets of one name",
-            instead_of="#end",
-            wrote=(
-                '[[targets]]\nname = "gloo-prod"\nprovider = "gloo"\npublisher_id = "p2"\nauth = { '
-                'client_id = "id", client_secret = "s3cret" }'
-            ),
-            sentence="targets[1].name repeats the name of targets[0]: give each a name of its own",
+        *_rows('provider = "gloo"', "targets.gloo-prod.",
+            ("", "provider", 'say which API it is: "gloo", or "generic"'),
+            ('provider = "gloop"', "provider", 'did you mean "gloo"?'),
+            ('provider = "ragie"', "provider", '"ragie" is not built in, so describe it with'),
         ),
-        Mistake(
-            title="no provider",
-            instead_of='provider = "gloo"',
-            wrote="",
-            sentence='targets.gloo-prod.provider is missing: say which API it is: "gloo", or "generic" for any other',
+        *_rows('publisher_id = "p1"', "targets.gloo-prod.",
+            ("", "publisher_id", "give the id of the publisher that owns the"),
         ),
-        Mistake(
-            title="an unknown provider",
-            instead_of='provider = "gloo"',
-            wrote='provider = "gloop"',
-            sentence='targets.gloo-prod.provider is not a known provider; did you mean "gloo"?',
-        ),
-        Mistake(
-            title="an API that is not built in",
-            instead_of='provider = "gloo"',
-            wrote='provider = "ragie"',
-            sentence=(
-                'targets.gloo-prod.provider must be "gloo" or "generic": "ragie" is not built in, but '
-                '"generic" can be told how to ask it'
-            ),
-        ),
-        Mistake(
-            title="no publisher",
-            instead_of='publisher_id = "p1"',
-            wrote="",
-            sentence="targets.gloo-prod.publisher_id is missing: give the id of the publisher whose items are watched",
-        ),
-        Mistake(
-            title="plain http",
-            instead_of="#target",
-            wrote='base_url = "http://gateway.example"',
-            sentence=(
-                "targets.gloo-prod.base_url must use https; plain http goes only to this machine, or "
-                "with allow_http = true"
-            ),
-        ),
-        Mistake(
-            title="a base URL that is none",
-            instead_of="#target",
-            wrote='base_url = "platform.ai.gloo.com"',
-            sentence='targets.gloo-prod.base_url must be a URL such as "https://platform.ai.gloo.com"',
-        ),
-        Mistake(
-            title="credentials in the base URL",
-            instead_of="#target",
-            wrote='base_url = "https://me:s3cret@host"',
-            sentence="targets.gloo-prod.base_url must hold only scheme, host and path: credentials belong under auth",
-        ),
-        Mistake(
-            title="an unknown state",
-            instead_of="#target",
-            wrote='statuses = { done = ["OK"] }',
-            sentence="targets.gloo-prod.statuses.done is not a known key; known here: pending, completed, failed",
-        ),
-        Mistake(
-            title="a status with two meanings",
-            instead_of="#target",
-            wrote='statuses = { pending = ["DONE"], completed = ["done"] }',
-            sentence="targets.gloo-prod.statuses gives one status twice: a status means one thing",
-        ),
-        Mistake(
-            title="settings of the generic provider",
-            instead_of="#target",
-            wrote='headers = { X-Version = "2" }',
-            sentence="targets.gloo-prod.headers has no meaning for gloo, only for generic: remove it",
-        ),
-        Mistake(
-            title="options for a built-in provider",
-            instead_of="#target",
-            wrote='options = { region = "eu" }',
-            sentence="targets.gloo-prod.options has no meaning for gloo, which is built in: remove it",
+        *_rows("#target", "targets.gloo-prod.",
+            ('base_url = "http://gateway.example"',
+             "base_url", "use https; plain http is only allowed to this machine"),
+            ('base_url = "platform.ai.gloo.com"', "base_url", 'a URL such as "https://platform.ai.gloo.com"'),
+            ('base_url = "https://me:s3cret@host"', "base_url", "put credentials under auth"),
+            ('statuses = { done = ["OK"] }', "statuses.done", "pending, completed, failed"),
+            ('statuses = { pending = ["DONE"], completed = ["done"] }', "statuses", "keep it in one list"),
+            ('headers = { X-Version = "2" }', "headers", "remove it"),
+            ('options = { region = "eu" }', "options", "remove it"),
         ),
     ],
     "Credentials": [
-        Mistake(
-            title="no credentials",
-            instead_of=AUTH,
-            wrote="",
-            sentence=(
-                "targets.gloo-prod.auth is missing: give the credentials, as in auth = { client_id = "
-                '"…", client_secret_file = "…" }'
-            ),
-        ),
-        Mistake(
-            title="neither form of credentials",
-            instead_of=AUTH,
-            wrote="auth = {}",
-            sentence=(
-                "targets.gloo-prod.auth is missing: give client_id and client_secret (or "
-                "client_secret_file), or api_key (or api_key_file)"
-            ),
-        ),
-        Mistake(
-            title="both forms of credentials",
-            instead_of=AUTH,
-            wrote='auth = { client_id = "id", client_secret = "s3cret", api_key = "s3cret" }',
-            sentence="targets.gloo-prod.auth holds both an API key and client credentials: keep one of them",
-        ),
-        Mistake(
-            title="a text for credentials",
-            instead_of=AUTH,
-            wrote='auth = "s3cret"',
-            sentence='targets.gloo-prod.auth must be a table, such as { client_id = "…", client_secret_file = "…" }',
-        ),
-        Mistake(
-            title="no client secret",
-            instead_of=AUTH,
-            wrote='auth = { client_id = "id" }',
-            sentence=(
-                "targets.gloo-prod.auth.client_secret is missing: give it, or client_secret_file with "
-                "the path of a file that holds it"
-            ),
-        ),
-        Mistake(
-            title="no client id",
-            instead_of=AUTH,
-            wrote='auth = { client_secret = "s3cret" }',
-            sentence="targets.gloo-prod.auth.client_id is missing: give the id that belongs to the client secret",
-        ),
-        Mistake(
-            title="an empty secret",
-            instead_of=AUTH,
-            wrote='auth = { api_key = "" }',
-            sentence="targets.gloo-prod.auth.api_key is empty: give it a value",
-        ),
-        Mistake(
-            title="a secret with a line break",
-            instead_of=AUTH,
-            wrote='auth = { api_key = "s3cret\\n" }',
-            sentence="targets.gloo-prod.auth.api_key holds control characters: was it copied with a line break?",
-        ),
-        Mistake(
-            title="a key that no header carries",
-            instead_of=AUTH,
-            wrote='auth = { api_key = "s3crét" }',
-            sentence=(
-                "targets.gloo-prod.auth.api_key holds characters that no HTTP header can carry: was it copied whole?"
-            ),
-        ),
-        Mistake(
-            title="a secret twice",
-            instead_of=AUTH,
-            wrote='auth = { api_key = "s3cret", api_key_file = "key" }',
-            sentence="targets.gloo-prod.auth.api_key_file can't stand beside the secret itself: keep one of them",
-        ),
-        Mistake(
-            title="a secret file that is not there",
-            instead_of=AUTH,
-            wrote='auth = { api_key_file = "key" }',
-            sentence=(
-                "targets.gloo-prod.auth.api_key_file names FOLDER/key, which can't be read (No such "
-                "file or directory); mend the path or its permissions"
-            ),
-        ),
-        Mistake(
-            title="an empty secret file",
-            instead_of=AUTH,
-            wrote='auth = { api_key_file = "empty" }',
-            sentence="targets.gloo-prod.auth.api_key_file names FOLDER/empty, which is empty: give it a value",
-        ),
-        Mistake(
-            title="a header that carries no key",
-            instead_of=AUTH,
-            wrote='auth = { api_key = "s3cret", header = "Host" }',
-            sentence=(
-                "targets.gloo-prod.auth.header must be the name of a header that carries a key, such "
-                'as "X-API-Key"; "Host" is none'
-            ),
-        ),
-        Mistake(
-            title="a scheme of two words",
-            instead_of=AUTH,
-            wrote='auth = { api_key = "s3cret", scheme = "my key" }',
-            sentence='targets.gloo-prod.auth.scheme must be one word such as "Bearer", or "" for the bare key',
-        ),
-        Mistake(
-            title="a token endpoint on another host",
-            instead_of=AUTH,
-            wrote='auth = { client_id = "id", client_secret = "s3cret", token_path = "https://login.example/token" }',
-            sentence=(
-                'targets.gloo-prod.auth.token_path must begin with one "/" and hold neither spaces '
-                'nor "#": escape them as %20 and %23'
-            ),
+        *_rows(AUTH, "targets.gloo-prod.",
+            ("", "auth", "give the credentials, as in auth = {"),
+            ("auth = {}", "auth", "give client_id and client_secret (or"),
+            ('auth = { client_id = "id", client_secret = "s3cret", api_key = "s3cret" }', "auth", "keep one of them"),
+            ('auth = "s3cret"', "auth", 'a table, such as { client_id = "…",'),
+            ('auth = { client_id = "id" }', "auth.client_secret", "give it, or client_secret_file with the path"),
+            ('auth = { client_secret = "s3cret" }', "auth.client_id", "give the id that belongs to the client secret"),
+            ('auth = { api_key = "" }', "auth.api_key", "give it a value"),
+            ('auth = { api_key = "s3cret\\n" }', "auth.api_key", "remove them"),
+            ('auth = { api_key = "s3crét" }', "auth.api_key", "check that it was copied correctly"),
+            ('auth = { api_key = "s3cret", api_key_file = "key" }', "auth.api_key_file", "keep one of them"),
+            ('auth = { api_key_file = "key" }', "auth.api_key_file", "fix the path or its permissions"),
+            ('auth = { api_key_file = "empty" }', "auth.api_key_file", "give it a value"),
+            ('auth = { api_key = "s3cret", header = "Host" }', "auth.header", 'such as "X-API-Key"'),
+            ('auth = { api_key = "s3cret", scheme = "my key" }',
+             "auth.scheme", 'one word such as "Bearer", or "" for the'),
+            ('auth = { client_id = "id", client_secret = "s3cret", token_path = "https://login.example/token" }',
+             "auth.token_path", "escape them as %20 and %23"),
         ),
     ],
     "Certificates and proxies": [
-        Mistake(
-            title="a file of authorities that is not there",
-            instead_of="#target",
-            wrote='tls = { ca_file = "corp.pem" }',
-            sentence="targets.gloo-prod.tls.ca_file names FOLDER/corp.pem, which can't be read (No such file or "
-            "directory); mend the path or its permissions",
-        ),
-        Mistake(
-            title="a folder for a file of authorities",
-            instead_of="#target",
-            wrote='tls = { ca_file = "." }',
-            sentence="targets.gloo-prod.tls.ca_file names FOLDER, which is not a regular file",
-        ),
-        Mistake(
-            title="a certificate that is not in PEM form",
-            instead_of="#target",
-            wrote='tls = { ca_file = "empty" }',
-            sentence="targets.gloo-prod.tls.ca_file names FOLDER/empty, which holds no certificate in PEM form",
-        ),
-        Mistake(
-            title="a key without its certificate",
-            instead_of="#target",
-            wrote='tls = { key_file = "empty" }',
-            sentence="targets.gloo-prod.tls.key_file has no meaning without cert_file: give the certificate that the "
-            "key belongs to",
-        ),
-        Mistake(
-            title="a certificate itself instead of its file",
-            instead_of="#target",
-            wrote='tls = { ca = "s3cret" }',
-            sentence="targets.gloo-prod.tls.ca is not a known key; known here: ca_file, cert_file, key_file",
-        ),
-        Mistake(
-            title="a file for the table tls",
-            instead_of="#target",
-            wrote='tls = "corp.pem"',
-            sentence="targets.gloo-prod.tls must be a table",
-        ),
-        Mistake(
-            title="a proxy without its scheme",
-            instead_of="#target",
-            wrote='proxy = "user:s3cret@proxy:3128"',
-            sentence=f"targets.gloo-prod.proxy {PROXY}",
-        ),
-        Mistake(
-            title="a proxy of a kind that is not supported",
-            instead_of="#target",
-            wrote='proxy = "ftp://user:s3cret@proxy:3128"',
-            sentence=f"targets.gloo-prod.proxy {PROXY}",
-        ),
-        Mistake(
-            title="a proxy without a host",
-            instead_of="#target",
-            wrote='proxy = "http://user:s3cret@:3128"',
-            sentence=f"targets.gloo-prod.proxy {PROXY}",
-        ),
-        Mistake(
-            title="a slash in a proxy's password",
-            instead_of="#target",
-            wrote='proxy = "http://user@proxy/s3cret"',
-            sentence="targets.gloo-prod.proxy must hold only scheme, user, password, host and port: escape special "
-            "characters (/ as %2F)",
-        ),
-        Mistake(
-            title="a proxy for the environment to say",
-            instead_of="#target",
-            wrote="proxy = true",
-            sentence="targets.gloo-prod.proxy must be text in quotes",
-        ),
-        Mistake(
-            title="a proxy twice",
-            instead_of="#target",
-            wrote='proxy = "http://proxy:3128"\nproxy_file = "proxy"',
-            sentence="targets.gloo-prod.proxy_file can't stand beside the secret itself: keep one of them",
-        ),
-        Mistake(
-            title="a heartbeat to nowhere",
-            instead_of="#target",
-            wrote='heartbeat = "s3cret"',
-            sentence='targets.gloo-prod.heartbeat must be a URL such as "https://hc-ping.com/your-check"',
-        ),
-        Mistake(
-            title="a heartbeat that anybody on the way can read",
-            instead_of="#target",
-            wrote='heartbeat = "http://hc.example/s3cret"',
-            sentence="targets.gloo-prod.heartbeat must use https; plain http goes only to this machine, or with "
-            "allow_http = true",
-        ),
-        Mistake(
-            title="a heartbeat with a fragment",
-            instead_of="#target",
-            wrote='heartbeat = "https://hc.example/s3cret#nightly"',
-            sentence="targets.gloo-prod.heartbeat must hold no fragment (#…): it is never sent",
-        ),
-        Mistake(
-            title="a heartbeat twice",
-            instead_of="#target",
-            wrote='heartbeat = "https://hc.example/s3cret"\nheartbeat_file = "heartbeat"',
-            sentence="targets.gloo-prod.heartbeat_file can't stand beside the secret itself: keep one of them",
-        ),
-        Mistake(
-            title="a proxy's file that is not there",
-            instead_of="#target",
-            wrote='proxy_file = "proxy"',
-            sentence="targets.gloo-prod.proxy_file names FOLDER/proxy, which can't be read (No such file or "
-            "directory); mend the path or its permissions",
+        *_rows("#target", "targets.gloo-prod.",
+            ('tls = { ca_file = "corp.pem" }', "tls.ca_file", "fix the path or its permissions"),
+            ('tls = { ca_file = "." }', "tls.ca_file", "give the path of a file"),
+            ('tls = { ca_file = "empty" }', "tls.ca_file", "give a PEM file"),
+            ('tls = { key_file = "empty" }', "tls.key_file", "give the certificate that the key belongs to"),
+            ('tls = { ca = "s3cret" }', "tls.ca", "ca_file, cert_file, key_file"),
+            ('tls = "corp.pem"', "tls", "a table"),
+            ('proxy = "user:s3cret@proxy:3128"', "proxy", "a URL with http://, https:// or socks5h://"),
+            ('proxy = "ftp://user:s3cret@proxy:3128"', "proxy", "a URL with http://, https:// or socks5h://"),
+            ('proxy = "http://user:s3cret@:3128"', "proxy", "a URL with http://, https:// or socks5h://"),
+            ('proxy = "http://user@proxy/s3cret"', "proxy", "escape special characters (/ as %2F)"),
+            ("proxy = true", "proxy", "text in quotes"),
+            ('proxy = "http://proxy:3128"\nproxy_file = "proxy"', "proxy_file", "keep one of them"),
+            ('heartbeat = "s3cret"', "heartbeat", "a URL such as"),
+            ('heartbeat = "http://hc.example/s3cret"',
+             "heartbeat", "use https; plain http is only allowed to this machine"),
+            ('heartbeat = "https://hc.example/s3cret#nightly"', "heartbeat", "remove it"),
+            ('heartbeat = "https://hc.example/s3cret"\nheartbeat_file = "heartbeat"',
+             "heartbeat_file", "keep one of them"),
+            ('proxy_file = "proxy"', "proxy_file", "fix the path or its permissions"),
         ),
     ],
     "Other APIs: the generic provider": [
-        Mistake(
-            title="no item",
-            instead_of='item = { path = "/documents/{item_id}" }',
-            wrote="",
-            sentence=(
-                "targets.docs.item is missing: say how one item is asked for, in [targets.item], as "
-                'in path = "/documents/{item_id}"'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="no base URL",
-            instead_of='base_url = "https://api.example"',
-            wrote="",
-            sentence=(
-                "targets.docs.base_url is missing: give the URL that all paths of the API begin with, "
-                'such as "https://api.example"'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="no statuses",
-            instead_of='statuses = { completed = ["done"] }',
-            wrote="",
-            sentence=(
-                "targets.docs.statuses.completed is missing: say which statuses mean that an item is "
-                'done, as in statuses = { completed = ["done"] }'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="statuses without a good one",
-            instead_of='statuses = { completed = ["done"] }',
-            wrote='statuses = { failed = ["broken"] }',
-            sentence=(
-                "targets.docs.statuses.completed is missing: say which statuses mean that an item is "
-                'done, as in statuses = { completed = ["done"] }'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="an item without a path",
-            instead_of='item = { path = "/documents/{item_id}" }',
-            wrote='item = { status = "state" }',
-            sentence='targets.docs.item.path is missing: give the path of one item, such as "/documents/{item_id}"',
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a path without the item's id",
-            instead_of='item = { path = "/documents/{item_id}" }',
-            wrote='item = { path = "/documents" }',
-            sentence=(
-                'targets.docs.item.path must hold {item_id} once, where the id belongs, as in "/documents/{item_id}"'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a path with another host",
-            instead_of='item = { path = "/documents/{item_id}" }',
-            wrote='item = { path = "https://other.example/{item_id}" }',
-            sentence=(
-                'targets.docs.item.path must begin with one "/" and hold neither spaces nor "#": '
-                "escape them as %20 and %23"
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a path with unknown braces",
-            instead_of='item = { path = "/documents/{item_id}" }',
-            wrote='item = { path = "/{tenant}/{item_id}" }',
-            sentence=(
-                "targets.docs.item.path holds braces around something else: only {item_id} and "
-                "{publisher_id} may stand in them"
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a path that names no publisher",
-            instead_of='item = { path = "/documents/{item_id}" }',
-            wrote='item = { path = "/{publisher_id}/{item_id}" }',
-            sentence="targets.docs.item.path names {publisher_id}, and the target has none: give publisher_id",
-            file=GENERIC,
-        ),
-        Mistake(
-            title="an item's id in the list's path",
-            instead_of="#target",
-            wrote='list = { path = "/documents/{item_id}" }',
-            sentence="targets.docs.list.path holds braces around something else: only {publisher_id} may stand in them",
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a bad dotted path",
-            instead_of="#target",
-            wrote='list = { path = "/documents", items = "data..rows" }',
-            sentence=(
-                'targets.docs.list.items must be names with dots between them, such as "status" or "document.status"'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a bad id pattern",
-            instead_of='item = { path = "/documents/{item_id}" }',
-            wrote='item = { path = "/documents/{item_id}", id_pattern = "doc_[0-9" }',
-            sentence="targets.docs.item.id_pattern must be a regular expression as Python reads them",
-            file=GENERIC,
-        ),
-        Mistake(
-            title="an unknown page rule",
-            instead_of="#target",
-            wrote='list = { path = "/documents", page = { by = "pages" } }',
-            sentence='targets.docs.list.page.by must be "none", "link", "cursor", "offset" or "number"',
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a setting of another page rule",
-            instead_of="#target",
-            wrote='list = { path = "/documents", page = { by = "number", next = "cursor" } }',
-            sentence='targets.docs.list.page.next has no meaning where pages go by "number": remove it',
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a parameter that is none",
-            instead_of="#target",
-            wrote='list = { path = "/documents", page = { by = "number", parameter = "a&b" } }',
-            sentence=(
-                'targets.docs.list.page.parameter must be the name of a query parameter, such as "page" or "limit"'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="the list strategy without a list",
-            instead_of="#target",
-            wrote='check = { strategy = "list" }',
-            sentence=(
-                'targets.docs.check.strategy can\'t be "list" without [targets.list], which says how '
-                'all items are asked for: describe it, or use "items"'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a header of the client's own",
-            instead_of="#target",
-            wrote='headers = { Authorization = "Bearer s3cret" }',
-            sentence=(
-                'targets.docs.headers names "Authorization", which the monitor sets itself: remove it '
-                "(credentials belong under auth)"
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a header that is none",
-            instead_of="#target",
-            wrote='headers = { "X Version" = "2" }',
-            sentence=(
-                'targets.docs.headers names "X Version", which is no header\'s name: use letters, digits and hyphens'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a header with a line break",
-            instead_of="#target",
-            wrote='headers = { X-Version = "2\\n" }',
-            sentence=(
-                'targets.docs.headers gives "X-Version" a value that no header can carry: use 1 to '
-                "1000 plain ASCII characters"
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="a header twice",
-            instead_of="#target",
-            wrote='headers = { X-Version = "2", x-version = "3" }',
-            sentence="targets.docs.headers names one header twice: case does not count in their names",
-            file=GENERIC,
-        ),
-        Mistake(
-            title="client credentials without their endpoint",
-            instead_of='auth = { api_key = "s3cret" }',
-            wrote=AUTH,
-            sentence=(
-                "targets.docs.auth.token_path is missing: give the path of the token endpoint, such "
-                'as "/oauth2/token"; or use an api_key'
-            ),
-            file=GENERIC,
-        ),
-        Mistake(
-            title="options for generic",
-            instead_of="#target",
-            wrote='options = { region = "eu" }',
-            sentence="targets.docs.options has no meaning for generic, which is built in: remove it",
-            file=GENERIC,
-        ),
+        *_rows(ITEM, "targets.docs.",
+            ("", "item", "say how to request one item, in"),
+            ('item = { status = "state" }', "item.path", "give the path of one item, such as"),
+            ('item = { path = "/documents" }', "item.path", "contain {item_id} once, as in"),
+            ('item = { path = "https://other.example/{item_id}" }', "item.path", "escape them as %20 and %23"),
+            ('item = { path = "/{tenant}/{item_id}" }', "item.path", "only {item_id} and {publisher_id} can be used"),
+            ('item = { path = "/{publisher_id}/{item_id}" }', "item.path", "give publisher_id"),
+            ('item = { path = "/documents/{item_id}", id_pattern = "doc_[0-9" }',
+             "item.id_pattern", "a valid Python regular expression"),
+        file=GENERIC),
+        *_rows('base_url = "https://api.example"', "targets.docs.",
+            ("", "base_url", "give the URL that all paths of the API start"),
+        file=GENERIC),
+        *_rows('statuses = { completed = ["done"] }', "targets.docs.",
+            ("", "statuses.completed", "say which statuses mean completed, as in"),
+            ('statuses = { failed = ["broken"] }', "statuses.completed", "say which statuses mean completed, as in"),
+        file=GENERIC),
+        *_rows("#target", "targets.docs.",
+            ('list = { path = "/documents/{item_id}" }', "list.path", "only {publisher_id} can be used"),
+            ('list = { path = "/documents", items = "data..rows" }',
+             "list.items", 'names separated by dots, such as "status" or'),
+            ('list = { path = "/documents", page = { by = "pages" } }',
+             "list.page.by", '"none", "link", "cursor", "offset" or'),
+            ('list = { path = "/documents", page = { by = "number", next = "cursor" } }',
+             "list.page.next", "remove it"),
+            ('list = { path = "/documents", page = { by = "number", parameter = "a&b" } }',
+             "list.page.parameter", "the name of a query parameter, such as"),
+            ('check = { strategy = "list" }', "check.strategy", 'add it, or use "items"'),
+            ('headers = { Authorization = "Bearer s3cret" }', "headers", "remove it (put credentials under auth)"),
+            ('headers = { "X Version" = "2" }', "headers", "use letters, digits and hyphens"),
+            ('headers = { X-Version = "2\\n" }', "headers", "use 1 to 1000 plain ASCII characters"),
+            ('headers = { X-Version = "2", x-version = "3" }', "headers", "header names ignore case, so keep one"),
+            ('options = { region = "eu" }', "options", "remove it"),
+        file=GENERIC),
+        *_rows('auth = { api_key = "s3cret" }', "targets.docs.auth.",
+            (AUTH, "token_path", "give the path of the token endpoint, such as"),
+        file=GENERIC),
     ],
     "Databases and sync logs": [
-        Mistake(
-            title="a sync log without a URL",
-            instead_of='url = "sqlite:///pipeline.db"',
-            wrote="",
-            sentence=(
-                "targets.gloo-prod.sync_log.url is missing: give the connection URL of the database "
-                "that holds your sync log"
-            ),
+        *_rows(URL, "targets.gloo-prod.sync_log.",
+            ("", "url", "give the connection URL of the database that"),
+            ('url = "postgresql://me:s3cret/x@db/x"', "url", "escape special characters in user and"),
         ),
-        Mistake(
-            title="an unsupported database",
-            instead_of="#top",
-            wrote='database = "mysql://me:s3cret@db/x"',
-            sentence="database must begin with sqlite:/// or postgresql://; no other database is supported",
-        ),
-        Mistake(
-            title="a connection URL with a raw password",
-            instead_of='url = "sqlite:///pipeline.db"',
-            wrote='url = "postgresql://me:s3cret/x@db/x"',
-            sentence=(
-                "targets.gloo-prod.sync_log.url can't be taken apart: escape special characters in "
-                "user and password (@ as %40, / as %2F)"
-            ),
-        ),
-        Mistake(
-            title="a database in memory",
-            instead_of="#top",
-            wrote='database = "sqlite:///:memory:"',
-            sentence='database must name a file, as in "sqlite:///monitor.db"',
+        *_rows("#top", "",
+            ('database = "mysql://me:s3cret@db/x"', "database", "start with sqlite:/// or postgresql://"),
+            ('database = "sqlite:///:memory:"', "database", 'name a file, as in "sqlite:///monitor.db"'),
         ),
     ],
     "Rules": [
-        Mistake(
-            title="an unknown cause",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "unauthorised"',
-            sentence='rules[0].cause is not a known value; did you mean "unauthorized"?',
-        ),
-        Mistake(
-            title="a cause near nothing",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "zzz"',
-            sentence=f"rules[0].cause must be {CAUSES}",
-        ),
-        Mistake(
-            title="a number for a cause",
-            instead_of="#end",
-            wrote="[[rules]]\ncause = 5",
-            sentence=f"rules[0].cause must be {CAUSES}",
-        ),
-        Mistake(
-            title="an unknown team",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\nteam = "pipelin"',
-            sentence='rules[0].team is not a known value; did you mean "pipeline"?',
-        ),
-        Mistake(
-            title="a rule that can't fire",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\nruns = 3\nof = 2',
-            sentence=(
-                "rules[0].of is smaller than runs, so that the rule could never open an incident: "
-                "raise it, or lower runs"
-            ),
-        ),
-        Mistake(
-            title="a rule without a cause",
-            instead_of="#end",
-            wrote="[[rules]]\nruns = 3",
-            sentence="rules[0].cause is missing: say which cause the rule is for",
-        ),
-        Mistake(
-            title="a rule by group that is about no items",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\nby = "group"',
-            sentence=(
-                'rules[0].by can\'t be "group" for outage: only items have groups (items_failed, items_missing, '
-                "items_regressed, items_stuck, items_invalid, unrecognised_status); remove it"
-            ),
-        ),
-        Mistake(
-            title="a rule by something else",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "items_failed"\nby = "grp"',
-            sentence='rules[0].by is not a known value; did you mean "group"?',
-        ),
-        Mistake(
-            title="a rule for a target near one",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\ntarget = "glo-*"\nruns = 3',
-            sentence='rules[0].target matches nothing: there is no target like "glo-*"; did you mean "gloo-prod"?',
-        ),
-        Mistake(
-            title="a rule for targets near none",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\ntarget = ["eu-*", "us-*"]\nruns = 3',
-            sentence=(
-                'rules[0].target matches nothing: there is no target like "eu-*" or "us-*"; there is "gloo-prod"'
-            ),
-        ),
-        Mistake(
-            title="a rule for a channel, by its bare name",
-            instead_of="#end",
-            wrote=HOOK + '[[rules]]\ncause = "channel_failing"\ntarget = "hook"\nteam = "operations"',
-            sentence=('rules[0].target matches nothing: there is no channel like "hook"; there is "channel:hook"'),
-        ),
-        Mistake(
-            title="a rule for a channel, where there is none",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "channel_failing"\ntarget = "channel:hook"\nteam = "operations"',
-            sentence=(
-                'rules[0].target matches nothing: there is no channel like "channel:hook": mend it, or remove it'
-            ),
-        ),
-        Mistake(
-            title="a rule that can't fire with what is built in",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\nof = 1',
-            sentence=(
-                "rules[0].of is smaller than the runs in force (2, built in), so that the rule could never open an "
-                "incident: raise it, or lower runs"
-            ),
-        ),
-        Mistake(
-            title="rules that can't fire together",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\nruns = 4\n[[rules]]\ncause = "outage"\ntarget = "gloo-*"\nof = 3',
-            sentence=(
-                "rules[1].of is smaller than the runs in force (4, rules[0]), so that the rule could never open an "
-                "incident: raise it, or lower runs"
-            ),
-        ),
-        Mistake(
-            title="a span that no window holds",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\nspan = "2h"',
-            sentence=(
-                "rules[0].span is longer than the window in force (1h, built in): no two runs lie so far apart in it; "
-                "shorten it, or lengthen window"
-            ),
-        ),
-        Mistake(
-            title="a window that holds no span",
-            instead_of="#end",
-            wrote='[[rules]]\ncause = "outage"\nwindow = "1m"',
-            sentence=(
-                "rules[0].window is shorter than the span in force (3m, built in): no two runs lie so far apart in it; "
-                "lengthen it, or shorten span"
-            ),
+        *_rows("#end", "",
+            ('[[rules]]\ncause = "unauthorised"', "rules[0].cause", 'did you mean "unauthorized"?'),
+            ('[[rules]]\ncause = "zzz"', "rules[0].cause", '"spending_limit", "unauthorized",'),
+            ("[[rules]]\ncause = 5", "rules[0].cause", '"spending_limit", "unauthorized",'),
+            (OUTAGE + 'team = "pipelin"', "rules[0].team", 'did you mean "pipeline"?'),
+            (OUTAGE + "runs = 3\nof = 2", "rules[0].of", "raise of, or lower runs"),
+            ("[[rules]]\nruns = 3", "rules[0].cause", "say which cause the rule is for"),
+            (OUTAGE + 'by = "group"', "rules[0].by", "only items have groups (items_failed,"),
+            ('[[rules]]\ncause = "items_failed"\nby = "grp"', "rules[0].by", 'did you mean "group"?'),
+            (OUTAGE + "of = 1", "rules[0].of", "raise of, or lower runs"),
+            (OUTAGE + 'runs = 4\n[[rules]]\ncause = "outage"\ntarget = "gloo-*"\nof = 3',
+             "rules[1].of", "raise of, or lower runs"),
+            (OUTAGE + 'span = "2h"', "rules[0].span", "is now called for: rename it"),
+            (OUTAGE + 'remind_every = "2h"', "rules[0].remind_every", "is now called repeat_interval: rename it"),
+            ('[[rules]]\ncause = "coverage"', "rules[0].cause", "is now called too_many_unknown: rename it"),
+            (OUTAGE + 'for = "2h"', "rules[0].for", "shorten for, or lengthen window"),
+            (OUTAGE + 'window = "1m"', "rules[0].window", "lengthen window, or shorten for"),
         ),
     ],
     "Channels and routes": [
-        Mistake(
-            title="two channels of one name",
-            instead_of="#end",
-            wrote=HOOK + HOOK,
-            sentence="channels[1].name repeats the name of channels[0]: give each a name of its own",
-        ),
-        Mistake(
-            title="a channel of no known type",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "oncall"\ntype = "teams"',
-            sentence=(
-                'channels.oncall.type must be "log", "webhook", "slack", "email", "pagerduty", "alertmanager" or '
-                '"apprise"'
-            ),
-        ),
-        Mistake(
-            title="a slip in a channel's type",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "oncall"\ntype = "slak"\nurl = "https://hooks.example/x"',
-            sentence='channels.oncall.type is not a known value; did you mean "slack"?',
-        ),
-        Mistake(
-            title="a channel without a type",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "oncall"\nurl = "https://hooks.example/x"',
-            sentence=(
-                'channels.oncall.type is missing: say what it is: "log", "webhook", "slack", "email", "pagerduty", '
-                '"alertmanager" or "apprise"'
-            ),
-        ),
-        Mistake(
-            title="a webhook without a URL",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "hook"\ntype = "webhook"',
-            sentence=(
-                "channels.hook.url is missing: give the webhook's url, or url_file with the path of a "
-                "file that holds it"
-            ),
-        ),
-        Mistake(
-            title="Slack without a URL",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "oncall"\ntype = "slack"',
-            sentence=(
-                "channels.oncall.url is missing: give the url of Slack's incoming webhook, or "
-                "url_file with the path of a file that holds it"
-            ),
-        ),
-        Mistake(
-            title="a webhook to nowhere",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "s3cret"',
-            sentence="channels.hook.url must be a URL that begins with https:// or http://",
-        ),
-        Mistake(
-            title="a log with a URL",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "hook"\ntype = "log"\nurl = "https://hooks.example/s3cret"',
-            sentence='channels.hook.url has no meaning for the type "log": remove it',
-        ),
-        Mistake(
-            title="a log that is to quote the API",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "hook"\ntype = "log"\ninclude_api_message = true',
-            sentence=(
-                "channels.hook.include_api_message can't be true for the log, where the API's own words never go: "
-                "remove it"
-            ),
-        ),
-        Mistake(
-            title="a setting of another channel's",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "oncall"\ntype = "slack"\nurl = "https://hooks.example/x"\nhost = "mail"',
-            sentence='channels.oncall.host has no meaning for the type "slack": remove it',
-        ),
-        Mistake(
-            title="a slip in a channel's setting",
-            instead_of="#end",
-            wrote=HOOK + 'secrets = "s3cret"',
-            sentence='channels.hook.secrets is not a known key; did you mean "secret"?',
-        ),
-        Mistake(
-            title="a webhook's secret of another form",
-            instead_of="#end",
-            wrote=HOOK + 'secret = "s3cret"',
-            sentence=(
-                'channels.hook.secret must begin with "whsec_", and go on with 24 to 64 bytes in base64: echo '
-                "whsec_$(openssl rand -base64 32)"
-            ),
-        ),
-        Mistake(
-            title="mail without a server",
-            instead_of="#end",
-            wrote=MAIL.replace('host = "smtp.example.com"\n', ""),
-            sentence="channels.mail.host is missing: give the mail server's name, such as smtp.example.com",
-        ),
-        Mistake(
-            title="a mail server with its port",
-            instead_of="#end",
-            wrote=MAIL.replace("smtp.example.com", "smtp.example.com:25"),
-            sentence=("channels.mail.host must be a host's name or address alone: the port has a setting of its own"),
-        ),
-        Mistake(
-            title="mail to nobody",
-            instead_of="#end",
-            wrote=MAIL.replace('to = ["oncall@example.com"]', "to = []"),
-            sentence="channels.mail.to is missing: give at least one address that mails go to",
-        ),
-        Mistake(
-            title="mail from nobody",
-            instead_of="#end",
-            wrote=MAIL.replace('from = "monitor@example.com"\n', ""),
-            sentence="channels.mail.from is missing: give the address that mails come from",
-        ),
-        Mistake(
-            title="a recipient that is no address",
-            instead_of="#end",
-            wrote=MAIL.replace('["oncall@example.com"]', '["oncall"]'),
-            sentence='channels.mail.to[0] must be a mail address alone, such as "oncall@example.com"',
-        ),
-        Mistake(
-            title="a sender that is no address",
-            instead_of="#end",
-            wrote=MAIL.replace("monitor@example.com", "Monitor <monitor"),
-            sentence=(
-                'channels.mail.from must be a mail address, or one with a name, such as "Monitor <monitor@example.com>"'
-            ),
-        ),
-        Mistake(
-            title="mail without encryption",
-            instead_of="#end",
-            wrote=MAIL + 'security = "none"',
-            sentence=(
-                'channels.mail.security must be "starttls" or "tls"; "none" goes only to this machine, or with '
-                "allow_plain = true"
-            ),
-        ),
-        Mistake(
-            title="a mail user without a password",
-            instead_of="#end",
-            wrote=MAIL + 'user = "monitor"',
-            sentence=(
-                "channels.mail.password is missing: give the user's password, or password_file with the path of a "
-                "file that holds it"
-            ),
-        ),
-        Mistake(
-            title="a mail password without a user",
-            instead_of="#end",
-            wrote=MAIL + 'password = "s3cret"',
-            sentence="channels.mail.password has no meaning without user: give the user that it belongs to",
-        ),
-        Mistake(
-            title="a mail password that can't be sent",
-            instead_of="#end",
-            wrote=MAIL + 'user = "monitor"\npassword = "s3cret-ü"',
-            sentence="channels.mail.password must be of ASCII, as a log-in at a mail server can carry no other",
-        ),
-        Mistake(
-            title="PagerDuty without a key",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "pager"\ntype = "pagerduty"',
-            sentence=(
-                "channels.pager.routing_key is missing: give the integration's key, or routing_key_file with the path "
-                "of a file that holds it"
-            ),
-        ),
-        Mistake(
-            title="PagerDuty with a key for another of its APIs",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key = "u+s3cret"',
-            sentence=(
-                "channels.pager.routing_key must be the 32 letters and digits of an integration of the type Events "
-                "API v2"
-            ),
-        ),
-        Mistake(
-            title="PagerDuty in plain",
-            instead_of="#end",
-            wrote=f'[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key = "{"a" * 32}"\nurl = "http://p.example"',
-            sentence="channels.pager.url must use https: it carries the routing key",
-        ),
-        Mistake(
-            title="Alertmanager without an address",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "alerts"\ntype = "alertmanager"',
-            sentence=("channels.alerts.url is missing: give Alertmanager's address, such as http://alertmanager:9093"),
-        ),
-        Mistake(
-            title="credentials in Alertmanager's address",
-            instead_of="#end",
-            wrote=ALERTS.replace("http://", "http://me:s3cret@"),
-            sentence="channels.alerts.url must hold no credentials: give user and password, or a token",
-        ),
-        Mistake(
-            title="Alertmanager with two proofs",
-            instead_of="#end",
-            wrote=ALERTS + 'user = "me"\npassword = "s3cret"\ntoken = "s3cret"',
-            sentence="channels.alerts.token can't stand beside user and password: keep one of them",
-        ),
-        Mistake(
-            title="Apprise without a URL",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "phone"\ntype = "apprise"',
-            sentence=(
-                "channels.phone.url is missing: give Apprise's URL of the service, or url_file with the path of a "
-                "file that holds it"
-            ),
-        ),
-        Mistake(
-            title="Apprise with something else than a URL",
-            instead_of="#end",
-            wrote='[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "s3cret"',
-            sentence=('channels.phone.url must be a URL of Apprise\'s, such as "ntfy://topic" or "tgram://token/chat"'),
-        ),
-        Mistake(
-            title="a route to a channel near one",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nchannels = ["hok"]',
-            sentence='routes[0].channels[0] names "hok", which is no channel; did you mean "hook"?',
-        ),
-        Mistake(
-            title="a route to a channel near none",
-            instead_of="#end",
-            wrote=f'[[routes]]\nchannels = ["{"x" * 70}"]',
-            sentence=f'routes[0].channels[0] names "{"x" * 59}…", which is no channel: define it under [[channels]]',
-        ),
-        Mistake(
-            title="a route to nothing",
-            instead_of="#end",
-            wrote="[[routes]]\nchannels = []",
-            sentence="routes[0].channels is missing: name at least one channel",
-        ),
-        Mistake(
-            title="a route by an unknown field",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { teem = "ops" }\nchannels = ["hook"]',
-            sentence='routes[0].match.teem is not a known key; did you mean "team"?',
-        ),
-        Mistake(
-            title="a route that matches nothing",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { team = [] }\nchannels = ["hook"]',
-            sentence="routes[0].match.team is missing: give it at least one value",
-        ),
-        Mistake(
-            title="a route for a target near one",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { target = "glo-*" }\nchannels = ["hook"]',
-            sentence=(
-                'routes[0].match.target matches nothing: there is no target like "glo-*"; did you mean "gloo-prod"?'
-            ),
-        ),
-        Mistake(
-            title="a route for a target near none",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { target = ["eu-*", "us-*"] }\nchannels = ["hook"]',
-            sentence=(
-                'routes[0].match.target matches nothing: there is no target like "eu-*" or "us-*"; there is '
-                '"channel:hook" or "gloo-prod"'
-            ),
-        ),
-        Mistake(
-            title="a route for a team that does not exist",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { team = "credential" }\nchannels = ["hook"]',
-            sentence=(
-                'routes[0].match.team matches nothing: there is no incident for a team like "credential"; did you '
-                'mean "credentials"?'
-            ),
-        ),
-        Mistake(
-            title="a route for a severity that no rule has",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { severity = "info" }\nchannels = ["hook"]',
-            sentence=(
-                'routes[0].match.severity matches nothing: there is no incident of a severity like "info"; there is '
-                '"critical" or "warning"'
-            ),
-        ),
-        Mistake(
-            title="a route for a status in a cause's place",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { cause = "401" }\nchannels = ["hook"]',
-            sentence=('routes[0].match.cause matches nothing: there is no cause like "401": mend it, or remove it'),
-        ),
-        Mistake(
-            title="a route for groups where there are none",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { group = "faq" }\nchannels = ["hook"]',
-            sentence=(
-                "routes[0].match.group matches nothing: only incidents about items (items_failed, items_missing, "
-                "items_regressed, items_stuck, items_invalid, unrecognised_status) have groups, of targets whose sync "
-                "log has a group_column; set one, or remove the route"
-            ),
-        ),
-        Mistake(
-            title="a route for what never comes together",
-            instead_of="#end",
-            wrote=HOOK + '[[routes]]\nmatch = { team = "credentials", cause = "outage" }\nchannels = ["hook"]',
-            sentence=(
-                'routes[0].match matches nothing: there is no incident with team "credentials" and cause "outage"; '
-                "`rules list` has the rules in force"
-            ),
-        ),
-        Mistake(
-            title="a route behind one that takes everything",
-            instead_of="#end",
-            wrote=HOOK
-            + '[[routes]]\nchannels = ["hook"]\n[[routes]]\nmatch = { team = "account" }\nchannels = ["log"]',
-            sentence=(
-                "routes[1] is never reached: routes[0] takes all that it matches; put it before that one, or say "
-                "continue = true there"
-            ),
-        ),
-        Mistake(
-            title="a route behind two that take everything together",
-            instead_of="#end",
-            wrote=HOOK
-            + '[[routes]]\nmatch = { severity = "critical" }\nchannels = ["hook"]\n'
-            + '[[routes]]\nmatch = { severity = "warning" }\nchannels = ["log"]\n[[routes]]\nchannels = ["log"]',
-            sentence=(
-                "routes[2] is never reached: routes[0] and routes[1] take all that it matches; put it before them, "
-                "or say continue = true in them"
-            ),
+        *_rows("#end", "",
+            (HOOK + HOOK, "channels[1].name", "give each a unique name", "two channels with one name"),
+            (ONCALL + 'type = "teams"', "channels.oncall.type", '"log", "webhook", "slack", "email",'),
+            (ONCALL + 'type = "slak"\nurl = "https://hooks.example/x"',
+             "channels.oncall.type", 'did you mean "slack"?'),
+            (ONCALL + 'url = "https://hooks.example/x"',
+             "channels.oncall.type", 'say which type it is: "log", "webhook",'),
+            ('[[channels]]\nname = "hook"\ntype = "webhook"',
+             "channels.hook.url", "give the webhook's url, or url_file with the"),
+            (ONCALL + 'type = "slack"', "channels.oncall.url", "give the url of Slack's incoming webhook, or"),
+            ('[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "s3cret"',
+             "channels.hook.url", "a URL that starts with https:// or http://"),
+            ('[[channels]]\nname = "hook"\ntype = "log"\nurl = "https://hooks.example/s3cret"',
+             "channels.hook.url", "remove it"),
+            ('[[channels]]\nname = "hook"\ntype = "log"\ninclude_api_message = true',
+             "channels.hook.include_api_message", "remove it"),
+            (ONCALL + 'type = "slack"\nurl = "https://hooks.example/x"\nhost = "mail"',
+             "channels.oncall.host", "remove it"),
+            (HOOK + 'secrets = "s3cret"', "channels.hook.secrets", 'did you mean "secret"?'),
+            (HOOK + 'secret = "s3cret"', "channels.hook.secret", "run echo whsec_$(openssl rand -base64 32)"),
+            (MAIL.replace('host = "smtp.example.com"\n', ""),
+             "channels.mail.host", "give the mail server's name", "no host"),
+            (MAIL.replace("smtp.example.com", "smtp.example.com:25"),
+             "channels.mail.host", "set port separately", "`host` with a port"),
+            (MAIL.replace('["oncall@example.com"]', "[]"),
+             "channels.mail.to", "give at least one recipient", "`to = []`"),
+            (MAIL.replace('from = "monitor@example.com"\n', ""),
+             "channels.mail.from", "give the sender's address", "no from"),
+            (MAIL.replace("oncall@example.com", "oncall"),
+             "channels.mail.to[0]", "only a mail address", '`to = ["oncall"]`'),
+            (MAIL.replace("monitor@example.com", "Monitor <monitor"),
+             "channels.mail.from", "a mail address, with or without a name", '`from = "Monitor <monitor"`'),
+            (MAIL + 'security = "none"', "channels.mail.security", '"none" is only allowed to this machine, or'),
+            (MAIL + 'user = "monitor"', "channels.mail.password", "give the user's password, or password_file"),
+            (MAIL + 'password = "s3cret"', "channels.mail.password", "give the user that the password belongs to"),
+            (MAIL + 'user = "monitor"\npassword = "s3cret-ü"', "channels.mail.password", "ASCII"),
+            ('[[channels]]\nname = "pager"\ntype = "pagerduty"',
+             "channels.pager.routing_key", "give the integration's key, or"),
+            ('[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key = "u+s3cret"',
+             "channels.pager.routing_key", "32 letters and digits"),
+            ('[[channels]]\nname = "pager"\ntype = "pagerduty"\nrouting_key = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"\nurl = "http://p.example"',
+             "channels.pager.url", "use https"),
+            ('[[channels]]\nname = "alerts"\ntype = "alertmanager"',
+             "channels.alerts.url", "give Alertmanager's address, such as"),
+            ('[[channels]]\nname = "alerts"\ntype = "alertmanager"\nurl = "http://me:s3cret@alertmanager:9093"\n',
+             "channels.alerts.url", "give user and password, or a token"),
+            (ALERTS + 'user = "me"\npassword = "s3cret"\ntoken = "s3cret"',
+             "channels.alerts.token", "keep one of them"),
+            ('[[channels]]\nname = "phone"\ntype = "apprise"',
+             "channels.phone.url", "give Apprise's URL of the service, or"),
+            ('[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "s3cret"',
+             "channels.phone.url", 'an Apprise URL, such as "ntfy://topic" or'),
+            (HOOK + '[[routes]]\nchannels = ["hok"]', "routes[0].channels[0]", 'did you mean "hook"?'),
+            (f'[[routes]]\nchannels = ["{"x" * 70}"]', "routes[0].channels[0]", "define it under [[channels]]"),
+            ("[[routes]]\nchannels = []", "routes[0].channels", "name at least one channel"),
+            (HOOK + '[[routes]]\nmatch = { teem = "ops" }\nchannels = ["hook"]',
+             "routes[0].match.teem", 'did you mean "team"?'),
+            (HOOK + '[[routes]]\nmatch = { team = [] }\nchannels = ["hook"]',
+             "routes[0].match.team", "give it at least one value"),
+            (HOOK + '[[routes]]\nmatch = { team = "credential" }\nchannels = ["hook"]',
+             "routes[0].match.team", 'did you mean "credentials"?'),
+            (HOOK + '[[routes]]\nmatch = { cause = "coverage" }\nchannels = ["hook"]',
+             "routes[0].match.cause", "is now called too_many_unknown: rename it"),
+            (HOOK + '[[routes]]\nmatch = { cause = "401" }\nchannels = ["hook"]',
+             "routes[0].match.cause", 'use "spending_limit", "unauthorized",'),
         ),
     ],
     "Variables in the file": [
-        Mistake(
-            title="an unset variable",
-            instead_of='publisher_id = "p1"',
-            wrote='publisher_id = "x-${PUBLISHER}"',
-            sentence=(
-                "targets.gloo-prod.publisher_id needs the variable PUBLISHER, which is not set: set "
-                "it in the environment or in .env"
-            ),
+        *_rows('publisher_id = "p1"', "targets.gloo-prod.",
+            ('publisher_id = "x-${PUBLISHER}"', "publisher_id", "set it in the environment or in .env"),
+            ('publisher_id = "${EMPTY}"', "publisher_id", "give it a value in the environment or in .env"),
+            ('publisher_id = "${}"', "publisher_id", "write ${NAME}, or $$ for a dollar sign"),
         ),
-        Mistake(
-            title="an empty variable",
-            instead_of='publisher_id = "p1"',
-            wrote='publisher_id = "${EMPTY}"',
-            sentence=(
-                "targets.gloo-prod.publisher_id needs the variable EMPTY, which is empty: give it a "
-                "value in the environment or in .env"
-            ),
-        ),
-        Mistake(
-            title="an unset variable in a file's path",
-            instead_of=AUTH,
-            wrote='auth = { api_key_file = "${KEYS}/gloo" }',
-            sentence=(
-                "targets.gloo-prod.auth.api_key_file needs the variable KEYS, which is not set: set "
-                "it in the environment or in .env"
-            ),
-        ),
-        Mistake(
-            title="a variable without a name",
-            instead_of='publisher_id = "p1"',
-            wrote='publisher_id = "${}"',
-            sentence=(
-                "targets.gloo-prod.publisher_id holds ${…} without a variable's name: write ${NAME}, "
-                "or $$ for a dollar sign"
-            ),
+        *_rows(AUTH, "targets.gloo-prod.auth.",
+            ('auth = { api_key_file = "${KEYS}/gloo" }', "api_key_file", "set it in the environment or in .env"),
         ),
     ],
 }
+# fmt: on
 
-DATABASE = [
-    Mistake(
-        title="a database server that does not answer",
-        instead_of="#top",
-        wrote='database = "postgresql://monitor:s3cret@127.0.0.1:1/monitor"',
-        sentence="database PostgreSQL 127.0.0.1:1/monitor can't be reached; check that the server runs and that host "
-        "and port are right",
+OPENED = [
+    *_rows(
+        "#top",
+        "database ",
+        (
+            'database = "postgresql://monitor:s3cret@127.0.0.1:1/monitor"',
+            "PostgreSQL 127.0.0.1:1/monitor",
+            "check that the server runs",
+        ),
+        ('database = "sqlite:///no/such/monitor.db"', "SQLite …/no/such/monitor.db", "check that its folder exists"),
+        ('database = "sqlite:///monitor.toml"', "SQLite …/monitor.toml", "name another file"),
     ),
-    Mistake(
-        title="a database in a folder that is not there",
-        instead_of="#top",
-        wrote='database = "sqlite:///no/such/monitor.db"',
-        sentence="database SQLite FOLDER/no/such/monitor.db can't be locked for an upgrade (No such file or "
-        "directory); check that its folder exists and that this user may write there",
+    *_rows(
+        URL,
+        "sync log ",
+        (
+            'url = "postgresql://reader:s3cret@127.0.0.1:1/pipeline"',
+            "127.0.0.1:1/pipeline",
+            "check that the server runs",
+        ),
+        ('url = "sqlite:///pipelin.db"', "…/pipelin.db", "correct the path"),
+        ('url = "sqlite:///monitor.toml"', "…/monitor.toml", "correct the path"),
     ),
-    Mistake(
-        title="a database that is another kind of file",
-        instead_of="#top",
-        wrote='database = "sqlite:///monitor.toml"',
-        sentence="database SQLite FOLDER/monitor.toml is not a SQLite database, or is damaged; name another file, or "
-        "restore a copy",
+    *_rows(
+        "#sync_log",
+        "sync log …/pipeline.db",
+        ('table = "synclog"', " has no table", 'did you mean "sync_log"?'),
+        ('table = "documents"', " has no table", '"sync_log"'),
+        ('id_column = "itemid"', ', table "sync_log"', 'did you mean "item_id"?'),
+        ('group_column = "customer"', ', table "sync_log"', '"item_id" or "uploaded_at"'),
     ),
 ]
-"""What shows when the monitor's own database is opened."""
+"""Mistakes that show when the databases are opened. The sync log is sync_log(item_id, uploaded_at)."""
 
-SYNC_LOG = [
-    Mistake(
-        title="a sync log on a server that does not answer",
-        instead_of=URL,
-        wrote='url = "postgresql://reader:s3cret@127.0.0.1:1/pipeline"',
-        sentence="sync log 127.0.0.1:1/pipeline can't be reached; check that the server runs and that host and port "
-        "are right",
-    ),
-    Mistake(
-        title="a sync log that does not exist",
-        instead_of=URL,
-        wrote='url = "sqlite:///pipelin.db"',
-        sentence="sync log FOLDER/pipelin.db does not exist; correct the path in the sync log's url, or start the "
-        "pipeline that writes it",
-    ),
-    Mistake(
-        title="a sync log that is another kind of file",
-        instead_of=URL,
-        wrote='url = "sqlite:///monitor.toml"',
-        sentence="sync log FOLDER/monitor.toml is not a SQLite database, or is damaged; correct the path in the sync "
-        "log's url",
-    ),
-    Mistake(
-        title="a slip in the table's name",
-        instead_of="#sync_log",
-        wrote='table = "synclog"',
-        sentence='sync log FOLDER/pipeline.db has no table "synclog"; did you mean "sync_log"?',
-    ),
-    Mistake(
-        title="a table that is not there",
-        instead_of="#sync_log",
-        wrote='table = "documents"',
-        sentence='sync log FOLDER/pipeline.db has no table "documents"; there is "sync_log"',
-    ),
-    Mistake(
-        title="a slip in the id's column",
-        instead_of="#sync_log",
-        wrote='id_column = "itemid"',
-        sentence='sync log FOLDER/pipeline.db, table "sync_log": it has no column "itemid"; did you mean "item_id"?',
-    ),
-    Mistake(
-        title="a column that is not there",
-        instead_of="#sync_log",
-        wrote='group_column = "customer"',
-        sentence='sync log FOLDER/pipeline.db, table "sync_log": it has no column "customer"; '
-        'there is "item_id" or "uploaded_at"',
-    ),
-]
-"""What shows when the sync log is read: it holds one table, sync_log(item_id, uploaded_at)."""
+
+def make(mistake, folder):
+    """Writes the files of a mistake; returns the path of the configuration file, if there is one."""
+    (folder / "empty").touch()
+    (folder / ".env").write_text("EMPTY=\n")
+    path = folder / "monitor.toml"
+    if not mistake.name:
+        return None
+    path.write_text(GLOO)
+    (folder / mistake.name).write_bytes(mistake.content)
+    return path
+
+
+def errors_of(mistake, folder):
+    """The exit code and the errors of `config check`, or of the first use of the databases."""
+    try:
+        config = load_config(make(mistake, folder), mistake.variables)
+        _read_databases(config, folder)
+    except ConfigError as error:
+        return error.exit_code, _without(folder, error.problems)
+    except MonitorError as error:
+        return error.exit_code, _without(folder, [str(error)])
+    return 0, []
+
+
+def _without(folder, problems):
+    return [problem.replace(str(folder), "…") for problem in problems]
+
+
+def _read_databases(config, folder):
+    log = create_engine(f"sqlite:///{folder}/pipeline.db")
+    with log.begin() as conn:
+        conn.execute(text("CREATE TABLE IF NOT EXISTS sync_log (item_id TEXT, uploaded_at TEXT)"))
+    log.dispose()
+    engine = open_database(config)
+    try:
+        list(App(config=config, engine=engine).read_log(config.targets[0]))
+    finally:
+        engine.dispose()
+
 
 PAGE = """\
-# Mistakes, and what the monitor says to them
+# Configuration mistakes
 
-`ingestion-monitor config check` tells every problem of the configuration at once, each with its key and a remedy, and
-contacts nothing; `ingestion-monitor doctor` goes on to try databases, credentials and channels. No sentence holds a
-secret or a connection URL.
+What `ingestion-monitor config check` reports, and how to fix it. It reports every problem at once, each with its key,
+and contacts nothing; commands exit with code 2. The mistakes in the [last table](#databases) show when the databases
+are opened: `ingestion-monitor doctor` finds them, and commands exit with code 3. No message contains a secret or a
+connection URL.
 
-This page is made from the table that the tests try, sentence by sentence: `python tests/config/mistakes.py
-docs/mistakes.md` makes it anew. `…/` stands for the folder of `monitor.toml`.
-
+`make docs` writes this page by making every mistake. `…` is the folder of `monitor.toml`.
 {sections}"""
 
 
 def page():
     """docs/mistakes.md."""
-    sections = [_section("Files", [_bad_file(each) for each in FILES])]
-    sections += [_section(title, [_line(each) for each in mistakes]) for title, mistakes in LINES.items()]
-    sections.append(_section("Variables", [_bad_variables(each) for each in VARIABLES]))
-    tried = [_line(each) for each in [*DATABASE, *SYNC_LOG]]
-    sections.append(_section("What shows when databases are opened", tried))
-    return PAGE.format(sections="\n".join(sections))
+    sections = {"Files": FILES, **LINES, "Environment variables": VARIABLES, "Databases": OPENED}
+    return PAGE.format(sections="".join(_section(title, mistakes) for title, mistakes in sections.items()))
 
 
-def _section(title, entries):
-    return f"## {title}\n\n" + "\n".join(entries)
+def _section(title, mistakes):
+    rows = "".join(f"| {_shown(each)} | {' | '.join(_split(each))} |\n" for each in mistakes)
+    return f"\n## {title}\n\n| setting | what you see | fix |\n|---|---|---|\n{rows}"
 
 
-def _entry(title, language, block, sentences):
-    said = "\n>\n".join(f"> {sentence.replace('FOLDER', '…')}" for sentence in sentences)
-    return f"**{title[0].upper()}{title[1:]}**\n\n{_fenced(language, block)}\n{said}\n"
+def _split(mistake):
+    """An error before and from its remedy, for table cells."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, (problem,) = errors_of(mistake, Path(folder).resolve())
+    before, _, after = problem.partition(mistake.fix)
+    words = before.rstrip(" :;(")
+    cut = "" if before.endswith((": ", "; ")) or not words else " …"
+    return [cell.replace("|", "\\|").replace("<", "&lt;") for cell in (words + cut, mistake.fix + after)]
 
 
-def _fenced(language, block):
-    return f"```{language}\n{block}\n```\n" if block else ""
+def _shown(mistake):
+    wrote = mistake.wrote if isinstance(mistake.wrote, str) else mistake.wrote.decode("latin-1")
+    lines = mistake.shown or _added(wrote)
+    if not lines:
+        missing = next((line for line in mistake.instead_of.splitlines() if line), "")
+        return f"no `{missing.partition(' =')[0]}`" if missing else "no file and no variables"
+    if "`" in lines or not set("=[") & set(lines):
+        return lines
+    return "<br>".join(f"`{line if len(line) < 90 else line[:60] + '…'}`" for line in lines.splitlines() if line)
 
 
-def _line(mistake):
-    wrote = mistake.wrote.strip() or "\n".join(
-        f"# left out: {line}" for line in mistake.instead_of.splitlines() if line and not line.startswith("#")
-    )
-    return _entry(mistake.title, "toml", wrote if len(wrote) < 200 else f"{wrote[:60]}…", [mistake.sentence])
-
-
-def _bad_file(bad):
-    shown = bad.content.decode("latin-1").strip() if bad.content is not None else ""
-    return _entry(bad.title, "toml" if bad.name.endswith(".toml") else "sh", shown, [bad.sentence])
-
-
-def _bad_variables(bad):
-    return _entry(bad.title, "sh", "\n".join(f"{name}={value}" for name, value in bad.variables.items()), bad.sentences)
+def _added(wrote):
+    """What was written, without the valid channel before it."""
+    for valid in (HOOK, MAIL, ALERTS):
+        wrote = wrote.removeprefix(valid) or wrote
+    return wrote.strip()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.config.effective import effective_settings, format_toml
 from monitor.errors import ConfigError
 from monitor.logs import configure
@@ -106,7 +106,7 @@ def config(request, config_dir):
     if request.param == "file":
         (config_dir.folder / "key").write_text(canary("api_key"))
         text = text.replace(f'api_key = "{quoted(canary("api_key"))}"', 'api_key_file = "key"')
-    return Config.load(config_dir.write(text, dotenv=f"DOTENV={quoted(canary('dotenv'))}"), {})
+    return load_config(config_dir.write(text, dotenv=f"DOTENV={quoted(canary('dotenv'))}"), {})
 
 
 def test_a_configuration_shows_no_secret_in_any_form(config):
@@ -163,7 +163,7 @@ def test_no_broken_configuration_shows_a_secret(config_dir, breakages, escaped):
     )
 
     with pytest.raises(ConfigError) as caught:
-        Config.load(path, environ)
+        load_config(path, environ)
 
     assert found(everything_shown(caught.value)) == []
 
@@ -193,7 +193,7 @@ def test_a_refused_secret_is_not_shown(config_dir, where, secret):
     assert text.count(old) == 1
     path = config_dir.write(text.replace(old, value + old[old.index('"', 1) + 1 :]), dotenv="DOTENV=x")
     try:
-        config = Config.load(path, {})
+        config = load_config(path, {})
     except ConfigError as error:
         shown_text = everything_shown(error)
     else:

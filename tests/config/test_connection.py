@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from monitor.app.clients import build_connection, open_transport
 from monitor.cli.doctor.secret_files import literal_secrets, secret_files
 from monitor.client.transports import ConnectionOptions, HttpxTransport, PyreqwestTransport
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.config.effective import effective_settings, format_toml
 from monitor.errors import ConfigError
 
@@ -50,7 +50,7 @@ def pem(config_dir, identity):
 
 
 def target_of(config_dir, written, environ=None):
-    (target,) = Config.load(config_dir.write(GLOO.replace("#target", written)), environ or {}).targets
+    (target,) = load_config(config_dir.write(GLOO.replace("#target", written)), environ or {}).targets
     return target
 
 
@@ -71,7 +71,7 @@ async def test_certificates_reach_the_wire(config_dir, pem, files, names, http):
     path = config_dir.write(
         GLOO.replace("#target", f'tls = {{ ca_file = "ca.pem", {files} }}').replace("#check", f'http = "{http}"')
     )
-    (target,) = Config.load(path, {}).targets
+    (target,) = load_config(path, {}).targets
 
     connection = build_connection(target)
     transport = open_transport(target)
@@ -83,16 +83,16 @@ async def test_certificates_reach_the_wire(config_dir, pem, files, names, http):
 
 
 MAY_NOT = {
-    "no certificate": ('cert_file = "text.pem"', "cert_file", "which holds no certificate in PEM form", "text.pem"),
-    "DER": ('ca_file = "der.pem"', "ca_file", "which holds no certificate in PEM form", "der.pem"),
-    "a key to trust": ('ca_file = "key.pem"', "ca_file", "which holds no certificate in PEM form", "key.pem"),
+    "no certificate": ('cert_file = "text.pem"', "cert_file", "which contains no PEM certificate", "text.pem"),
+    "DER": ('ca_file = "der.pem"', "ca_file", "which contains no PEM certificate", "der.pem"),
+    "a key to trust": ('ca_file = "key.pem"', "ca_file", "which contains no PEM certificate", "key.pem"),
     "a certificate cut short": (
-        'ca_file = "cut.pem"', "ca_file", "in which a certificate is broken: was it copied whole?", "cut.pem"
+        'ca_file = "cut.pem"', "ca_file", "which contains a broken certificate", "cut.pem"
     ),
     "no key": (
         'cert_file = "cert.pem", key_file = "text.pem"',
         "key_file",
-        "which holds no private key in PEM form",
+        "which contains no PEM private key",
         "text.pem",
     ),
     "an encrypted key": (
@@ -104,7 +104,7 @@ MAY_NOT = {
     "another's key": (
         'cert_file = "cert.pem", key_file = "other.key"',
         "key_file",
-        "which does not belong to the certificate in cert_file, or is broken",
+        "not the key of the certificate in cert_file",
         "other.key",
     ),
 }  # fmt: skip
@@ -114,7 +114,9 @@ MAY_NOT = {
 def test_a_file_that_can_not_serve_is_one_sentence(config_dir, pem, files, key, words, name):
     problems = config_dir.problems(config_dir.write(GLOO.replace("#target", f"tls = {{ {files} }}")))
 
-    assert problems == [f"targets.gloo-prod.tls.{key} names {config_dir.folder}/{name}, {words}"]
+    (problem,) = problems
+    assert problem.startswith(f"targets.gloo-prod.tls.{key} names {config_dir.folder}/{name}, ")
+    assert words in problem
 
 
 @pytest.mark.parametrize("path", ["", "a\\u0000b"])
@@ -134,7 +136,7 @@ def test_a_path_may_come_from_a_variable_and_is_told_with_its_origin(config_dir,
     path = config_dir.write(
         GLOO.replace("#target", 'tls = { ca_file = "${CORP}", cert_file = "cert.pem", key_file = "key.pem" }')
     )
-    config = Config.load(path, {"CORP": str(config_dir.folder / "ca.pem")})
+    config = load_config(path, {"CORP": str(config_dir.folder / "ca.pem")})
 
     text = format_toml(effective_settings(config.describe(), config.origins))
 
@@ -167,13 +169,13 @@ async def test_what_became_unusable_is_told_by_the_target(config_dir, pem):
     with pytest.raises(ConfigError) as caught:
         open_transport(target)
 
-    assert str(caught.value) == "targets.gloo-prod can't be reached: the certificates to trust hold none in PEM form"
+    assert str(caught.value) == "targets.gloo-prod can't be connected to: the CA file has no certificate in PEM form"
 
 
 @pytest.mark.parametrize("written", [f'proxy = "{PROXY}"', 'proxy = "${PROXY}"', 'proxy_file = "proxy"'])
 async def test_a_proxy_is_a_secret_from_wherever_it_comes(config_dir, written):
     (config_dir.folder / "proxy").write_text(f"{PROXY}\n")
-    config = Config.load(config_dir.write(GLOO.replace("#target", written)), {"PROXY": PROXY})
+    config = load_config(config_dir.write(GLOO.replace("#target", written)), {"PROXY": PROXY})
 
     await open_transport(config.targets[0]).close()
 
@@ -195,7 +197,7 @@ async def test_a_proxy_of_each_kind_makes_a_wire(config_dir, url):
 
 
 def test_direct_is_no_secret(config_dir):
-    config = Config.load(config_dir.write(GLOO.replace("#target", 'proxy = "direct"')), {})
+    config = load_config(config_dir.write(GLOO.replace("#target", 'proxy = "direct"')), {})
 
     assert build_connection(config.targets[0]).proxy == "direct"
     assert "direct" not in [secret.reveal() for secret in config.secrets()]
@@ -204,6 +206,6 @@ def test_direct_is_no_secret(config_dir):
 
 @pytest.mark.parametrize(("url", "is_secret"), [(PROXY, True), ("http://proxy.example:3128", False)])
 def test_a_proxy_without_a_password_is_no_secret_to_guard(config_dir, url, is_secret):
-    config = Config.load(config_dir.write(GLOO.replace("#target", f'proxy = "{url}"')), {})
+    config = load_config(config_dir.write(GLOO.replace("#target", f'proxy = "{url}"')), {})
 
     assert ("targets[0].proxy" in literal_secrets(config)) is is_secret

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from monitor.config import MASK, Config
+from monitor.config import MASK, load_config
 from monitor.config.effective import effective_settings, format_toml
 
 TEXT = """
@@ -31,7 +31,7 @@ def config(config_dir):
     (config_dir.folder / "gloo-secret").write_text("s3cret")
     path = config_dir.write(TEXT, dotenv="ID=client\nMONITOR_SCHEDULE__TIMEZONE=Europe/Paris\n")
     environ = {"STATUS": "ENRICHING", "MONITOR_DATABASE": "postgresql://u:s3cret@db/x"}
-    return Config.load(path, environ, {"schedule": {"every": "3m"}})
+    return load_config(path, environ, {"schedule": {"every": "3m"}})
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_target_from_variables_alone_names_each_of_them(empty_cwd):
     (empty_cwd / ".env").write_text("GLOO_API_KEY=s3cret\nGLOO_PUBLISHER_ID=p1\n")
     environ = {"GLOO_PUBLISHER_ID": "p2", "MONITOR_SYNC_LOG_URL": "sqlite:///pipeline.db"}
 
-    shown = settings(Config.load(None, environ))
+    shown = settings(load_config(None, environ))
 
     assert {key: str(setting.origin) for key, setting in shown.items() if key.startswith("targets[0].a")} == {
         "targets[0].allow_http": "default",
@@ -87,7 +87,7 @@ def test_a_later_setting_takes_the_place_of_an_earlier_rival(config_dir, valid):
     text = valid.replace("#schedule", 'cron = "* * * * *"').replace("#top", 'database_file = "url"')
 
     shown = settings(
-        Config.load(config_dir.write(text), {"MONITOR_SCHEDULE__EVERY": "3m", "MONITOR_DATABASE": "sqlite:///x"})
+        load_config(config_dir.write(text), {"MONITOR_SCHEDULE__EVERY": "3m", "MONITOR_DATABASE": "sqlite:///x"})
     )
 
     assert str(shown["schedule.every"].origin) == "MONITOR_SCHEDULE__EVERY in the environment"
@@ -120,7 +120,7 @@ def test_a_name_that_toml_would_take_for_something_else_is_quoted(config_dir):
         'headers = { "X.Y" = "1" }\nstatuses = { completed = ["ok"] }\nitem = { path = "/{item_id}" }',
     )
     text = text.replace('client_secret_file = "gloo-secret"', 'client_secret = "s", token_path = "/t"')
-    config = Config.load(config_dir.write(text), {"ID": "client"})
+    config = load_config(config_dir.write(text), {"ID": "client"})
 
     assert tomllib.loads(format_toml(effective_settings(config.describe(), config.origins)))["targets"][0][
         "headers"

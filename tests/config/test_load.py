@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.config import MASK, Config, LogConfig, Secret, WebhookConfig
+from monitor.config import MASK, Config, LogConfig, Secret, WebhookConfig, load_config
 from monitor.config.load import decode_variables
 from monitor.config.origin import SettingSource
 from monitor.model import Cause, Severity, Team
@@ -49,10 +49,10 @@ cause = "unauthorized"
 runs = 2
 of = 3
 window = "1h"
-span = "0s"
+for = "0s"
 resolve_after = 2
 severity = "critical"
-remind_every = "4h"
+repeat_interval = "4h"
 team = "credentials"
 [[channels]]
 name = "oncall"
@@ -105,7 +105,7 @@ GLOO = {
 def test_every_setting_of_a_file_is_read(config_dir):
     (config_dir.folder / "secrets").mkdir()
     (config_dir.folder / "secrets" / "gloo").write_text("s3cret\n")
-    config = Config.load(config_dir.write(FULL), {"ID": "client"})
+    config = load_config(config_dir.write(FULL), {"ID": "client"})
 
     (target,) = config.targets
     assert target.auth.client_secret.reveal() == "s3cret"
@@ -127,7 +127,7 @@ def test_every_setting_of_a_file_is_read(config_dir):
 
 
 def test_every_setting_of_a_generic_target_is_read(config_dir):
-    (target,) = Config.load(config_dir.write(GENERIC), {}).targets
+    (target,) = load_config(config_dir.write(GENERIC), {}).targets
 
     assert (target.base_url, target.publisher_id) == ("https://api.example/v1", "tenant-7")
     assert (target.auth.token_path, target.auth.scope) == ("/token", "read")
@@ -155,7 +155,7 @@ def test_every_setting_of_a_generic_target_is_read(config_dir):
 def test_each_page_rule_has_its_usual_parameter(config_dir, by, parameter):
     text = GENERIC.partition("page = ")[0] + f'page = {{ by = "{by}" }}\n'
 
-    page = Config.load(config_dir.write(text), {}).targets[0].list_.page
+    page = load_config(config_dir.write(text), {}).targets[0].list_.page
 
     assert (page.parameter, page.next, page.first) == (parameter, "next_cursor", 1)
 
@@ -170,21 +170,21 @@ def test_a_key_has_the_usual_word_before_it_in_the_usual_header_alone(config_dir
     text = GENERIC.replace('auth = { client_id = "id", client_secret = "s3cret", token_path = "/token", '
                            'scope = "read" }', auth)  # fmt: skip
 
-    assert Config.load(config_dir.write(text), {}).targets[0].auth.scheme == scheme
+    assert load_config(config_dir.write(text), {}).targets[0].auth.scheme == scheme
 
 
 def test_without_a_sync_log_of_its_own_a_target_uses_the_built_in_one(config_dir, valid):
     text = valid.replace('[targets.sync_log]\nurl = "sqlite:///pipeline.db"', "")
 
-    assert Config.load(config_dir.write(text), {}).targets[0].sync_log is None
+    assert load_config(config_dir.write(text), {}).targets[0].sync_log is None
     without_log = {name: value for name, value in GLOO.items() if name != "MONITOR_SYNC_LOG_URL"}
-    assert Config.load(None, without_log).targets[0].sync_log is None
+    assert load_config(None, without_log).targets[0].sync_log is None
 
 
 def test_the_view_of_a_configuration_has_its_keys_and_no_secret(config_dir):
     (config_dir.folder / "secrets").mkdir()
     (config_dir.folder / "secrets" / "gloo").write_text("s3cret\n")
-    view = Config.load(config_dir.write(FULL), {"ID": "client"}).describe()
+    view = load_config(config_dir.write(FULL), {"ID": "client"}).describe()
 
     assert json.loads(json.dumps(view)) == view
     assert view["database"] == MASK
@@ -196,7 +196,7 @@ def test_the_view_of_a_configuration_has_its_keys_and_no_secret(config_dir):
 
 
 def test_what_is_left_out_has_a_default(config_dir):
-    config = Config.load(config_dir.write())
+    config = load_config(config_dir.write())
 
     (target,) = config.targets
     assert (config.environment, config.rules, config.channels, config.routes) == ("production", (), (), ())
@@ -220,7 +220,7 @@ def test_what_is_left_out_has_a_default(config_dir):
     [("", False), ('timezone = "UTC"', False), ('every = "5m"', True), ('cron = "* * * * *"', True)],
 )
 def test_a_schedule_is_explicit_when_someone_wrote_it(config_dir, valid, schedule, explicit):
-    assert Config.load(config_dir.write(valid.replace("#schedule", schedule))).schedule.explicit is explicit
+    assert load_config(config_dir.write(valid.replace("#schedule", schedule))).schedule.explicit is explicit
 
 
 SOURCES = ("file", "dotenv", "environment", "overrides")
@@ -249,16 +249,16 @@ def test_the_later_source_wins(config_dir, valid, given, winner):
     environ = {"MONITOR_ENVIRONMENT": "environment"} if "environment" in given else {}
     overrides = {"environment": "overrides"} if "overrides" in given else None
 
-    assert Config.load(path, environ, overrides).environment == winner
+    assert load_config(path, environ, overrides).environment == winner
 
 
 def test_tables_are_merged_key_by_key_and_lists_are_replaced(config_dir, valid):
     path = config_dir.write(valid.replace("#schedule", 'timezone = "Europe/Paris"'))
-    targets = json.loads(json.dumps(Config.load(path).describe()["targets"]))
+    targets = json.loads(json.dumps(load_config(path).describe()["targets"]))
     targets[0] |= {"name": "other", "auth": {"api_key": "k3y"}}
     targets[0]["sync_log"]["url"] = "sqlite:///x.db"
 
-    config = Config.load(
+    config = load_config(
         path,
         {
             "monitor_schedule__every": "10s",
@@ -280,7 +280,7 @@ def test_tables_are_merged_key_by_key_and_lists_are_replaced(config_dir, valid):
     ],
 )
 def test_a_later_schedule_replaces_an_earlier_one_of_the_other_kind(config_dir, valid, written, environ, every, cron):
-    schedule = Config.load(config_dir.write(valid.replace("#schedule", written)), environ).schedule
+    schedule = load_config(config_dir.write(valid.replace("#schedule", written)), environ).schedule
 
     assert (schedule.every, schedule.cron) == (every, cron)
 
@@ -289,11 +289,11 @@ def test_a_secret_replaces_an_earlier_secret_file_and_the_other_way_round(config
     key = config_dir.folder / "key"
     key.write_text("postgresql://db/from-file")
     by_file = config_dir.write(valid.replace("#top", 'database_file = "key"'))
-    assert Config.load(by_file).database.reveal() == "postgresql+psycopg://db/from-file"
-    assert Config.load(by_file, {"MONITOR_DATABASE": "postgresql://db/x"}).database.reveal().endswith("/x")
+    assert load_config(by_file).database.reveal() == "postgresql+psycopg://db/from-file"
+    assert load_config(by_file, {"MONITOR_DATABASE": "postgresql://db/x"}).database.reveal().endswith("/x")
 
     by_value = config_dir.write(valid.replace("#top", 'database = "postgresql://db/x"'))
-    config = Config.load(by_value, {"MONITOR_DATABASE_FILE": str(key)})
+    config = load_config(by_value, {"MONITOR_DATABASE_FILE": str(key)})
     key.write_text("postgresql://db/rotated")
     assert config.database.reveal() == "postgresql+psycopg://db/rotated"
 
@@ -304,21 +304,21 @@ def test_relative_paths_are_taken_from_where_they_are_written(config_dir, empty_
     text = valid.replace('client_secret = "s3cret"', 'client_secret_file = "key"')
     path = config_dir.write(text.replace("#top", 'database = "sqlite:///data/monitor.db"'))
 
-    config = Config.load(path)
+    config = load_config(path)
     assert config.targets[0].auth.client_secret.reveal() == "in-file"
     assert config.targets[0].sync_log.url.reveal() == f"sqlite:///{config_dir.folder}/pipeline.db"
     assert config.database.reveal() == f"sqlite:///{config_dir.folder}/data/monitor.db"
 
-    assert Config.load(path, {"MONITOR_DATABASE": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
-    assert Config.load(path, {"MONITOR_DATABASE_FILE": "key"}).database.reveal() == "postgresql+psycopg://db/here"
-    assert Config.load(path, {}, {"database": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
+    assert load_config(path, {"MONITOR_DATABASE": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
+    assert load_config(path, {"MONITOR_DATABASE_FILE": "key"}).database.reveal() == "postgresql+psycopg://db/here"
+    assert load_config(path, {}, {"database": "sqlite:///m.db"}).database.reveal() == f"sqlite:///{empty_cwd}/m.db"
     config_dir.write(text, dotenv="MONITOR_DATABASE=sqlite:///m.db")
-    assert Config.load(path, {}).database.reveal() == f"sqlite:///{config_dir.folder}/m.db"
+    assert load_config(path, {}).database.reveal() == f"sqlite:///{config_dir.folder}/m.db"
 
 
 def test_the_default_database_stands_beside_the_file(config_dir, empty_cwd):
-    assert Config.load(config_dir.write(), {}).database.reveal() == f"sqlite:///{config_dir.folder}/monitor.db"
-    assert Config.load(None, GLOO).database.reveal() == f"sqlite:///{empty_cwd}/monitor.db"
+    assert load_config(config_dir.write(), {}).database.reveal() == f"sqlite:///{config_dir.folder}/monitor.db"
+    assert load_config(None, GLOO).database.reveal() == f"sqlite:///{empty_cwd}/monitor.db"
 
 
 def test_the_file_is_the_one_named_else_that_of_the_environment_else_the_usual_one(config_dir, empty_cwd, valid):
@@ -328,10 +328,10 @@ def test_the_file_is_the_one_named_else_that_of_the_environment_else_the_usual_o
     (empty_cwd / "monitor.toml").write_text(valid.replace("#top", 'environment = "usual"'))
 
     named = {"MONITOR_CONFIG": "other.toml"}
-    assert Config.load(relative, named).environment == "named"
-    assert Config.load(None, named).environment == "of the environment"
-    assert Config.load(None, named).source == empty_cwd / "other.toml"
-    assert Config.load(None, {}).environment == "usual"
+    assert load_config(relative, named).environment == "named"
+    assert load_config(None, named).environment == "of the environment"
+    assert load_config(None, named).source == empty_cwd / "other.toml"
+    assert load_config(None, {}).environment == "usual"
 
 
 def test_variables_fill_in_texts_from_the_environment_and_dotenv(config_dir, valid):
@@ -341,7 +341,7 @@ def test_variables_fill_in_texts_from_the_environment_and_dotenv(config_dir, val
         text.replace("#check", 'concurrency = "${N}"'), dotenv="A=x\nB='y ${A}'\nexport L=log\nUNSET\nN=7\n"
     )
 
-    config = Config.load(path, {"A": "z"})
+    config = load_config(path, {"A": "z"})
 
     assert config.targets[0].auth.client_secret.reveal() == "z-y ${A}-$-${B}-$C"
     assert config.routes[0].channels == ("log",)
@@ -350,7 +350,7 @@ def test_variables_fill_in_texts_from_the_environment_and_dotenv(config_dir, val
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 def test_a_byte_order_mark_is_no_part_of_a_file(config_dir, valid, bom):
-    assert Config.load(config_dir.write(bom + valid, dotenv=f"{bom}MONITOR_ENVIRONMENT=x")).environment == "x"
+    assert load_config(config_dir.write(bom + valid, dotenv=f"{bom}MONITOR_ENVIRONMENT=x")).environment == "x"
 
 
 TABLES = {name: f.annotation for name, f in Config.model_fields.items() if hasattr(f.annotation, "model_fields")}
@@ -360,9 +360,9 @@ TABLES = {name: f.annotation for name, f in Config.model_fields.items() if hasat
     "variable", [f"MONITOR_{name}__{key}".upper() for name, table in TABLES.items() for key in table.model_fields]
 )
 def test_every_key_of_a_table_is_known_as_a_variable(variable):
-    decoded = decode_variables({variable: "x"}, Path("/"), SettingSource.ENVIRONMENT)
-    assert decoded.warnings == ()
-    assert [layer.variables for layer in decoded.layers] == [{tuple(variable.lower()[8:].split("__")): variable}]
+    layers, _, warnings = decode_variables({variable: "x"}, Path("/"), SettingSource.ENVIRONMENT)
+    assert warnings == []
+    assert [layer.variables for layer in layers] == [{tuple(variable.lower()[8:].split("__")): variable}]
 
 
 def test_an_unknown_variable_is_a_warning(config_dir):
@@ -375,7 +375,7 @@ def test_an_unknown_variable_is_a_warning(config_dir):
         "MONITORING": "x",
         **GLOO,
     }
-    config = Config.load(config_dir.write(dotenv="MONITOR_DATABSE=y"), environ)
+    config = load_config(config_dir.write(dotenv="MONITOR_DATABSE=y"), environ)
 
     assert config.warnings == (
         "MONITOR_DATABSE is not a setting and was ignored; did you mean MONITOR_DATABASE?",
@@ -388,7 +388,7 @@ def test_an_unknown_variable_is_a_warning(config_dir):
 
 
 def test_the_environment_alone_can_describe_one_gloo_target(empty_cwd):
-    config = Config.load(None, GLOO)
+    config = load_config(None, GLOO)
 
     (target,) = config.targets
     assert (target.name, target.provider, target.publisher_id) == ("gloo", "gloo", "p1")
@@ -400,7 +400,7 @@ def test_the_environment_alone_can_describe_one_gloo_target(empty_cwd):
 
 def test_the_environment_may_say_more_about_its_target(empty_cwd):
     (empty_cwd / ".env").write_text("GLOO_API_KEY=k3y\nGLOO_PUBLISHER_ID=p2\nMONITOR_SYNC_LOG_URL=postgres://db/x\n")
-    config = Config.load(
+    config = load_config(
         None,
         {
             "MONITOR_SYNC_LOG_TABLE": "uploads",
@@ -418,7 +418,7 @@ def test_the_environment_may_say_more_about_its_target(empty_cwd):
 
 
 def test_this_process_s_own_environment_is_read_when_none_is_given(empty_cwd):
-    code = "from monitor.config import Config; print(Config.load().targets[0].auth.client_secret.reveal())"
+    code = "from monitor.config import load_config; print(load_config().targets[0].auth.client_secret.reveal())"
     env = {**GLOO, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
@@ -427,7 +427,7 @@ def test_this_process_s_own_environment_is_read_when_none_is_given(empty_cwd):
 
 
 def test_a_configuration_can_be_made_without_any_file(config_dir, valid):
-    loaded = Config.load(config_dir.write(valid.replace("#end", "[[rules]]\ncause = 'outage'")))
+    loaded = load_config(config_dir.write(valid.replace("#end", "[[rules]]\ncause = 'outage'")))
 
     made = Config(targets=loaded.targets, rules=loaded.rules, database=Secret("sqlite:///x.db"))
 
@@ -445,6 +445,6 @@ def test_the_sentences_of_a_problem_hold_no_python(config_dir):
 
 
 def test_a_route_may_name_the_log_that_is_always_there(config_dir, valid):
-    config = Config.load(config_dir.write(valid.replace("#end", '[[routes]]\nchannels = ["log"]')))
+    config = load_config(config_dir.write(valid.replace("#end", '[[routes]]\nchannels = ["log"]')))
 
     assert config.routes[0].channels == ("log",)

@@ -36,10 +36,10 @@ def test_a_base_url_is_kept_without_its_trailing_slash(url, allow_http, base):
         ("https://[::1", "must be a URL"),
         ("https://ho st", "must be a URL"),
         ("https://host\r\n", "must be a URL"),
-        ("https://user@host", "must hold only scheme, host and path"),
-        ("https://:password@host", "must hold only scheme, host and path"),
-        ("https://host?key=1", "must hold only scheme, host and path"),
-        ("https://host#x", "must hold only scheme, host and path"),
+        ("https://user@host", "must contain only scheme, host and path"),
+        ("https://:password@host", "must contain only scheme, host and path"),
+        ("https://host?key=1", "must contain only scheme, host and path"),
+        ("https://host#x", "must contain only scheme, host and path"),
     ],
 )
 def test_any_other_base_url_is_refused_without_being_quoted(url, fault):
@@ -69,13 +69,13 @@ def test_a_connection_url_becomes_one_that_sqlalchemy_reads(url, sqlalchemy):
 @pytest.mark.parametrize(
     ("url", "fault"),
     [
-        ("mysql://db/x", "must begin with sqlite:/// or postgresql://"),
-        ("postgresql+asyncpg://db/x", "must begin with sqlite:/// or postgresql://"),
-        ("postgresql", "must begin with sqlite:/// or postgresql://"),
-        ("monitor.db", "must begin with sqlite:/// or postgresql://"),
-        ("postgresql://u:pa/ss@db/x", "can't be taken apart"),
-        ("postgresql://db", "names no database"),
-        ("postgresql://db/", "names no database"),
+        ("mysql://db/x", "must start with sqlite:/// or postgresql://"),
+        ("postgresql+asyncpg://db/x", "must start with sqlite:/// or postgresql://"),
+        ("postgresql", "must start with sqlite:/// or postgresql://"),
+        ("monitor.db", "must start with sqlite:/// or postgresql://"),
+        ("postgresql://u:pa/ss@db/x", "can't be parsed"),
+        ("postgresql://db", "contains no database name"),
+        ("postgresql://db/", "contains no database name"),
         ("sqlite://", "must name a file"),
         ("sqlite:///", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
@@ -91,7 +91,7 @@ def test_any_other_connection_url_is_refused_without_being_quoted(url, fault):
 
 @pytest.mark.parametrize("url", ["slack.com/x", "mailto:a@b", "https://", "https://a b"])
 def test_a_webhook_needs_an_http_url(url):
-    with pytest.raises(ValueError, match="must be a URL that begins with"):
+    with pytest.raises(ValueError, match="must be a URL that starts with"):
         validate_webhook_url(url)
 
 
