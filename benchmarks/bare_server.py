@@ -2,7 +2,7 @@
 
 `python benchmarks/bare_server.py BEHAVIOUR JSON` prints its port and serves until its stdin is closed. Requests are cut
 at their ends and not parsed further; connections are kept alive, and pipelined requests are answered in their order.
-`POST` is the token endpoint, `GET /stats` tells what was counted, any other `GET` asks for an item.
+`POST` is the token endpoint, `GET /stats` returns the counts, any other `GET` asks for an item.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class _Connection(asyncio.Protocol):
 
 async def _serve(name: str, settings: Mapping[str, float]) -> None:
     loop, ending, behaviour = asyncio.get_running_loop(), asyncio.Event(), BEHAVIOURS[name](**settings)
-    loop.add_reader(sys.stdin, ending.set)  # whoever started us is gone
+    loop.add_reader(sys.stdin, ending.set)  # the parent process ended
     server = await loop.create_server(lambda: _Connection(behaviour), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await ending.wait()

@@ -1,4 +1,6 @@
-"""How the bare server answers: at once, late, with failures, within a rate limit, slowly, never, or with a bomb."""
+"""How the bare server answers: at once, late, with failures, within a rate limit, slowly, never, or with a gzip
+bomb.
+"""
 
 import asyncio
 import math
@@ -19,7 +21,7 @@ _ITEM = (
     b'"publisher_id":"11111111-1111-4111-8111-111111111111","created_at":"2026-01-01T00:00:00Z","item_tags":[]}'
 )
 _IN_FLIGHT_S = 0.25
-"""After the first 429 of a salvo: what comes so soon was sent before its hint could be read."""
+"""After a first 429: requests that arrive this soon were sent before its hint could be read."""
 
 
 def response(status: int, body: bytes, **headers: object) -> bytes:
@@ -110,7 +112,7 @@ class _Refusing(_Counting):
 
 
 class _Limited(_Counting, ABC):
-    """A rate limit, told in `X-RateLimit-*` (Unix seconds) and in `Retry-After` (whole seconds), beside `Date`."""
+    """A rate limit, stated in `X-RateLimit-*` (Unix seconds) and in `Retry-After` (whole seconds), beside `Date`."""
 
     def __init__(self, *, rate: int) -> None:
         super().__init__()

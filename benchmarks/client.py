@@ -1,8 +1,7 @@
 """The client beside its peers and its goals, as one table: `make bench-client`, or `python benchmarks/client.py`.
 
-Each figure comes from real runs: item ids in a SQLite sync log, requests over loopback to a server in a process of its
-own, outcomes stored in SQLite. It wants two cores and an otherwise idle machine, takes about six minutes and ends by
-itself; `--only` and `--quick` make it shorter.
+Each figure comes from real runs: item ids in a SQLite sync log, requests over loopback to a server process, outcomes in
+SQLite. It needs two cores and an otherwise idle machine, and about six minutes; `--only` and `--quick` shorten it.
 """
 
 import argparse
@@ -29,11 +28,11 @@ _FIGURES: Mapping[str, Callable[..., list[Row]]] = {
 }
 
 _BUSY = 0.5
-"""Load average from which others take time away from what is measured."""
+"""Load average above which other processes slow down the measurement."""
 
 
 def _profile(transport: str, in_flight: int) -> None:
-    """Prints where our own time goes; the thread that stores is not in it."""
+    """Prints where our own time goes, without the thread that stores."""
     with serving("plain") as url:
         options = {"url": url, "items": 5000, "concurrency": in_flight, "check": {"http": transport}, "profile": True}
         command = [sys.executable, str(Path(__file__).with_name("ours.py")), json.dumps(options)]
@@ -62,7 +61,7 @@ def main() -> None:
     print_table(rows)
     print(f"took {time.monotonic() - started_s:.0f} s; one core for the clients, another for the server")
     if load > _BUSY:
-        print(f"the machine was busy before this began (load {load:.1f}): of ratios only those of CPU can be trusted")
+        print(f"the machine was busy at the start (load {load:.1f}): trust only the ratios per second of CPU")
 
 
 if __name__ == "__main__":

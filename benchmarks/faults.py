@@ -1,6 +1,6 @@
-"""How the client bears trouble: failures, refusals, rate limits, answers that don't end, and a gzip bomb.
+"""The client under failures, refusals, rate limits, endless answers, and a gzip bomb.
 
-The server's counts are what is judged, not our own. Runs that mostly wait go side by side.
+Figures are the server's counts, not our own. Runs that mostly wait run in parallel.
 """
 
 import sys
@@ -20,7 +20,7 @@ GOAL_REQUESTS, GOAL_OUTAGE, GOAL_SHARE, GOAL_REFUSED, GOAL_OVER_S, GOAL_MB = 1.1
 DEADLINE_S = 2
 _SEED = 7
 _SECONDS = 14
-"""How long the rate limits are used; of that, whole seconds in the middle count."""
+"""How long the rate limits are used; whole seconds in the middle count."""
 
 
 def _ours(url: str, items: int, *, concurrency: int = 32, transport: str = "", **options: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
@@ -48,16 +48,16 @@ def _failing(share: float, items: int) -> Row:
     with serving("failing", share=share, seed=_SEED) as url:
         found = _ours(url, items, concurrency=256, deadline_s=30, runs=runs)
     per_item = found["stats"]["requests"] / items / runs
-    told = f"{per_item:.4f}" if outage else f"{per_item:.2f} ({found['completed'] / items:.1%} answered"
+    measured_text = f"{per_item:.4f}" if outage else f"{per_item:.2f} ({found['completed'] / items:.1%} answered"
     if outage:
         met = per_item <= GOAL_OUTAGE and found["incidents"] == 1
-        told += f", {found['incidents']} incident(s)"
+        measured_text += f", {found['incidents']} incident(s)"
     else:
         met = per_item <= GOAL_REQUESTS
-        told += f", {found['run_s']:.1f} s{', ' + found['reason'] if found['reason'] else ''})"
+        measured_text += f", {found['run_s']:.1f} s{', ' + found['reason'] if found['reason'] else ''})"
     return Row(
         figure=f"{items:,} items, {share:.0%} of answers 503: requests per item",
-        measured=told,
+        measured=measured_text,
         goal=f"≤ {GOAL_OUTAGE}, 1 incident" if outage else f"≤ {GOAL_REQUESTS:.2f}",
         met=met,
     )
@@ -85,7 +85,7 @@ def _refusing(items: int) -> list[Row]:
 
 
 def rate_limits(*, quick: bool) -> list[Row]:
-    """How much of a rate limit is used, and how often it is run into."""
+    """How much of a rate limit is used, and how often it is exceeded."""
     print("rate limits", file=sys.stderr)
     limits = [(kind, rate) for kind in ("windows", "bucket") for rate in ((200,) if quick else (200, 50))]
     return _side_by_side([lambda kind=kind, rate=rate: _limited(kind, rate) for kind, rate in limits], at_once=4)
@@ -97,7 +97,7 @@ def _limited(kind: str, rate: int) -> list[Row]:
     with serving(kind, rate=rate) as url:
         counts = _ours(url, rate * _SECONDS, concurrency=64, deadline_s=3 * _SECONDS, check=check)["stats"]
     accepted = {int(second): count for second, count in counts["accepted"].items()}
-    # neither the first second's burst nor what is left of a bucket after it, and not the last, which is cut short
+    # without the first second's burst, the rest of a bucket after it, and the incomplete last second
     inner = range(min(accepted) + 2, max(accepted))
     used = sum(accepted.get(second, 0) for second in inner) / (rate * max(1, len(inner)))
     refused = counts["refused"] / counts["requests"]
@@ -113,7 +113,7 @@ def _limited(kind: str, rate: int) -> list[Row]:
 
 
 def overruns(*, quick: bool) -> list[Row]:  # noqa: ARG001  # every figure takes it
-    """How long past its deadline a run ends when answers don't."""
+    """How long after its deadline a run ends if answers don't end."""
     print("overruns", file=sys.stderr)
     alone = [lambda peer=peer: [_over_alone(peer)] for peer in ("requests, once", "httpx, once")]
     ours = [
@@ -121,7 +121,7 @@ def overruns(*, quick: bool) -> list[Row]:  # noqa: ARG001  # every figure takes
         for transport in transports()
         for kind in _UNENDING
     ]
-    # the two that take ten seconds wait beside ours, of which one runs at a time
+    # the two of ten seconds run in parallel to ours, which run one at a time
     rows = _side_by_side([*alone, *ours], at_once=len(alone) + 1)
     return rows[len(alone) :] + rows[: len(alone)]
 
@@ -150,7 +150,7 @@ def _over_alone(peer: str) -> Row:
 
 
 def bomb(*, quick: bool) -> list[Row]:
-    """How much memory an answer of 0.5 MB takes that unpacks to 500 MB."""
+    """Memory for an answer of 0.5 MB that unpacks to 500 MB."""
     print("gzip bomb", file=sys.stderr)
     mb = 100 if quick else 500
     rows = []

@@ -1,7 +1,7 @@
-"""The command as users have it: the wheel of this clone and its locked requirements in an environment of their own.
+"""The command as users install it: this clone's wheel and its locked requirements in an environment of their own.
 
-An editable install finds its modules through one more path, and a development environment has many more packages beside
-them; both cost start-up time that no user pays. Byte code is there from the start.
+An editable install has one more search path, and a development environment many more packages; both cost start-up time
+that no user has. Byte code is compiled.
 """
 
 import subprocess
@@ -25,7 +25,7 @@ class Installed:
 
 
 def here() -> Installed:
-    """The command of the environment that runs this: as a rule an editable one."""
+    """The command of this environment, usually an editable install."""
     scripts = Path(sysconfig.get_path("scripts"))
     return Installed(name="this environment", python=scripts / "python", command=scripts / "ingestion-monitor")
 
@@ -34,7 +34,7 @@ def install(folder: Path) -> Installed:
     """Builds the wheel and installs it with its locked requirements into a new environment in the folder.
 
     Raises:
-        SystemExit: a step failed; with what it said.
+        SystemExit: a step failed; with its output.
     """
     environment, dist = folder / "venv", folder / "dist"
     python = environment / "bin" / "python"

@@ -1,7 +1,7 @@
-"""A publisher's whole list in one request: items/s and peak memory beside a naive reader, `python benchmarks/list.py`.
+"""Reads a publisher's list in one request: items/s and peak memory beside a naive reader, `python benchmarks/list.py`.
 
-The server is a process of its own that sends ready-made bytes. Each reader is one too, so that its peak is the kernel's
-(`ru_maxrss`): ours (wire, client, Gloo's reader, a `Listing`), and httpx with `json.loads` of the whole body.
+The server is a process that sends prepared bytes. Each reader is a process too, so its peak is the kernel's
+(`ru_maxrss`): ours (transport, client, Gloo's reader, a `Listing`), and httpx with `json.loads` of the whole body.
 """
 
 import argparse
@@ -50,13 +50,14 @@ async def _read_ours(url: str) -> int:
     from monitor.runs.list_check import fetch_list
 
     log.configure(level="warning")
-    provider = Gloo.configured(ProviderSettings(target="bench", base_url=url, publisher_id=_PUBLISHER))
-    client = Client(transport=HttpxTransport(base_url=url))
+    provider = Gloo.from_settings(ProviderSettings(target="bench", base_url=url, publisher_id=_PUBLISHER))
+    transport = HttpxTransport(base_url=url)
+    client = Client(transport=transport)
     first = provider.list_request()
     if first is None:
         raise SystemExit("Gloo has a list")
     found = await fetch_list(provider, client, first=first, deadline_s=time.monotonic() + 600)
-    await client.aclose()
+    await transport.close()
     if found.error or found.bad_body:
         raise SystemExit(f"the list could not be read: {found.error or found.bad_body}")
     return len(found.listing)

@@ -1,7 +1,7 @@
 """Peak memory of `check`, item by item, over 100,000 and over 1,000,000 ids: `python benchmarks/memory.py [--ids N]`.
 
-A real `ingestion-monitor check` in a process of its own, a sync log in SQLite, and a data engine in a third process
-that answers every item as COMPLETED with as little work as it can. Peaks are the kernel's (`ru_maxrss`).
+A real `ingestion-monitor check` in its own process, a sync log in SQLite, and a data engine in a third process that
+answers every item as COMPLETED. Peaks are the kernel's (`ru_maxrss`).
 """
 
 import argparse

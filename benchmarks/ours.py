@@ -1,8 +1,7 @@
-"""Our part of the client benchmark, in a process of its own: `python benchmarks/ours.py JSON`, figures as JSON.
+"""Our part of the client benchmark, in its own process: `python benchmarks/ours.py JSON`, figures as JSON.
 
-A real run in a temporary folder: a sync log in SQLite, a configuration, and the product's own wiring. `took_s` counts
-from before the first request (the token's) until every outcome is stored; `run_s` is the whole run, with the copying of
-the sync log before and the snapshot after.
+A real run in a temporary folder: a sync log in SQLite, a configuration, and the product's own wiring. `took_s` is from
+before the first request (the token's) until every outcome is stored; `run_s` is the whole run.
 """
 
 import asyncio
@@ -28,10 +27,10 @@ from processes import CLIENT_CORE, hold_to, stats
 from monitor import logs as log
 from monitor.app import App, open_database
 from monitor.cli import tune_gc
-from monitor.config import Config
+from monitor.config import Config, load_config
 from monitor.runs.check import ApiClient
-from monitor.runs.close import RunReport
 from monitor.runs.progress import NoProgress
+from monitor.runs.report import RunReport
 from monitor.runs.run import Job, Run
 
 _CONFIG = """\
@@ -59,7 +58,7 @@ class _Options:
     items: int
     concurrency: int
     check: Mapping[str, object]
-    """Further settings of `[targets.check]`, such as `http`."""
+    """More settings of `[targets.check]`, such as `http`."""
     deadline_s: int = 240
     runs: int = 1
     profile: bool = False
@@ -67,7 +66,7 @@ class _Options:
 
 @dataclass(slots=True)
 class _Span:
-    """The check of one run: how long it took, and what the server did meanwhile."""
+    """The check of one run: its duration, and the CPU of both processes."""
 
     took_s: float = 0.0
     cpu_share: float = 0.0
@@ -93,14 +92,16 @@ def _configured(options: _Options, folder: Path) -> Config:
         ),
         encoding="utf-8",
     )
-    config = Config.load(path, environ={})
+    config = load_config(path, environ={})
     for secret in config.secrets():
         log.register_secret(secret.reveal())
     return config
 
 
 def _timed(job: Job, url: str, span: _Span) -> Job:
-    """The job with a stopwatch around its client: that is open from before the first request until all is stored."""
+    """The job with a stopwatch around its client, which is open from before the first request until everything is
+    stored.
+    """
 
     @asynccontextmanager
     async def open_client() -> AsyncIterator[ApiClient]:
@@ -120,7 +121,7 @@ def _clock(ahead: timedelta) -> Callable[[], datetime]:
 
 
 async def _runs(job: Job, count: int) -> list[tuple[RunReport, float]]:
-    """So many runs with five minutes between them on the clock that is stored; each with its seconds."""
+    """Runs, five minutes apart on the stored clock; each with its seconds."""
     ended = []
     for number in range(count):
         later = replace(job, utcnow=_clock(number * _BETWEEN_RUNS))

@@ -1,4 +1,4 @@
-"""Servers and measured clients as processes of their own, each held to one core; all of them end with this one."""
+"""Server and client processes for measurements, each on one core; all of them end with this one."""
 
 import http.client
 import json
@@ -19,14 +19,14 @@ _HERE = Path(__file__).parent
 
 
 def hold_to(core: int) -> None:
-    """Keeps this process and its later threads on one core, where the system can do that and has so many."""
+    """Pins this process and its later threads to one core, if the system can and has that many."""
     if sys.platform == "linux" and core in os.sched_getaffinity(0):
         os.sched_setaffinity(0, {core})
 
 
 @contextmanager
 def serving(behaviour: str, **settings: float) -> Iterator[str]:
-    """A server that behaves so, as its origin; gone at the end, and with this process."""
+    """A server with this behaviour; yields its origin. It ends with this process at the latest."""
     command = [sys.executable, str(_HERE / "bare_server.py"), behaviour, json.dumps(settings)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -39,7 +39,7 @@ def serving(behaviour: str, **settings: float) -> Iterator[str]:
 
 
 def stats(url: str) -> Mapping[str, Any]:
-    """What the server counted so far, with its own clock and CPU time in seconds."""
+    """The server's counts so far, with its own clock and CPU time in seconds."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
     try:
         connection.request("GET", "/stats")
@@ -50,10 +50,10 @@ def stats(url: str) -> Mapping[str, Any]:
 
 
 def measured(script: str, **options: object) -> dict[str, Any]:
-    """What a script of this folder measured in a fresh process.
+    """The figures of a script of this folder, run in a fresh process.
 
     Raises:
-        SystemExit: it failed; with the end of what it wrote to stderr.
+        SystemExit: it failed; with the end of its stderr.
     """
     command = [sys.executable, str(_HERE / script), json.dumps(options)]
     try:

@@ -1,7 +1,7 @@
-"""How long a run's writes wait while a million item events are pruned, and what the file weighs before and after.
+"""How long a run's writes wait while a million item events are pruned, and the file size before and after.
 
-`python benchmarks/pruning.py [EVENTS] [URL]`: on a SQLite file of its own unless a URL of an EMPTY database is given. A
-writer in another process stores a small batch every 20 ms, as a run does; a reader reads `history` all the while.
+`python benchmarks/pruning.py [EVENTS] [URL]` uses its own SQLite file unless the URL of an EMPTY database is given. A
+writer in another process stores a small batch every 20 ms, as a run does; a reader reads `history`.
 """
 
 import multiprocessing
@@ -40,10 +40,10 @@ def main() -> None:
         with writing(engine) as conn:
             _fill(conn, events)
         space.checkpoint(engine) if url.startswith("sqlite") else None
-        before = space.size(engine)
+        before = space.database_size(engine)
         alone = _waits(url, None)
         result, busy, took_s = _pruned_beside(url)
-        _print(events, before, space.size(engine), alone, busy, result, took_s)
+        _print(events, before, space.database_size(engine), alone, busy, result, took_s)
         engine.dispose()
 
 
@@ -68,7 +68,7 @@ def _events(first: int, last: int, events: int) -> Iterator[dict[str, object]]:
 
 
 def _write(url: str, stop: "multiprocessing.synchronize.Event", results: "multiprocessing.Queue[list[float]]") -> None:
-    """Small writes, one every 20 ms; gives back how long each took until it was committed."""
+    """Small writes, one every 20 ms; returns how long each took to commit."""
     engine, took = connect(url), []
     row = {"target": "gloo", "run_id": 1, "at": NOW, "kind": "state", "old": "pending", "new": "failed"}
     while not stop.is_set():
@@ -126,7 +126,8 @@ def _pruned_beside(url: str) -> tuple[PruneResult, tuple[PruneResult | None, lis
 
 def _print(events: int, before: int, after: int, alone: tuple, busy: tuple, result: PruneResult, took_s: float) -> None:
     print(
-        f"{events} item events: {dict(result.rows)} in {took_s:.0f} s; longest transaction {result.longest_transaction_s:.3f} s"
+        f"{events} item events: {dict(result.rows)} in {took_s:.0f} s; "
+        f"longest transaction {result.longest_transaction_s:.3f} s"
     )
     print(f"file: {before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after")
     for name, place in (("write", 1), ("read of history", 2)):

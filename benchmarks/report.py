@@ -1,7 +1,7 @@
-"""How long the charts of `report` take over a year of one-minute snapshots: `python benchmarks/report.py [--runs N]`.
+"""Time of the query for the charts of `report` over a year of one-minute snapshots: `python benchmarks/report.py
+[--runs N]`.
 
-A SQLite file with 525,600 runs of one target, then the query behind its charts, beside the same points picked from all
-rows of the view `history`, fetched.
+On a SQLite file with 525,600 runs of one target, beside fetching all rows of `history` and picking the same points.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def _best_ms(work: Callable[[], object], rounds: int) -> float:
 
 
 def main() -> None:
-    """Measures both ways and prints them beside the goal."""
+    """Measures both and prints them beside the goal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=365 * 24 * 60)
     count = parser.parse_args().runs

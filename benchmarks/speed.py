@@ -1,8 +1,8 @@
 """Checks per second, item by item: ours, stored, beside bare loops that store nothing. Without latency, and with 50 ms.
 
-Every measurement is a fresh process on one core, the server another on the other core. All of them take turns, and the
-best of the rounds counts. Ours counts what is stored, from the first request until everything is; the copying of the
-sync log before and the snapshot after are in the row of whole runs.
+Every measurement is a fresh process on one core, with the server on another. They take turns, and the best of the
+rounds counts. Ours counts from the first request until everything is stored; the row of whole runs adds the copying of
+the sync log and the snapshot.
 """
 
 import sys
@@ -20,7 +20,7 @@ __all__ = ["no_latency", "transports", "with_latency"]
 
 GOAL_OF_AIOHTTP, MOONSHOT_OF_PYREQWEST, GOAL_OF_TUTORIAL, GOAL_OF_LATENCY = 1.0, 0.5, 10, 0.9
 SATURATED = 0.85
-"""CPU share of the server from which it may be what holds the others up."""
+"""CPU share of the server above which it may be the bottleneck."""
 LATENCY_S, IN_FLIGHT = 0.05, 256
 _PEERS: Mapping[str, tuple[int, Sequence[int]]] = {
     "tutorial": (800, (1,)),
@@ -28,7 +28,7 @@ _PEERS: Mapping[str, tuple[int, Sequence[int]]] = {
     "aiohttp": (8000, (16, 64, 256)),
     "pyreqwest": (15_000, (16, 64, 256)),
 }
-"""Items, and how many are in flight."""
+"""Items, and numbers in flight."""
 _OURS_IN_FLIGHT = (32, 64, 256)
 _NAMES = {
     "tutorial": "the tutorial's loop of requests, one by one",
@@ -40,7 +40,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """One way to ask about items, with so many in flight."""
+    """One way to ask about items, with a number in flight."""
 
     name: str
     in_flight: int
@@ -53,13 +53,13 @@ Results = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
 
 
 def transports() -> tuple[str, ...]:
-    """What `http` may be in a target's check; the one that counts, the default, comes first."""
+    """The values of `http` in a target's check, the default first."""
     field = CheckConfig.model_fields["http"]
     return tuple(sorted(get_args(field.annotation), key=lambda name: name != field.default))
 
 
 def no_latency(*, quick: bool) -> list[Row]:
-    """A server that answers at once: who asks the most per second on one core."""
+    """A server that answers at once: checks per second on one core."""
     scale = 4 if quick else 1
     candidates = [
         _peer(name, in_flight, items // scale)
@@ -121,7 +121,7 @@ def _title(name: str) -> str:
 
 
 def _run_candidates(candidates: Sequence[_Candidate], url: str, *, rounds: int, budget_s: float) -> Results:
-    """So many rounds, or as many as end in time, but one."""
+    """The given number of rounds, or as many as fit into the time, but at least one."""
     results: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     started_s = time.monotonic()
     for number in range(rounds):
@@ -166,9 +166,9 @@ def _compared(results: Results) -> list[Row]:
 
 
 def _ratios(results: Results, name: str, *, counts: bool) -> list[Row]:
-    """Ours against three others; only the default wire is held to the goals.
+    """Ours against three others; only the default transport has goals.
 
-    A busy machine takes seconds away from one and not from another, so the ratio per second of CPU must hold as well.
+    A busy machine slows down one and not another, so the ratio per second of CPU must meet the goal too.
     """
     goals = (
         ("aiohttp", GOAL_OF_AIOHTTP, f"≥ {GOAL_OF_AIOHTTP}"),
@@ -196,7 +196,7 @@ def _best(results: Results, name: str, figure: str) -> float:
 
 
 def _servers_share(results: Results) -> list[Row]:
-    """How busy the server's process was with each: it must not be what holds them up."""
+    """The CPU of the server's process: it must not be the bottleneck."""
     rows = []
     for name in ("pyreqwest", *(_our_name(transport) for transport in transports())):
         found = [each for (candidate, _), many in results.items() if candidate == name for each in many]

@@ -1,7 +1,7 @@
-"""What commands cost beside an interpreter that does nothing: `python benchmarks/startup.py [--rounds N] [--here]`.
+"""CPU of commands beside an interpreter that does nothing: `python benchmarks/startup.py [--rounds N] [--here]`.
 
 User and system CPU of whole processes (the kernel's `rusage`), each command once per round. A figure is the median of
-its ratios to `python -c pass`, round by round, with the quartiles. `check` asks a sandbox in a process of its own.
+its ratios to `python -c pass`, round by round, with the quartiles. `check` asks a sandbox in another process.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from monitor.sandbox import Sandbox
 ROUNDS = 21
 ITEMS = 10
 GOALS: Mapping[str, float] = {"--help": 16, "check": 90}
-"""At most so many times an interpreter that does nothing."""
+"""At most so many times `python -c pass`."""
 _ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MONITOR_", "GLOO_"))},
     "NO_PROXY": "127.0.0.1",
 }
-"""Without what would have other modules measured than those that are installed."""
+"""Without variables that would load other modules than the installed ones."""
 _CONFIG = """\
 database = "{database}"
 [[targets]]
@@ -48,7 +48,7 @@ url = "sqlite:///pipeline.db"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Command:
-    """What is measured, and what has to be undone before each time."""
+    """A command to measure, and what to undo before each time."""
 
     figure: str
     line: Sequence[str]
@@ -57,7 +57,7 @@ class _Command:
 
 
 def _cpu_s(command: _Command) -> float:
-    """User and system CPU seconds of one process, from its fork to its end."""
+    """User and system CPU seconds of one process."""
     command.before()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command.line, cwd=command.folder, stdout=said, stderr=said, env=_ENVIRONMENT)
@@ -71,7 +71,7 @@ def _cpu_s(command: _Command) -> float:
 
 
 def _serve() -> None:
-    """Serves the sandbox until stdin ends; says on stdout what a configuration and a sync log need."""
+    """Serves the sandbox until stdin ends; prints what a configuration and a sync log need."""
     with Sandbox() as sandbox:
         said = {
             "url": sandbox.url,
@@ -96,7 +96,7 @@ def _sandbox() -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _postgres() -> Iterator[str]:
-    """A database for us on the server that the tests use."""
+    """A database on the tests' PostgreSQL server."""
     if named := os.environ.get("MONITOR_TEST_POSTGRES_URL"):
         yield named
         return
@@ -169,7 +169,7 @@ def _measure(ours: Installed, rounds: int, folder: Path, postgres: str) -> None:
         nothing_s: list[float] = []
         spent_s: dict[str, list[float]] = {each.figure: [] for each in commands}
         for _ in range(rounds):
-            # one process that does nothing is too short to be measured well
+            # a single process that does nothing is too short to measure
             nothing_s.append(statistics.median(_cpu_s(nothing) for _ in range(5)))
             for each in commands:
                 spent_s[each.figure].append(_cpu_s(each))

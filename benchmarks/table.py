@@ -1,4 +1,4 @@
-"""One table: figures, what was measured, the goal, and whether it was met."""
+"""A table of figures: measured, goal, and whether the goal was met."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _HEADS = ("figure", "measured", "goal", "")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure. Without a goal it stands beside others for comparison."""
+    """One figure; without a goal it is for comparison."""
 
     figure: str
     measured: str

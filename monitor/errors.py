@@ -1,14 +1,14 @@
-"""What the caller can't go on from. Failures that a run expects (an API that is down, a 404) are results, not these.
+"""Errors that end a command or a run. Failures that a run expects (an API that is down, a 404) are results, not errors.
 
-MonitorError              the root: one sentence for a person, and the exit code of the command that meets it
-├── ConfigError           the configuration is wrong: before any network or write
-├── StoreError            our own database can't be used
-│   ├── StoreAwayError    for the moment: locked, restarting, out of reach
-│   └── SchemaError       its schema is newer than this program, or missing
-├── SyncLogError          the user's sync log can't be read
-├── LeaseHeldError        another run of that target is under way
-├── AlreadyExecutedError        the slot was run already
-└── LeaseLostError        our lease ran out and someone else took over: nothing more may be written
+MonitorError                     the root: one sentence for people, and the command's exit code
+├── ConfigError                  the configuration or usage is wrong: before any network or write
+├── StoreError                   our own database can't be used
+│   ├── StoreUnavailableError    for the moment: locked, restarting, unreachable
+│   └── SchemaError              its schema is missing or not this program's version
+├── SyncLogError                 the user's sync log can't be read
+├── LeaseHeldError               another run of the target is in progress
+├── RunAlreadyExecutedError      the run key was already executed
+└── LeaseLostError               another process took over our lease: write nothing more
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,14 @@ from datetime import datetime, timedelta
 class MonitorError(Exception):
     """The root of all errors that leave a command.
 
-    The text is one clear sentence: what is wrong, where, what to do. It never holds a secret or a connection URL.
+    The text is one sentence: what is wrong, where, what to do. It never has a secret or a connection URL.
     """
 
     exit_code = 3
 
 
 class ConfigError(MonitorError):
-    """The configuration or the usage is wrong.
-
-    Args:
-        problems: every problem found, each a sentence that names its key and a remedy. At least one.
-    """
+    """The configuration or the usage is wrong; `problems` are all that were found, each a sentence with key and fix."""
 
     exit_code = 2
 
@@ -43,18 +39,15 @@ class StoreError(MonitorError):
 
 
 class StoreUnavailableError(StoreError):
-    """The database can't be used for the moment: what was to be done may succeed a little later.
+    """The database can't be used for the moment: a retry may succeed.
 
-    When the connection broke off, nobody knows whether what was being committed was.
+    If the connection broke during a commit, it is unknown whether the commit succeeded.
     """
 
 
 class SchemaError(StoreError):
-    """The database's schema is not the one that this program was built for.
-
-    Args:
-        text: the sentence.
-        needs_upgrade: whether `db upgrade` mends it, which somebody may be about to call.
+    """The database's schema is not the one that this program needs. `needs_upgrade`: `db upgrade` fixes it, and another
+    process may be about to run that.
     """
 
     def __init__(self, text: str, *, needs_upgrade: bool = False) -> None:
@@ -63,17 +56,12 @@ class SchemaError(StoreError):
 
 
 class SyncLogError(MonitorError):
-    """The user's sync log can't be read: the file, the server, the table or a column is not there."""
+    """The user's sync log can't be read: the file, the server, the table or a column is missing."""
 
 
 class LeaseHeldError(MonitorError):
-    """Another run of the target holds its lease.
-
-    Args:
-        target: name of the target.
-        holder: who holds it, as `host:pid`.
-        since: when that run took it (aware, UTC).
-        expires_in: how long it still lasts, unless that run renews it.
+    """Another run of the target holds its lease: `holder` (`host:pid`) since `since` (aware, UTC), for `expires_in`
+    unless it is renewed.
     """
 
     exit_code = 5
@@ -87,12 +75,12 @@ class LeaseHeldError(MonitorError):
 
 
 class RunAlreadyExecutedError(MonitorError):
-    """A finished run of the target has spent the slot: there is nothing to do."""
+    """A finished run of the target has this run key: there is nothing to do."""
 
     exit_code = 5
 
 
 class LeaseLostError(MonitorError):
-    """This run's lease expired and its epoch is stale: what it still held is not written."""
+    """This run's lease expired and its epoch is old: nothing more of it is written."""
 
     exit_code = 4

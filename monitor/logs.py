@@ -1,6 +1,6 @@
-"""Sets up structlog, straight to bytes: JSON lines, or readable ones on a terminal. Everything passes the redaction.
+"""structlog set-up: JSON lines, or readable lines on a terminal, with secrets redacted in every line.
 
-It names no event and no field; those belong to the code that logs. Not for the program's own output on stdout.
+The code that logs names events and fields. The program's own output on stdout does not go through here.
 """
 
 import base64
@@ -9,10 +9,8 @@ import math
 import os
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Collection, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
@@ -23,8 +21,8 @@ import msgspec
 from monitor.errors import ConfigError
 
 if "structlog" not in sys.modules and "rich" not in sys.modules:
-    # what is None here can't be imported, and structlog does without (its own words: rich is optional)
-    sys.modules["rich"] = None  # type: ignore[assignment]  # the documented way to say so
+    # None prevents the import of rich, which is slow and which structlog does not need
+    sys.modules["rich"] = None  # type: ignore[assignment]  # documented by Python
     try:
         import structlog
     finally:
@@ -36,41 +34,30 @@ else:
 WARNING_INTERVAL_S = 60.0
 
 
-@dataclass(slots=True)
-class _LastWarning:
-    at_s: float
-    suppressed: int = 0
-
-
 class WarningLimiter:
-    """What was told when. Any thread may ask."""
+    """Counts repeated warnings. Thread-safe."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], _LastWarning] = {}
+        self._last: dict[tuple[str, str], tuple[float, int]] = {}
+        """When it was last reported, and how often it was suppressed since."""
         self._lock = Lock()
 
     def count_if_due(self, event: str, reason: str, *, now_s: float) -> int | None:
-        """For how many of its kind one stands, itself included; None for one that is not to be told now.
-
-        Args:
-            event: its kind, together with the reason.
-            reason: one of a few sentences; each is kept.
-            now_s: of a clock that never goes back.
-        """
+        """How many such warnings to report now, with this one; None: not now. Every `reason` is kept, so use few."""
         with self._lock:
-            before = self._last.get((event, reason))
-            if before is not None and now_s - before.at_s < WARNING_INTERVAL_S:
-                before.suppressed += 1
+            last_s, suppressed = self._last.get((event, reason), (-math.inf, 0))
+            if now_s - last_s < WARNING_INTERVAL_S:
+                self._last[event, reason] = last_s, suppressed + 1
                 return None
-            self._last[event, reason] = _LastWarning(at_s=now_s)
-            return 1 + (before.suppressed if before is not None else 0)
+            self._last[event, reason] = now_s, 0
+            return 1 + suppressed
 
 
 _warning_limiter = WarningLimiter()
 
 
 def warn_rate_limited(event: str, *, reason: str, **facts: object) -> None:
-    """Logs a warning, unless this process told the same within the last minute; `times` counts those it stands for."""
+    """Logs a warning at most once a minute per event and reason; `times` counts those since the last one."""
     times = _warning_limiter.count_if_due(event, reason, now_s=monotonic())
     if times is not None:
         structlog.get_logger().warning(event, reason=reason, times=times, **facts)
@@ -83,22 +70,22 @@ _MAX_TRACEBACK = 8_000
 _MAX_DEPTH = 6
 _MAX_ELEMENTS = 50
 _MIN_SECRET_CHARS = 4
-"""Characters: below this, masking a value everywhere would mask ordinary words."""
+"""Masking a shorter value everywhere would mask ordinary words."""
 
 _MIN_TOKEN_CHARS = 10
-"""Characters: shorter parts of a URL's path (`/api/v2`) are words, not secrets."""
+"""Shorter parts of a URL's path (`/api/v2`) are words, not secrets."""
 
 _SCHEMES = frozenset({
     "http", "https", "socks5", "socks5h", "sqlite", "postgres", "postgresql", "postgresql+psycopg"
 })  # fmt: skip
-"""Of URLs whose parts are known: what follows another scheme is one of Apprise's."""
+"""Schemes of ordinary URLs; any other is one of Apprise's."""
 
 _DENIED_ENDINGS = (
     "authorization", "cookie", "credential", "credentials", "database", "dsn", "apikey", "password", "passwd",
     "passphrase", "privatekey", "routingkey", "secret", "secrets", "token", "url",
 )  # fmt: skip
 _DENIED = frozenset({"apimessage", "body", "content", "document", "headers", "input", "message", "rawbody", "record"})
-"""What an API said or a document holds; our own words belong in the event's name and fields."""
+"""Text of an API or a document. Our own text belongs in the event's name and fields."""
 _ALLOWED = frozenset({"baseurl"})
 
 _USERINFO = re.compile(r"(?<=://)[^\s\"']*@")
@@ -111,17 +98,17 @@ _ASSIGNED = re.compile(
 
 
 class Redactor:
-    """Holds the registered secrets and applies the three nets. Safe to use from several threads."""
+    """Masks registered secrets, sensitive fields, and text that looks like a credential. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._encoded_secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def register(self, value: str) -> None:
         """Masks a value from now on: plain, URL-encoded, and in base64 at any offset (as in a Basic header).
 
-        Of a URL with a password, the password by itself too. Values below 4 characters are left to the other nets.
+        For a URL with a password, the password alone too. Values below 4 characters are not registered.
         """
         if len(value) < _MIN_SECRET_CHARS or value in self._encoded_secrets:
             return
@@ -141,7 +128,7 @@ class Redactor:
         }
 
     def text(self, text: str) -> str:
-        """One line without secrets, at most 2,000 characters; control characters as escapes."""
+        """One line without secrets, at most 2,000 characters; control characters are escaped."""
         clean = _escaped(self._masked(text))
         return clean if len(clean) <= _MAX_TEXT else clean[:_MAX_TEXT] + _ELLIPSIS
 
@@ -163,8 +150,10 @@ class Redactor:
     def _value(self, value: object, depth: int) -> object:
         if value is None or isinstance(value, bool):
             return value
-        if isinstance(value, int | float):
-            return self._number(value)
+        if isinstance(value, int):
+            return value if abs(value) < 1 << 63 else self.text(hex(value))
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else str(value)
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, bytes | bytearray | memoryview):
@@ -172,11 +161,6 @@ class Redactor:
         if isinstance(value, Mapping | list | tuple | set | frozenset):
             return self._container(value, depth + 1)
         return self.text(_safe_str(value))
-
-    def _number(self, value: float) -> object:
-        if isinstance(value, int):
-            return value if abs(value) < 1 << 63 else self.text(hex(value))
-        return float(value) if math.isfinite(value) else str(value)
 
     def _container(self, value: Mapping[object, object] | Iterable[object], depth: int) -> object:
         if depth > _MAX_DEPTH:
@@ -195,7 +179,7 @@ def _is_denied(key: str) -> bool:
 def _safe_str(value: object) -> str:
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001  # a broken __str__ must not break the log, and is reported in it
+    except Exception as error:  # noqa: BLE001  # a broken __str__ must not break the log
         return f"<{type(value).__name__}: str() raised {type(error).__name__}>"
 
 
@@ -206,48 +190,40 @@ def _escaped(text: str) -> str:
 
 
 def _encodings(value: str) -> set[str]:
-    """Everything that gives the value away: it, its URL-encodings, its base64 at each of the three offsets."""
+    """Every encoding that gives the value away: plain, URL-encoded, base64 at each of the three offsets."""
     raw = value.encode(errors="surrogatepass")
     found = {value, ascii(value)[1:-1], quote(value, safe=""), quote(value), quote_plus(value)}
     found |= {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), each) for each in found if "%" in each}
     for offset in range(3):
         found |= {_inner_base64(raw, offset, altchars) for altchars in (b"+/", b"-_")}
-    for part in (_password(value), *_url_tokens(value)):
-        found |= {part, unquote(part)} if part else set()
+    for part in _url_secrets(value):
+        found |= {part, unquote(part)}
     return found
 
 
 def _inner_base64(raw: bytes, offset: int, altchars: bytes) -> str:
-    """The characters of base64 that depend on `raw` alone when it stands `offset` bytes into a longer text."""
+    """The base64 characters that depend on `raw` alone if it starts `offset` bytes into a longer text."""
     coded = base64.b64encode(b"\0" * offset + raw, altchars).decode()
     first = -(-offset * 8 // 6)
     last = (offset + len(raw)) * 8 // 6
     return coded[first:last]
 
 
-def _url_tokens(value: str) -> set[str]:
-    """What opens a webhook is in the path and query of its URL; a receiver may echo those without the rest.
-
-    In a URL of Apprise's it may be anywhere, in the place of the host as well.
+def _url_secrets(value: str) -> set[str]:
+    """A URL's password and other secret parts: a webhook's are in its path and query, and a receiver may repeat them
+    alone; in an Apprise URL they may be anywhere, also in place of the host.
     """
     scheme, mark, rest = value.partition("://")
-    if mark and scheme not in _SCHEMES:
-        return {part for part in re.split(r"[/:@?&=,]+", rest) if len(part) >= _MIN_TOKEN_CHARS}
     try:
-        url = urlsplit(value) if scheme in {"http", "https"} and mark else None
+        url = urlsplit(value if mark else "")
     except ValueError:
-        url = None
-    if url is None:
-        return set()
-    parts = {url.path, url.query, *url.path.split("/"), *(part.partition("=")[2] for part in url.query.split("&"))}
-    return {part for part in parts if len(part) >= _MIN_TOKEN_CHARS}
-
-
-def _password(value: str) -> str:
-    try:
-        return urlsplit(value).password or "" if "://" in value else ""
-    except ValueError:
-        return ""
+        url = urlsplit("")
+    if scheme in {"http", "https"}:
+        values = (part.partition("=")[2] for part in url.query.split("&"))
+        parts = {url.path, url.query, *url.path.split("/"), *values}
+    else:
+        parts = set() if scheme in _SCHEMES else set(re.split(r"[/:@?&=,]+", rest))
+    return {part for part in parts if len(part) >= _MIN_TOKEN_CHARS} | {url.password or ""}
 
 
 if TYPE_CHECKING:
@@ -263,17 +239,13 @@ _redactor = Redactor()
 def configure(
     *, stream: TextIO | None = None, level: str = "INFO", json: bool | None = None, exclude: Collection[str] = ()
 ) -> None:
-    """Sends events of `level` and above to the stream. May be called again, which replaces what was set before.
+    """Sends events of `level` (one of `LEVELS`, in any case) and above to the stream (None: the present stderr), except
+    those named in `exclude`. `json` None: lines of JSON unless the stream is a terminal. A later call replaces the
+    settings.
 
-    Libraries that use `logging` are heard from WARNING on, as events named `library`, whatever the level and whatever
-    anyone sets for their loggers: below that httpx logs whole URLs, and reqwest (pyreqwest's core, under names such as
-    `reqwest::connect::verbose`) whole requests with their credentials.
-
-    Args:
-        stream: a text stream over bytes; None is stderr as it is now.
-        level: one of `LEVELS`, in any case.
-        json: JSON lines; None means: unless the stream is a terminal.
-        exclude: names of events that are left out, whatever their level.
+    Libraries that use `logging` are captured from WARNING on, as events named `library`, whatever the level: below that
+    httpx logs whole URLs, and reqwest (pyreqwest's core, under names such as `reqwest::connect::verbose`) whole
+    requests with their credentials.
 
     Raises:
         ConfigError: there is no such level.
@@ -289,27 +261,24 @@ def configure(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _format_exception,
-            _redact,
+            lambda _logger, _method, event: _redactor.event(event),
             _to_json if as_json else _console(colours=target.isatty() and not os.environ.get("NO_COLOR")),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
         logger_factory=structlog.BytesLoggerFactory(target.buffer),
-        # a cached logger would go on writing to a stream of before
+        # a cached logger would still write to the old stream
         cache_logger_on_first_use=False,
     )
     _capture_library_logs()
 
 
 def register_secret(value: str) -> None:
-    """Masks a value wherever it appears in later events: plain, URL-encoded or in base64.
-
-    Of a URL with a password, the password by itself too. Values below 4 characters are not registered.
-    """
+    """Masks a value in all later events; see `Redactor.register`."""
     _redactor.register(value)
 
 
 def redact_text(text: str) -> str:
-    """A text from outside without registered secrets and what looks like one; one line, at most 2,000 characters."""
+    """A text from outside without registered secrets and anything like one; one line, at most 2,000 characters."""
     return _redactor.text(text)
 
 
@@ -323,7 +292,7 @@ def _dropping(names: frozenset[str]) -> "Processor":
 
 
 def _format_exception(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
-    """Turns `exc_info` into `exception`: types, messages and places, never the values of local variables."""
+    """Replaces `exc_info` by `exception`: types, messages and places, never the values of local variables."""
     given = event.pop("exc_info", None)
     error = given[1] if isinstance(given, tuple) else given if isinstance(given, BaseException) else None
     if given is True:
@@ -332,10 +301,6 @@ def _format_exception(_logger: "WrappedLogger", _method: str, event: "EventDict"
         formatted = traceback.TracebackException.from_exception(error, capture_locals=False)
         event["exception"] = "".join(formatted.format()).rstrip()
     return event
-
-
-def _redact(_logger: "WrappedLogger", _method: str, event: "EventDict") -> "EventDict":
-    return _redactor.event(event)
 
 
 def _to_json(_logger: "WrappedLogger", _method: str, event: "EventDict") -> bytes:
@@ -353,13 +318,13 @@ def _console(*, colours: bool) -> "Processor":
 
 
 class _ToStructlog(logging.Handler):
-    """Hands what libraries say through `logging` to structlog, and so through the redaction."""
+    """Passes what libraries log through `logging` to structlog, and so through the redaction."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Never raises for a record that can't be put together: `logging` would print its arguments."""
+        """Never raises for a record that can't be formatted: `logging` would print its arguments."""
         try:
             text = record.getMessage()
-        except Exception as error:  # noqa: BLE001  # a library's formatting slip; the event says so
+        except Exception as error:  # noqa: BLE001  # a library's bug; the event reports it
             text = f"{record.msg} (its arguments do not fit: {type(error).__name__})"
         # structlog knows only the five standard levels
         level = min(record.levelno // 10 * 10, logging.CRITICAL)
@@ -371,5 +336,5 @@ def _capture_library_logs() -> None:
     for handler in [each for each in root.handlers if isinstance(each, _ToStructlog)]:
         root.removeHandler(handler)
     root.addHandler(_ToStructlog(level=logging.WARNING))
-    # for every logger at once: levels would have to be set by name, and some names have no common root
+    # for all loggers: levels are set by name, and some names have no common root
     logging.disable(logging.WARNING - 1)

@@ -1,6 +1,6 @@
-"""Threads apart from those for our own database: some for reading sync logs, a few for renewing leases.
+"""Thread pools for blocking calls: one to read sync logs, one to renew leases.
 
-They do nothing else, so that a lease is renewed however many logs hang and however many runs wait for a database.
+They are separate, so that a lease is renewed even while many sync logs hang or many runs wait for a database.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
 MAX_SYNC_LOG_READS = 32
-"""So many logs are read at one time; each takes a connection to our own database along."""
+"""Sync logs read at a time; each also needs a connection to our own database."""
 _MAX_LEASE_RENEWALS = 8
-"""A renewal is one short write, and hundreds are done in the time that one lease lives."""
+"""A renewal is one short write; hundreds fit into the lifetime of a lease."""
 
 _sync_log_pool = ThreadPoolExecutor(max_workers=MAX_SYNC_LOG_READS, thread_name_prefix="sync-log")
 _lease_pool = ThreadPoolExecutor(max_workers=_MAX_LEASE_RENEWALS, thread_name_prefix="lease")
@@ -22,20 +22,12 @@ _T = TypeVar("_T")
 
 
 async def run_in_sync_log_pool(work: Callable[[], _T]) -> _T:
-    """Does the work in a thread for sync logs, with the context of the caller, and gives its result.
-
-    Args:
-        work: blocking; what it raises is raised here.
-    """
+    """Runs blocking work in a thread for sync logs, with the caller's context. Raises what the work raises."""
     return await _run_in_pool(_sync_log_pool, work)
 
 
 async def run_in_lease_pool(work: Callable[[], _T]) -> _T:
-    """Does the work in a thread for leases, likewise: no run that waits for a database keeps it from its turn.
-
-    Args:
-        work: blocking, and short; what it raises is raised here.
-    """
+    """Runs short blocking work in a thread for leases, with the caller's context. Raises what the work raises."""
     return await _run_in_pool(_lease_pool, work)
 
 
@@ -45,14 +37,11 @@ async def _run_in_pool(executor: Executor, work: Callable[[], _T]) -> _T:
 
 
 async def run_in_thread(work: Callable[[], _T], *, timeout_s: float) -> _T:
-    """Does the work in a thread of its own, which the end of the process does not wait for, and gives its result.
-
-    Args:
-        work: blocking; what it raises is raised here.
-        timeout_s: wall-clock seconds (> 0) after which it is left to itself.
+    """Runs blocking work in a thread of its own, which the end of the process does not wait for. Raises what the work
+    raises.
 
     Raises:
-        TimeoutError: it took longer.
+        TimeoutError: it took longer than `timeout_s` (> 0, wall clock) and was abandoned.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
@@ -63,7 +52,7 @@ async def run_in_thread(work: Callable[[], _T], *, timeout_s: float) -> _T:
         if error is not None:
             done.set_exception(error)
         else:
-            done.set_result(result)  # type: ignore[arg-type]  # without an error it is the work's own
+            done.set_result(result)  # type: ignore[arg-type]  # without an error it is the work's result
 
     def run() -> None:
         result, failed = None, None
@@ -71,10 +60,10 @@ async def run_in_thread(work: Callable[[], _T], *, timeout_s: float) -> _T:
             result = work()
         except Exception as error:  # noqa: BLE001  # raised again where it is awaited
             failed = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, result, failed)
 
-    # not `asyncio.to_thread`, whose threads the interpreter joins before it ends
+    # not `asyncio.to_thread`: the interpreter joins its threads before it exits
     threading.Thread(target=run, name="channel", daemon=True).start()
     async with asyncio.timeout(timeout_s):
         return await done

@@ -1,1 +1,1 @@
-"""The resilient client: it finds out what can be found out, and never hurts a service that is struggling."""
+"""The resilient client: retries, budget, circuit breaker, authentication and error normalisation."""

@@ -1,33 +1,15 @@
-"""Reads any failed reply, whatever shape its body has, into one `ApiError`. Pure; it never raises and decides nothing.
+"""Normalises any failed reply, whatever its body, into one `ApiError`. Pure; it never raises and decides nothing.
 
-What is kept is bounded, printable and free of markup, so that no log, terminal or database refuses it later.
+All texts are bounded, printable and free of markup, so that no log, terminal or database rejects them. `FIELD_PATHS`
+says where each field is read, `docs/client.md` from which APIs.
 
-| field            | the first of these places that says something                                             |
-|------------------|-------------------------------------------------------------------------------------------|
-| `code`           | `detail.code`, `error.code`, `code`, `error_code`, `errors.0.code`,                       |
-|                  | `errors.0.extensions.code`, `errorCode`, `fault.detail.errorcode`                         |
-| `code`, one word | `error.status`, `error.errors.0.reason`, `__type`, `error`, `reason`                      |
-| `error`          | `error`, `title`                                                                          |
-| `type`           | `error.type`, `detail.type`, `type`                                                       |
-| `message`        | `detail.message`, `error.message`, `message`, `detail`, `error_description`,              |
-|                  | `errors.0.detail`, `errors.0.message`, `errors.0.title`, `errors.0`, `errors`,            |
-|                  | `error.0.message`, `error.reason`, `detail.error`, `message.0`, `Message`, `errorMessage`,|
-|                  | `fault.faultstring`, `title`, `msg`, `reason`, `non_field_errors.0`                       |
-| `field`          | `error.field`, `detail.field`, `field`, `error.param`                                     |
-| `request_id`     | `request_id`, `error.request_id`, `detail.request_id`, `requestId`                        |
-| `trace_id`       | `trace_id`, `error.trace_id`, `detail.trace_id`, `traceId`                                |
-| `fault`          | `error.fault`, `detail.fault`, `fault`                                                    |
-| `retryable`      | `error.retryable`, `detail.retryable`, `retryable`                                        |
-| `retry_after`    | `retry_after`, `error.retry_after`, `detail.retry_after`                                  |
-
-- A place says something when it holds text or a whole number; `retryable` wants a boolean. `0` is the first of a list.
-- A `code` that only repeats the HTTP status counts when no other is found. Where one word is a code, sentences are not.
-- A body that is a list counts as its first object, with the list as `errors`; one outside JSON is read by
-  `gateways.parse_non_json`.
-- `message` falls back to the first of `details`, to the first text of an object of lists (Django REST), and at last to
-  the HTTP reason phrase; a redirect says where it leads instead.
+- A place counts if it has text or a whole number, for `retryable` a boolean. `0` is the first element of a list.
+- A `code` that only repeats the HTTP status counts if there is no other. A one-word code must be one word.
+- A body that is a list counts as its first object, with the list as `errors`. `parse_non_json` reads other bodies.
+- `message` falls back to the first of `details`, to the first text of an object of lists (Django REST), and to the HTTP
+  reason phrase; for a redirect it says where that leads.
 - `request_id` falls back to the header `x-request-id`; the header `x-should-retry: false` counts as `retryable: false`.
-- `details` are the entries of `detail` when that is a list: at most 20, `loc` as dotted text, never the `input`.
+- `details` are the entries of `detail` if that is a list: at most 20, `loc` as dotted text, never the `input`.
 """
 
 import html
@@ -44,12 +26,12 @@ from monitor.client.retry_after import parse_retry_after
 from monitor.model.http import ApiError, ErrorDetail, Reply, TransportFault, plain_text
 
 _GATEWAY_HEADERS = ("server", "via", "x-request-id")
-"""What is kept of a gateway's own 5xx, for the log."""
+"""Kept from a gateway's own 5xx, for the log."""
 
 _MAX_GATEWAY_NAME_CHARS = 200
 _MAX_GATEWAY_MESSAGE_CHARS = 500
 _MAX_PARSED_CHARS = 16_384
-"""What is looked at of a text: a page's title stands at its beginning."""
+"""How much of a text is read: the title of a page is at its beginning."""
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _HOST = re.compile(r"[\w.:-]+")
@@ -63,14 +45,10 @@ _ELEMENTS = {"faultcode": "code", "faultstring": "message", "requestid": "reques
 
 
 def parse_non_json(text: str) -> Mapping[str, object]:
-    """What a body outside JSON says, by the names that JSON would have for it.
+    """The fields of a body that is not JSON, by their JSON names.
 
-    Args:
-        text: the body, decoded.
-
-    Returns:
-        Of plain text the `message`; of HTML its title as `message`; of XML errors as Amazon, Azure and SOAP send them
-        `code`, `message` and `request_id`. Empty when nothing is said: binary, or JSON that was cut short.
+    Plain text gives `message`; HTML its title as `message`; XML errors of Amazon, Azure and SOAP `code`, `message` and
+    `request_id`. Empty for binary, and for JSON that was cut short.
     """
     head = text[:_MAX_PARSED_CHARS]
     if _MARKUP.search(head):
@@ -83,14 +61,13 @@ def parse_non_json(text: str) -> Mapping[str, object]:
 
 
 def sanitize_text(text: str, limit: int, redact: Callable[[str], str] = str) -> str:
-    """The text on one line, at most `limit` characters, with nothing in it that a browser takes for markup.
+    """The text on one line, at most `limit` characters, without anything that a browser takes for markup; may be empty.
 
-    A whole page inside a text counts for its title; of a lone tag (`<name>`, as messages write placeholders) only the
-    brackets go. May be empty. It is stable: prose stays as it is. `redact` takes secrets out before anything is cut: the
-    first half of one would not be found.
+    A whole page counts as its title; a single tag (`<name>`, a placeholder in a message) loses only its brackets.
+    `redact` removes secrets before the text is cut: it would not find the first half of one.
     """
     if redact is not str:
-        text = redact(text.translate(_LINE_BREAKS))  # it may spell control characters out
+        text = redact(text.translate(_LINE_BREAKS))  # it may escape control characters
     if "<" not in text:
         return plain_text(text, limit)
     head = text[:_MAX_PARSED_CHARS]
@@ -103,25 +80,25 @@ def _title(head: str) -> str:
 
 
 def redirect_message(reply: Reply, redact: Callable[[str], str] = str) -> str | None:
-    """Where a redirect leads, by its host alone: the rest may hold secrets. None for any other reply."""
+    """The host that a redirect leads to (the rest may hold secrets); None for any other reply."""
     location = reply.headers.get("location")
     if not (300 <= reply.status < 400 and location):
         return None
     try:
         where = urlsplit(location)
-        # the host name comes in lower case, where no secret is found
+        # `hostname` is in lower case, where redaction would miss a secret
         raw_host = where.netloc.rpartition("@")[2]
         host = (where.hostname or "") if redact(raw_host) == raw_host else "?"
     except ValueError:
         host = "?"
     if host and not _HOST.fullmatch(host):
-        return "redirected to an address that can't be read; redirects are never followed"
+        return "redirected to an unreadable address; redirects are never followed"
     to = f"to host {plain_text(host, _MAX_NAME_CHARS)}" if host else "to another path of the same host"
     return f"redirected {to}; redirects are never followed"
 
 
 def reason_phrase(reply: Reply, redact: Callable[[str], str] = str) -> str:
-    """The reason phrase that came with the status, or the registered one, or the bare number. Never empty."""
+    """The reason phrase of the reply, or the registered one, or the bare number. Never empty."""
     return (
         sanitize_text(reply.reason, _MAX_GATEWAY_MESSAGE_CHARS, redact)
         or _PHRASES.get(reply.status)
@@ -130,21 +107,17 @@ def reason_phrase(reply: Reply, redact: Callable[[str], str] = str) -> str:
 
 
 def gateway_headers(headers: Mapping[str, str], redact: Callable[[str], str] = str) -> tuple[tuple[str, str], ...]:
-    """`server`, `via` and `x-request-id`, as far as they say something, at most 200 characters each."""
+    """`server`, `via` and `x-request-id`, without empty ones, at most 200 characters each."""
     found = ((name, sanitize_text(headers.get(name, ""), _MAX_GATEWAY_NAME_CHARS, redact)) for name in _GATEWAY_HEADERS)
     return tuple((name, text) for name, text in found if text)
 
 
 _INTEGER_LIMIT = 10**20
-"""Integers from here on say nothing as a text."""
+"""Larger integers do not count as text."""
 
 
 def decode_body(body: bytes) -> tuple[Mapping[str, object], bool]:
-    """What the body says, as an object, and whether it was JSON.
-
-    A list is taken for its first object, with the list as `errors`; anything outside JSON, and a JSON text, is read by
-    `gateways.parse_non_json`. Secrets are still in it: `to_text` takes them out of each text that is kept.
-    """
+    """The body as an object, and whether it was JSON. Secrets are still in it: `to_text` removes them."""
     text = body.decode("utf-8-sig", "replace")
     try:
         value = _json(text)
@@ -163,17 +136,17 @@ def _json(text: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # an integer of more digits than Python converts
+    except ValueError:  # an integer with more digits than Python converts
         return json.loads(text, parse_int=_clamped_float)
 
 
 def _clamped_float(digits: str) -> float:
-    # however huge, it is not infinite
+    # never infinite
     return max(-sys.float_info.max, min(float(digits), sys.float_info.max))
 
 
 def value_at(value: object, path: str) -> object:
-    """What lies at a dotted path, where `0` is the first element of a list; None when nothing does."""
+    """The value at a dotted path, where `0` is the first element of a list; None if there is none."""
     for step in path.split("."):
         if isinstance(value, dict):
             value = value.get(step)
@@ -185,10 +158,7 @@ def value_at(value: object, path: str) -> object:
 
 
 def to_text(value: object, limit: int, redact: Callable[[str], str] = str) -> str | None:
-    """A text as prose of at most `limit` characters, or a whole number; None for what is blank or anything else.
-
-    `redact` takes secrets out of a text before it is cut: the first half of a secret would not be found.
-    """
+    """A text on one line, or a whole number, as redacted text of at most `limit` characters; else None."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < _INTEGER_LIMIT else None
     return (sanitize_text(value, limit, redact) or None) if isinstance(value, str) else None
@@ -215,7 +185,7 @@ FIELD_PATHS: Mapping[str, tuple[str, ...]] = {
     "retryable": ("error.retryable", "detail.retryable", "retryable"),
     "retry_after": ("retry_after", "error.retry_after", "detail.retry_after"),
 }
-"""The table above."""
+"""For each field: the first of these places that counts wins."""
 
 _MAX_NAME_CHARS = 200
 _MAX_MESSAGE_CHARS = 500
@@ -224,26 +194,15 @@ _MAX_ERROR_CHARS = 400
 
 _MAX_DETAILS = 20
 _ToText = Callable[[object, int], str | None]
-"""`to_text`, with what hides secrets from it."""
-
 _WORD = re.compile(r"(?:[\w.]+#)?([A-Za-z]+(?:[_-][A-Za-z]+)*)", re.ASCII)
 
 
 def parse_api_error(
     reply: Reply, *, from_token_endpoint: bool = False, now: datetime | None = None, redact: Callable[[str], str] = str
 ) -> ApiError:
-    """Normalises a reply that is not a success.
+    """Normalises a reply that is not a success; never raises. `retry_after` is read only if `now` (aware) is given.
 
-    Args:
-        reply: any status, any bytes.
-        from_token_endpoint: it answered a token request.
-        now: our clock, aware; without it no hint is read.
-        redact: takes secrets out of a text; of each one that is kept, before it is cut. It may cut and escape, too, so
-            that it must not touch the body before the body is read.
-
-    Returns:
-        The error; its texts are printable and free of markup: names at most 200 characters long, messages 500, `error`
-        400. Never raises.
+    Texts are printable and free of markup: names at most 200 characters, messages 500, `error` 400.
     """
     body, is_json = decode_body(reply.body)
     text: _ToText = partial(to_text, redact=redact)
@@ -267,7 +226,7 @@ def parse_api_error(
 
 
 def transport_api_error(fault: TransportFault, *, from_token_endpoint: bool = False) -> ApiError:
-    """Normalises an attempt that brought no usable HTTP answer; the message is the wire's own words."""
+    """Normalises an attempt without a usable HTTP answer; the message is the transport's text."""
     return ApiError(
         status=None,
         network=fault.fault,
@@ -311,7 +270,7 @@ def _message_of_details(details: tuple[ErrorDetail, ...]) -> str | None:
 
 
 def _message_of_lists(body: object, text: _ToText) -> str | None:
-    """The first text of an object whose members are all lists: Django REST's way to refuse fields, and Rails'."""
+    """The first text of an object of lists, as Django REST and Rails report invalid fields."""
     lists = value_at(body, "errors") or body
     if not isinstance(lists, dict) or len(lists) > _MAX_DETAILS:
         return None

@@ -1,7 +1,7 @@
-"""Credentials for a call: OAuth2 client credentials (RFC 6749, 4.4) or an API key. The client's loop does the sending.
+"""Credentials for a call: OAuth2 client credentials (RFC 6749, 4.4) or an API key. The client's loop sends the
+requests.
 
-Fifty calls that meet an expired token cost one token request. What an API or a token endpoint refused is remembered:
-make one object per run. Secrets are never part of a text.
+An object remembers what was refused, so make one per run. No text contains a secret.
 """
 
 import asyncio
@@ -21,29 +21,27 @@ from monitor.errors import MonitorError
 from monitor.model.http import DEADLINE_EXCEEDED, UNUSABLE_CREDENTIALS, ApiError, Operation, Reply, Request
 
 GRACE_S = 60.0
-"""How long, in seconds, the last good value outlives a file that is missing, empty or unreadable.
+"""How long, in seconds, the last good value is used while its file is missing, empty or unreadable.
 
-Many rotations are not atomic (`cp`, an editor, a template that is written anew), and end within moments; a secret that
-is still away after a minute was taken away, and whoever did so shall hear of it before the next start does.
+Many rotations are not atomic (`cp`, an editor, a template) but take less than a second. If a secret is missing for a
+minute, somebody removed it, and the run must report that.
 """
 
 _CHECK_INTERVAL_S = 1.0
 
 Stamp = Callable[[], tuple[int, ...] | None]
-"""What tells one state of a secret's file from another; None for one that lives in memory and never changes."""
+"""Identifies one state of a secret's file; None for a secret in memory, which never changes."""
 
 
 def in_memory() -> None:
-    """The stamp of a secret that never changes by itself."""
+    """The stamp of a secret that never changes."""
 
 
 class SecretSource:
-    """The secret as it is now; made for one run.
+    """The current value of a secret, for one run.
 
-    Args:
-        read: the secret; may raise OSError, ValueError or MonitorError.
-        name: what it is called in our errors, such as "API key".
-        stamp: asked at most once per second; another stamp than at the last reading means another reading.
+    `read` may raise OSError, ValueError or MonitorError. `name` is for messages ("API key"). `stamp` is asked at most
+    once per second; the secret is read again if it differs from the last one.
     """
 
     __slots__ = ("_error_at_s", "_name", "_read", "_stamp", "_stamp_read", "_value", "error", "next_check_s", "version")
@@ -54,21 +52,13 @@ class SecretSource:
         self._value: str | None = None
         self._error_at_s = 0.0
         self.next_check_s = -math.inf
-        """Until then (monotonic seconds) `value` says what it said last."""
+        """Until then (monotonic seconds) `value` returns the same again."""
         self.error: ApiError | None = None
-        """Why the last reading brought nothing; None if it did. Its code is `UNUSABLE_CREDENTIALS`."""
+        """Why the last reading failed; None if it did not. Its code is `UNUSABLE_CREDENTIALS`."""
         self.version = 0
-        """Goes up whenever a reading brings another value."""
 
     def value(self, now_s: float) -> str | ApiError:
-        """The secret, without white space at its end, read anew if its file has changed.
-
-        Args:
-            now_s: monotonic seconds.
-
-        Returns:
-            The last good value, if it can't be read now and could be `GRACE_S` ago; later, why it can't.
-        """
+        """The secret at `now_s` (monotonic); if it can't be read, the last value for `GRACE_S`, then the reason."""
         if now_s >= self.next_check_s:
             stamp = self._stamp()
             if self.error is not None or self.version == 0 or stamp != self._stamp_read:
@@ -77,8 +67,8 @@ class SecretSource:
         return self._last_good_value(now_s)
 
     def reread(self, now_s: float) -> str | ApiError:
-        """The same after a reading now, whatever the stamp says: an API refused the value, or wants it once an hour."""
-        # the stamp comes first: what is written in between is then met again at the next look
+        """Like `value`, but reads now: an API rejected the value, or a token is requested."""
+        # the stamp comes first: a write in between is then found by the next check
         self._store(now_s, self._stamp())
         return self._last_good_value(now_s)
 
@@ -97,12 +87,12 @@ class SecretSource:
         try:
             secret = self._read().rstrip()
         except (OSError, ValueError, MonitorError):
-            # what they say may quote the secret or its place
-            return _unusable_secret(f"the {self._name} can't be read; check the file or setting that holds it")
+            # their texts may quote the secret or its path
+            return _unusable_secret(f"the {self._name} can't be read: check its file or setting")
         if is_header_value(secret):
             return secret
         return _unusable_secret(
-            f"the {self._name} is empty or holds characters that no header may carry; check where it is set"
+            f"the {self._name} is empty or has characters that are not allowed in a header: check its file or setting"
         )
 
     def _last_good_value(self, now_s: float) -> str | ApiError:
@@ -112,12 +102,12 @@ class SecretSource:
 
 
 def is_header_value(text: str) -> bool:
-    """Whether a header may carry it: printable ASCII, at least one character."""
+    """Whether a header may contain it: printable ASCII, at least one character."""
     return bool(text) and text.isascii() and text.isprintable()
 
 
 def _unusable_secret(message: str) -> ApiError:
-    # it ends a run as a refused token does: no call can be made without it
+    # like a refused token it ends the run: no call can be made without it
     return ApiError(status=None, code=UNUSABLE_CREDENTIALS, message=message, from_token_endpoint=True)
 
 
@@ -136,7 +126,7 @@ class Token:
 
     @property
     def refresh_after_s(self) -> float:
-        """Seconds until it is to be refreshed: 60 s before its end, or half-way if that is later."""
+        """Seconds until it should be refreshed: 60 s before its end, or half-way if that is later."""
         return max(self.lifetime_s - _REFRESH_MARGIN_S, self.lifetime_s / 2)
 
 
@@ -157,8 +147,8 @@ def token_request(*, path: str, client_id: str, secret: str, scope: str) -> Requ
 def read_token(reply: Reply) -> Token | ApiError:
     """The token in a 2xx, or an error with the code `unusable_token`.
 
-    An `expires_in` that is missing or makes no sense (zero and below included: some mean "never") counts as an hour;
-    a token that ends before is met by a 401 and replaced.
+    A missing or impossible `expires_in` (also zero and below: some mean "never") counts as an hour; a token that
+    expires sooner causes a 401 and is replaced.
     """
     try:
         body = msgspec.json.decode(reply.body)
@@ -169,7 +159,7 @@ def read_token(reply: Reply) -> Token | ApiError:
         return ApiError(
             status=reply.status,
             code="unusable_token",
-            message="the token endpoint answered without a usable access_token",
+            message="the token endpoint sent no usable access_token",
             from_token_endpoint=True,
         )
     return Token(value=value, lifetime_s=_lifetime_s(body.get("expires_in")))
@@ -185,33 +175,33 @@ def _lifetime_s(expires_in: object) -> float:
 
 
 Send = Callable[[Request], Awaitable[Reply | ApiError]]
-"""The client's loop without credentials: retried, bounded by the asking call's deadline."""
+"""The client's loop without credentials: retried, bounded by the calling call's deadline."""
 
 _MIN_TOKEN_USE_S = 1.0
-"""Every token is used for so long: one that claims to be over sooner would cost a token request per call."""
+"""Every token is used for at least this long: a shorter lifetime would cost a token request per call."""
 
 _REFRESH_RETRY_S = 5.0
-"""After an early refresh that failed; the token that it was to replace is good meanwhile."""
+"""Wait after a failed early refresh; the old token is still good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthHeader:
-    """One header that proves who is asking."""
+    """One header with a credential."""
 
     header: str
     value: str = dataclasses.field(repr=False)
 
     @property
     def secret(self) -> str:
-        """The credential alone, without the scheme before it."""
+        """The credential without the scheme before it."""
         return self.value.rpartition(" ")[2]
 
 
 class Auth(Protocol):
-    """Where a call's credentials come from."""
+    """The source of a call's credentials."""
 
     def current(self, now_s: float) -> AuthHeader | None:
-        """The header for a call, if it is at hand at `now_s` (monotonic seconds); None: await `acquire`."""
+        """The header for a call at `now_s` (monotonic seconds); None: await `acquire`."""
         ...
 
     async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> AuthHeader | ApiError:
@@ -221,18 +211,14 @@ class Auth(Protocol):
     async def renew(
         self, rejected: AuthHeader, send: Send, *, monotonic: Callable[[], float]
     ) -> AuthHeader | ApiError | None:
-        """After a 401: another header than the rejected one, why there is none, or None when nothing newer exists."""
+        """After a 401: another header than the rejected one, why there is none, or None if no newer one exists."""
         ...
 
 
 class ApiKey:
     """A long-lived key, read again when its file changes and after a 401.
 
-    Args:
-        read_key: the key. May raise OSError, ValueError, MonitorError.
-        header: name of the header, in lower case.
-        scheme: what stands before the key; empty for the bare key.
-        stamp: tells when to read again: see `SecretSource`.
+    `scheme` precedes the key, empty for the bare key. `read_key` and `stamp` are as for `SecretSource`.
     """
 
     def __init__(
@@ -249,29 +235,29 @@ class ApiKey:
         self._next_check_s = -math.inf
 
     def current(self, now_s: float) -> AuthHeader | None:
-        """The key, except about once per second, when it is time to look whether its file has changed."""
+        """The key; None about once per second, when its file must be checked for a change."""
         return self._current if now_s < self._next_check_s else None
 
     async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> AuthHeader | ApiError:  # noqa: ARG002  # Auth's signature
-        """The key as a header; an error with code `UNUSABLE_CREDENTIALS` when it can't be read or sent."""
+        """The key as a header; an error with code `UNUSABLE_CREDENTIALS` if it can't be read or sent."""
         key = self._source.value(monotonic())
         return key if isinstance(key, ApiError) else self._store(key)
 
     async def renew(
         self,
         rejected: AuthHeader,
-        send: Send,
+        send: Send,  # noqa: ARG002  # Auth's signature
         *,
-        monotonic: Callable[[], float],  # noqa: ARG002  # Auth's signature
+        monotonic: Callable[[], float],
     ) -> AuthHeader | ApiError | None:
-        """The key as it reads now, if it is another one."""
+        """The key as it reads now, if it changed."""
         if self._current is not None and self._current != rejected:
             return self._current
         key = self._source.reread(monotonic())
         if isinstance(key, ApiError):
             return key
         fresh = self._store(key)
-        # the last good key, which bridges a rotation, is the one that was just rejected
+        # during a rotation `fresh` is the last good key: the one that was just rejected
         return self._source.error if fresh == rejected else fresh
 
     def _store(self, key: str) -> AuthHeader:
@@ -283,21 +269,17 @@ class ApiKey:
 class ClientCredentials:
     """OAuth2 client credentials: one token for all calls, refreshed 60 s early and once after a 401.
 
-    1. One request for a token is under way at a time. Meanwhile a token that is only due for its early refresh serves
-       on; who has none waits, until its own deadline. A flight that its caller's deadline ends is taken over.
-    2. A token that was rejected is asked for anew once, whoever reports it and however often; when the same one is
-       granted again, the 401 stands.
-    3. A failure is the answer of all who waited for it, and of everyone until the moment that the server named. An
-       early refresh that fails leaves the old token in use until it expires.
-    4. A refusal is final for the run, unless the secret has changed since: then it is tried once more.
+    1. One token request is in flight at a time. A token that is only due for its early refresh is used meanwhile; calls
+      without a token wait, each until its own deadline. If the deadline of the requesting call ends the request, the
+      next one repeats it.
+    2. A rejected token is replaced once, however many calls report it. If the same token is granted again, the 401 is
+      the result.
+    3. A failure is the result for all calls that waited for it, and for later ones until the time that the server
+      named. If an early refresh fails, the old token is used until it expires.
+    4. A refusal is final for the run, unless the secret changes: then it is tried once more.
 
-    Args:
-        token_path: path of the token endpoint below the base URL, or an absolute URL.
-        client_id: printable ASCII without a colon (RFC 7617).
-        read_secret: the client's secret; called at each token request, so that a rotated file is seen. May raise
-            OSError, ValueError or MonitorError.
-        scope: what to ask for; empty to send none.
-        stamp: tells, after a refusal, when the secret has changed: see `SecretSource`.
+    `client_id` is printable ASCII without a colon (RFC 7617). `read_secret` is called for each token request; it and
+    `stamp` are as for `SecretSource`.
     """
 
     def __init__(
@@ -323,13 +305,13 @@ class ClientCredentials:
         self._final_error_version = 0
 
     def current(self, now_s: float) -> AuthHeader | None:
-        """The token, unless it is due for its refresh and nobody is at it."""
+        """The token, unless it is due for its refresh and no call is refreshing it."""
         if now_s < self._refresh_at_s or (now_s < self._expires_at_s and self._lock.locked()):
             return self._current
         return None
 
     async def acquire(self, send: Send, *, monotonic: Callable[[], float]) -> AuthHeader | ApiError:
-        """The current token, fetched first when there is none or it is about to expire."""
+        """The current token; fetched first if there is none or it is about to expire."""
         return self.current(monotonic()) or await self._acquire_single_flight(send, monotonic, rejected=None)
 
     async def renew(
@@ -337,7 +319,7 @@ class ClientCredentials:
     ) -> AuthHeader | ApiError | None:
         """Another token than the rejected one; one request, however many calls ask."""
         if rejected == self._current and rejected not in self._replaced:
-            # no further call shall set out with it
+            # no further call may use it
             self._rejected, self._refresh_at_s, self._expires_at_s = rejected, -math.inf, -math.inf
         usable = self.current(monotonic())
         known = usable is not None and usable != rejected
@@ -357,12 +339,12 @@ class ClientCredentials:
             return known_failure or await self._request_token(send, monotonic)
 
     def _known_failure(self, now_s: float, *, waited: bool) -> ApiError | None:
-        """What is known already of a token request at this moment: why it would fail."""
+        """Why a token request now would fail, if that is known."""
         if self._final_error is not None:
             self._source.value(now_s)
             if self._source.version == self._final_error_version:
                 return self._final_error
-        # it failed for the one who flew while this call waited: asking again would only queue up
+        # it failed for another call while this one waited: a new request would fail too
         return self._failure if waited or now_s < self._not_before_s else None
 
     async def _request_token(self, send: Send, monotonic: Callable[[], float]) -> AuthHeader | ApiError:
@@ -386,8 +368,8 @@ class ClientCredentials:
         return self._current
 
     def _store_failure(self, error: ApiError, now_s: float, version: int) -> AuthHeader | ApiError:
-        """Remembers the failure; the token that is still good, if there is one."""
-        # the time of the one who flew was up, not that of those who waited
+        """Remembers the failure; returns the old token while it is good."""
+        # only the deadline of the requesting call passed, not those of the calls that waited
         self._failure = None if error.is_local(DEADLINE_EXCEEDED) else error
         self._not_before_s = now_s + error.retry_after.total_seconds() if error.retry_after else -math.inf
         final = (error.status is not None or error.network is not None) and not is_transient(error)

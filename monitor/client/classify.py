@@ -1,6 +1,6 @@
-"""From an answer to a meaning: the cause behind an error, and the outcome for the item that was asked about. Pure.
+"""Maps an error to the cause that it is evidence of, and explains statuses. Pure.
 
-Decisions rest on the status; codes are looked at only where one status has two meanings (400, 403, 429).
+The status decides; a code counts only where one status has two meanings (400, 403, 429).
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from monitor.model import Cause
 from monitor.model.http import UNUSABLE_CREDENTIALS, ApiError, NetworkFault
 
 SPENDING_CODES = frozenset({"spending_limit_exceeded", "insufficient_quota", "billing_hard_limit_reached"})
-"""429s that waiting does not cure (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
+"""429s that waiting does not fix (Gloo's error reference; OpenAI's `insufficient_quota`), case-folded."""
 
 SCOPE_CODE = "publisher_not_found"
-"""The 400 that says that the API does not know us, rather than the item (Gloo's error reference), case-folded."""
+"""The 400 for an unknown publisher, rather than a bad item id (Gloo's error reference), case-folded."""
 
 _UNUSABLE_FAULTS = frozenset({NetworkFault.PROTOCOL, NetworkFault.TOO_LARGE})
 
@@ -21,8 +21,8 @@ _UNUSABLE_FAULTS = frozenset({NetworkFault.PROTOCOL, NetworkFault.TOO_LARGE})
 def cause_of(error: ApiError) -> Cause:
     """The request cause that an error is evidence of.
 
-    404 and 410 are answers about an item, not errors of the request: for them this says `wrong_scope`, which they
-    become when they are met where no item was asked for, or by the half (see `evidence`).
+    A 404 or 410 normally answers for one item. Here it gives `wrong_scope`, which applies where the request was not for
+    an item, or where half of the items answer so (see `incidents.evidence`).
     """
     status = error.status
     if status is None:
@@ -46,7 +46,7 @@ def _client_error(error: ApiError, status: int) -> Cause:
         case 402:
             return Cause.SPENDING_LIMIT
         case 403:
-            # Gloo answers a bad request of its search API with 403 and a list of details.
+            # Gloo's search API answers a bad request with 403 and a list of details
             return Cause.BAD_REQUEST if error.details else Cause.FORBIDDEN
         case 404 | 410:
             return Cause.WRONG_SCOPE
@@ -60,23 +60,23 @@ def _client_error(error: ApiError, status: int) -> Cause:
 
 
 def is_invalid_id(error: ApiError) -> bool:
-    """Whether the API refused this very id (400 or 422, or a 403 that lists validation details)."""
+    """Whether the API rejected this id (400 or 422, or a 403 that lists validation details)."""
     return error.status in {400, 403, 422} and cause_of(error) is Cause.BAD_REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusExplanation:
-    """What an answer comes to."""
+    """What a response means."""
 
     cause: Cause | None
-    """The request cause that it is evidence of; None when it is about the item that was asked for."""
+    """The request cause that it is evidence of; None if it is about the item."""
     explanation: str
     possible_causes: tuple[Cause, ...] = ()
-    """Causes that it can become evidence of where it is about the item."""
+    """If it is about the item: causes that it can become evidence of."""
 
 
 def usual_status(code: str) -> int | None:
-    """The status with which an error code comes that is decided by, or None for any other code."""
+    """The status that a code which decides a cause comes with; None for any other code."""
     folded = code.casefold()
     if folded in SPENDING_CODES:
         return HTTPStatus.TOO_MANY_REQUESTS
@@ -84,56 +84,41 @@ def usual_status(code: str) -> int | None:
 
 
 def explain_status(status: int, code: str | None = None) -> StatusExplanation:
-    """What an answer to a question about an item comes to, once retries did not help.
-
-    Args:
-        status: of HTTP.
-        code: the error's code, if it had one.
-    """
+    """What a response to a request for an item means, after retries did not help."""
     error = ApiError(status=status, code=code)
     if 200 <= status < 300:
-        return _explain_success(status)
-    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
-        return _explain_not_found(status)
-    if is_invalid_id(error):
-        return _explain_invalid_id(status)
-    cause = cause_of(error)
-    return StatusExplanation(cause=cause, explanation=_explain_cause(cause, status, code))
+        explanation, causes = _SUCCESS
+    elif status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        explanation, causes = _NOT_FOUND
+    elif is_invalid_id(error):
+        explanation, causes = _INVALID_ID
+    else:
+        cause = cause_of(error)
+        return StatusExplanation(cause=cause, explanation=_explain_cause(cause, status, code))
+    token = "; from the token endpoint, a 400 is evidence of unauthorized" if status == 400 else ""
+    return StatusExplanation(cause=None, explanation=f"a {status} {explanation}{token}", possible_causes=causes)
 
 
-def _explain_success(status: int) -> StatusExplanation:
-    return StatusExplanation(
-        cause=None,
-        explanation=f"a {status} is an answer: the status in its body decides about the item; a body that can't be read is "
-        "evidence of bad_response",
-        possible_causes=(
-            Cause.ITEMS_FAILED,
-            Cause.ITEMS_STUCK,
-            Cause.ITEMS_REGRESSED,
-            Cause.UNRECOGNISED_STATUS,
-            Cause.BAD_RESPONSE,
-        ),
-    )
-
-
-def _explain_not_found(status: int) -> StatusExplanation:
-    return StatusExplanation(
-        cause=None,
-        explanation=f"a {status} is about the item, which becomes not_found: evidence of items_missing if the API had it "
-        "before, or if it was uploaded longer than missing_after ago; of wrong_scope if half or more of at least 5 "
-        "items answer so, or the list does",
-        possible_causes=(Cause.ITEMS_MISSING, Cause.WRONG_SCOPE),
-    )
-
-
-def _explain_invalid_id(status: int) -> StatusExplanation:
-    token = "; said by the token endpoint, a 400 is evidence of unauthorized" if status == 400 else ""
-    return StatusExplanation(
-        cause=None,
-        explanation=f"a {status} is about the item's id, which becomes invalid: evidence of items_invalid; of bad_request if 5 "
-        f"items or more are refused so and none is accepted{token}",
-        possible_causes=(Cause.ITEMS_INVALID, Cause.BAD_REQUEST),
-    )
+_Explanation = tuple[str, tuple[Cause, ...]]
+_SUCCESS: _Explanation = (
+    "is an answer: the status in its body decides about the item; an unreadable body is evidence of bad_response",
+    (Cause.ITEMS_FAILED, Cause.ITEMS_STUCK, Cause.ITEMS_REGRESSED, Cause.UNRECOGNISED_STATUS, Cause.BAD_RESPONSE),
+)
+_NOT_FOUND: _Explanation = (
+    (
+        "is about the item, which becomes not_found: evidence of items_missing if the API had it before, or if it was "
+        "uploaded longer than missing_after ago; of wrong_scope if the list, or at least half of 5 items or more, "
+        "answer with it"
+    ),
+    (Cause.ITEMS_MISSING, Cause.WRONG_SCOPE),
+)
+_INVALID_ID: _Explanation = (
+    (
+        "is about the item's id, which becomes invalid: evidence of items_invalid; of bad_request if 5 items or more "
+        "are rejected and none is accepted"
+    ),
+    (Cause.ITEMS_INVALID, Cause.BAD_REQUEST),
+)
 
 
 def _explain_cause(cause: Cause, status: int, code: str | None) -> str:
@@ -142,8 +127,8 @@ def _explain_cause(cause: Cause, status: int, code: str | None) -> str:
             return f"{status}, again after the credentials were renewed: they are rejected"
         case Cause.FORBIDDEN:
             return (
-                f"{status} denies access: neither newer credentials nor another attempt cure it; "
-                "said by the token endpoint, it is evidence of unauthorized"
+                f"{status} denies access: new credentials or another attempt do not help; "
+                "from the token endpoint, it is evidence of unauthorized"
             )
         case Cause.SPENDING_LIMIT:
             return f"{_with_code(status, code if status == 429 else None)} asks for money: waiting does not cure it"
@@ -152,11 +137,11 @@ def _explain_cause(cause: Cause, status: int, code: str | None) -> str:
         case Cause.WRONG_SCOPE:
             return f"{_with_code(status, code)}: the API does not know the publisher"
         case Cause.OUTAGE:
-            return f"{status}: the service fails, or does not answer in time"
+            return f"{status}: the service fails or does not answer in time"
         case Cause.BAD_RESPONSE:
-            return f"{status} is no answer that can be used: redirects are never followed"
+            return f"{status} is not a usable answer: redirects are never followed"
         case _:
-            return f"{status} refuses the form of the request"
+            return f"{status}: the API rejects the form of the request"
 
 
 def _with_code(status: int, code: str | None) -> str:

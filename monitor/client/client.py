@@ -1,6 +1,6 @@
-"""The loop that ties the client together: credentials, turns, attempts, retries, one answer. The rules live next door.
+"""The client's loop: credentials, throttle, attempts, retries, one result. The rules are in the modules beside it.
 
-It never raises for what the network or the API does, never sends past a deadline, and logs one event per request.
+It never raises for what the network or the API does, never sends after a deadline, and logs one event per request.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _MAX_ID_CHARS = 200
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """What one call has come to so far."""
+    """The state of one call."""
 
     request: Request
     deadline_s: float
@@ -52,10 +52,8 @@ class Call:
     max_attempts: int
     sink_factory: Callable[[], BodySink] | None = None
     is_repeat: bool = False
-    """It was asked before in this run, in another call."""
     replays: int = 0
     timeout_s: float = 0.0
-    """How long the last attempt was allowed to take."""
     latency_ms: float = 0.0
     timed_out: bool = False
 
@@ -67,12 +65,12 @@ def _request_id(result: Reply | ApiError) -> str | None:
 
 
 def call_logging_enabled() -> bool:
-    """Whether the log, as it is set up now, shows finished calls."""
+    """Whether the configured log level shows finished calls."""
     return bool(_log.is_enabled_for(logging.DEBUG))
 
 
 def log_call(call: Call, result: Reply | ApiError) -> None:
-    """One event per finished call."""
+    """Logs one event for a finished call."""
     failure = result if isinstance(result, ApiError) else None
     gateway = {"gateway": dict(failure.gateway)} if failure and failure.gateway else {}
     _log.debug(
@@ -90,18 +88,18 @@ def log_call(call: Call, result: Reply | ApiError) -> None:
 
 _T = TypeVar("_T")
 _MIN_TIMEOUT_SHARE = 0.9
-"""Of the attempt timeout: a service that stays silent for longer has timed out, whatever the deadline."""
+"""Share of the attempt timeout. A service that is silent for longer has timed out, even if the deadline came too."""
 
 _NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Client:
-    """Asks one API, for one run.
+    """Calls one API during one run.
 
-    A call takes these steps: (1) an open breaker or a passed deadline refuses it; (2) its credentials are fetched,
-    in single flight; (3) it is attempted, each time in its turn, until it succeeds, `decide_retry` gives up, the breaker
-    opens or the deadline comes; (4) a 401 renews the credentials and replays it, once.
+    A call takes these steps: (1) an open breaker or a passed deadline refuses it; (2) the credentials are fetched, in
+    single flight; (3) it is attempted, each time through the throttle, until it succeeds, `decide_retry` gives up, the
+    breaker opens or the deadline passes; (4) after a 401 the credentials are renewed and the call is replayed once.
     """
 
     transport: Transport
@@ -115,18 +113,17 @@ class Client:
     utcnow: Callable[[], datetime] = utcnow
     rand: Callable[[], float] = random.random
     mask: Callable[[str], str] = str
-    """Takes the caller's secrets out of a text that an API sent."""
     failure_summary: FailureSummary = dataclasses.field(default_factory=FailureSummary)
     log_calls: bool = dataclasses.field(default_factory=call_logging_enabled)
-    """Whether finished calls are logged: looked up once, since that costs more than all else that a call logs."""
+    """Looked up once: the lookup costs more than everything else that a call logs."""
 
     @property
     def tripped(self) -> bool:
-        """Whether the breaker has stopped this client."""
+        """Whether the breaker is open."""
         return self.throttle.breaker.open
 
     def attempts(self, requests: int) -> Mapping[str, int]:
-        """Attempts so far by status class; so many were no requests for tokens, which count only where they failed."""
+        """Attempts so far by status class, given the requests for items; token requests count only if they failed."""
         failed = self.failure_summary.by_status_class
         return {"2xx": max(0, requests - failed.total() + self.failure_summary.token_failures), **failed}
 
@@ -139,21 +136,15 @@ class Client:
         max_attempts: int | None = None,
         is_repeat: bool = False,
     ) -> CallResult:
-        """Asks until there is an answer or no sense in asking.
+        """Sends a request until it succeeds, a retry makes no sense, or `deadline_s` (on `monotonic`) passes.
 
-        Args:
-            request: what to ask.
-            deadline_s: an instant on `monotonic`; no attempt and no wait lasts beyond it.
-            sink_factory: makes what takes the body of a 2xx, anew for each attempt; the reply's own is then empty. An attempt
-                may last until the deadline, as long as the server is never silent for `attempt_timeout_s`. What is
-                handed on so is as the API sent it: no secret is masked in it.
-            max_attempts: instead of the client's own.
-            is_repeat: it was asked before in this run, so that even the first attempt draws on the budget.
+        `sink_factory` makes a sink per attempt for the body of a 2xx; the body of the reply is then empty, and secrets
+        are not masked in what the sink gets. Such an attempt may last until the deadline if the server is never silent
+        for `attempt_timeout_s`. With `is_repeat` even the first attempt uses the retry budget.
 
-        Returns:
-            The 2xx reply or the last error. Errors of our own have neither status nor network fault but the code
-            `BREAKER_OPEN`, `RETRY_BUDGET_EXHAUSTED`, `DEADLINE_EXCEEDED` (it came before anything else went wrong) or
-            `UNUSABLE_CREDENTIALS`. One that is `held` was said to an earlier request, and this one was not sent.
+        Our own errors have neither status nor network fault but a code: `BREAKER_OPEN`, `RETRY_BUDGET_EXHAUSTED`,
+        `DEADLINE_EXCEEDED` (before any other error) or `UNUSABLE_CREDENTIALS`. If `from_backoff` is set, the server
+        sent the error to an earlier request, and this one was not sent.
         """
         if is_repeat and not self.budget.take():
             return CallResult(error=ApiError(status=None, code=RETRY_BUDGET_EXHAUSTED), attempts=0)
@@ -204,7 +195,7 @@ class Client:
         return send
 
     async def _before_deadline(self, call: Call, credentials: Awaitable[_T]) -> _T | ApiError:
-        # another call's token request may outlast this call's deadline
+        # a token request of another call may last longer than this call's deadline
         try:
             async with asyncio.timeout(max(0.0, call.deadline_s - self.monotonic())):
                 return await credentials
@@ -212,7 +203,7 @@ class Client:
             return deadline_exceeded()
 
     async def _attempt_with_retries(self, call: Call, auth_header: AuthHeader | None) -> Reply | ApiError:
-        """Attempts until a reply, or a failure that is not worth another."""
+        """Attempts until a reply, or until `decide_retry` gives up."""
         request = call.request
         if auth_header:
             request = request.with_header(auth_header.header, auth_header.value)
@@ -236,7 +227,7 @@ class Client:
             await self.sleep(wait_s)
 
     async def _attempt(self, call: Call, request: Request, auth_header: AuthHeader | None) -> Reply | ApiError:
-        """One attempt, with what the throttle learns from it."""
+        """Makes one attempt, and reports the result to the throttle."""
         started_s, recorded = self.monotonic(), False
         try:
             received = await self._send_attempt(call, request)
@@ -268,7 +259,7 @@ class Client:
         )
 
     def _counts_for_limits(self, error: ApiError | None, request: Request) -> bool:
-        """A token that was granted says nothing about the API behind it, nor does one that is refused too early."""
+        """Whether the throttle counts it: a granted token and a failed early refresh say nothing about the API."""
         if request.operation is not Operation.TOKEN or self.auth is None:
             return True
         return error is not None and self.auth.current(self.monotonic()) is None
@@ -288,7 +279,7 @@ class Client:
         return received
 
     def _parse(self, call: Call, received: Reply | TransportFault, credential: str) -> Reply | ApiError:
-        """What came, without what the caller calls secret, and without the credential that this call carried."""
+        """The reply or error without the caller's secrets and this call's credential."""
         from_token_endpoint = call.request.operation is Operation.TOKEN
         if isinstance(received, Reply):
             call.timed_out = False
@@ -299,18 +290,18 @@ class Client:
             return redact_error(error, redact)
         call.timed_out = received.fault is NetworkFault.TIMEOUT
         if call.timed_out and self._ended_by_deadline(call):
-            # cut short by our own deadline: that says nothing about the service
+            # our own deadline ended it: that says nothing about the service
             return deadline_exceeded(from_token_endpoint=from_token_endpoint)
         return transport_api_error(received, from_token_endpoint=from_token_endpoint)
 
     def _ended_by_deadline(self, call: Call) -> bool:
-        """Whether a timeout was our deadline's doing: it left too little time, or a stream was still under way."""
+        """Whether our deadline caused a timeout: too little time was left, or a body was still streaming."""
         if call.timeout_s < _MIN_TIMEOUT_SHARE * self.attempt_timeout_s:
             return True
         return call.sink_factory is not None and self.monotonic() >= call.deadline_s
 
     def _retry_delay_s(self, call: Call, failure: ApiError | None) -> float | None:
-        """Seconds to wait before the next attempt, which the budget then grants; None when there shall be none."""
+        """Seconds to wait before the next attempt, which uses the retry budget; None: no further attempt."""
         if failure is None or self.tripped:
             return None
         decision = decide_retry(

@@ -1,6 +1,6 @@
-"""What failed in a run, one digest per class of failures: so much that it can be looked into, whatever the storm.
+"""Groups the failed attempts of a run by endpoint, status and code, so that an outage logs at most 51 events.
 
-It decides nothing and counts attempts, not items. No URL, no secret, no words of the API but its code.
+It counts attempts, not items, and decides nothing. It keeps no URL, no secret, and no text of the API but its code.
 """
 
 import dataclasses
@@ -14,11 +14,9 @@ import structlog
 from monitor.model.http import ApiError, NetworkFault
 
 OTHER = "other"
-"""The endpoint of the class that takes what came after the first 50 classes."""
+"""The endpoint of the class that collects everything after the first 50 classes."""
 
 UNANSWERED = "none"
-"""The status class of what got no answer."""
-
 _MAX_CLASSES = 50
 _MAX_SAMPLES = 5
 
@@ -29,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _FailureClass:
-    """All failures of one class so far."""
+    """The failures of one class so far."""
 
     first_at: datetime
     last_at: datetime
@@ -43,7 +41,7 @@ class _FailureClass:
 
 
 class FailureSummary:
-    """Failed attempts of one run, counted by endpoint, status or network fault, and code; at most 51 classes."""
+    """Failed attempts of one run by endpoint, status or network fault, and code; at most 51 classes."""
 
     __slots__ = ("_classes", "by_status_class", "token_failures")
 
@@ -52,7 +50,6 @@ class FailureSummary:
         self.by_status_class: Counter[str] = Counter()
         """Failed attempts by `4xx` and the like, or `none` for those without an answer."""
         self.token_failures = 0
-        """How many of these were for a token."""
 
     def add(
         self,
@@ -64,16 +61,7 @@ class FailureSummary:
         latency_ms: float = 0.0,
         retry_count: int = 0,
     ) -> None:
-        """Counts one failed attempt.
-
-        Args:
-            error: how it failed.
-            template: the path with its parameters named; never the raw one.
-            subject: the id of the item that was asked about; empty when it was not about one.
-            at: when it ended (aware).
-            latency_ms: how long it took.
-            retry_count: attempts that the same call made before.
-        """
+        """Counts one failed attempt of a call. `template` is the path with its parameters named, never the raw one."""
         self.by_status_class[f"{error.status // 100}xx" if error.status else UNANSWERED] += 1
         self.token_failures += error.from_token_endpoint
         failures = self._classes.get((template, error.status, error.network, error.code))
@@ -96,15 +84,14 @@ class FailureSummary:
         failures.gateway = failures.gateway or error.gateway
 
     def count_cut_off(self) -> None:
-        """Counts an attempt that our own deadline ended: it is nobody's failure, but it was sent and not answered."""
+        """Counts an attempt that our own deadline ended: it was sent but not answered, and is not a failure."""
         self.by_status_class[UNANSWERED] += 1
 
     def report(self) -> Iterator[Mapping[str, object]]:
-        """The fields of one event per class, the most frequent first, then by endpoint, status, fault and code.
+        """The fields of one event per class, sorted by count (descending), endpoint, status, fault and code.
 
-        `count`: attempts that failed so, `retry_count` of them after an earlier attempt of the same call, `timed_out`
-        of them without an answer in time. `latency_ms`: the longest. `sample_ids`, `request_ids`: the first five.
-        `gateway`, where a gateway answered in place of the API: its `server`, `via` and `x-request-id`.
+        `latency_ms` is the longest; `sample_ids` and `request_ids` are the first five; `gateway` has the headers of a
+        gateway that answered instead of the API.
         """
         for key, failures in sorted(self._classes.items(), key=_sort_key):
             endpoint, status, network, code = key
@@ -131,7 +118,7 @@ class FailureSummary:
 
 
 def log_failures(failure_summary: FailureSummary) -> None:
-    """One event `requests_failed` per class; nothing when nothing failed. To be called once, at the end of a run."""
+    """Logs one event `requests_failed` per class. To be called once, at the end of a run."""
     for fields in failure_summary.report():
         _log.warning("requests_failed", **fields)
 

@@ -1,13 +1,13 @@
-"""What keeps a client from hurting a service that struggles: pure state machines, given `now`. They wait for nothing.
+"""Protects a struggling service: pure state machines, which get `now` as an argument and never wait.
 
-| machine       | takes in                       | says                                                         |
-|---------------|--------------------------------|--------------------------------------------------------------|
-| `Breaker`     | how each attempt ended         | nothing more is sent in this run; or just one probe          |
-| `ConcurrencyLimit` | how each attempt ended         | how many requests may be in flight (one up, half down)       |
-| `ServerBackoff`        | a server's hint on 429 and 503 | nothing is sent before an instant; then one probe            |
-| `RetryBudget` | first attempts                 | how many more there may be: 10% of them, and 3 in any case   |
+| machine            | takes in                       | decides                                                       |
+|--------------------|--------------------------------|---------------------------------------------------------------|
+| `Breaker`          | how each attempt ended         | nothing more is sent in this run; or only one probe           |
+| `ConcurrencyLimit` | how each attempt ended         | how many requests may be in flight (one up, half down)        |
+| `ServerBackoff`    | a server's hint on 429 and 503 | nothing is sent before an instant; then one probe             |
+| `RetryBudget`      | first attempts                 | how many retries there may be: 10% of them, and at least 3    |
 
-The rate stands in `pace`. `throttle` joins them all, for every client of one origin and credential.
+`rate.limiter` limits the rate. `throttle` joins all of them for the clients of one origin and credential.
 """
 
 import math
@@ -17,25 +17,22 @@ from monitor.model.http import ApiError, NetworkFault
 
 _OPEN_AFTER_FIRST = 5
 _MIN_ATTEMPTS = 3
-"""Attempts: where all of a run failed, and there were so many, it needs no open breaker to know that it was down."""
+"""If all attempts of a run failed and there were this many, the service was down even if the breaker did not open."""
 _WINDOW_SIZE = 20
 _OPEN_AFTER_FAILURES = 18
 _MIN_RETRIES = 3
 _ATTEMPTS_PER_RETRY = 10
 _UNCOUNTED_ATTEMPTS = 30
-"""First attempts that earn nothing: a token and a list are asked for as well, and all together stay below 110%."""
+"""First attempts that earn no retry: with the token and list requests, all requests together stay below 110%."""
 _MAX_LARGE_IN_FLIGHT = 5
 _BACKOFF_STATUSES = frozenset({429, 503})
 
 
 class Breaker:
-    """Opens when the first 5 attempts of a run all failed, or 18 of the last 20 (90%); then stays open for the run.
+    """Opens when the first 5 attempts of a run all failed, or 18 of the last 20 (90%), and stays open for the run.
 
-    A retry is an attempt like any other. A run that begins with an open one is on trial: its first failure opens it
-    again, anything else closes it.
-
-    Args:
-        down: it was open when the last run ended.
+    A retry counts as an attempt. A run that begins half-open (`down`: it was open when the last run ended) opens again
+    with its first failure; any other result closes it.
     """
 
     __slots__ = ("_failures", "_recorded", "half_open", "open")
@@ -46,28 +43,22 @@ class Breaker:
         self.open = down
         """Whether no further attempt may start."""
         self.half_open = False
-        """Whether one attempt may be under way, and no more."""
 
     @property
     def down(self) -> bool:
-        """Whether the next run has to begin with a probe: it is open, on trial, or met nothing but failures so far."""
+        """Whether the next run must begin with a probe: it is open or half-open, or everything failed so far."""
         only_failures = self._recorded >= _MIN_ATTEMPTS and sum(self._failures) == self._recorded
         return self.open or self.half_open or only_failures
 
     def start_run(self) -> None:
-        """A run begins: what the last one met is forgotten, but for this: whether the service was down at its end."""
+        """Begins a run: keeps only whether the service was down at the end of the last one."""
         self.half_open = self.down
         self.open = False
         self._failures.clear()
         self._recorded = 0
 
     def record(self, failure: ApiError | None) -> None:
-        """Counts one finished attempt.
-
-        Args:
-            failure: how it failed; None when it succeeded. Only an outage counts as a failure here: any other answer,
-                a 403 or 429 included, shows that the service lives.
-        """
+        """Counts one finished attempt. Only an outage is a failure here: a 403 or 429 shows that the service runs."""
         failed = failure is not None and is_outage(failure)
         self._recorded += 1
         self._failures.append(failed)
@@ -82,11 +73,8 @@ class Breaker:
 class ConcurrencyLimit:
     """How many requests may be in flight: one more per round of successes, half as many after an overload (AIMD).
 
-    Failures of requests that were under way already when the limit was halved do not halve it again.
-
-    Args:
-        ceiling: the most (≥ 1).
-        learned: what an earlier run ended with; None: nothing stands in the way of the ceiling.
+    Requests that were already in flight when the limit was halved do not halve it again. `learned` is the limit at the
+    end of an earlier run; None: start at the ceiling (≥ 1).
     """
 
     __slots__ = ("_configured_ceiling", "_halved_at_s", "ceiling", "limit")
@@ -98,40 +86,34 @@ class ConcurrencyLimit:
         self._halved_at_s = -math.inf
 
     def set_throttle_factor(self, factor: float) -> None:
-        """Lowers the ceiling to a share (0 to 1, above 0) of itself, but not below 1; a later share takes its place.
-
-        What was learned below it stays. A limit that stood at the ceiling goes with it, up or down.
-        """
+        """Lowers the ceiling to a share (above 0, at most 1), but not below 1. A limit at the ceiling moves with it."""
         at_ceiling = self.limit >= self.ceiling
         self.ceiling = max(1, math.floor(self._configured_ceiling * factor))
         self.limit = float(self.ceiling) if at_ceiling else min(self.limit, float(self.ceiling))
 
     def on_success(self) -> None:
-        """An attempt met no overload: it was answered, be it with a refusal."""
+        """An attempt met no overload: it was answered, even if with a refusal."""
         if self.limit < self.ceiling:
             self.limit = min(float(self.ceiling), self.limit + 1.0 / self.limit)
 
     def on_overload(self, *, started_s: float, now_s: float) -> None:
-        """An attempt that started then met an overload (see `is_overload`)."""
+        """An attempt met an overload (see `is_overload`)."""
         if started_s >= self._halved_at_s:
             self.limit = max(1.0, self.limit / 2)
             self._halved_at_s = now_s
 
     def on_large_answer(self) -> None:
-        """An answer was too large. Each takes a megabyte or two in the library until it is cut: few at a time, then."""
+        """An answer was too large. The library buffers 1 to 2 MB of each before it is cut, so few may be in flight."""
         self.limit = min(self.limit, float(_MAX_LARGE_IN_FLIGHT))
 
     @property
     def learned(self) -> float | None:
-        """What a later run begins with; None: no limit was met."""
+        """The limit for a later run to start with; None: no limit was met."""
         return self.limit if self.limit < self.ceiling else None
 
 
 class ServerBackoff:
-    """Sends nothing before the instant that the server named on a 429 or 503, and then one probe.
-
-    Another hint may lengthen it, none shortens it.
-    """
+    """Sends nothing before the instant that a 429 or 503 named, then one probe. A later hint can only extend it."""
 
     __slots__ = ("code", "half_open", "status", "until_s")
 
@@ -140,31 +122,26 @@ class ServerBackoff:
         """On the monotonic clock."""
         self.status: int | None = None
         self.code: str | None = None
-        """Of the answer that named the instant."""
         self.half_open = False
-        """Whether one attempt may be under way, and no more."""
 
     def begin(self, *, wait_s: float, status: int | None, code: str | None, now_s: float) -> None:
-        """Holds everything for so long (> 0), unless it is held longer already."""
+        """Blocks requests for `wait_s` (> 0), unless they are blocked for longer."""
         if now_s + wait_s > self.until_s:
             self.until_s, self.status, self.code = now_s + wait_s, status, code
         self.half_open = True
 
     def record(self, failure: ApiError | None, *, now_s: float) -> None:
-        """Takes in how one attempt ended."""
+        """Updates the state after one attempt."""
         if failure is None or not is_overload(failure):
-            self.half_open = self.half_open and now_s < self.until_s  # it started before the hint came
+            self.half_open = self.half_open and now_s < self.until_s  # it started before the hint arrived
         elif failure.status in _BACKOFF_STATUSES and failure.retry_after is not None:
             wait_s = failure.retry_after.total_seconds()
-            # some APIs say in the type alone that waiting does not help: a run that is held must know it, too
+            # some APIs report a spending limit only in the type
             self.begin(wait_s=wait_s, status=failure.status, code=failure.code or failure.type, now_s=now_s)
 
 
 class RetryBudget:
-    """One in ten, and three in any case: what may be sent beyond the first attempts, so that no outage is amplified.
-
-    Retries and the second pass over unknown items of one run draw on it.
-    """
+    """Retries for one run, including the second pass over unknown items: 10% of the first attempts, and at least 3."""
 
     __slots__ = ("_first_attempts", "_used")
 
@@ -177,11 +154,11 @@ class RetryBudget:
 
     @property
     def remaining(self) -> int:
-        """How many more there may be by now (≥ 0)."""
+        """Retries left now (≥ 0)."""
         return max(_MIN_RETRIES, (self._first_attempts - _UNCOUNTED_ATTEMPTS) // _ATTEMPTS_PER_RETRY) - self._used
 
     def take(self) -> bool:
-        """Takes one; False when there is none left."""
+        """Takes one; False if none is left."""
         if self.remaining <= 0:
             return False
         self._used += 1
@@ -189,7 +166,7 @@ class RetryBudget:
 
 
 def is_outage(failure: ApiError) -> bool:
-    """Whether the service, or the way to it, was down: 408, 500 and above, or no answer. Too large an answer is one."""
+    """Whether the service or the network failed: 408, any 5xx, or no answer. An answer that is too large is none."""
     if failure.status is None:
         return failure.network is not None and failure.network is not NetworkFault.TOO_LARGE
     return failure.status == 408 or failure.status >= 500

@@ -1,7 +1,7 @@
-"""Takes secrets out of what an API says: some repeat the key that they reject. Pure; what is secret is an argument.
+"""Removes secrets from what an API says: some APIs repeat the key that they reject. Pure; secrets are arguments.
 
-A credential is found in every coding in which it travels: plain, as JSON escapes it, URL-encoded, and in base64 at any
-offset (as in a Basic header).
+A credential is found in every encoding in which it is sent: plain, JSON-escaped, URL-encoded, and base64 at any offset
+(as in a Basic header).
 """
 
 import base64
@@ -19,28 +19,28 @@ from monitor.model.http import ApiError, ErrorDetail, Reply
 
 _MASK = "**********"
 _MIN_ENCODED_CHARS = 8
-"""Characters: the codings of a shorter credential would be found in ordinary words."""
+"""The encodings of a shorter credential would match ordinary words."""
 
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _REQUEST_ID_HEADER = "x-request-id"
-"""The only header of a 2xx of which a text is kept."""
+"""The only header of a 2xx whose text is kept."""
 
 
 def make_redactor(credential: str, mask: Callable[[str], str]) -> Callable[[str], str]:
-    """What takes a credential, if there is one, and everything that `mask` knows out of a text."""
+    """Removes a credential, if given, and everything that `mask` knows from a text."""
     if not credential:
         return mask
     return lambda text: mask(_redact(text, credential))
 
 
 def redact_credential(reply: Reply, credential: str) -> Reply:
-    """The same 2xx with the credential masked in its body, and in the header that names the request."""
+    """The same 2xx with the credential masked in its body and in its request id header."""
     if not credential:
         return reply
     body = reply.body
     if b"\\u" in body and _ESCAPE.search(text := body.decode(errors="replace")):
         plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
-        # who spells our credential so is no API that has to be understood: the JSON may break
+        # an API that escapes our credential in this way need not be understood: the JSON may break
         body = body if _redact(plain, credential) == plain else _redact(plain, credential).encode(errors="replace")
     for encoding in _encoded_bytes(credential):
         if encoding in body:
@@ -84,7 +84,7 @@ def _redact(text: str, credential: str) -> str:
 
 @lru_cache(maxsize=8)
 def _encodings(credential: str) -> tuple[str, ...]:
-    """All that gives a credential away, the longest first: one may be part of another."""
+    """Every encoding of a credential, the longest first: one may be part of another."""
     found = {credential, *(_encoded_forms(credential) if len(credential) >= _MIN_ENCODED_CHARS else ())}
     return tuple(sorted(found, key=lambda encoding: (-len(encoding), encoding)))
 
@@ -101,7 +101,7 @@ def _encoded_forms(credential: str) -> Iterator[str]:
         yield from (encoded, re.sub("%[0-9A-F]{2}", lambda octet: octet[0].lower(), encoded))
     raw = credential.encode()
     for offset in range(3):
-        # the characters that depend on the credential alone, whatever stands around it
+        # only the characters that depend on the credential alone
         first, last = -(-offset * 8 // 6), (offset + len(raw)) * 8 // 6
         for altchars in (b"+/", b"-_"):
             yield base64.b64encode(b"\0" * offset + raw, altchars).decode()[first:last]

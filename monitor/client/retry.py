@@ -1,8 +1,8 @@
-"""Decides whether a failed attempt is worth another, and when. Pure; it neither waits nor sends.
+"""Decides whether and when to retry a failed attempt. Pure; it neither waits nor sends.
 
-`RETRY_TABLE` says what each kind of failure means for each class of operation, after Uppzy's retry decision table. Beyond it,
-a spending limit (402, or a 429 that says so) is never waited out; `retryable: false` vetoes; nothing grants a retry
-that the status forbids. A 401 is refreshed once by the client, not retried here.
+`RETRY_TABLE` says what each kind of failure means for each kind of operation, after Uppzy's retry decision table. In
+addition, a spending limit (402, or a 429 that says so) is never retried, `retryable: false` forbids a retry, and
+nothing allows a retry that the status forbids. The client itself renews the credentials once after a 401.
 """
 
 from collections.abc import Mapping
@@ -11,33 +11,32 @@ from enum import StrEnum
 
 from monitor.client.classify import cause_of
 from monitor.model import Cause
+from monitor.model.durations import exponential_backoff_s
 from monitor.model.http import ApiError, NetworkFault, Operation
 
 _MAX_BACKOFF_S = 30.0
 _INITIAL_BACKOFF_S = 1.0
-_MAX_DOUBLINGS = 5
 
 MAX_BOUNDED_ATTEMPTS = 3
-"""The most attempts of what is repeated with bounds."""
 
 
 class FailureKind(StrEnum):
-    """Kinds of failure, as far as repeating is concerned."""
+    """Kinds of failure, as far as retries are concerned."""
 
     RATE_LIMITED = "429"
-    SERVER_ERROR = "408 and 5xx, but for 501 and 505"
+    SERVER_ERROR = "408 and 5xx except 501 and 505"
     NOT_SENT = "DNS, connection refused"
     AMBIGUOUS = "timeout, reset, garbage"
     PERMANENT = "3xx, other 4xx, 501, 505, TLS, too large"
 
 
 class RetryPolicy(StrEnum):
-    """Whether to repeat."""
+    """Whether to retry."""
 
     YES = "yes"
     BOUNDED = "yes, bounded"
     UNTIL_DEADLINE = "until the deadline"
-    UNSAFE = "no: it may have happened"
+    UNSAFE = "no: it may have been executed"
     NO = "no"
 
 
@@ -83,7 +82,7 @@ class RetryReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryDecision:
-    """A verdict with its reason."""
+    """The decision and its reason."""
 
     action: RetryAction
     reason: RetryReason
@@ -102,20 +101,10 @@ def decide_retry(
     deadline_s: float,
     rand: float,
 ) -> RetryDecision:
-    """Whether to try again.
+    """Whether to try again after `attempt` (≥ 1) attempts; a server's hint replaces the backoff.
 
-    Args:
-        failure: how the last attempt ended.
-        attempt: attempts made so far (≥ 1).
-        max_attempts: how many there may be (≥ 1); of what is bounded at most `MAX_BOUNDED_ATTEMPTS`, of polling as many as fit.
-        budget_left: how many retries the run may still make, of all its calls together (≥ 0).
-        operation: what the call does.
-        now_s: monotonic seconds.
-        deadline_s: the call's deadline on the same clock; no wait is begun that ends at or past it.
-        rand: in [0, 1): the jitter, `rand · min(30 s, 1 s · 2ⁿ)` where n counts from 0 (full jitter: Brooker, AWS).
-
-    Returns:
-        The decision; a server's hint takes the place of the backoff.
+    Times are monotonic seconds; a wait must end before the deadline. `budget_left` is what all calls of the run may
+    still retry. The backoff is `rand · min(30 s, 1 s · 2ⁿ)`, `rand` in [0, 1), n from 0 (full jitter: Brooker, AWS).
     """
     policy = RETRY_TABLE[operation][failure_kind(failure)]
     veto = _veto_reason(failure, policy)
@@ -124,7 +113,7 @@ def decide_retry(
     if failure.retry_after is not None:
         wait_s, reason = failure.retry_after.total_seconds(), RetryReason.RETRY_AFTER
     else:
-        wait_s, reason = rand * _backoff_s(attempt), RetryReason.TRANSIENT
+        wait_s, reason = _backoff_s(attempt, jitter=rand), RetryReason.TRANSIENT
     if now_s + wait_s >= deadline_s:
         return _give_up(RetryReason.DEADLINE_EXCEEDED)
     if policy is not RetryPolicy.UNTIL_DEADLINE and attempt >= _max_attempts(policy, max_attempts):
@@ -135,15 +124,14 @@ def decide_retry(
 
 
 def is_transient(failure: ApiError) -> bool:
-    """Whether the failure may pass by itself: 408, 429, 5xx save 501 and 505, or the network save TLS and size.
-
-    A veto and a spending limit make it one that does not.
+    """Whether a read may be retried: 408, 429, 5xx except 501 and 505, or a network fault except TLS and size. Neither
+    a spending limit nor `retryable: false` is transient.
     """
     return _veto_reason(failure, RETRY_TABLE[Operation.READ][failure_kind(failure)]) is None
 
 
 def failure_kind(failure: ApiError) -> FailureKind:
-    """The kind of a failure. One without status and network fault is our own, and lasting."""
+    """The kind of a failure. An error of our own (no status, no network fault) is permanent."""
     status = failure.status
     if status is None:
         return _KIND_OF_FAULT.get(failure.network, FailureKind.PERMANENT)
@@ -180,5 +168,5 @@ def _give_up(reason: RetryReason) -> RetryDecision:
     return RetryDecision(action=RetryAction.GIVE_UP, reason=reason)
 
 
-def _backoff_s(attempt: int) -> float:
-    return min(_MAX_BACKOFF_S, _INITIAL_BACKOFF_S * (1 << min(attempt - 1, _MAX_DOUBLINGS)))
+def _backoff_s(attempt: int, *, jitter: float = 1.0) -> float:
+    return exponential_backoff_s(attempt - 1, initial_s=_INITIAL_BACKOFF_S, max_s=_MAX_BACKOFF_S, jitter=jitter)

@@ -1,28 +1,12 @@
-"""Reads when a server says to come back: headers and body in, one sane duration out. Pure: it waits for nothing.
+"""Reads when a server says to come back: headers and body in, one sane duration out. Pure.
 
-The first row that names a sane time wins; a row that does not is passed over, as if it were absent.
+The first row of `RETRY_AFTER_SOURCES` that gives a sane time wins; `docs/client.md` has the rules with examples, which
+are tested. `email.utils` is not used for dates: it reads a date in an unknown zone such as CET as UTC, an hour off, and
+rejects a leap second.
 
-| # | where                        | read as                                                               | on       |
-|---|------------------------------|-----------------------------------------------------------------------|----------|
-| 1 | `retry-after-ms`             | milliseconds, decimals allowed                                        | any      |
-| 2 | `retry-after`                | seconds, decimals allowed, or an HTTP date in any of its three forms  | any      |
-| 3 | `x-ratelimit-reset`          | < 10⁸: seconds from now; < 10¹¹: Unix s; else Unix ms; or like "6m0s" | 429, 503 |
-| 4 | `x-ratelimit-reset-requests` | as above (OpenAI sends durations)                                     | 429, 503 |
-| 5 | body `retry_after`           | seconds, as a number or in ASCII digits, or a duration like "6m0s"    | any      |
-
-| said                                                               | taken as                                      |
-|--------------------------------------------------------------------|-----------------------------------------------|
-| zero, past, negative, `nan`, `inf`, digits beyond ASCII, garbage   | nothing: the caller backs off by its own rule |
-| longer than an hour, however long                                  | an hour                                       |
-| an instant that the `Date` header puts within the hour to come     | the time from `Date` until then               |
-| an instant that it does not, or beside a `Date` that can't be read | the time from our own clock until then        |
-| a date without a zone, as asctime has none                         | UTC                                           |
-| a date in a zone by a name that RFC 5322 does not know             | nothing                                       |
-| a year of two digits                                               | the latest at most 50 years ahead (RFC 9110)  |
-
-Zero would mean "now", but a server that says so to everyone at once is met by a storm: our own backoff harms nobody.
-`Date` comes first because a clock that is off on either side cancels out; where it makes no sense of the instant (a
-frozen or absurd clock, a cached page), the instant may still make sense by our own.
+Zero counts as nothing: a server that asks every client to come back at once would be flooded. `Date` comes first
+because a wrong clock on either side then cancels out; if it makes no sense (a frozen clock, a cached page), our own
+clock is used.
 """
 
 import re
@@ -48,20 +32,15 @@ _ZONES_H = dict.fromkeys(("", "gmt", "utc", "ut", "z"), 0) | {
     for zone, hours in (("e", -5), ("c", -6), ("m", -7), ("p", -8))
     for name, hours in ((f"{zone}st", hours), (f"{zone}dt", hours + 1))
 }
-"""Hours from UTC of the zones that RFC 5322 (4.3) names; other names mean several zones, or are unknown to us."""
+"""Hours from UTC of the zones in RFC 5322 (4.3); other names are ambiguous or unknown."""
 
 _FIFTY_YEARS = timedelta(days=18_262.5)
 
 
 def parse_http_date(text: str, *, now: datetime) -> datetime | None:
-    """The instant that a date names.
+    """The instant that a date names, in UTC without a zone; None if it is no date or in an unknown zone.
 
-    Args:
-        text: a header's value, whatever it is. The weekday may be wrong, the second 60 (a leap second).
-        now: our clock, aware: a year of two digits is the latest that is at most 50 years ahead of it (RFC 9110).
-
-    Returns:
-        An aware instant, UTC where the date names no zone; None for what is no date, or in a zone that is not known.
+    The second may be 60. A year of two digits is the latest that is at most 50 years ahead of `now` (RFC 9110).
     """
     line = " ".join(text.split())
     found = next((match for form in _DATE_FORMATS if (match := form.fullmatch(line))), None)
@@ -96,8 +75,6 @@ def _offset(zone: str) -> timedelta:
 
 
 MAX_RETRY_AFTER = timedelta(hours=1)
-"""What a longer hint counts as."""
-
 _MAX_RETRY_AFTER_S = MAX_RETRY_AFTER.total_seconds()
 _UNIX_SECONDS_FROM = 1e8
 _UNIX_MILLISECONDS_FROM = 1e11
@@ -113,7 +90,6 @@ _DURATION_UNITS_S = (3600.0, 60.0, 1.0, 0.001)
 class _Clocks:
     own: datetime
     server: datetime | None
-    """What the `Date` header says."""
 
     def until(self, instant_s: float) -> float:
         """Seconds until an instant in Unix seconds; negative when it is past."""
@@ -127,7 +103,7 @@ def _milliseconds(text: str, _: _Clocks) -> float | None:
 
 def _retry_after(text: str, clocks: _Clocks) -> float | None:
     if _SECONDS.fullmatch(text):
-        return max(map(float, text.split(",")))  # a gateway may have added its own
+        return max(map(float, text.split(",")))  # a gateway may add its own
     instant = parse_http_date(text, now=clocks.own)
     return clocks.until(instant.timestamp()) if instant else None
 
@@ -159,13 +135,13 @@ class RetryAfterSource:
     header: str | None
     """In lower case; None: the body's `retry_after`."""
     statuses: frozenset[int] | None = None
-    """The only statuses on which it is a hint; None: any."""
+    """The only statuses on which it counts; None: any."""
     read: Callable[[str, _Clocks], float | None]
     """Seconds from now, if it says so; may be zero, negative or infinite."""
 
 
 _RATE_LIMIT_STATUSES = frozenset({429, 503})
-"""On other statuses the rate limit headers are routine."""
+"""On other statuses rate-limit headers are routine."""
 
 RETRY_AFTER_SOURCES = (
     RetryAfterSource(header="retry-after-ms", read=_milliseconds),
@@ -174,23 +150,12 @@ RETRY_AFTER_SOURCES = (
     RetryAfterSource(header="x-ratelimit-reset-requests", read=_reset, statuses=_RATE_LIMIT_STATUSES),
     RetryAfterSource(header=None, read=_seconds),
 )
-"""The rows of the table above, in its order."""
 
 
 def parse_retry_after(
     headers: Mapping[str, str], body_retry_after: object, *, now: datetime, status: int | None = 429
 ) -> timedelta | None:
-    """When the server says to come back, counted from `now`.
-
-    Args:
-        headers: of the reply, names in lower case.
-        body_retry_after: the body's `retry_after`, whatever it is; None when absent.
-        now: our clock, aware.
-        status: of the reply.
-
-    Returns:
-        More than zero and at most `MAX_RETRY_AFTER`, or None when nothing sane was said. Never raises.
-    """
+    """How long the server asks to wait, from `now` (our clock, aware); None without a sane hint. Never raises."""
     clocks = _Clocks(own=now, server=parse_http_date(headers.get("date", ""), now=now))
     for source in RETRY_AFTER_SOURCES:
         if source.statuses is not None and status not in source.statuses:
@@ -203,10 +168,10 @@ def parse_retry_after(
 
 
 def _number_text(value: object) -> str:
-    """A number as digits; a text as it is; nothing for the rest."""
+    """A number as digits; a text as it is; empty for the rest."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    # an integer may have more digits than a float can hold, or Python would spell
+    # an integer may have more digits than a float can hold, or Python would print
     return format(value if isinstance(value, float) else max(-1, min(value, int(_MAX_RETRY_AFTER_S))), "f")

@@ -1,7 +1,7 @@
-"""The turnstile in front of an API: joins the limits of one origin and credential, for all clients that share them.
+"""Joins the limits of one origin and credential, for all clients that share them. Callers queue, first come, first
+served.
 
-The machines in `limits` and `rate_limiter` decide; this waits. Whoever has to wait queues, first come, first served; only the
-first in the queue watches the clock.
+The state machines in `limits` and `rate.limiter` decide; this module waits.
 """
 
 import asyncio
@@ -22,13 +22,11 @@ from monitor.model import LearnedLimits
 from monitor.model.http import BREAKER_OPEN, DEADLINE_EXCEEDED, ApiError, NetworkFault
 
 _DEFAULT_MAX_IN_FLIGHT = 1024
-"""Requests in flight where nobody set a limit."""
-
 _UNTIL_NOTIFIED = math.inf
-"""Seconds to wait for what no clock foretells: that others leave, or that it is one's turn."""
+"""Wait for an event, not for a time: until another request ends, or until this one is first in the queue."""
 
 utcnow: Callable[[], datetime] = partial(datetime.now, UTC)
-"""Our clock, at half the cost of a function of our own."""
+"""Our clock, at half the cost of a Python function."""
 
 
 def _unlimited_rate() -> RateLimiter:
@@ -37,7 +35,7 @@ def _unlimited_rate() -> RateLimiter:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Throttle:
-    """What may be sent to one API under one credential, and when. One event loop at a time."""
+    """What may be sent to one API with one credential, and when. One event loop at a time."""
 
     rate_limiter: RateLimiter = dataclasses.field(default_factory=_unlimited_rate)
     concurrency: ConcurrencyLimit = dataclasses.field(default_factory=lambda: ConcurrencyLimit(_DEFAULT_MAX_IN_FLIGHT))
@@ -51,23 +49,22 @@ class Throttle:
     _queue: deque[asyncio.Event] = dataclasses.field(default_factory=deque)
 
     def restore_backoff(self, learned: LearnedLimits) -> None:
-        """Takes over the server's hint as an earlier run, or another process, heard it.
-
-        What else they learned is for new machines alone: those of this throttle have learned on.
+        """Takes over only the server's hint from an earlier run or another process: other limits here have newer
+        values.
         """
         wait_s = (learned.not_before - self.utcnow()).total_seconds() if learned.not_before else 0.0
-        # no hint is longer: whoever stored this one had a clock that was ahead
+        # no hint is longer: the clock of the process that stored it was ahead
         if 0 < wait_s <= MAX_RETRY_AFTER.total_seconds():
             self.server_backoff.begin(wait_s=wait_s, status=learned.status, code=learned.code, now_s=self.monotonic())
 
     def set_throttle_factor(self, factor: float) -> None:
-        """Holds back to a share (0 to 1, above 0) of rate and concurrency; a later share takes its place."""
+        """Limits rate and concurrency to a share (above 0, at most 1); replaces an earlier factor."""
         self.concurrency.set_throttle_factor(factor)
         self.rate_limiter.set_throttle_factor(factor)
         self._wake()
 
     def learned(self) -> LearnedLimits:
-        """What later runs and other processes are to know."""
+        """The limits to keep for later runs and other processes."""
         now, wait_s = self.utcnow(), self.server_backoff.until_s - self.monotonic()
         held = wait_s > 0
         return LearnedLimits(
@@ -81,20 +78,17 @@ class Throttle:
         )
 
     def try_acquire(self, now_s: float) -> bool:
-        """Takes a turn if there is one at once; whoever took one must `release`, or `release_unused`."""
+        """Takes a slot if one is free now; the caller must then call `release` or `release_unused`."""
         if self._queue or self.breaker.open or self._wait_s(now_s) > 0:
             return False
         self.in_flight += 1
         return True
 
     async def acquire(self, deadline_s: float) -> ApiError | None:
-        """Waits for a turn; None: it was taken, and whoever took it must `release`, or `release_unused`.
+        """Waits for a slot and returns None; the caller must then call `release` or `release_unused`.
 
-        Args:
-            deadline_s: an instant on `monotonic`; no wait is begun that would end at or past it.
-
-        Returns:
-            Why there is no turn: the breaker is open, the server said to come back too late, or the deadline.
+        No wait begins that would end at or after `deadline_s` (on `monotonic`). Returns why there is no slot: an open
+        breaker, a server backoff that lasts too long, or the deadline.
         """
         turn = asyncio.Event()
         self._queue.append(turn)
@@ -126,14 +120,10 @@ class Throttle:
     def release(
         self, failure: ApiError | None, headers: Mapping[str, str], *, started_s: float, is_sample: bool = True
     ) -> None:
-        """An attempt ended.
+        """An attempt ended that began at `started_s` (on `monotonic`); `headers` are empty without a reply.
 
-        Args:
-            failure: how it failed; None when it succeeded.
-            headers: of the reply, in lower case; empty without one.
-            started_s: when it began, on `monotonic`.
-            is_sample: whether it was chosen as any other; what is asked again because it failed is none, and says
-                nothing about the service as a whole.
+        `is_sample` is False for an item that is asked again because it failed: that says nothing about the whole
+        service.
         """
         self.in_flight -= 1
         now_s = self.monotonic()
@@ -159,7 +149,7 @@ class Throttle:
         self._wake()
 
     def _wait_s(self, now_s: float) -> float:
-        """Seconds until the next may start: 0 for now, and then its slot is taken."""
+        """Seconds until the next may start; 0: now, and its turn in the rate limit is taken."""
         if now_s < self.server_backoff.until_s:
             return self.server_backoff.until_s - now_s
         most = 1 if self.breaker.half_open or self.server_backoff.half_open else self.concurrency.limit
@@ -168,20 +158,20 @@ class Throttle:
         return self.rate_limiter.wait_s(now_s, self.in_flight)
 
     def _backoff_error(self, now_s: float) -> ApiError | None:
-        """What the server said before, as long as it holds: it would say so again."""
+        """The error that the server sent before, while its hint is in force."""
         left_s = self.server_backoff.until_s - now_s
         if left_s <= 0:
             return None
         return ApiError(
             status=self.server_backoff.status,
             code=self.server_backoff.code,
-            message="an earlier answer said when to come back, and that is not before this run's deadline",
+            message="an earlier answer asked to wait until after this run's deadline",
             retry_after=timedelta(seconds=left_s),
             from_backoff=True,
         )
 
     async def _wait(self, turn: asyncio.Event, wait_s: float) -> None:
-        """Waits until woken, at most so long."""
+        """Waits until woken, at most `wait_s`."""
         woken = asyncio.ensure_future(turn.wait())
         late = asyncio.ensure_future(self.sleep(max(0.0, wait_s)))
         try:
@@ -201,7 +191,7 @@ class Throttle:
 
 def breaker_open_error() -> ApiError:
     """The error of a call that an open breaker refused."""
-    message = "the service was down in this run; nothing further was sent"
+    message = "the service was down in this run; no more requests were sent"
     return ApiError(status=None, code=BREAKER_OPEN, message=message)
 
 
@@ -210,6 +200,6 @@ def deadline_exceeded(*, from_token_endpoint: bool = False) -> ApiError:
     return ApiError(
         status=None,
         code=DEADLINE_EXCEEDED,
-        message="the deadline came before there was an answer",
+        message="the deadline passed before an answer came",
         from_token_endpoint=from_token_endpoint,
     )

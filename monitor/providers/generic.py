@@ -1,24 +1,24 @@
-"""Any API that has a status per item, described by configuration alone: paths, where the answer says what, statuses.
+"""Any API with a status per item, described by configuration alone: paths, where the answer has what, statuses.
 
-It reads; it does not send. What the answers look like is documented in docs/providers; nothing is guessed: a body that
-does not hold what the configuration says is a bad body.
+It reads; it does not send. It guesses nothing: a body without what the configuration names is a bad body.
+docs/providers has examples.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import msgspec
 
 from monitor.errors import ConfigError
-from monitor.model import BadBody, ItemState, ItemStatus
+from monitor.model import BadBody, ItemStatus
 from monitor.model.http import Request, is_valid_path
 from monitor.providers import ProviderSettings
-from monitor.providers.json_paths import scalar_text, value_at
 from monitor.providers.listing import Listing, ListReader
 from monitor.providers.pagination import PageRequest, PageRule, first_page, next_page
+from monitor.providers.paths import fill_template, scalar_text, template_problem, value_at
 from monitor.providers.statuses import StatusTable
-from monitor.providers.url_templates import fill_template, template_problem, without_query
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
@@ -52,6 +52,10 @@ class _Options(msgspec.Struct, frozen=True, kw_only=True):
 class Generic:
     """One API as its target describes it; made by `from_settings`."""
 
+    name: ClassVar[str] = "generic"
+    token_path: ClassVar[None] = None
+    token_scope: ClassVar[str] = ""
+
     item: _ItemRule
     list_: _ListRule | None
     statuses: StatusTable
@@ -59,22 +63,18 @@ class Generic:
     list_max_bytes: int
     headers: Mapping[str, str]
     ids: re.Pattern[str] | None
-    """What an id looks like, where that is known."""
+    """The form of an id, if it is known."""
     values: Mapping[str, str]
-    """What placeholders other than `item_id` stand for."""
+    """The values of placeholders other than `item_id`."""
 
     @classmethod
     def from_settings(cls, settings: ProviderSettings) -> "Generic":
-        """The API that a target's `item`, `list`, `headers` and `statuses` describe.
-
-        Raises:
-            ConfigError: with every problem found.
-        """
+        """The API that a target's `item`, `list`, `headers` and `statuses` describe. ConfigError has all problems."""
         where = f"targets.{settings.target}"
         try:
             options = msgspec.convert(settings.options, type=_Options)
         except msgspec.ValidationError as error:
-            raise ConfigError([f"{where}: item, list or headers have another form: {error}"]) from None
+            raise ConfigError([f"{where}: item, list or headers have an unexpected form: {error}"]) from None
         known = {"publisher_id": settings.publisher_id} if settings.publisher_id else {}
         problems = [f"{where}.{problem}" for problem in _problems(options, settings, known)]
         if problems or options.item is None:
@@ -90,69 +90,51 @@ class Generic:
             values=known,
         )
 
-    @property
-    def name(self) -> str:
-        """What configuration calls it."""
-        return "generic"
-
-    @property
-    def token_path(self) -> None:
-        """None: a target with client credentials names its own."""
-        return
-
-    @property
-    def token_scope(self) -> str:
-        """None unless the target names one."""
-        return ""
-
     def valid_id(self, item_id: str) -> bool:
-        """Whether it is printable, can be sent, and looks as `item.id_pattern` says."""
+        """Whether it is printable, can be sent, and matches `item.id_pattern`."""
         if not item_id.strip() or not item_id.isprintable() or not is_valid_path(self._item_path(item_id)):
             return False
         return self.ids is None or self.ids.fullmatch(item_id) is not None
 
     def item_request(self, item_id: str) -> Request:
-        """`GET` of `item.path`, everything in the id but letters, digits and `-._~` escaped."""
+        """`GET` of `item.path`, the id escaped."""
         return Request(
-            method="GET", path=self._item_path(item_id), template=without_query(self.item.path), headers=self.headers
+            method="GET", path=self._item_path(item_id), template=self.item.path.partition("?")[0], headers=self.headers
         )
 
     def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:
-        """The status at `item.status`; a text, a whole number or a boolean.
-
-        Returns:
-            The status, or a `BadBody` when the body is not JSON, has no status there, or is about another item (where
-            `item.id` says how to tell).
+        """The status at `item.status`: a text, a whole number or a boolean; a `BadBody` if the body is not JSON, has no
+        status there, or has another id at `item.id`.
         """
-        decoded = _decoded(body, "an item's body")
+        decoded = _decoded(body, "the item's body")
         if isinstance(decoded, BadBody):
             return decoded
-        found_id = scalar_text(value_at(decoded.value, self.item.id)) if self.item.id is not None else item_id
+        found_id = scalar_text(value_at(decoded, self.item.id)) if self.item.id is not None else item_id
         if found_id is None:
-            return BadBody(reason=f"an item's body has no id at {self.item.id!r}")
+            return BadBody(reason=f"the item's body has no id at {self.item.id!r}")
         if found_id.casefold() != item_id.casefold():
-            return BadBody(reason="the body is about another item than the one asked for")
-        value = value_at(decoded.value, self.item.status)
+            return BadBody(reason="the body is about another item than requested")
+        value = value_at(decoded, self.item.status)
         raw = scalar_text(value)
         if raw is None:
-            return BadBody(reason=f"an item's body has no status at {self.item.status!r}")
+            return BadBody(reason=f"the item's body has no status at {self.item.status!r}")
         meaning = self.statuses.read(raw)
         if meaning is not None and not meaning.recognised and isinstance(value, int) and value in _HTTP_STATUSES:
-            return BadBody(reason="an item's status is a number like an HTTP status, and `statuses` does not name it")
-        return meaning or BadBody(reason="an item's status is blank")
+            return BadBody(reason="the item's status looks like an HTTP status, and `statuses` does not name it")
+        return meaning or BadBody(reason="the item's status is blank")
 
     def canonical(self, item_id: str) -> str:
-        """The id as it is: nothing is known of other spellings."""
+        """The id as it is: other spellings are not known."""
         return item_id
 
     def list_request(self) -> PageRequest | None:
-        """`GET` of `list.path`, its first page; None when the target has no `list`."""
+        """`GET` of `list.path`, its first page; None if the target has no `list`."""
         if self.list_ is None:
             return None
         request = Request(
             method="GET",
             path=fill_template(self.list_.path, self.values),
-            template=without_query(self.list_.path),
+            template=self.list_.path.partition("?")[0],
             headers=self.headers,
             max_bytes=self.list_max_bytes,
         )
@@ -162,10 +144,10 @@ class Generic:
         """Reads one page, whole, as `list` describes it.
 
         Raises:
-            ValueError: the target has no `list`, or the page is not one that this provider asked for.
+            ValueError: the target has no `list`, or the page is not a request of this provider.
         """
         if self.list_ is None or not isinstance(page, PageRequest):
-            raise ValueError("only pages that list_request led to can be read")
+            raise ValueError("only pages of this provider's own list can be read")
         return _PageReader(rule=self.list_, statuses=self.statuses, base_url=self.base_url, page=page, listing=listing)
 
     def _item_path(self, item_id: str) -> str:
@@ -174,7 +156,7 @@ class Generic:
 
 @dataclass(slots=True, kw_only=True)
 class _PageReader:
-    """Keeps a page until it is whole; nothing of a page that can't be used reaches the listing."""
+    """Collects a whole page; an unusable page adds nothing to the listing."""
 
     rule: _ListRule
     statuses: StatusTable
@@ -192,50 +174,39 @@ class _PageReader:
         return not self.too_large
 
     def finish(self, headers: Mapping[str, str]) -> Request | BadBody | None:
-        """Files the page's items and says what comes after it."""
+        """Adds the page's items and returns what follows it."""
         if self.too_large:
             return BadBody(reason=f"a page of the list is larger than {self.page.max_bytes} bytes")
         decoded = _decoded(bytes(self.body), "a page of the list")
         if isinstance(decoded, BadBody):
             return decoded
-        items = value_at(decoded.value, self.rule.items)
+        items = value_at(decoded, self.rule.items)
         if not isinstance(items, list):
             return BadBody(reason=f"a page of the list has no array at {self.rule.items!r}")
         next_request = next_page(
-            self.rule.page, self.page, body=decoded.value, count=len(items), headers=headers, base_url=self.base_url
+            self.rule.page, self.page, body=decoded, count=len(items), headers=headers, base_url=self.base_url
         )
         return next_request if isinstance(next_request, BadBody) else self._add_to_listing(items) or next_request
 
     def _add_to_listing(self, items: list[object]) -> BadBody | None:
-        completed: dict[str, list[str]] = {}
-        others: list[str] = []
+        found = []
         for item in items:
             item_id = scalar_text(value_at(item, self.rule.id))
             if not item_id:
                 return BadBody(reason=f"an item of the list has no id at {self.rule.id!r}")
-            found = self.statuses.read(scalar_text(value_at(item, self.rule.status)) or "")
-            if found is not None and found.state is ItemState.COMPLETED:
-                completed.setdefault(found.stage, []).append(item_id)
-            else:
-                others.append(item_id)  # asked one by one, which tells what is wrong with it
+            found.append((item_id, self.statuses.read(scalar_text(value_at(item, self.rule.status)) or "")))
         known = len(self.listing)
-        for stage, ids in completed.items():
-            self.listing.add_completed(stage, ids)
-        self.listing.add_others(others)
+        self.listing.add(found)
         if items and len(self.listing) == known:
-            # an API that does not know the page parameter gives the first page for ever
-            return BadBody(reason="a page of the list names nothing new: its pages lead in a circle")
+            # an API that ignores the page parameter sends the first page for ever
+            return BadBody(reason="a page of the list has no new items: the pages lead in a circle")
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    value: object
-
-
-def _decoded(body: bytes, what: str) -> _Decoded | BadBody:
+def _decoded(body: bytes, what: str) -> object:
+    """The JSON value, or a `BadBody`."""
     try:
-        return _Decoded(msgspec.json.decode(body))
+        return msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return BadBody(reason=f"{what} is not JSON" if body else f"{what} is empty")
 
@@ -243,11 +214,11 @@ def _decoded(body: bytes, what: str) -> _Decoded | BadBody:
 def _problems(options: _Options, settings: ProviderSettings, known: Mapping[str, str]) -> list[str]:
     problems = []
     if options.item is None:
-        problems.append('item is missing: say how one item is asked for, as in { path = "/documents/{item_id}" }')
+        problems.append('item is missing: add the request for one item, as in { path = "/documents/{item_id}" }')
     elif problem := template_problem(options.item.path, required="item_id", known=("item_id", *known)):
         problems.append(f"item.path {problem}")
     if options.item is not None and options.item.id_pattern is not None and not _compiles(options.item.id_pattern):
-        problems.append("item.id_pattern is not a regular expression: mend it, or leave it out")
+        problems.append("item.id_pattern is not a valid regular expression: fix or remove it")
     if options.list is not None and (problem := template_problem(options.list.path, required=None, known=tuple(known))):
         problems.append(f"list.path {problem}")
     problems += [
@@ -256,7 +227,7 @@ def _problems(options: _Options, settings: ProviderSettings, known: Mapping[str,
         if not (_HEADER.fullmatch(name) and value.isascii() and value.isprintable())
     ]
     if not settings.statuses.get("completed"):
-        problems.append("statuses.completed is missing: name the statuses that mean that an item is ready")
+        problems.append("statuses.completed is missing: name the statuses of an item that is ready")
     return problems
 
 

@@ -1,12 +1,13 @@
-"""Gloo AI's Data Engine: one item by its UUID, and its status vocabulary. It reads; it does not send.
+"""Gloo AI's Data Engine: one item by its UUID, the list of a publisher, and the statuses. It reads; it does not send.
 
-Of the statuses only COMPLETED and FAILED are documented as terminal; the public cookbook also takes ERROR for failed.
-Case is not promised. A status that nobody has described counts as pending and is marked as not recognised.
+Only COMPLETED and FAILED are documented as terminal; the public cookbook also treats ERROR as failed. Case is not
+guaranteed.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import msgspec
 
@@ -15,21 +16,13 @@ from monitor.model.http import Request
 from monitor.providers import ProviderSettings
 from monitor.providers.json_stream import JsonArrayReader
 from monitor.providers.listing import Listing, ListReader
+from monitor.providers.paths import escape
 from monitor.providers.statuses import StatusTable
-from monitor.providers.url_templates import escape
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PENDING = (
-    "STARTED",
-    "QUEUED",
-    "FETCHING",
-    "TRANSCRIBING",
-    "NORMALIZING",
-    "CHUNKING",
-    "EMBEDDING",
-    "SYNCED",
-    "ENRICHED",
-)
+    "STARTED", "QUEUED", "FETCHING", "TRANSCRIBING", "NORMALIZING", "CHUNKING", "EMBEDDING", "SYNCED", "ENRICHED"
+)  # fmt: skip
 _TABLE: Mapping[str, ItemState] = {
     **dict.fromkeys(_PENDING, ItemState.PENDING),
     "COMPLETED": ItemState.COMPLETED,
@@ -47,44 +40,29 @@ class _Item(msgspec.Struct):
 class Gloo:
     """Gloo AI (API reference: Get Item Metadata, `GET /engine/v2/items/{item_id}`)."""
 
+    name: ClassVar[str] = "gloo"
+    token_path: ClassVar[str] = "/oauth2/token"  # noqa: S105  # a path
+    token_scope: ClassVar[str] = "api/access"  # noqa: S105  # a scope
+
     publisher_id: str | None = None
     statuses: StatusTable = field(default_factory=lambda: StatusTable.with_overrides(_TABLE, {}))
     list_max_bytes: int = 1 << 30
 
     @classmethod
     def from_settings(cls, settings: ProviderSettings) -> "Gloo":
-        """With a target's own `statuses` on top of the table.
-
-        Raises:
-            ConfigError: a state is not one of completed, pending, failed, or a status is given two states.
-        """
+        """The table with the target's own `statuses` on top; raises as `StatusTable.with_overrides`."""
         return cls(
             publisher_id=settings.publisher_id,
             statuses=StatusTable.with_overrides(_TABLE, settings.statuses),
             list_max_bytes=settings.list_max_bytes,
         )
 
-    @property
-    def name(self) -> str:
-        """What configuration calls it."""
-        return "gloo"
-
-    @property
-    def token_path(self) -> str:
-        """OAuth2 client credentials with HTTP Basic."""
-        return "/oauth2/token"
-
-    @property
-    def token_scope(self) -> str:
-        """The one scope that the API documents."""
-        return "api/access"
-
     def valid_id(self, item_id: str) -> bool:
-        """Whether it is a UUID in its canonical form (8-4-4-4-12 hexadecimal digits, either case)."""
+        """Whether it is a UUID in canonical form (8-4-4-4-12 hexadecimal digits, either case)."""
         return _UUID.fullmatch(item_id) is not None
 
     def item_request(self, item_id: str) -> Request:
-        """`GET /engine/v2/items/{item_id}`, everything but letters, digits and `-._~` escaped."""
+        """`GET /engine/v2/items/{item_id}`, the id escaped."""
         return Request(
             method="GET",
             path=f"/engine/v2/items/{escape(item_id)}",
@@ -93,30 +71,26 @@ class Gloo:
         )
 
     def read_item(self, body: bytes, item_id: str) -> ItemStatus | BadBody:
-        """The status of the item that was asked for.
-
-        Returns:
-            The state with the raw status as `stage` (printable, at most 200 characters), or a `BadBody` when the body
-            is not a JSON object with the texts `status` and `item_id`, as documented (error objects of gateways have a
-            `status` too), or is about another item.
+        """The item's status, or a `BadBody` if the body is about another item or is not a JSON object with the texts
+        `status` and `item_id` (error objects of gateways have a `status` too).
         """
         try:
             item = msgspec.json.decode(body, type=_Item)
         except msgspec.ValidationError as error:
             # msgspec names types and field names, never values
-            return BadBody(reason=f"an item's body has another form: {error}")
+            return BadBody(reason=f"the item's body has an unexpected form: {error}")
         except (ValueError, RecursionError):
-            return BadBody(reason="an item's body is not JSON" if body else "an item's body is empty")
+            return BadBody(reason="the item's body is not JSON" if body else "the item's body is empty")
         if item.item_id.casefold() != item_id.casefold():
-            return BadBody(reason="the body is about another item than the one asked for")
-        return self.statuses.read(item.status) or BadBody(reason="an item's status is blank")
+            return BadBody(reason="the body is about another item than requested")
+        return self.statuses.read(item.status) or BadBody(reason="the item's status is blank")
 
     def canonical(self, item_id: str) -> str:
-        """UUIDs are the same in either case."""
+        """The id in lower case: a UUID is the same in either case."""
         return item_id.lower()
 
     def list_request(self) -> Request | None:
-        """`GET /engine/v2/publisher/{publisher_id}/items`: a bare array, in one answer; None without a publisher."""
+        """`GET /engine/v2/publisher/{publisher_id}/items`: a bare array in one answer; None without a publisher."""
         if self.publisher_id is None:
             return None
         return Request(
@@ -127,7 +101,7 @@ class Gloo:
         )
 
     def list_reader(self, page: Request, listing: Listing) -> ListReader:  # noqa: ARG002  # Provider's signature
-        """Reads the array as it comes in."""
+        """Reads the array as it arrives."""
         return _ListReader(self.statuses, listing)
 
 
@@ -137,34 +111,24 @@ class _ListRow(msgspec.Struct, gc=False):
 
 
 class _ListReader:
-    """Files the rows of one answer under what their statuses mean."""
+    """Adds the rows of one answer to the listing."""
 
     def __init__(self, statuses: StatusTable, listing: Listing) -> None:
         self._statuses, self._listing, self._array = statuses, listing, JsonArrayReader(_ListRow)
 
     def feed(self, piece: bytes) -> bool:
-        """Takes the next piece of the body; False once the rest is not worth reading."""
+        """Takes the next piece of the body; False if the rest need not be read."""
         self._add_to_listing(self._array.feed(piece))
         return self._array.error is None
 
     def finish(self, headers: Mapping[str, str]) -> BadBody | None:  # noqa: ARG002  # ListReader's signature
-        """None at the end of the list: there is one page; or why it can't be used."""
+        """None at the end of the list, which has one page; or why it can't be used."""
         self._add_to_listing(self._array.finish())
         if self._array.error is not None:
             return BadBody(reason=self._array.error)
         if self._array.unreadable > self._array.readable:
-            return BadBody(reason="most rows of the list have no item_id and status that are text")
+            return BadBody(reason="most rows of the list have no text as item_id and status")
         return None
 
     def _add_to_listing(self, rows: Sequence[_ListRow]) -> None:
-        completed: dict[str, list[str]] = {}
-        others: list[str] = []
-        for row in rows:
-            meaning = self._statuses.read(row.status)
-            if meaning is not None and meaning.state is ItemState.COMPLETED:
-                completed.setdefault(meaning.stage, []).append(row.item_id.lower())
-            else:
-                others.append(row.item_id.lower())
-        for stage, item_ids in completed.items():
-            self._listing.add_completed(stage, item_ids)
-        self._listing.add_others(others)
+        self._listing.add((row.item_id.lower(), self._statuses.read(row.status)) for row in rows)

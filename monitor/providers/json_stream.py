@@ -1,8 +1,7 @@
-"""Reads a JSON array of objects out of a stream of bytes, stretch by stretch: never the whole body, never an exception.
+"""Reads a JSON array of objects from a stream of bytes, chunk by chunk: never the whole body, never an exception.
 
-A stretch is cut between two rows and decoded at once, which is far faster than parsing byte by byte. Where to cut is
-guessed: inside a text or a nested value it can't decode, so what decodes was cut rightly. After wrong guesses the
-brackets are counted.
+A chunk is cut between two rows and decoded at once, which is far faster than parsing byte by byte. The place to cut is
+a guess: a wrong one, inside a text or a nested value, does not decode. After wrong guesses the brackets are counted.
 """
 
 import re
@@ -19,19 +18,15 @@ _ESCAPE = re.compile(
 _WHITESPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _MAX_GUESSES = 4
-"""Places that look like the end of a row, from the last one back, that are tried before brackets are counted."""
+"""Places that look like the end of a row, from the last one back, tried before brackets are counted."""
 _MAX_ROW_BYTES = 4 << 20
-"""Bytes; what is longer is no row of a list."""
+"""Anything longer is not a row of a list."""
 
 _Row = TypeVar("_Row", bound=msgspec.Struct)
 
 
 class JsonArrayReader(Generic[_Row]):
-    """The rows of one array.
-
-    Args:
-        row_type: what a row is; one that has another form is counted as unreadable and left out.
-    """
+    """The rows of one array; a row that is not a `row_type` is counted as unreadable and left out."""
 
     def __init__(self, row_type: type[_Row]) -> None:
         self._row, self._array = msgspec.json.Decoder(row_type), msgspec.json.Decoder(list[row_type])  # type: ignore[valid-type]  # a class is a type at run time
@@ -40,7 +35,7 @@ class JsonArrayReader(Generic[_Row]):
         self.readable = self.unreadable = 0
         """Rows that were read, and rows of another form."""
         self.error: str | None = None
-        """Why the body can't be read on, in our own words."""
+        """Why the body can't be read further; it quotes nothing."""
 
     def feed(self, piece: bytes) -> list[_Row]:
         """The rows that are complete with this piece; none once the body is broken."""
@@ -51,17 +46,17 @@ class JsonArrayReader(Generic[_Row]):
             return []
         found = self._complete_rows()
         if len(self._buffer) > _MAX_ROW_BYTES:
-            self.error = "the list holds no rows that can be told apart"
+            self.error = "the list has a row of more than 4 MiB, or no rows"
         return found
 
     def finish(self) -> list[_Row]:
-        """The last rows, at the end of the body; sets `error` when it did not end as an array does."""
+        """The last rows, at the end of the body; sets `error` if the array is not complete."""
         if self.error is not None:
             return []
         rows = self._decoded(b"[" + self._buffer, repair=True) if self._started else None
         self._buffer.clear()
         if rows is None:
-            self.error = "the list is empty or no JSON array" if not self._started else "the list ends too early"
+            self.error = "the list is empty or not a JSON array" if not self._started else "the list ends too early"
             return []
         return rows
 
@@ -77,7 +72,7 @@ class JsonArrayReader(Generic[_Row]):
         return True
 
     def _complete_rows(self) -> list[_Row]:
-        """The rows that are complete, as far as a place to cut was found."""
+        """The complete rows before the last place where the buffer can be cut."""
         rows = self._rows_by_guess()
         if rows is None and (start := self._scanner.last_row(self._buffer)):
             rows = self._decoded(b"[" + self._buffer[:start].rstrip(_WHITESPACE).removesuffix(b",") + b"]", repair=True)
@@ -104,7 +99,7 @@ class JsonArrayReader(Generic[_Row]):
         self._scanner = _BracketScanner()
 
     def _decoded(self, chunk: bytes | bytearray, *, repair: bool = False) -> list[_Row] | None:
-        """The rows of a stretch that ends as an array does; None when it is no array."""
+        """The rows of a chunk that ends as an array; None if it is not an array."""
         try:
             rows: list[_Row] = self._array.decode(chunk)
         except msgspec.ValidationError:
@@ -115,10 +110,10 @@ class JsonArrayReader(Generic[_Row]):
         return rows
 
     def _one_by_one(self, chunk: bytes | bytearray, *, repair: bool) -> list[_Row] | None:
-        """Leaves out the rows that have another form, so that they do not spoil their neighbours."""
+        """Leaves out the rows of another form, and keeps the others."""
         raw = self._split(chunk)
         if raw is None and repair:
-            # a lone surrogate in one title would spoil the whole stretch
+            # a lone surrogate in one title makes the whole chunk invalid
             raw = self._split(_ESCAPE.sub(_replace_lone_surrogate, chunk))
         if raw is None:
             return None
@@ -143,14 +138,14 @@ def _replace_lone_surrogate(escape: re.Match[bytes]) -> bytes:
 
 
 class _BracketScanner:
-    """Counts quotes and brackets of a growing stretch, each byte once."""
+    """Counts quotes and brackets of a growing buffer, each byte once."""
 
     def __init__(self) -> None:
         self._seen = self._depth = 0
         self._quoted = False
 
     def last_row(self, buffer: bytearray) -> int:
-        """Where the last row begins that has another before it; 0 when there is none."""
+        """Where the last row begins that has another before it; 0 if there is none."""
         start = 0
         for mark in _STRUCTURAL.finditer(buffer, self._seen):
             self._seen = mark.end()

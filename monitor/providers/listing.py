@@ -1,16 +1,16 @@
-"""What a provider's list says of all items at once, held as compactly as a set can. Pure."""
+"""All items of a provider's list, stored compactly. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from monitor.model import BadBody
+from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Request
 
 
 class Listing:
-    """The ids that a list calls completed, and those that it calls anything else; a million fit into 200 MB.
+    """The ids that a list calls completed, and all others; a million fit into 200 MB.
 
-    Ids are those of `Provider.canonical`. Adding a page twice changes nothing, so that one may be read again.
+    Ids are those of `Provider.canonical`. Adding a page twice changes nothing, so a page may be read again.
     """
 
     __slots__ = ("_completed", "_others")
@@ -19,22 +19,30 @@ class Listing:
         self._completed: dict[str, set[str]] = {}
         self._others: set[str] = set()
 
+    def add(self, found: Iterable[tuple[str, ItemStatus | None]]) -> None:
+        """Adds ids with the status that the list gives them; None: it can't be read."""
+        for item_id, status in found:
+            if status is not None and status.state is ItemState.COMPLETED:
+                self._completed.setdefault(status.stage, set()).add(item_id)
+            else:
+                self._others.add(item_id)
+
     def add_completed(self, stage: str, item_ids: Iterable[str]) -> None:
-        """Items in a terminal good status, which the API spells `stage`."""
+        """Adds items in a terminal good status, which the API spells `stage`."""
         self._completed.setdefault(stage, set()).update(item_ids)
 
     def add_others(self, item_ids: Iterable[str]) -> None:
-        """Items in any other status: they are asked one by one."""
+        """Adds items in any other status: they are asked about one by one."""
         self._others.update(item_ids)
 
     def completed_stage(self, item_id: str) -> str | None:
-        """How the API spells the good status of an item; None when the list does not call it completed."""
+        """The API's spelling of an item's good status; None if the list does not call it completed."""
         if item_id in self._others:
-            return None  # named twice: what is less well counts
+            return None  # listed twice: the worse status counts
         return next((stage for stage, ids in self._completed.items() if item_id in ids), None)
 
     def contains(self, item_id: str) -> bool:
-        """Whether the list has the item at all."""
+        """Whether the item is in the list."""
         return item_id in self._others or any(item_id in ids for ids in self._completed.values())
 
     @property
@@ -47,16 +55,10 @@ class Listing:
 
 
 class ListReader(Protocol):
-    """Reads one page of a list while it comes in. Made anew for each attempt."""
+    """Reads one page of a list while it arrives. A new one is made for each attempt."""
 
     def feed(self, piece: bytes) -> bool:
-        """Takes the next piece of the body; False once the rest is not worth reading. Never raises."""
-        ...
+        """Takes the next piece of the body; False if the rest need not be read. Never raises."""
 
     def finish(self, headers: Mapping[str, str]) -> Request | BadBody | None:
-        """What comes after the page: the request for the next one, None after the last, or why it can't be used.
-
-        Args:
-            headers: of the answer, names in lower case.
-        """
-        ...
+        """The request for the next page, None after the last, or why the page is unusable. Headers are lower-case."""

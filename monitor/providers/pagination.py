@@ -1,7 +1,7 @@
-"""What follows a page of a list: by `Link` header, cursor, offset or page number. Pure.
+"""The next page of a list: by `Link` header, cursor, offset or page number. Pure.
 
-A page's request carries what the walk has come to, so that reading a page again changes nothing. That a walk ends even
-when an API leads it in a circle is up to who walks.
+A page's request carries the progress so far, so reading a page again changes nothing. The caller must stop if an API
+leads it in a circle.
 """
 
 import re
@@ -13,8 +13,7 @@ import msgspec
 
 from monitor.model import BadBody
 from monitor.model.http import Request, is_valid_path
-from monitor.providers.json_paths import scalar_text, value_at
-from monitor.providers.url_templates import with_parameter
+from monitor.providers.paths import scalar_text, value_at, with_parameter
 
 _LINK = re.compile(r'<([^<>]*+)>((?:\s*+;\s*+[^\s=;,"]++(?:\s*+=\s*+(?:"(?:[^"\\]|\\.)*+"|[^\s;,"]*+))?+)*+)')
 _PARAMETER = re.compile(r';\s*+([^\s=;,"]++)(?:\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;,"]*+)))?+')
@@ -23,16 +22,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def next_link(header: str, *, base_url: str, page: str) -> str | BadBody | None:
-    """Where the link with `rel="next"` leads.
+    """Where `rel="next"` leads, as path and query relative to `base_url` (no trailing slash); None without such a link.
 
-    Args:
-        header: the `Link` header, repeated ones joined by commas; empty when there is none.
-        base_url: of the target, without a trailing slash.
-        page: path and query of the page that carried the header, relative to `base_url`.
-
-    Returns:
-        Path and query relative to `base_url`; None when there is no such link; a `BadBody` when it leads to another
-        origin, out of the path of `base_url`, or can't be read.
+    A `BadBody` if it leads to another origin or out of the path of `base_url`, or can't be read.
     """
     target = _target(header)
     if target is None:
@@ -43,10 +35,10 @@ def next_link(header: str, *, base_url: str, page: str) -> str | BadBody | None:
     except ValueError:
         return BadBody(reason="the link to the next page can't be read")
     if elsewhere:
-        return BadBody(reason="the next page lies on another host than base_url")
+        return BadBody(reason="the next page is on another host than base_url")
     prefix = here.path.rstrip("/")
     if not there.path.startswith(f"{prefix}/"):
-        return BadBody(reason="the next page lies outside the path of base_url")
+        return BadBody(reason="the next page is outside the path of base_url")
     path = _escape(there.path.removeprefix(prefix)) + (f"?{_escape(there.query)}" if there.query else "")
     return path if is_valid_path(path) else BadBody(reason="the link to the next page can't be read")
 
@@ -77,38 +69,37 @@ class PageRule(msgspec.Struct, frozen=True, kw_only=True):
 
     by: Literal["none", "link", "cursor", "offset", "number"] = "none"
     parameter: str | None = None
-    """The query parameter that carries cursor, offset or page number; None for the usual name."""
+    """The query parameter for cursor, offset or page number; None for the usual name."""
     next: str = "next_cursor"
     """Where the body has the cursor of the next page."""
     more: str | None = None
-    """Where the body says whether there are more pages; false ends the walk."""
+    """Where the body says whether there are more pages; false ends the list."""
     total: str | None = None
-    """Where the body counts all items of the list."""
+    """Where the body has the number of all items."""
     size: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """How many items to ask for per page."""
     size_parameter: str = "limit"
     first: Annotated[int, msgspec.Meta(ge=0)] = 1
     """Number of the first page."""
 
     @property
     def query_parameter(self) -> str:
-        """The query parameter that leads to a page."""
+        """The query parameter that selects a page."""
         return self.parameter or _DEFAULT_PARAMETERS.get(self.by, "cursor")
 
 
 class PageRequest(Request, frozen=True, kw_only=True):
-    """The request for one page, and what the walk has come to."""
+    """The request for one page, with the progress so far."""
 
     start: str
-    """Path and query that all pages have in common."""
+    """Path and query that all pages share."""
     position: int = 0
-    """Its offset or page number, where pages have one."""
+    """Its offset or page number, if pages have one."""
     seen: int = 0
     """Items on the pages before it."""
 
 
 def first_page(rule: PageRule, request: Request) -> PageRequest:
-    """The request for the list, as the rule wants its first page asked for."""
+    """The request for the first page."""
     start = request.path
     if rule.size is not None:
         start = with_parameter(start, rule.size_parameter, str(rule.size))
@@ -128,18 +119,9 @@ def first_page(rule: PageRule, request: Request) -> PageRequest:
 def next_page(
     rule: PageRule, page: PageRequest, *, body: object, count: int, headers: Mapping[str, str], base_url: str
 ) -> PageRequest | BadBody | None:
-    """What comes after a page.
+    """The request for the next page, None after the last, or why the rest of the list can't be read.
 
-    Args:
-        rule: how pages follow each other.
-        page: the request that was answered.
-        body: the decoded answer.
-        count: items on the page.
-        headers: of the answer, names in lower case.
-        base_url: of the target, without a trailing slash.
-
-    Returns:
-        The request for the next page, None after the last, or why the list can't be walked to its end.
+    `body` is the decoded answer with `count` items; names of `headers` are in lower case.
     """
     if rule.by == "none":
         return None
@@ -160,10 +142,12 @@ def _by_cursor(rule: PageRule, page: PageRequest, body: object) -> str | BadBody
         return more
     found = value_at(body, rule.next)
     cursor = scalar_text(found)
-    if more is False or found is None or cursor == "":
-        return None if more is not True else BadBody(reason="the list says that there is more, but names no next page")
+    if more is False or (more is None and (found is None or cursor == "")):
+        return None
+    if found is None or cursor == "":
+        return BadBody(reason="the list says that there are more pages, but names no next page")
     if cursor is None:
-        return BadBody(reason="the list's cursor is neither text nor a number")
+        return BadBody(reason="the list's cursor is neither a text nor a number")
     return with_parameter(page.start, rule.query_parameter, cursor)
 
 
@@ -173,9 +157,7 @@ def _by_position(rule: PageRule, page: PageRequest, body: object, count: int) ->
         return more
     if isinstance(total, BadBody):
         return total
-    if count == 0 or more is False:
-        return None
-    if total is not None and page.seen + count >= total:
+    if count == 0 or more is False or (total is not None and page.seen + count >= total):
         return None
     if total is None and more is None and rule.size is not None and count < rule.size:
         return None  # a short page is the last, unless the list says otherwise
@@ -183,13 +165,13 @@ def _by_position(rule: PageRule, page: PageRequest, body: object, count: int) ->
 
 
 def _next_position(rule: PageRule, page: PageRequest, count: int) -> int:
-    """The next page's offset or number. Offsets count what came, since an API may give less than it was asked for."""
+    """The next page's offset or number. An offset counts the items received: an API may send fewer than requested."""
     return page.position + (1 if rule.by == "number" else count)
 
 
 def _next_request(rule: PageRule, page: PageRequest, path: str, count: int) -> PageRequest | BadBody:
     if not is_valid_path(path):
-        return BadBody(reason="the list's cursor is too long to be sent")
+        return BadBody(reason="the list's cursor is too long to send")
     return msgspec.structs.replace(page, path=path, position=_next_position(rule, page, count), seen=page.seen + count)
 
 
@@ -197,7 +179,7 @@ def _has_more(rule: PageRule, body: object) -> bool | BadBody | None:
     value = value_at(body, rule.more) if rule.more is not None else None
     if value is None or isinstance(value, bool):
         return value
-    return BadBody(reason="what tells whether the list has more pages is neither true nor false")
+    return BadBody(reason="the field that says whether there are more pages is neither true nor false")
 
 
 def _total(rule: PageRule, body: object) -> int | BadBody | None:

@@ -1,8 +1,8 @@
-"""Which providers there are, built in and from entry points, and the one that a target names.
+"""The providers, built in and installed: finds and makes the one that a target names.
 
-An installed distribution adds a provider with an entry point in the group `ingestion_monitor.providers`: its name is
-what configuration calls it, its object a callable that takes `ProviderSettings` and gives a `Provider`. Only the one
-that is named is loaded.
+A package adds a provider with an entry point in the group `ingestion_monitor.providers`: its name is the provider's
+name in the configuration, its object a callable that takes `ProviderSettings` and returns a `Provider`. Only the named
+provider is loaded.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,19 +24,17 @@ def _generic(settings: ProviderSettings) -> Provider:
     return Generic.from_settings(settings)
 
 
-_BUILT_IN: Mapping[str, Callable[[ProviderSettings], Provider]] = {"gloo": _gloo, "generic": _generic}
-"""What an entry point can't take over."""
+BUILT_IN: Mapping[str, Callable[[ProviderSettings], Provider]] = {"gloo": _gloo, "generic": _generic}
+"""By name; an entry point can't replace one."""
+
+ENTRY_POINT_GROUP = "ingestion_monitor.providers"
 
 _REQUIRED_MEMBERS = tuple(name for name in vars(Provider) if not name.startswith("_"))
 
 
 def provider_for(name: str, settings: ProviderSettings) -> Provider:
-    """The provider that a target names.
-
-    Raises:
-        ConfigError: the name is unknown, its distribution is broken, or the provider can't work with the settings.
-    """
-    factory = _BUILT_IN.get(name)
+    """The provider of that name. Raises ConfigError if it is unknown, broken, or can't work with the settings."""
+    factory = BUILT_IN.get(name)
     return _installed_provider(name, settings) if factory is None else factory(settings)
 
 
@@ -46,42 +44,29 @@ def _installed_provider(name: str, settings: ProviderSettings) -> Provider:
     if not found:
         names = ", ".join([*BUILT_IN, *installed_providers()])
         raise ConfigError([f"{where} is not known: use one of {names}, or install the package that provides it"])
-    packages = sorted({_distribution(point) for point in found})
+    packages = sorted({point.dist.name if point.dist is not None else point.module for point in found})
     if len(packages) > 1:
         raise ConfigError([f"{where} comes from several packages ({', '.join(packages)}): uninstall all but one"])
     return _load(found[0], settings, f"{where} comes from the package {packages[0]}, which")
 
 
 def _load(point: EntryPoint, settings: ProviderSettings, subject: str) -> Provider:
-    remedy = "mend or reinstall that package, or name another provider"
+    remedy = "fix or reinstall that package, or use another provider"
     try:
         factory = point.load()
-        provider = factory(settings)
+        provider: Provider = factory(settings)
     except ConfigError:
         raise
     except ImportError as error:
         raise ConfigError([f"{subject} can't be imported ({error}): {remedy}"]) from error
-    except Exception as error:  # foreign code may raise anything
+    except Exception as error:  # third-party code may raise anything
         raise ConfigError([f"{subject} failed with {type(error).__name__}: {remedy}"]) from error
     missing = [member for member in _REQUIRED_MEMBERS if not hasattr(provider, member)]
     if missing:
         raise ConfigError([f"{subject} gives a provider without {', '.join(missing)}: {remedy}"])
-    checked: Provider = provider
-    return checked
-
-
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else point.module
-
-
-BUILT_IN = ("gloo", "generic")
-"""The providers that need nothing installed."""
-
-
-ENTRY_POINT_GROUP = "ingestion_monitor.providers"
-"""The entry points' group in which other distributions name theirs."""
+    return provider
 
 
 def installed_providers() -> tuple[str, ...]:
-    """The names of the providers that other distributions brought, sorted."""
+    """Names of the providers from entry points, sorted."""
     return tuple(sorted(set(entry_points(group=ENTRY_POINT_GROUP).names)))

@@ -1,20 +1,19 @@
-"""What an API's words for a status mean: a provider's own table with the target's `statuses` laid over it. Pure.
+"""Maps an API's statuses to states: the provider's own table with the target's `statuses` on top. Pure.
 
-Every provider reads through it, so that all agree on the rules: case does not count, a status that nobody has
-described is pending and marked as not recognised, and nothing unprintable leaves this module.
+Every provider uses it, so all follow the same rules: case does not count, an unknown status is pending and marked as
+not recognised, and all text is printable.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monitor.errors import ConfigError
-from monitor.model import ItemState, ItemStatus
+from monitor.model import EXISTING_STATES, ItemState, ItemStatus
 from monitor.model.http import plain_text
 
 _MAX_STAGE_CHARS = 200
 _MAX_CACHED_STATUSES = 1000
-"""Distinct statuses whose meaning is remembered; an API that sends more sends noise."""
-_STATES = {str(state): state for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)}
+_STATES = {state.value: state for state in EXISTING_STATES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,19 +26,14 @@ class StatusTable:
 
     @classmethod
     def with_overrides(cls, known: Mapping[str, ItemState], statuses: Mapping[str, Sequence[str]]) -> "StatusTable":
-        """The provider's table with the target's own statuses, which win over it.
+        """The provider's table (state by status, in any case) with the target's own statuses by state, which win.
 
-        Args:
-            known: state by status, as the API documents them, in any case.
-            statuses: statuses by state (`completed`, `pending`, `failed`), from the target's configuration.
-
-        Raises:
-            ConfigError: a state is not one of the three, or a status is given two states.
+        Raises ConfigError if a state is not completed, pending or failed, or a status has two states.
         """
         return cls(states={**{_key(name): state for name, state in known.items()}, **_overrides(statuses)})
 
     def read(self, raw: str) -> ItemStatus | None:
-        """What a status means, with the raw text as `stage` (printable, at most 200 characters); None when blank."""
+        """The meaning of a status, with its text as `stage` (printable, at most 200 characters); None: blank."""
         if raw in self._cache:
             return self._cache[raw]
         meaning = self._interpret(raw)
@@ -53,7 +47,7 @@ class StatusTable:
         stage = plain_text(raw, _MAX_STAGE_CHARS)
         if not stage:
             return None
-        # only what was sent clean is known: tidied up for people, anything could look like a known status
+        # only a clean status is known: with control characters removed, anything could look like one
         state = self.states.get(stage.casefold()) if raw.strip().isprintable() else None
         return ItemStatus(state=state or ItemState.PENDING, stage=stage, recognised=state is not None)
 
@@ -71,7 +65,7 @@ def _overrides(statuses: Mapping[str, Sequence[str]]) -> dict[str, ItemState]:
             problems.append(f"statuses.{name[:60]} is not a state: use {', '.join(_STATES)}")
             continue
         problems += [
-            f"statuses gives {plain_text(status, 60)} two states: keep it under one of them"
+            f"statuses has {plain_text(status, 60)} under two states: keep it under one of them"
             for status in given
             if states.setdefault(_key(status), state) is not state
         ]

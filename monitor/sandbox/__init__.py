@@ -1,4 +1,4 @@
-"""A simulated data engine: a real HTTP server that speaks Gloo's API as its reference describes it, faults included."""
+"""A simulated data engine: a real HTTP server with Gloo's API as its reference describes it, and faults on demand."""
 
 from monitor.sandbox.sandbox import Sandbox
 from monitor.sandbox.scenario import ScenarioPlayer, serve

@@ -1,4 +1,4 @@
-"""The engine over HTTP: Gloo's routes, and the control endpoint's. It decides nothing: `engine` knows the answers."""
+"""The engine over HTTP: Gloo's routes and the control endpoint's. `engine` decides the answers."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ from monitor.sandbox.state import Handler, SandboxState
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 AuthenticatedHandler = Callable[[SandboxState, Request], Awaitable[JsonAnswer | Iterator[bytes]]]
-"""Answers one kind of call, perhaps with JSON in pieces."""
+"""Answers one kind of request, perhaps with JSON in pieces."""
 
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -57,7 +57,7 @@ def build_app(state: SandboxState) -> ASGIApp:
         Route("/_sandbox{rest:path}", public(unknown_endpoint), methods=ALL_METHODS),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
-    app.router.redirect_slashes = False  # Gloo's paths end as they are written
+    app.router.redirect_slashes = False  # Gloo does not redirect
     return FaultMiddleware(app, state)
 
 
@@ -67,22 +67,22 @@ def _response(answer: JsonAnswer | Iterator[bytes]) -> Response:
         return Response(msgspec.json.encode(body), status, media_type="application/json")
     first = next(answer)
     second = next(answer, None)
-    if second is None:  # short enough to be sent whole, with its length
+    if second is None:  # short: sent whole, with its length
         return Response(first, media_type="application/json")
 
     async def chunks() -> AsyncIterator[bytes]:
         yield first
         yield second
         for chunk in answer:
-            await asyncio.sleep(0)  # lets the loop hear that the client has left
+            await asyncio.sleep(0)  # lets the loop notice that the client left
             yield chunk
 
     return StreamingResponse(chunks(), media_type="application/json")
 
 
 async def _http_error(_: Request, error: Exception) -> Response:
-    """No such route or method, or a form that can't be parsed: said as Gloo says things."""
-    rejection = cast("HTTPException", error)  # that is what it is registered for
+    """No such route or method, or an unreadable form, in Gloo's form of an error."""
+    rejection = cast("HTTPException", error)  # it is registered for this type
     return _response((rejection.status_code, {"detail": rejection.detail}))
 
 
@@ -100,7 +100,7 @@ def _basic(header: str) -> tuple[str, str] | None:
         return None
     try:
         name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except ValueError:  # no base64, or no text in it
+    except ValueError:  # not base64, or not text
         return None
     return name, password
 
@@ -148,7 +148,7 @@ async def _delete(state: SandboxState, request: Request) -> JsonAnswer:
 
 
 async def _field(request: Request, name: str) -> object:
-    """One field of a JSON object; None without it, and of anything else."""
+    """One field of a JSON object; None if it or the object is missing."""
     body: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         body = msgspec.json.decode(await request.body())

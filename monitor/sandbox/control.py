@@ -1,9 +1,7 @@
-"""The sandbox's control endpoint, all JSON, under `/_sandbox`: faults, rates, revocations, items by hand, statistics.
-
-`ROUTES` lists the calls. What is wrong with a call is said in one sentence, in a 400.
-"""
+"""The control endpoint, JSON under `/_sandbox`. An invalid request gets a 400 with one sentence."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,12 +24,8 @@ _CREDENTIAL_ACTIONS: dict[str, Callable[[Credentials, str], None]] = {
 }
 
 
-class _BadCallError(Exception):
-    """One sentence about what is wrong with the call."""
-
-
 def stats(state: SandboxState) -> dict[str, Any]:
-    """Requests by method, path template and how they ended; items; the most requests in flight at once."""
+    """Requests by method, path template and result; items; the most requests in flight at once."""
     with state.lock:
         return {
             "requests": dict(sorted(state.requests.items())),
@@ -45,11 +39,19 @@ async def _read(request: Request, convert: Callable[[object], T]) -> T:
     try:
         raw = msgspec.json.decode(await request.body() or b"{}")
     except (ValueError, RecursionError):
-        raise _BadCallError("the body is not JSON") from None
-    try:
-        return convert(raw)
-    except ValueError as error:
-        raise _BadCallError(str(error)) from None
+        raise ValueError("the body is not JSON") from None
+    return convert(raw)
+
+
+def _change(act: Callable[[SandboxState], object]) -> Handler:
+    """The handler of a change that needs nothing from the request."""
+
+    async def handler(state: SandboxState, _: Request) -> JsonAnswer:
+        with state.lock:
+            act(state)
+        return _DONE
+
+    return handler
 
 
 async def _add_fault(state: SandboxState, request: Request) -> JsonAnswer:
@@ -59,64 +61,42 @@ async def _add_fault(state: SandboxState, request: Request) -> JsonAnswer:
     return _DONE
 
 
-async def _clear_faults(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
-    with state.lock:
-        state.faults.clear()
-    return _DONE
-
-
 async def _limit_rate(state: SandboxState, request: Request) -> JsonAnswer:
     asked = await _read(request, lambda raw: to_struct(raw, RateChange, "change of the rate"))
-    try:
-        state.limit(None if asked.rate is None else parse_rate(asked.rate))
-    except ValueError as error:
-        raise _BadCallError(str(error)) from None
+    state.limit(None if asked.rate is None else parse_rate(asked.rate))
     return _DONE
 
 
-async def _change_client(state: SandboxState, request: Request) -> JsonAnswer:
-    return _change_credential(state, request, "client", state.settings.client_id)
-
-
-async def _change_key(state: SandboxState, request: Request) -> JsonAnswer:
-    return _change_credential(state, request, "API key", state.settings.api_key)
-
-
-def _change_credential(state: SandboxState, request: Request, what: str, known: str) -> JsonAnswer:
+async def _change_credential(state: SandboxState, request: Request, *, what: str) -> JsonAnswer:
+    known = state.settings.client_id if what == "client" else state.settings.api_key
     name, action = request.path_params["name"], _CREDENTIAL_ACTIONS.get(request.path_params["act"])
     if name != known:
-        raise _BadCallError(f"there is no {what} {name}; there is {known}")
+        raise ValueError(f"unknown {what} {name}: it is {known}")
     if action is None:
-        raise _BadCallError(f"the {what} can be told to {' or '.join(_CREDENTIAL_ACTIONS)}")
+        raise ValueError(f"unknown action for the {what}: use {' or '.join(_CREDENTIAL_ACTIONS)}")
     with state.lock:
         action(state.engine.credentials, name)
-    return _DONE
-
-
-async def _expire_tokens(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
-    with state.lock:
-        state.engine.credentials.expire_tokens()
     return _DONE
 
 
 async def _create_items(state: SandboxState, request: Request) -> JsonAnswer:
     batch = await _read(request, lambda raw: to_struct(raw, ItemBatch, "batch of items"))
     with state.lock:
-        created = state.engine.create_items(now_s=state.clock(), **msgspec.structs.asdict(batch))
+        created = state.engine.create_items(batch, state.clock())
     return 200, {"item_ids": created}
 
 
 def _item(state: SandboxState, request: Request) -> Item:
     item = state.engine.items.get(request.path_params["item_id"].lower())
     if item is None:
-        raise _BadCallError("there is no such item")
+        raise ValueError("there is no such item")
     return item
 
 
 async def _change_item(state: SandboxState, request: Request) -> JsonAnswer:
     change = await _read(request, lambda raw: to_struct(raw, ItemUpdate, "change of an item"))
     if change == ItemUpdate():
-        raise _BadCallError("an item is changed by an object with status, publisher_id or both")
+        raise ValueError("a change of an item needs status, publisher_id or both")
     with state.lock:
         item = _item(state, request)
         item.changed_s = state.clock()
@@ -137,16 +117,11 @@ async def _stats(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: 
     return 200, stats(state)
 
 
-async def _reset(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
-    state.reset()
-    return _DONE
-
-
 def _with_error_answer(handler: Handler) -> Handler:
     async def with_error_answer(state: SandboxState, request: Request) -> JsonAnswer:
         try:
             return await handler(state, request)
-        except _BadCallError as error:
+        except ValueError as error:
             return 400, {"error": str(error)}
 
     return with_error_answer
@@ -154,16 +129,16 @@ def _with_error_answer(handler: Handler) -> Handler:
 
 _ENDPOINTS: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/faults", _add_fault),
-    ("DELETE", "/faults", _clear_faults),
+    ("DELETE", "/faults", _change(lambda state: state.faults.clear())),
     ("POST", "/rate", _limit_rate),
-    ("POST", "/clients/{name}/{act}", _change_client),
-    ("POST", "/keys/{name}/{act}", _change_key),
-    ("POST", "/expire-tokens", _expire_tokens),
+    ("POST", "/clients/{name}/{act}", partial(_change_credential, what="client")),
+    ("POST", "/keys/{name}/{act}", partial(_change_credential, what="API key")),
+    ("POST", "/expire-tokens", _change(lambda state: state.engine.credentials.expire_tokens())),
     ("POST", "/items", _create_items),
     ("PATCH", "/items/{item_id}", _change_item),
     ("DELETE", "/items/{item_id}", _remove_item),
     ("GET", "/stats", _stats),
-    ("POST", "/reset", _reset),
+    ("POST", "/reset", _change(SandboxState.reset)),
 )
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = tuple(
@@ -173,6 +148,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = tuple(
 
 
 async def unknown_endpoint(state: SandboxState, request: Request) -> JsonAnswer:  # noqa: ARG001  # a handler's signature
-    """Answers whatever else is sent there."""
+    """Answers everything else."""
     known = ", ".join(f"{method} {path}" for method, path, _ in _ENDPOINTS)
-    return 400, {"error": f"{request.method} {request.url.path} is no call of the sandbox; there are {known}"}
+    return 400, {"error": f"unknown request {request.method} {request.url.path}: use {known}"}

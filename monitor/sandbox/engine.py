@@ -1,7 +1,4 @@
-"""The simulated data engine: its items, and what each call about them is answered.
-
-It speaks no HTTP and reads no clock: every call takes `now_s`, in seconds on any steady clock.
-"""
+"""The simulated data engine: items and answers, without HTTP or a clock. `now_s` is in seconds on any monotonic one."""
 
 import hashlib
 import textwrap
@@ -14,17 +11,18 @@ import msgspec
 
 from monitor.sandbox import responses
 from monitor.sandbox.credentials import Credentials
+from monitor.sandbox.requests import ItemBatch, ItemSelection
 from monitor.sandbox.responses import Body, JsonAnswer
 from monitor.sandbox.settings import SandboxSettings
 
 STAGES = (
     "STARTED", "QUEUED", "FETCHING", "NORMALIZING", "CHUNKING", "EMBEDDING", "SYNCED", "ENRICHED", "COMPLETED",
 )  # fmt: skip
-"""What a document walks through, in equal steps; TRANSCRIBING is for sound and occurs only when set."""
+"""The stages of a document, in equal steps; TRANSCRIBING is for audio and occurs only when set."""
 
 
 def final_status(filename: str) -> str:
-    """Where a document's walk ends, by its name: FAILED with `fail` in it, CHUNKING with `stuck`, else COMPLETED."""
+    """The last status of a document, by its name: FAILED with `fail` in it, CHUNKING with `stuck`, else COMPLETED."""
     return "FAILED" if "fail" in filename else "CHUNKING" if "stuck" in filename else "COMPLETED"
 
 
@@ -39,32 +37,24 @@ class Item:
     changed_s: float
     """When it was last changed by hand."""
     status: str | None = None
-    """A status that it keeps; None while it walks through the stages."""
+    """A fixed status; None while it walks through the stages."""
     producer_id: str | None = None
-    """What its uploader calls it."""
     text: str = ""
-    """What was uploaded, as far as it can be read as text; empty for one that was made by hand."""
+    """The uploaded text; empty for an item made by hand."""
 
     @property
     def title(self) -> str:
-        """The file's name without its ending."""
+        """The filename without its extension."""
         return self.filename.rsplit(".", 1)[0]
 
     def row(self, status: str) -> dict[str, object]:
-        """What a list says of it, in a status that it has."""
-        fields: dict[str, object] = {"item_id": self.item_id, "item_title": self.title, "filename": self.filename}
-        fields["status"] = status
-        if self.producer_id is not None:
-            fields["producer_id"] = self.producer_id
-        return fields
+        """Its row in a list, with the given status."""
+        producer = {} if self.producer_id is None else {"producer_id": self.producer_id}
+        row = {"item_id": self.item_id, "item_title": self.title, "filename": self.filename, "status": status}
+        return {**row, **producer}
 
     def status_at(self, now_s: float, *, item_seconds: float) -> tuple[str, float]:
-        """Its status, and since when it has had it (seconds on the clock that `now_s` was read from).
-
-        Args:
-            now_s: seconds on the clock.
-            item_seconds: how long the walk takes from the first stage to the last (≥ 0).
-        """
+        """Its status, and since when (on the clock of `now_s`). `item_seconds` (≥ 0): from first stage to last."""
         if self.status is not None:
             return self.status, self.changed_s
         end, last = final_status(self.filename), len(STAGES) - 1
@@ -80,17 +70,11 @@ MAX_CACHED_ROWS = 10_000
 
 
 def encode_rows(items: Sequence[Item], *, now_s: float, item_seconds: float) -> Iterator[bytes]:
-    """A JSON array of the items' rows, in pieces of some 250 KB; a short list is a single piece.
-
-    Args:
-        items: in the order in which they are listed.
-        now_s: the moment at which their statuses are read.
-        item_seconds: how long an item walks.
-    """
+    """A JSON array of the items' rows, in pieces of about 250 KB; a short list is a single piece."""
     cached: dict[tuple[str, str | None, float, str | None], str] = {}
 
     def row(item: Item) -> str:
-        # items that were made together differ in nothing but their ids: the rest is written once
+        # items that were made together differ only in their ids: the rest is encoded once
         key = (item.filename, item.status, item.created_s, item.producer_id)
         encoded = cached.get(key)
         if encoded is None:
@@ -116,59 +100,35 @@ Row = Mapping[str, object]
 
 @dataclass(slots=True, kw_only=True)
 class Producers:
-    """Which items each producer id has had, and what was last found for it."""
+    """The items of each producer id, and the cached lookups."""
 
     cache_seconds: float
     _item_ids: dict[str, list[str]] = field(default_factory=dict)
     _cache: dict[str, tuple[float, Sequence[Row]]] = field(default_factory=dict)
-    """By producer id: until when, and what was found, which may be nothing."""
+    """By producer id: until when, and the rows, which may be none."""
 
     def add(self, producer_id: str, item_id: str) -> None:
-        """Remembers that an item was uploaded under a producer id; what is kept stays as it is."""
+        """Stores that an item was uploaded under a producer id; cached lookups stay as they are."""
         self._item_ids.setdefault(producer_id, []).append(item_id)
 
     def rows(self, producer_ids: Sequence[str], now_s: float, look_up: Callable[[str], Row | None]) -> Sequence[Row]:
-        """The rows of the items of some producer ids, in their order, each producer id once.
-
-        Args:
-            producer_ids: whose items are asked for.
-            now_s: the moment of the call.
-            look_up: the row of an item as it is now, or None when there is none.
-        """
-        return [row for each in dict.fromkeys(producer_ids) for row in self._rows_of(each, now_s, look_up)]
-
-    def _rows_of(self, producer_id: str, now_s: float, look_up: Callable[[str], Row | None]) -> Sequence[Row]:
-        until_s, cached = self._cache.get(producer_id, (now_s, ()))
-        if until_s > now_s:
-            return cached
-        found = list(self._find_rows(producer_id, look_up))
-        self._cache[producer_id] = (now_s + self.cache_seconds, found)
+        """The rows of the items of some producer ids, in order, each id once. `look_up` gives an item's row now."""
+        found: list[Row] = []
+        for each in dict.fromkeys(producer_ids):
+            until_s, rows = self._cache.get(each, (now_s, ()))
+            if until_s <= now_s:
+                rows = [row for item_id in self._item_ids.get(each, ()) if (row := look_up(item_id)) is not None]
+                self._cache[each] = (now_s + self.cache_seconds, rows)
+            found += rows
         return found
 
-    def _find_rows(self, producer_id: str, look_up: Callable[[str], Row | None]) -> Iterator[Row]:
-        for item_id in self._item_ids.get(producer_id, ()):
-            row = look_up(item_id)
-            if row is not None:
-                yield row
 
-
-MAX_TEXT_BYTES = 65_536
-"""How much of an upload is kept, in bytes."""
+MAX_TEXT_BYTES = 65_536  # of an upload, that are kept
 SNIPPET_CHARS = 400
 
 
-def read_text(content: bytes) -> str:
-    """What of an upload can be shown in snippets: its beginning, with what is no UTF-8 replaced."""
-    return content[:MAX_TEXT_BYTES].decode("utf-8", errors="replace")
-
-
 def snippets(item: Item, *, limit: int) -> Mapping[str, object]:
-    """The body of an answer about a document that is completed.
-
-    Args:
-        item: whose text is cut; one that was made by hand has a sentence with its title in it.
-        limit: at most so many snippets (≥ 1).
-    """
+    """The answer about a completed document: at most `limit` (≥ 1) pieces of its text; a sentence if made by hand."""
     text = item.text or f"This is the simulated text of {item.title}."
     parts = textwrap.wrap(text, SNIPPET_CHARS)
     data = [{"id": f"{item.item_id}-{n}", "part": n, "snippet": part} for n, part in enumerate(parts[:limit])]
@@ -180,25 +140,24 @@ MAX_DELETE_IDS = 1000
 
 @dataclass(slots=True, kw_only=True)
 class Engine:
-    """The state of the simulated engine, and its answers."""
+    """The state of the simulated engine, and its answers. At `epoch` (aware), the clock of `now_s` was zero."""
 
     settings: SandboxSettings
     epoch: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    """The moment (aware) at which the clock that `now_s` is read from stood at zero."""
     items: dict[str, Item] = field(default_factory=dict)
     """By id, in lower case."""
     credentials: Credentials = field(init=False)
     _producers: Producers = field(init=False)
     _digests: dict[bytes, str] = field(default_factory=dict)
     _deleted_until: dict[str, float] = field(default_factory=dict)
-    """Deleted items that are still answered for, and until when; the first to leave stands first."""
+    """Deleted items that are still found, and until when; the first to go comes first."""
 
     def __post_init__(self) -> None:
         self.credentials = Credentials(settings=self.settings)
         self._producers = Producers(cache_seconds=self.settings.cache_seconds)
 
     def item(self, item_id: str, now_s: float) -> JsonAnswer:
-        """Answers the question for one item."""
+        """Answers a request for one item."""
         found = self._own_item(item_id, now_s)
         if isinstance(found, tuple):
             return found
@@ -209,7 +168,7 @@ class Engine:
         return 200, {**row, **more}
 
     def list_items(self, publisher_id: str, now_s: float) -> JsonAnswer | Iterator[bytes]:
-        """Answers the question for all items of a publisher: a bare array, in pieces of its JSON."""
+        """Answers a request for all items of a publisher: a bare array, in pieces of JSON."""
         self._purge_deleted(now_s)
         if publisher_id != self.settings.publisher_id:
             return self._publisher_error(publisher_id, responses.FORBIDDEN)
@@ -217,20 +176,24 @@ class Engine:
         return encode_rows(own, now_s=now_s, item_seconds=self.settings.item_seconds)
 
     def by_producer(self, publisher_id: str, producer_ids: object, now_s: float) -> JsonAnswer:
-        """Answers the lookup by producer ids, from what was found in the last minutes if that is kept."""
+        """Answers the lookup by producer ids, from the cache if it is fresh."""
         self._purge_deleted(now_s)
         if publisher_id != self.settings.publisher_id:
             return self._publisher_error(publisher_id, responses.FORBIDDEN)
         if not isinstance(producer_ids, list) or not producer_ids:
             return 400, responses.MISSING_PRODUCER_IDS
-        for position, each in enumerate(producer_ids):
-            if not isinstance(each, str):
-                return 422, responses.not_a_string(["producer_ids", position], each)
-        found = self._producers.rows(producer_ids, now_s, lambda item_id: self._look_up(item_id, now_s))
+        if wrong := _not_a_string("producer_ids", producer_ids):
+            return wrong
+
+        def look_up(item_id: str) -> Row | None:
+            item = self.items.get(item_id)
+            return self._row(item, now_s)[0] if item else None
+
+        found = self._producers.rows(producer_ids, now_s, look_up)
         return (200, found) if found else (404, responses.NO_ITEMS_OF_PRODUCERS)
 
     def snippets(self, item_id: str, limit: str, now_s: float) -> JsonAnswer:
-        """Answers the question for the snippets of one document: none before it is completed."""
+        """Answers a request for the snippets of one document: none before it is completed."""
         found = self._own_item(item_id, now_s)
         if isinstance(found, tuple):
             return found
@@ -243,7 +206,7 @@ class Engine:
     def upload(
         self, publisher_id: str | None, files: Sequence[tuple[str, bytes]], *, producer_id: str | None, now_s: float
     ) -> JsonAnswer:
-        """Answers an upload: new documents start to be processed, known content is a duplicate, never a 409."""
+        """Answers an upload: new documents start their walk, known content is a duplicate, never a 409."""
         self._purge_deleted(now_s)
         if not publisher_id or not files:
             given = {"publisher_id": publisher_id, "files": files}
@@ -265,58 +228,43 @@ class Engine:
         return 200, {"success": True, "message": message, "ingesting": ingesting, "duplicates": duplicates}
 
     def delete(self, item_ids: object, now_s: float) -> JsonAnswer:
-        """Answers a bulk delete of 1 to 1000 ids: none of them when one is another publisher's, else what can be.
+        """Answers a bulk delete of 1 to 1000 ids: none is deleted if one is another publisher's.
 
-        An item with `locked` in its file's name is deleted in part only, and stays.
+        An item with `locked` in its filename is deleted only in part, and stays.
         """
         self._purge_deleted(now_s)
         if not isinstance(item_ids, list) or not item_ids:
             return 400, responses.MISSING_ITEM_IDS
         if len(item_ids) > MAX_DELETE_IDS:
             return 400, responses.TOO_MANY_ITEM_IDS
-        for position, each in enumerate(item_ids):
-            if not isinstance(each, str):
-                return 422, responses.not_a_string(["item_ids", position], each)
+        if wrong := _not_a_string("item_ids", item_ids):
+            return wrong
         found = {each: self.items.get(each.lower()) for each in item_ids}
         foreign = [each for each, item in found.items() if item and item.publisher_id != self.settings.publisher_id]
         if foreign:
             return 403, responses.unauthorized_delete(foreign)
         locked = frozenset(each for each, item in found.items() if item and "locked" in item.filename)
-        return 200, responses.deleted(
-            {each: self._delete_item(each.lower(), now_s) for each in found}, partially=locked
-        )
+        errors = {each: self._delete_item(each.lower(), now_s) for each in found}
+        return 200, responses.deleted(errors, partially=locked)
 
-    def create_items(
-        self,
-        count: int,
-        *,
-        now_s: float,
-        status: str | None = None,
-        filename: str = "made.txt",
-        publisher_id: str | None = None,
-    ) -> list[str]:
-        """Makes items that keep a status, or walk to the end that their filename says (`item.final_status`)."""
-        item_ids = [str(uuid.uuid4()) for _ in range(count)]
-        publisher = publisher_id or self.settings.publisher_id
-        for item_id in item_ids:
-            self.items[item_id] = Item(
-                item_id=item_id,
-                publisher_id=publisher,
-                filename=filename,
-                created_s=now_s,
-                changed_s=now_s,
-                status=status,
+    def create_items(self, batch: ItemBatch, now_s: float) -> list[str]:
+        """Creates items with a fixed status, or that walk to the end that their filename says (`final_status`)."""
+        item_ids = [str(uuid.uuid4()) for _ in range(batch.count)]
+        publisher, filename, status = batch.publisher_id or self.settings.publisher_id, batch.filename, batch.status
+        for each in item_ids:
+            self.items[each] = Item(
+                item_id=each, publisher_id=publisher, filename=filename, created_s=now_s, changed_s=now_s, status=status
             )
         return item_ids
 
     def count(self, now_s: float) -> int:
-        """How many items there are, those included that are deleted but still answered for."""
+        """How many items there are, including deleted ones that are still found."""
         self._purge_deleted(now_s)
         return len(self.items)
 
-    def select_items(self, *, filename: str, count: int | None) -> Sequence[Item]:
-        """Items with a text in their filename, in the order in which they came; at most `count` of them."""
-        return [item for item in self.items.values() if filename in item.filename][:count]
+    def select_items(self, selection: ItemSelection) -> Sequence[Item]:
+        """The selected items, oldest first."""
+        return [item for item in self.items.values() if selection.filename in item.filename][: selection.count]
 
     def _own_item(self, item_id: str, now_s: float) -> Item | JsonAnswer:
         self._purge_deleted(now_s)
@@ -325,18 +273,14 @@ class Engine:
             return (404, responses.ITEM_NOT_FOUND) if _is_uuid(item_id) else (400, responses.MALFORMED_ID)
         return found if found.publisher_id == self.settings.publisher_id else (403, responses.ITEM_MISMATCH)
 
-    def _look_up(self, item_id: str, now_s: float) -> Mapping[str, object] | None:
-        item = self.items.get(item_id)
-        return None if item is None else self._row(item, now_s)[0]
-
     def _row(self, item: Item, now_s: float) -> tuple[dict[str, object], float]:
         status, since_s = item.status_at(now_s, item_seconds=self.settings.item_seconds)
         return item.row(status), since_s
 
     def _store_upload(self, filename: str, content: bytes, *, producer_id: str | None, now_s: float) -> str:
-        (item_id,) = self.create_items(1, now_s=now_s, filename=filename)
+        (item_id,) = self.create_items(ItemBatch(filename=filename), now_s)
         item = self.items[item_id]
-        item.text, item.producer_id = read_text(content), producer_id
+        item.text, item.producer_id = content[:MAX_TEXT_BYTES].decode(errors="replace"), producer_id
         if producer_id is not None:
             self._producers.add(producer_id, item_id)
         return item_id
@@ -352,7 +296,7 @@ class Engine:
         return None
 
     def _purge_deleted(self, now_s: float) -> None:
-        """Lets go of deleted items whose time is over; they left in the order in which they stand."""
+        """Removes deleted items whose time is over; they are in order of time."""
         while self._deleted_until:
             item_id, until_s = next(iter(self._deleted_until.items()))
             if until_s > now_s:
@@ -363,6 +307,11 @@ class Engine:
     def _publisher_error(self, publisher_id: str, foreign: Body) -> JsonAnswer:
         known = publisher_id == self.settings.foreign_publisher_id
         return (403, foreign) if known else (400, responses.PUBLISHER_NOT_FOUND)
+
+
+def _not_a_string(field: str, values: Sequence[object]) -> JsonAnswer | None:
+    wrong = ((422, responses.not_a_string([field, n], each)) for n, each in enumerate(values) if type(each) is not str)
+    return next(wrong, None)
 
 
 def _is_uuid(text: str) -> bool:

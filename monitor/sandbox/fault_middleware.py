@@ -1,7 +1,4 @@
-"""What stands before the engine: counts every call, and answers those that a fault hits.
-
-The control endpoint passes uncounted and is never hit.
-"""
+"""Counts every request to the engine, and applies the faults. Control requests pass through uncounted."""
 
 from collections.abc import Callable
 from email.utils import formatdate
@@ -21,14 +18,7 @@ TICKS_PER_S = 20
 async def capture_answer(
     app: ASGIApp, scope: Scope, receive: Receive, finish: Callable[[Message], None]
 ) -> tuple[bytes, ...]:
-    """What an application answers, as it would stand on the wire: the head and the body.
-
-    Args:
-        app: answers the call.
-        scope: the call (ASGI).
-        receive: where its body comes from.
-        finish: completes the answer's headers.
-    """
+    """An application's answer as bytes on the wire: head and body. `finish` completes the answer's headers."""
     head, body = b"", bytearray()
 
     async def keep(message: Message) -> None:
@@ -40,7 +30,7 @@ async def capture_answer(
             body.extend(message.get("body", b""))
 
     await app(scope, receive, keep)
-    if b"\r\ncontent-length:" not in head.lower():  # what was to be streamed is whole by now
+    if b"\r\ncontent-length:" not in head.lower():  # a streamed body is complete now
         head += b"content-length: %d\r\n" % len(body)
     return head + b"connection: close\r\n\r\n", b"" if scope["method"] == "HEAD" else bytes(body)
 
@@ -54,11 +44,7 @@ def _head(message: Message) -> bytes:
 
 
 async def write_answer(connection: ClientConnection, fault: Fault, head: bytes, body: bytes) -> bool:
-    """Writes an answer as a fault wants it.
-
-    Returns:
-        Whether the client stayed until what should be written was written.
-    """
+    """Writes an answer as the fault says. Returns whether the client stayed to the end."""
     if fault.cut_after is not None:
         body = body[: min(fault.cut_after, max(len(body) - 1, 0))]
     if fault.drip is not None:
@@ -79,18 +65,13 @@ async def _drip(connection: ClientConnection, content: bytes, *, bytes_per_s: fl
 
 
 class FaultMiddleware:
-    """An application with the faults of a state before it.
-
-    Args:
-        app: answers rightly.
-        state: whose faults, and where calls are counted.
-    """
+    """An application behind the faults of a state."""
 
     def __init__(self, app: ASGIApp, state: SandboxState) -> None:
         self._app, self._state = app, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one call (ASGI)."""
+        """Serves one request (ASGI)."""
         if scope["type"] != "http" or scope["path"].startswith("/_sandbox"):
             await self._app(scope, receive, send)
             return
@@ -105,7 +86,7 @@ class FaultMiddleware:
             else:
                 await self._apply_fault(fault, scope, receive, send)
         except ClientDisconnect:
-            return  # counted as gone: nobody is left to answer
+            return  # counted as gone
         finally:
             with state.lock:
                 state.in_flight -= 1
@@ -118,7 +99,10 @@ class FaultMiddleware:
         if fault.expires:
             with self._state.lock:
                 self._state.engine.credentials.expire_tokens()
-        answer = self._app if fault.passes else _response(fault)
+        answer = self._app
+        if not fault.passes:
+            content, media_type = fault.content()
+            answer = Response(content, fault.status, media_type=media_type)
         if fault.close:
             self._count(scope, "closed")
             connection.transport.abort()
@@ -142,7 +126,7 @@ class FaultMiddleware:
         stayed = await write_answer(connection, fault, head, body)
         outcome = status if fault.cut_after is None else "closed"
         self._count(scope, outcome if stayed else "gone")
-        connection.transport.close()  # which sends what was written first
+        connection.transport.close()  # sends what was written first
         await connection.closed.wait()
 
     def _counting(self, scope: Scope, send: Send, fault: Fault | None) -> Send:
@@ -165,11 +149,6 @@ def _finish(message: Message, fault: Fault | None) -> None:
     headers["date"] = formatdate(usegmt=True)
     if fault is not None:
         headers.update(fault.headers)
-
-
-def _response(fault: Fault) -> Response:
-    content, media_type = fault.content()
-    return Response(content, fault.status, media_type=media_type)
 
 
 def _template(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Faults on demand: which calls are answered wrongly, and how. Pure matching; the plan counts what it has used."""
+"""Faults on demand: which requests get a wrong answer, and which. Pure matching; the plan counts what it has used."""
 
 import difflib
 import random
@@ -21,7 +21,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One fault: what it matches, and what is answered instead."""
+    """One fault: what it matches, and what it answers."""
 
     path: Annotated[str, msgspec.Meta(pattern="^/")] = "/"
     """Prefix of the request's path."""
@@ -29,65 +29,56 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """In either case; None for all."""
     status: Annotated[int, msgspec.Meta(ge=200, le=599)] = 503
     body: Any = None
-    """A JSON value; text (or bytes), which is sent as it is; None sends an empty body."""
+    """A JSON value; text or bytes are sent as they are; None sends an empty body."""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Added to the answer; they replace its own, but for those that frame the body."""
+    """Added to the answer, or replacing its own; not those that frame the body."""
     count: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """How many calls it hits; None for all."""
+    """How many requests it affects; None for all."""
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
-    """Share of the matching calls that it hits, from 0 to 1."""
     for_s: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] | None = None
-    """How long it is in force; None until it is cleared."""
+    """How long it is active; None until it is cleared."""
     delay_s: Seconds = 0.0
-    """How long the call is kept waiting first."""
     fades: bool = False
-    """The delay shrinks evenly to nothing while the fault is in force."""
+    """The delay shrinks evenly to nothing while the fault is active."""
     drip: Annotated[float, msgspec.Meta(ge=1, le=1e9)] | None = None
-    """The body comes at this many bytes per second, on a connection of its own."""
+    """The body is sent at this many bytes per second, on a connection of its own."""
     drip_headers: bool = False
-    """The headers come as slowly as the body."""
     cut_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    """Drop the connection after this many bytes of the body, or before its last byte if it is no longer."""
+    """Drop the connection after this many bytes of the body, at the latest before its last byte."""
     close: bool = False
     """Drop the connection without an answer."""
     expires: bool = False
-    """Every issued token expires before the call is looked at."""
+    """Every issued token expires before the request is handled."""
     passes: bool = False
-    """Answer rightly after the delay, with the headers added; status and body say nothing then."""
+    """Answer correctly, with the delay and the headers; status and body are then ignored."""
 
     def content(self) -> tuple[bytes, str]:
-        """What it sends as a body, and the media type of that."""
-        if isinstance(self.body, bytes):
-            return self.body, "text/html"
-        if isinstance(self.body, str):
-            return self.body.encode(), "text/html"
+        """The body and its media type."""
+        if isinstance(self.body, bytes | str):
+            return self.body.encode() if isinstance(self.body, str) else self.body, "text/html"
         return b"" if self.body is None else msgspec.json.encode(self.body), "application/json"
 
     @property
     def needs_raw_write(self) -> bool:
-        """Whether its answer can't be left to the server, as it comes slowly or not to its end."""
+        """Whether the answer bypasses the server, because it is slow or incomplete."""
         return self.drip is not None or self.cut_after is not None
 
 
 def read_fault(raw: object) -> Fault:
-    """Reads a fault as the control endpoint gets it.
-
-    Raises:
-        ValueError: with one sentence about what is wrong.
-    """
+    """Reads a fault from the control endpoint. Raises ValueError with one sentence about what is wrong."""
     fault = to_struct(raw, Fault, "fault")
     problem = _wrong_header(fault) or _contradiction(fault) or _wrong_body(fault)
     if problem:
-        raise ValueError(f"that is no fault: {problem}")
+        raise ValueError(f"invalid fault: {problem}")
     return fault
 
 
 def _wrong_header(fault: Fault) -> str | None:
     for name, value in fault.headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            return f"HTTP can't carry the header {name!r} with that value"
+            return f"the header {name!r} or its value is not valid in HTTP"
         if name.lower() in _FRAMING_HEADERS:
-            return f"the header {name!r} frames the body, which is the sandbox's own affair"
+            return f"the header {name!r} frames the body and is set by the sandbox"
     return None
 
 
@@ -95,12 +86,12 @@ def _wrong_body(fault: Fault) -> str | None:
     try:
         content, _ = fault.content()
     except (TypeError, ValueError):
-        return "its body is neither a JSON value nor text"
+        return "its body is neither a JSON value nor a text"
     if content and fault.status in {204, 304}:
         return f"an answer with status {fault.status} has no body"
     wanted = fault.cut_after is not None or (fault.drip is not None and not fault.drip_headers)
     if wanted and not content and not fault.passes:
-        return "it has no body that could drip or be cut"
+        return "it has no body to drip or cut"
     return None
 
 
@@ -132,18 +123,14 @@ class _ActiveFault:
 
 
 class FaultPlan:
-    """The faults in force, in the order in which they were added; the first that hits a call is its own.
-
-    Args:
-        seed: decides which calls a share hits: the same ones each time.
-    """
+    """The faults in force, oldest first; the first that hits a call applies. `seed` decides what a share hits."""
 
     def __init__(self, seed: int = 0) -> None:
         self._active: list[_ActiveFault] = []
         self._random = random.Random(seed)  # noqa: S311  # which calls a share hits is no secret
 
     def add(self, fault: Fault, now_s: float = 0.0) -> None:
-        """Puts one more fault in force, from a moment (seconds on a steady clock) on."""
+        """Activates a fault from `now_s` on (seconds on a monotonic clock)."""
         self._active.append(_ActiveFault(fault=fault, since_s=now_s, remaining=fault.count))
 
     def clear(self) -> None:
@@ -151,7 +138,7 @@ class FaultPlan:
         self._active.clear()
 
     def match_request(self, method: str, path: str, now_s: float = 0.0) -> Fault | None:
-        """The fault that this call meets at a moment, or None; a counted one is used up by one."""
+        """The fault for a request at `now_s`, or None; it uses up one count."""
         for each in self._active:
             fault = each.at(now_s)
             if fault is None or each.remaining == 0 or not path.startswith(fault.path):
@@ -167,10 +154,9 @@ class FaultPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A fault that has a name."""
+    """A fault with a name; `about` says in a few words what it does."""
 
     about: str
-    """What it does, in a few words."""
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -180,7 +166,7 @@ PRESETS: Mapping[str, Preset] = {
         fields={"status": 502, "body": responses.BAD_GATEWAY, "headers": {"Server": "nginx", "Via": "1.1 google"}},
     ),
     "spending-limit": Preset(
-        about="429 SPENDING_LIMIT_EXCEEDED, which says retryable and is not",
+        about="429 SPENDING_LIMIT_EXCEEDED, which claims to be retryable",
         fields={"status": 429, "body": responses.SPENDING_LIMIT},
     ),
     "drop": Preset(about="the connection drops before any answer", fields={"close": True}),
@@ -191,18 +177,18 @@ PRESETS: Mapping[str, Preset] = {
         about="headers and body come at 20 bytes per second",
         fields={"passes": True, "drip": 20.0, "drip_headers": True},
     ),
-    "slow": Preset(about="a right answer after 2 s", fields={"passes": True, "delay_s": 2.0}),
+    "slow": Preset(about="a correct answer after 2 s", fields={"passes": True, "delay_s": 2.0}),
     "slow-start": Preset(
-        about="right answers after 5 s at first, after nothing a minute later",
+        about="correct answers after 5 s, getting faster; without delay after a minute",
         fields={"passes": True, "delay_s": 5.0, "for_s": 60.0, "fades": True},
     ),
     "hang": Preset(about="no answer for an hour", fields={"status": 504, "delay_s": 3600.0}),
     "token-storm": Preset(
-        about="one call in five finds that every issued token has expired",
+        about="one request in five expires every issued token",
         fields={"passes": True, "expires": True, "path": "/engine", "share": 0.2},
     ),
 }
-"""Besides these, each status from 200 to 599 is a name: it has the body that Gloo's error reference shows for it."""
+"""In addition, each status from 200 to 599 is a name, with the body from Gloo's error reference."""
 
 KEYS: Mapping[str, str] = {
     "path": "path",
@@ -215,7 +201,7 @@ KEYS: Mapping[str, str] = {
     "drip": "drip",
     "cut": "cut_after",
 }
-"""By key: the field of `Fault`. Besides these, `header.NAME` sets a header."""
+"""The field of `Fault` by key. In addition, `header.NAME` sets a header."""
 
 _INTEGER_FIELDS = frozenset({"status", "count", "cut_after"})
 _FLOAT_FIELDS = frozenset({"share", "drip"})
@@ -224,42 +210,31 @@ _HEADER = "header."
 
 
 def parse_fault(text: str) -> Fault:
-    """Reads a fault by name.
-
-    Raises:
-        ValueError: with one sentence about what is wrong.
-    """
+    """Reads a fault by name. Raises ValueError with one sentence about what is wrong."""
     preset, _, rest = text.partition(":")
     fields: dict[str, Any] = {**_fields_by_name(preset.strip())}
     headers = dict(fields.get("headers", {}))
     for pair in rest.split(",") if rest else ():
         key, equals, value = (part.strip() for part in pair.partition("="))
         if not equals:
-            raise ValueError(f"{pair.strip()!r} is no key=value; write a fault as NAME[:key=value,…]")
+            raise ValueError(f"{pair.strip()!r} is not key=value: write a fault as NAME[:key=value,…]")
         if key.startswith(_HEADER):
             headers[key.removeprefix(_HEADER)] = value
         else:
-            name = _field(key)
-            fields[name] = _value(key, name, value)
+            if key not in KEYS:
+                hint = _suggestion(key, list(KEYS))
+                raise ValueError(f"unknown key {key!r} of a fault{hint}: use {', '.join(KEYS)}, header.NAME")
+            fields[KEYS[key]] = _value(key, KEYS[key], value)
     return read_fault({**fields, "headers": headers})
 
 
 def _fields_by_name(name: str) -> Mapping[str, Any]:
     if name.isascii() and name.isdecimal() and 200 <= int(name) <= 599:
-        status = int(name)
-        return {"status": status, "body": responses.BY_STATUS.get(status)}
+        return {"status": int(name), "body": responses.BY_STATUS.get(int(name))}
     if name in PRESETS:
         return PRESETS[name].fields
     known = f"a status from 200 to 599, {', '.join(PRESETS)}"
-    raise ValueError(f"there is no fault named {name!r}{_suggestion(name, list(PRESETS))}; there are {known}")
-
-
-def _field(key: str) -> str:
-    if key not in KEYS:
-        raise ValueError(
-            f"there is no key {key!r}{_suggestion(key, list(KEYS))}; there are {', '.join(KEYS)}, header.NAME"
-        )
-    return KEYS[key]
+    raise ValueError(f"unknown fault {name!r}{_suggestion(name, list(PRESETS))}: use {known}")
 
 
 def _suggestion(given: str, known: Sequence[str]) -> str:
@@ -276,4 +251,4 @@ def _value(key: str, name: str, text: str) -> object:
         return parse_duration(text).total_seconds() if name in _DURATION_FIELDS else text
     except ValueError:
         what = 'a duration such as "30s"' if name in _DURATION_FIELDS else "a number"
-        raise ValueError(f"{key}={text} of a fault wants {what}") from None
+        raise ValueError(f"{key}={text} of a fault must be {what}") from None

@@ -1,4 +1,4 @@
-"""Rate limits: how many calls each credential may make, as a bucket that fills steadily. It reads no clock."""
+"""Rate limits: requests per credential, as a bucket that fills steadily. It reads no clock."""
 
 import math
 import re
@@ -7,52 +7,39 @@ from dataclasses import dataclass, field
 
 _RATE = re.compile(r"(\d{1,9})/(\d{0,6})([smh])", re.ASCII)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_ROUNDING = 1e-6  # of a call; what is lost in adding up parts of calls
+_ROUNDING = 1e-6  # of a request; floating-point error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """So many calls in so many seconds; that many may also come at once."""
+    """`count` (≥ 1) requests in `per_s` seconds; all of them may come at once."""
 
     count: int
-    """1 or more."""
     per_s: float
 
 
 def parse_rate(text: str) -> Rate:
-    """Reads a rate such as "50/s", "600/m", "1000/h" or "5/10s".
-
-    Raises:
-        ValueError: with one sentence about what is wrong.
-    """
+    """Reads a rate such as "50/s", "600/m", "1000/h" or "5/10s". Raises ValueError with one sentence."""
     match = _RATE.fullmatch(text)
     count, many, unit = match.groups() if match else ("0", "0", "s")
     rate = Rate(count=int(count), per_s=int(many or 1) * _UNITS[unit])
     if not rate.count or not rate.per_s:
-        raise ValueError(f"{text!r} is no rate; write calls per s, m or h, such as 50/s, 600/m or 5/10s")
+        raise ValueError(f"{text!r} is not a rate: write requests per s, m or h, such as 50/s, 600/m or 5/10s")
     return rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitDecision:
-    """Whether one call is let in, and what is left."""
+    """Whether a request is accepted; when the bucket will be full, and the next one accepted (clock of `now_s`)."""
 
     allowed: bool
     limit: int
     remaining: int
     full_at_s: float
-    """When the limit will be whole again, on the clock that `now_s` was read from."""
     next_at_s: float
-    """When the next call will be let in, on the same clock."""
 
     def headers(self, *, unix_s: float, now_s: float, retry_after: bool) -> Mapping[str, str]:
-        """The `X-RateLimit-*` of Gloo's reference, rounded up so that who waits that long is let in.
-
-        Args:
-            unix_s: what `now_s` is in Unix seconds.
-            now_s: the moment of the call.
-            retry_after: whether a refused call is told `Retry-After` too.
-        """
+        """The `X-RateLimit-*` of Gloo's reference, rounded up so that a client that waits is accepted."""
         headers = {
             "X-RateLimit-Limit": str(self.limit),
             "X-RateLimit-Remaining": str(self.remaining),
@@ -65,14 +52,14 @@ class RateLimitDecision:
 
 @dataclass(slots=True, kw_only=True)
 class TokenBuckets:
-    """One bucket per credential; it begins full, holds `rate.count` calls, and fills evenly in `rate.per_s`."""
+    """One bucket per credential: it begins full, holds `rate.count` requests, and refills evenly in `rate.per_s`."""
 
     rate: Rate
     _tokens: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By credential: calls left, and when that was counted."""
+    """By credential: requests left, and when that was counted."""
 
     def take(self, credential: str, now_s: float) -> RateLimitDecision:
-        """Counts one call; a refused one costs nothing."""
+        """Counts one request; a refused one costs nothing."""
         rate = self.rate
         tokens, since_s = self._tokens.get(credential, (float(rate.count), now_s))
         tokens = min(tokens + (now_s - since_s) * rate.count / rate.per_s, float(rate.count))

@@ -1,4 +1,4 @@
-"""What is asked of the sandbox by hand, by its control endpoint or by a scenario, read into its shape. Pure."""
+"""Requests to the sandbox from the control endpoint or a scenario, as structs. Pure."""
 
 from typing import Annotated, TypeVar
 
@@ -10,7 +10,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class ItemBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Items to be made."""
+    """Items to create."""
 
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_CREATED)] = 1
     status: str | None = None
@@ -19,44 +19,35 @@ class ItemBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ItemUpdate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one item is made to be; a status of None lets it walk."""
+    """A change to one item; with status None it walks through the stages."""
 
     status: str | msgspec.UnsetType | None = msgspec.UNSET
     publisher_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ItemSelection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which items: those with a text in their filename, in the order in which they came; None for all of them."""
+    """Items with a text in their filename, oldest first; without a count all of them."""
 
     filename: str = ""
     count: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class StatusChange(ItemSelection, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A status for several items; None lets them walk."""
+    """A status for several items; with None they walk through the stages."""
 
     status: str | None = None
 
 
 class RateChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new rate limit, written as `quota.parse_rate` reads it; None ends it."""
+    """A new rate limit for `parse_rate`; None ends it."""
 
     rate: str | None
 
 
 def to_struct(raw: object, kind: type[T], what: str) -> T:
-    """Reads what was asked.
-
-    Args:
-        raw: as JSON or TOML gave it.
-        kind: the shape.
-        what: what a person calls that shape.
-
-    Raises:
-        ValueError: with one sentence about what is wrong.
-    """
+    """Converts decoded JSON or TOML. Raises ValueError with one sentence, in which `what` is the struct's name."""
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         known = ", ".join(field.name for field in msgspec.structs.fields(kind))
-        raise ValueError(f"that is no {what}: {error}; a {what} has {known}") from None
+        raise ValueError(f"invalid {what}: {error}; the keys are {known}") from None

@@ -1,4 +1,4 @@
-"""What the simulated data engine answers with, as Gloo's error reference and tutorial show it. Data only."""
+"""The simulated engine's responses, after Gloo's error reference and tutorial. Data only."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,34 +15,31 @@ MISSING_AUTHORIZATION: Body = {"error": "Missing Authorization", "code": "unauth
 EXPIRED_TOKEN: Body = {"detail": "Invalid or expired access token."}
 FORBIDDEN: Body = {"error": "Forbidden - insufficient permissions", "code": "forbidden"}
 
-MALFORMED_ID: Body = {"detail": {"code": "Invalid item ID format", "message": "Item ID must be a valid UUID format"}}
-ITEM_NOT_FOUND: Body = {
-    "detail": {"code": "Item not found", "message": "The requested item does not exist or has been permanently deleted"}
-}
-ITEM_MISMATCH: Body = {
-    "detail": {"code": "item_publisher_mismatch", "message": "Item does not belong to the specified publisher"}
-}
-PUBLISHER_NOT_FOUND: Body = {"detail": {"code": "publisher_not_found", "message": "Publisher not found"}}
+
+def _detail(code: str, message: str, **more: object) -> Body:
+    return {"detail": {"code": code, "message": message, **more}}
+
+
+MALFORMED_ID = _detail("Invalid item ID format", "Item ID must be a valid UUID format")
+ITEM_NOT_FOUND = _detail("Item not found", "The requested item does not exist or has been permanently deleted")
+ITEM_MISMATCH = _detail("item_publisher_mismatch", "Item does not belong to the specified publisher")
+PUBLISHER_NOT_FOUND = _detail("publisher_not_found", "Publisher not found")
 PUBLISHER_MISMATCH: Body = {
     "detail": {"message": "Item does not belong to this publisher", "code": "publisher_mismatch"}
 }
 TOO_MANY_FILES: Body = {
     "detail": {"message": "Too many files. Producer ID is pre-file only.", "code": "too_many_files"}
 }
-MISSING_ITEM_IDS: Body = {"detail": {"code": "Invalid request", "message": "At least one item_id is required"}}
-TOO_MANY_ITEM_IDS: Body = {"detail": {"code": "Invalid request", "message": "At most 1000 item_ids are allowed"}}
-MISSING_PRODUCER_IDS: Body = {
-    "detail": {"code": "Invalid request", "message": "At least one producer_id must be provided"}
-}
-NO_ITEMS_OF_PRODUCERS: Body = {
-    "detail": {"code": "Items not found", "message": "No items were found for the provided producer IDs"}
-}
+MISSING_ITEM_IDS = _detail("Invalid request", "At least one item_id is required")
+TOO_MANY_ITEM_IDS = _detail("Invalid request", "At most 1000 item_ids are allowed")
+MISSING_PRODUCER_IDS = _detail("Invalid request", "At least one producer_id must be provided")
+NO_ITEMS_OF_PRODUCERS = _detail("Items not found", "No items were found for the provided producer IDs")
 RATE_LIMITED: Body = {"error": "Rate limit exceeded", "code": "too_many_requests"}
 BAD_GATEWAY = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
-"""What a gateway says in the engine's stead."""
+"""The page of a gateway in front of the engine."""
 
 _DELETED_FROM = ("weaviate", "s3", "chunk_enrichments", "files", "database")
 _KEPT_IN = frozenset({"files", "database"})
@@ -73,56 +70,43 @@ BY_STATUS: Mapping[int, Body] = {
     408: _error_body(_TIMEOUT, "provider_timeout_error", "PROVIDER_TIMEOUT", "provider"),
     429: RATE_LIMITED,
     500: _error_body(_UNEXPECTED, "provider_error", "PROVIDER_INFERENCE_ERROR", "provider"),
-    502: {
-        "detail": {
-            "code": "Weaviate update failed",
-            "message": "Postgres not modified due to vector store update failure",
-            "weaviate_error": "Weaviate update failed",
-        }
-    },
+    502: _detail(
+        "Weaviate update failed",
+        "Postgres not modified due to vector store update failure",
+        weaviate_error="Weaviate update failed",
+    ),
     503: _error_body(_UNSTABLE, "service_unavailable_error", "PROVIDER_UNAVAILABLE", "provider"),
 }
-"""What the error reference shows for a status."""
+"""The error reference's body for a status."""
 
 
 def missing_fields(names: Sequence[str]) -> Body:
-    """The validation error (422) of a body that lacks required fields."""
+    """The validation error (422) for missing required fields."""
     return {
         "detail": [{"type": "missing", "loc": ["body", name], "msg": "Field required", "input": {}} for name in names]
     }
 
 
 def not_a_string(loc: Sequence[str | int], given: object) -> Body:
-    """The validation error (422) of a field that should be a text."""
+    """The validation error (422) for a field that is not a text."""
     entry = {"type": "string_type", "loc": ["body", *loc], "msg": "Input should be a valid string", "input": given}
     return {"detail": [entry]}
 
 
 def not_a_limit(given: str) -> Body:
-    """The validation error (422) of a limit that is no whole number of 1 or more."""
+    """The validation error (422) for a limit that is not a whole number of at least 1."""
     entry = {"type": "int_parsing", "loc": ["query", "limit"], "msg": "Input should be a valid integer", "input": given}
     return {"detail": [entry]}
 
 
 def deleted(errors: Mapping[str, str | None], *, partially: frozenset[str]) -> Body:
-    """The results of a bulk delete.
-
-    Args:
-        errors: by id, in the order of the request: why it was not deleted, or None when it was.
-        partially: those of them that are gone from some places, but not from all.
-    """
+    """The results of a bulk delete, by id; `partially`: the ids that were deleted from some places only."""
     total, deleted_count = len(errors), sum(error is None for error in errors.values())
-    results = [
-        {
-            "item_id": item_id,
-            "success": error is None,
-            "error": error,
-            "deleted_from": {
-                place: error is None or (item_id in partially and place not in _KEPT_IN) for place in _DELETED_FROM
-            },
-        }
-        for item_id, error in errors.items()
-    ]
+    results = []
+    for item_id, error in errors.items():
+        kept_in = _KEPT_IN if item_id in partially else _DELETED_FROM
+        places = {place: error is None or place not in kept_in for place in _DELETED_FROM}
+        results.append({"item_id": item_id, "success": error is None, "error": error, "deleted_from": places})
     return {
         "success": deleted_count == total,
         "mode": "hard",
@@ -136,10 +120,5 @@ def deleted(errors: Mapping[str, str | None], *, partially: frozenset[str]) -> B
 
 def unauthorized_delete(item_ids: Sequence[str]) -> Body:
     """The refusal (403) to delete another publisher's items."""
-    return {
-        "detail": {
-            "code": "Unauthorized access",
-            "message": "You don't have permission to delete these items",
-            "unauthorized_items": item_ids,
-        }
-    }
+    message = "You don't have permission to delete these items"
+    return _detail("Unauthorized access", message, unauthorized_items=item_ids)

@@ -1,6 +1,6 @@
-"""Scenarios: timelines of what happens to a sandbox, as TOML files tell them. Pure: read here, played by `player`.
+"""Scenarios: timelines of changes to a sandbox, from TOML files; reads and plays them.
 
-A scenario has `[[steps]]`, each with `at`, a duration since the start, and exactly one thing that happens then.
+A scenario has `[[steps]]`, each with `at`, a duration since the start, and exactly one action.
 """
 
 import re
@@ -23,35 +23,30 @@ from monitor.sandbox.sandbox import Sandbox
 from monitor.sandbox.settings import SandboxSettings
 
 Argument = Fault | ItemBatch | StatusChange | ItemSelection | Rate | str | bool | None
-"""What an action is done with."""
 
 _STEP = re.compile(r"^[ \t]*\[\[[ \t]*steps[ \t]*\]\]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenarioStep:
-    """One thing that happens."""
+    """One step of a scenario: `at_s` seconds after the start, one of `ACTIONS`, and what happens, in one line."""
 
     at_s: float
-    """Seconds since the start."""
     action: str
-    """One of `ACTIONS`."""
     argument: Argument
     text: str
-    """What happens, in a line for people."""
 
     def line(self) -> str:
-        """When and what, such as "1m30s  the key is revoked"."""
+        """Time and text, such as "1m30s  the key is revoked"."""
         return f"{format_duration(timedelta(seconds=self.at_s)):>7}  {self.text}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A timeline."""
+    """A timeline; the steps are in order of time."""
 
     about: str
     steps: Sequence[ScenarioStep]
-    """In the order in which they happen."""
 
 
 class _StepTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,54 +72,27 @@ class _ScenarioTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     about: str = ""
 
 
-def _fault(value: Any) -> Fault:  # noqa: ANN401  # text or a table, as the step's shape has it
-    return parse_fault(value) if isinstance(value, str) else read_fault(value)
-
-
-def _rate(value: str) -> Rate | None:
-    return None if value == "none" else parse_rate(value)
-
-
 def _credential_name(value: str) -> str:
     if value not in {"client", "key"}:
-        raise ValueError(f'"{value}" is nobody; write "client" or "key"')
+        raise ValueError(f'"{value}" is not a credential: write "client" or "key"')
     return value
 
 
 _PARSERS: Mapping[str, Callable[[Any], Argument]] = {
-    "fault": _fault,
+    "fault": lambda value: parse_fault(value) if isinstance(value, str) else read_fault(value),
     "revoke": _credential_name,
     "restore": _credential_name,
     "make": lambda value: to_struct(value, ItemBatch, "batch of items"),
     "set": lambda value: to_struct(value, StatusChange, "change of items"),
     "remove": lambda value: to_struct(value, ItemSelection, "selection of items"),
-    "rate": _rate,
+    "rate": lambda value: None if value == "none" else parse_rate(value),
 }
 
 ACTIONS = tuple(name for name in _StepTable.__struct_fields__ if name not in {"at", "say", "every", "times"})
-"""What can happen."""
-
-
-def due_steps(steps: Sequence[ScenarioStep], elapsed_s: float) -> Sequence[ScenarioStep]:
-    """The steps whose time has come, in their order; a later call gives the same ones again, and more.
-
-    Args:
-        steps: in the order in which they happen.
-        elapsed_s: seconds since the start.
-    """
-    return [step for step in steps if step.at_s <= elapsed_s]
 
 
 def read_scenario(text: str, *, name: str) -> Scenario:
-    """Reads a scenario.
-
-    Args:
-        text: the TOML.
-        name: what a person calls the file.
-
-    Raises:
-        ConfigError: with everything that is wrong, each with the number of its step and the line where that begins.
-    """
+    """Reads a scenario in the file `name`. Raises ConfigError with every problem, each with its step and its line."""
     try:
         file = to_struct(tomllib.loads(text), _ScenarioTable, "scenario")
     except ValueError as error:  # TOML's own errors name the line
@@ -147,12 +115,13 @@ def _steps(raw: Mapping[str, Any]) -> Iterator[ScenarioStep]:
     value = to_struct(raw, _StepTable, "step")
     named = [name for name in ACTIONS if getattr(value, name) is not None]
     if len(named) != 1:
-        found = f"it has {' and '.join(named)}" if named else "it has none"
-        raise ValueError(f"a step is exactly one of {', '.join(ACTIONS)}; {found}")
+        found = f"this one has {' and '.join(named)}" if named else "this one has none"
+        raise ValueError(f"a step needs exactly one of {', '.join(ACTIONS)}; {found}")
     if (value.every is None) != (value.times is None):
-        raise ValueError('a step that is repeated has both every and times, such as every = "10m" and times = 3')
+        raise ValueError('a repeated step needs both every and times, such as every = "10m" and times = 3')
     (action,) = named
-    argument = _PARSERS.get(action, _unchanged)(getattr(value, action))
+    parse, given = _PARSERS.get(action), getattr(value, action)
+    argument = parse(given) if parse else given
     at_s, every_s = _seconds("at", value.at), _seconds("every", value.every or "0s")
     for n in range(value.times or 1):
         yield ScenarioStep(
@@ -160,15 +129,11 @@ def _steps(raw: Mapping[str, Any]) -> Iterator[ScenarioStep]:
         )
 
 
-def _unchanged(value: Argument) -> Argument:
-    return value
-
-
 def _seconds(key: str, value: str) -> float:
     try:
         return parse_duration(value).total_seconds()
     except ValueError:
-        raise ValueError(f'{key} = "{value}" is no duration; write one such as "30s", "5m" or "1h30m"') from None
+        raise ValueError(f'{key} = "{value}" is not a duration: write one such as "30s", "5m" or "1h30m"') from None
 
 
 def _describe(raw: Mapping[str, Any], action: str) -> str:
@@ -178,21 +143,14 @@ def _describe(raw: Mapping[str, Any], action: str) -> str:
     return action.replace("_", " ") if argument is True else f"{action} {argument}".strip()
 
 
-_CREDENTIAL_ACTIONS: Mapping[tuple[str, str], Callable[[Sandbox], None]] = {
-    ("revoke", "client"): Sandbox.revoke_client,
-    ("revoke", "key"): Sandbox.revoke_key,
-    ("restore", "client"): Sandbox.restore_client,
-    ("restore", "key"): Sandbox.restore_key,
-}
-
-# a step's argument has the type that its action wants: `scenario` has read it
+# `_PARSERS` gave each argument the type that its action needs
 _ACTIONS: Mapping[str, Callable[[Sandbox, Any], object]] = {
     "fault": Sandbox.inject_fault,
     "clear": lambda sandbox, _: sandbox.clear_faults(),
-    "revoke": lambda sandbox, credential: _CREDENTIAL_ACTIONS["revoke", credential](sandbox),
-    "restore": lambda sandbox, credential: _CREDENTIAL_ACTIONS["restore", credential](sandbox),
+    "revoke": lambda sandbox, name: sandbox.revoke_client() if name == "client" else sandbox.revoke_key(),
+    "restore": lambda sandbox, name: sandbox.restore_client() if name == "client" else sandbox.restore_key(),
     "expire_tokens": lambda sandbox, _: sandbox.expire_tokens(),
-    "make": lambda sandbox, batch: sandbox.create_batch(batch),
+    "make": Sandbox.create_batch,
     "set": Sandbox.set_statuses,
     "remove": Sandbox.remove_selected,
     "rate": Sandbox.limit_rate,
@@ -202,36 +160,21 @@ _ACTIONS: Mapping[str, Callable[[Sandbox, Any], object]] = {
 
 
 class ScenarioPlayer:
-    """Plays a timeline, each step once.
-
-    Args:
-        sandbox: what things happen to.
-        scenario: the timeline.
-    """
+    """Plays a scenario on a sandbox, each step once."""
 
     def __init__(self, sandbox: Sandbox, scenario: Scenario) -> None:
         self._sandbox, self._steps, self._done = sandbox, scenario.steps, 0
 
     def advance(self, elapsed_s: float) -> Sequence[ScenarioStep]:
-        """Does what has come due since the last call.
-
-        Args:
-            elapsed_s: seconds since the start.
-
-        Returns:
-            What was done, in order.
-
-        Raises:
-            MonitorError: the sandbox could not listen again where it did before.
-        """
-        steps = due_steps(self._steps, elapsed_s)[self._done :]
+        """Runs and returns the steps that are due. Raises MonitorError if the sandbox can't listen again."""
+        steps = [step for step in self._steps if step.at_s <= elapsed_s][self._done :]
         for step in steps:
             _ACTIONS[step.action](self._sandbox, step.argument)
             self._done += 1
         return steps
 
     def wait_s(self, elapsed_s: float) -> float | None:
-        """How long from now until the next step; None when there is none left."""
+        """Seconds until the next step; None if there is none left."""
         if self._done == len(self._steps):
             return None
         return max(self._steps[self._done].at_s - elapsed_s, 0.0)
@@ -244,20 +187,12 @@ def serve(
     faults: Sequence[Fault] = (),
     items: int = 0,
     scenario: Scenario | None = None,
-    on_step: Callable[[ScenarioStep], None] = lambda step: None,  # noqa: ARG005  # nobody listens
+    on_step: Callable[[ScenarioStep], None] = lambda step: None,  # noqa: ARG005  # ignored by default
 ) -> None:
-    """Serves until SIGINT, after which it returns, or SIGTERM, whose own handler then has its turn.
+    """Serves until SIGINT, then returns, or until SIGTERM, whose own handler then runs.
 
-    Args:
-        settings: how it behaves; port 0 takes a free one.
-        on_ready: called with the base URL once connections are accepted.
-        faults: in force from the start.
-        items: how many walk from the start.
-        scenario: played from then on.
-        on_step: called for each of its steps, once it is done.
-
-    Raises:
-        MonitorError: the address can't be listened on.
+    `on_ready` gets the base URL once connections are accepted; the scenario is played from then on.
+    Raises MonitorError if it can't listen on the address.
     """
     try:
         with Sandbox(settings) as sandbox:

@@ -1,7 +1,4 @@
-"""The server under the sandbox: a socket, uvicorn on it, and connections that can be dropped.
-
-The socket is bound here: a bind failure inside uvicorn would end the process.
-"""
+"""The sandbox's server: uvicorn on a socket that is bound here, because a failure inside uvicorn ends the process."""
 
 import asyncio
 import socket
@@ -16,13 +13,9 @@ from monitor.sandbox.state import ClientConnection, SandboxState
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address; port 0 takes a free one.
-
-    Raises:
-        MonitorError: the address can't be listened on.
-    """
+    """A socket that listens on an address; port 0 picks a free one. Raises MonitorError if it can't."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named: each answer would wait 40 ms for an ACK
+    # asyncio disables Nagle's algorithm only if the protocol is named: else each answer waits 40 ms for an ACK
     listener = None
     try:
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -40,17 +33,13 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 def base_url_of(listener: socket.socket) -> str:
-    """The base URL of what listens there."""
+    """The base URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class SandboxServer(uvicorn.Server):
-    """Serves a state. It ends at once: calls in flight lose their connection, as when a service goes down.
-
-    Args:
-        state: what it serves.
-    """
+    """Serves a state. It stops at once: requests in flight lose their connection, as when a service goes down."""
 
     def __init__(self, state: SandboxState) -> None:
         super().__init__(
@@ -61,9 +50,9 @@ class SandboxServer(uvicorn.Server):
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                proxy_headers=False,  # a connection is found by its real address, whatever X-Forwarded-For says
+                proxy_headers=False,  # connections are tracked by their real address
                 server_header=False,
-                date_header=False,  # a fault may bring its own
+                date_header=False,  # a fault may set its own
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=1,
             )
@@ -72,15 +61,15 @@ class SandboxServer(uvicorn.Server):
         self.ready = threading.Event()
 
     def serve_on(self, listener: socket.socket) -> None:
-        """Serves until told to exit, in a thread: uvicorn leaves signals alone there, they stay with the main one."""
+        """Serves until `should_exit`, in a thread: there uvicorn leaves signals to the main thread."""
         try:
             self.run(sockets=[listener])
         finally:
             listener.close()
-            self.ready.set()  # if it could not start, nobody shall wait for it
+            self.ready.set()  # also if it could not start: `start` waits for it
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accepts connections, and says so."""
+        """Accepts connections, then sets `ready`."""
         await super().startup(sockets=sockets)
         self.ready.set()
 
@@ -93,7 +82,7 @@ class SandboxServer(uvicorn.Server):
 
 def _tracking_protocol(state: SandboxState) -> type[asyncio.Protocol]:
     class TrackingProtocol(H11Protocol):
-        """Remembers open connections, so that they can be dropped."""
+        """Tracks open connections, so that they can be dropped."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
             super().connection_made(transport)

@@ -1,4 +1,4 @@
-"""What the server's thread and its owner share, behind one lock. It answers nothing itself."""
+"""State shared by the server's thread and its owner, behind one lock."""
 
 import asyncio
 import time
@@ -19,14 +19,13 @@ from monitor.sandbox.settings import SandboxSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConnection:
-    """One open connection; only the server's own thread touches it."""
+    """One open connection; only the server's own thread uses it."""
 
     transport: asyncio.Transport
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when it is closed, by whichever side."""
 
     async def stays_open(self, delay_s: float) -> bool:
-        """Waits; whether the connection is still there afterwards. Ends early when it is not."""
+        """Waits up to `delay_s`; whether the connection is still open then."""
         if delay_s:
             try:
                 await asyncio.wait_for(self.closed.wait(), delay_s)
@@ -36,12 +35,7 @@ class ClientConnection:
 
 
 class SandboxState:
-    """The engine, the faults and the rate limit in force, and what has been counted.
-
-    Args:
-        settings: how the sandbox behaves.
-        clock: seconds on a steady clock.
-    """
+    """The engine, the active faults and rate limit, and the counts. `clock` gives seconds, monotonic."""
 
     def __init__(self, settings: SandboxSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings, self.clock, self.lock = settings, clock, RLock()
@@ -53,7 +47,7 @@ class SandboxState:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything but the connections and the calls that are in flight."""
+        """Resets everything but the connections and the requests in flight."""
         with self.lock:
             self.engine, self.faults = Engine(settings=self.settings, epoch=self._epoch), FaultPlan()
             self.limit(self.settings.rate)
@@ -61,12 +55,12 @@ class SandboxState:
             self.max_in_flight = self.in_flight
 
     def limit(self, rate: Rate | None) -> None:
-        """Sets a rate limit, of which nothing is used yet, or ends it."""
+        """Sets an unused rate limit, or ends it."""
         with self.lock:
             self._buckets = TokenBuckets(rate=rate) if rate else None
 
     def authorize(self, authorization: str | None) -> tuple[JsonAnswer | None, Mapping[str, str]]:
-        """Why a call with this `Authorization` header is refused, if it is, and the headers that tell its rate."""
+        """Why a request with this `Authorization` header is refused, if it is, and its rate-limit headers."""
         with self.lock:
             now_s = self.clock()
             subject = self.engine.credentials.authorize(authorization, now_s)
@@ -81,4 +75,3 @@ class SandboxState:
 
 
 Handler = Callable[[SandboxState, Request], Awaitable[JsonAnswer]]
-"""Answers one kind of call."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.client.api_errors import FIELD_PATHS, parse_api_error
 from monitor.client.retry_after import MAX_RETRY_AFTER, RETRY_AFTER_SOURCES
-from monitor.model import Cause, ItemState, Reason
+from monitor.model import Cause, ItemState
 from monitor.model.http import CallResult, ErrorDetail, Reply, plain_text
 from monitor.runs.outcomes import outcome_from_result
 
@@ -121,11 +121,11 @@ def test_a_body_that_is_cut_anywhere_is_read_all_the_same(value, size):
     assert_storable(read(json.dumps(value).encode()[:size], status=502))
 
 
-@pytest.mark.parametrize("status", range(100, 600))
-def test_every_status_is_kept_and_has_a_message(status):
-    failure = read(b"", status=status)
-    assert failure.status == status
-    assert_storable(failure)
+def test_every_status_is_kept_and_has_a_message():
+    for status in range(100, 600):
+        failure = read(b"", status=status)
+        assert failure.status == status
+        assert_storable(failure)
 
 
 @given(st.integers(), st.text())
@@ -148,7 +148,7 @@ def test_what_was_sent_as_input_is_never_kept(value, canary):
 
 
 @given(OBJECTS, st.sampled_from(["a", "B_1", "Item not found"]))
-def test_detail_code_wins_over_whatever_else_is_said(value, code):
+def test_detail_code_wins_over_every_other_code(value, code):
     assert read(json.dumps({**value, "detail": {"code": code}}).encode()).code == code
 
 
@@ -185,7 +185,7 @@ def test_any_other_403_is_a_refusal(value, detail):
     outcome = outcome_from_result(
         "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
     )
-    assert (outcome.state, outcome.reason) == (ItemState.UNKNOWN, Reason(Cause.FORBIDDEN.value))
+    assert (outcome.state, outcome.reason) == (ItemState.UNKNOWN, Cause.FORBIDDEN)
 
 
 def test_recursion_that_is_nearly_spent_does_no_harm():

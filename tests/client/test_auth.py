@@ -143,7 +143,7 @@ async def test_a_token_is_refreshed_sixty_seconds_before_it_expires(expires_in, 
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302, 402])
-async def test_a_refusal_is_told_to_every_call_and_asked_for_once(status):
+async def test_a_refusal_is_the_result_of_every_call_and_costs_one_request(status):
     api = Api(token_reply=reply(status, b'{"error": "invalid_client"}'))
     client = client_of(api.transport, credentials())
     answers = await ask(client, times=20) + await ask(client, times=20)
@@ -274,7 +274,7 @@ async def test_a_rotated_api_key_is_picked_up_after_a_401():
     assert {(answer.reply.status, answer.attempts) for answer in answers} == {(200, 2)}
 
 
-async def test_an_api_key_that_vanished_is_told():
+async def test_a_missing_api_key_is_reported():
     keys = iter(["old", ""])
     (answer,) = await ask(client_of(ScriptedTransport(reply(401)), ApiKey(lambda: next(keys))))
     assert answer.error.code == "unusable_credentials"
@@ -434,7 +434,7 @@ async def test_an_early_refresh_that_fails_leaves_the_token_in_use_until_it_expi
     assert await endpoint.acquire(auth) == failure
 
 
-async def test_while_a_rejected_token_is_replaced_nobody_sets_out_with_it():
+async def test_while_a_rejected_token_is_replaced_no_call_uses_it():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
     await endpoint.acquire(auth)
     renewing = asyncio.create_task(endpoint.renew(auth, "t1"))

@@ -145,7 +145,7 @@ def test_however_short_tokens_claim_to_live_they_are_asked_for_at_most_once_per_
 
 @given(HASTY, REVOCATIONS, TOKEN_TAKES_S)
 @example([Caller(0.0, 0.1, has_s=1.0)] * 49 + [Caller(0.0, 0.1)], [], 3.0)
-def test_callers_whose_time_is_up_strand_nobody_and_end_in_time(callers, revoked, takes_s):
+def test_calls_past_their_deadline_end_in_time_and_block_no_other(callers, revoked, takes_s):
     api = Api(revoked_at_s=revoked, token_takes_s=takes_s)
     answers = play(api, callers)
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from monitor.client.classify import cause_of, is_invalid_id
-from monitor.model import BadBody, Cause, ItemState, ItemStatus, Reason
+from monitor.model import BadBody, Cause, ItemState, ItemStatus
 from monitor.model.http import ApiError, CallResult, ErrorDetail, NetworkFault, Reply
 from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
 
@@ -72,7 +72,7 @@ def test_a_readable_200_gives_the_provider_s_reading():
 def test_a_200_that_is_not_what_was_asked_for_is_unknown_and_never_healthy():
     answer = CallResult(reply=Reply(status=200, headers={}, body=b"<html>"))
     outcome = outcome_from_result("a", answer, read_as(BadBody(reason="not JSON")), AT)
-    assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Reason.BAD_RESPONSE, False)
+    assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Cause.BAD_RESPONSE, False)
     assert outcome.error is not None
     assert outcome.error.message == "not JSON"
 
@@ -89,11 +89,11 @@ OUTCOMES = [
         None,
         True,
     ),
-    ("400 for the publisher", error(400, code="publisher_not_found"), ItemState.UNKNOWN, Reason.WRONG_SCOPE, False),
-    ("403 on one item", error(403), ItemState.UNKNOWN, Reason.FORBIDDEN, False),
-    ("404 of the token endpoint", error(404, from_token_endpoint=True), ItemState.UNKNOWN, Reason.WRONG_SCOPE, False),
-    ("409", error(409), ItemState.UNKNOWN, Reason.BAD_REQUEST, False),
-    ("503", error(503), ItemState.UNKNOWN, Reason.OUTAGE, False),
+    ("400 for the publisher", error(400, code="publisher_not_found"), ItemState.UNKNOWN, Cause.WRONG_SCOPE, False),
+    ("403 on one item", error(403), ItemState.UNKNOWN, Cause.FORBIDDEN, False),
+    ("404 of the token endpoint", error(404, from_token_endpoint=True), ItemState.UNKNOWN, Cause.WRONG_SCOPE, False),
+    ("409", error(409), ItemState.UNKNOWN, Cause.BAD_REQUEST, False),
+    ("503", error(503), ItemState.UNKNOWN, Cause.OUTAGE, False),
 ]
 
 
@@ -107,7 +107,7 @@ def test_an_error_says_something_about_the_item_or_leaves_it_unknown(failure, st
 
 
 def test_an_answer_without_anything_is_an_outage():
-    assert outcome_from_result("a", CallResult(), read_as(BadBody(reason="")), AT).reason is Reason.OUTAGE
+    assert outcome_from_result("a", CallResult(), read_as(BadBody(reason="")), AT).reason is Cause.OUTAGE
 
 
 def test_a_409_does_not_make_an_id_invalid():
@@ -115,6 +115,6 @@ def test_a_409_does_not_make_an_id_invalid():
     assert is_invalid_id(error(400))
 
 
-def test_a_malformed_id_is_invalid_though_nobody_was_asked():
+def test_a_malformed_id_is_invalid_without_a_request():
     outcome = malformed_id_outcome("not a uuid", AT)
     assert (outcome.state, outcome.answered, outcome.error) == (ItemState.INVALID, False, None)

@@ -142,7 +142,7 @@ async def test_refusals_do_not_trip_the_breaker():
     assert not client.tripped
 
 
-async def test_one_event_per_request_without_url_words_or_secret():
+async def test_one_event_per_request_without_url_message_or_secret():
     body = json.dumps({"code": "busy", "message": CANARY, "error": CANARY}).encode()
     transport = ScriptedTransport(reply(500, body, x_request_id="r1"), reply(502, b"<html>", server="nginx"))
     with structlog.testing.capture_logs() as events:
@@ -187,7 +187,7 @@ async def test_the_default_clock_is_aware():
     assert Client(transport=ScriptedTransport(OK)).utcnow().tzinfo is not None
 
 
-def test_the_scripted_clock_stands_still():
+def test_the_scripted_clock_does_not_move():
     assert Clock()() == 1000.0
 
 
@@ -210,7 +210,7 @@ async def test_what_the_caller_calls_secret_is_masked_too():
 @pytest.mark.parametrize(
     "code", ["deadline_exceeded", "retry_budget_exhausted", "breaker_open", "unusable_credentials"]
 )
-async def test_an_api_that_says_our_own_words_is_heard_as_an_api(code):
+async def test_an_api_that_sends_one_of_our_codes_is_still_an_api_error(code):
     transport = ScriptedTransport(reply(503, json.dumps({"code": code}).encode()))
     client = make(transport, max_attempts=1)
     answers = [await client.send(ITEM, deadline_s=2000.0) for _ in range(5)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.client import limits, retry, retry_after, throttle
+from monitor.client import limits, retry, throttle
 from monitor.client.api_errors import FIELD_PATHS, parse_api_error
 from monitor.client.classify import SPENDING_CODES, cause_of
 from monitor.client.limits import is_outage
@@ -60,11 +60,11 @@ def ticked(cell):
     return re.findall(r"`([^`]+)`", cell)
 
 
-(SHARED,) = section("What is shared, and what is kept")
+(SHARED,) = section("What is shared and stored")
 REPEATS, VERDICTS = section("Retry or give up")
 HINTS, SANITY = section("When a server says to come back")
-FIELDS, BODIES = section("What an error says")
-(LIMITS,), (NETWORK,), (SETTINGS,) = section("Limits"), section("What the network did"), section("Settings")
+FIELDS, BODIES = section("Fields of an error")
+(LIMITS,), (NETWORK,), (SETTINGS,) = section("Limits"), section("Network faults"), section("Settings")
 WITH_SOURCES = {
     "repeats": REPEATS,
     "verdicts": VERDICTS,
@@ -86,7 +86,7 @@ def test_each_row_names_its_source(table):
 # --- retries
 
 
-def test_the_table_of_retries_is_the_codes_own():
+def test_the_table_of_retries_matches_the_code():
     head, *rows = REPEATS
     assert head == ["operation", *FailureKind, "source"]
     said = {row[0]: dict(zip(head[1:-1], row[1:-1], strict=True)) for row in rows}
@@ -120,7 +120,7 @@ CALM |= {"operation": Operation.READ, "deadline_s": 1000.0, "attempt": 1, "budge
 
 
 @pytest.mark.parametrize("row", VERDICTS[1:], ids=lambda row: row[3])
-def test_of_two_reasons_the_one_that_is_listed_first_decides(row):
+def test_the_first_reason_that_applies_decides(row):
     number, _, action, reason, _ = row
     (mine,) = ticked(reason)
     later = list(LATER)[int(number) - 1 :]
@@ -130,17 +130,17 @@ def test_of_two_reasons_the_one_that_is_listed_first_decides(row):
         assert (decision.reason, decision.action) == (mine, action), other
 
 
-def test_the_list_of_reasons_is_whole():
+def test_every_reason_is_listed():
     assert [ticked(row[3]) for row in VERDICTS[1:]] == [[reason] for reason in LATER]
     assert set(LATER) == set(RetryReason)
     assert {row[2] for row in VERDICTS[1:]} == set(RetryAction)
 
 
-def test_the_conditions_quote_the_codes_own_names_and_numbers():
+def test_the_conditions_have_the_codes_names_and_numbers():
     when = [row[1] for row in VERDICTS[1:]]
     assert ticked(when[0]) == sorted(SPENDING_CODES)
     assert [f'"{RetryPolicy.NO}"' in when[1], f'"{RetryPolicy.UNSAFE}"' in when[3]] == [True, True]
-    assert f" {MAX_BOUNDED_ATTEMPTS} of what is bounded" in when[5]
+    assert f" {MAX_BOUNDED_ATTEMPTS} if bounded" in when[5]
     assert backoffs() in when[8]
 
 
@@ -152,10 +152,6 @@ def backoffs():
 
 
 # --- hints
-
-
-def docstring_tables(module):
-    return [row for table in tables(module.__doc__) for row in table[1:]]
 
 
 def hinted(said):
@@ -171,17 +167,11 @@ def hinted(said):
     return "nothing" if wait is None else f"{wait.total_seconds():g} s"
 
 
-def test_the_table_of_hints_is_the_codes_own():
-    rows = docstring_tables(retry_after)[: len(RETRY_AFTER_SOURCES)]
-    assert [row[:4] for row in HINTS[1:]] == rows
+def test_the_table_of_hints_matches_the_code():
     read = [
         (source.header, ", ".join(map(str, sorted(source.statuses or ()))) or "any") for source in RETRY_AFTER_SOURCES
     ]
     assert [(None if "body" in where else ticked(where)[0], on) for _, where, _, on, *_ in HINTS[1:]] == read
-
-
-def test_the_table_of_sane_hints_is_the_codes_own():
-    assert [row[:2] for row in SANITY[1:]] == docstring_tables(retry_after)[len(RETRY_AFTER_SOURCES) :]
 
 
 EXAMPLES = [(row[-2], example) for row in (*HINTS[1:], *SANITY[1:]) for example in row[-2].split("<br>")]
@@ -194,7 +184,7 @@ def test_an_example_of_a_hint_is_read_as_the_table_says(example):
 
 
 @pytest.mark.parametrize("row", HINTS[1:], ids=lambda row: row[1])
-def test_the_examples_of_a_hint_are_of_its_own_place(row):
+def test_the_examples_of_a_hint_use_its_own_place(row):
     places = {"body `retry_after`" if part.startswith("{") else code(part.split(": ")[0]) for part in ticked(row[4])}
     assert places == {row[1]}
 
@@ -202,7 +192,7 @@ def test_the_examples_of_a_hint_are_of_its_own_place(row):
 # --- errors
 
 
-def test_the_table_of_places_is_the_codes_own():
+def test_the_table_of_places_matches_the_code():
     said = {ticked(field)[0]: tuple(ticked(places)) for field, places, _ in FIELDS[1:]}
     assert list(said.items()) == list(FIELD_PATHS.items())
 
@@ -243,49 +233,48 @@ def default(model, name):
 def breaker_limits():
     first, most, last = limits._OPEN_AFTER_FIRST, limits._OPEN_AFTER_FAILURES, limits._WINDOW_SIZE
     return {
-        "breaker, opens": f"the first {first} attempts of a run all meet an outage, or {most} of the last {last} do; "
+        "breaker, opens": f"if the first {first} attempts of a run all meet an outage, or {most} of the last {last}; "
         "it stays open for the run",
-        "breaker, next run": f"one probe first, if it was open, or a run of {limits._MIN_ATTEMPTS} attempts and more met "
-        "nothing but outages",
+        "breaker, next run": "begins with one probe if it was open, or if a run of at least "
+        f"{limits._MIN_ATTEMPTS} attempts met only outages",
     }
 
 
 def retry_limits():
     firsts, floor = limits._ATTEMPTS_PER_RETRY, limits._MIN_RETRIES
     return {
-        "retry budget": f"1 retry for each {firsts} first attempts of the run, and {floor} in any case",
-        "attempts": f"{default(CheckConfig, 'max_attempts')} per call by default; {MAX_BOUNDED_ATTEMPTS} of what is bounded",
+        "retry budget": f"1 retry per {firsts} first attempts of the run, and at least {floor}",
+        "attempts": f"{default(CheckConfig, 'max_attempts')} per call by default; {MAX_BOUNDED_ATTEMPTS} if bounded",
         "backoff": f"{backoffs()} s",
     }
 
 
-def pace_limits():
+def rate_limits():
     usual, most = default(CheckConfig, "concurrency"), throttle._DEFAULT_MAX_IN_FLIGHT
     holding = ", ".join(map(str, sorted(limits._BACKOFF_STATUSES)))
     return {
-        "concurrency": f"at most {usual} by default ({most} where nothing is configured, and at most); half of it "
-        "after 429 or an outage, once for all that were under way together; one more per round of successes; never "
-        "below 1",
-        "hold": f"by hints on {holding}; at most {format_duration(MAX_RETRY_AFTER)}; then one probe",
-        "pace, a limit is stated": f"{default(CheckConfig, 'rate_share'):.0%} of it by default",
-        "pace, a 429 without that": f"{estimate._MIN_PER_S:g} request a second until one is accepted; then at most "
-        f"{estimate._BACKOFF_FACTOR:.0%} of what was sent before, back to {estimate._PLATEAU_FACTOR:.0%} of it within "
-        f"{estimate._INITIAL_RECOVERY_S:g} s, and slowly beyond; up to {estimate._MAX_RECOVERY_S:g} s where climbs end at the "
-        "same rate again",
+        "concurrency": f"{usual} by default (at most {most}, also without configuration); halved after a 429 or an "
+        "outage, once for all requests in flight together; plus one per round of successes; at least 1",
+        "server backoff": f"for hints on {holding}; at most {format_duration(MAX_RETRY_AFTER)}; then one probe",
+        "rate, a limit is stated": f"{default(CheckConfig, 'rate_share'):.0%} of it by default",
+        "rate, only 429s": f"{estimate._MIN_PER_S:g} request a second until one is accepted; then at most "
+        f"{estimate._BACKOFF_FACTOR:.0%} of the rate before, back to {estimate._PLATEAU_FACTOR:.0%} of it within "
+        f"{estimate._INITIAL_RECOVERY_S:g} s, and slowly beyond; within up to {estimate._MAX_RECOVERY_S:g} s if it is "
+        "refused at the same rate again",
     }
 
 
-def test_the_table_of_limits_has_the_codes_own_numbers():
+def test_the_table_of_limits_has_the_codes_numbers():
     mib, page = Request(method="GET", path="/", template="/").max_bytes >> 20, default(CheckConfig, "list_max_mb")
     body = {"body": f"{mib} MiB decoded; a page of a list {page} MiB by default"}
-    assert {name: text for name, text, _ in LIMITS[1:]} == breaker_limits() | retry_limits() | pace_limits() | body
+    assert {name: text for name, text, _ in LIMITS[1:]} == breaker_limits() | retry_limits() | rate_limits() | body
 
 
-def test_a_target_may_have_as_many_requests_under_way_as_a_client_without_settings():
+def test_a_target_may_have_as_many_requests_in_flight_as_a_client_without_settings():
     assert CheckConfig.model_json_schema()["properties"]["concurrency"]["maximum"] == throttle._DEFAULT_MAX_IN_FLIGHT
 
 
-def test_all_that_is_kept_of_a_throttle_is_listed():
+def test_every_stored_limit_is_listed():
     kept_as = [name for row in SHARED[1:] for name in ticked(row[2])]
     assert sorted(kept_as) == sorted({each.name for each in fields(LearnedLimits)} - {"at"})
 
@@ -313,7 +302,7 @@ def words_of_proxy(fault):
 
 
 @pytest.mark.parametrize("fault", list(NetworkFault))
-def test_the_table_of_network_faults_is_the_codes_own(fault):
+def test_the_table_of_network_faults_matches_the_code(fault):
     (row,) = [row for row in NETWORK[1:] if row[0] == code(fault)]
     failure = ApiError(status=None, network=fault)
     kind = failure_kind(failure)
@@ -343,7 +332,7 @@ def test_a_setting_has_the_default_that_the_table_says(row):
     assert row[1] == as_written(default(model, name))
 
 
-def test_the_settings_of_the_client_are_all_there():
+def test_every_setting_of_the_client_is_listed():
     steering = [
         "rate",
         "rate_share",

@@ -31,11 +31,11 @@ def report(*errors, **said):
     return list(added(*errors, **said).report())
 
 
-def test_a_run_without_failures_has_nothing_to_tell():
+def test_a_run_without_failures_reports_nothing():
     assert report() == []
 
 
-def test_a_class_of_failures_is_told_with_count_first_last_and_samples():
+def test_a_class_of_failures_has_count_first_last_and_samples():
     storm = [failed(code="overloaded", request_id=f"r{number}") for number in range(1000)]
     assert report(*storm, latency_ms=12.34) == [
         {
@@ -64,13 +64,13 @@ APART = {
 
 
 @pytest.mark.parametrize(("error", "template"), APART.values(), ids=APART)
-def test_failures_of_different_classes_are_told_apart(error, template):
+def test_failures_of_different_classes_are_separate(error, template):
     failure_summary = added(failed(), failed())
     failure_summary.add(error, template=template, item_id="x", at=NOW)
     assert [each["count"] for each in failure_summary.report()] == [2, 1]
 
 
-def test_what_the_api_said_does_not_make_a_class_and_is_not_told():
+def test_the_apis_message_makes_no_class_and_is_not_logged():
     said = [failed(message=f"secret {n}", error=f"secret {n}", type=f"secret {n}") for n in range(3)]
     (only,) = report(*said)
     assert only["count"] == 3
@@ -93,13 +93,13 @@ def test_a_sample_is_named_once_and_none_where_no_item_was_asked_about():
     assert (only["sample_ids"], only["request_ids"]) == ([], [])
 
 
-def test_the_first_gateway_that_answered_is_told():
+def test_the_first_gateway_that_answered_is_reported():
     seen = [(), (("server", "nginx"), ("via", "1.1 google")), (("server", "other"),)]
     (only,) = report(*(failed(502, gateway=gateway) for gateway in seen))
     assert only["gateway"] == {"server": "nginx", "via": "1.1 google"}
 
 
-def test_times_are_told_in_utc():
+def test_times_are_in_utc():
     (only,) = report(failed(), at=datetime(2026, 3, 1, 14, 0, tzinfo=timezone(timedelta(hours=2))))
     assert only["first_at"] == only["last_at"] == "2026-03-01T12:00:00.000Z"
 

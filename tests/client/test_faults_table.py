@@ -1,4 +1,4 @@
-"""docs/client.md says what `check` prints under each fault; here each of them is in force."""
+"""Plays each row of the table of faults in docs/client.md."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from monitor.sandbox.responses import BY_STATUS
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
 AGAIN = "make docs"
 CHANCE = 4
-"""Of the first five calls, so many may or may not have set off when the first answer is in; fewer calls are certain."""
+"""Of the first five calls, so many may or may not be in flight when the first answer arrives."""
 pytestmark = pytest.mark.timeout(600)  # the first test that asks for it waits for all the faults
 
 
@@ -23,7 +23,7 @@ def cells(line):
 
 
 def near(now, once):
-    # how many are under way when a hint or a refusal comes is up to chance; that there were any is not
+    # how many requests are in flight when a hint arrives is up to chance
     return abs(now - once) <= (CHANCE if min(now, once) else 0)
 
 
@@ -33,6 +33,7 @@ def played():
     return {cells(row)[0][0]: row for row in play()}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("row", committed(DOCUMENT), ids=lambda row: cells(row)[0][0].strip("`"))
 def test_the_table_says_what_check_prints_and_sends_and_how_it_ends(played, row):
     said, sent = cells(row)
@@ -47,7 +48,7 @@ def test_the_table_has_each_fault_once_and_no_other():
     assert {re.split("[:`]", name)[1] for name in faults if name.startswith("`")} >= {*PRESETS, *map(str, BY_STATUS)}
 
 
-def test_only_what_stands_between_the_marks_is_made_anew():
+def test_only_the_text_between_the_marks_is_replaced():
     made = renewed(f"before {BEGIN} old {END} after", ["| a | b | 0 | 1 | 1 |"])
     assert made.startswith(f"before {BEGIN}\n")
     assert made.endswith(f"\n{END} after")

@@ -67,7 +67,7 @@ def test_the_breaker_never_closes_again(outcomes):
         was_open = breaker.open
 
 
-def test_a_new_breaker_holds_nobody_back():
+def test_a_new_breaker_is_closed():
     breaker = Breaker()
     assert (breaker.open, breaker.half_open, breaker.down) == (False, False, False)
 
@@ -201,7 +201,7 @@ def test_a_shorter_hint_does_not_shorten_the_wait_and_a_longer_one_lengthens_it(
         assert (server_backoff.until_s, server_backoff.status) == (until_s, status)
 
 
-def test_of_two_hints_for_one_instant_the_first_stands():
+def test_of_two_hints_for_one_instant_the_first_wins():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(429, 30, code="first"), now_s=100.0)
     server_backoff.record(hinted(503, 20, code="second"), now_s=110.0)
@@ -289,7 +289,7 @@ def test_what_an_overload_left_is_not_raised_by_a_restraint_that_ends():
     assert (concurrency.ceiling, concurrency.limit) == (1, 1)
 
 
-def test_a_hold_knows_what_the_type_alone_said():
+def test_a_server_backoff_keeps_a_code_that_only_the_type_has():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(429, 30, type="insufficient_quota"), now_s=0.0)
     assert server_backoff.code == "insufficient_quota"

@@ -17,9 +17,9 @@ MEANINGS = [
     (402, "whatever", Cause.SPENDING_LIMIT, "402 asks for money"),
     (408, None, Cause.OUTAGE, "408: the service fails"),
     (503, None, Cause.OUTAGE, "503: the service fails"),
-    (302, None, Cause.BAD_RESPONSE, "302 is no answer that can be used"),
-    (101, None, Cause.BAD_RESPONSE, "101 is no answer that can be used"),
-    (405, None, Cause.BAD_REQUEST, "405 refuses the form"),
+    (302, None, Cause.BAD_RESPONSE, "302 is not a usable answer"),
+    (101, None, Cause.BAD_RESPONSE, "101 is not a usable answer"),
+    (405, None, Cause.BAD_REQUEST, "405: the API rejects the form"),
 ]
 
 
@@ -49,7 +49,7 @@ def test_what_an_answer_says_about_the_item(status, says, possible_causes):
 
 
 @pytest.mark.parametrize("code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "other"])
-def test_it_says_of_each_status_what_a_run_makes_of_it(code):
+def test_it_explains_each_status_as_a_run_treats_it(code):
     for status in (*range(100, 200), *range(300, 600)):
         outcome = outcome_from_result("a", CallResult(error=ApiError(status=status, code=code)), lambda *_: None, NOW)
         found = explain_status(status, code).cause

@@ -145,8 +145,8 @@ async def test_the_environments_proxy_gives_way_to_one_that_is_configured_and_to
     assert environments.received == []
 
 
-CREDENTIALS = "the proxy wants credentials, or refuses those that it was given"
-WONT = "the proxy won't connect us to the host"
+CREDENTIALS = "the proxy requires credentials, or rejects those it got"
+WONT = "the proxy refuses to connect to the host"
 REFUSALS = {
     "no credentials": (hostile.replies(407), NetworkFault.REFUSED, CREDENTIALS),
     "a bad gateway": (hostile.replies(502, b"down"), NetworkFault.REFUSED, WONT),
@@ -160,7 +160,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("behave", "fault", "text"), REFUSALS.values(), ids=REFUSALS)
-async def test_a_proxy_that_will_not_is_told_from_the_host(send, behave, fault, text):
+async def test_a_proxy_that_refuses_differs_from_the_host(send, behave, fault, text):
     async with hostile.serving(behave) as proxy:
         started = time.monotonic()
         answer = await send("https://api.example", connection=through(proxy.port), timeout_s=1)
@@ -178,7 +178,7 @@ async def test_a_proxy_that_floods_us_is_given_up(send):
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1", "https://127.0.0.1"])
-async def test_a_proxy_that_is_down_is_told_from_the_host(send, scheme, base_url):
+async def test_a_proxy_that_is_down_differs_from_the_host(send, scheme, base_url):
     async with hostile.serving(hostile.hang) as gone:
         pass
     answer = await send(base_url, connection=through(gone.port, scheme))
@@ -186,7 +186,7 @@ async def test_a_proxy_that_is_down_is_told_from_the_host(send, scheme, base_url
 
 
 @pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
-async def test_a_proxy_without_an_address_is_told_from_the_host(send, base_url):
+async def test_a_proxy_without_an_address_differs_from_the_host(send, base_url):
     answer = await send(base_url, connection=ConnectionOptions(proxy=f"http://user:{PASSWORD}@proxy.invalid:3128"))
     assert answer == TransportFault(fault=NetworkFault.DNS, text="the proxy's host name can't be resolved")
 

@@ -30,7 +30,7 @@ def test_no_text_of_an_error_keeps_a_secret_and_everything_else_stays():
     assert hidden.details == (ErrorDetail(loc="body.*", msg="*"),)
 
 
-def test_what_was_not_said_stays_unsaid():
+def test_missing_fields_stay_missing():
     error = ApiError(status=503)
     assert redact_error(error, str.upper) == error
 
@@ -132,3 +132,7 @@ def test_neither_a_request_nor_a_reply_shows_what_it_carries():
     came = Reply(status=200, headers=secrets, body=b"s3cret-canary")
     assert repr(asked) == "Request(method='GET', template='/x', operation=<Operation.READ: 'read'>)"
     assert repr(came) == "Reply(status=200)"
+
+
+def test_without_a_credential_only_the_mask_applies():
+    assert make_redactor("", str.upper)("a text") == "A TEXT"

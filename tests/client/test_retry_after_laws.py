@@ -46,13 +46,13 @@ FORMS = st.sampled_from([imf, rfc_850, asctime])
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), SAID), ANYTHING, st.sampled_from([None, 200, 429, 500, 503]))
-def test_whatever_is_said_the_hint_is_none_or_within_the_hour(headers, body, status):
+def test_any_hint_is_none_or_within_the_hour(headers, body, status):
     hint = parse_retry_after(headers, body, now=NOW, status=status)
     assert hint is None or timedelta(0) < hint <= MAX_RETRY_AFTER
 
 
 @given(SAID, CLOCKS)
-def test_whatever_stands_for_a_date_it_is_an_aware_instant_or_none(text, now):
+def test_any_date_is_an_aware_instant_or_none(text, now):
     instant = parse_http_date(text, now=now)
     assert instant is None or instant.utcoffset() is not None
 

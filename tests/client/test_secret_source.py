@@ -123,9 +123,11 @@ def test_a_secret_that_was_never_good_has_no_grace_and_no_text_shows_it(file, so
     file.rotate(None)
     error = source.value(0.0)
     assert (error.code, error.from_token_endpoint) == (UNUSABLE_CREDENTIALS, True)
-    assert error.message == "the API key can't be read; check the file or setting that holds it"
+    assert error.message == "the API key can't be read: check its file or setting"
     file.rotate(f"{SECRET}\r\nx-evil: 1")
-    assert source.value(1.0).message.startswith("the API key is empty or holds characters that no header may carry")
+    assert source.value(1.0).message.startswith(
+        "the API key is empty or has characters that are not allowed in a header"
+    )
     assert SECRET not in repr(source) + str(source.value(1.0)) + repr(source.error)
 
 

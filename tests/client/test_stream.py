@@ -45,7 +45,7 @@ def stream(transport_type):
         sink, transport, before = sink or Taken(), transport_type(), asyncio.all_tasks()
         async with hostile.serving(behave) as server:
             try:
-                kwargs = {"timeout_s": timeout_s, "sink": sink, "stall_s": read_timeout_s}
+                kwargs = {"timeout_s": timeout_s, "sink": sink, "read_timeout_s": read_timeout_s}
                 answer = await transport.send(get(server.url, max_bytes=max_bytes), **kwargs)
             finally:
                 await transport.close()

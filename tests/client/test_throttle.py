@@ -71,7 +71,7 @@ def test_a_hint_holds_everybody_and_then_lets_one_probe_in():
     virtual_time.run(main())
 
 
-def test_a_hint_beyond_the_deadline_is_told_at_once_as_the_server_said_it():
+def test_a_hint_beyond_the_deadline_ends_a_call_at_once_with_the_servers_error():
     async def main():
         throttle = made()
         await Caller(throttle, takes_s=0.0, answer=LIMITED)()
@@ -141,7 +141,7 @@ def test_a_configured_rate_is_kept():
     virtual_time.run(main())
 
 
-def test_a_waiter_that_is_cancelled_strands_nobody():
+def test_a_cancelled_waiter_blocks_no_other():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(1))
         tasks = [asyncio.create_task(Caller(throttle)()) for _ in range(5)]
@@ -167,7 +167,7 @@ def test_an_attempt_that_says_nothing_gives_its_turn_back_and_teaches_nothing():
     virtual_time.run(main())
 
 
-def test_what_was_learned_is_told_on_and_taken_up_by_another_process():
+def test_learned_limits_are_used_by_another_process():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(8))
         await Caller(throttle, takes_s=0.0, answer=LIMITED)()
@@ -186,7 +186,7 @@ def test_what_was_learned_is_told_on_and_taken_up_by_another_process():
 
 
 @pytest.mark.parametrize("not_before", [None, START - timedelta(seconds=1), START])
-def test_a_hint_that_is_over_holds_nobody_back(not_before):
+def test_a_hint_that_is_over_delays_no_request(not_before):
     async def main():
         throttle = made()
         throttle.restore_backoff(LearnedLimits(at=START, not_before=not_before, status=429))
@@ -196,7 +196,7 @@ def test_a_hint_that_is_over_holds_nobody_back(not_before):
 
 
 @pytest.mark.parametrize(("ahead", "entered_s"), [(timedelta(hours=1), 3600), (timedelta(hours=1, seconds=1), 0)])
-def test_a_stored_hint_that_no_server_can_have_given_holds_nobody_back(ahead, entered_s):
+def test_an_impossible_stored_hint_delays_no_request(ahead, entered_s):
     async def main():
         throttle = made()
         throttle.restore_backoff(LearnedLimits(at=START, not_before=START + ahead, status=429))
@@ -207,7 +207,7 @@ def test_a_stored_hint_that_no_server_can_have_given_holds_nobody_back(ahead, en
     virtual_time.run(main())
 
 
-def test_an_outage_is_told_on_and_so_is_a_trial_that_has_not_ended():
+def test_an_outage_and_an_open_probe_are_stored_for_the_next_run():
     async def main():
         throttle = made(breaker=Breaker(down=True))
         assert throttle.learned().down

@@ -69,11 +69,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
-async def test_a_server_that_cannot_be_trusted_is_told_nothing_and_asked_no_more(transport_type, authority, make):
+async def test_an_untrusted_server_gets_no_request_and_no_retry(transport_type, authority, make):
     with tls_server(make(authority)) as server:
         transport = transport_type(base_url=server.url, connection=ConnectionOptions(ca_pem=authority.cert_pem.bytes()))
         assert await transport.send(get(), timeout_s=5) == NO_TLS
-        answer = await Client(transport=transport).ask(get(), deadline_s=time.monotonic() + 20)
+        answer = await Client(transport=transport).send(get(), deadline_s=time.monotonic() + 20)
         await transport.close()
     assert (answer.attempts, answer.error.network) == (1, NetworkFault.TLS)
     assert server.received == []
@@ -117,11 +117,11 @@ async def test_plain_http_where_tls_was_expected_is_a_fault_of_tls(send):
 
 
 UNUSABLE = {
-    "no PEM to trust": ({"ca_pem": CANARY.encode()}, "hold none in PEM form"),
-    "nothing to trust": ({"ca_pem": b""}, "hold none in PEM form"),
+    "no PEM to trust": ({"ca_pem": CANARY.encode()}, "no certificate in PEM form"),
+    "nothing to trust": ({"ca_pem": b""}, "no certificate in PEM form"),
     "garbage to trust": (
         {"ca_pem": f"-----BEGIN CERTIFICATE-----\n{CANARY}\n-----END CERTIFICATE-----\n".encode()},
-        "certificates to trust can't be used",
+        "CA certificates can't be used",
     ),
     "an identity that is no PEM": ({"identity_pem": CANARY.encode()}, "can't be read as PEM"),
     "a proxy's URL that is none": ({"proxy": f"{CANARY}"}, "proxy's URL must begin with http"),
@@ -133,7 +133,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("said", "words"), UNUSABLE.values(), ids=UNUSABLE)
-def test_a_connection_that_cannot_be_made_is_told_without_quoting_it(transport_type, said, words):
+def test_unusable_connection_options_are_reported_without_quoting_them(transport_type, said, words):
     with pytest.raises(ValueError, match=words) as caught:
         transport_type(base_url="https://api.example", connection=ConnectionOptions(**said))
     assert CANARY not in str(caught.value)
@@ -164,7 +164,7 @@ async def main():
 
 print(asyncio.run(main()))
 """
-NOBODY = "this system trusts no certificate authority: install ca-certificates, or name a file in SSL_CERT_FILE"
+NOBODY = "this system has no CA certificates: install ca-certificates, or set SSL_CERT_FILE"
 
 
 @pytest.mark.parametrize(("content", "expected"), [("ours", "200"), ("another", "tls"), ("nothing", NOBODY)])

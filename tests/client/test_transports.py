@@ -126,7 +126,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("behave", "fault"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_answer_is_a_fault_with_our_own_words(answer_of, behave, fault):
+async def test_a_broken_answer_is_a_fault_with_our_own_message(answer_of, behave, fault):
     answer = await answer_of(behave)
     assert isinstance(answer, TransportFault)
     assert answer.fault is fault
@@ -182,7 +182,7 @@ async def test_the_wall_clock_covers_the_connecting(send, scheme, greet):
     assert asyncio.all_tasks() == before
 
 
-async def test_the_wall_clock_covers_a_connection_that_nobody_takes(send):
+async def test_the_wall_clock_covers_a_connection_that_is_never_accepted(send):
     with hostile.full_backlog() as port:
         started = time.monotonic()
         answer = await send(f"http://127.0.0.1:{port}", timeout_s=0.3)
@@ -379,7 +379,7 @@ async def test_a_redirect_to_garbage_is_a_reply_like_any_other(answer_of):
     assert answer.headers["location"] == "http://[bad"
 
 
-async def test_a_refused_connection_is_told_from_an_unknown_host(send):
+async def test_a_refused_connection_differs_from_an_unknown_host(send):
     async with hostile.serving(hostile.replies(200)) as gone:
         pass
     refused = await send(gone.url)
@@ -429,12 +429,12 @@ async def test_a_path_cannot_change_the_host(send, path):
 async def test_a_header_cannot_carry_a_second_one(send):
     request = Request(method="GET", path="/x", template="/x", headers={"authorization": "a\r\nx-evil: 1"})
     async with hostile.serving(hostile.replies(200)) as server:
-        with pytest.raises(ValueError, match="header values"):
+        with pytest.raises(ValueError, match="a header's value"):
             await send(server.url, request)
     assert server.received == []
 
 
-async def test_an_absolute_url_stands_for_itself(send):
+async def test_an_absolute_url_is_used_as_it_is(send):
     async with hostile.serving(hostile.replies(200)) as server:
         paths = ["/oauth2/token?a=b", "", "/hooks/a|b?c={d}#part"]
         answers = [await send("", get(server.url + path)) for path in paths]
@@ -474,7 +474,7 @@ CUSTOM = {
 
 
 @pytest.mark.parametrize(("error", "fault"), CUSTOM.values(), ids=CUSTOM)
-async def test_a_custom_transports_errors_are_told_apart_too(error, fault):
+async def test_a_custom_transports_errors_map_to_faults_too(error, fault):
     answer = await send_through(raising(error))
     assert isinstance(answer, TransportFault)
     assert answer.fault is fault
@@ -500,7 +500,7 @@ async def test_large_answers_are_kept_a_few_at_a_time_and_all_of_them_come(trans
     assert [answer.body == body for answer in answers] == [True] * 40
 
 
-async def test_whoever_waits_for_room_is_done_when_its_time_is_over(transport_type):
+async def test_a_large_body_that_waits_for_its_turn_ends_at_its_deadline(transport_type):
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(200_000)
     async with hostile.serving(hostile.answers(head)) as server:
         transport = transport_type(base_url=server.url)

@@ -9,7 +9,7 @@ from monitor.model import BadBody, ItemState, ItemStatus
 from monitor.model.http import Operation, is_valid_path
 from monitor.providers import Listing, ProviderSettings
 from monitor.providers.generic import Generic
-from monitor.providers.json_paths import scalar_text, value_at
+from monitor.providers.paths import scalar_text, value_at
 
 STATUSES = {"completed": ["ready", "true", "2"], "pending": ["working"], "failed": ["broken"]}
 ITEM = {"path": "/v1/documents/{item_id}"}
@@ -106,21 +106,21 @@ def test_a_status_that_the_configuration_does_not_name_is_pending_and_reported(s
 
 
 BAD = {
-    "empty": (b"", {}, "an item's body is empty"),
-    "HTML": (b"<html>", {}, "an item's body is not JSON"),
-    "truncated": (b'{"status": "rea', {}, "an item's body is not JSON"),
-    "not UTF-8": (b'{"status": "\xff"}', {}, "an item's body is not JSON"),
-    "depth 100,000": (b"[" * 100_000, {}, "an item's body is not JSON"),
-    "no status": ({}, {}, "an item's body has no status at 'status'"),
-    "status null": ({"status": None}, {}, "an item's body has no status at 'status'"),
-    "status an object": ({"status": {}}, {}, "an item's body has no status at 'status'"),
-    "status half a number": ({"status": 1.5}, {}, "an item's body has no status at 'status'"),
-    "status blank": ({"status": " "}, {}, "an item's status is blank"),
-    "an HTTP status": ({"status": 404, "title": "Not Found"}, {}, "an item's status is a number like an HTTP status"),
-    "the lowest": ({"status": 100}, {}, "an item's status is a number like an HTTP status"),
-    "the highest": ({"status": 599}, {}, "an item's status is a number like an HTTP status"),
-    "an array": ([], {}, "an item's body has no status at 'status'"),
-    "no id": ({"status": "ready"}, {"id": "id"}, "an item's body has no id at 'id'"),
+    "empty": (b"", {}, "the item's body is empty"),
+    "HTML": (b"<html>", {}, "the item's body is not JSON"),
+    "truncated": (b'{"status": "rea', {}, "the item's body is not JSON"),
+    "not UTF-8": (b'{"status": "\xff"}', {}, "the item's body is not JSON"),
+    "depth 100,000": (b"[" * 100_000, {}, "the item's body is not JSON"),
+    "no status": ({}, {}, "the item's body has no status at 'status'"),
+    "status null": ({"status": None}, {}, "the item's body has no status at 'status'"),
+    "status an object": ({"status": {}}, {}, "the item's body has no status at 'status'"),
+    "status half a number": ({"status": 1.5}, {}, "the item's body has no status at 'status'"),
+    "status blank": ({"status": " "}, {}, "the item's status is blank"),
+    "an HTTP status": ({"status": 404, "title": "Not Found"}, {}, "the item's status looks like an HTTP status"),
+    "the lowest": ({"status": 100}, {}, "the item's status looks like an HTTP status"),
+    "the highest": ({"status": 599}, {}, "the item's status looks like an HTTP status"),
+    "an array": ([], {}, "the item's body has no status at 'status'"),
+    "no id": ({"status": "ready"}, {"id": "id"}, "the item's body has no id at 'id'"),
     "another item": ({"status": "ready", "id": "doc-2"}, {"id": "id"}, "the body is about another item"),
 }
 
@@ -221,7 +221,7 @@ def page(body, *, pieces=1, listing=None, headers=None, **rule):
 
 def test_a_target_without_a_list_has_no_list_request():
     assert generic().list_request() is None
-    with pytest.raises(ValueError, match="only pages that list_request led to"):
+    with pytest.raises(ValueError, match="only pages of this provider's own list"):
         generic().list_reader(generic().item_request("x"), Listing())
 
 
@@ -277,7 +277,7 @@ def test_a_page_that_names_nothing_new_ends_the_walk():
     following, listing = page(first, page={"by": "number"})
     assert following.path == "/v1/documents?page=2"
     again, _ = page(first, page={"by": "number"}, listing=listing)
-    assert again == BadBody(reason="a page of the list names nothing new: its pages lead in a circle")
+    assert again == BadBody(reason="a page of the list has no new items: the pages lead in a circle")
     assert page({"data": []}, page={"by": "number"}, listing=listing)[0] is None
 
 
@@ -296,25 +296,31 @@ def test_no_page_raises(body, by):
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 WRONG = {
-    "no item": ({}, "targets.docs.item is missing: say how one item is asked for"),
-    "no placeholder": ({"item": {"path": "/v1"}}, "targets.docs.item.path must hold {item_id} once"),
-    "two placeholders": ({"item": {"path": "/{item_id}/{item_id}"}}, "targets.docs.item.path must hold {item_id} once"),
+    "no item": ({}, "targets.docs.item is missing: add the request for one item"),
+    "no placeholder": ({"item": {"path": "/v1"}}, "targets.docs.item.path must contain {item_id} exactly once"),
+    "two placeholders": (
+        {"item": {"path": "/{item_id}/{item_id}"}},
+        "targets.docs.item.path must contain {item_id} exactly once",
+    ),
     "no slash": ({"item": {"path": "v1/{item_id}"}}, "targets.docs.item.path must begin with a slash"),
-    "another placeholder": ({"item": {"path": "/{store}/{item_id}"}}, "targets.docs.item.path holds {store}"),
-    "no publisher": ({"item": {"path": "/{publisher_id}/{item_id}"}}, "targets.docs.item.path holds {publisher_id}"),
-    "dot segments": ({"item": {"path": "/a/../{item_id}"}}, "targets.docs.item.path must be a path as it stands"),
-    "a space": ({"item": {"path": "/a b/{item_id}"}}, "targets.docs.item.path must be a path as it stands"),
-    "a list of one item": ({"item": ITEM, "list": {"path": "/{item_id}"}}, "targets.docs.list.path holds {item_id}"),
-    "a broken pattern": ({"item": {**ITEM, "id_pattern": "["}}, "targets.docs.item.id_pattern is not a regular"),
+    "another placeholder": ({"item": {"path": "/{store}/{item_id}"}}, "targets.docs.item.path contains {store}"),
+    "no publisher": ({"item": {"path": "/{publisher_id}/{item_id}"}}, "targets.docs.item.path contains {publisher_id}"),
+    "dot segments": ({"item": {"path": "/a/../{item_id}"}}, "targets.docs.item.path must be a valid URL path"),
+    "a space": ({"item": {"path": "/a b/{item_id}"}}, "targets.docs.item.path must be a valid URL path"),
+    "a list of one item": ({"item": ITEM, "list": {"path": "/{item_id}"}}, "targets.docs.list.path contains {item_id}"),
+    "a broken pattern": ({"item": {**ITEM, "id_pattern": "["}}, "targets.docs.item.id_pattern is not a valid regular"),
     "a header in two lines": ({"item": ITEM, "headers": {"X": "a\nb"}}, "targets.docs.headers.'X' must be"),
     "a header's name": ({"item": ITEM, "headers": {"X Y": "a"}}, "targets.docs.headers.'X Y' must be"),
     "an unknown page rule": (
         {"item": ITEM, "list": {**LIST, "page": {"by": "magic"}}},
-        "targets.docs: item, list or headers have another form",
+        "targets.docs: item, list or headers have an unexpected form",
     ),
     "nothing is ready": ({"item": ITEM, "statuses": {"failed": ["x"]}}, "targets.docs.statuses.completed is missing"),
     "not a state": ({"item": ITEM, "statuses": {"completed": ["x"], "done": ["y"]}}, "statuses.done is not a state"),
-    "two states": ({"item": ITEM, "statuses": {"completed": ["x"], "failed": ["X"]}}, "statuses gives X two states"),
+    "two states": (
+        {"item": ITEM, "statuses": {"completed": ["x"], "failed": ["X"]}},
+        "statuses has X under two states",
+    ),
 }
 
 

@@ -53,7 +53,7 @@ def test_it_knows_every_documented_status_in_any_case(status, state, spelt):
 
 
 @pytest.mark.parametrize("status", ["RERANKING", "DONE", "COMPLETE", "COMPLETED!", "0"])
-def test_a_status_that_nobody_described_is_pending_and_reported(status):
+def test_an_unknown_status_is_pending_and_reported(status):
     assert read({"status": status}) == ItemStatus(state=ItemState.PENDING, stage=status, recognised=False)
 
 
@@ -82,24 +82,27 @@ def test_an_item_may_name_itself_in_either_case(item_id):
 
 
 BAD = {
-    "empty": (b"", "an item's body is empty"),
-    "HTML": (b"<html>", "an item's body is not JSON"),
-    "truncated": (b'{"status": "COMPLE', "an item's body is not JSON"),
-    "not UTF-8": (b'{"status": "\xff"}', "an item's body is not JSON"),
-    "NaN": (f'{{"status": "COMPLETED", "item_id": "{ID}", "x": NaN}}'.encode(), "an item's body is not JSON"),
-    "depth 100,000": (b'{"status": "COMPLETED", "x": ' + b"[" * 100_000, "an item's body is not JSON"),
-    "null": (b"null", "an item's body has another form"),
-    "list": (b"[]", "an item's body has another form"),
-    "no status": (b"{}", "an item's body has another form"),
-    "no item_id": (b'{"status": "COMPLETED"}', "an item's body has another form"),
-    "item_id null": (b'{"status": "QUEUED", "item_id": null}', "an item's body has another form"),
+    "empty": (b"", "the item's body is empty"),
+    "HTML": (b"<html>", "the item's body is not JSON"),
+    "truncated": (b'{"status": "COMPLE', "the item's body is not JSON"),
+    "not UTF-8": (b'{"status": "\xff"}', "the item's body is not JSON"),
+    "NaN": (f'{{"status": "COMPLETED", "item_id": "{ID}", "x": NaN}}'.encode(), "the item's body is not JSON"),
+    "depth 100,000": (b'{"status": "COMPLETED", "x": ' + b"[" * 100_000, "the item's body is not JSON"),
+    "null": (b"null", "the item's body has an unexpected form"),
+    "list": (b"[]", "the item's body has an unexpected form"),
+    "no status": (b"{}", "the item's body has an unexpected form"),
+    "no item_id": (b'{"status": "COMPLETED"}', "the item's body has an unexpected form"),
+    "item_id null": (b'{"status": "QUEUED", "item_id": null}', "the item's body has an unexpected form"),
     "item_id blank": (b'{"status": "QUEUED", "item_id": ""}', "the body is about another item"),
-    "an error with a status": (b'{"status": "error", "message": "Unauthorized"}', "an item's body has another form"),
-    "a health check's answer": (b'{"status": "ok"}', "an item's body has another form"),
-    "status null": (b'{"status": null}', "an item's body has another form"),
-    "status a number": (b'{"status": 3}', "an item's body has another form"),
-    "item_id a number": (b'{"status": "QUEUED", "item_id": 3}', "an item's body has another form"),
-    "blank status": (f'{{"status": " \\u0000 ", "item_id": "{ID}"}}'.encode(), "an item's status is blank"),
+    "an error with a status": (
+        b'{"status": "error", "message": "Unauthorized"}',
+        "the item's body has an unexpected form",
+    ),
+    "a health check's answer": (b'{"status": "ok"}', "the item's body has an unexpected form"),
+    "status null": (b'{"status": null}', "the item's body has an unexpected form"),
+    "status a number": (b'{"status": 3}', "the item's body has an unexpected form"),
+    "item_id a number": (b'{"status": "QUEUED", "item_id": 3}', "the item's body has an unexpected form"),
+    "blank status": (f'{{"status": " \\u0000 ", "item_id": "{ID}"}}'.encode(), "the item's status is blank"),
     "another item": (b'{"status": "COMPLETED", "item_id": "other"}', "the body is about another item"),
 }
 
@@ -124,7 +127,7 @@ def test_any_status_text_has_a_state_or_is_blank(status):
         assert 0 < len(answer.stage) <= 200
         assert answer.recognised or answer.state is ItemState.PENDING
     else:
-        assert answer.reason == "an item's status is blank"
+        assert answer.reason == "the item's status is blank"
 
 
 @pytest.mark.parametrize("item_id", [ID, ID.upper()])
@@ -163,7 +166,7 @@ def test_it_says_where_tokens_come_from():
 
 WRONG = {
     "state": ({"done": ["X"]}, "statuses.done is not a state: use completed, pending, failed"),
-    "two states": ({"pending": ["X"], "failed": ["x"]}, "statuses gives x two states"),
+    "two states": ({"pending": ["X"], "failed": ["x"]}, "statuses has x under two states"),
 }
 
 
@@ -208,7 +211,7 @@ def test_the_list_files_an_id_under_the_spelling_that_both_sides_share():
     assert listing.contains(gloo().canonical(ID.upper()))
 
 
-def test_the_list_tells_completed_items_from_all_others():
+def test_the_list_separates_completed_items_from_all_others():
     body = rows(
         ("AB", "COMPLETED"), ("c", "completed"), ("d", "FAILED"), ("e", "EMBEDDING"), ("f", "THAWING"), ("g", " ")
     )
@@ -232,7 +235,7 @@ def test_rows_of_another_form_do_not_spoil_their_neighbours():
 
 
 UNUSABLE = {
-    "nothing": (b"", "the list is empty or no JSON array"),
+    "nothing": (b"", "the list is empty or not a JSON array"),
     "an object": (b'{"items": []}', "the list is not a JSON array"),
     "a page": (b"<html>502</html>", "the list is not a JSON array"),
     "cut short": (rows(("a", "COMPLETED"), ("b", "COMPLETED"))[:-3], "the list ends too early"),

@@ -7,7 +7,7 @@ ids = st.sets(st.text(max_size=5), max_size=20)
 
 
 @given(ids, ids, ids)
-def test_a_list_says_of_each_id_what_was_added_of_it(ready, indexed, others):
+def test_a_listing_has_each_id_as_it_was_added(ready, indexed, others):
     listing = Listing()
     for _ in range(2):  # a page that is read again
         listing.add_completed("ready", ready)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monitor.model import BadBody
 from monitor.model.http import Request, is_valid_path
 from monitor.providers.pagination import PageRule, first_page, next_link, next_page
-from monitor.providers.url_templates import with_parameter
+from monitor.providers.paths import with_parameter
 
 BASE = "https://api.example.com/base"
 LIST = Request(method="GET", path="/v1/docs", template="/v1/docs", headers={"x-a": "b"}, max_bytes=77)
@@ -98,11 +98,19 @@ def test_it_walks_from_the_first_page_to_the_last(rule, answers, paths):
 
 
 BROKEN = {
-    "more, but no cursor": ({"by": "cursor", "more": "more"}, {"more": True}, "the list says that there is more"),
-    "a cursor that is an object": ({"by": "cursor"}, {"next_cursor": {}}, "the list's cursor is neither text nor"),
+    "more, but no cursor": ({"by": "cursor", "more": "more"}, {"more": True}, "the list says that there are more"),
+    "a cursor that is an object": ({"by": "cursor"}, {"next_cursor": {}}, "the list's cursor is neither a text nor"),
     "a cursor without end": ({"by": "cursor"}, {"next_cursor": "x" * 9000}, "the list's cursor is too long"),
-    "more, as a text": ({"by": "cursor", "more": "more"}, {"more": "yes"}, "what tells whether the list has more"),
-    "more, as a number": ({"by": "offset", "more": "more"}, {"more": 1}, "what tells whether the list has more"),
+    "more, as a text": (
+        {"by": "cursor", "more": "more"},
+        {"more": "yes"},
+        "the field that says whether there are more pages",
+    ),
+    "more, as a number": (
+        {"by": "offset", "more": "more"},
+        {"more": 1},
+        "the field that says whether there are more pages",
+    ),
     "a total that is a text": ({"by": "number", "total": "n"}, {"n": "12"}, "the list's total is not a whole number"),
     "a total that is a boolean": ({"by": "offset", "total": "n"}, {"n": True}, "the list's total is not a whole"),
 }
@@ -172,15 +180,15 @@ def test_it_follows_the_link_to_the_next_page(header, expected):
 
 
 ASTRAY = {
-    "another host": ("https://evil.example.net/base/v1/docs", "the next page lies on another host"),
-    "another host, without scheme": ("//evil.example.net/base/v1/docs", "the next page lies on another host"),
-    "a host that begins alike": ("https://api.example.com.evil.net/base/", "the next page lies on another host"),
-    "another port": ("https://api.example.com:444/base/v1/docs", "the next page lies on another host"),
-    "another scheme": ("http://api.example.com/base/v1/docs", "the next page lies on another host"),
-    "no web address": ("javascript:alert(1)", "the next page lies on another host"),
-    "outside the base path": ("/v1/docs", "the next page lies outside the path of base_url"),
-    "beside the base path": ("/baseball/v1/docs", "the next page lies outside the path of base_url"),
-    "climbing out of the base path": ("/base/../v1/docs", "the next page lies outside the path of base_url"),
+    "another host": ("https://evil.example.net/base/v1/docs", "the next page is on another host"),
+    "another host, without scheme": ("//evil.example.net/base/v1/docs", "the next page is on another host"),
+    "a host that begins alike": ("https://api.example.com.evil.net/base/", "the next page is on another host"),
+    "another port": ("https://api.example.com:444/base/v1/docs", "the next page is on another host"),
+    "another scheme": ("http://api.example.com/base/v1/docs", "the next page is on another host"),
+    "no web address": ("javascript:alert(1)", "the next page is on another host"),
+    "outside the base path": ("/v1/docs", "the next page is outside the path of base_url"),
+    "beside the base path": ("/baseball/v1/docs", "the next page is outside the path of base_url"),
+    "climbing out of the base path": ("/base/../v1/docs", "the next page is outside the path of base_url"),
     "climbing out, escaped": ("/base/%2e%2e/v1/docs", "the link to the next page can't be read"),
     "a broken host": ("https://[/base/", "the link to the next page can't be read"),
     "a broken port": ("https://api.example.com:x/base/", "the link to the next page can't be read"),

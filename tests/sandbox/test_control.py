@@ -34,7 +34,7 @@ def test_items_are_made_by_hand(control, ask, clock):
     assert ask(second).json()["status"] == "TRANSCRIBING"
 
 
-def test_one_item_is_made_when_nothing_is_said(control, ask):
+def test_an_empty_batch_creates_one_item(control, ask):
     (item_id,) = control("POST", "/items").json()["item_ids"]
     assert ask(item_id).json()["status"] == "STARTED"
 
@@ -68,7 +68,7 @@ def test_a_fault_is_put_in_force_and_ended(control, ask):
     assert ask("1").status_code == 400
 
 
-def test_a_fault_without_a_word_answers_503_to_everything_but_the_control_endpoint(control, ask):
+def test_an_empty_fault_answers_503_to_everything_but_the_control_endpoint(control, ask):
     assert done(control("POST", "/faults"))
     assert (ask("1").status_code, ask("1").content) == (503, b"")
     assert control("GET", "/stats").status_code == 200
@@ -97,7 +97,7 @@ def test_a_rate_limit_is_set_and_ended(control, ask):
     assert ask("1").status_code == 400
 
 
-def test_tokens_expire_when_told_to(control, http, granted):
+def test_tokens_expire_on_demand(control, http, granted):
     assert done(control("POST", "/expire-tokens"))
     assert http.get(f"/engine/v2/items/{uuid.uuid4()}", headers=granted).status_code == 401
 
@@ -136,34 +136,34 @@ def test_a_reset_forgets_everything(control, ask, http, granted):
 
 ITEM = "/items/33333333-3333-4333-8333-333333333333"
 MISUSE = {
-    "unknown call": ("GET", "/fauls", {}, "GET /_sandbox/fauls is no call of the sandbox; there are POST /faults"),
-    "wrong method": ("PUT", "/faults", {}, "PUT /_sandbox/faults is no call of the sandbox"),
-    "nothing but the prefix": ("GET", "", {}, "GET /_sandbox is no call"),
+    "unknown call": ("GET", "/fauls", {}, "unknown request GET /_sandbox/fauls: use POST /faults"),
+    "wrong method": ("PUT", "/faults", {}, "unknown request PUT /_sandbox/faults"),
+    "nothing but the prefix": ("GET", "", {}, "unknown request GET /_sandbox"),
     "no JSON": ("POST", "/faults", {"content": b"{status: 503}"}, "the body is not JSON"),
     "not UTF-8": ("POST", "/faults", {"content": b'"\xff"'}, "the body is not JSON"),
     "too deep": ("POST", "/faults", {"content": b"[" * 100_000}, "the body is not JSON"),
-    "unknown field": ("POST", "/faults", {"json": {"stauts": 500}}, "a fault has path, method, status, body, headers"),
+    "unknown field": ("POST", "/faults", {"json": {"stauts": 500}}, "the keys are path, method, status, body, headers"),
     "wrong type": ("POST", "/faults", {"json": {"status": "500"}}, "Expected `int`, got `str` - at `$.status`"),
     "closing and passing": ("POST", "/faults", {"json": {"close": True, "passes": True}}, "it either closes or passes"),
-    "no rate": ("POST", "/rate", {"json": {"rate": "fast"}}, "'fast' is no rate; write calls per s, m or h"),
-    "nothing about the rate": ("POST", "/rate", {}, "missing required field `rate`; a change of the rate has rate"),
-    "unknown client": ("POST", "/clients/nobody/revoke", {}, "there is no client nobody; there is sandbox-client"),
-    "unknown key": ("POST", "/keys/none/restore", {}, "there is no API key none; there is sandbox-key"),
-    "unknown act": ("POST", "/keys/sandbox-key/rotate", {}, "the API key can be told to revoke or restore"),
+    "no rate": ("POST", "/rate", {"json": {"rate": "fast"}}, "'fast' is not a rate: write requests per s, m or h"),
+    "nothing about the rate": ("POST", "/rate", {}, "missing required field `rate`; the keys are rate"),
+    "unknown client": ("POST", "/clients/nobody/revoke", {}, "unknown client nobody: it is sandbox-client"),
+    "unknown key": ("POST", "/keys/none/restore", {}, "unknown API key none: it is sandbox-key"),
+    "unknown act": ("POST", "/keys/sandbox-key/rotate", {}, "for the API key: use revoke or restore"),
     "no items": ("POST", "/items", {"json": {"count": 0}}, "Expected `int` >= 1 - at `$.count`"),
     "too many items": ("POST", "/items", {"json": {"count": 1_000_001}}, "<= 1000000"),
-    "a count that is a truth": ("POST", "/items", {"json": {"count": True}}, "a batch of items has count, status"),
-    "a batch that is a list": ("POST", "/items", {"json": []}, "that is no batch of items: Expected `object`"),
-    "a status that is a number": ("PATCH", ITEM, {"json": {"status": 5}}, "that is no change of an item"),
-    "a publisher that is nobody": ("PATCH", ITEM, {"json": {"publisher_id": None}}, "that is no change of an item"),
-    "no change": ("PATCH", ITEM, {"json": {}}, "an item is changed by an object with status, publisher_id or both"),
+    "a count that is a boolean": ("POST", "/items", {"json": {"count": True}}, "the keys are count, status"),
+    "a batch that is a list": ("POST", "/items", {"json": []}, "invalid batch of items: Expected `object`"),
+    "a status that is a number": ("PATCH", ITEM, {"json": {"status": 5}}, "invalid change of an item"),
+    "a publisher that is null": ("PATCH", ITEM, {"json": {"publisher_id": None}}, "invalid change of an item"),
+    "no change": ("PATCH", ITEM, {"json": {}}, "needs status, publisher_id or both"),
     "change of no item": ("PATCH", ITEM, {"json": {"status": "FAILED"}}, "there is no such item"),
     "removal of no item": ("DELETE", ITEM, {}, "there is no such item"),
 }
 
 
 @pytest.mark.parametrize(("method", "path", "body", "why"), MISUSE.values(), ids=MISUSE)
-def test_misuse_is_a_400_that_says_what_is_wrong(control, method, path, body, why):
+def test_an_invalid_request_is_a_400_with_the_reason(control, method, path, body, why):
     answer = control(method, path, **body)
     assert answer.status_code == 400
     assert why in answer.json()["error"]

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import replace
+import uuid
 from pathlib import Path
 
 import httpx
@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from monitor.cli.app import app
-from monitor.cli.sandbox import SandboxOptions, parse_options
-from monitor.sandbox import Sandbox, ScenarioPlayer
+from monitor.cli.sandbox import parse_options
+from monitor.sandbox import Sandbox, SandboxSettings, ScenarioPlayer
 from monitor.sandbox.control import ROUTES
 from monitor.sandbox.faults import KEYS, PRESETS, Fault
 from monitor.sandbox.scenario import ACTIONS, Scenario, read_scenario
@@ -71,14 +71,16 @@ def test_a_command_of_the_document_serves(line, monkeypatch):
     program, name, *arguments = shlex.split(line)
     assert (program, name) == ("ingestion-monitor", "sandbox")
     given = COMMAND.make_context(name, list(arguments)).params
-    made = parse_options(SandboxOptions(**{**given, "fault": tuple(given["fault"] or ())}))
-    assert len(made.faults) == arguments.count("--fault")
-    assert (made.scenario is not None) == ("--scenario" in arguments)
-    assert (made.settings.rate is not None) == ("--rate" in arguments)
-    with Sandbox(replace(made.settings, port=0)) as sandbox:
-        for fault in made.faults:
+    faults, rate, scenario = parse_options(given["fault"] or (), given["rate"], given["scenario"])
+    assert len(faults) == arguments.count("--fault")
+    assert (scenario is not None) == ("--scenario" in arguments)
+    assert (rate is not None) == ("--rate" in arguments)
+    seconds = {name: value for name, value in given.items() if name.endswith("_seconds")}
+    settings = SandboxSettings(port=0, rate=rate, retry_after=given["retry_after"], **seconds)
+    with Sandbox(settings) as sandbox:
+        for fault in faults:
             sandbox.inject_fault(fault)
-        ScenarioPlayer(sandbox, made.scenario or Scenario(about="", steps=())).advance(0.0)
+        ScenarioPlayer(sandbox, scenario or Scenario(about="", steps=())).advance(0.0)
         assert httpx.get(f"{sandbox.url}/_sandbox/stats", trust_env=False).status_code == 200
 
 
@@ -157,4 +159,7 @@ def test_the_scenario_of_the_document_is_one():
 
 def test_the_example_of_a_test_runs():
     (text,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-    exec(compile(text, "docs/sandbox.md", "exec"), {})  # noqa: S102  # the document's own example
+    names = {}
+    exec(compile(text, "docs/sandbox.md", "exec"), names)  # noqa: S102  # the document's own example
+    assert names["now_s"] == 60
+    assert uuid.UUID(names["item_id"])

@@ -212,6 +212,7 @@ def test_a_client_that_leaves_while_it_drips_ends_its_call(sandbox):
         connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         connection.recv(10)
     wait_for(lambda: sandbox.requests("gone") == 1)
+    assert sandbox.stats()["max_in_flight"] == 1
 
 
 CUTS = {

@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from monitor.cli import sandbox_app
+from monitor.cli import sandbox as command
 from monitor.sandbox import responses
 from monitor.sandbox.faults import KEYS, PRESETS, Fault, parse_fault
 
@@ -41,29 +41,29 @@ def test_the_spending_limit_is_a_429_that_says_retryable_as_the_reference_shows(
 
 
 WRONG = {
-    "no name": ("", "there is no fault named ''; there are a status from 200 to 599, html502, "),
-    "a near miss": ("html50", "there is no fault named 'html50' (did you mean html502?)"),
-    "no status": ("600", "there is no fault named '600'"),
-    "a key that is not there": ("503:shar=1", "there is no key 'shar' (did you mean share?); there are path, "),
-    "no value": ("503:share", "'share' is no key=value"),
-    "nothing after a comma": ("503:share=1,", "'' is no key=value"),
-    "no number": ("503:share=many", "share=many of a fault wants a number"),
-    "no whole number": ("503:count=1.5", "count=1.5 of a fault wants a number"),
-    "no duration": ("slow:delay=2", 'delay=2 of a fault wants a duration such as "30s"'),
-    "out of range": ("503:share=2", "that is no fault: Expected `float` <= 1.0"),
+    "no name": ("", "unknown fault '': use a status from 200 to 599, html502, "),
+    "a near miss": ("html50", "unknown fault 'html50' (did you mean html502?)"),
+    "no status": ("600", "unknown fault '600'"),
+    "a key that is not there": ("503:shar=1", "unknown key 'shar' of a fault (did you mean share?): use path, "),
+    "no value": ("503:share", "'share' is not key=value"),
+    "nothing after a comma": ("503:share=1,", "'' is not key=value"),
+    "no number": ("503:share=many", "share=many of a fault must be a number"),
+    "no whole number": ("503:count=1.5", "count=1.5 of a fault must be a number"),
+    "no duration": ("slow:delay=2", 'delay=2 of a fault must be a duration such as "30s"'),
+    "out of range": ("503:share=2", "invalid fault: Expected `float` <= 1.0"),
     "a path without a slash": ("503:path=engine", "`$.path`"),
-    "a header that is none": ("503:header.=x", "HTTP can't carry the header ''"),
+    "a header that is none": ("503:header.=x", "the header '' or its value is not valid"),
     "a contradiction": ("drop:cut=5", "it either closes or passes, drips and cuts"),
 }
 
 
 @pytest.mark.parametrize(("text", "why"), WRONG.values(), ids=WRONG)
-def test_what_is_no_fault_is_refused_in_a_sentence(text, why):
+def test_an_invalid_fault_is_refused_in_one_sentence(text, why):
     with pytest.raises(ValueError, match=r"fault|key") as refused:
         parse_fault(text)
     assert why in str(refused.value)
 
 
 def test_the_command_s_help_names_every_fault_and_every_key():
-    assert ", ".join(PRESETS) == sandbox_app.FAULT_NAMES
-    assert f"Keys: {', '.join(KEYS)}, header.NAME." in inspect.getsource(sandbox_app)
+    assert ", ".join(PRESETS) == command.FAULT_NAMES
+    assert f"Keys: {', '.join(KEYS)}, header.NAME." in inspect.getsource(command)

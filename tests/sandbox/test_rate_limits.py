@@ -21,7 +21,7 @@ def test_a_rate_is_calls_per_time(text, rate):
 
 @pytest.mark.parametrize("text", ["", "50", "/s", "0/s", "5/0s", "-1/s", "1.5/s", "50/d", "50/s ", "\u0665/s", "5/s/s"])
 def test_what_is_no_rate_is_refused_in_a_sentence(text):
-    with pytest.raises(ValueError, match=r"is no rate; write calls per s, m or h, such as 50/s, 600/m or 5/10s"):
+    with pytest.raises(ValueError, match=r"is not a rate: write requests per s, m or h, such as 50/s, 600/m or 5/10s"):
         parse_rate(text)
 
 

@@ -6,7 +6,7 @@ from monitor.errors import ConfigError
 from monitor.sandbox.faults import Fault, parse_fault
 from monitor.sandbox.rate_limits import parse_rate
 from monitor.sandbox.requests import ItemBatch, ItemSelection, StatusChange
-from monitor.sandbox.scenario import ACTIONS, ScenarioStep, due_steps, read_scenario
+from monitor.sandbox.scenario import ACTIONS, Scenario, ScenarioPlayer, ScenarioStep, read_scenario
 
 
 def read(text):
@@ -60,48 +60,48 @@ def test_a_step_may_say_itself_what_it_is_about():
     assert scenario.steps[0].line() == "  1m30s  the lights go out"
 
 
-def test_a_step_that_is_repeated_happens_so_many_times():
+def test_a_step_is_repeated_as_often_as_its_times_say():
     scenario = read(step('stop = true\nevery = "5m"\ntimes = 3', at="1m"))
     assert [each.at_s for each in scenario.steps] == [60.0, 360.0, 660.0]
 
 
-def test_steps_happen_by_time_and_at_one_time_as_they_are_written():
+def test_steps_are_in_order_of_time_and_of_the_file_at_one_time():
     scenario = read(step("start = true", "20s") + step("stop = true", "0s") + step("clear = true", "20s"))
     assert [each.action for each in scenario.steps] == ["stop", "start", "clear"]
 
 
 WRONG = {
     "no TOML": ("steps = [", r"^night\.toml: .*\(at "),
-    "no steps": ("", r"^night\.toml: that is no scenario: Object missing required field `steps`"),
+    "no steps": ("", r"^night\.toml: invalid scenario: Object missing required field `steps`"),
     "no step": ("steps = []", "length >= 1"),
-    "an unknown table": (f"x = 1\n{step('stop = true')}", "unknown field `x`; a scenario has steps, about"),
-    "no time": ("[[steps]]\nstop = true", r"step 1 \(line 1\): that is no step: .*missing required field `at`"),
-    "a bare number": (step("stop = true", at="10"), 'at = "10" is no duration; write one such as "30s"'),
-    "nothing happens": (step(""), "a step is exactly one of fault, clear, .*; it has none"),
-    "two things happen": (step("stop = true\nstart = true"), "it has stop and start"),
-    "an unknown action": (step('fualt = "503"'), "unknown field `fualt`; a step has at, say, every, times, fault"),
-    "an unknown fault": (step('fault = "html50"'), r"there is no fault named 'html50' \(did you mean html502\?\)"),
-    "fields of no fault": (step("fault = { status = 9 }"), "that is no fault: Expected `int` >= 200"),
-    "an unknown field of a batch": (step("make = { cuont = 9 }"), "that is no batch of items: .*`cuont`"),
-    "an unknown field of a change": (step("set = { state = 'X' }"), "that is no change of items: .*`state`"),
-    "an unknown field of a selection": (step("remove = { id = 'X' }"), "that is no selection of items: .*`id`"),
-    "nobody is revoked": (step('revoke = "me"'), '"me" is nobody; write "client" or "key"'),
-    "no rate": (step('rate = "5"'), "'5' is no rate"),
+    "an unknown table": (f"x = 1\n{step('stop = true')}", "unknown field `x`; the keys are steps, about"),
+    "no time": ("[[steps]]\nstop = true", r"step 1 \(line 1\): invalid step: .*missing required field `at`"),
+    "a bare number": (step("stop = true", at="10"), 'at = "10" is not a duration: write one such as "30s"'),
+    "nothing happens": (step(""), "a step needs exactly one of fault, clear, .*; this one has none"),
+    "two things happen": (step("stop = true\nstart = true"), "has stop and start"),
+    "an unknown action": (step('fualt = "503"'), "unknown field `fualt`; the keys are at, say, every, times, fault"),
+    "an unknown fault": (step('fault = "html50"'), r"unknown fault 'html50' \(did you mean html502\?\)"),
+    "fields of no fault": (step("fault = { status = 9 }"), "invalid fault: Expected `int` >= 200"),
+    "an unknown field of a batch": (step("make = { cuont = 9 }"), "invalid batch of items: .*`cuont`"),
+    "an unknown field of a change": (step("set = { state = 'X' }"), "invalid change of items: .*`state`"),
+    "an unknown field of a selection": (step("remove = { id = 'X' }"), "invalid selection of items: .*`id`"),
+    "an unknown credential": (step('revoke = "me"'), '"me" is not a credential: write "client" or "key"'),
+    "no rate": (step('rate = "5"'), "'5' is not a rate"),
     "an act that is not done": (step("stop = false"), r"`\$\.stop`"),
-    "repeated without an interval": (step("stop = true\ntimes = 3"), "has both every and times"),
-    "repeated without an end": (step('stop = true\nevery = "1m"'), "has both every and times"),
-    "an interval that is none": (step('stop = true\nevery = "x"\ntimes = 3'), 'every = "x" is no duration'),
+    "repeated without an interval": (step("stop = true\ntimes = 3"), "needs both every and times"),
+    "repeated without an end": (step('stop = true\nevery = "1m"'), "needs both every and times"),
+    "an interval that is none": (step('stop = true\nevery = "x"\ntimes = 3'), 'every = "x" is not a duration'),
 }
 
 
 @pytest.mark.parametrize(("text", "why"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_said_in_a_sentence(text, why):
+def test_a_mistake_is_one_problem_in_one_sentence(text, why):
     with pytest.raises(ConfigError, match=why) as refused:
         read(text)
     assert len(refused.value.problems) == 1
 
 
-def test_everything_that_is_wrong_is_said_at_once_with_the_step_and_its_line():
+def test_all_mistakes_are_listed_with_their_step_and_line():
     text = step('revoke = "me"') + "\n" + step("stop = true") + step('rate = "5"')
     with pytest.raises(ConfigError) as refused:
         read(text)
@@ -111,7 +111,7 @@ def test_everything_that_is_wrong_is_said_at_once_with_the_step_and_its_line():
     ]
 
 
-def test_steps_that_are_written_in_one_line_are_told_by_their_number_alone():
+def test_steps_on_one_line_are_named_by_their_number_alone():
     with pytest.raises(ConfigError, match=r"^night\.toml, step 1: "):
         read('steps = [{ at = "0s" }]')
 
@@ -119,9 +119,16 @@ def test_steps_that_are_written_in_one_line_are_told_by_their_number_alone():
 TIMES = st.lists(st.floats(min_value=0, max_value=1000), max_size=20).map(sorted)
 
 
+class NoSandbox:
+    def clear_faults(self):
+        pass
+
+
 @given(times=TIMES, earlier=st.floats(min_value=0, max_value=1000), later=st.floats(min_value=0, max_value=1000))
-def test_what_is_due_stays_due_and_nothing_is_due_early(times, earlier, later):
+def test_each_step_is_played_once_and_none_early(times, earlier, later):
     steps = [ScenarioStep(at_s=at_s, action="clear", argument=True, text="") for at_s in times]
-    before, after = due_steps(steps, earlier), due_steps(steps, earlier + later)
-    assert after[: len(before)] == before
-    assert [each.at_s for each in after] == [at_s for at_s in times if at_s <= earlier + later]
+    player = ScenarioPlayer(NoSandbox(), Scenario(about="", steps=steps))
+    assert [each.at_s for each in player.advance(earlier)] == [at_s for at_s in times if at_s <= earlier]
+    assert [each.at_s for each in player.advance(earlier + later)] == [
+        at_s for at_s in times if earlier < at_s <= earlier + later
+    ]

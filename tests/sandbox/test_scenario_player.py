@@ -111,7 +111,7 @@ def test_the_flaky_night_s_restart_refuses_connections_and_then_takes_them(stage
     assert playing.statuses() == {"COMPLETED": 50}
 
 
-def test_the_stuck_documents_go_wrong_one_by_one_and_are_mended(stage):
+def test_the_stuck_documents_go_wrong_one_by_one_and_are_fixed(stage):
     playing = stage("stuck-documents")
     playing.to(0)
     assert playing.statuses() == {"STARTED": 37}

@@ -7,7 +7,7 @@ from monitor.sandbox import SandboxSettings
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["item_seconds", "token_seconds", "cache_seconds", "delete_lag_seconds"])
 def test_a_duration_that_is_no_number_of_seconds_is_refused_by_name(name, seconds):
-    with pytest.raises(ConfigError, match=f"{name} of the sandbox is a number of seconds, 0 or more"):
+    with pytest.raises(ConfigError, match=f"{name} must be a number of seconds, 0 or more"):
         SandboxSettings(**{name: seconds})
 
 

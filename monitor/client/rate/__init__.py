@@ -1,1 +1,1 @@
-"""rate."""
+"""The request rate of one API and credential: limiter, estimate, rate-limit headers. Pure."""

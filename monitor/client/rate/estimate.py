@@ -1,9 +1,12 @@
-"""What replies show of the requests that an API supplies: in windows that begin anew, or steadily. Pure.
+"""Estimates an API's rate limit from its replies: fixed windows, a token bucket, a sliding log, or only 429s. Pure.
 
-Everything is reckoned by the instants at which requests were *sent*, so that time under way cancels out. The supply so
-far, `S`, is what a reply says remains, plus the requests that the API had accepted by then. It stays the same within a
-window, however much is used, and jumps when the next one begins; where a bucket is filled, or a log forgets, it climbs
-about as fast as requests are made.
+All instants are those at which requests were *sent*, so that latency cancels out. The capacity so far is what a reply
+says remains, plus the requests that the API had accepted by then. It stays the same within a window and jumps when the
+next one begins; for a bucket or a sliding log it grows about as fast as requests are made.
+
+Each part is needed. Measured on the simulated servers of `tests/client/rate`, without it: token bucket: 26% of a small
+bucket's rate, and with a share of half still 100% of a large one's; sliding log (`_fixed_per_s`): the same 100%;
+learned window length: 54% to 85% of windows of 1 s; cubic curve (a linear one instead): 75% of 500/s, 4.8% 429s at 5/s.
 """
 
 import math
@@ -23,26 +26,12 @@ _NEAR_PLATEAU = 0.9
 
 
 class CubicProbe:
-    """The rate of one API. Instants are seconds on one clock."""
-
-    __slots__ = (
-        "_accepted",
-        "_counted",
-        "_counted_s",
-        "_curve_start_s",
-        "_in_flight_before",
-        "_initial_per_s",
-        "_limited",
-        "_measured_per_s",
-        "_probe_unsent",
-        "_recovery_s",
-        "_refused_at_per_s",
-        "_start_s",
-        "plateau_per_s",
-    )
+    """Finds the rate of an API that only answers 429: slower after a refusal, then a cubic curve back and beyond (RFC
+    9438).
+    """
 
     def __init__(self, learned_per_s: float | None) -> None:
-        """Begins on a plateau (> 0), or with None: without any limit."""
+        """Begins on a plateau (> 0), or with None: without a limit."""
         self.plateau_per_s = self._initial_per_s = learned_per_s
         self._curve_start_s = math.inf
         self._recovery_s = _INITIAL_RECOVERY_S
@@ -124,33 +113,15 @@ _STEADY_CORRECTION, _STEADY_CORRECTION_WHEN_FULL = 0.1, 0.6
 
 
 class TokenBucketEstimator:
-    """The supply of one API. Instants are those at which requests were sent; requests are numbered as they start."""
-
-    __slots__ = (
-        "_confident",
-        "_done",
-        "_extra_reserve",
-        "_fixed_per_s",
-        "_full_since_s",
-        "_is_sliding_log",
-        "_limit",
-        "_per_s",
-        "_refused_s",
-        "_retry_at_s",
-        "_sent_s",
-        "_share",
-        "_trial_end_s",
-        "refill_per_s",
-        "remaining",
-    )
+    """The refill rate of a token bucket or sliding log. Requests are numbered as they start."""
 
     def __init__(self, share: float) -> None:
-        """Takes a share (0 to 1, above 0) of the supply."""
+        """Takes a share (above 0, at most 1) of the capacity."""
         self._share = share
         self.remaining = 0
-        """What the last reply said."""
+        """From the last reply."""
         self.refill_per_s = 0.0
-        """What was supplied per second of late; less than could be, where the bucket was full."""
+        """Measured recently; too low if the bucket was full."""
         self._done, self._sent_s, self._retry_at_s = 0, 0.0, 0.0
         self._refused_s = -math.inf
         self._extra_reserve = 0.0
@@ -158,11 +129,11 @@ class TokenBucketEstimator:
 
     @property
     def per_s(self) -> float:
-        """Requests per second that we take (> 0)."""
+        """Requests per second that we use (> 0)."""
         return self._fixed_per_s or max(self._per_s, _MIN_BUCKET_PER_S)
 
     def reset(self, limit: int, per_s: float) -> None:
-        """Begins with a limit and what was supplied per second."""
+        """Starts again with a limit and a measured refill per second."""
         self._limit = limit
         self._per_s = self.refill_per_s = per_s
         self._confident = self._is_sliding_log = False
@@ -175,7 +146,7 @@ class TokenBucketEstimator:
         self._retry_at_s = sent_s + (reset_in_s or 1.0)
 
     def update(self, refill_per_s: float, sent_s: float) -> None:
-        """What was supplied per second of late, up to the last reply."""
+        """Takes in the refill per second up to the last reply."""
         self.refill_per_s = refill_per_s
         full = self._limit - self.remaining <= 1 + max(2.0, self._share * self._limit * _FULL_SHARE)
         if self._fixed_per_s is not None:
@@ -199,7 +170,7 @@ class TokenBucketEstimator:
                 )
 
     def refused(self, now_s: float) -> None:
-        """A 429 came: more is kept in reserve from now on."""
+        """A 429 came: keep a larger reserve from now on."""
         if now_s > self._refused_s:
             self._refused_s = now_s + 1.0
             self._extra_reserve = min(
@@ -207,14 +178,14 @@ class TokenBucketEstimator:
             )
 
     def wait_s(self, now_s: float, starts: int) -> float:
-        """Seconds until what is left allows one more request; 0.0 or below: it does now."""
+        """Seconds until one more request fits; 0.0 or below: it fits now."""
         missing = 1 + self._reserved_for_others() + self._reserve() - self._available(now_s, starts)
-        # when the API named the time, or after a second, one is tried whatever we reckon
+        # at the time that the API named, or after a second, try one whatever we estimate
         retry_s = self._retry_at_s + starts - self._done - now_s
         return min(missing / max(self.refill_per_s, _MIN_BUCKET_PER_S), retry_s)
 
     def gap_s(self, now_s: float, starts: int) -> float:
-        """Seconds that should lie between the last start and the next."""
+        """Seconds between the last start and the next."""
         if self._fixed_per_s is not None:
             return 1 / self._fixed_per_s
         ours = self._available(now_s, starts) - self._reserved_for_others()
@@ -247,7 +218,7 @@ class TokenBucketEstimator:
 _EDGE_SHARE = 0.05
 _MAX_EDGE_S = 0.1
 _MAX_SPEEDUP = 1.5
-"""Times the even rate: how fast what is left of a window is used up at most."""
+"""Times the even rate: the fastest that the rest of a window is used up."""
 _MIN_LEFT_S = 0.5
 _MAX_GAP_S = 1.0
 _JITTER_S = 0.05
@@ -258,26 +229,10 @@ _NOISE = 1 / 8
 
 
 class FixedWindowEstimator:
-    """The windows of one API. Instants are those at which requests were sent; requests are numbered as they start."""
-
-    __slots__ = (
-        "_base",
-        "_done",
-        "_end_s",
-        "_is_new",
-        "_last_boundary",
-        "_length_s",
-        "_limit",
-        "_max_reset_s",
-        "_remaining",
-        "_sent_s",
-        "_share",
-        "_start_s",
-        "_was_exhausted",
-    )
+    """The windows of one API. Requests are numbered as they start."""
 
     def __init__(self, share: float) -> None:
-        """Takes a share (0 to 1, above 0) of each window."""
+        """Takes a share (above 0, at most 1) of each window."""
         self._share = share
         self._limit, self._remaining, self._done, self._base = 1, 0, 0, 0
         self._sent_s = self._start_s = -math.inf
@@ -293,7 +248,7 @@ class FixedWindowEstimator:
 
     @property
     def share_gap_s(self) -> float:
-        """Seconds between starts that keep a share below one, going by the longest reset that was told."""
+        """Seconds between starts that keep a share below one, from the longest reset seen."""
         return 0.0 if self._share == 1 else max(self._max_reset_s - 1, 1.0) / max(self._share * self._limit, 1.0)
 
     def forget_length(self) -> None:
@@ -302,25 +257,25 @@ class FixedWindowEstimator:
         self._last_boundary: tuple[float, float] | None = None
 
     def reset(self, limit: int, remaining: int, done: int, base: int) -> None:
-        """Takes up a window under way: `remaining` after request `done`, of which those after `base` were ours."""
+        """Continues in a running window: `remaining` after request `done`; those after `base` were ours."""
         self._limit, self._remaining, self._done, self._base = limit, remaining, done, base
         self._is_new, self._end_s = False, math.inf
 
     def observe(self, rate_limit: RateLimitHeaders, remaining: int, done: int, sent_s: float) -> None:
-        """A reply to request `done` came, in the window that is under way as far as it shows."""
+        """A reply to request `done` came, apparently in the current window."""
         if sent_s < self._start_s:
             return
         if self._is_new and self._length_s is not None and remaining < self._limit / 2:
             if sent_s - self._start_s < self._length_s / 4:
-                self._start_s, self._base = sent_s, done  # the one before lasts longer than was foretold
+                self._start_s, self._base = sent_s, done  # the window before lasts longer than predicted
                 return
             self.forget_length()
         elif not self._is_new:
             more = remaining - (self._remaining + self._done - done)
             if more > max(2.0, self._limit * _NOISE):
-                self._base += more  # a part of it was given back
+                self._base += more  # part of it was given back
             elif more > 0:
-                remaining -= more  # what was sent before and is still under way will count too
+                remaining -= more  # earlier requests in flight will count too
         self._is_new, self._remaining, self._done, self._sent_s = False, remaining, done, sent_s
         if rate_limit.reset_in_s is not None:
             self._max_reset_s = max(self._max_reset_s, rate_limit.reset_in_s)
@@ -329,7 +284,7 @@ class FixedWindowEstimator:
     def start_window(
         self, rate_limit: RateLimitHeaders, remaining: int, done: int, before_s: float, sent_s: float
     ) -> None:
-        """A window began between two requests, and request `done` was the first in it."""
+        """A window began between two requests; request `done` was the first in it."""
         predicted_s = sent_s
         if self._is_new:
             predicted_s = self._start_s
@@ -346,7 +301,7 @@ class FixedWindowEstimator:
         self._is_new, self._remaining, self._done, self._sent_s = False, remaining, done, sent_s
 
     def wait_s(self, now_s: float, starts: int) -> float:
-        """Seconds until what is left allows one more request; 0.0 or below: it does now."""
+        """Seconds until one more request fits; 0.0 or below: it fits now."""
         self._roll(now_s, starts)
         edge_s = self._edge_s()
         if self._is_new and self._was_exhausted and now_s < self._start_s + edge_s:
@@ -357,11 +312,11 @@ class FixedWindowEstimator:
             return self._start_s + self._length_s + edge_s - now_s
         if self._end_s < math.inf:
             return self._end_s - now_s
-        # nobody says until when: one a second is tried
+        # no end is known: try one a second
         return self._sent_s + 1 + starts - self._done - now_s
 
     def gap_s(self, last_s: float, now_s: float, starts: int) -> float:
-        """Seconds that should lie between the last start, at `last_s`, and the next."""
+        """Seconds between the last start, at `last_s`, and the next."""
         self._roll(now_s, starts)
         from_s, parts = max(last_s, self._start_s), max(self._available(starts) + 1, 1.0)
         if self._length_s:
@@ -374,7 +329,7 @@ class FixedWindowEstimator:
         return min(max(gap_s, self.share_gap_s), _MAX_GAP_S)
 
     def _measure_length(self, last: tuple[float, float], seen: tuple[float, float], reset_in_s: float | None) -> None:
-        """How long windows are, from two beginnings: each came after its first instant, not after its second."""
+        """The window length from two beginnings, each between the two instants given."""
         least_s, most_s = seen[0] - last[1] - _JITTER_S, seen[1] - last[0] + _JITTER_S
         middle_s = (least_s + most_s) / 2
         if self._length_s and least_s <= max(1, round(middle_s / self._length_s)) * self._length_s <= most_s:
@@ -394,13 +349,13 @@ class FixedWindowEstimator:
         return min(_EDGE_SHARE * (self._length_s or 0.0), _MAX_EDGE_S)
 
     def _available(self, starts: int) -> float:
-        """Requests that may start in this window, as far as it is known; 0 or below: none."""
+        """Requests that may still start in this window; 0 or below: none."""
         ours = starts - self._base
         available = self._limit - ours if self._is_new else self._remaining - (starts - self._done)
         return min(float(available), max(self._share * self._limit, 1.0) - ours)
 
     def _roll(self, now_s: float, starts: int) -> None:
-        """Begins the window that is due by now."""
+        """Begins the window that is due."""
         if self._length_s:
             elapsed = math.floor((now_s - self._start_s) / self._length_s)
             if elapsed > 0:
@@ -416,34 +371,20 @@ _HORIZON_S = 1.0
 _HORIZON_REQUESTS = 16
 _SAMPLE_INTERVAL_S = _HORIZON_S / 8
 _JUMP, _JUMP_IN_BUCKET = 1 / 8, 1 / 4
-"""Of a limit: if that much comes at once, a window began."""
+"""Of a limit: if this much comes at once, a window began."""
 _MIN_BUCKET_LIMIT = 4
-"""A limit below this can't be told from a flow: it is taken for a window."""
+"""A lower limit can't be distinguished from a bucket and counts as a window."""
 _MAX_STEP_S = 0.5
 
 
 class CapacityEstimator:
-    """The limit of one API under one credential, as its replies show it."""
-
-    __slots__ = (
-        "_bucket",
-        "_done",
-        "_gradual_growth",
-        "_is_bucket",
-        "_limit",
-        "_samples",
-        "_sent_s",
-        "_total",
-        "_window",
-        "known",
-        "share",
-    )
+    """The limit of one API and credential, as windows or as a bucket."""
 
     def __init__(self, share: float) -> None:
-        """Takes a share (0 to 1, above 0) of what is supplied."""
+        """Takes a share (above 0, at most 1) of the capacity."""
         self.share = share
         self.known = False
-        """Whether any reply said what remains."""
+        """Whether a reply stated what remains."""
         self._window, self._bucket = FixedWindowEstimator(share), TokenBucketEstimator(share)
         self._is_bucket = False
         self._limit = 1
@@ -453,43 +394,33 @@ class CapacityEstimator:
 
     @property
     def per_s(self) -> float | None:
-        """Our share of the supply per second, once it is known."""
+        """Our share of the capacity per second, once it is known."""
         return self._bucket.per_s if self._is_bucket else self._window.per_s
 
     def wait_s(self, now_s: float, starts: int) -> float:
-        """Seconds until what is left allows one more request; 0.0: it does now.
-
-        Args:
-            now_s: now.
-            starts: requests that have started.
-        """
+        """Seconds until one more request fits after `starts` requests; 0.0: it fits now."""
         return self._bucket.wait_s(now_s, starts) if self._is_bucket else self._window.wait_s(now_s, starts)
 
     def gap_s(self, last_s: float, now_s: float, starts: int) -> float:
-        """Seconds that should lie between the last start, at `last_s`, and the next."""
+        """Seconds between the last start, at `last_s`, and the next."""
         if self._is_bucket:
             return max(self._bucket.gap_s(now_s, starts), self._window.share_gap_s)
         return self._window.gap_s(last_s, now_s, starts)
 
     def refused(self, now_s: float) -> None:
-        """A 429 came all the same."""
+        """A 429 came nevertheless."""
         if self._is_bucket:
             self._bucket.refused(now_s)
 
     def observe(self, rate_limit: RateLimitHeaders, *, sent_s: float, done: int, rejections: int, starts: int) -> None:
-        """Learns from a reply.
+        """Learns from a reply; ignores it without `remaining`.
 
-        Args:
-            rate_limit: what it said; without `remaining` it is passed over.
-            sent_s: when its request was sent.
-            done: requests sent up to then, itself included; zero or below for those from before we counted: minus
-                those that are still under way.
-            rejections: replies so far that were 429s.
-            starts: requests that have started.
+        `done` numbers the requests sent up to `sent_s`, itself included; zero or below for those from before we
+        counted: minus those still in flight. `rejections` and `starts` count 429s and starts so far.
         """
         remaining = rate_limit.remaining
         if remaining is None or sent_s < self._sent_s:
-            return  # a reply that was overtaken tells what is no longer so
+            return  # it was overtaken: its numbers are out of date
         limit = rate_limit.limit or max(self._limit, remaining + 1)
         total, before_s, new_requests = remaining + done - rejections, self._sent_s, done - self._done
         growth = total - self._total
@@ -511,7 +442,7 @@ class CapacityEstimator:
             self._window.observe(rate_limit, remaining, done, sent_s)
 
     def _is_new_window(self, growth: int, since_s: float) -> bool:
-        """Whether so much came at once that a window began."""
+        """Whether the capacity jumped so far that a window began."""
         if self._limit < _MIN_BUCKET_LIMIT:
             return growth >= 1
         if self._is_bucket:
@@ -520,7 +451,7 @@ class CapacityEstimator:
         return growth >= max(2.0, self._limit * _JUMP)
 
     def _sample(self, sent_s: float, starts: int) -> None:
-        """Compares the supply with what it was a horizon ago."""
+        """Compares the capacity with an earlier one, and decides between bucket and windows."""
         samples, done = self._samples, self._done
         if not samples or sent_s - samples[-1][0] >= _SAMPLE_INTERVAL_S:
             samples.append((sent_s, self._total, done, self._gradual_growth))

@@ -1,6 +1,7 @@
-"""Reads what a reply says of the rate limit: how many requests a window takes, how many are left, when it begins anew.
+"""Reads a reply's rate-limit headers: requests per window, requests left, time until the next window. It decides
+nothing.
 
-The first family that names a limit or what remains wins. It decides nothing; `pace` does.
+The first family that names a limit or what remains wins.
 
 | # | family                   | read as                                                                              |
 |---|--------------------------|--------------------------------------------------------------------------------------|
@@ -10,7 +11,7 @@ The first family that names a limit or what remains wins. It decides nothing; `p
 | 4 | `ratelimit`              | `"name";r=50;t=30` with `ratelimit-policy: "name";q=100;w=60` (drafts from 08), of   |
 |   |                          | several the one that allows least; or `limit=100, remaining=50, reset=30` (draft 07) |
 
-Counts are at most fifteen ASCII digits; whatever else is passed over, as if it were absent. A reset is read by `hints`.
+Counts are at most fifteen ASCII digits; anything else is ignored. `retry_after` reads the reset.
 """
 
 import re
@@ -36,33 +37,20 @@ _Parsed = tuple[int | None, float | None, float | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimitHeaders:
-    """What one reply said of the rate limit; None: it did not say."""
+    """The rate limit that one reply states; None: not stated."""
 
     limit: int | None = None
     """Requests per window (≥ 1)."""
     remaining: int | None = None
-    """Requests that are left in this window (≥ 0)."""
+    """Requests left in this window (≥ 0)."""
     reset_in_s: float | None = None
-    """Seconds until the window begins anew (> 0, at most an hour), counted from the reply; often rounded up."""
+    """Seconds until the next window (> 0, at most an hour), from the reply; often rounded up."""
     window_s: float | None = None
-    """How long a window is (> 0), where a policy says so."""
-
-
-def parse_rate_limit_headers(headers: Mapping[str, str], now: datetime) -> RateLimitHeaders | None:
-    """What a reply says of the rate limit.
-
-    Args:
-        headers: of the reply, names in lower case.
-        now: our clock, aware; it counts where the reply has no `Date`.
-
-    Returns:
-        At least a limit or what remains; None when neither was said. Never raises.
-    """
-    return RateLimitHeaderReader().read(headers, now)
+    """Length of a window (> 0), if a policy states it."""
 
 
 class RateLimitHeaderReader:
-    """`parse_rate_limit_headers` for the many replies of one API: what stays the same from reply to reply is read once."""
+    """Reads the many replies of one API: what repeats from reply to reply is parsed once."""
 
     __slots__ = ("_parsed", "_texts")
 
@@ -71,8 +59,12 @@ class RateLimitHeaderReader:
         self._parsed: _Parsed = (None, None, None)
 
     def read(self, headers: Mapping[str, str], now: datetime) -> RateLimitHeaders | None:
-        """What `parse_rate_limit_headers` returns."""
-        # spelt out, since every reply of an API without limits ends here
+        """The rate limit in a reply's headers (names in lower case); None without a limit and a remaining count. Never
+        raises.
+
+        `now` is our clock, aware; it is used for a reset if the reply has no `Date`.
+        """
+        # written out for speed: every reply of an API without limits ends here
         if not (
             "x-ratelimit-remaining" in headers
             or "x-ratelimit-limit" in headers
@@ -92,7 +84,7 @@ class RateLimitHeaderReader:
 
     def _read_cached(self, texts: _Texts, now: datetime) -> _Parsed:
         limit_text, reset, policy, date = texts
-        # without a date, a reset is measured against our own clock, which has moved on
+        # without a date, a reset is relative to our own clock, which has moved on
         if texts != self._texts or not date:
             limit = _count(limit_text) or None
             hint = parse_retry_after({"x-ratelimit-reset": reset, "date": date}, None, now=now)
@@ -102,7 +94,7 @@ class RateLimitHeaderReader:
 
 
 def _families(headers: Mapping[str, str]) -> Iterator[_Texts]:
-    """Limit, remaining, reset and policy of each family that is there, as texts."""
+    """Limit, remaining, reset and policy of each family that is present, as texts."""
     policy = headers.get("ratelimit-policy", "")[:_MAX_HEADER_CHARS]
     for family in _FAMILIES:
         limit, remaining, reset = (headers.get(name, "")[:_MAX_HEADER_CHARS] for name in family)
@@ -112,7 +104,7 @@ def _families(headers: Mapping[str, str]) -> Iterator[_Texts]:
 
 
 def _structured(text: str, policy: str) -> Iterator[_Texts]:
-    """The same of `ratelimit`: draft 07 names all three in one list, the later ones have an item for each policy."""
+    """The same for `ratelimit`: draft 07 has all three in one list, the later ones an item for each policy."""
     parameters = _parameters(text)
     if "limit" in parameters or "remaining" in parameters:
         yield parameters.get("limit", ""), parameters.get("remaining", ""), parameters.get("reset", ""), policy
@@ -129,7 +121,7 @@ def _name(item: str) -> str:
 
 
 def _window_s(text: str, limit: int | None) -> float | None:
-    """The window of the policy that has this limit, such as `100;w=60` or `"name";q=100;w=60`."""
+    """The window of the policy with this limit, such as `100;w=60` or `"name";q=100;w=60`."""
     for part in text.split(","):
         found = _parameters(part)
         if limit is not None and "w" in found and limit == _count(found.get("q", part)):

@@ -1,8 +1,7 @@
-"""One attempt over HTTP. The only package that knows HTTP libraries: two wires, one pool, one reading of faults.
+"""One attempt over HTTP; the only package that imports HTTP libraries. Both transports keep the contract `Transport`.
 
-`PyreqwestTransport` serves targets; `HttpxTransport` serves messages, and targets that chose `http = "httpx"`. Each is loaded with
-its first use, since httpx takes longer to load than everything else here. Both keep the same contract (`Transport`), and one
-suite of tests holds both to it.
+`PyreqwestTransport` serves targets; `HttpxTransport` serves messages, and targets with `http = "httpx"`. Each is
+imported on first use, because httpx takes longer to import than everything else here.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ __all__ = ["ConnectionOptions", "HttpxTransport", "PyreqwestTransport"]
 
 
 def __getattr__(name: str) -> object:
-    """Finds a wire when it is first asked for (PEP 562)."""
+    """Imports a transport on first use (PEP 562)."""
     if name == "HttpxTransport":
         from monitor.client.transports.httpx_transport import HttpxTransport
 

@@ -1,4 +1,4 @@
-"""The body of one answer as it comes in: decoded step by step, bounded at each, kept whole or handed on in pieces."""
+"""Reads the body of one answer: decoded step by step, each step bounded, kept whole or passed on in pieces."""
 
 import asyncio
 import time
@@ -9,43 +9,40 @@ from typing import TypeVar
 from monitor.model.http import BodySink, NetworkFault, TransportFault
 
 MAX_ERROR_BODY_BYTES = 1 << 20
-"""The most of an error's body that is read where the body asked for may be larger."""
+"""The most that is read of an error's body, where a success may be larger."""
 
 SMALL_BODY_BYTES = 1 << 16
-"""A larger body is read in pieces, and kept whole only in its turn."""
+"""A larger body is read in pieces, and waits for its turn to be kept whole."""
 
 MAX_CONCURRENT_LARGE_BODIES = 8
-"""So many larger bodies are kept whole at a time: memory is bounded, whatever the answers in flight turn out to be."""
+"""Larger bodies kept whole at a time: this bounds memory."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _GZIP_MAGIC = b"\x1f"
 _CHUNK_BYTES = 256 * 1024
-"""Bytes that are decoded at once, and handed on at once: enough that a piece costs little, and a bomb nothing."""
+"""Bytes decoded and passed on at once: enough to be fast, and too few for a gzip bomb."""
 
 _T = TypeVar("_T")
 
 
 class ReadTimeout:
-    """Waits for a server that may fall silent only for so long, and must be done by then.
+    """Limits how long the server may be silent (`read_timeout_s`, None: no limit), and all of it by `deadline_s`
+    (monotonic).
 
-    The clock is looked at after each wait, too: pyreqwest's coroutines may swallow the cancellation by which asyncio's
-    time-outs work, and a server that drips would then be listened to for ever.
-
-    Args:
-        deadline_s: an instant on the monotonic clock.
-        stall_s: seconds (> 0); None: no limit of its own.
+    The clock is checked after each wait too: pyreqwest's coroutines may swallow the cancellation that asyncio's
+    timeouts use, and a server that drips could then hold us for ever.
     """
 
     def __init__(self, *, deadline_s: float, read_timeout_s: float | None) -> None:
-        self._deadline_s, self._stall_s = deadline_s, read_timeout_s
+        self._deadline_s, self._read_timeout_s = deadline_s, read_timeout_s
 
     async def wait(self, awaitable: Awaitable[_T]) -> _T:
-        """What comes.
+        """The result of the awaitable.
 
         Raises:
             TimeoutError: nothing came in time.
         """
-        async with asyncio.timeout(self._stall_s):
+        async with asyncio.timeout(self._read_timeout_s):
             received = await awaitable
         if time.monotonic() >= self._deadline_s:
             raise TimeoutError
@@ -53,12 +50,7 @@ class ReadTimeout:
 
 
 class BodyReader:
-    """Reads one body.
-
-    Args:
-        encoding: the answer's content encoding; empty for none.
-        max_bytes: neither what comes over the wire nor what it decodes to may exceed it.
-    """
+    """Reads one body. `max_bytes` limits both the bytes received and the bytes decoded."""
 
     def __init__(self, encoding: str, max_bytes: int) -> None:
         self._encoding, self._max_bytes = encoding.strip().lower() or "identity", max_bytes
@@ -69,7 +61,7 @@ class BodyReader:
 
     @property
     def content(self) -> bytes:
-        """What was read, as far as no sink took it."""
+        """The bytes read, except those that a sink took."""
         return bytes(self._buffer)
 
     async def read(
@@ -79,16 +71,12 @@ class BodyReader:
         sink: BodySink | None,
         large_bodies: asyncio.Semaphore,
     ) -> TransportFault | None:
-        """Reads to the end, or until the sink wants no more; gives back what went wrong.
+        """Reads to the end, or until the sink wants no more; returns the fault, if any.
 
-        Args:
-            chunks: the body as it comes in.
-            read_timeout: how long to wait for it.
-            sink: takes it; None: it is kept, in its turn if it is large.
-            large_bodies: the turns of large bodies.
+        Without a sink the body is kept; a large one first waits for its turn in `large_bodies`.
 
         Raises:
-            TimeoutError: the server fell silent for too long.
+            TimeoutError: the server was silent for too long.
         """
         iterator, in_turn = aiter(chunks), sink is not None
         try:
@@ -102,15 +90,13 @@ class BodyReader:
             if in_turn and sink is None:
                 large_bodies.release()
             if isinstance(iterator, AsyncGenerator):
-                await iterator.aclose()  # else the event loop makes a task of it, some time later
+                await iterator.aclose()  # else the event loop closes it later, in a task
         return self.finish(sink)
 
     def feed(self, chunk: bytes, sink: BodySink | None = None) -> TransportFault | None:
-        """Takes what came over the wire; gives back what is wrong with it."""
+        """Takes received bytes; returns the fault, if any."""
         if self._encoding not in {"identity", "gzip", "x-gzip"}:
-            return TransportFault(
-                fault=NetworkFault.PROTOCOL, text="the answer is encoded in a way that was not asked for"
-            )
+            return TransportFault(fault=NetworkFault.PROTOCOL, text="the answer has an encoding that was not requested")
         self._received += len(chunk)
         try:
             self._wants_more = self._decode_chunk(chunk, sink)
@@ -119,7 +105,7 @@ class BodyReader:
         return _too_large(self._max_bytes) if max(self._received, self._decoded) > self._max_bytes else None
 
     def finish(self, sink: BodySink | None = None) -> TransportFault | None:
-        """Nothing more comes, or is wanted; gives back what is missing."""
+        """Ends the body; returns the fault if it is incomplete."""
         if not self._wants_more:
             return None
         if self._inflate and self._received and not self._inflate.eof:
@@ -128,7 +114,7 @@ class BodyReader:
         return None
 
     def _decode_chunk(self, chunk: bytes, sink: BodySink | None) -> bool:
-        """Decodes a chunk as far as the cap allows; False once the sink wants no more."""
+        """Decodes a chunk up to the cap; False once the sink wants no more."""
         for piece in self._decoded_chunks(chunk):
             self._decoded += len(piece)
             if self._decoded > self._max_bytes:
@@ -156,7 +142,7 @@ class BodyReader:
                 return
 
     def _flush(self, sink: BodySink | None, *, at_least: int) -> bool:
-        """Gives what was read to the sink, if that is so many bytes; False once it wants no more."""
+        """Passes what was read to the sink if it is at least `at_least` bytes; False once the sink wants no more."""
         if sink is None or len(self._buffer) < at_least:
             return True
         piece = bytes(self._buffer)
@@ -165,7 +151,7 @@ class BodyReader:
 
 
 def decode_body(received: bytes, encoding: str, max_bytes: int) -> bytes | TransportFault:
-    """A body that came in one piece, decoded; or what is wrong with it. Arguments as of `BodyReader`."""
+    """A body that came in one piece, decoded; or the fault. Arguments as of `BodyReader`."""
     if not encoding or not received:
         return received if len(received) <= max_bytes else _too_large(max_bytes)
     body = BodyReader(encoding, max_bytes)

@@ -1,7 +1,7 @@
 """One attempt over HTTP with httpx, on pyreqwest's pool.
 
-It decides nothing and repeats nothing. Redirects are not followed, cookies not kept, `.netrc` not read. Neither
-library's own timeouts are used, since a dripped body outlasts httpx's: one wall clock covers the whole attempt.
+It decides nothing and retries nothing; no redirects, no cookies, no `.netrc`. Neither library's own timeouts are used,
+since a dripped body outlasts httpx's: one wall clock covers the whole attempt.
 """
 
 import asyncio
@@ -38,15 +38,10 @@ _FAULT_TYPES: FaultTypes = (
 
 
 class HttpxTransport:
-    """`Transport` over `httpx.AsyncClient`; its own pool is quadratic, so the transport is pyreqwest's.
+    """`Transport` over `httpx.AsyncClient` with pyreqwest's transport: httpx's own pool is quadratic.
 
-    Args:
-        base_url: origin, and path prefix if any, that relative paths are appended to; empty when all are absolute.
-        connection: how the host is reached.
-        transport: instead of pyreqwest's, such as `httpx.MockTransport`.
-
-    Raises:
-        ValueError: the certificates, the key or the proxy's URL can't be used; see `pool`.
+    Relative paths are appended to `base_url`. `transport` replaces pyreqwest's, for example by `httpx.MockTransport`.
+    Raises what `create_pool` raises.
     """
 
     def __init__(
@@ -62,8 +57,8 @@ class HttpxTransport:
         self._through_proxy = connection.through_proxy
         self._client = httpx.AsyncClient(
             transport=transport or _UnbufferedTransport(create_pool(self._base_url, connection)),
-            timeout=None,  # noqa: S113  # `send` holds a wall clock over each attempt
-            trust_env=False,  # it would read .netrc and send what stands there
+            timeout=None,  # noqa: S113  # `send` times each attempt
+            trust_env=False,  # it would read .netrc and send its passwords
             follow_redirects=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers={"user-agent": USER_AGENT},
@@ -73,11 +68,7 @@ class HttpxTransport:
     async def send(
         self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
     ) -> Reply | TransportFault:
-        """Sends the request once and reads the whole answer; see `Transport.send`.
-
-        Raises:
-            ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
-        """
+        """Sends the request once and reads the whole answer; see `Transport.send`. Raises what `request_url` raises."""
         if timeout_s <= 0:
             return TIMED_OUT
         outgoing = self._outgoing(request)
@@ -113,7 +104,7 @@ class HttpxTransport:
             body = BodyReader(
                 response.headers.get("content-encoding", ""), max_bytes if wanted or not sink else MAX_ERROR_BODY_BYTES
             )
-            # the bytes as they came: httpx would decode each chunk without a bound
+            # undecoded: httpx would decode each chunk without a limit
             fault = await body.read(
                 cast("AsyncIterable[bytes]", response.stream), read_timeout, wanted, self._large_bodies
             )
@@ -127,7 +118,7 @@ class HttpxTransport:
 
 
 class _UnbufferedTransport(pyreqwest_httpx.HttpxTransport):
-    """Hands a body on as it arrives: pyreqwest's own waits for 64 KiB, and a slow list would look like a silent one."""
+    """Passes a body on as it arrives: pyreqwest's own waits for 64 KiB, so a slow list would look silent."""
 
     def _map_body(self, builder: RequestBuilder, request: httpx.Request) -> RequestBuilder:
         return super()._map_body(builder, request).streamed_read_buffer_limit(0)
@@ -148,7 +139,7 @@ class _UnbufferedStream(httpx.AsyncByteStream):
         self._stream_body = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        reader = self._stream_body._body_reader  # noqa: SLF001  # there is no public way to it
+        reader = self._stream_body._body_reader  # noqa: SLF001  # no public access
         while (chunk := await reader.read_chunk()) is not None:
             yield bytes(chunk)
 
@@ -157,6 +148,6 @@ class _UnbufferedStream(httpx.AsyncByteStream):
 
 
 async def _keep_location(response: httpx.Response) -> None:
-    # httpx builds the redirected request even when told not to follow, and raises when the location is garbage
+    # httpx builds the redirected request even with redirects off, and raises if the location is garbage
     if "location" in response.headers:
         response.extensions["monitor.location"] = {"location": response.headers.pop("location")}

@@ -1,7 +1,7 @@
-"""pyreqwest's pool as both wires use it: TLS 1.2 or newer, always verified; no redirects, no cookies, no decoding.
+"""pyreqwest's pool for both transports: TLS 1.2 or newer, always verified; no redirects, no cookies, no decoding.
 
-Authorities are those of the system (or of `SSL_CERT_FILE`, `SSL_CERT_DIR`). Proxies come from the environment
-(`HTTPS_PROXY`, `NO_PROXY`), though never towards loopback; one that is configured is used for everything.
+It trusts the system's certificate authorities (or `SSL_CERT_FILE`, `SSL_CERT_DIR`). Proxies come from the environment
+(`HTTPS_PROXY`, `NO_PROXY`), except for loopback; a configured proxy is used for everything.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ from monitor import __version__
 from monitor.model.http import NetworkFault, Request, TransportFault, are_valid_headers, is_valid_path
 
 FaultTypes = Sequence[tuple[tuple[type[Exception], ...], NetworkFault]]
-"""Which fault each type of a library's exceptions is; the first that fits."""
+"""The fault for each type of a library's exceptions; the first match wins."""
 
 TIMED_OUT = TransportFault(fault=NetworkFault.TIMEOUT, text="no complete answer in time")
 INVALID_HEADERS = TransportFault(fault=NetworkFault.PROTOCOL, text="the answer's headers are not text")
-"""pyreqwest hands out header values as text only, and gives up on other bytes."""
+"""pyreqwest returns header values only as text, and fails on other bytes."""
 
 _PROXY_REFUSALS = (
-    ("proxy authorization required", "the proxy wants credentials, or refuses those that it was given"),
-    ("tunnel error: unsuccessful", "the proxy won't connect us to the host"),
+    ("proxy authorization required", "the proxy requires credentials, or rejects those it got"),
+    ("tunnel error: unsuccessful", "the proxy refuses to connect to the host"),
 )
 _FAULT_BY_MESSAGE = (
     (NetworkFault.DNS, ("dns error", "error resolving dns")),
@@ -57,12 +57,8 @@ _PROXY_FAULT_MESSAGES: Mapping[NetworkFault, str] = {
 
 
 def fault_from_error(error: Exception, *, through_proxy: bool = False, fault_types: FaultTypes = ()) -> TransportFault:
-    """The fault behind an exception of pyreqwest, or of a library around it.
-
-    Args:
-        error: what a library raised.
-        through_proxy: every connection goes to a proxy, so that it is what can't be resolved or refuses.
-        fault_types: what the types of the other library mean.
+    """The fault behind an exception of pyreqwest, or of a library around it, whose exception types `fault_types`
+    maps.
     """
     source = _source(error)
     message = _cause_text(source) if source else ""
@@ -81,14 +77,14 @@ def fault_from_error(error: Exception, *, through_proxy: bool = False, fault_typ
 
 
 def _source(error: BaseException) -> DetailedPyreqwestError | None:
-    """The error of pyreqwest itself, which httpx's may wrap."""
+    """The pyreqwest error, which an httpx error may wrap."""
     found = error if isinstance(error, DetailedPyreqwestError) else error.__cause__
     return found if isinstance(found, DetailedPyreqwestError) else None
 
 
 def _cause_text(source: DetailedPyreqwestError) -> str:
-    """Its chain of causes; its own message is "connection error" for all of them."""
-    # the first cause quotes the URL, whose words are not about the fault
+    """Its chain of causes; its own message is always "connection error"."""
+    # the first cause quotes the URL
     return " ".join(cause["message"].lower() for cause in (source.details["causes"] or [])[1:])
 
 
@@ -98,26 +94,26 @@ def _by_type(error: Exception, fault_types: FaultTypes) -> NetworkFault:
 
 def _is_proxy_fault(fault: NetworkFault, message: str, *, through_proxy: bool) -> bool:
     if "error resolving for socks proxy" in message:
-        return False  # with socks5 we resolve the host ourselves
+        return False  # with socks5 the host is resolved here
     if "tunnel error" in message or "socks" in message:
         return True
     return through_proxy and fault in {NetworkFault.DNS, NetworkFault.REFUSED}
 
 
 UNREADABLE_URL = "a request's URL can't be read; check the address in the configuration"
-"""Libraries' own words would quote the URL, which may be a secret."""
+"""The libraries' own messages would quote the URL, which may be a secret."""
 
 
 def request_url(base_url: str, request: Request) -> str:
-    """Where a request goes; its headers are looked at, too.
+    """The URL of a request; its headers are checked too.
 
     Raises:
-        ValueError: the path could lead elsewhere than it says, an absolute URL holds control characters, or a header's
-            value is not one line of ASCII.
+        ValueError: the path is not safe, an absolute URL has control characters, or a header's value is not one line of
+            ASCII.
     """
     if not are_valid_headers(request.headers):
-        raise ValueError("a request's header values must each be one line of printable ASCII")
-    if request.path.startswith(("https://", "http://")):  # whoever gives a whole URL vouches for it
+        raise ValueError("a header's value must be one line of printable ASCII")
+    if request.path.startswith(("https://", "http://")):  # configured as a whole: trusted
         if not request.path.isprintable():
             raise ValueError(UNREADABLE_URL)
         return request.path
@@ -129,7 +125,7 @@ def request_url(base_url: str, request: Request) -> str:
 USER_AGENT = f"ingestion-monitor/{__version__}"
 
 DIRECT = "direct"
-"""Instead of a proxy's URL: no proxy, whatever the environment says."""
+"""In place of a proxy's URL: no proxy, even if the environment names one."""
 
 _PROXY_SCHEMES = ("http://", "https://", "socks5://", "socks5h://")
 _NO_CA_MESSAGE = "No CA certificates"
@@ -137,32 +133,32 @@ _NO_CA_MESSAGE = "No CA certificates"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionOptions:
-    """How a host is reached."""
+    """How to reach a host."""
 
     ca_pem: bytes | None = None
-    """Certificates to trust beside the system's."""
+    """Certificates to trust in addition to the system's."""
     identity_pem: bytes | None = dataclasses.field(default=None, repr=False)
-    """The client's certificate, its chain and its private key, which is not encrypted."""
+    """The client's certificate, its chain and its unencrypted private key."""
     proxy: str | None = dataclasses.field(default=None, repr=False)
-    """The URL of a proxy (http, https, socks5, socks5h), `DIRECT` for none, None for what the environment says."""
+    """URL of a proxy (http, https, socks5, socks5h), `DIRECT` for none, None to use the environment."""
 
     @property
     def through_proxy(self) -> bool:
-        """Whether every connection goes to a proxy. False, too, where only the environment may name one."""
+        """Whether every connection goes to a configured proxy; False if only the environment may name one."""
         return self.proxy not in {None, DIRECT}
 
 
 def create_pool(base_url: str, connection: ConnectionOptions) -> Client:
-    """A pool of connections, for requests below `base_url`; empty: for absolute URLs.
+    """A pool of connections for requests below `base_url`; empty: for absolute URLs.
 
     Raises:
-        ValueError: the certificates, the key or the proxy's URL can't be used, or the system trusts no authority at
-            all. The text says which, and quotes nothing.
+        ValueError: the certificates, the key or the proxy's URL can't be used, or the system has no CA certificates.
+            The text says which, and quotes nothing.
     """
     builder = ClientBuilder().follow_redirects(enable=False).referer(enable=False).min_tls_version("TLSv1.2")
-    # decoded by us, where each step is bounded
+    # `BodyReader` decodes, with a limit for each step
     builder = builder.gzip(enable=False).brotli(enable=False).zstd(enable=False).deflate(enable=False)
-    # named here, a proxy is told no other name than the API
+    # set here, a proxy gets the same name as the API
     builder = builder.user_agent(USER_AGENT).default_headers({"accept-encoding": "gzip"})
     if base_url.startswith("https://"):
         builder = builder.https_only(enable=True)
@@ -176,16 +172,16 @@ def create_pool(base_url: str, connection: ConnectionOptions) -> Client:
 def _builder_error_text(error: BuilderError, connection: ConnectionOptions) -> str:
     message = " ".join(cause["message"] for cause in error.details["causes"] or [])
     if _NO_CA_MESSAGE in message:
-        return "this system trusts no certificate authority: install ca-certificates, or name a file in SSL_CERT_FILE"
+        return "this system has no CA certificates: install ca-certificates, or set SSL_CERT_FILE"
     if connection.identity_pem is None:
-        return "the certificates to trust can't be used"
+        return "the CA certificates can't be used"
     return "the client's certificate and private key can't be used, or don't belong together"
 
 
 def _with_certificates(builder: ClientBuilder, connection: ConnectionOptions) -> ClientBuilder:
     if connection.ca_pem is not None:
         if b"-----BEGIN CERTIFICATE-----" not in connection.ca_pem:
-            raise ValueError("the certificates to trust hold none in PEM form")  # pyreqwest would trust nothing more
+            raise ValueError("the CA file has no certificate in PEM form")  # pyreqwest would silently add nothing
         builder = builder.add_root_certificate_pem(connection.ca_pem)
     if connection.identity_pem is None:
         return builder
@@ -204,9 +200,9 @@ def _with_proxy(builder: ClientBuilder, base_url: str, connection: ConnectionOpt
 
 
 def _proxy(url: str) -> ProxyBuilder:
-    refused = ValueError("the proxy's URL must begin with http, https, socks5 or socks5h, and name a host")
+    refused = ValueError("the proxy's URL must begin with http, https, socks5 or socks5h and name a host")
     if not url.startswith(_PROXY_SCHEMES):
-        raise refused  # pyreqwest would go around such a proxy
+        raise refused  # pyreqwest would bypass such a proxy
     try:
         return ProxyBuilder.all(url)
     except ValueError:

@@ -1,7 +1,7 @@
-"""One attempt over HTTP with pyreqwest itself: the item and list path, where httpx would cost several times as much.
+"""One attempt over HTTP with pyreqwest itself, for items and lists, where httpx would cost several times as much.
 
-It decides nothing and repeats nothing. The library's total time-out, a timer in its own thread, covers the whole
-attempt from the name look-up to the last byte; unlike a cancellation, nothing that the server does can outlast it.
+It decides nothing and retries nothing. The library's total timeout, a timer in its own thread, covers the whole attempt
+from name look-up to last byte; unlike a cancellation, nothing that the server does can outlast it.
 """
 
 import asyncio
@@ -35,15 +35,7 @@ from monitor.model.http import BodySink, Reply, Request, TransportFault
 
 
 class PyreqwestTransport:
-    """`Transport` over pyreqwest.
-
-    Args:
-        base_url: origin, and path prefix if any, that relative paths are appended to; empty when all are absolute.
-        connection: how the host is reached.
-
-    Raises:
-        ValueError: the certificates, the key or the proxy's URL can't be used; see `pool`.
-    """
+    """`Transport` over pyreqwest. Relative paths are appended to `base_url`. Raises what `create_pool` raises."""
 
     def __init__(self, *, base_url: str = "", connection: ConnectionOptions | None = None) -> None:
         self._base_url = base_url.rstrip("/")
@@ -55,11 +47,7 @@ class PyreqwestTransport:
     async def send(
         self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
     ) -> Reply | TransportFault:
-        """Sends the request once and reads the whole answer; see `Transport.send`.
-
-        Raises:
-            ValueError: the path could lead elsewhere than it says, or a header's value is not one line of ASCII.
-        """
+        """Sends the request once and reads the whole answer; see `Transport.send`. Raises what `request_url` raises."""
         if timeout_s <= 0:
             return TIMED_OUT
         builder = self._builder(request).timeout(timedelta(seconds=timeout_s))
@@ -83,14 +71,14 @@ class PyreqwestTransport:
         del client  # idle connections are closed with the last reference to the pool
 
     async def _send_whole(self, builder: RequestBuilder, max_bytes: int, timeout_s: float) -> Reply | TransportFault:
-        """A small answer at once: pyreqwest has read it when it hands its head over. A larger one in pieces."""
+        """Reads a small answer at once: pyreqwest has it together with its headers. A larger one comes in pieces."""
         deadline_s = time.monotonic() + timeout_s
         streamed, ended = builder.build_streamed(), False
         response = await streamed.__aenter__()
         try:
             most = min(max_bytes, SMALL_BODY_BYTES)
             read = await response.body_reader.read(most + 1)
-            # less than was asked for: that was all, and its connection is back in the pool
+            # less than requested: that was all, and the connection is back in the pool
             ended = read is None or len(read) <= most
             headers, received = _headers(response), b"" if read is None else bytes(read)
             encoding = headers.get("content-encoding", "")
@@ -116,7 +104,7 @@ class PyreqwestTransport:
     async def _stream_body(
         self, builder: RequestBuilder, max_bytes: int, sink: BodySink, timeout_s: float, read_timeout_s: float | None
     ) -> Reply | TransportFault:
-        """The body handed on as it arrives: pyreqwest would wait for 64 KiB, and a slow list look like a silent one."""
+        """Passes the body on as it arrives: pyreqwest would wait for 64 KiB, so a slow list would look silent."""
         read_timeout = ReadTimeout(deadline_s=time.monotonic() + timeout_s, read_timeout_s=read_timeout_s)
         streamed = builder.streamed_read_buffer_limit(0).build_streamed()
         response = await read_timeout.wait(streamed.__aenter__())
@@ -131,7 +119,7 @@ class PyreqwestTransport:
 
     def _builder(self, request: Request) -> RequestBuilder:
         if self._client is None:
-            raise RuntimeError("this wire is closed")
+            raise RuntimeError("this transport is closed")
         url = request_url(self._base_url, request)
         try:
             builder = self._client.request(request.method, url)

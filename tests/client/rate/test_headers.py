@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.client.rate.headers import RateLimitHeaderReader, RateLimitHeaders, parse_rate_limit_headers
+from monitor.client.rate.headers import RateLimitHeaderReader, RateLimitHeaders
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 UNIX = int(NOW.timestamp())
@@ -105,12 +105,12 @@ UNREAD = {
 
 @pytest.mark.parametrize(("headers", "rate_limit"), READ.values(), ids=READ)
 def test_it_reads_every_family_of_headers(headers, rate_limit):
-    assert parse_rate_limit_headers(headers, NOW) == rate_limit
+    assert RateLimitHeaderReader().read(headers, NOW) == rate_limit
 
 
 @pytest.mark.parametrize("headers", UNREAD.values(), ids=UNREAD)
 def test_it_passes_over_what_says_neither_limit_nor_rest(headers):
-    assert parse_rate_limit_headers(headers, NOW) is None
+    assert RateLimitHeaderReader().read(headers, NOW) is None
 
 
 def test_a_reader_reads_what_has_changed():
@@ -145,11 +145,11 @@ HEADERS = st.dictionaries(NAMES, st.text() | NEAR_MISSES | st.sampled_from(["nan
 
 
 @given(st.lists(HEADERS, max_size=4))
-def test_whatever_is_said_a_quota_is_sane_and_a_reader_agrees_with_itself(replies):
+def test_any_headers_give_a_sane_limit_and_a_used_reader_agrees_with_a_new_one(replies):
     reader = RateLimitHeaderReader()
     for headers in replies:
         rate_limit = reader.read(headers, NOW)
-        assert rate_limit == parse_rate_limit_headers(headers, NOW)
+        assert rate_limit == RateLimitHeaderReader().read(headers, NOW)
         if rate_limit is not None:
             assert rate_limit.limit is not None or rate_limit.remaining is not None
             assert rate_limit.limit is None or 1 <= rate_limit.limit < 10**15

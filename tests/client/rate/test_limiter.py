@@ -54,7 +54,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(("server", "per_s", "in_flight", "latency"), WHOLE.values(), ids=WHOLE)
-def test_it_uses_a_limit_that_is_told_and_is_hardly_refused(server, per_s, in_flight, latency):
+def test_it_uses_a_stated_limit_and_is_hardly_refused(server, per_s, in_flight, latency):
     window_s = getattr(server(), "window_s", 1)
     lasts_s = 20 + 2 * window_s if per_s < 1000 else 10
     got_per_s, refused, _ = play(
@@ -147,7 +147,7 @@ UNTOLD = {
 
 
 @pytest.mark.parametrize(("server", "says", "use"), UNTOLD.values(), ids=UNTOLD)
-def test_without_a_word_it_finds_a_limit_by_trying(server, says, use):
+def test_without_headers_it_finds_a_limit_by_trying(server, says, use):
     got_per_s, refused, _ = play(Api(server=server(), says=says), in_flight=8, latency=USUAL, lasts_s=90, warm_s=30)
     assert got_per_s >= use * 50
     assert refused <= 0.02
@@ -197,7 +197,7 @@ def test_a_ceiling_holds_whatever_the_api_allows():
     assert run.limiter.per_s == pytest.approx(50)
 
 
-def test_without_any_limit_it_stands_in_nobodys_way():
+def test_without_any_limit_requests_start_at_once():
     limiter = RateLimiter(ceiling_per_s=None, share=0.5)
     assert all(limiter.wait_s(0.0, in_flight) == 0 for in_flight in range(1000))
     assert limiter.per_s is None
@@ -334,7 +334,7 @@ def window_of_ten_seconds():
     return window
 
 
-def test_a_window_that_lasts_longer_than_foretold_is_waited_out():
+def test_a_window_that_lasts_longer_than_predicted_is_waited_out():
     window = window_of_ten_seconds()
     assert window.wait_s(30.5, 290) <= 0
     window.observe(RateLimitHeaders(reset_in_s=1), 9, 291, 30.5)
@@ -342,7 +342,7 @@ def test_a_window_that_lasts_longer_than_foretold_is_waited_out():
     assert window.wait_s(30.5, 291) <= 0.1
 
 
-def test_windows_that_do_not_come_as_foretold_are_forgotten():
+def test_a_window_length_that_predicts_wrong_is_forgotten():
     window = window_of_ten_seconds()
     assert window.wait_s(34.0, 290) <= 0
     window.observe(RateLimitHeaders(reset_in_s=7), 9, 291, 34.0)

@@ -1,17 +1,18 @@
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from providers.servers.documents import DocumentServer
 from support.world import environment
 
 from monitor.app import build_provider
-from monitor.config import Config
-from monitor.errors import ConfigError
-from monitor.providers import ProviderSettings
+from monitor.config import load_config
+from monitor.providers import ConfigError, ProviderSettings
 from monitor.providers.registry import BUILT_IN, ENTRY_POINT_GROUP, provider_for
 
 SETTINGS = ProviderSettings(
@@ -22,44 +23,11 @@ SETTINGS = ProviderSettings(
     options={"item": {"path": "/{item_id}"}},
 )
 
-ACME = """
-from monitor.errors import ConfigError
-from monitor.model.http import Request
-from monitor.model import BadBody, ItemState, ItemStatus
+DOCUMENT = (Path(__file__).parents[2] / "docs/providers/README.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+"""The package of the document."""
 
-
-class Acme:
-    name, token_path, token_scope = "acme", None, ""
-
-    def __init__(self, settings):
-        self.tenant = settings.options["tenant"]
-
-    def valid_id(self, item_id):
-        return item_id.isalnum()
-
-    def item_request(self, item_id):
-        return Request(method="GET", path=f"/{self.tenant}/{item_id}", template="/{tenant}/{item_id}")
-
-    def read_item(self, body, item_id):
-        if b"ready" in body:
-            return ItemStatus(state=ItemState.COMPLETED, stage="ready")
-        return BadBody(reason="an item's body has no status")
-
-    def canonical(self, item_id):
-        return item_id
-
-    def list_request(self):
-        return None
-
-    def list_reader(self, page, listing):
-        raise ValueError("there is no list")
-
-
-def make(settings):
-    if "tenant" not in settings.options:
-        raise ConfigError([f"targets.{settings.target}.options.tenant is missing: give your tenant's id"])
-    return Acme(settings)
-
+BROKEN_CALLABLES = """
 
 def half(settings):
     class Half:
@@ -77,7 +45,7 @@ number = 7
 
 def install(folder, name="acme-monitor", entries=("acme = acme_monitor:make",)):
     """A tiny distribution, as an installer would leave it behind."""
-    (folder / "acme_monitor.py").write_text(ACME, encoding="utf-8")
+    (folder / "acme_monitor.py").write_text(EXAMPLE + BROKEN_CALLABLES, encoding="utf-8")
     info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
@@ -106,6 +74,12 @@ def with_options(**options):
     return ProviderSettings(target="acme", base_url="https://api.example.com", options=options)
 
 
+def test_the_example_needs_no_other_import():
+    assert {line.split()[1] for line in EXAMPLE.splitlines() if line.startswith(("import", "from"))} == {
+        "monitor.providers"
+    }
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_provider_can_be_made(name):
     assert provider_for(name, SETTINGS).name == name
@@ -125,9 +99,11 @@ def test_an_installed_distribution_adds_a_provider(site):
     assert (provider.name, provider.item_request("a").path) == ("acme", "/t-17/a")
 
 
-def test_what_a_provider_says_of_its_settings_is_passed_on(site):
+def test_a_providers_problem_with_its_settings_is_passed_on(site):
     install(site)
-    assert problem_with("acme", with_options()) == ("targets.acme.options.tenant is missing: give your tenant's id")
+    assert problem_with("acme", with_options()) == (
+        "targets.acme.options.tenant is missing: set it to your tenant's id"
+    )
 
 
 def test_a_distribution_can_not_take_over_a_built_in_name(site):
@@ -153,11 +129,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("entry", "problem"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_distribution_is_named_without_its_own_words(site, entry, problem):
+def test_a_broken_package_is_named_without_its_own_message(site, entry, problem):
     install(site, entries=[f"acme = {entry}"])
     said = problem_with("acme")
     assert said.startswith(f"targets.acme.provider = 'acme' comes from the package acme-monitor, which {problem}")
-    assert said.endswith(": mend or reinstall that package, or name another provider")
+    assert said.endswith(": fix or reinstall that package, or use another provider")
     assert "secret-canary" not in said
 
 
@@ -213,6 +189,6 @@ def test_a_configuration_that_names_a_broken_provider_is_wrong(tmp_path, site):
     install(site, entries=["acme = no_such_module:make"])
     path = tmp_path / "monitor.toml"
     path.write_text(CONFIG.format(url="https://api.example.com"), encoding="utf-8")
-    (target,) = Config.load(path, environ={}).targets
+    (target,) = load_config(path, environ={}).targets
     with pytest.raises(ConfigError, match="comes from the package acme-monitor, which can't be imported"):
         build_provider(target)
