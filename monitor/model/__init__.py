@@ -1,7 +1,4 @@
-"""The vocabulary that everything else speaks: states, causes and their rank, and one frozen dataclass per concept.
-
-It decides nothing and touches nothing; where a rule is laid down here it is a law of the data (`total = Σ states`).
-"""
+"""The vocabulary: states, causes and their rank, and one frozen dataclass per concept. No I/O, and no decisions."""
 
 from monitor.model.incidents import (
     ITEM_CAUSES,
@@ -17,14 +14,26 @@ from monitor.model.incidents import (
     Team,
     rank,
 )
-from monitor.model.items import BadBody, ItemCompletion, ItemState, ItemStatus, Outcome, Reason, SyncLogEntry
-from monitor.model.runs import FINISHED, RunStatus, Snapshot, SyncReport
+from monitor.model.items import (
+    EXISTING_STATES,
+    PROBLEM_STATES,
+    BadBody,
+    ItemCompletion,
+    ItemState,
+    ItemStatus,
+    Outcome,
+    Reason,
+    SyncLogEntry,
+)
+from monitor.model.runs import FINISHED, Latencies, RunStatus, Snapshot, SyncReport
 from monitor.model.shared_state import ChannelState, LearnedLimits
 
 __all__ = [
+    "EXISTING_STATES",
     "FINISHED",
     "ITEM_CAUSES",
     "MONITOR_CAUSES",
+    "PROBLEM_STATES",
     "REQUEST_CAUSES",
     "BadBody",
     "Cause",
@@ -36,6 +45,7 @@ __all__ = [
     "ItemCompletion",
     "ItemState",
     "ItemStatus",
+    "Latencies",
     "LearnedLimits",
     "Outcome",
     "Reason",

@@ -1,4 +1,4 @@
-"""Durations as people write them, such as "1h30m", to `timedelta` and back. Pure; it knows no setting by name."""
+"""Durations in text form, such as "1h30m", to `timedelta` and back; the exponential backoff. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -15,11 +15,7 @@ _UNITS = ("days", "hours", "minutes", "seconds", "milliseconds")
 
 
 def parse_duration(text: str) -> timedelta:
-    """Reads whole numbers with the units d, h, m, s and ms, largest unit first: "30s", "1h30m", "500ms", "0s".
-
-    Raises:
-        ValueError: for anything else, a bare number included.
-    """
+    """Parses whole numbers with d, h, m, s or ms, in this order: "1h30m". Raises ValueError, also for a bare number."""
     match = _PATTERN.fullmatch(text)
     if not text or match is None:
         raise ValueError("not a duration")
@@ -27,7 +23,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(duration: timedelta) -> str:
-    """The shortest form that `parse_duration` reads back; what lies below a millisecond is dropped."""
+    """The shortest form that `parse_duration` accepts; fractions of a millisecond are dropped."""
     left = duration // timedelta(milliseconds=1)
     parts = []
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)):
@@ -36,15 +32,24 @@ def format_duration(duration: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+def exponential_backoff_s(failures: int, *, initial_s: float, max_s: float, jitter: float) -> float:
+    """Seconds to wait before the next attempt: `jitter · min(max_s, initial_s · 2ⁿ)`.
+
+    n is `failures`: how many attempts failed before the last one (≥ 0). `jitter` is from 0 to 1, usually random, so
+    that many clients don't retry at the same time.
+    """
+    return jitter * min(max_s, initial_s * 2.0 ** min(failures, 64))
+
+
 @dataclass(frozen=True, slots=True)
 class DurationRange:
-    """Marks a `timedelta` setting: written as a duration, no shorter and no longer than these (both included)."""
+    """Annotates a `timedelta` setting that is written as a duration, with its bounds (both included)."""
 
     shortest: str
     longest: str
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """How pydantic reads and dumps such a setting."""
+        """Validation and serialization for pydantic."""
         return core_schema.no_info_before_validator_function(
             self._read,
             handler(source),
@@ -54,7 +59,7 @@ class DurationRange:
         )
 
     def __get_pydantic_json_schema__(self, source: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
-        """What a file may hold for it; the bounds are a comment, since no pattern can say them."""
+        """The JSON schema; a pattern cannot express the bounds, so they are a comment."""
         bounds = f"{self.shortest} to {self.longest}"
         return {"type": "string", "pattern": f"^{_UNGROUPED}$", "minLength": 2, "$comment": bounds}
 

@@ -1,7 +1,4 @@
-"""One exchange over HTTP, in our own words: what is asked, what comes back, and how it can fail.
-
-Everything above speaks these types; only `client/wire/` knows a HTTP library. Nothing here does I/O.
-"""
+"""HTTP value types: request, reply, and how a call can fail. Only `client/transports/` imports an HTTP library."""
 
 import dataclasses
 import re
@@ -18,7 +15,7 @@ _MAX_PATH_LENGTH = 8192
 
 
 class NetworkFault(StrEnum):
-    """How an attempt ended without a usable HTTP answer."""
+    """Why an attempt brought no usable HTTP response."""
 
     DNS = "dns"
     REFUSED = "refused"
@@ -30,14 +27,14 @@ class NetworkFault(StrEnum):
 
 
 class Operation(StrEnum):
-    """What a call does, which decides when repeating it is safe."""
+    """What a call does; this decides when a retry is safe."""
 
     READ = "read"
     POLL = "poll"
-    """A read that is repeated until something has happened, or the deadline has come."""
+    """A read that is repeated until a condition holds or the deadline passes."""
     WRITE = "write"
     CLOSE = "close"
-    """A write that does no harm when it happens twice, such as a deletion."""
+    """A write that may safely happen twice, such as a deletion."""
     TOKEN = "token"  # noqa: S105  # the name of an operation, not a secret
 
 
@@ -46,37 +43,28 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     method: str
     path: str
-    """Path and query, already escaped, beginning with a slash; or an absolute URL where there is no base."""
+    """Escaped path and query, beginning with a slash; or an absolute URL where there is no base."""
     template: str
-    """The path with its parameters named (`/engine/v2/items/{item_id}`): what logs and incidents show."""
+    """The path with placeholders (`/engine/v2/items/{item_id}`), for logs and incidents."""
     operation: Operation = Operation.READ
     item_id: str = ""
-    """The item that is asked about; empty when it is not about one."""
+    """The item in question; empty for a request about no single item."""
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes | None = None
     max_bytes: int = 1 << 20
-    """The most decoded bytes of the answer's body that are read."""
+    """Limit for the decoded body of the response."""
 
     def __repr__(self) -> str:
-        """Without path, headers and body: they hold what no log may show."""
+        """Omits path, headers and body, which must not appear in logs."""
         return f"Request(method={self.method!r}, template={self.template!r}, operation={self.operation!r})"
 
     def with_header(self, name: str, value: str) -> "Request":
-        """The same request with one header more, or another value of one."""
-        return Request(
-            method=self.method,
-            path=self.path,
-            template=self.template,
-            operation=self.operation,
-            item_id=self.item_id,
-            headers={**self.headers, name: value},
-            body=self.body,
-            max_bytes=self.max_bytes,
-        )
+        """A copy with this header added or replaced."""
+        return msgspec.structs.replace(self, headers={**self.headers, name: value})
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An HTTP answer of any status, its body whole and below the cap."""
+    """An HTTP response of any status; its body is complete and within the limit."""
 
     status: int
     headers: Mapping[str, str]
@@ -85,42 +73,35 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str = ""
 
     def __repr__(self) -> str:
-        """Without headers and body: they hold what no log may show."""
+        """Omits headers and body, which must not appear in logs."""
         return f"Reply(status={self.status})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportFault:
-    """No usable HTTP answer came."""
+    """The attempt brought no usable HTTP response."""
 
     fault: NetworkFault
     text: str
-    """Our own words, without URL or secret."""
+    """Written by us, without URL or secret."""
 
 
 BodySink = Callable[[bytes], bool]
-"""Takes a body piece by piece, decoded; False once it wants no more, and nothing further is read. Never raises."""
+"""Receives decoded chunks of a body; returns False to stop reading. Never raises."""
 
 
 class Transport(Protocol):
-    """One attempt over HTTP: no retry, no redirect, no decision."""
+    """One attempt over HTTP, without retries and redirects."""
 
     async def send(
         self, request: Request, *, timeout_s: float, sink: BodySink | None = None, read_timeout_s: float | None = None
     ) -> Reply | TransportFault:
-        """Sends the request once and reads the whole answer.
+        """Sends the request once and reads the response: a reply of any status (3xx are not followed), or a fault.
 
-        Args:
-            request: what to send; `request.max_bytes` caps the decoded body (`too_large` beyond it).
-            timeout_s: wall-clock seconds for all of it: name look-up, connect, headers, body. Nothing is sent when
-                there are none left (≤ 0).
-            sink: takes the body of a 2xx as it comes in; the reply's own is then empty. Any other body is read whole,
-                and capped at 1 MiB.
-            stall_s: how long (> 0, seconds) the server may send nothing at all; None: no limit but `timeout_s`.
-
-        Returns:
-            The reply, whatever its status (3xx included: never followed), or how it failed. Never raises for
-            what the network or the server does; cancellation passes through.
+        Never raises for faults of the network or the server. `timeout_s` (wall clock) covers DNS lookup, connect,
+        headers and body; nothing is sent if it is ≤ 0. The server may send nothing for `read_timeout_s` seconds (> 0;
+        None: no limit). `sink` receives the body of a 2xx as it arrives, and the reply's own is empty; any other body
+        is read whole, up to 1 MiB. A decoded body longer than `request.max_bytes` is the fault `too_large`.
         """
         ...
 
@@ -131,7 +112,7 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetail:
-    """One entry of a validation error; the `input` that APIs echo is never kept."""
+    """One entry of a validation error; the `input` that APIs echo is dropped."""
 
     loc: str
     msg: str = dataclasses.field(repr=False)
@@ -139,13 +120,13 @@ class ErrorDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiError:
-    """Any failed call, whatever shape its body came in. Decisions rest on `status`; the rest is for people.
+    """A failed call, normalized from any error body. Decisions use `status`; the rest is for people.
 
-    The API's own words (`error`, `message`, `details`) may quote documents, so `repr` leaves them out.
+    The API's texts (`error`, `message`, `details`) may quote documents, so `repr` omits them.
     """
 
     status: int | None
-    """HTTP status; None when no usable answer came (then `network` says why)."""
+    """HTTP status; None without a usable response, and then `network` says why."""
     code: str | None = None
     error: str | None = dataclasses.field(default=None, repr=False)
     type: str | None = None
@@ -155,57 +136,53 @@ class ApiError:
     trace_id: str | None = None
     details: tuple[ErrorDetail, ...] = dataclasses.field(default=(), repr=False)
     fault: str | None = None
-    """Whose fault the API says it is (`client`, `provider`)."""
+    """Who is at fault, according to the API (`client`, `provider`)."""
     retryable: bool | None = None
-    """What the API says; it may veto a retry, never grant one."""
+    """The API's own flag; it can forbid a retry, but not permit one."""
     retry_after: timedelta | None = None
-    """The server's hint, sane and capped at one hour; None without one."""
+    """The server's hint, validated and capped at one hour."""
     network: NetworkFault | None = None
     from_token_endpoint: bool = False
     from_backoff: bool = False
-    """The server said it to an earlier request, and it is in force still: this one was not sent."""
+    """The server said so to an earlier request and it still applies; this one was not sent."""
     gateway: tuple[tuple[str, str], ...] = ()
-    """`server`, `via` and `x-request-id` of a gateway's answer, for the log."""
+    """`server`, `via` and `x-request-id` of a gateway's response, for the log."""
 
     def is_local(self, code: str) -> bool:
-        """Whether it is an error of our own, of that code: an API may say the same word."""
+        """Whether it is our own error with this code; an API may use the same code."""
         return self.status is None and self.network is None and self.code == code
 
 
 BREAKER_OPEN = "breaker_open"
 RETRY_BUDGET_EXHAUSTED = "retry_budget_exhausted"
 DEADLINE_EXCEEDED = "deadline_exceeded"
-UNUSABLE_CREDENTIALS = "unusable_credentials"  # noqa: S105  # the name of an error, not a secret
-"""Codes of our own errors, which have neither status nor network fault: the service was down in this run; a second
-question would go beyond the budget; our deadline, and not the API, ended the call; the credentials can't be read or
-sent."""
+UNUSABLE_CREDENTIALS = "unusable_credentials"  # the name of an error, not a secret
+"""Codes of our own errors, which have neither status nor network fault: the circuit breaker is open; a repeat would
+exceed the retry budget; our deadline ended the call; the credentials can't be read or sent."""
 
 
 class CallResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How a call ended after its retries: exactly one of `reply` (2xx) and `error` is set."""
+    """How a call ended, retries included; exactly one of `reply` (2xx) and `error` is set."""
 
     reply: Reply | None = None
     error: ApiError | None = None
     attempts: int = 1
-    """Attempts that reached for the network, the first included; 0 when the client refused to start."""
+    """Attempts that were sent, the first included; 0 if the client refused to send."""
     latency_ms: float = 0.0
     """Of the last attempt."""
     timed_out: bool = False
 
 
 def is_valid_path(path: str) -> bool:
-    """Whether path and query are escaped, at most 8 KiB, and free of dot segments, which lead elsewhere than they say.
-
-    What is not is refused by every `Transport`.
-    """
+    """Whether path and query are escaped, at most 8 KiB, and free of dot segments; no `Transport` sends others."""
     if len(path) > _MAX_PATH_LENGTH or not _PATH.fullmatch(path):
         return False
-    # most paths hold neither, and this runs for every request
+    # most paths contain neither, and this runs for every request
     return not ("." in path or "%2" in path) or not {".", ".."}.intersection(_segments(path))
 
 
 def are_valid_headers(headers: Mapping[str, str]) -> bool:
-    """Whether each value is one line of printable ASCII. What is not is refused by every `Transport`."""
+    """Whether each value is one line of printable ASCII. Every `Transport` refuses other values."""
     for value in headers.values():  # noqa: SIM110  # `all` with a generator costs three times as much, per request
         if not (value.isascii() and value.isprintable()):
             return False
@@ -213,12 +190,12 @@ def are_valid_headers(headers: Mapping[str, str]) -> bool:
 
 
 def _segments(path: str) -> Iterator[str]:
-    # %2e is a dot to URL parsers
+    # URL parsers read %2e as a dot
     return (segment.lower().replace("%2e", ".") for segment in path.partition("?")[0].split("/"))
 
 
 def plain_text(text: str, limit: int) -> str:
     """The text on one line, at most `limit` characters, without control, bidi or surrogate characters; may be empty."""
-    # cut before and after: a megabyte is not walked for the sake of its first line
+    # cut first, so that a megabyte is not scanned for its first line
     printable = "".join(char if char.isprintable() else " " for char in text[: limit * 4])
     return " ".join(printable.split())[:limit].rstrip()

@@ -1,4 +1,4 @@
-"""What a run saw of a cause, and the incident that it becomes."""
+"""Causes and their rank, evidence of one run, incidents and silences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Why something is wrong; within each group the highest rank comes first."""
+    """Why something is wrong; in each group the highest rank comes first."""
 
     SPENDING_LIMIT = "spending_limit"
     UNAUTHORIZED = "unauthorized"
@@ -40,7 +40,7 @@ ITEM_CAUSES: tuple[Cause, ...] = (
     Cause.ITEMS_INVALID,
     Cause.UNRECOGNISED_STATUS,
 )
-"""Causes read off items; their incidents have members. An item that fits two of them belongs to the first."""
+"""Causes found in items; their incidents have members. An item that matches several belongs to the first."""
 
 MONITOR_CAUSES: tuple[Cause, ...] = (
     Cause.TOO_MANY_UNKNOWN,
@@ -51,12 +51,19 @@ MONITOR_CAUSES: tuple[Cause, ...] = (
 )
 """Causes about the monitor itself."""
 
+RENAMED: Mapping[str, str] = {
+    "coverage": Cause.TOO_MANY_UNKNOWN.value,
+    "span": "for",
+    "remind_every": "repeat_interval",
+}
+"""Causes and rule keys of earlier versions: using one is an error that says the new name."""
+
 REQUEST_CAUSES: tuple[Cause, ...] = tuple(cause for cause in Cause if cause not in ITEM_CAUSES + MONITOR_CAUSES)
-"""Causes read off requests, highest rank first."""
+"""Causes found in requests, highest rank first."""
 
 
 def rank(cause: Cause) -> int:
-    """Position of a cause, 0 being the highest."""
+    """Position of a cause; 0 is the highest."""
     return _RANK[cause]
 
 
@@ -64,7 +71,7 @@ _RANK: Mapping[Cause, int] = {cause: position for position, cause in enumerate(C
 
 
 class Team(StrEnum):
-    """Who is asked to look."""
+    """Who is responsible."""
 
     CREDENTIALS = "credentials"
     ACCOUNT = "account"
@@ -75,7 +82,7 @@ class Team(StrEnum):
 
 
 class Severity(StrEnum):
-    """How urgently."""
+    """How urgent it is."""
 
     INFO = "info"
     WARNING = "warning"
@@ -83,38 +90,38 @@ class Severity(StrEnum):
 
 
 IncidentKey = tuple[Cause, str]
-"""What tells the incidents of one target apart: the cause and the group of items; the group is empty for all of it."""
+"""Identifies an open incident of a target: cause and group; the group is empty for the whole target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What one run saw of one cause on one target."""
+    """What one run found out about one cause on one target."""
 
     cause: Cause
     count: int
-    """Items left unknown by a request cause, or requests that failed because of it; or items in the bad state."""
+    """Of a request cause: items left unknown, or failed requests. Of an item cause: items in the bad state."""
     breakdown: Mapping[str, int] = field(default_factory=dict)
-    """How often by HTTP status or network fault: `{"502": 3, "timeout": 2}`."""
+    """Count by HTTP status or network fault: `{"502": 3, "timeout": 2}`."""
     sample_ids: tuple[str, ...] = ()
     request_ids: tuple[str, ...] = ()
     code: str | None = None
     api_message: str | None = field(default=None, repr=False)
-    """The API's raw words: only for `incidents show`, never for channels or logs."""
+    """The API's raw text; only for `incidents show`, never for channels or logs."""
     gateway: tuple[tuple[str, str], ...] = ()
-    """`server`, `via` and `x-request-id` of a gateway that answered in the API's place; for the log alone."""
+    """`server`, `via` and `x-request-id` of a gateway that replied instead of the API; only for the log."""
     inhibited_by: Cause | None = None
-    """The higher cause in the same run that explains this one: then it opens nothing."""
+    """The higher cause of the same run that explains this one; inhibited evidence opens no incident."""
     group: str = ""
-    """The group of items that it is about, where the rule keeps an incident per group; empty: the whole target."""
+    """The group of items, if the rule has one incident per group; empty: the whole target."""
 
     @property
     def key(self) -> IncidentKey:
-        """The incident that it is evidence for."""
+        """The key of its incident."""
         return self.cause, self.group
 
 
 class IncidentState(StrEnum):
-    """The life of an incident."""
+    """Lifecycle of an incident."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -123,14 +130,14 @@ class IncidentState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """One cause on one target, from its first evidence to its resolution."""
+    """One cause on one target, from the first evidence until it is resolved."""
 
     id: int
     target: str
     environment: str
     cause: Cause
     group: str = ""
-    """The third part of its key, where the rule keeps an incident per group; empty: the whole target."""
+    """Part of its key, if the rule has one incident per group; empty: the whole target."""
     state: IncidentState
     severity: Severity
     team: Team
@@ -141,47 +148,45 @@ class Incident:
     acknowledged_by: str | None = None
     resolved_at: datetime | None = None
     last_message_at: datetime | None = None
-    """When people were last told: the clock of updates and reminders."""
+    """When the last notification was written; updates and reminders count from it."""
     member_count: int = 0
-    """Items that belong to it now; always 0 for a request cause."""
+    """Current members; always 0 for a request cause."""
     peak_count: int = 0
-    """The most items that it ever touched at once."""
     member_ids: tuple[str, ...] = ()
-    """The first few of those items, by id."""
+    """The first few members, by id."""
     unnotified_count: int = 0
-    """Members that joined since people were last told."""
+    """Members added since the last notification."""
     channels: tuple[str, ...] = ()
-    """Where the opening went: resolve messages go there and nowhere else."""
+    """Where the opening was sent; the resolution goes only there."""
     groups: tuple[str, ...] = ()
-    """Groups of its members, the most frequent first and a few at the most: what routes and silences match."""
+    """Groups of its members, most frequent first, for routes and silences; limited to a few."""
     by_group: Mapping[str, int] = field(default_factory=dict)
-    """How many of its members are in which group, those without one under an empty name; as many groups at the most."""
+    """Members per group, with the same limit; an empty name for members without a group."""
     silence_id: int | None = None
-    """The silence that keeps its opening back; None once that was told."""
+    """The silence that withholds its opening; None once the opening was sent."""
     evidence: Evidence | None = None
     """The newest evidence."""
 
     @property
     def key(self) -> IncidentKey:
-        """What tells it apart from the other incidents of its target."""
+        """Identifies it among the open incidents of its target."""
         return self.cause, self.group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """No message leaves about incidents that match, from one moment to another."""
+    """Withholds notifications about matching incidents for a time."""
 
     id: int
     matchers: Mapping[str, tuple[str, ...]]
-    """Attribute (team, cause, target, group, severity, environment) to glob patterns, as in a route; never empty."""
+    """Attribute (team, cause, target, group, severity, environment) to glob patterns, as in a route; not empty."""
     starts_at: datetime
     ends_at: datetime
-    """Exclusive; moved forward when it is ended early."""
+    """Exclusive; set to an earlier time when somebody expires it."""
     comment: str = ""
     author: str = ""
     expired_by: str | None = None
-    """Who ended it early."""
 
     def is_active(self, now: datetime) -> bool:
-        """Whether it holds at a moment (aware)."""
+        """Whether it is in force."""
         return self.starts_at <= now < self.ends_at

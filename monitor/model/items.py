@@ -1,16 +1,21 @@
-"""One tracked item: its row in the sync log, its state, and what one run found out about it."""
+"""One item: its row in the sync log, its state, and what a run found out about it."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import assert_never
 
 import msgspec
 
 from monitor.model.http import ApiError
+from monitor.model.incidents import Cause
 
 
 class ItemState(StrEnum):
-    """What is known of one tracked item: exactly one at a time."""
+    """The state of a tracked item, in the order of reports.
+
+    A new state is added here and to `Snapshot`; the type checker names the functions that must handle it.
+    """
 
     COMPLETED = "completed"
     PENDING = "pending"
@@ -19,18 +24,52 @@ class ItemState(StrEnum):
     INVALID = "invalid"
     UNKNOWN = "unknown"
 
+    @property
+    def label(self) -> str:
+        """The state in texts, such as `not found`."""
+        return self.value.replace("_", " ")
+
+    @property
+    def exists(self) -> bool:
+        """Whether the API returns an item in this state, and with it a stage."""
+        match self:
+            case ItemState.COMPLETED | ItemState.PENDING | ItemState.FAILED:
+                return True
+            case ItemState.NOT_FOUND | ItemState.INVALID | ItemState.UNKNOWN:
+                return False
+            case _:
+                assert_never(self)
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether somebody must look at an item in this state."""
+        match self:
+            case ItemState.FAILED | ItemState.NOT_FOUND | ItemState.INVALID:
+                return True
+            case ItemState.COMPLETED | ItemState.PENDING | ItemState.UNKNOWN:
+                return False
+            case _:
+                assert_never(self)
+
+    @property
+    def always_shown(self) -> bool:
+        """Whether the health line shows this state even if no item is in it."""
+        match self:
+            case ItemState.COMPLETED | ItemState.PENDING | ItemState.FAILED | ItemState.NOT_FOUND:
+                return True
+            case ItemState.INVALID | ItemState.UNKNOWN:
+                return False
+            case _:
+                assert_never(self)
+
+
+EXISTING_STATES = tuple(state for state in ItemState if state.exists)
+PROBLEM_STATES = tuple(state for state in ItemState if state.is_problem)
+
 
 class Reason(StrEnum):
-    """Why a run could not find out about an item: one of the request causes, or the run was cut short."""
+    """Why an item is unknown although no request for it failed; otherwise the reason is a request cause."""
 
-    SPENDING_LIMIT = "spending_limit"
-    UNAUTHORIZED = "unauthorized"
-    FORBIDDEN = "forbidden"
-    WRONG_SCOPE = "wrong_scope"
-    RATE_LIMITED = "rate_limited"
-    OUTAGE = "outage"
-    BAD_RESPONSE = "bad_response"
-    BAD_REQUEST = "bad_request"
     DEADLINE = "deadline"
     INTERRUPTED = "interrupted"
     NOT_ASKED = "not_asked"
@@ -38,7 +77,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemStatus:
-    """A provider's reading of one item's body."""
+    """What a provider read from the body for one item."""
 
     state: ItemState
     stage: str
@@ -47,58 +86,57 @@ class ItemStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadBody:
-    """A 200 whose body is not what was asked for."""
+    """A 200 whose body can't be used."""
 
     reason: str
-    """Our own words: what was expected and what kind of thing came."""
+    """Written by us: what was expected, and what came instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncLogEntry:
-    """One row of the user's sync log, as it stands there: null, blank and repeated ids included."""
+    """One row of the sync log, unchanged; null, blank and duplicate ids are included."""
 
     item_id: str | None
     submitted_at: datetime | None = None
-    """When it was uploaded (aware); None when the log does not say."""
+    """Upload time (aware); None if the log has none."""
     group: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one run found out about one item."""
+    """What a run found out about one item."""
 
     item_id: str
     state: ItemState
     at: datetime
     answered: bool
-    """The API said something about this very item (a readable 200, 404, 410, or 400/422 for that id)."""
+    """The API gave an answer about this item: a readable 200, 404, 410, or 400/422 for its id."""
     stage: str | None = None
-    """The provider's raw status, as it spells it."""
+    """The provider's raw status."""
     recognised: bool = True
-    """False when the status is one that nobody has described: it counts as pending and is reported by name."""
-    reason: Reason | None = None
-    """Set exactly when the state is unknown."""
+    """False for a status that is not described; it counts as pending and is reported by name."""
+    reason: Cause | Reason | None = None
+    """Set if, and only if, the state is unknown."""
     error: ApiError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemCompletion:
-    """What the work list knows of one tracked item, as far as a list can say something about it."""
+    """What is compared with a provider's list: whether a tracked item is completed."""
 
     item_id: str
     known_completed: bool
-    """Known to be completed."""
     last_seen_completed: bool
-    """The last run saw it completed, so that a list that says so again changes nothing."""
+    """Its current state is completed; a list that confirms this changes nothing."""
 
 
 class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One due item as the work list knows it before it is asked about."""
+    """One due item, as stored before the run asks about it."""
 
     item_id: str
     first_seen_at: datetime
     submitted_at: datetime | None = None
     known_state: ItemState | None = None
-    """The last state that was found out; None before the first."""
+    """The last state other than unknown; None before the first."""
     stage: str | None = None
     recognised: bool = True
     since: datetime | None = None
@@ -106,19 +144,19 @@ class TrackedItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seen_at: datetime | None = None
     checked_at: datetime | None = None
     regressed_at: datetime | None = None
-    """When it went back from completed to pending; None once it left pending."""
+    """When it went from completed back to pending; None once it is no longer pending."""
     in_incident: bool = False
-    """It belongs to an incident: no list may say that it is well, only the API's answer about this very item."""
+    """It belongs to an incident; a list does not confirm its recovery, only a request for the item does."""
     known_missing: bool = False
-    """It belongs to an incident already, so its absence is no news."""
+    """It is not found, and an open incident already says so."""
 
 
 class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The row of an item after an outcome, and the event to record, if its known state or stage changed."""
+    """An item's row after an outcome, and the event to store if its known state or stage changed."""
 
     item_id: str
     state: ItemState
-    reason: Reason | None
+    reason: Cause | Reason | None
     known_state: ItemState | None
     stage: str | None
     recognised: bool
@@ -132,18 +170,14 @@ class ItemChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     request_id: str | None
     at: datetime
     event: tuple[str, str | None, str | None] | None
-    """Kind (`state` or `stage`), old, new. An unknown is no event: it says nothing about the item."""
-
-
-_EXISTING = frozenset({ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED})
+    """Kind (`state` or `stage`), old, new. An unknown outcome is no event."""
 
 
 def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
-    """Applies one outcome to one item.
+    """Applies one outcome to one item. An unknown outcome changes nothing that is known.
 
-    An unknown outcome leaves everything known as it was. `pending_since`, from which `stuck` counts, is the upload
-    (or the first reading of the id) for an item that was never seen in another state, and the moment of return for one
-    that was.
+    `stuck` counts from `pending_since`: the upload time (else the first sync) of an item that the API returned for the
+    first time, and the time of the outcome if the item was in another state before.
     """
     error = outcome.error
     known = outcome.state is not ItemState.UNKNOWN
@@ -156,7 +190,7 @@ def transition(item: TrackedItem, outcome: Outcome) -> ItemChange:
         recognised=outcome.recognised if known else item.recognised,
         since=outcome.at if known and outcome.state is not item.known_state else item.since,
         pending_since=_pending_since(item, outcome) if known else item.pending_since,
-        seen_at=outcome.at if outcome.state in _EXISTING else item.seen_at,
+        seen_at=outcome.at if outcome.state in EXISTING_STATES else item.seen_at,
         checked_at=outcome.at if outcome.answered else item.checked_at,
         regressed_at=_regressed_at(item, outcome) if known else item.regressed_at,
         http_status=error.status if error else None,

@@ -1,7 +1,8 @@
-"""One run: how far it got, what it read, and its rollup. Law: `total = Σ states`."""
+"""One run: its status, what it read from the sync log, and its snapshot."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from monitor.model.items import ItemState
 
@@ -14,46 +15,49 @@ class RunStatus(StrEnum):
     PARTIAL = "partial"
     ABORTED = "aborted"
     FAILED = "failed"
-    """It could not read its sync log, and has no snapshot."""
+    """It could not read its sync log; it has no snapshot."""
     CRASHED = "crashed"
-    """Its process ended before it was closed; another process closed it, without a snapshot."""
+    """Its process died; another process closed it, without a snapshot."""
 
 
 FINISHED = tuple(status for status in RunStatus if status not in {RunStatus.RUNNING, RunStatus.CRASHED})
-"""How a run is closed by its own process."""
+"""Statuses of runs that their own process closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncReport:
-    """What reading the sync log changed in the work list. Samples name at most five ids each."""
+    """What the sync log contained, and what it changed in the work list. Samples have at most five ids."""
 
     read: int = 0
-    """Rows read."""
     tracked: int = 0
-    """Distinct usable ids."""
+    """Distinct valid ids."""
     new: int = 0
     removed: int = 0
     returned: int = 0
     null: int = 0
     blank: int = 0
     duplicate: int = 0
-    """Rows beyond the first of an id."""
+    """Further rows with an id that was read before."""
     unusable: int = 0
-    """Ids that no database or URL can carry: over 512 characters, control characters, lone surrogates."""
+    """Ids that no database or URL can hold: over 512 characters, control characters, lone surrogates."""
     future: int = 0
-    """Rows whose upload time lies in the future: counted, the time not used."""
+    """Rows with an upload time in the future; that time is ignored."""
     duplicate_ids: tuple[str, ...] = ()
     unusable_ids: tuple[str, ...] = ()
     """Cut to 60 characters and made printable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A run's rollup: one row of history. Law: `total` is the sum of the six states; `stuck` ≤ `pending`.
+class Latencies:
+    """Latencies of the requests of one run, in milliseconds; None if there was none. `Snapshot` has the same fields."""
 
-    Raises:
-        ValueError: when a count is negative or the law is broken.
-    """
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The counts of one run; `total` sums the states. Raises ValueError if one is < 0, or `stuck` > `pending`."""
 
     completed: int = 0
     pending: int = 0
@@ -63,7 +67,7 @@ class Snapshot:
     unknown: int = 0
     stuck: int = 0
     checked: int = 0
-    """Items answered in this run; the others were carried over or are unknown."""
+    """Items that the API answered in this run; the others were carried over or are unknown."""
     requests: int = 0
     retries: int = 0
     latency_p50_ms: float | None = None
@@ -73,16 +77,34 @@ class Snapshot:
     def __post_init__(self) -> None:
         counts = (*self.states.values(), self.stuck, self.checked, self.requests, self.retries)
         if min(counts) < 0:
-            raise ValueError("a snapshot's counts are never negative")
+            raise ValueError("the counts of a snapshot are never negative")
         if self.stuck > self.pending:
-            raise ValueError("stuck items are pending ones")
+            raise ValueError("stuck items are pending: stuck must not exceed pending")
+
+    def count(self, state: ItemState) -> int:
+        """The number of items in a state."""
+        match state:
+            case ItemState.COMPLETED:
+                return self.completed
+            case ItemState.PENDING:
+                return self.pending
+            case ItemState.FAILED:
+                return self.failed
+            case ItemState.NOT_FOUND:
+                return self.not_found
+            case ItemState.INVALID:
+                return self.invalid
+            case ItemState.UNKNOWN:
+                return self.unknown
+            case _:
+                assert_never(state)
 
     @property
     def states(self) -> dict[ItemState, int]:
-        """The six counts by state."""
-        return {state: getattr(self, state.value) for state in ItemState}
+        """The counts by state, in the order of reports."""
+        return {state: self.count(state) for state in ItemState}
 
     @property
     def total(self) -> int:
-        """Tracked items: the sum of the six states."""
+        """The number of tracked items: the sum of the states."""
         return sum(self.states.values())

@@ -1,7 +1,4 @@
-"""When runs are due, what each due time's slot is called, and how many of them did not happen.
-
-Pure: it reads no clock and waits for nothing. All machines that are told the same come to the same times and slots.
-"""
+"""When runs are due, their run keys, and how many were missed. Pure, so that all machines compute the same."""
 
 import re
 from collections.abc import Iterator
@@ -13,24 +10,18 @@ from itertools import count, islice, pairwise, takewhile
 from cronsim import CronSim
 
 SEARCH_YEARS = 50
-"""So far ahead a date is looked for: a 29 February that is a Monday comes every 28 years, or 40."""
+"""How far to search for a date: a 29 February that is a Monday comes every 28 or 40 years."""
 _DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
 def cron_times(expression: str, *, after: datetime, zone: tzinfo) -> Iterator[datetime]:
-    """The times (UTC, each later than the one before) of a crontab expression in a time zone, after a moment.
+    """The due times (UTC, ascending) of a validated expression of five fields, after an aware time.
 
-    As Debian's cron has it, where clocks change: an expression whose minutes and hours do not begin with `*` is due
-    once for each time that it names, what clocks skip at the moment after, what they repeat the first time only. Any
-    other is due by real time.
-
-    Args:
-        expression: of five fields, known to be well formed.
-        after: aware.
-        zone: what the expression's hours are in.
+    Clock changes follow Debian's cron. If neither the minute nor the hour field begins with `*`, each named time is due
+    once: a skipped time right after the change, a repeated time only the first time. Others follow real time.
     """
     latest = after
-    # a day's last times may lie after the next midnight, where clocks skip midnight
+    # where clocks skip midnight, the last times of a day may be after the next midnight
     day = _day(after, zone) - _DAY
     for n in range(SEARCH_YEARS * 366):
         for due in _times_of(expression, zone, day + n * _DAY):
@@ -40,7 +31,7 @@ def cron_times(expression: str, *, after: datetime, zone: tzinfo) -> Iterator[da
 
 
 def last_cron_time(expression: str, *, until: datetime, zone: tzinfo) -> datetime | None:
-    """The newest time (UTC) of a crontab expression up to a moment, itself included; None without one for years."""
+    """The latest due time (UTC) at or before `until`; None if there was none in `SEARCH_YEARS`."""
     day = _day(until, zone) + _DAY
     for n in range(SEARCH_YEARS * 366):
         for due in reversed(_times_of(expression, zone, day - n * _DAY)):
@@ -60,7 +51,7 @@ def _fields(expression: str) -> CronSim:
 
 @lru_cache(maxsize=256)
 def _times_of(expression: str, zone: tzinfo, day: date) -> tuple[datetime, ...]:
-    """The times (UTC, rising) that belong to one day of the zone's calendar."""
+    """The due times (UTC, ascending) of one calendar day of the zone."""
     fields = _fields(expression)
     if day.month not in fields.months or not fields.match_day(day):
         return ()
@@ -79,29 +70,29 @@ def _times_of(expression: str, zone: tzinfo, day: date) -> tuple[datetime, ...]:
 
 
 def _all_occurrences(local_time: datetime) -> list[datetime]:
-    """All moments at which clocks show a time: not at all where they skip it, twice where they repeat it."""
+    """All moments at which clocks show a local time: none if they skip it, two if they repeat it."""
     return [local_time.replace(fold=fold).astimezone(UTC) for fold in (0, 1) if _exists(local_time.replace(fold=fold))]
 
 
 def _first_occurrence(local_time: datetime) -> datetime:
-    """When clocks show a time first; of one that they skip, the moment at which they have skipped it."""
+    """The first moment at which clocks show a local time; the moment of the change if they skip it."""
     while not _exists(local_time):
         local_time += _MINUTE
     return local_time.astimezone(UTC)
 
 
 def _exists(local_time: datetime) -> bool:
-    """Whether the zone's clocks ever show this time."""
+    """Whether the zone's clocks show this local time at all."""
     return local_time.astimezone(UTC).astimezone(local_time.tzinfo).replace(tzinfo=None) == local_time.replace(
         tzinfo=None
     )
 
 
 MAX_MISSED = 1000
-"""So many missed runs of a cron expression are counted at the most: a year's worth of minutes is not walked through."""
+"""The most missed runs of a cron expression that are counted, to bound the search."""
 
 MIN_RUN_GAP = timedelta(seconds=10)
-"""Runs that start so soon after each other miss nothing, however short the interval: a process takes time to start."""
+"""Between two runs this close together none is missed, even if the interval is shorter."""
 
 _RUN_KEY = re.compile(r"(every|cron) .+ \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,63 +101,55 @@ _NO_SCHEDULE = "due times have an interval or a cron expression"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueTimes:
-    """When a target's runs are due: by `cron` in `zone` if given, else `every` so often (> 0).
+    """When the runs of a target are due: by `cron` in `zone` if given, else by the interval `every` (> 0).
 
-    The *nominal* times of an interval are its multiples since 1970, so that all who keep the schedule agree on them;
-    those of a cron expression are what it names. `offset` later the run is due.
+    The *nominal* times of an interval are its multiples since 1970, the same on all machines; those of a cron
+    expression are the times that it names. A run is due `offset` after its nominal time.
     """
 
     every: timedelta | None = None
     cron: str | None = None
     zone: tzinfo = UTC
     offset: timedelta = timedelta(0)
-    """This target's share of the jitter (≥ 0, less than any time between two runs)."""
+    """The jitter of this target (≥ 0, less than the time between two runs)."""
     name: str = ""
-    """What the schedule is called at the front of its slots."""
+    """The first part of its run keys."""
     daemon_managed: bool = False
-    """Whether a daemon keeps it, so that runs belong to nominal times; else somebody's cron, at hours of its own."""
+    """True if a daemon starts the runs at nominal times; False if an external cron starts them at any time."""
 
     def run_key(self, nominal: datetime) -> str:
-        """The slot of a nominal time, the same on every machine; at most 25 characters longer than the name."""
+        """The run key of a nominal time, the same on all machines; at most 25 characters longer than the name."""
         digits = "milliseconds" if nominal.microsecond else "seconds"
         at = nominal.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=digits)
         return f"{self.name} {at}Z"
 
     def owns_key(self, run_key: str) -> bool:
-        """Whether a slot is one of this schedule's, as it is now."""
+        """Whether a run key belongs to this schedule as it is now."""
         return run_key.rpartition(" ")[0] == self.name
 
     def is_from_other_schedule(self, run_key: str | None) -> bool:
-        """Whether a run of that slot was made by a daemon under another schedule: then none of this one's is missed."""
+        """Whether a daemon with another schedule made the run with this key; then none of this schedule is missed."""
         return run_key is not None and _RUN_KEY.fullmatch(run_key) is not None and not self.owns_key(run_key)
 
     def latest_nominal(self, now: datetime) -> datetime | None:
-        """The nominal time of the newest run that is due (UTC); None when there was none for years."""
+        """The nominal time (UTC) of the latest due run; None if there was none in `SEARCH_YEARS`."""
         moment = now - self.offset
         if self.cron is not None:
             return last_cron_time(self.cron, until=moment, zone=self.zone)
         return _EPOCH + _interval_number(moment, self._interval()) * self._interval()
 
     def next_due(self, now: datetime) -> datetime | None:
-        """When the next run is due (UTC, after now, `offset` included); None when there is none for years."""
+        """When the next run is due (UTC, after `now`, `offset` included); None if there is none in `SEARCH_YEARS`."""
         if self.cron is not None:
             return next(self.times_after(now), None)
         return _EPOCH + (_interval_number(now - self.offset, self._interval()) + 1) * self._interval() + self.offset
 
     def count_missed(self, previous: datetime, now: datetime) -> int:
-        """How many runs should have started between two that did.
+        """How many runs are missing between two that started at `previous` and `now` (aware); with cron ≤ `MAX_MISSED`.
 
-        Of a schedule that a daemon keeps: the due times between the two, but for the one that the later run was for,
-        however late it began. Otherwise the later of the two stands for the due time that it is nearest to, so that a
-        run which is less than half an interval late misses nothing. So does the earlier: one that began shortly before
-        its time was that time's.
-
-        Args:
-            previous: when the earlier run started (aware).
-            now: when the later one did; within `MIN_RUN_GAP`, or before (a clock was set back), nothing is missed.
-
-        Returns:
-            0 or more; at most `MAX_MISSED` by cron.
+        With a daemon, these are the due times between the two, without the last: the later run was for it. Otherwise
+        each of the two counts for the nearest due time, so a run that is less than half an interval late misses none.
+        0 within `MIN_RUN_GAP` or if the clock was set back.
         """
         if now - previous < MIN_RUN_GAP:
             return 0
@@ -177,10 +160,9 @@ class DueTimes:
         return max(0, (2 * (now - previous) + self._interval()) // (2 * self._interval()) - 1)
 
     def times_after(self, moment: datetime) -> Iterator[datetime]:
-        """The coming due times (UTC), without end unless a cron expression has one.
+        """The due times (UTC) after `moment`; with an interval the first is `moment` plus one interval.
 
-        Args:
-            moment: what they come after (aware); with an interval, the first is one interval later.
+        Infinite, unless a cron expression has no further time.
         """
         if self.cron is not None:
             nominal = cron_times(self.cron, after=moment - self.offset, zone=self.zone)
@@ -190,14 +172,7 @@ class DueTimes:
             yield from (moment + every * n for n in count(1))
 
     def overdue_at(self, last: datetime) -> datetime | None:
-        """From when on two intervals have gone by without a run.
-
-        Args:
-            last: when the last run ended (aware).
-
-        Returns:
-            Two intervals later, or the second time of the cron expression after it; None when there is none for years.
-        """
+        """When a target is overdue: two intervals after its `last` run, or at the second cron time; or None."""
         return next(islice(self.times_after(last), 1, None), None)
 
     def _interval(self) -> timedelta:
@@ -231,5 +206,5 @@ class DueTimes:
 
 
 def _interval_number(moment: datetime, every: timedelta) -> int:
-    """Which of the interval's multiples since 1970 came last."""
+    """The number of whole intervals since 1970."""
     return (moment - _EPOCH) // every

@@ -1,4 +1,4 @@
-"""What a client learned about one API under one credential, as later runs inherit it and other targets share it."""
+"""State that processes share through the database: channel states, and what a client learned about an API."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,38 +6,36 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelState:
-    """What the last attempts to send on a channel came to. As it is when nothing ever failed: all at their defaults."""
+    """The result of the latest attempts to send on a channel; the defaults mean that no attempt failed."""
 
     name: str
     suspended_at: datetime | None = None
-    """The receiver refused us then: nothing is sent until somebody mends it."""
+    """When the receiver refused us; nothing is sent until somebody fixes the settings."""
     fingerprint: str | None = None
-    """Names the settings that were refused; others are tried at once."""
+    """Identifies the settings that were refused; changed settings are tried at once."""
     blocked_until: datetime | None = None
-    """Nothing is sent before: one failure speaks for all messages."""
+    """Nothing is sent before this time; a failure blocks all messages of the channel."""
     failures: int = 0
-    """In a row, since the last message that the receiver took."""
+    """Consecutive failures since the last delivered message."""
     failing_since: datetime | None = None
-    """The first of them."""
     last_error: str | None = None
-    """In our own words, without a secret."""
+    """Written by us, without a secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedLimits:
-    """Limits of one origin and credential, as they were found."""
+    """What a client learned about one origin and credential; later runs and other targets use it."""
 
     at: datetime
-    """When (aware)."""
     not_before: datetime | None = None
-    """The server said to come back no sooner; None, or past: nothing holds anybody back."""
+    """The server asked for no request before this time; None or past: no restriction."""
     status: int | None = None
     """The HTTP status that said so."""
     code: str | None = None
-    """The error code that came with it."""
+    """The error code of that response."""
     rate_per_s: float | None = None
-    """Requests per second (> 0) that it takes; None: no limit was met."""
+    """Requests per second (> 0) that it accepts; None: no limit is known."""
     concurrency: float | None = None
-    """Requests in flight (≥ 1) that it takes; None: no limit was met."""
+    """Concurrent requests (≥ 1) that it accepts; None: no limit is known."""
     down: bool = False
-    """The breaker was open at the end: the next run begins with one probe."""
+    """The circuit breaker was open at the end; the next run begins with one probe."""

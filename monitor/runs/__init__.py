@@ -1,1 +1,1 @@
-"""What answers mean: classification, an item's transitions, a run's tally, evidence and rollup. Pure."""
+"""One run over one target: sync, check, close, with its store. When runs are due is decided in `daemon`."""

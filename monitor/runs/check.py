@@ -1,10 +1,12 @@
-"""One run's questions to the API, by the target's strategy: its list first, or item by item.
+"""Checks the items of a target in one run, with the provider's list first or item by item.
 
-1. Where the API refuses the target (`incidents.probing`), one item is asked about; if that is refused, it is all.
-2. `choose_approach` decides. Item by item, the due items of the work list are asked about, and that is all.
-3. The list is fetched as a stream. What could not be had ends the run or leads to item by item (`list_failure_ends_run`).
-4. It is compared with the work list. One that lacks much is tried on a sample, and dropped if that refutes it.
-5. What it calls completed is taken from it; every other tracked item is asked about by itself.
+1. While an incident says that the API refuses the target, one item is asked about first (the probe). If it is refused,
+   the check ends.
+2. `choose_approach` decides. Item by item means that only the due items of the work list are asked about.
+3. The list is fetched as a stream. If that fails, the run ends or goes on item by item (`list_failure_ends_run`).
+4. The list is compared with the work list. If many ids are missing from it, a sample is asked about one by one, and a
+   wrong list is dropped.
+5. Items that are completed in the list need no request; every other tracked item is asked about.
 """
 
 import asyncio
@@ -38,31 +40,31 @@ from monitor.runs.strategy import (
 )
 
 BATCH_SIZE = 4000
-"""Due items that are read, and put out of order, at once."""
+"""Due items that are read and shuffled together."""
 
 LIST_SHARE = 0.5
-"""Of the time that is left, what `auto` grants the list: there must be some left to ask item by item."""
+"""The share of the remaining time that `auto` gives the list; the rest is for item by item."""
 LIST_ATTEMPTS = 2
-"""Of `auto` per page: where the list fails and the items do not, the breaker must not have opened before them."""
+"""Attempts per page with `auto`, so that a failing list does not open the circuit breaker for the items."""
 
 
 class ApiClient(ListClient, ItemClient, Protocol):
-    """What an inquiry needs of the resilient client."""
+    """The part of the resilient client that a check uses."""
 
     def attempts(self, requests: int) -> Mapping[str, int]:
-        """Attempts by status class, of which so many were no requests for tokens."""
+        """Attempts by status class; `requests` of them were not token requests."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetCheck:
-    """Asks about the items of one target, for one run."""
+    """Checks the items of one target in one run."""
 
     engine: Engine
     target: str
     run_id: int
     due: DueItems
-    """What item by item would ask about."""
+    """The items to ask about, item by item."""
     strategy: Strategy
     provider: Provider
     client: ApiClient
@@ -72,14 +74,14 @@ class TargetCheck:
     progress: Progress
     utcnow: Callable[[], datetime]
     probed_id: str | None = None
-    """The item that was the run's probe: it has its outcome."""
+    """The item that was probed; it has its outcome."""
 
     async def run(self) -> tuple[DueItems, CheckReport]:
-        """Asks; gives back what turned out to be due, and how it ended.
+        """Runs the check. Returns the items that were due, and the result.
 
         Raises:
-            StoreError: when the work list can't be read or written.
-            LeaseLostError: when another run took over.
+            LeaseLostError: another run took over.
+            StoreError: the work list can't be read or written.
         """
         due, checked = await self._check()
         return due, replace(checked, attempts=self.client.attempts(checked.requests))
@@ -90,13 +92,13 @@ class TargetCheck:
             return await self._check_all()
         probe = await asyncio.to_thread(self._choose_probe)
         if probe is None:
-            # nothing tracked, or nothing that the API could accept: a list would be a request for nothing
+            # no valid id is tracked: fetching the list would be pointless
             return await replace(self, strategy=Strategy.ITEMS)._check_all()  # noqa: SLF001  # one of this very class
         due, checked = await self._check_after_probe(probe)
         return due, replace(checked, probed_for=cause)
 
     async def _check_after_probe(self, probe: TrackedItem) -> tuple[DueItems, CheckReport]:
-        """Asks about one item, and about all others only if that does not end the run."""
+        """Asks about one item, then about all others unless the run must stop."""
         self.progress.begin(1)
         await self.check.probe(probe)
         if self.check.must_stop:
@@ -110,7 +112,7 @@ class TargetCheck:
         return await replace(self, due=rest, probed_id=probe.item_id)._check_all()  # noqa: SLF001  # one of this very class
 
     async def _check_all(self) -> tuple[DueItems, CheckReport]:
-        """Asks about all that is due, but for what was the probe."""
+        """Checks all due items except the probe."""
         first = self.provider.list_request()
         approach = choose_approach(self.strategy, has_list=first is not None, due=self.due.count)
         due = self.due
@@ -143,8 +145,10 @@ class TargetCheck:
         if result.listed:
             self.check.confirm_access()
         if needs_sample(tracked=result.tracked, missing=result.missing) and await self._list_is_wrong(result):
-            detail = f"it lacks {result.missing} of {result.tracked} items, and those that were asked about exist"
-            # the sample was asked: it has opened the run, and nothing of it is asked twice
+            detail = (
+                f"{result.missing} of {result.tracked} items are missing from it, and those that were checked exist"
+            )
+            # the sample was asked about first, and not again
             return Approach(by_list=False, reason=ApproachReason.LIST_WRONG, detail=detail), replace(
                 self.due, first_ids=()
             )
@@ -155,7 +159,7 @@ class TargetCheck:
         return approach, await self._due_after_list(result, fetched.listing)
 
     async def _fetch_list(self, first: Request) -> FetchedList:
-        """The list; an interrupt ends the wait for it."""
+        """Fetches the list; an interrupt ends the wait."""
         auto, left_s = self.strategy is Strategy.AUTO, self.deadline_s - time.monotonic()
         fetching = asyncio.create_task(
             fetch_list(
@@ -179,7 +183,7 @@ class TargetCheck:
             await asyncio.gather(fetching, interrupted, return_exceptions=True)
 
     def _handle_list_failure(self, error: ApiError, approach: Approach) -> Approach:
-        """What a list that could not be had leads to."""
+        """Stops the run, cuts it short, or goes on item by item."""
         if error.is_local(DEADLINE_EXCEEDED) and self.strategy is Strategy.LIST:
             self.check.cut_short(Reason.DEADLINE)
             return approach
@@ -201,14 +205,13 @@ class TargetCheck:
         )
 
     async def _list_is_wrong(self, result: Reconciliation) -> bool:
-        """Asks about a sample of what the list lacks."""
+        """Asks about a sample of the missing items."""
         self.progress.begin(len(result.sample))
         sample = await asyncio.to_thread(self._load_items, result.sample)
         await self.check.run(iter([sample]))
         states = await asyncio.to_thread(self._load_states, result.sample)
-        existing_states = (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED)
-        existing = sum(state in existing_states for state in states)
-        return list_is_wrong(existing=existing, absent=sum(state is ItemState.NOT_FOUND for state in states))
+        absent = sum(state is ItemState.NOT_FOUND for state in states)
+        return list_is_wrong(existing=sum(state.exists for state in states), absent=absent)
 
     def _reconcile(self, listing: Listing) -> Reconciliation:
         canonical, valid = self.provider.canonical, self.provider.valid_id
@@ -218,11 +221,11 @@ class TargetCheck:
         pages = worklist.iter_completions(self.engine, target=self.target)
         if self.probed_id is None:
             return pages
-        # what was the probe has been counted
+        # the probe was counted before
         return ([each for each in page if each.item_id != self.probed_id] for page in pages)
 
     def _choose_probe(self) -> TrackedItem | None:
-        """The item to begin with; None when there is none."""
+        """The item to probe; None if there is none."""
         fit = next((item_id for item_id in self.due.probe_ids if self.provider.valid_id(item_id)), None)
         return next(iter(self._load_items([fit])), None) if fit else None
 
@@ -233,7 +236,7 @@ class TargetCheck:
         return worklist.load_states(self.engine, target=self.target, run_id=self.run_id, item_ids=item_ids)
 
     def _items_to_ask(self, result: Reconciliation, listing: Listing) -> Iterator[list[TrackedItem]]:
-        """What is not known to be completed, and what is but the list does not say so again."""
+        """Items that are not completed, then completed ones that the list does not confirm."""
         yield from worklist.iter_due_items(
             self.engine, target=self.target, run_id=self.run_id, recheck=0, batch=BATCH_SIZE
         )
@@ -242,7 +245,7 @@ class TargetCheck:
 
     def _unconfirmed_ids(self, result: Reconciliation, listing: Listing) -> Iterator[Sequence[str]]:
         if not result.unconfirmed:
-            return  # one more pass over a million items would find nothing
+            return  # saves a pass over a million items
         canonical = self.provider.canonical
         for page in self._completions():
             unconfirmed = [s.item_id for s in page if s.known_completed and not is_confirmed(s, listing, canonical)]
@@ -256,7 +259,7 @@ class TargetCheck:
         return Outcome(item_id=item.item_id, state=ItemState.COMPLETED, stage=stage, answered=True, at=at)
 
     async def _due_after_list(self, result: Reconciliation, listing: Listing) -> DueItems:
-        """Everything was due; of a run that was cut short, what the list did not confirm is left unknown."""
+        """All items were due. If the run was cut short, those that the list did not confirm become unknown."""
         unconfirmed: tuple[str, ...] = ()
         if self.check.must_stop:
             unconfirmed = await asyncio.to_thread(
@@ -269,7 +272,7 @@ _LIST_FAILURE_REASONS = {Cause.OUTAGE: ApproachReason.LIST_FAILED, Cause.BAD_RES
 
 
 def _list_error(fetched: FetchedList) -> ApiError | None:
-    """Why there is no list; a body that can't be used is an error like one that the API sent."""
+    """Why there is no list; a bad body is treated as an API error."""
     if fetched.bad_body is not None:
         return ApiError(status=200, message=fetched.bad_body.reason)
     return fetched.error
@@ -278,5 +281,5 @@ def _list_error(fetched: FetchedList) -> ApiError | None:
 def _error_detail(error: ApiError) -> str:
     if error.is_local(DEADLINE_EXCEEDED):
         return "it took too long"
-    # without a status, and for a body that can't be used, the message is our own
+    # without a status, and for a bad body, the message is ours
     return f"HTTP {error.status}" if error.status not in {None, 200} else error.message or "no answer"

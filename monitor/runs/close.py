@@ -1,6 +1,6 @@
-"""The end of a run: one transaction that writes the snapshot, the evidence, the incidents' changes and their messages.
+"""Closes a run: one transaction writes the snapshot, the evidence, the incident changes and their notifications.
 
-The lease's epoch is checked first; whoever lost it writes nothing. What the run could not find out is left unknown.
+It checks the lease's epoch first; a run that lost its lease writes nothing.
 """
 
 from collections.abc import Callable
@@ -30,24 +30,13 @@ _T = TypeVar("_T")
 
 
 class RunCloser:
-    """Closes the runs of one target.
-
-    Args:
-        engine: our own database.
-        judge: judges what the run saw.
-        utcnow: the clock.
-    """
+    """Closes the runs of one target."""
 
     def __init__(self, engine: Engine, evaluator: IncidentEvaluator, *, utcnow: Callable[[], datetime]) -> None:
         self._engine, self._evaluator, self._utcnow = engine, evaluator, utcnow
 
     def close(self, context: RunContext, sync: SyncReport, due: DueItems, checked: CheckReport) -> RunReport:
-        """Closes a run that asked the API.
-
-        Raises:
-            LeaseLostError: another run took over; nothing of this is written.
-            StoreError: our database can't be used; nothing of this is written.
-        """
+        """Closes a run that asked the API. Raises LeaseLostError or StoreError, and then writes nothing."""
         now = self._utcnow()
         report, throttle_factor = self._write_once(
             context, lambda conn: self._write(conn, context, sync, due, checked, now=now)
@@ -56,12 +45,7 @@ class RunCloser:
         return report
 
     def close_failed(self, context: RunContext, error: SyncLogError) -> RunReport:
-        """Closes a run that could not read the sync log: no snapshot, but evidence.
-
-        Raises:
-            LeaseLostError: another run took over; nothing of this is written.
-            StoreError: our database can't be used; nothing of this is written.
-        """
+        """Closes a run that could not read the sync log, with evidence but no snapshot. Raises like `close`."""
         now = self._utcnow()
         facts = RunFacts(
             run_id=context.run_id, status=RunStatus.FAILED, total=0, unknown=0, answered=0, error=str(error)
@@ -88,15 +72,15 @@ class RunCloser:
         return report
 
     def _write_once(self, context: RunContext, write: Callable[[Connection], _T]) -> _T:
-        """Writes in one transaction, once; again when the database was away, unless it was stored all the same.
+        """Writes in one transaction, exactly once.
 
-        Of a connection that broke off during a commit nobody knows whether that got through.
+        If the connection breaks during the commit, the commit may have succeeded; a retry checks this first.
         """
         results: list[_T] = []
 
         def attempt() -> _T:
             with writing(self._engine) as conn:
-                # first of all: a run that was closed in time may have lost its lease meanwhile
+                # before the lease: a run that is already closed may have lost it since
                 if results and run_store.closed_by_owner(conn, run_id=context.run_id):
                     return results[-1]
                 leases.verify(conn, target=context.target, epoch=context.epoch)
@@ -121,7 +105,7 @@ class RunCloser:
                 conn, target=context.target, run_id=context.run_id, reason=reason, recheck_ids=due.recheck_ids
             )
         snapshot = self._snapshot(conn, context, checked, now)
-        # Before the judgement: the rules count this run among the finished ones.
+        # before the evaluation: the rules count this run among the finished ones
         _finish(conn, context, due, checked, snapshot=snapshot, now=now)
         evaluation = self._evaluate(conn, context, checked, snapshot=snapshot, now=now, sync=sync)
         report = replace(
@@ -148,7 +132,7 @@ class RunCloser:
             checked=checked.tally.answered,
             requests=checked.requests,
             retries=checked.retries,
-            latencies_ms=checked.latencies_ms,
+            latencies=checked.latencies,
             duration_s=_duration_s(context, now),
         )
 
@@ -173,7 +157,7 @@ class RunCloser:
         evaluation = self._evaluator.evaluate(
             conn, facts=facts, evidence=seen, now=now, sync_log_empty=sync.tracked == 0
         )
-        # a target that holds itself back after 429s is still limited by them
+        # a throttled target is still rate limited
         throttled = (Evidence(cause=Cause.RATE_LIMITED, count=0),) if context.throttle_factor < UNTHROTTLED else ()
         monitor_result = self._evaluator.evaluate_monitor(
             conn, facts=facts, read=sync, started_at=context.at, now=now, inhibitors=(*seen, *throttled)
@@ -200,13 +184,13 @@ class RunCloser:
 
 
 def _duration_s(context: RunContext, now: datetime) -> float:
-    """How long it took (≥ 0, also where a clock was set back)."""
+    """Duration of the run; 0 if the clock was set back."""
     return max(0.0, round((now - context.at).total_seconds(), 3))
 
 
-def _final_status(checked: CheckReport) -> tuple[RunStatus, Reason | None]:
+def _final_status(checked: CheckReport) -> tuple[RunStatus, Cause | Reason | None]:
     if checked.stopped_by is not None:
-        return RunStatus.ABORTED, Reason(checked.stopped_by.value)
+        return RunStatus.ABORTED, checked.stopped_by
     if checked.cut_short_by is not None:
         return RunStatus.PARTIAL, checked.cut_short_by
     return RunStatus.COMPLETE, None
@@ -232,12 +216,12 @@ def _finish(
 
 
 def _due_count(due: DueItems, checked: CheckReport) -> int:
-    """Items that the run meant to ask about; ids that nobody can be asked about are none."""
+    """Items that the run had to ask about, without quarantined ids."""
     return max(0, due.count - checked.tally.quarantined)
 
 
 def _next_throttle(context: RunContext, checked: CheckReport, report: RunReport) -> ThrottleFactor:
-    """How far the target's next run holds back."""
+    """The throttle factor of the target's next run."""
     seen = [piece for piece in report.evaluation.evidence if piece.cause is Cause.RATE_LIMITED]
     refused = checked.requests > 0 and any(piece.inhibited_by is None for piece in seen)
     return next_throttle_factor(

@@ -1,7 +1,7 @@
-"""Tells a dead man's switch of each run: that it began, that the monitor did its work, or that it could not.
+"""Pings a dead man's switch at the start and the end of each run.
 
-Healthchecks' convention: `/start`, the bare URL, `/fail`, each with the run's `rid`. How the API is does not matter to
-it: a run that finds everything down did its work. Nothing about a ping ever fails, or holds up, a run.
+The pings follow Healthchecks: `/start`, the bare URL for success, `/fail`, each with the run's `rid`. A run that finds
+the API down is a success: the monitor worked. A failing ping neither fails nor delays a run.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
 
 PING_TIMEOUT_S = 5.0
-"""Wall-clock seconds for a ping, its second attempt included."""
+"""Wall-clock seconds for a ping, including its second attempt."""
 SIGNAL_PING_TIMEOUT_S = 2.0
-"""The same after a signal: whoever sent it waits for the process to end."""
+"""The same after a signal, when the process must end soon."""
 
 
 class Ping(StrEnum):
-    """What a switch is told, as the end of the path."""
+    """The kinds of ping; the value is the end of the path."""
 
     START = "/start"
     SUCCESS = ""
@@ -35,24 +35,14 @@ class Ping(StrEnum):
 
 
 def ping_url(url: str, ping: Ping, rid: str) -> str:
-    """The address of one ping; a query that the URL has already stays.
-
-    Args:
-        url: of the switch.
-        ping: what it is told.
-        rid: the run's UUID, which ties its start to its end.
-    """
+    """The URL of a ping; an existing query is kept. `rid` is the run's UUID, which links start and end."""
     parts = urlsplit(url)
     query = "&".join(part for part in (parts.query, f"rid={rid}") if part)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + ping.value, query=query))
 
 
 def ping_for(outcome: RunReport | BaseException) -> tuple[Ping, str]:
-    """What a switch is told of the end of a run, with the reason in words of ours.
-
-    Args:
-        ended: the run's report, or what it raised.
-    """
+    """The ping for the end of a run (its report, or the exception), with the reason as text."""
     if isinstance(outcome, RunReport):
         if outcome.status is RunStatus.FAILED:
             return Ping.FAIL, "the sync log can't be read"
@@ -81,27 +71,19 @@ def _status_text(report: RunReport) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """The dead man's switch of one target."""
+    """Pings the dead man's switch of one target."""
 
     target: str
     read_url: Callable[[], str]
-    """Gives the URL, which is a secret, at the time of use."""
+    """Reads the URL, a secret, for each ping."""
     ask: Callable[[Request, float], Awaitable[CallResult]]
-    """Sends a request within so many seconds, with at most two attempts. Raises ValueError for an unusable URL."""
+    """Sends a request within the given seconds, in at most two attempts. Raises ValueError for an unusable URL."""
     new_rid: Callable[[], str]
-    """Makes a UUID for a run."""
     timeout_s: float = PING_TIMEOUT_S
-    """Wall-clock seconds (> 0) for each ping; after a signal it is `SIGNAL_PING_TIMEOUT_S`, if that is less."""
+    """Wall-clock seconds (> 0) for each ping; after a signal at most `SIGNAL_PING_TIMEOUT_S`."""
 
     async def send_around_run(self, run: Callable[[Callable[[], None]], Awaitable[RunReport]]) -> RunReport:
-        """Carries a run out and tells the switch of it. A run that is skipped is not told.
-
-        Args:
-            run: the run; it calls what it is given once it has begun.
-
-        Raises:
-            Whatever the run raises.
-        """
+        """Executes `run`, which calls its argument once it has begun, and sends its pings; none if it is skipped."""
         pings = _Pings(self, self.new_rid())
         try:
             report = await run(pings.start)
@@ -114,13 +96,13 @@ class Heartbeat:
         return report
 
     async def send(self, ping: Ping, rid: str, text: str, *, timeout_s: float) -> None:
-        """Sends one ping; why it did not arrive goes to the log."""
+        """Sends one ping; a failure is logged."""
         try:
             request = Request(
                 method="POST",
                 path=ping_url(self.read_url(), ping, rid),
                 template="heartbeat",
-                operation=Operation.READ,  # telling a switch the same twice does no harm
+                operation=Operation.READ,  # a repeated ping is harmless
                 headers={"content-type": "text/plain; charset=utf-8"},
                 body=text.encode(),
             )
@@ -136,29 +118,29 @@ class Heartbeat:
             error_text = "no answer (timeout)"
         except MonitorError as error:
             error_text = f"its URL can't be read: {error}"
-        except Exception as error:  # noqa: BLE001  # whatever it is, it must not fail the run; its text may hold the URL
+        except Exception as error:  # noqa: BLE001  # it must not fail the run, and its text may contain the URL
             error_text = type(error).__name__
         structlog.get_logger().warning(
-            "heartbeat_not_sent", integration=self.target, ping=ping.name.lower(), error_text=error_text
+            "heartbeat_not_sent", integration=self.target, ping=ping.name.lower(), reason=error_text
         )
 
 
 class _Pings:
-    """The pings of one run, in their order."""
+    """The pings of one run, in order."""
 
     def __init__(self, heartbeat: Heartbeat, rid: str) -> None:
         self._heartbeat, self._rid, self._started_s = heartbeat, rid, time.monotonic()
         self._start_ping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Tells of the beginning, beside the run."""
+        """Sends the start ping in the background."""
         text = f"{self._heartbeat.target}: the run began"
         self._start_ping = asyncio.ensure_future(
             self._heartbeat.send(Ping.START, self._rid, text, timeout_s=self._heartbeat.timeout_s)
         )
 
     async def end(self, outcome: RunReport | BaseException) -> None:
-        """Tells of the end, once the beginning has been told or half of the time for it is over."""
+        """Sends the end ping, after the start ping has been sent or half of the timeout is over."""
         ping, reason = ping_for(outcome)
         timeout_s = (
             min(self._heartbeat.timeout_s, SIGNAL_PING_TIMEOUT_S)
@@ -167,7 +149,7 @@ class _Pings:
         )
         began_s = time.monotonic()
         if self._start_ping is not None:
-            # the other way round the switch would take the run to be under way still
+            # a start ping after the end ping would make the run look unfinished
             await asyncio.wait((self._start_ping,), timeout=timeout_s / 2)
             self._start_ping.cancel()
             with suppress(asyncio.CancelledError):
@@ -178,7 +160,7 @@ class _Pings:
 
 
 def _is_interrupted(outcome: RunReport | BaseException) -> bool:
-    """Whether the process is about to end."""
+    """Whether a signal ended the run, so that the process ends soon."""
     if isinstance(outcome, RunReport):
         return outcome.status is RunStatus.PARTIAL and outcome.abort_reason == Reason.INTERRUPTED
     return isinstance(outcome, asyncio.CancelledError)

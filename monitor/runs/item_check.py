@@ -1,12 +1,13 @@
-"""Ids to outcomes: asks the API about every due item, concurrently and bounded, and hands the outcomes on in batches.
+"""Asks the API about every due item, with bounded concurrency, and stores the outcomes in batches.
 
-It holds two batches of due items and one of outcomes, never the whole log. Items that met a failure which may pass are
-asked about once more when all others are done, as far as the retry budget allows. When the target must stop, the
-deadline passes or a signal comes, what was finished has been handed on and the rest is left to the caller.
+Memory is bounded: two batches of due items and one of outcomes. Items with a transient failure are asked about once
+more at the end, within the retry budget. If the target must stop, the deadline passes or a signal arrives, finished
+outcomes are stored, and the caller handles the remaining items.
 """
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -14,23 +15,34 @@ from itertools import accumulate
 from typing import Protocol
 
 from monitor.client.retry import is_transient
-from monitor.model import Cause, Outcome, Reason
+from monitor.incidents.evidence import EvidenceCollector
+from monitor.model import Cause, Latencies, Outcome, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, RETRY_BUDGET_EXHAUSTED, ApiError, CallResult, Request
-from monitor.model.items import ItemChange, TrackedItem
+from monitor.model.items import ItemChange, TrackedItem, transition
 from monitor.providers import Provider
-from monitor.runs.batches import OutcomeBuffer, WorkQueue
 from monitor.runs.outcomes import malformed_id_outcome, outcome_from_result
 from monitor.runs.progress import CheckReport, Progress
 from monitor.runs.stop_rules import StopConditions
+
+BATCH_SIZE = 1000
+"""Outcomes per write transaction."""
+FLUSH_INTERVAL_S = 1.0
+"""The first outcome after this many seconds starts a write, even if the batch is not full."""
+GRACE_S = 5.0
+"""How long, in seconds, requests in flight may take once the run must end."""
+MAX_DEFERRED = 2000
+"""The most items that are kept for the second pass; it bounds the memory."""
+MAX_FAILED_RETRIES = 5
+"""Consecutive failures in the second pass that end it: the fault persists, and requests would only add load."""
 
 _GROWTH = 1.05
 _FLOOR_MS = 0.01
 
 
 class LatencyHistogram:
-    """Counts latencies in buckets that grow by 5%, so that a quantile is off by at most 2.5%.
+    """Counts latencies in buckets that grow by 5%, so a quantile is off by at most 2.5%.
 
-    A million requests cost a few hundred counters, where a list would cost 8 MB.
+    A million requests need a few hundred counters; a list would need 8 MB.
     """
 
     def __init__(self) -> None:
@@ -38,13 +50,13 @@ class LatencyHistogram:
         self._total = 0
 
     def add(self, latency_ms: float) -> None:
-        """Counts one latency in milliseconds (≥ 0)."""
+        """Adds one latency in milliseconds (≥ 0)."""
         bucket = round(math.log(max(latency_ms, _FLOOR_MS) / _FLOOR_MS, _GROWTH))
         self._counts[bucket] = self._counts.get(bucket, 0) + 1
         self._total += 1
 
     def quantile(self, share: float) -> float | None:
-        """The latency in milliseconds below which `share` (0 to 1) of them lie; None when none was counted."""
+        """The latency in milliseconds that `share` (0 to 1) of the requests do not exceed; None without any."""
         if not self._total:
             return None
         buckets = sorted(self._counts)
@@ -52,62 +64,125 @@ class LatencyHistogram:
         position = sum(seen < share * self._total for seen in counted)
         return round(_FLOOR_MS * _GROWTH ** buckets[position], 2)
 
+    def latencies(self) -> Latencies:
+        """The quantiles that a snapshot has."""
+        return Latencies(latency_p50_ms=self.quantile(0.5), latency_p95_ms=self.quantile(0.95))
+
 
 KnownOutcome = Callable[[TrackedItem], Outcome | None]
-"""What is known of an item without asking about it alone; None: it has to be asked about."""
+"""The outcome of an item that needs no request of its own; None: ask the API."""
 
 
 def _no_known_outcome(_: TrackedItem) -> None:
-    """Every item has to be asked about."""
+    """Every item needs a request."""
 
 
 def _keep_order(_: list[TrackedItem]) -> None:
-    """Keeps the order."""
+    """No shuffling."""
 
 
-GRACE_S = 5.0
-"""Once a run must end, requests in flight may finish for so long, in seconds."""
+class OutcomeBuffer:
+    """Collects outcomes and stores them in batches, in a worker thread."""
 
-MAX_DEFERRED = 2000
-"""Items that are kept for a second question, at the most: memory is bounded, whatever fails."""
+    def __init__(self, record: Callable[[Sequence[ItemChange]], None]) -> None:
+        self._record = record
+        self.tally = EvidenceCollector()
+        self.outcome_count = 0
+        self._changes: list[ItemChange] = []
+        self._flush_lock, self._flushed_at = asyncio.Lock(), time.monotonic()
+        self._pending_write: asyncio.Future[None] | None = None
 
-MAX_FAILED_RETRIES = 5
-"""Second questions in a row that bring nothing: what failed has not passed, and more of them would only be a burden."""
+    def add(self, item: TrackedItem, outcome: Outcome) -> bool:
+        """Adds an outcome; True if it is time to `flush`."""
+        self.tally.add(item, outcome)
+        self.outcome_count += 1
+        self._changes.append(transition(item, outcome))
+        return len(self._changes) >= BATCH_SIZE or time.monotonic() - self._flushed_at >= FLUSH_INTERVAL_S
+
+    async def flush(self) -> None:
+        """Stores the collected outcomes, after the previous batch. Raises StoreError or LeaseLostError."""
+        async with self._flush_lock:
+            if self._pending_write is not None:
+                await asyncio.shield(self._pending_write)
+            changes, self._changes = self._changes, []
+            self._flushed_at = time.monotonic()
+            if changes:
+                # a worker may be cancelled here, but its thread goes on: the next flush waits for it
+                self._pending_write = asyncio.ensure_future(asyncio.to_thread(self._record, changes))
+                await asyncio.shield(self._pending_write)
+
+    async def join(self) -> None:
+        """Waits until the thread has finished writing; ignores its errors."""
+        if self._pending_write is not None:
+            await asyncio.gather(self._pending_write, return_exceptions=True)
+
+
+class WorkQueue:
+    """Gives items to the workers one by one; a thread reads the next batch in advance."""
+
+    def __init__(self, batches: Iterator[list[TrackedItem]], shuffle: Callable[[list[TrackedItem]], object]) -> None:
+        self._batches, self._shuffle, self._items = batches, shuffle, deque[TrackedItem]()
+        self._lock = asyncio.Lock()
+        self._prefetched: asyncio.Future[list[TrackedItem] | None] | None = None
+        self._ended = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all items were given out."""
+        return self._ended and not self._items
+
+    def get_nowait(self) -> TrackedItem | None:
+        """The next item of the current batch; None if it is empty."""
+        return self._items.popleft() if self._items else None
+
+    async def get(self) -> TrackedItem | None:
+        """The next item; None at the end. Raises StoreError if the items can't be read."""
+        while not self._items:
+            async with self._lock:
+                if self._ended and not self._items:
+                    return None
+                if not self._items:
+                    self._prefetched = self._prefetched or self._prefetch()
+                    batch = await asyncio.shield(self._prefetched)
+                    self._ended = batch is None
+                    if batch:
+                        self._shuffle(batch)
+                        self._items.extend(batch)
+                    self._prefetched = None if self._ended else self._prefetch()
+        return self._items.popleft()
+
+    async def join(self) -> None:
+        """Waits until the thread has finished reading; its result is discarded."""
+        if self._prefetched is not None:
+            await asyncio.gather(self._prefetched, return_exceptions=True)
+
+    def _prefetch(self) -> asyncio.Future[list[TrackedItem] | None]:
+        return asyncio.ensure_future(asyncio.to_thread(next, self._batches, None))
 
 
 class ItemClient(Protocol):
-    """What the check needs of the resilient client."""
+    """The part of the resilient client that the check uses."""
 
     @property
     def tripped(self) -> bool:
-        """Whether the breaker has stopped the target."""
+        """Whether the circuit breaker has stopped the target."""
         ...
 
     async def send(self, request: Request, *, deadline_s: float, is_repeat: bool = False) -> CallResult:
-        """Sends a request, with retries, until `deadline_s` on the monotonic clock; `is_repeat`: not for the first time."""
+        """Sends a request with retries until `deadline_s` (monotonic); a repeat counts against the retry budget."""
         ...
 
 
 class ItemCheck:
-    """One pass over the due items of one target, item by item.
+    """One pass over the due items of a target.
 
-    Args:
-        provider: how to ask for an item and read the answer.
-        client: the resilient client.
-        record: stores a batch of changes; called in a worker thread, one call at a time.
-        concurrency: requests in flight at the most. Until an answer is accepted no more than five items are asked
-            about, or until all five have failed without stopping the target: a service that is down or refuses us is
-            met by five requests and not by all.
-        deadline_s: when to stop, on the monotonic clock.
-        interrupt: set by a signal.
-        progress: told about every finished item.
-        utcnow: the clock.
-        shuffle: puts a batch of due items into another order: what has neighbouring ids often fails together, and must not
-            look like all of the service.
-        grace_s: once the run must end, requests in flight may finish for so long, in seconds.
+    It begins with five items, and the rest follow once one of them is answered or all five have failed without stopping
+    the target: a service that is down or refuses us gets five requests. `shuffle` reorders a batch in place: items with
+    neighbouring ids often fail together, which must not look like an outage of the whole service. `record` is called in
+    a worker thread, one call at a time. Times are in seconds, `deadline_s` on the monotonic clock.
     """
 
-    def __init__(  # noqa: PLR0913  # each part of a check is named where it is wired
+    def __init__(  # noqa: PLR0913  # keyword arguments, named where they are wired
         self,
         *,
         provider: Provider,
@@ -133,18 +208,13 @@ class ItemCheck:
     async def run(
         self, due: Iterator[list[TrackedItem]], *, known_outcome: KnownOutcome = _no_known_outcome
     ) -> CheckReport:
-        """Asks about every item that `due` yields, until it ends or the run must. May be called again with more.
+        """Checks every item that `due` yields, or stops early if the run must end. May be called again.
 
-        Args:
-            due: batches of due items; advanced in a worker thread.
-            known_outcome: what is known of an item already, without asking about it.
-
-        Returns:
-            How it ended so far, earlier calls included.
+        `due` is advanced in a worker thread. The report includes earlier calls.
 
         Raises:
-            StoreError: when the work list can't be read or written.
-            LeaseLostError: when another run took over.
+            LeaseLostError: another run took over.
+            StoreError: the work list can't be read or written.
         """
         queue = WorkQueue(due, self._shuffle)
         workers = [asyncio.create_task(self._run_worker(queue, known_outcome)) for _ in range(self._concurrency)]
@@ -158,7 +228,7 @@ class ItemCheck:
             for task in (*workers, *watchers):
                 task.cancel()
             await asyncio.gather(*workers, *watchers, return_exceptions=True)
-            # Threads that read and write can't be cancelled: they end before the check does.
+            # threads can't be cancelled: wait until they have finished reading and writing
             await queue.join()
             await self._buffer.join()
         for worker in workers:
@@ -171,12 +241,7 @@ class ItemCheck:
         return self.report()
 
     async def probe(self, item: TrackedItem) -> None:
-        """Asks about one item before any other: what refuses it, a 403 included, stops the target.
-
-        Raises:
-            StoreError: when the outcome can't be written.
-            LeaseLostError: when another run took over.
-        """
+        """Asks about one item first; a refusal, even a 403, stops the target. Raises like `run`."""
         with self._conditions.probing():
             report = await self.run(iter([[item]]))
         if report.tally.answered:
@@ -188,27 +253,27 @@ class ItemCheck:
         return self._conditions.must_stop()
 
     def add_requests(self, *, requests: int, retries: int, latencies_ms: Iterable[float]) -> None:
-        """Counts requests that somebody else made for this run, such as those for the list."""
+        """Counts other requests of this run, such as those for the list."""
         self._requests += requests
         self._retries += retries
         for latency_ms in latencies_ms:
             self._latencies.add(latency_ms)
 
     def add_confirmed(self, items: int) -> None:
-        """Counts items that the API said to be completed still, all at once: nothing about them changes."""
+        """Counts items that the list confirms as completed; nothing about them changes."""
         self._buffer.tally.confirm(items)
 
     def confirm_access(self) -> None:
-        """Heeds that the API showed an item of ours: a 403 on another is that item's own, on however many."""
+        """Notes that the API returned one of our items; from now on a 403 concerns only its own item."""
         self._conditions.confirm_access()
 
     def stop(self, cause: Cause, error: ApiError, *, items: int) -> None:
-        """Stops the target because of an error that leaves so many items unknown."""
+        """Stops the target because of an error that leaves this many items unknown."""
         self._conditions.stop(cause)
         self._buffer.tally.block(cause, error, items)
 
     def cut_short(self, reason: Reason) -> None:
-        """Ends the run before its items were asked about."""
+        """Ends the run before all items were checked."""
         self._conditions.cut_short(reason)
         self._incomplete = True
 
@@ -218,7 +283,7 @@ class ItemCheck:
         self._conditions.must_stop()
 
     async def _cancel_after_grace(self, workers: Sequence[asyncio.Task[None]]) -> None:
-        """Once nothing further may start, gives requests in flight a grace period and then ends them."""
+        """Cancels the workers after the grace period, once no further request may start."""
         await self._conditions.stopping.wait()
         await asyncio.sleep(self._grace_s)
         for worker in workers:
@@ -243,14 +308,14 @@ class ItemCheck:
         await self._retry_deferred()
 
     def _is_worth_retrying(self, outcome: Outcome) -> bool:
-        """Whether a second question at the end may be worth it."""
+        """Whether to ask again in the second pass."""
         error = outcome.error
         if error is None or error.from_backoff or len(self._deferred) >= MAX_DEFERRED or self._conditions.must_stop():
             return False
         return not outcome.answered and is_transient(error)
 
     async def _retry_deferred(self) -> None:
-        """The second pass; what it can't improve keeps its first outcome. A few in a row in vain end it."""
+        """The second pass. An item that fails again keeps its first outcome; consecutive failures end the pass."""
         while self._deferred and self._failed_retries < MAX_FAILED_RETRIES and not self._conditions.must_stop():
             item, failed = self._deferred.popleft()
             outcome = failed
@@ -265,9 +330,9 @@ class ItemCheck:
                 await self._buffer.flush()
 
     async def _check_item(self, item: TrackedItem, *, is_repeat: bool = False) -> Outcome | None:
-        """The outcome; None when our deadline came first: the item counts as not asked, and is due first next time.
+        """The outcome; None if the deadline or the retry budget prevented an answer.
 
-        None too for a second question that the budget does not allow.
+        After the deadline the item counts as not asked, and the next run asks about it first.
         """
         request = self._provider.item_request(item.item_id)
         result = await self._client.send(request, deadline_s=self._deadline_s, is_repeat=is_repeat)
@@ -286,19 +351,19 @@ class ItemCheck:
         return outcome
 
     def _add_outcome(self, item: TrackedItem, outcome: Outcome) -> bool:
-        """Takes an outcome down; True when it is time to store."""
+        """Adds an outcome; True if it is time to `flush`."""
         self._progress.advance()
         return self._buffer.add(item, outcome)
 
     def report(self) -> CheckReport:
-        """How it ended, or how far it is."""
+        """The result so far."""
         left = self._started > self._buffer.outcome_count or self._incomplete
         return CheckReport(
             tally=self._buffer.tally,
             asked=self._buffer.outcome_count,
             requests=self._requests,
             retries=self._retries,
-            latencies_ms=(self._latencies.quantile(0.5), self._latencies.quantile(0.95)),
+            latencies=self._latencies.latencies(),
             stopped_by=self._conditions.stopped_by,
             cut_short_by=self._conditions.cut_short_by if left and self._conditions.stopped_by is None else None,
         )

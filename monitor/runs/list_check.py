@@ -1,4 +1,4 @@
-"""Fetches a provider's list, page by page, as a stream: nothing but ids and their standing stays in memory."""
+"""Fetches a provider's list as a stream and compares it with the work list. Only ids and states stay in memory."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ MAX_PAGES = 100_000
 
 
 class ListClient(Protocol):
-    """What fetching a list needs of the resilient client."""
+    """The part of the resilient client that fetching a list uses."""
 
     async def send(
         self,
@@ -24,13 +24,13 @@ class ListClient(Protocol):
         max_attempts: int | None = None,
         is_repeat: bool = False,
     ) -> CallResult:
-        """Sends a request, with retries; hands the body to what `sink_factory` makes for each attempt."""
+        """Sends a request with retries; each attempt writes the body to a new sink."""
         ...
 
 
 @dataclass(slots=True, kw_only=True)
 class FetchedList:
-    """What came of asking for a list: `listing` is whole only without `error` and `bad_body`."""
+    """A fetched list; `listing` is complete only without `error` and `bad_body`."""
 
     listing: Listing = field(default_factory=Listing)
     error: ApiError | None = None
@@ -49,23 +49,14 @@ async def fetch_list(
     max_attempts: int | None = None,
     max_pages: int = MAX_PAGES,
 ) -> FetchedList:
-    """Reads the whole list.
-
-    Args:
-        provider: how to read a page, and which comes next.
-        client: the resilient client.
-        first: the request for the first page.
-        deadline_s: when to give up, on the monotonic clock.
-        max_attempts: per page; None: as the client is set up.
-        most_pages: a list of more is not read to its end.
-    """
+    """Fetches all pages until `deadline_s` (monotonic), with `max_attempts` per page (None: the client's default)."""
     fetched = FetchedList()
     requested: set[str] = set()
     page: Request | BadBody | None = first
     while isinstance(page, Request):
         if page.path in requested or len(requested) >= max_pages:
             page = BadBody(
-                reason="the list's pages lead in a circle" if page.path in requested else "the list never ends"
+                reason="the list repeats a page" if page.path in requested else f"the list has over {max_pages} pages"
             )
             break
         requested.add(page.path)
@@ -83,11 +74,11 @@ async def _page(
     deadline_s: float,
     max_attempts: int | None,
 ) -> Request | BadBody | None:
-    """Reads one page; what comes after it."""
+    """Reads one page and returns the request for the next."""
     readers: list[ListReader] = []
 
     def sink() -> BodySink:
-        # one page that was cut is read again from its start; what it added already is added again
+        # a retry reads the page from its start; entries that were added before are added again
         readers.append(provider.list_reader(page, fetched.listing))
         return readers[-1].feed
 
@@ -104,23 +95,22 @@ async def _page(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """How a list and a work list compare."""
+    """The result of comparing a list with the work list."""
 
     tracked: int
     listed: int
-    """Tracked ids that the list names."""
     missing: int
-    """Tracked ids that it could name, and does not."""
+    """Valid tracked ids that are not in the list."""
     sample: tuple[str, ...]
-    """Up to `SAMPLE_SIZE` of them, spread over all."""
+    """Up to `SAMPLE_SIZE` missing ids, evenly spread."""
     confirmed: int
-    """Items known to be completed, of which the list says so again."""
+    """Completed items that the list confirms."""
     unconfirmed: int
-    """Items known to be completed, of which it does not."""
+    """Completed items that the list does not confirm."""
 
 
 def is_confirmed(completion: ItemCompletion, listing: Listing, canonical: Callable[[str], str]) -> bool:
-    """Whether the list says again what is known: nothing about the item has to be asked or stored."""
+    """Whether the list confirms that an item is completed: no request and no write is needed."""
     return (
         completion.known_completed
         and completion.last_seen_completed
@@ -135,14 +125,7 @@ def reconcile(
     canonical: Callable[[str], str],
     valid: Callable[[str], bool],
 ) -> Reconciliation:
-    """Compares them in one pass over the work list.
-
-    Args:
-        pages: every tracked item.
-        listing: what the list says.
-        canonical: the spelling under which the list files an id.
-        valid: whether the API could accept an id; one that it can't is in no list, and says nothing about this one.
-    """
+    """Compares a list with all tracked items in one pass. Ids that are not `valid` do not count as missing."""
     tracked = listed = missing = known_completed = confirmed_count = 0
     sample, stride = [], 1
     for page in pages:

@@ -1,4 +1,4 @@
-"""Stores what came of the items that a run asked about: their rows in the work list, and an event for each change."""
+"""Turns responses into outcomes, and stores them: the items' rows, and an event for each change."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from monitor.client.classify import cause_of, is_invalid_id
 from monitor.database.bulk import Bulk, TimestampEncoder, timestamp_encoder
 from monitor.database.tables import item_events, items
 from monitor.database.text import to_column_text
-from monitor.model import BadBody, ItemState, ItemStatus, Outcome, Reason
+from monitor.model import BadBody, Cause, ItemState, ItemStatus, Outcome
 from monitor.model.http import ApiError, CallResult
 from monitor.model.items import ItemChange
 
@@ -41,7 +41,7 @@ _INSERT_EVENT = Bulk(insert(item_events).values({name: bindparam(name) for name 
 
 
 def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[ItemChange]) -> None:
-    """Stores outcomes: the rows of the items, and an event for each whose known state or stage changed."""
+    """Stores item changes, with an event for each known state or stage that changed."""
     if not changes:
         return
     encode = timestamp_encoder(conn)
@@ -52,10 +52,7 @@ def record(conn: Connection, *, target: str, run_id: int, changes: Sequence[Item
 
 
 def is_recorded(conn: Connection, *, target: str, run_id: int, change: ItemChange) -> bool:
-    """Whether a change of this run is stored, and with it all that was to be stored together with it.
-
-    A transaction that is still being committed, on a connection that broke off, is waited for.
-    """
+    """Whether a change, and so its whole batch, is stored. Waits for a commit in progress on a lost connection."""
     row = (items.c.target == target, items.c.item_id == change.item_id)
     found = conn.execute(select(items.c.asked_run_id).where(*row).with_for_update()).scalar()
     return bool(found == run_id)
@@ -66,7 +63,7 @@ def _values(target: str, run_id: int, change: ItemChange, encode: TimestampEncod
         change.state.value,
         change.reason and change.reason.value,
         change.known_state and change.known_state.value,
-        # the API's own words come in any length and with any character
+        # texts of the API have any length and any character
         to_column_text(change.stage, 200),
         change.recognised,
         encode(change.since),
@@ -91,20 +88,13 @@ def _event(target: str, run_id: int, change: ItemChange, encode: TimestampEncode
 def outcome_from_result(
     item_id: str, result: CallResult, read: Callable[[bytes, str], ItemStatus | BadBody], at: datetime
 ) -> Outcome:
-    """What an answer says about the item that was asked for.
-
-    Args:
-        item_id: the id that was asked for.
-        result: how the call ended.
-        read: the provider's reading of a 200's body.
-        at: when (aware).
-    """
+    """The outcome for an item from the result of its call; `read` is the provider's parser for the body of a 2xx."""
     if result.reply is not None:
         status = read(result.reply.body, item_id)
         if isinstance(status, BadBody):
             error = ApiError(status=result.reply.status, message=status.reason)
             return Outcome(
-                item_id=item_id, state=ItemState.UNKNOWN, reason=Reason.BAD_RESPONSE, error=error, answered=False, at=at
+                item_id=item_id, state=ItemState.UNKNOWN, reason=Cause.BAD_RESPONSE, error=error, answered=False, at=at
             )
         return Outcome(
             item_id=item_id, state=status.state, stage=status.stage, recognised=status.recognised, answered=True, at=at
@@ -118,10 +108,10 @@ def _from_error(item_id: str, error: ApiError, at: datetime) -> Outcome:
             return Outcome(item_id=item_id, state=ItemState.NOT_FOUND, error=error, answered=True, at=at)
         if is_invalid_id(error):
             return Outcome(item_id=item_id, state=ItemState.INVALID, error=error, answered=True, at=at)
-    reason = Reason(cause_of(error).value)
-    return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=reason, error=error, answered=False, at=at)
+    cause = cause_of(error)
+    return Outcome(item_id=item_id, state=ItemState.UNKNOWN, reason=cause, error=error, answered=False, at=at)
 
 
 def malformed_id_outcome(item_id: str, at: datetime) -> Outcome:
-    """The outcome for an id that the provider can't accept: quarantined, no request sent."""
+    """The outcome for an id that the provider can't accept: it is quarantined, and no request is sent."""
     return Outcome(item_id=item_id, state=ItemState.INVALID, answered=False, at=at)

@@ -1,49 +1,49 @@
-"""What a check is to ask about, how it gets on, and how it ended."""
+"""Input and result of a check, and the interface of a progress display."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.incidents.evidence import EvidenceCollector
-from monitor.model import Cause, Reason
+from monitor.model import Cause, Latencies, Reason
 from monitor.runs.strategy import BY_ITEM, Approach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DueItems:
-    """What a run is to ask about."""
+    """What a run must ask about."""
 
     count: int
     recheck_ids: tuple[str, ...] = ()
-    """The completed items among them; the other completed ones are carried over."""
+    """Completed items that are checked again; the other completed items are carried over."""
     first_ids: tuple[str, ...] = ()
-    """Those of the completed items that it begins with."""
+    """The items of `recheck_ids` that are asked about first."""
     probe_for: Cause | None = None
-    """The cause for which one item is asked about before anything else is sent; None: the run begins as any other."""
+    """The open cause for which the run begins with one probe; None: no probe."""
     probe_ids: tuple[str, ...] = ()
-    """Which item that may be, the best first."""
+    """Candidates for the probe, best first."""
 
 
 class Progress(Protocol):
-    """Told how a check gets on, for whoever watches."""
+    """Receives the progress of a check."""
 
     def begin(self, total: int) -> None:
-        """So many items are due."""
+        """This many items are due."""
         ...
 
     def advance(self) -> None:
-        """One more item is finished."""
+        """One item is finished."""
         ...
 
 
 class NoProgress:
-    """Nobody watches."""
+    """Shows nothing."""
 
     def begin(self, total: int) -> None:
-        """Nothing is shown."""
+        """Does nothing."""
 
     def advance(self) -> None:
-        """Nothing is shown."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +52,15 @@ class CheckReport:
 
     tally: EvidenceCollector
     asked: int
-    """Items that have an outcome."""
     requests: int
     retries: int
-    latencies_ms: tuple[float | None, float | None]
-    """Median and 95th percentile."""
+    latencies: Latencies
     stopped_by: Cause | None = None
-    """The cause that stopped the target; `outage` when the breaker did."""
+    """The cause that stopped the target; `outage` if the circuit breaker did."""
     cut_short_by: Reason | None = None
-    """`deadline` or `interrupted`, when that left items unasked."""
+    """`deadline` or `interrupted`, if items were not asked about because of it."""
     approach: Approach = BY_ITEM
     probed_for: Cause | None = None
-    """The cause for which it began with one probe."""
+    """The cause for which the run began with one probe."""
     attempts: Mapping[str, int] = field(default_factory=dict)
-    """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""
+    """Attempts by status class: `4xx`, or `none` without a response. Of token requests only those that failed."""

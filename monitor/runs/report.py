@@ -1,4 +1,4 @@
-"""What one run found out and did, and how the log tells it. It decides nothing and stores nothing."""
+"""The result of one run, and its log events. It decides nothing and stores nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,62 +28,54 @@ from monitor.runs.strategy import BY_ITEM, Approach
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """A run that was begun under a lease."""
+    """A run that has begun under a lease."""
 
     target: str
     run_id: int
     epoch: int
     at: datetime
     previous: Snapshot | None
-    """The target's newest snapshot before this run."""
     throttle_factor: float = UNTHROTTLED
-    """The share of its rate and concurrency that it takes."""
+    """The share of rate and concurrency that it uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What one run found out and did."""
+    """The result of one run."""
 
     target: str
     run_id: int
     status: RunStatus
     abort_reason: str | None = None
     snapshot: Snapshot | None = None
-    """None when the sync log could not be read."""
+    """None if the sync log could not be read."""
     previous: Snapshot | None = None
     sync: SyncReport = field(default_factory=SyncReport)
     item_changes: tuple[ItemChangeGroup, ...] = ()
     unrecognised: Mapping[str, int] = field(default_factory=dict)
-    """Statuses that nobody has described, with the number of items in each: they count as pending."""
+    """Statuses that are not described, with their number of items; they count as pending."""
     evaluation: EvaluationResult = field(default_factory=EvaluationResult)
     open_incidents: tuple[Incident, ...] = ()
     silences: tuple[Silence, ...] = ()
-    """Those in force at its end."""
     approach: Approach = BY_ITEM
-    """Whether the provider's list spoke for items, and why or why not."""
+    """Whether the provider's list was used, and why."""
     probed_for: Cause | None = None
-    """The cause for which it began with one probe."""
     throttle_factor: float = UNTHROTTLED
-    """The share of its rate and concurrency that it took."""
+    """The share of rate and concurrency that it used."""
     error: str | None = None
-    """Why there is no snapshot."""
     duration_s: float = 0.0
-    """From its begin to its end (≥ 0)."""
     retries: int = 0
     attempts: Mapping[str, int] = field(default_factory=dict)
-    """What was sent to the API, by status class: `4xx`, or `none` for no answer; requests for tokens if they failed."""
+    """Attempts by status class: `4xx`, or `none` without a response. Of token requests only those that failed."""
 
 
 _EVENTS = dict.fromkeys(REQUEST_CAUSES, "items_unknown") | dict.fromkeys(ITEM_CAUSES, "items_unhealthy")
 
 
 def log_run(report: RunReport, checked: CheckReport | None, throttle_factor: ThrottleFactor | None) -> None:
-    """One event per run, one per cause, and one per incident that it changed; the run has bound what they share.
+    """Logs one event per run, one per cause, and one per changed incident.
 
-    Args:
-        report: of the finished run.
-        checked: how the check of its items ended; None when there was none.
-        next_throttle: how far the next run holds back; None when this one says nothing about it.
+    `checked` is None if the run asked nothing; `throttle_factor` is that of the next run, None if it stays.
     """
     log = structlog.get_logger()
     for piece in report.evaluation.evidence:
@@ -108,7 +100,7 @@ def log_run(report: RunReport, checked: CheckReport | None, throttle_factor: Thr
 
 
 def _event(piece: Evidence, checked: CheckReport | None) -> str:
-    """What the log calls a piece of evidence."""
+    """The event name for a piece of evidence."""
     recovered = checked is not None and checked.tally.all_recovered(piece.cause)
     return "requests_recovered" if recovered else _EVENTS.get(piece.cause, piece.cause.value)
 
@@ -126,7 +118,7 @@ def _change_fields(change: AppliedDecision) -> dict[str, object]:
 
 
 def _throttle_fields(report: RunReport, throttle_factor: ThrottleFactor | None) -> dict[str, object]:
-    """How far the run held back, and how far the next one will; nothing where neither does."""
+    """The throttle factors of this run and the next; nothing if both are unthrottled."""
     if throttle_factor is None or report.throttle_factor == throttle_factor.factor == UNTHROTTLED:
         return {}
     return {
@@ -137,7 +129,7 @@ def _throttle_fields(report: RunReport, throttle_factor: ThrottleFactor | None) 
 
 
 def _strategy(report: RunReport) -> str:
-    """How the items were asked about; with the reason, where a list was wanted and not to be had."""
+    """How the items were checked; with the reason if the list was tried and failed."""
     if report.approach.by_list:
         return "list"
     return f"items: {report.approach.reason.value}" if report.approach.detail else "items"
@@ -146,12 +138,12 @@ def _strategy(report: RunReport) -> str:
 def _request_fields(checked: CheckReport | None) -> dict[str, object]:
     return {
         "retry_count": checked.retries if checked else 0,
-        "latency_ms": checked.latencies_ms[0] if checked else None,
+        "latency_ms": checked.latencies.latency_p50_ms if checked else None,
     }
 
 
 def _evidence_fields(piece: Evidence) -> dict[str, object]:
-    # What else is broken down by is no answer: a document's status may be called anything.
+    # only request causes are broken down by HTTP status
     answers = piece.breakdown if piece.cause in REQUEST_CAUSES else {}
     most = max(answers, key=lambda label: answers[label], default="")
     status, _, place = most.partition(" from the ")

@@ -1,10 +1,10 @@
-"""One run over one target, readable as its flow: begin, sync, check, close.
+"""One run over one target: begin, sync, check, close.
 
-1. Begin: the lease is taken and the run's row written, in one transaction.
-2. Sync: ids are copied from the user's sync log into the work list, and the log is closed.
+1. Begin: one transaction acquires the lease and inserts the run.
+2. Sync: ids are copied from the sync log into the work list, and the sync log is closed.
 3. Check: due items are asked about; outcomes are stored in batches, each under the lease's epoch.
-4. Close: one transaction writes the snapshot, the evidence, the incidents' changes and their notifications.
-A process that is killed in between leaves a lease that expires and outcomes that the next run builds on.
+4. Close: one transaction writes the snapshot, the evidence, the incident changes and their notifications.
+If the process is killed in between, the lease expires and the next run continues from the stored outcomes.
 """
 
 import asyncio
@@ -44,22 +44,23 @@ from monitor.runs.sync import sync_worklist
 from monitor.threads import run_in_lease_pool, run_in_sync_log_pool
 
 LEASE_TTL = timedelta(seconds=30)
-"""How long a lease lives without being renewed: how long a dead run blocks its target."""
+"""How long a lease lives without renewal, and so how long a dead run blocks its target."""
+RENEWALS_PER_TTL = 3
 
 RECHECK_FLOOR = 200
 RECHECK_SHARE = 0.004
-"""Completed items are looked at again, the longest-unchecked first: so many, or this share of the work list."""
+"""Completed items are rechecked, those unchecked for longest first: this many or this share, whichever is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Everything that runs over one target need, put together by `wiring`."""
+    """Everything that the runs of one target need; built in `app`."""
 
     target: str
     environment: str
     engine: Engine
     read_log: Callable[[], Iterator[Sequence[SyncLogEntry]]]
-    """Opens the sync log and yields it in batches; closes it when exhausted."""
+    """Opens the sync log, yields it in batches, and closes it at the end."""
     provider: Provider
     open_client: Callable[[], AbstractAsyncContextManager[ApiClient]]
     evaluator: IncidentEvaluator
@@ -67,49 +68,38 @@ class Job:
     concurrency: int
     deadline: timedelta
     holder: str
-    """Who runs, as `host:pid`."""
     utcnow: Callable[[], datetime]
     lease_now: Callable[[Connection], datetime]
-    """The clock that leases run by: see `leases.lease_now`."""
+    """The clock of leases: see `leases.lease_now`."""
     log_fields: Mapping[str, str]
-    """What every event of a run carries beside the target: `publisher_id`, `endpoint`."""
+    """Further fields of every log event, such as `publisher_id` and `endpoint`."""
     heartbeat: Heartbeat | None = None
-    """Who is told of each run; None: nobody."""
     lease_ttl: timedelta = LEASE_TTL
-    """How long its lease lives without being renewed."""
-
-
-def _no_heartbeat() -> None:
-    """A run begins that nobody is told of."""
 
 
 class Run:
-    """One run of a job.
+    """One run of a job. `interrupt` is set by a signal: the run stores finished outcomes and ends as `partial`.
 
-    Args:
-        job: the target.
-        interrupt: set by a signal: the run stores what was finished and ends as `partial`.
-        progress: told about every finished item.
-        slot: the slot that this run spends; None for a run without one.
+    A `run_key` is executed at most once.
     """
 
     def __init__(self, job: Job, *, interrupt: asyncio.Event, progress: Progress, run_key: str | None = None) -> None:
         self._job, self._interrupt, self._progress, self._run_key = job, interrupt, progress, run_key
-        # what was asked is not lost because the database is away for a moment
+        # a short database outage loses no outcome
         self._engine = with_retry(job.engine, should_stop=interrupt.is_set)
         self._closer = RunCloser(self._engine, job.evaluator, utcnow=job.utcnow)
 
     async def __call__(self) -> RunReport:
-        """Runs from begin to close.
+        """Executes the run, from begin to close.
 
         Raises:
-            AlreadyExecutedError: the slot was run already.
-            LeaseHeldError: another run of the target is under way.
-            LeaseLostError: another run took over; what was stored until then stays.
+            RunAlreadyExecutedError: a run with this run key was executed already.
+            LeaseHeldError: another run of the target is in progress.
+            LeaseLostError: another run took over; what was stored before remains.
             StoreError: our database can't be used.
         """
         heartbeat = self._job.heartbeat
-        return await (self._run(_no_heartbeat) if heartbeat is None else heartbeat.send_around_run(self._run))
+        return await (self._run(lambda: None) if heartbeat is None else heartbeat.send_around_run(self._run))
 
     async def _run(self, on_start: Callable[[], None]) -> RunReport:
         started_s = time.monotonic()
@@ -132,10 +122,10 @@ class Run:
             epoch = leases.acquire(
                 conn, target=job.target, holder=job.holder, now=job.lease_now(conn), ttl=job.lease_ttl
             )
-            # Only under the lease: before it, whoever holds it may be about to spend the slot.
+            # only under the lease: its previous holder may have been executing this run key
             if self._run_key is not None and run_store.already_executed(conn, target=job.target, run_key=self._run_key):
                 raise RunAlreadyExecutedError(
-                    f"target {job.target}: slot {self._run_key} was run already; nothing to do"
+                    f"target {job.target}: run key {self._run_key} was executed already; nothing to do"
                 )
             run_store.abandon(conn, target=job.target, before_epoch=epoch, at=now)
             run_id = run_store.start(
@@ -163,7 +153,7 @@ class Run:
         job = self._job
         return run_with_retry(
             self._engine,
-            # once more is no harm: what is as the log says already stays as it is
+            # safe to repeat: rows that match the log are not changed again
             lambda: sync_worklist(
                 self._engine,
                 target=job.target,
@@ -233,17 +223,16 @@ class Run:
             again = next(attempts) > 0
             with writing(self._engine) as conn:
                 leases.verify(conn, target=target, epoch=context.epoch)
-                # the commit of the attempt before may have got through, and only its answer not
+                # the previous attempt may have committed before its connection broke
                 if not (again and outcomes.is_recorded(conn, target=target, run_id=run_id, change=changes[0])):
                     outcomes.record(conn, target=target, run_id=run_id, changes=changes)
-                    limit_idle_transaction(
-                        conn
-                    )  # anew: after many rows in one go the server's clock for it stands still
+                    # again: after many rows in one call the server does not restart its idle timer
+                    limit_idle_transaction(conn)
 
         run_with_retry(self._engine, store)
 
     async def _under_lease(self, context: RunContext, work: Coroutine[None, None, RunReport]) -> RunReport:
-        """Keeps the lease renewed while the work goes on; ends the work when the lease is lost."""
+        """Renews the lease while the work goes on; cancels the work if the lease is lost."""
         working = asyncio.create_task(work)
         renewing = asyncio.create_task(self._keep_renewing(context))
         try:
@@ -260,11 +249,11 @@ class Run:
 
     async def _keep_renewing(self, context: RunContext) -> None:
         while True:
-            await asyncio.sleep(self._job.lease_ttl.total_seconds() / 3)
+            await asyncio.sleep(self._job.lease_ttl.total_seconds() / RENEWALS_PER_TTL)
             try:
                 await run_in_lease_pool(lambda: self._renew(context))
             except StoreError as error:
-                # The epoch guards every write: a renewal may fail for a while without harm.
+                # harmless for a while, since every write checks the epoch
                 warn_rate_limited("lease_not_renewed", reason=str(error))
 
     def _renew(self, context: RunContext) -> None:
@@ -276,10 +265,10 @@ class Run:
         job = self._job
         try:
             with writing(job.engine) as conn:
-                # first of all: it waits for a thread that closes the run still
+                # first: this waits for a thread that is still closing the run
                 leases.release(conn, target=job.target, epoch=context.epoch)
-                # what cancelled it, or failed, left it open, and nobody can close it now
+                # if the run was cancelled or failed, it is still open
                 run_store.abandon(conn, target=job.target, before_epoch=context.epoch + 1, at=job.utcnow())
         except StoreError as error:
-            # It expires by itself; what ended the run matters more than this.
+            # it expires by itself; the error that ended the run matters more
             structlog.get_logger().warning("lease_not_released", reason=str(error))

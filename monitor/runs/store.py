@@ -1,4 +1,4 @@
-"""Runs and their snapshots: opened, closed once, read back as history. Evidence and incidents are kept elsewhere."""
+"""Stores runs and their snapshots, and reads them as history. Evidence and incidents have their own store."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,73 +27,58 @@ class HistoryRow:
     finished_at: datetime
     status: RunStatus
     abort_reason: str | None
-    total: int
-    checked: int
-    """Items answered in this run."""
-    completed: int
-    pending: int
-    failed: int
-    not_found: int
-    invalid: int
-    unknown: int
-    stuck: int
-    requests: int
-    retries: int
-    latency_p50_ms: float | None
-    latency_p95_ms: float | None
-    duration_s: float
+    snapshot: Snapshot
+
+    def columns(self) -> dict[str, object]:
+        """The values by column name, in the order of the view."""
+        return {name: getattr(self if name in _RUN_COLUMNS else self.snapshot, name) for name in HISTORY_COLUMNS}
+
+
+_RUN_COLUMNS = tuple(field.name for field in fields(HistoryRow) if field.name != "snapshot")
+_SNAPSHOT_COLUMNS = tuple(each for each in snapshots.c if each.name != "run_id")
+HISTORY_COLUMNS = (*_RUN_COLUMNS, *(each.name for each in _SNAPSHOT_COLUMNS))
+HISTORY = table(
+    "history",
+    *(column(name, (runs.c.id if name == "run_id" else runs.c[name]).type) for name in _RUN_COLUMNS),
+    *(column(each.name, each.type) for each in _SNAPSHOT_COLUMNS),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastRun:
-    """How the last run of a target ended that asked the API."""
+    """How the last run of a target that asked the API ended."""
 
     finished_at: datetime
     aborted_by: Cause | None = None
-    """The cause that stopped the target."""
 
 
-HISTORY = table(
-    "history",
-    *(
-        column(field.name, (snapshots.c if field.name in snapshots.c else runs.c)[field.name].type)
-        for field in fields(HistoryRow)
-    ),
-)
-"""The view, as queries name it."""
 _SNAPSHOT = [snapshots.c[field.name] for field in fields(Snapshot)]
 
 
 def start(
     conn: Connection, *, target: str, environment: str, run_key: str | None, epoch: int, started_at: datetime
 ) -> int:
-    """Opens a run under the lease's epoch. Until it is closed it hands on how far the run before it held back.
-
-    Returns:
-        Its id, never handed out twice.
-    """
-    values = {
-        "target": target,
-        "environment": environment,
-        "run_key": run_key,
-        "epoch": epoch,
-        "started_at": started_at,
-    }
-    held_back = throttle_factor(conn, target=target)
-    opened = (
-        insert(runs).values(status=RunStatus.RUNNING.value, throttle_factor=held_back, **values).returning(runs.c.id)
+    """Opens a run under the lease's epoch, with the throttle factor of the previous run; returns its new id."""
+    opened = insert(runs).values(
+        target=target,
+        environment=environment,
+        run_key=run_key,
+        epoch=epoch,
+        started_at=started_at,
+        status=RunStatus.RUNNING.value,
+        throttle_factor=throttle_factor(conn, target=target),
     )
-    return int(conn.execute(opened).scalar_one())
+    return int(conn.execute(opened.returning(runs.c.id)).scalar_one())
 
 
 def already_executed(conn: Connection, *, target: str, run_key: str) -> bool:
-    """Whether a run of that slot was closed by its own process. One that died spends nothing: the slot is run again."""
-    spent = select(runs.c.id).where(runs.c.target == target, runs.c.run_key == run_key, _finished()).limit(1)
-    return conn.execute(spent).first() is not None
+    """Whether a run with this run key was closed by its own process. After a crash the run key is executed again."""
+    executed = select(runs.c.id).where(runs.c.target == target, runs.c.run_key == run_key, _finished()).limit(1)
+    return conn.execute(executed).first() is not None
 
 
 def last_run_key(conn: Connection, *, target: str) -> str | None:
-    """The slot of the newest run of a target that had one, be it under way or dead; None without one."""
+    """The run key of the target's newest run that has one, running and crashed runs included."""
     with_run_key = select(runs.c.run_key).where(runs.c.target == target, runs.c.run_key.is_not(None))
     return conn.execute(with_run_key.order_by(runs.c.id.desc()).limit(1)).scalar()
 
@@ -111,22 +96,13 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
     finished_at: datetime,
     snapshot: Snapshot | None,
 ) -> None:
-    """Closes a run and stores its snapshot.
+    """Closes an open run and stores its snapshot, in the closing transaction.
 
-    Args:
-        conn: the closing transaction.
-        run_id: a run that is open.
-        status: any but `running`.
-        abort_reason: a cause, `deadline` or `interrupted`, when it was cut short.
-        owner_cause: the highest-ranked request cause of the run.
-        due: items that the run meant to ask about.
-        answered: those of them that the API said something about.
-        error: why there is no snapshot, in our own words.
-        finished_at: aware.
-        snapshot: None when there is nothing to roll up, as after an unreadable sync log.
+    `abort_reason` is a cause, `deadline` or `interrupted`; `due` and `answered` count the items that the run had to ask
+    about and those that got a reply. Without a snapshot, `error` says why.
 
     Raises:
-        LeaseLostError: when the run is closed already: another process took it for dead.
+        LeaseLostError: another process has already closed the run as crashed.
     """
     still_open = runs.c.status == RunStatus.RUNNING.value
     closed = conn.execute(
@@ -149,10 +125,7 @@ def finish(  # noqa: PLR0913  # the row as it is closed, each part named at the 
 
 
 def closed_by_owner(conn: Connection, *, run_id: int) -> bool:
-    """Whether a run was closed, and not by whoever took it for dead.
-
-    A transaction that is still being committed, on a connection that broke off, is waited for.
-    """
+    """Whether a run was closed by its own process. Waits for a commit in progress on a lost connection."""
     found = conn.execute(select(_finished()).where(runs.c.id == run_id).with_for_update()).scalar()
     return bool(found)
 
@@ -162,19 +135,19 @@ def _finished() -> ColumnElement[bool]:
 
 
 def set_throttle_factor(conn: Connection, *, run_id: int, factor: float) -> None:
-    """Stores which share (0 to 1, above 0) of rate and concurrency the target's next run takes."""
+    """Stores the share (over 0, up to 1) of rate and concurrency that the target's next run uses."""
     conn.execute(update(runs).where(runs.c.id == run_id).values(throttle_factor=factor))
 
 
 def throttle_factor(conn: Connection, *, target: str) -> float:
-    """Which share of rate and concurrency a target takes, as its newest run says; 1 before the first."""
+    """The share of rate and concurrency that a target uses, from its newest run; 1 before the first."""
     newest = select(runs.c.throttle_factor).where(runs.c.target == target).order_by(runs.c.id.desc()).limit(1)
     found: float | None = conn.execute(newest).scalar()
     return 1.0 if found is None else found
 
 
 def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
-    """The smallest such share of several targets; 1 where none has run."""
+    """The smallest throttle factor of several targets; 1 if none has run."""
     least = 1.0
     for chunk in in_chunks(targets):
         newest = select(func.max(runs.c.id)).where(runs.c.target.in_(chunk)).group_by(runs.c.target)
@@ -186,7 +159,7 @@ def min_throttle_factor(conn: Connection, *, targets: Sequence[str]) -> float:
 
 
 def last_run(conn: Connection, *, target: str) -> LastRun | None:
-    """The last run of a target that asked the API and was closed by its own process; None before the first."""
+    """The last run of a target that asked the API and did not crash; None before the first."""
     asked = runs.c.status.in_([RunStatus.COMPLETE.value, RunStatus.PARTIAL.value, RunStatus.ABORTED.value])
     columns = (runs.c.finished_at, runs.c.status, runs.c.abort_reason)
     newest = select(*columns).where(runs.c.target == target, asked).order_by(runs.c.id.desc()).limit(1)
@@ -198,11 +171,7 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
 
 
 def abandon(conn: Connection, *, target: str, before_epoch: int, at: datetime) -> int:
-    """Closes, without a snapshot, the runs that a dead process left open: those of an older epoch.
-
-    Returns:
-        How many there were.
-    """
+    """Closes the runs of older epochs as crashed, without a snapshot: their process died. Returns how many."""
     left_open = (runs.c.target == target, runs.c.status == RunStatus.RUNNING.value, runs.c.epoch < before_epoch)
     values = {"status": RunStatus.CRASHED.value, "error": PROCESS_DIED}
     return conn.execute(update(runs).where(*left_open).values(finished_at=at, **values)).rowcount
@@ -217,8 +186,10 @@ def history(conn: Connection, *, target: str | None, limit: int) -> list[History
 
 
 def history_row(values: RowMapping) -> HistoryRow:
-    """One snapshot from a row of the view."""
-    return HistoryRow(**{**values, "status": RunStatus(values["status"])})
+    """One run and its snapshot, from a row of the view."""
+    run = {name: values[name] for name in _RUN_COLUMNS} | {"status": RunStatus(values["status"])}
+    snapshot = Snapshot(**{field.name: values[field.name] for field in fields(Snapshot)})
+    return HistoryRow(**run, snapshot=snapshot)
 
 
 def last_snapshot(conn: Connection, target: str) -> Snapshot | None:
@@ -236,7 +207,7 @@ def last_snapshot(conn: Connection, target: str) -> Snapshot | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemChangeGroup:
-    """Items that went the same way in one run."""
+    """Items with the same change in one run."""
 
     kind: str
     """`state`, `stage`, `removed` or `returned`."""
@@ -247,13 +218,7 @@ class ItemChangeGroup:
 
 
 def item_changes_of_run(conn: Connection, run_id: int, *, samples: int = 3) -> list[ItemChangeGroup]:
-    """The turns of a run, the most frequent first.
-
-    Args:
-        conn: a connection.
-        run_id: the run.
-        samples: how many ids to name per turn (≥ 1).
-    """
+    """The item changes of a run, grouped, most frequent first, each with up to `samples` (≥ 1) ids."""
     change_columns = (item_events.c.kind, item_events.c.old, item_events.c.new)
     grouped = (
         select(*change_columns, func.count().label("times"))

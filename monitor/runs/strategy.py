@@ -1,4 +1,4 @@
-"""How a target is asked: item by item, or by its list first; and when a list is not to be believed. Pure."""
+"""Decides between the list and item by item, and when a list is wrong. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,16 +6,16 @@ from enum import StrEnum
 from monitor.model import Cause
 
 AUTO_LIST_THRESHOLD = 50
-"""Due items up to which `auto` asks one by one: a list costs more than so many requests."""
+"""Up to this many due items, `auto` asks item by item: a list would cost more."""
 
 SAMPLE_SIZE = 20
-"""How many of the ids that a list lacks are asked one by one before it is believed, and how many it may always lack."""
+"""How many of the missing ids are asked about one by one to verify a list, and how many may always be missing."""
 
 _MAX_MISSING_SHARE = 0.2
 
 
 class Strategy(StrEnum):
-    """What a target's `strategy` may be."""
+    """The setting `strategy` of a target."""
 
     ITEMS = "items"
     LIST = "list"
@@ -23,39 +23,32 @@ class Strategy(StrEnum):
 
 
 class ApproachReason(StrEnum):
-    """The reason for an approach."""
+    """Why a run used the list, or did not. The texts are shown to users."""
 
     CONFIGURED = "configured"
     MANY_DUE = "many items are due"
     FEW_DUE = "few items are due"
     NO_LIST = "the API has no list"
     LIST_REFUSED = "the API refused the list"
-    LIST_FAILED = "the list could not be had"
+    LIST_FAILED = "the list could not be fetched"
     LIST_UNREADABLE = "the list can't be read"
-    LIST_WRONG = "the list lacks items that exist"
+    LIST_WRONG = "items that exist are missing from the list"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approach:
-    """How a run went about its items, and why."""
+    """How a run checked its items, and why."""
 
     by_list: bool
     reason: ApproachReason
     detail: str = ""
-    """For people, in our own words: what was wrong with the list."""
 
 
 BY_ITEM = Approach(by_list=False, reason=ApproachReason.CONFIGURED)
 
 
 def choose_approach(strategy: Strategy, *, has_list: bool, due: int) -> Approach:
-    """Whether to begin with the list.
-
-    Args:
-        strategy: as configured.
-        has_list: whether the provider has one.
-        due: items that a run item by item would ask about.
-    """
+    """Whether to begin with the list, for a run in which `due` items need a request."""
     if not has_list:
         return Approach(by_list=False, reason=ApproachReason.NO_LIST)
     if strategy is Strategy.AUTO:
@@ -65,18 +58,14 @@ def choose_approach(strategy: Strategy, *, has_list: bool, due: int) -> Approach
 
 
 def needs_sample(*, tracked: int, missing: int) -> bool:
-    """Whether a list lacks so many of the tracked ids (over 20%, and over 20) that it has to be tried first."""
+    """Whether so many tracked ids (over 20%, and over 20) are missing from the list that a sample must be checked."""
     return missing > SAMPLE_SIZE and missing > _MAX_MISSING_SHARE * tracked
 
 
 def list_is_wrong(*, existing: int, absent: int) -> bool:
-    """Whether a list is not to be believed, given what the API said of the sample that it lacks, one by one.
+    """Whether a list is wrong, judged by a sample of the ids that are missing from it: at least half of it exists.
 
-    A list is refuted by half of them: a few may have been uploaded just after it was made.
-
-    Args:
-        existing: those that the API showed.
-        absent: those that it did not know either.
+    A few may exist because they were uploaded after the list was made.
     """
     return existing > 0 and existing >= absent
 
@@ -85,8 +74,8 @@ _BLOCKS_ITEMS_TOO = frozenset({Cause.UNAUTHORIZED, Cause.SPENDING_LIMIT, Cause.R
 
 
 def list_failure_ends_run(strategy: Strategy, cause: Cause) -> bool:
-    """Whether a list that could not be had ends the run, instead of going on item by item.
+    """Whether a failed list ends the run; otherwise the run goes on item by item.
 
-    With `auto` only what would meet each item as well: refused credentials, and limits, which more requests make worse.
+    With `auto`, only causes end it that would also affect each item: refused credentials, and limits.
     """
     return strategy is Strategy.LIST or cause in _BLOCKS_ITEMS_TOO

@@ -1,6 +1,6 @@
-"""Which ids are on a target's work list: the user's sync log, screened, staged and merged into `items`.
+"""Copies the ids of a sync log into the work list (table `items`).
 
-The log is read outside any write lock of ours, and only rows that change are written, in one short transaction.
+The sync log is read outside our write locks. Only changed rows are written, in one short transaction.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,6 @@ from datetime import datetime
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     Connection,
     Engine,
     Integer,
@@ -30,8 +29,9 @@ from monitor.database import leases
 from monitor.database.bulk import begin_merge, create_staging_table
 from monitor.database.engine import insert as insert_or
 from monitor.database.engine import translate_errors
-from monitor.database.tables import UtcDateTime, item_events, items
+from monitor.database.tables import UtcDateTime, items
 from monitor.model import ItemState, Reason, SyncLogEntry, SyncReport
+from monitor.runs.worklist import add_events
 from monitor.synclog.validation import MAX_GROUP_LENGTH, MAX_ID_LENGTH, MAX_SAMPLES, add_counts, validate_entries
 
 _staged = Table(
@@ -40,7 +40,7 @@ _staged = Table(
     Column("item_id", String(MAX_ID_LENGTH), primary_key=True),
     Column("submitted_at", UtcDateTime),
     Column("group_name", String(MAX_GROUP_LENGTH)),
-    Column("seen", Integer, nullable=False),  # rows that name the id
+    Column("seen", Integer, nullable=False),  # rows with this id
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DROP",
 )
@@ -49,25 +49,18 @@ _staged = Table(
 def sync_worklist(
     engine: Engine, *, target: str, epoch: int, run_id: int, batches: Iterable[Sequence[SyncLogEntry]], now: datetime
 ) -> SyncReport:
-    """Makes the work list of a target what its sync log says.
+    """Updates the work list of a target from its sync log.
 
-    1. Every batch is screened and staged in a temporary table, which on SQLite locks nothing of ours.
-    2. In one write transaction the lease is verified; then ids that are gone become removed, ids that came back are no
-       longer so, changed upload times and groups are taken over, and new ids are added as unknown.
+    1. Each batch is validated and loaded into a temporary table; on SQLite this locks nothing in our database.
+    2. One write transaction verifies the lease, marks ids that left the log as removed, restores ids that came back,
+       updates upload times and groups, and adds new ids as unknown.
 
-    Of the rows that name one id, the first counts. An empty log removes everything; the report shows it.
-
-    Args:
-        engine: our own database.
-        target: whose log it is.
-        epoch: of the lease under which the run writes.
-        run_id: the run that reads.
-        batches: the log's rows; memory is bounded as far as they are.
-        now: aware; upload times after it are counted and not used.
+    Of several rows with one id the first counts. An empty log removes all items; the report shows this. Upload times
+    after `now` are counted and ignored. One batch is in memory at a time.
 
     Raises:
-        LeaseLostError: when the lease is no longer ours. Nothing was written.
-        StoreError: when our own database fails. Nothing was written; the same when `batches` raises, which passes.
+        LeaseLostError: the lease is no longer ours; nothing was written.
+        StoreError: our database fails; nothing was written. The same holds if `batches` raises.
     """
     with translate_errors(engine), engine.connect() as conn:
         report = _stage(conn, batches, now)
@@ -101,8 +94,8 @@ def _merge(conn: Connection, report: SyncReport, *, target: str, run_id: int, no
     in_log = exists().where(_staged.c.item_id == items.c.item_id)
     removed_items = and_(of_target, items.c.removed_at.is_(None), ~in_log)
     returned_items = and_(of_target, items.c.removed_at.is_not(None), in_log)
-    _add_events(conn, removed_items, kind="removed", run_id=run_id, now=now)
-    _add_events(conn, returned_items, kind="returned", run_id=run_id, now=now)
+    add_events(conn, removed_items, kind="removed", run_id=run_id, now=now)
+    add_events(conn, returned_items, kind="returned", run_id=run_id, now=now)
     removed = conn.execute(update(items).where(removed_items).values(removed_at=now)).rowcount
     returned = conn.execute(update(items).where(returned_items).values(removed_at=None)).rowcount
     _update_changed(conn, target)
@@ -118,12 +111,6 @@ def _merge(conn: Connection, report: SyncReport, *, target: str, run_id: int, no
         duplicate=int(rows) - tracked,
         duplicate_ids=tuple(conn.execute(duplicates).scalars()),
     )
-
-
-def _add_events(conn: Connection, which: ColumnElement[bool], *, kind: str, run_id: int, now: datetime) -> None:
-    event_columns = (literal(run_id), literal(now, UtcDateTime), literal(kind))
-    events = select(items.c.target, items.c.item_id, *event_columns).where(which)
-    conn.execute(insert(item_events).from_select(["target", "item_id", "run_id", "at", "kind"], events))
 
 
 def _update_changed(conn: Connection, target: str) -> None:

@@ -1,7 +1,4 @@
-"""What clients learned about an API, a row per origin and credential: later runs inherit it, other processes share it.
-
-It does not say what a row is called, nor what follows from it for a run.
-"""
+"""Stores the limits that clients learned, one row per origin and credential, for later runs and other processes."""
 
 from datetime import timedelta
 
@@ -14,11 +11,11 @@ from monitor.model import LearnedLimits
 
 _ORIGIN, _CODE = 500, 200
 _MAX_AHEAD = timedelta(hours=1)
-"""No hint is longer, and nothing is learned in the future."""
+"""The longest hint; times further ahead come from a wrong clock."""
 
 
 def read(conn: Connection, *, key: str) -> LearnedLimits | None:
-    """What is known under a key; None before the first write."""
+    """The limits under a key; None before the first write."""
     row = conn.execute(select(throttles).where(throttles.c.key == key)).one_or_none()
     if row is None:
         return None
@@ -34,21 +31,14 @@ def read(conn: Connection, *, key: str) -> LearnedLimits | None:
 
 
 def write(conn: Connection, *, key: str, origin: str, limits: LearnedLimits) -> None:
-    """Lays what one client learned over what is known; in one statement, so that no other writer's gets lost between.
+    """Merges newly learned limits into the row, in one statement, so that concurrent writers lose nothing.
 
-    1. Of two hints the later instant stands, with its status and code, whoever wrote last: a client that never heard
-       the hint must not wipe it out. One that lies in the past holds nobody back.
-    2. Of the rest, what was learned last stands; of two that were learned at the same instant, the one written last.
+    1. The later `not_before` wins, with its status and code. A client that did not get the hint must not delete it.
+    2. For the other columns the newest `at` wins, and the last write of two with the same time.
+    3. A stored time more than an hour ahead comes from a wrong clock and is replaced.
 
-    3. What lies more than an hour ahead was stored by a clock that was wrong, and gives way.
-
-    So the order in which processes write does not matter. Must run in a writing transaction.
-
-    Args:
-        conn: the connection.
-        key: of the origin and credential, up to 64 characters.
-        origin: `scheme://host:port`, for people.
-        limits: learned by this client.
+    So the order of the writes does not matter. `key` identifies origin and credential (up to 64 characters); `origin`
+    (`scheme://host:port`) is for people.
     """
     hint = {"not_before": limits.not_before, "status": limits.status, "code": to_column_text(limits.code, _CODE)}
     rest = {
@@ -61,7 +51,7 @@ def write(conn: Connection, *, key: str, origin: str, limits: LearnedLimits) -> 
     new, old = row.excluded, throttles.c
     latest_plausible = limits.at + _MAX_AHEAD
     replaceable = or_(old.not_before.is_(None), old.not_before > latest_plausible)
-    later = or_(replaceable, new.not_before > old.not_before)  # not true, should the new one be null
+    later = or_(replaceable, new.not_before > old.not_before)  # not true if the new one is null
     newer = or_(new.updated_at >= old.updated_at, old.updated_at > latest_plausible)
     merged = {name: case((later, new[name]), else_=old[name]) for name in hint}
     merged |= {name: case((newer, new[name]), else_=old[name]) for name in rest}

@@ -1,6 +1,6 @@
-"""The work list while a run goes through it: what is due, what came of it, what it adds up to.
+"""Queries of the work list (table `items`): what is due, what it adds up to, and which items are ignored.
 
-Which ids are on the list is `worklist`'s business; whether an item is well is `health`'s.
+`sync` adds and removes ids; `outcomes` stores what a run found out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +9,28 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, func, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    String,
+    and_,
+    case,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from monitor.database.engine import CHUNK_SIZE, in_chunks
 from monitor.database.retry import read_page
-from monitor.database.tables import ITEM_IS_DUE, active, items, stuck
-from monitor.model import ItemCompletion, ItemState, Reason
+from monitor.database.tables import ITEM_IS_DUE, UtcDateTime, active, item_events, items, stuck
+from monitor.model import Cause, ItemCompletion, ItemState, Reason
 from monitor.model.items import TrackedItem
 
 _TRACKED = (
@@ -35,20 +51,21 @@ _TRACKED = (
 
 
 _STATES: Mapping[str | None, ItemState | None] = {None: None} | {state.value: state for state in ItemState}
+_NO_RUN_ID = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateCounts:
-    """What the work list of a target adds up to; removed and ignored items are not in it."""
+    """The counts of a target's work list, without removed and ignored items."""
 
     counts: Mapping[ItemState, int]
-    """Every state, also those with no item."""
+    """By state; states without items included."""
     stuck: int
-    """Pending items that are so for longer than they may."""
+    """Pending items older than `stuck_after`."""
 
 
 def count_due(conn: Connection, *, target: str, recheck: int) -> int:
-    """How many items a run asks about: all not known to be completed, and at most `recheck` (≥ 0) that are."""
+    """How many items a run asks about: all that are not completed, and at most `recheck` (≥ 0) completed ones."""
     unfinished = select(func.count()).select_from(items).where(items.c.target == target, _is_due())
     completed = select(items.c.item_id).where(_completed(target)).limit(recheck).subquery()
     return (
@@ -57,27 +74,20 @@ def count_due(conn: Connection, *, target: str, recheck: int) -> int:
 
 
 def count_active(conn: Connection, *, target: str) -> int:
-    """How many items of a target are tracked: neither removed nor ignored."""
+    """How many items of a target are tracked, that is neither removed nor ignored."""
     return conn.execute(select(func.count()).select_from(items).where(items.c.target == target, *active())).scalar_one()
 
 
 def longest_unchecked(conn: Connection, *, target: str, run_id: int, limit: int) -> tuple[str, ...]:
-    """The ids of the completed items that `iter_due_items` hands out with `recheck=limit`, as long as nothing is recorded."""
+    """The completed ids that `iter_due_items` yields with `recheck=limit`, until outcomes are stored."""
     page = conn.execute(_longest_unchecked(target, run_id, None).limit(limit)).mappings()
     return tuple(row["item_id"] for row in page)
 
 
 def choose_first_items(conn: Connection, *, target: str, item_ids: Sequence[str], count: int) -> tuple[str, ...]:
-    """A few of these items to begin a run with, spread over them: they tell how the API is.
+    """Chooses `count` (> 0) of the given items, evenly spread, to begin a run with.
 
-    Those that the last run saw completed are taken before all others, so that what a run learns first is not what ails
-    a few items that always fail.
-
-    Args:
-        conn: a connection.
-        target: whose items.
-        item_ids: ids to choose from.
-        count: how many to choose (> 0).
+    Items that the last run saw completed are preferred, so that a few items that always fail do not come first.
     """
     healthy: set[str] = set()
     for chunk in in_chunks(item_ids):
@@ -88,15 +98,9 @@ def choose_first_items(conn: Connection, *, target: str, item_ids: Sequence[str]
 
 
 def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[tuple[str, int]]:
-    """Items of which one may be asked about before all others, each with the last run that has an outcome for it.
+    """Candidates for a probe among `item_ids` and unfinished items, each with the last run that has its outcome.
 
-    They are some that were completed or pending when last anything was found out about them; if there is none, any.
-
-    Args:
-        conn: a connection.
-        target: whose items.
-        run_id: the run that asks.
-        item_ids: ids of completed items to choose from; some that are not completed are added.
+    Only items last known as completed or pending are returned, or all if there are none.
     """
     named = select(*_TRACKED).where(_completed(target), items.c.item_id.in_(item_ids[:CHUNK_SIZE]))
     rows = [
@@ -110,19 +114,14 @@ def probe_candidates(conn: Connection, *, target: str, run_id: int, item_ids: Se
 def iter_due_items(
     engine: Engine, *, target: str, run_id: int, recheck: int, first: Sequence[str] = (), batch: int = 1000
 ) -> Iterator[list[TrackedItem]]:
-    """The items that a run asks about, each once, whatever is recorded meanwhile.
+    """Yields the items that a run asks about, each once, even if outcomes are stored meanwhile.
 
-    First those named as `first`; then all that are not known to be completed, those that no run asked about for longest
-    before the others, so that a run that is always cut short still gets round to each; then those completed ones that
-    were not checked for longest. Each batch is a read transaction of its own, over before the batch is handed out.
+    1. The completed items named in `first`.
+    2. All items that are not completed, those not asked about for longest first. So even runs that are always cut short
+       reach every item.
+    3. Up to `recheck` (≥ 0) completed items, those unchecked for longest first.
 
-    Args:
-        engine: our own database.
-        target: whose items.
-        run_id: the run that asks: what it has an outcome for already is no longer due as completed.
-        recheck: how many completed items to check again at most (≥ 0).
-        first: ids of completed items to begin with.
-        batch: items per batch (> 0).
+    Each batch (> 0 items) has its own read transaction, which ends before the batch is yielded.
     """
     if first and (page := read_page(engine, select(*_TRACKED).where(_completed(target), items.c.item_id.in_(first)))):
         yield [_tracked(row) for row in page]
@@ -134,36 +133,29 @@ def iter_due_items(
     while recheck > 0 and (
         page := read_page(engine, _longest_unchecked(target, run_id, seen).limit(min(batch, recheck)))
     ):
-        # what came first may not be recorded yet
+        # the outcomes of `first` may not be stored yet
         yield [_tracked(row) for row in page if row.item_id not in first]
         recheck -= len(page)
         seen = (page[-1].checked_at, page[-1].item_id)
 
 
 def load_items(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[TrackedItem]:
-    """Those of some items (at most `CHUNK_SIZE`) that are tracked and that the run has no outcome for yet."""
+    """Of these items (at most `CHUNK_SIZE`) those that are tracked and have no outcome in this run."""
     query = select(*_TRACKED).where(items.c.target == target, items.c.item_id.in_(item_ids[:CHUNK_SIZE]), *active())
     return [_tracked(row) for row in read_page(engine, query.where(items.c.asked_run_id.is_distinct_from(run_id)))]
 
 
 def mark_unasked_unknown(
-    conn: Connection, *, target: str, run_id: int, reason: Reason, recheck_ids: Sequence[str] = ()
+    conn: Connection, *, target: str, run_id: int, reason: Cause | Reason, recheck_ids: Sequence[str] = ()
 ) -> int:
-    """Makes what this run has no outcome for unknown, with the reason; what was known of it stays, and so no event.
+    """Sets due items without an outcome in this run to unknown, with the reason; returns how many.
 
-    Args:
-        conn: a write transaction.
-        target: whose items.
-        run_id: the run that was cut short.
-        reason: why it did not ask.
-        recheck_ids: completed items that it meant to ask about again; other completed ones are carried over.
-
-    Returns:
-        How many items it left unknown.
+    Their last known state stays, and no event is stored. Completed items that are not in `recheck_ids` are carried
+    over.
     """
     unanswered = and_(items.c.target == target, items.c.asked_run_id.is_distinct_from(run_id))
     values = {"state": ItemState.UNKNOWN.value, "reason": reason.value}
-    # what an earlier answer said does not belong to this reason
+    # the details of an earlier response do not belong to this reason
     mark_unknown = update(items).values(http_status=None, code=None, request_id=None, **values)
     count = conn.execute(mark_unknown.where(unanswered, _is_due())).rowcount
     for chunk in in_chunks(recheck_ids):
@@ -172,7 +164,7 @@ def mark_unasked_unknown(
 
 
 def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: timedelta) -> StateCounts:
-    """Counts a target's items by state, and the pending ones that are so for longer than `stuck_after`."""
+    """Counts the items of a target by state, and the stuck ones."""
     overdue = stuck(now - stuck_after)
     rows = conn.execute(
         select(items.c.state, func.count().label("items"), func.sum(case((overdue, 1), else_=0)).label("stuck"))
@@ -184,7 +176,7 @@ def count_states(conn: Connection, *, target: str, now: datetime, stuck_after: t
 
 
 def count_unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
-    """Statuses that nobody has described, and how many tracked items are in each; the most frequent ten."""
+    """The ten most frequent statuses that are not described, with their number of tracked items."""
     item_count = func.count()
     query = select(items.c.stage, item_count).where(items.c.target == target, items.c.recognised.is_(False), *active())
     rows = conn.execute(query.group_by(items.c.stage).order_by(item_count.desc(), items.c.stage).limit(10))
@@ -192,11 +184,11 @@ def count_unrecognised(conn: Connection, *, target: str) -> dict[str, int]:
 
 
 def _is_due() -> ColumnElement[bool]:
-    return text(ITEM_IS_DUE)  # type: ignore[return-value] # stands where a condition may stand
+    return text(ITEM_IS_DUE)  # type: ignore[return-value] # used as a condition
 
 
 def _completed(target: str) -> ColumnElement[bool]:
-    """Items that were completed when last anything was found out about them."""
+    """Tracked items whose last known state is completed."""
     return and_(items.c.target == target, items.c.known_state == ItemState.COMPLETED.value, *active())
 
 
@@ -216,7 +208,7 @@ def _longest_unchecked(target: str, run_id: int, after: tuple[datetime, str] | N
 
 
 def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
-    values: Any = tuple(row)  # by position, in the order of _TRACKED: made for every item
+    values: Any = tuple(row)  # by position, in the order of _TRACKED: called for every item
     item_id, first_seen_at, submitted_at, known_state, stage, recognised, since, pending_since, seen_at = values[:9]
     checked_at, regressed_at, incident_id, _ = values[9:]
     known, in_incident = _STATES[known_state], incident_id is not None
@@ -238,11 +230,7 @@ def _tracked(row: Row[tuple[Any, ...]]) -> TrackedItem:
 
 
 def iter_completions(engine: Engine, *, target: str, batch: int = 5000) -> Iterator[list[ItemCompletion]]:
-    """Every tracked item of a target, by id; each batch (> 0 items) is a read transaction of its own.
-
-    Raises:
-        StoreError: when the database can't be read.
-    """
+    """Yields every tracked item of a target, by id. Each batch (> 0 items) has its own read transaction."""
     columns = (items.c.item_id, items.c.known_state, items.c.state)
     query = select(*columns).where(items.c.target == target, *active()).order_by(items.c.item_id).limit(batch)
     last = ""
@@ -259,8 +247,69 @@ def iter_completions(engine: Engine, *, target: str, batch: int = 5000) -> Itera
 
 
 def load_states(engine: Engine, *, target: str, run_id: int, item_ids: Sequence[str]) -> list[ItemState]:
-    """What a run found out about some items (at most `CHUNK_SIZE`), as far as it asked about them; in no order."""
+    """The states that a run found for these items (at most `CHUNK_SIZE`), in no order; others are left out."""
     query = select(items.c.state).where(
         items.c.target == target, items.c.item_id.in_(item_ids[:CHUNK_SIZE]), items.c.asked_run_id == run_id
     )
     return [ItemState(row[0]) for row in read_page(engine, query)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoreResult:
+    """The result of `ignore` or `unignore`."""
+
+    changed: int
+    unchanged: int
+
+
+def not_on_worklist(conn: Connection, *, target: str, item_ids: Sequence[str]) -> list[str]:
+    """The given ids that are not on the work list of a target, in their order."""
+    known_ids: set[str] = set()
+    for chunk in in_chunks(item_ids):
+        query = select(items.c.item_id).where(items.c.target == target, items.c.item_id.in_(chunk))
+        known_ids.update(conn.execute(query).scalars())
+    return [item_id for item_id in item_ids if item_id not in known_ids]
+
+
+def ignore(conn: Connection, *, target: str, item_ids: Sequence[str], reason: str, now: datetime) -> IgnoreResult:
+    """Excludes items (distinct ids) from counts and checks; their incidents release them in the next run.
+
+    An item that is already ignored gets the new reason (at most 500 characters).
+    """
+    changed = 0
+    for chunk in in_chunks(item_ids):
+        named = (items.c.target == target, items.c.item_id.in_(chunk))
+        changed += add_events(conn, *named, items.c.ignored_at.is_(None), kind="ignored", now=now, new=reason[:200])
+        values = {"ignored_at": func.coalesce(items.c.ignored_at, now), "ignore_reason": reason}
+        conn.execute(update(items).where(*named).values(values))
+    return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
+
+
+def unignore(conn: Connection, *, target: str, item_ids: Sequence[str], now: datetime) -> IgnoreResult:
+    """Includes ignored items in counts and checks again."""
+    changed = 0
+    for chunk in in_chunks(item_ids):
+        ignored = (items.c.target == target, items.c.item_id.in_(chunk), items.c.ignored_at.is_not(None))
+        changed += add_events(conn, *ignored, kind="unignored", now=now)
+        conn.execute(update(items).where(*ignored).values(ignored_at=None, ignore_reason=None))
+    return IgnoreResult(changed=changed, unchanged=len(item_ids) - changed)
+
+
+def add_events(
+    conn: Connection,
+    *which: ColumnElement[bool],
+    kind: str,
+    now: datetime,
+    run_id: int = _NO_RUN_ID,
+    new: str | None = None,
+) -> int:
+    """Stores an event for each item that meets the conditions; returns how many."""
+    event = {
+        "run_id": literal(run_id),
+        "at": literal(now, UtcDateTime),
+        "kind": literal(kind),
+        "new": literal(new, String),
+    }
+    found = select(items.c.target, items.c.item_id, *event.values()).where(*which)
+    added = insert(item_events).from_select(["target", "item_id", *event], found)
+    return conn.execute(added, execution_options={"preserve_rowcount": True}).rowcount

@@ -1,6 +1,6 @@
-"""Ids from the user's sync log, any table or view in SQLite or PostgreSQL: read-only, in batches, closed at the end.
+"""Reads ids from the user's sync log, a table or view in SQLite or PostgreSQL; read-only and in batches.
 
-It judges no id: null, blank and repeated ones come out as they stand there.
+`builtin` is the monitor's own sync log, filled by `import_file`. Ids are unchanged; `validation` checks them.
 """
 
 from monitor.synclog.connection import SyncLogSpec

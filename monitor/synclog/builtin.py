@@ -1,4 +1,4 @@
-"""The built-in sync log: which ids were imported for which target. A run reads it like any other; it knows no state."""
+"""The built-in sync log: ids that were imported, by target. Runs read it like any other sync log."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,43 +43,36 @@ _staged = Table(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportResult:
-    """What an import did: `read = new + known + updated + repeated`."""
+    """The result of an import: `read = new + known + updated + duplicate`."""
 
     read: int
     new: int
     known: int
-    """In the log already, just as given."""
+    """In the log before, without a difference."""
     updated: int
-    """In the log already, with another upload time or group."""
+    """In the log before, with another upload time or group."""
     duplicate: int
-    """Rows whose id stood in the same import before; the first one counts."""
+    """Further rows with an id of the same import; the first one counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovalResult:
-    """What a removal did."""
+    """The result of a removal."""
 
     removed: int
     unknown: int
     unknown_ids: tuple[str, ...]
-    """The first few ids that the log does not have."""
+    """The first `MAX_NAMED_IDS` ids that are not in the log."""
 
 
 def add(engine: Engine, *, target: str, batches: Iterable[Sequence[SyncLogEntry]], now: datetime) -> ImportResult:
-    """Takes ids into the log of a target, all or none; doing it again changes nothing.
+    """Adds ids to the log of a target, all or none; a second call changes nothing.
 
-    1. Batches are staged in a temporary table, which on SQLite locks nothing of ours however slowly they come.
-    2. One short write transaction adds the new ones, and takes over upload times and groups that differ. What an entry
-       does not say is left as it is.
-
-    Args:
-        engine: our own database.
-        target: whose log.
-        batches: entries whose ids can be tracked; memory is bounded as far as they are.
-        now: aware.
+    1. Batches (of valid ids) are loaded into a temporary table; on SQLite this locks nothing in our database.
+    2. One short write transaction adds new ids and updates upload times and groups. Missing values change nothing.
 
     Raises:
-        StoreError: our database fails. Nothing was written; the same when `batches` raises, which passes.
+        StoreError: our database fails; nothing was written. The same holds if `batches` raises.
     """
     with translate_errors(engine), engine.connect() as conn:
         rows = _stage(conn, batches)
@@ -132,18 +125,15 @@ def _insert_new(conn: Connection, target: str, now: datetime) -> int:
         "added_at": literal(now, UtcDateTime),
     }
     rows = select(*new_entry.values()).where(~known).order_by(_staged.c.item_id)
-    # another import may add the same id at the same time
+    # another import may add the same id concurrently
     added = insert_or(conn, tracked_items).from_select(list(new_entry), rows).on_conflict_do_nothing()
     return conn.execute(added, execution_options={"preserve_rowcount": True}).rowcount
 
 
 def remove(engine: Engine, *, target: str, batches: Iterable[Sequence[str]]) -> RemovalResult:
-    """Takes ids out of the log of a target: the next run finds them gone.
+    """Removes ids from the log of a target, each batch in its own transaction; the next run removes the items.
 
-    Each batch is a transaction of its own; doing it again does no harm.
-
-    Raises:
-        StoreError: our database fails; earlier batches are removed.
+    Raises StoreError if our database fails; earlier batches are removed.
     """
     removed, unknown = 0, 0
     unknown_ids: list[str] = []
@@ -171,23 +161,19 @@ def _known(conn: Connection, target: str, item_ids: Sequence[str]) -> dict[str, 
 
 
 def count(conn: Connection, *, target: str) -> int:
-    """How many ids the log of a target has."""
+    """The number of ids in the log of a target."""
     query = select(func.count()).select_from(tracked_items).where(tracked_items.c.target == target)
     return conn.execute(query).scalar_one()
 
 
 def added_at(conn: Connection, *, item_id: str) -> dict[str, datetime]:
-    """By target, when an id was taken into the log; empty when no log has it."""
+    """When an id was added, by target; empty if no log has it."""
     query = select(tracked_items.c.target, tracked_items.c.added_at).where(tracked_items.c.item_id == item_id)
     return {row.target: row.added_at for row in conn.execute(query.order_by(tracked_items.c.target))}
 
 
 def read(engine: Engine, *, target: str, batch: int = 1000) -> Iterator[list[SyncLogEntry]]:
-    """The log of a target in batches of at most `batch` (> 0) rows, each a short read transaction of its own.
-
-    Raises:
-        StoreError: our database can't be read.
-    """
+    """Yields the log of a target in batches of at most `batch` (> 0) rows, each in its own read transaction."""
     log = tracked_items.c
     query = select(log.item_id, log.submitted_at, log.group_name).where(log.target == target)
     last = ""

@@ -1,6 +1,6 @@
-"""The user's names against the database's own catalogue, before any of them is used.
+"""Checks the names of the table and its columns in the database's catalog, before any query uses them.
 
-SQLite takes an unknown quoted column for text and answers with its name, so a slip would pass for an id.
+SQLite reads an unknown quoted column as text, so a misspelt name would be returned as an id.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from monitor.synclog.connection import SyncLogSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedTable:
-    """The names as the catalogue spells them."""
+    """The names as spelt in the catalog."""
 
     schema: str | None
     table: str
@@ -27,7 +27,7 @@ class ResolvedTable:
     submitted_at_column: str | None
     group_column: str | None
     rowid: str | None
-    """On a SQLite table, a name by which its rowid can be reached; None on a view and where there is none."""
+    """The name of the rowid of a SQLite table; None for views and tables without one."""
     key: tuple[str, ...] = ()
     """The primary key of a SQLite table without a rowid."""
 
@@ -41,7 +41,7 @@ _POSTGRES_TABLES = text("""
     SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
       AND (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid) OR lower(n.nspname) = lower(:schema))
-    ORDER BY n.nspname = :schema  -- of two that differ in case alone, the exact one comes last and stays
+    ORDER BY n.nspname = :schema  -- of two names that differ only in case, the exact one comes last and wins
 """)
 _POSTGRES_COLUMNS = text("""
     SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -51,10 +51,9 @@ _POSTGRES_COLUMNS = text("""
 
 
 def resolve_table(conn: Connection, spec: SyncLogSpec) -> ResolvedTable:
-    """Finds the table and its columns: by the exact name, else by the only one that differs in case alone.
+    """Finds the table and its columns by exact name, else by the only name that differs just in case.
 
-    Raises:
-        SyncLogError: when one is missing or could be several; the sentence offers close matches.
+    Raises SyncLogError, with close matches, if a name is missing or ambiguous.
     """
     where = f"sync log {location_of(conn.engine.url)}"
     schema, table = _table(conn, spec.table, where)
@@ -105,14 +104,12 @@ def _match(name: str, known: Sequence[str], missing: str) -> str:
     if len(same_ignoring_case) == 1:
         return same_ignoring_case[0]
     if same_ignoring_case:
-        raise SyncLogError(f"{missing}, but {_join_names(same_ignoring_case)}; write it exactly as it is there")
+        raise SyncLogError(f"{missing}, but {_join_names(same_ignoring_case)}; use the exact spelling")
     close = get_close_matches(name.casefold(), [other.casefold() for other in known], n=3, cutoff=0.6)
     suggestions = [other for other in known if other.casefold() in close]
     if suggestions:
         raise SyncLogError(f"{missing}; did you mean {_join_names(suggestions)}?")
-    raise SyncLogError(
-        f"{missing}; there is {_join_names(known[:10])}" if known else f"{missing}; there is none at all"
-    )
+    raise SyncLogError(f"{missing}; there is {_join_names(known[:10])}" if known else f"{missing}; there is none")
 
 
 def _join_names(names: Sequence[str]) -> str:
@@ -122,7 +119,7 @@ def _join_names(names: Sequence[str]) -> str:
 def _rowid_name(conn: Connection, table: str, columns: Sequence[str]) -> str | None:
     if conn.scalar(_SQLITE_TYPE, {"table": table}) == "view":
         return None
-    taken = {column.lower() for column in columns}  # a column of the user's may bear one of these names
+    taken = {column.lower() for column in columns}  # a column may have one of these names
     candidate = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
     if candidate is None:
         return None
@@ -130,6 +127,6 @@ def _rowid_name(conn: Connection, table: str, columns: Sequence[str]) -> str | N
         conn.execute(
             select(literal_column(candidate)).select_from(table_named(quoted_name(table, quote=True))).limit(0)
         )
-    except OperationalError:  # a table WITHOUT ROWID; if it is anything else, the read itself meets it again
+    except OperationalError:  # a table WITHOUT ROWID; any other error occurs again in the read
         return None
     return candidate

@@ -1,4 +1,4 @@
-"""One connection to the user's database that can't write, and what goes wrong with it as a sentence."""
+"""A read-only connection to the user's database; its errors become one sentence with a remedy."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from monitor.errors import SyncLogError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncLogSpec:
-    """One sync log as the user describes it."""
+    """A sync log as the user configured it."""
 
     url: str = field(repr=False)
     """`sqlite:///path` or `postgresql://…`: a secret."""
@@ -25,9 +25,8 @@ class SyncLogSpec:
     submitted_at_column: str | None = None
     group_column: str | None = None
     timezone: str = "UTC"
-    """The IANA zone that times without an offset are in."""
     busy_timeout_s: float = 5.0
-    """Seconds (≥ 0) that a SQLite read waits for a writer."""
+    """How long a SQLite read waits for a writer (≥ 0)."""
 
 
 STATEMENT_TIMEOUT_S = 60
@@ -35,11 +34,7 @@ STATEMENT_TIMEOUT_S = 60
 
 @contextmanager
 def connect_read_only(spec: SyncLogSpec) -> Iterator[Connection]:
-    """Opens the user's database so that nothing can be written, and closes it whatever happens.
-
-    Raises:
-        SyncLogError: in place of any error of SQLAlchemy or the driver, one sentence without URL or SQL.
-    """
+    """Opens the user's database read-only. Raises SyncLogError, without URL and SQL, for every error of the driver."""
     try:
         url = parse(spec.url)
     except ValueError as error:
@@ -62,7 +57,7 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
             poolclass=NullPool,
             hide_parameters=True,
         )
-    # no prepared statements: behind PgBouncer they may meet a session that does not know them
+    # no prepared statements: PgBouncer may switch to a session that does not have them
     engine = postgres_engine(
         url, statement_timeout_s=STATEMENT_TIMEOUT_S, connect_args={"prepare_threshold": None}, poolclass=NullPool
     )
@@ -70,27 +65,27 @@ def _engine(url: URL, spec: SyncLogSpec) -> Engine:
 
 
 def _configure_transaction(conn: Connection) -> None:
-    """Settings for this one transaction, which the server itself holds to be read-only."""
+    """Settings for this transaction, which the server treats as read-only."""
     for setting in (f"statement_timeout = '{STATEMENT_TIMEOUT_S}s'", "TIME ZONE 'UTC'", "datestyle = 'ISO'"):
         conn.execute(text(f"SET LOCAL {setting}"))
 
 
 _ERROR_MESSAGES: Mapping[DatabaseFault, str] = {
-    DatabaseFault.LOCKED: "is locked by a writer; end its long transaction, or let the next run try again",
-    DatabaseFault.CANNOT_OPEN: "can't be opened; check that this user may read it and its folder",
+    DatabaseFault.LOCKED: "is locked by a writer; end its long transaction, or wait for the next run",
+    DatabaseFault.CANNOT_OPEN: "can't be opened; check that this user may read the file and its folder",
     DatabaseFault.READ_ONLY: (
-        "can't be read without writing: a SQLite file in WAL mode with a writer needs a folder that this user may "
-        "write to, and a view must not change anything"
+        "can't be read without write access: while a writer has a SQLite file in WAL mode open, this user needs write "
+        "permission on its folder; and a view must not change data"
     ),
     DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; correct the path in the sync log's url",
-    DatabaseFault.DISK: "can't be read from its disk; check that it is a file and that the disk is well",
-    DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
-    DatabaseFault.FULL: "is a view, and the temporary folder has no room for a copy of it; free some, or set TMPDIR",
-    DatabaseFault.TOO_MANY_CONNECTIONS: "has no connection left for us; end some of its sessions, the next run tries again",
+    DatabaseFault.DISK: "can't be read from its disk; check that it is a file, and check the disk",
+    DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs, and check host and port",
+    DatabaseFault.FULL: "is a view, and the temporary folder has no space for its copy; free some, or set TMPDIR",
+    DatabaseFault.TOO_MANY_CONNECTIONS: "has no free connection; end some sessions, the next run tries again",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, the next run tries again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the sync log's url",
     DatabaseFault.NO_DATABASE: "does not exist on that server; correct the name in the sync log's url",
-    DatabaseFault.TIMEOUT: f"did not answer within {STATEMENT_TIMEOUT_S} s; check its load and the view behind it",
+    DatabaseFault.TIMEOUT: f"did not answer within {STATEMENT_TIMEOUT_S} s; check its load, and the query of the view",
 }
 
 
@@ -102,5 +97,5 @@ def _error_message(error: SQLAlchemyError, url: URL, spec: SyncLogSpec) -> str:
     if fault is DatabaseFault.PERMISSION:
         return f'{where}, table "{spec.table}": this user may not read it; grant it SELECT'
     cause = getattr(error, "orig", None) or error
-    what = _ERROR_MESSAGES.get(fault, f"failed with {type(cause).__name__}; look at the database's own log")
+    what = _ERROR_MESSAGES.get(fault, f"failed with {type(cause).__name__}; see the log of the database")
     return f"{where} {what}"

@@ -1,9 +1,8 @@
-"""The rows of a sync log, batch by batch, without keeping its writers waiting.
+"""Reads the rows of a sync log in batches, without blocking its writers for long.
 
-A SQLite table is read in pages by rowid, or by its primary key, each a statement of its own: in rollback-journal mode
-a reader locks writers out, and so for no longer than one page. What is written meanwhile is read now or next time.
-A view has no cheap page: it is copied first, in one statement, and read from the copy. PostgreSQL streams through a
-server-side cursor, since readers there block nobody.
+A SQLite table is read in pages by rowid or primary key, one statement per page: in rollback mode a reader blocks
+writers, so only for one page. Rows written meanwhile are read now or in the next run. A view cannot be paged cheaply,
+so one statement copies it, and the copy is read. PostgreSQL uses a server-side cursor; its readers block no writer.
 """
 
 import math
@@ -40,12 +39,9 @@ _Rows = Sequence[Row[Any]]
 
 
 def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[SyncLogEntry]]:
-    """Reads the log in batches of at most `batch` (> 0) rows; closes it at the end, or when it is left early.
+    """Yields the log in batches of at most `batch` (> 0) rows, and closes it at the end.
 
-    Ids that are numbers, UUIDs or bytes become text. Upload times that can't be read become None.
-
-    Raises:
-        SyncLogError: when the log can't be read; one sentence that says what to do.
+    Ids that are numbers, UUIDs or bytes become text. Unreadable upload times become None. SyncLogError says what to do.
     """
     zone = _zone(spec)
     with connect_read_only(spec) as conn:
@@ -55,11 +51,7 @@ def read(spec: SyncLogSpec, *, batch: int = 1000) -> Iterator[list[SyncLogEntry]
 
 
 def verify(spec: SyncLogSpec) -> None:
-    """Tries for real whether the log can be read: the names, the rights, and one row.
-
-    Raises:
-        SyncLogError: when it can't.
-    """
+    """Checks names, permissions and one row by reading. Raises SyncLogError if the log can't be read."""
     for _rows in read(spec, batch=1):
         break
 
@@ -89,12 +81,12 @@ def _read_pages(conn: Connection, resolved: ResolvedTable, batch: int) -> Iterat
     while page:
         yield page
         if len(page) < batch:
-            return  # the end, as it was then: whoever writes on and on would be read for ever
+            return  # otherwise a writer that keeps adding rows would keep us reading
         page = conn.execute(query.where(tuple_(*key) > tuple_(*map(_key_parameter, page[-1][-len(key) :])))).all()
 
 
 def _copy_view(conn: Connection, query: Select[Any]) -> Select[Any]:
-    """Copies what a view shows into a temporary table: writers wait for that alone, however slowly it is read then."""
+    """Copies a view to a temporary table, so that writers wait only for the copy."""
     named = query.with_only_columns(*(each.label(f"c{n}") for n, each in enumerate(query.selected_columns)))
     conn.exec_driver_sql(f"CREATE TEMPORARY TABLE copied_log AS {named.compile(conn)}")
     columns: list[ColumnElement[Any]] = [column(f"c{n}") for n in range(len(query.selected_columns))]
@@ -103,7 +95,7 @@ def _copy_view(conn: Connection, query: Select[Any]) -> Select[Any]:
 
 
 def _key_parameter(value: object) -> ColumnElement[Any]:
-    """A value of a key as a parameter, text by its bytes: it need not be UTF-8."""
+    """A key value as a parameter; text as bytes, since it may not be UTF-8."""
     if isinstance(value, str):
         return cast(literal(value.encode("utf-8", "surrogateescape")), Text())
     return literal(value)
@@ -112,7 +104,7 @@ def _key_parameter(value: object) -> ColumnElement[Any]:
 def _select(resolved: ResolvedTable, *, as_text: bool) -> Select[Any]:
     columns = [_column(name) for name in (resolved.id_column, resolved.submitted_at_column, resolved.group_column)]
     if as_text and resolved.submitted_at_column:
-        # PostgreSQL knows times that Python does not: infinity, years before Christ
+        # PostgreSQL has times that Python lacks: infinity, years BC
         columns[1] = cast(columns[1], Text())
     source = table(
         quoted_name(resolved.table, quote=True),
@@ -131,7 +123,7 @@ def _entry(row: Row[Any], zone: tzinfo) -> SyncLogEntry:
 
 
 def _text(value: object) -> str | None:
-    """An id as people would write it: 7 for 7.0, text for bytes that are text, hexadecimal digits for others."""
+    """An id as text: 7 for 7.0, decoded bytes if they are UTF-8, else hexadecimal digits."""
     match value:
         case None | str():
             return value

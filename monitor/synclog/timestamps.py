@@ -1,4 +1,4 @@
-"""Upload times as people store them, read as aware UTC datetimes. Pure."""
+"""Parses upload times in common forms to aware UTC datetimes. Pure."""
 
 import math
 import re
@@ -6,21 +6,16 @@ from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 
 _NUMBER = re.compile(r"\d{9,13}(?:\.\d+)?", re.ASCII)
-"""Seconds from 1973 on, milliseconds until 2286; fewer digits are a year or a date."""
+"""Unix seconds since 1973, or milliseconds until 2286; fewer digits are a year or a date."""
 _MILLISECONDS_FROM = 1e11
-"""As seconds this is the year 5138, as milliseconds 1973."""
+"""The year 5138 in seconds, 1973 in milliseconds."""
 _MAX_UNIX = 1e14
 
 
 def parse_timestamp(value: object, zone: tzinfo) -> datetime | None:
-    """Reads a time: ISO 8601 text, a native date or timestamp, Unix seconds or milliseconds as number or text.
+    """Parses ISO 8601 text, a native date or timestamp, or Unix seconds or milliseconds as number or text.
 
-    Args:
-        value: what the database holds.
-        zone: what times without an offset are in.
-
-    Returns:
-        The time in UTC; None for what can't be read as one, and for zero and negative numbers.
+    `zone` is the zone of times without an offset. Returns None for other values, zero and negative numbers.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -32,7 +27,7 @@ def parse_timestamp(value: object, zone: tzinfo) -> datetime | None:
             return (value if value.tzinfo else value.replace(tzinfo=zone)).astimezone(UTC)
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             return _from_unix(float(value))
-    except (OverflowError, ValueError):  # at the ends of the calendar
+    except (OverflowError, ValueError):  # beyond the calendar
         return None
     return None
 

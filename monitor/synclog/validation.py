@@ -1,4 +1,4 @@
-"""Rows of a sync log, sorted into those that can be tracked and those that can't, with the count of each. Pure."""
+"""Separates valid from invalid rows of a sync log, and counts them. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from monitor.database.text import UNPRINTABLE, escape_unprintable, to_column_tex
 from monitor.model import SyncLogEntry, SyncReport
 
 MAX_ID_LENGTH = 512
-"""Characters: what a URL and an index carry everywhere."""
+"""Characters; fits URLs and database indexes everywhere."""
 MAX_SAMPLES = 5
 MAX_SAMPLE_LENGTH = 60
 MAX_GROUP_LENGTH = 200
@@ -19,12 +19,9 @@ _COUNTS = ("read", "null", "blank", "unusable", "future")
 
 
 def validate_entries(entries: Iterable[SyncLogEntry], *, now: datetime) -> tuple[list[SyncLogEntry], SyncReport]:
-    """Takes out the rows whose id can't be tracked, and from the others what can't be used.
+    """Drops rows with an invalid id, upload times after `now`, and what a database can't store in a group.
 
-    Ids are kept to the letter, with any spaces around them; one of nothing but whitespace is blank.
-
-    Returns:
-        The usable rows, repeated ids included, and the counts of `read`, `null`, `blank`, `unusable` and `future`.
+    Ids stay exactly as they are, with surrounding spaces; an id of only whitespace is blank. Duplicates are kept.
     """
     usable: list[SyncLogEntry] = []
     counts: Counter[str] = Counter()
@@ -43,7 +40,7 @@ def validate_entries(entries: Iterable[SyncLogEntry], *, now: datetime) -> tuple
 
 
 def add_counts(one: SyncReport, other: SyncReport) -> SyncReport:
-    """The counts of two batches together, with the first samples."""
+    """The sum of two batches, with the first samples."""
     sums = {name: getattr(one, name) + getattr(other, name) for name in _COUNTS}
     return _report(sums, (*one.unusable_ids, *other.unusable_ids)[:MAX_SAMPLES])
 

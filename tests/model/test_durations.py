@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.model.durations import format_duration, parse_duration
+from monitor.model.durations import exponential_backoff_s, format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from monitor.model.durations import format_duration, parse_duration
         ("0s", timedelta(0)),
     ],
 )
-def test_a_duration_reads_as_people_write_it(text, duration):
+def test_a_duration_is_parsed(text, duration):
     assert parse_duration(text) == duration
 
 
@@ -29,13 +29,21 @@ def test_a_duration_reads_as_people_write_it(text, duration):
     "text",
     ["", "5", "5 m", " 5m", "5m ", "-5m", "1.5h", "5M", "30m1h", "5m5m", "m", "5w", "\u0665m", "123456789s", "5m\n"],
 )
-def test_anything_else_is_no_duration(text):
+def test_other_texts_are_not_durations(text):
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=10**6)))
-def test_a_formatted_duration_reads_back_to_the_millisecond(duration):
+def test_a_formatted_duration_is_parsed_back_to_the_millisecond(duration):
     whole = duration - duration % timedelta(milliseconds=1)
 
     assert parse_duration(format_duration(duration)) == whole
+
+
+@pytest.mark.parametrize(
+    ("failures", "jitter", "wait_s"),
+    [(0, 1.0, 0.1), (1, 1.0, 0.2), (4, 1.0, 1.6), (5, 1.0, 2.0), (5, 0.5, 1.0), (10**6, 1.0, 2.0)],
+)
+def test_the_backoff_doubles_up_to_its_maximum(failures, jitter, wait_s):
+    assert exponential_backoff_s(failures, initial_s=0.1, max_s=2.0, jitter=jitter) == pytest.approx(wait_s)

@@ -43,11 +43,11 @@ def test_a_busy_machine_misses_no_run_of_a_second_interval():
     assert every_second.count_missed(START, START + timedelta(seconds=10)) == 9
 
 
-def test_a_year_of_seconds_is_counted_without_walking_through_it():
+def test_a_year_of_second_intervals_is_counted_at_once():
     assert DueTimes(every=timedelta(seconds=1)).count_missed(START, START + 365 * DAY) == 365 * 86400 - 1
 
 
-def test_a_year_of_minutes_by_cron_is_walked_through_only_so_far():
+def test_a_year_of_cron_minutes_is_counted_up_to_the_limit():
     assert DueTimes(cron="* * * * *").count_missed(START, START + 365 * DAY) == MAX_MISSED
 
 
@@ -83,8 +83,8 @@ def test_runs_missed_by_cron(cron, zone, previous, now, missed):
 
 
 @given(st.integers(1, 59), st.integers(0, 3), st.floats(0, 0.45), st.floats(0, 0.45))
-def test_cron_and_an_interval_agree_where_they_mean_the_same(late_s, left_out, jitter, more_jitter):
-    """Every minute, begun some seconds late: what counts is how many whole minutes lie between."""
+def test_an_equivalent_cron_expression_and_interval_agree(late_s, left_out, jitter, more_jitter):
+    """Runs that start some seconds late: the whole minutes between them count."""
     previous = START + timedelta(seconds=27 * jitter)
     now = START + (1 + left_out) * MINUTE + timedelta(seconds=27 * more_jitter)
     by_cron, by_interval = DueTimes(cron="* * * * *"), DueTimes(every=MINUTE)
@@ -123,7 +123,7 @@ def test_two_intervals_after_the_last_run_the_next_is_overdue(times, last, overd
     assert times.overdue_at(at(last)) == at(overdue)
 
 
-def test_a_time_that_never_comes_is_never_overdue():
+def test_a_cron_date_that_does_not_exist_is_never_overdue():
     assert DueTimes(cron="0 0 */29 2 MON#5").overdue_at(START) is None
 
 
@@ -132,7 +132,7 @@ def test_overdue_needs_an_interval_or_an_expression():
         DueTimes().overdue_at(START)
 
 
-# --- schedules that a daemon keeps: a grid that all daemons share ----------------------------------------------------
+# --- schedules of a daemon: nominal times that all daemons share -----------------------------------------------------
 
 GRID = DueTimes(every=5 * MINUTE, name="every 5m", daemon_managed=True)
 NIGHT = DueTimes(cron="0 3 * * *", zone=PARIS, name="cron 0 3 * * * Europe/Paris", daemon_managed=True)
@@ -153,7 +153,7 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("due", "previous", "now", "missed"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
-def test_runs_missed_by_a_schedule_that_a_daemon_keeps(due, previous, now, missed):
+def test_runs_missed_by_a_schedule_of_a_daemon(due, previous, now, missed):
     assert due.count_missed(at(previous), at(now)) == missed
 
 
@@ -163,11 +163,11 @@ def test_jitter_moves_runs_and_what_counts_as_missed_alike(due, previous, now, m
     assert replace(due, offset=late).count_missed(at(previous) + late, at(now) + late) == missed
 
 
-def test_a_year_of_minutes_by_cron_that_a_daemon_keeps_is_walked_through_only_so_far():
+def test_a_year_of_cron_minutes_of_a_daemon_is_counted_up_to_the_limit():
     assert DueTimes(cron="* * * * *", daemon_managed=True).count_missed(START, START + 365 * DAY) == MAX_MISSED
 
 
-def test_an_interval_lies_on_multiples_since_1970_whoever_looks():
+def test_nominal_times_of_an_interval_are_multiples_since_1970():
     assert GRID.latest_nominal(at("2026-03-01T03:07:12.5")) == at("2026-03-01T03:05")
     assert GRID.latest_nominal(at("2026-03-01T03:05")) == at("2026-03-01T03:05")
     assert GRID.next_due(at("2026-03-01T03:05")) == at("2026-03-01T03:10")
@@ -183,7 +183,7 @@ def test_now_lies_between_the_latest_due_time_and_the_next(second, every, offset
     assert due.latest_nominal(now) + offset <= now < due.next_due(now) == due.latest_nominal(now) + every + offset
 
 
-def test_a_cron_expression_is_due_so_much_later():
+def test_a_cron_expression_is_due_after_its_offset():
     late = replace(NIGHT, offset=MINUTE)
     assert late.latest_nominal(at("2026-03-01T02:00:30")) == at("2026-02-28T02:00")
     assert late.latest_nominal(at("2026-03-01T02:01")) == at("2026-03-01T02:00")
@@ -196,7 +196,7 @@ def test_a_date_that_never_comes_is_never_due():
     assert (never.latest_nominal(START), never.next_due(START)) == (None, None)
 
 
-def test_a_slot_names_the_schedule_and_the_nominal_time():
+def test_a_run_key_contains_the_schedule_and_the_nominal_time():
     assert GRID.run_key(at("2026-11-26T01:05")) == "every 5m 2026-11-26T01:05:00Z"
     assert NIGHT.run_key(at("2026-11-26T02:00")) == "cron 0 3 * * * Europe/Paris 2026-11-26T02:00:00Z"
     odd = DueTimes(every=timedelta(milliseconds=1500), name="every 1s500ms")
@@ -212,7 +212,7 @@ def test_a_slot_names_the_schedule_and_the_nominal_time():
     ],
     ids=["interval", "cron", "cron as long as it may be"],
 )
-def test_a_slot_fits_its_column(schedule, longest):
+def test_a_run_key_fits_its_column(schedule, longest):
     due = ScheduleConfig.model_validate(schedule).due_times("gloo")
     assert len(due.run_key(START)) <= longest
     assert due.owns_key(due.run_key(START))
@@ -230,7 +230,7 @@ def test_a_slot_fits_its_column(schedule, longest):
     ],
     ids=["none", "its own", "another interval", "cron", "a Kubernetes job", "by hand"],
 )
-def test_a_run_under_another_schedule_is_no_start_to_count_from(run_key, news):
+def test_missed_runs_are_not_counted_from_a_run_of_another_schedule(run_key, news):
     assert GRID.is_from_other_schedule(run_key) is news
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from monitor.model import ItemState, Outcome, Reason
+from monitor.model import Cause, ItemState, Outcome
 from monitor.model.http import ApiError
 from monitor.model.items import TrackedItem, transition
 
@@ -35,7 +35,7 @@ def test_a_first_pending_counts_from_the_upload():
     assert change.event == ("state", None, "pending")
 
 
-def test_without_an_upload_time_it_counts_from_the_first_reading():
+def test_without_an_upload_time_it_counts_from_the_first_sync():
     assert transition(replace(NEW, submitted_at=None), outcome(ItemState.PENDING)).pending_since == FIRST
 
 
@@ -46,25 +46,25 @@ def test_a_return_to_pending_counts_from_the_return():
     assert change.event == ("state", "completed", "pending")
 
 
-def test_a_move_of_stage_keeps_the_clock_and_is_an_event():
+def test_a_change_of_stage_keeps_pending_since_and_is_an_event():
     change = transition(PENDING, outcome(ItemState.PENDING, "EMBEDDING"))
     assert (change.pending_since, change.since) == (UPLOADED, FIRST)
     assert change.event == ("stage", "QUEUED", "EMBEDDING")
 
 
-def test_pending_without_a_clock_gets_one():
+def test_a_pending_item_without_pending_since_gets_it():
     assert transition(replace(PENDING, pending_since=None), outcome(ItemState.PENDING)).pending_since == NOW
 
 
-def test_the_same_again_is_no_event():
+def test_an_unchanged_outcome_is_no_event():
     change = transition(PENDING, outcome(ItemState.PENDING, "QUEUED"))
     assert change.event is None
     assert change.checked_at == NOW
 
 
-def test_unknown_keeps_all_that_was_known_and_is_no_event():
+def test_unknown_keeps_known_values_and_is_no_event():
     change = transition(
-        DONE, outcome(ItemState.UNKNOWN, reason=Reason.OUTAGE, error=ApiError(status=503, request_id="r"))
+        DONE, outcome(ItemState.UNKNOWN, reason=Cause.OUTAGE, error=ApiError(status=503, request_id="r"))
     )
     assert change.state is ItemState.UNKNOWN
     assert change.known_state is ItemState.COMPLETED
@@ -73,7 +73,7 @@ def test_unknown_keeps_all_that_was_known_and_is_no_event():
 
 
 @pytest.mark.parametrize("state", [ItemState.NOT_FOUND, ItemState.INVALID])
-def test_what_the_api_does_not_show_was_not_seen(state):
+def test_seen_at_changes_only_if_the_item_exists(state):
     change = transition(DONE, outcome(state))
     assert change.seen_at == FIRST
     assert change.pending_since is None
@@ -99,8 +99,8 @@ def test_when_an_item_went_back_from_completed_to_pending(item, state, at):
     assert transition(item, outcome(state)).regressed_at == at
 
 
-def test_a_run_that_found_nothing_out_does_not_hide_a_regression():
-    between = transition(DONE, outcome(ItemState.UNKNOWN, reason=Reason.OUTAGE))
+def test_an_unknown_outcome_does_not_hide_a_regression():
+    between = transition(DONE, outcome(ItemState.UNKNOWN, reason=Cause.OUTAGE))
     asked_again = replace(DONE, known_state=between.known_state, regressed_at=between.regressed_at)
     assert transition(asked_again, outcome(ItemState.PENDING)).regressed_at == NOW
 

@@ -1,4 +1,4 @@
-"""The dead man's switch: what it is told of runs that end in every way, by a receiver that behaves in every way."""
+"""Pings of the dead man's switch, for every end of a run and every behaviour of the receiver."""
 
 import asyncio
 import signal
@@ -36,12 +36,12 @@ def configure(world, url, **more):
 
 
 def heard(receiver):
-    """What was told, in its order: the end of the path."""
+    """The pings that arrived, in order: the end of their paths."""
     return [urlsplit(path).path.removeprefix("/hook") for path, _, _ in receiver.got]
 
 
 def quick(world, timeout_s=0.5):
-    """The job's own switch with less patience."""
+    """The job's heartbeat with a shorter timeout."""
     return replace(world.job().heartbeat, timeout_s=timeout_s)
 
 
@@ -61,7 +61,7 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize(("url", "ping", "expected"), ADDRESSES)
-def test_where_a_ping_goes(url, ping, expected):
+def test_the_url_of_a_ping(url, ping, expected):
     assert ping_url(url, ping, RID) == expected
 
 
@@ -84,14 +84,14 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize(("ended", "ping", "words"), [row[1:] for row in ENDINGS], ids=[row[0] for row in ENDINGS])
-def test_what_the_end_of_a_run_means_to_the_switch(ended, ping, words):
-    told = ping_for(ended)
-    assert told[0] is ping
-    assert told[1].startswith(words)
+def test_the_ping_for_the_end_of_a_run(ended, ping, words):
+    found = ping_for(ended)
+    assert found[0] is ping
+    assert found[1].startswith(words)
 
 
 def send_around_run(ended, *, begins=True):
-    """What is sent by a run that ends so."""
+    """The pings of a run that raises this error."""
     sent = []
 
     async def ask(request, timeout_s):
@@ -115,15 +115,15 @@ def send_around_run(ended, *, begins=True):
 
 
 @pytest.mark.parametrize("error", [StoreError("x"), LeaseLostError("x"), ZeroDivisionError()])
-def test_a_run_that_breaks_off_is_told_as_a_failure_and_raises_all_the_same(error):
+def test_a_run_that_raises_sends_a_failure_ping_and_still_raises(error):
     assert send_around_run(error) == ["/x/start", "/x/fail"]
 
 
-def test_a_database_that_keeps_a_run_from_beginning_is_a_failure_without_a_start():
+def test_a_run_that_cannot_begin_sends_a_failure_ping_without_a_start():
     assert send_around_run(StoreError("x"), begins=False) == ["/x/fail"]
 
 
-def test_a_skipped_run_tells_nothing(world, switch):
+def test_a_skipped_run_sends_no_ping(world, switch):
     assert send_around_run(RunAlreadyExecutedError("x"), begins=False) == []
     configure(world, switch.url)
     with writing(world.app.engine) as conn:
@@ -133,7 +133,7 @@ def test_a_skipped_run_tells_nothing(world, switch):
     assert switch.got == []
 
 
-def test_a_run_tells_its_beginning_and_its_end_with_our_own_summary(world, switch):
+def test_a_run_pings_its_start_and_its_end_with_a_summary(world, switch):
     configure(world, f"{switch.url}?create=1")
     world.track(3)
     world.run()
@@ -151,7 +151,7 @@ def test_a_run_tells_its_beginning_and_its_end_with_our_own_summary(world, switc
     assert lines[1].startswith("duration ")
 
 
-def test_an_api_that_is_down_is_no_failure_of_ours_and_its_words_are_not_passed_on(small_world, switch):
+def test_an_outage_of_the_api_is_a_success_ping_without_texts_of_the_api(small_world, switch):
     world = small_world
     configure(world, switch.url)
     world.track(8)
@@ -159,10 +159,10 @@ def test_an_api_that_is_down_is_no_failure_of_ours_and_its_words_are_not_passed_
     assert world.run().status is RunStatus.ABORTED
     assert heard(switch) == ["/start", ""]
     assert "aborted (forbidden)" in switch.got[1][2]
-    assert not [told for _, _, told in switch.got if "contract" in told]
+    assert not [body for _, _, body in switch.got if "contract" in body]
 
 
-def test_a_sync_log_that_can_t_be_read_and_a_signal_are_failures(small_world, switch):
+def test_an_unreadable_sync_log_and_a_signal_send_failure_pings(small_world, switch):
     world = small_world
     world.track(3)
     configure(world, switch.url)
@@ -175,7 +175,7 @@ def test_a_sync_log_that_can_t_be_read_and_a_signal_are_failures(small_world, sw
     assert ["a signal" in switch.got[1][2], "sync log" in switch.got[3][2]] == [True, True]
 
 
-def test_a_receiver_that_hangs_holds_up_neither_the_run_nor_its_end_for_long(small_world, switch):
+def test_a_hanging_receiver_delays_neither_the_run_nor_its_end(small_world, switch):
     world = small_world
     world.track(8)
     configure(world, switch.url)
@@ -185,11 +185,11 @@ def test_a_receiver_that_hangs_holds_up_neither_the_run_nor_its_end_for_long(sma
     assert time.monotonic() - began_s < 4
     assert (done.status, done.snapshot.completed) == (RunStatus.COMPLETE, 8)
     assert heard(switch)[0] == "/start"
-    assert "" in heard(switch), "the end is told though the beginning was not taken"
+    assert "" in heard(switch), "the end ping is sent although the start ping failed"
     assert lost[-1][0] == "success"
 
 
-def test_a_receiver_that_is_gone_is_logged_without_its_address(small_world):
+def test_an_unreachable_receiver_is_logged_without_its_url(small_world):
     world = small_world
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -212,7 +212,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("answers", "reason", "tries"), [r[1:] for r in ANSWERS], ids=[r[0] for r in ANSWERS])
-def test_a_receiver_that_refuses_is_logged_and_fails_no_run(small_world, answers, reason, tries):
+def test_a_refused_ping_is_logged_and_the_run_succeeds(small_world, answers, reason, tries):
     world = small_world
     with Receiver(*answers) as receiver:
         configure(world, receiver.url)
@@ -222,7 +222,7 @@ def test_a_receiver_that_refuses_is_logged_and_fails_no_run(small_world, answers
     assert heard(receiver) == ["/start"] * (tries // 2) + [""] * (tries // 2)
 
 
-def test_a_failure_that_passes_is_made_good_by_the_second_attempt(small_world):
+def test_a_failed_ping_is_sent_a_second_time(small_world):
     world = small_world
     with Receiver((503, {}, b""), (200, {}, b"")) as receiver:
         configure(world, receiver.url)
@@ -230,7 +230,7 @@ def test_a_failure_that_passes_is_made_good_by_the_second_attempt(small_world):
     assert (heard(receiver), lost) == (["/start", "/start", ""], [])
 
 
-def test_a_file_that_is_gone_costs_the_ping_and_not_the_run(small_world, switch):
+def test_a_missing_url_file_fails_the_ping_and_not_the_run(small_world, switch):
     world = small_world
     file = world.folder / "heartbeat"
     file.write_text(switch.url)
@@ -246,7 +246,7 @@ def test_a_file_that_is_gone_costs_the_ping_and_not_the_run(small_world, switch)
     assert heard(switch) == ["/start", ""]
 
 
-def test_a_dry_run_tells_nothing_and_a_check_does(here, small_world, switch):
+def test_check_sends_pings_and_a_dry_run_sends_none(here, small_world, switch):
     world = small_world
     configure(world, switch.url)
     world.track(2)
@@ -256,7 +256,7 @@ def test_a_dry_run_tells_nothing_and_a_check_does(here, small_world, switch):
     assert heard(switch) == ["/start", ""]
 
 
-def test_the_daemon_tells_too_and_of_the_signal_that_ends_it(small_world, switch):
+def test_the_daemon_sends_pings_and_a_failure_ping_after_a_signal(small_world, switch):
     world = small_world
     configure(world, switch.url)
     world.track(4)

@@ -1,4 +1,4 @@
-"""What one run learned about the API, and what the next one makes of it: from cron as in the daemon."""
+"""What one run learned about the API and how the next one uses it, from cron and in the daemon."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from monitor.app import App, open_database
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.model import Cause, ItemState, RunStatus
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
@@ -34,7 +34,7 @@ def asked(world):
 
 @pytest.fixture(params=["one process", "a process per run"])
 def next_run(request, world):
-    """Runs again, as the daemon would, or as cron would: with nothing kept but the database."""
+    """Runs again like the daemon, or like cron: in a new process that has only the database."""
 
     def run():
         if request.param == "a process per run":
@@ -44,7 +44,7 @@ def next_run(request, world):
     return run
 
 
-def test_a_service_that_was_down_is_met_by_one_probe_and_when_it_is_back_by_all(world, next_run):
+def test_after_an_outage_one_probe_decides_whether_all_items_are_checked(world, next_run):
     world.track(60)
     world.sandbox.add_fault(path="/engine", status=503)
     assert next_run().abort_reason == "outage"
@@ -60,7 +60,7 @@ def test_a_service_that_was_down_is_met_by_one_probe_and_when_it_is_back_by_all(
     assert len(world.rows("SELECT * FROM incidents")) == 1
 
 
-def test_a_hint_beyond_the_deadline_ends_the_run_and_keeps_the_next_one_from_sending_anything(world, next_run):
+def test_a_retry_after_beyond_the_deadline_ends_the_run_and_the_next_one_sends_nothing(world, next_run):
     world.configure(check='deadline = "60s"\nconcurrency = 2')
     world.track(30)
     world.sandbox.add_fault(path="/engine", status=429, headers=LATER, body={"detail": {"code": "TOO_FAST"}})
@@ -92,7 +92,7 @@ HINTS = [
 
 
 @pytest.mark.parametrize(("strategy", "status", "body", "cause"), HINTS)
-def test_a_run_that_a_stored_hint_stops_repeats_the_cause_of_the_hint_as_evidence(
+def test_a_run_stopped_by_a_stored_hint_has_the_cause_of_the_hint_as_evidence(
     world, next_run, strategy, status, body, cause
 ):
     world.configure(check='deadline = "60s"\nconcurrency = 1', strategy=strategy)
@@ -109,7 +109,7 @@ def test_a_run_that_a_stored_hint_stops_repeats_the_cause_of_the_hint_as_evidenc
 
 
 @pytest.mark.parametrize("strategy", ["items", "list"])
-def test_a_run_that_the_breaker_stops_on_its_probe_has_the_outage_as_evidence(world, next_run, strategy):
+def test_a_run_whose_probe_fails_has_the_outage_as_evidence(world, next_run, strategy):
     world.configure(strategy=strategy, check="max_attempts = 5")
     world.track(60)
     world.sandbox.add_fault(path="/engine", status=503)
@@ -119,7 +119,7 @@ def test_a_run_that_the_breaker_stops_on_its_probe_has_the_outage_as_evidence(wo
     assert [row["cause"] for row in counts] == ["outage"] * 3
 
 
-def test_a_hint_within_the_deadline_is_waited_out_with_one_probe_at_its_end(world):
+def test_a_run_waits_for_a_hint_within_the_deadline_and_then_sends_one_probe(world):
     world.configure(check="concurrency = 8")
     world.track(40)
     world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "1"}, count=1)
@@ -130,7 +130,7 @@ def test_a_hint_within_the_deadline_is_waited_out_with_one_probe_at_its_end(worl
     assert asked(world) <= 44
 
 
-def test_two_targets_on_one_key_share_what_is_learned(small_world):
+def test_two_targets_with_one_key_share_learned_limits(small_world):
     world = small_world
     settings = world.sandbox.settings
     more = ANOTHER.format(
@@ -153,7 +153,7 @@ def settings_url(world):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3, 0.5])
-def test_an_outage_of_some_answers_costs_a_tenth_more_at_the_most_and_is_over_a_run_after_it_ends(small_world, share):
+def test_a_partial_outage_adds_at_most_a_tenth_of_requests_and_resolves_in_the_next_run(small_world, share):
     world = small_world
     world.configure(check="concurrency = 8")
     world.track(300)
@@ -170,7 +170,7 @@ def test_an_outage_of_some_answers_costs_a_tenth_more_at_the_most_and_is_over_a_
     assert {state.value: count for state, count in report.snapshot.states.items() if count} == {"completed": 300}
 
 
-def test_items_that_met_a_passing_failure_are_asked_again_when_all_others_are_done(small_world):
+def test_items_with_a_transient_failure_are_asked_again_at_the_end(small_world):
     world = small_world
     world.configure(check="max_attempts = 1\nconcurrency = 1")
     world.track(80)
@@ -184,7 +184,7 @@ def test_items_that_met_a_passing_failure_are_asked_again_when_all_others_are_do
     assert world.rows("SELECT cause FROM evidence") == []
 
 
-def test_a_run_tells_each_class_of_failures_once(small_world):
+def test_a_run_logs_each_class_of_failures_once(small_world):
     world = small_world
     world.configure(check="max_attempts = 1\nconcurrency = 4")
     ids = world.track(40)
@@ -192,20 +192,20 @@ def test_a_run_tells_each_class_of_failures_once(small_world):
     world.sandbox.add_fault(path="/engine", status=418, count=2)
     with structlog.testing.capture_logs() as events:
         world.run()
-    told = [event for event in events if event["event"] == "requests_failed"]
-    assert sorted(event["http_status"] for event in told) == [418, 502]
-    for event in told:
+    found = [event for event in events if event["event"] == "requests_failed"]
+    assert sorted(event["http_status"] for event in found) == [418, 502]
+    for event in found:
         assert event["log_level"] == "warning"
         assert event["endpoint"] == "/engine/v2/items/{item_id}"
         assert set(event["sample_ids"]) <= set(ids)
         assert event["first_at"] <= event["last_at"]
-    assert next(event for event in told if event["http_status"] == 502)["gateway"]["server"] == "nginx"
+    assert next(event for event in found if event["http_status"] == 502)["gateway"]["server"] == "nginx"
 
 
-def test_a_database_that_can_not_be_read_costs_the_run_nothing_but_what_was_learned(small_world):
+def test_a_run_without_readable_learned_limits_still_checks_all_items(small_world):
     world = small_world
     world.track(6)
-    config = Config.load(world.config_path, environ={})
+    config = load_config(world.config_path, environ={})
     engine = open_database(config)
     with engine.begin() as conn:
         conn.exec_driver_sql("DROP TABLE throttles")
@@ -218,9 +218,9 @@ def test_a_database_that_can_not_be_read_costs_the_run_nothing_but_what_was_lear
     assert {"throttle_not_read", "throttle_not_written"} <= {event["event"] for event in events}
 
 
-def test_what_is_learned_is_told_other_processes_while_a_run_goes_on(small_world, monkeypatch):
+def test_learned_limits_are_shared_with_other_processes_during_a_run(small_world, monkeypatch):
     world = small_world
-    monkeypatch.setattr("monitor.app.throttles.SHARE_S", 0.05)
+    monkeypatch.setattr("monitor.app.throttles.SYNC_INTERVAL_S", 0.05)
     world.configure(check="concurrency = 1")
     world.track(4)
     world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "3"}, count=1)
@@ -228,20 +228,20 @@ def test_what_is_learned_is_told_other_processes_while_a_run_goes_on(small_world
 
     async def main():
         run = asyncio.create_task(Run(world.job(), interrupt=asyncio.Event(), progress=NoProgress())())
-        told = []
-        while not (told or run.done()):
+        found = []
+        while not (found or run.done()):
             await asyncio.sleep(0.02)
-            told = await asyncio.to_thread(world.rows, "SELECT not_before FROM throttles WHERE not_before IS NOT NULL")
-        assert not run.done(), "it was told while the run went on"
-        return told, await run
+            found = await asyncio.to_thread(world.rows, "SELECT not_before FROM throttles WHERE not_before IS NOT NULL")
+        assert not run.done(), "limits were stored during the run"
+        return found, await run
 
-    told, report = asyncio.run(main())
+    found, report = asyncio.run(main())
     assert report.status is RunStatus.COMPLETE
-    assert datetime.fromisoformat(told[0]["not_before"]).replace(tzinfo=UTC) > began
+    assert datetime.fromisoformat(found[0]["not_before"]).replace(tzinfo=UTC) > began
 
 
 @pytest.mark.parametrize("first_run", [True, False], ids=["nothing known yet", "all known"])
-def test_a_shard_that_fails_costs_its_own_items_and_no_others(small_world, first_run):
+def test_a_failing_shard_affects_only_its_own_items(small_world, first_run):
     world = small_world
     world.configure(check="max_attempts = 1\nconcurrency = 8")
     ids = world.track(600, "COMPLETED" if first_run else "QUEUED")
@@ -255,7 +255,7 @@ def test_a_shard_that_fails_costs_its_own_items_and_no_others(small_world, first
     assert report.snapshot.checked == 600 - len(shard)
 
 
-def test_a_dry_run_heeds_the_hint_that_a_run_was_given(small_world):
+def test_a_dry_run_respects_a_stored_hint(small_world):
     world = small_world
     world.configure(check='deadline = "60s"')
     world.track(10)

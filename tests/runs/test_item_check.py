@@ -2,6 +2,7 @@ import asyncio
 import threading
 import time
 from contextlib import asynccontextmanager
+from dataclasses import astuple
 from datetime import timedelta
 
 import pytest
@@ -12,11 +13,10 @@ from support.fakes import FakeItemClient, FakeProvider, ok, refused
 from support.samples import NOW
 
 from monitor.errors import StoreError
-from monitor.model import Cause, ItemState, Reason
+from monitor.model import Cause, ItemState, Latencies, Reason
 from monitor.model.http import DEADLINE_EXCEEDED, NetworkFault
 from monitor.model.items import TrackedItem
-from monitor.runs.batches import BATCH_SIZE, FLUSH_INTERVAL_S
-from monitor.runs.item_check import ItemCheck
+from monitor.runs.item_check import BATCH_SIZE, FLUSH_INTERVAL_S, ItemCheck
 from monitor.runs.progress import NoProgress
 
 FORBIDDEN = refused(403, code="forbidden")
@@ -24,7 +24,7 @@ UNAVAILABLE = refused(503)
 
 
 class Store:
-    """Takes batches as the work list does, in whatever thread; notices when two come at once."""
+    """Stores batches like the work list, in any thread; counts concurrent calls."""
 
     def __init__(self, *, takes_s=0.0, fails_at=None):
         self.batches, self.overlaps = [], 0
@@ -63,7 +63,7 @@ def numbered(count, size=7):
 
 
 class Pass:
-    """One check over fakes, its parts at hand."""
+    """One check with fakes."""
 
     def __init__(self, asker=None, *, store=None, concurrency=8, deadline_s=60.0, grace_s=60.0):
         self.asker, self.store = asker or FakeItemClient(), store or Store()
@@ -107,12 +107,12 @@ async def test_every_due_item_is_asked_about_once_and_stored():
     assert (report.asked, report.requests, report.retries) == (100, 100, 0)
     assert (report.stopped_by, report.cut_short_by) == (None, None)
     assert one.progress.finished == report.tally.answered == 100
-    assert report.latencies_ms == pytest.approx((1.0, 1.0), rel=0.05)
+    assert astuple(report.latencies) == pytest.approx((1.0, 1.0), rel=0.05)
 
 
-async def test_nothing_due_is_a_check_that_is_over():
+async def test_a_check_without_due_items_sends_nothing():
     report = await Pass().over(iter([]))
-    assert (report.asked, report.requests, report.cut_short_by, report.latencies_ms) == (0, 0, None, (None, None))
+    assert (report.asked, report.requests, report.cut_short_by, report.latencies) == (0, 0, None, Latencies())
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 5, 16])
@@ -131,7 +131,7 @@ async def test_no_more_requests_are_in_flight_than_allowed(concurrency):
     assert one.asker.max_in_flight == concurrency
 
 
-async def test_what_an_answer_means_is_stored():
+async def test_the_outcome_of_each_answer_is_stored():
     one = Pass(
         FakeItemClient(
             answers={
@@ -149,9 +149,9 @@ async def test_what_an_answer_means_is_stored():
         "fine": (ItemState.COMPLETED, None),
         "gone": (ItemState.NOT_FOUND, None),
         "failed": (ItemState.FAILED, None),
-        "odd": (ItemState.UNKNOWN, Reason.BAD_RESPONSE),
-        "down": (ItemState.UNKNOWN, Reason.OUTAGE),
-        "silent": (ItemState.UNKNOWN, Reason.OUTAGE),
+        "odd": (ItemState.UNKNOWN, Cause.BAD_RESPONSE),
+        "down": (ItemState.UNKNOWN, Cause.OUTAGE),
+        "silent": (ItemState.UNKNOWN, Cause.OUTAGE),
         "bad id": (ItemState.INVALID, None),
     }
     assert report.tally.answered == 3
@@ -164,21 +164,21 @@ async def test_retries_are_counted_as_requests():
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3, 5, 32])
-async def test_a_target_that_refuses_us_is_met_by_exactly_five_requests(concurrency):
+async def test_a_target_that_refuses_us_gets_exactly_five_requests(concurrency):
     one = Pass(FakeItemClient(default=FORBIDDEN), concurrency=concurrency)
     report = await one.over(numbered(50))
     assert len(one.asker.asked) == report.requests == 5
     assert (report.stopped_by, report.cut_short_by) == (Cause.FORBIDDEN, None)
 
 
-async def test_refusals_do_not_stop_a_target_once_its_list_showed_items_of_ours():
+async def test_403s_do_not_stop_a_target_whose_list_contained_our_items():
     one = Pass(FakeItemClient(default=FORBIDDEN))
     one.check.confirm_access()
     report = await one.over(numbered(50))
     assert (report.asked, report.requests, report.stopped_by, report.cut_short_by) == (50, 50, None, None)
 
 
-async def test_malformed_ids_cost_no_request_and_are_not_among_the_first_five():
+async def test_malformed_ids_cause_no_request_and_are_not_among_the_first_five():
     one = Pass(FakeItemClient(default=FORBIDDEN), concurrency=4)
     ids = [f"bad{n}" for n in range(9)] + [f"i{n}" for n in range(20)]
     report = await one.over(items(*ids))
@@ -188,7 +188,7 @@ async def test_malformed_ids_cost_no_request_and_are_not_among_the_first_five():
     assert quarantined == {f"bad{n}" for n in range(9)}
 
 
-async def test_until_an_answer_is_accepted_five_items_are_asked_about_and_then_all_may_be():
+async def test_only_five_items_are_asked_about_before_the_first_answer():
     gate = asyncio.Event()
     one = Pass(FakeItemClient(gate=gate), concurrency=20)
     async with one.under_way(numbered(60)) as running:
@@ -200,7 +200,7 @@ async def test_until_an_answer_is_accepted_five_items_are_asked_about_and_then_a
     assert report.asked == 60
 
 
-async def test_one_accepted_answer_lets_the_others_start_while_four_still_hang():
+async def test_one_answer_starts_the_others_while_four_requests_hang():
     hanging = asyncio.Event()
 
     async def all_but_the_first(item_id):
@@ -214,7 +214,7 @@ async def test_one_accepted_answer_lets_the_others_start_while_four_still_hang()
         assert (await running).asked == 40
 
 
-async def test_five_failures_that_do_not_stop_the_target_let_the_rest_go_on():
+async def test_the_rest_follows_after_five_failures_that_do_not_stop_the_target():
     failing = {f"i{n:04}": UNAVAILABLE for n in range(5)}
     one = Pass(FakeItemClient(answers=failing), concurrency=16)
     report = await one.over(numbered(40))
@@ -228,7 +228,7 @@ async def test_fewer_than_five_items_that_all_fail_end_the_check():
     assert (report.asked, report.cut_short_by) == (3, None)
 
 
-async def test_an_open_breaker_stops_the_target_as_an_outage():
+async def test_an_open_circuit_breaker_stops_the_target_as_an_outage():
     asker = FakeItemClient(default=UNAVAILABLE)
 
     async def trip_at_the_fourth(_item_id):
@@ -247,7 +247,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize(("answer", "cause"), [s[1:] for s in STOPS], ids=[s[0] for s in STOPS])
-async def test_a_target_that_stops_asks_no_further(answer, cause):
+async def test_a_stopped_target_gets_no_further_requests(answer, cause):
     one = Pass(FakeItemClient(answers={"i0010": answer}), concurrency=1)
     report = await one.over(numbered(50))
     assert (report.stopped_by, report.cut_short_by, report.asked) == (cause, None, 11)
@@ -258,19 +258,19 @@ LATER = timedelta(hours=1)
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 422, 500])
-async def test_a_hint_on_an_answer_that_time_does_not_cure_stops_nothing(status):
+async def test_a_retry_after_on_a_permanent_error_does_not_stop_the_target(status):
     answer = refused(status, retry_after=LATER, retryable=False)
     report = await Pass(FakeItemClient(answers={"i0010": answer}), concurrency=1).over(numbered(50))
     assert (report.stopped_by, report.cut_short_by, report.asked) == (None, None, 50)
 
 
-async def test_a_hint_past_the_deadline_stops_the_target():
+async def test_a_retry_after_beyond_the_deadline_stops_the_target():
     one = Pass(FakeItemClient(answers={"i0010": refused(429, retry_after=LATER)}), concurrency=1)
     report = await one.over(numbered(50))
     assert (report.stopped_by, report.asked) == (Cause.RATE_LIMITED, 11)
 
 
-async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others_as_far_as_the_budget_goes():
+async def test_items_with_a_transient_failure_are_asked_again_at_the_end_within_the_budget():
     failing = {f"i{number:04}": UNAVAILABLE for number in (10, 20, 30)}
     asker = FakeItemClient(answers=failing, budget=2)
     one = Pass(asker, concurrency=1)
@@ -281,34 +281,34 @@ async def test_items_that_met_a_passing_failure_are_asked_again_after_all_others
     assert report.tally.evidence(requests=report.requests)[0].count == 3
 
 
-async def test_second_questions_end_after_a_few_in_vain():
+async def test_the_second_pass_ends_after_a_few_consecutive_failures():
     failing = {f"i{number:04}": UNAVAILABLE for number in range(10, 40)}
     asker = FakeItemClient(answers=failing, budget=100)
     report = await Pass(asker, concurrency=1).over(numbered(50))
     assert (report.asked, len(asker.asked_again), report.stopped_by) == (50, 5, None)
 
 
-async def test_a_second_answer_takes_the_place_of_the_first():
+async def test_an_answer_in_the_second_pass_replaces_the_first_outcome():
     asker = FakeItemClient(answers={"i0010": UNAVAILABLE}, budget=1)
 
-    async def mend(_item_id):
+    async def recover(_item_id):
         if len(asker.asked) == 50:
             asker.answers.clear()
 
-    asker.before = mend
+    asker.before = recover
     one = Pass(asker, concurrency=1)
     report = await one.over(numbered(50))
     assert (report.asked, report.tally.answered, report.tally.evidence(requests=report.requests)) == (50, 50, ())
 
 
-async def test_questions_that_failed_for_good_are_evidence_though_all_were_answered_in_the_end():
+async def test_failures_are_evidence_even_if_the_second_pass_recovers_them():
     asker = FakeItemClient(answers=dict.fromkeys(["i0003", "i0007", "i0011"], UNAVAILABLE), budget=9)
 
-    async def mend(_item_id):
+    async def recover(_item_id):
         if asker.asked_again:
             asker.answers.clear()
 
-    asker.before = mend
+    asker.before = recover
     one = Pass(asker, concurrency=1)
     report = await one.over(numbered(50))
     assert (report.asked, report.tally.answered) == (50, 50)
@@ -317,7 +317,7 @@ async def test_questions_that_failed_for_good_are_evidence_though_all_were_answe
     assert piece.sample_ids == ("i0003", "i0007", "i0011")
 
 
-async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before():
+async def test_an_interrupt_in_the_second_pass_keeps_earlier_outcomes():
     asker = FakeItemClient(answers={"i0010": UNAVAILABLE, "i0020": UNAVAILABLE}, budget=2)
     one = Pass(asker, concurrency=1, grace_s=0.1)
 
@@ -332,7 +332,7 @@ async def test_an_interrupt_in_the_second_pass_keeps_what_was_found_out_before()
     assert report.tally.evidence(requests=report.requests)[0].count == 2
 
 
-async def test_a_stop_cancels_what_is_still_in_flight_after_the_grace():
+async def test_a_stop_cancels_requests_after_the_grace_period():
     async def hang(item_id):
         if item_id in {"i0001", "i0002"}:
             await asyncio.Event().wait()
@@ -345,7 +345,7 @@ async def test_a_stop_cancels_what_is_still_in_flight_after_the_grace():
     assert set(one.store.stored) == {"i0000", "i0003", "i0004"}
 
 
-async def test_an_interrupt_lets_requests_in_flight_finish_within_the_grace():
+async def test_an_interrupt_lets_requests_finish_within_the_grace_period():
     gate = asyncio.Event()
     one = Pass(FakeItemClient(gate=gate), concurrency=3)
     async with one.under_way(numbered(30)) as running:
@@ -359,7 +359,7 @@ async def test_an_interrupt_lets_requests_in_flight_finish_within_the_grace():
     assert one.asker.cancelled == []
 
 
-async def test_an_interrupt_ends_what_hangs_beyond_the_grace():
+async def test_an_interrupt_cancels_requests_after_the_grace_period():
     one = Pass(FakeItemClient(gate=asyncio.Event()), concurrency=9, grace_s=0.02)
     async with one.under_way(numbered(30)) as running:
         await until(lambda: one.asker.in_flight == 5)
@@ -370,7 +370,7 @@ async def test_an_interrupt_ends_what_hangs_beyond_the_grace():
     assert one.store.batches == []
 
 
-async def test_an_interrupt_that_left_nothing_unasked_did_not_cut_the_run_short():
+async def test_an_interrupt_after_the_last_request_does_not_cut_the_run_short():
     gate = asyncio.Event()
     one = Pass(FakeItemClient(gate=gate), concurrency=3)
     async with one.under_way(items("a", "b", "c")) as running:
@@ -382,7 +382,7 @@ async def test_an_interrupt_that_left_nothing_unasked_did_not_cut_the_run_short(
     assert (report.cut_short_by, report.asked) == (None, 3)
 
 
-async def test_an_interrupt_before_the_first_request_leaves_all_unasked():
+async def test_an_interrupt_before_the_first_request_sends_none():
     one = Pass()
     one.interrupt.set()
 
@@ -395,13 +395,13 @@ async def test_an_interrupt_before_the_first_request_leaves_all_unasked():
     assert report.asked < 2
 
 
-async def test_a_deadline_that_has_passed_starts_no_request():
+async def test_no_request_starts_after_the_deadline():
     one = Pass(deadline_s=0.0)
     report = await one.over(numbered(30))
     assert (report.cut_short_by, report.asked, one.asker.asked) == (Reason.DEADLINE, 0, [])
 
 
-async def test_an_item_whose_answer_the_deadline_cut_short_counts_as_not_asked_and_ends_the_run():
+async def test_an_item_without_an_answer_at_the_deadline_counts_as_not_asked():
     late = refused(code=DEADLINE_EXCEEDED)
     one = Pass(FakeItemClient(answers={"i0002": late}), concurrency=1)
     report = await one.over(numbered(3))
@@ -410,7 +410,7 @@ async def test_an_item_whose_answer_the_deadline_cut_short_counts_as_not_asked_a
     assert report.tally.evidence(requests=report.requests) == ()
 
 
-async def test_outcomes_are_stored_in_batches_never_two_at_once():
+async def test_outcomes_are_stored_in_batches_one_at_a_time():
     one = Pass(store=Store(takes_s=0.01), concurrency=64)
     report = await one.over(numbered(2300, size=1000))
     assert one.store.overlaps == 0
@@ -420,7 +420,7 @@ async def test_outcomes_are_stored_in_batches_never_two_at_once():
     assert sizes[0] >= BATCH_SIZE
 
 
-async def test_what_was_finished_a_second_ago_is_stored_though_the_batch_is_not_full():
+async def test_outcomes_are_stored_after_a_second_even_if_the_batch_is_not_full():
     held = asyncio.Event()
 
     async def hold_the_last(item_id):
@@ -439,7 +439,7 @@ async def test_what_was_finished_a_second_ago_is_stored_though_the_batch_is_not_
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
-async def test_a_database_that_fails_ends_the_check_and_says_so(fails_at):
+async def test_a_failing_database_ends_the_check_with_its_error(fails_at):
     one = Pass(store=Store(fails_at=fails_at), concurrency=16)
     with pytest.raises(StoreError, match="the database is gone"):
         await one.over(numbered(3000, size=1000))
@@ -447,12 +447,12 @@ async def test_a_database_that_fails_ends_the_check_and_says_so(fails_at):
     assert one.asker.in_flight == 0
 
 
-async def test_a_database_that_fails_at_the_last_batch_is_not_passed_over():
+async def test_a_failure_to_store_the_last_batch_is_raised():
     with pytest.raises(StoreError):
         await Pass(store=Store(fails_at=1)).over(numbered(10))
 
 
-async def test_a_work_list_that_can_t_be_read_ends_the_check_and_says_so():
+async def test_an_unreadable_work_list_ends_the_check_with_its_error():
     def broken():
         yield items("a", "b")
         raise StoreError("the database is locked; try again")
@@ -461,7 +461,7 @@ async def test_a_work_list_that_can_t_be_read_ends_the_check_and_says_so():
         await Pass().over(broken())
 
 
-async def test_a_cancelled_check_cancels_its_requests_and_waits_for_the_thread_that_writes():
+async def test_a_cancelled_check_cancels_requests_and_waits_for_the_writing_thread():
     writing, go_on = threading.Event(), threading.Event()
 
     def slow_store(changes):
@@ -496,10 +496,10 @@ def test_no_item_is_lost_or_stored_twice_whatever_the_answers(states, concurrenc
     assert sum(len(batch) for batch in one.store.batches) == len(one.store.stored) == report.asked == len(states)
 
 
-async def test_a_probe_that_is_forbidden_stops_the_target_and_one_that_is_answered_vouches_for_it():
+async def test_a_forbidden_probe_stops_the_target_and_an_answered_one_confirms_access():
     one = Pass(FakeItemClient(default=FORBIDDEN))
     await one.check.probe(items("a")[0])
-    assert one.check.over
+    assert one.check.must_stop
     assert (one.check.report().stopped_by, one.asker.asked) == (Cause.FORBIDDEN, ["a"])
     other = Pass(FakeItemClient(default=FORBIDDEN, answers={"a": ok()}), concurrency=1)
     await other.check.probe(items("a")[0])
@@ -507,9 +507,9 @@ async def test_a_probe_that_is_forbidden_stops_the_target_and_one_that_is_answer
     assert (report.stopped_by, report.asked) == (None, 31)
 
 
-async def test_after_a_probe_that_failed_otherwise_five_403_stop_the_target_as_ever():
+async def test_after_another_failure_of_the_probe_five_403s_stop_the_target():
     one = Pass(FakeItemClient(default=FORBIDDEN, answers={"a": refused(500, retryable=False)}), concurrency=1)
     await one.check.probe(items("a")[0])
-    assert not one.check.over
+    assert not one.check.must_stop
     report = await one.over(numbered(30))
     assert (report.stopped_by, len(one.asker.asked)) == (Cause.FORBIDDEN, 6)

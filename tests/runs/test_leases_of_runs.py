@@ -1,4 +1,4 @@
-"""What becomes of a run's lease and of its row when threads are short, or when it is cancelled."""
+"""The lease and the row of a run, if threads are busy or the run is cancelled."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ OPEN = "SELECT status, abort_reason, finished_at FROM runs"
 
 
 def begun(world, **changes):
-    """A run whose API hangs."""
+    """A run against an API that hangs."""
     world.track(2)
     world.sandbox.add_fault(path="/engine", delay_s=60)
     return asyncio.create_task(Run(world.job(**changes), interrupt=asyncio.Event(), progress=NoProgress())())
@@ -23,7 +23,7 @@ async def asking(world):
         await asyncio.sleep(0.02)
 
 
-async def test_a_lease_is_renewed_while_no_thread_for_the_database_can_be_had(small_world):
+async def test_a_lease_is_renewed_while_all_database_threads_are_busy(small_world):
     loop, gate = asyncio.get_running_loop(), threading.Event()
     loop.set_default_executor(ThreadPoolExecutor(4))
     lease = {"lease_ttl": timedelta(seconds=0.3), "lease_now": lambda _conn: datetime.now(UTC)}
@@ -40,7 +40,7 @@ async def test_a_lease_is_renewed_while_no_thread_for_the_database_can_be_had(sm
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_run_that_is_cancelled_is_closed_as_interrupted_and_gives_its_lease_back(world):
+async def test_a_cancelled_run_is_closed_as_crashed_and_releases_its_lease(world):
     running = begun(world)
     await asking(world)
     running.cancel()
@@ -52,7 +52,7 @@ async def test_a_run_that_is_cancelled_is_closed_as_interrupted_and_gives_its_le
     assert world.rows("SELECT 1 FROM snapshots") == []
 
 
-def test_a_run_that_closed_itself_stays_as_it_is(world):
+def test_a_closed_run_is_not_changed(world):
     world.track(2)
     world.run()
     assert [(row["status"], row["abort_reason"]) for row in world.rows(OPEN)] == [("complete", None)]

@@ -1,11 +1,14 @@
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from monitor.model import BadBody
+from monitor.model import BadBody, ItemCompletion
 from monitor.model.http import ApiError, CallResult, Reply, Request
 from monitor.providers import Listing
-from monitor.runs.list_check import fetch_list
+from monitor.runs.list_check import fetch_list, reconcile
+from monitor.runs.strategy import SAMPLE_SIZE
 
 
 def page(path):
@@ -14,7 +17,7 @@ def page(path):
 
 @dataclass
 class Pages:
-    """A provider and a client in one: each page is ids, then the path of the next page."""
+    """Provider and client in one: a page contains ids and the path of the next page."""
 
     pages: dict
     asked: list = field(default_factory=list)
@@ -26,7 +29,7 @@ class Pages:
     async def send(self, request, *, deadline_s, sink_factory=None, max_attempts=None):
         self.asked.append(request.path)
         if request.path in self.fails:
-            sink_factory()(b"half")  # what a cut attempt handed over
+            sink_factory()(b"half")  # the part that a cut attempt has read
             return CallResult(error=self.fails[request.path], attempts=2, latency_ms=7.0)
         assert sink_factory()(request.path.encode())
         return CallResult(reply=Reply(status=200, headers={}, body=b""), attempts=1, latency_ms=3.0)
@@ -53,26 +56,26 @@ async def fetched(pages, max_pages=100, **fails):
     return await fetch_list(source, source, first=page("/a"), deadline_s=10.0, max_pages=max_pages), source
 
 
-async def test_it_reads_page_after_page_to_the_end():
+async def test_all_pages_are_read():
     found, source = await fetched({"/a": "/b", "/b": "/c", "/c": None})
     assert source.asked == ["/a", "/b", "/c"]
     assert (len(found.listing), found.error, found.bad_body) == (3, None, None)
     assert (found.requests, found.retries, found.latencies_ms) == (3, 0, [3.0] * 3)
 
 
-async def test_pages_in_a_circle_are_a_bad_body_and_not_an_endless_loop():
+async def test_a_repeated_page_is_a_bad_body():
     found, source = await fetched({"/a": "/b", "/b": "/a"})
     assert source.asked == ["/a", "/b"]
-    assert found.bad_body == BadBody(reason="the list's pages lead in a circle")
+    assert found.bad_body == BadBody(reason="the list repeats a page")
 
 
-async def test_a_list_that_never_ends_is_given_up():
+async def test_a_list_with_too_many_pages_is_a_bad_body():
     found, _ = await fetched({"/a": "/b", "/b": "/c", "/c": "/d", "/d": "/e"}, max_pages=3)
-    assert found.bad_body == BadBody(reason="the list never ends")
+    assert found.bad_body == BadBody(reason="the list has over 3 pages")
 
 
 @pytest.mark.parametrize("failing", ["a", "b"])
-async def test_a_page_that_fails_ends_it_with_the_error(failing):
+async def test_a_failed_page_ends_the_list_with_its_error(failing):
     error = ApiError(status=503)
     found, source = await fetched({"/a": "/b", "/b": None}, **{failing: error})
     assert found.error is error
@@ -80,6 +83,54 @@ async def test_a_page_that_fails_ends_it_with_the_error(failing):
     assert found.retries == 1
 
 
-async def test_a_page_that_can_t_be_read_ends_it_with_the_reason():
+async def test_an_unreadable_page_ends_the_list_with_the_reason():
     found, _ = await fetched({"/a": BadBody(reason="no array")})
     assert found.bad_body == BadBody(reason="no array")
+
+
+def completion(item_id, *, known_completed=True, last_seen_completed=True):
+    return ItemCompletion(item_id=item_id, known_completed=known_completed, last_seen_completed=last_seen_completed)
+
+
+def listing(completed=(), others=()):
+    made = Listing()
+    made.add_completed("COMPLETED", completed)
+    made.add_others(others)
+    return made
+
+
+def reconciled(completions, listed, valid=lambda _: True):
+    return reconcile([completions], listed, canonical=str.lower, valid=valid)
+
+
+def test_a_completed_item_in_the_list_is_confirmed():
+    found = reconciled([completion("A"), completion("b", known_completed=False), completion("c")], listing("ab", "c"))
+    assert (found.tracked, found.listed, found.missing) == (3, 3, 0)
+    assert (found.confirmed, found.unconfirmed) == (1, 1)
+
+
+def test_an_unknown_item_is_not_confirmed_by_the_list():
+    found = reconciled([completion("a", last_seen_completed=False)], listing("a"))
+    assert (found.confirmed, found.unconfirmed) == (0, 1)
+
+
+def test_of_two_entries_for_an_item_the_worse_counts():
+    assert reconciled([completion("a")], listing("a", "a")).confirmed == 0
+
+
+def test_an_invalid_id_is_not_missing_from_the_list():
+    found = reconciled([completion("bad"), completion("good")], listing(), valid=lambda item_id: item_id == "good")
+    assert (found.listed, found.missing, found.sample) == (0, 1, ("good",))
+
+
+@given(st.integers(0, 3000), st.integers(1, 700))
+def test_the_sample_is_spread_over_all_missing_items(count, page):
+    ids = [f"{n:05}" for n in range(count)]
+    pages = [[completion(i) for i in ids[start : start + page]] for start in range(0, count, page)]
+    found = reconcile(pages, listing(), canonical=str, valid=lambda _: True)
+    assert found.missing == found.tracked == count
+    assert len(found.sample) == min(SAMPLE_SIZE, count)
+    assert len(set(found.sample)) == len(found.sample)
+    assert set(found.sample) <= set(ids)
+    if count > 4 * SAMPLE_SIZE:
+        assert found.sample[-1] > ids[count // 2]

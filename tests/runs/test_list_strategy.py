@@ -1,4 +1,4 @@
-"""The strategies `list` and `auto`, end to end against the sandbox: what is asked, what is believed, what is stored."""
+"""The strategies `list` and `auto`, end to end against the sandbox."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ def listed(*item_ids, status="COMPLETED"):
     return [{"item_id": i, "item_title": "t", "filename": "f.txt", "status": status} for i in item_ids]
 
 
-def test_many_completed_items_cost_one_request(world):
+def test_many_completed_items_need_one_request(world):
     world.track(60)
     first, second = world.run(), world.run()
     for report in first, second:
@@ -53,7 +53,7 @@ def test_many_completed_items_cost_one_request(world):
     assert run_json(second)["strategy"] == {"used": "list", "reason": "many items are due", "detail": ""}
 
 
-def test_what_the_list_does_not_call_completed_is_asked_one_by_one(world):
+def test_items_that_are_not_completed_in_the_list_are_asked_one_by_one(world):
     world.track(60)
     world.track(2, "EMBEDDING", uploaded_at=world.clock())
     world.track(1, "FAILED")
@@ -69,7 +69,7 @@ def test_few_items_are_asked_one_by_one(small_world):
     assert (report.approach.reason, report.snapshot.requests) == (ApproachReason.FEW_DUE, 50)
 
 
-def test_a_finished_item_that_left_the_engine_or_its_good_state_is_found_by_the_next_run(world):
+def test_a_completed_item_that_disappears_or_fails_is_found_by_the_next_run(world):
     ids = world.track(300)
     world.run()
     world.sandbox.remove(ids[0])
@@ -80,7 +80,7 @@ def test_a_finished_item_that_left_the_engine_or_its_good_state_is_found_by_the_
     assert causes(report) == [Cause.ITEMS_MISSING, Cause.ITEMS_FAILED]
 
 
-def test_an_item_that_the_last_run_could_not_see_is_completed_again_by_the_list(world):
+def test_the_list_completes_an_item_that_was_unknown_in_the_last_run(world):
     world.track(60)
     world.run()
     world.sandbox.revoke_client()
@@ -90,7 +90,7 @@ def test_an_item_that_the_last_run_could_not_see_is_completed_again_by_the_list(
     assert (states(report), report.snapshot.requests) == ({"completed": 60}, 1)
 
 
-def test_a_list_that_lacks_items_which_exist_is_not_trusted(small_world):
+def test_a_list_without_existing_items_is_dropped(small_world):
     ids = small_world.track(100)
     small_world.sandbox.add_fault(path=LIST, status=200, body=listed(*ids[:70]))
     report = small_world.run()
@@ -98,10 +98,10 @@ def test_a_list_that_lacks_items_which_exist_is_not_trusted(small_world):
     assert states(report) == {"completed": 100}
     assert report.snapshot.requests == 1 + 100
     text = run_text(report, now=small_world.clock())
-    assert "Asked item by item: the list lacks items that exist (it lacks 30 of 100 items" in text
+    assert "Asked item by item: items that exist are missing from the list (30 of 100 items" in text
 
 
-def test_after_a_list_that_was_not_trusted_no_item_is_asked_twice(small_world):
+def test_after_a_dropped_list_no_item_is_asked_about_twice(small_world):
     small_world.track(100)
     small_world.run()
     small_world.sandbox.add_fault(path=LIST, status=200, body=[])
@@ -112,7 +112,7 @@ def test_after_a_list_that_was_not_trusted_no_item_is_asked_twice(small_world):
 
 @pytest.mark.parametrize("foreign", [6, 30], ids=["a few", "enough to try the list on a sample"])
 @pytest.mark.parametrize("strategy", ["auto", "list"])
-def test_documents_of_somebody_else_do_not_stop_a_target_whose_list_shows_ours(small_world, strategy, foreign):
+def test_foreign_items_do_not_stop_a_target_whose_list_contains_ours(small_world, strategy, foreign):
     small_world.configure(strategy=strategy)
     small_world.track(60)
     small_world.run()
@@ -126,7 +126,7 @@ def test_documents_of_somebody_else_do_not_stop_a_target_whose_list_shows_ours(s
     assert causes(reports[1]) == [Cause.FORBIDDEN]
 
 
-def test_refused_items_stop_a_target_whose_list_shows_nothing_of_ours(small_world):
+def test_403s_stop_a_target_whose_list_contains_none_of_our_items(small_world):
     small_world.configure(strategy="list")
     for item_id in small_world.track(12):
         small_world.sandbox.assign_to_other_publisher(item_id)
@@ -134,7 +134,7 @@ def test_refused_items_stop_a_target_whose_list_shows_nothing_of_ours(small_worl
     assert (report.status, report.abort_reason) == (RunStatus.ABORTED, "forbidden")
 
 
-def test_a_list_that_lacks_items_which_do_not_exist_is_right(small_world):
+def test_a_list_without_missing_items_is_used(small_world):
     ids = small_world.track(100)
     for item_id in ids[:30]:
         small_world.sandbox.remove(item_id)
@@ -144,7 +144,7 @@ def test_a_list_that_lacks_items_which_do_not_exist_is_right(small_world):
     assert report.snapshot.requests == 1 + 30
 
 
-def test_up_to_twenty_that_the_list_lacks_are_asked_without_ado(small_world):
+def test_up_to_twenty_missing_items_are_asked_about_without_a_sample(small_world):
     ids = small_world.track(60)
     small_world.sandbox.add_fault(path=LIST, status=200, body=listed(*ids[:40]))
     report = small_world.run()
@@ -191,7 +191,7 @@ def test_auto_goes_on_item_by_item_without_a_list(small_world, fault, why, detai
     assert causes(report) == []
 
 
-def test_a_list_that_is_not_there_is_a_wrong_scope_where_the_list_is_all_there_is(world):
+def test_with_strategy_list_a_404_on_the_list_is_a_wrong_scope(world):
     world.configure(strategy="list")
     world.track(3)
     world.run()
@@ -202,7 +202,7 @@ def test_a_list_that_is_not_there_is_a_wrong_scope_where_the_list_is_all_there_i
     assert states(reports[1]) == {"unknown": 3}
 
 
-def test_a_service_that_says_to_come_back_later_is_left_alone(small_world):
+def test_a_long_retry_after_on_the_list_ends_the_run(small_world):
     small_world.track(60)
     small_world.sandbox.add_fault(path=LIST, status=429, headers={"Retry-After": "3600"}, body={"code": "slow_down"})
     report = small_world.run()
@@ -211,14 +211,14 @@ def test_a_service_that_says_to_come_back_later_is_left_alone(small_world):
     assert states(report) == {"unknown": 60}
 
 
-def test_a_rejected_client_costs_no_request_for_items(small_world):
+def test_a_rejected_client_causes_no_item_request(small_world):
     small_world.track(60)
     small_world.sandbox.revoke_client()
     report = small_world.run()
     assert (report.abort_reason, report.snapshot.requests) == ("unauthorized", 0)
 
 
-def test_a_total_outage_is_met_by_a_handful_of_requests(small_world):
+def test_a_total_outage_causes_only_a_few_requests(small_world):
     small_world.track(500)
     small_world.sandbox.add_fault(path="/engine", status=503)
     report = small_world.run()
@@ -244,7 +244,7 @@ def test_a_signal_ends_the_wait_for_a_list(small_world):
 
 
 @pytest.mark.parametrize("how", [{"delay_s": 30, "passes": True}, {"status": 200, "body": "[" * 99, "drip": 1}])
-def test_a_list_that_is_not_whole_by_the_deadline_cuts_the_run_short(small_world, how):
+def test_a_list_that_is_incomplete_at_the_deadline_cuts_the_run_short(small_world, how):
     small_world.configure(strategy="list", check='deadline = "1s"')
     small_world.track(60)
     small_world.sandbox.add_fault(path=LIST, **how)
@@ -254,7 +254,7 @@ def test_a_list_that_is_not_whole_by_the_deadline_cuts_the_run_short(small_world
 
 
 class Interrupting(NoProgress):
-    """Sends the signal when so many items are finished."""
+    """Sends the signal after this many finished items."""
 
     def __init__(self, interrupt, items):
         self._interrupt, self._left = interrupt, items
@@ -265,7 +265,7 @@ class Interrupting(NoProgress):
             self._interrupt.set()
 
 
-def test_a_signal_after_the_sample_leaves_unknown_what_was_not_asked(small_world):
+def test_after_a_signal_items_that_were_not_asked_about_are_unknown(small_world):
     small_world.track(100)
     small_world.sandbox.add_fault(path=LIST, status=200, body=[])
 
@@ -278,7 +278,7 @@ def test_a_signal_after_the_sample_leaves_unknown_what_was_not_asked(small_world
     assert states(report) == {"completed": 20, "unknown": 80}
 
 
-def test_what_the_list_did_not_confirm_is_unknown_when_the_run_is_cut(small_world):
+def test_in_a_cut_run_unconfirmed_items_are_unknown(small_world):
     ids = small_world.track(100)
     small_world.run()
     for item_id in ids[:10]:
@@ -289,7 +289,7 @@ def test_what_the_list_did_not_confirm_is_unknown_when_the_run_is_cut(small_worl
     assert states(report) == {"completed": 90, "unknown": 10}
 
 
-def test_a_list_that_lags_behind_does_not_resolve_the_incident_of_an_item(world):
+def test_an_outdated_list_does_not_resolve_an_item_incident(world):
     ids = world.track(60)
     world.sandbox.set_status(ids[0], "FAILED")
     world.run()

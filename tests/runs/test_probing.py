@@ -1,5 +1,4 @@
-"""Probing instead of storming: what a run sends while the API refuses the target, and how it finds out that it no
-longer does."""
+"""Probes: what a run sends while the API refuses the target, and how the run notices the recovery."""
 
 from datetime import timedelta
 
@@ -13,7 +12,7 @@ SPENT = {"status": 429, "body": {"detail": {"code": "SPENDING_LIMIT_EXCEEDED"}}}
 
 
 def sent(world, run):
-    """Requests for items, for tokens and for the list that a run makes, and its report."""
+    """The numbers of requests of a run for items, tokens and the list; and its report."""
     before = [world.sandbox.requests(kind) for kind in KINDS]
     report = run()
     after = [world.sandbox.requests(kind) for kind in KINDS]
@@ -21,7 +20,7 @@ def sent(world, run):
 
 
 def opened(world, cause):
-    """Runs until the incident is open."""
+    """Runs until the incident opens."""
     for _ in range(2):
         report = world.run()
     assert [incident.cause for incident in report.open_incidents] == [cause]
@@ -29,7 +28,7 @@ def opened(world, cause):
 
 
 @pytest.mark.parametrize("strategy", ["items", "list"])
-def test_while_a_key_is_revoked_each_run_makes_one_request_until_it_is_accepted(world, strategy):
+def test_with_a_revoked_key_each_run_sends_one_request(world, strategy):
     world.configure(auth=world.key_auth, strategy=strategy)
     world.track(60)
     world.run()
@@ -52,7 +51,7 @@ def test_while_a_key_is_revoked_each_run_makes_one_request_until_it_is_accepted(
     assert world.run().probed_for is None
 
 
-def test_a_revoked_client_costs_one_token_request_a_run_and_none_for_items(world):
+def test_with_a_revoked_client_each_run_sends_one_token_request(world):
     world.track(60)
     world.run()
     world.sandbox.revoke_client()
@@ -62,7 +61,7 @@ def test_a_revoked_client_costs_one_token_request_a_run_and_none_for_items(world
     assert report.abort_reason == "unauthorized"
 
 
-def test_a_probe_may_be_answered_with_404(world):
+def test_a_404_answers_a_probe(world):
     world.configure(auth=world.key_auth)
     world.record(*(f"00000000-0000-4000-8000-0000000000{n:02}" for n in range(10)))
     world.sandbox.add_fault(path="/engine", status=401)
@@ -72,7 +71,7 @@ def test_a_probe_may_be_answered_with_404(world):
     assert (report.status, report.snapshot.not_found) == (RunStatus.COMPLETE, 10)
 
 
-def test_a_reached_spending_limit_is_probed_also_when_somebody_acknowledged_it(world):
+def test_an_acknowledged_spending_limit_is_probed_too(world):
     world.track(60)
     world.run()
     world.sandbox.add_fault(path="/engine", **SPENT)
@@ -84,7 +83,7 @@ def test_a_reached_spending_limit_is_probed_also_when_somebody_acknowledged_it(w
     assert report.probed_for is Cause.SPENDING_LIMIT
 
 
-def test_when_everything_is_forbidden_one_403_is_enough_and_another_item_is_asked_each_time(world):
+def test_while_forbidden_each_run_probes_another_item_and_stops_after_one_403(world):
     ids = world.track(6)
     world.run()
     world.sandbox.add_fault(path="/engine", status=403)
@@ -98,7 +97,7 @@ def test_when_everything_is_forbidden_one_403_is_enough_and_another_item_is_aske
     assert probed == set(ids)
 
 
-def test_an_item_that_became_foreign_by_itself_does_not_keep_a_target_stopped(world):
+def test_one_foreign_item_does_not_keep_a_target_stopped(world):
     ids = world.track(8)
     world.run()
     world.sandbox.add_fault(path="/engine", status=403)
@@ -110,7 +109,7 @@ def test_an_item_that_became_foreign_by_itself_does_not_keep_a_target_stopped(wo
     assert (reports[-1].snapshot.completed, reports[-1].snapshot.unknown) == (7, 1)
 
 
-def test_a_single_foreign_item_is_no_reason_to_probe(world):
+def test_a_single_foreign_item_causes_no_probe(world):
     ids = world.track(8)
     world.run()
     world.sandbox.add_fault(path=f"/engine/v2/items/{ids[0]}", status=403)
@@ -119,7 +118,7 @@ def test_a_single_foreign_item_is_no_reason_to_probe(world):
     assert (counts[0], report.probed_for, report.status) == (8, None, RunStatus.COMPLETE)
 
 
-def test_after_a_probe_that_failed_otherwise_the_run_goes_on_as_any_other(world):
+def test_after_another_failure_of_the_probe_the_run_continues(world):
     world.configure(auth=world.key_auth, check="max_attempts = 1\nconcurrency = 1")
     world.track(30)
     world.run()
@@ -132,7 +131,7 @@ def test_after_a_probe_that_failed_otherwise_the_run_goes_on_as_any_other(world)
 
 
 @pytest.mark.parametrize("strategy", ["items", "list"])
-def test_with_nothing_tracked_nothing_is_sent(world, strategy):
+def test_without_tracked_items_nothing_is_sent(world, strategy):
     world.configure(auth=world.key_auth, strategy=strategy)
     world.track(8)
     world.sandbox.add_fault(path="/engine", status=401)
@@ -143,7 +142,7 @@ def test_with_nothing_tracked_nothing_is_sent(world, strategy):
     assert (report.status, report.probed_for) == (RunStatus.COMPLETE, None)
 
 
-def test_ids_that_the_api_can_t_accept_are_no_probe(world):
+def test_malformed_ids_are_not_probed(world):
     world.configure(auth=world.key_auth, strategy="list")
     world.record("not-an-id", "neither is this")
     (item,) = world.track(1)
@@ -156,7 +155,7 @@ def test_ids_that_the_api_can_t_accept_are_no_probe(world):
     assert (counts, report.snapshot.invalid, report.probed_for) == ((0, 0, 0), 2, None)
 
 
-def test_a_deadline_that_passes_during_the_probe_leaves_a_partial_run(small_world):
+def test_a_deadline_during_the_probe_makes_the_run_partial(small_world):
     world = small_world
     world.configure(auth=world.key_auth)
     world.track(8)
@@ -168,7 +167,7 @@ def test_a_deadline_that_passes_during_the_probe_leaves_a_partial_run(small_worl
     assert (report.status, report.abort_reason, report.snapshot.unknown) == (RunStatus.PARTIAL, "deadline", 8)
 
 
-def test_the_command_and_the_log_say_that_a_run_was_a_probe(small_world, here):
+def test_the_command_and_the_log_name_the_probe(small_world, here):
     world = small_world
     world.configure(auth=world.key_auth)
     world.track(60)
@@ -176,7 +175,7 @@ def test_the_command_and_the_log_say_that_a_run_was_a_probe(small_world, here):
     for _ in range(2):
         here(world, "check")
     said = here(world, "check")
-    assert "incident unauthorized was open: it was refused" in " ".join(said.stdout.split())
+    assert "incident unauthorized is open; the API refused it" in " ".join(said.stdout.split())
     with structlog.testing.capture_logs() as logged:
         world.run()
     assert [event["probed_for"] for event in logged if event["event"] == "run_finished"] == ["unauthorized"]

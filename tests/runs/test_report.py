@@ -1,4 +1,4 @@
-"""What the log says of a run: here, the incidents that it changed."""
+"""Log events of a run: the incidents that it changed."""
 
 import structlog
 from support.observed import events
@@ -12,21 +12,21 @@ def changes(world):
     return [each for each in logged if each["event"] == "incident_changed"]
 
 
-def test_an_incident_is_logged_when_it_opens_and_when_it_is_over_and_not_between(small_world):
+def test_an_incident_is_logged_when_it_opens_and_when_it_resolves(small_world):
     (item_id,) = small_world.track(1)
     small_world.sandbox.set_status(item_id, "FAILED")
     (opened,) = changes(small_world)
     assert changes(small_world) == []
     small_world.sandbox.set_status(item_id, "COMPLETED")
     (resolved,) = changes(small_world)
-    told = {"event": "incident_changed", "log_level": "info", "incident_id": 1, "cause": "items_failed"}
-    assert told.items() <= opened.items()
-    assert told.items() <= resolved.items()
+    event = {"event": "incident_changed", "log_level": "info", "incident_id": 1, "cause": "items_failed"}
+    assert event.items() <= opened.items()
+    assert event.items() <= resolved.items()
     assert [(each["change"], each["members"]) for each in (opened, resolved)] == [("open", 1), ("resolve", 0)]
     assert item_id not in str(opened) + str(resolved)
 
 
-def test_a_cause_that_stays_is_logged_once(small_world):
+def test_a_continuing_cause_is_logged_once(small_world):
     small_world.track(1)
     small_world.sandbox.add_fault("401")
     opened = [
@@ -35,7 +35,7 @@ def test_a_cause_that_stays_is_logged_once(small_world):
     assert opened == ["open"]
 
 
-def test_a_quiet_run_does_not_log_it_while_the_log_of_a_run_has_its_target(small_world):
+def test_log_events_of_a_run_name_its_target(small_world):
     (item_id,) = small_world.track(1)
     small_world.sandbox.set_status(item_id, "FAILED")
     assert events(small_world.cli("check", "--quiet").stderr, "incident_changed") == []

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.model import ItemState, Snapshot
+from monitor.model import ItemState, Latencies, Snapshot
 from monitor.runs.item_check import LatencyHistogram
 from monitor.runs.rollup import health_line, roll_up
 
@@ -19,8 +19,9 @@ def test_roll_up_ignores_order_and_split(counts, random):
 
 
 def test_roll_up_carries_what_the_run_measured():
+    latencies = Latencies(latency_p50_ms=1.5, latency_p95_ms=9.0)
     snapshot = roll_up(
-        [(ItemState.PENDING, 3)], stuck=1, checked=2, requests=4, retries=1, latencies_ms=(1.5, 9.0), duration_s=2.5
+        [(ItemState.PENDING, 3)], stuck=1, checked=2, requests=4, retries=1, latencies=latencies, duration_s=2.5
     )
     expected = Snapshot(
         pending=3, stuck=1, checked=2, requests=4, retries=1, latency_p50_ms=1.5, latency_p95_ms=9.0, duration_s=2.5

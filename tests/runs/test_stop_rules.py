@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from monitor.model import Cause, ItemState, Outcome, Reason
+from monitor.model import Cause, ItemState, Outcome
 from monitor.model.http import ApiError
 from monitor.runs.outcomes import malformed_id_outcome
 from monitor.runs.stop_rules import StopRule
@@ -11,7 +11,7 @@ AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def refused(status, **fields):
-    reasons = {401: Reason.UNAUTHORIZED, 403: Reason.FORBIDDEN, 429: Reason.SPENDING_LIMIT, 503: Reason.OUTAGE}
+    reasons = {401: Cause.UNAUTHORIZED, 403: Cause.FORBIDDEN, 429: Cause.SPENDING_LIMIT, 503: Cause.OUTAGE}
     error = ApiError(status=status, **fields)
     return Outcome(item_id="x", state=ItemState.UNKNOWN, reason=reasons[status], error=error, answered=False, at=AT)
 
@@ -46,8 +46,8 @@ def test_what_stops_a_target(outcomes, cause):
 
 PROBES = [
     ("one 403 is enough", [refused(403)], Cause.FORBIDDEN),
-    ("an answer vouches", [DONE, *[refused(403)] * 9], None),
-    ("a 404 vouches", [ABSENT, refused(403)], None),
+    ("an answer confirms access", [DONE, *[refused(403)] * 9], None),
+    ("a 404 confirms access", [ABSENT, refused(403)], None),
     ("another failure says nothing", [refused(503), refused(403)], None),
     ("a 401", [refused(401)], Cause.UNAUTHORIZED),
 ]

@@ -1,11 +1,10 @@
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import inspect, select
+from sqlalchemy import insert, inspect, select
 
 from monitor.database.engine import reading, writing
-from monitor.database.tables import runs
+from monitor.database.tables import item_events, runs
 from monitor.errors import LeaseLostError
 from monitor.model import Cause, RunStatus, Snapshot
 from monitor.runs import store
@@ -37,17 +36,17 @@ def test_a_closed_run_is_one_row_of_history(engine):
         run = stored(conn, run_id)
     assert row == store.HistoryRow(
         run_id=run_id, target="gloo", environment="test", run_key="12:00", started_at=NOW, finished_at=NOW + MINUTE,
-        status=RunStatus.ABORTED, abort_reason="unauthorized", total=9, checked=7, completed=5, pending=2, failed=1,
-        not_found=0, invalid=0, unknown=1, stuck=1, requests=9, retries=0, latency_p50_ms=12.5, latency_p95_ms=None,
-        duration_s=0.0,
+        status=RunStatus.ABORTED, abort_reason="unauthorized", snapshot=SNAPSHOT,
     )  # fmt: skip
+    assert (row.columns()["run_id"], row.columns()["total"], row.columns()["pending"]) == (run_id, 9, 2)
     assert (run.owner_cause, run.due, run.answered, run.error) == ("unauthorized", 9, 7, None)
 
 
-def test_the_view_has_the_columns_that_are_promised_in_their_order(engine):
+def test_the_view_has_the_columns_of_a_history_row_in_order(engine):
     with reading(engine) as conn:
         columns = [column["name"] for column in inspect(conn).get_columns("history")]
-    assert columns == [field.name for field in fields(store.HistoryRow)]
+    assert columns == list(store.HISTORY_COLUMNS)
+    assert set(columns) == set(store.HISTORY.c.keys())
 
 
 def test_history_is_newest_first_and_of_the_target_that_was_asked_for(engine):
@@ -90,14 +89,14 @@ def test_a_run_is_closed_once(engine):
         assert stored(conn, run_id).status == "complete"
 
 
-def test_run_ids_are_never_handed_out_twice(engine):
+def test_run_ids_are_never_reused(engine):
     with writing(engine) as conn:
         first = start(conn)
         conn.execute(runs.delete())
         assert start(conn) > first
 
 
-def test_a_slot_is_spent_when_its_run_is_closed(engine):
+def test_a_run_key_is_executed_when_its_run_is_closed(engine):
     with writing(engine) as conn:
         run_id = start(conn, run_key="1")
         assert not store.already_executed(conn, target="gloo", run_key="1")
@@ -107,7 +106,7 @@ def test_a_slot_is_spent_when_its_run_is_closed(engine):
         assert not store.already_executed(conn, target="other", run_key="1")
 
 
-def test_runs_that_a_dead_process_left_open_are_closed_and_spend_no_slot(engine):
+def test_open_runs_of_a_dead_process_are_closed_as_crashed_and_their_run_key_is_free(engine):
     with writing(engine) as conn:
         dead, other, alive = start(conn, run_key="1"), start(conn, "other"), start(conn, epoch=2)
         assert store.abandon(conn, target="gloo", before_epoch=2, at=NOW + MINUTE) == 1
@@ -118,3 +117,55 @@ def test_runs_that_a_dead_process_left_open_are_closed_and_spend_no_slot(engine)
         assert [stored(conn, i).status for i in (other, alive)] == ["running", "running"]
         assert not store.already_executed(conn, target="gloo", run_key="1")
         assert store.last_snapshot(conn, "gloo") is None
+
+
+def store_events(engine, *events, run_id=1):
+    rows = [
+        {"target": "gloo", "item_id": item_id, "run_id": run_id, "at": NOW, "kind": kind, "old": old, "new": new}
+        for item_id, kind, old, new in events
+    ]
+    with writing(engine) as conn:
+        conn.execute(insert(item_events), rows)
+
+
+def of_run(engine, run_id=1, **options):
+    with reading(engine) as conn:
+        return store.item_changes_of_run(conn, run_id, **options)
+
+
+def test_equal_changes_are_one_group_most_frequent_first(engine):
+    store_events(
+        engine,
+        ("x", "removed", None, None),
+        ("d", "state", "pending", "completed"),
+        ("b", "state", "pending", "completed"),
+        ("c", "state", "pending", "failed"),
+        ("e", "state", "pending", "failed"),
+        ("a", "state", "pending", "completed"),
+    )
+    assert of_run(engine) == [
+        store.ItemChangeGroup(kind="state", old="pending", new="completed", count=3, sample_ids=("a", "b", "d")),
+        store.ItemChangeGroup(kind="state", old="pending", new="failed", count=2, sample_ids=("c", "e")),
+        store.ItemChangeGroup(kind="removed", old=None, new=None, count=1, sample_ids=("x",)),
+    ]
+
+
+def test_a_group_has_at_most_the_requested_number_of_samples(engine):
+    store_events(engine, *((f"i{n}", "stage", "QUEUED", "CHUNKING") for n in range(5)))
+    (change,) = of_run(engine, samples=2)
+    assert (change.count, change.sample_ids) == (5, ("i0", "i1"))
+
+
+def test_first_states_and_stages_of_the_same_name_are_separate_groups(engine):
+    store_events(
+        engine, ("a", "state", None, "completed"), ("b", "state", "failed", "completed"),
+        ("c", "stage", "failed", "completed"),
+    )  # fmt: skip
+    found = {(change.kind, change.old): change.sample_ids for change in of_run(engine)}
+    assert found == {("state", None): ("a",), ("state", "failed"): ("b",), ("stage", "failed"): ("c",)}
+
+
+def test_changes_of_other_runs_are_not_included(engine):
+    store_events(engine, ("a", "state", None, "completed"), run_id=2)
+    assert of_run(engine, 1) == []
+    assert len(of_run(engine, 2)) == 1

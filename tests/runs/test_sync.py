@@ -55,7 +55,7 @@ def test_new_ids_are_tracked_as_unknown_and_not_asked(engine, run):
     assert events(engine) == []
 
 
-def test_ids_that_leave_are_removed_and_come_back_as_they_were(engine, run):
+def test_ids_that_leave_the_log_are_removed_and_keep_their_state(engine, run):
     run("a", "b", "c")
     gone = run("b", now=NOW + HOUR, run_id=2)
     assert (gone.new, gone.removed, gone.returned, gone.tracked) == (0, 2, 0, 1)
@@ -71,13 +71,13 @@ def test_ids_that_leave_are_removed_and_come_back_as_they_were(engine, run):
     ]  # fmt: skip
 
 
-def test_an_emptied_log_removes_everything_and_the_report_shows_it(engine, run):
+def test_an_empty_log_removes_all_items_and_the_report_shows_it(engine, run):
     run("a", "b")
     report = run(run_id=2)
     assert (report.read, report.tracked, report.removed) == (0, 0, 2)
 
 
-def test_ids_that_nobody_can_ask_about_are_counted_and_never_tracked(engine, run):
+def test_invalid_ids_are_counted_and_not_tracked(engine, run):
     long, nul, lone = "x" * 513, "a\x00b", "\ud800" * 70
     report = run(None, "", " \t ", "ok", long, nul, lone, "tab\there", "ok", "ok", "x" * 512, "two", "two")
     assert (report.read, report.null, report.blank, report.unusable, report.duplicate) == (13, 1, 2, 4, 3)
@@ -87,13 +87,13 @@ def test_ids_that_nobody_can_ask_about_are_counted_and_never_tracked(engine, run
     assert set(rows(engine)) == {"ok", "x" * 512, "two"}
 
 
-def test_ids_are_kept_to_the_letter(engine, run):
+def test_ids_are_stored_unchanged(engine, run):
     odd = [" padded ", "Case", "case", "日本語", "a'b\"c;--", "%41", "e\u0301", "\u00e9", "\u202eevil"]
     assert run(*odd).tracked == len(odd)
     assert set(rows(engine)) == set(odd)
 
 
-def test_of_rows_with_one_id_the_first_counts(engine, run):
+def test_the_first_row_of_an_id_counts(engine, run):
     entries = [
         SyncLogEntry(item_id="a", group="one"),
         SyncLogEntry(item_id="b"),
@@ -103,7 +103,7 @@ def test_of_rows_with_one_id_the_first_counts(engine, run):
     assert rows(engine)["a"].group_name == "one"
 
 
-def test_future_upload_times_are_counted_and_not_used(engine, run):
+def test_future_upload_times_are_counted_and_ignored(engine, run):
     future, past = NOW + HOUR, NOW - HOUR
     report = run(entries=[SyncLogEntry(item_id="a", submitted_at=future), SyncLogEntry(item_id="b", submitted_at=past)])
     assert report.future == 1
@@ -113,7 +113,7 @@ def test_future_upload_times_are_counted_and_not_used(engine, run):
     assert [rows(engine)[i].submitted_at for i in "ab"] == [future, None]
 
 
-def test_a_group_of_any_length_and_kind_fits(engine, run):
+def test_a_group_of_any_text_is_stored(engine, run):
     run(entries=[SyncLogEntry(item_id="a", group="g" * 500), SyncLogEntry(item_id="b", group="x\x00y")])
     assert [rows(engine)[i].group_name for i in "ab"] == ["g" * 200, r"x\x00y"]
 
@@ -137,7 +137,7 @@ def test_a_second_sync_of_the_same_log_writes_no_item(engine, run, database_kind
         assert conn.scalar(text(version)) == before
 
 
-def test_another_targets_items_are_left_alone(engine, run, epoch):
+def test_items_of_other_targets_are_not_changed(engine, run, epoch):
     with writing(engine) as conn:
         other = leases.acquire(conn, target="other", holder="h:1", now=NOW, ttl=HOUR)
     sync_worklist(engine, target="other", epoch=other, run_id=1, batches=[[SyncLogEntry(item_id="x")]], now=NOW)
@@ -153,12 +153,12 @@ def test_a_stale_epoch_writes_nothing(engine, run, epoch):
     with writing(engine) as conn:
         leases.release(conn, target=TARGET, epoch=epoch)
         leases.acquire(conn, target=TARGET, holder="h:2", now=NOW, ttl=HOUR)
-    with pytest.raises(LeaseLostError, match=r"target gloo: this run's lease \(epoch 1\)"):
+    with pytest.raises(LeaseLostError, match=r"target gloo: the lease of this run \(epoch 1\)"):
         run("b")
     assert {i: row.removed_at for i, row in rows(engine).items()} == {"a": None}
 
 
-def test_a_log_that_breaks_halfway_changes_nothing_and_the_next_sync_works(engine, run, epoch):
+def test_a_log_that_fails_halfway_changes_nothing_and_the_next_sync_works(engine, run, epoch):
     run("a")
 
     def breaking():
@@ -171,7 +171,7 @@ def test_a_log_that_breaks_halfway_changes_nothing_and_the_next_sync_works(engin
     assert run("a", "c").new == 1
 
 
-def test_nobody_waits_for_our_lock_while_the_users_log_is_read(engine, epoch, store_url, database_kind):
+def test_reading_the_sync_log_holds_no_lock_of_our_database(engine, epoch, store_url, database_kind):
     written = []
 
     def slow():
@@ -192,7 +192,7 @@ def test_nobody_waits_for_our_lock_while_the_users_log_is_read(engine, epoch, st
     assert written == [0]
 
 
-def test_no_staged_id_outlives_the_sync(engine, run, database_kind):
+def test_the_staging_table_is_empty_after_the_sync(engine, run, database_kind):
     run("a")
     catalogue = "sqlite_temp_master" if database_kind == "sqlite" else "pg_class WHERE relname = 'staged_ids'"
     with reading(engine) as conn:
@@ -209,7 +209,7 @@ LOGS = st.lists(st.lists(ENTRY, max_size=12), min_size=1, max_size=4)
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(logs=LOGS)
-def test_after_any_logs_the_active_items_are_the_last_logs_usable_ids(engine, run, logs):
+def test_after_any_syncs_the_active_items_are_the_valid_ids_of_the_last_log(engine, run, logs):
     for log in logs:
         with reading(engine) as conn:
             before = conn.scalar(select(func.count()).select_from(items).where(items.c.removed_at.is_(None)))
@@ -221,7 +221,7 @@ def test_after_any_logs_the_active_items_are_the_last_logs_usable_ids(engine, ru
 
 
 @given(entries=st.lists(ENTRY, max_size=30), cut=st.integers(0, 30))
-def test_screening_in_batches_counts_the_same_as_screening_at_once(entries, cut):
+def test_validation_in_batches_counts_the_same_as_at_once(entries, cut):
     whole, counts = validate_entries(entries, now=NOW)
     first, some = validate_entries(entries[:cut], now=NOW)
     second, others = validate_entries(entries[cut:], now=NOW)

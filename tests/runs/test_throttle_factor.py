@@ -1,4 +1,4 @@
-"""Holding back after 429s, from run to run: what is stored, what the next run does with it, what people are told."""
+"""The throttle factor after 429s, from run to run: stored, used by the next run, and shown."""
 
 import asyncio
 
@@ -30,13 +30,13 @@ def factors(world):
 
 
 def held_back(world, factor, target="gloo"):
-    """As if the target's last run had left it so."""
+    """Sets the throttle factor of the last run."""
     with world.app.engine.begin() as conn:
         conn.exec_driver_sql(f"UPDATE runs SET throttle_factor = {factor} WHERE target = '{target}'")
 
 
 def live(world):
-    """The throttle that this process keeps."""
+    """The throttle of this process."""
     (throttle,) = world.app.throttles._throttles.values()
     return throttle
 
@@ -51,7 +51,7 @@ def next_run(request, world):
     return run
 
 
-def test_429s_halve_it_run_by_run_while_the_incident_is_open_and_clean_runs_give_it_back(world, next_run):
+def test_429s_halve_the_throttle_factor_run_by_run_and_clean_runs_restore_it(world, next_run):
     world.configure(check="max_attempts = 1\nconcurrency = 8", more=AT_ONCE)
     world.track(1)
     next_run()
@@ -69,7 +69,7 @@ def test_429s_halve_it_run_by_run_while_the_incident_is_open_and_clean_runs_give
     assert reports[1].open_incidents == (), "it recovers on, with the incident over"
 
 
-def test_a_restrained_run_has_fewer_requests_in_flight(world, next_run):
+def test_a_throttled_run_has_fewer_requests_in_flight(world, next_run):
     world.configure(check="concurrency = 8")
     world.track(40)
     world.sandbox.add_fault(path="/engine", delay_s=0.02, passes=True)
@@ -84,7 +84,7 @@ def test_a_restrained_run_has_fewer_requests_in_flight(world, next_run):
     assert live(world).concurrency.ceiling == 2
 
 
-def test_runs_that_learn_nothing_hand_it_on(world):
+def test_runs_without_an_answer_keep_the_throttle_factor(world):
     world.track(1)
     world.run()
     held_back(world, 0.25)
@@ -94,7 +94,7 @@ def test_runs_that_learn_nothing_hand_it_on(world):
     interrupt = asyncio.Event()
     interrupt.set()
     assert world.run(interrupt=interrupt).status is RunStatus.PARTIAL
-    with world.app.engine.begin() as conn:  # as a process leaves it that is killed
+    with world.app.engine.begin() as conn:  # like after a kill
         conn.exec_driver_sql(
             "INSERT INTO runs (target, environment, epoch, status, throttle_factor, started_at) "
             f"SELECT target, environment, epoch, 'running', 0.25, started_at FROM runs WHERE id = {len(factors(world))}"
@@ -104,7 +104,7 @@ def test_runs_that_learn_nothing_hand_it_on(world):
     assert (report.throttle_factor, factors(world)[-1]) == (0.25, 0.3125)
 
 
-def test_a_run_that_a_hint_keeps_from_sending_anything_does_not_halve_it_further(world):
+def test_a_run_that_sends_nothing_because_of_a_hint_does_not_halve_the_throttle_factor(world):
     world.configure(check='deadline = "60s"\nconcurrency = 1', more=AT_ONCE)
     world.track(3)
     world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "600"})
@@ -114,7 +114,7 @@ def test_a_run_that_a_hint_keeps_from_sending_anything_does_not_halve_it_further
     assert factors(world) == [0.5] * 3
 
 
-def test_of_several_targets_on_one_key_the_most_restrained_holds_all_of_them_back(small_world):
+def test_targets_with_one_key_use_the_smallest_throttle_factor(small_world):
     world = small_world
     settings = world.sandbox.settings
     described = {"url": world.sandbox.url, "publisher": settings.publisher_id, "sync_log": world.sync_log}
@@ -138,21 +138,21 @@ def test_of_several_targets_on_one_key_the_most_restrained_holds_all_of_them_bac
     assert [throttle.concurrency.ceiling for throttle in world.app.throttles._throttles.values()] == [8, 8]
 
 
-def test_people_and_the_log_are_told(small_world, here):
+def test_the_report_and_the_log_show_the_throttle_factor(small_world, here):
     world = small_world
     world.track(2)
     world.run()
     held_back(world, 0.25)
-    assert "Restrained to 1/4 of its rate and concurrency after 429s." in here(world, "check").stdout
-    assert "Restrained to 31% of" in here(world, "check").stdout
+    assert "Throttled to 1/4 of its rate and concurrency after 429s." in here(world, "check").stdout
+    assert "Throttled to 31% of" in here(world, "check").stdout
     with structlog.testing.capture_logs() as logged:
         world.run()
     (event,) = [each for each in logged if each["event"] == "run_finished"]
     assert (event["throttle_factor"], event["next_throttle_factor"]) == (0.390625, 0.48828125)
-    assert event["throttle_reason"] == "the run was clean"
+    assert event["throttle_reason"] == "clean run"
 
 
-def test_a_database_that_can_t_say_is_no_reason_not_to_run(small_world):
+def test_a_run_continues_if_the_throttle_factor_cannot_be_read(small_world):
     world = small_world
     world.track(2)
     with structlog.testing.capture_logs() as logged:

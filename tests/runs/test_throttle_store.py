@@ -25,7 +25,7 @@ SILENT = LearnedLimits(at=NOW)
 def written(engine, *all_learned, key=KEY):
     for learned in all_learned:
         with writing(engine) as conn:
-            throttles.write(conn, key=key, origin=ORIGIN, learned=learned)
+            throttles.write(conn, key=key, origin=ORIGIN, limits=learned)
     return known(engine, key)
 
 
@@ -39,18 +39,18 @@ def test_nothing_is_known_before_the_first_write(engine):
 
 
 @pytest.mark.parametrize("learned", [FULL, SILENT], ids=["all that there is", "nothing but when"])
-def test_what_was_learned_reads_back(engine, learned):
+def test_stored_limits_are_read_back(engine, learned):
     assert written(engine, learned) == learned
 
 
-def test_keys_are_apart(engine):
+def test_keys_are_separate(engine):
     written(engine, FULL)
 
     assert written(engine, SILENT, key="other") == SILENT
     assert known(engine) == FULL
 
 
-def test_a_row_says_to_people_which_api_it_is_about(engine):
+def test_a_row_names_its_api(engine):
     written(engine, SILENT)
 
     with reading(engine) as conn:
@@ -73,7 +73,7 @@ def hint(minutes, status, code=None, *, at=NOW):
         pytest.param(hint(1, 429), hint(7, 503, at=NOW + 5 * MINUTE), (7, 503, None), id="the next, after its time"),
     ],
 )
-def test_of_two_hints_the_later_instant_stands_with_its_status_and_code(engine, first, second, stands):
+def test_the_later_hint_wins_with_its_status_and_code(engine, first, second, stands):
     found = written(engine, first, second)
 
     minutes, status, code = stands
@@ -95,19 +95,19 @@ NEW = LearnedLimits(at=NOW + MINUTE, rate_per_s=20.0, concurrency=4.0, down=Fals
         pytest.param(OLD, replace(NEW, at=NOW), replace(NEW, at=NOW), id="of two at one instant, the one written last"),
     ],
 )
-def test_of_the_rest_what_was_learned_last_stands(engine, first, second, stands):
+def test_of_the_other_columns_the_newest_wins(engine, first, second, stands):
     assert written(engine, first, second) == stands
 
 
-def test_a_hint_outlives_what_is_newer_and_heard_none(engine):
+def test_a_newer_write_without_a_hint_keeps_the_hint(engine):
     assert written(engine, FULL, NEW) == replace(NEW, not_before=FULL.not_before, status=429, code="SLOW_DOWN")
 
 
-def test_text_that_no_column_takes_is_made_to_fit(engine):
+def test_long_and_unprintable_texts_are_adapted_to_their_columns(engine):
     assert written(engine, replace(FULL, code="a\x00b\ud800")).code == "a\\x00b\\ud800"
     late = replace(FULL, not_before=NOW + 61 * MINUTE, code="c" * 201)
     with writing(engine) as conn:
-        throttles.write(conn, key="long", origin=f"https://{'h' * 600}:443", learned=late)
+        throttles.write(conn, key="long", origin=f"https://{'h' * 600}:443", limits=late)
     assert known(engine, "long").code == "c" * 200
 
 
@@ -130,13 +130,13 @@ WRITERS = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(writers=WRITERS, data=st.data())
-def test_it_does_not_matter_who_writes_first(engine, writers, data):
+def test_the_order_of_writes_does_not_matter(engine, writers, data):
     one, other = uuid4().hex, uuid4().hex
 
     assert written(engine, *writers, key=one) == written(engine, *data.draw(st.permutations(writers)), key=other)
 
 
-def test_of_processes_that_write_at_once_none_loses_a_hint(engine, store_url):
+def test_concurrent_writers_lose_no_hint(engine, store_url):
     last, together = 20, threading.Barrier(2)
     failures = []
 
@@ -154,7 +154,7 @@ def test_of_processes_that_write_at_once_none_loses_a_hint(engine, store_url):
         finally:
             mine.dispose()
 
-    # one hears a hint each time, and the later one first; the other never hears any, and is the newer one in the end
+    # one gets a hint each time, the later one first; the other never gets one, and writes last
     threads = [
         threading.Thread(target=write_all, args=[range(last, 0, -1)], kwargs={"heard": True}),
         threading.Thread(target=write_all, args=[range(2, last + 2)], kwargs={"heard": False}),
@@ -170,7 +170,7 @@ def test_of_processes_that_write_at_once_none_loses_a_hint(engine, store_url):
     )
 
 
-def test_what_was_learned_by_a_clock_far_ahead_gives_way(engine):
+def test_limits_with_a_time_far_ahead_are_replaced(engine):
     ahead = replace(FULL, at=NOW + timedelta(days=400), not_before=NOW + timedelta(days=400))
 
     assert written(engine, ahead, FULL) == FULL

@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 from monitor.database import leases
 from monitor.database.engine import reading, writing
 from monitor.database.tables import item_events, items
-from monitor.model import ItemState, Outcome, Reason, SyncLogEntry
+from monitor.model import Cause, ItemState, Outcome, Reason, SyncLogEntry
 from monitor.model.http import ApiError
 from monitor.model.items import transition
 from monitor.runs import outcomes as outcome_store
@@ -20,7 +20,7 @@ TARGET = "gloo"
 
 @pytest.fixture
 def listed(engine):
-    """Puts ids on the work list."""
+    """Adds ids to the work list."""
     with writing(engine) as conn:
         epoch = leases.acquire(conn, target=TARGET, holder="h:1", now=NOW, ttl=MINUTE)
 
@@ -58,7 +58,7 @@ def events(engine):
         return [tuple(row) for row in conn.execute(query.order_by(item_events.c.id))]
 
 
-def test_everything_new_is_due_by_id_in_batches(engine, listed):
+def test_all_new_items_are_due_by_id_in_batches(engine, listed):
     listed("d", "a", "c", "b", "e")
     assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=0, batch=2)) == [
         ["a", "b"],
@@ -69,7 +69,7 @@ def test_everything_new_is_due_by_id_in_batches(engine, listed):
         assert worklist.count_due(conn, target=TARGET, recheck=10) == 5
 
 
-def test_a_due_item_carries_what_is_known_of_it(engine, listed):
+def test_a_due_item_has_its_last_known_values(engine, listed):
     listed("a")
     outcomes(engine, 1, {"a": ItemState.NOT_FOUND}, at=NOW, error=ApiError(status=404, code="gone", request_id="r1"))
     with writing(engine) as conn:
@@ -92,7 +92,7 @@ def test_removed_ignored_and_foreign_items_are_not_due(engine, listed):
     assert sum(tallies.counts.values()) == 1
 
 
-def test_completed_items_are_rechecked_longest_unchecked_first_and_no_more_than_asked(engine, listed):
+def test_completed_items_are_rechecked_longest_unchecked_first_up_to_the_limit(engine, listed):
     listed(*"abcdef")
     for minute, item_id in enumerate("cbaed"):
         outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
@@ -110,7 +110,7 @@ def test_completed_items_are_rechecked_longest_unchecked_first_and_no_more_than_
         assert [worklist.count_due(conn, target=TARGET, recheck=n) for n in (0, 3, 99)] == [1, 4, 6]
 
 
-def test_items_checked_at_the_same_moment_are_rechecked_in_pages_without_loss(engine, listed):
+def test_items_checked_at_the_same_time_are_all_rechecked(engine, listed):
     listed(*"abcde")
     outcomes(engine, 1, dict.fromkeys("abcde", ItemState.COMPLETED))
     assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=5, batch=2)) == [
@@ -120,7 +120,7 @@ def test_items_checked_at_the_same_moment_are_rechecked_in_pages_without_loss(en
     ]
 
 
-def test_recording_while_due_items_stream_asks_about_none_twice(engine, listed):
+def test_storing_outcomes_while_due_items_are_read_repeats_no_item(engine, listed):
     listed(*"abcdef")
     outcomes(engine, 1, {"e": ItemState.COMPLETED, "f": ItemState.COMPLETED})
     asked = []
@@ -148,7 +148,7 @@ def test_recording_nothing_writes_nothing(engine):
     assert events(engine) == []
 
 
-def test_what_the_api_says_fits_its_columns_whatever_it_is(engine, listed):
+def test_any_text_of_the_api_fits_its_columns(engine, listed):
     listed("a")
     error = ApiError(status=404, code="c" * 999, request_id="\ud800\r\n")
     outcomes(engine, 1, {"a": ItemState.PENDING}, stage="NUL\x00" + "x" * 999, error=error)
@@ -158,7 +158,7 @@ def test_what_the_api_says_fits_its_columns_whatever_it_is(engine, listed):
     )  # fmt: skip
 
 
-def test_what_was_not_asked_becomes_unknown_and_keeps_what_is_known(engine, listed):
+def test_items_that_were_not_asked_about_become_unknown_and_keep_their_known_state(engine, listed):
     listed("asked", "late", "good", "again")
     outcomes(engine, 1, {"good": ItemState.COMPLETED, "again": ItemState.COMPLETED})
     outcomes(engine, 1, {"late": ItemState.FAILED}, stage="FAILED", error=ApiError(status=500, code="x"))
@@ -176,16 +176,16 @@ def test_what_was_not_asked_becomes_unknown_and_keeps_what_is_known(engine, list
     assert events(engine) == before
 
 
-def test_more_rechecks_than_one_statement_may_name_are_left_unknown_too(engine, listed):
+def test_more_rechecks_than_fit_one_statement_become_unknown_too(engine, listed):
     many = [f"{n:04}" for n in range(1_203)]
     listed(*many)
     outcomes(engine, 1, dict.fromkeys(many, ItemState.COMPLETED))
     with writing(engine) as conn:
-        left = worklist.mark_unasked_unknown(conn, target=TARGET, run_id=2, reason=Reason.OUTAGE, recheck_ids=many)
+        left = worklist.mark_unasked_unknown(conn, target=TARGET, run_id=2, reason=Cause.OUTAGE, recheck_ids=many)
     assert left == 1_203
 
 
-def test_tallies_count_every_state_and_what_is_stuck(engine, listed):
+def test_counts_have_every_state_and_stuck_items(engine, listed):
     listed("old", "fresh", "done", "bad", "new")
     outcomes(engine, 1, {"old": ItemState.PENDING, "done": ItemState.COMPLETED, "bad": ItemState.FAILED})
     with writing(engine) as conn:
@@ -202,7 +202,7 @@ def test_tallies_count_every_state_and_what_is_stuck(engine, listed):
     assert (sum(none.counts.values()), len(none.counts), none.stuck) == (0, 6, 0)
 
 
-def test_what_is_tracked_and_what_would_be_rechecked_can_be_asked_beforehand(engine, listed):
+def test_tracked_and_rechecked_items_are_known_before_the_check(engine, listed):
     listed(*"abcd")
     for minute, item_id in enumerate("cba"):
         outcomes(engine, 1, {item_id: ItemState.COMPLETED}, at=NOW + minute * MINUTE)
@@ -223,7 +223,7 @@ def leave_unknown(engine, *conditions):
         conn.execute(update(items).where(*conditions).values(state="unknown"))
 
 
-def test_a_run_opens_with_items_that_were_well_spread_over_the_choice(engine, listed):
+def test_the_first_items_are_healthy_and_evenly_spread(engine, listed):
     all_of_them = tuple(f"i{n:02}" for n in range(20))
     listed(*all_of_them)
     completed(engine, *all_of_them)
@@ -240,7 +240,7 @@ def test_a_run_opens_with_items_that_were_well_spread_over_the_choice(engine, li
     assert openers() == ()
 
 
-def test_what_a_run_opens_with_is_handed_out_once(engine, listed):
+def test_the_first_items_are_due_only_once(engine, listed):
     listed("a", "b", "c", "new")
     completed(engine, "a", "b", "c")
     assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=2, recheck=3, first=("b",))) == [
@@ -250,14 +250,14 @@ def test_what_a_run_opens_with_is_handed_out_once(engine, listed):
     ]
 
 
-def test_unfinished_items_that_no_run_asked_about_for_longest_come_first(engine, listed):
+def test_unfinished_items_come_first_if_unasked_for_longest(engine, listed):
     listed("a", "b", "c")
     outcomes(engine, 5, {"a": ItemState.PENDING})
     outcomes(engine, 4, {"b": ItemState.PENDING})
     assert ids(worklist.iter_due_items(engine, target=TARGET, run_id=6, recheck=0, batch=1)) == [["c"], ["b"], ["a"]]
 
 
-def test_a_finished_item_that_a_run_could_not_find_out_about_is_not_unfinished(engine, listed):
+def test_a_completed_item_with_an_unknown_outcome_is_not_unfinished(engine, listed):
     listed("a", "b")
     completed(engine, "a", "b")
     leave_unknown(engine)

@@ -41,7 +41,7 @@ def test_ids_are_added_once_however_often_they_are_imported(engine, add):
         assert builtin_log.added_at(conn, item_id="z") == {}
 
 
-def test_what_differs_is_taken_over_and_what_is_not_said_stays(engine, add):
+def test_different_values_are_stored_and_missing_values_change_nothing(engine, add):
     add(*entries("a", "b", submitted_at=NOW, group="books"))
     assert add(*entries("a"), *entries("b", group="films")) == (0, 1, 1, 0)
     assert add(*entries("a", submitted_at=NOW + HOUR), *entries("c")) == (1, 0, 1, 0)
@@ -52,14 +52,14 @@ def test_what_differs_is_taken_over_and_what_is_not_said_stays(engine, add):
     ]
 
 
-def test_of_rows_that_name_one_id_the_first_counts_so_that_importing_again_changes_nothing(engine, add):
+def test_the_first_row_of_an_id_counts_so_repeating_an_import_changes_nothing(engine, add):
     given = [*entries("a", group="one"), *entries("b"), *entries("a", group="two")]
     assert add(*given, size=1) == (2, 0, 0, 1)
     assert add(*given) == (0, 2, 0, 1)
     assert log(engine) == [SyncLogEntry(item_id="a", group="one"), SyncLogEntry(item_id="b")]
 
 
-def test_targets_have_logs_of_their_own(engine, add):
+def test_each_target_has_its_own_log(engine, add):
     add(*entries("a"))
     assert add(*entries("a", group="x"), target="other") == (1, 0, 0, 0)
     assert add(*entries("a", group="x"), target="other") == (0, 1, 0, 0)
@@ -68,7 +68,7 @@ def test_targets_have_logs_of_their_own(engine, add):
         assert list(builtin_log.added_at(conn, item_id="a")) == ["gloo", "other"]
 
 
-def test_nothing_is_imported_when_the_rows_stop_coming(engine, add):
+def test_nothing_is_imported_if_reading_the_file_fails(engine, add):
     def broken():
         yield entries("a")
         raise ValueError("no more")
@@ -76,16 +76,16 @@ def test_nothing_is_imported_when_the_rows_stop_coming(engine, add):
     with pytest.raises(ValueError, match="no more"):
         builtin_log.add(engine, target="gloo", batches=broken(), now=NOW)
     assert log(engine) == []
-    assert add(*entries("a")) == (1, 0, 0, 0)  # on the pooled connection that it failed on
+    assert add(*entries("a")) == (1, 0, 0, 0)  # on the same pooled connection
 
 
-def test_an_import_of_nothing_is_fine(engine, add):
+def test_an_empty_import_is_fine(engine, add):
     assert add() == (0, 0, 0, 0)
     assert builtin_log.add(engine, target="gloo", batches=[[]], now=NOW).read == 0
 
 
-def test_rows_that_come_slowly_keep_nobody_from_writing(engine):
-    """While the first import waits for its next row, a second one gets through."""
+def test_a_slow_import_does_not_block_other_writers(engine):
+    """A second import finishes while the first waits for its next row."""
     second = []
 
     def slow():
@@ -105,7 +105,7 @@ def test_rows_that_come_slowly_keep_nobody_from_writing(engine):
     assert log(engine) == entries("a", "b", "c")
 
 
-def test_removed_ids_are_gone_and_unknown_ones_are_named(engine, add):
+def test_ids_are_removed_and_unknown_ids_are_returned(engine, add):
     add(*entries(*"abcd"))
     add(*entries("a"), target="other")
     done = builtin_log.remove(engine, target="gloo", batches=[["a", "x"], ["c", "c", "a"]])
@@ -113,7 +113,7 @@ def test_removed_ids_are_gone_and_unknown_ones_are_named(engine, add):
     assert (log(engine), log(engine, "other")) == (entries("b", "d"), entries("a"))
 
 
-def test_many_are_removed_at_once_and_only_some_unknown_ones_named(engine, add):
+def test_many_ids_are_removed_and_only_some_unknown_ids_returned(engine, add):
     ids = [f"{n:04}" for n in range(1200)]
     add(*entries(*ids), size=1200)
     done = builtin_log.remove(engine, target="gloo", batches=[ids[:1100], [f"x{n}" for n in range(30)]])
@@ -146,7 +146,7 @@ ENTRIES = st.builds(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 @given(first=st.lists(ENTRIES, max_size=8), second=st.lists(ENTRIES, max_size=8))
-def test_importing_the_same_again_never_changes_anything(engine, add, first, second):
+def test_repeating_any_import_changes_nothing(engine, add, first, second):
     add(*first)
     add(*second)
     before = log(engine)

@@ -1,4 +1,4 @@
-"""docs/sync-log.md does what it says: its SQL and its Python are run, and what they make is read as a sync log."""
+"""Runs the SQL, Python and commands of docs/sync-log.md, and reads the result as a sync log."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ INSERT INTO documents VALUES ('dbt-1', '2026-03-01 12:00', 'wiki', NULL), (NULL,
 CREATE TABLE upsertion_record (uuid TEXT, key TEXT, namespace TEXT, group_id TEXT, updated_at DOUBLE PRECISION);
 INSERT INTO upsertion_record VALUES ('u1', 'lc-1', 'gloo/books', 'g', 1772366400.0), ('u2', 'lc-2', 'other', 'g', 1.0);
 """
-"""What the pipelines have that the document puts views over."""
+"""The tables of the pipelines, for the views of the document."""
 
 
 def blocks(language):
@@ -44,13 +44,13 @@ def blocks(language):
 
 
 def statements(kind):
-    """The document's SQL for one database, in its order."""
+    """The SQL of the document for one database, in order."""
     named = [(block.splitlines()[0], block) for block in blocks("sql")]
     return [block for first, block in named if DATABASES[kind] in first.removeprefix("-- ").split(" and ")]
 
 
 def execute(url, *scripts):
-    """Runs SQL as the pipeline's owner."""
+    """Runs SQL as the owner of the pipeline's database."""
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as conn:
             for script in scripts:
@@ -75,7 +75,7 @@ def test_every_block_of_sql_says_which_database_it_is_for():
 
 @pytest.fixture
 def pipeline(synclog_kind, synclog_url):
-    """A pipeline's database with all that the document makes there but roles; its URL."""
+    """The URL of a database with everything that the document creates, except roles."""
     execute(synclog_url, BOOKS, *(block for block in statements(synclog_kind) if "CREATE ROLE" not in block))
     return synclog_url
 
@@ -107,7 +107,7 @@ def test_the_table_records_when_and_the_view_keeps_one_environment_and_90_days(p
 
 @pytest.fixture
 def reader(new_postgres):
-    """The URL of the document's role in a pipeline's database made after the document, and the owner's."""
+    """The URLs of the document's role and of the owner, in a database created like the document says."""
     owner, role = new_postgres(), f"monitor_reader_{uuid4().hex[:8]}"
     database = make_url(owner).database
     adapted = [
@@ -128,7 +128,7 @@ def test_the_role_of_the_document_reads_the_view_and_nothing_else(reader):
             verify(SyncLogSpec(url=url, table=table, id_column="item_id" if table == "sync_log" else "api_document_id"))
 
 
-def test_the_role_of_the_document_writes_nothing_not_even_without_its_second_fence(reader):
+def test_the_role_of_the_document_writes_nothing_even_without_its_second_safeguard(reader):
     url, _ = reader
     with psycopg.connect(url, autocommit=True) as conn:
         with pytest.raises(ReadOnlySqlTransaction):
@@ -139,7 +139,7 @@ def test_the_role_of_the_document_writes_nothing_not_even_without_its_second_fen
                 conn.execute(statement)
 
 
-def test_the_role_of_the_document_has_its_second_fence(reader):
+def test_the_role_of_the_document_has_its_second_safeguard(reader):
     url, _ = reader
     with psycopg.connect(url) as conn:
         settings = ("default_transaction_read_only", "statement_timeout", "idle_in_transaction_session_timeout")
@@ -147,7 +147,7 @@ def test_the_role_of_the_document_has_its_second_fence(reader):
 
 
 def test_the_uploader_of_the_document_records_new_documents_and_duplicates(small_world):
-    """The same file is uploaded twice by two pipelines: the second learns of a duplicate, and watches it too."""
+    """The same file is uploaded twice; the second upload returns a duplicate, which is tracked too."""
     sandbox, path = small_world.sandbox, small_world.folder / "documented.db"
     made = {}
     (source,) = blocks("python")
@@ -194,7 +194,7 @@ def test_the_commands_of_the_document_do_what_they_say(small_world, monkeypatch,
     monkeypatch.chdir(small_world.folder)
     assert len(COMMANDS) == 10
     for command in COMMANDS:
-        if command == COMMANDS[6]:  # the first that wants the item on the work list
+        if command == COMMANDS[6]:  # the first that needs the item on the work list
             monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(item_id.encode())))
             assert main(["items", "import", "-", "--config", str(config)]) == 0
             small_world.run()

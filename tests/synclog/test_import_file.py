@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
 from monitor.model import SyncLogEntry
-from monitor.synclog.import_file import read_items
-from monitor.synclog.import_formats import MAX_LINE_BYTES, BadLine, FileSpec, LineReader
+from monitor.synclog.import_file import MAX_LINE_BYTES, BadLine, FileSpec, LineReader, read_items
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -21,7 +20,7 @@ def found(content, name="ids", **spec):
 
 
 def read(content, name="ids", **spec):
-    """Ids of the usable lines, and (first, last, reason) of the others."""
+    """Ids of the good lines, and (first, last, reason) of the bad ones."""
     entries = list(found(content, name, **spec).entries)
     bad = [(each.first, each.last, each.reason) for each in entries if isinstance(each, BadLine)]
     return [each.item_id for each in entries if isinstance(each, SyncLogEntry)], bad
@@ -53,17 +52,17 @@ TIMES = {"submitted_at_column": "at", "group_column": "col"}
         ("id\na\n", ["a"]),
         ("Document-ID\na\n", ["a"]),
         ("7\n8\n", ["7", "8"]),
-        ("item_id\na\n\n\n", ["a"]),
+        ("item_id\na\n\n \nb\n\n", ["a", "b"]),
         ('{"item_id": "a"}\n{"item_id": 7, "x": [1]}\n', ["a", "7"]),
         ('"a"\n"b"\n', ["a", "b"]),
-        ('\n{"item_id": "a"}\n\n', ["a"]),
+        ('\n{"item_id": "a"}\n\n{"item_id": "b"}\n\n', ["a", "b"]),
         ('{"item_id": " a "}\n', [" a "]),
         ('"item_id"\na\n', ["a"]),
         ('"broken\n', []),
     ],
     ids=repr,
 )
-def test_ids_are_read_in_every_form_that_people_have_them_in(content, ids):
+def test_ids_are_read_from_common_forms_of_files(content, ids):
     assert read(content)[0] == ids
 
 
@@ -81,11 +80,11 @@ def test_ids_are_read_in_every_form_that_people_have_them_in(content, ids):
     ],
     ids=str,
 )
-def test_the_format_is_the_one_asked_for_else_told_by_the_name(name, spec, expected):
+def test_the_format_is_given_or_follows_from_the_file_name(name, spec, expected):
     assert found("7\n", name, **spec).format == expected
 
 
-def test_times_and_groups_come_from_the_columns_named_and_from_nowhere_else():
+def test_times_and_groups_are_read_only_from_named_columns():
     table = "item_id,at,col\na,2026-03-01 13:00,books\nb,1772366400,\nc,,\n"
     expected = [
         SyncLogEntry(item_id="a", submitted_at=NOON, group="books"),
@@ -105,46 +104,44 @@ def test_times_and_groups_come_from_the_columns_named_and_from_nowhere_else():
 @pytest.mark.parametrize(
     ("content", "bad"),
     [
-        ("item_id,x\n,1\nb,2\n", (2, 2, "its id is blank")),
-        ("item_id,x\n   ,1\nb,2\n", (2, 2, "its id is blank")),
-        ("item_id\na\n\n \nb\n", (3, 4, "nothing stands there")),
-        (f"item_id\n{'x' * 513}\nb\n", (2, 2, f'its id is longer than 512 characters: "{"x" * 40}…"')),
-        ("item_id\na\0c\nb\n", (2, 2, 'its id holds a control character: "a\\x00c"')),
+        ("item_id,x\n,1\nb,2\n", (2, 2, "the id is blank")),
+        ("item_id,x\n   ,1\nb,2\n", (2, 2, "the id is blank")),
+        (f"item_id\n{'x' * 513}\nb\n", (2, 2, f'the id is longer than 512 characters: "{"x" * 40}…"')),
+        ("item_id\na\0c\nb\n", (2, 2, 'the id contains a control character: "a\\x00c"')),
         ("item_id,x\n1,2,3\nb,2\n", (2, 2, "its number of fields is 3 instead of 2")),
         ("item_id,x\n1\nb,2\n", (2, 2, "its number of fields is 1 instead of 2")),
         ("a\nb,c\nd\n", (2, 2, "its number of fields is 2 instead of 1")),
-        ('item_id,t\n"x\ny",2\nb,2\n', (2, 3, 'its id holds a control character: "x\\ny"')),
+        ('item_id,t\n"x\ny",2\nb,2\n', (2, 3, 'the id contains a control character: "x\\ny"')),
         ('item_id,t\n"x"y,2\nb,2\n', (2, 2, "it can't be read as CSV: ',' expected after '\"'")),
         (
             'item_id,t\na,1\nb,"2\nc,3\nd,4\n',
-            (3, 5, "it can't be read as CSV: unexpected end of data (a quote that is not closed?)"),
+            (3, 5, "it can't be read as CSV: unexpected end of data (is a quote not closed?)"),
         ),
         ('{"item_id": "a"}\n{"item_id": \n', (2, 2, "it is not JSON (Input data was truncated)")),
         ('{"item_id": "a"}\n{"id": "b", "x": 1}\n', (2, 2, 'it has no "item_id"; its keys are "id", "x"')),
         ('{"item_id": "a"}\n{}\n', (2, 2, 'it has no "item_id"')),
-        ('{"item_id": null}\n', (1, 1, 'its id is neither text nor a whole number: "None"')),
-        ('{"item_id": true}\n', (1, 1, 'its id is neither text nor a whole number: "True"')),
-        ('{"item_id": 1.5}\n', (1, 1, 'its id is neither text nor a whole number: "1.5"')),
-        ('{"item_id": ""}\n', (1, 1, "its id is blank")),
-        ('{"item_id": "a"}\n[1]\n', (2, 2, 'its id is neither text nor a whole number: "[1]"')),
-        ('{"item_id": "a"}\n\n{"item_id": "b"}\n', (2, 2, "nothing stands there")),
+        ('{"item_id": null}\n', (1, 1, 'the id is neither text nor a whole number: "None"')),
+        ('{"item_id": true}\n', (1, 1, 'the id is neither text nor a whole number: "True"')),
+        ('{"item_id": 1.5}\n', (1, 1, 'the id is neither text nor a whole number: "1.5"')),
+        ('{"item_id": ""}\n', (1, 1, "the id is blank")),
+        ('{"item_id": "a"}\n[1]\n', (2, 2, 'the id is neither text nor a whole number: "[1]"')),
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_a_line_that_cannot_be_used_is_told_with_its_number_and_the_reason(content, bad):
+def test_a_bad_line_is_reported_with_its_number_and_reason(content, bad):
     assert read(content)[1] == [bad]
 
 
-def test_a_time_that_cannot_be_read_and_a_group_that_is_none_spoil_their_line():
+def test_a_line_with_an_invalid_time_or_group_is_bad():
     _, (bad,) = read("item_id,at,col\na,yesterday,x\nb,,x\n", **TIMES)
-    assert bad == (2, 2, '"yesterday" is no time; write it like 2026-03-01T12:00:00Z, or as Unix seconds')
+    assert bad == (2, 2, '"yesterday" is not a time; write it like 2026-03-01T12:00:00Z, or as Unix seconds')
     ids, (bad,) = read('{"item_id": "a", "col": [1]}\n{"item_id": "b", "col": 7}\n', **TIMES)
-    assert (ids, bad) == (["b"], (1, 1, 'its group is neither text nor a whole number: "[1]"'))
+    assert (ids, bad) == (["b"], (1, 1, 'the group is neither text nor a whole number: "[1]"'))
 
 
-NO_COLUMN = "x: it has no column {}; its header line has {}: name one with {}"
+NO_COLUMN = "x: there is no column {}; the header has {}: set {}"
 NOT_UTF_8 = "x: {}; save the file as UTF-8 and try again"
-ALIKE = "x: {} of its columns are called {}; rename the others"
+ALIKE = "x: {} columns are called {}; rename all but one"
 
 
 @pytest.mark.parametrize(
@@ -163,14 +160,14 @@ ALIKE = "x: {} of its columns are called {}; rename the others"
     ],
     ids=repr,
 )
-def test_a_file_that_cannot_be_read_is_refused_in_a_sentence(content, spec, sentence):
+def test_an_unreadable_file_is_refused_in_one_sentence(content, spec, sentence):
     with pytest.raises(ConfigError) as refused:
         read(content, "x", **spec)
     assert str(refused.value) == sentence
 
 
-def test_many_columns_are_not_all_named():
-    with pytest.raises(ConfigError, match='"c19" and 10 more: name one with'):
+def test_a_message_names_at_most_twenty_columns():
+    with pytest.raises(ConfigError, match='"c19" and 10 more: set --id-column'):
         found(",".join(f"c{n}" for n in range(30)) + "\n")
 
 
@@ -181,32 +178,29 @@ def test_an_exact_name_wins_over_one_that_differs_in_case():
 @pytest.mark.parametrize(
     ("content", "note"),
     [
-        ("a\nb\n", "x: there is no header line; every line is taken for an id, the first one too"),
-        ("doc_id\nb\n", 'x: the ids are taken from its only column, "doc_id"'),
+        ("a\nb\n", "x: there is no header line; every line is read as an id, also the first"),
+        ("doc_id\nb\n", 'x: ids are read from the only column, "doc_id"'),
     ],
 )
-def test_what_is_guessed_is_told(content, note):
+def test_a_note_says_what_was_guessed(content, note):
     assert found(content, "x").notes == (note,)
     assert found("item_id\na\n", "x").notes == ()
 
 
-def test_a_line_too_long_for_memory_is_passed_over():
-    endless = b"y" * (MAX_LINE_BYTES + 2**21)
-    bad = [(3, 3, "it is longer than 16777216 bytes")]
-    assert read(b"item_id\na\n%s\nb\n" % endless) == (["a", "b"], bad)
-    assert read(b'"x"\n"a"\n"%s"\n"b"\n' % endless) == (["x", "a", "b"], bad)
-    with pytest.raises(ConfigError, match="its first line is longer than 16777216 bytes"):
-        found(endless, "x")
+@pytest.mark.parametrize(("start", "line"), [(b"", 1), (b"item_id\na\n", 3), (b'{"item_id": "a"}\n', 2)])
+def test_a_line_too_long_for_memory_is_refused(start, line):
+    with pytest.raises(ConfigError, match=f"line {line} is longer than 16777216 bytes; write one item per line"):
+        read(start + b"y" * (MAX_LINE_BYTES + 2**21))
 
 
-def test_a_field_longer_than_python_allows_by_itself_is_read():
+def test_a_field_longer_than_the_default_limit_of_python_is_read():
     ids, bad = read("item_id,content\na," + "x" * 200_000 + "\nb,1\n")
     assert (ids, bad) == (["a", "b"], [])
     ids, bad = read("item_id,content\na," + "x" * (2**20 + 1) + "\nb,1\n")
     assert (ids, bad) == (["b"], [(2, 2, "it can't be read as CSV: field larger than field limit (1048576)")])
 
 
-def test_deep_json_costs_its_line_only():
+def test_deeply_nested_json_is_a_bad_line():
     ids, bad = read('"a"\n' + "[" * 100_000 + "\n" + '"b"\n', format="jsonl")
     assert (ids, [each[:2] for each in bad]) == (["a", "b"], [(2, 2)])
 
@@ -221,7 +215,7 @@ class Broken(io.RawIOBase):
         raise OSError(5, "Input/output error")
 
 
-def test_a_disk_that_fails_is_told_in_a_sentence():
+def test_a_failing_disk_is_reported_in_one_sentence():
     with pytest.raises(
         ConfigError, match=r"^x: can't be read \(Input/output error\); check the disk or the pipe, and try again$"
     ):
@@ -232,13 +226,13 @@ IDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_si
 
 
 @given(ids=st.lists(IDS, min_size=1, max_size=20))
-def test_every_id_that_can_be_stored_comes_back_from_json_lines_to_the_letter(ids):
+def test_json_lines_return_every_valid_id_unchanged(ids):
     content = "\n".join(json.dumps({"item_id": item_id}) for item_id in ids)
     assert read(content) == (ids, [])
 
 
 @given(content=st.binary(max_size=200), name=st.sampled_from(["x", "x.csv", "x.jsonl"]))
-def test_any_bytes_are_read_or_refused_and_never_raise_anything_else(content, name):
+def test_any_bytes_are_read_or_raise_a_config_error(content, name):
     try:
         ids, bad = read(content, name, **TIMES)
     except ConfigError:

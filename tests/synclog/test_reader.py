@@ -24,7 +24,7 @@ SECRET = "canary-s3cret"
 
 @pytest.fixture
 def pipeline(synclog_url):
-    """Runs the user's own statements in the user's own database."""
+    """Runs statements in the user's database."""
 
     def run(*statements, rows=None):
         url = make_url(synclog_url)
@@ -55,7 +55,7 @@ def path_of(url):
     return Path(url.removeprefix("sqlite:///"))
 
 
-def test_rows_come_in_batches_as_they_stand(pipeline, spec):
+def test_rows_are_returned_unchanged_in_batches(pipeline, spec):
     pipeline(
         "CREATE TABLE sync_log (item_id TEXT, uploaded_at TEXT, collection TEXT)",
         "INSERT INTO sync_log VALUES ('a', '2026-07-01 14:00', 'one'), (NULL, NULL, NULL)",
@@ -78,7 +78,7 @@ def test_an_empty_log_has_no_batches(pipeline, spec):
     verify(spec())
 
 
-def test_a_view_is_as_good_as_a_table(pipeline, spec):
+def test_a_view_is_read_like_a_table(pipeline, spec):
     pipeline(
         "CREATE TABLE uploads (id INTEGER PRIMARY KEY, name TEXT)",
         "INSERT INTO uploads VALUES (1, 'a'), (2, 'b'), (3, 'c')",
@@ -95,19 +95,19 @@ def test_names_of_any_kind_are_quoted(pipeline, spec):
 @pytest.mark.parametrize(
     ("table", "column"), [("Sync_Log", "Item_Id"), ("sync_log", "item_id"), ("SYNC_LOG", "ITEM_ID")]
 )
-def test_names_may_differ_in_case_when_only_one_is_meant(pipeline, spec, table, column):
+def test_a_name_in_another_case_is_found_if_it_is_unique(pipeline, spec, table, column):
     pipeline('CREATE TABLE "Sync_Log" ("Item_Id" TEXT)', """INSERT INTO "Sync_Log" VALUES ('a')""")
     assert ids(spec(table, column)) == ["a"]
 
 
-def test_an_exact_name_goes_before_one_in_another_case(new_postgres):
+def test_an_exact_name_wins_over_one_in_another_case(new_postgres):
     url = new_postgres()
     with psycopg.connect(url) as conn:
         conn.execute('CREATE TABLE "Log" ("ID" text, id text); CREATE TABLE log (id text)')
         conn.execute("""INSERT INTO log VALUES ('right'); INSERT INTO "Log" VALUES ('upper', 'lower')""")
     assert ids(SyncLogSpec(url=url, table="log", id_column="id")) == ["right"]
     assert ids(SyncLogSpec(url=url, table="Log", id_column="ID")) == ["upper"]
-    with pytest.raises(SyncLogError, match=r'no table "LOG", but "(Log|log)" or "(Log|log)"; write it exactly'):
+    with pytest.raises(SyncLogError, match=r'no table "LOG", but "(Log|log)" or "(Log|log)"; use the exact spelling'):
         verify(SyncLogSpec(url=url, table="LOG", id_column="id"))
 
 
@@ -125,7 +125,7 @@ def test_an_exact_name_goes_before_one_in_another_case(new_postgres):
     ],
     ids=str,
 )
-def test_a_name_that_is_not_there_is_named_with_what_is(pipeline, spec, asked, said):
+def test_a_message_about_a_missing_name_suggests_existing_names(pipeline, spec, asked, said):
     pipeline("CREATE TABLE sync_log (item_id TEXT, uploaded_at TEXT)", "INSERT INTO sync_log VALUES ('a', '')")
     for use in (verify, lambda s: next(read(s))):
         with pytest.raises(SyncLogError, match=said) as caught:
@@ -133,8 +133,8 @@ def test_a_name_that_is_not_there_is_named_with_what_is(pipeline, spec, asked, s
         assert str(caught.value).startswith("sync log")
 
 
-def test_a_database_without_tables_says_so(spec):
-    with pytest.raises(SyncLogError, match='has no table "sync_log"; there is none at all'):
+def test_a_database_without_tables_is_reported(spec):
+    with pytest.raises(SyncLogError, match='has no table "sync_log"; there is none'):
         verify(spec())
 
 
@@ -146,7 +146,7 @@ def test_a_dropped_column_is_not_found(new_postgres):
         verify(SyncLogSpec(url=url, table="sync_log", id_column="old"))
 
 
-def test_a_table_in_another_schema_is_named_with_it(new_postgres):
+def test_a_table_in_another_schema_is_read_by_its_qualified_name(new_postgres):
     url = new_postgres()
     with psycopg.connect(url) as conn:
         conn.execute('CREATE SCHEMA "Ops"; CREATE TABLE "Ops".log (id text); CREATE TABLE public."a.b" (id text)')
@@ -222,7 +222,7 @@ def test_upload_times_of_any_type_are_read_on_postgresql(new_postgres, kind, val
         "CREATE TABLE base (x TEXT); CREATE TABLE log (id TEXT, up TEXT AS (upper(id)))",
     ],
 )
-def test_every_kind_of_sqlite_table_is_read_whole(tmp_path, definition):
+def test_every_kind_of_sqlite_table_is_read_completely(tmp_path, definition):
     wanted = [f"{n:03}" for n in range(25)]
     with contextlib.closing(sqlite3.connect(tmp_path / "p.db")) as conn:
         conn.executescript(definition)
@@ -247,12 +247,12 @@ def test_nothing_can_be_written_even_by_a_view(new_postgres):
             "CREATE FUNCTION sneak() RETURNS text LANGUAGE plpgsql AS "
             "$$ BEGIN INSERT INTO t VALUES (1); RETURN 'x'; END $$; CREATE VIEW log AS SELECT sneak() AS id"
         )
-    with pytest.raises(SyncLogError, match=r"can't be read without writing: .* a view must not change anything"):
+    with pytest.raises(SyncLogError, match=r"can't be read without write access: .* a view must not change data"):
         verify(SyncLogSpec(url=url, table="log", id_column="id"))
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
-def test_a_users_writer_goes_on_while_the_log_is_read(tmp_path, mode):
+def test_a_writer_is_not_blocked_while_the_log_is_read(tmp_path, mode):
     path = tmp_path / "p.db"
     with contextlib.closing(sqlite3.connect(path, timeout=0)) as conn:
         conn.execute(f"PRAGMA journal_mode={mode}")
@@ -269,7 +269,7 @@ def test_a_users_writer_goes_on_while_the_log_is_read(tmp_path, mode):
     assert len(seen) == 110
 
 
-def test_a_log_that_is_left_early_is_closed(pipeline, spec, synclog_kind, synclog_url):
+def test_a_reader_that_stops_early_closes_the_log(pipeline, spec, synclog_kind, synclog_url):
     pipeline("CREATE TABLE sync_log (item_id TEXT)", "INSERT INTO sync_log VALUES ('a'), ('b'), ('c')")
     reading = read(spec(), batch=1)
     assert next(reading) == [SyncLogEntry(item_id="a")]
@@ -278,7 +278,7 @@ def test_a_log_that_is_left_early_is_closed(pipeline, spec, synclog_kind, synclo
     next(abandoned)
     del abandoned
     gc.collect()
-    # nobody is in the way of a change to the table
+    # no lock prevents a change of the table
     pipeline("DROP TABLE sync_log")
     if synclog_kind == "postgresql":
         with psycopg.connect(synclog_url) as conn:
@@ -289,7 +289,7 @@ def test_a_log_that_is_left_early_is_closed(pipeline, spec, synclog_kind, synclo
 
 
 @pytest.mark.parametrize("source", ["sync_log", "as_view"])
-def test_fifty_thousand_rows_stream_in_little_memory(pipeline, spec, synclog_kind, source):
+def test_fifty_thousand_rows_are_read_in_little_memory(pipeline, spec, synclog_kind, source):
     series = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000) SELECT 'item-' || i FROM n"
         if synclog_kind == "sqlite"
@@ -312,13 +312,13 @@ def test_fifty_thousand_rows_stream_in_little_memory(pipeline, spec, synclog_kin
     assert peak < 1_500_000
 
 
-def test_a_missing_file_is_named_and_not_made(tmp_path):
+def test_a_missing_file_is_named_and_not_created(tmp_path):
     with pytest.raises(SyncLogError, match=rf"sync log {tmp_path}/none.db does not exist; correct the path"):
         verify(SyncLogSpec(url=f"sqlite:///{tmp_path}/none.db", table="t", id_column="id"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path):
+def test_a_file_that_is_not_a_database_is_named(tmp_path):
     (tmp_path / "p.db").write_text("id,time\n" * 200)
     with pytest.raises(SyncLogError, match=r"p\.db is not a SQLite database, or is damaged; correct the path"):
         verify(SyncLogSpec(url=f"sqlite:///{tmp_path}/p.db", table="t", id_column="id"))
@@ -337,7 +337,7 @@ def test_file_names_of_any_kind_are_opened(tmp_path, name):
     assert ids(SyncLogSpec(url=url, table="log", id_column="id")) == ["a"]
 
 
-def test_a_locked_log_is_waited_for_and_named_after_the_busy_timeout(tmp_path):
+def test_a_locked_log_is_named_after_the_busy_timeout(tmp_path):
     path = tmp_path / "p.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as conn:
         conn.execute("CREATE TABLE log AS SELECT 'a' AS id")
@@ -351,13 +351,13 @@ def test_a_locked_log_is_waited_for_and_named_after_the_busy_timeout(tmp_path):
         writer.join()
 
 
-def test_a_wal_log_whose_side_files_cannot_be_made_is_read(tmp_path):
+def test_a_wal_log_is_read_if_its_side_files_cannot_be_created(tmp_path):
     path = tmp_path / "p.db"
     with contextlib.closing(sqlite3.connect(path)) as conn:
         conn.execute("PRAGMA journal_mode=WAL")
         conn.execute("CREATE TABLE log AS SELECT 'a' AS id")
         conn.commit()
-    (tmp_path / "p.db-shm").mkdir()  # stands in the way for root too
+    (tmp_path / "p.db-shm").mkdir()  # blocks root, too
     assert ids(SyncLogSpec(url=f"sqlite:///{path}", table="log", id_column="id")) == ["a"]
 
 
@@ -377,7 +377,7 @@ except Exception as error:
     ("mode", "rights", "said"),
     [("WAL", 0o444, "a\n"), ("DELETE", 0o444, "a\n"), ("DELETE", 0o000, "SyncLogError sync log {} can't be opened;")],
 )
-def test_a_folder_and_a_file_that_may_only_be_read_are_enough(mode, rights, said):
+def test_read_permission_on_folder_and_file_is_enough(mode, rights, said):
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "p.db"
         with contextlib.closing(sqlite3.connect(path)) as conn:
@@ -410,7 +410,7 @@ def _free_port():
     ],
     ids=["login", "database", "refused", "name"],
 )
-def test_a_server_that_cannot_be_used_is_named_without_user_or_password(postgres_url, change, said):
+def test_an_unusable_server_is_named_without_user_and_password(postgres_url, change, said):
     if change.get("port") == "free":
         change = {**change, "port": _free_port()}
     url = make_url(postgres_url).set(**change)

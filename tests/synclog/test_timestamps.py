@@ -45,24 +45,24 @@ NO_TIMES = [
     ],
     ids=str,
 )
-def test_times_as_people_store_them_are_read(value, read):
+def test_common_time_formats_are_parsed(value, read):
     assert parse_timestamp(value, PARIS) == read
     assert parse_timestamp(value, PARIS).tzinfo is UTC
 
 
 @pytest.mark.parametrize("value", NO_TIMES, ids=repr)
-def test_what_is_no_time_is_none(value):
+def test_other_values_are_none(value):
     assert parse_timestamp(value, PARIS) is None
 
 
 @given(value=st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes())
-def test_anything_is_read_as_an_aware_utc_time_or_none(value):
+def test_any_value_becomes_an_aware_utc_time_or_none(value):
     read = parse_timestamp(value, PARIS)
     assert read is None or read.tzinfo is UTC
 
 
 @given(seconds=st.integers(10**9, 7 * 10**9), micros=st.integers(0, 999_999))
-def test_a_time_is_the_same_in_every_spelling(seconds, micros):
+def test_all_formats_of_a_time_give_the_same_time(seconds, micros):
     whole = datetime.fromtimestamp(seconds, UTC)
     at = whole + timedelta(microseconds=micros)
     assert [parse_timestamp(v, PARIS) for v in (at, at.isoformat(), str(at))] == [at] * 3
