@@ -1,1 +1,1 @@
-"""Rules, routing and rendering: evidence in, decisions and words out. Pure."""
+"""Incidents: evidence, rules, decisions, members, silences and their storage. It sends no messages."""

@@ -1,6 +1,6 @@
-"""How far a target holds itself back after 429s: the share of rate and concurrency that its next run takes. Pure.
+"""What the next run of a target may send: a probe first while the API refuses it, and less after 429s. Pure.
 
-This is the slow hand, from run to run. How a client yields within one run is the business of its throttle.
+This acts from run to run. Within a run, the client's throttle slows down by itself.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,18 +10,15 @@ from enum import StrEnum
 from monitor.model import Cause
 
 _PROBED_WHILE_OPEN = (Cause.SPENDING_LIMIT, Cause.UNAUTHORIZED)
-"""Each refuses every request of a target alike, highest rank first."""
+"""Each refuses every request of a target; highest rank first."""
 
 
 def probe_for(unresolved: Collection[Cause], *, last_abort: Cause | None) -> Cause | None:
-    """The cause for which a run must begin with one probe, or None: it begins as any other.
+    """The cause for which a run must begin with one probe, or None.
 
-    `forbidden` is as often the fault of single items, so that its incident alone is no reason: the last run must have
-    been stopped by it.
+    `forbidden` is often about single items, so an open incident is not enough: it must have stopped the last run too.
 
-    Args:
-        unresolved: causes of the target's incidents that are not resolved, be they acknowledged or silenced.
-        last_abort: what stopped the target's last run that asked the API; None when nothing did.
+    `unresolved` includes acknowledged and silenced incidents; `last_abort` is of the last run that asked the API.
     """
     for cause in _PROBED_WHILE_OPEN:
         if cause in unresolved:
@@ -31,37 +28,31 @@ def probe_for(unresolved: Collection[Cause], *, last_abort: Cause | None) -> Cau
 
 
 def order_probe_candidates(candidates: Sequence[tuple[str, int]]) -> tuple[str, ...]:
-    """The ids of items that may be the probe, the best first: the one that no run asked about for longest.
+    """Item ids in the order in which they may be the probe: least recently asked first.
 
-    Whoever was refused goes to the end of the line, so that an item which became foreign by itself is not asked about
-    again before all others, and can't keep an incident open.
-
-    Args:
-        candidates: ids of items that were well, each with the last run that has an outcome for it.
+    A refused item goes to the end, so one item that belongs to another publisher can't keep the incident open.
     """
     return tuple(item_id for item_id, _ in sorted(candidates, key=lambda candidate: (candidate[1], candidate[0])))
 
 
 UNTHROTTLED = 1.0
-"""All of the rate and the concurrency."""
 MIN_FACTOR = 1 / 32
-"""No share is smaller."""
 _RECOVERY_FACTOR = 1.25
-"""A clean run makes the share so much larger: a halving takes four of them to be made good."""
+"""Per clean run: four of them undo one halving."""
 
 
 class ThrottleReason(StrEnum):
-    """The reason for a share."""
+    """The reason for a throttle factor, as logged."""
 
-    NOT_LIMITED = "nothing limits it"
-    REFUSED = "the run was refused for its rate while the incident is open"
-    RECOVERING = "the run was clean"
-    INCONCLUSIVE = "the run says nothing about the rate"
+    NOT_LIMITED = "not limited"
+    REFUSED = "429s while the incident is open"
+    RECOVERING = "clean run"
+    INCONCLUSIVE = "no information about the rate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThrottleFactor:
-    """A share of rate and concurrency (`MIN_FACTOR` to 1), and why it is what it is."""
+    """A share of rate and concurrency (`MIN_FACTOR` to 1), and its reason."""
 
     factor: float
     reason: ThrottleReason
@@ -70,18 +61,11 @@ class ThrottleFactor:
 def next_throttle_factor(
     previous: float, *, refused: bool, inhibited: bool, unresolved: bool, replied: bool
 ) -> ThrottleFactor:
-    """The share that the run after this one takes.
+    """The factor of the next run: halved when the incident opens and by each run with evidence, 25% up per clean run.
 
-    Halved when the incident opens and by every further run with evidence of its own; a run that sent nothing, or whose
-    429s a higher cause explains, changes nothing; a clean run gives a part of it back, until all is given back.
-
-    Args:
-        previous: the share that this run took.
-        refused: whether the run sent requests and has evidence of `rate_limited` that no higher cause explains.
-        muted: whether it has evidence of it that a higher cause explains, or that it inherited.
-        unresolved: whether an incident `rate_limited` of the target is open after the run's decisions.
-        replied: whether the API replied to anything. One reply is enough: a run that holds itself back may not get to
-            more before its deadline, and must not hold itself back for ever because of that.
+    `refused`: it sent requests and has evidence of `rate_limited` that no higher cause inhibits. `inhibited`: a higher
+    cause inhibits it, or the run inherited it; that changes nothing. `replied`: one reply is enough: a throttled run
+    may not get to more before its deadline, and must not stay throttled forever because of that.
     """
     if refused and unresolved:
         return ThrottleFactor(factor=max(MIN_FACTOR, previous / 2), reason=ThrottleReason.REFUSED)

@@ -1,7 +1,7 @@
-"""Whether people can be reached: the incidents of channels that fail, told on the others.
+"""The incidents of failing channels, which are notified on the other channels.
 
-It is called in the transaction that marks what became of a message, and sends nothing itself. A message about a channel
-is a message like any other; as a channel has one open incident at the most, there is no end of messages about messages.
+It runs in the transaction that stores the result of an attempt, and sends nothing itself. A channel has at most one
+open incident, so messages about failed messages can't multiply.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,8 +12,16 @@ from sqlalchemy import Connection, Engine
 
 from monitor.incidents import silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.channel_rules import ChannelEvent, decide_channel, other_channels
-from monitor.incidents.decide import Action, Decision, DecisionReason, evolve
+from monitor.incidents.decide import (
+    OPENINGS,
+    Action,
+    ChannelEvent,
+    Decision,
+    DecisionReason,
+    decide_channel,
+    evolve,
+    other_channels,
+)
 from monitor.incidents.recorder import IncidentRecorder, Router
 from monitor.incidents.resend import AlertResender
 from monitor.incidents.rulebook import Rule
@@ -27,32 +35,26 @@ from monitor.notifications.texts import channel_target
 _CAUSE = Cause.CHANNEL_FAILING
 _REDIRECTED_KINDS = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
 _REFUSED = "refused by"
-"""The label of the fact that a message was meant for somebody else."""
+"""The fact that marks a message as passed on."""
 _EVIDENCE = Evidence(cause=_CAUSE, count=1)
-"""No run is behind it, and so no row of evidence: the last error is in the incident's events."""
+"""No run and no stored evidence lead to it; the last error is in the incident's events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelFailures:
-    """Keeps the incidents of an environment's channels."""
+    """Opens, updates and resolves the incidents of an environment's channels."""
 
     environment: str
     rule: Rule
-    """Of `channel_failing`, for a channel without one of its own: it may not be configured any more."""
+    """The rule for a channel without an own one, for example because it is no longer configured."""
     channels: Sequence[str]
-    """Names of all configured channels."""
     route: Router
     rules: Mapping[str, Rule] = field(default_factory=dict)
-    """The same by channel, as configured."""
 
     def record_failure(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
-        """Takes notice that a channel is suspended or let a message die; a channel that nobody configured can't fail.
+        """Handles a channel that was suspended or is unreachable for too long; ignores one that is not configured.
 
-        Args:
-            conn: the transaction that marks it.
-            channel: its name.
-            error: in our own words, without a secret.
-            now: when (aware).
+        `error` is our own text, without a secret.
         """
         if channel not in self.channels:
             return
@@ -68,28 +70,23 @@ class ChannelFailures:
             decision = recorder.apply_silences(decision, before)
             after = self._continue(recorder, decision, before)
         if after is not None:
-            opening = decision.action in {Action.OPEN, Action.REOPEN}
-            recorder.record(decision, after, rule=rule if opening else None, error=error)
+            recorder.record(decision, after, rule=rule if decision.action in OPENINGS else None, error=error)
         self._notify_other_channels(conn, now)
 
     def record_delivery(self, conn: Connection, channel: str, *, now: datetime) -> None:
-        """Takes notice that a message got through: whatever ailed the channel is over."""
+        """Resolves a channel's incident after a delivery."""
         self._resolve(conn, self._current(conn, channel), ChannelEvent.DELIVERED, now)
 
     def api_messages(self, conn: Connection, incident_ids: Collection[int]) -> Mapping[int, str]:
-        """What the API said, by incident: for channels whose owner asked for it."""
+        """The API's own text by incident, for channels with `include_api_message`."""
         return incident_store.api_messages(conn, incident_ids=incident_ids)
 
     async def resend(self, engine: Engine, channels: Mapping[str, Channel], *, utcnow: Callable[[], datetime]) -> None:
-        """Sends what is open again to the channels whose receivers forget it otherwise (see `resend`).
-
-        Raises:
-            StoreError: when our database can't be used.
-        """
+        """Resends open alerts (see `AlertResender.resend`)."""
         await AlertResender(engine=engine, environment=self.environment, utcnow=utcnow).resend(channels)
 
     def resolve_removed(self, conn: Connection, *, now: datetime) -> None:
-        """Ends the incidents of channels that are not configured any more: nothing can be delivered there again."""
+        """Resolves the incidents of channels that are no longer configured."""
         configured = {channel_target(name) for name in self.channels}
         for incident in incident_store.open_with_cause(conn, cause=_CAUSE, environment=self.environment):
             if incident.target not in configured:
@@ -98,16 +95,10 @@ class ChannelFailures:
     def redirect_refused(
         self, conn: Connection, ids: Collection[int], channel: str, *, reason: str, now: datetime
     ) -> None:
-        """Tells somebody else what a channel refused, where nobody else hears of it: openings and ends alone.
+        """Passes refused openings and resolutions on to another channel, unless a working channel got them too.
 
-        What was passed on once already goes to the log: receivers must not pass it to each other for ever.
-
-        Args:
-            conn: the transaction that gives it up.
-            ids: of the notifications.
-            channel: whose receiver refused them.
-            reason: in our own words, without a secret.
-            now: when (aware).
+        A message that was passed on before goes to the log, so receivers can't pass it on forever. `reason` is our own
+        text, without a secret.
         """
         unavailable = self._failing(conn) | self._unavailable(conn) | {channel}
         for message in outbox.messages(conn, ids):
@@ -116,24 +107,17 @@ class ChannelFailures:
             if incident is None or message.kind not in _REDIRECTED_KINDS:
                 continue
             if not passed_on and not unavailable.issuperset(incident.channels):
-                continue  # it was told on others
+                continue  # another channel got it
             routed = self.route(attributes_of(incident))
             others = (LOG_CHANNEL,) if passed_on else other_channels(routed, self.channels, failing=unavailable)
             redirected = replace(message, facts=(*message.facts, (_REFUSED, f"{channel}: {reason}")))
             outbox.enqueue(conn, redirected, channels=others, now=now)
 
     def reroute(self, conn: Connection, known: Collection[str]) -> int:
-        """Moves what waits for channels that are not configured to where its incident is routed now.
+        """Moves notifications of unknown channels to where their incidents are routed now; returns how many.
 
-        From then on the incident is told there. Where all of those were told of it anyway, or it belongs to another
-        environment, it stays as it is, and waits for its channel.
-
-        Args:
-            conn: a writing transaction.
-            known: names of the channels that there are.
-
-        Returns:
-            How many notifications were moved.
+        Later messages of the incident go there too. If all those channels were notified anyway, or the incident belongs
+        to another environment, the notification stays and waits for its channel.
         """
         moved = 0
         for incident_id, channel in outbox.unroutable(conn, known=known):
@@ -158,7 +142,7 @@ class ChannelFailures:
             self._recorder(conn, incident.target, now).record(decision, after)
 
     def _open(self, recorder: IncidentRecorder, decision: Decision, draft: Incident) -> Incident | None:
-        """The new incident; None when another sender was faster."""
+        """The new incident; None if another process was faster."""
         addressed = recorder.with_channels(draft, decision)
         opened = incident_store.open_if_absent(recorder.conn, addressed)
         return None if opened is None else replace(addressed, id=opened)
@@ -171,9 +155,9 @@ class ChannelFailures:
         return after
 
     def _notify_other_channels(self, conn: Connection, now: datetime) -> None:
-        """Opens elsewhere what was told only on channels that fail themselves by now.
+        """Notifies other channels of incidents whose notified channels all fail by now.
 
-        There it is an opening, not a reminder: nobody can be reminded, nor told the end, of what they never heard of.
+        There it is an opening and no reminder, because they never got the opening.
         """
         failing = self._failing(conn)
         reminder = Decision(cause=_CAUSE, action=Action.REMIND, reason=DecisionReason.CHANNELS_FAILING)
@@ -196,7 +180,7 @@ class ChannelFailures:
         return incident_store.current(conn, target=channel_target(channel)).get((_CAUSE, ""))
 
     def _unavailable(self, conn: Connection) -> frozenset[str]:
-        """Channels that nothing can be told on at the moment, whether or not there is an incident about them yet."""
+        """Channels that are suspended or blocked now, with or without an incident."""
         states = channel_state.load_all(conn).values()
         return frozenset(
             each.name for each in states if each.suspended_at is not None or each.blocked_until is not None
@@ -221,7 +205,7 @@ class ChannelFailures:
         )
 
     def router(self, conn: Connection) -> Router:
-        """Names the channels for the incident of a channel: those that do not fail."""
+        """The router of `channel_failing` incidents, which leaves out failing channels."""
         return self._excluding(self._failing(conn))
 
     def _excluding(self, failing: frozenset[str]) -> Router:

@@ -1,22 +1,23 @@
-"""When an incident opens, goes on, is told again, and resolves. Pure: stored runs and `now` in, a decision out.
+"""When an incident opens, continues, reminds and resolves. Pure: stored runs and `now` in, a decision out.
 
-All counting is over runs and time as the database keeps them, so that a hundred cron runs decide what a hundred daemon
-ticks decide. This module never reads a clock and writes nothing; `evolve` says what a decision makes of an incident.
+All counting is over runs and time as stored, so a hundred cron runs decide what a hundred daemon ticks decide. This
+module reads no clock and writes nothing; `evolve` gives the incident that a decision leads to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from monitor.incidents.rulebook import Rule
 from monitor.model import Cause, Evidence, Incident, IncidentState
+from monitor.notifications.routing import LOG_CHANNEL
 
 REOPEN_WITHIN = timedelta(minutes=15)
-"""What comes back so soon after its resolution is the same incident."""
+"""Evidence this soon after the resolution reopens the incident instead of opening another."""
 
 UPDATE_INTERVAL = timedelta(minutes=30)
-"""New members of an open incident are told at most so often."""
+"""At most one update about new members per interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +27,13 @@ class EvidencePoint:
     run_id: int
     at: datetime
     evidence: bool
-    """Evidence that no higher cause explains."""
     inhibited: bool = False
-    """Evidence that a higher cause explains."""
     confirms_recovery: bool = True
-    """At least min(20, due) answered requests: only then does silence speak for recovery."""
+    """Without evidence, the run counts as a clean one (see `counts_as_recovery`)."""
 
 
 class Action(StrEnum):
-    """What is done about one cause."""
+    """What to do about one cause."""
 
     NOTHING = "nothing"
     INHIBIT = "inhibit"
@@ -48,32 +47,37 @@ class Action(StrEnum):
     RESOLVE = "resolve"
 
 
+OPENINGS = frozenset({Action.OPEN, Action.REOPEN})
+FOLLOW_UPS = frozenset({Action.UPDATE, Action.REMIND})
+_NOTIFYING = OPENINGS | FOLLOW_UPS | {Action.RESOLVE}
+
+
 class DecisionReason(StrEnum):
-    """The reason of a decision."""
+    """The reason of a decision, as users read it."""
 
     NO_EVIDENCE = "no evidence"
     INHIBITED = "inhibited by a higher cause of the same run"
-    BELOW_THRESHOLD = "not yet in enough of the last runs"
-    HOLD_FOR_NOT_ELAPSED = "not yet for long enough"
+    BELOW_THRESHOLD = "evidence in too few of the last runs"
+    HOLD_FOR_NOT_ELAPSED = "evidence not for long enough yet"
     THRESHOLD_MET = "evidence in enough of the last runs"
     FIRST_EVIDENCE = "one run with evidence is enough"
-    RECURRED = "it came back soon after its resolution"
+    RECURRED = "evidence again soon after the resolution"
     STILL_OPEN = "still open"
     NEW_MEMBERS = "items joined since the last notification"
     REMINDER_DUE = "a reminder is due"
     CLEAN_RUNS = "enough runs without evidence"
     MEMBERS_RECOVERED = "no item is in that state any more"
-    UNDELIVERABLE = "messages can't be delivered"
-    CHANNELS_FAILING = "the channels that were notified fail too"
-    DELIVERED = "a message was delivered there again"
-    NOT_CONFIGURED = "no channel of that name is configured any more"
     RECOVERY_UNCONFIRMED = "no item is in that state any more, but the run was cut short or the sync log empty"
+    UNDELIVERABLE = "messages can't be delivered"
+    CHANNELS_FAILING = "the notified channels fail too"
+    DELIVERED = "a message was delivered again"
+    NOT_CONFIGURED = "the channel is no longer configured"
     SILENCED = "silenced"
     OPENING_DUE = "its silence has ended: the opening is sent with the next delivery"
     ACKNOWLEDGED = "acknowledged"
-    ALREADY_ACKNOWLEDGED = "it is acknowledged already"
-    RESOLVED_MANUALLY = "resolved by hand"
-    ALREADY_RESOLVED = "it is resolved already"
+    ALREADY_ACKNOWLEDGED = "already acknowledged"
+    RESOLVED_MANUALLY = "resolved manually"
+    ALREADY_RESOLVED = "already resolved"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,6 @@ class Decision:
     first_evidence_at: datetime | None = None
     """Start of the evidence that opens it."""
     silence_id: int | None = None
-    """The silence that keeps its message back."""
 
 
 def decide(
@@ -100,41 +103,33 @@ def decide(
 ) -> Decision:
     """Decides about one cause on one target.
 
-    Args:
-        rule: the rule in force for the cause.
-        incident: the open incident of that key, else the one resolved last, else None.
-        marks: finished runs of the target, newest first, the present one included.
-        now: the end of the present run (aware).
-        members: items that belong to the incident after this run; None for a cause without members.
-        may_resolve: False for a run that can't vouch for the members (cut short, sync log empty).
+    `incident` is the open one of the key, else the one resolved last. `points` are finished runs, newest first,
+    including the present one, which ended `now`. `may_resolve` is False if the run can't confirm recovery (cut short,
+    or sync log empty).
     """
     if incident is not None and incident.state is not IncidentState.RESOLVED:
         return _decide_open(rule, incident, points, now=now, members=members, may_resolve=may_resolve)
     newest = points[0] if points else None
     if newest is None or not newest.evidence:
-        inhibited = newest is not None and newest.inhibited
-        return (
-            _decision(rule, Action.INHIBIT, DecisionReason.INHIBITED)
-            if inhibited
-            else _decision(rule, Action.NOTHING, DecisionReason.NO_EVIDENCE)
-        )
-    if incident is not None and incident.resolved_at is not None:
-        # What was resolved is no evidence any more; the runs themselves still count.
-        after = _points_since(points, incident.resolved_at, now)
+        if newest is not None and newest.inhibited:
+            return _decision(rule, Action.INHIBIT, DecisionReason.INHIBITED)
+        return _decision(rule, Action.NOTHING, DecisionReason.NO_EVIDENCE)
+    resolved_at = None if incident is None else incident.resolved_at
+    if resolved_at is not None:
+        # Evidence from before the resolution no longer counts; those runs still do.
+        after = _points_since(points, resolved_at, now)
         points = [point if n < after else replace(point, evidence=False) for n, point in enumerate(points)]
     opening = _decide_opening(rule, points, now)
-    if opening.action is not Action.OPEN or incident is None or incident.resolved_at is None:
-        return opening
-    if now - incident.resolved_at <= REOPEN_WITHIN:
+    if opening.action is Action.OPEN and resolved_at is not None and now - resolved_at <= REOPEN_WITHIN:
         return replace(opening, action=Action.REOPEN, reason=DecisionReason.RECURRED)
     return opening
 
 
 def _points_since(points: Sequence[EvidencePoint], moment: datetime, now: datetime) -> int:
-    """How many of the newest runs ended after a moment, also when the clock was set back or forth since.
+    """How many of the newest runs ended after a moment, even if the clock was set back or forth since.
 
-    The order of runs is the order of their marks. Most often a moment is the end of one of them; where that run lies
-    too far back to be among them, and the moment in the future by now, those count that the clock of now has seen.
+    The sequence is in run order. A moment is usually the end of one of the runs. If that run is too old to be among
+    them and the moment now lies in the future, the runs up to `now` count.
     """
     exact = next((n for n, point in enumerate(points) if point.at == moment), None)
     if exact is not None:
@@ -150,17 +145,17 @@ def _decision(rule: Rule, action: Action, reason: DecisionReason, first: datetim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdCount:
-    """How far the evidence has come towards an opening."""
+    """How close the evidence is to an opening."""
 
     seen: int
     """Runs with evidence …"""
     of: int
-    """… among the last so many, as far as they lie in the rule's window."""
+    """… among the last so many, as far as they are within the rule's window."""
     needed: int
 
 
 def count_evidence(rule: Rule, points: Sequence[EvidencePoint], now: datetime) -> ThresholdCount:
-    """Counts evidence as a rule does; `points` newest first."""
+    """Counts evidence by a rule; `points` newest first."""
     inside = [point for point in points if now - point.at <= rule.window]
     needed = rule.runs if len(inside) >= rule.of else len(inside)
     counted = inside[: rule.of]
@@ -175,9 +170,8 @@ def _decide_opening(rule: Rule, points: Sequence[EvidencePoint], now: datetime) 
     first = _streak_start(rule, inside)
     if len(inside) > 1 and timedelta(0) <= inside[0].at - first < rule.hold_for:
         return _decision(rule, Action.WAIT, DecisionReason.HOLD_FOR_NOT_ELAPSED)
-    return _decision(
-        rule, Action.OPEN, DecisionReason.FIRST_EVIDENCE if rule.of == 1 else DecisionReason.THRESHOLD_MET, first
-    )
+    reason = DecisionReason.FIRST_EVIDENCE if rule.of == 1 else DecisionReason.THRESHOLD_MET
+    return _decision(rule, Action.OPEN, reason, first)
 
 
 def _streak_start(rule: Rule, points: Sequence[EvidencePoint]) -> datetime:
@@ -217,16 +211,13 @@ def _decide_open(
 
 
 def clean_runs(incident: Incident, points: Sequence[EvidencePoint]) -> int:
-    """Runs since the last evidence that answered enough to vouch for recovery; muted ones vouch for nothing."""
+    """Runs since the last evidence that confirm recovery; inhibited ones don't."""
     clean = 0
     for point in points[: _points_since(points, incident.last_evidence_at, points[0].at) if points else 0]:
         if point.evidence:
             break
         clean += point.confirms_recovery and not point.inhibited
     return clean
-
-
-_NOTIFYING = frozenset({Action.OPEN, Action.REOPEN, Action.UPDATE, Action.REMIND, Action.RESOLVE})
 
 
 def evolve(
@@ -238,16 +229,7 @@ def evolve(
     members: int = 0,
     by: str | None = None,
 ) -> Incident:
-    """What a decision makes of an incident that exists already.
-
-    Args:
-        incident: as it is stored.
-        decision: what was decided about it.
-        now: the end of the present run (aware).
-        evidence: what the present run saw of the cause, explained or not; None when it saw nothing.
-        members: items that belong to it after this run (0 for a request cause).
-        by: who acknowledges it.
-    """
+    """An existing incident after a decision; `evidence`, even inhibited, and `members` are those of the present run."""
     seen = evidence is not None and evidence.inhibited_by is None
     affected = members or (evidence.count if evidence is not None and seen else 0)
     changed = replace(
@@ -270,13 +252,13 @@ def evolve(
 
 
 def _notifies(incident: Incident, decision: Decision) -> bool:
-    """Whether people are told: not while a silence keeps it back, nor of the end of what they never heard of."""
+    """Whether a notification is sent: not if silenced, and no resolution if the opening was never sent."""
     not_notified = decision.action is Action.RESOLVE and incident.silence_id is not None
     return decision.action in _NOTIFYING and decision.silence_id is None and not not_notified
 
 
 def _reopened(incident: Incident, decision: Decision) -> Incident:
-    """Open again, for somebody else to acknowledge; silenced, it is as untold as any opening."""
+    """Open again and unacknowledged; if silenced, without channels like any silenced opening."""
     return replace(
         incident,
         state=IncidentState.OPEN,
@@ -288,9 +270,12 @@ def _reopened(incident: Incident, decision: Decision) -> Incident:
     )
 
 
+# --- operators
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorAction:
-    """Whose word it is."""
+    """Who acknowledges or resolves, and why."""
 
     by: str
     comment: str = ""
@@ -302,7 +287,7 @@ class OperatorAction:
 
     @property
     def resolution_facts(self) -> tuple[tuple[str, str], ...]:
-        """For a message about an end: label and value."""
+        """For a resolution message: label and value."""
         return (("resolved by", self.by), *self.comment_facts)
 
     @property
@@ -312,19 +297,55 @@ class OperatorAction:
 
 
 def acknowledge(incident: Incident) -> Decision:
-    """Decides whether an incident can be acknowledged: an open one that nobody looks after yet."""
+    """Decides whether an incident can be acknowledged: if it is open and not acknowledged yet."""
     if incident.state is IncidentState.OPEN:
         return Decision(cause=incident.cause, action=Action.ACKNOWLEDGE, reason=DecisionReason.ACKNOWLEDGED)
-    reason = (
-        DecisionReason.ALREADY_RESOLVED
-        if incident.state is IncidentState.RESOLVED
-        else DecisionReason.ALREADY_ACKNOWLEDGED
-    )
+    resolved = incident.state is IncidentState.RESOLVED
+    reason = DecisionReason.ALREADY_RESOLVED if resolved else DecisionReason.ALREADY_ACKNOWLEDGED
     return Decision(cause=incident.cause, action=Action.NOTHING, reason=reason)
 
 
 def resolve_manually(incident: Incident) -> Decision:
-    """Decides whether an incident can be resolved by hand: one that is not over yet."""
+    """Decides whether an incident can be resolved manually: if it is not resolved yet."""
     if incident.state is IncidentState.RESOLVED:
         return Decision(cause=incident.cause, action=Action.NOTHING, reason=DecisionReason.ALREADY_RESOLVED)
     return Decision(cause=incident.cause, action=Action.RESOLVE, reason=DecisionReason.RESOLVED_MANUALLY)
+
+
+# --- channels: the incidents of `channel_failing`, which no run leads to
+
+
+class ChannelEvent(StrEnum):
+    """What happened to a channel."""
+
+    FAILED = "failed"
+    DELIVERED = "delivered"
+    REMOVED = "gone"
+
+
+_RESOLUTIONS = {ChannelEvent.DELIVERED: DecisionReason.DELIVERED, ChannelEvent.REMOVED: DecisionReason.NOT_CONFIGURED}
+
+
+def decide_channel(rule: Rule, incident: Incident | None, channel_event: ChannelEvent, *, now: datetime) -> Decision:
+    """Decides about one channel, given its open incident, else the one resolved last, else None.
+
+    Of the rule (of `channel_failing`), only severity, team and reminders apply, not its numbers of runs.
+    """
+    if channel_event is ChannelEvent.FAILED:
+        immediate = replace(rule, runs=1, of=1)
+        decision = decide(immediate, incident, [EvidencePoint(run_id=0, at=now, evidence=True)], now=now)
+        return replace(decision, reason=DecisionReason.UNDELIVERABLE) if decision.action is Action.OPEN else decision
+    if incident is None or incident.state is IncidentState.RESOLVED:
+        return _decision(rule, Action.NOTHING, DecisionReason.NO_EVIDENCE)
+    return _decision(rule, Action.RESOLVE, _RESOLUTIONS[channel_event])
+
+
+def other_channels(routed: Sequence[str], configured: Sequence[str], *, failing: Collection[str]) -> tuple[str, ...]:
+    """Where to notify that a channel fails: the routed channels that work, else any that works, else the log.
+
+    None if a channel called `log` is configured and fails like all others. `failing` includes the channel in question.
+    """
+    for choice in (routed, configured):
+        if healthy := tuple(name for name in choice if name not in failing):
+            return healthy
+    return () if LOG_CHANNEL in failing else (LOG_CHANNEL,)

@@ -1,7 +1,7 @@
-"""What a finished run means for the incidents of its target: evidence, decisions and messages, in one transaction.
+"""Evaluates a finished run: evidence, decisions and their effects, in the closing transaction.
 
-It fetches what the pure rules need, lets them decide, and writes incidents, events, members and notifications through
-the store. The caller's transaction makes all of it one change, together with the snapshot.
+It reads what the pure rules need, lets `decide` decide, and writes incidents, events, members and notifications. The
+caller's transaction makes all of it one change, together with the snapshot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,14 @@ from sqlalchemy import Connection
 
 from monitor.incidents import members, silence_store
 from monitor.incidents import store as incident_store
-from monitor.incidents.decide import Action, Decision, EvidencePoint, decide, evolve
+from monitor.incidents.decide import OPENINGS, Action, Decision, EvidencePoint, decide, evolve
 from monitor.incidents.evidence import (
     detect_empty_sync_log,
     detect_missed_runs,
     detect_too_many_unknown,
     mark_inhibited,
 )
-from monitor.incidents.members import AgeLimits
-from monitor.incidents.membership import Membership
+from monitor.incidents.members import AgeLimits, Membership
 from monitor.incidents.recorder import IncidentRecorder, Router
 from monitor.incidents.rulebook import Rule, run_filter
 from monitor.model import (
@@ -40,12 +39,10 @@ from monitor.model.schedule import DueTimes
 from monitor.notifications.messages import RunFacts
 from monitor.notifications.texts import format_items
 
-_OPENINGS = frozenset({Action.OPEN, Action.REOPEN})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedDecision:
-    """What a run did to one incident."""
+    """A decision about one incident, and the incident after it."""
 
     decision: Decision
     incident: Incident
@@ -53,7 +50,7 @@ class AppliedDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvaluation:
-    """One run's judgement under way: everything that the decisions need, fetched once."""
+    """The evaluation of one run: everything that decisions need, read once, and the writes that follow each."""
 
     rules: Mapping[Cause, Rule]
     membership: Membership
@@ -65,15 +62,15 @@ class RunEvaluation:
     points: Mapping[IncidentKey, Sequence[EvidencePoint]]
     current: Mapping[IncidentKey, Incident]
     member_counts: Mapping[int, int]
-    """Members of each incident once the well ones have left, before anybody joins; those that have any."""
+    """Members by incident id, after recovered ones left and before new ones join."""
 
     def evaluate_runs(self, key: IncidentKey) -> AppliedDecision | None:
-        """Decides about a cause without members."""
+        """Decides about a cause without members, and applies it."""
         decision = decide(self.rules[key[0]], self.current.get(key), self.points[key], now=self.now)
         return self._apply(key, decision, members_now=0)
 
     def evaluate_items(self, key: IncidentKey, *, may_resolve: bool) -> AppliedDecision | None:
-        """Decides about a cause with members; who is well has left already, who is not joins now."""
+        """The same for a cause with members: recovered items have left already, new ones join here."""
         incident, members_now = self._open_incident(key), 0
         if incident is not None:
             joined = self._add_members(key, incident.id) if self._has_own_evidence(key) else 0
@@ -94,7 +91,7 @@ class RunEvaluation:
         return None if incident is None or incident.state is IncidentState.RESOLVED else incident
 
     def _has_own_evidence(self, key: IncidentKey) -> bool:
-        """Whether this run saw evidence for it; what a higher cause explains is not this incident's."""
+        """Whether this run has evidence for it that no higher cause inhibits."""
         piece = self.evidence.get(key)
         return piece is not None and piece.inhibited_by is None
 
@@ -123,20 +120,20 @@ class RunEvaluation:
             else self._save(key, decision, subject, members_now)
         )
         after = self._with_summed_breakdown(decision, incident_store.with_current_members(self.conn, after))
-        rule = self.rules[decision.cause] if decision.action in _OPENINGS else None
+        rule = self.rules[decision.cause] if decision.action in OPENINGS else None
         self.recorder.record(decision, after, rule=rule, error=self._last_error(decision.cause))
         return AppliedDecision(decision=decision, incident=after)
 
     def _with_summed_breakdown(self, decision: Decision, incident: Incident) -> Incident:
-        """The opening of an outage tells of all the runs that led to it: the last may have sent next to nothing."""
+        """An outage opens with the breakdown of all runs that led to it: the last may have sent few requests."""
         evidence, since = incident.evidence, decision.first_evidence_at
-        if incident.cause is not Cause.OUTAGE or evidence is None or since is None or decision.action not in _OPENINGS:
+        if incident.cause is not Cause.OUTAGE or evidence is None or since is None or decision.action not in OPENINGS:
             return incident
         summed = incident_store.breakdown_since(self.conn, target=incident.target, key=incident.key, since=since)
         return replace(incident, evidence=replace(evidence, breakdown=summed))
 
     def _subject(self, key: IncidentKey, decision: Decision, before: Incident | None, members_now: int) -> Incident:
-        """What silences and routes look at: the incident with the groups of its items, those about to join included."""
+        """The incident as silences and routes see it: with the groups of its items and of those about to join."""
         if before is None:
             piece, rule = self.evidence[key], self.rules[decision.cause]
             return self.recorder.new_incident(decision, rule, piece, groups=self._groups(key))
@@ -152,14 +149,14 @@ class RunEvaluation:
     def _open_new_incident(self, key: IncidentKey, decision: Decision, draft: Incident) -> Incident:
         addressed, evidence_id = self.recorder.with_channels(draft, decision), self.evidence_ids[key]
         if key[0] in ITEM_CAUSES:
-            addressed = replace(addressed, member_count=self.evidence[key].count)  # who is about to join
+            addressed = replace(addressed, member_count=self.evidence[key].count)  # they join below
         opened = replace(addressed, id=incident_store.open_incident(self.conn, addressed, evidence_id=evidence_id))
         return self._with_members(opened)
 
     def _save(self, key: IncidentKey, decision: Decision, before: Incident, members_now: int) -> Incident:
         piece = self.evidence.get(key)
         after = evolve(before, decision, now=self.now, evidence=piece, members=members_now)
-        # it goes by the name that is configured now, or whoever delivers under that name would pass it over
+        # the environment as configured now: senders skip incidents of other environments
         after = replace(after, environment=self.recorder.environment)
         if decision.action is Action.RESOLVE:
             members.remove_all(self.conn, incident_id=after.id)
@@ -172,7 +169,7 @@ class RunEvaluation:
         return self._with_members(after) if decision.action is Action.REOPEN else after
 
     def _with_members(self, incident: Incident) -> Incident:
-        """Takes the items that opened it in, in case it is about items."""
+        """Adds the items that opened it, if its cause has members."""
         if incident.cause not in ITEM_CAUSES:
             return incident
         count = self._add_members(incident.key, incident.id)
@@ -186,12 +183,12 @@ class RunEvaluation:
 
 
 _RUN_CAUSES = tuple(cause for cause in MONITOR_CAUSES if cause is not Cause.CHANNEL_FAILING)
-"""What runs show about the monitor; channels are watched where messages are sent."""
+"""Monitor causes that runs are evidence of; `channel_failing` comes from deliveries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """What a run means: its evidence, highest cause first, and the incidents that it touched."""
+    """A run's evidence, highest cause first, and what was done about incidents."""
 
     evidence: tuple[Evidence, ...] = ()
     changes: tuple[AppliedDecision, ...] = ()
@@ -199,7 +196,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentEvaluator:
-    """Judges the runs of one target."""
+    """Evaluates the runs of one target."""
 
     target: str
     environment: str
@@ -207,31 +204,26 @@ class IncidentEvaluator:
     age_limits: AgeLimits
     route: Router
     group_wait: timedelta = timedelta(0)
-    """How long messages wait for those of other targets."""
+    """How long messages wait to be batched with those of other targets."""
     due_times: DueTimes | None = None
-    """When its runs are due; None when nobody said so, and so none can be missed."""
+    """None without a schedule: then no run can be missed."""
 
     @property
     def membership(self) -> Membership:
-        """Which of its items belong to which incident."""
+        """Its items and the incidents they belong to."""
         return Membership(target=self.target, rules=self.rules, age_limits=self.age_limits)
 
     def evaluate(
         self, conn: Connection, *, facts: RunFacts, evidence: Sequence[Evidence], now: datetime, sync_log_empty: bool
     ) -> EvaluationResult:
-        """Judges a run that asked the API.
+        """Evaluates request and item causes of a run that asked the API, whose outcomes are already stored.
 
-        Args:
-            conn: the closing transaction; items already carry this run's outcomes.
-            facts: about the run.
-            seen: evidence of request causes, highest rank first.
-            now: the end of the run (aware).
-            log_empty: whether the sync log held no id: then nothing is resolved.
+        `evidence` has the highest rank first. If the sync log was empty, no item incident resolves.
         """
         may_resolve = facts.status is RunStatus.COMPLETE and not sync_log_empty
         current = incident_store.current(conn, target=self.target)
-        # Before anything is counted: an item that went from one bad state to another must be free to join there.
-        self.membership.release(conn, current.values(), run_id=facts.run_id, now=now, remove_untracked=may_resolve)
+        # First of all: an item that went from one bad state to another must be free to join the other incident.
+        self._release_members(conn, facts.run_id, current, now, remove_untracked=may_resolve)
         pieces = (
             *mark_inhibited(evidence, evidence),
             *mark_inhibited(self.membership.evidence(conn, now=now), evidence),
@@ -241,7 +233,28 @@ class IncidentEvaluator:
         evaluation = self._evaluation(conn, facts, pieces, current, now, keys=[*run_keys, *item_keys])
         changes = [evaluation.evaluate_runs(key) for key in run_keys]
         changes += [evaluation.evaluate_items(key, may_resolve=may_resolve) for key in item_keys]
-        return EvaluationResult(evidence=pieces, changes=tuple(change for change in changes if change is not None))
+        return EvaluationResult(evidence=pieces, changes=tuple(filter(None, changes)))
+
+    def _release_members(
+        self,
+        conn: Connection,
+        run_id: int,
+        current: Mapping[IncidentKey, Incident],
+        now: datetime,
+        *,
+        remove_untracked: bool,
+    ) -> None:
+        released = self.membership.release(conn, current.values(), now=now, remove_untracked=remove_untracked)
+        for incident_id, count in released.items():
+            incident_store.add_event(
+                conn,
+                incident_id=incident_id,
+                run_id=run_id,
+                at=now,
+                kind="left",
+                reason=f"{format_items(count)} recovered, or no longer tracked",
+                data={"count": count},
+            )
 
     def evaluate_monitor(
         self,
@@ -253,22 +266,16 @@ class IncidentEvaluator:
         now: datetime,
         inhibitors: Sequence[Evidence] = (),
     ) -> EvaluationResult:
-        """Judges what a run shows about the monitor itself, by the causes of which it is a witness.
+        """Evaluates the monitor causes that the run counts for. Its outcomes are already stored.
 
-        Args:
-            conn: the closing transaction; items already carry this run's outcomes.
-            facts: about the run.
-            read: what reading the sync log brought; None when it could not be read.
-            started_at: when the run started (aware).
-            now: the end of the run (aware).
-            owners: evidence of request causes, highest rank first, which may explain it.
+        `read` is None if the sync log could not be read. `inhibitors` are request causes, highest rank first.
         """
         pieces = mark_inhibited(self._monitor_evidence(conn, facts, read, started_at), inhibitors)
         current = incident_store.current(conn, target=self.target)
         keys = [(cause, "") for cause in _RUN_CAUSES if facts.status in run_filter(cause).statuses]
         evaluation = self._evaluation(conn, facts, pieces, current, now, keys=keys)
-        changes = [evaluation.evaluate_runs(key) for key in keys]
-        return EvaluationResult(evidence=pieces, changes=tuple(change for change in changes if change is not None))
+        changes = tuple(filter(None, (evaluation.evaluate_runs(key) for key in keys)))
+        return EvaluationResult(evidence=pieces, changes=changes)
 
     def _monitor_evidence(
         self, conn: Connection, facts: RunFacts, read: SyncReport | None, started_at: datetime
@@ -277,10 +284,10 @@ class IncidentEvaluator:
         if read is None:
             unread = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
             return (unread, missed_runs) if missed_runs else (unread,)
-        unknown = incident_store.unknown_by_reason(conn, target=self.target)
+        unasked = incident_store.unasked_by_reason(conn, target=self.target)
         tracked_before = incident_store.has_tracked_items(conn, target=self.target)
         pieces = (
-            detect_too_many_unknown(facts.status, total=facts.total, unknown=unknown),
+            detect_too_many_unknown(facts.status, total=facts.total, unasked=unasked),
             detect_empty_sync_log(read, tracked_before=tracked_before),
             missed_runs,
         )
@@ -336,7 +343,7 @@ class IncidentEvaluator:
 
 
 def _item_keys(pieces: Sequence[Evidence], current: Mapping[IncidentKey, Incident]) -> list[IncidentKey]:
-    """What is to be decided about items: each cause and group that a run saw or that has an open incident."""
+    """The item causes and groups to decide about: those with evidence or an open incident."""
     seen = [piece.key for piece in pieces]
     still_open = [key for key, incident in current.items() if incident.state is not IncidentState.RESOLVED]
     return sorted({key for key in (*seen, *still_open) if key[0] in ITEM_CAUSES}, key=lambda key: (rank(key[0]), key))

@@ -1,7 +1,7 @@
-"""An incident's story, run by run: what the rules decide over the stored runs, and what was recorded. Pure.
+"""The timeline of an incident, run by run: the rules are replayed over the stored runs and joined with its events.
 
-Where both speak the record wins: it is what happened, while the rule may be another one by now. Where only the rules
-would have spoken, that is said and taken for nothing.
+If the two differ, the event counts, because the rule may have changed since. A decision that only the replay makes is
+shown as not recorded, and has no effect on what follows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,31 +25,29 @@ from monitor.incidents.decide import (
     decide,
     evolve,
 )
+from monitor.incidents.recorder import EVENT_KINDS, NOTIFICATION_EVENTS
 from monitor.incidents.rulebook import Rule, RunFilter, counts_as_recovery, run_filter
 from monitor.model import ITEM_CAUSES, Evidence, Incident, IncidentState, RunStatus
 
 LEAD_RUNS = 3
-"""Runs before the first evidence that are told, so that it can be seen how all was well."""
-
 _MIN_FOLDED = 3
-"""Runs that are told as one at the least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedRun:
-    """A finished run, as the cause of an incident sees it."""
+    """A finished run, from the view of one cause."""
 
     run_id: int
     at: datetime
     status: RunStatus
     point: EvidencePoint | None
-    """None: such a run says nothing about the cause."""
+    """None: the run does not count for the cause."""
     evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEvent:
-    """Something that was recorded of an incident."""
+    """A recorded event of an incident."""
 
     at: datetime
     kind: str
@@ -63,53 +61,38 @@ class IncidentHistory:
     """What is stored about an incident."""
 
     incident: Incident
-    """As it stands now."""
     previous: Incident | None
-    """The one of its key that was resolved before it, if any."""
+    """The resolved one of the same key before it, if any."""
     runs: Sequence[ObservedRun]
-    """Oldest first, with so many before the first evidence that the rule can count."""
+    """Oldest first, including as many before the first evidence as the rule counts."""
     events: Sequence[TimelineEvent]
     """Oldest first."""
     rule: Rule
-    """In force now."""
     rule_at_opening: Rule
-    """In force at the opening."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """One run, or what people or the delivery did between two runs."""
+    """One run, or an event between two runs: an operator's action, or the end of a silence."""
 
     at: datetime
     run: ObservedRun | None
     action: Action | None
-    """None where nothing was to be decided."""
     reason: str = ""
     threshold: ThresholdCount | None = None
-    """How far the evidence had come, while the incident was not open."""
+    """How close the evidence was to an opening, while the incident was not open."""
     clean: tuple[int, int] | None = None
-    """Runs in a row without evidence, and how many resolve it, while it was open."""
+    """Clean runs in a row, and how many resolve it, while it was open."""
     members: int | None = None
-    """Its items after this run, while it was open; None for a cause without."""
+    """Its items after this run, while it was open; None for a cause without members."""
     events: tuple[TimelineEvent, ...] = ()
 
 
-_EVENT_ACTIONS: Mapping[str, Action] = {
-    "opened": Action.OPEN,
-    "reopened": Action.REOPEN,
-    "updated": Action.UPDATE,
-    "reminded": Action.REMIND,
-    "acknowledged": Action.ACKNOWLEDGE,
-    "resolved": Action.RESOLVE,
-}
-_RECORDED = frozenset(_EVENT_ACTIONS.values())
-"""A decision for one of these leaves a record."""
-_NOTIFICATION_EVENTS = frozenset({"opened", "reopened", "updated", "reminded", "notified", "silenced"})
-"""Steps after which people know how it stands, or after which they do not."""
+_EVENT_ACTIONS: Mapping[str, Action] = {kind: action for action, kind in EVENT_KINDS.items()}
 
 
 def timeline(history: IncidentHistory) -> list[TimelineEntry]:
-    """The story from a few runs before the first evidence on, oldest first."""
+    """The entries from a few runs before the first evidence on, oldest first."""
     entries = list(replay(history))
     first = history.incident.first_evidence_at
     begins = next((n for n, entry in enumerate(entries) if entry.at >= first), len(entries))
@@ -117,7 +100,7 @@ def timeline(history: IncidentHistory) -> list[TimelineEntry]:
 
 
 def fold(entries: Sequence[TimelineEntry]) -> Iterator[tuple[TimelineEntry, ...]]:
-    """The story with long stretches of one decision, in which nothing was recorded, as one."""
+    """The entries with long stretches of the same decision, without events, as one."""
     groups = [(fold_key, list(group)) for fold_key, group in groupby(entries, key=_fold_key)]
     for number, (fold_key, group) in enumerate(groups):
         following = groups[number + 1][1][0] if number + 1 < len(groups) else None
@@ -129,7 +112,7 @@ def fold(entries: Sequence[TimelineEntry]) -> Iterator[tuple[TimelineEntry, ...]
 
 
 def _split(group: Sequence[TimelineEntry], following: TimelineEntry | None) -> Iterator[Sequence[TimelineEntry]]:
-    """A stretch, but the runs at its end that led to the resolution, or may be about to, by themselves."""
+    """A stretch, without the clean runs at its end that led, or may lead, to the resolution; and those."""
     tail = 0
     if following is None or following.action is Action.RESOLVE:
         while tail < len(group) and (clean := group[-1 - tail].clean) is not None and clean[0]:
@@ -139,12 +122,12 @@ def _split(group: Sequence[TimelineEntry], following: TimelineEntry | None) -> I
 
 
 def _fold_key(entry: TimelineEntry) -> tuple[object, ...] | None:
-    """What entries of one stretch have in common; None for one that stands by itself."""
+    """The same for all entries of a stretch; None for an entry that is not folded."""
     return None if entry.run is None or entry.events else (entry.action, entry.reason, entry.members)
 
 
 def replay(history: IncidentHistory) -> Iterator[TimelineEntry]:
-    """Tells the story, oldest first."""
+    """All entries, oldest first."""
     state = _Replay(history)
     of_run: dict[int, list[TimelineEvent]] = {}
     run_ids = {run.run_id for run in history.runs}
@@ -162,16 +145,15 @@ def replay(history: IncidentHistory) -> Iterator[TimelineEntry]:
 
 
 class _Replay:
-    """The incident as it stood, moved on step by step."""
+    """The incident at one point of its history, changed run by run and event by event."""
 
     def __init__(self, history: IncidentHistory) -> None:
-        self._past = history
+        self._history = history
         self._state = history.previous
-        self._marks: list[EvidencePoint] = []
+        self._points: list[EvidencePoint] = []
         """Newest first."""
         self._members = 0
         self._silenced = False
-        """A silence keeps messages back, as far as was recorded."""
 
     @property
     def _open(self) -> bool:
@@ -179,20 +161,20 @@ class _Replay:
 
     @property
     def _with_members(self) -> bool:
-        return self._past.incident.cause in ITEM_CAUSES
+        return self._history.incident.cause in ITEM_CAUSES
 
     def apply_event(self, event: TimelineEvent) -> TimelineEntry:
-        """What was recorded outside of any run."""
+        """An event outside of any run."""
         action = _EVENT_ACTIONS.get(event.kind)
         self._record(event, evidence=None)
         return TimelineEntry(at=event.at, run=None, action=action, reason=event.reason, events=(event,))
 
     def run(self, run: ObservedRun, events: Sequence[TimelineEvent]) -> TimelineEntry:
-        """One run: what was recorded of it, else what the rules say about it."""
+        """One run: its recorded decision, else the one of the rules."""
         joined = sum(_count(event) for event in events if event.kind == "joined")
         self._members += joined - sum(_count(event) for event in events if event.kind == "left")
         if run.point is not None:
-            self._marks.insert(0, run.point)
+            self._points.insert(0, run.point)
         if self._open and self._state is not None:
             self._state = replace(self._state, unnotified_count=self._state.unnotified_count + joined)
         was_open, rule = self._open, self._rule()
@@ -212,58 +194,57 @@ class _Replay:
         for event in events:
             self._record(event, evidence=run.evidence)
         if self._open and self._state is not None and not any(event.kind in _EVENT_ACTIONS for event in events):
-            idle = Decision(cause=self._past.incident.cause, action=Action.CONTINUE, reason=DecisionReason.STILL_OPEN)
+            idle = Decision(
+                cause=self._history.incident.cause, action=Action.CONTINUE, reason=DecisionReason.STILL_OPEN
+            )
             self._state = evolve(self._state, idle, now=run.at, evidence=run.evidence, members=self._members)
         return entry
 
     def _rule(self) -> Rule:
-        return self._past.rule if self._open else self._past.rule_at_opening
+        return self._history.rule if self._open else self._history.rule_at_opening
 
     def _recent(self, at: datetime, rule: Rule) -> Sequence[EvidencePoint]:
-        """As many marks as any decision looks at."""
+        """The points that a decision uses."""
         least = max(rule.of, rule.resolve_after)
-        size = next((n for n, point in enumerate(self._marks) if n >= least and at - point.at > rule.window), None)
-        return self._marks[:size]
+        size = next((n for n, point in enumerate(self._points) if n >= least and at - point.at > rule.window), None)
+        return self._points[:size]
 
     def _clean(self, rule: Rule) -> tuple[int, int] | None:
-        return (clean_runs(self._state, self._marks), rule.resolve_after) if self._state is not None else None
+        return (clean_runs(self._state, self._points), rule.resolve_after) if self._state is not None else None
 
     def _decided(self, run: ObservedRun, events: Sequence[TimelineEvent]) -> tuple[Action | None, str]:
         recorded = next((event for event in events if event.kind in _EVENT_ACTIONS), None)
         if recorded is not None:
             return _EVENT_ACTIONS[recorded.kind], recorded.reason
         if run.point is None:
-            return None, "such a run says nothing about this cause"
+            return None, "this run does not count for this cause"
         decision = self._decision(run)
-        if decision.action not in _RECORDED:
+        if decision.action not in EVENT_KINDS:
             return decision.action, decision.reason.value
         if self._open and (self._silenced or any(event.kind == "silenced" for event in events)):
             return Action.CONTINUE, DecisionReason.SILENCED.value
         action = Action.CONTINUE if self._open else Action.WAIT
-        return (
-            action,
-            f"nothing was recorded, though the rule would say: {decision.action.value}, {decision.reason.value}",
-        )
+        return action, f"not recorded; by the rule it would be: {decision.action.value}, {decision.reason.value}"
 
     def _decision(self, run: ObservedRun) -> Decision:
         rule = self._rule()
         return decide(
             rule,
             self._state,
-            self._marks if self._open else self._recent(run.at, rule),
+            self._points if self._open else self._recent(run.at, rule),
             now=run.at,
             members=self._members if self._with_members and self._open else None,
             may_resolve=run.status is RunStatus.COMPLETE,
         )
 
     def _record(self, event: TimelineEvent, *, evidence: Evidence | None) -> None:
-        """Moves the incident on by what was recorded."""
+        """Applies a recorded event to the incident."""
         action = _EVENT_ACTIONS.get(event.kind)
-        if event.kind in _NOTIFICATION_EVENTS:
+        if event.kind in NOTIFICATION_EVENTS:
             self._silenced = event.kind == "silenced"
         if action is Action.OPEN:
             self._state = replace(
-                self._past.incident,
+                self._history.incident,
                 state=IncidentState.OPEN,
                 opened_at=event.at,
                 last_evidence_at=event.at,
@@ -284,7 +265,7 @@ class _Replay:
 
 
 def _apply_silence_event(state: Incident, event: TimelineEvent) -> Incident:
-    """What a silence did to an incident: its opening was kept back, or is told now."""
+    """A silence began to withhold the opening, or the opening was sent after its end."""
     if event.kind == "notified":
         return replace(state, silence_id=None, last_message_at=event.at, unnotified_count=0)
     silence_id = event.data.get("silence_id")
@@ -298,27 +279,25 @@ def _count(event: TimelineEvent) -> int:
 
 
 MAX_RUNS = 10_000
-"""Runs of one incident that are told."""
 _MAX_RUNS_BEFORE = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """One message about an incident to one channel, and what became of it."""
+    """One notification of an incident, and its delivery."""
 
     kind: str
     channel: str
     created_at: datetime
     status: str
-    """due, sent, superseded or dead"""
+    """`due`, `sent`, `superseded` or `dead`."""
     sent_at: datetime | None
     attempts: int
     error: str | None
-    """Why it was not delivered, the last time."""
 
 
 def previous_incident(conn: Connection, incident: Incident) -> Incident | None:
-    """The incident of the same key that came before, or None."""
+    """The incident of the same key before this one, or None."""
     key = (incidents.c.target == incident.target, incidents.c.cause == incident.cause.value)
     same = select(incidents.c.id).where(*key, incidents.c.group_name == incident.group, incidents.c.id < incident.id)
     found = conn.execute(same.order_by(incidents.c.id.desc()).limit(1)).scalar()
@@ -326,33 +305,17 @@ def previous_incident(conn: Connection, incident: Incident) -> Incident | None:
 
 
 def sent_messages(conn: Connection, incident_id: int) -> list[SentMessage]:
-    """The messages about an incident, in the order in which they were written."""
-    query = select(notifications).where(notifications.c.incident_id == incident_id).order_by(notifications.c.id)
-    return [
-        SentMessage(
-            kind=row["kind"],
-            channel=row["channel"],
-            created_at=row["created_at"],
-            status=row["status"],
-            sent_at=row["sent_at"],
-            attempts=row["attempts"],
-            error=row["last_error"],
-        )
-        for row in conn.execute(query).mappings()
-    ]
+    """The notifications of an incident, in the order in which they were enqueued."""
+    names = ("kind", "channel", "created_at", "status", "sent_at", "attempts")
+    columns = (*(notifications.c[name] for name in names), notifications.c.last_error.label("error"))
+    query = select(*columns).where(notifications.c.incident_id == incident_id).order_by(notifications.c.id)
+    return [SentMessage(**row) for row in conn.execute(query).mappings()]
 
 
 def runs_around(conn: Connection, incident: Incident, *, window: timedelta, at_least: int) -> list[ObservedRun]:
-    """The finished runs of an incident's target, oldest first.
+    """The finished runs of an incident's target, oldest first: at most `MAX_RUNS` from its first evidence on.
 
-    Args:
-        conn: a connection.
-        incident: whose.
-        window: how long before the first evidence the rule looks back.
-        at_least: how many runs before it there are to be, as far as there are so many.
-
-    Returns:
-        Those before the first evidence, and at most `MAX_RUNS` from there to the resolution.
+    Before that come the runs of the rule's `window`, or `at_least` so many, if there are as many.
     """
     began = incident.first_evidence_at
     columns = (runs.c.id, runs.c.status, runs.c.finished_at, runs.c.due, runs.c.answered)

@@ -1,7 +1,4 @@
-"""Whether bulk work on a target may proceed: what the stored incidents and the last run say to that. Pure.
-
-It asks no API, and it holds nobody up: whoever asks decides what to do with the answer.
-"""
+"""Whether bulk work on a target may proceed, by stored incidents and the last run. Pure. It asks no API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,27 +10,26 @@ from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import describe_cause
 
 CLOSING_CAUSES = frozenset({Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
-"""Causes that more requests make worse, or that let them come to nothing."""
+"""Causes that more requests make worse, or that make requests useless."""
 
 
 class GateReason(StrEnum):
     """Why the gate is open or closed."""
 
     CLEAR = "clear"
-    """The last run is recent, and no incident speaks against it."""
+    """The last run is recent, and no incident closes the gate."""
     INCIDENT = "incident"
     STALE = "stale"
-    """No run ended within two intervals: nobody knows how the API is."""
+    """No run ended within two intervals, so the state of the API is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClosingIncident:
-    """An incident that closes the gate, be it acknowledged or silenced."""
+    """An unresolved incident, acknowledged and silenced ones included."""
 
     cause: Cause
     incident_id: int
     since: datetime
-    """Its first evidence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +39,12 @@ class GateResult:
     target: str
     reason: GateReason
     by: tuple[ClosingIncident, ...] = ()
-    """The incidents that close it, the highest-ranked cause first."""
+    """Highest-ranked cause first."""
     since: datetime | None = None
-    """From when on it is closed; None while it is open, and before the first run."""
+    """Since when it is closed; None if it is open, or before the first run."""
     last_run_at: datetime | None = None
-    """When the last run that asked the API ended; None before the first."""
+    """End of the last run that asked the API; None before the first."""
     text: str = ""
-    """One line for people."""
 
     @property
     def proceed(self) -> bool:
@@ -65,15 +60,7 @@ def check_gate(
     due_times: DueTimes,
     now: datetime,
 ) -> GateResult:
-    """Whether bulk work on a target may proceed.
-
-    Args:
-        target: its name.
-        unresolved: its incidents that are not resolved, of whatever cause.
-        last_run_at: when its last run that asked the API ended; None before the first.
-        due_times: when its runs are due.
-        now: the time (aware).
-    """
+    """Whether bulk work on a target may proceed, given its incidents and the last run that asked the API."""
     by = tuple(sorted((each for each in unresolved if each.cause in CLOSING_CAUSES), key=lambda each: rank(each.cause)))
     if by:
         first = by[0]
@@ -81,8 +68,9 @@ def check_gate(
             f"pause: {first.cause.value} since {_format_time(first.since, now)} (incident {first.incident_id}): "
             f"{describe_cause(first.cause)}"
         )
-        reason = GateReason.INCIDENT
-        return GateResult(target=target, reason=reason, by=by, since=first.since, last_run_at=last_run_at, text=text)
+        return GateResult(
+            target=target, reason=GateReason.INCIDENT, by=by, since=first.since, last_run_at=last_run_at, text=text
+        )
     if last_run_at is None:
         text = f"pause: stale: no run of {target} has asked the API yet"
         return GateResult(target=target, reason=GateReason.STALE, text=text)
@@ -92,12 +80,11 @@ def check_gate(
             f"pause: stale since {_format_time(overdue_at, now)}: the last run of {target} that asked the API ended "
             f"{_format_time(last_run_at, now)}, more than two intervals ago"
         )
-        reason = GateReason.STALE
-        return GateResult(target=target, reason=reason, since=overdue_at, last_run_at=last_run_at, text=text)
+        return GateResult(target=target, reason=GateReason.STALE, since=overdue_at, last_run_at=last_run_at, text=text)
     text = f"proceed: no outage or limit is known; the last run of {target} ended {_format_time(last_run_at, now)}"
     return GateResult(target=target, reason=GateReason.CLEAR, last_run_at=last_run_at, text=text)
 
 
 def _format_time(at: datetime, now: datetime) -> str:
-    """A moment (UTC), with its date unless that is today's."""
+    """A time in UTC, with its date unless that is today."""
     return f"{at:%H:%M} UTC" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M} UTC"

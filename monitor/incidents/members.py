@@ -1,118 +1,200 @@
-"""Which items are in a bad state, and to which incident they belong.
+"""Which items are in a bad state, and which incident each belongs to.
 
-Level-triggered: an item in a bad state that belongs to no incident is evidence, however it got there, so that a run
-that was killed between check and close loses nothing.
+Level-triggered: an item in a bad state that belongs to no incident is evidence, however it got there, so a run that is
+killed between check and close loses nothing. It is called in the closing transaction, and decides nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, func, not_, or_, select, true, update
 
 from monitor.database.tables import active, incidents, items, stuck
-from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
+from monitor.incidents.evidence import MAX_SAMPLES
+from monitor.incidents.rulebook import GroupBy, Rule
+from monitor.model import ITEM_CAUSES, Cause, Evidence, Incident, IncidentKey, IncidentState, ItemState
 
 _IN_PROGRESS = frozenset({Cause.ITEMS_REGRESSED, Cause.ITEMS_STUCK, Cause.UNRECOGNISED_STATUS})
-"""Causes whose items differ by their status, and are told by it."""
+"""Causes whose evidence is broken down by status."""
 _MAX_STATUSES = 10
 _MAX_STATUS_LENGTH = 60
 _status = func.substr(func.coalesce(items.c.stage, "no status"), 1, _MAX_STATUS_LENGTH)
-"""What the API says may be long; people want its name."""
 _MAX_GROUPS = 20
-"""So many groups of an incident's members are known by name: more than that is no place to look."""
+"""Groups of an incident's members that are named."""
 _group = func.coalesce(items.c.group_name, "")
-"""An item's group; empty for one without a group."""
+"""An item's group; empty for an item without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgeLimits:
-    """How long an item may take before it counts against the target."""
+    """How long an item may take before it is evidence."""
 
     stuck_after: timedelta
     missing_after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """The items of one target and the incidents they belong to. Of a rule it uses only whether it is by group."""
+
+    target: str
+    rules: Mapping[Cause, Rule]
+    age_limits: AgeLimits
+
+    # --- evidence
+
+    def evidence(self, conn: Connection, *, now: datetime) -> tuple[Evidence, ...]:
+        """Evidence from the items that belong to no incident: by cause, and by group if the rule says so."""
+        found: list[Evidence] = []
+        for cause in ITEM_CAUSES:
+            if self._by_group(cause):
+                found += self.group_evidence(conn, cause, now=now)
+            elif piece := self.target_evidence(conn, cause, now=now):
+                found.append(piece)
+        return tuple(found)
+
+    def target_evidence(
+        self, conn: Connection, cause: Cause, *, now: datetime, samples: int = MAX_SAMPLES
+    ) -> Evidence | None:
+        """Evidence of one cause on the whole target, or None."""
+        where = self._unassigned(cause, now)
+        total = conn.execute(select(func.count()).select_from(items).where(where)).scalar_one()
+        if not total:
+            return None
+        query = select(items.c.item_id).where(where).order_by(items.c.item_id).limit(samples)
+        ids = tuple(conn.execute(query).scalars())
+        return Evidence(cause=cause, count=total, sample_ids=ids, breakdown=_by_status(conn, cause, where))
+
+    def group_evidence(
+        self, conn: Connection, cause: Cause, *, now: datetime, samples: int = MAX_SAMPLES
+    ) -> tuple[Evidence, ...]:
+        """The same as one piece per group, sorted by name; items without a group come first."""
+        where = self._unassigned(cause, now)
+        totals = conn.execute(select(_group, func.count()).where(where).group_by(_group)).all()
+        if not totals:
+            return ()
+        rank = func.row_number().over(partition_by=_group, order_by=items.c.item_id).label("rank")
+        ranked = select(_group.label("name"), items.c.item_id, rank).where(where).subquery()
+        ids = defaultdict[str, list[str]](list)
+        first = select(ranked.c.name, ranked.c.item_id).where(ranked.c.rank <= samples)
+        for name, item_id in conn.execute(first.order_by(ranked.c.name, ranked.c.rank)):
+            ids[name].append(item_id)
+        by_status = _by_status_per_group(conn, cause, where)
+        return tuple(
+            Evidence(
+                cause=cause, group=name, count=total, sample_ids=tuple(ids[name]), breakdown=by_status.get(name, {})
+            )
+            for name, total in sorted((name, total) for name, total in totals)
+        )
+
+    def groups(self, conn: Connection, key: IncidentKey, *, now: datetime) -> tuple[str, ...]:
+        """The groups of the items that are evidence for a cause and group, most frequent first."""
+        cause, group = key
+        if self._by_group(cause):
+            return (group,) if group else ()
+        return tuple(name for name in _by_group(conn, self._unassigned(cause, now)) if name)
+
+    # --- joining and leaving
+
+    def add(self, conn: Connection, piece: Evidence, *, incident_id: int, now: datetime) -> int:
+        """Makes the items behind a piece of evidence members of its incident; returns how many."""
+        where = self._unassigned(piece.cause, now, piece.group if self._by_group(piece.cause) else None)
+        if piece.count == len(piece.sample_ids):
+            # All ids are known. Without them each of very many groups would scan the items of all.
+            where = and_(where, items.c.item_id.in_(piece.sample_ids))
+        return conn.execute(update(items).where(where).values(incident_id=incident_id)).rowcount
+
+    def release(
+        self, conn: Connection, current: Iterable[Incident], *, now: datetime, remove_untracked: bool
+    ) -> dict[int, int]:
+        """Removes members that recovered or, optionally, are no longer tracked; counts them by incident.
+
+        Each member is judged alone, even if the rule now groups differently: an incident that was opened for the whole
+        target, or for a group, stays open until its members recover.
+        """
+        opened = [each for each in current if each.cause in ITEM_CAUSES and each.state is not IncidentState.RESOLVED]
+        # One query per cause: of very many groups, few lose members.
+        losing = {
+            cause: self.incidents_losing_members(conn, cause, now=now, remove_untracked=remove_untracked)
+            for cause in {each.cause for each in opened}
+        }
+        released = {}
+        for incident in opened:
+            if incident.id in losing[incident.cause]:
+                removed = self.remove_recovered(conn, incident, now=now)
+                removed += _remove_untracked(conn, incident.id) if remove_untracked else 0
+                released[incident.id] = removed
+        return released
+
+    def incidents_losing_members(
+        self, conn: Connection, cause: Cause, *, now: datetime, remove_untracked: bool
+    ) -> frozenset[int]:
+        """The ids of the cause's incidents that `release` would take members from."""
+        of_cause = and_(incidents.c.id == items.c.incident_id, incidents.c.cause == cause.value)
+        stayed = or_(incidents.c.group_name == "", _group == incidents.c.group_name)
+        leaving = self._recovered(cause, now, stayed)
+        if remove_untracked:
+            leaving = or_(leaving, not_(_active()))
+        query = select(items.c.incident_id).join(incidents, of_cause).where(items.c.target == self.target, leaving)
+        return frozenset(conn.execute(query.distinct()).scalars())
+
+    def remove_recovered(self, conn: Connection, incident: Incident, *, now: datetime) -> int:
+        """Removes members that recovered or moved to another group; returns how many.
+
+        An unknown item stays, because nothing is known about its recovery.
+        """
+        stayed = _group == incident.group if incident.group else true()
+        where = and_(items.c.incident_id == incident.id, self._recovered(incident.cause, now, stayed))
+        return conn.execute(update(items).where(where).values(incident_id=None)).rowcount
+
+    # --- conditions
+
+    def _by_group(self, cause: Cause) -> bool:
+        return self.rules[cause].by is GroupBy.GROUP
+
+    def _in_bad_state(self, cause: Cause, now: datetime) -> ColumnElement[bool]:
+        """Items that this cause is about, as far as the newest run could see them; true or false, never null."""
+        match cause:
+            case Cause.ITEMS_FAILED:
+                return items.c.state == ItemState.FAILED.value
+            case Cause.ITEMS_MISSING:
+                uploaded = func.coalesce(items.c.submitted_at, items.c.first_seen_at)
+                expected = or_(items.c.seen_at.is_not(None), uploaded < now - self.age_limits.missing_after)
+                return and_(items.c.state == ItemState.NOT_FOUND.value, expected)
+            case Cause.ITEMS_STUCK:
+                return and_(items.c.pending_since.is_not(None), stuck(now - self.age_limits.stuck_after))
+            case Cause.ITEMS_INVALID:
+                return items.c.state == ItemState.INVALID.value
+            case Cause.ITEMS_REGRESSED:
+                return and_(items.c.state == ItemState.PENDING.value, items.c.regressed_at.is_not(None))
+            case Cause.UNRECOGNISED_STATUS:
+                return and_(items.c.state == ItemState.PENDING.value, items.c.recognised.is_(False))
+            case _:
+                raise ValueError(f"{cause} is not a cause of items")
+
+    def _unassigned(self, cause: Cause, now: datetime, group: str | None = None) -> ColumnElement[bool]:
+        """Items for this cause to take; one that fits two causes is the first one's, even before that opens."""
+        in_cause = self._in_bad_state(cause, now)
+        earlier = (not_(self._in_bad_state(other, now)) for other in ITEM_CAUSES[: ITEM_CAUSES.index(cause)])
+        in_group = true() if group is None else _group == group
+        return and_(
+            items.c.target == self.target, _active(), items.c.incident_id.is_(None), in_cause, *earlier, in_group
+        )
+
+    def _recovered(self, cause: Cause, now: datetime, stayed: ColumnElement[bool]) -> ColumnElement[bool]:
+        """Tracked items known not to be in the bad state any more, or that left their group."""
+        unrecovered = and_(self._in_bad_state(cause, now), stayed)
+        return and_(_active(), items.c.state != ItemState.UNKNOWN.value, not_(unrecovered))
 
 
 def _active() -> ColumnElement[bool]:
     return and_(*active())
 
 
-def _matches_cause(cause: Cause, now: datetime, age_limits: AgeLimits) -> ColumnElement[bool]:
-    """Items that this cause is about, as far as the newest run could see them; true or false, never null."""
-    match cause:
-        case Cause.ITEMS_FAILED:
-            return items.c.state == ItemState.FAILED.value
-        case Cause.ITEMS_MISSING:
-            uploaded = func.coalesce(items.c.submitted_at, items.c.first_seen_at)
-            expected = or_(items.c.seen_at.is_not(None), uploaded < now - age_limits.missing_after)
-            return and_(items.c.state == ItemState.NOT_FOUND.value, expected)
-        case Cause.ITEMS_STUCK:
-            return and_(items.c.pending_since.is_not(None), stuck(now - age_limits.stuck_after))
-        case Cause.ITEMS_INVALID:
-            return items.c.state == ItemState.INVALID.value
-        case Cause.ITEMS_REGRESSED:
-            return and_(items.c.state == ItemState.PENDING.value, items.c.regressed_at.is_not(None))
-        case Cause.UNRECOGNISED_STATUS:
-            return and_(items.c.state == ItemState.PENDING.value, items.c.recognised.is_(False))
-        case _:
-            raise ValueError(f"{cause} is not a cause of items")
-
-
-def _unassigned(
-    target: str, cause: Cause, now: datetime, age_limits: AgeLimits, group: str | None = None
-) -> ColumnElement[bool]:
-    """Items for this cause to take: what fits two causes is the first one's, also while that one waits to open."""
-    in_cause = _matches_cause(cause, now, age_limits)
-    earlier = (not_(_matches_cause(other, now, age_limits)) for other in ITEM_CAUSES[: ITEM_CAUSES.index(cause)])
-    in_group = true() if group is None else _group == group
-    return and_(items.c.target == target, _active(), items.c.incident_id.is_(None), in_cause, *earlier, in_group)
-
-
-def unassigned_evidence(
-    conn: Connection, *, target: str, cause: Cause, now: datetime, age_limits: AgeLimits, samples: int
-) -> Evidence | None:
-    """Evidence of an item cause, or None: the items that it is about and no earlier one, and that no incident has."""
-    where = _unassigned(target, cause, now, age_limits)
-    total = conn.execute(select(func.count()).select_from(items).where(where)).scalar_one()
-    if not total:
-        return None
-    ids = conn.execute(select(items.c.item_id).where(where).order_by(items.c.item_id).limit(samples)).scalars().all()
-    return Evidence(cause=cause, count=total, sample_ids=tuple(ids), breakdown=_by_status(conn, cause, where))
-
-
-def unassigned_evidence_by_group(
-    conn: Connection, *, target: str, cause: Cause, now: datetime, age_limits: AgeLimits, samples: int
-) -> tuple[Evidence, ...]:
-    """The same as a piece of evidence per group, in the order of their names; items without a group come first."""
-    where = _unassigned(target, cause, now, age_limits)
-    totals = conn.execute(select(_group, func.count()).where(where).group_by(_group)).all()
-    if not totals:
-        return ()
-    rank = func.row_number().over(partition_by=_group, order_by=items.c.item_id).label("rank")
-    ranked = select(_group.label("name"), items.c.item_id, rank).where(where).subquery()
-    ids = defaultdict[str, list[str]](list)
-    first = select(ranked.c.name, ranked.c.item_id).where(ranked.c.rank <= samples)
-    for name, item_id in conn.execute(first.order_by(ranked.c.name, ranked.c.rank)):
-        ids[name].append(item_id)
-    by_status = _by_status_per_group(conn, cause, where)
-    return tuple(
-        Evidence(cause=cause, group=name, count=total, sample_ids=tuple(ids[name]), breakdown=by_status.get(name, {}))
-        for name, total in sorted((name, total) for name, total in totals)
-    )
-
-
-def unassigned_groups(
-    conn: Connection, *, target: str, cause: Cause, now: datetime, age_limits: AgeLimits
-) -> tuple[str, ...]:
-    """The groups of the items that such a cause is about and that no incident has, as they are told of an incident."""
-    return tuple(name for name in _by_group(conn, _unassigned(target, cause, now, age_limits)) if name)
-
-
 def statuses(conn: Connection, *, incident_id: int, cause: Cause) -> dict[str, int]:
-    """How many members of an incident are in which status, as the provider spells it: the most frequent ten, the rest
-    as one. Empty for a cause whose items don't differ by it.
-    """
+    """How many members have each raw status: the most frequent ten, the rest as one. Empty for other causes."""
     return _by_status(conn, cause, items.c.incident_id == incident_id)
 
 
@@ -128,7 +210,6 @@ def _by_status(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> di
 
 
 def _by_status_per_group(conn: Connection, cause: Cause, where: ColumnElement[bool]) -> dict[str, dict[str, int]]:
-    """The same for each group."""
     if cause not in _IN_PROGRESS:
         return {}
     query = select(_group, _status, func.count()).where(where).group_by(_group, _status)
@@ -136,106 +217,35 @@ def _by_status_per_group(conn: Connection, cause: Cause, where: ColumnElement[bo
     for name, status, how_many in conn.execute(query.order_by(func.count().desc(), _status)):
         found[name].append((status, how_many))
     return {
-        name: dict(rows[:_MAX_STATUSES]) | _other_statuses(_total(rows[_MAX_STATUSES:])) for name, rows in found.items()
+        name: dict(rows[:_MAX_STATUSES]) | _other_statuses(sum(how_many for _, how_many in rows[_MAX_STATUSES:]))
+        for name, rows in found.items()
     }
-
-
-def _total(rows: Iterable[tuple[str, int]]) -> int:
-    return sum(how_many for _, how_many in rows)
 
 
 def _other_statuses(others: int) -> dict[str, int]:
     return {"other statuses": others} if others else {}
 
 
-def add(
-    conn: Connection,
-    *,
-    target: str,
-    cause: Cause,
-    incident_id: int,
-    now: datetime,
-    age_limits: AgeLimits,
-    group: str | None = None,
-    item_ids: Sequence[str] | None = None,
-) -> int:
-    """Makes every such item a member, or every one of a group (empty: without one); gives back how many.
-
-    Args:
-        conn: the closing transaction.
-        target: whose items.
-        cause: that they are evidence for.
-        incident_id: which takes them.
-        now: the end of the run (aware).
-        patience: with the target's items.
-        group: only theirs; None: all.
-        among: the ids of all of them, where they are known: then the others are not looked through, which very many
-            groups would pay for with the square of their number.
-    """
-    where = _unassigned(target, cause, now, age_limits, group)
-    if item_ids is not None:
-        where = and_(where, items.c.item_id.in_(item_ids))
-    return conn.execute(update(items).where(where).values(incident_id=incident_id)).rowcount
-
-
-def incidents_losing_members(
-    conn: Connection, *, target: str, cause: Cause, now: datetime, age_limits: AgeLimits, remove_untracked: bool
-) -> frozenset[int]:
-    """The incidents of a cause that have members for `remove_recovered` to let go, or with `remove_untracked` for that."""
-    of_cause = and_(incidents.c.id == items.c.incident_id, incidents.c.cause == cause.value)
-    stayed = or_(incidents.c.group_name == "", _group == incidents.c.group_name)
-    recovered = _recovered(cause, now, age_limits, stayed)
-    query = select(items.c.incident_id).join(incidents, of_cause).where(items.c.target == target)
-    return frozenset(
-        conn.execute(
-            query.where(or_(recovered, not_(_active())) if remove_untracked else recovered).distinct()
-        ).scalars()
-    )
-
-
-def remove_recovered(
-    conn: Connection, *, incident_id: int, cause: Cause, now: datetime, age_limits: AgeLimits, group: str = ""
-) -> int:
-    """Lets members go that are seen not to be in the bad state any more; gives back how many.
-
-    An unknown item stays: nothing was found out about it. Of a group's incident, whatever moved to another group goes.
-    """
-    recovered = _recovered(cause, now, age_limits, _group == group if group else true())
-    where = and_(items.c.incident_id == incident_id, recovered)
-    return conn.execute(update(items).where(where).values(incident_id=None)).rowcount
-
-
-def _recovered(cause: Cause, now: datetime, age_limits: AgeLimits, stayed: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Tracked items that are seen not to be in the bad state any more, or that did not stay in their group."""
-    unrecovered = and_(_matches_cause(cause, now, age_limits), stayed)
-    return and_(_active(), items.c.state != ItemState.UNKNOWN.value, not_(unrecovered))
-
-
-def remove_untracked(conn: Connection, *, incident_id: int) -> int:
-    """Lets members go that left the sync log or were told to be ignored; gives back how many."""
+def _remove_untracked(conn: Connection, incident_id: int) -> int:
+    """Removes members that left the sync log or are ignored; returns how many."""
     where = and_(items.c.incident_id == incident_id, ~_active())
     return conn.execute(update(items).where(where).values(incident_id=None)).rowcount
 
 
 def remove_all(conn: Connection, *, incident_id: int) -> None:
-    """Lets all members go: the incident is resolved."""
+    """Removes all members of a resolved incident."""
     conn.execute(update(items).where(items.c.incident_id == incident_id).values(incident_id=None))
 
 
 def counts(conn: Connection, *, target: str) -> dict[int, int]:
-    """How many items belong to each incident of a target, but for those that have none."""
-    in_group = (items.c.target == target, items.c.incident_id.is_not(None))
-    query = select(items.c.incident_id, func.count()).where(*in_group).group_by(items.c.incident_id)
+    """Members of each incident of a target that has any."""
+    assigned = (items.c.target == target, items.c.incident_id.is_not(None))
+    query = select(items.c.incident_id, func.count()).where(*assigned).group_by(items.c.incident_id)
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
-def first_ids(conn: Connection, *, incident_id: int, limit: int = 10) -> tuple[str, ...]:
-    """The first few members of an incident, by id."""
-    return tuple(item_id for item_id, *_ in sample(conn, incident_id=incident_id, limit=limit))
-
-
 def by_group(conn: Connection, *, incident_id: int) -> dict[str, int]:
-    """How many members of an incident are in which group, those without one under an empty name: the most first."""
+    """Members of an incident per group, most frequent first; those without a group under an empty name."""
     return _by_group(conn, items.c.incident_id == incident_id)
 
 
@@ -245,7 +255,7 @@ def _by_group(conn: Connection, where: ColumnElement[bool]) -> dict[str, int]:
 
 
 def sample(conn: Connection, *, incident_id: int, limit: int) -> list[tuple[str, str | None, datetime | None]]:
-    """The first members of an incident: id, stage, and since when they are as they are."""
+    """The first members of an incident by id: id, stage, and the time since when they are in their state."""
     query = select(items.c.item_id, items.c.stage, func.coalesce(items.c.pending_since, items.c.since).label("since"))
     query = query.where(items.c.incident_id == incident_id).order_by(items.c.item_id).limit(limit)
     return [(row.item_id, row.stage, row.since) for row in conn.execute(query)]

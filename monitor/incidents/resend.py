@@ -1,6 +1,6 @@
-"""Tells receivers that forget what they are not told again, such as Alertmanager, what is open.
+"""Resends open alerts to receivers that expire them otherwise, such as Alertmanager.
 
-It goes beside the outbox: it repeats what was told and adds nothing, so that a failure is over with the next time.
+It bypasses the outbox: it only repeats what was sent, so a failure is repaired by the next resend.
 """
 
 import asyncio
@@ -18,25 +18,21 @@ from monitor.notifications.channels import Channel, SendOutcome, SupportsResend
 from monitor.notifications.messages import Message, MessageKind, render
 
 RESEND_INTERVAL = timedelta(minutes=1)
-"""As often as Prometheus itself tells Alertmanager; of many processes, one at a time does."""
+"""As often as Prometheus sends to Alertmanager. Of many processes, one at a time does it."""
 
 _MAX_INCIDENTS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertResender:
-    """Refreshes for the incidents of one environment."""
+    """Resends the open incidents of one environment."""
 
     engine: Engine
     environment: str
     utcnow: Callable[[], datetime]
 
     async def resend(self, channels: Mapping[str, Channel]) -> None:
-        """Tells each of those channels that forgets, where it is its time.
-
-        Raises:
-            StoreError: when our database can't be used.
-        """
+        """Resends to each channel that needs it and is due. Raises StoreError if our database can't be used."""
         for name, channel in channels.items():
             if isinstance(channel, SupportsResend):
                 at = self.utcnow()
@@ -47,7 +43,7 @@ class AlertResender:
                         structlog.get_logger().warning("alerts_not_resent", channel=name, reason=result.reason)
 
     def _due(self, name: str, now: datetime) -> list[Message]:
-        """What is open and was told there, if it is time; a channel that is suspended or waits is left alone."""
+        """The open alerts that were sent to a channel, if it is due and neither suspended nor blocked."""
         with reading(self.engine) as conn:
             state = channel_state.load_all(conn).get(name)
         if state is not None and (state.suspended_at is not None or (state.blocked_until or now) > now):

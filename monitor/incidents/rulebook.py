@@ -1,4 +1,4 @@
-"""The rules themselves, one per cause: how much evidence opens an incident, and whose it is. Data only."""
+"""The rules, one per cause: how much evidence opens an incident, and which team gets it. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,28 +11,28 @@ from monitor.model import Cause, RunStatus, Severity, Team
 
 
 class GroupBy(StrEnum):
-    """What there is one incident of a cause for at a time."""
+    """What has at most one open incident of a cause."""
 
     TARGET = "target"
     GROUP = "group"
-    """Each group of a target's items, and those without a group; only a cause about items has groups."""
+    """Each group of the target's items, and the items without a group; only for item causes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """When the incident of one cause opens and resolves, and who is told."""
+    """When the incident of one cause opens, reminds and resolves, and its team."""
 
     cause: Cause
     team: Team
     severity: Severity = Severity.WARNING
     runs: int = 1
-    """Evidence in so many …"""
+    """Evidence in this many …"""
     of: int = 1
-    """… of the last so many runs …"""
+    """… of the last runs …"""
     window: timedelta = timedelta(hours=1)
-    """… inside this; if fewer runs fall inside it, in all of them."""
+    """… within this time; if it holds fewer runs, in all of them."""
     hold_for: timedelta = timedelta(0)
-    """First and last evidence at least so far apart; one lone run in the window counts."""
+    """`for` in the configuration: minimum time from first to last evidence; a lone run in the window is enough."""
     resolve_after: int = 2
     """Runs without evidence that resolve a request cause."""
     repeat_interval: timedelta = timedelta(hours=4)
@@ -66,18 +66,14 @@ DEFAULT_RULES: Mapping[Cause, Rule] = {
         Rule(cause=Cause.CHANNEL_FAILING, team=Team.MONITOR),
     )
 }
-"""The built-in rules, one per cause."""
 
 
 def severity_of(rule: Rule, *, accepted: bool) -> Severity:
-    """How urgent an incident is when it opens: as its rule says, but for a denial of everything.
+    """The severity of an incident that opens: the rule's, except for a `forbidden` that denies everything.
 
-    A rejected or malformed key answers 403 at Gloo, where others say 401: nothing is watched any more, and that is
-    critical. A rule for `forbidden` with a severity of its own is left alone.
-
-    Args:
-        rule: in force for the cause.
-        accepted: whether the API accepted anything in the run.
+    Gloo answers 403 to a rejected or malformed key, where others answer 401. Then nothing is monitored any more, which
+    is critical. A rule for `forbidden` that sets another severity than the built-in one keeps it. `accepted`: whether
+    the API accepted anything in the run.
     """
     built_in = rule.severity is DEFAULT_RULES[rule.cause].severity
     denied = rule.cause is Cause.FORBIDDEN and not accepted
@@ -85,7 +81,7 @@ def severity_of(rule: Rule, *, accepted: bool) -> Severity:
 
 
 def rule_parameters(rule: Rule) -> dict[str, float]:
-    """What a rule counts by, as JSON values: kept with an opening, since the rule may be another one later."""
+    """A rule's numbers as JSON values, stored with an opening because the rule may change later."""
     return {
         "runs": rule.runs,
         "of": rule.of,
@@ -97,7 +93,7 @@ def rule_parameters(rule: Rule) -> dict[str, float]:
 
 
 def with_parameters(rule: Rule, stored: object) -> Rule:
-    """The rule with numbers that `rule_parameters` once gave; what is not among them stays as it is."""
+    """The rule with stored `rule_parameters`; a missing number stays as it is."""
     if not isinstance(stored, Mapping):
         return rule
     numbers = {**rule_parameters(rule), **stored}
@@ -114,42 +110,36 @@ def with_parameters(rule: Rule, stored: object) -> Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """What one `[[rules]]` table changes."""
+    """The changes of one `[[rules]]` table."""
 
     cause: Cause
     changes: Mapping[str, Any]
-    """Field of `Rule` to its value."""
     targets: tuple[str, ...] = ()
-    """Glob patterns of the targets that it is for (case counts); none: all."""
+    """Glob patterns of its targets (case-sensitive); empty: all."""
     source: str
-    """What it is called: `rules[2]`."""
+    """Such as `rules[2]`."""
 
     def applies_to(self, target: str) -> bool:
-        """Whether it changes the rule of a target, or of what stands in a target's place (`channel:oncall`)."""
+        """Whether it changes the rule of a target, or of a channel (`channel:oncall`)."""
         return not self.targets or any(fnmatchcase(target, pattern) for pattern in self.targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveRule:
-    """A rule, and where its values came from."""
+    """A rule, and where its values come from."""
 
     rule: Rule
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Field to the table that says its value; what is not in it is built in."""
+    """Field to the table that sets it; a field that is missing here has its built-in value."""
 
     @property
     def changed_by(self) -> tuple[str, ...]:
-        """The tables that say any of its values, in the order in which they were first heeded; none: it is built in."""
+        """The tables that set any of its values, in order of first use; empty: the rule is built in."""
         return tuple(dict.fromkeys(self.sources.values()))
 
 
 def effective_rules(overrides: Iterable[Override], target: str) -> Mapping[Cause, EffectiveRule]:
-    """The rule of every cause on one target.
-
-    Args:
-        overrides: in the order of the configuration: of two that say the same, the later one holds.
-        target: its name; for `channel_failing` what stands in its place, `channel:NAME`.
-    """
+    """The rule of every cause on one target, or on `channel:NAME`; the last override that sets a field wins."""
     effective = {cause: EffectiveRule(rule=rule) for cause, rule in DEFAULT_RULES.items()}
     for override in overrides:
         if override.applies_to(target):
@@ -169,14 +159,14 @@ def _merged(below: EffectiveRule, override: Override) -> EffectiveRule:
 class RuleProblem(StrEnum):
     """Why a rule could never open an incident."""
 
-    RUNS_EXCEED_OF = "it asks for evidence in more runs than it looks at"
-    HOLD_FOR_EXCEEDS_WINDOW = "no two runs inside the window lie as far apart as it asks"
+    RUNS_EXCEED_OF = "`runs` is greater than `of`"
+    HOLD_FOR_EXCEEDS_WINDOW = "`for` is longer than `window`"
 
 
 def rule_problem(rule: Rule) -> RuleProblem | None:
     """Why a rule could never open an incident, or None.
 
-    A span beyond the window would let only a run that is alone in the window open one, which nobody means by a span.
+    With `for` longer than the window, only a lone run in the window could open one, which is not what `for` is for.
     """
     if rule.runs > rule.of:
         return RuleProblem.RUNS_EXCEED_OF
@@ -184,11 +174,11 @@ def rule_problem(rule: Rule) -> RuleProblem | None:
 
 
 MIN_ANSWERED = 20
-"""A run vouches for the API's recovery when it got answers for so many items, or for all that were due."""
+"""Answered items that confirm recovery of the API; if fewer were due, all of those."""
 
 
 class RecoveryCriterion(StrEnum):
-    """What a run must have done for its silence to speak for the end of a cause."""
+    """What a run without evidence must have done to count as a clean run."""
 
     ANSWERED = "got enough answers"
     READ = "read ids"
@@ -209,11 +199,11 @@ _FINISHED = _ASKED_API | {RunStatus.FAILED}
 
 _DEFAULT_FILTER = RunFilter(statuses=_ASKED_API)
 _FILTERS: Mapping[Cause, RunFilter] = {
-    # What aborted a run explains what it left unknown.
+    # The cause of an abort explains the unknown items.
     Cause.TOO_MANY_UNKNOWN: RunFilter(statuses=_COMPLETE_OR_PARTIAL),
-    # One that read ids vouches for the log, whatever the API said.
+    # A run that read ids confirms the log, whatever the API answered.
     Cause.SYNC_LOG_UNREADABLE: RunFilter(statuses=_FINISHED, criterion=RecoveryCriterion.READ),
-    # Every run that read an empty log is evidence of it while the incident is open.
+    # Every run that reads an empty log is evidence, so any other run is clean.
     Cause.SYNC_LOG_EMPTY: RunFilter(statuses=_ASKED_API, criterion=RecoveryCriterion.RAN),
     Cause.RUN_MISSED: RunFilter(statuses=_FINISHED, criterion=RecoveryCriterion.RAN),
 }
@@ -225,13 +215,7 @@ def run_filter(cause: Cause) -> RunFilter:
 
 
 def counts_as_recovery(criterion: RecoveryCriterion, *, due: int, answered: int) -> bool:
-    """Whether a run without evidence speaks for the end of a cause; an empty work list vouches for no API and no log.
-
-    Args:
-        vouching: what is asked of it.
-        due: items that it meant to ask about.
-        answered: of them, those that got a reply.
-    """
+    """Whether a run without evidence is a clean run. With nothing due, it confirms neither the API nor the log."""
     if criterion is RecoveryCriterion.RAN:
         return True
     return due > 0 and (criterion is RecoveryCriterion.READ or answered >= min(MIN_ANSWERED, due))

@@ -1,7 +1,6 @@
-"""The end of a silence: what it kept back and is open still is told now.
+"""The end of a silence: openings that it silenced, and that are still open, are notified now.
 
-It is called in the transaction that claims messages, and sends nothing itself. Of several processes that look at once
-one tells an incident.
+It runs in the transaction that claims messages, and sends nothing itself. Of several processes, one notifies each.
 """
 
 from collections.abc import Callable
@@ -15,35 +14,27 @@ from monitor.incidents import store as incident_store
 from monitor.incidents.recorder import IncidentRecorder, Router
 from monitor.incidents.silences import active_silence, describe_silence_end
 from monitor.model import Cause, Incident
-from monitor.notifications.messages import MessageKind
+from monitor.notifications.messages import SILENCED_LABEL, MessageKind
 
 _OPENINGS = ("opened", "reopened")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceExpiry:
-    """Tells what silences kept back, for the incidents of an environment."""
+    """Notifies of silenced openings in one environment."""
 
     environment: str
     route: Router
     channel_router: Callable[[Connection], Router]
-    """Names the channels for the incident of a channel, which is not told on those that fail."""
+    """The router of `channel_failing` incidents, which leaves out failing channels."""
 
     def notify_expired(self, conn: Connection, *, now: datetime) -> int:
-        """Tells the openings that no silence in force keeps back any more.
+        """Enqueues the openings that no active silence matches any more; returns how many.
 
-        1. The untold incidents are locked; those that somebody else has locked are left to them, or to the next call.
-        2. What another silence in force matches stays untold, under that one.
-        3. For each other one the event, the message and the row are written together: a second call finds nothing.
-
-        Args:
-            conn: a writing transaction.
-            now: when (aware).
-
-        Returns:
-            How many were told.
+        Rows that another transaction has locked are skipped. Event, messages and row are written together, so a second
+        call finds nothing. An incident that another active silence matches stays silenced, by that one.
         """
-        # First, for it locks the incidents of channels in their order, as everybody does who changes them.
+        # First, because it locks the channels' incidents in the order that all writers use.
         channel_router = self.channel_router(conn)
         silenced = incident_store.silenced_openings(conn, environment=self.environment)
         active = silence_store.active(conn, now=now) if silenced else ()
@@ -87,10 +78,10 @@ class SilenceExpiry:
             again=opening is not None and opening.kind == "reopened",
             error=error if isinstance(error, str) else None,
             notes=(
-                ("kept back", f"since {opening.at if opening else notified.opened_at:%Y-%m-%d %H:%M} UTC; {reason}"),
+                (SILENCED_LABEL, f"since {opening.at if opening else notified.opened_at:%Y-%m-%d %H:%M} UTC; {reason}"),
             ),
         )
 
     def _reason(self, recorder: IncidentRecorder, incident: Incident) -> str:
-        kept_by = silence_store.find(recorder.conn, incident.silence_id or 0)
-        return describe_silence_end(kept_by, now=recorder.now) if kept_by else f"silence {incident.silence_id} ended"
+        silence = silence_store.find(recorder.conn, incident.silence_id or 0)
+        return describe_silence_end(silence, now=recorder.now) if silence else f"silence {incident.silence_id} ended"

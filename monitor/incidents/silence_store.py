@@ -1,4 +1,4 @@
-"""Silences as they are stored. None is ever deleted, so that it can be told later why nobody was told."""
+"""Queries and writes of silences. They are never deleted, so they can explain later why nothing was sent."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -23,17 +23,7 @@ def add(
     author: str,
     now: datetime,
 ) -> Silence:
-    """Stores a new silence.
-
-    Args:
-        conn: a writing transaction.
-        matchers: attribute to glob patterns; not empty.
-        starts_at: aware.
-        ends_at: aware, after `starts_at`.
-        comment: why; made printable and cut.
-        author: who; likewise.
-        now: when it is made (aware).
-    """
+    """Stores a new silence. `matchers` are not empty, times are aware, and texts are made printable and cut."""
     row = {
         "matchers": {name: list(patterns) for name, patterns in matchers.items()},
         "starts_at": starts_at,
@@ -46,22 +36,22 @@ def add(
 
 
 def expire(conn: Connection, silence_id: int, *, by: str, now: datetime) -> None:
-    """Ends a silence now, and keeps who did it; one that has ended already is left as it is."""
+    """Ends a silence now and stores who did it; no effect on one that has ended."""
     lasting = (silences.c.id == silence_id, silences.c.ends_at > now)
     conn.execute(update(silences).where(*lasting).values(ends_at=now, expired_by=to_single_line(by, MAX_AUTHOR_LENGTH)))
 
 
 def find(conn: Connection, silence_id: int, *, lock: bool = False) -> Silence | None:
-    """One silence, or None; locked, if wanted, until the writing transaction ends."""
+    """One silence, or None; `lock` holds it until the writing transaction ends."""
     query = select(silences).where(silences.c.id == silence_id)
     row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     return None if row is None else _silence(row)
 
 
 def active(conn: Connection, *, now: datetime) -> tuple[Silence, ...]:
-    """The silences that hold at a moment, oldest first."""
-    active = (silences.c.starts_at <= now, silences.c.ends_at > now)
-    rows = conn.execute(select(silences).where(*active).order_by(silences.c.id)).mappings()
+    """The silences that are active at a moment, oldest first."""
+    where = (silences.c.starts_at <= now, silences.c.ends_at > now)
+    rows = conn.execute(select(silences).where(*where).order_by(silences.c.id)).mappings()
     return tuple(_silence(row) for row in rows)
 
 

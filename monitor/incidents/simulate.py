@@ -1,12 +1,11 @@
-"""What would be done about a cause: when its incident opens, which routes it takes, and who is told. Pure."""
+"""Simulates a cause: when its incident would open, which routes match, and which channels are notified. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from monitor.incidents.channel_rules import other_channels
-from monitor.incidents.decide import Action, EvidencePoint, decide
+from monitor.incidents.decide import Action, EvidencePoint, decide, other_channels
 from monitor.incidents.rulebook import EffectiveRule, Rule, severity_of
 from monitor.model import Cause, Severity, Silence
 from monitor.notifications.routing import Attributes, Route, RouteStep, evaluate_routes, matches, route
@@ -15,50 +14,47 @@ from monitor.notifications.texts import channel_target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """When an incident opens if from some run on every run sees its cause."""
+    """When an incident opens if every run from a first one on has evidence."""
 
     runs: int
-    """The run that opens it, counted from the first that sees it."""
+    """The run that opens it, counted from the first with evidence."""
     after: timedelta
-    """How long after the first that is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedCase:
-    """One way in which an incident of the cause can open."""
+    """One of the ways in which an incident of the cause can open."""
 
     severity: Severity
     attributes: Attributes
     accepted: bool | None
-    """Whether the API accepts other requests, where that makes a difference; else None."""
+    """Whether the API accepts other requests; None if that makes no difference."""
     steps: tuple[RouteStep, ...]
-    """What becomes of each route, in order."""
     channels: tuple[str, ...]
     silence: Silence | None
-    """The first silence in force that keeps its messages back."""
+    """The first active one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Where a cause is tried."""
+    """Where a cause is simulated."""
 
     target: str
-    """Its name, or what stands in its place for a channel: `channel:oncall`."""
+    """Its name, or `channel:NAME` for a channel."""
     group: str
     environment: str
     routes: Sequence[Route]
     channels: Sequence[str]
-    """Names of all configured channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """What would be done about a cause."""
+    """The result of a simulation."""
 
     scenario: Scenario
     found: EffectiveRule
     opening: Opening | None
-    """None when it could never open by the schedule."""
+    """None if it could never open by the schedule."""
     cases: tuple[SimulatedCase, ...]
 
 
@@ -70,14 +66,10 @@ def simulate(
     now: datetime,
     silences: Sequence[Silence] = (),
 ) -> Simulation:
-    """Plays what would be done about a cause.
+    """Simulates a cause on a target.
 
-    Args:
-        found: the rule in force for it there.
-        scene: where.
-        due: when the coming runs are due, from the first that sees the cause on; as many as the window holds.
-        now: aware; only silences that hold at that moment count.
-        silences: all that are known.
+    `due` has the times of the runs from the first with evidence, as many as the window holds. Silences count if
+    they are active `now`.
     """
     severities = {how: severity_of(found.rule, accepted=how) for how in (True, False)}
     alike = len(set(severities.values())) == 1
@@ -117,16 +109,10 @@ def _case(
 
 
 def opening(rule: Rule, due: Sequence[datetime]) -> Opening | None:
-    """When an incident opens if every run from a certain one on sees the cause, and none before it did.
+    """When an incident opens if every run has evidence and none before them had; None if it does not within them.
 
-    The rule itself is asked; more evidence never makes it wait longer.
-
-    Args:
-        rule: in force.
-        due: when those runs are due (ascending, at least one).
-
-    Returns:
-        None when it would not open within them.
+    It asks `decide`; more evidence never delays an opening, so a binary search finds the run. `due` are the times of
+    the runs with evidence (ascending, at least one).
     """
     previous_due = [due[0] - (time - due[0]) for time in due[1:]]
     before = [EvidencePoint(run_id=0, at=at, evidence=False) for at in previous_due]
@@ -136,5 +122,5 @@ def opening(rule: Rule, due: Sequence[datetime]) -> Opening | None:
         points = [*reversed(with_evidence[:runs]), *before]
         return decide(rule, None, points, now=due[runs - 1]).action is Action.OPEN
 
-    runs = bisect_left(range(1, len(due) + 1), True, key=opens) + 1  # noqa: FBT003  # what is looked for: the first yes
+    runs = bisect_left(range(1, len(due) + 1), True, key=opens) + 1  # noqa: FBT003  # the first run that opens it
     return None if runs > len(due) else Opening(runs=runs, after=due[runs - 1] - due[0])

@@ -1,4 +1,4 @@
-"""Incidents, their events and their members. It writes what the rules decided and decides nothing itself."""
+"""Queries and writes of evidence, incidents and their events. It decides nothing; members are in `members`."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from monitor.database.tables import active, evidence, incident_events, incidents
 from monitor.database.text import to_column_text
 from monitor.incidents import members
 from monitor.incidents.decide import EvidencePoint
-from monitor.incidents.evidence import NOT_SENT
+from monitor.incidents.evidence import MAX_SAMPLES, NOT_SENT
 from monitor.incidents.rulebook import RunFilter, counts_as_recovery, run_filter
 from monitor.model import (
     Cause,
@@ -30,13 +30,13 @@ from monitor.model import (
 )
 
 _MAX_RUNS = 5_000
-"""Runs that a rule looks back on at the most, whatever its window."""
+"""Runs that a rule looks at, whatever its window."""
 
 
 def add_evidence(
     conn: Connection, *, target: str, run_id: int, at: datetime, pieces: Iterable[Evidence]
 ) -> dict[IncidentKey, int]:
-    """Stores a run's evidence; gives back the row's id per cause and group."""
+    """Stores a run's evidence; returns the row ids by cause and group."""
     ids: dict[IncidentKey, int] = {}
     for piece in pieces:
         row = {
@@ -60,23 +60,17 @@ def add_evidence(
 def evidence_points(
     conn: Connection, *, target: str, keys: Sequence[IncidentKey], since: datetime, at_least: int
 ) -> Mapping[IncidentKey, Sequence[EvidencePoint]]:
-    """What the runs that are witnesses of a cause say about it, for each cause and group, newest first.
+    """What the runs that count for a cause say about it, for each cause and group, newest first.
 
-    A run that could not close itself is none: what it saw went with it, and its silence must not part two that saw it.
-
-    Args:
-        conn: a connection.
-        target: name of the target.
-        keys: the causes asked about, each with the group, or an empty one for the whole target.
-        since: runs that finished before this are left out, unless they are among the newest `at_least`.
-        at_least: how many runs to give back at the least, as far as there are so many.
+    A run that crashed does not count: its evidence was lost, and its lack of evidence must not break a streak. Runs
+    that finished before `since` are left out, except for the newest `at_least`.
     """
     found: dict[IncidentKey, Sequence[EvidencePoint]] = {}
     for statuses in {run_filter(cause).statuses for cause, _ in keys}:
         rows = _finished_runs(conn, target, statuses, since, at_least)
         inhibited = _inhibited_runs(conn, [row["id"] for row in rows])
         alike = [key for key in keys if run_filter(key[0]).statuses == statuses]
-        # Of many groups, most saw nothing in most runs: what is said then is the same for all.
+        # Most groups have no evidence in most runs; they share these points.
         clean = {each: [_clean_point(row, each) for row in rows] for each in {run_filter(cause) for cause, _ in alike}}
         found |= {key: _with_evidence(clean[run_filter(key[0])], inhibited.get(key)) for key in alike}
     return found
@@ -96,7 +90,7 @@ def _finished_runs(
 
 
 def _inhibited_runs(conn: Connection, run_ids: Sequence[int]) -> Mapping[IncidentKey, Mapping[int, bool]]:
-    """For each cause and group, the runs that saw it, and whether a higher cause explains that evidence."""
+    """For each cause and group, the runs with evidence, and whether a higher cause inhibits it."""
     inhibited = defaultdict[IncidentKey, dict[int, bool]](dict)
     for chunk in in_chunks(run_ids):
         query = select(evidence.c.run_id, evidence.c.cause, evidence.c.group_name, evidence.c.inhibited_by)
@@ -106,7 +100,7 @@ def _inhibited_runs(conn: Connection, run_ids: Sequence[int]) -> Mapping[Inciden
 
 
 def _clean_point(run: RowMapping, of: RunFilter) -> EvidencePoint:
-    """What a run says that saw nothing."""
+    """The point of a run without evidence."""
     confirms_recovery = counts_as_recovery(of.criterion, due=run["due"], answered=run["answered"])
     return EvidencePoint(run_id=run["id"], at=run["finished_at"], evidence=False, confirms_recovery=confirms_recovery)
 
@@ -123,7 +117,7 @@ def _with_evidence(clean: Sequence[EvidencePoint], inhibited: Mapping[int, bool]
 
 
 def evidence_from_row(values: RowMapping) -> Evidence:
-    """One piece of evidence from a row of its table."""
+    """Evidence from its row."""
     inhibited_by = values["inhibited_by"]
     return Evidence(
         cause=Cause(values["cause"]),
@@ -139,7 +133,7 @@ def evidence_from_row(values: RowMapping) -> Evidence:
 
 
 def api_messages(conn: Connection, *, incident_ids: Collection[int]) -> dict[int, str]:
-    """The API's own words in the newest evidence of incidents, where it said any, by incident."""
+    """The API's own text in the newest evidence of each incident that has any, by incident id."""
     messages: dict[int, str] = {}
     for chunk in in_chunks(sorted(incident_ids)):
         query = select(incidents.c.id, evidence.c.api_message).join(evidence, evidence.c.id == incidents.c.evidence_id)
@@ -149,7 +143,7 @@ def api_messages(conn: Connection, *, incident_ids: Collection[int]) -> dict[int
 
 
 def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: datetime) -> dict[str, int]:
-    """What the runs since a moment saw of a cause, added up: the most frequent first, what was never sent last."""
+    """The breakdowns of all runs since a moment, added up: most frequent first, requests that were not sent last."""
     cause, group = key
     about = (evidence.c.target == target, evidence.c.cause == cause.value, evidence.c.group_name == group)
     query = select(evidence.c.breakdown).where(*about, evidence.c.at >= since, evidence.c.inhibited_by.is_(None))
@@ -160,12 +154,12 @@ def breakdown_since(conn: Connection, *, target: str, key: IncidentKey, since: d
 
 
 _IS_OPEN = "state <> 'resolved'"
-"""To the letter as the index of open incidents has it."""
+"""Exactly the condition of the index of open incidents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentEvent:
-    """One step in an incident's life."""
+    """An event of an incident."""
 
     at: datetime
     kind: str
@@ -175,12 +169,11 @@ class IncidentEvent:
 
 
 def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
-    """Per cause and group the open incident of a target, else the one that was resolved last; not with their members.
+    """By cause and group, a target's open incident, else the one resolved last; without members.
 
-    They stay locked until the caller's writing transaction ends: somebody who acknowledges one meanwhile waits, or was
-    faster and is seen.
+    The rows stay locked until the caller's writing transaction ends, so an acknowledgement comes before or after it.
     """
-    # The open one of a key, if there is one, is its newest.
+    # The open incident of a key, if there is one, is its newest.
     keys = (incidents.c.cause, incidents.c.group_name)
     newest = select(func.max(incidents.c.id)).where(incidents.c.target == target).group_by(*keys)
     query = select(incidents).where(incidents.c.id.in_(newest)).order_by(incidents.c.id).with_for_update()
@@ -191,27 +184,21 @@ def current(conn: Connection, *, target: str) -> dict[IncidentKey, Incident]:
 
 
 def unresolved(conn: Connection, *, target: str) -> list[tuple[Cause, int, datetime]]:
-    """Cause, id and first evidence of each incident of a target that is not resolved, oldest first; nothing else of it.
-
-    Acknowledged and silenced ones are among them: who is told changes nothing about what is wrong.
-    """
+    """Cause, id and first evidence of a target's unresolved incidents (also silenced ones), oldest first."""
     columns = (incidents.c.cause, incidents.c.id, incidents.c.first_evidence_at)
     query = select(*columns).where(incidents.c.target == target, text(_IS_OPEN)).order_by(incidents.c.id)
     return [(Cause(cause), incident_id, since) for cause, incident_id, since in conn.execute(query)]
 
 
 def open_incident(conn: Connection, incident: Incident, *, evidence_id: int | None) -> int:
-    """Stores a new incident (whose `id` is not looked at) and gives back its id."""
+    """Stores a new incident (its `id` is ignored) and returns its id."""
     row = {**_row(incident), "evidence_id": evidence_id}
     new_id: int = conn.execute(insert(incidents).returning(incidents.c.id), row).scalar_one()
     return new_id
 
 
 def open_if_absent(conn: Connection, incident: Incident) -> int | None:
-    """Stores a new incident that no run leads to; None when one of its key is open already.
-
-    Unlike a target's runs, senders of one channel work side by side: another process may have been faster.
-    """
+    """Stores a new incident of a channel; None if one is open already, as another process may have been faster."""
     key = [incidents.c.target, incidents.c.cause, incidents.c.group_name]
     row = insert_or(conn, incidents).values(_row(incident))
     once = row.on_conflict_do_nothing(index_elements=key, index_where=text(_IS_OPEN))
@@ -219,7 +206,7 @@ def open_if_absent(conn: Connection, incident: Incident) -> int | None:
 
 
 def save(conn: Connection, incident: Incident, *, evidence_id: int | None = None) -> None:
-    """Stores an incident that exists already; `evidence_id` replaces the newest evidence when given."""
+    """Stores an existing incident; `evidence_id`, if given, replaces its newest evidence."""
     row = _row(incident)
     if evidence_id is not None:
         row["evidence_id"] = evidence_id
@@ -260,7 +247,7 @@ def add_event(
     reason: str,
     data: Mapping[str, object] | None = None,
 ) -> None:
-    """Records one step in an incident's life."""
+    """Records an event of an incident."""
     step = {"incident_id": incident_id, "run_id": run_id, "at": at, "kind": kind, "data": data or {}}
     conn.execute(insert(incident_events), {**step, "reason": to_column_text(reason, 500)})
 
@@ -278,10 +265,9 @@ def list_incidents(
 
 
 def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list[Incident]:
-    """The open incidents of one cause in an environment, whatever their targets, oldest first.
+    """The open incidents of one cause in an environment, on any target, oldest first.
 
-    They stay locked until the caller's writing transaction ends: of two that change each other's, one waits for the
-    other before it has changed anything.
+    They stay locked until the caller's writing transaction ends. All writers lock them in this order, so none deadlock.
     """
     about = (incidents.c.cause == cause.value, incidents.c.environment == environment)
     query = select(incidents).where(*about, text(_IS_OPEN)).order_by(incidents.c.id)
@@ -289,10 +275,10 @@ def open_with_cause(conn: Connection, *, cause: Cause, environment: str) -> list
 
 
 def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
-    """The open incidents of an environment whose opening a silence keeps back, oldest first.
+    """The open incidents of an environment whose opening is silenced, oldest first.
 
-    They stay locked until the caller's writing transaction ends. One that somebody else has locked is left out: it is
-    being changed right now, and is met again by whoever looks next.
+    They stay locked until the caller's writing transaction ends. Rows that another transaction has locked are skipped;
+    the next delivery finds them.
     """
     about = (incidents.c.silence_id.is_not(None), incidents.c.environment == environment, text(_IS_OPEN))
     query = select(incidents).where(*about).order_by(incidents.c.id).with_for_update(skip_locked=True)
@@ -300,24 +286,23 @@ def silenced_openings(conn: Connection, *, environment: str) -> list[Incident]:
 
 
 def find(conn: Connection, incident_id: int, *, lock: bool = False) -> Incident | None:
-    """One incident with its newest evidence, or None; locked, if wanted, until the writing transaction ends."""
+    """One incident with its newest evidence, or None; `lock` holds it until the writing transaction ends."""
     query = select(incidents).where(incidents.c.id == incident_id)
     row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
     return None if row is None else _incident(conn, row)
 
 
 def events(conn: Connection, incident_id: int) -> list[IncidentEvent]:
-    """The life of an incident, oldest first."""
+    """The events of an incident, oldest first."""
     query = select(incident_events).where(incident_events.c.incident_id == incident_id).order_by(incident_events.c.id)
     return [_event(row) for row in conn.execute(query)]
 
 
 def last_event(conn: Connection, incident_id: int, *, kinds: Collection[str]) -> IncidentEvent | None:
-    """The newest event of an incident that is of one of these kinds, or None."""
-    of_them = (incident_events.c.incident_id == incident_id, incident_events.c.kind.in_(kinds))
-    row = conn.execute(
-        select(incident_events).where(*of_them).order_by(incident_events.c.id.desc()).limit(1)
-    ).one_or_none()
+    """The newest event of one of these kinds, or None."""
+    where = (incident_events.c.incident_id == incident_id, incident_events.c.kind.in_(kinds))
+    query = select(incident_events).where(*where).order_by(incident_events.c.id.desc()).limit(1)
+    row = conn.execute(query).one_or_none()
     return None if row is None else _event(row)
 
 
@@ -334,17 +319,14 @@ def _evidence_by_id(conn: Connection, ids: Sequence[int]) -> dict[int, Evidence]
 
 
 def with_current_members(conn: Connection, incident: Incident) -> Incident:
-    """An incident with what its members are now: the first few, and how many are in which status.
-
-    What the evidence saw once were those that joined then.
-    """
+    """An incident with its present members: first ids, groups and statuses. Its evidence knows only new ones."""
     if not incident.member_count:
         return replace(incident, member_ids=(), groups=(), by_group={})
     by_group = members.by_group(conn, incident_id=incident.id)
     seen, by_status = incident.evidence, members.statuses(conn, incident_id=incident.id, cause=incident.cause)
     return replace(
         incident,
-        member_ids=members.first_ids(conn, incident_id=incident.id),
+        member_ids=tuple(item_id for item_id, *_ in members.sample(conn, incident_id=incident.id, limit=MAX_SAMPLES)),
         groups=tuple(name for name in by_group if name),
         by_group=by_group,
         evidence=replace(seen, breakdown=by_status) if seen and by_status else seen,
@@ -385,24 +367,24 @@ def _from_row(values: RowMapping, seen: Evidence | None) -> Incident:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviousRun:
-    """A run before another one, however it ended."""
+    """The run before another one."""
 
     started_at: datetime
     run_key: str | None
 
 
 def previous_run(conn: Connection, *, target: str, before: int) -> PreviousRun | None:
-    """The last finished run of a target before this one (its id), however it ended; None without one."""
+    """The target's last run before this id that ended, whatever its status, or None."""
     columns = (runs.c.started_at, runs.c.run_key)
     finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
     row = conn.execute(finished.where(runs.c.id < before).order_by(runs.c.id.desc()).limit(1)).mappings().first()
     return None if row is None else PreviousRun(**row)
 
 
-def unknown_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:
-    """How many tracked items of a target are unknown, by reason."""
-    unknown = (items.c.target == target, items.c.state == ItemState.UNKNOWN.value, items.c.reason.is_not(None))
-    query = select(items.c.reason, func.count()).where(*unknown, *active()).group_by(items.c.reason)
+def unasked_by_reason(conn: Connection, *, target: str) -> dict[Reason, int]:
+    """A target's tracked items that are unknown although no request for them failed, by reason."""
+    unasked = (items.c.target == target, items.c.state == ItemState.UNKNOWN.value, items.c.reason.in_(list(Reason)))
+    query = select(items.c.reason, func.count()).where(*unasked, *active()).group_by(items.c.reason)
     return {Reason(reason): count for reason, count in conn.execute(query)}
 
 

@@ -1,4 +1,4 @@
-"""What people do about incidents, alone and beside a run that closes at the same moment."""
+"""Acknowledging and resolving incidents, alone and while a run closes."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ ANA = OperatorAction(by="ana", comment="on it")
 
 
 class Desk(Site):
-    """A target's judge, and people at work."""
+    """A target's evaluator, and an operator."""
 
     def ack(self, operator_action=ANA, number=1):
         with writing(self.engine) as conn:
@@ -38,7 +38,7 @@ def desk(engine):
     return Desk(engine)
 
 
-def test_an_acknowledgement_is_told_where_the_opening_went_and_ends_the_reminders(desk):
+def test_an_acknowledgement_is_sent_where_the_opening_went_and_stops_reminders(desk):
     desk.run(TOO_MUCH)
     desk.channels = ("elsewhere",)
     handled = desk.ack()
@@ -55,7 +55,7 @@ def test_an_acknowledgement_is_told_where_the_opening_went_and_ends_the_reminder
     assert desk.life == ["opened", "acknowledged"]
 
 
-def test_acknowledging_twice_says_who_has_it_and_changes_nothing(desk):
+def test_acknowledging_twice_names_the_first_person_and_changes_nothing(desk):
     desk.run(TOO_MUCH)
     desk.ack()
     before = (desk.incident, desk.messages, desk.life)
@@ -76,7 +76,7 @@ def test_a_reopening_clears_the_acknowledgement(desk):
     assert (desk.incident.state, desk.incident.acknowledged_by, desk.incident.acknowledged_at) == (OPEN, None, None)
 
 
-def test_resolved_by_hand_its_items_are_free_and_the_next_run_reopens_it_while_they_ail(desk):
+def test_a_manual_resolution_releases_the_items_and_the_next_run_with_evidence_reopens_it(desk):
     desk.put("a", "b")
     desk.run()
     handled = desk.resolve(OperatorAction(by="ana", comment="known"))
@@ -92,7 +92,7 @@ def test_resolved_by_hand_its_items_are_free_and_the_next_run_reopens_it_while_t
     assert [each.id for each in desk.incidents] == [2, 1]
 
 
-def test_what_is_over_can_be_neither_acknowledged_nor_resolved(desk):
+def test_a_resolved_incident_can_be_neither_acknowledged_nor_resolved(desk):
     desk.run(TOO_MUCH)
     desk.resolve()
     before = (desk.incident, desk.messages, desk.life)
@@ -101,18 +101,18 @@ def test_what_is_over_can_be_neither_acknowledged_nor_resolved(desk):
     assert (desk.incident, desk.messages, desk.life) == before
 
 
-def test_there_is_nothing_to_do_about_an_incident_that_is_not_there(desk):
+def test_an_action_on_an_unknown_incident_does_nothing(desk):
     assert (desk.ack(number=7), desk.resolve(number=7)) == (None, None)
 
 
-# --- beside a run ----------------------------------------------------------------------------------------------------
+# --- while a run closes ------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def at_the_same_time(desk, act, *, blocks):
-    """Does something in a thread of its own while the caller's transaction is open; gives back its outcome in a list.
+    """Acts in a thread while the caller's transaction is open; yields a list that gets its result.
 
-    On PostgreSQL it is known to wait for the caller's lock before the caller goes on.
+    On PostgreSQL, the caller continues only once the thread waits for its lock.
     """
     outcome = []
     other = threading.Thread(target=lambda: outcome.append(act()))
@@ -128,7 +128,7 @@ def at_the_same_time(desk, act, *, blocks):
 
 
 def wait_until_blocked(engine, *, within_s=30):
-    """Until another session of this database waits for a lock."""
+    """Waits until another session of this database waits for a lock."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
@@ -137,16 +137,16 @@ def wait_until_blocked(engine, *, within_s=30):
         with engine.connect() as conn:
             if conn.execute(waiting).scalar_one():
                 return
-    raise AssertionError("nobody waits for a lock")
+    raise AssertionError("no session waits for a lock")
 
 
 def evaluate_in(conn, desk, *seen):
-    """One more run, judged in the caller's transaction."""
+    """One more run, evaluated in the caller's transaction."""
     facts = desk._finished(conn, status=RunStatus.COMPLETE, due=30, answered=30)
     return desk.evaluator.evaluate(conn, facts=facts, evidence=seen, now=desk.now, sync_log_empty=False)
 
 
-def test_an_acknowledgement_beside_a_run_that_resolves_finds_the_incident_over(desk, database_kind):
+def test_an_acknowledgement_waits_for_a_run_that_resolves_the_incident(desk, database_kind):
     desk.run(TOO_MUCH)
     desk.run()
     with at_the_same_time(desk, desk.ack, blocks=database_kind == "postgresql") as (conn, outcome):
@@ -155,7 +155,7 @@ def test_an_acknowledgement_beside_a_run_that_resolves_finds_the_incident_over(d
     assert (desk.incident.state, desk.kinds) == (RESOLVED, ["opened", "resolved"])
 
 
-def test_a_run_beside_an_acknowledgement_decides_after_it(desk, database_kind):
+def test_a_run_waits_for_an_acknowledgement(desk, database_kind):
     desk.run(TOO_MUCH)
     desk.now += 5 * HOUR  # a reminder is due
     with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
@@ -165,7 +165,7 @@ def test_a_run_beside_an_acknowledgement_decides_after_it(desk, database_kind):
     assert desk.kinds == ["opened", "acknowledged"]
 
 
-def test_a_run_beside_an_end_by_hand_reopens_what_it_sees(desk, database_kind):
+def test_a_run_waits_for_a_manual_resolution_and_reopens_on_evidence(desk, database_kind):
     desk.run(TOO_MUCH)
     with at_the_same_time(desk, lambda: desk.run(TOO_MUCH), blocks=database_kind == "postgresql") as (conn, outcome):
         handling.resolve(conn, 1, operator_action=ANA, now=desk.now)
@@ -173,7 +173,7 @@ def test_a_run_beside_an_end_by_hand_reopens_what_it_sees(desk, database_kind):
     assert desk.kinds == ["opened", "resolved", "opened"]
 
 
-def test_of_two_who_acknowledge_at_once_one_has_it(desk, database_kind):
+def test_of_two_simultaneous_acknowledgements_one_counts(desk, database_kind):
     desk.run(TOO_MUCH)
     blocks = database_kind == "postgresql"
     with at_the_same_time(desk, lambda: desk.ack(OperatorAction(by="bo")), blocks=blocks) as (conn, outcome):

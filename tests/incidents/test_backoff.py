@@ -21,7 +21,7 @@ STEPS = [
         ThrottleReason.INCONCLUSIVE,
     ),
     (
-        "429s that a higher cause explains",
+        "429s that a higher cause inhibits",
         0.5,
         {"inhibited": True, "unresolved": True},
         0.5,
@@ -36,11 +36,11 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("before", "says", "factor", "reason"), [r[1:] for r in STEPS], ids=[r[0] for r in STEPS])
-def test_how_far_the_next_run_holds_back(before, says, factor, reason):
+def test_the_throttle_factor_of_the_next_run(before, says, factor, reason):
     assert next_throttle_factor(before, **SAYS | says) == ThrottleFactor(factor=factor, reason=reason)
 
 
-def test_one_halving_is_made_good_by_four_clean_runs_and_the_floor_by_sixteen():
+def test_four_clean_runs_undo_one_halving_and_sixteen_the_minimum():
     for begins_at, expected in ((0.5, 4), (MIN_FACTOR, 16)):
         factor, clean = begins_at, 0
         while factor < 1:
@@ -54,7 +54,7 @@ runs = st.builds(
 
 
 @given(st.lists(runs, max_size=60))
-def test_it_stays_within_its_bounds_and_only_a_refusal_lowers_it(told):
+def test_the_factor_stays_within_its_bounds_and_only_a_refusal_lowers_it(told):
     factor = 1.0
     for says in told:
         after = next_throttle_factor(factor, **says).factor

@@ -1,4 +1,4 @@
-"""Channels that fail: what is told about them, where, and when it is over. Messages go through a real sender."""
+"""Failing channels: which channels are notified, and when the incident resolves. A real sender sends the messages."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ RULE = DEFAULT_RULES[Cause.CHANNEL_FAILING]
 
 
 class Post:
-    """A post office with channels of our choice, and an incident `unauthorized` that gives occasion to write."""
+    """A sender with the given channels, and an incident `unauthorized` to write about."""
 
     def __init__(self, engine):
         self.engine, self.clock = engine, Clock()
@@ -45,21 +45,25 @@ class Post:
         return ChannelFailures(environment="test", rule=RULE, channels=names, route=lambda _: routed)
 
     async def write(self, *channels):
-        """Writes to the channels and delivers all that is due; then an hour passes."""
+        """Enqueues a message for the channels and delivers all due ones; then an hour passes."""
         with writing(self.engine) as conn:
             outbox.enqueue(conn, message(self.occasion), channels=channels, now=self.clock())
         return await self.deliver()
 
-    async def mend(self):
-        """Somebody changes the settings of the channels, so that what was suspended is tried."""
+    async def fix(self):
+        """Changes the channels' settings, so suspended ones are tried again, and delivers."""
         self.settings += "'"
         return await self.deliver()
 
     async def deliver(self):
         sender = Sender(
-            self.engine, configured_channels({LOG_CHANNEL: LogChannel(), **self.channels}, self.settings), incident_hooks=self.incident_hooks,
-            holder="host:1", utcnow=self.clock, rand=lambda: 1.0,
-        )  # fmt: skip
+            self.engine,
+            configured_channels({LOG_CHANNEL: LogChannel(), **self.channels}, self.settings),
+            incident_hooks=self.incident_hooks,
+            holder="host:1",
+            utcnow=self.clock,
+            rand=lambda: 1.0,
+        )
         report = await sender.deliver()
         self.clock.advance(hours=1)
         return report
@@ -75,8 +79,8 @@ class Post:
         return [each.target for each in self.incidents if each.state is not IncidentState.RESOLVED]
 
     @property
-    def told(self):
-        """Messages about channels: which kind about which, and where."""
+    def notified(self):
+        """Messages about channels: kind, target and channel."""
         with reading(self.engine) as conn:
             rows = conn.execute(select(notifications).order_by(notifications.c.id)).all()
         about = [row for row in rows if row.message["cause"] == "channel_failing"]
@@ -92,33 +96,33 @@ def post(engine):
     return Post(engine)
 
 
-async def test_a_parked_channel_is_told_at_once_on_the_others_and_once(post):
+async def test_a_suspended_channel_is_notified_on_the_others_at_once_and_once(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     assert await post.write("oncall", "audit") == DeliveryReport(sent=2, deferred=1)
     (opened,) = post.incidents
     assert (opened.target, opened.channels, opened.team.value) == ("channel:oncall", ("audit",), "monitor")
-    assert post.channels["audit"].sent[-1].title == "channel oncall: messages do not get through"
+    assert post.channels["audit"].sent[-1].title == "channel oncall: messages can't be delivered"
     assert ("last error", "HTTP 401") in post.channels["audit"].sent[-1].facts
     assert post.life() == [("opened", "messages can't be delivered: HTTP 401")]
     await post.write("oncall")
     await post.deliver()
-    assert post.told == [("opened", "channel:oncall", "audit")]
+    assert post.notified == [("opened", "channel:oncall", "audit")]
 
 
-async def test_it_is_over_once_something_is_delivered_there_again(post):
+async def test_it_resolves_with_the_next_delivery(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED, DELIVERED), "audit": FakeChannel()}
     await post.write("oncall")
     await post.deliver()
     assert post.open == ["channel:oncall"]
-    await post.mend()
+    await post.fix()
     assert post.open == []
-    assert post.life()[-1] == ("resolved", "a message was delivered there again")
-    assert post.told == [("opened", "channel:oncall", "audit"), ("resolved", "channel:oncall", "audit")]
+    assert post.life()[-1] == ("resolved", "a message was delivered again")
+    assert post.notified == [("opened", "channel:oncall", "audit"), ("resolved", "channel:oncall", "audit")]
     await post.write("oncall")
-    assert len(post.told) == 2
+    assert len(post.notified) == 2
 
 
-async def test_a_receiver_out_of_reach_is_told_of_after_a_while_not_at_once(post):
+async def test_an_unreachable_receiver_opens_an_incident_after_a_while(post):
     post.channels = {"oncall": FakeChannel(RETRY), "audit": FakeChannel()}
     await post.write("oncall")
     assert post.open == [], "a receiver may be down for a moment"
@@ -127,26 +131,26 @@ async def test_a_receiver_out_of_reach_is_told_of_after_a_while_not_at_once(post
     assert post.life() == [("opened", "messages can't be delivered: HTTP 503")]
 
 
-async def test_a_refused_message_says_nothing_against_its_channel_and_is_told_elsewhere_once(post):
+async def test_a_rejected_message_is_passed_on_once_and_opens_no_incident(post):
     post.channels = {"oncall": FakeChannel(REFUSED), "audit": FakeChannel(REFUSED)}
     assert await post.write("oncall") == DeliveryReport(sent=1, dead=2, refused=2)
     assert post.open == []
-    told = [dict(each.facts).get("refused by") for name in post.channels for each in post.channels[name].sent[:1]]
-    assert told == [None, "oncall: HTTP 400"]
+    passed_on = [dict(each.facts).get("refused by") for name in post.channels for each in post.channels[name].sent[:1]]
+    assert passed_on == [None, "oncall: HTTP 400"]
     with reading(post.engine) as conn:
         rows = conn.execute(select(notifications.c.channel, notifications.c.status).order_by(notifications.c.id)).all()
-    assert rows == [("oncall", "dead"), ("audit", "dead"), ("log", "sent")], "and the last who can is the log"
+    assert rows == [("oncall", "dead"), ("audit", "dead"), ("log", "sent")], "the last one is the log"
 
 
-async def test_what_another_channel_heard_too_is_not_passed_on(post):
+async def test_a_rejected_message_is_not_passed_on_if_another_channel_got_it(post):
     post.channels = {"oncall": FakeChannel(REFUSED), "audit": FakeChannel()}
     with writing(post.engine) as conn:
-        heard_by_both = replace(incident(channels=("oncall", "audit")), id=post.occasion)
-        incidents.save(conn, heard_by_both)
+        sent_to_both = replace(incident(channels=("oncall", "audit")), id=post.occasion)
+        incidents.save(conn, sent_to_both)
     assert await post.write("oncall", "audit") == DeliveryReport(sent=1, dead=1, refused=1)
 
 
-async def test_what_waits_for_a_renamed_channel_goes_where_its_incident_is_routed_now(post):
+async def test_notifications_of_a_renamed_channel_go_where_the_incident_is_routed_now(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED)}
     await post.write("oncall")
     new = post.channels["on-call"] = FakeChannel()
@@ -154,46 +158,46 @@ async def test_what_waits_for_a_renamed_channel_goes_where_its_incident_is_route
     await post.deliver()
     assert [each.kind.value for each in new.sent] == ["opened"]
     with reading(post.engine) as conn:
-        assert incidents.find(conn, post.occasion).channels == ("on-call",), "reminders and the end go there, too"
+        assert incidents.find(conn, post.occasion).channels == ("on-call",), "reminders and the resolution go there too"
 
 
-async def test_news_of_a_channel_is_not_told_on_one_that_waits_itself(post):
+async def test_a_blocked_channel_is_not_notified_of_other_channels(post):
     post.channels = {"chat": FakeChannel(RETRY), "oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     post.routes = ("chat",)
     await post.write("chat")
     post.clock.advance(hours=-1)
     await post.write("oncall")
-    assert ("opened", "channel:oncall", "audit") in post.told
-    assert ("opened", "channel:oncall", "chat") not in post.told
+    assert ("opened", "channel:oncall", "audit") in post.notified
+    assert ("opened", "channel:oncall", "chat") not in post.notified
 
 
-async def test_people_are_reminded_as_the_rule_says(post):
+async def test_reminders_follow_the_rule(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     for _ in range(6):
         await post.write("oncall")
-    assert post.told == [("opened", "channel:oncall", "audit"), ("reminder", "channel:oncall", "audit")]
+    assert post.notified == [("opened", "channel:oncall", "audit"), ("reminder", "channel:oncall", "audit")]
     assert post.life()[-1] == ("reminded", "a reminder is due: HTTP 401")
 
 
-async def test_what_fails_again_soon_is_the_same_incident(post):
+async def test_a_failure_soon_after_the_resolution_reopens_the_incident(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED, DELIVERED, SUSPENDED), "audit": FakeChannel()}
     await post.write("oncall")
-    await post.mend()
+    await post.fix()
     post.clock.advance(minutes=-50)
     await post.write("oncall")
     assert [each.state for each in post.incidents] == [IncidentState.OPEN]
-    assert post.life()[-1] == ("reopened", "it came back soon after its resolution: HTTP 401")
+    assert post.life()[-1] == ("reopened", "evidence again soon after the resolution: HTTP 401")
 
 
-async def test_without_another_channel_the_log_is_told_and_nobody_counts_as_reached(post):
+async def test_without_another_channel_only_the_log_is_notified(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED)}
     report = await post.write("oncall")
     assert report == DeliveryReport(sent=1, logged=1, deferred=1)
     assert report.unreachable
-    assert post.told == [("opened", "channel:oncall", "log")]
+    assert post.notified == [("opened", "channel:oncall", "log")]
 
 
-async def test_two_channels_that_fail_one_after_the_other_are_told_where_it_can_be(post):
+async def test_when_the_notified_channel_fails_too_a_third_one_is_notified(post):
     post.channels = {
         "oncall": FakeChannel(SUSPENDED),
         "audit": FakeChannel(DELIVERED, SUSPENDED),
@@ -203,16 +207,16 @@ async def test_two_channels_that_fail_one_after_the_other_are_told_where_it_can_
     await post.write("oncall")
     await post.write("audit")
     assert post.open == ["channel:oncall", "channel:audit"]
-    assert post.told == [
+    assert post.notified == [
         ("opened", "channel:oncall", "audit"),
         ("opened", "channel:audit", "chat"),
         ("opened", "channel:oncall", "chat"),
     ]
     assert [each.channels for each in post.incidents] == [("audit", "chat"), ("chat",)]
-    assert post.life()[-1] == ("reminded", "the channels that were notified fail too: HTTP 401")
+    assert post.life()[-1] == ("reminded", "the notified channels fail too: HTTP 401")
 
 
-async def test_who_is_told_elsewhere_hears_of_the_beginning_before_the_end(post):
+async def test_the_third_channel_gets_the_opening_before_the_resolution(post):
     post.channels = {
         "oncall": FakeChannel(SUSPENDED),
         "audit": FakeChannel(DELIVERED, SUSPENDED),
@@ -222,39 +226,39 @@ async def test_who_is_told_elsewhere_hears_of_the_beginning_before_the_end(post)
     await post.write("oncall")
     await post.write("audit")
     post.channels["oncall"] = FakeChannel()
-    await post.mend()
-    heard = [kind for kind, target, channel in post.told if (target, channel) == ("channel:oncall", "chat")]
-    assert heard == ["opened", "resolved"]
+    await post.fix()
+    received = [kind for kind, target, channel in post.notified if (target, channel) == ("channel:oncall", "chat")]
+    assert received == ["opened", "resolved"]
 
 
-async def test_when_all_channels_fail_at_once_each_is_in_the_log_and_it_ends(post):
+async def test_if_all_channels_fail_each_is_logged_once(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel(SUSPENDED)}
     for _ in range(3):
         await post.write("oncall", "audit")
     assert sorted(post.open) == ["channel:audit", "channel:oncall"]
-    assert {target for _, target, channel in post.told if channel == LOG_CHANNEL} == set(post.open)
-    told = len(post.told)
+    assert {target for _, target, channel in post.notified if channel == LOG_CHANNEL} == set(post.open)
+    before = len(post.notified)
     await post.deliver()
-    assert len(post.told) == told, "no message about the messages about messages"
+    assert len(post.notified) == before, "no messages about messages"
 
 
-async def test_a_channel_that_took_the_logs_name_is_never_told_of_itself(post):
+async def test_a_failing_channel_called_log_is_not_notified_of_itself(post):
     post.channels = {LOG_CHANNEL: FakeChannel(SUSPENDED)}
     assert await post.write(LOG_CHANNEL) == DeliveryReport(deferred=1)
-    assert (post.open, post.told) == (["channel:log"], [])
+    assert (post.open, post.notified) == (["channel:log"], [])
 
 
-async def test_a_channel_that_is_taken_out_of_the_configuration_fails_no_longer(post):
+async def test_the_incident_of_a_removed_channel_resolves(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     await post.write("oncall")
     del post.channels["oncall"]
     await post.write("oncall")
     assert post.open == []
-    assert post.life()[-1] == ("resolved", "no channel of that name is configured any more")
-    assert post.told[-1] == ("resolved", "channel:oncall", "audit")
+    assert post.life()[-1] == ("resolved", "the channel is no longer configured")
+    assert post.notified[-1] == ("resolved", "channel:oncall", "audit")
 
 
-async def test_a_channel_of_another_environment_is_left_to_its_own_senders(post):
+async def test_channels_of_another_environment_are_ignored(post):
     post.channels = {"oncall": FakeChannel(SUSPENDED), "audit": FakeChannel()}
     await post.write("oncall")
     elsewhere = replace(post.incident_hooks, environment="staging", channels=("audit",))
@@ -263,7 +267,7 @@ async def test_a_channel_of_another_environment_is_left_to_its_own_senders(post)
     assert post.open == ["channel:oncall"]
 
 
-def test_of_two_senders_that_see_it_one_opens_it(post):
+def test_of_two_senders_one_opens_the_incident(post):
     twin = incident(target="channel:oncall", cause=Cause.CHANNEL_FAILING)
     with writing(post.engine) as conn:
         first = incidents.open_if_absent(conn, twin)

@@ -1,4 +1,4 @@
-"""The tables about delivery in docs/incidents.md, played."""
+"""The tables about delivery in docs/incidents.md, compared with the code."""
 
 import re
 from datetime import timedelta
@@ -33,14 +33,14 @@ def queue(kinds):
     ]
 
 
-@pytest.mark.parametrize(("undelivered", "sent", "then"), rows("What tells the whole story"))
-def test_what_is_undelivered_is_told_as_documented(undelivered, sent, then):
+@pytest.mark.parametrize(("undelivered", "sent", "then"), rows("Superseded messages"))
+def test_undelivered_messages_are_superseded_as_documented(undelivered, sent, then):
     messages = queue(undelivered.split(", "))
-    told = coalesce(messages)
+    kept, message_sent = coalesce(messages)
     kind, _, story = sent.partition(": ")
-    assert told.message.kind.value == kind
-    assert not story or told.message.title == f"it: {story}"
-    pending = messages[told.kept + 1 :]
+    assert message_sent.kind.value == kind
+    assert not story or message_sent.title == f"it: {story}"
+    pending = messages[kept + 1 :]
     assert [each.kind.value for each in pending] == [each for each in [then] if each]
 
 
@@ -48,7 +48,7 @@ def answered(status):
     return classify_response(CallResult(error=ApiError(status=status)) if status >= 300 else CallResult())
 
 
-def test_statuses_do_to_a_channel_what_is_documented():
+def test_statuses_affect_a_channel_as_documented():
     taken, waits, suspended, refused = (row[0] for row in rows("When a channel fails"))
     assert "2xx" in taken
     for status in (429, 500, 503, 302):
@@ -60,7 +60,7 @@ def test_statuses_do_to_a_channel_what_is_documented():
         assert {answered(each).outcome for each in statuses} == {outcome}
 
 
-def test_waits_are_as_documented():
+def test_backoff_is_as_documented():
     (_, waits, *_), state = rows("When a channel fails")[1], ChannelState(name="oncall")
     said = []
     for _ in range(10):

@@ -26,7 +26,7 @@ STUCK, UNREADABLE = Cause.ITEMS_STUCK, Cause.SYNC_LOG_UNREADABLE
 
 
 class Site:
-    """A target's judge, and the runs that come before it, a minute apart."""
+    """A target's evaluator, and its runs, a minute apart."""
 
     def __init__(self, engine):
         self.engine, self.now = engine, NOW
@@ -41,7 +41,7 @@ class Site:
         return self.channels
 
     def run(self, *seen, status=RunStatus.COMPLETE, sync_log_empty=False, answered=30):
-        """One run that saw what is given; the verdict on it."""
+        """One run with the given evidence; returns its evaluation."""
         with writing(self.engine) as conn:
             facts = self._finished(conn, status=status, due=30, answered=answered)
             return self.evaluator.evaluate(
@@ -49,7 +49,7 @@ class Site:
             )
 
     def monitor_run(self, *, unread=False, status=RunStatus.COMPLETE, tracked=30, answered=30, error=None):
-        """One run and what it shows about the monitor itself."""
+        """One run, evaluated for monitor causes."""
         status = RunStatus.FAILED if unread else status
         read = None if unread else SyncReport(read=tracked, tracked=tracked)
         with writing(self.engine) as conn:
@@ -70,7 +70,7 @@ class Site:
         return RunFacts(run_id=run_id, status=status, total=30, unknown=30 - answered, answered=answered)
 
     def put(self, *item_ids, state="failed", **fields):
-        """Items as the run has left them."""
+        """Items as a run leaves them."""
         row = {"target": "gloo", "state": state, "first_seen_at": NOW - 60 * MINUTE, **fields}
         with writing(self.engine) as conn:
             conn.execute(insert(items), [{"item_id": item_id, **row} for item_id in item_ids])
@@ -144,7 +144,7 @@ def test_an_item_incident_opens_at_once_with_its_members_and_one_message(site):
     assert "2 " in message.title
 
 
-def test_judging_again_what_has_not_changed_tells_nobody(site):
+def test_evaluating_again_without_changes_sends_nothing(site):
     site.put("a")
     site.run()
     before = (site.messages, site.life, site.members(site.incident.id))
@@ -154,7 +154,7 @@ def test_judging_again_what_has_not_changed_tells_nobody(site):
     assert (site.messages, site.life, site.members(site.incident.id)) == before
 
 
-def test_new_members_are_told_in_one_update_after_half_an_hour(site):
+def test_new_members_are_notified_in_one_update_after_half_an_hour(site):
     site.put("a")
     site.run()
     site.put("b")
@@ -168,7 +168,7 @@ def test_new_members_are_told_in_one_update_after_half_an_hour(site):
     assert site.kinds == ["opened", "updated"]
 
 
-def test_people_are_reminded_after_a_day(site):
+def test_a_reminder_is_sent_after_a_day(site):
     site.put("a")
     site.run()
     site.now += timedelta(hours=23, minutes=58)
@@ -179,7 +179,7 @@ def test_people_are_reminded_after_a_day(site):
     assert site.incident.last_message_at == site.now
 
 
-def test_it_resolves_when_the_last_member_is_well(site):
+def test_it_resolves_when_the_last_member_recovered(site):
     site.put("a", "b")
     site.run()
     site.change("a", state="completed")
@@ -197,7 +197,7 @@ def test_it_resolves_when_the_last_member_is_well(site):
 @pytest.mark.parametrize(
     "run", [{"status": RunStatus.PARTIAL}, {"status": RunStatus.ABORTED}, {"sync_log_empty": True}], ids=str
 )
-def test_a_run_that_can_t_vouch_for_the_members_resolves_nothing(site, run):
+def test_a_run_that_can_t_confirm_recovery_of_members_resolves_nothing(site, run):
     site.put("a", "b")
     site.run()
     site.change("a", state="completed")
@@ -209,7 +209,7 @@ def test_a_run_that_can_t_vouch_for_the_members_resolves_nothing(site, run):
     assert site.incident.state is IncidentState.RESOLVED
 
 
-def test_what_comes_back_soon_is_the_same_incident_with_its_members(site):
+def test_evidence_soon_after_the_resolution_reopens_the_incident_with_members(site):
     site.put("a")
     site.run()
     site.change("a", state="completed")
@@ -223,10 +223,10 @@ def test_what_comes_back_soon_is_the_same_incident_with_its_members(site):
     assert site.members(reopened.id) == ["a", "b"]
     assert site.life == ["joined", "opened", "left", "resolved", "joined", "reopened"]
     assert site.kinds == ["opened", "resolved", "opened"]
-    assert site.messages[-1][0].title.endswith(" again")
+    assert site.messages[-1][0].title.endswith(": reopened")
 
 
-def test_what_comes_back_late_is_another_incident(site):
+def test_evidence_long_after_the_resolution_opens_another_incident(site):
     site.put("a")
     site.run()
     site.change("a", state="completed")
@@ -238,7 +238,7 @@ def test_what_comes_back_late_is_another_incident(site):
     assert site.members(site.incidents[0].id) == ["a"]
 
 
-def test_an_item_that_ails_differently_moves_to_the_other_incident(site):
+def test_an_item_in_another_bad_state_moves_to_the_other_incident(site):
     site.put("a")
     site.put("lost", state="not_found")
     site.run()
@@ -250,7 +250,7 @@ def test_an_item_that_ails_differently_moves_to_the_other_incident(site):
     assert missing.unnotified_count == 1
 
 
-def test_a_wrong_scope_explains_missing_items_from_its_first_evidence_on(site):
+def test_a_wrong_scope_inhibits_missing_items_from_its_first_evidence_on(site):
     site.put("a", "b", state="not_found")
     wrong_scope = Evidence(cause=SCOPE, count=5)
     verdict = site.run(wrong_scope)
@@ -273,7 +273,7 @@ def test_items_missing_by_a_wrong_scope_don_t_join_an_open_incident(site):
     assert missing.evidence == Evidence(cause=MISSING, count=1, sample_ids=("lost",))
 
 
-def test_evidence_that_a_higher_cause_explains_is_not_shown_as_the_incident_s_own(site):
+def test_inhibited_evidence_is_not_shown_as_the_incident_s_own(site):
     for _ in range(3):
         site.run(Evidence(cause=Cause.FORBIDDEN, count=2, breakdown={"403": 2}))
     verdict = site.run(Evidence(cause=Cause.UNAUTHORIZED, count=9), Evidence(cause=Cause.FORBIDDEN, count=1))
@@ -297,7 +297,7 @@ def test_a_request_cause_opens_after_its_rule_and_resolves_after_two_clean_runs(
     assert site.life == ["opened", "resolved"]
 
 
-def test_clean_runs_that_were_hardly_answered_resolve_nothing(site):
+def test_runs_with_too_few_answers_resolve_nothing(site):
     site.put("x", state="completed")
     for _ in range(5):
         site.run(outage())
@@ -327,7 +327,7 @@ def test_a_sync_log_that_can_t_be_read_is_an_incident_of_the_monitor(site):
     assert actions(site.monitor_run(unread=False)) == [(UNREADABLE, Action.RESOLVE)]
 
 
-def test_a_log_that_can_be_read_again_is_well_though_the_api_is_down(site):
+def test_a_readable_log_resolves_its_incident_while_the_api_is_down(site):
     site.monitor_run(unread=True)
     site.monitor_run(unread=False, answered=0)
     site.monitor_run(unread=False, answered=0)
@@ -355,7 +355,7 @@ def test_routes_are_asked_once_and_the_resolution_goes_where_the_opening_went(si
     assert len(site.asked_to_route) == 1
 
 
-def test_an_incident_that_no_route_wants_is_kept_and_tells_nobody(site):
+def test_an_incident_without_channels_is_recorded_and_sends_nothing(site):
     site.channels = ()
     site.put("a")
     site.run()
@@ -364,7 +364,7 @@ def test_an_incident_that_no_route_wants_is_kept_and_tells_nobody(site):
     assert site.life == ["joined", "opened"]
 
 
-def test_an_acknowledged_incident_is_neither_opened_again_nor_reminded_of(site):
+def test_an_acknowledged_incident_neither_reopens_nor_reminds(site):
     site.put("a")
     site.run()
     acknowledged = replace(site.incident, state=IncidentState.ACKNOWLEDGED)
@@ -389,7 +389,7 @@ def test_an_item_in_two_bad_states_opens_one_incident(site):
     assert actions(site.run()) == [(cause, Action.CONTINUE) for cause, _ in actions(verdict)]
 
 
-def test_an_item_stays_with_the_incident_that_it_joined_until_that_one_is_done_with_it(site):
+def test_an_item_stays_in_the_incident_that_it_joined_until_it_recovers_there(site):
     site.put("a", state="pending", recognised=False, pending_since=NOW, stage="NEW")
     site.run()
     site.now += 60 * MINUTE
@@ -398,7 +398,7 @@ def test_an_item_stays_with_the_incident_that_it_joined_until_that_one_is_done_w
     assert actions(site.run()) == [(STUCK, Action.OPEN), (Cause.UNRECOGNISED_STATUS, Action.RESOLVE)]
 
 
-def test_an_incident_tells_the_statuses_of_all_its_members_not_of_those_that_joined_last(site):
+def test_a_message_counts_the_statuses_of_all_members(site):
     site.put("a", "b", state="pending", recognised=False, stage="NEW")
     site.run()
     site.put("c", state="pending", recognised=False, stage="NEWER")
@@ -413,7 +413,7 @@ def deadline(site, *item_ids):
     site.change(*item_ids, state="unknown", reason="deadline")
 
 
-def test_too_little_coverage_opens_after_two_such_runs_and_resolves_after_two_better_ones(site):
+def test_too_many_unknown_opens_after_two_runs_and_resolves_after_two_clean_ones(site):
     site.put(*(f"i{n:02}" for n in range(30)), state="completed")
     site.monitor_run()
     deadline(site, *(f"i{n:02}" for n in range(7)))
@@ -429,13 +429,13 @@ def test_too_little_coverage_opens_after_two_such_runs_and_resolves_after_two_be
     assert actions(site.monitor_run()) == [(Cause.TOO_MANY_UNKNOWN, Action.RESOLVE)]
 
 
-def test_what_an_outage_left_unknown_is_no_lack_of_coverage(site):
+def test_items_that_an_outage_left_unknown_are_not_too_many_unknown(site):
     site.put("a", "b", state="unknown", reason="not_asked")
     for _ in range(3):
         assert site.monitor_run(status=RunStatus.ABORTED, answered=0) == EvaluationResult()
 
 
-def test_an_emptied_sync_log_opens_at_once_and_resolves_when_ids_are_there_again(site):
+def test_an_emptied_sync_log_opens_at_once_and_resolves_when_it_has_ids_again(site):
     site.put("a", state="completed", removed_at=NOW)
     verdict = site.monitor_run(tracked=0, answered=0)
     assert actions(verdict) == [(Cause.SYNC_LOG_EMPTY, Action.OPEN)]
@@ -447,11 +447,11 @@ def test_an_emptied_sync_log_opens_at_once_and_resolves_when_ids_are_there_again
     assert site.kinds.count("resolved") == 1
 
 
-def test_a_sync_log_that_was_never_filled_is_no_incident(site):
+def test_a_sync_log_that_was_never_filled_opens_no_incident(site):
     assert site.monitor_run(tracked=0, answered=0) == EvaluationResult()
 
 
-def test_an_emptied_log_ends_no_unreadable_one(site):
+def test_an_empty_log_does_not_resolve_an_unreadable_one(site):
     site.monitor_run(unread=True)
     for _ in range(3):
         site.monitor_run(tracked=0, answered=0)
@@ -459,7 +459,7 @@ def test_an_emptied_log_ends_no_unreadable_one(site):
     assert site.incident.state is IncidentState.OPEN
 
 
-def test_missed_runs_are_told_at_once_and_over_after_two_runs_in_time(site):
+def test_missed_runs_open_at_once_and_resolve_after_two_runs_on_time(site):
     site.evaluator = replace(site.evaluator, due_times=DueTimes(every=MINUTE))
     assert site.monitor_run() == EvaluationResult()
     site.now += 9 * MINUTE
@@ -478,7 +478,7 @@ def test_without_a_schedule_no_run_is_missed(site):
     assert site.monitor_run() == EvaluationResult()
 
 
-def test_an_unreadable_log_is_told_with_its_last_error(site):
+def test_a_message_about_an_unreadable_log_has_its_last_error(site):
     site.monitor_run(unread=True, error="sync log pipeline.db does not exist")
     ((message, _),) = site.messages
     assert ("last error", "sync log pipeline.db does not exist") in message.facts
@@ -489,7 +489,7 @@ def test_an_unreadable_log_is_told_with_its_last_error(site):
 
 
 @pytest.mark.parametrize("cause", [Cause.TOO_MANY_UNKNOWN, Cause.SYNC_LOG_EMPTY, Cause.RUN_MISSED])
-def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(site, cause):
+def test_rules_apply_to_monitor_causes_too(site, cause):
     rule = replace(DEFAULT_RULES[cause], runs=2, of=2, severity=Severity.INFO, team=Team.OPERATIONS)
     due_times = DueTimes(every=MINUTE)
     site.evaluator = replace(site.evaluator, rules={**DEFAULT_RULES, cause: rule}, due_times=due_times)
@@ -504,7 +504,7 @@ def test_a_rule_of_ones_own_holds_for_a_cause_of_the_monitor_too(site, cause):
     assert (about[0].severity, about[0].team) == (Severity.INFO, Team.OPERATIONS)
 
 
-def test_the_opening_of_an_outage_adds_up_what_the_runs_saw_that_led_to_it(site):
+def test_the_opening_of_an_outage_sums_the_breakdowns_of_the_runs_that_led_to_it(site):
     site.run()
     site.run(Evidence(cause=OUTAGE, count=5, breakdown={"502": 2, "timeout": 3}), answered=0)
     site.now += 5 * MINUTE

@@ -1,4 +1,4 @@
-"""Incidents per group, where a rule says so, and what becomes of them when the rule changes."""
+"""Incidents per group, and what happens to them when the rule changes."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from monitor.model import ITEM_CAUSES, Evidence, IncidentState, RunStatus
 
 
 class Rooms(Site):
-    """A court whose rules keep an incident per group, or again one per target."""
+    """A target whose rules can switch between one incident per group and one per target."""
 
     def keep(self, by, **changes):
         rules = {cause: replace(DEFAULT_RULES[cause], by=by, **changes) for cause in ITEM_CAUSES}
@@ -80,7 +80,7 @@ def test_a_group_is_routed_by_its_name_and_a_target_by_the_groups_of_its_items(r
     assert rooms.asked_to_route[-1]["group"] == ("faq", "letters")
 
 
-def test_a_group_is_well_on_its_own(rooms):
+def test_each_group_resolves_on_its_own(rooms):
     rooms.put("s1", group_name="sermons")
     rooms.put("l1", group_name="letters")
     rooms.run()
@@ -107,17 +107,17 @@ def test_new_members_join_the_incident_of_their_group(rooms):
         ("letters", Action.CONTINUE), ("sermons", Action.UPDATE),
     ]  # fmt: skip
     assert rooms.open == {"letters": ["l1"], "sermons": ["s1", "s2"]}
-    assert rooms.messages[-1][0].title == "gloo (sermons): 2 documents failed to ingest: more of them"
+    assert rooms.messages[-1][0].title == "gloo (sermons): 2 documents failed to ingest: more documents affected"
 
 
-def test_judging_again_what_has_not_changed_tells_nobody(rooms):
+def test_evaluating_again_without_changes_sends_nothing(rooms):
     rooms.put("s1", group_name="sermons")
     rooms.put("x")
     rooms.run()
-    told = len(rooms.messages)
+    before = len(rooms.messages)
     verdict = rooms.run()
     assert {change.decision.action for change in verdict.changes} == {Action.CONTINUE}
-    assert (verdict.evidence, len(rooms.messages)) == ((), told)
+    assert (verdict.evidence, len(rooms.messages)) == ((), before)
 
 
 def test_an_item_that_moved_to_another_group_goes_to_that_one_s_incident(rooms):
@@ -127,7 +127,7 @@ def test_an_item_that_moved_to_another_group_goes_to_that_one_s_incident(rooms):
     rooms.change("s2", group_name=None)
     rooms.change("s3", group_name="letters", state="unknown")
     rooms.run()
-    assert rooms.open == {"sermons": ["s3"], "letters": ["s1"], "": ["s2"]}, "nothing was found out about s3"
+    assert rooms.open == {"sermons": ["s3"], "letters": ["s1"], "": ["s2"]}, "s3 is unknown"
 
 
 def test_each_group_opens_after_its_own_runs(rooms):
@@ -140,7 +140,7 @@ def test_each_group_opens_after_its_own_runs(rooms):
     assert [change.incident.group for change in rooms.run().changes] == ["letters", "sermons"]
 
 
-def test_what_a_higher_cause_explains_opens_nothing_in_any_group(rooms):
+def test_inhibited_evidence_opens_nothing_in_any_group(rooms):
     rooms.put("a", state="not_found", group_name="sermons")
     rooms.put("b", state="not_found", group_name="letters")
     verdict = rooms.run(Evidence(cause=SCOPE, count=5))
@@ -150,7 +150,7 @@ def test_what_a_higher_cause_explains_opens_nothing_in_any_group(rooms):
     assert actions(verdict) == [(SCOPE, Action.OPEN)]
 
 
-def test_statuses_are_told_by_group(rooms):
+def test_statuses_are_counted_by_group(rooms):
     slow = {"state": "pending", "pending_since": NOW - 60 * MINUTE}
     rooms.put("a", "b", stage="QUEUED", group_name="sermons", **slow)
     rooms.put("c", stage="CHUNKING", group_name="sermons", **slow)
@@ -164,7 +164,7 @@ def test_statuses_are_told_by_group(rooms):
     assert actions(verdict) == [(STUCK, Action.OPEN)] * 2
 
 
-def test_an_incident_of_the_target_lives_on_when_the_rule_changes_to_groups(rooms):
+def test_an_incident_of_the_target_stays_open_when_the_rule_changes_to_groups(rooms):
     rooms.keep(GroupBy.TARGET)
     rooms.put("s1", group_name="sermons")
     rooms.put("x")
@@ -185,7 +185,7 @@ def test_an_incident_of_the_target_lives_on_when_the_rule_changes_to_groups(room
     assert rooms.open == {"sermons": ["s1", "s2"]}
 
 
-def test_incidents_of_groups_live_on_when_the_rule_changes_to_the_target(rooms):
+def test_incidents_of_groups_stay_open_when_the_rule_changes_to_the_target(rooms):
     rooms.put("s1", group_name="sermons")
     rooms.put("l1", group_name="letters")
     rooms.run()
@@ -204,7 +204,7 @@ def test_incidents_of_groups_live_on_when_the_rule_changes_to_the_target(rooms):
     assert resolved == ["letters", "sermons"]
     rooms.change("s1", state="failed")
     rooms.run()
-    assert rooms.open == {"": ["s1", "s2"]}, "nothing is opened again for a group"
+    assert rooms.open == {"": ["s1", "s2"]}, "no incident reopens for a group"
 
 
 def wiped(engine):
@@ -256,7 +256,7 @@ def every_item(engine):
 
 @given(st.lists(st.dictionaries(st.sampled_from("uvwxyz"), st.tuples(BAD, GROUPS)), min_size=1, max_size=4))
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_groups_have_the_members_between_them_that_the_target_would_have(engine, turns):
+def test_all_groups_together_have_the_members_that_the_target_would_have(engine, turns):
     members = {}
     for by in GroupBy:
         wiped(engine)
@@ -278,9 +278,9 @@ def test_groups_have_the_members_between_them_that_the_target_would_have(engine,
 
 
 def assert_own(engine, groups):
-    """Each member is of its incident's group, but for those of which nothing was found out.
+    """Each member is of its incident's group, except unknown ones.
 
-    An incident without a group may be one for the whole target, from before the rule changed: it keeps whom it has.
+    An incident without a group may be one of the whole target, from before the rule changed; it keeps its members.
     """
     with reading(engine) as conn:
         for row in conn.execute(select(items.c.item_id, items.c.group_name, items.c.state)):
@@ -289,7 +289,7 @@ def assert_own(engine, groups):
 
 
 def waits(engine):
-    """Whether somebody waits for a lock of ours; SQLite says nothing of it, and there the writers queue anyway."""
+    """Whether a session waits for a lock. SQLite does not show it; there, writers queue anyway."""
     if engine.dialect.name == "sqlite":
         return True
     with engine.connect() as conn:

@@ -42,7 +42,7 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
         ApiError(status=None, network=NetworkFault.RESET), ApiError(status=502, from_token_endpoint=True),
         ApiError(status=None, code="breaker_open"),
     ]  # fmt: skip
-    (piece,) = tally(*(unknown(str(n), Reason.OUTAGE, e) for n, e in enumerate(errors))).evidence(requests=0)
+    (piece,) = tally(*(unknown(str(n), Cause.OUTAGE, e) for n, e in enumerate(errors))).evidence(requests=0)
     assert piece.cause is Cause.OUTAGE
     assert piece.count == 6
     assert piece.breakdown == {
@@ -57,7 +57,7 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
 
 def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
     errors = [ApiError(status=403, code="publisher_mismatch", request_id="req_1", message="not yours")] * 2
-    (piece,) = tally(*(unknown(name, Reason.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence(
+    (piece,) = tally(*(unknown(name, Cause.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence(
         requests=0
     )
     assert piece.sample_ids == ("a", "b")
@@ -66,7 +66,7 @@ def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
 
 
 def test_an_outcome_without_an_error_counts_without_a_label():
-    (piece,) = tally(unknown("a", Reason.OUTAGE, None)).evidence(requests=0)
+    (piece,) = tally(unknown("a", Cause.OUTAGE, None)).evidence(requests=0)
     assert (piece.count, piece.breakdown, piece.sample_ids) == (1, {}, ("a",))
 
 
@@ -84,26 +84,26 @@ NOT_FOUND = [
 
 
 @pytest.mark.parametrize(("absent", "present", "expected"), [r[1:] for r in NOT_FOUND], ids=[r[0] for r in NOT_FOUND])
-def test_many_404_at_once_are_the_scope_s_fault(absent, present, expected):
+def test_many_404s_are_evidence_of_a_wrong_scope(absent, present, expected):
     outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(absent)]
     outcomes += [answered(f"p{n}", ItemState.COMPLETED) for n in range(present)]
     assert (Cause.WRONG_SCOPE in causes(tally(*outcomes))) is expected
 
 
-def test_items_that_are_known_to_be_missing_are_no_news():
+def test_items_known_to_be_missing_are_no_evidence():
     outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(9)]
     assert causes(tally(*outcomes, missing={f"a{n}" for n in range(6)})) == []
 
 
 def test_an_unknown_publisher_and_missing_items_are_one_wrong_scope():
     outcomes = [answered(f"a{n}", ItemState.NOT_FOUND, 404) for n in range(5)]
-    outcomes.append(unknown("b", Reason.WRONG_SCOPE, ApiError(status=400, code="publisher_not_found")))
+    outcomes.append(unknown("b", Cause.WRONG_SCOPE, ApiError(status=400, code="publisher_not_found")))
     (piece,) = tally(*outcomes).evidence(requests=0)
     assert (piece.cause, piece.count) == (Cause.WRONG_SCOPE, 6)
     assert piece.breakdown == {"400": 1, "404": 5}
 
 
-def test_refused_ids_are_the_request_s_fault_only_when_nothing_was_accepted():
+def test_rejected_ids_are_evidence_of_a_bad_request_only_if_nothing_was_accepted():
     refused = [answered(f"r{n}", ItemState.INVALID, 422) for n in range(5)]
     assert causes(tally(*refused)) == [Cause.BAD_REQUEST]
     assert causes(tally(*refused, answered("ok", ItemState.COMPLETED))) == []
@@ -118,8 +118,8 @@ outcomes = st.builds(
             lambda i: answered(i, ItemState.COMPLETED),
             lambda i: answered(i, ItemState.NOT_FOUND, 404),
             lambda i: answered(i, ItemState.INVALID, 400),
-            lambda i: unknown(i, Reason.OUTAGE, ApiError(status=503, request_id=i, code="X", message="m")),
-            lambda i: unknown(i, Reason.FORBIDDEN, ApiError(status=403)),
+            lambda i: unknown(i, Cause.OUTAGE, ApiError(status=503, request_id=i, code="X", message="m")),
+            lambda i: unknown(i, Cause.FORBIDDEN, ApiError(status=403)),
         ]
     ),
 )
@@ -136,7 +136,7 @@ def test_the_order_of_outcomes_does_not_matter(found, random):
         assert piece.count == sum(piece.breakdown.values())
 
 
-def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
+def test_a_higher_cause_inhibits_its_lower_causes_and_nothing_else():
     seen = tuple(Evidence(cause=cause, count=1) for cause in REQUEST_CAUSES)
     marked = {piece.cause: piece.inhibited_by for piece in mark_inhibited(seen, seen)}
     assert marked[Cause.RATE_LIMITED] is Cause.SPENDING_LIMIT
@@ -146,9 +146,9 @@ def test_a_higher_cause_takes_what_it_explains_and_nothing_else():
     assert marked[Cause.OUTAGE] is None
 
 
-def test_nothing_explains_a_cause_of_higher_rank():
-    for owner, explained in INHIBITS.items():
-        assert all(rank(owner) < rank(cause) for cause in explained)
+def test_no_cause_inhibits_a_higher_one():
+    for higher, lower in INHIBITS.items():
+        assert all(rank(higher) < rank(cause) for cause in lower)
 
 
 def recovering(failures, *outcomes):
@@ -158,7 +158,7 @@ def recovering(failures, *outcomes):
     return gathered
 
 
-def failed(count, status=503, reason=Reason.OUTAGE, start=0):
+def failed(count, status=503, reason=Cause.OUTAGE, start=0):
     return [unknown(f"f{n:03}", reason, ApiError(status=status)) for n in range(start, start + count)]
 
 
@@ -175,7 +175,7 @@ FAILED_FOR_GOOD = [
 @pytest.mark.parametrize(
     ("recovered", "left", "requests", "count"), [r[1:] for r in FAILED_FOR_GOOD], ids=[r[0] for r in FAILED_FOR_GOOD]
 )
-def test_requests_that_failed_for_good_are_evidence_from_a_share_on(recovered, left, requests, count):
+def test_requests_that_failed_after_all_retries_are_evidence_above_a_share(recovered, left, requests, count):
     gathered = recovering(failed(recovered), *failed(left, start=500))
     pieces = gathered.evidence(requests=requests)
     assert [piece.count for piece in pieces] == ([] if count is None else [count])
@@ -183,7 +183,7 @@ def test_requests_that_failed_for_good_are_evidence_from_a_share_on(recovered, l
 
 
 def test_causes_are_not_added_up():
-    gathered = recovering([*failed(1), *failed(1, 429, Reason.RATE_LIMITED, start=9)])
+    gathered = recovering([*failed(1), *failed(1, 429, Cause.RATE_LIMITED, start=9)])
     assert gathered.evidence(requests=10) == ()
     assert recovering([unknown("a", Reason.DEADLINE, None)] * 9).evidence(requests=10) == ()
 

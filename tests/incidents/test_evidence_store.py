@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from support.samples import NOW
 
-from monitor.database.engine import FEW, reading, writing
+from monitor.database.engine import CHUNK_SIZE, reading, writing
 from monitor.errors import StoreError
 from monitor.incidents import store
 from monitor.model import Cause, Evidence, RunStatus
@@ -15,7 +15,7 @@ OUTAGE, MISSING, UNREADABLE = Cause.OUTAGE, Cause.ITEMS_MISSING, Cause.SYNC_LOG_
 
 @pytest.fixture
 def ran(engine):
-    """Stores a run that finished so many minutes before NOW, with evidence; gives back its id."""
+    """Stores a run that finished so many minutes before NOW, with evidence; returns its id."""
 
     def ran(minutes_ago, *pieces, target="gloo", status=RunStatus.COMPLETE, due=30, answered=30):
         at = NOW - minutes_ago * MINUTE
@@ -46,7 +46,7 @@ def ids(found):
     return [point.run_id for point in found]
 
 
-def test_each_run_says_whether_it_saw_the_cause_and_whether_a_higher_one_explains_it(ran, points):
+def test_each_point_says_whether_the_run_has_evidence_and_whether_it_is_inhibited(ran, points):
     clean = ran(3)
     inhibited = ran(2, Evidence(cause=MISSING, count=4, inhibited_by=Cause.WRONG_SCOPE))
     saw = ran(1, Evidence(cause=MISSING, count=4), Evidence(cause=OUTAGE, count=1))
@@ -63,7 +63,7 @@ def test_runs_before_the_window_are_left_out(ran, points):
     assert ids(points()) == inside[::-1]
 
 
-def test_the_newest_runs_are_there_however_old_they_are(ran, points):
+def test_the_newest_runs_are_included_however_old_they_are(ran, points):
     old = [ran(minutes) for minutes in (900, 800, 700)]
     inside = ran(10)
     assert ids(points(at_least=3)) == [inside, old[2], old[1]]
@@ -71,7 +71,7 @@ def test_the_newest_runs_are_there_however_old_they_are(ran, points):
     assert ids(points(at_least=10)) == [inside, *old[::-1]]
 
 
-def test_a_run_that_was_killed_parts_no_two_runs_that_saw_the_same(engine, ran, points):
+def test_a_crashed_run_breaks_no_streak(engine, ran, points):
     first = ran(3, Evidence(cause=OUTAGE, count=1))
     ran(2, status=RunStatus.RUNNING)
     with writing(engine) as conn:
@@ -81,14 +81,14 @@ def test_a_run_that_was_killed_parts_no_two_runs_that_saw_the_same(engine, ran, 
     assert ids(points(UNREADABLE)) == [second, first]
 
 
-def test_neither_a_run_under_way_nor_another_targets_says_anything(ran, points):
+def test_running_runs_and_those_of_other_targets_do_not_count(ran, points):
     ran(3, status=RunStatus.RUNNING)
     ran(2, target="another")
     assert points() == []
     assert points(UNREADABLE) == []
 
 
-def test_a_run_that_could_not_read_the_log_counts_only_where_it_is_about_that(ran, points):
+def test_a_failed_run_counts_only_for_causes_about_the_log(ran, points):
     read = ran(2)
     unread = ran(1, Evidence(cause=UNREADABLE, count=1), status=RunStatus.FAILED, due=0, answered=0)
     assert ids(points(OUTAGE)) == [read]
@@ -98,7 +98,7 @@ def test_a_run_that_could_not_read_the_log_counts_only_where_it_is_about_that(ra
 
 
 @pytest.mark.parametrize(("answered", "confirms_recovery"), [(20, True), (19, False)])
-def test_silence_speaks_for_recovery_as_the_cause_wants_it(ran, points, answered, confirms_recovery):
+def test_which_runs_confirm_recovery_depends_on_the_cause(ran, points, answered, confirms_recovery):
     ran(1, due=1000, answered=answered, status=RunStatus.PARTIAL)
     (point,) = points(OUTAGE)
     assert point.confirms_recovery is confirms_recovery
@@ -106,7 +106,7 @@ def test_silence_speaks_for_recovery_as_the_cause_wants_it(ran, points, answered
     assert point.confirms_recovery
 
 
-def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
+def test_one_query_serves_causes_with_different_run_filters(engine, ran):
     ran(4, status=RunStatus.FAILED, due=0, answered=0)
     ran(3)
     ran(2, status=RunStatus.ABORTED, answered=0)
@@ -117,15 +117,15 @@ def test_causes_with_different_witnesses_are_asked_about_together(engine, ran):
     assert [len(found[key]) for key in asked] == [3, 2, 4, 3]
 
 
-def test_more_runs_than_one_query_can_name_are_looked_at(engine, ran, points):
+def test_more_runs_than_one_query_can_name_are_read(engine, ran, points):
     first = ran(50, Evidence(cause=OUTAGE, count=1))
-    for _ in range(FEW):
+    for _ in range(CHUNK_SIZE):
         ran(40)
     last = ran(30, Evidence(cause=OUTAGE, count=1))
     assert [point.run_id for point in points() if point.evidence] == [last, first]
 
 
-def test_writing_gives_back_the_row_of_each_cause(engine, ran):
+def test_storing_evidence_returns_the_row_of_each_cause(engine, ran):
     run_id = ran(1)
     with writing(engine) as conn:
         rows = store.add_evidence(
@@ -142,7 +142,7 @@ def test_a_run_has_one_piece_of_evidence_per_cause(engine, ran):
         store.add_evidence(conn, target="gloo", run_id=run_id, at=NOW, pieces=[Evidence(cause=OUTAGE, count=3)])
 
 
-def test_each_group_has_evidence_and_marks_of_its_own(ran, points):
+def test_each_group_has_its_own_points(ran, points):
     both = ran(3, Evidence(cause=MISSING, group="faq", count=4), Evidence(cause=MISSING, count=1))
     inhibited = ran(2, Evidence(cause=MISSING, group="faq", count=4, inhibited_by=Cause.WRONG_SCOPE))
     other = ran(1, Evidence(cause=MISSING, group="blog", count=2))

@@ -1,4 +1,4 @@
-"""The story of an incident, told again from what is stored: the record wins, and the rules fill in the rest."""
+"""The timeline of an incident: recorded events take precedence, and the replayed rules fill in the rest."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ def at(number):
 
 
 def seen(pattern, cause=Cause.UNAUTHORIZED):
-    """Runs five minutes apart, the first is run 1: `x` evidence, `m` explained, `.` none, `u` no witness."""
+    """Runs five minutes apart, the first is run 1: `x` evidence, `m` inhibited, `.` none, `u` does not count."""
     return [
         ObservedRun(
             run_id=number,
@@ -53,7 +53,7 @@ def history(pattern, *events, rule=RULE, first=None, then=None, previous=None, *
     )
 
 
-def told(history):
+def decisions(history):
     """Run (or None), action and reason."""
     return [(entry.run and entry.run.run_id, entry.action, entry.reason) for entry in replay(history)]
 
@@ -62,9 +62,9 @@ NOTHING = (Action.NOTHING, DecisionReason.NO_EVIDENCE.value)
 STILL = (Action.CONTINUE, DecisionReason.STILL_OPEN.value)
 
 
-def test_an_opening_and_an_end_are_told_as_recorded_and_the_rest_as_the_rules_decide():
-    story_told = told(history(".xxmx..", event(3, "opened"), event(7, "resolved", "enough")))
-    assert story_told == [
+def test_recorded_decisions_take_precedence_over_replayed_ones():
+    found = decisions(history(".xxmx..", event(3, "opened"), event(7, "resolved", "enough")))
+    assert found == [
         (1, *NOTHING),
         (2, Action.WAIT, DecisionReason.BELOW_THRESHOLD.value),
         (3, Action.OPEN, "as it was"),
@@ -75,7 +75,7 @@ def test_an_opening_and_an_end_are_told_as_recorded_and_the_rest_as_the_rules_de
     ]
 
 
-def test_it_is_told_how_far_the_evidence_or_its_absence_has_come():
+def test_entries_count_evidence_and_clean_runs():
     entries = list(replay(history(".xx.", event(3, "opened"))))
     assert [entry.threshold for entry in entries] == [
         ThresholdCount(seen=0, of=1, needed=1),
@@ -87,18 +87,18 @@ def test_it_is_told_how_far_the_evidence_or_its_absence_has_come():
     assert [entry.members for entry in entries] == [None] * 4
 
 
-def test_what_a_higher_cause_explains_is_told_as_muted():
-    assert told(history("m"))[0][1:] == (Action.INHIBIT, DecisionReason.INHIBITED.value)
+def test_inhibited_evidence_is_shown_as_inhibited():
+    assert decisions(history("m"))[0][1:] == (Action.INHIBIT, DecisionReason.INHIBITED.value)
 
 
-def test_a_run_that_is_no_witness_decides_nothing():
+def test_a_run_that_does_not_count_decides_nothing():
     entries = list(replay(history(".uxxu", event(4, "opened"))))
     assert [entry.action for entry in entries] == [Action.NOTHING, None, Action.WAIT, Action.OPEN, None]
-    assert {entries[n].reason for n in (1, 4)} == {"such a run says nothing about this cause"}
+    assert {entries[n].reason for n in (1, 4)} == {"this run does not count for this cause"}
     assert entries[1].threshold is None
 
 
-def test_members_are_counted_by_who_joined_and_left():
+def test_members_are_counted_by_joined_and_left_events():
     joined = event(2, "joined", count=3)
     events = (joined, event(2, "opened"), event(3, "left", count=1), event(3, "joined", count=2), event(5, "resolved"))
     entries = list(replay(history(".x.x.", *events, rule=ITEMS, first=2)))
@@ -107,78 +107,78 @@ def test_members_are_counted_by_who_joined_and_left():
     assert [entry.clean for entry in entries] == [None] * 5
 
 
-def test_a_message_that_a_silence_kept_back_is_told_as_silenced_until_it_was_told():
+def test_a_silenced_reminder_is_shown_as_silenced_until_it_is_sent():
     silenced = event(50, "silenced", silence_id=7)
     ended = TimelineEvent(at=at(53) + MINUTE, kind="notified", reason="silence 7 ended")
-    entries = told(history(".x" + "x" * 53, event(2, "opened"), silenced, ended))
+    entries = decisions(history(".x" + "x" * 53, event(2, "opened"), silenced, ended))
     assert [entry[1:] for entry in entries[2:49]] == [STILL] * 47, "no reminder is due yet"
     assert [entry[1:] for entry in entries[49:53]] == [(Action.CONTINUE, "silenced")] * 4
     assert entries[53] == (None, None, "silence 7 ended")
     assert [entry[1:] for entry in entries[54:]] == [STILL] * 2
 
 
-def test_a_silenced_opening_is_untold_and_its_reminders_are_silenced():
+def test_reminders_of_a_silenced_opening_are_shown_as_silenced():
     events = (event(2, "opened"), event(2, "silenced", silence_id=7))
-    entries = told(history(".x" + "x" * 50, *events))
+    entries = decisions(history(".x" + "x" * 50, *events))
     assert entries[1] == (2, Action.OPEN, "as it was")
     assert (entries[48][1:], entries[49][1:]) == (STILL, (Action.CONTINUE, "silenced"))
 
 
-def test_where_only_the_rule_would_have_spoken_that_is_said_and_taken_for_nothing():
-    entries = told(history("xxx", event(3, "opened"), first=1))
-    said = f"nothing was recorded, though the rule would say: open, {DecisionReason.THRESHOLD_MET.value}"
+def test_a_decision_that_was_not_recorded_is_marked_and_has_no_effect():
+    entries = decisions(history("xxx", event(3, "opened"), first=1))
+    said = f"not recorded; by the rule it would be: open, {DecisionReason.THRESHOLD_MET.value}"
     assert entries[:2] == [(1, Action.WAIT, said), (2, Action.WAIT, said)]
-    late = told(history("xx" + "x" * 50, event(2, "opened"), first=1))
+    late = decisions(history("xx" + "x" * 50, event(2, "opened"), first=1))
     assert late[-1][1] is Action.CONTINUE
     assert late[-1][2].endswith(f"remind, {DecisionReason.REMINDER_DUE.value}")
 
 
-def test_the_opening_is_counted_by_the_rule_of_then_and_what_follows_by_that_of_now():
+def test_the_opening_uses_the_rule_of_that_time_and_the_rest_the_present_one():
     then = replace(RULE, runs=1, of=1)
     entries = list(replay(history("x..", event(1, "opened"), rule=replace(RULE, resolve_after=9), then=then)))
     assert entries[0].threshold == ThresholdCount(seen=1, of=1, needed=1)
     assert entries[2].clean == (2, 9)
 
 
-def test_what_people_did_stands_between_the_runs_and_holds():
+def test_operator_actions_are_shown_between_the_runs_and_take_effect():
     taken = TimelineEvent(at=at(2) + MINUTE, kind="acknowledged", reason="acknowledged by ana")
-    over = TimelineEvent(at=at(60) + MINUTE, kind="resolved", reason="resolved by hand by ana")
-    entries = told(history("xx" + "x" * 59, event(2, "opened"), taken, over, first=1))
+    over = TimelineEvent(at=at(60) + MINUTE, kind="resolved", reason="resolved manually by ana")
+    entries = decisions(history("xx" + "x" * 59, event(2, "opened"), taken, over, first=1))
     assert entries[2] == (None, Action.ACKNOWLEDGE, "acknowledged by ana")
     assert [entry[1:] for entry in entries[3:61]] == [STILL] * 58, "no reminder is due any more"
-    assert entries[61] == (None, Action.RESOLVE, "resolved by hand by ana")
+    assert entries[61] == (None, Action.RESOLVE, "resolved manually by ana")
     assert len(entries) == 63
 
 
-def test_the_incident_before_it_is_no_evidence_any_more():
+def test_evidence_of_the_previous_incident_does_not_count():
     previous = incident(id=0, state=IncidentState.RESOLVED, resolved_at=at(2))
-    entries = told(history("xx.xx", event(5, "opened"), previous=replace(previous, resolved_at=at(3)), first=4))
+    entries = decisions(history("xx.xx", event(5, "opened"), previous=replace(previous, resolved_at=at(3)), first=4))
     assert entries[3] == (4, Action.WAIT, DecisionReason.BELOW_THRESHOLD.value)
     assert entries[4] == (5, Action.OPEN, "as it was")
 
 
-def test_an_incident_without_runs_is_told_by_its_events():
+def test_an_incident_without_runs_is_shown_by_its_events():
     events = [
         TimelineEvent(at=at(1), kind=kind, reason=kind)
         for kind in ("opened", "reminded", "resolved", "reopened", "notified")
     ]
-    entries = told(history("", *events))
+    entries = decisions(history("", *events))
     assert [entry[1] for entry in entries] == [
         Action.OPEN, Action.REMIND, Action.RESOLVE, Action.REOPEN, None
     ]  # fmt: skip
 
 
-def test_what_can_t_be_true_of_the_events_breaks_nothing():
+def test_inconsistent_events_raise_nothing():
     odd = [
         event(1, "joined", count="many"),
         event(1, "resolved"),
         event(2, "notified"),
         event(2, "silenced", silence_id="x"),
     ]
-    assert told(history("xx", *odd))[0] == (1, Action.RESOLVE, "as it was")
+    assert decisions(history("xx", *odd))[0] == (1, Action.RESOLVE, "as it was")
 
 
-def test_the_story_begins_a_few_runs_before_the_first_evidence():
+def test_the_timeline_begins_a_few_runs_before_the_first_evidence():
     entries = timeline(history("......xx", event(8, "opened"), first=7))
     assert [entry.run.run_id for entry in entries] == [4, 5, 6, 7, 8]
     assert [entry.run.run_id for entry in timeline(history("....", first=9))] == [2, 3, 4]
@@ -199,7 +199,7 @@ def test_stretches(pattern, expected):
     assert [(part[0].run.run_id, part[-1].run.run_id) for part in parts] == expected
 
 
-def test_the_clean_runs_before_a_resolution_stand_by_themselves():
+def test_the_clean_runs_before_a_resolution_are_not_folded():
     rule = replace(RULE, resolve_after=3)
     parts = list(fold(timeline(history("xxxxx...", event(2, "opened"), event(8, "resolved"), rule=rule, first=1))))
     assert [(part[0].run.run_id, part[-1].run.run_id) for part in parts] == [
@@ -207,7 +207,7 @@ def test_the_clean_runs_before_a_resolution_stand_by_themselves():
     ]  # fmt: skip
 
 
-def test_other_numbers_of_members_are_told_apart():
+def test_runs_with_different_member_counts_are_not_folded():
     events = (event(1, "joined", count=2), event(1, "opened"), event(5, "left", count=1))
     parts = list(fold(timeline(history("x........", *events, rule=ITEMS, first=1))))
     assert [(part[0].run.run_id, part[-1].members) for part in parts] == [(1, None), (2, 2), (5, 1), (6, 1)]

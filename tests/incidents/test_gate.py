@@ -57,7 +57,7 @@ def test_of_several_incidents_the_highest_ranked_is_named_and_all_are_given():
     assert "spending_limit" in said.text
 
 
-def test_an_incident_is_named_before_that_nobody_looks_any_more():
+def test_an_incident_takes_precedence_over_stale():
     assert ask(closed(Cause.OUTAGE), last=None).reason is GateReason.INCIDENT
 
 

@@ -1,3 +1,6 @@
+"""Which items are evidence, and which join and leave incidents, on both databases."""
+
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,11 +13,15 @@ from monitor.database.engine import reading, writing
 from monitor.database.tables import items
 from monitor.incidents import members
 from monitor.incidents import store as incidents
-from monitor.incidents.members import AgeLimits
-from monitor.model import ITEM_CAUSES, Cause, ItemState
+from monitor.incidents.members import AgeLimits, Membership
+from monitor.incidents.rulebook import DEFAULT_RULES, GroupBy
+from monitor.model import ITEM_CAUSES, Cause, Evidence, ItemState
 
 MINUTE = timedelta(minutes=1)
-AGE_LIMITS = AgeLimits(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
+GLOO = Membership(
+    target="gloo", rules=DEFAULT_RULES, age_limits=AgeLimits(stuck_after=30 * MINUTE, missing_after=15 * MINUTE)
+)
+BY_GROUP = replace(GLOO, rules={cause: replace(DEFAULT_RULES[cause], by=GroupBy.GROUP) for cause in ITEM_CAUSES})
 FAILED, MISSING, STUCK = Cause.ITEMS_FAILED, Cause.ITEMS_MISSING, Cause.ITEMS_STUCK
 INVALID, REGRESSED, ODD = Cause.ITEMS_INVALID, Cause.ITEMS_REGRESSED, Cause.UNRECOGNISED_STATUS
 LONG_AGO = NOW - 60 * MINUTE
@@ -22,7 +29,7 @@ LONG_AGO = NOW - 60 * MINUTE
 
 @pytest.fixture
 def add(engine):
-    """Puts an item on the work list as a run has left it."""
+    """Stores an item as a run leaves it."""
 
     def add(item_id, state, target="gloo", **fields):
         row = {"target": target, "item_id": item_id, "state": state.value, "first_seen_at": LONG_AGO, **fields}
@@ -43,20 +50,18 @@ def change(engine):
 
 def unassigned_evidence(engine, cause, *, samples=10, target="gloo"):
     with reading(engine) as conn:
-        found = members.unassigned_evidence(
-            conn, target=target, cause=cause, now=NOW, age_limits=AGE_LIMITS, samples=samples
-        )
+        found = replace(GLOO, target=target).target_evidence(conn, cause, now=NOW, samples=samples)
     return (found.count, found.sample_ids) if found else (0, ())
 
 
-def join(engine, cause, incident_id=7, target="gloo"):
+def join(engine, cause, incident_id=7):
     with writing(engine) as conn:
-        return members.add(conn, target=target, cause=cause, incident_id=incident_id, now=NOW, age_limits=AGE_LIMITS)
+        return GLOO.add(conn, Evidence(cause=cause, count=1), incident_id=incident_id, now=NOW)
 
 
-def leave(engine, cause, incident_id=7):
+def leave(engine, cause):
     with writing(engine) as conn:
-        return members.remove_recovered(conn, incident_id=incident_id, cause=cause, now=NOW, age_limits=AGE_LIMITS)
+        return GLOO.remove_recovered(conn, incident(id=7, cause=cause, target="gloo"), now=NOW)
 
 
 def count(engine, incident_id=7):
@@ -70,7 +75,7 @@ BAD = [
     ("completed has not failed", FAILED, ItemState.COMPLETED, {}, False),
     ("unknown has not failed", FAILED, ItemState.UNKNOWN, {"known_state": "failed"}, False),
     ("removed from the log", FAILED, ItemState.FAILED, {"removed_at": NOW}, False),
-    ("told to be ignored", FAILED, ItemState.FAILED, {"ignored_at": NOW}, False),
+    ("ignored", FAILED, ItemState.FAILED, {"ignored_at": NOW}, False),
     ("member already", FAILED, ItemState.FAILED, {"incident_id": 3}, False),
     ("missing for long", MISSING, ItemState.NOT_FOUND, {"submitted_at": NOW - 16 * MINUTE}, True),
     ("missing, uploaded just now", MISSING, ItemState.NOT_FOUND, {"submitted_at": JUST_NOW}, False),
@@ -82,12 +87,12 @@ BAD = [
     ("pending for long", STUCK, ItemState.PENDING, {"pending_since": NOW - 31 * MINUTE}, True),
     ("pending, to the minute", STUCK, ItemState.PENDING, {"pending_since": NOW - 30 * MINUTE}, False),
     ("pending for a while", STUCK, ItemState.PENDING, {"pending_since": JUST_NOW}, False),
-    ("pending since nobody knows when", STUCK, ItemState.PENDING, {}, False),
+    ("pending since an unknown time", STUCK, ItemState.PENDING, {}, False),
     ("was pending for long", STUCK, ItemState.COMPLETED, {"pending_since": LONG_AGO}, False),
     ("went back to pending", REGRESSED, ItemState.PENDING, {"regressed_at": JUST_NOW}, True),
     ("pending as ever", REGRESSED, ItemState.PENDING, {}, False),
     ("went back, and then unknown", REGRESSED, ItemState.UNKNOWN, {"regressed_at": JUST_NOW}, False),
-    ("in a status nobody described", ODD, ItemState.PENDING, {"recognised": False}, True),
+    ("in an unrecognised status", ODD, ItemState.PENDING, {"recognised": False}, True),
     ("in a known one", ODD, ItemState.PENDING, {}, False),
     ("was in such a status, now unknown", ODD, ItemState.UNKNOWN, {"recognised": False}, False),
     ("a refused id", INVALID, ItemState.INVALID, {}, True),
@@ -95,7 +100,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("cause", "state", "fields", "bad"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
-def test_which_items_ail(engine, add, cause, state, fields, bad):
+def test_which_items_are_evidence(engine, add, cause, state, fields, bad):
     add("a", state, **fields)
     assert unassigned_evidence(engine, cause) == ((1, ("a",)) if bad else (0, ()))
     assert join(engine, cause) == bad
@@ -118,18 +123,18 @@ def test_only_causes_of_items_have_members(engine):
 
 
 LEAVING = [
-    ("well", {"state": "completed"}, 1),
+    ("completed", {"state": "completed"}, 1),
     ("in progress again", {"state": "pending"}, 1),
-    ("gone altogether: that is another cause's", {"state": "not_found"}, 1),
+    ("not found: that belongs to another cause", {"state": "not_found"}, 1),
     ("still failed", {"state": "failed"}, 0),
-    ("unknown: nothing was found out", {"state": "unknown"}, 0),
-    ("left the log: only a run that saw the log may say so", {"state": "completed", "removed_at": NOW}, 0),
+    ("unknown: no information", {"state": "unknown"}, 0),
+    ("left the log: needs remove_untracked", {"state": "completed", "removed_at": NOW}, 0),
     ("ignored", {"state": "failed", "ignored_at": NOW}, 0),
 ]
 
 
 @pytest.mark.parametrize(("fields", "left"), [each[1:] for each in LEAVING], ids=[each[0] for each in LEAVING])
-def test_who_leaves(engine, add, change, fields, left):
+def test_which_members_recover(engine, add, change, fields, left):
     add("a", ItemState.FAILED)
     add("b", ItemState.FAILED)
     join(engine, FAILED)
@@ -138,33 +143,36 @@ def test_who_leaves(engine, add, change, fields, left):
     assert count(engine) == 2 - left
 
 
-def test_a_stuck_item_that_began_anew_leaves(engine, add, change):
+def test_a_stuck_item_that_restarted_leaves(engine, add, change):
     add("a", ItemState.PENDING, pending_since=LONG_AGO)
     join(engine, STUCK)
     change("a", pending_since=JUST_NOW)
     assert leave(engine, STUCK) == 1
 
 
-def test_a_missing_item_that_is_there_leaves(engine, add, change):
+def test_a_missing_item_that_appears_leaves(engine, add, change):
     add("a", ItemState.NOT_FOUND)
     join(engine, MISSING)
     change("a", state="pending", seen_at=NOW)
     assert leave(engine, MISSING) == 1
 
 
-def test_whoever_left_the_log_or_is_ignored_is_released(engine, add, change):
+def test_items_that_left_the_log_or_are_ignored_leave(engine, add, change, of):
+    mine = of("")
     for item_id in "abc":
         add(item_id, ItemState.FAILED)
-    join(engine, FAILED)
+    join(engine, FAILED, mine)
     change("a", removed_at=NOW)
     change("b", ignored_at=NOW)
+    opened = [incident(id=mine, cause=FAILED, target="gloo")]
     with writing(engine) as conn:
-        assert members.remove_untracked(conn, incident_id=7) == 2
-        assert members.remove_untracked(conn, incident_id=7) == 0
-    assert count(engine) == 1
+        assert GLOO.release(conn, opened, now=NOW, remove_untracked=False) == {}
+        assert GLOO.release(conn, opened, now=NOW, remove_untracked=True) == {mine: 2}
+        assert GLOO.release(conn, opened, now=NOW, remove_untracked=True) == {}
+    assert count(engine, mine) == 1
 
 
-def test_detaching_lets_the_members_of_one_incident_go(engine, add):
+def test_remove_all_releases_the_members_of_one_incident(engine, add):
     add("a", ItemState.FAILED)
     join(engine, FAILED)
     add("b", ItemState.FAILED)
@@ -190,7 +198,7 @@ def test_members_are_shown_with_their_stage_and_since_when(engine, add):
         assert members.sample(conn, incident_id=8, limit=2) == [("d", None, NOW)]
 
 
-def test_an_item_that_fits_several_causes_is_the_first_ones(engine, add):
+def test_an_item_that_fits_several_causes_belongs_to_the_first(engine, add):
     back, slow, odd = {"regressed_at": LONG_AGO}, {"pending_since": LONG_AGO}, {"recognised": False}
     add("all", ItemState.PENDING, **back, **slow, **odd)
     add("back-odd", ItemState.PENDING, **back, **odd)
@@ -228,15 +236,13 @@ def test_no_item_is_evidence_of_two_causes(engine, found):
     assert sum(join(engine, cause, incident_id=number) for number, cause in enumerate(ITEM_CAUSES)) == len(named)
 
 
-def test_what_is_in_progress_is_told_by_its_status(engine, add):
+def test_items_in_progress_are_counted_by_status(engine, add):
     for number, stage in enumerate(["QUEUED", "CHUNKING", "QUEUED", None]):
         add(f"s{number}", ItemState.PENDING, pending_since=LONG_AGO, stage=stage)
     add("f", ItemState.FAILED, stage="FAILED")
     with reading(engine) as conn:
-        seen = members.unassigned_evidence(conn, target="gloo", cause=STUCK, now=NOW, age_limits=AGE_LIMITS, samples=1)
-        failed = members.unassigned_evidence(
-            conn, target="gloo", cause=FAILED, now=NOW, age_limits=AGE_LIMITS, samples=1
-        )
+        seen = GLOO.target_evidence(conn, STUCK, now=NOW, samples=1)
+        failed = GLOO.target_evidence(conn, FAILED, now=NOW, samples=1)
     assert list(seen.breakdown.items()) == [("QUEUED", 2), ("CHUNKING", 1), ("no status", 1)]
     assert (seen.count, seen.sample_ids, failed.breakdown) == (4, ("s0",), {})
     join(engine, STUCK)
@@ -246,17 +252,17 @@ def test_what_is_in_progress_is_told_by_its_status(engine, add):
 
 
 @pytest.mark.parametrize(("how_many", "others"), [(10, 0), (12, 2)])
-def test_ever_new_statuses_are_named_only_so_far_and_cut(engine, add, how_many, others):
+def test_only_ten_statuses_are_named_and_long_ones_are_cut(engine, add, how_many, others):
     for number in range(how_many):
         add(f"i{number:02}", ItemState.PENDING, recognised=False, stage=f"{number:02}" + "x" * 100)
     with reading(engine) as conn:
-        seen = members.unassigned_evidence(conn, target="gloo", cause=ODD, now=NOW, age_limits=AGE_LIMITS, samples=1)
+        seen = GLOO.target_evidence(conn, ODD, now=NOW, samples=1)
     assert seen.breakdown.get("other statuses", 0) == others
     assert sum(seen.breakdown.values()) == seen.count == how_many
     assert "00" + "x" * 58 in seen.breakdown
 
 
-def test_an_item_in_a_new_status_leaves_once_somebody_described_it(engine, add, change):
+def test_an_item_with_an_unrecognised_status_leaves_once_it_is_described(engine, add, change):
     add("a", ItemState.PENDING, recognised=False)
     add("b", ItemState.PENDING, recognised=False)
     join(engine, ODD)
@@ -265,7 +271,7 @@ def test_an_item_in_a_new_status_leaves_once_somebody_described_it(engine, add, 
     assert leave(engine, ODD) == 1
 
 
-def test_an_item_that_went_back_leaves_once_it_is_no_longer_pending(engine, add, change):
+def test_a_regressed_item_leaves_once_it_is_no_longer_pending(engine, add, change):
     add("a", ItemState.PENDING, regressed_at=LONG_AGO)
     add("b", ItemState.PENDING, regressed_at=LONG_AGO)
     join(engine, REGRESSED)
@@ -276,14 +282,12 @@ def test_an_item_that_went_back_leaves_once_it_is_no_longer_pending(engine, add,
 
 def leaving(engine, cause=FAILED, *, release=True):
     with reading(engine) as conn:
-        return members.incidents_losing_members(
-            conn, target="gloo", cause=cause, now=NOW, age_limits=AGE_LIMITS, remove_untracked=release
-        )
+        return GLOO.incidents_losing_members(conn, cause, now=NOW, remove_untracked=release)
 
 
 @pytest.fixture
 def of(engine):
-    """Opens an incident with a group and gives back its id."""
+    """Opens an incident with a group and returns its id."""
 
     def of(group, cause=FAILED):
         with writing(engine) as conn:
@@ -292,15 +296,15 @@ def of(engine):
     return of
 
 
-def test_incidents_with_anybody_to_let_go_are_known_at_once(engine, add, change, of):
+def test_one_query_finds_the_incidents_that_lose_members(engine, add, change, of):
     for group in ("faq", "blog", ""):
         add(f"{group}-1", ItemState.FAILED, group_name=group)
         add(f"{group}-2", ItemState.FAILED, group_name=group or None)
     faq, blog, whole = (of(group) for group in ("faq", "blog", ""))
     for group, number in (("faq", faq), ("blog", blog), ("", whole)):
         with writing(engine) as conn:
-            about = {"target": "gloo", "cause": FAILED, "now": NOW, "age_limits": AGE_LIMITS}
-            assert members.add(conn, **about, incident_id=number, group=group) == 2
+            piece = Evidence(cause=FAILED, group=group, count=1)
+            assert BY_GROUP.add(conn, piece, incident_id=number, now=NOW) == 2
     assert leaving(engine) == set()
     change("faq-1", state="completed")
     change("-1", group_name="faq")
@@ -315,26 +319,25 @@ def test_incidents_with_anybody_to_let_go_are_known_at_once(engine, add, change,
     assert leaving(engine, MISSING) == set()
 
 
-def test_the_groups_of_members_are_told_the_most_frequent_first(engine, add):
+def test_the_groups_of_members_are_sorted_by_frequency(engine, add):
     for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
         add(f"i{number}", ItemState.FAILED, group_name=group)
     with reading(engine) as conn:
-        found = members.unassigned_groups(conn, target="gloo", cause=FAILED, now=NOW, age_limits=AGE_LIMITS)
-    assert found == ("faq", "blog")
+        assert GLOO.groups(conn, (FAILED, ""), now=NOW) == ("faq", "blog")
     join(engine, FAILED)
     with reading(engine) as conn:
         assert list(members.by_group(conn, incident_id=7).items()) == [("faq", 3), ("", 2), ("blog", 1)]
 
 
-def test_evidence_by_group_is_that_of_the_target_in_parts(engine, add):
+def test_evidence_by_group_adds_up_to_that_of_the_target(engine, add):
     for number, group in enumerate(["faq", "faq", None, "blog", "", "faq"]):
         add(f"i{number}", ItemState.FAILED, group_name=group)
     with reading(engine) as conn:
-        about = {"target": "gloo", "cause": FAILED, "now": NOW, "age_limits": AGE_LIMITS, "samples": 2}
-        whole, parts = members.unassigned_evidence(conn, **about), members.unassigned_evidence_by_group(conn, **about)
+        whole = GLOO.target_evidence(conn, FAILED, now=NOW)
+        parts = GLOO.group_evidence(conn, FAILED, now=NOW, samples=2)
     assert [(piece.group, piece.count, piece.sample_ids) for piece in parts] == [
         ("", 2, ("i2", "i4")), ("blog", 1, ("i3",)), ("faq", 3, ("i0", "i1")),
     ]  # fmt: skip
     assert sum(piece.count for piece in parts) == whole.count
     with reading(engine) as conn:
-        assert members.unassigned_evidence_by_group(conn, **{**about, "cause": MISSING}) == ()
+        assert GLOO.group_evidence(conn, MISSING, now=NOW) == ()

@@ -32,7 +32,7 @@ def ran(engine):
 
 
 @pytest.mark.parametrize("status", [RunStatus.COMPLETE, RunStatus.PARTIAL, RunStatus.ABORTED, RunStatus.FAILED])
-def test_when_the_run_before_started_however_it_ended(engine, ran, status):
+def test_the_previous_run_is_found_whatever_its_status(engine, ran, status):
     ran(30)
     ran(20, status)
     ran(15, RunStatus.RUNNING)
@@ -43,13 +43,13 @@ def test_when_the_run_before_started_however_it_ended(engine, ran, status):
         assert incident_store.previous_run(conn, target="gloo", before=this).started_at == NOW - 20 * MINUTE
 
 
-def test_the_first_run_has_none_before_it(engine, ran):
+def test_the_first_run_has_no_previous_one(engine, ran):
     this = ran(10)
     with reading(engine) as conn:
         assert incident_store.previous_run(conn, target="gloo", before=this) is None
 
 
-def test_what_is_unknown_is_counted_by_reason(engine):
+def test_unknown_items_that_no_request_failed_for_are_counted_by_reason(engine):
     row = {"target": "gloo", "state": "unknown", "first_seen_at": NOW, "removed_at": None}
     rows = [
         {**row, "item_id": "a", "reason": "deadline"},
@@ -62,12 +62,12 @@ def test_what_is_unknown_is_counted_by_reason(engine):
     with writing(engine) as conn:
         conn.execute(insert(items), rows)
     with reading(engine) as conn:
-        found = incident_store.unknown_by_reason(conn, target="gloo")
-        assert found == {Reason.DEADLINE: 2, Reason.OUTAGE: 1}
-        assert incident_store.unknown_by_reason(conn, target="nobody") == {}
+        found = incident_store.unasked_by_reason(conn, target="gloo")
+        assert found == {Reason.DEADLINE: 2}
+        assert incident_store.unasked_by_reason(conn, target="nobody") == {}
 
 
-def test_a_target_whose_items_all_left_the_log_has_had_some(engine):
+def test_a_target_whose_items_all_left_the_log_had_tracked_items(engine):
     row = {"target": "gloo", "item_id": "a", "state": "completed", "first_seen_at": NOW, "removed_at": NOW}
     with reading(engine) as conn:
         assert not incident_store.has_tracked_items(conn, target="gloo")

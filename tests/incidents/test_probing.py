@@ -26,7 +26,7 @@ def test_when_a_run_begins_with_one_probe(unresolved, last, expected):
 
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.integers(0, 9), min_size=1), st.integers(1, 60))
-def test_every_candidate_has_its_turn_however_often_one_is_refused(asked, rounds):
+def test_every_candidate_is_probed_in_turn(asked, rounds):
     ahead = len(asked) - 1
     probed = []
     for run_id in range(10, 10 + ahead + rounds):

@@ -1,4 +1,4 @@
-"""The causes about regressed items, new statuses and the monitor itself, end to end: open once, grow, resolve."""
+"""Causes about regressed items, unrecognised statuses and the monitor itself, end to end."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ ONCE = "max_attempts = 1"
 HOURLY = '[schedule]\nevery = "1h"\n'
 
 
-def told(world):
+def notified(world):
     return [(row["kind"], row["cause"]) for row in world.rows(
         "SELECT n.kind, i.cause FROM notifications n JOIN incidents i ON i.id = n.incident_id ORDER BY n.id"
     )]  # fmt: skip
@@ -36,7 +36,7 @@ def interrupted():
     return event
 
 
-def test_completed_items_that_went_back_are_one_incident_until_each_has_left_pending(world):
+def test_regressed_items_are_one_incident_until_none_is_pending(world):
     one, two, _ = world.track(3)
     world.run()
     world.sandbox.set_status(one, "EMBEDDING")
@@ -55,13 +55,13 @@ def test_completed_items_that_went_back_are_one_incident_until_each_has_left_pen
     world.sandbox.set_status(two, "FAILED")
     assert causes(world.run()) == ["items_failed"]
     assert world.rows("SELECT item_id FROM items WHERE regressed_at IS NOT NULL") == []
-    assert sorted(told(world)) == [
+    assert sorted(notified(world)) == [
         ("opened", "items_failed"), ("opened", "items_regressed"), ("resolved", "items_regressed"),
         ("updated", "items_regressed"),
     ]  # fmt: skip
 
 
-def test_an_outage_in_between_neither_hides_a_regression_nor_ends_it(small_world):
+def test_an_outage_neither_hides_nor_resolves_a_regression(small_world):
     small_world.configure(check=ONCE)
     item_id, *_ = small_world.track(3)
     small_world.run()
@@ -74,7 +74,7 @@ def test_an_outage_in_between_neither_hides_a_regression_nor_ends_it(small_world
     assert "items_regressed" in causes(small_world.run())
 
 
-def test_a_status_that_nobody_described_is_an_incident_that_names_it_until_somebody_does(world):
+def test_an_unrecognised_status_is_an_incident_until_it_is_described(world):
     world.track(2, "MARINATING", uploaded_at=world.clock())
     world.track(1, "RESTING", uploaded_at=world.clock())
     report = world.run()
@@ -88,10 +88,10 @@ def test_a_status_that_nobody_described_is_an_incident_that_names_it_until_someb
     assert [each.member_count for each in world.run().open_incidents] == [1]
     world.configure(check=DESCRIBED.format('"MARINATING", "RESTING"'))
     assert causes(world.run()) == []
-    assert told(world) == [("opened", "unrecognised_status"), ("resolved", "unrecognised_status")]
+    assert notified(world) == [("opened", "unrecognised_status"), ("resolved", "unrecognised_status")]
 
 
-def test_runs_that_are_always_cut_short_are_a_lack_of_coverage(world):
+def test_runs_that_are_cut_short_repeatedly_open_too_many_unknown(world):
     world.track(30)
     world.run()
     for _ in range(2):
@@ -102,10 +102,10 @@ def test_runs_that_are_always_cut_short_are_a_lack_of_coverage(world):
     assert "Failed requests" not in run_text(report, now=world.clock())
     assert causes(world.run()) == ["too_many_unknown"]
     assert causes(world.run()) == []
-    assert told(world) == [("opened", "too_many_unknown"), ("resolved", "too_many_unknown")]
+    assert notified(world) == [("opened", "too_many_unknown"), ("resolved", "too_many_unknown")]
 
 
-def test_an_outage_is_an_outage_and_no_lack_of_coverage(small_world):
+def test_an_outage_does_not_open_too_many_unknown(small_world):
     small_world.configure(check=ONCE)
     small_world.track(30)
     small_world.sandbox.add_fault(path="/engine", status=503)
@@ -114,7 +114,7 @@ def test_an_outage_is_an_outage_and_no_lack_of_coverage(small_world):
     assert causes(report) == ["outage"]
 
 
-def test_a_sync_log_that_was_emptied_is_told_at_once_and_resolves_nothing_else(world):
+def test_an_emptied_sync_log_opens_at_once_and_resolves_nothing_else(world):
     failed, *_ = world.track(1, "FAILED")
     world.track(3)
     assert causes(world.run()) == ["items_failed"]
@@ -125,17 +125,17 @@ def test_a_sync_log_that_was_emptied_is_told_at_once_and_resolves_nothing_else(w
     world.record(failed)
     assert causes(world.run()) == ["items_failed", "sync_log_empty"]
     assert causes(world.run()) == ["items_failed"]
-    assert told(world) == [
+    assert notified(world) == [
         ("opened", "items_failed"), ("opened", "sync_log_empty"), ("resolved", "sync_log_empty"),
     ]  # fmt: skip
 
 
-def test_a_pipeline_that_has_not_begun_is_no_incident(small_world):
+def test_a_target_that_was_never_filled_opens_no_incident(small_world):
     assert causes(small_world.run()) == []
     assert causes(small_world.run()) == []
 
 
-def test_runs_that_did_not_happen_are_told_where_somebody_wrote_a_schedule_down(world):
+def test_missed_runs_open_an_incident_if_there_is_a_schedule(world):
     world.configure(more=HOURLY)
     world.track(2)
     world.run()
@@ -147,7 +147,7 @@ def test_runs_that_did_not_happen_are_told_where_somebody_wrote_a_schedule_down(
     assert causes(world.run()) == ["run_missed"]
     world.clock.advance(hours=1)
     assert causes(world.run()) == []
-    assert told(world) == [("opened", "run_missed"), ("resolved", "run_missed")]
+    assert notified(world) == [("opened", "run_missed"), ("resolved", "run_missed")]
 
 
 def test_without_a_schedule_only_the_daemon_expects_runs(small_world):
@@ -162,7 +162,7 @@ def test_without_a_schedule_only_the_daemon_expects_runs(small_world):
     assert causes(small_world.run(evaluator=kept)) == ["run_missed"]
 
 
-def test_a_channel_that_refuses_us_is_told_on_the_other(world):
+def test_a_suspended_channel_is_notified_on_the_other(world):
     with Receiver((403, {}, b"")) as broken, Receiver() as audit:
         world.configure(more="".join(
             f'[[channels]]\nname = "{name}"\ntype = "webhook"\nurl = "{receiver.url}"\n'
@@ -179,7 +179,7 @@ def test_a_channel_that_refuses_us_is_told_on_the_other(world):
     assert broken.url not in str(audit.got)
 
 
-def test_a_rule_of_ones_own_holds_for_the_new_causes(small_world):
+def test_a_rules_table_applies_to_unrecognised_status(small_world):
     small_world.configure(more='[[rules]]\ncause = "unrecognised_status"\nseverity = "critical"\nteam = "operations"\n')
     small_world.track(1, "MARINATING", uploaded_at=small_world.clock())
     (opened,) = small_world.run().open_incidents

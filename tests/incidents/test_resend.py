@@ -18,7 +18,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Alerts:
-    """A channel `alerts` that forgets, and incidents that were told there or not."""
+    """A channel `alerts` that needs resends, and incidents that were sent to it or not."""
 
     def __init__(self, engine):
         self.engine, self.clock, self.channel = engine, Clock(), FakeAlerts()
@@ -26,8 +26,8 @@ class Alerts:
 
     def open(self, target, **fields):
         with writing(self.engine) as conn:
-            told = incident(target=target, **{"channels": ("alerts",), **fields})
-            return incidents.open_incident(conn, told, evidence_id=None)
+            opened = incident(target=target, **{"channels": ("alerts",), **fields})
+            return incidents.open_incident(conn, opened, evidence_id=None)
 
     def resend(self, *, after=timedelta(0)):
         self.clock.now += after
@@ -41,17 +41,17 @@ def alerts(engine):
     return Alerts(engine)
 
 
-def test_what_is_open_and_was_told_there_is_told_again_each_minute(alerts):
-    told = alerts.open("a")
+def test_open_alerts_are_resent_each_minute_to_channels_that_got_them(alerts):
+    alert = alerts.open("a")
     alerts.open("elsewhere", channels=("oncall",))
     alerts.open("over", state=IncidentState.RESOLVED)
     alerts.open("staging", environment="staging")
-    assert alerts.resend() == [(NOW, [told])]
+    assert alerts.resend() == [(NOW, [alert])]
     assert len(alerts.resend(after=MINUTE - timedelta(seconds=1))) == 1, "not before its time"
-    assert alerts.resend(after=timedelta(seconds=1))[-1] == (NOW + MINUTE, [told])
+    assert alerts.resend(after=timedelta(seconds=1))[-1] == (NOW + MINUTE, [alert])
 
 
-def test_where_nothing_is_open_nothing_is_sent(alerts):
+def test_without_open_alerts_nothing_is_sent(alerts):
     assert alerts.resend() == []
 
 
@@ -63,14 +63,14 @@ STATES = [
 
 
 @pytest.mark.parametrize(("fields", "times"), [s[1:] for s in STATES], ids=[s[0] for s in STATES])
-def test_a_channel_that_fails_is_left_alone(alerts, fields, times):
+def test_nothing_is_resent_to_a_failing_channel(alerts, fields, times):
     alerts.open("a")
     with writing(alerts.engine) as conn:
         channels.save(conn, ChannelState(name="alerts", **fields))
     assert len(alerts.resend()) == times
 
 
-def test_a_failure_is_logged_and_over_with_the_next_time(alerts):
+def test_a_failed_resend_is_logged_and_repeated_after_a_minute(alerts):
     alerts.open("a")
     alerts.channel.results = [SendResult(outcome=SendOutcome.RETRY, reason="HTTP 503")]
     with capture_logs() as logs:
@@ -79,7 +79,7 @@ def test_a_failure_is_logged_and_over_with_the_next_time(alerts):
     assert len(alerts.resend(after=MINUTE)) == 2
 
 
-def test_of_two_processes_one_tells(alerts):
+def test_of_two_processes_one_resends(alerts):
     alerts.open("a")
     with writing(alerts.engine) as conn:
         assert channels.claim_resend(conn, "alerts", now=NOW, before=NOW - MINUTE)
@@ -87,12 +87,12 @@ def test_of_two_processes_one_tells(alerts):
     assert alerts.resend() == []
 
 
-def test_the_turn_is_taken_before_what_is_open_is_looked_up(alerts, monkeypatch):
-    """Whoever looked first might tell anew, after somebody else told the end, what was open when it looked."""
+def test_the_resend_is_claimed_before_open_alerts_are_read(alerts, monkeypatch):
+    """Otherwise a process could resend an alert after another one has sent its resolution."""
     alerts.open("a")
     asked = []
-    for module, name in ((channels, "take_refresh"), (incidents, "listing")):
+    for module, name in ((channels, "claim_resend"), (incidents, "list_incidents")):
         true = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, _n=name, _t=true, **k: (asked.append(_n), _t(*a, **k))[1])
     alerts.resend()
-    assert asked == ["take_refresh", "listing"]
+    assert asked == ["claim_resend", "list_incidents"]

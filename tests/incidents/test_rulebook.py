@@ -42,13 +42,13 @@ TARGETS = [
 
 
 @pytest.mark.parametrize(("patterns", "target", "applies_to"), [t[1:] for t in TARGETS], ids=[t[0] for t in TARGETS])
-def test_whom_an_override_is_for(patterns, target, applies_to):
+def test_which_targets_an_override_applies_to(patterns, target, applies_to):
     found = effective_rules([override(targets=patterns, severity=Severity.INFO)], target)[OUTAGE]
     assert (found.rule.severity is Severity.INFO) is applies_to
     assert found.changed_by == (("rules[0]",) if applies_to else ())
 
 
-def test_each_value_says_which_table_it_came_from():
+def test_each_value_names_the_table_that_set_it():
     layers = [
         override(0, runs=3, team=Team.ACCOUNT),
         override(1, targets=("gloo-*",), team=Team.MONITOR),
@@ -82,7 +82,7 @@ def laid(layers):
 
 
 @given(LAYERS, st.sampled_from(["a", "ab", "b", "c"]))
-def test_of_two_that_say_the_same_the_later_one_holds(layers, target):
+def test_the_last_table_that_sets_a_value_wins(layers, target):
     layers = laid(layers)
     for cause, found in effective_rules(layers, target).items():
         mine = [each for each in layers if each.cause is cause and each.applies_to(target)]
@@ -95,7 +95,7 @@ def test_of_two_that_say_the_same_the_later_one_holds(layers, target):
 
 
 @given(LAYERS, st.integers(0, 6), st.sampled_from(["a", "ab", "b", "c"]))
-def test_rules_can_be_laid_over_one_another_in_steps(layers, cut, target):
+def test_several_tables_can_change_one_rule(layers, cut, target):
     layers = laid(layers)
     below = {cause: each.rule for cause, each in effective_rules(layers[:cut], target).items()}
     for each in layers[cut:]:
@@ -106,7 +106,7 @@ def test_rules_can_be_laid_over_one_another_in_steps(layers, cut, target):
 
 
 @given(LAYERS, st.sampled_from(["a", "ab", "b", "c"]))
-def test_what_is_for_others_changes_nothing(layers, target):
+def test_an_override_for_other_targets_changes_nothing(layers, target):
     layers = laid(layers)
     assert effective_rules(layers, target) == effective_rules(
         [each for each in layers if each.applies_to(target)], target
@@ -123,7 +123,7 @@ FLAWS = [
 
 
 @pytest.mark.parametrize(("changes", "expected"), [f[1:] for f in FLAWS], ids=[f[0] for f in FLAWS])
-def test_a_rule_that_could_never_open_an_incident_is_known(changes, expected):
+def test_a_rule_that_could_never_open_an_incident_is_a_problem(changes, expected):
     assert rule_problem(replace(DEFAULT_RULES[OUTAGE], **changes)) is expected
 
 

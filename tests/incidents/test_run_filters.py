@@ -10,9 +10,9 @@ ENOUGH = [
     ("not all of a few", RecoveryCriterion.ANSWERED, 5, 4, False),
     ("twenty of many", RecoveryCriterion.ANSWERED, 1000, 20, True),
     ("nineteen of many", RecoveryCriterion.ANSWERED, 1000, 19, False),
-    ("an empty work list vouches for nothing", RecoveryCriterion.ANSWERED, 0, 0, False),
+    ("an empty work list confirms nothing", RecoveryCriterion.ANSWERED, 0, 0, False),
     ("an empty work list says nothing about the log either", RecoveryCriterion.READ, 0, 0, False),
-    ("reading ids vouches for the log though the API is down", RecoveryCriterion.READ, 1000, 0, True),
+    ("reading ids confirms the log while the API is down", RecoveryCriterion.READ, 1000, 0, True),
     ("having run is enough where it is about that", RecoveryCriterion.RAN, 0, 0, True),
 ]
 
@@ -20,7 +20,7 @@ ENOUGH = [
 @pytest.mark.parametrize(
     ("criterion", "due", "answered", "confirms_recovery"), [e[1:] for e in ENOUGH], ids=[e[0] for e in ENOUGH]
 )
-def test_when_silence_speaks_for_recovery(criterion, due, answered, confirms_recovery):
+def test_which_runs_confirm_recovery(criterion, due, answered, confirms_recovery):
     assert counts_as_recovery(criterion, due=due, answered=answered) is confirms_recovery
 
 
@@ -34,5 +34,5 @@ def test_when_silence_speaks_for_recovery(criterion, due, answered, confirms_rec
         (Cause.RUN_MISSED, {COMPLETE, PARTIAL, ABORTED, FAILED}),
     ],
 )
-def test_which_runs_say_anything(cause, statuses):
+def test_which_runs_count(cause, statuses):
     assert run_filter(cause).statuses == statuses

@@ -1,4 +1,4 @@
-"""Silences over real runs and a real database: what is kept back, what is told when, and that nothing is forgotten."""
+"""Silences over real runs and a real database: what is silenced, what is sent when, and that nothing is lost."""
 
 import itertools
 import re
@@ -34,7 +34,7 @@ OPEN, ACKNOWLEDGED, RESOLVED = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, I
 
 
 class Night(Site):
-    """A target's judge, its silences, and what tells when they end."""
+    """A target's evaluator, its silences, and their expiry."""
 
     def silence(self, *, lasts=4 * HOUR, comment="", **matchers):
         matchers = {name: (pattern,) for name, pattern in matchers.items()} or {"target": ("gloo",)}
@@ -72,7 +72,7 @@ def night(engine):
     return Night(engine)
 
 
-def test_a_silenced_opening_is_recorded_with_its_reason_and_told_to_nobody(night):
+def test_a_silenced_opening_is_recorded_with_its_reason_and_sent_nowhere(night):
     number = night.silence(comment="deploy")
     night.put("a", "b")
     (change,) = night.run().changes
@@ -87,7 +87,7 @@ def test_a_silenced_opening_is_recorded_with_its_reason_and_told_to_nobody(night
     assert night.messages == []
 
 
-def test_the_opening_is_delivered_when_the_silence_ends_with_all_that_is_known_by_then(night):
+def test_the_opening_is_sent_when_the_silence_ends_with_the_present_items(night):
     night.silence(comment="deploy")
     night.put("a")
     night.run()
@@ -97,33 +97,30 @@ def test_the_opening_is_delivered_when_the_silence_ends_with_all_that_is_known_b
     night.now = NOW + 4 * HOUR
     night.channels = ("oncall", "audit")
     assert night.notify_expired() == 1
-    told = night.incident
-    assert (told.silence_id, told.channels, told.last_message_at) == (None, ("oncall", "audit"), night.now)
-    assert told.unnotified_count == 0
+    notified = night.incident
+    assert (notified.silence_id, notified.channels, notified.last_message_at) == (None, ("oncall", "audit"), night.now)
+    assert notified.unnotified_count == 0
     assert night.events[-1] == ("notified", "silence 1 ended")
     assert night.kinds == ["opened", "opened"]
     message = night.messages[0][0]
-    assert ("items", "2 (at most 2)") in message.facts
-    assert ("kept back", "since 2026-03-01 12:01 UTC; silence 1 ended") in message.facts
+    assert ("items", "2 (peak 2)") in message.facts
+    assert ("silenced", "since 2026-03-01 12:01 UTC; silence 1 ended") in message.facts
     assert (night.notify_expired(), len(night.messages)) == (0, 2)
 
 
-def test_what_is_over_before_its_silence_is_never_told_and_that_is_recorded(night):
+def test_an_incident_that_resolves_during_its_silence_is_never_notified_and_says_so(night):
     night.silence()
     night.put("a")
     night.run()
     night.change("a", state="completed")
     night.run()
     assert (night.incident.state, night.messages) == (RESOLVED, [])
-    assert night.events[-1] == (
-        "resolved",
-        "no item is in that state any more (nobody was told: silence 1 had kept the opening back)",
-    )
+    assert night.events[-1] == ("resolved", "no item is in that state any more (never notified, because of silence 1)")
     night.now += 5 * HOUR
     assert (night.notify_expired(), night.messages) == (0, [])
 
 
-def test_updates_and_reminders_wait_without_an_event_per_run_and_say_so_afterwards(night):
+def test_updates_and_reminders_wait_for_the_end_of_a_silence_and_say_so(night):
     night.put("a")
     night.run()
     number = night.silence(lasts=30 * HOUR)
@@ -140,15 +137,15 @@ def test_updates_and_reminders_wait_without_an_event_per_run_and_say_so_afterwar
     assert night.run().changes[0].decision.action is Action.UPDATE
     assert night.events[-1] == (
         "updated",
-        "items joined since the last notification (kept back since 2026-03-01 12:42 UTC by silence 1)",
+        "items joined since the last notification (silenced since 2026-03-01 12:42 UTC by silence 1)",
     )
-    assert ("kept back", "since 2026-03-01 12:42 UTC by silence 1") in night.messages[-1][0].facts
+    assert ("silenced", "since 2026-03-01 12:42 UTC by silence 1") in night.messages[-1][0].facts
     night.now += 25 * HOUR
     assert night.run().changes[0].decision.action is Action.REMIND
     assert night.events[-1] == ("reminded", "a reminder is due")
 
 
-def test_an_end_goes_where_the_opening_went_silenced_or_not(night):
+def test_a_resolution_goes_where_the_opening_went_silenced_or_not(night):
     night.put("a")
     night.run()
     night.silence()
@@ -171,10 +168,10 @@ def test_a_silenced_reopening_is_treated_like_an_opening(night):
     assert night.notify_expired() == 1
     assert night.events[-1] == ("notified", "silence 1 was ended by bo")
     assert night.kinds == ["opened", "resolved", "opened"]
-    assert night.messages[-1][0].title.endswith(" again")
+    assert night.messages[-1][0].title.endswith(": reopened")
 
 
-def test_what_was_never_told_is_routed_when_it_reopens_without_a_silence(night):
+def test_an_incident_that_was_never_notified_is_routed_when_it_reopens_without_a_silence(night):
     number = night.silence()
     night.run(TOO_MUCH)
     night.run()
@@ -214,7 +211,7 @@ def test_another_silence_takes_over_and_is_named(night):
     assert night.events[-1] == ("notified", "silence 2 ended")
 
 
-def test_groups_of_the_items_decide_and_when_none_matches_any_more_it_is_told(night):
+def test_the_opening_is_sent_when_no_group_of_the_items_matches_the_silence_any_more(night):
     night.silence(group="serm*")
     night.put("a", group_name="sermons")
     night.put("b", group_name="songs")
@@ -223,7 +220,7 @@ def test_groups_of_the_items_decide_and_when_none_matches_any_more_it_is_told(ni
     night.change("a", state="completed")
     night.run()
     assert night.notify_expired() == 1
-    assert night.events[-1] == ("notified", "silence 1 does not match it any more")
+    assert night.events[-1] == ("notified", "silence 1 no longer matches")
 
 
 def test_routes_see_the_groups_of_the_items_at_the_opening(night):
@@ -232,7 +229,7 @@ def test_routes_see_the_groups_of_the_items_at_the_opening(night):
     assert night.asked_to_route[-1]["group"] == ("sermons",)
 
 
-def test_other_environments_are_left_to_their_own_senders(night):
+def test_incidents_of_other_environments_are_ignored(night):
     number = night.silence()
     night.run(TOO_MUCH)
     night.expire(number)
@@ -241,7 +238,7 @@ def test_other_environments_are_left_to_their_own_senders(night):
     assert night.notify_expired() == 1
 
 
-def test_an_acknowledged_incident_is_told_all_the_same_with_who_has_it(night):
+def test_an_acknowledged_incident_is_notified_after_its_silence_with_the_acknowledgement(night):
     number = night.silence()
     night.run(TOO_MUCH)
     night.ack()
@@ -252,7 +249,7 @@ def test_an_acknowledged_incident_is_told_all_the_same_with_who_has_it(night):
     assert ("acknowledged", "by cem, 2026-03-01 12:01:00 UTC") in night.messages[0][0].facts
 
 
-def test_two_that_release_at_once_tell_it_once(night, database_kind):
+def test_two_processes_at_once_notify_once(night, database_kind):
     number = night.silence()
     night.run(TOO_MUCH)
     night.put("a")
@@ -271,7 +268,7 @@ def test_two_that_release_at_once_tell_it_once(night, database_kind):
     assert night.kinds == ["opened", "opened"]
 
 
-def test_the_incident_of_a_channel_obeys_silences_too(engine):
+def test_channel_failing_can_be_silenced_too(engine):
     night = Night(engine)
     channel_failures = ChannelFailures(
         environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall", "audit"],
@@ -290,7 +287,7 @@ def test_the_incident_of_a_channel_obeys_silences_too(engine):
     assert [kind for kind, _ in night.events] == ["opened", "silenced"]
     night.expire(number)
     failed()
-    assert night.messages == [], "its opening first"
+    assert night.messages == [], "the opening comes first"
     with writing(engine) as conn:
         assert (
             replace(night.silence_expiry, channel_router=channel_failures.router).notify_expired(conn, now=night.now)
@@ -301,7 +298,7 @@ def test_the_incident_of_a_channel_obeys_silences_too(engine):
     assert ("last error", "HTTP 401") in message.facts
 
 
-def test_a_channel_that_was_told_in_vain_waits_for_a_silence_to_end(engine):
+def test_when_the_notified_channel_fails_too_the_next_one_waits_for_the_silence(engine):
     night = Night(engine)
     channel_failures = ChannelFailures(
         environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=["oncall", "audit", "chat"],
@@ -316,12 +313,12 @@ def test_a_channel_that_was_told_in_vain_waits_for_a_silence_to_end(engine):
     number = night.silence(target="channel:oncall")
     for _ in range(2):
         failed("audit")
-    told = [(message.target, channel) for message, channel in night.messages]
-    assert told == [("channel:oncall", "audit"), ("channel:audit", "chat")]
+    sent = [(message.target, channel) for message, channel in night.messages]
+    assert sent == [("channel:oncall", "audit"), ("channel:audit", "chat")]
     night.expire(number)
     failed("audit")
     assert night.messages[-1][1] == "chat"
-    assert ("kept back", "since 2026-03-01 12:00 UTC by silence 1") in night.messages[-1][0].facts
+    assert ("silenced", "since 2026-03-01 12:00 UTC by silence 1") in night.messages[-1][0].facts
 
 
 # --- laws ------------------------------------------------------------------------------------------------------------
@@ -332,7 +329,7 @@ _names = itertools.count()
 
 
 class Life:
-    """One target of its own in a shared database, and what happens to it."""
+    """One target in a shared database, and its events."""
 
     def __init__(self, engine, *, silenced):
         self.engine, self.silenced, self.now = engine, silenced, NOW
@@ -407,21 +404,21 @@ class Life:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(STEPS), max_size=30))
-def test_silences_delay_what_is_told_and_change_nothing_else(engine, steps):
+def test_silences_delay_notifications_and_change_nothing_else(engine, steps):
     life, loud = Life(engine, silenced=True), Life(engine, silenced=False)
     for step in steps:
         life.step(step)
         loud.step(step)
-    life.now += 4 * HOUR  # whatever silence there was is over
+    life.now += 4 * HOUR  # all silences have ended
     life.notify_expired()
     assert life.notify_expired() == 0
     for each in life.found:
         sent, happened = life.kinds(each.id)
-        assert re.fullmatch(r"(O[urk]*R)*(O[urk]*)?", _letters(sent)), "no end without an opening that was told"
+        assert re.fullmatch(r"(O[urk]*R)*(O[urk]*)?", _letters(sent)), "no resolution without an opening"
         assert sent.count("opened") <= sum(step.kind in {"opened", "reopened"} for step in happened)
         if each.state is not RESOLVED:
             assert each.silence_id is None
-            assert _letters(sent).rfind("O") > _letters(sent).rfind("R"), "what is open has been told"
+            assert _letters(sent).rfind("O") > _letters(sent).rfind("R"), "the opening was sent"
     assert [_life(each) for each in life.found] == [_life(each) for each in loud.found]
 
 
@@ -431,7 +428,7 @@ def _letters(kinds):
 
 
 def _life(each):
-    """What an incident is, but for its messages."""
+    """An incident without its messages."""
     return (
         each.cause, each.state, each.opened_at, each.first_evidence_at, each.last_evidence_at, each.resolved_at,
         each.acknowledged_at, each.acknowledged_by, each.peak_count,

@@ -27,13 +27,14 @@ MISTAKES = [
     ("a long one", ["target=" + "x" * 201], "target needs a pattern"),
     ("an odd one", ["group=a\x07"], "group needs a pattern"),
     ("a slip in a cause", ["cause=outtage"], "there is no cause like outtage; there are spending_limit, "),
+    ("an old name of a cause", ["cause=coverage"], "cause coverage is now called too_many_unknown: rename it"),
     ("case counts", ["severity=CRITICAL"], "there is no severity like CRITICAL; there are info, warning, critical"),
     ("a slip in a team", ["team=ops"], "there is no team like ops"),
 ]
 
 
 @pytest.mark.parametrize(("asked", "said"), [each[1:] for each in MISTAKES], ids=[each[0] for each in MISTAKES])
-def test_what_can_match_nothing_is_a_mistake(asked, said):
+def test_matchers_that_can_match_nothing_are_a_problem(asked, said):
     (mistake,) = validate_matchers(parse_matchers(asked))
     assert mistake.startswith(said)
 
@@ -42,12 +43,12 @@ def test_what_can_match_nothing_is_a_mistake(asked, said):
     ("asked", "everything"),
     [(["target=*"], True), (["target=x", "target=**", "cause=*"], True), (["target=*", "cause=outage"], False)],
 )
-def test_what_leaves_nothing_out(asked, everything):
+def test_which_matchers_match_everything(asked, everything):
     assert matches_everything(parse_matchers(asked)) is everything
 
 
 @given(st.text("ab*?[]!-", min_size=1), st.text("ab*?[]!-"))
-def test_an_incidents_own_matchers_match_its_key_alone_whatever_stands_in_it(group, other):
+def test_the_matchers_of_an_incident_match_only_its_key(group, other):
     own = matchers_for(incident(group=group))
     assert matches(own, attributes_of(incident(group=group, id=9)))
     assert matches(own, attributes_of(incident(group=other))) is (other == group)
@@ -55,5 +56,5 @@ def test_an_incidents_own_matchers_match_its_key_alone_whatever_stands_in_it(gro
     assert escape_glob("plain") == "plain"
 
 
-def test_an_incident_without_a_group_of_its_own_matches_whatever_its_items_groups():
+def test_the_matchers_of_an_incident_without_a_group_ignore_its_items_groups():
     assert matches(matchers_for(incident()), attributes_of(incident(groups=("songs",))))

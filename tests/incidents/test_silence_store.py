@@ -18,7 +18,7 @@ def add(engine, *, start=0, end=4, comment="deploy", author="ana", **matchers):
         )  # fmt: skip
 
 
-def test_a_silence_comes_back_as_it_was_stored(engine):
+def test_a_silence_is_read_as_it_was_stored(engine):
     made = add(engine)
     expected = Silence(
         id=made.id, matchers={"target": ("gloo-*", "uppzy")}, starts_at=NOW, ends_at=NOW + 4 * HOUR, comment="deploy",
@@ -30,7 +30,7 @@ def test_a_silence_comes_back_as_it_was_stored(engine):
 
 
 @pytest.mark.parametrize(("at", "holding"), [(-1, []), (0, [1]), (1, [1, 2]), (2, [2]), (3, [])])
-def test_it_holds_from_its_start_to_before_its_end(engine, at, holding):
+def test_it_is_active_from_its_start_to_before_its_end(engine, at, holding):
     add(engine, end=2)
     add(engine, start=1, end=3)
     with reading(engine) as conn:
@@ -39,7 +39,7 @@ def test_it_holds_from_its_start_to_before_its_end(engine, at, holding):
         assert [each.id for each in silences.list_silences(conn, ending_after=NOW + 2 * HOUR)] == [2]
 
 
-def test_one_that_is_ended_keeps_who_did_it_and_can_t_be_ended_again(engine):
+def test_an_expired_silence_keeps_who_ended_it_and_can_t_be_ended_again(engine):
     made = add(engine)
     for hour, who in ((1, "bo"), (2, "cem")):
         with writing(engine) as conn:
@@ -50,7 +50,7 @@ def test_one_that_is_ended_keeps_who_did_it_and_can_t_be_ended_again(engine):
     assert not found.is_active(NOW + HOUR)
 
 
-def test_what_people_write_is_one_printable_line(engine):
+def test_comment_and_author_are_one_printable_line(engine):
     made = add(engine, comment="the\nnew \x1b[31mkey\x00 \udcff" + "x" * 600, author=" an\ta ")
     assert made.comment.startswith("the new \\x1b[31mkey\\x00 \\udcffxxx")
     assert (len(made.comment), made.comment[-1], made.author) == (500, "…", "an a")

@@ -30,7 +30,7 @@ OPEN, ACKNOWLEDGED, RESOLVED = IncidentState.OPEN, IncidentState.ACKNOWLEDGED, I
 
 
 def silence(number=3, *, start=-1, end=4, comment="", by=None, **matchers):
-    """A silence from `start` to `end`, in hours from now; of everything on gloo-prod unless told otherwise."""
+    """A silence from `start` to `end`, in hours from now; of everything on gloo-prod by default."""
     patterns = {name: (value,) for name, value in matchers.items()} or {"target": ("gloo-prod",)}
     return Silence(
         id=number, matchers=patterns, starts_at=NOW + start * HOUR, ends_at=NOW + end * HOUR, comment=comment,
@@ -48,27 +48,27 @@ OTHERS = [each for each in Action if each not in OPENINGS + REPEATS]
 
 
 @pytest.mark.parametrize("action", OPENINGS)
-def test_a_silenced_opening_is_one_and_names_what_keeps_its_message(action):
+def test_a_silenced_opening_stays_an_opening_and_names_the_silence(action):
     assert apply_silences(decision(action), incident(), [silence()], now=NOW) == replace(decision(action), silence_id=3)
 
 
 @pytest.mark.parametrize("action", REPEATS)
-def test_a_silenced_repetition_waits(action):
-    hushed = apply_silences(decision(action), incident(), [silence()], now=NOW)
-    assert hushed == replace(decision(Action.CONTINUE, DecisionReason.SILENCED), silence_id=3)
+def test_a_silenced_update_or_reminder_waits(action):
+    silenced = apply_silences(decision(action), incident(), [silence()], now=NOW)
+    assert silenced == replace(decision(Action.CONTINUE, DecisionReason.SILENCED), silence_id=3)
 
 
 @pytest.mark.parametrize("action", REPEATS)
-def test_what_nobody_has_heard_of_is_not_repeated_before_its_opening(action):
-    untold = incident(silence_id=3, channels=())
+def test_no_update_or_reminder_is_sent_before_the_opening(action):
+    never_notified = incident(silence_id=3, channels=())
     over = silence(end=0)
-    assert apply_silences(decision(action), untold, [over], now=NOW) == decision(
+    assert apply_silences(decision(action), never_notified, [over], now=NOW) == decision(
         Action.CONTINUE, DecisionReason.OPENING_DUE
     )
 
 
 @pytest.mark.parametrize("action", OTHERS)
-def test_all_else_is_left_as_it_is_and_so_is_an_end(action):
+def test_silences_change_no_other_decision(action):
     assert apply_silences(decision(action), incident(), [silence()], now=NOW) == decision(action)
 
 
@@ -78,16 +78,16 @@ def test_all_else_is_left_as_it_is_and_so_is_an_end(action):
     [silence(end=0), silence(start=1), silence(cause="outage"), silence(target="gloo-dev"), silence(group="sermons")],
     ids=["over", "to come", "another cause", "another target", "a group"],
 )
-def test_a_silence_that_does_not_hold_changes_nothing(action, other):
+def test_an_inactive_silence_changes_nothing(action, other):
     assert apply_silences(decision(action), incident(), [other], now=NOW) == decision(action)
 
 
-def test_an_end_is_exclusive_and_a_beginning_is_not():
+def test_a_silence_includes_its_start_and_excludes_its_end():
     assert active_silence(incident(), [silence(start=0)], now=NOW).id == 3
     assert active_silence(incident(), [silence(end=0)], now=NOW) is None
 
 
-def test_of_several_silences_the_one_that_keeps_it_already_counts_else_the_longest():
+def test_of_several_silences_the_one_that_silenced_the_opening_counts_else_the_longest():
     both = [silence(3, end=1), silence(4, end=2)]
     assert active_silence(incident(), both, now=NOW).id == 4
     assert active_silence(incident(silence_id=3), both, now=NOW).id == 3
@@ -98,16 +98,16 @@ def test_any_group_of_the_items_may_match():
     assert active_silence(incident(groups=("songs", "sermons")), [silence(group="serm*")], now=NOW) is not None
 
 
-def test_why_a_silence_keeps_nothing_back_any_more():
+def test_why_a_silence_has_no_effect_any_more():
     assert describe_silence_end(silence(end=0), now=NOW) == "silence 3 ended"
     assert describe_silence_end(silence(end=0, by="bo"), now=NOW) == "silence 3 was ended by bo"
-    assert describe_silence_end(silence(), now=NOW) == "silence 3 does not match it any more"
+    assert describe_silence_end(silence(), now=NOW) == "silence 3 no longer matches"
 
 
 @given(
     st.text("x.m?", min_size=1, max_size=50), st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=3)
 )
-def test_with_silences_too_deciding_twice_on_unchanged_state_changes_nothing(pattern, spans):
+def test_deciding_twice_on_unchanged_state_changes_nothing_with_silences_either(pattern, spans):
     """Runs an hour apart: reminders come due, and silences come and go."""
     silences = [silence(number, start=a, end=b) for number, (a, b) in enumerate(spans, 1)]
     state, points = None, []
@@ -140,7 +140,7 @@ def test_with_silences_too_deciding_twice_on_unchanged_state_changes_nothing(pat
             assert evolve(state, again, now=now, evidence=seen) == state
 
 
-def test_a_silenced_reopening_is_as_untold_as_an_opening_and_free_to_be_acknowledged():
+def test_a_silenced_reopening_has_no_channels_and_no_acknowledgement():
     over = incident(
         state=RESOLVED, resolved_at=NOW, acknowledged_at=NOW, acknowledged_by="ana", last_message_at=NOW - HOUR
     )
@@ -148,13 +148,13 @@ def test_a_silenced_reopening_is_as_untold_as_an_opening_and_free_to_be_acknowle
     assert (silenced.state, silenced.silence_id, silenced.channels) == (OPEN, 3, ())
     assert (silenced.acknowledged_at, silenced.acknowledged_by, silenced.resolved_at) == (None, None, None)
     assert silenced.last_message_at == NOW - HOUR
-    told = evolve(replace(over, silence_id=2), decision(Action.REOPEN), now=NOW + HOUR)
-    assert (told.silence_id, told.channels, told.last_message_at) == (None, ("oncall",), NOW + HOUR)
+    after = evolve(replace(over, silence_id=2), decision(Action.REOPEN), now=NOW + HOUR)
+    assert (after.silence_id, after.channels, after.last_message_at) == (None, ("oncall",), NOW + HOUR)
 
 
-def test_the_end_of_what_nobody_heard_of_is_no_message():
-    untold = incident(silence_id=3, channels=(), last_message_at=None, unnotified_count=2)
-    over = evolve(untold, decision(Action.RESOLVE), now=NOW)
+def test_the_resolution_of_an_incident_that_was_never_notified_is_not_a_message():
+    never_notified = incident(silence_id=3, channels=(), last_message_at=None, unnotified_count=2)
+    over = evolve(never_notified, decision(Action.RESOLVE), now=NOW)
     assert (over.state, over.resolved_at, over.silence_id, over.last_message_at) == (RESOLVED, NOW, 3, None)
 
 
@@ -180,46 +180,47 @@ HANDLED = [
 @pytest.mark.parametrize(
     ("state", "ack", "why_ack", "end", "why_end"), HANDLED, ids=[each[0].value for each in HANDLED]
 )
-def test_what_a_persons_word_does(state, ack, why_ack, end, why_end):
+def test_decisions_about_an_operator_action(state, ack, why_ack, end, why_end):
     there = incident(state=state)
     assert acknowledge(there) == decision(ack, why_ack)
     assert resolve_manually(there) == decision(end, why_end)
 
 
-def test_a_word_is_told_with_its_comment_if_it_has_one():
+def test_an_operator_action_is_shown_with_its_comment():
     assert (OperatorAction(by="ana").reason, OperatorAction(by="ana").resolution_facts) == (
         "by ana",
         (("resolved by", "ana"),),
     )
-    told = OperatorAction(by="ana", comment="on it")
-    assert (told.reason, told.resolution_facts) == ("by ana: on it", (("resolved by", "ana"), ("comment", "on it")))
+    action = OperatorAction(by="ana", comment="on it")
+    assert (action.reason, action.resolution_facts) == ("by ana: on it", (("resolved by", "ana"), ("comment", "on it")))
 
 
-def test_messages_say_who_has_it_and_what_else_there_is_to_know():
+def test_messages_say_who_acknowledged_or_resolved():
     taken = incident(**TAKEN)
     message = render(MessageKind.ACKNOWLEDGED, taken, None, now=NOW, notes=(("comment", "on it"),))
     assert message.facts[1:3] == (("acknowledged", "by ana, 2026-03-01 12:00:00 UTC"), ("comment", "on it"))
     nameless = render(MessageKind.UPDATED, replace(taken, acknowledged_by=None), None, now=NOW)
     assert nameless.facts[1] == ("acknowledged", "by somebody, 2026-03-01 12:00:00 UTC")
     over = render(MessageKind.RESOLVED, replace(taken, state=RESOLVED), None, now=NOW, notes=(("resolved by", "ana"),))
-    assert [label for label, _ in over.facts] == ["since", "lasted", "resolved by"]
+    assert [label for label, _ in over.facts] == ["since", "duration", "resolved by"]
 
 
 TAKEN = {"state": ACKNOWLEDGED, "acknowledged_at": NOW, "acknowledged_by": "ana"}
 ATTENTION = [
     ("open", {}, [], ()),
     ("acknowledged", TAKEN, [], ("acknowledged by ana, 2026-03-01 12:00:00 UTC",)),
-    ("by nobody known", {**TAKEN, "acknowledged_by": None}, [], ("acknowledged by somebody, 2026-03-01 12:00:00 UTC",)),
-    ("told, then silenced", {}, [silence()], ("silenced by silence 3 until 2026-03-01 16:00 UTC",)),
+    ("by an unknown person", {**TAKEN, "acknowledged_by": None}, [],
+     ("acknowledged by somebody, 2026-03-01 12:00:00 UTC",)),
+    ("notified, then silenced", {}, [silence()], ("silenced by silence 3 until 2026-03-01 16:00 UTC",)),
     ("silenced from the start", {"silence_id": 3}, [silence(comment="deploy")],
-     ("silenced by silence 3 until 2026-03-01 16:00 UTC (deploy); nobody was told yet",)),
-    ("about to be told", {"silence_id": 3}, [],
-     ("silence 3 is over: the opening goes out with the next delivery",)),
+     ("silenced by silence 3 until 2026-03-01 16:00 UTC (deploy); not notified yet",)),
+    ("about to be notified", {"silence_id": 3}, [],
+     ("silence 3 has ended: the opening is sent with the next delivery",)),
     ("both", TAKEN, [silence()],
      ("acknowledged by ana, 2026-03-01 12:00:00 UTC", "silenced by silence 3 until 2026-03-01 16:00 UTC")),
-    ("over", {"state": RESOLVED}, [silence()], ()),
-    ("over, and never told", {"state": RESOLVED, "silence_id": 3}, [silence()],
-     ("nobody was told: silence 3 kept the opening back",)),
+    ("resolved", {"state": RESOLVED}, [silence()], ()),
+    ("resolved, and never notified", {"state": RESOLVED, "silence_id": 3}, [silence()],
+     ("never notified, because of silence 3",)),
 ]  # fmt: skip
 
 
@@ -228,7 +229,7 @@ def test_why_no_message_comes(fields, holding, said):
     assert suppression_reasons(incident(**fields), holding) == said
 
 
-def test_the_numbers_of_a_rule_come_back_and_what_is_missing_stays():
+def test_stored_rule_parameters_are_restored_and_missing_ones_stay():
     outage = DEFAULT_RULES[Cause.OUTAGE]
     other = replace(outage, runs=3, of=5, window=2 * HOUR, hold_for=HOUR, resolve_after=4, repeat_interval=HOUR)
     assert with_parameters(outage, rule_parameters(other)) == other

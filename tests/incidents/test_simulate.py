@@ -58,9 +58,7 @@ def test_when_an_incident_would_open(cause, changes, every, expected):
     st.integers(0, 60),
     st.integers(1, 3),
 )
-def test_it_opens_with_the_run_with_which_runs_one_by_one_would_open_it(
-    runs, more, every_s, hold_for_min, resolve_after
-):
+def test_the_simulated_opening_is_that_of_run_by_run_decisions(runs, more, every_s, hold_for_min, resolve_after):
     rule = replace(
         DEFAULT_RULES[Cause.OUTAGE],
         runs=runs,
@@ -84,7 +82,7 @@ def played(cause, scenario=SCENARIO, silences=()):
     return simulate(found, scenario, due=due(5 * MINUTE, within=HOUR), now=NOW, silences=silences)
 
 
-def test_each_route_is_told_with_what_becomes_of_it():
+def test_each_route_has_its_result():
     (case,) = played(Cause.UNAUTHORIZED).cases
     assert [(step.outcome, step.mismatch) for step in case.steps] == [
         (RouteOutcome.MATCHED, None), (RouteOutcome.NOT_EVALUATED, None), (RouteOutcome.NOT_EVALUATED, None),
@@ -92,7 +90,7 @@ def test_each_route_is_told_with_what_becomes_of_it():
     assert (case.severity, case.accepted, case.channels) == (Severity.CRITICAL, None, ("oncall",))
 
 
-def test_a_denial_is_played_twice_as_its_severity_depends_on_what_else_is_accepted():
+def test_forbidden_has_two_cases_because_its_severity_depends_on_what_else_is_accepted():
     some, nothing = played(Cause.FORBIDDEN).cases
     assert (some.accepted, some.severity, some.channels) == (True, Severity.WARNING, ("mail", "log"))
     assert (nothing.accepted, nothing.severity, nothing.channels) == (False, Severity.CRITICAL, ("oncall",))
@@ -104,13 +102,13 @@ def test_a_denial_is_played_twice_as_its_severity_depends_on_what_else_is_accept
     assert some.steps[0].mismatch == "severity"
 
 
-def test_a_group_stands_for_the_groups_of_its_items():
+def test_routes_match_the_given_group():
     scenario = replace(SCENARIO, group="faq", routes=(Route(match={"group": ("f*",)}, channels=("mail",)),))
     assert played(Cause.ITEMS_FAILED, scenario).cases[0].channels == ("mail",)
     assert played(Cause.ITEMS_FAILED, replace(scenario, group="")).cases[0].channels == ("log",)
 
 
-def test_a_channel_that_fails_is_not_told_of_itself():
+def test_a_failing_channel_is_not_notified_of_itself():
     scenario = replace(SCENARIO, target="channel:mail", routes=(Route(channels=("mail", "oncall")),))
     assert played(Cause.CHANNEL_FAILING, scenario).cases[0].channels == ("oncall",)
 
@@ -132,6 +130,6 @@ SILENCES = [
 
 
 @pytest.mark.parametrize(("silences", "expected"), [s[1:] for s in SILENCES], ids=[s[0] for s in SILENCES])
-def test_a_silence_in_force_is_named(silences, expected):
+def test_an_active_silence_is_named(silences, expected):
     (case,) = played(Cause.OUTAGE, silences=silences).cases
     assert (case.silence.id if case.silence else None) == expected

@@ -35,14 +35,14 @@ def listing(engine, **options):
 
 
 def seen(engine, **fields):
-    """Evidence of a run of its own; gives back its id."""
+    """Evidence of a run of its own; returns its id."""
     with writing(engine) as conn:
         run_id = runs.start(conn, target="gloo-prod", environment="test", run_key=None, epoch=1, started_at=NOW)
         piece = Evidence(**{"cause": Cause.UNAUTHORIZED, "count": 1, **fields})
         return incident_store.add_evidence(conn, target="gloo-prod", run_id=run_id, at=NOW, pieces=[piece])[piece.key]
 
 
-def test_an_incident_comes_back_as_it_was_stored(engine):
+def test_an_incident_is_read_as_it_was_stored(engine):
     opened = incident(
         cause=Cause.ITEMS_FAILED, severity=Severity.INFO, team=Team.PIPELINE, last_message_at=NOW, member_count=3,
         peak_count=5, unnotified_count=1, channels=("oncall", "audit"),
@@ -62,11 +62,11 @@ def test_an_incident_comes_back_as_it_was_stored(engine):
     assert find(engine, incident_id) == resolved
 
 
-def test_an_incident_that_is_not_there_is_none(engine):
+def test_an_unknown_incident_is_none(engine):
     assert find(engine, 17) is None
 
 
-def test_its_newest_evidence_comes_with_it_and_is_kept_until_there_is_newer(engine):
+def test_an_incident_has_its_newest_evidence(engine):
     piece = Evidence(
         cause=Cause.UNAUTHORIZED, count=40, breakdown={"401 from the token endpoint": 40}, sample_ids=("a", "b"),
         request_ids=("r1",),
@@ -135,7 +135,7 @@ def test_each_group_has_a_current_incident_of_its_own(engine):
         open_one(engine, **about, group="faq")
 
 
-def test_the_listing_is_newest_first_and_can_be_narrowed(engine):
+def test_incidents_are_listed_newest_first_and_can_be_filtered(engine):
     one = open_one(engine)
     two = open_one(engine, target="another")
     three = open_one(engine, cause=Cause.OUTAGE, state=IncidentState.RESOLVED, resolved_at=NOW)
@@ -145,7 +145,7 @@ def test_the_listing_is_newest_first_and_can_be_narrowed(engine):
     assert listing(engine, target="gloo-prod", open_only=True) == [one]
 
 
-def test_the_life_of_an_incident_is_told_in_order(engine):
+def test_events_are_listed_in_order(engine):
     mine, other = open_one(engine), open_one(engine, target="another")
     steps = [("opened", {"channels": ["oncall"]}), ("joined", {"count": 3}), ("resolved", None)]
     with writing(engine) as conn:
@@ -154,8 +154,8 @@ def test_the_life_of_an_incident_is_told_in_order(engine):
             incidents.add_event(conn, incident_id=mine, run_id=minute, at=at, kind=kind, reason=f"{kind}!", data=data)
         incidents.add_event(conn, incident_id=other, run_id=None, at=NOW, kind="opened", reason="other")
     with reading(engine) as conn:
-        told = incidents.events(conn, mine)
-    assert [(each.kind, each.reason, each.run_id, each.at, each.data) for each in told] == [
+        found = incidents.events(conn, mine)
+    assert [(each.kind, each.reason, each.run_id, each.at, each.data) for each in found] == [
         ("opened", "opened!", 0, NOW, {"channels": ["oncall"]}),
         ("joined", "joined!", 1, NOW + MINUTE, {"count": 3}),
         ("resolved", "resolved!", 2, NOW + 2 * MINUTE, {}),
