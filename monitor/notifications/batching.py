@@ -1,53 +1,36 @@
-"""What of the undelivered messages is sent together, and under which key. Pure.
+"""Makes batches of undelivered notifications. Pure.
 
-A parcel is one message to one channel: of one incident, or of several of one cause and kind. Its key is the same on
-every attempt, as long as it is not certain that the receiver never took it.
+A batch is one message to one channel, about one incident or about several with the same cause and kind. Its key stays
+the same on every attempt, unless it is certain that the receiver did not accept it.
 """
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from datetime import datetime
 
 from monitor.model import Cause, Severity
-from monitor.notifications.messages import Message, MessageKind, make_title
+from monitor.notifications.messages import SILENCED_LABEL, Message, MessageKind, make_title
 from monitor.notifications.texts import describe_cause, display_name
 
 _STATE_CHANGES = frozenset({MessageKind.OPENED, MessageKind.RESOLVED})
-"""Whatever was said before one of these is history."""
+"""They supersede every earlier message of the incident."""
 _HISTORY_LABEL = "not delivered until now"
-"""The label of the fact that tells what was superseded."""
+"""The label of the fact that lists superseded messages."""
 _OPENING_FACTS = frozenset({"items", "evidence", "statuses", "code", "sample ids", "request ids", "last error"})
-"""Facts of an opening that nobody heard of, which its resolution does not repeat."""
+"""Facts of a superseded opening that its resolution takes over."""
 _STEP_TEXTS = {MessageKind.OPENED: "opened", MessageKind.RESOLVED: "resolved", MessageKind.ACKNOWLEDGED: "acknowledged"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coalesced:
-    """What is sent of a chain of messages, and what it stands for."""
+def coalesce(queue: Sequence[Message]) -> tuple[int, Message]:
+    """The next message to send of an incident's undelivered ones (oldest first, at least one): its position, and the
+    message with the content of all before it, which it supersedes.
 
-    kept: int
-    """Position of the message that is sent."""
-    superseded: tuple[int, ...]
-    """Positions of those that it tells of too; they are not sent."""
-    message: Message
-    """The message at `kept`, with what was superseded told in it."""
-
-
-def coalesce(queue: Sequence[Message]) -> Coalesced:
-    """The next message to send of those that are undelivered.
-
-    1. The last opening or resolution supersedes all before it: whoever never heard of the opening hears of both.
-    2. Updates and reminders after an undelivered opening become the opening, with what is known by now; among
-       themselves the last one stands, as an update if one of them was.
-    3. An acknowledgement is sent by itself, after what came before it: some receivers must first know the alert.
-
-    Args:
-        chain: the undelivered messages about one incident, oldest first, at least one.
-
-    Returns:
-        What to send first. Messages at later positions than `kept` wait for it.
+    1. The last opening or resolution supersedes all messages before it and lists them.
+    2. Updates and reminders after an undelivered opening become the opening, with the present facts. Without an
+       opening, the last of them is sent, as an update if one of them is an update.
+    3. An acknowledgement is sent by itself, after the messages before it: some receivers must know the alert first.
     """
     last_change = max((at for at, each in enumerate(queue) if each.kind in _STATE_CHANGES), default=0)
     next_acknowledgement = next(
@@ -55,9 +38,7 @@ def coalesce(queue: Sequence[Message]) -> Coalesced:
     )
     kept = max(last_change, next_acknowledgement - 1)
     covered = queue[: kept + 1]
-    return Coalesced(
-        kept=kept, superseded=tuple(range(kept)), message=_coalesced_message(covered, covered[last_change : kept + 1])
-    )
+    return kept, _coalesced_message(covered, covered[last_change:])
 
 
 def _coalesced_message(covered: Sequence[Message], tail: Sequence[Message]) -> Message:
@@ -69,12 +50,11 @@ def _coalesced_message(covered: Sequence[Message], tail: Sequence[Message]) -> M
 
 
 def _with_history(message: Message, covered: Sequence[Message]) -> Message:
-    """Tells the steps that nobody heard of: only turns and acknowledgements are steps, the rest repeats itself."""
+    """The message with the superseded openings, resolutions and acknowledgements; updates and reminders add nothing."""
     steps = [each for each in covered if each.kind in _STEP_TEXTS]
     if len(steps) < 2:
         return message
-    days = {each.at.date() for each in steps}
-    time_format = "%H:%M" if len(days) == 1 else "%Y-%m-%d %H:%M"
+    time_format = _time_format(each.at for each in steps)
     history = ", ".join(f"{_STEP_TEXTS[each.kind]} {each.at:{time_format}}" for each in steps)
     title = f"{message.subject or message.title}: {history}" if message.kind is MessageKind.RESOLVED else message.title
     known = dict(message.facts)
@@ -83,36 +63,26 @@ def _with_history(message: Message, covered: Sequence[Message]) -> Message:
     return replace(message, title=title, facts=((_HISTORY_LABEL, f"{history} UTC"), *message.facts, *opening_facts))
 
 
+def _time_format(times: Iterable[datetime]) -> str:
+    return "%H:%M" if len({each.date() for each in times}) == 1 else "%Y-%m-%d %H:%M"
+
+
 _MAX_NAMED = 20
 """Targets that a merged message names; the rest is a number."""
 _MAX_DETAILED = 10
-"""Targets of which it tells more than the name."""
+"""Targets whose facts a merged message repeats."""
 _MAX_ACKNOWLEDGED = 10
-"""Incidents that one command acknowledges, at the most: it must fit a line."""
-_HISTORY_FACT = "not delivered until now"
+"""Incidents in one `ack` command, which must fit on a line."""
 _REPEATED_FACTS = (
-    "since",
-    "lasted",
-    "items",
-    "evidence",
-    "code",
-    "acknowledged",
-    "resolved by",
-    "comment",
-    "kept back",
-    _HISTORY_FACT,
-)
-"""Facts of each part that the merged message repeats."""
+    "since", "duration", "items", "evidence", "code", "acknowledged", "resolved by", "comment", SILENCED_LABEL,
+    _HISTORY_LABEL,
+)  # fmt: skip
 _SEVERITY_ORDER = tuple(Severity)
 """Least urgent first."""
 
 
 def merge(parts: Sequence[Message]) -> Message:
-    """One message for all.
-
-    Args:
-        parts: of one cause, kind and environment, oldest first; at least one. A single one is given back as it is.
-    """
+    """Merges messages of one cause, kind and environment (oldest first, at least one); a single one is unchanged."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -136,17 +106,17 @@ def merge(parts: Sequence[Message]) -> Message:
 
 
 def _title(kind: MessageKind, subject: str, parts: Sequence[Message]) -> str:
-    """With the whole story where an end is told of what nobody heard the beginning of."""
-    if kind is not MessageKind.RESOLVED or not any(_HISTORY_FACT in dict(part.facts) for part in parts):
+    """The title; of resolutions whose openings were not delivered, with both times."""
+    if kind is not MessageKind.RESOLVED or not any(_HISTORY_LABEL in dict(part.facts) for part in parts):
         return make_title(kind, subject)
     opened = min(part.opened_at for part in parts)
     resolved = max(part.resolved_at or part.at for part in parts)
-    time_format = "%H:%M" if opened.date() == resolved.date() else "%Y-%m-%d %H:%M"
+    time_format = _time_format((opened, resolved))
     return f"{subject}: opened {opened:{time_format}}, resolved {resolved:{time_format}}"
 
 
 def join_names(names: Sequence[str], *, limit: int) -> str:
-    """`a, b, c and 197 more`: at most so many by name."""
+    """`a, b, c and 197 more`, with at most `limit` names."""
     more = len(names) - limit
     return f"{', '.join(names[:limit])} and {more} more" if more > 0 else ", ".join(names)
 
@@ -155,11 +125,7 @@ def _subject_prefix(parts: Sequence[Message]) -> str:
     targets = _targets(parts)
     if len(targets) == 1:
         return f"{display_name(targets[0])} ({len(parts)} groups)"
-    return (
-        f"{len(targets)} targets"
-        if all(target == display_name(target) for target in targets)
-        else f"{len(targets)} parts"
-    )
+    return f"{len(targets)} {'targets' if all(each == display_name(each) for each in targets) else 'parts'}"
 
 
 def _targets(parts: Sequence[Message]) -> tuple[str, ...]:
@@ -168,13 +134,12 @@ def _targets(parts: Sequence[Message]) -> tuple[str, ...]:
 
 def _facts(parts: Sequence[Message]) -> tuple[tuple[str, str], ...]:
     names = [_part_name(part) for part in parts]
-    details = [(_part_name(part), _part_details(part)) for part in parts[:_MAX_DETAILED]]
-    numbers = join_names([str(part.incident_id) for part in parts], limit=_MAX_NAMED)
+    details = zip(names, map(_part_details, parts[:_MAX_DETAILED]), strict=False)
     return (
-        ("about", join_names(names, limit=_MAX_NAMED)),
-        ("incidents", numbers),
+        ("affected", join_names(names, limit=_MAX_NAMED)),
+        ("incidents", join_names([str(part.incident_id) for part in parts], limit=_MAX_NAMED)),
         *((name, details_text) for name, details_text in details if details_text),
-        ("more", "ingestion-monitor incidents list"),
+        ("details", "ingestion-monitor incidents list"),
     )
 
 
@@ -202,7 +167,7 @@ def _unique(values: Iterable[str]) -> tuple[str, ...]:
 
 
 _MAX_BATCH = 500
-"""Messages in one parcel: a receiver must be able to take it."""
+"""Notifications in one batch, so that its payload is not too large for a receiver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,53 +179,51 @@ class Pending:
     channel: str
     message: Message
     thread: str | None = None
-    """What its receiver files it under, as far as that is known."""
+    """The thread of its incident, if an opening was claimed before."""
     batch: str | None = None
-    """The key of the parcel in which it was sent before, perhaps not in vain."""
+    """The key of the batch in which it was sent before, if that may have arrived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEntry:
-    """A notification that is sent, and those that it tells of too."""
+    """A notification that is sent, and those that it supersedes."""
 
     id: int
     key: str
     message: Message
-    """With what was superseded told in it."""
+    """With the content of the superseded ones."""
     thread: str | None
     superseded: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One parcel: at least one head, oldest first."""
+    """One message to one channel."""
 
     channel: str
     key: str
     thread: str
     entries: tuple[BatchEntry, ...]
+    """At least one, oldest first."""
     message: Message
 
 
+_MergeKey = tuple[str, str, Cause, MessageKind, str]
+
+
 def make_batches(queues: Iterable[Sequence[Pending]], *, threaded: Collection[str]) -> list[Batch]:
-    """Packs what can be sent now.
+    """Makes batches of the undelivered notifications of each incident and channel (a queue: oldest first, at least
+    one), the batch with the oldest notification first.
 
-    1. Of each chain, the next message is made of all that it supersedes (`coalesce`).
-    2. What was sent together before, and may have arrived, goes together again under the same key, and nothing else
-       with it, unless more is known of one of them by now.
-    3. All else is merged by channel, environment, cause and kind; on a channel that files by thread, by that as well.
-
-    Args:
-        chains: the undelivered notifications of each incident and channel, oldest first; none is empty.
-        threaded: names of the channels that file by thread.
-
-    Returns:
-        The parcels, the one with the oldest notification first.
+    1. In each queue the next message supersedes those before it (`coalesce`).
+    2. A batch that was sent before and may have arrived is sent again unchanged under the same key, unless one of its
+       notifications is superseded by now.
+    3. All others are merged by channel, environment, cause and kind, and by thread if the channel is threaded.
     """
-    entries = [(queue[0].channel, _entry(queue), _previous_key(queue)) for queue in queues]
     resent: dict[tuple[str, str], list[BatchEntry]] = defaultdict(list)
     groups: dict[_MergeKey, list[BatchEntry]] = defaultdict(list)
-    for channel, entry, previous_key in entries:
+    for queue in queues:
+        channel, previous_key, entry = queue[0].channel, queue[0].batch, _entry(queue)
         if previous_key is not None and not entry.superseded:
             resent[channel, previous_key].append(entry)
         else:
@@ -272,50 +235,31 @@ def make_batches(queues: Iterable[Sequence[Pending]], *, threaded: Collection[st
         else:
             for entry in members:
                 groups[_merge_key(channel, entry, threaded)].append(entry)
-    for merge_key, members in groups.items():
+    for (channel, *_), members in groups.items():
         in_order = sorted(members, key=lambda entry: entry.id)
-        batches += [
-            _make_batch(merge_key.channel, in_order[at : at + _MAX_BATCH]) for at in range(0, len(in_order), _MAX_BATCH)
-        ]
+        slices = (in_order[at : at + _MAX_BATCH] for at in range(0, len(in_order), _MAX_BATCH))
+        batches += [_make_batch(channel, each) for each in slices]
     return sorted(batches, key=lambda batch: batch.entries[0].id)
 
 
 def batch_key(keys: Iterable[str]) -> str:
-    """The key of a parcel with these notifications: a single one's own, else one that any other set does not have."""
+    """The key of a batch: a single notification's own key, else a hash of all keys."""
     known = sorted(keys)
     return known[0] if len(known) == 1 else hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
 
 
 def _entry(queue: Sequence[Pending]) -> BatchEntry:
-    coalesced = coalesce([pending.message for pending in queue])
-    kept = queue[coalesced.kept]
-    thread = next((each.thread for each in reversed(queue[: coalesced.kept + 1]) if each.thread), None)
-    superseded = tuple(queue[at].id for at in coalesced.superseded)
-    return BatchEntry(id=kept.id, key=kept.key, message=coalesced.message, thread=thread, superseded=superseded)
-
-
-def _previous_key(queue: Sequence[Pending]) -> str | None:
-    return queue[0].batch
-
-
-class _MergeKey(NamedTuple):
-    """What messages have in common that can be merged."""
-
-    channel: str
-    environment: str
-    cause: Cause
-    kind: MessageKind
-    thread: str | None
+    position, message = coalesce([pending.message for pending in queue])
+    kept = queue[position]
+    thread = next((each.thread for each in reversed(queue[: position + 1]) if each.thread), None)
+    superseded = tuple(pending.id for pending in queue[:position])
+    return BatchEntry(id=kept.id, key=kept.key, message=message, thread=thread, superseded=superseded)
 
 
 def _merge_key(channel: str, entry: BatchEntry, threaded: Collection[str]) -> _MergeKey:
-    return _MergeKey(
-        channel=channel,
-        environment=entry.message.environment,
-        cause=entry.message.cause,
-        kind=entry.message.kind,
-        thread=entry.thread if channel in threaded else None,
-    )
+    """Messages with the same value can be merged."""
+    thread = entry.thread if channel in threaded else None
+    return channel, entry.message.environment, entry.message.cause, entry.message.kind, thread or ""
 
 
 def _make_batch(channel: str, members: Sequence[BatchEntry]) -> Batch:

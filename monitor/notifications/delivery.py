@@ -1,13 +1,11 @@
-"""Delivery of the outbox: claim → send → mark. At least once, with the same key on every attempt.
+"""Delivers the outbox: claim → send → mark. At least once, with the same key on every attempt.
 
-1. In one short transaction, what is due is packed into parcels and claimed for two minutes: what is superseded becomes
-   part of what is known by now, and what is alike becomes one message.
-2. Each is sent by its channel; channels go side by side, one channel's messages in order. No transaction is open.
-3. Each is marked by itself after its receiver answered: sent, due again later, or dead. What can't be sent now keeps
-   back all else on its channel, so that a receiver that is down is met by one message and not by all.
-A channel that is suspended, is out of reach for long, or lets a message die, opens an incident that is told on the others
-(`reachability`). A sender that dies between 2 and 3 leaves a claim that expires; the next one sends again under the
-same key.
+1. One short transaction makes batches of the notifications that are due (`batching`) and claims them for two minutes.
+2. Each batch is sent by its channel: channels in parallel, the messages of one channel in order, without a transaction.
+3. Each batch is marked by itself: sent, due again later, or dead. When a channel fails, its other messages wait, so
+   that each attempt sends only one message to a receiver that is down.
+A channel that is suspended, unreachable for long, or has dead letters opens an incident on the other channels
+(`IncidentHooks`). If a sender dies between 2 and 3, its claim expires and the next sender uses the same key.
 """
 
 import asyncio
@@ -34,111 +32,85 @@ from monitor.notifications.routing import LOG_CHANNEL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryReport:
-    """What one pass over the outbox did; a merged message counts once, what is put off by notifications."""
+    """What one pass over the outbox did. Sent messages count once each, deferred notifications individually."""
 
     sent: int = 0
     deferred: int = 0
-    """Those kept back because another of their channel could not be sent included."""
+    """Includes those that wait because another message of their channel failed."""
     dead: int = 0
     refused: int = 0
-    """Those of the dead that their receiver refused: it was reached."""
+    """Of the dead ones, those that their receiver refused: it was reached."""
     logged: int = 0
-    """Those of the sent that could only tell the log that a channel fails."""
+    """Of the sent ones, those about a failing channel that went only to the log."""
     blocked: int = field(default=0, compare=False)
-    """Notifications that wait at its end behind channels that are suspended or were out of reach."""
+    """Undelivered notifications of channels that are suspended or back off, at the end of the pass."""
 
     @property
     def unreachable(self) -> bool:
-        """Whether something was due and no channel could be reached."""
+        """Whether something was due and no channel was reached."""
         return self.sent == self.logged and self.deferred + self.dead > self.refused
 
 
 def sum_reports(reports: Iterable[DeliveryReport]) -> DeliveryReport:
-    """What became of all of them together."""
-    total = DeliveryReport()
-    for report in reports:
-        total = DeliveryReport(
-            sent=total.sent + report.sent,
-            deferred=total.deferred + report.deferred,
-            dead=total.dead + report.dead,
-            refused=total.refused + report.refused,
-            logged=total.logged + report.logged,
-        )
-    return total
+    """The sums; `blocked` is left out, since it is a state at the end."""
+    counts = ("sent", "deferred", "dead", "refused", "logged")
+    every = list(reports)
+    return DeliveryReport(**{name: sum(getattr(each, name) for each in every) for name in counts})
 
 
 CLAIM_LEASE = timedelta(minutes=2)
-"""How long a sender may hold what it claimed."""
-
 MIN_LEASE_LEFT = timedelta(seconds=50)
-"""No send starts so shortly before its claim ends; longer than two of any channel's own deadlines."""
+"""No send starts later than this before the end of its claim: longer than two attempts of any channel."""
 
 _CLAIM_LIMIT = 20
 _MARK_TIMEOUT_S = 5.0
-"""How long a database that is away is waited for with what a receiver answered; the process may be about to end."""
+"""How long to wait for a database that is away before a result is lost; the process may be about to end."""
 _MAX_API_MESSAGES = 3
-"""Different words of the API in one message, at the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfiguredChannel:
-    """A channel that is configured, and what its settings are called together."""
+    """A channel and the settings of it that delivery needs."""
 
     channel: Channel
     fingerprint: Callable[[], str]
-    """Names the settings in force, secrets included: a suspended channel is tried again once it is another."""
+    """A hash of its settings, secrets included: when it changes, a suspended channel is tried again."""
     include_api_message: bool = False
-    """Whether the API's own words go there too; elsewhere they never leave the database."""
+    """Whether its messages include the API's own text, which otherwise never leaves the database."""
 
 
 class IncidentHooks(Protocol):
-    """What delivery asks of incidents, which know about delivery and not the other way round.
-
-    Each method that takes a connection is called in the transaction that marks a message.
-    """
+    """What `incidents` does for delivery, which must not import it; with a connection, in delivery's transaction."""
 
     def record_failure(self, conn: Connection, channel: str, *, error: str, now: datetime) -> None:
-        """A channel is suspended or let a message die."""
-        ...
+        """A channel fails, or has new dead letters."""
 
     def record_delivery(self, conn: Connection, channel: str, *, now: datetime) -> None:
-        """A message got through."""
-        ...
+        """A message was delivered."""
 
     def redirect_refused(
         self, conn: Connection, ids: Collection[int], channel: str, *, reason: str, now: datetime
     ) -> None:
         """A receiver refused messages."""
-        ...
 
     def resolve_removed(self, conn: Connection, *, now: datetime) -> None:
-        """Ends what is open about channels that are not configured any more."""
-        ...
+        """Resolves incidents about channels that are no longer configured."""
 
     def reroute(self, conn: Connection, known: Collection[str]) -> int:
-        """Moves what waits for channels that are not configured."""
-        ...
+        """Moves notifications for unknown channels to the channels of their incident's route; returns how many."""
 
     def api_messages(self, conn: Connection, incident_ids: Collection[int]) -> Mapping[int, str]:
-        """What the API said, by incident."""
-        ...
+        """The API's own text, by incident."""
 
     async def resend(self, engine: Engine, channels: Mapping[str, Channel], *, utcnow: Callable[[], datetime]) -> None:
-        """Sends open incidents again to the channels whose receivers forget them otherwise."""
-        ...
+        """Sends open incidents again to channels with `SupportsResend`."""
 
 
 class Sender:
-    """Delivers what is due, for one process.
+    """Delivers the outbox, for one process (`holder`, as `host:pid`).
 
-    Args:
-        engine: our own database.
-        outlets: by name, as configured now.
-        reach: keeps the incidents of channels that fail.
-        holder: who claims, as `host:pid`.
-        utcnow: the clock.
-        rand: jitter, from 0 to 1.
-        before_claim: what else is to be done in the transaction that claims, such as telling what a silence kept back.
+    `rand` gives numbers from 0 to 1, for jitter. `before_claim` runs in the transaction that claims, such as the
+    notifications of a silence that ended.
     """
 
     def __init__(
@@ -158,11 +130,7 @@ class Sender:
         self._threaded = frozenset(name for name, configured in channels.items() if configured.channel.threaded)
 
     async def deliver(self) -> DeliveryReport:
-        """Sends everything that is due now, in batches.
-
-        Raises:
-            StoreError: when our database can't be used; claims then expire by themselves.
-        """
+        """Sends all messages that are due. Raises StoreError if our database can't be used; claims then expire."""
         await asyncio.to_thread(self._reroute)
         total = await asyncio.to_thread(self._check_failing_channels)
         while claimed := await self._claim_in_thread():
@@ -182,11 +150,11 @@ class Sender:
             return outbox.blocked(conn)
 
     def _check_failing_channels(self) -> DeliveryReport:
-        """Opens suspended channels whose settings changed; tells of those that fail, and gives up what waited a day."""
+        """Resets suspended channels with new settings; records the others as failing and expires old notifications."""
         now = self._utcnow()
         with reading(self._engine) as conn:
             states = channel_state.load_all(conn).values()
-        # what may be tried again shows in this very pass how it is
+        # a channel whose backoff is over is tried in this pass, which shows its state
         unavailable = [
             each for each in states if each.suspended_at or (each.blocked_until and each.blocked_until > now)
         ]
@@ -202,7 +170,7 @@ class Sender:
                 conn, channels=[state.name for state in suspended if state.name in still_failing], now=now
             )
             for name, state in still_failing.items():
-                # nothing is sent there meanwhile, and so nothing else would tell people of it
+                # nothing is sent on this channel meanwhile, so no other step records its failure
                 self._incident_hooks.record_failure(conn, name, error=state.last_error or "suspended", now=now)
         return DeliveryReport(dead=sum(dead.values()))
 
@@ -215,7 +183,7 @@ class Sender:
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
-            # a thread can't be cancelled: what it claims goes back
+            # a thread can't be cancelled: release what it claims
             await asyncio.to_thread(self._release, await claiming, in_flight=False)
             raise
 
@@ -230,7 +198,7 @@ class Sender:
             )
 
     async def _send_queue(self, queue: deque[ClaimedBatch]) -> DeliveryReport:
-        """Sends one channel's messages in order, until one must wait; the rest is given back."""
+        """Sends one channel's messages in order until one fails; the others are released."""
         report, in_flight = DeliveryReport(), False
         try:
             while queue and self._utcnow() <= queue[0].claimed_until - MIN_LEASE_LEFT:
@@ -238,14 +206,14 @@ class Sender:
                 result = await self._send(queue[0])
                 fingerprint = await asyncio.to_thread(self._fingerprint_if_suspended, queue[0].channel, result)
                 in_flight = False
-                # Off the lane before it is marked: a thread can't be cancelled, and marks it in any case.
+                # removed from the queue before it is marked: a thread can't be cancelled, and will mark it
                 mark = partial(self._mark, queue.popleft(), result, fingerprint, tuple(queue))
-                # what arrived would be sent again if the database were away for a moment
+                # retried, since an unmarked message that arrived would be sent again
                 report = sum_reports([report, await asyncio.to_thread(run_with_retry, self._engine, mark)])
                 if result.outcome in {SendOutcome.RETRY, SendOutcome.SUSPENDED}:
                     return report
         except asyncio.CancelledError:
-            # Also what was on its way: its key is the same when it is sent again.
+            # includes the message in flight: it is sent again with the same key
             await asyncio.shield(asyncio.to_thread(self._release, tuple(queue), in_flight))
             raise
         if queue:
@@ -253,7 +221,6 @@ class Sender:
         return report
 
     def _reroute(self) -> None:
-        """What waits for channels that nobody configured goes where its incident is routed now, if elsewhere."""
         with writing(self._engine) as conn:
             self._incident_hooks.reroute(conn, self._channels)
 
@@ -261,15 +228,12 @@ class Sender:
         configured = self._channels.get(batch.channel)
         if configured is None:
             return SendResult(outcome=SendOutcome.SUSPENDED, reason="no channel of this name is configured")
-        message = (
-            await asyncio.to_thread(self._with_api_messages, batch.message)
-            if configured.include_api_message
-            else batch.message
-        )
+        message = batch.message
+        if configured.include_api_message:
+            message = await asyncio.to_thread(self._with_api_messages, message)
         return await send_with_fallback(configured.channel, message, key=batch.key)
 
     def _with_api_messages(self, message: Message) -> Message:
-        """The message with what the API said, for a channel whose owner asked for it."""
         ids = [part.incident_id for part in message.parts] or [message.incident_id]
         with reading(self._engine) as conn:
             api_messages = self._incident_hooks.api_messages(conn, ids)
@@ -306,7 +270,8 @@ class Sender:
         if result.outcome is SendOutcome.DELIVERED:
             outbox.mark_sent(conn, batch, now=now)
             self._incident_hooks.record_delivery(conn, channel, now=now)
-            return DeliveryReport(sent=1, logged=int(_is_about_channel(batch) and channel == LOG_CHANNEL))
+            is_about_channel = batch.message.cause is Cause.CHANNEL_FAILING
+            return DeliveryReport(sent=1, logged=int(is_about_channel and channel == LOG_CHANNEL))
         if result.outcome is SendOutcome.REFUSED:
             outbox.mark_dead(conn, batch, error=result.reason, now=now)
             self._incident_hooks.redirect_refused(conn, batch.ids, channel, reason=result.reason, now=now)
@@ -326,11 +291,7 @@ class Sender:
 
 
 def _with_quotes(message: Message, api_messages: Sequence[str]) -> Message:
-    return replace(message, facts=(*message.facts, *(("the API said", each) for each in api_messages if each)))
-
-
-def _is_about_channel(batch: ClaimedBatch) -> bool:
-    return batch.message.cause is Cause.CHANNEL_FAILING
+    return replace(message, facts=(*message.facts, *(("API message", each) for each in api_messages if each)))
 
 
 def _log_failure(batch: ClaimedBatch, result: SendResult, state: ChannelState, report: DeliveryReport) -> None:
@@ -346,7 +307,7 @@ def _log_failure(batch: ClaimedBatch, result: SendResult, state: ChannelState, r
 
 
 def _raise_first_error(results: Sequence[DeliveryReport | BaseException]) -> list[DeliveryReport]:
-    """The lanes' reports; what ended a lane is raised only now that the other lanes have ended too."""
+    """The queues' reports; raises the first error, after all queues have ended."""
     for result in results:
         if isinstance(result, BaseException):
             raise result

@@ -1,7 +1,7 @@
-"""From an incident to the message that people read: title, what to check, facts. Pure; the API's own text stays out."""
+"""Incident → message: title, what to check, facts, commands. Pure. The API's own text never becomes part of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -16,15 +16,19 @@ class MessageKind(StrEnum):
     UPDATED = "updated"
     REMINDER = "reminder"
     ACKNOWLEDGED = "acknowledged"
-    """Somebody looks after it: there are no reminders any more."""
+    """No reminders are sent any more."""
     RESOLVED = "resolved"
     TEST = "test"
-    """Somebody tries the channel: there is no incident."""
+    """From `doctor --send-test`: there is no incident."""
+
+
+SILENCED_LABEL = "silenced"
+"""The label of the fact that says why a message comes late: a silence delayed it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What leaves for people: our own words, counts and ids; never the API's text."""
+    """What a channel sends: our own text, counts and ids; never the API's text."""
 
     kind: MessageKind
     incident_id: int
@@ -34,36 +38,33 @@ class Message:
     severity: Severity
     team: Team
     title: str
-    """What it is about and why it is sent, in one line."""
+    """The subject and why the message is sent, in one line."""
     what_to_check: tuple[str, ...]
     safe_message: str | None = None
-    """What the product's own users may be told; None for a test, and in messages stored before there was one."""
+    """A sentence for the product's own users; None for a test, and in messages stored before this field existed."""
     facts: tuple[tuple[str, str], ...]
-    """Label and value, in reading order: since, evidence, how many, samples, request ids, effect on the run."""
     opened_at: datetime
     at: datetime
     resolved_at: datetime | None = None
     subject: str = ""
-    """What it is about: the title without why it is sent; empty in messages stored before there was one."""
+    """The title without why it is sent; empty in messages stored before this field existed."""
     group: str = ""
-    """The group of items that it is about, where there is an incident per group."""
+    """The group of items, if there is an incident per group."""
     commands: tuple[tuple[str, str], ...] = ()
-    """What to do about it, and the command that does it: `acknowledge`, `silence`; empty when it is over."""
     thread: str | None = None
-    """What a receiver files it under, the same from opening to resolution; known only when it is sent."""
+    """The same from opening to resolution; set when the message is claimed for sending."""
     others_open: int = 0
-    """Incidents of its thread that are open still, though this one is not (taken on, over); known when it is sent."""
+    """Of a resolution or acknowledgement: how many incidents of its thread are still open; set when it is claimed."""
     parts: tuple["Message", ...] = ()
-    """The messages that it stands for, where several of one cause and kind were merged; else empty."""
 
 
 _MAX_GROUPS = 5
-"""So many groups are named in a message; all others are one number."""
+"""Groups that a message names; the rest is one number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What a message says about the run behind it."""
+    """The facts of the run that led to a message."""
 
     run_id: int
     status: RunStatus
@@ -71,7 +72,7 @@ class RunFacts:
     unknown: int
     answered: int
     error: str | None = None
-    """Why it has no snapshot, in our own words."""
+    """Why the run has no snapshot, in our own words."""
 
 
 def render(
@@ -84,21 +85,14 @@ def render(
     error: str | None = None,
     notes: tuple[tuple[str, str], ...] = (),
 ) -> Message:
-    """Writes the message of one kind about an incident.
+    """Renders one message about an incident, in its state after the decision that `run` led to (None: no run).
 
-    Args:
-        kind: why it is sent.
-        incident: as it stands after the decision.
-        run: the run that led to it; None when no run did.
-        now: when (aware).
-        again: whether the incident was reopened.
-        error: the last error of a part of the monitor, in our own words, without a secret.
-        notes: further labels and values: what people did about it, or why it is told only now.
+    `error` is the last one of a part of the monitor, in our own words, without a secret. `notes` are more labels and
+    values, such as a comment or why the message comes late.
     """
     resolved = kind is MessageKind.RESOLVED
-    subject = (
-        f"{display_name(incident.target, incident.group)}: {describe_cause(incident.cause, incident.member_count)}"
-    )
+    cause_text = describe_cause(incident.cause, incident.member_count)
+    subject = f"{display_name(incident.target, incident.group)}: {cause_text}"
     return Message(
         kind=kind,
         incident_id=incident.id,
@@ -121,18 +115,16 @@ def render(
 
 
 _TITLE_SUFFIXES: Mapping[MessageKind, str] = {
-    MessageKind.OPENED: "",
-    MessageKind.UPDATED: ": more of them",
+    MessageKind.UPDATED: ": more documents affected",
     MessageKind.REMINDER: ": still open",
     MessageKind.ACKNOWLEDGED: ": acknowledged",
-    MessageKind.TEST: "",
     MessageKind.RESOLVED: ": resolved",
 }
 
 
 def make_title(kind: MessageKind, subject: str, *, reopened: bool = False) -> str:
-    """The title of a message of one kind about a subject; `reopened`: of an incident that was reopened."""
-    return subject + (" again" if reopened else _TITLE_SUFFIXES[kind])
+    """The subject and why the message is sent."""
+    return subject + (": reopened" if reopened else _TITLE_SUFFIXES.get(kind, ""))
 
 
 def _commands(incident: Incident) -> tuple[tuple[str, str], ...]:
@@ -154,20 +146,20 @@ def _facts(
     facts = [("since", f"{incident.first_evidence_at:%Y-%m-%d %H:%M:%S} UTC")]
     if resolved:
         duration = format_age((incident.resolved_at or now) - incident.first_evidence_at)
-        return (*facts, ("lasted", duration), *notes, *_run_facts(run))
+        return (*facts, ("duration", duration), *notes, *_run_facts(run))
     facts += [*_acknowledgement(incident), *notes]
     if incident.member_count:
-        facts.append(("items", f"{incident.member_count} (at most {incident.peak_count})"))
+        facts.append(("items", f"{incident.member_count} (peak {incident.peak_count})"))
     if groups := group_breakdown(incident):
         facts.append(("groups", groups))
     facts += _evidence_facts(incident)
     if error:
         facts.append(("last error", error))
-    return (*facts, *_run_facts(run), ("more", f"ingestion-monitor incidents show {incident.id}"))
+    return (*facts, *_run_facts(run), ("details", f"ingestion-monitor incidents show {incident.id}"))
 
 
 def group_breakdown(incident: Incident) -> str:
-    """Its members by group: `12 × sermons, 3 × letters`; empty where no member is in a group, or all are in its own."""
+    """An incident's items by group: `12 × sermons, 3 × letters`; empty without groups, or if it is about one group."""
     if incident.group or not any(incident.by_group):
         return ""
     named = list(incident.by_group.items())[:_MAX_GROUPS]
@@ -193,7 +185,7 @@ def _evidence_facts(incident: Incident) -> list[tuple[str, str]]:
         facts.append((label, ", ".join(f"{count} × {what}" for what, count in evidence.breakdown.items())))
     if evidence.code:
         facts.append(("code", evidence.code))
-    # Members change from run to run; what the evidence saw once may be well by now.
+    # members change from run to run; an item of the evidence may have recovered
     ids, count = (
         (incident.member_ids, incident.member_count) if incident.member_ids else (evidence.sample_ids, evidence.count)
     )
@@ -213,7 +205,7 @@ def _run_facts(run: RunFacts | None) -> tuple[tuple[str, str], ...]:
 
 
 def format_age(duration: timedelta) -> str:
-    """A span in its two largest units: `6 d 4 h`, `3 min 20 s`, `0 s`."""
+    """A duration in its two largest units: `6 d 4 h`, `3 min 20 s`, `0 s`."""
     seconds = max(0, int(duration.total_seconds()))
     parts = []
     for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
@@ -224,19 +216,46 @@ def format_age(duration: timedelta) -> str:
 
 
 def shown_safe_message(message: Message) -> str | None:
-    """The sentence for the product's users where a person reads the message: None where it would say nothing new.
-
-    An opening and a resolution change what users may be told. Updates and reminders stand below an opening that said
-    it; they have it as data alone.
-    """
+    """The sentence for the product's users, if channels for people show it: updates and reminders would repeat it."""
     return message.safe_message if message.kind in {MessageKind.OPENED, MessageKind.RESOLVED} else None
 
 
+def attribute_texts(message: Message) -> tuple[str, str, str]:
+    """`severity: critical`, `team: credentials`, `environment: production`."""
+    return f"severity: {message.severity.value}", f"team: {message.team.value}", f"environment: {message.environment}"
+
+
 def to_text(message: Message) -> str:
-    """The message as plain lines, for terminals and for channels that know no markup."""
-    lines = [f"[{message.severity.value}] {message.title} ({message.environment}, for {message.team.value})"]
+    """The message as plain lines, for channels without markup."""
+    _, team, environment = attribute_texts(message)
+    lines = [f"[{message.severity.value}] {message.title} ({team}, {environment})"]
     lines += [f"  check: {check}" for check in message.what_to_check]
     if sentence := shown_safe_message(message):
         lines.append(f"  for your users: {sentence}")
     lines += [f"  {label}: {value}" for label, value in (*message.facts, *message.commands)]
     return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """The text with each line break, control, bidi or surrogate character as a space; a dash if nothing is left."""
+    return "".join(each if each.isprintable() else " " for each in text).strip() or "-"
+
+
+def to_single_lines(message: Message) -> Message:
+    """The message with each of its texts, and those of its parts, on one line."""
+    return replace(
+        message,
+        target=one_line(message.target),
+        environment=one_line(message.environment),
+        title=one_line(message.title),
+        what_to_check=tuple(map(one_line, message.what_to_check)),
+        safe_message=one_line(message.safe_message) if message.safe_message else message.safe_message,
+        facts=_single_line_pairs(message.facts),
+        group=one_line(message.group) if message.group else "",
+        commands=_single_line_pairs(message.commands),
+        parts=tuple(map(to_single_lines, message.parts)),
+    )
+
+
+def _single_line_pairs(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((one_line(label), one_line(value)) for label, value in pairs)

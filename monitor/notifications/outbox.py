@@ -1,45 +1,72 @@
-"""The outbox: notifications are written in the transaction of their incident's change, and sent later from here.
+"""The outbox: a notification is written in the transaction that changes its incident, and sent later.
 
-A sender claims with a lease, sends, then marks; a sender that dies leaves a claim that expires, and the same key.
-What is claimed together is one message: `incidents.batches` says what that is.
+A sender claims a batch with a lease, sends it and marks it. If a sender dies, its claim expires and the batch is sent
+again with the same key. `batching` decides what is sent as one message.
 """
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    RowMapping,
+    and_,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
-from monitor.database.engine import in_chunks
-from monitor.database.tables import channels, notifications
+from monitor.database.engine import in_chunks, limit_idle_transaction
+from monitor.database.tables import channels, incidents, notifications
 from monitor.database.text import to_column_text
-from monitor.notifications.batching import Batch
-from monitor.notifications.claims import CLOCK_SKEW_LIMIT, find_batches
-from monitor.notifications.messages import Message
+from monitor.model import IncidentState
+from monitor.notifications.batching import Batch, Pending, make_batches
+from monitor.notifications.messages import Message, MessageKind
 
 GIVE_UP_AFTER = timedelta(days=1)
-"""What could not be delivered for so long becomes a dead letter."""
+"""A notification that can't be delivered for this long becomes a dead letter."""
+
+CLOCK_SKEW_LIMIT = timedelta(hours=2)
+"""A time further ahead than this was written by a clock that was ahead, and is ignored."""
+
+_STATES_STILL_OPEN = {
+    MessageKind.RESOLVED: (IncidentState.OPEN.value, IncidentState.ACKNOWLEDGED.value),
+    MessageKind.ACKNOWLEDGED: (IncidentState.OPEN.value,),
+}
+"""Kind → states in which an incident keeps its thread from being resolved, or acknowledged, as a whole."""
+
+_SCAN_LIMIT = 2000
+"""Notifications per pass; the next pass takes the rest."""
+_CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(4720183650122911)")
+"""Held until the end of the transaction: senders claim one after the other, or each would batch only a part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedBatch:
-    """One message to one channel, claimed for sending; it may stand for several notifications."""
+    """One message to one channel, claimed for sending."""
 
     ids: tuple[int, ...]
     key: str
-    """The same on every attempt, so that a receiver can make it once."""
+    """The same on every attempt, so that a receiver can deduplicate."""
     channel: str
     message: Message
     claimed_until: datetime
-    """How long it is ours to send. Later claims end later, so that this tells a claim from any other."""
+    """The end of the claim. It also identifies the claim: a later claim ends later."""
 
 
 def enqueue(
     conn: Connection, message: Message, *, channels: Sequence[str], now: datetime, wait: timedelta = timedelta(0)
 ) -> None:
-    """Writes one notification per channel, due at once or after a wait for others like it."""
+    """Writes one notification per channel, due after `wait`, in which it may be merged with others."""
     rows = [
         {
             "key": uuid.uuid4().hex,
@@ -61,148 +88,206 @@ def enqueue(
 def claim(
     conn: Connection, *, holder: str, now: datetime, lease: timedelta, limit: int, threaded: Collection[str] = ()
 ) -> list[ClaimedBatch]:
-    """Claims what is due for one sender, oldest first. Must run in a writing transaction.
+    """Claims up to `limit` batches that are due, oldest first, in a writing transaction.
 
-    Of one incident and channel, only the oldest undelivered notification is handed out, so that a resolution never
-    overtakes its opening; what later ones supersede is marked so.
-
-    Args:
-        conn: a writing transaction.
-        holder: who claims, as `host:pid`.
-        now: aware.
-        lease: how long the claim lasts.
-        limit: how many parcels at the most (> 0).
-        threaded: channels that file messages by thread.
+    Notifications of one incident and channel are claimed in order: a resolution never overtakes its opening.
     """
+    if conn.dialect.name == "postgresql":
+        limit_idle_transaction(conn)
+        conn.execute(_CLAIM_LOCK)
+    queues = _with_threads(conn, _pending_by_incident(conn, _oldest_due(conn, now), now))
     until = now + lease
-    claim_values = {"claimed_by": holder, "claimed_until": until}
+    claimed = []
+    for unfinished in make_batches(queues, threaded=threaded)[:limit]:
+        batch = _with_others_open(conn, unfinished, threaded)
+        _write_claim(conn, batch, {"claimed_by": holder, "claimed_until": until})
+        ids = tuple(entry.id for entry in batch.entries)
+        claimed.append(
+            ClaimedBatch(ids=ids, key=batch.key, channel=batch.channel, message=batch.message, claimed_until=until)
+        )
+    return claimed
+
+
+def _oldest_due(conn: Connection, now: datetime) -> Sequence[RowMapping]:
+    """The oldest undelivered notification of each incident and channel, if it is due and not claimed."""
+    row, earlier = notifications, notifications.alias("earlier")
+    has_earlier = exists().where(_follows(row, earlier), earlier.c.status == "due")
+    channel_unavailable = exists().where(
+        channels.c.name == row.c.channel,
+        or_(
+            channels.c.suspended_at.is_not(None),
+            and_(channels.c.blocked_until > now, channels.c.blocked_until <= now + CLOCK_SKEW_LIMIT),
+        ),
+    )
+    due, free = _is_due(row.c.next_attempt_at, now), _is_free(now)
+    query = select(row).where(_DUE, due, free, ~channel_unavailable, ~has_earlier).order_by(row.c.id)
+    # a locked row is about to be marked by another sender: the next pass sees the result
+    return conn.execute(query.limit(_SCAN_LIMIT).with_for_update(skip_locked=True)).mappings().all()
+
+
+def _follows(later: FromClause, earlier: FromClause) -> ColumnElement[bool]:
+    """Whether it is a later notification of the same incident and channel."""
+    same = (later.c[name] == earlier.c[name] for name in ("incident_id", "channel"))
+    return and_(*same, later.c.id > earlier.c.id)
+
+
+def _is_due(column: ColumnElement[datetime], now: datetime) -> ColumnElement[bool]:
+    return or_(column <= now, column > now + CLOCK_SKEW_LIMIT)
+
+
+def _is_free(now: datetime) -> ColumnElement[bool]:
+    return or_(notifications.c.claimed_until.is_(None), _is_due(notifications.c.claimed_until, now))
+
+
+def _pending_by_incident(conn: Connection, oldest: Sequence[RowMapping], now: datetime) -> list[list[Pending]]:
+    """Each of these with the undelivered notifications that follow it."""
+    queues = {(row["incident_id"], row["channel"]): [_pending(row)] for row in oldest}
+    for chunk in in_chunks(list({row["incident_id"] for row in oldest})):
+        query = select(notifications).where(_DUE, notifications.c.incident_id.in_(chunk)).order_by(notifications.c.id)
+        for row in conn.execute(query.with_for_update(skip_locked=True)).mappings():
+            key = row["incident_id"], row["channel"]
+            if key not in queues or row["id"] <= queues[key][-1].id:
+                continue
+            if row["claimed_until"] is not None and now < row["claimed_until"] <= now + CLOCK_SKEW_LIMIT:
+                del queues[key]  # another sender has it: the older ones wait
+            else:
+                queues[key].append(_pending(row))
+    return list(queues.values())
+
+
+def _pending(row: RowMapping) -> Pending:
+    return Pending(
+        id=row["id"],
+        key=row["key"],
+        channel=row["channel"],
+        message=msgspec.convert(row["message"], Message),
+        thread=row["thread"],
+        batch=row["batch"],
+    )
+
+
+def _with_threads(conn: Connection, queues: list[list[Pending]]) -> list[list[Pending]]:
+    """Those without a thread get the newest thread of their incident and channel."""
+    threads: dict[tuple[int, str], str] = {}
+    for chunk in in_chunks(list({queue[0].message.incident_id for queue in queues})):
+        opened = and_(notifications.c.incident_id.in_(chunk), notifications.c.thread.is_not(None))
+        query = select(notifications.c.incident_id, notifications.c.channel, notifications.c.thread)
+        for row in conn.execute(query.where(opened).order_by(notifications.c.id)):
+            threads[row.incident_id, row.channel] = row.thread
     return [
-        ClaimedBatch(ids=ids, key=batch.key, channel=batch.channel, message=batch.message, claimed_until=until)
-        for batch in find_batches(conn, now=now, limit=limit, threaded=threaded)
-        for ids in [_write_claim(conn, batch, claim_values)]
+        [replace(each, thread=each.thread or threads.get((each.message.incident_id, each.channel))) for each in queue]
+        for queue in queues
     ]
 
 
-def _write_claim(conn: Connection, batch: Batch, claim_values: dict[str, object]) -> tuple[int, ...]:
-    """Writes down what is sent together, before anything is."""
+def _with_others_open(conn: Connection, batch: Batch, threaded: Collection[str]) -> Batch:
+    """The batch with the number of other incidents of its thread that are not resolved, or acknowledged, yet."""
+    still_open = _STATES_STILL_OPEN.get(batch.message.kind)
+    if batch.channel not in threaded or still_open is None:
+        return batch
+    same = and_(notifications.c.channel == batch.channel, notifications.c.thread == batch.thread)
+    among = select(notifications.c.incident_id).where(same)
+    is_open = and_(incidents.c.id.in_(among), incidents.c.state.in_(still_open))
+    others = conn.execute(select(func.count()).select_from(incidents).where(is_open)).scalar_one()
+    return replace(batch, message=replace(batch.message, others_open=others))
+
+
+def _write_claim(conn: Connection, batch: Batch, claim_values: dict[str, object]) -> None:
+    """Stores the batch before it is sent."""
     for entry in batch.entries:
         new_values: dict[str, object] = {"batch": batch.key, "thread": entry.thread, **claim_values}
         if entry.superseded:
-            content = {"kind": entry.message.kind.value, "message": msgspec.to_builtins(entry.message)}
-            new_values |= content
+            new_values |= {"kind": entry.message.kind.value, "message": msgspec.to_builtins(entry.message)}
             superseded = {"status": "superseded", "superseded_by": entry.id, "thread": entry.thread, **_UNCLAIMED}
             conn.execute(update(notifications).where(notifications.c.id.in_(entry.superseded)).values(superseded))
         conn.execute(update(notifications).where(notifications.c.id == entry.id).values(new_values))
-    return tuple(entry.id for entry in batch.entries)
 
 
 _UNCLAIMED: dict[str, object] = {"claimed_by": None, "claimed_until": None}
+_ATTEMPTED: dict[str, object] = {"attempts": notifications.c.attempts + 1}
+_DUE = notifications.c.status == "due"
 
 
 def mark_sent(conn: Connection, batch: ClaimedBatch, *, now: datetime) -> None:
-    """The receiver answered: it is done, whoever has claimed it by now."""
-    _update(conn, batch, _is_pending(), {"status": "sent", "sent_at": now, **_count_attempt(), "last_error": None})
+    """The receiver accepted the message: it is sent, even if another sender has claimed it by now."""
+    _update(conn, batch, _DUE, {"status": "sent", "sent_at": now, **_ATTEMPTED, "last_error": None})
 
 
 def defer(conn: Connection, batch: ClaimedBatch, *, until: datetime, error: str, certain: bool) -> None:
-    """It could not be sent: it is due again later. Nothing happens to what is no longer ours.
+    """The attempt failed: the batch is due again at `until`, unless another sender has claimed it by now.
 
-    Args:
-        conn: a writing transaction.
-        parcel: which.
-        until: when it is due again.
-        error: in our own words.
-        certain: the receiver surely did not take it, so that it may go together with others next time.
+    If it is `certain` that the receiver did not accept it, it may be merged with others next time.
     """
-    newer_row = {"next_attempt_at": until, **_count_attempt(), "last_error": to_column_text(error, 500)}
-    _update(conn, batch, _is_ours(batch), newer_row | ({"batch": None} if certain else {}))
+    values = {"next_attempt_at": until, **_ATTEMPTED, "last_error": to_column_text(error, 500)}
+    _update(conn, batch, _is_ours(batch), values | ({"batch": None} if certain else {}))
 
 
 def mark_dead(conn: Connection, batch: ClaimedBatch, *, error: str, now: datetime) -> None:
-    """It is given up, and stays visible. Nothing happens to what is no longer ours."""
-    expired = {"status": "dead", "died_at": now, **_count_attempt(), "last_error": to_column_text(error, 500)}
-    _update(conn, batch, _is_ours(batch), expired)
+    """Makes the batch dead letters, unless another sender has claimed it by now."""
+    values = {"status": "dead", "died_at": now, **_ATTEMPTED, "last_error": to_column_text(error, 500)}
+    _update(conn, batch, _is_ours(batch), values)
 
 
 def release(conn: Connection, batch: ClaimedBatch, *, unsent: bool = True) -> None:
-    """Gives a claim back. Nothing happens when it is no longer ours.
-
-    Args:
-        conn: a writing transaction.
-        parcel: which.
-        unsent: whether nothing of it can have arrived.
-    """
+    """Gives up a claim, unless another sender has it by now; `unsent`: the message can't have arrived."""
     _update(conn, batch, _is_ours(batch), {"batch": None} if unsent else {})
 
 
 def count_pending(conn: Connection, *, channel: str) -> int:
-    """How many notifications are undelivered on a channel."""
-    due = (notifications.c.channel == channel, notifications.c.status == "due")
-    return conn.execute(select(func.count()).select_from(notifications).where(*due)).scalar_one()
-
-
-def blocked(conn: Connection) -> int:
-    """How many notifications are undelivered on channels that are suspended, or that wait after a failure."""
-    unavailable = or_(channels.c.suspended_at.is_not(None), channels.c.blocked_until.is_not(None))
-    theirs = notifications.c.channel.in_(select(channels.c.name).where(unavailable))
-    query = select(func.count()).select_from(notifications).where(notifications.c.status == "due", theirs)
+    """Counts a channel's undelivered notifications."""
+    query = select(func.count()).select_from(notifications).where(_DUE, notifications.c.channel == channel)
     return conn.execute(query).scalar_one()
 
 
+def blocked(conn: Connection) -> int:
+    """Counts undelivered notifications of channels that are suspended or back off."""
+    unavailable = or_(channels.c.suspended_at.is_not(None), channels.c.blocked_until.is_not(None))
+    theirs = notifications.c.channel.in_(select(channels.c.name).where(unavailable))
+    return conn.execute(select(func.count()).select_from(notifications).where(_DUE, theirs)).scalar_one()
+
+
 def messages(conn: Connection, ids: Collection[int]) -> list[Message]:
-    """What notifications say, oldest first."""
+    """The messages of some notifications, oldest first."""
     query = select(notifications.c.message).where(notifications.c.id.in_(list(ids))).order_by(notifications.c.id)
     return [msgspec.convert(message, Message) for message in conn.execute(query).scalars()]
 
 
 def unroutable(conn: Connection, *, known: Collection[str]) -> list[tuple[int, str]]:
-    """Incidents with undelivered notifications for channels that are none of these, and those channels."""
-    unknown_channel = (notifications.c.status == "due", notifications.c.channel.not_in(list(known)))
-    query = select(notifications.c.incident_id, notifications.c.channel).where(*unknown_channel).distinct()
+    """Incident and channel of undelivered notifications whose channel is not among the known ones."""
+    columns = notifications.c.incident_id, notifications.c.channel
+    query = select(*columns).where(_DUE, notifications.c.channel.not_in(list(known))).distinct()
     return [(row.incident_id, row.channel) for row in conn.execute(query.order_by(notifications.c.incident_id))]
 
 
 def move(conn: Connection, *, incident_id: int, channel: str, to: Sequence[str]) -> int:
-    """Addresses what is undelivered about an incident on one channel to others instead; gives back how many."""
-    theirs = (notifications.c.incident_id == incident_id, notifications.c.channel == channel)
-    query = select(notifications).where(*theirs, notifications.c.status == "due").order_by(notifications.c.id)
+    """Moves an incident's undelivered notifications from one channel to others (at least one); returns how many."""
+    theirs = (_DUE, notifications.c.incident_id == incident_id, notifications.c.channel == channel)
+    query = select(notifications).where(*theirs).order_by(notifications.c.id)
     rows = conn.execute(query.with_for_update()).mappings().all()
     first, *others = to
     new_values = {"channel": first, "batch": None, "thread": None, **_UNCLAIMED}
     conn.execute(update(notifications).where(notifications.c.id.in_([row["id"] for row in rows])).values(new_values))
     for row in rows:
-        message = msgspec.convert(row["message"], Message)
-        enqueue(conn, message, channels=others, now=row["created_at"])
+        enqueue(conn, msgspec.convert(row["message"], Message), channels=others, now=row["created_at"])
     return len(rows)
 
 
 def expire(conn: Connection, *, channels: Collection[str], now: datetime) -> dict[str, int]:
-    """Gives up what could not be delivered for a day on channels that fail; gives back how many by channel.
+    """Makes notifications that waited for a day on these channels dead letters; returns how many by channel.
 
-    Of one incident and channel the newest notification lives for its own day, since it tells of the others too.
+    A notification with a newer one of the same incident and channel stays: the newer one will supersede it.
     """
     row, newer_row = notifications, notifications.alias("later")
-    newer = select(newer_row.c.id).where(
-        newer_row.c.incident_id == row.c.incident_id, newer_row.c.channel == row.c.channel, newer_row.c.status == "due",
-        newer_row.c.id > row.c.id,
-    )  # fmt: skip
+    newer = exists().where(_follows(newer_row, row), newer_row.c.status == "due")
     old = func.coalesce(row.c.retried_at, row.c.created_at) <= now - GIVE_UP_AFTER
     free = or_(row.c.claimed_until.is_(None), row.c.claimed_until <= now)
-    expired = update(row).where(row.c.status == "due", row.c.channel.in_(list(channels)), old, free, ~newer.exists())
+    expired = update(row).where(row.c.status == "due", row.c.channel.in_(list(channels)), old, free, ~newer)
     dead = conn.execute(expired.values(status="dead", died_at=now).returning(row.c.channel)).scalars().all()
     return {channel: dead.count(channel) for channel in dict.fromkeys(dead)}
 
 
-def _count_attempt() -> dict[str, object]:
-    return {"attempts": notifications.c.attempts + 1}
-
-
-def _is_pending() -> ColumnElement[bool]:
-    return notifications.c.status == "due"
-
-
 def _is_ours(batch: ClaimedBatch) -> ColumnElement[bool]:
-    return and_(_is_pending(), notifications.c.claimed_until == batch.claimed_until)
+    return and_(_DUE, notifications.c.claimed_until == batch.claimed_until)
 
 
 def _update(conn: Connection, batch: ClaimedBatch, where: ColumnElement[bool], values: dict[str, object]) -> None:
@@ -212,17 +297,8 @@ def _update(conn: Connection, batch: ClaimedBatch, where: ColumnElement[bool], v
 
 
 def retry(conn: Connection, *, ids: Iterable[int] | None, channel: str | None, dead: bool, now: datetime) -> list[int]:
-    """Makes undelivered notifications due at once, and their day begin anew.
-
-    Args:
-        conn: a writing transaction.
-        ids: only these, dead letters among them or not; None: all.
-        channel: only those of this one; None: of all.
-        dead: dead letters too, where no ids are named.
-        now: aware.
-
-    Returns:
-        The ids of those that are due now.
+    """Makes undelivered notifications (these, dead letters included; None: all, `dead` letters too if wanted) of this
+    channel (None: any) due now, for another day; returns their ids.
     """
     _supersede_outdated(conn)
     wanted = ("due", "dead") if dead or ids is not None else ("due",)
@@ -231,22 +307,16 @@ def retry(conn: Connection, *, ids: Iterable[int] | None, channel: str | None, d
         conditions.append(notifications.c.id.in_(list(ids)))
     if channel is not None:
         conditions.append(notifications.c.channel == channel)
-    held_until = notifications.c.claimed_until
-    free = or_(held_until.is_(None), held_until <= now, held_until > now + CLOCK_SKEW_LIMIT)
     new_values = {"status": "due", "next_attempt_at": now, "retried_at": now, "died_at": None, "batch": None}
-    retried = update(notifications).where(*conditions, free).values(new_values).returning(notifications.c.id)
+    retried = update(notifications).where(*conditions, _is_free(now)).values(new_values).returning(notifications.c.id)
     return list(conn.execute(retried).scalars())
 
 
 def _supersede_outdated(conn: Connection) -> None:
-    """What was given up, and then told of by a later message about the same incident, is not news any more."""
+    """Marks dead letters as superseded if a later message of the same incident and channel was sent."""
     row, newer_row = notifications, notifications.alias("later")
-    content = (
-        newer_row.c.incident_id == row.c.incident_id,
-        newer_row.c.channel == row.c.channel,
-        newer_row.c.id > row.c.id,
-    )
-    newer = select(func.min(newer_row.c.id)).where(*content, newer_row.c.status == "sent").scalar_subquery()
+    sent = _follows(newer_row, row), newer_row.c.status == "sent"
+    newer = select(func.min(newer_row.c.id)).where(*sent).scalar_subquery()
     outdated = update(row).where(row.c.status == "dead", newer.is_not(None))
     conn.execute(outdated.values(status="superseded", superseded_by=newer))
 

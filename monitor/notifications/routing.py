@@ -1,4 +1,4 @@
-"""Who is told about an incident: an ordered list of routes, the first match wins unless it says `continue`. Pure."""
+"""Which channels an incident is sent to: the first route that matches wins, unless it has `continue`. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ ATTRIBUTES = ("team", "cause", "target", "group", "severity", "environment")
 """What routes and silences can match."""
 
 Attributes = Mapping[str, str | tuple[str, ...]]
-"""What an incident is like; of an attribute with several values any may match, and with none none does."""
+"""An incident's attributes. Of several values of an attribute any may match; without a value nothing matches."""
 
 Matchers = Mapping[str, tuple[str, ...]]
-"""Attribute to glob patterns (case counts): all attributes must match, each by any of its patterns."""
+"""Attribute → glob patterns (case-sensitive): every attribute must match one of its patterns."""
 
 
 def attributes_of(incident: Incident) -> Attributes:
-    """What routes and silences see of an incident."""
+    """The attributes that routes and silences match."""
     return {
         "team": incident.team.value,
         "cause": incident.cause.value,
@@ -30,19 +30,19 @@ def attributes_of(incident: Incident) -> Attributes:
 
 
 def matches(matchers: Matchers, attributes: Attributes) -> bool:
-    """Whether all matchers match; none at all match everything."""
+    """Whether all matchers match; empty matchers match everything."""
     return mismatch(matchers, attributes) is None
 
 
 def mismatch(matchers: Matchers, attributes: Attributes) -> str | None:
-    """The first attribute that does not match, or None when all do."""
+    """The first attribute that does not match, or None."""
     return next(
         (name for name, patterns in matchers.items() if not _matches_any(attributes.get(name, ""), patterns)), None
     )
 
 
 def escape_glob(text: str) -> str:
-    """The pattern that matches this text and no other."""
+    """The pattern that matches exactly this text."""
     return "".join(f"[{each}]" if each in "*?[" else each for each in text)
 
 
@@ -52,32 +52,30 @@ def _matches_any(value: str | tuple[str, ...], patterns: tuple[str, ...]) -> boo
 
 
 LOG_CHANNEL = "log"
-"""Where incidents go when no channel is configured, and those that no route matches: nothing is told to nobody."""
+"""The channel for incidents that no route matches, and for all if no channel is configured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Sends what matches to its channels."""
+    """Sends incidents that match to its channels."""
 
     match: Matchers = field(default_factory=dict)
-    """Empty matches everything."""
     channels: tuple[str, ...] = ()
     continue_: bool = False
-    """Whether the routes after it are looked at too."""
 
 
 class RouteOutcome(StrEnum):
-    """What became of one route."""
+    """The result of one route for an incident."""
 
-    MATCHED = "taken"
-    MATCHED_CONTINUE = "taken, and on to the next"
+    MATCHED = "matches"
+    MATCHED_CONTINUE = "matches, continue"
     NOT_MATCHED = "does not match"
-    NOT_EVALUATED = "not looked at"
+    NOT_EVALUATED = "not evaluated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteStep:
-    """One route, as an incident comes by."""
+    """One route and its result."""
 
     route: Route
     outcome: RouteOutcome
@@ -86,7 +84,7 @@ class RouteStep:
 
 
 def evaluate_routes(attributes: Attributes, routes: Sequence[Route]) -> tuple[RouteStep, ...]:
-    """What becomes of each route, in order, for an incident."""
+    """Evaluates each route in order."""
     steps: list[RouteStep] = []
     stopped = False
     for each in routes:
@@ -103,20 +101,11 @@ def evaluate_routes(attributes: Attributes, routes: Sequence[Route]) -> tuple[Ro
 
 
 def route(attributes: Attributes, routes: Sequence[Route], channels: Sequence[str]) -> tuple[str, ...]:
-    """Names the channels for an incident, each once, in the order of the routes.
-
-    Args:
-        attributes: of the incident.
-        routes: in order; without any, every channel is told.
-        channels: names of all configured channels; without any, the log is told.
-    """
+    """The channels for an incident, each once, in the order of the routes; all without routes; the log if none."""
     if not channels:
         return (LOG_CHANNEL,)
     if not routes:
         return tuple(channels)
-    matched = (
-        step.route
-        for step in evaluate_routes(attributes, routes)
-        if step.outcome in {RouteOutcome.MATCHED, RouteOutcome.MATCHED_CONTINUE}
-    )
+    matching = {RouteOutcome.MATCHED, RouteOutcome.MATCHED_CONTINUE}
+    matched = (step.route for step in evaluate_routes(attributes, routes) if step.outcome in matching)
     return tuple(dict.fromkeys(name for each in matched for name in each.channels)) or (LOG_CHANNEL,)

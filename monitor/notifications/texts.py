@@ -1,6 +1,6 @@
-"""What each cause is called and what to check, in our own words. Data only; never the API's text.
+"""The name of each cause, what to check, and what a product's own users may read. Data only; never the API's text.
 
-The lists follow the incident-routing rules of Uppzy's error catalogue, with what Gloo's error reference adds.
+The checks follow the incident-routing rules of Uppzy's error catalogue and Gloo's error reference.
 """
 
 from collections.abc import Mapping
@@ -9,22 +9,25 @@ from monitor.model import Cause
 from monitor.model.http import plain_text
 
 _PROCESSING_DELAYED = (
-    "Document processing may be delayed for now. New documents will appear once it recovers; those that were processed "
-    "before need not be uploaded again."
+    "Document processing may be delayed. New documents will appear once it recovers. Documents that are already "
+    "available need no new upload."
 )
 _STATE_UNKNOWN = (
     "We can't tell at the moment whether new documents are ready, and they may take longer to appear. Please wait "
     "before you upload them again."
 )
+_SOME_UNKNOWN = (
+    "For some documents we can't tell whether they are ready. Other documents are not affected; we are looking into it."
+)
 _CHECKS_DELAYED = (
-    "Our regular checks of documents are delayed, so what we can say about new ones may be out of date. There is "
-    "nothing that you need to do."
+    "Our regular checks of documents are delayed, so our information about new ones may be out of date. You don't need "
+    "to do anything."
 )
 
 SAFE_MESSAGES: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: (
-        "Document processing is paused for now. New documents will appear once it goes on; those that were processed "
-        "before need not be uploaded again."
+        "Document processing is paused. New documents will appear once it resumes. Documents that are already "
+        "available need no new upload."
     ),
     Cause.UNAUTHORIZED: _STATE_UNKNOWN,
     Cause.FORBIDDEN: _STATE_UNKNOWN,
@@ -42,45 +45,33 @@ SAFE_MESSAGES: Mapping[Cause, str] = {
         "we are looking into it."
     ),
     Cause.ITEMS_REGRESSED: (
-        "Some documents that were available are being processed again. Until that is done they may be missing; other "
+        "Some documents that were available are being processed again and may be missing until that is done. Other "
         "documents are not affected."
     ),
     Cause.ITEMS_STUCK: (
         "Some documents take longer than usual to process and are not available yet. Other documents are not "
         "affected; we are looking into it."
     ),
-    Cause.ITEMS_INVALID: (
-        "For some documents we can't tell whether they are ready. Other documents are not affected; we are looking "
-        "into it."
-    ),
-    Cause.UNRECOGNISED_STATUS: (
-        "For some documents we can't tell yet whether they are ready. Other documents are not affected; we are "
-        "looking into it."
-    ),
+    Cause.ITEMS_INVALID: _SOME_UNKNOWN,
+    Cause.UNRECOGNISED_STATUS: _SOME_UNKNOWN,
     Cause.TOO_MANY_UNKNOWN: _CHECKS_DELAYED,
     Cause.SYNC_LOG_UNREADABLE: _CHECKS_DELAYED,
     Cause.SYNC_LOG_EMPTY: (
-        "We can't tell at the moment which documents were uploaded last. There is nothing that you need to do; we are "
-        "looking into it."
+        "We can't tell at the moment which documents were uploaded last. You don't need to do anything; we are looking "
+        "into it."
     ),
     Cause.RUN_MISSED: _CHECKS_DELAYED,
     Cause.CHANNEL_FAILING: (
-        "This does not affect documents: only notices to our own staff are delayed. There is nothing that you need to "
-        "do."
+        "Documents are not affected: only notices to our own staff are delayed. You don't need to do anything."
     ),
 }
 
-SAFE_MESSAGE_RESOLVED = "The problem that was reported earlier is over."
-"""What may be said of any incident once it is resolved; it does not say that there is no other."""
+SAFE_MESSAGE_RESOLVED = "The problem that was reported earlier is resolved."
+"""For every cause. It does not claim that there is no other problem."""
 
 
 def safe_message(cause: Cause, *, resolved: bool = False) -> str:
-    """The sentence for a product's own users: at most 200 characters.
-
-    Args:
-        cause: of the incident.
-        resolved: whether it is over: then a sentence about what is wrong would be wrong.
-    """
+    """The sentence for a product's own users about an incident: at most 200 characters."""
     return SAFE_MESSAGE_RESOLVED if resolved else SAFE_MESSAGES[cause]
 
 
@@ -92,22 +83,22 @@ CAUSE_TEXTS: Mapping[Cause, str] = {
     Cause.SPENDING_LIMIT: "the plan's spending limit is reached",
     Cause.UNAUTHORIZED: "the API rejects the credentials",
     Cause.FORBIDDEN: "the API denies access",
-    Cause.WRONG_SCOPE: "the API does not know what it is asked about",
+    Cause.WRONG_SCOPE: "the API does not find the configured ids",
     Cause.RATE_LIMITED: "the API limits the request rate",
     Cause.OUTAGE: "the API is failing or can't be reached",
-    Cause.BAD_RESPONSE: "the API's answers can't be read",
-    Cause.BAD_REQUEST: "the API refuses the form of the requests",
+    Cause.BAD_RESPONSE: "the API's responses can't be read",
+    Cause.BAD_REQUEST: "the API rejects the requests as invalid",
     Cause.ITEMS_FAILED: "documents failed to ingest",
     Cause.ITEMS_MISSING: "documents are missing at the API",
     Cause.ITEMS_REGRESSED: "documents went back from completed to pending",
     Cause.ITEMS_STUCK: "documents are stuck in ingestion",
-    Cause.ITEMS_INVALID: "ids are none that the API can accept",
-    Cause.UNRECOGNISED_STATUS: "documents are in a status that nobody has described",
-    Cause.TOO_MANY_UNKNOWN: "too little was found out about the documents",
+    Cause.ITEMS_INVALID: "ids are not valid for the API",
+    Cause.UNRECOGNISED_STATUS: "documents have an unrecognised status",
+    Cause.TOO_MANY_UNKNOWN: "the state of too many documents is unknown",
     Cause.SYNC_LOG_UNREADABLE: "the sync log can't be read",
     Cause.SYNC_LOG_EMPTY: "the sync log is empty",
     Cause.RUN_MISSED: "runs were missed",
-    Cause.CHANNEL_FAILING: "messages do not get through",
+    Cause.CHANNEL_FAILING: "messages can't be delivered",
 }
 
 _CAUSE_TEXTS_OF_ONE: Mapping[Cause, str] = {
@@ -115,32 +106,32 @@ _CAUSE_TEXTS_OF_ONE: Mapping[Cause, str] = {
     Cause.ITEMS_MISSING: "document is missing at the API",
     Cause.ITEMS_REGRESSED: "document went back from completed to pending",
     Cause.ITEMS_STUCK: "document is stuck in ingestion",
-    Cause.ITEMS_INVALID: "id is none that the API can accept",
-    Cause.UNRECOGNISED_STATUS: "document is in a status that nobody has described",
+    Cause.ITEMS_INVALID: "id is not valid for the API",
+    Cause.UNRECOGNISED_STATUS: "document has an unrecognised status",
 }
 
 
 def describe_cause(cause: Cause, members: int = 0) -> str:
-    """What a cause is called; with the number of items for one that is about items (0: leave the number out)."""
+    """The name of a cause; for a cause about items with their number, unless it is 0."""
     if cause not in _CAUSE_TEXTS_OF_ONE or not members:
         return CAUSE_TEXTS[cause]
     return f"1 {_CAUSE_TEXTS_OF_ONE[cause]}" if members == 1 else f"{members} {CAUSE_TEXTS[cause]}"
 
 
 WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
-    Cause.SPENDING_LIMIT: ("billing limit of the plan: waiting does not cure this one",),
+    Cause.SPENDING_LIMIT: ("billing limit of the plan: waiting does not help",),
     Cause.UNAUTHORIZED: (
-        "key rotation: was the client secret or API key rotated without telling this deployment?",
-        "deployment configuration: does it carry the credentials of this environment?",
+        "key rotation: was the client secret or API key rotated, but not updated in this deployment?",
+        "deployment configuration: does it hold the credentials of this environment?",
         "revoked keys: is the client or key still active at the provider?",
     ),
     Cause.FORBIDDEN: (
         "plan level and enabled capability",
-        "tenant or publisher access: do the items named belong to this publisher?",
+        "tenant or publisher access: do the documents named belong to this publisher?",
         "site access",
     ),
     Cause.WRONG_SCOPE: (
-        "configured tenant, site and publisher ids, and the base URL's environment",
+        "configured tenant, site and publisher ids, and the environment of the base URL",
         "request and document ids: does the sync log belong to this publisher?",
     ),
     Cause.RATE_LIMITED: (
@@ -149,15 +140,15 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
         "inspect traffic spikes",
     ),
     Cause.OUTAGE: (
-        "recovery of the service: the provider's status page; bounded retries stay on",
+        "recovery of the service: see the provider's status page; bounded retries stay on",
         "pause bulk jobs that can wait",
-        "the configured base_url, the network and the proxy, if nothing answers at all",
+        "if there is no response at all: the configured base_url, the network and the proxy",
     ),
     Cause.BAD_RESPONSE: ("a change of the API or its gateway", "a proxy in between", "the configured base URL"),
     Cause.BAD_REQUEST: ("the form of the requests: API version and item ids", "the configured base URL"),
     Cause.ITEMS_FAILED: (
-        "the documents named: what was last known of each, their format and size",
-        "upload them again once the cause is mended; what leaves the sync log is no longer watched",
+        "the documents named: their last known status, format and size",
+        "upload them again after the cause is fixed; documents that leave the sync log are no longer checked",
     ),
     Cause.ITEMS_MISSING: (
         "the documents named: were they deleted, or did they never arrive?",
@@ -170,20 +161,20 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
         "the documents named, by stage and age",
     ),
     Cause.ITEMS_INVALID: (
-        "the ids named: does the pipeline record what the API gave it?",
+        "the ids named: does the pipeline record the ids that the API returns?",
         "the sync log's table and id_column",
     ),
     Cause.ITEMS_REGRESSED: (
-        "the documents named: were they uploaded again, or is the provider indexing them anew?",
-        "what was last known of each; a status that the provider has renamed belongs in `statuses`",
+        "the documents named: were they uploaded again, or does the provider index them again?",
+        "their last known status: if the provider renamed it, add the new name to `statuses`",
     ),
     Cause.UNRECOGNISED_STATUS: (
-        "the status's name: what does the provider mean by it? Until then it counts as pending",
+        "the name of the status: what does the provider mean by it? Until then it counts as pending",
         "the target's `statuses`: add it there",
     ),
     Cause.TOO_MANY_UNKNOWN: (
         "the deadline: is it long enough for so many items?",
-        "what ended the runs early: signals, or a process that is given too little time",
+        "why runs end early: signals, or a time limit on the process",
     ),
     Cause.SYNC_LOG_EMPTY: (
         "the pipeline: does it still record its uploads?",
@@ -191,23 +182,19 @@ WHAT_TO_CHECK: Mapping[Cause, tuple[str, ...]] = {
     ),
     Cause.RUN_MISSED: ("the daemon, cron or the CronJob: did it run, and did it end in time?",),
     Cause.CHANNEL_FAILING: (
-        "the channel named: its URL and credentials, with the last error",
+        "the channel named: its URL and credentials, and the last error",
         "the receiver: does it still exist, and does it accept messages from here?",
     ),
-    Cause.SYNC_LOG_UNREADABLE: ("the sync log's URL, table and columns", "the reader's permissions"),
+    Cause.SYNC_LOG_UNREADABLE: ("the sync log's URL, table and columns", "the permissions of its database user"),
 }
 
-_CREDENTIALS_CHECK = "credentials: nothing at all was accepted, so a rejected, malformed or rotated key fits too"
-_POSSIBLE_CREDENTIALS_CHECK = "credentials, if nothing at all is accepted: a rejected, malformed or rotated key"
+_CREDENTIALS_CHECK = "credentials: the API accepted no request at all: look for a rejected, malformed or rotated key"
+_POSSIBLE_CREDENTIALS_CHECK = "credentials, if no request at all is accepted: a rejected, malformed or rotated key"
 
 
 def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, ...]:
-    """What to check for a cause.
-
-    Args:
-        cause: which.
-        accepted: whether the API accepted anything in the run; None when that is not known. A key that is refused
-            throughout may as well be malformed: Gloo answers that with 403.
+    """What to check for a cause. If the API `accepted` no request of the run (None: not known), the key may be
+    malformed: Gloo answers such a key with 403.
     """
     checks = WHAT_TO_CHECK[cause]
     if cause is not Cause.FORBIDDEN or accepted:
@@ -216,18 +203,18 @@ def what_to_check(cause: Cause, *, accepted: bool | None = None) -> tuple[str, .
 
 
 def channel_target(name: str) -> str:
-    """What stands in a target's place for an incident about a channel: `channel:oncall`."""
+    """The target of an incident about a channel: `channel:oncall`."""
     return f"{_CHANNEL_PREFIX}{name}"
 
 
 def display_name(target: str, group: str = "") -> str:
-    """What an incident is about, for people: the target's name, `channel oncall`, or with a group `gloo-prod (faq)`."""
+    """A target for people: its name, `channel oncall`, or with a group `gloo-prod (faq)`."""
     name = f"channel {target.removeprefix(_CHANNEL_PREFIX)}" if target.startswith(_CHANNEL_PREFIX) else target
     return f"{name} ({display_group(group)})" if group else name
 
 
 def display_group(group: str) -> str:
-    """A group as messages name it: on one line, and no longer than a title can bear."""
+    """A group's name on one line, cut to 60 characters."""
     return plain_text(group, _MAX_GROUP_LENGTH) or "?"
 
 

@@ -37,7 +37,7 @@ def batches_of(made):
 
 
 @given(queues())
-def test_each_chain_is_in_one_parcel_of_its_channel_and_none_is_lost(made):
+def test_each_queue_is_in_exactly_one_batch_of_its_channel(made):
     batches = batches_of(made)
     owner = {each.id: (at, each.channel) for at, queue in enumerate(made) for each in queue}
     entries = [(owner[entry.id][0], batch.channel) for batch in batches for entry in batch.entries]
@@ -47,7 +47,7 @@ def test_each_chain_is_in_one_parcel_of_its_channel_and_none_is_lost(made):
 
 
 @given(queues())
-def test_what_goes_together_is_alike(made):
+def test_a_batch_has_one_cause_kind_and_environment(made):
     for batch in batches_of(made):
         messages = [entry.message for entry in batch.entries]
         assert len({(each.cause, each.kind, each.environment) for each in messages}) == 1
@@ -57,7 +57,7 @@ def test_what_goes_together_is_alike(made):
 
 
 @given(queues())
-def test_keys_tell_parcels_apart_and_depend_on_nothing_but_what_is_in_them(made):
+def test_keys_are_unique_and_do_not_depend_on_the_order(made):
     batches = batches_of(made)
     assert len({batch.key for batch in batches}) == len(batches)
     assert {batch.key for batch in batches_of(list(reversed(made)))} == {batch.key for batch in batches}
@@ -70,7 +70,7 @@ def resent(entry, previous, **fields):
 
 
 @given(queues())
-def test_what_may_have_arrived_goes_as_it_went_before_and_with_nothing_new(made):
+def test_a_batch_that_may_have_arrived_is_sent_again_unchanged(made):
     first = batches_of(made)
     sent = {entry.id: batch.key for batch in first for entry in batch.entries}
     by_id = {each.id: each for queue in made for each in queue}
@@ -79,13 +79,13 @@ def test_what_may_have_arrived_goes_as_it_went_before_and_with_nothing_new(made)
     assert {batch.key for batch in batches_of([*left, [new]])} == {batch.key for batch in first} | {"k999"}
 
 
-def test_no_parcel_is_larger_than_a_receiver_can_take():
+def test_a_batch_has_at_most_500_notifications():
     many = [
         [Pending(id=at, key=f"k{at}", channel="plain", message=message(at, target=f"t{at}"))] for at in range(1, 1203)
     ]
     assert [len(batch.entries) for batch in batches_of(many)] == [500, 500, 202]
 
 
-def test_a_single_one_keeps_its_own_key():
+def test_a_single_notification_keeps_its_key():
     assert batch_key(["k1"]) == "k1"
     assert batch_key(["k1", "k2"]) == batch_key(["k2", "k1"]) != batch_key(["k1", "k3"])

@@ -95,7 +95,7 @@ def harness(engine):
     return DeliveryHarness(engine)
 
 
-def test_two_hundred_targets_behind_one_cause_are_one_message(harness):
+def test_two_hundred_targets_with_one_cause_are_one_message(harness):
     for number in range(200):
         harness.write(harness.open(f"gloo-{number:03}"), OPENED, target=f"gloo-{number:03}")
     assert harness.deliver() == DeliveryReport(sent=1)
@@ -104,12 +104,12 @@ def test_two_hundred_targets_behind_one_cause_are_one_message(harness):
     assert sent.target == "gloo-000, gloo-001, gloo-002 and 197 more"
     assert sent.what_to_check == ("key rotation",)
     assert len(sent.parts) == 200
-    assert dict(sent.facts)["about"].endswith("gloo-019 and 180 more")
+    assert dict(sent.facts)["affected"].endswith("gloo-019 and 180 more")
     assert set(harness.statuses()) == {"sent"}
     assert {row.thread for row in harness.rows()} == {harness.channel.keys[0]}
 
 
-def test_other_causes_and_kinds_are_messages_of_their_own(harness):
+def test_other_causes_and_kinds_are_separate_messages(harness):
     one, two = harness.open("a"), harness.open("b")
     harness.write(one, OPENED, target="a")
     harness.write(two, OPENED, target="b", cause=Cause.OUTAGE)
@@ -118,7 +118,7 @@ def test_other_causes_and_kinds_are_messages_of_their_own(harness):
     assert [each.target for each in harness.channel.sent] == ["a", "b", "c"]
 
 
-def test_what_waits_for_others_like_it_goes_with_them(harness):
+def test_notifications_in_the_group_wait_are_merged(harness):
     harness.write(harness.open("a"), OPENED, target="a", wait=timedelta(seconds=30))
     assert harness.deliver() == DeliveryReport()
     harness.clock.advance(seconds=20)
@@ -128,7 +128,7 @@ def test_what_waits_for_others_like_it_goes_with_them(harness):
     assert harness.sent == [(OPENED, "2 targets: the API rejects the credentials")]
 
 
-def test_an_end_that_nobody_heard_the_beginning_of_tells_the_whole_story(harness):
+def test_a_resolution_lists_its_undelivered_opening(harness):
     number = harness.open("gloo")
     harness.channel.results = [DOWN]
     harness.clock.now = NOW.replace(hour=3, minute=10)
@@ -146,7 +146,7 @@ def test_an_end_that_nobody_heard_the_beginning_of_tells_the_whole_story(harness
     assert {row.superseded_by for row in harness.rows()} == {harness.rows()[-1].id, None}
 
 
-def test_an_opening_that_grew_meanwhile_is_told_as_an_opening_with_what_is_known_now(harness):
+def test_an_undelivered_opening_and_its_update_are_one_opening(harness):
     number = harness.open("gloo")
     harness.channel.results = [DOWN]
     harness.write(number, OPENED)
@@ -157,7 +157,7 @@ def test_an_opening_that_grew_meanwhile_is_told_as_an_opening_with_what_is_known
     assert [(row.kind, row.status) for row in harness.rows()] == [("opened", "superseded"), ("opened", "sent")]
 
 
-def test_an_acknowledgement_waits_for_its_opening_and_both_are_told(harness):
+def test_an_acknowledgement_is_sent_after_its_opening(harness):
     number = harness.open("gloo")
     harness.channel.results = [DOWN]
     harness.write(number, OPENED)
@@ -180,7 +180,7 @@ def test_a_receiver_that_was_down_for_a_night_gets_one_message_per_cause(harness
     assert harness.sent == [(OPENED, "10 targets: the API rejects the credentials")]
 
 
-def test_what_may_have_arrived_is_sent_again_as_it_was_and_under_its_key(harness):
+def test_a_message_that_may_have_arrived_is_sent_again_with_its_key(harness):
     for target in ("a", "b"):
         harness.write(harness.open(target), OPENED, target=target)
     harness.channel.results = [SILENT]
@@ -192,7 +192,7 @@ def test_what_may_have_arrived_is_sent_again_as_it_was_and_under_its_key(harness
     assert [len(each.parts) for each in harness.channel.sent] == [2, 0]
 
 
-def test_what_a_killed_sender_had_claimed_keeps_its_key_whatever_came_since(harness):
+def test_the_batch_of_a_killed_sender_keeps_its_key(harness):
     harness.write(harness.open("a"), OPENED, target="a")
     with writing(harness.engine) as conn:
         (claimed,) = outbox.claim(conn, holder="killed:9", now=harness.clock(), lease=CLAIM_LEASE, limit=20)
@@ -202,7 +202,7 @@ def test_what_a_killed_sender_had_claimed_keeps_its_key_whatever_came_since(harn
     assert harness.channel.keys == [claimed.key]
 
 
-def test_more_about_what_may_have_arrived_is_another_message(harness):
+def test_a_superseding_message_has_another_key(harness):
     number = harness.open("a")
     harness.write(number, OPENED, target="a")
     harness.channel.results = [SILENT]
@@ -215,7 +215,7 @@ def test_more_about_what_may_have_arrived_is_another_message(harness):
     assert harness.channel.sent[0].thread == first, "but it belongs there"
 
 
-def test_a_parked_channel_is_left_alone_until_its_settings_change(harness):
+def test_a_suspended_channel_gets_nothing_until_its_settings_change(harness):
     harness.channel.results = [SUSPENDED]
     harness.write(harness.open("a"), OPENED, target="a")
     assert harness.deliver() == DeliveryReport(deferred=1, sent=1, logged=1)
@@ -228,7 +228,7 @@ def test_a_parked_channel_is_left_alone_until_its_settings_change(harness):
     assert harness.sent == [(OPENED, "2 targets: the API rejects the credentials")]
 
 
-def test_what_waits_for_a_day_behind_a_parked_channel_is_given_up_and_stays_visible(harness):
+def test_a_notification_that_waits_a_day_for_a_suspended_channel_is_a_dead_letter(harness):
     harness.channel.results = [SUSPENDED]
     harness.write(harness.open("a"), OPENED, target="a")
     harness.deliver()
@@ -240,7 +240,7 @@ def test_what_waits_for_a_day_behind_a_parked_channel_is_given_up_and_stays_visi
     assert (row.status, row.died_at) == ("dead", harness.clock())
 
 
-def test_asked_for_anew_a_dead_letter_has_a_day_again_and_its_channel_is_tried(harness):
+def test_a_retried_dead_letter_has_another_day(harness):
     harness.channel.results = [SUSPENDED]
     harness.write(harness.open("a"), OPENED, target="a")
     harness.deliver()
@@ -256,7 +256,7 @@ def test_asked_for_anew_a_dead_letter_has_a_day_again_and_its_channel_is_tried(h
     assert harness.statuses() == ["sent"]
 
 
-def test_a_channel_out_of_reach_for_a_quarter_of_an_hour_is_told_of(harness):
+def test_a_channel_that_is_unreachable_for_15_minutes_opens_an_incident(harness):
     harness.channel.results = [DOWN]
     harness.write(harness.open("a"), OPENED, target="a")
     sent = [harness.deliver().sent]
@@ -269,7 +269,7 @@ def test_a_channel_out_of_reach_for_a_quarter_of_an_hour_is_told_of(harness):
         assert conn.execute(failing).scalar() >= NOW + timedelta(minutes=15)
 
 
-def test_a_thread_says_how_many_of_it_are_open_still(harness):
+def test_a_resolution_counts_the_open_incidents_of_its_thread(harness):
     harness.channel.threaded = True
     one, two = harness.open("a"), harness.open("b")
     for number, target in ((one, "a"), (two, "b")):
@@ -285,7 +285,7 @@ def test_a_thread_says_how_many_of_it_are_open_still(harness):
 
 
 @pytest.mark.parametrize(("threaded", "messages"), [(False, 1), (True, 2)], ids=["any channel", "by thread"])
-def test_ends_of_different_threads_are_merged_where_nothing_is_filed_by_thread(harness, threaded, messages):
+def test_resolutions_of_different_threads_are_merged_unless_the_channel_is_threaded(harness, threaded, messages):
     harness.channel.threaded = threaded
     numbers = {}
     for target in ("a", "b"):
@@ -298,7 +298,7 @@ def test_ends_of_different_threads_are_merged_where_nothing_is_filed_by_thread(h
 
 
 @pytest.mark.parametrize("step", [timedelta(days=1), timedelta(days=-1)], ids=["ahead", "back"])
-def test_a_clock_that_jumps_by_a_day_loses_nothing_and_repeats_nothing(harness, step):
+def test_a_clock_that_jumps_by_a_day_loses_and_repeats_nothing(harness, step):
     harness.write(harness.open("a"), OPENED, target="a")
     harness.channel.results = [DOWN]
     harness.deliver()
@@ -313,12 +313,12 @@ def test_a_clock_that_jumps_by_a_day_loses_nothing_and_repeats_nothing(harness, 
     assert harness.statuses() == ["sent", "sent"]
 
 
-def test_the_api_s_words_go_only_where_somebody_asked_for_them(engine, harness):
+def test_the_apis_own_text_goes_only_to_channels_that_include_it(engine, harness):
     number = harness.open("a")
     with writing(engine) as conn:
         run_id = run_store.start(conn, target="a", environment="test", run_key=None, epoch=1, started_at=NOW)
         piece = Evidence(cause=Cause.UNAUTHORIZED, count=1, api_message="client sermon-bot is disabled")
-        ids = incident_store.write(conn, target="a", run_id=run_id, at=NOW, pieces=[piece])
+        ids = incident_store.add_evidence(conn, target="a", run_id=run_id, at=NOW, pieces=[piece])
         row = incidents_table.update().where(incidents_table.c.id == number)
         conn.execute(row.values(evidence_id=ids[Cause.UNAUTHORIZED, ""]))
     harness.write(number, OPENED, target="a")
@@ -330,12 +330,12 @@ def test_the_api_s_words_go_only_where_somebody_asked_for_them(engine, harness):
     harness.write(harness.open("c"), REMINDER, target="c")
     harness.deliver()
     merged = harness.channel.sent[-1]
-    assert ("the API said", "client sermon-bot is disabled") in merged.facts
-    assert ["the API said" in dict(part.facts) for part in merged.parts] == [True, False]
+    assert ("API message", "client sermon-bot is disabled") in merged.facts
+    assert ["API message" in dict(part.facts) for part in merged.parts] == [True, False]
     assert "sermon-bot" not in str([row.message for row in harness.rows()]), "not even in the outbox"
 
 
-def test_a_pass_says_how_much_waits_behind_a_channel_that_fails(harness):
+def test_a_report_counts_notifications_of_failing_channels(harness):
     harness.channel.results = [SUSPENDED]
     for target in ("a", "b"):
         harness.write(harness.open(target), OPENED, target=target)
@@ -345,7 +345,7 @@ def test_a_pass_says_how_much_waits_behind_a_channel_that_fails(harness):
     assert harness.recover().blocked == 0
 
 
-def test_a_dead_opening_is_no_news_once_its_end_was_told(harness):
+def test_a_dead_opening_is_superseded_by_its_sent_resolution(harness):
     number = harness.open("a")
     harness.channel.results = [SendResult(outcome=SendOutcome.REFUSED, reason="HTTP 400")]
     harness.write(number, OPENED, target="a")
@@ -358,7 +358,7 @@ def test_a_dead_opening_is_no_news_once_its_end_was_told(harness):
     assert harness.statuses() == ["superseded", "sent"]
 
 
-def test_a_thread_is_acknowledged_once_all_of_it_is(harness):
+def test_an_acknowledgement_counts_the_unacknowledged_incidents_of_its_thread(harness):
     harness.channel.threaded = True
     numbers = [harness.open(target) for target in ("a", "b")]
     for number, target in zip(numbers, ("a", "b"), strict=True):
@@ -373,7 +373,7 @@ def test_a_thread_is_acknowledged_once_all_of_it_is(harness):
     assert [each.others_open for each in harness.channel.sent] == [0, 1, 0]
 
 
-def test_a_chain_of_which_something_is_being_sent_is_left_alone(harness):
+def test_an_incident_with_a_claimed_notification_is_not_claimed(harness):
     number = harness.open("a")
     harness.write(number, OPENED, target="a")
     harness.deliver()

@@ -33,7 +33,7 @@ BACKOFFS = [
 @pytest.mark.parametrize(
     ("result", "failures", "rand", "wait"), [w[1:] for w in BACKOFFS], ids=[w[0] for w in BACKOFFS]
 )
-def test_how_long_a_channel_waits_after_a_failure(result, failures, rand, wait):
+def test_backoff_after_a_failure(result, failures, rand, wait):
     before = ChannelState(name="oncall", failures=failures, failing_since=NOW - MINUTE if failures else None)
     state = next_state(before, result, fingerprint="f", now=NOW, rand=rand)
     assert (state.blocked_until, state.failures, state.last_error) == (NOW + wait, failures + 1, result.reason)
@@ -41,7 +41,7 @@ def test_how_long_a_channel_waits_after_a_failure(result, failures, rand, wait):
     assert state.suspended_at is None
 
 
-def test_a_refusal_of_the_sender_parks_the_channel_and_remembers_its_settings():
+def test_a_refusal_of_the_sender_suspends_the_channel_and_remembers_its_settings():
     suspended = SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 401")
     state = next_state(ChannelState(name="oncall"), suspended, fingerprint="f1", now=NOW, rand=1)
     assert (state.suspended_at, state.fingerprint, state.blocked_until) == (NOW, "f1", None)
@@ -50,7 +50,7 @@ def test_a_refusal_of_the_sender_parks_the_channel_and_remembers_its_settings():
 
 
 @pytest.mark.parametrize("outcome", [SendOutcome.DELIVERED, SendOutcome.REFUSED])
-def test_a_receiver_that_answered_is_well(outcome):
+def test_a_receiver_that_answered_is_healthy(outcome):
     unhealthy = ChannelState(
         name="oncall", failures=7, failing_since=NOW, blocked_until=NOW, suspended_at=NOW, last_error="x"
     )
@@ -67,12 +67,12 @@ FAILING = [
 
 
 @pytest.mark.parametrize(("fields", "failing"), [f[1:] for f in FAILING], ids=[f[0] for f in FAILING])
-def test_when_others_are_to_be_told(fields, failing):
+def test_when_a_channel_counts_as_failing(fields, failing):
     assert is_failing(ChannelState(name="oncall", **fields), now=NOW) is failing
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0, 7200))
-def test_the_wait_is_never_shorter_than_the_hint_nor_longer_than_the_longest(rands, hint_s):
+def test_the_wait_is_between_retry_after_and_the_longest_backoff(rands, hint_s):
     state = ChannelState(name="oncall")
     for rand in rands:
         state = next_state(state, retry_after(seconds=hint_s), fingerprint=None, now=NOW, rand=rand)

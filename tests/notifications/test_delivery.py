@@ -67,8 +67,8 @@ def sender(engine, clock):
             route=lambda _: tuple(channels),
         )  # fmt: skip
         return Sender(
-            engine, configured_channels({LOG_CHANNEL: FakeChannel(), **channels}, fingerprint), incident_hooks=incident_hooks, holder="host:1",
-            utcnow=clock, rand=lambda: 1.0,
+            engine, configured_channels({LOG_CHANNEL: FakeChannel(), **channels}, fingerprint),
+            incident_hooks=incident_hooks, holder="host:1", utcnow=clock, rand=lambda: 1.0,
         )  # fmt: skip
 
     return sender
@@ -92,7 +92,7 @@ def state_of(engine, channel):
         return channel_state.load_all(conn).get(channel, ChannelState(name=channel))
 
 
-async def test_nothing_due_is_nothing_done(sender):
+async def test_a_pass_without_due_notifications_does_nothing(sender):
     report = await sender(oncall=FakeChannel()).deliver()
     assert report == DeliveryReport()
     assert not report.unreachable
@@ -121,7 +121,7 @@ async def test_an_opening_and_its_acknowledgement_go_out_in_that_order_in_one_pa
     assert [sent.kind for sent in channel.sent] == [MessageKind.OPENED, MessageKind.ACKNOWLEDGED]
 
 
-async def test_a_receiver_that_is_down_gets_it_once_it_is_back_with_the_same_key(engine, put, sender, clock):
+async def test_a_receiver_that_was_down_gets_the_message_with_the_same_key(engine, put, sender, clock):
     put()
     with Receiver() as receiver:
         receiver.stop()
@@ -156,7 +156,7 @@ async def test_retry_after_is_honoured_for_the_whole_channel(engine, put, sender
 
 
 @pytest.mark.parametrize("refusal", [401, 404])
-async def test_a_channel_that_refuses_us_is_parked_loudly_and_leaves_the_other_alone(
+async def test_a_channel_that_refuses_the_sender_is_suspended_and_others_are_not_affected(
     engine, put, sender, clock, refusal
 ):
     for _ in range(3):
@@ -198,7 +198,7 @@ async def test_a_refused_message_is_a_dead_letter_and_the_next_goes_on(engine, p
     ]  # fmt: skip
 
 
-async def test_a_receiver_that_dawdles_is_given_up_in_time_and_tried_again(engine, put, sender):
+async def test_a_receiver_that_hangs_times_out_and_is_retried(engine, put, sender):
     put()
     with Receiver() as receiver:
         receiver.hang = True
@@ -224,7 +224,7 @@ async def test_a_slow_channel_does_not_delay_another(put, sender):
     assert report == DeliveryReport(sent=2)
 
 
-async def test_a_receiver_down_for_a_day_leaves_dead_letters_and_the_others_unharmed(engine, put, sender, clock):
+async def test_a_receiver_that_is_down_for_a_day_leaves_dead_letters_on_its_channel_only(engine, put, sender, clock):
     put(channels=("down", "audit"))
     down, audit = FakeChannel(RETRY), FakeChannel()
     while any(row.status == "due" for row in rows(engine)):
@@ -238,7 +238,7 @@ async def test_a_receiver_down_for_a_day_leaves_dead_letters_and_the_others_unha
     assert status(engine)[0][:2] == ("down", "dead")
 
 
-async def test_messages_for_a_channel_nobody_configured_wait_for_it(engine, put, sender, clock):
+async def test_messages_for_an_unknown_channel_wait_for_it(engine, put, sender, clock):
     put(channels=("renamed",))
     report = await sender(oncall=FakeChannel()).deliver()
     assert report == DeliveryReport(deferred=1)
@@ -247,7 +247,7 @@ async def test_messages_for_a_channel_nobody_configured_wait_for_it(engine, put,
     assert await sender(renamed=channel).deliver() == DeliveryReport(sent=1), "at once, when there is one"
 
 
-async def test_what_was_sent_but_not_marked_is_sent_again_under_the_same_key(engine, put, sender, clock):
+async def test_a_message_that_was_sent_but_not_marked_is_sent_again_with_the_same_key(engine, put, sender, clock):
     """A sender killed between the receiver's answer and its mark leaves a claim that expires."""
     put()
     with writing(engine) as conn:

@@ -34,6 +34,8 @@ from monitor.notifications.routing import LOG_CHANNEL
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 
+pytestmark = pytest.mark.process
+
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 NOTHING = "Nothing is due.\n"
 DEADLINE_S = 120
@@ -188,8 +190,9 @@ class Deployment:
 # --- processes that are killed ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("command", [("check", "--target", "gloo"), ("notify",)], ids=["check", "notify"])
-def test_killed_between_the_answer_and_the_mark_it_is_sent_once_more_just_the_same(deployment, receiver, command):
+def test_a_sender_killed_before_the_mark_sends_the_same_message_again(deployment, receiver, command):
     deployment.configure(oncall=receiver.url)
     deployment.fail("gloo")
     if command == ("notify",):
@@ -208,9 +211,7 @@ def test_killed_between_the_answer_and_the_mark_it_is_sent_once_more_just_the_sa
 
 
 @pytest.mark.parametrize("meanwhile", ["its claim lasts", "its claim is over"])
-def test_what_came_meanwhile_from_another_target_is_a_message_of_its_own_beside_the_double(
-    deployment, receiver, meanwhile
-):
+def test_a_later_incident_is_not_merged_into_a_message_that_may_have_arrived(deployment, receiver, meanwhile):
     deployment.configure(oncall=receiver.url)
     deployment.fail("gloo")
     deployment.die_before_the_mark(receiver, "check", "--target", "gloo")
@@ -230,7 +231,7 @@ def test_what_came_meanwhile_from_another_target_is_a_message_of_its_own_beside_
     assert (other["target"], other["parts"]) == ("docs", [])
 
 
-def test_killed_before_the_answer_it_is_sent_again_just_the_same(deployment, receiver):
+def test_a_sender_killed_before_the_answer_sends_the_same_message_again(deployment, receiver):
     deployment.configure(oncall=receiver.url)
     deployment.fail("gloo")
     receiver.hang = True
@@ -248,7 +249,8 @@ def test_killed_before_the_answer_it_is_sent_again_just_the_same(deployment, rec
     assert deployment.notify() == NOTHING
 
 
-def test_two_senders_at_once_deliver_every_message_once(deployment, receiver):
+@pytest.mark.smoke
+def test_two_concurrent_senders_deliver_every_message_once(deployment, receiver):
     deployment.configure(oncall=receiver.url)
     written = write_many(deployment.world.app.engine, per_kind=2)
     receiver.may_answer.clear()
@@ -293,7 +295,7 @@ def _by_key(receiver):
 # --- receivers that fail ---------------------------------------------------------------------------------------------
 
 
-def test_what_happens_while_the_receiver_is_down_is_one_message_once_it_is_back(deployment, receiver):
+def test_incidents_during_a_receiver_outage_are_one_message_afterwards(deployment, receiver):
     deployment.configure(oncall=receiver.url)
     receiver.stop()
     deployment.fail("gloo")
@@ -310,7 +312,7 @@ def test_what_happens_while_the_receiver_is_down_is_one_message_once_it_is_back(
     assert deployment.notify() == NOTHING
 
 
-def test_a_receiver_that_answers_too_late_gets_the_same_again_and_what_came_since_beside_it(engine, receiver):
+def test_a_receiver_that_answers_too_late_gets_the_same_message_again_and_later_ones_separately(engine, receiver):
     harness = DeliveryHarness(engine, receiver, timeout_s=1.0)
     harness.write("a")
     harness.write("b")
@@ -346,13 +348,13 @@ class DeliveryHarness:
             route=lambda _: ("oncall",),
         )  # fmt: skip
         sender = Sender(
-            self.engine, configured_channels({"oncall": self.channel, LOG_CHANNEL: FakeChannel()}), incident_hooks=incident_hooks, holder="host:1",
-            utcnow=self.clock, rand=lambda: 1.0,
+            self.engine, configured_channels({"oncall": self.channel, LOG_CHANNEL: FakeChannel()}),
+            incident_hooks=incident_hooks, holder="host:1", utcnow=self.clock, rand=lambda: 1.0,
         )  # fmt: skip
         return asyncio.run(sender.deliver())
 
 
-def test_a_receiver_that_refuses_us_is_left_alone_until_its_settings_change(deployment, receiver):
+def test_a_receiver_that_refuses_the_sender_gets_nothing_until_its_settings_change(deployment, receiver):
     receiver.answers = [(401, {}, b""), (200, {}, b"")]
     deployment.configure(oncall=receiver.url)
     deployment.fail("gloo")
@@ -401,7 +403,7 @@ def test_a_date_as_retry_after_is_honoured(deployment, receiver):
     assert again == first
 
 
-def test_of_three_channels_one_that_is_broken_keeps_nothing_from_the_others_and_they_hear_of_it(deployment, receiver):
+def test_a_broken_channel_delays_no_other_and_is_reported_on_them(deployment, receiver):
     with HoldingReceiver((404, {}, b"")) as broken, HoldingReceiver() as audit:
         deployment.configure(oncall=receiver.url, broken=broken.url, audit=audit.url)
         deployment.fail("gloo")
@@ -462,9 +464,7 @@ class Simulation:
 @pytest.mark.parametrize(
     ("wrong", "right"), WRONG_CLOCK_RUNS, ids=[f"from run {a} to run {b}" for a, b in WRONG_CLOCK_RUNS]
 )
-def test_a_clock_that_is_a_day_wrong_for_a_while_loses_nothing_and_tells_nothing_twice(
-    small_world, receiver, wrong, right, step
-):
+def test_a_clock_that_is_wrong_by_a_day_loses_and_repeats_nothing(small_world, receiver, wrong, right, step):
     simulation = Simulation(small_world, receiver)
     for number in range(RUNS):
         small_world.clock.now += step * ((number == wrong) - (number == right))
@@ -483,7 +483,7 @@ def test_a_clock_that_is_a_day_wrong_for_a_while_loses_nothing_and_tells_nothing
     assert simulation.unresolved() == []
 
 
-def test_a_sender_that_was_killed_while_its_clock_was_a_day_ahead_keeps_nothing_back(engine, receiver):
+def test_the_claim_of_a_killed_sender_with_a_clock_a_day_ahead_expires(engine, receiver):
     harness = DeliveryHarness(engine, receiver, timeout_s=15.0)
     harness.write("a")
     with writing(engine) as conn:

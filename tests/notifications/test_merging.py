@@ -22,23 +22,23 @@ def parts(count, **fields):
     ]  # fmt: skip
 
 
-def test_one_is_left_as_it_is():
+def test_a_single_message_is_unchanged():
     (only,) = parts(1)
     assert merge([only]) is only
 
 
-def test_what_a_merged_opening_says():
+def test_the_content_of_a_merged_opening():
     merged = merge(parts(3))
     assert merged.title == merged.subject == "3 targets: the API rejects the credentials"
     assert merged.target == "gloo-1, gloo-2, gloo-3"
     assert merged.what_to_check == parts(1)[0].what_to_check
     assert merged.facts == (
-        ("about", "gloo-1, gloo-2, gloo-3"),
+        ("affected", "gloo-1, gloo-2, gloo-3"),
         ("incidents", "1, 2, 3"),
         ("gloo-1", "since 2026-03-01 11:55:00 UTC; code invalid_client"),
         ("gloo-2", "since 2026-03-01 11:55:00 UTC; code invalid_client"),
         ("gloo-3", "since 2026-03-01 11:55:00 UTC; code invalid_client"),
-        ("more", "ingestion-monitor incidents list"),
+        ("details", "ingestion-monitor incidents list"),
     )
     assert merged.commands == (
         ("acknowledge", "ingestion-monitor incidents ack 1 2 3"),
@@ -47,15 +47,15 @@ def test_what_a_merged_opening_says():
     assert merged.parts == tuple(parts(3))
 
 
-def test_of_many_the_first_are_named_and_the_rest_counted():
+def test_many_targets_are_partly_named_and_counted():
     merged = merge(parts(200))
     facts = dict(merged.facts)
-    assert facts["about"].endswith("gloo-20 and 180 more")
+    assert facts["affected"].endswith("gloo-20 and 180 more")
     assert len(merged.facts) == 3 + 10
     assert [label for label, _ in merged.commands] == ["silence"], "no line can hold two hundred numbers"
 
 
-def test_the_most_urgent_and_the_extreme_times_count():
+def test_a_merged_message_has_the_highest_severity_and_the_outer_times():
     early, late = parts(2)
     early = replace(early, severity=Severity.WARNING, opened_at=NOW - timedelta(hours=1), what_to_check=("a",))
     late = replace(late, severity=Severity.CRITICAL, at=NOW + timedelta(hours=1), what_to_check=("a", "b"))
@@ -64,18 +64,18 @@ def test_the_most_urgent_and_the_extreme_times_count():
     assert merged.what_to_check == ("a", "b")
 
 
-def test_ends_are_merged_too_and_ask_for_nothing():
+def test_merged_resolutions_have_no_commands():
     over = [replace(each, kind=MessageKind.RESOLVED, resolved_at=NOW, what_to_check=()) for each in parts(2)]
     merged = merge(over)
     assert (merged.title, merged.commands) == ("2 targets: the API rejects the credentials: resolved", ())
     assert merged.resolved_at == NOW
 
 
-def test_what_is_acknowledged_needs_no_command_for_it():
+def test_acknowledged_incidents_have_no_acknowledge_command_when_merged():
     assert [label for label, _ in merge([replace(each, commands=()) for each in parts(2)]).commands] == ["silence"]
 
 
-def test_groups_of_one_target_are_called_so():
+def test_groups_of_one_target_are_counted_as_groups():
     groups = [
         replace(each, target="gloo", group=f"g{at}", cause=Cause.ITEMS_FAILED, facts=())
         for at, each in enumerate(parts(2))
@@ -83,21 +83,21 @@ def test_groups_of_one_target_are_called_so():
     merged = merge(groups)
     assert merged.title == "gloo (2 groups): documents failed to ingest"
     assert merged.group == "g0, g1"
-    assert merged.facts[0] == ("about", "gloo (g0), gloo (g1)")
+    assert merged.facts[0] == ("affected", "gloo (g0), gloo (g1)")
     assert len(merged.facts) == 3, "no line without a word"
 
 
-def test_channels_are_no_targets():
+def test_channels_are_not_counted_as_targets():
     channels = [replace(each, target=channel_target(f"c{at}")) for at, each in enumerate(parts(2))]
     assert merge(channels).title == "2 parts: the API rejects the credentials"
 
 
-def test_a_list_names_so_many():
+def test_names_beyond_the_limit_are_counted():
     assert join_names(["a", "b"], limit=2) == "a, b"
     assert join_names(["a", "b", "c"], limit=1) == "a and 2 more"
 
 
-def test_what_people_said_and_what_nobody_heard_is_not_lost_in_the_merging():
+def test_merging_keeps_comments_and_undelivered_history():
     unheard = ("not delivered until now", "opened 11:00, resolved 12:00 UTC")
     over = [
         replace(each, kind=MessageKind.RESOLVED, opened_at=NOW - timedelta(hours=1), resolved_at=NOW, facts=(unheard,))

@@ -31,12 +31,12 @@ KINDS = [kind for kind in MessageKind if kind is not MessageKind.TEST]
 RUN = RunFacts(run_id=41, status=RunStatus.ABORTED, total=100, unknown=95, answered=5)
 
 
-def test_an_opening_says_what_to_check_and_what_was_seen():
+def test_an_opening_has_checks_facts_and_commands():
     text = to_text(render(MessageKind.OPENED, INCIDENT, RUN, now=NOW))
     assert text.splitlines() == [
-        "[critical] gloo-prod: the API rejects the credentials (production, for credentials)",
-        "  check: key rotation: was the client secret or API key rotated without telling this deployment?",
-        "  check: deployment configuration: does it carry the credentials of this environment?",
+        "[critical] gloo-prod: the API rejects the credentials (team: credentials, environment: production)",
+        "  check: key rotation: was the client secret or API key rotated, but not updated in this deployment?",
+        "  check: deployment configuration: does it hold the credentials of this environment?",
         "  check: revoked keys: is the client or key still active at the provider?",
         f"  for your users: {SAFE_MESSAGES[Cause.UNAUTHORIZED]}",
         "  since: 2026-03-01 03:10:00 UTC",
@@ -45,32 +45,32 @@ def test_an_opening_says_what_to_check_and_what_was_seen():
         "  sample ids: a, b and 10 more",
         "  request ids: req_1",
         "  run 41: aborted: 100 items tracked, 5 answered, 95 unknown",
-        "  more: ingestion-monitor incidents show 7",
+        "  details: ingestion-monitor incidents show 7",
         "  acknowledge: ingestion-monitor incidents ack 7",
         "  silence: ingestion-monitor silences add --incident 7 --for 4h",
     ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_api_s_own_words_never_leave(kind):
+def test_a_message_never_holds_the_apis_own_text(kind):
     message = render(kind, replace(INCIDENT, resolved_at=NOW), RUN, now=NOW)
     assert "sermon" not in repr(message)
     assert "sermon" not in to_text(message)
 
 
-def test_a_resolution_says_how_long_it_lasted_and_asks_nothing():
+def test_a_resolution_has_the_duration_and_no_checks():
     message = render(MessageKind.RESOLVED, replace(INCIDENT, resolved_at=NOW), RUN, now=NOW)
     assert message.title == "gloo-prod: the API rejects the credentials: resolved"
     assert message.what_to_check == ()
-    assert ("lasted", "2 h 30 min") in message.facts
+    assert ("duration", "2 h 30 min") in message.facts
     unfinished = render(MessageKind.RESOLVED, INCIDENT, None, now=NOW)
-    assert ("lasted", "2 h 30 min") in unfinished.facts
+    assert ("duration", "2 h 30 min") in unfinished.facts
 
 
 TITLES = [
     (MessageKind.OPENED, False, "gloo-prod: 3 documents failed to ingest"),
-    (MessageKind.OPENED, True, "gloo-prod: 3 documents failed to ingest reopened"),
-    (MessageKind.UPDATED, False, "gloo-prod: 3 documents failed to ingest: more of them"),
+    (MessageKind.OPENED, True, "gloo-prod: 3 documents failed to ingest: reopened"),
+    (MessageKind.UPDATED, False, "gloo-prod: 3 documents failed to ingest: more documents affected"),
     (MessageKind.REMINDER, False, "gloo-prod: 3 documents failed to ingest: still open"),
 ]
 
@@ -80,17 +80,17 @@ def test_titles(kind, reopened, title):
     failed = replace(INCIDENT, cause=Cause.ITEMS_FAILED, member_count=3, peak_count=5, evidence=None)
     message = render(kind, failed, None, now=NOW, reopened=reopened)
     assert message.title == title
-    assert ("items", "3 (at most 5)") in message.facts
+    assert ("items", "3 (peak 5)") in message.facts
 
 
-def test_few_items_are_all_named():
+def test_a_few_items_are_all_named():
     with_evidence = Evidence(cause=Cause.ITEMS_FAILED, count=2, sample_ids=("a", "b"))
     message = render(MessageKind.OPENED, replace(INCIDENT, evidence=with_evidence), None, now=NOW)
     assert ("sample ids", "a, b") in message.facts
     assert "evidence" not in dict(message.facts)
 
 
-def test_forbidden_without_any_accepted_request_points_to_the_credentials_too():
+def test_forbidden_without_an_accepted_request_also_suggests_the_credentials():
     forbidden = replace(INCIDENT, cause=Cause.FORBIDDEN)
     shut_out = render(MessageKind.OPENED, forbidden, replace(RUN, answered=0), now=NOW)
     assert any("rotated key" in check for check in shut_out.what_to_check)
@@ -112,14 +112,14 @@ def test_ages(span, text):
     assert format_age(span) == text
 
 
-def test_one_document_is_not_one_documents():
+def test_one_document_is_singular():
     assert describe_cause(Cause.ITEMS_STUCK, 1) == "1 document is stuck in ingestion"
     assert describe_cause(Cause.ITEMS_STUCK, 157) == "157 documents are stuck in ingestion"
     assert describe_cause(Cause.ITEMS_STUCK) == "documents are stuck in ingestion"
     assert describe_cause(Cause.OUTAGE, 3) == "the API is failing or can't be reached"
 
 
-def test_every_cause_has_words_and_something_to_check():
+def test_every_cause_has_a_text_and_checks():
     assert set(CAUSE_TEXTS) == set(WHAT_TO_CHECK) == set(Cause)
     assert all(WHAT_TO_CHECK[cause] for cause in Cause)
     assert "key rotation" in WHAT_TO_CHECK[Cause.UNAUTHORIZED][0]
@@ -131,23 +131,23 @@ def test_a_message_survives_being_stored_as_json(kind):
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(message))), Message) == message
 
 
-def test_evidence_that_names_no_item_is_told_without_samples():
+def test_evidence_without_items_has_no_samples():
     with_evidence = Evidence(cause=Cause.SYNC_LOG_UNREADABLE, count=1)
     failed_run = replace(INCIDENT, cause=Cause.SYNC_LOG_UNREADABLE, evidence=with_evidence)
     labels = dict(render(MessageKind.OPENED, failed_run, None, now=NOW).facts)
-    assert set(labels) == {"since", "more"}
+    assert set(labels) == {"since", "details"}
 
 
-def test_a_channel_is_named_as_one_with_its_last_error():
+def test_a_failing_channel_is_named_with_its_last_error():
     failing = replace(INCIDENT, target="channel:oncall", cause=Cause.CHANNEL_FAILING, evidence=None)
     message = render(MessageKind.OPENED, failing, None, now=NOW, error="HTTP 401")
-    assert message.title == "channel oncall: messages do not get through"
+    assert message.title == "channel oncall: messages can't be delivered"
     assert (message.target, dict(message.facts)["last error"]) == ("channel:oncall", "HTTP 401")
     over = replace(failing, state=IncidentState.RESOLVED, resolved_at=NOW)
     assert "last error" not in dict(render(MessageKind.RESOLVED, over, None, now=NOW).facts)
 
 
-def test_items_are_broken_down_by_their_status():
+def test_items_are_counted_by_status():
     with_evidence = Evidence(cause=Cause.UNRECOGNISED_STATUS, count=3, breakdown={"MARINATING": 2, "RESTING": 1})
     unrecognised = replace(INCIDENT, cause=Cause.UNRECOGNISED_STATUS, evidence=with_evidence, member_count=3)
     message = render(MessageKind.OPENED, unrecognised, None, now=NOW)
@@ -159,7 +159,7 @@ def test_items_are_counted_in_words():
     assert (format_items(1), format_items(12)) == ("1 item", "12 items")
 
 
-def test_a_target_is_never_taken_for_a_channel():
+def test_targets_and_channels_have_different_names():
     assert (display_name("gloo-prod"), display_name(channel_target("oncall"))) == ("gloo-prod", "channel oncall")
 
 
@@ -182,13 +182,13 @@ BREAKDOWNS = [
 
 
 @pytest.mark.parametrize(("by_group", "expected"), [b[1:] for b in BREAKDOWNS], ids=[b[0] for b in BREAKDOWNS])
-def test_members_are_broken_down_by_group(by_group, expected):
+def test_items_are_counted_by_group(by_group, expected):
     message = render(MessageKind.OPENED, replace(FAILED, by_group=by_group), RUN, now=NOW)
     assert dict(message.facts).get("groups") == expected
 
 
 @pytest.mark.parametrize(("kind", "ending"), [(MessageKind.OPENED, ""), (MessageKind.RESOLVED, ": resolved")])
-def test_an_incident_of_a_group_names_it_and_breaks_nothing_down(kind, ending):
+def test_an_incident_of_one_group_names_it_and_has_no_breakdown(kind, ending):
     incident_of_group = replace(FAILED, group="sermons", member_count=3, by_group={"sermons": 3}, resolved_at=NOW)
     message = render(kind, incident_of_group, RUN, now=NOW)
     assert message.title == f"gloo-prod (sermons): 3 documents failed to ingest{ending}"

@@ -59,7 +59,7 @@ def rows(engine):
         return conn.execute(select(notifications).order_by(notifications.c.id)).all()
 
 
-def test_a_message_comes_out_as_it_was_put_in(engine, put, claim):
+def test_a_claimed_message_is_the_enqueued_one(engine, put, claim):
     incident_id = put()
     (claimed,) = claim()
     assert claimed.message == message(incident_id, environment="test-0", thread=claimed.key)
@@ -68,14 +68,14 @@ def test_a_message_comes_out_as_it_was_put_in(engine, put, claim):
     assert rows(engine)[0].claimed_by == "host:1"
 
 
-def test_each_channel_gets_a_notification_with_a_key_of_its_own(engine, put):
+def test_each_channel_gets_a_notification_with_its_own_key(engine, put):
     put(channels=("oncall", "log", "audit"))
     put(channels=())
     assert [row.channel for row in rows(engine)] == ["oncall", "log", "audit"]
     assert len({row.key for row in rows(engine)}) == 3
 
 
-def test_what_is_claimed_is_not_handed_out_again_until_the_claim_expires(put, claim):
+def test_a_claimed_notification_is_not_claimed_again_until_the_claim_expires(put, claim):
     put()
     (first,) = claim()
     assert claim(now=NOW + LEASE - timedelta(microseconds=1)) == []
@@ -84,14 +84,14 @@ def test_what_is_claimed_is_not_handed_out_again_until_the_claim_expires(put, cl
     assert second.claimed_until > first.claimed_until
 
 
-def test_no_more_than_the_limit_are_handed_out_the_oldest_first(put, claim):
+def test_at_most_limit_batches_are_claimed_oldest_first(put, claim):
     incidents_in_order = [put() for _ in range(7)]
     handed = [claim(limit=3) for _ in range(4)]
     assert [len(batch) for batch in handed] == [3, 3, 1, 0]
     assert [each.message.incident_id for batch in handed for each in batch] == incidents_in_order
 
 
-def test_what_somebody_is_about_to_mark_is_passed_over_and_not_waited_for(new_postgres):
+def test_a_locked_notification_is_skipped_without_waiting(new_postgres):
     """Only PostgreSQL locks rows: on SQLite there is one writer at a time."""
     engine = connect(new_postgres(migrated=True))
     try:
@@ -110,7 +110,7 @@ def test_what_somebody_is_about_to_mark_is_passed_over_and_not_waited_for(new_po
         engine.dispose()
 
 
-def test_what_is_due_later_waits(put, claim):
+def test_a_notification_that_is_due_later_is_not_claimed(put, claim):
     put(at=NOW + MINUTE)
     assert claim() == []
     assert len(claim(now=NOW + MINUTE)) == 1
@@ -147,7 +147,7 @@ def with_resolution(mark, opening):
     mark(outbox.enqueue, new_message, channels=("oncall",), now=NOW)
 
 
-def test_neither_another_channel_nor_another_incident_is_held_up(put, claim, mark):
+def test_other_channels_and_incidents_are_not_delayed(put, claim, mark):
     put(MessageKind.OPENED, MessageKind.ACKNOWLEDGED, channels=("oncall", "audit"))
     other = put()
     by_channel = {(each.channel, each.message.incident_id): each for each in claim()}
@@ -179,7 +179,7 @@ MARKS = [
 
 
 @pytest.mark.parametrize(("how", "options", "stored"), [m[1:] for m in MARKS], ids=[m[0] for m in MARKS])
-def test_each_mark_gives_the_claim_back_and_says_what_became_of_it(engine, put, claim, mark, how, options, stored):
+def test_each_mark_ends_the_claim_and_stores_the_result(engine, put, claim, mark, how, options, stored):
     put()
     (claimed,) = claim()
     mark(how, claimed, **options)
@@ -189,7 +189,7 @@ def test_each_mark_gives_the_claim_back_and_says_what_became_of_it(engine, put, 
 
 
 @pytest.mark.parametrize(("how", "options"), [m[1:3] for m in MARKS], ids=[m[0] for m in MARKS])
-def test_a_late_mark_changes_nothing_when_someone_else_has_sent_it(engine, put, claim, mark, how, options):
+def test_a_late_mark_changes_nothing_after_another_sender_sent_it(engine, put, claim, mark, how, options):
     put()
     (late,) = claim()
     (other,) = claim(now=NOW + LEASE, holder="host:2")
@@ -202,7 +202,7 @@ def test_a_late_mark_changes_nothing_when_someone_else_has_sent_it(engine, put, 
 @pytest.mark.parametrize(
     ("how", "options"), [m[1:3] for m in MARKS if m[0] != "sent"], ids=[m[0] for m in MARKS if m[0] != "sent"]
 )
-def test_a_late_mark_leaves_the_next_senders_claim_alone(engine, put, claim, mark, how, options):
+def test_a_late_mark_does_not_change_the_next_senders_claim(engine, put, claim, mark, how, options):
     put()
     (late,) = claim()
     claim(now=NOW + LEASE, holder="host:1")
@@ -211,7 +211,7 @@ def test_a_late_mark_leaves_the_next_senders_claim_alone(engine, put, claim, mar
     assert rows(engine) == before
 
 
-def test_a_late_delivery_counts_even_while_the_next_sender_holds_it(engine, put, claim, mark):
+def test_a_late_delivery_counts_although_another_sender_has_claimed_it(engine, put, claim, mark):
     put()
     (late,) = claim()
     (other,) = claim(now=NOW + LEASE)
@@ -231,14 +231,14 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize(("fields", "at", "open_"), [b[1:] for b in BLOCKS], ids=[b[0] for b in BLOCKS])
-def test_when_a_channel_is_closed_its_messages_stay_and_others_go(put, claim, mark, fields, at, open_):
+def test_notifications_of_an_unavailable_channel_are_not_claimed(put, claim, mark, fields, at, open_):
     put()
     put(channels=("audit",))
     mark(channel_state.save, ChannelState(name="oncall", **fields))
     assert {each.channel for each in claim(now=at)} == ({"oncall", "audit"} if open_ else {"audit"})
 
 
-def test_many_senders_at_once_share_the_work_and_none_gets_what_another_has(engine, put):
+def test_concurrent_senders_claim_different_notifications(engine, put):
     for _ in range(60):
         put()
     start = threading.Barrier(6)
@@ -260,7 +260,7 @@ def test_many_senders_at_once_share_the_work_and_none_gets_what_another_has(engi
     assert sorted(handed) == sorted(row.key for row in rows(engine))
 
 
-def test_many_senders_at_once_keep_the_order_within_each_incident(engine, put):
+def test_concurrent_senders_keep_the_order_of_each_incident(engine, put):
     kinds = (MessageKind.OPENED, MessageKind.ACKNOWLEDGED, MessageKind.UPDATED)
     for _ in range(12):
         put(*kinds)

@@ -35,11 +35,11 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("routes", "channels", "expected"), [r[1:] for r in ROUTES], ids=[r[0] for r in ROUTES])
-def test_who_is_told(routes, channels, expected):
+def test_channels_of_an_incident(routes, channels, expected):
     assert route(INCIDENT, routes, channels) == expected
 
 
-def test_what_becomes_of_each_route_is_told_with_the_reason():
+def test_each_route_has_an_outcome_with_the_attribute_that_does_not_match():
     routes = [
         Route(match={"team": ("credentials",), "target": ("x-*",)}, channels=("chat",)),
         Route(match={"team": ("credentials",)}, channels=("mail",), continue_=True),

@@ -51,34 +51,32 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("letters", "kept", "kind", "history"), [t[1:] for t in TABLE], ids=[t[0] for t in TABLE])
-def test_what_is_sent_of_what_is_undelivered(letters, kept, kind, history):
+def test_coalescing(letters, kept, kind, history):
     messages = queue(letters)
-    coalesced = coalesce(messages)
-    assert (coalesced.kept, coalesced.message.kind.value, coalesced.superseded) == (kept, kind, tuple(range(kept)))
-    assert dict(coalesced.message.facts).get("not delivered until now", "") == (f"{history} UTC" if history else "")
-    assert dict(coalesced.message.facts)["step"] == str(kept), "with what was known last"
-    ends_with_history = coalesced.message.kind is MessageKind.RESOLVED and history
-    assert coalesced.message.title == (
-        f"{SUBJECT}: {history}" if ends_with_history else make_title(coalesced.message.kind, SUBJECT)
-    )
+    position, message = coalesce(messages)
+    assert (position, message.kind.value) == (kept, kind)
+    assert dict(message.facts).get("not delivered until now", "") == (f"{history} UTC" if history else "")
+    assert dict(message.facts)["step"] == str(kept), "with what was known last"
+    ends_with_history = message.kind is MessageKind.RESOLVED and history
+    assert message.title == (f"{SUBJECT}: {history}" if ends_with_history else make_title(message.kind, SUBJECT))
 
 
-def test_a_story_over_more_than_a_day_has_dates():
+def test_history_over_more_than_a_day_has_dates():
     opened, resolved = queue("or")
     late = replace(resolved, at=NOW + timedelta(days=1))
-    assert coalesce([opened, late]).message.title == f"{SUBJECT}: opened 2026-03-01 12:00, resolved 2026-03-02 12:00"
+    assert coalesce([opened, late])[1].title == f"{SUBJECT}: opened 2026-03-01 12:00, resolved 2026-03-02 12:00"
 
 
-def test_an_end_repeats_what_its_unheard_opening_had_seen():
+def test_a_resolution_takes_over_facts_of_its_undelivered_opening():
     opened, resolved = queue("or")
     seen = replace(opened, facts=(("since", "then"), ("code", "X1"), ("more", "…")))
-    facts = dict(coalesce([seen, resolved]).message.facts)
+    facts = dict(coalesce([seen, resolved])[1].facts)
     assert (facts["code"], facts.get("since"), facts.get("more")) == ("X1", None, None)
 
 
-def test_messages_from_before_there_were_subjects_keep_their_title():
+def test_old_messages_without_a_subject_keep_their_title():
     opened, resolved = (replace(each, subject="", title="as it was") for each in queue("or"))
-    assert coalesce([opened, resolved]).message.title == "as it was: opened 12:00, resolved 12:10"
+    assert coalesce([opened, resolved])[1].title == "as it was: opened 12:00, resolved 12:10"
 
 
 LETTERS = st.text("oumar", min_size=1, max_size=12).map(lambda text: re.sub("r(?=[^o])", "ro", text))
@@ -86,12 +84,12 @@ LETTERS = st.text("oumar", min_size=1, max_size=12).map(lambda text: re.sub("r(?
 
 
 @given(LETTERS)
-def test_sending_one_after_the_other_ends_and_tells_the_last_of_all(letters):
+def test_sending_a_queue_ends_with_its_last_message(letters):
     pending, sent = queue(letters), []
     while pending:
-        coalesced = coalesce(pending)
-        sent.append(coalesced.message)
-        pending = pending[coalesced.kept + 1 :]
+        kept, message = coalesce(pending)
+        sent.append(message)
+        pending = pending[kept + 1 :]
     assert len(sent) <= 1 + 2 * letters.count("a")
     assert sent[-1].facts[-1 if "not delivered until now" not in dict(sent[-1].facts) else 1][0] == "step"
     assert sent[-1].at == queue(letters)[-1].at
@@ -101,9 +99,8 @@ def test_sending_one_after_the_other_ends_and_tells_the_last_of_all(letters):
 
 
 @given(LETTERS)
-def test_nothing_but_the_last_resolution_or_opening_survives_before_it(letters):
-    coalesced = coalesce(queue(letters))
-    assert all(at < coalesced.kept for at in coalesced.superseded)
-    if coalesced.message.kind is MessageKind.RESOLVED:
-        assert letters[coalesced.kept] == "r"
-        assert "r" not in letters[coalesced.kept + 1 :]
+def test_no_resolution_is_left_after_the_one_that_is_sent(letters):
+    kept, message = coalesce(queue(letters))
+    if message.kind is MessageKind.RESOLVED:
+        assert letters[kept] == "r"
+        assert "r" not in letters[kept + 1 :]

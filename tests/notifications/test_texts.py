@@ -40,13 +40,13 @@ def words(sentence):
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_every_cause_has_a_sentence_of_its_own_or_shares_one():
+def test_every_cause_has_a_safe_message():
     assert set(SAFE_MESSAGES) == set(Cause)
     assert all(safe_message(cause) == SAFE_MESSAGES[cause] for cause in Cause)
 
 
 @pytest.mark.parametrize("sentence", SENTENCES.values(), ids=SENTENCES)
-def test_a_sentence_fits_a_status_page(sentence):
+def test_a_safe_message_fits_a_status_page(sentence):
     assert len(sentence) <= 200
     assert sentence.endswith(".")
     assert sentence == " ".join(sentence.split())
@@ -55,19 +55,19 @@ def test_a_sentence_fits_a_status_page(sentence):
 
 
 @pytest.mark.parametrize("sentence", SENTENCES.values(), ids=SENTENCES)
-def test_a_sentence_tells_nothing_of_what_is_inside(sentence):
+def test_a_safe_message_reveals_no_internals(sentence):
     assert not re.search(r"[0-9_<>{}`@*/\\]|https?:|www\.", sentence)
     assert words(sentence) & (NAMES | INTERNALS | BLAME) == set()
     assert not {team.value for team in Team} & words(sentence)
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_a_sentence_says_that_it_is_about_documents_and_what_comes_of_it(cause):
+def test_a_safe_message_names_documents_and_what_to_expect(cause):
     assert "document" in SAFE_MESSAGES[cause].lower()
     assert len(re.split(r"[.;:] ", SAFE_MESSAGES[cause])) >= 2, "what is affected, and what to expect"
 
 
-def test_what_differs_only_inside_looks_the_same_from_outside():
+def test_causes_that_look_the_same_to_users_share_a_safe_message():
     ours = {
         SAFE_MESSAGES[cause] for cause in (Cause.UNAUTHORIZED, Cause.FORBIDDEN, Cause.WRONG_SCOPE, Cause.BAD_REQUEST)
     }
@@ -76,7 +76,7 @@ def test_what_differs_only_inside_looks_the_same_from_outside():
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_what_is_over_is_no_longer_said_to_go_on(cause):
+def test_a_resolved_incident_has_the_safe_message_for_resolved_problems(cause):
     assert safe_message(cause, resolved=True) == SAFE_MESSAGE_RESOLVED
 
 
@@ -85,7 +85,7 @@ def test_what_is_over_is_no_longer_said_to_go_on(cause):
 
 @pytest.mark.parametrize("cause", Cause)
 @pytest.mark.parametrize("kind", [MessageKind.OPENED, MessageKind.UPDATED, MessageKind.REMINDER, MessageKind.RESOLVED])
-def test_every_message_about_an_incident_carries_the_sentence_of_its_cause(cause, kind):
+def test_every_message_has_the_safe_message_of_its_cause(cause, kind):
     made = render(kind, incident(cause=cause), None, now=NOW)
     assert made.safe_message == safe_message(cause, resolved=kind is MessageKind.RESOLVED)
 
@@ -97,14 +97,14 @@ SHOWN = [
 
 
 @pytest.mark.parametrize(("kind", "shown"), SHOWN, ids=[kind for kind, _ in SHOWN])
-def test_people_read_it_where_it_is_news(kind, shown):
+def test_openings_and_resolutions_show_the_safe_message(kind, shown):
     given = message(kind=kind, safe_message=None if kind is MessageKind.TEST else "A sentence.")
     assert shown_safe_message(given) == ("A sentence." if shown else None)
     assert ("  for your users: A sentence." in to_text(given).splitlines()) is shown
     assert ("*For your users*" in json.dumps(as_blocks(given)["blocks"])) is shown
 
 
-def test_a_message_that_was_stored_before_there_were_sentences_is_told_without_one():
+def test_an_old_message_without_a_safe_message_is_sent_without_one():
     old = replace(message(), safe_message=None)
     assert "for your users" not in to_text(old)
     assert "For your users" not in json.dumps(as_blocks(old))
@@ -112,7 +112,7 @@ def test_a_message_that_was_stored_before_there_were_sentences_is_told_without_o
 
 
 @pytest.mark.parametrize("state", IncidentState)
-def test_an_incident_that_is_shown_says_what_users_may_be_told(state):
+def test_incidents_show_has_the_safe_message(state):
     over = incident(state=state, resolved_at=NOW if state is IncidentState.RESOLVED else None)
     sentence = safe_message(Cause.UNAUTHORIZED, resolved=state is IncidentState.RESOLVED)
     text = incident_text(over, events=[], members=[], now=NOW)
@@ -166,7 +166,7 @@ name = "oncall"
 type = "webhook"
 url = "{webhook}"
 """
-AT_ONCE = '[[rules]]\ncause = "{cause}"\nruns = 1\nof = 1\nspan = "0s"\n'
+AT_ONCE = '[[rules]]\ncause = "{cause}"\nruns = 1\nof = 1\nfor = "0s"\n'
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def watched(world, receivers, *, cause, strategy):
 
 
 @pytest.mark.parametrize(("strategy", "cause", "fault"), RUNS)
-def test_the_api_s_own_words_reach_no_channel_and_no_report(small_world, receivers, call, strategy, cause, fault):
+def test_the_apis_own_text_reaches_no_channel_and_no_report(small_world, receivers, call, strategy, cause, fault):
     watched(small_world, receivers, cause=cause, strategy=strategy)
     small_world.sandbox.add_fault(**{"path": "/engine", **fault})
 
@@ -215,7 +215,7 @@ def test_the_api_s_own_words_reach_no_channel_and_no_report(small_world, receive
     assert CANARY not in json.dumps([slack, webhook]) + "".join(said)
 
 
-def test_what_a_gateway_calls_itself_stays_in_the_log_of_requests(small_world, receivers, call):
+def test_a_gateways_headers_stay_in_the_log(small_world, receivers, call):
     watched(small_world, receivers, cause="outage", strategy="items")
     headers = {"Server": CANARY, "Via": f"1.1 {CANARY}"}
     small_world.sandbox.add_fault(path="/engine", status=504, body="x", headers=headers)
@@ -228,7 +228,7 @@ def test_what_a_gateway_calls_itself_stays_in_the_log_of_requests(small_world, r
     assert CANARY not in json.dumps([given, *(each.got for each in receivers)]) + out
 
 
-def test_the_canary_was_there_to_be_told(small_world, receivers, call):
+def test_incidents_show_has_the_apis_own_text(small_world, receivers, call):
     watched(small_world, receivers, cause="outage", strategy="items")
     small_world.sandbox.add_fault(path="/engine", status=500, body={"error": QUOTES})
 

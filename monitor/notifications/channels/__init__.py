@@ -1,4 +1,4 @@
-"""Ways to reach people: one file per channel. A channel sends once and says how it ended; it never retries."""
+"""One module per channel type. A channel sends a message once and returns the result; it never retries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,65 +17,50 @@ class SendOutcome(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
     REFUSED = "refused"
-    """The receiver refuses this very message: sending it again is of no use."""
+    """The receiver refuses this message: sending it again does not help."""
     SUSPENDED = "suspended"
-    """The receiver refuses the sender: nothing gets through until somebody mends the channel."""
+    """The receiver refuses the sender: nothing is delivered until the channel's settings are fixed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendResult:
-    """An ending with its reason, in words that hold no secret."""
+    """The result of one attempt; its reason holds no secret."""
 
     outcome: SendOutcome
     reason: str
     retry_after: timedelta | None = None
-    """When the receiver said to come back."""
     certain: bool = True
-    """Whether it is known that the receiver did not take it: not so when no answer came to what was sent."""
+    """False when the receiver may have accepted the message although it sent no response."""
 
 
 class Channel(Protocol):
-    """One configured way to reach people."""
+    """One configured channel."""
 
     @property
     def threaded(self) -> bool:
-        """Whether its receiver files messages by thread, so that only those of one thread can be merged."""
-        ...
+        """Whether the receiver groups messages by thread: then only messages of one thread are merged."""
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
-        """Sends a message once.
+        """Sends a message once. Never raises for errors of the network or the receiver.
 
-        Args:
-            message: what to tell.
-            key: the same on every attempt to deliver this message, for receivers that can make it once.
-            plain: in the simplest form that the receiver knows, after it refused the usual one.
-
-        Returns:
-            How it ended. Never raises for what the network or the receiver does.
+        The key is the same on every attempt to deliver this message, so that receivers can deduplicate. `plain` is the
+        simplest form that the receiver accepts, after it refused the usual one.
         """
-        ...
 
 
 @runtime_checkable
 class SupportsResend(Protocol):
-    """A channel whose receiver forgets what it is not told again."""
+    """A channel whose receiver forgets an alert that is not sent again."""
 
     async def resend(self, messages: Sequence[Message], *, at: datetime) -> SendResult:
-        """Tells again what is open.
-
-        Args:
-            messages: the openings of all that is open and was told there, as it is now.
-            at: now (aware).
-        """
-        ...
+        """Sends the open incidents of this channel again: one opening for each, with its state at the present time."""
 
 
 async def send_with_fallback(channel: Channel, message: Message, *, key: str) -> SendResult:
-    """Sends a message and, only if that form of it is refused, once more in the simplest form.
+    """Sends a message and, if the receiver refuses it, once more in the simplest form.
 
-    The second has a key of its own: it is another payload, and whoever remembers keys would repeat the refusal.
+    The second payload has its own key: a receiver that remembers keys would repeat its refusal.
     """
     result = await channel.send(message, key=key)
-    if result.outcome is not SendOutcome.REFUSED:
-        return result
-    return await channel.send(message, key=f"{key}-plain", plain=True)
+    refused = result.outcome is SendOutcome.REFUSED
+    return await channel.send(message, key=f"{key}-plain", plain=True) if refused else result

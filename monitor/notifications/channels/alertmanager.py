@@ -1,6 +1,6 @@
-"""The channel `alertmanager`: an incident is one alert of Prometheus Alertmanager's (API v2), under stable labels.
+"""The channel `alertmanager`: an incident is one alert of Prometheus Alertmanager (API v2) with stable labels.
 
-Alertmanager forgets what is not told again in time, so whoever keeps the time calls `resend`.
+Alertmanager resolves alerts that are not sent again in time: the caller keeps the time and calls `resend`.
 """
 
 import base64
@@ -11,20 +11,16 @@ from datetime import datetime, timedelta
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.http_post import HttpPost
-from monitor.notifications.channels.text import to_single_lines
-from monitor.notifications.messages import Message, MessageKind, shown_safe_message
+from monitor.notifications.messages import Message, MessageKind, shown_safe_message, to_single_lines
 
 _PATH = "/api/v2/alerts"
 
 
 class AlertmanagerChannel:
-    """Posts alerts to one Alertmanager.
+    """Posts alerts to one Alertmanager; `read_url` and `send_request` as in `HttpPost`; the URL may lack the path.
 
-    Args:
-        read_url: gives its address, up to `/api/v2/alerts`, at the time of use.
-        ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
-        lasting: how long an open alert is to last without being told again; longer than the time between refreshes.
-        authorization: gives the header's value at the time of use; None: none is asked for.
+    An alert stays open for `resolve_timeout` without being sent again: longer than the resend interval. `authorization`
+    reads the value of the header for each request.
     """
 
     threaded = False
@@ -46,44 +42,34 @@ class AlertmanagerChannel:
         )
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
-        """Posts one alert, or one per part of a merged message; an acknowledgement changes no alert."""
+        """Posts one alert per incident; an acknowledgement is not sent."""
         if message.kind is MessageKind.ACKNOWLEDGED:
-            return SendResult(outcome=SendOutcome.DELIVERED, reason="an alert knows no acknowledgement")
-        alerts = [
-            as_alert(each, resolve_timeout=self._resolve_timeout, plain=plain) for each in message.parts or (message,)
-        ]
+            return SendResult(outcome=SendOutcome.DELIVERED, reason="Alertmanager has no acknowledgements")
+        parts = message.parts or (message,)
+        alerts = [as_alert(each, resolve_timeout=self._resolve_timeout, plain=plain) for each in parts]
         return await self._http_post(alerts, key=key)
 
     async def resend(self, messages: Sequence[Message], *, at: datetime) -> SendResult:
-        """Tells the alerts that are open once more, so that they last on.
-
-        Args:
-            messages: the last about each open incident, merged ones included.
-            at: now (aware).
-        """
-        single_messages = (each for message in messages for each in message.parts or (message,))
-        alerts = list(
-            _latest_per_labels(
-                as_alert(replace(each, at=at), resolve_timeout=self._resolve_timeout) for each in single_messages
-            )
-        )
-        if not alerts:
+        """Sends the open alerts again, so that Alertmanager keeps them open. Of equal labels the last alert is sent."""
+        alerts = [
+            as_alert(replace(each, at=at), resolve_timeout=self._resolve_timeout)
+            for message in messages
+            for each in message.parts or (message,)
+        ]
+        by_labels = {repr(alert["labels"]): alert for alert in alerts}  # their names are always in the same order
+        if not by_labels:
             return SendResult(outcome=SendOutcome.DELIVERED, reason="nothing is open")
-        return await self._http_post(alerts, key=f"refresh-{at:%Y%m%dT%H%M%S}")
+        return await self._http_post(list(by_labels.values()), key=f"refresh-{at:%Y%m%dT%H%M%S}")
 
     def _auth_headers(self, _key: str, _body: bytes) -> Mapping[str, str]:
         return {"authorization": self._authorization()} if self._authorization else {}
 
 
 def as_alert(message: Message, *, resolve_timeout: timedelta, plain: bool = False) -> dict[str, object]:
-    """One incident's alert.
+    """The alert of one incident; `plain`: with the title as its only annotation.
 
-    The labels are its identity, and so hold nothing that changes between opening and end.
-
-    Args:
-        message: about one incident.
-        lasting: how long after the message it ends by itself, unless it has ended.
-        plain: with its title as the only annotation.
+    Its labels are its identity: nothing in them changes from opening to resolution. An open alert ends by itself
+    `resolve_timeout` after the message's time.
     """
     clean = to_single_lines(message)
     ends = clean.resolved_at or clean.at if clean.kind is MessageKind.RESOLVED else clean.at + resolve_timeout
@@ -105,17 +91,17 @@ def as_alert(message: Message, *, resolve_timeout: timedelta, plain: bool = Fals
 
 
 def basic_auth(user: str, password: str) -> str:
-    """The header `Authorization` for a user and password (RFC 7617)."""
+    """The value of `Authorization` for a user and password (RFC 7617)."""
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def bearer_auth(token: str) -> str:
-    """The header `Authorization` for a token (RFC 6750)."""
+    """The value of `Authorization` for a token (RFC 6750)."""
     return f"Bearer {token}"
 
 
 def _alert_name(message: Message) -> str:
-    """`IngestionItemsFailed`: alerts are grouped by their name where nobody says otherwise, and so by cause."""
+    """`IngestionItemsFailed`: one name per cause, since Alertmanager groups by name by default."""
     if message.kind is MessageKind.TEST:
         return "IngestionMonitorTest"
     return "Ingestion" + message.cause.value.title().replace("_", "")
@@ -134,13 +120,3 @@ def _annotations(message: Message) -> dict[str, str]:
 
 def _lines(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{label}: {value}" for label, value in pairs)
-
-
-def _latest_per_labels(alerts: Iterable[dict[str, object]]) -> Iterable[dict[str, object]]:
-    """Of alerts with the same labels the last one: Alertmanager would take them for one."""
-    return {tuple(sorted(_labels(alert).items())): alert for alert in alerts}.values()
-
-
-def _labels(alert: Mapping[str, object]) -> Mapping[str, str]:
-    labels = alert["labels"]
-    return labels if isinstance(labels, dict) else {}

@@ -1,53 +1,34 @@
-"""The channel `apprise`: a message goes as text to one of the many services that the library Apprise knows.
+"""The channel `apprise`: each message is sent as text to one of the many services of the library Apprise.
 
-The library tells only whether it worked. It blocks, and so works in a thread that may be left behind.
+The library reports only success or failure. It blocks, so it runs in a thread, which is abandoned on a timeout.
 """
 
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from monitor.errors import MonitorError
 from monitor.model import Severity
 from monitor.notifications.channels import SendOutcome, SendResult
-from monitor.notifications.channels.text import to_single_lines
-from monitor.notifications.messages import Message, MessageKind, to_text
+from monitor.notifications.messages import Message, MessageKind, attribute_texts, to_single_lines, to_text
 from monitor.threads import run_in_thread
 
 if TYPE_CHECKING:
     import apprise
 
 
-_NOTIFY_TYPES: Mapping[Severity, str] = {
-    Severity.CRITICAL: "failure",
-    Severity.WARNING: "warning",
-    Severity.INFO: "info",
-}
+_NOTIFY_TYPES = {Severity.CRITICAL: "failure", Severity.WARNING: "warning", Severity.INFO: "info"}
 _MARKUP_CHARACTERS = re.compile("[@<&]")
-"""What begins a mention, a tag or an escape at one service or another."""
+"""Characters that begin a mention, a tag or an escape in one service or another."""
 _ZERO_WIDTH_SPACE = "\u200b"
 
 
-class NotifyOutcome(StrEnum):
-    """What came of handing a message over."""
-
-    ACCEPTED = "yes"
-    FAILED = "no"
-    BUSY = "busy"
-    """The attempt before it has not ended."""
-    UNKNOWN_URL = "unknown_url"
-
-
 class AppriseChannel:
-    """Hands messages to one service.
-
-    Args:
-        read_url: gives Apprise's URL of the service, which is a secret, at the time of use.
-        timeout_s: wall-clock seconds for one message.
+    """Sends messages to one service, with `timeout_s` of wall-clock time for each. Reads its Apprise URL, a secret, for
+    each message.
     """
 
     threaded = False
@@ -57,26 +38,23 @@ class AppriseChannel:
         self._lock = threading.Lock()
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:  # noqa: ARG002  # Channel's signature
-        """Sends the message as text. Whether a failed one got through is never certain, nor why it failed."""
+        """Sends the message as text. A failed message may have arrived: Apprise does not say."""
         try:
             url = self._read_url()
         except MonitorError as error:
             return SendResult(outcome=SendOutcome.SUSPENDED, reason=f"its URL can't be read: {error}")
         try:
-            outcome = await run_in_thread(
-                partial(self._notify, url, to_single_lines(message)), timeout_s=self._timeout_s
-            )
+            return await run_in_thread(partial(self._notify, url, to_single_lines(message)), timeout_s=self._timeout_s)
         except TimeoutError:
             return SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)
-        except Exception as error:  # noqa: BLE001  # whatever a service's plugin raises; its words may hold the URL
+        except Exception as error:  # noqa: BLE001  # plugins raise anything, and their text may hold the URL
             reason = f"the service's plugin failed ({type(error).__name__})"
             return SendResult(outcome=SendOutcome.RETRY, reason=reason, certain=False)
-        return _to_result(outcome)
 
-    def _notify(self, url: str, message: Message) -> NotifyOutcome:
-        """Blocks. What a service never ends to think about is not asked again, so that no threads pile up."""
+    def _notify(self, url: str, message: Message) -> SendResult:
+        """Blocks. One attempt at a time, so that a service that hangs does not use up threads."""
         if not self._lock.acquire(blocking=False):
-            return NotifyOutcome.BUSY
+            return SendResult(outcome=SendOutcome.RETRY, reason="the previous attempt still runs")
         try:
             kind = "success" if message.kind is MessageKind.RESOLVED else _NOTIFY_TYPES[message.severity]
             return _notify_service(url, title=_defuse(message.title), body=as_text(message), kind=kind)
@@ -85,14 +63,13 @@ class AppriseChannel:
 
 
 def as_text(message: Message) -> str:
-    """The message below its title, as lines in which no service finds a mention or markup of its own."""
+    """The message without its title, without mentions and markup for any service."""
     _, *lines = to_text(message).split("\n")
-    about = f"{message.severity.value}, {message.environment}, for {message.team.value}"
-    return _defuse("\n".join([about, *(line.strip() for line in lines)]))
+    return _defuse("\n".join([", ".join(attribute_texts(message)), *(line.strip() for line in lines)]))
 
 
 def known_service(url: str) -> str | None:
-    """What Apprise calls the service of a URL; None when it can't make sense of it. Sends nothing."""
+    """The name of a URL's service; None if Apprise can't read the URL. Sends nothing."""
     import apprise
 
     _disable_logging()
@@ -100,34 +77,23 @@ def known_service(url: str) -> str | None:
     return str(found.service_name) if found is not None else None
 
 
-def _to_result(outcome: NotifyOutcome) -> SendResult:
-    match outcome:
-        case NotifyOutcome.ACCEPTED:
-            return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
-        case NotifyOutcome.FAILED:
-            return SendResult(outcome=SendOutcome.RETRY, reason="the service did not take it", certain=False)
-        case NotifyOutcome.BUSY:
-            return SendResult(outcome=SendOutcome.RETRY, reason="the service has not ended the attempt before this one")
-        case NotifyOutcome.UNKNOWN_URL:
-            return SendResult(outcome=SendOutcome.SUSPENDED, reason="Apprise knows no service by its URL: check it")
-
-
-def _notify_service(url: str, *, title: str, body: str, kind: str) -> NotifyOutcome:
+def _notify_service(url: str, *, title: str, body: str, kind: str) -> SendResult:
     import apprise
 
     _disable_logging()
     asset = _asset()
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
-        return NotifyOutcome.UNKNOWN_URL
+        return SendResult(outcome=SendOutcome.SUSPENDED, reason="Apprise knows no service for its URL: check the URL")
     sender = apprise.Apprise(asset=asset)
     sender.add(service)
-    outcome = sender.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
-    return NotifyOutcome.ACCEPTED if outcome else NotifyOutcome.FAILED
+    if sender.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT):
+        return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
+    return SendResult(outcome=SendOutcome.RETRY, reason="the service did not accept it", certain=False)
 
 
 def _asset() -> "apprise.AppriseAsset":
-    """How Apprise is to behave: in our own thread, without files, redirects, pictures, or shortcodes in the text."""
+    """Apprise's settings: no threads, files, redirects, pictures or shortcodes."""
     import apprise
 
     return apprise.AppriseAsset(
@@ -147,7 +113,7 @@ def _asset() -> "apprise.AppriseAsset":
 
 
 def _disable_logging() -> None:
-    """Apprise's log quotes URLs and what services answer."""
+    """Apprise logs URLs and responses, which may hold secrets."""
     logging.getLogger("apprise").disabled = True
 
 

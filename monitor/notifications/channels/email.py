@@ -1,6 +1,6 @@
-"""The channel `email`: each message is a mail of text and HTML, filed in its incident's thread.
+"""The channel `email`: each message is a mail with a text and an HTML part, in its incident's thread.
 
-`smtplib` knows no deadline for a whole mail, so it works in a thread that is cut off when its time is over.
+`smtplib` has no deadline for a whole mail, so it runs in a thread, whose connection is closed on a timeout.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,33 +14,24 @@ import structlog
 from monitor.model import Severity
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.smtp import MailServer, SmtpDelivery
-from monitor.notifications.channels.text import to_single_lines
-from monitor.notifications.messages import Message, MessageKind, shown_safe_message
+from monitor.notifications.messages import Message, MessageKind, attribute_texts, shown_safe_message, to_single_lines
 from monitor.notifications.texts import CAUSE_TEXTS, display_name
 from monitor.threads import run_in_thread
 
 _COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: "#b3261e", Severity.WARNING: "#b35c00", Severity.INFO: "#1a5fb4"}
 _COLOURS_BY_KIND: Mapping[MessageKind, str] = {MessageKind.RESOLVED: "#1e7b34", MessageKind.TEST: "#5e5c64"}
-_KIND_TEXTS: Mapping[MessageKind, str] = {
-    MessageKind.OPENED: "opened",
-    MessageKind.UPDATED: "more of them",
-    MessageKind.REMINDER: "still open",
-    MessageKind.ACKNOWLEDGED: "acknowledged",
-    MessageKind.RESOLVED: "resolved",
-    MessageKind.TEST: "test",
-}
 
 _FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
 _NOWRAP_SPAN = '<span style="white-space:nowrap">{}</span>'
 _MAX_NOWRAP = 24
-"""Characters of a word that fits the narrowest screen whole."""
+"""Characters of a word that still fits on the narrowest screen."""
 _WORD_BREAK_STYLE = "overflow-wrap:anywhere;word-break:break-word"
-"""Long ids break where they must; the second half is for programs that do not know the first."""
+"""Lets long ids break; `word-break` is for mail programs without `overflow-wrap`."""
 
 
 def as_text(message: Message) -> str:
-    """The message as plain text, for mail programs without HTML. All of its texts must be on one line."""
+    """The text part. All texts of the message must be single lines."""
     sentence = shown_safe_message(message)
     blocks = [
         [_status_line(message), message.title],
@@ -53,19 +44,15 @@ def as_text(message: Message) -> str:
 
 
 def as_html(message: Message) -> str:
-    """The message as a page of its own. All of its texts must be on one line."""
+    """The HTML part. All texts of the message must be single lines."""
     colour = _COLOURS_BY_KIND.get(message.kind) or _COLOURS[message.severity]
-    sentence = shown_safe_message(message)
+    sentence, facts = shown_safe_message(message), _shown_facts(message)
     parts = [
         f'<p style="margin:0 0 4px;color:{colour};font-size:14px;font-weight:600">{_nowrap(_status_line(message))}</p>',
         f'<h1 style="margin:0 0 16px;font-size:20px;line-height:1.3;{_WORD_BREAK_STYLE}">{escape(message.title)}</h1>',
         *(_section("What to check", _bullet_list(message.what_to_check)) if message.what_to_check else ()),
-        *(_section("For your users", _paragraph(sentence, "margin:0")) if sentence else ()),
-        *(
-            _section("What is known", "".join(_fact(*fact) for fact in _shown_facts(message)))
-            if _shown_facts(message)
-            else ()
-        ),
+        *(_section("For your users", _paragraph(sentence)) if sentence else ()),
+        *(_section("Facts", "".join(_fact(*fact) for fact in facts)) if facts else ()),
         *(each for what, command in message.commands for each in _section(f"To {what}", _command(command))),
     ]
     return _PAGE.format(title=escape(message.title), colour=colour, body="\n".join(parts))
@@ -89,17 +76,16 @@ _PAGE = f"""\
 
 
 def _status_line(message: Message) -> str:
-    parts = (_KIND_TEXTS[message.kind], message.severity.value, message.environment, f"for {message.team.value}")
-    return f"{' · '.join(parts)} · {message.at:%Y-%m-%d %H:%M} UTC"
+    kind = "still open" if message.kind is MessageKind.REMINDER else message.kind.value
+    return " · ".join((kind, *attribute_texts(message), f"{message.at:%Y-%m-%d %H:%M} UTC"))
 
 
 def _shown_facts(message: Message) -> tuple[tuple[str, str], ...]:
-    """The facts, and what only a thread of several incidents knows."""
+    """The facts, and how many other incidents of the thread are open."""
     if not message.others_open:
         return message.facts
-    one = message.others_open == 1
-    others = "1 other of this thread is" if one else f"{message.others_open} others of this thread are"
-    return (("not over", f"{others} still open"), *message.facts)
+    others = "1 other incident" if message.others_open == 1 else f"{message.others_open} other incidents"
+    return (("still open", f"{others} of this thread"), *message.facts)
 
 
 def _section(heading: str, content: str) -> tuple[str, str]:
@@ -107,8 +93,8 @@ def _section(heading: str, content: str) -> tuple[str, str]:
     return f'<h2 style="{style}">{escape(heading)}</h2>', content
 
 
-def _paragraph(text: str, style: str) -> str:
-    return f'<p style="{style};{_WORD_BREAK_STYLE}">{escape(text)}</p>'
+def _paragraph(text: str) -> str:
+    return f'<p style="margin:0;{_WORD_BREAK_STYLE}">{escape(text)}</p>'
 
 
 def _bullet_list(lines: Iterable[str]) -> str:
@@ -122,34 +108,24 @@ def _fact(label: str, value: str) -> str:
 
 
 def _command(command: str) -> str:
-    box = "margin:0;padding:10px 12px;background:#f3f2f5;border-radius:6px"
-    return (
-        f'<pre style="{box};font-size:14px;white-space:pre-wrap;{_MONO};{_WORD_BREAK_STYLE}">{_nowrap(command)}</pre>'
-    )
+    box = "margin:0;padding:10px 12px;background:#f3f2f5;border-radius:6px;font-size:14px;white-space:pre-wrap"
+    return f'<pre style="{box};{_MONO};{_WORD_BREAK_STYLE}">{_nowrap(command)}</pre>'
 
 
 def _nowrap(text: str) -> str:
-    """The text as HTML, with lines broken between words alone, and not at the hyphens of dates and options."""
-    return " ".join(map(_nowrap_word, text.split(" ")))
-
-
-def _nowrap_word(word: str) -> str:
-    return _NOWRAP_SPAN.format(escape(word)) if "-" in word and len(word) <= _MAX_NOWRAP else escape(word)
+    """The text as HTML in which lines don't break at the hyphens of dates and options."""
+    return " ".join(
+        _NOWRAP_SPAN.format(escape(word)) if "-" in word and len(word) <= _MAX_NOWRAP else escape(word)
+        for word in text.split(" ")
+    )
 
 
 _THREAD_OPENERS = frozenset({MessageKind.OPENED, MessageKind.TEST})
-"""What begins a thread; the rest answers it."""
+"""Kinds that begin a thread; the others are replies."""
 
 
 class EmailChannel:
-    """Sends mails to the same people over one server.
-
-    Args:
-        server: takes the mails.
-        sender: an address, or a name and an address in angle brackets.
-        recipients: addresses (at least one).
-        timeout_s: wall-clock seconds for one mail.
-    """
+    """Sends mails over one server to the same recipients, with `timeout_s` of wall-clock time for each mail."""
 
     threaded = True
 
@@ -157,7 +133,7 @@ class EmailChannel:
         self._server, self._sender, self._recipients, self._timeout_s = server, sender, recipients, timeout_s
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
-        """Sends the mail; delivered once the server has taken it for at least one of the recipients."""
+        """Sends the mail; it is delivered if the server accepts it for at least one recipient."""
         mail = as_mail(message, key=key, sender=self._sender, recipients=self._recipients, plain=plain)
         delivery = SmtpDelivery(
             server=self._server,
@@ -170,15 +146,12 @@ class EmailChannel:
             result = await run_in_thread(delivery.run, timeout_s=self._timeout_s)
         except TimeoutError:
             delivery.abort()
-            return SendResult(
-                outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=not delivery.content_sent
-            )
+            return delivery.no_answer("timeout")
         if delivery.refused and result.outcome is SendOutcome.DELIVERED:
             return self._partly_delivered(delivery.refused, key)
         return result
 
     def _partly_delivered(self, refused: Sequence[int], key: str) -> SendResult:
-        """Those who can get it have it; that others do not is said, lest nobody notice."""
         codes = sorted(set(refused))
         structlog.get_logger().warning(
             "mail_recipients_refused", refused=len(refused), recipients=len(self._recipients), smtp_codes=codes, key=key
@@ -188,15 +161,7 @@ class EmailChannel:
 
 
 def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str], plain: bool = False) -> EmailMessage:
-    """The whole mail, the same on every attempt.
-
-    Args:
-        message: what to tell.
-        key: becomes its Message-ID.
-        sender: an address, or a name and an address in angle brackets.
-        recipients: addresses.
-        plain: without HTML.
-    """
+    """The whole mail, the same on every attempt; its Message-ID is made from `key`; `plain`: without HTML."""
     clean = to_single_lines(message)
     domain = _address(sender).rpartition("@")[2]
     mail = EmailMessage(policy=SMTP)
@@ -206,10 +171,10 @@ def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str
     mail["Date"] = format_datetime(message.at)
     mail["Message-ID"] = f"<{key}@{domain}>"
     if message.thread and message.thread != key:
-        # the thread's name is the key of the mail that began it
+        # a thread's id is the key of its first mail
         mail["In-Reply-To"] = mail["References"] = f"<{message.thread}@{domain}>"
     mail["Auto-Submitted"] = "auto-generated"
-    # quoted-printable and base64 pass every server, and keep lines short
+    # quoted-printable passes every server and keeps lines short
     mail.set_content(as_text(clean), cte="quoted-printable")
     if not plain:
         mail.add_alternative(as_html(clean), subtype="html", cte="quoted-printable")
@@ -218,12 +183,9 @@ def as_mail(message: Message, *, key: str, sender: str, recipients: Sequence[str
 
 
 def subject(message: Message) -> str:
-    """What stays the same from opening to resolution: mail programs file by it as well as by `References`.
+    """The subject: the same from opening to resolution, since mail programs thread by it as well as by `References`.
 
-    How the incident stands is the first line of the text, which they show beside the subject.
-
-    Args:
-        message: with all of its texts on one line.
+    The first line of the text has the kind of message; mail programs show it beside the subject.
     """
     targets = list(dict.fromkeys(display_name(part.target) for part in message.parts or (message,)))
     about = targets[0] if len(targets) == 1 else f"{len(targets)} targets"

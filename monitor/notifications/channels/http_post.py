@@ -1,7 +1,7 @@
-"""One POST of JSON to a URL that is a secret, and how the answer is taken. It repeats nothing and quotes no URL."""
+"""One POST of JSON to a secret URL, and what its response means. It never retries and never shows the URL."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -19,24 +19,18 @@ class HttpPost:
     """Posts JSON to one URL."""
 
     read_url: Callable[[], str]
-    """Gives the URL, which is a secret, at the time of use."""
+    """Reads the URL, a secret, for each request."""
     send_request: Callable[[Request], Awaitable[CallResult]]
-    """Sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used."""
+    """Sends one request once, within its own deadline. Raises ValueError for a URL that can't be used."""
     template: str
-    """What logs call the URL."""
-    explanations: Mapping[str, str] | None = None
-    """Words with which this kind of receiver explains a refusal, and what they mean; other words are never repeated."""
+    """The URL's name in logs."""
+    explanations: Mapping[str, str] = field(default_factory=dict)
+    """Known response bodies of this receiver and what they mean; other bodies are never repeated."""
     auth_headers: Callable[[str, bytes], Mapping[str, str]] | None = None
-    """Makes the headers that prove who sends, of the key and the body. Raises MonitorError for a secret that can't be
-    read."""
+    """Key and body → headers that authenticate the sender. Raises MonitorError for a secret that can't be read."""
 
     async def __call__(self, payload: object, *, key: str) -> SendResult:
-        """Posts the payload with its `Idempotency-Key`; delivered once the receiver has answered 2xx.
-
-        Args:
-            payload: JSON values.
-            key: the same on every attempt to deliver the same payload.
-        """
+        """Posts the payload, JSON values, with `key` as `Idempotency-Key`; a 2xx response means delivered."""
         try:
             url = self.read_url()
         except MonitorError as error:
@@ -55,22 +49,17 @@ class HttpPost:
             body=body,
         )
         try:
-            return classify_response(await self.send_request(request), self.explanations or {})
+            return classify_response(await self.send_request(request), self.explanations)
         except ValueError:
-            # what the wire says when it can't take a URL apart; a URL is a secret, and so its words stay here
-            return SendResult(
-                outcome=SendOutcome.SUSPENDED, reason="its URL can't be used: check the address in the configuration"
-            )
+            # the transport's error text quotes the URL, which is a secret
+            reason = "its URL can't be used: check the address in the configuration"
+            return SendResult(outcome=SendOutcome.SUSPENDED, reason=reason)
 
 
 def classify_response(answer: CallResult, explanations: Mapping[str, str] | None = None) -> SendResult:
-    """How a receiver's answer is taken: 401, 403, 404 and 410 park the channel, 400, 413 and 422 refuse the message.
+    """What a response means: 401, 403, 404 and 410 suspend the channel; 400, 413 and 422 refuse the message.
 
-    docs/channels.md has the whole table.
-
-    Args:
-        answer: how the call ended.
-        known: whole bodies that the reason may explain, and how it does.
+    docs/channels.md has the full table. `explanations` are whole response bodies and what they mean.
     """
     error = answer.error
     if error is None:
@@ -85,7 +74,7 @@ def classify_response(answer: CallResult, explanations: Mapping[str, str] | None
 
 
 def _reason(error: ApiError, explanations: Mapping[str, str]) -> str:
-    """The status or fault, and words of ours: a receiver's body may echo what it should not."""
+    """The status or fault and our own text: a response body may echo secrets."""
     if error.status is None:
         return f"no answer ({error.network or 'not sent'})"
     explanation = explanations.get(error.message or "")

@@ -1,4 +1,4 @@
-"""The channel `log`: an incident's message becomes one structured event. It reaches whoever reads the logs."""
+"""The channel `log`: each message becomes one structured log event."""
 
 import structlog
 

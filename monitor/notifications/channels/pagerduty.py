@@ -1,40 +1,30 @@
-"""The channel `pagerduty`: an incident is one alert of PagerDuty's (Events API v2), from its opening to its end.
+"""The channel `pagerduty`: an incident is one PagerDuty alert (Events API v2) from opening to resolution.
 
-It pages once: further events of an open alert are added to that alert, and PagerDuty notifies nobody of them.
+It pages once: PagerDuty adds later events to the open alert without a page.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from monitor.errors import MonitorError
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.http_post import HttpPost
-from monitor.notifications.channels.text import one_line, to_single_lines
-from monitor.notifications.messages import Message, MessageKind, shown_safe_message
+from monitor.notifications.messages import Message, MessageKind, one_line, shown_safe_message, to_single_lines
 
 ENQUEUE_URL = "https://events.pagerduty.com/v2/enqueue"
 
-_ACTIONS: Mapping[MessageKind, str] = {
-    MessageKind.OPENED: "trigger",
-    MessageKind.UPDATED: "trigger",
-    MessageKind.REMINDER: "trigger",
-    MessageKind.TEST: "trigger",
-    MessageKind.ACKNOWLEDGED: "acknowledge",
-    MessageKind.RESOLVED: "resolve",
-}
+_ACTIONS = {MessageKind.ACKNOWLEDGED: "acknowledge", MessageKind.RESOLVED: "resolve"}
+"""All others trigger the alert."""
 _MAX_KEY, _MAX_SUMMARY = 255, 1024
-"""Characters that PagerDuty takes (Events API v2, Send an Alert Event)."""
+"""Characters (Events API v2, Send an Alert Event)."""
 _ELLIPSIS = "…"
 
 
 class PagerDutyChannel:
-    """Sends events to one integration.
+    """Sends events to one integration; `read_url` and `send_request` as in `HttpPost`.
 
-    Args:
-        read_url: gives where events go, at the time of use.
-        read_key: gives the integration's routing key, which is a secret, at the time of use.
-        ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
+    `read_key` reads the integration's routing key, a secret, for each request.
     """
 
     threaded = True
@@ -49,10 +39,10 @@ class PagerDutyChannel:
         self._http_post = HttpPost(read_url=read_url, send_request=send_request, template="pagerduty")
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
-        """Sends the event; delivered once PagerDuty has taken it, or when there is none to send.
+        """Sends the event.
 
-        Nothing is sent when one incident ends, or is acknowledged, while others of the same alert are open. PagerDuty
-        answers 400 to a wrong routing key as to a bad event: one that refuses even the simplest event is suspended.
+        A resolution or acknowledgement is not sent while other incidents of the same alert are open. PagerDuty answers
+        400 to a bad event and to a wrong routing key: if it refuses even the simplest event, the channel is suspended.
         """
         if message.kind in {MessageKind.RESOLVED, MessageKind.ACKNOWLEDGED} and message.others_open:
             return SendResult(outcome=SendOutcome.DELIVERED, reason="others of the same alert are still open")
@@ -68,15 +58,9 @@ class PagerDutyChannel:
 
 
 def as_event(message: Message, *, key: str, plain: bool = False) -> dict[str, object]:
-    """The event without its routing key.
-
-    Args:
-        message: what to tell.
-        key: of the delivery; a test message, which has no incident, is filed under it.
-        plain: without details.
-    """
+    """The event without its routing key; `plain`: without details."""
     clean = to_single_lines(message)
-    action = _ACTIONS[message.kind]
+    action = _ACTIONS.get(message.kind, "trigger")
     event: dict[str, object] = {"event_action": action, "dedup_key": dedup_key(message, key=key)}
     if action != "trigger":
         return event
@@ -94,7 +78,9 @@ def as_event(message: Message, *, key: str, plain: bool = False) -> dict[str, ob
 
 
 def dedup_key(message: Message, *, key: str) -> str:
-    """What PagerDuty files a message's alert under: its thread, or else its incident; at most 255 characters."""
+    """Identifies the alert: the message's thread, or else its incident; at most 255 characters. A test message has
+    neither: the delivery's key.
+    """
     if message.kind is MessageKind.TEST:
         return key
     full_key = message.thread or f"ingestion-monitor/{one_line(message.environment)}/{message.incident_id}"

@@ -1,7 +1,7 @@
-"""The channel `slack`: each message is POSTed to an incoming webhook as blocks, or as text where those are refused.
+"""The channel `slack`: each message is POSTed to an incoming webhook as blocks, or as text if Slack refuses blocks.
 
-What may come from outside (names, ids, codes) stands in `plain_text` objects, which Slack reads neither for markup nor
-for mentions and links. There are no attachments: Slack folds those, and what to check must be seen.
+Names, ids and codes may come from outside: they go into `plain_text` objects, in which Slack ignores markup, mentions
+and links. Attachments are not used, since Slack folds them and would hide what to check.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,29 +9,26 @@ from itertools import accumulate
 
 from monitor.model import Severity
 from monitor.model.http import CallResult, Request
+from monitor.notifications import messages
 from monitor.notifications.channels import SendResult
 from monitor.notifications.channels.http_post import HttpPost
-from monitor.notifications.channels.text import to_single_lines
-from monitor.notifications.messages import Message, MessageKind, shown_safe_message, to_text
+from monitor.notifications.messages import Message, MessageKind
 
 _ESCAPES: Mapping[str, str] = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-"""The three that Slack wants escaped; `<` would begin a mention (`<!channel>`, `<@U…>`) or a link."""
+"""`<` begins a mention (`<!channel>`, `<@U…>`) or a link."""
 
 _ELLIPSIS = "…"
 _ZERO_WIDTH_SPACE = "\u200b"
 
 
 def without_mentions(text: str) -> str:
-    """The text with every `@` split from what it might call: Slack needs `<!here>`, its look-alikes take `@here`."""
+    """The text with a zero-width space after every `@`: services like Slack take `@here` for a mention."""
     return text.replace("@", f"@{_ZERO_WIDTH_SPACE}")
 
 
 def escape_and_cut(text: str, limit: int) -> str:
-    """The text escaped for Slack, and cut with an ellipsis where it would be longer.
-
-    Args:
-        text: without control characters but for line breaks.
-        limit: the most characters (> 0), escapes included; those beyond the basic plane count twice, as in JavaScript.
+    """The text (no control characters except line breaks) escaped for Slack and, if it is longer than `limit` UTF-16
+    code units, escapes included, cut with an ellipsis.
     """
     pieces = [_ESCAPES.get(each, each) for each in text[: limit + 1]]
     if sum(map(_utf16_length, pieces)) <= limit:
@@ -45,13 +42,13 @@ def _utf16_length(piece: str) -> int:
 
 
 _MAX_HEADER, _MAX_FIELD, _MAX_TEXT = 150, 2000, 3000
-"""The most characters of a header, of a section's field, and of any other text (Block Kit's reference)."""
+"""Characters of a header, of a section's field, and of any other text (Block Kit reference)."""
 _FIELDS_PER_SECTION = 10
-"""The most fields of one section: five facts, each with its label."""
+"""Five facts, each with its label."""
 _MAX_FACTS = 100
-"""Twenty sections: far from the 50 blocks that a message may have."""
+"""Twenty sections; a message may have 50 blocks."""
 _MAX_INCIDENTS = 20
-"""Numbers of incidents that are named where many were merged."""
+"""Incident numbers that a merged message names."""
 
 _SEVERITY_EMOJI: Mapping[Severity, str] = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🔵"}
 _KIND_EMOJI: Mapping[MessageKind, str] = {
@@ -62,7 +59,7 @@ _ERROR_EXPLANATIONS: Mapping[str, str] = {
     "action_prohibited": "the workspace does not allow this",
     "channel_is_archived": "the channel is archived",
     "channel_not_found": "the channel does not exist",
-    "invalid_payload": "it can't read the message",
+    "invalid_payload": "Slack can't read the message",
     "invalid_token": "the webhook is revoked",
     "no_active_hooks": "the webhook is disabled",
     "no_service": "the webhook is removed or disabled",
@@ -74,18 +71,13 @@ _ERROR_EXPLANATIONS: Mapping[str, str] = {
     "too_many_attachments": "the message is too long",
     "user_not_found": "the webhook's owner does not exist",
 }
-"""What an incoming webhook answers a refused message with, by Slack's documentation."""
+"""Response bodies of incoming webhooks, from Slack's documentation."""
 
 Block = dict[str, object]
 
 
 class SlackChannel:
-    """Posts messages to one incoming webhook.
-
-    Args:
-        read_url: gives the URL, which is a secret, at the time of use.
-        ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
-    """
+    """Posts messages to one incoming webhook; `read_url` and `send_request` as in `HttpPost`."""
 
     threaded = False
 
@@ -95,31 +87,33 @@ class SlackChannel:
         )
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
-        """Posts the message as blocks; as plain text where those were refused."""
+        """Posts the message as blocks, or as text if `plain`."""
         return await self._http_post(as_text(message) if plain else as_blocks(message), key=key)
 
 
 def as_blocks(message: Message) -> dict[str, object]:
-    """The payload as blocks, with the whole message as text for notifications and for clients without blocks."""
-    clean = to_single_lines(message)
-    sections = [*_fact_sections(_shown_facts(clean)), *_check_section(clean.what_to_check), *_user_section(clean)]
-    blocks = [_header(clean), *sections, _context(clean)]
+    """The payload as blocks, and as text for notifications and for clients without blocks."""
+    clean = messages.to_single_lines(message)
+    checks = "\n".join(f"• {check}" for check in clean.what_to_check)
+    emoji = _KIND_EMOJI.get(message.kind) or _SEVERITY_EMOJI[message.severity]
+    blocks = [
+        {"type": "header", "text": _plain_text(f"{emoji} {clean.title}", _MAX_HEADER)},
+        *_fact_sections(_shown_facts(clean)),
+        *_headed_section("What to check", checks),
+        *_headed_section("For your users", messages.shown_safe_message(clean)),
+        _context(clean),
+    ]
     return {**as_text(message), "blocks": blocks}
 
 
 def as_text(message: Message) -> dict[str, object]:
-    """The payload as text alone, in which Slack shall see no markup."""
-    text = escape_and_cut(without_mentions(to_text(to_single_lines(message))), _MAX_TEXT)
+    """The payload as text only, without markup."""
+    text = escape_and_cut(without_mentions(messages.to_text(messages.to_single_lines(message))), _MAX_TEXT)
     return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
 
 
-def _header(message: Message) -> Block:
-    emoji = _KIND_EMOJI.get(message.kind) or _SEVERITY_EMOJI[message.severity]
-    return {"type": "header", "text": _plain_text(f"{emoji} {message.title}", _MAX_HEADER)}
-
-
 def _shown_facts(message: Message) -> Sequence[tuple[str, str]]:
-    """The facts but for the command that tells more, which stands below them."""
+    """The facts without the command for details, which is in the last block."""
     facts = [fact for fact in message.facts if message.parts or fact[1] != _show_command(message)]
     left_out = len(facts) - _MAX_FACTS
     return [*facts[: _MAX_FACTS - 1], ("…", f"{left_out + 1} more")] if left_out > 0 else facts
@@ -134,33 +128,24 @@ def _fact_sections(facts: Sequence[tuple[str, str]]) -> list[Block]:
 
 
 def _label_text(label: str) -> Block:
-    """In bold, unless it could close that itself."""
+    """In bold, unless the label holds markup characters."""
     if set("*_~`") & set(label):
         return _plain_text(label, _MAX_FIELD)
     return {"type": "mrkdwn", "text": f"*{escape_and_cut(label, _MAX_FIELD - 2)}*", "verbatim": True}
 
 
-def _check_section(checks: Sequence[str]) -> list[Block]:
-    if not checks:
+def _headed_section(heading: str, text: str | None) -> list[Block]:
+    if not text:
         return []
-    return _headed_section("What to check", "\n".join(f"• {check}" for check in checks))
-
-
-def _user_section(message: Message) -> list[Block]:
-    sentence = shown_safe_message(message)
-    return _headed_section("For your users", sentence) if sentence else []
-
-
-def _headed_section(heading: str, text: str) -> list[Block]:
     bold = {"type": "mrkdwn", "text": f"*{heading}*", "verbatim": True}
     return [{"type": "section", "text": bold}, {"type": "section", "text": _plain_text(text, _MAX_TEXT)}]
 
 
 def _context(message: Message) -> Block:
-    """The last lines, in small: what kind of incident it is, and below it one command per line."""
+    """The last lines, in small print: the incident's attributes, then one command per line."""
     parts = (
-        f"{message.cause.value}, {message.severity.value}, for {message.team.value}",
-        message.environment,
+        f"cause: {message.cause.value}",
+        *messages.attribute_texts(message),
         f"{message.at:%Y-%m-%d %H:%M} UTC",
         *_incident_numbers(message),
     )
@@ -183,5 +168,5 @@ def _show_command(message: Message) -> str:
 
 
 def _plain_text(text: str, limit: int) -> Block:
-    # without `emoji` a colon in an id stays a colon
+    # `emoji` would turn `:name:` in an id into a picture
     return {"type": "plain_text", "text": escape_and_cut(text, limit), "emoji": False}

@@ -1,6 +1,6 @@
-"""One mail over SMTP (RFC 5321): how it is handed over, and how each answer is taken. It repeats nothing.
+"""Sends one mail over SMTP (RFC 5321) and classifies the server's replies. It never retries.
 
-What a server says beside its codes is never repeated: it may quote the mail.
+Reasons hold the reply code but never the server's text, which may quote the mail.
 """
 
 import smtplib
@@ -16,7 +16,7 @@ from monitor.notifications.channels import SendOutcome, SendResult
 
 
 class Security(StrEnum):
-    """How the way to a mail server is encrypted."""
+    """The encryption of the connection to a mail server."""
 
     STARTTLS = "starttls"
     TLS = "tls"
@@ -24,7 +24,7 @@ class Security(StrEnum):
 
 
 class SmtpStep(StrEnum):
-    """What a server was asked for when it answered."""
+    """The step that a reply answers."""
 
     GREETING = "greeting"
     ENCRYPTION = "encryption"
@@ -36,27 +36,23 @@ class SmtpStep(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailServer:
-    """A mail server and how it is reached."""
+    """A mail server's address and credentials."""
 
     host: str
     port: int
     security: Security
     user: str | None = None
     read_password: Callable[[], str] | None = None
-    """Gives the user's password, which is a secret, at the time of use."""
+    """Reads the user's password, a secret, for each mail."""
     ca_file: str | None = None
-    """Certificates of authorities to trust beside the system's, in PEM form; read for each mail."""
+    """A PEM file with CA certificates to trust besides the system's; read for each mail."""
 
 
 def classify_reply(step: SmtpStep, code: int) -> SendResult:
-    """How a server's answer is taken.
+    """What a reply code means at a step.
 
-    A mail that is too large, or whose content is refused, is refused itself; every other permanent error (5xx) means
-    that no mail gets through until somebody mends the settings. docs/channels.md has the whole table.
-
-    Args:
-        step: what it answered to.
-        code: the three digits of its answer.
+    A permanent error (5xx) to the content, or for the mail's size, refuses this mail. Every other permanent error
+    suspends the channel. docs/channels.md has the full table.
     """
     if 200 <= code < 400:
         return SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
@@ -64,15 +60,15 @@ def classify_reply(step: SmtpStep, code: int) -> SendResult:
     if not 500 <= code < 600:
         return SendResult(outcome=SendOutcome.RETRY, reason=reason)
     if step is SmtpStep.RECIPIENTS and code == 552:
-        # a mailbox that is full, by most servers; RFC 5321, 4.5.3.1.10 wants it taken as passing
+        # most servers: the mailbox is full; RFC 5321, 4.5.3.1.10: treat it as temporary
         return SendResult(outcome=SendOutcome.RETRY, reason=reason)
     if step is SmtpStep.CONTENT or (step is SmtpStep.SENDER and code == 552):
         return SendResult(outcome=SendOutcome.REFUSED, reason=reason)
     return SendResult(outcome=SendOutcome.SUSPENDED, reason=reason)
 
 
-class _NotDelivered(Exception):  # noqa: N818  # no error: it carries the verdict out of the dialogue
-    """The mail is not handed over, and why."""
+class _NotDelivered(Exception):  # noqa: N818  # carries a result out of the dialogue
+    """The server did not accept the mail."""
 
     def __init__(self, result: SendResult) -> None:
         super().__init__(result.reason)
@@ -81,34 +77,34 @@ class _NotDelivered(Exception):  # noqa: N818  # no error: it carries the verdic
 
 @dataclass(slots=True, kw_only=True)
 class SmtpDelivery:
-    """Hands one mail to a server, once. `run` blocks; `abort`, from another thread, ends it."""
+    """Sends one mail once. `run` blocks; `abort`, called from another thread, ends it."""
 
     server: MailServer
     sender: str
     recipients: Sequence[str]
     mail: bytes
-    """Its lines end with CR LF, and are of ASCII."""
+    """ASCII lines that end with CR LF."""
     timeout_s: float
-    """For each step; who calls keeps the time of the whole."""
+    """For each step; the caller limits the whole."""
     refused: list[int] = field(default_factory=list)
-    """What the server answered for recipients that it does not take, though it takes others."""
+    """Reply codes for the recipients that the server refused."""
     content_sent: bool = False
-    """Whether the server may have the whole mail."""
+    """Whether the server may have received the whole mail."""
     _smtp: smtplib.SMTP | None = None
 
     def run(self) -> SendResult:
-        """Connects, encrypts, logs in, and hands the mail over; delivered once the server has taken it."""
+        """Connects, encrypts, logs in and sends the mail."""
         try:
             return self._deliver()
         except _NotDelivered as failure:
             return failure.result
         except smtplib.SMTPServerDisconnected as error:
-            # smtplib's own word for whatever ends a read; what it was is in the context
-            return self._no_answer("timeout" if isinstance(error.__context__, TimeoutError) else "reset")
+            # smtplib raises this whatever ended a read; the context has the cause
+            return self.no_answer("timeout" if isinstance(error.__context__, TimeoutError) else "reset")
         except smtplib.SMTPException:
-            return self._no_answer("protocol")
+            return self.no_answer("protocol")
         except OSError as error:
-            return self._no_answer(_fault_name(error))
+            return self.no_answer(_fault_name(error))
         finally:
             if self._smtp is not None:
                 self._smtp.close()
@@ -120,13 +116,18 @@ class SmtpDelivery:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
+    def no_answer(self, fault: str) -> SendResult:
+        """The result of a fault of the network."""
+        return SendResult(outcome=SendOutcome.RETRY, reason=f"no answer ({fault})", certain=not self.content_sent)
+
     def _deliver(self) -> SendResult:
         smtp = self._connect()
         if self.server.security is Security.STARTTLS:
             self._start_tls(smtp)
         if self.server.user is not None:
             self._log_in(smtp, self.server.user)
-        self._mail_from(smtp)
+        size = [f"size={len(self.mail)}"] if smtp.has_extn("size") else []
+        _require_success(SmtpStep.SENDER, *smtp.mail(self.sender, size))
         self._rcpt_to(smtp)
         self.content_sent = True
         try:
@@ -135,20 +136,18 @@ class SmtpDelivery:
             code = error.smtp_code
         result = classify_reply(SmtpStep.CONTENT, code)
         if result.outcome is SendOutcome.DELIVERED:
-            with suppress(smtplib.SMTPException, OSError):  # the mail is the server's by now
+            with suppress(smtplib.SMTPException, OSError):  # the server has accepted the mail
                 smtp.quit()
         return result
 
     def _connect(self) -> smtplib.SMTP:
-        host, port = self.server.host, self.server.port
+        host, port, timeout_s = self.server.host, self.server.port, self.timeout_s
         try:
             if self.server.security is Security.TLS:
-                smtp: smtplib.SMTP = smtplib.SMTP_SSL(
-                    host, port, timeout=self.timeout_s, context=_tls_context(self.server)
-                )
+                self._smtp = smtplib.SMTP_SSL(host, port, timeout=timeout_s, context=_tls_context(self.server))
             else:
-                smtp = smtplib.SMTP(host, port, timeout=self.timeout_s)
-            self._smtp = smtp
+                self._smtp = smtplib.SMTP(host, port, timeout=timeout_s)
+            smtp = self._smtp
             smtp.ehlo_or_helo_if_needed()
         except (smtplib.SMTPConnectError, smtplib.SMTPHeloError) as error:
             raise _NotDelivered(classify_reply(SmtpStep.GREETING, error.smtp_code)) from None
@@ -172,24 +171,16 @@ class SmtpDelivery:
         except smtplib.SMTPServerDisconnected:
             raise
         except smtplib.SMTPException:
-            # what it has for a server without AUTH, and for one with none but odd ways to log in
-            raise _suspended(
-                "the server takes no log-in: leave out user and password, or choose another port"
-            ) from None
-
-    def _mail_from(self, smtp: smtplib.SMTP) -> None:
-        size = [f"size={len(self.mail)}"] if smtp.has_extn("size") else []
-        _require_success(SmtpStep.SENDER, *smtp.mail(self.sender, size))
+            # the server offers no AUTH, or no method that smtplib supports
+            reason = "the server accepts no login: leave out user and password, or choose another port"
+            raise _suspended(reason) from None
 
     def _rcpt_to(self, smtp: smtplib.SMTP) -> None:
         codes = [smtp.rcpt(recipient)[0] for recipient in self.recipients]
         self.refused = [code for code in codes if not 200 <= code < 300]
         if len(self.refused) == len(codes):
-            # one that may yet take it is worth another attempt
+            # a temporary refusal by one recipient makes it worth another attempt
             _require_success(SmtpStep.RECIPIENTS, min(self.refused))
-
-    def _no_answer(self, fault: str) -> SendResult:
-        return SendResult(outcome=SendOutcome.RETRY, reason=f"no answer ({fault})", certain=not self.content_sent)
 
 
 def _fault_name(error: OSError) -> str:
@@ -200,7 +191,7 @@ def _fault_name(error: OSError) -> str:
 
 
 def _require_success(step: SmtpStep, code: int, _text: bytes = b"") -> None:
-    """Raises _Ended for an answer that is no success."""
+    """Raises _NotDelivered unless the reply is a success."""
     result = classify_reply(step, code)
     if result.outcome is not SendOutcome.DELIVERED:
         raise _NotDelivered(result)
@@ -216,5 +207,6 @@ def _tls_context(server: MailServer) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cafile=server.ca_file)
         except OSError:
-            raise _suspended(f"{server.ca_file} can't be used: is it there, with certificates in PEM form?") from None
+            reason = f"{server.ca_file} can't be read: check that it exists and holds PEM certificates"
+            raise _suspended(reason) from None
     return context

@@ -1,6 +1,6 @@
 """The channel `webhook`: each message is POSTed as versioned JSON (docs/webhook.md) with an `Idempotency-Key`.
 
-With a secret it is signed as Standard Webhooks 1.0 want it: the receiver can tell who sent it, and when.
+With a secret, requests are signed as in Standard Webhooks 1.0: the receiver can verify the sender and the time.
 """
 
 import base64
@@ -14,23 +14,16 @@ import msgspec
 from monitor.model.http import CallResult, Request
 from monitor.notifications.channels import SendResult
 from monitor.notifications.channels.http_post import HttpPost
-from monitor.notifications.channels.text import to_single_lines
-from monitor.notifications.messages import Message, to_text
+from monitor.notifications.messages import Message, to_single_lines, to_text
 
 PAYLOAD_VERSION = 1
-"""Of the payload: it grows when a field changes its meaning or goes; new fields alone do not change it."""
+"""Incremented when a field is removed or changes its meaning, not when one is added."""
 
 _PREFIX = "whsec_"
 
 
 class WebhookChannel:
-    """Posts messages to one URL.
-
-    Args:
-        read_url: gives the URL, which is a secret, at the time of use.
-        ask: sends one request, once, within a deadline of its own. Raises ValueError for a URL that can't be used.
-        sign: makes the headers that prove who sends, of key and body (`signer`); None: there are none.
-    """
+    """Posts messages to one URL; `read_url`, `send_request` and `sign` (`auth_headers`) as in `HttpPost`."""
 
     threaded = False
 
@@ -44,7 +37,7 @@ class WebhookChannel:
         self._http_post = HttpPost(read_url=read_url, send_request=send_request, template="webhook", auth_headers=sign)
 
     async def send(self, message: Message, *, key: str, plain: bool = False) -> SendResult:
-        """Posts the message; delivered once the receiver has answered 2xx. A URL that can't be read parks it."""
+        """Posts the message, or `{"text": …}` if `plain`."""
         clean = to_single_lines(message)
         if plain:
             return await self._http_post({"text": to_text(clean)}, key=key)
@@ -52,12 +45,7 @@ class WebhookChannel:
 
 
 def signer(read_secret: Callable[[], str], utcnow: Callable[[], datetime]) -> Callable[[str, bytes], Mapping[str, str]]:
-    """Signs requests as Standard Webhooks 1.0 want it.
-
-    Args:
-        read_secret: gives `whsec_` and the key in base64, which is a secret, at the time of use.
-        utcnow: the clock that a signature is dated by.
-    """
+    """Makes the headers of Standard Webhooks 1.0; reads the secret for each request."""
 
     def sign(key: str, body: bytes) -> Mapping[str, str]:
         timestamp = str(int(utcnow().timestamp()))
@@ -68,14 +56,10 @@ def signer(read_secret: Callable[[], str], utcnow: Callable[[], datetime]) -> Ca
 
 
 def signature(secret: str, content: bytes) -> str:
-    """HMAC-SHA256 in base64 (Standard Webhooks 1.0).
-
-    Args:
-        secret: `whsec_` and the key in base64.
-        content: `id.timestamp.body`.
+    """HMAC-SHA256 in base64 of `id.timestamp.body` (Standard Webhooks 1.0).
 
     Raises:
-        ValueError: the secret is not of that form.
+        ValueError: the secret is not `whsec_` followed by the key in base64.
     """
     if not secret.startswith(_PREFIX):
         raise ValueError("the secret does not begin with whsec_")
@@ -84,7 +68,7 @@ def signature(secret: str, content: bytes) -> str:
 
 
 def _payload(message: Message) -> dict[str, object]:
-    """The message as JSON values; each of its parts in the same form."""
+    """The message and its parts as JSON values."""
     return {
         **msgspec.to_builtins(message),
         "facts": dict(message.facts),

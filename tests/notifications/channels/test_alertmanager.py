@@ -153,7 +153,7 @@ async def test_a_refused_alert_is_sent_once_more_with_its_title_alone():
     assert second["labels"] == alert()["labels"]
 
 
-async def test_a_token_that_can_t_be_read_parks_the_channel(tmp_path):
+async def test_a_token_that_can_t_be_read_suspends_the_channel(tmp_path):
     token = Secret.from_file(tmp_path / "token")
     with Receiver() as receiver:
         result = await to(receiver.url, authorization=lambda: bearer_auth(token.reveal())).send(message(), key=KEY)

@@ -37,7 +37,7 @@ async def test_a_message_arrives_as_title_and_lines():
     assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert body["title"] == "gloo-prod: the API rejects the credentials"
     first, *others = body["message"].split("\n")
-    assert first == "critical, production, for credentials"
+    assert first == "severity: critical, team: credentials, environment: production"
     assert others[0] == "check: key rotation"
 
 
@@ -48,20 +48,20 @@ TYPES = [
 
 
 @pytest.mark.parametrize(("kind", "severity", "type_"), TYPES, ids=[kind for kind, _, _ in TYPES])
-async def test_the_type_says_how_urgent_it_is(kind, severity, type_):
+async def test_the_notify_type_follows_the_severity(kind, severity, type_):
     _, (body,) = await sent(message(kind=kind, severity=severity))
     assert body["type"] == type_
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 500])
-async def test_a_failure_is_seen_and_tried_again(status):
+async def test_a_failure_is_retried(status):
     result, bodies = await sent(message(), (status, {"Location": "/elsewhere"}, CANARY.encode()))
-    assert result == SendResult(outcome=SendOutcome.RETRY, reason="the service did not take it", certain=False)
+    assert result == SendResult(outcome=SendOutcome.RETRY, reason="the service did not accept it", certain=False)
     assert len(bodies) == 1, "no redirect is followed"
 
 
 @pytest.mark.parametrize("url", ["nonsense://host/x", "slack://x", "https://", "tgram://"])
-async def test_a_url_that_apprise_can_t_read_parks_the_channel(url):
+async def test_a_url_that_apprise_can_t_read_suspends_the_channel(url):
     result = await AppriseChannel(lambda: url, timeout_s=5).send(message(), key=KEY)
     assert result.outcome is SendOutcome.SUSPENDED
     assert url not in result.reason
@@ -72,7 +72,7 @@ def test_a_service_has_a_name():
     assert known_service("ntfy://topic") == "ntfy"
 
 
-async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
+async def test_a_url_that_can_t_be_read_suspends_the_channel_and_names_the_file(tmp_path):
     missing = Secret.from_file(tmp_path / "url").reveal
     result = await AppriseChannel(missing, timeout_s=5).send(message(), key=KEY)
     assert result.outcome is SendOutcome.SUSPENDED
@@ -120,7 +120,7 @@ async def test_a_plugin_that_breaks_is_a_failure():
     assert CANARY not in result.reason
 
 
-async def test_a_service_that_dawdles_is_left_and_not_asked_again_meanwhile():
+async def test_a_service_that_hangs_gets_no_second_attempt_meanwhile():
     with Receiver() as receiver:
         receiver.hang = True
         channel = to(receiver, timeout_s=1)
@@ -128,9 +128,7 @@ async def test_a_service_that_dawdles_is_left_and_not_asked_again_meanwhile():
         second = await channel.send(message(), key=KEY)
         assert len(receiver.got) == 1
     assert first == SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=False)
-    assert second == SendResult(
-        outcome=SendOutcome.RETRY, reason="the service has not ended the attempt before this one"
-    )
+    assert second == SendResult(outcome=SendOutcome.RETRY, reason="the previous attempt still runs")
 
 
 HOSTILE = {
@@ -154,13 +152,13 @@ def test_the_text_is_that_of_a_message_without_its_title():
 # --- beside the event loop -------------------------------------------------------------------------------------------
 
 
-async def test_what_the_work_gives_and_raises_comes_back():
+async def test_a_thread_returns_results_and_exceptions():
     assert await run_in_thread(lambda: 42, timeout_s=5) == 42
     with pytest.raises(ZeroDivisionError):
         await run_in_thread(lambda: 1 / 0, timeout_s=5)
 
 
-async def test_work_that_ends_too_late_disturbs_nobody():
+async def test_a_thread_that_ends_after_its_timeout_is_harmless():
     let_go, ended = threading.Event(), threading.Event()
 
     def work():
@@ -173,11 +171,11 @@ async def test_work_that_ends_too_late_disturbs_nobody():
     assert ended.wait(10)
 
 
-def test_work_that_never_ends_does_not_hold_the_process():
+def test_a_thread_that_never_ends_does_not_keep_the_process_alive():
     script = (
-        "import asyncio, threading\nfrom monitor.threads import aside\n"
+        "import asyncio, threading\nfrom monitor.threads import run_in_thread\n"
         "async def main():\n"
-        "    try:\n        await aside(threading.Event().wait, timeout_s=0.05)\n"
+        "    try:\n        await run_in_thread(threading.Event().wait, timeout_s=0.05)\n"
         "    except TimeoutError:\n        print('left')\n"
         "asyncio.run(main())\n"
     )

@@ -62,7 +62,7 @@ def tls(authority):
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_mail_arrives_whole_for_all_recipients():
+async def test_a_mail_arrives_complete_for_all_recipients():
     with Server() as server:
         ended = await to(server).send(message(), key=KEY)
         got = server.read()
@@ -82,7 +82,7 @@ async def test_every_attempt_sends_the_same_bytes():
     assert first == second
 
 
-def test_what_a_server_could_stumble_over_is_not_in_a_mail():
+def test_lines_of_a_mail_are_short_and_ascii():
     lines = mail(title="ü" * 2000, facts=(("sample ids", "x" * 5000),)).as_bytes().split(b"\r\n")
     assert max(map(len, lines)) <= 998, "RFC 5321, 4.5.3.1.6"
     assert all(line.isascii() for line in lines)
@@ -99,7 +99,7 @@ def test_the_html_loads_nothing_and_fits_a_phone():
 # --- threads ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_follows_answers_the_mail_that_opened_the_thread():
+def test_later_mails_reply_to_the_mail_that_opened_the_thread():
     opened, resolved = mail(thread=KEY), as_mail(later(), key="another", sender=SENDER, recipients=TO)
     assert (opened["In-Reply-To"], opened["References"]) == (None, None)
     assert resolved["In-Reply-To"] == resolved["References"] == f"<{THREAD}@example.com>"
@@ -108,7 +108,7 @@ def test_what_follows_answers_the_mail_that_opened_the_thread():
 COUNTS = [(MessageKind.OPENED, 3), (MessageKind.UPDATED, 41), (MessageKind.REMINDER, 40), (MessageKind.RESOLVED, 0)]
 
 
-def test_the_subject_of_an_incident_stays_the_same_but_for_the_re():
+def test_later_mails_have_the_same_subject_with_re():
     subjects = [
         subject(message(kind=kind, cause=Cause.ITEMS_FAILED, title=f"gloo-prod: {count} documents failed: {kind}"))
         for kind, count in COUNTS
@@ -125,11 +125,11 @@ def test_a_subject_names_the_group_and_how_many_targets():
     assert subject(message(kind=MessageKind.TEST, target="channel:mail")) == "[production] channel mail: test message"
 
 
-@pytest.mark.parametrize(("open_", "said"), [(1, "1 other of this thread is"), (2, "2 others of this thread are")])
-def test_the_end_of_one_says_that_others_are_open(open_, said):
+@pytest.mark.parametrize(("open_", "said"), [(1, "1 other incident"), (2, "2 other incidents")])
+def test_a_resolution_says_how_many_others_of_its_thread_are_open(open_, said):
     sent_mail = as_mail(later(others_open=open_), key=KEY, sender=SENDER, recipients=TO)
     for part in sent_mail.iter_parts():
-        assert f"{said} still open" in part.get_content()
+        assert f"{said} of this thread" in part.get_content()
 
 
 # --- hostile text ----------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_the_end_of_one_says_that_others_are_open(open_, said):
 HOSTILE = "</p><script>alert(1)</script>\r\nBcc: everyone@example.com\r\n\r\n<img src=x>\x00\u202e&amp;"
 
 
-async def test_nothing_from_outside_becomes_a_header_or_markup():
+async def test_hostile_text_becomes_neither_header_nor_markup():
     hostile = message(
         title=HOSTILE, target=HOSTILE, environment=HOSTILE, group=HOSTILE, what_to_check=(HOSTILE,),
         facts=((HOSTILE, HOSTILE),), commands=((HOSTILE, HOSTILE),),
@@ -208,7 +208,7 @@ async def test_a_user_logs_in(tls, ca_file):
     assert wrong == SendResult(outcome=SendOutcome.SUSPENDED, reason="SMTP 535 to the login")
 
 
-async def test_a_password_that_can_t_be_read_parks_the_channel_and_names_the_file(tls, ca_file, tmp_path):
+async def test_a_password_that_can_t_be_read_suspends_the_channel_and_names_the_file(tls, ca_file, tmp_path):
     there = {"security": Security.STARTTLS, "host": "localhost", "ca_file": ca_file, "user": "monitor"}
     with Server(tls=tls, users={"monitor": "right"}) as server:
         missing = Secret.from_file(tmp_path / "password").reveal
@@ -217,14 +217,14 @@ async def test_a_password_that_can_t_be_read_parks_the_channel_and_names_the_fil
     assert str(tmp_path / "password") in ended.reason
 
 
-async def test_a_server_that_knows_no_log_in_parks_the_channel():
+async def test_a_server_without_login_suspends_the_channel():
     with Server() as server:
         ended = await to(server, user="monitor", read_password=lambda: "x").send(message(), key=KEY)
     assert ended.outcome is SendOutcome.SUSPENDED
-    assert "takes no log-in" in ended.reason
+    assert "accepts no login" in ended.reason
 
 
-async def test_a_server_that_wants_a_log_in_parks_a_channel_without_one(tls, ca_file):
+async def test_a_server_that_requires_a_login_suspends_a_channel_without_one(tls, ca_file):
     with Server(tls=tls, users={"monitor": "right"}) as server:
         ended = await to(server, security=Security.STARTTLS, host="localhost", ca_file=ca_file).send(message(), key=KEY)
     assert ended == SendResult(outcome=SendOutcome.SUSPENDED, reason="SMTP 530 to the sender")
@@ -332,7 +332,7 @@ async def test_how_a_greeting_is_taken(greeting, outcome, reason):
     assert (ended.outcome, ended.reason) == (outcome, reason)
 
 
-def test_every_permanent_answer_ends_the_attempts_or_parks():
+def test_every_permanent_answer_ends_the_attempts_or_suspends():
     outcomes = {classify_reply(step, code).outcome for step in SmtpStep for code in range(500, 560) if code != 552}
     assert outcomes == {SendOutcome.SUSPENDED, SendOutcome.REFUSED}
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.samples import message
 
-from monitor.notifications.channels.text import one_line, to_single_lines
+from monitor.notifications.messages import one_line, to_single_lines
 
 RAW = "a\r\nb\x1b[31m\x00\u202e\u2028\x85<script>x</script><!channel>"
 

@@ -7,7 +7,7 @@ from monitor.notifications.channels import SendOutcome, SendResult
 from monitor.notifications.channels.http_post import classify_response
 
 OUTCOMES = [
-    *[(f"{status}", ApiError(status=status), SendOutcome.SUSPENDED, f"HTTP {status}") for status in (401, 403, 404, 410)],
+    *[(str(code), ApiError(status=code), SendOutcome.SUSPENDED, f"HTTP {code}") for code in (401, 403, 404, 410)],
     *[(f"{status}", ApiError(status=status), SendOutcome.REFUSED, f"HTTP {status}") for status in (400, 413, 422)],
     *[(f"{status}", ApiError(status=status), SendOutcome.RETRY, f"HTTP {status}") for status in (302, 408, 429, 500)],
     ("no name", ApiError(status=None, network=NetworkFault.DNS), SendOutcome.RETRY, "no answer (dns)"),

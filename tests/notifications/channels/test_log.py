@@ -36,7 +36,7 @@ async def test_a_message_becomes_one_event_with_all_that_it_says():
                 "since": "2026-03-01 11:55:00 UTC",
                 "evidence": "1 × 401 from the token endpoint",
                 "run 17": "aborted: 120 items tracked, 0 answered, 120 unknown",
-                "more": "ingestion-monitor incidents show 1",
+                "details": "ingestion-monitor incidents show 1",
             },
             "commands": {"silence": "ingestion-monitor silences add --incident 7 --for 4h"},
             "group": "contracts",

@@ -102,7 +102,7 @@ async def test_pagerduty_says_when_to_come_back():
     assert result == SendResult(outcome=SendOutcome.RETRY, reason="HTTP 429", retry_after=timedelta(minutes=1))
 
 
-async def test_a_key_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
+async def test_a_key_that_can_t_be_read_suspends_the_channel_and_names_the_file(tmp_path):
     missing = Secret.from_file(tmp_path / "key").reveal
     with Receiver() as receiver:
         result = await PagerDutyChannel(lambda: receiver.url, missing, ask_briefly).send(message(), key=KEY)

@@ -46,7 +46,7 @@ def shown(payload):
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_message_arrives_whole_as_blocks():
+async def test_a_message_arrives_complete_as_blocks():
     result, ((key, body),) = await sent()
     assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert key == KEY
@@ -61,22 +61,22 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("kind", "severity", "mark"), VARIANTS, ids=[kind for kind, _, _ in VARIANTS])
-def test_the_mark_shows_how_urgent_it_is(kind, severity, mark):
+def test_the_emoji_shows_the_severity_or_kind(kind, severity, mark):
     (header, *_) = shown(as_blocks(message(kind=kind, severity=severity, title="a title")))
     assert header == f"{mark} a title"
 
 
-def test_a_resolution_says_how_long_it_lasted_and_asks_to_check_nothing():
+def test_a_resolution_has_the_duration_and_nothing_to_check():
     resolution = message(
-        kind=MessageKind.RESOLVED, what_to_check=(), facts=(("lasted", "12 min"),), safe_message="It is over.",
+        kind=MessageKind.RESOLVED, what_to_check=(), facts=(("duration", "12 min"),), safe_message="It is over.",
         at=NOW + timedelta(minutes=7), title="gloo-prod: the API rejects the credentials: resolved",
     )  # fmt: skip
     *lines, context = shown(as_blocks(resolution))
     title = "🟢 gloo-prod: the API rejects the credentials: resolved"
-    assert lines == [title, "*lasted*", "12 min", "*For your users*", "It is over."]
-    assert context.startswith(
-        "unauthorized, critical, for credentials · production · 2026-03-01 12:07 UTC · incident 1"
-    )
+    assert lines == [title, "*duration*", "12 min", "*For your users*", "It is over."]
+    for part in ("cause: unauthorized", "severity: critical", "team: credentials", "environment: production"):
+        assert part in context.split(" · ")
+    assert "2026-03-01 12:07 UTC · incident 1" in context
 
 
 def test_a_test_message_names_no_incident():
@@ -84,11 +84,11 @@ def test_a_test_message_names_no_incident():
     assert "incident" not in context
 
 
-def test_the_command_for_more_stands_once():
+def test_the_command_for_details_appears_once():
     assert json.dumps(as_blocks(message())["blocks"]).count("ingestion-monitor incidents show 1") == 1
 
 
-def test_the_commands_stand_below_what_kind_of_incident_it_is():
+def test_the_commands_are_below_the_attributes():
     commands = (("acknowledge", "ingestion-monitor incidents ack 1"), ("silence", "ingestion-monitor silences add …"))
     *_, context = shown(as_blocks(message(commands=commands)))
     assert context.splitlines()[1:] == [
@@ -109,7 +109,7 @@ def test_a_message_for_several_incidents_names_their_numbers(count, named):
     assert "de, fr" in shown(as_blocks(given))
 
 
-def test_a_label_that_could_close_its_bold_stands_plain():
+def test_a_label_with_markup_characters_is_plain_text():
     fields = list(texts(as_blocks(message(facts=(("gloo_*prod*", "down"), ("since", "noon"))))))
     assert [field["type"] for field in fields if field["text"] in {"gloo_*prod*", "*since*"}] == [
         "plain_text",
@@ -117,7 +117,7 @@ def test_a_label_that_could_close_its_bold_stands_plain():
     ]
 
 
-def test_of_more_facts_than_fit_the_number_is_told():
+def test_facts_that_do_not_fit_are_counted():
     many = tuple((f"label {number}", "value") for number in range(500))
     payload = as_blocks(message(facts=many))
     assert len(payload["blocks"]) <= 50
@@ -126,7 +126,7 @@ def test_of_more_facts_than_fit_the_number_is_told():
     assert values[-4:] == ["*label 98*", "value", "*…*", "401 more"]
 
 
-def test_a_title_is_cut_where_slack_would_refuse_it():
+def test_a_title_that_is_too_long_for_slack_is_cut():
     (header, *_) = shown(as_blocks(message(title="t" * 200)))
     assert header == "🔴 " + "t" * 146 + "…"  # the mark counts twice
 
@@ -149,14 +149,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("hostile", "inert"), HOSTILE.values(), ids=HOSTILE)
-def test_what_comes_from_outside_is_inert(hostile, inert):
+def test_hostile_text_is_inert(hostile, inert):
     payload = as_blocks(message(facts=(("sample ids", hostile),)))
     assert {"type": "plain_text", "text": inert, "emoji": False} in list(texts(payload))
     assert not payload["mrkdwn"]
     assert inert.replace("@", "@\u200b") in payload["text"]
 
 
-def test_the_text_for_clients_without_blocks_calls_nobody():
+def test_the_text_for_clients_without_blocks_mentions_nobody():
     text = as_text(message(facts=(("sample ids", "@here @channel @everyone"),)))["text"]
     assert not {"@here", "@channel", "@everyone"} & set(text.split())
 
@@ -176,7 +176,7 @@ LONG = st.builds(lambda text, times: text * times, ANY_TEXT, st.integers(1, 200)
     facts=st.lists(st.tuples(ANY_TEXT, LONG), max_size=30),
     environment=ANY_TEXT,
 )
-def test_whatever_is_told_slack_gets_a_payload_that_it_can_take(title, checks, facts, environment):
+def test_any_message_makes_a_payload_within_slacks_limits(title, checks, facts, environment):
     given = message(title=title, what_to_check=tuple(checks), facts=tuple(facts), environment=environment)
     payload = as_blocks(given)
     assert json.loads(json.dumps(payload)) == payload
@@ -229,7 +229,7 @@ OUTCOMES = {
     "refused for good": (
         [(400, {}, b"invalid_payload")],
         SendOutcome.REFUSED,
-        "HTTP 400: it can't read the message",
+        "HTTP 400: Slack can't read the message",
         2,
     ),
     "limited at last": ([(400, {}, b""), (429, {}, b"")], SendOutcome.RETRY, "HTTP 429", 2),
@@ -237,12 +237,12 @@ OUTCOMES = {
 
 
 @pytest.mark.parametrize(("answers", "outcome", "reason", "requests"), OUTCOMES.values(), ids=OUTCOMES)
-async def test_how_slacks_answers_are_taken(answers, outcome, reason, requests):
+async def test_what_slacks_responses_mean(answers, outcome, reason, requests):
     result, got = await sent(*answers)
     assert (result.outcome, result.reason, len(got)) == (outcome, reason, requests)
 
 
-async def test_slack_says_when_to_come_back():
+async def test_retry_after_is_read():
     result, _ = await sent((429, {"Retry-After": "17"}, b""))
     assert result.retry_after == timedelta(seconds=17)
 
@@ -252,23 +252,23 @@ async def test_a_refused_message_is_sent_once_more_as_plain_text():
     assert key == f"{KEY}-plain"
     assert "blocks" not in second
     assert second["text"] == first["text"]
-    assert second["text"].startswith("[critical] gloo-prod: the API rejects the credentials (production, for credent")
+    assert second["text"].startswith("[critical] gloo-prod: the API rejects the credentials")
 
 
-async def test_neither_the_url_nor_slacks_own_words_are_in_the_reason():
+async def test_the_reason_holds_neither_the_url_nor_slacks_text():
     echo = (404, {"x-request-id": CANARY}, f"no_service {CANARY}".encode())
     answered, _ = await sent(echo, path=f"/{CANARY}?token={CANARY}")
     silent = await SlackChannel(lambda: f"http://127.0.0.1:1/{CANARY}", ask_briefly).send(message(), key=KEY)
     assert [answered.reason, silent.reason] == ["HTTP 404", "no answer (refused)"]
 
 
-async def test_a_url_that_can_t_be_read_parks_the_channel_and_names_the_file(tmp_path):
+async def test_a_url_that_can_t_be_read_suspends_the_channel_and_names_the_file(tmp_path):
     result = await SlackChannel(Secret.from_file(tmp_path / "url").reveal, ask_briefly).send(message(), key=KEY)
     assert result.outcome is SendOutcome.SUSPENDED
     assert str(tmp_path / "url") in result.reason
 
 
-def test_every_cause_severity_and_team_can_be_told():
+def test_every_cause_severity_and_team_can_be_sent():
     for cause in Cause:
         assert as_blocks(message(cause=cause))["blocks"]
     for severity in Severity:
