@@ -1,1 +1,4 @@
-"""All SQL on our own database; one module per group of tables. It decides nothing."""
+"""The database: connections, tables, schema, leases, retries and retention.
+
+The queries of a feature are in its own package.
+"""

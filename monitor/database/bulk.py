@@ -1,6 +1,6 @@
-"""One statement for many rows: compiled once per database, and bound by ourselves.
+"""Executes one statement for many rows, and fills staging tables.
 
-SQLAlchemy's bookkeeping per row costs more than SQLite's work on it; the SQL is still its own.
+Statements are compiled once per dialect and bound without SQLAlchemy, whose cost per row is higher than SQLite's.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,18 +20,14 @@ _RowShaper = Callable[[Any], object]
 
 
 def timestamp_encoder(conn: Connection) -> TimestampEncoder:
-    """Makes of an aware datetime what the driver is given for a `UtcDateTime`.
-
-    Raises (when called):
-        ValueError: it is naive.
-    """
+    """A function that converts an aware datetime as `UtcDateTime` does; it raises ValueError for a naive one."""
     if conn.dialect.name != "sqlite":
         return to_utc
     last: datetime | None = None
     text: str | None = None
 
     def encode(value: datetime | None) -> object:
-        # one answer's time stands in up to four columns
+        # up to four columns of a row have the same time
         nonlocal last, text
         if value is not last:
             last, text = value, sqlite_timestamp(value)
@@ -41,19 +37,14 @@ def timestamp_encoder(conn: Connection) -> TimestampEncoder:
 
 
 class Bulk:
-    """A statement whose values are all bound by name.
-
-    Args:
-        statement: an INSERT or UPDATE with one `bindparam` per name.
-        names: the names, in the order of each row's values; at least two.
-    """
+    """An INSERT or UPDATE with one `bindparam` per name; `names` (at least two) is the order of a row's values."""
 
     def __init__(self, statement: Insert | Update, names: Sequence[str]) -> None:
         self._statement, self._names = statement, tuple(names)
         self._compiled: dict[str, tuple[str, _RowShaper]] = {}
 
     def execute(self, conn: Connection, rows: Iterable[_Row]) -> None:
-        """Executes it once per row; times must have gone through `timestamp_encoder`."""
+        """Executes it once per row; times must be encoded by `timestamp_encoder`."""
         sql, shape_row = self._compiled.get(conn.dialect.name) or self._compile(conn)
         conn.exec_driver_sql(sql, [shape_row(row) for row in rows])
 
@@ -70,21 +61,21 @@ class Bulk:
 
 
 def create_staging_table(conn: Connection, staged: Table) -> None:
-    """Creates the temporary table, empty; on SQLite filling it locks nothing of ours, however slowly rows come."""
+    """Creates the empty temporary table; on SQLite, filling it takes no lock on our tables."""
     if conn.dialect.name != "sqlite":
         staged.create(conn, checkfirst=False)
         return
-    staged.drop(conn, checkfirst=True)  # from a use that failed on this pooled connection
+    staged.drop(conn, checkfirst=True)  # left by a failure on this pooled connection
     staged.create(conn, checkfirst=False)
-    # looking the name up read our own schema: a transaction that goes on would keep the WAL from being cut
+    # the lookup above reads our schema: an open read transaction would keep the WAL from shrinking
     conn.commit()
 
 
 def begin_merge(conn: Connection, staged: Table) -> None:
-    """From here on the connection's transaction writes our tables.
+    """Begins to write our tables from the staging table.
 
-    SQLite's temporary table outlives the transaction that filled it, so the write lock is only taken now. PostgreSQL
-    goes on in the same transaction: behind PgBouncer the next one might be another server session's.
+    On SQLite the write lock is taken only now, in a new transaction. PostgreSQL continues the same transaction: behind
+    PgBouncer the next one might run in another session.
     """
     if conn.dialect.name == "sqlite":
         conn.commit()

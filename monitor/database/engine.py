@@ -1,7 +1,4 @@
-"""Connections to our own database, the same on SQLite and PostgreSQL: short reads, short writes, faults as sentences.
-
-It knows no table.
-"""
+"""Connections to our own database on SQLite and PostgreSQL: read and write transactions, and errors as sentences."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,9 +17,9 @@ from monitor.errors import StoreError, StoreUnavailableError
 
 BUSY_TIMEOUT_S = 10.0
 CHUNK_SIZE = 500
-"""Values in one IN list: far below any database's limit on parameters."""
+"""Values in one IN list, far below the parameter limits of the databases."""
 _UNLIMITED = -1
-"""Connections beyond those that are kept open: threads use one each, and their number is bounded."""
+"""Overflow of the pool: the number of threads is bounded, and each uses one connection."""
 _BEGIN_OPTION = "sqlite_begin"
 _T = TypeVar("_T")
 
@@ -34,16 +31,12 @@ def connect(
     statement_timeout_s: float | None = STATEMENT_TIMEOUT_S,
     create: bool = True,
 ) -> Engine:
-    """Makes an engine; nothing is opened before its first use. Close it with `engine.dispose()`.
+    """Creates an engine, which connects at first use. Close it with `engine.dispose()`.
 
-    Args:
-        url: `sqlite:///path` or `postgresql://…`.
-        busy_timeout_s: seconds (≥ 0) that a SQLite write waits for another process's write.
-        statement_timeout_s: seconds (> 0) that a statement may take on a server; None: as long as it takes.
-        create: whether a SQLite file that does not exist is made.
+    Times are in seconds; `statement_timeout_s` is the limit on PostgreSQL, None for no limit.
 
     Raises:
-        StoreError: when the URL is neither.
+        StoreError: the URL is neither `sqlite:///path` nor `postgresql://…`.
     """
     parsed = _parse_url(url)
     if is_sqlite(parsed):
@@ -52,11 +45,7 @@ def connect(
 
 
 def connect_read_only(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
-    """The same, but able to write nothing, not even a SQLite file's header: for a look at a schema we may not know.
-
-    Raises:
-        StoreError: when the URL is neither SQLite nor PostgreSQL.
-    """
+    """An engine that can't write, not even the header of a SQLite file. Raises StoreError for any other URL."""
     parsed = _parse_url(url)
     if not is_sqlite(parsed):
         return postgres_engine(parsed, pool_pre_ping=True).execution_options(postgresql_readonly=True)
@@ -68,31 +57,24 @@ def connect_read_only(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> En
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One short read transaction.
-
-    Raises:
-        StoreError: for whatever the database does.
-    """
+    """One short read transaction. Raises StoreError if the database can't be used."""
     with translate_errors(engine), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One short write transaction: committed at the end, rolled back by any exception.
+    """One short write transaction: committed at the end, rolled back by an exception.
 
-    On SQLite it takes the write lock at once: a transaction that reads first and then wants to write fails without
-    waiting, whatever the busy timeout.
-
-    Raises:
-        StoreError: for whatever the database does.
+    On SQLite it takes the write lock at once: a transaction that reads first and writes later would fail without
+    waiting. Raises StoreError if the database can't be used.
     """
     with translate_errors(engine), engine.connect() as connection, begin_immediate(connection).begin():
         yield connection
 
 
 def begin_immediate(connection: Connection) -> Connection:
-    """Lets the connection's later transactions take SQLite's write lock when they begin."""
+    """Makes later transactions of this connection take SQLite's write lock when they begin."""
     return connection.execution_options(**{_BEGIN_OPTION: "IMMEDIATE"})
 
 
@@ -102,17 +84,15 @@ def insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.I
 
 
 def in_chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """The values in portions that one IN list may hold."""
+    """The values in chunks for one IN list each."""
     return (values[start : start + CHUNK_SIZE] for start in range(0, len(values), CHUNK_SIZE))
 
 
 @contextmanager
 def translate_errors(engine: Engine) -> Iterator[None]:
-    """Turns database errors into one sentence without URL, SQL or values.
+    """Turns errors of SQLAlchemy and the driver into a `StoreError` of one sentence without URL, SQL or values.
 
-    Raises:
-        StoreError: in place of any error of SQLAlchemy or the driver; other exceptions pass.
-        StoreAwayError: instead, where it may be over in a while.
+    It is a `StoreUnavailableError` if it may be temporary.
     """
     try:
         yield
@@ -150,14 +130,14 @@ def _open_sqlite(path: Path, busy_timeout_s: float, *, create: bool) -> sqlite3.
 
 
 def _reject_replaced_file(path: Path, record: ConnectionPoolEntry) -> None:
-    """Lets go of a file that was deleted or replaced: SQLite would go on writing to what nobody can open any more.
+    """Drops the connection if the file was deleted or replaced: SQLite would keep writing to the deleted file.
 
-    The WAL that belongs to it comes with the first use, and goes with the last connection.
+    Its WAL appears at the first use and disappears with the last connection.
     """
     files = [_file_identity(path), _file_identity(path.with_name(f"{path.name}-wal"))]
     known = record.info.setdefault("files", files)
     if any(before is not None and before != now for before, now in zip(known, files, strict=True)):
-        raise DisconnectionError("the file, or its WAL, is another one than was opened")
+        raise DisconnectionError("the file or its WAL was replaced")
     known[:] = files
 
 
@@ -170,9 +150,8 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # the driver would begin transactions by itself, and never IMMEDIATE
-    # auto_vacuum only takes hold in an empty file, before WAL writes its first page; in any other it would wait for
-    # the write lock in vain
+    connection.isolation_level = None  # the driver would begin transactions itself, never as IMMEDIATE
+    # auto_vacuum works only in an empty file, before WAL mode writes its first page
     if connection.execute("PRAGMA page_count").fetchone() == (0,):
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
@@ -190,11 +169,11 @@ _FAULT_TEXTS: Mapping[DatabaseFault, str] = {
     DatabaseFault.CANNOT_OPEN: "can't be opened; check that its folder exists and that this user may write there",
     DatabaseFault.NOT_A_DATABASE: "is not a SQLite database, or is damaged; name another file, or restore a copy",
     DatabaseFault.DISK: (
-        "can't be read or written on its disk; check that it is a file, that the disk is well and not limited for this "
-        "user, and that nobody removes the files beside it (-wal, -shm)"
+        "can't be read or written on its disk; check that it is a file, that the disk has no errors and no quota for "
+        "this user, and that nothing removes the files beside it (-wal, -shm)"
     ),
     DatabaseFault.UNREACHABLE: "can't be reached; check that the server runs and that host and port are right",
-    DatabaseFault.TOO_MANY_CONNECTIONS: "has no connection left for us; end some of its sessions, or raise its max_connections",
+    DatabaseFault.TOO_MANY_CONNECTIONS: "has no connection left; end some sessions, or raise max_connections",
     DatabaseFault.LOST: "dropped the connection; check that the server runs, then run again",
     DatabaseFault.LOGIN: "refused the user or the password; check the credentials in the database URL",
     DatabaseFault.NO_DATABASE: "does not exist on that server; create it, or correct the name",
@@ -205,25 +184,24 @@ _FAULT_TEXTS: Mapping[DatabaseFault, str] = {
 
 
 _TRANSIENT = frozenset({
-    DatabaseFault.LOCKED, DatabaseFault.UNREACHABLE, DatabaseFault.TOO_MANY_CONNECTIONS, DatabaseFault.LOST, DatabaseFault.TIMEOUT,
+    DatabaseFault.LOCKED, DatabaseFault.UNREACHABLE, DatabaseFault.TOO_MANY_CONNECTIONS, DatabaseFault.LOST,
+    DatabaseFault.TIMEOUT,
 })  # fmt: skip
-"""What a restart, a failover, a backup or a busy hour does to a database, and what ends by itself."""
+"""Faults of a restart, a failover, a backup or high load, which end without help."""
 
 
 def _describe_fault(error: SQLAlchemyError, fault: DatabaseFault, url: URL) -> str:
     kind = "SQLite" if is_sqlite(url) else "PostgreSQL"
     cause = getattr(error, "orig", None) or error
-    what = _FAULT_TEXTS.get(
-        fault, f"failed with {type(cause).__name__}; look at the database's own log, then run again"
-    )
+    what = _FAULT_TEXTS.get(fault, f"failed with {type(cause).__name__}; check the database's log, then run again")
     return f"database {kind} {location_of(url)} {what}"
 
 
 IDLE_TRANSACTION_TIMEOUT = "30s"
-"""As long as a lease."""
+"""The TTL of a lease."""
 
 
 def limit_idle_transaction(conn: Connection) -> None:
-    """Has the server roll this transaction back, and end its session, once nothing was asked in it for 30 s."""
+    """Makes PostgreSQL roll this transaction back and end its session after 30 s idle."""
     if conn.dialect.name == "postgresql":
         conn.execute(select(func.set_config("idle_in_transaction_session_timeout", IDLE_TRANSACTION_TIMEOUT, True)))  # noqa: FBT003  # its third argument: for this transaction alone

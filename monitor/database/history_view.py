@@ -1,7 +1,7 @@
-"""The view `history`: one row per run that has a snapshot. Reports query it, and so do people and their dashboards.
+"""The view `history`: one row per run that has a snapshot. Reports and users' dashboards query it.
 
-Migrations don't mention it: `rebuilt` drops it while they change its tables, and creates it again from the columns that
-these have then, whatever the revision.
+Migrations do not mention it: `rebuilt` drops it before they run and creates it again from the columns that its tables
+then have.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,8 @@ from sqlalchemy import Connection, inspect, text
 
 NAME = "history"
 _RUN_COLUMNS = ("target", "environment", "run_key", "started_at", "finished_at", "status", "abort_reason")
-"""Columns of `runs` in the view, beside the id. Every column of `snapshots` is in it."""
+"""The columns of `runs` in the view, after `run_id`. All columns of `snapshots` follow."""
 _FORMER_NAMES = {"run_key": "slot"}
-"""What such a column is called in older revisions."""
 _GRANTS = """
 SELECT 'GRANT ' || granted.privilege_type || ' ON history TO '
        || CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(granted.grantee)) END
@@ -25,12 +24,9 @@ WHERE view.oid = to_regclass('history') AND granted.grantee <> view.relowner
 
 @contextmanager
 def rebuilt(conn: Connection) -> Iterator[None]:
-    """Drops the view, lets the tables be changed, and creates the view again with the rights that others had on it.
+    """Drops the view while the tables are changed, then creates it again with the same grants, in one transaction.
 
-    SQLite can neither rebuild nor rename a table that a view names, and PostgreSQL can't drop a column of one.
-
-    Args:
-        conn: a transaction that is rolled back if anything fails.
+    SQLite can't rebuild or rename a table that a view uses; PostgreSQL can't drop a column that a view uses.
     """
     grants = conn.scalars(text(_GRANTS)).all() if conn.dialect.name == "postgresql" else ()
     conn.execute(text(f"DROP VIEW IF EXISTS {NAME}"))
@@ -41,7 +37,7 @@ def rebuilt(conn: Connection) -> Iterator[None]:
 
 
 def create(conn: Connection) -> None:
-    """Creates the view over the columns that its tables have; before they exist, nothing happens."""
+    """Creates the view over the current columns of its tables; does nothing before they exist."""
     found = inspect(conn)
     if not found.has_table("snapshots"):
         return

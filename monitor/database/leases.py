@@ -1,6 +1,6 @@
-"""One run per target at a time: a lease that expires, and an epoch that fences off whoever outlived it.
+"""Leases: at most one run per target. A lease expires, and its epoch fences off a process that outlived it.
 
-Every function works inside the caller's transaction and commits nothing. By whose clock leases run says `lease_now`.
+All functions work inside the caller's transaction. `lease_now` defines the clock.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from monitor.errors import LeaseHeldError, LeaseLostError
 
 _WRITE_PROBE = ":proof"
 _MAX_TTLS_AHEAD = 2
-"""No holder is alive whose lease ends later than so many of its spans from now: its clock was ahead, and it is gone."""
+"""A lease that ends more TTLs ahead than this was left by a wrong clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Who holds a target, since when and until when."""
+    """Who holds a target, and until when."""
 
     target: str
     holder: str
@@ -28,18 +28,12 @@ class Lease:
     epoch: int
     acquired_at: datetime
     expires_at: datetime
-    """From then on anyone may take it."""
 
 
 def lease_now(conn: Connection, *, utcnow: Callable[[], datetime]) -> datetime:
-    """The time by which leases are taken and end.
+    """The current time for leases: the server's clock on PostgreSQL, since the clocks of client machines may differ.
 
-    A PostgreSQL server has processes on many machines, whose clocks may be far apart: its own clock counts. A SQLite
-    file has those of one machine, and they share its clock.
-
-    Args:
-        conn: the connection.
-        utcnow: this process's clock.
+    Processes on one SQLite file share the clock of their machine, `utcnow`.
     """
     if conn.dialect.name == "sqlite":
         return utcnow()
@@ -48,23 +42,15 @@ def lease_now(conn: Connection, *, utcnow: Callable[[], datetime]) -> datetime:
 
 
 def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: timedelta) -> int:
-    """Takes the lease of a target that nobody holds, or whose holder let it expire.
+    """Acquires the lease of a target if it is free or expired, at `now` (from `lease_now`).
 
-    It is one statement, so that of many processes at once exactly one gets it. A lease that ends absurdly late was left
-    by a clock that was ahead; should its holder live all the same (the clock was set back), the epoch fences it off.
+    This is one statement, so that exactly one of many processes gets it. A lease that ends absurdly late was left by a
+    wrong clock and counts as expired; if its holder is still alive, the epoch fences it off.
 
-    Args:
-        conn: a writing transaction.
-        target: what to hold.
-        holder: who takes it, as `host:pid`.
-        now: see `lease_now`.
-        ttl: how long it lasts, the same for all holders.
-
-    Returns:
-        The epoch, greater than any before it for this target: the fencing token of all that the run writes.
+    Returns the epoch, higher than any before for this target: the fencing token for the run's writes.
 
     Raises:
-        LeaseHeldError: when an unexpired holder exists.
+        LeaseHeldError: another process holds it.
     """
     limit_idle_transaction(conn)
     row = {"holder": holder, "acquired_at": now, "expires_at": now + ttl}
@@ -88,11 +74,7 @@ def acquire(conn: Connection, *, target: str, holder: str, now: datetime, ttl: t
 
 
 def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: timedelta) -> None:
-    """Moves the end of the lease to `now + ttl`. One that expired but that nobody took is still ours.
-
-    Raises:
-        LeaseLostError: when someone else took it, or it was released.
-    """
+    """Extends the lease to `now + ttl`, even if it has expired. Raises LeaseLostError if another acquired it."""
     limit_idle_transaction(conn)
     held = update(leases).where(*_held_by(target, epoch)).values(expires_at=now + ttl)
     if conn.execute(held).rowcount != 1:
@@ -100,39 +82,39 @@ def renew(conn: Connection, *, target: str, epoch: int, now: datetime, ttl: time
 
 
 def verify(conn: Connection, *, target: str, epoch: int) -> None:
-    """Makes sure that what this transaction writes is still ours to write: nobody can take the lease before its end.
+    """Checks that this process still holds the lease, and keeps others from acquiring it until the transaction ends.
 
     Raises:
-        LeaseLostError: when someone else took it, or it was released.
+        LeaseLostError: another process acquired it, or it was released.
     """
     limit_idle_transaction(conn)
-    # The row lock holds PostgreSQL's takers off; on SQLite the write transaction itself does.
+    # a row lock on PostgreSQL; on SQLite the write transaction is enough
     held = select(leases.c.epoch).where(*_held_by(target, epoch)).with_for_update(read=True)
     if conn.execute(held).first() is None:
         raise _lost_error(target, epoch)
 
 
 def release(conn: Connection, *, target: str, epoch: int) -> None:
-    """Gives the lease back. When someone else holds it by now, nothing happens."""
+    """Releases the lease; does nothing if another process holds it."""
     conn.execute(update(leases).where(*_held_by(target, epoch)).values(holder=None, expires_at=None))
 
 
 def holder(conn: Connection, target: str) -> Lease | None:
-    """Who holds the target, expired or not; None when nobody does."""
+    """The current lease, expired or not; None if it is released."""
     found = conn.execute(select(leases).where(leases.c.target == target, leases.c.holder.is_not(None)))
     row = found.mappings().first()
     return None if row is None else Lease(**row)
 
 
 def check_writable(conn: Connection) -> None:
-    """Writes one row that stands for nobody: what can be read may still be full, or read-only."""
+    """Writes one row of its own: a readable database may be full or read-only."""
     row = {"holder": None, "acquired_at": None, "expires_at": None}
     probe = insert(conn, leases).values(target=_WRITE_PROBE, epoch=1, **row)
     conn.execute(probe.on_conflict_do_update(index_elements=[leases.c.target], set_={"epoch": leases.c.epoch + 1}))
 
 
 def last_acquired(conn: Connection, target: str) -> datetime | None:
-    """When the target's lease was taken last, whether it is held or not; None when it never was."""
+    """When the lease was last acquired, whether it is held or not; None if never."""
     found: datetime | None = conn.execute(select(leases.c.acquired_at).where(leases.c.target == target)).scalar()
     return found
 
@@ -143,6 +125,6 @@ def _held_by(target: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
 
 def _lost_error(target: str, epoch: int) -> LeaseLostError:
     return LeaseLostError(
-        f"target {target}: this run's lease (epoch {epoch}) ran out and is no longer its own; what it had not stored "
-        "yet is dropped, the next run asks again"
+        f"target {target}: the lease of this run (epoch {epoch}) expired and another process acquired it; results not "
+        "yet stored are dropped, and the next run checks these items again"
     )

@@ -1,6 +1,6 @@
-"""The one transaction in which a schema is changed: under a lock, and giving way to whoever uses the tables.
+"""The transaction for schema changes: locked against other upgrades, and retried while tables are in use.
 
-What is changed, and whether that is called for, is not known here.
+The changes themselves are in `migrations/`.
 """
 
 import contextlib
@@ -19,27 +19,19 @@ from monitor.errors import StoreError
 
 LOCK_TIMEOUT_S = 60.0
 _TABLE_LOCK_TIMEOUT_S = 2.0
-"""A change that waits for a table keeps everybody out who comes after it: it gives way, and tries again later."""
+"""While a change waits for a table, later queries queue up behind it: so it gives up soon and tries again."""
 _RETRY_PAUSE_S = (1.0, 3.0)
-_ADVISORY_KEY = 0x494D_4442  # any number will do, as long as it never changes
+_ADVISORY_KEY = 0x494D_4442  # must never change
 _T = TypeVar("_T")
 
 
 @contextlib.contextmanager
 def migration_transaction(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> Iterator[Connection]:
-    """One write transaction for changing the schema, alone: other processes wait for its end.
+    """One write transaction for a schema change. Raises StoreError if another one takes longer than `wait_s` (> 0).
 
-    On SQLite foreign keys are off in it, since rebuilding a table there drops the old one and would take the rows that
-    point to it along.
-
-    Args:
-        url: of the database.
-        wait_s: seconds (> 0) to wait for another process's change of the schema.
-
-    Raises:
-        StoreError: when the database can't be written, or another process kept the lock for longer.
+    On SQLite foreign keys are off: rebuilding a table drops the old one, which would delete the rows that refer to it.
     """
-    engine = connect(url, statement_timeout_s=None)  # a change of large tables takes its time
+    engine = connect(url, statement_timeout_s=None)
     try:
         with _migration_lock(url, wait_s), translate_errors(engine), engine.connect() as conn:
             if is_sqlite(engine.url):
@@ -53,15 +45,9 @@ def migration_transaction(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> Iterat
 
 
 def retry_while_locked(url: str, attempt: Callable[[], _T], *, wait_s: float) -> _T:
-    """Attempts a change until no table is locked by others any more; nothing is half done in between.
+    """Repeats a change while other sessions lock its tables, for `wait_s` (> 0), then raises StoreError.
 
-    Args:
-        url: of the database.
-        attempt: the whole change, in a transaction of `migration_transaction`.
-        wait_s: seconds (> 0) after which it is given up.
-
-    Raises:
-        StoreError: somebody kept a table locked for so long.
+    `attempt` is the whole change, in one `migration_transaction`.
     """
     ends_s = time.monotonic() + wait_s
     while True:
@@ -75,16 +61,16 @@ def retry_while_locked(url: str, attempt: Callable[[], _T], *, wait_s: float) ->
                 raise
             if time.monotonic() >= ends_s:
                 raise StoreError(
-                    f"database {location_of(parse(url))} was left as it was: somebody kept a table locked for {wait_s:.0f} s "
-                    "(a long query, a dump, an open transaction: see pg_stat_activity); end it, then run "
+                    f"database {location_of(parse(url))} was not changed: a table was locked for {wait_s:.0f} s (by a "
+                    "long query, a dump or an open transaction: see pg_stat_activity); end it, then run "
                     "`ingestion-monitor db upgrade` again"
                 ) from error
-        # whoever queued up behind us gets in meanwhile
+        # queries that queued up behind this attempt run now
         time.sleep(random.uniform(*_RETRY_PAUSE_S))  # noqa: S311  # spreads attempts, no secret
 
 
 def _set_timeouts(conn: Connection) -> None:
-    """A server may end what takes long, which a change of the schema may; for a table it waits briefly, though."""
+    """No time limit for the change itself, a short one for table locks."""
     if conn.dialect.name == "postgresql":
         conn.execute(text("SET LOCAL statement_timeout = 0"))
         conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
@@ -100,15 +86,15 @@ def _migration_lock(url: str, wait_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _file_lock(path: str, wait_s: float) -> Iterator[None]:
-    from filelock import FileLock, Timeout  # loaded only where there is something to upgrade
+    from filelock import FileLock, Timeout  # loaded only if needed
 
     lock = FileLock(f"{path}.lock", timeout=wait_s)
     try:
-        Path(path).parent.stat()  # the lock would make the folder, and so hide a slip in its name
+        Path(path).parent.stat()  # FileLock would create the folder, which would hide a typo in its name
         lock.acquire()
     except Timeout as error:
         raise StoreError(
-            f"database SQLite {path} is still being upgraded by another process; wait for it, or end it"
+            f"database SQLite {path} is being upgraded by another process; wait for it, or end it"
         ) from error
     except OSError as error:
         raise StoreError(
@@ -123,7 +109,7 @@ def _file_lock(path: str, wait_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _server_lock(url: str, wait_s: float) -> Iterator[None]:
-    """An advisory lock on a connection of its own, bound to a transaction so that PgBouncer can't misplace it."""
+    """An advisory lock on its own connection, bound to a transaction because of PgBouncer."""
     engine = connect(url, statement_timeout_s=None)
     try:
         with translate_errors(engine), engine.connect() as conn:
@@ -139,6 +125,6 @@ def _server_lock(url: str, wait_s: float) -> Iterator[None]:
 def _check_foreign_keys(conn: Connection) -> None:
     if conn.dialect.name == "sqlite" and conn.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
         raise StoreError(
-            f"database SQLite {location_of(conn.engine.url)} was left as it was: the change of its schema would leave rows "
-            "that point nowhere; please report this"
+            f"database SQLite {location_of(conn.engine.url)} was not changed: the upgrade would break foreign keys; "
+            "please report this"
         )

@@ -1,6 +1,4 @@
-"""Sessions with a PostgreSQL server that come to an end: a network that goes silent, a server that stands still and a
-lock that nobody lets go of are failures after a while, not a wait for ever. It knows no table and words no error.
-"""
+"""PostgreSQL engines with timeouts: a silent network, a frozen server or a held lock becomes an error after a while."""
 
 import time
 from collections.abc import Generator, Mapping
@@ -14,39 +12,29 @@ if TYPE_CHECKING:
 
 
 STATEMENT_TIMEOUT_S = 120.0
-"""How long, in seconds, one statement may take; the server ends it then, or we do when the server says nothing."""
+"""Time limit of a statement in seconds; the server enforces it, or the client if the server does not respond."""
 CLIENT_TIMEOUT = "no answer within"
-"""How the driver's error begins when it was us who gave up."""
-
 _CLIENT_MARGIN_S = 10.0
-"""Of the two that end a statement the server is to be the first: what it says keeps the connection usable."""
+"""The client waits longer than the server, whose error keeps the connection usable."""
 
 _CONNECT_ARGUMENTS: Mapping[str, object] = {
     "connect_timeout": 10,
     "application_name": "ingestion-monitor",
-    # a host that vanished answers nothing: noticed after a minute, whether it owes an answer or only an acknowledgement
+    # a host that disappeared is noticed after a minute
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
 _SESSION_TIMEOUTS = (("lock_timeout", "30s"), ("idle_in_transaction_session_timeout", "90s"))
-"""Whoever holds a lock and is gone, frozen or stopped is ended by the server, and nobody waits for it for long. Reading
-a sync log leaves a transaction of ours idle: for less than that."""
+"""The server ends a session that holds a lock but is gone, frozen or stopped. Reading a sync log leaves our transaction
+idle for less than that."""
 
 _T = TypeVar("_T")
 
 
 def postgres_engine(url: URL, *, statement_timeout_s: float | None = STATEMENT_TIMEOUT_S, **options: Any) -> Engine:  # noqa: ANN401  # handed on
-    """An engine whose connections end; nothing is opened before its first use.
-
-    What the URL, the role or the database says about any of this wins.
-
-    Args:
-        url: with the driver named.
-        statement_timeout_s: how long one statement may take, in seconds (> 0); None: as long as it takes.
-        options: of `create_engine`; `connect_args` are the driver's.
-    """
+    """An engine with these timeouts; settings of the URL, the role or the database win. Connects at first use."""
     given = {**_CONNECT_ARGUMENTS, **options.pop("connect_args", {})}
     arguments = {name: value for name, value in given.items() if name not in url.query}
     engine = create_engine(url, hide_parameters=True, connect_args=arguments, **options)
@@ -67,7 +55,7 @@ def postgres_engine(url: URL, *, statement_timeout_s: float | None = STATEMENT_T
 
 
 def _configure_session(session: "psycopg.Connection", statement_timeout_s: float | None) -> None:
-    """Limits for the whole session, where nobody set any; as statements, since PgBouncer refuses them at the start."""
+    """Sets timeouts that have no value yet; by statements, since PgBouncer rejects them as startup parameters."""
     timeouts = (
         _SESSION_TIMEOUTS
         if statement_timeout_s is None
@@ -86,7 +74,7 @@ def _configure_session(session: "psycopg.Connection", statement_timeout_s: float
 
 @cache
 def _session_type() -> "type[psycopg.Connection]":
-    """A connection that waits for no answer for ever. The driver is only loaded by those who use it."""
+    """A connection with a client-side timeout. A function, so that the driver is loaded only if it is used."""
     import psycopg
 
     class Session(psycopg.Connection):
@@ -98,14 +86,14 @@ def _session_type() -> "type[psycopg.Connection]":
             return super().wait(self._with_timeout(gen, self.statement_timeout_s + _CLIENT_MARGIN_S), *args, **kwargs)
 
         def _with_timeout(self, gen: Generator[Any, Any, _T], timeout_s: float) -> Generator[Any, Any, _T]:
-            """The same exchange with the server, given up after so many seconds. The driver looks in ten times each."""
+            """The same exchange with the server, with a timeout. The driver calls this ten times a second."""
             ends_s = time.monotonic() + timeout_s
             try:
                 wanted = next(gen)
                 while True:
                     ready = yield wanted
                     if not ready and time.monotonic() >= ends_s:
-                        self.close()  # nobody knows what will still come over it
+                        self.close()  # its state is unknown
                         raise psycopg.OperationalError(f"{CLIENT_TIMEOUT} {timeout_s:g} s")
                     wanted = gen.send(ready)
             except StopIteration as end:

@@ -1,7 +1,7 @@
-"""The past, a stretch of rows at a time: which of them are old, and how they go. What is old is decided elsewhere.
+"""Queries for pruning: the next batch of old rows, what must be kept, and deleting; then freeing disk space.
 
-Every function works inside the caller's transaction. Rows are walked by their ids, so that no index on times is needed
-and what was done is never looked at again; deleting the same rows twice does nothing.
+Functions with a connection work inside the caller's transaction. Rows are read in the order of their ids, so that no
+index on times is needed. `retention_policy` decides what is old.
 """
 
 from collections import defaultdict
@@ -19,6 +19,7 @@ from monitor.database.retention_policy import (
     KeepReason,
     OldRun,
     ProtectedRuns,
+    Prunable,
     expired,
     keep_reason,
 )
@@ -36,15 +37,6 @@ from monitor.database.tables import snapshots as snapshot_rows
 from monitor.database.urls import is_sqlite, location_of
 from monitor.model import IncidentState, ItemState, RunStatus
 
-
-class Prunable(StrEnum):
-    """What can be pruned."""
-
-    SNAPSHOTS = "snapshots"
-    ITEM_EVENTS = "item_events"
-    NOTIFICATIONS = "notifications"
-
-
 _TABLES = {Prunable.SNAPSHOTS: runs, Prunable.ITEM_EVENTS: item_events, Prunable.NOTIFICATIONS: notifications}
 _TIMES = {
     Prunable.SNAPSHOTS: runs.c.finished_at,
@@ -54,7 +46,7 @@ _TIMES = {
 
 
 def newest_run_starts(conn: Connection, *, before: datetime) -> tuple[datetime | None, datetime | None]:
-    """The latest time at which any run started, and the latest that lies before a moment."""
+    """The latest start of any run, and the latest start before a given time."""
     settled = func.max(case((runs.c.started_at <= before, runs.c.started_at)), type_=runs.c.started_at.type)
     row = conn.execute(select(func.max(runs.c.started_at), settled)).one()
     return row[0], row[1]
@@ -63,27 +55,16 @@ def newest_run_starts(conn: Connection, *, before: datetime) -> tuple[datetime |
 def next_batch(
     conn: Connection, kind: Prunable, *, after: int, before: datetime, now: datetime, limit: int
 ) -> ExpiredBatch | None:
-    """The next rows after an id, sorted out by age; None when there are none.
-
-    Args:
-        conn: a connection.
-        kind: which kind of rows.
-        after: the id up to which all was looked at; 0 at the beginning.
-        before: what lies before is old.
-        now: aware.
-        limit: how many rows are looked at (> 0).
-    """
+    """The old rows among the next `limit` (> 0) rows after an id (0: from the first); None if there are no rows."""
     key, at = _TABLES[kind].c.id, _TIMES[kind]
     rows = conn.execute(select(key, at).where(key > after).order_by(key).limit(limit)).all()
     return expired([(row[0], row[1]) for row in rows], before=before, now=now, after=after) if rows else None
 
 
 def protected(conn: Connection, *, newest: int = KEPT_RUNS) -> ProtectedRuns:
-    """Which runs stay for other reasons than their age. Those that are written meanwhile are young, and stay anyway.
+    """The runs that are kept whatever their age, among them the `newest` (> 0) per target and outcome.
 
-    Args:
-        conn: a connection.
-        newest: how many of the newest stay, of each target and of each way in which its runs ended (> 0).
+    Runs written later are recent, and so are kept anyway.
     """
     floors, ends = _newest_runs(conn, newest)
     return ProtectedRuns(
@@ -96,14 +77,14 @@ def protected(conn: Connection, *, newest: int = KEPT_RUNS) -> ProtectedRuns:
 
 
 def prune(conn: Connection, kind: Prunable, ids: Sequence[int], *, before: datetime, protected: ProtectedRuns) -> int:
-    """Deletes those of some old rows that need not stay; gives back how many. Must run in a writing transaction."""
+    """Deletes the old rows that are not protected; returns how many. Must run in a writing transaction."""
     if kind is Prunable.SNAPSHOTS:
         ids = _deletable_runs(conn, ids, protected)
     return conn.execute(delete(_TABLES[kind]).where(*_delete_conditions(kind, ids, before))).rowcount if ids else 0
 
 
 def count(conn: Connection, kind: Prunable, ids: Sequence[int], *, before: datetime, protected: ProtectedRuns) -> int:
-    """How many of some old rows `prune` would delete."""
+    """How many of these old rows `prune` would delete."""
     if kind is Prunable.SNAPSHOTS:
         return len(_deletable_runs(conn, ids, protected))
     query = select(func.count()).select_from(_TABLES[kind]).where(*_delete_conditions(kind, ids, before))
@@ -129,7 +110,7 @@ def _deletable_runs(conn: Connection, ids: Sequence[int], protected: ProtectedRu
 
 
 def _latest_state_event() -> ColumnElement[bool]:
-    """The last change of an item that is not completed: since when it is failed, or that it was completed once."""
+    """The last state change of an item that is not completed: it shows since when, or that it was completed before."""
     later = item_events.alias("later")
     same = and_(later.c.target == item_events.c.target, later.c.item_id == item_events.c.item_id)
     newer = exists().where(same, later.c.kind == "state", later.c.id > item_events.c.id)
@@ -143,7 +124,7 @@ def _latest_state_event() -> ColumnElement[bool]:
 
 
 def _of_resolved_incidents(before: datetime) -> ColumnElement[bool]:
-    """Told, about an incident that is over and of which nothing waits: later messages are filed under earlier ones."""
+    """Sent, about an incident that was resolved before and has no message due: later messages refer to earlier ones."""
     over = exists().where(
         incidents.c.id == notifications.c.incident_id,
         incidents.c.state == IncidentState.RESOLVED.value,
@@ -162,7 +143,7 @@ def _reason() -> ColumnElement[str]:
 
 
 def _newest_runs(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str], int], set[int]]:
-    """Per target and ending, the id from which on all runs stay; and the first and last runs by other orders."""
+    """`ProtectedRuns.newest` and `.ends`."""
     kind = (runs.c.target, runs.c.status, _reason().label("reason"))
     same_outcome = (runs.c.target, runs.c.status, _reason())
     by_start = (runs.c.started_at.desc(), runs.c.id.desc())
@@ -176,7 +157,7 @@ def _newest_runs(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str]
         place.over(partition_by=runs.c.target, order_by=(runs.c.started_at, runs.c.id)).label("early"),
         place.over(partition_by=by_run_key, order_by=runs.c.id.desc()).label("turn"),
     ).subquery("ranked")
-    # the last one by its slot is where a daemon goes on
+    # a daemon continues after the last run with a run key
     at_an_end = or_(ranked.c.late == 1, ranked.c.early == 1, ranked.c.turn == 1)
     chosen = or_(ranked.c.place == kept, at_an_end)
     floors, ends = {}, set()
@@ -189,7 +170,7 @@ def _newest_runs(conn: Connection, kept: int) -> tuple[dict[tuple[str, str, str]
 
 
 def _runs_of_incidents(conn: Connection) -> set[int]:
-    """The run with the newest evidence of each incident, and every run that an open one names."""
+    """The run with the newest evidence of each incident, and every run that an open incident refers to."""
     newest = select(evidence.c.run_id).join(incidents, incidents.c.evidence_id == evidence.c.id)
     named = select(incident_events.c.run_id).join(incidents, incidents.c.id == incident_events.c.incident_id)
     named = named.where(incidents.c.state != IncidentState.RESOLVED.value, incident_events.c.run_id.is_not(None))
@@ -215,17 +196,16 @@ _INCREMENTAL = 2
 
 
 class SpaceReclaim(StrEnum):
-    """What becomes of the space of deleted rows."""
+    """What happens to the space of deleted rows."""
 
     SERVER = "server"
-    """A server's own work."""
     RETURNED = "returned"
     KEPT = "kept"
-    """The file was made without `auto_vacuum`: it keeps its size, and uses the space for new rows."""
+    """The file was created without `auto_vacuum`: it keeps its size and reuses the space."""
 
 
 def space_reclaim(engine: Engine) -> SpaceReclaim:
-    """What can be done about it in this database."""
+    """What this database does with it."""
     if not is_sqlite(engine.url):
         return SpaceReclaim.SERVER
     with reading(engine) as conn:
@@ -233,24 +213,19 @@ def space_reclaim(engine: Engine) -> SpaceReclaim:
 
 
 def vacuum_pages(conn: Connection, *, pages: int) -> int:
-    """Cuts up to so many free pages (> 0) off the file; gives back how many are left. In a writing transaction."""
-    # The driver's own cursor: each page is a row without columns, which SQLAlchemy can't fetch and which would not
-    # move unfetched.
+    """Removes up to `pages` (> 0) free pages from the file; returns how many are left. In a writing transaction."""
+    # the driver's cursor: each page is a row without columns, which must be fetched and which SQLAlchemy can't fetch
     conn.connection.cursor().execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
     return int(conn.exec_driver_sql("PRAGMA freelist_count").scalar_one())
 
 
 def checkpoint(engine: Engine) -> bool:
-    """Moves the write-ahead log into the file, which only then gets shorter, without waiting for anybody.
-
-    Returns:
-        Whether all of it was moved; false when somebody reads or writes: then it happens later by itself.
-    """
+    """Moves the write-ahead log into the file, without waiting: only then it shrinks. Returns whether all was moved."""
     with translate_errors(engine), engine.connect() as conn:
         cursor = conn.connection.cursor()
         waits = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
         try:
-            # it would keep writers out while it waits for readers
+            # a waiting checkpoint blocks writers
             cursor.execute("PRAGMA busy_timeout=0")
             return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
         finally:
@@ -258,7 +233,7 @@ def checkpoint(engine: Engine) -> bool:
 
 
 def database_size(engine: Engine) -> int:
-    """Bytes that the database takes on the disk, its write-ahead log included; 0 for a server."""
+    """Size on disk in bytes, with the write-ahead log; 0 for a server."""
     if not is_sqlite(engine.url):
         return 0
     file = Path(location_of(engine.url))

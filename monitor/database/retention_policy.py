@@ -1,6 +1,6 @@
-"""What is old enough to be pruned, and whether the clock that says so can be believed.
+"""Decides which rows are old enough to be pruned, and whether the clock can be trusted. Pure.
 
-Ids grow as rows are written, clocks jump: what was written after something young is young, whatever its own time says.
+Clocks jump, ids only grow: a row with a higher id than a recent row is recent, whatever its time says.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -9,38 +9,44 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 KEPT_RUNS = 200
-"""Of each target, and of each way in which its runs ended, so many of the newest always stay: twice what any rule may
-count (`rules.of`, `rules.resolve_after`)."""
+"""Runs kept per target and outcome: twice what a rule may count (`rules.of`, `rules.resolve_after`)."""
 _SETTLED = timedelta(hours=20)
-"""Runs have to reach back so far before anything is deleted: a clock that is wrong at boot is put right by then."""
+"""Nothing is deleted until runs reach back this far: a clock that is wrong at boot is corrected by then."""
 _SEEN_WITHIN = (timedelta(days=2), timedelta(days=8))
-"""How long ago the last of them may be, at the least and at the most: as long as the shortest age in between."""
+"""Bounds for how long ago such a run may be; between them the shortest configured age applies."""
 _AHEAD = timedelta(hours=1)
-"""A time that lies further ahead was written by a clock that was wrong, and says nothing about other rows."""
+"""A time further ahead than this was written by a wrong clock and says nothing about other rows."""
+
+
+class Prunable(StrEnum):
+    """What can be pruned."""
+
+    SNAPSHOTS = "snapshots"
+    ITEM_EVENTS = "item_events"
+    NOTIFICATIONS = "notifications"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ages:
-    """How long each kind of the past is kept; None: for good."""
+    """How long each kind of row is kept; None: forever."""
 
     snapshots: timedelta | None = None
     item_events: timedelta | None = None
     notifications: timedelta | None = None
 
     @property
-    def any(self) -> bool:
-        """Whether anything is ever pruned."""
-        return any(age is not None for age in (self.snapshots, self.item_events, self.notifications))
+    def limits(self) -> dict[Prunable, timedelta]:
+        """The ages that are set."""
+        ages = {kind: getattr(self, kind.value) for kind in Prunable}
+        return {kind: age for kind, age in ages.items() if age is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cutoffs:
-    """What lies before these moments may be deleted; None: nothing."""
+    """Rows before these times may be deleted."""
 
     now: datetime
-    snapshots: datetime | None
-    item_events: datetime | None
-    notifications: datetime | None
+    before: Mapping[Prunable, datetime]
 
 
 class RefusalReason(StrEnum):
@@ -54,69 +60,52 @@ class RefusalReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Nothing is pruned now."""
+    """Nothing is pruned now, and why."""
 
     reason: RefusalReason
     newest: datetime | None = None
-    """When the newest run started, by the clock of then."""
+    """When the newest run started, by the clock at that time."""
 
 
 def cutoffs(ages: Ages, *, now: datetime, newest: datetime | None, settled: datetime | None) -> Cutoffs | Refusal:
-    """Where the past ends, or why this clock is not believed.
+    """The cutoffs, or why this clock is not trusted.
 
-    A clock that is a year ahead would make everything old, and a run under it looks as if it were of that year. So runs
-    must have been made about now for most of a day: a monitor that comes back after a long time prunes a day later.
+    With a clock that is a year ahead everything looks old. So recent runs must exist for most of a day before anything
+    is deleted: a monitor that was off for a long time prunes a day later.
 
-    Args:
-        ages: as configured.
-        now: aware.
-        newest: the latest time at which any run started; None before the first.
-        settled: the latest such time that lies at least 20 hours back (`settled_before`).
+    `newest` is the latest start of any run, `settled` the latest one at least 20 hours ago.
     """
-    if not ages.any:
+    limits = ages.limits
+    if not limits:
         return Refusal(reason=RefusalReason.DISABLED)
     if newest is None:
         return Refusal(reason=RefusalReason.NO_RUNS)
-    shortest = min(age for age in (ages.snapshots, ages.item_events, ages.notifications) if age is not None)
-    if settled is None or settled < now - min(max(shortest, _SEEN_WITHIN[0]), _SEEN_WITHIN[1]):
+    if settled is None or settled < now - min(max(min(limits.values()), _SEEN_WITHIN[0]), _SEEN_WITHIN[1]):
         return Refusal(
             reason=RefusalReason.CLOCK_BEHIND if newest > now + _AHEAD else RefusalReason.NO_RECENT_RUNS, newest=newest
         )
-    return Cutoffs(
-        now=now,
-        snapshots=now - ages.snapshots if ages.snapshots else None,
-        item_events=now - ages.item_events if ages.item_events else None,
-        notifications=now - ages.notifications if ages.notifications else None,
-    )
+    return Cutoffs(now=now, before={kind: now - age for kind, age in limits.items()})
 
 
 def settled_before(now: datetime) -> datetime:
-    """Runs that started before this show that the clock has been about right for a while."""
+    """Runs that started before this show that the clock has been right for a while."""
     return now - _SETTLED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpiredBatch:
-    """Which of some rows are old."""
+    """The old rows of a batch."""
 
     ids: tuple[int, ...]
     last_id: int
-    """The last row that was looked at."""
     reached_recent: bool
-    """Something young was met: all that follows is young."""
+    """A recent row was reached, so all later rows are recent."""
 
 
 def expired(
     rows: Iterable[tuple[int, datetime | None]], *, before: datetime, now: datetime, after: int = 0
 ) -> ExpiredBatch:
-    """Sorts rows out by age, up to the first that is young.
-
-    Args:
-        rows: ids, ascending, each with its time (aware; None: not finished).
-        before: what lies before is old.
-        now: aware.
-        after: the row before the first.
-    """
+    """Finds the rows older than `before` up to the first recent one; ids ascend, `after` is the id before them."""
     old: list[int] = []
     last = after
     for row_id, at in rows:
@@ -129,51 +118,48 @@ def expired(
 
 
 class KeepReason(StrEnum):
-    """Why a run stays although it is old."""
+    """Why an old run is kept."""
 
     NEWEST = "newest"
     FIRST = "first"
     INCIDENT = "incident"
     REPORT = "report"
     PRUNED = "pruned"
-    """It does not stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OldRun:
-    """One run that is old enough to go."""
+    """A run that is old enough to be pruned."""
 
     id: int
     target: str
     status: str
     abort_reason: str
-    """Empty when it was not cut short."""
     finished_at: datetime
 
     @property
     def outcome(self) -> tuple[str, str, str]:
-        """Target and how it ended: what is counted runs of one such kind only."""
+        """Target and how it ended; rules count runs per outcome."""
         return self.target, self.status, self.abort_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtectedRuns:
-    """What runs stay for other reasons than their age."""
+    """Runs that are kept whatever their age."""
 
     newest: Mapping[tuple[str, str, str], int]
-    """Per target and ending the id from which on all stay; where there is none, all do."""
+    """Per outcome, the id from which on all runs are kept; without an entry all are."""
     ends: Collection[int]
-    """Of each target the first run, the last one of each ending by the clock, and the last one that had a slot."""
+    """Per target the first run, the latest run of each outcome, and the last run with a run key."""
     incidents: Collection[int]
-    """Runs that incidents name."""
     openings: Mapping[str, Collection[tuple[datetime, datetime]]]
-    """Per target, from the first evidence of each open incident to its opening."""
+    """Per target, from first evidence to opening of each open incident."""
     reports: Collection[int]
-    """Runs up to which reports told, and the snapshots that they told of."""
+    """The last run and the last snapshot that each report covered."""
 
 
 def keep_reason(run: OldRun, protected: ProtectedRuns) -> KeepReason:
-    """Why an old run stays, or that it is pruned."""
+    """Why an old run is kept, or that it is pruned."""
     floor = protected.newest.get(run.outcome)
     if floor is None or run.id >= floor:
         return KeepReason.NEWEST

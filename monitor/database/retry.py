@@ -1,5 +1,6 @@
-"""Waits a while for a database that is away, and does again what did not get through. It decides nothing about what is
-done twice when a commit got through and its answer did not: whoever writes has to look first.
+"""Retries work while the database is unavailable.
+
+A commit may have succeeded although its reply was lost: callers must check before they write again.
 """
 
 import random
@@ -13,9 +14,10 @@ from sqlalchemy import Engine, Select
 from monitor.database.engine import reading
 from monitor.errors import StoreUnavailableError
 from monitor.logs import warn_rate_limited
+from monitor.model.durations import exponential_backoff_s
 
 MAX_WAIT_S = 30.0
-"""As long as a lease lives: whoever waits longer may have lost it."""
+"""The TTL of a lease: after a longer wait it may be lost."""
 _MIN_PAUSE_S, _MAX_PAUSE_S = 0.1, 2.0
 _OPTION = "monitor_waits"
 _T = TypeVar("_T")
@@ -28,49 +30,41 @@ class _RetryPolicy:
 
 
 def with_retry(engine: Engine, *, should_stop: Callable[[], bool], max_wait_s: float = MAX_WAIT_S) -> Engine:
-    """The same engine, on which `run_with_retry` waits for a database that is away.
+    """The same engine, with retries enabled in `run_with_retry`: no attempt starts after `max_wait_s` (> 0).
 
-    Args:
-        engine: our own database.
-        should_stop: whether nobody wants to wait any more, as after a signal; called from any thread.
-        max_wait_s: no attempt begins so long after the first, in seconds (> 0).
+    `should_stop` is called from any thread.
     """
     return engine.execution_options(**{_OPTION: _RetryPolicy(should_stop=should_stop, max_wait_s=max_wait_s)})
 
 
 def run_with_retry(engine: Engine, work: Callable[[], _T]) -> _T:
-    """Does some work on the database, in the thread of the caller: on a `with_retry` engine again while that is away.
+    """Runs `work`, and on a `with_retry` engine runs it again while the database is unavailable.
 
-    Args:
-        engine: our own database.
-        work: whole transactions. It may be called again after a commit that got through but was not answered.
+    `work` is whole transactions: it may be called again after a commit whose reply was lost.
 
     Raises:
-        StoreAwayError: the database is still away, or nobody waits any more.
+        StoreUnavailableError: the database is still unavailable, or waiting was stopped.
     """
     policy: _RetryPolicy | None = engine.get_execution_options().get(_OPTION)
     if policy is None:
         return work()
-    ends_s, max_pause_s = time.monotonic() + policy.max_wait_s, _MIN_PAUSE_S
+    ends_s, failures = time.monotonic() + policy.max_wait_s, 0
     while True:
         try:
             return work()
         except StoreUnavailableError as error:
             # many processes may wait for one server: not all come back at once
-            pause_s = max_pause_s * random.uniform(0.5, 1)  # noqa: S311  # no secret
+            jitter = random.uniform(0.5, 1)  # noqa: S311  # no secret
+            pause_s = exponential_backoff_s(failures, initial_s=_MIN_PAUSE_S, max_s=_MAX_PAUSE_S, jitter=jitter)
             if policy.should_stop() or time.monotonic() + pause_s >= ends_s:
                 raise
             warn_rate_limited("database_away", reason=str(error), retry_in_s=round(pause_s, 1))
         time.sleep(pause_s)
-        max_pause_s = min(_MAX_PAUSE_S, 2 * max_pause_s)
+        failures += 1
 
 
 def read_page(engine: Engine, query: Select[Any]) -> Sequence[Any]:
-    """The rows of a query, read patiently in one short transaction of its own.
-
-    Raises:
-        StoreError: for whatever the database does.
-    """
+    """The rows of a query, read with retries in one transaction. Raises StoreError if the database can't be used."""
 
     def read() -> Sequence[Any]:
         with reading(engine) as conn:

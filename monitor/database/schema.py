@@ -1,7 +1,6 @@
-"""Which schema a database has and which one this program wants, and the way from one to the other.
+"""Compares a database's schema with the one that this program needs, and upgrades it.
 
-The steps themselves are Alembic revisions in `migrations/`. Alembic and the lock are only loaded when there is
-something to do.
+The steps are Alembic revisions in `migrations/`. Alembic is loaded only if there is something to do.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from monitor.errors import SchemaError
 
 
 class SchemaFit(StrEnum):
-    """How a database's schema relates to the one that this program wants."""
+    """A database's schema compared with the one that this program needs."""
 
     MISSING = "missing"
     OLDER = "older"
@@ -28,15 +27,14 @@ class SchemaFit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaVersion:
-    """The revision that a database has, and the one that this program wants."""
+    """The revision of a database, and the one that this program needs."""
 
     current: str | None
-    """None before the first upgrade."""
     head: str
 
     @property
     def fit(self) -> SchemaFit:
-        """How the two relate. A revision that this program has never heard of counts as newer."""
+        """The comparison. An unknown revision counts as newer."""
         if self.current is None:
             return SchemaFit.MISSING
         if self.current == self.head:
@@ -45,11 +43,7 @@ class SchemaVersion:
 
 
 def current(engine: Engine) -> SchemaVersion:
-    """Reads which revision the database has; a SQLite file that does not exist is not created.
-
-    Raises:
-        StoreError: when the database can't be read.
-    """
+    """Reads the revision of the database; creates no missing SQLite file. Raises StoreError if it can't be read."""
     if not _exists(engine):
         return _version(None)
     with reading(engine) as conn:
@@ -57,21 +51,13 @@ def current(engine: Engine) -> SchemaVersion:
 
 
 def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
-    """Brings the database's schema up to this program's, creating it if need be. Safe for many processes at once.
+    """Creates or upgrades the schema; returns the applied revisions. Many processes may call this at once.
 
-    On a server a table that others use is waited for in short turns, so that nobody queues up behind the change.
-
-    Args:
-        url: of the database.
-        wait_s: seconds (> 0) to try for while others keep tables locked.
-
-    Returns:
-        The revisions that were applied, oldest first; empty when there was nothing to do.
+    On PostgreSQL it waits up to `wait_s` for locked tables, in short attempts, so that no queries queue up behind it.
 
     Raises:
-        SchemaError: when the schema is newer than this program, or the database holds someone else's tables. Nothing
-            was written.
-        StoreError: when the database can't be written, or another process kept the lock, or a table, for too long.
+        SchemaError: it is newer than this program or another program's. Nothing was written.
+        StoreError: the database can't be written, or a lock was held for too long.
     """
     if _read_version(url).fit is SchemaFit.CURRENT:
         return []
@@ -80,7 +66,7 @@ def upgrade(url: str, *, wait_s: float = LOCK_TIMEOUT_S) -> list[str]:
 
 
 def _upgrade_once(url: str) -> SchemaVersion:
-    """One attempt; gives back the version before it."""
+    """One attempt; returns the version before it."""
     with migration_transaction(url) as conn:
         before = _reject_newer(_version(conn), conn.engine.url)
         if before.fit is SchemaFit.MISSING:
@@ -91,11 +77,11 @@ def _upgrade_once(url: str) -> SchemaVersion:
 
 
 def ensure(url: str) -> Engine:
-    """An engine on a database that has this program's schema. An embedded SQLite is brought up to it without asking.
+    """An engine on a database with the right schema. SQLite is upgraded automatically, PostgreSQL is not.
 
     Raises:
-        SchemaError: when the schema is newer, or when a server's is missing or older. Nothing was written.
-        StoreError: when the database can't be used.
+        SchemaError: the schema is newer, or it is missing or older on PostgreSQL. Nothing was written.
+        StoreError: the database can't be used.
     """
     version = _read_version(url)
     if version.fit is not SchemaFit.CURRENT:
@@ -106,20 +92,20 @@ def ensure(url: str) -> Engine:
 
 
 def verify(engine: Engine) -> None:
-    """Makes sure that a database which is in use still has this program's schema.
+    """Checks that a database in use still has the right schema.
 
     Raises:
-        SchemaError: somebody upgraded, replaced or emptied it meanwhile.
-        StoreError: when it can't be read.
+        SchemaError: it was upgraded, replaced or emptied.
+        StoreError: it can't be read.
     """
-    with reading(engine) as conn:  # not `current`: to it a file that is gone is an empty database
+    with reading(engine) as conn:  # not `current`, which takes a deleted file for an empty database
         version = _reject_newer(_version(conn), engine.url)
     if version.fit is not SchemaFit.CURRENT:
         raise _outdated_error(version, engine.url)
 
 
 def _folder() -> Path:
-    """The migrations: inside the package when it was installed from a wheel, beside it in a clone."""
+    """The migrations: inside the package if installed from a wheel, beside it in a clone."""
     inside = Path(__file__).parent.parent / "migrations"
     return inside if inside.is_dir() else inside.parent.parent / "migrations"
 
@@ -143,7 +129,6 @@ def _version(conn: Connection | None) -> SchemaVersion:
 
 
 def _read_version(url: str) -> SchemaVersion:
-    """Looks without being able to write."""
     engine = connect_read_only(url)
     try:
         return _reject_newer(current(engine), engine.url)
@@ -169,8 +154,8 @@ def _reject_foreign_tables(conn: Connection) -> None:
     taken = sorted({*inspect(conn).get_table_names(), *inspect(conn).get_view_names()} & {*metadata.tables, "history"})
     if taken:
         raise SchemaError(
-            f"database {location_of(conn.engine.url)} already holds {', '.join(taken)}, not made by this program; "
-            "give ingestion-monitor a database of its own"
+            f"database {location_of(conn.engine.url)} already has {', '.join(taken)}, not created by this program; "
+            "use a separate database for ingestion-monitor"
         )
 
 
@@ -186,11 +171,7 @@ def _run_alembic(conn: Connection) -> None:
 
 
 def check_write_access(engine: Engine) -> None:
-    """One transaction that inserts, updates and deletes no row of every table: it takes the lock and needs the rights.
-
-    Raises:
-        StoreError: the database is read-only, locked, or denies this user a table.
-    """
+    """Changes zero rows of every table. Raises StoreError if the lock or a privilege can't be had."""
     with writing(engine) as conn:
         for table in metadata.sorted_tables:
             first = next(iter(table.columns))

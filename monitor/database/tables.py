@@ -29,42 +29,34 @@ from sqlalchemy.engine import Dialect
 from monitor.model import ItemState
 
 Key = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite numbers rows by itself only for INTEGER PRIMARY KEY."""
+"""SQLite assigns ids only to INTEGER PRIMARY KEY."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC datetimes in and out: `timestamptz` on PostgreSQL, readable UTC text on SQLite.
-
-    Raises:
-        ValueError: when a naive datetime is bound.
-    """
+    """Aware UTC datetimes in and out: `timestamptz` on PostgreSQL, readable UTC text on SQLite; ValueError if naive."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any] | None:
-        """Aware in. SQLite gets the text that SQLAlchemy's own type would write, at a fifth of its cost."""
+        """For SQLite the same text as SQLAlchemy's type, at a fifth of the cost."""
         return sqlite_timestamp if dialect.name == "sqlite" else super().bind_processor(dialect)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """Aware out, in UTC, whatever the session's time zone."""
+        """UTC, whatever the session's time zone."""
         return _from_sqlite_timestamp if dialect.name == "sqlite" else super().result_processor(dialect, coltype)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
-        """Aware in, in UTC."""
+        """To UTC."""
         return to_utc(value)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  # SQLAlchemy's signature
-        """Aware out, in UTC."""
+        """To UTC."""
         return None if value is None else value.astimezone(UTC)
 
 
 def to_utc(value: datetime | None) -> datetime | None:
-    """An aware datetime in UTC.
-
-    Raises:
-        ValueError: it is naive.
-    """
+    """An aware datetime in UTC. Raises ValueError if it is naive."""
     if value is None or value.tzinfo is UTC:
         return value
     if value.tzinfo is None:
@@ -73,13 +65,8 @@ def to_utc(value: datetime | None) -> datetime | None:
 
 
 def sqlite_timestamp(value: datetime | None) -> str | None:
-    """An aware datetime as SQLite keeps it: UTC, to the microsecond, without an offset.
-
-    Raises:
-        ValueError: it is naive.
-    """
+    """An aware datetime as stored in SQLite: UTC with microseconds, no offset. Raises ValueError if it is naive."""
     utc = to_utc(value)
-    # cut before the offset
     return None if utc is None else utc.isoformat(" ", "microseconds")[:26]
 
 
@@ -115,11 +102,11 @@ notifications = Table(
     Column("claimed_until", UtcDateTime),
     Column("sent_at", UtcDateTime),
     Column("last_error", String(500)),
-    Column("cause", String(40), nullable=False, server_default=text("''")),  # of its incident: what is merged has one
-    Column("batch", String(64)),  # key under which it was last sent together with others; null: none, or surely refused
-    Column("thread", String(64)),  # batch of the opening that this is about: what a receiver files it under
-    Column("superseded_by", Key),  # the later notification that told of this one too
-    Column("retried_at", UtcDateTime),  # somebody asked for it anew: its day begins there
+    Column("cause", String(40), nullable=False, server_default=text("''")),  # of its incident; merged ones share it
+    Column("batch", String(64)),  # key of the batch it was last sent in; null: none, or the batch was rejected
+    Column("thread", String(64)),  # batch of its opening: receivers group by it
+    Column("superseded_by", Key),  # the later notification that replaces this one
+    Column("retried_at", UtcDateTime),  # by `notifications retry`: its day starts again
     Column("died_at", UtcDateTime),
     Index(None, "status", "next_attempt_at"),
     Index(None, "incident_id", "channel"),
@@ -130,15 +117,15 @@ channels = Table(
     "channels",
     metadata,
     Column("name", String(200), primary_key=True),
-    Column("suspended_at", UtcDateTime),  # the receiver refused us then; null: not suspended
-    Column("fingerprint", String(64)),  # of the settings that were refused: others are tried at once
-    Column("blocked_until", UtcDateTime),  # one failure speaks for all of its messages
+    Column("suspended_at", UtcDateTime),  # null: not suspended
+    Column("fingerprint", String(64)),  # of the rejected settings: changed settings are tried at once
+    Column("blocked_until", UtcDateTime),  # after a failure, for all messages of the channel
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row
     Column("failing_since", UtcDateTime),
     Column("last_error", String(500)),
-    Column("resent_at", UtcDateTime),  # when what is open was last told again, to receivers that forget
+    Column("resent_at", UtcDateTime),  # when open incidents were last sent again, to receivers that expire them
 )
-"""How the channels are: suspended, waiting after a failure, or well. One that never failed has no row."""
+"""State of channels: suspended, waiting after a failure, or healthy. A channel that never failed has no row."""
 
 
 incidents = Table(
@@ -159,13 +146,15 @@ incidents = Table(
     Column("last_message_at", UtcDateTime),
     Column("member_count", Integer, nullable=False, server_default="0"),
     Column("peak_count", Integer, nullable=False, server_default="0"),
-    Column("unnotified_count", Integer, nullable=False, server_default="0"),  # members that no message has named yet
+    Column("unnotified_count", Integer, nullable=False, server_default="0"),  # members not in any message yet
     Column("channels", JSON, nullable=False),
     Column("evidence_id", Key),  # the newest evidence
-    Column("group_name", String(200), nullable=False, server_default=text("''")),  # part of the key; empty: all
+    Column(
+        "group_name", String(200), nullable=False, server_default=text("''")
+    ),  # part of the key; empty: whole target
     Column("acknowledged_by", String(200)),
-    Column("silence_id", Key),  # the silence that keeps its opening back; null once it was told
-    # One open incident per key, kept by the database itself.
+    Column("silence_id", Key),  # the silence of its opening; null once that was sent
+    # at most one open incident per key
     Index(
         "uq_incidents_open",
         "target",
@@ -198,20 +187,20 @@ silences = Table(
     Column("id", Key, primary_key=True, autoincrement=True),
     Column("matchers", JSON, nullable=False),  # attribute to glob patterns, as in a route
     Column("starts_at", UtcDateTime, nullable=False),
-    Column("ends_at", UtcDateTime, nullable=False),  # moved forward when it is ended early
+    Column("ends_at", UtcDateTime, nullable=False),  # set to the time when it is expired early
     Column("comment", String(500), nullable=False),
     Column("author", String(200), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Column("expired_by", String(200)),  # who ended it early
+    Column("expired_by", String(200)),  # who expired it early
     Index(None, "ends_at"),
     sqlite_autoincrement=True,
 )
-"""What keeps messages back for a while; a silence is never deleted, so that it can be told why nobody was told."""
+"""Silences are never deleted, so that it can be explained later why no message was sent."""
 
 
 ITEM_IS_DUE = "(known_state IS NULL OR known_state <> 'completed') AND removed_at IS NULL AND ignored_at IS NULL"
-"""Every run asks about these. It rests on what was found out last: an outage must not make finished items due. Queries
-repeat it to the letter: it is how databases recognise the index that has only these rows."""
+"""Items that every run checks, by their last known state: an outage makes no finished items due. Queries must use the
+same text, by which databases find the partial index."""
 
 items = Table(
     "items",
@@ -219,26 +208,26 @@ items = Table(
     Column("target", String(200), primary_key=True),
     Column("item_id", String(512), primary_key=True),
     Column("group_name", String(200)),
-    Column("submitted_at", UtcDateTime),  # from the sync log; null when it does not say or lies in the future
-    Column("first_seen_at", UtcDateTime, nullable=False),  # when the id was first read from the sync log
-    Column("removed_at", UtcDateTime),  # it left the sync log: neither counted nor checked
+    Column("submitted_at", UtcDateTime),  # from the sync log; null if missing or in the future
+    Column("first_seen_at", UtcDateTime, nullable=False),  # when the id was first seen in the sync log
+    Column("removed_at", UtcDateTime),  # when it left the sync log: neither counted nor checked
     Column("ignored_at", UtcDateTime),
     Column("ignore_reason", String(500)),
     Column("state", String(20), nullable=False),  # ItemState as of the last run
-    Column("reason", String(40)),  # Reason while unknown
-    Column("known_state", String(20)),  # last state that was found out; null before the first
+    Column("reason", String(40)),  # a request Cause or Reason while unknown
+    Column("known_state", String(20)),  # the last state but `unknown`; null before the first
     Column("stage", String(200)),  # the provider's raw status, last known
     Column("recognised", Boolean, nullable=False, server_default=text("true")),
-    Column("since", UtcDateTime),  # when known_state began, as far as seen
-    Column("pending_since", UtcDateTime),  # what `stuck` counts from: upload, or the return to pending
-    Column("seen_at", UtcDateTime),  # last time the API showed the item (a readable 200)
-    Column("checked_at", UtcDateTime),  # last time the API said anything about it
-    Column("asked_run_id", Key, nullable=False, server_default="0"),  # last run that has an outcome for it; 0: none
+    Column("since", UtcDateTime),  # when known_state began, as observed
+    Column("pending_since", UtcDateTime),  # start for `stuck`: upload, or return to pending
+    Column("seen_at", UtcDateTime),  # last readable 200
+    Column("checked_at", UtcDateTime),  # last answer about it
+    Column("asked_run_id", Key, nullable=False, server_default="0"),  # last run with an outcome for it; 0: none
     Column("http_status", Integer),
     Column("code", String(200)),
     Column("request_id", String(200)),
-    Column("incident_id", Key),  # the item incident that it belongs to
-    Column("regressed_at", UtcDateTime),  # when it went back from completed to pending; null once it left pending
+    Column("incident_id", Key),  # the item incident it belongs to
+    Column("regressed_at", UtcDateTime),  # when it went from completed to pending; null once it left pending
     Index(None, "target", "state"),
     Index(None, "target", "checked_at"),
     Index("ix_items_due", "target", "asked_run_id", "item_id",
@@ -255,11 +244,11 @@ item_events = Table(
     Column("item_id", String(512), nullable=False),
     Column("run_id", Key, nullable=False),
     Column("at", UtcDateTime, nullable=False),
-    Column("kind", String(20), nullable=False),  # state, stage, removed, returned
+    Column("kind", String(20), nullable=False),  # state, stage, removed, returned, ignored, unignored
     Column("old", String(200)),
     Column("new", String(200)),
     Index(None, "target", "item_id", "at"),
-    Index(None, "run_id"),  # what one run changed, and all runs since another
+    Index(None, "run_id"),  # changes of a run, and of all runs since another
 )
 
 tracked_items = Table(
@@ -271,15 +260,15 @@ tracked_items = Table(
     Column("group_name", String(200)),
     Column("added_at", UtcDateTime, nullable=False),
 )
-"""The built-in sync log, for targets that name none of their own: `items import` writes it, a run only reads it."""
+"""The built-in sync log, for targets without one: `items import` writes it, runs read it."""
 
 
 leases = Table(
     "leases",
     metadata,
     Column("target", String(200), primary_key=True),
-    Column("holder", String(200)),  # host:pid; null when released
-    Column("epoch", Integer, nullable=False),  # grows with every acquisition: the fencing token
+    Column("holder", String(200)),  # host:pid; null: released
+    Column("epoch", Integer, nullable=False),  # fencing token, higher with each acquisition
     Column("acquired_at", UtcDateTime),
     Column("expires_at", UtcDateTime),
 )
@@ -287,27 +276,27 @@ leases = Table(
 throttles = Table(
     "throttles",
     metadata,
-    Column("key", String(64), primary_key=True),  # names origin and credential, and gives neither away
-    Column("origin", String(500), nullable=False),  # scheme://host:port, for people
-    Column("not_before", UtcDateTime),  # the server said to come back no sooner; past: nothing holds anybody back
-    Column("status", Integer),  # HTTP status of the answer that said so
+    Column("key", String(64), primary_key=True),  # hash of origin and credential
+    Column("origin", String(500), nullable=False),  # scheme://host:port, for messages
+    Column("not_before", UtcDateTime),  # no requests before this time
+    Column("status", Integer),  # HTTP status of the reply that asked for it
     Column("code", String(200)),  # its error code
-    Column("rate_per_s", Float),  # requests per second that it takes; null: no limit was met
-    Column("concurrency", Float),  # requests in flight that it takes; null: no limit was met
+    Column("rate_per_s", Float),  # accepted requests per second; null: no limit seen
+    Column("concurrency", Float),  # accepted requests in flight; null: no limit seen
     Column("down", Boolean, nullable=False),  # the breaker was open at the end
-    Column("updated_at", UtcDateTime, nullable=False),  # when all but the hint was learned
+    Column("updated_at", UtcDateTime, nullable=False),  # of all but not_before
 )
-"""What clients learned about an API, by origin and credential: targets on one key and later runs share it."""
+"""Learned limits of an API by origin and credential, shared by targets and later runs."""
 
 reports = Table(
     "reports",
     metadata,
-    Column("target", String(200), primary_key=True),  # empty: incidents that belong to none of the configured targets
+    Column("target", String(200), primary_key=True),  # empty: incidents that belong to no configured target
     Column("generated_at", UtcDateTime, nullable=False),
-    Column("last_run_id", Key, nullable=False),  # the target's newest finished run that it told of; 0: none
+    Column("last_run_id", Key, nullable=False),  # the newest finished run it covered; 0: none
     Column("last_incident_event_id", Key, nullable=False),
 )
-"""When a report on a target was read last, and how far it told: the next one tells what changed since."""
+"""What the last report on each target covered: the next one shows what changed since."""
 
 
 runs = Table(
@@ -320,18 +309,18 @@ runs = Table(
     Column("epoch", Integer, nullable=False),
     Column("status", String(20), nullable=False),  # RunStatus
     Column("abort_reason", String(40)),  # of partial and aborted runs: a Cause, deadline or interrupted
-    Column("owner_cause", String(40)),  # the highest-ranked request cause of the run
-    Column("due", Integer, nullable=False, server_default="0"),  # items to ask about; quarantined ids are not
-    Column("answered", Integer, nullable=False, server_default="0"),  # of them, those that got a reply
-    Column("error", String(2000)),  # why the run has no snapshot, in our own words
+    Column("owner_cause", String(40)),  # its highest-ranked request cause
+    Column("due", Integer, nullable=False, server_default="0"),  # items to check, without quarantined ids
+    Column("answered", Integer, nullable=False, server_default="0"),  # of these, those with a reply
+    Column("error", String(2000)),  # why the run has no snapshot
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column(
         "throttle_factor", Float, nullable=False, server_default="1"
-    ),  # share of rate and concurrency for the next run
+    ),  # share of rate and concurrency of the next run
     Index(None, "target", "started_at"),
     Index(None, "target", "run_key"),
-    # ids are what people type and what foreign keys hold: never handed out twice
+    # ids are never reused
     sqlite_autoincrement=True,
 )
 
@@ -341,19 +330,14 @@ snapshots = Table(
     Column("run_id", Key, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("total", Integer, nullable=False),
     Column("checked", Integer, nullable=False),
-    Column("completed", Integer, nullable=False),
-    Column("pending", Integer, nullable=False),
-    Column("failed", Integer, nullable=False),
-    Column("not_found", Integer, nullable=False),
-    Column("invalid", Integer, nullable=False),
-    Column("unknown", Integer, nullable=False),
+    *(Column(state.value, Integer, nullable=False) for state in ItemState),
     Column("stuck", Integer, nullable=False),
     Column("requests", Integer, nullable=False),
     Column("retries", Integer, nullable=False),
     Column("latency_p50_ms", Float),
     Column("latency_p95_ms", Float),
     Column("duration_s", Float, nullable=False),
-    CheckConstraint("total = completed + pending + failed + not_found + invalid + unknown", name="total_is_sum"),
+    CheckConstraint(f"total = {' + '.join(ItemState)}", name="total_is_sum"),
     CheckConstraint("stuck <= pending", name="stuck_is_pending"),
 )
 
@@ -370,7 +354,7 @@ evidence = Table(
     Column("sample_ids", JSON, nullable=False),
     Column("request_ids", JSON, nullable=False),
     Column("code", String(200)),
-    Column("api_message", String(1000)),  # the API's raw words: `incidents show` alone reads them
+    Column("api_message", String(1000)),  # the API's own message: only for `incidents show`
     Column("inhibited_by", String(40)),
     Column("group_name", String(200), nullable=False, server_default=text("''")),  # empty: the whole target
     UniqueConstraint("run_id", "cause", "group_name"),
@@ -379,10 +363,10 @@ evidence = Table(
 
 
 def active() -> tuple[ColumnElement[bool], ...]:
-    """What holds for an item that is tracked: it neither left the sync log nor is it to be ignored."""
+    """The conditions of a tracked item: neither removed nor ignored."""
     return items.c.removed_at.is_(None), items.c.ignored_at.is_(None)
 
 
 def stuck(since: datetime) -> ColumnElement[bool]:
-    """What holds for an item that is pending since before a time."""
+    """The condition of an item that has been pending since before a time."""
     return and_(items.c.state == ItemState.PENDING.value, items.c.pending_since < since)

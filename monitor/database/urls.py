@@ -1,6 +1,4 @@
-"""What the monitor's own store and the reader of the user's sync log share about databases: how a URL is read, how a
-place is named to people, and which kind of fault an error is. It words no error and keeps no connection.
-"""
+"""Parses database URLs, names databases in messages and classifies errors; for our own database and for sync logs."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -13,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 
 class DatabaseFault(StrEnum):
-    """What kind of thing went wrong, whatever the database."""
+    """Kinds of database errors."""
 
     LOCKED = "locked"
     READ_ONLY = "read_only"
@@ -33,15 +31,11 @@ class DatabaseFault(StrEnum):
 
 
 def parse(url: str) -> URL:
-    """Reads a database URL: `sqlite:///path` or `postgresql://…` (`postgres://` too), always with the driver named.
-
-    Raises:
-        ValueError: when it is neither, or names no SQLite file; the text does not repeat the URL.
-    """
+    """Parses `sqlite:///path`, `postgresql://…` or `postgres://…`. Raises ValueError, without the URL, for others."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # the library's text holds the URL, and with it the password
+        # the library's text contains the password
         raise ValueError("the database URL can't be read; it begins with sqlite:/// or postgresql://") from None
     kind = parsed.drivername.partition("+")[0]
     if kind == "sqlite":
@@ -54,12 +48,12 @@ def parse(url: str) -> URL:
 
 
 def is_sqlite(url: URL) -> bool:
-    """Whether it is an embedded file rather than a server."""
+    """Whether it is SQLite."""
     return url.get_backend_name() == "sqlite"
 
 
 def location_of(url: URL) -> str:
-    """Names a database to people: the file, or `host:port/name`; never a user or a password."""
+    """The database in messages: the file, or `host:port/name`; never with user or password."""
     if is_sqlite(url):
         return str(url.database)
     host = url.host or url.query.get("host") or "localhost"
@@ -67,13 +61,7 @@ def location_of(url: URL) -> str:
 
 
 def open_read_only(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
-    """Opens an existing SQLite file so that nothing can write to it or create it.
-
-    Text that is not UTF-8 arrives with lone surrogates instead of ending the read.
-
-    Raises:
-        sqlite3.Error: when the file is missing or can't be read.
-    """
+    """Opens an existing SQLite file read-only, or raises sqlite3.Error. Other text than UTF-8 has lone surrogates."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     try:
         return _open_and_read(uri, busy_timeout_s)
@@ -82,13 +70,13 @@ def open_read_only(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
         unopened = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}
         if not unopened or not path.is_file() or (wal.exists() and wal.stat().st_size):
             raise
-        # A WAL database in a folder that we may not write to can't be opened in the ordinary way, since readers share
-        # an index file beside it. Without a WAL all that was committed is in the file itself.
+        # In a read-only folder a WAL database can't be opened, since readers need to create an index file. If its WAL
+        # is empty, the file has everything and can be opened as immutable.
         return _open_and_read(f"{uri}&immutable=1", busy_timeout_s)
 
 
 def _open_and_read(uri: str, busy_timeout_s: float) -> sqlite3.Connection:
-    # The first read, not the connect, is what opens the file.
+    # the first read opens the file, not connect
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     connection.text_factory = _decode_text
     try:
@@ -104,7 +92,7 @@ def _decode_text(value: bytes) -> str:
 
 
 def classify_fault(error: BaseException) -> DatabaseFault:
-    """Which kind of fault an error of SQLAlchemy, sqlite3 or psycopg is; `other` when it is none of the known ones."""
+    """Classifies an error of SQLAlchemy, sqlite3 or psycopg; `other` if unknown."""
     if isinstance(error, PoolTimeoutError):
         return DatabaseFault.TIMEOUT
     if isinstance(error, DBAPIError) and error.orig is not None:
@@ -153,7 +141,7 @@ _SQLSTATES: Mapping[str, DatabaseFault] = {
 
 _SQLSTATE_CLASSES: Mapping[str, DatabaseFault] = {"08": DatabaseFault.LOST, "28": DatabaseFault.LOGIN}
 
-# libpq reports a failed connect as text alone, without an SQLSTATE
+# libpq reports failed connects without an SQLSTATE
 _POSTGRES_TEXTS: tuple[tuple[str, DatabaseFault], ...] = (
     ("password", DatabaseFault.LOGIN),
     ("authentication", DatabaseFault.LOGIN),

@@ -1,10 +1,10 @@
-"""What runs changed since a certain one, added up: runs by how they ended, items by what became of them, incidents.
+"""Counts what changed since a given run, and stores the report's cursor.
 
-An item counts once, under what holds of it now: one that failed and recovered in between is completed.
+Each item counts once, under its current state: an item that failed and recovered counts as completed.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -15,15 +15,14 @@ from monitor.database.tables import active, incident_events, incidents, item_eve
 from monitor.model import Cause, IncidentState, ItemState, RunStatus
 
 _LIFECYCLE_EVENTS = ("opened", "reopened", "resolved")
-"""Events of an incident that change whether it is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCounts:
-    """The finished runs of a target after a certain one."""
+    """The finished runs of a target after a given one."""
 
     by_status: Mapping[RunStatus, int]
-    """How they ended; only what occurred."""
+    """Only statuses that occurred."""
     first_started_at: datetime
     last_finished_at: datetime
     last_run_id: int
@@ -31,9 +30,9 @@ class RunCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemChangeCount:
-    """Items that went the same way."""
+    """Items with the same new state."""
 
-    change: str
+    to: str
     """An item state, `removed` or `returned`."""
     count: int
     sample_ids: tuple[str, ...]
@@ -47,26 +46,25 @@ class IncidentChange:
     target: str
     cause: Cause
     state: IncidentState
-    """As it is now."""
-    kinds: tuple[str, ...]
-    """Which of `opened`, `reopened` and `resolved` happened to it, in the order in which each did last."""
+    happened: tuple[str, ...]
+    """Those of `opened`, `reopened` and `resolved` that happened, ordered by their last occurrence."""
 
 
 def run_before(conn: Connection, *, target: str, at: datetime) -> int:
-    """The id of the last run of a target that started before a moment; 0 when there is none."""
+    """The id of a target's last run that started before a time; 0 if there is none."""
     earlier = select(runs.c.id).where(runs.c.target == target, runs.c.started_at < at)
     return conn.execute(earlier.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)).scalar() or 0
 
 
 def last_snapshot_at(conn: Connection, *, target: str, upto: int) -> datetime | None:
-    """When the newest snapshot of a target was made among the runs up to that id; None when there is none."""
+    """When the newest run with a snapshot finished, of the runs up to an id; None if there is none."""
     query = select(runs.c.finished_at).join(snapshots, snapshots.c.run_id == runs.c.id)
     query = query.where(runs.c.target == target, runs.c.id <= upto).order_by(runs.c.id.desc()).limit(1)
     return conn.execute(query).scalar()
 
 
 def count_runs(conn: Connection, *, target: str, after: int) -> RunCounts | None:
-    """The finished runs of a target after the run of that id, or None when there is none."""
+    """The finished runs of a target after a run id; None if there are none."""
     finished = and_(runs.c.target == target, runs.c.id > after, runs.c.status != RunStatus.RUNNING.value)
     query = select(
         runs.c.status,
@@ -87,46 +85,38 @@ def count_runs(conn: Connection, *, target: str, after: int) -> RunCounts | None
 
 
 def count_item_changes(conn: Connection, *, target: str, after: int, upto: int, samples: int) -> list[ItemChangeCount]:
-    """What became of the items of a target in the runs after one and up to another.
-
-    Args:
-        conn: a connection.
-        target: whose items.
-        after: the id of a run; those after it count.
-        upto: the id of the last run that counts.
-        samples: how many ids to name each time (≥ 1).
-    """
+    """The changed items of a target in the runs after `after` and up to `upto`, with `samples` (≥ 1) ids per state."""
     turned = and_(item_events.c.kind == "state", items.c.known_state == item_events.c.new, *active())
     left = and_(item_events.c.kind == "removed", items.c.removed_at.is_not(None))
     back = and_(item_events.c.kind == "returned", items.c.removed_at.is_(None))
-    change = case((item_events.c.kind == "state", item_events.c.new), else_=item_events.c.kind).label("what")
+    change = case((item_events.c.kind == "state", item_events.c.new), else_=item_events.c.kind).label("to")
     same = and_(items.c.target == item_events.c.target, items.c.item_id == item_events.c.item_id)
-    # not by the target of the events: then SQLite would walk through all that it ever had
+    # not by the target of the events: SQLite would scan all of them
     of_target = select(runs.c.id).where(runs.c.target == target, runs.c.id > after, runs.c.id <= upto)
     of_runs = item_events.c.run_id.in_(of_target)
     each = select(change, items.c.item_id).distinct().join(items, same).where(of_runs, or_(turned, left, back))
     each_one = each.subquery("each_one")
-    place = func.row_number().over(partition_by=each_one.c.change, order_by=each_one.c.item_id).label("place")
-    counted = func.count().over(partition_by=each_one.c.change).label("items")
+    place = func.row_number().over(partition_by=each_one.c.to, order_by=each_one.c.item_id).label("place")
+    counted = func.count().over(partition_by=each_one.c.to).label("items")
     placed = select(each_one, place, counted).subquery("placed")
-    rows = conn.execute(select(placed).where(placed.c.place <= samples).order_by(placed.c.change, placed.c.place)).all()
+    rows = conn.execute(select(placed).where(placed.c.place <= samples).order_by(placed.c.to, placed.c.place)).all()
     found: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
     for row in rows:
-        found.setdefault(row.change, []).append(row.item_id)
-        counts[row.change] = row.items
-    return [ItemChangeCount(change=each, count=counts[each], sample_ids=tuple(ids)) for each, ids in found.items()]
+        found.setdefault(row.to, []).append(row.item_id)
+        counts[row.to] = row.items
+    return [ItemChangeCount(to=each, count=counts[each], sample_ids=tuple(ids)) for each, ids in found.items()]
 
 
 def count_new_items(conn: Connection, *, target: str, start: datetime, end: datetime) -> int:
-    """How many tracked items of a target were first read from its sync log from `start` to `end` (both included)."""
+    """Number of tracked items first seen in the sync log from `start` to `end` (inclusive)."""
     seen = items.c.first_seen_at >= start, items.c.first_seen_at <= end
     query = select(func.count()).select_from(items).where(items.c.target == target, *seen, *active())
     return conn.execute(query).scalar_one()
 
 
 def count_newly_stuck(conn: Connection, *, target: str, after: datetime, upto: datetime, stuck_after: timedelta) -> int:
-    """How many items are pending whose patience ran out after one moment and before another."""
+    """Number of pending items that became stuck between two times."""
     ran_out = items.c.pending_since >= after - stuck_after, items.c.pending_since < upto - stuck_after
     pending = items.c.target == target, items.c.state == ItemState.PENDING.value, *active()
     return conn.execute(select(func.count()).select_from(items).where(*pending, *ran_out)).scalar_one()
@@ -135,15 +125,10 @@ def count_newly_stuck(conn: Connection, *, target: str, after: datetime, upto: d
 def incident_changes(
     conn: Connection, *, of: str | None, not_of: Collection[str] = (), after: int, since: datetime | None, limit: int
 ) -> tuple[int, list[IncidentChange]]:
-    """How many incidents opened, reopened or resolved, and the newest of them.
+    """The number of incidents that opened, reopened or resolved, and the newest `limit` (> 0).
 
-    Args:
-        conn: a connection.
-        of: whose incidents; None: of all targets but `not_of`.
-        not_of: targets that are left out.
-        after: the id of an incident's event; those after it count.
-        since: aware; events before it do not count.
-        limit: how many incidents to give back (> 0).
+    `after` is the id of an incident event: only later ones count, and with `since` only those from that time on.
+    If `of` is None, all targets except `not_of` count.
     """
     theirs = incidents.c.target == of if of is not None else incidents.c.target.not_in(list(not_of))
     happened: list[ColumnElement[bool]] = [
@@ -167,7 +152,7 @@ def incident_changes(
             target=row["target"],
             cause=Cause(row["cause"]),
             state=IncidentState(row["state"]),
-            kinds=tuple(sorted((kind for kind in _LIFECYCLE_EVENTS if row[kind]), key=lambda kind: row[kind])),
+            happened=tuple(sorted((kind for kind in _LIFECYCLE_EVENTS if row[kind]), key=lambda kind: row[kind])),
         )
         for row in rows
     ]
@@ -175,37 +160,33 @@ def incident_changes(
 
 
 def last_event(conn: Connection) -> int:
-    """The id of the newest event of any incident; 0 before the first."""
+    """The id of the newest incident event; 0 before the first."""
     return conn.execute(select(func.max(incident_events.c.id))).scalar() or 0
 
 
 NO_TARGET = ""
-"""In the place of a target: incidents that belong to none of the configured targets, such as those of channels."""
+"""Stored instead of a target, for incidents that belong to no configured target, such as those of channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportCursor:
-    """How far one report told."""
+    """What the last report covered."""
 
     generated_at: datetime
     last_run_id: int
-    """The newest finished run that it told of; 0: none."""
+    """The newest finished run; 0: none."""
     last_incident_event_id: int
 
 
 def last_cursor(conn: Connection, *, target: str) -> ReportCursor | None:
-    """How far the last report on a target told; None before the first."""
+    """What the last report on a target covered; None before the first."""
     columns = (reports.c.generated_at, reports.c.last_run_id, reports.c.last_incident_event_id)
     row = conn.execute(select(*columns).where(reports.c.target == target)).mappings().one_or_none()
     return None if row is None else ReportCursor(**row)
 
 
 def save_cursor(conn: Connection, *, target: str, cursor: ReportCursor) -> None:
-    """Stores how far a report told, in place of the one before. Must run in a writing transaction."""
-    values = {
-        "generated_at": cursor.generated_at,
-        "last_run_id": cursor.last_run_id,
-        "last_incident_event_id": cursor.last_incident_event_id,
-    }
+    """Replaces the stored cursor of a target. Must run in a writing transaction."""
+    values = asdict(cursor)
     row = insert(conn, reports).values(target=target, **values)
     conn.execute(row.on_conflict_do_update(index_elements=[reports.c.target], set_=values))

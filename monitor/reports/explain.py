@@ -1,11 +1,10 @@
-"""Why an incident opened and ended, and why people were told or not: its story as text and as JSON values."""
+"""`incidents explain`: why an incident opened, resolved and notified or not, as text and JSON values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from monitor.config import format_duration
 from monitor.incidents.decide import Action
 from monitor.incidents.explain import (
     MAX_RUNS,
@@ -20,10 +19,11 @@ from monitor.incidents.explain import (
 from monitor.incidents.rulebook import Rule, rule_parameters
 from monitor.incidents.silences import suppression_reasons
 from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Cause, Evidence, IncidentState, Silence
+from monitor.model.durations import format_duration
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import describe_cause, display_name, format_items
-from monitor.reports.formatting import format_time, iso, plural, wrap_lines
-from monitor.reports.incidents import incident_json
+from monitor.reports.formatting import format_time, json_values, plural, wrap_lines
+from monitor.reports.incidents import incident_json, severity_and_team
 
 _INDENT = 10
 _LABEL = 13
@@ -31,17 +31,17 @@ _LABEL = 13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainData:
-    """All that a story is told from."""
+    """The input of an explanation."""
 
     history: IncidentHistory
     sent_messages: Sequence[SentMessage]
     silences: Sequence[Silence]
-    """Those in force."""
+    """Active ones."""
     now: datetime
 
 
 def explain_text(data: ExplainData) -> str:
-    """The story for people: each run that mattered, long stretches as one; no line is longer than 80 characters."""
+    """The timeline as text: one entry per run, similar runs folded; lines have at most 80 characters."""
     lines, day = list(_heading(data)), None
     for folded_runs in fold(timeline(data.history)):
         if folded_runs[0].at.date() != day:
@@ -53,7 +53,7 @@ def explain_text(data: ExplainData) -> str:
             else _entry_lines(folded_runs[0], data.sent_messages)
         )
     if len(data.history.runs) >= MAX_RUNS:
-        lines += ["", *wrap_lines(f"Only the first {MAX_RUNS} runs are told.", indent=0)]
+        lines += ["", *wrap_lines(f"Only the first {MAX_RUNS} runs are shown.", indent=0)]
     return "\n".join([*lines, *_closing_lines(data)])
 
 
@@ -66,40 +66,40 @@ def _heading(data: ExplainData) -> Iterator[str]:
     yield from wrap_lines(
         f"Incident {incident.id}: {display_name(incident.target)}: {describe_cause(incident.cause)}", indent=0
     )
-    facts = [("cause", f"{incident.cause.value} ({incident.severity.value}, for {incident.team.value})")]
+    facts = [("cause", f"{incident.cause.value} ({severity_and_team(incident.severity, incident.team)})")]
     facts += [("group", incident.group)] if incident.group else []
     facts += [("state", f"{state} {'for' if incident.resolved_at is None else 'after'} {lasted}")]
     facts += [("rule", describe_rule(history.rule))]
     if rule_parameters(history.rule_at_opening) != rule_parameters(history.rule):
-        facts += [("rule then", f"when it opened another one was in force: {describe_rule(history.rule_at_opening)}")]
+        facts += [("rule then", f"a different rule applied at the opening: {describe_rule(history.rule_at_opening)}")]
     for label, text in facts:
         yield from wrap_lines(f"{label:<{_LABEL - 2}}{text}", indent=2, hang=_LABEL - 2)
 
 
 def describe_rule(rule: Rule) -> str:
-    """What a rule asks for: `opens with evidence in 2 of the last 2 runs …; ends after 2 runs without; …`."""
-    reminds = f"reminds every {format_duration(rule.repeat_interval)}"
+    """A rule in words: `opens with evidence in 2 of the last 2 runs …; resolves after 2 runs without; …`."""
+    reminds = f"reminders every {format_duration(rule.repeat_interval)}"
     if rule.cause is Cause.CHANNEL_FAILING:
-        return f"opens when messages can't be delivered; ends when one is; {reminds}"
-    ends = f"ends after {plural(rule.resolve_after, 'run')} without"
+        return f"opens when messages can't be delivered; resolves when one is; {reminds}"
+    ends = f"resolves after {plural(rule.resolve_after, 'run')} without evidence"
     if rule.cause in ITEM_CAUSES:
-        ends = "ends when every item is well, removed or ignored"
+        ends = "resolves when every item has recovered or is removed or ignored"
     if rule.of == 1:
         return f"opens at once; {ends}; {reminds}"
-    apart = f", the first and the last {format_duration(rule.hold_for)} apart" if rule.hold_for else ""
-    within = f"if fewer than {rule.of} lie within {format_duration(rule.window)}, in all of them"
+    apart = f", the first and last at least {format_duration(rule.hold_for)} apart" if rule.hold_for else ""
+    within = f"if fewer than {rule.of} are within {format_duration(rule.window)}, in all of those"
     return f"opens with evidence in {rule.runs} of the last {rule.of} runs{apart} ({within}); {ends}; {reminds}"
 
 
 def _folded_lines(folded_runs: Sequence[TimelineEntry], day: date | None) -> Iterator[str]:
-    """Many runs with one decision, in which nothing happened."""
+    """Several runs with the same decision and no events."""
     first, last = folded_runs[0], folded_runs[-1]
     runs = [entry.run for entry in folded_runs if entry.run is not None]
     until = f"{last.at:%H:%M:%S}" if last.at.date() == day else f"{format_time(last.at)}"
     seen = sum(run.point is not None and run.point.evidence for run in runs)
     inhibited = sum(run.point is not None and run.point.inhibited for run in runs)
     what = f"evidence in {seen} of them" if seen else "no evidence"
-    what += f", explained by a higher cause in {inhibited}" if inhibited else ""
+    what += f", inhibited by a higher cause in {inhibited}" if inhibited else ""
     head = f"runs {runs[0].run_id}–{runs[-1].run_id} ({len(runs)} runs, until {until})"
     if first.action is Action.NOTHING and not seen:
         yield from _timed_lines(first, f"{head}: {first.reason}")
@@ -116,9 +116,9 @@ def _entry_lines(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> 
         return
     head = f"run {entry.run.run_id}, {entry.run.status.value}"
     quiet = entry.action in {Action.NOTHING, None} and not entry.events
-    said = entry.reason if entry.run.point is None else _evidence_text(entry.run)
+    seen = entry.reason if entry.run.point is None else _evidence_text(entry.run)
     in_it = entry.members is not None and entry.run.evidence is None
-    yield from _timed_lines(entry, head if in_it else f"{head}: {said}")
+    yield from _timed_lines(entry, head if in_it else f"{head}: {seen}")
     for event in entry.events:
         if event.kind in {"joined", "left"}:
             yield from wrap_lines(event.reason, indent=_INDENT)
@@ -141,20 +141,20 @@ _PAST_TENSE: Mapping[Action, str] = {
     Action.REMIND: "REMINDED",
     Action.RESOLVE: "RESOLVED",
 }
-"""What stands out of a long night."""
+"""In capitals, so that they stand out."""
 
 
 def _decision_text(entry: TimelineEntry, *, counts: bool) -> str:
     action = entry.action or Action.NOTHING
-    said = f"{_PAST_TENSE.get(action, action.value)}: {entry.reason}"
+    decision = f"{_PAST_TENSE.get(action, action.value)}: {entry.reason}"
     counted_by = _progress_text(entry) if counts else ""
     if entry.members:
-        counted_by = f"{format_items(entry.members)} in it"
-    return f"{said} [{counted_by}]" if counted_by else said
+        counted_by = f"{format_items(entry.members)} affected"
+    return f"{decision} [{counted_by}]" if counted_by else decision
 
 
 def _progress_text(entry: TimelineEntry) -> str:
-    """How far it was to an opening, or to an end."""
+    """The progress towards opening or resolving."""
     if entry.clean is not None:
         clean, needed = entry.clean
         return f"{plural(clean, 'run')} without evidence in a row, {needed} needed" if clean else ""
@@ -164,13 +164,13 @@ def _progress_text(entry: TimelineEntry) -> str:
 
 
 def _evidence_text(run: ObservedRun) -> str:
-    """What a run saw of the cause."""
+    """The evidence of a run."""
     seen = run.evidence
     if seen is None:
         confirms_recovery = run.point is None or run.point.confirms_recovery
-        return "no evidence" if confirms_recovery else "no evidence, but too few answers to say that all is well"
+        return "no evidence" if confirms_recovery else "no evidence, but too few answers to confirm recovery"
     if seen.inhibited_by is not None:
-        return f"explained by {seen.inhibited_by.value} ({_count_text(seen)})"
+        return f"inhibited by {seen.inhibited_by.value} ({_count_text(seen)})"
     return _count_text(seen)
 
 
@@ -192,7 +192,7 @@ _MESSAGES: Mapping[str, str] = {
     "acknowledged": "acknowledged",
     "resolved": "resolved",
 }
-"""Which kind of message a step sends."""
+"""The kind of message sent by each kind of event."""
 
 
 def _notification_lines(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> Iterator[str]:
@@ -202,7 +202,7 @@ def _notification_lines(event: TimelineEvent, sent_messages: Sequence[SentMessag
     for message in messages:
         yield from wrap_lines(f"→ {message.channel}: {_delivery_status(message, event)}", indent=_INDENT)
     if not messages and not event.data.get("channels"):
-        yield from wrap_lines("→ nobody was told", indent=_INDENT)
+        yield from wrap_lines("→ not sent", indent=_INDENT)
 
 
 def _messages(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> list[SentMessage]:
@@ -211,7 +211,6 @@ def _messages(event: TimelineEvent, sent_messages: Sequence[SentMessage]) -> lis
 
 
 def _delivery_status(message: SentMessage, event: TimelineEvent) -> str:
-    """What became of a message."""
     why = f": {message.error}" if message.error else ""
     match message.status:
         case "sent":
@@ -224,30 +223,30 @@ def _delivery_status(message: SentMessage, event: TimelineEvent) -> str:
         case "dead":
             return f"{message.kind}, given up after {plural(message.attempts, 'attempt')}{why}"
         case "superseded":
-            return f"{message.kind}, told in a later message"
+            return f"{message.kind}, superseded by a later message"
         case other:
             return f"{message.kind}, {other}"
 
 
 def _closing_lines(data: ExplainData) -> list[str]:
-    """How it stands now, and when people hear of it next."""
+    """The current state, and when the next reminder is due."""
     incident = data.history.incident
     said = list(suppression_reasons(incident, data.silences))
     if incident.state is IncidentState.OPEN and not said and incident.last_message_at is not None:
         due = incident.last_message_at + data.history.rule.repeat_interval
-        said.append(f"if it stays open, a reminder is due at {format_time(due)} UTC")
+        said.append(f"if it stays open, the next reminder is due at {format_time(due)} UTC")
     now = "Now: " if incident.resolved_at is None else ""
     return ["", *(row for each in said for row in wrap_lines(f"{now}{each}.", indent=0))] if said else []
 
 
 def explain_json(data: ExplainData) -> dict[str, Any]:
-    """The story as JSON values, every run by itself: `incident`, `rule`, `rule_at_opening` and `timeline`."""
+    """The explanation as JSON values; in `timeline` each run is an entry of its own."""
     history = data.history
     return {
         "incident": incident_json(history.incident, data.silences),
         "rule": rule_parameters(history.rule),
         "rule_at_opening": rule_parameters(history.rule_at_opening),
-        "story": [_entry_json(entry, data.sent_messages) for entry in timeline(history)],
+        "timeline": [_entry_json(entry, data.sent_messages) for entry in timeline(history)],
     }
 
 
@@ -267,20 +266,16 @@ def _entry_json(entry: TimelineEntry, sent_messages: Sequence[SentMessage]) -> d
         "reason": entry.reason,
         "events": [{"at": event.at.isoformat(), "kind": event.kind, "reason": event.reason} for event in entry.events],
         "messages": [
-            {
-                "kind": each.kind,
-                "channel": each.channel,
-                "status": each.status,
-                "sent_at": iso(each.sent_at),
-                "attempts": each.attempts,
-                "error": each.error,
-            }
+            {name: json_values(getattr(each, name)) for name in _MESSAGE_FIELDS}
             for event in entry.events
             for each in _messages(event, sent_messages)
         ],
     }
 
 
+_MESSAGE_FIELDS = ("kind", "channel", "status", "sent_at", "attempts", "error")
+
+
 def _evidence_json(seen: Evidence) -> dict[str, Any]:
-    explained = seen.inhibited_by.value if seen.inhibited_by else None
-    return {"count": seen.count, "breakdown": dict(seen.breakdown), "code": seen.code, "inhibited_by": explained}
+    # named one by one: the API's own message must not leak
+    return {name: json_values(getattr(seen, name)) for name in ("count", "breakdown", "code", "inhibited_by")}

@@ -1,18 +1,16 @@
-"""Numbers, shares, times and long names as people read them in a narrow column. Pure."""
+"""Formats tables, numbers, times, long ids and sparklines for text output, and dataclasses for JSON. Pure."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from textwrap import wrap
+from typing import Any
 
 
 def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Sets rows out in columns as wide as their widest cell; numbers to the right, the rest to the left.
-
-    Args:
-        heading: one word per column.
-        rows: cells; None becomes a dash.
-    """
+    """A table with columns as wide as their widest cell. Numbers are right-aligned; None becomes a dash."""
     cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     widths = [max(len(name), *(len(row[n]) for row in cells), 0) for n, name in enumerate(heading)]
     right_aligned = [
@@ -29,17 +27,33 @@ def align(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def format_time(at: datetime | None) -> str:
-    """A time in UTC to the second, or a dash."""
+    """A UTC time to the second, or a dash."""
     return f"{at:%Y-%m-%d %H:%M:%S}" if at else "-"
 
 
 def iso(at: datetime | None) -> str | None:
-    """A time as JSON has it: ISO 8601, or null."""
+    """A time for JSON: ISO 8601, or null."""
     return at.isoformat() if at else None
 
 
+def json_values(value: Any) -> Any:  # noqa: ANN401  # JSON
+    """Dataclasses and collections of them as JSON values: enums by value, times as ISO 8601.
+
+    msgspec would write times with `Z`, and refuses read-only mappings.
+    """
+    if is_dataclass(value):
+        return {each.name: json_values(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {json_values(key): json_values(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(each) for each in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.value if isinstance(value, Enum) else value
+
+
 WIDTH = 80
-"""Characters of a line."""
+"""Maximum length of a line."""
 _MILLION = 1_000_000
 
 
@@ -54,7 +68,7 @@ def format_count(number: float) -> str:
 
 
 def format_share(part: float) -> str:
-    """A share from 0 to 1 in percent, to one place and never rounded up to all or down to nothing: `99.9%`."""
+    """A share (0 to 1) in percent with one decimal: `99.9%`. Only 1 becomes `100%`, only 0 becomes `0%`."""
     percent = round(part * 100, 1)
     if percent == 100 and part < 1:
         return "99.9%"
@@ -69,12 +83,12 @@ def format_latency(ms: float) -> str:
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    """`1 run`, `2 runs`; `nouns` where an s does not do."""
+    """`1 run`, `2 runs`; `nouns` for an irregular plural."""
     return f"{count} {noun}" if count == 1 else f"{count} {nouns or noun + 's'}"
 
 
 def shorten_middle(text: str, width: int, *, ellipsis: str = "…") -> str:
-    """The text without its middle where it is longer than `width` (≥ 5): ids differ at both ends."""
+    """Cuts the middle out of a text longer than `width` (≥ 5): ids differ at both ends."""
     if len(text) <= width:
         return text
     kept = width - len(ellipsis)
@@ -83,19 +97,19 @@ def shorten_middle(text: str, width: int, *, ellipsis: str = "…") -> str:
 
 
 def right_aligned(name: str, cells: Sequence[str]) -> tuple[str, list[str]]:
-    """A column, heading and cells, with everything at its right edge."""
+    """A column, heading and cells, right-aligned."""
     width = max(len(name), *(len(cell) for cell in cells), 0)
     return name.rjust(width), [cell.rjust(width) for cell in cells]
 
 
 def wrap_lines(text: str, *, indent: int, hang: int = 2) -> Iterator[str]:
-    """A sentence as lines of at most 80 characters; all but the first stand `hang` further in than `indent`."""
+    """Wraps a sentence at 80 characters; all lines but the first are indented by `hang` more."""
     first, rest = " " * indent, " " * (indent + hang)
     yield from wrap(text, width=WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 MAX_SPANS = 36
-"""The most spans that a period is cut into: what a line of 80 characters has room for."""
+"""Most spans of a period: what fits into a line of 80 characters."""
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _SPAN_LENGTHS = (
@@ -106,17 +120,12 @@ _SPAN_LENGTHS = (
 
 
 def span_length(period: timedelta) -> timedelta:
-    """How long the spans of a period are: the shortest length that makes at most `MAX_SPANS` of them."""
+    """Length of the spans of a period: the shortest that gives at most `MAX_SPANS`."""
     return next((each for each in _SPAN_LENGTHS if each * MAX_SPANS >= period), period / MAX_SPANS)
 
 
 def spans(start: datetime, end: datetime) -> list[datetime]:
-    """Where the spans of a period begin and end, oldest first: equally long, but for the first perhaps.
-
-    Args:
-        start: aware.
-        end: aware, later than `start`.
-    """
+    """Bounds of the spans of a period, oldest first. All are equally long; the first may be shorter."""
     step = span_length(end - start)
     bounds = [end]
     while bounds[-1] - step > start:
@@ -126,19 +135,14 @@ def spans(start: datetime, end: datetime) -> list[datetime]:
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.:-=+*#"
-"""For streams that can't carry the blocks."""
+"""For encodings without block characters."""
 
 
 def sparkline(values: Sequence[float | None], *, blocks: str = BLOCKS, from_zero: bool = False) -> str:
-    """One mark per value: the smallest gets the lowest mark, the largest the highest, and a larger one never a lower.
+    """One mark per finite value, oldest first (None: a gap). Only the smallest value gets the lowest mark.
 
-    Whatever lies above the smallest is seen to be so, however little. Where all are equal there is nothing to compare:
-    they get the highest mark, or the lowest if they are zero.
-
-    Args:
-        values: finite numbers, oldest first; None leaves a gap.
-        blocks: from the lowest to the highest (≥ 2).
-        from_zero: whether the scale begins at zero, so that sizes can be compared; else at the smallest value.
+    If all values are equal, they get the highest mark, or the lowest if they are zero. With `from_zero` the scale
+    starts at zero instead of the smallest value, so that sizes can be compared.
     """
     known = [value for value in values if value is not None]
     if not known:
@@ -153,7 +157,7 @@ def sparkline(values: Sequence[float | None], *, blocks: str = BLOCKS, from_zero
             return blocks[0 if value <= 0 else -1]
         if value <= low:
             return blocks[0]
-        # a share may be too small for a float: it is seen all the same
+        # at least 1: the ratio may underflow to zero
         return blocks[max(1, min(steps, math.ceil((value - low) / (high - low) * steps)))]
 
     return "".join(" " if value is None else mark(value) for value in values)

@@ -1,33 +1,21 @@
-"""Incidents as text and as JSON values. The API's own words stand in the full text of one incident and nowhere else."""
+"""Incidents and silences as text and JSON values. Only `incident_text` shows the API's own messages."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from textwrap import wrap
 from typing import Any
 
-from monitor.incidents.silences import (
-    describe_acknowledgement,
-    format_matchers,
-    matches_everything,
-    matching_silence,
-    suppression_reasons,
-)
+from monitor.incidents.silences import format_matchers, matches_everything, matching_silence, suppression_reasons
 from monitor.incidents.store import IncidentEvent
-from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState, Silence
+from monitor.model import ITEM_CAUSES, REQUEST_CAUSES, Evidence, Incident, IncidentState, Severity, Silence, Team
 from monitor.notifications.messages import format_age, group_breakdown
 from monitor.notifications.routing import attributes_of, matches
 from monitor.notifications.texts import describe_cause, display_group, display_name, safe_message, what_to_check
-from monitor.reports.formatting import align, format_time, iso, wrap_lines
+from monitor.reports.formatting import align, format_time, iso, json_values, wrap_lines
 
 
 def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Sequence[Silence] = ()) -> str:
-    """A line per incident, newest first; their groups where any is about one, and why no message comes where none does.
-
-    Args:
-        incidents: to be listed.
-        now: what ages are measured against (aware).
-        silences: those in force.
-    """
+    """A line per incident, in the given order; columns without any value are left out."""
     if not incidents:
         return "No incidents."
     columns: dict[str, list[object]] = {
@@ -40,20 +28,24 @@ def incidents_text(incidents: Sequence[Incident], *, now: datetime, silences: Se
         "ITEMS": [each.member_count or None for each in incidents],
         "SINCE (UTC)": [format_time(each.first_evidence_at) for each in incidents],
         "FOR": [format_age((each.resolved_at or now) - each.first_evidence_at) for each in incidents],
-        "QUIET": [_no_message_reason(each, silences) for each in incidents],
+        "ACK": [each.acknowledged_by if each.state is IncidentState.ACKNOWLEDGED else None for each in incidents],
+        "SILENCED": [_silenced(each, silences) for each in incidents],
     }
-    shown = {name: cells for name, cells in columns.items() if name not in {"GROUP", "QUIET"} or any(cells)}
+    shown = {name: cells for name, cells in columns.items() if name not in _OPTIONAL_COLUMNS or any(cells)}
     return align(tuple(shown), tuple(zip(*shown.values(), strict=True)))
 
 
-def _no_message_reason(incident: Incident, silences: Sequence[Silence]) -> str | None:
-    """Why no message comes, in a few words."""
-    if incident.state is IncidentState.RESOLVED:
-        return None
-    said = [f"{incident.acknowledged_by} has it"] if describe_acknowledgement(incident) else []
-    silence = matching_silence(incident, silences)
-    said += [f"silence {silence.id} until {format_time(silence.ends_at)}"] if silence else []
-    return ", ".join(said) or None
+_OPTIONAL_COLUMNS = frozenset({"GROUP", "ACK", "SILENCED"})
+
+
+def _silenced(incident: Incident, silences: Sequence[Silence]) -> str | None:
+    silence = None if incident.state is IncidentState.RESOLVED else matching_silence(incident, silences)
+    return f"by {silence.id} until {format_time(silence.ends_at)}" if silence else None
+
+
+def severity_and_team(severity: Severity, team: Team) -> str:
+    """`severity: critical, team: credentials`."""
+    return f"severity: {severity.value}, team: {team.value}"
 
 
 def incident_text(
@@ -64,15 +56,16 @@ def incident_text(
     now: datetime,
     silences: Sequence[Silence] = (),
 ) -> str:
-    """All there is to know about one incident, for the person who looks after it."""
+    """Everything about one incident, for the person who handles it."""
     lasted = format_age((incident.resolved_at or now) - incident.first_evidence_at)
     about, words = display_name(incident.target, incident.group), describe_cause(incident.cause, incident.member_count)
     lines = [
         f"Incident {incident.id}: {about}: {words}",
-        f"  cause      {incident.cause.value} ({incident.severity.value}, for {incident.team.value})",
+        f"  cause      {incident.cause.value} ({severity_and_team(incident.severity, incident.team)})",
         f"  state      {incident.state.value}",
         f"  since      {format_time(incident.first_evidence_at)} UTC, for {lasted}",
-        f"  opened     {format_time(incident.opened_at)} UTC, told to {', '.join(incident.channels) or 'nobody'}",
+        f"  opened     {format_time(incident.opened_at)} UTC",
+        f"  notified   {', '.join(incident.channels) or 'no channel'}",
         f"  evidence   last {format_time(incident.last_evidence_at)} UTC",
     ]
     if incident.resolved_at:
@@ -91,7 +84,7 @@ def incident_text(
 
 
 def _no_message_lines(incident: Incident, silences: Sequence[Silence]) -> list[str]:
-    """Why no message comes."""
+    """Why no messages are sent."""
     said = "; ".join(suppression_reasons(incident, silences))
     return wrap(f"messages   {said}", 80, initial_indent="  ", subsequent_indent=" " * 13) if said else []
 
@@ -133,20 +126,10 @@ def _event_line(event: IncidentEvent) -> str:
 
 
 def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[str, Any]:
-    """One incident as JSON values, without the API's own words; `silences` are those in force."""
+    """One incident as JSON values, without the API's own messages; `silences` are the active ones."""
     seen = incident.evidence
     return {
-        "id": incident.id,
-        "target": incident.target,
-        "environment": incident.environment,
-        "cause": incident.cause.value,
-        "group": incident.group,
-        "state": incident.state.value,
-        "severity": incident.severity.value,
-        "team": incident.team.value,
-        "opened_at": incident.opened_at.isoformat(),
-        "first_evidence_at": incident.first_evidence_at.isoformat(),
-        "last_evidence_at": incident.last_evidence_at.isoformat(),
+        **{name: json_values(getattr(incident, name)) for name in _JSON_FIELDS},
         **_handling_json(incident, silences),
         "resolved_at": iso(incident.resolved_at),
         "items": incident.member_count,
@@ -159,6 +142,10 @@ def incident_json(incident: Incident, silences: Sequence[Silence] = ()) -> dict[
         "request_ids": list(seen.request_ids) if seen else [],
         "breakdown": dict(seen.breakdown) if seen else {},
     }
+
+
+_JSON_FIELDS = ("id", "target", "environment", "cause", "group", "state", "severity", "team", "opened_at",
+                "first_evidence_at", "last_evidence_at")  # fmt: skip
 
 
 def _handling_json(incident: Incident, silences: Sequence[Silence]) -> dict[str, Any]:
@@ -176,19 +163,12 @@ _NAMED = 10
 
 
 def matching_incidents(silence: Silence, incidents: Sequence[Incident]) -> list[Incident]:
-    """Of these incidents those that a silence matches, whether it is in force or not."""
+    """The incidents that a silence matches, whether it is active or not."""
     return [each for each in incidents if matches(silence.matchers, attributes_of(each))]
 
 
 def silence_text(silence: Silence, *, incidents: Sequence[Incident], now: datetime, remarks: Sequence[str] = ()) -> str:
-    """A new silence, for the person who made it.
-
-    Args:
-        silence: as it is stored.
-        incidents: the open ones.
-        now: when (aware).
-        remarks: what else there is to know about it, as sentences.
-    """
+    """A new silence, for the person who created it. `incidents`: the open ones."""
     begins = "now" if silence.is_active(now) else f"{format_time(silence.starts_at)} UTC"
     lasts = format_age(silence.ends_at - max(now, silence.starts_at))
     lines = [
@@ -200,8 +180,11 @@ def silence_text(silence: Silence, *, incidents: Sequence[Incident], now: dateti
     lines += [f"  matches    {_named(each)}" for each in found[:_NAMED]] or ["  matches    no open incident"]
     lines += [f"             and {len(found) - _NAMED} more"] if len(found) > _NAMED else []
     if matches_everything(silence.matchers):
-        remarks = (*remarks, "It matches everything: nobody hears of anything until it ends.")
-    remarks = (*remarks, f"What is open when it ends is told then; `silences expire {silence.id}` ends it.")
+        remarks = (*remarks, "It matches everything: no notifications are sent until it ends.")
+    remarks = (
+        *remarks,
+        f"Incidents still open when it ends are notified then; `silences expire {silence.id}` ends it now.",
+    )
     return "\n".join([*lines, *(row for remark in remarks for row in wrap_lines(remark, indent=0))])
 
 
@@ -210,7 +193,7 @@ def _named(incident: Incident) -> str:
 
 
 def silences_text(silences: Sequence[Silence], *, incidents: Sequence[Incident], now: datetime) -> str:
-    """A block of lines per silence, newest first, with the open incidents that those in force match."""
+    """A line per silence, in the given order, with the open incidents that it matches while active."""
     rows = [
         (
             each.id,
@@ -234,20 +217,11 @@ def _matching(silence: Silence, incidents: Sequence[Incident], now: datetime) ->
 
 def _state(silence: Silence, now: datetime) -> str:
     if silence.ends_at <= now:
-        return "ended" if silence.expired_by else "over"
-    return "in force" if silence.is_active(now) else "to come"
+        return "expired"
+    return "active" if silence.is_active(now) else "pending"
 
 
 def silence_json(silence: Silence, *, incidents: Sequence[Incident], now: datetime) -> dict[str, Any]:
-    """One silence as JSON values; `matches` are the numbers of the open incidents that it matches."""
-    return {
-        "id": silence.id,
-        "state": _state(silence, now).replace(" ", "_"),
-        "matchers": {name: list(patterns) for name, patterns in silence.matchers.items()},
-        "starts_at": silence.starts_at.isoformat(),
-        "ends_at": silence.ends_at.isoformat(),
-        "comment": silence.comment,
-        "author": silence.author,
-        "expired_by": silence.expired_by,
-        "matches": [each.id for each in matching_incidents(silence, incidents)],
-    }
+    """One silence as JSON values; `matches` are the ids of the open incidents that it matches."""
+    matches = [each.id for each in matching_incidents(silence, incidents)]
+    return {**json_values(silence), "state": _state(silence, now), "matches": matches}

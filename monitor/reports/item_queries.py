@@ -1,7 +1,4 @@
-"""Items as people ask for them: a filtered list, one item with its events, and ids that resemble a mistyped one.
-
-It only reads. What a run needs of the work list is `items`' business.
-"""
+"""Queries about items: a filtered list, one item with its events, and ids similar to a mistyped one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,38 +8,38 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, case, false, func, or_, select
 
 from monitor.database.tables import active, item_events, items, stuck
-from monitor.model import ItemState
+from monitor.model import PROBLEM_STATES, ItemState
 
 REMOVED, IGNORED = "removed", "ignored"
-"""How items are shown that are neither counted nor checked."""
+"""States shown for items that are neither counted nor checked."""
 _SHORTEST_PREFIX = 3
-_PROBLEMS = tuple(state.value for state in (ItemState.FAILED, ItemState.NOT_FOUND, ItemState.INVALID))
+_PROBLEMS = tuple(state.value for state in PROBLEM_STATES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFilter:
-    """Which items are wanted; what is not given does not narrow."""
+    """Which items are wanted; the defaults select all tracked items."""
 
     target: str | None = None
     states: frozenset[str] = frozenset()
-    """Item states, `removed` and `ignored`; empty: every item that is tracked."""
+    """Item states, `removed` and `ignored`; empty: all tracked items."""
     stuck: bool = False
     group: str | None = None
     stage: str | None = None
-    """The provider's status, whatever its case."""
+    """The provider's status, case-insensitive."""
     state_since_before: datetime | None = None
-    """As they are since before this time (aware)."""
+    """Only items whose state began before this time."""
     stuck_after: Mapping[str, timedelta]
-    """By target, how long an item may be pending; items of other targets are never stuck."""
+    """Per target, how long an item may be pending; items of other targets are never stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemRow:
-    """All that is stored about one item; `store/tables/` explains each field."""
+    """One stored item; `monitor/database/tables.py` explains the columns."""
 
     target: str
     item_id: str
-    group_name: str | None
+    group: str | None
     submitted_at: datetime | None
     first_seen_at: datetime
     removed_at: datetime | None
@@ -57,18 +54,17 @@ class ItemRow:
     pending_since: datetime | None
     seen_at: datetime | None
     checked_at: datetime | None
-    asked_run_id: int
     http_status: int | None
     code: str | None
     request_id: str | None
     incident_id: int | None
     stuck: bool
     state_since: datetime
-    """Since when it is as it is, as far as known: pending, in its state, uploaded, or first seen."""
+    """When its state began, as far as known: pending since, in its state since, uploaded, or first seen."""
 
     @property
     def display_state(self) -> str:
-        """The state that people are told."""
+        """The state shown to users."""
         if self.removed_at is not None:
             return REMOVED
         return IGNORED if self.ignored_at is not None else self.state.value
@@ -84,22 +80,15 @@ class ItemEvent:
     old: str | None
     new: str | None
     run_id: int
-    """0: no run did it."""
+    """0: made by a command, not by a run."""
 
 
-_STORED = tuple(field.name for field in fields(ItemRow) if field.name not in {"stuck", "state_since"})
+_STORED = tuple(field.name for field in fields(ItemRow) if field.name not in {"group", "stuck", "state_since"})
 _state_since = func.coalesce(items.c.pending_since, items.c.since, items.c.submitted_at, items.c.first_seen_at)
 
 
 def listing(conn: Connection, filters: ItemFilter, *, limit: int, now: datetime) -> tuple[int, list[ItemRow]]:
-    """How many items are wanted, and the first of them: problems before the rest, and the newest first.
-
-    Args:
-        conn: a connection.
-        filters: which ones.
-        limit: how many to give back (> 0).
-        now: aware; what `stuck` is measured against.
-    """
+    """The number of matching items, and the first `limit` (> 0): problems before the rest, then newest first."""
     is_stuck = _is_stuck(filters.stuck_after, now)
     where = _where(filters, is_stuck)
     total = conn.execute(select(func.count()).select_from(items).where(*where)).scalar_one()
@@ -117,7 +106,7 @@ def listing(conn: Connection, filters: ItemFilter, *, limit: int, now: datetime)
 def find(
     conn: Connection, item_id: str, *, target: str | None, stuck_after: Mapping[str, timedelta], now: datetime
 ) -> list[ItemRow]:
-    """The item of that id, once per target that has it; the arguments are those of `ItemFilter`."""
+    """The item with that id, once per target that has it; arguments as in `ItemFilter`."""
     query = _select(_is_stuck(stuck_after, now)).where(items.c.item_id == item_id).order_by(items.c.target)
     if target is not None:
         query = query.where(items.c.target == target)
@@ -125,7 +114,7 @@ def find(
 
 
 def events(conn: Connection, *, target: str, item_id: str, limit: int) -> tuple[int, list[ItemEvent]]:
-    """How many turns an item's life has had, and the newest `limit` (> 0) of them, oldest first."""
+    """The number of an item's events, and the newest `limit` (> 0), oldest first."""
     mine = item_events.c.target == target, item_events.c.item_id == item_id
     total = conn.execute(select(func.count()).select_from(item_events).where(*mine)).scalar_one()
     newest = select(item_events).where(*mine).order_by(item_events.c.at.desc(), item_events.c.id.desc()).limit(limit)
@@ -135,9 +124,7 @@ def events(conn: Connection, *, target: str, item_id: str, limit: int) -> tuple[
 
 
 def similar_ids(conn: Connection, item_id: str, *, target: str | None, limit: int = 5) -> list[str]:
-    """Ids that begin like this one, whatever the case, the more of it the better: for a slip, or an id that was cut or
-    shortened (`…`).
-    """
+    """Ids that share the longest prefix with this one, case-insensitive: for typos and shortened ids (`…`)."""
     begin, was_shortened, end = item_id.partition("…")
     query = select(items.c.item_id).distinct().order_by(items.c.item_id).limit(limit)
     if target is not None:
@@ -188,7 +175,8 @@ def _in_states(states: frozenset[str]) -> ColumnElement[bool]:
 
 def _select(is_stuck: ColumnElement[bool]) -> Select[tuple[Any, ...]]:
     stored = (items.c[name] for name in _STORED)
-    return select(*stored, case((is_stuck, 1), else_=0).label("stuck"), _state_since.label("state_since"))
+    derived = (items.c.group_name.label("group"), case((is_stuck, 1), else_=0).label("stuck"))
+    return select(*stored, *derived, _state_since.label("state_since"))
 
 
 def _item(row: RowMapping) -> ItemRow:

@@ -1,4 +1,4 @@
-"""Items as text and as JSON values: the filtered list, and one item's whole life."""
+"""Items as text and JSON values: the list, and one item with its history."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,32 +6,25 @@ from typing import Any
 
 from monitor.model import ItemState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import WIDTH, align, format_time, iso, shorten_middle
+from monitor.reports.formatting import WIDTH, align, format_time, json_values, shorten_middle
 from monitor.reports.item_queries import ItemEvent, ItemRow
 
 _MIN_WIDTHS = ({"ITEM": 36, "DETAIL": 10, "GROUP": 10, "TARGET": 10}, {"ITEM": 6, "DETAIL": 6, "GROUP": 6, "TARGET": 6})
-"""Characters that columns keep: as long as it goes a whole UUID, which people copy, and else what must do."""
+"""Minimum widths of columns: first with room for a whole UUID, then, if the line is still too long, without."""
 
 
 def items_text(rows: Sequence[ItemRow], *, total: int, now: datetime, wide: bool) -> str:
-    """A line per item in the order given, and how many there are.
-
-    Args:
-        rows: the items to show.
-        total: how many there are (≥ the rows).
-        now: what ages are measured against.
-        wide: whether to shorten nothing; else lines have at most 80 columns, where long ids lose their middle.
-    """
+    """A line per item, and how many match. Unless `wide`, long ids lose their middle to fit 80 characters."""
     if not rows:
-        return "No such items. Those that left the sync log or are ignored: --state removed --state ignored"
+        return "No such items. To list removed and ignored items, use --state removed --state ignored."
     columns: dict[str, list[str | None]] = {
         "ITEM": [row.item_id for row in rows],
         "STATE": ["stuck" if row.stuck else row.display_state for row in rows],
         "DETAIL": [_detail(row) for row in rows],
         "AGE": [format_age(now - row.state_since) for row in rows],
     }
-    if any(row.group_name for row in rows):
-        columns["GROUP"] = [row.group_name for row in rows]
+    if any(row.group for row in rows):
+        columns["GROUP"] = [row.group for row in rows]
     if len({row.target for row in rows}) > 1:
         columns["TARGET"] = [row.target for row in rows]
     cells = columns if wide else _fit_columns(columns)
@@ -41,7 +34,7 @@ def items_text(rows: Sequence[ItemRow], *, total: int, now: datetime, wide: bool
 
 
 def _fit_columns(columns: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
-    """The same columns, some of them made narrower until a line fits."""
+    """The columns, narrowed until a line fits."""
     widths = {name: max(len(name), *(len(cell or "-") for cell in cells)) for name, cells in columns.items()}
     for min_widths in _MIN_WIDTHS:
         _narrow_columns(widths, {name: width for name, width in min_widths.items() if name in widths})
@@ -49,7 +42,7 @@ def _fit_columns(columns: dict[str, list[str | None]]) -> dict[str, list[str | N
 
 
 def _narrow_columns(widths: dict[str, int], min_widths: dict[str, int]) -> None:
-    """Takes from the columns, where most is to be had first, until a line fits or each has only its least."""
+    """Narrows the column with the most room first, until a line fits or all have their minimum width."""
     over = sum(widths.values()) + 2 * (len(widths) - 1) - WIDTH
     while over > 0:
         name = max(min_widths, key=lambda each: widths[each] - min_widths[each])
@@ -66,13 +59,13 @@ def _shorten_cell(cell: str | None, width: int, column: str) -> str | None:
 
 
 def _detail(row: ItemRow) -> str | None:
-    """What explains the state best: the provider's status, what it refused with, why nothing is known."""
+    """What best explains the state: the provider's status, its error, or why the item is unknown."""
     if row.ignored_at is not None:
         return row.ignore_reason
     if row.removed_at is not None:
         return f"was {row.known_state}" if row.known_state else None
     if row.state is ItemState.UNKNOWN:
-        return f"{row.reason}, " + (f"was {row.known_state}" if row.known_state else "never known")
+        return f"{row.reason}, " + (f"was {row.known_state}" if row.known_state else "never answered")
     if row.state in {ItemState.NOT_FOUND, ItemState.INVALID}:
         return _answer(row) or "malformed, never sent"
     return row.stage
@@ -84,52 +77,21 @@ def _answer(row: ItemRow) -> str | None:
 
 
 def items_json(rows: Sequence[ItemRow], *, total: int) -> dict[str, Any]:
-    """The same as JSON values: `total`, and the items shown with every field whole."""
+    """The list as JSON values: `total`, and the items shown."""
     return {"total": total, "items": [item_json(row) for row in rows]}
 
 
 def item_json(row: ItemRow) -> dict[str, Any]:
-    """One item as JSON values, times as ISO 8601 in UTC."""
-    return {
-        "target": row.target,
-        "item_id": row.item_id,
-        "group": row.group_name,
-        "state": row.display_state,
-        "stuck": row.stuck,
-        "reason": row.reason,
-        "known_state": row.known_state,
-        "stage": row.stage,
-        "recognised": row.recognised,
-        "state_since": row.state_since.isoformat(),
-        "since": iso(row.since),
-        "pending_since": iso(row.pending_since),
-        "submitted_at": iso(row.submitted_at),
-        "first_seen_at": row.first_seen_at.isoformat(),
-        "seen_at": iso(row.seen_at),
-        "checked_at": iso(row.checked_at),
-        "removed_at": iso(row.removed_at),
-        "ignored_at": iso(row.ignored_at),
-        "ignore_reason": row.ignore_reason,
-        "http_status": row.http_status,
-        "code": row.code,
-        "request_id": row.request_id,
-        "incident_id": row.incident_id,
-    }
+    """One item as JSON values."""
+    return {**json_values(row), "state": row.display_state}
 
 
 def item_text(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: datetime) -> str:
-    """All there is to know about one item: what the sync log says, how it is, and how it came to that.
-
-    Args:
-        row: the item.
-        events: turns of its life, oldest first.
-        earlier: how many turns before these are not among them (≥ 0).
-        now: what ages are measured against.
-    """
+    """An item with its last events, oldest first. `earlier`: the number of older ones."""
     lines = [f"Item {row.item_id} of {row.target}", *(f"  {name:<14}{said}" for name, said in _facts(row, now) if said)]
-    lines += ["What happened (UTC):", f"  {format_time(row.first_seen_at)}  first read from the sync log"]
+    lines += ["What happened (UTC):", f"  {format_time(row.first_seen_at)}  first seen in the sync log"]
     if earlier:
-        lines.append(f"    … {earlier} earlier turns are stored and not shown")
+        lines.append(f"    … {earlier} earlier events are not shown")
     return "\n".join([*lines, *_timeline(row, events, earlier=earlier, now=now)])
 
 
@@ -141,11 +103,11 @@ def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
         ("state", row.display_state + (", stuck" if row.stuck else "") + (f" ({row.reason})" if unknown else "")),
         ("last known", (row.known_state or "nothing yet") if unknown or row.display_state != row.state else None),
         ("since", f"{format_time(row.state_since)} UTC, for {format_age(now - row.state_since)}"),
-        ("stage", row.stage and row.stage + ("" if row.recognised else " (not described in `statuses`)")),
-        ("group", row.group_name),
-        ("uploaded", f"{format_time(row.submitted_at)} UTC" if row.submitted_at else "the sync log does not say"),
+        ("stage", row.stage and row.stage + ("" if row.recognised else " (unrecognised: add it to `statuses`)")),
+        ("group", row.group),
+        ("uploaded", f"{format_time(row.submitted_at)} UTC" if row.submitted_at else "not in the sync log"),
         ("first seen", f"{format_time(row.first_seen_at)} UTC"),
-        ("last seen", f"{format_time(row.seen_at)} UTC" if row.seen_at else "never: the API has not shown it yet"),
+        ("last seen", f"{format_time(row.seen_at)} UTC" if row.seen_at else "never: the API has not returned it yet"),
         ("last checked", f"{format_time(row.checked_at)} UTC" if row.checked_at else "never answered"),
         ("last error", last_answer),
         ("incident", f"{row.incident_id} (`ingestion-monitor incidents show {row.incident_id}`)"
@@ -156,10 +118,10 @@ def _facts(row: ItemRow, now: datetime) -> list[tuple[str, str | None]]:
 
 
 def _timeline(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: datetime) -> list[str]:
-    """Every turn with its time, and between two of them how long the item stayed as it was."""
+    """The events with their times, and the intervals between them."""
     lines: list[str] = []
     before = None if earlier else row.first_seen_at
-    interval = "before anything was known"
+    interval = "before the first answer"
     for event in events:
         if before is not None:
             lines.append(f"      {format_age(event.at - before)} {interval}")
@@ -172,22 +134,24 @@ def _timeline(row: ItemRow, events: Sequence[ItemEvent], *, earlier: int, now: d
 
 def _event_text(event: ItemEvent) -> str:
     match event.kind:
-        case "state" | "stage":
-            return f"{event.kind} {event.old or 'not known'} → {event.new or 'not known'}"
+        case "state":
+            return f"state {event.old or 'new'} → {event.new or 'unknown'}"
+        case "stage":
+            return f"stage {event.old or 'none'} → {event.new or 'none'}"
         case "removed":
             return "left the sync log"
         case "returned":
-            return "came back to the sync log"
+            return "returned to the sync log"
         case "ignored":
-            return f"told to be ignored: {event.new}"
+            return f"ignored: {event.new}"
         case "unignored":
-            return "told to be heeded again"
+            return "no longer ignored"
         case other:
             return other
 
 
 def _interval_text(event: ItemEvent, before: str) -> str:
-    """How the item was from this turn on."""
+    """The item's state after this event."""
     match event.kind:
         case "state" | "stage":
             return f"in {event.new or 'an unknown stage'}"

@@ -1,7 +1,7 @@
-"""Notifications as people ask for them: where each went, or why it did not."""
+"""Queries about notifications: their delivery status, and what is undelivered per channel."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import msgspec
@@ -34,56 +34,29 @@ class NotificationRow:
 def listing(
     conn: Connection, *, statuses: Collection[str], channel: str | None = None, limit: int
 ) -> list[NotificationRow]:
-    """Notifications of these statuses, newest first.
-
-    Args:
-        conn: a connection.
-        statuses: of due, sent, superseded and dead.
-        channel: only those to this one; None: to all.
-        limit: how many (> 0).
-    """
-    query = select(notifications).where(notifications.c.status.in_(list(statuses)))
+    """Notifications with these statuses, newest first, at most `limit` (> 0); to one channel, or to all (None)."""
+    columns = (notifications.c[field.name] for field in fields(NotificationRow))
+    query = select(*columns).where(notifications.c.status.in_(list(statuses)))
     if channel is not None:
         query = query.where(notifications.c.channel == channel)
     rows = conn.execute(query.order_by(notifications.c.id.desc()).limit(limit)).mappings()
-    return [
-        NotificationRow(
-            id=row["id"],
-            key=row["key"],
-            channel=row["channel"],
-            status=row["status"],
-            message=msgspec.convert(row["message"], Message),
-            created_at=row["created_at"],
-            next_attempt_at=row["next_attempt_at"],
-            attempts=row["attempts"],
-            sent_at=row["sent_at"],
-            died_at=row["died_at"],
-            superseded_by=row["superseded_by"],
-            last_error=row["last_error"],
-            claimed_by=row["claimed_by"],
-        )
-        for row in rows
-    ]
+    return [NotificationRow(**{**row, "message": msgspec.convert(row["message"], Message)}) for row in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undelivered:
-    """How many messages of one channel did not get through."""
+    """Undelivered messages of one channel."""
 
     channel: str
     dead: int
-    """Given up."""
     waiting: int
-    """Kept back until the channel can be reached again."""
+    """Messages that wait for another attempt."""
 
 
 def undelivered(conn: Connection, *, since: datetime, target: str | None) -> list[Undelivered]:
-    """Per channel, the messages that were given up since a moment, and all that wait for another attempt.
+    """Per channel, the dead letters created since a time, and all messages that wait for another attempt.
 
-    Args:
-        conn: a connection.
-        since: aware; older dead letters do not count.
-        target: only messages about its incidents; None: about all.
+    With `target`, only messages about its incidents count.
     """
     dead = and_(notifications.c.status == "dead", notifications.c.created_at >= since)
     failing = or_(channels.c.suspended_at.is_not(None), channels.c.blocked_until.is_not(None))

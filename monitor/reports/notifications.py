@@ -1,4 +1,4 @@
-"""Notifications and the channels that keep them back, as text and as JSON values."""
+"""Notifications as text and JSON values, and the channels that fail, as text."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -8,16 +8,16 @@ import msgspec
 
 from monitor.model import ChannelState
 from monitor.notifications.messages import format_age
-from monitor.reports.formatting import align, format_time, iso
+from monitor.reports.formatting import align, format_time, iso, json_values
 from monitor.reports.notification_queries import NotificationRow
 
-_HEADING = ("ID", "CREATED (UTC)", "CHANNEL", "KIND", "INCIDENT", "TARGET", "CAUSE", "TRIES", "WHAT BECAME OF IT")
+_HEADING = ("ID", "CREATED (UTC)", "CHANNEL", "KIND", "INCIDENT", "TARGET", "CAUSE", "ATTEMPTS", "STATUS")
 
 
 def notifications_text(
     notifications: Sequence[NotificationRow], states: Mapping[str, ChannelState], *, now: datetime
 ) -> str:
-    """A line per notification, newest first."""
+    """A line per notification, in the given order."""
     return align(
         _HEADING, [_row(notification, states.get(notification.channel), now) for notification in notifications]
     )
@@ -42,50 +42,41 @@ def _delivery_status(notification: NotificationRow, state: ChannelState | None, 
     if notification.status == "sent":
         return f"sent {format_time(notification.sent_at)}"
     if notification.status == "superseded":
-        return f"told of by notification {notification.superseded_by}"
+        return f"superseded by notification {notification.superseded_by}"
     if notification.status == "dead":
         return f"given up {format_time(notification.died_at)}: {notification.last_error or 'its channel was suspended'}"
     if notification.claimed_by:
         return f"being sent by {notification.claimed_by}"
     if state is not None and state.suspended_at is not None:
-        return "waits: its channel is suspended"
+        return "waiting: its channel is suspended"
     last = f", last: {notification.last_error}" if notification.last_error else ""
     due = max([notification.next_attempt_at, *([state.blocked_until] if state and state.blocked_until else [])])
     return (f"due in {format_age(due - now)}" if due > now else "due now") + last
 
 
 def channel_lines(states: Iterable[ChannelState], *, now: datetime) -> list[str]:
-    """A line per channel that fails: since when, why, and what to do or when it is tried again."""
+    """A line per failing channel: since when, why, and what to do or when the next attempt is."""
     return [_failing_channel_line(state, now) for state in states if state.suspended_at is not None or state.failures]
 
 
 def _failing_channel_line(state: ChannelState, now: datetime) -> str:
     if state.suspended_at is not None:
-        return (
-            f"channel {state.name} is suspended since {format_time(state.suspended_at)} UTC ({state.last_error}): mend its "
-            "settings, or the receiver and then `ingestion-monitor notifications retry`"
-        )
+        suspended = f"is suspended since {format_time(state.suspended_at)} UTC ({state.last_error})"
+        retry = "then run `ingestion-monitor notifications retry`"
+        return f"channel {state.name} {suspended}: fix its settings; or fix the receiver, {retry}"
     due = state.blocked_until
-    again = f"tried again in {format_age(due - now)}" if due is not None and due > now else "tried again at once"
+    again = f"next attempt in {format_age(due - now)}" if due is not None and due > now else "next attempt now"
     since = f" since {format_time(state.failing_since)} UTC" if state.failing_since else ""
-    return f"channel {state.name} fails{since} ({state.last_error}): {again}"
+    return f"channel {state.name} is failing{since} ({state.last_error}): {again}"
 
 
 def notification_json(notification: NotificationRow) -> dict[str, Any]:
-    """One notification as JSON values, with its message."""
+    """One notification as JSON values, with its message as webhooks get it."""
+    message = notification.message
     return {
-        "id": notification.id,
-        "key": notification.key,
-        "channel": notification.channel,
-        "status": notification.status,
-        "kind": notification.message.kind.value,
-        "incident_id": notification.message.incident_id,
-        "created_at": iso(notification.created_at),
+        **json_values(notification),
+        "kind": message.kind.value,
+        "incident_id": message.incident_id,
         "next_attempt_at": iso(notification.next_attempt_at) if notification.status == "due" else None,
-        "attempts": notification.attempts,
-        "sent_at": iso(notification.sent_at),
-        "died_at": iso(notification.died_at),
-        "superseded_by": notification.superseded_by,
-        "last_error": notification.last_error,
-        "message": {**msgspec.to_builtins(notification.message), "facts": dict(notification.message.facts)},
+        "message": {**msgspec.to_builtins(message), "facts": dict(message.facts)},
     }

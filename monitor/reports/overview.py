@@ -1,11 +1,11 @@
-"""What a report says before it is put into words: per target how it is, how it was, and what changed. Pure."""
+"""The data of a report: per target its health, its trend and what changed. Pure; it formats nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from monitor.model import Incident, Silence
+from monitor.model import Incident, Silence, Snapshot
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.notification_queries import Undelivered
@@ -13,13 +13,13 @@ from monitor.reports.trends import GroupHealth, IngestionTimes, LastRun, StageCo
 from monitor.runs.store import HistoryRow
 
 UNSCHEDULED = timedelta(days=1)
-"""A run older than this is stale where nobody wrote down when runs are due."""
+"""A run older than this is stale if no schedule is configured."""
 MISSED = 2
-"""So many runs that were due make the last one stale."""
+"""After this many missed runs the last one is stale."""
 
 
 class Condition(StrEnum):
-    """How far the last run got, and with it how far the numbers can be trusted."""
+    """How the last run ended: how far the numbers can be trusted."""
 
     NEVER_RAN = "never_ran"
     COMPLETE = "complete"
@@ -30,7 +30,7 @@ class Condition(StrEnum):
 
 
 class Metric(StrEnum):
-    """What a line of the trend shows."""
+    """What a line of the trend shows: the completed share, or a column of `history`."""
 
     COMPLETED_SHARE = "completed_share"
     FAILED = "failed"
@@ -49,7 +49,7 @@ class TrendLine:
 
     metric: Metric
     values: tuple[float | None, ...]
-    """One per span, oldest first; None where there is nothing to show."""
+    """One per span, oldest first; None if the span has no value."""
     last: float
     low: float
     high: float
@@ -65,35 +65,35 @@ class IncidentChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What changed on a target since the last report, or, in the first one, since the beginning of the period."""
+    """What changed on a target since the last report; in the first report, since the start of the period."""
 
     since: datetime
     first_report: bool
     after_run_id: int = 0
-    """The last run that had been told of, or lay before the period; 0: none."""
+    """The last run of the previous report, or before the period; 0: none."""
     runs: RunCounts | None = None
-    """None: no run was finished since."""
+    """None: no run has finished since."""
     items: tuple[ItemChangeCount, ...] = ()
     new: int = 0
-    """Items that came into the sync log."""
+    """Items added to the sync log."""
     stuck: int = 0
-    """Items that became stuck, and still are."""
+    """Items that became stuck and still are."""
     incidents: IncidentChanges = IncidentChanges()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetFacts:
-    """What is stored about one target, as far as a report looks at it."""
+    """What is stored about one target."""
 
     target: str
     due: DueTimes | None
-    """When its runs are due; None where nobody wrote that down."""
+    """None: no schedule is configured."""
     last_run: LastRun | None
     running_since: datetime | None
     unreadable_since: datetime | None
-    """Since when the sync log could not be read; None when the last run read it."""
+    """Start of the first of the runs in a row that could not read the sync log; None if the last run read it."""
     snapshot: HistoryRow | None
-    """The newest one; everything that is counted is as of it."""
+    """The newest one; all counts are as of it."""
     samples: tuple[HistoryRow | None, ...]
     """The last snapshot of each span of the period."""
     group_count: int = 0
@@ -112,12 +112,11 @@ class TargetOverview:
     facts: TargetFacts
     condition: Condition
     stale: bool
-    """The last run is longer ago than it should be."""
     trend: tuple[TrendLine, ...]
 
     @property
     def grouped(self) -> bool:
-        """Whether any item belongs to a group: without one there is nothing to tell apart."""
+        """Whether any item belongs to a group."""
         return any(group.name is not None for group in self.facts.groups)
 
 
@@ -128,14 +127,14 @@ class Overview:
     generated_at: datetime
     environment: str
     bounds: tuple[datetime, ...]
-    """Where the spans of the period begin and end, oldest first."""
+    """Bounds of the spans of the period, oldest first."""
     targets: tuple[TargetOverview, ...]
     incidents: tuple[Incident, ...]
-    """Those that are open, the newest first."""
+    """Open ones, newest first."""
     silences: tuple[Silence, ...] = ()
-    """Those in force."""
+    """Active ones."""
     other_incidents: IncidentChanges = IncidentChanges()
-    """Changes of incidents that belong to none of the targets, such as those of channels."""
+    """Changes of incidents that belong to no target, such as those of channels."""
     undelivered: tuple[Undelivered, ...] = ()
 
     @property
@@ -145,7 +144,7 @@ class Overview:
 
 
 def target_overview(facts: TargetFacts, *, now: datetime) -> TargetOverview:
-    """Draws from what is stored about a target what a report says of it."""
+    """Derives condition, staleness and trend from the stored facts."""
     return TargetOverview(
         facts=facts,
         condition=condition(facts.last_run),
@@ -155,12 +154,12 @@ def target_overview(facts: TargetFacts, *, now: datetime) -> TargetOverview:
 
 
 def condition(last_run: LastRun | None) -> Condition:
-    """How far the last finished run got."""
+    """How the last finished run ended."""
     return Condition.NEVER_RAN if last_run is None else Condition(last_run.status.value)
 
 
 def is_stale(last_run: LastRun | None, due: DueTimes | None, *, now: datetime) -> bool:
-    """Whether a target's last run is longer ago than it should be: two runs were due since, or a day went by."""
+    """Whether the last run is too old: two due runs were missed, or, without a schedule, a day has passed."""
     if last_run is None:
         return False
     if due is None:
@@ -169,28 +168,18 @@ def is_stale(last_run: LastRun | None, due: DueTimes | None, *, now: datetime) -
 
 
 def trend(samples: Sequence[HistoryRow | None]) -> tuple[TrendLine, ...]:
-    """A line per metric over the snapshots of a period; a metric that has no value in all of it has no line."""
+    """A line per metric over the snapshots of a period; metrics without any value are left out."""
     lines = []
-    for metric, read in _METRIC_VALUES.items():
-        values = tuple(None if sample is None else read(sample) for sample in samples)
+    for metric in Metric:
+        values = tuple(None if sample is None else _metric_value(sample.snapshot, metric) for sample in samples)
         known = [value for value in values if value is not None]
         if known:
             lines.append(TrendLine(metric=metric, values=values, last=known[-1], low=min(known), high=max(known)))
     return tuple(lines)
 
 
-def _share(row: HistoryRow) -> float | None:
-    return row.completed / row.total if row.total else None
-
-
-_METRIC_VALUES: Mapping[Metric, Callable[[HistoryRow], float | None]] = {
-    Metric.COMPLETED_SHARE: _share,
-    Metric.FAILED: lambda row: row.failed,
-    Metric.PENDING: lambda row: row.pending,
-    Metric.STUCK: lambda row: row.stuck,
-    Metric.NOT_FOUND: lambda row: row.not_found,
-    Metric.INVALID: lambda row: row.invalid,
-    Metric.UNKNOWN: lambda row: row.unknown,
-    Metric.REQUESTS: lambda row: row.requests,
-    Metric.LATENCY_P95_MS: lambda row: row.latency_p95_ms,
-}
+def _metric_value(snapshot: Snapshot, metric: Metric) -> float | None:
+    if metric is Metric.COMPLETED_SHARE:
+        return snapshot.completed / snapshot.total if snapshot.total else None
+    value: float | None = getattr(snapshot, metric.value)
+    return value

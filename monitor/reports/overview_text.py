@@ -1,4 +1,4 @@
-"""A report as text for people: calm, aligned, no line longer than 80 characters."""
+"""A report as text; no line is longer than 80 characters."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import dropwhile
 
 from monitor.incidents.silences import suppression_reasons
-from monitor.model import Cause, Incident, ItemState, Reason, RunStatus, Snapshot
+from monitor.model import PROBLEM_STATES, Cause, Incident, ItemState, Reason, RunStatus
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import describe_cause, display_group, format_items, what_to_check
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
@@ -38,14 +38,14 @@ _NARROWEST = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """Which characters a stream can carry."""
+    """Which characters the output encoding supports."""
 
     blocks: str
-    """Of sparklines, from the lowest to the highest."""
+    """Marks of sparklines, from lowest to highest."""
     ellipsis: str
 
     def cut(self, text: str, width: int) -> str:
-        """The text without its middle where it is too long."""
+        """Cuts the middle out of a text that is too long."""
         return shorten_middle(text, width, ellipsis=self.ellipsis)
 
 
@@ -54,14 +54,7 @@ ASCII = Style(blocks=ASCII_BLOCKS, ellipsis="..")
 
 
 def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, style: Style) -> list[str]:
-    """Everything about one target, without its name; no line is longer than 80 characters.
-
-    Args:
-        target: what there is to say.
-        now: what ages are measured against.
-        period: how long the trend goes back.
-        style: which characters may be used.
-    """
+    """Everything about one target, without its name."""
     facts = target.facts
     parts = [
         [*_health(facts.snapshot), *_run_lines(target, now)],
@@ -78,36 +71,33 @@ def target_lines(target: TargetOverview, *, now: datetime, period: timedelta, st
 
 
 def _health(row: HistoryRow | None) -> list[str]:
-    if row is None:
-        return []
-    snapshot = Snapshot(**{name: getattr(row, name) for name in Snapshot.__dataclass_fields__})
-    return list(wrap_lines(health_line(snapshot), indent=2))
+    return [] if row is None else list(wrap_lines(health_line(row.snapshot), indent=2))
 
 
 def _run_lines(target: TargetOverview, now: datetime) -> list[str]:
-    """How far the last run got, and whether it is old: what the numbers above rest on."""
+    """How the last run ended, and whether it is old."""
     facts = target.facts
     sentences = [_last_run(target, now)]
     if target.stale:
-        sentences.append("That is too long ago: see whether the daemon or the cron job runs.")
+        sentences.append("That is too long ago: check that the daemon or the cron job is running.")
     if facts.running_since is not None:
-        sentences.append(f"A run is under way since {format_time(facts.running_since)} UTC.")
+        sentences.append(f"A run is in progress since {format_time(facts.running_since)} UTC.")
     return [line for sentence in sentences for line in wrap_lines(sentence, indent=2)]
 
 
 def _last_run(target: TargetOverview, now: datetime) -> str:
     last, row = target.facts.last_run, target.facts.snapshot
     if last is None:
-        return f"No run yet: `ingestion-monitor check --target {target.facts.target}` makes the first."
+        return f"No run yet: start one with `ingestion-monitor check --target {target.facts.target}`."
     ago = f"{format_age(now - last.finished_at)} ago"
-    left = f"{format_items(row.unknown)} left unknown" if row else ""
+    left = f"{format_items(row.snapshot.unknown)} left unknown" if row else ""
     match target.condition:
         case Condition.FAILED:
             since = target.facts.unreadable_since or last.started_at
-            said = f"The sync log could not be read since {format_time(since)} UTC, for {format_age(now - since)}: {last.error}."
-            return f"{said} {_earlier(row, now)}"
+            unreadable = f"unreadable since {format_time(since)} UTC, for {format_age(now - since)}"
+            return f"The sync log has been {unreadable}: {last.error}. {_earlier(row, now)}"
         case Condition.CRASHED:
-            return f"Run {last.run_id} died {ago}, before its numbers were stored. {_earlier(row, now)}"
+            return f"Run {last.run_id} crashed {ago}, before its results were stored. {_earlier(row, now)}"
         case Condition.PARTIAL:
             by = "the deadline" if last.abort_reason == Reason.DEADLINE else "a signal"
             return f"Run {last.run_id} ended {ago}, cut short by {by}, {left}."
@@ -115,23 +105,17 @@ def _last_run(target: TargetOverview, now: datetime) -> str:
             cause = Cause(last.abort_reason or Cause.OUTAGE)
             return f"Run {last.run_id} stopped early {ago}, {left}: {describe_cause(cause)}."
         case _:
-            return f"Run {last.run_id} was complete and ended {ago}."
+            return f"Run {last.run_id} completed {ago}."
 
 
 def _earlier(row: HistoryRow | None, now: datetime) -> str:
     if row is None:
-        return "There are no numbers yet."
-    return f"The numbers are those of run {row.run_id}, {format_age(now - row.finished_at)} ago."
+        return "There are no results yet."
+    return f"The results are from run {row.run_id}, {format_age(now - row.finished_at)} ago."
 
 
-_COLUMNS: Sequence[tuple[str, ItemState | None]] = (
-    ("PENDING", ItemState.PENDING),
-    ("STUCK", None),
-    ("FAILED", ItemState.FAILED),
-    ("NOT FOUND", ItemState.NOT_FOUND),
-    ("INVALID", ItemState.INVALID),
-    ("UNKNOWN", ItemState.UNKNOWN),
-)
+_UNFINISHED = [(state.label.upper(), state) for state in ItemState if state is not ItemState.COMPLETED]
+_COLUMNS: Sequence[tuple[str, ItemState | None]] = (_UNFINISHED[0], ("STUCK", None), *_UNFINISHED[1:])
 
 
 def _groups(target: TargetOverview, style: Style) -> list[str]:
@@ -144,7 +128,7 @@ def _groups(target: TargetOverview, style: Style) -> list[str]:
     ]
     for name, state in _COLUMNS:
         numbers = [_number(group, state) for group in groups]
-        if any(numbers):  # a column of zeros tells nobody anything
+        if any(numbers):
             columns.append(right_aligned(name, [format_count(number) for number in numbers]))
     room = WIDTH - len(_INDENT) - sum(2 + len(name) for name, _ in columns)
     names = [style.cut(_NO_GROUP if group.name is None else group.name, max(room, _NARROWEST)) for group in groups]
@@ -157,30 +141,21 @@ def _number(group: GroupHealth, state: ItemState | None) -> int:
     return group.stuck if state is None else group.counts[state]
 
 
-_NAMES: Mapping[Metric, str] = {
-    Metric.COMPLETED_SHARE: "completed",
-    Metric.FAILED: "failed",
-    Metric.PENDING: "pending",
-    Metric.STUCK: "stuck",
-    Metric.NOT_FOUND: "not found",
-    Metric.INVALID: "invalid",
-    Metric.UNKNOWN: "unknown",
-    Metric.REQUESTS: "requests",
-    Metric.LATENCY_P95_MS: "p95 latency",
-}
+_NAMES: Mapping[Metric, str] = {Metric.COMPLETED_SHARE: "completed", Metric.LATENCY_P95_MS: "p95 latency"}
+"""Names of metrics that differ from their values."""
 _ALWAYS = frozenset({Metric.COMPLETED_SHARE, Metric.FAILED})
-"""Shown also while they are zero throughout."""
+"""Shown even if all values are zero."""
 
 
 def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[str]:
     shown = [line for line in lines if line.high > 0 or line.metric in _ALWAYS]
     if not any(len([value for value in line.values if value is not None]) > 1 for line in shown):
-        return []  # one run is no trend
+        return []
     series = [sparkline(line.values, blocks=style.blocks, from_zero=_counts(line.metric)) for line in shown]
     table = _table(
         [
-            ("TREND", [_NAMES[line.metric] for line in shown]),
-            (f"a mark per {format_age(span_length(period))}", series),
+            ("TREND", [_NAMES.get(line.metric, line.metric.replace("_", " ")) for line in shown]),
+            (f"one mark per {format_age(span_length(period))}", series),
             right_aligned("LAST", [_shown(line.metric, line.last) for line in shown]),
             right_aligned("LOW", [_shown(line.metric, line.low) for line in shown]),
             right_aligned("HIGH", [_shown(line.metric, line.high) for line in shown]),
@@ -188,11 +163,11 @@ def _trend(lines: Sequence[TrendLine], period: timedelta, style: Style) -> list[
     )
     marks = shown[0].values
     missed = any(value is None for value in dropwhile(lambda value: value is None, marks))
-    return [*table, f"{_INDENT}A gap: no run stored numbers then."] if missed else table
+    return [*table, f"{_INDENT}Gaps: no run stored results then."] if missed else table
 
 
 def _counts(metric: Metric) -> bool:
-    """Whether sizes are worth comparing; of a share and of latencies it is the ups and downs."""
+    """Whether the scale starts at zero. For shares and latencies the changes matter more than the size."""
     return metric not in {Metric.COMPLETED_SHARE, Metric.LATENCY_P95_MS}
 
 
@@ -203,7 +178,7 @@ def _shown(metric: Metric, value: float) -> str:
 
 
 def _stages(target: TargetOverview, style: Style) -> list[str]:
-    """Where items sit; when all are completed, the health line has said so."""
+    """Items by stage; left out when all are completed, as the health line says so."""
     stages = target.facts.stages
     if all(each.state is ItemState.COMPLETED for each in stages):
         return []
@@ -221,14 +196,14 @@ def _ingestion_lines(target: TargetOverview, style: Style) -> list[str]:
         (only,) = times.slowest
         sentence = f"Ingestion: 1 item, {style.cut(only.item_id, 36)}, in {_duration(only.duration_s)}"
         return list(wrap_lines(sentence, indent=2))
-    said = f"half within {_duration(times.median_s)}, 95% within {_duration(times.p95_s)}"
+    quantiles = f"half within {_duration(times.median_s)}, 95% within {_duration(times.p95_s)}"
     columns = [
         ("SLOWEST", [style.cut(each.item_id, 36) for each in times.slowest]),
         ("TOOK", [_duration(each.duration_s) for each in times.slowest]),
         ("COMPLETED (UTC)", [f"{each.completed_at:%Y-%m-%d %H:%M}" for each in times.slowest]),
     ]
     groups = [each.group for each in times.slowest]
-    sentence = f"Ingestion: {format_items(times.items)}, {said}"
+    sentence = f"Ingestion: {format_items(times.items)}, {quantiles}"
     return [*wrap_lines(sentence, indent=2), *_table(_with_groups(target, columns, groups, style))]
 
 
@@ -247,7 +222,7 @@ def _stuck(target: TargetOverview, now: datetime, style: Style) -> list[str]:
     ]
     lines = _table(_with_groups(target, columns, [each.group for each in stuck], style))
     row = target.facts.snapshot
-    more = row.stuck - len(stuck) if row else 0
+    more = row.snapshot.stuck - len(stuck) if row else 0
     rest = f"{_INDENT}and {more} more: `ingestion-monitor items list --stuck`"
     return [*lines, rest] if more > 0 else lines
 
@@ -255,7 +230,7 @@ def _stuck(target: TargetOverview, now: datetime, style: Style) -> list[str]:
 def _with_groups(
     target: TargetOverview, columns: list[tuple[str, list[str]]], groups: Sequence[str | None], style: Style
 ) -> list[tuple[str, list[str]]]:
-    """The columns and one of groups, as wide as there is room; none where no item belongs to a group."""
+    """The columns plus one for groups, if any item belongs to a group."""
     if not target.grouped:
         return columns
     taken = sum(2 + max(len(name), *(len(cell) for cell in cells)) for name, cells in columns)
@@ -269,19 +244,14 @@ def _table(columns: Sequence[tuple[str, list[str]]]) -> list[str]:
 
 
 OPEN_SHOWN = 10
-"""Open incidents that are told; `incidents list` has them all."""
+"""Most open incidents shown; `incidents list` has all."""
 _NAMED = 3
 _LONGEST_ID = 36
-_NOTHING = "Nothing was checked yet: run `ingestion-monitor check`, then this again."
+_NOTHING = "No run yet: run `ingestion-monitor check` first."
 
 
 def overview_text(overview: Overview, *, ascii_only: bool = False) -> str:
-    """The whole report as lines.
-
-    Args:
-        overview: what there is to say.
-        ascii_only: whether the stream can carry nothing but ASCII.
-    """
+    """The report as text; `ascii_only` for output encodings without block characters."""
     style = ASCII if ascii_only else UNICODE
     now, period = overview.generated_at, overview.generated_at - overview.start
     title = f"Report on {overview.environment}, {now:%Y-%m-%d %H:%M} UTC, over the last {format_age(period)}"
@@ -316,7 +286,7 @@ def _incident(incident: Incident, overview: Overview, style: Style) -> Iterator[
     yield from wrap_lines(f"{what}, for {lasted}: {words}", indent=2, hang=3)
     for sentence in suppression_reasons(incident, overview.silences):
         yield from wrap_lines(sentence, indent=5)
-    if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # those are in their target's own list
+    if incident.member_ids and incident.cause is not Cause.ITEMS_STUCK:  # stuck items have a list of their own
         yield from wrap_lines(f"such as {_ids(incident.member_ids, style)}", indent=5)
     yield from wrap_lines(f"check: {what_to_check(incident.cause)[0]}", indent=5)
 
@@ -326,7 +296,7 @@ def _ids(ids: Sequence[str], style: Style) -> str:
 
 
 def _changed(overview: Overview, style: Style) -> list[str]:
-    """What changed, under the one moment since when, or else with the moment of each target."""
+    """What changed since the last report. If targets were reported at different times, each has its own."""
     reported = [target for target in overview.targets if target.condition is not Condition.NEVER_RAN]
     starts = {(target.facts.changes.since, target.facts.changes.first_report) for target in reported}
     lines = ["Changed since the last reports"]
@@ -344,28 +314,26 @@ def _changed(overview: Overview, style: Style) -> list[str]:
 
 
 def _since(changes: Changes, overview: Overview) -> str:
+    age = format_age(overview.generated_at - changes.since)
     if changes.first_report:
-        return f"in the last {format_age(overview.generated_at - changes.since)} (this is the first report)"
-    return f"since the last report, {format_age(overview.generated_at - changes.since)} ago ({format_time(changes.since)} UTC)"
+        return f"in the last {age} (this is the first report)"
+    return f"since the last report, {age} ago ({format_time(changes.since)} UTC)"
 
 
 _ORDER: Sequence[tuple[str, str]] = (
-    (ItemState.COMPLETED.value, "completed"),
-    (ItemState.FAILED.value, "failed"),
-    (ItemState.NOT_FOUND.value, "not found"),
-    (ItemState.INVALID.value, "invalid"),
-    ("removed", "gone from the sync log"),
-    ("returned", "back in the sync log"),
+    *((state.value, state.label) for state in (ItemState.COMPLETED, *PROBLEM_STATES)),
+    ("removed", "removed from the sync log"),
+    ("returned", "returned to the sync log"),
 )
-_NAMING = frozenset({ItemState.FAILED.value, ItemState.NOT_FOUND.value, ItemState.INVALID.value, "removed"})
-"""Changes whose items somebody will want to look at."""
+_NAMING = frozenset({*(state.value for state in PROBLEM_STATES), "removed"})
+"""Changes whose items are named."""
 
 
 def _parts(changes: Changes, style: Style) -> list[str]:
     parts = [_runs(changes.runs)]
     if changes.new:
         parts.append(f"{changes.new} new")
-    by_kind = {each.change: each for each in changes.items}
+    by_kind = {each.to: each for each in changes.items}
     parts += [_items(by_kind[what], words, style) for what, words in _ORDER if what in by_kind]
     if changes.stuck:
         parts.append(f"{changes.stuck} became stuck")
@@ -380,7 +348,7 @@ def _runs(made: RunCounts | None) -> str:
 
 
 def _items(changed: ItemChangeCount, words: str, style: Style) -> str:
-    if changed.change not in _NAMING:
+    if changed.to not in _NAMING:
         return f"{changed.count} {words}"
     more = changed.count - min(_NAMED, len(changed.sample_ids))
     return f"{changed.count} {words} ({_ids(changed.sample_ids, style)}{f' and {more} more' if more else ''})"
@@ -389,16 +357,16 @@ def _items(changed: ItemChangeCount, words: str, style: Style) -> str:
 def _incident_change_lines(
     changes: IncidentChanges, *, indent: int, of: Callable[[IncidentChange], str] = lambda _: ""
 ) -> list[str]:
-    """A line per incident; `of` says whose it is, where that is not clear."""
+    """A line per incident; `of` names its target if needed."""
     lines: list[str] = []
     for change in changes.newest:
-        happened = " and ".join(change.kinds)
+        happened = " and ".join(change.happened)
         lines += wrap_lines(f"#{change.id} {change.cause.value}{of(change)} {happened}", indent=indent)
     more = changes.total - len(changes.newest)
     return [*lines, f"{' ' * indent}and {plural(more, 'more incident')}"] if more > 0 else lines
 
 
 def _undelivered(overview: Overview) -> list[str]:
-    said = [f"{each.dead} to {each.channel} given up" for each in overview.undelivered if each.dead]
-    said += [f"{each.waiting} to {each.channel} waiting" for each in overview.undelivered if each.waiting]
-    return list(wrap_lines(f"Undelivered messages: {', '.join(said)}.", indent=0)) if said else []
+    counts = [f"{each.dead} to {each.channel} given up" for each in overview.undelivered if each.dead]
+    counts += [f"{each.waiting} to {each.channel} waiting" for each in overview.undelivered if each.waiting]
+    return list(wrap_lines(f"Undelivered messages: {', '.join(counts)}.", indent=0)) if counts else []

@@ -1,4 +1,4 @@
-"""The rules in force, and what would be done about a cause, as text and as JSON values."""
+"""The effective rules, and the result of `rules test`, as text and JSON values."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,43 +8,43 @@ from enum import Enum
 from typing import Any
 
 from monitor.client.classify import StatusExplanation
-from monitor.config import format_duration
 from monitor.incidents.rulebook import EffectiveRule, Rule
 from monitor.incidents.simulate import SimulatedCase, Simulation
 from monitor.model import ITEM_CAUSES, Cause
+from monitor.model.durations import format_duration
 from monitor.notifications.messages import format_age
 from monitor.notifications.routing import RouteOutcome, RouteStep
 from monitor.notifications.texts import describe_cause, display_name, what_to_check
 from monitor.reports.formatting import align, format_time, wrap_lines
+from monitor.reports.incidents import severity_and_team
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleRow:
-    """The rule of one cause, for all targets that have none of their own, or for one target."""
+    """The rule of one cause, for one target or for all targets without a rule of their own."""
 
     target: str | None
-    """None: every target that no other row of the cause names."""
+    """None: all targets without a row of their own."""
     found: EffectiveRule
     sources: Mapping[str, str]
-    """Field to where its value came from, in words; what is not in it is built in."""
+    """Field to the source of its value, such as `rules[0] in monitor.toml`; other fields are built in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleQuery:
-    """What somebody asked about."""
+    """The question of `rules test`."""
 
     status: int | None = None
     code: str | None = None
     meaning: StatusExplanation | None = None
-    """What the status comes to; None when a cause was named."""
+    """How the status is classified; None if a cause was named."""
     run_every: str = ""
-    """How often runs are due, in words."""
     sources: Mapping[str, str]
     """As in `RuleRow`."""
 
 
 def opens(rule: Rule) -> str:
-    """When an incident opens: `at once`, `2 of 2 runs in 1h, 3m apart`."""
+    """When an incident opens: `at once` or `2 of 2 runs in 1h, 3m apart`."""
     if rule.cause is Cause.CHANNEL_FAILING or (rule.of == 1 and not rule.hold_for):
         return "at once"
     words = f"{rule.runs} of {rule.of} runs in {format_duration(rule.window)}"
@@ -52,7 +52,7 @@ def opens(rule: Rule) -> str:
 
 
 def resolves(rule: Rule) -> str:
-    """When an incident resolves: `after 2 clean runs`, `when all are well`."""
+    """When an incident resolves: `after 2 clean runs` or `when all are well`."""
     if rule.cause in ITEM_CAUSES:
         return "when all are well"
     if rule.cause is Cause.CHANNEL_FAILING:
@@ -61,23 +61,21 @@ def resolves(rule: Rule) -> str:
 
 
 def rules_text(rows: Sequence[RuleRow]) -> str:
-    """A line per rule, in the order of the causes; targets stand there where any has a rule of its own."""
+    """A line per rule, in the order of the causes; with a column TARGET if any target has a rule of its own."""
+    own = {row.found.rule.cause for row in rows if row.target is not None}
     columns: dict[str, list[object]] = {
         "CAUSE": [row.found.rule.cause.value for row in rows],
-        "TARGET": [row.target or "all others" for row in rows],
+        "TARGET": [row.target or ("all others" if row.found.rule.cause in own else "all") for row in rows],
         "TEAM": [row.found.rule.team.value for row in rows],
         "SEVERITY": [row.found.rule.severity.value for row in rows],
         "OPENS": [opens(row.found.rule) for row in rows],
         "RESOLVES": [resolves(row.found.rule) for row in rows],
-        "REMINDS EVERY": [format_duration(row.found.rule.repeat_interval) for row in rows],
+        "REMINDER EVERY": [format_duration(row.found.rule.repeat_interval) for row in rows],
         "BY": [row.found.rule.by.value for row in rows],
         "FROM": [_source_text(row.sources) for row in rows],
     }
-    if all(row.target is None for row in rows):
+    if not own:
         del columns["TARGET"]
-    own = {row.found.rule.cause for row in rows if row.target is not None}
-    if "TARGET" in columns:
-        columns["TARGET"] = [row.target or ("all others" if row.found.rule.cause in own else "all") for row in rows]
     return align(tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
@@ -91,12 +89,12 @@ def _source_text(sources: Mapping[str, str]) -> str:
 
 
 def rules_json(rows: Sequence[RuleRow]) -> list[dict[str, Any]]:
-    """The same as JSON values; a null target stands for every target without a row of its own."""
+    """The rules as JSON values; a null target means all targets without a row of their own."""
     return [{"target": row.target, **_rule_json(row.found.rule, row.sources)} for row in rows]
 
 
 _JSON_KEYS = {"hold_for": "for"}
-"""Fields of a rule that Python can't call what the configuration calls them."""
+"""Fields whose configuration key is a Python keyword."""
 
 
 def _written(value: object) -> object:
@@ -108,17 +106,16 @@ def _written(value: object) -> object:
 def _rule_json(rule: Rule, sources: Mapping[str, str]) -> dict[str, Any]:
     values = {each.name: getattr(rule, each.name) for each in fields(Rule)}
     written = {_JSON_KEYS.get(name, name): _written(value) for name, value in values.items()}
-    return {**written, "opens": opens(rule), "resolves": resolves(rule), "from": dict(sources)}
+    return {
+        **written,
+        "opens": opens(rule),
+        "resolves": resolves(rule),
+        "from": {_JSON_KEYS.get(name, name): source for name, source in sources.items()},
+    }
 
 
 def simulation_text(query: RuleQuery, simulation: Simulation | None, *, on: str) -> str:
-    """What would be done, for people.
-
-    Args:
-        query: what was asked about.
-        simulation: what would be done; None for an answer that is about an item.
-        on: the target.
-    """
+    """The result of `rules test` on a target as text; `simulation` is None for a status about a single item."""
     if simulation is None:
         return "\n".join(_item_answer_lines(query, on))
     rule = simulation.found.rule
@@ -126,12 +123,10 @@ def simulation_text(query: RuleQuery, simulation: Simulation | None, *, on: str)
     lines += _fact_lines("cause", f"{rule.cause.value}: {describe_cause(rule.cause)}")
     if query.meaning is not None:
         lines += _fact_lines("why", query.meaning.explanation)
-    lines += _fact_lines("rule", f"{opens(rule)}; {rule.severity.value}, for {rule.team.value}{_by(rule)}")
+    lines += _fact_lines("rule", f"{opens(rule)}; {severity_and_team(rule.severity, rule.team)}{_by(rule)}")
     lines += _fact_lines("from", _source_text(query.sources))
     lines += _fact_lines("opens", _opening_fact(query, simulation))
-    lines += _fact_lines(
-        "resolves", f"{resolves(rule)}; people are reminded every {format_duration(rule.repeat_interval)}"
-    )
+    lines += _fact_lines("resolves", f"{resolves(rule)}; reminders every {format_duration(rule.repeat_interval)}")
     lines.append("What to check:")
     lines += [row for check in what_to_check(rule.cause) for row in wrap_lines(f"- {check}", indent=2)]
     for case in simulation.cases:
@@ -150,35 +145,35 @@ def _subject(query: RuleQuery, rule: Rule) -> str:
 
 
 def _by(rule: Rule) -> str:
-    return ", an incident for each group" if rule.by.value == "group" else ""
+    return ", one incident per group" if rule.by.value == "group" else ""
 
 
 def _item_answer_lines(query: RuleQuery, on: str) -> Iterator[str]:
     meaning = query.meaning
     if meaning is None:
-        raise ValueError("a cause is always played")
+        raise ValueError("a cause always has a simulation")
     yield f"{query.status} on {on}"
-    yield from _fact_lines("cause", "none of its own")
+    yield from _fact_lines("cause", "none")
     yield from _fact_lines("why", meaning.explanation)
-    yield "What it may become:"
+    yield "Causes that it may lead to:"
     for cause in meaning.possible_causes:
         yield f"  ingestion-monitor rules test --cause {cause.value} --target {on}"
 
 
 def _opening_fact(query: RuleQuery, simulation: Simulation) -> str:
     if simulation.found.rule.cause is Cause.CHANNEL_FAILING:
-        return "as soon as the channel refuses us, or it can't be reached for 15 minutes"
+        return "as soon as the channel rejects a message, or is unreachable for 15 minutes"
     return _opening_text(simulation) + (f" ({query.run_every})" if query.run_every else "")
 
 
 def _opening_text(simulation: Simulation) -> str:
     if simulation.opening is None:
-        return "never: its runs do not lie far enough apart inside the window"
+        return "never: runs within the window are not far enough apart"
     if simulation.opening.runs == 1:
         alone = simulation.found.rule.runs > 1
-        return "with the first run that sees it" + (": it is alone in the window" if alone else "")
+        return "at the first run with evidence" + (", which is alone in the window" if alone else "")
     after = format_age(simulation.opening.after)
-    return f"with the {_ordinal(simulation.opening.runs)} run in a row that sees it, about {after} after the first"
+    return f"at the {_ordinal(simulation.opening.runs)} run in a row with evidence, about {after} after the first"
 
 
 def _ordinal(number: int) -> str:
@@ -192,24 +187,25 @@ def _case_lines(case: SimulatedCase, simulation: Simulation) -> Iterator[str]:
         yield from wrap_lines(f"routes[{number}]  {_route_text(step, case)}", indent=2, hang=11)
     if not case.steps:
         yield (
-            "  none: every channel is told"
+            "  none: all channels are notified"
             if simulation.scenario.channels
-            else "  none, and no channel: the log is told"
+            else "  none, and no channel: the log is used"
         )
-    yield f"Told: {', '.join(case.channels)}{_routing_note(case, simulation)}"
+    yield f"Notified: {', '.join(case.channels)}{_routing_note(case, simulation)}"
     if case.silence is not None:
-        until = f"silence {case.silence.id} keeps it back until {format_time(case.silence.ends_at)} UTC"
-        yield from wrap_lines(f"But {until}; what opens meanwhile is told then, if it is open still", indent=0)
+        until = f"silence {case.silence.id} until {format_time(case.silence.ends_at)} UTC"
+        sentence = f"Silenced by {until}; an incident still open then is notified at that time"
+        yield from wrap_lines(sentence, indent=0)
 
 
 def _routing_note(case: SimulatedCase, simulation: Simulation) -> str:
-    """Why others are told than the routes say, if that is so."""
+    """Why the channels differ from those of the routes, if they do."""
     if simulation.found.rule.cause is Cause.CHANNEL_FAILING:
-        return " (never on the channel itself)"
+        return " (never the failing channel itself)"
     if case.steps and not simulation.scenario.channels:
-        return " (there is no channel)"
+        return " (no channel is configured)"
     taken = any(step.outcome in {RouteOutcome.MATCHED, RouteOutcome.MATCHED_CONTINUE} for step in case.steps)
-    return " (no route is taken)" if case.steps and not taken else ""
+    return " (no route matches)" if case.steps and not taken else ""
 
 
 def _condition_text(case: SimulatedCase) -> str:
@@ -235,9 +231,9 @@ def _value(name: str, case: SimulatedCase) -> str:
 
 
 def simulation_json(query: RuleQuery, simulation: Simulation | None, *, on: str) -> dict[str, Any]:
-    """The same as one JSON object; `cause` is null for an answer that is about an item."""
+    """The result as JSON values; `cause` is null for a status that is about a single item."""
     meaning = query.meaning
-    said = {
+    question = {
         "status": query.status,
         "code": query.code,
         "target": on,
@@ -245,10 +241,10 @@ def simulation_json(query: RuleQuery, simulation: Simulation | None, *, on: str)
         "possible_causes": [cause.value for cause in meaning.possible_causes] if meaning else [],
     }
     if simulation is None:
-        return {**said, "cause": None}
+        return {**question, "cause": None}
     rule, opening = simulation.found.rule, simulation.opening
     return {
-        **said,
+        **question,
         "group": simulation.scenario.group,
         "environment": simulation.scenario.environment,
         "cause": rule.cause.value,

@@ -1,4 +1,4 @@
-"""One run as `check` prints it: the health line, what changed, the open incidents; and the same as JSON values."""
+"""A run as `check` prints it, and the history, as text and JSON values."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,10 +8,21 @@ from monitor.incidents.backoff import UNTHROTTLED
 from monitor.incidents.decide import Action
 from monitor.incidents.evaluate import AppliedDecision
 from monitor.incidents.silences import suppression_reasons
-from monitor.model import REQUEST_CAUSES, Cause, Evidence, Incident, Reason, RunStatus, Silence, Snapshot, SyncReport
+from monitor.model import (
+    REQUEST_CAUSES,
+    Cause,
+    Evidence,
+    Incident,
+    ItemState,
+    Reason,
+    RunStatus,
+    Silence,
+    Snapshot,
+    SyncReport,
+)
 from monitor.notifications.messages import format_age
 from monitor.notifications.texts import describe_cause, display_group, format_items, what_to_check
-from monitor.reports.formatting import align, format_time, plural, wrap_lines
+from monitor.reports.formatting import align, format_time, json_values, plural, wrap_lines
 from monitor.reports.incidents import incident_json
 from monitor.runs.report import RunReport
 from monitor.runs.rollup import health_line
@@ -20,27 +31,22 @@ from monitor.runs.strategy import Approach, ApproachReason, Strategy
 
 
 def history_text(rows: Sequence[HistoryRow]) -> str:
-    """A line per snapshot, in the order given."""
+    """A line per snapshot, in the given order."""
     if not rows:
         return "No history yet: run `ingestion-monitor check` first."
-    heading = ("RUN", "STARTED (UTC)", "TARGET", "STATUS", "TOTAL", "COMPLETED", "PENDING", "FAILED", "NOT FOUND",
-               "INVALID", "UNKNOWN", "STUCK", "REQUESTS", "SECONDS")  # fmt: skip
+    states = (state.label.upper() for state in ItemState)
+    heading = ("RUN", "STARTED (UTC)", "TARGET", "STATUS", "TOTAL", *states, "STUCK", "REQUESTS", "SECONDS")
     cells = [
         (
             row.run_id,
             format_time(row.started_at),
             row.target,
             row.status.value + (f" ({row.abort_reason})" if row.abort_reason else ""),
-            row.total,
-            row.completed,
-            row.pending,
-            row.failed,
-            row.not_found,
-            row.invalid,
-            row.unknown,
-            row.stuck,
-            row.requests,
-            round(row.duration_s, 1),
+            row.snapshot.total,
+            *row.snapshot.states.values(),
+            row.snapshot.stuck,
+            row.snapshot.requests,
+            round(row.snapshot.duration_s, 1),
         )
         for row in rows
     ]
@@ -48,17 +54,12 @@ def history_text(rows: Sequence[HistoryRow]) -> str:
 
 
 def history_json(rows: Sequence[HistoryRow]) -> list[dict[str, Any]]:
-    """The rows as JSON values, times as ISO 8601 in UTC."""
-    listed = []
-    for row in rows:
-        values = {name: getattr(row, name) for name in HistoryRow.__dataclass_fields__}
-        values |= {"status": row.status.value, "started_at": row.started_at.isoformat()}
-        listed.append(values | {"finished_at": row.finished_at.isoformat()})
-    return listed
+    """The rows as JSON values, with the columns of the view `history`."""
+    return [json_values(row.columns()) for row in rows]
 
 
 NAMED = 3
-"""Items of an open incident that are named; `incidents show` has them all."""
+"""Number of items named per open incident; `incidents show` lists all."""
 
 _TOLERANCE = 0.001
 _REFUSALS = frozenset({Cause.SPENDING_LIMIT.value, Cause.UNAUTHORIZED.value, Cause.FORBIDDEN.value})
@@ -73,14 +74,17 @@ _VERBS = {
 
 
 def nothing_to_report(report: RunReport) -> bool:
-    """Whether a cron job may stay silent: a complete run over some items, no incident open, none that just ended."""
+    """Whether `check --quiet` prints nothing: a complete run, no open incident, none that just resolved.
+
+    A run without items is reported: its sync log may have moved.
+    """
     changed = any(change.decision.action in _VERBS for change in report.evaluation.changes)
-    watched = report.snapshot is not None and report.snapshot.total > 0  # a moved or mistaken log would be silent
+    watched = report.snapshot is not None and report.snapshot.total > 0
     return report.status is RunStatus.COMPLETE and watched and not report.open_incidents and not changed
 
 
 def incomplete_reason(report: RunReport) -> str | None:
-    """One sentence about a run that did not get through: why, and what to do; None for a complete one."""
+    """Why a run is incomplete and what to do, in one sentence; None for a complete run."""
     where = f"target {report.target}:"
     if report.status is RunStatus.COMPLETE:
         return None
@@ -88,25 +92,26 @@ def incomplete_reason(report: RunReport) -> str | None:
         return f"{where} {report.error}"
     left = f"{format_items(report.snapshot.unknown)} left unknown"
     if report.abort_reason == Reason.DEADLINE:
-        return f"{where} the deadline cut the run short, {left}; give it longer, or see why the API is slow"
+        return f"{where} the deadline cut the run short, {left}; raise the deadline, or find out why the API is slow"
     if report.abort_reason == Reason.INTERRUPTED:
-        return f"{where} a signal cut the run short, {left}; what was finished is stored, run again for the rest"
+        return f"{where} a signal cut the run short, {left}; the finished items are stored, run again for the rest"
     cause, accepted = Cause(report.abort_reason or Cause.OUTAGE), report.snapshot.checked > 0
-    return f"{where} the run stopped early, {left}: {describe_cause(cause)}; check {what_to_check(cause, accepted=accepted)[0]}"
+    remedy = f"check {what_to_check(cause, accepted=accepted)[0]}"
+    return f"{where} the run stopped early, {left}: {describe_cause(cause)}; {remedy}"
 
 
 def run_text(report: RunReport, *, now: datetime) -> str:
-    """A run for people; the health line is the second line, below the target's name."""
+    """A run as text; the second line is the health line."""
     ending = report.status.value + (f" ({report.abort_reason})" if report.abort_reason else "")
     lines = [f"{report.target}: run {report.run_id}, {ending}"]
     if report.snapshot is None:
-        return "\n".join([*lines, f"Health: not known: {report.error}", *_incidents(report, now)])
+        return "\n".join([*lines, f"Health: unknown: {report.error}", *_incidents(report, now)])
     lines.append(health_line(report.snapshot))
     lines += _list_lines(report.approach)
     lines += _throttling_lines(report)
     lines += _section("Changed", [*_log_lines(report.sync), *_item_change_lines(report.item_changes)])
     unknown = [f"{status}: {format_items(count)}" for status, count in report.unrecognised.items()]
-    lines += _section("Statuses that nobody has described (counted as pending; add them to `statuses`)", unknown)
+    lines += _section("Unrecognised statuses (counted as pending; add them to `statuses`)", unknown)
     lines += _section("Failed requests", _evidence_lines(report.evaluation.evidence))
     return "\n".join([*lines, *_incidents(report, now)])
 
@@ -121,41 +126,41 @@ _LIST_DROPPED = frozenset(
 
 
 def _list_lines(approach: Approach) -> list[str]:
-    """Why a list that was wanted was not used: somebody may want to mend it, or to set `strategy = "items"`."""
+    """Why the wanted list was not used, so that the user can fix it or set `strategy = "items"`."""
     if approach.reason not in _LIST_DROPPED:
         return []
     return list(wrap_lines(f"Asked item by item: {approach.reason.value} ({approach.detail})", indent=0))
 
 
 def _throttling_lines(report: RunReport) -> list[str]:
-    """What the monitor did by itself, so as not to add to what is wrong."""
+    """How the monitor reduced its own load."""
     lines = []
     if report.probed_for is not None:
         refused = report.abort_reason in _REFUSALS and not (report.snapshot and report.snapshot.checked)
-        outcome = ": it was refused, and so nothing more was sent" if refused else ""
-        lines.append(f"Began with one request, since the incident {report.probed_for.value} was open{outcome}.")
+        outcome = "; the API refused it, so no more were sent" if refused else ""
+        lines.append(f"Sent one request first, because the incident {report.probed_for.value} is open{outcome}.")
     if report.throttle_factor < UNTHROTTLED:
-        lines.append(f"Restrained to {_fraction_text(report.throttle_factor)} of its rate and concurrency after 429s.")
+        lines.append(f"Throttled to {_fraction_text(report.throttle_factor)} of its rate and concurrency after 429s.")
     return [row for line in lines for row in wrap_lines(line, indent=0)]
 
 
 def _fraction_text(share: float) -> str:
-    """`1/4`; what lies between in percent: `31%`."""
+    """`1/4`, or in percent: `31%`."""
     parts = round(1 / share)
     return f"1/{parts}" if parts > 1 and abs(parts * share - 1) < _TOLERANCE else f"{share:.0%}"
 
 
 def _log_lines(sync: SyncReport) -> list[str]:
-    moved = [(sync.new, "new in the sync log"), (sync.removed, "left the sync log"), (sync.returned, "came back to it")]
+    moved = [(sync.new, "new in the sync log"), (sync.removed, "left the sync log"), (sync.returned, "returned to it")]
     lines = [f"{format_items(count)} {what}" for count, what in moved if count]
     if not sync.tracked:
         lines.append("the sync log holds no usable id" if sync.read else "the sync log is empty")
     problems = [
         (sync.null, "without an id", ()),
         (sync.blank, "with a blank id", ()),
-        (sync.duplicate, "with an id that stands there already", sync.duplicate_ids),
+        (sync.duplicate, "with a duplicate id", sync.duplicate_ids),
         (sync.unusable, "with an id that can't be used", sync.unusable_ids),
-        (sync.future, "uploaded in the future (that time is not used)", ()),
+        (sync.future, "with an upload time in the future (not used)", ()),
     ]
     return lines + [f"sync log: {plural(count, 'row')} {what}{_named(ids)}" for count, what, ids in problems if count]
 
@@ -164,7 +169,7 @@ def _item_change_lines(item_changes: Sequence[ItemChangeGroup]) -> list[str]:
     lines = []
     for group in item_changes:
         if group.kind == "state":
-            way = f"{group.old or 'not known'} → {group.new or 'not known'}"
+            way = f"{group.old or 'new'} → {group.new or 'unknown'}"
             lines.append(f"{format_items(group.count)} {way}{_named(group.sample_ids, group.count)}")
     return lines
 
@@ -197,7 +202,7 @@ def _changed(change: AppliedDecision) -> str:
 
 
 def _name(incident: Incident) -> str:
-    """The cause, and the group where the incident is about one."""
+    """The cause, and the group if the incident has one."""
     return incident.cause.value + (f" in {display_group(incident.group)}" if incident.group else "")
 
 
@@ -219,7 +224,7 @@ def _named(ids: Sequence[str], count: int = 0) -> str:
 
 
 def run_json(report: RunReport) -> dict[str, Any]:
-    """The same as JSON values, for `check --json`."""
+    """A run as JSON values, for `check --json`."""
     return {
         "target": report.target,
         "run_id": report.run_id,
@@ -230,7 +235,7 @@ def run_json(report: RunReport) -> dict[str, Any]:
         "strategy": _strategy(report.approach),
         "probed_for": report.probed_for.value if report.probed_for else None,
         "throttle_factor": report.throttle_factor,
-        "sync_log": {name: getattr(report.sync, name) for name in SyncReport.__dataclass_fields__},
+        "sync_log": json_values(report.sync),
         "changes": [
             {"kind": t.kind, "from": t.old, "to": t.new, "count": t.count, "sample_ids": list(t.sample_ids)}
             for t in report.item_changes
@@ -257,13 +262,11 @@ def _strategy(approach: Approach) -> dict[str, str]:
 
 
 def _snapshot(snapshot: Snapshot | None) -> dict[str, Any] | None:
-    if snapshot is None:
-        return None
-    fields = {name: getattr(snapshot, name) for name in Snapshot.__dataclass_fields__}
-    return {"total": snapshot.total, **fields}
+    return None if snapshot is None else {"total": snapshot.total, **json_values(snapshot)}
 
 
 def _evidence_json(piece: Evidence) -> dict[str, Any]:
+    # named one by one: the API's own message must not leak
     return {
         "cause": piece.cause.value,
         "group": piece.group,

@@ -1,7 +1,4 @@
-"""How a target was over a period: its snapshots sampled evenly, how its last run ended.
-
-Every question is answered by a few lookups in an index: nothing here takes longer as the history grows.
-"""
+"""Queries for the report. Snapshots and runs are looked up in an index, so they stay fast as the history grows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -30,22 +27,21 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from monitor.database.tables import UtcDateTime, active, item_events, items, runs, snapshots, stuck
-from monitor.model import ItemState, RunStatus
+from monitor.model import EXISTING_STATES, PROBLEM_STATES, ItemState, RunStatus
 from monitor.runs.store import HISTORY, HistoryRow, history, history_row
 
-_PROBLEM_STATES = (ItemState.FAILED, ItemState.NOT_FOUND, ItemState.INVALID)
-_STAGED = tuple(state.value for state in (ItemState.COMPLETED, ItemState.PENDING, ItemState.FAILED))
-"""States in which the provider shows an item, and with it a stage."""
+_STAGED = tuple(state.value for state in EXISTING_STATES)
+"""States in which the provider returns an item, and with it a stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupHealth:
-    """One group of a target: how many of its items are in each state."""
+    """The items of one group by state."""
 
     name: str | None
-    """None: the items that belong to no group."""
+    """None: items without a group."""
     counts: Mapping[ItemState, int]
-    """Every state, also those with no item."""
+    """All states, including those without items."""
     stuck: int
 
     @property
@@ -56,17 +52,17 @@ class GroupHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageCount:
-    """How many items were last seen in one of the provider's statuses."""
+    """Number of items last seen in one of the provider's statuses."""
 
     state: ItemState
     stage: str | None
-    """The status as the provider spells it."""
+    """The status as spelled by the provider."""
     items: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckItem:
-    """One item that is pending for longer than it may."""
+    """One stuck item."""
 
     item_id: str
     group: str | None
@@ -77,18 +73,13 @@ class StuckItem:
 def by_group(
     conn: Connection, *, target: str, as_of: datetime, stuck_after: timedelta, limit: int
 ) -> tuple[int, list[GroupHealth]]:
-    """How many groups a target has, and the first of them: those with the most trouble, then the largest.
+    """The number of groups, and the first `limit` (> 0): most problems first, then the largest.
 
-    Args:
-        conn: a connection.
-        target: whose items.
-        as_of: aware; what `stuck` is measured against.
-        stuck_after: how long an item may be pending.
-        limit: how many groups to give back (> 0).
+    Items pending for longer than `stuck_after` at `as_of` count as stuck.
     """
     counts = {state: _count(items.c.state == state.value) for state in ItemState}
     stuck_count = _count(stuck(as_of - stuck_after))
-    problems = sum((counts[state] for state in _PROBLEM_STATES), stuck_count)
+    problems = sum((counts[state] for state in PROBLEM_STATES), stuck_count)
     query = (
         select(
             items.c.group_name,
@@ -114,15 +105,9 @@ def by_group(
 
 
 def by_stage(conn: Connection, *, target: str, limit: int) -> tuple[int, list[StageCount]]:
-    """How many stages the items of a target were last seen in, and the most frequent of them.
+    """The number of stages, and the most frequent `limit` (> 0).
 
-    An item that this run could not find out about stands where it was seen last; what the provider does not show
-    (`not_found`, `invalid`) stands nowhere.
-
-    Args:
-        conn: a connection.
-        target: whose items.
-        limit: how many stages to give back (> 0).
+    Unknown items count under the stage they were last seen in; `not_found` and `invalid` items have none.
     """
     kinds = (items.c.known_state, items.c.stage)
     how_many = func.count()
@@ -137,7 +122,7 @@ def by_stage(conn: Connection, *, target: str, limit: int) -> tuple[int, list[St
 def longest_stuck(
     conn: Connection, *, target: str, as_of: datetime, stuck_after: timedelta, limit: int
 ) -> list[StuckItem]:
-    """The stuck items that are pending the longest, at most `limit` (> 0); the arguments are those of `by_group`."""
+    """The items stuck the longest, at most `limit` (> 0); arguments as in `by_group`."""
     query = select(items.c.item_id, items.c.group_name, items.c.stage, items.c.pending_since)
     query = query.where(items.c.target == target, *active(), stuck(as_of - stuck_after))
     rows = conn.execute(query.order_by(items.c.pending_since, items.c.item_id).limit(limit))
@@ -153,7 +138,7 @@ def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestedItem:
-    """One item and how long its ingestion took."""
+    """One item and its ingestion time."""
 
     item_id: str
     group: str | None
@@ -163,7 +148,7 @@ class IngestedItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestionTimes:
-    """How long the items of a target took that were completed in a period."""
+    """Ingestion times of the items completed in a period, in seconds to the millisecond."""
 
     items: int
     median_s: float
@@ -175,16 +160,10 @@ class IngestionTimes:
 def ingestion_times(
     conn: Connection, *, target: str, start: datetime, end: datetime, slowest: int
 ) -> IngestionTimes | None:
-    """How long the items took that were completed in a period; None when none was watched on its way.
+    """Ingestion times of the items first completed between `start` and `end`; None if there are none.
 
-    The upload is what the sync log says, or else the first reading of the id. Quantiles are by nearest rank.
-
-    Args:
-        conn: a connection.
-        target: whose items.
-        start: aware; when the period began.
-        end: aware; when it ended.
-        slowest: how many items to name (> 0).
+    The time counts from the upload time in the sync log, or else from when the id was first seen. Items completed
+    before the monitor first checked them are left out. Quantiles are by nearest rank. `slowest` (> 0) items are named.
     """
     timed = _timed(target, start, end)
     rank = func.row_number().over(order_by=(timed.c.seconds, timed.c.item_id)).label("rank")
@@ -198,25 +177,24 @@ def ingestion_times(
     middle, high = _quantile_ranks(count)
     return IngestionTimes(
         items=count,
-        median_s=rows[middle]["seconds"],
-        p95_s=rows[high]["seconds"],
+        median_s=round(rows[middle]["seconds"], 3),
+        p95_s=round(rows[high]["seconds"], 3),
         slowest=tuple(_ingested_item(rows[rank]) for rank in sorted(rows, reverse=True)[:slowest]),
     )
 
 
 def _quantile_ranks(count: Any) -> tuple[Any, Any]:  # noqa: ANN401  # a number, or the column that holds it
-    """The places of the median and the 95th percentile among so many sorted values, the first being 1."""
+    """The ranks (from 1) of the median and the 95th percentile among `count` sorted values."""
     return (count + 1) // 2, (95 * count + 99) // 100
 
 
 def _ingested_item(row: RowMapping) -> IngestedItem:
-    return IngestedItem(
-        item_id=row["item_id"], group=row["group_name"], completed_at=row["at"], duration_s=row["seconds"]
-    )
+    duration_s = round(row["seconds"], 3)
+    return IngestedItem(item_id=row["item_id"], group=row["group_name"], completed_at=row["at"], duration_s=duration_s)
 
 
 class _Seconds(FunctionElement[float]):
-    """Seconds from the second time to the first; the two databases spell it differently."""
+    """Seconds from the second time to the first, in the dialect of the database."""
 
     type = Float()
     inherit_cache = True
@@ -236,12 +214,12 @@ def _on_postgresql(element: _Seconds, compiler: SQLCompiler, **options: Any) -> 
 
 
 def _timed(target: str, start: datetime, end: datetime) -> Subquery:
-    """The items that were completed for the first time in the period, with the seconds that it took."""
+    """The items first completed in the period, with the seconds it took."""
     done, earlier = item_events.alias("done"), item_events.alias("earlier")
     uploaded = func.coalesce(items.c.submitted_at, items.c.first_seen_at)
     of_target = runs.c.target == target
     watched = select(func.min(runs.c.started_at)).where(of_target).scalar_subquery()
-    # not by the target of the events: then SQLite would walk through all that it ever had
+    # not by the target of the events: SQLite would scan all of them
     in_period = select(runs.c.id).where(of_target, runs.c.started_at >= start, runs.c.started_at <= end)
     completed = ("state", ItemState.COMPLETED.value)
     before = exists().where(
@@ -249,7 +227,7 @@ def _timed(target: str, start: datetime, end: datetime) -> Subquery:
         earlier.c.item_id == done.c.item_id,
         earlier.c.at < done.c.at,
         earlier.c.kind == completed[0],
-        # leaving that state tells of an arrival that may have been pruned since
+        # an event that leaves `completed` proves an earlier completion, whose own event may have been pruned
         or_(earlier.c.new == completed[1], earlier.c.old == completed[1]),
     )
     return (
@@ -279,23 +257,13 @@ class LastRun:
     status: RunStatus
     abort_reason: str | None
     error: str | None
-    """Why it has no snapshot, in our own words."""
+    """Why it has no snapshot."""
     started_at: datetime
     finished_at: datetime
 
 
 def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime]) -> list[HistoryRow | None]:
-    """The last snapshot of each span of a period: one seek in an index per span, however many runs there are.
-
-    Args:
-        conn: a connection.
-        target: whose snapshots.
-        bounds: where one span ends and the next begins (aware, ascending); n + 1 of them make n spans. A run belongs
-            to the span after whose beginning, and not after whose end, it started.
-
-    Returns:
-        A row per span, oldest first; None where no run has a snapshot.
-    """
+    """The last snapshot of each span (start, end], oldest first, or None. `bounds` ascend: n + 1 for n spans."""
     spans = (
         values(column("n", Integer), column("beginning", UtcDateTime), column("ending", UtcDateTime), name="spans")
         .data([(n, beginning, ending) for n, (beginning, ending) in enumerate(pairwise(bounds))])
@@ -317,12 +285,12 @@ def snapshot_samples(conn: Connection, *, target: str, bounds: Sequence[datetime
 
 
 def newest_snapshot(conn: Connection, *, target: str) -> HistoryRow | None:
-    """The newest row of history of a target; None before its first."""
+    """A target's newest row of history; None before the first."""
     return next(iter(history(conn, target=target, limit=1)), None)
 
 
 def last_run(conn: Connection, *, target: str) -> LastRun | None:
-    """How the newest finished run of a target ended; None before its first."""
+    """A target's newest finished run; None before the first."""
     columns = [runs.c.id.label("run_id"), *(runs.c[field.name] for field in fields(LastRun)[1:])]
     finished = select(*columns).where(runs.c.target == target, runs.c.status != RunStatus.RUNNING.value)
     row = conn.execute(finished.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)).mappings().first()
@@ -330,7 +298,7 @@ def last_run(conn: Connection, *, target: str) -> LastRun | None:
 
 
 def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
-    """When the first of the runs started that could not read the sync log, one after the other, up to now."""
+    """Start of the first of the latest runs in a row that could not read the sync log; None if there are none."""
     other = (RunStatus.FAILED.value, RunStatus.CRASHED.value, RunStatus.RUNNING.value)
     read = select(func.max(runs.c.started_at)).where(runs.c.target == target, runs.c.status.not_in(other))
     last_read = conn.execute(read).scalar() or _LONG_AGO
@@ -339,7 +307,7 @@ def unreadable_since(conn: Connection, *, target: str) -> datetime | None:
 
 
 def running_since(conn: Connection, *, target: str) -> datetime | None:
-    """When the newest run of a target started, if it is not finished yet (or died, and was not cleared away yet)."""
+    """Start of a target's newest run, if it is not closed yet; it may have crashed."""
     newest = select(runs.c.status, runs.c.started_at).where(runs.c.target == target)
     row = conn.execute(newest.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(1)).first()
     return row.started_at if row is not None and row.status == RunStatus.RUNNING.value else None

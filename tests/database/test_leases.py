@@ -122,10 +122,7 @@ def test_a_stale_epoch_is_told_so(engine, use):
     old = acquire(engine)
     acquire(engine, "b:2", NOW + TTL)
     times = {"now": NOW + TTL, "ttl": TTL} if use == "renew" else {}
-    with (
-        pytest.raises(LeaseLostError, match=r"target gloo: this run's lease \(epoch 1\) ran out"),
-        writing(engine) as conn,
-    ):
+    with pytest.raises(LeaseLostError, match=r"target gloo: .*\(epoch 1\) expired"), writing(engine) as conn:
         getattr(leases, use)(conn, target="gloo", epoch=old, **times)
     assert held(engine).expires_at == NOW + 2 * TTL
 
@@ -138,6 +135,7 @@ def test_releasing_under_a_stale_epoch_leaves_the_new_holder_alone(engine):
     assert held(engine).holder == "b:2"
 
 
+@pytest.mark.process
 def test_nobody_takes_over_while_a_verified_transaction_writes(engine):
     epoch = acquire(engine)
     order = []
@@ -176,6 +174,7 @@ engine.dispose()
 """
 
 
+@pytest.mark.process
 def test_of_racing_processes_exactly_one_gets_each_lease(engine, store_url):
     root = Path(__file__).parents[2]
     racers = [

@@ -14,6 +14,7 @@ from monitor.database.retention_policy import (
     KeepReason,
     OldRun,
     ProtectedRuns,
+    Prunable,
     Refusal,
     RefusalReason,
     cutoffs,
@@ -34,10 +35,12 @@ def test_nothing_is_pruned_unless_somebody_says_so():
 
 def test_what_lies_before_its_age_is_old():
     found = cutoffs(Ages(item_events=90 * DAY), now=NOW, newest=NOW, settled=NOW - DAY)
-    assert found == Cutoffs(now=NOW, snapshots=None, item_events=NOW - 90 * DAY, notifications=None)
-    assert cutoffs(AGES, now=NOW, newest=NOW, settled=NOW - DAY) == Cutoffs(
-        now=NOW, snapshots=NOW - 400 * DAY, item_events=NOW - 90 * DAY, notifications=NOW - 30 * DAY
-    )
+    assert found == Cutoffs(now=NOW, before={Prunable.ITEM_EVENTS: NOW - 90 * DAY})
+    assert cutoffs(AGES, now=NOW, newest=NOW, settled=NOW - DAY).before == {
+        Prunable.SNAPSHOTS: NOW - 400 * DAY,
+        Prunable.ITEM_EVENTS: NOW - 90 * DAY,
+        Prunable.NOTIFICATIONS: NOW - 30 * DAY,
+    }
 
 
 @pytest.mark.parametrize(

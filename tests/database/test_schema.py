@@ -166,12 +166,13 @@ def _bytes(url):
 def test_someone_elses_tables_are_left_alone(database_url, disposing):
     with writing(disposing(database_url)) as conn:
         conn.execute(text("CREATE TABLE items (id INTEGER PRIMARY KEY)"))
-    with pytest.raises(SchemaError, match="already holds items, not made by this program"):
+    with pytest.raises(SchemaError, match="already has items, not created by this program"):
         schema.upgrade(database_url)
     with reading(disposing(database_url)) as conn:
         assert inspect(conn).get_table_names() == ["items"]
 
 
+@pytest.mark.process
 def test_six_processes_at_once_upgrade_it_once(database_url):
     script = "import sys; from monitor.database.schema import upgrade; print(len(upgrade(sys.argv[1])))"
     started = [
@@ -187,7 +188,7 @@ def test_a_migration_that_would_orphan_rows_is_undone(tmp_path):
     url = f"sqlite:///{tmp_path}/m.db"
     schema.upgrade(url)
     orphan = "INSERT INTO snapshots SELECT 7, 0,0,0,0,0,0,0,0,0,0,0,0,0,0"
-    with pytest.raises(StoreError, match="was left as it was"), migration_transaction(url) as conn:
+    with pytest.raises(StoreError, match="was not changed"), migration_transaction(url) as conn:
         conn.execute(text(orphan))
     with contextlib.closing(sqlite3.connect(f"{tmp_path}/m.db")) as conn:
         assert conn.execute("SELECT count(*) FROM snapshots").fetchone() == (0,)
@@ -214,6 +215,7 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
         schema.ensure(f"sqlite:///{tmp_path}")
 
 
+@pytest.mark.process
 def test_waiting_for_another_upgrade_has_an_end(database_url, database_kind, disposing):
     with migration_transaction(database_url), pytest.raises(StoreError, match="another process"):  # noqa: SIM117  # one holds, one waits
         with migration_transaction(database_url, wait_s=0.2):

@@ -58,6 +58,7 @@ def test_an_upgrade_from_every_revision_keeps_every_row(database_url, revision):
     assert history_rows(database_url) == 7
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("revision", [None, *OLDER])
 def test_of_six_processes_at_once_one_upgrades_and_the_others_have_nothing_to_do(database_url, revision):
     before = bring_to(database_url, revision) if revision else {}
@@ -67,6 +68,7 @@ def test_of_six_processes_at_once_one_upgrades_and_the_others_have_nothing_to_do
     assert version(database_url) == HEAD
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("revision", [None, OLDER[0], OLDER[-1]])
 def test_an_upgrade_that_is_killed_at_any_step_leaves_what_was_there_and_the_next_one_goes_through(
     database_url, revision
@@ -109,6 +111,7 @@ def _written(folder):
     return {path.name: path.read_bytes() for path in files if not path.name.endswith("-wal") or path.stat().st_size}
 
 
+@pytest.mark.process
 def test_history_is_read_while_an_upgrade_runs(database_url):
     bring_to(database_url, OLDER[-1])
     reading_on, ended, counts, faults = threading.Event(), threading.Event(), [], []
@@ -131,6 +134,7 @@ def test_history_is_read_while_an_upgrade_runs(database_url):
     assert (faults, set(counts)) == ([], {7})
 
 
+@pytest.mark.process
 def test_a_run_that_is_storing_is_waited_for(database_url, short_waits):
     """A write of the program that is still running holds the upgrade up, and neither is lost."""
     bring_to(database_url, OLDER[-1])
@@ -172,6 +176,7 @@ def long_reader(old_server):
         yield conn
 
 
+@pytest.mark.process
 def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, long_reader, short_waits):
     upgrading = threading.Thread(target=schema.upgrade, args=(old_server,))
     upgrading.start()
@@ -185,9 +190,10 @@ def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, lon
     assert version(old_server) == HEAD
 
 
+@pytest.mark.process
 def test_a_reader_that_never_ends_is_told_of(old_server, long_reader, short_waits):
     before = fingerprint(old_server)
-    with pytest.raises(StoreError, match=r"was left as it was: somebody kept a table locked .* see pg_stat_activity"):
+    with pytest.raises(StoreError, match=r"was not changed: a table was locked .* see pg_stat_activity"):
         schema.upgrade(old_server, wait_s=0.3)
     assert (version(old_server), fingerprint(old_server)) == (OLDER[-1], before)
 
@@ -304,7 +310,10 @@ def test_others_keep_their_rights_on_the_view(new_postgres):
         conn.execute(f"CREATE ROLE {role}")
         conn.execute(f"GRANT SELECT ON history TO {role} WITH GRANT OPTION")
         conn.execute("GRANT SELECT ON history TO PUBLIC")
-    rights = "SELECT grantee, privilege_type, is_grantable FROM information_schema.role_table_grants WHERE table_name = 'history'"
+    rights = (
+        "SELECT grantee, privilege_type, is_grantable FROM information_schema.role_table_grants "
+        "WHERE table_name = 'history'"
+    )
     with psycopg.connect(url) as conn:
         before = sorted(conn.execute(rights).fetchall())
     schema.upgrade(url)

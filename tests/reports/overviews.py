@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from reports.samples import INCIDENT
 
-from monitor.model import Cause, IncidentState, ItemState, RunStatus
+from monitor.model import Cause, IncidentState, ItemState, RunStatus, Snapshot
 from monitor.model.schedule import DueTimes
 from monitor.reports.changes import IncidentChange, ItemChangeCount, RunCounts
 from monitor.reports.formatting import spans
@@ -28,12 +28,14 @@ def row(run_id=2016, at=LAST.started_at, **fields):
     numbers = {"pending": 0, "failed": 0, "not_found": 0, "invalid": 0, "unknown": 0, "stuck": 0} | fields
     total = numbers.pop("total", 1000)
     completed = total - sum(numbers[state] for state in ("pending", "failed", "not_found", "invalid", "unknown"))
+    run = {name: numbers.pop(name) for name in ("target", "run_key", "status", "abort_reason") if name in numbers}
     plain = {
-        "environment": "production", "run_key": None, "status": RunStatus.COMPLETE, "abort_reason": None, "requests": 200,
-        "retries": 0, "latency_p50_ms": 40.0, "latency_p95_ms": 120.0, "duration_s": 60.0, "target": "gloo",
+        "environment": "production", "run_key": None, "status": RunStatus.COMPLETE, "abort_reason": None,
+        "started_at": at, "finished_at": at + MINUTE, "target": "gloo",
     }  # fmt: skip
-    at_all = {"started_at": at, "finished_at": at + MINUTE, "total": total, "checked": total, "completed": completed}
-    return HistoryRow(run_id=run_id, **{**plain, **at_all, **numbers})
+    measured = {"requests": 200, "latency_p50_ms": 40.0, "latency_p95_ms": 120.0, "duration_s": 60.0}
+    snapshot = Snapshot(**{**measured, "checked": total, "completed": completed, **numbers})
+    return HistoryRow(run_id=run_id, **{**plain, **run}, snapshot=snapshot)
 
 
 def group(name, stuck=0, **counts):
@@ -107,14 +109,14 @@ SAMPLE = overview(
             runs=RunCounts(by_status={RunStatus.COMPLETE: 284, RunStatus.PARTIAL: 4}, last_run_id=2016,
                           first_started_at=NOW - DAY, last_finished_at=LAST.finished_at),
             items=(
-                ItemChangeCount(change="completed", count=20, sample_ids=("a", "b", "c")),
-                ItemChangeCount(change="failed", count=2, sample_ids=("doc-1", "doc-2")),
+                ItemChangeCount(to="completed", count=20, sample_ids=("a", "b", "c")),
+                ItemChangeCount(to="failed", count=2, sample_ids=("doc-1", "doc-2")),
             ),
             new=25,
             stuck=2,
             incidents=IncidentChanges(total=1, newest=(
                 IncidentChange(id=7, target="gloo", cause=Cause.ITEMS_FAILED, state=IncidentState.OPEN,
-                               kinds=("opened",)),
+                               happened=("opened",)),
             )),
         ),
     ),

@@ -24,7 +24,7 @@ def ask(engine, question, **arguments):
 
 def changed(engine, after, upto, samples=3):
     found = ask(engine, changes.count_item_changes, target="gloo", after=after, upto=upto, samples=samples)
-    return {each.change: each for each in found}
+    return {each.to: each for each in found}
 
 
 def test_the_runs_after_one_are_counted_by_how_they_ended(engine, history):
@@ -61,8 +61,8 @@ def test_an_item_counts_under_what_holds_of_it_now(engine, history):
     history.item("c", "completed")
     history.event("c", last, old="QUEUED", new="completed", at=NOW, kind="stage")
     assert changed(engine, cursor, last) == {
-        "completed": ItemChangeCount(change="completed", count=1, sample_ids=("a",)),
-        "failed": ItemChangeCount(change="failed", count=1, sample_ids=("b",)),
+        "completed": ItemChangeCount(to="completed", count=1, sample_ids=("a",)),
+        "failed": ItemChangeCount(to="failed", count=1, sample_ids=("b",)),
     }
 
 
@@ -91,12 +91,8 @@ def test_only_the_runs_of_the_target_after_one_and_up_to_another_count_and_few_i
     history.item("by hand", "failed")
     history.event("by hand", 0, old=None, new="failed", at=NOW)
     upto = runs[3]
-    assert changed(engine, 0, upto)["failed"] == ItemChangeCount(
-        change="failed", count=3, sample_ids=("i0", "i1", "i3")
-    )
-    assert changed(engine, 0, upto, samples=1)["failed"] == ItemChangeCount(
-        change="failed", count=3, sample_ids=("i0",)
-    )
+    assert changed(engine, 0, upto)["failed"] == ItemChangeCount(to="failed", count=3, sample_ids=("i0", "i1", "i3"))
+    assert changed(engine, 0, upto, samples=1)["failed"] == ItemChangeCount(to="failed", count=3, sample_ids=("i0",))
     assert changed(engine, runs[4], runs[4] + 9) == {}
 
 
@@ -132,7 +128,7 @@ def case(engine):
 def turned(engine, *, of="gloo-prod", not_of=(), after=0, since=None, limit=9):
     arguments = {"of": of, "not_of": not_of, "after": after, "since": since, "limit": limit}
     total, found = ask(engine, changes.incident_changes, **arguments)
-    return total, [(each.id, sorted(each.kinds)) for each in found]
+    return total, [(each.id, sorted(each.happened)) for each in found]
 
 
 def test_incidents_that_opened_or_resolved_are_told_the_newest_first(engine, case):

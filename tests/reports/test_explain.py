@@ -1,4 +1,4 @@
-"""What `incidents explain` says where a whole night does not come by: fates of messages, long stretches, odd runs."""
+"""`incidents explain`: delivery of messages, folded runs, unusual runs. tests/cli has a whole incident."""
 
 from datetime import timedelta
 
@@ -46,14 +46,14 @@ FATES = [
     ("due", {"status": "due"}, "opened, waiting"),
     ("tried", {"status": "due", "attempts": 2, "error": "HTTP 503"}, "opened, waiting after 2 attempts: HTTP 503"),
     ("dead", {"status": "dead", "attempts": 1, "error": "HTTP 400"}, "opened, given up after 1 attempt: HTTP 400"),
-    ("told by a later one", {"status": "superseded"}, "opened, told in a later message"),
-    ("a fate of a newer program", {"status": "resting"}, "opened, resting"),
+    ("superseded", {"status": "superseded"}, "opened, superseded by a later message"),
+    ("a status of a newer program", {"status": "resting"}, "opened, resting"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "said"), [each[1:] for each in FATES], ids=[each[0] for each in FATES])
-def test_what_became_of_a_message(fields, said):
-    defaults = {"kind": "opened", "channel": "oncall", "written_at": NOW, "sent_at": None, "attempts": 0, "error": None}
+def test_the_delivery_of_a_message_is_shown(fields, said):
+    defaults = {"kind": "opened", "channel": "oncall", "created_at": NOW, "sent_at": None, "attempts": 0, "error": None}
     others = [SentMessage(**{**defaults, **fields}), SentMessage(**{**defaults, "kind": "resolved", "status": "due"})]
     opened = TimelineEvent(at=NOW, kind="opened", reason="as it was", run_id=0, data={"channels": ["oncall"]})
     told = explain_text(explain_data([run(0, 3)], opened, sent_messages=others))
@@ -63,24 +63,24 @@ def test_what_became_of_a_message(fields, said):
 
 SEEN = [
     (run(0), "no evidence"),
-    (run(0, confirms_recovery=False), "no evidence, but too few answers to say that all is well"),
+    (run(0, confirms_recovery=False), "no evidence, but too few answers to confirm recovery"),
     (run(0, 4, breakdown={"502": 3, "timeout": 1}), "3 × 502, 1 × timeout; 4 items unknown"),
     (run(0, 2), "evidence; 2 items unknown"),
     (run(0, 0, breakdown={"429": 9}), "9 × 429"),
-    (run(0, 4, inhibited_by=Cause.OUTAGE, breakdown={"401": 4}), "explained by outage (4 × 401; 4 items unknown)"),
+    (run(0, 4, inhibited_by=Cause.OUTAGE, breakdown={"401": 4}), "inhibited by outage (4 × 401; 4 items unknown)"),
     (run(0, 2, cause=Cause.ITEMS_STUCK, breakdown={"CHUNKING": 2}), "2 items (2 × CHUNKING)"),
     (run(0, 9, cause=Cause.RUN_MISSED, breakdown={"missed": 9}), "9 × missed"),
     (run(0, 1, cause=Cause.SYNC_LOG_UNREADABLE), "evidence"),
-    (run(0, counts=False), "such a run says nothing about this cause"),
+    (run(0, counts=False), "this run does not count for this cause"),
 ]
 
 
 @pytest.mark.parametrize(("seen", "said"), SEEN, ids=[each[1] for each in SEEN])
-def test_what_a_run_saw_is_one_phrase(seen, said):
+def test_the_evidence_of_a_run_is_one_phrase(seen, said):
     assert f": {said}" in text([seen])
 
 
-def test_a_stretch_says_how_much_of_it_was_evidence_and_into_which_day_it_goes():
+def test_folded_runs_show_how_many_had_evidence_and_on_which_day_they_end():
     opened = TimelineEvent(at=NOW, kind="opened", reason="as it was", run_id=0)
     taken = TimelineEvent(
         at=NOW + MINUTE, kind="acknowledged", reason="acknowledged by ana", data={"channels": ["oncall"]}
@@ -90,23 +90,23 @@ def test_a_stretch_says_how_much_of_it_was_evidence_and_into_which_day_it_goes()
     told = explain_text(explain_data(runs, opened, taken)).splitlines()
     assert told[-3:-1] == [
         "13:00:00  runs 1–13 (13 runs, until 2026-03-02 01:00:00): evidence in 6 of them,",
-        "          explained by a higher cause in 7",
+        "          inhibited by a higher cause in 7",
     ]
     assert text([*runs, run(30, every=hours)], opened, taken).count("(UTC)") == 2
 
 
-def test_a_group_and_too_many_runs_are_said():
+def test_the_group_and_the_limit_of_runs_are_shown():
     told = text([run(number) for number in range(MAX_RUNS)], group="sermons")
     assert "group sermons" in told
-    assert f"Only the first {MAX_RUNS} runs are told." in told
+    assert f"Only the first {MAX_RUNS} runs are shown." in told
 
 
 RULES = [
-    (Cause.TOO_MANY_UNKNOWN, "opens with evidence in 2 of the last 2 runs (if fewer than 2 lie within 1h, in all of them); "),
-    (Cause.OUTAGE, "opens with evidence in 2 of the last 2 runs, the first and the last 3m apart (if fewer than 2 "),
-    (Cause.SPENDING_LIMIT, "opens at once; ends after 2 runs without; reminds every 4h"),
-    (Cause.ITEMS_FAILED, "opens at once; ends when every item is well, removed or ignored; reminds every 1d"),
-    (Cause.CHANNEL_FAILING, "opens when messages can't be delivered; ends when one is; reminds every 4h"),
+    (Cause.TOO_MANY_UNKNOWN, "opens with evidence in 2 of the last 2 runs (if fewer than 2 are within 1h, in all of "),
+    (Cause.OUTAGE, "opens with evidence in 2 of the last 2 runs, the first and last at least 3m apart (if fewer "),
+    (Cause.SPENDING_LIMIT, "opens at once; resolves after 2 runs without evidence; reminders every 4h"),
+    (Cause.ITEMS_FAILED, "opens at once; resolves when every item has recovered or is removed or ignored; "),
+    (Cause.CHANNEL_FAILING, "opens when messages can't be delivered; resolves when one is; reminders every 4h"),
 ]  # fmt: skip
 
 
@@ -115,8 +115,8 @@ def test_a_rule_in_words(cause, words):
     assert describe_rule(DEFAULT_RULES[cause]).startswith(words)
 
 
-def test_as_json_every_run_stands_by_itself():
+def test_as_json_every_run_is_an_entry():
     value = explain_json(explain_data([run(n, 3, inhibited_by=Cause.OUTAGE) for n in range(5)]))
-    assert [entry["action"] for entry in value["story"]] == ["inhibit"] * 5
-    assert value["story"][0]["evidence"]["inhibited_by"] == "outage"
-    assert value["story"][0]["messages"] == []
+    assert [entry["action"] for entry in value["timeline"]] == ["inhibit"] * 5
+    assert value["timeline"][0]["evidence"]["inhibited_by"] == "outage"
+    assert value["timeline"][0]["messages"] == []

@@ -72,8 +72,8 @@ NARROWED = [
     ({"group": "books"}, {"failed-old"}),
     ({"stage": "failed"}, {"failed-old", "failed-new"}),
     ({"stage": "CHUNKING", "target": "gloo"}, {"fresh", "late"}),
-    ({"begun_before": NOW - 40 * MINUTE}, {"failed-old", "later-elsewhere"}),
-    ({"begun_before": NOW - 40 * MINUTE, "states": frozenset({"failed"})}, {"failed-old"}),
+    ({"state_since_before": NOW - 40 * MINUTE}, {"failed-old", "later-elsewhere"}),
+    ({"state_since_before": NOW - 40 * MINUTE, "states": frozenset({"failed"})}, {"failed-old"}),
 ]
 
 

@@ -9,11 +9,11 @@ from reports.samples import INCIDENT, NOW, OPENED, OUTAGE, a_report
 from monitor.incidents.decide import Action, Decision, DecisionReason
 from monitor.incidents.evaluate import AppliedDecision, EvaluationResult
 from monitor.incidents.store import IncidentEvent
-from monitor.model import Cause, IncidentState, RunStatus, Snapshot, SyncReport
+from monitor.model import Cause, IncidentState, RunStatus, Silence, Snapshot, SyncReport
 from monitor.reports.formatting import align, format_time
 from monitor.reports.incidents import incident_json, incident_text, incidents_text
 from monitor.reports.runs import history_json, history_text, incomplete_reason, nothing_to_report, run_json, run_text
-from monitor.runs.store import HistoryRow, ItemChangeGroup
+from monitor.runs.store import HISTORY_COLUMNS, HistoryRow, ItemChangeGroup
 
 
 def change(action, reason=DecisionReason.THRESHOLD_MET, incident=INCIDENT):
@@ -24,7 +24,7 @@ def lines(report):
     return run_text(report, now=NOW).splitlines()
 
 
-def test_columns_are_as_wide_as_their_widest_cell_and_numbers_stand_to_the_right():
+def test_columns_are_as_wide_as_their_widest_cell_and_numbers_are_right_aligned():
     assert align(("ID", "NAME", "COUNT"), [(1, "a", 5), (22, None, 1000), (3, "longer", None)]).splitlines() == [
         "ID  NAME    COUNT",
         " 1  a           5",
@@ -49,16 +49,16 @@ def test_every_cell_of_a_column_begins_or_ends_at_the_same_place(rows):
     assert [line[width + 2 :] for line in shown[1:]] == [text for _, text in rows]
 
 
-def test_a_moment_is_told_to_the_second():
+def test_a_time_is_shown_to_the_second():
     assert format_time(OPENED) == "2026-03-01 03:10:00"
     assert format_time(None) == "-"
 
 
-def test_the_health_line_stands_below_the_target():
+def test_the_health_line_is_below_the_target():
     assert lines(a_report()) == ["gloo: run 41, complete", "Health: 2 completed, 0 pending, 0 failed, 0 not found"]
 
 
-def test_a_run_tells_what_changed_what_failed_and_what_is_open():
+def test_a_run_shows_what_changed_what_failed_and_what_is_open():
     report = a_report(
         status=RunStatus.ABORTED,
         abort_reason="outage",
@@ -75,16 +75,18 @@ def test_a_run_tells_what_changed_what_failed_and_what_is_open():
         ),
         open_incidents=(INCIDENT,),
     )
-    assert lines(report) == [
+    shown = lines(report)
+    checks = next(n for n, line in enumerate(shown) if line.startswith("    check: "))
+    assert shown[:checks] == [
         "gloo: run 41, aborted (outage)",
         "Health: 1 completed, 3 pending (2 stuck), 0 failed, 0 not found, 1 unknown",
         "Changed:",
         "  1 item new in the sync log",
         "  2 items left the sync log",
-        "  1 item came back to it",
+        "  1 item returned to it",
         "  sync log: 1 row without an id",
-        "  sync log: 1 row with an id that stands there already: b",
-        "  1 item not known → completed: a",
+        "  sync log: 1 row with a duplicate id: b",
+        "  1 item new → completed: a",
         "  5 items pending → failed: b, c and 3 more",
         "Failed requests:",
         "  outage: the API is failing or can't be reached (2 × 503, 1 × timeout)",
@@ -93,10 +95,6 @@ def test_a_run_tells_what_changed_what_failed_and_what_is_open():
         "Open incidents:",
         "  #7 items_failed (warning): 2 documents failed to ingest, for 2 h 30 min",
         "    such as: doc-1, doc-2",
-        "    check: the documents named: what was last known of each, their format and",
-        "      size",
-        "    check: upload them again once the cause is mended; what leaves the sync log",
-        "      is no longer watched",
     ]
 
 
@@ -110,17 +108,17 @@ def test_a_run_tells_what_changed_what_failed_and_what_is_open():
             SyncReport(read=3, tracked=1, unusable=2, unusable_ids=("x…",)),
             "  sync log: 2 rows with an id that can't be used: x…",
         ),
-        (SyncReport(read=1, tracked=1, future=1), "  sync log: 1 row uploaded in the future (that time is not used)"),
+        (SyncReport(read=1, tracked=1, future=1), "  sync log: 1 row with an upload time in the future (not used)"),
     ],
     ids=["empty", "no-usable-id", "blank", "unusable", "future"],
 )
-def test_what_is_odd_about_the_sync_log_is_told(sync, sentence):
+def test_problems_of_the_sync_log_are_shown(sync, sentence):
     assert sentence in lines(a_report(sync=sync))
 
 
 def test_a_run_that_could_not_read_the_log_says_so_instead_of_zero():
     report = a_report(status=RunStatus.FAILED, snapshot=None, error="sync log x has no table y", open_incidents=())
-    assert lines(report) == ["gloo: run 41, failed", "Health: not known: sync log x has no table y"]
+    assert lines(report) == ["gloo: run 41, failed", "Health: unknown: sync log x has no table y"]
 
 
 @pytest.mark.parametrize(
@@ -129,11 +127,11 @@ def test_a_run_that_could_not_read_the_log_says_so_instead_of_zero():
         ({"status": RunStatus.FAILED, "snapshot": None, "error": "it is gone"}, ["target gloo: it is gone"]),
         (
             {"status": RunStatus.PARTIAL, "abort_reason": "deadline", "snapshot": Snapshot(unknown=1)},
-            ["the deadline cut the run short, 1 item left unknown", "give it longer"],
+            ["the deadline cut the run short, 1 item left unknown", "raise the deadline"],
         ),
         (
             {"status": RunStatus.PARTIAL, "abort_reason": "interrupted", "snapshot": Snapshot(unknown=9)},
-            ["a signal cut the run short, 9 items left unknown", "what was finished is stored"],
+            ["a signal cut the run short, 9 items left unknown", "run again for the rest"],
         ),
         (
             {"status": RunStatus.ABORTED, "abort_reason": "unauthorized", "snapshot": Snapshot(unknown=3)},
@@ -165,7 +163,7 @@ def test_a_complete_run_has_nothing_to_explain():
         ({"evaluation": EvaluationResult(changes=(change(Action.RESOLVE, DecisionReason.CLEAN_RUNS),))}, False),
         ({"status": RunStatus.PARTIAL, "abort_reason": "deadline"}, False),
     ],
-    ids=["complete", "nothing-told", "open-incident", "just-resolved", "partial"],
+    ids=["complete", "nothing-to-report", "open-incident", "just-resolved", "partial"],
 )
 def test_a_cron_job_is_silent_only_when_all_is_well(changes, well):
     assert nothing_to_report(a_report(**changes)) is well
@@ -199,9 +197,8 @@ def test_an_unread_run_as_json_has_no_health():
 
 ROW = HistoryRow(
     run_id=3, target="gloo", environment="production", run_key=None, started_at=OPENED,
-    finished_at=OPENED + timedelta(seconds=2), status=RunStatus.ABORTED, abort_reason="outage", total=3, checked=1,
-    completed=1, pending=0, failed=0, not_found=0, invalid=0, unknown=2, stuck=0, requests=5, retries=4,
-    latency_p50_ms=1.5, latency_p95_ms=None, duration_s=2.04,
+    finished_at=OPENED + timedelta(seconds=2), status=RunStatus.ABORTED, abort_reason="outage",
+    snapshot=Snapshot(checked=1, completed=1, unknown=2, requests=5, retries=4, latency_p50_ms=1.5, duration_s=2.04),
 )  # fmt: skip
 
 
@@ -220,7 +217,8 @@ def test_without_history_it_says_how_to_get_one():
 
 def test_the_history_as_json_has_every_column_of_the_view():
     (value,) = history_json([ROW])
-    assert set(value) == set(HistoryRow.__dataclass_fields__)
+    assert tuple(value) == HISTORY_COLUMNS
+    assert (value["total"], value["unknown"]) == (3, 2)
     assert (value["started_at"], value["status"]) == ("2026-03-01T03:10:00+00:00", "aborted")
     assert value["finished_at"] == "2026-03-01T03:10:02+00:00"
 
@@ -234,7 +232,7 @@ def test_incidents_are_one_line_each():
     assert incidents_text([], now=NOW) == "No incidents."
 
 
-def test_an_incident_is_told_with_evidence_items_and_its_life():
+def test_an_incident_is_shown_with_evidence_items_and_events():
     seen = replace(
         OUTAGE, code="GATEWAY_TIMEOUT", api_message="upstream is slow", sample_ids=("doc-1",), request_ids=("req_1",)
     )
@@ -246,7 +244,9 @@ def test_an_incident_is_told_with_evidence_items_and_its_life():
     for line in (
         "Incident 7: gloo: 2 documents failed to ingest",
         "  state      resolved",
-        "  opened     2026-03-01 03:10:00 UTC, told to nobody",
+        "  cause      items_failed (severity: warning, team: pipeline)",
+        "  opened     2026-03-01 03:10:00 UTC",
+        "  notified   no channel",
         "  resolved   2026-03-01 05:40:00 UTC",
         "  answers    2 × 503, 1 × timeout",
         "  code       GATEWAY_TIMEOUT",
@@ -262,16 +262,16 @@ def test_an_incident_is_told_with_evidence_items_and_its_life():
         assert line in text.splitlines()
 
 
-def test_an_item_incident_has_no_answers_to_tell():
+def test_an_item_incident_has_no_answers():
     text = incident_text(INCIDENT, events=[], members=[], now=NOW)
     assert "  sample ids doc-1, doc-2" in text.splitlines()
     assert "answers" not in text
 
 
-def test_an_incident_without_evidence_or_members_is_told_all_the_same():
+def test_an_incident_without_evidence_or_members_is_shown():
     bare = replace(INCIDENT, evidence=None, member_count=0, channels=("a", "b"))
     text = incident_text(bare, events=[], members=[], now=NOW)
-    assert "told to a, b" in text
+    assert "  notified   a, b\n" in text
     assert "Items" not in text
     assert incident_json(bare)["sample_ids"] == []
     assert incident_json(bare)["resolved_at"] is None
@@ -280,14 +280,14 @@ def test_an_incident_without_evidence_or_members_is_told_all_the_same():
 OF_A_GROUP = replace(INCIDENT, group="sermons", by_group={"sermons": 2})
 
 
-def test_a_group_stands_in_the_list_where_any_incident_is_about_one():
+def test_the_list_has_a_group_column_if_any_incident_has_a_group():
     heading, mine, other = incidents_text([OF_A_GROUP, INCIDENT], now=NOW).splitlines()
     at = heading.index("GROUP")
     assert (mine[at:].split()[0], other[at:].split()[0]) == ("sermons", "-")
     assert "GROUP" not in incidents_text([INCIDENT], now=NOW)
 
 
-def test_an_incident_of_a_group_is_told_by_it():
+def test_an_incident_of_a_group_is_named_with_it():
     shown = incident_text(OF_A_GROUP, events=(), members=(), now=NOW)
     assert shown.startswith("Incident 7: gloo (sermons): 2 documents failed to ingest\n")
     assert "  groups " not in shown
@@ -305,3 +305,13 @@ def test_an_incident_of_a_target_breaks_its_items_down_by_group():
     assert "  groups     1 × faq, 1 × without a group\n" in incident_text(whole, events=(), members=(), now=NOW)
     as_json = incident_json(whole)
     assert (as_json["group"], as_json["groups"]) == ("", [{"group": "faq", "items": 1}, {"group": None, "items": 1}])
+
+
+def test_the_list_names_who_acknowledged_an_incident_and_the_silence_that_matches():
+    taken = replace(INCIDENT, id=8, state=IncidentState.ACKNOWLEDGED, acknowledged_at=NOW, acknowledged_by="root")
+    silence = Silence(id=3, matchers={"target": ("gloo",)}, starts_at=OPENED, ends_at=NOW + timedelta(hours=1))
+    heading, open_row, taken_row = incidents_text([INCIDENT, taken], now=NOW, silences=[silence]).splitlines()
+    ack, silenced = heading.index("ACK"), heading.index("SILENCED")
+    assert (open_row[ack:silenced].strip(), taken_row[ack:silenced].strip()) == ("-", "root")
+    assert open_row[silenced:] == "by 3 until 2026-03-01 06:40:00"
+    assert "ACK" not in incidents_text([INCIDENT], now=NOW)

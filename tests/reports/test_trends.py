@@ -46,7 +46,7 @@ def test_a_span_without_a_run_or_without_numbers_is_a_gap(engine, past):
     bounds = [NOW, NOW + 10 * MINUTE, NOW + 20 * MINUTE]
     assert marks(engine, *bounds) == [seen, None]
     (row, _) = ask(engine, trends.snapshot_samples, bounds=bounds)
-    assert (row.total, row.failed, row.status) == (3, 1, RunStatus.COMPLETE)
+    assert (row.snapshot.total, row.snapshot.failed, row.status) == (3, 1, RunStatus.COMPLETE)
 
 
 def test_a_run_on_a_bound_belongs_to_the_span_that_ends_there(engine, past):
