@@ -1,9 +1,8 @@
-"""The image's HEALTHCHECK: whether the daemon's loop turns. A container that runs one command and ends is always well.
+"""The image's HEALTHCHECK: requests /healthz of each daemon. A container without a daemon is healthy.
 
-It asks /healthz where the daemon listens in fact, as the kernel knows it, whatever `web.listen` says and wherever it
-stands; after a reload, too. One that listens nowhere is not asked: it was told to (`web.listen = "off"`), or waits for
-its port and says so in its log. Whether the daemon gets its work done is no reason to restart it; /readyz and the
-alerts tell that. It needs nothing of the program, so that it costs little.
+The address comes from the kernel, so it is right after a reload, too. A daemon that does not listen counts as healthy:
+its endpoints are off, or its port is in use, which it logs. Use /readyz and the alerts to check its work. It starts
+fast, because it imports nothing of the program.
 """
 
 import ipaddress
@@ -18,21 +17,17 @@ _TIMEOUT_S = 5
 
 
 def healthy(processes: Iterable[Path]) -> bool:
-    """Whether each daemon answers that its loop turns.
-
-    Args:
-        processes: their folders in /proc.
-    """
+    """Whether each daemon, given as its folder in /proc, answers /healthz with 200."""
     return all(_answers(url) for process in processes for url in urls(process))
 
 
 def daemons(proc: Path) -> Iterator[Path]:
-    """This user's processes that are daemons of the program: process 1, or the one below `docker run --init`."""
+    """This user's daemon processes: process 1, or the one below `docker run --init`."""
     for process in sorted(proc.glob("[0-9]*")):
         try:
             ours = process.stat().st_uid == os.getuid()
             words = (process / "cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
-        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             continue
         program = next((at for at, word in enumerate(words[:2]) if Path(word).name == "ingestion-monitor"), None)
         if ours and program is not None and "daemon" in words[program + 1 :]:
@@ -40,7 +35,7 @@ def daemons(proc: Path) -> Iterator[Path]:
 
 
 def urls(process: Path) -> list[str]:
-    """Where a process can be asked for /healthz, on each address that it listens on."""
+    """The /healthz URL of each address that a process listens on."""
     sockets = set()
     for descriptor in (process / "fd").iterdir():
         try:
@@ -52,12 +47,12 @@ def urls(process: Path) -> list[str]:
 
 
 def _lines(table: Path) -> list[str]:
-    """Its rows without the heading; none for tcp6 where the kernel knows no IPv6."""
+    """Rows without the heading; none for tcp6 if the kernel has no IPv6."""
     return table.read_text(encoding="ascii").splitlines()[1:] if table.exists() else []
 
 
 def _url(local: str) -> str:
-    """Of an address as the kernel writes it: words of four bytes in the machine's order, and the port."""
+    """The URL of an address as the kernel writes it: words of four bytes in the machine's order, and the port."""
     words, _, port = local.partition(":")
     packed = b"".join(int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8))
     address = ipaddress.ip_address(packed)

@@ -1,4 +1,4 @@
-"""The daemon: runs every target when it is due and delivers what is in the outbox, in one process, until a signal."""
+"""The daemon: runs targets on their schedules and delivers notifications, in one process, until a signal."""
 
 from monitor.daemon.service import DRAIN_S, Daemon
 

@@ -1,7 +1,6 @@
-"""The daemon's hold on our own database: opened however long that takes, watched, and given up for a while on faults.
+"""The daemon's connection to our own database: opens it, checks it, and pauses all work while it can't be used.
 
-While it can't be used, ticks and deliveries wait here; one look at a time finds out whether it is back. What is wrong
-is logged when it is news, and once a minute.
+One check at a time finds out whether it has recovered. A fault is logged when it is new, and then once a minute.
 """
 
 import asyncio
@@ -22,20 +21,16 @@ from monitor.errors import SchemaError, StoreError
 from monitor.web.state import DaemonState
 
 RETRY_S = 5.0
-"""So often, in seconds, a database that can't be used is tried."""
+"""Seconds between attempts to use a database that failed."""
 _CHECK_INTERVAL_S = 30.0
-"""So often one that can be is looked at: somebody may have upgraded it for a newer program."""
+"""Seconds between checks of a usable database: a newer program may have upgraded it."""
 _LOG_INTERVAL = timedelta(minutes=1)
 
 
 class DatabaseMonitor:
-    """Our own database, as the daemon uses it.
+    """Opens and checks the database, and records its condition in the state.
 
-    Args:
-        state: where it is told how the database is.
-        clock: what it waits by.
-        on_wait: told, before each wait at the start, what for.
-        on_recovery: told when it can be used again.
+    `on_wait` gets the reason of each wait during the start; `on_recovery` is called when the database has recovered.
     """
 
     def __init__(
@@ -47,10 +42,9 @@ class DatabaseMonitor:
         self._last_logged: tuple[str, datetime] | None = None
 
     async def open(self) -> Engine:
-        """Opens the database of the configuration in force, however long that takes.
+        """Opens the configured database, and retries until it can.
 
-        Raises:
-            SchemaError: the schema is newer than this program, or the tables are somebody else's: no wait mends that.
+        Raises SchemaError for a newer schema or tables that are not ours: waiting does not help.
         """
         while True:
             config = self._state.config
@@ -66,13 +60,13 @@ class DatabaseMonitor:
                 if is_configured_database(engine, self._state.config):
                     self.use(engine)
                     return engine
-                await asyncio.to_thread(engine.dispose)  # meanwhile another was configured
+                await asyncio.to_thread(engine.dispose)  # a reload configured another one in the meantime
                 continue
             self._on_wait(self._state.store_error or "")
             await self._clock.sleep(RETRY_S)
 
     def use(self, engine: Engine) -> None:
-        """From now on this one is used."""
+        """Uses this engine from now on."""
         self._state.engine = engine
         self._mark_usable()
 
@@ -82,22 +76,19 @@ class DatabaseMonitor:
         return self._usable.is_set()
 
     def report_failure(self, error: StoreError) -> None:
-        """Somebody met a fault: all wait until a look finds the database well."""
+        """Pauses all work until a check succeeds."""
         reason, now = str(error), self._clock.utcnow()
         self._usable.clear()
         self._failure.set()
         self._failing_since = self._failing_since or now
         self._state.store_error = reason
-        if (
-            self._last_logged is None
-            or self._last_logged[0] != reason
-            or not now - self._last_logged[1] < _LOG_INTERVAL
-        ):
+        logged = self._last_logged
+        if logged is None or logged[0] != reason or now - logged[1] >= _LOG_INTERVAL:
             structlog.get_logger().error("database_not_ready", reason=reason, retry_in_s=RETRY_S)
             self._last_logged = reason, now
 
     async def watch(self) -> None:
-        """Looks at it now and then, and every few seconds while it can't be used, without end."""
+        """Checks the database forever: rarely while it works, every `RETRY_S` while it does not."""
         while True:
             if self._usable.is_set():
                 await self._clock.sleep_until_set(self._failure, _CHECK_INTERVAL_S)
@@ -108,13 +99,12 @@ class DatabaseMonitor:
                 await self._check(engine)
 
     async def _check(self, engine: Engine) -> None:
-        """Looks whether it can be used, and has this program's schema still."""
         try:
             await asyncio.to_thread(self._verify, engine)
         except StoreError as error:
             if engine is self._state.engine:
                 self.report_failure(error)
-            # what is pooled may lead to a file or a server that is there no more
+            # pooled connections may lead to a file or a server that no longer exists
             await asyncio.to_thread(engine.dispose)
         else:
             if engine is self._state.engine:
@@ -122,18 +112,15 @@ class DatabaseMonitor:
 
     def _verify(self, engine: Engine) -> None:
         verify(engine)
-        if not self._usable.is_set():  # only then is it worth a write
+        if not self._usable.is_set():  # only a recovery is worth a write
             with writing(engine) as conn:
                 leases.check_writable(conn)
 
     def _mark_usable(self) -> None:
-        if (
-            self._failing_since is not None
-            and self._last_logged is not None
-            and self._last_logged[1] >= self._failing_since
-        ):
-            since = self._clock.utcnow() - self._failing_since
-            structlog.get_logger().info("database_ready", down_s=round(since.total_seconds(), 1))
+        since, logged = self._failing_since, self._last_logged
+        if since is not None and logged is not None and logged[1] >= since:
+            down_s = (self._clock.utcnow() - since).total_seconds()
+            structlog.get_logger().info("database_ready", down_s=round(down_s, 1))
         recovered = not self._usable.is_set()
         self._failing_since = None
         self._state.store_error = None
@@ -144,5 +131,5 @@ class DatabaseMonitor:
 
 
 def is_configured_database(engine: Engine, config: Config) -> bool:
-    """Whether an engine is on the database that a configuration names, with the same credentials."""
+    """Whether an engine uses the URL of a configuration, credentials included."""
     return parse(config.database.reveal()) == engine.url

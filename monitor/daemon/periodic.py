@@ -1,4 +1,4 @@
-"""Work that the daemon does beside its runs, again and again: delivery, and whatever is done once a day."""
+"""Periodic work besides runs: delivery, and the daily pruning."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,52 +9,34 @@ import structlog
 from monitor.app import App, holder
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.tasks import Clock, RunningTasks
-from monitor.database.retention import PruneOutcome, Pruner, PruneResult
+from monitor.database.retention import PruneOutcome, Pruner
 from monitor.errors import MonitorError, StoreError
 from monitor.model.schedule import DueTimes
 from monitor.reports.pruning import refusal_text
 
 
 class PeriodicTask:
-    """One kind of work, done so often: at times that all daemons agree on.
-
-    Args:
-        name: of the work, for the log.
-        every: how often (> 0).
-        action: does it once.
-        at_start: whether it is done at the start too, not only when it is due next.
-        offset: how long after the times of that interval, such as after midnight (UTC).
-    """
+    """Runs an action at the start, and at the multiples of an interval (> 0) plus an offset, in UTC for all daemons."""
 
     def __init__(
-        self,
-        name: str,
-        *,
-        every: timedelta,
-        action: Callable[[], Awaitable[object]],
-        at_start: bool = False,
-        offset: timedelta = timedelta(0),
+        self, name: str, *, every: timedelta, action: Callable[[], Awaitable[object]], offset: timedelta = timedelta(0)
     ) -> None:
-        self.name, self._due, self._action = name, DueTimes(every=every, offset=offset), action
+        self.name, self.due, self._action = name, DueTimes(every=every, offset=offset), action
         self._last_done: datetime | None = None
-        self._initialised, self._requested = False, at_start
+        self._initialised, self._requested = False, True
 
     def request(self) -> None:
-        """There is something to do: the next look does it, and not only when it is due."""
+        """Makes the next check run it, even if it is not due."""
         self._requested = True
 
-    def next_due(self, now: datetime) -> datetime | None:
-        """When it is due after a moment."""
-        return self._due.next_due(now)
-
     async def run_due(self, tasks: RunningTasks, database: DatabaseMonitor, clock: Clock) -> None:
-        """Does it if it is due, or wanted, and the database can be used."""
+        """Runs it if it is due or requested, and the database is usable."""
         if not self._initialised:
-            self._last_done, self._initialised = self._due.latest_nominal(clock.utcnow()), True
-        while database.usable and (self._requested or self._due.latest_nominal(clock.utcnow()) != self._last_done):
-            due, self._requested = self._due.latest_nominal(clock.utcnow()), False
+            self._last_done, self._initialised = self.due.latest_nominal(clock.utcnow()), True
+        while database.usable and (self._requested or self.due.latest_nominal(clock.utcnow()) != self._last_done):
+            due, self._requested = self.due.latest_nominal(clock.utcnow()), False
             await tasks.run(self.name, lambda: self._run_once(database))
-            # what our own database failed is done once it is well
+            # after a database fault it stays requested, and runs when the database has recovered
             if not self._requested:
                 self._last_done = due
 
@@ -69,20 +51,9 @@ class PeriodicTask:
 
 
 async def prune(app: App, *, stop: Callable[[], bool]) -> None:
-    """Prunes what is older than the configuration says, unless that was done today.
-
-    Args:
-        app: the configuration in force, and the database in use.
-        stop: asked between transactions whether to end.
-
-    Raises:
-        StoreError: the database can't be used.
-    """
+    """Deletes what is older than `[retention]` allows, once a day; checks `stop` between transactions."""
     pruner = Pruner(app.engine, app.config.retention.ages(), holder=holder(), utcnow=app.clock, stop=stop)
-    _log_result(await asyncio.to_thread(pruner, daily=True))
-
-
-def _log_result(result: PruneResult) -> None:
+    result = await asyncio.to_thread(pruner, daily=True)
     log = structlog.get_logger()
     if result.outcome is PruneOutcome.REFUSED and result.refusal is not None:
         log.warning("pruning_refused", reason=refusal_text(result.refusal))

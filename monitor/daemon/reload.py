@@ -1,7 +1,4 @@
-"""Another configuration for a daemon that runs: read anew, tried, and compared with the one in force.
-
-It puts nothing in force. What can't be is logged as one event, with every reason.
-"""
+"""Reads a changed configuration for a running daemon, and compares it with the current one. It applies nothing."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,41 +14,39 @@ from monitor.errors import ConfigError, MonitorError
 from monitor.model.schedule import DueTimes
 from monitor.web.state import DaemonState
 
-_STILL_IN_FORCE = "the one that was in force before"
+_STILL_IN_FORCE = "the previous configuration"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedConfig:
-    """A configuration that can come into force."""
+    """A valid configuration."""
 
     config: Config
     engine: Engine | None
-    """An engine on its database; None when it is the one in use, or none is open yet."""
+    """Opened on its database; None if the database is unchanged, or none is open yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetChanges:
-    """The targets that are not what they were, by name."""
+    """Names of changed targets."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     rescheduled: tuple[str, ...]
-    """Watched before and after, at other times."""
+    """In both configurations, with different due times."""
 
 
 class ConfigReloader:
-    """Reads the configuration anew.
+    """Reads the configuration again with `read_config`, which raises `ConfigError` if it is invalid.
 
-    Args:
-        state: says what is in force, and is told what was refused.
-        read_config: reads it; raises `ConfigError` for one that can't be used. None: the one in force is all there is.
+    Without `read_config`, the current configuration is kept.
     """
 
     def __init__(self, state: DaemonState, read_config: Callable[[], Config] | None) -> None:
         self._state, self._read_config = state, read_config
 
     async def read(self) -> LoadedConfig | None:
-        """What is written now, with an open database where that is another; None when it can't come into force."""
+        """The new configuration; None if it is refused. The reason is in the state then."""
         log = structlog.get_logger()
         try:
             return await asyncio.to_thread(self._read)
@@ -59,7 +54,7 @@ class ConfigReloader:
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
             self._state.reload_error = "; ".join(problems)
             log.error("configuration_refused", problems=problems, in_force=_STILL_IN_FORCE)  # noqa: TRY400  # no defect
-        except Exception as error:  # whatever it is, the daemon goes on as before
+        except Exception as error:  # the daemon keeps the previous configuration
             self._state.reload_error = f"it could not be read ({type(error).__name__})"
             log.exception("configuration_refused", in_force=_STILL_IN_FORCE)
         return None
@@ -73,27 +68,15 @@ class ConfigReloader:
 
 
 def due_times_of(config: Config) -> dict[str, DueTimes]:
-    """When each target's runs are due, as the daemon keeps them."""
+    """The due times of each target by name, with the daemon's jitter."""
     return {each.name: config.schedule_for(each).due_times(each.name, daemon_managed=True) for each in config.targets}
 
 
 def target_changes(old: Config, new: Config) -> TargetChanges:
-    """What has to be begun and ended when one configuration takes the place of another."""
+    """Compares the targets and their schedules."""
     before, after = due_times_of(old), due_times_of(new)
     return TargetChanges(
         added=tuple(name for name in after if name not in before),
         removed=tuple(name for name in before if name not in after),
         rescheduled=tuple(name for name in after if name in before and after[name] != before[name]),
-    )
-
-
-def log_reloaded(changes: TargetChanges, loaded: LoadedConfig) -> None:
-    """Logs that a configuration came into force."""
-    structlog.get_logger().info(
-        "configuration_reloaded",
-        added=changes.added,
-        removed=changes.removed,
-        rescheduled=changes.rescheduled,
-        database_changed=loaded.engine is not None,
-        ignored=loaded.config.warnings,
     )

@@ -1,7 +1,7 @@
-"""The daemon's life: its start, its signals, what it does meanwhile, and its end.
+"""The daemon's life cycle: start, signals, scheduled work, shutdown.
 
-All state is in the database, so that a daemon behaves like cron: a tick is one run, and several daemons on one database
-share the slots. A database that is down delays the daemon and never ends it; another configuration comes by SIGHUP.
+All state is in the database, so the daemon behaves like cron, and several daemons on one database share the run keys. A
+database that is down delays the daemon but never ends it. SIGHUP reloads the configuration.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 
@@ -21,7 +21,7 @@ from monitor.app import App
 from monitor.config import Config
 from monitor.daemon.database import DatabaseMonitor
 from monitor.daemon.periodic import PeriodicTask, prune
-from monitor.daemon.reload import ConfigReloader, LoadedConfig, due_times_of, log_reloaded, target_changes
+from monitor.daemon.reload import ConfigReloader, LoadedConfig, due_times_of, target_changes
 from monitor.daemon.scheduler import Scheduler
 from monitor.daemon.systemd import SystemdNotifier, record_heartbeat, run_watchdog
 from monitor.daemon.target_schedule import TargetSchedule
@@ -29,36 +29,28 @@ from monitor.daemon.tasks import Clock, RunningTasks, run_forever
 from monitor.database.engine import reading
 from monitor.runs import store as run_store
 from monitor.runs.progress import NoProgress
-from monitor.runs.report import RunReport
 from monitor.runs.run import LEASE_TTL, Run
 from monitor.web.endpoints import Endpoints
 from monitor.web.state import DaemonState, StateTracker
 
 DRAIN_S = 8.0
-"""Leaves time to cancel and release within the ten seconds that supervisors grant."""
+"""Leaves time to cancel tasks and release leases within the ten seconds before a supervisor's SIGKILL."""
 
 PRUNE_OFFSET = timedelta(hours=3, minutes=17)
-"""After midnight (UTC), and not at a full hour, when everything else is done; of many daemons the first does it."""
+"""After midnight (UTC), off the full hour; of several daemons, only the first prunes."""
 DELIVERY_INTERVAL = timedelta(seconds=10)
-"""Messages wait for others like them for `group_wait`: looking more often keeps it from being much longer."""
+"""Short, so that `group_wait` is not exceeded by much."""
 WORKER_THREADS = 16
-"""For our own database; every use of it is short."""
+"""For our own database; each use is short."""
 _START_EXTENSION_S = 60.0
-"""While it waits for its database at the start, a supervisor is asked for so many more seconds each time."""
+"""Requested from systemd at each wait for the database during the start."""
 
 
 class Daemon:
     """Runs the targets of a configuration on their schedules.
 
-    Args:
-        config: what to run, until another comes into force.
-        on_stop: told about the first signal that ends the daemon.
-        read_config: reads the configuration anew, for SIGHUP; it raises `ConfigError` for one that can't come into force,
-            and what is secret in it is known to the log when it returns.
-        drain_s: after a signal, work under way may finish and store for so long, in seconds (> 0).
-        lease: how long the lease of a run lives without being renewed.
-        clock: what it goes by.
-        notifier: who is told how it is; None takes what the environment names.
+    `on_stop` gets the first signal. `read_config` reads the configuration again for SIGHUP: it raises `ConfigError` if
+    that is invalid, and registers its secrets with the log. After a signal, `drain_s` seconds (> 0) remain to finish.
     """
 
     def __init__(
@@ -83,7 +75,7 @@ class Daemon:
         )
         self._tracker = StateTracker(self.state, utcnow=self._clock.utcnow)
         self._tasks = RunningTasks()
-        self._delivery = PeriodicTask("deliver", every=DELIVERY_INTERVAL, action=self._deliver, at_start=True)
+        self._delivery = PeriodicTask("deliver", every=DELIVERY_INTERVAL, action=self._deliver)
         self._interrupt, self._force, self._sighup = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._endpoints = Endpoints(self._tracker)
         self._signal: signal.Signals | None = None
@@ -92,17 +84,8 @@ class Daemon:
         self._retire_numbers = itertools.count(1)
         self._ready = False
 
-    # what is done beside the runs: a line each
-    def _periodic_tasks(self) -> tuple[PeriodicTask, ...]:
-        pruning = PeriodicTask("prune", every=timedelta(days=1), offset=PRUNE_OFFSET, action=self._prune, at_start=True)
-        return (self._delivery, pruning)
-
     async def serve(self) -> int:
-        """Serves until SIGTERM or SIGINT; gives back the exit code, 128 plus the signal's number.
-
-        Raises:
-            SchemaError: the database's schema is newer than this program, at the start.
-        """
+        """Serves until SIGTERM or SIGINT; returns 128 plus its number. Raises SchemaError if the schema is newer."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(max_workers=WORKER_THREADS, thread_name_prefix="store"))
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -119,7 +102,7 @@ class Daemon:
         finally:
             await self._shut_down()
         exit_code = 128 + (self._signal or signal.SIGTERM)
-        # whoever looks later can tell it from one that was killed
+        # a log without this event belongs to a daemon that was killed
         structlog.get_logger().info("daemon_ended", exit_code=exit_code)
         return exit_code
 
@@ -130,7 +113,7 @@ class Daemon:
             return
         self._signal, self.state.stopping = signum, True
         structlog.get_logger().info("daemon_stopping", signal=signum.name, running_tasks=len(self._tasks))
-        self._notifier.stopping("ending: finishing what is under way")
+        self._notifier.stopping("stopping: finishing running work")
         self._on_stop(signum)
         self._interrupt.set()
 
@@ -151,9 +134,10 @@ class Daemon:
     def _schedule(self) -> None:
         self._start_loop("database", self._database.watch)
         self._start_loop("scheduler", self._scheduler.check_periodically)
-        for task in self._periodic_tasks():
+        pruning = PeriodicTask("prune", every=timedelta(days=1), offset=PRUNE_OFFSET, action=self._prune)
+        for task in (self._delivery, pruning):
             run_due = partial(task.run_due, self._tasks, self._database, self._clock)
-            self._scheduler.add(task.name, task.next_due, run_due)
+            self._scheduler.add(task.name, task.due.next_due, run_due)
         for name in due_times_of(self.state.config):
             self._add_target(name)
         self._scheduler.start()
@@ -174,7 +158,7 @@ class Daemon:
             database=self._database,
             clock=self._clock,
         )
-        self._scheduler.add(f"run {name}", schedule.next_due, partial(schedule.run_due, self._tasks))
+        self._scheduler.add(f"run {name}", schedule.due.next_due, partial(schedule.run_due, self._tasks))
 
     async def _prune(self) -> None:
         await prune(self._app(), stop=self._interrupt.is_set)
@@ -187,17 +171,14 @@ class Daemon:
             return run_store.last_run_key(conn, target=name)
 
     def _app(self) -> App:
-        """The live parts of the configuration in force, on the database in use; the same ones as long as both are."""
+        """The objects of the current configuration and database; built again only when one of them changes."""
         engine = self.state.engine
         if engine is None:
-            raise RuntimeError("nothing is scheduled before the database is open")
-        if (
-            self._current_app is None
-            or self._current_app.config is not self.state.config
-            or self._current_app.engine is not engine
-        ):
-            self._current_app = App(config=self.state.config, engine=engine, clock=self._clock.utcnow)
-        return self._current_app
+            raise RuntimeError("work was scheduled before the database was open")
+        app, config = self._current_app, self.state.config
+        if app is None or app.config is not config or app.engine is not engine:
+            app = self._current_app = App(config=config, engine=engine, clock=self._clock.utcnow)
+        return app
 
     async def _run(self, name: str, run_key: str) -> None:
         app = self._app()
@@ -207,9 +188,6 @@ class Daemon:
         job = replace(app.job(target, scheduled=True), lease_ttl=self._lease)
         with self._tracker.count_failure(name):
             report = await Run(job, interrupt=self._interrupt, progress=NoProgress(), run_key=run_key)()
-        self._run_finished(report, app)
-
-    def _run_finished(self, report: RunReport, app: App) -> None:
         self._tracker.observe(report, throttle_keys=app.throttles.key_by_target)
         self._delivery.request()
         self._scheduler.check_soon(self._delivery.name)
@@ -227,24 +205,28 @@ class Daemon:
                 self._notifier.ready(self._status())
 
     def _apply_config(self, loaded: LoadedConfig) -> None:
-        """Targets that came or whose times changed begin anew, those that went end; runs under way are left to end."""
+        """Schedules new and changed targets, and removes others; running runs finish."""
         changes = target_changes(self.state.config, loaded.config)
         self.state.config, self.state.reload_error = loaded.config, None
         if loaded.engine is not None:
             if self.state.engine is not None:
-                self._start_loop(
-                    f"retire {next(self._retire_numbers)}", partial(self._dispose_when_unused, self.state.engine)
-                )
+                name = f"retire {next(self._retire_numbers)}"
+                self._start_loop(name, partial(self._dispose_when_unused, self.state.engine))
             self._database.use(loaded.engine)
         if self._ready:
             for name in (*changes.removed, *changes.rescheduled):
                 self._scheduler.remove(f"run {name}")
             for name in (*changes.added, *changes.rescheduled):
                 self._add_target(name)
-        log_reloaded(changes, loaded)
+        structlog.get_logger().info(
+            "configuration_reloaded",
+            **asdict(changes),
+            database_changed=loaded.engine is not None,
+            ignored=loaded.config.warnings,
+        )
 
     async def _dispose_when_unused(self, engine: Engine) -> None:
-        """Ends the connections of a database that is used no more, when what began on it has ended."""
+        """Closes the connections to a previous database when the tasks that may use it have ended."""
         if running := self._tasks.running():
             await asyncio.wait(running)
         await asyncio.to_thread(engine.dispose)
@@ -255,11 +237,11 @@ class Daemon:
     def _status(self) -> str:
         if self.state.store_error is not None:
             return f"waiting: {self.state.store_error}"
-        refused = "; the last configuration was refused" if self.state.reload_error else ""
+        refused = "; the last reload was refused" if self.state.reload_error else ""
         return f"targets: {len(self._target_names())}{refused}"
 
     async def _shut_down(self) -> None:
-        """Nothing new begins; what is under way ends, or is cancelled, and gives back what it holds."""
+        """Starts nothing new; drains running tasks, which release their leases, and then closes connections."""
         for loop in self._loops.values():
             loop.cancel()
         await self._scheduler.stop()

@@ -1,7 +1,6 @@
-"""Tells systemd, or whatever stands in for it, how the daemon is: the protocol of sd_notify(3). Without one, nothing.
+"""Notifies systemd of the daemon's status by sd_notify(3), and pings its watchdog. Without systemd it does nothing.
 
-A module of our own: it is a datagram with a few lines, and the packages for it that are kept up know neither reloads
-nor more time to start.
+We don't use a package: those that are maintained support neither RELOADING nor EXTEND_TIMEOUT_USEC.
 """
 
 import asyncio
@@ -18,11 +17,9 @@ from monitor.web.state import DaemonState
 
 
 class SystemdNotifier:
-    """Whoever started the process and wants to hear of it.
+    """Sends notifications to the service manager's Unix datagram socket (`@…`: an abstract one; None: nowhere).
 
-    Args:
-        address: of its Unix datagram socket, `@…` for an abstract one; None when nobody listens.
-        watchdog_s: seconds (> 0) without a sign of life after which it ends the process; None: it does not.
+    Without a ping for `watchdog_s` seconds (> 0), systemd kills the process; None: no watchdog.
     """
 
     def __init__(self, address: str | None, *, watchdog_s: float | None = None) -> None:
@@ -31,12 +28,7 @@ class SystemdNotifier:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], *, pid: int | None = None) -> Self:
-        """The one that `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` tell of.
-
-        Args:
-            environ: the environment.
-            pid: this process; None asks the system.
-        """
+        """The notifier of `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`; `pid` is this process by default."""
         address = environ.get("NOTIFY_SOCKET", "")
         limit = environ.get("WATCHDOG_USEC", "")
         for_this_process = environ.get("WATCHDOG_PID") in {None, str(os.getpid() if pid is None else pid)}
@@ -44,27 +36,27 @@ class SystemdNotifier:
         return cls(address if address[:1] in {"/", "@"} else None, watchdog_s=int(limit) / 1e6 if enabled else None)
 
     def ready(self, status: str) -> None:
-        """The start, or a reload, is done."""
+        """The start or a reload has finished."""
         self._send("READY=1", f"STATUS={status}")
 
     def starting(self, status: str, *, extend_s: float) -> None:
-        """The start takes longer: so many more seconds from now."""
+        """Asks for so many more seconds to start, from now."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(extend_s * 1e6)}", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """The configuration is read again; `ready` ends it."""
+        """A reload has begun; `ready` ends it."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self, status: str) -> None:
-        """The process is about to end."""
+        """The process is ending."""
         self._send("STOPPING=1", f"STATUS={status}")
 
     def status(self, status: str) -> None:
-        """One line for people."""
+        """Sets the line that `systemctl status` shows."""
         self._send(f"STATUS={status}")
 
     def ping_watchdog(self) -> None:
-        """A sign of life."""
+        """Resets the watchdog's timeout."""
         self._send("WATCHDOG=1")
 
     def _send(self, *lines: str) -> None:
@@ -73,7 +65,7 @@ class SystemdNotifier:
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.settimeout(0)  # one that does not read must not hold the daemon up
+                sock.settimeout(0)  # a manager that does not read must not block the daemon
                 sock.connect(address)
                 sock.send("\n".join(line.replace("\n", " ") for line in lines).encode())
         except OSError as error:
@@ -84,24 +76,19 @@ class SystemdNotifier:
 
 HEARTBEAT_INTERVAL_S = 1.0
 STUCK_AFTER_S = 600.0
-"""Threads for our own database wait for one that is away, up to half a minute each, and others queue for them: that
-passes. Whoever gets no thread for so long never gets one."""
+"""The pool is stuck if no worker thread gets free for this long. Shorter waits are normal while the database is down:
+each thread waits up to 30 s, and others queue."""
 
 
 async def record_heartbeat(state: DaemonState) -> None:
-    """Notes that the loop turns, without end."""
+    """Records forever that the event loop runs."""
     while True:
         state.heartbeat_s = monotonic()
         await asyncio.sleep(HEARTBEAT_INTERVAL_S)
 
 
 async def run_watchdog(notifier: SystemdNotifier, *, stuck_s: float = STUCK_AFTER_S) -> None:
-    """Gives signs of life while the loop turns and threads for our own database come free, without end.
-
-    Args:
-        notifier: who is told.
-        stuck_s: a thread that could not be had for so many seconds (> 0) will not be had at all.
-    """
+    """Pings the watchdog forever, as long as the event loop runs and a worker thread was free in the last `stuck_s`."""
     if notifier.watchdog_s is None:
         return
     half_s = notifier.watchdog_s / 2

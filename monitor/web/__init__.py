@@ -1,4 +1,4 @@
-"""The daemon's health endpoints: /healthz, /readyz and /metrics. They only look: nothing is changed, no secret is told.
+"""The daemon's read-only health endpoints: /healthz, /readyz and /metrics.
 
-`serving` is where it begins; whoever has no endpoints imports neither FastAPI nor uvicorn.
+FastAPI and uvicorn are imported only if endpoints are configured.
 """

@@ -1,4 +1,4 @@
-"""The three endpoints as an ASGI app: GET and HEAD of three paths, and a word of JSON for everything else."""
+"""The ASGI app: GET and HEAD of three paths, and a JSON error for everything else."""
 
 import asyncio
 from typing import Any
@@ -11,25 +11,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monitor.logs import redact_text
 from monitor.threads import run_in_thread
-from monitor.web.database_probe import DatabaseProbe, ProbeResult
+from monitor.web.database_probe import DatabaseProbe, ProbeResult, collect_inputs
 from monitor.web.metrics import negotiate_content_type, render
 from monitor.web.readiness import Liveness, Readiness, ReadinessStatus, Reason, liveness, readiness
-from monitor.web.readiness_inputs import collect_inputs
 from monitor.web.state import StateSnapshot, StateTracker
 
 _METHODS = ["GET", "HEAD"]
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _RENDER_TIMEOUT_S = 5.0
-"""Seconds that making one answer of /metrics may take."""
+"""Limit for rendering /metrics."""
 
 
 def build_app(tracker: StateTracker, database_probe: DatabaseProbe) -> ASGIApp:
-    """The app that tells of a daemon.
-
-    Args:
-        tracker: what it knows of itself.
-        database_probe: looks at its database.
-    """
+    """Builds the app of one daemon."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     handlers = _Handlers(tracker, database_probe)
     for path, handler in (("/healthz", handlers.healthz), ("/readyz", handlers.readyz), ("/metrics", handlers.metrics)):
@@ -44,7 +38,7 @@ class _Handlers:
         self._tracker, self._database_probe = tracker, database_probe
         self._render_lock = asyncio.Lock()
         self._cached: dict[str, tuple[ProbeResult, bytes]] = {}
-        """The last answer by content type, and the look at the database that it tells of."""
+        """The last /metrics body by content type, with the probe that it was rendered from."""
 
     async def healthz(self) -> Response:
         daemon = self._tracker.snapshot()
@@ -63,7 +57,7 @@ class _Handlers:
         return Response(body, headers={**_HEADERS, "Content-Type": content_type})
 
     async def _body(self, probe: ProbeResult, content_type: str) -> bytes:
-        """One answer per look at the database, however many ask."""
+        """Renders once per probe of the database."""
         async with self._render_lock:
             cached = self._cached.get(content_type)
             if cached is not None and cached[0] is probe:
@@ -112,16 +106,16 @@ async def _http_error(_: Request, error: Exception) -> Response:
     return _json({"error": _ERROR_TEXTS.get(status, "refused")}, status, allowed)
 
 
-_ERROR_TEXTS = {404: "there is /healthz, /readyz and /metrics", 405: "only GET and HEAD"}
+_ERROR_TEXTS = {404: "use /healthz, /readyz or /metrics", 405: "use GET or HEAD"}
 
 
 async def _server_error(request: Request, error: Exception) -> Response:
     structlog.get_logger().error("endpoint_failed", path=request.scope["route"].path, exc_info=error)
-    return _json({"error": "this page failed; the daemon's log says more"}, 500)
+    return _json({"error": "internal error; see the daemon's log"}, 500)
 
 
 class _RejectBodies:
-    """Refuses requests with a body, and the connection with it: nobody has a reason to send one."""
+    """Refuses requests with a body and closes their connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -129,7 +123,7 @@ class _RejectBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
-            rejection = _json({"error": "no body is read here"}, 413, {"Connection": "close"})
+            rejection = _json({"error": "requests must have no body"}, 413, {"Connection": "close"})
             await rejection(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -1,6 +1,6 @@
-"""Looks at the database for whoever asks: one look at a time, which answers all for a second, and never takes long.
+"""Reads the database for the health endpoints: one probe at a time, cached for a second, with a timeout.
 
-It reads through connections of its own: neither runs that have them all nor a database that hangs keep it from that.
+It has its own connections, so that neither busy runs nor a hanging database block it.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ from monitor.database.urls import is_sqlite, parse
 from monitor.errors import ConfigError, StoreError
 from monitor.model import FINISHED, ChannelState, IncidentState, LearnedLimits, RunStatus, Snapshot
 from monitor.notifications import channel_state
+from monitor.notifications.routing import LOG_CHANNEL
 from monitor.runs import throttle_store
 from monitor.threads import run_in_thread
-from monitor.web.readiness import SchemaState
-from monitor.web.state import StateTracker
+from monitor.web.readiness import ChannelInput, DatabaseInput, ReadinessInputs, SchemaState, TargetInput
+from monitor.web.state import StateSnapshot, StateTracker
 
 IncidentLabels = tuple[str, str, str]
 """Target, cause and severity."""
@@ -29,19 +30,18 @@ IncidentLabels = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetState:
-    """How one target stands."""
+    """Stored state of one target."""
 
     last_run_at: datetime | None = None
-    """When its newest finished run ended, however it ended; None before the first."""
+    """When its last run ended, with any status; None before the first."""
     last_success_at: datetime | None = None
-    """When its newest complete run ended; None before the first."""
+    """When its last complete run ended; None before the first."""
     snapshot: Snapshot | None = None
-    """Its newest one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
-    """How one channel's messages stand."""
+    """The notifications of one channel."""
 
     due: int = 0
     oldest_due_at: datetime | None = None
@@ -55,27 +55,19 @@ class StoredState:
 
     targets: Mapping[str, TargetState] = field(default_factory=dict)
     incidents: Mapping[IncidentLabels, int] = field(default_factory=dict)
-    """How many are not resolved."""
     queues: Mapping[str, QueueStats] = field(default_factory=dict)
     channels: Mapping[str, ChannelState] = field(default_factory=dict)
-    """Those that ever failed."""
+    """Channels that have failed at least once."""
     learned: Mapping[str, LearnedLimits] = field(default_factory=dict)
-    """What is known of the API of a target."""
+    """Learned limits of the API, by target."""
 
 
 def read(
     conn: Connection, *, targets: Sequence[str], throttle_keys: Mapping[str, str], timeout_s: float
 ) -> StoredState:
-    """The state of these targets, and of all incidents and messages, in one read transaction.
+    """Reads the state of these targets, and of all incidents and notifications. Raises SQLAlchemyError.
 
-    Args:
-        conn: a connection; what it reads belongs to one moment where the database grants that.
-        targets: names.
-        throttle_keys: under which what was learned of a target's API is stored, by target.
-        timeout_s: seconds (> 0) that a server may take for one statement; SQLite knows no such limit.
-
-    Raises:
-        sqlalchemy.exc.SQLAlchemyError: for whatever the database does.
+    `throttle_keys` has the key of the learned limits by target. `timeout_s` (> 0) limits each statement on PostgreSQL.
     """
     if conn.dialect.name == "postgresql":
         conn.execute(text(f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}"))  # milliseconds
@@ -93,7 +85,7 @@ def read(
 
 
 def _target_states(conn: Connection, targets: Sequence[str]) -> dict[str, TargetState]:
-    """One seek in an index per target and question, however long the history is."""
+    """One index seek per target and value, whatever the length of the history."""
     names = values(column("name", String), name="wanted").data([(name,) for name in targets]).cte("wanted")
     finished = runs.c.status.in_([status.value for status in FINISHED])
     chosen = conn.execute(
@@ -139,7 +131,7 @@ def _snapshots(conn: Connection, ids: Sequence[int]) -> dict[int, Snapshot]:
 
 def _incidents(conn: Connection) -> dict[IncidentLabels, int]:
     kinds = (incidents.c.target, incidents.c.cause, incidents.c.severity)
-    # as the index of unresolved incidents has it, so that it is used however many there are
+    # the same text as in the partial index of unresolved incidents, so that it is used
     unresolved = text(f"state <> '{IncidentState.RESOLVED.value}'")
     query = select(*kinds, func.count()).where(unresolved).group_by(*kinds).order_by(*kinds)
     return {(target, cause, severity): count for target, cause, severity, count in conn.execute(query)}
@@ -159,38 +151,31 @@ def _queues(conn: Connection) -> dict[str, QueueStats]:
 
 
 CACHE_S = 1.0
-"""So long, in seconds, one look answers everybody."""
+"""Seconds for which a result is reused."""
 TIMEOUT_S = 3.0
-"""So long, in seconds, a look may take; whoever waits for it is told then that the database did not answer."""
+"""Seconds after which a probe reports that the database did not answer."""
 _MAX_HUNG = 3
-"""Looks that hang, at the most: no further one is begun before one of them has ended."""
+"""Limit of hanging probes; no new one starts before one of them ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What one look at the database saw."""
+    """The result of one probe."""
 
     error: str | None = None
-    """Why it could not be read, in our own words; None when it was."""
+    """Why the database could not be read; None if it was read."""
     schema: SchemaState = SchemaState.CURRENT
     stored: StoredState = field(default_factory=StoredState)
-    """Nothing, where it could not be read or has another schema."""
+    """Empty if the database could not be read or has another schema."""
 
     @property
     def usable(self) -> bool:
-        """Whether what is stored was read."""
+        """Whether the stored state was read."""
         return self.error is None and self.schema is SchemaState.CURRENT
 
 
 class DatabaseProbe:
-    """Reads for one daemon.
-
-    Args:
-        tracker: whose configuration says which database, and which targets.
-        timeout_s: how long a look may take, in seconds (> 0).
-        cache_s: how long it answers everybody, in seconds (≥ 0).
-        monotonic: the clock of both, in seconds.
-    """
+    """Probes the database of one daemon, by its current configuration. A result is reused for `cache_s` (≥ 0)."""
 
     def __init__(
         self,
@@ -215,11 +200,11 @@ class DatabaseProbe:
         if self._probing is None:
             self._probing = asyncio.create_task(self._probe())
             self._probing.add_done_callback(self._cache)
-        # whoever asked may be gone before the look ends, and others wait for it too
+        # a caller may be cancelled while others wait for the same probe
         return await asyncio.shield(self._probing)
 
     async def close(self) -> None:
-        """Ends its connections; a look that hangs is left to itself."""
+        """Closes the connections; a hanging probe is abandoned."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
@@ -249,7 +234,7 @@ class DatabaseProbe:
         try:
             return await run_in_thread(probe, timeout_s=self._timeout_s)
         except TimeoutError:
-            # the connection that hangs stays with the look that hangs; the next one tries another
+            # the hanging probe keeps its connection; the next probe opens another
             self._engine = None
             return _timed_out()
 
@@ -281,7 +266,7 @@ def _engine(url: str, timeout_s: float) -> Engine:
 
 
 def _read(engine: Engine, targets: list[str], throttle_keys: dict[str, str], timeout_s: float) -> ProbeResult:
-    # a file that is gone is a fault of a database that was in use: the schema's look alone takes it for an empty one
+    # fails if the file is gone; the schema check alone would report an empty database
     with reading(engine) as conn:
         conn.exec_driver_sql("SELECT 1")
     schema = SchemaState(current(engine).fit.value)
@@ -289,3 +274,45 @@ def _read(engine: Engine, targets: list[str], throttle_keys: dict[str, str], tim
         return ProbeResult(schema=schema)
     with reading(engine) as conn:
         return ProbeResult(stored=read(conn, targets=targets, throttle_keys=throttle_keys, timeout_s=timeout_s))
+
+
+def collect_inputs(daemon: StateSnapshot, probe: ProbeResult) -> ReadinessInputs:
+    """Combines the daemon's state and the last probe."""
+    # store_error also covers a read-only database; a schema mismatch is reported by the probe
+    error = probe.error or (daemon.store_error if probe.usable else None)
+    return ReadinessInputs(
+        stopping=daemon.stopping,
+        heartbeat_age_s=daemon.heartbeat_age_s,
+        reload_refused=daemon.reload_refused,
+        database=DatabaseInput(error=error, schema=probe.schema),
+        targets=target_inputs(daemon, probe),
+        channels=channel_inputs(daemon, probe),
+    )
+
+
+def target_inputs(daemon: StateSnapshot, probe: ProbeResult) -> list[TargetInput]:
+    """The configured targets."""
+    return [
+        TargetInput(
+            name=target.name,
+            due_times=daemon.config.schedule_for(target).due_times(target.name, daemon_managed=True),
+            deadline=target.check.deadline,
+            watched_since=daemon.watched_since.get(target.name, daemon.started_at),
+            last_run_at=probe.stored.targets.get(target.name, TargetState()).last_run_at,
+        )
+        for target in daemon.config.targets
+    ]
+
+
+def channel_inputs(daemon: StateSnapshot, probe: ProbeResult) -> list[ChannelInput]:
+    """The configured channels, and the log, which receives what no other channel takes."""
+    stored = probe.stored
+    names = dict.fromkeys((*(channel.name for channel in daemon.config.channels), LOG_CHANNEL))
+    return [
+        ChannelInput(
+            name=name,
+            suspended=name in stored.channels and stored.channels[name].suspended_at is not None,
+            oldest_due_at=stored.queues.get(name, QueueStats()).oldest_due_at,
+        )
+        for name in names
+    ]

@@ -1,4 +1,4 @@
-"""Keeps the endpoints up beside the daemon's own work, which goes on without them while an address can't be had."""
+"""Runs the health endpoints beside the daemon's work. If their address can't be used, the daemon works without them."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from monitor.web.database_probe import DatabaseProbe
-from monitor.web.server import ListenError, address_of, open_listener
+from monitor.web.server import ListenError, address_of, open_listener, resolve
 from monitor.web.state import StateTracker
 
 if TYPE_CHECKING:
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
 RETRY_S = 30.0
 _POLL_S = 1.0
-"""So often, in seconds, it looks whether another configuration says to listen elsewhere."""
+"""Interval at which a changed `web.listen` is noticed."""
 
 
 class Endpoints:
-    """Serves the endpoints of one daemon until closed.
+    """Serves the endpoints of one daemon, at the address of the current configuration, until closed.
 
-    Args:
-        tracker: what it tells of; the configuration in force says where to listen.
-        retry_s: seconds (> 0) after which an address that could not be had is tried again.
+    An address that can't be used is tried again after `retry_s` seconds (> 0).
     """
 
     def __init__(self, tracker: StateTracker, *, retry_s: float = RETRY_S) -> None:
@@ -39,11 +37,11 @@ class Endpoints:
         self._serving: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Begins to serve, in the running loop."""
+        """Starts serving in the running loop."""
         self._serving = asyncio.create_task(self._serve())
 
     async def close(self) -> None:
-        """Ends at once, whoever is still connected."""
+        """Stops at once and closes all connections."""
         if self._serving is None:
             return
         self._serving.cancel()
@@ -62,10 +60,11 @@ class Endpoints:
                 await self._serve_on(listener, address)
 
     async def _open_listener(self, address: tuple[str, int]) -> socket.socket | None:
-        """What listens there; None when it can't be had now, which is told once."""
+        """Opens the socket; None if that fails now, which is logged once per reason."""
         log = structlog.get_logger()
         try:
-            listener = await _listen(address)
+            # only the name lookup runs in a thread: a socket opened there would leak if this task were cancelled
+            listener = open_listener(await resolve(address))
         except ListenError as error:
             if self._last_error != str(error):
                 self._last_error = str(error)
@@ -76,9 +75,9 @@ class Endpoints:
         return listener
 
     async def _serve_on(self, listener: socket.socket, address: tuple[str, int] | None) -> None:
-        """Serves until another configuration is in force that says to listen elsewhere."""
+        """Serves until the configuration names another address."""
         with closing(listener):
-            # FastAPI takes half a second to load: not at the cost of those who want no endpoints, nor of the loop
+            # loading FastAPI takes half a second: only if there are endpoints, and not in the loop
             build_app, server_class = await asyncio.to_thread(_load_web_app)
             server = self._server = server_class(build_app(self._tracker, self._database_probe))
             address_changed = asyncio.create_task(self._wait_for_new_address(address, None))
@@ -90,23 +89,13 @@ class Endpoints:
                 await server.drop_connections(listener)
 
     async def _wait_for_new_address(self, address: tuple[str, int] | None, timeout_s: float | None) -> None:
-        """Waits until the configuration names another address, or for so long."""
+        """Waits until the configuration names another address, or until the timeout."""
         ends_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
         while self._tracker.config.web.address == address:
             self._tracker.refresh_config()
             if ends_s is not None and asyncio.get_running_loop().time() >= ends_s:
                 return
             await asyncio.sleep(_POLL_S if ends_s is None else min(_POLL_S, self._retry_s))
-
-
-async def _listen(address: tuple[str, int]) -> socket.socket:
-    """What listens there; whoever does not wait for it any more leaves no open socket behind."""
-    opening = asyncio.ensure_future(asyncio.to_thread(open_listener, address))
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(lambda done: None if done.cancelled() or done.exception() else done.result().close())
-        raise
 
 
 def _load_web_app() -> tuple[Callable[[StateTracker, DatabaseProbe], "ASGIApp"], type["Server"]]:

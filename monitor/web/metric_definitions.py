@@ -1,6 +1,6 @@
-"""Every metric that the daemon shows: its name, its type, its labels and what it says. It knows no value.
+"""Definitions of all metrics: name, type, labels and help text, without values.
 
-Labels are names from the configuration and words of ours: no item and nothing that an API said becomes one.
+Label values come from the configuration and from our enums, never from items or API responses.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class MetricKind(StrEnum):
 
 
 class ValueSource(StrEnum):
-    """Where its value comes from."""
+    """Where the value comes from."""
 
-    PROCESS = "of this process alone"
-    STORED = "as stored: daemons on one database say the same"
+    PROCESS = "of this process"
+    STORED = "from the database: the same in all daemons"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class MetricDefinition:
     """One metric."""
 
     name: str
-    """Without the prefix; of a counter as it is written, with `_total`."""
+    """Without the prefix; counters include `_total`."""
     kind: MetricKind
     labels: tuple[str, ...] = ()
     description: str
@@ -41,12 +41,12 @@ class MetricDefinition:
 
     @property
     def full_name(self) -> str:
-        """As it is written in an answer."""
+        """With the prefix."""
         return f"{PREFIX}{self.name}"
 
     @property
     def help(self) -> str:
-        """One line for people."""
+        """The help text."""
         return f"{self.description} ({self.source.value})."
 
 
@@ -61,98 +61,102 @@ def _stored(name: str, description: str, *labels: str) -> MetricDefinition:
 
 
 METRIC_DEFINITIONS = (
-    _process("build_info", MetricKind.GAUGE, "Always 1; the labels say which program this is", "version"),
+    _process("build_info", MetricKind.GAUGE, "Always 1; the version is a label", "version"),
     _process(
         "database_up",
         MetricKind.GAUGE,
-        "Whether the database can be used: 1; or 0, when it can't be reached, read or written, or has another schema",
+        "1 if the database can be used; 0 if it can't be reached, read or written, or has another schema",
     ),
-    _process("scheduler_heartbeat_timestamp_seconds", MetricKind.GAUGE, "When the daemon's loop turned last"),
+    _process("scheduler_heartbeat_timestamp_seconds", MetricKind.GAUGE, "When the daemon's event loop last ran"),
     _process(
         "config_last_reload_successful",
         MetricKind.GAUGE,
-        "1, or 0 after a reload that was refused, so that an older configuration is in force",
+        "0 after a refused reload (the previous configuration is in force), else 1",
     ),
     _process(
-        "config_last_reload_success_timestamp_seconds", MetricKind.GAUGE, "When the configuration that is in force was read"
+        "config_last_reload_success_timestamp_seconds", MetricKind.GAUGE, "When the current configuration was read"
     ),
     _process(
         "schedule_interval_seconds",
         MetricKind.GAUGE,
-        "What lies between two runs; by cron, between the next two; absent where no run is due for years",
+        "Time between two runs; with cron, between the next two; absent if no run is due for years",
         "target",
     ),
-    _process("runs_total", MetricKind.COUNTER, "Runs that ended, by how they ended", "target", "status"),
+    _process("runs_total", MetricKind.COUNTER, "Finished runs, by status", "target", "status"),
     _process(
         "runs_skipped_total",
         MetricKind.COUNTER,
-        "Runs that were not begun, because another process has the target's lease or did the slot",
+        "Runs that did not start because another process holds the target's lease or has executed the run key",
         "target",
     ),
     _process(
         "run_errors_total",
         MetricKind.COUNTER,
-        "Runs that ended in an error of the monitor's own, such as a database that is down, and stored no end",
+        "Runs that failed with an error of the monitor, such as a database that is down, and stored no result",
         "target",
     ),
-    _process("run_duration_seconds", MetricKind.HISTOGRAM, "How long runs took, from their begin to their end", "target"),
+    _process("run_duration_seconds", MetricKind.HISTOGRAM, "Duration of runs", "target"),
     _process(
         "requests_total",
         MetricKind.COUNTER,
-        "Attempts sent to the API by runs that ended, by class of HTTP status; none: no answer came. Those for tokens "
-        "count where they failed",
+        "Requests sent to the API by finished runs, retries included, by class of HTTP status (none: no response); "
+        "of token requests, only failed ones",
         "target",
         "status_class",
     ),
-    _process("retries_total", MetricKind.COUNTER, "Of these, attempts that repeated a failed one", "target"),
+    _process("retries_total", MetricKind.COUNTER, "Retries among these requests", "target"),
     _stored(
         "breaker_open",
-        "Whether the breaker was open when the API was spoken to last: 1 or 0; of targets that this process ran",
+        "1 if the circuit breaker was open after the last request, else 0; only targets that this process ran",
         "target",
     ),
     _stored(
         "allowed_requests_per_second",
-        "The rate that the API was found to take; absent where no limit was met; of targets that this process ran",
+        "Request rate that the API was observed to accept; absent if no limit was met; only targets that "
+        "this process ran",
         "target",
     ),
     _stored(
         "allowed_concurrency",
-        "Requests in flight that the API was found to take; absent where no limit was met; of targets that this "
+        "Concurrent requests that the API was observed to accept; absent if no limit was met; only targets that this "
         "process ran",
         "target",
     ),
-    _stored("items", "Tracked items by state, in the newest snapshot", "target", "state"),
-    _stored("items_stuck", "Pending items that are stuck, in the newest snapshot", "target"),
-    _stored("last_run_timestamp_seconds", "When the newest run ended, be it well or not; absent before any", "target"),
-    _stored("last_success_timestamp_seconds", "When the newest complete run ended; absent before the first", "target"),
+    _stored("items", "Tracked items by state, in the last snapshot", "target", "state"),
+    _stored("items_stuck", "Pending items that are stuck, in the last snapshot", "target"),
+    _stored(
+        "last_run_timestamp_seconds",
+        "When the last run ended, with any status; absent before the first",
+        "target",
+    ),
+    _stored("last_success_timestamp_seconds", "When the last complete run ended; absent before the first", "target"),
     _process(
         "run_overdue_timestamp_seconds",
         MetricKind.GAUGE,
-        "From when on the target's last run is older than it should be, unless one ends before: the instant that "
-        "/readyz goes by",
+        "When the target becomes overdue if no run ends before; /readyz uses the same time",
         "target",
     ),
     _stored(
         "incidents_open",
-        "Incidents that are not resolved; absent where there are none; target is channel:NAME for one about a channel",
+        "Unresolved incidents; absent if there are none; target is channel:NAME for an incident about a channel",
         "target",
         "cause",
         "severity",
     ),
-    _stored("notifications_due", "Messages that are not delivered yet", "channel"),
-    _stored("notifications_oldest_due_age_seconds", "How long the oldest of them has waited; 0 for none", "channel"),
-    _stored("notifications_dead", "Messages that were given up", "channel"),
+    _stored("notifications_due", "Notifications that are not delivered yet", "channel"),
+    _stored("notifications_oldest_due_age_seconds", "Age of the oldest of these; 0 if there are none", "channel"),
+    _stored("notifications_dead", "Dead letters: notifications whose delivery was given up", "channel"),
     _stored(
         "channel_suspended",
-        "Whether the receiver refused us, so that nothing is sent before somebody acts: 1 or 0",
+        "1 if the channel is suspended because its receiver refused a message, else 0",
         "channel",
     ),
 )  # fmt: skip
-"""In the order in which they are shown."""
+"""In the order of the output."""
 
 
 def new_metrics() -> dict[str, ScalarFamily]:
-    """A new, empty metric per counter and gauge, by its name without the prefix."""
+    """Empty counters and gauges, by name without the prefix."""
     family_types = {MetricKind.COUNTER: CounterMetricFamily, MetricKind.GAUGE: GaugeMetricFamily}
     return {
         definition.name: family_types[definition.kind](definition.full_name, definition.help, labels=definition.labels)
@@ -162,6 +166,6 @@ def new_metrics() -> dict[str, ScalarFamily]:
 
 
 def new_histogram() -> HistogramMetricFamily:
-    """A new, empty one of how long runs took."""
+    """The empty histogram of run durations."""
     definition = next(definition for definition in METRIC_DEFINITIONS if definition.kind is MetricKind.HISTOGRAM)
     return HistogramMetricFamily(definition.full_name, definition.help, labels=definition.labels)

@@ -1,4 +1,4 @@
-"""/metrics: what the daemon knows of itself and what is stored, as Prometheus reads it. It reads no database itself."""
+"""Renders /metrics from the daemon's state and the last probe. It reads no database."""
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -14,10 +14,9 @@ from monitor import __version__
 from monitor.model import FINISHED
 from monitor.model.schedule import DueTimes
 from monitor.notifications.texts import channel_target
-from monitor.web.database_probe import ProbeResult, QueueStats
+from monitor.web.database_probe import ProbeResult, QueueStats, channel_inputs, target_inputs
 from monitor.web.metric_definitions import new_histogram, new_metrics
 from monitor.web.readiness import overdue_from
-from monitor.web.readiness_inputs import channel_inputs, target_inputs
 from monitor.web.state import DURATION_BUCKETS_S, RunCounters, StateSnapshot
 
 PLAIN = CONTENT_TYPE_PLAIN_0_0_4
@@ -25,14 +24,14 @@ OPENMETRICS = openmetrics.CONTENT_TYPE_LATEST
 _OPENMETRICS_TYPE = "application/openmetrics-text"
 
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
-"""They are shown from the start, so that the first of a class is an increase."""
+"""Exported from the start, so that the first request of a class is an increase."""
 
 _Value = tuple[str, tuple[str, ...], float]
 """A metric's name without its prefix, its labels' values, and the value."""
 
 
 def negotiate_content_type(accept: str) -> str:
-    """The content type of the answer to an Accept header: OpenMetrics where it is asked for, else Prometheus's own."""
+    """The content type for an Accept header: OpenMetrics if asked for, else Prometheus text."""
     return OPENMETRICS if any(_accepts_openmetrics(part) for part in accept.split(",")) else PLAIN
 
 
@@ -43,13 +42,7 @@ def _accepts_openmetrics(part: str) -> bool:
 
 
 def render(daemon: StateSnapshot, probe: ProbeResult, content_type: str) -> bytes:
-    """The answer: all metrics, and those of the process.
-
-    Args:
-        daemon: of the daemon.
-        probe: the last look at the database; of one that failed, what is stored is left out.
-        content_type: `PLAIN` or `OPENMETRICS`.
-    """
+    """All metrics, in the format `PLAIN` or `OPENMETRICS`; stored ones only if the probe succeeded."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Collector(daemon, probe))
@@ -60,17 +53,17 @@ def render(daemon: StateSnapshot, probe: ProbeResult, content_type: str) -> byte
 
 
 class _Collector:
-    """The metrics of one answer, as prometheus-client collects them."""
+    """The metrics of one response, for prometheus-client."""
 
     def __init__(self, daemon: StateSnapshot, probe: ProbeResult) -> None:
         self._daemon, self._probe = daemon, probe
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing has to be known before: the registry is made for one answer."""
+        """Empty: the registry exists for one response."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric, filled; one without a value is named all the same."""
+        """Every metric with its values; metrics without a value are listed, too."""
         metrics, histogram = new_metrics(), new_histogram()
         for name, labels, value in self._values():
             metrics[name].add_metric(labels, value)
@@ -146,7 +139,7 @@ def _api_values(target: str, probe: ProbeResult) -> Iterator[_Value]:
 
 
 def _incident_values(daemon: StateSnapshot, probe: ProbeResult) -> Iterator[_Value]:
-    """Those of what is configured: what was left behind by a target of before is told by `doctor`."""
+    """Incidents of configured targets and channels; `doctor` reports those of removed ones."""
     known = {target.name for target in daemon.config.targets}
     known |= {channel_target(channel.name) for channel in daemon.config.channels}
     for labels, count in probe.stored.incidents.items():

@@ -1,7 +1,4 @@
-"""Whether a daemon is alive, and whether it does what it is there for: decisions with their reasons. Pure.
-
-It reads no clock and no database, and quotes nothing that an API said.
-"""
+"""Decides whether a daemon is alive and ready, with reasons. Pure: reads neither clock nor database."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,11 +8,11 @@ from enum import StrEnum
 from monitor.model.schedule import DueTimes
 
 HEARTBEAT_LIMIT_S = 60.0
-"""Seconds without a beat of the daemon's loop after which it counts as stalled: many times what lies between two."""
+"""Seconds without a heartbeat after which the event loop counts as stalled. A heartbeat is due every second."""
 UNDELIVERED_LIMIT = timedelta(minutes=15)
-"""A message that is undelivered for so long is worth a word."""
+"""A message that waits longer causes a warning."""
 _CLOSE_ALLOWANCE = timedelta(minutes=1)
-"""What a run may take beyond its deadline to read the sync log and to store its end."""
+"""Time beyond the deadline to read the sync log and to store the result."""
 
 
 class Liveness(StrEnum):
@@ -23,21 +20,21 @@ class Liveness(StrEnum):
 
     OK = "ok"
     STALLED = "stalled"
-    """Its loop does not turn any more: only a restart helps."""
+    """The event loop does not run any more: only a restart helps."""
 
 
 def liveness(*, heartbeat_age_s: float) -> Liveness:
-    """Whether the daemon is alive, from the seconds (≥ 0) since the last beat of its loop."""
+    """Whether the daemon is alive, from the seconds (≥ 0) since the last heartbeat."""
     return Liveness.OK if heartbeat_age_s < HEARTBEAT_LIMIT_S else Liveness.STALLED
 
 
 class ReadinessStatus(StrEnum):
-    """Whether the daemon does what it is there for."""
+    """Whether the daemon does its work."""
 
     READY = "ready"
     NOT_READY = "not_ready"
     STOPPING = "stopping"
-    """It was told to end: work under way is finished, none is begun."""
+    """It received a signal: running work is finished, and no new work starts."""
 
 
 class Component(StrEnum):
@@ -52,7 +49,7 @@ class Component(StrEnum):
 
 
 class SchemaState(StrEnum):
-    """How a database's schema relates to the one that this program wants."""
+    """The database's schema, compared with this program's."""
 
     CURRENT = "current"
     MISSING = "missing"
@@ -62,13 +59,11 @@ class SchemaState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """One thing that is not as it should be."""
+    """One problem."""
 
     part: Component
     reason: str
-    """What, in our own words."""
     remedy: str
-    """What to do."""
     target: str | None = None
     channel: str | None = None
 
@@ -79,17 +74,15 @@ class Readiness:
 
     status: ReadinessStatus
     reasons: tuple[Reason, ...] = ()
-    """Why not; empty when it is ready."""
     warnings: tuple[Reason, ...] = ()
-    """What somebody should look at, though it keeps nothing from running."""
+    """Problems that do not make it unready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseInput:
-    """How the database answered."""
+    """What the probe of the database found."""
 
     error: str | None = None
-    """Why it could not be read, in our own words; None when it was."""
     schema: SchemaState = SchemaState.CURRENT
 
 
@@ -100,47 +93,40 @@ class TargetInput:
     name: str
     due_times: DueTimes
     deadline: timedelta
-    """How long a run may take."""
     watched_since: datetime
-    """When this process began to watch it."""
     last_run_at: datetime | None = None
-    """When its newest finished run ended, whichever process ran it; None before the first."""
+    """When its last finished run ended, in any process; None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelInput:
-    """How one channel is."""
+    """State of one channel."""
 
     name: str
     suspended: bool = False
     oldest_due_at: datetime | None = None
-    """Since when the oldest undelivered message waits; None: there is none."""
+    """Since when the oldest undelivered message waits; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadinessInputs:
-    """All that readiness rests on; of a database that could not be read, targets and channels say nothing."""
+    """Everything that readiness depends on."""
 
     stopping: bool = False
     heartbeat_age_s: float = 0.0
     reload_refused: bool = False
-    """The last reload was refused: an older configuration is in force."""
+    """The last reload was refused: the previous configuration is in force."""
     database: DatabaseInput = DatabaseInput()
     targets: Sequence[TargetInput] = ()
     channels: Sequence[ChannelInput] = ()
 
 
 def readiness(inputs: ReadinessInputs, now: datetime) -> Readiness:
-    """Whether the daemon is ready, with every reason that speaks against it.
-
-    Args:
-        inputs: what is known.
-        now: the time (aware).
-    """
+    """Whether the daemon is ready, with all reasons and warnings."""
     warnings = tuple(_warnings(inputs, now))
     if inputs.stopping:
         stopping_reason = Reason(
-            part=Component.DAEMON, reason="it is stopping: nothing new is begun", remedy="wait for its successor"
+            part=Component.DAEMON, reason="it is stopping: no new work starts", remedy="wait for the next daemon"
         )
         return Readiness(status=ReadinessStatus.STOPPING, reasons=(stopping_reason,), warnings=warnings)
     reasons = (*_daemon_reasons(inputs), *(_database_reasons(inputs.database) or _run_reasons(inputs.targets, now)))
@@ -150,10 +136,10 @@ def readiness(inputs: ReadinessInputs, now: datetime) -> Readiness:
 
 
 def overdue_from(inputs: TargetInput) -> datetime | None:
-    """From when on a target's last run is older than it should be; None when no run is due for years.
+    """When a target becomes overdue; None if no run is due for years.
 
-    Two intervals after the last run, as the gate counts; but a run that began at the first due time may take its
-    whole deadline, and a target that is watched for less than an interval has all of that before it.
+    Two intervals after the last run, as for the gate. A run that starts at the first due time may take its whole
+    deadline, and so may the first run after this process started to watch the target.
     """
     earliest = _first_run_end(inputs, inputs.watched_since)
     if inputs.last_run_at is None or earliest is None:
@@ -163,7 +149,7 @@ def overdue_from(inputs: TargetInput) -> datetime | None:
 
 
 def _first_run_end(inputs: TargetInput, moment: datetime) -> datetime | None:
-    """When the first run that is due after a moment has ended at the latest."""
+    """The latest end of the first run that is due after a moment."""
     due = next(inputs.due_times.times_after(moment), None)
     return None if due is None else due + inputs.deadline + _CLOSE_ALLOWANCE
 
@@ -171,11 +157,11 @@ def _first_run_end(inputs: TargetInput, moment: datetime) -> datetime | None:
 def _daemon_reasons(inputs: ReadinessInputs) -> list[Reason]:
     if liveness(heartbeat_age_s=inputs.heartbeat_age_s) is Liveness.OK:
         return []
-    text = f"its loop has not turned for {inputs.heartbeat_age_s:.0f} s"
-    return [Reason(part=Component.DAEMON, reason=text, remedy="restart it, and report its log")]
+    text = f"its event loop has not run for {inputs.heartbeat_age_s:.0f} s"
+    return [Reason(part=Component.DAEMON, reason=text, remedy="restart the daemon, and report its log")]
 
 
-_UPGRADE = "run `ingestion-monitor db upgrade`: this daemon goes on by itself"
+_UPGRADE = "run `ingestion-monitor db upgrade`; this daemon then continues by itself"
 _SCHEMA = {
     SchemaState.MISSING: ("the database is empty", _UPGRADE),
     SchemaState.OLDER: ("the schema is older than this program's", _UPGRADE),
@@ -190,9 +176,7 @@ def _database_reasons(inputs: DatabaseInput) -> list[Reason]:
     if inputs.error is not None:
         return [
             Reason(
-                part=Component.DATABASE,
-                reason=inputs.error,
-                remedy="it is tried again by itself, for as long as it takes",
+                part=Component.DATABASE, reason=inputs.error, remedy="fix the database; the daemon retries by itself"
             )
         ]
     if inputs.schema is SchemaState.CURRENT:
@@ -206,11 +190,11 @@ def _run_reasons(targets: Iterable[TargetInput], now: datetime) -> list[Reason]:
 
 
 def _overdue(target: TargetInput, since: datetime) -> Reason:
-    last = f"its last one ended at {_format_time(target.last_run_at)}" if target.last_run_at else "it had none yet"
+    last = f"the last run ended at {_format_time(target.last_run_at)}" if target.last_run_at else "no run has ended yet"
     return Reason(
         part=Component.RUNS,
         target=target.name,
-        reason=f"a run is overdue since {_format_time(since)}: {last}",
+        reason=f"overdue since {_format_time(since)}; {last}",
         remedy="look for run_error and run_skipped in the daemon's log",
     )
 
@@ -219,26 +203,25 @@ def _warnings(inputs: ReadinessInputs, now: datetime) -> Iterable[Reason]:
     if inputs.reload_refused:
         yield Reason(
             part=Component.CONFIGURATION,
-            reason="the last reload was refused: the configuration of before is in force",
-            remedy="run `ingestion-monitor config check`, mend what it names, and send SIGHUP again",
+            reason="the last reload was refused; the previous configuration is in force",
+            remedy="run `ingestion-monitor config check`, fix the problems, and send SIGHUP again",
         )
     for channel in inputs.channels:
         if channel.suspended:
             yield Reason(
                 part=Component.DELIVERY,
                 channel=channel.name,
-                reason="its receiver refused us: nothing is sent there until somebody acts",
-                remedy="run `ingestion-monitor doctor`, mend the channel, then `ingestion-monitor notifications retry`",
+                reason="suspended: the receiver refused a message; nothing is sent until it is fixed",
+                remedy="run `ingestion-monitor doctor`, fix the channel, then `ingestion-monitor notifications retry`",
             )
         elif channel.oldest_due_at is not None and now - channel.oldest_due_at >= UNDELIVERED_LIMIT:
             yield Reason(
                 part=Component.DELIVERY,
                 channel=channel.name,
-                reason=f"a message is undelivered since {_format_time(channel.oldest_due_at)}",
-                remedy="run `ingestion-monitor notifications list` to see what keeps it back",
+                reason=f"a message has not been delivered since {_format_time(channel.oldest_due_at)}",
+                remedy="run `ingestion-monitor notifications list` to see why",
             )
 
 
 def _format_time(at: datetime) -> str:
-    """A moment (UTC), as people read it."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"

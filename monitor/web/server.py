@@ -1,7 +1,7 @@
-"""uvicorn as the daemon needs it: on a socket of ours, deaf to signals, silent in the log, and bounded.
+"""The HTTP server of the health endpoints: uvicorn on a socket of ours, with limits on clients.
 
-Clients that dawdle are cut off, and when there are too many, those that wait longest without a request under way give
-way to the next: idle connections, however many, keep no probe from being answered.
+It leaves signals to the daemon and logs nothing. Slow clients are disconnected. When there are too many connections,
+the one that has been idle longest is closed, so that idle connections cannot block a probe.
 """
 
 import asyncio
@@ -10,31 +10,26 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from monitor.errors import MonitorError
 
 _BACKLOG = 128
 
 _REMEDIES: Mapping[int, str] = {
-    errno.EADDRINUSE: "is taken by another program, perhaps by another daemon of this machine; end that, or set "
-    "web.listen to another port, or to port 0 for any that is free",
-    errno.EADDRNOTAVAIL: "is no address of this machine; set web.listen to one that is, such as 127.0.0.1:8990",
-    errno.EACCES: "may not be taken by this user; set web.listen to a port above 1023",
+    errno.EADDRINUSE: "is used by another program, perhaps by another daemon on this machine; stop that program, or "
+    "set web.listen to another port, or to port 0 for any free port",
+    errno.EADDRNOTAVAIL: "is not an address of this machine; set web.listen to one that is, such as 127.0.0.1:8990",
+    errno.EACCES: "is not allowed for this user; set web.listen to a port above 1023",
 }
 _DEFAULT_REMEDY = "can't be listened on; set web.listen to an address of this machine, such as 127.0.0.1:8990"
 
 
 class ListenError(MonitorError):
-    """An address that can't be listened on; the text says what to do.
-
-    Args:
-        text: one sentence.
-        number: of the system's error; None when it named none.
-    """
+    """An address that can't be listened on. The text says what to do; `errno` is the system's, or None."""
 
     def __init__(self, text: str, number: int | None) -> None:
         super().__init__(text)
@@ -42,25 +37,17 @@ class ListenError(MonitorError):
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody else listens there."""
+        """Whether another program listens there."""
         return self.errno == errno.EADDRINUSE
 
 
 def bind_socket(address: tuple[str, int]) -> socket.socket:
-    """A socket on an address that does not listen yet. Blocks while a host's name is looked up.
-
-    Args:
-        address: host and port; port 0 takes a free one.
-
-    Raises:
-        ListenError: the address can't be had.
-    """
+    """Binds a socket without listening (port 0: a free one). Blocks on a lookup. Raises ListenError if it can't."""
     host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named: each answer would wait 40 ms for an ACK
+    # asyncio disables Nagle's algorithm only if the protocol is named; otherwise each response waits 40 ms for an ACK
     listener = None
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener = socket.socket(_family(host), socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
@@ -71,11 +58,7 @@ def bind_socket(address: tuple[str, int]) -> socket.socket:
 
 
 def open_listener(address: tuple[str, int]) -> socket.socket:
-    """A socket that listens on an address.
-
-    Raises:
-        ListenError: the address can't be had.
-    """
+    """Opens a listening socket on a host and port. Raises ListenError if the address can't be used."""
     listener = bind_socket(address)
     try:
         listener.listen(_BACKLOG)
@@ -85,10 +68,26 @@ def open_listener(address: tuple[str, int]) -> socket.socket:
     return listener
 
 
+async def resolve(address: tuple[str, int]) -> tuple[str, int]:
+    """The IP address and port of a host, without blocking the loop. Raises ListenError if it can't be resolved."""
+    host, port = address
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, family=_family(host), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise _listen_error(address, error) from error
+    return str(found[0][4][0]), port
+
+
 def address_of(listener: socket.socket) -> str:
-    """What it listens on, with the port that was chosen, such as `127.0.0.1:8990`."""
+    """Where it listens, with the actual port, such as `127.0.0.1:8990`."""
     host, port = listener.getsockname()[:2]
     return _format_address(host, port)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _listen_error(address: tuple[str, int], error: OSError) -> ListenError:
@@ -101,45 +100,62 @@ def _format_address(host: str, port: int) -> str:
 
 MAX_CONNECTIONS = 64
 REQUEST_TIMEOUT_S = 10.0
-"""Seconds that a client has to send a request and to take its answer, and that an idle connection is kept."""
+"""Time to send a request and to read its response."""
 _KEEP_ALIVE_S = 5
 _MAX_HEADER_BYTES = 16 * 1024
-"""Bytes of a request line with its headers."""
 
 _LOOP_TURNS = 5
-"""Of the loop, more than it takes from an accepted connection to its first callback."""
+"""More iterations of the loop than an accepted connection needs until its first callback."""
 
-_disabled_logger = logging.getLogger(f"{__name__}.silent")
-_disabled_logger.disabled = True
-"""What clients send must not be able to fill the log."""
+_NO_LOG = logging.CRITICAL + 1
+"""Clients must not be able to fill the log."""
 
 
 class Server(uvicorn.Server):
-    """Serves an app in the running loop until told to end, then drops all connections at once.
-
-    Args:
-        app: what it serves.
-    """
+    """Serves an app in the running loop until `stop`, then closes all connections at once."""
 
     def __init__(self, app: ASGIApp) -> None:
+        self._app = app
         self._stop_requested = asyncio.Event()
+        self._requests: set[asyncio.Task[Any]] = set()
         self.servers: list[asyncio.Server] = []
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=_LimitedProtocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE_S,
-                timeout_graceful_shutdown=1,
-                h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-                reset_contextvars=True,
-            )
+        self.connections: dict[tuple[str, int], _LimitedConnection] = {}
+        """By the client's address and port."""
+        config = uvicorn.Config(
+            self._respond,
+            interface="asgi3",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=_NO_LOG,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            reset_contextvars=True,
         )
+        config.load()
+        # limit_concurrency would answer a probe with 503 while idle connections use up the limit
+        protocol_class = config.http_protocol_class
+        config.http_protocol_class = lambda **options: _LimitedConnection(  # type: ignore[assignment]  # a factory
+            self.connections, protocol_class(**options)
+        )
+        super().__init__(config)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection, task = self.connections.get(scope["client"]), asyncio.current_task()
+        if connection is None or task is None:
+            return  # disconnected before its request began
+        self._requests.add(task)
+        connection.idle = False
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._requests.discard(task)
+            connection.request_ended()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -147,26 +163,27 @@ class Server(uvicorn.Server):
         yield
 
     async def main_loop(self) -> None:
-        """Keeps the Date header fresh until told to end; uvicorn itself would wake up ten times a second."""
+        """Keeps the Date header current until `stop`; uvicorn's own loop wakes up ten times a second."""
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._stop_requested.wait()
 
     def stop(self) -> None:
-        """Lets it end."""
+        """Ends `serve`."""
         self.should_exit = True
         self._stop_requested.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drops all connections: whoever keeps one open, or reads slowly, holds nobody up."""
+        """Closes all connections without waiting for clients."""
         await self.drop_connections(*(sockets or ()))
 
     async def drop_connections(self, *listeners: socket.socket) -> None:
         """Closes everything at once; may be called again.
 
-        1. Nobody further is let in. 2. Whoever was let in a moment ago arrives: asyncio would leave them open for ever.
-        3. All are closed.
+        1. Stop accepting.
+        2. Let connections that were just accepted arrive; asyncio would leave them open forever.
+        3. Close all.
         """
         for listener in listeners:
             if listener.fileno() >= 0:
@@ -177,50 +194,63 @@ class Server(uvicorn.Server):
             server.close()
         for listener in listeners:
             listener.close()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        for task in list(self.server_state.tasks):
+        for connection in list(self.connections.values()):
+            connection.abort()
+        requests = list(self._requests)
+        for task in requests:
             task.cancel()
-        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+        await asyncio.gather(*requests, return_exceptions=True)
 
 
-class _LimitedProtocol(H11Protocol):
-    """One connection, of a limited number and for a limited time."""
+class _LimitedConnection(asyncio.Protocol):
+    """One connection: it counts towards the limit and times out, and uvicorn's protocol does the rest."""
 
-    _timeout: asyncio.TimerHandle | None = None
+    def __init__(self, connections: "dict[tuple[str, int], _LimitedConnection]", protocol: asyncio.Protocol) -> None:
+        self._connections, self._protocol = connections, protocol
+        self.idle = True
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
-        self.logger = self.access_logger = _disabled_logger
-        self.access_log = False
-        if len(self.connections) >= MAX_CONNECTIONS:
-            self._evict_connection()
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for the type checker
+        if len(self._connections) >= MAX_CONNECTIONS:
+            min(self._connections.values(), key=lambda each: (not each.idle, each.active_since_s)).abort()
+        self._transport, self._client = transport, transport.get_extra_info("peername")[:2]
+        self._connections[self._client] = self
         self._restart_timeout()
+        self._protocol.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-        super().connection_lost(exc)
+        self._timeout.cancel()
+        self._forget()
+        self._protocol.connection_lost(exc)
 
-    def on_response_complete(self) -> None:
-        self._restart_timeout()
-        super().on_response_complete()
+    def data_received(self, data: bytes) -> None:
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def request_ended(self) -> None:
+        """Restarts the timeout for the next request."""
+        self.idle = True
+        if self._connections.get(self._client) is self:
+            self._timeout.cancel()
+            self._restart_timeout()
+
+    def abort(self) -> None:
+        self._forget()
+        self._transport.abort()
 
     def _restart_timeout(self) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-        self.active_since_s = self.loop.time()
-        self._timeout = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+        loop = asyncio.get_running_loop()
+        self.active_since_s = loop.time()
+        self._timeout = loop.call_later(REQUEST_TIMEOUT_S, self.abort)
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is under way."""
-        cycle: RequestResponseCycle | None = self.cycle  # typed as if there always were one
-        return cycle is None or cycle.response_complete
-
-    def _evict_connection(self) -> None:
-        """The one that waits longest gives way: one without a request under way, if there is any."""
-        others = [each for each in self.connections if isinstance(each, _LimitedProtocol)]
-        victim = min(others, key=lambda each: (not each.idle, each.active_since_s))
-        self.connections.discard(victim)
-        victim.transport.abort()
+    def _forget(self) -> None:
+        if self._connections.get(self._client) is self:
+            del self._connections[self._client]

@@ -1,7 +1,4 @@
-"""What a running daemon knows of itself: its configuration, its beat, and what the runs of this process came to.
-
-It reads no database and sends nothing; `web` tells it to whoever asks. All calls come from the daemon's event loop.
-"""
+"""In-memory state of a daemon: configuration, heartbeat, and counters of its runs. Used only from its event loop."""
 
 import time
 from bisect import bisect_left
@@ -12,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from time import monotonic
-from typing import Protocol
 
 from sqlalchemy import Engine
 
@@ -24,40 +20,38 @@ from monitor.runs.report import RunReport
 
 @dataclass(slots=True, kw_only=True)
 class DaemonState:
-    """How the daemon stands at this moment. Only the daemon writes it, in its event loop."""
+    """The daemon's current state, which only the daemon changes."""
 
     config: Config
-    """In force."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     heartbeat_s: float = field(default_factory=monotonic)
-    """When the loop turned last, on the monotonic clock."""
+    """When the event loop last ran, on the monotonic clock."""
     engine: Engine | None = None
-    """None before the database could be opened."""
+    """None until the database is open."""
     store_error: str | None = None
-    """Why our own database can't be used now; None while it can."""
+    """Why our database can't be used now; None if it can."""
     reload_error: str | None = None
-    """Why the configuration that was read last is not in force; None when it is."""
+    """Why the last reload was refused; None if it was accepted."""
     stopping: bool = False
-    """A signal told it to end."""
 
 
 DURATION_BUCKETS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 240.0, 600.0, 1800.0)
-"""Upper bounds of the histogram of durations: a run ends after four minutes unless a longer deadline was set."""
+"""Upper bounds of the histogram. The default deadline of a run is four minutes."""
 
 
 @dataclass(slots=True, kw_only=True)
 class RunCounters:
-    """What the runs of one target came to in this process; it only grows."""
+    """Counters for the runs of one target in this process."""
 
     runs: Counter[RunStatus] = field(default_factory=Counter)
     skipped: int = 0
     errors: int = 0
     duration_s: float = 0.0
-    """Of all runs together."""
+    """Sum over all runs."""
     durations: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS_S) + 1))
-    """Runs by duration, one number per bound of `DURATION_BUCKETS_S` and one for what is longer."""
+    """Number of runs per bucket of `DURATION_BUCKETS_S`, and of longer ones."""
     requests: Counter[str] = field(default_factory=Counter)
-    """Attempts by status class."""
+    """Requests, retries included, by status class."""
     retries: int = 0
 
     def add(self, report: RunReport) -> None:
@@ -69,89 +63,41 @@ class RunCounters:
         self.retries += report.retries
 
     def copy(self) -> "RunCounters":
-        """As they are now."""
+        """A copy that later runs do not change."""
         return replace(self, runs=Counter(self.runs), durations=list(self.durations), requests=Counter(self.requests))
 
     def buckets(self) -> list[int]:
-        """The durations as a histogram has them: how many were at most so long, bound by bound."""
+        """The cumulative counts of the histogram."""
         return list(accumulate(self.durations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSnapshot:
-    """What the daemon shows of itself at one moment."""
+    """The state at one moment."""
 
     at: datetime
-    """The moment."""
     config: Config
-    """The configuration in force."""
     config_read_at: datetime
     started_at: datetime
     heartbeat_at: datetime
-    """When its loop turned last."""
     heartbeat_age_s: float
-    """Seconds (≥ 0) since then, on a clock that nobody sets."""
+    """Seconds (≥ 0) since the last heartbeat, on the monotonic clock."""
     store_error: str | None
-    """Why the daemon can't use its database, as it met it last; None while it can."""
     reload_refused: bool
-    """The last reload was refused: an older configuration is in force."""
     stopping: bool
-    """It was told to end."""
     watched_since: Mapping[str, datetime]
-    """Since when this process watches each target."""
     counters: Mapping[str, RunCounters]
-    """What the runs of each target came to."""
-
-
-class ReadOnlyState(Protocol):
-    """What the daemon keeps of itself; only the daemon changes it."""
-
-    @property
-    def config(self) -> Config:
-        """The configuration in force."""
-        ...
-
-    @property
-    def started_at(self) -> datetime:
-        """When the process began (aware)."""
-        ...
-
-    @property
-    def heartbeat_s(self) -> float:
-        """When the loop turned last, on the monotonic clock."""
-        ...
-
-    @property
-    def store_error(self) -> str | None:
-        """Why our own database can't be used now; None while it can."""
-        ...
-
-    @property
-    def reload_error(self) -> str | None:
-        """Why the configuration that was read last is not in force; None when it is."""
-        ...
-
-    @property
-    def stopping(self) -> bool:
-        """It was told to end."""
-        ...
 
 
 class StateTracker:
-    """Keeps what the daemon shows of itself beyond how it stands.
-
-    Args:
-        state: how it stands, whenever it is looked at.
-        utcnow: the clock.
-        monotonic: the clock of the beat, in seconds.
-    """
+    """Adds counters to the daemon's state, and takes snapshots of both. `monotonic` is the clock of the heartbeat."""
 
     def __init__(
-        self, state: ReadOnlyState, *, utcnow: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
+        self, state: DaemonState, *, utcnow: Callable[[], datetime], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._state, self._utcnow, self._monotonic = state, utcnow, monotonic
         self.throttle_keys: Mapping[str, str] = {}
-        """Under which key what was learned of a target's API is stored: of those that this process ran, by target."""
+        """By target: the key of the learned limits of its API; only targets that this process ran."""
         self._counters: dict[str, RunCounters] = {}
         self._watched_since: dict[str, datetime] = {}
         self._tracked_config: Config | None = None
@@ -164,7 +110,7 @@ class StateTracker:
         return self._state.config
 
     def refresh_config(self) -> None:
-        """Notices another configuration; what it does not name any more is forgotten."""
+        """Applies a changed configuration; counters of removed targets are dropped."""
         config = self._state.config
         if config is self._tracked_config:
             return
@@ -174,7 +120,7 @@ class StateTracker:
         self._tracked_config, self._config_read_at = config, now
 
     def snapshot(self) -> StateSnapshot:
-        """All of it at this moment; what happens later does not change it."""
+        """A snapshot that later events do not change."""
         self.refresh_config()
         now, heartbeat_age_s = self._utcnow(), max(0.0, self._monotonic() - self._state.heartbeat_s)
         return StateSnapshot(
@@ -193,7 +139,7 @@ class StateTracker:
 
     @contextmanager
     def count_failure(self, target: str) -> Iterator[None]:
-        """Counts a run of a target that does not come to a report: one that was not begun, or that an error ended."""
+        """Counts a run without a report: skipped, or ended by an error."""
         try:
             yield
         except (LeaseHeldError, RunAlreadyExecutedError):
@@ -204,16 +150,11 @@ class StateTracker:
             raise
 
     def observe(self, report: RunReport, *, throttle_keys: Mapping[str, str]) -> None:
-        """A run of this process ended.
-
-        Args:
-            report: what it came to.
-            throttle_keys: under which what was learned of APIs is stored, by target.
-        """
+        """Counts a finished run of this process. `throttle_keys`: see the attribute."""
         self._counters_of(report.target).add(report)
         self.throttle_keys = throttle_keys
 
     def _counters_of(self, target: str) -> RunCounters:
-        """The counts of a target; those of one that is not configured any more are nobody's."""
+        """The counters of a target; a throwaway object if it is not configured any more."""
         self.refresh_config()
         return self._counters.get(target) or RunCounters()

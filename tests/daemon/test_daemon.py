@@ -7,6 +7,7 @@ import signal
 import socket
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 from support.door import Door
@@ -18,10 +19,13 @@ from monitor.daemon.tasks import RunningTasks
 from monitor.database import leases
 from monitor.database.engine import writing
 
+pytestmark = pytest.mark.process
+
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 HOURLY = '[schedule]\nevery = "1h"\n'
 
 
+@pytest.mark.smoke
 def test_it_runs_on_schedule_opens_an_incident_resolves_it_and_ends_on_sigterm(small_world, start):
     small_world.configure(more=EVERY_SECOND)
     small_world.track(4)
@@ -82,6 +86,7 @@ def test_one_event_per_run_carries_what_people_search_for_and_every_line_is_json
     assert first["timestamp"].endswith("Z")
 
 
+@pytest.mark.smoke
 def test_sigterm_in_mid_run_stores_a_partial_snapshot_and_leaves_nothing_claimed(world, start):
     world.configure(check="concurrency = 2", more=HOURLY)
     world.track(200)
@@ -187,6 +192,7 @@ async def test_what_does_not_end_in_time_is_cancelled_and_its_claim_given_back(s
     assert [row["status"] for row in small_world.rows("SELECT status FROM history")] == ["complete"]
 
 
+@pytest.mark.smoke
 async def test_a_defect_in_one_tick_is_logged_and_does_not_end_the_daemon():
     async def defective():
         raise ZeroDivisionError

@@ -50,7 +50,7 @@ def test_a_clock_that_is_not_believed_is_a_warning(world):
     with capture_logs() as logged:
         asyncio.run(prune(app, stop=lambda: False))
     assert [(each["event"], each["log_level"]) for each in logged] == [("pruning_refused", "warning")]
-    assert "no run was made about a day ago" in logged[0]["reason"]
+    assert "no run started about a day ago" in logged[0]["reason"]
 
 
 def test_without_ages_nothing_happens_and_nothing_is_said(world):

@@ -10,8 +10,10 @@ from contextlib import closing
 import pytest
 from support.observed import until, until_asked
 
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.daemon.reload import target_changes
+
+pytestmark = pytest.mark.process
 
 HOURLY = '[schedule]\nevery = "1h"\n'
 SECOND = """
@@ -46,6 +48,7 @@ def runs_of(daemon):
     return [event["integration"] for event in daemon.logged("run_finished")]
 
 
+@pytest.mark.smoke
 def test_targets_come_and_go_and_the_others_keep_their_rhythm(small_world, start):
     small_world.configure(more=HOURLY)
     small_world.track(1)
@@ -201,12 +204,13 @@ def _ignores(pid, sign):
     return any(int(mask, 16) >> (sign - 1) & 1 for mask in masks.values()) and os.path.exists(f"/proc/{pid}")  # noqa: PTH110  # the same
 
 
+@pytest.mark.smoke
 def test_only_what_changed_is_begun_anew(small_world):
     small_world.configure(more=HOURLY)
-    old = Config.load(small_world.config_path, environ={})
+    old = load_config(small_world.config_path, environ={})
     small_world.configure(check="concurrency = 3", more=HOURLY)
-    same = Config.load(small_world.config_path, environ={})
+    same = load_config(small_world.config_path, environ={})
     small_world.configure(more=HOURLY.replace("]\n", ']\njitter = "1m"\n'))
-    jittered = Config.load(small_world.config_path, environ={})
+    jittered = load_config(small_world.config_path, environ={})
     assert target_changes(old, same) == target_changes(old, old)
     assert target_changes(old, jittered).rescheduled == ("gloo",)

@@ -10,6 +10,8 @@ from datetime import datetime
 import pytest
 from support.observed import until, until_asked
 
+pytestmark = pytest.mark.process
+
 LEASE_S = 4
 TARGET = """
 [[targets]]
@@ -40,6 +42,7 @@ def run_keys(world):
     return [row["run_key"] for row in world.rows("SELECT run_key FROM history ORDER BY run_id")]
 
 
+@pytest.mark.smoke
 def test_two_daemons_run_each_slot_once_and_both_work(world, start):
     world.configure(more='[schedule]\nevery = "1s"\n' + another(world, "second", every="2s"))
     world.track(2)

@@ -13,12 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 from support.observed import until
 
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.daemon import Daemon
 from monitor.daemon.service import WORKER_THREADS
 from monitor.daemon.systemd import SystemdNotifier, run_watchdog
 from monitor.database.engine import connect
-from monitor.database.retry import patient, run_with_retry
+from monitor.database.retry import run_with_retry, with_retry
 from monitor.errors import StoreUnavailableError
 from monitor.threads import run_in_lease_pool
 
@@ -114,6 +114,7 @@ def test_a_socket_that_is_gone_is_told_once_and_hurts_nobody(tmp_path):
     assert [event["event"] for event in logged] == ["sd_notify_failed"]
 
 
+@pytest.mark.process
 async def test_the_watchdog_is_fed_twice_in_its_time_and_not_while_no_thread_can_be_had(systemd):
     loop, gate = asyncio.get_running_loop(), threading.Event()
     watching = asyncio.create_task(run_watchdog(SystemdNotifier(systemd.address, watchdog_s=0.2), stuck_s=0.2))
@@ -132,6 +133,7 @@ async def test_the_watchdog_is_fed_twice_in_its_time_and_not_while_no_thread_can
     watching.cancel()
 
 
+@pytest.mark.process
 async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_for_a_database(systemd, tmp_path):
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKER_THREADS))
     ended, waiting = threading.Event(), set()
@@ -140,7 +142,7 @@ async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_fo
         waiting.add(threading.get_ident())
         raise StoreUnavailableError("away")
 
-    engine = patient(connect(f"sqlite:///{tmp_path}/a.db"), given_up=ended.is_set)
+    engine = with_retry(connect(f"sqlite:///{tmp_path}/a.db"), should_stop=ended.is_set)
     runs = [asyncio.create_task(asyncio.to_thread(run_with_retry, engine, away)) for _ in range(10 * WORKER_THREADS)]
     while len(waiting) < WORKER_THREADS:  # noqa: ASYNC110  # a thread that begins to wait has no event
         await asyncio.sleep(0.01)
@@ -157,7 +159,7 @@ async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_fo
 
 async def test_over_its_life_the_daemon_tells_each_state(small_world, systemd):
     small_world.configure(more='[schedule]\nevery = "1h"\n')
-    config = Config.load(small_world.config_path, environ={})
+    config = load_config(small_world.config_path, environ={})
     notifier = SystemdNotifier(systemd.address, watchdog_s=1)
     daemon = Daemon(config, on_stop=lambda _: None, notifier=notifier)
     serving = asyncio.create_task(daemon.serve())
@@ -174,11 +176,12 @@ async def test_over_its_life_the_daemon_tells_each_state(small_world, systemd):
     assert daemon.state.started_at <= datetime.now(UTC)
 
 
+@pytest.mark.process
 async def test_waiting_for_its_database_it_asks_for_more_time(small_world, systemd):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         small_world.configure(database=f"postgresql://u:p@127.0.0.1:{closed.getsockname()[1]}/monitor")
-        config = Config.load(small_world.config_path, environ={})
+        config = load_config(small_world.config_path, environ={})
         serving = asyncio.create_task(
             Daemon(config, on_stop=lambda _: None, notifier=SystemdNotifier(systemd.address)).serve()
         )

@@ -7,9 +7,8 @@ import pytest
 from support.fastclock import FastClock, driven
 
 from monitor.app import App, open_database
-from monitor.cli.check import CheckOptions, _Session
-from monitor.config import Config
-from monitor.daemon import Daemon
+from monitor.cli.check import Session
+from monitor.config import load_config
 from monitor.database import leases
 from monitor.database.engine import writing
 
@@ -18,7 +17,7 @@ FIVE = '[schedule]\nevery = "5m"\n'
 
 
 def config_of(world):
-    return Config.load(world.config_path, environ={})
+    return load_config(world.config_path, environ={})
 
 
 def ran(world):
@@ -153,7 +152,7 @@ async def test_two_daemons_share_the_slots(world):
     world.track(1)
     fast = FastClock(T0)
     config = config_of(world)
-    one = Daemon(config, on_stop=lambda _: None, clock=fast.clock())
+    one = fast.daemon(config)
     serving = asyncio.create_task(one.serve())  # before the other, which is to get the signal
     async with driven(config, fast) as two:
         await fast.until(T0 + timedelta(minutes=22), one, two.daemon)
@@ -219,7 +218,7 @@ async def by_cron_job(world, made):
         act(world, made, what)
         config = config_of(world)
         app = App(config=config, engine=open_database(config), clock=fast)
-        session = _Session(app, CheckOptions(run_key=f"monitor-{n}", quiet=True), frozenset(), None)
+        session = Session(app=app, run_key=f"monitor-{n}")
         await session.run(config.targets)
         app.engine.dispose()
         fast.now += timedelta(minutes=5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from monitor.cli.app import app
-from monitor.config import Config
+from monitor.config import Config, load_config
 
 SECRETS = {
     "database-url": "postgresql://monitor:password@db.example/monitor",
@@ -49,4 +49,4 @@ def placed(settings: str, folder: Path, secrets: Mapping[str, str] = SECRETS) ->
 
 def loaded(settings: str, folder: Path, environ: Mapping[str, str] | None = None) -> Config:
     """The configuration that a `monitor.toml` comes to, or the ConfigError that says what is wrong with it."""
-    return Config.load(placed(settings, folder), environ={**IDS, **(environ or {})})
+    return load_config(placed(settings, folder), environ={**IDS, **(environ or {})})

@@ -28,6 +28,8 @@ from support.observed import events, until
 
 from deploy.healthcheck import healthcheck
 
+pytestmark = pytest.mark.process
+
 IN_THE_CONTAINER = "/etc/ingestion-monitor/monitor.toml"
 SECRETS_IN_THE_CONTAINER = "/run/secrets/ingestion-monitor/"
 OVERLAYS = DEPLOY / "kubernetes/overlays"
@@ -148,6 +150,7 @@ def test_the_user_of_the_test_is_the_images_and_can_write_nothing_here(image):
     assert owner == (USER if os.geteuid() == 0 else os.geteuid())
 
 
+@pytest.mark.smoke
 def test_a_job_migrates_and_runs_once_for_its_slot(cluster):
     migrated(cluster)
     (check,) = cluster.pods.cronjob["containers"]

@@ -16,7 +16,7 @@ from manifests import ROOT
 from sqlalchemy import create_engine, make_url, text
 
 from monitor.cli import main
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.errors import ConfigError
 from monitor.model import MONITOR_CAUSES, Cause
 
@@ -82,7 +82,7 @@ def test_a_recipe_fills_in_ids_and_secrets_before_it_starts_anything(tmp_path, m
     path = placed(settings, tmp_path)
     *command, _ = shlex.split(filling)
     subprocess.run([*command, str(path)], check=True)
-    (target,) = Config.load(path, environ={}).targets
+    (target,) = load_config(path, environ={}).targets
     assert (target.publisher_id, target.auth.client_id) == ("YOUR-PUBLISHER", "YOUR-CLIENT")
 
 
@@ -90,7 +90,7 @@ def test_a_recipe_fills_in_ids_and_secrets_before_it_starts_anything(tmp_path, m
 def test_the_shipped_settings_are_refused_until_the_ids_are_filled_in(tmp_path, shipped):
     path = placed((ROOT / shipped).read_text(encoding="utf-8"), tmp_path)
     with pytest.raises(ConfigError) as refused:
-        Config.load(path, environ={})
+        load_config(path, environ={})
     assert [name for name in ("GLOO_PUBLISHER_ID", "GLOO_CLIENT_ID") if name not in str(refused.value)] == []
 
 
@@ -121,7 +121,7 @@ def logged_events():
     """Each event that the program logs, with its level: by its name in the source, and those of evidence by cause."""
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "monitor").rglob("*.py"))
     by_name = re.findall(r'\.(info|warning|error|exception|critical)\(\s*"(\w+)"', source)
-    rarely = re.findall(r'warn_rarely\(\s*"(\w+)"', source)
+    rate_limited = re.findall(r'warn_rate_limited\(\s*"(\w+)"', source)
     by_cause = {
         "items_unknown",
         "items_unhealthy",
@@ -130,7 +130,7 @@ def logged_events():
     }
     return {
         *((name, "error" if level == "exception" else level) for level, name in by_name),
-        *((str(name), "warning") for name in (*rarely, *by_cause)),
+        *((str(name), "warning") for name in (*rate_limited, *by_cause)),
         ("library", "warning"),
     }
 

@@ -1,7 +1,7 @@
 """The command `ingestion-monitor` in a process that dies, or stops, at a named point of its work.
 
-`python tests/survival/fault_injection.py --at close.commit -- check --config monitor.toml`. The points are put around the
-product's functions in this process alone; the product knows nothing of them:
+`python tests/survival/fault_injection.py --at close.commit -- check --config monitor.toml`. The points wrap functions
+of the product in this process only; the product does not know them:
 
 `STEP.enter`, `STEP.leave`        before and after a step of a run or of delivery (`STEPS`, `WAITS`)
 `STEP.statement`                  before a statement inside that step
@@ -36,7 +36,7 @@ STEPS = {
 }  # fmt: skip
 """Steps that a thread does."""
 
-WAITS = {"token": (ClientCredentials, "_fetch"), "ask": (ItemCheck, "_check_item"), "send": (Sender, "_attempt")}
+WAITS = {"token": (ClientCredentials, "_request_token"), "ask": (ItemCheck, "_check_item"), "send": (Sender, "_send")}
 """Steps that wait for somebody else's answer."""
 
 Hit = Callable[[str], None]
@@ -150,7 +150,7 @@ if __name__ == "__main__":
     if asked.tell:
         injections.append(Injection(asked.tell, 1, lambda: os.write(asked.fd, b"reached\n")))
     if asked.renew_every:
-        run_module.RENEW_S = asked.renew_every
+        run_module.RENEWALS_PER_TTL = run_module.LEASE_TTL.total_seconds() / asked.renew_every
     inject(injections)
     command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
     sys.exit(main(command))

@@ -28,7 +28,7 @@ from survival.peers import peers
 
 from monitor import logs as log
 from monitor.app import open_database
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.database.engine import reading
 from monitor.database.schema import upgrade
 from monitor.sandbox.requests import StatusChange
@@ -220,7 +220,7 @@ def _configured(folder, database, there):
             apprise=there.hook_url.replace("http://", "json://"),
         )
     )
-    return Config.load(path, environ={})
+    return load_config(path, environ={})
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import structlog
 from survival.fault_injection import Injection, inject, send_signal
 
 from monitor.app import App, open_database
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.errors import LeaseHeldError, LeaseLostError, RunAlreadyExecutedError, StoreError
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
@@ -53,7 +53,7 @@ if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     if point:
         inject([Injection(point[0], 1, lambda: send_signal(signal.SIGSTOP))])
-    config = Config.load(Path(path), environ={})
+    config = load_config(Path(path), environ={})
     engine = open_database(config)
     sys.stdin.readline()
     print(json.dumps(asyncio.run(race(App(config=config, engine=engine), int(count)))), flush=True)

@@ -7,6 +7,8 @@ from survival import postgres_faults, sqlite_faults
 from survival.faults import ON_POSTGRES, ON_SQLITE, kept, written
 from survival.server import own_server
 
+pytestmark = pytest.mark.process
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "faults-of-databases.md"
 
 
@@ -30,11 +32,13 @@ def test_what_happens_to_a_file_leaves_nothing_half_written(tmp_path, case):
     assert kept(case, row) == []
 
 
+@pytest.mark.smoke
 def test_every_promise_is_tried_by_a_function_of_its_name():
     assert [each.name for each in ON_POSTGRES if not callable(getattr(postgres_faults, each.name, None))] == []
     assert [each.name for each in ON_SQLITE if not callable(getattr(sqlite_faults, each.name, None))] == []
 
 
+@pytest.mark.smoke
 def test_the_document_has_the_table_as_it_is():
     document = DOCUMENT.read_text(encoding="utf-8")
     assert written(document) == document

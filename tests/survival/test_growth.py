@@ -3,6 +3,8 @@
 import pytest
 from survival.growth import grow, grown
 
+pytestmark = pytest.mark.process
+
 RUNS, STRETCH = 100, 10
 
 

@@ -9,6 +9,8 @@ from survival.scenario import Scenario, ScriptedReceiver, outcome_without_kills
 
 from monitor.database.engine import writing
 
+pytestmark = pytest.mark.process
+
 STORIES = {
     "half begun, a batch not stored, a snapshot not committed": [
         Kill(point="begin.committed"),
@@ -38,6 +40,7 @@ def test_whoever_is_killed_the_next_run_and_the_next_delivery_make_it_whole(worl
     assert survived.duplicates == sum(kill.point == "send.leave" for kill in kills)
 
 
+@pytest.mark.smoke
 def test_a_daemon_that_is_killed_loses_nothing(small_world, expected):
     survived = survive(small_world, [Kill(point="close.commit", command="daemon", stage=ENDS)], expected)
     assert (survived.wrong, survived.killed) == ([], 1)
@@ -48,6 +51,7 @@ def test_a_kill_at_any_other_moment_loses_nothing(small_world, expected):
     assert survived.wrong == []
 
 
+@pytest.mark.smoke
 def test_every_point_is_around_a_step_that_there_is():
     steps = {kill.point.partition(".")[0] for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)}
     assert steps == STEPS.keys() | WAITS.keys()
@@ -84,6 +88,7 @@ def test_the_audit_sees_what_is_wrong(small_world):
         assert seen == dict.fromkeys(DAMAGES, True)
 
 
+@pytest.mark.smoke
 def test_the_audit_sees_who_was_told_twice():
     once, other = ("k1", {"kind": "opened"}), ("k2", {"kind": "opened"})
     assert audit.duplicates([once, other]) == (0, True)

@@ -14,6 +14,8 @@ from monitor.database.engine import connect, reading
 from monitor.errors import StoreUnavailableError
 from monitor.model import RunStatus
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def proxied(tmp_path, sandbox, new_postgres):
@@ -26,6 +28,7 @@ def proxied(tmp_path, sandbox, new_postgres):
         made.close()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("after", "what"),
     [(b"INTO item_events", "outcomes"), (b"INTO snapshots", "closing"), (b"staged_ids", "sync")],
@@ -63,7 +66,7 @@ def test_a_run_that_was_closed_in_time_is_not_taken_for_lost_when_its_lease_went
 
 def test_a_statement_that_nobody_answers_ends_and_says_so(proxied, monkeypatch):
     world, proxy = proxied
-    monkeypatch.setattr(postgres, "_MARGIN_S", 0.1)
+    monkeypatch.setattr(postgres, "_CLIENT_MARGIN_S", 0.1)
     engine = connect(world.database, statement_timeout_s=0.2)
 
     def ask():

@@ -5,7 +5,10 @@ from survival.races import STALE, race, watch
 
 from monitor.database.engine import writing
 
+pytestmark = pytest.mark.process
 
+
+@pytest.mark.smoke
 def test_of_many_processes_one_runs_each_slot_and_one_that_was_stopped_writes_nothing_more(world):
     raced = race(world, processes=3, slots=10, point="record.enter", waits=False)
     assert raced.wrong == []

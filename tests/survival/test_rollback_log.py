@@ -9,6 +9,8 @@ from survival.rollback_log import TABLES, _filled, _table, measure
 
 from monitor.synclog import SyncLogSpec, read
 
+pytestmark = pytest.mark.process
+
 ROWS = 95
 
 
@@ -31,6 +33,7 @@ def test_between_two_batches_a_writer_does_not_wait_at_all(tmp_path, kind):
     assert len([item_id for item_id in ids if not item_id.startswith("!")]) == ROWS
 
 
+@pytest.mark.smoke
 def test_the_log_is_closed_before_the_first_request(small_world):
     small_world.track(3)
     opened, job = [], small_world.job()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from structlog.testing import capture_logs
 
 from monitor.app import utcnow
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.web.endpoints import Endpoints
 from monitor.web.state import DaemonState, StateTracker
 
@@ -60,7 +60,7 @@ def free_port(host="127.0.0.1"):
 def config(folder, *, database, listen="127.0.0.1:0", more="", name="monitor.toml"):
     path = folder / name
     path.write_text(CONFIG.format(database=database, listen=listen, more=more), encoding="utf-8")
-    return Config.load(path, environ={})
+    return load_config(path, environ={})
 
 
 class Served:

@@ -1,4 +1,4 @@
-"""Clients that dawdle, flood and never leave: probes are answered all the same, and the end waits for none of them."""
+"""Slow, flooding and idle clients: probes are still answered, and the shutdown does not wait for clients."""
 
 import contextlib
 import socket
@@ -38,37 +38,39 @@ def ended(connection):
         return True
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("sends", [b"", b"GET /healthz HT"], ids=["silent", "in the middle of a request"])
-def test_a_thousand_idle_connections_keep_no_probe_from_being_answered(served, sends):
+def test_a_thousand_idle_connections_do_not_block_a_probe(served, sends):
     with connected(served, 1000, sends=sends):
         started_s = time.monotonic()
         answers = [ask(served.address, "/healthz").status for _ in range(20)]
         assert (answers, time.monotonic() - started_s < 5) == ([200] * 20, True)
-        assert served.do(lambda: len(open_connections(served))) <= server.MAX_CONNECTIONS
+        assert open_connections(served) <= server.MAX_CONNECTIONS
 
 
 def open_connections(served):
-    return list(served.endpoints._server.server_state.connections)
+    return served.do(lambda: len(served.endpoints._server.connections))
 
 
-def test_the_longest_idle_one_gives_way_and_the_newest_is_served(served):
+def test_the_connection_that_is_idle_longest_is_closed_for_a_new_one(served):
     with connected(served, server.MAX_CONNECTIONS):
-        until(lambda: served.do(lambda: len(open_connections(served))) == server.MAX_CONNECTIONS, "a full house")
+        until(lambda: open_connections(served) == server.MAX_CONNECTIONS, "as many connections as allowed")
         assert ask(served.address, "/healthz").status == 200
 
 
-def test_a_client_that_does_not_send_its_request_in_time_is_cut_off(served, monkeypatch):
+@pytest.mark.process
+def test_a_client_that_does_not_send_its_request_in_time_is_disconnected(served, monkeypatch):
     monkeypatch.setattr(server, "REQUEST_TIMEOUT_S", 0.3)
     with socket.create_connection(served.address, timeout=10) as connection:
         ends_s = time.monotonic() + 10
         with contextlib.suppress(OSError):
             while not ended(connection):
-                assert time.monotonic() < ends_s, "it was never cut off"
+                assert time.monotonic() < ends_s, "never disconnected"
                 connection.sendall(b"X")
     assert ask(served.address, "/healthz").status == 200
 
 
-def test_a_request_whose_head_never_ends_is_refused(served):
+def test_a_request_with_endless_headers_is_refused(served):
     with socket.create_connection(served.address, timeout=10) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"x" * 100_000)
@@ -83,12 +85,12 @@ def test_many_requests_on_one_connection_are_answered_in_turn(served):
         got = b""
         while got.count(b'"status":"ok"') < 50:
             received = connection.recv(100_000)
-            assert received, f"it hung up after {got.count(b'HTTP/1.1 200')} answers"
+            assert received, f"closed after {got.count(b'HTTP/1.1 200')} answers"
             got += received
     assert got.count(b"HTTP/1.1 ") == got.count(b"HTTP/1.1 200") == 50
 
 
-def test_the_end_waits_for_nobody_who_is_still_connected(tmp_path):
+def test_the_shutdown_does_not_wait_for_connected_clients(tmp_path):
     with contextlib.ExitStack() as clients:
         with Served(config(tmp_path, database=f"sqlite:///{tmp_path / 'monitor.db'}")) as up:
             until(lambda: up.logged_events("web_listening"), "endpoints that listen")

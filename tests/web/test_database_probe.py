@@ -135,6 +135,6 @@ def test_messages_count_by_channel_until_they_are_delivered(engine):
 def test_what_was_learned_of_an_api_is_told_of_each_target_on_its_key(engine):
     learned = LearnedLimits(at=NOW, rate_per_s=7.5, down=True)
     with writing(engine) as conn:
-        throttles.write(conn, key="k", origin="https://api.example:443", learned=learned)
+        throttles.write(conn, key="k", origin="https://api.example:443", limits=learned)
     stored = read(engine, throttle_keys={"gloo": "k", "other": "k", "third": "unknown"})
     assert stored.learned == {"gloo": learned, "other": learned}

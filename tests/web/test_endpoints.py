@@ -1,4 +1,4 @@
-"""What the endpoints answer, over real HTTP: life, readiness with its reasons, and refusals in JSON."""
+"""Responses of the endpoints over real HTTP: liveness, readiness with reasons, and errors as JSON."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def test_a_daemon_that_has_just_begun_is_alive_and_ready(serve):
     assert ready.json == {"service": "ingestion-monitor", "status": "ready", "reasons": [], "warnings": []}
 
 
-def test_a_scheduler_that_stands_is_neither_alive_nor_ready(serve):
+def test_a_stalled_event_loop_is_neither_alive_nor_ready(serve):
     served = serve()
     served.do(lambda: setattr(served.state, "heartbeat_s", time.monotonic() - HEARTBEAT_LIMIT_S - 1))
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
@@ -76,7 +76,7 @@ def test_a_scheduler_that_stands_is_neither_alive_nor_ready(serve):
     assert ask(served.address, "/healthz").status == 200
 
 
-def test_one_that_stops_says_so_and_goes_on_answering(serve):
+def test_while_it_stops_it_still_answers_and_reports_it(serve):
     served = serve()
     served.do(lambda: setattr(served.state, "stopping", True))
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
@@ -89,7 +89,7 @@ def test_an_overdue_target_is_named(serve):
     served.do(lambda: setattr(served.tracker, "_watched_since", since))
     ready = ask(served.address, "/readyz")
     assert (ready.status, reasons(ready)) == (503, [("runs", "gloo")])
-    assert "it had none yet" in ready.json["reasons"][0]["reason"]
+    assert "no run has ended yet" in ready.json["reasons"][0]["reason"]
 
 
 def test_a_refused_reload_is_a_warning(serve):
@@ -100,14 +100,14 @@ def test_a_refused_reload_is_a_warning(serve):
     assert b"s3cret" not in ready.body
 
 
-def test_a_parked_channel_is_a_warning(serve, store_url):
+def test_a_suspended_channel_is_a_warning(serve, store_url):
     execute(store_url, "INSERT INTO channels (name, suspended_at, failures) VALUES ('hook', '2026-03-01 12:00:00', 1)")
     served = serve(more='[[channels]]\nname = "hook"\ntype = "webhook"\nurl = "https://hooks.example/x"\n')
     ready = ask(served.address, "/readyz")
     assert (ready.status, [warning["channel"] for warning in ready.json["warnings"]]) == (200, ["hook"])
 
 
-def test_a_newer_schema_is_told_with_its_remedy(serve, store_url):
+def test_a_newer_schema_is_reported_with_its_remedy(serve, store_url):
     execute(store_url, "UPDATE alembic_version SET version_num = '9999'")
     served = serve()
     ready = ask(served.address, "/readyz")
@@ -167,7 +167,7 @@ def test_a_body_is_refused_and_its_connection_ended(serve):
 
 
 @pytest.mark.parametrize("host", ["", "evil.example", "127.0.0.1:1"])
-def test_it_does_not_matter_by_which_name_it_is_called(serve, host):
+def test_the_host_header_does_not_matter(serve, host):
     assert ask(serve().address, "/healthz", headers={"Host": host}).status == 200
 
 
@@ -187,7 +187,7 @@ def test_ipv6_is_listened_on(serve):
     assert ask(served.address, "/healthz").status == 200
 
 
-def test_a_page_that_fails_says_so_in_the_log_and_nothing_of_it_to_the_client(serve):
+def test_a_defect_is_logged_and_its_details_are_not_sent_to_the_client(serve):
     served = serve()
     served.do(lambda: setattr(served.tracker, "_counters", None))
     answer = ask(served.address, "/healthz")
@@ -195,7 +195,7 @@ def test_a_page_that_fails_says_so_in_the_log_and_nothing_of_it_to_the_client(se
     assert [each["path"] for each in served.logged_events("endpoint_failed")] == ["/healthz"]
 
 
-def test_what_is_no_http_is_refused_and_logged_nowhere(serve, caplog):
+def test_invalid_http_is_refused_and_not_logged(serve, caplog):
     served = serve()
     with socket.create_connection(served.address, timeout=10) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")

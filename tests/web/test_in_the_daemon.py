@@ -16,8 +16,10 @@ from support.observed import until
 from support.running import Running
 from web.served import Served, ask
 
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.database.engine import writing
+
+pytestmark = pytest.mark.process
 
 EVERY_SECOND = '[schedule]\nevery = "1s"\n'
 HOURLY = '[schedule]\nevery = "1h"\n'
@@ -59,12 +61,13 @@ def start():
         yield make
 
 
+@pytest.mark.smoke
 def test_what_it_does_shows_in_its_metrics(world, start):
     world.configure(check="max_attempts = 1", more=EVERY_SECOND)
     world.track(3)
     daemon = start(world)
     until(lambda: daemon.metric("runs_total", target="gloo", status="complete"), "a run that is counted")
-    assert daemon.metric("items", target="gloo", state="completed") == 3
+    until(lambda: daemon.metric("items", target="gloo", state="completed") == 3, "the stored items")
     assert daemon.metric("requests_total", target="gloo", status_class="2xx") >= 3
     assert daemon.metric("breaker_open", target="gloo") == 0
     assert (daemon.ask("/healthz").status, daemon.ask("/readyz").status) == (200, 200)
@@ -154,7 +157,7 @@ def test_a_port_that_is_taken_does_not_keep_it_from_its_work(small_world, start)
         daemon.await_events("web_not_listening")
         daemon.await_events("run_finished")
         (logged_events,) = daemon.logged("web_not_listening")
-        assert ("is taken" in logged_events["reason"], logged_events["retry_in_s"]) == (True, 30)
+        assert ("is used" in logged_events["reason"], logged_events["retry_in_s"]) == (True, 30)
         assert daemon.end()[0] == 143
 
 
@@ -191,7 +194,7 @@ def test_no_secret_of_any_setting_is_on_any_page(tmp_path):
     text = whole(quoted).replace("@db/x", "@127.0.0.1:1/x").replace('\nenvironment = "production"', "")
     path.write_text(f'environment = "test"\nweb = {{ listen = "127.0.0.1:0" }}\n{text}', encoding="utf-8")
     (tmp_path / ".env").write_text(f"DOTENV={quoted(canary('dotenv'))}", encoding="utf-8")
-    with Served(Config.load(path, environ={})) as served:
+    with Served(load_config(path, environ={})) as served:
         until(lambda: served.logged_events("web_listening"), "endpoints that listen")
         served.do(lambda: setattr(served.state, "reload_error", canary("database")))
         answers = [ask(served.address, page) for page in PAGES]

@@ -41,7 +41,10 @@ PROBE = ProbeResult(
             )
         },
         incidents=dict.fromkeys([("gloo", *BAD), ("gone", *BAD), ("channel:hook", "channel_failing", "warning")], 1),
-        queues={"hook": QueueStats(due=2, oldest_due_at=NOW - timedelta(seconds=90), dead=1), "renamed": QueueStats(due=9)},
+        queues={
+            "hook": QueueStats(due=2, oldest_due_at=NOW - timedelta(seconds=90), dead=1),
+            "renamed": QueueStats(due=9),
+        },
         channels={"hook": ChannelState(name="hook", suspended_at=NOW)},
         learned={"gloo": LearnedLimits(at=NOW, rate_per_s=7.5, concurrency=3.0, down=True)},
     )

@@ -1,4 +1,4 @@
-"""Whether a daemon is alive and ready, as tables: every reason with what brings it about."""
+"""Whether a daemon is alive and ready: tables of inputs and reasons."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ def target(**changes):
 @pytest.mark.parametrize(
     ("age_s", "expected"), [(0, Liveness.OK), (59.9, Liveness.OK), (60, Liveness.STALLED), (1e6, Liveness.STALLED)]
 )
-def test_it_is_alive_while_its_scheduler_turns(age_s, expected):
+def test_it_is_alive_while_its_event_loop_runs(age_s, expected):
     assert liveness(heartbeat_age_s=age_s) is expected
 
 
@@ -53,13 +53,13 @@ def test_it_is_alive_while_its_scheduler_turns(age_s, expected):
     ("inputs", "part", "said", "remedy"),
     [
         pytest.param(
-            ReadinessInputs(heartbeat_age_s=61), Component.DAEMON, "not turned for 61 s", "restart", id="scheduler"
+            ReadinessInputs(heartbeat_age_s=61), Component.DAEMON, "not run for 61 s", "restart", id="scheduler"
         ),
         pytest.param(
             ReadinessInputs(database=DatabaseInput(error="it is down")),
             Component.DATABASE,
             "it is down",
-            "by itself",
+            "retries by itself",
             id="no database",
         ),
         pytest.param(
@@ -86,20 +86,20 @@ def test_it_is_alive_while_its_scheduler_turns(age_s, expected):
         pytest.param(
             ReadinessInputs(targets=[target(last_run_at=ago(minutes=10))]),
             Component.RUNS,
-            "overdue since 2026-03-01 12:00:00 UTC: its last one ended at 2026-03-01 11:50:00 UTC",
+            "overdue since 2026-03-01 12:00:00 UTC; the last run ended at 2026-03-01 11:50:00 UTC",
             "run_error",
             id="an old run",
         ),
         pytest.param(
             ReadinessInputs(targets=[target(last_run_at=None)]),
             Component.RUNS,
-            "it had none yet",
+            "no run has ended yet",
             "run_skipped",
             id="no run at all",
         ),
     ],
 )
-def test_it_is_not_ready_for_a_reason_that_names_its_remedy(inputs, part, said, remedy):
+def test_it_is_not_ready_for_a_reason_with_a_remedy(inputs, part, said, remedy):
     found = readiness(inputs, NOW)
     (reason,) = found.reasons
     assert (found.status, reason.part) == (ReadinessStatus.NOT_READY, part)
@@ -117,20 +117,20 @@ def test_it_is_not_ready_for_a_reason_that_names_its_remedy(inputs, part, said, 
         pytest.param(
             ReadinessInputs(channels=[ChannelInput(name="hook", suspended=True, oldest_due_at=ago(days=1))]),
             Component.DELIVERY,
-            "refused us",
+            "suspended",
             "hook",
             id="a suspended channel",
         ),
         pytest.param(
             ReadinessInputs(channels=[ChannelInput(name="hook", oldest_due_at=ago(minutes=15))]),
             Component.DELIVERY,
-            "undelivered since 2026-03-01 11:45:00 UTC",
+            "not been delivered since 2026-03-01 11:45:00 UTC",
             "hook",
             id="an old message",
         ),
     ],
 )
-def test_what_keeps_nothing_from_running_is_a_warning(inputs, part, said, channel):
+def test_a_problem_that_stops_no_run_is_a_warning(inputs, part, said, channel):
     found = readiness(inputs, NOW)
     (warning,) = found.warnings
     assert (found.status, found.reasons, warning.part, warning.channel) == (ReadinessStatus.READY, (), part, channel)
@@ -162,19 +162,19 @@ def test_what_keeps_nothing_from_running_is_a_warning(inputs, part, said, channe
         pytest.param(ReadinessInputs(channels=[ChannelInput(name="a")]), id="a channel that is well"),
     ],
 )
-def test_it_is_ready_without_a_word(inputs):
+def test_it_is_ready_without_warnings(inputs):
     found = readiness(inputs, NOW)
     assert (found.status, found.reasons, found.warnings) == (ReadinessStatus.READY, (), ())
 
 
-def test_one_that_stops_is_not_ready_and_gives_no_other_reason():
+def test_a_daemon_that_is_stopping_gives_no_other_reason():
     found = readiness(ReadinessInputs(stopping=True, database=DatabaseInput(error="down"), reload_refused=True), NOW)
     assert found.status is ReadinessStatus.STOPPING
     assert [reason.part for reason in found.reasons] == [Component.DAEMON]
     assert [warning.part for warning in found.warnings] == [Component.CONFIGURATION]
 
 
-def test_of_a_database_that_is_down_nothing_is_said_about_runs():
+def test_while_the_database_is_down_runs_are_not_judged():
     inputs = ReadinessInputs(database=DatabaseInput(error="down"), targets=[target(last_run_at=None)])
     assert [reason.part for reason in readiness(inputs, NOW).reasons] == [Component.DATABASE]
 
@@ -193,7 +193,7 @@ def test_of_a_database_that_is_down_nothing_is_said_about_runs():
         ),
     ],
 )
-def test_a_run_is_late_when_two_are_missing(due_times, deadline, after):
+def test_a_target_is_overdue_after_two_intervals(due_times, deadline, after):
     assert overdue_from(target(due_times=due_times, deadline=deadline, last_run_at=NOW)) == NOW + after
 
 
@@ -202,14 +202,14 @@ def test_the_first_run_has_an_interval_and_its_whole_deadline():
 
 
 @pytest.mark.parametrize("last_run_at", [None, NOW], ids=["no run yet", "one run"])
-def test_what_is_never_due_again_is_never_late(last_run_at):
+def test_a_target_that_is_never_due_is_never_overdue(last_run_at):
     never = target(due_times=DueTimes(cron="0 0 */29 2 MON#5"), last_run_at=last_run_at)
     assert overdue_from(never) is None
     assert readiness(ReadinessInputs(targets=[never]), NOW).status is ReadinessStatus.READY
 
 
 @given(last=st.integers(0, 10_000), since=st.integers(0, 10_000), every=st.integers(1, 5_000))
-def test_a_later_run_is_never_late_sooner(last, since, every):
+def test_a_later_run_never_makes_a_target_overdue_sooner(last, since, every):
     due = DueTimes(every=timedelta(seconds=every))
     earlier, later = (
         overdue_from(target(due_times=due, last_run_at=ago(seconds=age), watched_since=ago(seconds=since)))
