@@ -1,4 +1,4 @@
-"""The command `ingestion-monitor`: parses, calls, prints. Each command imports what it needs when it runs."""
+"""The command `ingestion-monitor`: one module per command or group. A command imports what it needs when it runs."""
 
 import atexit
 import contextlib
@@ -11,32 +11,32 @@ from typing import NoReturn
 
 from monitor.errors import ConfigError, MonitorError
 
-__all__ = ["collect_seldom", "command", "main"]
+__all__ = ["command", "main", "tune_gc"]
 
 _FIRST_GC_THRESHOLD, _GC_THRESHOLD = 200_000, 20_000
 
 
 def command() -> NoReturn:
-    """Runs this process's own command line and ends the process with its exit code.
+    """Runs the command line of this process and ends the process with its exit code.
 
-    The interpreter is not torn down. A thread of pyreqwest may still be handing back a connection that failed, and when
-    it meets an interpreter that is going it aborts the process: in 1 of 7 runs that end on a dead receiver (exit 134).
+    It ends without Python's teardown: a thread of pyreqwest may still be releasing a failed connection, and during
+    teardown that aborts the process (exit 134, in 1 of 7 runs that end on a dead receiver).
     """
     tune_gc()
-    # a plugin would be shown every value of the configuration; and to look for some takes pydantic a while
+    # a plugin would see every value of the configuration, and looking for plugins takes time
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # whoever read it has gone
+        with contextlib.suppress(OSError):  # its reader is gone
             stream.flush()
-    atexit._run_exitfuncs()  # noqa: SLF001  # there is no public way to them, and `os._exit` leaves them out
+    atexit._run_exitfuncs()  # noqa: SLF001  # they have no public interface, and `os._exit` skips them
     os._exit(code)
 
 
 def tune_gc() -> None:
-    """Looks for cycles in memory first after 200,000 objects, then every 20,000; every 700 would cost 5% of a run.
+    """Collects garbage first after 200,000 objects, then every 20,000; Python's default, 700, costs 5% of a run.
 
-    The 140,000 objects of the modules that `check` loads are there to stay; to go through them costs a tenth of it.
+    The modules that `check` loads have 140,000 objects, which all stay.
     """
     gc.set_threshold(_FIRST_GC_THRESHOLD, 20, 20)
     gc.callbacks.append(_after_first_collection)
@@ -48,32 +48,24 @@ def _after_first_collection(_phase: str, _info: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command.
-
-    Args:
-        arguments: the command line without the program's name; None takes the process's own.
-
-    Returns:
-        The exit code: 0 ran, 1 --fail-on matched, 2 configuration or usage, 3 could not run,
-        4 partial, aborted or undeliverable, 5 skipped, 130/143 interrupted.
-    """
+    """Runs one command line, by default that of the process, and returns its exit code (see `exit_codes`)."""
     from monitor.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # what a terminal can't show must not end a run that did its work
+            # a character that the terminal can't show must not fail the command
             stream.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="ingestion-monitor")
     except MonitorError as error:
         return _print_error(error)
-    except SystemExit as end:  # how typer ends: usage errors are shown, Ctrl-C is 130
+    except SystemExit as end:  # typer has printed usage errors; Ctrl-C is 130
         return end.code if isinstance(end.code, int) else 0
     return 0
 
 
 def _print_error(error: MonitorError) -> int:
-    """Prints an error as its sentences on stderr; gives back its exit code."""
+    """Prints an error on stderr, one line per problem; returns its exit code."""
     sentences = error.problems if isinstance(error, ConfigError) else (str(error),)
     for sentence in sentences:
         print(f"error: {sentence}", file=sys.stderr)

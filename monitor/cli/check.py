@@ -1,18 +1,16 @@
-"""`check`: one run over each chosen target, side by side, then delivery; complete by itself, for cron."""
+"""`check`: one run over each target, side by side, then delivery; complete by itself, for cron."""
 
-import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from monitor.app import App, copy_limits, utcnow, validate_providers
-from monitor.cli.exit_codes import FailOn, combine_exit_codes, exit_code_of
-from monitor.cli.notify import UNREACHABLE, deliver, delivery_line
-from monitor.cli.progress import progress_bars
+import typer
+
+from monitor.cli.exit_codes import UNREACHABLE, FailOn, combine_exit_codes, exit_code_of
+from monitor.cli.options import AsJson, ConfigPath, LogLevel, TargetNames
 from monitor.cli.session import (
     load,
     open_app,
@@ -22,82 +20,93 @@ from monitor.cli.session import (
     select_targets,
     temporary_folder,
 )
-from monitor.cli.signals import SignalHandler
-from monitor.config import Config, TargetConfig
-from monitor.database.engine import connect_read_only
-from monitor.database.schema import ensure
+from monitor.cli.signals import SignalHandler, deliver, delivery_line
 from monitor.errors import ConfigError, LeaseHeldError, MonitorError, RunAlreadyExecutedError, StoreError
-from monitor.notifications.delivery import DeliveryReport
-from monitor.reports.runs import incomplete_reason, nothing_to_report, run_json, run_text
-from monitor.runs.progress import Progress
-from monitor.runs.report import RunReport
-from monitor.runs.run import Job, Run
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from monitor.app import App
+    from monitor.config import Config, TargetConfig
+    from monitor.notifications.delivery import DeliveryReport
+    from monitor.runs.progress import Progress
+    from monitor.runs.report import RunReport
+    from monitor.runs.run import Job
 
 MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=1)
 """Of a deadline, as in the configuration."""
 MAX_RUN_KEY_LENGTH = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckOptions:
-    """The command line of `check`."""
+def check(
+    config: ConfigPath = None,
+    target: TargetNames = None,
+    as_json: AsJson = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing if all is well, as cron jobs should.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask the API and print, but write and send nothing.")
+    ] = False,
+    deadline: Annotated[
+        str | None,
+        typer.Option("--deadline", help="Stop asking after this long, e.g. 4m.", show_default="as configured"),
+    ] = None,
+    run_key: Annotated[
+        str | None, typer.Option("--run-key", help="A name for this run; a second run with the same name is skipped.")
+    ] = None,
+    slot: Annotated[str | None, typer.Option("--slot", hidden=True)] = None,
+    fail_on: Annotated[
+        str | None, typer.Option("--fail-on", help="Exit 1 if any of these holds: failed, stuck, unknown, incident.")
+    ] = None,
+    skip_ok: Annotated[bool, typer.Option("--skip-ok", help="Exit 0, not 5, if another run holds the target.")] = False,
+    log_level: LogLevel = None,
+) -> None:
+    """Check every tracked item once: snapshot, incidents, delivery.
 
-    targets: tuple[str, ...] = ()
-    as_json: bool = False
-    quiet: bool = False
-    dry_run: bool = False
-    deadline: str | None = None
-    run_key: str | None = None
-    fail_on: str | None = None
-    skip_ok: bool = False
-    log_level: str | None = None
+    Exit code: 0 ran and stored, 1 --fail-on matched, 4 partial, aborted, or no channel could be reached, 5 skipped.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TargetResult:
-    """How one target's run ended: with a report, or an error."""
-
-    target: str
-    exit_code: int
-    report: RunReport | None = None
-    error: str | None = None
-    skipped: bool = False
-    store_failed: bool = False
-
-
-def check(path: Path | None, options: CheckOptions) -> int:
-    """Checks the chosen targets and prints what was found; gives back the exit code.
-
-    Raises:
-        ConfigError: the configuration or an option is wrong; nothing was contacted or written.
-        StoreError: the database can't be opened.
+    Example: ingestion-monitor check --config monitor.toml --fail-on failed,incident
     """
-    fail_on, deadline = _fail_on(options.fail_on), _deadline(options.deadline)
-    _check_run_key(options.run_key)
-    config = load(path, log_level=options.log_level or _log_level(options), exclude=_suppressed_events(options))
-    targets = select_targets(config, options.targets)
+    import asyncio
+
+    if slot is not None:
+        raise ConfigError(["--slot is now called --run-key"])
+    codes, time_limit, key = _fail_on(fail_on), _deadline(deadline), _run_key(run_key)
+    level = log_level or _log_level(quiet=quiet)
+    # a quiet run prints what failed in the end; single requests that failed were retried
+    exclude = {"requests_failed"} if quiet and log_level is None else ()
+    loaded = load(config, log_level=level, exclude=exclude)
+    from monitor.app import validate_providers
+
+    targets = select_targets(loaded, target or ())
     validate_providers(targets)
-    with _open_app(config, dry_run=options.dry_run) as app:
-        session = _Session(app, options, fail_on, deadline)
+    with _open_app(loaded, dry_run=dry_run) as app:
+        bars = not (quiet or as_json)
+        session = Session(
+            app=app,
+            fail_on=codes,
+            deadline=time_limit,
+            run_key=key,
+            dry_run=dry_run,
+            skip_ok=skip_ok,
+            progress_bars=bars,
+        )
         results, delivery = asyncio.run(session.run(targets))
     code = session.exit_code(results, delivery)
-    _print(options, results, delivery, code)
-    return code
+    _print_errors(results, quiet=quiet)
+    if as_json:
+        print_json({**_as_json(results, delivery, code), "dry_run": dry_run})
+    else:
+        _print_reports(results, delivery, quiet=quiet, dry_run=dry_run)
+    raise typer.Exit(code)
 
 
-def _log_level(options: CheckOptions) -> str | None:
-    """What the log shows unless told otherwise: to people on a terminal nothing that the command itself prints."""
-    if options.quiet:
+def _log_level(*, quiet: bool) -> str | None:
+    """The default log level: on a terminal the log does not repeat what the command prints."""
+    if quiet:
         return "warning"
     return "error" if sys.stdout.isatty() and sys.stderr.isatty() else None
-
-
-def _suppressed_events(options: CheckOptions) -> frozenset[str]:
-    """What a quiet run does not log unless told to: failures of single requests, for which retries are there.
-
-    Those that did not pass are in what the command prints.
-    """
-    return frozenset({"requests_failed"}) if options.quiet and options.log_level is None else frozenset()
 
 
 def _fail_on(text: str | None) -> frozenset[FailOn]:
@@ -116,22 +125,27 @@ def _deadline(text: str | None) -> timedelta | None:
     )
 
 
-def _check_run_key(run_key: str | None) -> None:
-    if run_key is not None and not (run_key.strip() and run_key.isprintable() and len(run_key) <= MAX_RUN_KEY_LENGTH):
-        raise ConfigError([f"--slot: give it a name of 1 to {MAX_RUN_KEY_LENGTH} printable characters"])
+def _run_key(text: str | None) -> str | None:
+    if text is not None and not (text.strip() and text.isprintable() and len(text) <= MAX_RUN_KEY_LENGTH):
+        raise ConfigError([f"--run-key: give a name of 1 to {MAX_RUN_KEY_LENGTH} printable characters"])
+    return text
 
 
 @contextmanager
-def _open_app(config: Config, *, dry_run: bool) -> Iterator[App]:
-    """The live parts; for a dry run on a database of its own that is thrown away, so that nothing can be written."""
+def _open_app(config: "Config", *, dry_run: bool) -> "Iterator[App]":
+    """The live parts. A dry run gets a new database, which is deleted at the end, so that nothing can be written."""
     if not dry_run:
         with open_app(config) as app:
             yield app
         return
+    from monitor.app import App, copy_limits
+    from monitor.database.engine import connect_read_only
+    from monitor.database.schema import ensure
+
     with temporary_folder() as folder:
         engine, own_database = ensure(f"sqlite:///{folder}/dry-run.db"), connect_read_only(config.database.reveal())
         try:
-            # what the API said about coming back holds for a dry run, too
+            # a dry run, too, respects the Retry-After of earlier runs
             copy_limits(config.targets, source=own_database, destination=engine)
             yield App(config=config, engine=engine)
         finally:
@@ -139,91 +153,141 @@ def _open_app(config: Config, *, dry_run: bool) -> Iterator[App]:
             own_database.dispose()
 
 
-class _Session:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetResult:
+    """How one target's run ended: with a report, or an error."""
+
+    target: str
+    exit_code: int
+    report: "RunReport | None" = None
+    error: str | None = None
+    skipped: bool = False
+    store_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
     """The runs of one `check`, with their signals."""
 
-    def __init__(self, app: App, options: CheckOptions, fail_on: frozenset[FailOn], deadline: timedelta | None) -> None:
-        self._app, self._options, self._fail_on, self._deadline = app, options, fail_on, deadline
-        self._signal_handler = SignalHandler()
+    app: "App"
+    fail_on: frozenset[FailOn] = frozenset()
+    deadline: timedelta | None = None
+    run_key: str | None = None
+    dry_run: bool = False
+    skip_ok: bool = False
+    progress_bars: bool = False
+    signals: SignalHandler = field(default_factory=SignalHandler)
 
-    async def run(self, targets: Sequence[TargetConfig]) -> tuple[list[_TargetResult], DeliveryReport]:
+    async def run(self, targets: "Sequence[TargetConfig]") -> "tuple[list[TargetResult], DeliveryReport]":
         """Runs over the targets side by side, then delivers what is due."""
-        self._signal_handler.install()
-        interrupt = self._signal_handler.event
-        with progress_bars(wanted=not (self._options.quiet or self._options.as_json)) as bar:
-            results = await asyncio.gather(
-                *(self._check_target(target, interrupt, bar(target.name)) for target in targets)
-            )
-        # the outbox is in the same database: what failed the runs would fail the delivery too
-        if self._options.dry_run or interrupt.is_set() or any(result.store_failed for result in results):
-            return list(results), DeliveryReport()
-        try:
-            return list(results), await deliver(self._app.sender(), interrupt)
-        except MonitorError as error:
-            return [
-                *results,
-                _TargetResult(target="messages", exit_code=error.exit_code, error=str(error)),
-            ], DeliveryReport()
+        import asyncio
 
-    async def _check_target(self, target: TargetConfig, interrupt: asyncio.Event, progress: Progress) -> _TargetResult:
-        job = self._job(target)
+        from monitor.notifications.delivery import DeliveryReport
+
+        self.signals.install()
+        interrupt = self.signals.event
+        with _progress(bars=self.progress_bars) as bar:
+            runs = [self._check_target(target, interrupt, bar(target.name)) for target in targets]
+            results = await asyncio.gather(*runs)
+        # the outbox is in the same database: if that failed, delivery would fail too
+        if self.dry_run or interrupt.is_set() or any(result.store_failed for result in results):
+            return results, DeliveryReport()
         try:
-            report = await Run(job, interrupt=interrupt, progress=progress, run_key=self._options.run_key)()
+            return results, await deliver(self.app.sender(), interrupt)
+        except MonitorError as error:
+            failed = TargetResult(target="messages", exit_code=error.exit_code, error=str(error))
+            return [*results, failed], DeliveryReport()
+
+    async def _check_target(
+        self, target: "TargetConfig", interrupt: "asyncio.Event", progress: "Progress"
+    ) -> TargetResult:
+        from monitor.runs.run import Run
+
+        try:
+            report = await Run(self._job(target), interrupt=interrupt, progress=progress, run_key=self.run_key)()
         except (LeaseHeldError, RunAlreadyExecutedError) as error:
-            code = 0 if self._options.skip_ok else error.exit_code
-            return _TargetResult(target=target.name, exit_code=code, error=str(error), skipped=True)
+            code = 0 if self.skip_ok else error.exit_code
+            return TargetResult(target=target.name, exit_code=code, error=str(error), skipped=True)
         except MonitorError as error:
             failed = isinstance(error, StoreError)
-            return _TargetResult(target=target.name, exit_code=error.exit_code, error=str(error), store_failed=failed)
-        return _TargetResult(target=target.name, exit_code=exit_code_of(report, self._fail_on), report=report)
+            return TargetResult(target=target.name, exit_code=error.exit_code, error=str(error), store_failed=failed)
+        return TargetResult(target=target.name, exit_code=exit_code_of(report, self.fail_on), report=report)
 
-    def _job(self, target: TargetConfig) -> Job:
-        job = self._app.job(target)
-        if self._options.dry_run:
-            job = replace(job, heartbeat=None)  # whoever is told of runs would take it for one
-        return job if self._deadline is None else replace(job, deadline=self._deadline)
+    def _job(self, target: "TargetConfig") -> "Job":
+        job = self.app.job(target)
+        if self.dry_run:
+            job = replace(job, heartbeat=None)  # a heartbeat would report a run
+        return job if self.deadline is None else replace(job, deadline=self.deadline)
 
-    def exit_code(self, results: Sequence[_TargetResult], delivery: DeliveryReport) -> int:
-        """The exit code of all of it."""
-        if self._signal_handler.signal is not None:
-            return 128 + self._signal_handler.signal
-        return combine_exit_codes(
-            [*(result.exit_code for result in results), UNREACHABLE if delivery.unreachable else 0]
-        )
+    def exit_code(self, results: Sequence[TargetResult], delivery: "DeliveryReport") -> int:
+        """The exit code of all runs and the delivery."""
+        if self.signals.signal is not None:
+            return 128 + self.signals.signal
+        codes = [result.exit_code for result in results]
+        return combine_exit_codes([*codes, UNREACHABLE if delivery.unreachable else 0])
 
 
-def _print(options: CheckOptions, results: Sequence[_TargetResult], delivery: DeliveryReport, code: int) -> None:
-    lines = [
-        _error_line(result) for result in results if not (options.quiet and result.skipped and result.exit_code == 0)
-    ]
-    for line in dict.fromkeys(lines):
-        if line:
-            print(line, file=sys.stderr)
-    if options.as_json:
-        print_json({**_as_json(results, delivery, code), "dry_run": options.dry_run})
+@contextmanager
+def _progress(*, bars: bool) -> "Iterator[Callable[[str], Progress]]":
+    """A maker of progress displays, one per target: bars if wanted and stderr is a terminal, else nothing."""
+    if not (bars and sys.stderr.isatty()):
+        from monitor.runs.progress import NoProgress
+
+        yield lambda _: NoProgress()
         return
-    reports = [
-        result.report
-        for result in results
-        if result.report and not (options.quiet and nothing_to_report(result.report))
-    ]
-    texts = [run_text(report, now=utcnow()) for report in reports]
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as display:
+        yield lambda name: _ProgressBar(display.add_task, display.update, name)
+
+
+class _ProgressBar:
+    """One target's bar."""
+
+    def __init__(self, add: Callable[..., object], update: Callable[..., None], name: str) -> None:
+        self._update, self._task = update, add(name, total=None)
+
+    def begin(self, total: int) -> None:
+        self._update(self._task, total=total)
+
+    def advance(self) -> None:
+        self._update(self._task, advance=1)
+
+
+def _print_errors(results: Sequence[TargetResult], *, quiet: bool) -> None:
+    """Prints on stderr why targets were not checked, or not to the end."""
+    from monitor.reports.runs import incomplete_reason
+
+    lines = []
+    for result in results:
+        reason = result.error or (result.report and incomplete_reason(result.report))
+        if reason and not (quiet and result.skipped and result.exit_code == 0):
+            lines.append(f"{'skipped' if result.skipped else 'error'}: {reason}")
+    for line in dict.fromkeys(lines):
+        print(line, file=sys.stderr)
+
+
+def _print_reports(results: Sequence[TargetResult], delivery: "DeliveryReport", *, quiet: bool, dry_run: bool) -> None:
+    from monitor.app import utcnow
+    from monitor.reports.runs import nothing_to_report, run_text
+
+    reports = [result.report for result in results if result.report]
+    texts = [run_text(report, now=utcnow()) for report in reports if not (quiet and nothing_to_report(report))]
     messages = delivery_line(delivery)
-    if messages and (texts or not options.quiet or delivery.unreachable):
+    if messages and (texts or not quiet or delivery.unreachable):
         texts.append(messages)
-    if options.dry_run and not options.quiet:
+    if dry_run and not quiet:
         texts.append("Dry run: nothing was stored or sent, and earlier runs were not looked at.")
     if texts:
         print_lines("\n\n".join(texts))
 
 
-def _error_line(result: _TargetResult) -> str | None:
-    """Why a target was not checked, or not to the end."""
-    line = result.error or (result.report and incomplete_reason(result.report))
-    return f"{'skipped' if result.skipped else 'error'}: {line}" if line else None
+def _as_json(results: Sequence[TargetResult], delivery: "DeliveryReport", code: int) -> dict[str, Any]:
+    from monitor.reports.runs import run_json
 
-
-def _as_json(results: Sequence[_TargetResult], delivery: DeliveryReport, code: int) -> dict[str, Any]:
     rows = [
         {**run_json(result.report), "exit_code": result.exit_code}
         if result.report

@@ -1,66 +1,78 @@
-"""`config …`: reads the configuration and says what it found; prints its schema."""
+"""`config …`: checks the configuration, prints what is in force, and prints its schema."""
 
-import json
 from pathlib import Path
+from typing import Annotated
 
-from monitor.app import validate_channels, validate_providers
+import typer
+
+from monitor.cli.options import AsJson, ConfigPath, group
 from monitor.cli.session import load, print_json, print_lines
-from monitor.config.effective import effective_settings, format_toml
 from monitor.errors import MonitorError
 
+app = group("The configuration.")
 
-def check(path: Path | None) -> None:
-    """Prints what the configuration describes.
 
-    Raises:
-        ConfigError: with every problem found, those of providers and of Apprise included.
+@app.command()
+def check(config: ConfigPath = None) -> None:
+    """Read the configuration and list every problem, each with its remedy. Nothing is contacted.
+
+    Example: ingestion-monitor config check --config monitor.toml
     """
-    config = load(path)
-    validate_providers(config.targets)
-    validate_channels(config.channels)
-    source = config.source or "the environment"
-    targets = ", ".join(target.name for target in config.targets)
-    channels = ", ".join(channel.name for channel in config.channels) or "none: messages go to the log"
+    loaded = load(config)
+    from monitor.app import validate_channels, validate_providers
+
+    validate_providers(loaded.targets)
+    validate_channels(loaded.channels)
+    targets = ", ".join(target.name for target in loaded.targets)
+    channels = ", ".join(channel.name for channel in loaded.channels) or "none: messages go to the log"
+    source = loaded.source or "the environment"
     print_lines(f"{source}: no problems found\n  targets:  {targets}\n  channels: {channels}")
 
 
-def show(path: Path | None, as_json: bool) -> None:
-    """Prints every setting in force, secrets masked, with where it came from.
+@app.command()
+def show(config: ConfigPath = None, as_json: AsJson = False) -> None:
+    """Print every setting in force, secrets masked, with where each came from.
 
-    As JSON, one object: `file` (its path or null), `warnings`, and `settings`, each with `key`, `value`, `source`
-    (default, file, dotenv, environment or flag) and `origin` in words.
-
-    Raises:
-        ConfigError: with every problem found.
+    Example: ingestion-monitor config show
     """
-    config = load(path)
-    settings = effective_settings(config.describe(), config.origins)
+    loaded = load(config)
+    from monitor.config.effective import effective_settings, format_toml
+
+    settings = effective_settings(loaded.describe(), loaded.origins)
     if not as_json:
-        print_lines(f"# {config.source or 'no file: the environment alone'}\n{format_toml(settings)}")
+        print_lines(f"# {loaded.source or 'no file: the environment alone'}\n{format_toml(settings)}")
         return
     rows = [
         {"key": each.key, "value": each.value, "source": each.origin.source, "origin": str(each.origin)}
         for each in settings
     ]
-    file = str(config.source) if config.source else None
-    print_json({"file": file, "warnings": list(config.warnings), "settings": rows})
+    file = str(loaded.source) if loaded.source else None
+    print_json({"file": file, "warnings": list(loaded.warnings), "settings": rows})
 
 
-def schema(output: Path | None) -> None:
-    """Prints the JSON Schema of `monitor.toml`, or writes it to a file.
+@app.command()
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it to this file instead of stdout.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of monitor.toml, for editors that check and complete while you type.
 
-    Raises:
-        MonitorError: the file can't be written.
+    Example: ingestion-monitor config schema --output monitor.schema.json
     """
+    import json
+
     from monitor.config.json_schema import json_schema
     from monitor.providers.registry import installed_providers
 
-    schema_document = json_schema(installed_providers())
+    document = json_schema(installed_providers())
     if output is None:
-        print_json(schema_document)
+        print_json(document)
         return
     try:
-        output.write_text(json.dumps(schema_document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise MonitorError(f"{output} can't be written ({error.strerror}): name a file in a folder of yours") from error
+        raise MonitorError(
+            f"{output} can't be written ({error.strerror}): name a file in a folder that you may write to"
+        ) from error
     print_lines(f"wrote {output}; editors find it by the first line of monitor.toml: #:schema ./{output.name}")

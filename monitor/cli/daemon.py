@@ -1,35 +1,38 @@
 """`daemon`: serves until a signal."""
 
-import asyncio
 import signal
-from pathlib import Path
 
+import typer
+
+from monitor.cli.options import ConfigPath, LogLevel
 from monitor.cli.session import load, register_secrets
 from monitor.cli.signals import force_exit_after
-from monitor.config import Config
 
 
-def daemon(path: Path | None, log_level: str | None) -> int:
-    """Runs the daemon; exit code 143 after SIGTERM, 130 after SIGINT.
+def daemon(config: ConfigPath = None, log_level: LogLevel = None) -> None:
+    """Run every target on its schedule, until a signal.
 
-    Raises:
-        ConfigError: with every problem found.
-        SchemaError: the database's schema is not this program's.
+    It also delivers messages and serves the health endpoints. Exit code: 143 after SIGTERM, 130 after SIGINT.
+
+    Example: ingestion-monitor daemon --config /etc/monitor.toml
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is heeded it must not end the process
-    config = load(path, log_level=log_level or "info")
+    import asyncio
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the daemon handles it, it must not end the process
+    first = load(config, log_level=log_level or "info")
     from monitor.app import validate_providers
+    from monitor.config import Config, load_config
     from monitor.daemon import Daemon
 
-    validate_providers(config.targets)
+    validate_providers(first.targets)
 
     def read_config() -> Config:
-        config = Config.load(path)
-        register_secrets(config)
-        validate_providers(config.targets)
-        return config
+        changed = load_config(config)
+        register_secrets(changed)
+        validate_providers(changed.targets)
+        return changed
 
     async def serve() -> int:
-        return await Daemon(config, on_stop=force_exit_after, read_config=read_config).serve()
+        return await Daemon(first, on_stop=force_exit_after, read_config=read_config).serve()
 
-    return asyncio.run(serve())
+    raise typer.Exit(asyncio.run(serve()))

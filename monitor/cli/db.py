@@ -1,46 +1,57 @@
-"""`db …`: the schema of the monitor's own database."""
+"""`db …`: the schema of the monitor's own database, and retention."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from monitor.app import holder, utcnow
+import typer
+
+from monitor.cli.exit_codes import COULD_NOT_RUN, SKIPPED
+from monitor.cli.options import AsJson, ConfigPath, group
 from monitor.cli.session import load, open_app, print_json, print_lines
-from monitor.database import schema
-from monitor.database.engine import connect_read_only
-from monitor.database.retention import PruneOutcome, Pruner
-from monitor.database.schema import SchemaFit, SchemaVersion
-from monitor.reports.pruning import prune_json, prune_text
 
-WRONG_SCHEMA = 3
+if TYPE_CHECKING:
+    from monitor.database.schema import SchemaVersion
+
+app = group("The monitor's own database.")
 
 
-def upgrade(path: Path | None) -> None:
-    """Brings the schema to this program's version.
+@app.command()
+def upgrade(config: ConfigPath = None) -> None:
+    """Bring the database's schema to this program's version.
 
-    Raises:
-        SchemaError: the schema is newer than this program.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor db upgrade
     """
-    applied = schema.upgrade(load(path).database.reveal())
+    loaded = load(config)
+    from monitor.database import schema
+
+    applied = schema.upgrade(loaded.database.reveal())
     steps = f"upgraded: {', '.join(applied)}" if applied else "nothing to do"
     print_lines(f"The database is at this program's schema ({steps}).")
 
 
-def current(path: Path | None) -> int:
-    """Prints the schema's version; exit code 0 when it is this program's, else 3.
+@app.command()
+def current(config: ConfigPath = None) -> None:
+    """Print the schema's version. Exit code: 0 if it is this program's, else 3.
 
-    Raises:
-        StoreError: the database can't be read.
+    Example: ingestion-monitor db current
     """
-    engine = connect_read_only(load(path).database.reveal())
+    loaded = load(config)
+    from monitor.database import schema
+    from monitor.database.engine import connect_read_only
+    from monitor.database.schema import SchemaFit
+
+    engine = connect_read_only(loaded.database.reveal())
     try:
         version = schema.current(engine)
     finally:
         engine.dispose()
-    print_lines(_version_text(version))
-    return 0 if version.fit is SchemaFit.CURRENT else WRONG_SCHEMA
+    print_lines(version_text(version))
+    raise typer.Exit(0 if version.fit is SchemaFit.CURRENT else COULD_NOT_RUN)
 
 
-def _version_text(version: SchemaVersion) -> str:
+def version_text(version: "SchemaVersion") -> str:
+    """The schema's version, whether it fits, and what to do if not."""
+    from monitor.database.schema import SchemaFit
+
     match version.fit:
         case SchemaFit.CURRENT:
             return f"The database is at schema {version.current}, which is this program's."
@@ -56,20 +67,28 @@ def _version_text(version: SchemaVersion) -> str:
     return f"The database is {found}; this program needs {version.head}: run `ingestion-monitor db upgrade`."
 
 
-BUSY = 5
+@app.command()
+def prune(
+    config: ConfigPath = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete history that is older than [retention] allows; runs go on meanwhile.
 
+    Exit code: 0, or 5 if another process is pruning.
 
-def prune(path: Path | None, *, dry_run: bool, as_json: bool) -> int:
-    """Prunes once, and prints what went; exit code 0, or 5 when another process is at it.
-
-    Raises:
-        StoreError: the database can't be used.
+    Example: ingestion-monitor db prune --dry-run
     """
-    with open_app(load(path)) as app:
+    loaded = load(config)
+    from monitor.app import holder, utcnow
+    from monitor.database.retention import PruneOutcome, Pruner
+    from monitor.reports.pruning import prune_json, prune_text
+
+    with open_app(loaded) as app:
         pruner = Pruner(app.engine, app.config.retention.ages(), holder=holder(), utcnow=utcnow)
         pruned = pruner.dry_run() if dry_run else pruner()
     if as_json:
         print_json(prune_json(pruned, dry_run=dry_run))
     else:
         print_lines(prune_text(pruned, dry_run=dry_run))
-    return BUSY if pruned.outcome is PruneOutcome.BUSY else 0
+    raise typer.Exit(SKIPPED if pruned.outcome is PruneOutcome.BUSY else 0)

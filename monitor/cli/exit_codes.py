@@ -1,22 +1,33 @@
-"""Which exit code a command ends with. Pure.
+"""The exit codes of all commands, and which one a run ends with. Pure.
 
-0 ran and stored; 1 `--fail-on` matched; 2 configuration or usage; 3 could not run; 4 partial, aborted, or no channel
-could be reached; 5 skipped. Of several: the first of 2, 3, 4, 1, 5, 0.
+Of several targets the first of 2, 3, 4, 1, 5, 0 counts. A signal ends a command with 128 plus its number.
 """
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from monitor.model import RunStatus
-from monitor.runs.report import RunReport
+if TYPE_CHECKING:
+    from monitor.runs.report import RunReport
 
-MATCHED, USAGE, COULD_NOT_RUN, CUT_SHORT, SKIPPED = 1, 2, 3, 4, 5
+MATCHED = 1
+"""`--fail-on` matched."""
+USAGE = 2
+"""The configuration or the usage is wrong."""
+COULD_NOT_RUN = 3
+"""Also: the database has another schema, and a problem that `doctor` found."""
+CUT_SHORT = UNREACHABLE = 4
+"""The run is partial or aborted, or no channel could be reached."""
+SKIPPED = 5
+"""Another process is doing the same."""
+PAUSE = 75
+"""The gate is closed: in `sysexits.h` a temporary failure, so try again later."""
 
 _ORDER = (USAGE, COULD_NOT_RUN, CUT_SHORT, MATCHED, SKIPPED, 0)
 
 
 class FailOn(StrEnum):
-    """What a caller wants to be told by exit code 1."""
+    """What ends `check` with exit code 1 if asked for."""
 
     FAILED = "failed"
     STUCK = "stuck"
@@ -24,8 +35,10 @@ class FailOn(StrEnum):
     INCIDENT = "incident"
 
 
-def exit_code_of(report: RunReport, fail_on: frozenset[FailOn]) -> int:
+def exit_code_of(report: "RunReport", fail_on: frozenset[FailOn]) -> int:
     """The exit code of one run."""
+    from monitor.model import RunStatus
+
     if report.snapshot is None:
         return COULD_NOT_RUN
     if report.status is not RunStatus.COMPLETE:

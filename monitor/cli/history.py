@@ -1,21 +1,20 @@
 """`history`: past snapshots."""
 
-from pathlib import Path
-
+from monitor.cli.options import AsJson, ConfigPath, Limit, TargetName
 from monitor.cli.session import load, open_app, print_json, print_lines, require_known_target
-from monitor.database.engine import reading
-from monitor.reports.runs import history_json, history_text
-from monitor.runs import store as run_store
 
 
-def history(path: Path | None, target: str | None, limit: int, as_json: bool) -> None:
-    """Prints the newest snapshots.
+def history(config: ConfigPath = None, target: TargetName = None, limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the snapshots of past runs, newest first.
 
-    Raises:
-        ConfigError: there is no such target.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor history --limit 5
     """
-    with open_app(load(path)) as app:
+    loaded = load(config)
+    from monitor.database.engine import reading
+    from monitor.reports.runs import history_json, history_text
+    from monitor.runs import store as run_store
+
+    with open_app(loaded) as app:
         require_known_target(app, target)
         with reading(app.engine) as conn:
             rows = run_store.history(conn, target=target, limit=limit)

@@ -1,210 +1,252 @@
-"""`incidents …`: lists and shows them."""
+"""`incidents …`: lists, shows and explains incidents; acknowledges and resolves them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sqlalchemy import Connection
+import typer
 
-from monitor.app import App, rules_for_target, utcnow
-from monitor.cli.option_values import author_name, clean_comment
-from monitor.cli.session import load, open_app, print_json, print_lines, require_found, require_known_target
-from monitor.database.engine import reading, writing
+from monitor.cli.options import AsJson, By, ConfigPath, TargetName, group
+from monitor.cli.session import (
+    author_name,
+    clean_comment,
+    load,
+    open_app,
+    print_json,
+    print_lines,
+    require_found,
+    require_known_target,
+)
 from monitor.errors import ConfigError
-from monitor.incidents import acknowledge as actions
-from monitor.incidents import explain as incident_history
-from monitor.incidents import members, silence_store
-from monitor.incidents import store as incident_store
-from monitor.incidents.decide import REOPEN_WITHIN, OperatorAction
-from monitor.incidents.explain import LEAD_RUNS, IncidentHistory, TimelineEvent
-from monitor.incidents.rulebook import Rule, with_parameters
-from monitor.incidents.silences import describe_acknowledgement
-from monitor.model import ITEM_CAUSES, Incident
-from monitor.reports.explain import ExplainData, explain_json, explain_text
-from monitor.reports.formatting import format_time, wrap_lines
-from monitor.reports.incidents import incident_json, incident_text, incidents_text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from monitor.app import App
+    from monitor.incidents.decide import OperatorAction
+    from monitor.model import Incident
+    from monitor.reports.explain import ExplainData
+
+app = group("Incidents: what is or was wrong.")
+
+MEMBERS = 50
+"""Items of an incident that `show` names."""
+
+IncidentNumber = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `incidents list` prints it.")]
+IncidentNumbers = Annotated[
+    list[int], typer.Argument(min=1, max=2**63 - 1, help="Their numbers, as `incidents list` prints them.")
+]
+Comment = Annotated[str | None, typer.Option("--comment", help="What others should know.")]
 
 
-def explain(path: Path | None, incident_id: int, *, as_json: bool) -> None:
-    """Prints why an incident opened and ended, and why people were told or not.
+@app.command("list")
+def listing(
+    config: ConfigPath = None,
+    target: TargetName = None,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="Resolved ones too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many, newest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List incidents, newest first: the open ones, or all.
 
-    Raises:
-        ConfigError: there is none with that number.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor incidents list --all
     """
-    with open_app(load(path)) as app, reading(app.engine) as conn:
-        incident = require_found(incident_store.find(conn, incident_id), incident_id)
-        account = _account(conn, app, incident)
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import reading
+    from monitor.incidents import silence_store
+    from monitor.incidents import store as incident_store
+    from monitor.reports.incidents import incident_json, incidents_text
+
+    with open_app(loaded) as app:
+        require_known_target(app, target)
+        with reading(app.engine) as conn:
+            found = incident_store.list_incidents(conn, target=target, open_only=not show_all, limit=limit)
+            silences = silence_store.active(conn, now=utcnow())
     if as_json:
-        print_json(explain_json(account))
+        print_json([incident_json(incident, silences) for incident in found])
+    elif not found and not show_all:
+        print_lines("No open incidents.")
     else:
-        print_lines(explain_text(account))
+        print_lines(incidents_text(found, now=utcnow(), silences=silences))
 
 
-def _account(conn: Connection, app: App, incident: Incident) -> ExplainData:
-    rule, now = _rule(app, incident), utcnow()
+@app.command()
+def show(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJson = False) -> None:
+    """Show one incident: evidence, items, what to check, and what happened.
+
+    Example: ingestion-monitor incidents show 3
+    """
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import reading
+    from monitor.incidents import members, silence_store
+    from monitor.incidents import store as incident_store
+    from monitor.reports.incidents import incident_json, incident_text
+
+    with open_app(loaded) as app, reading(app.engine) as conn:
+        incident = require_found(incident_store.find(conn, incident_id), incident_id)
+        events = incident_store.events(conn, incident_id)
+        named = members.sample(conn, incident_id=incident_id, limit=MEMBERS)
+        silences = silence_store.active(conn, now=utcnow())
+    if not as_json:
+        print_lines(incident_text(incident, events=events, members=named, now=utcnow(), silences=silences))
+        return
+    history = [
+        {"at": event.at.isoformat(), "kind": event.kind, "reason": event.reason, "run_id": event.run_id}
+        for event in events
+    ]
+    item_ids = [item_id for item_id, *_ in named]
+    print_json({**incident_json(incident, silences), "members": item_ids, "events": history})
+
+
+@app.command()
+def explain(incident_id: IncidentNumber, config: ConfigPath = None, as_json: AsJson = False) -> None:
+    """Explain, run by run, why an incident opened and ended, and why notifications were sent or not.
+
+    Example: ingestion-monitor incidents explain 3
+    """
+    loaded = load(config)
+    from monitor.database.engine import reading
+    from monitor.incidents import store as incident_store
+    from monitor.reports.explain import explain_json, explain_text
+
+    with open_app(loaded) as app, reading(app.engine) as conn:
+        incident = require_found(incident_store.find(conn, incident_id), incident_id)
+        data = _explain_data(conn, app, incident)
+    if as_json:
+        print_json(explain_json(data))
+    else:
+        print_lines(explain_text(data))
+
+
+def _explain_data(conn: "Connection", app: "App", incident: "Incident") -> "ExplainData":
+    from monitor.app import rules_for_target, utcnow
+    from monitor.incidents import explain, silence_store
+    from monitor.incidents import store as incident_store
+    from monitor.incidents.rulebook import with_parameters
+    from monitor.reports.explain import ExplainData
+
+    rule, now = rules_for_target(app.config.rules, target=incident.target)[incident.cause], utcnow()
     events = [
-        TimelineEvent(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
+        explain.TimelineEvent(at=each.at, kind=each.kind, reason=each.reason, run_id=each.run_id, data=each.data)
         for each in incident_store.events(conn, incident.id)
     ]
     stored = next((event.data["rule"] for event in reversed(events) if "rule" in event.data), None)
     then = with_parameters(rule, stored)
-    history = IncidentHistory(
+    runs_before = max(then.of, then.resolve_after) + explain.LEAD_RUNS
+    history = explain.IncidentHistory(
         incident=incident,
-        previous=incident_history.previous_incident(conn, incident),
-        runs=incident_history.runs_around(
-            conn, incident, window=then.window, at_least=max(then.of, then.resolve_after) + LEAD_RUNS
-        ),
+        previous=explain.previous_incident(conn, incident),
+        runs=explain.runs_around(conn, incident, window=then.window, at_least=runs_before),
         events=events,
         rule=rule,
         rule_at_opening=then,
     )
-    sent_messages = incident_history.sent_messages(conn, incident.id)
+    sent_messages = explain.sent_messages(conn, incident.id)
     return ExplainData(
         history=history, sent_messages=sent_messages, silences=silence_store.active(conn, now=now), now=now
     )
 
 
-def _rule(app: App, incident: Incident) -> Rule:
-    return rules_for_target(app.config.rules, target=incident.target)[incident.cause]
+@app.command()
+def ack(incident_ids: IncidentNumbers, config: ConfigPath = None, by: By = None, comment: Comment = None) -> None:
+    """Acknowledge incidents: stops reminders, and notifies the channels that received the opening.
 
-
-def ack(path: Path | None, incident_ids: Sequence[int], by: str | None, comment: str | None) -> None:
-    """Acknowledges incidents; of one that is acknowledged it says who has it.
-
-    Raises:
-        ConfigError: there is none with one of the numbers, or it is over; the others were done.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor incidents ack 3 4 --comment "on it"
     """
-    operator_action = OperatorAction(by=author_name("--by", by), comment=clean_comment(comment))
-    _for_each(path, incident_ids, lambda conn, number: _ack(conn, number, operator_action))
+    _for_each(config, incident_ids, _action(by, comment), _ack)
 
 
-def resolve(path: Path | None, incident_ids: Sequence[int], by: str | None, comment: str | None) -> None:
-    """Resolves incidents by hand, and says what will happen if their evidence goes on.
+@app.command()
+def resolve(incident_ids: IncidentNumbers, config: ConfigPath = None, by: By = None, comment: Comment = None) -> None:
+    """Resolve incidents by hand; further evidence reopens one, or opens another.
 
-    Raises:
-        ConfigError: there is none with one of the numbers, or it is over; the others were done.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor incidents resolve 3 --comment "the key was rotated on purpose"
     """
-    operator_action = OperatorAction(by=author_name("--by", by), comment=clean_comment(comment))
-    _for_each(path, incident_ids, lambda conn, number: _resolve(conn, number, operator_action))
+    _for_each(config, incident_ids, _action(by, comment), _resolve)
 
 
-def _for_each(path: Path | None, incident_ids: Sequence[int], act: Callable[[Connection, int], list[str]]) -> None:
-    """Does it to one after the other, and says of each what came of it, once that is stored."""
+def _action(by: str | None, comment: str | None) -> "OperatorAction":
+    from monitor.incidents.decide import OperatorAction
+
+    return OperatorAction(by=author_name("--by", by), comment=clean_comment(comment))
+
+
+def _for_each(
+    path: Path | None,
+    incident_ids: Sequence[int],
+    action: "OperatorAction",
+    act: "Callable[[Connection, int, OperatorAction], list[str]]",
+) -> None:
+    """Acts on each incident in its own transaction. Raises StoreError if the database can't be used.
+
+    Raises ConfigError at the end if an incident does not exist or is resolved; the others were done.
+    """
+    loaded = load(path)
+    from monitor.database.engine import writing
+    from monitor.reports.formatting import wrap_lines
+
     problems: list[str] = []
-    with open_app(load(path)) as app:
+    with open_app(loaded) as app:
         for number in dict.fromkeys(incident_ids):
             try:
                 with writing(app.engine) as conn:
-                    sentences = act(conn, number)
+                    sentences = act(conn, number, action)
             except ConfigError as error:
                 problems += error.problems
                 continue
             for sentence in sentences:
-                _print_sentence(sentence)
+                print_lines("\n".join(wrap_lines(sentence, indent=0)))
     if problems:
         raise ConfigError(problems)
 
 
-def _ack(conn: Connection, incident_id: int, operator_action: OperatorAction) -> list[str]:
-    handled = require_found(
-        actions.acknowledge(conn, incident_id, operator_action=operator_action, now=utcnow()), incident_id
-    )
+def _ack(conn: "Connection", incident_id: int, action: "OperatorAction") -> list[str]:
+    from monitor.app import utcnow
+    from monitor.incidents.acknowledge import acknowledge
+    from monitor.incidents.silences import describe_acknowledgement
+
+    handled = require_found(acknowledge(conn, incident_id, operator_action=action, now=utcnow()), incident_id)
     incident = handled.incident
     if handled.changed:
         return [
-            f"Incident {incident.id} is acknowledged by {operator_action.by}: {_recipients_text(incident)}.",
-            "There are no reminders any more; new documents are told, and its end.",
+            f"Incident {incident.id} is acknowledged by {action.by}: {_recipients_text(incident)}.",
+            "No more reminders are sent; new documents and the end of the incident still are.",
         ]
     if earlier := describe_acknowledgement(incident):
         return [f"Incident {incident.id} was {earlier}. Nothing was changed."]
     raise _already_resolved(incident, "there is nothing to acknowledge")
 
 
-def _resolve(conn: Connection, incident_id: int, operator_action: OperatorAction) -> list[str]:
-    handled = require_found(
-        actions.resolve(conn, incident_id, operator_action=operator_action, now=utcnow()), incident_id
-    )
+def _resolve(conn: "Connection", incident_id: int, action: "OperatorAction") -> list[str]:
+    from monitor.app import utcnow
+    from monitor.incidents.acknowledge import resolve
+    from monitor.incidents.decide import REOPEN_WITHIN
+    from monitor.model import ITEM_CAUSES
+
+    handled = require_found(resolve(conn, incident_id, operator_action=action, now=utcnow()), incident_id)
     incident = handled.incident
     if not handled.changed:
         raise _already_resolved(incident, "there is nothing to resolve")
     minutes = int(REOPEN_WITHIN.total_seconds() // 60)
     sentences = [
-        f"Incident {incident.id} is resolved by {operator_action.by}: {_recipients_text(incident)}.",
-        f"Evidence that goes on reopens it within {minutes} minutes, and opens a new incident after that.",
+        f"Incident {incident.id} is resolved by {action.by}: {_recipients_text(incident)}.",
+        f"Further evidence reopens it within {minutes} minutes, and opens a new incident after that.",
     ]
     if incident.cause in ITEM_CAUSES:
         sentences.append("For documents that are as they should be: `ingestion-monitor items ignore ID --reason …`.")
     return sentences
 
 
-def _already_resolved(incident: Incident, consequence: str) -> ConfigError:
-    return ConfigError(
-        [f"incident {incident.id} is resolved, since {format_time(incident.resolved_at)} UTC: {consequence}"]
-    )
+def _already_resolved(incident: "Incident", consequence: str) -> ConfigError:
+    from monitor.reports.formatting import format_time
+
+    since = format_time(incident.resolved_at)
+    return ConfigError([f"incident {incident.id} is resolved, since {since} UTC: {consequence}"])
 
 
-def _recipients_text(incident: Incident) -> str:
-    """Who hears of it with the next delivery."""
-    return (
-        f"{', '.join(incident.channels)} will be told with the next delivery"
-        if incident.channels
-        else "nobody has been told of it"
-    )
-
-
-def _print_sentence(sentence: str) -> None:
-    print_lines("\n".join(wrap_lines(sentence, indent=0)))
-
-
-MEMBERS = 50
-"""Items of an incident that are named."""
-
-
-def listing(path: Path | None, target: str | None, limit: int, *, show_all: bool, as_json: bool) -> None:
-    """Prints incidents, newest first.
-
-    Raises:
-        ConfigError: there is no such target.
-        StoreError: the database can't be used.
-    """
-    with open_app(load(path)) as app:
-        require_known_target(app, target)
-        with reading(app.engine) as conn:
-            found = incident_store.list_incidents(conn, target=target, open_only=not show_all, limit=limit)
-            active_silences = silence_store.active(conn, now=utcnow())
-    if as_json:
-        print_json([incident_json(incident, active_silences) for incident in found])
-    elif not found and not show_all:
-        print_lines("No open incidents.")
-    else:
-        print_lines(incidents_text(found, now=utcnow(), silences=active_silences))
-
-
-def show(path: Path | None, incident_id: int, *, as_json: bool) -> None:
-    """Prints one incident.
-
-    Raises:
-        ConfigError: there is none with that number.
-        StoreError: the database can't be used.
-    """
-    with open_app(load(path)) as app, reading(app.engine) as conn:
-        incident = require_found(incident_store.find(conn, incident_id), incident_id)
-        events = incident_store.events(conn, incident_id)
-        named = members.sample(conn, incident_id=incident_id, limit=MEMBERS)
-        active_silences = silence_store.active(conn, now=utcnow())
-    if as_json:
-        history = [
-            {"at": event.at.isoformat(), "kind": event.kind, "reason": event.reason, "run_id": event.run_id}
-            for event in events
-        ]
-        print_json(
-            {
-                **incident_json(incident, active_silences),
-                "members": [item_id for item_id, *_ in named],
-                "events": history,
-            }
-        )
-    else:
-        print_lines(incident_text(incident, events=events, members=named, now=utcnow(), silences=active_silences))
+def _recipients_text(incident: "Incident") -> str:
+    if not incident.channels:
+        return "no channel received its opening, so none is notified"
+    return f"{', '.join(incident.channels)} will be notified with the next delivery"

@@ -1,18 +1,13 @@
-"""`init`: writes a commented monitor.toml and a .env to fill in. It asks nothing and overwrites nothing unasked."""
+"""`init`: writes a commented monitor.toml and a .env to fill in. It overwrites nothing without --force."""
 
-import json
 import os
-import re
-import shlex
-import tempfile
-from importlib import resources
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from monitor.cli.session import print_lines
-from monitor.config.fields import did_you_mean, format_choices
-from monitor.config.urls import validate_base_url
 from monitor.errors import ConfigError, MonitorError
-from monitor.providers.registry import BUILT_IN
 
 _NEXT_STEPS = """\
 wrote {config}
@@ -22,32 +17,40 @@ Next:
   1. Fill in three lines of {dotenv}:
      {names}
   2. ingestion-monitor doctor{option}
-     tries each part for real and says what to mend
+     tries each part and says what to fix
   3. ingestion-monitor items import FILE{option}
-     tells it which items there are (or name your own table in {config})
+     imports the ids of your uploads (or name your own table in {config})
   4. ingestion-monitor check{option}
-     asks about each item, stores a snapshot, and says what is wrong"""
-
-_BASE_URL = re.compile(r"^(# )?base_url = .*$", re.MULTILINE)
+     asks the API about each item, stores a snapshot, and reports problems"""
 
 _SANDBOX = """
-To try it without an account, run `ingestion-monitor sandbox` beside it: it
-prints those three lines, and the --base-url to give to `init`."""
+To try it without an account, run `ingestion-monitor sandbox` in another
+terminal: it prints those three lines, and the --base-url for `init`."""
 
 
-def init(path: Path | None, provider: str, force: bool, base_url: str | None = None) -> None:
-    """Writes both files and says what to do next.
+def init(
+    path: Annotated[
+        Path | None, typer.Option("--path", "-p", help="A folder, or a file that ends with .toml.", show_default=".")
+    ] = None,
+    provider: Annotated[str, typer.Option("--provider", help="gloo, or generic for any other API.")] = "gloo",
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            "--base-url", help="The URL of the API, such as the sandbox's.", show_default="the provider's own"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+) -> None:
+    """Write a commented monitor.toml and a .env to fill in. It asks nothing.
 
-    Args:
-        path: a folder, or a file whose name ends with .toml; None is the working folder. `.env` goes beside it.
-        provider: "gloo" or "generic", whose template is taken.
-        force: overwrite what is there.
-        base_url: where the API is, such as the sandbox's; None leaves the provider's own.
-
-    Raises:
-        ConfigError: a file is there already, there is no such template, or that is no URL; nothing was written.
-        MonitorError: a file can't be written.
+    Example: ingestion-monitor init
     """
+    import re
+    import shlex
+
+    from monitor.config.fields import did_you_mean, format_choices
+    from monitor.providers.registry import BUILT_IN
+
     if provider not in BUILT_IN:
         hint = did_you_mean(provider, BUILT_IN)
         raise ConfigError([f"--provider: there are templates for {format_choices(BUILT_IN)} alone{hint}"])
@@ -56,10 +59,10 @@ def init(path: Path | None, provider: str, force: bool, base_url: str | None = N
     existing = [] if force else [path for path in (config, dotenv) if os.path.lexists(path)]
     if existing:
         raise ConfigError(
-            [f"{path} is there already: use another --path, or --force to overwrite it" for path in existing]
+            [f"{path} exists already: use another --path, or --force to overwrite it" for path in existing]
         )
     if base_url is not None and provider != "gloo":
-        raise ConfigError(["--base-url goes with --provider gloo: for others it is the line API_URL of .env"])
+        raise ConfigError(["--base-url goes with --provider gloo: for others set API_URL in .env"])
     toml = _with_base_url(_template(f"{provider}.toml"), base_url)
     env = _template(f"{provider}-env.txt")
     _write(dotenv, env, mode=0o600, force=force)
@@ -77,22 +80,31 @@ def _config_path(path: Path) -> Path:
 def _with_base_url(template: str, base_url: str | None) -> str:
     if base_url is None:
         return template
+    import json
+    import re
+
+    from monitor.config.urls import validate_base_url
+
     try:
         address = validate_base_url(base_url, allow_http=False)
     except ValueError as error:
         raise ConfigError([f"--base-url {error}"]) from None
-    return _BASE_URL.sub(lambda _: f"base_url = {json.dumps(address)}", template)
+    return re.sub(r"(?m)^(# )?base_url = .*$", lambda _: f"base_url = {json.dumps(address)}", template)
 
 
 def _template(name: str) -> str:
+    from importlib import resources
+
     return resources.files("monitor.cli").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
-    """Puts a whole file in place at once, with its mode from the first moment."""
+    """Writes a file in one step; it never has another mode than this."""
+    import tempfile
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner alone
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # only its owner can read it
     except OSError as error:
         raise _unwritable(path, error) from error
     temporary = Path(name)
@@ -103,7 +115,7 @@ def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
         if force:
             temporary.replace(path)
         else:
-            path.hardlink_to(temporary)  # unlike a rename, it never takes the place of a file that came in between
+            path.hardlink_to(temporary)  # unlike a rename, it never replaces a file that was just created
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
@@ -111,4 +123,4 @@ def _write(path: Path, text: str, *, mode: int, force: bool) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> MonitorError:
-    return MonitorError(f"{path} can't be written ({error.strerror}): name a folder of yours with --path")
+    return MonitorError(f"{path} can't be written ({error.strerror}): with --path name a folder that you may write to")

@@ -1,11 +1,12 @@
-"""`items list`, `items show` and `items ignore`: the work list, whichever log it came from."""
+"""`items …`: the tracked items of every sync log, and what the built-in sync log holds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from monitor.app import App, utcnow
+import typer
+
+from monitor.cli.options import AsJson, ConfigPath, TargetName, group
 from monitor.cli.session import (
     load,
     open_app,
@@ -15,71 +16,98 @@ from monitor.cli.session import (
     require_known_target,
     unknown_target,
 )
-from monitor.database.engine import reading, writing
-from monitor.database.text import UNPRINTABLE
 from monitor.errors import ConfigError
-from monitor.model import ItemState
-from monitor.notifications.texts import format_items
-from monitor.reports import item_queries
-from monitor.reports.items import item_json, item_text, items_json, items_text
-from monitor.runs import ignored
-from monitor.synclog import builtin as builtin_log
 
-STATES = (*(state.value for state in ItemState), item_queries.REMOVED, item_queries.IGNORED)
+if TYPE_CHECKING:
+    from monitor.app import App
+    from monitor.reports.item_queries import ItemRow
+    from monitor.synclog.builtin import ImportResult
+
+app = group("The items that are monitored, and the built-in sync log.")
+
 MIN_AGE, MAX_AGE = timedelta(0), timedelta(days=36_500)
 MAX_REASON_LENGTH = 500
 MAX_EVENTS = 10_000
-"""Turns of one item's life that are shown."""
+"""Changes of one item that `show` prints."""
 MAX_LISTED = 20
 
+BuiltInTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t", help="The target of the log.", show_default="the only target that uses the built-in log"
+    ),
+]
+Format = Annotated[
+    str | None, typer.Option("--format", help="csv or jsonl.", show_default="guessed from the name, else the content")
+]
+IdColumn = Annotated[
+    str | None,
+    typer.Option("--id-column", help="Column (or JSON key) of the ids.", show_default="item_id, or the only column"),
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListOptions:
-    """The command line of `items list`."""
 
-    target: str | None = None
-    states: tuple[str, ...] = ()
-    stuck: bool = False
-    group: str | None = None
-    stage: str | None = None
-    older_than: str | None = None
-    limit: int = 50
-    wide: bool = False
-    as_json: bool = False
+@app.command("list")
+def listing(
+    config: ConfigPath = None,
+    target: TargetName = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            "-s",
+            help="completed, pending, failed, not_found, invalid, unknown, removed or ignored; may be repeated.",
+            show_default="all that are tracked",
+        ),
+    ] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only those pending for longer than stuck_after.")] = False,
+    group: Annotated[str | None, typer.Option("--group", help="Only this group.")] = None,
+    stage: Annotated[str | None, typer.Option("--stage", help="Only this status of the API, e.g. CHUNKING.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", help="Only those in their state for longer, e.g. 2h.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many.")] = 50,
+    wide: Annotated[bool, typer.Option("--wide", "-w", help="Shorten nothing to fit 80 columns.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List items: those with a problem first, then the newest.
 
-
-def listing(path: Path | None, options: ListOptions) -> None:
-    """Prints the items that are wanted.
-
-    Raises:
-        ConfigError: an option is wrong, or there is no such target.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor items list --state failed --state not_found --older-than 2h
     """
-    states, older, now = _states(options.states), _age(options.older_than), utcnow()
-    require_storable([text for text in (options.group, options.stage) if text])
-    with open_app(load(path)) as app:
-        require_known_target(app, options.target)
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import reading
+    from monitor.reports import item_queries
+    from monitor.reports.items import items_json, items_text
+
+    states, older, now = _states(state or ()), _age(older_than), utcnow()
+    require_storable([text for text in (group, stage) if text])
+    with open_app(loaded) as app:
+        require_known_target(app, target)
         wanted = item_queries.ItemFilter(
-            target=options.target,
+            target=target,
             states=states,
-            stuck=options.stuck,
-            group=options.group,
-            stage=options.stage,
+            stuck=stuck,
+            group=group,
+            stage=stage,
             state_since_before=now - older if older is not None else None,
             stuck_after=_stuck_after(app),
         )
         with reading(app.engine) as conn:
-            total, rows = item_queries.listing(conn, wanted, limit=options.limit, now=now)
-    if options.as_json:
+            total, rows = item_queries.listing(conn, wanted, limit=limit, now=now)
+    if as_json:
         print_json(items_json(rows, total=total))
     else:
-        print_lines(items_text(rows, total=total, now=now, wide=options.wide))
+        print_lines(items_text(rows, total=total, now=now, wide=wide))
 
 
 def _states(names: Sequence[str]) -> frozenset[str]:
-    if unknown := [word for word in names if word not in STATES]:
-        hint = "; stuck items are found with --stuck" if "stuck" in unknown else ""
-        raise ConfigError([f"--state: {', '.join(map(ascii, unknown))} is none of {', '.join(STATES)}{hint}"])
+    from monitor.model import ItemState
+    from monitor.reports.item_queries import IGNORED, REMOVED
+
+    states = (*(state.value for state in ItemState), REMOVED, IGNORED)
+    if unknown := [name for name in names if name not in states]:
+        hint = "; for stuck items use --stuck" if "stuck" in unknown else ""
+        raise ConfigError([f"--state: {', '.join(map(ascii, unknown))} is none of {', '.join(states)}{hint}"])
     return frozenset(names)
 
 
@@ -91,40 +119,63 @@ def _age(text: str | None) -> timedelta | None:
     )
 
 
-def _stuck_after(app: App) -> Mapping[str, timedelta]:
+def _stuck_after(app: "App") -> Mapping[str, timedelta]:
     return {target.name: target.check.stuck_after for target in app.config.targets}
 
 
-def show(path: Path | None, item_id: str, target: str | None, *, as_json: bool) -> None:
-    """Prints one item's whole life.
+def require_storable(texts: Sequence[str]) -> Sequence[str]:
+    """Returns ids unchanged. Raises ConfigError if one holds a control character, or bytes that are no text."""
+    from monitor.database.text import UNPRINTABLE
 
-    Raises:
-        ConfigError: there is no such item or target, or several targets have it.
-        StoreError: the database can't be used.
+    if unstorable := [text for text in texts if UNPRINTABLE.search(text)]:
+        raise ConfigError([f"{unstorable[0]!a} holds a character that no stored text has; copy it from `items list`"])
+    return texts
+
+
+@app.command()
+def show(
+    item_id: Annotated[str, typer.Argument(help="Its id in the sync log.")],
+    config: ConfigPath = None,
+    target: TargetName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one item: its entry in the sync log, its state, and every change of it.
+
+    Example: ingestion-monitor items show 6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11
     """
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import reading
+    from monitor.reports import item_queries
+    from monitor.reports.items import item_json, item_text
+
     now = utcnow()
-    with open_app(load(path)) as app:
+    with open_app(loaded) as app:
         require_known_target(app, target)
         row = _find_one(app, item_id, target, now)
         with reading(app.engine) as conn:
             total, history = item_queries.events(conn, target=row.target, item_id=row.item_id, limit=MAX_EVENTS)
-    if as_json:
-        events = [
-            {
-                "at": event.at.isoformat(),
-                "kind": event.kind,
-                "from": event.old,
-                "to": event.new,
-                "run_id": event.run_id or None,
-            }
-            for event in history
-        ]
-        print_json({**item_json(row), "events": events})
-    else:
+    if not as_json:
         print_lines(item_text(row, history, earlier=total - len(history), now=now))
+        return
+    events = [
+        {
+            "at": event.at.isoformat(),
+            "kind": event.kind,
+            "from": event.old,
+            "to": event.new,
+            "run_id": event.run_id or None,
+        }
+        for event in history
+    ]
+    print_json({**item_json(row), "events": events})
 
 
-def _find_one(app: App, item_id: str, target: str | None, now: datetime) -> item_queries.ItemRow:
+def _find_one(app: "App", item_id: str, target: str | None, now: datetime) -> "ItemRow":
+    from monitor.database.engine import reading
+    from monitor.reports import item_queries
+    from monitor.synclog import builtin as builtin_log
+
     require_storable([item_id])
     with reading(app.engine) as conn:
         found = item_queries.find(conn, item_id, target=target, stuck_after=_stuck_after(app), now=now)
@@ -135,36 +186,147 @@ def _find_one(app: App, item_id: str, target: str | None, now: datetime) -> item
             raise ConfigError([f"{len(found)} targets have the item {item_id}: {owners}; choose one with --target"])
         waiting = [name for name in builtin_log.added_at(conn, item_id=item_id) if target in {None, name}]
         if waiting:
-            where = f"is in the built-in log of {', '.join(waiting)}, and no run has read it yet"
+            where = f"is in the built-in log of {', '.join(waiting)}, but no run has read it yet"
             raise ConfigError([f"the item {item_id} {where}; run `ingestion-monitor check`"])
         similar = item_queries.similar_ids(conn, item_id, target=target)
-    hint = (
-        f"did you mean {' or '.join(similar)}?" if similar else "`ingestion-monitor items list` names those there are"
-    )
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "`ingestion-monitor items list` has them all"
     raise ConfigError([f"no tracked item has the id {item_id}; {hint}"])
 
 
-def ignore(path: Path | None, item_ids: Sequence[str], target: str | None, reason: str | None, *, undo: bool) -> None:
-    """Makes items ignored, or heeded again; all that are named, or none.
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="CSV or JSON lines; - reads standard input.")],
+    config: ConfigPath = None,
+    target: BuiltInTarget = None,
+    file_format: Format = None,
+    id_column: IdColumn = None,
+    submitted_at_column: Annotated[
+        str | None, typer.Option("--submitted-at-column", help="Column of the upload times.", show_default="none")
+    ] = None,
+    group_column: Annotated[
+        str | None, typer.Option("--group-column", help="Column to break reports down by.", show_default="none")
+    ] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="The zone of times without an offset.")] = "UTC",
+    strict: Annotated[bool, typer.Option("--strict", help="Import nothing if any line is bad.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import ids into the built-in sync log, as often as you like. Bad lines are listed, the others imported.
 
-    Raises:
-        ConfigError: an option is wrong, or an id is not on the work list. Nothing was changed.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor items import uploads.csv --submitted-at-column uploaded_at
     """
-    reason_text, now, ids = _reason(reason, undo=undo), utcnow(), tuple(dict.fromkeys(item_ids))
-    with open_app(load(path)) as app:
-        owner = _owner(app, target)
-        with writing(app.engine) as conn:
-            _require_on_worklist(ignored.not_on_worklist(conn, target=owner, item_ids=require_storable(ids)), owner)
-            if reason_text is None:
-                result = ignored.unignore(conn, target=owner, item_ids=ids, now=now)
-            else:
-                result = ignored.ignore(conn, target=owner, item_ids=ids, reason=reason_text, now=now)
-    what, unchanged_text = (
-        ("heeded again", "not ignored anyway") if reason_text is None else ("ignored from now on", "ignored before")
+    loaded = load(config)
+    from dataclasses import asdict
+
+    from monitor.app import utcnow
+    from monitor.cli import import_items as files
+    from monitor.database.engine import reading
+    from monitor.synclog import builtin as builtin_log
+
+    spec = files.file_spec(
+        file,
+        file_format,
+        id_column,
+        submitted_at_column=submitted_at_column,
+        group_column=group_column,
+        timezone=timezone,
     )
-    unchanged = f", {result.unchanged} {unchanged_text}" if result.unchanged else ""
-    print_lines(f"{owner}: {format_items(result.changed)} {what}{unchanged}")
+    name = files.built_in_target(loaded, target, instead="record new ones there")
+    reader = files.Reader(name=spec.name, strict=strict)
+    with files.open_stream(file) as stream:
+        parsed = files.parse_file(stream, spec)
+        with open_app(loaded) as app:
+            counts = builtin_log.add(app.engine, target=name, batches=reader.batches(parsed), now=utcnow())
+            with reading(app.engine) as conn:
+                total = builtin_log.count(conn, target=name)
+    if as_json:
+        bad_lines = [asdict(bad) for bad in reader.listed]
+        print_json({"target": name, **asdict(counts), "bad": reader.bad, "bad_lines": bad_lines, "tracked": total})
+    else:
+        print_lines(_imported_text(name, counts, reader.bad, total))
+
+
+def _imported_text(target: str, counts: "ImportResult", bad: int, total: int) -> str:
+    from monitor.notifications.texts import format_items
+    from monitor.reports.formatting import plural
+
+    lines = [f"{target}: {counts.new} new, {counts.known} known, {counts.updated} updated"]
+    if counts.duplicate:
+        lines.append(f"  {plural(counts.duplicate, 'line')} with a duplicate id: the first one counts")
+    if bad:
+        lines.append(f"  {plural(bad, 'line')} could not be used: listed on stderr")
+    return "\n".join([*lines, f"  {format_items(total)} in the built-in log"])
+
+
+@app.command()
+def remove(
+    item_ids: Annotated[list[str] | None, typer.Argument(help="Ids to remove.", show_default=False)] = None,
+    config: ConfigPath = None,
+    target: BuiltInTarget = None,
+    from_file: Annotated[
+        str | None, typer.Option("--from", help="A file of ids, as `items import` reads them; - is standard input.")
+    ] = None,
+    file_format: Format = None,
+    id_column: IdColumn = None,
+) -> None:
+    """Remove ids from the built-in sync log; the next run marks them as removed.
+
+    Example: ingestion-monitor items remove 6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11
+    """
+    loaded = load(config)
+    import sys
+
+    from monitor.cli import import_items as files
+    from monitor.notifications.texts import format_items
+    from monitor.synclog import builtin as builtin_log
+
+    if not item_ids and from_file is None:
+        raise ConfigError(["items remove: give the ids to remove, or a file of them with --from"])
+    spec = files.file_spec(from_file or "", file_format, id_column)
+    name = files.built_in_target(loaded, target, instead="remove them there, or use `items ignore`")
+    ids = require_storable(item_ids or ())
+    with files.ids_to_remove(ids, from_file, spec) as batches, open_app(loaded) as app:
+        counts = builtin_log.remove(app.engine, target=name, batches=batches)
+    if counts.unknown:
+        unnamed = counts.unknown - len(counts.unknown_ids)
+        more = f" and {unnamed} more" if unnamed else ""
+        listed = f"not in the built-in log of {name}: {', '.join(counts.unknown_ids)}{more}"
+        if not counts.removed:
+            raise ConfigError([f"{listed}; nothing was removed"])
+        print(listed, file=sys.stderr)
+    print_lines(f"{name}: {format_items(counts.removed)} removed; the next run takes them off the work list")
+
+
+@app.command()
+def ignore(
+    item_ids: Annotated[list[str], typer.Argument(help="Ids to ignore.", show_default=False)],
+    config: ConfigPath = None,
+    target: TargetName = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Why; needed unless --undo.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Count and check them again.")] = False,
+) -> None:
+    """Exclude items from checks and counts, for example deleted documents; they leave their incidents.
+
+    Example: ingestion-monitor items ignore 6c0d4c44-3f5e-4a39-a0cf-4b0a3b3f6a11 --reason "deleted on purpose"
+    """
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import writing
+    from monitor.notifications.texts import format_items
+    from monitor.runs import worklist
+
+    reason_text, now, ids = _reason(reason, undo=undo), utcnow(), tuple(dict.fromkeys(item_ids))
+    with open_app(loaded) as app:
+        name = _one_target(app, target)
+        with writing(app.engine) as conn:
+            _require_on_worklist(worklist.not_on_worklist(conn, target=name, item_ids=require_storable(ids)), name)
+            if reason_text is None:
+                result = worklist.unignore(conn, target=name, item_ids=ids, now=now)
+                done, unchanged = "checked again", "not ignored before"
+            else:
+                result = worklist.ignore(conn, target=name, item_ids=ids, reason=reason_text, now=now)
+                done, unchanged = "ignored from now on", "ignored before"
+    more = f", {result.unchanged} {unchanged}" if result.unchanged else ""
+    print_lines(f"{name}: {format_items(result.changed)} {done}{more}")
 
 
 def _reason(text: str | None, *, undo: bool) -> str | None:
@@ -175,38 +337,26 @@ def _reason(text: str | None, *, undo: bool) -> str | None:
     reason = (text or "").strip()
     if not (reason and reason.isprintable() and len(reason) <= MAX_REASON_LENGTH):
         raise ConfigError(
-            [f"--reason: say in 1 to {MAX_REASON_LENGTH} printable characters why, as in --reason 'deleted on purpose'"]
+            [f"--reason: say why in 1 to {MAX_REASON_LENGTH} printable characters, as in --reason 'deleted on purpose'"]
         )
     return reason
 
 
-def require_storable(texts: Sequence[str]) -> Sequence[str]:
-    """Gives ids back, if they are such as can be stored at all: others would fail in the database.
-
-    Raises:
-        ConfigError: one of them holds a control character, or bytes that are no text.
-    """
-    if unstorable := [text for text in texts if UNPRINTABLE.search(text)]:
-        raise ConfigError([f"{unstorable[0]!a} holds a character that nothing stored has; copy it from `items list`"])
-    return texts
-
-
-def _owner(app: App, target: str | None) -> str:
+def _one_target(app: "App", name: str | None) -> str:
     names = [each.name for each in app.config.targets]
-    if target is None:
+    if name is None:
         if len(names) > 1:
-            raise ConfigError([f"--target: say whose items these are: {', '.join(names)}"])
+            raise ConfigError([f"--target: name the target of these items: {', '.join(names)}"])
         return names[0]
-    if target not in names:
-        raise unknown_target(app.config, target)
-    return target
+    if name not in names:
+        raise unknown_target(app.config, name)
+    return name
 
 
 def _require_on_worklist(missing: Sequence[str], target: str) -> None:
     if not missing:
         return
-    named = ", ".join(missing[:MAX_LISTED]) + (
-        f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
-    )
-    hint = "`ingestion-monitor items list` names the items there are; a new id is on it after the next check"
-    raise ConfigError([f"not on the work list of {target}: {named}; nothing was changed. {hint}"])
+    more = f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
+    hint = "`ingestion-monitor items list` has all items; a new id is on it after the next check"
+    listed = ", ".join(missing[:MAX_LISTED])
+    raise ConfigError([f"not on the work list of {target}: {listed}{more}; nothing was changed. {hint}"])

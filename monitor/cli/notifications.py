@@ -1,60 +1,86 @@
 """`notifications …`: lists messages, and makes undelivered ones due at once."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from monitor.app import App, utcnow
-from monitor.cli.notify import UNREACHABLE, delivery_line
+import typer
+
+from monitor.cli.exit_codes import UNREACHABLE
+from monitor.cli.options import AsJson, ConfigPath, Limit, LogLevel, group
 from monitor.cli.session import load, open_app, print_json, print_lines
-from monitor.database.engine import reading, writing
+from monitor.cli.signals import delivery_line
 from monitor.errors import ConfigError
-from monitor.notifications import channel_state, outbox
-from monitor.reports import notification_queries
-from monitor.reports.notifications import channel_lines, notification_json, notifications_text
+
+if TYPE_CHECKING:
+    from monitor.app import App
+
+app = group("Notifications: sent, waiting, and given up.")
+
+ChannelName = Annotated[str | None, typer.Option("--channel", help="Only this channel.", show_default="all channels")]
 
 _UNDELIVERED = ("due", "dead")
 _ALL = ("due", "sent", "superseded", "dead")
 
 
-def listing(path: Path | None, channel: str | None, limit: int, *, show_all: bool, as_json: bool) -> None:
-    """Prints notifications, newest first, and which channels fail.
+@app.command("list")
+def listing(
+    config: ConfigPath = None,
+    channel: ChannelName = None,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="Delivered and superseded ones too.")] = False,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List messages that were not delivered, and the channels that fail; or all messages.
 
-    Raises:
-        ConfigError: there is no such channel.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor notifications list --all --channel oncall
     """
-    _show(path, channel, limit, statuses=_ALL if show_all else _UNDELIVERED, as_json=as_json)
+    _print_messages(config, channel, limit, statuses=_ALL if show_all else _UNDELIVERED, as_json=as_json)
 
 
-def dead(path: Path | None, channel: str | None, limit: int, *, as_json: bool) -> None:
-    """Prints dead letters, newest first.
+@app.command()
+def dead(config: ConfigPath = None, channel: ChannelName = None, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List dead letters: messages that were refused, or could not be delivered for a day.
 
-    Raises:
-        ConfigError: there is no such channel.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor notifications dead --json
     """
-    _show(path, channel, limit, statuses=("dead",), as_json=as_json)
+    _print_messages(config, channel, limit, statuses=("dead",), as_json=as_json)
 
 
-def retry(path: Path | None, ids: Sequence[int], channel: str | None, *, with_dead: bool, log_level: str | None) -> int:
-    """Makes undelivered notifications due, opens their channels, and delivers; gives back the exit code.
+@app.command()
+def retry(
+    ids: Annotated[
+        list[int] | None, typer.Argument(min=1, max=2**63 - 1, help="Their numbers; without any: all that wait.")
+    ] = None,
+    config: ConfigPath = None,
+    channel: ChannelName = None,
+    with_dead: Annotated[bool, typer.Option("--dead", help="Dead letters too, if no numbers are given.")] = False,
+    log_level: LogLevel = None,
+) -> None:
+    """Send undelivered messages now, also to suspended channels; dead letters by number, or with --dead.
 
-    Raises:
-        ConfigError: there is no such channel, or one of the numbers is none of an undelivered notification.
-        StoreError: the database can't be used.
+    Exit code: 0, or 4 if no channel could be reached.
+
+    Example: ingestion-monitor notifications retry --channel oncall --dead
     """
-    with open_app(load(path, log_level=log_level)) as app:
+    loaded = load(config, log_level=log_level)
+    import asyncio
+
+    with open_app(loaded) as app:
         _require_known_channel(app, channel)
-        _make_due(app, ids, channel, with_dead=with_dead)
+        _make_due(app, ids or (), channel, with_dead=with_dead)
         report = asyncio.run(app.sender().deliver())
-    print_lines(delivery_line(report) or "Nothing waits to be delivered.")
-    return UNREACHABLE if report.unreachable else 0
+    print_lines(delivery_line(report) or "No message waits to be delivered.")
+    raise typer.Exit(UNREACHABLE if report.unreachable else 0)
 
 
-def _make_due(app: App, ids: Sequence[int], channel: str | None, *, with_dead: bool) -> None:
+def _make_due(app: "App", ids: Sequence[int], channel: str | None, *, with_dead: bool) -> None:
+    from monitor.app import utcnow
+    from monitor.database.engine import writing
+    from monitor.notifications import channel_state, outbox
+
     with writing(app.engine) as conn:
-        # channels before their notifications, as whoever marks a message locks them
+        # channels before their notifications: the sender locks them in this order
         every = {channel} if channel else set(channel_state.load_all(conn))
         channel_state.reset(conn, outbox.channels_of(conn, ids) if ids else every)
         due = outbox.retry(conn, ids=ids or None, channel=channel, dead=with_dead, now=utcnow())
@@ -64,8 +90,17 @@ def _make_due(app: App, ids: Sequence[int], channel: str | None, *, with_dead: b
             raise ConfigError([f"{reason}; `ingestion-monitor notifications list --all` has all"])
 
 
-def _show(path: Path | None, channel: str | None, limit: int, *, statuses: Sequence[str], as_json: bool) -> None:
-    with open_app(load(path)) as app:
+def _print_messages(
+    path: Path | None, channel: str | None, limit: int, *, statuses: Sequence[str], as_json: bool
+) -> None:
+    loaded = load(path)
+    from monitor.app import utcnow
+    from monitor.database.engine import reading
+    from monitor.notifications import channel_state
+    from monitor.reports import notification_queries
+    from monitor.reports.notifications import channel_lines, notification_json, notifications_text
+
+    with open_app(loaded) as app:
         _require_known_channel(app, channel)
         with reading(app.engine) as conn:
             found = notification_queries.listing(conn, statuses=statuses, channel=channel, limit=limit)
@@ -75,22 +110,18 @@ def _show(path: Path | None, channel: str | None, limit: int, *, statuses: Seque
         return
     now = utcnow()
     failing = channel_lines([state for state in states.values() if channel in {None, state.name}], now=now)
-    empty_text = (
-        "No dead letters." if statuses == ("dead",) else "Nothing waits to be delivered, and nothing was given up."
-    )
-    print_lines("\n".join([notifications_text(found, states, now=now) if found else empty_text, *failing]))
+    empty = "No dead letters." if statuses == ("dead",) else "No message waits to be delivered, and none was given up."
+    print_lines("\n".join([notifications_text(found, states, now=now) if found else empty, *failing]))
 
 
-def _require_known_channel(app: App, name: str | None) -> None:
-    """Makes sure that a channel is configured, or that there are messages to it.
+def _require_known_channel(app: "App", name: str | None) -> None:
+    """Refuses the name of a channel that is not configured and has no messages."""
+    from monitor.database.engine import reading
+    from monitor.reports import notification_queries
 
-    Raises:
-        ConfigError: it is neither.
-    """
-    configured = [channel.name for channel in app.config.channels]
-    if name is None or name in {*configured, "log"}:
+    known = [*(channel.name for channel in app.config.channels), "log"]
+    if name is None or name in known:
         return
     with reading(app.engine) as conn:
         if not notification_queries.listing(conn, statuses=_ALL, channel=name, limit=1):
-            known = ", ".join([*configured, "log"])
-            raise ConfigError([f"--channel: there is no channel {name!a}; there are {known}"])
+            raise ConfigError([f"--channel: there is no channel {name!a}; there are {', '.join(known)}"])

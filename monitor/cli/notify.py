@@ -1,65 +1,39 @@
-"""`notify`: delivers what is due, once. Told to end, it gives back what it claimed and did not send."""
+"""`notify`: delivers what is due, once. After a signal it releases the messages that it has claimed and not sent."""
 
-import asyncio
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import typer
+
+from monitor.cli.exit_codes import UNREACHABLE
+from monitor.cli.options import ConfigPath, LogLevel
 from monitor.cli.session import load, open_app, print_lines
-from monitor.cli.signals import SignalHandler
-from monitor.notifications.delivery import DeliveryReport, Sender
+from monitor.cli.signals import SignalHandler, deliver, delivery_line
 
-UNREACHABLE = 4
-SEND_GRACE_S = 3.0
-"""After a signal, messages being sent may finish for so long, in seconds."""
+if TYPE_CHECKING:
+    from monitor.notifications.delivery import DeliveryReport
 
 
-def notify(path: Path | None, log_level: str | None) -> int:
-    """Delivers what is due; exit code 4 when nothing could be delivered, 128 plus its number after a signal.
+def notify(config: ConfigPath = None, log_level: LogLevel = None) -> None:
+    """Deliver the messages that are due, once.
 
-    Raises:
-        StoreError: the database can't be used.
+    `check` does so after its last target. Exit code: 0, or 4 if no channel could be reached.
+
+    Example: ingestion-monitor notify
     """
-    with open_app(load(path, log_level=log_level)) as app:
-        signal_handler = SignalHandler()
+    import asyncio
 
-        async def send() -> DeliveryReport:
-            signal_handler.install()
-            return await deliver(app.sender(), signal_handler.event)
+    loaded = load(config, log_level=log_level)
+    signals = SignalHandler()
+    with open_app(loaded) as app:
+
+        async def send() -> "DeliveryReport":
+            signals.install()
+            return await deliver(app.sender(), signals.event)
 
         report = asyncio.run(send())
-    line = delivery_line(report) or ("" if signal_handler.signal else "Nothing is due.")
+    line = delivery_line(report) or ("" if signals.signal else "Nothing is due.")
     if line:
         print_lines(line)
-    if signal_handler.signal is not None:
-        return 128 + signal_handler.signal
-    return UNREACHABLE if report.unreachable else 0
-
-
-async def deliver(sender: Sender, interrupt: asyncio.Event) -> DeliveryReport:
-    """Delivers what is due; once `interrupt` is set, what is being sent may finish for a while, the rest is given back.
-
-    Raises:
-        StoreError: the database can't be used.
-    """
-    sending = asyncio.create_task(sender.deliver())
-    stopping = asyncio.create_task(interrupt.wait())
-    try:
-        await asyncio.wait((sending, stopping), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait((sending,), timeout=SEND_GRACE_S)
-    finally:
-        for task in (sending, stopping):
-            task.cancel()
-        await asyncio.gather(sending, stopping, return_exceptions=True)
-    return DeliveryReport() if sending.cancelled() else sending.result()
-
-
-def delivery_line(report: DeliveryReport) -> str:
-    """`Messages: 2 sent, 1 put off`; empty when nothing was due and nothing waits behind a channel that fails."""
-    waiting = 0 if report.deferred else report.blocked
-    counted = [
-        (report.sent, "sent"),
-        (report.deferred, "put off for a later attempt"),
-        (report.dead, "given up"),
-        (waiting, "kept back (`ingestion-monitor notifications list` says why)"),
-    ]
-    parts = [f"{count} {what}" for count, what in counted if count]
-    return f"Messages: {', '.join(parts)}" if parts else ""
+    if signals.signal is not None:
+        raise typer.Exit(128 + signals.signal)
+    raise typer.Exit(UNREACHABLE if report.unreachable else 0)

@@ -1,4 +1,4 @@
-"""The options that many commands share."""
+"""The options that several commands share. Only typer is imported, so that `--help` stays fast."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,21 @@ ConfigPath = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 TargetName = Annotated[str | None, typer.Option("--target", "-t", help="Only this target.", show_default="all targets")]
+TargetNames = Annotated[
+    list[str] | None, typer.Option("--target", "-t", help="Only this target; may be repeated.", show_default="all")
+]
 LogLevel = Annotated[
     str | None,
     typer.Option(
         "--log-level",
         help="debug, info, warning or error.",
-        show_default="info; on a terminal less, but for the daemon",
+        show_default="info; less on a terminal, except for the daemon",
     ),
 ]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many, newest first.")]
+By = Annotated[str | None, typer.Option("--by", help="Your name.", show_default="your user")]
+
+
+def group(text: str) -> typer.Typer:
+    """A group of commands with this help text."""
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)

@@ -1,71 +1,62 @@
-"""What commands do around their work: configuration, logging, database, and output on the right stream."""
+"""What commands share: configuration, logging, database, options as values, and output on the right stream.
 
-import json
+Slow imports are made where they are used, so that `--help` is fast. `load` comes before other imports: it imports
+structlog by way of `monitor.logs`, which keeps it from importing rich.
+"""
+
+import os
 import sys
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection
-
-from monitor import logs as log
-from monitor.config import Config, TargetConfig, format_duration, parse_duration
-from monitor.database.engine import reading
 from monitor.errors import ConfigError, MonitorError
-from monitor.incidents import store as incident_store
-from monitor.notifications.texts import channel_target
-from monitor.runs import store as run_store
 
 if TYPE_CHECKING:
     from monitor.app import App
-
+    from monitor.config import Config, TargetConfig
 
 _T = TypeVar("_T")
 
 
 def configure_logging(level: str | None, *, exclude: Collection[str] = ()) -> None:
-    """Sends logs to stderr; on a terminal, where somebody reads the command's own words, only warnings.
+    """Sends logs to stderr, except the events in `exclude`. Raises ConfigError if there is no such level.
 
-    Args:
-        level: the least that is shown; None as above.
-        exclude: events that are left out.
-
-    Raises:
-        ConfigError: when there is no such level.
+    `level` is the lowest that is shown; None: info, and on a terminal warning.
     """
-    level_name = level or ("warning" if sys.stderr.isatty() else "info")
-    log.configure(level=level_name, exclude=exclude)
+    from monitor import logs
+
+    logs.configure(level=level or ("warning" if sys.stderr.isatty() else "info"), exclude=exclude)
 
 
-def load(path: Path | None, *, log_level: str | None = None, exclude: Collection[str] = ()) -> Config:
-    """Reads the configuration and tells on stderr what was ignored. `exclude`: events that are not logged.
+def load(path: Path | None, *, log_level: str | None = None, exclude: Collection[str] = ()) -> "Config":
+    """Reads the configuration and prints its warnings on stderr. Raises ConfigError with every problem found.
 
-    Raises:
-        ConfigError: with every problem found.
+    `exclude`: events that are not logged.
     """
     configure_logging(log_level, exclude=exclude)
     _raise_file_limit()
-    config = Config.load(path)
+    from monitor.config import load_config
+
+    config = load_config(path)
     register_secrets(config)
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return config
 
 
-def register_secrets(config: Config) -> None:
-    """Lets the log mask every secret of a configuration."""
+def register_secrets(config: "Config") -> None:
+    """Masks every secret of a configuration in the log."""
+    from monitor import logs
+
     for secret in config.secrets():
-        log.register_secret(secret.reveal())
+        logs.register_secret(secret.reveal())
 
 
 def _raise_file_limit() -> None:
-    """As many files open at once as this user may have: the usual 1,024 are few for hundreds of targets side by side.
-
-    A limit can't be raised where the system says so (in some sandboxes); then it stays as it is.
-    """
+    """Raises the limit of open files, where allowed: the usual 1,024 are few for hundreds of targets."""
     with suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
 
@@ -74,12 +65,8 @@ def _raise_file_limit() -> None:
 
 
 @contextmanager
-def open_app(config: Config) -> Iterator["App"]:
-    """The live parts on an open database, which is closed at the end.
-
-    Raises:
-        StoreError: when the database can't be used.
-    """
+def open_app(config: "Config") -> Iterator["App"]:
+    """The live parts on an open database, closed at the end. Raises StoreError if it can't be used."""
     from monitor.app import App, open_database
 
     engine = open_database(config)
@@ -91,11 +78,9 @@ def open_app(config: Config) -> Iterator["App"]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder of our own that is gone at the end.
+    """A new folder that is deleted at the end. Raises MonitorError if it can't be made."""
+    import tempfile
 
-    Raises:
-        MonitorError: there is nowhere to make it.
-    """
     try:
         temporary = tempfile.TemporaryDirectory(prefix="ingestion-monitor-")
     except OSError as error:
@@ -106,54 +91,47 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
+# --- what an option names ---------------------------------------------------------------------------------------------
+
+
 def require_known_target(app: "App", name: str | None) -> None:
-    """Makes sure that a target is configured, or was once: of a slip in its name nothing would be found.
+    """Raises ConfigError for a target neither configured nor in the history: a typo must not look like "no data".
 
-    What stands in a target's place for a channel (`channel:oncall`) is known as long as the channel is, or there are
-    incidents about it.
-
-    Raises:
-        ConfigError: it is neither.
-        StoreError: the database can't be read.
+    `channel:oncall` is known while the channel is configured, or there are incidents about it.
+    Raises StoreError if the database can't be read.
     """
+    from monitor.database.engine import reading
+    from monitor.incidents import store as incident_store
+    from monitor.notifications.texts import channel_target
+    from monitor.runs import store as run_store
+
     configured = {target.name for target in app.config.targets}
     if name is None or name in configured | {channel_target(each.name) for each in app.config.channels}:
         return
     with reading(app.engine) as conn:
         # text that can't be printed can't be stored either
-        if not name.isprintable() or not _has_history(conn, name):
-            raise unknown_target(app.config, name)
-
-
-def _has_history(conn: Connection, name: str) -> bool:
-    return bool(
-        run_store.history(conn, target=name, limit=1) or incident_store.list_incidents(conn, target=name, limit=1)
-    )
+        known = name.isprintable() and (
+            run_store.history(conn, target=name, limit=1) or incident_store.list_incidents(conn, target=name, limit=1)
+        )
+    if not known:
+        raise unknown_target(app.config, name)
 
 
 def require_found(found: _T | None, incident_id: int) -> _T:
-    """What was found of an incident.
-
-    Raises:
-        ConfigError: there is none with that number.
-    """
+    """Returns what was found of an incident. Raises ConfigError if that is None."""
     if found is None:
         raise ConfigError([f"there is no incident {incident_id}; `ingestion-monitor incidents list --all` has all"])
     return found
 
 
-def unknown_target(config: Config, *names: str) -> ConfigError:
-    """What to raise when an option names targets that are not configured."""
+def unknown_target(config: "Config", *names: str) -> ConfigError:
+    """The error for an option that names targets that are not configured."""
     unknown, known = ", ".join(map(ascii, names)), ", ".join(target.name for target in config.targets)
     return ConfigError([f"--target: there is no target {unknown}; there are {known}"])
 
 
-def select_targets(config: Config, names: Sequence[str]) -> list[TargetConfig]:
-    """The targets of those names, each once; all of them without any.
-
-    Raises:
-        ConfigError: one is not configured.
-    """
+def select_targets(config: "Config", names: Sequence[str]) -> "list[TargetConfig]":
+    """The targets of those names, each once; all without names. Raises ConfigError if one is not configured."""
     by_name = {target.name: target for target in config.targets}
     if unknown := [name for name in names if name not in by_name]:
         raise unknown_target(config, *unknown)
@@ -163,18 +141,9 @@ def select_targets(config: Config, names: Sequence[str]) -> list[TargetConfig]:
 def parse_duration_option(
     option: str, text: str, *, minimum: timedelta, maximum: timedelta, examples: str
 ) -> timedelta:
-    """Reads an option that is a duration.
+    """Reads a duration. Raises ConfigError, with `option` and `examples`, if it is invalid or out of bounds."""
+    from monitor.model.durations import format_duration, parse_duration
 
-    Args:
-        option: its name, such as `--deadline`.
-        text: what was given.
-        minimum: the least that is allowed.
-        maximum: the most.
-        examples: examples, for the sentence.
-
-    Raises:
-        ConfigError: it is none, or out of bounds.
-    """
     try:
         read = parse_duration(text)
     except ValueError:
@@ -183,6 +152,48 @@ def parse_duration_option(
         bounds = f"{format_duration(minimum)} to {format_duration(maximum)}"
         raise ConfigError([f"{option}: {text!a} is no duration from {bounds}; write it as in {examples}"])
     return read
+
+
+def parse_time(option: str, text: str) -> tuple[datetime, bool]:
+    """Reads an ISO 8601 time, and whether UTC had to be assumed. Raises ConfigError if it is no time."""
+    try:
+        read = datetime.fromisoformat(text.strip())
+        return (read.replace(tzinfo=UTC), True) if read.tzinfo is None else (read.astimezone(UTC), False)
+    except (ValueError, OverflowError):
+        examples = "2026-03-01T06:00 (taken as UTC) or 2026-03-01T06:00+01:00"
+        raise ConfigError([f"{option}: {text!a} is no time; write it as in {examples}"]) from None
+
+
+def os_user() -> str:
+    """The name of the user that runs this process; in a container its number, if it has no name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return f"uid {os.getuid()}"
+
+
+def author_name(option: str, value: str | None) -> str:
+    """The name given, else the user's. Raises ConfigError if the name is blank."""
+    from monitor.database.text import to_single_line
+    from monitor.incidents.silence_store import MAX_AUTHOR_LENGTH
+
+    name = to_single_line(os_user() if value is None else value, MAX_AUTHOR_LENGTH)
+    if not name:
+        raise ConfigError([f"{option}: give a name, or leave the option out to use this system's user"])
+    return name
+
+
+def clean_comment(value: str | None) -> str:
+    """A comment as one printable line; empty without one."""
+    from monitor.database.text import to_single_line
+    from monitor.incidents.silence_store import MAX_COMMENT_LENGTH
+
+    return to_single_line(value or "", MAX_COMMENT_LENGTH)
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def can_print(text: str) -> bool:
@@ -201,4 +212,6 @@ def print_lines(text: str) -> None:
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
     """Prints one JSON value on stdout, indented, characters as they are."""
+    import json
+
     print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)

@@ -1,140 +1,171 @@
-"""`silences …`: makes, lists and ends them."""
+"""`silences …`: adds, lists and expires silences."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sqlalchemy import Connection
+import typer
 
-from monitor.app import utcnow
-from monitor.cli.option_values import author_name, clean_comment, parse_time
-from monitor.cli.session import load, open_app, parse_duration_option, print_json, print_lines
-from monitor.config import Config
-from monitor.database.engine import reading, writing
+from monitor.cli.options import AsJson, By, ConfigPath, group
+from monitor.cli.session import (
+    author_name,
+    clean_comment,
+    load,
+    open_app,
+    parse_duration_option,
+    parse_time,
+    print_json,
+    print_lines,
+    require_found,
+)
 from monitor.errors import ConfigError
-from monitor.incidents import silence_store
-from monitor.incidents import store as incident_store
-from monitor.incidents.silences import matchers_for, parse_matchers, validate_matchers
-from monitor.model import Incident, IncidentState, Silence
-from monitor.notifications.routing import Matchers
-from monitor.notifications.texts import channel_target
-from monitor.reports.formatting import format_time
-from monitor.reports.incidents import matching_incidents, silence_json, silence_text, silences_text
+
+if TYPE_CHECKING:
+    from monitor.config import Config
+    from monitor.model import Incident, Silence
+    from monitor.notifications.routing import Matchers
+
+app = group("Silences: no notifications about an incident for a while.")
 
 MIN_DURATION, MAX_DURATION = timedelta(seconds=1), timedelta(days=3660)
 _MAX_OPEN = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SilenceOptions:
-    """The command line of `silences add`."""
+@app.command()
+def add(
+    config: ConfigPath = None,
+    incident: Annotated[
+        int | None,
+        typer.Option("--incident", "-i", min=1, max=2**63 - 1, help="Match this incident's cause, target and group."),
+    ] = None,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--match",
+            "-m",
+            help="ATTRIBUTE=PATTERN, with * and ?; attributes are team, cause, target, group, severity, environment. "
+            "May be repeated: all attributes must match, each by any of its patterns.",
+            show_default=False,
+        ),
+    ] = None,
+    duration: Annotated[str | None, typer.Option("--for", help="How long, e.g. 4h.", show_default=False)] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="When it ends, e.g. 2026-03-01T06:00 (UTC).", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="When it begins, e.g. 2026-03-01T22:00 (UTC).", show_default="now")
+    ] = None,
+    comment: Annotated[str | None, typer.Option("--comment", help="The reason.")] = None,
+    author: Annotated[str | None, typer.Option("--author", help="Who adds it.", show_default="your user")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Silence matching incidents; those still open at its end are notified then.
 
-    incident: int | None = None
-    match: tuple[str, ...] = ()
-    duration: str | None = None
-    until: str | None = None
-    start: str | None = None
-    comment: str | None = None
-    author: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Period:
-    """From when to when."""
-
-    start: datetime
-    end: datetime
-    remarks: tuple[str, ...] = ()
-
-
-def add(path: Path | None, options: SilenceOptions, *, as_json: bool) -> None:
-    """Makes a silence and prints what it matches.
-
-    Raises:
-        ConfigError: an option is wrong, or there is no such incident; nothing was stored.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor silences add --incident 7 --for 4h --comment "the provider is on it"
     """
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import writing
+    from monitor.incidents import silence_store
+    from monitor.incidents import store as incident_store
+    from monitor.incidents.silences import matchers_for
+    from monitor.reports.incidents import silence_json, silence_text
+
     now = utcnow()
-    matchers, period, author = _matchers(options), _period(options, now), author_name("--author", options.author)
-    config = load(path)
-    with open_app(config) as app, writing(app.engine) as conn:
-        incident = _incident(conn, options.incident)
-        new_silence = silence_store.add(
+    matchers = _matchers(match or (), with_incident=incident is not None)
+    (starts_at, ends_at, assumed_utc), author = _period(duration, until, start, now), author_name("--author", author)
+    with open_app(loaded) as app, writing(app.engine) as conn:
+        found = None if incident is None else require_found(incident_store.find(conn, incident), incident)
+        silence = silence_store.add(
             conn,
-            matchers={**(matchers_for(incident) if incident else {}), **matchers},
-            starts_at=period.start,
-            ends_at=period.end,
-            comment=clean_comment(options.comment),
+            matchers={**(matchers_for(found) if found else {}), **matchers},
+            starts_at=starts_at,
+            ends_at=ends_at,
+            comment=clean_comment(comment),
             author=author,
             now=now,
         )
-        found = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
+        open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
     if as_json:
-        print_json(silence_json(new_silence, incidents=found, now=now))
-        return
-    remarks = (*period.remarks, *_remarks(config, matchers, incident))
-    print_lines(silence_text(new_silence, incidents=found, now=now, remarks=remarks))
+        print_json(silence_json(silence, incidents=open_incidents, now=now))
+    else:
+        remarks = [*_remarks(loaded, matchers, found)]
+        if assumed_utc:
+            remarks.insert(0, "Times without an offset were taken as UTC.")
+        print_lines(silence_text(silence, incidents=open_incidents, now=now, remarks=remarks))
 
 
-def _matchers(options: SilenceOptions) -> Matchers:
-    matchers = parse_matchers(options.match)
-    if options.incident is None and not matchers:
+def _matchers(match: Sequence[str], *, with_incident: bool) -> "Matchers":
+    from monitor.incidents.silences import parse_matchers, validate_matchers
+
+    matchers = parse_matchers(match)
+    if not with_incident and not matchers:
         raise ConfigError(["say what to silence: --incident 7, or --match cause=outage"])
     problems = [f"--match: {problem}" for problem in validate_matchers(matchers)]
-    if options.incident is not None:
+    if with_incident:
         overlapping = [name for name in matchers if name in {"cause", "target", "group"}]
-        problems += [f"--match: {name} is what --incident says already: leave one of them out" for name in overlapping]
+        problems += [f"--match: --incident sets {name} already: leave one of them out" for name in overlapping]
     if problems:
         raise ConfigError(problems)
     return matchers
 
 
-def _period(options: SilenceOptions, now: datetime) -> _Period:
-    if (options.duration is None) == (options.until is None):
+def _period(
+    duration: str | None, until: str | None, start_text: str | None, now: datetime
+) -> tuple[datetime, datetime, bool]:
+    """Start and end of a silence, and whether UTC had to be assumed."""
+    from monitor.reports.formatting import format_time
+
+    if (duration is None) == (until is None):
         raise ConfigError(["say how long with --for 4h, or until when with --until 2026-03-01T06:00, but not both"])
-    start, assumed = (now, False) if options.start is None else parse_time("--from", options.start)
-    start = max(start, now)  # the past is told as it was
-    if options.duration is not None:
+    start, assumed = (now, False) if start_text is None else parse_time("--from", start_text)
+    start = max(start, now)  # a silence changes nothing in the past
+    if duration is not None:
         end = start + parse_duration_option(
-            "--for", options.duration, minimum=MIN_DURATION, maximum=MAX_DURATION, examples='"30m" or "1d12h"'
+            "--for", duration, minimum=MIN_DURATION, maximum=MAX_DURATION, examples='"30m" or "1d12h"'
         )
     else:
-        end, assumed_too = parse_time("--until", options.until or "")
+        end, assumed_too = parse_time("--until", until or "")
         assumed = assumed or assumed_too
         if end <= start:
-            start_text = "now" if start == now else f"its start, {format_time(start)} UTC"
-            raise ConfigError([f"--until: {format_time(end)} UTC is not after {start_text}; name a later moment"])
-    return _Period(start=start, end=end, remarks=("Times without an offset were taken as UTC.",) if assumed else ())
+            after = "now" if start == now else f"its start, {format_time(start)} UTC"
+            raise ConfigError([f"--until: {format_time(end)} UTC is not after {after}; give a later time"])
+    return start, end, assumed
 
 
-def _incident(conn: Connection, number: int | None) -> Incident | None:
-    if number is None:
-        return None
-    found = incident_store.find(conn, number)
-    if found is None:
-        raise ConfigError([f"there is no incident {number}; `ingestion-monitor incidents list --all` has all"])
-    return found
+def _remarks(config: "Config", matchers: "Matchers", incident: "Incident | None") -> Iterator[str]:
+    from fnmatch import fnmatchcase
 
+    from monitor.model import IncidentState
+    from monitor.notifications.texts import channel_target
 
-def _remarks(config: Config, matchers: Matchers, incident: Incident | None) -> Iterator[str]:
     if incident is not None and incident.state is IncidentState.RESOLVED:
-        yield f"Incident {incident.id} is over: this is about what comes after it under the same cause and target."
+        yield f"Incident {incident.id} is resolved: this silences later incidents with the same cause and target."
     names = [target.name for target in config.targets] + [channel_target(each.name) for each in config.channels]
     for pattern in matchers.get("target", ()):
         if not any(fnmatchcase(name, pattern) for name in names):
-            yield f"No target like {pattern} is configured here; there are {', '.join(names)}."
+            yield f"No configured target matches {pattern}; there are {', '.join(names)}."
 
 
-def listing(path: Path | None, *, show_all: bool, as_json: bool) -> None:
-    """Prints silences, newest first.
+@app.command("list")
+def listing(
+    config: ConfigPath = None,
+    show_all: Annotated[bool, typer.Option("--all", "-a", help="Expired ones too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List silences, newest first: those in force and to come, or all.
 
-    Raises:
-        StoreError: the database can't be used.
+    Example: ingestion-monitor silences list
     """
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import reading
+    from monitor.incidents import silence_store
+    from monitor.incidents import store as incident_store
+    from monitor.reports.incidents import silence_json, silences_text
+
     now = utcnow()
-    with open_app(load(path)) as app, reading(app.engine) as conn:
+    with open_app(loaded) as app, reading(app.engine) as conn:
         found = silence_store.list_silences(conn, ending_after=None if show_all else now)
         open_incidents = incident_store.list_incidents(conn, open_only=True, limit=_MAX_OPEN)
     if as_json:
@@ -145,15 +176,24 @@ def listing(path: Path | None, *, show_all: bool, as_json: bool) -> None:
         print_lines("No silences." if show_all else "No silence is in force or to come.")
 
 
-def expire(path: Path | None, silence_id: int, by: str | None) -> None:
-    """Ends a silence now.
+@app.command()
+def expire(
+    silence_id: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="Its number, as `silences list` prints it.")],
+    config: ConfigPath = None,
+    by: By = None,
+) -> None:
+    """End a silence now: the openings that it suppressed are sent with the next delivery.
 
-    Raises:
-        ConfigError: there is none with that number.
-        StoreError: the database can't be used.
+    Example: ingestion-monitor silences expire 3
     """
+    loaded = load(config)
+    from monitor.app import utcnow
+    from monitor.database.engine import writing
+    from monitor.incidents import silence_store
+    from monitor.incidents import store as incident_store
+
     now, user = utcnow(), author_name("--by", by)
-    with open_app(load(path)) as app, writing(app.engine) as conn:
+    with open_app(loaded) as app, writing(app.engine) as conn:
         silence = silence_store.find(conn, silence_id, lock=True)
         if silence is None:
             raise ConfigError([f"there is no silence {silence_id}; `ingestion-monitor silences list --all` has all"])
@@ -162,14 +202,19 @@ def expire(path: Path | None, silence_id: int, by: str | None) -> None:
     print_lines(_expired_text(silence, open_incidents, now))
 
 
-def _expired_text(silence: Silence, open_incidents: list[Incident], now: datetime) -> str:
+def _expired_text(silence: "Silence", open_incidents: "list[Incident]", now: datetime) -> str:
+    from monitor.reports.formatting import format_time
+    from monitor.reports.incidents import matching_incidents
+
     if silence.ends_at <= now:
-        user = f", ended by {silence.expired_by}" if silence.expired_by else ""
-        return f"Silence {silence.id} was over already, since {format_time(silence.ends_at)} UTC{user}."
+        user = f", expired by {silence.expired_by}" if silence.expired_by else ""
+        return f"Silence {silence.id} ended already, at {format_time(silence.ends_at)} UTC{user}."
     if not silence.is_active(now):
         return f"Silence {silence.id} is ended before it began."
     unsent = [f"#{each.id}" for each in matching_incidents(silence, open_incidents) if each.silence_id is not None]
     if not unsent:
-        return f"Silence {silence.id} is ended. It kept no opening back."
-    sent_text = f"Told with the next delivery, unless another silence holds: {', '.join(unsent)}."
-    return f"Silence {silence.id} is ended. {sent_text}"
+        return f"Silence {silence.id} is ended. It suppressed no opening."
+    return (
+        f"Silence {silence.id} is ended. Sent with the next delivery, unless another silence matches: "
+        f"{', '.join(unsent)}."
+    )

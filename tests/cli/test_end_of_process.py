@@ -3,6 +3,10 @@
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 
 def test_a_receiver_that_is_down_never_turns_the_exit_code_into_a_crash(small_world):
     with socket.create_server(("127.0.0.1", 0)) as closed:

@@ -38,11 +38,11 @@ def test_a_run_ends_with_its_code(report, fail_on, code):
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.pairwise(CODES)), ids=str)
-def test_of_two_targets_the_graver_code_wins_in_either_order(first, second):
+def test_of_two_targets_the_more_severe_code_wins_in_either_order(first, second):
     assert combine_exit_codes([first, second]) == combine_exit_codes([second, first]) == first
 
 
-def test_nothing_at_all_is_well():
+def test_no_target_is_code_0():
     assert combine_exit_codes([]) == 0
 
 

@@ -20,6 +20,8 @@ from support.world import environment
 
 from monitor.database.engine import writing
 
+pytestmark = pytest.mark.process
+
 WHOLE = """
 SELECT r.id, r.status, s.total, s.completed + s.pending + s.failed + s.not_found + s.invalid + s.unknown AS sum
 FROM runs r LEFT JOIN snapshots s ON s.run_id = r.id ORDER BY r.id
@@ -60,6 +62,7 @@ def half_written(world):
     return odd + world.rows("SELECT holder FROM leases WHERE holder IS NOT NULL")
 
 
+@pytest.mark.smoke
 def test_an_api_that_is_gone(small_world):
     small_world.configure(check="max_attempts = 1")
     small_world.track(6)
@@ -72,6 +75,7 @@ def test_an_api_that_is_gone(small_world):
     ]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -160,6 +164,7 @@ def _began(connection):
     return True
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("command", ["check", "history", "daemon"])
 def test_a_schema_from_the_future(here, small_world, command):
     small_world.track(1)
@@ -259,6 +264,7 @@ def test_an_outbox_that_is_gone_fails_the_delivery_and_not_the_run(here, small_w
     assert half_written(small_world) == []
 
 
+@pytest.mark.smoke
 def test_a_kill_in_mid_run_leaves_a_state_from_which_the_next_run_is_whole(world):
     world.configure(check="concurrency = 2")
     world.track(60)

@@ -6,7 +6,7 @@ import pytest
 import trustme
 
 from monitor.cli import main
-from monitor.config import Config
+from monitor.config import load_config
 
 FILLED_IN = {
     "gloo": {"GLOO_PUBLISHER_ID": "p1", "GLOO_CLIENT_ID": "id", "GLOO_CLIENT_SECRET": "s3cret"},
@@ -83,7 +83,7 @@ def test_it_overwrites_nothing_unless_forced(command, tmp_path, name):
     refused = command("init")
 
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"error: {name} is there already: use another --path, or --force to overwrite it\n"
+    assert refused.stderr == f"error: {name} exists already: use another --path, or --force to overwrite it\n"
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "MINE=1\n"
 
@@ -92,7 +92,7 @@ def test_it_overwrites_nothing_unless_forced(command, tmp_path, name):
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
 
-def test_a_link_that_leads_nowhere_is_there_too(command, tmp_path):
+def test_a_dangling_link_is_not_overwritten(command, tmp_path):
     (tmp_path / ".env").symlink_to(tmp_path / "elsewhere")
 
     assert command("init").returncode == 2
@@ -108,18 +108,18 @@ def test_a_folder_or_a_file_may_be_named(command, tmp_path, path, file):
     assert command("config", "check", "--config", file).returncode == 0
 
 
-def test_a_place_that_cannot_be_written_is_told(command, tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(command, tmp_path):
     (tmp_path / "file").touch()
 
     refused = command("init", "--path", "file/folder")
 
     assert refused.returncode == 3
     assert refused.stderr == (
-        "error: file/folder/.env can't be written (Not a directory): name a folder of yours with --path\n"
+        "error: file/folder/.env can't be written (Not a directory): with --path name a folder that you may write to\n"
     )
 
 
-def test_even_force_takes_no_folder_s_place(command, tmp_path):
+def test_force_does_not_replace_a_folder(command, tmp_path):
     (tmp_path / "monitor.toml").mkdir()
 
     refused = command("init", "--force")
@@ -168,7 +168,7 @@ def test_everything_that_is_commented_out_is_valid_too(command, tmp_path, provid
         shown.append(setting if commented else line)
     (tmp_path / "monitor.toml").write_text("\n".join(shown))
 
-    config = Config.load(tmp_path / "monitor.toml", values)
+    config = load_config(tmp_path / "monitor.toml", values)
 
     (target,) = config.targets
     assert target.sync_log.group_column == "collection"
@@ -186,20 +186,20 @@ def test_what_is_commented_out_as_a_default_is_the_default(command, tmp_path, pr
     command("init", "--provider", provider)
     fill_in(tmp_path / ".env", FILLED_IN[provider])
     text = (tmp_path / "monitor.toml").read_text()
-    before = Config.load(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"]
+    before = load_config(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"]
 
     block = text[text.index("# [targets.check]") :].partition("\n\n")[0]
     shown = "\n".join(line.removeprefix("# ") for line in block.splitlines())
     (tmp_path / "monitor.toml").write_text(text.replace(block, shown))
 
-    assert Config.load(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"] == before
+    assert load_config(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"] == before
 
 
 def test_it_points_at_another_address_when_told(command, tmp_path):
     made = command("init", "--base-url", "http://127.0.0.1:8080/")
     fill_in(tmp_path / ".env", FILLED_IN["gloo"])
     assert made.returncode == 0
-    (target,) = Config.load(tmp_path / "monitor.toml", environ={}).targets
+    (target,) = load_config(tmp_path / "monitor.toml", environ={}).targets
     assert target.base_url == "http://127.0.0.1:8080"
 
 

@@ -87,24 +87,24 @@ def test_a_dry_run_reads_the_built_in_log_and_leaves_no_trace(here, built_in, fi
     assert built_in.rows("SELECT * FROM items") == built_in.rows("SELECT * FROM runs") == []
 
 
-def test_bad_lines_are_told_by_number_and_the_rest_imported(here, built_in, file):
+def test_bad_lines_are_listed_by_number_and_the_rest_imported(here, built_in, file):
     done = here(built_in, "items", "import", file("item_id,x\na,1\n,2\nb\na,3\nc,4\n"))
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
         "gloo: 2 new, 0 known, 0 updated",
-        "  1 line with an id that stood there before: the first one counts",
-        "  2 lines could not be used: named on stderr",
+        "  1 line with a duplicate id: the first one counts",
+        "  2 lines could not be used: listed on stderr",
         "  2 items in the built-in log",
     ]
     where = file("")
     assert [line.removeprefix(where) for line in done.stderr.splitlines()] == [
-        ", line 3: its id is blank",
+        ", line 3: the id is blank",
         ", line 4: its number of fields is 1 instead of 2",
     ]
     assert ids(built_in) == ["a", "c"]
 
 
-def test_of_many_bad_lines_the_first_are_told_and_the_rest_counted(here, built_in, file):
+def test_of_many_bad_lines_the_first_are_listed_and_the_rest_counted(here, built_in, file):
     done = here(built_in, "items", "import", file("item_id,x\na,1\n" + ",\n" * 30))
     assert len(done.stderr.splitlines()) == 21
     assert done.stderr.endswith("uploads.csv: 10 more lines can't be used\n")
@@ -112,9 +112,9 @@ def test_of_many_bad_lines_the_first_are_told_and_the_rest_counted(here, built_i
 
 
 NOT_IMPORTED = [
-    ("item_id,x\na,1\n,2\n", ["--strict"], "uploads.csv: 1 line can't be used; by --strict nothing was changed"),
+    ("item_id,x\na,1\n,2\n", ["--strict"], "uploads.csv: 1 line can't be used; with --strict nothing was changed"),
     ("item_id,x\n,1\n,2\n", [], "uploads.csv: none of its lines can be used; nothing was changed"),
-    ("name,x\na,1\n", [], 'its header line has "name", "x": name one with --id-column'),
+    ("name,x\na,1\n", [], 'the header has "name", "x": set --id-column'),
     (b"item_id,x\na,1\n\xff,1\n", [], "line 3 is not UTF-8; save the file as UTF-8 and try again"),
     ("", ["--format", "xml"], "--format: 'xml' is none of csv, jsonl"),
     ("", ["--timezone", "Mars"], "--timezone: there is no zone 'Mars'; name one like Europe/Paris"),
@@ -154,13 +154,10 @@ def test_many_ids_are_imported_in_batches(here, built_in, file):
     )
 
 
-def test_standard_input_is_read_and_what_is_guessed_is_told(here, built_in, piped):
+def test_standard_input_is_read_and_guesses_are_printed(here, built_in, piped):
     piped("a\nb\n")
     done = here(built_in, "items", "import", "-")
-    assert (
-        done.stderr
-        == "note: standard input: there is no header line; every line is taken for an id, the first one too\n"
-    )
+    assert done.stderr == "note: standard input: there is no header line; every line is read as an id, also the first\n"
     piped('{"id": "c", "at": 1772366400, "set": "books"}\n')
     columns = ["--id-column", "id", "--submitted-at-column", "at", "--group-column", "set"]
     assert here(built_in, "items", "import", "-", *columns).stderr == ""
@@ -180,8 +177,8 @@ def test_times_without_an_offset_are_in_the_zone_that_is_named(here, built_in, f
 def test_an_import_as_json_is_one_value_on_stdout(here, built_in, file):
     done = here(built_in, "items", "import", file("item_id,x\na,1\n,2\n"), "--json")
     assert json.loads(done.stdout) == {
-        "target": "gloo", "read": 1, "new": 1, "known": 0, "updated": 0, "repeated": 0, "bad": 1, "tracked": 1,
-        "bad_lines": [{"first": 3, "last": 3, "reason": "its id is blank"}],
+        "target": "gloo", "read": 1, "new": 1, "known": 0, "updated": 0, "duplicate": 0, "bad": 1, "tracked": 1,
+        "bad_lines": [{"first": 3, "last": 3, "reason": "the id is blank"}],
     }  # fmt: skip
 
 
@@ -189,8 +186,8 @@ def test_a_target_with_a_sync_log_of_its_own_is_not_imported_into(here, small_wo
     done = here(small_world, "items", "import", file("a\n"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: gloo: this is not the built-in sync log: [targets.sync_log] says where the ids are; "
-        "a target without that table uses the built-in log; record new ones there\n"
+        "error: gloo: the ids come from its own table ([targets.sync_log]), not from the built-in sync log; "
+        "record new ones there\n"
     )
     done = here(small_world, "items", "remove", "a")
     assert done.stderr.endswith("; remove them there, or use `items ignore`\n")
@@ -199,11 +196,11 @@ def test_a_target_with_a_sync_log_of_its_own_is_not_imported_into(here, small_wo
 def test_of_two_built_in_logs_one_has_to_be_named(here, built_in, file):
     built_in.configure(built_in_log=True, more=SECOND.format(url=built_in.sandbox.url))
     done = here(built_in, "items", "import", file("a\n"))
-    assert (done.returncode, done.stderr) == (2, "error: --target: say whose log is meant: gloo, second\n")
+    assert (done.returncode, done.stderr) == (2, "error: --target: name the target of the log: gloo, second\n")
     assert here(built_in, "items", "import", file("a\n"), "--target", "second").returncode == 0
     assert (ids(built_in), [entry.item_id for entry in log(built_in, "second")]) == ([], ["a"])
     assert here(built_in, "items", "ignore", "a", "--reason", "x").stderr == (
-        "error: --target: say whose items these are: gloo, second\n"
+        "error: --target: name the target of these items: gloo, second\n"
     )
 
 
@@ -219,7 +216,7 @@ def test_ids_to_remove_may_come_from_a_file(here, built_in, file):
     here(built_in, "items", "import", file("a\nb\nc\nd\n"))
     done = here(built_in, "items", "remove", "a", "--from", file("doc,x\nb,1\n,2\nz,3\n"), "--id-column", "doc")
     assert done.stdout.startswith("gloo: 2 items removed")
-    assert "line 3: its id is blank" in done.stderr
+    assert "line 3: the id is blank" in done.stderr
     assert done.stderr.endswith("not in the built-in log of gloo: z\n")
     assert ids(built_in) == ["c", "d"]
 
@@ -228,7 +225,7 @@ NOT_REMOVED = [
     (["x", "y"], "not in the built-in log of gloo: x, y; nothing was removed"),
     ([f"x{n}" for n in range(25)], "x18, x19 and 5 more; nothing was removed"),
     ([], "items remove: give the ids to remove, or a file of them with --from"),
-    (["a\udcff"], "'a\\udcff' holds a character that nothing stored has; copy it from `items list`"),
+    (["a\udcff"], "'a\\udcff' holds a character that no stored text has; copy it from `items list`"),
 ]
 
 
@@ -261,7 +258,7 @@ def test_an_ignored_item_is_neither_counted_nor_checked_and_its_incident_resolve
     assert troubled.sandbox.requests("items") - before == len(well)
     assert troubled.rows("SELECT state FROM incidents") == [{"state": "resolved"}]
     undone = here(troubled, "items", "ignore", failed, well[0], "--undo")
-    assert undone.stdout == "gloo: 1 item heeded again, 1 not ignored anyway\n"
+    assert undone.stdout == "gloo: 1 item checked again, 1 not ignored before\n"
     report = troubled.run()
     assert (report.snapshot.total, [each.cause for each in report.open_incidents]) == (4, ["items_failed"])
     life = json.loads(here(troubled, "items", "show", failed, "--json").stdout)["events"]
@@ -281,18 +278,18 @@ def test_ignoring_again_says_so(here, troubled):
 
 NOT_IGNORED = [
     (["known", "x", "--reason", "r"], "not on the work list of gloo: x; nothing was changed. `ingestion-monitor"),
-    (["known"], "--reason: say in 1 to 500 printable characters why, as in --reason 'deleted on purpose'"),
-    (["known", "--reason", " "], "--reason: say in 1 to 500 printable characters why"),
-    (["known", "--reason", "x" * 501], "--reason: say in 1 to 500 printable characters why"),
-    (["known", "--reason", "a\x1bb"], "--reason: say in 1 to 500 printable characters why"),
+    (["known"], "--reason: say why in 1 to 500 printable characters, as in --reason 'deleted on purpose'"),
+    (["known", "--reason", " "], "--reason: say why in 1 to 500 printable characters"),
+    (["known", "--reason", "x" * 501], "--reason: say why in 1 to 500 printable characters"),
+    (["known", "--reason", "a\x1bb"], "--reason: say why in 1 to 500 printable characters"),
     (["known", "--undo", "--reason", "r"], "--reason has no meaning with --undo: leave it out"),
     (["known", "--reason", "r", "--target", "glo"], "--target: there is no target 'glo'; there are gloo"),
-    (["a\udcff", "--reason", "r"], "'a\\udcff' holds a character that nothing stored has"),
+    (["a\udcff", "--reason", "r"], "'a\\udcff' holds a character that no stored text has"),
     ([f"x{n}" for n in range(22)] + ["--undo"], "x19 and 2 more; nothing was changed."),
 ]
 
 
-def test_a_slip_in_ignoring_is_code_2_and_changes_nothing(here, troubled):
+def test_a_usage_error_of_ignore_is_code_2_and_changes_nothing(here, troubled):
     for arguments, sentence in NOT_IGNORED:
         known = troubled.items[0]
         done = here(troubled, "items", "ignore", *(known if word == "known" else word for word in arguments))
@@ -344,16 +341,16 @@ NO_DURATION = 'is no duration from 0s to 36500d; write it as in "30m", "2h" or "
 
 
 NOT_LISTED = [
-    (["--state", "stuck"], f"--state: 'stuck' is none of {STATES}; stuck items are found with --stuck"),
+    (["--state", "stuck"], f"--state: 'stuck' is none of {STATES}; for stuck items use --stuck"),
     (["--state", "Failed"], f"--state: 'Failed' is none of {STATES}"),
     (["--older-than", "2"], f"--older-than: '2' {NO_DURATION}"),
     (["--older-than", "99999999d"], f"--older-than: '99999999d' {NO_DURATION}"),
     (["--target", "glo"], "--target: there is no target 'glo'; there are gloo"),
-    (["--stage", "\udcff"], "'\\udcff' holds a character that nothing stored has; copy it from `items list`"),
+    (["--stage", "\udcff"], "'\\udcff' holds a character that no stored text has; copy it from `items list`"),
 ]
 
 
-def test_a_slip_in_the_options_of_a_list_is_code_2(here, small_world):
+def test_a_usage_error_of_list_is_code_2(here, small_world):
     for arguments, sentence in NOT_LISTED:
         done = here(small_world, "items", "list", *arguments)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {sentence}\n")
@@ -364,7 +361,7 @@ def test_the_whole_life_of_an_item_is_shown(here, troubled):
     told = here(troubled, "items", "show", failed).stdout
     assert told.startswith(f"Item {failed} of gloo\n  state         failed\n")
     assert "incident      1 (`ingestion-monitor incidents show 1`)" in told
-    assert "state not known → failed (run 1)" in told
+    assert "→ failed (run 1)" in told
     value = json.loads(here(troubled, "items", "show", failed, "--target", "gloo", "--json").stdout)
     assert (value["item_id"], value["state"], value["incident_id"], value["stage"]) == (failed, "failed", 1, "FAILED")
 
@@ -386,16 +383,16 @@ def test_an_id_that_is_not_tracked_is_code_2_with_those_that_resemble_it(here, t
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == f"error: no tracked item has the id {typed}; did you mean {whole}?\n"
     done = here(troubled, "items", "show", "zzz")
-    assert done.stderr.endswith("zzz; `ingestion-monitor items list` names those there are\n")
+    assert done.stderr.endswith("zzz; `ingestion-monitor items list` has them all\n")
     assert here(troubled, "items", "show", "a\udcff").returncode == 2
 
 
-def test_an_id_that_waits_for_its_first_run_is_told_as_such(here, built_in, file):
+def test_an_id_that_waits_for_its_first_run_is_named_as_such(here, built_in, file):
     here(built_in, "items", "import", file("a\n"))
     done = here(built_in, "items", "show", "a")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: the item a is in the built-in log of gloo, and no run has read it yet; run `ingestion-monitor check`\n",
+        "error: the item a is in the built-in log of gloo, but no run has read it yet; run `ingestion-monitor check`\n",
     )
 
 

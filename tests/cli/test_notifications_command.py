@@ -24,23 +24,24 @@ def test_what_waits_is_listed_with_its_reason_and_what_to_do(suspended, here):
     lines = out.splitlines()
     assert lines[0].split()[:4] == ["ID", "CREATED", "(UTC)", "CHANNEL"]
     assert "oncall" in lines[1]
-    assert lines[1].endswith("waits: its channel is suspended")
-    assert lines[-1].startswith("channel oncall is suspended since ")
+    assert "suspended" in lines[1]
+    assert "oncall" in lines[-1]
+    assert "suspended since " in lines[-1]
     assert "(HTTP 404)" in lines[-1]
-    assert lines[-1].endswith("then `ingestion-monitor notifications retry`")
+    assert "`ingestion-monitor notifications retry`" in lines[-1]
 
 
 def test_retry_delivers_once_the_receiver_takes_it(suspended, here):
     world, receiver = suspended
     still = here(world, "notifications", "retry")
-    assert (still.returncode, still.stdout) == (4, "Messages: 1 put off for a later attempt\n")
+    assert (still.returncode, still.stdout) == (4, "Messages: 1 deferred\n")
     receiver.answers = [(200, {}, b"")]
     left_alone = here(world, "notify").stdout
-    assert left_alone == "Messages: 1 kept back (`ingestion-monitor notifications list` says why)\n"
-    mended = here(world, "notifications", "retry")
-    assert mended.returncode == 0, "it, and to the log that the channel is well again"
-    assert mended.stdout.startswith("Messages: 2 sent")
-    assert here(world, "notifications", "list").stdout == "Nothing waits to be delivered, and nothing was given up.\n"
+    assert left_alone == "Messages: 1 not sent yet (`ingestion-monitor notifications list` says why)\n"
+    fixed = here(world, "notifications", "retry")
+    assert fixed.returncode == 0, "the message, and to the log that the channel has recovered"
+    assert fixed.stdout.startswith("Messages: 2 sent")
+    assert here(world, "notifications", "list").stdout == "No message waits to be delivered, and none was given up.\n"
     whole = here(world, "notifications", "list", "--all", "--channel", "oncall").stdout
     assert "sent 20" in whole
 
@@ -51,10 +52,10 @@ def test_a_refused_message_is_a_dead_letter_that_can_be_sent_again_by_its_number
     here(world, "notifications", "retry")
     (letter,) = json.loads(here(world, "notifications", "dead", "--json").stdout)
     assert (letter["status"], letter["last_error"], letter["kind"]) == ("dead", "HTTP 400", "opened")
-    assert letter["message"]["facts"]["items"] == "1 (at most 1)"
+    assert letter["message"]["facts"]["items"] == "1 (peak 1)"
     assert "given up" in here(world, "notifications", "dead").stdout
     receiver.answers = [(200, {}, b"")]
-    assert here(world, "notifications", "retry").stdout == "Nothing waits to be delivered.\n"
+    assert here(world, "notifications", "retry").stdout == "No message waits to be delivered.\n"
     assert here(world, "notifications", "retry", str(letter["id"])).stdout.startswith("Messages: 2 sent")
     assert here(world, "notifications", "dead").stdout == "No dead letters.\n"
 
@@ -99,4 +100,4 @@ def test_a_channel_that_waits_says_when_it_is_tried_again(suspended, here):
     lines = here(world, "notifications", "list").stdout.splitlines()
     assert "due in " in lines[1]
     assert lines[1].endswith("last: HTTP 503")
-    assert "tried again in " in lines[-1]
+    assert "next attempt in " in lines[-1]

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.cli import main
-from monitor.cli.report import build_report, report_targets
+from monitor.cli.report_builder import build_report, report_targets
 from monitor.config.targets import CheckConfig
 from monitor.database.engine import reading, writing
 from monitor.incidents import store as incidents
-from monitor.reports.changes import remember
+from monitor.reports.changes import save_cursor
 from monitor.reports.overview_text import overview_text
 
 DAY = timedelta(days=1)
@@ -44,7 +44,7 @@ def changes(here, world, *arguments):
     return target["changes"]
 
 
-def test_the_report_tells_how_the_target_is_was_and_what_ails_it(here, watching):
+def test_the_report_has_state_trend_changes_and_open_incidents(here, watching):
     done = here(watching, "report")
     text = done.stdout
     assert (done.returncode, done.stderr) == (0, "")
@@ -52,14 +52,14 @@ def test_the_report_tells_how_the_target_is_was_and_what_ails_it(here, watching)
     for part in (
         "Report on test, ",
         "  Health: 3 completed, 1 pending (1 stuck), 1 failed, 0 not found",
-        "  Run 4 was complete and ended ",
+        "  Run 4 completed ",
         "  By stage: 3 COMPLETED, 1 FAILED, 1 CHUNKING",
         f"  Ingestion: 1 item, {watching.slow}, in 5 h",
         f"  {watching.stuck}  ",
         "Changed in the last 7 d (this is the first report)",
         "  gloo: 4 runs; 5 new; 3 completed; 1 failed",
         f"({watching.failing})",
-        "#2 items_failed (warning) on gloo, for ",
+        "#2 items_failed",
         f"     such as {watching.failing}",
     ):
         assert part in text, part
@@ -67,7 +67,7 @@ def test_the_report_tells_how_the_target_is_was_and_what_ails_it(here, watching)
     assert set("▁█") <= set(line)
 
 
-def test_a_second_report_tells_what_changed_since_the_first(here, watching):
+def test_a_second_report_has_the_changes_since_the_first(here, watching):
     first = changes(here, watching)
     assert (first["first_report"], first["runs"]["complete"], first["new"], first["became_stuck"]) == (True, 4, 5, 1)
     again = changes(here, watching)
@@ -91,7 +91,7 @@ def test_a_peek_and_a_table_without_changes_are_not_the_last_report(here, watchi
     assert {row["target"] for row in watching.rows("SELECT target FROM reports")} == {"", "gloo"}
 
 
-def test_a_report_on_one_target_leaves_what_others_have_to_tell(here, watching):
+def test_a_report_on_one_target_leaves_the_cursors_of_others(here, watching):
     config = watching.config_path.read_text()
     second = config[config.index("[[targets]]") :].replace('name = "gloo"', 'name = "other"')
     watching.config_path.write_text(config + second)
@@ -105,34 +105,34 @@ def test_a_report_on_one_target_leaves_what_others_have_to_tell(here, watching):
     ]
 
 
-def test_a_target_that_is_configured_no_longer_can_be_reported_on(here, watching):
+def test_a_removed_target_can_be_reported_on(here, watching):
     watching.config_path.write_text(watching.config_path.read_text().replace('name = "gloo"', 'name = "renamed"'))
     watching.close()
-    assert "Nothing was checked yet" in here(watching, "report").stdout
+    assert "No run yet" in here(watching, "report").stdout
     assert "4 runs" in here(watching, "report", "--target", "gloo").stdout
     (old,) = report_targets(watching.app.config, "gloo")
     assert (old.stuck_after, old.due) == (CheckConfig().stuck_after, None)
 
 
-def test_a_schedule_that_was_written_down_says_when_a_run_is_too_long_ago(here, watching):
+def test_with_an_explicit_schedule_an_old_run_is_reported_as_stale(here, watching):
     assert "too long ago" not in here(watching, "report", "--peek").stdout
     watching.configure(more='[schedule]\nevery = "5m"\n')
     assert "That is too long ago" in here(watching, "report", "--peek").stdout
 
 
-def test_a_log_that_can_t_be_read_is_said_plainly_beside_the_last_numbers(here, watching):
+def test_an_unreadable_log_is_reported_beside_the_last_numbers(here, watching):
     watching.log("ALTER TABLE sync_log RENAME TO gone")
     watching.run()
     text = " ".join(here(watching, "report").stdout.split())
     assert "Health: 3 completed, 1 pending (1 stuck)" in text
-    assert "The sync log could not be read since " in text
-    assert "The numbers are those of run 4, " in text
+    assert "The sync log has been unreadable since " in text
+    assert "The results are from run 4, " in text
 
 
-def test_before_the_first_run_it_says_what_to_do_and_remembers_nothing(here, small_world):
+def test_before_the_first_run_it_says_what_to_do_and_stores_no_cursor(here, small_world):
     done = here(small_world, "report")
     assert done.returncode == 0
-    assert done.stdout.splitlines()[2:] == ["Nothing was checked yet: run `ingestion-monitor check`, then this again."]
+    assert done.stdout.splitlines()[2:] == ["No run yet: run `ingestion-monitor check` first."]
     assert small_world.rows("SELECT * FROM reports") == []
 
 
@@ -147,7 +147,7 @@ def test_the_trend_comes_as_csv(here, watching):
     ]
 
 
-def test_a_stream_without_the_blocks_gets_a_line_in_ascii(watching, monkeypatch):
+def test_an_ascii_stream_gets_an_ascii_trend(watching, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     assert main(["report", "--peek", "--config", str(watching.config_path)]) == 0
@@ -157,13 +157,13 @@ def test_a_stream_without_the_blocks_gets_a_line_in_ascii(watching, monkeypatch)
 
 
 @pytest.mark.parametrize("since", ["1w", "59m", "0s", "3654d", "yesterday", ""])
-def test_a_period_that_is_none_is_code_2_with_a_remedy(here, small_world, since):
+def test_a_wrong_period_is_code_2_with_a_remedy(here, small_world, since):
     done = here(small_world, "report", "--since", since)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: --since: {since!a} is no duration from 1h to 3653d")
 
 
-def test_a_format_or_a_target_that_is_none_is_code_2(here, small_world):
+def test_an_unknown_format_or_target_is_code_2(here, small_world):
     assert here(small_world, "report", "--format", "yaml").stderr == (
         "error: --format: 'yaml' is none of text, json, csv\n"
     )
@@ -175,7 +175,7 @@ def test_the_help_has_an_example(capsys):
     assert "Example: ingestion-monitor report" in " ".join(capsys.readouterr().out.split())
 
 
-def test_on_both_databases_a_report_is_gathered_and_remembered(world):
+def test_on_both_databases_a_report_is_built_and_its_cursor_stored(world):
     world.track(2, uploaded_at=world.clock() - DAY)
     waiting = world.track(1, status="CHUNKING", uploaded_at=world.clock() - DAY)
     world.run()
@@ -187,16 +187,16 @@ def test_on_both_databases_a_report_is_gathered_and_remembered(world):
         with reading(world.app.engine) as conn:
             return build_report(conn, world.app.config, target=None, since=DAY, now=now)
 
-    overview, told = report()
+    overview, cursors = report()
     text = overview_text(overview)
     assert "Health: 3 completed, 0 pending, 0 failed, 0 not found" in text
     assert "gloo: 2 runs; 3 new; 3 completed" in text
     assert f"Ingestion: 1 item, {waiting[0]}, in 1 d" in text
     with writing(world.app.engine) as conn:
         incidents.add_event(conn, incident_id=1, run_id=None, at=now, kind="resolved", reason="by hand")
-        for name, how_far in told.items():
-            remember(conn, target=name, told=how_far)
+        for name, cursor in cursors.items():
+            save_cursor(conn, target=name, cursor=cursor)
     overview, _ = report()
     (target,) = overview.targets
     assert (target.facts.changes.runs, target.facts.changes.items) == (None, ())
-    assert [sorted(each.kinds) for each in target.facts.changes.incidents.newest] == [["resolved"]]
+    assert [sorted(each.happened) for each in target.facts.changes.incidents.newest] == [["resolved"]]

@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitor.cli import main
-from monitor.cli.rules import RuleTestOptions, simulate_rule
+from monitor.cli.rule_queries import simulate_answer
+from monitor.config import load_config
 from monitor.incidents.rulebook import DEFAULT_RULES
 from monitor.model import ITEM_CAUSES, Cause, Silence
+from monitor.reports.rules import simulation_json, simulation_text
 
 BASE = """
 database = "sqlite:///never-opened.db"
@@ -79,7 +81,7 @@ def about(listed, cause):
 
 def test_every_built_in_rule_is_listed(rules):
     heading, *lines = rules("list", toml=BASE).splitlines()
-    assert heading.split() == ["CAUSE", "TEAM", "SEVERITY", "OPENS", "RESOLVES", "REMINDS", "EVERY", "BY", "FROM"]
+    assert heading.split() == ["CAUSE", "TEAM", "SEVERITY", "OPENS", "RESOLVES", "REMINDER", "EVERY", "BY", "FROM"]
     assert [line.split()[0] for line in lines] == [cause.value for cause in Cause]
     assert all(line.endswith("target  built in") for line in lines)
 
@@ -126,7 +128,7 @@ def test_the_list_as_json_has_every_value_and_where_it_came_from(rules):
     (dev,) = [row for row in rows if row["target"] == "gloo-dev"]
     assert dev == {
         "target": "gloo-dev", "cause": "outage", "team": "operations", "severity": "info", "runs": 3, "of": 3,
-        "window": "1h", "span": "3m", "resolve_after": 2, "remind_every": "4h", "by": "target",
+        "window": "1h", "for": "3m", "resolve_after": 2, "repeat_interval": "4h", "by": "target",
         "opens": "3 of 3 runs in 1h, 3m apart", "resolves": "after 2 clean runs",
         "from": {
             "runs": "rules[0] in monitor.toml", "of": "rules[0] in monitor.toml",
@@ -140,29 +142,28 @@ def test_a_status_is_played_to_its_end(rules):
         "401 on gloo-prod\n"
         "  cause     unauthorized: the API rejects the credentials\n"
         "  why       401, again after the credentials were renewed: they are rejected\n"
-        "  rule      2 of 2 runs in 1h; critical, for credentials\n"
+        "  rule      2 of 2 runs in 1h; severity: critical, team: credentials\n"
         "  from      built in\n"
-        "  opens     with the 2nd run in a row that sees it, about 5 min after the first\n"
+        "  opens     at the 2nd run in a row with evidence, about 5 min after the first\n"
         "            (a run every 5m)\n"
-        "  resolves  after 2 clean runs; people are reminded every 4h\n"
+        "  resolves  after 2 clean runs; reminders every 4h\n"
         "What to check:\n"
-        "  - key rotation: was the client secret or API key rotated without telling this\n"
-        "    deployment?\n"
-        "  - deployment configuration: does it carry the credentials of this environment?\n"
+        "  - key rotation: was the client secret or API key rotated, but not updated in\n"
+        "    this deployment?\n"
+        "  - deployment configuration: does it hold the credentials of this environment?\n"
         "  - revoked keys: is the client or key still active at the provider?\n"
         "Routes:\n"
-        "  routes[0]  taken, and on to the next (team credentials, target gloo-prod):\n"
-        "             oncall\n"
-        "  routes[1]  taken (severity critical): oncall\n"
-        "  routes[2]  not looked at\n"
-        "  routes[3]  not looked at\n"
-        "Told: oncall\n"
+        "  routes[0]  matches, continue (team credentials, target gloo-prod): oncall\n"
+        "  routes[1]  matches (severity critical): oncall\n"
+        "  routes[2]  not evaluated\n"
+        "  routes[3]  not evaluated\n"
+        "Notified: oncall\n"
     )
 
 
 SAID = [
     ("the schedule of the target counts", ["--status", "401", "-t", "gloo-dev"],
-     "with the first run that sees it: it is alone in the window (runs by"),
+     "at the first run with evidence, which is alone in the window (runs"),
     ("a code alone", ["--code", "spending_limit_exceeded", "-t", "gloo-prod"],
      "429 with the code spending_limit_exceeded on gloo-prod\n  cause     spending_limit"),
     ("a denial is played twice", ["--status", "403", "-t", "gloo-prod"],
@@ -171,18 +172,18 @@ SAID = [
      "routes[0]  does not match: its team is pipeline, not credentials or account"),
     ("no group", ["--cause", "items_stuck", "-t", "gloo-prod"], "its group is none, not sermons"),
     ("a group", ["--cause", "items_failed", "-t", "gloo-prod", "--group", "sermons"],
-     "routes[2]  taken (group sermons): mail\n  routes[3]  not looked at\nTold: mail\n"),
+     "routes[2]  matches (group sermons): mail\n  routes[3]  not evaluated\nNotified: mail\n"),
     ("a rule by group", ["--cause", "items_failed", "-t", "gloo-prod", "--group", "sermons"],
      "items_failed on gloo-prod (sermons)\n"),
     ("an incident for each group", ["--cause", "items_failed", "-t", "gloo-prod"],
-     "  rule      at once; warning, for pipeline, an incident for each group\n"),
+     "  rule      at once; severity: warning, team: pipeline, one incident per group\n"),
     ("a channel", ["--cause", "channel_failing", "-t", "channel:mail"],
-     "opens     as soon as the channel refuses us, or it can't be reached for"),
+     "opens     as soon as the channel rejects a message, or is unreachable for"),
     ("a channel is not told of itself", ["--cause", "channel_failing", "-t", "channel:mail"],
-     "Told: log (never on the channel itself)"),
+     "Notified: log (never the failing channel itself)"),
     ("what is about an item", ["--status", "404", "-t", "gloo-prod"],
      "  ingestion-monitor rules test --cause items_missing --target gloo-prod\n"),
-    ("an answer", ["--status", "200", "-t", "gloo-prod"], "200 on gloo-prod\n  cause     none of its own\n"),
+    ("an answer", ["--status", "200", "-t", "gloo-prod"], "200 on gloo-prod\n  cause     none\n"),
 ]  # fmt: skip
 
 
@@ -198,13 +199,14 @@ def test_the_only_target_need_not_be_named(rules):
 
 
 TOLD = [
-    ("no route and no channel", BASE, "Routes:\n  none, and no channel: the log is told\nTold: log\n"),
-    ("no route", BASE + CHANNELS, "Routes:\n  none: every channel is told\nTold: oncall, mail\n"),
-    ("a route, but no channel", BASE + '[[routes]]\nchannels = ["log"]\n', "Told: log (there is no channel)\n"),
+    ("no route and no channel", BASE, "Routes:\n  none, and no channel: the log is used\nNotified: log\n"),
+    ("no route", BASE + CHANNELS, "Routes:\n  none: all channels are notified\nNotified: oncall, mail\n"),
+    ("a route, but no channel", BASE + '[[routes]]\nchannels = ["log"]\n',
+     "Notified: log (no channel is configured)\n"),
     ("no route is taken", BASE + CHANNELS + '[[routes]]\nmatch.team = "pipeline"\nchannels = ["mail"]\n',
-     "Told: log (no route is taken)\n"),
+     "Notified: log (no route matches)\n"),
     ("another environment", BASE + CHANNELS + '[[routes]]\nmatch.environment = "stage"\nchannels = ["mail"]\n',
-     "routes[0]  taken (environment stage): mail\nTold: mail\n"),
+     "routes[0]  matches (environment stage): mail\nNotified: mail\n"),
 ]  # fmt: skip
 
 
@@ -216,9 +218,9 @@ def test_who_is_told(rules, toml, says):
 
 def test_a_rule_that_its_schedule_never_lets_open_is_told(rules):
     own = (
-        '[schedule]\nevery = "7m"\n' + BASE.replace("\ndatabase", "\n#") + '[[rules]]\ncause = "outage"\nspan = "58m"\n'
+        '[schedule]\nevery = "7m"\n' + BASE.replace("\ndatabase", "\n#") + '[[rules]]\ncause = "outage"\nfor = "58m"\n'
     )
-    assert "opens     never: its runs do not lie far enough apart inside the window" in rules(
+    assert "opens     never: runs within the window are not far enough apart" in rules(
         "test", "--cause", "outage", toml=own
     )
 
@@ -240,32 +242,32 @@ def test_it_is_one_object_as_json(rules):
     assert (item["cause"], item["possible_causes"]) == (None, ["items_missing", "wrong_scope"])
 
 
-def test_a_silence_in_force_is_told(tmp_path, capsys):
+def test_a_simulation_names_a_silence_in_force(tmp_path):
     path = tmp_path / "monitor.toml"
     path.write_text(BASE, encoding="utf-8")
     now = datetime.now(UTC)
-    hush = Silence(id=4, matchers={"cause": ("outage",)}, starts_at=now - timedelta(1), ends_at=now + timedelta(1))
-    simulate_rule(path, RuleTestOptions(cause="outage"), silences=[hush])
-    assert "But silence 4 keeps it back until " in capsys.readouterr().out
-    simulate_rule(path, RuleTestOptions(cause="outage", as_json=True), silences=[hush])
-    assert json.loads(capsys.readouterr().out)["cases"][0]["silence"] == 4
+    silence = Silence(id=4, matchers={"cause": ("outage",)}, starts_at=now - timedelta(1), ends_at=now + timedelta(1))
+    query, simulation, on = simulate_answer(load_config(path, environ={}), cause="outage", silences=[silence])
+    assert "silence 4" in simulation_text(query, simulation, on=on)
+    assert simulation_json(query, simulation, on=on)["cases"][0]["silence"] == 4
 
 
 MISUSES = [
-    ([], "nothing is asked: give --status (and --code) of an answer, or a --cause"),
-    (["--status", "999"], "--status: 999 is no status of HTTP; give one from 100 to 599"),
-    (["--code", "x"], "--code: 'x' alone decides nothing; give the --status that it came with"),
+    ([], "nothing to simulate: give --status (and --code) of an answer, or a --cause"),
+    (["--status", "999"], "--status: 999 is no HTTP status; give one from 100 to 599"),
+    (["--code", "x"], "--code: 'x' alone has no meaning; give the --status that it came with"),
     (["--cause", "outage", "--status", "500"],
      "--cause: give either a cause, or the --status and --code of an answer"),
     (["--cause", "items_stuk"], "--cause: there is no cause 'items_stuk'; did you mean \"items_stuck\"?"),
+    (["--cause", "coverage"], "--cause: coverage is now called too_many_unknown: rename it"),
     (["--cause", "zzz"], f"--cause: there is no cause 'zzz'; there are {', '.join(Cause)}"),
-    (["--status", "401"], "--target: say which target; there are gloo-prod, gloo-dev"),
+    (["--status", "401"], "--target: name the target; there are gloo-prod, gloo-dev"),
     (["--status", "401", "-t", "gloo"], "--target: there is no target 'gloo'; there are gloo-prod, gloo-dev"),
     (["--status", "401", "-t", "channel:mail"],
      "--target: unauthorized is about a target, and channel:mail is none; there are gloo-prod, gloo-dev"),
     (["--status", "404", "-t", "channel:mail"],
      "--target: an answer is about a target, and channel:mail is none; there are gloo-prod, gloo-dev"),
-    (["--cause", "channel_failing"], "--target: say which channel; there are channel:oncall, channel:mail"),
+    (["--cause", "channel_failing"], "--target: name the channel; there are channel:oncall, channel:mail"),
     (["--cause", "outage", "--group", "x"],
      f"--group: outage is not about items, and only they have groups ({', '.join(ITEM_CAUSES)})"),
 ]  # fmt: skip
@@ -278,7 +280,7 @@ def test_wrong_usage_is_one_sentence(rules, arguments, sentence):
 
 def test_without_channels_none_can_fail(rules):
     said = rules("test", "--cause", "channel_failing", toml=BASE, code=2)
-    assert said == "error: --target: say which channel; there is none: define it under [[channels]]\n"
+    assert said == "error: --target: name the channel; there is none: define it under [[channels]]\n"
     said = rules("test", "--cause", "channel_failing", "-t", "gloo-prod", toml=BASE, code=2)
     assert said == "error: --target: channel_failing is about a channel, and gloo-prod is none; there is no channel\n"
 

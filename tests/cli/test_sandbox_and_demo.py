@@ -26,7 +26,7 @@ def test_the_sandbox_tells_its_address_and_credentials_serves_and_ends_on_sigter
     running = start("sandbox", "--port", "0")
     told = "".join(running.stdout.readline() for _ in range(11))
     (url,) = re.findall(r"http://127\.0\.0\.1:\d+(?= until)", told)
-    for line in ("GLOO_CLIENT_ID=sandbox-client", "GLOO_CLIENT_SECRET=sandbox-secret", "as well: sandbox-key"):
+    for line in ("GLOO_CLIENT_ID=sandbox-client", "GLOO_CLIENT_SECRET=sandbox-secret", "API key: sandbox-key"):
         assert line in told
     assert httpx.get(f"{url}/engine/v2/items/x", trust_env=False).status_code == 401
     assert httpx.get(f"{url}/_sandbox/stats", trust_env=False).json()["requests"]
@@ -61,8 +61,11 @@ def test_the_sandbox_begins_as_the_command_line_says_and_plays_its_scenario(tmp_
 
 
 MISTAKES = {
-    "a fault that is none": (("--fault", "html50"), "error: --fault html50: there is no fault named 'html50'"),
-    "a rate that is none": (("--rate", "fast"), "error: --rate fast: 'fast' is no rate; write calls per s, m or h"),
+    "a fault that is none": (("--fault", "html50"), "error: --fault html50: unknown fault 'html50'"),
+    "a rate that is none": (
+        ("--rate", "fast"),
+        "error: --rate fast: 'fast' is not a rate: write requests per s, m or h",
+    ),
     "no such scenario": (("--scenario", "absent.toml"), "error: --scenario: absent.toml can't be read (No such file"),
     "a scenario that is no text": (("--scenario", "bytes.toml"), "error: --scenario: bytes.toml is no UTF-8 text"),
     "a scenario that is wrong": (("--scenario", "wrong.toml"), "error: wrong.toml, step 1 (line 2): at = "),
@@ -70,9 +73,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_on_the_sandbox_s_command_line_is_one_sentence_and_code_2(
-    tmp_path, monkeypatch, capsys, arguments, sentence
-):
+def test_a_wrong_sandbox_option_is_one_sentence_and_code_2(tmp_path, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bytes.toml").write_bytes(b"\xff")
     (tmp_path / "wrong.toml").write_text('\n[[steps]]\nat = "soon"\nstop = true\n')
@@ -83,7 +84,7 @@ def test_a_mistake_on_the_sandbox_s_command_line_is_one_sentence_and_code_2(
     assert err.count("\n") == 1
 
 
-def test_all_mistakes_on_the_sandbox_s_command_line_are_said_at_once(capsys):
+def test_all_wrong_sandbox_options_are_listed_at_once(capsys):
     assert main(["sandbox", "--fault", "x", "--fault", "503:y", "--rate", "z"]) == 2
     assert [line.split(":")[1] for line in capsys.readouterr().err.splitlines()] == [
         " --fault x",
@@ -112,7 +113,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_code_3():
     assert err.count("\n") == 1
 
 
-def test_the_demo_shows_the_whole_story_and_keeps_it_when_asked(tmp_path):
+def test_the_demo_shows_the_main_job_and_keeps_its_files_with_keep(tmp_path):
     kept = tmp_path / "kept"
     running = start("demo", "--keep", str(kept), cwd=tmp_path)
     out, err = running.communicate(timeout=120)
@@ -129,7 +130,7 @@ def test_the_demo_shows_the_whole_story_and_keeps_it_when_asked(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda p: p.write_text(""), lambda p: (p.mkdir(), (p / "mine").touch())],
                          ids=["a-file", "not-empty"])  # fmt: skip
-def test_the_demo_writes_into_nobody_else_s_folder(tmp_path, capsys, make):
+def test_the_demo_writes_into_no_folder_that_has_files(tmp_path, capsys, make):
     make(tmp_path / "there")
     assert main(["demo", "--keep", str(tmp_path / "there")]) == 2
     out, err = capsys.readouterr()
@@ -150,11 +151,11 @@ def test_without_a_place_for_temporary_files_the_demo_says_so(tmp_path):
     assert done.stderr.startswith("error: no temporary folder can be made")
 
 
-def test_a_process_that_can_t_end_is_ended():
+def test_a_process_that_hangs_after_a_signal_is_ended():
     script = (
         "import signal, threading\n"
         "from monitor.cli.signals import force_exit_after\n"
-        "force_exit_after(signal.SIGTERM, within_s=0.1)\n"
+        "force_exit_after(signal.SIGTERM, after_s=0.1)\n"
         "threading.Event().wait()\n"
     )
     started_s = time.monotonic()

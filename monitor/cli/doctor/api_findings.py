@@ -1,10 +1,10 @@
-"""What the answers to doctor's few requests mean for the user: one finding for each of them. Pure."""
+"""Turns the API's answers to the probe into findings: connection, credentials, one item, and the list. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from monitor.cli.doctor.findings import Finding, Level, with_full_stop
+from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocations
 from monitor.client.classify import cause_of, is_invalid_id
 from monitor.config import ClientCredentialsConfig, TargetConfig
@@ -15,15 +15,15 @@ from monitor.providers import Provider
 from monitor.runs.strategy import AUTO_LIST_THRESHOLD, Strategy, list_failure_ends_run
 
 _FAULTS: Mapping[NetworkFault | None, tuple[str, str]] = {
-    NetworkFault.DNS: ("its name can't be resolved", "mend the name, or this machine's DNS"),
+    NetworkFault.DNS: ("its name can't be resolved", "fix the name, or this machine's DNS"),
     NetworkFault.REFUSED: ("it takes no connection", "check host and port, firewall and HTTPS_PROXY"),
     NetworkFault.TLS: (
-        "its certificate is not trusted: expired, self-signed, for another name, or put there by a proxy",
-        "have it mended; or trust its authority: its PEM file in SSL_CERT_FILE; or begin base_url as the server does",
+        "its certificate is not trusted: expired, self-signed, for another name, or a proxy's",
+        "fix the certificate; or trust its authority: its PEM file in SSL_CERT_FILE; or use the scheme of the server",
     ),
     NetworkFault.TIMEOUT: ("it did not answer in time", "check the network, firewall and HTTPS_PROXY"),
     NetworkFault.RESET: ("it drops the connection", "check host and port, and any proxy in between"),
-    NetworkFault.PROTOCOL: ("what answers there does not speak HTTP", "check scheme, host and port"),
+    NetworkFault.PROTOCOL: ("it does not speak HTTP", "check scheme, host and port"),
     NetworkFault.TOO_LARGE: ("its answer is too large", "check that this is the API"),
 }
 _SETTINGS: Mapping[Cause, str] = {
@@ -41,29 +41,28 @@ _MAX_CODE_LENGTH = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListAnswer:
-    """What came of asking for the list."""
+    """The answer to the list request."""
 
     error: ApiError | None = None
     bad_body: BadBody | None = None
     items: int = 0
-    """Read so far."""
     complete: bool = False
     known_ids: int = 0
-    """Of the sample ids, those that it names."""
+    """Of the sample ids, those in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiAnswers:
-    """Everything that the API said; None is what it was not asked."""
+    """All answers of the API; None: not asked."""
 
     replies: int
     """Answers over HTTP, of any status."""
     fault: NetworkFault | None = None
-    """Of the last attempt, if it brought no answer."""
+    """Of the last attempt, if it had no answer."""
     refusal: ApiError | None = None
     """Why there is no token, or no key to send."""
     item_answers: tuple[tuple[str, CallResult], ...] = ()
-    """Items that were asked for, until one was known."""
+    """One by one, until the API knew an item."""
     list_: ListAnswer | None = None
 
 
@@ -81,7 +80,7 @@ class _FindingsBuilder:
         if self.answers.replies:
             return self._finding("connection", Level.OK, f"{host} answers.")
         if self.answers.fault is None:
-            return self._finding("connection", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
+            return self._finding("connection", Level.NOT_TRIED, f"not tried: {self._skip_reason()}.")
         what, remedy = _FAULTS[self.answers.fault]
         return self._finding("connection", Level.PROBLEM, f"{host}: {what}.", "base_url", remedy)
 
@@ -90,31 +89,33 @@ class _FindingsBuilder:
         if refusal is not None and (refusal.status is not None or refusal.is_local(UNUSABLE_CREDENTIALS)):
             return self._refused("credentials", refusal)
         if not self.answers.replies:
-            return self._finding("credentials", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
+            return self._finding("credentials", Level.NOT_TRIED, f"not tried: {self._skip_reason()}.")
         if (rejected := next((each for each in self._errors() if each.status == 401), None)) is not None:
             return self._refused("credentials", rejected) if auth else self._credentials_missing(rejected)
         if auth is None:
-            return self._finding("credentials", Level.OK, "none are set, and requests go without.")
+            return self._finding("credentials", Level.OK, "none are set, and the API asks for none.")
         what = "a token was issued" if self._has_token() else "the key"
         if self._accepted():
             return self._finding("credentials", Level.OK, f"{what}{' and' if self._has_token() else ' was'} accepted.")
         if self._has_token():
-            return self._finding("credentials", Level.OK, "a token was issued; whether it is accepted was not seen.")
+            return self._finding(
+                "credentials", Level.OK, "a token was issued; no answer shows whether the API accepts it."
+            )
         return self._finding("credentials", Level.NOT_TRIED, "no answer shows whether the key is accepted.")
 
     def _credentials_missing(self, error: ApiError) -> Finding:
-        message = f"none are set, and the API wants some ({_error_text(error)})."
-        return self._finding("credentials", Level.PROBLEM, message, "auth", "give the target its auth")
+        message = f"none are set, but the API requires them ({_error_text(error)})."
+        return self._finding("credentials", Level.PROBLEM, message, "auth", "add auth to the target")
 
     def item(self) -> Finding:
         item_id, answer = self.answers.item_answers[-1] if self.answers.item_answers else ("", CallResult())
         error = answer.error
         if not self.answers.item_answers or self._reported_elsewhere(error):
-            return self._finding("item", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
+            return self._finding("item", Level.NOT_TRIED, f"not tried: {self._skip_reason()}.")
         if error is not None and error.status in {404, 410}:
             return self._not_found(error)
         if error is not None and is_invalid_id(error):
-            message = f"the API does not take {item_id} for an id ({_error_text(error)})."
+            message = f"the API does not accept {item_id} as an id ({_error_text(error)})."
             return self._finding(
                 "item", Level.PROBLEM, message, "sync_log.id_column", "is this the column of the API's ids?"
             )
@@ -126,11 +127,11 @@ class _FindingsBuilder:
     def list_(self) -> Finding:
         answers, strategy = self.answers.list_, Strategy(self.target.check.strategy)
         if self.provider.list_request() is None:
-            return self._finding("list", Level.OK, "the API has none that is known; each item is asked for by itself.")
+            return self._finding("list", Level.OK, "no list endpoint is known; runs ask about each item by itself.")
         if strategy is Strategy.ITEMS:
-            return self._finding("list", Level.NOT_TRIED, 'not tried: strategy is "items".')
+            return self._finding("list", Level.NOT_TRIED, 'not tried: the strategy is "items".')
         if answers is None or self._reported_elsewhere(answers.error):
-            return self._finding("list", Level.NOT_TRIED, f"not tried, {self._skip_reason()}.")
+            return self._finding("list", Level.NOT_TRIED, f"not tried: {self._skip_reason()}.")
         if answers.error is not None:
             return self._list_refused(answers.error, strategy)
         if answers.bad_body is not None:
@@ -145,7 +146,7 @@ class _FindingsBuilder:
         size = format_items(answers.items) if answers.complete else f"the first {format_items(answers.items)} of it"
         use = "every run" if strategy is Strategy.LIST else f"runs with over {AUTO_LIST_THRESHOLD} due items"
         if answers.complete and self.sample and not answers.known_ids:
-            message = f"it holds {size}, and none of {len(self.sample)} ids from the sync log."
+            message = f"it has {size}, but none of {len(self.sample)} ids from the sync log."
             return self._finding(
                 "list", Level.WARNING, message, "publisher_id", "does the sync log belong to this publisher?"
             )
@@ -154,7 +155,7 @@ class _FindingsBuilder:
 
     def _list_refused(self, error: ApiError, strategy: Strategy) -> Finding:
         cause = cause_of(error)
-        # without an item to ask, nothing else shows that a key is refused
+        # without a sample item, only the list shows that a key is refused
         denied = cause is Cause.FORBIDDEN and not self.sample
         is_problem = cause is Cause.WRONG_SCOPE or denied or list_failure_ends_run(strategy, cause)
         finding = self._refused("list", error)
@@ -167,7 +168,7 @@ class _FindingsBuilder:
     def _not_found(self, error: ApiError) -> Finding:
         count = len(self.answers.item_answers)
         if count == 1:
-            message = f"the API answers, and does not know {self.answers.item_answers[0][0]} (HTTP {error.status})."
+            message = f"the API answers, but does not know {self.answers.item_answers[0][0]} (HTTP {error.status})."
             return self._finding("item", Level.OK, message)
         message = f"the API knows none of {count} ids from the sync log (HTTP {error.status})."
         return self._finding("item", Level.WARNING, message, "publisher_id", _what_to_check(Cause.WRONG_SCOPE))
@@ -178,20 +179,20 @@ class _FindingsBuilder:
             setting = "item" if self.target.item else "base_url"
             return self._finding("item", Level.PROBLEM, message, setting, _what_to_check(Cause.BAD_RESPONSE))
         if not status.recognised:
-            message = f"{item_id} is {status.stage}, which nobody has described: it counts as pending."
-            return self._finding("item", Level.WARNING, message, "statuses", "say there what it means")
+            message = f"{item_id} has the unknown status {status.stage}: it counts as pending."
+            return self._finding("item", Level.WARNING, message, "statuses", "add the status there")
         meaning = "" if status.stage.casefold() == status.state.value else f" ({_STATE_TEXTS[status.state]})"
         return self._finding("item", Level.OK, f"{item_id} is {status.stage}{meaning}.")
 
     def _skip_reason(self) -> str:
         if self.answers.refusal is not None and self.answers.fault is None:
-            return "as there are no credentials that work"
+            return "no credentials work"
         if any(error.status == 401 for error in self._errors()):
-            return "as the credentials are rejected"
-        return "as nothing answers" if self.answers.fault else "as there is no usable id"
+            return "the credentials are rejected"
+        return "nothing answers" if self.answers.fault else "there is no usable id"
 
     def _reported_elsewhere(self, error: ApiError | None) -> bool:
-        """Whether another part tells of this error."""
+        """Whether another finding is about this error."""
         return error is not None and (error.status == 401 or (error.status is None and not self.answers.replies))
 
     def _errors(self) -> list[ApiError]:
@@ -203,7 +204,7 @@ class _FindingsBuilder:
         return isinstance(self.target.auth, ClientCredentialsConfig) and self.answers.refusal is None
 
     def _accepted(self) -> bool:
-        """Whether an answer shows that the credentials are taken: any but their refusal, a limit and an outage."""
+        """Whether an answer shows that the credentials are accepted: any but a refusal, a limit and an outage."""
         calls = len(self.answers.item_answers) + (self.answers.list_ is not None)
         return calls > len(self._errors()) or any(_accepts_credentials(error) for error in self._errors())
 
@@ -212,7 +213,7 @@ class _FindingsBuilder:
             return self._finding(part, Level.PROBLEM, with_full_stop(error.message or ""), "auth")
         cause, accepted = cause_of(error), self._has_token() or self._accepted()
         where = "the token endpoint: " if error.from_token_endpoint else ""
-        # a key that nothing accepts may as well be malformed: Gloo answers that with 403
+        # a key that nothing accepts may be malformed: Gloo answers that with 403
         setting = "auth" if cause is Cause.FORBIDDEN and not accepted else _SETTINGS[cause]
         remedy = _what_to_check(cause, accepted=accepted)
         return self._finding(
@@ -221,14 +222,7 @@ class _FindingsBuilder:
 
     def _finding(self, part: str, level: Level, message: str, setting: str | None = None, remedy: str = "") -> Finding:
         at = self.locations.of("targets", self.row, *setting.split(".")) if setting else None
-        return Finding(
-            part=part,
-            level=level,
-            message=message,
-            remedy=remedy,
-            setting=at.setting if at else None,
-            location=at.where if at else None,
-        )
+        return finding_at(at, part, level, message, remedy)
 
 
 _STATE_TEXTS = {ItemState.COMPLETED: "completed", ItemState.PENDING: "pending", ItemState.FAILED: "failed"}
@@ -243,16 +237,7 @@ def api_findings(
     row: int,
     sample: tuple[str, ...],
 ) -> list[Finding]:
-    """The findings about connection, credentials, one item, and the list.
-
-    Args:
-        answers: what the API said.
-        target: that was tried.
-        provider: of the target.
-        locations: where its settings stand.
-        row: which of the targets it is.
-        sample: ids from its sync log.
-    """
+    """The findings about connection, credentials, one item, and the list. `sample`: ids of the sync log."""
     builder = _FindingsBuilder(
         target=target, provider=provider, locations=locations, row=row, answers=answers, sample=sample
     )
@@ -264,13 +249,13 @@ def _accepts_credentials(error: ApiError) -> bool:
 
 
 def _what_to_check(cause: Cause, *, accepted: bool = True) -> str:
-    """What to check, without the questions that explain it: there is one line for it."""
+    """What to check, on one line."""
     return "check " + "; ".join(check.partition(":")[0] for check in what_to_check(cause, accepted=accepted))
 
 
 def _error_text(error: ApiError) -> str:
     if error.status is None:
-        return _FAULTS[error.network][0] if error.network else "there was no answer in time"
+        return _FAULTS[error.network][0] if error.network else "no answer in time"
     code = (error.code or "")[:_MAX_CODE_LENGTH]
     return f"HTTP {error.status}, code {code}" if code else f"HTTP {error.status}"
 

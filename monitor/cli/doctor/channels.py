@@ -1,11 +1,11 @@
-"""Tries the channels: what their settings say without sending, or with a test message that is marked as one."""
+"""Checks the channels: their settings, or with a test message that is marked as one."""
 
 import uuid
 from datetime import datetime
 from urllib.parse import urlsplit
 
 from monitor.app import build_channel, utcnow, validate_channels
-from monitor.cli.doctor.findings import Finding, Level, with_full_stop
+from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocation
 from monitor.config import (
     AlertmanagerConfig,
@@ -29,7 +29,7 @@ from monitor.notifications.texts import channel_target
 
 
 def destination_setting(channel: ChannelConfig) -> str:
-    """The setting that says where a channel's messages go."""
+    """The setting with a channel's destination."""
     match channel:
         case LogConfig():
             return "type"
@@ -42,21 +42,21 @@ def destination_setting(channel: ChannelConfig) -> str:
 
 
 def check_channel(channel: ChannelConfig, at: SettingLocation) -> Finding:
-    """Whether a channel's secrets can be read, and where its messages go; nothing is sent."""
+    """Whether a channel's secrets can be read, and its destination; nothing is sent."""
     if isinstance(channel, LogConfig):
-        return _finding(channel, Level.OK, "writes to the monitor's own log.", at)
+        return finding_at(at, channel.name, Level.OK, "writes to the monitor's own log.")
     try:
         for secret in iter_secrets(channel):
             secret.reveal()
         where = _destination(channel)
     except (ConfigError, ValueError) as error:
-        message = with_full_stop(str(error)) if isinstance(error, ConfigError) else "its URL can't be taken apart."
-        return _finding(channel, Level.PROBLEM, message, at)
-    return _finding(channel, Level.OK, f"{where}; --send-test sends a message there.", at)
+        message = with_full_stop(str(error)) if isinstance(error, ConfigError) else "its URL is malformed."
+        return finding_at(at, channel.name, Level.PROBLEM, message)
+    return finding_at(at, channel.name, Level.OK, f"{where}; --send-test sends a message there.")
 
 
 def _destination(channel: ChannelConfig) -> str:
-    """Where messages go, without what is secret of it. Raises ConfigError and ValueError."""
+    """A channel's destination, without secrets. Raises ConfigError and ValueError."""
     match channel:
         case EmailConfig():
             recipients = "1 address" if len(channel.to) == 1 else f"{len(channel.to)} addresses"
@@ -70,30 +70,32 @@ def _destination(channel: ChannelConfig) -> str:
         case WebhookConfig() | SlackConfig() | AlertmanagerConfig():
             return f"its URL leads to {urlsplit(channel.url.reveal()).hostname or ''}"
         case _:
-            raise TypeError(f"nobody said where a channel of the type {channel.type} leads")
+            raise TypeError(f"no destination is known for channels of the type {channel.type}")
 
 
 async def send_test(channel: ChannelConfig, config: Config, at: SettingLocation) -> Finding:
-    """Sends a test message for real, once, and tells how that ended."""
+    """Sends a test message, once."""
     test_message = build_test_message(channel.name, config.environment, at=utcnow())
     result = await send_with_fallback(build_channel(channel), test_message, key=uuid.uuid4().hex)
     if result.outcome is SendOutcome.DELIVERED:
-        return _finding(
-            channel, Level.OK, f"a test message was {_DELIVERED_TEXTS.get(result.reason, result.reason)}.", at
+        return finding_at(
+            at, channel.name, Level.OK, f"a test message was {_DELIVERED_TEXTS.get(result.reason, result.reason)}."
         )
-    return _finding(channel, Level.PROBLEM, with_full_stop(f"{_OUTCOME_TEXTS[result.outcome]}: {result.reason}"), at)
+    return finding_at(
+        at, channel.name, Level.PROBLEM, with_full_stop(f"{_OUTCOME_TEXTS[result.outcome]}: {result.reason}")
+    )
 
 
 _DELIVERED_TEXTS = {"accepted": "sent and accepted", "logged": "written to the log"}
 _OUTCOME_TEXTS = {
-    SendOutcome.RETRY: "a test message did not get through, which a later attempt may cure",
+    SendOutcome.RETRY: "a test message was not delivered; a later attempt may succeed",
     SendOutcome.REFUSED: "the receiver refuses the message",
     SendOutcome.SUSPENDED: "the receiver refuses the sender, or its address is wrong",
 }
 
 
 def build_test_message(channel: str, environment: str, *, at: datetime) -> Message:
-    """A message that nobody can take for an incident."""
+    """A message that can't be mistaken for an incident."""
     return Message(
         kind=MessageKind.TEST,
         incident_id=0,
@@ -108,7 +110,3 @@ def build_test_message(channel: str, environment: str, *, at: datetime) -> Messa
         opened_at=at,
         at=at,
     )
-
-
-def _finding(channel: ChannelConfig, level: Level, message: str, at: SettingLocation) -> Finding:
-    return Finding(part=channel.name, level=level, message=message, setting=at.setting, location=at.where)

@@ -1,11 +1,11 @@
-"""Tries our own database: reached, writable, at this program's schema. A SQLite file is upgraded, as `check` does."""
+"""Checks our own database: reachable, writable, at this program's schema (SQLite is upgraded), on a safe disk."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from monitor.cli.doctor.findings import Finding, Level, with_full_stop
+from monitor.cli.doctor.findings import Finding, Level, finding_at, with_full_stop
 from monitor.cli.doctor.locations import SettingLocation
 from monitor.database import schema
 from monitor.database.engine import connect, connect_read_only
@@ -17,13 +17,7 @@ _UPGRADE = "ingestion-monitor db upgrade"
 
 
 def check_database(url: str, at: SettingLocation, *, option: str = "") -> Finding:
-    """Tries the database for real; of its rows none is changed.
-
-    Args:
-        url: its connection URL, a secret.
-        at: where that is set.
-        option: what a command needs to read the same configuration.
-    """
+    """Connects, upgrades a SQLite file, and tries to write; no row is changed. `url` is a secret."""
     where = location_of(parse(url))
     try:
         before = _read_version(url)
@@ -32,13 +26,13 @@ def check_database(url: str, at: SettingLocation, *, option: str = "") -> Findin
         steps = schema.upgrade(url)
         _prove_writable(url)
     except StoreError as error:
-        return _problem(with_full_stop(str(error)), at)
+        return finding_at(at, "database", Level.PROBLEM, with_full_stop(str(error)))
     if not steps:
-        message = f"{where} can be read and written; its schema is this program's ({before.head})."
+        message = f"{where} is readable and writable; its schema is current ({before.head})."
     elif before.fit is SchemaFit.MISSING:
-        message = f"{where} was not there and has been created, as `check` would have done; it can be written."
+        message = f"{where} did not exist and was created, as `check` would do; it is writable."
     else:
-        message = f"{where} was brought from schema {before.current} to {before.head}, as `check` would have done."
+        message = f"{where} was upgraded from schema {before.current} to {before.head}, as `check` would do."
     return Finding(part="database", level=Level.OK, message=message)
 
 
@@ -67,21 +61,11 @@ def _prove_writable(url: str) -> None:
 def _wrong_schema(version: SchemaVersion, where: str, at: SettingLocation, option: str) -> Finding:
     if version.fit is SchemaFit.NEWER:
         message = f"{where} has the schema {version.current}, newer than this program's ({version.head})."
-        return _problem(message, at, remedy="install the newer ingestion-monitor, or name another database")
+        remedy = "install the newer ingestion-monitor, or name another database"
+        return finding_at(at, "database", Level.PROBLEM, message, remedy)
     state = "is empty" if version.current is None else f"has the older schema {version.current}"
-    return _problem(f"{where} {state}; this program needs {version.head}.", at, command=f"{_UPGRADE}{option}")
-
-
-def _problem(message: str, at: SettingLocation, *, remedy: str = "", command: str = "") -> Finding:
-    return Finding(
-        part="database",
-        level=Level.PROBLEM,
-        message=message,
-        remedy=remedy,
-        command=command,
-        setting=at.setting,
-        location=at.where,
-    )
+    message = f"{where} {state}; this program needs {version.head}."
+    return finding_at(at, "database", Level.PROBLEM, message, command=f"{_UPGRADE}{option}")
 
 
 _EPHEMERAL_FILE_SYSTEMS = frozenset({"overlay", "overlayfs", "aufs", "fuse-overlayfs", "tmpfs", "ramfs"})
@@ -90,13 +74,13 @@ _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "afs", "fuse.g
 _EMPTY_DIR = "/volumes/kubernetes.io~empty-dir/"
 _UNNAMED_VOLUME = re.compile(r"/volumes/[0-9a-f]{64}/_data(/|$)")
 _REMEDY = "mount a volume and name a file on it, or use PostgreSQL"
-_UNSAFE_TEXT = "where SQLite's locks and its shared memory can't be relied on: the file may be damaged"
+_UNSAFE_TEXT = "where SQLite's locks and shared memory are unreliable: the file may be damaged"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostInfo:
-    """What kind of machine this is."""
+    """The machine that this runs on."""
 
     in_container: bool
     mounts: str = ""
@@ -104,75 +88,60 @@ class HostInfo:
 
 
 def inspect_host(environ: Mapping[str, str], root: Path = Path("/")) -> HostInfo:
-    """Finds out whether this is a container (Docker, Podman, Kubernetes), and what is mounted where."""
+    """Whether this is a container (Docker, Podman, Kubernetes), and its mounts."""
     has_marker = any((root / marker).exists() for marker in (".dockerenv", "run/.containerenv"))
     try:
         mounts = (root / "proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        mounts = ""  # no Linux: then no container of the kinds above either
+        mounts = ""  # not Linux, so no such container either
     return HostInfo(in_container=has_marker or "KUBERNETES_SERVICE_HOST" in environ, mounts=mounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """What is mounted at one point."""
+    """One mount."""
 
     point: Path
     kind: str
     """The type of its file system, such as `ext4`."""
     root: str
-    """Which folder of that file system it is: for a bind mount, such as any volume, where its files really are."""
+    """The folder of that file system which is mounted: for a bind mount, such as any volume, where its files are."""
 
 
 def check_disk(host: HostInfo, path: Path, place: SettingLocation) -> Finding | None:
-    """A warning if the database would be gone with its container, or its locks can't be relied on; else None.
-
-    Args:
-        host: as found.
-        path: of the SQLite file, absolute.
-        place: of the setting.
-    """
+    """A warning if the SQLite file would be lost with its container, or if its locks are unreliable."""
     mount = mount_of(path, host.mounts)
     if mount is None:
         return None
     loss = _data_loss(mount) if host.in_container else None
     if loss is None and mount.kind not in _NETWORK_FILE_SYSTEMS:
         return None
-    return Finding(
-        part="disk",
-        level=Level.WARNING,
-        message=f"{path} is {loss}."
-        if loss
-        else f"{path} is on a network's file system ({mount.kind}), {_UNSAFE_TEXT}.",
-        remedy=_REMEDY if loss else "name a file on a disk of this machine, or use PostgreSQL",
-        setting=place.setting,
-        location=place.where,
-    )
+    if loss:
+        return finding_at(place, "disk", Level.WARNING, f"{path} is {loss}.", _REMEDY)
+    message = f"{path} is on a network file system ({mount.kind}), {_UNSAFE_TEXT}."
+    return finding_at(place, "disk", Level.WARNING, message, "name a file on a disk of this machine, or use PostgreSQL")
 
 
 def _data_loss(mount: Mount) -> str | None:
-    """How what lies there is lost when the container is replaced; None when it stays."""
+    """Why the files of a mount are lost when the container is replaced; None if they are not."""
     if _EMPTY_DIR in mount.root:
-        return "on an emptyDir, which is gone with its pod, history and incidents with it"
+        return "on an emptyDir, which is deleted with its pod: history and incidents are lost"
     if _UNNAMED_VOLUME.search(mount.root):
         return "on a volume without a name: the next container gets a new one, without history and incidents"
     if mount.kind in _EPHEMERAL_FILE_SYSTEMS or (mount.point == Path("/") and not _is_own_disk(mount)):
-        return f"on this container's own disk ({mount.kind}): history and incidents are gone when it is replaced"
+        return f"on this container's own disk ({mount.kind}): history and incidents are lost when it is replaced"
     return None
 
 
 def _is_own_disk(mount: Mount) -> bool:
-    """A disk of its own: a virtual machine that was made from an image, which carries a container's mark, has that."""
+    """Whether it is a disk of its own: a virtual machine made from a container image has that, and the marker."""
     return mount.kind in _DISK_FILE_SYSTEMS and mount.root == "/"
 
 
 def mount_of(path: Path, mounts: str) -> Mount | None:
-    """What a path is on; None when that is not said.
+    """The mount of an absolute path without symbolic links; None if it is not listed.
 
-    Args:
-        path: absolute, without symbolic links.
-        mounts: `/proc/self/mountinfo` (proc(5)): root and mount point are the fourth and fifth field, the type of the
-            file system follows " - ".
+    In `/proc/self/mountinfo` (proc(5)), root and mount point are the fourth and fifth field; the type follows " - ".
     """
     best: Mount | None = None
     for line in mounts.splitlines():

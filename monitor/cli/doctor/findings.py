@@ -1,4 +1,4 @@
-"""What `doctor` found out, part by part: findings, as lines that read well at 80 columns and as JSON values."""
+"""Findings of `doctor`, and how they are printed: as lines of 80 columns, and as JSON."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from monitor.cli.doctor.locations import SettingLocation
 from monitor.cli.exit_codes import COULD_NOT_RUN, USAGE
 
 _WIDTH = 80
@@ -14,7 +15,7 @@ _LABEL_WIDTH = 15
 
 
 class Level(StrEnum):
-    """How a part is."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -24,7 +25,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found out about one part."""
+    """The result of one check."""
 
     part: str
     """Its name: `database`, `sync log`, `oncall`."""
@@ -32,17 +33,31 @@ class Finding:
     message: str
     """One sentence, in our own words; no secret."""
     about: str = ""
-    """The group it belongs to: `target gloo`, `channels`; empty for what concerns all."""
+    """Its group: `target gloo`, `channels`; empty for general findings."""
     remedy: str = ""
-    """What to do; empty where `message` has it."""
+    """What to do; empty if `message` says it."""
     command: str = ""
-    """A command that mends it, to be copied."""
+    """A command that fixes it, to be copied."""
     setting: str | None = None
-    """The setting to look at: `targets.gloo.sync_log.table`."""
+    """The setting to change: `targets.gloo.sync_log.table`."""
     location: str | None = None
-    """Where that stands, or belongs: `monitor.toml, line 12`."""
+    """Where that is, or belongs: `monitor.toml, line 12`."""
     exit_code: int = COULD_NOT_RUN
-    """Of `doctor`, if this is a problem."""
+
+
+def finding_at(
+    at: SettingLocation | None, part: str, level: Level, message: str, remedy: str = "", *, command: str = ""
+) -> Finding:
+    """A finding about a setting."""
+    return Finding(
+        part=part,
+        level=level,
+        message=message,
+        remedy=remedy,
+        command=command,
+        setting=at.setting if at else None,
+        location=at.where if at else None,
+    )
 
 
 _MARKS = {Level.OK: "✓", Level.WARNING: "!", Level.PROBLEM: "✗", Level.NOT_TRIED: "-"}
@@ -50,18 +65,12 @@ _ASCII_MARKS = {**_MARKS, Level.OK: "+", Level.PROBLEM: "x"}
 
 
 def with_full_stop(text: str) -> str:
-    """A sentence with its full stop, unless it ends already."""
+    """A sentence, with a full stop if it has no end."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def finding_lines(finding: Finding, *, previous: Finding | None, ascii_only: bool) -> list[str]:
-    """A finding for people: a line with its mark, what to do below it, and a heading where a new group begins.
-
-    Args:
-        finding: what to print.
-        previous: what was printed before it.
-        ascii_only: for terminals and pipes that know no ✓.
-    """
+    """A finding as text: its mark, the remedy below, and a heading if its group is not that of the previous one."""
     heading = [] if finding.about == (previous.about if previous else "") else ["", finding.about]
     mark = (_ASCII_MARKS if ascii_only else _MARKS)[finding.level]
     label = f"{mark} {finding.part}"
@@ -87,12 +96,7 @@ def _location_text(finding: Finding) -> str:
 
 
 def summary(findings: Iterable[Finding], *, option: str = "") -> str:
-    """The last sentence, and the next step as a command on a line of its own.
-
-    Args:
-        findings: all of them.
-        option: what the next command needs to read the same configuration, such as ` --config other.toml`.
-    """
+    """The last sentence, and the next command on a line of its own, with `option` added to it."""
     found = list(findings)
     levels = [finding.level for finding in found]
     problems, warnings = levels.count(Level.PROBLEM), levels.count(Level.WARNING)
@@ -102,9 +106,9 @@ def summary(findings: Iterable[Finding], *, option: str = "") -> str:
         if count
     )
     if problems:
-        return f"{text}: mend what is marked, then try again:\n  ingestion-monitor doctor{option}"
-    start = f"{text}, and nothing that keeps it from running." if warnings else "All is well."
-    # what an empty log needs comes before a check that would find nothing
+        return f"{text}. Fix what is marked, then run again:\n  ingestion-monitor doctor{option}"
+    start = f"{text}, no problem." if warnings else "No problem found."
+    # an empty log needs items before a check
     first = next((f.command for f in found if f.level is Level.WARNING and f.part == "sync log" and f.command), None)
     return f"{start} Next:\n  {first or f'ingestion-monitor check{option}'}"
 
@@ -116,7 +120,7 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def doctor_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The same as JSON values, for `doctor --json`."""
+    """All findings as JSON values, for `doctor --json`."""
     code = exit_code(findings)
     return {
         "ok": code == 0,

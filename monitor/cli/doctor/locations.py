@@ -1,7 +1,4 @@
-"""Where a setting stands, for people who are to change it: its key, and the line, variable or file. Pure.
-
-The file is not parsed again, only its headings and keys are found: `tomllib`, which read it, keeps no line numbers.
-"""
+"""Where a setting is: found by regular expressions, since `tomllib` keeps no line numbers. Pure."""
 
 import re
 from collections import Counter
@@ -17,27 +14,26 @@ _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingLocation:
-    """A setting and where it stands."""
+    """A setting and where it is."""
 
     setting: str
     """`targets.gloo.sync_log.table`."""
     where: str | None
-    """`monitor.toml, line 12`; None when nobody wrote it and there is no file."""
+    """`monitor.toml, line 12`; None if it is a default and there is no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingLocations:
-    """Everything that is known about where settings stand."""
+    """The locations of all settings of a configuration."""
 
     origins: Mapping[Loc, Origin]
     names: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """What rows are called: `("targets", 0)` is gloo."""
+    """Names of rows: `("targets", 0)` is gloo."""
     file: str | None = None
-    """The name of the configuration file."""
     lines: Mapping[Loc, int] = field(default_factory=dict)
 
     def of(self, *loc: str | int) -> SettingLocation:
-        """The place of a setting, or where it would belong if nobody wrote it."""
+        """The location of a setting, or where it belongs if it is not set."""
         return SettingLocation(setting=self._key(loc), where=self._where(loc))
 
     def _key(self, loc: Loc) -> str:
@@ -71,7 +67,7 @@ class SettingLocations:
 
 
 def lines_of(text: str) -> dict[Loc, int]:
-    """The lines (from 1) of all tables and keys of a TOML file; what stands inside a value is not looked into."""
+    """The lines (from 1) of all tables and keys of a TOML file, except keys inside of values."""
     found: dict[Loc, int] = {}
     rows: Counter[Loc] = Counter()
     table: Loc = ()
@@ -85,7 +81,7 @@ def lines_of(text: str) -> dict[Loc, int]:
 
 
 def _table(parts: Loc, rows: Counter[Loc], *, begins_row: bool) -> Loc:
-    """The place that a heading opens, with the position of each row on the way."""
+    """The path of a heading, with the position of each row in it."""
     loc: Loc = ()
     for depth, part in enumerate(parts, 1):
         loc = (*loc, part)

@@ -1,4 +1,4 @@
-"""Who may read the files that hold secrets. It looks at their modes; their content it leaves alone."""
+"""Which users can read the files that hold secrets, by their modes. The files are not read."""
 
 import shlex
 import stat
@@ -22,13 +22,12 @@ class SecretFile:
 
     path: Path
     mode: int
-    """Its permission bits."""
     projected: bool
-    """It belongs to a Kubernetes volume, which swaps a whole folder behind the link `..data`."""
+    """It is in a Kubernetes volume, which replaces a whole folder behind the link `..data`."""
 
 
 def secret_files(config: Config) -> list[Path]:
-    """Every file from which a secret comes: named by a setting, `.env`, and the configuration file if it holds one."""
+    """Every file with a secret: those that settings name, `.env`, and the configuration file if it holds one."""
     files = [origin.secret_file for origin in config.origins.values() if origin.secret_file]
     found = [Path(file) for file in files]
     folder = config.source.parent if config.source else Path.cwd()
@@ -56,7 +55,7 @@ def literal_secrets(config: Config) -> list[str]:
 
 
 def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
-    """The URL of a database or a proxy is one only if it has a password; that of PagerDuty or Alertmanager is none."""
+    """A database or proxy URL is secret only with a password; a PagerDuty or Alertmanager URL never is."""
     if loc[0] == "channels" and loc[-1] == "url" and isinstance(loc[1], int):
         return not isinstance(config.channels[loc[1]], PagerDutyConfig | AlertmanagerConfig)
     if loc[-1] == "database":
@@ -74,7 +73,7 @@ def _is_secret(config: Config, loc: Sequence[str | int]) -> bool:
 
 
 def read_modes(paths: Iterable[Path]) -> list[SecretFile]:
-    """The files with their modes; one that went away meanwhile is left out."""
+    """The files with their modes; a file that was deleted meanwhile is left out."""
     found = []
     for path in paths:
         try:
@@ -87,11 +86,11 @@ def read_modes(paths: Iterable[Path]) -> list[SecretFile]:
 
 
 def check_secret_files(files: Sequence[SecretFile]) -> list[Finding]:
-    """A warning for each file that more than its owner can read; the group of a projected volume is meant to."""
+    """A warning for each file that others than its owner can read; a projected volume's group may."""
     too_open = [file for file in files if file.mode & (_OTHERS if file.projected else _OTHERS | _GROUP)]
     if not too_open:
-        one = "1 file, readable by its owner alone." if len(files) == 1 else None
-        message = one or (f"{len(files)} files, readable by their owners alone." if files else "none in files.")
+        one = "1 file, readable only by its owner." if len(files) == 1 else None
+        message = one or (f"{len(files)} files, readable only by their owners." if files else "no secret is in a file.")
         return [Finding(part="secret files", level=Level.OK, message=message)]
     return [_too_open_finding(file) for file in too_open]
 
@@ -108,7 +107,7 @@ def _message(file: SecretFile) -> str:
 
 
 def _remedy(file: SecretFile) -> str:
-    """What to do where a mode can't be changed; empty where it can."""
+    """What to do if the mode can't be changed; empty if it can."""
     if file.projected:
         return "set defaultMode: 0400 on the secret's volume (0440 with an fsGroup, where runAsUser is not root)"
     if file.path.is_relative_to(_DOCKER):

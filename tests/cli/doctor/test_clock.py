@@ -27,7 +27,7 @@ def test_the_date_of_an_answer_says_how_far_the_clocks_are_apart(date, age, ahea
 
 
 OFFSETS = {
-    "not said": (None, Level.NOT_TRIED, "not tried: no answer said what time the API has."),
+    "not said": (None, Level.NOT_TRIED, "not tried: no answer had the API's time."),
     "agree": (timedelta(0), Level.OK, "ours and the API's agree within 1 s."),
     "just within": (timedelta(seconds=-30), Level.OK, "ours and the API's agree within 30 s."),
     "ours is behind": (timedelta(seconds=95), Level.WARNING, "ours is 95 s behind the API's: "),
@@ -43,7 +43,7 @@ def test_more_than_half_a_minute_is_a_warning_with_the_number(ahead, level, mess
 
 
 class Scripted:
-    """A wire that gives what it was told to."""
+    """A transport with fixed results."""
 
     def __init__(self, *results):
         self.results, self.closed = list(results), False
@@ -55,7 +55,7 @@ class Scripted:
         self.closed = True
 
 
-async def test_a_wire_in_between_remembers_answers_and_the_last_fault():
+async def test_the_transport_records_answers_and_the_last_fault():
     reply = Reply(status=503, headers={"date": "Sun, 01 Mar 2026 12:00:00 GMT"}, body=b"")
     silent = Reply(status=200, headers={}, body=b"")
     under = Scripted(TransportFault(fault=NetworkFault.TLS, text="no"), reply, silent)

@@ -38,18 +38,18 @@ def test_the_file_system_is_that_of_the_deepest_mount(path, kind):
 
 
 LOST = {
-    "overlay": ("/app/monitor.db", MOUNTS, "on this container's own disk (overlay)", "gone when it is replaced"),
-    "tmpfs": ("/data/scratch/monitor.db", MOUNTS, "on this container's own disk (tmpfs)", "gone when it is replaced"),
+    "overlay": ("/app/monitor.db", MOUNTS, "on this container's own disk (overlay)", "lost when it is replaced"),
+    "tmpfs": ("/data/scratch/monitor.db", MOUNTS, "on this container's own disk (tmpfs)", "lost when it is replaced"),
     "a root that is no overlay": (
-        "/app/monitor.db", MOUNTS.replace("overlay overlay", "btrfs /dev/sda"), "own disk (btrfs)", "gone",
+        "/app/monitor.db", MOUNTS.replace("overlay overlay", "btrfs /dev/sda"), "own disk (btrfs)", "lost",
     ),
-    "an emptyDir": ("/scratch/monitor.db", MOUNTS, "on an emptyDir", "gone with its pod"),
+    "an emptyDir": ("/scratch/monitor.db", MOUNTS, "on an emptyDir", "deleted with its pod"),
     "a volume without a name": ("/unnamed/monitor.db", MOUNTS, "without a name", "the next container gets a new one"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("path", "mounts", "where", "what"), LOST.values(), ids=LOST)
-def test_a_database_that_goes_away_with_its_container_is_a_warning(path, mounts, where, what):
+def test_a_database_that_is_lost_with_its_container_is_a_warning(path, mounts, where, what):
     finding = check_disk(HostInfo(in_container=True, mounts=mounts), Path(path), AT)
     assert finding.level is Level.WARNING
     assert path in finding.message
@@ -78,7 +78,7 @@ FINE = {
 
 
 @pytest.mark.parametrize(("path", "host"), FINE.values(), ids=FINE)
-def test_any_other_place_is_nothing_to_speak_of(path, host):
+def test_any_other_disk_has_no_finding(path, host):
     assert check_disk(host, Path(path), AT) is None
 
 
@@ -91,7 +91,7 @@ MARKERS = {
 
 
 @pytest.mark.parametrize(("files", "environ", "in_container"), MARKERS.values(), ids=MARKERS)
-def test_a_container_is_known_by_its_marks(tmp_path, files, environ, in_container):
+def test_a_container_is_known_by_its_markers(tmp_path, files, environ, in_container):
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -100,5 +100,5 @@ def test_a_container_is_known_by_its_marks(tmp_path, files, environ, in_containe
     assert inspect_host(environ, tmp_path) == HostInfo(in_container=in_container, mounts=MOUNTS)
 
 
-def test_where_there_is_no_proc_nothing_is_known_of_mounts(tmp_path):
+def test_without_proc_no_mounts_are_known(tmp_path):
     assert inspect_host({}, tmp_path).mounts == ""

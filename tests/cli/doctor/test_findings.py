@@ -11,11 +11,11 @@ def test_a_finding_is_one_line_with_its_mark():
     assert finding_lines(finding(), previous=None, ascii_only=False) == ["✓ database       it is well."]
 
 
-def test_what_to_do_and_where_stand_below_it():
-    told = finding(Level.PROBLEM, message="no.", remedy="mend it", setting="database", location="monitor.toml, line 1")
+def test_remedy_and_location_are_printed_below_the_message():
+    told = finding(Level.PROBLEM, message="no.", remedy="fix it", setting="database", location="monitor.toml, line 1")
     assert finding_lines(told, previous=None, ascii_only=False) == [
         "✗ database       no.",
-        "                 → mend it",
+        "                 → fix it",
         "                 → database (monitor.toml, line 1)",
     ]
 
@@ -25,7 +25,7 @@ def test_a_command_stays_on_one_line_however_long():
     assert finding_lines(finding(command=command), previous=None, ascii_only=False)[-1].endswith(f"→ {command}")
 
 
-def test_where_a_thing_stands_is_told_only_of_what_is_wrong():
+def test_a_location_is_printed_only_for_problems_and_warnings():
     told = finding(setting="database", location="monitor.toml, line 1")
     assert len(finding_lines(told, previous=None, ascii_only=False)) == 1
 
@@ -34,9 +34,9 @@ MARKS = {Level.OK: "+", Level.WARNING: "!", Level.PROBLEM: "x", Level.NOT_TRIED:
 
 
 @pytest.mark.parametrize(("level", "mark"), MARKS.items(), ids=[level.value for level in MARKS])
-def test_a_terminal_that_knows_ascii_alone_gets_that(level, mark):
-    lines = finding_lines(finding(level, remedy="mend it"), previous=None, ascii_only=True)
-    assert lines == [f"{mark} database       it is well.", "                 -> mend it"]
+def test_an_ascii_terminal_gets_ascii_marks(level, mark):
+    lines = finding_lines(finding(level, remedy="fix it"), previous=None, ascii_only=True)
+    assert lines == [f"{mark} database       it is well.", "                 -> fix it"]
     assert all(line.isascii() for line in lines)
 
 
@@ -54,20 +54,17 @@ def test_lines_end_before_column_80_and_paths_stay_whole():
 
 
 SUMMARIES = {
-    "well": ([Level.OK, Level.NOT_TRIED], "All is well. Next:\n  ingestion-monitor check -c x"),
-    "warned": (
-        [Level.WARNING],
-        "1 warning, and nothing that keeps it from running. Next:\n  ingestion-monitor check -c x",
-    ),
+    "well": ([Level.OK, Level.NOT_TRIED], "No problem found. Next:\n  ingestion-monitor check -c x"),
+    "warned": ([Level.WARNING], "1 warning, no problem. Next:\n  ingestion-monitor check -c x"),
     "broken": (
         [Level.PROBLEM, Level.PROBLEM, Level.WARNING],
-        "2 problems and 1 warning: mend what is marked, then try again:\n  ingestion-monitor doctor -c x",
+        "2 problems and 1 warning. Fix what is marked, then run again:\n  ingestion-monitor doctor -c x",
     ),
 }
 
 
 @pytest.mark.parametrize(("levels", "said"), SUMMARIES.values(), ids=SUMMARIES)
-def test_the_last_sentence_sums_up_and_says_what_is_next(levels, said):
+def test_the_summary_counts_and_names_the_next_command(levels, said):
     assert summary([finding(level) for level in levels], option=" -c x") == said
 
 
@@ -86,10 +83,10 @@ def test_the_exit_code_tells_configuration_from_other_parts(findings, code):
 
 
 def test_json_has_every_field_of_a_finding():
-    told = finding(Level.WARNING, about="target gloo", remedy="mend", setting="database", location="monitor.toml")
+    told = finding(Level.WARNING, about="target gloo", remedy="fix", setting="database", location="monitor.toml")
     assert doctor_json([told])["findings"] == [
         {
-            "about": "target gloo", "part": "database", "level": "warning", "message": "it is well.", "remedy": "mend",
+            "about": "target gloo", "part": "database", "level": "warning", "message": "it is well.", "remedy": "fix",
             "command": None, "setting": "database", "location": "monitor.toml",
         }
     ]  # fmt: skip

@@ -1,8 +1,8 @@
 import pytest
 
-from monitor.cli.doctor import setting_locations
+from monitor.cli.doctor.examine import setting_locations
 from monitor.cli.doctor.locations import lines_of
-from monitor.config import Config
+from monitor.config import load_config
 
 FILE = """\
 # a comment
@@ -63,7 +63,7 @@ def locations(tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "monitor.toml").write_text(FILE, encoding="utf-8")
     environ = {"MONITOR_ENVIRONMENT": "test"}
-    return tmp_path, setting_locations(Config.load(tmp_path / "monitor.toml", environ=environ))
+    return tmp_path, setting_locations(load_config(tmp_path / "monitor.toml", environ=environ))
 
 
 PLACES = {
@@ -90,6 +90,6 @@ def test_a_place_is_told_as_people_know_it(locations, loc, setting, where):
 def test_without_a_file_the_variable_is_the_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environ = {"GLOO_API_KEY": "k", "GLOO_PUBLISHER_ID": "p", "MONITOR_SYNC_LOG_URL": "sqlite:///x.db"}
-    known = setting_locations(Config.load(environ=environ))
+    known = setting_locations(load_config(environ=environ))
     assert known.of("targets", 0, "publisher_id").where == "GLOO_PUBLISHER_ID in the environment"
     assert known.of("database").where is None

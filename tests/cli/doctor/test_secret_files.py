@@ -4,7 +4,7 @@ import pytest
 
 from monitor.cli.doctor.findings import Level
 from monitor.cli.doctor.secret_files import SecretFile, check_secret_files, literal_secrets, read_modes, secret_files
-from monitor.config import Config
+from monitor.config import load_config
 
 MODES = {
     "owner": (0o600, "key", False, None),
@@ -48,7 +48,7 @@ def loaded(folder, *, auth='{ api_key_file = "key" }', log="sqlite:///log.db", t
     (folder / "key").write_text("k3y", encoding="utf-8")
     (folder / ".env").write_text("KEY=k3y\nPASSWORD=pw\n", encoding="utf-8")
     (folder / "monitor.toml").write_text(top + TARGET.format(auth=auth, log=log), encoding="utf-8")
-    return Config.load(folder / "monitor.toml", environ={})
+    return load_config(folder / "monitor.toml", environ={})
 
 
 LITERALS = {
@@ -81,4 +81,4 @@ def test_secret_files_and_dot_env_are_looked_at(tmp_path):
 
 def test_without_any_file_there_is_nothing_to_find(tmp_path):
     (finding,) = check_secret_files([])
-    assert (finding.level, finding.message) == (Level.OK, "none in files.")
+    assert (finding.level, finding.message) == (Level.OK, "no secret is in a file.")

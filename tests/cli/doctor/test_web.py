@@ -37,13 +37,13 @@ def test_a_port_that_another_program_has_is_a_warning_with_its_remedy(tmp_path, 
     with somebody_else() as port:
         found = web.check_listen_address(config(tmp_path, database=database, listen=f"127.0.0.1:{port}"), AT)
     assert (found.level, found.setting, found.location) == (Level.WARNING, "web.listen", "monitor.toml, line 3")
-    assert f"127.0.0.1:{port} is taken" in found.message
+    assert f"127.0.0.1:{port} is used by another program" in found.message
     assert "the daemon runs without its health endpoints" in found.message
 
 
 def test_an_address_of_another_machine_is_a_warning(tmp_path, database):
     found = web.check_listen_address(config(tmp_path, database=database, listen="192.0.2.1:8990"), AT)
-    assert (found.level, "is no address of this machine" in found.message) == (Level.WARNING, True)
+    assert (found.level, "an address of this machine" in found.message) == (Level.WARNING, True)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
