@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times: it is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test test-all thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 # How many processes run the tests; auto: one more than there are processors. JOBS=0: none besides pytest itself, as `pytest` does.
@@ -14,12 +14,15 @@ BIN := .venv/bin
 SCRIPT := PYTHONPATH=tests $(BIN)/python
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Decisions and vocabulary: every branch of these is tested. A comma between them is what coverage wants.
-CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/incidents/channel_rules.py,monitor/notifications/batching.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py
+CORE := monitor/model/*,monitor/errors.py,monitor/incidents/decide.py,monitor/incidents/rulebook.py,monitor/incidents/evidence.py,monitor/incidents/silences.py,monitor/incidents/backoff.py,monitor/incidents/gate.py,monitor/incidents/simulate.py,monitor/notifications/batching.py,monitor/notifications/messages.py,monitor/notifications/texts.py,monitor/notifications/routing.py,monitor/client/api_errors.py,monitor/client/classify.py,monitor/client/retry_after.py,monitor/client/retry.py,monitor/client/limits.py,monitor/client/redaction.py,monitor/client/rate/*,monitor/runs/rollup.py,monitor/runs/stop_rules.py,monitor/web/readiness.py,monitor/database/retention_policy.py
 
 demo: .venv/.runtime ## the main job end to end against the built-in sandbox
 	@$(BIN)/ingestion-monitor demo
 
-test: .venv/.installed ## run the tests, on all processors
+test: .venv/.installed ## run the tests, on all processors; of those that kill, race and wait, one of each kind
+	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not process or smoke"
+
+test-all: .venv/.installed ## run every test
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
 thorough: export MONITOR_TEST_THOROUGH := 1
@@ -63,6 +66,7 @@ docs: .venv/.installed ## write the transcripts and tables in the documents, and
 	@$(SCRIPT) scripts/faults_table.py docs/client.md
 	@$(SCRIPT) scripts/channel_snapshots.py
 	@$(SCRIPT) scripts/config_reference.py docs/configuration.md
+	@$(SCRIPT) tests/config/mistakes.py docs/mistakes.md
 
 survive: .venv/.installed ## kills, races and faults of databases, as tables: an hour
 	@$(SCRIPT) scripts/survive.py $(SECTIONS) $(if $(SEED),--seed $(SEED))

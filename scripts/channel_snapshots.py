@@ -1,4 +1,4 @@
-"""What each channel sends for six messages, kept in files, which `make docs` writes anew."""
+"""Writes what each channel sends for six messages into the snapshots of the tests: `make docs`."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ RUN = RunFacts(run_id=17, status=RunStatus.ABORTED, total=120, unknown=120, answ
 
 
 def refusal(number, target, **fields):
-    """An incident of a key that is refused."""
+    """An incident about a rejected key."""
     piece = Evidence(
         cause=Cause.UNAUTHORIZED, count=2, breakdown={"401 from the token endpoint": 2}, code="invalid_client",
         request_ids=(f"req-{number}",),
@@ -45,7 +45,7 @@ def refusal(number, target, **fields):
 
 
 def failures(**fields):
-    """An incident of documents that failed, of one group."""
+    """An incident about failed documents of one group."""
     piece = Evidence(cause=Cause.ITEMS_FAILED, count=3, breakdown={"FAILED": 2, "ERROR": 1}, sample_ids=("a", "b", "c"))
     return incident(
         id=8, cause=Cause.ITEMS_FAILED, severity=Severity.WARNING, team=Team.PIPELINE, environment="production",
@@ -55,7 +55,7 @@ def failures(**fields):
 
 
 def merged():
-    """The opening of three incidents behind one cause."""
+    """The opening of three incidents with one cause."""
     targets = ("gloo-de", "gloo-fr", "gloo-uk")
     parts = tuple(
         render(MessageKind.OPENED, refusal(number, target), RUN, now=NOW) for number, target in enumerate(targets, 1)
@@ -64,7 +64,7 @@ def merged():
 
 
 def messages():
-    """By the name of their files."""
+    """The messages by file name."""
     one = refusal(7, "gloo-prod")
     acknowledged = replace(one, state=IncidentState.ACKNOWLEDGED)
     resolved = replace(one, state=IncidentState.RESOLVED, resolved_at=NOW + timedelta(minutes=47))
@@ -146,7 +146,7 @@ def file_of(channel, name):
 
 
 def main():
-    """Writes every file anew."""
+    """Writes every file."""
     for channel, capture in CHANNELS.items():
         for name, message in messages().items():
             file = file_of(channel, name)

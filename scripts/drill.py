@@ -1,8 +1,7 @@
-"""A night at the simulated data engine on a fast clock, and what people were told of it: `make drill`.
+"""Plays a night of faults at the simulated data engine on a fast clock, and prints the messages: `make drill`.
 
-`python scripts/drill.py` plays it and prints the timeline; with `docs/incidents.md` behind it, it makes the transcript
-in that document anew; `--keep FOLDER` leaves the night's database to look at. Everything in it is real but the clock:
-HTTP over loopback, SQLite, and the product's own wiring.
+With `docs/incidents.md` as argument it also replaces the transcript in that document; `--keep FOLDER` keeps the
+configuration and the databases. Only the clock is simulated: HTTP, SQLite and the wiring of the product are real.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from support.memory import folder_in_memory
 from support.receiver import Receiver
 
 from monitor.app import App, open_database
-from monitor.config import Config
+from monitor.config import Config, load_config
 from monitor.database.engine import reading
 from monitor.incidents import store as incident_store
 from monitor.model import Incident, IncidentState
@@ -86,41 +85,41 @@ sync_log = {{ url = "sqlite:///{folder}/{name}.db", submitted_at_column = "uploa
 """
 
 NORMAL_TIMEOUTS = 'attempt_timeout = "30s", deadline = "60s"'
-"""A machine that is slow is no fault of the engine's."""
+"""Long, so that a slow machine makes no faults."""
 SHORT_TIMEOUTS = 'attempt_timeout = "200ms", deadline = "2s"'
-"""While answers are waited for that never come."""
+"""For the hours in which the engine never answers."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Drill:
-    """The night under way."""
+    """The state of the night."""
 
     folder: Path
     engine: Sandbox
-    """What gloo-eu and gloo-us are uploaded to, with one client for both."""
+    """The engine of gloo-eu and gloo-us, with one client for both."""
     archive: Sandbox
-    """What archive is uploaded to, with an API key of its own."""
+    """The engine of archive, with its own API key."""
     receivers: dict[str, Receiver]
     now: datetime = BEGIN
     timeouts: str = NORMAL_TIMEOUTS
-    """How long the runs wait for the engine of gloo-eu and gloo-us."""
+    """Timeouts for the engine of gloo-eu and gloo-us."""
     lines: list[str] = field(default_factory=list)
     received: Counter[str] = field(default_factory=Counter)
     by_hour: Counter[tuple[str, datetime]] = field(default_factory=Counter)
     items: dict[str, list[str]] = field(default_factory=dict)
 
     def log(self, text: str) -> None:
-        """Takes a line down under the time of the night."""
+        """Adds a line with the time of the night."""
         self.lines.append(f"{self.now:%H:%M}  {text}")
 
     def record(self, target: str, item_ids: list[str]) -> None:
-        """What the pipeline writes into its sync log."""
+        """Writes items into a sync log, as the pipeline does."""
         with contextlib.closing(sqlite3.connect(self.folder / f"{target}.db")) as conn, conn:
             conn.execute("CREATE TABLE IF NOT EXISTS sync_log (item_id TEXT, uploaded_at TEXT)")
             conn.executemany("INSERT INTO sync_log VALUES (?, ?)", [(each, self.now.isoformat()) for each in item_ids])
 
     def upload(self, target: str, count: int, status: str = "COMPLETED") -> list[str]:
-        """Documents that arrive, and stand in the sync log."""
+        """Uploads documents and records them in the sync log."""
         sandbox = self.archive if target == "archive" else self.engine
         made = sandbox.create_items(count, status=status)
         self.record(target, made)
@@ -128,7 +127,7 @@ class Drill:
         return made
 
     def configure(self) -> Config:
-        """The configuration, with the addresses and the patience of this hour."""
+        """The configuration with the present URLs and timeouts."""
         settings = self.engine.settings
         client = f'{{ client_id = "{settings.client_id}", client_secret = "{settings.client_secret}" }}'
         key = f'{{ api_key = "{settings.api_key}" }}'
@@ -145,10 +144,10 @@ class Drill:
         urls = {name: receiver.url for name, receiver in self.receivers.items()}
         path = self.folder / "monitor.toml"
         path.write_text(CONFIG.format(folder=self.folder, targets=targets, **urls), encoding="utf-8")
-        return Config.load(path, environ={})
+        return load_config(path, environ={})
 
     def log_received(self) -> None:
-        """Takes down what the receivers got since the last time: alike messages on one line, with all who got them."""
+        """Adds the messages received since the last time: equal ones on one line, with all their receivers."""
         got: dict[str, list[str]] = {}
         for name, receiver in self.receivers.items():
             for _, _, body in receiver.got:
@@ -161,7 +160,7 @@ class Drill:
 
 
 def _title(body: dict[str, object]) -> str:
-    """What a message says in one line: Slack's header, or a webhook's title with its severity."""
+    """The title of a message: Slack's header, or a webhook's title."""
     if "blocks" in body:
         return str(body["blocks"][0]["text"]["text"]).partition(" ")[2]
     return str(body["title"])
@@ -214,22 +213,22 @@ def _lose_item(drill_run: Drill) -> None:
 TIMELINE: list[tuple[str, str, Callable[[Drill], object]]] = [
     (
         "22:30",
-        "somebody rotates the client of gloo-eu and gloo-us, and tells nobody",
+        "the client of gloo-eu and gloo-us is rotated, but not in the configuration",
         lambda n: n.engine.revoke_client(),
     ),
-    ("23:15", "the client is put right", lambda n: n.engine.restore_client()),
-    ("23:30", "a bulk upload to archive sets off its rate limit: 429 to all, come back in 10 min", _rate_limit),
-    ("00:10", "the bulk upload is over", lambda n: n.archive.clear_faults()),
+    ("23:15", "the configuration has the new client", lambda n: n.engine.restore_client()),
+    ("23:30", "a bulk upload exceeds the rate limit of archive: 429, Retry-After 10 min", _rate_limit),
+    ("00:10", "the bulk upload ends", lambda n: n.archive.clear_faults()),
     ("00:20", "Slack goes down", lambda n: n.receivers["slack"].stop()),
-    ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, answers that never come", _break_engine),
-    ("01:20", "Slack is back", lambda n: n.receivers["slack"].start()),
-    ("02:30", "the engine is back", _restore_engine),
-    ("03:00", "3 uploads of gloo-eu are recorded, and never arrived", _record_missing_items),
-    ("03:30", "40 uploads of gloo-us begin to hang in CHUNKING", _hang_items),
-    ("04:30", "a document of gloo-us is another publisher's by now", _lose_item),
-    ("06:30", "the 3 uploads are made again", _upload_missing_items),
-    ("07:00", "the 40 are through", _finish_items),
-    ("07:30", "the document is given back", _restore_item),
+    ("00:30", "the engine of gloo-eu and gloo-us fails: 502, 503, resets, timeouts", _break_engine),
+    ("01:20", "Slack is up again", lambda n: n.receivers["slack"].start()),
+    ("02:30", "the engine is up again", _restore_engine),
+    ("03:00", "3 uploads of gloo-eu are recorded but never arrived", _record_missing_items),
+    ("03:30", "40 uploads of gloo-us get stuck in CHUNKING", _hang_items),
+    ("04:30", "a document of gloo-us is moved to another publisher", _lose_item),
+    ("06:30", "the 3 documents are uploaded again", _upload_missing_items),
+    ("07:00", "the 40 uploads complete", _finish_items),
+    ("07:30", "the document is moved back", _restore_item),
 ]
 
 
@@ -237,15 +236,15 @@ async def _tick(app: App) -> None:
     runs = [Run(app.job(target), interrupt=asyncio.Event(), progress=NoProgress())() for target in app.config.targets]
     await asyncio.gather(*runs)
     sender = app.sender()
-    sender._rand = lambda: 1.0  # the same waits every time
+    sender._rand = lambda: 1.0  # no jitter: the same waits every time
     await sender.deliver()
 
 
 def run_drill(keep: Path | None = None) -> tuple[Drill, list[str]]:
-    """Plays the night; gives it back with what is wrong at its end, which should be nothing.
+    """Plays the night; returns it with the problems at its end.
 
     Args:
-        keep: an empty folder for the configuration and the databases; None: they are thrown away.
+        keep: an empty folder for the configuration and the databases; None: a temporary one.
     """
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with contextlib.ExitStack() as stack:
@@ -261,7 +260,7 @@ def run_drill(keep: Path | None = None) -> tuple[Drill, list[str]]:
             drill_run.upload(target, DOCUMENTS)
         engine = open_database(drill_run.configure())
         stack.callback(engine.dispose)
-        # each time a new one, as cron would have it: all state is in the database
+        # a new App for each tick, as with cron: all state is in the database
         _run_timeline(drill_run, lambda: App(config=drill_run.configure(), engine=engine, clock=lambda: drill_run.now))
         with reading(engine) as conn:
             incidents = incident_store.list_incidents(conn)
@@ -290,23 +289,24 @@ def _problems(drill_run: Drill, incidents: list[Incident]) -> list[str]:
     open_incidents = [each for each in incidents if each.state is not IncidentState.RESOLVED]
     problems = [f"incident {each.id} ({each.target}, {each.cause}) is open" for each in open_incidents]
     storms = [(name, hour, count) for (name, hour), count in drill_run.by_hour.items() if count > MAX_PER_HOUR]
-    return problems + [f"{name} got {count} messages from {hour:%H:%M} on" for name, hour, count in storms]
+    return problems + [f"{name} got {count} messages in the hour from {hour:%H:%M}" for name, hour, count in storms]
 
 
 def transcript(drill_run: Drill) -> str:
-    """The timeline, and its sum."""
+    """The timeline and the totals."""
     totals = ", ".join(f"{name} {drill_run.received[name]}" for name in drill_run.receivers)
     most = max(drill_run.by_hour.values())
     runs = 3 * int(timedelta(hours=HOURS) / EVERY)
     return (
-        "\n".join([*drill_run.lines, "", f"{runs} runs; messages: {totals}; at most {most} an hour to anybody."]) + "\n"
+        "\n".join([*drill_run.lines, "", f"{runs} runs; messages: {totals}; at most {most} an hour to one receiver."])
+        + "\n"
     )
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("document", nargs="?", type=Path, help="the document whose transcript is made anew")
-    options.add_argument("--keep", type=Path, help="a folder that is to hold the configuration and the databases")
+    options.add_argument("document", nargs="?", type=Path, help="the document whose transcript is replaced")
+    options.add_argument("--keep", type=Path, help="a new folder for the configuration and the databases")
     given = options.parse_args()
     if given.keep:
         given.keep.mkdir(parents=True)
@@ -315,9 +315,7 @@ def main() -> int:
     text = transcript(drill_run)
     if given.document:
         document = given.document.read_text(encoding="utf-8")
-        given.document.write_text(
-            PLACEHOLDER.sub(lambda incidents: incidents[1] + text + incidents[2], document), encoding="utf-8"
-        )
+        given.document.write_text(PLACEHOLDER.sub(lambda match: match[1] + text + match[2], document), encoding="utf-8")
     sys.stdout.write(text)
     sys.stderr.writelines(f"WRONG: {each}\n" for each in problems)
     sys.stderr.write(f"({time.monotonic() - started:.0f} s)\n")

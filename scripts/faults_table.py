@@ -1,7 +1,7 @@
-"""Runs `check` against the sandbox under each of its faults: `python scripts/faults_table.py docs/client.md`.
+"""Runs `check` against the sandbox with each of its faults: `python scripts/faults_table.py docs/client.md`.
 
-That makes the table between the document's two marks anew and leaves the rest of it as it is. Nothing that is kept
-holds a duration or an id, so that a document that is true stays the same, but for requests (see `docs/client.md`).
+It replaces the table between the document's two marks. The table has no durations or ids, so a correct document
+does not change, except for numbers of requests (see `docs/client.md`).
 """
 
 import re
@@ -21,19 +21,19 @@ from monitor.sandbox.responses import BY_STATUS
 
 ITEMS = 20
 AT_ONCE = 4
-"""So many faults are tried side by side: most of the time is spent waiting for them."""
+"""Faults tried in parallel: most of the time is waiting."""
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 NOT_FOR_TOKENS = "/engine"
 PARAMETERS = {"slow-start": ":delay=1s,for=5s", "token-storm": ":share=1,count=1"}
-"""Where the preset as it is takes a minute, or meets other requests each time."""
-TOLD = re.compile(r"^(?:Health: |  #\d+ \w+ \(\w+\): )")
+"""For presets that take a minute, or affect different requests each time."""
+PRINTED = re.compile(r"^(?:Health: |  #\d+ \w+ \(\w+\): )")
 """The health line, and the first line of each open incident."""
 VARIES = re.compile(r", for \d[\w ]*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One fault, as `ingestion-monitor sandbox --fault` takes it, or what else is done to the sandbox."""
+    """One fault, as for `ingestion-monitor sandbox --fault`, or another change to the sandbox."""
 
     name: str
     fault: str | None = None
@@ -41,7 +41,7 @@ class Case:
     """A method of the sandbox."""
 
     def put(self, sandbox):
-        """Does it to the sandbox; a fault that names no path stands before all calls but those for tokens."""
+        """Applies it; a fault without a path affects all requests but those for tokens."""
         if self.fault is not None:
             fault = parse_fault(self.fault)
             sandbox.inject_fault(replace(fault, path=NOT_FOR_TOKENS) if fault.path == "/" else fault)
@@ -68,18 +68,18 @@ CASES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one run of `check` came to."""
+    """The result of one run of `check`."""
 
     lines: tuple[str, ...]
     exit_code: int
     requests: int
-    """About items."""
+    """For items."""
     tokens: int
     """For a token."""
 
 
 def play():
-    """The rows, of two runs for each case: one right after the other, the fault in force all the time."""
+    """The rows, from two runs for each case, directly after each other during the fault."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
         return [row(case, runs) for case, runs in zip(CASES, threads.map(_runs, CASES), strict=True)]
 
@@ -95,12 +95,12 @@ def row(case, runs):
 
 
 def committed(text):
-    """The rows that stand in a document."""
+    """The rows in a document."""
     return _between(text)[1].strip().splitlines()[2:]
 
 
 def renewed(text, rows):
-    """A document with other rows."""
+    """The document with new rows."""
     before, _, after = _between(text)
     head = "| fault | what `check` prints | exit code | requests of the first run | of the second |"
     table = "\n".join([head, "|---|---|---|---|---|", *rows])
@@ -129,14 +129,14 @@ def _run(world):
     before = _counted(world.sandbox)
     done = world.cli("check", timeout=300)
     after = _counted(world.sandbox)
-    lines = [VARIES.sub("", line).strip() for line in done.stdout.splitlines() if TOLD.match(line)]
-    assert lines, f"check ended with {done.returncode} and told nothing:\n{done.stderr}"
+    lines = [VARIES.sub("", line).strip() for line in done.stdout.splitlines() if PRINTED.match(line)]
+    assert lines, f"check ended with {done.returncode} and printed nothing:\n{done.stderr}"
     requests, tokens = (now - once for now, once in zip(after, before, strict=True))
     return Seen(lines=tuple(lines), exit_code=done.returncode, requests=requests - tokens, tokens=tokens)
 
 
 def _counted(sandbox):
-    """Requests and those of them for tokens, once none is under way: one that is left is counted a bit later."""
+    """All requests, and those for tokens, once none is in flight: an abandoned one is counted a little later."""
     ends_s = time.monotonic() + 20
     while sandbox._state.in_flight and time.monotonic() < ends_s:
         time.sleep(0.01)

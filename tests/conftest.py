@@ -69,6 +69,18 @@ def pytest_configure_node(node):
     node.workerinput["postgres_url"] = node.config.stash[POSTGRES]
 
 
+ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
+"""Folders whose tests on PostgreSQL repeat what they show on SQLite; the packages that hold SQL are tested on both."""
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        kind = getattr(item, "callspec", None) and item.callspec.params.get("database_kind")
+        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
+        if kind == "postgresql" and folder in ON_ONE_DATABASE:
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _few_authorities(tmp_path_factory):
     """One authority that certifies nobody: the system's hundreds would be read for every client, for loopback."""
@@ -89,7 +101,9 @@ def _logging_as_it_was():
     structlog.reset_defaults()
     logging.disable(logging.NOTSET)
     structlog.contextvars.clear_contextvars()
-    logging.getLogger("uvicorn.access").propagate = True  # uvicorn switches it off for the whole process
+    for name in ("uvicorn.access", "uvicorn.error", "uvicorn.asgi"):  # uvicorn changes them for the whole process
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.NOTSET)
     log._redactor = Redactor()  # or every test's secrets stay to be looked for, and each new one costs more
 
 

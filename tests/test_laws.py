@@ -1,6 +1,6 @@
-"""Laws of incidents and delivery, over random nights: whatever runs see, whoever dies, whichever receiver is down.
+"""Laws of incidents and delivery over random nights: any evidence, killed processes, failing receivers.
 
-Runs are judged and messages sent by the product's own parts, on real SQLite; a receiver is a channel of the tests.
+Evaluation and sending are the product's own, on real SQLite; a receiver is a fake channel.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ RESULTS = {
 
 
 class Receiver:
-    """A channel that keeps what it took: also what it took and did not answer."""
+    """A channel that keeps what it received, even if it did not answer."""
 
     threaded = False
 
@@ -76,7 +76,7 @@ class Receiver:
 
 
 class Site:
-    """One database, its targets and receivers, and a process that is made anew as often as somebody wants."""
+    """One database, its targets and receivers, and a process that can be restarted."""
 
     def __init__(self, url, *, group_wait=timedelta(0)):
         self.url, self.group_wait, self.clock = url, group_wait, Clock()
@@ -87,19 +87,24 @@ class Site:
 
     def restart(self):
         self.engine = connect(self.url)
-        self.evaluators = {name: self._judge(name) for name in TARGETS}
+        self.evaluators = {name: self._evaluator(name) for name in TARGETS}
         route = self._route
         self.incident_hooks = ChannelFailures(
             environment="test", rule=DEFAULT_RULES[Cause.CHANNEL_FAILING], channels=list(CHANNELS), route=route
         )
         silence_expiry = SilenceExpiry(environment="test", route=route, channel_router=self.incident_hooks.router)
         self.sender = Sender(
-            self.engine, configured_channels({**self.receivers, "log": FakeChannel()}, None), incident_hooks=self.incident_hooks, holder="host:1",
-            utcnow=self.clock, rand=lambda: 1.0, before_claim=[lambda conn, now: silence_expiry.notify_expired(conn, now=now)],
-        )  # fmt: skip
+            self.engine,
+            configured_channels({**self.receivers, "log": FakeChannel()}, None),
+            incident_hooks=self.incident_hooks,
+            holder="host:1",
+            utcnow=self.clock,
+            rand=lambda: 1.0,
+            before_claim=[lambda conn, now: silence_expiry.notify_expired(conn, now=now)],
+        )
         self.sender._fingerprint = lambda _: self.fingerprint
 
-    def _judge(self, target):
+    def _evaluator(self, target):
         return IncidentEvaluator(
             target=target, environment="test", rules=DEFAULT_RULES, age_limits=AGE_LIMITS, route=self._route,
             group_wait=self.group_wait,
@@ -110,7 +115,7 @@ class Site:
         return CHANNELS if attributes["cause"] != "channel_failing" else ("audit",)
 
     def run(self, target, *, seen="nothing", failed=(), complete=True, sync_log_empty=False):
-        """A run over three documents, of which some have failed."""
+        """A run over three items, some of which failed."""
         with writing(self.engine) as conn:
             self._documents(conn, target, failed)
             run_id = runs.start(conn, target=target, environment="test", run_key=None, epoch=1, started_at=self.clock())
@@ -162,9 +167,11 @@ def database(template):
 
 
 class Nights(RuleBasedStateMachine):
-    """Anything may happen at any time; what must hold is below."""
+    """Any sequence of events; the invariants must hold after each."""
 
     template = None
+    played = 0
+    """Nights that went to their end."""
 
     @initialize()
     def begin(self):
@@ -189,7 +196,9 @@ class Nights(RuleBasedStateMachine):
             ended = [
                 each for each in self.site.incidents() if each.id in before and each.state is IncidentState.RESOLVED
             ]
-            assert not [each for each in ended if each.cause is Cause.ITEMS_FAILED], "a partial run vouches for no item"
+            assert not [each for each in ended if each.cause is Cause.ITEMS_FAILED], (
+                "a partial run resolves no item incident"
+            )
         self.site.clock.advance(minutes=5)
 
     @rule()
@@ -198,7 +207,7 @@ class Nights(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(CHANNELS))
     def deliver_and_be_killed(self, name):
-        """The receiver takes a message, and the process dies before it can write that down."""
+        """The receiver gets a message, and the process is killed before it can mark it as sent."""
         receiver = self.site.receivers[name]
         receiver.kills, took = True, len(receiver.took)
         with contextlib.suppress(SystemError):
@@ -212,7 +221,7 @@ class Nights(RuleBasedStateMachine):
         self.site.receivers[name].mood = mood
 
     @rule()
-    def mend(self):
+    def fix_settings(self):
         self.site.fingerprint += "'"
 
     @rule(minutes=st.sampled_from([1, 20, 300]))
@@ -233,13 +242,13 @@ class Nights(RuleBasedStateMachine):
             )  # fmt: skip
 
     @rule(data=st.data(), end=st.booleans())
-    def have_a_word(self, data, end):
-        """Somebody acknowledges an incident, or says that it is over."""
+    def act(self, data, end):
+        """An operator acknowledges or resolves an incident."""
         if self.open:
             incident = data.draw(st.sampled_from(self.open))
-            act = handling.resolve if end else handling.acknowledge
+            action = handling.resolve if end else handling.acknowledge
             with writing(self.site.engine) as conn:
-                act(conn, incident.id, operator_action=OperatorAction(by="ana"), now=self.site.clock())
+                action(conn, incident.id, operator_action=OperatorAction(by="ana"), now=self.site.clock())
 
     @invariant()
     def no_two_open_incidents_have_one_key(self):
@@ -247,24 +256,24 @@ class Nights(RuleBasedStateMachine):
         assert len(keys) == len(set(keys))
 
     @invariant()
-    def no_end_is_told_of_what_was_never_begun(self):
-        begun = set()
+    def no_resolution_is_sent_without_an_opening(self):
+        opened = set()
         for row in self.site.rows():
             if row.kind == "opened":
-                begun.add((row.incident_id, row.channel))
+                opened.add((row.incident_id, row.channel))
             if row.kind == "resolved" and row.status == "sent":
-                assert (row.incident_id, row.channel) in begun
+                assert (row.incident_id, row.channel) in opened
 
     @invariant()
     def a_message_is_repeated_only_under_its_own_key(self):
-        """What was taken twice had one key, but where more is known by then; and that is another message."""
+        """A message that was received twice had one key; a changed message has another."""
         for receiver in self.site.receivers.values():
-            said = Counter((key, message.kind, message.incident_id, message.at) for key, message in receiver.took)
-            keys = Counter(key for key, *_ in said)
-            assert max(keys.values(), default=0) <= 1, "one key never stands for two messages"
+            received = Counter((key, message.kind, message.incident_id, message.at) for key, message in receiver.took)
+            keys = Counter(key for key, *_ in received)
+            assert max(keys.values(), default=0) <= 1, "two messages have one key"
 
     def teardown(self):
-        """Everything is mended: then nobody is left untold, and nothing waits."""
+        """Once all faults are fixed, every opening was sent and nothing waits."""
         for receiver in self.site.receivers.values():
             receiver.mood = "up"
         self.site.fingerprint += "!"
@@ -274,19 +283,22 @@ class Nights(RuleBasedStateMachine):
             self.site.clock.now += CLAIM_LEASE
         rows = self.site.rows()
         assert {row.status for row in rows} <= {"sent", "superseded", "dead"}
-        told = {(row.incident_id, row.channel) for row in rows if row.kind == "opened" and row.status != "due"}
+        notified = {(row.incident_id, row.channel) for row in rows if row.kind == "opened" and row.status != "due"}
         for incident in self.open:
             assert incident.channels
-            assert {(incident.id, channel) for channel in incident.channels} <= told
+            assert {(incident.id, channel) for channel in incident.channels} <= notified
         self.site.engine.dispose()
         self._stack.close()
+        type(self).played += 1
 
 
+@pytest.mark.process
 def test_laws_of_a_night(template):
     machine = type("TheseNights", (Nights,), {"template": template})
     case = machine.TestCase
     case.settings = settings(max_examples=25, stateful_step_count=35, deadline=None, phases=(Phase.generate,))
     case("runTest").runTest()
+    assert machine.played >= 25
 
 
 STEP = st.tuples(
@@ -294,26 +306,26 @@ STEP = st.tuples(
 )
 
 
-def what_became(site):
-    """Incidents and messages, as people would tell them apart."""
-    told = [
+def outcome(site):
+    """Incidents and messages, without ids of runs and times of delivery."""
+    found = [
         (each.target, each.cause, each.state, each.opened_at, each.first_evidence_at, each.resolved_at, each.peak_count)
         for each in reversed(site.incidents())
     ]
     sent = sorted((row.incident_id, row.channel, row.kind, row.created_at) for row in site.rows())
-    return told, sent
+    return found, sent
 
 
 @given(st.lists(STEP, min_size=1, max_size=25))
 @settings(max_examples=20, deadline=None)
-def test_one_shot_runs_and_the_ticks_of_a_daemon_come_to_the_same(template, steps):
+def test_cron_runs_and_daemon_ticks_lead_to_the_same(template, steps):
     with database(template) as one, database(template) as other:
         cron, daemon = Site(one), Site(other, group_wait=timedelta(seconds=30))
         for target, seen, failed, complete in steps:
             for site in (cron, daemon):
                 site.run(target, seen=seen, failed=failed, complete=complete)
             cron.deliver()
-            cron.restart()  # a process of its own each time
+            cron.restart()  # each run is its own process
             cron.clock.advance(minutes=5)
             for _ in range(30):
                 daemon.clock.advance(seconds=10)
@@ -322,7 +334,7 @@ def test_one_shot_runs_and_the_ticks_of_a_daemon_come_to_the_same(template, step
         for site in (cron, daemon):
             site.clock.advance(minutes=1)
             site.deliver()
-        assert what_became(cron) == what_became(daemon)
+        assert outcome(cron) == outcome(daemon)
         for name in CHANNELS:
             assert [each[1].kind for each in cron.receivers[name].took] or not cron.rows()
         cron.engine.dispose()

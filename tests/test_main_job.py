@@ -1,4 +1,4 @@
-"""The main job end to end, on SQLite and PostgreSQL: what a run finds, stores, opens, tells and resolves."""
+"""The main job end to end, on SQLite and PostgreSQL: snapshots, incidents and notifications of runs."""
 
 import asyncio
 import threading
@@ -35,7 +35,7 @@ def states(snapshot):
     return {state.value: count for state, count in snapshot.states.items() if count}
 
 
-def test_it_says_how_many_are_completed_pending_failed_and_missing(world):
+def test_a_run_counts_completed_pending_failed_and_missing_items(world):
     world.track(2)
     world.track(3, "EMBEDDING", uploaded_at=world.clock() - timedelta(minutes=5))
     world.track(1, "FAILED")
@@ -61,7 +61,7 @@ def test_a_second_run_writes_no_event_twice(world):
     assert len(world.rows("SELECT * FROM history")) == 2
 
 
-def test_a_status_nobody_has_seen_is_pending_and_never_terminal(world):
+def test_an_unrecognised_status_is_pending_and_never_terminal(world):
     world.track(1, "MARINATING", uploaded_at=world.clock())
     report = world.run()
     assert states(report.snapshot) == {"pending": 1}
@@ -69,7 +69,7 @@ def test_a_status_nobody_has_seen_is_pending_and_never_terminal(world):
     assert world.rows("SELECT stage, recognised FROM items") == [{"stage": "MARINATING", "recognised": False}]
 
 
-def test_a_revoked_client_is_one_incident_and_one_message_and_so_is_its_end(world):
+def test_a_revoked_client_is_one_incident_with_one_opening_and_one_resolution(world):
     world.track(8)
     world.run()
     world.sandbox.revoke_client()
@@ -85,7 +85,7 @@ def test_a_revoked_client_is_one_incident_and_one_message_and_so_is_its_end(worl
     assert len(world.rows("SELECT * FROM incidents")) == 1
 
 
-def test_a_renamed_environment_takes_what_is_open_along(world):
+def test_a_renamed_environment_keeps_its_open_incidents(world):
     world.track(2)
     world.sandbox.revoke_client()
     world.run()
@@ -126,7 +126,7 @@ def test_one_foreign_item_among_a_hundred_stops_nothing(world):
     assert len(world.rows("SELECT * FROM incidents")) == 1
 
 
-def test_an_api_that_is_down_is_met_by_five_requests_and_becomes_one_incident(world):
+def test_an_api_that_is_down_gets_five_requests_and_one_incident(world):
     world.track(300)
     world.run()
     world.sandbox.add_fault(path="/engine", status=503)
@@ -141,7 +141,7 @@ def test_an_api_that_is_down_is_met_by_five_requests_and_becomes_one_incident(wo
     assert [incident["cause"] for incident in world.rows("SELECT cause FROM incidents")] == ["outage"]
 
 
-def test_an_api_that_is_gone_is_an_outage_and_comes_back(world):
+def test_an_unreachable_api_is_an_outage_and_recovers(world):
     world.configure(check="max_attempts = 1")
     world.track(3)
     world.run()
@@ -156,7 +156,7 @@ def test_an_api_that_is_gone_is_an_outage_and_comes_back(world):
     assert causes(world.run()) == []
 
 
-def test_failed_items_open_one_incident_that_names_them_and_resolves_when_all_are_well(world):
+def test_failed_items_open_one_incident_that_resolves_when_all_recover(world):
     first, second, third = world.track(3)
     world.sandbox.set_status(first, "FAILED")
     report = world.run()
@@ -186,7 +186,7 @@ def test_a_reminder_names_the_items_that_are_still_in_a_bad_state(world):
     assert first not in str(reminder)
 
 
-def test_new_members_are_told_in_one_update_after_half_an_hour(world):
+def test_new_members_are_sent_in_one_update_after_half_an_hour(world):
     ids = world.track(4)
     for minutes, item_id in zip((0, 5, 30), ids, strict=False):
         world.clock.advance(minutes=minutes)
@@ -198,7 +198,7 @@ def test_new_members_are_told_in_one_update_after_half_an_hour(world):
     ]
 
 
-def test_uploads_that_never_arrived_are_one_incident_once_they_had_time(world):
+def test_missing_uploads_are_one_incident_after_missing_after(world):
     world.track(30)
     lost = [str(uuid.uuid4()) for _ in range(3)]
     world.record(*lost, uploaded_at=world.clock() - timedelta(minutes=10))
@@ -209,7 +209,7 @@ def test_uploads_that_never_arrived_are_one_incident_once_they_had_time(world):
     assert sorted(incident.evidence.sample_ids) == sorted(lost)
 
 
-def test_an_item_that_was_there_is_missing_at_once_and_well_when_it_left_the_log(world):
+def test_an_item_that_disappears_is_missing_at_once_and_recovers_when_it_leaves_the_log(world):
     item_id, *_ = world.track(12)
     world.run()
     world.sandbox.remove(item_id)
@@ -220,7 +220,7 @@ def test_an_item_that_was_there_is_missing_at_once_and_well_when_it_left_the_log
     assert report.snapshot.total == 11
 
 
-def test_items_that_hang_are_stuck_and_one_incident(world):
+def test_hanging_items_are_stuck_and_one_incident(world):
     world.track(157, "CHUNKING", uploaded_at=world.clock() - timedelta(minutes=29))
     assert world.run().snapshot.stuck == 0
     world.clock.advance(minutes=1)
@@ -245,7 +245,7 @@ def test_a_wrong_publisher_explains_missing_items(world):
     assert evidence == [{"cause": "items_missing", "inhibited_by": "wrong_scope"}] * 2
 
 
-def test_a_run_that_was_cut_short_leaves_the_rest_unknown_and_resolves_no_item_incident(world):
+def test_a_cut_run_leaves_the_rest_unknown_and_resolves_no_item_incident(world):
     world.configure(check="concurrency = 1")
     failed, *_ = world.track(6)
     world.sandbox.set_status(failed, "FAILED")
@@ -260,7 +260,7 @@ def test_a_run_that_was_cut_short_leaves_the_rest_unknown_and_resolves_no_item_i
     assert causes(world.run()) == []
 
 
-def test_an_unknown_item_keeps_what_was_known_of_it(world):
+def test_an_unknown_item_keeps_its_last_known_state(world):
     world.configure(check="max_attempts = 1")
     (item_id,) = world.track(1)
     world.run()
@@ -273,7 +273,7 @@ def test_an_unknown_item_keeps_what_was_known_of_it(world):
     assert item_id in str(world.rows("SELECT sample_ids FROM evidence"))
 
 
-def test_ids_that_leave_the_log_are_removed_and_return_as_they_were(world):
+def test_items_that_leave_the_log_are_removed_and_return_with_their_state(world):
     gone, _ = world.track(2)
     world.run()
     world.log(f"DELETE FROM sync_log WHERE item_id = '{gone}'")
@@ -286,7 +286,7 @@ def test_ids_that_leave_the_log_are_removed_and_return_as_they_were(world):
     assert kinds == ["state", "removed", "returned"]
 
 
-def test_null_blank_repeated_and_unusable_ids_cost_no_request_and_are_named(world):
+def test_null_blank_duplicate_and_invalid_ids_cause_no_request_and_are_named(world):
     (good,) = world.track(1)
     world.record(None, "  ", good, good, "x" * 600)
     report = world.run()
@@ -294,7 +294,7 @@ def test_null_blank_repeated_and_unusable_ids_cost_no_request_and_are_named(worl
     assert (sync.null, sync.blank, sync.duplicate, sync.unusable, sync.tracked) == (1, 1, 2, 1, 1)
     assert report.snapshot.requests == 1
     text = " ".join(run_text(report, now=world.clock()).split())
-    assert f"sync log: 2 rows with an id that stands there already: {good}" in text
+    assert f"sync log: 2 rows with a duplicate id: {good}" in text
     assert "sync log: 1 row without an id" in text
 
 
@@ -310,7 +310,7 @@ def test_an_empty_sync_log_resolves_nothing(world):
     assert "the sync log is empty" in run_text(report, now=world.clock())
 
 
-def test_a_sync_log_that_can_t_be_read_is_a_run_without_a_snapshot(world):
+def test_an_unreadable_sync_log_makes_a_failed_run_without_a_snapshot(world):
     world.track(3)
     world.run()
     world.log("ALTER TABLE sync_log RENAME TO elsewhere")
@@ -326,7 +326,7 @@ def test_a_sync_log_that_can_t_be_read_is_a_run_without_a_snapshot(world):
     assert causes(world.run()) == []
 
 
-def test_a_run_under_way_refuses_another(world):
+def test_a_second_concurrent_run_is_refused(world):
     world.track(1)
     with writing(world.app.engine) as conn:
         epoch = leases.acquire(conn, target="gloo", holder="elsewhere:1", now=world.clock(), ttl=timedelta(seconds=30))
@@ -337,13 +337,13 @@ def test_a_run_under_way_refuses_another(world):
 
 
 @pytest.mark.parametrize("apart", [timedelta(days=-1), timedelta(days=1)], ids=["behind", "ahead"])
-def test_machines_whose_clocks_are_a_day_apart_never_run_at_once_on_one_server(small_world, new_postgres, apart):
+def test_machines_with_clocks_a_day_apart_never_run_at_the_same_time(small_world, new_postgres, apart):
     small_world.configure(database=new_postgres(migrated=True))
     small_world.track(4)
     small_world.sandbox.add_fault(path="/engine", delay_s=0.5, passes=True)
 
     def run(clock):
-        """One run of a process with that clock; what came of it."""
+        """The result of one run with this clock."""
         job = replace(small_world.app, clock=clock).job(small_world.app.config.targets[0])
         return Run(job, interrupt=asyncio.Event(), progress=NoProgress())()
 
@@ -355,7 +355,7 @@ def test_machines_whose_clocks_are_a_day_apart_never_run_at_once_on_one_server(s
     assert len(small_world.rows("SELECT 1 FROM runs")) == 1
 
 
-def test_a_run_that_was_killed_between_two_that_were_refused_delays_no_incident(world):
+def test_a_killed_run_between_two_refused_ones_does_not_delay_the_incident(world):
     world.track(3)
     world.run()
     world.sandbox.revoke_client()
@@ -368,7 +368,7 @@ def test_a_run_that_was_killed_between_two_that_were_refused_delays_no_incident(
     assert len(world.rows("SELECT 1 FROM runs WHERE status = 'crashed'")) == 1
 
 
-def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(world):
+def test_a_killed_run_with_its_clock_a_day_ahead_blocks_no_later_run(world):
     world.track(1)
     ahead, now = world.clock() + timedelta(days=1), world.clock()
     with writing(world.app.engine) as conn:
@@ -379,8 +379,8 @@ def test_a_run_that_was_killed_while_its_clock_was_a_day_ahead_holds_nobody_up(w
     assert [row["status"] for row in world.rows("SELECT status FROM runs ORDER BY id")] == ["crashed", "complete"]
 
 
-def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):
-    """Whoever waits for the lease meanwhile must not go by what was true before it."""
+def test_a_run_key_is_checked_under_the_lease(small_world, new_postgres):
+    """A run that waited for the lease must check the run key again under it."""
     small_world.configure(database=new_postgres(migrated=True))
     small_world.track(1)
     small_world.run(run_key="other")
@@ -399,7 +399,7 @@ def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):
         contender.start()
         blocked = "SELECT 1 FROM pg_locks WHERE NOT granted"
         until(lambda: small_world.rows(blocked), "a contender that waits for the lease's row")
-        with writing(small_world.app.engine) as conn:  # the first one spends the slot
+        with writing(small_world.app.engine) as conn:  # the first one executes the run key
             times = {"epoch": lease["epoch"], "started_at": job.utcnow()}
             run_id = runs.start(conn, target="gloo", environment="test", run_key="job-1", **times)
             conn.execute(update(tables.runs).where(tables.runs.c.id == run_id).values(status="complete"))
@@ -408,7 +408,7 @@ def test_a_slot_is_looked_at_under_the_lease(small_world, new_postgres):
     assert len(small_world.rows("SELECT 1 FROM runs WHERE run_key = 'job-1'")) == 1
 
 
-def test_whoever_lost_the_lease_writes_nothing_more(world):
+def test_a_run_that_lost_its_lease_writes_nothing(world):
     world.track(40)
     world.configure(check="concurrency = 1")
     world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
@@ -428,7 +428,7 @@ def test_whoever_lost_the_lease_writes_nothing_more(world):
     assert world.rows("SELECT * FROM snapshots") == []
 
 
-def test_a_slot_that_was_run_is_not_run_again(world):
+def test_an_executed_run_key_is_not_executed_again(world):
     world.track(1)
     world.run(run_key="job-1")
     with pytest.raises(RunAlreadyExecutedError, match="job-1"):
@@ -438,14 +438,14 @@ def test_a_slot_that_was_run_is_not_run_again(world):
 
 
 def cut_short(world, *, after):
-    """A run that a signal ends after so many answers, however long they take; its report."""
+    """The report of a run that a signal ends after this many answers."""
 
     async def cut():
         interrupt = asyncio.Event()
         before = world.sandbox.requests("items")
 
         async def watch():
-            while world.sandbox.requests("items") < before + after:  # noqa: ASYNC110  # the sandbox tells nobody
+            while world.sandbox.requests("items") < before + after:  # noqa: ASYNC110  # the sandbox has no event for it
                 await asyncio.sleep(0.01)
             interrupt.set()
 
@@ -461,7 +461,7 @@ def cut_short(world, *, after):
         world.clock.advance(minutes=1)
 
 
-def test_an_interrupted_run_stores_what_was_finished(world):
+def test_an_interrupted_run_stores_finished_outcomes(world):
     world.configure(check="concurrency = 2")
     world.track(60)
     world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
@@ -472,7 +472,7 @@ def test_an_interrupted_run_stores_what_was_finished(world):
     assert report.snapshot.completed + report.snapshot.unknown == 60
 
 
-def test_an_expired_token_is_refreshed_in_mid_run(world):
+def test_an_expired_token_is_refreshed_during_the_run(world):
     world.configure(check="concurrency = 8")
     world.track(200)
     world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
@@ -482,7 +482,7 @@ def test_an_expired_token_is_refreshed_in_mid_run(world):
     assert world.sandbox.requests("token") == 2
 
 
-def test_what_comes_back_within_a_quarter_of_an_hour_is_the_same_incident(world):
+def test_a_cause_that_returns_within_a_quarter_of_an_hour_reopens_the_incident(world):
     world.track(3)
     for revoked in (False, True, True, False, False, True, True):
         world.sandbox.revoke_client() if revoked else world.sandbox.restore_client()
@@ -493,8 +493,8 @@ def test_what_comes_back_within_a_quarter_of_an_hour_is_the_same_incident(world)
     assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized"), ("opened", "unauthorized")]
 
 
-def test_many_one_shot_processes_decide_what_one_long_lived_one_decides(world):
-    """The rules count runs in the database: a fresh App per run changes nothing."""
+def test_many_one_shot_processes_decide_like_one_long_lived_process(world):
+    """The rules count runs in the database, so a new App per run changes nothing."""
     world.track(4)
     script = [False, True, True, True, False, False, False, True, False]
     for revoked in script:
@@ -504,8 +504,8 @@ def test_many_one_shot_processes_decide_what_one_long_lived_one_decides(world):
     assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
 
 
-def test_runs_that_are_refused_leave_most_finished_items_finished(world):
-    """An outage must not make ever more finished items unknown, and flood the API once it is over."""
+def test_refused_runs_leave_most_completed_items_completed(world):
+    """An outage must not make more and more completed items unknown, since these would flood the API afterwards."""
     world.track(1000)
     world.run()
     world.sandbox.revoke_client()
@@ -517,7 +517,7 @@ def test_runs_that_are_refused_leave_most_finished_items_finished(world):
     assert world.sandbox.requests("items") - before <= 205
 
 
-def test_runs_that_are_always_cut_short_get_round_to_every_item(world):
+def test_runs_that_are_always_cut_short_reach_every_item(world):
     world.configure(check="concurrency = 2")
     world.track(24, "QUEUED", uploaded_at=world.clock())
     world.sandbox.add_fault(path="/engine", delay_s=0.15, passes=True)
@@ -526,7 +526,7 @@ def test_runs_that_are_always_cut_short_get_round_to_every_item(world):
         return world.rows("SELECT count(*) AS items FROM items WHERE checked_at IS NULL")[0]["items"]
 
     runs = 0
-    while runs == 0 or (never_checked() and runs < 20):  # what is under way when a run is cut short may be lost
+    while runs == 0 or (never_checked() and runs < 20):  # a cut run may lose requests in flight
         assert cut_short(world, after=6).abort_reason == "interrupted"
         runs += 1
     assert never_checked() == 0
@@ -534,7 +534,7 @@ def test_runs_that_are_always_cut_short_get_round_to_every_item(world):
 
 
 @pytest.mark.parametrize("ailment", ["foreign", "broken"])
-def test_a_few_items_that_always_fail_stop_nobody_else(world, ailment):
+def test_a_few_failing_items_do_not_affect_the_others(world, ailment):
     ids = sorted(world.track(60))
     world.run()
     for item_id in ids[:5]:
@@ -550,7 +550,7 @@ def test_a_few_items_that_always_fail_stop_nobody_else(world, ailment):
 
 
 @pytest.mark.parametrize("odd", ["malformed", "foreign"])
-def test_an_item_that_can_never_be_answered_holds_no_resolution_up(world, odd):
+def test_an_item_without_an_answer_does_not_delay_a_resolution(world, odd):
     first, *_ = world.track(3)
     if odd == "malformed":
         world.record("not-a-uuid")
@@ -565,7 +565,7 @@ def test_an_item_that_can_never_be_answered_holds_no_resolution_up(world, odd):
     assert Cause.UNAUTHORIZED not in causes(world.run())
 
 
-def test_ids_that_the_api_can_never_accept_are_an_incident(world):
+def test_invalid_ids_are_an_incident(world):
     world.record("2026-03-01", "2026-03-02", "2026-03-03")
     (incident,) = world.run().open_incidents
     assert (incident.cause, incident.member_count) == (Cause.ITEMS_INVALID, 3)
@@ -582,7 +582,7 @@ def test_an_item_that_goes_from_stuck_to_failed_changes_its_incident_in_one_run(
     assert messages(world) == [("opened", "items_stuck"), ("opened", "items_failed"), ("resolved", "items_stuck")]
 
 
-def test_an_incident_whose_items_are_all_well_is_not_reminded_of_while_runs_are_cut_short(world):
+def test_an_incident_whose_items_recovered_sends_no_reminder_while_runs_are_cut_short(world):
     world.configure(check="concurrency = 1")
     failed, *_ = sorted(world.track(30))
     world.sandbox.set_status(failed, "FAILED")
@@ -595,10 +595,10 @@ def test_an_incident_whose_items_are_all_well_is_not_reminded_of_while_runs_are_
         (about_items,) = [each for each in report.open_incidents if each.cause is Cause.ITEMS_FAILED]
         assert about_items.member_count == 0
         world.clock.advance(days=1)
-    assert [told for told in messages(world) if told[1] == "items_failed"] == [("opened", "items_failed")]
+    assert [each for each in messages(world) if each[1] == "items_failed"] == [("opened", "items_failed")]
 
 
-def test_a_server_that_says_to_come_back_after_the_deadline_ends_the_run(world):
+def test_a_retry_after_beyond_the_deadline_ends_the_run(world):
     world.track(200)
     world.sandbox.add_fault(path="/engine", status=429, headers={"Retry-After": "3600"})
     report = world.run()
@@ -607,7 +607,7 @@ def test_a_server_that_says_to_come_back_after_the_deadline_ends_the_run(world):
     assert states(report.snapshot) == {"unknown": 200}
 
 
-def test_one_refusal_after_a_resolution_reopens_nothing(world):
+def test_one_refusal_after_a_resolution_does_not_reopen_the_incident(world):
     world.track(3)
     for revoked in (False, True, True, False, False, True):
         world.sandbox.revoke_client() if revoked else world.sandbox.restore_client()
@@ -616,7 +616,7 @@ def test_one_refusal_after_a_resolution_reopens_nothing(world):
     assert messages(world) == [("opened", "unauthorized"), ("resolved", "unauthorized")]
 
 
-def test_a_token_that_the_api_repeats_as_a_status_is_not_kept(world):
+def test_a_token_in_a_status_is_not_stored(world):
     world.configure(auth=world.key_auth)
     (item_id,) = world.track(1)
     key = world.sandbox.settings.api_key

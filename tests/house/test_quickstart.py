@@ -9,6 +9,7 @@ from transcript import FOLDER, Reader, kept, renewed
 DOCUMENT = Path(__file__).parents[2] / "docs/quickstart.md"
 
 
+@pytest.mark.process
 def test_the_quickstart_shows_what_its_commands_print():
     committed = DOCUMENT.read_text(encoding="utf-8")
     assert renewed(committed) == committed, "make docs"

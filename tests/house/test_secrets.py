@@ -16,6 +16,8 @@ from support.mailserver import MailServer
 from support.observed import events, until
 from support.world import World
 
+pytestmark = pytest.mark.process
+
 CANARIES = {
     place: f"{place}-c4n4ry/S3+x="
     for place in ("client", "apikey", "dbpass", "logpass", "hookuser", "hookpath", "ping")
@@ -112,7 +114,7 @@ def with_canaries(world, *, auth="client", hook_port=1, **changes):
     ping = quote(CANARIES["ping"], safe="")
     heartbeat = f'heartbeat = "http://127.0.0.1:{hook_port}/ping/{ping}?key={ping}"'
     for cause in ("unauthorized", "forbidden", "outage"):
-        hook += f'[[rules]]\ncause = "{cause}"\nruns = 1\nof = 1\nspan = "0s"\n'
+        hook += f'[[rules]]\ncause = "{cause}"\nruns = 1\nof = 1\nfor = "0s"\n'
     world.configure(auth=f"{forms[auth]}\n{heartbeat}", more=hook, check="max_attempts = 1", **changes)
 
 
@@ -139,6 +141,7 @@ def told(world, *arguments, call=World.cli):
     return done, done.stdout + done.stderr
 
 
+@pytest.mark.smoke
 def test_the_search_finds_a_canary_in_every_coding():
     secret = CANARIES["client"]
     basic = base64.b64encode(f"sandbox-client:{secret}".encode()).decode()
@@ -206,7 +209,7 @@ url = "json://me:{user}@127.0.0.1:{port}/{token}"
 cause = "outage"
 runs = 1
 of = 1
-span = "0s"
+for = "0s"
 """
 
 
@@ -250,6 +253,7 @@ def test_what_the_api_itself_repeats_of_a_key_is_masked_everywhere(here, small_w
     assert leaks(said, shown, *everything_stored(small_world)) == []
 
 
+@pytest.mark.smoke
 def test_a_run_on_a_server_gives_no_secret_away(here, world, echo):
     receiver = echo(500)
     with_canaries(world, hook_port=receiver.port)
@@ -287,6 +291,7 @@ def test_a_wrong_password_is_not_repeated(small_world, new_postgres):
     assert leaks(said, *everything_stored(small_world)) == []
 
 
+@pytest.mark.smoke
 def test_a_running_daemon_shows_no_secret_in_its_log_its_files_or_its_command_line(small_world, echo):
     receiver = echo(500)
     with_canaries(small_world, hook_port=receiver.port)

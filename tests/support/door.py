@@ -1,4 +1,4 @@
-"""A port that refuses at first, for servers that start later than whoever asks them."""
+"""A port that refuses connections at first, like a server that starts late."""
 
 import contextlib
 import socket
@@ -6,7 +6,7 @@ import threading
 
 
 class Door:
-    """A port that refuses until it is opened and then leads to a server."""
+    """A port that refuses connections until it is opened, and then forwards them."""
 
     def __init__(self, host, port):
         self._server = (host, port)

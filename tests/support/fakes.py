@@ -1,4 +1,4 @@
-"""Every fake of the tests: each stands where the product asks for a Protocol that has a second implementation."""
+"""Fakes for the tests; each implements a Protocol of the product."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ DELIVERED = SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
 
 
 def configured_channels(channels, fingerprint="as configured"):
-    """Channels as a sender takes them, all with settings of that name."""
+    """Configured channels for a sender, all with settings of this name."""
     return {
         name: ConfiguredChannel(channel=channel, fingerprint=lambda: fingerprint) for name, channel in channels.items()
     }
 
 
 class FakeChannel:
-    """A channel that ends its sends as it was told, the last of them for ever; it keeps what it was given."""
+    """A channel that returns the given results, the last one repeatedly, and keeps its messages."""
 
     def __init__(self, *results, before=None, threaded=False):
         self.threaded = threaded
@@ -28,7 +28,7 @@ class FakeChannel:
         self._before = before
 
     async def send(self, message, *, key, plain=False):
-        """Does what `before` says, if anything, then ends as told; an exception in place of a verdict is raised."""
+        """Awaits `before`, then returns the next result, or raises it if it is an exception."""
         if self._before is not None:
             await self._before()
         self.sent.append(message)
@@ -40,7 +40,7 @@ class FakeChannel:
 
 
 class FakeAlerts(FakeChannel):
-    """A channel whose receiver forgets what it is not told again."""
+    """A channel whose receiver forgets alerts that are not sent again."""
 
     def __init__(self, *results):
         super().__init__(*results)
@@ -53,7 +53,7 @@ class FakeAlerts(FakeChannel):
 
 @dataclass
 class FakeProvider:
-    """Ids are words; a body is the item's status."""
+    """A provider: ids are words, and a body is the status of the item."""
 
     name: str = "fake"
     token_path: str | None = None
@@ -77,18 +77,18 @@ class FakeProvider:
 
 
 def ok(status="completed"):
-    """A 200 that says so about the item."""
+    """A 200 with this status."""
     return CallResult(reply=Reply(status=200, headers={}, body=status.encode()), latency_ms=1.0)
 
 
 def refused(status=None, **fields):
-    """An answer that is an error."""
+    """An error response."""
     return CallResult(error=ApiError(status=status, **fields), latency_ms=1.0)
 
 
 @dataclass
 class FakeItemClient:
-    """A client that answers by item id, at once or when a gate opens; it counts how many requests are in flight."""
+    """A client that answers by item id, at once or when a gate opens, and counts requests in flight."""
 
     answers: dict = field(default_factory=dict)
     default: CallResult = field(default_factory=ok)
@@ -102,7 +102,7 @@ class FakeItemClient:
     before: object = None
     """Awaited with the item's id before each answer."""
     budget: int = 0
-    """Second questions that it answers."""
+    """How many repeats it answers."""
     asked_again: list = field(default_factory=list)
 
     async def send(self, request, *, deadline_s, is_repeat=False):

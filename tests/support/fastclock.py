@@ -1,24 +1,22 @@
-"""A clock on which hours pass in no time: whenever everybody sleeps, it is set to the moment when the first wakes."""
+"""A clock for tests of daemons: when all tasks sleep, it jumps to the time at which the first one wakes."""
 
 import asyncio
 import itertools
 import os
 import signal
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-
-import pytest
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from monitor.daemon import Daemon
+from monitor.daemon.scheduler import JOB_DEFAULTS
 from monitor.daemon.tasks import Clock
 
 SLEEPERS = 3
-"""In each daemon: the scheduler, the look at everything, and the look at the database."""
+"""Per daemon: APScheduler's timer, the periodic check of all jobs, and the check of the database."""
 
 
 class FastClock:
-    """The time of day, and sleep that lasts until the test lets time pass."""
+    """The time of day, and a sleep that ends when the test lets that time pass."""
 
     def __init__(self, now):
         self.now, self._sleepers, self._order = now, [], itertools.count()
@@ -30,7 +28,7 @@ class FastClock:
         return Clock(utcnow=self, sleep=self.sleep)
 
     def jump(self, span):
-        """The time of day is suddenly another, as after a suspend: whoever sleeps sleeps as long as before."""
+        """Changes the time of day, as a suspend does: sleeps keep their remaining time."""
         self.now += span
         self._sleepers = [[moment + span, *rest] for moment, *rest in self._sleepers]
 
@@ -43,7 +41,7 @@ class FastClock:
             self._sleepers = [each for each in self._sleepers if each[-1] is not woken]
 
     async def all_asleep(self, daemons):
-        """Waits until all of these daemons sleep, and none has anything left to do."""
+        """Waits until all of these daemons sleep and have nothing left to do."""
         calm = 0
         async with asyncio.timeout(60):
             while calm < 10:
@@ -52,7 +50,7 @@ class FastClock:
                 await asyncio.sleep(0 if calm else 0.001)
 
     async def until(self, moment, *daemons):
-        """Lets time pass up to a moment, with everything that is done by then."""
+        """Lets time pass until a moment, with all the work that is due by then."""
         while True:
             await self.all_asleep(daemons)
             first = min(self._sleepers)
@@ -63,34 +61,54 @@ class FastClock:
             await asyncio.sleep(0)
         self.now = max(self.now, moment)
 
-    @asynccontextmanager
-    async def of_scheduler(self):
-        """APScheduler goes by this clock."""
-        fast = self
+    def daemon(self, config, **options):
+        """A daemon on this clock, its scheduler included."""
+        daemon = Daemon(config, on_stop=lambda _: None, clock=self.clock(), **options)
+        loop = FastLoop(asyncio.get_running_loop(), self)
+        daemon._scheduler._jobs.configure(timezone=FastZone(self), event_loop=loop, job_defaults=JOB_DEFAULTS)
+        return daemon
 
-        class Datetime(datetime):
-            @classmethod
-            def now(cls, tz=None):
-                return fast.now.astimezone(tz or UTC)
 
-        async def wake(scheduler, seconds):
-            await fast.sleep(seconds)
-            scheduler._timeout = None
-            scheduler.wakeup()
+class FastLoop:
+    """The event loop that APScheduler gets: its timers wait on the fast clock."""
 
-        def start_timer(scheduler, seconds):
-            scheduler._stop_timer()
-            if seconds is not None:
-                scheduler._timeout = asyncio.ensure_future(wake(scheduler, seconds))
+    def __init__(self, loop, fast):
+        self._loop, self._fast = loop, fast
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("apscheduler.schedulers.base.datetime", Datetime)
-            patch.setattr(AsyncIOScheduler, "_start_timer", start_timer)
-            yield
+    def __getattr__(self, name):
+        return getattr(self._loop, name)
+
+    def call_later(self, seconds, callback):
+        async def wait():
+            await self._fast.sleep(seconds)
+            callback()
+
+        return self._loop.create_task(wait())
+
+
+class FastZone(tzinfo):
+    """The time zone that APScheduler gets: UTC, and `datetime.now(zone)` is the time of the fast clock."""
+
+    def __init__(self, fast):
+        self._fast = fast
+
+    def fromutc(self, moment):
+        # also called by `astimezone`, for times on the fast clock, which are months away from the present
+        moment = moment.replace(tzinfo=UTC)
+        return self._fast.now if abs(moment - datetime.now(UTC)) < timedelta(minutes=1) else moment
+
+    def utcoffset(self, _):
+        return timedelta(0)
+
+    def dst(self, _):
+        return timedelta(0)
+
+    def tzname(self, _):
+        return "UTC"
 
 
 def _idle(daemon):
-    return daemon._timetable.idle and not len(daemon._work)
+    return daemon._scheduler.idle and not len(daemon._tasks)
 
 
 class Driven:
@@ -108,13 +126,12 @@ class Driven:
 
 @asynccontextmanager
 async def driven(config, fast, **options):
-    """A daemon that serves until the end of the block, and then ends by SIGTERM."""
-    daemon = Daemon(config, on_stop=lambda _: None, clock=fast.clock(), **options)
-    async with fast.of_scheduler():
-        serving = asyncio.create_task(daemon.serve())
-        try:
-            yield Driven(daemon, fast)
-        finally:
-            if not serving.done():
-                os.kill(os.getpid(), signal.SIGTERM)
-            assert await serving == 143
+    """A daemon that serves until the end of the block and then gets SIGTERM."""
+    daemon = fast.daemon(config, **options)
+    serving = asyncio.create_task(daemon.serve())
+    try:
+        yield Driven(daemon, fast)
+    finally:
+        if not serving.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert await serving == 143

@@ -14,7 +14,7 @@ import time
 import alembic.command
 import alembic.runtime.migration  # noqa: F401  # loaded once, for all children
 import psycopg  # noqa: F401  # likewise
-from database.older import digest, version
+from database.older import fingerprint, version
 from sqlalchemy import Engine, event
 
 from monitor.database import schema
@@ -28,7 +28,7 @@ def race(url, count):
         out, into = os.pipe()
         if os.fork() == 0:
             os.close(gate_in)
-            os.read(gate_out, 1)  # all at once: the end of the pipe
+            os.read(gate_out, 1)  # all at the same time: the pipe is closed
             try:
                 said = len(schema.upgrade(url))
             except StoreError as error:
@@ -46,7 +46,7 @@ def race(url, count):
 
 
 def killed_at(url, moment):
-    """Whether an upgrade that kills itself at its n-th moment got to that; else it went through."""
+    """Whether an upgrade was killed at its n-th step; False if it finished before."""
     child = os.fork()
     if child == 0:
         left = [moment]
@@ -67,7 +67,7 @@ def killed_at(url, moment):
 def kill(url, step):
     seen, moment = [], 1
     while killed_at(url, moment):
-        seen.append([version(url), digest(url) if version(url) else ""])
+        seen.append([version(url), fingerprint(url) if version(url) else ""])
         moment += step
     return {"after_kills": seen, "version": version(url)}
 

@@ -1,4 +1,4 @@
-"""A mail server on loopback: real SMTP in a thread of its own (aiosmtpd), answers as told, keeps what it got."""
+"""A mail server on loopback (aiosmtpd, in its own thread) with configurable replies; it keeps its mails."""
 
 import asyncio
 import email
@@ -9,12 +9,12 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 
 class MailServer:
-    """Takes every mail unless it is told otherwise.
+    """Accepts every mail unless configured otherwise.
 
     Args:
         answers: what it says in place of its own answer, by command: MAIL, RCPT, DATA (`552 too large`). For RCPT it
             may be a dictionary by address.
-        users: passwords by user; with any, nobody is let in without.
+        users: passwords by user; if there are any, a login is required.
         tls: an `ssl.SSLContext`: STARTTLS is offered.
         implicit_tls: an `ssl.SSLContext`: it speaks TLS from the first byte.
         dies: closes the connection in place of its answer to that command.
@@ -67,7 +67,7 @@ class MailServer:
         return said
 
     def read(self):
-        """The only mail that it got, parsed."""
+        """The only mail, parsed."""
         (raw,) = self.mails
         return email.message_from_bytes(raw, policy=default)
 

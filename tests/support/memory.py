@@ -1,4 +1,4 @@
-"""Where tests keep what they throw away: in memory where there is room, as a disk would be waited for at each fsync."""
+"""A folder in memory for temporary test data, since each fsync waits for a disk."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ ROOM_BYTES = 2 * 1024**3
 
 
 def folder_in_memory() -> Path | None:
-    """A folder that never waits for a disk; None where there is none with room: containers often have 64 MB there."""
+    """A folder in memory; None if it has too little space, as in containers with 64 MB."""
     if not os.access(SHARED_MEMORY, os.W_OK | os.X_OK) or shutil.disk_usage(SHARED_MEMORY).free < ROOM_BYTES:
         return None
     return SHARED_MEMORY

@@ -1,4 +1,4 @@
-"""What tests of running commands look for: events in what was logged, and moments that they wait for."""
+"""Log events and conditions that tests of running commands wait for."""
 
 import json
 import time
@@ -11,7 +11,7 @@ def events(stderr, name):
 
 
 def until(holds, what, *, timeout_s=120):
-    """Waits until something holds; a test that waits in vain says for what."""
+    """Waits until a condition holds; a timeout names the condition."""
     ends_s = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < ends_s, f"never came: {what}"
@@ -19,5 +19,5 @@ def until(holds, what, *, timeout_s=120):
 
 
 def until_asked(world, count):
-    """Waits until the sandbox has answered so many questions about items."""
+    """Waits until the sandbox has answered this many item requests."""
     until(lambda: world.sandbox.requests("items") >= count, f"{count} answers about items")

@@ -29,7 +29,7 @@ HOW_TO_GET_IT = (
 
 @contextlib.contextmanager
 def private_server() -> Iterator[str]:
-    """Starts a server, yields the URL of its database `postgres` for a superuser with a password, and ends it."""
+    """Starts a server, yields the URL of its database `postgres` for a superuser, and stops it."""
     folder = Path(tempfile.mkdtemp(prefix="monitor-pg-", dir=folder_in_memory()))
     try:
         account = _account(folder)
@@ -43,7 +43,7 @@ def private_server() -> Iterator[str]:
 
 
 def _account(folder: Path) -> dict[str, object]:
-    """Who runs the server, as arguments for subprocess; that account gets the folder."""
+    """The account that runs the server, as arguments for subprocess; it gets the folder."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -74,7 +74,7 @@ def _initdb(programs: Path, folder: Path, account: dict[str, object], secret: st
     password_file.chmod(0o600)
     command = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "scram-sha-256"]
     command += [f"--pwfile={password_file}", "-E", "UTF8", "--no-locale", "--no-sync"]
-    command += ["-c", "scram_iterations=1"]  # a login costs as much as the queries of a test otherwise
+    command += ["-c", "scram_iterations=1"]  # otherwise a login takes as long as the queries of a test
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **account)
     if done.returncode != 0:
         raise RuntimeError(f"initdb failed: {done.stderr}")

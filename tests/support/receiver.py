@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback: real HTTP in a thread of its own, answers as told, keeps what it got."""
+"""A receiver of webhooks on loopback, in its own thread, with configurable responses; it keeps its requests."""
 
 import json
 import threading
@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """Answers with `(status, headers, body)` in turn, the last for ever; `hang` makes it wait until it is let go.
+    """Returns the given `(status, headers, body)` in turn, the last one repeatedly; with `hang` it waits for release.
 
     `stop` closes the port, `start` opens the same one again.
     """

@@ -1,4 +1,4 @@
-"""A daemon in a process of its own, as tests run it."""
+"""A daemon in its own process, for tests."""
 
 import asyncio
 import signal
@@ -13,12 +13,12 @@ from support.observed import events, until
 from support.world import environment
 
 from monitor import logs as log
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.daemon import Daemon
 
 
 class Running:
-    """A daemon whose log is read as it comes."""
+    """A daemon whose log is read while it runs."""
 
     def __init__(self, world, *, lease_s=None):
         self.process = world.start("daemon") if lease_s is None else _with_lease(world, lease_s)
@@ -37,7 +37,7 @@ class Running:
         until(lambda: len(self.logged(name)) >= count, f"{count} × {name} in {self.lines}", timeout_s=60)
 
     def end(self, sign=signal.SIGTERM):
-        """Signals it; the exit code, and how long that took in seconds."""
+        """Sends a signal; returns the exit code and the seconds until the exit."""
         started_s = time.monotonic()
         self.process.send_signal(sign)
         code = self.process.wait(timeout=120)
@@ -53,7 +53,7 @@ class Running:
 
 
 def _with_lease(world, lease_s):
-    """A daemon whose leases are shorter than the command's, so that a test need not wait for half a minute."""
+    """A daemon with short leases, so that a test need not wait for half a minute."""
     return subprocess.Popen(
         [sys.executable, __file__, str(world.config_path), str(lease_s)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=world.folder,
@@ -63,7 +63,7 @@ def _with_lease(world, lease_s):
 
 def main(path, lease_s):
     log.configure(level="info")
-    config = Config.load(Path(path), environ={})
+    config = load_config(Path(path), environ={})
 
     async def serve():
         return await Daemon(config, on_stop=lambda _: None, lease=timedelta(seconds=float(lease_s))).serve()

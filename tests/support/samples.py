@@ -1,4 +1,4 @@
-"""Whole values of the vocabulary for tests that care about one or two of their fields."""
+"""Complete values for tests that use only one or two of their fields."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +32,7 @@ def message(incident_id=1, **fields):
             ("since", "2026-03-01 11:55:00 UTC"),
             ("evidence", "1 × 401 from the token endpoint"),
             ("run 17", "aborted: 120 items tracked, 0 answered, 120 unknown"),
-            ("more", "ingestion-monitor incidents show 1"),
+            ("details", "ingestion-monitor incidents show 1"),
         ),
         "opened_at": NOW, "at": NOW,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""How much the tests try of what has no end: as much as each change is worth, or a night (`make thorough`)."""
+"""How many random examples the tests try: few for each change, many in `make thorough`."""
 
 import os
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import create_engine, make_url, text
 
 from monitor.app import App, open_database
-from monitor.config import Config
+from monitor.config import load_config
 from monitor.runs.progress import NoProgress
 from monitor.runs.run import Run
 from monitor.sandbox import Sandbox
@@ -59,7 +59,7 @@ class Clock:
 
 
 class World:
-    """What one test needs; `run` is one run of the target, `check` the command in a process of its own."""
+    """The world of one test; `run` is one run of the target, `check` the command in its own process."""
 
     def __init__(self, folder: Path, sandbox: Sandbox, *, database: str, sync_log: str):
         self.folder, self.sandbox, self.database, self.sync_log = folder, sandbox, database, sync_log
@@ -86,7 +86,7 @@ class World:
         built_in_log=False,
         group_wait="0s",
     ):
-        """Writes the configuration; the next run heeds it."""
+        """Writes the configuration for the next run."""
         content = CONFIG.format(
             database=database or self.database,
             base_url=base_url or self.sandbox.url,
@@ -106,7 +106,7 @@ class World:
     @property
     def app(self):
         if self._app is None:
-            config = Config.load(self.config_path, environ={})
+            config = load_config(self.config_path, environ={})
             engine = open_database(config)
             self._apps.callback(engine.dispose)
             self._app = App(config=config, engine=engine)
@@ -124,12 +124,12 @@ class World:
         engine.dispose()
 
     def record(self, *item_ids, uploaded_at=None):
-        """Records uploads in the sync log, as the pipeline does."""
+        """Adds uploads to the sync log, like the pipeline."""
         at = uploaded_at.isoformat() if uploaded_at else None
         self.log("INSERT INTO sync_log VALUES (:i, :at)", [{"i": item_id, "at": at} for item_id in item_ids])
 
     def track(self, count, status="COMPLETED", **fields):
-        """Items in the engine and in the sync log; gives back their ids."""
+        """Adds items to the engine and the sync log; returns their ids."""
         made = self.sandbox.create_items(count, status=status)
         self.record(*made, **fields)
         return made
@@ -157,7 +157,7 @@ class World:
             return [dict(row) for row in conn.execute(text(query)).mappings()]
 
     def cli(self, *arguments, env=None, config=True, timeout=240, cwd=None):
-        """The command in a process of its own; what it printed and how it ended."""
+        """Runs the command in its own process; returns its output and exit code."""
         command = [
             sys.executable,
             "-m",
@@ -176,7 +176,7 @@ class World:
         )
 
     def start(self, *arguments, env=None):
-        """The command, started and left to run."""
+        """Starts the command and returns its process."""
         command = [sys.executable, "-m", "monitor", *arguments, "--config", str(self.config_path)]
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(env), cwd=self.folder
@@ -184,7 +184,7 @@ class World:
 
 
 def environment(extra=None):
-    """The environment without anything that would configure the monitor, but for endpoints: tests ask for them."""
+    """The environment without settings of the monitor, and without health endpoints unless a test wants them."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MONITOR_", "GLOO_"))}
     return {**kept, "MONITOR_WEB__LISTEN": "off", **(extra or {})}
 
