@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := check
 # The tests start the command hundreds of times: it is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
+.PHONY: demo test test-all process thorough drill docs survive check fmt fmt-check lint manifests types imports cov bench bench-client mutants lock migration build clean help
 
 PYTHON ?= python3
 # How many processes run the tests; auto: one more than there are processors. JOBS=0: none besides pytest itself, as `pytest` does.
@@ -29,7 +29,7 @@ thorough: export MONITOR_TEST_THOROUGH := 1
 thorough: .venv/.installed ## the tests with ten times the examples of each law, and larger fleets: for a night
 	@$(BIN)/python -m pytest --quiet $(SPREAD)
 
-check: fmt-check lint manifests types imports cov ## everything that must hold before a change is shared (the default)
+check: fmt-check lint manifests types imports cov process ## everything that must hold before a change is shared (the default)
 
 fmt: .venv/.installed ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -52,10 +52,13 @@ types: .venv/.installed ## mypy, strict
 imports: .venv/.installed ## the import contract: layers, and a core without I/O
 	@$(BIN)/lint-imports
 
-cov: .venv/.installed ## the tests with branch coverage: 90% of all, 100% of the core
-	@$(BIN)/python -m pytest --quiet $(SPREAD) --cov --cov-report=
+cov: .venv/.installed ## the tests of `make test` with branch coverage: 90% of all, 100% of the core
+	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "not process or smoke" --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
+
+process: .venv/.installed ## the tests that `make test` leaves out
+	@$(BIN)/python -m pytest --quiet $(SPREAD) -m "process and not smoke"
 
 drill: .venv/.installed ## a night of faults on a fast clock, and what people were told: one minute
 	@$(SCRIPT) scripts/drill.py

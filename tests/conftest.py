@@ -74,10 +74,12 @@ ON_ONE_DATABASE = {"app", "cli", "daemon", "house", "web"}
 
 
 def pytest_collection_modifyitems(config, items):
+    """Marks what repeats on PostgreSQL, at a higher layer or with random examples, what runs on SQLite."""
     for item in items:
         kind = getattr(item, "callspec", None) and item.callspec.params.get("database_kind")
         folder = item.path.relative_to(config.rootpath / "tests").parts[0]
-        if kind == "postgresql" and folder in ON_ONE_DATABASE:
+        whole_run = "world" in item.fixturenames
+        if kind == "postgresql" and (folder in ON_ONE_DATABASE or whole_run or hasattr(item.function, "hypothesis")):
             item.add_marker(pytest.mark.process)
 
 

@@ -316,6 +316,7 @@ def outcome(site):
     return found, sent
 
 
+@pytest.mark.process
 @given(st.lists(STEP, min_size=1, max_size=25))
 @settings(max_examples=20, deadline=None)
 def test_cron_runs_and_daemon_ticks_lead_to_the_same(template, steps):

@@ -35,6 +35,7 @@ def states(snapshot):
     return {state.value: count for state, count in snapshot.states.items() if count}
 
 
+@pytest.mark.smoke
 def test_a_run_counts_completed_pending_failed_and_missing_items(world):
     world.track(2)
     world.track(3, "EMBEDDING", uploaded_at=world.clock() - timedelta(minutes=5))
@@ -69,6 +70,7 @@ def test_an_unrecognised_status_is_pending_and_never_terminal(world):
     assert world.rows("SELECT stage, recognised FROM items") == [{"stage": "MARINATING", "recognised": False}]
 
 
+@pytest.mark.smoke
 def test_a_revoked_client_is_one_incident_with_one_opening_and_one_resolution(world):
     world.track(8)
     world.run()
@@ -156,6 +158,7 @@ def test_an_unreachable_api_is_an_outage_and_recovers(world):
     assert causes(world.run()) == []
 
 
+@pytest.mark.smoke
 def test_failed_items_open_one_incident_that_resolves_when_all_recover(world):
     first, second, third = world.track(3)
     world.sandbox.set_status(first, "FAILED")
@@ -408,6 +411,7 @@ def test_a_run_key_is_checked_under_the_lease(small_world, new_postgres):
     assert len(small_world.rows("SELECT 1 FROM runs WHERE run_key = 'job-1'")) == 1
 
 
+@pytest.mark.smoke
 def test_a_run_that_lost_its_lease_writes_nothing(world):
     world.track(40)
     world.configure(check="concurrency = 1")

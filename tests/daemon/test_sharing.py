@@ -93,8 +93,8 @@ def test_one_that_is_frozen_for_many_ticks_catches_up_with_one_run(small_world, 
     until(lambda: len(small_world.rows("SELECT 1 FROM history")) >= before + 3, "three more runs")
     assert daemon.end()[0] == 143
     times = [row["run_key"].split()[-1] for row in small_world.rows("SELECT run_key FROM runs ORDER BY id")][before:]
-    moments = [datetime.fromisoformat(each) for each in times]
-    assert (thawed - moments[0]).total_seconds() < 4, "the newest slot, and none of those before"
+    missed = [each for each in times if (thawed - datetime.fromisoformat(each)).total_seconds() > 4]
+    assert len(missed) <= 1, "none that were missed, except one that it had just begun when it was frozen"
     assert len(set(times)) == len(times)
 
 

@@ -195,7 +195,7 @@ def watched(world, receivers, *, cause, strategy):
     slack, webhook = receivers
     more = CHANNELS.format(slack=slack.url, webhook=webhook.url) + AT_ONCE.format(cause=cause)
     world.configure(strategy=strategy, check="max_attempts = 1", more=more)
-    world.track(6)
+    world.track(2 if cause == "rate_limited" else 6)  # after a 429 each further request waits
 
 
 @pytest.mark.parametrize(("strategy", "cause", "fault"), RUNS)
