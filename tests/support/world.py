@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import create_engine, make_url, text
+from support.forkserver import START_OF_PYTHON, shared_fork_server
 
 from monitor.app import App, open_database
 from monitor.config import load_config
@@ -158,21 +159,13 @@ class World:
 
     def cli(self, *arguments, env=None, config=True, timeout=240, cwd=None):
         """Runs the command in its own process; returns its output and exit code."""
-        command = [
-            sys.executable,
-            "-m",
-            "monitor",
-            *arguments,
-            *(["--config", str(self.config_path)] if config else []),
-        ]
+        arguments = [*map(str, arguments), *(["--config", str(self.config_path)] if config else [])]
+        cwd = cwd or self.folder
+        if not any(name.startswith(START_OF_PYTHON) for name in env or ()):
+            return shared_fork_server().run(arguments, env=environment(env), cwd=cwd, timeout_s=timeout)
+        command = [sys.executable, "-m", "monitor", *arguments]
         return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=environment(env),
-            cwd=cwd or self.folder,
-            check=False,
+            command, capture_output=True, text=True, timeout=timeout, env=environment(env), cwd=cwd, check=False
         )
 
     def start(self, *arguments, env=None):
