@@ -171,9 +171,12 @@ def full_backlog() -> Iterator[int]:
 
 @functools.cache
 def gzip_bomb(megabytes: int) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     zeros = bytes(1 << 20)
-    return b"".join([*(packer.compress(zeros) for _ in range(megabytes)), packer.flush()])
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    block = packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH)  # stands alone, so it can be repeated
+    checksum = functools.reduce(lambda sofar, _: zlib.crc32(zeros, sofar), range(megabytes), 0)
+    header, end = b"\x1f\x8b\x08" + bytes(6) + b"\xff", b"\x03\x00"
+    return header + block * megabytes + end + struct.pack("<II", checksum, megabytes << 20)
 
 
 def piecewise(body: bytes, size: int) -> list[bytes]:
