@@ -78,11 +78,11 @@ def override(cause=Cause.OUTAGE, **fields):
     return RuleConfig.model_validate({"cause": cause.value, **fields})
 
 
-def test_without_overrides_the_built_in_rules_are_in_force():
+def test_without_overrides_the_built_in_rules_apply():
     assert rules_for_target((), target="gloo-prod") == DEFAULT_RULES
 
 
-def test_an_override_changes_what_it_names_and_nothing_else():
+def test_an_override_changes_only_the_values_it_sets():
     changes = override(severity="info", team="account", repeat_interval="1d", window="2h")
     rules = rules_for_target((changes,), target="gloo-prod")
     built_in, changed = DEFAULT_RULES[Cause.OUTAGE], rules[Cause.OUTAGE]
@@ -107,13 +107,13 @@ RUNS_OF = [
 
 
 @pytest.mark.parametrize(("overrides", "expected"), [r[1:] for r in RUNS_OF], ids=[r[0] for r in RUNS_OF])
-def test_runs_and_of_fit_each_other(overrides, expected):
+def test_runs_is_never_greater_than_of(overrides, expected):
     rule = rules_for_target([override(**each) for each in overrides], target="gloo-prod")[Cause.OUTAGE]
     assert (rule.runs, rule.of) == expected
 
 
 @given(st.lists(st.tuples(st.sampled_from(Cause), st.integers(1, 100), st.none() | st.integers(1, 100)), max_size=6))
-def test_every_rule_in_force_can_be_met(overrides):
+def test_every_rule_can_open_an_incident(overrides):
     given_rules = [
         override(cause, runs=runs, **({} if of is None else {"of": max(of, runs)})) for cause, runs, of in overrides
     ]
@@ -122,13 +122,13 @@ def test_every_rule_in_force_can_be_met(overrides):
     assert all(1 <= rule.runs <= rule.of for rule in rules.values())
 
 
-async def test_client_credentials_are_wired(configured):
+async def test_client_credentials_reach_the_token_endpoint(configured):
     (target,) = configured().targets
     async with open_client(target, GLOO) as client:
         assert isinstance(client.auth, ClientCredentials)
 
 
-async def test_an_api_key_is_wired_and_read_anew_from_its_file(configured, tmp_path):
+async def test_an_api_key_is_read_again_from_its_file(configured, tmp_path):
     file = tmp_path / "key"
     file.write_text("first\n", encoding="utf-8")
     (target,) = configured(target={"auth": {"api_key_file": str(file)}}).targets
@@ -140,7 +140,7 @@ async def test_an_api_key_is_wired_and_read_anew_from_its_file(configured, tmp_p
     assert (granted.value, renewed.value) == ("Bearer first", "Bearer second")
 
 
-async def test_a_provider_without_a_token_endpoint_wants_an_api_key(configured):
+async def test_a_provider_without_a_token_endpoint_needs_an_api_key(configured):
     (target,) = configured().targets
     with pytest.raises(ConfigError, match=r"targets\.gloo-prod\.auth: fake has no token endpoint; give an api_key"):
         async with open_client(target, FakeProvider()):
@@ -159,7 +159,7 @@ async def test_the_settings_of_a_target_reach_its_client(configured):
 
 
 @pytest.mark.parametrize(("auth", "tokens"), [("client", 1), ("key", 0)], ids=["client credentials", "api key"])
-async def test_a_wired_client_is_let_in(configured, sandbox, auth, tokens):
+async def test_the_client_of_a_target_is_authorized(configured, sandbox, auth, tokens):
     settings = sandbox.settings
     given_auth = {
         "client": {"client_id": settings.client_id, "client_secret": settings.client_secret},
@@ -173,7 +173,7 @@ async def test_a_wired_client_is_let_in(configured, sandbox, auth, tokens):
     assert sandbox.requests("token") == tokens
 
 
-def test_a_job_is_what_its_target_says(app):
+def test_a_job_has_the_settings_of_its_target(app):
     target = {
         "check": {"concurrency": 3, "deadline": "7s", "stuck_after": "2h", "missing_after": "1m"},
         "statuses": {"pending": ["RERANKING"]},
@@ -228,7 +228,7 @@ def test_rules_of_a_target_and_of_a_channel_reach_the_evaluators(app):
     assert incident_hooks.rule == DEFAULT_RULES[Cause.CHANNEL_FAILING]
 
 
-def test_every_configured_channel_is_there_and_the_log_besides(app):
+def test_every_configured_channel_exists_besides_the_log(app):
     made = app(
         channels=[{"name": "hook", "type": "webhook", "url": "https://example.com/x"}, {"name": "quiet", "type": "log"}]
     )
@@ -238,7 +238,7 @@ def test_every_configured_channel_is_there_and_the_log_besides(app):
     }  # fmt: skip
 
 
-async def test_a_wired_webhook_reaches_its_receiver(app):
+async def test_a_configured_webhook_reaches_its_receiver(app):
     with Receiver() as receiver:
         made = app(channels=[{"name": "hook", "type": "webhook", "url": receiver.url}])
         result = await made.sender()._channels["hook"].channel.send(message(), key="k1")
@@ -247,14 +247,14 @@ async def test_a_wired_webhook_reaches_its_receiver(app):
     assert "authorization" not in headers
 
 
-async def test_asking_once_is_asking_once():
+async def test_a_single_request_is_sent_once():
     with Receiver((503, {}, b""), (200, {}, b"")) as receiver:
         request = Request(method="POST", path=receiver.url, template="webhook", operation=Operation.WRITE, body=b"{}")
         answer = await send_once(request, timeout_s=5)
         assert (answer.error.status, answer.attempts, len(receiver.got)) == (503, 1, 1)
 
 
-async def test_asking_once_ends_in_time():
+async def test_a_single_request_ends_at_its_deadline():
     with Receiver() as receiver:
         receiver.hang = True
         request = Request(method="POST", path=receiver.url, template="webhook", body=b"{}")
@@ -263,7 +263,7 @@ async def test_asking_once_ends_in_time():
     assert answer.error.network == "timeout"
 
 
-def test_the_database_is_brought_to_this_program_s_schema(configured, tmp_path):
+def test_the_database_is_upgraded_to_the_current_schema(configured, tmp_path):
     engine = open_database(configured())
     with engine.connect() as conn:
         assert conn.exec_driver_sql("SELECT count(*) FROM runs").scalar_one() == 0

@@ -59,7 +59,7 @@ def test_each_type_makes_its_channel(type_):
 
 
 @pytest.mark.parametrize("type_", CHANNEL_TYPES)
-def test_no_channel_quotes_the_api_unless_configured(type_):
+def test_no_channel_includes_api_messages_unless_configured(type_):
     assert configured(type=type_, **WHOLE[type_]).include_api_message is False
     if type_ != "log":
         assert configured(type=type_, include_api_message=True, **WHOLE[type_]).include_api_message is True
@@ -77,7 +77,7 @@ def settings_for(receiver):
 
 
 @pytest.mark.parametrize("type_", ["webhook", "slack", "pagerduty", "alertmanager", "apprise"])
-async def test_a_wired_channel_reaches_its_receiver(type_):
+async def test_a_configured_channel_reaches_its_receiver(type_):
     with Receiver() as receiver:
         result = await build_channel(configured(type=type_, **settings_for(receiver)[type_])).send(message(), key=KEY)
         ((_, headers, body),) = receiver.got
@@ -87,7 +87,7 @@ async def test_a_wired_channel_reaches_its_receiver(type_):
     assert ("webhook-signature" in headers) == (type_ == "webhook")
 
 
-async def test_a_wired_mail_reaches_its_server():
+async def test_a_configured_email_channel_reaches_its_server():
     with MailServer() as server:
         there = {"host": "127.0.0.1", "port": server.port, "security": "none"}
         mail = configured(type="email", **{**WHOLE["email"], **there, "user": None, "password": None})
@@ -95,7 +95,7 @@ async def test_a_wired_mail_reaches_its_server():
         assert server.envelopes == [("monitor@example.com", ("a@b.example",))]
 
 
-async def test_an_alert_lasts_as_long_as_configured():
+async def test_an_alert_ends_after_the_configured_time():
     with Receiver() as receiver:
         alerts = configured(type="alertmanager", url=receiver.url)
         for resolve_timeout in ({}, {"resolve_timeout": timedelta(hours=1)}):
@@ -106,7 +106,7 @@ async def test_an_alert_lasts_as_long_as_configured():
 
 
 @pytest.mark.parametrize(("security", "port"), [("starttls", 587), ("tls", 465), ("none", 25)])
-def test_a_mail_servers_port_follows_from_how_it_is_encrypted(security, port):
+def test_the_default_smtp_port_depends_on_the_encryption(security, port):
     there = {**WHOLE["email"], "security": security, "allow_plain": True}
     assert configured(type="email", **there).port == port
     assert configured(type="email", **there, port=2525).port == 2525
@@ -121,7 +121,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
-def test_an_address_is_taken_as_it_is(address):
+def test_a_valid_address_is_unchanged(address):
     assert configured(type="email", **{**WHOLE["email"], "from": address}).from_ == address
 
 
@@ -134,7 +134,7 @@ BAD_ADDRESSES = {
 
 @pytest.mark.parametrize("address", BAD_ADDRESSES.values(), ids=BAD_ADDRESSES)
 @pytest.mark.parametrize("where", ["from", "to"])
-def test_what_is_no_address_is_refused(address, where):
+def test_an_invalid_address_is_refused(address, where):
     value = address if where == "from" else ["a@b.example", address]
     with pytest.raises(ValueError, match=r"mail address|printable"):
         configured(type="email", **{**WHOLE["email"], where: value})
@@ -143,7 +143,7 @@ def test_what_is_no_address_is_refused(address, where):
 # --- Apprise ---------------------------------------------------------------------------------------------------------
 
 
-def test_apprise_is_asked_whether_it_knows_a_service():
+def test_a_service_that_apprise_does_not_know_is_refused():
     validate_channels([configured(type=type_, **WHOLE[type_]) for type_ in CHANNEL_TYPES])
     with pytest.raises(ConfigError) as caught:
         validate_channels([configured(type="apprise", url=f"nonsense://{CANARY}"), configured(type="log")])
@@ -205,7 +205,7 @@ def test_a_fingerprint_follows_the_certificates(tmp_path):
     assert len({before, replaced, fingerprint(channel)}) == 3
 
 
-def test_a_fingerprint_helps_nobody_to_a_secret():
+def test_a_fingerprint_does_not_reveal_a_secret():
     made = fingerprint(configured(type="email", **WHOLE["email"]))
     assert CANARY not in made
     assert made != fingerprint(configured(name="other", type="email", **WHOLE["email"])), "each channel has its salt"

@@ -146,7 +146,7 @@ def test_many_targets_behind_a_revoked_key_are_one_message_per_channel_and_one_a
     assert len(listed) == MANY
 
 
-def test_what_runs_of_the_daemon_find_one_after_the_other_is_one_message_per_channel(world, receivers):
+def test_incidents_of_consecutive_daemon_runs_are_one_message_per_channel(world, receivers):
     fleet = Fleet(world, receivers, count=10)
     fleet.sandbox.revoke_client()
     assert [fleet.run_all_a_second_apart(), fleet.run_all_a_second_apart()] == [0, 0]

@@ -54,7 +54,7 @@ def test_targets_on_one_origin_and_credential_share_a_key(other):
     assert shares_throttle(target(**({"auth": CLIENT} | other)), target(auth=CLIENT))
 
 
-def test_a_key_is_the_same_wherever_it_is_written(tmp_path):
+def test_an_api_key_has_the_same_throttle_key_from_any_source(tmp_path):
     in_a_file = {"api_key_file": file(tmp_path, "key", f"{KEY}\n"), "header": "X-API-Key"}
 
     assert throttle_key(target(auth=in_a_file)) == throttle_key(target(auth={"api_key": KEY}))
@@ -96,7 +96,7 @@ def test_a_rotated_api_key_has_limits_of_its_own(tmp_path):
     assert throttle_key(watched) != before
 
 
-def test_a_key_that_cannot_be_read_is_named_by_its_setting(tmp_path):
+def test_an_unreadable_api_key_is_identified_by_its_setting(tmp_path):
     auths = [{"api_key_file": file(tmp_path, name, KEY)} for name in ("a", "b")]
     one, other = (target(name=auth["api_key_file"][-1], auth=auth) for auth in auths)
     assert throttle_key(one) == throttle_key(other)
@@ -109,14 +109,14 @@ def test_a_key_that_cannot_be_read_is_named_by_its_setting(tmp_path):
 
 
 @pytest.mark.parametrize("auth", [CLIENT, {"api_key": KEY}], ids=["client", "key"])
-def test_it_holds_no_credential(auth):
+def test_a_throttle_key_contains_no_credential(auth):
     watched = target(auth=auth)
     held = f"{throttle_key(watched)} {http_origin(watched)}"
 
     assert [each for each in (SECRET, KEY, CLIENT["client_id"]) if each in held or each.encode().hex() in held] == []
 
 
-def test_later_versions_find_an_api_key_again_and_each_guess_at_it_costs_four_mebibytes():
+def test_throttle_keys_of_api_keys_are_stable_and_cost_four_mebibytes_per_guess():
     work = {"n": 4096, "r": 8, "p": 1}
     expected = hashlib.scrypt(f"key:{KEY}".encode(), salt=b"https://api.example:443", dklen=16, **work).hex()
 
@@ -127,7 +127,7 @@ def test_later_versions_find_an_api_key_again_and_each_guess_at_it_costs_four_me
 @pytest.mark.parametrize(
     ("auth", "named"), [(None, "none"), (CLIENT, f"client:{CLIENT['client_id']}")], ids=["none", "client"]
 )
-def test_later_versions_find_what_is_no_secret_by_a_plain_hash(auth, named):
+def test_throttle_keys_without_a_secret_are_stable_plain_hashes(auth, named):
     expected = hashlib.blake2b(f"https://api.example:443\n{named}".encode(), digest_size=16).hexdigest()
 
     assert throttle_key(target(auth=auth)) == expected

@@ -20,7 +20,7 @@ def failing(here, small_world):
         yield small_world
 
 
-def test_the_list_and_the_incident_itself_name_the_channel_and_its_last_error(here, failing):
+def test_incidents_list_and_show_name_the_channel_and_its_last_error(here, failing):
     listed = here(failing, "incidents", "list", "--target", "channel:oncall").stdout.splitlines()
     assert len(listed) == 2
     number, state, severity, target, cause, *_ = listed[1].split()
@@ -41,7 +41,7 @@ def test_an_unknown_channel_is_a_usage_error(here, failing):
     assert "there is no target 'channel:oncal'" in refused.stderr
 
 
-def test_a_removed_channel_is_known_by_its_incidents(here, failing):
+def test_a_removed_channel_with_incidents_is_accepted(here, failing):
     failing.configure()
     known = here(failing, "incidents", "list", "--target", "channel:oncall", "--all")
     assert (known.returncode, "channel_failing" in known.stdout) == (0, True)

@@ -96,7 +96,7 @@ WELL = {"retried": "503:path=/engine,count=1", "uploaded just now": None}
 
 
 @pytest.mark.parametrize("fault", WELL.values(), ids=WELL)
-def test_quiet_says_nothing_of_requests_that_failed_in_a_run_that_did_not(small_world, fault):
+def test_quiet_omits_failed_requests_of_a_successful_run(small_world, fault):
     small_world.track(2)
     if fault is None:
         small_world.record(str(uuid.uuid4()), uploaded_at=datetime.now(UTC))
@@ -107,7 +107,7 @@ def test_quiet_says_nothing_of_requests_that_failed_in_a_run_that_did_not(small_
     assert [row["status"] for row in small_world.rows("SELECT status FROM history")] == ["complete"]
 
 
-def test_quiet_logs_requests_that_failed_when_asked_to(small_world):
+def test_quiet_logs_failed_requests_at_the_requested_level(small_world):
     small_world.track(2)
     small_world.sandbox.add_fault("503:path=/engine,count=1")
     done = small_world.cli("check", "--quiet", "--log-level", "warning")
@@ -190,7 +190,7 @@ def test_a_target_that_is_not_configured_is_code_2_before_any_request_or_write(s
 @pytest.mark.parametrize(
     ("word", "status", "age"), [("failed", "FAILED", 0), ("incident", "FAILED", 0), ("stuck", "CHUNKING", 3600)]
 )
-def test_fail_on_is_code_1_when_it_holds_and_0_when_not(here, small_world, word, status, age):
+def test_fail_on_is_code_1_if_it_matches_else_0(here, small_world, word, status, age):
     (item_id,) = small_world.track(1, uploaded_at=datetime.now(UTC) - timedelta(seconds=age))
     assert here(small_world, "check", "--fail-on", word).returncode == 0
     small_world.sandbox.set_status(item_id, status)
@@ -200,7 +200,7 @@ def test_fail_on_is_code_1_when_it_holds_and_0_when_not(here, small_world, word,
     assert done.returncode == 1, (fresh, done.stdout)
 
 
-def test_fail_on_unknown_is_code_1_for_an_item_that_could_not_be_found_out(here, small_world):
+def test_fail_on_unknown_is_code_1_for_an_unknown_item(here, small_world):
     foreign, *_ = small_world.track(6)
     small_world.sandbox.assign_to_other_publisher(foreign)
     assert here(small_world, "check", "--fail-on", "failed, unknown").returncode == 1
@@ -218,7 +218,7 @@ def test_a_second_run_with_the_same_run_key_is_skipped(here, small_world):
     assert len(small_world.rows("SELECT * FROM runs")) == 1
 
 
-def test_a_run_under_way_is_named_and_code_5(here, small_world):
+def test_a_run_in_progress_is_named_with_code_5(here, small_world):
     small_world.track(1)
     hold(small_world)
     done = here(small_world, "check")
@@ -229,7 +229,7 @@ def test_a_run_under_way_is_named_and_code_5(here, small_world):
     assert small_world.sandbox.requests("items") == 0
 
 
-def test_two_processes_at_once_are_one_run(world):
+def test_two_simultaneous_processes_make_one_run(world):
     world.configure(check="concurrency = 1")
     world.track(60)
     world.sandbox.add_fault(**SLOW)
@@ -264,7 +264,7 @@ def test_each_target_has_its_own_result_and_the_most_severe_code_wins(here, smal
     assert only.stdout.count("Health:") == 1
 
 
-def test_a_skipped_target_counts_less_than_fail_on_and_than_a_refused_one(here, small_world):
+def test_skipped_is_less_severe_than_fail_on_and_refused(here, small_world):
     (item_id,) = small_world.track(1)
     small_world.sandbox.set_status(item_id, "FAILED")
     hold(small_world)
@@ -275,7 +275,7 @@ def test_a_skipped_target_counts_less_than_fail_on_and_than_a_refused_one(here, 
     assert here(small_world, "check", "--fail-on", "failed").returncode == 4
 
 
-def test_no_channel_reached_is_code_4_and_the_message_stays_due(here, small_world, receiver):
+def test_no_reachable_channel_is_code_4_and_the_message_stays_due(here, small_world, receiver):
     receiver.answers = [(500, {}, b"")]
     (item_id,) = small_world.track(1)
     small_world.sandbox.set_status(item_id, "FAILED")
@@ -301,7 +301,7 @@ def interrupted(world, sign):
     return running.returncode, out, err, time.monotonic() - started_s
 
 
-def test_sigterm_in_mid_run_ends_it_soon_with_what_was_finished_stored(world):
+def test_sigterm_during_a_run_ends_it_soon_and_stores_finished_outcomes(world):
     code, out, err, took_s = interrupted(world, signal.SIGTERM)
     assert (code, took_s < 10) == (143, True), err
     assert "partial (interrupted)" in out
@@ -313,7 +313,7 @@ def test_sigterm_in_mid_run_ends_it_soon_with_what_was_finished_stored(world):
     assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
 
 
-def test_ctrl_c_in_mid_run_is_code_130_and_the_next_run_may_start_at_once(small_world):
+def test_ctrl_c_during_a_run_is_code_130_and_frees_the_lease(small_world):
     code, out, err, took_s = interrupted(small_world, signal.SIGINT)
     assert (code, took_s < 10) == (130, True), err
     assert "partial (interrupted)" in out
@@ -357,7 +357,7 @@ def test_after_a_signal_notify_releases_the_messages_that_it_did_not_send(small_
     assert row == {"status": "due", "claimed_by": None}
 
 
-def test_on_a_terminal_progress_is_shown_on_stderr_alone(small_world):
+def test_progress_is_shown_on_stderr_if_it_is_a_terminal(small_world):
     small_world.track(30)
     small_world.sandbox.add_fault(**{**SLOW, "delay_s": 0.05})
     ours, theirs = pty.openpty()
@@ -377,14 +377,14 @@ def test_on_a_terminal_progress_is_shown_on_stderr_alone(small_world):
     assert out.startswith("gloo: run 1, complete\nHealth: 30 completed")
 
 
-def test_without_a_terminal_for_its_characters_it_prints_what_it_can(small_world):
+def test_an_ascii_stream_gets_escaped_characters(small_world):
     small_world.track(1)
     done = small_world.cli("check", env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     assert "\\u2192 completed" in done.stdout
 
 
-def test_a_low_soft_limit_on_open_files_does_not_keep_targets_from_running_side_by_side(small_world):
+def test_targets_run_in_parallel_despite_a_low_soft_limit_on_open_files(small_world):
     small_world.configure(check="concurrency = 40")
     small_world.track(60)
     small_world.sandbox.add_fault(path="/engine", delay_s=0.2, passes=True)

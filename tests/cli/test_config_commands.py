@@ -7,7 +7,7 @@ from monitor.cli import main
 from monitor.config.json_schema import json_schema
 
 
-def test_check_names_what_it_found(small_world, here):
+def test_check_lists_what_is_configured(small_world, here):
     checked = here(small_world, "config", "check")
 
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -16,7 +16,7 @@ def test_check_names_what_it_found(small_world, here):
     )
 
 
-def test_check_tries_the_provider_of_every_target(small_world, here, tmp_path, monkeypatch):
+def test_check_builds_the_provider_of_every_target(small_world, here, tmp_path, monkeypatch):
     metadata = tmp_path / "site/acme_monitor-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-monitor\nVersion: 1.0\n")
@@ -32,7 +32,7 @@ def test_check_tries_the_provider_of_every_target(small_world, here, tmp_path, m
     assert [line.startswith("error: targets.") and "acme-monitor" in line for line in told] == [True, True]
 
 
-def test_check_asks_apprise_whether_it_knows_the_services(small_world, here):
+def test_check_reports_services_that_apprise_does_not_know(small_world, here):
     phone = '[[channels]]\nname = "phone"\ntype = "apprise"\nurl = "{}"\n'
     small_world.configure(more=phone.format("ntfy://s3cret-topic"))
     assert here(small_world, "config", "check").returncode == 0
@@ -44,7 +44,7 @@ def test_check_asks_apprise_whether_it_knows_the_services(small_world, here):
     assert "s3cret" not in checked.stderr
 
 
-def test_show_prints_what_is_in_force_as_toml_with_origins(small_world, here):
+def test_show_prints_effective_settings_as_toml_with_origins(small_world, here):
     shown = here(small_world, "config", "show")
 
     assert shown.returncode == 0
@@ -66,7 +66,7 @@ def test_show_as_json_is_one_object(small_world, here):
     assert settings["database"]["value"] == "**********"
 
 
-def test_show_tells_every_problem_as_check_does(small_world, here):
+def test_show_reports_every_problem_like_check(small_world, here):
     small_world.configure(check='deadline = "soon"')
 
     shown = here(small_world, "config", "show", "--json")
@@ -91,7 +91,7 @@ def test_schema_can_be_written_to_a_file(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["no/such/folder/x.json", "."])
-def test_a_place_that_cannot_be_written_is_told(capsys, tmp_path, monkeypatch, where):
+def test_an_unwritable_path_is_reported(capsys, tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
 
     assert main(["config", "schema", "--output", where]) == 3

@@ -17,7 +17,7 @@ def told(done, world):
     return [re.sub(r"\(\d{4}\)", "(N)", line) for line in lines if line.startswith(("✓", "✗", "target"))]
 
 
-def test_a_world_in_order_is_printed_with_ticks(here, small_world):
+def test_a_healthy_setup_is_printed_with_ticks(here, small_world):
     (item_id,) = small_world.track(1)
     small_world.configure(strategy="auto")
     small_world.config_path.chmod(0o600)
@@ -40,7 +40,7 @@ def test_a_world_in_order_is_printed_with_ticks(here, small_world):
     assert done.stdout.endswith(f" Next:\n  ingestion-monitor check --config {small_world.config_path}\n")
 
 
-def test_a_problem_ends_with_code_3_and_says_what_to_do_next(here, small_world):
+def test_a_problem_is_code_3_with_the_next_step(here, small_world):
     small_world.track(1)
     small_world.sandbox.revoke_client()
     done = here(small_world, "doctor")
@@ -81,7 +81,7 @@ def test_json_of_a_wrong_configuration_has_its_problems(here, small_world):
     assert [finding["level"] for finding in value["findings"]] == ["problem", "not_tried"]
 
 
-def test_one_target_can_be_named(here, small_world):
+def test_a_single_target_can_be_checked(here, small_world):
     small_world.track(1)
     second = (
         small_world.config_path.read_text(encoding="utf-8").partition("[[targets]]")[2].replace('"gloo"', '"two"', 1)
@@ -107,7 +107,7 @@ def test_a_test_message_is_sent_on_request(here, small_world):
         assert len(receiver.got) == 1
 
 
-def test_a_terminal_that_knows_ascii_alone_gets_no_other_marks(small_world, monkeypatch):
+def test_an_ascii_terminal_gets_ascii_marks(small_world, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     assert main(["doctor", "--config", str(small_world.config_path)]) == 0
@@ -147,7 +147,7 @@ def test_no_secret_is_printed_whatever_the_api_answers(here, small_world, auth, 
     assert leaks(said) == []
 
 
-def test_databases_that_can_t_be_reached_give_no_secret_away(here, small_world):
+def test_unreachable_databases_reveal_no_secret(here, small_world):
     with_canaries(small_world, auth="right", database=postgres(1, "dbpass"), sync_log=postgres(1, "logpass"))
     done, said = talkative(here, small_world)
     assert done.returncode == 3
@@ -155,7 +155,7 @@ def test_databases_that_can_t_be_reached_give_no_secret_away(here, small_world):
     assert leaks(said) == []
 
 
-def test_a_secret_file_that_can_t_be_used_is_named_and_not_quoted(here, small_world):
+def test_an_unusable_secret_file_is_named_and_not_quoted(here, small_world):
     small_world.track(1)
     (small_world.folder / "hook").write_text(f"ftp://{CANARIES['hookpath']}", encoding="utf-8")
     small_world.configure(more='[[channels]]\nname = "s"\ntype = "slack"\nurl_file = "hook"\n')

@@ -33,12 +33,12 @@ WELL = Snapshot(completed=3, pending=1, not_found=2, invalid=1)
         "partial", "aborted", "failed",
     ],
 )  # fmt: skip
-def test_a_run_ends_with_its_code(report, fail_on, code):
+def test_a_run_has_its_exit_code(report, fail_on, code):
     assert exit_code_of(report, frozenset(fail_on)) == code
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.pairwise(CODES)), ids=str)
-def test_of_two_targets_the_more_severe_code_wins_in_either_order(first, second):
+def test_the_more_severe_code_of_two_targets_wins_in_either_order(first, second):
     assert combine_exit_codes([first, second]) == combine_exit_codes([second, first]) == first
 
 
@@ -47,5 +47,5 @@ def test_no_target_is_code_0():
 
 
 @given(st.lists(st.sampled_from(CODES), min_size=1))
-def test_of_many_the_first_of_2_3_4_1_5_0_wins(codes):
+def test_codes_rank_2_3_4_1_5_0(codes):
     assert combine_exit_codes(codes) == next(code for code in CODES if code in codes)

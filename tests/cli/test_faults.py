@@ -63,7 +63,7 @@ def half_written(world):
 
 
 @pytest.mark.smoke
-def test_an_api_that_is_gone(small_world):
+def test_an_unreachable_api(small_world):
     small_world.configure(check="max_attempts = 1")
     small_world.track(6)
     small_world.cli("check")
@@ -127,7 +127,7 @@ def test_a_sync_log_whose_file_is_missing(here, small_world):
     assert half_written(small_world) == []
 
 
-def test_a_sync_log_that_a_writer_keeps_to_itself(small_world):
+def test_a_sync_log_locked_by_a_writer(small_world):
     small_world.track(1)
     with contextlib.closing(sqlite3.connect(small_world.folder / "pipeline.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
@@ -137,7 +137,7 @@ def test_a_sync_log_that_a_writer_keeps_to_itself(small_world):
     assert small_world.cli("check").returncode == 0
 
 
-def test_a_database_that_another_process_keeps_locked(small_world):
+def test_a_database_locked_by_another_process(small_world):
     """Two commands meet the lock: one begins, one is in mid-run and gets a signal, which it heeds all the same."""
     small_world.configure(check="concurrency = 1")
     small_world.track(60)
@@ -175,7 +175,7 @@ def test_a_schema_from_the_future(here, small_world, command):
     assert small_world.sandbox.requests() == 0
 
 
-def test_a_server_that_is_not_there(small_world):
+def test_an_unreachable_server(small_world):
     small_world.track(1)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -187,7 +187,7 @@ def test_a_server_that_is_not_there(small_world):
     assert small_world.sandbox.requests() == 0
 
 
-def test_a_server_whose_password_is_wrong(here, small_world, new_postgres):
+def test_a_wrong_server_password(here, small_world, new_postgres):
     url = make_url(new_postgres(migrated=True)).set(password="n0t-it")
     small_world.configure(database=url.render_as_string(hide_password=False))
     expect_one_sentence(here(small_world, "check"), 3, f"/{url.database} refused the user or the password")
@@ -197,7 +197,7 @@ def test_a_server_whose_password_is_wrong(here, small_world, new_postgres):
     assert "n0t-it" not in done.stderr + done.stdout
 
 
-def test_a_server_that_takes_no_writes(here, small_world, new_postgres):
+def test_a_read_only_server(here, small_world, new_postgres):
     url = new_postgres(migrated=True)
     small_world.configure(database=url)
     small_world.track(1)
@@ -225,7 +225,7 @@ def test_a_role_without_rights(here, small_world, new_postgres):
     expect_one_sentence(done, 3, f"/{name} refused access: this user lacks a privilege")
 
 
-def test_a_file_that_this_user_may_not_write(small_world):
+def test_a_database_file_without_write_permission(small_world):
     small_world.track(1)
     small_world.cli("check")
     small_world.close()
@@ -243,7 +243,7 @@ def test_a_file_that_this_user_may_not_write(small_world):
     assert [path.name for path in folder.iterdir()] == ["monitor.db"]
 
 
-def test_a_file_that_is_no_database(here, small_world):
+def test_a_file_that_is_not_a_database(here, small_world):
     (small_world.folder / "monitor.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
     expect_one_sentence(here(small_world, "check"), 3, "is not a SQLite database, or is damaged")
 
@@ -254,7 +254,7 @@ def test_a_folder_that_does_not_exist(here, small_world):
     assert not (small_world.folder / "absent").exists()
 
 
-def test_an_outbox_that_is_gone_fails_the_delivery_and_not_the_run(here, small_world):
+def test_a_missing_outbox_table_fails_the_delivery_and_not_the_run(here, small_world):
     small_world.track(1)
     with writing(small_world.app.engine) as conn:
         conn.exec_driver_sql("ALTER TABLE notifications RENAME TO mislaid")
@@ -265,7 +265,7 @@ def test_an_outbox_that_is_gone_fails_the_delivery_and_not_the_run(here, small_w
 
 
 @pytest.mark.smoke
-def test_a_kill_in_mid_run_leaves_a_state_from_which_the_next_run_is_whole(world):
+def test_the_run_after_a_killed_run_is_complete(world):
     world.configure(check="concurrency = 2")
     world.track(60)
     world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)

@@ -43,7 +43,7 @@ def resolve(world):
         conn.exec_driver_sql("UPDATE incidents SET state = 'resolved'")
 
 
-def test_it_is_open_after_a_run_that_found_nothing_against_it(world, here):
+def test_it_is_open_after_a_healthy_run(world, here):
     world.sandbox.stop()
     at = ran(world)
     said = here(world, "gate", "gloo", "--json")
@@ -83,20 +83,20 @@ STALE = [
 
 
 @pytest.mark.parametrize(("before", "code"), [row[1:] for row in STALE], ids=[row[0] for row in STALE])
-def test_it_is_stale_when_no_run_asked_the_api_for_two_intervals(world, here, before, code):
+def test_it_is_stale_after_two_intervals_without_a_run(world, here, before, code):
     before(world)
     said = here(world, "gate", "gloo")
     assert (said.returncode, "stale" in said.stdout) == (code, code == 75)
 
 
-def test_a_schedule_of_the_target_s_own_is_what_counts(small_world, here):
+def test_the_targets_own_schedule_takes_precedence(small_world, here):
     world = small_world
     world.configure(more='[targets.schedule]\nevery = "1h"')
     ran(world, ago=timedelta(minutes=110))
     assert here(world, "gate", "gloo").returncode == 0
 
 
-def test_an_unknown_target_and_a_wait_that_is_none_are_mistakes(small_world, here):
+def test_an_unknown_target_and_an_invalid_wait_are_usage_errors(small_world, here):
     for arguments, words in (
         (("glo",), "there is no target 'glo'; there are gloo"),
         (("gloo", "--wait", "x"), "--wait"),
@@ -106,7 +106,7 @@ def test_an_unknown_target_and_a_wait_that_is_none_are_mistakes(small_world, her
         assert words in said.stderr
 
 
-def test_a_database_that_can_t_be_read_is_no_answer(small_world, here):
+def test_an_unreadable_database_is_an_error(small_world, here):
     small_world.configure(database="sqlite:///nowhere/monitor.db")
     said = here(small_world, "gate", "gloo")
     assert (said.returncode, said.stdout) == (3, "")
@@ -125,7 +125,7 @@ def test_a_wait_ends_as_soon_as_the_incident_does(world):
     assert (waiting.returncode, json.loads(out)["reason"]) == (0, "clear"), err
 
 
-def test_a_wait_in_vain_ends_with_the_reason(small_world, here):
+def test_a_wait_that_times_out_prints_the_reason(small_world, here):
     ran(small_world)
     opened(small_world, Cause.SPENDING_LIMIT)
     began_s = time.monotonic()
@@ -134,7 +134,7 @@ def test_a_wait_in_vain_ends_with_the_reason(small_world, here):
     assert time.monotonic() - began_s >= 1
 
 
-def test_a_database_that_comes_back_during_the_wait_is_heard(small_world):
+def test_a_wait_continues_when_the_database_is_back(small_world):
     world = small_world
     ran(world)
     world.close()
@@ -168,7 +168,7 @@ def test_a_signal_ends_the_wait(small_world, sign, code, tmp_path):
     assert (waiting.returncode, out, err) == (code, "", "")
 
 
-def test_it_loads_neither_an_http_client_nor_the_scheduler(small_world):
+def test_it_imports_neither_an_http_client_nor_the_scheduler(small_world):
     probe = (
         "import sys; from monitor.cli import main; code = main(sys.argv[1:]); "
         "print(code, [name for name in ('httpx', 'pyreqwest', 'monitor.daemon', 'alembic') if name in sys.modules])"
@@ -181,5 +181,5 @@ def test_it_loads_neither_an_http_client_nor_the_scheduler(small_world):
     assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
 
 
-def test_it_answers_a_pause_as_sysexits_does():
+def test_the_exit_code_of_a_pause_is_ex_tempfail():
     assert command.PAUSE == 75

@@ -36,7 +36,7 @@ def grouped(here, small_world):
     return small_world
 
 
-def test_each_group_has_an_incident_that_goes_its_own_way(here, grouped):
+def test_each_group_has_an_independent_incident(here, grouped):
     said = grouped.checked.stdout
     assert "items_failed in sermons" in said
     assert "2 documents failed to ingest" in said
@@ -52,7 +52,7 @@ def test_each_group_has_an_incident_that_goes_its_own_way(here, grouped):
     assert shown.startswith(f"Incident {letters}: gloo (letters): 1 document failed to ingest\n")
 
 
-def test_back_to_one_per_target_the_groups_are_told_in_it(here, grouped):
+def test_one_incident_per_target_lists_its_groups(here, grouped):
     grouped.configure(built_in_log=True)
     here(grouped, "check")
     listed = json.loads(here(grouped, "incidents", "list", "--json").stdout)

@@ -35,7 +35,7 @@ def fill_in(dotenv, values):
 
 
 @pytest.mark.parametrize("provider", FILLED_IN)
-def test_three_lines_filled_in_make_a_valid_configuration(command, tmp_path, provider):
+def test_three_filled_in_lines_make_a_valid_configuration(command, tmp_path, provider):
     made = command("init", "--provider", provider)
     assert made.returncode == 0, made.stderr
     before = command("config", "check")
@@ -53,7 +53,7 @@ def test_three_lines_filled_in_make_a_valid_configuration(command, tmp_path, pro
     assert f"{tmp_path / 'monitor.toml'}: no problems found" in after.stdout
 
 
-def test_it_says_what_to_do_next_and_fits_a_terminal(command):
+def test_it_prints_the_next_step_within_80_columns(command):
     made = command("init")
 
     assert made.stdout.startswith("wrote monitor.toml\nwrote .env (only you can read it)\n")
@@ -76,7 +76,7 @@ def test_only_the_owner_can_read_the_secrets(command, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["monitor.toml", ".env"])
-def test_it_overwrites_nothing_unless_forced(command, tmp_path, name):
+def test_it_overwrites_a_file_only_if_forced(command, tmp_path, name):
     (tmp_path / name).write_text("MINE=1\n")
     (tmp_path / name).chmod(0o644)
 
@@ -100,7 +100,7 @@ def test_a_dangling_link_is_not_overwritten(command, tmp_path):
 
 
 @pytest.mark.parametrize(("path", "file"), [("etc/gloo", "etc/gloo/monitor.toml"), ("etc/gloo.toml", "etc/gloo.toml")])
-def test_a_folder_or_a_file_may_be_named(command, tmp_path, path, file):
+def test_the_path_may_be_a_folder_or_a_file(command, tmp_path, path, file):
     made = command("init", "--path", path)
     fill_in(tmp_path / "etc" / ("gloo/.env" if path == "etc/gloo" else ".env"), FILLED_IN["gloo"])
 
@@ -140,7 +140,7 @@ def test_an_unknown_provider_has_no_template(command, tmp_path):
 
 
 @pytest.mark.parametrize("provider", FILLED_IN)
-def test_everything_that_is_commented_out_is_valid_too(command, tmp_path, provider):
+def test_commented_out_settings_are_valid(command, tmp_path, provider):
     """Each line that looks like a setting may be uncommented, one of several of the same key at a time."""
     command("init", "--provider", provider)
     fill_in(tmp_path / ".env", FILLED_IN[provider])
@@ -182,7 +182,7 @@ def test_everything_that_is_commented_out_is_valid_too(command, tmp_path, provid
 
 
 @pytest.mark.parametrize("provider", FILLED_IN)
-def test_what_is_commented_out_as_a_default_is_the_default(command, tmp_path, provider):
+def test_commented_out_defaults_are_the_defaults(command, tmp_path, provider):
     command("init", "--provider", provider)
     fill_in(tmp_path / ".env", FILLED_IN[provider])
     text = (tmp_path / "monitor.toml").read_text()
@@ -195,7 +195,7 @@ def test_what_is_commented_out_as_a_default_is_the_default(command, tmp_path, pr
     assert load_config(tmp_path / "monitor.toml", {}).describe()["targets"][0]["check"] == before
 
 
-def test_it_points_at_another_address_when_told(command, tmp_path):
+def test_the_base_url_can_be_set(command, tmp_path):
     made = command("init", "--base-url", "http://127.0.0.1:8080/")
     fill_in(tmp_path / ".env", FILLED_IN["gloo"])
     assert made.returncode == 0

@@ -55,7 +55,7 @@ def ids(world):
 # --- import ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_imported_is_checked_and_what_was_removed_is_not_any_more(here, built_in, file):
+def test_imported_items_are_checked_and_removed_ones_are_not(here, built_in, file):
     items = [*built_in.sandbox.create_items(2, status="COMPLETED"), *built_in.sandbox.create_items(1, status="FAILED")]
     uploads = file("item_id,at\n" + "".join(f"{item_id},2026-01-01\n" for item_id in items))
     done = here(built_in, "items", "import", uploads, "--submitted-at-column", "at")
@@ -104,7 +104,7 @@ def test_bad_lines_are_listed_by_number_and_the_rest_imported(here, built_in, fi
     assert ids(built_in) == ["a", "c"]
 
 
-def test_of_many_bad_lines_the_first_are_listed_and_the_rest_counted(here, built_in, file):
+def test_the_first_bad_lines_are_listed_and_the_rest_counted(here, built_in, file):
     done = here(built_in, "items", "import", file("item_id,x\na,1\n" + ",\n" * 30))
     assert len(done.stderr.splitlines()) == 21
     assert done.stderr.endswith("uploads.csv: 10 more lines can't be used\n")
@@ -124,7 +124,7 @@ NOT_IMPORTED = [
 ]
 
 
-def test_what_cannot_be_imported_is_code_2_and_changes_nothing(here, built_in, file):
+def test_an_invalid_import_is_code_2_and_changes_nothing(here, built_in, file):
     for content, options, ending in NOT_IMPORTED:
         done = here(built_in, "items", "import", file(content), *options)
         assert (done.returncode, done.stdout) == (2, ""), ending
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_opened_is_code_2(here, built_in, tmp_path, name):
     assert "can't be opened (" in done.stderr
 
 
-def test_an_empty_file_is_nothing_to_import_and_no_mistake(here, built_in, file):
+def test_an_empty_file_imports_nothing_without_an_error(here, built_in, file):
     done = here(built_in, "items", "import", file(""))
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "gloo: 0 new, 0 known, 0 updated")
 
@@ -154,7 +154,7 @@ def test_many_ids_are_imported_in_batches(here, built_in, file):
     )
 
 
-def test_standard_input_is_read_and_guesses_are_printed(here, built_in, piped):
+def test_standard_input_is_read_and_assumptions_are_printed(here, built_in, piped):
     piped("a\nb\n")
     done = here(built_in, "items", "import", "-")
     assert done.stderr == "note: standard input: there is no header line; every line is read as an id, also the first\n"
@@ -166,7 +166,7 @@ def test_standard_input_is_read_and_guesses_are_printed(here, built_in, piped):
     assert log(built_in)[2].group == "books"
 
 
-def test_times_without_an_offset_are_in_the_zone_that_is_named(here, built_in, file):
+def test_times_without_an_offset_are_in_the_given_zone(here, built_in, file):
     uploads = file("item_id,at\na,2026-03-01 13:00\n")
     here(built_in, "items", "import", uploads, "--submitted-at-column", "at", "--timezone", "Europe/Paris")
     assert log(built_in)[0].submitted_at == datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -182,7 +182,7 @@ def test_an_import_as_json_is_one_value_on_stdout(here, built_in, file):
     }  # fmt: skip
 
 
-def test_a_target_with_a_sync_log_of_its_own_is_not_imported_into(here, small_world, file):
+def test_a_target_with_its_own_sync_log_is_refused(here, small_world, file):
     done = here(small_world, "items", "import", file("a\n"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -193,7 +193,7 @@ def test_a_target_with_a_sync_log_of_its_own_is_not_imported_into(here, small_wo
     assert done.stderr.endswith("; remove them there, or use `items ignore`\n")
 
 
-def test_of_two_built_in_logs_one_has_to_be_named(here, built_in, file):
+def test_with_two_built_in_logs_the_target_is_required(here, built_in, file):
     built_in.configure(built_in_log=True, more=SECOND.format(url=built_in.sandbox.url))
     done = here(built_in, "items", "import", file("a\n"))
     assert (done.returncode, done.stderr) == (2, "error: --target: name the target of the log: gloo, second\n")
@@ -204,7 +204,7 @@ def test_of_two_built_in_logs_one_has_to_be_named(here, built_in, file):
     )
 
 
-def test_the_only_built_in_log_need_not_be_named(here, small_world, file):
+def test_with_one_built_in_log_the_target_is_optional(here, small_world, file):
     small_world.configure(more=SECOND.format(url=small_world.sandbox.url))
     assert here(small_world, "items", "import", file("a\n")).stdout.startswith("second: 1 new")
 
@@ -229,7 +229,7 @@ NOT_REMOVED = [
 ]
 
 
-def test_ids_that_are_not_in_the_log_are_named(here, built_in):
+def test_ids_that_are_not_in_the_log_are_listed(here, built_in):
     for arguments, sentence in NOT_REMOVED:
         done = here(built_in, "items", "remove", *arguments)
         assert (done.returncode, done.stdout) == (2, "")
@@ -269,7 +269,7 @@ def test_an_ignored_item_is_neither_counted_nor_checked_and_its_incident_resolve
     ]
 
 
-def test_ignoring_again_says_so(here, troubled):
+def test_ignoring_an_ignored_item_says_so(here, troubled):
     failed = troubled.items[-1]
     here(troubled, "items", "ignore", failed, failed, "--reason", "one")
     done = here(troubled, "items", "ignore", failed, troubled.items[0], "--reason", "two", "--target", "gloo")
@@ -356,7 +356,7 @@ def test_a_usage_error_of_list_is_code_2(here, small_world):
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {sentence}\n")
 
 
-def test_the_whole_life_of_an_item_is_shown(here, troubled):
+def test_the_complete_history_of_an_item_is_shown(here, troubled):
     failed = troubled.items[-1]
     told = here(troubled, "items", "show", failed).stdout
     assert told.startswith(f"Item {failed} of gloo\n  state         failed\n")
@@ -376,7 +376,7 @@ def test_an_unknown_item_shows_why_and_what_was_known(here, troubled):
     ]
 
 
-def test_an_id_that_is_not_tracked_is_code_2_with_those_that_resemble_it(here, troubled):
+def test_an_untracked_id_is_code_2_with_similar_ids(here, troubled):
     whole = troubled.items[0]
     for typed in (whole[:12], f"{whole[:9]}…{whole[-9:]}"):
         done = here(troubled, "items", "show", typed)
@@ -387,7 +387,7 @@ def test_an_id_that_is_not_tracked_is_code_2_with_those_that_resemble_it(here, t
     assert here(troubled, "items", "show", "a\udcff").returncode == 2
 
 
-def test_an_id_that_waits_for_its_first_run_is_named_as_such(here, built_in, file):
+def test_an_imported_id_before_its_first_run_is_reported_as_such(here, built_in, file):
     here(built_in, "items", "import", file("a\n"))
     done = here(built_in, "items", "show", "a")
     assert (done.returncode, done.stderr) == (
@@ -396,7 +396,7 @@ def test_an_id_that_waits_for_its_first_run_is_named_as_such(here, built_in, fil
     )
 
 
-def test_an_id_of_two_targets_wants_one_to_be_named(here, troubled):
+def test_an_id_of_two_targets_requires_the_target(here, troubled):
     item_id = troubled.items[0]
     with troubled.app.engine.begin() as conn:
         conn.exec_driver_sql(

@@ -68,7 +68,7 @@ def loaded(world, *arguments):
         pytest.param(["incidents", "list"], [*SERVERS, *RARELY, *RUNS], id="incidents list"),
     ],
 )
-def test_a_command_imports_nothing_that_it_does_not_use(small_world, arguments, unused):
+def test_a_command_imports_only_what_it_uses(small_world, arguments, unused):
     small_world.track(3)
     small_world.run()
 

@@ -18,7 +18,7 @@ def suspended(small_world):
         yield small_world, receiver
 
 
-def test_what_waits_is_listed_with_its_reason_and_what_to_do(suspended, here):
+def test_pending_notifications_are_listed_with_reason_and_remedy(suspended, here):
     world, _ = suspended
     out = here(world, "notifications", "list").stdout
     lines = out.splitlines()
@@ -31,7 +31,7 @@ def test_what_waits_is_listed_with_its_reason_and_what_to_do(suspended, here):
     assert "`ingestion-monitor notifications retry`" in lines[-1]
 
 
-def test_retry_delivers_once_the_receiver_takes_it(suspended, here):
+def test_retry_delivers_when_the_receiver_accepts_again(suspended, here):
     world, receiver = suspended
     still = here(world, "notifications", "retry")
     assert (still.returncode, still.stdout) == (4, "Messages: 1 deferred\n")
@@ -46,7 +46,7 @@ def test_retry_delivers_once_the_receiver_takes_it(suspended, here):
     assert "sent 20" in whole
 
 
-def test_a_refused_message_is_a_dead_letter_that_can_be_sent_again_by_its_number(suspended, here):
+def test_a_dead_letter_can_be_retried_by_its_number(suspended, here):
     world, receiver = suspended
     receiver.answers = [(400, {}, b"")]
     here(world, "notifications", "retry")
@@ -60,7 +60,7 @@ def test_a_refused_message_is_a_dead_letter_that_can_be_sent_again_by_its_number
     assert here(world, "notifications", "dead").stdout == "No dead letters.\n"
 
 
-def test_dead_letters_are_tried_again_all_at_once_when_asked_for(suspended, here):
+def test_all_dead_letters_can_be_retried_at_once(suspended, here):
     world, receiver = suspended
     receiver.answers = [(400, {}, b"")]
     here(world, "notifications", "retry")
@@ -68,7 +68,7 @@ def test_dead_letters_are_tried_again_all_at_once_when_asked_for(suspended, here
     assert here(world, "notifications", "retry", "--dead").stdout.startswith("Messages: 2 sent")
 
 
-def test_a_number_that_is_no_undelivered_message_is_said(suspended, here):
+def test_the_number_of_no_undelivered_message_is_an_error(suspended, here):
     world, _ = suspended
     ended = here(world, "notifications", "retry", "77")
     assert ended.returncode == 2
@@ -78,14 +78,14 @@ def test_a_number_that_is_no_undelivered_message_is_said(suspended, here):
     )
 
 
-def test_an_unknown_channel_is_said(suspended, here):
+def test_an_unknown_channel_is_an_error(suspended, here):
     world, _ = suspended
     ended = here(world, "notifications", "list", "--channel", "oncal")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: --channel: there is no channel 'oncal'; there are oncall, log\n"
 
 
-def test_a_changed_address_resumes_by_itself(suspended, here):
+def test_a_changed_address_resumes_a_suspended_channel(suspended, here):
     world, _ = suspended
     with Receiver() as moved:
         world.configure(more=HOOK.format(moved.url))
@@ -93,7 +93,7 @@ def test_a_changed_address_resumes_by_itself(suspended, here):
         assert moved.got[0][2]["kind"] == "opened"
 
 
-def test_a_channel_that_waits_says_when_it_is_tried_again(suspended, here):
+def test_a_failing_channel_shows_its_next_attempt(suspended, here):
     world, receiver = suspended
     receiver.answers = [(503, {}, b"")]
     here(world, "notifications", "retry")

@@ -117,14 +117,14 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_the_help_of_each_command_has_an_example_and_no_colours(command, capsys):
+def test_every_help_text_has_an_example_and_no_colours(command, capsys):
     assert main([*command, "--help"]) == 0
     help_text = capsys.readouterr().out
     assert f"Example: ingestion-monitor {' '.join(command)}" in " ".join(help_text.split())
     assert "\x1b" not in help_text
 
 
-def test_the_help_of_a_process_of_its_own_heeds_no_color(small_world):
+def test_help_respects_no_color(small_world):
     done = small_world.cli("--help", config=False, env={"NO_COLOR": "1", "FORCE_COLOR": "1"})
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
@@ -154,7 +154,7 @@ def test_without_a_channel_a_message_goes_to_the_log(here, troubled):
     assert {event["cause"] for event in events(done.stderr, "incident_message")} == {"items_failed", "unauthorized"}
 
 
-def test_a_sound_configuration_is_described_and_nothing_is_contacted(here, small_world, monkeypatch):
+def test_a_valid_configuration_is_described_without_any_request(here, small_world, monkeypatch):
     monkeypatch.setenv("MONITOR_SERVICE_PORT", "80")
     done = here(small_world, "config", "check")
     assert done.returncode == 0
@@ -168,7 +168,7 @@ def test_a_sound_configuration_is_described_and_nothing_is_contacted(here, small
     assert small_world.sandbox.requests() == 0
 
 
-def test_each_problem_of_a_configuration_is_printed_on_a_line_of_its_own(here, small_world):
+def test_each_configuration_problem_is_printed_on_its_own_line(here, small_world):
     small_world.configure(check='concurrency = "many"\ndeadline = "yesterday"', more='[[channels]]\nname = "x"\n')
     for command in (["config", "check"], ["check"], ["daemon"]):
         done = here(small_world, *command)
@@ -181,7 +181,7 @@ def test_each_problem_of_a_configuration_is_printed_on_a_line_of_its_own(here, s
 
 
 @pytest.mark.parametrize("name", ["absent.toml", "."], ids=["missing", "folder"])
-def test_a_configuration_that_can_t_be_read_is_code_2(here, small_world, name):
+def test_an_unreadable_configuration_is_code_2(here, small_world, name):
     small_world.config_path = small_world.folder / name
     done = here(small_world, "check")
     assert (done.returncode, done.stdout) == (2, "")
@@ -189,7 +189,7 @@ def test_a_configuration_that_can_t_be_read_is_code_2(here, small_world, name):
     assert done.stderr.count("\n") == 1
 
 
-def test_an_empty_database_is_named_left_alone_and_upgraded_once(here, small_world):
+def test_db_commands_on_an_empty_database(here, small_world):
     path = small_world.folder / "new.db"
     small_world.configure(database=f"sqlite:///{path}")
     empty = here(small_world, "db", "current")
@@ -207,7 +207,7 @@ def test_an_empty_database_is_named_left_alone_and_upgraded_once(here, small_wor
     assert set(metadata.tables) <= tables
 
 
-def test_a_server_that_is_empty_is_not_upgraded_without_being_asked(here, small_world, new_postgres):
+def test_an_empty_server_database_is_upgraded_only_on_request(here, small_world, new_postgres):
     small_world.configure(database=new_postgres())
     for command in (["check"], ["history"]):
         done = here(small_world, *command)
@@ -220,7 +220,7 @@ def test_a_server_that_is_empty_is_not_upgraded_without_being_asked(here, small_
     assert here(small_world, "check").returncode == 0
 
 
-def test_a_newer_schema_is_named_and_never_touched(here, world):
+def test_a_newer_schema_is_reported_and_unchanged(here, world):
     world.track(1)
     sql(world, NEWER)
     current = here(world, "db", "current")
@@ -239,7 +239,7 @@ def test_an_older_schema_is_printed_with_the_command_to_run():
     )
 
 
-def test_tables_of_somebody_else_are_not_built_upon(here, small_world):
+def test_a_database_with_foreign_tables_is_refused(here, small_world):
     sql(small_world, "DELETE FROM alembic_version")
     done = here(small_world, "db", "upgrade")
     assert done.returncode == 3
@@ -247,7 +247,7 @@ def test_tables_of_somebody_else_are_not_built_upon(here, small_world):
     assert done.stderr.count("\n") == 1
 
 
-def test_a_reader_that_goes_away_gets_no_traceback(troubled):
+def test_a_closed_pipe_causes_no_traceback(troubled):
     reading = troubled.start("history", "--json")
     reading.stdout.close()
     err = reading.stderr.read()

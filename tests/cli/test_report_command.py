@@ -84,7 +84,7 @@ def test_a_second_report_has_the_changes_since_the_first(here, watching):
 
 
 @pytest.mark.parametrize("arguments", [("--peek",), ("--format", "csv")], ids=" ".join)
-def test_a_peek_and_a_table_without_changes_are_not_the_last_report(here, watching, arguments):
+def test_reports_with_no_advance_and_csv_reports_store_no_cursor(here, watching, arguments):
     assert here(watching, "report", *arguments).returncode == 0
     assert watching.rows("SELECT * FROM reports") == []
     assert changes(here, watching)["first_report"] is True
@@ -120,7 +120,7 @@ def test_with_an_explicit_schedule_an_old_run_is_reported_as_stale(here, watchin
     assert "That is too long ago" in here(watching, "report", "--peek").stdout
 
 
-def test_an_unreadable_log_is_reported_beside_the_last_numbers(here, watching):
+def test_an_unreadable_log_is_reported_with_the_last_numbers(here, watching):
     watching.log("ALTER TABLE sync_log RENAME TO gone")
     watching.run()
     text = " ".join(here(watching, "report").stdout.split())
@@ -136,7 +136,7 @@ def test_before_the_first_run_it_says_what_to_do_and_stores_no_cursor(here, smal
     assert small_world.rows("SELECT * FROM reports") == []
 
 
-def test_the_trend_comes_as_csv(here, watching):
+def test_the_trend_is_available_as_csv(here, watching):
     rows = list(csv.DictReader(io.StringIO(here(watching, "report", "--since", "1d", "--format", "csv").stdout)))
     assert len(rows) == 24
     assert [(row["run_id"], row["failed"]) for row in rows if row["run_id"]] == [
@@ -175,7 +175,7 @@ def test_the_help_has_an_example(capsys):
     assert "Example: ingestion-monitor report" in " ".join(capsys.readouterr().out.split())
 
 
-def test_on_both_databases_a_report_is_built_and_its_cursor_stored(world):
+def test_a_report_is_built_and_its_cursor_stored(world):
     world.track(2, uploaded_at=world.clock() - DAY)
     waiting = world.track(1, status="CHUNKING", uploaded_at=world.clock() - DAY)
     world.run()

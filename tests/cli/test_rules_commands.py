@@ -86,7 +86,7 @@ def test_every_built_in_rule_is_listed(rules):
     assert all(line.endswith("target  built in") for line in lines)
 
 
-def test_a_target_has_a_line_of_its_own_where_its_rule_differs(rules):
+def test_a_target_has_its_own_line_if_its_rule_differs(rules):
     listed = rules("list")
     assert about(listed, "outage") == [
         f"outage all others operations critical {THREE} rules[0] in monitor.toml",
@@ -101,7 +101,7 @@ def test_a_target_has_a_line_of_its_own_where_its_rule_differs(rules):
     assert about(only, "channel_failing") == []
 
 
-def test_where_every_target_has_a_rule_of_its_own_the_most_frequent_one_stands_for_all_others(rules):
+def test_the_most_frequent_rule_is_listed_for_all_other_targets(rules):
     own = '[[rules]]\ncause = "outage"\ntarget = "*"\nresolve_after = 1\n'
     assert about(rules("list", toml=BASE + TWO + own), "outage") == [
         "outage operations critical 2 of 2 runs in 1h, 3m apart after 1 clean run 4h target rules[0] in monitor.toml"
@@ -117,7 +117,7 @@ def test_a_channel_s_rule_is_listed_too(rules):
     assert len(rules("list", "-t", "channel:mail", toml=BASE + CHANNELS + own).splitlines()) == 2
 
 
-def test_rules_from_the_environment_are_told_by_their_variable(rules, monkeypatch):
+def test_rules_from_the_environment_name_their_variable(rules, monkeypatch):
     monkeypatch.setenv("MONITOR_RULES", '[{"cause": "outage", "runs": 4}]')
     assert about(rules("list", toml=BASE), "outage")[0].endswith("rules[0] in MONITOR_RULES in the environment")
 
@@ -137,7 +137,7 @@ def test_the_list_as_json_has_every_value_and_where_it_came_from(rules):
     }  # fmt: skip
 
 
-def test_a_status_is_played_to_its_end(rules):
+def test_simulating_a_status_shows_its_incident(rules):
     assert rules("test", "--status", "401", "--target", "gloo-prod") == (
         "401 on gloo-prod\n"
         "  cause     unauthorized: the API rejects the credentials\n"
@@ -188,13 +188,13 @@ SAID = [
 
 
 @pytest.mark.parametrize(("arguments", "says"), [s[1:] for s in SAID], ids=[s[0] for s in SAID])
-def test_what_is_said(rules, arguments, says):
+def test_simulate_output(rules, arguments, says):
     said = rules("test", *arguments)
     assert says in said
     assert max(len(line) for line in said.splitlines()) <= 80
 
 
-def test_the_only_target_need_not_be_named(rules):
+def test_the_only_target_is_the_default(rules):
     assert rules("test", "--status", "503", toml=BASE).startswith("503 on gloo-prod\n")
 
 
@@ -211,12 +211,12 @@ TOLD = [
 
 
 @pytest.mark.parametrize(("toml", "says"), [t[1:] for t in TOLD], ids=[t[0] for t in TOLD])
-def test_who_is_told(rules, toml, says):
+def test_simulate_names_the_notified_channels(rules, toml, says):
     environment = ["--environment", "stage"] if "environment" in toml else []
     assert says in rules("test", "--cause", "outage", *environment, toml=toml)
 
 
-def test_a_rule_that_its_schedule_never_lets_open_is_told(rules):
+def test_a_rule_that_its_schedule_never_opens_is_reported(rules):
     own = (
         '[schedule]\nevery = "7m"\n' + BASE.replace("\ndatabase", "\n#") + '[[rules]]\ncause = "outage"\nfor = "58m"\n'
     )
@@ -225,7 +225,7 @@ def test_a_rule_that_its_schedule_never_lets_open_is_told(rules):
     )
 
 
-def test_it_is_one_object_as_json(rules):
+def test_simulate_as_json_is_one_object(rules):
     played = json.loads(rules("test", "--status", "403", "-t", "gloo-prod", "--json"))
     assert {name: played[name] for name in ("status", "code", "target", "group", "environment", "cause")} == {
         "status": 403, "code": None, "target": "gloo-prod", "group": "", "environment": "production",
@@ -274,7 +274,7 @@ MISUSES = [
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), MISUSES, ids=[" ".join(m[0]) or "nothing" for m in MISUSES])
-def test_wrong_usage_is_one_sentence(rules, arguments, sentence):
+def test_a_usage_error_is_one_sentence(rules, arguments, sentence):
     assert rules("test", *arguments, code=2) == f"error: {sentence}\n"
 
 
@@ -285,6 +285,6 @@ def test_without_channels_none_can_fail(rules):
     assert said == "error: --target: channel_failing is about a channel, and gloo-prod is none; there is no channel\n"
 
 
-def test_a_target_that_is_not_there_has_no_rules(rules):
+def test_an_unknown_target_is_a_usage_error(rules):
     said = rules("list", "-t", "gloo-prd", code=2)
     assert said == "error: --target: there is no target 'gloo-prd'; there are gloo-prod, gloo-dev\n"

@@ -22,7 +22,7 @@ def start(*arguments, **options):
     )  # fmt: skip
 
 
-def test_the_sandbox_tells_its_address_and_credentials_serves_and_ends_on_sigterm():
+def test_the_sandbox_prints_address_and_credentials_serves_and_ends_on_sigterm():
     running = start("sandbox", "--port", "0")
     told = "".join(running.stdout.readline() for _ in range(11))
     (url,) = re.findall(r"http://127\.0\.0\.1:\d+(?= until)", told)
@@ -35,7 +35,7 @@ def test_the_sandbox_tells_its_address_and_credentials_serves_and_ends_on_sigter
     assert (running.returncode, err) == (143, "")
 
 
-def test_the_sandbox_begins_as_the_command_line_says_and_plays_its_scenario(tmp_path):
+def test_the_sandbox_applies_its_options_and_plays_its_scenario(tmp_path):
     night = tmp_path / "night.toml"
     night.write_text(
         'about = "A short night."\n'
@@ -102,7 +102,7 @@ def test_the_sandbox_ends_on_ctrl_c():
     assert "Traceback" not in err
 
 
-def test_a_port_that_is_taken_is_one_sentence_and_code_3():
+def test_a_port_in_use_is_one_sentence_and_code_3():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -130,7 +130,7 @@ def test_the_demo_shows_the_main_job_and_keeps_its_files_with_keep(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda p: p.write_text(""), lambda p: (p.mkdir(), (p / "mine").touch())],
                          ids=["a-file", "not-empty"])  # fmt: skip
-def test_the_demo_writes_into_no_folder_that_has_files(tmp_path, capsys, make):
+def test_the_demo_refuses_a_folder_with_files(tmp_path, capsys, make):
     make(tmp_path / "there")
     assert main(["demo", "--keep", str(tmp_path / "there")]) == 2
     out, err = capsys.readouterr()
@@ -139,7 +139,7 @@ def test_the_demo_writes_into_no_folder_that_has_files(tmp_path, capsys, make):
     assert err.count("\n") == 1
 
 
-def test_without_a_place_for_temporary_files_the_demo_says_so(tmp_path):
+def test_the_demo_reports_a_missing_temporary_folder(tmp_path):
     script = (
         "import sys, tempfile\n"
         f"tempfile.tempdir = {str(tmp_path / 'absent')!r}\n"
@@ -151,7 +151,7 @@ def test_without_a_place_for_temporary_files_the_demo_says_so(tmp_path):
     assert done.stderr.startswith("error: no temporary folder can be made")
 
 
-def test_a_process_that_hangs_after_a_signal_is_ended():
+def test_a_process_that_hangs_after_a_signal_is_killed():
     script = (
         "import signal, threading\n"
         "from monitor.cli.signals import force_exit_after\n"

@@ -45,7 +45,7 @@ def test_a_silence_of_an_incident_says_what_it_matches_and_when_it_ends(here, tr
     assert listed[1].endswith("cause=items_failed target=gloo  (we know)")
 
 
-def test_a_silence_to_come_matches_without_holding(here, troubled):
+def test_a_future_silence_matches_but_has_no_effect_yet(here, troubled):
     said = ok(
         here(
             troubled, "silences", "add", "--match", "cause=items_*", "--match", "cause=unauth*", "--from",
@@ -90,7 +90,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("options", "sentence"), REFUSED, ids=[" ".join(each[0]) or "nothing" for each in REFUSED])
-def test_a_silence_that_can_t_be_is_one_sentence_and_nothing_is_stored(here, small_world, options, sentence):
+def test_an_invalid_silence_is_one_sentence_and_stores_nothing(here, small_world, options, sentence):
     refused = here(small_world, "silences", "add", *options)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert sentence in refused.stderr
@@ -98,7 +98,7 @@ def test_a_silence_that_can_t_be_is_one_sentence_and_nothing_is_stored(here, sma
     assert ok(here(small_world, "silences", "list", "--all")) == "No silences.\n"
 
 
-def test_expiring_a_silence_prints_what_will_be_sent_and_a_second_time_that_it_had_ended(here, small_world):
+def test_expiring_a_silence_prints_what_will_be_sent(here, small_world):
     assert ok(here(small_world, "silences", "list")) == "No silence is in force or to come.\n"
     ok(here(small_world, "silences", "add", "--match", "target=gloo", "--for", "4h"))
     small_world.track(1, "FAILED")
@@ -115,7 +115,7 @@ def test_expiring_a_silence_prints_what_will_be_sent_and_a_second_time_that_it_h
     assert (refused.returncode, "there is no silence 9" in refused.stderr) == (2, True)
 
 
-def test_a_silence_that_ended_by_itself_names_no_user(here, small_world):
+def test_a_silence_that_expired_names_no_user(here, small_world):
     now = datetime.now(UTC)
     with writing(small_world.app.engine) as conn:
         silences.add(
@@ -126,7 +126,7 @@ def test_a_silence_that_ended_by_itself_names_no_user(here, small_world):
     assert ok(here(small_world, "silences", "expire", "1")).endswith("UTC.\n")
 
 
-def test_silenced_and_acknowledged_are_shown_wherever_an_incident_is(here, troubled):
+def test_every_view_of_an_incident_shows_silence_and_acknowledgement(here, troubled):
     ok(here(troubled, "silences", "add", "-m", "cause=unauthorized", "--for", "4h", "--comment", "rotating"))
     ok(here(troubled, "incidents", "ack", "1", "--by", "ana"))
     heading, revoked, failed = ok(here(troubled, "incidents", "list")).splitlines()
@@ -152,7 +152,7 @@ def test_silenced_and_acknowledged_are_shown_wherever_an_incident_is(here, troub
     assert other["silenced_by"] == 1
 
 
-def test_a_silence_that_was_in_force_throughout_leaves_its_trace(here, troubled):
+def test_an_incident_that_was_always_silenced_shows_the_silence(here, troubled):
     ok(here(troubled, "silences", "add", "-m", "target=gloo", "--for", "4h"))
     troubled.track(1, "MARINATING")
     troubled.sandbox.restore_client()
@@ -163,7 +163,7 @@ def test_a_silence_that_was_in_force_throughout_leaves_its_trace(here, troubled)
     assert "silence 1" in ok(here(troubled, "incidents", "show", "3"))
 
 
-def test_acknowledging_says_who_has_it_and_what_follows(here, troubled):
+def test_ack_prints_who_acknowledged_and_what_follows(here, troubled):
     said = ok(here(troubled, "incidents", "ack", "2", "--comment", "on\tit"))
     assert said.startswith(f"Incident 2 is acknowledged by {ME}: log will be notified with the next")
     assert "No more reminders are sent" in said
@@ -173,7 +173,7 @@ def test_acknowledging_says_who_has_it_and_what_follows(here, troubled):
     assert f"acknowledged: acknowledged by {ME}: on it\n" in ok(here(troubled, "incidents", "show", "2"))
 
 
-def test_resolving_by_hand_says_what_happens_next(here, troubled):
+def test_resolve_prints_what_happens_next(here, troubled):
     said = ok(here(troubled, "incidents", "resolve", "1", "--by", "ana", "--comment", "deleted on purpose"))
     assert said.startswith("Incident 1 is resolved by ana: log will be notified with the next")
     assert "reopens it within 15 minutes" in said
@@ -186,7 +186,7 @@ def test_resolving_by_hand_says_what_happens_next(here, troubled):
         assert here(troubled, "incidents", command, "9").returncode == 2
 
 
-def test_a_user_without_a_name_is_known_by_number(monkeypatch):
+def test_a_user_without_a_name_is_shown_by_number(monkeypatch):
     def nameless():
         raise KeyError("getpwuid(): uid not found")
 
@@ -194,7 +194,7 @@ def test_a_user_without_a_name_is_known_by_number(monkeypatch):
     assert os_user().startswith("uid ")
 
 
-def test_doctor_warns_of_a_silence_that_leaves_nothing_out(here, small_world):
+def test_doctor_warns_of_a_silence_that_matches_everything(here, small_world):
     ok(here(small_world, "silences", "add", "-m", "target=*", "--for", "8d"))
     said = " ".join(here(small_world, "doctor").stdout.split())
     assert f"silence 1 (target=*, by {ME}) matches everything and lasts 8 d" in said
@@ -286,13 +286,13 @@ def test_an_incident_without_runs_is_explained_by_its_events(here, small_world):
     assert "opened: messages can't be delivered: HTTP 401\n          → log: opened, sent " in said
 
 
-def test_an_incident_that_is_not_there_can_t_be_explained(here, small_world):
+def test_explaining_an_unknown_incident_is_an_error(here, small_world):
     refused = here(small_world, "incidents", "explain", "9")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "there is no incident 9" in refused.stderr
 
 
-def test_several_incidents_are_acknowledged_at_once_and_what_can_t_be_is_said(here, troubled):
+def test_several_incidents_can_be_acknowledged_and_failures_are_reported(here, troubled):
     done = here(troubled, "incidents", "ack", "1", "2", "99", "--by", "ana")
     assert done.returncode == 2
     assert done.stdout.count("is acknowledged by ana") == 2
@@ -300,7 +300,7 @@ def test_several_incidents_are_acknowledged_at_once_and_what_can_t_be_is_said(he
     assert ok(here(troubled, "incidents", "list")).count("ana") == 2
 
 
-def test_a_simulation_knows_the_silences_in_force(here, troubled):
+def test_a_simulation_applies_active_silences(here, troubled):
     before = ok(here(troubled, "rules", "test", "--status", "401"))
     ok(here(troubled, "silences", "add", "--match", "cause=unauthorized", "--for", "4h", "--comment", "rotation"))
     after = ok(here(troubled, "rules", "test", "--status", "401"))

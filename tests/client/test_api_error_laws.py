@@ -99,25 +99,25 @@ HEADERS = st.dictionaries(
 
 
 @given(STATUSES, st.binary(max_size=400), HEADERS, TEXTS)
-def test_arbitrary_bytes_become_an_error_that_any_database_takes(status, body, headers, reason):
+def test_arbitrary_bytes_become_an_error_that_any_database_stores(status, body, headers, reason):
     assert_storable(read(body, status=status, headers=headers, reason=reason))
 
 
 @given(STATUSES, JSON, HEADERS, TEXTS, st.booleans())
-def test_arbitrary_json_becomes_an_error_that_any_database_takes(status, value, headers, reason, ascii_only):
+def test_arbitrary_json_becomes_an_error_that_any_database_stores(status, value, headers, reason, ascii_only):
     body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     assert_storable(read(body, status=status, headers=headers, reason=reason))
 
 
 @given(STATUSES, TEXTS)
-def test_arbitrary_text_becomes_an_error_that_any_database_takes(status, text):
+def test_arbitrary_text_becomes_an_error_that_any_database_stores(status, text):
     assert_storable(read(text.encode("utf-8", "surrogatepass"), status=status))
     assert_storable(read(f"<title>{text}</title>".encode("utf-16-le", "surrogatepass"), status=status))
     assert_storable(read(f"<Error><Code>{text}</Code><Message>{text}</Message>".encode("utf-8", "replace")))
 
 
 @given(JSON, st.integers(0, 400))
-def test_a_body_that_is_cut_anywhere_is_read_all_the_same(value, size):
+def test_a_body_cut_at_any_byte_is_still_read(value, size):
     assert_storable(read(json.dumps(value).encode()[:size], status=502))
 
 
@@ -129,18 +129,18 @@ def test_every_status_is_kept_and_has_a_message():
 
 
 @given(st.integers(), st.text())
-def test_any_number_may_stand_where_a_status_should(status, reason):
+def test_any_number_is_accepted_as_status(status, reason):
     assert_storable(read(b"", status=status, reason=reason))
 
 
 @given(STATUSES, JSON, HEADERS)
-def test_reading_twice_says_the_same(status, value, headers):
+def test_reading_twice_gives_the_same_error(status, value, headers):
     body = json.dumps(value).encode()
     assert read(body, status=status, headers=headers) == read(body, status=status, headers=headers)
 
 
 @given(JSON, st.text(string.ascii_letters, min_size=12, max_size=12))
-def test_what_was_sent_as_input_is_never_kept(value, canary):
+def test_the_input_of_a_validation_error_is_never_kept(value, canary):
     detail = [{"loc": ["body"], "msg": "m", "input": canary, "ctx": {"input": canary}, "url": canary}]
     said = read(json.dumps({"x": value, "detail": detail, "input": canary}).encode(), status=422)
     assert canary not in repr(dataclasses.asdict(said))
@@ -148,12 +148,12 @@ def test_what_was_sent_as_input_is_never_kept(value, canary):
 
 
 @given(OBJECTS, st.sampled_from(["a", "B_1", "Item not found"]))
-def test_detail_code_wins_over_every_other_code(value, code):
+def test_detail_code_takes_precedence_over_every_other_code(value, code):
     assert read(json.dumps({**value, "detail": {"code": code}}).encode()).code == code
 
 
 @given(OBJECTS, st.sampled_from(["a", "B_1", "Item not found"]))
-def test_the_four_places_of_codes_come_in_their_order(value, code):
+def test_codes_are_read_from_four_places_in_order(value, code):
     others = {name: value[name] for name in value.keys() - {"detail", "error", "code"}}
     assert read(json.dumps({**others, "error_code": "late", "code": code}).encode()).code == code
     assert read(json.dumps({**others, "code": "late", "error": {"code": code}}).encode()).code == code
@@ -180,7 +180,7 @@ def test_a_403_with_a_list_of_details_is_about_the_request(details, value):
 
 
 @given(OBJECTS, st.none() | st.just([]) | TEXTS | OBJECTS)
-def test_any_other_403_is_a_refusal(value, detail):
+def test_any_other_403_is_forbidden(value, detail):
     failure = read(json.dumps({**value, "detail": detail}).encode(), status=403)
     outcome = outcome_from_result(
         "id", CallResult(error=failure), lambda _body, _id: pytest.fail("a failure has no status"), NOW
@@ -188,7 +188,7 @@ def test_any_other_403_is_a_refusal(value, detail):
     assert (outcome.state, outcome.reason) == (ItemState.UNKNOWN, Cause.FORBIDDEN)
 
 
-def test_recursion_that_is_nearly_spent_does_no_harm():
+def test_a_nearly_exhausted_recursion_limit_does_no_harm():
     def dive(depth):
         return dive(depth - 1) if depth else read(b'{"detail":' * 500 + b"1" + b"}" * 500, status=502)
 

@@ -22,7 +22,7 @@ def read(body, *, status=400, headers=None, reason="", now=NOW):
 
 
 @pytest.mark.parametrize("row", REFERENCE, ids=[f"{row['source']} ({row['status']})" for row in REFERENCE])
-def test_it_reads_every_literal_body_of_the_references(row):
+def test_every_literal_body_of_the_references_is_read(row):
     expected = dict(row["expected"])
     details = tuple(ErrorDetail(loc=loc, msg=msg) for loc, msg in expected.pop("details", ()))
     seconds = expected.pop("retry_after_s", None)
@@ -32,7 +32,7 @@ def test_it_reads_every_literal_body_of_the_references(row):
 
 
 @pytest.mark.parametrize("row", REFERENCE, ids=[row["source"] for row in REFERENCE])
-def test_it_never_keeps_the_input_of_a_validation_error(row):
+def test_the_input_of_a_validation_error_is_never_kept(row):
     body = row["body"].replace('"input": ', '"input": "CANARY", "was": ')
     assert "CANARY" not in repr(dataclasses.asdict(read(body.encode(), status=row["status"])))
 
@@ -63,7 +63,7 @@ ODD_BODIES = {
 
 @pytest.mark.parametrize("status", [404, 502])
 @pytest.mark.parametrize("body", ODD_BODIES.values(), ids=ODD_BODIES)
-def test_a_body_that_says_nothing_leaves_the_reason_phrase(body, status):
+def test_an_empty_body_leaves_the_reason_phrase(body, status):
     failure = read(body, status=status, reason="The Reason")
     assert failure == ApiError(status=status, message="The Reason")
 
@@ -112,7 +112,7 @@ SAID = {
 
 
 @pytest.mark.parametrize(("body", "expected"), SAID.values(), ids=SAID)
-def test_it_keeps_each_field(body, expected):
+def test_each_field_is_kept(body, expected):
     failure = read(body, reason="The Reason")
     assert {name: getattr(failure, name) for name in expected} == expected
 
@@ -139,7 +139,7 @@ ONE_PLACE = [(field.split(",")[0], path) for field, paths in FIELD_PATHS.items()
 
 
 @pytest.mark.parametrize(("field", "path"), ONE_PLACE)
-def test_each_place_alone_is_heard(field, path):
+def test_each_place_is_read_on_its_own(field, path):
     value, expected = {"retryable": (False, False), "retry_after": (7, timedelta(seconds=7))}.get(
         field, ("said", "said")
     )
@@ -154,7 +154,7 @@ EARLIER_AND_LATER = [
 ]
 
 
-def test_of_two_places_the_earlier_counts():
+def test_the_earlier_of_two_places_counts():
     for field, first, then in EARLIER_AND_LATER:
         body = _merged(_body(then, "then"), _body(first, "first"))
         assert getattr(read(body), field) == "first", (field, first, then)
@@ -177,12 +177,12 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("body", "status", "code"), WORDS.values(), ids=WORDS)
-def test_it_finds_the_most_specific_code(body, status, code):
+def test_the_most_specific_code_is_found(body, status, code):
     assert read(body, status=status).code == code
 
 
 @pytest.mark.parametrize("row", OTHERS, ids=[f"{row['source']} ({row['status']})" for row in OTHERS])
-def test_it_reads_the_errors_of_other_apis_and_gateways(row):
+def test_errors_of_other_apis_and_gateways_are_read(row):
     said = read(row["body"].encode(), status=row["status"], reason="The Reason")
     expected = dict.fromkeys(("code", "error", "type", "field", "request_id", "trace_id")) | row["expected"]
     assert {name: getattr(said, name) for name in expected} == expected
@@ -239,7 +239,7 @@ def test_a_text_is_cut_at_its_limit_and_not_before(body, field, chars):
     assert len(getattr(read(shorter), field)) == chars
 
 
-def test_what_comes_from_headers_and_the_status_line_is_cut_too():
+def test_texts_from_headers_and_the_status_line_are_cut_too():
     said = read(b"", status=500, reason="x" * 501, headers={"x-request-id": "x" * 201, "server": "x" * 201})
     assert (len(said.message), len(said.request_id), len(said.gateway[0][1])) == (500, 200, 200)
     assert len(transport_api_error(TransportFault(fault=NetworkFault.DNS, text="x" * 501)).message) == 500
@@ -275,7 +275,7 @@ def test_an_element_of_an_xml_error_has_at_most_2000_characters(chars, code):
 
 @pytest.mark.parametrize("sign", ["", "-"])
 @pytest.mark.parametrize(("digits", "said"), [("9" * 20, True), ("1" + "0" * 20, False), ("9" * 5000, False)])
-def test_an_integer_of_over_20_digits_is_no_code(sign, digits, said):
+def test_an_integer_of_over_20_digits_is_not_a_code(sign, digits, said):
     number = sign + digits
     assert read(b'{"code": %s}' % number.encode()).code == (number if said else None)
 
@@ -292,17 +292,17 @@ def test_a_retry_after_that_names_no_time_is_no_hint(number):
     assert read(b'{"retry_after": %s}' % number.encode()).retry_after is None
 
 
-def test_the_first_retry_after_that_is_there_is_the_one_that_is_read():
+def test_the_first_retry_after_is_read():
     assert read({"retry_after": "soon", "error": {"retry_after": 5}}).retry_after is None
     assert read({"retry_after": None, "error": {"retry_after": 5}}).retry_after == timedelta(seconds=5)
 
 
-def test_the_first_retryable_that_is_there_counts():
+def test_the_first_retryable_counts():
     assert read({"retryable": True, "error": {"retryable": False}}).retryable is False
     assert read({"retryable": True, "error": {"retryable": None}}).retryable is True
 
 
-def test_secrets_are_taken_out_before_anything_is_cut():
+def test_secrets_are_masked_before_texts_are_cut():
     secret = "s3cret" * 20
     body = {"message": f"{'x' * 450} {secret}", "code": secret, "detail": [{"loc": [secret], "msg": secret}]}
 
@@ -329,7 +329,7 @@ DETAIL_LISTS = {
 
 
 @pytest.mark.parametrize(("detail", "count"), DETAIL_LISTS.values(), ids=DETAIL_LISTS)
-def test_a_list_of_details_that_says_anything_at_all_leaves_details(detail, count):
+def test_a_nonempty_list_of_details_is_kept(detail, count):
     assert len(read({"detail": detail}, status=403).details) == count
 
 
@@ -348,7 +348,7 @@ LOCATED = {
 
 
 @pytest.mark.parametrize(("loc", "dotted"), LOCATED.values(), ids=LOCATED)
-def test_a_detail_says_where_in_dotted_text(loc, dotted):
+def test_a_detail_has_its_location_as_a_dotted_path(loc, dotted):
     assert read({"detail": [{"loc": loc, "msg": "m"}]}).details == (ErrorDetail(loc=dotted, msg="m"),)
 
 
@@ -367,11 +367,11 @@ FIRST_WORDS = {
 
 
 @pytest.mark.parametrize(("body", "message"), FIRST_WORDS.values(), ids=FIRST_WORDS)
-def test_without_a_message_the_first_complaint_is_the_message(body, message):
+def test_without_a_message_the_first_detail_is_the_message(body, message):
     assert read(body, reason="The Reason").message == message
 
 
-def test_the_request_id_may_stand_in_a_header():
+def test_the_request_id_may_be_in_a_header():
     assert read(b"", headers={"x-request-id": "req-1"}).request_id == "req-1"
 
 
@@ -400,7 +400,7 @@ def test_the_should_retry_header_vetoes_and_never_grants(header, body, retryable
         ({"x-ratelimit-reset": "5"}, 500, None),
     ],
 )
-def test_hints_are_read_by_our_clock_and_the_status(headers, status, wait_s):
+def test_hints_depend_on_our_clock_and_the_status(headers, status, wait_s):
     said = read({}, headers=headers, status=status).retry_after
     assert said == (None if wait_s is None else timedelta(seconds=wait_s))
 
@@ -429,12 +429,12 @@ def test_a_redirect_names_the_host_it_points_to_and_nothing_else(location, messa
 
 
 @pytest.mark.parametrize(("status", "redirected"), [(299, False), (300, True), (399, True), (400, False)])
-def test_only_the_three_hundreds_redirect(status, redirected):
+def test_only_3xx_statuses_redirect(status, redirected):
     failure = read(b"", status=status, headers={"location": "https://evil.example"})
     assert failure.message.startswith("redirected to host evil.example") == redirected
 
 
-def test_a_status_of_three_hundreds_without_a_location_is_read_like_any_other():
+def test_a_3xx_without_a_location_is_read_like_any_other_status():
     assert read(b"", status=304).message == "Not Modified"
 
 
@@ -469,12 +469,12 @@ def test_validation_details_may_be_texts_or_lack_their_parts():
 
 
 @pytest.mark.parametrize("fault", list(NetworkFault))
-def test_a_fault_of_the_wire_becomes_an_error_without_status(fault):
+def test_a_network_fault_becomes_an_error_without_status(fault):
     said = transport_api_error(TransportFault(fault=fault, text="our\nwords"), from_token_endpoint=True)
     assert said == ApiError(status=None, network=fault, message="our words", from_token_endpoint=True)
     bare = transport_api_error(TransportFault(fault=fault, text=""))
     assert bare == ApiError(status=None, network=fault, message=f"no usable answer ({fault})")
 
 
-def test_it_marks_what_came_from_the_token_endpoint():
+def test_errors_of_the_token_endpoint_are_marked():
     assert parse_api_error(Reply(status=401, headers={}, body=b""), from_token_endpoint=True).from_token_endpoint

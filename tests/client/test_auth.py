@@ -58,7 +58,7 @@ async def ask(client, *, times=1, deadline_s=9000.0):
     return await asyncio.gather(*(client.send(ITEM, deadline_s=deadline_s) for _ in range(times)))
 
 
-async def test_it_asks_for_a_token_as_the_reference_says():
+async def test_the_token_request_follows_the_reference():
     api = Api()
     (answer,) = await ask(client_of(api.transport, credentials()))
     (request,) = api.token_requests
@@ -84,7 +84,7 @@ async def test_many_first_calls_share_one_token():
     assert len(api.token_requests) == 1
 
 
-async def test_it_refreshes_once_when_fifty_requests_meet_an_expired_token():
+async def test_fifty_requests_with_an_expired_token_refresh_it_once():
     api = Api()
     client = client_of(api.transport, credentials())
     await ask(client)
@@ -96,7 +96,7 @@ async def test_it_refreshes_once_when_fifty_requests_meet_an_expired_token():
     assert len(api.item_requests) == 1 + sum(answer.attempts for answer in answers) <= 101
 
 
-async def test_a_401_that_outlives_its_refresh_is_the_answer():
+async def test_a_401_after_a_refresh_is_returned():
     api = Api(oldest=99)
     (answer,) = await ask(client_of(api.transport, credentials()))
     assert (answer.error.status, answer.attempts, answer.error.from_token_endpoint) == (401, 2, False)
@@ -143,7 +143,7 @@ async def test_a_token_is_refreshed_sixty_seconds_before_it_expires(expires_in, 
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302, 402])
-async def test_a_refusal_is_the_result_of_every_call_and_costs_one_request(status):
+async def test_a_refused_token_request_fails_every_call_with_one_request(status):
     api = Api(token_reply=reply(status, b'{"error": "invalid_client"}'))
     client = client_of(api.transport, credentials())
     answers = await ask(client, times=20) + await ask(client, times=20)
@@ -153,7 +153,7 @@ async def test_a_refusal_is_the_result_of_every_call_and_costs_one_request(statu
     assert len(api.transport.sent) == 1
 
 
-async def test_a_client_revoked_in_mid_run_is_one_refusal():
+async def test_a_client_revoked_during_a_run_causes_one_token_request():
     api = Api()
     client = client_of(api.transport, credentials())
     await ask(client)
@@ -202,7 +202,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("body", UNUSABLE.values(), ids=UNUSABLE)
-async def test_a_token_answer_that_holds_no_token_is_a_refusal(body):
+async def test_a_token_answer_without_a_token_is_a_refusal(body):
     api = Api(token_reply=reply(200, body))
     answers = await ask(client_of(api.transport, credentials()), times=3)
     assert {(a.error.status, a.error.code, a.error.from_token_endpoint) for a in answers} == {
@@ -230,7 +230,7 @@ BAD_SECRETS = {
 
 @pytest.mark.parametrize("read_secret", BAD_SECRETS.values(), ids=BAD_SECRETS)
 @pytest.mark.parametrize("kind", [credentials, ApiKey])
-async def test_a_secret_that_can_not_be_sent_is_a_clear_error_without_its_value(read_secret, kind):
+async def test_a_secret_that_cannot_be_sent_is_a_clear_error_without_its_value(read_secret, kind):
     transport = ScriptedTransport(reply(200))
     (answer,) = await ask(client_of(transport, kind(read_secret)))
     assert (answer.error.code, answer.error.from_token_endpoint, transport.sent) == ("unusable_credentials", True, [])
@@ -249,7 +249,7 @@ async def test_the_secret_is_read_at_each_token_request_and_trimmed():
     assert sent == [b"me:old", b"me:new"]
 
 
-async def test_an_api_key_goes_into_the_header_that_was_named():
+async def test_an_api_key_is_sent_in_the_configured_header():
     transport = ScriptedTransport(reply(200))
     await ask(client_of(transport, ApiKey(lambda: f"{SECRET}\n")))
     await ask(client_of(transport, ApiKey(lambda: SECRET, header="x-api-key", scheme="")))
@@ -280,7 +280,7 @@ async def test_a_missing_api_key_is_reported():
     assert answer.error.code == "unusable_credentials"
 
 
-async def test_waiting_for_anothers_token_request_ends_at_ones_own_deadline():
+async def test_waiting_for_another_calls_token_request_ends_at_the_deadline():
     async with hostile.serving(hostile.hang) as server:
         client = Client(transport=HttpxTransport(base_url=server.url), auth=credentials())
         patient = asyncio.create_task(client.send(ITEM, deadline_s=client.monotonic() + 60))
@@ -294,7 +294,7 @@ async def test_waiting_for_anothers_token_request_ends_at_ones_own_deadline():
     assert (hasty.error.code, hasty.attempts) == ("deadline_exceeded", 0)
 
 
-async def test_a_401_whose_refresh_the_deadline_prevents_is_no_lasting_401():
+async def test_a_401_without_time_for_a_refresh_is_a_deadline_error():
     api = Api(oldest=2)
 
     def slow(request):
@@ -306,13 +306,13 @@ async def test_a_401_whose_refresh_the_deadline_prevents_is_no_lasting_401():
     assert (answer.error.status, answer.error.code, answer.attempts) == (None, "deadline_exceeded", 1)
 
 
-async def test_a_token_request_without_an_answer_in_time_is_the_calls_error():
+async def test_a_token_request_that_times_out_is_the_error_of_the_call():
     transport = ScriptedTransport(fault(NetworkFault.TIMEOUT), takes_s=1000)
     (answer,) = await ask(client_of(transport, credentials()), deadline_s=1050.0)
     assert (answer.error.network, answer.error.from_token_endpoint) == (NetworkFault.TIMEOUT, True)
 
 
-async def test_a_call_that_is_cancelled_in_mid_flight_leaves_the_token_to_the_others():
+async def test_a_cancelled_call_leaves_the_token_to_the_others():
     api = Api()
     client = client_of(api.transport, credentials())
     first = asyncio.create_task(client.send(ITEM, deadline_s=9000.0))
@@ -325,7 +325,7 @@ async def test_a_call_that_is_cancelled_in_mid_flight_leaves_the_token_to_the_ot
         await first
 
 
-async def test_one_refresh_holds_against_a_real_server():
+async def test_a_real_server_gets_one_refresh():
     issued = count(1)
     oldest = 1
 
@@ -394,7 +394,7 @@ LATER = ApiError(status=429, retry_after=timedelta(seconds=60), from_token_endpo
 OUR_DEADLINE = ApiError(status=None, code="deadline_exceeded", from_token_endpoint=True)
 
 
-async def test_a_token_at_hand_needs_no_awaiting():
+async def test_a_cached_token_needs_no_await():
     endpoint, auth = Endpoint("t1"), credentials()
     assert auth.current(0.0) is None
     await endpoint.acquire(auth)
@@ -402,7 +402,7 @@ async def test_a_token_at_hand_needs_no_awaiting():
     assert auth.current(3541.0) is None
 
 
-async def test_a_token_that_is_being_refreshed_early_serves_on():
+async def test_a_token_stays_in_use_during_its_early_refresh():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
     await endpoint.acquire(auth)
     endpoint.now_s = 3550.0
@@ -413,7 +413,7 @@ async def test_a_token_that_is_being_refreshed_early_serves_on():
     assert endpoint.asked == 2
 
 
-async def test_a_token_that_has_expired_meanwhile_is_not_used_on():
+async def test_a_token_that_expired_during_its_refresh_is_not_used():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
     await endpoint.acquire(auth)
     endpoint.now_s = 3600.0
@@ -434,7 +434,7 @@ async def test_an_early_refresh_that_fails_leaves_the_token_in_use_until_it_expi
     assert await endpoint.acquire(auth) == failure
 
 
-async def test_while_a_rejected_token_is_replaced_no_call_uses_it():
+async def test_no_call_uses_a_rejected_token_during_its_refresh():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
     await endpoint.acquire(auth)
     renewing = asyncio.create_task(endpoint.renew(auth, "t1"))
@@ -444,14 +444,14 @@ async def test_while_a_rejected_token_is_replaced_no_call_uses_it():
     assert endpoint.asked == 2
 
 
-async def test_a_401_that_comes_late_gets_the_token_that_is_there():
+async def test_a_late_401_uses_the_current_token():
     endpoint, auth = Endpoint("t1", "t2"), credentials()
     await endpoint.acquire(auth)
     assert [await endpoint.renew(auth, "t1") for _ in range(50)] == ["t2"] * 50
     assert endpoint.asked == 2
 
 
-async def test_an_endpoint_that_grants_the_rejected_token_again_is_asked_once():
+async def test_an_endpoint_that_returns_the_rejected_token_again_is_asked_once():
     endpoint, auth = Endpoint("t1"), credentials()
     await endpoint.acquire(auth)
     assert await asyncio.gather(*(endpoint.renew(auth, "t1") for _ in range(50))) == [None] * 50
@@ -459,14 +459,14 @@ async def test_an_endpoint_that_grants_the_rejected_token_again_is_asked_once():
     assert (await endpoint.acquire(auth), endpoint.asked) == ("t1", 2)
 
 
-async def test_an_endpoint_that_takes_turns_between_rejected_tokens_is_asked_once_for_each():
+async def test_an_endpoint_that_alternates_rejected_tokens_is_asked_once_for_each():
     endpoint, auth = Endpoint("t1", "t2", "t1", "t2", "t1"), credentials()
     await endpoint.acquire(auth)
     assert [await endpoint.renew(auth, rejected) for rejected in ("t1", "t2", "t1", "t2")] == ["t2", None, None, None]
     assert endpoint.asked == 3
 
 
-async def test_a_token_that_was_asked_for_before_the_401_does_not_count_as_its_refresh():
+async def test_a_token_requested_before_the_401_does_not_count_as_its_refresh():
     endpoint, auth = Endpoint("t1", "t1", "t2"), credentials()
     await endpoint.acquire(auth)
     endpoint.now_s = 3550.0
@@ -477,7 +477,7 @@ async def test_a_token_that_was_asked_for_before_the_401_does_not_count_as_its_r
 
 
 @pytest.mark.parametrize("failure", [DOWN, REFUSED])
-async def test_a_refresh_that_fails_after_a_401_is_the_error_of_all_who_wait(failure):
+async def test_a_failed_refresh_after_a_401_fails_all_waiting_calls(failure):
     endpoint, auth = Endpoint("t1", failure), credentials()
     await endpoint.acquire(auth)
     told = await asyncio.gather(*(endpoint.renew(auth, "t1") for _ in range(25)), endpoint.acquire(auth))
@@ -485,14 +485,14 @@ async def test_a_refresh_that_fails_after_a_401_is_the_error_of_all_who_wait(fai
     assert endpoint.asked == 2
 
 
-async def test_after_a_transient_failure_the_next_call_asks_again():
+async def test_after_a_transient_failure_the_next_call_requests_a_token():
     endpoint, auth = Endpoint("t1", DOWN, "t2"), credentials()
     await endpoint.acquire(auth)
     assert await endpoint.renew(auth, "t1") == DOWN
     assert (await endpoint.acquire(auth), await endpoint.renew(auth, "t1"), endpoint.asked) == ("t2", "t2", 3)
 
 
-async def test_a_token_endpoint_that_names_a_time_is_not_asked_before():
+async def test_retry_after_of_the_token_endpoint_is_respected():
     endpoint, auth = Endpoint(LATER, "t1"), credentials()
     for second in range(60):
         endpoint.now_s = float(second)
@@ -502,14 +502,14 @@ async def test_a_token_endpoint_that_names_a_time_is_not_asked_before():
     assert (await endpoint.acquire(auth), endpoint.asked) == ("t1", 2)
 
 
-async def test_a_call_whose_time_is_up_does_not_speak_for_those_who_wait():
+async def test_a_call_past_its_deadline_does_not_fail_waiting_calls():
     endpoint, auth = Endpoint(OUR_DEADLINE, "t1"), credentials()
     assert await asyncio.gather(*(endpoint.acquire(auth) for _ in range(5))) == [OUR_DEADLINE, *["t1"] * 4]
     assert endpoint.asked == 2
 
 
 @pytest.mark.parametrize("expires_in", [0, -1, 1e-9, 1, 5, "1"])
-async def test_a_slow_token_of_a_short_life_serves_all_who_waited_for_it(expires_in):
+async def test_a_short_lived_token_serves_all_calls_that_waited_for_it(expires_in):
     endpoint, auth = Endpoint(token("t1", expires_in), takes_s=20.0), credentials()
     assert await asyncio.gather(*(endpoint.acquire(auth) for _ in range(50))) == ["t1"] * 50
     assert endpoint.asked == 1
@@ -541,7 +541,7 @@ async def test_a_changed_secret_leaves_a_valid_token_alone_and_goes_into_the_nex
     assert (await endpoint.acquire(auth), endpoint.secrets) == ("t2", ["old", "new"])
 
 
-async def test_a_token_request_in_the_middle_of_a_rotation_uses_the_last_good_secret():
+async def test_a_token_request_during_a_rotation_uses_the_last_valid_secret():
     file, endpoint = Rotating("old"), Endpoint("t1", "t2")
     auth = credentials(file.read, stamp=file.stamp)
     await endpoint.acquire(auth)
@@ -549,7 +549,7 @@ async def test_a_token_request_in_the_middle_of_a_rotation_uses_the_last_good_se
     assert (await endpoint.renew(auth, "t1"), endpoint.secrets) == ("t2", ["old", "old"])
 
 
-async def test_a_refused_secret_is_tried_again_once_it_has_changed():
+async def test_a_refused_secret_is_sent_again_after_it_changed():
     file, endpoint = Rotating("old"), Endpoint(REFUSED)
     auth = credentials(file.read, stamp=file.stamp)
     assert [await endpoint.acquire(auth) for _ in range(10)] == [REFUSED] * 10
@@ -562,7 +562,7 @@ async def test_a_refused_secret_is_tried_again_once_it_has_changed():
     assert (await endpoint.acquire(auth), endpoint.secrets) == ("t1", ["old", "new", "newest"])
 
 
-async def test_a_rotated_api_key_is_taken_up_without_a_401_within_a_second():
+async def test_a_rotated_api_key_is_used_within_a_second_without_a_401():
     file, endpoint = Rotating("old"), Endpoint(DOWN)
     auth = ApiKey(file.read, stamp=file.stamp)
     assert auth.current(0.0) is None
@@ -588,17 +588,17 @@ async def test_an_api_key_that_is_being_rewritten_stays_in_use_unless_it_is_reje
     assert await endpoint.renew(auth, "old") == "new"
 
 
-async def test_an_api_key_in_memory_is_never_looked_at_again():
+async def test_an_api_key_in_memory_is_read_once():
     endpoint, auth = Endpoint(DOWN), ApiKey(lambda: SECRET)
     await endpoint.acquire(auth)
     assert auth.current(1e12).value == f"Bearer {SECRET}"
 
 
-def test_a_grant_does_not_print_its_value():
+def test_repr_of_a_token_omits_its_value():
     assert SECRET not in repr(AuthHeader(header="authorization", value=SECRET))
 
 
-async def test_what_holds_credentials_does_not_print_them():
+async def test_repr_omits_credentials():
     endpoint, key, client = Endpoint(SECRET), ApiKey(lambda: SECRET), credentials()
     await endpoint.acquire(key)
     await endpoint.acquire(client)

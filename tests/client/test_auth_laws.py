@@ -131,7 +131,7 @@ def test_each_rejected_token_costs_one_token_request_and_no_call_is_replayed_twi
 @given(CALLERS, REVOCATIONS, TOKEN_TAKES_S, st.sampled_from([0, -1, 1e-9, "0.5", 1, 10, 90, "150", 1e300, "nan"]))
 @example([Caller(n / 100, 0.0) for n in range(50)], [], 0.0, 1e-9)
 @example([Caller(0.0, 0.1)] * 50, [], 3.0, "0.5")
-def test_however_short_tokens_claim_to_live_they_are_asked_for_at_most_once_per_second(callers, revoked, takes_s, life):
+def test_short_lived_tokens_are_requested_at_most_once_per_second(callers, revoked, takes_s, life):
     api = Api(revoked_at_s=revoked, token_takes_s=takes_s, expires_in=life)
     play(api, callers)
 

@@ -69,7 +69,7 @@ def test_a_readable_200_gives_the_provider_s_reading():
     assert outcome.reason is None
 
 
-def test_a_200_that_is_not_what_was_asked_for_is_unknown_and_never_healthy():
+def test_an_unreadable_200_is_unknown_and_never_healthy():
     answer = CallResult(reply=Reply(status=200, headers={}, body=b"<html>"))
     outcome = outcome_from_result("a", answer, read_as(BadBody(reason="not JSON")), AT)
     assert (outcome.state, outcome.reason, outcome.answered) == (ItemState.UNKNOWN, Cause.BAD_RESPONSE, False)
@@ -100,13 +100,13 @@ OUTCOMES = [
 @pytest.mark.parametrize(
     ("failure", "state", "reason", "answered"), [row[1:] for row in OUTCOMES], ids=[row[0] for row in OUTCOMES]
 )
-def test_an_error_says_something_about_the_item_or_leaves_it_unknown(failure, state, reason, answered):
+def test_an_error_gives_an_item_state_or_unknown(failure, state, reason, answered):
     outcome = outcome_from_result("a", CallResult(error=failure), read_as(BadBody(reason="")), AT)
     assert (outcome.state, outcome.reason, outcome.answered) == (state, reason, answered)
     assert outcome.error == failure
 
 
-def test_an_answer_without_anything_is_an_outage():
+def test_an_empty_answer_is_an_outage():
     assert outcome_from_result("a", CallResult(), read_as(BadBody(reason="")), AT).reason is Cause.OUTAGE
 
 

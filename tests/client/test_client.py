@@ -29,13 +29,13 @@ async def ask(transport, request=ITEM, *, deadline_s=2000.0, **kwargs):
     return await make(transport, **kwargs).send(request, deadline_s=deadline_s)
 
 
-async def test_a_success_is_answered_at_once():
+async def test_a_success_is_returned_at_once():
     answer = await ask(ScriptedTransport(OK, takes_s=0.25))
     assert (answer.reply, answer.error, answer.attempts, answer.latency_ms) == (OK, None, 1, 250)
 
 
 @pytest.mark.parametrize(("status", "success"), [(199, False), (200, True), (204, True), (299, True), (300, False)])
-async def test_only_the_two_hundreds_are_a_success(status, success):
+async def test_only_2xx_is_a_success(status, success):
     answer = await ask(ScriptedTransport(reply(status)))
     assert (answer.reply is not None, answer.error is None) == (success, success)
 
@@ -47,14 +47,14 @@ async def test_transient_failures_are_retried_with_growing_waits():
     assert transport.clock.slept == [0.5, 1.0, 2.0]
 
 
-async def test_attempts_are_bounded_and_the_last_failure_is_the_answer():
+async def test_attempts_are_bounded_and_the_last_failure_is_returned():
     transport = ScriptedTransport(TIMEOUT, reply(503, b'{"code": "last"}'), OK)
     answer = await ask(transport, max_attempts=2)
     assert (answer.reply, answer.error.code, answer.attempts) == (None, "last", 2)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 501, 302, 402])
-async def test_what_the_status_forbids_is_sent_once(status):
+async def test_statuses_that_are_not_retried_are_sent_once(status):
     transport = ScriptedTransport(reply(status))
     answer = await ask(transport)
     assert (answer.error.status, answer.attempts, len(transport.sent), transport.clock.slept) == (status, 1, 1, [])
@@ -72,14 +72,14 @@ async def test_a_hint_beyond_the_deadline_ends_the_call_at_once():
     assert (answer.error.status, answer.error.retry_after.total_seconds(), transport.clock.slept) == (429, 700, [])
 
 
-async def test_an_attempt_gets_the_time_that_is_left_and_no_more():
+async def test_an_attempt_gets_only_the_remaining_time():
     transport = ScriptedTransport(TIMEOUT, takes_s=1000)
     answer = await ask(transport, deadline_s=1010.0, attempt_timeout_s=8.0, rand=lambda: 0.0)
     assert transport.timeouts_s == [8.0, 2.0]
     assert (answer.error.network, answer.error.code, answer.timed_out) == (NetworkFault.TIMEOUT, None, True)
 
 
-async def test_an_attempt_cut_short_by_the_deadline_says_nothing_about_the_service():
+async def test_an_attempt_cut_short_by_the_deadline_is_no_evidence_of_an_outage():
     transport = ScriptedTransport(TIMEOUT, takes_s=1000)
     client = make(transport, attempt_timeout_s=30.0)
     answers = [await client.send(ITEM, deadline_s=transport.clock.now_s + 10.0) for _ in range(6)]
@@ -89,20 +89,20 @@ async def test_an_attempt_cut_short_by_the_deadline_says_nothing_about_the_servi
     assert not client.tripped
 
 
-async def test_a_deadline_as_long_as_the_attempt_leaves_a_timeout_a_timeout():
+async def test_a_timeout_at_the_deadline_is_still_a_timeout():
     transport = ScriptedTransport(TIMEOUT, takes_s=1000)
     answer = await ask(transport, attempt_timeout_s=10.0, deadline_s=1009.99)
     assert (answer.error.network, answer.error.code) == (NetworkFault.TIMEOUT, None)
 
 
-async def test_nothing_is_sent_past_the_deadline():
+async def test_nothing_is_sent_after_the_deadline():
     transport = ScriptedTransport(OK)
     answer = await ask(transport, deadline_s=1000.0)
     assert (answer.error.code, answer.attempts, transport.sent) == ("deadline_exceeded", 0, [])
     assert (answer.error.status, answer.error.network) == (None, None)
 
 
-async def test_a_sleep_that_overshoots_the_deadline_sends_nothing_more():
+async def test_nothing_is_sent_after_a_sleep_that_overshoots_the_deadline():
     transport = ScriptedTransport(reply(503, b'{"code": "down"}'))
 
     async def oversleep(seconds):
@@ -112,7 +112,7 @@ async def test_a_sleep_that_overshoots_the_deadline_sends_nothing_more():
     assert (answer.error.code, answer.attempts) == ("down", 1)
 
 
-async def test_a_dead_service_trips_the_breaker_and_is_left_alone():
+async def test_an_outage_opens_the_breaker_and_stops_requests():
     transport = ScriptedTransport(reply(503))
     client = make(transport)
     answers = [await client.send(ITEM, deadline_s=2000.0) for _ in range(3)]
@@ -125,7 +125,7 @@ async def test_a_dead_service_trips_the_breaker_and_is_left_alone():
     assert len(transport.sent) == 5
 
 
-async def test_a_total_outage_costs_few_requests_however_many_ask():
+async def test_a_total_outage_costs_few_requests_from_any_number_of_calls():
     transport = ScriptedTransport(fault(NetworkFault.REFUSED))
     client = make(transport)
     answers = await asyncio.gather(*(client.send(ITEM, deadline_s=2000.0) for _ in range(32)))
@@ -134,7 +134,7 @@ async def test_a_total_outage_costs_few_requests_however_many_ask():
     assert (await client.send(ITEM, deadline_s=2000.0)).error.code == "breaker_open"
 
 
-async def test_refusals_do_not_trip_the_breaker():
+async def test_refusals_do_not_open_the_breaker():
     transport = ScriptedTransport(reply(404))
     client = make(transport)
     for _ in range(30):
@@ -171,7 +171,7 @@ async def test_a_write_that_timed_out_is_not_repeated():
     assert (answer.error.network, len(transport.sent)) == (NetworkFault.TIMEOUT, 1)
 
 
-async def test_a_real_server_that_drips_is_given_up_on_time():
+async def test_a_slowly_dripping_server_times_out():
     loop = asyncio.get_running_loop()
     async with hostile.serving(hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n")) as server:
         client = Client(transport=HttpxTransport(base_url=server.url), attempt_timeout_s=0.1)
@@ -183,7 +183,7 @@ async def test_a_real_server_that_drips_is_given_up_on_time():
     assert took_s < 60  # the drip has no end
 
 
-async def test_the_default_clock_is_aware():
+async def test_the_default_clock_has_a_time_zone():
     assert Client(transport=ScriptedTransport(OK)).utcnow().tzinfo is not None
 
 
@@ -191,7 +191,7 @@ def test_the_scripted_clock_does_not_move():
     assert Clock()() == 1000.0
 
 
-async def test_an_api_that_repeats_the_credential_gives_nothing_away():
+async def test_a_credential_that_the_api_repeats_is_masked():
     kwargs = json.dumps({"message": f"Incorrect API key provided: {CANARY}", "code": f"bad {CANARY}"}).encode()
     transport = ScriptedTransport(reply(403, kwargs, x_request_id=f"req-{CANARY}"))
     answer = await ask(transport, auth=ApiKey(lambda: CANARY))
@@ -201,7 +201,7 @@ async def test_an_api_that_repeats_the_credential_gives_nothing_away():
     assert error.message == "Incorrect API key provided: **********"
 
 
-async def test_what_the_caller_calls_secret_is_masked_too():
+async def test_secrets_of_the_caller_are_masked_too():
     transport = ScriptedTransport(reply(404, b'{"message": "no tenant hush-hush"}'))
     answer = await ask(transport, mask=lambda text: text.replace("hush-hush", "*"))
     assert answer.error.message == "no tenant *"
@@ -219,7 +219,7 @@ async def test_an_api_that_sends_one_of_our_codes_is_still_an_api_error(code):
     assert [(each["http_status"], each["count"]) for each in client.failure_summary.report()] == [(503, 5)]
 
 
-async def test_a_call_that_was_asked_before_draws_on_the_budget_even_for_its_first_attempt():
+async def test_the_first_attempt_of_a_repeated_call_uses_the_budget():
     transport = ScriptedTransport(OK)
     client = make(transport)
     answers = [await client.send(ITEM, deadline_s=2000.0, is_repeat=True) for _ in range(4)]
@@ -228,7 +228,7 @@ async def test_a_call_that_was_asked_before_draws_on_the_budget_even_for_its_fir
     assert len(transport.sent) == 3
 
 
-async def test_what_was_never_sent_earns_no_retry():
+async def test_a_request_that_was_never_sent_adds_no_retry_budget():
     transport = ScriptedTransport(OK)
     client = make(transport)
     for _ in range(100):

@@ -70,14 +70,14 @@ def test_failures_of_different_classes_are_separate(error, template):
     assert [each["count"] for each in failure_summary.report()] == [2, 1]
 
 
-def test_the_apis_message_makes_no_class_and_is_not_logged():
+def test_the_apis_message_is_not_part_of_a_class_and_not_logged():
     said = [failed(message=f"secret {n}", error=f"secret {n}", type=f"secret {n}") for n in range(3)]
     (only,) = report(*said)
     assert only["count"] == 3
     assert "secret" not in repr(only)
 
 
-def test_attempts_that_timed_out_and_those_that_were_repeated_are_counted():
+def test_timeouts_and_retries_are_counted():
     late = failed(None, network=NetworkFault.TIMEOUT)
     failure_summary = added(late, late)
     failure_summary.add(late, template=ITEM, item_id="i0", at=NOW, latency_ms=30_000.0, retry_count=4)
@@ -86,7 +86,7 @@ def test_attempts_that_timed_out_and_those_that_were_repeated_are_counted():
     assert (only["http_status"], only["latency_ms"]) == (None, 30_000.0)
 
 
-def test_a_sample_is_named_once_and_none_where_no_item_was_asked_about():
+def test_samples_are_listed_once_and_only_for_item_requests():
     (only,) = report(failed(request_id="r"), failed(request_id="r"), failed(), item_id="same")
     assert (only["sample_ids"], only["request_ids"]) == (["same"], ["r"])
     (only,) = report(failed(), item_id="")
@@ -104,7 +104,7 @@ def test_times_are_in_utc():
     assert only["first_at"] == only["last_at"] == "2026-03-01T12:00:00.000Z"
 
 
-def test_a_thousand_classes_are_fifty_and_the_others():
+def test_a_thousand_classes_are_fifty_and_a_remainder():
     errors = [failed(code=f"code-{number:04}") for number in range(1000)]
     failures = report(*errors, *errors[:50])
     assert len(failures) == 51
@@ -139,7 +139,7 @@ def test_counts_and_times_do_not_depend_on_the_order_and_nothing_is_lost(data, a
     assert all(each["first_at"] <= each["last_at"] for each in first)
 
 
-def test_one_warning_per_class_is_logged_with_what_the_run_has_bound():
+def test_one_warning_per_class_is_logged_with_the_runs_context():
     written = io.BytesIO()
     with io.TextIOWrapper(written, write_through=True) as stream:
         configure(stream=stream, level="WARNING", json=True)

@@ -35,7 +35,7 @@ def played():
 
 @pytest.mark.process
 @pytest.mark.parametrize("row", committed(DOCUMENT), ids=lambda row: cells(row)[0][0].strip("`"))
-def test_the_table_says_what_check_prints_and_sends_and_how_it_ends(played, row):
+def test_the_table_matches_output_messages_and_exit_codes_of_check(played, row):
     said, sent = cells(row)
     said_now, sent_now = cells(played[said[0]])
     assert said_now == said, AGAIN

@@ -59,7 +59,7 @@ def test_only_an_outage_counts_against_the_service(failure, outage):
 
 
 @given(st.lists(st.sampled_from([None, DOWN, LIMITED]), max_size=60))
-def test_the_breaker_never_closes_again(outcomes):
+def test_the_breaker_stays_open_for_the_run(outcomes):
     breaker, was_open = Breaker(), False
     for outcome in outcomes:
         breaker.record(outcome)
@@ -72,7 +72,7 @@ def test_a_new_breaker_is_closed():
     assert (breaker.open, breaker.half_open, breaker.down) == (False, False, False)
 
 
-def test_a_run_that_inherits_a_breaker_that_was_open_gets_one_probe():
+def test_a_run_that_inherits_an_open_breaker_sends_one_probe():
     breaker = Breaker(down=True)
     assert breaker.open
     breaker.start_run()
@@ -90,7 +90,7 @@ def test_any_answer_to_the_probe_closes_the_breaker(answer):
     assert (breaker.open, breaker.half_open) == (False, False)
 
 
-def test_a_new_run_starts_its_count_afresh():
+def test_a_new_run_starts_counting_at_zero():
     breaker = Breaker()
     for outcome in [None, *[DOWN] * 17]:
         breaker.record(outcome)
@@ -102,7 +102,7 @@ def test_a_new_run_starts_its_count_afresh():
     assert breaker.open, "the first five of the new run"
 
 
-def test_a_probe_that_was_never_sent_is_still_owed():
+def test_a_probe_that_was_not_sent_stays_due():
     breaker = Breaker(down=True)
     breaker.start_run()
     breaker.start_run()
@@ -129,7 +129,7 @@ def test_concurrency_is_halved_by_an_overload_and_recovers_by_one_a_round():
     assert (concurrency.limit, concurrency.learned) == (32, None)
 
 
-def test_requests_that_were_in_flight_together_halve_it_once():
+def test_simultaneous_overloads_halve_concurrency_once():
     concurrency = ConcurrencyLimit(32)
     for _ in range(20):
         concurrency.on_overload(started_s=1.0, now_s=2.0)
@@ -146,7 +146,7 @@ def test_concurrency_never_falls_below_one():
 
 
 @pytest.mark.parametrize(("learned", "limit"), [(None, 8), (4.5, 4.5), (0.1, 1), (100, 8)])
-def test_what_was_learned_is_taken_up_within_the_ceiling(learned, limit):
+def test_learned_concurrency_is_used_up_to_the_ceiling(learned, limit):
     assert ConcurrencyLimit(8, learned).limit == limit
 
 
@@ -154,7 +154,7 @@ def hinted(status, seconds, **kwargs):
     return ApiError(status=status, retry_after=timedelta(seconds=seconds), **kwargs)
 
 
-def test_a_hint_holds_everything_until_its_instant_and_then_wants_a_probe():
+def test_a_hint_blocks_all_requests_until_its_time_and_then_requires_a_probe():
     server_backoff = ServerBackoff()
     assert (server_backoff.until_s, server_backoff.status, server_backoff.code, server_backoff.half_open) == (
         -math.inf,
@@ -173,14 +173,14 @@ def test_a_hint_holds_everything_until_its_instant_and_then_wants_a_probe():
     assert not server_backoff.half_open
 
 
-def test_an_answer_to_a_request_that_was_in_flight_already_is_no_probe():
+def test_an_answer_to_an_earlier_request_is_not_the_probe():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(503, 30), now_s=100.0)
     server_backoff.record(None, now_s=129.9)
     assert server_backoff.half_open
 
 
-def test_an_answer_at_the_instant_itself_is_one():
+def test_an_answer_at_the_exact_time_is_the_probe():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(503, 30), now_s=100.0)
     server_backoff.record(None, now_s=130.0)
@@ -188,7 +188,7 @@ def test_an_answer_at_the_instant_itself_is_one():
 
 
 @pytest.mark.parametrize("failure", [hinted(500, 30), hinted(403, 30), hinted(404, 30), LIMITED, DOWN])
-def test_nothing_but_a_hint_on_429_and_503_holds_everybody(failure):
+def test_only_a_hint_on_429_or_503_blocks_all_requests(failure):
     server_backoff = ServerBackoff()
     server_backoff.record(failure, now_s=100.0)
     assert (server_backoff.until_s, server_backoff.half_open) == (-math.inf, False)
@@ -201,14 +201,14 @@ def test_a_shorter_hint_does_not_shorten_the_wait_and_a_longer_one_lengthens_it(
         assert (server_backoff.until_s, server_backoff.status) == (until_s, status)
 
 
-def test_of_two_hints_for_one_instant_the_first_wins():
+def test_the_first_of_two_hints_for_the_same_time_wins():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(429, 30, code="first"), now_s=100.0)
     server_backoff.record(hinted(503, 20, code="second"), now_s=110.0)
     assert (server_backoff.until_s, server_backoff.status, server_backoff.code) == (130, 429, "first")
 
 
-def test_a_probe_that_fails_is_followed_by_another_probe_and_not_by_all():
+def test_a_failed_probe_is_followed_by_another_probe():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(429, 1), now_s=100.0)
     server_backoff.record(DOWN, now_s=102.0)
@@ -216,7 +216,7 @@ def test_a_probe_that_fails_is_followed_by_another_probe_and_not_by_all():
 
 
 @pytest.mark.parametrize(("firsts", "granted"), [(0, 3), (1, 3), (69, 3), (70, 4), (10_000, 997)])
-def test_the_budget_is_a_tenth_of_the_first_attempts_and_three_in_any_case(firsts, granted):
+def test_the_budget_is_a_tenth_of_the_first_attempts_and_at_least_three(firsts, granted):
     budget = RetryBudget()
     for _ in range(firsts):
         budget.record_first()
@@ -248,7 +248,7 @@ DOWN_AT_THE_END = {
 
 
 @pytest.mark.parametrize(("outcomes", "down"), DOWN_AT_THE_END.values(), ids=DOWN_AT_THE_END)
-def test_the_next_run_begins_with_a_probe_when_this_one_met_nothing_but_failures(outcomes, down):
+def test_the_next_run_begins_with_a_probe_if_all_requests_failed(outcomes, down):
     breaker = Breaker()
     for outcome in outcomes:
         breaker.record(outcome)
@@ -257,7 +257,7 @@ def test_the_next_run_begins_with_a_probe_when_this_one_met_nothing_but_failures
     assert breaker.half_open is down
 
 
-def test_after_an_answer_that_was_too_large_few_are_asked_for_at_a_time():
+def test_concurrency_drops_after_a_too_large_answer():
     concurrency = ConcurrencyLimit(32)
     concurrency.on_large_answer()
     assert concurrency.limit == 5
@@ -266,7 +266,7 @@ def test_after_an_answer_that_was_too_large_few_are_asked_for_at_a_time():
     assert concurrency.limit == 2.5
 
 
-def test_a_restrained_concurrency_has_a_lower_ceiling_that_comes_back():
+def test_a_throttle_factor_lowers_the_concurrency_ceiling_until_it_ends():
     concurrency = ConcurrencyLimit(32)
     concurrency.set_throttle_factor(0.25)
     assert (concurrency.ceiling, concurrency.limit, concurrency.learned) == (8, 8, None)
@@ -279,7 +279,7 @@ def test_a_restrained_concurrency_has_a_lower_ceiling_that_comes_back():
     assert (concurrency.ceiling, concurrency.limit) == (32, 32)
 
 
-def test_what_an_overload_left_is_not_raised_by_a_restraint_that_ends():
+def test_the_end_of_a_throttle_factor_does_not_raise_concurrency_after_an_overload():
     concurrency = ConcurrencyLimit(32, 6.0)
     concurrency.set_throttle_factor(0.5)
     assert (concurrency.ceiling, concurrency.limit, concurrency.learned) == (16, 6, 6)
@@ -289,7 +289,7 @@ def test_what_an_overload_left_is_not_raised_by_a_restraint_that_ends():
     assert (concurrency.ceiling, concurrency.limit) == (1, 1)
 
 
-def test_a_server_backoff_keeps_a_code_that_only_the_type_has():
+def test_a_server_backoff_keeps_a_code_from_the_type():
     server_backoff = ServerBackoff()
     server_backoff.record(hinted(429, 30, type="insufficient_quota"), now_s=0.0)
     assert server_backoff.code == "insufficient_quota"

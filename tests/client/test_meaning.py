@@ -24,7 +24,7 @@ MEANINGS = [
 
 
 @pytest.mark.parametrize(("status", "code", "cause", "why"), MEANINGS, ids=[f"{m[0]} {m[1] or ''}" for m in MEANINGS])
-def test_what_an_answer_is_evidence_of(status, code, cause, why):
+def test_the_cause_of_an_answer(status, code, cause, why):
     meaning = explain_status(status, code)
     assert (meaning.cause, meaning.possible_causes) == (cause, ())
     assert meaning.explanation.startswith(why)
@@ -40,7 +40,7 @@ ABOUT_THE_ITEM = [
 
 
 @pytest.mark.parametrize(("status", "says", "possible_causes"), ABOUT_THE_ITEM, ids=[str(a[0]) for a in ABOUT_THE_ITEM])
-def test_what_an_answer_says_about_the_item(status, says, possible_causes):
+def test_the_item_state_of_an_answer(status, says, possible_causes):
     meaning = explain_status(status)
     assert meaning.cause is None
     assert says in meaning.explanation
@@ -49,7 +49,7 @@ def test_what_an_answer_says_about_the_item(status, says, possible_causes):
 
 
 @pytest.mark.parametrize("code", [None, "SPENDING_LIMIT_EXCEEDED", "publisher_not_found", "other"])
-def test_it_explains_each_status_as_a_run_treats_it(code):
+def test_each_status_is_explained_as_a_run_treats_it(code):
     for status in (*range(100, 200), *range(300, 600)):
         outcome = outcome_from_result("a", CallResult(error=ApiError(status=status, code=code)), lambda *_: None, NOW)
         found = explain_status(status, code).cause

@@ -77,7 +77,7 @@ async def test_a_tunnel_is_kept_for_the_next_request(transport_type, authority, 
     assert (proxy.accepted, api.accepted) == (1, 1)
 
 
-async def test_no_proxy_can_stand_in_for_the_api(send, authority, context):
+async def test_a_proxy_cannot_impersonate_the_api(send, authority, context):
     async with (
         hostile.serving(hostile.replies(200), tls=context) as api,
         hostile.serving(tunnelling(api.port)) as proxy,
@@ -88,7 +88,7 @@ async def test_no_proxy_can_stand_in_for_the_api(send, authority, context):
     assert api.received == []
 
 
-async def test_plain_http_goes_to_the_proxy_whole(send):
+async def test_plain_http_is_sent_to_the_proxy_with_absolute_urls(send):
     async with hostile.serving(hostile.replies(203)) as proxy:
         answer = await send("http://api.example", connection=through(proxy.port))
     assert answer.status == 203
@@ -128,7 +128,7 @@ async def test_the_environments_proxy_is_asked_to_tunnel_https(send, environment
     assert CANARY.encode() not in environments.received[0]
 
 
-async def test_no_proxy_of_the_environment_makes_exceptions(send, environments, monkeypatch):
+async def test_no_proxy_excludes_hosts(send, environments, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "api.invalid,.corp.invalid")
     direct = [await send("http://api.invalid"), await send("http://docs.corp.invalid")]
     assert [answer.fault for answer in direct] == [NetworkFault.DNS] * 2
@@ -136,7 +136,7 @@ async def test_no_proxy_of_the_environment_makes_exceptions(send, environments, 
     assert len(environments.received) == 1
 
 
-async def test_the_environments_proxy_gives_way_to_one_that_is_configured_and_to_none(send, environments):
+async def test_a_configured_proxy_or_none_overrides_the_environment(send, environments):
     async with hostile.serving(hostile.replies(204)) as proxy:
         configured = await send("http://api.example", connection=through(proxy.port))
     direct = await send("http://api.invalid", connection=ConnectionOptions(proxy=DIRECT))
@@ -160,7 +160,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("behave", "fault", "text"), REFUSALS.values(), ids=REFUSALS)
-async def test_a_proxy_that_refuses_differs_from_the_host(send, behave, fault, text):
+async def test_a_refusing_proxy_is_distinguished_from_the_host(send, behave, fault, text):
     async with hostile.serving(behave) as proxy:
         started = time.monotonic()
         answer = await send("https://api.example", connection=through(proxy.port), timeout_s=1)
@@ -169,7 +169,7 @@ async def test_a_proxy_that_refuses_differs_from_the_host(send, behave, fault, t
     assert CANARY.encode() not in b"".join(proxy.received)
 
 
-async def test_a_proxy_that_floods_us_is_given_up(send):
+async def test_a_proxy_that_sends_too_much_is_an_error(send):
     async with hostile.serving(hostile.answers(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 1_000_000)) as proxy:
         answer = await send("https://api.example", connection=through(proxy.port), timeout_s=5)
     assert isinstance(answer, TransportFault)
@@ -178,7 +178,7 @@ async def test_a_proxy_that_floods_us_is_given_up(send):
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1", "https://127.0.0.1"])
-async def test_a_proxy_that_is_down_differs_from_the_host(send, scheme, base_url):
+async def test_an_unreachable_proxy_is_distinguished_from_the_host(send, scheme, base_url):
     async with hostile.serving(hostile.hang) as gone:
         pass
     answer = await send(base_url, connection=through(gone.port, scheme))
@@ -186,18 +186,18 @@ async def test_a_proxy_that_is_down_differs_from_the_host(send, scheme, base_url
 
 
 @pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
-async def test_a_proxy_without_an_address_differs_from_the_host(send, base_url):
+async def test_an_unresolvable_proxy_is_distinguished_from_the_host(send, base_url):
     answer = await send(base_url, connection=ConnectionOptions(proxy=f"http://user:{PASSWORD}@proxy.invalid:3128"))
     assert answer == TransportFault(fault=NetworkFault.DNS, text="the proxy's host name can't be resolved")
 
 
-async def test_with_socks5_the_hosts_name_is_looked_up_here(send):
+async def test_socks5_resolves_the_host_locally(send):
     async with hostile.serving(hostile.hang) as proxy:
         answer = await send("https://api.invalid", connection=through(proxy.port, "socks5"))
     assert answer == TransportFault(fault=NetworkFault.DNS, text="the host name can't be resolved")
 
 
-async def test_a_proxy_over_tls_must_be_trusted_like_the_api(send, context):
+async def test_the_certificate_of_an_https_proxy_is_verified(send, context):
     async with hostile.serving(hostile.replies(200), tls=context) as proxy:
         answer = await send("https://api.example", connection=through(proxy.port, "https"))
     assert answer == TransportFault(fault=NetworkFault.TLS, text="no trusted TLS connection to the proxy")
@@ -205,7 +205,7 @@ async def test_a_proxy_over_tls_must_be_trusted_like_the_api(send, context):
 
 
 @pytest.mark.parametrize("base_url", ["http://api.example", "https://api.example"])
-async def test_no_text_and_no_log_holds_the_proxys_password(transport_type, caplog, base_url):
+async def test_no_text_and_no_log_contains_the_proxy_password(transport_type, caplog, base_url):
     caplog.set_level("DEBUG")
     async with hostile.serving(hostile.replies(407)) as proxy:
         connection = through(proxy.port)

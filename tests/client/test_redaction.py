@@ -15,7 +15,7 @@ from monitor.model.http import ApiError, ErrorDetail, Reply, Request
 CANARY = "canary-key-7c1f"
 
 
-def test_no_text_of_an_error_keeps_a_secret_and_everything_else_stays():
+def test_secrets_in_errors_are_masked_and_other_text_is_kept():
     texts = ("code", "error", "type", "message", "field", "request_id", "trace_id", "fault")
     error = ApiError(
         status=403,
@@ -60,7 +60,7 @@ def _given_away(text):
 
 @pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
 @pytest.mark.parametrize("before", [0, 185, 195, 485, 495])
-def test_no_spelling_of_a_credential_outlives_a_failed_reply_wherever_it_is_cut(spelled, before):
+def test_every_encoding_of_a_credential_is_masked_in_a_failed_reply_cut_anywhere(spelled, before):
     text = "x" * before + " " + spelled
     body = (
         f'{{"code":"{text}","message":"{text}","request_id":"{text}","detail":[{{"loc":["{text}"],"msg":"{text}"}}]}}'
@@ -74,7 +74,7 @@ def test_no_spelling_of_a_credential_outlives_a_failed_reply_wherever_it_is_cut(
 @pytest.mark.parametrize("spelled", [text for name, text in SPELLED.items() if "\\" not in text])
 @pytest.mark.parametrize("before", [0, 185, 195, 485, 495])
 @pytest.mark.parametrize("status", [302, 503])
-def test_no_spelling_of_a_credential_outlives_the_head_of_a_failed_reply(spelled, before, status):
+def test_every_encoding_of_a_credential_is_masked_in_headers_of_a_failed_reply(spelled, before, status):
     text, redact = "x" * before + spelled, make_redactor(TOKEN, str)
     headers = {"x-request-id": text, "server": text, "via": text, "location": f"https://{text}.example/"}
     error = parse_api_error(Reply(status=status, headers=headers, body=b"", reason=text), redact=redact)
@@ -82,7 +82,7 @@ def test_no_spelling_of_a_credential_outlives_the_head_of_a_failed_reply(spelled
 
 
 @pytest.mark.parametrize("spelled", SPELLED.values(), ids=SPELLED)
-def test_no_spelling_of_a_credential_outlives_a_success(spelled):
+def test_every_encoding_of_a_credential_is_masked_in_a_success(spelled):
     body = f'{{"status":"{spelled}"}}'.encode()
     reply = redact_credential(Reply(status=200, headers={"x-request-id": spelled}, body=body), TOKEN)
     assert not _given_away(reply.body.decode() + json.loads(reply.body)["status"])
@@ -91,13 +91,13 @@ def test_no_spelling_of_a_credential_outlives_a_success(spelled):
 
 
 @pytest.mark.parametrize("body", [b'{"status":"COMPLETED"}', b'{"title":"\\u00e9"}', b"\xff\\u", b""])
-def test_a_success_without_the_credential_stays_as_it_is(body):
+def test_a_success_without_the_credential_is_unchanged(body):
     reply = Reply(status=200, headers={"x-request-id": "r-1"}, body=body)
     assert redact_credential(reply, TOKEN) is reply
     assert redact_credential(reply, "") is reply
 
 
-def test_a_short_credential_is_masked_in_its_plain_form_alone():
+def test_a_short_credential_is_masked_only_in_plain_form():
     assert make_redactor("abc", str)("abc YWJj") == "********** YWJj"
 
 
@@ -111,7 +111,7 @@ LAID_OUT = {
 
 
 @pytest.mark.parametrize("lay_out", LAID_OUT.values(), ids=LAID_OUT)
-def test_however_an_error_is_laid_out_what_masks_secrets_in_a_run_leaves_it_readable(lay_out):
+def test_masking_keeps_errors_of_any_layout_readable(lay_out):
     """A mask that escapes line breaks and cuts at 2,000 characters must not get hold of the body before it is read."""
     body = {
         "detail": {"code": "SPENDING_LIMIT_EXCEEDED", "message": "no\nmore", "request_id": "r-1", "retryable": False},
@@ -126,7 +126,7 @@ def test_however_an_error_is_laid_out_what_masks_secrets_in_a_run_leaves_it_read
     assert (error.retryable, error.retry_after) == (False, timedelta(seconds=7))
 
 
-def test_neither_a_request_nor_a_reply_shows_what_it_carries():
+def test_repr_of_requests_and_replies_omits_their_content():
     secrets = {"authorization": "s3cret-canary"}
     asked = Request(method="GET", path="/s3cret-canary", template="/x", headers=secrets, body=b"s3cret-canary")
     came = Reply(status=200, headers=secrets, body=b"s3cret-canary")

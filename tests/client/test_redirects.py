@@ -39,7 +39,7 @@ def context(authority):
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("elsewhere", ELSEWHERE.values(), ids=ELSEWHERE)
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
-async def test_no_byte_follows_a_redirect(send, authority, context, status, elsewhere, streamed):
+async def test_no_redirect_is_followed(send, authority, context, status, elsewhere, streamed):
     request = Request(
         method="POST",
         path="/x",
@@ -69,7 +69,7 @@ async def test_no_byte_follows_a_redirect(send, authority, context, status, else
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_a_redirect_is_an_error_that_names_no_more_than_the_host(transport_type, status):
+async def test_a_redirect_is_an_error_that_names_only_the_host(transport_type, status):
     redirect = hostile.replies(status, location=f"https://user:{CANARY}@login.example/{CANARY}?token={CANARY}")
     async with hostile.serving(redirect) as server:
         client = Client(transport=transport_type(base_url=server.url), auth=ApiKey(lambda: CANARY))

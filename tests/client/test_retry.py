@@ -48,13 +48,13 @@ FORBIDDEN = [200, 301, 302, 307, 308, 304, 400, 401, 403, 404, 405, 409, 410, 41
 
 @pytest.mark.parametrize("operation", list(Operation))
 @pytest.mark.parametrize("code", RETRIED)
-def test_a_passing_status_is_retried_for_every_operation(code, operation):
+def test_a_transient_status_is_retried_for_every_operation(code, operation):
     decision = ask(status(code), operation=operation)
     assert (decision.action, decision.reason) == (RetryAction.RETRY, RetryReason.TRANSIENT)
 
 
 @pytest.mark.parametrize("code", FORBIDDEN)
-def test_a_lasting_status_is_never_retried_whatever_the_body_grants(code):
+def test_a_permanent_status_is_never_retried_even_if_the_body_says_retryable(code):
     decision = ask(status(code, retryable=True, retry_after=timedelta(seconds=1)))
     assert (decision.action, decision.reason) == (RetryAction.GIVE_UP, RetryReason.STATUS_FORBIDS)
 
@@ -72,20 +72,20 @@ READ_FAULTS = {
 
 @pytest.mark.parametrize(("fault", "retried"), READ_FAULTS.items())
 @pytest.mark.parametrize("operation", [READ, TOKEN, POLL, CLOSE])
-def test_a_read_is_retried_on_what_the_network_may_do_once(fault, retried, operation):
+def test_a_read_is_retried_on_transient_network_faults(fault, retried, operation):
     decision = ask(network(fault), operation=operation)
     assert (decision.action is RetryAction.RETRY) == retried
     assert decision.reason is (RetryReason.TRANSIENT if retried else RetryReason.STATUS_FORBIDS)
 
 
 @pytest.mark.parametrize("fault", [NetworkFault.TIMEOUT, NetworkFault.RESET, NetworkFault.PROTOCOL])
-def test_a_write_that_may_have_happened_is_not_repeated(fault):
+def test_a_write_that_may_have_succeeded_is_not_repeated(fault):
     decision = ask(network(fault), operation=WRITE)
     assert (decision.action, decision.reason) == (RetryAction.GIVE_UP, RetryReason.UNSAFE_TO_REPEAT)
 
 
 @pytest.mark.parametrize("fault", [NetworkFault.DNS, NetworkFault.REFUSED])
-def test_a_write_that_never_left_is_repeated(fault):
+def test_a_write_that_was_never_sent_is_repeated(fault):
     assert ask(network(fault), operation=WRITE).action is RetryAction.RETRY
 
 
@@ -99,7 +99,7 @@ SPENT = {
 
 
 @pytest.mark.parametrize("failure", SPENT.values(), ids=SPENT)
-def test_money_that_is_spent_is_not_waited_for(failure):
+def test_a_spending_limit_is_not_retried(failure):
     assert ask(failure).reason is RetryReason.SPENDING_LIMIT
 
 
@@ -107,7 +107,7 @@ OTHER_LIMITS = [status(429), status(429, code="too_many_requests"), status(500, 
 
 
 @pytest.mark.parametrize("failure", OTHER_LIMITS)
-def test_other_limits_are_not_taken_for_spent_money(failure):
+def test_other_limits_are_not_mistaken_for_a_spending_limit(failure):
     assert ask(failure).reason is RetryReason.TRANSIENT
 
 
@@ -115,7 +115,7 @@ def test_the_api_may_veto_a_retry():
     assert ask(status(503, retryable=False)).reason is RetryReason.VETOED
 
 
-def test_a_hint_takes_the_place_of_the_backoff():
+def test_a_hint_replaces_the_backoff():
     decision = ask(status(429, retry_after=timedelta(seconds=7)))
     assert (decision.action, decision.reason, decision.wait_s) == (RetryAction.RETRY, RetryReason.RETRY_AFTER, 7)
 
@@ -145,7 +145,7 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize(("operation", "attempt", "retried"), BOUNDS)
-def test_writes_have_bounds_of_their_own_and_polling_has_its_deadline(operation, attempt, retried):
+def test_writes_have_their_own_bounds_and_polling_has_its_deadline(operation, attempt, retried):
     decision = ask(status(503), operation=operation, attempt=attempt, max_attempts=1000 if operation is WRITE else 5)
     assert (decision.action is RetryAction.RETRY) is retried
     assert ask(status(503), operation=POLL, attempt=900, deadline_s=0.1).reason is RetryReason.DEADLINE_EXCEEDED
@@ -157,14 +157,14 @@ MOST_ATTEMPTS = {READ: 5, TOKEN: 5, POLL: MANY, WRITE: MAX_BOUNDED_ATTEMPTS, CLO
 
 @pytest.mark.parametrize("operation", list(Operation))
 @pytest.mark.parametrize("failure", [status(429), status(503), network(NetworkFault.DNS), network(NetworkFault.RESET)])
-def test_each_operation_has_its_bound_whatever_passing_failure_it_meets(operation, failure):
+def test_each_operation_has_its_bound_for_any_transient_failure(operation, failure):
     retried = [ask(failure, operation=operation, attempt=n).action is RetryAction.RETRY for n in range(1, MANY + 1)]
     unsafe = operation is WRITE and failure.network is NetworkFault.RESET
     attempts = 1 if unsafe else MOST_ATTEMPTS[operation]
     assert retried == [n < attempts or attempts == MANY for n in range(1, MANY + 1)]
 
 
-def test_a_write_is_never_tried_more_often_than_the_client_allows():
+def test_a_write_never_exceeds_the_clients_attempts():
     assert ask(status(503), operation=WRITE, attempt=2, max_attempts=2).reason is RetryReason.ATTEMPTS_EXHAUSTED
 
 
@@ -199,7 +199,7 @@ TRANSIENT = [
 
 
 @pytest.mark.parametrize(("failure", "transient"), TRANSIENT)
-def test_it_knows_what_may_pass_by_itself(failure, transient):
+def test_transient_failures_are_recognised(failure, transient):
     assert is_transient(failure) is transient
 
 
@@ -216,7 +216,7 @@ def test_it_knows_what_may_pass_by_itself(failure, transient):
     st.floats(0, 100),
     st.floats(0, 1, exclude_max=True),
 )
-def test_a_retry_always_fits_its_bounds(failure, operation, attempt, deadline_s, rand):
+def test_a_retry_is_always_within_its_bounds(failure, operation, attempt, deadline_s, rand):
     decision = ask(failure, operation=operation, attempt=attempt, deadline_s=deadline_s, rand=rand)
     assert decision.wait_s >= 0
     if decision.action is RetryAction.RETRY:

@@ -221,19 +221,19 @@ INSANE = {
 
 
 @pytest.mark.parametrize(("headers", "body", "seconds"), SANE.values(), ids=SANE)
-def test_it_reads_every_sane_hint(headers, body, seconds):
+def test_every_valid_hint_is_read(headers, body, seconds):
     hint = parse_retry_after(headers, body, now=NOW, status=429)
     assert hint is not None
     assert hint.total_seconds() == pytest.approx(seconds, abs=1e-5)
 
 
 @pytest.mark.parametrize(("headers", "body"), INSANE.values(), ids=INSANE)
-def test_it_passes_over_what_names_no_time_to_come(headers, body):
+def test_hints_without_a_future_time_are_ignored(headers, body):
     assert parse_retry_after(headers, body, now=NOW, status=429) is None
 
 
 @pytest.mark.parametrize(("status", "hint"), [(429, 12), (503, 12), (500, None), (404, None), (None, None)])
-def test_a_rate_limit_reset_is_a_hint_only_where_a_limit_was_met(status, hint):
+def test_a_rate_limit_reset_is_a_hint_only_if_the_limit_was_reached(status, hint):
     found = parse_retry_after({"x-ratelimit-reset": "12"}, None, now=NOW, status=status)
     assert (found.total_seconds() if found else None) == hint
 
@@ -251,12 +251,12 @@ TWO_DIGITS = {
 
 
 @pytest.mark.parametrize(("short", "year"), TWO_DIGITS.values(), ids=TWO_DIGITS)
-def test_a_year_of_two_digits_is_the_latest_at_most_fifty_years_ahead(short, year):
+def test_a_two_digit_year_is_the_latest_at_most_fifty_years_ahead(short, year):
     now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)  # 50 years of 365.25 days before 1 March 2076, 00:00
     assert parse_http_date(short, now=now) == parse_http_date(re.sub(r"-(\d\d) ", f"-{year} ", short), now=now)
 
 
-def test_near_the_turn_of_a_century_two_digits_may_lie_in_the_next():
+def test_a_two_digit_year_may_be_in_the_next_century():
     instant = datetime(2100, 1, 1, 0, 0, 10, tzinfo=UTC)
     said = parse_retry_after(
         {"retry-after": "Friday, 01-Jan-00 00:00:10 GMT"}, None, now=instant - timedelta(seconds=20)
@@ -265,7 +265,7 @@ def test_near_the_turn_of_a_century_two_digits_may_lie_in_the_next():
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Pacific/Kiritimati"])
-def test_the_time_zone_of_this_process_does_not_matter(zone, monkeypatch):
+def test_the_local_time_zone_does_not_matter(zone, monkeypatch):
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
@@ -301,5 +301,5 @@ def test_no_hint_is_longer_than_an_hour():
     assert parse_retry_after({}, 3601, now=NOW) == MAX_RETRY_AFTER == timedelta(hours=1)
 
 
-def test_retry_after_is_heard_on_any_status():
+def test_retry_after_is_read_on_any_status():
     assert parse_retry_after({"retry-after": "3"}, None, now=NOW, status=500) == timedelta(seconds=3)

@@ -68,14 +68,14 @@ def test_a_date_in_any_zone_is_read_to_the_second(now, wait, zone):
 
 
 @given(CLOCKS, CLOCKS, WAITS, FORMS, st.sampled_from([imf, asctime]))
-def test_a_clock_that_is_off_cancels_out(ours, theirs, wait, form, dated):
+def test_clock_skew_cancels_out(ours, theirs, wait, form, dated):
     headers = {"retry-after": imf(theirs + wait), "date": dated(theirs)}
     assert parse_retry_after(headers, None, now=ours) == wait
     assert parse_retry_after({"retry-after": form(ours + wait), "date": dated(ours)}, None, now=ours) == wait
 
 
 @given(CLOCKS, CLOCKS, WAITS)
-def test_an_absurd_date_header_leaves_a_sane_hint_sane(now, absurd, wait):
+def test_an_absurd_date_header_does_not_spoil_a_hint(now, absurd, wait):
     instant = now + wait
     by_date = instant - absurd
     expected = by_date if timedelta(0) < by_date <= MAX_RETRY_AFTER else wait
@@ -86,7 +86,7 @@ def test_an_absurd_date_header_leaves_a_sane_hint_sane(now, absurd, wait):
 
 
 @given(CLOCKS, CLOCKS, st.integers(0, 10**9))
-def test_an_instant_that_is_past_for_us_and_not_near_for_the_server_is_no_hint(now, absurd, ago_s):
+def test_a_time_past_for_us_and_not_near_for_the_server_is_no_hint(now, absurd, ago_s):
     instant = now - timedelta(seconds=ago_s)
     if instant.year >= 1900 and not timedelta(0) < instant - absurd <= MAX_RETRY_AFTER:
         assert parse_retry_after({"retry-after": imf(instant), "date": imf(absurd)}, None, now=now) is None
@@ -109,5 +109,5 @@ def test_durations_are_summed(hours, minutes, seconds, ms):
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), SAID), st.integers(1, 3600))
-def test_the_first_source_drowns_all_others(headers, ms):
+def test_the_first_source_takes_precedence(headers, ms):
     assert parse_retry_after({**headers, "retry-after-ms": str(ms)}, 5, now=NOW) == timedelta(milliseconds=ms)

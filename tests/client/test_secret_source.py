@@ -41,13 +41,13 @@ def source(file):
     return SecretSource(file.read, name="API key", stamp=file.stamp)
 
 
-def test_a_file_that_stays_as_it_is_is_looked_at_once_per_second_and_read_once(file, source):
+def test_an_unchanged_file_is_checked_once_per_second_and_read_once(file, source):
     for tenth in range(100):
         assert source.value(tenth / 10) == SECRET
     assert (file.looks, file.readings, source.version) == (10, 1, 1)
 
 
-def test_a_rotated_file_is_taken_up_within_a_second(file, source):
+def test_a_rotated_file_is_read_within_a_second(file, source):
     source.value(0.0)
     file.rotate("new\n")
     assert source.value(0.9) == SECRET
@@ -55,7 +55,7 @@ def test_a_rotated_file_is_taken_up_within_a_second(file, source):
     assert source.version == 2
 
 
-def test_a_secret_in_memory_is_read_again_only_when_someone_asks(file):
+def test_a_secret_in_memory_is_read_again_only_on_request(file):
     source = SecretSource(file.read, name="API key", stamp=in_memory)
     assert {source.value(now_s) for now_s in (0.0, 10.0, 1e9)} == {SECRET}
     file.rotate("new")
@@ -64,14 +64,14 @@ def test_a_secret_in_memory_is_read_again_only_when_someone_asks(file):
     assert file.readings == 2
 
 
-def test_a_file_that_was_written_anew_with_the_same_value_is_no_new_version(file, source):
+def test_a_file_rewritten_with_the_same_value_is_no_new_version(file, source):
     source.value(0.0)
     file.rotate(SECRET)
     assert source.value(5.0) == SECRET
     assert (file.readings, source.version) == (2, 1)
 
 
-def test_what_is_written_while_it_is_read_is_met_at_the_next_look(file):
+def test_a_change_during_a_read_is_noticed_at_the_next_check(file):
     def read():
         content = file.read()
         if file.readings == 1:
@@ -88,7 +88,7 @@ HALF_DONE = {"missing": None, "empty": "", "blank": " \n", "control character": 
 
 
 @pytest.mark.parametrize("content", HALF_DONE.values(), ids=HALF_DONE)
-def test_a_rotation_that_is_under_way_leaves_the_last_good_value_in_use_for_a_while(file, source, content):
+def test_an_unfinished_rotation_keeps_the_last_valid_value_for_a_while(file, source, content):
     source.value(0.0)
     file.rotate(content)
     assert source.value(10.0) == SECRET
@@ -100,7 +100,7 @@ def test_a_rotation_that_is_under_way_leaves_the_last_good_value_in_use_for_a_wh
     assert (source.error, source.version) == (None, 2)
 
 
-def test_each_trouble_has_a_grace_of_its_own(file, source):
+def test_each_failure_has_its_own_grace_period(file, source):
     source.value(0.0)
     for start_s in (100.0, 300.0):
         file.rotate(None)
@@ -110,7 +110,7 @@ def test_each_trouble_has_a_grace_of_its_own(file, source):
         assert source.value(start_s + GRACE_S + 5) == SECRET
 
 
-def test_trouble_that_leaves_the_file_as_it_is_ends_without_a_new_stamp(file):
+def test_a_failure_can_end_without_a_change_of_the_file(file):
     source = SecretSource(file.read, name="API key", stamp=lambda: (1,))
     file.content = None
     assert source.value(0.0).code == UNUSABLE_CREDENTIALS
@@ -119,7 +119,7 @@ def test_trouble_that_leaves_the_file_as_it_is_ends_without_a_new_stamp(file):
     assert source.value(1.0) == SECRET
 
 
-def test_a_secret_that_was_never_good_has_no_grace_and_no_text_shows_it(file, source):
+def test_a_secret_that_was_never_valid_has_no_grace_period_and_is_not_shown(file, source):
     file.rotate(None)
     error = source.value(0.0)
     assert (error.code, error.from_token_endpoint) == (UNUSABLE_CREDENTIALS, True)
@@ -131,7 +131,7 @@ def test_a_secret_that_was_never_good_has_no_grace_and_no_text_shows_it(file, so
     assert SECRET not in repr(source) + str(source.value(1.0)) + repr(source.error)
 
 
-def test_a_rereading_is_not_held_up_by_the_stamp(file, source):
+def test_a_forced_reread_ignores_the_stamp(file, source):
     source.value(0.0)
     file.content = "same stamp"
     assert source.value(5.0) == SECRET
@@ -139,7 +139,7 @@ def test_a_rereading_is_not_held_up_by_the_stamp(file, source):
 
 
 @pytest.mark.parametrize("write", ["in place", "renamed", "mounted"])
-def test_a_real_file_is_followed_however_it_is_rotated(tmp_path, write):
+def test_every_kind_of_file_rotation_is_noticed(tmp_path, write):
     path = tmp_path / "key"
     for version in ("1", "2"):
         (tmp_path / f"..{version}").mkdir()

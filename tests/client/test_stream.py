@@ -56,7 +56,7 @@ def stream(transport_type):
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-async def test_a_large_body_is_handed_on_in_few_pieces_and_whole(stream, coding):
+async def test_a_large_body_is_passed_on_completely_in_few_pieces(stream, coding):
     body = os.urandom(3 * MIB + 17)
     sent = gzip.compress(body, 1) if coding == "gzip" else body
     answer, sink = await stream(hostile.replies(200, sent, content_encoding=coding, link="</next>"))
@@ -65,7 +65,7 @@ async def test_a_large_body_is_handed_on_in_few_pieces_and_whole(stream, coding)
     assert (answer.status, answer.body, answer.headers["link"]) == (200, b"", "</next>")
 
 
-async def test_an_empty_body_hands_nothing_on(stream):
+async def test_an_empty_body_passes_nothing_on(stream):
     answer, sink = await stream(hostile.replies(200, b""))
     assert (answer.status, sink.pieces) == (200, [])
 
@@ -76,7 +76,7 @@ async def test_only_the_body_of_a_success_goes_to_the_sink(stream, status):
     assert (answer.status, answer.body, sink.pieces) == (status, b'{"code": "no"}', [])
 
 
-async def test_an_error_is_capped_though_the_list_may_be_larger(stream):
+async def test_an_error_body_is_capped_below_the_cap_of_a_list(stream):
     answer, sink = await stream(hostile.replies(500, bytes(MIB + 1)), max_bytes=16 * MIB)
     assert (answer.fault, sink.pieces) == (NetworkFault.TOO_LARGE, [])
 
@@ -123,7 +123,7 @@ async def test_a_broken_stream_is_a_fault(stream, behave, fault):
     assert len(sink.whole) <= 4 * MIB
 
 
-async def test_a_sink_that_wants_no_more_ends_the_reading(stream):
+async def test_a_sink_can_end_the_stream(stream):
     answer, sink = await stream(hostile.endless, max_bytes=1 << 40, sink=Taken(most_pieces=2))
     assert (answer.status, len(sink.pieces)) == (200, 2)
 
@@ -136,14 +136,14 @@ SILENT = {
 
 
 @pytest.mark.parametrize("behave", SILENT.values(), ids=SILENT)
-async def test_silence_ends_a_stream_long_before_its_deadline(stream, behave):
+async def test_a_silent_stream_ends_long_before_its_deadline(stream, behave):
     started = time.monotonic()
     answer, _ = await stream(behave, timeout_s=200, read_timeout_s=0.2)
     assert answer.fault is NetworkFault.TIMEOUT
     assert time.monotonic() - started < 100
 
 
-async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it(stream):
+async def test_a_dripping_stream_ends_at_the_wall_clock_limit(stream):
     started = time.monotonic()
     answer, _ = await stream(
         hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"), timeout_s=0.5, read_timeout_s=0.4
@@ -152,7 +152,7 @@ async def test_a_drip_is_no_silence_but_the_wall_clock_ends_it(stream):
     assert 0.5 <= time.monotonic() - started < 60
 
 
-async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancellation(transport_type):
+async def test_a_dripping_stream_ends_even_if_the_library_swallows_a_cancellation(transport_type):
     dripping = hostile.drip(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", every_s=0.0005)
     transport = transport_type()
     async with hostile.serving(dripping) as server:
@@ -167,7 +167,7 @@ async def test_no_drip_outlives_its_time_though_the_library_may_swallow_a_cancel
     await transport.close()
 
 
-async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink(transport_type):
+async def test_a_broken_stream_is_read_again_into_a_new_sink(transport_type):
     turns = iter([hostile.reset_mid_body, hostile.replies(503), hostile.replies(200, b"whole")])
 
     async def behave(reader, writer):
@@ -187,7 +187,7 @@ async def test_a_stream_that_breaks_is_read_again_from_its_start_into_a_new_sink
     assert [sink.whole for sink in sinks][1:] == [b"", b"whole"]
 
 
-async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too(transport_type):
+async def test_a_call_repeated_with_a_new_key_reads_into_a_new_sink(transport_type):
     keys, sinks = iter(["old", "new"]), []
 
     async def behave(reader, writer):
@@ -206,7 +206,7 @@ async def test_a_key_that_was_renewed_in_mid_call_reads_into_a_new_sink_too(tran
     assert [sink.whole for sink in sinks] == [b"", b"whole"]
 
 
-async def test_the_caller_may_ask_for_fewer_attempts(transport_type):
+async def test_the_caller_can_limit_attempts(transport_type):
     async with hostile.serving(hostile.replies(503)) as server:
         client = Client(transport=transport_type(base_url=server.url), sleep=lambda _: asyncio.sleep(0))
         answer = await client.send(get("/list"), deadline_s=time.monotonic() + 20, sink_factory=Taken, max_attempts=2)
@@ -229,7 +229,7 @@ class StreamTransport:
         """Nothing is open."""
 
 
-async def test_a_stream_may_last_until_the_deadline_and_then_that_is_our_own_doing():
+async def test_a_stream_cut_at_the_deadline_is_a_deadline_error():
     clock = Clock()
     transport = StreamTransport(clock, NetworkFault.TIMEOUT)
     client = Client(transport=transport, monotonic=clock, sleep=clock.sleep, attempt_timeout_s=5.0)
@@ -257,7 +257,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_body_of_three_hundred_megabytes_passes_through_in_ten(transport_type):
+async def test_a_300_megabyte_stream_needs_ten_megabytes(transport_type):
     mild = hostile.replies(200, gzip.compress(b"x"), content_encoding="gzip")
     wild = hostile.replies(200, hostile.gzip_bomb(300), content_encoding="gzip")
     async with hostile.serving(mild) as first, hostile.serving(wild) as second:

@@ -47,7 +47,7 @@ async def gathered(callers):
     return await asyncio.gather(*(caller() for caller in callers))
 
 
-def test_no_more_are_in_flight_than_the_limit_allows_and_all_get_their_turn_in_order():
+def test_requests_in_flight_stay_within_the_limit_and_start_in_order():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(2))
         callers = [Caller(throttle) for _ in range(6)]
@@ -58,7 +58,7 @@ def test_no_more_are_in_flight_than_the_limit_allows_and_all_get_their_turn_in_o
     virtual_time.run(main())
 
 
-def test_a_hint_holds_everybody_and_then_lets_one_probe_in():
+def test_a_hint_blocks_all_calls_and_then_admits_one_probe():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(8))
         assert await Caller(throttle, takes_s=0.0, answer=LIMITED)() is None
@@ -83,7 +83,7 @@ def test_a_hint_beyond_the_deadline_ends_a_call_at_once_with_the_servers_error()
     virtual_time.run(main())
 
 
-def test_a_breaker_that_opens_sends_everybody_away_at_once():
+def test_an_opening_breaker_ends_all_waiting_calls():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(1), breaker=Breaker(down=True))
         throttle.breaker.start_run()
@@ -96,7 +96,7 @@ def test_a_breaker_that_opens_sends_everybody_away_at_once():
     virtual_time.run(main())
 
 
-def test_a_run_on_trial_sends_one_probe_and_the_rest_when_it_is_answered():
+def test_after_an_outage_one_probe_is_sent_and_the_rest_when_it_is_answered():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(8), breaker=Breaker(down=True))
         throttle.breaker.start_run()
@@ -107,7 +107,7 @@ def test_a_run_on_trial_sends_one_probe_and_the_rest_when_it_is_answered():
     virtual_time.run(main())
 
 
-def test_who_waits_for_others_is_sent_away_at_its_deadline():
+def test_a_waiting_call_ends_at_its_deadline():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(1))
         slow, late, patient = Caller(throttle, takes_s=10), Caller(throttle, deadline_s=4.0), Caller(throttle)
@@ -118,7 +118,7 @@ def test_who_waits_for_others_is_sent_away_at_its_deadline():
     virtual_time.run(main())
 
 
-def test_no_wait_for_the_rate_is_begun_that_ends_past_the_deadline():
+def test_a_call_does_not_wait_for_the_rate_past_its_deadline():
     async def main():
         throttle = made(rate_limiter=RateLimiter(ceiling_per_s=0.1, share=1.0))
         await Caller(throttle)()
@@ -129,7 +129,7 @@ def test_no_wait_for_the_rate_is_begun_that_ends_past_the_deadline():
     virtual_time.run(main())
 
 
-def test_a_configured_rate_is_kept():
+def test_a_configured_rate_is_respected():
     async def main():
         throttle = made(rate_limiter=RateLimiter(ceiling_per_s=10.0, share=1.0), concurrency=ConcurrencyLimit(64))
         callers = [Caller(throttle, takes_s=0.3) for _ in range(50)]
@@ -141,7 +141,7 @@ def test_a_configured_rate_is_kept():
     virtual_time.run(main())
 
 
-def test_a_cancelled_waiter_blocks_no_other():
+def test_a_cancelled_call_blocks_no_other():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(1))
         tasks = [asyncio.create_task(Caller(throttle)()) for _ in range(5)]
@@ -155,7 +155,7 @@ def test_a_cancelled_waiter_blocks_no_other():
     virtual_time.run(main())
 
 
-def test_an_attempt_that_says_nothing_gives_its_turn_back_and_teaches_nothing():
+def test_an_inconclusive_attempt_frees_its_slot_and_teaches_nothing():
     async def main():
         throttle = made(concurrency=ConcurrencyLimit(1))
         assert throttle.try_acquire(now_s())
@@ -186,7 +186,7 @@ def test_learned_limits_are_used_by_another_process():
 
 
 @pytest.mark.parametrize("not_before", [None, START - timedelta(seconds=1), START])
-def test_a_hint_that_is_over_delays_no_request(not_before):
+def test_an_expired_hint_delays_no_request(not_before):
     async def main():
         throttle = made()
         throttle.restore_backoff(LearnedLimits(at=START, not_before=not_before, status=429))
@@ -219,7 +219,7 @@ def test_an_outage_and_an_open_probe_are_stored_for_the_next_run():
     virtual_time.run(main())
 
 
-def test_what_is_asked_again_because_it_failed_says_nothing_about_the_whole():
+def test_repeated_requests_do_not_count_for_the_breaker():
     async def main():
         throttle = made()
         for _ in range(30):

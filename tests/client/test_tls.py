@@ -80,7 +80,7 @@ async def test_an_untrusted_server_gets_no_request_and_no_retry(transport_type, 
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
-async def test_an_authority_of_ones_own_is_trusted_when_it_is_given(send, authority, version):
+async def test_a_configured_certificate_authority_is_trusted(send, authority, version):
     pem = authority.cert_pem.bytes()
     with tls_server(context_for(authority.issue_cert(HOST), version)) as server:
         assert await send(server.url) == NO_TLS
@@ -94,7 +94,7 @@ ENDS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
 
 
 @pytest.mark.parametrize("version", ENDS.values(), ids=ENDS)
-async def test_a_client_certificate_is_shown_where_one_is_asked_for(send, authority, version):
+async def test_a_client_certificate_is_presented_on_request(send, authority, version):
     context = context_for(authority.issue_cert(HOST), version)
     context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(context)
@@ -110,7 +110,7 @@ async def test_a_client_certificate_is_shown_where_one_is_asked_for(send, author
     assert server.certified == ["monitor.example"]
 
 
-async def test_plain_http_where_tls_was_expected_is_a_fault_of_tls(send):
+async def test_plain_http_on_a_tls_port_is_a_tls_fault(send):
     plain = hostile.answers(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", close=True)
     async with hostile.serving(hostile.hang, greet=plain) as server:
         assert await send(f"https://127.0.0.1:{server.port}") == NO_TLS
@@ -141,7 +141,7 @@ def test_unusable_connection_options_are_reported_without_quoting_them(transport
     assert CANARY not in repr(ConnectionOptions(**{**said, "ca_pem": None}))
 
 
-def test_a_key_of_another_certificate_is_refused(transport_type, authority):
+def test_a_key_that_does_not_match_its_certificate_is_refused(transport_type, authority):
     one, other = authority.issue_cert("a.example"), authority.issue_cert("a.example")
     mixed = one.private_key_pem.bytes() + other.cert_chain_pems[0].bytes()
     with pytest.raises(ValueError, match="don't belong together"):
@@ -168,7 +168,7 @@ NOBODY = "this system has no CA certificates: install ca-certificates, or set SS
 
 
 @pytest.mark.parametrize(("content", "expected"), [("ours", "200"), ("another", "tls"), ("nothing", NOBODY)])
-async def test_the_systems_authorities_are_trusted_and_ssl_cert_file_says_which(
+async def test_system_authorities_are_trusted_and_ssl_cert_file_selects_them(
     transport_type, authority, tmp_path, content, expected
 ):
     trusted = {"ours": authority, "another": trustme.CA()}

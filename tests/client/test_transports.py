@@ -21,7 +21,7 @@ from monitor.model.http import NetworkFault, Reply, Request, TransportFault
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def test_it_sends_what_it_was_given_and_brings_the_whole_reply(transport_type):
+async def test_a_request_is_sent_unchanged_and_the_complete_reply_returned(transport_type):
     behave = hostile.answers(
         b"HTTP/1.1 418 x\r\nContent-Length: 2\r\nX-Two: a\r\nx-two: b\r\nset-cookie: id=1\r\n\r\nhi"
     )
@@ -44,7 +44,7 @@ async def test_it_sends_what_it_was_given_and_brings_the_whole_reply(transport_t
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1e-6, -5.0])
-async def test_without_time_left_nothing_is_sent(transport_type, timeout_s):
+async def test_nothing_is_sent_after_the_deadline(transport_type, timeout_s):
     async with hostile.serving(hostile.replies(200)) as server:
         transport = transport_type(base_url=server.url)
         answer = await transport.send(get(), timeout_s=timeout_s)
@@ -55,7 +55,7 @@ async def test_without_time_left_nothing_is_sent(transport_type, timeout_s):
 
 
 @pytest.mark.parametrize("coding", ["br", "gzip", "nonsense"])
-async def test_an_empty_answer_is_an_answer_whatever_its_coding(transport_type, coding):
+async def test_an_empty_answer_is_valid_with_any_content_encoding(transport_type, coding):
     async with hostile.serving(hostile.replies(503, content_encoding=coding)) as server:
         transport = transport_type(base_url=server.url)
         answer = await transport.send(get(), timeout_s=5)
@@ -126,7 +126,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("behave", "fault"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_answer_is_a_fault_with_our_own_message(answer_of, behave, fault):
+async def test_a_malformed_answer_is_a_fault_with_our_own_message(answer_of, behave, fault):
     answer = await answer_of(behave)
     assert isinstance(answer, TransportFault)
     assert answer.fault is fault
@@ -171,7 +171,7 @@ SILENT = {
 
 
 @pytest.mark.parametrize(("scheme", "greet"), SILENT.values(), ids=SILENT)
-async def test_the_wall_clock_covers_the_connecting(send, scheme, greet):
+async def test_the_wall_clock_covers_connecting(send, scheme, greet):
     before = asyncio.all_tasks()
     async with hostile.serving(hostile.hang, greet=greet) as server:
         started = time.monotonic()
@@ -212,7 +212,7 @@ sys.stdin.read()
 """
 
 
-async def test_the_wall_clock_covers_a_look_up_that_never_ends(transport_type, tmp_path):
+async def test_the_wall_clock_covers_a_hanging_dns_lookup(transport_type, tmp_path):
     # the C library opens this file when it looks up a name without dots; a pipe that nobody writes to holds it there
     os.mkfifo(aliases := tmp_path / "aliases")
     environment = {**os.environ, "HOSTALIASES": str(aliases)}
@@ -301,7 +301,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("wild", BOMBS.values(), ids=BOMBS)
-async def test_what_would_fill_the_memory_is_refused_within_twenty_megabytes(transport_type, wild):
+async def test_an_oversized_body_is_refused_within_twenty_megabytes(transport_type, wild):
     assert len(BOMB) < 1 << 20
     mild = hostile.replies(200, gzip.compress(b"x"), content_encoding="gzip")
     async with hostile.serving(mild) as first, hostile.serving(wild) as second:
@@ -312,14 +312,14 @@ async def test_what_would_fill_the_memory_is_refused_within_twenty_megabytes(tra
     assert int(growth_kb) < 20 * 1024
 
 
-async def test_a_closed_wire_sends_nothing(transport_type):
+async def test_a_closed_transport_sends_nothing(transport_type):
     transport = transport_type(base_url="http://127.0.0.1:9")
     await transport.close()
     with pytest.raises(RuntimeError, match="closed"):
         await transport.send(get(), timeout_s=5)
 
 
-async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(transport_type):
+async def test_a_connection_closed_while_idle_is_replaced(transport_type):
     closing = hostile.answers(OK + b"content-length: 2\r\n\r\nhi", close=True)
     async with hostile.serving(closing) as server:
         transport = transport_type(base_url=server.url)
@@ -332,9 +332,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_replaced(transport
     assert server.accepted == 5
 
 
-async def test_a_kept_connection_that_breaks_under_its_second_request_is_a_fault_and_nothing_is_sent_twice(
-    transport_type,
-):
+async def test_a_kept_connection_that_breaks_during_a_request_is_a_fault_without_a_resend(transport_type):
     async def behave(reader, writer):
         if len(server.received) == 2:
             writer.transport.abort()
@@ -349,7 +347,7 @@ async def test_a_kept_connection_that_breaks_under_its_second_request_is_a_fault
     assert (len(server.received), server.accepted) == (3, 2)
 
 
-async def test_connections_are_kept_for_a_whole_run_and_closed_in_good_order_at_its_end(transport_type):
+async def test_connections_are_reused_during_a_run_and_closed_cleanly_at_its_end(transport_type):
     requests, at_once = 500, 8
 
     async def ask(transport, turns):
@@ -379,7 +377,7 @@ async def test_a_redirect_to_garbage_is_a_reply_like_any_other(answer_of):
     assert answer.headers["location"] == "http://[bad"
 
 
-async def test_a_refused_connection_differs_from_an_unknown_host(send):
+async def test_a_refused_connection_is_distinguished_from_an_unknown_host(send):
     async with hostile.serving(hostile.replies(200)) as gone:
         pass
     refused = await send(gone.url)
@@ -412,7 +410,7 @@ ASTRAY = {
 
 
 @pytest.mark.parametrize("path", ASTRAY.values(), ids=ASTRAY)
-async def test_a_path_that_could_lead_elsewhere_is_never_sent(send, path):
+async def test_a_path_that_could_change_the_host_is_never_sent(send, path):
     async with hostile.serving(hostile.replies(200)) as server:
         with pytest.raises(ValueError, match="path must be escaped"):
             await send(server.url, get(path))
@@ -426,7 +424,7 @@ async def test_a_path_cannot_change_the_host(send, path):
     assert server.received[0].startswith(f"GET {path} HTTP/1.1\r\n".encode())
 
 
-async def test_a_header_cannot_carry_a_second_one(send):
+async def test_a_header_cannot_inject_another_header(send):
     request = Request(method="GET", path="/x", template="/x", headers={"authorization": "a\r\nx-evil: 1"})
     async with hostile.serving(hostile.replies(200)) as server:
         with pytest.raises(ValueError, match="a header's value"):
@@ -434,7 +432,7 @@ async def test_a_header_cannot_carry_a_second_one(send):
     assert server.received == []
 
 
-async def test_an_absolute_url_is_used_as_it_is(send):
+async def test_an_absolute_url_is_used_unchanged(send):
     async with hostile.serving(hostile.replies(200)) as server:
         paths = ["/oauth2/token?a=b", "", "/hooks/a|b?c={d}#part"]
         answers = [await send("", get(server.url + path)) for path in paths]
@@ -443,7 +441,7 @@ async def test_an_absolute_url_is_used_as_it_is(send):
 
 
 @pytest.mark.parametrize("url", ["https://api.example:CANARY/", "https://api.example/CANARY\n"])
-async def test_an_absolute_url_that_can_not_be_read_is_named_without_being_quoted(send, url):
+async def test_an_invalid_absolute_url_is_reported_without_quoting_it(send, url):
     with pytest.raises(ValueError, match="URL can't be read") as caught:
         await send("", get(url))
     assert "CANARY" not in "".join(traceback.format_exception(caught.value))
@@ -481,7 +479,7 @@ async def test_a_custom_transports_errors_map_to_faults_too(error, fault):
     assert "CANARY" not in answer.text
 
 
-async def test_a_custom_transport_may_answer():
+async def test_a_custom_transport_can_answer():
     packed = gzip.compress(b"ok")
     transport = httpx.MockTransport(
         lambda request: httpx.Response(200, stream=httpx.ByteStream(packed), headers={"content-encoding": "gzip"})
@@ -491,7 +489,7 @@ async def test_a_custom_transport_may_answer():
     assert answer.body == b"ok"
 
 
-async def test_large_answers_are_kept_a_few_at_a_time_and_all_of_them_come(transport_type):
+async def test_large_answers_are_limited_in_memory_and_all_are_returned(transport_type):
     body = os.urandom(1 << 19)
     async with hostile.serving(hostile.replies(200, body)) as server:
         transport = transport_type(base_url=server.url)
@@ -500,7 +498,7 @@ async def test_large_answers_are_kept_a_few_at_a_time_and_all_of_them_come(trans
     assert [answer.body == body for answer in answers] == [True] * 40
 
 
-async def test_a_large_body_that_waits_for_its_turn_ends_at_its_deadline(transport_type):
+async def test_a_large_body_that_waits_for_memory_ends_at_its_deadline(transport_type):
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(200_000)
     async with hostile.serving(hostile.answers(head)) as server:
         transport = transport_type(base_url=server.url)

@@ -54,7 +54,7 @@ def target_of(config_dir, written, environ=None):
     return target
 
 
-def test_what_is_not_set_is_the_systems(config_dir):
+def test_unset_options_are_the_systems_defaults(config_dir):
     assert build_connection(target_of(config_dir, "")) == ConnectionOptions()
 
 
@@ -67,7 +67,7 @@ def test_what_is_not_set_is_the_systems(config_dir):
     ],
 )
 @pytest.mark.parametrize("http", ["fast", "httpx"])
-async def test_certificates_reach_the_wire(config_dir, pem, files, names, http):
+async def test_certificates_reach_the_transport(config_dir, pem, files, names, http):
     path = config_dir.write(
         GLOO.replace("#target", f'tls = {{ ca_file = "ca.pem", {files} }}').replace("#check", f'http = "{http}"')
     )
@@ -111,7 +111,7 @@ MAY_NOT = {
 
 
 @pytest.mark.parametrize(("files", "key", "words", "name"), MAY_NOT.values(), ids=MAY_NOT)
-def test_a_file_that_can_not_serve_is_one_sentence(config_dir, pem, files, key, words, name):
+def test_an_unusable_certificate_file_is_one_sentence(config_dir, pem, files, key, words, name):
     problems = config_dir.problems(config_dir.write(GLOO.replace("#target", f"tls = {{ {files} }}")))
 
     (problem,) = problems
@@ -120,19 +120,19 @@ def test_a_file_that_can_not_serve_is_one_sentence(config_dir, pem, files, key, 
 
 
 @pytest.mark.parametrize("path", ["", "a\\u0000b"])
-def test_what_is_no_path_is_refused(config_dir, path):
+def test_a_value_that_is_not_a_path_is_refused(config_dir, path):
     assert config_dir.problems(config_dir.write(GLOO.replace("#target", f'tls = {{ ca_file = "{path}" }}'))) == [
         "targets.gloo-prod.tls.ca_file must be the path of a file"
     ]
 
 
-def test_a_certificate_needs_its_key(config_dir, pem):
+def test_a_certificate_without_its_key_is_refused(config_dir, pem):
     assert config_dir.problems(config_dir.write(GLOO.replace("#target", 'tls = { cert_file = "cert.pem" }'))) == [
         "targets.gloo-prod.tls.key_file is missing: give the private key that belongs to cert_file"
     ]
 
 
-def test_a_path_may_come_from_a_variable_and_is_told_with_its_origin(config_dir, pem):
+def test_a_path_may_come_from_a_variable_and_is_shown_with_its_origin(config_dir, pem):
     path = config_dir.write(
         GLOO.replace("#target", 'tls = { ca_file = "${CORP}", cert_file = "cert.pem", key_file = "key.pem" }')
     )
@@ -150,7 +150,7 @@ def test_a_path_may_come_from_a_variable_and_is_told_with_its_origin(config_dir,
     assert config_dir.folder / "ca.pem" not in secret_files(config)
 
 
-async def test_a_file_is_read_anew_each_time(config_dir, pem):
+async def test_a_file_is_read_again_each_time(config_dir, pem):
     target = target_of(config_dir, 'tls = { ca_file = "ca.pem" }')
     renewed = trustme.CA().cert_pem.bytes()
     (config_dir.folder / "ca.pem").write_bytes(renewed)
@@ -162,7 +162,7 @@ async def test_a_file_is_read_anew_each_time(config_dir, pem):
         build_connection(target)
 
 
-async def test_what_became_unusable_is_told_by_the_target(config_dir, pem):
+async def test_a_file_that_became_unusable_is_reported_with_its_target(config_dir, pem):
     target = target_of(config_dir, 'tls = { ca_file = "ca.pem" }')
     (config_dir.folder / "ca.pem").write_bytes(CANARY.encode())
 
@@ -173,7 +173,7 @@ async def test_what_became_unusable_is_told_by_the_target(config_dir, pem):
 
 
 @pytest.mark.parametrize("written", [f'proxy = "{PROXY}"', 'proxy = "${PROXY}"', 'proxy_file = "proxy"'])
-async def test_a_proxy_is_a_secret_from_wherever_it_comes(config_dir, written):
+async def test_a_proxy_is_a_secret_from_any_source(config_dir, written):
     (config_dir.folder / "proxy").write_text(f"{PROXY}\n")
     config = load_config(config_dir.write(GLOO.replace("#target", written)), {"PROXY": PROXY})
 
@@ -190,13 +190,13 @@ async def test_a_proxy_is_a_secret_from_wherever_it_comes(config_dir, written):
 
 
 @pytest.mark.parametrize("url", ["http://proxy", "https://proxy:1/", "socks5://u:p@proxy", "socks5h://[::1]:1080"])
-async def test_a_proxy_of_each_kind_makes_a_wire(config_dir, url):
+async def test_every_kind_of_proxy_makes_a_transport(config_dir, url):
     target = target_of(config_dir, f'proxy = "{url}"')
     await open_transport(target).close()
     assert build_connection(target).proxy == url
 
 
-def test_direct_is_no_secret(config_dir):
+def test_direct_is_not_a_secret(config_dir):
     config = load_config(config_dir.write(GLOO.replace("#target", 'proxy = "direct"')), {})
 
     assert build_connection(config.targets[0]).proxy == "direct"
@@ -205,7 +205,7 @@ def test_direct_is_no_secret(config_dir):
 
 
 @pytest.mark.parametrize(("url", "is_secret"), [(PROXY, True), ("http://proxy.example:3128", False)])
-def test_a_proxy_without_a_password_is_no_secret_to_guard(config_dir, url, is_secret):
+def test_a_proxy_without_a_password_is_not_masked(config_dir, url, is_secret):
     config = load_config(config_dir.write(GLOO.replace("#target", f'proxy = "{url}"')), {})
 
     assert ("targets[0].proxy" in literal_secrets(config)) is is_secret

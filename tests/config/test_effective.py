@@ -59,7 +59,7 @@ def config(config_dir):
         ("routes[0].continue", False, "default", "default"),
     ],
 )
-def test_every_setting_says_where_it_came_from(config_dir, config, key, value, source, origin):
+def test_every_setting_has_its_origin(config_dir, config, key, value, source, origin):
     setting = settings(config)[key]
 
     assert (setting.value, setting.origin.source) == (value, source)
@@ -82,7 +82,7 @@ def test_a_target_from_variables_alone_names_each_of_them(empty_cwd):
     assert str(shown["targets[0].sync_log.url"].origin) == "MONITOR_SYNC_LOG_URL in the environment"
 
 
-def test_a_later_setting_takes_the_place_of_an_earlier_rival(config_dir, valid):
+def test_a_later_setting_replaces_an_earlier_alternative(config_dir, valid):
     (config_dir.folder / "url").write_text("postgresql://db/x")
     text = valid.replace("#schedule", 'cron = "* * * * *"').replace("#top", 'database_file = "url"')
 
@@ -95,7 +95,7 @@ def test_a_later_setting_takes_the_place_of_an_earlier_rival(config_dir, valid):
     assert str(shown["database"].origin) == "MONITOR_DATABASE in the environment"
 
 
-def test_the_text_is_toml_that_says_the_same(config):
+def test_the_text_is_equivalent_toml(config):
     text = format_toml(effective_settings(config.describe(), config.origins))
 
     read = tomllib.loads(text)
@@ -106,7 +106,7 @@ def test_the_text_is_toml_that_says_the_same(config):
     assert "s3cret" not in text
 
 
-def test_the_text_fits_a_terminal(config):
+def test_the_text_fits_80_columns(config):
     lines = format_toml(effective_settings(config.describe(), config.origins)).splitlines()
 
     assert [line for line in lines if len(line) > 80 and not line.startswith("#")] == []
@@ -114,7 +114,7 @@ def test_the_text_fits_a_terminal(config):
     assert lines[lines.index("# MONITOR_DATABASE in the environment") + 1] == f'database = "{MASK}"'
 
 
-def test_a_name_that_toml_would_take_for_something_else_is_quoted(config_dir):
+def test_a_name_that_is_no_bare_toml_key_is_quoted(config_dir):
     text = TEXT.replace('provider = "gloo"', 'provider = "generic"\nbase_url = "https://api.example"').replace(
         'statuses = { pending = ["${STATUS}", "RERANKING"] }',
         'headers = { "X.Y" = "1" }\nstatuses = { completed = ["ok"] }\nitem = { path = "/{item_id}" }',

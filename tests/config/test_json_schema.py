@@ -35,16 +35,16 @@ def whole_files():
         yield pytest.param(text, id=f"the template {name}.toml")
 
 
-def test_it_is_a_schema():
+def test_it_is_a_valid_schema():
     Draft202012Validator.check_schema(json_schema())
 
 
 @pytest.mark.parametrize("text", [*whole_files(), GLOO, GENERIC])
-def test_a_whole_file_fits_the_schema(schema, text):
+def test_a_complete_file_is_valid(schema, text):
     assert [error.message for error in schema.iter_errors(tomllib.loads(text))] == []
 
 
-def test_a_mistake_in_a_single_key_does_not_fit(schema, config_dir):
+def test_a_mistake_in_a_single_key_is_invalid(schema, config_dir):
     found = []
     for mistake in (each for table in LINES.values() for each in table):
         _, (problem,) = errors_of(mistake, config_dir.folder)
@@ -58,17 +58,17 @@ def test_a_mistake_in_a_single_key_does_not_fit(schema, config_dir):
 @pytest.mark.parametrize(
     "written", ['concurrency = "${N}"', 'deadline = "${DEADLINE}"', 'strategy = "${STRATEGY}"', 'http = "${HTTP}"']
 )
-def test_a_variable_may_stand_for_anything(schema, written):
+def test_a_variable_is_valid_for_any_setting(schema, written):
     assert schema.is_valid(tomllib.loads(GLOO.replace("#check", written)))
 
 
 @pytest.mark.parametrize("duration", ["30s", "5m", "1h30m", "500ms", "0s", "1d2h3m4s5ms"])
-def test_a_duration_fits(schema, duration):
+def test_durations_are_valid(schema, duration):
     assert schema.is_valid(tomllib.loads(GLOO.replace("#check", f'missing_after = "{duration}"')))
 
 
 @pytest.mark.parametrize("rate", ["50/s", "0.5/s", "100/m", "33.3/m", "3000/h", "${RATE}"])
-def test_a_rate_fits(schema, rate):
+def test_rates_are_valid(schema, rate):
     assert schema.is_valid(tomllib.loads(GLOO.replace("#check", f'rate = "{rate}"\nrate_share = 1')))
 
 
@@ -85,14 +85,14 @@ def test_a_secret_may_be_a_file(schema, old, new):
     assert schema.is_valid(tomllib.loads(GLOO.replace(old, new)))
 
 
-def test_a_provider_that_is_installed_fits_where_it_is():
+def test_an_installed_provider_is_valid():
     text = tomllib.loads(GENERIC.replace('"generic"', '"acme"').replace('item = { path = "/documents/{item_id}" }', ""))
 
     assert Draft202012Validator(json_schema(["acme"])).is_valid(text)
     assert not Draft202012Validator(json_schema()).is_valid(text)
 
 
-def test_every_setting_says_what_it_means():
+def test_every_setting_has_a_description():
     def silent(schema, path=""):
         for name, inner in schema.get("properties", {}).items():
             if len(inner.get("description", "")) < 20:
@@ -103,7 +103,7 @@ def test_every_setting_says_what_it_means():
     assert list(silent(json_schema())) == []
 
 
-def test_defaults_are_those_in_force():
+def test_defaults_are_those_of_the_program():
     properties = json_schema()["$defs"]["CheckConfig"]["properties"]
     made = Config.model_fields["targets"].annotation.__args__[0].model_fields["check"].default
 

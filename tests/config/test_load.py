@@ -152,7 +152,7 @@ def test_every_setting_of_a_generic_target_is_read(config_dir):
     ("by", "parameter"),
     [("none", None), ("link", None), ("cursor", "cursor"), ("offset", "offset"), ("number", "page")],
 )
-def test_each_page_rule_has_its_usual_parameter(config_dir, by, parameter):
+def test_each_kind_of_paging_has_its_usual_parameter(config_dir, by, parameter):
     text = GENERIC.partition("page = ")[0] + f'page = {{ by = "{by}" }}\n'
 
     page = load_config(config_dir.write(text), {}).targets[0].list_.page
@@ -165,7 +165,7 @@ def test_each_page_rule_has_its_usual_parameter(config_dir, by, parameter):
     [("", "Bearer"), ('header = "authorization"', "Bearer"), ('header = "X-API-Key"', ""),
      ('header = "X-API-Key", scheme = "Key"', "Key"), ('scheme = ""', "")],
 )  # fmt: skip
-def test_a_key_has_the_usual_word_before_it_in_the_usual_header_alone(config_dir, header, scheme):
+def test_an_api_key_has_a_prefix_only_in_the_default_header(config_dir, header, scheme):
     auth = f'auth = {{ api_key = "k3y"{", " if header else ""}{header} }}'
     text = GENERIC.replace('auth = { client_id = "id", client_secret = "s3cret", token_path = "/token", '
                            'scope = "read" }', auth)  # fmt: skip
@@ -195,7 +195,7 @@ def test_the_view_of_a_configuration_has_its_keys_and_no_secret(config_dir):
     assert view["schedule"] == {"cron": "*/5 * * * *", "timezone": "Europe/Paris", "jitter": "0s"}
 
 
-def test_what_is_left_out_has_a_default(config_dir):
+def test_omitted_settings_have_defaults(config_dir):
     config = load_config(config_dir.write())
 
     (target,) = config.targets
@@ -219,7 +219,7 @@ def test_what_is_left_out_has_a_default(config_dir):
     ("schedule", "explicit"),
     [("", False), ('timezone = "UTC"', False), ('every = "5m"', True), ('cron = "* * * * *"', True)],
 )
-def test_a_schedule_is_explicit_when_someone_wrote_it(config_dir, valid, schedule, explicit):
+def test_a_schedule_is_explicit_if_it_is_configured(config_dir, valid, schedule, explicit):
     assert load_config(config_dir.write(valid.replace("#schedule", schedule))).schedule.explicit is explicit
 
 
@@ -279,7 +279,7 @@ def test_tables_are_merged_key_by_key_and_lists_are_replaced(config_dir, valid):
         ('cron = "* * * * *"', {"MONITOR_SCHEDULE__EVERY": "10s"}, timedelta(seconds=10), None),
     ],
 )
-def test_a_later_schedule_replaces_an_earlier_one_of_the_other_kind(config_dir, valid, written, environ, every, cron):
+def test_a_later_schedule_replaces_one_of_the_other_kind(config_dir, valid, written, environ, every, cron):
     schedule = load_config(config_dir.write(valid.replace("#schedule", written)), environ).schedule
 
     assert (schedule.every, schedule.cron) == (every, cron)
@@ -298,7 +298,7 @@ def test_a_secret_replaces_an_earlier_secret_file_and_the_other_way_round(config
     assert config.database.reveal() == "postgresql+psycopg://db/rotated"
 
 
-def test_relative_paths_are_taken_from_where_they_are_written(config_dir, empty_cwd, valid):
+def test_relative_paths_are_relative_to_their_file(config_dir, empty_cwd, valid):
     (config_dir.folder / "key").write_text("in-file")
     (empty_cwd / "key").write_text("postgresql://db/here")
     text = valid.replace('client_secret = "s3cret"', 'client_secret_file = "key"')
@@ -316,12 +316,12 @@ def test_relative_paths_are_taken_from_where_they_are_written(config_dir, empty_
     assert load_config(path, {}).database.reveal() == f"sqlite:///{config_dir.folder}/m.db"
 
 
-def test_the_default_database_stands_beside_the_file(config_dir, empty_cwd):
+def test_the_default_database_is_beside_the_file(config_dir, empty_cwd):
     assert load_config(config_dir.write(), {}).database.reveal() == f"sqlite:///{config_dir.folder}/monitor.db"
     assert load_config(None, GLOO).database.reveal() == f"sqlite:///{empty_cwd}/monitor.db"
 
 
-def test_the_file_is_the_one_named_else_that_of_the_environment_else_the_usual_one(config_dir, empty_cwd, valid):
+def test_the_file_is_the_given_one_else_from_the_environment_else_the_default(config_dir, empty_cwd, valid):
     config_dir.write(valid.replace("#top", 'environment = "named"'))
     relative = Path("../etc/monitor.toml")
     (empty_cwd / "other.toml").write_text(valid.replace("#top", 'environment = "of the environment"'))
@@ -334,7 +334,7 @@ def test_the_file_is_the_one_named_else_that_of_the_environment_else_the_usual_o
     assert load_config(None, {}).environment == "usual"
 
 
-def test_variables_fill_in_texts_from_the_environment_and_dotenv(config_dir, valid):
+def test_variables_are_replaced_from_the_environment_and_dotenv(config_dir, valid):
     text = valid.replace('"s3cret"', '"${A}-${B}-$$-$${B}-$C"').replace("#end", '[[routes]]\nchannels = ["${L}"]')
     text += '[[channels]]\nname = "log"\ntype = "log"\n'
     path = config_dir.write(
@@ -349,7 +349,7 @@ def test_variables_fill_in_texts_from_the_environment_and_dotenv(config_dir, val
 
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
-def test_a_byte_order_mark_is_no_part_of_a_file(config_dir, valid, bom):
+def test_a_byte_order_mark_is_ignored(config_dir, valid, bom):
     assert load_config(config_dir.write(bom + valid, dotenv=f"{bom}MONITOR_ENVIRONMENT=x")).environment == "x"
 
 
@@ -359,7 +359,7 @@ TABLES = {name: f.annotation for name, f in Config.model_fields.items() if hasat
 @pytest.mark.parametrize(
     "variable", [f"MONITOR_{name}__{key}".upper() for name, table in TABLES.items() for key in table.model_fields]
 )
-def test_every_key_of_a_table_is_known_as_a_variable(variable):
+def test_every_key_of_a_table_has_a_variable(variable):
     layers, _, warnings = decode_variables({variable: "x"}, Path("/"), SettingSource.ENVIRONMENT)
     assert warnings == []
     assert [layer.variables for layer in layers] == [{tuple(variable.lower()[8:].split("__")): variable}]
@@ -398,7 +398,7 @@ def test_the_environment_alone_can_describe_one_gloo_target(empty_cwd):
     assert (config.source, config.warnings) == (None, ())
 
 
-def test_the_environment_may_say_more_about_its_target(empty_cwd):
+def test_the_environment_can_set_more_options_of_its_target(empty_cwd):
     (empty_cwd / ".env").write_text("GLOO_API_KEY=k3y\nGLOO_PUBLISHER_ID=p2\nMONITOR_SYNC_LOG_URL=postgres://db/x\n")
     config = load_config(
         None,
@@ -417,7 +417,7 @@ def test_the_environment_may_say_more_about_its_target(empty_cwd):
     assert target.sync_log.url.reveal() == "postgresql+psycopg://db/x"
 
 
-def test_this_process_s_own_environment_is_read_when_none_is_given(empty_cwd):
+def test_the_environment_of_the_process_is_read_by_default(empty_cwd):
     code = "from monitor.config import load_config; print(load_config().targets[0].auth.client_secret.reveal())"
     env = {**GLOO, "PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -437,14 +437,14 @@ def test_a_configuration_can_be_made_without_any_file(config_dir, valid):
         made.environment = "other"
 
 
-def test_the_sentences_of_a_problem_hold_no_python(config_dir):
+def test_error_messages_contain_no_python(config_dir):
     path = config_dir.write("a = 1\ntargets = [1]\nrules = {}\nchannels = [[]]\nroutes = [{channels = [1]}]\n")
 
     for sentence in config_dir.problems(path):
         assert re.fullmatch(r"[a-z]\S* (is|must|has) [^'<>]*", sentence), sentence
 
 
-def test_a_route_may_name_the_log_that_is_always_there(config_dir, valid):
+def test_a_route_may_name_the_built_in_log_channel(config_dir, valid):
     config = load_config(config_dir.write(valid.replace("#end", '[[routes]]\nchannels = ["log"]')))
 
     assert config.routes[0].channels == ("log",)

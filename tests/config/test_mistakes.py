@@ -39,7 +39,7 @@ def test_a_database_that_cannot_be_used_is_one_error_with_a_remedy(config_dir, m
 
 
 @pytest.mark.parametrize("file", [GLOO, GENERIC], ids=["gloo", "generic"])
-def test_the_files_that_mistakes_are_made_in_are_valid(config_dir, file):
+def test_the_files_without_the_mistake_are_valid(config_dir, file):
     assert errors_of(Mistake(wrote=file, key="", fix=""), config_dir.folder) == (0, [])
 
 
@@ -57,7 +57,7 @@ def test_a_mistake_in_dotenv_is_reported_with_the_variable(config_dir):
     assert keys(config_dir.problems(path)) == ["MONITOR_DATABASE", "MONITOR_SCHEDULE__EVERY"]
 
 
-def test_without_a_file_everything_that_the_target_lacks_is_reported(config_dir, empty_cwd):
+def test_without_a_file_every_missing_setting_of_the_target_is_reported(config_dir, empty_cwd):
     assert keys(config_dir.problems(None, {"GLOO_CLIENT_ID": "id"})) == ["GLOO_PUBLISHER_ID", "GLOO_CLIENT_SECRET"]
 
 
@@ -102,7 +102,7 @@ def test_rules_and_routes_for_other_deployments_are_no_error(config_dir, valid):
     assert (len(config.rules), len(config.routes)) == (1, 4)
 
 
-def test_an_unknown_channel_type_is_answered_with_every_known_type(config_dir, valid):
+def test_the_error_for_an_unknown_channel_type_lists_the_known_types(config_dir, valid):
     text = valid.replace("#end", '[[channels]]\nname = "a"\ntype = "teams"\nurl = "x"\n')
 
     (problem,) = config_dir.problems(config_dir.write(text))
@@ -127,7 +127,7 @@ def test_a_file_over_one_megabyte_is_not_read(config_dir, file):
     assert problem.startswith(f"{config_dir.folder / file} is larger than 1 MiB")
 
 
-def test_a_folder_is_no_file(config_dir):
+def test_a_folder_is_not_a_configuration_file(config_dir):
     (problem,) = config_dir.problems(config_dir.folder)
 
     assert problem.startswith(f"{config_dir.folder} can't be read (Is a directory)")
@@ -140,7 +140,7 @@ def test_a_syntax_error_names_its_line(config_dir):
 
 
 @pytest.mark.parametrize("content", ["a = " + "[" * 100_000, '[targets."\\u0000'], ids=["deep", "control characters"])
-def test_no_syntax_error_quotes_the_file(config_dir, content):
+def test_syntax_errors_do_not_quote_the_file(config_dir, content):
     (problem,) = config_dir.problems(config_dir.write(content))
 
     assert problem.startswith(f"{config_dir.folder}/monitor.toml is not valid TOML")
@@ -149,7 +149,7 @@ def test_no_syntax_error_quotes_the_file(config_dir, content):
     assert len(problem) < 300
 
 
-def test_json_that_nests_too_deeply_is_no_json(config_dir):
+def test_too_deeply_nested_json_is_invalid(config_dir):
     (problem,) = config_dir.problems(config_dir.write(), {"MONITOR_TARGETS": "[" * 100_000})
 
     assert problem.startswith("MONITOR_TARGETS must be JSON")
@@ -182,7 +182,7 @@ def installed(tmp_path, monkeypatch):
 ACME = GENERIC.replace('"generic"', '"acme"').replace('item = { path = "/documents/{item_id}" }', "")
 
 
-def test_an_installed_provider_may_be_named_and_is_not_imported(config_dir, installed):
+def test_an_installed_provider_is_accepted_without_importing_it(config_dir, installed):
     acme = ACME.replace("#target", 'options = { region = "eu" }')
 
     (target,) = load_config(config_dir.write(acme), {}).targets

@@ -21,7 +21,7 @@ from monitor.config.fields import RequestRate
         ("99999999/s", 99_999_999),
     ],
 )
-def test_a_rate_reads_as_people_write_it(written, per_s):
+def test_common_forms_of_rates_are_read(written, per_s):
     assert RequestRate(written) == pytest.approx(per_s, rel=1e-12)
 
 
@@ -30,13 +30,13 @@ def test_a_rate_reads_as_people_write_it(written, per_s):
     ["", "50", "/s", "50/", "50/d", "50/S", "50/min", "50 / s", " 50/s", "50/s\n", "-1/s", "+1/s", "0/s", "0.0/s",
      "0.000/h", ".5/s", "5./s", "05/s", "1e3/s", "1,5/s", "nan/s", "inf/s", "\u0665/s", "123456789/s", "5/10s"],
 )  # fmt: skip
-def test_anything_else_is_no_rate(text):
+def test_other_texts_are_not_rates(text):
     with pytest.raises(ValueError, match="not a rate"):
         RequestRate(text)
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
-def test_a_copy_remembers_how_it_was_written(duplicate):
+def test_a_copy_keeps_the_original_text(duplicate):
     made = duplicate(RequestRate("100/m"))
 
     assert (made, made.written) == (RequestRate("100/m"), "100/m")

@@ -8,13 +8,13 @@ from monitor.config.json_schema import json_schema
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/configuration.md"
 
 
-def test_the_document_holds_the_reference_as_the_schema_has_it():
+def test_the_reference_in_the_document_matches_the_schema():
     committed = DOCUMENT.read_text(encoding="utf-8")
 
     assert committed == reference.renewed(committed), "make docs"
 
 
-def test_every_key_of_every_table_is_in_it():
+def test_the_reference_has_every_key_of_every_table():
     text = reference.reference()
     schema = json_schema()
     keys = [key for table in [schema, *schema["$defs"].values()] for key in table.get("properties", ())]
@@ -22,7 +22,7 @@ def test_every_key_of_every_table_is_in_it():
     assert [key for key in keys if f"`{key}`" not in text] == []
 
 
-def test_a_file_is_rewritten_between_its_marks_alone(tmp_path):
+def test_only_the_text_between_the_marks_is_replaced(tmp_path):
     file = tmp_path / "page.md"
     file.write_text(f"before\n{reference.BEGIN}\nold\n{reference.END}\nafter\n", encoding="utf-8")
 

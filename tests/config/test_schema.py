@@ -60,7 +60,7 @@ def test_a_configuration_lists_every_secret_in_it(target, auth):
     ]
 
 
-def test_a_route_matches_one_pattern_or_several_and_may_go_on():
+def test_a_route_matches_one_or_several_patterns_and_can_continue():
     route = RouteConfig(match={"team": "pipeline", "target": ("a", "b*")}, channels=("log",), continue_=True)
 
     assert route.match == {"team": ("pipeline",), "target": ("a", "b*")}
@@ -72,6 +72,6 @@ def test_a_time_span_out_of_range_is_refused_in_python_too():
         CheckConfig(deadline=timedelta(days=2))
 
 
-def test_a_section_is_made_from_nothing_but_a_table():
+def test_a_section_must_be_a_table():
     with pytest.raises(ValidationError, match="valid dictionary"):
         ScheduleConfig.model_validate("5m")

@@ -52,7 +52,7 @@ def test_only_reveal_shows_a_secret(secret):
 @pytest.mark.parametrize(
     "leave", [json.dumps, pickle.dumps, msgspec.json.encode, vars, bytes, list], ids=lambda way: way.__name__
 )
-def test_a_secret_leaves_in_no_other_way(secret, leave):
+def test_a_secret_is_not_shown_in_any_other_way(secret, leave):
     with pytest.raises(TypeError) as caught:
         leave(secret)
 
@@ -104,7 +104,7 @@ def test_the_stamp_of_a_secret_changes_with_its_file(secret_file, change):
     assert before != secret.stamp() == doubled.stamp()
 
 
-def test_the_stamp_sees_the_swapped_link_of_a_mounted_secret(tmp_path):
+def test_the_stamp_changes_with_the_swapped_link_of_a_mounted_secret(tmp_path):
     for version in ("..1", "..2"):
         (tmp_path / version).mkdir()
         (tmp_path / version / "key").write_text("same size")
@@ -120,7 +120,7 @@ def test_the_stamp_sees_the_swapped_link_of_a_mounted_secret(tmp_path):
     assert secret.stamp() != before
 
 
-def test_a_file_that_is_not_there_has_an_empty_stamp(tmp_path):
+def test_a_missing_file_has_an_empty_stamp(tmp_path):
     assert Secret.from_file(tmp_path / "missing").stamp() == ()
 
 
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_there_has_an_empty_stamp(tmp_path):
     [("key", "key"), ("key\n", "key"), ("key\r\n", "key"), (" key ", " key "), ("clé✓", "clé✓")],
     ids=["bare", "newline", "crlf", "spaces", "non-ascii"],
 )
-def test_one_final_newline_is_no_part_of_the_secret(secret_file, content, value):
+def test_one_final_newline_is_removed_from_a_secret(secret_file, content, value):
     secret_file.write_bytes(content.encode())
 
     assert Secret.from_file(secret_file).reveal() == value
@@ -146,7 +146,7 @@ FAULTY = {
 
 
 @pytest.mark.parametrize("fault", FAULTY)
-def test_a_file_that_cannot_be_a_secret_is_named_and_not_quoted(secret_file, fault):
+def test_an_unusable_secret_file_is_named_and_not_quoted(secret_file, fault):
     content, words = FAULTY[fault]
     secret = Secret.from_file(secret_file)
     secret_file.write_bytes(content)
@@ -161,7 +161,7 @@ def test_a_file_that_cannot_be_a_secret_is_named_and_not_quoted(secret_file, fau
     assert CANARY not in str(later.value) + str(at_start.value) + repr(at_start.value)
 
 
-def test_a_secret_file_that_is_not_there_or_not_a_file_is_named(tmp_path):
+def test_a_missing_secret_file_or_a_folder_is_named(tmp_path):
     missing = tmp_path / "missing"
     with pytest.raises(ConfigError) as caught:
         Secret.from_file(missing).reveal()
@@ -187,7 +187,7 @@ def test_a_secret_file_that_is_not_there_or_not_a_file_is_named(tmp_path):
         ({"key": CANARY, "key_file": "x"}, "keep one of them"),
     ],
 )
-def test_a_setting_that_is_no_secret_is_refused_without_its_value(raw, words):
+def test_a_value_that_is_not_a_secret_is_refused_without_quoting_it(raw, words):
     with pytest.raises(ValidationError) as caught:
         Credentials.model_validate(raw)
 

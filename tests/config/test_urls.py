@@ -42,7 +42,7 @@ def test_a_base_url_is_kept_without_its_trailing_slash(url, allow_http, base):
         ("https://host#x", "must contain only scheme, host and path"),
     ],
 )
-def test_any_other_base_url_is_refused_without_being_quoted(url, fault):
+def test_an_invalid_base_url_is_refused_without_quoting_it(url, fault):
     with pytest.raises(ValueError, match=fault) as caught:
         validate_base_url(url, allow_http=False)
 
@@ -61,7 +61,7 @@ def test_any_other_base_url_is_refused_without_being_quoted(url, fault):
         ("sqlite:////var/lib/monitor.db?timeout=5", "sqlite:////var/lib/monitor.db?timeout=5"),
     ],
 )
-def test_a_connection_url_becomes_one_that_sqlalchemy_reads(url, sqlalchemy):
+def test_a_connection_url_is_converted_for_sqlalchemy(url, sqlalchemy):
     assert normalise_database_url(url) == sqlalchemy
     assert normalise_database_url(sqlalchemy) == sqlalchemy
 
@@ -82,7 +82,7 @@ def test_a_connection_url_becomes_one_that_sqlalchemy_reads(url, sqlalchemy):
         ("sqlite://host/x", "must name a file"),
     ],
 )
-def test_any_other_connection_url_is_refused_without_being_quoted(url, fault):
+def test_an_invalid_connection_url_is_refused_without_quoting_it(url, fault):
     with pytest.raises(ValueError, match=fault) as caught:
         normalise_database_url(url)
 
@@ -106,5 +106,5 @@ def test_a_webhook_needs_an_http_url(url):
         ("postgresql://db/x", "postgresql://db/x"),
     ],
 )
-def test_a_relative_sqlite_path_is_taken_from_the_folder(url, anchored):
+def test_a_relative_sqlite_path_is_relative_to_the_folder(url, anchored):
     assert resolve_sqlite_path(url, Path("/etc/monitor")) == anchored

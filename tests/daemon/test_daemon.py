@@ -26,7 +26,7 @@ HOURLY = '[schedule]\nevery = "1h"\n'
 
 
 @pytest.mark.smoke
-def test_it_runs_on_schedule_opens_an_incident_resolves_it_and_ends_on_sigterm(small_world, start):
+def test_the_daemon_runs_on_schedule_opens_and_resolves_an_incident_and_ends_on_sigterm(small_world, start):
     small_world.configure(more=EVERY_SECOND)
     small_world.track(4)
     daemon = start(small_world)
@@ -48,7 +48,7 @@ def test_it_runs_on_schedule_opens_an_incident_resolves_it_and_ends_on_sigterm(s
     assert small_world.rows("SELECT holder FROM leases") == [{"holder": None}]
 
 
-def test_runs_that_it_was_not_there_for_are_told(small_world, start):
+def test_missed_runs_are_reported(small_world, start):
     small_world.track(2)
     small_world.clock.now = datetime.now(UTC) - timedelta(hours=1)
     small_world.run()
@@ -61,7 +61,7 @@ def test_runs_that_it_was_not_there_for_are_told(small_world, start):
     assert told["facts"]["evidence"] in {"11 × missed", "12 × missed"}
 
 
-def test_one_event_per_run_carries_what_people_search_for_and_every_line_is_json(small_world, start):
+def test_every_log_line_is_json_and_each_run_has_one_event(small_world, start):
     small_world.configure(more=EVERY_SECOND)
     small_world.track(2)
     daemon = start(small_world)
@@ -87,7 +87,7 @@ def test_one_event_per_run_carries_what_people_search_for_and_every_line_is_json
 
 
 @pytest.mark.smoke
-def test_sigterm_in_mid_run_stores_a_partial_snapshot_and_leaves_nothing_claimed(world, start):
+def test_sigterm_during_a_run_stores_a_partial_snapshot_and_releases_all_claims(world, start):
     world.configure(check="concurrency = 2", more=HOURLY)
     world.track(200)
     world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
@@ -103,7 +103,7 @@ def test_sigterm_in_mid_run_stores_a_partial_snapshot_and_leaves_nothing_claimed
     assert world.rows("SELECT 1 FROM notifications WHERE claimed_by IS NOT NULL") == []
 
 
-def test_an_api_that_stays_silent_does_not_hold_up_sigterm(small_world, start):
+def test_a_hanging_api_does_not_delay_the_end_after_sigterm(small_world, start):
     small_world.configure(check="concurrency = 4", more=HOURLY)
     small_world.track(8)
     small_world.sandbox.add_fault(path="/engine", delay_s=60)
@@ -136,7 +136,7 @@ def test_a_cron_schedule_waits_for_its_time(small_world, start):
     assert small_world.sandbox.requests() == 0
 
 
-def test_it_goes_on_while_the_api_is_down_and_when_it_is_back(small_world, start):
+def test_the_daemon_continues_during_and_after_an_outage_of_the_api(small_world, start):
     small_world.configure(check="max_attempts = 1", more=EVERY_SECOND)
     small_world.track(2)
     small_world.sandbox.stop()
@@ -148,7 +148,7 @@ def test_it_goes_on_while_the_api_is_down_and_when_it_is_back(small_world, start
     assert daemon.logged("run_crashed") == []
 
 
-def test_a_database_that_fails_a_tick_is_told_and_the_next_one_comes(small_world, start):
+def test_a_database_error_in_one_check_of_the_schedule_is_logged_and_the_next_one_happens(small_world, start):
     small_world.configure(more=EVERY_SECOND)
     small_world.track(1)
     daemon = start(small_world)
@@ -162,7 +162,7 @@ def test_a_database_that_fails_a_tick_is_told_and_the_next_one_comes(small_world
     assert daemon.end()[0] == 143
 
 
-def test_a_run_that_somebody_else_does_is_skipped_and_said_so(small_world, start):
+def test_a_run_of_another_process_is_skipped_and_logged(small_world, start):
     now = datetime.now(UTC)
     with writing(small_world.app.engine) as conn:
         leases.acquire(conn, target="gloo", holder="cron:1", now=now, ttl=timedelta(minutes=1))
@@ -174,7 +174,7 @@ def test_a_run_that_somebody_else_does_is_skipped_and_said_so(small_world, start
     assert small_world.rows("SELECT 1 FROM runs") == []
 
 
-async def test_what_does_not_end_in_time_is_cancelled_and_its_claim_given_back(small_world, caplog):
+async def test_work_that_does_not_end_in_time_is_cancelled_and_its_claim_released(small_world, caplog):
     (item_id,) = small_world.track(1)
     small_world.sandbox.set_status(item_id, "FAILED")
     with Receiver() as receiver:
@@ -193,7 +193,7 @@ async def test_what_does_not_end_in_time_is_cancelled_and_its_claim_given_back(s
 
 
 @pytest.mark.smoke
-async def test_a_defect_in_one_tick_is_logged_and_does_not_end_the_daemon():
+async def test_an_unexpected_error_is_logged_and_does_not_end_the_daemon():
     async def defective():
         raise ZeroDivisionError
 
@@ -209,7 +209,7 @@ def alter(world, statement):
         conn.exec_driver_sql(statement)
 
 
-def test_a_server_that_starts_later_delays_it_and_then_it_works(small_world, start, new_postgres):
+def test_the_daemon_waits_for_a_database_server_that_starts_later(small_world, start, new_postgres):
     url = make_url(new_postgres(migrated=True))
     door = Door(url.host, url.port)
     try:
@@ -230,7 +230,7 @@ def test_a_server_that_starts_later_delays_it_and_then_it_works(small_world, sta
         door.close()
 
 
-def test_a_signal_ends_it_while_it_waits_for_its_database(small_world, start):
+def test_a_signal_ends_the_daemon_while_it_waits_for_its_database(small_world, start):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -241,7 +241,7 @@ def test_a_signal_ends_it_while_it_waits_for_its_database(small_world, start):
     assert (code, took_s < 5) == (143, True)
 
 
-def test_a_lease_that_a_dead_process_left_delays_the_first_run_only_until_it_ends(small_world, start):
+def test_the_lease_of_a_dead_process_delays_the_first_run_until_it_expires(small_world, start):
     small_world.configure(more=HOURLY)
     small_world.track(1)
     with writing(small_world.app.engine) as conn:

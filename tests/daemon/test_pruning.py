@@ -22,7 +22,7 @@ def kept_for_a_while(world):
     return replace(world.app, config=config, clock=lambda: NOW)
 
 
-def test_the_daemon_prunes_once_a_day_and_says_what_went(world):
+def test_the_daemon_prunes_once_a_day_and_logs_what_it_deleted(world):
     app = kept_for_a_while(world)
     fill(app.engine, events=700)
     with capture_logs() as logged:
@@ -33,7 +33,7 @@ def test_the_daemon_prunes_once_a_day_and_says_what_went(world):
     assert events_left(app.engine) == 0
 
 
-def test_a_signal_ends_it(world):
+def test_a_signal_ends_the_pruning(world):
     app = kept_for_a_while(world)
     fill(app.engine, events=10)
     with capture_logs() as logged:
@@ -42,7 +42,7 @@ def test_a_signal_ends_it(world):
     assert events_left(app.engine) == 10
 
 
-def test_a_clock_that_is_not_believed_is_a_warning(world):
+def test_an_implausible_clock_is_a_warning(world):
     app = kept_for_a_while(world)
     fill(app.engine, events=10)
     with writing(app.engine) as conn:
@@ -53,7 +53,7 @@ def test_a_clock_that_is_not_believed_is_a_warning(world):
     assert "no run started about a day ago" in logged[0]["reason"]
 
 
-def test_without_ages_nothing_happens_and_nothing_is_said(world):
+def test_without_ages_nothing_is_pruned_or_logged(world):
     fill(world.app.engine, events=10)
     with capture_logs() as logged:
         asyncio.run(prune(world.app, stop=lambda: False))

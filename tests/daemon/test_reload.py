@@ -49,7 +49,7 @@ def runs_of(daemon):
 
 
 @pytest.mark.smoke
-def test_targets_come_and_go_and_the_others_keep_their_rhythm(small_world, start):
+def test_targets_are_added_and_removed_and_the_others_keep_their_schedule(small_world, start):
     small_world.configure(more=HOURLY)
     small_world.track(1)
     daemon = start(small_world)
@@ -68,7 +68,7 @@ def test_targets_come_and_go_and_the_others_keep_their_rhythm(small_world, start
     assert small_world.rows("SELECT cause FROM evidence") == [], "another rhythm is no gap"
 
 
-def test_a_bad_configuration_is_refused_with_every_reason_and_the_last_good_one_stays(small_world, start):
+def test_an_invalid_configuration_is_refused_with_every_reason_and_the_old_one_stays(small_world, start):
     small_world.configure(more='[schedule]\nevery = "1s"\n')
     small_world.track(1)
     daemon = start(small_world)
@@ -87,7 +87,7 @@ def test_a_bad_configuration_is_refused_with_every_reason_and_the_last_good_one_
     assert daemon.end()[0] == 143
 
 
-def test_a_run_under_way_ends_with_the_settings_that_it_began_with(small_world, start):
+def test_a_run_in_progress_keeps_its_settings(small_world, start):
     small_world.configure(check="concurrency = 2", more=HOURLY)
     small_world.track(40)
     small_world.sandbox.add_fault(path="/engine", delay_s=0.1, passes=True)
@@ -103,7 +103,7 @@ def test_a_run_under_way_ends_with_the_settings_that_it_began_with(small_world, 
     assert daemon.logged("run_skipped") == [], "it waits for its own run, and not for a lease"
 
 
-def test_a_new_secret_is_masked_from_the_first_event_on(small_world, start, tmp_path):
+def test_a_new_secret_is_masked_from_the_first_event(small_world, start, tmp_path):
     small_world.configure(more=HOURLY)
     daemon = start(small_world)
     daemon.await_events("run_finished")
@@ -125,7 +125,7 @@ def test_a_new_secret_is_masked_from_the_first_event_on(small_world, start, tmp_
     assert daemon.logged("run_finished")[-1]["environment"] == "x ********** x"
 
 
-def test_another_database_takes_over_and_one_that_cannot_be_used_is_refused(small_world, start):
+def test_a_reload_changes_the_database_and_refuses_an_unusable_one(small_world, start):
     small_world.configure(more='[schedule]\nevery = "1s"\n')
     small_world.track(1)
     daemon = start(small_world)
@@ -139,7 +139,7 @@ def test_another_database_takes_over_and_one_that_cannot_be_used_is_refused(smal
     assert daemon.end()[0] == 143
 
 
-def test_while_it_waits_for_its_database_another_can_be_configured(small_world, start):
+def test_a_reload_can_change_the_database_while_the_daemon_waits_for_it(small_world, start):
     shutil.move(small_world.folder / "monitor.db", small_world.folder / "moved.db")
     small_world.configure(more=HOURLY, database=f"sqlite:///{small_world.folder}/no/such.db")
     daemon = start(small_world)
@@ -150,7 +150,7 @@ def test_while_it_waits_for_its_database_another_can_be_configured(small_world, 
     assert daemon.end()[0] == 143
 
 
-def test_a_key_rotated_in_its_file_is_taken_up_without_a_reload(small_world, start, tmp_path):
+def test_a_key_rotated_in_its_file_is_used_without_a_reload(small_world, start, tmp_path):
     path = tmp_path / "key"
     path.write_text(small_world.sandbox.settings.api_key, encoding="utf-8")
     small_world.configure(auth=f'{{ api_key_file = "{path}" }}', more='[schedule]\nevery = "1s"\n')
@@ -165,7 +165,7 @@ def test_a_key_rotated_in_its_file_is_taken_up_without_a_reload(small_world, sta
     assert not [line for line in daemon.lines if "wrong-key-for-a-while" in line]
 
 
-def test_a_schema_that_turns_newer_while_it_runs_is_told_and_waited_for(small_world, start):
+def test_a_schema_that_becomes_newer_is_logged_and_the_daemon_waits(small_world, start):
     small_world.configure(more='[schedule]\nevery = "1s"\n')
     small_world.track(1)
     daemon = start(small_world)
@@ -186,7 +186,7 @@ def test_a_schema_that_turns_newer_while_it_runs_is_told_and_waited_for(small_wo
 
 
 @pytest.mark.parametrize("sign", [signal.SIGHUP])
-def test_hang_ups_in_a_row_and_before_it_is_ready_end_nothing(small_world, start, sign):
+def test_repeated_and_early_sighups_do_not_end_the_daemon(small_world, start, sign):
     small_world.configure(more=HOURLY)
     daemon = start(small_world)
     until(lambda: _ignores(daemon.process.pid, sign), "that it heeds the signal")
@@ -205,7 +205,7 @@ def _ignores(pid, sign):
 
 
 @pytest.mark.smoke
-def test_only_what_changed_is_begun_anew(small_world):
+def test_only_changed_targets_are_restarted(small_world):
     small_world.configure(more=HOURLY)
     old = load_config(small_world.config_path, environ={})
     small_world.configure(check="concurrency = 3", more=HOURLY)

@@ -43,7 +43,7 @@ def run_keys(world):
 
 
 @pytest.mark.smoke
-def test_two_daemons_run_each_slot_once_and_both_work(world, start):
+def test_two_daemons_execute_each_run_key_once_and_share_the_work(world, start):
     world.configure(more='[schedule]\nevery = "1s"\n' + another(world, "second", every="2s"))
     world.track(2)
     pair = [start(world, lease_s=LEASE_S) for _ in range(2)]
@@ -59,7 +59,7 @@ def test_two_daemons_run_each_slot_once_and_both_work(world, start):
     assert world.rows("SELECT holder FROM leases WHERE holder IS NOT NULL") == []
 
 
-def test_when_one_is_killed_in_mid_run_the_other_runs_that_slot_within_its_lease(world, start):
+def test_a_run_of_a_killed_daemon_is_repeated_by_the_other_after_the_lease(world, start):
     world.configure(check="concurrency = 1", more='[schedule]\nevery = "1h"\n')
     world.track(60)
     world.sandbox.add_fault(path="/engine", delay_s=0.2, passes=True)
@@ -80,7 +80,7 @@ def test_when_one_is_killed_in_mid_run_the_other_runs_that_slot_within_its_lease
     assert (dead["status"], alive["status"]) == ("crashed", "complete")
 
 
-def test_one_that_is_frozen_for_many_ticks_catches_up_with_one_run(small_world, start):
+def test_a_frozen_daemon_catches_up_with_one_run(small_world, start):
     small_world.configure(more='[schedule]\nevery = "2s"\n')
     small_world.track(1)
     daemon = start(small_world)
@@ -98,7 +98,7 @@ def test_one_that_is_frozen_for_many_ticks_catches_up_with_one_run(small_world, 
     assert len(set(times)) == len(times)
 
 
-def test_a_second_signal_ends_it_without_waiting(small_world, start):
+def test_a_second_signal_ends_the_daemon_at_once(small_world, start):
     small_world.configure(check="concurrency = 4", more='[schedule]\nevery = "1h"\n')
     small_world.track(8)
     small_world.configure(check="concurrency = 4", more='[schedule]\nevery = "1h"\n' + hanging_channel(small_world))
@@ -138,7 +138,7 @@ def silent_port():
     return listener.getsockname()[1]
 
 
-def test_targets_that_hang_hold_up_neither_others_nor_messages(small_world, start):
+def test_hanging_targets_delay_neither_other_targets_nor_notifications(small_world, start):
     """Twenty sync logs whose server never answers, one whose database is locked, and an API that never answers."""
     silent = f"postgresql://u:p@127.0.0.1:{silent_port()}/pipeline?connect_timeout=60"
     locked = small_world.folder / "locked.db"

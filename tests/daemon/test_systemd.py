@@ -60,7 +60,7 @@ def systemd(request, tmp_path):
     listening.close()
 
 
-def test_each_state_is_one_datagram_of_the_protocol(systemd):
+def test_each_state_is_one_sd_notify_datagram(systemd):
     notifier = SystemdNotifier.from_environ({"NOTIFY_SOCKET": systemd.address})
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     notifier.starting("waiting", extend_s=60)
@@ -100,13 +100,13 @@ def test_the_environment_says_whether_there_is_a_watchdog(environ, watchdog_s):
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}], ids=str)
-def test_without_a_socket_nothing_is_told_and_nothing_is_wrong(environ):
+def test_without_a_socket_nothing_is_sent(environ):
     with capture_logs() as logged:
         SystemdNotifier.from_environ(environ).ready("fine")
     assert logged == []
 
 
-def test_a_socket_that_is_gone_is_told_once_and_hurts_nobody(tmp_path):
+def test_a_missing_socket_is_logged_once_and_does_no_harm(tmp_path):
     notifier = SystemdNotifier(str(tmp_path / "gone"))
     with capture_logs() as logged:
         notifier.ready("fine")
@@ -115,7 +115,7 @@ def test_a_socket_that_is_gone_is_told_once_and_hurts_nobody(tmp_path):
 
 
 @pytest.mark.process
-async def test_the_watchdog_is_fed_twice_in_its_time_and_not_while_no_thread_can_be_had(systemd):
+async def test_the_watchdog_is_notified_twice_per_interval_unless_all_threads_are_stuck(systemd):
     loop, gate = asyncio.get_running_loop(), threading.Event()
     watching = asyncio.create_task(run_watchdog(SystemdNotifier(systemd.address, watchdog_s=0.2), stuck_s=0.2))
     await asyncio.to_thread(until, lambda: len(systemd.received) >= 4, "four signs of life")
@@ -134,7 +134,7 @@ async def test_the_watchdog_is_fed_twice_in_its_time_and_not_while_no_thread_can
 
 
 @pytest.mark.process
-async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_for_a_database(systemd, tmp_path):
+async def test_the_watchdog_is_notified_and_a_lease_renewed_while_all_threads_wait_for_a_database(systemd, tmp_path):
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(WORKER_THREADS))
     ended, waiting = threading.Event(), set()
 
@@ -157,7 +157,7 @@ async def test_the_watchdog_is_fed_and_a_lease_renewed_while_all_threads_wait_fo
     assert len(waiting) == WORKER_THREADS, "no thread was left over"
 
 
-async def test_over_its_life_the_daemon_tells_each_state(small_world, systemd):
+async def test_the_daemon_notifies_systemd_of_each_state(small_world, systemd):
     small_world.configure(more='[schedule]\nevery = "1h"\n')
     config = load_config(small_world.config_path, environ={})
     notifier = SystemdNotifier(systemd.address, watchdog_s=1)
@@ -177,7 +177,7 @@ async def test_over_its_life_the_daemon_tells_each_state(small_world, systemd):
 
 
 @pytest.mark.process
-async def test_waiting_for_its_database_it_asks_for_more_time(small_world, systemd):
+async def test_the_daemon_extends_its_start_timeout_while_it_waits_for_its_database(small_world, systemd):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         small_world.configure(database=f"postgresql://u:p@127.0.0.1:{closed.getsockname()[1]}/monitor")

@@ -26,7 +26,7 @@ def ran(world):
     return [(row["run_key"], str(row["started_at"])[11:19]) for row in rows]
 
 
-async def test_it_runs_at_once_and_then_on_the_grid(small_world):
+async def test_the_first_run_starts_at_once_and_later_runs_on_the_grid(small_world):
     small_world.configure(more=FIVE)
     small_world.track(1)
     async with driven(config_of(small_world), FastClock(T0 + timedelta(minutes=3, seconds=20))) as daemon:
@@ -39,7 +39,7 @@ async def test_it_runs_at_once_and_then_on_the_grid(small_world):
     assert small_world.rows("SELECT cause FROM evidence") == []
 
 
-async def test_a_restart_runs_no_slot_again_and_misses_none(small_world):
+async def test_a_restart_repeats_and_misses_no_run_key(small_world):
     small_world.configure(more=FIVE)
     small_world.track(1)
     fast = FastClock(T0)
@@ -61,7 +61,7 @@ async def test_after_a_suspend_there_is_one_run_for_all_that_was_missed(small_wo
     assert [started for _, started in ran(small_world)] == ["03:00:00", "06:01:40", "06:05:00"]
 
 
-async def test_a_clock_that_was_wrong_and_is_set_right_stops_nothing(small_world):
+async def test_correcting_a_wrong_clock_stops_no_runs(small_world):
     small_world.configure(more=FIVE)
     small_world.track(1)
     fast = FastClock(T0 + timedelta(days=900))
@@ -72,7 +72,7 @@ async def test_a_clock_that_was_wrong_and_is_set_right_stops_nothing(small_world
     assert len(ran(small_world)) == 3
 
 
-async def test_jitter_delays_a_run_and_changes_neither_its_slot_nor_what_counts_as_missed(small_world):
+async def test_jitter_delays_a_run_without_changing_its_run_key_or_missed_runs(small_world):
     small_world.configure(more='[schedule]\ncron = "*/5 * * * *"\njitter = "4m"\n')
     small_world.track(1)
     offset = config_of(small_world).schedule.due_times("gloo").offset
@@ -89,7 +89,7 @@ async def test_jitter_delays_a_run_and_changes_neither_its_slot_nor_what_counts_
 NIGHTLY = '[schedule]\ncron = "0 3 * * *"\n'
 
 
-async def test_a_night_that_a_restart_left_out_is_made_up_for_once(small_world):
+async def test_one_run_follows_a_night_of_missed_runs(small_world):
     small_world.configure(more=NIGHTLY)
     small_world.track(1)
     fast = FastClock(T0 - timedelta(minutes=1))
@@ -105,7 +105,7 @@ async def test_a_night_that_a_restart_left_out_is_made_up_for_once(small_world):
 
 
 @pytest.mark.parametrize("before", [None, '[schedule]\ncron = "0 2 * * *"\n'], ids=["never ran", "another cron"])
-async def test_by_cron_a_start_waits_for_the_next_time(small_world, before):
+async def test_with_cron_the_first_run_waits_for_the_next_time(small_world, before):
     small_world.track(1)
     fast = FastClock(T0 - timedelta(hours=2))
     if before:
@@ -120,7 +120,7 @@ async def test_by_cron_a_start_waits_for_the_next_time(small_world, before):
     assert len(ran(small_world)) == (1 if before else 0)
 
 
-async def test_a_slot_whose_run_was_killed_is_run_by_another_daemon_once_the_lease_is_over(small_world):
+async def test_the_run_key_of_a_killed_run_is_executed_by_another_daemon_after_the_lease(small_world):
     """On SQLite, since leases on PostgreSQL run by the server's clock."""
     small_world.configure(more='[schedule]\nevery = "1h"\n')
     small_world.track(1)
@@ -134,7 +134,7 @@ async def test_a_slot_whose_run_was_killed_is_run_by_another_daemon_once_the_lea
     assert (run_key, started) == ("every 1h 2026-03-01T03:00:00Z", "03:00:25")
 
 
-async def test_a_slot_that_another_daemon_ran_is_left_alone(world):
+async def test_a_run_key_that_another_daemon_executed_is_skipped(world):
     world.configure(more='[schedule]\nevery = "10m"\n')
     world.track(1)
     fast = FastClock(T0)
@@ -147,7 +147,7 @@ async def test_a_slot_that_another_daemon_ran_is_left_alone(world):
     assert [run_key[-9:] for run_key, _ in ran(world)] == ["03:00:00Z", "03:10:00Z"]
 
 
-async def test_two_daemons_share_the_slots(world):
+async def test_two_daemons_share_the_run_keys(world):
     world.configure(more=FIVE)
     world.track(1)
     fast = FastClock(T0)
@@ -232,7 +232,7 @@ async def by_daemon(world, made):
             await daemon.until(T0 + n * timedelta(minutes=5) + timedelta(minutes=1))
 
 
-async def test_a_cron_job_and_a_daemon_come_to_the_same_incidents_messages_and_times(small_world):
+async def test_a_cron_job_and_a_daemon_produce_the_same_incidents_messages_and_times(small_world):
     """The job runs on the daemon's grid; what it told is compared with what the daemon told, all of it."""
     world = small_world
     made = world.track(4)

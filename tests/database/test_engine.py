@@ -41,14 +41,14 @@ def targets(engine):
         return conn.execute(select(leases.c.target)).scalars().all()
 
 
-def test_what_is_written_is_read_back_to_the_microsecond_in_utc(engine):
+def test_times_are_read_back_to_the_microsecond_in_utc(engine):
     with writing(engine) as conn:
         conn.execute(LEASE)
     with reading(engine) as conn:
         assert conn.execute(select(leases.c.acquired_at)).scalar_one() == NOW
 
 
-def test_an_exception_undoes_what_was_written_and_passes(engine):
+def test_an_exception_rolls_back_and_propagates(engine):
     def lose():
         with writing(engine) as conn:
             conn.execute(LEASE)
@@ -59,13 +59,13 @@ def test_an_exception_undoes_what_was_written_and_passes(engine):
     assert targets(engine) == []
 
 
-def test_a_server_session_runs_in_utc_under_our_name(new_postgres, connected):
+def test_a_server_session_uses_utc_and_our_application_name(new_postgres, connected):
     with reading(connected(new_postgres())) as conn:
         assert conn.scalar(text("SHOW timezone")) == "UTC"
         assert conn.scalar(text("SHOW application_name")) == "ingestion-monitor"
 
 
-def test_the_urls_own_settings_win(new_postgres, connected):
+def test_settings_in_the_url_take_precedence(new_postgres, connected):
     with reading(connected(new_postgres() + "?application_name=mine")) as conn:
         assert conn.scalar(text("SHOW application_name")) == "mine"
 
@@ -76,7 +76,7 @@ def test_a_read_only_connection_writes_nothing(store_url, connected):
     assert targets(connected(store_url)) == []
 
 
-def test_two_writers_take_turns_even_when_they_read_first(store_url, connected):
+def test_two_writers_are_serialised_even_if_they_read_first(store_url, connected):
     engines = connected(store_url), connected(store_url)
     for n, engine in enumerate(engines * 3):
         with writing(engine) as conn:
@@ -85,7 +85,7 @@ def test_two_writers_take_turns_even_when_they_read_first(store_url, connected):
     assert len(targets(engines[0])) == 6
 
 
-def test_a_locked_database_is_named_after_the_busy_timeout(store_url, database_kind, connected, engine):
+def test_a_locked_database_is_reported_after_the_busy_timeout(store_url, database_kind, connected, engine):
     if database_kind == "sqlite":
         impatient = connected(store_url, busy_timeout_s=0.1)
         with writing(engine), pytest.raises(StoreError) as caught, writing(impatient):
@@ -115,7 +115,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize(("wal", "said"), [(False, "can't be written: it, its folder or"), (True, "can't be ")])
-def test_a_sqlite_folder_and_file_without_write_permission_are_named(wal, said):
+def test_a_sqlite_folder_or_file_without_write_permission_is_named(wal, said):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with contextlib.closing(sqlite3.connect(folder / "m.db")) as conn:
@@ -141,14 +141,14 @@ def fill_up(engine):
         conn.execute(text("DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = 'disk_full'; END $$"))
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_half_written(engine):
+def test_a_full_disk_is_reported_and_writes_nothing_partially(engine):
     with pytest.raises(StoreError, match=r"has no space left; free some and run again$"):
         fill_up(engine)
     with reading(engine) as conn:
         assert conn.execute(select(runs)).all() == []
 
 
-def test_a_killed_connection_is_named_and_the_next_one_works(new_postgres, postgres_url, connected):
+def test_a_killed_connection_is_reported_and_the_next_one_works(new_postgres, postgres_url, connected):
     engine = connected(new_postgres(migrated=True))
 
     def write_and_be_killed():
@@ -162,7 +162,7 @@ def test_a_killed_connection_is_named_and_the_next_one_works(new_postgres, postg
     assert targets(engine) == []
 
 
-def test_idle_connections_that_a_server_dropped_go_unnoticed(new_postgres, postgres_url, connected):
+def test_idle_connections_dropped_by_the_server_are_replaced(new_postgres, postgres_url, connected):
     engine = connected(new_postgres(migrated=True))
     assert targets(engine) == []
     with psycopg.connect(postgres_url, autocommit=True) as admin:
@@ -191,7 +191,7 @@ SECRET = "canary-s3cret"
     ],
     ids=["login", "database", "refused", "name"],
 )
-def test_a_server_that_cannot_be_used_is_named_without_user_or_password(postgres_url, connected, change, said):
+def test_an_unusable_server_is_named_without_user_or_password(postgres_url, connected, change, said):
     if change.get("port") == "free":
         change = {**change, "port": _free_port()}
     url = make_url(postgres_url).set(**change)
@@ -218,7 +218,7 @@ def test_a_missing_table_names_the_command_that_makes_it(database_url, connected
         targets(connected(database_url))
 
 
-def test_other_failures_name_their_class_and_neither_sql_nor_values(engine):
+def test_other_errors_show_their_class_without_sql_or_values(engine):
     with writing(engine) as conn:
         conn.execute(LEASE)
     with pytest.raises(StoreError) as caught, writing(engine) as conn:

@@ -26,24 +26,24 @@ def held(engine, target="gloo"):
         return leases.holder(conn, target)
 
 
-def test_a_held_target_is_refused_and_its_holder_named(engine):
+def test_a_leased_target_is_refused_and_its_holder_named(engine):
     assert acquire(engine) == 1
     with pytest.raises(LeaseHeldError, match=r"target gloo: another run is under way \(a:1, since 2026-03-01 12:00:00"):
         acquire(engine, "b:2", NOW + TTL - timedelta(microseconds=1))
     assert held(engine) == leases.Lease(target="gloo", holder="a:1", epoch=1, acquired_at=NOW, expires_at=NOW + TTL)
 
 
-def test_targets_are_held_apart(engine):
+def test_targets_have_separate_leases(engine):
     assert [acquire(engine, target="x"), acquire(engine, target="y")] == [1, 1]
 
 
-def test_an_expired_lease_goes_to_the_next_under_a_new_epoch(engine):
+def test_an_expired_lease_is_acquired_under_a_new_epoch(engine):
     acquire(engine)
     assert acquire(engine, "b:2", NOW + TTL) == 2
     assert held(engine).holder == "b:2"
 
 
-def test_a_released_lease_is_free_at_once_and_epochs_go_on_growing(engine):
+def test_a_released_lease_is_free_at_once_and_epochs_keep_growing(engine):
     epoch = acquire(engine)
     with writing(engine) as conn:
         leases.release(conn, target="gloo", epoch=epoch)
@@ -53,7 +53,7 @@ def test_a_released_lease_is_free_at_once_and_epochs_go_on_growing(engine):
     assert acquire(engine, "b:2") == 2
 
 
-def test_renewing_moves_the_end(engine):
+def test_renewing_extends_the_lease(engine):
     epoch = acquire(engine)
     with writing(engine) as conn:
         leases.renew(conn, target="gloo", epoch=epoch, now=NOW + timedelta(seconds=20), ttl=TTL)
@@ -61,7 +61,7 @@ def test_renewing_moves_the_end(engine):
         acquire(engine, "b:2", NOW + timedelta(seconds=49))
 
 
-def test_an_expired_lease_that_nobody_took_is_still_ours(engine):
+def test_an_expired_lease_without_a_new_holder_can_be_renewed(engine):
     epoch = acquire(engine)
     with writing(engine) as conn:
         leases.renew(conn, target="gloo", epoch=epoch, now=NOW + 10 * TTL, ttl=TTL)
@@ -70,7 +70,7 @@ def test_an_expired_lease_that_nobody_took_is_still_ours(engine):
 
 
 @pytest.mark.parametrize("ahead", [timedelta(seconds=61), timedelta(days=1), timedelta(days=20000)], ids=str)
-def test_a_lease_that_a_clock_ahead_left_goes_to_the_next_and_its_holder_writes_nothing_more(engine, ahead):
+def test_a_lease_with_an_expiry_too_far_ahead_is_taken_over_and_fences_its_holder(engine, ahead):
     """The clock was set right, or it was another one: nobody who is alive has a lease that ends so late."""
     old = acquire(engine, now=NOW + ahead)
     assert acquire(engine, "b:2", NOW) == 2
@@ -79,16 +79,14 @@ def test_a_lease_that_a_clock_ahead_left_goes_to_the_next_and_its_holder_writes_
 
 
 @pytest.mark.parametrize("behind", [timedelta(microseconds=1), timedelta(seconds=2), TTL], ids=str)
-def test_a_clock_that_is_set_back_a_little_takes_nothing_from_a_holder_that_is_alive(engine, behind):
+def test_a_clock_set_back_a_little_does_not_take_a_lease_from_its_holder(engine, behind):
     acquire(engine)
     with pytest.raises(LeaseHeldError) as refused:
         acquire(engine, "b:2", NOW - behind)
     assert refused.value.expires_in == TTL + behind
 
 
-def test_leases_run_by_the_servers_clock_where_machines_may_disagree_and_else_by_that_of_the_machine(
-    engine, database_kind
-):
+def test_leases_use_the_servers_clock_on_postgresql_and_the_machines_on_sqlite(engine, database_kind):
     with reading(engine) as conn:
         told = leases.lease_now(conn, utcnow=lambda: NOW)
     if database_kind == "sqlite":
@@ -97,7 +95,7 @@ def test_leases_run_by_the_servers_clock_where_machines_may_disagree_and_else_by
         assert abs(told - datetime.now(UTC)) < timedelta(minutes=5), "the test's server is on the test's machine"
 
 
-def test_a_server_ends_the_transaction_of_a_process_that_was_stopped_in_it_and_no_other(new_postgres):
+def test_a_server_ends_the_idle_transaction_of_a_stopped_process_and_no_other(new_postgres):
     """Whoever wants the target waits for its row: it would be for as long as the process stands still."""
     engine, timeout = connect(new_postgres(migrated=True)), text("SHOW idle_in_transaction_session_timeout")
     lease = {"target": "gloo", "now": NOW, "ttl": TTL}
@@ -118,7 +116,7 @@ def test_a_server_ends_the_transaction_of_a_process_that_was_stopped_in_it_and_n
 
 
 @pytest.mark.parametrize("use", ["renew", "verify"])
-def test_a_stale_epoch_is_told_so(engine, use):
+def test_a_stale_epoch_is_refused(engine, use):
     old = acquire(engine)
     acquire(engine, "b:2", NOW + TTL)
     times = {"now": NOW + TTL, "ttl": TTL} if use == "renew" else {}
@@ -127,7 +125,7 @@ def test_a_stale_epoch_is_told_so(engine, use):
     assert held(engine).expires_at == NOW + 2 * TTL
 
 
-def test_releasing_under_a_stale_epoch_leaves_the_new_holder_alone(engine):
+def test_a_release_under_a_stale_epoch_does_not_affect_the_new_holder(engine):
     old = acquire(engine)
     acquire(engine, "b:2", NOW + TTL)
     with writing(engine) as conn:
@@ -136,7 +134,7 @@ def test_releasing_under_a_stale_epoch_leaves_the_new_holder_alone(engine):
 
 
 @pytest.mark.process
-def test_nobody_takes_over_while_a_verified_transaction_writes(engine):
+def test_no_takeover_happens_during_a_verified_transaction(engine):
     epoch = acquire(engine)
     order = []
 
@@ -175,7 +173,7 @@ engine.dispose()
 
 
 @pytest.mark.process
-def test_of_racing_processes_exactly_one_gets_each_lease(engine, store_url):
+def test_exactly_one_of_several_processes_gets_each_lease(engine, store_url):
     root = Path(__file__).parents[2]
     racers = [
         subprocess.Popen(

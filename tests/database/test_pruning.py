@@ -82,7 +82,7 @@ def ids(engine, table):
         return list(conn.execute(select(table.c.id).order_by(table.c.id)).scalars())
 
 
-def test_old_runs_go_with_their_snapshots_and_evidence_but_the_first_and_the_newest(engine):
+def test_old_runs_are_deleted_with_snapshots_and_evidence_except_the_first_and_the_newest(engine):
     with writing(engine) as conn:
         write_runs(conn, [run_row(n, NOW - (500 - n) * DAY) for n in range(1, 121)])
         for n in (1, 50, 119):
@@ -98,7 +98,7 @@ def test_old_runs_go_with_their_snapshots_and_evidence_but_the_first_and_the_new
     assert ids(engine, run_rows) == [1, 119, 120]
 
 
-def test_of_each_target_and_each_ending_the_newest_stay(engine):
+def test_the_newest_runs_of_each_target_and_status_are_kept(engine):
     endings = [("complete", None), ("failed", None), ("aborted", "unauthorized"), ("crashed", None)]
     rows = []
     for target in ("gloo", "docs"):
@@ -120,7 +120,7 @@ def test_of_each_target_and_each_ending_the_newest_stay(engine):
     }  # and the first run of each target
 
 
-def test_a_run_that_is_under_way_stays(engine):
+def test_a_run_in_progress_is_kept(engine):
     with writing(engine) as conn:
         write_runs(conn, [run_row(n, NOW - 500 * DAY) for n in range(1, 6)])
         conn.execute(insert(run_rows), [run_row(6, NOW - 500 * DAY, status="running") | {"finished_at": None}])
@@ -129,7 +129,7 @@ def test_a_run_that_is_under_way_stays(engine):
     assert 6 in ids(engine, run_rows)
 
 
-def test_what_incidents_and_reports_name_stays(engine):
+def test_runs_that_incidents_and_reports_refer_to_are_kept(engine):
     def at(run_id):
         return NOW - 500 * DAY + run_id * MINUTE
 
@@ -156,7 +156,7 @@ def test_what_incidents_and_reports_name_stays(engine):
     assert ids(engine, run_rows) == [1, 10, 20, 30, 31, 32, 40, 50, 59, 60, 61]
 
 
-def test_the_events_of_items_go_but_for_the_last_turn_of_what_is_not_completed(engine):
+def test_item_events_are_deleted_except_the_last_change_of_unfinished_items(engine):
     def event(item_id, at, kind="state", old="pending", new="completed"):
         return {"target": "gloo", "item_id": item_id, "run_id": 1, "at": at, "kind": kind, "old": old, "new": new}
 
@@ -196,7 +196,7 @@ def test_the_events_of_items_go_but_for_the_last_turn_of_what_is_not_completed(e
     assert ids(engine, item_events) == [9, 10, 11]
 
 
-def test_an_item_that_comes_back_to_completed_is_not_taken_for_a_long_ingestion(engine):
+def test_an_item_that_completes_again_is_not_counted_as_a_long_ingestion(engine):
     def event(at, old, new):
         row = {"target": "gloo", "item_id": "a", "at": at, "kind": "state", "old": old, "new": new}
         return {**row, "run_id": 1 if at < NOW - DAY else 2}
@@ -218,7 +218,7 @@ def test_an_item_that_comes_back_to_completed_is_not_taken_for_a_long_ingestion(
         assert ingestion.ingestion_times(conn, **period, slowest=1) is None
 
 
-def test_delivered_messages_go_once_their_incident_is_long_over_and_nothing_of_it_waits(engine):
+def test_delivered_messages_of_long_resolved_incidents_are_deleted_if_none_is_pending(engine):
     def told(state, *statuses, age=100, cause=Cause.OUTAGE, sent_age=None):
         at = NOW - age * DAY
         resolved = at if state is IncidentState.RESOLVED else None
@@ -254,7 +254,7 @@ def test_delivered_messages_go_once_their_incident_is_long_over_and_nothing_of_i
     assert left == stays
 
 
-def test_the_clock_is_read_off_the_runs(engine):
+def test_the_clock_is_checked_against_the_runs(engine):
     with reading(engine) as conn:
         assert pruning.newest_run_starts(conn, before=NOW) == (None, None)
     with writing(engine) as conn:
@@ -358,7 +358,7 @@ def write_history(engine, history, reported_at):
     history=st.lists(STEPS, min_size=1, max_size=30), reported_at=st.integers(0, 30), later=st.sampled_from([0, 5, 900])
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_pruning_changes_nothing_that_a_decision_reads(scratch, history, reported_at, later):
+def test_pruning_does_not_change_decisions(scratch, history, reported_at, later):
     """Whatever happened, however often the clock was wrong: rules, restraint, gate and reports see what they saw."""
     now = write_history(scratch, history, reported_at) + later * DAY
     before = observations(scratch, now)
@@ -367,16 +367,16 @@ def test_pruning_changes_nothing_that_a_decision_reads(scratch, history, reporte
     assert pruned(scratch, Prunable.SNAPSHOTS, age=31 * DAY, now=now, newest=3) == 0
 
 
-def test_the_law_is_about_histories_of_which_something_goes(scratch):
+def test_the_generated_histories_have_something_to_prune(scratch):
     history = [("gloo", ENDINGS[0], set(), 3, 0, 1.0)] * 40
     now = write_history(scratch, history, 0)
     assert pruned(scratch, Prunable.SNAPSHOTS, age=31 * DAY, now=now, newest=3) > 20
 
 
-def test_ages_that_are_set_make_cutoffs():
+def test_configured_ages_become_cutoffs():
     found = cutoffs(Ages(snapshots=31 * DAY), now=NOW, newest=NOW, settled=NOW - DAY)
     assert found.before == {Prunable.SNAPSHOTS: NOW - 31 * DAY}
 
 
-def test_every_status_of_a_run_can_be_told_apart():
+def test_every_status_of_a_run_is_distinguishable():
     assert {status for status, _ in ENDINGS} | {"running"} == {status.value for status in RunStatus}

@@ -101,7 +101,7 @@ def test_it_stops_between_transactions_and_continues_later(engine):
     )
 
 
-def test_of_two_at_once_one_prunes(engine):
+def test_only_one_of_two_concurrent_processes_prunes(engine):
     fill(engine)
     seen = []
 
@@ -142,7 +142,7 @@ def test_rows_deleted_by_another_process_are_no_error(engine):
     assert pruner(engine, sleep=FakeSleep(beside))().outcome is PruneOutcome.DONE
 
 
-def test_a_daily_pruning_that_was_cut_short_is_not_done_for_the_day(engine):
+def test_an_interrupted_daily_pruning_is_repeated_on_the_same_day(engine):
     fill(engine)
     sleeps = FakeSleep()
     assert pruner(engine, sleep=sleeps, stop=lambda: sleeps.count >= 1)(daily=True).outcome is PruneOutcome.INTERRUPTED
@@ -156,7 +156,7 @@ def test_a_daily_pruning_that_was_cut_short_is_not_done_for_the_day(engine):
     assert pruner(engine)(daily=True).outcome is PruneOutcome.ALREADY_DONE
 
 
-def test_the_daily_pruning_is_done_once_a_day_by_one_of_many(engine):
+def test_the_daily_pruning_is_done_once_by_one_of_many_processes(engine):
     fill(engine, events=5)
     assert pruner(engine)(daily=True).outcome is PruneOutcome.DONE
     assert pruner(engine, holder="host:2")(daily=True).outcome is PruneOutcome.ALREADY_DONE
@@ -167,7 +167,7 @@ def test_the_daily_pruning_is_done_once_a_day_by_one_of_many(engine):
     assert pruner(engine)().outcome is PruneOutcome.DONE  # whoever asks for it gets it
 
 
-def test_a_lease_of_a_clock_that_was_ahead_does_not_stop_the_daily_pruning_for_good(engine):
+def test_a_lease_from_a_clock_ahead_does_not_stop_the_daily_pruning_forever(engine):
     fill(engine, events=5)
     with writing(engine) as conn:
         conn.execute(insert(lease_rows).values(target=LEASE, epoch=1, acquired_at=NOW + 300 * DAY))
@@ -187,7 +187,7 @@ def test_a_clock_that_is_a_year_ahead_prunes_nothing(engine):
 
 
 @pytest.mark.process
-def test_history_is_read_all_the_while(engine):
+def test_history_can_be_read_during_pruning(engine):
     """Each pause of the pruning is one reader's moment: nothing fails, and what was read once is never fewer rows."""
     fill(engine)
     with writing(engine) as conn:
@@ -205,7 +205,7 @@ def test_history_is_read_all_the_while(engine):
 
 
 @pytest.mark.process
-def test_writers_get_their_turn_while_it_prunes(engine):
+def test_writers_are_not_blocked_during_pruning(engine):
     """A writer ends while the pruning goes on: it waits for one transaction, not for all."""
     fill(engine, events=2500)
     begun, written = threading.Event(), threading.Event()
@@ -235,7 +235,7 @@ def file_of(tmp_path, _sqlite_template):
     return path
 
 
-def test_the_file_gets_shorter(file_of):
+def test_pruning_shrinks_the_file(file_of):
     engine = connect(f"sqlite:///{file_of}")
     fill(engine, events=6_000)
     with closing(sqlite3.connect(file_of)) as conn:
@@ -251,7 +251,7 @@ def test_the_file_gets_shorter(file_of):
         assert conn.execute("PRAGMA freelist_count").fetchone() == (0,)
 
 
-def test_a_reader_keeps_the_file_long_but_nobody_waiting(file_of):
+def test_a_reader_delays_the_shrinking_but_blocks_nobody(file_of):
     engine = connect(f"sqlite:///{file_of}")
     fill(engine)
     with closing(sqlite3.connect(file_of, isolation_level=None)) as reader:
@@ -337,7 +337,7 @@ def test_db_prune_says_why_it_does_not_trust_the_clock(here, kept_for_a_while):
     assert events_left(engine) == 1000
 
 
-def test_db_prune_beside_another_one_is_skipped(here, kept_for_a_while):
+def test_a_concurrent_db_prune_is_skipped(here, kept_for_a_while):
     with writing(kept_for_a_while.app.engine) as conn:
         leases.acquire(conn, target=LEASE, holder="host:7", now=datetime.now(UTC), ttl=timedelta(minutes=1))
     done = here(kept_for_a_while, "db", "prune")

@@ -28,12 +28,12 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 AGES = Ages(snapshots=400 * DAY, item_events=90 * DAY, notifications=30 * DAY)
 
 
-def test_nothing_is_pruned_unless_somebody_says_so():
+def test_nothing_is_pruned_by_default():
     assert Config.model_fields["retention"].default.ages() == Ages()
     assert cutoffs(Ages(), now=NOW, newest=NOW, settled=NOW - DAY) == Refusal(reason=RefusalReason.DISABLED)
 
 
-def test_what_lies_before_its_age_is_old():
+def test_rows_before_the_cutoff_are_old():
     found = cutoffs(Ages(item_events=90 * DAY), now=NOW, newest=NOW, settled=NOW - DAY)
     assert found == Cutoffs(now=NOW, before={Prunable.ITEM_EVENTS: NOW - 90 * DAY})
     assert cutoffs(AGES, now=NOW, newest=NOW, settled=NOW - DAY).before == {
@@ -55,25 +55,25 @@ def test_what_lies_before_its_age_is_old():
     ],
     ids=["no runs", "first day", "back after a week", "off for a week", "clock set back", "ahead, then behind"],
 )  # fmt: skip
-def test_a_clock_is_believed_once_runs_were_made_under_it_for_a_day(newest, settled, reason):
+def test_an_implausible_clock_is_refused_with_its_reason(newest, settled, reason):
     assert cutoffs(AGES, now=NOW, newest=newest, settled=settled) == Refusal(reason=reason, newest=newest)
 
 
-def test_one_run_of_a_clock_that_was_ahead_once_does_not_stop_it_for_good():
+def test_one_run_from_a_clock_ahead_does_not_stop_pruning_forever():
     assert isinstance(cutoffs(AGES, now=NOW, newest=NOW + 365 * DAY, settled=NOW - DAY), Cutoffs)
 
 
 @pytest.mark.parametrize(
     ("age", "every"), [(1, 1), (1, 0.1), (2, 1), (90, 7)], ids=["1d daily", "1d often", "2d", "weekly"]
 )
-def test_runs_on_their_schedule_are_enough(age, every):
+def test_scheduled_runs_make_a_clock_plausible(age, every):
     past = [NOW - timedelta(hours=2) - n * every * DAY for n in range(20)]
     settled = max(at for at in past if at <= settled_before(NOW))
     assert isinstance(cutoffs(Ages(item_events=age * DAY), now=NOW, newest=past[0], settled=settled), Cutoffs)
 
 
 @given(leap=st.integers(9, 4000), every_h=st.integers(1, 24))
-def test_a_clock_that_leaps_ahead_prunes_nothing_whatever_it_stamps_in_its_first_hours(leap, every_h):
+def test_a_clock_that_jumps_ahead_prunes_nothing_in_its_first_hours(leap, every_h):
     """A machine that boots a year ahead makes runs of that year at once, and its daily job comes too."""
     true = [NOW - n * every_h * HOUR for n in range(100)]
     ahead = NOW + leap * DAY
@@ -84,7 +84,7 @@ def test_a_clock_that_leaps_ahead_prunes_nothing_whatever_it_stamps_in_its_first
     assert isinstance(found, Refusal)
 
 
-def test_rows_are_old_up_to_the_first_young_one():
+def test_rows_are_old_up_to_the_first_recent_one():
     rows = [(1, NOW - 3 * DAY), (2, None), (4, NOW - 2 * DAY), (7, NOW), (8, NOW - 5 * DAY)]
     found = expired(rows, before=NOW - DAY, now=NOW)
     assert (found.ids, found.last_id, found.reached_recent) == ((1, 4), 4, True)
@@ -92,7 +92,7 @@ def test_rows_are_old_up_to_the_first_young_one():
     assert expired([], before=NOW, now=NOW, after=9).last_id == 9
 
 
-def test_a_row_of_a_clock_that_was_ahead_is_passed_over():
+def test_a_row_from_a_clock_ahead_is_skipped():
     rows = [(1, NOW - 3 * DAY), (2, NOW + 300 * DAY), (3, NOW - 3 * DAY)]
     assert expired(rows, before=NOW - DAY, now=NOW).ids == (1, 3)
 
@@ -101,7 +101,7 @@ _TIMES = st.lists(st.tuples(st.integers(-500, 0), st.integers(-500, 500)), max_s
 
 
 @given(times=_TIMES)
-def test_what_was_written_within_the_age_stays_however_its_clock_was_set_back(times):
+def test_recent_rows_are_kept_even_if_the_clock_was_set_back(times):
     """Rows are written in the order of true time; each is stamped by a clock that may be wrong."""
     written = sorted(times, key=lambda each: each[0])
     rows = [(n, NOW + stamp * DAY) for n, (_, stamp) in enumerate(written, 1)]
@@ -142,11 +142,11 @@ SPARED = ProtectedRuns(
     ids=["old", "first", "named by an incident", "told by a report", "led to an open incident", "after its opening",
          "among the newest", "just not", "few ended so", "few of its target"],
 )  # fmt: skip
-def test_an_old_run_stays_for_a_reason(old, keep):
+def test_an_old_run_is_kept_for_a_reason(old, keep):
     assert keep_reason(old, SPARED) is keep
 
 
-def test_no_rule_can_count_what_is_pruned():
+def test_no_rule_counts_pruned_runs():
     """The bounds of rules, as they are configured, lie inside what always stays."""
     schema = Config.model_json_schema()["$defs"]
     properties = schema["RuleConfig"]["properties"]

@@ -31,7 +31,7 @@ def never():
     return False
 
 
-def test_work_is_done_again_until_the_database_is_back_and_many_waits_are_told_once(engine):
+def test_work_is_repeated_until_the_database_is_back_and_many_waits_are_logged_once(engine):
     reason = f"away {time.monotonic_ns()}"  # what is news here, however often the test is run
     with capture_logs() as logs:
         assert run_with_retry(with_retry(engine, should_stop=never), failing(3, reason=reason)) == 4
@@ -39,7 +39,7 @@ def test_work_is_done_again_until_the_database_is_back_and_many_waits_are_told_o
     assert [(each["event"], each["reason"], each["times"]) for each in logs] == [("database_away", reason, 1)]
 
 
-def test_another_fault_is_told_at_once(engine):
+def test_a_different_error_is_logged_at_once(engine):
     reasons = [f"{what} {time.monotonic_ns()}" for what in ("away", "locked")]
     with capture_logs() as logs:
         for reason in reasons:
@@ -47,7 +47,7 @@ def test_another_fault_is_told_at_once(engine):
     assert [each["reason"] for each in logs] == reasons
 
 
-def test_a_fault_that_lasts_is_told_once_a_minute_with_the_waits_it_stands_for():
+def test_a_lasting_error_is_logged_once_a_minute_with_the_number_of_waits():
     news = WarningLimiter()
     moments = [
         0,
@@ -73,20 +73,20 @@ def test_a_fault_that_lasts_is_told_once_a_minute_with_the_waits_it_stands_for()
     ],
     ids=["an engine without patience", "a signal came", "time is up", "what does not pass"],
 )
-def test_nobody_waits_for(engine, made_patient, error):
+def test_errors_that_are_not_retried(engine, made_patient, error):
     work = failing(1, error)
     with pytest.raises(error):
         run_with_retry(made_patient(engine), work)
     assert work() == 2
 
 
-def test_a_patient_engine_is_the_same_database(engine):
+def test_a_retrying_engine_uses_the_same_database(engine):
     with writing(engine) as conn:
         conn.execute(insert(leases).values(target="a", epoch=1))
     assert [row.target for row in read_page(with_retry(engine, should_stop=never), select(leases.c.target))] == ["a"]
 
 
-def test_a_lock_that_outlasts_the_busy_timeout_is_waited_for(tmp_path):
+def test_work_waits_for_a_lock_beyond_the_busy_timeout(tmp_path):
     engine = connect(f"sqlite:///{tmp_path / 'a.db'}", busy_timeout_s=0.05)
     with writing(engine) as conn:
         conn.execute(text("CREATE TABLE t (x)"))

@@ -35,7 +35,7 @@ def disposing():
         yield opened
 
 
-def test_the_migrations_end_where_the_tables_are(engine):
+def test_the_migrated_schema_matches_the_tables(engine):
     with reading(engine) as conn:
         context = MigrationContext.configure(conn, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
@@ -83,7 +83,7 @@ def test_the_newest_file_is_alembics_head():
     assert [script.revision for script in reversed(list(scripts.walk_revisions()))] == schema._revisions()
 
 
-def test_an_upgrade_tells_what_it_did_and_a_second_one_has_nothing_to_do(database_url, disposing, capfd):
+def test_an_upgrade_reports_its_steps_and_a_second_one_does_nothing(database_url, disposing, capfd):
     assert schema.upgrade(database_url) == schema._revisions()
     assert schema.upgrade(database_url) == []
     version = schema.current(disposing(database_url))
@@ -91,13 +91,13 @@ def test_an_upgrade_tells_what_it_did_and_a_second_one_has_nothing_to_do(databas
     assert capfd.readouterr() == ("", "")
 
 
-def test_looking_at_the_version_of_a_missing_file_does_not_create_it(tmp_path, disposing):
+def test_reading_the_version_of_a_missing_file_does_not_create_it(tmp_path, disposing):
     version = schema.current(disposing(f"sqlite:///{tmp_path}/none.db"))
     assert (version.current, version.fit) == (None, schema.SchemaFit.MISSING)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_sqlite_file_can_give_back_space(tmp_path, disposing):
+def test_a_new_sqlite_file_can_shrink(tmp_path, disposing):
     engine = schema.ensure(f"sqlite:///{tmp_path}/new.db")
     with reading(engine) as conn:
         pragmas = [
@@ -123,7 +123,7 @@ def test_down_and_up_again_leaves_the_same(engine, store_url):
     assert shape(engine) == before
 
 
-def test_an_older_or_missing_schema_is_mended_on_sqlite_and_named_on_a_server(database_url, database_kind):
+def test_an_older_or_missing_schema_is_upgraded_on_sqlite_and_reported_on_a_server(database_url, database_kind):
     if database_kind == "sqlite":
         engine = schema.ensure(database_url)
         assert schema.current(engine).fit is schema.SchemaFit.CURRENT
@@ -163,7 +163,7 @@ def _bytes(url):
     return Path(url.removeprefix("sqlite:///")).read_bytes()
 
 
-def test_someone_elses_tables_are_left_alone(database_url, disposing):
+def test_foreign_tables_are_not_changed(database_url, disposing):
     with writing(disposing(database_url)) as conn:
         conn.execute(text("CREATE TABLE items (id INTEGER PRIMARY KEY)"))
     with pytest.raises(SchemaError, match="already has items, not created by this program"):
@@ -184,7 +184,7 @@ def test_six_processes_at_once_upgrade_it_once(database_url):
     assert sorted(out.strip() for out, _ in ended) == ["0"] * 5 + [str(len(schema._revisions()))]
 
 
-def test_a_migration_that_would_orphan_rows_is_undone(tmp_path):
+def test_a_migration_that_would_orphan_rows_is_rolled_back(tmp_path):
     url = f"sqlite:///{tmp_path}/m.db"
     schema.upgrade(url)
     orphan = "INSERT INTO snapshots SELECT 7, 0,0,0,0,0,0,0,0,0,0,0,0,0,0"
@@ -194,14 +194,14 @@ def test_a_migration_that_would_orphan_rows_is_undone(tmp_path):
         assert conn.execute("SELECT count(*) FROM snapshots").fetchone() == (0,)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(
         StoreError, match=rf"database SQLite {tmp_path}/no/m.db can't be locked .*check that its folder"
     ):
         schema.ensure(f"sqlite:///{tmp_path}/no/m.db")
 
 
-def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+def test_a_file_that_is_not_a_database_is_not_changed(tmp_path):
     path = tmp_path / "notes.db"
     path.write_text("these are my notes, not a database\n" * 40)
     with pytest.raises(StoreError, match=r"notes\.db is not a SQLite database"):
@@ -246,7 +246,7 @@ def clone(tmp_path):
     return tmp_path
 
 
-def test_a_new_column_of_snapshots_is_one_line_and_comes_and_goes_with_its_revision(clone, database_url, disposing):
+def test_a_new_column_of_snapshots_is_one_line_in_an_up_and_down_revision(clone, database_url, disposing):
     """`make migration`, for real, in four processes: the revision works unread, and the view follows."""
 
     def alembic(*arguments):
@@ -279,7 +279,7 @@ def test_a_new_column_of_snapshots_is_one_line_and_comes_and_goes_with_its_revis
     assert columns() == before
 
 
-def test_alembics_own_command_says_what_is_missing_and_no_secret(postgres_url):
+def test_alembics_own_command_reports_what_is_missing_without_a_secret(postgres_url):
     nothing = alembic("current", MONITOR_DATABASE="")
     assert (nothing.returncode, "set MONITOR_DATABASE" in nothing.stdout + nothing.stderr) == (255, True)
     refused = alembic("-x", "url=postgresql://postgres:canary-s3cret@127.0.0.1:1/db", "current")
@@ -289,7 +289,7 @@ def test_alembics_own_command_says_what_is_missing_and_no_secret(postgres_url):
     assert "Traceback" not in said
 
 
-def test_a_file_that_is_gone_is_no_empty_database_to_whoever_used_it(tmp_path):
+def test_a_deleted_file_is_an_error_and_not_an_empty_database(tmp_path):
     """Nobody may be told to upgrade it: that would make a new one, and hide that the old one is missing."""
     path = tmp_path / "monitor.db"
     schema.upgrade(f"sqlite:///{path}")

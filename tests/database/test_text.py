@@ -18,12 +18,12 @@ from monitor.database.text import UNPRINTABLE, to_column_text
         ("\x00\x00", 5, r"\x00" + "\\"),
     ],
 )
-def test_text_is_cut_and_what_no_database_takes_is_spelled_out(value, width, stored):
+def test_text_is_cut_and_unstorable_characters_are_escaped(value, width, stored):
     assert to_column_text(value, width) == stored
 
 
 @given(value=st.text(st.characters(), max_size=40), width=st.integers(1, 50))
-def test_any_text_fits_and_fits_again_unchanged(value, width):
+def test_any_text_is_adapted_and_adapting_again_changes_nothing(value, width):
     stored = to_column_text(value, width)
     assert len(stored) <= width
     assert not UNPRINTABLE.search(stored)

@@ -60,7 +60,7 @@ def test_an_upgrade_from_every_revision_keeps_every_row(database_url, revision):
 
 @pytest.mark.process
 @pytest.mark.parametrize("revision", [None, *OLDER])
-def test_of_six_processes_at_once_one_upgrades_and_the_others_have_nothing_to_do(database_url, revision):
+def test_one_of_six_processes_upgrades_and_the_others_do_nothing(database_url, revision):
     before = bring_to(database_url, revision) if revision else {}
     steps = len(revisions()) - (revisions().index(revision) + 1 if revision else 0)
     assert sorted(forks("race", database_url, 6)) == [0] * 5 + [steps]
@@ -70,9 +70,7 @@ def test_of_six_processes_at_once_one_upgrades_and_the_others_have_nothing_to_do
 
 @pytest.mark.process
 @pytest.mark.parametrize("revision", [None, OLDER[0], OLDER[-1]])
-def test_an_upgrade_that_is_killed_at_any_step_leaves_what_was_there_and_the_next_one_goes_through(
-    database_url, revision
-):
+def test_an_upgrade_killed_at_any_step_loses_nothing_and_the_next_one_succeeds(database_url, revision):
     before = bring_to(database_url, revision) if revision else {}
     was = fingerprint(database_url) if revision else ""
     seen = forks("kill", database_url, 3 if revision == OLDER[-1] else 9)
@@ -83,9 +81,7 @@ def test_an_upgrade_that_is_killed_at_any_step_leaves_what_was_there_and_the_nex
     assert schema.upgrade(database_url) == []
 
 
-def test_a_newer_schema_is_refused_without_a_write_and_without_any_right_but_to_read(
-    store_url, engine, database_kind, tmp_path
-):
+def test_a_newer_schema_is_refused_with_only_read_access(store_url, engine, database_kind, tmp_path):
     with writing(engine) as conn:
         conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         if database_kind == "postgresql":
@@ -112,7 +108,7 @@ def _written(folder):
 
 
 @pytest.mark.process
-def test_history_is_read_while_an_upgrade_runs(database_url):
+def test_history_can_be_read_during_an_upgrade(database_url):
     bring_to(database_url, OLDER[-1])
     reading_on, ended, counts, faults = threading.Event(), threading.Event(), [], []
 
@@ -135,7 +131,7 @@ def test_history_is_read_while_an_upgrade_runs(database_url):
 
 
 @pytest.mark.process
-def test_a_run_that_is_storing_is_waited_for(database_url, short_waits):
+def test_an_upgrade_waits_for_a_run_that_is_storing(database_url, short_waits):
     """A write of the program that is still running holds the upgrade up, and neither is lost."""
     bring_to(database_url, OLDER[-1])
     engine, begun, release = connect(database_url), threading.Event(), threading.Event()
@@ -177,7 +173,7 @@ def long_reader(old_server):
 
 
 @pytest.mark.process
-def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, long_reader, short_waits):
+def test_an_upgrade_that_waits_for_a_long_reader_blocks_nobody(old_server, long_reader, short_waits):
     upgrading = threading.Thread(target=schema.upgrade, args=(old_server,))
     upgrading.start()
     with psycopg.connect(old_server, autocommit=True) as other:
@@ -191,14 +187,14 @@ def test_a_long_reader_does_not_make_the_upgrade_keep_others_out(old_server, lon
 
 
 @pytest.mark.process
-def test_a_reader_that_never_ends_is_told_of(old_server, long_reader, short_waits):
+def test_a_reader_that_never_ends_is_reported(old_server, long_reader, short_waits):
     before = fingerprint(old_server)
     with pytest.raises(StoreError, match=r"was not changed: a table was locked .* see pg_stat_activity"):
         schema.upgrade(old_server, wait_s=0.3)
     assert (version(old_server), fingerprint(old_server)) == (OLDER[-1], before)
 
 
-def test_limits_of_the_server_do_not_end_an_upgrade(new_postgres):
+def test_timeouts_of_the_server_do_not_end_an_upgrade(new_postgres):
     url = new_postgres()
     with psycopg.connect(url, autocommit=True) as conn:
         for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
@@ -209,7 +205,7 @@ def test_limits_of_the_server_do_not_end_an_upgrade(new_postgres):
     assert shown == ["0", "2s"]
 
 
-def test_a_process_that_runs_notices_that_the_schema_is_another_one(engine):
+def test_a_running_process_notices_a_changed_schema(engine):
     schema.verify(engine)
     for found, said in (("9999", "is newer than this program's"), ("0001", "has the older schema 0001; run")):
         with writing(engine) as conn:
@@ -279,7 +275,7 @@ def written(url, like):
     }
 
 
-def test_old_words_become_the_new_ones_and_back(database_url):
+def test_stored_names_are_converted_up_and_down(database_url):
     """Values, also inside of JSON; what only quotes such a word stays."""
     bring_to(database_url, "0004", overwrite=OLD_WORDS)
     before = stored(database_url)
@@ -297,12 +293,12 @@ def test_old_words_become_the_new_ones_and_back(database_url):
 
 
 @pytest.mark.parametrize("revision", OLDER)
-def test_the_view_is_there_at_every_revision(database_url, revision):
+def test_the_view_exists_at_every_revision(database_url, revision):
     bring_to(database_url, revision)
     assert (history_rows(database_url), history_columns(database_url)[3]) == (7, "slot")
 
 
-def test_others_keep_their_rights_on_the_view(new_postgres):
+def test_grants_on_the_view_are_kept(new_postgres):
     url = new_postgres()
     bring_to(url, OLDER[-1])
     role = f'"Reader of {make_url(url).database}"'

@@ -70,12 +70,12 @@ def test_every_error_has_a_kind(error, fault):
         ("postgresql://", "localhost:5432/"),
     ],
 )
-def test_a_place_is_named_without_user_and_password(url, named):
+def test_a_database_is_named_without_user_and_password(url, named):
     assert location_of(parse(url)) == named
     assert parse(url).drivername in {"sqlite+pysqlite", "postgresql+psycopg"}
 
 
-def test_rows_that_are_still_in_the_wal_are_read_even_without_its_index(tmp_path):
+def test_rows_in_the_wal_are_read_even_without_its_index(tmp_path):
     path = tmp_path / "p.db"
     with contextlib.closing(sqlite3.connect(path)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")

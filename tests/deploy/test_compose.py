@@ -22,13 +22,13 @@ KEYS = {
 """What of the Compose specification is used: a slip in a key would be ignored, or refused only by `up`."""
 
 
-def test_its_keys_are_those_of_the_specification():
+def test_keys_are_those_of_the_compose_specification():
     assert set(COMPOSE) == {"name", "x-locked", "x-folder", "x-monitor", "services", "networks", "volumes", "secrets"}
     assert {key for service in SERVICES.values() for key in service} <= KEYS
 
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
-def test_a_service_is_locked_down(service):
+def test_a_service_has_no_privileges(service):
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -37,25 +37,25 @@ def test_a_service_is_locked_down(service):
 
 
 @pytest.mark.parametrize("service", OURS.values(), ids=OURS)
-def test_ours_run_as_the_images_user_without_any_capability(service):
+def test_our_services_run_as_the_images_user_without_capabilities(service):
     assert service["user"] == f"{USER}:{USER}"
     assert "cap_add" not in service
     assert all(volume["read_only"] for volume in service["volumes"])
 
 
 @pytest.mark.parametrize("service", OURS.values(), ids=OURS)
-def test_the_program_takes_the_command_of_a_service(service):
+def test_the_program_accepts_the_command_of_a_service(service):
     assert parsed(service["command"])["config"] is None, "it is found by MONITOR_CONFIG"
 
 
-def test_the_schema_is_brought_up_to_date_between_the_database_and_the_daemon():
+def test_the_schema_is_upgraded_after_the_database_starts_and_before_the_daemon():
     assert SERVICES["migrate"]["command"] == ["db", "upgrade"]
     assert SERVICES["migrate"]["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert SERVICES["migrate"]["restart"] == "no"
     assert SERVICES["daemon"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
-def test_settings_and_secrets_are_folders_so_that_a_replaced_file_is_seen():
+def test_settings_and_secrets_are_mounted_as_folders():
     for service in OURS.values():
         mounted = {volume["target"]: volume["source"] for volume in service["volumes"]}
         assert mounted == {"/etc/ingestion-monitor": "./config", "/run/secrets/ingestion-monitor": "./secrets"}
@@ -66,13 +66,13 @@ def test_settings_and_secrets_are_folders_so_that_a_replaced_file_is_seen():
     assert re.findall(r'"(/run/secrets/[^"]*/)[\w-]+"', SETTINGS) == ["/run/secrets/ingestion-monitor/"] * 4
 
 
-def test_no_secret_and_no_settings_of_somebodys_get_into_the_repository():
+def test_settings_and_secrets_are_ignored_by_git():
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"deploy/config/", "deploy/secrets/", "deploy/database-password"} <= set(ignored)
     assert COMPOSE["secrets"] == {"database-password": {"file": "./database-password"}}
 
 
-def test_no_secret_is_a_variable():
+def test_secrets_are_not_environment_variables():
     assert [
         name
         for service in SERVICES.values()
@@ -81,13 +81,13 @@ def test_no_secret_is_a_variable():
     ] == []
 
 
-def test_compose_waits_longer_than_the_daemon_needs_to_end():
+def test_the_stop_timeout_is_longer_than_the_daemon_needs():
     daemon = SERVICES["daemon"]
     assert int(daemon["stop_grace_period"].removesuffix("s")) > FORCED_EXIT_S + 5
     assert daemon["restart"] == "unless-stopped"
 
 
-def test_the_daemon_listens_for_this_machine_alone():
+def test_the_port_is_published_on_loopback_only():
     daemon = SERVICES["daemon"]
     assert daemon["environment"]["MONITOR_WEB__LISTEN"] == "0.0.0.0:8990"
     assert daemon["ports"] == ["127.0.0.1:8990:8990"]
@@ -96,7 +96,7 @@ def test_the_daemon_listens_for_this_machine_alone():
     assert "ports" not in SERVICES["database"]
 
 
-def test_every_service_that_stays_has_a_health_check():
+def test_every_long_running_service_has_a_health_check():
     assert [name for name, each in SERVICES.items() if each.get("healthcheck", {}).get("test")] == [
         "database", "daemon"
     ]  # fmt: skip

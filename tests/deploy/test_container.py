@@ -138,7 +138,7 @@ def migrated(cluster):
     return done
 
 
-def test_the_user_of_the_test_is_the_images_and_can_write_nothing_here(image):
+def test_the_test_user_is_the_images_user_without_write_access(image):
     cwd = image.mount("nothing-here")
     done = image.run(["init"], env={}, cwd=cwd)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
@@ -151,7 +151,7 @@ def test_the_user_of_the_test_is_the_images_and_can_write_nothing_here(image):
 
 
 @pytest.mark.smoke
-def test_a_job_migrates_and_runs_once_for_its_slot(cluster):
+def test_a_job_migrates_and_executes_its_run_key_once(cluster):
     migrated(cluster)
     (check,) = cluster.pods.cronjob["containers"]
     first, again, next_one = (cluster.run(check, JOB_NAME=name) for name in ("job-1", "job-1", "job-2"))
@@ -165,13 +165,13 @@ def test_a_job_migrates_and_runs_once_for_its_slot(cluster):
     assert list(cluster.cwd.iterdir()) == []
 
 
-def test_a_pod_that_migrates_again_finds_nothing_to_do(cluster):
+def test_a_second_migration_does_nothing(cluster):
     first, again = migrated(cluster), migrated(cluster)
     assert "upgraded: " in first.stdout
     assert "nothing to do" in again.stdout
 
 
-def test_a_job_without_its_migration_says_which_command_is_missing(cluster):
+def test_a_job_without_its_migration_names_the_command_to_run(cluster):
     (check,) = cluster.pods.cronjob["containers"]
     done = cluster.run(check, JOB_NAME="job-1")
     assert done.returncode == 3

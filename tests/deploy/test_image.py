@@ -22,17 +22,17 @@ def instructions(name):
     return [rest for word, rest in INSTRUCTIONS if word == name]
 
 
-def test_the_image_is_what_is_left_of_a_build_stage():
+def test_the_image_is_built_in_two_stages():
     assert len(STAGES) == 2
     assert re.findall(r"COPY --from=build (\S+)", STAGES[1]) == ["/opt/ingestion-monitor"]
     assert "pip" not in STAGES[1]
 
 
-def test_no_base_image_floats():
+def test_base_images_are_pinned():
     assert all(re.match(r"python:\d+\.\d+-slim-\w+", stage) for stage in STAGES)
 
 
-def test_pip_installs_what_the_locks_say_and_works_nothing_out():
+def test_pip_installs_exactly_the_locked_versions():
     (run, *_) = instructions("RUN")
     installs = re.findall(r"install (.*?)(?= \\|$)", DOCKERFILE, re.MULTILINE)
     locked = [line for line in installs if "-r requirements/" in line]
@@ -42,19 +42,19 @@ def test_pip_installs_what_the_locks_say_and_works_nothing_out():
     assert "--without-pip" in run
 
 
-def test_it_runs_as_a_user_that_kubernetes_can_verify_and_hears_sigterm():
+def test_the_image_has_a_numeric_user_and_stops_on_sigterm():
     assert instructions("USER") == [f"{USER}:{USER}"]
     assert instructions("STOPSIGNAL") == ["SIGTERM"]
     assert instructions("EXPOSE") == ["8990"]
 
 
-def test_the_tests_run_it_with_the_images_variables():
+def test_the_tests_use_the_images_variables():
     (env,) = instructions("ENV")
     given = dict(part.split("=", 1) for part in env.replace("\\\n", " ").split())
     assert given.items() >= OF_THE_IMAGE.items()
 
 
-def test_all_that_is_copied_from_the_clone_gets_into_the_build_and_nothing_secret():
+def test_the_build_context_has_what_is_copied_and_no_secret():
     let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"]
     copied = [word for rest in instructions("COPY") if "--from" not in rest for word in rest.split()[:-1]]
     assert sorted(copied) == sorted(let_in)
@@ -109,19 +109,19 @@ def process(host, status=200, words=("ingestion-monitor", "daemon")):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::"])
 @pytest.mark.parametrize(("status", "well"), [(200, True), (503, False), (0, False)], ids=["turns", "stalled", "mute"])
-def test_a_daemon_is_healthy_when_its_loop_turns_wherever_it_listens(host, status, well):
+def test_a_daemon_with_a_running_event_loop_is_healthy_on_any_address(host, status, well):
     with process(host, status) as daemon:
         assert len(healthcheck.urls(daemon)) == 1
         assert healthcheck.healthy([daemon]) is well
 
 
-def test_a_daemon_that_listens_nowhere_is_healthy_while_it_lives():
+def test_a_daemon_without_health_endpoints_is_healthy_while_it_runs():
     with process("off") as daemon:
         assert healthcheck.urls(daemon) == []
         assert healthcheck.healthy([daemon])
 
 
-def test_a_proxy_of_the_environment_is_not_asked(monkeypatch):
+def test_the_health_check_ignores_proxies_of_the_environment(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with process("127.0.0.1") as daemon:
         assert healthcheck.healthy([daemon])
@@ -143,7 +143,7 @@ BIN = "/opt/ingestion-monitor/bin"
     ],
     ids=["a daemon", "with options", "without an interpreter", "one run", "an init above it", "itself", "a kernel's"],
 )
-def test_only_a_daemon_is_asked(tmp_path, words, is_one):
+def test_only_a_daemon_is_checked(tmp_path, words, is_one):
     (tmp_path / "17").mkdir()
     (tmp_path / "17/cmdline").write_text("".join(f"{word}\0" for word in words), encoding="utf-8")
     (tmp_path / "18").mkdir()  # it has ended

@@ -55,18 +55,18 @@ def test_an_example_is_valid(path):
     assert [fault for each in manifests for fault in faults(each)] == []
 
 
-def test_a_slip_in_a_manifest_is_found():
+def test_a_mistake_in_a_manifest_is_found():
     manifest = json.loads(json.dumps(only("daemon", "Deployment")))
     manifest["spec"]["template"]["spec"]["containers"][0]["readOnlyRootFileSystem"] = True
     assert any("readOnlyRootFileSystem" in fault for fault in faults(manifest))
 
 
-def test_both_overlays_are_there():
+def test_both_overlays_exist():
     assert sorted(BUILT) == ["cronjob", "daemon"]
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
-def test_everything_is_in_the_one_namespace(manifest):
+def test_all_objects_are_in_one_namespace(manifest):
     where = manifest["metadata"]["name" if manifest["kind"] == "Namespace" else "namespace"]
     assert where == "ingestion-monitor"
 
@@ -74,7 +74,7 @@ def test_everything_is_in_the_one_namespace(manifest):
 @pytest.mark.parametrize(
     "feature", ["patches: []", "commonLabels: {}", "secretGenerator: []", "images: [{name: a, newTag: b, tag: c}]"]
 )
-def test_the_builder_refuses_what_it_does_not_know(tmp_path, feature):
+def test_the_builder_refuses_unknown_keys(tmp_path, feature):
     (tmp_path / "only.yaml").write_text(ONLY, encoding="utf-8")
     (tmp_path / "kustomization.yaml").write_text(BARE, encoding="utf-8")
     assert len(build(tmp_path)) == 1
@@ -92,7 +92,7 @@ def test_the_builder_names_a_map_as_kustomize_does(tmp_path):
 
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
-def test_what_a_pod_mounts_is_there(pod):
+def test_everything_that_a_pod_mounts_exists(pod):
     maps = {each["metadata"]["name"] for each in MANIFESTS.values() if each["kind"] == "ConfigMap"}
     (secret,) = yaml.safe_load_all((DEPLOY / "kubernetes/examples/secret.yaml").read_text(encoding="utf-8"))
     assert {each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each} <= maps
@@ -112,7 +112,7 @@ def test_the_secrets_that_the_settings_name_are_those_of_the_example():
 
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
-def test_a_pod_runs_without_privileges_token_or_foreign_variables(pod):
+def test_a_pod_has_no_privileges_token_or_service_variables(pod):
     context = pod["securityContext"]
     assert (context["runAsNonRoot"], context["runAsUser"], context["runAsGroup"]) == (True, USER, USER)
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -123,7 +123,7 @@ def test_a_pod_runs_without_privileges_token_or_foreign_variables(pod):
 
 
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
-def test_a_container_is_locked_down_and_has_its_limits(container):
+def test_a_container_has_no_privileges_and_has_resource_limits(container):
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -134,7 +134,7 @@ def test_a_container_is_locked_down_and_has_its_limits(container):
 
 
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
-def test_an_image_has_a_version(container):
+def test_images_have_a_version(container):
     assert re.fullmatch(r"registry\.example/ingestion-monitor:\d+\.\d+\.\d+", container["image"])
 
 
@@ -142,7 +142,7 @@ def test_the_service_account_has_no_token():
     assert all(not only(overlay, "ServiceAccount")["automountServiceAccountToken"] for overlay in BUILT)
 
 
-def test_traffic_goes_out_to_names_https_and_postgres_and_comes_in_from_prometheus_alone():
+def test_network_policy_allows_dns_https_and_postgres_out_and_only_prometheus_in():
     policies = {each["metadata"]["name"]: each["spec"] for each in BUILT["daemon"] if each["kind"] == "NetworkPolicy"}
     out = policies["ingestion-monitor"]
     assert out["policyTypes"] == ["Ingress", "Egress"]
@@ -155,7 +155,7 @@ def test_traffic_goes_out_to_names_https_and_postgres_and_comes_in_from_promethe
 
 
 @pytest.mark.parametrize("overlay", BUILT)
-def test_a_policy_a_service_and_a_budget_choose_the_pods_that_are_there(overlay):
+def test_policy_service_and_disruption_budget_select_existing_pods(overlay):
     labels = [each["spec"] for each in BUILT[overlay] if each["kind"] in {"Deployment", "CronJob"}]
     (spec,) = labels
     template = spec["jobTemplate"]["spec"]["template"] if "jobTemplate" in spec else spec["template"]
@@ -177,24 +177,24 @@ def test_the_settings_are_accepted(overlay, tmp_path):
 
 
 @pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
-def test_the_program_takes_the_arguments_of_a_container(container):
+def test_the_program_accepts_the_arguments_of_a_container(container):
     parsed(expanded(container["args"], variables(container)))
     assert variables(container)["MONITOR_CONFIG"] == "/etc/ingestion-monitor/monitor.toml"
 
 
 @pytest.mark.parametrize("manifest", [m for m in MANIFESTS.values() if pod_of(m)], ids=lambda m: m["kind"])
-def test_the_schema_is_brought_up_to_date_before_anything_else(manifest):
+def test_the_schema_is_upgraded_first(manifest):
     pod = pod_of(manifest)
     assert [each["args"] for each in pod["initContainers"]] == [["db", "upgrade"]]
     assert {each["image"] for each in containers(manifest)} == {pod["containers"][0]["image"]}
 
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
-def test_kubernetes_waits_longer_than_the_program_needs_to_end(pod):
+def test_the_grace_period_is_longer_than_the_program_needs(pod):
     assert pod["terminationGracePeriodSeconds"] > FORCED_EXIT_S + 5
 
 
-def test_a_job_is_one_try_with_time_for_the_whole_run(tmp_path):
+def test_a_job_has_one_attempt_and_time_for_the_whole_run(tmp_path):
     job = only("cronjob", "CronJob")["spec"]["jobTemplate"]["spec"]
     (target,) = config_of("cronjob", tmp_path).targets
     assert job["backoffLimit"] == 0
@@ -205,7 +205,7 @@ def test_a_job_is_one_try_with_time_for_the_whole_run(tmp_path):
     assert job["ttlSecondsAfterFinished"] >= 3600
 
 
-def test_jobs_follow_the_schedule_that_the_settings_name(tmp_path):
+def test_the_cron_job_has_the_schedule_of_the_settings(tmp_path):
     spec = only("cronjob", "CronJob")["spec"]
     every = config_of("cronjob", tmp_path).schedule.every
     assert spec["concurrencyPolicy"] == "Forbid"
@@ -216,7 +216,7 @@ def test_jobs_follow_the_schedule_that_the_settings_name(tmp_path):
     assert spec["failedJobsHistoryLimit"] >= 1
 
 
-def test_a_job_spends_its_own_name_as_its_slot():
+def test_a_job_uses_its_name_as_run_key():
     (check,) = pod_of(only("cronjob", "CronJob"))["containers"]
     (name,) = [each for each in check["env"] if each["name"] == "JOB_NAME"]
     assert name["valueFrom"] == {"fieldRef": {"fieldPath": JOB_LABEL}}
@@ -226,7 +226,7 @@ def test_a_job_spends_its_own_name_as_its_slot():
     assert options["skip_ok"], "what Kubernetes starts twice for one Job must not fail it"
 
 
-def test_the_daemon_is_probed_where_it_answers():
+def test_the_probes_use_the_port_of_the_daemon():
     (daemon,) = pod_of(only("daemon", "Deployment"))["containers"]
     (port,) = daemon["ports"]
     assert variables(daemon)["MONITOR_WEB__LISTEN"] == f"0.0.0.0:{port['containerPort']}"
@@ -237,7 +237,7 @@ def test_the_daemon_is_probed_where_it_answers():
     assert [each["targetPort"] for each in service["ports"]] == [port["name"]]
 
 
-def test_two_daemons_share_the_work_and_never_leave_it_all_at_once():
+def test_two_daemons_share_the_work_and_one_always_stays():
     spec = only("daemon", "Deployment")["spec"]
     assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
     assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0

@@ -40,19 +40,19 @@ def commands():
 
 
 @pytest.mark.parametrize("words", commands().values(), ids=commands())
-def test_the_program_takes_each_command(words):
+def test_the_program_accepts_every_command_of_the_document(words):
     named = words[words.index("--config") + 1] if "--config" in words else None
     found = parsed(words).get("config")
     assert (str(found) if found else None) == named
 
 
-def test_commands_are_found_wherever_they_stand():
+def test_commands_are_found_anywhere_in_a_document():
     found = commands()
     assert {"doctor", "db upgrade", "incidents list", "notifications retry --channel oncall --dead"} <= set(found)
     assert len(found) >= 15
 
 
-def test_every_file_of_the_clone_that_a_command_names_is_there():
+def test_every_file_that_a_command_names_exists():
     named = {word for line in LINES for word in re.findall(r"deploy/[\w./-]+", line)}
     made_by_them = re.compile(r"deploy/(config|secrets|database-password)\b")
     assert [name for name in named if not (ROOT / name).exists() and not made_by_them.match(name)] == []
@@ -71,7 +71,7 @@ def section(mode):
 
 
 @pytest.mark.parametrize(("mode", "shipped", "begin"), [(mode, *rest) for mode, rest in RECIPES.items()])
-def test_a_recipe_fills_in_ids_and_secrets_before_it_starts_anything(tmp_path, mode, shipped, begin):
+def test_a_recipe_fills_in_ids_and_secrets_before_it_starts_a_service(tmp_path, mode, shipped, begin):
     commands_before, start, _ = section(mode).partition(f"\n{begin}")
     assert start
     settings = (ROOT / shipped).read_text(encoding="utf-8")
@@ -94,11 +94,11 @@ def test_the_shipped_settings_are_refused_until_the_ids_are_filled_in(tmp_path, 
     assert [name for name in ("GLOO_PUBLISHER_ID", "GLOO_CLIENT_ID") if name not in str(refused.value)] == []
 
 
-def test_systemd_starts_nothing_before_the_configuration_was_checked():
+def test_the_systemd_recipe_checks_the_configuration_first():
     assert section("systemd timer").index("config check --config") < section("systemd timer").index("enable --now")
 
 
-def test_every_mode_has_its_section_and_its_files():
+def test_every_deployment_has_its_section_and_files():
     modes = ["cron", "systemd timer", "systemd service", "Compose", "Kubernetes CronJob", "Kubernetes Deployment"]
     (table,) = re.findall(r"^\| mode .*?(?=\n\n)", DOCUMENT, re.MULTILINE | re.DOTALL)
     (sections,) = re.findall(r"^## The modes\n(.*?)^## ", DOCUMENT, re.MULTILINE | re.DOTALL)
@@ -106,7 +106,7 @@ def test_every_mode_has_its_section_and_its_files():
     assert re.findall(r"^### (.*)$", sections, re.MULTILINE) == modes
 
 
-def test_every_exit_code_of_check_is_told():
+def test_every_exit_code_of_check_is_documented():
     (section,) = re.findall(r"^## Exit codes\n(.*?)^## ", DOCUMENT, re.MULTILINE | re.DOTALL)
     told = {int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", section, re.MULTILINE) for code in cell.split(", ")}
     assert told == {0, 1, 2, 3, 4, 5, 130, 143}
@@ -135,11 +135,11 @@ def logged_events():
     }
 
 
-def test_every_event_of_the_log_that_is_told_of_is_one_with_its_level():
+def test_every_documented_log_event_exists_with_its_level():
     assert table_of_events().items() - logged_events() == set()
 
 
-def test_every_event_that_warns_is_told_of():
+def test_every_warning_event_is_documented():
     warns = {(name, level) for name, level in logged_events() if level != "info"}
     assert warns - table_of_events().items() == set()
     assert {("database_away", "warning"), ("run_crashed", "error"), ("run_missed", "warning")} <= warns
@@ -154,7 +154,7 @@ def told(begin):
     return line
 
 
-def test_a_backup_of_sqlite_is_whole_while_somebody_writes(small_world, tmp_path, capsys):
+def test_a_backup_of_sqlite_during_writes_is_complete(small_world, tmp_path, capsys):
     small_world.track(3)
     small_world.run()
     statement = shlex.split(told("sqlite3 "))[2].replace("/var/backups/monitor.db", str(tmp_path / "copy.db"))
@@ -178,7 +178,7 @@ def postgres_programs():
     return next(tree for name in ("pginstall18", "pginstall") if (tree := package / name / "bin").is_dir())
 
 
-def test_a_backup_of_postgres_is_restored_over_what_came_after_it(
+def test_restoring_a_postgresql_backup_replaces_later_data(
     small_world, new_postgres, postgres_programs, tmp_path, capsys
 ):
     url = new_postgres(migrated=True)

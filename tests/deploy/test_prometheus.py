@@ -16,7 +16,7 @@ NONE = MetricDefinition(name="none", kind=MetricKind.GAUGE, description="")
 METRIC = re.compile(r"\b(?:ingestion_monitor|process|kube)_\w+")
 
 
-def test_the_rules_have_the_form_that_prometheus_wants():
+def test_the_rules_have_the_format_of_prometheus():
     assert set(RULES) == {"groups"}
     assert all(set(group) == {"name", "rules"} for group in RULES["groups"])
     assert len(ALERTS) == sum(len(group["rules"]) for group in RULES["groups"]), "an alert is there twice"
@@ -30,14 +30,14 @@ def test_the_rules_have_the_form_that_prometheus_wants():
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_leads_to_its_section(name):
+def test_an_alert_links_to_its_section(name):
     assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
     section = SECTIONS[name]
     assert len(section.split()) >= 20
     assert "`" in section, "it names a command or an event to look for"
 
 
-def test_every_section_is_that_of_an_alert():
+def test_every_section_belongs_to_an_alert():
     assert sorted(SECTIONS) == sorted(ALERTS)
 
 
@@ -46,14 +46,14 @@ def metrics():
     return sorted({name for rule in ALERTS.values() for name in METRIC.findall(rule["expr"])})
 
 
-def test_every_metric_of_an_alert_is_one_of_the_program():
+def test_every_metric_of_an_alert_exists():
     ours = {name for name in metrics() if name.startswith(PREFIX)}
     assert ours - {family.full_name for family in METRIC_DEFINITIONS} == set()
     assert "process_open_fds" in metrics(), "prometheus-client's own"
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_groups_and_names_by_labels_that_its_metrics_have(name):
+def test_an_alert_uses_only_labels_of_its_metrics(name):
     rule = ALERTS[name]
     families = {family.full_name: family for family in METRIC_DEFINITIONS}
     labels = {label for metric in METRIC.findall(rule["expr"]) for label in families.get(metric, NONE).labels}
@@ -63,7 +63,7 @@ def test_an_alert_groups_and_names_by_labels_that_its_metrics_have(name):
     assert said <= used
 
 
-def test_an_alert_asks_for_some_metric():
+def test_an_alert_uses_a_metric():
     asking = re.compile(rf"{METRIC.pattern}|\bup\b")
     assert [name for name, rule in ALERTS.items() if not asking.search(rule["expr"])] == []
     assert len(metrics()) >= 8

@@ -53,18 +53,18 @@ def seconds(text):
     return int(number) * (60 if unit else 1)
 
 
-def test_systemd_finds_no_fault_where_it_is_there_to_be_asked():
+def test_systemd_analyze_finds_no_problem_if_installed():
     assert list(systemd_faults()) == []
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
-def test_a_service_is_locked_down(service):
+def test_a_service_is_sandboxed(service):
     found = settings(service.name)
     assert {key: found.get(key) for key in LOCKED} == LOCKED
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
-def test_the_program_takes_the_arguments_of_a_service(service):
+def test_the_program_accepts_the_arguments_of_a_service(service):
     found = settings(service.name)
     started = [shlex.split(each.removeprefix("-")) for key in ("ExecStartPre", "ExecStart") for each in found[key]]
     assert [words[0] for words in started] == [PROGRAM, PROGRAM]
@@ -74,11 +74,11 @@ def test_the_program_takes_the_arguments_of_a_service(service):
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda unit: unit.stem)
-def test_systemd_waits_longer_than_the_program_needs_to_end(service):
+def test_the_stop_timeout_is_longer_than_the_program_needs(service):
     assert seconds(settings(service.name)["TimeoutStopSec"][0]) > FORCED_EXIT_S + 5
 
 
-def test_the_daemon_says_when_it_is_ready_is_watched_and_is_started_again():
+def test_the_daemon_unit_has_notify_watchdog_and_restart():
     found = settings("ingestion-monitor.service")
     assert (found["Type"], found["NotifyAccess"]) == (["notify"], ["main"])
     assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
@@ -96,7 +96,7 @@ def test_a_run_has_time_for_its_deadline_before_systemd_ends_it(tmp_path):
     assert limit > target.check.deadline + timedelta(seconds=FORCED_EXIT_S + 30)
 
 
-def test_the_timer_follows_the_schedule_that_the_settings_name(tmp_path):
+def test_the_timer_has_the_schedule_of_the_settings(tmp_path):
     timer = settings("ingestion-monitor-check.timer")
     every = loaded(SETTINGS, tmp_path).schedule.every
     assert timer["OnCalendar"] == [f"*:0/{every // timedelta(minutes=1)}"]
@@ -122,12 +122,12 @@ def cron_lines():
 
 
 @pytest.mark.parametrize(("when", "program", "arguments"), cron_lines())
-def test_the_program_takes_the_arguments_of_the_crontab(when, program, arguments):
+def test_the_program_accepts_the_arguments_of_the_crontab(when, program, arguments):
     assert re.fullmatch(r"\*/\d+ \* \* \* \*", when)
     assert program == PROGRAM
     assert parsed(shlex.split(arguments))
 
 
-def test_cron_hears_nothing_when_all_is_well_or_a_run_is_under_way():
+def test_a_cron_job_prints_nothing_if_healthy_or_another_run_is_in_progress():
     (check,) = [parsed(shlex.split(arguments)) for _, _, arguments in cron_lines() if arguments.startswith("check")]
     assert (check["quiet"], check["skip_ok"]) == (True, True)

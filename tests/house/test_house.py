@@ -135,12 +135,12 @@ def test_every_module_says_what_it_does():
     assert [name_of(path) for path in silent] == []
 
 
-def test_no_module_outgrows_six_hundred_lines():
+def test_no_module_has_more_than_six_hundred_lines():
     sizes = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules("monitor")}
     assert {name: size for name, size in sizes.items() if size > MAX_MODULE_LINES} == {}
 
 
-def test_no_function_body_outgrows_forty_lines():
+def test_no_function_body_has_more_than_forty_lines():
     long = [
         f"{name_of(path)}:{function.lineno}: {function.name}, {size} lines"
         for path in modules("monitor")
@@ -150,7 +150,7 @@ def test_no_function_body_outgrows_forty_lines():
     assert long == []
 
 
-def test_only_the_face_of_a_package_lists_its_names():
+def test_only_package_init_files_have_all():
     listed = [
         name_of(path)
         for path in modules("monitor")
@@ -161,12 +161,12 @@ def test_only_the_face_of_a_package_lists_its_names():
     assert listed == []
 
 
-def test_at_most_three_modules_stand_beside_the_packages():
+def test_at_most_three_modules_are_beside_the_packages():
     loose = [path.name for path in (ROOT / "monitor").glob("*.py") if not path.name.startswith("__")]
     assert len(loose) <= 3, loose
 
 
-def test_tests_stand_in_a_folder_named_after_a_package():
+def test_tests_are_in_a_folder_named_after_a_package():
     packages = {path.parent.name for path in (ROOT / "monitor").glob("*/__init__.py")}
     others = {"deploy", "house", "logs", "support", "survival"}
     assert {
@@ -175,7 +175,7 @@ def test_tests_stand_in_a_folder_named_after_a_package():
     assert {path.name for path in (ROOT / "tests").glob("test_*.py")} == {"test_laws.py", "test_main_job.py"}
 
 
-def test_no_module_hides_behind_a_vague_name():
+def test_no_module_has_a_vague_name():
     vague = {"utils", "util", "helpers", "helper", "common", "base", "misc", "manager", "core"}
     assert [
         name_of(path) for path in modules("monitor", "tests", "scripts") if path.stem.removeprefix("test_") in vague
@@ -196,7 +196,7 @@ def test_the_architecture_names_every_package_and_no_other():
     assert named == packages | loose
 
 
-def test_decision_records_are_numbered_short_and_in_one_form():
+def test_decision_records_are_numbered_short_and_uniform():
     records = sorted((ROOT / "docs/adr").glob("*.md"))
     assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
     for path in records:
@@ -206,7 +206,7 @@ def test_decision_records_are_numbered_short_and_in_one_form():
         assert re.findall(r"^## (.*)", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], path.name
 
 
-def test_links_between_documents_lead_somewhere():
+def test_links_between_documents_resolve():
     link = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
     dead = [
         f"{name_of(path)}: {where}"
@@ -254,7 +254,7 @@ def executable(path, text):
 
 
 @pytest.mark.parametrize("python", [None, "exit 1"], ids=["no python", "only an old python"])
-def test_make_says_in_one_sentence_which_python_is_missing(tmp_path, python):
+def test_make_reports_a_missing_python_in_one_sentence(tmp_path, python):
     for name in ("Makefile", "pyproject.toml", "requirements"):
         (tmp_path / name).symlink_to(ROOT / name)
     binaries = tmp_path / "bin"
@@ -270,13 +270,13 @@ def test_make_says_in_one_sentence_which_python_is_missing(tmp_path, python):
 
 
 @pytest.mark.parametrize("status", [0, 2])
-def test_continuous_integration_runs_make_check_and_passes_on_its_result(tmp_path, status):
+def test_continuous_integration_runs_make_check_and_returns_its_result(tmp_path, status):
     executable(tmp_path / "make", f'echo "$PWD: make $*"\nexit {status}')
     done = run(ROOT / ".ci/run", cwd=tmp_path, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}", CI="true")
     assert (done.returncode, done.stdout) == (status, f"{ROOT}: make check\n")
 
 
-def test_the_dockerfile_is_free_of_known_mistakes():
+def test_hadolint_finds_no_problem_in_the_dockerfile():
     checked = run(SCRIPTS / "hadolint", "--no-color", "Dockerfile")
     assert (checked.returncode, checked.stdout) == (0, "")
 
@@ -336,7 +336,7 @@ LOCKS = {
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_pins_with_hashes_what_pyproject_asks_for_and_what_that_needs(name):
+def test_a_lock_pins_all_dependencies_with_hashes(name):
     pins = lock(name)
     for requirement in map(Requirement, LOCKS[name]):
         version, _ = pins[canonicalize_name(requirement.name)]
@@ -346,7 +346,7 @@ def test_a_lock_pins_with_hashes_what_pyproject_asks_for_and_what_that_needs(nam
 
 
 @pytest.mark.parametrize("name", ["runtime.txt", "build.txt"])
-def test_a_smaller_lock_is_a_part_of_the_development_lock(name):
+def test_the_development_lock_includes_the_smaller_locks(name):
     assert lock(name).items() <= lock("dev.txt").items()
 
 
@@ -360,7 +360,7 @@ def wheel(tmp_path_factory):
         yield archive
 
 
-def test_the_wheel_carries_all_modules_the_migrations_and_the_marker_of_its_types(wheel):
+def test_the_wheel_contains_all_modules_the_migrations_and_py_typed(wheel):
     names = set(wheel.namelist())
     expected = {name_of(path) for path in modules("monitor")}
     expected |= {"monitor/" + name_of(path) for path in modules("migrations")}
@@ -368,7 +368,7 @@ def test_the_wheel_carries_all_modules_the_migrations_and_the_marker_of_its_type
     assert any(re.fullmatch(r"monitor/migrations/versions/0001_\w+\.py", name) for name in names)
 
 
-def test_the_wheel_carries_nothing_but_the_package_and_its_description(wheel):
+def test_the_wheel_contains_only_the_package_and_its_metadata(wheel):
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert tops == {"monitor", f"ingestion_monitor-{PYPROJECT['project']['version']}.dist-info"}
     assert [name for name in wheel.namelist() if name.endswith((".db", ".env", ".pyc"))] == []
@@ -396,7 +396,7 @@ def test_the_package_runs_as_a_module():
     assert "Usage" in helped.stdout
 
 
-def test_a_command_from_the_wheel_upgrades_its_database_far_from_the_clone(wheel, tmp_path):
+def test_a_command_from_the_wheel_upgrades_its_database_outside_the_clone(wheel, tmp_path):
     site = tmp_path / "site"
     wheel.extractall(site)
     (tmp_path / "monitor.toml").write_text(

@@ -13,7 +13,7 @@ RESULTS = """
 """
 
 
-def test_a_change_that_no_test_was_seen_to_notice_counts_as_unnoticed():
+def test_a_mutant_without_a_failing_test_counts_as_survived():
     found = scores(RESULTS, ["monitor.client.retry", "monitor.client.limits"])
     unnoticed = ["xǁBreakerǁbegin__mutmut_2", "x_is_outage__mutmut_1", "x_is_outage__mutmut_2"]
     assert found == {
@@ -22,6 +22,6 @@ def test_a_change_that_no_test_was_seen_to_notice_counts_as_unnoticed():
     }
 
 
-def test_a_module_that_was_not_changed_at_all_has_no_score():
+def test_a_module_without_mutants_has_no_score():
     with pytest.raises(SystemExit, match=r"mutmut changed nothing in monitor\.client\.hints$"):
         scores(RESULTS, ["monitor.client.retry", "monitor.client.hints"])

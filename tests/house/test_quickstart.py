@@ -15,7 +15,7 @@ def test_the_quickstart_shows_what_its_commands_print():
     assert renewed(committed) == committed, "make docs"
 
 
-def test_the_quickstart_goes_the_new_users_whole_way():
+def test_the_quickstart_has_every_step_of_a_new_user():
     commands = re.findall(r"^\$ ingestion-monitor ((?:\w+ ?)+)", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     way = [
         "sandbox",
@@ -47,7 +47,7 @@ SAID = "Run 1 ended 3 s ago,\n  2026-01-01 10:00 UTC.\n"
         pytest.param("Run 1 ended 14 s\n  ago, 2026-01-01 10:00 UTC.\n", SAID, id="a longer one breaks a line"),
     ],
 )
-def test_what_differs_from_run_to_run_stays_as_it_was_committed(printed, committed):
+def test_values_that_differ_per_run_stay_as_committed(printed, committed):
     assert kept(printed, committed) == committed
 
 
@@ -63,7 +63,7 @@ def test_what_differs_from_run_to_run_stays_as_it_was_committed(printed, committ
         pytest.param("", SAID, id="nothing is printed"),
     ],
 )
-def test_any_other_difference_is_taken_from_the_run(printed, committed):
+def test_other_differences_are_taken_from_the_run(printed, committed):
     assert kept(printed, committed) == printed
 
 
@@ -76,13 +76,13 @@ def reader(tmp_path):
     return Reader(tmp_path, shown=["aaaaaaaa-0000-4000-8000-000000000001"], stack=None)
 
 
-def test_ids_that_a_command_printed_stand_for_those_of_the_document(reader):
+def test_printed_ids_replace_those_of_the_document(reader):
     ours, theirs = "bbbbbbbb-0000-4000-8000-000000000002", "aaaaaaaa-0000-4000-8000-000000000001"
     told = reader.follow("console", None, f"$ echo {ours} | tee id.txt\n{theirs}\n$ grep -c {theirs} id.txt\n1\n")
     assert told == f"$ echo {ours} | tee id.txt\n{theirs}\n$ grep -c {theirs} id.txt\n1\n"
 
 
-def test_commands_may_be_continued_and_outputs_are_made_anew(reader):
+def test_continued_commands_run_and_outputs_are_rewritten(reader):
     assert reader.follow("console", None, "$ echo \\\n> one\ntwo\n$ true\n") == "$ echo \\\n> one\none\n$ true\n"
 
 
@@ -92,12 +92,12 @@ def test_files_are_written_and_edited_as_the_document_says(reader, tmp_path):
     assert (tmp_path / "a.ini").read_text() == "x = 3\ny = 2\n"
 
 
-def test_an_edit_of_a_line_that_is_not_there_is_refused(reader, tmp_path):
+def test_an_edit_of_a_missing_line_is_refused(reader, tmp_path):
     reader.follow("ini", "a.ini", "max = 1\n")
     with pytest.raises(AssertionError, match="has no such line"):
         reader.follow("diff", "a.ini", "-x = 1\n+x = 3\n")
 
 
-def test_a_command_that_fails_is_told_with_what_it_printed(reader):
+def test_a_failing_command_is_reported_with_its_output(reader):
     with pytest.raises(AssertionError, match="ended with 3:\noh"):
         reader.follow("console", None, "$ echo oh; exit 3\n")

@@ -35,7 +35,7 @@ def commands(name):
         for words in {tuple(words): words for words in commands(name)}.values()
     ],
 )
-def test_every_command_of_the_documents_is_one(words):
+def test_every_command_of_the_documents_exists(words):
     command, rest = typer.main.get_command(app), words
     while rest and rest[0] in getattr(command, "commands", {}):
         command, rest = command.commands[rest[0]], rest[1:]

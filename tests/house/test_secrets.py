@@ -142,7 +142,7 @@ def told(world, *arguments, call=World.cli):
 
 
 @pytest.mark.smoke
-def test_the_search_finds_a_canary_in_every_coding():
+def test_the_search_finds_a_canary_in_every_encoding():
     secret = CANARIES["client"]
     basic = base64.b64encode(f"sandbox-client:{secret}".encode()).decode()
     for text in (secret, quote(secret, safe=""), f"Basic {basic}", f"x{secret}y", repr(secret)):
@@ -162,7 +162,7 @@ def test_the_search_finds_a_canary_in_every_coding():
     ],
     ids=["401-hook-500", "403-hook-404", "expired-hook-302", "forbidden-hook-400", "garbage-hook-200", "dropped-429"],
 )
-def test_a_refusal_or_a_failing_api_gives_no_secret_away(here, small_world, echo, auth, fault, hook_status):
+def test_a_refusal_or_a_failing_api_reveals_no_secret(here, small_world, echo, auth, fault, hook_status):
     receiver = echo(hook_status)
     with_canaries(small_world, auth=auth, hook_port=receiver.port)
     small_world.track(6)
@@ -214,7 +214,7 @@ for = "0s"
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
-def test_no_type_of_channel_gives_its_secrets_away(here, small_world, echo, status):
+def test_no_channel_type_reveals_its_secrets(here, small_world, echo, status):
     receiver, routing_key = echo(status), "c4n4ry" + "A" * 26
     signing = "whsec_" + base64.b64encode(b"c4n4ry" * 5).decode()
     with MailServer({"RCPT": f"550 {CANARIES['apikey']}"}) as server:
@@ -236,7 +236,7 @@ def test_no_type_of_channel_gives_its_secrets_away(here, small_world, echo, stat
     assert not [text for text in (said, looked, *stored) if signing in text]
 
 
-def test_what_the_api_itself_repeats_of_a_key_is_masked_everywhere(here, small_world):
+def test_a_key_that_the_api_repeats_is_masked_everywhere(here, small_world):
     with_canaries(small_world, auth="apikey")
     small_world.track(6)
     key = CANARIES["apikey"]
@@ -254,7 +254,7 @@ def test_what_the_api_itself_repeats_of_a_key_is_masked_everywhere(here, small_w
 
 
 @pytest.mark.smoke
-def test_a_run_on_a_server_gives_no_secret_away(here, world, echo):
+def test_a_run_on_postgresql_reveals_no_secret(here, world, echo):
     receiver = echo(500)
     with_canaries(world, hook_port=receiver.port)
     world.track(6)
@@ -265,7 +265,7 @@ def test_a_run_on_a_server_gives_no_secret_away(here, world, echo):
     assert leaks(said, shown, *everything_stored(world)) == []
 
 
-def test_a_database_or_sync_log_that_can_t_be_reached_gives_no_secret_away(here, small_world, closed_port):
+def test_an_unreachable_database_or_sync_log_reveals_no_secret(here, small_world, closed_port):
     small_world.track(1)
     with_canaries(small_world, database=postgres(closed_port, "dbpass"))
     done, said = told(small_world, "check")

@@ -309,7 +309,7 @@ def test_runs_with_too_few_answers_resolve_nothing(site):
     assert site.incident.state is IncidentState.RESOLVED
 
 
-def test_several_causes_open_several_incidents_highest_first(site):
+def test_several_causes_open_several_incidents_highest_ranked_first(site):
     site.put("a")
     verdict = site.run(Evidence(cause=Cause.SPENDING_LIMIT, count=1), Evidence(cause=Cause.RATE_LIMITED, count=2))
     assert [piece.cause for piece in verdict.evidence] == [Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, FAILED]

@@ -47,7 +47,7 @@ def rooms(engine):
     return made
 
 
-def test_each_group_gets_an_incident_with_its_own_members_and_one_without_a_group_too(rooms):
+def test_each_group_and_items_without_a_group_have_their_own_incident(rooms):
     rooms.put("s1", "s2", group_name="sermons")
     rooms.put("l1", group_name="letters")
     rooms.put("x", "y")
@@ -120,7 +120,7 @@ def test_evaluating_again_without_changes_sends_nothing(rooms):
     assert (verdict.evidence, len(rooms.messages)) == ((), before)
 
 
-def test_an_item_that_moved_to_another_group_goes_to_that_one_s_incident(rooms):
+def test_an_item_that_changed_its_group_moves_to_the_incident_of_that_group(rooms):
     rooms.put("s1", "s2", "s3", group_name="sermons")
     rooms.run()
     rooms.change("s1", group_name="letters")

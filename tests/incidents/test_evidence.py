@@ -55,7 +55,7 @@ def test_a_mixed_outage_is_one_piece_of_evidence_with_its_breakdown():
     }
 
 
-def test_evidence_names_samples_request_ids_code_and_the_api_s_words():
+def test_evidence_has_samples_request_ids_code_and_the_api_s_message():
     errors = [ApiError(status=403, code="publisher_mismatch", request_id="req_1", message="not yours")] * 2
     (piece,) = tally(*(unknown(name, Cause.FORBIDDEN, e) for name, e in zip("ba", errors, strict=True))).evidence(
         requests=0
@@ -70,7 +70,7 @@ def test_an_outcome_without_an_error_counts_without_a_label():
     assert (piece.count, piece.breakdown, piece.sample_ids) == (1, {}, ("a",))
 
 
-def test_what_was_cut_short_is_no_evidence():
+def test_requests_cut_short_are_no_evidence():
     assert tally(unknown("a", Reason.DEADLINE, None), unknown("b", Reason.INTERRUPTED, None)).evidence(requests=0) == ()
 
 
@@ -175,14 +175,14 @@ FAILED_FOR_GOOD = [
 @pytest.mark.parametrize(
     ("recovered", "left", "requests", "count"), [r[1:] for r in FAILED_FOR_GOOD], ids=[r[0] for r in FAILED_FOR_GOOD]
 )
-def test_requests_that_failed_after_all_retries_are_evidence_above_a_share(recovered, left, requests, count):
+def test_requests_that_failed_after_all_retries_are_evidence_above_a_threshold(recovered, left, requests, count):
     gathered = recovering(failed(recovered), *failed(left, start=500))
     pieces = gathered.evidence(requests=requests)
     assert [piece.count for piece in pieces] == ([] if count is None else [count])
     assert gathered.all_recovered(Cause.OUTAGE) is (recovered > 0 and left == 0)
 
 
-def test_causes_are_not_added_up():
+def test_counts_of_different_causes_are_not_added_up():
     gathered = recovering([*failed(1), *failed(1, 429, Cause.RATE_LIMITED, start=9)])
     assert gathered.evidence(requests=10) == ()
     assert recovering([unknown("a", Reason.DEADLINE, None)] * 9).evidence(requests=10) == ()

@@ -194,7 +194,7 @@ FOLDS = [
 
 
 @pytest.mark.parametrize(("pattern", "expected"), [each[1:] for each in FOLDS], ids=[each[0] for each in FOLDS])
-def test_stretches(pattern, expected):
+def test_stretches_of_equal_runs_are_folded(pattern, expected):
     parts = list(fold(timeline(history(pattern, event(2, "opened"), first=1))))
     assert [(part[0].run.run_id, part[-1].run.run_id) for part in parts] == expected
 

@@ -22,7 +22,7 @@ def closed(cause, number=3, since=NOW - 20 * MINUTE):
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_only_causes_that_more_requests_make_worse_close_it(cause):
+def test_only_causes_that_more_requests_make_worse_close_the_gate(cause):
     said = ask(closed(cause))
     assert said.proceed is (cause not in {Cause.SPENDING_LIMIT, Cause.RATE_LIMITED, Cause.OUTAGE})
     assert said.reason is (GateReason.CLEAR if said.proceed else GateReason.INCIDENT)
@@ -47,7 +47,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("said", "text"), TEXTS, ids=[said.reason + str(n) for n, (said, _) in enumerate(TEXTS)])
-def test_it_says_why_in_one_line(said, text):
+def test_the_reason_is_one_line(said, text):
     assert said.text == text
 
 
@@ -65,13 +65,13 @@ STALE = [(9.9, True), (10, False), (600, False), (-5, True)]
 
 
 @pytest.mark.parametrize(("minutes", "proceed"), STALE)
-def test_two_intervals_after_the_last_run_it_closes(minutes, proceed):
+def test_the_gate_closes_two_intervals_after_the_last_run(minutes, proceed):
     said = ask(last=NOW - minutes * MINUTE)
     assert said.proceed is proceed
     assert said.since == (None if proceed else NOW - (minutes - 10) * MINUTE)
 
 
-def test_a_schedule_that_never_comes_again_makes_nothing_stale():
+def test_a_schedule_without_further_times_is_never_stale():
     assert ask(last=NOW - timedelta(days=900), due_times=DueTimes(cron="0 0 */29 2 MON#5")).proceed
 
 

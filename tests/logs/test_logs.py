@@ -86,7 +86,7 @@ def gives_away(text):
     return [each for each in known + inner if each in text]
 
 
-def test_it_writes_one_json_object_per_event_with_time_level_and_name_first(log, written):
+def test_each_event_is_one_json_object_with_time_level_and_name_first(log, written):
     log.info("run_started", run_id=7, integration="gloo-prod", share=0.5, partial=False, code=None)
 
     (event,) = events(written)
@@ -96,7 +96,7 @@ def test_it_writes_one_json_object_per_event_with_time_level_and_name_first(log,
     assert event | fields | {"level": "info", "event": "run_started"} == event
 
 
-def test_it_adds_what_is_bound_to_the_context(log, written):
+def test_bound_context_is_added(log, written):
     with structlog.contextvars.bound_contextvars(run_id=9, token=CANARY):
         log.info("run_started")
 
@@ -105,7 +105,7 @@ def test_it_adds_what_is_bound_to_the_context(log, written):
 
 
 @pytest.mark.parametrize(("level", "heard"), [("DEBUG", 3), ("info", 2), ("ERROR", 1)])
-def test_it_writes_events_of_the_level_and_above(stream, written, level, heard):
+def test_events_below_the_level_are_dropped(stream, written, level, heard):
     configure(stream=stream, level=level)
 
     for name in ("debug", "info", "error"):
@@ -114,12 +114,12 @@ def test_it_writes_events_of_the_level_and_above(stream, written, level, heard):
     assert len(events(written)) == heard
 
 
-def test_it_refuses_a_level_that_does_not_exist(stream):
+def test_an_unknown_level_is_refused(stream):
     with pytest.raises(ConfigError, match="the log level must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"):
         configure(stream=stream, level="LOUD")
 
 
-def test_it_writes_to_stderr_when_no_stream_is_named(capsysbinary):
+def test_the_default_stream_is_stderr(capsysbinary):
     configure()
 
     structlog.get_logger().info("tick")
@@ -130,7 +130,7 @@ def test_it_writes_to_stderr_when_no_stream_is_named(capsysbinary):
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)], ids=["colours", "NO_COLOR"])
-def test_it_writes_for_people_on_a_terminal(monkeypatch, written, no_color, coloured):
+def test_a_terminal_gets_readable_text(monkeypatch, written, no_color, coloured):
     monkeypatch.setenv("NO_COLOR", no_color)
     register_secret(CANARY)
     with Terminal(written, write_through=True) as terminal:
@@ -146,7 +146,7 @@ def test_it_writes_for_people_on_a_terminal(monkeypatch, written, no_color, colo
 
 @pytest.mark.parametrize("form", forms(CANARY))
 @pytest.mark.parametrize("place", ["event", "value", "key", "nested", "list", "object", "exception", "library"])
-def test_a_registered_secret_is_masked_in_every_coding_wherever_it_stands(log, written, form, place):
+def test_a_registered_secret_is_masked_in_every_encoding_and_field(log, written, form, place):
     text = f"before {forms(CANARY)[form]} after"
     match place:
         case "event":
@@ -179,7 +179,7 @@ def test_a_registered_secret_is_masked_in_every_coding_wherever_it_stands(log, w
         "body", "content", "document", "headers",
     ],
 )  # fmt: skip
-def test_a_key_that_never_carries_anything_printable_is_masked_at_any_depth(log, written, key):
+def test_the_value_of_a_sensitive_key_is_masked_at_any_depth(log, written, key):
     log.info("tick", **{key: "harmless", "inner": [{key: {"a": 1}}]}, other={key: None})
 
     (event,) = events(written)
@@ -212,13 +212,13 @@ def test_a_field_of_the_logging_contract_is_left_alone(log, written, key):
         ("why? see https://host/x", "why? see https://host/x"),
     ],
 )
-def test_what_looks_like_a_credential_is_masked_unregistered(log, written, said, shown):
+def test_text_that_looks_like_a_credential_is_masked(log, written, said, shown):
     log.info("tick", said=said)
 
     assert events(written)[0]["said"] == shown
 
 
-def test_a_traceback_has_types_and_places_but_no_secret_and_no_local_variable(log, written):
+def test_a_traceback_has_types_and_lines_but_no_secret_or_local_variable(log, written):
     def connect(key):
         held = "l0cal-value"
         try:
@@ -244,7 +244,7 @@ def test_a_traceback_has_types_and_places_but_no_secret_and_no_local_variable(lo
     assert gives_away(written.getvalue().decode()) == []
 
 
-def test_an_event_outside_any_exception_carries_none(log, written):
+def test_an_event_without_an_exception_has_no_traceback(log, written):
     log.exception("tick")  # noqa: LOG004  # a slip that must not cost the event
     log.error("tick", exc_info=(None, None, None))
 
@@ -284,7 +284,7 @@ def test_a_value_becomes_bounded_printable_json(log, written, value, shown):
     assert events(written)[0]["value"] == shown
 
 
-def test_an_object_that_cannot_be_told_is_named_by_its_type(log, written):
+def test_an_object_without_a_json_form_is_named_by_its_type(log, written):
     class Silent:
         def __str__(self):
             raise RuntimeError(CANARY)
@@ -295,7 +295,7 @@ def test_an_object_that_cannot_be_told_is_named_by_its_type(log, written):
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_a_library_is_heard_from_warning_on_and_never_below(log, written, name):
+def test_libraries_log_only_warnings_and_above(log, written, name):
     library = logging.getLogger(name)
     library.debug("GET %s", URL)
     library.info("GET %s", URL)
@@ -362,7 +362,7 @@ def everything():
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_real_request_leaves_no_url_behind_at_any_level(everything, stream, written, way):
+async def test_a_real_request_logs_no_url_at_any_level(everything, stream, written, way):
     send, tells = WAYS[way]
     async with hostile.serving(hostile.replies(200)) as server:
         await send(f"{server.url}/x?q=unregistered-canary-1")
@@ -390,7 +390,7 @@ async def test_a_traceback_of_a_real_failure_does_not_show_the_query(log, writte
     assert b"unregistered-canary" not in written.getvalue()
 
 
-def test_a_library_that_formats_wrongly_or_invents_a_level_is_still_heard(stream, written, capsys):
+def test_library_events_with_wrong_formats_or_custom_levels_are_logged(stream, written, capsys):
     logging.getLogger().handlers.clear()  # pytest's own would fail the test for the library's slip
     configure(stream=stream)
 
@@ -406,7 +406,7 @@ def test_a_library_that_formats_wrongly_or_invents_a_level_is_still_heard(stream
     assert capsys.readouterr().err == ""
 
 
-def test_configuring_again_replaces_what_was_set_before(stream, written):
+def test_configuring_again_replaces_the_earlier_configuration(stream, written):
     configure(stream=stream)
     later = io.BytesIO()
     with io.TextIOWrapper(later, write_through=True) as second:
@@ -432,7 +432,7 @@ def test_no_text_shows_a_registered_secret(secret, around, pad):
     assert redactor.text(around).isprintable()
 
 
-def test_a_value_that_is_no_url_or_too_short_registers_no_more_than_itself():
+def test_a_value_that_is_not_a_url_or_too_short_registers_only_itself():
     redactor = Redactor()
     redactor.register("abc")
     redactor.register("http://[bad")
@@ -447,14 +447,14 @@ TOKENS = {
 
 
 @pytest.mark.parametrize(("url", "token"), TOKENS.items(), ids=["in the password's place", "in the host's place"])
-def test_the_tokens_in_a_url_of_apprises_are_masked_by_themselves(url, token):
+def test_the_tokens_in_an_apprise_url_are_masked_separately(url, token):
     redactor = Redactor()
     redactor.register(url)
 
     assert redactor.text(f"refused {token}") == f"refused {MASK}"
 
 
-def test_the_name_of_a_database_is_not_taken_for_a_token():
+def test_the_name_of_a_database_is_not_masked():
     redactor = Redactor()
     redactor.register("postgresql://db/longdatabasename")
 

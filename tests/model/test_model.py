@@ -36,7 +36,7 @@ def test_total_is_the_sum_of_the_states(completed, pending, failed, not_found, i
     ("field", "value", "why"),
     [("failed", -1, "never negative"), ("retries", -1, "never negative"), ("stuck", 1, "stuck")],
 )
-def test_a_snapshot_that_breaks_a_law_is_refused(field, value, why):
+def test_an_inconsistent_snapshot_is_refused(field, value, why):
     with pytest.raises(ValueError, match=why):
         Snapshot(**{field: value})
 

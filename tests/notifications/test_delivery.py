@@ -357,5 +357,5 @@ REPORTS = [
 
 
 @pytest.mark.parametrize(("report", "unreachable"), [r[1:] for r in REPORTS], ids=[r[0] for r in REPORTS])
-def test_whether_no_channel_could_be_reached(report, unreachable):
+def test_when_no_channel_was_reached(report, unreachable):
     assert report.unreachable is unreachable

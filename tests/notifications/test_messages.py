@@ -76,7 +76,7 @@ TITLES = [
 
 
 @pytest.mark.parametrize(("kind", "reopened", "title"), TITLES, ids=["opened", "reopened", "updated", "reminder"])
-def test_titles(kind, reopened, title):
+def test_titles_of_messages(kind, reopened, title):
     failed = replace(INCIDENT, cause=Cause.ITEMS_FAILED, member_count=3, peak_count=5, evidence=None)
     message = render(kind, failed, None, now=NOW, reopened=reopened)
     assert message.title == title
@@ -108,7 +108,7 @@ AGES = [
 
 
 @pytest.mark.parametrize(("span", "text"), AGES, ids=[row[1] for row in AGES])
-def test_ages(span, text):
+def test_ages_of_incidents(span, text):
     assert format_age(span) == text
 
 
@@ -163,7 +163,7 @@ def test_targets_and_channels_have_different_names():
     assert (display_name("gloo-prod"), display_name(channel_target("oncall"))) == ("gloo-prod", "channel oncall")
 
 
-def test_what_somebody_looks_after_needs_no_command_to_say_so():
+def test_an_acknowledged_incident_has_no_acknowledge_command():
     acknowledged = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
     assert [label for label, _ in render(MessageKind.UPDATED, acknowledged, None, now=NOW).commands] == ["silence"]
 
@@ -196,7 +196,7 @@ def test_an_incident_of_one_group_names_it_and_has_no_breakdown(kind, ending):
     assert display_name("gloo-prod", "a" * 99) == f"gloo-prod ({'a' * 60})"
 
 
-def test_what_somebody_looks_after_need_not_be_acknowledged():
+def test_an_acknowledged_message_has_no_acknowledge_command():
     acknowledged = replace(INCIDENT, state=IncidentState.ACKNOWLEDGED)
     commands = dict(render(MessageKind.UPDATED, acknowledged, RUN, now=NOW).commands)
     assert commands == {"silence": "ingestion-monitor silences add --incident 7 --for 4h"}

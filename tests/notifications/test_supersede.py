@@ -51,7 +51,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("letters", "kept", "kind", "history"), [t[1:] for t in TABLE], ids=[t[0] for t in TABLE])
-def test_coalescing(letters, kept, kind, history):
+def test_pending_messages_of_one_incident_are_coalesced(letters, kept, kind, history):
     messages = queue(letters)
     position, message = coalesce(messages)
     assert (position, message.kind.value) == (kept, kind)

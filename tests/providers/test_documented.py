@@ -219,7 +219,7 @@ def test_client_credentials_go_to_the_token_endpoint_that_the_configuration_name
     assert world.server.forms == [("/api/token?v=2", {"grant_type": "client_credentials", "scope": "read"})]
 
 
-def test_an_api_without_credentials_is_sent_none(documented_world):
+def test_an_api_without_credentials_gets_none(documented_world):
     world = documented_world("README.md", documented.MyEngine())
     with_auth(world, "")
     world.server.key = None
@@ -249,7 +249,7 @@ ASTRAY = {
 
 
 @pytest.mark.parametrize(("api", "changes", "pages"), ASTRAY.values(), ids=ASTRAY)
-def test_a_list_that_leads_astray_is_left_for_the_items(documented_world, api, changes, pages):
+def test_a_wrong_list_is_dropped_and_items_are_requested(documented_world, api, changes, pages):
     world = documented_world("README.md", api())
     for old, new in changes:
         assert old in world.example

@@ -67,7 +67,7 @@ PLAIN = [("x", "x"), ("", ""), (7, "7"), (True, "true"), (False, "false"), (1.5,
 
 
 @pytest.mark.parametrize(("value", "text"), [*PLAIN, (10**5000, None)], ids=lambda value: str(type(value)))
-def test_only_texts_whole_numbers_and_booleans_stand_for_a_text(value, text):
+def test_only_strings_integers_and_booleans_are_read_as_text(value, text):
     assert scalar_text(value) == text
 
 
@@ -87,20 +87,20 @@ READ = {
 
 
 @pytest.mark.parametrize(("body", "item", "state"), READ.values(), ids=READ)
-def test_it_finds_the_status_where_the_configuration_says(body, item, state):
+def test_the_status_is_read_from_the_configured_path(body, item, state):
     found = read(body, **item)
     assert isinstance(found, ItemStatus)
     assert (found.state, found.recognised) == (state, True)
 
 
-def test_a_number_may_name_the_item():
+def test_an_item_id_may_be_a_number():
     assert read({"id": 17, "status": "ready"}, item_id="17", id="id") == ItemStatus(
         state=ItemState.COMPLETED, stage="ready"
     )
 
 
 @pytest.mark.parametrize("status", ["marinating", "404", 99, 600, -1, False])
-def test_a_status_that_the_configuration_does_not_name_is_pending_and_reported(status):
+def test_an_unconfigured_status_is_pending_and_reported(status):
     stage = "false" if status is False else str(status)
     assert read({"status": status}) == ItemStatus(state=ItemState.PENDING, stage=stage, recognised=False)
 
@@ -126,7 +126,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("body", "item", "reason"), BAD.values(), ids=BAD)
-def test_a_body_that_does_not_hold_what_the_configuration_says_is_bad(body, item, reason):
+def test_a_body_without_the_configured_fields_is_bad(body, item, reason):
     found = read(body, **item)
     assert isinstance(found, BadBody)
     assert found.reason.startswith(reason)
@@ -147,14 +147,14 @@ def test_no_item_body_raises(body, status):
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def test_it_asks_for_one_item_with_the_configured_headers():
+def test_an_item_request_has_the_configured_headers():
     request = generic(headers={"X-Api-Version": "2"}).item_request("doc 1")
     assert (request.method, request.path, request.operation) == ("GET", "/v1/documents/doc%201", Operation.READ)
     assert request.template == "/v1/documents/{item_id}"
     assert request.headers == {"X-Api-Version": "2"}
 
 
-def test_a_publisher_is_put_into_the_path_escaped_and_stays_out_of_the_template():
+def test_a_publisher_is_escaped_in_the_path_and_not_in_the_template():
     provider = generic(
         {"path": "/t/{publisher_id}/d/{item_id}?full=1"}, publisher_id="a/b", list={"path": "/t/{publisher_id}/d?x=1"}
     )
@@ -165,7 +165,7 @@ def test_a_publisher_is_put_into_the_path_escaped_and_stays_out_of_the_template(
 
 
 @given(st.text(max_size=60))
-def test_an_id_stays_one_segment_of_the_path_and_can_be_sent_or_is_not_valid(item_id):
+def test_a_valid_id_is_one_path_segment(item_id):
     provider = generic()
     path = provider.item_request(item_id).path
     assert path.startswith("/v1/documents/")
@@ -183,11 +183,11 @@ def test_an_id_in_the_query_stays_one_value(item_id):
 
 
 @pytest.mark.parametrize("item_id", ["", " ", ".", "..", "a\nb", "a\0b", "é" * 2000])
-def test_an_id_that_can_not_be_sent_is_not_valid(item_id):
+def test_an_id_that_cannot_be_sent_is_invalid(item_id):
     assert not generic().valid_id(item_id)
 
 
-def test_an_id_must_look_as_the_configuration_says_from_end_to_end():
+def test_an_id_must_match_the_configured_pattern_completely():
     provider = generic({"id_pattern": "file-[a-z0-9]+"})
     assert [provider.valid_id(item_id) for item_id in ("file-a1", "file-", "xfile-a1", "file-a1\n")] == [
         True,
@@ -197,7 +197,7 @@ def test_an_id_must_look_as_the_configuration_says_from_end_to_end():
     ]
 
 
-def test_it_knows_no_other_spelling_of_an_id_and_no_token_endpoint():
+def test_ids_have_one_spelling_and_there_is_no_token_endpoint():
     provider = generic()
     assert (provider.name, provider.token_path, provider.token_scope) == ("generic", None, "")
     assert provider.canonical("DOC-1") == "DOC-1"
@@ -226,7 +226,7 @@ def test_a_target_without_a_list_has_no_list_request():
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
-def test_it_files_the_completed_and_all_others_of_a_page(pieces):
+def test_a_page_is_split_into_completed_and_other_items(pieces):
     items = [
         {"id": "a", "status": "ready"},
         {"id": "b", "status": "READY"},
@@ -246,7 +246,7 @@ def test_it_files_the_completed_and_all_others_of_a_page(pieces):
     assert all(listing.contains(item_id) for item_id in "abcde6")
 
 
-def test_ids_and_statuses_of_a_list_lie_where_the_configuration_says():
+def test_ids_and_statuses_of_a_list_are_read_from_the_configured_paths():
     body = [{"file": {"id": "a"}, "state": {"now": "ready"}}]
     _, listing = page(body, items="", id="file.id", status="state.now")
     assert listing.completed_stage("a") == "ready"
@@ -265,14 +265,14 @@ BAD_PAGES = {
 
 
 @pytest.mark.parametrize(("body", "reason"), BAD_PAGES.values(), ids=BAD_PAGES)
-def test_nothing_of_a_page_that_can_not_be_used_is_filed(body, reason):
+def test_an_unusable_page_adds_no_items(body, reason):
     following, listing = page(body, pieces=7)
     assert isinstance(following, BadBody)
     assert following.reason.startswith(reason)
     assert len(listing) == 0
 
 
-def test_a_page_that_names_nothing_new_ends_the_walk():
+def test_a_page_without_new_items_ends_the_list():
     first = {"data": [{"id": "a", "status": "ready"}]}
     following, listing = page(first, page={"by": "number"})
     assert following.path == "/v1/documents?page=2"
@@ -281,7 +281,7 @@ def test_a_page_that_names_nothing_new_ends_the_walk():
     assert page({"data": []}, page={"by": "number"}, listing=listing)[0] is None
 
 
-def test_a_page_that_is_too_large_is_not_worth_reading_on():
+def test_a_page_that_is_too_large_is_not_read_further():
     provider = generic(list=LIST)
     reader = provider.list_reader(provider.list_request(), Listing())
     assert [reader.feed(b"x" * 1500), reader.feed(b"x" * 1500), reader.feed(b"x")] == [True, False, False]
@@ -325,13 +325,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("options", "problem"), WRONG.values(), ids=WRONG)
-def test_a_wrong_configuration_is_named(options, problem):
+def test_an_invalid_setting_is_named(options, problem):
     with pytest.raises(ConfigError) as caught:
         Generic.from_settings(settings(**options))
     assert [text for text in caught.value.problems if text.startswith(problem)]
 
 
-def test_every_problem_is_named_at_once():
+def test_all_problems_are_reported_at_once():
     with pytest.raises(ConfigError) as caught:
         Generic.from_settings(settings(item={"path": "x"}, list={"path": "x"}, statuses={}))
     assert len(caught.value.problems) == 3

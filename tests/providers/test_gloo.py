@@ -48,7 +48,7 @@ TABLE = [
 
 @pytest.mark.parametrize("spelt", [str.upper, str.lower, str.title])
 @pytest.mark.parametrize(("status", "state"), TABLE)
-def test_it_knows_every_documented_status_in_any_case(status, state, spelt):
+def test_every_documented_status_is_known_in_any_case(status, state, spelt):
     assert read({"item_id": ID, "status": spelt(status)}) == ItemStatus(state=state, stage=spelt(status))
 
 
@@ -64,7 +64,7 @@ def test_a_status_is_bounded_and_printable():
     assert odd.stage == "a b" + "x" * 197
 
 
-def test_configured_statuses_add_to_the_table_and_win_over_it():
+def test_configured_statuses_extend_and_override_the_table():
     provider = gloo(pending=["Reranking", "error"], completed=["DONE"])
     stages = {status: read({"status": status}, provider).state for status in ("RERANKING", "ERROR", "done", "FAILED")}
     assert stages == {
@@ -77,7 +77,7 @@ def test_configured_statuses_add_to_the_table_and_win_over_it():
 
 
 @pytest.mark.parametrize("item_id", [ID, ID.upper()])
-def test_an_item_may_name_itself_in_either_case(item_id):
+def test_the_id_of_an_item_is_accepted_in_either_case(item_id):
     assert read({"item_id": item_id, "status": "QUEUED"}) == ItemStatus(state=ItemState.PENDING, stage="QUEUED")
 
 
@@ -108,14 +108,14 @@ BAD = {
 
 
 @pytest.mark.parametrize(("body", "reason"), BAD.values(), ids=BAD)
-def test_a_body_that_is_not_what_was_asked_for_is_bad(body, reason):
+def test_a_body_of_another_item_is_bad(body, reason):
     answer = read(body)
     assert isinstance(answer, BadBody)
     assert answer.reason.startswith(reason)
 
 
 @given(st.binary(max_size=200))
-def test_no_body_raises_or_is_taken_for_an_item(body):
+def test_no_body_raises_or_is_mistaken_for_an_item(body):
     assert isinstance(read(body), BadBody)
 
 
@@ -131,7 +131,7 @@ def test_any_status_text_has_a_state_or_is_blank(status):
 
 
 @pytest.mark.parametrize("item_id", [ID, ID.upper()])
-def test_it_accepts_canonical_uuids(item_id):
+def test_canonical_uuids_are_valid(item_id):
     assert gloo().valid_id(item_id)
 
 
@@ -139,11 +139,11 @@ BAD_IDS = ["", "x", ID[:-1], ID + "0", ID + "\n", ID.replace("-", ""), f"{{{ID}}
 
 
 @pytest.mark.parametrize("item_id", BAD_IDS)
-def test_it_refuses_what_the_api_can_not_accept(item_id):
+def test_ids_that_the_api_cannot_accept_are_invalid(item_id):
     assert not gloo().valid_id(item_id)
 
 
-def test_it_asks_for_one_item():
+def test_an_item_request_is_for_one_item():
     request = gloo().item_request(ID)
     assert (request.method, request.path, request.operation) == ("GET", f"/engine/v2/items/{ID}", Operation.READ)
     assert request.template == "/engine/v2/items/{item_id}"
@@ -159,7 +159,7 @@ def test_an_id_stays_one_segment_of_the_path(item_id):
     assert not set(path) & set("?#\\ ")
 
 
-def test_it_says_where_tokens_come_from():
+def test_the_token_endpoint_is_known():
     provider = gloo()
     assert (provider.name, provider.token_path, provider.token_scope) == ("gloo", "/oauth2/token", "api/access")
 
@@ -171,13 +171,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("statuses", "problem"), WRONG.values(), ids=WRONG)
-def test_a_wrong_configuration_is_named(statuses, problem):
+def test_an_invalid_setting_is_named(statuses, problem):
     with pytest.raises(ConfigError) as caught:
         Gloo.from_settings(settings(statuses=statuses))
     assert caught.value.problems[0].startswith(problem)
 
 
-def test_a_known_status_with_a_control_character_in_it_is_not_that_status():
+def test_a_known_status_with_a_control_character_is_unknown():
     found = read({"status": "\0COMPLETED"})
     assert (found.state, found.stage, found.recognised) == (ItemState.PENDING, "COMPLETED", False)
 
@@ -205,7 +205,7 @@ def test_the_list_is_one_request_for_the_publisher():
     assert Gloo.from_settings(settings(publisher_id=None)).list_request() is None
 
 
-def test_the_list_files_an_id_under_the_spelling_that_both_sides_share():
+def test_the_list_uses_the_canonical_spelling_of_ids():
     listing, _ = listed(rows((ID.upper(), "COMPLETED")))
     assert gloo().canonical(ID.upper()) == gloo().canonical(ID) == ID
     assert listing.contains(gloo().canonical(ID.upper()))
@@ -222,12 +222,12 @@ def test_the_list_separates_completed_items_from_all_others():
     assert all(listing.contains(i) for i in ("ab", *"cdefg"))
 
 
-def test_a_list_heeds_the_targets_own_statuses():
+def test_a_list_uses_the_targets_own_statuses():
     listing, _ = listed(rows(("a", "ARCHIVED")), statuses={"completed": ["archived"]})
     assert listing.completed_stage("a") == "ARCHIVED"
 
 
-def test_rows_of_another_form_do_not_spoil_their_neighbours():
+def test_malformed_rows_do_not_affect_other_rows():
     listing, after = listed(
         b'[{"item_id":"a","status":"COMPLETED"},{"item_id":null,"status":3},{"item_id":"b","status":"X"}]'
     )
@@ -247,11 +247,11 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("body", "reason"), UNUSABLE.values(), ids=UNUSABLE)
-def test_a_list_that_can_not_be_used_says_why(body, reason):
+def test_an_unusable_list_has_a_reason(body, reason):
     _, after = listed(body)
     assert after.reason.startswith(reason)
 
 
-def test_a_thousand_made_up_statuses_are_not_remembered_for_ever():
+def test_unknown_statuses_are_remembered_up_to_a_limit():
     listing, after = listed(rows(*((str(n), f"S{n}") for n in range(2500)), ("z", "COMPLETED")), piece=1000)
     assert (after, len(listing), listing.completed_stage("z")) == (None, 2501, "COMPLETED")

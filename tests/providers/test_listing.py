@@ -7,7 +7,7 @@ ids = st.sets(st.text(max_size=5), max_size=20)
 
 
 @given(ids, ids, ids)
-def test_a_listing_has_each_id_as_it_was_added(ready, indexed, others):
+def test_a_listing_contains_the_added_ids(ready, indexed, others):
     listing = Listing()
     for _ in range(2):  # a page that is read again
         listing.add_completed("ready", ready)

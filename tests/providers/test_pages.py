@@ -93,7 +93,7 @@ WALKS = {
 
 
 @pytest.mark.parametrize(("rule", "answers", "paths"), WALKS.values(), ids=WALKS)
-def test_it_walks_from_the_first_page_to_the_last(rule, answers, paths):
+def test_all_pages_are_read_in_order(rule, answers, paths):
     assert follow(PageRule(**rule), *answers) == (paths, None)
 
 
@@ -117,13 +117,13 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("rule", "body", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_page_that_does_not_say_what_follows_is_bad(rule, body, reason):
+def test_a_page_without_a_usable_next_value_is_bad(rule, body, reason):
     _, end = follow(PageRule(**rule), (body, 2, {}))
     assert isinstance(end, BadBody)
     assert end.reason.startswith(reason)
 
 
-def test_every_page_is_asked_for_with_the_same_headers_template_and_cap():
+def test_every_page_request_has_the_same_headers_template_and_cap():
     rule = PageRule(by="offset")
     second = next_page(rule, first_page(rule, LIST), body={}, count=5, headers={}, base_url=BASE)
     assert (second.template, second.headers, second.max_bytes, second.method) == ("/v1/docs", {"x-a": "b"}, 77, "GET")
@@ -175,7 +175,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize(("header", "expected"), LINKS.values(), ids=LINKS)
-def test_it_follows_the_link_to_the_next_page(header, expected):
+def test_the_link_to_the_next_page_is_followed(header, expected):
     assert next_link(header, base_url=BASE, page="/v1/docs?page=1") == expected
 
 
@@ -197,14 +197,14 @@ ASTRAY = {
 
 
 @pytest.mark.parametrize(("target", "reason"), ASTRAY.values(), ids=ASTRAY)
-def test_a_link_that_leads_away_is_not_followed(target, reason):
+def test_a_link_to_another_origin_is_not_followed(target, reason):
     found = next_link(f'<{target}>; rel="next"', base_url=BASE, page="/v1/docs")
     assert isinstance(found, BadBody)
     assert found.reason.startswith(reason)
 
 
 @given(st.text(max_size=80) | st.text(alphabet='<>;,="\\ relnxt/.:@?#%', max_size=80))
-def test_no_link_header_raises_or_leads_away(header):
+def test_no_link_header_raises_or_changes_the_origin(header):
     for text in (header, f'<{header}>; rel="next"'):
         found = next_link(text, base_url=BASE, page="/v1/docs")
         assert found is None or isinstance(found, BadBody) or is_valid_path(found)
@@ -216,7 +216,7 @@ def test_a_hostile_link_header_is_read_in_one_pass(header):
 
 
 @given(st.text(max_size=30), st.text(min_size=1, max_size=10))
-def test_a_query_parameter_comes_back_as_it_was_given(value, name):
+def test_a_query_parameter_is_preserved(value, name):
     path = with_parameter(with_parameter("/v1/docs", name, value), "last", "1")
     assert parse_qsl(urlsplit(path).query, keep_blank_values=True) == [(name, value), ("last", "1")]
     assert is_valid_path(path)

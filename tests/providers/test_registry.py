@@ -74,7 +74,7 @@ def with_options(**options):
     return ProviderSettings(target="acme", base_url="https://api.example.com", options=options)
 
 
-def test_the_example_needs_no_other_import():
+def test_the_example_imports_only_monitor_providers():
     assert {line.split()[1] for line in EXAMPLE.splitlines() if line.startswith(("import", "from"))} == {
         "monitor.providers"
     }
@@ -85,7 +85,7 @@ def test_every_built_in_provider_can_be_made(name):
     assert provider_for(name, SETTINGS).name == name
 
 
-def test_an_unknown_provider_is_answered_with_those_that_there_are(site):
+def test_the_error_for_an_unknown_provider_lists_the_existing_ones(site):
     install(site)
     assert problem_with("acne") == (
         "targets.acme.provider = 'acne' is not known: use one of gloo, generic, acme, "
@@ -99,19 +99,19 @@ def test_an_installed_distribution_adds_a_provider(site):
     assert (provider.name, provider.item_request("a").path) == ("acme", "/t-17/a")
 
 
-def test_a_providers_problem_with_its_settings_is_passed_on(site):
+def test_a_providers_config_error_is_passed_on(site):
     install(site)
     assert problem_with("acme", with_options()) == (
         "targets.acme.options.tenant is missing: set it to your tenant's id"
     )
 
 
-def test_a_distribution_can_not_take_over_a_built_in_name(site):
+def test_a_distribution_cannot_replace_a_built_in_provider(site):
     install(site, entries=["gloo = acme_monitor:breaks"])
     assert provider_for("gloo", SETTINGS).name == "gloo"
 
 
-def test_only_the_provider_that_is_named_is_loaded(site):
+def test_only_the_configured_provider_is_imported(site):
     install(site, entries=["acme = acme_monitor:make", "other = no_such_module:make"])
     assert provider_for("acme", with_options(tenant="t")).name == "acme"
 
@@ -185,7 +185,7 @@ def test_check_watches_the_api_of_an_installed_provider(tmp_path, site):
     assert sorted(server.paths) == ["/t17/a1", "/t17/b2"]
 
 
-def test_a_configuration_that_names_a_broken_provider_is_wrong(tmp_path, site):
+def test_a_configuration_with_a_broken_provider_is_invalid(tmp_path, site):
     install(site, entries=["acme = no_such_module:make"])
     path = tmp_path / "monitor.toml"
     path.write_text(CONFIG.format(url="https://api.example.com"), encoding="utf-8")

@@ -37,7 +37,7 @@ a_row = st.fixed_dictionaries(
     st.booleans(),
     st.sampled_from(["", "\ufeff", " \n"]),
 )
-def test_what_is_written_is_read_however_it_is_cut(written, sizes, indent, plain, before):
+def test_rows_are_read_from_pieces_of_any_size(written, sizes, indent, plain, before):
     body = (before + json.dumps(written, indent=indent, ensure_ascii=plain) + " \n").encode()
     rows, found = read(body, sizes)
     assert rows.error is None
@@ -52,7 +52,7 @@ def test_any_bytes_are_read_without_an_exception(body, sizes):
 
 
 @given(st.binary(max_size=60), st.integers(0, 5))
-def test_a_piece_cut_anywhere_never_makes_up_a_row(garbage, at):
+def test_garbage_in_a_list_never_creates_rows(garbage, at):
     good = [b'{"item_id":"%d","status":"S"}' % n for n in range(6)]
     body = b"[" + b",".join([*good[:at], garbage, *good[at:]]) + b"]"
     _, found = read(body)
@@ -79,13 +79,13 @@ ODD = {
 
 
 @pytest.mark.parametrize("body", ODD.values(), ids=ODD)
-def test_what_is_no_array_of_rows_is_broken_and_not_half_believed(body):
+def test_a_body_that_is_not_an_array_of_rows_yields_nothing(body):
     rows, _ = read(body, (65_536,))
     assert rows.error is not None
     assert rows.feed(b"more") == rows.finish() == []
 
 
-def test_rows_of_another_form_are_counted_and_left_out():
+def test_malformed_rows_are_counted_and_skipped():
     rows, found = read(
         b'[{"item_id":"a","status":"S"},{"item_id":1,"status":"S"},[],7,{"item_id":"b","status":"S","n":1e999}]'
     )
@@ -102,7 +102,7 @@ MAZES = {
 
 @pytest.mark.parametrize("size", [1, 64, 999, 65_536])
 @pytest.mark.parametrize("more", MAZES.values(), ids=MAZES)
-def test_rows_are_found_where_the_place_to_cut_can_not_be_guessed(more, size):
+def test_rows_are_found_without_a_guessable_boundary(more, size):
     written = [str(n) for n in range(8)]
     body = json.dumps([{"item_id": item_id, "status": "S", **more} for item_id in written]).encode()
     rows, found = read(body, (size,))
@@ -110,7 +110,7 @@ def test_rows_are_found_where_the_place_to_cut_can_not_be_guessed(more, size):
     assert [row.item_id for row in found] == written
 
 
-def test_a_stretch_that_is_no_json_breaks_the_list_at_its_end():
+def test_invalid_json_breaks_the_list():
     rows = JsonArrayReader(Row)
     assert rows.feed(b'[{"item_id":"a","status":"S"} {"item_id":"b","status":"S"},{"item_id":"c"') == []
     assert rows.error == "the list is not JSON"
@@ -126,7 +126,7 @@ SURROGATES = {
 
 @pytest.mark.parametrize("piece", [1, 40, 9999])
 @pytest.mark.parametrize(("escaped", "item_id"), SURROGATES.values(), ids=SURROGATES)
-def test_a_lone_surrogate_in_one_title_changes_no_id_that_text_can_hold(escaped, item_id, piece):
+def test_a_lone_surrogate_in_a_title_does_not_change_ids(escaped, item_id, piece):
     odd = rb'{"item_id":"%s","status":"S","item_title":"\udfff"}' % escaped
     rows, found = read(b'[{"item_id":"a","status":"S"},' + odd + b',{"item_id":"b","status":"S"}]', (piece,))
     assert (rows.error, [row.item_id for row in found]) == (None, ["a", item_id, "b"])

@@ -47,7 +47,7 @@ def test_each_group_has_its_items_by_state(engine, history):
     assert (rest.name, rest.total, rest.counts[ItemState.UNKNOWN]) == (None, 1, 1)
 
 
-def test_groups_with_trouble_come_first_then_the_large_ones(engine, history):
+def test_groups_with_problems_come_first_then_the_large_ones(engine, history):
     for n in range(3):
         history.item(f"l{n}", group_name="large")
     history.item("s", group_name="small")
@@ -58,7 +58,7 @@ def test_groups_with_trouble_come_first_then_the_large_ones(engine, history):
     assert (total, [group.name for group in groups]) == (4, ["slow", "failing", "large"])
 
 
-def test_what_is_removed_ignored_or_of_another_target_is_not_counted(engine, history):
+def test_removed_ignored_and_foreign_items_are_not_counted(engine, history):
     history.item("gone", removed_at=NOW)
     history.item("left alone", "pending", ignored_at=NOW, pending_since=LATE)
     history.item("foreign", "pending", target="other", pending_since=LATE)
@@ -67,7 +67,7 @@ def test_what_is_removed_ignored_or_of_another_target_is_not_counted(engine, his
     assert stuck(engine) == []
 
 
-def test_stages_are_counted_where_the_provider_shows_items_the_most_frequent_first(engine, history):
+def test_stages_are_counted_most_frequent_first(engine, history):
     history.item("a", "pending", stage="CHUNKING")
     history.item("b", "unknown", known_state="pending", stage="CHUNKING")
     history.item("c", stage="COMPLETED")
@@ -81,7 +81,7 @@ def test_stages_are_counted_where_the_provider_shows_items_the_most_frequent_fir
     assert by_stage(engine, limit=1) == (3, [chunking])
 
 
-def test_the_items_that_are_stuck_the_longest_come_first(engine, history):
+def test_items_stuck_for_longest_come_first(engine, history):
     history.item("b", "pending", pending_since=LATE - HOUR, stage="QUEUED", group_name="g")
     history.item("a", "pending", pending_since=LATE)
     history.item("c", "pending", pending_since=EARLY)

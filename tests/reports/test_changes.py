@@ -27,7 +27,7 @@ def changed(engine, after, upto, samples=3):
     return {each.to: each for each in found}
 
 
-def test_the_runs_after_one_are_counted_by_how_they_ended(engine, history):
+def test_later_runs_are_counted_by_status(engine, history):
     first = history.run(NOW)
     assert ask(engine, changes.count_runs, target="gloo", after=first) is None
     history.run(NOW + HOUR)
@@ -41,7 +41,7 @@ def test_the_runs_after_one_are_counted_by_how_they_ended(engine, history):
     assert made.last_run_id == last
 
 
-def test_the_run_before_a_moment_and_when_it_was_counted(engine, history):
+def test_the_last_run_before_a_time_is_found(engine, history):
     first = history.run(NOW)
     history.run(NOW + HOUR, RunStatus.FAILED)
     third = history.run(NOW + 2 * HOUR)
@@ -50,7 +50,7 @@ def test_the_run_before_a_moment_and_when_it_was_counted(engine, history):
     assert counted == [None, NOW + MINUTE, NOW + MINUTE, NOW + 2 * HOUR + MINUTE]
 
 
-def test_an_item_counts_under_what_holds_of_it_now(engine, history):
+def test_a_changed_item_counts_under_its_present_state(engine, history):
     cursor, first, last = (history.run(NOW + n * MINUTE) for n in range(3))
     history.item("a", "completed")
     history.event("a", first, old="pending", new="failed", at=NOW)
@@ -66,7 +66,7 @@ def test_an_item_counts_under_what_holds_of_it_now(engine, history):
     }
 
 
-def test_items_that_left_the_log_or_came_back_are_counted_unless_that_was_undone(engine, history):
+def test_removed_and_returned_items_are_counted_unless_that_was_undone(engine, history):
     cursor, last = history.run(NOW), history.run(NOW + MINUTE)
     history.item("gone", removed_at=NOW)
     history.item("back")
@@ -82,7 +82,7 @@ def test_items_that_left_the_log_or_came_back_are_counted_unless_that_was_undone
     }
 
 
-def test_only_the_runs_of_the_target_after_one_and_up_to_another_count_and_few_ids_are_named(engine, history):
+def test_only_the_runs_of_the_target_in_the_range_count(engine, history):
     owners = ("gloo", "gloo", "other", "gloo", "gloo")
     runs = [history.run(NOW + n * MINUTE, target=target) for n, target in enumerate(owners)]
     for n, (target, run_id) in enumerate(zip(owners, runs, strict=True)):
@@ -96,14 +96,14 @@ def test_only_the_runs_of_the_target_after_one_and_up_to_another_count_and_few_i
     assert changed(engine, runs[4], runs[4] + 9) == {}
 
 
-def test_items_are_new_when_they_were_first_read_in_those_runs(engine, history):
+def test_items_first_read_in_those_runs_are_new(engine, history):
     for n in range(4):
         history.item(f"i{n}", first_seen_at=NOW + n * HOUR)
     history.item("gone", first_seen_at=NOW + HOUR, removed_at=NOW + 2 * HOUR)
     assert ask(engine, changes.count_new_items, target="gloo", start=NOW + HOUR, end=NOW + 2 * HOUR) == 2
 
 
-def test_items_become_stuck_when_their_patience_runs_out_in_between(engine, history):
+def test_items_that_passed_stuck_after_in_between_became_stuck(engine, history):
     for minutes in (10, 30, 40, 90):
         history.item(f"i{minutes}", "pending", pending_since=NOW - minutes * MINUTE)
     history.item("done", "completed", pending_since=NOW - 40 * MINUTE)
@@ -131,7 +131,7 @@ def turned(engine, *, of="gloo-prod", not_of=(), after=0, since=None, limit=9):
     return total, [(each.id, sorted(each.happened)) for each in found]
 
 
-def test_incidents_that_opened_or_resolved_are_told_the_newest_first(engine, case):
+def test_opened_and_resolved_incidents_are_listed_newest_first(engine, case):
     one = case("opened", "updated", "resolved", state=IncidentState.RESOLVED)
     two = case("opened", "reminded", cause=Cause.OUTAGE)
     case("reminded", cause=Cause.RATE_LIMITED)
@@ -142,13 +142,13 @@ def test_incidents_that_opened_or_resolved_are_told_the_newest_first(engine, cas
     assert (found.cause, found.state, found.target) == (Cause.OUTAGE, IncidentState.OPEN, "gloo-prod")
 
 
-def test_incidents_of_none_of_the_targets_are_told_apart(engine, case):
+def test_incidents_of_other_targets_are_listed_separately(engine, case):
     case("opened")
     elsewhere = case("opened", target="channel:mail")
     assert turned(engine, of=None, not_of=["gloo-prod"]) == (1, [(elsewhere, ["opened"])])
 
 
-def test_what_was_told_already_is_not_told_again(engine, case):
+def test_changes_that_were_reported_are_not_reported_again(engine, case):
     assert ask(engine, changes.last_event) == 0
     case("opened", at=NOW - DAY)
     last = ask(engine, changes.last_event)
@@ -157,7 +157,7 @@ def test_what_was_told_already_is_not_told_again(engine, case):
     assert turned(engine, since=NOW - 2 * DAY)[0] == 1
 
 
-def test_how_far_a_report_told_is_remembered_per_target_in_place_of_the_one_before(engine):
+def test_the_cursor_of_a_target_is_replaced(engine):
     first, second = (ReportCursor(generated_at=NOW + n * HOUR, last_run_id=n, last_incident_event_id=9) for n in (1, 2))
     assert ask(engine, reports.last_cursor, target="gloo") is None
     with writing(engine) as conn:

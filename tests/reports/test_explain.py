@@ -111,7 +111,7 @@ RULES = [
 
 
 @pytest.mark.parametrize(("cause", "words"), RULES, ids=[each[0].value for each in RULES])
-def test_a_rule_in_words(cause, words):
+def test_a_rule_is_one_sentence(cause, words):
     assert describe_rule(DEFAULT_RULES[cause]).startswith(words)
 
 

@@ -43,7 +43,7 @@ def test_a_larger_value_never_has_a_lower_mark(values, from_zero):
 
 
 @given(VALUES.filter(lambda values: len({value for value in values if value is not None}) > 1))
-def test_the_smallest_value_has_the_lowest_mark_the_largest_the_highest_and_no_other_the_lowest(values):
+def test_the_smallest_value_has_the_lowest_mark_and_the_largest_the_highest(values):
     line = sparkline(values)
     known = [value for value in values if value is not None]
     low = {mark for value, mark in zip(values, line, strict=True) if value == min(known)}
@@ -78,7 +78,7 @@ def test_the_smallest_value_has_the_lowest_mark_the_largest_the_highest_and_no_o
         "gap",
     ],
 )
-def test_marks_are_chosen_so(values, from_zero, line):
+def test_marks_of_example_values(values, from_zero, line):
     assert sparkline(values, from_zero=from_zero) == line
 
 
@@ -95,12 +95,12 @@ def test_marks_are_chosen_so(values, from_zero, line):
     ],
     ids=["1h", "1d", "7d", "30d", "a-year", "ten-years", "a-century"],
 )
-def test_a_period_is_cut_into_lengths_that_people_can_name(period, step, count):
+def test_a_period_is_divided_into_round_spans(period, step, count):
     assert (span_length(period), len(spans(NOW - period, NOW)) - 1) == (step, count)
 
 
 @given(st.timedeltas(timedelta(hours=1), timedelta(days=3653)))
-def test_the_spans_of_a_period_join_without_a_gap_and_are_few(period):
+def test_the_spans_of_a_period_are_contiguous_and_few(period):
     bounds = spans(NOW - period, NOW)
     lengths = [end - start for start, end in pairwise(bounds)]
     assert (bounds[0], bounds[-1]) == (NOW - period, NOW)
@@ -121,7 +121,7 @@ def test_counts_stay_narrow(number, shown):
 @pytest.mark.parametrize(
     ("part", "shown"), [(0, "0%"), (0.00001, "0.1%"), (0.5, "50%"), (0.912, "91.2%"), (0.99999, "99.9%"), (1, "100%")]
 )
-def test_a_share_is_all_or_nothing_only_when_it_is(part, shown):
+def test_a_share_is_0_or_100_percent_only_if_exact(part, shown):
     assert format_share(part) == shown
 
 
@@ -131,7 +131,7 @@ def test_latencies_and_plurals():
 
 
 @given(st.text(min_size=1), st.integers(5, 80), st.sampled_from(["…", ".."]))
-def test_a_long_text_keeps_both_its_ends(text, width, ellipsis):
+def test_a_long_text_is_shortened_in_the_middle(text, width, ellipsis):
     shown = shorten_middle(text, width, ellipsis=ellipsis)
     if len(text) <= width:
         assert shown == text
@@ -142,12 +142,12 @@ def test_a_long_text_keeps_both_its_ends(text, width, ellipsis):
         assert text.endswith(end[-1:])
 
 
-def test_a_column_of_figures_stands_at_its_right_edge():
+def test_a_column_of_numbers_is_right_aligned():
     assert right_aligned("N", ["1", "222"]) == ("  N", ["  1", "222"])
     assert right_aligned("NAME", []) == ("NAME", [])
 
 
-def test_a_long_sentence_is_folded_with_its_rest_further_in_and_hyphens_are_no_place_to_fold():
+def test_a_long_sentence_is_wrapped_with_an_indent_and_not_at_hyphens():
     lines = list(wrap_lines("a-b " * 40, indent=2, hang=3))
     assert max(map(len, lines)) <= 80
     assert [line[:5] for line in lines] == ["  a-b", "     ", "     "]

@@ -29,7 +29,7 @@ def complete(history, item_id, run_id, *, took, at=NOW - HOUR, old="pending", up
     history.event(item_id, run_id, old=old, new="completed", at=at, **more)
 
 
-def test_the_time_from_upload_to_completion_is_told_with_the_slowest_items(engine, history):
+def test_ingestion_times_are_reported_with_the_slowest_items(engine, history):
     run_id = history.run(NOW - 2 * HOUR)
     for n in range(1, 21):
         complete(history, f"i{n:02}", run_id, took=n * MINUTE)
@@ -45,12 +45,12 @@ def test_one_item_is_its_own_median(engine, history):
     assert (found.items, found.median_s, found.p95_s) == (1, pytest.approx(5400), pytest.approx(5400))
 
 
-def test_without_an_upload_time_the_first_reading_of_the_id_counts(engine, history):
+def test_without_an_upload_time_the_first_sync_of_the_id_counts(engine, history):
     complete(history, "a", history.run(NOW - 2 * HOUR), took=5 * MINUTE, uploaded=False)
     assert times(engine).median_s == pytest.approx(300)
 
 
-def test_an_item_that_was_completed_before_anybody_looked_says_nothing(engine, history):
+def test_an_item_completed_at_its_first_check_is_not_counted(engine, history):
     run_id = history.run(NOW - 2 * HOUR)
     complete(history, "old", run_id, took=3 * DAY, old=None)
     complete(history, "no-upload-time", run_id, took=MINUTE, old=None, uploaded=False)

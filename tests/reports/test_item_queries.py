@@ -48,7 +48,7 @@ def mixed(add):
     add("skipped-and-gone", "failed", ignored_at=NOW, removed_at=NOW)
 
 
-def test_problems_come_before_the_rest_and_the_newest_first(engine, mixed):
+def test_problems_come_first_and_the_newest_before_older_ones(engine, mixed):
     total, ids = listed(engine)
     assert ids == [
         *("failed-new", "missing", "late", "failed-old", "later-elsewhere"),
@@ -91,7 +91,7 @@ AGES = {
 }
 
 
-def test_an_item_is_as_old_as_what_is_known_of_it(engine, add):
+def test_the_age_of_an_item_is_that_of_its_state(engine, add):
     for name, (fields, begun) in AGES.items():
         add(name, "pending", **fields)
         with reading(engine) as conn:
@@ -110,7 +110,7 @@ def test_an_item_is_found_in_every_target_that_has_it(engine, add):
     assert one == both[1]
 
 
-def test_what_is_not_tracked_is_shown_as_such(engine, mixed):
+def test_untracked_items_are_shown_as_such(engine, mixed):
     with reading(engine) as conn:
         shown = {
             item_id: lookup.find(conn, item_id, target=None, stuck_after={}, now=NOW)[0].display_state
@@ -119,7 +119,7 @@ def test_what_is_not_tracked_is_shown_as_such(engine, mixed):
     assert shown == {"gone": "removed", "skipped": "ignored", "skipped-and-gone": "removed", "dark": "unknown"}
 
 
-def test_a_life_is_told_oldest_first_and_cut_at_its_beginning(engine):
+def test_a_history_is_oldest_first_and_cut_at_its_beginning(engine):
     turns = [{"at": NOW + n * MINUTE, "kind": "stage", "old": str(n), "new": str(n + 1)} for n in range(4)]
     of_a = {"target": "gloo", "item_id": "a", "run_id": 1}
     with writing(engine) as conn:
@@ -152,7 +152,7 @@ SLIPS = [
 ]
 
 
-def test_ids_that_begin_alike_are_offered_for_a_slip(engine, add):
+def test_ids_with_the_same_prefix_are_suggested(engine, add):
     for item_id in ("doc-1001", "doc-1002", "doc-2_x", "doc-2ax"):
         add(item_id, "completed")
         add(item_id, "completed", target="other")

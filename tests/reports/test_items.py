@@ -76,13 +76,13 @@ def test_groups_and_targets_have_a_column_only_if_needed():
     assert text(row(group="books"), row(target="other"))[0].split()[-2:] == ["GROUP", "TARGET"]
 
 
-def test_the_last_line_counts():
+def test_the_last_line_has_the_count():
     assert text(row())[-1] == "1 shown"
     assert text(row(), row("b"), total=9)[-1] == "2 of 9 shown; --limit 9 shows all"
     assert "--state removed --state ignored" in text()[0]
 
 
-def test_the_same_as_json_values_is_never_shortened():
+def test_json_values_are_never_shortened():
     long = row("x" * 500, since=NOW, ignored_at=NOW, ignore_reason="known bad")
     listed = items_json([long], total=3)
     assert (listed["total"], listed["items"]) == (3, [item_json(long)])

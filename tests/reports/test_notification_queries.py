@@ -34,7 +34,7 @@ def found(engine, target=None):
         return undelivered(conn, since=NOW - DAY, target=target)
 
 
-def test_what_was_given_up_and_what_waits_is_counted_by_channel(engine, post):
+def test_dead_letters_and_pending_notifications_are_counted_by_channel(engine, post):
     post("mail", "a", status="dead")
     post("mail", "b", attempts=1, next_attempt_at=NOW + DAY)
     post("chat", "c", status="dead")
@@ -46,14 +46,14 @@ def test_what_was_given_up_and_what_waits_is_counted_by_channel(engine, post):
     assert found(engine, target="b") == [Undelivered(channel="mail", dead=0, waiting=1)]
 
 
-def test_what_was_sent_what_is_due_for_the_first_time_and_what_is_long_dead_is_not_told(engine, post):
+def test_sent_first_due_and_old_dead_notifications_are_not_listed(engine, post):
     post("mail", "a", status="sent", next_attempt_at=NOW + DAY)
     post("mail", "b", status="due")
     post("mail", "c", status="dead", at=NOW - 2 * DAY)
     assert found(engine) == []
 
 
-def test_what_was_never_tried_waits_too_where_its_channel_is_parked(engine, post):
+def test_untried_notifications_of_a_suspended_channel_are_pending(engine, post):
     post("mail", "a", status="due")
     post("chat", "b", status="due")
     with writing(engine) as conn:

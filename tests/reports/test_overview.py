@@ -55,7 +55,7 @@ def test_the_condition_says_how_far_the_last_run_got():
     ],
     ids=["soon-enough", "two-missed", "cron", "cron-missed", "unscheduled", "unscheduled-for-a-day"],
 )
-def test_a_run_is_stale_when_two_were_due_since_or_a_day_went_by(ago, due, stale):
+def test_the_last_run_is_stale_after_two_due_runs_or_a_day(ago, due, stale):
     assert is_stale(replace(LAST, started_at=NOW - ago), due, now=NOW) is stale
 
 
@@ -109,7 +109,7 @@ def test_a_healthy_target_takes_few_lines():
     ]
 
 
-def test_before_the_first_run_there_is_one_sentence_about_what_to_do():
+def test_before_the_first_run_the_report_is_one_sentence_with_the_next_step():
     (blank, sentence) = lines(facts(last_run=None, snapshot=None), facts(target="b", last_run=None, snapshot=None))[1:]
     assert (blank, "`ingestion-monitor check`" in sentence) == ("", True)
 
@@ -164,7 +164,7 @@ def test_a_target_without_a_run_says_how_to_start_one():
     assert [line for line in shown if line.startswith("  b:")] == []
 
 
-def test_columns_of_nothing_but_zeros_are_left_out_and_the_groups_that_are_not_shown_are_counted():
+def test_columns_of_zeros_are_omitted_and_further_groups_counted():
     groups = (group("g", completed=1, unknown=2), group(None, completed=4))
     shown = lines(facts(group_count=4, groups=groups))
     assert "  GROUP       ITEMS  COMPLETED  UNKNOWN" in shown
@@ -258,7 +258,7 @@ def test_the_first_report_says_that_it_compares_with_the_beginning_of_the_period
     assert "Changed in the last 7 d (this is the first report)" in lines(facts(changes=first))
 
 
-def test_targets_that_were_reported_at_different_times_each_say_since_when():
+def test_targets_reported_at_different_times_each_show_the_time():
     other = facts(target="b", changes=Changes(since=NOW - HOUR, first_report=False))
     shown = lines(facts(), other)
     assert "Changed since the last reports" in shown

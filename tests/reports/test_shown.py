@@ -42,7 +42,7 @@ def test_a_table_without_rows_is_its_heading():
         st.tuples(st.integers(), st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1)), min_size=1
     )
 )
-def test_every_cell_of_a_column_begins_or_ends_at_the_same_place(rows):
+def test_every_cell_of_a_column_is_aligned(rows):
     width = max(len("NUMBER"), *(len(str(number)) for number, _ in rows))
     shown = align(("NUMBER", "TEXT"), rows).splitlines()
     assert [line[:width].strip() for line in shown[1:]] == [str(number) for number, _ in rows]
@@ -144,13 +144,13 @@ def test_a_run_that_could_not_read_the_log_says_so_instead_of_zero():
     ],
     ids=["failed", "deadline", "interrupted", "unauthorized", "outage"],
 )
-def test_a_run_that_did_not_get_through_says_why_in_one_sentence(changes, parts):
+def test_an_incomplete_run_gives_the_reason_in_one_sentence(changes, parts):
     sentence = incomplete_reason(a_report(**changes))
     assert [part for part in ["target gloo: ", *parts] if part not in sentence] == []
     assert "\n" not in sentence
 
 
-def test_a_complete_run_has_nothing_to_explain():
+def test_a_complete_run_has_no_reason():
     assert incomplete_reason(a_report(open_incidents=(INCIDENT,))) is None
 
 
@@ -169,7 +169,7 @@ def test_a_cron_job_is_silent_only_when_all_is_well(changes, well):
     assert nothing_to_report(a_report(**changes)) is well
 
 
-def test_a_run_as_json_has_the_numbers_and_the_incidents_but_not_the_api_s_words():
+def test_a_run_as_json_has_numbers_and_incidents_without_api_messages():
     told = replace(OUTAGE, api_message="sermon.pdf is too large")
     found = replace(INCIDENT, evidence=told)
     value = run_json(
@@ -190,7 +190,7 @@ def test_a_run_as_json_has_the_numbers_and_the_incidents_but_not_the_api_s_words
     assert "sermon" not in str(value)
 
 
-def test_an_unread_run_as_json_has_no_health():
+def test_a_failed_run_as_json_has_no_health():
     value = run_json(a_report(snapshot=None, status=RunStatus.FAILED, error="it is gone"))
     assert (value["health"], value["error"], value["status"]) == (None, "it is gone", "failed")
 
@@ -211,7 +211,7 @@ def test_the_history_is_one_line_per_snapshot():
     ]  # fmt: skip
 
 
-def test_without_history_it_says_how_to_get_one():
+def test_an_empty_history_says_how_to_get_one():
     assert history_text([]) == "No history yet: run `ingestion-monitor check` first."
 
 

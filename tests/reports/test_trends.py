@@ -49,13 +49,13 @@ def test_a_span_without_a_run_or_without_numbers_is_a_gap(engine, past):
     assert (row.snapshot.total, row.snapshot.failed, row.status) == (3, 1, RunStatus.COMPLETE)
 
 
-def test_a_run_on_a_bound_belongs_to_the_span_that_ends_there(engine, past):
+def test_a_run_at_a_boundary_belongs_to_the_span_that_ends_there(engine, past):
     first, second = past.run(NOW), past.run(NOW + HOUR)
     assert marks(engine, NOW - HOUR, NOW, NOW + HOUR) == [first, second]
     assert marks(engine, NOW, NOW + HOUR) == [second]
 
 
-def test_of_two_runs_that_started_together_the_later_one_is_the_mark(engine, past):
+def test_the_later_of_two_runs_with_the_same_start_is_used(engine, past):
     past.run(NOW)
     later = past.run(NOW)
     assert marks(engine, NOW - HOUR, NOW) == [later]
@@ -66,7 +66,7 @@ def test_of_two_runs_that_started_together_the_later_one_is_the_mark(engine, pas
     offsets=st.lists(st.integers(0, 400), max_size=12),
     cuts=st.lists(st.integers(0, 400), min_size=2, max_size=8, unique=True),
 )
-def test_the_marks_are_those_that_all_rows_would_give(engine, offsets, cuts):
+def test_the_marks_equal_those_computed_from_all_rows(engine, offsets, cuts):
     past, target = HistoryBuilder(engine), uuid4().hex
     for offset in offsets:
         past.run(NOW + offset * MINUTE, target=target)
@@ -79,7 +79,7 @@ def test_the_marks_are_those_that_all_rows_would_give(engine, offsets, cuts):
     assert marks(engine, *bounds, target=target) == expected
 
 
-def test_the_marks_cost_two_statements_however_many_spans_there_are(engine, past):
+def test_the_marks_need_two_statements_for_any_number_of_spans(engine, past):
     past.run(NOW)
     statements = []
     event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, *_: statements.append(sql))
@@ -87,13 +87,13 @@ def test_the_marks_cost_two_statements_however_many_spans_there_are(engine, past
     assert len([sql for sql in statements if not sql.startswith("BEGIN")]) == 2
 
 
-def test_before_the_first_run_there_is_nothing_to_know(engine):
+def test_before_the_first_run_there_is_no_trend(engine):
     questions = (trends.last_run, trends.newest_snapshot, trends.running_since, trends.unreadable_since)
     assert [ask(engine, question) for question in questions] == [None] * 4
     assert marks(engine, NOW, NOW + DAY) == [None]
 
 
-def test_the_last_run_is_the_newest_that_is_finished_with_numbers_or_without(engine, past):
+def test_the_last_run_is_the_newest_finished_one_with_or_without_numbers(engine, past):
     counted = past.run(NOW)
     unreadable = past.run(NOW + HOUR, FAILED, error="it is gone")
     past.run(NOW + 2 * HOUR, RUNNING)
@@ -104,7 +104,7 @@ def test_the_last_run_is_the_newest_that_is_finished_with_numbers_or_without(eng
     assert ask(engine, trends.newest_snapshot).run_id == counted
 
 
-def test_a_run_under_way_is_told_until_it_is_finished(engine, past):
+def test_a_run_in_progress_is_reported_until_it_is_finished(engine, past):
     past.run(NOW)
     assert ask(engine, trends.running_since) is None
     past.run(NOW + HOUR, RUNNING)
@@ -123,7 +123,7 @@ def test_a_run_under_way_is_told_until_it_is_finished(engine, past):
     ],
     ids=["read", "never-read", "a-streak", "after-a-partial-one", "with-one-under-way", "readable-again"],
 )
-def test_the_log_is_unread_since_the_first_run_of_the_last_streak(engine, past, statuses, since):
+def test_the_log_is_unreadable_since_the_first_run_of_the_last_streak(engine, past, statuses, since):
     for n, status in enumerate(statuses):
         past.run(NOW + n * HOUR, status)
     assert ask(engine, trends.unreadable_since) == (None if since is None else NOW + since * HOUR)

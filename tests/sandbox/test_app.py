@@ -46,7 +46,7 @@ def upload(http, key, sandbox):
 # --- the token endpoint ----------------------------------------------------------------------------------------------
 
 
-def test_the_token_endpoint_gives_a_token_that_opens_the_api(http, sandbox):
+def test_a_token_of_the_token_endpoint_is_accepted_by_the_api(http, sandbox):
     answer = http.post("/oauth2/token", data=GRANT, auth=GOOD)
     body = answer.json()
     assert answer.status_code == 200
@@ -76,7 +76,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("form", "how", "status", "error"), REFUSALS.values(), ids=REFUSALS)
-def test_the_token_endpoint_refuses_as_oauth_says(http, form, how, status, error):
+def test_the_token_endpoint_returns_oauth_errors(http, form, how, status, error):
     answer = http.post("/oauth2/token", data=form, **how)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     assert answer.json()["error_description"]
@@ -87,7 +87,7 @@ def test_a_form_that_cannot_be_parsed_is_a_400_in_json(http):
     assert (answer.status_code, answer.json()) == (400, {"detail": "Missing boundary in multipart."})
 
 
-def test_a_token_really_expires(http, sandbox, clock, granted):
+def test_tokens_expire(http, sandbox, clock, granted):
     (item_id,) = sandbox.create_items(1, status="COMPLETED")
     clock.advance(99.9)
     assert item_status(http, item_id, granted) == "COMPLETED"
@@ -96,7 +96,7 @@ def test_a_token_really_expires(http, sandbox, clock, granted):
     assert (answer.status_code, answer.json()) == (401, EXPIRED)
 
 
-def test_expiring_all_tokens_leaves_the_way_to_a_new_one_open(http, sandbox, granted):
+def test_after_all_tokens_expired_a_new_one_can_be_requested(http, sandbox, granted):
     sandbox.expire_tokens()
     url = f"/engine/v2/items/{uuid.uuid4()}"
     assert http.get(url, headers=granted).status_code == 401
@@ -161,7 +161,7 @@ def test_a_revoked_api_key_gets_403_until_it_is_restored(http, sandbox, granted,
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("GET", "/engine/v2/items/", 404), ("POST", "/engine/v2/items/1", 405)],
 )
-def test_what_does_not_exist_is_said_in_json(http, key, method, path, status):
+def test_an_unknown_path_is_a_404_in_json(http, key, method, path, status):
     answer = http.request(method, path, headers=key)
     assert answer.status_code == status
     assert answer.json()["detail"] == answer.reason_phrase
@@ -170,7 +170,7 @@ def test_what_does_not_exist_is_said_in_json(http, key, method, path, status):
 # --- one item --------------------------------------------------------------------------------------------------------
 
 
-def test_an_item_is_shown_with_what_the_reference_names(http, sandbox, key):
+def test_an_item_has_the_fields_of_the_reference(http, sandbox, key):
     (item_id,) = sandbox.create_items(1, status="COMPLETED", filename="a.sermon.txt")
     body = http.get(f"/engine/v2/items/{item_id.upper()}", headers=key).json()
     assert {name: body[name] for name in ("item_id", "status", "filename", "item_title")} == {
@@ -195,7 +195,7 @@ def test_a_malformed_id_is_a_400(http, key, item_id):
     assert (answer.status_code, answer.json()) == (400, body)
 
 
-def test_another_publishers_item_is_a_403_of_its_own(http, sandbox, key):
+def test_another_publishers_item_is_a_distinct_403(http, sandbox, key):
     mine, foreign = sandbox.create_items(2, status="COMPLETED")
     sandbox.assign_to_other_publisher(foreign)
     answer = http.get(f"/engine/v2/items/{foreign}", headers=key)
@@ -211,7 +211,7 @@ def test_a_removed_item_is_a_404(http, sandbox, key):
 
 
 @pytest.mark.parametrize("act", ["set_status", "assign_to_other_publisher", "remove"])
-def test_an_item_that_is_not_there_cannot_be_changed(sandbox, act):
+def test_a_missing_item_cannot_be_changed(sandbox, act):
     arguments = ["no-item", "FAILED"] if act == "set_status" else ["no-item"]
     with pytest.raises(KeyError):
         getattr(sandbox, act)(*arguments)
@@ -220,7 +220,7 @@ def test_an_item_that_is_not_there_cannot_be_changed(sandbox, act):
 @pytest.mark.parametrize(
     ("filename", "end"), [("sermon.txt", "COMPLETED"), ("fail.txt", "FAILED"), ("stuck.txt", "CHUNKING")]
 )
-def test_items_walk_to_the_end_that_their_name_says(http, sandbox, clock, granted, filename, end):
+def test_the_name_of_an_item_decides_its_final_status(http, sandbox, clock, granted, filename, end):
     (item_id,) = sandbox.create_items(1, filename=filename)
     seen = []
     for _ in range(9):
@@ -230,7 +230,7 @@ def test_items_walk_to_the_end_that_their_name_says(http, sandbox, clock, grante
     assert seen[8] == end
 
 
-def test_an_item_that_was_put_in_a_status_goes_on_when_it_is_let_go(http, sandbox, clock, granted):
+def test_an_item_with_a_fixed_status_continues_when_it_is_released(http, sandbox, clock, granted):
     (item_id,) = sandbox.create_items(1)
     sandbox.set_status(item_id, "RERANKING")
     clock.advance(80)
@@ -288,7 +288,7 @@ def test_a_large_list_is_streamed_and_a_small_one_has_a_length(http, sandbox, ke
     assert [row["item_id"] for row in answer.json()] == ids
 
 
-def test_a_client_that_leaves_in_the_middle_of_the_list_is_no_trouble(http, sandbox, key):
+def test_a_client_may_disconnect_during_the_list(http, sandbox, key):
     sandbox.create_items(20_000)
     path = f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items"
     with http.stream("GET", path, headers=key) as answer:
@@ -308,7 +308,7 @@ def by_producer(http, key, sandbox):
     return send
 
 
-def test_items_are_found_by_the_ids_that_their_uploader_gave_them(upload, by_producer):
+def test_items_are_found_by_producer_id(upload, by_producer):
     (first,) = upload(("a.txt", b"a"), query={"producer_id": "p1"}).json()["ingesting"]
     (second,) = upload(("b.txt", b"b"), query={"producer_id": "p2"}).json()["ingesting"]
     row = {"item_title": "a", "filename": "a.txt", "status": "STARTED", "producer_id": "p1"}
@@ -316,13 +316,13 @@ def test_items_are_found_by_the_ids_that_their_uploader_gave_them(upload, by_pro
     assert [row["item_id"] for row in by_producer("p2", "p1", "p2", "p3").json()] == [second, first]
 
 
-def test_the_list_names_a_producer_id_too(http, key, sandbox, upload):
+def test_the_list_contains_producer_ids(http, key, sandbox, upload):
     upload(("a.txt", b"a"), query={"producer_id": "p1"})
     (row,) = http.get(f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items", headers=key).json()
     assert row["producer_id"] == "p1"
 
 
-def test_what_was_found_by_producer_id_is_kept_whatever_happens_to_the_item(http, key, clock, upload, by_producer):
+def test_a_successful_producer_id_lookup_is_cached(http, key, clock, upload, by_producer):
     (item_id,) = upload(("a.txt", b"a"), query={"producer_id": "p1"}).json()["ingesting"]
     stale = by_producer("p1").json()
     http.request("DELETE", "/engine/v2/items", json={"item_ids": [item_id]}, headers=key)
@@ -333,7 +333,7 @@ def test_what_was_found_by_producer_id_is_kept_whatever_happens_to_the_item(http
     assert by_producer("p1").status_code == 404
 
 
-def test_what_was_not_found_by_producer_id_is_kept_too(clock, upload, by_producer):
+def test_a_failed_producer_id_lookup_is_cached_too(clock, upload, by_producer):
     nothing = by_producer("p1")
     assert nothing.status_code == 404
     assert nothing.json() == {
@@ -357,12 +357,12 @@ def test_a_lookup_without_producer_ids_is_a_400(by_producer, body):
     }
 
 
-def test_a_producer_id_that_is_no_text_is_a_422_that_says_where(by_producer):
+def test_a_producer_id_that_is_not_a_string_is_a_422_with_its_location(by_producer):
     answer = by_producer("p1", 7)
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "producer_ids", 1])
 
 
-def test_a_lookup_at_another_publisher_is_refused(sandbox, by_producer):
+def test_a_lookup_for_another_publisher_is_refused(sandbox, by_producer):
     assert by_producer("p1", publisher=sandbox.settings.foreign_publisher_id).status_code == 403
     assert by_producer("p1", publisher="nobody").status_code == 400
 
@@ -375,7 +375,7 @@ def snippets(http, key):
     return lambda item_id, **query: http.get(f"/engine/v1/files/{item_id}/snippets", params=query, headers=key)
 
 
-def test_a_completed_document_can_be_found_again_in_its_snippets(clock, upload, snippets):
+def test_a_completed_document_has_snippets(clock, upload, snippets):
     (item_id,) = upload(("a.txt", b"the sentinel-42 stands here")).json()["ingesting"]
     assert snippets(item_id).json() == {"data": [], "pagination": {"total": 0}}
     clock.advance(80)
@@ -393,25 +393,25 @@ def test_snippets_are_cut_at_words_and_limited(clock, upload, snippets):
     assert [entry["part"] for entry in snippets(item_id, limit=2).json()["data"]] == [0, 1]
 
 
-def test_what_is_no_text_has_snippets_all_the_same(clock, upload, snippets):
+def test_a_binary_document_has_snippets_too(clock, upload, snippets):
     (item_id,) = upload(("a.pdf", b"%PDF \xff\xfe")).json()["ingesting"]
     clock.advance(80)
     assert snippets(item_id).json()["data"][0]["snippet"].startswith("%PDF ")
 
 
-def test_an_item_that_was_made_by_hand_has_a_sentence(sandbox, snippets):
+def test_an_item_without_a_file_has_one_snippet(sandbox, snippets):
     (item_id,) = sandbox.create_items(1, status="COMPLETED", filename="letter.txt")
     assert "letter" in snippets(item_id).json()["data"][0]["snippet"]
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5"])
-def test_a_limit_of_snippets_that_is_none_is_a_422(sandbox, snippets, limit):
+def test_an_invalid_limit_of_snippets_is_a_422(sandbox, snippets, limit):
     (item_id,) = sandbox.create_items(1, status="COMPLETED")
     answer = snippets(item_id, limit=limit)
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["query", "limit"])
 
 
-def test_snippets_of_what_is_not_ours_are_refused_as_the_item_is(sandbox, snippets):
+def test_snippets_of_foreign_items_are_refused_like_the_items(sandbox, snippets):
     (foreign,) = sandbox.create_items(1)
     sandbox.assign_to_other_publisher(foreign)
     assert [snippets(each).status_code for each in (foreign, uuid.uuid4(), "1")] == [403, 404, 400]
@@ -420,7 +420,7 @@ def test_snippets_of_what_is_not_ours_are_refused_as_the_item_is(sandbox, snippe
 # --- the rate limit --------------------------------------------------------------------------------------------------
 
 
-def test_each_credential_may_make_so_many_calls_and_is_told_how_many_are_left(http, sandbox, clock, key, granted):
+def test_each_credential_has_its_own_rate_limit_with_headers(http, sandbox, clock, key, granted):
     sandbox.limit_rate(parse_rate("2/10s"))
     path = f"/engine/v2/items/{uuid.uuid4()}"
     answers = [http.get(path, headers=key) for _ in range(3)]
@@ -434,7 +434,7 @@ def test_each_credential_may_make_so_many_calls_and_is_told_how_many_are_left(ht
     assert http.get(path, headers=key).status_code == 404
 
 
-def test_the_reset_is_a_moment_in_unix_seconds_after_which_all_calls_are_there_again(http, sandbox, clock, key):
+def test_the_reset_header_is_the_unix_time_of_the_full_limit(http, sandbox, clock, key):
     sandbox.limit_rate(parse_rate("2/10s"))
     path = f"/engine/v2/items/{uuid.uuid4()}"
     before = [http.get(path, headers=key) for _ in range(3)][-1].headers
@@ -445,7 +445,7 @@ def test_the_reset_is_a_moment_in_unix_seconds_after_which_all_calls_are_there_a
     assert http.get(path, headers=key).headers["x-ratelimit-remaining"] == "1"
 
 
-def test_who_is_not_let_in_uses_nothing_up(http, sandbox, key):
+def test_unauthorized_calls_do_not_count_against_the_limit(http, sandbox, key):
     sandbox.limit_rate(parse_rate("1/10s"))
     path = f"/engine/v2/items/{uuid.uuid4()}"
     refused = [http.get(path, headers=headers) for headers in ({}, bearer("rejected"))]
@@ -455,7 +455,7 @@ def test_who_is_not_let_in_uses_nothing_up(http, sandbox, key):
 
 
 @pytest.mark.usefixtures("_no_complaint")
-def test_a_sandbox_that_is_told_to_says_retry_after_and_keeps_its_rate_over_a_reset():
+def test_retry_after_is_sent_if_configured_and_the_rate_survives_a_reset():
     settings = SandboxSettings(rate=parse_rate("1/10s"), retry_after=True)
     with Sandbox(settings, clock=lambda: 5.0) as serving, httpx.Client(base_url=serving.url, trust_env=False) as client:
 
@@ -473,7 +473,7 @@ def test_a_sandbox_that_is_told_to_says_retry_after_and_keeps_its_rate_over_a_re
 # --- uploads ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_upload_gives_ids_whose_items_walk(http, upload, clock, key):
+def test_an_upload_returns_ids_of_items_that_progress(http, upload, clock, key):
     body = upload(("a.txt", b"a"), ("b.txt", b"b")).json()
     assert (body["success"], body["duplicates"]) == (True, [])
     assert body["message"] == "File processing started in background."
@@ -502,11 +502,11 @@ def test_content_that_was_deleted_can_be_uploaded_again(http, upload, key):
     assert second != first
 
 
-def test_a_large_file_is_taken(upload):
+def test_a_large_file_is_accepted(upload):
     assert len(upload(("large.bin", b"x" * 3_000_000)).json()["ingesting"]) == 1
 
 
-def test_a_producer_id_goes_with_one_file(upload):
+def test_a_producer_id_belongs_to_one_file(upload):
     assert upload(("a.txt", b"a"), query={"producer_id": "p1"}).status_code == 200
     answer = upload(("b.txt", b"b"), ("c.txt", b"c"), query={"producer_id": "p2"})
     assert answer.status_code == 400
@@ -573,7 +573,7 @@ def outcome(item_id, *, error=None, gone=PLACES):
 
 
 @pytest.mark.parametrize("count", [1, 1000])
-def test_deleted_items_are_gone(http, sandbox, key, delete, count):
+def test_deleted_items_are_404(http, sandbox, key, delete, count):
     ids = sandbox.create_items(count)
     body = delete(json={"item_ids": ids}).json()
     assert body.pop("results") == [outcome(item_id) for item_id in ids]
@@ -589,7 +589,7 @@ def test_deleted_items_are_gone(http, sandbox, key, delete, count):
     assert sandbox.stats()["items"] == 0
 
 
-def test_unknown_ids_fail_by_themselves(sandbox, delete):
+def test_unknown_ids_fail_individually(sandbox, delete):
     (known,), unknown = sandbox.create_items(1), str(uuid.uuid4())
     answer = delete(json={"item_ids": [known, unknown]})
     body = answer.json()
@@ -597,7 +597,7 @@ def test_unknown_ids_fail_by_themselves(sandbox, delete):
     assert body["results"] == [outcome(known), outcome(unknown, error="Item not found", gone=())]
 
 
-def test_a_locked_item_is_deleted_in_part_only_and_stays(http, sandbox, key, delete):
+def test_a_locked_item_is_a_partial_deletion_and_stays(http, sandbox, key, delete):
     (free,), (locked,) = sandbox.create_items(1), sandbox.create_items(1, filename="locked.txt")
     body = delete(json={"item_ids": [locked, free]}).json()
     assert (body["success"], body["total_deleted"], body["total_failed"]) == (False, 1, 1)
@@ -606,7 +606,7 @@ def test_a_locked_item_is_deleted_in_part_only_and_stays(http, sandbox, key, del
     assert [item_status(http, each, key) for each in (locked, free)] == ["STARTED", 404]
 
 
-def test_an_id_that_is_named_twice_is_deleted_once(sandbox, delete):
+def test_a_repeated_id_is_deleted_once(sandbox, delete):
     (known,) = sandbox.create_items(1)
     body = delete(json={"item_ids": [known, known]}).json()
     assert (body["total_requested"], body["total_deleted"]) == (1, 1)
@@ -622,7 +622,7 @@ def lagging(_no_complaint, clock):
         yield serving, client
 
 
-def test_a_deleted_item_is_answered_for_until_the_lag_is_over(lagging, clock):
+def test_a_deleted_item_is_returned_until_the_lag_is_over(lagging, clock):
     sandbox, client = lagging
     first, second = sandbox.create_items(2, status="COMPLETED")
     path = f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items"
@@ -675,7 +675,7 @@ def test_a_deletion_of_more_than_a_thousand_is_a_400(sandbox, delete):
     assert sandbox.stats()["items"] == 1001
 
 
-def test_an_id_that_is_no_text_is_a_422_that_says_where(sandbox, delete):
+def test_an_id_that_is_not_a_string_is_a_422_with_its_location(sandbox, delete):
     (known,) = sandbox.create_items(1)
     answer = delete(json={"item_ids": [known, 7]})
     (entry,) = answer.json()["detail"]

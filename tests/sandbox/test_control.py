@@ -25,7 +25,7 @@ def done(answer):
     return (answer.status_code, answer.json()) == (200, {"done": True})
 
 
-def test_items_are_made_by_hand(control, ask, clock):
+def test_items_can_be_created(control, ask, clock):
     batch = {"count": 2, "status": "TRANSCRIBING", "filename": "talk.mp3"}
     first, second = control("POST", "/items", json=batch).json()["item_ids"]
     assert first != second
@@ -39,12 +39,12 @@ def test_an_empty_batch_creates_one_item(control, ask):
     assert ask(item_id).json()["status"] == "STARTED"
 
 
-def test_an_item_is_made_for_another_publisher(control, ask):
+def test_an_item_can_be_created_for_another_publisher(control, ask):
     (item_id,) = control("POST", "/items", json={"publisher_id": "other"}).json()["item_ids"]
     assert ask(item_id).status_code == 403
 
 
-def test_an_item_is_changed_and_given_back(control, ask):
+def test_an_item_is_changed_and_returned(control, ask):
     (item_id,) = control("POST", "/items").json()["item_ids"]
     assert done(control("PATCH", f"/items/{item_id.upper()}", json={"status": "FAILED", "publisher_id": "other"}))
     assert ask(item_id).status_code == 403
@@ -60,7 +60,7 @@ def test_an_item_is_removed(control, ask):
     assert ask(item_id).status_code == 404
 
 
-def test_a_fault_is_put_in_force_and_ended(control, ask):
+def test_a_fault_is_set_and_cleared(control, ask):
     fault = {"path": "/engine", "status": 502, "body": "<html>Bad Gateway</html>"}
     assert done(control("POST", "/faults", json=fault))
     assert (ask("1").status_code, ask("1").text) == (502, "<html>Bad Gateway</html>")
@@ -89,7 +89,7 @@ def test_an_api_key_is_revoked_and_restored(control, ask):
     assert ask(uuid.uuid4()).status_code == 404
 
 
-def test_a_rate_limit_is_set_and_ended(control, ask):
+def test_a_rate_limit_is_set_and_removed(control, ask):
     assert done(control("POST", "/rate", json={"rate": "1/h"}))
     assert [ask("1").status_code, ask("1").status_code] == [400, 429]
     assert control("GET", "/stats").status_code == 200
@@ -102,7 +102,7 @@ def test_tokens_expire_on_demand(control, http, granted):
     assert http.get(f"/engine/v2/items/{uuid.uuid4()}", headers=granted).status_code == 401
 
 
-def test_the_statistics_count_by_template_and_ending(control, ask, http):
+def test_the_statistics_count_by_template_and_result(control, ask, http):
     (item_id,) = control("POST", "/items").json()["item_ids"]
     for asked in (item_id, item_id, uuid.uuid4(), "malformed"):
         ask(asked)

@@ -32,30 +32,30 @@ def names(first_column):
     return [row[0].strip("`") for row in table(first_column)]
 
 
-def test_it_describes_every_option_of_the_command_and_no_other():
+def test_the_document_has_exactly_the_options_of_the_command():
     options = [option.opts[0] for option in COMMAND.params if option.name != "help"]
     assert sorted(names("option")) == sorted(options)
 
 
-def test_it_describes_every_field_of_a_fault_and_no_other():
+def test_the_document_has_exactly_the_fields_of_a_fault():
     assert names("field") == list(Fault.__struct_fields__)
 
 
-def test_it_describes_every_fault_that_has_a_name():
+def test_the_document_has_every_named_fault():
     assert [(row[0].strip("`"), row[1]) for row in table("name")] == [
         (name, each.about) for name, each in PRESETS.items()
     ]
 
 
-def test_it_describes_every_key_of_a_fault_by_name():
+def test_the_document_has_every_key_of_a_named_fault():
     assert [(row[0].strip("`"), row[1].strip("`")) for row in table("key")[:-1]] == list(KEYS.items())
 
 
-def test_it_describes_every_action_of_a_scenario():
+def test_the_document_has_every_action_of_a_scenario():
     assert names("action") == list(ACTIONS)
 
 
-def test_it_has_an_example_of_every_control_call():
+def test_the_document_has_an_example_of_every_control_call():
     examples = set()
     for line in re.findall(r"curl .*\$U/_sandbox\S*", TEXT):
         method = re.search(r"-X (\w+)", line) or re.search(r"-d( )", line)
@@ -66,7 +66,7 @@ def test_it_has_an_example_of_every_control_call():
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("ingestion-monitor")])
-def test_a_command_of_the_document_serves(line, monkeypatch):
+def test_the_documented_command_serves(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     program, name, *arguments = shlex.split(line)
     assert (program, name) == ("ingestion-monitor", "sandbox")
@@ -139,7 +139,7 @@ class Shell:
         return answer
 
 
-def test_every_call_of_the_document_is_answered():
+def test_every_documented_call_succeeds():
     with Sandbox() as sandbox:
         shell = Shell(sandbox)
         for line in LINES:
@@ -151,13 +151,13 @@ def test_every_call_of_the_document_is_answered():
     assert len([line for line in LINES if "curl" in line]) > 25
 
 
-def test_the_scenario_of_the_document_is_one():
+def test_the_documented_scenario_is_valid():
     (text,) = re.findall(r"^```toml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     scenario = read_scenario(text, name="the document")
     assert [step.at_s for step in scenario.steps] == [0, 60, 360, 600, 660]
 
 
-def test_the_example_of_a_test_runs():
+def test_the_documented_example_of_a_test_runs():
     (text,) = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     names = {}
     exec(compile(text, "docs/sandbox.md", "exec"), names)  # noqa: S102  # the document's own example

@@ -33,14 +33,14 @@ def test_a_fault_answers_with_its_status_headers_and_body(sandbox, ask):
     assert answer.headers["content-type"] == "application/json"
 
 
-def test_a_text_is_sent_as_it_is(sandbox, ask):
+def test_a_text_body_is_sent_unchanged(sandbox, ask):
     sandbox.add_fault(status=502, body="<html>Bad Gateway</html>")
     answer = ask()
     assert (answer.status_code, answer.text) == (502, "<html>Bad Gateway</html>")
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_bytes_that_are_no_text_are_sent_as_they_are(sandbox, ask):
+def test_a_binary_body_is_sent_unchanged(sandbox, ask):
     sandbox.add_fault(status=200, body=b"\xff\xfe", headers={"Content-Type": "application/json"})
     answer = ask()
     assert (answer.content, answer.headers["content-type"]) == (b"\xff\xfe", "application/json")
@@ -52,50 +52,50 @@ def test_a_status_without_a_body_is_sent(sandbox, ask, status):
     assert (ask().status_code, ask().content) == (status, b"")
 
 
-def test_a_fault_may_bring_its_own_date(sandbox, ask):
+def test_a_fault_may_set_its_own_date_header(sandbox, ask):
     sandbox.add_fault(count=1, headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})
     assert ask().headers.get_list("date") == ["Thu, 01 Jan 2026 00:00:00 GMT"]
     (date,) = ask().headers.get_list("date")
     assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60
 
 
-def test_a_counted_fault_ends_by_itself(sandbox, ask):
+def test_a_fault_with_a_count_ends_after_it(sandbox, ask):
     sandbox.add_fault(status=503, count=2)
     assert [ask().status_code for _ in range(4)] == [503, 503, 400, 400]
 
 
-def test_a_share_of_the_calls_is_hit(sandbox, ask):
+def test_a_fault_affects_a_share_of_calls(sandbox, ask):
     sandbox.add_fault(status=503, share=0.5)
     statuses = [ask().status_code for _ in range(60)]
     assert set(statuses) == {400, 503}
     assert 15 <= statuses.count(503) <= 45
 
 
-def test_a_fault_on_one_path_leaves_the_others_alone(sandbox, ask, http):
+def test_a_fault_on_one_path_does_not_affect_others(sandbox, ask, http):
     sandbox.add_fault(path="/oauth2", status=500)
     assert ask().status_code == 400
     assert http.post("/oauth2/token").status_code == 500
 
 
-def test_cleared_faults_hit_nothing(sandbox, ask):
+def test_cleared_faults_have_no_effect(sandbox, ask):
     sandbox.add_fault()
     sandbox.clear_faults()
     assert ask().status_code == 400
 
 
-def test_what_is_no_fault_is_refused_at_once(sandbox):
+def test_an_invalid_fault_is_refused_at_once(sandbox):
     with pytest.raises(ValueError, match="unknown field `stauts`"):
         sandbox.add_fault(stauts=503)
 
 
-def test_a_delayed_call_is_kept_waiting_and_then_answered_wrongly(sandbox, ask):
+def test_a_delayed_fault_waits_and_then_answers(sandbox, ask):
     sandbox.add_fault(status=504, delay_s=0.15)
     begun_s = time.monotonic()
     assert ask().status_code == 504
     assert time.monotonic() - begun_s >= 0.15
 
 
-def test_a_call_that_passes_is_answered_rightly_after_the_delay_with_the_headers(sandbox, ask):
+def test_a_fault_without_a_status_delays_the_normal_answer_and_adds_headers(sandbox, ask):
     sandbox.add_fault(passes=True, delay_s=0.15, headers={"X-RateLimit-Remaining": "3"})
     begun_s = time.monotonic()
     answer = ask()
@@ -115,7 +115,7 @@ def test_a_closing_fault_drops_the_connection_without_an_answer(sandbox, ask):
     }
 
 
-def test_a_client_that_leaves_while_it_waits_ends_its_call(sandbox, ask):
+def test_a_disconnect_during_the_delay_ends_the_call(sandbox, ask):
     sandbox.add_fault(delay_s=3600, count=1)
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(sandbox.url + URL, timeout=0.1, trust_env=False)
@@ -124,7 +124,7 @@ def test_a_client_that_leaves_while_it_waits_ends_its_call(sandbox, ask):
     assert sandbox.stats()["max_in_flight"] == 1
 
 
-def test_a_client_that_leaves_at_once_ends_its_call(sandbox):
+def test_an_immediate_disconnect_ends_the_call(sandbox):
     sandbox.add_fault(delay_s=3600)
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
@@ -133,7 +133,7 @@ def test_a_client_that_leaves_at_once_ends_its_call(sandbox):
     assert sandbox.requests() == 20
 
 
-def test_the_calls_in_flight_are_counted_at_their_most(sandbox):
+def test_the_maximum_of_calls_in_flight_is_counted(sandbox):
     sandbox.add_fault(delay_s=3600)
     with contextlib.ExitStack() as connections:
         for _ in range(4):
@@ -144,7 +144,7 @@ def test_the_calls_in_flight_are_counted_at_their_most(sandbox):
     assert sandbox.stats()["max_in_flight"] == 4
 
 
-def test_a_reset_keeps_count_of_the_calls_in_flight(sandbox):
+def test_a_reset_keeps_the_count_of_calls_in_flight(sandbox):
     sandbox.add_fault(passes=True, delay_s=3600)
     with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
         connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -177,7 +177,7 @@ class Raw:
 RIGHT = '{"detail":{"code":"Invalid item ID format","message":"Item ID must be a valid UUID format"}}'
 
 
-def test_a_body_that_drips_comes_after_its_headers_and_takes_its_time(sandbox):
+def test_a_dripping_body_is_sent_slowly_after_its_headers(sandbox):
     sandbox.add_fault("drip:drip=400")
     raw = Raw(sandbox)
     assert raw.body == RIGHT
@@ -187,7 +187,7 @@ def test_a_body_that_drips_comes_after_its_headers_and_takes_its_time(sandbox):
     assert sandbox.stats()["requests"] == {"GET /engine/v2/items/{item_id} 400": 1}
 
 
-def test_headers_that_drip_come_byte_by_byte(sandbox):
+def test_dripping_headers_are_sent_byte_by_byte(sandbox):
     sandbox.add_fault(status=500, body="<html>", drip=1000, drip_headers=True, headers={"X-Slow": "yes"})
     raw = Raw(sandbox)
     assert raw.head.startswith("HTTP/1.1 500 Internal Server Error\r\n")
@@ -196,17 +196,17 @@ def test_headers_that_drip_come_byte_by_byte(sandbox):
     assert raw.pieces[-1][1] >= len(raw.text) / 1000 * 0.9
 
 
-def test_a_client_reads_what_dripped_and_the_next_call_is_answered(sandbox, ask):
+def test_a_client_can_read_a_dripping_answer_and_call_again(sandbox, ask):
     sandbox.add_fault("drip:drip=2000,count=1")
     assert ask().json() == ask().json()
 
 
-def test_an_answer_that_drips_to_a_head_request_has_no_body(sandbox):
+def test_a_dripping_answer_to_head_has_no_body(sandbox):
     sandbox.add_fault("drip")
     assert Raw(sandbox, "HEAD").body == ""
 
 
-def test_a_client_that_leaves_while_it_drips_ends_its_call(sandbox):
+def test_a_disconnect_during_a_drip_ends_the_call(sandbox):
     sandbox.add_fault("drip:drip=1")
     with socket.create_connection(("127.0.0.1", sandbox.port)) as connection:
         connection.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -231,21 +231,21 @@ def test_a_cut_answer_promises_more_than_it_sends(sandbox, fault, body):
     assert sandbox.stats()["requests"] == {"GET /engine/v2/items/{item_id} closed": 1}
 
 
-def test_a_client_meets_a_cut_answer_as_a_broken_connection(sandbox, ask):
+def test_a_cut_answer_is_a_broken_connection_for_the_client(sandbox, ask):
     sandbox.add_fault("cut-body:count=1")
     with pytest.raises(httpx.RemoteProtocolError):
         ask()
     assert ask().status_code == 400
 
 
-def test_a_list_that_would_be_streamed_can_be_cut(sandbox, http):
+def test_a_streamed_list_can_be_cut(sandbox, http):
     sandbox.create_items(5000, status="COMPLETED")
     sandbox.add_fault("cut-body:cut=300000")
     with pytest.raises(httpx.RemoteProtocolError, match="received 300000 bytes, expected 570001"):
         http.get(f"/engine/v2/publisher/{sandbox.settings.publisher_id}/items", headers=HEADERS)
 
 
-def test_a_status_that_has_no_name_can_drip(sandbox):
+def test_a_status_without_a_reason_phrase_can_drip(sandbox):
     sandbox.add_fault(status=299, body="ok", drip=1000)
     assert Raw(sandbox).head.startswith("HTTP/1.1 299 \r\n")
 
@@ -253,7 +253,7 @@ def test_a_status_that_has_no_name_can_drip(sandbox):
 # --- by name ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_gateway_s_502_is_html_that_names_the_gateway(sandbox, ask):
+def test_a_gateways_502_is_html_that_names_the_gateway(sandbox, ask):
     sandbox.add_fault("html502")
     answer = ask()
     assert (answer.status_code, answer.headers["server"], answer.headers["via"]) == (502, "nginx", "1.1 google")
@@ -261,7 +261,7 @@ def test_a_gateway_s_502_is_html_that_names_the_gateway(sandbox, ask):
     assert "<h1>502 Bad Gateway</h1>" in answer.text
 
 
-def test_a_storm_expires_the_tokens_that_are_there_and_a_new_one_works(sandbox, http, granted):
+def test_an_expiry_storm_expires_existing_tokens_and_a_new_one_works(sandbox, http, granted):
     sandbox.add_fault("token-storm:share=1,count=1")
     assert http.get(URL, headers=granted).json() == {"detail": "Invalid or expired access token."}
     assert http.get(URL, headers=granted).status_code == 401
@@ -270,7 +270,7 @@ def test_a_storm_expires_the_tokens_that_are_there_and_a_new_one_works(sandbox, 
     assert http.get(URL, headers={"Authorization": f"Bearer {fresh}"}).status_code == 400
 
 
-def test_a_slow_start_is_over_when_its_time_is(sandbox, clock, ask):
+def test_a_slow_start_ends_after_its_time(sandbox, clock, ask):
     sandbox.add_fault("slow-start:delay=1h")
     clock.advance(60)
     assert ask().status_code == 400

@@ -26,17 +26,17 @@ MATCHES = {
 
 
 @pytest.mark.parametrize(("fault", "hits"), MATCHES.values(), ids=MATCHES)
-def test_a_fault_hits_the_calls_that_it_names(fault, hits):
+def test_a_fault_affects_only_matching_calls(fault, hits):
     assert (plan(fault).match_request(*CALL) is not None) is hits
 
 
-def test_a_counted_fault_is_used_up_and_the_next_one_takes_over():
+def test_the_next_fault_applies_when_a_counted_one_is_used_up():
     faults = plan({"status": 500, "count": 2}, {"status": 502, "count": 1})
     hits = [faults.match_request(*CALL) for _ in range(4)]
     assert [fault and fault.status for fault in hits] == [500, 500, 502, None]
 
 
-def test_the_first_fault_that_matches_is_the_one():
+def test_the_first_matching_fault_applies():
     assert plan({"path": "/oauth2", "status": 500}, {"status": 502}, {"status": 504}).match_request(*CALL).status == 502
 
 
@@ -47,7 +47,7 @@ def test_clearing_ends_all_faults():
 
 
 @given(share=st.floats(min_value=0.05, max_value=0.95), seed=st.integers(min_value=0, max_value=1000))
-def test_a_share_hits_about_that_share_and_the_same_calls_each_time(share, seed):
+def test_a_share_affects_about_that_share_and_is_reproducible(share, seed):
     first, second = plan({"share": share}, seed=seed), plan({"share": share}, seed=seed)
     hits = [first.match_request(*CALL) is not None for _ in range(2000)]
     assert hits == [second.match_request(*CALL) is not None for _ in range(2000)]
@@ -55,7 +55,7 @@ def test_a_share_hits_about_that_share_and_the_same_calls_each_time(share, seed)
 
 
 @given(count=st.integers(min_value=1, max_value=50), share=st.floats(min_value=0.1, max_value=1))
-def test_a_count_is_never_exceeded_whatever_the_share(count, share):
+def test_a_count_is_never_exceeded_with_any_share(count, share):
     faults = plan({"count": count, "share": share})
     assert sum(faults.match_request(*CALL) is not None for _ in range(1500)) == count
 
@@ -70,7 +70,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize(("body", "content", "media_type"), CONTENTS.values(), ids=CONTENTS)
-def test_a_body_is_sent_as_json_and_text_as_it_is(body, content, media_type):
+def test_an_object_body_is_sent_as_json_and_a_text_unchanged(body, content, media_type):
     assert Fault(body=body).content() == (content, media_type)
 
 
@@ -106,7 +106,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("raw", "why"), WRONG.values(), ids=WRONG)
-def test_what_is_no_fault_is_refused_in_a_sentence(raw, why):
+def test_an_invalid_fault_is_refused_in_one_sentence(raw, why):
     with pytest.raises(ValueError, match="invalid fault: ") as refused:
         read_fault(raw)
     assert why in str(refused.value)
@@ -115,7 +115,7 @@ def test_what_is_no_fault_is_refused_in_a_sentence(raw, why):
 @pytest.mark.parametrize(
     "raw", [{"drip": 5, "drip_headers": True}, {"drip": 5, "passes": True}], ids=["headers", "passes"]
 )
-def test_headers_drip_and_right_answers_drip_without_a_body_of_its_own(raw):
+def test_a_drip_of_headers_or_of_a_normal_answer_needs_a_raw_write(raw):
     assert read_fault(raw).needs_raw_write
 
 
@@ -123,13 +123,13 @@ def test_an_empty_status_without_a_body_is_a_fault():
     assert read_fault({"status": 204}).content()[0] == b""
 
 
-def test_a_fault_that_lasts_ends_by_itself():
+def test_a_fault_with_a_duration_ends_after_it():
     faults = FaultPlan()
     faults.add(read_fault({"for_s": 10}), now_s=100.0)
     assert [faults.match_request(*CALL, now_s) is not None for now_s in (100.0, 109.9, 110.0)] == [True, True, False]
 
 
-def test_a_delay_that_fades_shrinks_evenly_to_nothing():
+def test_a_fading_delay_shrinks_linearly_to_zero():
     faults = FaultPlan()
     faults.add(read_fault({"delay_s": 8, "for_s": 10, "fades": True, "passes": True}), now_s=100.0)
     hits = [faults.match_request(*CALL, now_s) for now_s in (100.0, 105.0, 107.5, 110.0)]

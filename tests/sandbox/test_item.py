@@ -30,11 +30,11 @@ WALKS = {
 
 
 @pytest.mark.parametrize(("filename", "after_s", "status", "since_s"), WALKS.values(), ids=WALKS)
-def test_an_item_walks_through_its_stages_in_equal_steps(filename, after_s, status, since_s):
+def test_an_item_passes_its_stages_in_equal_steps(filename, after_s, status, since_s):
     assert item(filename).status_at(1000.0 + after_s, item_seconds=80.0) == (status, 1000.0 + since_s)
 
 
-def test_an_item_is_at_its_end_at_once_when_the_walk_takes_no_time():
+def test_an_item_is_final_at_once_with_a_duration_of_zero():
     assert item().status_at(1000.0, item_seconds=0.0) == ("COMPLETED", 1000.0)
     assert item("stuck.txt").status_at(1000.0, item_seconds=0.0) == ("CHUNKING", 1000.0)
 
@@ -51,7 +51,7 @@ def test_an_item_keeps_the_status_that_it_was_given():
     later=SECONDS,
     item_seconds=SECONDS,
 )
-def test_an_item_never_walks_back_nor_stands_in_the_future(filename, first, later, item_seconds):
+def test_an_item_never_moves_back_or_into_the_future(filename, first, later, item_seconds):
     walking = item(filename, created_s=0.0)
     order = [*STAGES, "FAILED"]
     before, since_before = walking.status_at(first, item_seconds=item_seconds)

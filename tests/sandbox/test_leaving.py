@@ -13,7 +13,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize(("call", "header", "start"), PARTS.values(), ids=PARTS)
-def test_a_client_that_leaves_in_the_middle_of_its_body_is_counted_once_and_logs_nothing(call, header, start, caplog):
+def test_a_disconnect_during_the_request_body_is_counted_once_and_not_logged(call, header, start, caplog):
     with Sandbox() as sandbox:
         with socket.create_connection(("127.0.0.1", sandbox.port)) as client:
             head = f"{call} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sandbox-key\r\n{header}"
@@ -25,7 +25,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_counted_once_and_logs
     assert not caplog.records
 
 
-def test_a_fault_hits_a_call_that_names_another_client_address():
+def test_a_fault_affects_a_call_with_a_forwarded_client_address():
     with Sandbox() as sandbox:
         sandbox.add_fault(path="/engine", status=503)
         answer = httpx.get(f"{sandbox.url}/engine/v2/items/x", headers={"X-Forwarded-For": "10.1.2.3"})

@@ -15,13 +15,13 @@ def written(items, now_s=0.0):
 
 
 @pytest.mark.parametrize("count", [0, 1, ROWS_PER_PIECE - 1, ROWS_PER_PIECE, ROWS_PER_PIECE + 1, 3 * ROWS_PER_PIECE])
-def test_the_pieces_are_one_array_with_every_item_once(count):
+def test_the_chunks_form_one_array_with_every_item_once(count):
     sent = written(made(count))
     assert [row["item_id"] for row in json.loads(b"".join(sent))] == [str(n) for n in range(count)]
     assert len(sent) == max(1, -(-count // ROWS_PER_PIECE))
 
 
-def test_a_row_is_what_the_item_says_of_itself():
+def test_a_row_equals_the_item():
     items = [
         *made(1, status="QUEUED"),
         *made(1, filename='qu"ote\\.txt', producer_id="p-é"),
@@ -33,7 +33,7 @@ def test_a_row_is_what_the_item_says_of_itself():
     assert [row["status"] for row in rows] == ["QUEUED", "EMBEDDING", "CHUNKING", "FETCHING"]
 
 
-def test_items_that_are_all_different_are_listed_rightly_too():
+def test_items_without_common_values_are_listed_correctly():
     items = [
         Item(item_id=str(n), publisher_id="p", filename=f"{n}.txt", created_s=0.0, changed_s=0.0)
         for n in range(MAX_CACHED_ROWS + 5)

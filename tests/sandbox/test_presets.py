@@ -24,17 +24,17 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize(("text", "fault"), WRITTEN.items(), ids=list(WRITTEN))
-def test_a_fault_is_written_as_a_name_and_what_differs(text, fault):
+def test_a_named_fault_is_written_as_a_name_and_options(text, fault):
     assert parse_fault(text) == fault
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_name_is_a_fault_and_says_what_it_does(name):
+def test_every_named_fault_has_a_description(name):
     assert isinstance(parse_fault(name), Fault)
     assert PRESETS[name].about
 
 
-def test_the_spending_limit_is_a_429_that_says_retryable_as_the_reference_shows():
+def test_the_spending_limit_is_the_429_of_the_reference():
     body = parse_fault("spending-limit").body
     assert body["detail"] == {"message": "Spending limit reached", "code": "SPENDING_LIMIT_EXCEEDED"}
     assert (body["error"]["type"], body["error"]["retryable"]) == ("rate_limit_error", True)
@@ -64,6 +64,6 @@ def test_an_invalid_fault_is_refused_in_one_sentence(text, why):
     assert why in str(refused.value)
 
 
-def test_the_command_s_help_names_every_fault_and_every_key():
+def test_help_lists_every_named_fault_and_key():
     assert ", ".join(PRESETS) == command.FAULT_NAMES
     assert f"Keys: {', '.join(KEYS)}, header.NAME." in inspect.getsource(command)

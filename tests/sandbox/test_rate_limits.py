@@ -20,12 +20,12 @@ def test_a_rate_is_calls_per_time(text, rate):
 
 
 @pytest.mark.parametrize("text", ["", "50", "/s", "0/s", "5/0s", "-1/s", "1.5/s", "50/d", "50/s ", "\u0665/s", "5/s/s"])
-def test_what_is_no_rate_is_refused_in_a_sentence(text):
+def test_an_invalid_rate_is_refused_in_one_sentence(text):
     with pytest.raises(ValueError, match=r"is not a rate: write requests per s, m or h, such as 50/s, 600/m or 5/10s"):
         parse_rate(text)
 
 
-def test_as_many_calls_as_the_rate_says_may_come_at_once_and_no_more():
+def test_a_burst_is_limited_to_the_rate():
     buckets = TokenBuckets(rate=parse_rate("3/m"))
     decisions = [buckets.take("key", 0.0) for _ in range(4)]
     assert [(decision.allowed, decision.remaining) for decision in decisions] == [
@@ -37,12 +37,12 @@ def test_as_many_calls_as_the_rate_says_may_come_at_once_and_no_more():
     assert (decisions[3].full_at_s, decisions[3].next_at_s) == (60.0, 20.0)
 
 
-def test_each_credential_has_its_own_calls():
+def test_each_credential_has_its_own_limit():
     buckets = TokenBuckets(rate=parse_rate("1/m"))
     assert [buckets.take(who, 0.0).allowed for who in ("key", "client", "key")] == [True, True, False]
 
 
-def test_a_refused_call_costs_nothing():
+def test_a_refused_call_does_not_count():
     buckets = TokenBuckets(rate=parse_rate("1/10s"))
     assert [buckets.take("key", now_s).allowed for now_s in (0.0, 3.0, 6.0, 9.0, 10.0)] == [
         True,
@@ -53,7 +53,7 @@ def test_a_refused_call_costs_nothing():
     ]
 
 
-def test_the_headers_are_those_of_the_reference_and_round_up():
+def test_the_headers_follow_the_reference_and_round_up():
     buckets = TokenBuckets(rate=parse_rate("2/3s"))
     buckets.take("key", 0.0)
     buckets.take("key", 0.0)
@@ -68,7 +68,7 @@ def test_the_headers_are_those_of_the_reference_and_round_up():
 
 
 @pytest.mark.parametrize(("calls", "retry_after"), [(1, True), (3, False)], ids=["let in", "not asked for"])
-def test_retry_after_is_told_only_to_the_refused_and_only_when_wanted(calls, retry_after):
+def test_retry_after_is_sent_only_on_refusals_and_only_if_configured(calls, retry_after):
     buckets = TokenBuckets(rate=parse_rate("2/s"))
     decisions = [buckets.take("key", 0.0) for _ in range(calls)]
     assert "Retry-After" not in decisions[-1].headers(unix_s=0.0, now_s=0.0, retry_after=retry_after)
@@ -81,7 +81,7 @@ PAUSES = st.lists(st.floats(min_value=0, max_value=100), max_size=60)
 
 
 @given(rate=RATE, pauses=PAUSES)
-def test_no_stretch_of_time_lets_in_more_than_the_rate_and_one_burst(rate, pauses):
+def test_no_period_admits_more_than_the_rate_and_one_burst(rate, pauses):
     buckets, now_s, allowed = TokenBuckets(rate=rate), 0.0, 0
     for pause_s in pauses:
         now_s += pause_s
@@ -90,7 +90,7 @@ def test_no_stretch_of_time_lets_in_more_than_the_rate_and_one_burst(rate, pause
 
 
 @given(rate=RATE, pauses=PAUSES)
-def test_who_waits_as_long_as_told_is_let_in(rate, pauses):
+def test_a_call_after_retry_after_is_admitted(rate, pauses):
     buckets, now_s = TokenBuckets(rate=rate), 0.0
     for pause_s in pauses:
         now_s += pause_s

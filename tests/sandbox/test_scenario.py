@@ -46,26 +46,26 @@ DONE = {
 
 
 @pytest.mark.parametrize(("line", "action", "argument", "text"), DONE.values(), ids=DONE)
-def test_a_step_says_when_what_happens(line, action, argument, text):
+def test_a_step_has_a_time_and_an_action(line, action, argument, text):
     assert read(step(line)).steps == [ScenarioStep(at_s=10.0, action=action, argument=argument, text=text)]
 
 
-def test_every_action_is_in_the_table_above():
+def test_every_action_is_tested():
     assert {action for _, action, _, _ in DONE.values()} == set(ACTIONS)
 
 
-def test_a_step_may_say_itself_what_it_is_about():
+def test_a_step_may_name_its_own_target():
     scenario = read('about = "Night."\n' + step('stop = true\nsay = "the lights go out"', at="1m30s"))
     assert scenario.about == "Night."
     assert scenario.steps[0].line() == "  1m30s  the lights go out"
 
 
-def test_a_step_is_repeated_as_often_as_its_times_say():
+def test_a_step_is_repeated_the_given_number_of_times():
     scenario = read(step('stop = true\nevery = "5m"\ntimes = 3', at="1m"))
     assert [each.at_s for each in scenario.steps] == [60.0, 360.0, 660.0]
 
 
-def test_steps_are_in_order_of_time_and_of_the_file_at_one_time():
+def test_steps_are_ordered_by_time_and_then_by_position():
     scenario = read(step("start = true", "20s") + step("stop = true", "0s") + step("clear = true", "20s"))
     assert [each.action for each in scenario.steps] == ["stop", "start", "clear"]
 
@@ -111,7 +111,7 @@ def test_all_mistakes_are_listed_with_their_step_and_line():
     ]
 
 
-def test_steps_on_one_line_are_named_by_their_number_alone():
+def test_steps_on_one_line_are_named_by_number():
     with pytest.raises(ConfigError, match=r"^night\.toml, step 1: "):
         read('steps = [{ at = "0s" }]')
 
@@ -125,7 +125,7 @@ class NoSandbox:
 
 
 @given(times=TIMES, earlier=st.floats(min_value=0, max_value=1000), later=st.floats(min_value=0, max_value=1000))
-def test_each_step_is_played_once_and_none_early(times, earlier, later):
+def test_each_step_is_played_once_and_not_early(times, earlier, later):
     steps = [ScenarioStep(at_s=at_s, action="clear", argument=True, text="") for at_s in times]
     player = ScenarioPlayer(NoSandbox(), Scenario(about="", steps=steps))
     assert [each.at_s for each in player.advance(earlier)] == [at_s for at_s in times if at_s <= earlier]

@@ -53,7 +53,7 @@ def stage(_no_complaint, clock):
         yield lambda name: Stage(sandbox, client, clock, name)
 
 
-def test_a_step_is_done_once_and_the_next_one_is_waited_for(stage):
+def test_the_player_waits_for_the_next_step(stage):
     playing = stage("key-rotation")
     assert playing.player.wait_s(0.0) == 0.0
     assert playing.to(0) == ["make"]
@@ -65,7 +65,7 @@ def test_a_step_is_done_once_and_the_next_one_is_waited_for(stage):
     assert playing.player.wait_s(9999.0) is None
 
 
-def test_the_key_rotation_shuts_every_door_and_opens_them_again(stage):
+def test_the_key_rotation_revokes_and_restores_all_credentials(stage):
     playing = stage("key-rotation")
     playing.to(0)
     assert playing.statuses() == {"COMPLETED": 20}
@@ -77,7 +77,7 @@ def test_the_key_rotation_shuts_every_door_and_opens_them_again(stage):
     assert [playing.ask().status_code, playing.ask(token=token).status_code] == [200, 200]
 
 
-def test_the_flaky_night_comes_in_waves_and_ends_well(stage):
+def test_the_flaky_night_has_waves_of_faults_and_ends_healthy(stage):
     playing = stage("flaky-night")
     playing.to(0)
     assert playing.statuses() == {"COMPLETED": 50}
@@ -99,7 +99,7 @@ def test_the_flaky_night_comes_in_waves_and_ends_well(stage):
     assert {playing.ask().status_code for _ in range(10)} == {200}
 
 
-def test_the_flaky_night_s_restart_refuses_connections_and_then_takes_them(stage):
+def test_the_flaky_nights_restart_refuses_connections_and_then_accepts_them(stage):
     playing = stage("flaky-night")
     playing.to(18)
     with pytest.raises(httpx.ConnectError):
@@ -111,7 +111,7 @@ def test_the_flaky_night_s_restart_refuses_connections_and_then_takes_them(stage
     assert playing.statuses() == {"COMPLETED": 50}
 
 
-def test_the_stuck_documents_go_wrong_one_by_one_and_are_fixed(stage):
+def test_the_stuck_documents_fail_one_by_one_and_are_fixed(stage):
     playing = stage("stuck-documents")
     playing.to(0)
     assert playing.statuses() == {"STARTED": 37}
@@ -127,7 +127,7 @@ def test_the_stuck_documents_go_wrong_one_by_one_and_are_fixed(stage):
     assert playing.statuses() == {"COMPLETED": 34}
 
 
-def test_every_example_is_played_above():
+def test_every_example_is_tested():
     played = Path(__file__).read_text(encoding="utf-8")
     assert [path.stem for path in EXAMPLES.iterdir() if f'stage("{path.stem}")' not in played] == []
 

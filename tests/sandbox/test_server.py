@@ -30,7 +30,7 @@ def own(_no_complaint):
     serving.stop()
 
 
-def test_it_comes_back_on_the_same_port_with_what_it_knew(own):
+def test_a_restart_keeps_the_port_and_the_data(own):
     own.start()
     url, port = own.url, own.port
     (item_id,) = own.create_items(1, status="COMPLETED")
@@ -60,7 +60,7 @@ def test_starting_and_stopping_twice_does_no_harm(own):
         get(own.url)
 
 
-def test_stopping_right_after_starting_leaves_nothing_open(own):
+def test_stopping_right_after_starting_leaves_no_open_socket(own):
     own.start()
     own.stop()
     with socket.create_server(("127.0.0.1", own.port)) as taken:
@@ -88,7 +88,7 @@ def test_stopping_drops_idle_connections(own):
             client.get(URL)
 
 
-def test_a_taken_port_is_said_in_a_sentence(own):
+def test_a_port_in_use_is_reported_in_one_sentence(own):
     own.start()
     other = Sandbox(SandboxSettings(port=own.port))
     sentence = (
@@ -109,18 +109,18 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("settings", ADDRESSES.values(), ids=ADDRESSES)
-def test_an_address_that_cannot_be_used_is_said_in_a_sentence(settings):
+def test_an_unusable_address_is_reported_in_one_sentence(settings):
     with pytest.raises(MonitorError, match=rf"^the sandbox can't listen on {settings.host} port {settings.port}: \w"):
         Sandbox(settings).start()
 
 
-def test_it_listens_on_ipv6():
+def test_the_server_listens_on_ipv6():
     with Sandbox(SandboxSettings(host="::1")) as sandbox:
         assert sandbox.url == f"http://[::1]:{sandbox.port}"
         assert get(sandbox.url + URL, headers=HEADERS).status_code == 400
 
 
-def test_answers_do_not_wait_for_acknowledgements(own):
+def test_answers_are_sent_without_nagle_delay(own):
     """With Nagle's algorithm the second packet of each answer waits 40 ms for the client's delayed ACK."""
     own.start()
     with httpx.Client(base_url=own.url, trust_env=False) as client:

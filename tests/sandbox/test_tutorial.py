@@ -229,7 +229,7 @@ def test_all_four_steps_print_what_the_tutorial_prints(tutorial, own, printed, s
     assert slept == [1, 2, 15]
 
 
-def test_what_step_4_has_cleaned_up_is_gone(tutorial, own):
+def test_step_4_deletes_its_items(tutorial, own):
     item_ids = tutorial.upload_batch()
     tutorial.clean_up(item_ids)
     assert [tutorial.once("GET", f"/engine/v2/items/{item_id}").status_code for item_id in item_ids] == [404, 404]
@@ -243,7 +243,7 @@ def test_the_client_retries_what_is_transient_in_any_call(tutorial, own, printed
     assert printed == ["Attempt 1 failed (503); retrying in 1s", "Attempt 2 failed (network error); retrying in 2s"]
 
 
-def test_the_client_gives_up_after_its_last_retry(tutorial, own, slept):
+def test_the_client_stops_after_its_last_retry(tutorial, own, slept):
     own.add_fault("html502:path=/engine")
     with pytest.raises(ApiError) as refused:
         tutorial.request("GET", "/engine/v2/items/1")
@@ -251,7 +251,7 @@ def test_the_client_gives_up_after_its_last_retry(tutorial, own, slept):
     assert slept == [1, 2, 4, 8]
 
 
-def test_an_expired_token_is_fetched_anew_once_and_a_rejected_one_never(tutorial, own):
+def test_an_expired_token_is_refreshed_once_and_a_rejected_one_never(tutorial, own):
     (item_id,) = own.create_items(1, status="COMPLETED")
     assert tutorial.request("GET", f"/engine/v2/items/{item_id}")["item_id"] == item_id
     own.expire_tokens()

@@ -20,25 +20,25 @@ def server():
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", [each for each in ON_POSTGRES if each.short], ids=lambda each: each.name)
-def test_what_postgresql_does_to_a_run_leaves_nothing_half_written(server, tmp_path, case):
+def test_no_fault_of_postgresql_leaves_a_run_half_written(server, tmp_path, case):
     row = getattr(postgres_faults, case.name)(server, tmp_path)
     assert kept(case, row) == []
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", [each for each in ON_SQLITE if each.short], ids=lambda each: each.name)
-def test_what_happens_to_a_file_leaves_nothing_half_written(tmp_path, case):
+def test_no_fault_of_a_sqlite_file_leaves_a_run_half_written(tmp_path, case):
     row = getattr(sqlite_faults, case.name)(tmp_path)
     assert kept(case, row) == []
 
 
 @pytest.mark.smoke
-def test_every_promise_is_tried_by_a_function_of_its_name():
+def test_every_promise_has_a_function_that_tests_it():
     assert [each.name for each in ON_POSTGRES if not callable(getattr(postgres_faults, each.name, None))] == []
     assert [each.name for each in ON_SQLITE if not callable(getattr(sqlite_faults, each.name, None))] == []
 
 
 @pytest.mark.smoke
-def test_the_document_has_the_table_as_it_is():
+def test_the_table_in_the_document_is_current():
     document = DOCUMENT.read_text(encoding="utf-8")
     assert written(document) == document

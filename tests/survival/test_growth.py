@@ -9,7 +9,7 @@ RUNS, STRETCH = 100, 10
 
 
 @pytest.mark.timeout(400)
-def test_ticks_leave_nothing_behind(store_url):
+def test_a_ticking_daemon_does_not_grow(store_url):
     growth = grow(store_url, RUNS, stretch=STRETCH)
     assert (growth.incidents >= 3, growth.messages >= 12) == (True, True)
     assert grown(growth) == []

@@ -33,7 +33,7 @@ def expected(_sqlite_template):
 
 
 @pytest.mark.parametrize("kills", STORIES.values(), ids=STORIES)
-def test_whoever_is_killed_the_next_run_and_the_next_delivery_make_it_whole(world, kills, expected):
+def test_the_next_run_and_delivery_recover_from_a_kill_at_any_point(world, kills, expected):
     survived = survive(world, kills, expected)
     assert survived.wrong == []
     assert survived.killed == len(kills)
@@ -52,7 +52,7 @@ def test_a_kill_at_any_other_moment_loses_nothing(small_world, expected):
 
 
 @pytest.mark.smoke
-def test_every_point_is_around_a_step_that_there_is():
+def test_every_kill_point_wraps_an_existing_step():
     steps = {kill.point.partition(".")[0] for kill in (*RUN_POINTS, *DELIVERY_POINTS, *DAEMON_POINTS)}
     assert steps == STEPS.keys() | WAITS.keys()
 
@@ -69,7 +69,7 @@ DAMAGES = {
 }
 
 
-def test_the_audit_sees_what_is_wrong(small_world):
+def test_the_audit_finds_violations(small_world):
     file = small_world.folder / "monitor.db"
     with ScriptedReceiver() as receiver:
         scenario = Scenario(small_world, receiver, slow=False)
@@ -89,7 +89,7 @@ def test_the_audit_sees_what_is_wrong(small_world):
 
 
 @pytest.mark.smoke
-def test_the_audit_sees_who_was_told_twice():
+def test_the_audit_finds_duplicate_messages():
     once, other = ("k1", {"kind": "opened"}), ("k2", {"kind": "opened"})
     assert audit.duplicates([once, other]) == (0, True)
     assert audit.duplicates([once, other, once]) == (1, True)

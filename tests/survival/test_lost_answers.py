@@ -34,7 +34,7 @@ def proxied(tmp_path, sandbox, new_postgres):
     [(b"INTO item_events", "outcomes"), (b"INTO snapshots", "closing"), (b"staged_ids", "sync")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_was_committed_without_an_answer_is_not_written_twice(proxied, after, what):
+def test_a_commit_whose_answer_was_lost_is_not_written_twice(proxied, after, what):
     world, proxy = proxied
     good, bad = world.track(20), world.track(3, status="FAILED")
     proxy.lose_the_answer(after=after)
@@ -49,7 +49,7 @@ def test_what_was_committed_without_an_answer_is_not_written_twice(proxied, afte
     assert world.rows("SELECT holder FROM leases") == [{"holder": None}]
 
 
-def test_a_run_that_was_closed_in_time_is_not_taken_for_lost_when_its_lease_went_meanwhile(proxied, new_postgres):
+def test_a_closed_run_is_not_reported_as_lost_after_its_lease_expired(proxied, new_postgres):
     world, proxy = proxied
     world.track(2)
 
@@ -64,7 +64,7 @@ def test_a_run_that_was_closed_in_time_is_not_taken_for_lost_when_its_lease_went
     assert [row["status"] for row in world.rows("SELECT status FROM runs")] == ["complete"]
 
 
-def test_a_statement_that_nobody_answers_ends_and_says_so(proxied, monkeypatch):
+def test_a_statement_without_an_answer_times_out_with_an_error(proxied, monkeypatch):
     world, proxy = proxied
     monkeypatch.setattr(postgres, "_CLIENT_MARGIN_S", 0.1)
     engine = connect(world.database, statement_timeout_s=0.2)
@@ -83,14 +83,14 @@ def test_a_statement_that_nobody_answers_ends_and_says_so(proxied, monkeypatch):
     engine.dispose()
 
 
-def test_a_statement_that_takes_too_long_is_ended_by_the_server_and_its_connection_stays(new_postgres):
+def test_a_slow_statement_is_cancelled_by_the_server_and_its_connection_stays(new_postgres):
     engine = connect(new_postgres(), statement_timeout_s=0.2)
     with pytest.raises(StoreUnavailableError, match="did not answer in time"), reading(engine) as conn:
         conn.execute(text("SELECT pg_sleep(20)"))
     engine.dispose()
 
 
-def test_a_session_has_limits_of_its_own_and_those_that_somebody_set_win(new_postgres):
+def test_a_session_has_default_timeouts_and_configured_ones_win(new_postgres):
     url = new_postgres()
     limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
     said = []
@@ -102,7 +102,7 @@ def test_a_session_has_limits_of_its_own_and_those_that_somebody_set_win(new_pos
     assert said == [["2min", "30s", "90s"], ["2min", "1s", "90s"]]
 
 
-def test_a_host_that_vanished_is_noticed_by_the_network_itself(new_postgres):
+def test_a_vanished_host_is_detected_by_tcp_timeouts(new_postgres):
     engine = connect(new_postgres())
     with engine.connect() as conn, socket.socket(fileno=os.dup(conn.connection.fileno())) as ours:
         options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)

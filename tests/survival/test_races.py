@@ -9,7 +9,7 @@ pytestmark = pytest.mark.process
 
 
 @pytest.mark.smoke
-def test_of_many_processes_one_runs_each_slot_and_one_that_was_stopped_writes_nothing_more(world):
+def test_each_run_key_is_executed_by_one_process_and_a_stopped_one_writes_nothing_more(world):
     raced = race(world, processes=3, slots=10, point="record.enter", waits=False)
     assert raced.wrong == []
     assert (raced.once, raced.twice, raced.lost, raced.stale) == (10, 0, 1, 0)
@@ -24,7 +24,7 @@ def test_of_many_processes_one_runs_each_slot_and_one_that_was_stopped_writes_no
         "INSERT INTO item_events (target, item_id, run_id, at, kind) VALUES ('gloo', 'x', 1, '2026-03-01', 'state')",
     ],
 )
-def test_a_write_under_a_stale_epoch_is_seen(world, write):
+def test_a_write_under_a_stale_epoch_is_detected(world, write):
     world.track(1, "QUEUED", uploaded_at=world.clock())
     watch(world)
     world.run()

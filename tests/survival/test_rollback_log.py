@@ -15,7 +15,7 @@ ROWS = 95
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_between_two_batches_a_writer_does_not_wait_at_all(tmp_path, kind):
+def test_a_writer_does_not_wait_between_two_batches(tmp_path, kind):
     path = tmp_path / "pipeline.db"
     _filled(path, kind, ROWS)
     spec = SyncLogSpec(url=f"sqlite:///{path}", table="sync_log", id_column="item_id")
@@ -60,6 +60,6 @@ def test_ids_in_any_text_are_paged_through_in_a_table_without_rowid(tmp_path):
     assert len(paged) == 5
 
 
-def test_the_measurement_sees_the_writer_write(tmp_path):
+def test_the_measurement_includes_writes(tmp_path):
     waits = measure(tmp_path, "table", 2000, slowly_s=0.05)
     assert waits.commits > 1

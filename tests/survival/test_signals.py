@@ -8,5 +8,5 @@ pytestmark = pytest.mark.process
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(("command", "after_s"), [("check", 0.12), ("notify", 0.03), ("daemon", 0.12)])
-def test_told_to_end_it_leaves_nothing_claimed_and_keeps_what_it_finished(small_world, command, after_s):
+def test_after_sigterm_nothing_is_claimed_and_finished_work_is_kept(small_world, command, after_s):
     assert end(small_world, command, after_s).wrong == []

@@ -38,7 +38,7 @@ def read(engine, *targets, throttle_keys=None):
         return database_probe.read(conn, targets=targets or ("gloo",), throttle_keys=throttle_keys or {}, timeout_s=5)
 
 
-def test_a_target_stands_as_its_newest_runs_left_it(engine):
+def test_the_state_of_a_target_is_that_of_its_newest_runs(engine):
     with writing(engine) as conn:
         ended(conn, ago=timedelta(hours=4), snapshot=Snapshot(completed=1))
         ended(conn, ago=timedelta(hours=3), snapshot=Snapshot(completed=2, pending=3, stuck=1))
@@ -57,14 +57,14 @@ def test_a_target_stands_as_its_newest_runs_left_it(engine):
     }
 
 
-def test_a_run_that_died_is_none_that_ended(engine):
+def test_a_crashed_run_does_not_count_as_finished(engine):
     with writing(engine) as conn:
         runs.start(conn, target="gloo", environment="test", run_key=None, epoch=1, started_at=NOW - timedelta(hours=1))
         runs.abandon(conn, target="gloo", before_epoch=2, at=NOW)
     assert read(engine).targets == {"gloo": TargetState()}
 
 
-def test_more_targets_than_one_statement_takes_are_all_read(engine):
+def test_more_targets_than_fit_one_statement_are_all_read(engine):
     names = [f"t{number}" for number in range(1203)]
     with writing(engine) as conn:
         ended(conn, target=names[-1], ago=timedelta(0), snapshot=Snapshot(completed=4))
@@ -132,7 +132,7 @@ def test_messages_count_by_channel_until_they_are_delivered(engine):
     assert stored.channels["mail"].suspended_at == NOW
 
 
-def test_what_was_learned_of_an_api_is_told_of_each_target_on_its_key(engine):
+def test_learned_limits_are_reported_for_each_target_with_the_key(engine):
     learned = LearnedLimits(at=NOW, rate_per_s=7.5, down=True)
     with writing(engine) as conn:
         throttles.write(conn, key="k", origin="https://api.example:443", limits=learned)

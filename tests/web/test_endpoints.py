@@ -55,7 +55,7 @@ def reasons(answer):
     return [(reason["part"], reason.get("target")) for reason in answer.json["reasons"]]
 
 
-def test_a_daemon_that_has_just_begun_is_alive_and_ready(serve):
+def test_a_new_daemon_is_alive_and_ready(serve):
     served = serve()
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
     assert (alive.status, ready.status) == (200, 200)
@@ -76,7 +76,7 @@ def test_a_stalled_event_loop_is_neither_alive_nor_ready(serve):
     assert ask(served.address, "/healthz").status == 200
 
 
-def test_while_it_stops_it_still_answers_and_reports_it(serve):
+def test_a_stopping_daemon_still_answers_and_reports_it(serve):
     served = serve()
     served.do(lambda: setattr(served.state, "stopping", True))
     alive, ready = ask(served.address, "/healthz"), ask(served.address, "/readyz")
@@ -115,7 +115,7 @@ def test_a_newer_schema_is_reported_with_its_remedy(serve, store_url):
     assert "install the newer ingestion-monitor" in ready.json["reasons"][0]["remedy"]
 
 
-def test_a_database_file_that_is_replaced_is_seen(tmp_path):
+def test_a_replaced_database_file_is_noticed(tmp_path):
     path, copy = tmp_path / "monitor.db", tmp_path / "copy.db"
     upgrade(f"sqlite:///{path}")
     shutil.copyfile(path, copy)
@@ -134,7 +134,7 @@ def test_a_database_file_that_is_replaced_is_seen(tmp_path):
 
 
 @pytest.mark.parametrize("page", ["/healthz", "/readyz", "/metrics"])
-def test_head_is_the_same_without_its_body(serve, page):
+def test_head_equals_get_without_the_body(serve, page):
     served = serve()
     got, head = ask(served.address, page), ask(served.address, page, method="HEAD")
     assert (head.status, head.body) == (got.status, b"")
@@ -155,7 +155,7 @@ def test_head_is_the_same_without_its_body(serve, page):
         ("OPTIONS", "/readyz", 405),
     ],
 )
-def test_everything_else_is_refused_in_json(serve, method, path, status):
+def test_other_requests_are_refused_in_json(serve, method, path, status):
     answer = ask(serve().address, path, method=method)
     assert (answer.status, list(answer.json)) == (status, ["error"])
     assert ("allow" in answer.headers) == (status == 405)
@@ -171,7 +171,7 @@ def test_the_host_header_does_not_matter(serve, host):
     assert ask(serve().address, "/healthz", headers={"Host": host}).status == 200
 
 
-def test_a_request_for_another_protocol_is_answered_all_the_same(serve):
+def test_an_upgrade_request_is_answered_as_plain_http(serve):
     headers = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -181,7 +181,7 @@ def test_a_request_for_another_protocol_is_answered_all_the_same(serve):
     assert ask(serve().address, "/healthz", headers=headers).status == 200
 
 
-def test_ipv6_is_listened_on(serve):
+def test_the_endpoints_listen_on_ipv6(serve):
     served = serve(listen="[::1]:0")
     assert served.address[0] == "::1"
     assert ask(served.address, "/healthz").status == 200

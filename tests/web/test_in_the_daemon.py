@@ -62,7 +62,7 @@ def start():
 
 
 @pytest.mark.smoke
-def test_what_it_does_shows_in_its_metrics(world, start):
+def test_metrics_count_the_work_of_the_daemon(world, start):
     world.configure(check="max_attempts = 1", more=EVERY_SECOND)
     world.track(3)
     daemon = start(world)
@@ -110,7 +110,7 @@ def turned(url, read_only):
         conn.execute(sessions, [url.database])
 
 
-def test_it_answers_before_its_database_does(small_world, start, new_postgres):
+def test_the_endpoints_answer_before_the_database(small_world, start, new_postgres):
     url = make_url(new_postgres(migrated=True))
     door = Door(url.host, url.port)
     there = url.set(host="127.0.0.1", port=door.port).render_as_string(hide_password=False)
@@ -130,7 +130,7 @@ def test_it_answers_before_its_database_does(small_world, start, new_postgres):
         door.close()
 
 
-def test_it_says_that_it_stops_as_long_as_work_is_under_way_and_ends_whoever_is_connected(small_world, start):
+def test_a_stopping_daemon_reports_it_until_work_has_ended_and_closes_connections(small_world, start):
     small_world.configure(check="concurrency = 4", more=HOURLY)
     small_world.track(8)
     small_world.sandbox.add_fault(path="/engine", delay_s=60)
@@ -147,7 +147,7 @@ def test_it_says_that_it_stops_as_long_as_work_is_under_way_and_ends_whoever_is_
     assert time.monotonic() - started_s < 10
 
 
-def test_a_port_that_is_taken_does_not_keep_it_from_its_work(small_world, start):
+def test_a_port_in_use_does_not_stop_the_daemon(small_world, start):
     small_world.configure(more=EVERY_SECOND)
     small_world.track(1)
     with socket.socket() as taken:
@@ -161,7 +161,7 @@ def test_a_port_that_is_taken_does_not_keep_it_from_its_work(small_world, start)
         assert daemon.end()[0] == 143
 
 
-def test_a_reload_that_is_refused_shows_and_one_that_is_taken_too(small_world, start):
+def test_refused_and_accepted_reloads_are_reported(small_world, start):
     small_world.configure(more=HOURLY)
     daemon = start(small_world)
     daemon.await_events("daemon_started")
@@ -178,7 +178,7 @@ def test_a_reload_that_is_refused_shows_and_one_that_is_taken_too(small_world, s
     assert daemon.metric("schedule_interval_seconds", target="gloo") is None
 
 
-def test_a_newer_schema_is_seen_while_it_runs(world, start):
+def test_a_newer_schema_is_noticed_by_a_running_daemon(world, start):
     world.configure(more=HOURLY)
     daemon = start(world)
     daemon.await_events("daemon_started")
@@ -189,7 +189,7 @@ def test_a_newer_schema_is_seen_while_it_runs(world, start):
     assert [reason["part"] for reason in daemon.ask("/readyz").json["reasons"]] == ["schema"]
 
 
-def test_no_secret_of_any_setting_is_on_any_page(tmp_path):
+def test_no_endpoint_shows_a_secret(tmp_path):
     path = tmp_path / "monitor.toml"
     text = whole(quoted).replace("@db/x", "@127.0.0.1:1/x").replace('\nenvironment = "production"', "")
     path.write_text(f'environment = "test"\nweb = {{ listen = "127.0.0.1:0" }}\n{text}', encoding="utf-8")

@@ -38,11 +38,11 @@ def taken(host="127.0.0.1"):
         ("off", None),
     ],
 )
-def test_an_address_is_read_as_it_is_written(written, address):
+def test_addresses_are_parsed(written, address):
     assert WebConfig(listen=written).address == address
 
 
-def test_the_default_is_loopback():
+def test_the_default_address_is_loopback():
     assert WebConfig().address == ("127.0.0.1", 8990)
 
 

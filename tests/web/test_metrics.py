@@ -71,7 +71,7 @@ def shown(daemon):
     return values(render(daemon.tracker.snapshot(), PROBE, PLAIN))
 
 
-def test_what_this_process_did_is_counted(shown):
+def test_the_work_of_this_process_is_counted(shown):
     assert {state: shown["runs_total", state, "gloo"] for state in ("complete", "partial", "aborted", "failed")} == {
         "complete": 1,
         "partial": 0,
@@ -86,7 +86,7 @@ def test_what_this_process_did_is_counted(shown):
     assert (shown["run_duration_seconds_count", "gloo"], shown["run_duration_seconds_sum", "gloo"]) == (1, 2.0)
 
 
-def test_what_is_stored_is_told_as_it_stands(shown):
+def test_gauges_show_the_stored_state(shown):
     states = ("completed", "pending", "failed", "not_found", "invalid", "unknown")
     assert [shown["items", state, "gloo"] for state in states] == [7, 2, 0, 3, 0, 0]
     assert shown["items_stuck", "gloo"] == 1
@@ -99,7 +99,7 @@ def test_what_is_stored_is_told_as_it_stands(shown):
     assert shown["schedule_interval_seconds", "gloo"] == 300
 
 
-def test_incidents_and_messages_of_what_is_configured_are_told_and_of_nothing_else(shown):
+def test_only_incidents_and_messages_of_configured_targets_and_channels_are_reported(shown):
     assert {key[1:] for key in shown if key[0] == "incidents_open"} == {
         ("outage", "critical", "gloo"),
         ("channel_failing", "warning", "channel:hook"),
@@ -119,7 +119,7 @@ def test_incidents_and_messages_of_what_is_configured_are_told_and_of_nothing_el
     ],
     ids=["somebody else runs it", "the database is down", "a defect"],
 )
-def test_a_run_without_a_report_is_counted_for_its_reason(daemon, error, counted):
+def test_a_run_without_a_report_is_counted_by_reason(daemon, error, counted):
     with pytest.raises(type(error)), daemon.tracker.count_failure("gloo"):
         raise error
     shown = values(render(daemon.tracker.snapshot(), PROBE, PLAIN))
@@ -135,7 +135,7 @@ def test_a_run_without_a_report_is_counted_for_its_reason(daemon, error, counted
     [(ProbeResult(error="it is down"), 0), (ProbeResult(schema=SchemaState.NEWER), 0)],
     ids=["no database", "a newer schema"],
 )
-def test_without_a_database_what_the_process_knows_is_told_all_the_same(daemon, probe, up):
+def test_without_a_database_the_metrics_of_the_process_are_reported(daemon, probe, up):
     daemon.tracker.observe(REPORT, throttle_keys={})
     shown = values(render(daemon.tracker.snapshot(), probe, PLAIN))
     assert (shown["database_up",], shown["runs_total", "complete", "gloo"]) == (up, 1)
@@ -143,7 +143,7 @@ def test_without_a_database_what_the_process_knows_is_told_all_the_same(daemon, 
     assert {key[0] for key in shown} & (stored | {"run_overdue_timestamp_seconds"}) == set()
 
 
-def test_a_target_that_a_reload_removed_vanishes_and_the_others_go_on(daemon):
+def test_a_target_removed_by_a_reload_disappears_and_the_others_stay(daemon):
     daemon.tracker.observe(REPORT, throttle_keys={})
     before = daemon.state.config
     other = before.targets[0].model_copy(update={"name": "b"})
@@ -157,7 +157,7 @@ def test_a_target_that_a_reload_removed_vanishes_and_the_others_go_on(daemon):
     assert ('target="gloo"' in text, 'target="b"' in text) == (False, True)
 
 
-def test_both_formats_say_the_same(daemon):
+def test_both_formats_have_the_same_values(daemon):
     daemon.tracker.observe(REPORT, throttle_keys={})
     snapshot = daemon.tracker.snapshot()
     plain = values(render(snapshot, PROBE, PLAIN))
@@ -171,7 +171,7 @@ def test_both_formats_say_the_same(daemon):
 @pytest.mark.parametrize(
     ("kind", "read"), [(PLAIN, read_plain), (OPENMETRICS, read_openmetrics)], ids=["plain", "open"]
 )
-def test_no_name_however_odd_breaks_the_format(daemon, kind, read, name):
+def test_no_name_breaks_the_format(daemon, kind, read, name):
     before = daemon.state.config
     odd = before.targets[0].model_copy(update={"name": name})
     daemon.state.config = before.model_copy(update={"targets": (odd,)})
@@ -194,7 +194,7 @@ def test_no_name_however_odd_breaks_the_format(daemon, kind, read, name):
         (",;,;=,", PLAIN),
     ],
 )
-def test_the_format_is_the_one_that_is_asked_for(accept, expected):
+def test_the_format_follows_the_accept_header(accept, expected):
     assert negotiate_content_type(accept) == expected
 
 

@@ -45,7 +45,7 @@ def target(**changes):
 @pytest.mark.parametrize(
     ("age_s", "expected"), [(0, Liveness.OK), (59.9, Liveness.OK), (60, Liveness.STALLED), (1e6, Liveness.STALLED)]
 )
-def test_it_is_alive_while_its_event_loop_runs(age_s, expected):
+def test_the_daemon_is_alive_while_its_event_loop_runs(age_s, expected):
     assert liveness(heartbeat_age_s=age_s) is expected
 
 
@@ -99,7 +99,7 @@ def test_it_is_alive_while_its_event_loop_runs(age_s, expected):
         ),
     ],
 )
-def test_it_is_not_ready_for_a_reason_with_a_remedy(inputs, part, said, remedy):
+def test_every_reason_for_not_ready_has_a_remedy(inputs, part, said, remedy):
     found = readiness(inputs, NOW)
     (reason,) = found.reasons
     assert (found.status, reason.part) == (ReadinessStatus.NOT_READY, part)
@@ -162,7 +162,7 @@ def test_a_problem_that_stops_no_run_is_a_warning(inputs, part, said, channel):
         pytest.param(ReadinessInputs(channels=[ChannelInput(name="a")]), id="a channel that is well"),
     ],
 )
-def test_it_is_ready_without_warnings(inputs):
+def test_the_daemon_is_ready_without_warnings(inputs):
     found = readiness(inputs, NOW)
     assert (found.status, found.reasons, found.warnings) == (ReadinessStatus.READY, (), ())
 
@@ -174,7 +174,7 @@ def test_a_daemon_that_is_stopping_gives_no_other_reason():
     assert [warning.part for warning in found.warnings] == [Component.CONFIGURATION]
 
 
-def test_while_the_database_is_down_runs_are_not_judged():
+def test_overdue_targets_are_not_reported_while_the_database_is_down():
     inputs = ReadinessInputs(database=DatabaseInput(error="down"), targets=[target(last_run_at=None)])
     assert [reason.part for reason in readiness(inputs, NOW).reasons] == [Component.DATABASE]
 

@@ -22,7 +22,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize(("date", "age", "ahead"), HEADERS.values(), ids=HEADERS)
-def test_the_date_of_an_answer_says_how_far_the_clocks_are_apart(date, age, ahead):
+def test_clock_skew_is_computed_from_the_date_of_an_answer(date, age, ahead):
     assert clock_offset(date, age, now=NOW) == ahead
 
 

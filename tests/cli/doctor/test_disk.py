@@ -91,7 +91,7 @@ MARKERS = {
 
 
 @pytest.mark.parametrize(("files", "environ", "in_container"), MARKERS.values(), ids=MARKERS)
-def test_a_container_is_known_by_its_markers(tmp_path, files, environ, in_container):
+def test_a_container_is_recognised_by_its_markers(tmp_path, files, environ, in_container):
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -79,7 +79,7 @@ def alone_readable(world):
 # --- all is well -----------------------------------------------------------------------------------------------------
 
 
-def test_a_world_in_order_has_no_problem(world):
+def test_a_healthy_setup_has_no_problem(world):
     world.track(7)
     world.configure(strategy="auto")
     alone_readable(world)
@@ -164,7 +164,7 @@ def test_a_newer_schema_is_a_problem(small_world):
     assert "newer" in database.message
 
 
-def test_a_server_that_is_down_leaves_the_other_parts_to_be_tried(small_world, unused_port):
+def test_other_checks_run_if_the_database_server_is_down(small_world, unused_port):
     small_world.track(1)
     small_world.configure(database=f"postgresql://monitor:pw@127.0.0.1:{unused_port}/monitor")
     found = levels(examined(small_world))
@@ -172,13 +172,13 @@ def test_a_server_that_is_down_leaves_the_other_parts_to_be_tried(small_world, u
     assert (found["sync log"], found["item"]) == (Level.OK, Level.OK)
 
 
-def test_a_built_in_log_is_not_tried_without_its_database(small_world, unused_port):
+def test_a_built_in_log_is_not_checked_without_its_database(small_world, unused_port):
     small_world.configure(database=f"postgresql://monitor:pw@127.0.0.1:{unused_port}/monitor", built_in_log=True)
     log = only(examined(small_world), "sync log")
     assert (log.level, log.message) == (Level.NOT_TRIED, "not tried: it is in the database, which can't be used.")
 
 
-def test_a_database_that_may_only_be_read_is_a_problem(small_world, new_postgres):
+def test_a_read_only_database_is_a_problem(small_world, new_postgres):
     url = new_postgres(migrated=True)
     small_world.configure(database=f"{url}?options=-c%20default_transaction_read_only%3Don")
     database = only(examined(small_world), "database")
@@ -186,7 +186,7 @@ def test_a_database_that_may_only_be_read_is_a_problem(small_world, new_postgres
     assert "can't be written" in database.message
 
 
-def test_a_database_on_a_containers_own_disk_is_a_warning(small_world):
+def test_a_database_on_a_containers_writable_layer_is_a_warning(small_world):
     mounts = "1 0 0:1 / / rw - overlay overlay rw"
     disk = only(examined(small_world, host=HostInfo(in_container=True, mounts=mounts)), "disk")
     assert (disk.level, disk.location) == (Level.WARNING, "monitor.toml, line 1")
@@ -209,14 +209,14 @@ def test_an_old_sqlite_database_is_upgraded(small_world):
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 
-def test_what_the_configuration_ignores_is_a_warning(small_world):
+def test_ignored_settings_are_a_warning(small_world):
     config = load_config(small_world.config_path, environ={"MONITOR_ENVIROMENT": "test"})
     told = [finding for finding in diagnosed(config) if finding.part == "configuration"]
     assert [finding.level for finding in told] == [Level.OK, Level.WARNING]
     assert "MONITOR_ENVIROMENT" in told[1].message
 
 
-def test_what_a_provider_refuses_is_a_configuration_problem(small_world, tmp_path, monkeypatch):
+def test_settings_that_a_provider_refuses_are_a_configuration_problem(small_world, tmp_path, monkeypatch):
     (tmp_path / "picky_provider.py").write_text(
         "from monitor.errors import ConfigError\n"
         "def make(settings):\n    raise ConfigError(['targets.gloo.options.tenant is missing: give it'])\n"
@@ -234,7 +234,7 @@ def test_what_a_provider_refuses_is_a_configuration_problem(small_world, tmp_pat
     assert "sync log" not in levels(findings)
 
 
-def test_a_file_that_goes_away_meanwhile_has_no_lines(small_world):
+def test_a_deleted_configuration_file_has_no_line_numbers(small_world):
     config = load_config(small_world.config_path, environ={})
     small_world.config_path.unlink()
     assert setting_locations(config).of("database").where == "monitor.toml"
@@ -278,7 +278,7 @@ def test_a_wrong_time_column_is_reported_with_its_line(small_world):
     assert only(examined(small_world), "sync log").setting == "targets.gloo.sync_log.submitted_at_column"
 
 
-def test_a_log_that_does_not_exist_points_at_its_url(small_world):
+def test_a_missing_sync_log_is_reported_at_its_url_setting(small_world):
     small_world.configure(sync_log=f"sqlite:///{small_world.folder}/no.db")
     log = only(examined(small_world), "sync log")
     assert (log.level, log.setting) == (Level.PROBLEM, "targets.gloo.sync_log.url")
@@ -332,7 +332,7 @@ def test_the_built_in_log_is_read(world):
     assert only(findings, "item").level is Level.OK
 
 
-def test_of_a_long_log_only_the_beginning_is_read(small_world):
+def test_only_the_beginning_of_a_long_log_is_read(small_world):
     rows = MAX_ROWS + 1500
     small_world.log(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < "
@@ -378,7 +378,7 @@ def test_a_revoked_key_may_be_credentials_or_access(small_world):
     assert only(findings, "credentials").message == "no answer shows whether the key is accepted."
 
 
-def test_an_item_of_somebody_else_is_about_the_publisher(small_world):
+def test_a_forbidden_item_is_reported_as_another_publishers(small_world):
     (item_id,) = small_world.track(1)
     small_world.sandbox.assign_to_other_publisher(item_id)
     item = only(examined(small_world), "item")
@@ -405,14 +405,14 @@ def test_an_item_that_the_api_does_not_know_is_no_problem(small_world):
     assert (item.level, item.message) == (Level.OK, f"the API answers, but does not know {item_id} (HTTP 404).")
 
 
-def test_ids_are_tried_until_the_api_knows_one(small_world):
+def test_ids_are_requested_until_the_api_knows_one(small_world):
     ids = small_world.track(5)
     for item_id in ids[:-1]:
         small_world.sandbox.remove(item_id)
     assert only(examined(small_world), "item").message == f"{ids[-1]} is COMPLETED."
 
 
-def test_when_none_of_the_sample_is_known_the_scope_is_in_doubt(small_world):
+def test_a_sample_without_known_items_suggests_a_wrong_scope(small_world):
     for item_id in small_world.track(9):
         small_world.sandbox.remove(item_id)
     item = only(examined(small_world), "item")
@@ -476,7 +476,7 @@ def test_an_api_that_is_down_is_reported_once(small_world):
     assert only(findings, "clock").level is Level.NOT_TRIED
 
 
-def test_an_api_key_meets_an_api_that_is_down_in_the_same_way(small_world):
+def test_an_api_that_is_down_is_reported_once_with_an_api_key_too(small_world):
     small_world.track(1)
     small_world.configure(strategy="auto", auth=small_world.key_auth)
     small_world.sandbox.stop()
@@ -543,7 +543,7 @@ def test_a_clock_that_is_off_is_a_warning(small_world, off_s, level):
         assert only(examined(small_world), "clock").level is level
 
 
-def test_the_clock_is_read_off_refusals_too(small_world):
+def test_the_clock_is_compared_with_refusals_too(small_world):
     small_world.track(1)
     date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     small_world.sandbox.add_fault(path="/oauth2", status=401, headers={"Date": date})
@@ -575,7 +575,7 @@ def test_inherited_limits_are_reported_before_the_api_is_asked(world):
 LIST = "/engine/v2/publisher"
 
 
-def test_a_publisher_without_access_is_a_warning_while_items_can_be_asked_for(small_world):
+def test_a_forbidden_list_is_a_warning_if_items_can_be_requested(small_world):
     small_world.track(1)
     small_world.configure(strategy="auto")
     settings = small_world.sandbox.settings
@@ -595,7 +595,7 @@ def test_a_publisher_that_does_not_exist_is_a_problem(small_world):
     )  # fmt: skip
 
 
-def test_a_list_that_nothing_can_replace_is_a_problem(small_world):
+def test_a_forbidden_list_is_a_problem_with_strategy_list(small_world):
     small_world.track(1)
     small_world.configure(strategy="list")
     small_world.sandbox.add_fault(path=LIST, status=403)
@@ -623,7 +623,7 @@ def test_a_list_without_the_logs_items_is_a_warning(small_world):
     )  # fmt: skip
 
 
-def test_of_a_long_list_only_the_beginning_is_read(small_world):
+def test_only_the_beginning_of_a_long_list_is_read(small_world):
     small_world.track(1)
     small_world.configure(strategy="list")
     rows = [{"item_id": f"{n:08x}-0000-4000-8000-000000000000", "status": "COMPLETED"} for n in range(60_000)]
@@ -696,7 +696,7 @@ def test_a_deleted_url_file_is_a_problem(small_world):
     assert str(file) in hook.message
 
 
-def test_the_log_takes_a_test_message(small_world):
+def test_the_log_channel_accepts_a_test_message(small_world):
     small_world.configure(more='[[channels]]\nname = "mine"\ntype = "log"\n')
     assert only(examined(small_world), "mine").message == "writes to the monitor's own log."
     assert only(examined(small_world, send_test=True), "mine").message == "a test message was written to the log."

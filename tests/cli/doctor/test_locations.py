@@ -81,13 +81,13 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("loc", "setting", "where"), PLACES.values(), ids=PLACES)
-def test_a_place_is_told_as_people_know_it(locations, loc, setting, where):
+def test_a_location_is_shown_as_file_and_line_or_variable(locations, loc, setting, where):
     folder, known = locations
     location = known.of(*loc)
     assert (location.setting, location.where) == (setting, where.format(folder=folder))
 
 
-def test_without_a_file_the_variable_is_the_place(tmp_path, monkeypatch):
+def test_without_a_file_the_variable_is_the_location(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environ = {"GLOO_API_KEY": "k", "GLOO_PUBLISHER_ID": "p", "MONITOR_SYNC_LOG_URL": "sqlite:///x.db"}
     known = setting_locations(load_config(environ=environ))

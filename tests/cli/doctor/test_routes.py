@@ -33,7 +33,7 @@ RULES = {
 
 
 @pytest.mark.parametrize(("toml", "said"), RULES.values(), ids=RULES)
-def test_a_channel_that_hears_of_nothing_is_told(tmp_path, toml, said):
+def test_a_channel_without_a_matching_route_is_reported(tmp_path, toml, said):
     path = tmp_path / "monitor.toml"
     path.write_text(BASE + toml, encoding="utf-8")
     config = load_config(path, environ={})

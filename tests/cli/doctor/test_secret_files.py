@@ -18,13 +18,13 @@ MODES = {
 
 
 @pytest.mark.parametrize(("mode", "path", "projected", "remedy"), MODES.values(), ids=MODES)
-def test_a_file_that_others_can_read_is_a_warning_with_what_to_do(mode, path, projected, remedy):
+def test_a_file_that_others_can_read_is_a_warning_with_a_remedy(mode, path, projected, remedy):
     (finding,) = check_secret_files([SecretFile(path=Path(path), mode=mode, projected=projected)])
     assert finding.level is (Level.WARNING if remedy else Level.OK)
     assert (remedy or "") in finding.remedy + finding.command
 
 
-def test_a_file_of_a_kubernetes_volume_is_known_by_its_links(tmp_path):
+def test_a_file_of_a_kubernetes_volume_is_recognised_by_its_links(tmp_path):
     (tmp_path / "..2026").mkdir()
     (tmp_path / "..2026/key").write_text("k", encoding="utf-8")
     (tmp_path / "..2026/key").chmod(0o644)
@@ -74,11 +74,11 @@ def test_the_configuration_file_is_secret_if_a_secret_is_written_in_it(tmp_path,
     assert (config.source in secret_files(config)) is bool(keys)
 
 
-def test_secret_files_and_dot_env_are_looked_at(tmp_path):
+def test_secret_files_and_dot_env_are_checked(tmp_path):
     config = loaded(tmp_path)
     assert secret_files(config) == [tmp_path / "key", tmp_path / ".env"]
 
 
-def test_without_any_file_there_is_nothing_to_find(tmp_path):
+def test_without_files_there_are_no_findings(tmp_path):
     (finding,) = check_secret_files([])
     assert (finding.level, finding.message) == (Level.OK, "no secret is in a file.")

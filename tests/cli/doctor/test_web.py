@@ -28,11 +28,11 @@ def database(tmp_path):
 
 
 @pytest.mark.parametrize("listen", ["off", "127.0.0.1:0"])
-def test_an_address_that_can_be_had_is_nothing_to_talk_about(tmp_path, database, listen):
+def test_a_free_address_has_no_finding(tmp_path, database, listen):
     assert web.check_listen_address(config(tmp_path, database=database, listen=listen), AT) is None
 
 
-def test_a_port_that_another_program_has_is_a_warning_with_its_remedy(tmp_path, database, monkeypatch):
+def test_a_port_in_use_is_a_warning_with_a_remedy(tmp_path, database, monkeypatch):
     monkeypatch.setattr(web, "_TIMEOUT_S", 0.1)
     with somebody_else() as port:
         found = web.check_listen_address(config(tmp_path, database=database, listen=f"127.0.0.1:{port}"), AT)
@@ -47,7 +47,7 @@ def test_an_address_of_another_machine_is_a_warning(tmp_path, database):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_the_daemon_itself_may_listen_there(tmp_path, database, host):
+def test_a_port_in_use_by_the_daemon_is_no_warning(tmp_path, database, host):
     with Served(config(tmp_path, database=database, listen=f"{host}:0")) as served:
         until(lambda: served.logged_events("web_listening"), "endpoints that listen")
         again = config(tmp_path, database=database, listen=f"{host}:{served.address[1]}")

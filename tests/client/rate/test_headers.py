@@ -109,11 +109,11 @@ def test_it_reads_every_family_of_headers(headers, rate_limit):
 
 
 @pytest.mark.parametrize("headers", UNREAD.values(), ids=UNREAD)
-def test_it_passes_over_what_says_neither_limit_nor_rest(headers):
+def test_headers_without_limit_and_remaining_are_ignored(headers):
     assert RateLimitHeaderReader().read(headers, NOW) is None
 
 
-def test_a_reader_reads_what_has_changed():
+def test_a_reader_notices_changed_headers():
     reader = RateLimitHeaderReader()
     reset = str(UNIX + 30)
     assert reader.read(gloo(reset=reset, date=DATE), NOW) == FULL
@@ -123,7 +123,7 @@ def test_a_reader_reads_what_has_changed():
     assert reader.read(gloo(limit="10", reset=reset, date=DATE), NOW).limit == 10
 
 
-def test_without_a_date_a_reset_comes_nearer_by_our_clock():
+def test_without_a_date_a_reset_is_relative_to_our_clock():
     reader = RateLimitHeaderReader()
     headers = gloo(reset=str(UNIX + 30))
     assert reader.read(headers, NOW).reset_in_s == 30
@@ -145,7 +145,7 @@ HEADERS = st.dictionaries(NAMES, st.text() | NEAR_MISSES | st.sampled_from(["nan
 
 
 @given(st.lists(HEADERS, max_size=4))
-def test_any_headers_give_a_sane_limit_and_a_used_reader_agrees_with_a_new_one(replies):
+def test_any_headers_give_a_valid_limit_and_a_used_reader_agrees_with_a_new_one(replies):
     reader = RateLimitHeaderReader()
     for headers in replies:
         rate_limit = reader.read(headers, NOW)

@@ -54,7 +54,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(("server", "per_s", "in_flight", "latency"), WHOLE.values(), ids=WHOLE)
-def test_it_uses_a_stated_limit_and_is_hardly_refused(server, per_s, in_flight, latency):
+def test_it_uses_a_stated_limit_with_few_refusals(server, per_s, in_flight, latency):
     window_s = getattr(server(), "window_s", 1)
     lasts_s = 20 + 2 * window_s if per_s < 1000 else 10
     got_per_s, refused, _ = play(
@@ -83,7 +83,7 @@ SHARED = {
 
 
 @pytest.mark.parametrize(("server", "in_flight", "latency"), SHARED.values(), ids=SHARED)
-def test_it_takes_its_share_and_no_more(server, in_flight, latency):
+def test_it_takes_no_more_than_its_share(server, in_flight, latency):
     window_s = getattr(server(), "window_s", 1)
     got_per_s, refused, _ = play(
         Api(server=server()),
@@ -116,7 +116,7 @@ def test_in_the_long_run_it_takes_its_share_of_a_steady_supply(server, per_s, wi
 
 
 @pytest.mark.parametrize("server", [fixed(50), fixed(50, 10), fixed(50, 60)], ids=["1 s", "10 s", "60 s"])
-def test_its_share_leaves_the_pipeline_what_it_needs(server):
+def test_its_share_leaves_enough_for_the_pipeline(server):
     window_s = server().window_s
     got_per_s, refused, run = play(
         Api(server=server()), share=0.5, lasts_s=20 + 2 * window_s, warm_s=max(2, window_s), others_per_s=20
@@ -130,7 +130,7 @@ LOGS = {"10 s": (10, 0.95, 0.005), "1 s": (1, 0.9, 0.005)}
 
 
 @pytest.mark.parametrize(("window_s", "use", "refused_at_most"), LOGS.values(), ids=LOGS)
-def test_a_log_that_forgets_is_used_nearly_whole(window_s, use, refused_at_most):
+def test_a_sliding_log_limit_is_used_almost_fully(window_s, use, refused_at_most):
     server = Sliding(limit=200 * window_s, window_s=window_s)
     got_per_s, refused, _ = play(Api(server=server), in_flight=32, latency=USUAL, lasts_s=40, warm_s=10)
     assert got_per_s >= use * 200
@@ -147,26 +147,26 @@ UNTOLD = {
 
 
 @pytest.mark.parametrize(("server", "says", "use"), UNTOLD.values(), ids=UNTOLD)
-def test_without_headers_it_finds_a_limit_by_trying(server, says, use):
+def test_without_headers_it_finds_the_limit_by_probing(server, says, use):
     got_per_s, refused, _ = play(Api(server=server(), says=says), in_flight=8, latency=USUAL, lasts_s=90, warm_s=30)
     assert got_per_s >= use * 50
     assert refused <= 0.02
 
 
-def test_without_resets_it_learns_windows_from_what_remains():
+def test_without_resets_it_learns_windows_from_remaining_counts():
     got_per_s, refused, _ = play(Api(server=fixed(50)(), reset=no_reset), lasts_s=30, warm_s=5)
     assert got_per_s >= 0.9 * 50
     assert refused <= 0.005
 
 
-def test_windows_need_not_last_whole_seconds():
+def test_windows_of_fractional_seconds_are_learned():
     got_per_s, refused, run = play(Api(server=Fixed(limit=75, window_s=1.5)), lasts_s=30, warm_s=5)
     assert got_per_s >= 0.95 * 50
     assert refused <= 0.005
     assert run.limiter.per_s == pytest.approx(50, rel=0.05)
 
 
-def test_two_a_second_are_not_exceeded():
+def test_a_limit_of_two_per_second_is_not_exceeded():
     got_per_s, refused, _ = play(Api(server=fixed(2)()), in_flight=4, first=1, lasts_s=60, warm_s=10)
     assert got_per_s >= 0.8 * 2
     assert refused <= 0.02
@@ -190,7 +190,7 @@ def test_a_pause_of_many_windows_does_not_confuse_it():
     assert refused <= 0.005
 
 
-def test_a_ceiling_holds_whatever_the_api_allows():
+def test_a_configured_ceiling_is_never_exceeded():
     got_per_s, refused, run = play(Api(server=fixed(50)()), ceiling_per_s=20, lasts_s=20)
     assert got_per_s == pytest.approx(20, rel=0.02)
     assert refused == 0
@@ -203,7 +203,7 @@ def test_without_any_limit_requests_start_at_once():
     assert limiter.per_s is None
 
 
-def test_it_begins_with_what_an_earlier_run_learned():
+def test_it_starts_with_the_limits_of_an_earlier_run():
     limiter = RateLimiter(ceiling_per_s=None, share=0.5, learned_per_s=10)
     assert limiter.per_s == 10
     assert limiter.wait_s(0.0, 0) == 0
@@ -211,14 +211,14 @@ def test_it_begins_with_what_an_earlier_run_learned():
     assert limiter.wait_s(0.1, 1) == 0
 
 
-def test_a_configured_ceiling_is_nothing_learned():
+def test_a_configured_ceiling_is_not_stored_as_learned():
     limiter = RateLimiter(ceiling_per_s=10, share=1.0)
     assert limiter.wait_s(0.0, 0) == 0
     assert limiter.wait_s(0.0, 1) == pytest.approx(0.1)
     assert limiter.per_s is None
 
 
-def test_a_late_start_is_made_up_for_within_bounds():
+def test_a_late_start_is_caught_up_within_bounds():
     limiter = RateLimiter(ceiling_per_s=100, share=1.0)
     assert limiter.wait_s(0.0, 0) == 0
     assert limiter.wait_s(0.012, 0) == 0
@@ -228,7 +228,7 @@ def test_a_late_start_is_made_up_for_within_bounds():
     assert limiter.wait_s(50.0, 0) == pytest.approx(0.01)
 
 
-def test_what_was_in_flight_together_is_refused_once():
+def test_refusals_of_simultaneous_requests_count_once():
     """Ten accepted in a second, then a volley of 429s: they tell no more than the first of them."""
     once, often = (RateLimiter(ceiling_per_s=None, share=1.0) for _ in range(2))
     for limiter, refusals in ((once, 1), (often, 6)):
@@ -243,7 +243,7 @@ def test_what_was_in_flight_together_is_refused_once():
     assert once.per_s == often.per_s == pytest.approx(1.25 * 12 / 8.1, rel=0.01)
 
 
-def test_a_429_leaves_a_little_less_than_was_accepted():
+def test_a_429_sets_the_rate_just_below_the_accepted_one():
     limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     for number in range(41):
         limiter.accepted(number / 20)
@@ -254,7 +254,7 @@ def test_a_429_leaves_a_little_less_than_was_accepted():
     assert limiter.per_s == pytest.approx(0.97 * 20, rel=0.06)
 
 
-def test_a_rate_that_is_refused_again_and_again_stays_above_its_floor():
+def test_repeated_refusals_keep_the_rate_above_its_minimum():
     limiter, now_s = RateLimiter(ceiling_per_s=None, share=1.0), 0.0
     for number in range(300):
         now_s += limiter.wait_s(now_s, 0) or 0.01
@@ -264,7 +264,7 @@ def test_a_rate_that_is_refused_again_and_again_stays_above_its_floor():
     assert limiter.wait_s(now_s, 0) <= 1
 
 
-def test_a_window_that_is_stated_without_what_remains_is_a_rate():
+def test_a_window_without_a_remaining_count_is_a_rate():
     limiter = RateLimiter(ceiling_per_s=None, share=0.5)
     limiter.observe(RateLimitHeaders(limit=100, window_s=10), sent_s=0.0, in_flight=0)
     assert limiter.per_s == 5
@@ -272,27 +272,27 @@ def test_a_window_that_is_stated_without_what_remains_is_a_rate():
     assert limiter.wait_s(0.0, 1) == pytest.approx(0.2)
 
 
-def test_a_limit_alone_says_nothing():
+def test_a_limit_without_a_window_is_ignored():
     limiter = RateLimiter(ceiling_per_s=None, share=0.5)
     limiter.observe(RateLimitHeaders(limit=100), sent_s=0.0, in_flight=0)
     assert limiter.per_s is None
     assert limiter.wait_s(0.0, 0) == limiter.wait_s(0.0, 1) == 0
 
 
-def test_a_used_up_window_is_waited_out():
+def test_requests_wait_for_the_end_of_a_used_up_window():
     limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     limiter.observe(RateLimitHeaders(limit=100, remaining=0, reset_in_s=30), sent_s=0.0, in_flight=0)
     assert limiter.wait_s(5.0, 0) == pytest.approx(25)
     assert limiter.wait_s(30.0, 0) == 0
 
 
-def test_what_is_in_flight_counts_against_what_remains():
+def test_requests_in_flight_count_against_the_remaining_ones():
     limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     limiter.observe(RateLimitHeaders(limit=100, remaining=8, reset_in_s=30), sent_s=0.0, in_flight=8)
     assert limiter.wait_s(1.0, 8) == pytest.approx(29)
 
 
-def test_without_a_limit_what_remains_is_enough():
+def test_a_remaining_count_without_a_limit_is_used():
     limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     limiter.observe(RateLimitHeaders(remaining=9, reset_in_s=10), sent_s=0.0, in_flight=0)
     started = 0
@@ -308,7 +308,7 @@ def test_a_used_up_window_without_an_end_is_tried_once_a_second():
     assert started == list(range(1, 10))
 
 
-def test_an_overtaken_reply_changes_nothing():
+def test_an_outdated_reply_changes_nothing():
     limiter, other = (RateLimiter(ceiling_per_s=None, share=1.0) for _ in range(2))
     for each in (limiter, other):
         each.observe(RateLimitHeaders(limit=100, remaining=0, reset_in_s=30), sent_s=1.0, in_flight=0)
@@ -334,7 +334,7 @@ def window_of_ten_seconds():
     return window
 
 
-def test_a_window_that_lasts_longer_than_predicted_is_waited_out():
+def test_requests_wait_for_a_window_that_lasts_longer_than_predicted():
     window = window_of_ten_seconds()
     assert window.wait_s(30.5, 290) <= 0
     window.observe(RateLimitHeaders(reset_in_s=1), 9, 291, 30.5)
@@ -342,7 +342,7 @@ def test_a_window_that_lasts_longer_than_predicted_is_waited_out():
     assert window.wait_s(30.5, 291) <= 0.1
 
 
-def test_a_window_length_that_predicts_wrong_is_forgotten():
+def test_a_window_length_with_wrong_predictions_is_forgotten():
     window = window_of_ten_seconds()
     assert window.wait_s(34.0, 290) <= 0
     window.observe(RateLimitHeaders(reset_in_s=7), 9, 291, 34.0)
@@ -350,7 +350,7 @@ def test_a_window_length_that_predicts_wrong_is_forgotten():
     assert window.wait_s(35.0, 300) == pytest.approx(6)
 
 
-def test_beginnings_that_the_resets_contradict_teach_no_length():
+def test_starts_that_contradict_the_resets_teach_no_window_length():
     window = FixedWindowEstimator(share=1.0)
     window.reset(100, 50, 50, 0)
     window.start_window(RateLimitHeaders(reset_in_s=60), 99, 101, 9.9, 10.0)
@@ -379,20 +379,20 @@ RESTRAINED = [
 
 
 @pytest.mark.parametrize(("known", "factor", "per_s"), [row[1:] for row in RESTRAINED], ids=[r[0] for r in RESTRAINED])
-def test_a_restrained_pace_keeps_to_its_share_of_what_is_known(known, factor, per_s):
+def test_a_throttle_factor_reduces_the_known_rate(known, factor, per_s):
     limiter = RateLimiter(share=1.0, **known)
     limiter.set_throttle_factor(factor)
     assert starts_per_s(limiter) == pytest.approx(per_s, rel=0.06, abs=0.06)
 
 
-def test_a_restraint_that_ends_gives_the_rate_back():
+def test_the_end_of_a_throttle_factor_restores_the_rate():
     limiter = RateLimiter(ceiling_per_s=40.0, share=1.0)
     limiter.set_throttle_factor(0.25)
     limiter.set_throttle_factor(1.0)
     assert starts_per_s(limiter) == pytest.approx(40, rel=0.06)
 
 
-def test_where_no_limit_is_known_there_is_nothing_to_take_a_share_of():
+def test_a_throttle_factor_has_no_effect_without_a_known_limit():
     limiter = RateLimiter(ceiling_per_s=None, share=1.0)
     limiter.set_throttle_factor(0.25)
     assert [limiter.wait_s(0.0, n) for n in range(50)] == [0.0] * 50

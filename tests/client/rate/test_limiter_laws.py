@@ -46,7 +46,7 @@ def walk(limiter, steps):
 
 
 @given(CEILINGS, SHARES, CEILINGS, STEPS)
-def test_every_wait_is_finite_and_what_was_learned_is_above_zero(ceiling, share, learned, steps):
+def test_every_wait_is_finite_and_learned_limits_are_above_zero(ceiling, share, learned, steps):
     limiter = RateLimiter(ceiling_per_s=ceiling, share=share, learned_per_s=learned)
     for _, wait_s in walk(limiter, steps):
         assert 0 <= wait_s < math.inf
@@ -62,7 +62,7 @@ def test_a_ceiling_is_never_exceeded(ceiling, share, steps):
 
 
 @given(CEILINGS, SHARES, STEPS, st.floats(0, 5), st.floats(0, 100))
-def test_asking_in_vain_changes_nothing(ceiling, share, steps, soon_s, later_s):
+def test_a_denied_request_changes_nothing(ceiling, share, steps, soon_s, later_s):
     limiter = RateLimiter(ceiling_per_s=ceiling, share=share)
     now_s = sum(passed_s for passed_s, *_ in steps) + soon_s
     list(walk(limiter, steps))
@@ -80,7 +80,9 @@ def test_asking_in_vain_changes_nothing(ceiling, share, steps, soon_s, later_s):
     st.integers(0, 50),
     st.lists(st.floats(0.001, 0.999), max_size=300),
 )
-def test_no_more_starts_before_a_reset_than_was_left(share, limit, remaining, reset_in_s, in_flight, fractions):
+def test_requests_before_a_reset_never_exceed_the_remaining_count(
+    share, limit, remaining, reset_in_s, in_flight, fractions
+):
     remaining = min(remaining, limit)
     limiter = RateLimiter(ceiling_per_s=None, share=share)
     limiter.observe(

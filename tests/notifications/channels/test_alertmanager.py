@@ -31,7 +31,7 @@ def ends(made):
 
 
 @pytest.mark.parametrize("address", ["{}", "{}/", "{}/api/v2/alerts", "{}/api/v2/alerts/"])
-async def test_alerts_go_to_the_api_below_the_address(address):
+async def test_alerts_are_posted_to_the_api_path_below_the_url(address):
     with Receiver() as receiver:
         result = await to(address.format(receiver.url.removesuffix("/hook"))).send(message(), key=KEY)
         ((path, headers, (one,)),) = receiver.got
@@ -50,7 +50,7 @@ STORY = {
 }  # fmt: skip
 
 
-def test_an_alert_keeps_its_labels_and_its_beginning_from_opening_to_resolution():
+def test_an_alert_keeps_its_labels_and_start_time_until_its_resolution():
     alerts = [alert(**fields) for fields in STORY.values()]
     assert len({tuple(sorted(each["labels"].items())) for each in alerts}) == 1
     assert {each["startsAt"] for each in alerts} == {NOW.isoformat()}
@@ -58,11 +58,11 @@ def test_an_alert_keeps_its_labels_and_its_beginning_from_opening_to_resolution(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in STORY if kind != "resolved"])
-def test_an_open_alert_ends_after_its_time_unless_it_is_told_again(kind):
+def test_an_open_alert_ends_after_its_time_unless_it_is_resent(kind):
     assert ends(alert(**STORY[kind])) == STORY[kind].get("at", NOW) + RESOLVE_TIMEOUT
 
 
-def test_a_resolved_alert_has_ended():
+def test_a_resolved_alert_has_an_end_time():
     assert ends(alert(**STORY["resolved"])) == STORY["resolved"]["resolved_at"]
     assert ends(alert(kind=MessageKind.RESOLVED, resolved_at=NOW - timedelta(days=1))) == NOW, (
         "not before its beginning"
@@ -81,7 +81,7 @@ def test_an_alert_is_named_after_its_cause(cause):
     assert labels["cause"] == cause.value
 
 
-def test_names_of_labels_and_annotations_are_such_that_every_version_takes_them():
+def test_names_of_labels_and_annotations_are_valid_in_every_version():
     made = alert(group="contracts", commands=(("silence", "x"),))
     names = [*made["labels"], *made["annotations"]]
     assert [name for name in names if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name)] == []
@@ -103,7 +103,7 @@ async def test_an_acknowledgement_changes_no_alert():
     assert result.outcome is SendOutcome.DELIVERED
 
 
-async def test_what_is_open_is_told_again_with_another_end():
+async def test_open_alerts_are_resent_with_a_later_end():
     later = NOW + timedelta(minutes=10)
     parts = tuple(message(number, target=target) for number, target in ((1, "de"), (2, "fr")))
     with Receiver() as receiver:
@@ -118,13 +118,13 @@ async def test_what_is_open_is_told_again_with_another_end():
     assert headers["idempotency-key"] == "refresh-20260301T121000"
 
 
-async def test_when_nothing_is_open_nothing_is_told():
+async def test_without_open_alerts_nothing_is_resent():
     with Receiver() as receiver:
         assert (await to(receiver.url).resend([], at=NOW)).outcome is SendOutcome.DELIVERED
         assert receiver.got == []
 
 
-async def test_a_test_is_an_alert_that_nobody_takes_for_an_incident():
+async def test_a_test_alert_is_marked_as_a_test():
     assert alert(kind=MessageKind.TEST)["labels"]["alertname"] == "IngestionMonitorTest"
 
 
@@ -137,7 +137,7 @@ async def test_a_test_is_an_alert_that_nobody_takes_for_an_incident():
     ],
     ids=["token", "user", "nobody"],
 )
-async def test_who_sends_is_proved_as_configured(value, header):
+async def test_the_configured_authorization_is_sent(value, header):
     with Receiver() as receiver:
         await to(receiver.url, authorization=value).send(message(), key=KEY)
         ((_, headers, _),) = receiver.got

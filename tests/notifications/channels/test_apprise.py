@@ -61,7 +61,7 @@ async def test_a_failure_is_retried(status):
 
 
 @pytest.mark.parametrize("url", ["nonsense://host/x", "slack://x", "https://", "tgram://"])
-async def test_a_url_that_apprise_can_t_read_suspends_the_channel(url):
+async def test_a_url_that_apprise_rejects_suspends_the_channel(url):
     result = await AppriseChannel(lambda: url, timeout_s=5).send(message(), key=KEY)
     assert result.outcome is SendOutcome.SUSPENDED
     assert url not in result.reason
@@ -91,7 +91,7 @@ def wide_open(capsys):
     logging.disable(logging.WARNING - 1)
 
 
-async def test_apprises_own_log_which_quotes_urls_is_not_heard(wide_open, caplog):
+async def test_apprises_own_log_is_suppressed_because_it_quotes_urls(wide_open, caplog):
     with caplog.at_level(1):
         for answer in ((200, {}, b""), (500, {}, CANARY.encode())):
             await sent(message(), answer, path=f"/{CANARY}")
@@ -101,7 +101,7 @@ async def test_apprises_own_log_which_quotes_urls_is_not_heard(wide_open, caplog
     assert CANARY not in shown.out + shown.err
 
 
-async def test_a_service_that_is_not_there_is_tried_again():
+async def test_an_unreachable_service_is_tried_again():
     with Receiver() as receiver, capture_logs() as logs:
         channel = to(receiver)
         receiver.stop()
@@ -110,7 +110,7 @@ async def test_a_service_that_is_not_there_is_tried_again():
     assert logs == []
 
 
-async def test_a_plugin_that_breaks_is_a_failure():
+async def test_a_plugin_that_raises_is_a_failure():
     @apprise.decorators.notify(on="broken")
     def break_down(**_):
         raise RuntimeError(CANARY)
@@ -120,7 +120,7 @@ async def test_a_plugin_that_breaks_is_a_failure():
     assert CANARY not in result.reason
 
 
-async def test_a_service_that_hangs_gets_no_second_attempt_meanwhile():
+async def test_a_hanging_service_gets_no_second_attempt_meanwhile():
     with Receiver() as receiver:
         receiver.hang = True
         channel = to(receiver, timeout_s=1)
@@ -138,14 +138,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE)
-async def test_what_comes_from_outside_calls_nobody_and_is_no_markup(hostile):
+async def test_external_text_mentions_nobody_and_is_no_markup(hostile):
     _, (body,) = await sent(message(title=hostile, target=hostile, facts=((hostile, hostile),)))
     for text in (body["title"], body["message"]):
         assert not [each for each in ("<!", "<@", "@e", "<s", "</", "&l", "&g", "\r", "\x1b", "\u202e") if each in text]
     assert not [line for line in body["message"].split("\n") if line.startswith("fake")]
 
 
-def test_the_text_is_that_of_a_message_without_its_title():
+def test_the_body_does_not_repeat_the_title():
     assert message().title not in as_text(message())
 
 

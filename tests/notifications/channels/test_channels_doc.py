@@ -19,7 +19,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_is_what_the_monitor_takes(example, tmp_path):
+def test_examples_are_valid_settings(example, tmp_path):
     (table,) = tomllib.loads(example)["channels"]
     secrets = {"routing_key_file": "a" * 32, "secret_file": "whsec_" + "A" * 32, "url_file": "https://hooks.example/x"}
     for key in [key for key in table if key.endswith("_file")]:

@@ -62,7 +62,7 @@ def tls(authority):
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_mail_arrives_complete_for_all_recipients():
+async def test_a_mail_is_complete_for_all_recipients():
     with Server() as server:
         ended = await to(server).send(message(), key=KEY)
         got = server.read()
@@ -190,7 +190,7 @@ async def test_a_server_without_starttls_gets_no_mail():
     assert "no STARTTLS" in ended.reason
 
 
-async def test_certificates_that_can_t_be_read_park_the_channel(tls, tmp_path):
+async def test_an_unreadable_ca_file_suspends_the_channel(tls, tmp_path):
     with Server(tls=tls) as server:
         gone = str(tmp_path / "ca.pem")
         ended = await to(server, security=Security.STARTTLS, ca_file=gone).send(message(), key=KEY)
@@ -248,7 +248,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("answers", "outcome", "reason"), ANSWERS.values(), ids=ANSWERS)
-async def test_how_answers_are_taken(answers, outcome, reason):
+async def test_what_smtp_replies_mean(answers, outcome, reason):
     with Server(answers) as server:
         assert await to(server).send(message(), key=KEY) == SendResult(outcome=outcome, reason=reason)
         assert server.mails == []
@@ -277,7 +277,7 @@ async def test_one_recipient_that_is_refused_does_not_keep_the_mail_from_the_oth
     assert entry["smtp_codes"] == [550]
 
 
-async def test_the_size_is_told_to_a_server_that_asks():
+async def test_the_size_is_declared_if_the_server_supports_it():
     with Server(data_size_limit=1000) as server:
         ended = await to(server).send(message(), key=KEY)
     assert (ended.outcome, ended.reason) == (SendOutcome.REFUSED, "SMTP 552 to the sender")
@@ -287,20 +287,20 @@ DEATHS = {"before the content": ("RCPT", True), "after the content": ("DATA", Fa
 
 
 @pytest.mark.parametrize(("command", "certain"), DEATHS.values(), ids=DEATHS)
-async def test_a_connection_that_ends_leaves_it_open_only_after_the_content(command, certain):
+async def test_delivery_is_uncertain_only_if_the_connection_ends_after_the_content(command, certain):
     with Server(dies=command) as server:
         ended = await to(server).send(message(), key=KEY)
     assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (reset)", certain=certain)
 
 
 @pytest.mark.parametrize(("command", "certain"), DEATHS.values(), ids=DEATHS)
-async def test_a_server_that_does_not_answer_is_given_up_in_time(command, certain):
+async def test_a_hanging_server_times_out(command, certain):
     with Server(hangs=command) as server:
         ended = await to(server, timeout_s=1).send(message(), key=KEY)
     assert ended == SendResult(outcome=SendOutcome.RETRY, reason="no answer (timeout)", certain=certain)
 
 
-async def test_a_server_that_is_not_there_is_tried_again():
+async def test_an_unreachable_server_is_tried_again():
     with closing(create_server(("127.0.0.1", 0))) as closed:
         port = closed.getsockname()[1]
     ended = await to(None, port=port).send(message(), key=KEY)
@@ -318,7 +318,7 @@ async def test_a_server_that_is_not_there_is_tried_again():
     ],
     ids=["refused", "busy", "not a mail server", "no line", "closed"],
 )
-async def test_how_a_greeting_is_taken(greeting, outcome, reason):
+async def test_what_smtp_greetings_mean(greeting, outcome, reason):
     async def greet(reader, writer):
         writer.write(greeting)
         await writer.drain()
@@ -332,7 +332,7 @@ async def test_how_a_greeting_is_taken(greeting, outcome, reason):
     assert (ended.outcome, ended.reason) == (outcome, reason)
 
 
-def test_every_permanent_answer_ends_the_attempts_or_suspends():
+def test_every_permanent_reply_rejects_the_message_or_suspends_the_channel():
     outcomes = {classify_reply(step, code).outcome for step in SmtpStep for code in range(500, 560) if code != 552}
     assert outcomes == {SendOutcome.SUSPENDED, SendOutcome.REFUSED}
 

@@ -33,21 +33,21 @@ def texts(value):
 
 
 @pytest.mark.parametrize("channel", [name for name in CHANNELS if name not in {"email", "log"}])
-async def test_no_control_character_arrives(channel):
+async def test_no_control_character_is_sent(channel):
     arrived = list(texts(json.loads(await CHANNELS[channel](everywhere(RAW)))))
     assert any("script" in text for text in arrived)
     odd = {each for text in arrived for each in text if not each.isprintable()}
     assert odd <= {"\n", "\u200b"}
 
 
-async def test_no_control_character_arrives_by_mail():
+async def test_no_control_character_is_sent_by_mail():
     arrived = await CHANNELS["email"](everywhere(RAW))
     assert {each for each in arrived if not each.isprintable()} == {"\n"}
     assert "<script" not in arrived.partition("----- text/html")[2]
 
 
 @pytest.mark.parametrize("channel", ["slack", "apprise"])
-async def test_no_mention_arrives(channel):
+async def test_no_mention_is_sent(channel):
     assert "<!channel" not in await CHANNELS[channel](everywhere(RAW))
 
 
@@ -59,6 +59,6 @@ def test_a_line_is_one_line_and_never_empty(text):
     assert one_line(line) == line
 
 
-def test_a_clean_message_stays_as_it_is():
+def test_a_clean_message_is_unchanged():
     given = message(parts=(message(2),), commands=(("silence", "x"),))
     assert to_single_lines(given) == given

@@ -15,7 +15,7 @@ OUTCOMES = [
 
 
 @pytest.mark.parametrize(("error", "outcome", "reason"), [e[1:] for e in OUTCOMES], ids=[e[0] for e in OUTCOMES])
-def test_how_an_answer_is_taken(error, outcome, reason):
+def test_what_http_answers_mean(error, outcome, reason):
     assert classify_response(CallResult(error=error)) == SendResult(outcome=outcome, reason=reason)
 
 
@@ -30,7 +30,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("fault", "certain"), FAULTS.values(), ids=FAULTS)
-def test_only_what_ends_before_the_message_is_sent_shows_that_it_was_not_taken(fault, certain):
+def test_only_a_failure_before_sending_proves_that_nothing_was_delivered(fault, certain):
     code = None if fault else DEADLINE_EXCEEDED
     taken = classify_response(CallResult(error=ApiError(status=None, code=code, network=fault)))
     assert (taken.outcome, taken.certain) == (SendOutcome.RETRY, certain)
@@ -40,12 +40,12 @@ def test_any_2xx_is_a_delivery():
     assert classify_response(CallResult(reply=Reply(status=204, headers={}, body=b""))).outcome is SendOutcome.DELIVERED
 
 
-def test_a_hint_to_come_back_is_handed_on():
+def test_retry_after_is_returned():
     hint = timedelta(minutes=3)
     assert classify_response(CallResult(error=ApiError(status=429, retry_after=hint))).retry_after == hint
 
 
-def test_a_receivers_words_are_explained_when_they_are_known_and_never_repeated():
+def test_known_answers_of_receivers_are_explained_and_never_quoted():
     explanations = {"no_service": "the webhook is gone"}
     assert classify_response(CallResult(error=ApiError(status=404, message="no_service")), explanations).reason == (
         "HTTP 404: the webhook is gone"

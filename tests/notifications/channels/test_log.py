@@ -7,7 +7,7 @@ from monitor.notifications.channels.log import LogChannel
 from monitor.notifications.texts import SAFE_MESSAGES
 
 
-async def test_a_message_becomes_one_event_with_all_that_it_says():
+async def test_a_message_becomes_one_event_with_all_its_fields():
     with capture_logs() as logs:
         given = message(
             7,

@@ -44,13 +44,13 @@ async def test_every_kind_of_message_is_an_event_of_the_same_alert(kind, action)
     assert ("payload" in event) == (action == "trigger")
 
 
-async def test_the_end_of_one_incident_leaves_an_alert_open_that_others_keep():
+async def test_an_alert_stays_open_while_other_incidents_of_its_thread_are_open():
     result, events = await sent(given=message(kind=MessageKind.RESOLVED, thread=THREAD, others_open=2))
     assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="others of the same alert are still open")
     assert events == []
 
 
-def test_an_incident_without_a_thread_has_a_key_of_its_own():
+def test_an_incident_without_a_thread_has_its_own_key():
     keys = {
         dedup_key(message(number, environment=environment), key=KEY)
         for number in (1, 2)
@@ -61,7 +61,7 @@ def test_an_incident_without_a_thread_has_a_key_of_its_own():
 
 
 @pytest.mark.parametrize("thread", ["x" * 255, "x" * 256])
-def test_a_key_fits_pagerduty(thread):
+def test_a_key_is_within_pagerdutys_limits(thread):
     assert len(dedup_key(message(thread=thread), key=KEY)) <= 255
 
 
@@ -91,13 +91,13 @@ async def test_a_refused_event_is_sent_once_more_without_details():
     assert first["dedup_key"] == second["dedup_key"]
 
 
-async def test_one_that_refuses_the_simplest_event_is_parked():
+async def test_refusing_the_simplest_event_suspends_the_channel():
     result, events = await sent(BAD_EVENT, fitting=True)
     assert result == SendResult(outcome=SendOutcome.SUSPENDED, reason="HTTP 400: check the routing key")
     assert len(events) == 2
 
 
-async def test_pagerduty_says_when_to_come_back():
+async def test_retry_after_of_pagerduty_is_respected():
     result, _ = await sent((429, {"Retry-After": "60"}, b""))
     assert result == SendResult(outcome=SendOutcome.RETRY, reason="HTTP 429", retry_after=timedelta(minutes=1))
 

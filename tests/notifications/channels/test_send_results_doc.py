@@ -28,7 +28,7 @@ def narrowest(patterns, code):
     return found[0]
 
 
-def test_every_http_status_is_taken_as_the_table_says():
+def test_http_statuses_are_handled_as_documented():
     documented = [
         (each.strip().removeprefix("other "), result)
         for protocol, what, result in rows()
@@ -41,7 +41,7 @@ def test_every_http_status_is_taken_as_the_table_says():
         assert described(of_http(answer)) == narrowest(documented, status), status
 
 
-def test_every_answer_of_a_mail_server_is_taken_as_the_table_says():
+def test_smtp_replies_are_handled_as_documented():
     documented = []
     for protocol, what, result in rows():
         for part in what.split(";") if protocol == "SMTP" else ():
@@ -54,7 +54,7 @@ def test_every_answer_of_a_mail_server_is_taken_as_the_table_says():
             assert described(of_smtp(step, code)) == narrowest(patterns, code), (step, code)
 
 
-def test_every_fault_of_the_network_is_taken_as_the_table_says():
+def test_network_faults_are_handled_as_documented():
     documented = {
         fault.strip(): result for protocol, what, result in rows() if protocol == "no answer:"
         for fault in what.split(",")

@@ -46,7 +46,7 @@ def shown(payload):
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_message_arrives_complete_as_blocks():
+async def test_a_message_is_complete_as_blocks():
     result, ((key, body),) = await sent()
     assert result == SendResult(outcome=SendOutcome.DELIVERED, reason="accepted")
     assert key == KEY
@@ -161,7 +161,7 @@ def test_the_text_for_clients_without_blocks_mentions_nobody():
     assert not {"@here", "@channel", "@everyone"} & set(text.split())
 
 
-def test_a_line_break_in_a_value_makes_no_line_of_its_own():
+def test_a_line_break_in_a_value_starts_no_new_line():
     plain = as_text(message(facts=(("sample ids", "a\n  check: nothing, all is well"),)))["text"]
     assert "\n  check: nothing" not in plain
 

@@ -38,7 +38,7 @@ async def sent(a_message):
     return headers, body
 
 
-async def test_what_is_sent_is_what_is_documented():
+async def test_the_body_is_as_documented():
     headers, body = await sent(message(commands=COMMANDS, thread=KEY))
     example = documented()
     assert body == example
@@ -56,7 +56,7 @@ async def test_every_field_is_documented():
     assert body["version"] == PAYLOAD_VERSION
 
 
-async def test_a_resolution_says_when_and_asks_to_check_nothing():
+async def test_a_resolution_has_its_time_and_no_checks():
     resolved_at = NOW + timedelta(minutes=7)
     resolution = message(
         kind=MessageKind.RESOLVED, what_to_check=(), facts=(("duration", "12 min"),), resolved_at=resolved_at
@@ -93,7 +93,7 @@ UNUSABLE = [
 
 
 @pytest.mark.parametrize("url", UNUSABLE, ids=["no address", "no host name", "no port", "too long"])
-async def test_a_url_that_can_t_be_taken_apart_suspends_the_channel_and_is_not_quoted(url):
+async def test_an_invalid_url_suspends_the_channel_and_is_not_quoted(url):
     outcome = await WebhookChannel(lambda: url, ask_briefly).send(message(), key=KEY)
     assert outcome.outcome is SendOutcome.SUSPENDED
     assert "canary" not in outcome.reason
@@ -107,7 +107,7 @@ async def test_a_redirect_is_not_followed():
     assert (outcome.outcome, outcome.reason) == (SendOutcome.RETRY, "HTTP 307")
 
 
-async def test_neither_the_url_nor_the_receivers_words_are_in_the_reason():
+async def test_the_reason_contains_neither_the_url_nor_the_receivers_text():
     canary = "T0K3N-canary"
     with Receiver((503, {"x-request-id": canary}, canary.encode())) as receiver:
         url = f"{receiver.url}/{canary}?token={canary}"
@@ -116,7 +116,7 @@ async def test_neither_the_url_nor_the_receivers_words_are_in_the_reason():
     assert [each.reason for each in (answered, silent)] == ["HTTP 503", "no answer (refused)"]
 
 
-async def test_a_receiver_that_dawdles_is_given_up_in_time():
+async def test_a_slow_receiver_times_out():
     with Receiver() as receiver:
         receiver.hang = True
         hasty = partial(send_once, timeout_s=0.2)
@@ -135,7 +135,7 @@ async def test_a_refused_message_is_sent_once_more_as_text():
     assert body["text"].startswith("[critical] gloo-prod: the API rejects the credentials")
 
 
-async def test_a_message_for_several_incidents_holds_that_of_each():
+async def test_a_batch_contains_the_message_of_each_incident():
     parts = tuple(message(number, target=target, commands=COMMANDS) for number, target in ((1, "de"), (2, "fr")))
     _, alone = await sent(parts[1])
     _, body = await sent(message(title="2 targets", parts=parts))
@@ -146,13 +146,13 @@ async def test_a_message_for_several_incidents_holds_that_of_each():
 # --- signatures ------------------------------------------------------------------------------------------------------
 
 
-def test_a_signature_is_that_of_the_standards_own_example():
+def test_the_signature_matches_the_example_of_the_standard():
     content = b'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}'
     assert signature(SECRET, content) == "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 @pytest.mark.parametrize("secret", ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_é", "whsec_a"])
-def test_a_secret_of_another_form_signs_nothing(secret):
+def test_a_malformed_signing_secret_raises_value_error(secret):
     with pytest.raises(ValueError, match=r"whsec_|base64|ASCII|padding|[Ii]ncorrect"):
         signature(secret, b"")
 
@@ -173,7 +173,7 @@ async def signed(at):
     return headers, receiver.raw[0]
 
 
-async def test_the_documented_lines_tell_a_signed_message_from_any_other():
+async def test_the_documented_code_verifies_signatures():
     is_genuine = verifier()
     headers, body = await signed(datetime.now(UTC))
     assert headers["webhook-id"] == KEY
@@ -183,7 +183,7 @@ async def test_the_documented_lines_tell_a_signed_message_from_any_other():
     assert not is_genuine("whsec_" + "A" * 32, headers, body)
 
 
-async def test_the_documented_lines_take_no_old_message():
+async def test_the_documented_code_rejects_old_messages():
     headers, body = await signed(datetime.now(UTC) - timedelta(minutes=6))
     assert not verifier()(SECRET, headers, body)
 
